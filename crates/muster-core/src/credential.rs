@@ -1,0 +1,126 @@
+//! API keys: `id:secret`, base64, sent as `Authorization: ApiKey …` (reference §1.6).
+//!
+//! A secret is 256 random bits, so one SHA-256 of it is all that is stored and no slow hash is needed.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::entropy::{Entropy, random_bytes};
+use crate::id::KeyId;
+
+/// A presented or freshly made API key. Its secret is wiped on drop and never printed.
+#[derive(Clone)]
+pub struct ApiKey {
+    /// The public half.
+    pub id: KeyId,
+    secret: Zeroizing<String>,
+}
+
+/// SHA-256 of a key's secret text: all that is stored of it (M10).
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretHash(pub [u8; 32]);
+
+/// Why a token is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not base64, or not UTF-8 below it.
+    #[error("token not valid utf8")]
+    Invalid,
+    /// Not exactly `id:secret`.
+    #[error("malformed token")]
+    Malformed,
+}
+
+impl ApiKey {
+    /// Makes a key: 15 random bytes of id, 32 of secret, both in URL-safe base64.
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        let id = URL_SAFE_NO_PAD.encode(random_bytes::<15>(entropy));
+        let secret = Zeroizing::new(random_bytes::<32>(entropy));
+        Self { id: KeyId::trusted(id), secret: Zeroizing::new(URL_SAFE_NO_PAD.encode(secret.as_slice())) }
+    }
+
+    /// Reads what follows `ApiKey ` in the header (EA12, EA13).
+    pub fn parse(token: &str) -> Result<Self, TokenError> {
+        let bytes = Zeroizing::new(STANDARD.decode(token.trim()).map_err(|_| TokenError::Invalid)?);
+        let text = std::str::from_utf8(&bytes).map_err(|_| TokenError::Invalid)?;
+        let (id, secret) = text.split_once(':').ok_or(TokenError::Malformed)?;
+        if secret.contains(':') {
+            return Err(TokenError::Malformed);
+        }
+        Ok(Self { id: KeyId::trusted(id), secret: Zeroizing::new(secret.to_owned()) })
+    }
+
+    /// The token to hand out: base64 of `id:secret`.
+    pub fn token(&self) -> String {
+        STANDARD.encode(Zeroizing::new(format!("{}:{}", self.id, self.secret.as_str())).as_bytes())
+    }
+
+    /// What is stored of the secret.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(self.secret.as_bytes())
+    }
+
+    /// Whether this key's secret is the one with that hash, in constant time.
+    pub fn matches(&self, stored: &SecretHash) -> bool {
+        self.hash().0.ct_eq(&stored.0).into()
+    }
+}
+
+impl SecretHash {
+    /// The SHA-256 of `secret`.
+    pub fn of(secret: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, secret).as_ref());
+        Self(hash)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKey({}:…)", self.id)
+    }
+}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counter;
+    impl Entropy for Counter {
+        fn fill(&self, buffer: &mut [u8]) {
+            for (i, byte) in buffer.iter_mut().enumerate() {
+                *byte = i as u8;
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_survives_its_token_and_never_prints_its_secret() {
+        let key = ApiKey::generate(&Counter);
+        let again = ApiKey::parse(&key.token()).unwrap();
+        assert_eq!(again.id, key.id);
+        assert!(again.matches(&key.hash()));
+        assert!(!format!("{key:?}").contains(key.secret.as_str()));
+    }
+
+    #[test]
+    fn malformed_tokens_are_told_apart() {
+        assert_eq!(ApiKey::parse("%%%").unwrap_err(), TokenError::Invalid);
+        assert_eq!(ApiKey::parse(&STANDARD.encode([0xff, 0xfe])).unwrap_err(), TokenError::Invalid);
+        assert_eq!(ApiKey::parse(&STANDARD.encode("nocolon")).unwrap_err(), TokenError::Malformed);
+        assert_eq!(ApiKey::parse(&STANDARD.encode("a:b:c")).unwrap_err(), TokenError::Malformed);
+    }
+}

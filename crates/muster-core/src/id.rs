@@ -1,0 +1,112 @@
+//! A type for each kind of id, so that one can't be passed for another.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest id accepted from outside, in bytes.
+pub const MAX_ID_BYTES: usize = 128;
+
+/// An id from outside that can't be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id has 1 to {MAX_ID_BYTES} visible ASCII characters without / \\ ? # % \" and spaces")]
+pub struct BadId;
+
+fn check(text: &str) -> Result<(), BadId> {
+    let fits = (1..=MAX_ID_BYTES).contains(&text.len());
+    let plain = text.bytes().all(|b| b.is_ascii_graphic() && !br#"/\?#%""#.contains(&b));
+    if fits && plain && text != "." && text != ".." { Ok(()) } else { Err(BadId) }
+}
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks text from outside: 1 to 128 visible ASCII characters that need no escaping in a path.
+            pub fn parse(text: &str) -> Result<Self, BadId> {
+                check(text).map(|()| Self(text.into()))
+            }
+
+            /// Takes text that we made ourselves (from the store, from a generator).
+            pub fn trusted(text: impl Into<Arc<str>>) -> Self {
+                Self(text.into())
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+id_type!(
+    /// An enrolled agent. Clients may propose one, so it is text and not a UUID (reference §3.4).
+    AgentId
+);
+id_type!(
+    /// The public half of an API key: of an enrollment key's or an access key's token.
+    KeyId
+);
+id_type!(
+    /// An enrollment key's record (not its [`KeyId`]).
+    EnrollmentKeyId
+);
+id_type!(
+    /// A policy. No colon: it stands inside `policy:<id>:<revision>`.
+    PolicyId
+);
+id_type!(
+    /// An action. Also the ack token that suppresses it and everything before it.
+    ActionId
+);
+id_type!(
+    /// An output object of the management API.
+    OutputId
+);
+id_type!(
+    /// A file upload from an agent, or a file to deliver to agents.
+    FileId
+);
+id_type!(
+    /// A sealed secret: what `$co.elastic.secret{ID}` names inside compiled documents.
+    SecretId
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_from_outside_never_hold_paths_or_control_characters() {
+        for bad in ["", "..", "a/b", "../x", "a\0b", "a\r\nb", "\u{1b}[31m", "a b", "%00", "ä", &"x".repeat(129)] {
+            assert_eq!(AgentId::parse(bad), Err(BadId), "{bad:?}");
+        }
+        assert!(AgentId::parse("my-fixed-id-1").is_ok());
+        assert!(AgentId::parse(&"x".repeat(128)).is_ok());
+    }
+}

@@ -1,0 +1,26 @@
+//! The fleet domain: agents, keys, policies, actions, statuses, signing.
+//!
+//! Nothing in this crate does I/O, reads a clock or draws randomness by itself: time is a [`Timestamp`] argument,
+//! randomness an [`Entropy`] argument. It knows neither HTTP nor SQL. Adapters translate at the edge and call the
+//! decisions here; the store persists the records defined here.
+
+pub mod action;
+pub mod agent;
+pub mod audit;
+pub mod change;
+pub mod check_in;
+pub mod context;
+pub mod credential;
+pub mod enrollment_key;
+pub mod entropy;
+pub mod error;
+pub mod file;
+pub mod id;
+pub mod output;
+pub mod policy;
+pub mod status;
+pub mod time;
+
+pub use entropy::Entropy;
+pub use error::{Error, ErrorKind};
+pub use time::Timestamp;

@@ -1,0 +1,25 @@
+//! Outputs: where agents ship their data.
+
+use crate::id::OutputId;
+use crate::time::Timestamp;
+
+/// An output object of the management API (management reference §2.5).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Its id.
+    pub id: OutputId,
+    /// Its name.
+    pub name: String,
+    /// `elasticsearch`, `remote_elasticsearch`, `logstash` or `kafka`.
+    pub kind: String,
+    /// The holder of this flag serves every policy that names no output.
+    pub is_default: bool,
+    /// The same for monitoring data.
+    pub is_default_monitoring: bool,
+    /// All other fields, as a JSON object; secrets stand in it as `{"id": SECRET_ID}`.
+    pub fields: serde_json::Value,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}

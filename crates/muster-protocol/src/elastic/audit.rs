@@ -1,0 +1,16 @@
+//! `POST /api/fleet/agents/{id}/audit/unenroll` (§8).
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+/// The request; the reply has no body.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct AuditUnenrollRequest<'a> {
+    /// `uninstall`, `orphaned`, `key_revoked` or `migrated`.
+    #[serde(borrow)]
+    pub reason: Cow<'a, str>,
+    /// RFC 3339.
+    #[serde(borrow)]
+    pub timestamp: Cow<'a, str>,
+}

@@ -1,0 +1,1 @@
+//! The agent API: the Fleet Server protocol over HTTP.

@@ -1,0 +1,1 @@
+//! The management API: REST for people, scripts and Terraform.

@@ -1,0 +1,118 @@
+//! What handlers answer with: a finished reply, or the wish to be parked.
+//!
+//! An agent handler is never an `async fn` that waits with the request in its hands. It answers [`Outcome::Reply`],
+//! or [`Outcome::Park`] with a slot of a few hundred bytes; the connection layer drops the request, its buffers and
+//! its decoder and then waits on the slot. Behind this seam hyper can give way to something leaner.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+
+/// A reply's body: zero or more pieces that are ready, some of them shared between agents.
+#[derive(Debug, Default)]
+pub struct ReplyBody(VecDeque<Bytes>);
+
+impl ReplyBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// A body of these pieces, one after the other.
+    pub fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        Self(pieces.into_iter().filter(|piece| !piece.is_empty()).collect())
+    }
+
+    /// Length of all pieces, bytes.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Bytes> for ReplyBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::pieces([bytes])
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.len() as u64)
+    }
+}
+
+/// A reply, complete.
+pub type Reply = Response<ReplyBody>;
+
+/// What waits for a parked agent: resolves to its reply.
+pub type Parked = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// What a handler answers.
+pub enum Outcome {
+    /// Send this.
+    Reply(Reply),
+    /// Drop the request and wait for this.
+    Park(Parked),
+}
+
+impl From<Reply> for Outcome {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+/// Which listener a connection came in by. Each has limits of its own (§1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListenerKind {
+    /// 8220: agents of every family.
+    Agent,
+    /// 8221: the agent on this host.
+    Local,
+    /// 8230: people and scripts.
+    Admin,
+    /// `DATA/admin.sock`.
+    Socket,
+}
+
+/// The other side of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address; `None` on the Unix socket.
+    pub address: Option<SocketAddr>,
+    /// Whether TLS stands between us.
+    pub tls: bool,
+    /// The listener.
+    pub listener: ListenerKind,
+    /// The peer's user number, on the Unix socket.
+    pub uid: Option<u32>,
+}
+
+impl Peer {
+    /// The address without its port, for records and limits; empty on the Unix socket.
+    pub fn ip(&self) -> String {
+        self.address.map(|address| address.ip().to_string()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,9 @@
+//! The store: one port in the language of the domain ([`port`]) and its engines.
+//!
+//! Reads are methods that answer domain records. Writes are lists of [`Write`]s, committed together or not at all,
+//! with the preconditions that optimistic locking needs. What a [`Store::commit`] answered with `Ok` is on disk.
+
+pub mod port;
+pub mod query;
+
+pub use port::{Committed, Precondition, Store, StoreError, Write};

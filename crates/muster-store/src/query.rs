@@ -1,0 +1,75 @@
+//! What lists can be asked for.
+
+use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
+use muster_core::status::Status;
+use muster_core::time::Timestamp;
+
+/// Which agents. Empty fields do not filter; filled ones must all hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AgentFilter {
+    /// One of these ids.
+    pub ids: Option<Vec<AgentId>>,
+    /// On one of these policies.
+    pub policy_ids: Option<Vec<PolicyId>>,
+    /// In one of these statuses.
+    pub statuses: Option<Vec<Status>>,
+    /// In none of these statuses.
+    pub without_statuses: Vec<Status>,
+    /// Carrying every one of these tags.
+    pub tags: Vec<String>,
+    /// Carrying none of these tags.
+    pub without_tags: Vec<String>,
+    /// Carrying no tag at all.
+    pub untagged: bool,
+    /// Came in by this key (M7).
+    pub enrollment_key_id: Option<EnrollmentKeyId>,
+}
+
+/// By what a list of agents is sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AgentSort {
+    /// Time of enrolment.
+    #[default]
+    EnrolledAt,
+    /// Last check-in written down.
+    LastCheckin,
+    /// Host name.
+    Hostname,
+    /// Status.
+    Status,
+    /// Policy.
+    Policy,
+    /// Version, compared as text.
+    Version,
+}
+
+/// A page: rows `offset..offset + limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Rows to skip.
+    pub offset: u32,
+    /// Rows at most.
+    pub limit: u32,
+}
+
+/// A page's rows and the number of all that match.
+#[derive(Clone, Debug)]
+pub struct Listed<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// All that match.
+    pub total: u64,
+}
+
+/// Which actions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ActionFilter {
+    /// Given before this time.
+    pub before: Option<Timestamp>,
+    /// Given at or after this time.
+    pub since: Option<Timestamp>,
+    /// Addressed to this agent.
+    pub agent_id: Option<AgentId>,
+    /// Without CANCEL entries.
+    pub without_cancels: bool,
+}
