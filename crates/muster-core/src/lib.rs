@@ -30,6 +30,9 @@ pub mod upgrade_details;
 pub mod user_agent;
 pub mod yaml;
 
+#[cfg(test)]
+mod testing;
+
 pub use entropy::Entropy;
 pub use error::{Error, ErrorKind};
 pub use time::Timestamp;
