@@ -37,7 +37,8 @@ pub fn run(mut command: Command) -> anyhow::Result<()> {
 
 /// Files in the repository under git, relative to its top.
 pub fn tracked() -> anyhow::Result<Vec<PathBuf>> {
-    let output = Command::new("git").current_dir(root()).args(["ls-files", "-z"]).output().context("cannot start git")?;
+    let output =
+        Command::new("git").current_dir(root()).args(["ls-files", "-z"]).output().context("cannot start git")?;
     anyhow::ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     let names = String::from_utf8(output.stdout)?;
     Ok(names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect())

@@ -61,7 +61,7 @@ impl Table {
         for path in shell::sources()? {
             if path.extension().is_some_and(|ending| ending == "rs") {
                 let text = std::fs::read_to_string(shell::root().join(&path))?;
-                for test in names::tests(&path, &text) {
+                for test in names::numbered_tests(&path, &text) {
                     for number in &test.numbers {
                         tests.entry(*number).or_default().push(test.clone());
                     }

@@ -54,7 +54,7 @@ pub struct TestName {
 }
 
 /// The numbered tests of one file. A function is a test if an attribute right above it says so.
-pub fn tests(path: &Path, text: &str) -> Vec<TestName> {
+pub fn numbered_tests(path: &Path, text: &str) -> Vec<TestName> {
     let mut found = Vec::new();
     let mut is_test = false;
     for line in text.lines().map(str::trim) {
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn only_tests_prove_something() {
         let text = "fn ea1_helper() {}\n#[tokio::test]\n#[expect(x)]\nasync fn ea2_ok() {\n}\nfn ea3_helper() {}\n#[test]\n// why\nfn d4_ok() {}";
-        let names: Vec<_> = super::tests(Path::new("a.rs"), text).into_iter().map(|test| test.name).collect();
+        let names: Vec<_> = numbered_tests(Path::new("a.rs"), text).into_iter().map(|test| test.name).collect();
         assert_eq!(names, ["ea2_ok", "d4_ok"]);
     }
 }

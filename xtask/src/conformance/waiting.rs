@@ -2,8 +2,7 @@
 
 use super::names::Number;
 
-const OUTPUT_KEYS: &str =
-    "keys of an agent's own for Elasticsearch outputs are a later issue; until then an output's configured credentials are passed as they are";
+const OUTPUT_KEYS: &str = "keys of an agent's own for Elasticsearch outputs are a later issue; until then an output's configured credentials are passed as they are";
 
 /// Why a statement has no test, or not all that it asks.
 pub fn reason(number: Number) -> Option<&'static str> {

@@ -14,7 +14,9 @@ pub struct Function {
 /// All functions with a body.
 pub fn functions(lines: &[&str]) -> Vec<Function> {
     let named = lines.iter().enumerate().filter_map(|(at, line)| Some((at, name(line)?)));
-    named.filter_map(|(at, name)| Some(Function { name: name.to_owned(), line: at + 1, lines: body(&lines[at..])? })).collect()
+    named
+        .filter_map(|(at, name)| Some(Function { name: name.to_owned(), line: at + 1, lines: body(&lines[at..])? }))
+        .collect()
 }
 
 /// The name, if the line begins a function.
@@ -66,6 +68,9 @@ mod tests {
 
     #[test]
     fn a_where_clause_belongs_to_it() {
-        assert_eq!(shown("    fn a<T>(t: T)\n    where\n        T: Copy,\n    {\n        t;\n    }\n"), [("a".into(), 1, 4)]);
+        assert_eq!(
+            shown("    fn a<T>(t: T)\n    where\n        T: Copy,\n    {\n        t;\n    }\n"),
+            [("a".into(), 1, 4)]
+        );
     }
 }

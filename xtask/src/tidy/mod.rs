@@ -47,7 +47,8 @@ fn report(sources: &[Source]) {
     println!("{:.1} comments to 100 lines (aim: 4 to 8)", 100.0 * comments as f64 / product.max(1) as f64);
     println!("{documented} of {public} public items have docs");
     println!("expect in product code: {expects}, {:.1} to 1,000 lines (aim: 1)", expects as f64 / thousands);
-    let mut long: Vec<_> = sources.iter().flat_map(|source| source.functions.iter().map(move |one| (one, source))).collect();
+    let mut long: Vec<_> =
+        sources.iter().flat_map(|source| source.functions.iter().map(move |one| (one, source))).collect();
     long.sort_by_key(|(function, _)| std::cmp::Reverse(function.lines));
     for (function, source) in long.iter().take(5) {
         println!("  {} lines: {} ({}:{})", function.lines, function.name, source.path.display(), function.line);

@@ -88,7 +88,8 @@ impl Source {
 
 /// Where an inline test module begins.
 fn test_module(lines: &[&str]) -> usize {
-    let is_start = |pair: &[&str]| pair[0].trim() == "#[cfg(test)]" && pair[1].contains("mod ") && pair[1].ends_with('{');
+    let is_start =
+        |pair: &[&str]| pair[0].trim() == "#[cfg(test)]" && pair[1].contains("mod ") && pair[1].ends_with('{');
     lines.windows(2).position(is_start).unwrap_or(lines.len())
 }
 
@@ -100,12 +101,14 @@ fn is_test_attribute(line: &str) -> bool {
 fn is_public(line: &str) -> bool {
     let Some(rest) = line.strip_prefix("pub ") else { return false };
     let rest = ["async ", "const ", "unsafe "].iter().fold(rest, |rest, word| rest.strip_prefix(word).unwrap_or(rest));
-    ["fn ", "struct ", "enum ", "trait ", "type ", "static ", "mod ", "macro "].iter().any(|kind| rest.starts_with(kind))
+    ["fn ", "struct ", "enum ", "trait ", "type ", "static ", "mod ", "macro "]
+        .iter()
+        .any(|kind| rest.starts_with(kind))
 }
 
 fn has_docs(before: &[&str]) -> bool {
-    let above = before.iter().rev().map(|line| line.trim_start());
-    above.skip_while(|line| line.starts_with("#[") || line.starts_with(')')).next().is_some_and(|line| line.starts_with("///"))
+    let mut above = before.iter().rev().map(|line| line.trim_start());
+    above.find(|line| !line.starts_with("#[") && !line.starts_with(')')).is_some_and(|line| line.starts_with("///"))
 }
 
 /// A module in a file of its own has its docs there.
@@ -123,7 +126,10 @@ fn bad_anywhere(line: &str) -> Option<&'static str> {
     if bare.starts_with(concat!("#[ig", "nore")) {
         return Some("a test that does not run");
     }
-    if (bare.starts_with("#[allow(") || bare.starts_with("#![allow(")) && !line.contains("reason") && line.contains(")]") {
+    if (bare.starts_with("#[allow(") || bare.starts_with("#![allow("))
+        && !line.contains("reason")
+        && line.contains(")]")
+    {
         return Some("a lint is switched off without a reason");
     }
     None
@@ -169,7 +175,10 @@ mod tests {
 
     #[test]
     fn docs_are_seen_through_attributes() {
-        let source = Source::measure(Path::new("a.rs"), "//! x\n/// Y.\n#[derive(Debug)]\npub struct Y;\npub fn z() {}\npub mod w;\n");
+        let source = Source::measure(
+            Path::new("a.rs"),
+            "//! x\n/// Y.\n#[derive(Debug)]\npub struct Y;\npub fn z() {}\npub mod w;\n",
+        );
         assert_eq!((source.public, source.documented), (3, 2));
     }
 }
