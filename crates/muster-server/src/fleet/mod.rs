@@ -2,6 +2,7 @@
 //!
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
+pub mod policy_cache;
 pub mod registry;
 
 use std::sync::Arc;
