@@ -84,7 +84,8 @@ impl DronesArgs {
     #[must_use]
     pub fn numbers(&self, share: u32) -> std::ops::Range<u32> {
         let processes = u64::from(self.processes.max(1));
-        let bound = |share: u64| self.first + u32::try_from(u64::from(self.count) * share / processes).unwrap_or(u32::MAX);
+        let bound =
+            |share: u64| self.first + u32::try_from(u64::from(self.count) * share / processes).unwrap_or(u32::MAX);
         bound(u64::from(share))..bound(u64::from(share) + 1)
     }
 

@@ -38,7 +38,8 @@ impl Dialer {
         let host = uri.host().with_context(|| format!("{url} names no host"))?.to_owned();
         let port = uri.port_u16().unwrap_or(443);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let mut found = tokio::net::lookup_host((bare, port)).await.with_context(|| format!("cannot resolve {host}"))?;
+        let mut found =
+            tokio::net::lookup_host((bare, port)).await.with_context(|| format!("cannot resolve {host}"))?;
         let address = found.next().with_context(|| format!("{host} has no address"))?;
         let name = ServerName::try_from(bare.to_owned())?;
         let tls = TlsConnector::from(Arc::new(configuration(ca, resume)?));

@@ -115,7 +115,12 @@ impl Drone {
     ///
     /// # Errors
     /// When the server does not answer 200 with what an agent needs.
-    pub async fn enroll(&mut self, over: Option<&mut Session>, token: &HeaderValue, tags: &[String]) -> Result<(), Fault> {
+    pub async fn enroll(
+        &mut self,
+        over: Option<&mut Session>,
+        token: &HeaderValue,
+        tags: &[String],
+    ) -> Result<(), Fault> {
         let began = Instant::now();
         let body = self.host().enroll(tags)?;
         let path = "/api/fleet/agents/enroll?";

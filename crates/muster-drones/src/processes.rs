@@ -128,7 +128,11 @@ async fn attend(
 }
 
 /// Takes events until every share has said its last.
-async fn listen(args: &DronesArgs, mut told: UnboundedReceiver<Event>, phases: watch::Sender<Phase>) -> anyhow::Result<()> {
+async fn listen(
+    args: &DronesArgs,
+    mut told: UnboundedReceiver<Event>,
+    phases: watch::Sender<Phase>,
+) -> anyhow::Result<()> {
     let mut report = Report::new(args);
     let interrupted = tokio::signal::ctrl_c();
     let closed = input_closed(args.json);

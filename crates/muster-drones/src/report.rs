@@ -125,7 +125,9 @@ impl Report {
 fn line(counts: &Counts) -> String {
     let Counts { enrolled, waiting, check_ins, acks, gone, errors, .. } = counts;
     let failed: u64 = errors.values().sum();
-    format!("enrolled {enrolled}, waiting {waiting}, check-ins {check_ins}, acks {acks}, gone {gone}, failures {failed}")
+    format!(
+        "enrolled {enrolled}, waiting {waiting}, check-ins {check_ins}, acks {acks}, gone {gone}, failures {failed}"
+    )
 }
 
 fn show(mode: Mode, summary: &Summary) {

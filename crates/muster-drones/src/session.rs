@@ -84,7 +84,8 @@ impl Session {
         if self.open.is_none() {
             let began = Instant::now();
             let stream = self.shared.dialer.dial(self.number).await?;
-            let handshake = Builder::new().max_buf_size(16 << 10).title_case_headers(true).handshake(TokioIo::new(stream));
+            let handshake =
+                Builder::new().max_buf_size(16 << 10).title_case_headers(true).handshake(TokioIo::new(stream));
             self.open = Some(handshake.await?);
             self.shared.tally.connected(began.elapsed());
         }

@@ -76,7 +76,12 @@ impl Admission {
 ///
 /// # Errors
 /// When the server's address or CA is unusable.
-pub async fn run(args: &DronesArgs, share: u32, events: UnboundedSender<Event>, phase: watch::Receiver<Phase>) -> anyhow::Result<()> {
+pub async fn run(
+    args: &DronesArgs,
+    share: u32,
+    events: UnboundedSender<Event>,
+    phase: watch::Receiver<Phase>,
+) -> anyhow::Result<()> {
     dial::raise_open_files()?;
     let numbers = args.numbers(share);
     let shared = Arc::new(Shared {
@@ -177,7 +182,12 @@ async fn repeat_all(
     Some(began)
 }
 
-async fn settled(args: &DronesArgs, shared: &Arc<Shared>, numbers: std::ops::Range<u32>, admission: Arc<Admission>) -> Vec<Drone> {
+async fn settled(
+    args: &DronesArgs,
+    shared: &Arc<Shared>,
+    numbers: std::ops::Range<u32>,
+    admission: Arc<Admission>,
+) -> Vec<Drone> {
     let mut coming = JoinSet::new();
     for number in numbers {
         let (shared, admission, mut back_off) = (shared.clone(), admission.clone(), back_off(args));

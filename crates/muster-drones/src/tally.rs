@@ -111,7 +111,10 @@ impl Tally {
     /// The latencies so far.
     #[must_use]
     pub fn latencies(&self) -> BTreeMap<String, Histogram> {
-        lock(&self.latencies).iter().map(|(operation, histogram)| ((*operation).to_owned(), histogram.clone())).collect()
+        lock(&self.latencies)
+            .iter()
+            .map(|(operation, histogram)| ((*operation).to_owned(), histogram.clone()))
+            .collect()
     }
 
     /// Forgets the check-ins so far: the measured part begins.

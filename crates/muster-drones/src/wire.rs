@@ -213,10 +213,14 @@ mod tests {
 
     #[test]
     fn an_input_action_is_acked_with_a_response() {
-        let action = r#"{"agent_id":"a","created_at":"x","id":"1","type":"INPUT_ACTION","input_type":"osquery","data":{"q":1}}"#;
+        let action =
+            r#"{"agent_id":"a","created_at":"x","id":"1","type":"INPUT_ACTION","input_type":"osquery","data":{"q":1}}"#;
         let ack = ack("a", &serde_json::from_str(action).unwrap()).unwrap();
         let read: AckEvent<'_> = serde_json::from_str(ack.get()).unwrap();
-        assert_eq!((read.action_input_type.as_deref(), read.action_data.unwrap().get()), (Some("osquery"), r#"{"q":1}"#));
+        assert_eq!(
+            (read.action_input_type.as_deref(), read.action_data.unwrap().get()),
+            (Some("osquery"), r#"{"q":1}"#)
+        );
         assert!(read.action_response.is_some() && read.error.is_none());
     }
 
