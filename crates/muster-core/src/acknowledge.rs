@@ -38,8 +38,9 @@ pub struct Wanted {
 pub struct LookedUp {
     /// The orders that exist.
     pub orders: BTreeMap<ActionId, Order>,
-    /// Those of the wanted revisions that exist.
-    pub revisions: BTreeSet<i64>,
+    /// Those of the wanted revisions that exist, with the policy that they were looked up for: the agent may have
+    /// been reassigned meanwhile.
+    pub revisions: BTreeSet<(PolicyId, i64)>,
 }
 
 /// What acks change.
@@ -122,12 +123,16 @@ pub fn decide(
             apply(&mut next, order.kind, &ack.event, now);
         }
     }
-    if let Some(revision) = acks.newer_revisions(record).filter(|newer| looked_up.revisions.contains(newer)).max() {
-        next.policy_revision = revision;
-    }
+    next.policy_revision = believed_revision(record, acks, looked_up).unwrap_or(next.policy_revision);
     let deactivated = record.active && !next.active;
     let changed = (next != *record).then(|| status::finish(record, next, seen, now));
     Acknowledged { items, results, record: changed, deactivated }
+}
+
+/// The highest acked revision of the assigned policy that exists (EA117, D16).
+fn believed_revision(record: &AgentRecord, acks: &Acks<'_>, looked_up: &LookedUp) -> Option<i64> {
+    let policy = record.policy_id.as_ref()?;
+    acks.newer_revisions(record).filter(|newer| looked_up.revisions.contains(&(policy.clone(), *newer))).max()
 }
 
 /// The order that is acked; `None` for a policy (EA116); the item's status when the ack is refused.

@@ -58,6 +58,22 @@ pub fn check(bytes: &[u8]) -> Result<&str, BadJson> {
     Ok(text)
 }
 
+/// Why a body can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It is not strict JSON.
+    #[error(transparent)]
+    Text(#[from] BadJson),
+    /// It is JSON of another shape.
+    #[error("{0}")]
+    Shape(#[from] serde_json::Error),
+}
+
+/// Checks `bytes` and decodes them.
+pub fn from_slice<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
+    Ok(serde_json::from_str(check(bytes)?)?)
+}
+
 /// A key's place in the text, quotes aside.
 #[derive(Clone, Copy)]
 struct Key {
@@ -402,6 +418,13 @@ mod tests {
     fn d22_the_number_of_open_keys_has_an_end() {
         let keys: Vec<String> = (0..=MAX_OPEN_KEYS).map(|i| format!(r#""{i}":0"#)).collect();
         assert_eq!(problem(format!("{{{}}}", keys.join(","))).unwrap().0, Problem::TooManyKeys);
+    }
+
+    #[test]
+    fn d22_from_slice_tells_text_and_shape_apart() {
+        assert_eq!(from_slice::<Vec<u8>>(b"[1,2]").unwrap(), [1, 2]);
+        assert!(matches!(from_slice::<Vec<u8>>(b"[1,2]]"), Err(Unreadable::Text(_))));
+        assert!(matches!(from_slice::<Vec<u8>>(b"{}"), Err(Unreadable::Shape(_))));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

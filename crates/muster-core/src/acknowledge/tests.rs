@@ -22,7 +22,7 @@ fn known() -> LookedUp {
             order("withdrawn", ActionType::Unenroll, Some(TargetState::Withdrawn)),
         ]
         .into(),
-        revisions: [2, 3].into(),
+        revisions: [2, 3].map(|revision| (PolicyId::trusted("p"), revision)).into(),
     }
 }
 
@@ -103,6 +103,12 @@ fn d16_what_is_looked_up_is_what_could_be_believed() {
     let raw: Vec<&RawValue> = serde_json::from_str(&text).unwrap();
     let wanted = Acks::read(&raw).wanted(&agent());
     assert_eq!(wanted, Wanted { actions: [ActionId::trusted("up")].into(), revisions: [7].into() });
+}
+
+#[test]
+fn ea117_revisions_that_were_looked_up_for_another_policy_are_not_believed() {
+    let record = AgentRecord { policy_id: Some(PolicyId::trusted("q")), policy_revision: 0, ..agent() };
+    assert_eq!(run_on(&record, json!([{"action_id": "policy:q:2"}])).record, None);
 }
 
 #[test]
