@@ -85,6 +85,21 @@ pub enum Life {
     Continued,
 }
 
+/// What the caller made and looked up once the kind of life was known.
+#[derive(Clone, Debug)]
+pub struct Admitted<'a> {
+    /// What the enrolment is to the stored record.
+    pub life: Life,
+    /// The wanted id, or a new one.
+    pub id: AgentId,
+    /// The agent's new key.
+    pub access_key: &'a ApiKey,
+    /// Its policy and tags.
+    pub placement: Placement,
+    /// Hash of the request's replace token; needed for a first or next life.
+    pub token_hash: Option<String>,
+}
+
 /// A decided enrolment.
 #[derive(Clone, Debug)]
 pub struct Enrolled {
@@ -169,46 +184,30 @@ impl Applicant {
         circumstances.by_enrollment_id.filter(|stored| stored.last_checkin.is_none()).filter(same_key)
     }
 
-    /// Decides the enrolment. `token_hash` is the hash of the request's replace token, needed for a first or next life.
-    pub fn enroll(
-        &self,
-        life: Life,
-        id: &AgentId,
-        access_key: &ApiKey,
-        placement: Placement,
-        token_hash: Option<String>,
-        circumstances: &Circumstances<'_>,
-        now: Timestamp,
-    ) -> Enrolled {
-        let access_key = AccessKey { id: access_key.id.clone(), hash: access_key.hash() };
+    /// Decides the enrolment.
+    pub fn enroll(&self, admitted: Admitted<'_>, circumstances: &Circumstances<'_>, now: Timestamp) -> Enrolled {
+        let (life, id) = (admitted.life, admitted.id.clone());
         let record = match (life, circumstances.by_id) {
-            (Life::Continued, Some(stored)) => self.continued(stored, access_key, placement, circumstances, now),
+            (Life::Continued, Some(stored)) => self.continued(stored, admitted, circumstances, now),
             (_, stored) => {
-                let fresh = self.fresh(id, access_key, placement, token_hash, circumstances, now);
+                let fresh = self.fresh(admitted, circumstances, now);
                 started(fresh, stored.map_or(0, |stored| stored.version), now)
             }
         };
-        let local = self.metadata_for(id);
+        let local = self.metadata_for(&id);
         let components = (life == Life::Next).then(|| Arc::from("[]"));
-        let discard = self.abandoned(circumstances).map(|abandoned| abandoned.id.clone()).filter(|old| old != id);
+        let discard = self.abandoned(circumstances).map(|abandoned| abandoned.id.clone()).filter(|old| *old != id);
         Enrolled { record, documents: AgentDocuments { local_metadata: Some(local), components }, life, discard }
     }
 
-    fn fresh(
-        &self,
-        id: &AgentId,
-        access_key: AccessKey,
-        placement: Placement,
-        token_hash: Option<String>,
-        circumstances: &Circumstances<'_>,
-        now: Timestamp,
-    ) -> AgentRecord {
+    fn fresh(&self, admitted: Admitted<'_>, circumstances: &Circumstances<'_>, now: Timestamp) -> AgentRecord {
+        let Admitted { id, access_key, placement, token_hash, .. } = admitted;
         AgentRecord {
-            id: id.clone(),
+            id,
             version: 0,
             kind: self.kind,
             active: true,
-            access_key: Some(access_key),
+            access_key: Some(stored_key(access_key)),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             enrollment_id: self.enrollment_id.clone(),
             replace_token: token_hash,
@@ -245,17 +244,16 @@ impl Applicant {
     fn continued(
         &self,
         stored: &AgentRecord,
-        access_key: AccessKey,
-        placement: Placement,
+        admitted: Admitted<'_>,
         circumstances: &Circumstances<'_>,
         now: Timestamp,
     ) -> AgentRecord {
         let next = AgentRecord {
-            access_key: Some(access_key),
+            access_key: Some(stored_key(admitted.access_key)),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             policy_revision: 0,
             running_policy_id: None,
-            tags: placement.tags,
+            tags: admitted.placement.tags,
             namespaces: circumstances.key.namespaces.clone(),
             agent_version: circumstances.agent_version.to_owned(),
             newer_than_tested: circumstances.newer_than_tested,
@@ -283,6 +281,10 @@ impl Applicant {
         }
         metadata.to_string().into()
     }
+}
+
+fn stored_key(key: &ApiKey) -> AccessKey {
+    AccessKey { id: key.id.clone(), hash: key.hash() }
 }
 
 /// A record at the beginning of a life.

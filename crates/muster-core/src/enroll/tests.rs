@@ -49,7 +49,8 @@ fn enroll(body: &Value, circumstances: &Circumstances<'_>) -> Enrolled {
     let life = applicant.life(circumstances, &mut |token, stored| token == stored).unwrap();
     let placement = applicant.placement(circumstances.key, &AssignmentRules::default(), circumstances.address);
     let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted("made"));
-    applicant.enroll(life, &id, &api_key(), placement, Some("hash".into()), circumstances, at(100))
+    let admitted = Admitted { life, id, access_key: &api_key(), placement, token_hash: Some("hash".into()) };
+    applicant.enroll(admitted, circumstances, at(100))
 }
 
 fn replaceable() -> AgentRecord {
