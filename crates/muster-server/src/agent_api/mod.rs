@@ -38,6 +38,7 @@ use http::{HeaderMap, Request};
 use http_body::Body;
 use muster_core::user_agent::{AcceptedVersion, AcceptedVersions};
 use muster_protocol::elastic::status::ServerVersion;
+use tokio::sync::Semaphore;
 
 use self::artifact::Gate;
 use self::body::{BodyError, Bounds, Budget};
@@ -52,6 +53,8 @@ use crate::reply::{Outcome, Peer, Reply};
 
 /// Memory of all large inflated bodies together.
 const INFLATED_BUDGET: usize = 256 << 20;
+/// Files being sent at the same time, each with two chunks in memory.
+const STREAMS: usize = 64;
 
 /// What the adapter needs to know besides the fleet.
 #[derive(Clone, Debug)]
@@ -89,6 +92,7 @@ struct Inner {
     options: AgentApiOptions,
     inflated: Budget,
     artifacts: Gate,
+    streams: Arc<Semaphore>,
 }
 
 /// What an endpoint answers.
@@ -125,8 +129,14 @@ impl AgentApi {
     /// The adapter over `fleet`, with limits of its own.
     pub fn new(fleet: Arc<Fleet>, options: AgentApiOptions) -> Self {
         let limiter = Limiter::new(options.limits.clone());
-        let inner = Inner { fleet, limiter, options, inflated: Budget::new(INFLATED_BUDGET), artifacts: Gate::default() };
-        Self(Arc::new(inner))
+        Self(Arc::new(Inner {
+            fleet,
+            limiter,
+            options,
+            inflated: Budget::new(INFLATED_BUDGET),
+            artifacts: Gate::default(),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+        }))
     }
 
     /// Requests being handled now, parked ones included.

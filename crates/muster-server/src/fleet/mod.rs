@@ -2,7 +2,10 @@
 //!
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
+pub mod artifacts;
+pub mod files;
 pub mod registry;
+pub mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
