@@ -89,7 +89,7 @@ pub(super) struct Held {
 
 impl Held {
     /// Waits for the reply. The permit keeps the slot in the limits meanwhile (EA16).
-    pub(super) async fn wait(self, id: RequestId, permit: Permit) -> Reply {
+    pub(super) async fn wait(self, id: RequestId, permit: Option<Permit>) -> Reply {
         let entry = Arc::clone(self.parked.entry());
         let delivery = self.parked.wait().await;
         let answer = delivery.map_err(ApiError::from).and_then(|delivery| reply(delivery, &entry, self.takes_gzip));
@@ -103,8 +103,9 @@ fn reply(delivery: Delivery, entry: &AgentEntry, takes_gzip: bool) -> Result<Rep
         Delivery::Nothing => Ok(respond::json_bytes(Bytes::from_static(NOTHING))),
         Delivery::Actions { ack_token, actions } => actions_reply(ack_token.as_str(), &actions, takes_gzip),
         Delivery::Policy(policy) => {
-            let pieces = if takes_gzip { policy.gzip(entry.id()) } else { policy.plain(entry.id()) };
-            Ok(compressed(respond::json_bytes(ReplyBody::pieces(pieces)), takes_gzip))
+            let (agent, compress) = (entry.id().as_str(), takes_gzip && policy.plain_len() > COMPRESS_ABOVE);
+            let pieces = if compress { policy.gzip(agent) } else { policy.plain(agent) };
+            Ok(compressed(respond::json_bytes(ReplyBody::pieces(pieces)), compress))
         }
     }
 }

@@ -139,8 +139,8 @@ impl AgentApi {
         }))
     }
 
-    /// Requests being handled now, parked ones included.
-    pub fn running(&self, operation: Option<Operation>) -> usize {
+    /// Requests of `operation` being handled now, parked ones included.
+    pub fn running(&self, operation: Operation) -> usize {
         self.0.limiter.running(operation)
     }
 
@@ -161,9 +161,7 @@ impl Inner {
     {
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers, &*self.fleet.entropy);
-        let Some(mut permit) = self.limiter.enter() else {
-            return respond::finish(respond::over_capacity(), &id, false).into();
-        };
+        let mut permit = None;
         let mut versioned = false;
         match self.dispatch(&head, body, &peer, &mut permit, &mut versioned).await {
             Ok(Answer::Reply(reply)) => respond::finish(reply, &id, versioned).into(),
@@ -178,7 +176,7 @@ impl Inner {
         head: &Parts,
         body: B,
         peer: &Peer,
-        permit: &mut Permit,
+        permit: &mut Option<Permit>,
         versioned: &mut bool,
     ) -> Result<Answer, ApiError>
     where
@@ -186,14 +184,14 @@ impl Inner {
     {
         let Some(route) = Route::of(head.uri.path()) else { return Ok(respond::not_found().into()) };
         let operation = route.operation();
-        self.limiter.admit(permit, operation, Instant::now())?;
+        *permit = Some(self.limiter.admit(operation, Instant::now())?);
         if head.method != route.method() {
             return Ok(respond::method_not_allowed().into());
         }
         *versioned = true;
         version_header::check(&head.headers)?;
         let limits = self.limiter.limits();
-        let bounds = Bounds { limit: limits.of(operation).max_body, timeout: limits.read_timeout };
+        let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout };
         self.endpoint(route, Call { head, body, peer, bounds }).await
     }
 

@@ -1,7 +1,7 @@
 //! The parts that replies are made of.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use muster_protocol::elastic::{API_VERSION_HEADER, REQUEST_ID_HEADER};
 use serde::Serialize;
@@ -53,13 +53,6 @@ pub fn not_found() -> Reply {
 pub fn method_not_allowed() -> Reply {
     let mut reply = empty();
     *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    reply
-}
-
-/// More requests at the same time than the listener takes (EA17).
-pub fn over_capacity() -> Reply {
-    let mut reply = text(StatusCode::TOO_MANY_REQUESTS, "Server capacity exceeded.");
-    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     reply
 }
 
