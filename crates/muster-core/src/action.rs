@@ -35,6 +35,30 @@ pub enum ActionType {
     ForceUnenroll,
 }
 
+impl ActionType {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "CANCEL",
+            Self::InputAction => "INPUT_ACTION",
+            Self::PolicyReassign => "POLICY_REASSIGN",
+            Self::RequestDiagnostics => "REQUEST_DIAGNOSTICS",
+            Self::Settings => "SETTINGS",
+            Self::Unenroll => "UNENROLL",
+            Self::Upgrade => "UPGRADE",
+            Self::Migrate => "MIGRATE",
+            Self::PrivilegeLevelChange => "PRIVILEGE_LEVEL_CHANGE",
+            Self::UpdateTags => "UPDATE_TAGS",
+            Self::ForceUnenroll => "FORCE_UNENROLL",
+        }
+    }
+
+    /// Whether agents ever see it (EA77).
+    pub const fn is_delivered(self) -> bool {
+        !matches!(self, Self::UpdateTags | Self::ForceUnenroll)
+    }
+}
+
 /// Payload bytes and signature, handed on exactly as signed (EA80).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {

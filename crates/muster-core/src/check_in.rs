@@ -1,10 +1,16 @@
 //! What a check-in changes, decided purely (reference §4.2, §4.4–§4.7).
 
+use std::sync::Arc;
+
 use muster_protocol::elastic::check_in::CheckInRequest;
 
 use crate::agent::{AgentDocuments, AgentRecord};
-use crate::id::ActionId;
+use crate::documents::{components_digest, hostname, metadata_digest, other_reason, read_components, unhealthy_reason};
+use crate::id::{ActionId, PolicyId};
+use crate::poll::GoDuration;
+use crate::status;
 use crate::time::Timestamp;
+use crate::upgrade_details;
 
 /// A short fingerprint of a document, to notice changes without keeping the document in memory.
 pub type Digest = [u8; 16];
@@ -16,6 +22,17 @@ pub struct KnownDocuments {
     pub local_metadata: Option<Digest>,
     /// Of `components`: ids, statuses, messages and the set of units; payloads and order aside (EA58, §15).
     pub components: Option<Digest>,
+}
+
+impl KnownDocuments {
+    /// The fingerprints of stored documents.
+    pub fn of(documents: &AgentDocuments) -> Self {
+        let components = documents.components.as_deref().and_then(|raw| read_components(raw).ok()).flatten();
+        Self {
+            local_metadata: documents.local_metadata.as_deref().and_then(metadata_digest),
+            components: components.as_deref().map(components_digest),
+        }
+    }
 }
 
 /// What the request does not say by itself, looked up before the decision.
@@ -46,6 +63,8 @@ pub struct Decision {
     pub known: KnownDocuments,
     /// A policy is due as soon as the newest revision is greater than this (`R` of §4.7).
     pub policy_revision: i64,
+    /// How long the client waits (EA53, EA68).
+    pub poll_timeout: Option<GoDuration>,
 }
 
 /// A request that can't be accepted: answered 400 `BadRequest` with this text (D1, §4.6).
@@ -62,6 +81,195 @@ pub fn decide(
     circumstances: &Circumstances<'_>,
     now: Timestamp,
 ) -> Result<Decision, BadCheckIn> {
-    let _ = (record, known, request, circumstances, now);
-    Err(BadCheckIn("not decided yet".into()))
+    let poll_timeout = poll_timeout(request)?;
+    let mut next = record.clone();
+    let mut documents = AgentDocuments::default();
+    let mut known = known;
+    say_health(&mut next, request)?;
+    take_components(&mut next, &mut documents, &mut known, request)?;
+    take_metadata(&mut next, &mut documents, &mut known, request);
+    take_upgrade(&mut next, request, circumstances, now)?;
+    take_version(&mut next, circumstances);
+    take_position(&mut next, circumstances);
+    let policy_revision = take_policy(&mut next, request, circumstances);
+    forget_farewell(&mut next);
+    let record = changed(record, next, circumstances, now);
+    Ok(Decision { record, documents, known, policy_revision, poll_timeout })
 }
+
+/// The record to write, if anything in it or its status is another.
+fn changed(
+    before: &AgentRecord,
+    next: AgentRecord,
+    circumstances: &Circumstances<'_>,
+    now: Timestamp,
+) -> Option<AgentRecord> {
+    let same_status = status::evaluate(&next, Some(now), now).0 == before.status;
+    if same_status && before.last_checkin.is_some() && next == *before {
+        return None;
+    }
+    let seen = before.last_checkin.max(Some(now));
+    let mut next = AgentRecord { last_checkin: seen, ..next };
+    if !circumstances.address.is_empty() && next.last_address != circumstances.address {
+        circumstances.address.clone_into(&mut next.last_address);
+    }
+    Some(status::finish(before, next, seen, now))
+}
+
+fn bad(reason: impl Into<String>) -> BadCheckIn {
+    BadCheckIn(reason.into())
+}
+
+fn poll_timeout(request: &CheckInRequest<'_>) -> Result<Option<GoDuration>, BadCheckIn> {
+    request.poll_timeout.as_deref().map(GoDuration::parse).transpose().map_err(|error| bad(error.to_string()))
+}
+
+/// Status and message, verbatim (D13).
+fn say_health(next: &mut AgentRecord, request: &CheckInRequest<'_>) -> Result<(), BadCheckIn> {
+    let status = request.status.as_deref().filter(|status| !status.is_empty());
+    let status = status.ok_or_else(|| bad("checkin status missing"))?;
+    set_text(&mut next.health.status, status);
+    set_text(&mut next.health.message, request.message.as_deref().unwrap_or_default());
+    Ok(())
+}
+
+fn set_text(field: &mut String, text: &str) {
+    if field != text {
+        text.clone_into(field);
+    }
+}
+
+/// Components, when they changed, and where the unhealthy ones are (EA59), cleared when none is (D5).
+fn take_components(
+    next: &mut AgentRecord,
+    documents: &mut AgentDocuments,
+    known: &mut KnownDocuments,
+    request: &CheckInRequest<'_>,
+) -> Result<(), BadCheckIn> {
+    let raw = request.components.map(serde_json::value::RawValue::get);
+    let components = raw.map(read_components).transpose();
+    let components = components.map_err(|error| bad(format!("unable to read components: {error}")))?.flatten();
+    if let (Some(components), Some(raw)) = (&components, raw) {
+        let digest = Some(components_digest(components));
+        if known.components != digest {
+            known.components = digest;
+            documents.components = Some(raw.into());
+        }
+        next.health.unhealthy_reason = unhealthy_reason(components);
+    } else if !is_unwell(&next.health.status) && next.health.unhealthy_reason == other_reason() {
+        next.health.unhealthy_reason.clear();
+    }
+    if is_unwell(&next.health.status) && next.health.unhealthy_reason.is_empty() {
+        next.health.unhealthy_reason = other_reason();
+    }
+    Ok(())
+}
+
+/// An agent that says itself that it is unwell has a reason even when no component says one.
+fn is_unwell(status: &str) -> bool {
+    ["error", "failed", "degraded"].iter().any(|word| status.eq_ignore_ascii_case(word))
+}
+
+/// `local_metadata`, when sent, not `null` and another than before (EA58).
+fn take_metadata(
+    next: &mut AgentRecord,
+    documents: &mut AgentDocuments,
+    known: &mut KnownDocuments,
+    request: &CheckInRequest<'_>,
+) {
+    let Some(raw) = request.local_metadata.map(serde_json::value::RawValue::get).filter(|raw| *raw != "null") else {
+        return;
+    };
+    let digest = metadata_digest(raw);
+    if known.local_metadata == digest {
+        return;
+    }
+    known.local_metadata = digest;
+    documents.local_metadata = Some(raw.into());
+    if let Some(name) = hostname(raw) {
+        next.hostname = name;
+    }
+}
+
+/// `upgrade_details` and the rollbacks on offer.
+fn take_upgrade(
+    next: &mut AgentRecord,
+    request: &CheckInRequest<'_>,
+    circumstances: &Circumstances<'_>,
+    now: Timestamp,
+) -> Result<(), BadCheckIn> {
+    match request.upgrade_details.map(serde_json::value::RawValue::get) {
+        None => end_upgrade(next, now),
+        Some(_) if !circumstances.upgrade_action_known => {}
+        Some(raw) => keep_details(next, &upgrade_details::check(raw).map_err(bad)?.to_json()),
+    }
+    if let Ok(rollbacks) = upgrade_details::rollbacks(request.upgrade.map(serde_json::value::RawValue::get)) {
+        next.upgrade.rollbacks = rollbacks;
+    }
+    Ok(())
+}
+
+fn keep_details(next: &mut AgentRecord, details: &Arc<str>) {
+    if next.upgrade.details.as_ref() != Some(details) {
+        next.upgrade.details = Some(details.clone());
+    }
+}
+
+/// Details that disappear mean that the upgrade succeeded (EA62), unless the last word was that it failed.
+fn end_upgrade(next: &mut AgentRecord, now: Timestamp) {
+    let Some(details) = next.upgrade.details.take() else { return };
+    next.upgrade.started_at = None;
+    if !upgrade_details::UpgradeDetails::stored(&details).is_some_and(|details| details.has_failed()) {
+        next.upgrade.upgraded_at = Some(now);
+    }
+}
+
+/// The version, which an upgrade changes (EA60).
+fn take_version(next: &mut AgentRecord, circumstances: &Circumstances<'_>) {
+    if !circumstances.agent_version.is_empty() {
+        set_text(&mut next.agent_version, circumstances.agent_version);
+        next.newer_than_tested = circumstances.newer_than_tested;
+    }
+}
+
+/// The position among the actions: only ever upward (EA74, D15).
+fn take_position(next: &mut AgentRecord, circumstances: &Circumstances<'_>) {
+    if let Some((token, seq)) = &circumstances.acknowledged
+        && *seq > next.action_position
+    {
+        next.action_position = *seq;
+        next.action_token = Some(token.clone());
+    }
+}
+
+/// The running policy and `R` of §4.7.
+///
+/// What an agent runs of a policy that is not its own, or of a revision that does not exist (D16), is no revision of
+/// the assigned policy: it is kept as 0, so that the status stays `updating` until the agent follows.
+fn take_policy(next: &mut AgentRecord, request: &CheckInRequest<'_>, circumstances: &Circumstances<'_>) -> i64 {
+    let (Some(id), Some(revision)) = (request.agent_policy_id.as_deref(), request.policy_revision_idx) else {
+        return next.policy_revision;
+    };
+    if next.running_policy_id.as_ref().map(PolicyId::as_str) != Some(id) {
+        next.running_policy_id = PolicyId::parse(id).ok();
+    }
+    let assigned = next.policy_id.as_ref().map(PolicyId::as_str);
+    match circumstances.newest_revision {
+        Some(newest) if assigned == Some(id) => {
+            next.policy_revision = if revision <= newest { revision.max(0) } else { 0 }
+        }
+        None if assigned == Some(id) => {}
+        _ => next.policy_revision = 0,
+    }
+    next.policy_revision
+}
+
+/// An agent that checks in has not left (EA61).
+fn forget_farewell(next: &mut AgentRecord) {
+    next.audit = None;
+    next.unenrolled_at = None;
+    next.unenrolled_reason = None;
+}
+
+#[cfg(test)]
+mod tests;

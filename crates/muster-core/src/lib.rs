@@ -11,6 +11,8 @@ pub mod change;
 pub mod check_in;
 pub mod context;
 pub mod credential;
+pub mod delivery;
+pub mod documents;
 pub mod enrollment_key;
 pub mod entropy;
 pub mod error;
@@ -18,8 +20,18 @@ pub mod file;
 pub mod id;
 pub mod output;
 pub mod policy;
+pub mod poll;
+pub mod seal;
+pub mod secret_refs;
+pub mod signing;
 pub mod status;
 pub mod time;
+pub mod upgrade_details;
+pub mod user_agent;
+pub mod yaml;
+
+#[cfg(test)]
+mod testing;
 
 pub use entropy::Entropy;
 pub use error::{Error, ErrorKind};

@@ -1,6 +1,12 @@
 //! The status of an agent: a transition, not a computation at read time (management reference §3).
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use crate::agent::{AgentRecord, AuditReason};
+use crate::time::Timestamp;
+use crate::upgrade_details::UpgradeDetails;
 
 /// The one word shown for an agent, derived from connection, health and life cycle (§3.1, first match wins).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,3 +74,120 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 }
+
+/// Time without a sighting after which an agent is offline: ten stamps of half a minute.
+pub const OFFLINE_AFTER: Duration = Duration::from_secs(300);
+/// How long an upgrade may run without a word before it counts as stuck (§3.5).
+pub const STUCK_AFTER: Duration = Duration::from_secs(7200);
+/// The rules ask for *more* than a time; timestamps have microseconds.
+const MOMENT: Duration = Duration::from_micros(1);
+
+/// The status at `now`, and when it must be looked at again; `None`: time alone changes nothing.
+///
+/// `seen` is the latest sighting that the caller knows of, presence included; the record may know a later one.
+pub fn evaluate(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> (Status, Option<Timestamp>) {
+    if !record.active {
+        return (Status::Unenrolled, None);
+    }
+    let sighting = seen.max(record.last_checkin);
+    let last = sighting.unwrap_or(record.enrolled_at);
+    let inactive_at = record.inactivity_timeout.filter(|timeout| !timeout.is_zero()).map(|t| last.plus(t).plus(MOMENT));
+    if inactive_at.is_some_and(|at| at <= now) {
+        return (Status::Inactive, None);
+    }
+    if let Some(left) = record.audit.and_then(|report| left(report.reason)) {
+        return (left, inactive_at);
+    }
+    let offline_at = last.plus(OFFLINE_AFTER).plus(MOMENT);
+    if offline_at <= now {
+        return (Status::Offline, inactive_at);
+    }
+    let (status, changes_at) = present(record, sighting.is_some(), now);
+    (status, [Some(offline_at), inactive_at, changes_at].into_iter().flatten().min())
+}
+
+fn left(reason: AuditReason) -> Option<Status> {
+    match reason {
+        AuditReason::Uninstall => Some(Status::Uninstalled),
+        AuditReason::Orphaned => Some(Status::Orphaned),
+        AuditReason::KeyRevoked | AuditReason::Migrated => None,
+    }
+}
+
+/// The status of an agent that is not away, and when an upgrade's time comes.
+fn present(record: &AgentRecord, seen: bool, now: Timestamp) -> (Status, Option<Timestamp>) {
+    let upgrade_at = upgrade_begins(record);
+    let later = upgrade_at.filter(|at| *at > now);
+    let upgrading = upgrade_at.is_some() && later.is_none();
+    let wants_policy = seen && record.policy_id.is_some() && record.policy_revision <= 0;
+    let status = if upgrading || wants_policy {
+        Status::Updating
+    } else if !seen {
+        Status::Enrolling
+    } else if record.unenrollment_started_at.is_some() {
+        Status::Unenrolling
+    } else {
+        healthy(&record.health.status)
+    };
+    (status, later)
+}
+
+/// The word that the agent says of itself, clamped to what is known (D13).
+fn healthy(said: &str) -> Status {
+    if said.eq_ignore_ascii_case("error") {
+        Status::Error
+    } else if said.eq_ignore_ascii_case("degraded") {
+        Status::Degraded
+    } else {
+        Status::Online
+    }
+}
+
+/// When the open upgrade begins or began: not before its scheduled time, and never once it failed.
+fn upgrade_begins(record: &AgentRecord) -> Option<Timestamp> {
+    let started_at = record.upgrade.started_at.filter(|_| record.upgrade.upgraded_at.is_none())?;
+    match record.upgrade.details.as_deref().and_then(UpgradeDetails::stored) {
+        Some(details) if details.has_failed() => None,
+        Some(details) => Some(details.scheduled_at().unwrap_or(started_at)),
+        None => Some(started_at),
+    }
+}
+
+/// Whether the agent hangs: its upgrade failed while it is not away, or it is updating for two hours without a word
+/// (§3.5).
+pub fn is_stuck(record: &AgentRecord, now: Timestamp) -> bool {
+    let details = record.upgrade.details.as_deref().and_then(UpgradeDetails::stored);
+    match details {
+        Some(details) => {
+            details.has_failed() && !matches!(record.status, Status::Offline | Status::Inactive | Status::Unenrolled)
+        }
+        None => {
+            let started_at = record.upgrade.started_at.filter(|_| record.upgrade.upgraded_at.is_none());
+            record.status == Status::Updating && started_at.is_some_and(|at| now.since(at) > STUCK_AFTER)
+        }
+    }
+}
+
+/// Moves a record to the status that it has at `now`: sets `status`, `status_since` and `status_deadline`. Tells
+/// whether the status became another one.
+pub fn transition(record: &mut AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> bool {
+    let (status, deadline) = evaluate(record, seen, now);
+    record.status_deadline = deadline;
+    let changed = record.status != status;
+    if changed {
+        record.status = status;
+        record.status_since = now;
+    }
+    changed
+}
+
+/// What every decision that changes a record ends in: the status is moved, and the record gets its version and time.
+pub fn finish(before: &AgentRecord, mut after: AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
+    transition(&mut after, seen, now);
+    after.version = before.version + 1;
+    after.updated_at = now;
+    after
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! What is due to one agent, as it goes over the wire (reference §4.11).
+
+use muster_protocol::elastic::check_in::{WireAction, WireSigned};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::action::{Action, ActionType, DueAction};
+use crate::id::{ActionId, AgentId, SecretId};
+use crate::time::Timestamp;
+
+/// A batch for one agent.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The orders, in the order of creation. May be empty although the position moved: what was due is never
+    /// delivered (EA77).
+    pub actions: Vec<WireAction>,
+    /// Token that confirms all that was due; `None`: nothing was.
+    pub ack_token: Option<ActionId>,
+    /// Sequence number that the token stands for; the caller's own position when nothing was due.
+    pub position: i64,
+    /// Orders whose data does not fit their type: passed over, for the log.
+    pub misfits: Vec<ActionId>,
+}
+
+/// Prepares what is due to `agent`. `secret` answers the secrets that [`secrets_of`] named; unknown ones leave the
+/// text as it is.
+pub fn deliver(
+    due: &[DueAction],
+    agent: &AgentId,
+    position: i64,
+    secret: &dyn Fn(&SecretId) -> Option<String>,
+) -> Delivery {
+    let mut delivery = Delivery { actions: Vec::new(), ack_token: None, position, misfits: Vec::new() };
+    for one in due {
+        delivery.ack_token = Some(one.action.id.clone());
+        delivery.position = delivery.position.max(one.action.seq);
+        if one.action.kind.is_delivered() {
+            match to_wire(one, agent, secret) {
+                Some(action) => delivery.actions.push(action),
+                None => delivery.misfits.push(one.action.id.clone()),
+            }
+        }
+    }
+    delivery
+}
+
+fn to_wire(due: &DueAction, agent: &AgentId, secret: &dyn Fn(&SecretId) -> Option<String>) -> Option<WireAction> {
+    let action = &due.action;
+    Some(WireAction {
+        agent_id: agent.as_str().to_owned(),
+        created_at: action.created_at.to_rfc3339_millis(),
+        id: action.id.as_str().to_owned(),
+        kind: action.kind.as_str().to_owned(),
+        input_type: action.input_type.clone(),
+        data: wire_data(action, secret)?,
+        start_time: start_time(action, due.position).map(Timestamp::to_rfc3339_seconds),
+        expiration: action.expiration.map(Timestamp::to_rfc3339_millis),
+        timeout: action.timeout,
+        signed: action
+            .signed
+            .as_ref()
+            .map(|signed| WireSigned { data: signed.data.clone(), signature: signed.signature.clone() }),
+    })
+}
+
+/// The agent's own start: the base plus its share of the window, by its place among the targets (EA83, D3).
+fn start_time(action: &Action, position: i64) -> Option<Timestamp> {
+    let start = action.start_time?;
+    let window = i128::from(action.rollout_seconds.unwrap_or(0).max(0)) * 1_000_000;
+    let count = i128::from(action.total.max(position.saturating_add(1)).max(1));
+    let offset = window * i128::from(position.max(0)) / count;
+    Some(Timestamp::from_micros(start.as_micros().saturating_add(i64::try_from(offset).unwrap_or(i64::MAX))))
+}
+
+/// The secrets that the data of these actions refers to.
+pub fn secrets_of(due: &[DueAction]) -> Vec<SecretId> {
+    let mut ids: Vec<SecretId> = due.iter().filter_map(|one| one.action.data.as_deref()).flat_map(references).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+const OPEN: &str = "$co.elastic.secret{";
+
+fn references(text: &str) -> impl Iterator<Item = SecretId> {
+    text.split(OPEN).skip(1).filter_map(|rest| SecretId::parse(rest.split_once('}')?.0).ok())
+}
+
+/// The data cut down to what its type knows, secrets in place; `None` when it does not fit.
+fn wire_data(action: &Action, secret: &dyn Fn(&SecretId) -> Option<String>) -> Option<Option<Box<RawValue>>> {
+    let mut data: Value = match action.data.as_deref() {
+        Some(text) => serde_json::from_str(text).ok()?,
+        None => Value::Null,
+    };
+    substitute(&mut data, secret);
+    match reshape(action.kind, data)? {
+        Value::Null => Some(None),
+        shaped => Some(Some(serde_json::value::to_raw_value(&shaped).ok()?)),
+    }
+}
+
+/// Puts secrets into every text (EA84, D3).
+fn substitute(value: &mut Value, secret: &dyn Fn(&SecretId) -> Option<String>) {
+    match value {
+        Value::String(text) if text.contains(OPEN) => *text = substituted(text, secret),
+        Value::Array(items) => items.iter_mut().for_each(|item| substitute(item, secret)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| substitute(field, secret)),
+        _ => {}
+    }
+}
+
+/// One pass: what a secret holds is never looked at again.
+fn substituted(text: &str, secret: &dyn Fn(&SecretId) -> Option<String>) -> String {
+    let mut parts = text.split(OPEN);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let found = part.split_once('}').and_then(|(id, rest)| Some((secret(&SecretId::parse(id).ok()?)?, rest)));
+        match found {
+            Some((value, rest)) => out.extend([value.as_str(), rest]),
+            None => out.extend([OPEN, part]),
+        }
+    }
+    out
+}
+
+/// The known keys of each type, well typed (EA81, EA82, EA145); `None` when the data does not fit.
+pub(crate) fn reshape(kind: ActionType, data: Value) -> Option<Value> {
+    match kind {
+        ActionType::Unenroll => Some(Value::Null),
+        ActionType::PolicyReassign => Shape::of(data)?.text("policy_id", true)?.done(),
+        ActionType::Cancel => Shape::of(data)?.text("target_id", true)?.done(),
+        ActionType::Settings => settings(data),
+        ActionType::Upgrade => {
+            Shape::of(data)?.text("version", true)?.text("source_uri", false)?.flag("rollback", false)?.done()
+        }
+        ActionType::RequestDiagnostics if data.is_null() => Some(Value::Null),
+        ActionType::RequestDiagnostics => diagnostics(data),
+        ActionType::InputAction => data.is_object().then_some(data),
+        ActionType::Migrate => {
+            let shape = Shape::of(data)?.text("target_uri", true)?.text("enrollment_token", true)?;
+            shape.any("settings").done()
+        }
+        ActionType::PrivilegeLevelChange => privilege(data),
+        ActionType::UpdateTags | ActionType::ForceUnenroll => None,
+    }
+}
+
+const LOG_LEVELS: [&str; 5] = ["trace", "debug", "info", "warning", "error"];
+
+/// Without a level: `{}`, which clears what was set.
+fn settings(data: Value) -> Option<Value> {
+    if data.is_null() {
+        return Some(Value::Object(Map::new()));
+    }
+    let shaped = Shape::of(data)?.text("log_level", false)?.done()?;
+    match shaped.get("log_level").and_then(Value::as_str) {
+        Some(level) if !LOG_LEVELS.contains(&level) => None,
+        _ => Some(shaped),
+    }
+}
+
+fn diagnostics(data: Value) -> Option<Value> {
+    let shape = Shape::of(data)?.any("additional_metrics").flag("exclude_events_log", false)?;
+    let fits = match shape.kept.get("additional_metrics") {
+        None => true,
+        Some(Value::Array(metrics)) => metrics.iter().all(|metric| matches!(metric.as_str(), Some("CPU" | "CONN"))),
+        Some(_) => false,
+    };
+    if fits { shape.done() } else { None }
+}
+
+fn privilege(data: Value) -> Option<Value> {
+    let shape = Shape::of(data)?.flag("unprivileged", true)?.any("user_info");
+    let mut shaped = shape.done()?;
+    if let Some(user) = shaped.get_mut("user_info") {
+        let keys = Shape::of(user.take())?;
+        *user = keys.text("username", false)?.text("password", false)?.text("groupname", false)?.done()?;
+    }
+    Some(shaped)
+}
+
+/// Data on its way into its shape.
+struct Shape {
+    given: Map<String, Value>,
+    kept: Map<String, Value>,
+}
+
+impl Shape {
+    fn of(data: Value) -> Option<Self> {
+        match data {
+            Value::Object(given) => Some(Self { given, kept: Map::new() }),
+            _ => None,
+        }
+    }
+
+    fn text(self, key: &str, required: bool) -> Option<Self> {
+        self.keep(key, required, Value::is_string)
+    }
+
+    fn flag(self, key: &str, required: bool) -> Option<Self> {
+        self.keep(key, required, Value::is_boolean)
+    }
+
+    fn any(mut self, key: &str) -> Self {
+        if let Some(value) = self.given.remove(key).filter(|value| !value.is_null()) {
+            self.kept.insert(key.to_owned(), value);
+        }
+        self
+    }
+
+    fn keep(self, key: &str, required: bool, fits: fn(&Value) -> bool) -> Option<Self> {
+        let shape = self.any(key);
+        let kept = shape.kept.get(key).map(fits).unwrap_or(!required);
+        kept.then_some(shape)
+    }
+
+    fn done(self) -> Option<Value> {
+        Some(Value::Object(self.kept))
+    }
+}
+
+#[cfg(test)]
+mod tests;
