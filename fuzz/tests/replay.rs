@@ -1,5 +1,7 @@
 //! Seeds and findings through the parsers, without a fuzzer.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't read its files has failed")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

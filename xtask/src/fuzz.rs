@@ -54,7 +54,8 @@ fn targets() -> anyhow::Result<Vec<String>> {
 
 /// With `--target`, the flags go to what is fuzzed and not to build scripts.
 fn build(host: &str) -> anyhow::Result<()> {
-    let arguments = ["build", "--release", "--package", "muster-fuzz", "--features", "fuzzer", "--bin", "fuzz", "--target", host];
+    let arguments =
+        ["build", "--release", "--package", "muster-fuzz", "--features", "fuzzer", "--bin", "fuzz", "--target", host];
     let mut command = shell::cargo(&arguments);
     command.env("RUSTFLAGS", INSTRUMENTS).env("CARGO_TARGET_DIR", shell::target()?.join("fuzz"));
     command.env("CARGO_PROFILE_RELEASE_LTO", "off");
@@ -71,7 +72,14 @@ fn fuzz(mut program: Command, target: &str, seconds: u64) -> anyhow::Result<()> 
     }
     program.env("FUZZ_TARGET", target).arg(&corpus).arg(&seeds);
     program.arg(format!("-artifact_prefix={}/", findings.display())).arg(format!("-max_total_time={seconds}"));
-    program.args(["-timeout=10", "-rss_limit_mb=1024", "-malloc_limit_mb=256", "-max_len=65536", "-verbosity=0", "-print_final_stats=1"]);
+    program.args([
+        "-timeout=10",
+        "-rss_limit_mb=1024",
+        "-malloc_limit_mb=256",
+        "-max_len=65536",
+        "-verbosity=0",
+        "-print_final_stats=1",
+    ]);
     shell::run(program).with_context(|| format!("{target} found something: see {}", findings.display()))?;
     // An empty folder says nothing.
     let _ = std::fs::remove_dir(findings);

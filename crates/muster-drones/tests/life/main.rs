@@ -1,5 +1,7 @@
 //! A drone's life against a scripted server: what it says, in which order, and when it goes.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set its scene has failed")]
+
 mod scripted;
 
 use muster_drones::event::{Event, Summary};
