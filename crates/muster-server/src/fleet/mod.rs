@@ -8,6 +8,8 @@ pub mod authenticate;
 pub mod change_feed;
 pub mod check_in;
 pub mod enroll;
+pub mod artifacts;
+pub mod files;
 pub mod policy_cache;
 pub mod registry;
 pub mod status_timer;
@@ -15,6 +17,7 @@ pub mod status_timer;
 mod testing;
 pub mod throttle;
 pub mod update;
+pub mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
