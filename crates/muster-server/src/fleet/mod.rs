@@ -2,11 +2,15 @@
 //!
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
+pub mod audit;
 pub mod authenticate;
 pub mod change_feed;
 pub mod check_in;
+pub mod outputs;
+pub mod policies;
 pub mod policy_cache;
 pub mod registry;
+pub mod secrets;
 pub mod status_timer;
 pub mod throttle;
 pub mod update;
@@ -84,6 +88,8 @@ pub struct Fleet {
     pub registry: Registry,
     /// Rendered policies.
     pub policies: PolicyCache,
+    /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
+    revising: tokio::sync::Mutex<()>,
     mismatches: Throttle,
     stopping: watch::Sender<bool>,
 }
@@ -117,6 +123,7 @@ impl Fleet {
             signer,
             settings,
             registry: Registry::default(),
+            revising: tokio::sync::Mutex::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),
         })
