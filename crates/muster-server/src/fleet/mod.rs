@@ -8,12 +8,23 @@ pub mod change_feed;
 pub mod check_in;
 pub mod outputs;
 pub mod policies;
+pub mod acknowledge;
+pub mod audit_report;
+pub mod authenticate;
+pub mod change_feed;
+pub mod check_in;
+pub mod enroll;
+pub mod artifacts;
+pub mod files;
 pub mod policy_cache;
 pub mod registry;
 pub mod secrets;
 pub mod status_timer;
+#[cfg(test)]
+mod testing;
 pub mod throttle;
 pub mod update;
+pub mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +37,7 @@ use muster_core::time::Clock;
 use muster_store::Store;
 use tokio::sync::watch;
 
+use self::enroll::Enrolling;
 use self::policy_cache::PolicyCache;
 use self::registry::Registry;
 use self::throttle::Throttle;
@@ -90,6 +102,7 @@ pub struct Fleet {
     pub policies: PolicyCache,
     /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
     revising: tokio::sync::Mutex<()>,
+    enrolling: Enrolling,
     mismatches: Throttle,
     stopping: watch::Sender<bool>,
 }
@@ -124,6 +137,7 @@ impl Fleet {
             settings,
             registry: Registry::default(),
             revising: tokio::sync::Mutex::default(),
+            enrolling: Enrolling::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),
         })
