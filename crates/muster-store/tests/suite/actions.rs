@@ -91,7 +91,7 @@ pub async fn ea119_the_first_result_stays(store: &impl Store) {
     let first = result("x", "a", 1, Some("failed"));
     for later in [first.clone(), result("x", "a", 2, None), result("x", "a", 3, Some("again"))] {
         commit(store, vec![answer(&later), answer(&later)]).await;
-        assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), [first.clone()]);
+        assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), std::slice::from_ref(&first));
         assert_eq!(state(store, "x", "a").await, Some(TargetState::Failed));
     }
 }
