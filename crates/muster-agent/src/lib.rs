@@ -2,10 +2,17 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod components;
+pub mod coordinator;
+pub mod diagnostics;
+pub mod duration;
 pub mod entropy;
 pub mod fleet;
 pub mod hex;
+pub mod host;
 pub mod net;
 pub mod paths;
+pub mod policy;
+pub mod settings;
 pub mod state;
 pub mod version;
