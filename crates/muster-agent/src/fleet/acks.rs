@@ -21,7 +21,8 @@ impl FleetClient {
     /// Delivers acks in one request; answers with one item each, in order (fewer when the server left some out).
     pub async fn acknowledge(&self, agent_id: &str, acks: &[PendingAck]) -> Result<Vec<AckItem>, CallError> {
         let unwritable = |error: serde_json::Error| CallError::Undecodable(format!("acks can't be written: {error}"));
-        let datas = acks.iter().map(|ack| ack.data.as_ref().map(to_raw_value).transpose()).collect::<Result<Vec<_>, _>>();
+        let datas =
+            acks.iter().map(|ack| ack.data.as_ref().map(to_raw_value).transpose()).collect::<Result<Vec<_>, _>>();
         let datas = datas.map_err(unwritable)?;
         let events = acks.iter().zip(&datas).map(|(ack, data)| event(agent_id, ack, data.as_deref())).collect();
         let body = serde_json::to_vec(&Events { events }).map_err(unwritable)?;

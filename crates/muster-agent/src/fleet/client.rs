@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::Method;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use muster_core::Entropy;
 use muster_core::entropy::random_uuid;
 use muster_protocol::elastic::{API_VERSION, API_VERSION_HEADER, REQUEST_ID_HEADER};
@@ -63,13 +65,8 @@ impl FleetClient {
 
     /// Asks `server` whether it serves agents (`GET /api/status`).
     pub async fn probe(&self, server: &Server, timeout: Duration) -> Result<(), CallError> {
-        let call = Call {
-            method: Method::GET,
-            path: "/api/status".into(),
-            body: Bytes::new(),
-            timeout,
-            headers: Vec::new(),
-        };
+        let call =
+            Call { method: Method::GET, path: "/api/status".into(), body: Bytes::new(), timeout, headers: Vec::new() };
         let response = self.transport.send(server, self.request(call)?).await?;
         if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }
     }

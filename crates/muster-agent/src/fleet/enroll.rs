@@ -24,7 +24,8 @@ pub struct Wish {
 impl FleetClient {
     /// Enrols with the enrollment token that this client carries.
     pub async fn enroll(&self, wish: &Wish, facts: &RawValue) -> Result<EnrolledItem, CallError> {
-        let body = serde_json::to_vec(&request(wish, facts)).map_err(|error| CallError::Undecodable(error.to_string()))?;
+        let body =
+            serde_json::to_vec(&request(wish, facts)).map_err(|error| CallError::Undecodable(error.to_string()))?;
         let response = expect_ok(self.send(Call::post("/api/fleet/agents/enroll", body)).await?)?;
         let reply: EnrollResponse =
             serde_json::from_slice(&response.body).map_err(|error| CallError::Undecodable(error.to_string()))?;

@@ -31,7 +31,9 @@ pub enum CallError {
         message: String,
     },
     /// A redirect; following it would hand our credentials to someone else.
-    #[error("the server answers {status}, a redirect to {location:?}; it is not followed, since it would carry our credentials")]
+    #[error(
+        "the server answers {status}, a redirect to {location:?}; it is not followed, since it would carry our credentials"
+    )]
     Redirect {
         /// 301 … 308.
         status: u16,
@@ -56,7 +58,8 @@ impl CallError {
         }
         let body: Option<ErrorBody> = serde_json::from_slice(&response.body).ok();
         let known = body.is_some();
-        let (kind, message) = body.map_or_else(Default::default, |body| (printable(&body.error), printable(&body.message)));
+        let (kind, message) =
+            body.map_or_else(Default::default, |body| (printable(&body.error), printable(&body.message)));
         if known && matches!(status, 401 | 403) {
             return Self::Refused { status, kind, message };
         }

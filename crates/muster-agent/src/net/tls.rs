@@ -10,9 +10,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::hex::sha256;
 use crate::state::enrollment::Trust;
@@ -120,7 +118,6 @@ fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     der.extend(content);
     Some(der)
 }
-
 
 /// Trusts a chain that holds the pinned authority and ends in it.
 #[derive(Debug)]

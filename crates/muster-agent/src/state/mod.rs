@@ -198,7 +198,9 @@ pub enum StoreError {
         reason: String,
     },
     /// A newer agent wrote it.
-    #[error("{path} has version {found}; this agent knows version {known}. Use the agent that wrote it, or enrol again")]
+    #[error(
+        "{path} has version {found}; this agent knows version {known}. Use the agent that wrote it, or enrol again"
+    )]
     Newer {
         /// The file.
         path: String,

@@ -1,0 +1,41 @@
+//! Outputs.
+
+use muster_protocol::management::output::{DeletedId, Output, OutputHealth};
+use muster_protocol::management::{Item, Items};
+use serde_json::{Map, Value};
+
+use crate::{Client, Result};
+
+const OUTPUTS: &str = "outputs";
+
+impl Client {
+    /// A page of outputs, by name.
+    pub async fn outputs(&self, page: u32, per_page: u32) -> Result<Items<Output>> {
+        self.get_with(&[OUTPUTS], &[("page", page), ("perPage", per_page)]).await
+    }
+
+    /// One output.
+    pub async fn output(&self, id: &str) -> Result<Output> {
+        Ok(self.get::<Item<_>>(&[OUTPUTS, id]).await?.item)
+    }
+
+    /// Makes an output; the fields stand in the management reference, §2.5.
+    pub async fn create_output(&self, output: &Map<String, Value>) -> Result<Output> {
+        Ok(self.post::<Item<_>>(&[OUTPUTS], output).await?.item)
+    }
+
+    /// Changes an output.
+    pub async fn update_output(&self, id: &str, output: &Map<String, Value>) -> Result<Output> {
+        Ok(self.put::<Item<_>>(&[OUTPUTS, id], output).await?.item)
+    }
+
+    /// Deletes an output that is not the default.
+    pub async fn delete_output(&self, id: &str) -> Result<DeletedId> {
+        self.delete(&[OUTPUTS, id], &()).await
+    }
+
+    /// How an output does, by id or, for one inside a policy's `config`, by name.
+    pub async fn output_health(&self, id: &str) -> Result<OutputHealth> {
+        self.get(&[OUTPUTS, id, "health"]).await
+    }
+}

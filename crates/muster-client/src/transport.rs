@@ -1,0 +1,194 @@
+//! How requests travel: the Unix socket or HTTP(S), one way to send and one to read answers.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use muster_protocol::management::ErrorBody;
+use muster_protocol::management::envelope::API_VERSION;
+use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder, Response, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Result};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest silence: bulk orders to large fleets answer after seconds.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How to reach a server over HTTP(S).
+#[derive(Clone, Debug, Default)]
+pub struct HttpOptions {
+    /// Certificates (PEM) of the authorities to trust instead of the system's.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+/// A client of the management API. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    target: String,
+    space: Option<String>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.target)
+    }
+}
+
+impl Client {
+    /// Over the admin socket: `DATA/admin.sock`.
+    pub fn unix(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let builder = builder(None)?.unix_socket(path).tls_certs_only([]);
+        Self::build(builder, "http://localhost/", path.display().to_string())
+    }
+
+    /// Over HTTP(S), with the system's authorities; `token` is sent as `Authorization: Bearer …`.
+    pub fn http(url: &str, token: Option<&str>) -> Result<Self> {
+        Self::http_with(url, token, &HttpOptions::default())
+    }
+
+    /// Over HTTP(S), with options.
+    pub fn http_with(url: &str, token: Option<&str>, options: &HttpOptions) -> Result<Self> {
+        let mut builder = builder(token)?;
+        let authorities = options.ca_pem.as_deref().map(authorities).transpose()?;
+        match authorities {
+            Some(authorities) => builder = builder.tls_certs_only(authorities),
+            // Nothing is verified on plain HTTP, so the system's authorities need not be read.
+            None if url.starts_with("http://") => builder = builder.tls_certs_only([]),
+            None => {}
+        }
+        Self::build(builder, url, url.to_owned())
+    }
+
+    /// The same server, in another space.
+    #[must_use]
+    pub fn in_space(mut self, space: &str) -> Self {
+        self.space = Some(space.to_owned());
+        self
+    }
+
+    /// Whom this client talks to: the socket's path or the URL.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    fn build(builder: ClientBuilder, base: &str, target: String) -> Result<Self> {
+        let base = Url::parse(base).map_err(|e| Error::Usage(format!("{base:?} is not a URL: {e}")))?;
+        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+            return Err(Error::Usage(format!("{base} is not an http or https URL")));
+        }
+        let http = builder.build().map_err(|e| Error::of_send(&target, &e))?;
+        Ok(Self { http, base, target, space: None })
+    }
+
+    /// A path under `/api/fleet`, each segment escaped.
+    pub(crate) fn fleet(&self, segments: &[&str]) -> Result<Url> {
+        let space = self.space.iter().flat_map(|space| ["s", space.as_str()]);
+        self.path(space.chain(["api", "fleet"]).chain(segments.iter().copied()))
+    }
+
+    pub(crate) fn path<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Result<Url> {
+        let mut url = self.base.clone();
+        let mut path = url.path_segments_mut().map_err(|()| Error::Usage("not a base URL".into()))?;
+        path.pop_if_empty();
+        for segment in segments {
+            // Dots would be taken for folders and change which resource is meant.
+            if matches!(segment, "" | "." | "..") {
+                return Err(Error::Usage(format!("{segment:?} is no id")));
+            }
+            path.push(segment);
+        }
+        drop(path);
+        Ok(url)
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<T> {
+        self.answer(self.http.get(self.fleet(segments)?)).await
+    }
+
+    pub(crate) async fn get_with<T: DeserializeOwned>(&self, segments: &[&str], query: &impl Serialize) -> Result<T> {
+        self.answer(self.http.get(self.fleet(segments)?).query(query)).await
+    }
+
+    pub(crate) async fn post<T: DeserializeOwned>(&self, segments: &[&str], body: &impl Serialize) -> Result<T> {
+        self.answer(self.http.post(self.fleet(segments)?).json(body)).await
+    }
+
+    pub(crate) async fn put<T: DeserializeOwned>(&self, segments: &[&str], body: &impl Serialize) -> Result<T> {
+        self.answer(self.http.put(self.fleet(segments)?).json(body)).await
+    }
+
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, segments: &[&str], query: &impl Serialize) -> Result<T> {
+        self.answer(self.http.delete(self.fleet(segments)?).query(query)).await
+    }
+
+    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.http.request(method, url)
+    }
+
+    /// Sends, and reads the answer as `T`.
+    pub(crate) async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
+        let response = self.send(request).await?;
+        let status = response.status().as_u16();
+        let bytes = response.bytes().await.map_err(|e| self.broken(&e))?;
+        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(status, e.to_string()))
+    }
+
+    /// Sends, and turns error answers into errors.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        let response = request.send().await.map_err(|e| Error::of_send(&self.target, &e))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|e| self.broken(&e))?;
+        match serde_json::from_slice::<ErrorBody>(&bytes) {
+            Ok(body) => Err(Error::Answered(Box::new(ErrorBody { status_code: status.as_u16(), ..body }))),
+            Err(_) => {
+                Err(self.unexpected(status.as_u16(), String::from_utf8_lossy(&bytes).chars().take(200).collect()))
+            }
+        }
+    }
+
+    pub(crate) fn broken(&self, error: &reqwest::Error) -> Error {
+        Error::of_send(&self.target, error)
+    }
+
+    fn unexpected(&self, status: u16, reason: String) -> Error {
+        Error::Unexpected { target: self.target.clone(), status, reason }
+    }
+}
+
+fn builder(token: Option<&str>) -> Result<ClientBuilder> {
+    // Fails only when one is installed already, which is as good.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    Ok(reqwest::Client::builder()
+        .default_headers(headers(token)?)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        // A token must not follow a redirect to somebody else.
+        .redirect(reqwest::redirect::Policy::none()))
+}
+
+fn headers(token: Option<&str>) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    headers.insert("elastic-api-version", HeaderValue::from_static(API_VERSION));
+    headers.insert("kbn-xsrf", HeaderValue::from_static("true"));
+    if let Some(token) = token {
+        let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
+        let mut value = bearer.map_err(|_| Error::Usage("the token has characters that no token has".into()))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
+
+fn authorities(pem: &[u8]) -> Result<Vec<Certificate>> {
+    let certificates = Certificate::from_pem_bundle(pem).map_err(|_| Error::Usage("no PEM certificates".into()))?;
+    if certificates.is_empty() { Err(Error::Usage("no PEM certificates".into())) } else { Ok(certificates) }
+}
