@@ -24,6 +24,17 @@ pub struct KnownDocuments {
     pub components: Option<Digest>,
 }
 
+impl KnownDocuments {
+    /// The fingerprints of stored documents.
+    pub fn of(documents: &AgentDocuments) -> Self {
+        let components = documents.components.as_deref().and_then(|raw| read_components(raw).ok()).flatten();
+        Self {
+            local_metadata: documents.local_metadata.as_deref().and_then(metadata_digest),
+            components: components.as_deref().map(components_digest),
+        }
+    }
+}
+
 /// What the request does not say by itself, looked up before the decision.
 #[derive(Clone, Debug, Default)]
 pub struct Circumstances<'a> {
@@ -259,3 +270,6 @@ fn forget_farewell(next: &mut AgentRecord) {
     next.unenrolled_at = None;
     next.unenrolled_reason = None;
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,10 +21,16 @@ pub mod id;
 pub mod output;
 pub mod policy;
 pub mod poll;
+pub mod seal;
+pub mod secret_refs;
+pub mod signing;
 pub mod status;
 pub mod time;
 pub mod upgrade_details;
 pub mod user_agent;
+
+#[cfg(test)]
+mod testing;
 
 pub use entropy::Entropy;
 pub use error::{Error, ErrorKind};

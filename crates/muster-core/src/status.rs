@@ -182,14 +182,12 @@ pub fn transition(record: &mut AgentRecord, seen: Option<Timestamp>, now: Timest
 }
 
 /// What every decision that changes a record ends in: the status is moved, and the record gets its version and time.
-pub fn finish(
-    before: &AgentRecord,
-    mut after: AgentRecord,
-    seen: Option<Timestamp>,
-    now: Timestamp,
-) -> AgentRecord {
+pub fn finish(before: &AgentRecord, mut after: AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
     transition(&mut after, seen, now);
     after.version = before.version + 1;
     after.updated_at = now;
     after
 }
+
+#[cfg(test)]
+mod tests;

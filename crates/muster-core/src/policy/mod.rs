@@ -1,5 +1,7 @@
 //! Policies: what an agent should run. Every change makes a new, immutable revision.
 
+pub mod render;
+
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,6 +11,8 @@ use crate::time::Timestamp;
 
 /// Time without a check-in after which an agent is inactive, unless its policy says otherwise (§3.3): two weeks.
 pub const DEFAULT_INACTIVITY_TIMEOUT: Duration = Duration::from_secs(1_209_600);
+
+pub use render::RenderedPolicy;
 
 /// A policy as people see it: its newest state.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,375 @@
+//! A policy revision as it goes over the wire: rendered and compressed once, then spliced for each agent.
+//!
+//! The reply is a sequence of pieces. Shared pieces are the same for all agents and lie ready, plain and as gzip
+//! members of their own; an agent's own pieces are small texts with holes and are made on the spot. A gzip body may be
+//! a series of members (RFC 1952 §2.2), so a compressed reply is the pieces' members one after the other. An own
+//! piece's member holds one stored block: it costs a checksum and a copy, and no compressor's state.
+
+use std::fmt;
+use std::io::Write as _;
+
+use bytes::Bytes;
+use flate2::write::GzEncoder;
+use flate2::{Compression, Crc};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::id::{PolicyId, SecretId};
+use crate::policy::PolicyRevision;
+use crate::secret_refs::{self, Secrets};
+use crate::time::Timestamp;
+
+/// Top-level keys that agents get; each is left out when empty (EA96).
+pub const WIRE_KEYS: [&str; 15] = [
+    "id",
+    "revision",
+    "outputs",
+    "inputs",
+    "agent",
+    "fleet",
+    "signed",
+    "output_permissions",
+    "extensions",
+    "receivers",
+    "processors",
+    "connectors",
+    "exporters",
+    "service",
+    "secret_paths",
+];
+
+/// Why a revision can't be rendered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// The compiled policy is no object.
+    #[error("the compiled policy is not a JSON object")]
+    NotAnObject,
+    /// Secrets that it refers to are gone; agents keep the policy that they have.
+    #[error("the policy refers to secrets that do not exist: {0:?}")]
+    MissingSecrets(Vec<SecretId>),
+}
+
+/// What stands in a hole is the agent's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hole {
+    /// Its id, as a JSON string with quotes.
+    AgentId,
+}
+
+/// A part of an agent's own piece.
+enum Part {
+    Text(&'static str),
+    Hole(Hole),
+}
+
+enum Piece {
+    /// Made for each agent.
+    Own(Vec<Part>),
+    /// The same for all.
+    Shared { plain: Bytes, gzip: Bytes },
+}
+
+/// One revision of a policy, ready for any number of agents.
+pub struct RenderedPolicy {
+    /// The policy.
+    pub policy_id: PolicyId,
+    /// Its revision.
+    pub revision: i64,
+    /// When the revision was made.
+    pub created_at: Timestamp,
+    pieces: Vec<Piece>,
+}
+
+/// The POLICY_CHANGE after its `agent_id`.
+#[derive(Serialize)]
+struct Rest<'a> {
+    created_at: String,
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    input_type: &'static str,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    policy: &'a Map<String, Value>,
+}
+
+/// The action id under which a revision is delivered and acked (EA94).
+pub fn action_id(policy_id: &PolicyId, revision: i64) -> String {
+    format!("policy:{policy_id}:{revision}")
+}
+
+impl RenderedPolicy {
+    /// Renders a compiled revision with its secrets. Costs a compression: not for an async thread.
+    pub fn new(revision: &PolicyRevision, secrets: &Secrets) -> Result<Self, RenderError> {
+        let policy = wire_policy(&revision.compiled, secrets)?;
+        let rest = Rest {
+            created_at: revision.created_at.to_rfc3339_millis(),
+            id: action_id(&revision.policy_id, revision.revision),
+            kind: "POLICY_CHANGE",
+            input_type: "",
+            data: Data { policy: &policy },
+        };
+        let opening = Part::Text(r#"{"ack_token":"","action":"checkin","actions":[{"agent_id":"#);
+        Ok(Self {
+            policy_id: revision.policy_id.clone(),
+            revision: revision.revision,
+            created_at: revision.created_at,
+            pieces: vec![Piece::Own(vec![opening, Part::Hole(Hole::AgentId)]), shared(&rest)],
+        })
+    }
+
+    /// The reply to `agent_id`, plain: its pieces in order.
+    pub fn plain(&self, agent_id: &str) -> Vec<Bytes> {
+        let piece = |piece: &Piece| match piece {
+            Piece::Own(parts) => Bytes::from(fill(parts, agent_id)),
+            Piece::Shared { plain, .. } => plain.clone(),
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+
+    /// The reply to `agent_id` as a series of gzip members.
+    pub fn gzip(&self, agent_id: &str) -> Vec<Bytes> {
+        let piece = |piece: &Piece| match piece {
+            Piece::Own(parts) => stored_member(&fill(parts, agent_id)),
+            Piece::Shared { gzip, .. } => gzip.clone(),
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+
+    /// Length of the plain reply without what fills its holes, bytes: enough to decide about compression (EA85).
+    pub fn plain_len(&self) -> usize {
+        let piece = |piece: &Piece| match piece {
+            Piece::Own(parts) => parts.iter().map(Part::len).sum(),
+            Piece::Shared { plain, .. } => plain.len(),
+        };
+        self.pieces.iter().map(piece).sum()
+    }
+
+    /// Memory that the shared pieces take, bytes.
+    pub fn memory(&self) -> usize {
+        let piece = |piece: &Piece| match piece {
+            Piece::Own(_) => 0,
+            Piece::Shared { plain, gzip } => plain.len() + gzip.len(),
+        };
+        self.pieces.iter().map(piece).sum()
+    }
+}
+
+impl fmt::Debug for RenderedPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RenderedPolicy({}:{})", self.policy_id, self.revision)
+    }
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Hole(_) => 0,
+        }
+    }
+}
+
+/// What agents see of a compiled policy: known keys that are not empty, secrets in place (EA96–EA98).
+fn wire_policy(compiled: &Value, secrets: &Secrets) -> Result<Map<String, Value>, RenderError> {
+    let compiled = compiled.as_object().ok_or(RenderError::NotAnObject)?;
+    let mut policy = Map::new();
+    for key in WIRE_KEYS.iter().filter(|key| **key != "secret_paths") {
+        policy.extend(compiled.get(*key).map(|value| ((*key).to_owned(), value.clone())));
+    }
+    remove_service_tokens(&mut policy);
+    let resolved = secret_refs::resolve(&mut policy, secrets);
+    if !resolved.missing.is_empty() {
+        return Err(RenderError::MissingSecrets(resolved.missing.into_iter().collect()));
+    }
+    policy.insert("secret_paths".into(), resolved.paths.into_iter().collect());
+    policy.retain(|_, value| !is_empty(value));
+    Ok(policy)
+}
+
+/// The token by which *we* would make keys in a remote cluster is never an agent's business.
+fn remove_service_tokens(policy: &mut Map<String, Value>) {
+    let outputs = policy.get_mut("outputs").and_then(Value::as_object_mut);
+    for output in outputs.into_iter().flatten().filter_map(|(_, output)| output.as_object_mut()) {
+        output.remove("service_token");
+        if let Some(Value::Object(mirror)) = output.get_mut("secrets") {
+            mirror.remove("service_token");
+        }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+fn shared(rest: &Rest<'_>) -> Piece {
+    // Maps of JSON values with string keys always serialize.
+    let mut plain = serde_json::to_vec(rest).unwrap_or_default();
+    // `{"created_at":…}` goes on behind the agent's id, then action, list and reply end.
+    if let Some(first) = plain.first_mut() {
+        *first = b',';
+    }
+    plain.extend_from_slice(b"]}");
+    let gzip = compressed_member(&plain);
+    Piece::Shared { plain: plain.into(), gzip: gzip.into() }
+}
+
+fn fill(parts: &[Part], agent_id: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    for part in parts {
+        match part {
+            Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Part::Hole(Hole::AgentId) => out.extend_from_slice(Value::from(agent_id).to_string().as_bytes()),
+        }
+    }
+    out
+}
+
+fn compressed_member(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::best());
+    encoder.write_all(plain).and_then(|()| encoder.finish()).expect("writing to a vector does not fail")
+}
+
+/// Magic, deflate, no flags, no time, no extra flags, unknown system (RFC 1952 §2.3).
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// A gzip member whose deflate stream is stored blocks: at most 65,535 bytes each, the last one marked.
+fn stored_member(plain: &[u8]) -> Bytes {
+    let mut member = Vec::with_capacity(plain.len() + 32);
+    member.extend_from_slice(&GZIP_HEADER);
+    let mut rest = plain;
+    loop {
+        let (block, after) = rest.split_at(rest.len().min(usize::from(u16::MAX)));
+        let length = block.len() as u16;
+        member.push(u8::from(after.is_empty()));
+        member.extend_from_slice(&length.to_le_bytes());
+        member.extend_from_slice(&(!length).to_le_bytes());
+        member.extend_from_slice(block);
+        if after.is_empty() {
+            break;
+        }
+        rest = after;
+    }
+    let mut crc = Crc::new();
+    crc.update(plain);
+    member.extend_from_slice(&crc.sum().to_le_bytes());
+    member.extend_from_slice(&crc.amount().to_le_bytes());
+    member.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::MultiGzDecoder;
+    use serde_json::json;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    const LIMIT: u64 = 4 << 20;
+
+    fn revision(compiled: Value) -> PolicyRevision {
+        PolicyRevision {
+            policy_id: PolicyId::trusted("pol-1"),
+            revision: 7,
+            created_at: Timestamp::parse_rfc3339("2026-01-02T03:00:00.5Z").unwrap(),
+            created_by: "system".into(),
+            source: Value::Null,
+            compiled,
+        }
+    }
+
+    fn compiled() -> Value {
+        json!({
+            "id": "pol-1", "revision": 7, "namespaces": ["default"], "secret_references": [{"id": "s1"}],
+            "providers": {"env": {}}, "inputs": [{"id": "i", "password": "$co.elastic.secret{s1}", "empty": []}],
+            "outputs": {"default": {"type": "elasticsearch", "service_token": "never", "ssl": {},
+                        "secrets": {"service_token": {"id": "gone"}}}},
+            "output_permissions": {}, "service": null, "signed": {"data": "e30=", "signature": "MEU="}
+        })
+    }
+
+    fn secrets() -> Secrets {
+        [(SecretId::trusted("s1"), Zeroizing::new("hunter2".to_owned()))].into()
+    }
+
+    fn plain(rendered: &RenderedPolicy, agent: &str) -> Value {
+        serde_json::from_slice(&rendered.plain(agent).concat()).unwrap()
+    }
+
+    fn unzipped(pieces: &[Bytes]) -> Vec<u8> {
+        let mut out = Vec::new();
+        MultiGzDecoder::new(pieces.concat().as_slice()).take(LIMIT).read_to_end(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn ea94_ea96_ea98_the_reply_holds_one_policy_change_and_known_keys_only() {
+        let rendered = RenderedPolicy::new(&revision(compiled()), &secrets()).unwrap();
+        let expected = json!({
+            "ack_token": "", "action": "checkin", "actions": [{
+                "agent_id": "a-1", "created_at": "2026-01-02T03:00:00.500Z", "id": "policy:pol-1:7",
+                "type": "POLICY_CHANGE", "input_type": "", "data": {"policy": {
+                    "id": "pol-1", "revision": 7, "inputs": [{"id": "i", "password": "hunter2", "empty": []}],
+                    "outputs": {"default": {"type": "elasticsearch", "ssl": {}}},
+                    "signed": {"data": "e30=", "signature": "MEU="}, "secret_paths": ["inputs.0.password"]
+                }}
+            }]
+        });
+        assert_eq!(plain(&rendered, "a-1"), expected);
+    }
+
+    #[test]
+    fn ea85_gzip_and_plain_say_the_same_and_share_all_but_a_small_piece() {
+        let mut big = compiled();
+        big["inputs"][0]["text"] = "0123456789".repeat(5000).into();
+        let rendered = RenderedPolicy::new(&revision(big), &secrets()).unwrap();
+        let (first, second) = (rendered.gzip("a-1"), rendered.gzip("b-2"));
+        assert_eq!(unzipped(&first), rendered.plain("a-1").concat());
+        assert_eq!(unzipped(&second), rendered.plain("b-2").concat());
+        assert_eq!(first[1].as_ptr(), second[1].as_ptr());
+        assert!(first[0].len() < 128 && first[1].len() < 2000);
+        assert_eq!(rendered.plain_len() + r#""a-1""#.len(), rendered.plain("a-1").concat().len());
+        assert!(rendered.memory() > 50_000);
+    }
+
+    #[test]
+    fn stored_members_of_any_length_are_read_by_others() {
+        for length in [0, 1, 65_535, 65_536, 200_000] {
+            let text = vec![b'x'; length];
+            let member = stored_member(&text);
+            assert_eq!(unzipped(&[member]), text);
+        }
+    }
+
+    #[test]
+    fn ids_are_escaped_whatever_they_hold() {
+        let rendered = RenderedPolicy::new(&revision(compiled()), &secrets()).unwrap();
+        assert_eq!(plain(&rendered, "a\"\n\\x")["actions"][0]["agent_id"], "a\"\n\\x");
+    }
+
+    #[test]
+    fn ea97_a_policy_whose_secret_is_gone_is_not_rendered() {
+        let gone = RenderedPolicy::new(&revision(compiled()), &Secrets::new()).unwrap_err();
+        assert_eq!(gone, RenderError::MissingSecrets(vec![SecretId::trusted("s1")]));
+        assert_eq!(RenderedPolicy::new(&revision(json!([])), &secrets()).unwrap_err(), RenderError::NotAnObject);
+    }
+
+    #[test]
+    fn d12_rendering_leaves_the_compiled_policy_as_it_is() {
+        let before = revision(compiled());
+        let rendered = RenderedPolicy::new(&before, &secrets()).unwrap();
+        assert_eq!(before.compiled, compiled());
+        assert!(!format!("{rendered:?}").contains("hunter2"));
+    }
+}

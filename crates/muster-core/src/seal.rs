@@ -1,0 +1,208 @@
+//! Sealing: what must be read back (policy secrets, tokens that may be shown again, the signing key) is encrypted
+//! with the master key, which lives in a file of its own and never in the database.
+//!
+//! AES-256-GCM; layout: one byte of format, eight bytes of key id, twelve bytes of nonce, ciphertext with its tag. The
+//! place where the value stands is authenticated with it: a value moved to another row or column does not open.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::digest::{Context, SHA256};
+use zeroize::Zeroizing;
+
+use crate::entropy::{Entropy, random_bytes};
+use crate::id::{EnrollmentKeyId, SecretId};
+
+const FORMAT: u8 = 1;
+const KEY_ID_LEN: usize = 8;
+const HEADER_LEN: usize = 1 + KEY_ID_LEN + NONCE_LEN;
+
+/// Length of the master key, bytes.
+pub const MASTER_KEY_LEN: usize = 32;
+
+/// Why a sealed value does not open, or a key is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The master key has another length than [`MASTER_KEY_LEN`].
+    #[error("the master key must have {MASTER_KEY_LEN} bytes")]
+    BadKey,
+    /// Too short, or of a format that a newer version writes.
+    #[error("not a sealed value of a known format")]
+    Format,
+    /// Sealed with another master key.
+    #[error("sealed with another master key")]
+    OtherKey,
+    /// Changed, or moved from another place.
+    #[error("the sealed value was changed or belongs elsewhere")]
+    Forged,
+}
+
+/// Where a sealed value stands: authenticated with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// The row's id.
+    pub row: &'a str,
+    /// The column.
+    pub column: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// A secret of a policy, an output or an action.
+    pub fn secret(id: &'a SecretId) -> Self {
+        Self { table: "secrets", row: id.as_str(), column: "sealed" }
+    }
+
+    /// The token of an enrollment key that may be shown again.
+    pub fn enrollment_token(id: &'a EnrollmentKeyId) -> Self {
+        Self { table: "enrollment_keys", row: id.as_str(), column: "sealed_token" }
+    }
+
+    /// A setting.
+    pub fn setting(name: &'a str) -> Self {
+        Self { table: "settings", row: name, column: "value" }
+    }
+
+    fn associated_data(&self) -> Vec<u8> {
+        let parts = [self.table, self.row, self.column];
+        parts.iter().flat_map(|part| (part.len() as u64).to_be_bytes().into_iter().chain(part.bytes())).collect()
+    }
+}
+
+/// Seals and opens with one master key.
+pub struct Sealer {
+    key: LessSafeKey,
+    key_id: [u8; KEY_ID_LEN],
+}
+
+impl Sealer {
+    /// Takes the master key's bytes; the caller wipes its copy.
+    pub fn new(master_key: &[u8]) -> Result<Self, SealError> {
+        if master_key.len() != MASTER_KEY_LEN {
+            return Err(SealError::BadKey);
+        }
+        let key = UnboundKey::new(&AES_256_GCM, master_key).map_err(|_| SealError::BadKey)?;
+        Ok(Self { key: LessSafeKey::new(key), key_id: key_id(master_key) })
+    }
+
+    /// Makes a master key.
+    pub fn generate_key(entropy: &dyn Entropy) -> Zeroizing<[u8; MASTER_KEY_LEN]> {
+        Zeroizing::new(random_bytes(entropy))
+    }
+
+    /// Seals `value` for `place`.
+    pub fn seal(&self, place: Place<'_>, value: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, SealError> {
+        let nonce: [u8; NONCE_LEN] = random_bytes(entropy);
+        let mut sealed = Vec::with_capacity(HEADER_LEN + value.len() + AES_256_GCM.tag_len());
+        sealed.push(FORMAT);
+        sealed.extend_from_slice(&self.key_id);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(value);
+        let aad = Aad::from(place.associated_data());
+        let body = &mut sealed[HEADER_LEN..];
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, body)
+            .map_err(|_| SealError::Forged)?;
+        sealed.extend_from_slice(tag.as_ref());
+        Ok(sealed)
+    }
+
+    /// Opens what was sealed for `place`.
+    pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let (header, body) = sealed.split_at_checked(HEADER_LEN).ok_or(SealError::Format)?;
+        if header[0] != FORMAT {
+            return Err(SealError::Format);
+        }
+        if header[1..=KEY_ID_LEN] != self.key_id {
+            return Err(SealError::OtherKey);
+        }
+        let nonce = Nonce::try_assume_unique_for_key(&header[1 + KEY_ID_LEN..]).map_err(|_| SealError::Format)?;
+        let mut plain = Zeroizing::new(body.to_vec());
+        let aad = Aad::from(place.associated_data());
+        let length = self.key.open_in_place(nonce, aad, &mut plain).map_err(|_| SealError::Forged)?.len();
+        plain.truncate(length);
+        Ok(plain)
+    }
+}
+
+/// Names a master key without telling it.
+fn key_id(master_key: &[u8]) -> [u8; KEY_ID_LEN] {
+    let mut context = Context::new(&SHA256);
+    context.update(b"muster master key id");
+    context.update(master_key);
+    let mut id = [0; KEY_ID_LEN];
+    id.copy_from_slice(&context.finish().as_ref()[..KEY_ID_LEN]);
+    id
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::*;
+
+    struct Counter(AtomicU8);
+    impl Entropy for Counter {
+        fn fill(&self, buffer: &mut [u8]) {
+            buffer.iter_mut().for_each(|byte| *byte = self.0.fetch_add(1, Ordering::Relaxed));
+        }
+    }
+
+    const PLACE: Place<'static> = Place { table: "secrets", row: "a", column: "sealed" };
+
+    fn sealed() -> (Sealer, Vec<u8>) {
+        let entropy = Counter(AtomicU8::new(1));
+        let sealer = Sealer::new(&*Sealer::generate_key(&entropy)).unwrap();
+        let sealed = sealer.seal(PLACE, b"hunter2", &entropy).unwrap();
+        (sealer, sealed)
+    }
+
+    #[test]
+    fn a_sealed_value_opens_in_its_place_only() {
+        let (sealer, sealed) = sealed();
+        assert_eq!(sealer.open(PLACE, &sealed).unwrap().as_slice(), b"hunter2");
+        for moved in [
+            Place { row: "b", ..PLACE },
+            Place { column: "x", ..PLACE },
+            Place { table: "settings", ..PLACE },
+            Place { table: "secretsa", row: "", ..PLACE },
+        ] {
+            assert_eq!(sealer.open(moved, &sealed).unwrap_err(), SealError::Forged, "{moved:?}");
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_and_every_cut_is_noticed() {
+        let (sealer, sealed) = sealed();
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 0x40;
+            assert!(sealer.open(PLACE, &changed).is_err(), "byte {at}");
+            assert!(sealer.open(PLACE, &sealed[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn another_master_key_is_told_apart_and_bad_ones_are_refused() {
+        let (_, sealed) = sealed();
+        assert_eq!(Sealer::new(&[7; 32]).unwrap().open(PLACE, &sealed).unwrap_err(), SealError::OtherKey);
+        assert_eq!(Sealer::new(&[7; 31]).unwrap_err(), SealError::BadKey);
+    }
+
+    #[test]
+    fn the_value_is_not_visible_and_nonces_differ() {
+        let (sealer, first) = sealed();
+        let second = sealer.seal(PLACE, b"hunter2", &Counter(AtomicU8::new(99))).unwrap();
+        assert_ne!(first, second);
+        assert!(!first.windows(7).any(|window| window == b"hunter2"));
+        assert_eq!(format!("{sealer:?}"), "Sealer(…)");
+    }
+}
