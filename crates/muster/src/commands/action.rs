@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
-use muster_protocol::management::{ActionStatus, ListActionStatus};
+use muster_protocol::management::action::{ActionStatus, ListActionStatus};
 
 use super::confirm::Care;
 use super::failure::Failed;
@@ -113,7 +113,7 @@ impl ShowArgs {
         print_one(&action, self.output.output, COLUMNS, id)?;
         println!();
         let columns = &[
-            column("AGENT", |result: &muster_protocol::management::ActionResult| result.agent_id.clone()),
+            column("AGENT", |result: &muster_protocol::management::action::ActionResult| result.agent_id.clone()),
             column("STATE", |result| result.state.clone()),
             column("WHEN", |result| or_dash(result.timestamp.as_deref())),
             column("ERROR", |result| or_dash(result.error.as_deref())),

@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
-use muster_protocol::management::{Agent, BulkDelete, BulkTags, ListAgents};
+use muster_protocol::management::agent::{Agent, ListAgents};
+use muster_protocol::management::bulk::{BulkDelete, BulkTags};
 
 use super::agent_orders::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
 use super::failure::Failed;
@@ -120,7 +121,7 @@ const DETAILS: &[Column<Agent>] = &[
     column("LAST CHECK-IN", |agent| or_dash(agent.last_checkin.as_deref())),
     column("POLICY", |agent| or_dash(agent.policy_id.as_deref())),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
-    column("VERSION", |agent| version(agent)),
+    column("VERSION", version),
     column("TAGS", |agent| agent.tags.join(", ")),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
     column("ENROLLMENT KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use clap::Args;
 use muster_client::Client;
-use muster_protocol::management::{
-    BulkActions, BulkDiagnostics, BulkReassign, BulkUnenroll, BulkUpgrade, NewAction, Ordered, Unenroll,
-};
+use muster_protocol::management::action::NewAction;
+use muster_protocol::management::bulk::{BulkActions, BulkDiagnostics, BulkReassign, BulkUnenroll, BulkUpgrade};
+use muster_protocol::management::order::{Ordered, Unenroll};
 use serde_json::json;
 
 use super::failure::Failed;

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
-use muster_protocol::management::{CreateEnrollmentKey, EnrollmentKey};
+use muster_protocol::management::enrollment_key::{CreateEnrollmentKey, EnrollmentKey};
 
 use super::confirm::Care;
 use super::failure::Failed;

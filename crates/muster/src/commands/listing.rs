@@ -99,7 +99,7 @@ fn print_yaml(value: &impl Serialize) -> Result<(), Failed> {
 fn print_table<T>(items: &[T], with_wide: bool, columns: &[Column<T>]) -> Result<(), Failed> {
     let shown: Vec<_> = columns.iter().filter(|column| with_wide || !column.wide).collect();
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(shown.iter().map(|column| column.heading));
     for item in items {
         table.add_row(shown.iter().map(|column| printable(&(column.cell)(item))));

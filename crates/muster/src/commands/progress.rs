@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_client::Client;
-use muster_protocol::management::ActionStatus;
+use muster_protocol::management::action::ActionStatus;
 use tokio::time::Instant;
 
 use super::failure::Failed;
@@ -21,7 +21,10 @@ pub async fn wait_for(client: &Client, action_id: &str, timeout: Duration) -> Re
         bar.set_position(u64::try_from(status.nb_agents_ack + status.nb_agents_failed).unwrap_or(0));
         bar.set_message(status.status.to_lowercase());
         match status.status.as_str() {
-            "COMPLETE" => return Ok(bar.finish_and_clear()),
+            "COMPLETE" => {
+                bar.finish_and_clear();
+                return Ok(());
+            }
             "IN_PROGRESS" if Instant::now() < end => tokio::time::sleep(LOOK_EVERY).await,
             _ => {
                 bar.finish_and_clear();

@@ -2,7 +2,8 @@
 
 use clap::Args;
 use muster_client::Client;
-use muster_protocol::management::{AgentSelector, ListAgents};
+use muster_protocol::management::agent::ListAgents;
+use muster_protocol::management::bulk::AgentSelector;
 
 use super::confirm::Care;
 use super::failure::Failed;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use muster_client::Client;
-use muster_protocol::management::AgentStatusResults;
+use muster_protocol::management::status::AgentStatusResults;
 use serde::Serialize;
 
 use super::failure::Failed;
