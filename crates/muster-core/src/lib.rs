@@ -28,6 +28,7 @@ pub mod status;
 pub mod time;
 pub mod upgrade_details;
 pub mod user_agent;
+pub mod yaml;
 
 #[cfg(test)]
 mod testing;
