@@ -7,7 +7,7 @@ use camino::Utf8Path;
 use muster_core::policy::diff::diff;
 use muster_core::yaml::{PolicyFile, parse_policy_file};
 use muster_protocol::management::agent_policy::{AgentPolicy, Difference, SaveAgentPolicy};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::failure::Failed;
 
@@ -19,12 +19,17 @@ pub fn read(file: &Utf8Path, secrets: &[String]) -> Result<SaveAgentPolicy, Fail
     let text = read_text(file)?;
     let PolicyFile { name, description, namespace, tags, settings, config } = parse_policy_file(&text)
         .map_err(|error| Failed::usage(format!("{file}:{error}")).remedy("see docs/policies.md for the format"))?;
-    let mut fields = Map::new();
-    fields.extend(tags.map(|tags| ("tags".to_owned(), Value::from(tags))));
-    fields.extend(settings.map(|settings| ("settings".to_owned(), settings)));
+    let (is_managed, is_default) = (settings.is_managed, settings.is_default);
+    let (inactivity_timeout, unenroll_timeout) = (settings.inactivity_timeout, settings.unenroll_timeout);
+    let mut fields = settings.into_fields();
+    fields.insert("tags".to_owned(), Value::from(tags));
     Ok(SaveAgentPolicy {
         name,
         description,
+        is_managed,
+        is_default,
+        inactivity_timeout,
+        unenroll_timeout: unenroll_timeout.map(Some),
         namespace: Some(namespace.unwrap_or_else(|| "default".to_owned())),
         config,
         secrets: read_secrets(secrets)?,
@@ -72,10 +77,14 @@ pub fn changes(existing: &AgentPolicy, wanted: &SaveAgentPolicy) -> Result<Vec<D
         .collect())
 }
 
-const COMPARED: [&str; 6] = ["name", "description", "namespace", "tags", "settings", "config"];
+/// Fields that are not for comparing: what the server adds, and what is no part of the policy.
+const NOT_COMPARED: [&str; 4] = ["id", "secrets", "force", "bumpRevision"];
 
+/// What a policy file can say, of either side.
 fn comparable(policy: &impl serde::Serialize) -> Result<Value, Failed> {
-    let whole = serde_json::to_value(policy).map_err(|error| Failed::new(error.to_string()))?;
-    let fields = COMPARED.iter().filter_map(|field| Some(((*field).to_owned(), whole.get(field)?.clone())));
-    Ok(Value::Object(fields.collect()))
+    let mut whole = serde_json::to_value(policy).map_err(|error| Failed::new(error.to_string()))?;
+    if let Value::Object(fields) = &mut whole {
+        fields.retain(|name, _| !NOT_COMPARED.contains(&name.as_str()));
+    }
+    Ok(whole)
 }
