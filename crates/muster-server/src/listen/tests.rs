@@ -1,0 +1,1 @@
+//! Tests of the accept loop and of connections.
