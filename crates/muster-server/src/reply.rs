@@ -54,19 +54,6 @@ impl ReplyBody {
         self.pieces.iter().map(Bytes::len).sum::<usize>() + usize::try_from(left).unwrap_or(usize::MAX)
     }
 
-    /// The pieces.
-    pub fn into_pieces(self) -> VecDeque<Bytes> {
-        self.0
-    }
-
-    /// All pieces as one.
-    pub fn into_bytes(mut self) -> Bytes {
-        if self.0.len() == 1 {
-            return self.0.pop_front().unwrap_or_default();
-        }
-        self.0.iter().flat_map(|piece| piece.iter().copied()).collect()
-    }
-
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty() && self.tail.is_none()

@@ -10,6 +10,7 @@ pub mod accept;
 pub mod body;
 pub mod connection;
 pub mod gate;
+mod head_scan;
 mod hold;
 mod progress;
 mod service;
@@ -18,7 +19,7 @@ mod stream;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -62,7 +63,10 @@ pub type Work<B> = Pin<Box<dyn Future<Output = Answer<B>> + Send>>;
 /// What answers the requests of a listener.
 pub trait Handler: Send + Sync + 'static {
     /// Bodies of its replies.
-    type Body: Body<Data = Bytes, Error: Into<BodyError>> + From<Bytes> + Unpin + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static;
+
+    /// A body of its kind from one of ours.
+    fn body(body: ReplyBody) -> Self::Body;
 
     /// Begins to answer a request.
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<Self::Body>;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::gate::Pass;
+use super::head_scan::{Framing, HeadScan};
 use crate::config::Timeouts;
 use crate::reply::Parked;
 
@@ -65,6 +66,7 @@ struct Writing {
 
 struct State {
     receiving: Receiving,
+    head: HeadScan,
     since: Instant,
     /// Set while bytes wait for the client.
     writing: Option<Writing>,
@@ -79,8 +81,14 @@ pub(super) struct Progress(Arc<Mutex<State>>);
 impl Progress {
     /// Of a connection that was just opened: its first head is due.
     pub fn new() -> Self {
-        let state =
-            State { receiving: Receiving::Head, since: Instant::now(), writing: None, body_late: false, parked: None };
+        let state = State {
+            receiving: Receiving::Head,
+            head: HeadScan::default(),
+            since: Instant::now(),
+            writing: None,
+            body_late: false,
+            parked: None,
+        };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -90,20 +98,25 @@ impl Progress {
     }
 
     /// Bytes came.
-    pub fn bytes_came(&self) {
+    pub fn bytes_came(&self, bytes: &[u8]) {
         let mut state = self.state();
         if state.receiving == Receiving::Idle {
             state.receiving = Receiving::Head;
             state.since = Instant::now();
         }
+        if state.receiving == Receiving::Head {
+            state.head.look(bytes);
+        }
     }
 
-    /// A head is whole.
-    pub fn head_done(&self, body_follows: bool) {
+    /// A head is whole; answers how it states the length of its body.
+    pub fn head_done(&self, body_follows: bool) -> Framing {
         let mut state = self.state();
+        let framing = std::mem::take(&mut state.head).framing();
         state.receiving = if body_follows { Receiving::Body } else { Receiving::Nothing };
         state.since = Instant::now();
         state.body_late = false;
+        framing
     }
 
     /// A body is whole, or nobody wants it any more.

@@ -58,8 +58,8 @@ impl<S: AsyncRead + Unpin> Watched<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         if self.early.is_empty() {
-            let before = buffer.filled().len();
             ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
             if buffer.filled().len() == before {
                 return Poll::Ready(Ok(()));
@@ -69,7 +69,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             buffer.put_slice(&self.early[..part]);
             self.early.advance(part);
         }
-        self.progress.bytes_came();
+        self.progress.bytes_came(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }

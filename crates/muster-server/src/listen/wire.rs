@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -48,7 +49,7 @@ pub(super) async fn send<S: AsyncWrite + Unpin>(
     keep_alive: bool,
     timeouts: &Timeouts,
 ) -> io::Result<()> {
-    let mut pieces = pieces(reply, keep_alive);
+    let mut pieces = pieces(reply, keep_alive).await?;
     let late = || io::Error::from(io::ErrorKind::TimedOut);
     let all = async {
         while pieces.has_remaining() {
@@ -62,15 +63,22 @@ pub(super) async fn send<S: AsyncWrite + Unpin>(
     timeout(timeouts.write, all).await.map_err(|_| late())?
 }
 
-fn pieces(reply: Reply, keep_alive: bool) -> Pieces {
-    let (parts, body) = reply.into_parts();
-    let head = head(parts.status, &parts.headers, body.len(), keep_alive);
-    let mut pieces = body.into_pieces();
+/// Head and body. A body that ends short of its length is an error: the connection is cut, so that the client knows.
+async fn pieces(reply: Reply, keep_alive: bool) -> io::Result<Pieces> {
+    let (parts, mut body) = reply.into_parts();
+    let length = body.len();
+    let mut pieces = VecDeque::from([Bytes::from(head(parts.status, &parts.headers, length, keep_alive))]);
     if is_bodiless(parts.status) {
-        pieces.clear();
+        return Ok(Pieces(pieces));
     }
-    pieces.push_front(head.into());
-    Pieces(pieces)
+    let mut came = 0;
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
+            came += data.len();
+            pieces.push_back(data);
+        }
+    }
+    if came == length { Ok(Pieces(pieces)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 fn is_bodiless(status: StatusCode) -> bool {

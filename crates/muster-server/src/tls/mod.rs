@@ -5,7 +5,7 @@ pub mod host;
 mod reload;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
