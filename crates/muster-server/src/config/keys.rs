@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::value::{Kind, Raw, Value};
+use super::value::{Kind, Raw, Value, write_span};
+use crate::agent_api::limits::{Limits, Operation};
 
 /// One key of the configuration.
 #[derive(Clone, Debug)]
@@ -35,26 +36,8 @@ impl Definition {
 const DAY: Duration = Duration::from_secs(86_400);
 const ANY: Kind = Kind::Span { min: Duration::ZERO, max: DAY };
 const SOME: Kind = Kind::Span { min: Duration::from_millis(1), max: DAY };
-const SIZE: Kind = Kind::Count { max: 1 << 32 };
+const SIZE: Kind = Kind::Count { max: 64 << 20 };
 const NUMBER: Kind = Kind::Count { max: 10_000_000 };
-
-/// An operation of the agent API that has limits: name, interval, burst, max, body bytes, what it is.
-type OperationRow = (&'static str, &'static str, i64, i64, i64, &'static str);
-
-/// The reference's operations; its defaults are scaled to what one of our servers does.
-pub const OPERATIONS: [OperationRow; 11] = [
-    ("checkin", "10us", 20_000, 0, 1 << 20, "Check-ins; a held one counts against `max` the whole time."),
-    ("enroll", "200us", 5_000, 5_000, 512 << 10, "Enrolments."),
-    ("ack", "20us", 20_000, 10_000, 2 << 20, "Acknowledgements of actions."),
-    ("status", "100us", 1_000, 1_000, 0, "Status requests."),
-    ("artifact", "100us", 4_000, 2_000, 0, "Artifact downloads."),
-    ("upload_start", "20ms", 100, 100, 5 << 20, "Beginnings of uploads."),
-    ("upload_chunk", "1ms", 80, 40, 4 << 20, "Chunks of uploads; each running one holds its bytes in memory."),
-    ("upload_end", "20ms", 100, 100, 1024, "Ends of uploads."),
-    ("file_delivery", "5ms", 80, 80, 0, "Downloads of files by agents."),
-    ("pgp_retrieval", "1ms", 1_000, 400, 0, "Requests for the PGP key of upgrades."),
-    ("audit_unenroll", "1ms", 1_000, 400, 1024, "Notices of uninstalled agents."),
-];
 
 /// Every key, in the order of the default file.
 pub static KEYS: LazyLock<Vec<Definition>> =
@@ -180,39 +163,60 @@ fn timeouts() -> Vec<Definition> {
 }
 
 fn limits() -> Vec<Definition> {
+    let defaults = Limits::default();
     let mut keys = vec![key(
         "limits.max_connections",
         NUMBER,
         Raw::Integer(0),
         None,
-        "Requests at a time on a listener, held check-ins included; more get 429.\nOne connection in ten above that is accepted, more are closed at once.\n0: as many as the limit of open files allows.",
+        "Requests at a time on a listener, held check-ins included; more get 429.\n\
+         One connection in ten above that is accepted, more are closed at once.\n\
+         0: as many as the limit of open files allows.",
     )];
-    keys.extend(OPERATIONS.iter().flat_map(operation_keys));
+    keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));
     keys.push(key(
         "limits.checkin.max_body_decompressed",
         SIZE,
-        Raw::Integer(20 << 20),
+        size(defaults.max_decompressed),
         None,
         "Highest size of a check-in's body after decompression, bytes.",
     ));
     keys
 }
 
-fn operation_keys(row: &OperationRow) -> Vec<Definition> {
-    let (name, interval, burst, max, body, what) = *row;
-    let section = |field: &str| format!("limits.{name}.{field}");
+fn size(bytes: usize) -> Raw {
+    i64::try_from(bytes).map_or(Raw::Other("a number too large"), Raw::Integer)
+}
+
+fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
+    let limit = defaults.of(operation);
+    let section = |field: &str| format!("limits.{}.{field}", operation.key());
+    let what = operation_help(operation);
+    let interval =
+        format!("{what}\nOne more is let in each `interval`, up to `burst` saved up; 0 is no such limit.");
     vec![
-        key(
-            &section("interval"),
-            ANY,
-            text(interval),
-            None,
-            &format!("{what}\nOne more is let in each `interval`, up to `burst` saved up; 0 is no such limit."),
-        ),
-        key(&section("burst"), NUMBER, Raw::Integer(burst), None, "How many may come at once."),
-        key(&section("max"), NUMBER, Raw::Integer(max), None, "How many may run at a time; 0 is no such limit."),
-        key(&section("max_body"), SIZE, Raw::Integer(body), None, "Highest size of a body, bytes; 0 is no such limit."),
+        key(&section("interval"), ANY, text(&write_span(limit.interval)), None, &interval),
+        key(&section("burst"), NUMBER, Raw::Integer(i64::from(limit.burst)), None, "How many may come at once."),
+        key(&section("max"), NUMBER, size(limit.max), None, "How many may run at a time; 0 is no such limit."),
+        key(&section("max_body"), SIZE, size(limit.max_body), None,
+            "Highest size of a body, bytes; 0 is the bound of every body, 64 MiB."),
     ]
+}
+
+fn operation_help(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Status => "Status requests.",
+        Operation::Enroll => "Enrolments.",
+        Operation::CheckIn => "Check-ins; a held one counts against `max` the whole time.",
+        Operation::Ack => "Acknowledgements of actions.",
+        Operation::AuditUnenroll => "Notices of uninstalled agents.",
+        Operation::Artifact => "Artifact downloads.",
+        Operation::UploadStart => "Beginnings of uploads.",
+        Operation::UploadChunk => "Chunks of uploads; each running one holds its bytes in memory.",
+        Operation::UploadEnd => "Ends of uploads.",
+        Operation::FileDelivery => "Downloads of files by agents.",
+        Operation::PgpRetrieval => "Requests for the PGP key of upgrades.",
+    }
 }
 
 fn agents() -> Vec<Definition> {

@@ -1,15 +1,14 @@
 //! The configuration in its final types, and the checks that look at several keys at once.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
-use super::keys::OPERATIONS;
 use super::problem::Problem;
 use super::value::{Value, write_span};
 use super::{Layers, Values};
+use crate::agent_api::limits::{Limits, Operation, OperationLimit};
 use crate::fleet::FleetSettings;
 
 /// Everything that the server was told.
@@ -29,10 +28,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Requests at a time on a listener; 0: as open files allow.
     pub max_connections: u64,
-    /// Limits by operation, under the names of [`OPERATIONS`].
-    pub limits: BTreeMap<&'static str, OperationLimits>,
-    /// Highest size of a check-in after decompression.
-    pub checkin_max_decompressed: u64,
+    /// Limits of an agent listener.
+    pub limits: Limits,
     /// Highest agent version: major, and minor unless any.
     pub highest_version: (u32, Option<u32>),
     /// Lowest agent version.
@@ -86,19 +83,6 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Grace of a stopping server.
     pub drain: Duration,
-}
-
-/// Limits of one operation; 0 is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OperationLimits {
-    /// One more each.
-    pub interval: Duration,
-    /// Saved up.
-    pub burst: u64,
-    /// At a time.
-    pub max: u64,
-    /// Bytes of a body.
-    pub max_body: u64,
 }
 
 impl Config {
@@ -167,8 +151,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
         tls: tls(values, problems),
         timeouts: timeouts(values),
         max_connections: values.count("limits.max_connections"),
-        limits: OPERATIONS.iter().map(|row| (row.0, operation_limits(values, row.0))).collect(),
-        checkin_max_decompressed: values.count("limits.checkin.max_body_decompressed"),
+        limits: limits(values),
         highest_version: values.version("agents.highest_version"),
         lowest_version: (lowest_major, lowest_minor.unwrap_or(0)),
         log_json: values.text("log.format") == "json",
@@ -231,14 +214,27 @@ fn timeouts(values: &Values) -> Timeouts {
     }
 }
 
-fn operation_limits(values: &Values, name: &str) -> OperationLimits {
-    let key = |field: &str| format!("limits.{name}.{field}");
-    OperationLimits {
-        interval: values.span(&key("interval")),
-        burst: values.count(&key("burst")),
-        max: values.count(&key("max")),
-        max_body: values.count(&key("max_body")),
+fn limits(values: &Values) -> Limits {
+    let mut limits = Limits { read_timeout: values.span("timeouts.read"), ..Limits::default() };
+    limits.max_decompressed = size(values.count("limits.checkin.max_body_decompressed"));
+    for operation in Operation::ALL {
+        *limits.of_mut(operation) = operation_limit(values, operation.key());
     }
+    limits
+}
+
+fn operation_limit(values: &Values, name: &str) -> OperationLimit {
+    let key = |field: &str| format!("limits.{name}.{field}");
+    OperationLimit {
+        interval: values.span(&key("interval")),
+        burst: u32::try_from(values.count(&key("burst"))).unwrap_or(u32::MAX),
+        max: size(values.count(&key("max"))),
+        max_body: size(values.count(&key("max_body"))),
+    }
+}
+
+fn size(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// What single values can't tell.

@@ -1,8 +1,6 @@
 //! What the server counts, in Prometheus' text format. The registry is a value: each server in a process has its own.
 //! Labels are types with few values; no id of an agent is ever one.
 
-mod operation;
-
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-pub use self::operation::Operation;
+use crate::agent_api::limits::Operation;
+use crate::agent_api::route::Route;
 use crate::listen::gate::Gate;
 use crate::reply::ListenerKind;
 
@@ -33,6 +32,26 @@ struct OperationLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ListenerLabel {
     listener: &'static str,
+}
+
+/// What a request asked for, as a label: an operation of the agent API, the management API, or neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Asked(&'static str);
+
+impl Asked {
+    /// A request of the management API.
+    pub const MANAGEMENT: Self = Self("management");
+
+    /// Of a request to an agent listener.
+    pub fn of_agent_path(path: &str) -> Self {
+        Self(Route::of(path).map_or("other", |route| route.operation().key()))
+    }
+}
+
+impl From<Operation> for Asked {
+    fn from(asked: Asked) -> Self {
+        Self(operation.key())
+    }
 }
 
 /// The gates of one listener.
@@ -134,26 +153,26 @@ impl Metrics {
     }
 
     /// Counts an answered request.
-    pub fn answered(&self, operation: Operation, status: StatusCode, took: Duration) {
-        let labels = RequestLabels { operation: operation.name(), status: status_class(status) };
+    pub fn answered(&self, asked: Asked, status: StatusCode, took: Duration) {
+        let labels = RequestLabels { operation: asked.0, status: status_class(status) };
         self.requests.get_or_create(&labels).inc();
-        self.took(operation, took);
+        self.took(asked, took);
     }
 
     /// Counts a request that was parked; `answered_parked` counts its reply.
-    pub fn took(&self, operation: Operation, took: Duration) {
-        self.durations.get_or_create(&OperationLabel { operation: operation.name() }).observe(took.as_secs_f64());
+    pub fn took(&self, asked: Asked, took: Duration) {
+        self.durations.get_or_create(&OperationLabel { operation: asked.0 }).observe(took.as_secs_f64());
     }
 
     /// Counts the reply to a parked request; its time is the hold's and says nothing.
-    pub fn answered_parked(&self, operation: Operation, status: StatusCode) {
-        let labels = RequestLabels { operation: operation.name(), status: status_class(status) };
+    pub fn answered_parked(&self, asked: Asked, status: StatusCode) {
+        let labels = RequestLabels { operation: asked.0, status: status_class(status) };
         self.requests.get_or_create(&labels).inc();
     }
 
     /// How many requests of an operation were answered with a status of a class such as `2xx`.
-    pub fn count(&self, operation: Operation, status: &'static str) -> u64 {
-        self.requests.get_or_create(&RequestLabels { operation: operation.name(), status }).get()
+    pub fn count(&self, asked: Asked, status: &'static str) -> u64 {
+        self.requests.get_or_create(&RequestLabels { operation: asked.0, status }).get()
     }
 
     /// Everything in Prometheus' text format.
@@ -199,8 +218,8 @@ mod tests {
         let (connections, requests) = (Gate::new(5), Gate::new(5));
         let _open = connections.enter();
         metrics.show_gates(ListenerKind::Agent, &connections, &requests);
-        metrics.answered(Operation::CheckIn, StatusCode::OK, Duration::from_millis(3));
-        metrics.answered(Operation::CheckIn, StatusCode::UNAUTHORIZED, Duration::from_millis(3));
+        metrics.answered(Operation::CheckIn.into(), StatusCode::OK, Duration::from_millis(3));
+        metrics.answered(Asked::of_agent_path("/api/fleet/agents/a/checkin"), StatusCode::UNAUTHORIZED, Duration::from_millis(3));
         let text = metrics.render();
         for line in [
             "muster_connections{listener=\"agent\"} 1",
