@@ -6,11 +6,13 @@
 pub mod agent_api;
 pub mod config;
 pub mod data_dir;
+pub mod first_start;
 pub mod fleet;
 pub mod listen;
 pub mod logging;
-//WIP pub mod management_api;
+pub mod management_api;
 pub mod metrics;
 pub mod reply;
+pub mod serve;
 pub mod system;
 pub mod tls;

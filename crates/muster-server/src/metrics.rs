@@ -49,7 +49,7 @@ impl Asked {
 }
 
 impl From<Operation> for Asked {
-    fn from(asked: Asked) -> Self {
+    fn from(operation: Operation) -> Self {
         Self(operation.key())
     }
 }

@@ -192,14 +192,18 @@ fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
     let limit = defaults.of(operation);
     let section = |field: &str| format!("limits.{}.{field}", operation.key());
     let what = operation_help(operation);
-    let interval =
-        format!("{what}\nOne more is let in each `interval`, up to `burst` saved up; 0 is no such limit.");
+    let interval = format!("{what}\nOne more is let in each `interval`, up to `burst` saved up; 0 is no such limit.");
     vec![
         key(&section("interval"), ANY, text(&write_span(limit.interval)), None, &interval),
         key(&section("burst"), NUMBER, Raw::Integer(i64::from(limit.burst)), None, "How many may come at once."),
         key(&section("max"), NUMBER, size(limit.max), None, "How many may run at a time; 0 is no such limit."),
-        key(&section("max_body"), SIZE, size(limit.max_body), None,
-            "Highest size of a body, bytes; 0 is the bound of every body, 64 MiB."),
+        key(
+            &section("max_body"),
+            SIZE,
+            size(limit.max_body),
+            None,
+            "Highest size of a body, bytes; 0 is the bound of every body, 64 MiB.",
+        ),
     ]
 }
 

@@ -4,6 +4,7 @@
 //! knows where it came from. [`load`] turns layers into [`Config`], whose values are of their final types.
 
 pub mod document;
+pub mod gather;
 pub mod keys;
 pub mod problem;
 pub mod settings;

@@ -215,7 +215,8 @@ fn timeouts(values: &Values) -> Timeouts {
 }
 
 fn limits(values: &Values) -> Limits {
-    let mut limits = Limits { read_timeout: values.span("timeouts.read"), ..Limits::default() };
+    let mut limits = Limits::default();
+    limits.read_timeout = values.span("timeouts.read");
     limits.max_decompressed = size(values.count("limits.checkin.max_body_decompressed"));
     for operation in Operation::ALL {
         *limits.of_mut(operation) = operation_limit(values, operation.key());

@@ -8,6 +8,8 @@ mod agents;
 mod notify;
 mod open;
 mod signals;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -112,14 +114,25 @@ impl Server {
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
         let health = Health::default();
-        let starting = Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit: limit(config, files) };
+        let starting =
+            Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit: limit(config, files) };
         let listeners = starting.listeners(bound, &fleet, &health);
         let background = tokio::spawn(Arc::clone(&fleet).run_background());
         let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
         health.set(ServerState::Healthy);
         data.write_listen(&addresses)?;
         Ok(Self {
-            addresses, first_start, fleet, metrics, data, store, health, shutdown, listeners, background, watching,
+            addresses,
+            first_start,
+            fleet,
+            metrics,
+            data,
+            store,
+            health,
+            shutdown,
+            listeners,
+            background,
+            watching,
         })
     }
 
@@ -145,15 +158,18 @@ impl Server {
             }
         }
         self.store.close().await;
+        // The lock on the folder is still ours: nobody else's socket can be there.
+        if let Err(error) = fs_err::remove_file(self.data.join("admin.sock")) {
+            warn!(%error, "the admin socket was left behind");
+        }
         Stopped { drained, took: began.elapsed() }
     }
 }
 
 impl Bound {
     fn bind(config: &Config, data: &DataDir) -> Result<Self, ServeError> {
-        let bind = |address: Option<std::net::SocketAddr>| {
-            address.map(socket::bind).transpose().map_err(ServeError::Listen)
-        };
+        let bind =
+            |address: Option<std::net::SocketAddr>| address.map(socket::bind).transpose().map_err(ServeError::Listen);
         Ok(Self {
             agent: bind(config.listen.agent)?,
             local: bind(config.listen.local)?,
@@ -164,11 +180,7 @@ impl Bound {
 
     fn addresses(&self) -> io::Result<ListenAddresses> {
         let address = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
-        Ok(ListenAddresses {
-            agent: address(&self.agent)?,
-            local: address(&self.local)?,
-            admin: address(&self.admin)?,
-        })
+        Ok(ListenAddresses { agent: address(&self.agent)?, local: address(&self.local)?, admin: address(&self.admin)? })
     }
 }
 
