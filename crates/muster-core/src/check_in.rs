@@ -270,3 +270,6 @@ fn forget_farewell(next: &mut AgentRecord) {
     next.unenrolled_at = None;
     next.unenrolled_reason = None;
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,3 +218,6 @@ impl Shape {
         Some(Value::Object(self.kept))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,9 @@ pub mod time;
 pub mod upgrade_details;
 pub mod user_agent;
 
+#[cfg(test)]
+mod testing;
+
 pub use entropy::Entropy;
 pub use error::{Error, ErrorKind};
 pub use time::Timestamp;

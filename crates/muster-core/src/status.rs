@@ -188,3 +188,6 @@ pub fn finish(before: &AgentRecord, mut after: AgentRecord, seen: Option<Timesta
     after.updated_at = now;
     after
 }
+
+#[cfg(test)]
+mod tests;

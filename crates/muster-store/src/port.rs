@@ -44,6 +44,21 @@ pub enum StoreError {
     },
 }
 
+impl From<StoreError> for muster_core::Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(precondition) => Self::conflict("conflict", precondition.to_string()),
+            StoreError::Unavailable { reason } | StoreError::Unknown { reason } => Self::new(
+                muster_core::ErrorKind::Unavailable,
+                "store_unavailable",
+                "the store can't be written or read now; try again later",
+            )
+            .for_log(reason),
+            StoreError::Corrupt { reason } => Self::internal(reason),
+        }
+    }
+}
+
 /// The precondition of a [`Write`] that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Precondition {

@@ -2,16 +2,29 @@
 //!
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
+pub mod authenticate;
+pub mod change_feed;
+pub mod check_in;
+pub mod policy_cache;
 pub mod registry;
+pub mod status_timer;
+pub mod throttle;
+pub mod update;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Entropy;
+use muster_core::poll::PollLimits;
+use muster_core::seal::Sealer;
+use muster_core::signing::Signer;
 use muster_core::time::Clock;
 use muster_store::Store;
+use tokio::sync::watch;
 
+use self::policy_cache::PolicyCache;
 use self::registry::Registry;
+use self::throttle::Throttle;
 
 /// What operations need to know of the configuration.
 #[derive(Clone, Debug)]
@@ -30,6 +43,13 @@ pub struct FleetSettings {
     pub highest_version: (u32, Option<u32>),
     /// Lowest agent version let in: major and minor.
     pub lowest_version: (u32, u32),
+}
+
+impl FleetSettings {
+    /// The part that decides how long a poll is held.
+    pub fn poll(&self) -> PollLimits {
+        PollLimits { default: self.long_poll, max: self.max_poll, jitter: self.poll_jitter }
+    }
 }
 
 impl Default for FleetSettings {
@@ -54,8 +74,82 @@ pub struct Fleet {
     pub clock: Arc<dyn Clock>,
     /// The generator.
     pub entropy: Arc<dyn Entropy>,
+    /// Seals what must be read back.
+    pub sealer: Arc<Sealer>,
+    /// Signs policies and actions.
+    pub signer: Arc<Signer>,
     /// The configuration's part.
     pub settings: FleetSettings,
     /// Agents known to this node, and who of them is connected.
     pub registry: Registry,
+    /// Rendered policies.
+    pub policies: PolicyCache,
+    mismatches: Throttle,
+    stopping: watch::Sender<bool>,
+}
+
+/// What a fleet stands on.
+pub struct FleetParts {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The generator.
+    pub entropy: Arc<dyn Entropy>,
+    /// Seals what must be read back.
+    pub sealer: Arc<Sealer>,
+    /// Signs policies and actions.
+    pub signer: Arc<Signer>,
+    /// The configuration's part.
+    pub settings: FleetSettings,
+}
+
+impl Fleet {
+    /// A fleet over these parts. Its background work is started by [`Fleet::run_background`].
+    pub fn new(parts: FleetParts) -> Arc<Self> {
+        let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
+        Arc::new(Self {
+            policies: PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)),
+            store,
+            clock,
+            entropy,
+            sealer,
+            signer,
+            settings,
+            registry: Registry::default(),
+            mismatches: Throttle::new(Duration::from_secs(60)),
+            stopping: watch::Sender::new(false),
+        })
+    }
+
+    /// Follows the change log and keeps statuses until [`Fleet::stop`]; ends when both have ended.
+    pub async fn run_background(self: Arc<Self>) {
+        let feed = tokio::spawn(Arc::clone(&self).follow_changes());
+        let statuses = tokio::spawn(self.keep_statuses());
+        for task in [feed, statuses] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a background task ended");
+            }
+        }
+    }
+
+    /// Releases every held poll with an empty answer (EA87) and ends the background work.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+        for entry in self.registry.select(registry::AgentEntry::is_connected) {
+            entry.wake();
+        }
+    }
+
+    /// Whether [`Fleet::stop`] was called.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Waits for [`Fleet::stop`].
+    pub async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // An error means that the sender is gone, which it can't be while `self` lives.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
 }

@@ -1,0 +1,3 @@
+module go-hold
+
+go 1.22

@@ -1,0 +1,33 @@
+//! Sources of randomness: the operating system's, and a seeded one for tests and simulations.
+
+use std::sync::Mutex;
+
+use muster_core::Entropy;
+use rand::{Rng, SeedableRng};
+
+/// The operating system's generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Entropy for System {
+    fn fill(&self, buffer: &mut [u8]) {
+        rand::rng().fill_bytes(buffer);
+    }
+}
+
+/// A repeatable generator: the same seed gives the same run.
+#[derive(Debug)]
+pub struct Seeded(Mutex<rand::rngs::StdRng>);
+
+impl Seeded {
+    /// A generator that begins at `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(rand::rngs::StdRng::seed_from_u64(seed)))
+    }
+}
+
+impl Entropy for Seeded {
+    fn fill(&self, buffer: &mut [u8]) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fill_bytes(buffer);
+    }
+}

@@ -1,0 +1,65 @@
+//! `POST /api/fleet/agents/{id}/acks` (§5) and `audit/unenroll` (§8).
+
+use std::borrow::Cow;
+
+use muster_core::Timestamp;
+use muster_protocol::elastic::ack::{AckEvent, AckItem, AckResponse};
+use muster_protocol::elastic::audit::AuditUnenrollRequest;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::client::Call;
+use super::{CallError, FleetClient};
+use crate::state::PendingAck;
+
+#[derive(Serialize)]
+struct Events<'a> {
+    events: Vec<AckEvent<'a>>,
+}
+
+impl FleetClient {
+    /// Delivers acks in one request; answers with one item each, in order (fewer when the server left some out).
+    pub async fn acknowledge(&self, agent_id: &str, acks: &[PendingAck]) -> Result<Vec<AckItem>, CallError> {
+        let unwritable = |error: serde_json::Error| CallError::Undecodable(format!("acks can't be written: {error}"));
+        let datas =
+            acks.iter().map(|ack| ack.data.as_ref().map(to_raw_value).transpose()).collect::<Result<Vec<_>, _>>();
+        let datas = datas.map_err(unwritable)?;
+        let events = acks.iter().zip(&datas).map(|(ack, data)| event(agent_id, ack, data.as_deref())).collect();
+        let body = serde_json::to_vec(&Events { events }).map_err(unwritable)?;
+        let response = self.send(Call::post(format!("/api/fleet/agents/{agent_id}/acks"), body)).await?;
+        // The status is the greatest of the items'; the body counts (§5.2).
+        match serde_json::from_slice::<AckResponse>(&response.body) {
+            Ok(reply) if reply.action == "acks" && response.status != 401 => Ok(reply.items),
+            _ if response.status == 200 => Err(CallError::Undecodable("it is no reply to acks".into())),
+            _ => Err(CallError::from_reply(&response)),
+        }
+    }
+
+    /// Says why this agent goes away.
+    pub async fn audit_unenroll(&self, agent_id: &str, reason: &str, now: Timestamp) -> Result<(), CallError> {
+        let timestamp = now.to_rfc3339_millis();
+        let request = AuditUnenrollRequest { reason: Cow::Borrowed(reason), timestamp: Cow::Borrowed(&timestamp) };
+        let body = serde_json::to_vec(&request).map_err(|error| CallError::Undecodable(error.to_string()))?;
+        let response = self.send(Call::post(format!("/api/fleet/agents/{agent_id}/audit/unenroll"), body)).await?;
+        if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }
+    }
+}
+
+fn event<'a>(agent_id: &'a str, ack: &'a PendingAck, data: Option<&'a RawValue>) -> AckEvent<'a> {
+    let for_input = ack.input_type.as_deref().map(Cow::Borrowed);
+    let moment = for_input.is_some().then(|| Cow::Borrowed(ack.timestamp.as_str()));
+    AckEvent {
+        kind: Some(Cow::Borrowed("ACTION_RESULT")),
+        subtype: Some(Cow::Borrowed("ACKNOWLEDGED")),
+        agent_id: Some(Cow::Borrowed(agent_id)),
+        action_id: Some(Cow::Borrowed(&ack.action_id)),
+        message: Some(Cow::Owned(format!("Action {:?} of type {:?} acknowledged.", ack.action_id, ack.kind))),
+        timestamp: Some(Cow::Borrowed(&ack.timestamp)),
+        error: ack.error.as_deref().map(Cow::Borrowed),
+        data,
+        action_input_type: for_input,
+        started_at: moment.clone(),
+        completed_at: moment,
+        ..AckEvent::default()
+    }
+}

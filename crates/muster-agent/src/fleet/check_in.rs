@@ -1,0 +1,78 @@
+//! `POST /api/fleet/agents/{id}/checkin` (§4).
+
+use std::time::Duration;
+
+use http::header::{CONTENT_ENCODING, HeaderValue, WARNING};
+use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::client::{Call, expect_ok};
+use super::{CallError, FleetClient};
+use crate::net::gzip;
+
+/// How long the client waits for a long poll (§10.1).
+pub const POLL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What came back.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// Empty: keep the old one.
+    pub ack_token: String,
+    /// The actions that could be read, in their order.
+    pub actions: Vec<WireAction>,
+    /// How many could not.
+    pub malformed: usize,
+    /// The `Warning` header.
+    pub warning: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LooseReply {
+    #[serde(default)]
+    ack_token: Option<String>,
+    #[serde(default)]
+    actions: Option<Vec<Box<RawValue>>>,
+}
+
+impl FleetClient {
+    /// Reports and waits for orders.
+    pub async fn check_in(&self, agent_id: &str, body: &CheckInRequest<'_>) -> Result<Reply, CallError> {
+        let unwritable = |error: String| CallError::Undecodable(format!("the report can't be written: {error}"));
+        let json = serde_json::to_vec(body).map_err(|error| unwritable(error.to_string()))?;
+        let packed = gzip::compress(&json).map_err(|error| unwritable(error.to_string()))?;
+        let mut call = Call::post(format!("/api/fleet/agents/{agent_id}/checkin"), packed);
+        call.timeout = POLL_TIMEOUT;
+        call.headers.push((CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+        let response = expect_ok(self.send(call).await?)?;
+        let warning = response.headers.get(WARNING).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let reply = parse(&response.body)?;
+        Ok(Reply { warning, ..reply })
+    }
+}
+
+/// Reads a reply; a malformed action spoils itself alone.
+pub fn parse(body: &[u8]) -> Result<Reply, CallError> {
+    let loose: LooseReply = serde_json::from_slice(body).map_err(|error| CallError::Undecodable(error.to_string()))?;
+    let raw = loose.actions.unwrap_or_default();
+    let all = raw.len();
+    let actions: Vec<WireAction> = raw.iter().filter_map(|action| serde_json::from_str(action.get()).ok()).collect();
+    let malformed = all - actions.len();
+    Ok(Reply { ack_token: loose.ack_token.unwrap_or_default(), actions, malformed, warning: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_malformed_action_leaves_the_others() {
+        let body = br#"{"action":"checkin","ack_token":"t","actions":[
+            {"id":7,"type":"SETTINGS"},
+            {"agent_id":"a","created_at":"","id":"x","type":"SETTINGS","input_type":"","data":{}}]}"#;
+        let reply = parse(body).unwrap();
+        assert_eq!((reply.actions.len(), reply.malformed, reply.ack_token.as_str()), (1, 1, "t"));
+        assert!(parse(b"{\"actions\": 3}").is_err());
+        assert!(parse(br#"{"action":"checkin","ack_token":null,"actions":null}"#).unwrap().actions.is_empty());
+    }
+}

@@ -1,0 +1,115 @@
+//! Headers, choice of the server, and the sending of one call.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
+use muster_core::Entropy;
+use muster_core::entropy::random_uuid;
+use muster_protocol::elastic::{API_VERSION, API_VERSION_HEADER, REQUEST_ID_HEADER};
+use tokio::time::Instant;
+
+use super::CallError;
+use crate::net::server::Servers;
+use crate::net::{Request, Response, Server, Transport};
+use crate::state::enrollment::Secret;
+use crate::version;
+
+/// How long an ordinary call may take.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One call: what differs between them.
+pub(crate) struct Call {
+    pub method: Method,
+    pub path: String,
+    pub body: Bytes,
+    pub timeout: Duration,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Call {
+    /// A `POST` of a JSON body.
+    pub fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        let (method, timeout) = (Method::POST, CALL_TIMEOUT);
+        Self { method, path: path.into(), body: body.into(), timeout, headers: Vec::new() }
+    }
+}
+
+/// The client of one fleet, with one credential.
+pub struct FleetClient {
+    transport: Arc<dyn Transport>,
+    servers: Mutex<Servers>,
+    credential: Secret,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl FleetClient {
+    /// A client that asks `servers` with `credential`: an enrollment token or an access key, base64 as it goes out.
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        servers: Vec<Server>,
+        credential: Secret,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self { transport, servers: Mutex::new(Servers::new(servers)), credential, entropy }
+    }
+
+    /// Asks other servers from now on.
+    pub fn set_servers(&self, servers: Vec<Server>) {
+        *self.servers.lock().unwrap_or_else(PoisonError::into_inner) = Servers::new(servers);
+    }
+
+    /// Asks `server` whether it serves agents (`GET /api/status`).
+    pub async fn probe(&self, server: &Server, timeout: Duration) -> Result<(), CallError> {
+        let call =
+            Call { method: Method::GET, path: "/api/status".into(), body: Bytes::new(), timeout, headers: Vec::new() };
+        let response = self.transport.send(server, self.request(call)?).await?;
+        if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }
+    }
+
+    /// Sends one call to the server whose turn it is. Any status is a reply; only the network fails.
+    pub(crate) async fn send(&self, call: Call) -> Result<Response, CallError> {
+        let server = self.pick().ok_or(CallError::NoServer)?;
+        let outcome = self.transport.send(&server, self.request(call)?).await;
+        let reached = !matches!(&outcome, Err(error) if error.is_connect());
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner).note(&server, reached, Instant::now());
+        Ok(outcome?)
+    }
+
+    fn pick(&self) -> Option<Server> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner).pick(Instant::now())
+    }
+
+    fn request(&self, call: Call) -> Result<Request, CallError> {
+        let mut headers = self.headers()?;
+        headers.extend(call.headers);
+        Ok(Request { method: call.method, path: call.path, headers, body: call.body, timeout: call.timeout })
+    }
+
+    fn headers(&self) -> Result<HeaderMap, CallError> {
+        let unusable = |_| CallError::Undecodable("the credential can't stand in a header".into());
+        let mut secret = HeaderValue::from_str(&format!("ApiKey {}", self.credential.expose())).map_err(unusable)?;
+        secret.set_sensitive(true);
+        let request_id = HeaderValue::from_str(&random_uuid(&*self.entropy)).map_err(unusable)?;
+        let agent = HeaderValue::from_str(&version::user_agent()).map_err(unusable)?;
+        let mut headers = HeaderMap::with_capacity(10);
+        headers.insert(AUTHORIZATION, secret);
+        headers.insert(USER_AGENT, agent);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert("kbn-xsrf", HeaderValue::from_static("1"));
+        headers.insert(API_VERSION_HEADER, HeaderValue::from_static(API_VERSION));
+        headers.insert(REQUEST_ID_HEADER, request_id);
+        Ok(headers)
+    }
+}
+
+/// The body of a 200; every other reply is an error.
+pub(crate) fn expect_ok(response: Response) -> Result<Response, CallError> {
+    if response.status == 200 { Ok(response) } else { Err(CallError::from_reply(&response)) }
+}

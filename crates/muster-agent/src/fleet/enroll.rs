@@ -1,0 +1,61 @@
+//! `POST /api/fleet/agents/enroll` (§3).
+
+use std::borrow::Cow;
+
+use muster_protocol::elastic::enroll::{EnrollMetadata, EnrollRequest, EnrollResponse, EnrolledItem};
+use serde_json::value::RawValue;
+
+use super::client::{Call, expect_ok};
+use super::{CallError, FleetClient};
+
+/// What an enrolment says beside the facts.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The wanted agent id.
+    pub id: Option<String>,
+    /// The secret that allows to replace it later.
+    pub replace_token: Option<String>,
+    /// The same for every attempt, so that a lost reply leaves no ghost.
+    pub enrollment_id: String,
+    /// Tags.
+    pub tags: Vec<String>,
+}
+
+impl FleetClient {
+    /// Enrols with the enrollment token that this client carries.
+    pub async fn enroll(&self, wish: &Wish, facts: &RawValue) -> Result<EnrolledItem, CallError> {
+        let body =
+            serde_json::to_vec(&request(wish, facts)).map_err(|error| CallError::Undecodable(error.to_string()))?;
+        let response = expect_ok(self.send(Call::post("/api/fleet/agents/enroll", body)).await?)?;
+        let reply: EnrollResponse =
+            serde_json::from_slice(&response.body).map_err(|error| CallError::Undecodable(error.to_string()))?;
+        checked(reply)
+    }
+}
+
+fn request<'a>(wish: &'a Wish, facts: &'a RawValue) -> EnrollRequest<'a> {
+    let metadata = EnrollMetadata { local: Some(facts), user_provided: None, tags: Some(wish.tags.clone()) };
+    EnrollRequest {
+        kind: Cow::Borrowed("PERMANENT"),
+        id: wish.id.as_deref().map(Cow::Borrowed),
+        replace_token: wish.replace_token.as_deref().map(Cow::Borrowed),
+        enrollment_id: Some(Cow::Borrowed(&wish.enrollment_id)),
+        metadata,
+    }
+}
+
+fn checked(reply: EnrollResponse) -> Result<EnrolledItem, CallError> {
+    let item = reply.item;
+    if reply.action != "created" || item.kind != "PERMANENT" {
+        return Err(CallError::Undecodable("it is no enrolment of a permanent agent".into()));
+    }
+    if item.id.is_empty() || item.access_api_key.is_empty() || !is_plain(&item.id) {
+        return Err(CallError::Undecodable("it lacks a usable agent id or access key".into()));
+    }
+    Ok(item)
+}
+
+/// Whether an id can stand in a path as it is.
+fn is_plain(id: &str) -> bool {
+    id.len() <= 512 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b))
+}

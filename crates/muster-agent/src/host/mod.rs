@@ -1,0 +1,108 @@
+//! What the agent says of its host and itself (`local_metadata`, §3.1).
+
+mod network;
+mod os;
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::version;
+
+/// What of the facts is not the host's but the agent's.
+#[derive(Clone, Copy, Debug)]
+pub struct Own<'a> {
+    /// Empty before enrolment.
+    pub agent_id: &'a str,
+    /// `info`.
+    pub log_level: &'a str,
+}
+
+/// A source of host facts.
+pub trait Facts: Send + Sync {
+    /// The facts as they are now.
+    fn local_metadata(&self, own: Own<'_>) -> Box<RawValue>;
+}
+
+/// The facts of the host that we run on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostFacts;
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    elastic: Elastic<'a>,
+    host: Host,
+    os: os::Os,
+}
+
+#[derive(Serialize)]
+struct Elastic<'a> {
+    agent: Agent<'a>,
+}
+
+#[derive(Serialize)]
+struct Agent<'a> {
+    id: &'a str,
+    version: &'static str,
+    snapshot: bool,
+    #[serde(rename = "build.original")]
+    build: String,
+    upgradeable: bool,
+    log_level: &'a str,
+    complete: bool,
+    unprivileged: bool,
+    fips: bool,
+}
+
+#[derive(Serialize)]
+struct Host {
+    architecture: String,
+    hostname: String,
+    name: String,
+    id: String,
+    ip: Vec<String>,
+    mac: Vec<String>,
+}
+
+impl Facts for HostFacts {
+    fn local_metadata(&self, own: Own<'_>) -> Box<RawValue> {
+        let metadata = Metadata { elastic: Elastic { agent: agent(own) }, host: host(), os: os::read() };
+        to_raw_value(&metadata).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    }
+}
+
+fn agent(own: Own<'_>) -> Agent<'_> {
+    Agent {
+        id: own.agent_id,
+        version: version::PROTOCOL_VERSION,
+        snapshot: false,
+        build: version::build(),
+        upgradeable: false,
+        log_level: own.log_level,
+        complete: false,
+        unprivileged: !nix::unistd::geteuid().is_root(),
+        fips: false,
+    }
+}
+
+fn host() -> Host {
+    let name = sysinfo::System::host_name().map(|name| name.to_string()).unwrap_or_default();
+    let (ip, mac) = network::addresses();
+    Host { architecture: sysinfo::System::cpu_arch(), hostname: name.clone(), name, id: os::machine_id(), ip, mac }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_facts_have_the_shape_that_servers_and_pages_read() {
+        let raw = HostFacts.local_metadata(Own { agent_id: "a-1", log_level: "info" });
+        let facts: serde_json::Value = serde_json::from_str(raw.get()).unwrap();
+        assert_eq!(facts["elastic"]["agent"]["id"], "a-1");
+        assert_eq!(facts["elastic"]["agent"]["upgradeable"], false);
+        for pointer in ["/host/architecture", "/host/hostname", "/host/name", "/os/kernel", "/os/family", "/os/full"] {
+            assert!(facts.pointer(pointer).unwrap().as_str().is_some_and(|text| !text.is_empty()), "{pointer}: {raw}");
+        }
+        assert!(facts["host"]["ip"].as_array().unwrap().iter().all(|ip| ip.as_str().unwrap().contains('/')), "{raw}");
+    }
+}

@@ -1,0 +1,165 @@
+//! HTTP/1.1 over TCP or TLS by hyper, with at most a few idle connections kept.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::{REPLY_MAX, Request, Response, Server, Transport, TransportError, gzip};
+
+/// How many idle connections are kept: one for the long poll, one for the rest.
+const IDLE_MAX: usize = 2;
+/// How long a TCP connect and a TLS handshake may take.
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
+type Connection = SendRequest<Full<Bytes>>;
+
+/// The real network.
+pub struct Http1 {
+    tls: Arc<ClientConfig>,
+    idle: Mutex<Vec<(Server, Connection)>>,
+}
+
+impl Http1 {
+    /// A transport that trusts what `tls` trusts.
+    pub fn new(tls: Arc<ClientConfig>) -> Self {
+        Self { tls, idle: Mutex::new(Vec::new()) }
+    }
+
+    fn take_idle(&self, server: &Server) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(_, connection)| !connection.is_closed());
+        let place = idle.iter().position(|(known, connection)| known == server && connection.is_ready())?;
+        Some(idle.swap_remove(place).1)
+    }
+
+    fn keep_idle(&self, server: &Server, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX && !connection.is_closed() {
+            idle.push((server.clone(), connection));
+        }
+    }
+
+    async fn connect(&self, server: &Server) -> Result<Connection, TransportError> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.connect_now(server)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(refused(server, format!("no connection within {CONNECT_TIMEOUT:?}"))),
+        }
+    }
+
+    async fn connect_now(&self, server: &Server) -> Result<Connection, TransportError> {
+        let stream = TcpStream::connect((server.host.as_str(), server.port))
+            .await
+            .map_err(|error| refused(server, error.to_string()))?;
+        let _ = stream.set_nodelay(true);
+        if !server.tls {
+            return shake_hands(server, stream).await;
+        }
+        let untrusted = |reason: String| TransportError::Tls { server: server.to_string(), reason };
+        let name = ServerName::try_from(server.host.clone()).map_err(|error| untrusted(error.to_string()))?;
+        let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
+        let stream = connector.connect(name, stream).await.map_err(|error| untrusted(error.to_string()))?;
+        shake_hands(server, stream).await
+    }
+
+    async fn exchange(&self, server: &Server, request: &Request) -> Result<Response, TransportError> {
+        if let Some(connection) = self.take_idle(server) {
+            match self.exchange_on(connection, server, request).await {
+                // The server closed the idle connection just now: a new one decides.
+                Err(TransportError::Broken(_)) => {}
+                other => return other,
+            }
+        }
+        let connection = self.connect(server).await?;
+        self.exchange_on(connection, server, request).await
+    }
+
+    async fn exchange_on(
+        &self,
+        mut connection: Connection,
+        server: &Server,
+        request: &Request,
+    ) -> Result<Response, TransportError> {
+        let broken = |error: hyper::Error| TransportError::Broken(error.to_string());
+        let reply = connection.send_request(outgoing(server, request)?).await.map_err(broken)?;
+        let (head, body) = reply.into_parts();
+        let body = Limited::new(body, REPLY_MAX).collect().await.map_err(|error| too_large_or_broken(&*error))?;
+        self.keep_idle(server, connection);
+        let body = decoded(&head.headers, body.to_bytes())?;
+        Ok(Response { status: head.status.as_u16(), headers: head.headers, body })
+    }
+}
+
+#[async_trait]
+impl Transport for Http1 {
+    async fn send(&self, server: &Server, request: Request) -> Result<Response, TransportError> {
+        let timeout = request.timeout;
+        match tokio::time::timeout(timeout, self.exchange(server, &request)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(TransportError::Timeout(timeout)),
+        }
+    }
+}
+
+async fn shake_hands<S>(server: &Server, stream: S) -> Result<Connection, TransportError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let made = http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = made.map_err(|error| refused(server, error.to_string()))?;
+    // Ends when the sender is dropped or the server closes; errors reach the request itself.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+fn outgoing(server: &Server, request: &Request) -> Result<http::Request<Full<Bytes>>, TransportError> {
+    let unusable = |error: http::Error| TransportError::Broken(format!("the request can't be written: {error}"));
+    let host = HeaderValue::from_str(&server.authority()).map_err(|error| unusable(error.into()))?;
+    let mut built = http::Request::builder()
+        .method(request.method.clone())
+        .uri(format!("{}{}", server.prefix, request.path))
+        .body(Full::new(request.body.clone()))
+        .map_err(unusable)?;
+    *built.headers_mut() = request.headers.clone();
+    built.headers_mut().insert(HOST, host);
+    if !request.body.is_empty() {
+        built.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
+    }
+    Ok(built)
+}
+
+fn decoded(headers: &http::HeaderMap, body: Bytes) -> Result<Bytes, TransportError> {
+    match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        Some(b"gzip") => match gzip::decompress(&body, REPLY_MAX) {
+            Ok(Some(plain)) => Ok(plain.into()),
+            Ok(None) => Err(TransportError::TooLarge),
+            Err(error) => Err(TransportError::Broken(format!("not gzip: {error}"))),
+        },
+        Some(b"identity") | None => Ok(body),
+        Some(other) => Err(TransportError::Broken(format!("unknown encoding {:?}", String::from_utf8_lossy(other)))),
+    }
+}
+
+fn too_large_or_broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> TransportError {
+    if error.is::<http_body_util::LengthLimitError>() {
+        TransportError::TooLarge
+    } else {
+        TransportError::Broken(error.to_string())
+    }
+}
+
+fn refused(server: &Server, reason: String) -> TransportError {
+    TransportError::Connect { server: server.to_string(), reason }
+}

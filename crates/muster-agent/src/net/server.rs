@@ -1,0 +1,134 @@
+//! Addresses of servers, and which one to ask next.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Uri;
+use tokio::time::Instant;
+
+/// How long a server that could not be reached is avoided.
+const AVOID: Duration = Duration::from_secs(300);
+/// The port of agents' listeners.
+const DEFAULT_PORT: u16 = 8220;
+
+/// One server's address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Server {
+    /// TLS or plain.
+    pub tls: bool,
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// What stands before every path, without a trailing slash.
+    pub prefix: String,
+}
+
+/// An address that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{url:?} is no address of a server: {reason}")]
+pub struct BadServer {
+    url: String,
+    reason: &'static str,
+}
+
+impl Server {
+    /// Reads `https://name:8220/prefix`. Without a scheme `https` is meant, without a port 8220.
+    pub fn parse(url: &str) -> Result<Self, BadServer> {
+        let bad = |reason| BadServer { url: url.chars().take(200).collect(), reason };
+        let whole = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
+        let uri: Uri = whole.parse().map_err(|_| bad("not a URL"))?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(bad("its scheme must be https or http")),
+        };
+        let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(bad("it must not carry credentials"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(bad("it names no host"));
+        }
+        let prefix = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self { tls, host, port: authority.port_u16().unwrap_or(DEFAULT_PORT), prefix })
+    }
+
+    /// Whether it names this very host by a loopback address or `localhost`.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    /// `name:port`, brackets around an IPv6 address.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", if self.tls { "https" } else { "http" }, self.authority(), self.prefix)
+    }
+}
+
+/// The servers of a fleet, and when each last could not be reached.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    list: Vec<(Server, Option<Instant>)>,
+}
+
+impl Servers {
+    /// From addresses; at least one.
+    pub fn new(servers: Vec<Server>) -> Self {
+        Self { list: servers.into_iter().map(|server| (server, None)).collect() }
+    }
+
+    /// Whom to ask: the first that was not unreachable lately, else the one for which that is longest ago.
+    pub fn pick(&self, now: Instant) -> Option<Server> {
+        let good = |failed: &Option<Instant>| failed.is_none_or(|at| now.duration_since(at) >= AVOID);
+        let first = self.list.iter().find(|(_, failed)| good(failed));
+        first.or_else(|| self.list.iter().min_by_key(|(_, failed)| *failed)).map(|(server, _)| server.clone())
+    }
+
+    /// Notes how it went: `reached` false when there was no connection.
+    pub fn note(&mut self, server: &Server, reached: bool, now: Instant) {
+        for (known, failed) in &mut self.list {
+            if known == server {
+                *failed = (!reached).then_some(now);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_completed() {
+        let server = Server::parse("fleet.example").unwrap();
+        assert_eq!(server.to_string(), "https://fleet.example:8220");
+        let server = Server::parse("http://[::1]:9/x/").unwrap();
+        assert_eq!((server.to_string().as_str(), server.is_loopback()), ("http://[::1]:9/x", true));
+        for bad in ["ftp://x", "https://u:p@x", "https://", ""] {
+            assert!(Server::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unreachable_server_is_avoided_for_five_minutes() {
+        let (a, b) = (Server::parse("a").unwrap(), Server::parse("b").unwrap());
+        let mut servers = Servers::new(vec![a.clone(), b.clone()]);
+        let start = Instant::now();
+        servers.note(&a, false, start);
+        assert_eq!(servers.pick(start).unwrap(), b);
+        servers.note(&b, false, start + Duration::from_secs(1));
+        assert_eq!(servers.pick(start + Duration::from_secs(2)).unwrap(), a);
+        assert_eq!(servers.pick(start + Duration::from_secs(400)).unwrap(), a);
+    }
+}

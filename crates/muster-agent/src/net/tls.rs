@@ -1,0 +1,172 @@
+//! Trust in the server: given authorities, a pinned fingerprint, or the platform's own roots.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use crate::hex::sha256;
+use crate::state::enrollment::Trust;
+
+/// Trust that can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// No certificate in a PEM text.
+    #[error("a certificate authority is no PEM certificate: {0}")]
+    BadCertificate(String),
+    /// No given authority has the fingerprint.
+    #[error("none of the given certificate authorities has the fingerprint given with --ca-sha256")]
+    OtherFingerprint,
+    /// A fingerprint in no known form.
+    #[error("{0:?} is no SHA-256 fingerprint (64 hex digits, or base64)")]
+    BadFingerprint(String),
+    /// rustls or the platform objects.
+    #[error("TLS can't be set up: {0}")]
+    Setup(String),
+}
+
+/// The client side of TLS under `trust`.
+pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TrustError::Setup(error.to_string()))?;
+    let verifier = verifier(trust, &provider)?;
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.resumption = rustls::client::Resumption::in_memory_sessions(4);
+    Ok(Arc::new(config))
+}
+
+fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
+    let pins = trust.ca_sha256.iter().map(|text| fingerprint(text)).collect::<Result<Vec<_>, _>>()?;
+    if !trust.certificate_authorities.is_empty() {
+        let roots = roots(&trust.certificate_authorities, &pins)?;
+        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
+        return Ok(built.map_err(|error| TrustError::Setup(error.to_string()))?);
+    }
+    if !pins.is_empty() {
+        return Ok(Arc::new(Pinned { pins, provider: provider.clone() }));
+    }
+    let platform = rustls_platform_verifier::Verifier::new(provider.clone());
+    Ok(Arc::new(platform.map_err(|error| TrustError::Setup(error.to_string()))?))
+}
+
+/// The authorities of `pems`; with pins, those alone that have one of them.
+fn roots(pems: &[String], pins: &[[u8; 32]]) -> Result<RootCertStore, TrustError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pems)? {
+        if pins.is_empty() || has_pin(&certificate, pins) {
+            roots.add(certificate).map_err(|error| TrustError::BadCertificate(error.to_string()))?;
+        }
+    }
+    if roots.is_empty() { Err(TrustError::OtherFingerprint) } else { Ok(roots) }
+}
+
+fn certificates(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let mut all = Vec::new();
+    for pem in pems {
+        let before = all.len();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            all.push(certificate.map_err(|error| TrustError::BadCertificate(error.to_string()))?);
+        }
+        if all.len() == before {
+            return Err(TrustError::BadCertificate("it holds no certificate".into()));
+        }
+    }
+    Ok(all)
+}
+
+/// Reads a fingerprint: 64 hex digits with or without colons, or base64 of 32 bytes.
+pub fn fingerprint(text: &str) -> Result<[u8; 32], TrustError> {
+    let bad = || TrustError::BadFingerprint(text.chars().take(100).collect());
+    let plain: String = text.trim().trim_start_matches("sha256:").chars().filter(|c| *c != ':').collect();
+    let bytes = if plain.len() == 64 { decode_hex(&plain) } else { STANDARD.decode(&plain).ok() };
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(bad)
+}
+
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.chars().map(|c| c.to_digit(16)).collect::<Option<Vec<_>>>()?;
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()).collect()
+}
+
+/// Whether the SHA-256 of the certificate, or of its public key, is among the pins.
+fn has_pin(certificate: &CertificateDer<'_>, pins: &[[u8; 32]]) -> bool {
+    let mut digests = vec![sha256(certificate)];
+    digests.extend(public_key(certificate).map(|key| sha256(&key)));
+    pins.iter().any(|pin| digests.contains(pin))
+}
+
+/// The certificate's SubjectPublicKeyInfo with its DER header, which the parser cuts off.
+fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let mut store = RootCertStore::empty();
+    store.add(certificate.clone().into_owned()).ok()?;
+    let content = store.roots.first()?.subject_public_key_info.to_vec();
+    let length = content.len().to_be_bytes();
+    let significant: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
+    let mut der = vec![0x30];
+    if content.len() >= 0x80 {
+        der.push(0x80 | u8::try_from(significant.len()).ok()?);
+    }
+    der.extend(significant);
+    der.extend(content);
+    Some(der)
+}
+
+/// Trusts a chain that holds the pinned authority and ends in it.
+#[derive(Debug)]
+struct Pinned {
+    pins: Vec<[u8; 32]>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let anchor = intermediates.iter().find(|certificate| has_pin(certificate, &self.pins)).ok_or_else(unknown)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(anchor.clone().into_owned())?;
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
+        rustls::client::verify_server_name(&parsed, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,206 @@
+//! Who ordered this? Signatures of policies and actions against the pinned key (§10.9).
+//!
+//! The first key that a policy shows is pinned, if that policy is signed with it. From then on a policy must be signed
+//! with the pinned key; another key in the signed part takes its place: the old key vouches for the new one.
+
+use std::collections::BTreeSet;
+
+use muster_core::action::Signed;
+use muster_core::signing;
+use muster_protocol::elastic::check_in::{WireAction, WireSigned};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Why something is not to be believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unverified {
+    /// No `signed`, though a key is pinned.
+    #[error("it is not signed, but this agent knows its fleet's signing key")]
+    NotSigned,
+    /// The signature does not match, or is none.
+    #[error("its signature is wrong: {0}")]
+    Signature(#[from] signing::VerifyError),
+    /// The signed bytes are no JSON of the right shape.
+    #[error("its signed part can't be read: {0}")]
+    Unreadable(String),
+    /// The signed part speaks of something else.
+    #[error("its signed part is about another {0}")]
+    Other(&'static str),
+}
+
+#[derive(Deserialize)]
+struct Policy {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    agent: Option<Agent>,
+    #[serde(default)]
+    inputs: Option<Vec<Input>>,
+    #[serde(default)]
+    signed: Option<WireSigned>,
+}
+
+#[derive(Default, Deserialize)]
+struct Agent {
+    #[serde(default)]
+    protection: Option<Protection>,
+}
+
+#[derive(Default, Deserialize)]
+struct Protection {
+    #[serde(default)]
+    signing_key: Option<String>,
+}
+
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+struct Input {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct SignedAction {
+    #[serde(default)]
+    action_id: String,
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    agents: Vec<String>,
+    #[serde(default)]
+    data: Option<Box<RawValue>>,
+}
+
+impl Policy {
+    fn signing_key(&self) -> Option<&str> {
+        let key = self.agent.as_ref()?.protection.as_ref()?.signing_key.as_deref()?;
+        (!key.is_empty()).then_some(key)
+    }
+
+    fn inputs(&self) -> BTreeSet<&Input> {
+        self.inputs.iter().flatten().collect()
+    }
+}
+
+/// Checks a policy; answers the key to pin from now on.
+pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>, Unverified> {
+    let outer: Policy = parse(policy.get().as_bytes())?;
+    let Some(key) = pinned.or_else(|| outer.signing_key()) else { return Ok(None) };
+    let Some(signed) = &outer.signed else {
+        // Before a key is pinned, a policy may show one without being signed: there is nothing to hold it against.
+        return if pinned.is_some() { Err(Unverified::NotSigned) } else { Ok(None) };
+    };
+    let inner: Policy = parse(&checked(key, signed)?)?;
+    if inner.id != outer.id {
+        return Err(Unverified::Other("policy"));
+    }
+    if inner.inputs.is_some() && inner.inputs() != outer.inputs() {
+        return Err(Unverified::Other("set of inputs"));
+    }
+    let next = inner.signing_key().map(str::to_owned);
+    if outer.signing_key().map(str::to_owned) != next && next.is_some() {
+        return Err(Unverified::Other("signing key"));
+    }
+    Ok(next.or_else(|| pinned.map(str::to_owned)))
+}
+
+/// Checks an action; answers the data that was signed, which alone is to be believed. Without a pinned key there is
+/// nothing to check, and `None` is answered.
+pub fn action(action: &WireAction, agent_id: &str, pinned: Option<&str>) -> Result<Option<Box<RawValue>>, Unverified> {
+    let Some(key) = pinned else { return Ok(None) };
+    let signed = action.signed.as_ref().ok_or(Unverified::NotSigned)?;
+    let inner: SignedAction = parse(&checked(key, signed)?)?;
+    if inner.action_id != action.id {
+        return Err(Unverified::Other("action"));
+    }
+    if inner.kind != action.kind {
+        return Err(Unverified::Other("type of action"));
+    }
+    if !inner.agents.iter().any(|agent| agent == agent_id) {
+        return Err(Unverified::Other("agent"));
+    }
+    Ok(Some(inner.data.unwrap_or_else(|| RawValue::NULL.to_owned())))
+}
+
+fn checked(key: &str, signed: &WireSigned) -> Result<Vec<u8>, Unverified> {
+    let signed = Signed { data: signed.data.clone(), signature: signed.signature.clone() };
+    Ok(signing::verify(key, &signed)?)
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Unverified> {
+    serde_json::from_slice(bytes).map_err(|error| Unverified::Unreadable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_core::signing::Signer;
+    use serde_json::{Value, json, value::to_raw_value};
+
+    use super::*;
+
+    fn signer() -> Signer {
+        Signer::generate().unwrap().0
+    }
+
+    fn signed(mut policy: Value, signer: &Signer, inner: &Value) -> Box<RawValue> {
+        let block = signer.sign(inner.to_string().as_bytes()).unwrap();
+        policy["signed"] = json!({"data": block.data, "signature": block.signature});
+        to_raw_value(&policy).unwrap()
+    }
+
+    fn body(id: &str, key: &str) -> Value {
+        json!({"id": id, "agent": {"protection": {"signing_key": key}}, "inputs": [{"id": "i", "type": "process"}]})
+    }
+
+    #[test]
+    fn the_first_key_is_pinned_and_a_signed_successor_takes_its_place() {
+        let (first, second) = (signer(), signer());
+        let policy_one = signed(body("p", first.public_key()), &first, &body("p", first.public_key()));
+        let pinned = policy(&policy_one, None).unwrap().unwrap();
+        assert_eq!(pinned, first.public_key());
+        let rotated = signed(body("p", second.public_key()), &first, &body("p", second.public_key()));
+        assert_eq!(policy(&rotated, Some(&pinned)).unwrap().unwrap(), second.public_key());
+        let usurper = signed(body("p", second.public_key()), &second, &body("p", second.public_key()));
+        assert!(matches!(policy(&usurper, Some(&pinned)), Err(Unverified::Signature(_))));
+    }
+
+    #[test]
+    fn what_is_signed_must_be_what_is_sent() {
+        let key = signer();
+        let good = body("p", key.public_key());
+        let other_id = signed(good.clone(), &key, &body("q", key.public_key()));
+        assert_eq!(policy(&other_id, Some(key.public_key())), Err(Unverified::Other("policy")));
+        let mut more = good.clone();
+        more["inputs"] = json!([{"id": "i", "type": "process"}, {"id": "smuggled", "type": "process"}]);
+        let more = signed(more, &key, &good);
+        assert_eq!(policy(&more, Some(key.public_key())), Err(Unverified::Other("set of inputs")));
+        let unsigned = to_raw_value(&good).unwrap();
+        assert_eq!(policy(&unsigned, Some(key.public_key())), Err(Unverified::NotSigned));
+        assert_eq!(policy(&to_raw_value(&json!({"id": "p"})).unwrap(), None), Ok(None));
+    }
+
+    #[test]
+    fn an_action_must_name_itself_and_us() {
+        let key = signer();
+        let act = |document: Value| -> WireAction {
+            let block = key.sign(document.to_string().as_bytes()).unwrap();
+            serde_json::from_value(json!({
+                "agent_id": "me", "created_at": "", "id": "x", "type": "UNENROLL", "data": null,
+                "signed": {"data": block.data, "signature": block.signature},
+            }))
+            .unwrap()
+        };
+        let check = |document: Value| action(&act(document), "me", Some(key.public_key()));
+        let good = json!({"action_id": "x", "type": "UNENROLL", "agents": ["you", "me"], "data": {"a": 1}});
+        assert_eq!(check(good).unwrap().unwrap().get(), r#"{"a":1}"#);
+        let refused = |document: Value| check(document).unwrap_err();
+        assert_eq!(refused(json!({"action_id": "y", "type": "UNENROLL", "agents": ["me"]})), Unverified::Other("action"));
+        assert_eq!(refused(json!({"action_id": "x", "type": "UPGRADE", "agents": ["me"]})), Unverified::Other("type of action"));
+        assert_eq!(refused(json!({"action_id": "x", "type": "UNENROLL", "agents": ["you"]})), Unverified::Other("agent"));
+        let mut bare = act(json!({}));
+        bare.signed = None;
+        assert_eq!(action(&bare, "me", Some(key.public_key())).unwrap_err(), Unverified::NotSigned);
+        assert!(action(&bare, "me", None).unwrap().is_none());
+    }
+}

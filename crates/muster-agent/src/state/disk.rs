@@ -1,0 +1,132 @@
+//! The store on disk.
+
+use camino::Utf8Path;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::enrollment::ENROLLMENT_VERSION;
+use super::{Enrollment, STATE_VERSION, State, Store, StoreError, atomic};
+use crate::paths::Layout;
+
+/// Greatest document that is read.
+const DOCUMENT_MAX: usize = 64 << 20;
+
+/// The two documents as files under a base path.
+#[derive(Clone, Debug)]
+pub struct DiskStore {
+    layout: Layout,
+}
+
+impl DiskStore {
+    /// The store under `layout`.
+    pub fn new(layout: Layout) -> Self {
+        Self { layout }
+    }
+
+    /// Makes the folders.
+    pub fn prepare(&self) -> Result<(), StoreError> {
+        for folder in [self.layout.base().to_owned(), self.layout.run(), self.layout.logs()] {
+            atomic::private_dir(&folder).map_err(|source| io_error(&folder, source))?;
+        }
+        Ok(())
+    }
+}
+
+impl Store for DiskStore {
+    fn enrollment(&self) -> Result<Option<Enrollment>, StoreError> {
+        load(&self.layout.fleet(), ENROLLMENT_VERSION)
+    }
+
+    fn save_enrollment(&self, enrollment: &Enrollment) -> Result<(), StoreError> {
+        save(&self.layout.fleet(), enrollment)
+    }
+
+    fn forget_enrollment(&self) -> Result<(), StoreError> {
+        let path = self.layout.fleet();
+        atomic::remove(&path).map_err(|source| io_error(&path, source))
+    }
+
+    fn state(&self) -> Result<State, StoreError> {
+        Ok(load(&self.layout.state(), STATE_VERSION)?.unwrap_or_default())
+    }
+
+    fn save_state(&self, state: &State) -> Result<(), StoreError> {
+        save(&self.layout.state(), state)
+    }
+
+    fn set_state_aside(&self) -> Result<String, StoreError> {
+        let path = self.layout.state();
+        let aside = path.with_extension("json.damaged");
+        fs_err::rename(&path, &aside).map_err(|source| io_error(&path, source))?;
+        Ok(aside.into_string())
+    }
+}
+
+fn load<T: DeserializeOwned>(path: &Utf8Path, known: u32) -> Result<Option<T>, StoreError> {
+    let Some(bytes) = atomic::read(path).map_err(|source| io_error(path, source))? else { return Ok(None) };
+    let damaged = |reason: String| StoreError::Damaged { path: path.to_string(), reason };
+    if bytes.len() > DOCUMENT_MAX {
+        return Err(damaged(format!("{} bytes are more than it can have", bytes.len())));
+    }
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    let found: Versioned = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if found.version > u64::from(known) {
+        return Err(StoreError::Newer { path: path.to_string(), found: found.version, known });
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.to_string()))
+}
+
+fn save<T: Serialize>(path: &Utf8Path, document: &T) -> Result<(), StoreError> {
+    let bytes = serde_json::to_vec(document)
+        .map_err(|error| StoreError::Damaged { path: path.to_string(), reason: error.to_string() })?;
+    atomic::replace(path, &bytes).map_err(|source| io_error(path, source))
+}
+
+fn io_error(path: &Utf8Path, source: std::io::Error) -> StoreError {
+    StoreError::Io { path: path.to_string(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Phase;
+
+    fn store() -> (tempfile::TempDir, DiskStore, Layout) {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(Utf8Path::from_path(folder.path()).unwrap().join("agent"));
+        let store = DiskStore::new(layout.clone());
+        store.prepare().unwrap();
+        (folder, store, layout)
+    }
+
+    #[test]
+    fn a_state_comes_back_as_it_was() {
+        let (_folder, store, _) = store();
+        assert_eq!(store.state().unwrap().phase, Phase::Active);
+        store.save_state(&State { ack_token: "t".into(), phase: Phase::Revoked, ..State::default() }).unwrap();
+        let state = store.state().unwrap();
+        assert_eq!((state.ack_token.as_str(), state.phase), ("t", Phase::Revoked));
+    }
+
+    #[test]
+    fn a_damaged_state_says_so_and_can_be_set_aside() {
+        let (_folder, store, layout) = store();
+        fs_err::write(layout.state(), b"{\"version\": 1, \"inbox\": [").unwrap();
+        let error = store.state().unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("state.json is damaged"), "{error}");
+        let aside = store.set_state_aside().unwrap();
+        assert!(Utf8Path::new(&aside).try_exists().unwrap());
+        assert_eq!(store.state().unwrap().ack_token, "");
+    }
+
+    #[test]
+    fn a_state_from_the_future_is_left_alone() {
+        let (_folder, store, layout) = store();
+        fs_err::write(layout.state(), b"{\"version\": 7}").unwrap();
+        assert!(matches!(store.state().unwrap_err(), StoreError::Newer { found: 7, .. }));
+    }
+}

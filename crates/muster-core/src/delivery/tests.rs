@@ -1,0 +1,180 @@
+//! Orders on the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::action::Signed;
+use crate::testing::at;
+
+fn action(kind: ActionType, data: Option<Value>) -> Action {
+    Action {
+        seq: 7,
+        id: ActionId::trusted("a-7"),
+        kind,
+        created_at: at(0),
+        expiration: Some(at(60)),
+        start_time: None,
+        rollout_seconds: None,
+        timeout: None,
+        input_type: String::new(),
+        data: data.map(|data| data.to_string().into()),
+        signed: None,
+        total: 1,
+        created_by: "system".into(),
+        cancelled_at: None,
+    }
+}
+
+fn due(action: Action, position: i64) -> DueAction {
+    DueAction { action: Arc::new(action), position }
+}
+
+fn deliver_all(due: &[DueAction]) -> Delivery {
+    deliver(due, &AgentId::trusted("agent-1"), -1, &|id| (id.as_str() == "s1").then(|| "se\"cret".to_owned()))
+}
+
+/// The data as delivered; `None`: passed over.
+fn delivered(kind: ActionType, data: Option<Value>) -> Option<Value> {
+    let delivery = deliver_all(&[due(action(kind, data), 0)]);
+    assert_eq!((delivery.position, delivery.ack_token.unwrap().as_str()), (7, "a-7"));
+    let action = delivery.actions.into_iter().next()?;
+    Some(action.data.map_or(Value::Null, |data| serde_json::from_str(data.get()).unwrap()))
+}
+
+#[test]
+fn ea77_some_types_are_never_delivered_but_passed() {
+    for kind in [ActionType::UpdateTags, ActionType::ForceUnenroll] {
+        assert_eq!(delivered(kind, Some(json!({"tags": []}))), None);
+    }
+}
+
+#[test]
+fn ea78_ea79_every_envelope_is_complete() {
+    let delivery = deliver_all(&[due(action(ActionType::Unenroll, Some(json!({"x": 1}))), 0)]);
+    let wire = serde_json::to_value(&delivery.actions[0]).unwrap();
+    let expected = json!({
+        "agent_id": "agent-1", "created_at": at(0).to_rfc3339_millis(), "id": "a-7", "type": "UNENROLL",
+        "input_type": "", "data": null, "expiration": at(60).to_rfc3339_millis(),
+    });
+    assert_eq!(wire, expected);
+}
+
+#[test]
+fn ea81_ea82_data_is_cut_to_the_known_keys() {
+    use ActionType as T;
+    let cases = [
+        (T::Unenroll, json!({"x": 1}), json!(null)),
+        (T::PolicyReassign, json!({"policy_id": "p", "x": 1}), json!({"policy_id": "p"})),
+        (T::Settings, json!({"log_level": "debug", "x": 1}), json!({"log_level": "debug"})),
+        (T::Settings, json!({"log_level": null}), json!({})),
+        (T::Settings, json!(null), json!({})),
+        (T::Cancel, json!({"target_id": "a", "x": 1}), json!({"target_id": "a"})),
+        (
+            T::Upgrade,
+            json!({"version": "9.6.1", "rollback": true, "x": 1}),
+            json!({"version": "9.6.1", "rollback": true}),
+        ),
+        (T::Upgrade, json!({"version": "9.6.1", "source_uri": "u"}), json!({"version": "9.6.1", "source_uri": "u"})),
+        (T::RequestDiagnostics, json!({"additional_metrics": ["CPU"]}), json!({"additional_metrics": ["CPU"]})),
+        (T::RequestDiagnostics, json!(null), json!(null)),
+        (T::InputAction, json!({"any": [1]}), json!({"any": [1]})),
+        (
+            T::Migrate,
+            json!({"target_uri": "u", "enrollment_token": "t", "settings": {"ca": ["x"]}, "x": 1}),
+            json!({"target_uri": "u", "enrollment_token": "t", "settings": {"ca": ["x"]}}),
+        ),
+        (
+            T::PrivilegeLevelChange,
+            json!({"unprivileged": true, "user_info": {"username": "u", "x": 1}}),
+            json!({"unprivileged": true, "user_info": {"username": "u"}}),
+        ),
+    ];
+    for (kind, data, expected) in cases {
+        assert_eq!(delivered(kind, Some(data)), Some(expected), "{kind:?}");
+    }
+}
+
+#[test]
+fn ea145_data_that_does_not_fit_is_passed_over() {
+    use ActionType as T;
+    let cases = [
+        (T::PolicyReassign, json!({})),
+        (T::PolicyReassign, json!(null)),
+        (T::Settings, json!({"log_level": 5})),
+        (T::Settings, json!({"log_level": "loud"})),
+        (T::Upgrade, json!({"version": 9})),
+        (T::Upgrade, json!({"version": "9", "rollback": "yes"})),
+        (T::Cancel, json!([])),
+        (T::RequestDiagnostics, json!({"additional_metrics": "CPU"})),
+        (T::InputAction, json!("x")),
+        (T::Migrate, json!({"target_uri": "u"})),
+        (T::PrivilegeLevelChange, json!({})),
+        (T::PrivilegeLevelChange, json!({"unprivileged": true, "user_info": 5})),
+    ];
+    for (kind, data) in cases {
+        assert_eq!(delivered(kind, Some(data.clone())), None, "{kind:?} {data}");
+    }
+}
+
+#[test]
+fn ea73_the_token_confirms_all_that_was_due_in_order() {
+    let second = Action { seq: 9, id: ActionId::trusted("a-9"), ..action(ActionType::UpdateTags, None) };
+    let delivery = deliver_all(&[due(action(ActionType::Unenroll, None), 0), due(second, 0)]);
+    assert_eq!((delivery.actions.len(), delivery.position), (1, 9));
+    assert_eq!(delivery.ack_token.unwrap().as_str(), "a-9");
+    let nothing = deliver_all(&[]);
+    assert_eq!((nothing.ack_token, nothing.position), (None, -1));
+}
+
+#[test]
+fn ea80_ea84_d3_secrets_are_put_into_data_and_signed_stays_as_it_is() {
+    let signed = Signed { data: "eyJ4IjoxfQ==".into(), signature: "MEUC".into() };
+    let data = json!({"target_uri": "u", "enrollment_token": "x-$co.elastic.secret{s1}-$co.elastic.secret{none}"});
+    let action = Action { signed: Some(signed.clone()), ..action(ActionType::Migrate, Some(data)) };
+    let due = [due(action, 0)];
+    assert_eq!(secrets_of(&due), [SecretId::trusted("none"), SecretId::trusted("s1")]);
+    let delivery = deliver_all(&due);
+    let data: Value = serde_json::from_str(delivery.actions[0].data.as_ref().unwrap().get()).unwrap();
+    assert_eq!(data["enrollment_token"], "x-se\"cret-$co.elastic.secret{none}");
+    let sent = delivery.actions[0].signed.as_ref().unwrap();
+    assert_eq!((&sent.data, &sent.signature), (&signed.data, &signed.signature));
+}
+
+#[test]
+fn ea83_start_times_are_spread_over_the_window() {
+    let rollout = Action {
+        start_time: Some(at(0)),
+        rollout_seconds: Some(3600),
+        total: 60,
+        ..action(ActionType::Upgrade, Some(json!({"version": "9.6.1"})))
+    };
+    for position in [0, 1, 59] {
+        let delivery = deliver_all(&[due(rollout.clone(), position)]);
+        let expected = at(60 * u64::try_from(position).unwrap()).to_rfc3339_seconds();
+        assert_eq!(delivery.actions[0].start_time.as_deref(), Some(expected.as_str()));
+    }
+    let plain = Action { rollout_seconds: None, ..rollout };
+    assert_eq!(deliver_all(&[due(plain, 59)]).actions[0].start_time, Some(at(0).to_rfc3339_seconds()));
+}
+
+proptest! {
+    #[test]
+    fn ea83_every_start_lies_in_the_window(position in 0_i64..1000, total in 1_i64..1000, window in 0_i64..100_000) {
+        let action = Action {
+            start_time: Some(at(0)), rollout_seconds: Some(window), total, ..action(ActionType::Upgrade, None)
+        };
+        let start = start_time(&action, position).unwrap();
+        prop_assert!(start >= at(0) && start <= at(0).plus(Duration::from_secs(window as u64)));
+    }
+
+    #[test]
+    fn secrets_never_leave_marks_behind(before in "[a-z{}$]{0,8}", after in "[a-z{}$]{0,8}") {
+        let text = format!("{before}$co.elastic.secret{{s1}}{after}");
+        let out = substituted(&text, &|_| Some("$co.elastic.secret{s1}".to_owned()));
+        prop_assert_eq!(out, text);
+    }
+}

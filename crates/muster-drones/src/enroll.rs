@@ -1,0 +1,35 @@
+//! Mode `enroll`: as many enrolments as the server takes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use tokio::task::JoinSet;
+
+use crate::drone::Drone;
+use crate::session::{Session, Shared};
+use crate::share::Admission;
+
+/// Enrols the numbers of a share over `in_flight` lasting connections, or over one for each agent.
+pub async fn enroll(shared: Arc<Shared>, numbers: std::ops::Range<u32>, admission: Arc<Admission>, fresh: bool) {
+    let next = Arc::new(AtomicU32::new(numbers.start));
+    let mut workers = JoinSet::new();
+    for worker in 0..admission.in_flight() {
+        let (shared, next, admission) = (shared.clone(), next.clone(), admission.clone());
+        let (end, number) = (numbers.end, numbers.start.wrapping_add(worker as u32));
+        workers.spawn(async move {
+            let mut session = Session::new(shared.clone(), number);
+            loop {
+                let number = next.fetch_add(1, Relaxed);
+                if number >= end {
+                    return;
+                }
+                let mut drone = Drone::new(shared.clone(), number);
+                let over = (!fresh).then_some(&mut session);
+                if let Err(fault) = drone.enroll(over, admission.token(), admission.tags()).await {
+                    shared.tally.failed(&format!("enroll: {fault}"));
+                }
+            }
+        });
+    }
+    while workers.join_next().await.is_some() {}
+}

@@ -1,0 +1,149 @@
+//! What the shares tell, put together and shown: JSON lines for programs, a line a second and a table for people.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use crate::args::{DronesArgs, Mode};
+use crate::event::{Counts, Event, Summary, now_us};
+
+/// The state of the whole run.
+pub struct Report {
+    json: bool,
+    mode: Mode,
+    shares: usize,
+    ready: usize,
+    ended: usize,
+    latest: Vec<Counts>,
+    round: usize,
+    revisions: HashMap<String, (usize, Vec<u64>)>,
+    summary: Summary,
+    shown: Instant,
+}
+
+impl Report {
+    /// Nothing happened yet.
+    #[must_use]
+    pub fn new(args: &DronesArgs) -> Self {
+        Self {
+            json: args.json,
+            mode: args.mode,
+            shares: args.processes.max(1) as usize,
+            ready: 0,
+            ended: 0,
+            latest: Vec::new(),
+            round: 0,
+            revisions: HashMap::new(),
+            summary: Summary::default(),
+            shown: Instant::now(),
+        }
+    }
+
+    /// Takes one event; true when all shares are ready now.
+    ///
+    /// # Errors
+    /// When nobody reads what is written.
+    pub fn take(&mut self, event: Event) -> anyhow::Result<bool> {
+        match event {
+            Event::Ready => {
+                self.ready += 1;
+                if self.ready == self.shares {
+                    self.write(&Event::Began { at_us: now_us() })?;
+                    return Ok(true);
+                }
+            }
+            Event::Progress(counts) => self.progress(counts)?,
+            Event::Revision { action_id, acked_us } => self.revision(action_id, acked_us)?,
+            Event::Summary(summary) => {
+                self.ended += 1;
+                self.summary.add(&summary);
+            }
+            event @ (Event::Action { .. } | Event::Began { .. }) => self.write(&event)?,
+        }
+        Ok(false)
+    }
+
+    /// Whether every share has ended.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.ended == self.shares
+    }
+
+    /// The last word.
+    ///
+    /// # Errors
+    /// When nobody reads it, or when a share did not end as it should.
+    pub fn finish(self) -> anyhow::Result<()> {
+        self.write(&Event::Summary(self.summary.clone()))?;
+        if !self.json {
+            show(self.mode, &self.summary);
+        }
+        anyhow::ensure!(self.is_complete(), "{} of {} shares gave no summary", self.shares - self.ended, self.shares);
+        Ok(())
+    }
+
+    /// Numbers of all shares are told together, once each share has told its own.
+    fn progress(&mut self, counts: Counts) -> anyhow::Result<()> {
+        self.latest.push(counts);
+        self.round += 1;
+        if self.round < self.shares {
+            return Ok(());
+        }
+        self.round = 0;
+        let mut all = Counts::default();
+        self.latest.drain(..).for_each(|counts| all.add(&counts));
+        if !self.json && self.shown.elapsed() >= Duration::from_secs(1) {
+            self.shown = Instant::now();
+            println!("{}", line(&all));
+        }
+        self.write(&Event::Progress(all))
+    }
+
+    fn revision(&mut self, action_id: String, acked_us: Vec<u64>) -> anyhow::Result<()> {
+        let (shares, acked) = self.revisions.entry(action_id.clone()).or_default();
+        *shares += 1;
+        acked.extend(acked_us);
+        if *shares == self.shares {
+            let acked_us = std::mem::take(acked);
+            self.revisions.remove(&action_id);
+            self.write(&Event::Revision { action_id, acked_us })?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, event: &Event) -> anyhow::Result<()> {
+        if self.json {
+            let mut out = std::io::stdout().lock();
+            serde_json::to_writer(&mut out, event)?;
+            out.write_all(b"\n")?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+}
+
+fn line(counts: &Counts) -> String {
+    let Counts { enrolled, waiting, check_ins, acks, gone, errors, .. } = counts;
+    let failed: u64 = errors.values().sum();
+    format!(
+        "enrolled {enrolled}, waiting {waiting}, check-ins {check_ins}, acks {acks}, gone {gone}, failures {failed}"
+    )
+}
+
+fn show(mode: Mode, summary: &Summary) {
+    println!("{}", line(&summary.counts));
+    for (kind, count) in &summary.counts.errors {
+        println!("  {count} × {kind}");
+    }
+    let seconds = summary.seconds.max(f64::EPSILON);
+    match mode {
+        Mode::Live => {}
+        Mode::Enroll => println!("{:.0} enrolments/s", summary.counts.enrolled as f64 / seconds),
+        Mode::Heartbeat | Mode::Change => println!("{:.0} check-ins/s", summary.counts.check_ins as f64 / seconds),
+    }
+    println!("{:>10} {:>9} {:>9} {:>9} {:>9} {:>9}  (ms)", "", "count", "p50", "p90", "p99", "max");
+    for (operation, histogram) in &summary.latencies {
+        let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(|q| histogram.quantile(q) as f64 / 1000.0);
+        println!("{operation:>10} {:>9} {p50:>9.2} {p90:>9.2} {p99:>9.2} {max:>9.2}", histogram.count());
+    }
+}

@@ -1,0 +1,184 @@
+//! One agent's connection: HTTP/1.1 over TLS, opened when needed, driven by the agent's own task.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::dial::Dialer;
+use crate::gzip;
+use crate::tally::Tally;
+use crate::wire;
+
+/// The client's own limit, as a real agent has it.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+type Sender = SendRequest<Full<Bytes>>;
+type Wire = Connection<TokioIo<TlsStream<TcpStream>>, Full<Bytes>>;
+
+/// What every agent of a share uses.
+pub struct Shared {
+    /// How to get to the server.
+    pub dialer: Dialer,
+    /// What is counted.
+    pub tally: Tally,
+    /// `User-Agent`.
+    pub user_agent: HeaderValue,
+    /// The version in bodies.
+    pub version: String,
+}
+
+/// What to ask.
+pub struct Ask<'a> {
+    /// Method.
+    pub method: Method,
+    /// Path, with the bare `?` that real agents send.
+    pub path: &'a str,
+    /// `ApiKey …`.
+    pub authorization: &'a HeaderValue,
+    /// Body.
+    pub body: Bytes,
+    /// Whether the body is gzip.
+    pub packed: bool,
+}
+
+/// An answer, unpacked.
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+/// A connection that may not be open yet.
+pub struct Session {
+    shared: Arc<Shared>,
+    number: u32,
+    open: Option<(Sender, Wire)>,
+}
+
+impl Session {
+    /// Nothing is opened before it is needed.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, number: u32) -> Self {
+        Self { shared, number, open: None }
+    }
+
+    /// Opens the connection, if it is not.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn connect(&mut self) -> anyhow::Result<()> {
+        if self.open.is_none() {
+            let began = Instant::now();
+            let stream = self.shared.dialer.dial(self.number).await?;
+            let handshake =
+                Builder::new().max_buf_size(16 << 10).title_case_headers(true).handshake(TokioIo::new(stream));
+            self.open = Some(handshake.await?);
+            self.shared.tally.connected(began.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Asks and reads the answer. A kept connection that turns out closed is opened once more, as Go's client does.
+    ///
+    /// # Errors
+    /// When the server can't be reached or breaks off.
+    pub async fn ask(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
+        let kept = self.open.is_some();
+        match self.ask_once(ask).await {
+            Err(error) if kept && was_closed(&error) => self.ask_once(ask).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn ask_once(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
+        self.connect().await?;
+        let request = self.request(ask)?;
+        let (sender, wire) = self.open.as_mut().context("the connection is open")?;
+        let exchange = drive(wire, exchange(sender, request));
+        let outcome = match tokio::time::timeout(TIMEOUT, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(anyhow::anyhow!("no answer within {} s", TIMEOUT.as_secs())),
+        };
+        if !matches!(&outcome, Ok((_, true))) {
+            self.open = None;
+        }
+        outcome.map(|(answer, _)| answer)
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> anyhow::Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder()
+            .method(ask.method.clone())
+            .uri(ask.path)
+            .header("host", &self.shared.dialer.authority)
+            .header("user-agent", &self.shared.user_agent)
+            .header("accept", "application/json")
+            .header("authorization", ask.authorization)
+            .header("content-type", "application/json")
+            .header("elastic-api-version", muster_protocol::elastic::API_VERSION)
+            .header("kbn-xsrf", "1")
+            .header(muster_protocol::elastic::REQUEST_ID_HEADER, wire::request_id())
+            .header(ACCEPT_ENCODING, "gzip");
+        if ask.packed {
+            request = request.header(CONTENT_ENCODING, "gzip");
+        }
+        Ok(request.body(Full::new(ask.body.clone()))?)
+    }
+}
+
+/// Sends and reads to the end; says whether the connection can be kept.
+async fn exchange(sender: &mut Sender, request: Request<Full<Bytes>>) -> anyhow::Result<(Answer, bool)> {
+    sender.ready().await?;
+    let response = sender.send_request(request).await?;
+    let keep = response.headers().get(http::header::CONNECTION).is_none_or(|value| value != "close");
+    Ok((read(response).await?, keep))
+}
+
+async fn read(response: Response<Incoming>) -> anyhow::Result<Answer> {
+    let status = response.status().as_u16();
+    let packed = response.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "gzip");
+    let body = response.into_body().collect().await?.to_bytes();
+    let body = if packed { gzip::unpack(&body)? } else { body.to_vec() };
+    Ok(Answer { status, body })
+}
+
+/// Runs an exchange and the connection that carries it in the same task.
+async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut exchange = pin!(exchange);
+    let mut over = false;
+    std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(outcome) = exchange.as_mut().poll(cx) {
+                return Poll::Ready(outcome);
+            }
+            if over {
+                return Poll::Ready(Err(anyhow::anyhow!("the connection ended")));
+            }
+            match Pin::new(&mut *wire).poll(cx) {
+                // What it read last may still have to reach the exchange: look once more.
+                Poll::Ready(_) => over = true,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// Whether the server had closed a kept connection before it saw the request.
+fn was_closed(error: &anyhow::Error) -> bool {
+    let Some(error) = error.downcast_ref::<hyper::Error>() else { return false };
+    error.is_canceled() || error.is_closed() || error.is_incomplete_message()
+}

@@ -1,0 +1,217 @@
+//! One process's share of the agents.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::args::{DronesArgs, Mode};
+use crate::check_in::{self, Pace, Phase};
+use crate::dial::{self, Dialer};
+use crate::drone::{Drone, authorization};
+use crate::enroll;
+use crate::event::{Event, Summary};
+use crate::live::{BackOff, live};
+use crate::session::Shared;
+use crate::tally::Tally;
+
+/// How often the numbers are told.
+const TOLD_EVERY: Duration = Duration::from_millis(200);
+
+/// How agents of this share come in.
+pub struct Admission {
+    token: Option<HeaderValue>,
+    tags: Vec<String>,
+    permits: Semaphore,
+    in_flight: usize,
+}
+
+impl Admission {
+    fn new(args: &DronesArgs) -> anyhow::Result<Self> {
+        let token = args.enrollment_token.as_deref().filter(|_| !args.invent).map(authorization).transpose()?;
+        let in_flight = args.in_flight_of_share();
+        Ok(Self { token, tags: args.tags.clone(), permits: Semaphore::new(in_flight), in_flight })
+    }
+
+    /// How many may be under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The token that admits.
+    #[must_use]
+    pub fn token(&self) -> &HeaderValue {
+        static NONE: HeaderValue = HeaderValue::from_static("");
+        self.token.as_ref().unwrap_or(&NONE)
+    }
+
+    /// The tags to enrol with.
+    #[must_use]
+    pub fn tags(&self) -> &[String] {
+        &self.tags
+    }
+
+    /// Lets an agent in, however often it takes.
+    pub async fn admit(&self, drone: &mut Drone, back_off: &mut BackOff) {
+        loop {
+            let permit = self.permits.acquire().await;
+            let outcome = if self.token.is_some() {
+                drone.enroll(None, self.token(), &self.tags).await
+            } else {
+                drone.invent().map_err(Into::into)
+            };
+            drop(permit);
+            let Err(fault) = outcome else { return back_off.reset() };
+            drone.count_failure(&format!("enroll: {fault}"));
+            tokio::time::sleep(back_off.next_pause()).await;
+        }
+    }
+}
+
+/// Runs one share until its mode ends or the phase says stop; events go out as they come.
+///
+/// # Errors
+/// When the server's address or CA is unusable.
+pub async fn run(
+    args: &DronesArgs,
+    share: u32,
+    events: UnboundedSender<Event>,
+    phase: watch::Receiver<Phase>,
+) -> anyhow::Result<()> {
+    dial::raise_open_files()?;
+    let numbers = args.numbers(share);
+    let shared = Arc::new(Shared {
+        dialer: Dialer::new(&args.url, &args.ca, args.resume_tls).await?,
+        tally: Tally::new(u64::from(numbers.end - numbers.start), events.clone()),
+        user_agent: HeaderValue::try_from(format!("Elastic Agent v{}", args.agent_version))?,
+        version: args.agent_version.clone(),
+    });
+    let admission = Arc::new(Admission::new(args)?);
+    let began = Instant::now();
+    let work = work(args, shared.clone(), numbers, admission, phase.clone());
+    let measured = until_stopped(work, phase, &shared).await.unwrap_or(began);
+    let summary = Summary {
+        seconds: measured.elapsed().as_secs_f64(),
+        counts: shared.tally.counts(),
+        latencies: shared.tally.latencies(),
+    };
+    let _ = events.send(Event::Summary(summary));
+    Ok(())
+}
+
+/// Drives the work beside the ticking of numbers; gives when the measured part began.
+async fn until_stopped(
+    work: impl Future<Output = Option<Instant>>,
+    phase: watch::Receiver<Phase>,
+    shared: &Shared,
+) -> Option<Instant> {
+    let mut stopped = std::pin::pin!(stopped(phase));
+    let mut ticks = tokio::time::interval(TOLD_EVERY);
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            measured = &mut work => return measured,
+            () = &mut stopped => {
+                // A moment for loops that end by themselves and know when they began.
+                return tokio::time::timeout(Duration::from_secs(2), work).await.ok().flatten();
+            }
+            _ = ticks.tick() => shared.tally.tell(Event::Progress(shared.tally.counts())),
+        }
+    }
+}
+
+async fn stopped(mut phase: watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase == Phase::Stopped).await;
+}
+
+async fn work(
+    args: &DronesArgs,
+    shared: Arc<Shared>,
+    numbers: std::ops::Range<u32>,
+    admission: Arc<Admission>,
+    phase: watch::Receiver<Phase>,
+) -> Option<Instant> {
+    match args.mode {
+        Mode::Enroll => {
+            let began = Instant::now();
+            enroll::enroll(shared, numbers, admission, args.fresh_connections).await;
+            Some(began)
+        }
+        Mode::Live => {
+            live_all(args, shared, numbers, admission).await;
+            None
+        }
+        Mode::Heartbeat | Mode::Change => repeat_all(args, shared, numbers, admission, phase).await,
+    }
+}
+
+async fn live_all(args: &DronesArgs, shared: Arc<Shared>, numbers: std::ops::Range<u32>, admission: Arc<Admission>) {
+    let back_off = back_off(args);
+    let mut agents = JoinSet::new();
+    for number in numbers {
+        agents.spawn(live(shared.clone(), number, admission.clone(), back_off.clone()));
+    }
+    shared.tally.tell(Event::Ready);
+    while agents.join_next().await.is_some() {}
+}
+
+/// Lets all in, settles them, waits for the word to go, and gives when that was.
+async fn repeat_all(
+    args: &DronesArgs,
+    shared: Arc<Shared>,
+    numbers: std::ops::Range<u32>,
+    admission: Arc<Admission>,
+    mut phase: watch::Receiver<Phase>,
+) -> Option<Instant> {
+    let drones = settled(args, &shared, numbers, admission).await;
+    let interval = (args.rate > 0.0).then(|| Duration::from_secs_f64(f64::from(args.count) / args.rate));
+    let pace = Pace { change: args.mode == Mode::Change, interval };
+    let mut agents = JoinSet::new();
+    for drone in drones {
+        agents.spawn(check_in::repeat(shared.clone(), drone, pace, phase.clone()));
+    }
+    shared.tally.begin_check_ins();
+    shared.tally.tell(Event::Ready);
+    phase.wait_for(|phase| *phase != Phase::Waiting).await.ok()?;
+    let began = Instant::now();
+    while agents.join_next().await.is_some() {}
+    Some(began)
+}
+
+async fn settled(
+    args: &DronesArgs,
+    shared: &Arc<Shared>,
+    numbers: std::ops::Range<u32>,
+    admission: Arc<Admission>,
+) -> Vec<Drone> {
+    let mut coming = JoinSet::new();
+    for number in numbers {
+        let (shared, admission, mut back_off) = (shared.clone(), admission.clone(), back_off(args));
+        let invented = args.invent;
+        coming.spawn(async move {
+            let mut drone = Drone::new(shared.clone(), number);
+            admission.admit(&mut drone, &mut back_off).await;
+            while let Err(fault) = check_in::settle(&mut drone, invented).await {
+                shared.tally.failed(&format!("settle: {fault}"));
+                tokio::time::sleep(back_off.next_pause()).await;
+            }
+            drone
+        });
+    }
+    coming.join_all().await
+}
+
+fn back_off(args: &DronesArgs) -> BackOff {
+    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(60));
+    BackOff::new(seconds(args.back_off), seconds(args.back_off_max))
+}
+
+/// The channel between a share and whoever listens.
+#[must_use]
+pub fn events() -> (UnboundedSender<Event>, UnboundedReceiver<Event>) {
+    unbounded_channel()
+}

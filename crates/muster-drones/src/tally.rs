@@ -1,0 +1,201 @@
+//! What one share counts, shared by all its agents.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::event::{Counts, Event, now_us};
+use crate::histogram::Histogram;
+
+/// Counters, latencies and the way out for events.
+pub struct Tally {
+    /// Agents that enrolled.
+    pub enrolled: AtomicU64,
+    /// Check-ins sent and not yet answered.
+    pub waiting: AtomicU64,
+    connects: AtomicU64,
+    check_ins: AtomicU64,
+    acks: AtomicU64,
+    gone: AtomicU64,
+    errors: Mutex<BTreeMap<String, u64>>,
+    latencies: Mutex<BTreeMap<&'static str, Histogram>>,
+    revisions: Mutex<HashMap<String, Vec<u64>>>,
+    agents: u64,
+    events: UnboundedSender<Event>,
+}
+
+impl Tally {
+    /// For a share of `agents`.
+    #[must_use]
+    pub fn new(agents: u64, events: UnboundedSender<Event>) -> Self {
+        Self {
+            enrolled: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            connects: AtomicU64::new(0),
+            check_ins: AtomicU64::new(0),
+            acks: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
+            errors: Mutex::default(),
+            latencies: Mutex::default(),
+            revisions: Mutex::default(),
+            agents,
+            events,
+        }
+    }
+
+    /// A connection came up.
+    pub fn connected(&self, took: Duration) {
+        self.connects.fetch_add(1, Relaxed);
+        self.took("connect", took);
+    }
+
+    /// An agent enrolled.
+    pub fn enrolled(&self, took: Duration) {
+        self.enrolled.fetch_add(1, Relaxed);
+        self.took("enroll", took);
+    }
+
+    /// A check-in was answered.
+    pub fn checked_in(&self, took: Duration) {
+        self.check_ins.fetch_add(1, Relaxed);
+        self.took("check_in", took);
+    }
+
+    /// Acks of these actions were answered.
+    pub fn acked<'a>(&self, actions: impl Iterator<Item = &'a str>, took: Duration) {
+        self.took("ack", took);
+        for action in actions {
+            self.acks.fetch_add(1, Relaxed);
+            if action.starts_with("policy:") {
+                self.revision_acked(action);
+            }
+        }
+    }
+
+    /// An action other than a policy arrived.
+    pub fn action(&self, agent_id: &str, action_id: &str, kind: &str) {
+        let (agent_id, action_id, kind) = (agent_id.to_owned(), action_id.to_owned(), kind.to_owned());
+        self.tell(Event::Action { at_us: now_us(), agent_id, action_id, kind });
+    }
+
+    /// An agent was told to go.
+    pub fn left(&self) {
+        self.gone.fetch_add(1, Relaxed);
+    }
+
+    /// Something failed.
+    pub fn failed(&self, kind: &str) {
+        let mut errors = lock(&self.errors);
+        // Kinds come from the server's replies: bounded, whatever it says.
+        let known = errors.len() < 64 || errors.contains_key(kind);
+        *errors.entry(if known { kind } else { "other" }.to_owned()).or_default() += 1;
+    }
+
+    /// The numbers as they stand.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            enrolled: self.enrolled.load(Relaxed),
+            waiting: self.waiting.load(Relaxed),
+            connects: self.connects.load(Relaxed),
+            check_ins: self.check_ins.load(Relaxed),
+            acks: self.acks.load(Relaxed),
+            gone: self.gone.load(Relaxed),
+            errors: lock(&self.errors).clone(),
+        }
+    }
+
+    /// The latencies so far.
+    #[must_use]
+    pub fn latencies(&self) -> BTreeMap<String, Histogram> {
+        lock(&self.latencies)
+            .iter()
+            .map(|(operation, histogram)| ((*operation).to_owned(), histogram.clone()))
+            .collect()
+    }
+
+    /// Forgets the check-ins so far: the measured part begins.
+    pub fn begin_check_ins(&self) {
+        self.check_ins.store(0, Relaxed);
+        lock(&self.latencies).remove("check_in");
+    }
+
+    /// Sends an event out. Nobody listening means that the end has come.
+    pub fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    fn took(&self, operation: &'static str, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        lock(&self.latencies).entry(operation).or_default().record(micros);
+    }
+
+    fn revision_acked(&self, action: &str) {
+        let mut revisions = lock(&self.revisions);
+        let acked_us = revisions.entry(action.to_owned()).or_default();
+        acked_us.push(now_us());
+        if acked_us.len() as u64 == self.agents {
+            let acked_us = revisions.remove(action).unwrap_or_default();
+            self.tell(Event::Revision { action_id: action.to_owned(), acked_us });
+        }
+    }
+}
+
+/// A counter is whole even if whoever held its lock panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts a check-in as waiting for as long as it lives, also when it is cancelled.
+pub struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    /// One more.
+    #[must_use]
+    pub fn new(counter: &'a AtomicU64) -> Self {
+        counter.fetch_add(1, Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_told_when_the_last_agent_acked_it() {
+        let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let tally = Tally::new(2, events);
+        tally.acked(["policy:p:1", "other"].into_iter(), Duration::ZERO);
+        assert!(told.try_recv().is_err());
+        tally.acked(std::iter::once("policy:p:1"), Duration::ZERO);
+        let Ok(Event::Revision { action_id, acked_us }) = told.try_recv() else { panic!("nothing was told") };
+        assert_eq!((action_id.as_str(), acked_us.len(), tally.counts().acks), ("policy:p:1", 2, 3));
+    }
+
+    #[test]
+    fn waiting_ends_with_the_check_in() {
+        let counter = AtomicU64::new(0);
+        let waiting = Waiting::new(&counter);
+        assert_eq!(counter.load(Relaxed), 1);
+        drop(waiting);
+        assert_eq!(counter.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn kinds_of_errors_are_bounded() {
+        let (events, _told) = tokio::sync::mpsc::unbounded_channel();
+        let tally = Tally::new(1, events);
+        (0..1000).for_each(|n| tally.failed(&n.to_string()));
+        assert_eq!((tally.counts().errors.len(), tally.counts().errors["other"]), (65, 936));
+    }
+}

@@ -1,0 +1,90 @@
+//! Who presents a key: the agent of the path, some agent, or nobody (reference §1.6).
+//!
+//! Keys that are revoked, expired, truncated, of another case or unknown all give one and the same refusal.
+
+use std::sync::Arc;
+
+use muster_core::agent::AgentRecord;
+use muster_core::audit::AuditEvent;
+use muster_core::credential::ApiKey;
+use muster_core::id::AgentId;
+use muster_core::{Error, ErrorKind};
+use muster_store::Write;
+use serde_json::json;
+
+use super::Fleet;
+use super::registry::AgentEntry;
+
+/// The one answer to a key that opens nothing.
+pub fn unauthorized() -> Error {
+    Error::new(ErrorKind::Unauthenticated, "ErrUnauthorized", "unauthorized")
+}
+
+fn holds_key(record: &AgentRecord, key: &ApiKey) -> bool {
+    record.active && record.access_key.as_ref().is_some_and(|own| own.id == key.id && key.matches(&own.hash))
+}
+
+impl Fleet {
+    /// The agent of that id, if the key is its own. A live key of somebody else: `ErrAgentIdentity` (EA54), with an
+    /// audit line; any other: `ErrUnauthorized`.
+    pub async fn authenticate_agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
+        if let Ok(id) = AgentId::parse(id)
+            && let Some(entry) = self.agent(&id).await?
+            && entry.record().is_some_and(|record| holds_key(&record, key))
+        {
+            return Ok(entry);
+        }
+        let holder = self.key_holder(key).await?.ok_or_else(unauthorized)?;
+        self.audit_identity_mismatch(&holder, id).await;
+        Err(Error::new(ErrorKind::Forbidden, "ErrAgentIdentity", "Agent header contains wrong identifier"))
+    }
+
+    /// The agent whose access key this is; `AgentNotFound` for a live key that is not an agent's.
+    pub async fn authenticate_any_agent(&self, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
+        if let Some(record) = self.store.agent_by_access_key(&key.id).await?.filter(|record| holds_key(record, key)) {
+            return Ok(self.registry.admit(record));
+        }
+        if self.is_enrollment_key(key).await? {
+            return Err(Error::new(ErrorKind::NotFound, "AgentNotFound", "agent could not be found"));
+        }
+        Err(unauthorized())
+    }
+
+    /// Whether the key is live: an agent's or an enrollment key.
+    pub async fn authenticate_any_key(&self, key: &ApiKey) -> Result<bool, Error> {
+        Ok(self.key_holder(key).await?.is_some())
+    }
+
+    /// Who holds the key, for the audit log: `agent:<id>` or `enrollment_key:<id>`.
+    async fn key_holder(&self, key: &ApiKey) -> Result<Option<String>, Error> {
+        if let Some(record) = self.store.agent_by_access_key(&key.id).await?.filter(|record| holds_key(record, key)) {
+            return Ok(Some(format!("agent:{}", record.id)));
+        }
+        Ok(self.is_enrollment_key(key).await?.then(|| format!("enrollment_key:{}", key.id)))
+    }
+
+    async fn is_enrollment_key(&self, key: &ApiKey) -> Result<bool, Error> {
+        let now = self.clock.now();
+        let found = self.store.enrollment_key_by_key_id(&key.id).await?;
+        Ok(found.is_some_and(|stored| key.matches(&stored.hash) && stored.admits(now).is_ok()))
+    }
+
+    /// One line a minute for each holder: a client in a loop must not fill the disk.
+    async fn audit_identity_mismatch(&self, holder: &str, path_id: &str) {
+        let now = self.clock.now();
+        if !self.mismatches.first_in_a_while(holder, now) {
+            return;
+        }
+        let shown: String = path_id.chars().filter(|c| !c.is_control()).take(128).collect();
+        let event = AuditEvent {
+            at: now,
+            actor: holder.to_owned(),
+            action: "agent.identity_mismatch".into(),
+            subject: format!("agent:{shown}"),
+            detail: json!({"reason": "the key belongs to somebody else"}),
+        };
+        if let Err(error) = self.store.commit(vec![Write::Audit(event)]).await {
+            tracing::warn!(%error, "identity mismatch not written to the audit log");
+        }
+    }
+}

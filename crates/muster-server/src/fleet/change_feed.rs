@@ -1,0 +1,98 @@
+//! Tails the change log and wakes who is concerned.
+//!
+//! A change carries no data: its subject is looked at anew. A node that was away reads on from the last number it
+//! handled; nothing depends on a message that could be lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::Error;
+use muster_core::change::Change;
+use muster_core::id::{ActionId, AgentId, PolicyId};
+
+use super::Fleet;
+
+const BATCH: u32 = 1000;
+/// After an error the store is asked again this much later.
+const RETRY: Duration = Duration::from_secs(1);
+/// How many held polls are woken at once when a policy goes out, and the pause between (EA100): 25,600 a second.
+const WAVE: usize = 128;
+const WAVE_PAUSE: Duration = Duration::from_millis(5);
+
+impl Fleet {
+    /// Follows the change log until the fleet stops.
+    pub async fn follow_changes(self: Arc<Self>) {
+        let mut newest = self.store.changes();
+        let mut handled = *newest.borrow_and_update();
+        loop {
+            tokio::select! {
+                grown = newest.changed() => if grown.is_err() { return },
+                () = self.stopped() => return,
+            }
+            while handled < *newest.borrow_and_update() {
+                match self.handle_changes(handled).await {
+                    Ok(seq) => handled = seq,
+                    Err(error) => {
+                        tracing::warn!(error = %error, detail = ?error.internal, "change log can't be read");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Handles one batch after `seq`; answers the last number handled.
+    async fn handle_changes(self: &Arc<Self>, seq: i64) -> Result<i64, Error> {
+        let changes = self.store.changes_since(seq, BATCH).await?;
+        let Some((last, _)) = changes.last().cloned() else { return Ok(seq) };
+        for (_, change) in changes {
+            match change {
+                Some(Change::Agent(id)) => self.agent_changed(&id).await?,
+                Some(Change::Action(id)) => self.action_changed(&id).await?,
+                Some(Change::Policy(id)) => self.policy_changed(&id).await?,
+                // Enrollment keys, outputs and settings are read anew whenever they are needed.
+                Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::Setting(_)) | None => {}
+            }
+        }
+        Ok(last)
+    }
+
+    async fn agent_changed(&self, id: &AgentId) -> Result<(), Error> {
+        let Some(entry) = self.registry.get(id) else { return Ok(()) };
+        self.reload(id).await?;
+        entry.wake();
+        Ok(())
+    }
+
+    async fn action_changed(&self, id: &ActionId) -> Result<(), Error> {
+        let mut place = -1;
+        loop {
+            let targets = self.store.action_targets(id, place, BATCH).await?;
+            let Some((last, _, _)) = targets.last() else { return Ok(()) };
+            place = *last;
+            for (_, agent, _) in &targets {
+                if let Some(entry) = self.registry.get(agent) {
+                    entry.wake();
+                }
+            }
+        }
+    }
+
+    async fn policy_changed(self: &Arc<Self>, id: &PolicyId) -> Result<(), Error> {
+        self.policies.refresh(id).await?;
+        let fleet = Arc::clone(self);
+        let id = id.clone();
+        // The fan-out is paced; other changes do not wait for it.
+        tokio::spawn(async move { fleet.fan_out(&id).await });
+        Ok(())
+    }
+
+    async fn fan_out(&self, policy: &PolicyId) {
+        for wave in self.registry.parked_on(policy).chunks(WAVE) {
+            for entry in wave {
+                entry.wake();
+            }
+            tokio::time::sleep(WAVE_PAUSE).await;
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The check-in: what it changes, what is due, and the held poll (reference §4).
+//!
+//! The order is the reference's (§4.2): decide, write what changed, then look for actions, then for a policy, then
+//! hold. A look that found nothing remembers the agent's generation, so that a wake-up between look and hold is
+//! never lost (EA72) and the next heartbeat need not look again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::agent::AgentRecord;
+use muster_core::check_in::{Circumstances, Decision, Digest, KnownDocuments, decide};
+use muster_core::delivery::{deliver, secrets_of};
+use muster_core::entropy::random_bytes;
+use muster_core::id::{ActionId, PolicyId};
+use muster_core::policy::render::RenderedPolicy;
+use muster_core::poll::GoDuration;
+use muster_core::status::Status;
+use muster_core::{Error, ErrorKind};
+use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
+use muster_store::Write;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::Fleet;
+use super::authenticate::unauthorized;
+use super::policy_cache::open_secrets;
+use super::registry::{AgentEntry, LastRequest, PollSlot};
+use super::update::AgentChange;
+
+/// Actions in one reply, at most (EA75).
+const BATCH: u32 = 100;
+
+/// A policy that was offered this often without being adopted is offered more and more rarely (D11).
+const OFFERS_AT_ONCE: u32 = 3;
+const FIRST_OFFER_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_OFFER_PAUSE: Duration = Duration::from_secs(300);
+
+/// A decoded check-in and what the adapter knows besides.
+#[derive(Debug)]
+pub struct CheckInInput<'a> {
+    /// The request.
+    pub request: &'a CheckInRequest<'a>,
+    /// Version from the User-Agent, normalised.
+    pub agent_version: &'a str,
+    /// It is above what this server was tested with.
+    pub newer_than_tested: bool,
+    /// The agent's address.
+    pub address: &'a str,
+    /// Fingerprint of the request's bytes and of the headers that matter.
+    pub digest: Digest,
+}
+
+/// What a check-in comes to.
+pub enum CheckInOutcome {
+    /// Answer this now.
+    Deliver(Delivery),
+    /// Nothing is due: hold the poll.
+    Park(ParkedCheckIn),
+}
+
+/// What an agent is answered.
+#[derive(Clone)]
+pub enum Delivery {
+    /// Nothing.
+    Nothing,
+    /// Orders, and the token that confirms them.
+    Actions {
+        /// Presented later, it suppresses these and everything before (EA73).
+        ack_token: ActionId,
+        /// In the order in which to run them; may be empty when all were of types that are not delivered (EA77).
+        actions: Vec<WireAction>,
+    },
+    /// A policy, alone (EA95).
+    Policy(Arc<RenderedPolicy>),
+}
+
+/// A held poll: all that is kept of a check-in while nothing is due.
+pub struct ParkedCheckIn {
+    fleet: Arc<Fleet>,
+    slot: PollSlot,
+    deadline: Instant,
+    baseline: Baseline,
+    generation: u64,
+}
+
+/// The policy and revision that the agent has: a newer one is due.
+#[derive(Clone, Debug)]
+struct Baseline {
+    policy: Option<PolicyId>,
+    revision: i64,
+}
+
+impl Baseline {
+    /// The revision above which a policy is due; 0 when the agent was reassigned meanwhile.
+    fn revision_for(&self, record: &AgentRecord) -> i64 {
+        if self.policy == record.policy_id { self.revision } else { 0 }
+    }
+}
+
+enum Due {
+    Now(Delivery),
+    /// A policy is due, but was offered too often lately.
+    Later(Duration),
+    Nothing,
+}
+
+#[derive(Deserialize)]
+struct UpgradeActionId<'a> {
+    #[serde(borrow, default)]
+    action_id: Option<std::borrow::Cow<'a, str>>,
+}
+
+impl Fleet {
+    /// A check-in with the very bytes of the last one, from an agent whose record is still the one that it left:
+    /// nothing need be decoded or decided. `None`: decode it and call [`Fleet::check_in`].
+    pub async fn check_in_unchanged(
+        self: &Arc<Self>,
+        entry: &Arc<AgentEntry>,
+        digest: &Digest,
+    ) -> Result<Option<CheckInOutcome>, Error> {
+        let Some(last) = entry.same_request(digest) else { return Ok(None) };
+        let Some(record) = entry.record().filter(|record| is_settled(record.status)) else { return Ok(None) };
+        entry.seen(self.clock.now());
+        let baseline = Baseline { policy: record.policy_id.clone(), revision: last.policy_revision };
+        self.answer(entry, baseline, last.poll).await.map(Some)
+    }
+
+    /// A check-in. Everything it changes is on disk before anything is answered.
+    pub async fn check_in(
+        self: &Arc<Self>,
+        entry: &Arc<AgentEntry>,
+        input: CheckInInput<'_>,
+    ) -> Result<CheckInOutcome, Error> {
+        entry.seen(self.clock.now());
+        let (record, revision, poll) = self.take_report(entry, &input).await?;
+        let (digest, version) = (input.digest, record.version);
+        entry.remember_request(LastRequest { digest, version, policy_revision: revision, poll });
+        self.answer(entry, Baseline { policy: record.policy_id.clone(), revision }, poll).await
+    }
+
+    /// Decides and writes what the check-in changes; answers the record after it, the policy revision to compare and
+    /// how long the client waits.
+    async fn take_report(
+        &self,
+        entry: &Arc<AgentEntry>,
+        input: &CheckInInput<'_>,
+    ) -> Result<(Arc<AgentRecord>, i64, Option<GoDuration>), Error> {
+        let before = entry.record().ok_or_else(unauthorized)?;
+        let mut known = self.known_documents(entry).await?;
+        let circumstances = Circumstances {
+            agent_version: input.agent_version,
+            newer_than_tested: input.newer_than_tested,
+            address: input.address,
+            acknowledged: self.acknowledged(&before, input.request).await?,
+            upgrade_action_known: self.upgrade_action_known(input.request).await?,
+            newest_revision: self.newest_revision(&before).await?,
+        };
+        let (mut revision, mut poll, before_known) = (0, None, known);
+        let after = self
+            .update_agent(entry, |record, now| {
+                if !record.active {
+                    return Err(unauthorized());
+                }
+                let decision = decide(record, before_known, input.request, &circumstances, now).map_err(bad_request)?;
+                (revision, poll) = (decision.policy_revision, decision.poll_timeout);
+                let change = to_change(record, &decision);
+                known = decision.known;
+                Ok(AgentChange { record: decision.record, ..change })
+            })
+            .await?;
+        entry.remember_documents(known);
+        Ok((after, revision, poll))
+    }
+
+    async fn known_documents(&self, entry: &AgentEntry) -> Result<KnownDocuments, Error> {
+        if let Some(known) = entry.known_documents() {
+            return Ok(known);
+        }
+        let documents = self.store.agent_documents(entry.id()).await?.unwrap_or_default();
+        Ok(KnownDocuments::of(&documents))
+    }
+
+    /// The action that the ack token names (§4.4). The record's own token needs no look-up.
+    async fn acknowledged(
+        &self,
+        record: &AgentRecord,
+        request: &CheckInRequest<'_>,
+    ) -> Result<Option<(ActionId, i64)>, Error> {
+        let Some(token) = request.ack_token.as_deref().filter(|token| !token.is_empty()) else { return Ok(None) };
+        if record.action_token.as_ref().is_some_and(|own| own.as_str() == token) {
+            return Ok(None);
+        }
+        let Ok(id) = ActionId::parse(token) else { return Ok(None) };
+        Ok(self.store.action(&id).await?.map(|action| (id, action.seq)))
+    }
+
+    async fn upgrade_action_known(&self, request: &CheckInRequest<'_>) -> Result<bool, Error> {
+        let Some(details) = request.upgrade_details else { return Ok(false) };
+        let named = serde_json::from_str::<UpgradeActionId<'_>>(details.get()).ok().and_then(|named| named.action_id);
+        match named.map(|id| ActionId::parse(&id)) {
+            Some(Ok(id)) => Ok(self.store.action(&id).await?.is_some()),
+            _ => Ok(false),
+        }
+    }
+
+    async fn newest_revision(&self, record: &AgentRecord) -> Result<Option<i64>, Error> {
+        match &record.policy_id {
+            Some(id) => Ok(self.policies.get(id).await?.map(|policy| policy.revision)),
+            None => Ok(None),
+        }
+    }
+
+    /// Delivers what is due, or holds the poll.
+    async fn answer(
+        self: &Arc<Self>,
+        entry: &Arc<AgentEntry>,
+        baseline: Baseline,
+        poll: Option<GoDuration>,
+    ) -> Result<CheckInOutcome, Error> {
+        let generation = entry.generation();
+        let mut hold = self.hold(poll);
+        match self.due(entry, &baseline, generation).await? {
+            Due::Now(delivery) => return Ok(CheckInOutcome::Deliver(delivery)),
+            Due::Later(pause) => hold = hold.min(pause),
+            Due::Nothing => {}
+        }
+        if hold.is_zero() || self.is_stopping() {
+            return Ok(CheckInOutcome::Deliver(Delivery::Nothing));
+        }
+        let slot = PollSlot::new(&self.registry, Arc::clone(entry), Arc::clone(&self.clock));
+        let deadline = Instant::now() + hold;
+        Ok(CheckInOutcome::Park(ParkedCheckIn { fleet: Arc::clone(self), slot, deadline, baseline, generation }))
+    }
+
+    /// How long to hold a poll. A default of zero means that polls are not held.
+    fn hold(&self, poll: Option<GoDuration>) -> Duration {
+        let limits = self.settings.poll();
+        if poll.is_none() && limits.default.is_zero() {
+            return Duration::ZERO;
+        }
+        limits.duration(poll, Duration::ZERO, u64::from_le_bytes(random_bytes(&*self.entropy)))
+    }
+
+    /// What is due to the agent now: actions first, then a policy (EA95).
+    async fn due(&self, entry: &AgentEntry, baseline: &Baseline, generation: u64) -> Result<Due, Error> {
+        let record = entry.record().filter(|record| record.active).ok_or_else(unauthorized)?;
+        if let Some(delivery) = self.due_actions(entry, &record, generation).await? {
+            return Ok(Due::Now(delivery));
+        }
+        self.due_policy(entry, &record, baseline).await
+    }
+
+    async fn due_actions(
+        &self,
+        entry: &AgentEntry,
+        record: &AgentRecord,
+        generation: u64,
+    ) -> Result<Option<Delivery>, Error> {
+        if entry.is_without_actions(generation) {
+            return Ok(None);
+        }
+        let due = self.store.actions_due(&record.id, record.action_position, self.clock.now(), BATCH).await?;
+        if due.is_empty() {
+            entry.remember_without_actions(generation);
+            return Ok(None);
+        }
+        let secrets = open_secrets(&*self.store, &self.sealer, &secrets_of(&due)).await?;
+        let delivery =
+            deliver(&due, &record.id, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
+        for action in &delivery.misfits {
+            tracing::warn!(%action, agent = %record.id, "an action's data does not fit its type; passed over");
+        }
+        let actions = delivery.actions;
+        Ok(delivery.ack_token.map(|ack_token| Delivery::Actions { ack_token, actions }))
+    }
+
+    async fn due_policy(&self, entry: &AgentEntry, record: &AgentRecord, baseline: &Baseline) -> Result<Due, Error> {
+        let Some(policy_id) = &record.policy_id else { return Ok(Due::Nothing) };
+        let Some(policy) = self.policies.get(policy_id).await? else { return Ok(Due::Nothing) };
+        if policy.revision <= baseline.revision_for(record) {
+            return Ok(Due::Nothing);
+        }
+        let (offers, now) = (entry.offers(), self.clock.now());
+        if offers.revision == policy.revision && offers.count >= OFFERS_AT_ONCE {
+            let doublings = (offers.count - OFFERS_AT_ONCE).min(6);
+            let pause = (FIRST_OFFER_PAUSE * (1 << doublings)).min(LONGEST_OFFER_PAUSE);
+            let waited = now.since(offers.last);
+            if waited < pause {
+                return Ok(Due::Later(pause - waited));
+            }
+        }
+        entry.remember_offer(policy.revision, now);
+        Ok(Due::Now(Delivery::Policy(policy)))
+    }
+}
+
+impl ParkedCheckIn {
+    /// Waits until something is due, the poll's time is over, the agent is shut out, or the server stops.
+    pub async fn wait(mut self) -> Result<Delivery, Error> {
+        loop {
+            let over = tokio::select! {
+                () = self.slot.entry().woken_after(self.generation) => false,
+                () = tokio::time::sleep_until(self.deadline) => true,
+            };
+            if self.fleet.is_stopping() {
+                return Ok(Delivery::Nothing);
+            }
+            self.generation = self.slot.entry().generation();
+            // Boxed, so that a poll that only waits does not carry the look's state.
+            let look: Pin<Box<dyn Future<Output = Result<Due, Error>> + Send + '_>> =
+                Box::pin(self.fleet.due(self.slot.entry(), &self.baseline, self.generation));
+            match look.await? {
+                Due::Now(delivery) => return Ok(delivery),
+                Due::Later(_) | Due::Nothing if over => return Ok(Delivery::Nothing),
+                Due::Later(pause) => self.deadline = self.deadline.min(Instant::now() + pause),
+                Due::Nothing => {}
+            }
+        }
+    }
+
+    /// The agent.
+    pub fn entry(&self) -> &Arc<AgentEntry> {
+        self.slot.entry()
+    }
+}
+
+/// In these statuses a check-in by itself changes nothing.
+fn is_settled(status: Status) -> bool {
+    matches!(status, Status::Online | Status::Degraded | Status::Error | Status::Updating | Status::Unenrolling)
+}
+
+fn to_change(record: &AgentRecord, decision: &Decision) -> AgentChange {
+    let documents = &decision.documents;
+    let changed = documents.local_metadata.is_some() || documents.components.is_some();
+    let writes = if changed {
+        vec![Write::AgentDocuments { id: record.id.clone(), documents: documents.clone() }]
+    } else {
+        Vec::new()
+    };
+    AgentChange { record: None, writes }
+}
+
+fn bad_request(error: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Invalid, "BadRequest", error.to_string())
+}

@@ -1,0 +1,192 @@
+//! Rendered policies of this node: the newest revision of each, rendered once however many agents wait for it.
+//!
+//! Reads are an atomic load and a look into an immutable map. Loading is serialised per policy, so that a thousand
+//! agents that come at once cost one read of the store and one rendering.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use muster_core::Error;
+use muster_core::id::{PolicyId, SecretId};
+use muster_core::policy::PolicyRevision;
+pub use muster_core::policy::RenderedPolicy;
+use muster_core::seal::{Place, Sealer};
+use muster_core::secret_refs::{self, Secrets};
+use muster_store::Store;
+use zeroize::Zeroizing;
+
+/// Policies kept at most.
+const MAX_POLICIES: usize = 8192;
+/// Memory that their pieces may take, bytes.
+const MAX_BYTES: usize = 512 << 20;
+
+/// The rendered policies of this node.
+pub struct PolicyCache {
+    store: Arc<dyn Store>,
+    sealer: Arc<Sealer>,
+    slots: ArcSwap<HashMap<PolicyId, Arc<Slot>>>,
+    /// Held while the map is replaced.
+    replacing: Mutex<()>,
+    /// Grows with every policy that is loaded: the time by which the least recently used one is found.
+    clock: AtomicU64,
+    max_policies: usize,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct Slot {
+    rendered: ArcSwapOption<RenderedPolicy>,
+    used: AtomicU64,
+    /// Refreshes asked for so far.
+    asked: AtomicU64,
+    /// How many of them the last load covers; the lock is held while loading.
+    covered: tokio::sync::Mutex<u64>,
+}
+
+impl PolicyCache {
+    /// An empty cache over this store.
+    pub fn new(store: Arc<dyn Store>, sealer: Arc<Sealer>) -> Self {
+        Self::bounded(store, sealer, MAX_POLICIES, MAX_BYTES)
+    }
+
+    fn bounded(store: Arc<dyn Store>, sealer: Arc<Sealer>, max_policies: usize, max_bytes: usize) -> Self {
+        Self {
+            store,
+            sealer,
+            slots: ArcSwap::default(),
+            replacing: Mutex::new(()),
+            clock: AtomicU64::new(0),
+            max_policies,
+            max_bytes,
+        }
+    }
+
+    /// The policy's newest revision as this node knows it; never waits.
+    pub fn cached(&self, id: &PolicyId) -> Option<Arc<RenderedPolicy>> {
+        let slots = self.slots.load();
+        let slot = slots.get(id)?;
+        let now = self.clock.load(Ordering::Relaxed);
+        if slot.used.load(Ordering::Relaxed) != now {
+            slot.used.store(now, Ordering::Relaxed);
+        }
+        slot.rendered.load_full()
+    }
+
+    /// The policy's newest revision; loads it when this node does not know it yet. `None`: there is no such policy.
+    pub async fn get(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
+        match self.cached(id) {
+            Some(rendered) => Ok(Some(rendered)),
+            None => self.refresh(id).await,
+        }
+    }
+
+    /// Looks whether the store has a newer revision, and renders it. Whoever asks while another one loads waits for a
+    /// load that began after the question.
+    pub async fn refresh(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
+        let slot = self.slot(id);
+        let ticket = slot.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut covered = slot.covered.lock().await;
+        if *covered >= ticket {
+            return Ok(slot.rendered.load_full());
+        }
+        let covers = slot.asked.load(Ordering::SeqCst);
+        let rendered = self.load(id, slot.rendered.load_full()).await?;
+        *covered = covers;
+        slot.rendered.store(rendered.clone());
+        match &rendered {
+            Some(_) => self.shrink(id),
+            None => self.forget(id),
+        }
+        Ok(rendered)
+    }
+
+    async fn load(
+        &self,
+        id: &PolicyId,
+        known: Option<Arc<RenderedPolicy>>,
+    ) -> Result<Option<Arc<RenderedPolicy>>, Error> {
+        let Some(newest) = self.store.policy_newest_revision(id).await? else { return Ok(None) };
+        if let Some(known) = known.filter(|known| known.revision == newest.revision) {
+            return Ok(Some(known));
+        }
+        let ids: Vec<SecretId> = secret_refs::ids(&newest.compiled).into_iter().collect();
+        let secrets = open_secrets(&*self.store, &self.sealer, &ids).await?;
+        let render = move || render(&newest, &secrets);
+        let rendered = tokio::task::spawn_blocking(render).await.map_err(|error| Error::internal(error.to_string()))?;
+        rendered.map(|rendered| Some(Arc::new(rendered)))
+    }
+
+    fn slot(&self, id: &PolicyId) -> Arc<Slot> {
+        if let Some(slot) = self.slots.load().get(id) {
+            return Arc::clone(slot);
+        }
+        let mut slot = Arc::default();
+        self.replace(|slots| slot = Arc::clone(slots.entry(id.clone()).or_default()));
+        slot
+    }
+
+    fn forget(&self, id: &PolicyId) {
+        self.replace(|slots| drop(slots.remove(id)));
+    }
+
+    /// Lets go of the least recently used policies, but not of `newest`, until the rest is within bounds.
+    fn shrink(&self, newest: &PolicyId) {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(slot) = self.slots.load().get(newest) {
+            slot.used.store(now, Ordering::Relaxed);
+        }
+        if self.is_within_bounds(&self.slots.load()) {
+            return;
+        }
+        self.replace(|slots| {
+            while slots.len() > 1 && !self.is_within_bounds(slots) {
+                let others = slots.iter().filter(|(id, _)| *id != newest);
+                let oldest = others.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed)).map(|(id, _)| id.clone());
+                oldest.and_then(|id| slots.remove(&id));
+            }
+        });
+    }
+
+    fn is_within_bounds(&self, slots: &HashMap<PolicyId, Arc<Slot>>) -> bool {
+        let memory = |slot: &Arc<Slot>| slot.rendered.load().as_ref().map_or(0, |rendered| rendered.memory());
+        slots.len() <= self.max_policies && slots.values().map(memory).sum::<usize>() <= self.max_bytes
+    }
+
+    fn replace(&self, change: impl FnOnce(&mut HashMap<PolicyId, Arc<Slot>>)) {
+        let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = HashMap::clone(&self.slots.load());
+        change(&mut slots);
+        self.slots.store(Arc::new(slots));
+    }
+}
+
+impl fmt::Debug for PolicyCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PolicyCache({} policies)", self.slots.load().len())
+    }
+}
+
+fn render(revision: &PolicyRevision, secrets: &Secrets) -> Result<RenderedPolicy, Error> {
+    RenderedPolicy::new(revision, secrets).map_err(|error| {
+        Error::internal(format!("policy {} revision {}: {error}", revision.policy_id, revision.revision))
+    })
+}
+
+/// Reads and opens secrets; ids without one are left out.
+pub async fn open_secrets(store: &dyn Store, sealer: &Sealer, ids: &[SecretId]) -> Result<Secrets, Error> {
+    if ids.is_empty() {
+        return Ok(Secrets::new());
+    }
+    let sealed = store.secrets(ids).await?;
+    sealed.into_iter().map(|(id, bytes)| open(sealer, &id, &bytes).map(|value| (id, value))).collect()
+}
+
+fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<String>, Error> {
+    let bytes =
+        sealer.open(Place::secret(id), sealed).map_err(|error| Error::internal(format!("secret {id}: {error}")))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("secret {id} is not text")))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}

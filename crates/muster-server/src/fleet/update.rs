@@ -1,0 +1,84 @@
+//! One way to change an agent's record: load, change, commit with the version it started from, try again on conflict.
+
+use std::sync::Arc;
+
+use muster_core::Error;
+use muster_core::agent::AgentRecord;
+use muster_core::id::AgentId;
+use muster_core::time::Timestamp;
+use muster_store::{Precondition, StoreError, Write};
+
+use super::Fleet;
+use super::registry::AgentEntry;
+
+/// How often a change is tried again when others changed the record meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// What a change of an agent's record comes to.
+#[derive(Debug, Default)]
+pub struct AgentChange {
+    /// The changed record, version raised by one; `None`: the record stays.
+    pub record: Option<AgentRecord>,
+    /// What is committed with it.
+    pub writes: Vec<Write>,
+}
+
+impl Fleet {
+    /// The agent's entry: from memory, else from the store. `None`: no such agent.
+    pub async fn agent(&self, id: &AgentId) -> Result<Option<Arc<AgentEntry>>, Error> {
+        if let Some(entry) = self.registry.get(id) {
+            return Ok(Some(entry));
+        }
+        Ok(self.store.agent(id).await?.map(|record| self.registry.admit(record)))
+    }
+
+    /// Changes an agent's record. `change` is called again with the newer record when somebody else was faster.
+    /// Answers the record as it then stands. `AgentNotFound` when the agent was deleted.
+    pub async fn update_agent(
+        &self,
+        entry: &AgentEntry,
+        mut change: impl FnMut(&Arc<AgentRecord>, Timestamp) -> Result<AgentChange, Error> + Send,
+    ) -> Result<Arc<AgentRecord>, Error> {
+        for _ in 0..ATTEMPTS {
+            let before = entry.record().ok_or_else(agent_gone)?;
+            let AgentChange { record, mut writes } = change(&before, self.clock.now())?;
+            let after = record.map_or_else(|| Arc::clone(&before), Arc::new);
+            if !Arc::ptr_eq(&before, &after) {
+                writes.insert(0, Write::AgentUpdate { before: Arc::clone(&before), after: Arc::clone(&after) });
+            }
+            if writes.is_empty() {
+                return Ok(after);
+            }
+            match self.store.commit(writes).await {
+                Ok(_) => {
+                    entry.renew(Arc::clone(&after));
+                    return Ok(after);
+                }
+                Err(StoreError::Conflict(Precondition::Changed(_))) => self.reload(entry.id()).await?,
+                Err(error @ StoreError::Conflict(Precondition::Missing(_))) => {
+                    self.reload(entry.id()).await?;
+                    return Err(if entry.record().is_none() { agent_gone() } else { error.into() });
+                }
+                Err(error) => {
+                    // Perhaps applied: what is in memory must not be older than what is on disk.
+                    let _ = self.reload(entry.id()).await;
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(Error::conflict("agent_busy", "the agent's record keeps changing; try again"))
+    }
+
+    /// Reads the agent's record anew, and forgets the agent if it is gone.
+    pub async fn reload(&self, id: &AgentId) -> Result<(), Error> {
+        match self.store.agent(id).await? {
+            Some(record) => drop(self.registry.admit(record)),
+            None => self.registry.forget(id),
+        }
+        Ok(())
+    }
+}
+
+fn agent_gone() -> Error {
+    super::authenticate::unauthorized()
+}
