@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
-use axum::routing::MethodRouter;
+use axum::routing::{self, MethodRouter};
 
 use super::error::http_error;
 use super::{
@@ -26,27 +27,24 @@ pub struct Endpoint {
     handler: MethodRouter<Arc<Fleet>>,
 }
 
-impl Endpoint {
-    /// A GET.
-    pub fn get(path: &'static str, handler: MethodRouter<Arc<Fleet>>) -> Self {
-        Self { method: Method::GET, path, handler }
-    }
-
-    /// A POST.
-    pub fn post(path: &'static str, handler: MethodRouter<Arc<Fleet>>) -> Self {
-        Self { method: Method::POST, path, handler }
-    }
-
-    /// A PUT.
-    pub fn put(path: &'static str, handler: MethodRouter<Arc<Fleet>>) -> Self {
-        Self { method: Method::PUT, path, handler }
-    }
-
-    /// A DELETE.
-    pub fn delete(path: &'static str, handler: MethodRouter<Arc<Fleet>>) -> Self {
-        Self { method: Method::DELETE, path, handler }
-    }
+macro_rules! methods {
+    ($($name:ident $method:ident)*) => {
+        impl Endpoint {
+            $(
+                #[doc = concat!("A ", stringify!($method), ".")]
+                pub fn $name<H, T>(path: &'static str, handler: H) -> Self
+                where
+                    H: Handler<T, Arc<Fleet>>,
+                    T: 'static,
+                {
+                    Self { method: Method::$method, path, handler: routing::$name(handler) }
+                }
+            )*
+        }
+    };
 }
+
+methods!(get GET post POST put PUT delete DELETE);
 
 /// Every endpoint.
 pub fn all() -> Vec<Endpoint> {

@@ -21,6 +21,7 @@ mod outputs;
 mod query;
 mod selector;
 mod server_status;
+mod versions;
 
 use std::sync::Arc;
 
