@@ -142,7 +142,7 @@ async fn listen(
         tokio::select! {
             event = told.recv() => {
                 let Some(event) = event else { break };
-                if report.take(event)? {
+                if report.take(event)? && *phases.borrow() == Phase::Waiting {
                     phases.send_replace(Phase::Running);
                     let seconds = Duration::try_from_secs_f64(args.seconds).unwrap_or_default();
                     deadline = (!seconds.is_zero()).then(|| tokio::time::Instant::now() + seconds);

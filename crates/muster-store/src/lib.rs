@@ -5,5 +5,8 @@
 
 pub mod port;
 pub mod query;
+mod sql;
+pub mod sqlite;
 
 pub use port::{Committed, Precondition, Store, StoreError, Write};
+pub use sqlite::SqliteStore;

@@ -1,0 +1,110 @@
+//! A drone's life against a scripted server: what it says, in which order, and when it goes.
+
+mod scripted;
+
+use muster_drones::event::{Event, Summary};
+use muster_drones::{DronesArgs, Mode, check_in::Phase, share};
+use scripted::{Seen, Server};
+use tokio::sync::watch;
+
+fn args(server: &Server, mode: Mode) -> DronesArgs {
+    DronesArgs {
+        url: server.url.clone(),
+        enrollment_token: Some("dG9rZW46c2VjcmV0".to_owned()),
+        ca: server.ca.clone(),
+        count: 1,
+        processes: 1,
+        mode,
+        in_flight: 4,
+        fresh_connections: false,
+        seconds: 0.0,
+        rate: 0.0,
+        back_off: 0.05,
+        back_off_max: 0.1,
+        invent: false,
+        resume_tls: false,
+        agent_version: "9.5.2".to_owned(),
+        tags: vec!["drone".to_owned()],
+        first: 0,
+        json: false,
+        share: None,
+    }
+}
+
+/// Runs one share to its end and gives what it told.
+async fn run(args: &DronesArgs) -> (Vec<Event>, Summary) {
+    let (events, mut told) = share::events();
+    let (_phases, phase) = watch::channel(Phase::Running);
+    share::run(args, 0, events, phase).await.unwrap();
+    let mut all = Vec::new();
+    while let Some(event) = told.recv().await {
+        all.push(event);
+    }
+    let Some(Event::Summary(summary)) = all.pop() else { panic!("no summary in {all:?}") };
+    (all, summary)
+}
+
+fn check_ins(seen: &[Seen]) -> Vec<&Seen> {
+    seen.iter().filter(|seen| seen.path.ends_with("/checkin?")).collect()
+}
+
+#[tokio::test]
+async fn a_drone_lives_as_a_real_agent_does() {
+    let server = Server::start().await;
+    let (events, summary) = run(&args(&server, Mode::Live)).await;
+    let seen = server.seen();
+
+    let paths: Vec<_> = seen.iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
+    let (check_in, acks) = ("POST /api/fleet/agents/agent-1/checkin?", "POST /api/fleet/agents/agent-1/acks?");
+    let life = ["POST /api/fleet/agents/enroll?", check_in, "GET /api/status?", acks, check_in, acks, check_in, acks];
+    assert_eq!(paths, life);
+
+    let said = check_ins(&seen);
+    assert_eq!((&said[0].body["status"], &said[0].body["ack_token"]), (&"starting".into(), &serde_json::Value::Null));
+    assert_eq!((&said[1].body["ack_token"], &said[1].body["agent_policy_id"]), (&"t-1".into(), &"p".into()));
+    assert_eq!(said[1].body["policy_revision_idx"], 3);
+    assert_eq!(said[2].body["ack_token"], "t-1", "an empty token keeps the old one");
+    assert_eq!((summary.counts.gone, summary.counts.acks, summary.counts.errors.len()), (1, 3, 0));
+    assert!(events.iter().any(|event| matches!(event, Event::Action { kind, .. } if kind == "SETTINGS")));
+    assert!(events.iter().any(|event| matches!(event, Event::Revision { action_id, .. } if action_id == "policy:p:3")));
+}
+
+#[tokio::test]
+async fn it_sends_the_headers_of_a_real_agent() {
+    let server = Server::start().await;
+    run(&args(&server, Mode::Live)).await;
+    let seen = server.seen();
+    for request in &seen {
+        assert_eq!(request.header("user-agent"), "Elastic Agent v9.5.2");
+        assert_eq!((request.header("elastic-api-version"), request.header("kbn-xsrf")), ("2023-06-01", "1"));
+        assert_eq!((request.header("accept-encoding"), request.header("x-request-id").len()), ("gzip", 26));
+    }
+    assert_eq!(seen[0].header("authorization"), "ApiKey dG9rZW46c2VjcmV0");
+    assert_eq!(seen[1].header("authorization"), "ApiKey a2V5LTE6c2VjcmV0");
+    let packed = |request: &Seen| request.header("content-encoding") == "gzip";
+    assert!(seen.iter().all(|request| packed(request) == request.path.ends_with("/checkin?")));
+    assert_eq!(server.connections(), 1, "an agent keeps its connection");
+}
+
+#[tokio::test]
+async fn refusals_are_counted_and_tried_again() {
+    let server = Server::start().await;
+    server.refuse_next(2);
+    let (_, summary) = run(&args(&server, Mode::Live)).await;
+    assert_eq!(summary.counts.errors["enroll: 429 RateLimit"], 2);
+    assert_eq!((summary.counts.enrolled, summary.counts.gone), (1, 1));
+}
+
+#[tokio::test]
+async fn enrolments_go_over_few_connections_or_one_each() {
+    for (fresh_connections, connections) in [(false, 4), (true, 20)] {
+        let server = Server::start().await;
+        let args = DronesArgs { count: 20, fresh_connections, ..args(&server, Mode::Enroll) };
+        let (_, summary) = run(&args).await;
+        assert_eq!((summary.counts.enrolled, summary.latencies["enroll"].count()), (20, 20));
+        assert_eq!(server.connections(), connections);
+        let hosts: std::collections::BTreeSet<_> =
+            server.seen().iter().map(|seen| seen.body["metadata"]["local"]["host"]["hostname"].to_string()).collect();
+        assert_eq!(hosts.len(), 20);
+    }
+}

@@ -1,0 +1,12 @@
+//! JSON bodies, strictly: duplicate keys, broken UTF-8, lone surrogates, trailing data and endless nesting are refused
+//! (D22); unknown fields are not (EA8).
+
+use muster_core::strict_json;
+use serde::Deserialize;
+
+use super::error::ApiError;
+
+/// Reads a body; 400 `BadRequest` when it can't be one.
+pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    strict_json::from_slice(body).map_err(ApiError::bad_request)
+}

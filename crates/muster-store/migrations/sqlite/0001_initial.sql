@@ -1,0 +1,239 @@
+-- The first schema. Times are microseconds since 1970, ids are text, lists and documents are JSON as text,
+-- flags are 0 or 1.
+
+CREATE TABLE agents (
+    id TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    replace_token TEXT,
+    updated_at INTEGER NOT NULL,
+    running_policy_id TEXT,
+    policy_revision INTEGER NOT NULL,
+    action_position INTEGER NOT NULL,
+    action_token TEXT,
+    tags TEXT NOT NULL,
+    namespaces TEXT NOT NULL,
+    agent_version TEXT NOT NULL,
+    newer_than_tested INTEGER NOT NULL,
+    hostname TEXT NOT NULL,
+    last_checkin INTEGER,
+    health_status TEXT NOT NULL,
+    health_message TEXT NOT NULL,
+    unhealthy_reason TEXT NOT NULL,
+    status_since INTEGER NOT NULL,
+    audit_reason TEXT,
+    audit_at INTEGER,
+    unenrollment_started_at INTEGER,
+    unenrolled_at INTEGER,
+    unenrolled_reason TEXT,
+    upgrade_started_at INTEGER,
+    upgraded_at INTEGER,
+    upgrade_details TEXT,
+    upgrade_rollbacks TEXT,
+    user_metadata TEXT,
+    first_address TEXT NOT NULL,
+    last_address TEXT NOT NULL,
+    inactivity_timeout INTEGER,
+    status TEXT NOT NULL,
+    status_deadline INTEGER,
+    active INTEGER NOT NULL,
+    access_key_id TEXT,
+    access_key_hash BLOB,
+    enrollment_key_id TEXT,
+    enrollment_id TEXT,
+    enrolled_at INTEGER NOT NULL,
+    policy_id TEXT
+) STRICT;
+-- A column named here makes an update dearer: see "agents" among the statements.
+CREATE UNIQUE INDEX agents_by_access_key ON agents (access_key_id) WHERE access_key_id IS NOT NULL;
+CREATE INDEX agents_by_policy ON agents (policy_id, active);
+CREATE INDEX agents_by_status ON agents (status);
+CREATE INDEX agents_by_deadline ON agents (status_deadline) WHERE status_deadline IS NOT NULL;
+CREATE INDEX agents_by_enrollment_key ON agents (enrollment_key_id) WHERE enrollment_key_id IS NOT NULL;
+CREATE INDEX agents_by_enrollment_id ON agents (enrollment_id) WHERE enrollment_id IS NOT NULL;
+CREATE INDEX agents_by_enrolment ON agents (enrolled_at, id);
+
+CREATE TABLE agent_documents (
+    agent_id TEXT NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
+    local_metadata TEXT,
+    components TEXT
+) STRICT;
+
+-- The tags once more, for filters; written only when they change.
+CREATE TABLE agent_tags (
+    agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+    tag TEXT NOT NULL,
+    PRIMARY KEY (agent_id, tag)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX agent_tags_by_tag ON agent_tags (tag, agent_id);
+
+CREATE TABLE enrollment_keys (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    key_id TEXT NOT NULL UNIQUE,
+    hash BLOB NOT NULL,
+    sealed_token BLOB,
+    policy_id TEXT,
+    tags TEXT NOT NULL,
+    namespaces TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revoked_at INTEGER,
+    max_uses INTEGER,
+    uses INTEGER NOT NULL,
+    last_used_at INTEGER,
+    hidden INTEGER NOT NULL,
+    created_by TEXT NOT NULL
+) STRICT;
+-- A live key's name is its policy's alone.
+CREATE UNIQUE INDEX enrollment_keys_by_name ON enrollment_keys (coalesce(policy_id, ''), name) WHERE revoked_at IS NULL;
+CREATE INDEX enrollment_keys_by_policy ON enrollment_keys (policy_id);
+CREATE INDEX enrollment_keys_by_creation ON enrollment_keys (created_at, id);
+
+CREATE TABLE policies (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    namespace TEXT NOT NULL,
+    description TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    is_managed INTEGER NOT NULL,
+    is_default INTEGER NOT NULL,
+    inactivity_timeout INTEGER NOT NULL,
+    unenroll_timeout INTEGER,
+    config TEXT NOT NULL,
+    secrets TEXT NOT NULL,
+    fields TEXT NOT NULL,
+    updated_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE policy_revisions (
+    policy_id TEXT NOT NULL REFERENCES policies (id) ON DELETE CASCADE,
+    revision INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    source TEXT NOT NULL,
+    compiled TEXT NOT NULL,
+    PRIMARY KEY (policy_id, revision)
+) STRICT;
+
+CREATE TABLE actions (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expiration INTEGER,
+    start_time INTEGER,
+    rollout_seconds INTEGER,
+    timeout INTEGER,
+    input_type TEXT NOT NULL,
+    data TEXT,
+    signed_data TEXT,
+    signed_signature TEXT,
+    total INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    cancelled_at INTEGER
+) STRICT;
+CREATE INDEX actions_by_expiration ON actions (expiration) WHERE expiration IS NOT NULL;
+
+-- Targets and their results. state: queued, acked, failed, withdrawn; ineligible: meant, but never ordered.
+CREATE TABLE action_targets (
+    agent_id TEXT NOT NULL,
+    action_seq INTEGER NOT NULL REFERENCES actions (seq) ON DELETE CASCADE,
+    place INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    result_at INTEGER,
+    result_error TEXT,
+    result_fields TEXT,
+    PRIMARY KEY (agent_id, action_seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX action_targets_in_order ON action_targets (action_seq, place);
+CREATE INDEX action_targets_by_state ON action_targets (action_seq, state, result_at);
+
+CREATE TABLE outputs (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    is_default INTEGER NOT NULL,
+    is_default_monitoring INTEGER NOT NULL,
+    fields TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE secrets (
+    id TEXT NOT NULL PRIMARY KEY,
+    sealed BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE uploads (
+    id TEXT NOT NULL PRIMARY KEY,
+    action_id TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    source TEXT NOT NULL,
+    name TEXT NOT NULL,
+    mime_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    request TEXT NOT NULL,
+    transit_hash TEXT,
+    UNIQUE (agent_id, action_id)
+) STRICT;
+
+CREATE TABLE files (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    mime_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE file_agents (
+    file_id TEXT NOT NULL REFERENCES files (id) ON DELETE CASCADE,
+    place INTEGER NOT NULL,
+    agent_id TEXT NOT NULL,
+    PRIMARY KEY (file_id, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX file_agents_by_agent ON file_agents (agent_id);
+
+-- Of uploads and of files. The bytes stand last, so that the other columns are read without them.
+CREATE TABLE chunks (
+    file_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    sha256 BLOB NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (file_id, number)
+) STRICT;
+
+CREATE TABLE artifacts (
+    identifier TEXT NOT NULL,
+    decoded_sha256 TEXT NOT NULL,
+    decoded_size INTEGER NOT NULL,
+    encoded_sha256 TEXT NOT NULL,
+    compression TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (identifier, decoded_sha256)
+) STRICT;
+
+CREATE TABLE settings (
+    name TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT;
+
+-- Append-only; hash = SHA-256 of the hash before and the event's text.
+CREATE TABLE audit_events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    event TEXT NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE changes (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL
+) STRICT;

@@ -1,0 +1,71 @@
+//! Actions, their targets and results.
+
+use super::statements;
+
+macro_rules! columns {
+    () => {
+        "a.seq, a.id, a.kind, a.created_at, a.expiration, a.start_time, a.rollout_seconds, a.timeout, a.input_type, \
+         a.data, a.signed_data, a.signed_signature, a.total, a.created_by, a.cancelled_at"
+    };
+}
+
+statements! {
+    /// A new action; nothing happens (and nothing is returned) when the id is taken.
+    INSERT = "INSERT INTO actions (id, kind, created_at, expiration, start_time, rollout_seconds, timeout, \
+        input_type, data, signed_data, signed_signature, total, created_by, cancelled_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING RETURNING seq";
+    /// One target; a second mention of the same agent is none.
+    INSERT_TARGET = "INSERT INTO action_targets (agent_id, action_seq, place, state) \
+        VALUES ($1, $2, $3, 'queued') ON CONFLICT DO NOTHING";
+    /// The place and number of an action.
+    SEQ = "SELECT seq FROM actions WHERE id = $1";
+    /// One action.
+    BY_ID = concat!("SELECT ", columns!(), " FROM actions a WHERE a.id = $1");
+    /// The first time stays.
+    CANCEL = "UPDATE actions SET cancelled_at = coalesce(cancelled_at, $1) WHERE id = $2";
+
+    /// An answer, when none is there yet.
+    RESULT = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3, result_fields = $4 \
+        WHERE agent_id = $5 AND action_seq = $6 AND state = 'queued'";
+    /// Whether the action is addressed to the agent.
+    IS_TARGET = "SELECT 1 FROM action_targets WHERE agent_id = $1 AND action_seq = $2";
+    /// The place after the last one.
+    NEXT_PLACE = "SELECT coalesce(max(place) + 1, 0) FROM action_targets WHERE action_seq = $1";
+    /// An agent that was meant but could not be ordered.
+    INSERT_INELIGIBLE = "INSERT INTO action_targets \
+        (agent_id, action_seq, place, state, result_at, result_error, result_fields) \
+        VALUES ($1, $2, $3, 'ineligible', $4, $5, $6)";
+    /// Ends the open orders of an agent's life.
+    WITHDRAW = "UPDATE action_targets SET state = 'withdrawn' WHERE agent_id = $1 AND state = 'queued'";
+    /// An agent's targets with their results.
+    DELETE_OF_AGENT = "DELETE FROM action_targets WHERE agent_id = $1";
+
+    /// What is due to an agent, with its place.
+    DUE = concat!(
+        "SELECT ", columns!(), ", t.place FROM action_targets t JOIN actions a ON a.seq = t.action_seq \
+         WHERE t.agent_id = $1 AND t.action_seq > $2 AND t.state <> 'withdrawn' AND t.state <> 'ineligible' \
+         AND (a.expiration IS NULL OR a.expiration > $3) ORDER BY t.action_seq LIMIT $4"
+    );
+    /// An action's targets in order.
+    TARGETS = "SELECT place, agent_id, state FROM action_targets WHERE action_seq = $1 AND place > $2 \
+        ORDER BY place LIMIT $3";
+    /// How one agent stands to an action.
+    TARGET = "SELECT t.state FROM action_targets t JOIN actions a ON a.seq = t.action_seq \
+        WHERE a.id = $1 AND t.agent_id = $2";
+    /// Targets of an action by state, with the latest result of each.
+    COUNTS = "SELECT state, count(*), max(result_at) FROM action_targets WHERE action_seq = $1 GROUP BY state";
+    /// Results of an action, newest first.
+    RESULTS = "SELECT agent_id, result_at, result_error, result_fields FROM action_targets \
+        WHERE action_seq = $1 AND result_at IS NOT NULL ORDER BY result_at DESC, place DESC LIMIT $2";
+    /// Those with an error.
+    FAILED_RESULTS = "SELECT agent_id, result_at, result_error, result_fields FROM action_targets \
+        WHERE action_seq = $1 AND state IN ('failed', 'ineligible') ORDER BY result_at DESC, place DESC LIMIT $2";
+    /// Old actions; their targets go with them.
+    COLLECT = "DELETE FROM actions WHERE seq IN (SELECT seq FROM actions WHERE expiration IS NOT NULL \
+        AND expiration < $1 ORDER BY expiration LIMIT $2)";
+}
+
+/// Head of the list; conditions follow.
+pub(crate) const LIST: &str = concat!("SELECT ", columns!(), " FROM actions a WHERE ");
+/// Head of the list's total.
+pub(crate) const COUNT: &str = "SELECT count(*) FROM actions a WHERE ";

@@ -1,0 +1,17 @@
+//! What must differ per engine. Everything else stands once.
+
+/// A condition's right side: one of the texts of a JSON list bound as one value.
+/// PostgreSQL: `IN (SELECT jsonb_array_elements_text($?::jsonb))`.
+pub(crate) const IN_LIST: &str = "IN (SELECT value FROM json_each($?))";
+
+/// Whether a table is there. PostgreSQL: `SELECT 1 FROM pg_tables WHERE tablename = $1`.
+pub(crate) const TABLE_EXISTS: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1";
+
+/// The table of migrations; times in microseconds as everywhere. PostgreSQL: BIGINT for INTEGER, without STRICT.
+pub(crate) const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (\
+    number INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL\
+    ) STRICT";
+
+/// Notes a migration. PostgreSQL: `extract(epoch FROM now()) * 1000000`.
+pub(crate) const INSERT_MIGRATION: &str = "INSERT INTO schema_migrations (number, name, checksum, applied_at) \
+    VALUES ($1, $2, $3, CAST(unixepoch('subsec') * 1000000 AS INTEGER))";

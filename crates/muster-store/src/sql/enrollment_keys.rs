@@ -1,0 +1,44 @@
+//! Enrollment keys.
+
+use super::statements;
+
+macro_rules! columns {
+    () => {
+        "id, name, key_id, hash, sealed_token, policy_id, tags, namespaces, created_at, expires_at, revoked_at, \
+         max_uses, uses, last_used_at, hidden, created_by"
+    };
+}
+
+statements! {
+    /// A new key; nothing happens when its id, its public half or its name is taken.
+    INSERT = concat!(
+        "INSERT INTO enrollment_keys (", columns!(), ") \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING"
+    );
+    /// Whether an id or a public half is taken.
+    TAKEN = "SELECT 1 FROM enrollment_keys WHERE id = $1 OR key_id = $2";
+    /// Counts one use of a key that admits.
+    USE = "UPDATE enrollment_keys SET uses = uses + 1, last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL \
+        AND (expires_at IS NULL OR expires_at > $1) AND (max_uses IS NULL OR uses < max_uses)";
+    /// The first time stays.
+    REVOKE = "UPDATE enrollment_keys SET revoked_at = coalesce(revoked_at, $1) WHERE id = $2";
+    /// Removes one.
+    DELETE = "DELETE FROM enrollment_keys WHERE id = $1";
+    /// Removes a policy's.
+    DELETE_OF_POLICY = "DELETE FROM enrollment_keys WHERE policy_id = $1";
+    /// One key.
+    BY_ID = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE id = $1");
+    /// The key with a public half.
+    BY_KEY_ID = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE key_id = $1");
+    /// All, newest first.
+    LIST = concat!("SELECT ", columns!(), " FROM enrollment_keys ORDER BY created_at DESC, id DESC LIMIT $1 OFFSET $2");
+    /// How many.
+    COUNT = "SELECT count(*) FROM enrollment_keys";
+    /// A policy's, newest first.
+    LIST_OF_POLICY = concat!(
+        "SELECT ", columns!(),
+        " FROM enrollment_keys WHERE policy_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3"
+    );
+    /// How many of a policy.
+    COUNT_OF_POLICY = "SELECT count(*) FROM enrollment_keys WHERE policy_id = $1";
+}

@@ -1,0 +1,245 @@
+//! Statements with conditions that depend on the question, put together from fixed fragments.
+
+use serde_json::json;
+
+use super::{actions, dialect};
+use crate::query::{ActionFilter, AgentFilter, AgentSort, Page};
+
+/// A value to bind.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Bound {
+    /// A number, a time.
+    Integer(i64),
+    /// Text, an id, JSON.
+    Text(String),
+}
+
+/// A statement under way: its text and what is bound to it, in step.
+#[derive(Clone, Debug)]
+pub(crate) struct Composed {
+    /// The text so far.
+    pub(crate) text: String,
+    /// Values of `$1`, `$2` …
+    pub(crate) values: Vec<Bound>,
+}
+
+impl Composed {
+    fn start(head: &'static str) -> Self {
+        Self { text: format!("{head}1 = 1"), values: Vec::new() }
+    }
+
+    fn push(&mut self, fragment: &'static str) {
+        self.text.push_str(fragment);
+    }
+
+    /// Adds a fragment; its `$?` becomes the next placeholder.
+    fn bind(&mut self, fragment: &'static str, value: Bound) {
+        self.values.push(value);
+        self.text.push_str(&fragment.replace("$?", &format!("${}", self.values.len())));
+    }
+
+    fn text(&mut self, fragment: &'static str, value: &str) {
+        self.bind(fragment, Bound::Text(value.to_owned()));
+    }
+
+    /// ` AND column IN (…)`, one value bound whatever the length of the list.
+    fn list<T: AsRef<str>>(&mut self, column: &'static str, words: impl IntoIterator<Item = T>) {
+        let words: Vec<String> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        self.push(column);
+        self.bind(dialect::IN_LIST, Bound::Text(json!(words).to_string()));
+    }
+
+    fn integer(&mut self, fragment: &'static str, value: i64) {
+        self.bind(fragment, Bound::Integer(value));
+    }
+
+    fn page(&mut self, page: Page) {
+        self.integer(" LIMIT $?", page.limit.into());
+        self.integer(" OFFSET $?", page.offset.into());
+    }
+
+    fn agents(&mut self, filter: &AgentFilter) {
+        if let Some(ids) = &filter.ids {
+            self.list(" AND agents.id ", ids.iter().map(|id| id.as_str()));
+        }
+        if let Some(ids) = &filter.policy_ids {
+            self.list(" AND agents.policy_id ", ids.iter().map(|id| id.as_str()));
+        }
+        if let Some(statuses) = &filter.statuses {
+            self.list(" AND agents.status ", statuses.iter().map(|status| status.as_str()));
+        }
+        if !filter.without_statuses.is_empty() {
+            self.list(" AND agents.status NOT ", filter.without_statuses.iter().map(|status| status.as_str()));
+        }
+        self.tags(filter);
+        if let Some(id) = &filter.enrollment_key_id {
+            self.text(" AND agents.enrollment_key_id = $?", id.as_str());
+        }
+    }
+
+    fn tags(&mut self, filter: &AgentFilter) {
+        for tag in &filter.tags {
+            self.text(" AND EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag = $?)", tag);
+        }
+        for tag in &filter.without_tags {
+            self.text(" AND NOT EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag = $?)", tag);
+        }
+        if filter.untagged {
+            self.push(" AND agents.tags = '[]'");
+        }
+    }
+}
+
+/// Ids of a page of agents.
+pub(crate) fn agent_page(filter: &AgentFilter, sort: AgentSort, descending: bool, page: Page) -> Composed {
+    let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
+    statement.agents(filter);
+    statement.push(agent_order(sort, descending));
+    statement.page(page);
+    statement
+}
+
+fn agent_order(sort: AgentSort, descending: bool) -> &'static str {
+    match (sort, descending) {
+        (AgentSort::EnrolledAt, false) => " ORDER BY agents.enrolled_at, agents.id",
+        (AgentSort::EnrolledAt, true) => " ORDER BY agents.enrolled_at DESC, agents.id DESC",
+        (AgentSort::LastCheckin, false) => " ORDER BY coalesce(agents.last_checkin, 0), agents.id",
+        (AgentSort::LastCheckin, true) => " ORDER BY coalesce(agents.last_checkin, 0) DESC, agents.id DESC",
+        (AgentSort::Hostname, false) => " ORDER BY lower(agents.hostname), agents.id",
+        (AgentSort::Hostname, true) => " ORDER BY lower(agents.hostname) DESC, agents.id DESC",
+        (AgentSort::Status, false) => " ORDER BY agents.status, agents.id",
+        (AgentSort::Status, true) => " ORDER BY agents.status DESC, agents.id DESC",
+        (AgentSort::Policy, false) => " ORDER BY coalesce(agents.policy_id, ''), agents.id",
+        (AgentSort::Policy, true) => " ORDER BY coalesce(agents.policy_id, '') DESC, agents.id DESC",
+        (AgentSort::Version, false) => " ORDER BY agents.agent_version, agents.id",
+        (AgentSort::Version, true) => " ORDER BY agents.agent_version DESC, agents.id DESC",
+    }
+}
+
+/// Number of agents that match.
+pub(crate) fn agent_total(filter: &AgentFilter) -> Composed {
+    let mut statement = Composed::start("SELECT count(*) FROM agents WHERE ");
+    statement.agents(filter);
+    statement
+}
+
+/// Ids after one, in order.
+pub(crate) fn agent_ids(filter: &AgentFilter, after: Option<&str>, limit: u32) -> Composed {
+    let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
+    statement.agents(filter);
+    if let Some(after) = after {
+        statement.text(" AND agents.id > $?", after);
+    }
+    statement.integer(" ORDER BY agents.id LIMIT $?", limit.into());
+    statement
+}
+
+/// Number of agents in each status.
+pub(crate) fn agent_counts(filter: &AgentFilter) -> Composed {
+    let mut statement = Composed::start("SELECT agents.status, count(*) FROM agents WHERE ");
+    statement.agents(filter);
+    statement.push(" GROUP BY agents.status");
+    statement
+}
+
+/// Every tag in use.
+pub(crate) fn agent_tags(filter: &AgentFilter) -> Composed {
+    if *filter == AgentFilter::default() {
+        return Composed::start("SELECT DISTINCT tag FROM agent_tags WHERE ");
+    }
+    let mut statement =
+        Composed::start("SELECT DISTINCT g.tag FROM agent_tags g JOIN agents ON agents.id = g.agent_id WHERE ");
+    statement.agents(filter);
+    statement
+}
+
+/// A page of actions, newest first.
+pub(crate) fn action_page(filter: &ActionFilter, page: Page) -> Composed {
+    let mut statement = Composed::start(actions::LIST);
+    statement.actions(filter);
+    statement.push(" ORDER BY a.seq DESC");
+    statement.page(page);
+    statement
+}
+
+/// Number of actions that match.
+pub(crate) fn action_total(filter: &ActionFilter) -> Composed {
+    let mut statement = Composed::start(actions::COUNT);
+    statement.actions(filter);
+    statement
+}
+
+impl Composed {
+    fn actions(&mut self, filter: &ActionFilter) {
+        if let Some(before) = filter.before {
+            self.integer(" AND a.created_at < $?", before.as_micros());
+        }
+        if let Some(since) = filter.since {
+            self.integer(" AND a.created_at >= $?", since.as_micros());
+        }
+        if let Some(agent) = &filter.agent_id {
+            self.text(
+                " AND a.seq IN (SELECT t.action_seq FROM action_targets t WHERE t.agent_id = $?)",
+                agent.as_str(),
+            );
+        }
+        if filter.without_cancels {
+            self.push(" AND a.kind <> 'CANCEL'");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
+    use muster_core::status::Status;
+    use muster_core::time::Timestamp;
+
+    use super::*;
+    use crate::sql::placeholders;
+
+    fn full() -> AgentFilter {
+        AgentFilter {
+            ids: Some(vec![AgentId::trusted("a"), AgentId::trusted("b\"'")]),
+            policy_ids: Some(vec![PolicyId::trusted("p")]),
+            statuses: Some(vec![Status::Online]),
+            without_statuses: vec![Status::Unenrolled],
+            tags: vec!["x".into(), "y".into()],
+            without_tags: vec!["z".into()],
+            untagged: true,
+            enrollment_key_id: Some(EnrollmentKeyId::trusted("k")),
+        }
+    }
+
+    #[test]
+    fn composed_statements_bind_in_ascending_order() {
+        let page = Page { offset: 3, limit: 7 };
+        let actions = ActionFilter {
+            before: Some(Timestamp::from_micros(9)),
+            since: Some(Timestamp::from_micros(1)),
+            agent_id: Some(AgentId::trusted("a")),
+            without_cancels: true,
+        };
+        let statements = [
+            agent_page(&full(), AgentSort::Status, true, page),
+            agent_total(&full()),
+            agent_ids(&full(), Some("a"), 5),
+            agent_counts(&full()),
+            agent_tags(&full()),
+            action_page(&actions, page),
+            action_total(&actions),
+        ];
+        for statement in statements {
+            let expected: Vec<usize> = (1..=statement.values.len()).collect();
+            assert_eq!(placeholders(&statement.text), expected, "{}", statement.text);
+            assert!(!statement.text.contains("$?"), "{}", statement.text);
+        }
+    }
+
+    #[test]
+    fn values_never_become_text_of_the_statement() {
+        let statement = agent_total(&full());
+        assert!(!statement.text.contains("b\"'"), "{}", statement.text);
+        assert_eq!(statement.values[0], Bound::Text(r#"["a","b\"'"]"#.into()));
+    }
+}

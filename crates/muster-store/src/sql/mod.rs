@@ -1,0 +1,70 @@
+//! SQL texts, in a form that both engines take: one module per resource.
+//!
+//! Placeholders are `$1`, `$2` …, and their first appearances ascend: SQLite numbers `$N` by first appearance, so a
+//! text that starts with `$2` would bind the wrong values without a word. A test looks at every statement.
+//! What must differ per engine stands in [`dialect`] alone.
+
+pub(crate) mod actions;
+pub(crate) mod agents;
+pub(crate) mod dialect;
+pub(crate) mod enrollment_keys;
+pub(crate) mod files;
+pub(crate) mod filter;
+pub(crate) mod log;
+pub(crate) mod policies;
+pub(crate) mod settings;
+
+/// Declares statements as constants, and lists them for the tests.
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $text:expr;)+) => {
+        $($(#[$doc])* pub(crate) const $name: &str = $text;)+
+
+        /// Every statement of this module with its name.
+        #[cfg(test)]
+        pub(crate) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
+    };
+}
+use statements;
+
+/// Every fixed statement.
+#[cfg(test)]
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [actions::ALL, agents::ALL, enrollment_keys::ALL, files::ALL, log::ALL, policies::ALL, settings::ALL]
+        .into_iter()
+        .flatten()
+        .copied()
+}
+
+/// The first appearances of placeholders, in order.
+#[cfg(test)]
+pub(crate) fn placeholders(text: &str) -> Vec<usize> {
+    let mut seen = Vec::new();
+    for rest in text.split('$').skip(1) {
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let number = digits.parse().expect("a number stands behind every $");
+        if !seen.contains(&number) {
+            seen.push(number);
+        }
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_first_appear_in_ascending_order() {
+        for (name, text) in all() {
+            let seen = placeholders(text);
+            let expected: Vec<usize> = (1..=seen.len()).collect();
+            assert_eq!(seen, expected, "{name}: {text}");
+            assert!(!text.contains('?'), "{name} has a placeholder that PostgreSQL does not know");
+        }
+    }
+
+    #[test]
+    fn the_trap_itself_would_be_noticed() {
+        assert_eq!(placeholders("UPDATE t SET a = $2 WHERE id = $1"), [2, 1]);
+    }
+}

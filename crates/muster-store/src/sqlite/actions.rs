@@ -1,0 +1,213 @@
+//! Actions, their targets and results.
+
+use std::sync::Arc;
+
+use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Signed, TargetState};
+use muster_core::id::{ActionId, AgentId};
+use muster_core::time::Timestamp;
+use rusqlite::{Connection, Row, params};
+
+use super::error::Failure;
+use super::row::{Columns, Result, all, all_composed, any, count_composed, first, run};
+use super::words::{INELIGIBLE, Word};
+use crate::port::Precondition;
+use crate::query::{ActionFilter, Listed, Page};
+use crate::sql::{actions as sql, filter};
+
+fn missing(id: &ActionId) -> Precondition {
+    Precondition::Missing(format!("action {id}"))
+}
+
+fn seq(connection: &Connection, id: &ActionId) -> Result<Option<i64>> {
+    first(connection, sql::SEQ, [id.as_str()], |row| row.get(0))
+}
+
+/// A new action and its targets; its sequence number.
+pub(super) fn insert(
+    connection: &Connection,
+    action: &Action,
+    targets: &[AgentId],
+) -> std::result::Result<i64, Failure> {
+    let values = params![
+        action.id.as_str(),
+        action.kind.word(),
+        action.created_at.as_micros(),
+        action.expiration.map(Timestamp::as_micros),
+        action.start_time.map(Timestamp::as_micros),
+        action.rollout_seconds,
+        action.timeout,
+        action.input_type,
+        action.data,
+        action.signed.as_ref().map(|signed| &signed.data),
+        action.signed.as_ref().map(|signed| &signed.signature),
+        action.total,
+        action.created_by,
+        action.cancelled_at.map(Timestamp::as_micros),
+    ];
+    let Some(seq) = first(connection, sql::INSERT, values, |row| row.get(0))? else {
+        return Err(Precondition::Exists(format!("action {}", action.id)).into());
+    };
+    for (agent, place) in targets.iter().zip(0_i64..) {
+        run(connection, sql::INSERT_TARGET, params![agent.as_str(), seq, place])?;
+    }
+    Ok(seq)
+}
+
+/// One agent's answer; the first one stays.
+pub(super) fn put_result(
+    connection: &Connection,
+    result: &ActionResult,
+    addressed: bool,
+) -> std::result::Result<(), Failure> {
+    let Some(seq) = seq(connection, &result.action_id)? else { return Err(missing(&result.action_id).into()) };
+    let state = if result.error.is_some() { TargetState::Failed } else { TargetState::Acked };
+    let agent = result.agent_id.as_str();
+    let at = result.at.as_micros();
+    let values = params![state.word(), at, result.error, result.fields, agent, seq];
+    if run(connection, sql::RESULT, values)? > 0 || any(connection, sql::IS_TARGET, params![agent, seq])? {
+        return Ok(());
+    }
+    if addressed {
+        let what = format!("agent {agent} among the targets of action {}", result.action_id);
+        return Err(Precondition::Missing(what).into());
+    }
+    let place: Option<i64> = first(connection, sql::NEXT_PLACE, [seq], |row| row.get(0))?;
+    let values = params![agent, seq, place.unwrap_or(0), at, result.error, result.fields];
+    run(connection, sql::INSERT_INELIGIBLE, values)?;
+    Ok(())
+}
+
+/// Marks as cancelled; the first time stays.
+pub(super) fn cancel(connection: &Connection, id: &ActionId, now: Timestamp) -> std::result::Result<(), Failure> {
+    let rows = run(connection, sql::CANCEL, params![now.as_micros(), id.as_str()])?;
+    if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
+}
+
+/// Ends the open orders of an agent's life.
+pub(super) fn withdraw(connection: &Connection, agent: &AgentId) -> Result<()> {
+    run(connection, sql::WITHDRAW, [agent.as_str()]).map(|_| ())
+}
+
+/// Removes old actions; how many.
+pub(super) fn collect(connection: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
+    let rows = run(connection, sql::COLLECT, params![before.as_micros(), limit])?;
+    Ok(rows as u64)
+}
+
+fn read(c: &mut Columns<'_, '_>) -> Result<Action> {
+    Ok(Action {
+        seq: c.take()?,
+        id: c.id()?,
+        kind: c.word()?,
+        created_at: c.time()?,
+        expiration: c.time_option()?,
+        start_time: c.time_option()?,
+        rollout_seconds: c.take()?,
+        timeout: c.take()?,
+        input_type: c.take()?,
+        data: c.take()?,
+        signed: signed(c)?,
+        total: c.take()?,
+        created_by: c.take()?,
+        cancelled_at: c.time_option()?,
+    })
+}
+
+fn signed(c: &mut Columns<'_, '_>) -> Result<Option<Signed>> {
+    let (data, signature) = (c.take::<Option<String>>()?, c.take::<Option<String>>()?);
+    Ok(data.zip(signature).map(|(data, signature)| Signed { data, signature }))
+}
+
+/// One action.
+pub(super) fn by_id(connection: &Connection, id: &ActionId) -> Result<Option<Action>> {
+    first(connection, sql::BY_ID, [id.as_str()], |row| read(&mut Columns::of(row)))
+}
+
+/// What is due to an agent.
+pub(super) fn due(
+    connection: &Connection,
+    agent: &AgentId,
+    after: i64,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<DueAction>> {
+    all(connection, sql::DUE, params![agent.as_str(), after, now.as_micros(), limit], |row| {
+        let mut columns = Columns::of(row);
+        Ok(DueAction { action: Arc::new(read(&mut columns)?), position: columns.take()? })
+    })
+}
+
+/// An action's targets in order.
+pub(super) fn targets(
+    connection: &Connection,
+    id: &ActionId,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, AgentId, TargetState)>> {
+    let Some(seq) = seq(connection, id)? else { return Ok(Vec::new()) };
+    all(connection, sql::TARGETS, params![seq, after, limit], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.take()?, columns.id()?, columns.word()?))
+    })
+}
+
+/// How one agent stands to an action.
+pub(super) fn target(connection: &Connection, id: &ActionId, agent: &AgentId) -> Result<Option<TargetState>> {
+    first(connection, sql::TARGET, [id.as_str(), agent.as_str()], |row| Columns::of(row).word())
+}
+
+/// A page of actions with their counts.
+pub(super) fn page(
+    connection: &Connection,
+    wanted: &ActionFilter,
+    page: Page,
+) -> Result<Listed<(Action, ActionCounts)>> {
+    let statement = filter::action_page(wanted, page);
+    let actions = all_composed(connection, &statement, |row| read(&mut Columns::of(row)))?;
+    let total = count_composed(connection, &filter::action_total(wanted))?;
+    let items = actions
+        .into_iter()
+        .map(|action| counts(connection, action.seq).map(|counts| (action, counts)))
+        .collect::<Result<_>>()?;
+    Ok(Listed { items, total })
+}
+
+fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> {
+    let rows = all(connection, sql::COUNTS, [seq], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?))
+    })?;
+    let mut counts = ActionCounts::default();
+    for (state, number, latest) in rows {
+        counts.created += if state == INELIGIBLE { 0 } else { number };
+        match TargetState::from_word(&state) {
+            Some(TargetState::Acked) => counts.acked += number,
+            Some(TargetState::Failed) => counts.failed += number,
+            _ => {}
+        }
+        counts.latest_result_at = counts.latest_result_at.max(latest.map(Timestamp::from_micros));
+    }
+    Ok(counts)
+}
+
+/// Results, newest first.
+pub(super) fn results(
+    connection: &Connection,
+    id: &ActionId,
+    failed_only: bool,
+    limit: u32,
+) -> Result<Vec<ActionResult>> {
+    let Some(seq) = seq(connection, id)? else { return Ok(Vec::new()) };
+    let statement = if failed_only { sql::FAILED_RESULTS } else { sql::RESULTS };
+    all(connection, statement, params![seq, limit], |row| read_result(row, id))
+}
+
+fn read_result(row: &Row<'_>, action: &ActionId) -> Result<ActionResult> {
+    let mut c = Columns::of(row);
+    Ok(ActionResult {
+        action_id: action.clone(),
+        agent_id: c.id()?,
+        at: c.time()?,
+        error: c.take()?,
+        fields: c.take()?,
+    })
+}

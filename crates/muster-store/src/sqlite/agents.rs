@@ -1,0 +1,138 @@
+//! Agents: records, documents, tags.
+
+mod list;
+mod record;
+
+pub(super) use list::{counts, ids, page, tags};
+
+use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::id::{AgentId, KeyId, PolicyId};
+use muster_core::time::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::error::Failure;
+use super::row::{Columns, Result, all, any, first, run};
+use crate::port::Precondition;
+use crate::sql::{actions as actions_sql, agents as sql, files as files_sql};
+
+fn missing(id: &AgentId) -> Precondition {
+    Precondition::Missing(format!("agent {id}"))
+}
+
+fn affected_or_missing(rows: usize, id: &AgentId) -> std::result::Result<(), Failure> {
+    if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
+}
+
+/// A new agent. It inherits no orders of an earlier holder of its id (D14).
+pub(super) fn insert(
+    connection: &Connection,
+    record: &AgentRecord,
+    documents: &AgentDocuments,
+) -> std::result::Result<(), Failure> {
+    if record::insert(connection, record)? == 0 {
+        return Err(Precondition::Exists(format!("agent {}", record.id)).into());
+    }
+    let id = record.id.as_str();
+    run(connection, sql::INSERT_DOCUMENTS, params![id, documents.local_metadata, documents.components])?;
+    insert_tags(connection, record)?;
+    run(connection, actions_sql::WITHDRAW, [id])?;
+    Ok(())
+}
+
+/// A changed record.
+pub(super) fn update(
+    connection: &Connection,
+    before: &AgentRecord,
+    after: &AgentRecord,
+) -> std::result::Result<(), Failure> {
+    let follows = after.version == before.version + 1 && after.id == before.id;
+    if !follows || record::update(connection, before, after)? == 0 {
+        return Err(not_updated(connection, &before.id)?.into());
+    }
+    if before.tags != after.tags {
+        run(connection, sql::DELETE_TAGS, [after.id.as_str()])?;
+        insert_tags(connection, after)?;
+    }
+    Ok(())
+}
+
+/// Whether an update is one statement, which applies wholly or not at all by itself.
+pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord) -> bool {
+    before.tags == after.tags
+}
+
+fn not_updated(connection: &Connection, id: &AgentId) -> Result<Precondition> {
+    let exists = any(connection, sql::EXISTS, [id.as_str()])?;
+    Ok(if exists { Precondition::Changed(format!("agent {id}")) } else { missing(id) })
+}
+
+fn insert_tags(connection: &Connection, record: &AgentRecord) -> Result<()> {
+    for tag in &record.tags {
+        run(connection, sql::INSERT_TAG, params![record.id.as_str(), tag])?;
+    }
+    Ok(())
+}
+
+/// Changed documents.
+pub(super) fn put_documents(
+    connection: &Connection,
+    id: &AgentId,
+    documents: &AgentDocuments,
+) -> std::result::Result<(), Failure> {
+    let values = params![documents.local_metadata, documents.components, id.as_str()];
+    affected_or_missing(run(connection, sql::UPDATE_DOCUMENTS, values)?, id)
+}
+
+/// Removes an agent and everything that is its own.
+pub(super) fn delete(connection: &Connection, id: &AgentId) -> std::result::Result<(), Failure> {
+    let key = [id.as_str()];
+    affected_or_missing(run(connection, sql::DELETE, key)?, id)?;
+    run(connection, actions_sql::DELETE_OF_AGENT, key)?;
+    run(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
+    run(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;
+    run(connection, files_sql::DELETE_FILE_AGENT, key)?;
+    Ok(())
+}
+
+/// Later check-in times.
+pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Result<()> {
+    for (id, at) in seen {
+        run(connection, sql::SEEN, params![at.as_micros(), id.as_str()])?;
+    }
+    Ok(())
+}
+
+/// One agent.
+pub(super) fn by_id(connection: &Connection, id: &AgentId) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_ID, [id.as_str()], record::read)
+}
+
+/// The holder of an access key.
+pub(super) fn by_access_key(connection: &Connection, key: &KeyId) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_ACCESS_KEY, [key.as_str()], record::read)
+}
+
+/// The newest with an idempotency handle.
+pub(super) fn by_enrollment_id(connection: &Connection, enrollment_id: &str) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_ENROLLMENT_ID, [enrollment_id], record::read)
+}
+
+/// One agent's documents.
+pub(super) fn documents(connection: &Connection, id: &AgentId) -> Result<Option<AgentDocuments>> {
+    first(connection, sql::DOCUMENTS, [id.as_str()], |row| {
+        Ok(AgentDocuments { local_metadata: row.get(0)?, components: row.get(1)? })
+    })
+}
+
+/// Those whose deadline has come.
+pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>> {
+    all(connection, sql::DUE, params![now.as_micros(), limit], record::read)
+}
+
+/// Active agents on each policy.
+pub(super) fn per_policy(connection: &Connection) -> Result<Vec<(PolicyId, u64)>> {
+    all(connection, sql::PER_POLICY, [], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.id()?, columns.count()?))
+    })
+}

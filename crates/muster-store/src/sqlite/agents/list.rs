@@ -1,0 +1,58 @@
+//! Lists, counts and tags of the agents that match a filter.
+
+use muster_core::agent::{AgentDetails, AgentDocuments};
+use muster_core::id::AgentId;
+use muster_core::status::Status;
+use rusqlite::Connection;
+
+use super::by_id;
+use crate::query::{AgentFilter, AgentSort, Listed, Page};
+use crate::sql::{agents as sql, filter};
+use crate::sqlite::row::{Columns, Result, all_composed, count_composed, first};
+
+/// A page: first the ids in order, then their records, so that a sort over the whole fleet carries ids only.
+pub(in crate::sqlite) fn page(
+    connection: &Connection,
+    wanted: &AgentFilter,
+    sort: AgentSort,
+    descending: bool,
+    page: Page,
+) -> Result<Listed<AgentDetails>> {
+    let statement = filter::agent_page(wanted, sort, descending, page);
+    let ids: Vec<AgentId> = all_composed(connection, &statement, |row| Columns::of(row).id())?;
+    let total = count_composed(connection, &filter::agent_total(wanted))?;
+    let items = ids.iter().filter_map(|id| details(connection, id).transpose()).collect::<Result<_>>()?;
+    Ok(Listed { items, total })
+}
+
+fn details(connection: &Connection, id: &AgentId) -> Result<Option<AgentDetails>> {
+    let Some(record) = by_id(connection, id)? else { return Ok(None) };
+    let local_metadata = first(connection, sql::LOCAL_METADATA, [id.as_str()], |row| row.get(0))?.flatten();
+    Ok(Some(AgentDetails { record, documents: AgentDocuments { local_metadata, components: None } }))
+}
+
+/// Ids after one.
+pub(in crate::sqlite) fn ids(
+    connection: &Connection,
+    wanted: &AgentFilter,
+    after: Option<&AgentId>,
+    limit: u32,
+) -> Result<Vec<AgentId>> {
+    let statement = filter::agent_ids(wanted, after.map(AgentId::as_str), limit);
+    all_composed(connection, &statement, |row| Columns::of(row).id())
+}
+
+/// Number in each status.
+pub(in crate::sqlite) fn counts(connection: &Connection, wanted: &AgentFilter) -> Result<Vec<(Status, u64)>> {
+    all_composed(connection, &filter::agent_counts(wanted), |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.word()?, columns.count()?))
+    })
+}
+
+/// Every tag in use, sorted ignoring case.
+pub(in crate::sqlite) fn tags(connection: &Connection, wanted: &AgentFilter) -> Result<Vec<String>> {
+    let mut tags: Vec<String> = all_composed(connection, &filter::agent_tags(wanted), |row| row.get(0))?;
+    tags.sort_by_cached_key(|tag| (tag.to_lowercase(), tag.clone()));
+    Ok(tags)
+}

@@ -1,0 +1,78 @@
+//! One [`Write`] after another, each by its resource's module.
+
+use rusqlite::Connection;
+
+use super::error::Failure;
+use super::{actions, agents, enrollment_keys, files, log, policies, settings};
+use crate::port::{Committed, Write};
+
+/// What a job did, for its answer.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// What the port's `commit` answers.
+    pub(super) committed: Committed,
+    /// Rows removed, for jobs that collect.
+    pub(super) removed: u64,
+    /// The newest row of the change log, when the job wrote any.
+    pub(super) newest_change: Option<i64>,
+}
+
+/// Applies a list of writes; the caller takes all of it back when one fails.
+pub(super) fn writes(connection: &Connection, writes: &[Write]) -> Result<Done, Failure> {
+    let mut done = Done::default();
+    for write in writes {
+        apply(connection, write, &mut done)?;
+    }
+    Ok(done)
+}
+
+/// Whether a list is one statement, so that it applies wholly or not at all without a savepoint.
+pub(super) fn is_one_statement(writes: &[Write]) -> bool {
+    match writes {
+        [Write::AgentUpdate { before, after }] => agents::update_is_one_statement(before, after),
+        [Write::AgentDocuments { .. } | Write::ChunkPut { .. } | Write::SettingPut { .. }] => true,
+        _ => false,
+    }
+}
+
+/// Wiring: each write to its function.
+fn apply(c: &Connection, write: &Write, done: &mut Done) -> Result<(), Failure> {
+    match write {
+        Write::AgentInsert { record, documents } => agents::insert(c, record, documents)?,
+        Write::AgentUpdate { before, after } => agents::update(c, before, after)?,
+        Write::AgentDocuments { id, documents } => agents::put_documents(c, id, documents)?,
+        Write::AgentDelete { id } => agents::delete(c, id)?,
+        Write::AgentWithdrawActions { id } => actions::withdraw(c, id)?,
+        Write::AgentsSeen { seen } => agents::seen(c, seen)?,
+        Write::EnrollmentKeyInsert(key) => enrollment_keys::insert(c, key)?,
+        Write::EnrollmentKeyUse { id, now } => enrollment_keys::use_once(c, id, *now)?,
+        Write::EnrollmentKeyRevoke { id, now } => enrollment_keys::revoke(c, id, *now)?,
+        Write::EnrollmentKeyDelete { id } => enrollment_keys::delete(c, id)?,
+        Write::PolicyInsert(policy) => policies::insert(c, policy)?,
+        Write::PolicyUpdate { before_revision, before_updated_at, policy } => {
+            policies::update(c, *before_revision, *before_updated_at, policy)?;
+        }
+        Write::PolicyRevisionInsert(revision) => policies::insert_revision(c, revision)?,
+        Write::PolicyDelete { id } => policies::delete(c, id)?,
+        Write::ActionInsert { action, targets } => {
+            done.committed.action_seqs.push(actions::insert(c, action, targets)?);
+        }
+        Write::ActionResult { result, addressed } => actions::put_result(c, result, *addressed)?,
+        Write::ActionCancel { id, now } => actions::cancel(c, id, *now)?,
+        Write::OutputPut(output) => settings::put_output(c, output)?,
+        Write::OutputDelete { id } => settings::delete_output(c, id)?,
+        Write::SecretPut { id, sealed } => settings::put_secret(c, id, sealed)?,
+        Write::SecretDelete { id } => settings::delete_secret(c, id)?,
+        Write::UploadInsert(upload) => files::insert_upload(c, upload)?,
+        Write::UploadStatus { id, status, transit_hash } => {
+            files::upload_status(c, id, *status, transit_hash.as_deref())?;
+        }
+        Write::ChunkPut { file, number, sha256, data } => files::put_chunk(c, file, *number, sha256, data)?,
+        Write::FileInsert(file) => files::insert_file(c, file)?,
+        Write::ArtifactPut { artifact, body } => files::put_artifact(c, artifact, body)?,
+        Write::SettingPut { name, value } => settings::put_setting(c, name, value)?,
+        Write::Audit(event) => log::append_audit(c, event)?,
+        Write::Changed(change) => done.newest_change = Some(log::append_change(c, change)?),
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Connections and their settings.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::OpenError;
+
+/// Statements kept prepared on each connection: more than there are.
+const PREPARED: usize = 256;
+/// How long to wait for a lock that another program holds.
+const BUSY: Duration = Duration::from_secs(5);
+/// Pages of log after which a commit brings them into the file: 16 MiB.
+const CHECKPOINT_PAGES: i64 = 4096;
+/// Size to which the log is cut after that, in bytes.
+const LOG_BYTES: i64 = 32 * 1024 * 1024;
+/// Page caches, in KiB.
+const WRITER_CACHE_KIB: i64 = 8192;
+const READER_CACHE_KIB: i64 = 1024;
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    Ok(connection)
+}
+
+/// The writing connection, before migrations.
+pub(super) fn writer(path: &Path, durable: bool) -> Result<Connection, OpenError> {
+    create_private(path)?;
+    let doing = || format!("open the store {}", path.display());
+    let connection = open(path).map_err(OpenError::engine(doing()))?;
+    set_writer(&connection, durable).map_err(OpenError::engine(doing()))?;
+    Ok(connection)
+}
+
+fn set_writer(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // FULL syncs at each commit: what was answered survives a power cut, not only the end of the process.
+    connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "OFF" })?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)
+}
+
+/// Turns on what migrations need turned off.
+pub(super) fn enforce_references(connection: &Connection) -> Result<(), OpenError> {
+    connection.pragma_update(None, "foreign_keys", true).map_err(OpenError::engine("turn on foreign keys"))
+}
+
+/// A reading connection.
+pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
+    let set = |connection: Connection| {
+        connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+        Ok(connection)
+    };
+    open(path).and_then(set).map_err(OpenError::engine(format!("open the store {} to read", path.display())))
+}
+
+/// Makes the file, readable by its owner alone, unless it is there.
+fn create_private(path: &Path) -> Result<(), OpenError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        // A read-only store can still be opened and read; writes are answered as unavailable.
+        Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+            Err(OpenError::io(format!("create the store {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}

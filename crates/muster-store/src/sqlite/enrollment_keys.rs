@@ -1,0 +1,127 @@
+//! Enrollment keys.
+
+use muster_core::credential::SecretHash;
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
+use muster_core::time::Timestamp;
+use rusqlite::{Connection, Row, params};
+
+use super::error::Failure;
+use super::row::{Columns, Result, all, any, count, first, run, to_json};
+use crate::port::Precondition;
+use crate::query::{Listed, Page};
+use crate::sql::enrollment_keys as sql;
+
+fn missing(id: &EnrollmentKeyId) -> Precondition {
+    Precondition::Missing(format!("enrollment key {id}"))
+}
+
+fn affected_or_missing(rows: usize, id: &EnrollmentKeyId) -> std::result::Result<(), Failure> {
+    if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
+}
+
+/// A new key.
+pub(super) fn insert(connection: &Connection, key: &EnrollmentKey) -> std::result::Result<(), Failure> {
+    let values = params![
+        key.id.as_str(),
+        key.name,
+        key.key_id.as_str(),
+        key.hash.0,
+        key.sealed_token,
+        key.policy_id.as_ref().map(|id| id.as_str()),
+        to_json(&key.tags)?,
+        to_json(&key.namespaces)?,
+        key.created_at.as_micros(),
+        key.expires_at.map(Timestamp::as_micros),
+        key.revoked_at.map(Timestamp::as_micros),
+        key.max_uses,
+        key.uses,
+        key.last_used_at.map(Timestamp::as_micros),
+        key.hidden,
+        key.created_by,
+    ];
+    if run(connection, sql::INSERT, values)? == 0 {
+        return Err(taken(connection, key)?.into());
+    }
+    Ok(())
+}
+
+fn taken(connection: &Connection, key: &EnrollmentKey) -> Result<Precondition> {
+    let exists = any(connection, sql::TAKEN, [key.id.as_str(), key.key_id.as_str()])?;
+    Ok(if exists {
+        Precondition::Exists(format!("enrollment key {}", key.id))
+    } else {
+        Precondition::NameTaken(key.name.clone())
+    })
+}
+
+/// Counts one use; only a key that admits has any left.
+pub(super) fn use_once(
+    connection: &Connection,
+    id: &EnrollmentKeyId,
+    now: Timestamp,
+) -> std::result::Result<(), Failure> {
+    let rows = run(connection, sql::USE, params![now.as_micros(), id.as_str()])?;
+    if rows == 0 { Err(Precondition::KeyRefused.into()) } else { Ok(()) }
+}
+
+/// Revokes; the first time stays.
+pub(super) fn revoke(
+    connection: &Connection,
+    id: &EnrollmentKeyId,
+    now: Timestamp,
+) -> std::result::Result<(), Failure> {
+    affected_or_missing(run(connection, sql::REVOKE, params![now.as_micros(), id.as_str()])?, id)
+}
+
+/// Removes one.
+pub(super) fn delete(connection: &Connection, id: &EnrollmentKeyId) -> std::result::Result<(), Failure> {
+    affected_or_missing(run(connection, sql::DELETE, [id.as_str()])?, id)
+}
+
+fn read(row: &Row<'_>) -> Result<EnrollmentKey> {
+    let mut c = Columns::of(row);
+    Ok(EnrollmentKey {
+        id: c.id()?,
+        name: c.take()?,
+        key_id: c.id()?,
+        hash: SecretHash(c.sha256()?),
+        sealed_token: c.take()?,
+        policy_id: c.id_option()?,
+        tags: c.json()?,
+        namespaces: c.json()?,
+        created_at: c.time()?,
+        expires_at: c.time_option()?,
+        revoked_at: c.time_option()?,
+        max_uses: c.take()?,
+        uses: c.take()?,
+        last_used_at: c.time_option()?,
+        hidden: c.flag()?,
+        created_by: c.take()?,
+    })
+}
+
+/// One key.
+pub(super) fn by_id(connection: &Connection, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>> {
+    first(connection, sql::BY_ID, [id.as_str()], read)
+}
+
+/// The key with a public half.
+pub(super) fn by_key_id(connection: &Connection, key: &KeyId) -> Result<Option<EnrollmentKey>> {
+    first(connection, sql::BY_KEY_ID, [key.as_str()], read)
+}
+
+/// A page of all keys, or of a policy's.
+pub(super) fn page(connection: &Connection, policy: Option<&PolicyId>, page: Page) -> Result<Listed<EnrollmentKey>> {
+    let Page { limit, offset } = page;
+    Ok(match policy {
+        None => Listed {
+            items: all(connection, sql::LIST, [limit, offset], read)?,
+            total: count(connection, sql::COUNT, [])?,
+        },
+        Some(policy) => Listed {
+            items: all(connection, sql::LIST_OF_POLICY, params![policy.as_str(), limit, offset], read)?,
+            total: count(connection, sql::COUNT_OF_POLICY, [policy.as_str()])?,
+        },
+    })
+}

@@ -1,0 +1,45 @@
+//! The change log and the audit log.
+
+use muster_core::audit::{AuditEvent, chain_hash};
+use muster_core::change::Change;
+use rusqlite::{Connection, params};
+
+use super::row::{Columns, Result, all, first, run, to_json};
+use crate::sql::log as sql;
+
+/// Appends a change; its number.
+pub(super) fn append_change(connection: &Connection, change: &Change) -> Result<i64> {
+    let (kind, subject) = change.to_row();
+    connection.prepare_cached(sql::INSERT_CHANGE)?.query_row([kind, subject], |row| row.get(0))
+}
+
+/// The newest change's number; 0 when there is none.
+pub(super) fn newest_change(connection: &Connection) -> Result<i64> {
+    Ok(first(connection, sql::NEWEST_CHANGE, [], |row| row.get(0))?.unwrap_or(0))
+}
+
+/// Changes after one, oldest first.
+pub(super) fn changes(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>> {
+    all(connection, sql::CHANGES, params![seq, limit], |row| {
+        let (kind, subject): (String, String) = (row.get(1)?, row.get(2)?);
+        Ok((row.get(0)?, Change::from_row(&kind, &subject)))
+    })
+}
+
+/// Appends an audit line, bound to the one before. The first line is bound to no bytes at all.
+///
+/// The line before is read inside the transaction, so that a commit that is taken back leaves no gap in the chain.
+pub(super) fn append_audit(connection: &Connection, event: &AuditEvent) -> Result<()> {
+    let previous: Option<[u8; 32]> = first(connection, sql::NEWEST_AUDIT, [], |row| row.get(0))?;
+    let text = to_json(event)?;
+    let hash = chain_hash(previous.as_ref().map_or(&[], |hash| hash.as_slice()), text.as_bytes());
+    run(connection, sql::INSERT_AUDIT, params![text, hash]).map(|_| ())
+}
+
+/// Audit lines after one, oldest first.
+pub(super) fn audit(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>> {
+    all(connection, sql::AUDIT, params![seq, limit], |row| {
+        let mut c = Columns::of(row);
+        Ok((c.take()?, c.take()?, c.sha256()?))
+    })
+}

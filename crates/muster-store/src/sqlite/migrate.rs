@@ -1,0 +1,201 @@
+//! Brings a store's schema to the newest, one numbered and named file after another.
+//!
+//! What was applied stands in the table `schema_migrations` with its checksum and time. A file with a migration that
+//! this program does not know is refused untouched: an older program must not write into a newer store.
+
+use muster_core::audit::chain_hash;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::error::OpenError;
+use crate::sql::dialect;
+
+/// One step of the schema.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Migration {
+    number: i64,
+    name: &'static str,
+    text: &'static str,
+}
+
+/// All steps, in order. A step that was released is never edited: its checksum would not match any more.
+pub(super) const MIGRATIONS: &[Migration] =
+    &[Migration { number: 1, name: "initial", text: include_str!("../../migrations/sqlite/0001_initial.sql") }];
+
+/// A migration that stands in the file.
+struct Applied {
+    number: i64,
+    name: String,
+    checksum: String,
+}
+
+impl Migration {
+    /// SHA-256 of the text, in hexadecimal digits.
+    fn checksum(&self) -> String {
+        chain_hash(&[], self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Applies what is missing, all in one transaction.
+pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Result<(), OpenError> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(OpenError::engine("begin to migrate the store"))?;
+    let applied = applied(&transaction).map_err(OpenError::engine("read which migrations the store has"))?;
+    for found in &applied {
+        check(found, known)?;
+    }
+    for migration in known.iter().filter(|known| !applied.iter().any(|found| found.number == known.number)) {
+        let doing = format!("migrate the store to {} {}", migration.number, migration.name);
+        apply(&transaction, migration).map_err(OpenError::engine(doing))?;
+    }
+    transaction.commit().map_err(OpenError::engine("commit the migrations of the store"))
+}
+
+fn applied(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Applied>> {
+    if !transaction.prepare(dialect::TABLE_EXISTS)?.exists(["schema_migrations"])? {
+        return Ok(Vec::new());
+    }
+    let mut statement = transaction.prepare("SELECT number, name, checksum FROM schema_migrations ORDER BY number")?;
+    let rows =
+        statement.query_map([], |row| Ok(Applied { number: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? }))?;
+    rows.collect()
+}
+
+fn check(found: &Applied, known: &[Migration]) -> Result<(), OpenError> {
+    let Some(migration) = known.iter().find(|known| known.number == found.number) else {
+        let newest = known.iter().map(|known| known.number).max().unwrap_or(0);
+        return Err(OpenError::Newer { found: found.number, known: newest });
+    };
+    let checksum = migration.checksum();
+    if found.name == migration.name && found.checksum == checksum {
+        return Ok(());
+    }
+    Err(OpenError::Foreign {
+        number: found.number,
+        found: format!("{} {}", found.name, found.checksum),
+        known: format!("{} {checksum}", migration.name),
+    })
+}
+
+fn apply(transaction: &Transaction<'_>, migration: &Migration) -> rusqlite::Result<()> {
+    transaction.execute_batch(dialect::CREATE_MIGRATIONS)?;
+    transaction.execute_batch(migration.text)?;
+    let values = rusqlite::params![migration.number, migration.name, migration.checksum()];
+    transaction.execute(dialect::INSERT_MIGRATION, values).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::params;
+
+    use super::*;
+    use crate::sqlite::temporary::TemporaryDirectory;
+    use crate::sqlite::{connection, row};
+
+    const NEXT: Migration = Migration {
+        number: 1000,
+        name: "next",
+        text: "ALTER TABLE settings ADD COLUMN note TEXT; UPDATE settings SET note = 'was ' || value;",
+    };
+
+    fn with_next() -> Vec<Migration> {
+        MIGRATIONS.iter().copied().chain([NEXT]).collect()
+    }
+
+    fn memory() -> Connection {
+        Connection::open_in_memory().unwrap()
+    }
+
+    /// Everything that the schema says, in an order of its own.
+    fn schema(connection: &Connection) -> Vec<(String, String)> {
+        let mut statement =
+            connection.prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_fresh_store_and_an_upgraded_one_are_the_same() {
+        let (mut fresh, mut upgraded) = (memory(), memory());
+        migrate(&mut fresh, &with_next()).unwrap();
+        for end in 1..=with_next().len() {
+            migrate(&mut upgraded, &with_next()[..end]).unwrap();
+        }
+        assert_eq!(schema(&fresh), schema(&upgraded));
+    }
+
+    #[test]
+    fn migrating_twice_is_migrating_once() {
+        let mut connection = memory();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let once = schema(&connection);
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        assert_eq!(schema(&connection), once);
+        let rows: i64 = connection.query_row("SELECT count(*) FROM schema_migrations", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, i64::try_from(MIGRATIONS.len()).unwrap());
+    }
+
+    #[test]
+    fn data_survives_a_migration_and_is_carried_over() {
+        let mut connection = memory();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        connection.execute("INSERT INTO settings (name, value) VALUES ($1, $2)", params!["a", "b"]).unwrap();
+        migrate(&mut connection, &with_next()).unwrap();
+        let row: (String, String) =
+            connection.query_row("SELECT value, note FROM settings", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(row, ("b".into(), "was b".into()));
+        let at: i64 = connection
+            .query_row("SELECT applied_at FROM schema_migrations WHERE number = 1000", [], |row| row.get(0))
+            .unwrap();
+        assert!(at > 1_600_000_000_000_000, "microseconds since 1970: {at}");
+    }
+
+    #[test]
+    fn an_unknown_newer_schema_is_refused_untouched() {
+        let mut connection = memory();
+        migrate(&mut connection, &with_next()).unwrap();
+        let before = schema(&connection);
+        let error = migrate(&mut connection, MIGRATIONS).unwrap_err();
+        assert!(matches!(error, OpenError::Newer { found: 1000, known: 1 }), "{error}");
+        assert_eq!(schema(&connection), before);
+    }
+
+    #[test]
+    fn an_edited_migration_is_refused() {
+        let mut connection = memory();
+        migrate(&mut connection, &with_next()).unwrap();
+        let mut edited = with_next();
+        edited.last_mut().unwrap().text = "SELECT 1;";
+        let error = migrate(&mut connection, &edited).unwrap_err();
+        assert!(matches!(error, OpenError::Foreign { number: 1000, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_nothing() {
+        let mut connection = memory();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let before = schema(&connection);
+        let broken = Migration { number: 1000, name: "broken", text: "CREATE TABLE t (a INTEGER); NONSENSE;" };
+        let steps: Vec<_> = MIGRATIONS.iter().copied().chain([broken]).collect();
+        assert!(matches!(migrate(&mut connection, &steps), Err(OpenError::Engine { .. })));
+        assert_eq!(schema(&connection), before);
+    }
+
+    #[test]
+    fn numbers_ascend_without_a_gap() {
+        for (migration, number) in MIGRATIONS.iter().zip(1..) {
+            assert_eq!(migration.number, number, "{}", migration.name);
+        }
+    }
+
+    #[test]
+    fn every_statement_is_one_that_the_schema_understands() {
+        let directory = TemporaryDirectory::new().unwrap();
+        let mut connection = connection::writer(&directory.path().join("muster.db"), false).unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        for (name, text) in crate::sql::all() {
+            connection.prepare(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        assert!(!row::any(&connection, crate::sql::agents::EXISTS, ["nobody"]).unwrap());
+    }
+}

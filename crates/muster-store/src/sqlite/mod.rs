@@ -1,0 +1,31 @@
+//! The embedded engine: SQLite, one writing thread that groups commits, reading threads beside it.
+//!
+//! * [`writer`] takes jobs from a bounded queue, runs as many as wait in one transaction, and answers after it is on
+//!   disk (WAL, `synchronous=FULL`).
+//! * [`reader`] runs reads on connections of their own: point reads on one thread, lists on another, so that a long
+//!   list does not hold up a check-in.
+//! * [`migrate`] brings the file's schema to the newest.
+//! * One module per resource turns records into rows and back: [`agents`], [`actions`], …
+
+mod actions;
+mod agents;
+mod apply;
+mod connection;
+mod enrollment_keys;
+mod error;
+mod files;
+mod log;
+mod migrate;
+mod policies;
+mod queue;
+mod reader;
+mod row;
+mod settings;
+mod store;
+mod temporary;
+mod transaction;
+mod words;
+mod writer;
+
+pub use error::OpenError;
+pub use store::{Options, SqliteStore};

@@ -1,0 +1,194 @@
+//! Policies and their revisions.
+
+use muster_core::id::PolicyId;
+use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::time::Timestamp;
+use rusqlite::{Connection, Row, ToSql, params};
+
+use super::error::Failure;
+use super::row::{Columns, Result, all, any, count, first, run, to_json};
+use crate::port::Precondition;
+use crate::query::{Listed, Page};
+use crate::sql::{agents as agents_sql, enrollment_keys as keys_sql, policies as sql};
+
+fn missing(id: &PolicyId) -> Precondition {
+    Precondition::Missing(format!("policy {id}"))
+}
+
+/// The columns of a policy, as they are bound.
+struct Values<'p> {
+    id: &'p str,
+    policy: &'p Policy,
+    config: String,
+    secrets: String,
+    fields: String,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl<'p> Values<'p> {
+    fn of(policy: &'p Policy) -> Result<Self> {
+        Ok(Self {
+            id: policy.id.as_str(),
+            policy,
+            config: to_json(&policy.config)?,
+            secrets: to_json(&policy.secrets)?,
+            fields: to_json(&policy.fields)?,
+            created_at: policy.created_at.as_micros(),
+            updated_at: policy.updated_at.as_micros(),
+        })
+    }
+
+    fn bind(&self) -> Vec<&dyn ToSql> {
+        vec![
+            &self.id,
+            &self.policy.name,
+            &self.policy.namespace,
+            &self.policy.description,
+            &self.policy.revision,
+            &self.policy.is_managed,
+            &self.policy.is_default,
+            &self.policy.inactivity_timeout,
+            &self.policy.unenroll_timeout,
+            &self.config,
+            &self.secrets,
+            &self.fields,
+            &self.policy.updated_by,
+            &self.created_at,
+            &self.updated_at,
+        ]
+    }
+}
+
+/// A new policy.
+pub(super) fn insert(connection: &Connection, policy: &Policy) -> std::result::Result<(), Failure> {
+    let values = Values::of(policy)?;
+    if run(connection, sql::INSERT, values.bind().as_slice())? > 0 {
+        return Ok(());
+    }
+    let exists = any(connection, sql::EXISTS, [policy.id.as_str()])?;
+    Err(if exists {
+        Precondition::Exists(format!("policy {}", policy.id)).into()
+    } else {
+        Precondition::NameTaken(policy.name.clone()).into()
+    })
+}
+
+/// A changed policy.
+pub(super) fn update(
+    connection: &Connection,
+    before_revision: i64,
+    before_updated_at: Timestamp,
+    policy: &Policy,
+) -> std::result::Result<(), Failure> {
+    let id = policy.id.as_str();
+    if any(connection, sql::NAME_TAKEN, [&policy.name, id])? {
+        return Err(Precondition::NameTaken(policy.name.clone()).into());
+    }
+    let values = Values::of(policy)?;
+    let before = before_updated_at.as_micros();
+    let mut bound = values.bind();
+    bound.extend_from_slice(params![before_revision, before]);
+    if run(connection, sql::UPDATE, bound.as_slice())? > 0 {
+        return Ok(());
+    }
+    let exists = any(connection, sql::EXISTS, [id])?;
+    Err(if exists { Precondition::Changed(format!("policy {id}")) } else { missing(&policy.id) }.into())
+}
+
+/// A new revision.
+pub(super) fn insert_revision(connection: &Connection, revision: &PolicyRevision) -> std::result::Result<(), Failure> {
+    let values = params![
+        revision.policy_id.as_str(),
+        revision.revision,
+        revision.created_at.as_micros(),
+        revision.created_by,
+        to_json(&revision.source)?,
+        to_json(&revision.compiled)?,
+    ];
+    if run(connection, sql::INSERT_REVISION, values)? == 0 {
+        let what = format!("revision {} of policy {}", revision.revision, revision.policy_id);
+        return Err(Precondition::Exists(what).into());
+    }
+    Ok(())
+}
+
+/// Removes a policy with its revisions and enrollment keys.
+pub(super) fn delete(connection: &Connection, id: &PolicyId) -> std::result::Result<(), Failure> {
+    let key = [id.as_str()];
+    if any(connection, agents_sql::ACTIVE_ON_POLICY, key)? {
+        return Err(Precondition::Changed(format!("policy {id} has active agents: it")).into());
+    }
+    if run(connection, sql::DELETE, key)? == 0 {
+        return Err(missing(id).into());
+    }
+    run(connection, keys_sql::DELETE_OF_POLICY, key)?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<Policy> {
+    let mut c = Columns::of(row);
+    Ok(Policy {
+        id: c.id()?,
+        name: c.take()?,
+        namespace: c.take()?,
+        description: c.take()?,
+        revision: c.take()?,
+        is_managed: c.flag()?,
+        is_default: c.flag()?,
+        inactivity_timeout: c.take()?,
+        unenroll_timeout: c.take()?,
+        config: c.json()?,
+        secrets: c.json()?,
+        fields: c.json()?,
+        updated_by: c.take()?,
+        created_at: c.time()?,
+        updated_at: c.time()?,
+    })
+}
+
+fn read_revision(row: &Row<'_>) -> Result<PolicyRevision> {
+    let mut c = Columns::of(row);
+    Ok(PolicyRevision {
+        policy_id: c.id()?,
+        revision: c.take()?,
+        created_at: c.time()?,
+        created_by: c.take()?,
+        source: c.json()?,
+        compiled: c.json()?,
+    })
+}
+
+/// One policy.
+pub(super) fn by_id(connection: &Connection, id: &PolicyId) -> Result<Option<Policy>> {
+    first(connection, sql::BY_ID, [id.as_str()], read)
+}
+
+/// The policy of a name.
+pub(super) fn by_name(connection: &Connection, name: &str) -> Result<Option<Policy>> {
+    first(connection, sql::BY_NAME, [name], read)
+}
+
+/// A page by name.
+pub(super) fn page(connection: &Connection, page: Page) -> Result<Listed<Policy>> {
+    let items = all(connection, sql::LIST, [page.limit, page.offset], read)?;
+    Ok(Listed { items, total: count(connection, sql::COUNT, [])? })
+}
+
+/// The newest revision.
+pub(super) fn newest_revision(connection: &Connection, id: &PolicyId) -> Result<Option<PolicyRevision>> {
+    first(connection, sql::NEWEST_REVISION, [id.as_str()], read_revision)
+}
+
+/// A revision.
+pub(super) fn revision(connection: &Connection, id: &PolicyId, revision: i64) -> Result<Option<PolicyRevision>> {
+    first(connection, sql::REVISION, params![id.as_str(), revision], read_revision)
+}
+
+/// Numbers, times and authors of a policy's revisions.
+pub(super) fn revisions(connection: &Connection, id: &PolicyId) -> Result<Vec<(i64, Timestamp, String)>> {
+    all(connection, sql::REVISIONS, [id.as_str()], |row| {
+        let mut c = Columns::of(row);
+        Ok((c.take()?, c.time()?, c.take()?))
+    })
+}

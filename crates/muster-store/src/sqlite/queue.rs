@@ -1,0 +1,104 @@
+//! The writer's queue: bounded in jobs and in bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::port::{StoreError, Write};
+
+/// Bytes that may wait at once.
+#[derive(Clone, Debug)]
+pub(super) struct Budget {
+    used: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+/// Bytes taken from a budget; given back on drop.
+#[derive(Debug)]
+pub(super) struct Share {
+    used: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { used: Arc::default(), limit }
+    }
+
+    /// Takes `bytes`. One job alone may be larger than the whole budget, or it could never be written.
+    pub(super) fn take(&self, bytes: usize) -> Result<Share, StoreError> {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let share = Share { used: self.used.clone(), bytes };
+        if before > 0 && before.saturating_add(bytes) > self.limit {
+            return Err(full());
+        }
+        Ok(share)
+    }
+}
+
+impl Share {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The answer when a queue has no room.
+pub(super) fn full() -> StoreError {
+    StoreError::Unavailable { reason: "too much is waiting for the store".into() }
+}
+
+/// The answer once the store is closed.
+pub(super) fn closed() -> StoreError {
+    StoreError::Unavailable { reason: "the store is closed".into() }
+}
+
+/// About how many bytes a list of writes holds.
+pub(super) fn weight(writes: &[Write]) -> usize {
+    writes.iter().map(|write| size_of::<Write>() + payload(write)).sum()
+}
+
+fn payload(write: &Write) -> usize {
+    let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
+    match write {
+        Write::ChunkPut { data, .. } => data.len(),
+        Write::ArtifactPut { body, .. } => body.len(),
+        Write::AgentDocuments { documents, .. } => text(&documents.local_metadata) + text(&documents.components),
+        Write::AgentInsert { documents, .. } => text(&documents.local_metadata) + text(&documents.components) + 1024,
+        Write::AgentUpdate { .. } => 1024,
+        Write::AgentsSeen { seen } => seen.len() * 64,
+        Write::ActionInsert { action, targets } => text(&action.data) + targets.len() * 64,
+        Write::ActionResult { result, .. } => text(&result.fields),
+        Write::PolicyInsert(_) | Write::PolicyUpdate { .. } | Write::PolicyRevisionInsert(_) => 64 * 1024,
+        _ => 256,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_refuses_what_exceeds_it_and_takes_back_what_ends() {
+        let budget = Budget::new(100);
+        let first = budget.take(60).unwrap();
+        assert!(matches!(budget.take(60), Err(StoreError::Unavailable { .. })));
+        let second = budget.take(40).unwrap();
+        assert_eq!(second.bytes(), 40);
+        drop((first, second));
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0, "refused shares are given back too");
+    }
+
+    #[test]
+    fn one_job_alone_may_exceed_the_budget() {
+        let budget = Budget::new(100);
+        let large = budget.take(1000).unwrap();
+        assert!(budget.take(1).is_err());
+        drop(large);
+        assert!(budget.take(1).is_ok());
+    }
+}

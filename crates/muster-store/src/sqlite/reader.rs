@@ -1,0 +1,83 @@
+//! A reading thread with a connection of its own and a bounded queue.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::{OpenError, not_applied};
+use super::queue::{closed, full};
+use crate::port::StoreError;
+
+type Task = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The handle on a reading thread.
+pub(super) struct Reader {
+    queue: Option<mpsc::Sender<Task>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    /// Starts the thread.
+    pub(super) fn start(name: &str, connection: Connection, waiting: usize) -> Result<Self, OpenError> {
+        let (queue, tasks) = mpsc::channel(waiting);
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || serve(&connection, tasks))
+            .map_err(OpenError::io("start a reading thread of the store"))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Runs a read; all of its statements see the same state.
+    pub(super) async fn snapshot<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.read(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let answer = read(&transaction)?;
+            transaction.finish()?;
+            Ok(answer)
+        })
+        .await
+    }
+
+    /// Runs a read of one statement.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let task = move |connection: &Connection| {
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(read(connection).map_err(|error| not_applied(&error)));
+        };
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        queue.try_send(Box::new(task)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => full(),
+            mpsc::error::TrySendError::Closed(_) => closed(),
+        })?;
+        let unanswered = |_| StoreError::Unavailable { reason: "a read of the store panicked".into() };
+        answer.await.map_err(unanswered)?
+    }
+}
+
+fn serve(connection: &Connection, mut tasks: mpsc::Receiver<Task>) {
+    while let Some(task) = tasks.blocking_recv() {
+        // Unwind safety: a read leaves nothing behind but statements that are reset when next used.
+        if catch_unwind(AssertUnwindSafe(|| task(connection))).is_err() {
+            tracing::error!("a read of the store panicked");
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // The thread catches panics of reads; there is nobody to hand another one to.
+            let _ = thread.join();
+        }
+    }
+}

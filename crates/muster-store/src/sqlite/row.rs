@@ -1,0 +1,200 @@
+//! Rows into fields, column after column.
+
+use std::fmt;
+use std::sync::Arc;
+
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
+use muster_core::time::Timestamp;
+use rusqlite::types::{FromSql, Type};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::words::Word;
+use crate::sql::filter::{Bound, Composed};
+
+/// What reads answer with inside the engine.
+pub(super) type Result<T> = rusqlite::Result<T>;
+
+/// Takes the columns of a row from left to right; their order is the statement's.
+pub(super) struct Columns<'r, 'stmt> {
+    row: &'r Row<'stmt>,
+    next: usize,
+}
+
+/// An id that comes out of a column.
+pub(super) trait StoredId {
+    /// The id of that text.
+    fn stored(text: Arc<str>) -> Self;
+}
+
+macro_rules! stored_ids {
+    ($($id:ident),+) => {
+        $(impl StoredId for $id {
+            fn stored(text: Arc<str>) -> Self {
+                Self::trusted(text)
+            }
+        })+
+    };
+}
+stored_ids!(ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId);
+
+/// A column that does not hold what it should.
+#[derive(Debug)]
+struct Unreadable(String);
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+impl<'r, 'stmt> Columns<'r, 'stmt> {
+    /// From the first column on.
+    pub(super) fn of(row: &'r Row<'stmt>) -> Self {
+        Self { row, next: 0 }
+    }
+
+    /// The next column as it is.
+    pub(super) fn take<T: FromSql>(&mut self) -> Result<T> {
+        let value = self.row.get(self.next)?;
+        self.next += 1;
+        Ok(value)
+    }
+
+    fn unreadable(&self, what: impl fmt::Display) -> rusqlite::Error {
+        let column = self.next.saturating_sub(1);
+        let name = self.row.as_ref().column_name(column).unwrap_or("?");
+        let error = Unreadable(format!("column {name}: {what}"));
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    }
+
+    /// An id.
+    pub(super) fn id<T: StoredId>(&mut self) -> Result<T> {
+        Ok(T::stored(self.take()?))
+    }
+
+    /// An id or none.
+    pub(super) fn id_option<T: StoredId>(&mut self) -> Result<Option<T>> {
+        Ok(self.take::<Option<Arc<str>>>()?.map(T::stored))
+    }
+
+    /// A time.
+    pub(super) fn time(&mut self) -> Result<Timestamp> {
+        Ok(Timestamp::from_micros(self.take()?))
+    }
+
+    /// A time or none.
+    pub(super) fn time_option(&mut self) -> Result<Option<Timestamp>> {
+        Ok(self.take::<Option<i64>>()?.map(Timestamp::from_micros))
+    }
+
+    /// A flag.
+    pub(super) fn flag(&mut self) -> Result<bool> {
+        Ok(self.take::<i64>()? != 0)
+    }
+
+    /// What `count(*)` counted.
+    pub(super) fn count(&mut self) -> Result<u64> {
+        Ok(self.take::<i64>()?.unsigned_abs())
+    }
+
+    /// A SHA-256.
+    pub(super) fn sha256(&mut self) -> Result<[u8; 32]> {
+        self.take()
+    }
+
+    /// A value kept as JSON.
+    pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let text = self.row.get_ref(self.next)?;
+        self.next += 1;
+        serde_json::from_str(text.as_str()?).map_err(|error| self.unreadable(error))
+    }
+
+    /// A value kept as a word.
+    pub(super) fn word<T: Word>(&mut self) -> Result<T> {
+        match self.word_option()? {
+            Some(value) => Ok(value),
+            None => Err(self.unreadable("no word")),
+        }
+    }
+
+    /// A value kept as a word, or none.
+    pub(super) fn word_option<T: Word>(&mut self) -> Result<Option<T>> {
+        let column = self.row.get_ref(self.next)?;
+        self.next += 1;
+        let Some(word) = column.as_str_or_null()? else { return Ok(None) };
+        T::from_word(word).map(Some).ok_or_else(|| self.unreadable(format_args!("unknown word {word:?}")))
+    }
+}
+
+/// A value as the JSON that its column holds.
+///
+/// Strings, ids and JSON values only: nothing of them can fail to serialise.
+pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// The first row, if there is one.
+pub(super) fn first<T>(
+    connection: &Connection,
+    statement: &'static str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    connection.prepare_cached(statement)?.query_row(params, read).optional()
+}
+
+/// All rows.
+pub(super) fn all<T>(
+    connection: &Connection,
+    statement: &'static str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    connection.prepare_cached(statement)?.query_map(params, read)?.collect()
+}
+
+/// Whether there is a row.
+pub(super) fn any(connection: &Connection, statement: &'static str, params: impl Params) -> Result<bool> {
+    connection.prepare_cached(statement)?.exists(params)
+}
+
+/// The number that a statement counts.
+pub(super) fn count(connection: &Connection, statement: &'static str, params: impl Params) -> Result<u64> {
+    connection.prepare_cached(statement)?.query_row(params, |row| Columns::of(row).count())
+}
+
+/// Runs a change; how many rows it touched.
+pub(super) fn run(connection: &Connection, statement: &'static str, params: impl Params) -> Result<usize> {
+    connection.prepare_cached(statement)?.execute(params)
+}
+
+/// All rows of a composed statement.
+pub(super) fn all_composed<T>(
+    connection: &Connection,
+    composed: &Composed,
+    read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = connection.prepare_cached(&composed.text)?;
+    bind(&mut statement, &composed.values)?;
+    statement.raw_query().mapped(read).collect()
+}
+
+/// The number that a composed statement counts.
+pub(super) fn count_composed(connection: &Connection, composed: &Composed) -> Result<u64> {
+    let counts = all_composed(connection, composed, |row| Columns::of(row).count())?;
+    Ok(counts.into_iter().next().unwrap_or(0))
+}
+
+fn bind(statement: &mut CachedStatement<'_>, values: &[Bound]) -> Result<()> {
+    for (value, index) in values.iter().zip(1..) {
+        match value {
+            Bound::Integer(number) => statement.raw_bind_parameter(index, number)?,
+            Bound::Text(text) => statement.raw_bind_parameter(index, text)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Outputs, secrets and settings.
+
+use muster_core::id::{OutputId, SecretId};
+use muster_core::output::Output;
+use rusqlite::{Connection, Row, params};
+
+use super::error::Failure;
+use super::row::{Columns, Result, all, any, first, run, to_json};
+use crate::port::Precondition;
+use crate::sql::settings as sql;
+
+/// A new or changed output; each default flag has one holder.
+pub(super) fn put_output(connection: &Connection, output: &Output) -> std::result::Result<(), Failure> {
+    let id = output.id.as_str();
+    if any(connection, sql::OUTPUT_NAME_TAKEN, [&output.name, id])? {
+        return Err(Precondition::NameTaken(output.name.clone()).into());
+    }
+    if output.is_default {
+        run(connection, sql::CLEAR_DEFAULT, [id])?;
+    }
+    if output.is_default_monitoring {
+        run(connection, sql::CLEAR_DEFAULT_MONITORING, [id])?;
+    }
+    let values = params![
+        id,
+        output.name,
+        output.kind,
+        output.is_default,
+        output.is_default_monitoring,
+        to_json(&output.fields)?,
+        output.created_at.as_micros(),
+        output.updated_at.as_micros(),
+    ];
+    run(connection, sql::PUT_OUTPUT, values)?;
+    Ok(())
+}
+
+/// Removes an output.
+pub(super) fn delete_output(connection: &Connection, id: &OutputId) -> std::result::Result<(), Failure> {
+    let rows = run(connection, sql::DELETE_OUTPUT, [id.as_str()])?;
+    if rows == 0 { Err(Precondition::Missing(format!("output {id}")).into()) } else { Ok(()) }
+}
+
+fn read_output(row: &Row<'_>) -> Result<Output> {
+    let mut c = Columns::of(row);
+    Ok(Output {
+        id: c.id()?,
+        name: c.take()?,
+        kind: c.take()?,
+        is_default: c.flag()?,
+        is_default_monitoring: c.flag()?,
+        fields: c.json()?,
+        created_at: c.time()?,
+        updated_at: c.time()?,
+    })
+}
+
+/// One output.
+pub(super) fn output(connection: &Connection, id: &OutputId) -> Result<Option<Output>> {
+    first(connection, sql::OUTPUT, [id.as_str()], read_output)
+}
+
+/// All outputs.
+pub(super) fn outputs(connection: &Connection) -> Result<Vec<Output>> {
+    all(connection, sql::OUTPUTS, [], read_output)
+}
+
+/// A sealed secret, new or replaced.
+pub(super) fn put_secret(connection: &Connection, id: &SecretId, sealed: &[u8]) -> Result<()> {
+    run(connection, sql::PUT_SECRET, params![id.as_str(), sealed]).map(|_| ())
+}
+
+/// Removes a secret.
+pub(super) fn delete_secret(connection: &Connection, id: &SecretId) -> Result<()> {
+    run(connection, sql::DELETE_SECRET, [id.as_str()]).map(|_| ())
+}
+
+/// Sealed secrets of those ids that are there.
+pub(super) fn secrets(connection: &Connection, ids: &[SecretId]) -> Result<Vec<(SecretId, Vec<u8>)>> {
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        if let Some(sealed) = first(connection, sql::SECRET, [id.as_str()], |row| row.get(0))? {
+            found.push((id.clone(), sealed));
+        }
+    }
+    Ok(found)
+}
+
+/// A setting.
+pub(super) fn put_setting(connection: &Connection, name: &str, value: &str) -> Result<()> {
+    run(connection, sql::PUT_SETTING, [name, value]).map(|_| ())
+}
+
+/// A setting's value.
+pub(super) fn setting(connection: &Connection, name: &str) -> Result<Option<String>> {
+    first(connection, sql::SETTING, [name], |row| row.get(0))
+}

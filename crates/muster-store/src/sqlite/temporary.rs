@@ -1,0 +1,44 @@
+//! A directory that goes away with the store in it: for tests.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::error::OpenError;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Removed with all that is in it on drop.
+#[derive(Debug)]
+pub(super) struct TemporaryDirectory(PathBuf);
+
+impl TemporaryDirectory {
+    /// Makes one that nobody else has.
+    pub(super) fn new() -> Result<Self, OpenError> {
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("muster-store-{}-{number}", std::process::id()));
+            let mut builder = std::fs::DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            match builder.create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Left behind by a process that had the same number.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(OpenError::io(format!("create {}", path.display()))(error)),
+            }
+        }
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "a temporary directory stays behind");
+        }
+    }
+}

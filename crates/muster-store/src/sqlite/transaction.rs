@@ -1,0 +1,115 @@
+//! Many jobs in one transaction: each whole or not at all, all of them on disk together.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rusqlite::Connection;
+
+use super::apply::{self, Done};
+use super::error::{Failure, commit_failed, not_applied};
+use super::row::{Result, run};
+use crate::port::{StoreError, Write};
+
+/// What a job does. It may be run again when the transaction around it was given up.
+pub(super) enum Work {
+    /// A list of writes.
+    Writes(Vec<Write>),
+    /// Anything else that writes.
+    Task(Box<dyn Fn(&Connection) -> std::result::Result<Done, Failure> + Send>),
+}
+
+/// Why a transaction was given up. Nothing of it was applied, unless its error says that this is not known.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The job of that index made it fail; without it, the others may go through.
+    ByJob(usize, StoreError),
+    /// It could not begin or commit.
+    Whole(StoreError),
+}
+
+/// Each job's answer, and the newest row of the change log if there is a new one.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) answers: Vec<std::result::Result<Done, StoreError>>,
+    pub(super) newest_change: Option<i64>,
+}
+
+/// Runs all jobs in one transaction and commits it.
+pub(super) fn attempt<'w>(
+    connection: &Connection,
+    jobs: impl Iterator<Item = &'w Work>,
+) -> std::result::Result<Outcome, Broken> {
+    begin(connection).map_err(|error| Broken::Whole(not_applied(&error)))?;
+    let mut outcome = Outcome::default();
+    for (index, work) in jobs.enumerate() {
+        match isolated(connection, work) {
+            Ok(done) => {
+                outcome.newest_change = outcome.newest_change.max(done.newest_change);
+                outcome.answers.push(Ok(done));
+            }
+            Err(Failure::Refused(precondition)) => outcome.answers.push(Err(StoreError::Conflict(precondition))),
+            Err(Failure::Engine(error)) => {
+                give_up(connection);
+                return Err(Broken::ByJob(index, not_applied(&error)));
+            }
+        }
+    }
+    commit(connection)?;
+    Ok(outcome)
+}
+
+fn begin(connection: &Connection) -> Result<()> {
+    // A roll-back that failed may have left the last transaction open.
+    if !connection.is_autocommit() {
+        run(connection, "ROLLBACK", [])?;
+    }
+    run(connection, "BEGIN IMMEDIATE", []).map(|_| ())
+}
+
+fn commit(connection: &Connection) -> std::result::Result<(), Broken> {
+    run(connection, "COMMIT", []).map(|_| ()).map_err(|error| {
+        give_up(connection);
+        Broken::Whole(commit_failed(&error))
+    })
+}
+
+/// Rolls back, unless the engine has done so by itself.
+fn give_up(connection: &Connection) {
+    if connection.is_autocommit() {
+        return;
+    }
+    if let Err(error) = run(connection, "ROLLBACK", []) {
+        tracing::error!(%error, "a transaction could not be rolled back; it is tried again before the next one");
+    }
+}
+
+/// Runs a job so that a refusal takes back all of it and nothing else, and a panic stays inside.
+fn isolated(connection: &Connection, work: &Work) -> std::result::Result<Done, Failure> {
+    let guarded = AssertUnwindSafe(|| match work {
+        Work::Writes(writes) if apply::is_one_statement(writes) => apply::writes(connection, writes),
+        Work::Writes(writes) => in_savepoint(connection, || apply::writes(connection, writes)),
+        Work::Task(task) => in_savepoint(connection, || task(connection)),
+    });
+    // Unwind safety: whatever the job left behind in the connection is rolled back with the transaction.
+    catch_unwind(guarded).unwrap_or_else(|_| {
+        tracing::error!("a job of the store's writer panicked; it was not applied");
+        Err(Failure::Engine(rusqlite::Error::UnwindingPanic))
+    })
+}
+
+fn in_savepoint(
+    connection: &Connection,
+    job: impl FnOnce() -> std::result::Result<Done, Failure>,
+) -> std::result::Result<Done, Failure> {
+    run(connection, "SAVEPOINT job", [])?;
+    let result = job();
+    match &result {
+        Ok(_) => {}
+        Err(Failure::Refused(_)) => {
+            run(connection, "ROLLBACK TO job", [])?;
+        }
+        // The whole transaction goes.
+        Err(Failure::Engine(_)) => return result,
+    }
+    run(connection, "RELEASE job", [])?;
+    result
+}

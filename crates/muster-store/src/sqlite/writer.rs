@@ -1,0 +1,200 @@
+//! The writing thread: takes jobs, runs as many as wait in one transaction, answers when they are on disk.
+
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::apply::Done;
+use super::error::OpenError;
+use super::queue::{Budget, Share, closed, full, weight};
+use super::transaction::{Broken, Work, attempt};
+use crate::port::{StoreError, Write};
+
+/// Most jobs in one transaction.
+const BATCH_JOBS: usize = 512;
+/// About the most bytes in one transaction.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// How many jobs may break one transaction after another before the rest is told to come again.
+const BREAKERS: usize = 3;
+
+type Answer = Result<Done, StoreError>;
+
+struct Job {
+    work: Work,
+    reply: oneshot::Sender<Answer>,
+    share: Share,
+}
+
+enum Message {
+    Job(Job),
+    /// Take nothing new, finish what waits, and say so.
+    Close(oneshot::Sender<()>),
+}
+
+/// The handle on the writing thread. Dropping it finishes what waits.
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Message>>,
+    thread: Option<JoinHandle<()>>,
+    budget: Budget,
+}
+
+impl Writer {
+    /// Starts the thread. `newest` learns the newest change after each commit that wrote one.
+    pub(super) fn start(
+        connection: Connection,
+        jobs: usize,
+        bytes: usize,
+        newest: watch::Sender<i64>,
+    ) -> Result<Self, OpenError> {
+        let (sender, queue) = mpsc::channel(jobs);
+        let thread = Thread { connection, queue, newest, closing: Vec::new() };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || thread.run())
+            .map_err(OpenError::io("start the store's writing thread"))?;
+        Ok(Self { queue: Some(sender), thread: Some(thread), budget: Budget::new(bytes) })
+    }
+
+    /// Writes all or none.
+    pub(super) async fn commit(&self, writes: Vec<Write>) -> Answer {
+        let bytes = weight(&writes);
+        self.submit(Work::Writes(writes), bytes).await
+    }
+
+    /// Runs another kind of job. A caller that stops waiting does not stop the job.
+    pub(super) async fn task(
+        &self,
+        task: impl Fn(&Connection) -> Result<Done, super::error::Failure> + Send + 'static,
+    ) -> Answer {
+        self.submit(Work::Task(Box::new(task)), 0).await
+    }
+
+    async fn submit(&self, work: Work, bytes: usize) -> Answer {
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        let share = self.budget.take(bytes)?;
+        let (reply, answer) = oneshot::channel();
+        queue.try_send(Message::Job(Job { work, reply, share })).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => full(),
+            mpsc::error::TrySendError::Closed(_) => closed(),
+        })?;
+        let unanswered = |_| StoreError::Unknown { reason: "the store's writing thread ended".into() };
+        answer.await.map_err(unanswered)?
+    }
+
+    /// Takes nothing new and waits until what was taken is on disk.
+    pub(super) async fn close(&self) {
+        let Some(queue) = &self.queue else { return };
+        let (closed, done) = oneshot::channel();
+        if queue.send(Message::Close(closed)).await.is_ok() {
+            // An error means that the thread has ended: it is closed.
+            let _ = done.await;
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // The thread catches panics of jobs; there is nobody to hand another one to.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Thread {
+    connection: Connection,
+    queue: mpsc::Receiver<Message>,
+    newest: watch::Sender<i64>,
+    closing: Vec<oneshot::Sender<()>>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        while let Some(message) = self.queue.blocking_recv() {
+            let jobs = self.gather(message);
+            self.commit(jobs);
+        }
+        self.finish();
+    }
+
+    /// The first job and those that wait behind it, as far as one transaction should go.
+    fn gather(&mut self, first: Message) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        let mut bytes = 0;
+        let mut message = Some(first);
+        while let Some(next) = message {
+            match next {
+                Message::Job(job) => {
+                    bytes += job.share.bytes();
+                    jobs.push(job);
+                }
+                Message::Close(done) => {
+                    self.queue.close();
+                    self.closing.push(done);
+                }
+            }
+            let enough = jobs.len() >= BATCH_JOBS || bytes >= BATCH_BYTES;
+            message = if enough { None } else { self.queue.try_recv().ok() };
+        }
+        jobs
+    }
+
+    /// Commits jobs together; one that breaks the transaction is answered, and the others are tried without it.
+    fn commit(&self, mut jobs: Vec<Job>) {
+        for _ in 0..BREAKERS {
+            if jobs.is_empty() {
+                return;
+            }
+            match attempt(&self.connection, jobs.iter().map(|job| &job.work)) {
+                Ok(outcome) => {
+                    self.publish(outcome.newest_change);
+                    return answer(jobs, outcome.answers);
+                }
+                Err(Broken::ByJob(index, error)) => {
+                    tracing::warn!(%error, "a job of the store's writer failed");
+                    // Nobody waiting any more is no error.
+                    let _ = jobs.remove(index).reply.send(Err(error));
+                }
+                Err(Broken::Whole(error)) => {
+                    tracing::warn!(%error, jobs = jobs.len(), "the store could not commit");
+                    return answer_all(jobs, &error);
+                }
+            }
+        }
+        answer_all(jobs, &StoreError::Unavailable { reason: "the store fails; nothing was applied".into() });
+    }
+
+    fn publish(&self, newest_change: Option<i64>) {
+        if let Some(seq) = newest_change {
+            self.newest.send_replace(seq);
+        }
+    }
+
+    /// Brings the log into the file, so that the next start has nothing to recover.
+    fn finish(self) {
+        if let Err(error) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
+            tracing::warn!(%error, "the store's log stays beside the file until the next start");
+        }
+        drop(self.connection);
+        for closing in self.closing {
+            // Whoever asked may have stopped waiting.
+            let _ = closing.send(());
+        }
+    }
+}
+
+fn answer(jobs: Vec<Job>, answers: Vec<Answer>) {
+    for (job, answer) in jobs.into_iter().zip(answers) {
+        // Whoever asked may have stopped waiting.
+        let _ = job.reply.send(answer);
+    }
+}
+
+fn answer_all(jobs: Vec<Job>, error: &StoreError) {
+    for job in jobs {
+        // Whoever asked may have stopped waiting.
+        let _ = job.reply.send(Err(error.clone()));
+    }
+}
