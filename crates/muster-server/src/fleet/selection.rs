@@ -1,5 +1,7 @@
 //! Which agents an order is for: named ones, or those that match; read page by page.
 
+use std::collections::HashSet;
+
 use muster_core::Error;
 use muster_core::agent::AgentDetails;
 use muster_core::context::{OpContext, Privilege};
@@ -14,6 +16,8 @@ const READ_AT_ONCE: u32 = 500;
 /// Which agents.
 #[derive(Clone, Debug)]
 pub enum Selected {
+    /// This one, and its caller wants to hear at once when it can't be.
+    One(AgentId),
     /// These.
     Ids(Vec<AgentId>),
     /// Those that match.
@@ -24,7 +28,7 @@ impl Selected {
     /// One agent.
     pub fn one(id: &str) -> Result<Self, Error> {
         let id = AgentId::parse(id).map_err(|_| Error::not_found("agent", id))?;
-        Ok(Self::Ids(vec![id]))
+        Ok(Self::One(id))
     }
 }
 
@@ -47,6 +51,7 @@ impl Fleet {
     /// The ids of a selection's agents, each once.
     pub(super) async fn find_selected(&self, selected: &Selected) -> Result<Found, Error> {
         match selected {
+            Selected::One(id) => self.find_named(std::slice::from_ref(id)).await,
             Selected::Ids(ids) => self.find_named(ids).await,
             Selected::Matching(filter) => Ok(Found { ids: self.all_ids(filter).await?, unknown: Vec::new() }),
         }
@@ -55,8 +60,8 @@ impl Fleet {
     /// In the order in which they were named: it decides who starts first in a roll-out.
     async fn find_named(&self, named: &[AgentId]) -> Result<Found, Error> {
         let filter = AgentFilter { ids: Some(named.to_vec()), ..AgentFilter::default() };
-        let there: std::collections::HashSet<AgentId> = self.all_ids(&filter).await?.into_iter().collect();
-        let mut known = std::collections::HashSet::new();
+        let there: HashSet<AgentId> = self.all_ids(&filter).await?.into_iter().collect();
+        let mut known = HashSet::new();
         let each_once: Vec<AgentId> = named.iter().filter(|id| known.insert((*id).clone())).cloned().collect();
         let (ids, unknown) = each_once.into_iter().partition(|id| there.contains(id));
         Ok(Found { ids, unknown })
