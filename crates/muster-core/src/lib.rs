@@ -37,6 +37,7 @@ pub mod strict_json;
 pub mod time;
 pub mod upgrade_details;
 pub mod user_agent;
+pub mod yaml;
 
 #[cfg(test)]
 mod testing;

@@ -1,5 +1,9 @@
 //! Policies: what an agent should run. Every change makes a new, immutable revision.
 
+pub mod check;
+pub mod compile;
+pub mod diff;
+pub mod problem;
 pub mod render;
 
 use std::time::Duration;

@@ -58,8 +58,10 @@ impl Server {
         std::fs::write(&ca, certified.cert.pem()).unwrap();
         let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let tls = builder.with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key.into()).unwrap();
+        let builder =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let tls =
+            builder.with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key.into()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let state = Arc::<Mutex<State>>::default();
@@ -141,9 +143,7 @@ fn enrolled(id: &str) -> Value {
 }
 
 fn check_in(turn: u32) -> Value {
-    let action = |id: &str, kind: &str, data: Value| {
-        json!({"agent_id": "agent-1", "created_at": "2026-01-02T03:04:05Z", "id": id, "type": kind, "input_type": "", "data": data})
-    };
+    let action = |id: &str, kind: &str, data: Value| json!({"agent_id": "agent-1", "created_at": "2026-01-02T03:04:05Z", "id": id, "type": kind, "input_type": "", "data": data});
     let (token, action) = match turn {
         1 => ("t-1", action("policy:p:3", "POLICY_CHANGE", json!({"policy": {"id": "p", "revision": 3}}))),
         2 => ("", action("a-1", "SETTINGS", json!({"log_level": "debug"}))),

@@ -1,0 +1,124 @@
+//! Inputs: what an agent collects or runs.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+
+use super::{kind_of, list, object, text};
+use crate::policy::problem::Problems;
+use crate::secret_refs::join;
+
+/// The type of inputs that our own agent runs as programs.
+pub const PROCESS: &str = "process";
+
+const PROCESS_RESTARTS: [&str; 3] = ["always", "on-failure", "never"];
+
+pub(super) fn check(inputs: &Value, path: &str, problems: &mut Problems) {
+    let mut ids = HashSet::new();
+    for (index, input) in list(inputs, path, problems).iter().enumerate() {
+        let path = join(path, &index.to_string());
+        let Value::Object(input) = input else {
+            problems.add(path, format!("must be an object, not {}", kind_of(input)));
+            continue;
+        };
+        check_one(input, &path, problems);
+        if let Some(id) = text(input, "id", &path, problems).filter(|id| !ids.insert(*id)) {
+            problems.add(join(&path, "id"), format!("another input has the id `{id}`"));
+        }
+    }
+}
+
+fn check_one(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    let kind = text(input, "type", path, problems);
+    if !input.contains_key("type") {
+        problems.advise(join(path, "type"), "is missing", "name the input's type, such as `filestream`");
+    }
+    text(input, "use_output", path, problems);
+    if let Some(data_stream) = input.get("data_stream") {
+        object(data_stream, &join(path, "data_stream"), problems);
+    }
+    check_streams(input, path, problems);
+    if kind == Some(PROCESS) {
+        check_process(input, path, problems);
+    }
+}
+
+fn check_streams(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    let Some(streams) = input.get("streams") else { return };
+    let path = join(path, "streams");
+    let mut ids = HashSet::new();
+    for (index, stream) in list(streams, &path, problems).iter().enumerate() {
+        let path = join(&path, &index.to_string());
+        let Value::Object(stream) = stream else {
+            problems.add(path, format!("must be an object, not {}", kind_of(stream)));
+            continue;
+        };
+        if let Some(id) = text(stream, "id", &path, problems).filter(|id| !ids.insert(*id)) {
+            problems.add(join(&path, "id"), format!("another stream of this input has the id `{id}`"));
+        }
+    }
+}
+
+/// A program that our own agent supervises.
+fn check_process(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    if !input.contains_key("command") {
+        problems.advise(join(path, "command"), "is missing", "name the program to run");
+    }
+    text(input, "command", path, problems);
+    if let Some(args) = input.get("args") {
+        for (index, arg) in
+            list(args, &join(path, "args"), problems).iter().enumerate().filter(|(_, arg)| !arg.is_string())
+        {
+            problems.add(join(path, &format!("args.{index}")), format!("must be a text, not {}", kind_of(arg)));
+        }
+    }
+    let env = input.get("env").and_then(|env| object(env, &join(path, "env"), problems));
+    for (name, value) in env.into_iter().flatten().filter(|(_, value)| !value.is_string()) {
+        problems.add(join(path, &format!("env.{name}")), format!("must be a text, not {}", kind_of(value)));
+    }
+    if let Some(restart) = text(input, "restart", path, problems).filter(|word| !PROCESS_RESTARTS.contains(word)) {
+        problems.unknown(join(path, "restart"), "way to restart", restart, &PROCESS_RESTARTS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problems(inputs: &Value) -> Vec<String> {
+        let mut problems = Problems::default();
+        check(inputs, "config.inputs", &mut problems);
+        problems.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn inputs_need_a_type_and_ids_of_their_own() {
+        let found = problems(&json!([{"id": "a"}, {"type": "x", "id": "a", "use_output": 5}, "text", {"type": "x",
+            "streams": [{"id": "s"}, {"id": "s"}, 1], "data_stream": []}]));
+        let expected = [
+            "config.inputs.0.type: is missing; name the input's type, such as `filestream`",
+            "config.inputs.1.use_output: must be a text, not a number",
+            "config.inputs.1.id: another input has the id `a`",
+            "config.inputs.2: must be an object, not a text",
+            "config.inputs.3.data_stream: must be an object, not a list",
+            "config.inputs.3.streams.1.id: another stream of this input has the id `s`",
+            "config.inputs.3.streams.2: must be an object, not a number",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(problems(&json!({})), ["config.inputs: must be a list, not an object"]);
+    }
+
+    #[test]
+    fn a_process_input_is_checked_for_our_agent() {
+        let found = problems(&json!([{"type": "process", "args": [1], "env": {"A": 1}, "restart": "allways"}]));
+        let expected = [
+            "config.inputs.0.command: is missing; name the program to run",
+            "config.inputs.0.args.0: must be a text, not a number",
+            "config.inputs.0.env.A: must be a text, not a number",
+            "config.inputs.0.restart: unknown way to restart `allways`; did you mean `always`?",
+        ];
+        assert_eq!(found, expected);
+    }
+}

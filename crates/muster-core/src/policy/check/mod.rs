@@ -1,0 +1,174 @@
+//! Whether what people wrote can become a policy: an object in the format of a standalone Elastic Agent's
+//! configuration. Each section has its own file; together they report everything that is wrong at once.
+
+mod agent;
+mod inputs;
+mod otel;
+mod outputs;
+mod secrets;
+
+use serde_json::{Map, Value};
+
+use super::problem::Problems;
+use crate::secret_refs::{OTEL_COMPONENTS, join};
+
+pub use inputs::PROCESS;
+pub use outputs::{OUTPUT_TYPES, is_elasticsearch};
+
+/// Deepest nesting of a configuration.
+pub const MAX_DEPTH: usize = 64;
+
+/// Keys at the top of a configuration.
+pub const CONFIG_KEYS: [&str; 12] = [
+    "outputs",
+    "output_permissions",
+    "inputs",
+    "agent",
+    "fleet",
+    "providers",
+    "receivers",
+    "processors",
+    "exporters",
+    "extensions",
+    "connectors",
+    "service",
+];
+
+/// Keys that compiled policies have and people paste, but that the server writes.
+const OURS: [&str; 7] = ["id", "revision", "signed", "secret_paths", "secret_references", "namespaces", "namespace"];
+
+/// The path of the configuration within a policy.
+pub const ROOT: &str = "config";
+
+/// Checks a configuration; `is_secret` tells whether the policy has a secret of that name.
+pub fn check(config: &Value, is_secret: &dyn Fn(&str) -> bool) -> Problems {
+    let mut problems = Problems::default();
+    match config {
+        Value::Null => {}
+        Value::Object(_) if depth(config) > MAX_DEPTH => {
+            problems.add(ROOT, format!("nested deeper than {MAX_DEPTH} levels"));
+        }
+        Value::Object(config) => check_sections(config, is_secret, &mut problems),
+        other => problems.add(ROOT, format!("must be an object, not {}", kind_of(other))),
+    }
+    problems
+}
+
+fn check_sections(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool, problems: &mut Problems) {
+    for (key, section) in config {
+        let path = join(ROOT, key);
+        match key.as_str() {
+            "outputs" => outputs::check_all(section, &path, problems),
+            "output_permissions" => outputs::check_permissions(section, &path, problems),
+            "inputs" => inputs::check(section, &path, problems),
+            "agent" => agent::check_agent(section, &path, problems),
+            "fleet" => agent::check_fleet(section, &path, problems),
+            "providers" | "service" => drop(object(section, &path, problems)),
+            component if OTEL_COMPONENTS.contains(&component) => otel::check_components(section, &path, problems),
+            ours if OURS.contains(&ours) => {
+                problems.advise(path, "the server sets this itself", "remove it");
+            }
+            unknown => problems.unknown(path.clone(), "key", unknown, &CONFIG_KEYS),
+        }
+    }
+    otel::check_pipelines(config, problems);
+    secrets::check(config, is_secret, problems);
+}
+
+/// `value` as an object; `null` counts as an empty one, anything else is a problem.
+fn object<'a>(value: &'a Value, path: &str, problems: &mut Problems) -> Option<&'a Map<String, Value>> {
+    match value {
+        Value::Object(fields) => return Some(fields),
+        Value::Null => {}
+        other => problems.add(path, format!("must be an object, not {}", kind_of(other))),
+    }
+    None
+}
+
+/// `value` as a list; `null` counts as an empty one, anything else is a problem.
+fn list<'a>(value: &'a Value, path: &str, problems: &mut Problems) -> &'a [Value] {
+    match value {
+        Value::Array(items) => return items,
+        Value::Null => {}
+        other => problems.add(path, format!("must be a list, not {}", kind_of(other))),
+    }
+    &[]
+}
+
+/// The text of a field; a problem when it is there and no text, or an empty one.
+fn text<'a>(fields: &'a Map<String, Value>, name: &str, path: &str, problems: &mut Problems) -> Option<&'a str> {
+    match fields.get(name)? {
+        Value::String(text) if !text.trim().is_empty() => return Some(text),
+        Value::String(_) => problems.add(join(path, name), "must not be empty"),
+        other => problems.add(join(path, name), format!("must be a text, not {}", kind_of(other))),
+    }
+    None
+}
+
+/// What a value is, in words.
+pub(in crate::policy) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Levels of lists and objects; parsers bound it, so it can recurse.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problems(config: Value) -> Vec<String> {
+        check(&config, &|name| name == "known").0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_whole_standalone_configuration_is_accepted() {
+        let config = json!({
+            "outputs": {"default": {"type": "elasticsearch", "hosts": ["https://es:9200"], "api_key": "${API_KEY}"},
+                        "k": {"type": "kafka", "hosts": "${KAFKA}", "password": "$co.elastic.secret{known}"}},
+            "inputs": [{"type": "filestream", "id": "logs", "use_output": "k", "streams": [{"id": "s", "paths": ["/x"]}]},
+                       {"type": "process", "command": "/bin/sleep", "args": ["9"], "env": {"A": "b"}, "restart": "always"}],
+            "agent": {"monitoring": {"enabled": true, "logs": true}, "logging": {"level": "debug"}},
+            "fleet": {"hosts": ["https://fleet:8220"]},
+            "providers": {"env": {}},
+            "receivers": {"otlp": null}, "exporters": {"debug": {}},
+            "service": {"pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["debug"]}}}
+        });
+        assert_eq!(problems(config), Vec::<String>::new());
+        assert_eq!(problems(Value::Null), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unknown_and_reserved_keys_are_refused_with_the_nearest_name() {
+        let found = problems(json!({"input": [], "revision": 3, "zzz": 1}));
+        assert_eq!(found[0], "config.input: unknown key `input`; did you mean `inputs`?");
+        assert_eq!(found[1], "config.revision: the server sets this itself; remove it");
+        assert!(found[2].starts_with("config.zzz: unknown key `zzz`; known: outputs, "));
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        assert_eq!(problems(json!([])), ["config: must be an object, not a list"]);
+        assert_eq!(problems(json!({"providers": 1})), ["config.providers: must be an object, not a number"]);
+        let mut deep = json!(1);
+        for _ in 0..80 {
+            deep = json!([deep]);
+        }
+        assert_eq!(problems(json!({"inputs": deep})), ["config: nested deeper than 64 levels"]);
+    }
+}

@@ -1,0 +1,116 @@
+//! References to secrets: that they are well formed, stand where they work, and name secrets that exist.
+
+use serde_json::{Map, Value};
+
+use super::ROOT;
+use crate::policy::problem::Problems;
+use crate::secret_refs::{OPEN, for_each, is_leaf, is_unclosed, join, scopes};
+
+pub(super) fn check(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool, problems: &mut Problems) {
+    let mut copy = config.clone();
+    for_each(&mut copy, &mut |path, name| {
+        if !is_secret(name) {
+            let reason = format!("the policy has no secret `{}`", super::super::problem::shortened(name));
+            problems.advise(join(ROOT, path), reason, "give its value under `secrets`, or correct the name");
+        }
+    });
+    for (path, scope) in scopes(&mut copy) {
+        inside(scope, &join(ROOT, &path), problems);
+        // What is left after this is outside the parts where references work.
+        *scope = Value::Null;
+    }
+    outside(&Value::Object(copy), ROOT, problems);
+}
+
+fn inside(value: &Value, path: &str, problems: &mut Problems) {
+    match value {
+        Value::String(text) if is_unclosed(text) => {
+            problems.add(path, format!("a reference to a secret must end with `}}`: {OPEN}NAME}}"));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| inside(item, &join(path, &index.to_string()), problems));
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let path = join(path, name);
+                if name == "secrets" { mirror(field, &path, problems) } else { inside(field, &path, problems) }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn mirror(value: &Value, path: &str, problems: &mut Problems) {
+    let Value::Object(fields) = value else {
+        return problems.advise(path, "is kept for references to secrets", "give `{\"id\": NAME}` for each field");
+    };
+    for (name, entry) in fields {
+        match entry {
+            Value::Object(leaf) if is_leaf(leaf) => {}
+            deeper => mirror(deeper, &join(path, name), problems),
+        }
+    }
+}
+
+fn outside(value: &Value, path: &str, problems: &mut Problems) {
+    match value {
+        Value::String(text) if text.contains(OPEN) => problems.advise(
+            path,
+            "secrets do not work here",
+            "they work in outputs, inputs, agent.download, fleet and OpenTelemetry components",
+        ),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| outside(item, &join(path, &index.to_string()), problems));
+        }
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, field)| outside(field, &join(path, name), problems));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problems(config: &Value) -> Vec<String> {
+        let mut problems = Problems::default();
+        check(config.as_object().unwrap(), &|name| name == "known", &mut problems);
+        problems.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn ea97_an_unknown_secret_is_refused_with_its_path() {
+        let found = problems(&json!({
+            "inputs": [{"a": "$co.elastic.secret{known}", "b": ["$co.elastic.secret{other}"]}],
+            "outputs": {"o": {"secrets": {"ssl": {"key": {"id": "third"}}}}}
+        }));
+        let remedy = "give its value under `secrets`, or correct the name";
+        let expected = [
+            format!("config.inputs.0.b.0: the policy has no secret `other`; {remedy}"),
+            format!("config.outputs.o.ssl.key: the policy has no secret `third`; {remedy}"),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn ea98_references_that_would_not_be_replaced_are_refused() {
+        let found = problems(&json!({
+            "agent": {"logging": {"level": "$co.elastic.secret{known}"}, "download": {"x": "$co.elastic.secret{known}"}},
+            "inputs": [{"a": "$co.elastic.secret{known", "secrets": {"a": "plain"}, "b": {"secrets": 1}}],
+            "service": {"telemetry": ["$co.elastic.secret{known}"]}
+        }));
+        let elsewhere = "secrets do not work here; they work in outputs, inputs, agent.download, fleet and OpenTelemetry components";
+        let kept = "is kept for references to secrets; give `{\"id\": NAME}` for each field";
+        let expected = [
+            "config.inputs.0.a: a reference to a secret must end with `}`: $co.elastic.secret{NAME}".to_owned(),
+            format!("config.inputs.0.b.secrets: {kept}"),
+            format!("config.inputs.0.secrets.a: {kept}"),
+            format!("config.agent.logging.level: {elsewhere}"),
+            format!("config.service.telemetry.0: {elsewhere}"),
+        ];
+        assert_eq!(found, expected);
+    }
+}

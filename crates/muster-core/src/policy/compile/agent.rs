@@ -1,0 +1,142 @@
+//! The section `agent`: monitoring, downloads, features, protection, logging.
+
+use serde_json::{Map, Value, json};
+
+use super::outputs::{DEFAULT, Outputs, take_in};
+use super::{Draft, ROOT, take_object};
+
+/// Fields of `advanced_settings` and their places under `agent`.
+const ADVANCED: [(&str, &[&str]); 11] = [
+    ("agent_limits_go_max_procs", &["limits", "go_max_procs"]),
+    ("agent_download_timeout", &["download", "timeout"]),
+    ("agent_download_target_directory", &["download", "target_directory"]),
+    ("agent_logging_level", &["logging", "level"]),
+    ("agent_logging_to_files", &["logging", "to_files"]),
+    ("agent_logging_files_rotateeverybytes", &["logging", "files", "rotateeverybytes"]),
+    ("agent_logging_files_keepfiles", &["logging", "files", "keepfiles"]),
+    ("agent_logging_files_interval", &["logging", "files", "interval"]),
+    ("agent_logging_metrics_period", &["logging", "metrics", "period"]),
+    ("agent_monitoring_runtime_experimental", &["monitoring", "_runtime_experimental"]),
+    ("agent_internal", &["internal"]),
+];
+
+const SIGNALS: [&str; 3] = ["logs", "metrics", "traces"];
+
+impl Draft<'_> {
+    /// The section, complete. What the configuration says wins over the policy's fields.
+    pub(super) fn agent(&mut self, outputs: &mut Outputs) -> Map<String, Value> {
+        let mut agent = Map::new();
+        agent.insert("monitoring".into(), self.monitoring_fields().into());
+        agent.insert("features".into(), self.features().into());
+        self.add_advanced(&mut agent);
+        merge(&mut agent, take_object(&mut self.config, "agent"));
+        self.finish_monitoring(&mut agent, outputs);
+        agent.insert("protection".into(), self.protection());
+        agent
+    }
+
+    /// Monitoring as the fields of the management API ask for it.
+    fn monitoring_fields(&self) -> Map<String, Value> {
+        let enabled = self.field("monitoring_enabled").and_then(Value::as_array);
+        let is_on = |signal: &str| enabled.is_some_and(|list| list.iter().any(|value| value.as_str() == Some(signal)));
+        let mut monitoring: Map<String, Value> =
+            SIGNALS.iter().map(|signal| ((*signal).to_owned(), is_on(signal).into())).collect();
+        let places = [
+            ("monitoring_http", "http"),
+            ("monitoring_diagnostics", "diagnostics"),
+            ("monitoring_pprof_enabled", "pprof"),
+        ];
+        for (field, key) in places {
+            monitoring.extend(self.field(field).map(|value| (key.to_owned(), value.clone())));
+        }
+        if let Some(Value::Bool(pprof)) = monitoring.get("pprof") {
+            let pprof = json!({"enabled": pprof});
+            monitoring.insert("pprof".into(), pprof);
+        }
+        monitoring
+    }
+
+    /// Says whether monitoring is on, under which namespace, and where its data goes.
+    fn finish_monitoring(&mut self, agent: &mut Map<String, Value>, outputs: &mut Outputs) {
+        let mut monitoring = take_object(agent, "monitoring");
+        let is_true = |key: &str| monitoring.get(key) == Some(&Value::Bool(true));
+        let serves = monitoring.get("http").and_then(|http| http.get("enabled")) == Some(&Value::Bool(true));
+        let keeps = self.field("keep_monitoring_alive") == Some(&Value::Bool(true));
+        let ships =
+            SIGNALS.iter().any(|signal| is_true(signal)) && monitoring.get("enabled") != Some(&Value::Bool(false));
+        monitoring.entry("enabled").or_insert_with(|| (ships || serves || keeps).into());
+        if ships {
+            monitoring.entry("namespace").or_insert_with(|| self.namespace().into());
+            self.route_monitoring(&mut monitoring, outputs);
+        }
+        agent.insert("monitoring".into(), monitoring.into());
+    }
+
+    fn route_monitoring(&mut self, monitoring: &mut Map<String, Value>, outputs: &mut Outputs) {
+        let path = format!("{ROOT}.agent.monitoring.use_output");
+        let name = if let Some(wanted) = monitoring.get("use_output").and_then(Value::as_str) {
+            self.use_output(outputs, wanted, &path)
+        } else if let Some(record) = self.monitoring_record(outputs) {
+            take_in(outputs, record)
+        } else if outputs.contains_key(DEFAULT) {
+            DEFAULT.to_owned()
+        } else {
+            // An agent that monitors itself without an output rejects the whole policy.
+            self.warnings.push(format!("{ROOT}.agent.monitoring: is off, since there is no output for its data"));
+            monitoring.insert("enabled".into(), false.into());
+            return;
+        };
+        monitoring.insert("use_output".into(), name.into());
+    }
+
+    /// The output object for monitoring data. A configuration with a default output of its own keeps its data there,
+    /// unless the policy names another one.
+    fn monitoring_record(&mut self, outputs: &Outputs) -> Option<&crate::output::Output> {
+        let is_own = outputs.get(DEFAULT).is_some_and(|output| output.record.is_none());
+        if is_own && self.field("monitoring_output_id").is_none() {
+            return None;
+        }
+        self.record_for("monitoring_output_id", |output| output.is_default_monitoring)
+    }
+
+    /// `agent_features` as the compiled policy has them.
+    fn features(&self) -> Map<String, Value> {
+        let features = self.field("agent_features").and_then(Value::as_array).into_iter().flatten();
+        let one = |feature: &Value| {
+            let enabled = feature.get("enabled") == Some(&Value::Bool(true));
+            Some((feature.get("name")?.as_str()?.to_owned(), json!({"enabled": enabled})))
+        };
+        features.filter_map(one).collect()
+    }
+
+    fn add_advanced(&self, agent: &mut Map<String, Value>) {
+        let settings = self.field("advanced_settings").and_then(Value::as_object);
+        for (name, place) in ADVANCED {
+            let value = settings.and_then(|settings| settings.get(name)).filter(|value| !value.is_null());
+            if let Some(value) = value {
+                let nested = place.iter().rev().fold(value.clone(), |inner, key| json!({*key: inner}));
+                if let Value::Object(nested) = nested {
+                    merge(agent, nested);
+                }
+            }
+        }
+    }
+
+    fn protection(&self) -> Value {
+        json!({
+            "enabled": self.field("is_protected") == Some(&Value::Bool(true)),
+            "uninstall_token_hash": self.sources.uninstall_token_hash,
+            "signing_key": self.sources.signer.public_key()
+        })
+    }
+}
+
+/// Puts `more` over `base`: objects are merged, everything else is replaced.
+pub(super) fn merge(base: &mut Map<String, Value>, more: Map<String, Value>) {
+    for (key, value) in more {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Object(old)), Value::Object(new)) => merge(old, new),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}

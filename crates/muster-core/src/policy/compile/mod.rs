@@ -1,0 +1,191 @@
+//! From what people wrote to what agents get: the compiled policy (reference §4.8; management reference §2.4).
+//!
+//! Compiled once, when a revision is made. Secrets stay references by id; they are put in place by
+//! [`super::render`]. Overrides are merged first and the result is signed, so that the readable and the signed part
+//! never disagree.
+
+mod agent;
+mod inputs;
+mod outputs;
+mod overrides;
+mod permissions;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::Policy;
+use super::check::{self, ROOT};
+use super::problem::Problems;
+use crate::id::{OutputId, SecretId};
+use crate::output::Output;
+use crate::secret_refs::{self, OTEL_COMPONENTS};
+use crate::signing::{Signer, SigningError};
+
+/// What a policy is compiled from.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The policy; its `revision` is the one to make.
+    pub policy: &'a Policy,
+    /// The output objects.
+    pub outputs: &'a [Output],
+    /// What agents are told as `fleet.hosts`.
+    pub external_urls: &'a [String],
+    /// Base64 of the SHA-256 of the uninstall token's text.
+    pub uninstall_token_hash: &'a str,
+    /// The compiled form of the revision before: inputs that did not change keep their revisions.
+    pub previous: Option<&'a Value>,
+    /// The installation's key.
+    pub signer: &'a Signer,
+}
+
+/// A compiled policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compiled {
+    /// What agents get.
+    pub policy: Value,
+    /// The output objects that it uses.
+    pub outputs: Vec<OutputId>,
+    /// What works, but perhaps not as meant.
+    pub warnings: Vec<String>,
+}
+
+/// Why a policy does not compile.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// What people wrote is wrong.
+    #[error("{0}")]
+    Problems(Problems),
+    /// The key does not sign.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+}
+
+impl From<CompileError> for crate::Error {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Problems(problems) => problems.into(),
+            CompileError::Signing(error) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+/// Compiles a policy, or tells everything that is wrong with it.
+pub fn compile(sources: &Sources<'_>) -> Result<Compiled, CompileError> {
+    let mut problems = check::check(&sources.policy.config, &|name| secret_id(sources.policy, name).is_some());
+    let config = with_secret_ids(sources.policy);
+    let mut draft = Draft { warnings: Vec::new(), sources: *sources, config, problems: Problems::default() };
+    // Sections build on one another; a malformed one would only cause more of the same messages.
+    let built = problems.0.is_empty().then(|| draft.build());
+    problems.0.append(&mut draft.problems.0);
+    problems.into_result().map_err(CompileError::Problems)?;
+    let (mut policy, outputs) = built.unwrap_or_default();
+    sign(&mut policy, sources.signer)?;
+    Ok(Compiled { policy: Value::Object(policy), outputs, warnings: draft.warnings })
+}
+
+/// Whether two compiled policies give agents the same, revisions and signatures aside.
+pub fn is_same(one: &Value, other: &Value) -> bool {
+    let key = |policy: &Value| {
+        let mut policy = policy.clone();
+        if let Value::Object(fields) = &mut policy {
+            fields.retain(|key, _| key != "revision" && key != "signed");
+            inputs::forget_revisions(fields);
+        }
+        policy
+    };
+    key(one) == key(other)
+}
+
+struct Draft<'a> {
+    sources: Sources<'a>,
+    config: Map<String, Value>,
+    problems: Problems,
+    warnings: Vec<String>,
+}
+
+impl Draft<'_> {
+    fn build(&mut self) -> (Map<String, Value>, Vec<OutputId>) {
+        let mut outputs = self.outputs();
+        let inputs = self.inputs(&mut outputs);
+        let agent = self.agent(&mut outputs);
+        let permissions = self.permissions(&outputs, &inputs, &agent);
+        let used = outputs.values().filter_map(|output| output.record.clone()).collect();
+        let named: Map<String, Value> =
+            outputs.into_iter().map(|(name, output)| (name, Value::Object(output.entry))).collect();
+        let sections: BTreeMap<&str, Value> = [
+            ("id", self.sources.policy.id.as_str().into()),
+            ("revision", self.sources.policy.revision.into()),
+            ("outputs", named.into()),
+            ("output_permissions", permissions.into()),
+            ("inputs", inputs.into()),
+            ("agent", agent.into()),
+            ("fleet", self.fleet().into()),
+        ]
+        .into();
+        let mut policy: Map<String, Value> = sections.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        for key in OTEL_COMPONENTS.into_iter().chain(["service"]) {
+            policy.extend(self.config.remove(key).map(|section| (key.to_owned(), section)));
+        }
+        if self.config.get("providers").and_then(Value::as_object).is_some_and(|providers| !providers.is_empty()) {
+            self.warnings
+                .push(format!("{ROOT}.providers: agents take providers from their own files, not from a fleet"));
+        }
+        self.merge_overrides(&mut policy);
+        (policy, used)
+    }
+
+    fn fleet(&mut self) -> Map<String, Value> {
+        let mut fleet = take_object(&mut self.config, "fleet");
+        if !self.sources.external_urls.is_empty() {
+            fleet.entry("hosts").or_insert_with(|| json!(self.sources.external_urls));
+        }
+        fleet
+    }
+
+    /// A field of the policy that has no type of its own; `null` counts as absent.
+    fn field(&self, name: &str) -> Option<&Value> {
+        self.sources.policy.fields.get(name).filter(|value| !value.is_null())
+    }
+}
+
+/// Takes a section out as an object; an absent one is empty.
+fn take_object(fields: &mut Map<String, Value>, name: &str) -> Map<String, Value> {
+    match fields.remove(name) {
+        Some(Value::Object(section)) => section,
+        _ => Map::new(),
+    }
+}
+
+fn secret_id<'a>(policy: &'a Policy, name: &str) -> Option<&'a SecretId> {
+    policy.secrets.iter().find(|(known, _)| known == name).map(|(_, id)| id)
+}
+
+/// The configuration with the ids of sealed secrets in the place of their names.
+fn with_secret_ids(policy: &Policy) -> Map<String, Value> {
+    let mut config = policy.config.as_object().cloned().unwrap_or_default();
+    secret_refs::for_each(&mut config, &mut |_, name| {
+        if let Some(id) = secret_id(policy, name) {
+            *name = id.as_str().to_owned();
+        }
+    });
+    config
+}
+
+/// Adds `signed`: what must not be changed on the way (§10.9).
+fn sign(policy: &mut Map<String, Value>, signer: &Signer) -> Result<(), SigningError> {
+    let input = |input: &Value| json!({"id": input["id"], "name": input["name"], "revision": input["revision"], "type": input["type"]});
+    let inputs: Vec<Value> = policy.get("inputs").and_then(Value::as_array).into_iter().flatten().map(input).collect();
+    let agent = policy.get("agent").cloned().unwrap_or_default();
+    let payload = json!({
+        "id": policy.get("id"),
+        "agent": {"features": agent["features"], "protection": agent["protection"]},
+        "inputs": inputs
+    });
+    let signed = signer.sign(payload.to_string().as_bytes())?;
+    policy.insert("signed".into(), json!({"data": signed.data, "signature": signed.signature}));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

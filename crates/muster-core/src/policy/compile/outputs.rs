@@ -1,0 +1,152 @@
+//! Which outputs a policy has: those of its configuration, and the output objects that serve it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::{Draft, take_object};
+use crate::id::OutputId;
+use crate::output::Output;
+use crate::yaml;
+
+/// The name under which agents look for the output of inputs that name none.
+pub(super) const DEFAULT: &str = "default";
+
+/// Fields of an output that are for people and for the server, not for agents.
+const NOT_FOR_AGENTS: [&str; 15] = [
+    "allow_edit",
+    "auth_type",
+    "ca_trusted_fingerprint",
+    "config_yaml",
+    "connection_type",
+    "is_internal",
+    "is_preconfigured",
+    "kibana_api_key",
+    "kibana_url",
+    "proxy_id",
+    "service_token",
+    "shipper",
+    "sync_integrations",
+    "sync_uninstalled_integrations",
+    "write_to_logs_streams",
+];
+
+/// An output of a compiled policy.
+#[derive(Clone, Debug)]
+pub(super) struct Resolved {
+    /// What agents get.
+    pub entry: Map<String, Value>,
+    /// The type before it was rewritten for agents.
+    pub kind: String,
+    /// The output object that it comes from.
+    pub record: Option<OutputId>,
+}
+
+/// Outputs by the names that agents know them by.
+pub(super) type Outputs = BTreeMap<String, Resolved>;
+
+impl<'a> Draft<'a> {
+    /// The outputs of the configuration, and the default one.
+    pub(super) fn outputs(&mut self) -> Outputs {
+        let configured = take_object(&mut self.config, "outputs");
+        let own = |(name, entry)| match entry {
+            Value::Object(entry) => Some((name, Resolved::own(entry))),
+            _ => None,
+        };
+        let mut outputs: Outputs = configured.into_iter().filter_map(own).collect();
+        let default = self.record_for("data_output_id", |output| output.is_default);
+        if let Some(record) = default.filter(|_| !outputs.contains_key(DEFAULT)) {
+            outputs.insert(DEFAULT.into(), Resolved::from_record(record));
+        }
+        outputs
+    }
+
+    /// The output object that a field of the policy names, or else the one that is marked.
+    pub(super) fn record_for(&mut self, field: &str, is_marked: fn(&Output) -> bool) -> Option<&'a Output> {
+        let records = self.sources.outputs;
+        let Some(named) = self.field(field) else { return records.iter().find(|output| is_marked(output)) };
+        let named = named.as_str().unwrap_or_default().to_owned();
+        let found = records.iter().find(|output| output.id.as_str() == named);
+        if found.is_none() {
+            let ids: Vec<&str> = records.iter().map(|output| output.id.as_str()).collect();
+            self.problems.unknown(field, "output", &named, &ids);
+        }
+        found
+    }
+
+    /// The name by which agents know the output that somebody calls `wanted`: one of the configuration, or an output
+    /// object by its id or name, which is taken in.
+    pub(super) fn use_output(&mut self, outputs: &mut Outputs, wanted: &str, path: &str) -> String {
+        if outputs.contains_key(wanted) {
+            return wanted.to_owned();
+        }
+        let records = self.sources.outputs;
+        let Some(record) = records.iter().find(|output| output.id.as_str() == wanted || output.name == wanted) else {
+            let known: Vec<&str> =
+                outputs.keys().map(String::as_str).chain(records.iter().map(|output| output.name.as_str())).collect();
+            self.problems.unknown(path, "output", wanted, &known);
+            return wanted.to_owned();
+        };
+        take_in(outputs, record)
+    }
+}
+
+/// Takes an output object in, unless it is there already; answers its name.
+pub(super) fn take_in(outputs: &mut Outputs, record: &Output) -> String {
+    if let Some((name, _)) = outputs.iter().find(|(_, output)| output.record.as_ref() == Some(&record.id)) {
+        return name.clone();
+    }
+    outputs.insert(record.id.as_str().to_owned(), Resolved::from_record(record));
+    record.id.as_str().to_owned()
+}
+
+impl Resolved {
+    /// An output of the configuration.
+    fn own(entry: Map<String, Value>) -> Self {
+        let kind = entry.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Self::new(entry, kind, None)
+    }
+
+    fn from_record(record: &Output) -> Self {
+        // It was checked when the output was saved.
+        let mut entry = match record.fields.get("config_yaml").and_then(Value::as_str).map(yaml::parse_value) {
+            Some(Ok(Value::Object(more))) => more,
+            _ => Map::new(),
+        };
+        let fields = record.fields.as_object().into_iter().flatten();
+        let meant = |value: &Value| !value.is_null() && value.as_str() != Some("");
+        let given = fields.filter(|(name, value)| meant(value) && !NOT_FOR_AGENTS.contains(&name.as_str()));
+        entry.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+        if let Some(fingerprint) = record.fields.get("ca_trusted_fingerprint").filter(|value| meant(value)) {
+            let mut ssl = take_object(&mut entry, "ssl");
+            ssl.insert("ca_trusted_fingerprint".into(), fingerprint.clone());
+            entry.insert("ssl".into(), ssl.into());
+        }
+        partition_for_agents(&mut entry);
+        Self::new(entry, record.kind.clone(), Some(record.id.clone()))
+    }
+
+    /// Agents know no remote kind, and never see what the server alone needs (EA98).
+    fn new(mut entry: Map<String, Value>, kind: String, record: Option<OutputId>) -> Self {
+        let seen = if kind == "remote_elasticsearch" { "elasticsearch" } else { &kind };
+        entry.insert("type".into(), seen.into());
+        entry.remove("service_token");
+        let mut secrets = take_object(&mut entry, "secrets");
+        secrets.retain(|name, _| !matches!(name.as_str(), "service_token" | "kibana_api_key"));
+        if !secrets.is_empty() {
+            entry.insert("secrets".into(), secrets.into());
+        }
+        Self { entry, kind, record }
+    }
+}
+
+/// The management API has the kind of a Kafka partition and its settings side by side; agents nest them.
+fn partition_for_agents(entry: &mut Map<String, Value>) {
+    let settings: Vec<(&str, Option<Value>)> =
+        ["random", "round_robin", "hash"].into_iter().map(|kind| (kind, entry.remove(kind))).collect();
+    let Some(chosen) = entry.get("partition").and_then(Value::as_str).map(str::to_owned) else { return };
+    if let Some((kind, settings)) = settings.into_iter().find(|(kind, _)| *kind == chosen) {
+        let settings = settings.unwrap_or_else(|| Value::Object(Map::new()));
+        entry.insert("partition".into(), Value::Object([(kind.to_owned(), settings)].into_iter().collect()));
+    }
+}

@@ -1,0 +1,40 @@
+//! `overrides`: what people lay over the compiled policy, before it is signed.
+
+use serde_json::{Map, Value};
+
+use super::Draft;
+use super::agent::merge;
+use crate::policy::check;
+use crate::policy::render::WIRE_KEYS;
+use crate::secret_refs::{self, join};
+
+/// What overrides must not touch: the server's own words, and what is signed.
+const FORBIDDEN: [&str; 7] =
+    ["id", "revision", "inputs", "signed", "secret_paths", "agent.protection", "agent.features"];
+
+impl Draft<'_> {
+    /// Lays `overrides` over the policy.
+    pub(super) fn merge_overrides(&mut self, policy: &mut Map<String, Value>) {
+        let Some(overrides) = self.field("overrides").cloned() else { return };
+        let Value::Object(overrides) = overrides else {
+            self.problems.add("overrides", format!("must be an object, not {}", check::kind_of(&overrides)));
+            return;
+        };
+        for key in overrides.keys().filter(|key| !WIRE_KEYS.contains(&key.as_str())) {
+            self.problems.unknown(join("overrides", key), "key", key, &WIRE_KEYS);
+        }
+        for path in FORBIDDEN.iter().filter(|path| find(&overrides, path).is_some()) {
+            self.problems.advise(join("overrides", path), "can't be overridden", "change the policy itself");
+        }
+        if Value::Object(overrides.clone()).to_string().contains(secret_refs::OPEN) {
+            self.problems.advise("overrides", "secrets do not work here", "use them in `config`");
+        }
+        merge(policy, overrides);
+    }
+}
+
+fn find<'a>(fields: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    let mut steps = path.split('.');
+    let first = fields.get(steps.next()?)?;
+    steps.try_fold(first, |value, step| value.get(step))
+}

@@ -1,0 +1,337 @@
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::action::Signed;
+use crate::id::PolicyId;
+use crate::policy::PolicyRevision;
+use crate::policy::RenderedPolicy;
+use crate::secret_refs::Secrets;
+use crate::signing::verify;
+use crate::time::Timestamp;
+
+fn policy(config: Value, fields: Value) -> Policy {
+    Policy {
+        id: PolicyId::trusted("pol-1"),
+        name: "Policy".into(),
+        namespace: "prod".into(),
+        description: String::new(),
+        revision: 4,
+        is_managed: false,
+        is_default: false,
+        inactivity_timeout: 0,
+        unenroll_timeout: None,
+        config,
+        secrets: vec![("PW".into(), SecretId::trusted("sec-1")), ("KEY".into(), SecretId::trusted("sec-2"))],
+        fields,
+        updated_by: "system".into(),
+        created_at: Timestamp::from_micros(0),
+        updated_at: Timestamp::from_micros(0),
+    }
+}
+
+fn output(id: &str, kind: &str, is_default: bool, fields: Value) -> Output {
+    Output {
+        id: OutputId::trusted(id),
+        name: format!("Output {id}"),
+        kind: kind.into(),
+        is_default,
+        is_default_monitoring: is_default,
+        fields,
+        created_at: Timestamp::from_micros(0),
+        updated_at: Timestamp::from_micros(0),
+    }
+}
+
+fn es(id: &str, is_default: bool) -> Output {
+    output(id, "elasticsearch", is_default, json!({"hosts": ["https://es:9200"], "preset": "balanced"}))
+}
+
+fn try_compile(policy: &Policy, outputs: &[Output]) -> Result<Compiled, CompileError> {
+    let (signer, _) = Signer::generate().unwrap();
+    let external_urls = ["https://fleet:8220".to_owned()];
+    let sources = Sources {
+        policy,
+        outputs,
+        external_urls: &external_urls,
+        uninstall_token_hash: "aGFzaA==",
+        previous: None,
+        signer: &signer,
+    };
+    compile(&sources)
+}
+
+fn compiled(config: Value, fields: Value, outputs: &[Output]) -> Compiled {
+    try_compile(&policy(config, fields), outputs).unwrap()
+}
+
+fn refusals(config: Value, fields: Value, outputs: &[Output]) -> Vec<String> {
+    match try_compile(&policy(config, fields), outputs) {
+        Err(CompileError::Problems(problems)) => problems.0.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn ea96_a_policy_without_anything_still_is_one() {
+    let mut compiled = compiled(json!(null), json!({}), &[]).policy;
+    let signing_key = compiled["agent"]["protection"]["signing_key"].take();
+    assert!(signing_key.is_string());
+    compiled.as_object_mut().unwrap().remove("signed");
+    let expected = json!({
+        "id": "pol-1", "revision": 4, "outputs": {}, "output_permissions": {}, "inputs": [],
+        "agent": {
+            "monitoring": {"enabled": false, "logs": false, "metrics": false, "traces": false}, "features": {},
+            "protection": {"enabled": false, "uninstall_token_hash": "aGFzaA==", "signing_key": null}
+        },
+        "fleet": {"hosts": ["https://fleet:8220"]}
+    });
+    assert_eq!(compiled, expected);
+}
+
+#[test]
+fn ea94_inputs_are_completed() {
+    let config = json!({"inputs": [
+        {"type": "filestream", "streams": [{"data_stream": {"dataset": "nginx", "type": "logs"}}]},
+        {"type": "filestream", "id": "filestream-1", "data_stream": {"namespace": "own"}, "revision": 2},
+        {"type": "process", "command": "/bin/true"}
+    ]});
+    let compiled = compiled(config, json!({}), &[es("o1", true)]);
+    let expected = json!([
+        {"type": "filestream", "id": "filestream-2", "revision": 4, "use_output": "default",
+         "data_stream": {"namespace": "prod"}, "streams": [{"data_stream": {"dataset": "nginx", "type": "logs"}}]},
+        {"type": "filestream", "id": "filestream-1", "revision": 2, "use_output": "default", "data_stream": {"namespace": "own"}},
+        {"type": "process", "id": "process-1", "revision": 4, "command": "/bin/true"}
+    ]);
+    assert_eq!(compiled.policy["inputs"], expected);
+    assert_eq!(compiled.outputs, [OutputId::trusted("o1")]);
+    let roles = &compiled.policy["output_permissions"]["default"];
+    assert_eq!(roles["_elastic_agent_checks"], json!({"cluster": ["monitor"]}));
+    assert_eq!(roles["filestream-2"]["indices"][0]["names"], json!(["logs-nginx-prod"]));
+    assert!(roles.get("process-1").is_none() && roles.get("_elastic_agent_monitoring").is_none());
+}
+
+#[test]
+fn ea105_only_elasticsearch_outputs_have_permissions_and_credentials_pass_as_they_are() {
+    let config = json!({
+        "outputs": {
+            "default": {"type": "elasticsearch", "hosts": ["h"], "api_key": "id:key"},
+            "k": {"type": "kafka", "hosts": ["k:9092"], "password": "pw", "partition": {"hash": {"random": true}}},
+            "l": {"type": "logstash", "hosts": ["l:5044"], "ssl": {"key": "K"}}
+        },
+        "output_permissions": {"default": {"mine": {"cluster": ["monitor"]}}}
+    });
+    let compiled = compiled(config.clone(), json!({}), &[es("unused", true)]);
+    assert_eq!(compiled.policy["outputs"], config["outputs"]);
+    assert_eq!(compiled.policy["output_permissions"], config["output_permissions"]);
+    assert!(compiled.outputs.is_empty());
+    let found = refusals(json!({"outputs": config["outputs"], "output_permissions": {"k": {}}}), json!({}), &[]);
+    assert_eq!(found, ["config.output_permissions.k: unknown Elasticsearch output `k`; known: default"]);
+}
+
+#[test]
+fn ea98_ea104_remote_outputs_become_plain_ones_without_the_service_token() {
+    let fields = json!({
+        "hosts": ["https://remote:9200"], "service_token": "t", "kibana_api_key": "k", "proxy_id": null,
+        "ca_trusted_fingerprint": "AB", "ssl": {"verification_mode": "full"}, "config_yaml": "bulk_max_size: 5\nhosts: [x]\n",
+        "secrets": {"service_token": {"id": "s"}, "ssl": {"key": {"id": "sec-9"}}}
+    });
+    let compiled = compiled(json!(null), json!({}), &[output("r", "remote_elasticsearch", true, fields)]);
+    let expected = json!({"default": {
+        "type": "elasticsearch", "hosts": ["https://remote:9200"], "bulk_max_size": 5,
+        "ssl": {"verification_mode": "full", "ca_trusted_fingerprint": "AB"}, "secrets": {"ssl": {"key": {"id": "sec-9"}}}
+    }});
+    assert_eq!(compiled.policy["outputs"], expected);
+    assert!(compiled.policy["output_permissions"]["default"].is_object());
+}
+
+#[test]
+fn outputs_are_found_by_field_id_and_name() {
+    let kafka = output(
+        "k1",
+        "kafka",
+        false,
+        json!({"hosts": ["k:1"], "partition": "hash", "hash": {"random": true}, "random": {}}),
+    );
+    let outputs = [es("o1", true), es("o2", false), kafka];
+    let config =
+        json!({"inputs": [{"type": "a", "use_output": "Output k1"}, {"type": "b", "use_output": "o2"}, {"type": "c"}]});
+    let compiled = compiled(config, json!({"data_output_id": "o2"}), &outputs);
+    let used: Vec<&Value> =
+        compiled.policy["inputs"].as_array().unwrap().iter().map(|input| &input["use_output"]).collect();
+    assert_eq!(used, ["k1", "default", "default"]);
+    assert_eq!(compiled.policy["outputs"]["k1"]["partition"], json!({"hash": {"random": true}}));
+    assert_eq!(compiled.outputs, [OutputId::trusted("o2"), OutputId::trusted("k1")]);
+}
+
+#[test]
+fn unknown_outputs_are_refused_with_their_path() {
+    let outputs = [es("o1", true)];
+    let found = refusals(json!({"inputs": [{"type": "a", "use_output": "o2"}]}), json!({}), &outputs);
+    assert_eq!(found, ["config.inputs.0.use_output: unknown output `o2`; known: default, Output o1"]);
+    let found = refusals(json!(null), json!({"data_output_id": "nope-nope"}), &outputs);
+    assert_eq!(found, ["data_output_id: unknown output `nope-nope`; known: o1"]);
+    let own = json!({"outputs": {"logs": {"type": "kafka", "hosts": ["h"]}}, "inputs": [{"type": "a"}]});
+    assert_eq!(refusals(own, json!({}), &[]), ["config.inputs.0.use_output: unknown output `default`; known: logs"]);
+}
+
+#[test]
+fn monitoring_goes_to_its_own_output_and_is_off_without_any() {
+    let fields = json!({"monitoring_enabled": ["logs", "metrics"], "monitoring_output_id": "o2"});
+    let made = compiled(json!(null), fields.clone(), &[es("o1", true), es("o2", false)]);
+    let monitoring = &made.policy["agent"]["monitoring"];
+    assert_eq!((&monitoring["enabled"], &monitoring["use_output"]), (&json!(true), &json!("o2")));
+    let names = &made.policy["output_permissions"]["o2"]["_elastic_agent_monitoring"]["indices"][0]["names"];
+    assert_eq!(names, &json!(["logs-elastic_agent*-prod", "metrics-elastic_agent*-prod"]));
+    let made = compiled(json!(null), json!({"monitoring_enabled": ["logs"]}), &[]);
+    assert_eq!(made.policy["agent"]["monitoring"]["enabled"], false);
+    assert_eq!(made.warnings.len(), 1);
+}
+
+#[test]
+fn the_agents_section_is_put_together() {
+    let fields = json!({
+        "agent_features": [{"name": "fqdn", "enabled": true}], "is_protected": true, "monitoring_http": {"enabled": true},
+        "advanced_settings": {"agent_logging_level": "info", "agent_limits_go_max_procs": 2, "agent_internal": null},
+        "global_data_tags": [{"name": "env", "value": "prod"}], "overrides": {"agent": {"limits": {"go_max_procs": 3}}}
+    });
+    let config = json!({
+        "agent": {"logging": {"level": "debug"}, "features": {"x": {"enabled": false}}, "download": {"sourceURI": "https://d/"}},
+        "inputs": [{"type": "filestream", "id": "a"}, {"type": "endpoint", "id": "b"}]
+    });
+    let made = compiled(config, fields, &[es("o1", true)]).policy;
+    let agent = &made["agent"];
+    assert_eq!(agent["features"], json!({"fqdn": {"enabled": true}, "x": {"enabled": false}}));
+    assert_eq!(agent["logging"]["level"], "debug");
+    assert_eq!(agent["limits"]["go_max_procs"], 3);
+    assert_eq!(agent["monitoring"]["enabled"], true);
+    assert_eq!(agent["protection"]["enabled"], true);
+    assert_eq!(made["inputs"][0]["processors"], json!([{"add_fields": {"target": "", "fields": {"env": "prod"}}}]));
+    assert!(made["inputs"][1].get("processors").is_none());
+}
+
+#[test]
+fn overrides_never_touch_what_is_signed() {
+    let overrides = json!({"agent": {"protection": {"enabled": false}}, "inputs": [], "fleat": {}, "signed": {}});
+    let found = refusals(json!(null), json!({"overrides": overrides}), &[]);
+    let expected = [
+        "overrides.fleat: unknown key `fleat`; did you mean `fleet`?",
+        "overrides.inputs: can't be overridden; change the policy itself",
+        "overrides.signed: can't be overridden; change the policy itself",
+        "overrides.agent.protection: can't be overridden; change the policy itself",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn ea80_the_signature_covers_id_features_protection_and_inputs() {
+    let config = json!({"inputs": [{"type": "process", "id": "p", "name": "n", "command": "/bin/true"}]});
+    let made = compiled(config, json!({"agent_features": [{"name": "f", "enabled": true}]}), &[]).policy;
+    let signed = Signed {
+        data: made["signed"]["data"].as_str().unwrap().into(),
+        signature: made["signed"]["signature"].as_str().unwrap().into(),
+    };
+    let key = made["agent"]["protection"]["signing_key"].as_str().unwrap();
+    let payload: Value = serde_json::from_slice(&verify(key, &signed).unwrap()).unwrap();
+    let expected = json!({
+        "id": "pol-1", "agent": {"features": made["agent"]["features"], "protection": made["agent"]["protection"]},
+        "inputs": [{"id": "p", "name": "n", "revision": 4, "type": "process"}]
+    });
+    assert_eq!(payload, expected);
+    assert!(STANDARD.decode(key).unwrap().len() > 80);
+}
+
+#[test]
+fn ea97_names_become_ids_and_unknown_names_are_refused() {
+    let config = json!({"inputs": [{"type": "a", "password": "x$co.elastic.secret{PW}"}],
+        "outputs": {"default": {"type": "kafka", "hosts": ["h"], "secrets": {"ssl": {"key": {"id": "KEY"}}}}}});
+    let made = compiled(config, json!({}), &[]).policy;
+    assert_eq!(made["inputs"][0]["password"], "x$co.elastic.secret{sec-1}");
+    assert_eq!(made["outputs"]["default"]["secrets"]["ssl"]["key"]["id"], "sec-2");
+    let found = refusals(json!({"fleet": {"ssl": {"key": "$co.elastic.secret{PWD}"}}}), json!({}), &[]);
+    let expected =
+        ["config.fleet.ssl.key: the policy has no secret `PWD`; give its value under `secrets`, or correct the name"];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn inputs_that_did_not_change_keep_their_revisions() {
+    let config = json!({"inputs": [{"type": "a", "n": 1}, {"type": "b", "n": 1}]});
+    let first = compiled(config, json!({}), &[]).policy;
+    let mut changed = policy(json!({"inputs": [{"type": "a", "n": 1}, {"type": "b", "n": 2}]}), json!({}));
+    changed.revision = 5;
+    let (signer, _) = Signer::generate().unwrap();
+    let sources = Sources {
+        policy: &changed,
+        outputs: &[],
+        external_urls: &[],
+        uninstall_token_hash: "",
+        previous: Some(&first),
+        signer: &signer,
+    };
+    let second = compile(&sources).unwrap().policy;
+    assert_eq!((&second["inputs"][0]["revision"], &second["inputs"][1]["revision"]), (&json!(4), &json!(5)));
+    assert!(is_same(&first, &first) && !is_same(&first, &second));
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("$co.elastic.secret{PW}".to_owned()),
+        Just("a$co.elastic.secret{KEY}b$co.elastic.secret{PW}".to_owned()),
+        "[a-z]{0,6}"
+    ]
+}
+
+fn any_settings() -> impl Strategy<Value = BTreeMap<String, Value>> {
+    let leaf = any_text().prop_map(Value::String);
+    let value = leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
+            prop::collection::btree_map("[a-e]", inner, 0..3).prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    });
+    prop::collection::btree_map("x[a-e]", value, 0..4)
+}
+
+proptest! {
+    #[test]
+    fn ea97_ea98_secrets_reach_agents_whole_and_the_compiled_policy_never_holds_them(
+        settings in any_settings(), by_path in any::<bool>()
+    ) {
+        let mut input: Map<String, Value> = settings.into_iter().collect();
+        input.insert("type".into(), "any".into());
+        let mut kafka = json!({"type": "kafka", "hosts": ["h"]});
+        if by_path {
+            kafka["secrets"] = json!({"ssl": {"key": {"id": "KEY"}}});
+        }
+        let config = json!({"inputs": [input], "outputs": {"default": kafka}});
+        let source = policy(config, json!({}));
+        let before = source.clone();
+        let made = try_compile(&source, &[]).unwrap().policy;
+        prop_assert_eq!(&source, &before);
+        let text = made.to_string();
+        prop_assert!(!text.contains("VALUE"));
+        let named = text.contains("secret{PW") || text.contains("secret{KEY");
+        prop_assert!(!named);
+
+        let revision = PolicyRevision {
+            policy_id: source.id.clone(), revision: 4, created_at: Timestamp::from_micros(0),
+            created_by: String::new(), source: Value::Null, compiled: made.clone(),
+        };
+        let secrets: Secrets = [("sec-1", "VALUE-1"), ("sec-2", "VALUE-2")]
+            .map(|(id, value)| (SecretId::trusted(id), Zeroizing::new(value.to_owned()))).into();
+        let rendered = RenderedPolicy::new(&revision, &secrets).unwrap();
+        prop_assert_eq!(&revision.compiled, &made, "rendering works on a copy");
+        let reply: Value = serde_json::from_slice(&rendered.plain("a").concat()).unwrap();
+        let sent = &reply["actions"][0]["data"]["policy"];
+        prop_assert!(!sent.to_string().contains("co.elastic.secret"));
+        prop_assert!(!sent.to_string().contains(r#""secrets""#));
+        let used = text.matches("sec-").count() > 0;
+        prop_assert_eq!(sent["secret_paths"].is_array(), used);
+        prop_assert_eq!(sent.to_string().contains("VALUE-"), used);
+    }
+}

@@ -1,0 +1,5 @@
+//! Operations over a real store: check-ins, held polls, wake-ups, revocation, statuses in time.
+
+mod check_in;
+mod setting;
+mod statuses;

@@ -1,0 +1,56 @@
+//! Statuses that time brings.
+
+use std::time::Duration;
+
+use muster_core::status::Status;
+
+use crate::setting::{Setting, parked};
+
+const ONLINE: &str = r#"{"status":"online","message":"Running"}"#;
+
+#[tokio::test]
+async fn m39_five_minutes_after_the_last_sighting_an_agent_is_offline_and_comes_back_by_a_check_in() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    drop(parked(setting.check_in(&entry, ONLINE).await));
+    setting.clock.advance(Duration::from_secs(299));
+    setting.fleet.transition_due().await.unwrap();
+    assert_eq!(setting.stored("a").await.status, Status::Online);
+    setting.clock.advance(Duration::from_secs(2));
+    setting.fleet.transition_due().await.unwrap();
+    assert_eq!(setting.stored("a").await.status, Status::Offline);
+    drop(parked(setting.check_in(&entry, ONLINE).await));
+    assert_eq!(setting.stored("a").await.status, Status::Online);
+}
+
+#[tokio::test]
+async fn m40_ea57_a_connected_agent_never_shows_offline() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    let held = parked(setting.check_in(&entry, ONLINE).await);
+    for _ in 0..5 {
+        setting.clock.advance(Duration::from_secs(299));
+        setting.fleet.transition_due().await.unwrap();
+        let stored = setting.stored("a").await;
+        assert_eq!(stored.status, Status::Online);
+        assert_eq!(setting.fleet.registry.last_seen(&stored.id, setting.now()), Some(setting.now()));
+    }
+    drop(held);
+    setting.clock.advance(Duration::from_secs(301));
+    setting.fleet.transition_due().await.unwrap();
+    assert_eq!(setting.stored("a").await.status, Status::Offline);
+}
+
+#[tokio::test]
+async fn the_last_sighting_is_written_when_the_server_stops() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    let held = parked(setting.check_in(&entry, ONLINE).await);
+    setting.clock.advance(Duration::from_secs(100));
+    setting.fleet.flush_presence().await.unwrap();
+    assert_eq!(setting.stored("a").await.last_checkin, Some(setting.now()));
+    drop(held);
+}
