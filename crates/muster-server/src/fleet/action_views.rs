@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use muster_core::Error;
 use muster_core::action::{Action, ActionCounts, ActionResult, TargetState};
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::progress::{Progress, is_complete, progress};
 use muster_core::time::Timestamp;
-use muster_core::Error;
 use muster_store::query::{ActionFilter, AgentFilter, Listed, Page};
 
 use super::Fleet;
@@ -157,7 +157,8 @@ impl Fleet {
 
     async fn action_view(&self, action: Action, counts: ActionCounts, errors: u32) -> Result<ActionView, Error> {
         let now = self.clock.now();
-        let failed = if counts.failed > 0 && errors > 0 { self.latest_errors(&action.id, errors).await? } else { vec![] };
+        let failed =
+            if counts.failed > 0 && errors > 0 { self.latest_errors(&action.id, errors).await? } else { vec![] };
         Ok(ActionView {
             progress: progress(&action, &counts, now),
             completed_at: counts.latest_result_at.filter(|_| is_complete(&action, &counts)),

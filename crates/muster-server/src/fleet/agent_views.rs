@@ -1,11 +1,11 @@
 //! Agents as people see them: records, documents, and what this node's memory knows better.
 
+use muster_core::Error;
 use muster_core::agent::{AgentDetails, AgentDocuments};
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_core::Error;
 use muster_store::query::{AgentFilter, AgentSort, Listed, Page};
 
 use super::Fleet;

@@ -125,13 +125,14 @@ impl Fleet {
         context.require(Privilege::KeysWrite)?;
         let key = self.enrollment_key(context, id).await?;
         let now = self.clock.now();
-        self.store.commit(vec![
-            Write::EnrollmentKeyRevoke { id: key.id.clone(), now },
-            changed(&key.id),
-            audit_line(context, now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name})),
-        ])
-        .await
-        .map_err(|error| gone(error, id))?;
+        self.store
+            .commit(vec![
+                Write::EnrollmentKeyRevoke { id: key.id.clone(), now },
+                changed(&key.id),
+                audit_line(context, now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name})),
+            ])
+            .await
+            .map_err(|error| gone(error, id))?;
         Ok(())
     }
 
@@ -139,13 +140,8 @@ impl Fleet {
     pub async fn delete_enrollment_key(&self, context: &OpContext, id: &str) -> Result<(), Error> {
         context.require(Privilege::KeysWrite)?;
         let key = self.enrollment_key(context, id).await?;
-        let line = audit_line(
-            context,
-            self.clock.now(),
-            "enrollment_key.delete",
-            subject(&key.id),
-            json!({"name": key.name}),
-        );
+        let line =
+            audit_line(context, self.clock.now(), "enrollment_key.delete", subject(&key.id), json!({"name": key.name}));
         let writes = vec![Write::EnrollmentKeyDelete { id: key.id.clone() }, changed(&key.id), line];
         self.store.commit(writes).await.map_err(|error| gone(error, id))?;
         Ok(())

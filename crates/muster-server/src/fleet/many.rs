@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::change::Change;
 use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
-use muster_core::Error;
 use muster_store::{StoreError, Write};
 
 use super::Fleet;

@@ -40,7 +40,8 @@ impl Fleet {
             let mut after = before.clone();
             after.tags = tags.clone().unwrap_or(after.tags);
             after.user_metadata = metadata.as_deref().map(Into::into).or(after.user_metadata);
-            let record = (after != *before).then(|| status::finish(before, after, self.registry.last_seen(&before.id, now), now));
+            let record = (after != *before)
+                .then(|| status::finish(before, after, self.registry.last_seen(&before.id, now), now));
             let writes = if record.is_some() { vec![line.clone()] } else { Vec::new() };
             AgentChange { record, writes }
         })

@@ -2,22 +2,22 @@
 //!
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
+pub mod action_views;
 pub mod agent_views;
 pub mod audit;
+pub mod authenticate;
+pub mod change_feed;
+pub mod check_in;
 pub mod keys;
 pub mod many;
 pub mod membership;
 pub mod moment;
 pub mod orders;
-pub mod selection;
-pub mod tags;
-pub mod action_views;
-pub mod authenticate;
-pub mod change_feed;
-pub mod check_in;
 pub mod policy_cache;
 pub mod registry;
+pub mod selection;
 pub mod status_timer;
+pub mod tags;
 pub mod throttle;
 pub mod update;
 

@@ -48,7 +48,9 @@ mod tests {
         assert_eq!(parse_end("expiration", "90s", NOW).unwrap(), NOW.plus(Duration::from_secs(90)));
         assert_eq!(parse_end("expiration", "2d", NOW).unwrap(), NOW.plus(Duration::from_secs(172_800)));
         assert!(parse_end("expiration", "2096-01-01T00:00:00Z", NOW).is_ok());
-        for bad in ["5 minutes", "", "s", "-5s", "1w", "0s", "1969-01-01T00:00:00Z", "1.5h", "9ä", "111111111111111111111d"] {
+        for bad in
+            ["5 minutes", "", "s", "-5s", "1w", "0s", "1969-01-01T00:00:00Z", "1.5h", "9ä", "111111111111111111111d"]
+        {
             let error = parse_end("expiration", bad, NOW).expect_err(bad);
             assert_eq!(error.field.as_deref(), Some("expiration"), "{bad}");
         }

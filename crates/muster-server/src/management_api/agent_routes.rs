@@ -145,11 +145,7 @@ async fn available_versions(State(fleet): State<Arc<Fleet>>, Caller(context): Ca
     Ok(whole(versions::available(&fleet, &context).await?))
 }
 
-async fn get(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-) -> Answer<Item<Agent>> {
+async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Agent>> {
     Ok(item(convert::agent(fleet.show_agent(&context, &id).await?)))
 }
 

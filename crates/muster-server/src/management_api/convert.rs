@@ -136,7 +136,10 @@ mod tests {
     fn m55_m54_statuses_are_counted_in_their_groups() {
         let counts: Vec<(Status, u64)> = Status::ALL.into_iter().zip(1..).collect();
         let found = status_results(&counts);
-        assert_eq!((found.unenrolled, found.inactive, found.uninstalled, found.orphaned, found.offline), (1, 2, 3, 4, 5));
+        assert_eq!(
+            (found.unenrolled, found.inactive, found.uninstalled, found.orphaned, found.offline),
+            (1, 2, 3, 4, 5)
+        );
         assert_eq!(found.updating, 6 + 7 + 8);
         assert_eq!(found.error, 9 + 10);
         assert_eq!((found.online, found.all, found.active), (11, 66, 63));

@@ -64,12 +64,11 @@ pub fn user(user: Option<UserInfo>) -> Option<Value> {
 pub fn any(action: NewAction, now: Timestamp) -> Result<NewOrder, Error> {
     let kind: ActionType = serde_json::from_value(Value::String(action.kind.clone()))
         .map_err(|_| Error::invalid("action.type", format!("{:?} is no type of action", action.kind)))?;
-    Ok(NewOrder {
-        data: action.data.filter(|data| !data.is_null()),
-        input_type: action.input_type.unwrap_or_default(),
-        timeout: action.timeout,
-        expiration: action.expiration.as_deref().map(|text| parse_end("action.expiration", text, now)).transpose()?,
-        start_time: action.start_time.as_deref().map(|text| parse_time("action.start_time", text)).transpose()?,
-        ..NewOrder::new(kind)
-    })
+    let mut order = NewOrder::new(kind);
+    order.data = action.data.filter(|data| !data.is_null());
+    order.input_type = action.input_type.unwrap_or_default();
+    order.timeout = action.timeout;
+    order.expiration = action.expiration.as_deref().map(|text| parse_end("action.expiration", text, now)).transpose()?;
+    order.start_time = action.start_time.as_deref().map(|text| parse_time("action.start_time", text)).transpose()?;
+    Ok(order)
 }

@@ -48,19 +48,30 @@ impl Fleet {
         }
     }
 
-    async fn order_plainly(&self, context: &OpContext, selected: &Selected, mut order: NewOrder) -> Result<Given, Error> {
+    async fn order_plainly(
+        &self,
+        context: &OpContext,
+        selected: &Selected,
+        mut order: NewOrder,
+    ) -> Result<Given, Error> {
         if order.kind == ActionType::InputAction && order.input_type.is_empty() {
             return Err(Error::invalid("action.input_type", "an INPUT_ACTION names the type of its component"));
         }
         let kind = order.kind;
         order.check_shape("action.data")?;
         self.seal_secrets(&mut order)?;
-        self.give(context, selected, order, &|agent, _| match kind {
-            ActionType::RequestDiagnostics => eligibility::diagnostics(candidate(agent)),
-            ActionType::Migrate => eligibility::migrate(candidate(agent), false),
-            ActionType::PrivilegeLevelChange => eligibility::privilege_level(candidate(agent)),
-            _ => eligibility::any_order(candidate(agent)),
-        }, None)
+        self.give(
+            context,
+            selected,
+            order,
+            &|agent, _| match kind {
+                ActionType::RequestDiagnostics => eligibility::diagnostics(candidate(agent)),
+                ActionType::Migrate => eligibility::migrate(candidate(agent), false),
+                ActionType::PrivilegeLevelChange => eligibility::privilege_level(candidate(agent)),
+                _ => eligibility::any_order(candidate(agent)),
+            },
+            None,
+        )
         .await
     }
 }

@@ -39,10 +39,15 @@ impl Fleet {
         };
         let eligible = self.open_targets(&target.id).await?;
         let sorted = Sorted { eligible, refused: Vec::new() };
-        self.give_to(context, sorted, order, Some(&|before, _, now| {
-            let seen = self.registry.last_seen(&before.id, now);
-            AgentChange { record: undone(&target, before, seen, now), writes: Vec::new() }
-        }))
+        self.give_to(
+            context,
+            sorted,
+            order,
+            Some(&|before, _, now| {
+                let seen = self.registry.last_seen(&before.id, now);
+                AgentChange { record: undone(&target, before, seen, now), writes: Vec::new() }
+            }),
+        )
         .await
     }
 
@@ -68,12 +73,7 @@ impl Fleet {
 }
 
 /// The record without what the order did to it.
-fn undone(
-    target: &Action,
-    before: &AgentRecord,
-    seen: Option<Timestamp>,
-    now: Timestamp,
-) -> Option<AgentRecord> {
+fn undone(target: &Action, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Option<AgentRecord> {
     match target.kind {
         ActionType::Upgrade => lifecycle::cancel_upgrade(before, seen, now),
         ActionType::Unenroll => lifecycle::cancel_unenroll(before, seen, now),

@@ -76,10 +76,16 @@ impl Fleet {
         });
         let mut order = NewOrder::new(ActionType::Migrate).data(data);
         self.seal_secrets(&mut order)?;
-        self.give(context, selected, order, &|agent, _| {
-            let policy = agent.record.policy_id.as_ref();
-            eligibility::migrate(candidate(agent), policy.is_some_and(|policy| protected.contains(policy)))
-        }, None)
+        self.give(
+            context,
+            selected,
+            order,
+            &|agent, _| {
+                let policy = agent.record.policy_id.as_ref();
+                eligibility::migrate(candidate(agent), policy.is_some_and(|policy| protected.contains(policy)))
+            },
+            None,
+        )
         .await
     }
 

@@ -40,12 +40,17 @@ impl Fleet {
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
         let order = NewOrder::new(ActionType::PolicyReassign).data(json!({"policy_id": policy_id.unwrap_or_default()}));
-        self.give_to(context, sorted, order, Some(&|before, _, now| {
-            let seen = self.registry.last_seen(&before.id, now);
-            // An error here: unenrolled or reassigned by somebody else since we looked; nothing is left to do.
-            let record = lifecycle::reassign(before, policy.as_ref(), None, seen, now).unwrap_or(None);
-            AgentChange { record, writes: Vec::new() }
-        }))
+        self.give_to(
+            context,
+            sorted,
+            order,
+            Some(&|before, _, now| {
+                let seen = self.registry.last_seen(&before.id, now);
+                // An error here: unenrolled or reassigned by somebody else since we looked; nothing is left to do.
+                let record = lifecycle::reassign(before, policy.as_ref(), None, seen, now).unwrap_or(None);
+                AgentChange { record, writes: Vec::new() }
+            }),
+        )
         .await
     }
 

@@ -25,11 +25,17 @@ impl Fleet {
         let hosted = self.hosted_policies(false).await?;
         let order = NewOrder::new(ActionType::UpdateTags)
             .data(json!({"tags_to_add": change.add, "tags_to_remove": change.remove}));
-        self.give(context, selected, order, &|agent, _| hosted.refuse(&agent.record), Some(&|before, action, now| {
-            let seen = self.registry.last_seen(&before.id, now);
-            let record = lifecycle::set_tags(before, change.apply(&before.tags), seen, now);
-            AgentChange { record, writes: vec![done(&action.id, &before.id, now)] }
-        }))
+        self.give(
+            context,
+            selected,
+            order,
+            &|agent, _| hosted.refuse(&agent.record),
+            Some(&|before, action, now| {
+                let seen = self.registry.last_seen(&before.id, now);
+                let record = lifecycle::set_tags(before, change.apply(&before.tags), seen, now);
+                AgentChange { record, writes: vec![done(&action.id, &before.id, now)] }
+            }),
+        )
         .await
     }
 }

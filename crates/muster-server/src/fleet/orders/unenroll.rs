@@ -33,12 +33,7 @@ type Open = HashMap<AgentId, Vec<ActionId>>;
 
 impl Fleet {
     /// Orders agents to leave, or shuts them out at once.
-    pub async fn unenroll(
-        &self,
-        context: &OpContext,
-        selected: &Selected,
-        how: UnenrollOrder,
-    ) -> Result<Given, Error> {
+    pub async fn unenroll(&self, context: &OpContext, selected: &Selected, how: UnenrollOrder) -> Result<Given, Error> {
         context.require(if how.revoke { Privilege::AgentsForceUnenroll } else { Privilege::AgentsWrite })?;
         let hosted = self.hosted_policies(how.force).await?;
         let sorted = self
@@ -52,12 +47,17 @@ impl Fleet {
 
     async fn ask_to_leave(&self, context: &OpContext, sorted: Sorted) -> Result<Given, Error> {
         let order = NewOrder::new(ActionType::Unenroll);
-        self.give_to(context, sorted, order, Some(&|before, _, now| {
-            let seen = self.registry.last_seen(&before.id, now);
-            // An error here: it was unenrolled since we looked.
-            let record = lifecycle::begin_unenroll(before, seen, now).unwrap_or(None);
-            AgentChange { record, writes: Vec::new() }
-        }))
+        self.give_to(
+            context,
+            sorted,
+            order,
+            Some(&|before, _, now| {
+                let seen = self.registry.last_seen(&before.id, now);
+                // An error here: it was unenrolled since we looked.
+                let record = lifecycle::begin_unenroll(before, seen, now).unwrap_or(None);
+                AgentChange { record, writes: Vec::new() }
+            }),
+        )
         .await
     }
 
@@ -65,13 +65,18 @@ impl Fleet {
     async fn shut_out(&self, context: &OpContext, sorted: Sorted) -> Result<Given, Error> {
         let open = self.open_unenrolments(&sorted.eligible).await?;
         let order = NewOrder::new(ActionType::ForceUnenroll);
-        self.give_to(context, sorted, order, Some(&|before, action, now| {
-            let record = lifecycle::force_unenroll(before, "forced", now).unwrap_or(None);
-            let mut writes = vec![done(&action.id, &before.id, now)];
-            writes.extend(open.get(&before.id).into_iter().flatten().map(|order| done(order, &before.id, now)));
-            writes.push(Write::AgentWithdrawActions { id: before.id.clone() });
-            AgentChange { record, writes }
-        }))
+        self.give_to(
+            context,
+            sorted,
+            order,
+            Some(&|before, action, now| {
+                let record = lifecycle::force_unenroll(before, "forced", now).unwrap_or(None);
+                let mut writes = vec![done(&action.id, &before.id, now)];
+                writes.extend(open.get(&before.id).into_iter().flatten().map(|order| done(order, &before.id, now)));
+                writes.push(Write::AgentWithdrawActions { id: before.id.clone() });
+                AgentChange { record, writes }
+            }),
+        )
         .await
     }
 

@@ -115,11 +115,16 @@ impl Fleet {
     }
 
     async fn begin_upgrades(&self, context: &OpContext, sorted: Sorted, order: NewOrder) -> Result<Given, Error> {
-        self.give_to(context, sorted, order, Some(&|before, action, now| {
-            let seen = self.registry.last_seen(&before.id, now);
-            let start = action.start_time.map_or(now, |start| start.max(now));
-            AgentChange { record: lifecycle::begin_upgrade(before, start, seen, now), writes: Vec::new() }
-        }))
+        self.give_to(
+            context,
+            sorted,
+            order,
+            Some(&|before, action, now| {
+                let seen = self.registry.last_seen(&before.id, now);
+                let start = action.start_time.map_or(now, |start| start.max(now));
+                AgentChange { record: lifecycle::begin_upgrade(before, start, seen, now), writes: Vec::new() }
+            }),
+        )
         .await
     }
 }

@@ -170,7 +170,10 @@ mod tests {
 
     #[test]
     fn value_lists_quotes_and_escapes() {
-        assert_eq!(parsed(r#"status:(online or "error")"#), Expr::Or(vec![is("status", "online"), is("status", "error")]));
+        assert_eq!(
+            parsed(r#"status:(online or "error")"#),
+            Expr::Or(vec![is("status", "online"), is("status", "error")])
+        );
         let quoted = Expr::Is("tags".into(), Term { text: "a \"b\" *".into(), pattern: false });
         assert_eq!(parsed(r#"tags:"a \"b\" *""#), quoted);
         assert_eq!(parsed("not _exists_:tags"), Expr::Not(Box::new(is("tags", "*"))));

@@ -5,7 +5,7 @@ use muster_core::Error;
 use super::{Expr, Term, parse, plain_field, syntax_error};
 
 /// A kind of row.
-pub struct Table<R> {
+pub struct Table<R: 'static> {
     /// Prefixes that its fields may carry.
     pub prefixes: &'static [&'static str],
     /// Its fields and how to read their values.
@@ -15,13 +15,13 @@ pub struct Table<R> {
 }
 
 /// The rows that match; the empty text matches all.
-pub fn select<R>(table: &Table<R>, text: &str, rows: Vec<R>) -> Result<Vec<R>, Error> {
+pub fn select<R: 'static>(table: &Table<R>, text: &str, rows: Vec<R>) -> Result<Vec<R>, Error> {
     let Some(expr) = parse(text)? else { return Ok(rows) };
     table.check(&expr)?;
     Ok(rows.into_iter().filter(|row| table.matches(&expr, row)).collect())
 }
 
-impl<R> Table<R> {
+impl<R: 'static> Table<R> {
     fn check(&self, expr: &Expr) -> Result<(), Error> {
         match expr {
             Expr::And(parts) | Expr::Or(parts) => parts.iter().try_for_each(|part| self.check(part)),
