@@ -124,7 +124,7 @@ fn substituted(text: &str, secret: &dyn Fn(&SecretId) -> Option<String>) -> Stri
 }
 
 /// The known keys of each type, well typed (EA81, EA82, EA145); `None` when the data does not fit.
-pub fn reshape(kind: ActionType, data: Value) -> Option<Value> {
+pub(crate) fn reshape(kind: ActionType, data: Value) -> Option<Value> {
     match kind {
         ActionType::Unenroll => Some(Value::Null),
         ActionType::PolicyReassign => Shape::of(data)?.text("policy_id", true)?.done(),

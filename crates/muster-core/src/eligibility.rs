@@ -1,266 +1,397 @@
-//! Whether an agent can be ordered something (management reference §5.3). A refusal is a sentence that follows
-//! "agent X: ".
+//! Which agents an order can be given to, and why not to the others (management reference §5.3). An agent that can't
+//! be ordered gets a failed result with this reason, so that the action can complete.
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::agent::AgentRecord;
+use crate::id::PolicyId;
 use crate::status::{Status, is_stuck};
 use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
-use crate::user_agent::Version;
+use crate::user_agent::{AcceptedVersions, Version};
 
-/// Why not.
-pub type Refusal = String;
-
-/// Agents older than this take no more than one upgrade in [`COOL_DOWN`].
-const COOLED_BEFORE: Version = Version(8, 12, 0);
-const COOL_DOWN: Duration = Duration::from_secs(600);
+/// Agents older than this must rest after an upgrade.
+const QUICK_SINCE: Version = Version(8, 12, 0);
+const REST: Duration = Duration::from_secs(600);
 const DIAGNOSTICS_SINCE: Version = Version(8, 7, 0);
 const MIGRATE_SINCE: Version = Version(9, 2, 0);
-const PRIVILEGES_SINCE: Version = Version(9, 3, 0);
+const PRIVILEGE_SINCE: Version = Version(9, 3, 0);
 
-/// An agent and the document that says how it was installed.
+/// An agent that might be ordered.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
     /// Its record.
     pub record: &'a AgentRecord,
-    /// Its `local_metadata`.
-    pub metadata: Option<&'a str>,
+    /// Its `local_metadata`; `Null` when there is none.
+    pub metadata: &'a Value,
+    /// Its policy refuses changes unless forced.
+    pub hosted: bool,
+    /// Its policy is tamper-protected.
+    pub protected: bool,
+    /// Its policy holds a Fleet Server.
+    pub fleet_server: bool,
+    /// Its policy has an integration that needs root.
+    pub needs_root: bool,
 }
 
-/// What an upgrade asks for.
+/// What is to be ordered.
 #[derive(Clone, Copy, Debug)]
-pub struct WantedUpgrade<'a> {
-    /// The version.
-    pub version: &'a str,
-    /// Highest version let in: major, and minor unless any.
-    pub highest: (u32, Option<u32>),
-    /// Skips every check that is about wisdom, not possibility.
-    pub force: bool,
-    /// Skips the cool-down.
-    pub skip_rate_limit: bool,
+pub enum Wish<'a> {
+    /// Another version.
+    Upgrade {
+        /// The version.
+        version: &'a str,
+        /// The versions that this server serves: an upgrade must not lock the agent out.
+        accepted: &'a AcceptedVersions,
+        /// Skips every rule but those that can't be skipped.
+        force: bool,
+        /// Skips the rest after an upgrade.
+        skip_rate_limit: bool,
+    },
+    /// Back to a version that the agent offers.
+    Rollback {
+        /// The version.
+        version: &'a str,
+    },
+    /// Another policy.
+    Reassign {
+        /// The policy.
+        policy: &'a PolicyId,
+        /// That policy is hosted.
+        hosted: bool,
+        /// Allows hosted ones.
+        force: bool,
+    },
+    /// To leave.
+    Unenroll {
+        /// Allows hosted ones.
+        force: bool,
+    },
+    /// A diagnostics bundle.
+    Diagnostics,
+    /// Another server.
+    Migrate,
+    /// To run without root.
+    PrivilegeLevel,
+    /// Other tags.
+    Tags,
+    /// Anything else that only needs a live agent.
+    Other,
+}
+
+/// Why an agent can't be ordered; the text is the error of its result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant's text says what it means")]
+pub enum Ineligible {
+    #[error("agent is unenrolled")]
+    Unenrolled,
+    #[error("agent is being unenrolled")]
+    Unenrolling,
+    #[error("agent is inactive")]
+    Inactive,
+    #[error("the agent's policy is hosted; use force")]
+    Hosted,
+    #[error("agent can't upgrade itself: it runs in a container, or a package manager installed it")]
+    NotUpgradeable,
+    #[error("agent runs in a container and can't upgrade itself, even by force")]
+    Container,
+    #[error("agent is upgrading already")]
+    Upgrading,
+    #[error("agent watches its last upgrade")]
+    Watching,
+    #[error("agent was upgraded less than 10 minutes ago")]
+    UpgradedJustNow,
+    #[error("{0} is not newer than the agent's {1}")]
+    NotNewer(String, String),
+    #[error("{0} is no version")]
+    NoVersion(String),
+    #[error("this server does not serve agents of version {0}")]
+    NotServed(String),
+    #[error("agent is on policy {0} already")]
+    SamePolicy(PolicyId),
+    #[error("agent version {0} is too old; it needs {1} or newer")]
+    TooOld(String, Version),
+    #[error("the agent's policy is tamper-protected")]
+    Protected,
+    #[error("the agent's policy holds a Fleet Server")]
+    FleetServer,
+    #[error("the agent's policy has an integration that needs root")]
+    NeedsRoot,
+    #[error("agent runs without root already")]
+    Unprivileged,
+    #[error("agent offers no rollback to {0}")]
+    NoRollback(String),
+    #[error("the agent's offer to roll back to {0} has expired")]
+    RollbackExpired(String),
+}
+
+type Verdict = Result<(), Ineligible>;
+
+fn refuse_if(condition: bool, reason: Ineligible) -> Verdict {
+    if condition { Err(reason) } else { Ok(()) }
+}
+
+impl Wish<'_> {
+    /// Whether `candidate` can be ordered that.
+    pub fn suits(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
+        refuse_if(!candidate.record.active, Ineligible::Unenrolled)?;
+        match self {
+            Self::Upgrade { version, accepted, force, skip_rate_limit } => {
+                candidate.upgrade(version, accepted, *force, *skip_rate_limit, now)
+            }
+            Self::Rollback { version } => candidate.rollback(version, now),
+            Self::Reassign { policy, hosted, force } => {
+                refuse_if(!force && (candidate.hosted || *hosted), Ineligible::Hosted)?;
+                let same = candidate.record.policy_id.as_ref() == Some(*policy);
+                refuse_if(same, Ineligible::SamePolicy((*policy).clone()))
+            }
+            Self::Unenroll { force } => refuse_if(!force && candidate.hosted, Ineligible::Hosted),
+            Self::Diagnostics => candidate.at_least(DIAGNOSTICS_SINCE),
+            Self::Migrate => candidate.migrate(),
+            Self::PrivilegeLevel => candidate.privilege(),
+            Self::Tags => refuse_if(candidate.hosted, Ineligible::Hosted),
+            Self::Other => Ok(()),
+        }
+    }
 }
 
 impl Candidate<'_> {
-    fn fact(&self, pointer: &str) -> Option<Value> {
-        let metadata: Value = serde_json::from_str(self.metadata?).ok()?;
-        metadata.pointer(pointer).cloned()
-    }
-
-    fn flag(&self, pointer: &str) -> Option<bool> {
-        self.fact(pointer)?.as_bool()
+    fn fact(&self, path: &str) -> Option<bool> {
+        self.metadata.pointer(path).and_then(Value::as_bool)
     }
 
     fn version(&self) -> Option<Version> {
         Version::parse(&self.record.agent_version)
     }
 
-    fn since(&self, first: Version, what: &str) -> Result<(), Refusal> {
-        match self.version() {
-            Some(version) if version < first => Err(format!("{what} needs version {first} or newer; it has {version}")),
-            _ => Ok(()),
+    /// An agent whose version is unknown gets the benefit of the doubt.
+    fn at_least(&self, least: Version) -> Verdict {
+        let too_old = self.version().is_some_and(|version| version < least);
+        refuse_if(too_old, Ineligible::TooOld(self.record.agent_version.clone(), least))
+    }
+
+    fn upgrade(
+        &self,
+        target: &str,
+        accepted: &AcceptedVersions,
+        force: bool,
+        skip_rate_limit: bool,
+        now: Timestamp,
+    ) -> Verdict {
+        let version = Version::parse(target).ok_or_else(|| Ineligible::NoVersion(target.to_owned()))?;
+        refuse_if(self.fact("/host/containerized") == Some(true), Ineligible::Container)?;
+        refuse_if(!accepted.admits(version), Ineligible::NotServed(target.to_owned()))?;
+        if force {
+            return Ok(());
         }
+        refuse_if(self.hosted, Ineligible::Hosted)?;
+        refuse_if(self.record.unenrollment_started_at.is_some(), Ineligible::Unenrolling)?;
+        refuse_if(self.record.status == Status::Inactive, Ineligible::Inactive)?;
+        refuse_if(self.fact("/elastic/agent/upgradeable") != Some(true), Ineligible::NotUpgradeable)?;
+        self.not_upgrading(now)?;
+        if !skip_rate_limit {
+            self.rested(now)?;
+        }
+        self.is_newer(target, version)
+    }
+
+    fn not_upgrading(&self, now: Timestamp) -> Verdict {
+        let upgrade = &self.record.upgrade;
+        let details = upgrade.details.as_deref().and_then(UpgradeDetails::stored);
+        refuse_if(details.is_some_and(|details| details.state == "UPG_WATCHING"), Ineligible::Watching)?;
+        let open = upgrade.started_at.is_some() && upgrade.upgraded_at.is_none();
+        refuse_if(open && !is_stuck(self.record, now), Ineligible::Upgrading)
+    }
+
+    fn rested(&self, now: Timestamp) -> Verdict {
+        let slow = self.version().is_some_and(|version| version < QUICK_SINCE);
+        let just_now = self.record.upgrade.upgraded_at.is_some_and(|at| now.since(at) < REST);
+        refuse_if(slow && just_now, Ineligible::UpgradedJustNow)
+    }
+
+    /// The same version counts as newer when it names a build.
+    fn is_newer(&self, target: &str, version: Version) -> Verdict {
+        let newer = self.version().is_none_or(|own| version > own || version == own && target.contains("+build"));
+        refuse_if(!newer, Ineligible::NotNewer(target.to_owned(), self.record.agent_version.clone()))
+    }
+
+    fn rollback(&self, version: &str, now: Timestamp) -> Verdict {
+        refuse_if(self.hosted, Ineligible::Hosted)?;
+        let offers: Vec<Offer> =
+            self.record.upgrade.rollbacks.as_deref().and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+        let offer = offers.into_iter().find(|offer| offer.version == version);
+        let offer = offer.ok_or_else(|| Ineligible::NoRollback(version.to_owned()))?;
+        let valid = Timestamp::parse_rfc3339(&offer.valid_until).is_ok_and(|until| until > now);
+        refuse_if(!valid, Ineligible::RollbackExpired(version.to_owned()))
+    }
+
+    fn migrate(&self) -> Verdict {
+        self.at_least(MIGRATE_SINCE)?;
+        refuse_if(self.fact("/host/containerized") == Some(true), Ineligible::Container)?;
+        refuse_if(self.protected, Ineligible::Protected)?;
+        refuse_if(self.fleet_server, Ineligible::FleetServer)
+    }
+
+    fn privilege(&self) -> Verdict {
+        self.at_least(PRIVILEGE_SINCE)?;
+        refuse_if(self.needs_root, Ineligible::NeedsRoot)?;
+        refuse_if(self.fleet_server, Ineligible::FleetServer)?;
+        refuse_if(self.fact("/elastic/agent/unprivileged") == Some(true), Ineligible::Unprivileged)
     }
 }
 
-/// Any order needs an agent that can still be told something.
-pub fn any_order(candidate: Candidate<'_>) -> Result<(), Refusal> {
-    if candidate.record.active { Ok(()) } else { Err("it is unenrolled".into()) }
-}
-
-/// An upgrade.
-pub fn upgrade(candidate: Candidate<'_>, wanted: WantedUpgrade<'_>, now: Timestamp) -> Result<(), Refusal> {
-    any_order(candidate)?;
-    if candidate.flag("/host/containerized") == Some(true) {
-        return Err("it runs in a container, whose image is what to change".into());
-    }
-    if wanted.force {
-        return Ok(());
-    }
-    can_upgrade(candidate)?;
-    is_free_to_upgrade(candidate.record, now)?;
-    is_newer(candidate, wanted)?;
-    if wanted.skip_rate_limit { Ok(()) } else { has_cooled_down(candidate, now) }
-}
-
-fn can_upgrade(candidate: Candidate<'_>) -> Result<(), Refusal> {
-    let record = candidate.record;
-    if record.status == Status::Inactive {
-        return Err("it is inactive".into());
-    }
-    if record.unenrollment_started_at.is_some() {
-        return Err("it was ordered to unenroll".into());
-    }
-    match candidate.flag("/elastic/agent/upgradeable") {
-        Some(true) => Ok(()),
-        _ => Err("it can't upgrade itself: it was installed from a package or runs in a container".into()),
-    }
-}
-
-fn is_free_to_upgrade(record: &AgentRecord, now: Timestamp) -> Result<(), Refusal> {
-    let details = record.upgrade.details.as_deref().and_then(UpgradeDetails::stored);
-    if details.is_some_and(|details| details.state == "UPG_WATCHING") {
-        return Err("it still watches its last upgrade".into());
-    }
-    let upgrading = record.upgrade.started_at.is_some() && record.upgrade.upgraded_at.is_none();
-    if upgrading && !is_stuck(record, now) { Err("it is upgrading already".into()) } else { Ok(()) }
-}
-
-/// The same version is newer when it names another build.
-fn is_newer(candidate: Candidate<'_>, wanted: WantedUpgrade<'_>) -> Result<(), Refusal> {
-    let target = Version::parse(wanted.version).ok_or_else(|| format!("{:?} is no version", wanted.version))?;
-    let Some(current) = candidate.version() else { return Ok(()) };
-    let text = candidate.fact("/elastic/agent/version");
-    let running = text.as_ref().and_then(Value::as_str).unwrap_or(&candidate.record.agent_version);
-    let other_build = target == current && wanted.version.contains('+') && wanted.version != running;
-    if target <= current && !other_build {
-        return Err(format!("it runs {running}, which is not older than {}", wanted.version));
-    }
-    let (major, minor) = wanted.highest;
-    if target.0 > major || (target.0 == major && minor.is_some_and(|minor| target.1 > minor)) {
-        return Err(format!("this server does not let version {target} in"));
-    }
-    Ok(())
-}
-
-fn has_cooled_down(candidate: Candidate<'_>, now: Timestamp) -> Result<(), Refusal> {
-    let old = candidate.version().is_some_and(|version| version < COOLED_BEFORE);
-    let recent = candidate.record.upgrade.upgraded_at.is_some_and(|at| now.since(at) < COOL_DOWN);
-    if old && recent { Err("it was upgraded less than ten minutes ago".into()) } else { Ok(()) }
-}
-
-/// The version that a roll back goes to: the first one offered that is still there.
-pub fn rollback(candidate: Candidate<'_>, now: Timestamp) -> Result<String, Refusal> {
-    any_order(candidate)?;
-    let offers: Vec<Value> = candidate
-        .record
-        .upgrade
-        .rollbacks
-        .as_deref()
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
-    let live = |offer: &&Value| {
-        let until = offer["valid_until"].as_str().and_then(|text| Timestamp::parse_rfc3339(text).ok());
-        until.is_none_or(|until| until > now)
-    };
-    let version = offers.iter().filter(live).find_map(|offer| offer["version"].as_str());
-    match version {
-        Some(version) => Ok(version.to_owned()),
-        None if offers.is_empty() => Err("it offers no version to roll back to".into()),
-        None => Err("its offer to roll back has expired".into()),
-    }
-}
-
-/// A diagnostics bundle.
-pub fn diagnostics(candidate: Candidate<'_>) -> Result<(), Refusal> {
-    any_order(candidate)?;
-    candidate.since(DIAGNOSTICS_SINCE, "a diagnostics bundle")
-}
-
-/// Another server. `protected`: its policy is tamper-protected.
-pub fn migrate(candidate: Candidate<'_>, protected: bool) -> Result<(), Refusal> {
-    any_order(candidate)?;
-    candidate.since(MIGRATE_SINCE, "migration")?;
-    if candidate.flag("/host/containerized") == Some(true) {
-        return Err("it runs in a container, whose settings are what to change".into());
-    }
-    if protected { Err("its policy is protected against tampering".into()) } else { Ok(()) }
-}
-
-/// Fewer privileges.
-pub fn privilege_level(candidate: Candidate<'_>) -> Result<(), Refusal> {
-    any_order(candidate)?;
-    candidate.since(PRIVILEGES_SINCE, "a change of privileges")?;
-    match candidate.flag("/elastic/agent/unprivileged") {
-        Some(true) => Err("it runs without privileges already".into()),
-        _ => Ok(()),
-    }
+/// One entry of what agents offer to go back to.
+#[derive(Deserialize)]
+struct Offer {
+    version: String,
+    #[serde(default)]
+    valid_until: String,
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::testing::{agent, at};
 
-    const UPGRADEABLE: &str = r#"{"elastic": {"agent": {"upgradeable": true, "version": "9.5.2"}}}"#;
+    const ACCEPTED: AcceptedVersions = AcceptedVersions { lowest: (7, 13), highest: (9, None), tested: (9, 5) };
 
-    fn wanted(version: &str) -> WantedUpgrade<'_> {
-        WantedUpgrade { version, highest: (9, None), force: false, skip_rate_limit: false }
+    fn upgradeable() -> Value {
+        json!({"elastic": {"agent": {"upgradeable": true}}})
     }
 
-    fn refusal(record: &AgentRecord, metadata: &str, wanted: WantedUpgrade<'_>) -> String {
-        upgrade(Candidate { record, metadata: Some(metadata) }, wanted, at(60)).err().unwrap_or_default()
+    fn candidate<'a>(record: &'a AgentRecord, metadata: &'a Value) -> Candidate<'a> {
+        Candidate { record, metadata, hosted: false, protected: false, fleet_server: false, needs_root: false }
+    }
+
+    fn upgrade(version: &str, force: bool) -> Wish<'_> {
+        Wish::Upgrade { version, accepted: &ACCEPTED, force, skip_rate_limit: false }
+    }
+
+    fn upgrading(record: &AgentRecord, version: &str) -> Verdict {
+        upgrade(version, false).suits(&candidate(record, &upgradeable()), at(60))
     }
 
     #[test]
-    fn m126_only_newer_versions_are_taken_unless_forced() {
-        for version in ["9.6.0", "9.5.2+build202601010000", "9.10.0"] {
-            assert_eq!(refusal(&agent(), UPGRADEABLE, wanted(version)), "", "{version}");
+    fn m126_a_lower_or_equal_version_needs_force() {
+        assert_eq!(upgrading(&agent(), "9.6.0"), Ok(()));
+        assert_eq!(upgrading(&agent(), "9.5.2+build202601"), Ok(()));
+        for lower in ["9.5.2", "9.5.1", "8.19.0"] {
+            assert!(matches!(upgrading(&agent(), lower), Err(Ineligible::NotNewer(..))), "{lower}");
+            assert_eq!(upgrade(lower, true).suits(&candidate(&agent(), &upgradeable()), at(60)), Ok(()));
         }
-        for version in ["9.5.2", "9.4.9", "8.19.0", "10.0.0", "new"] {
-            assert_ne!(refusal(&agent(), UPGRADEABLE, wanted(version)), "", "{version}");
-            assert_eq!(refusal(&agent(), UPGRADEABLE, WantedUpgrade { force: true, ..wanted(version) }), "");
-        }
+        assert!(matches!(upgrading(&agent(), "next"), Err(Ineligible::NoVersion(_))));
     }
 
     #[test]
-    fn m127_packages_need_force_and_containers_never_upgrade() {
-        let packaged = r#"{"elastic": {"agent": {"upgradeable": false}}}"#;
-        let contained = r#"{"elastic": {"agent": {"upgradeable": false}}, "host": {"containerized": true}}"#;
-        let forced = WantedUpgrade { force: true, ..wanted("9.6.0") };
-        assert_ne!(refusal(&agent(), packaged, wanted("9.6.0")), "");
-        assert_eq!(refusal(&agent(), packaged, forced), "");
-        assert_ne!(refusal(&agent(), contained, forced), "");
+    fn m126_an_upgrade_never_leads_to_a_version_that_is_not_let_in() {
+        let away = upgrade("10.0.0", true).suits(&candidate(&agent(), &upgradeable()), at(60));
+        assert_eq!(away, Err(Ineligible::NotServed("10.0.0".into())));
     }
 
     #[test]
-    fn agents_that_are_busy_leaving_or_gone_are_not_upgraded() {
-        let mut upgrading = agent();
-        upgrading.upgrade.started_at = Some(at(50));
-        assert_eq!(refusal(&upgrading, UPGRADEABLE, wanted("9.6.0")), "it is upgrading already");
-        let leaving = AgentRecord { unenrollment_started_at: Some(at(1)), ..agent() };
-        let inactive = AgentRecord { status: Status::Inactive, ..agent() };
-        for record in [leaving, inactive] {
-            assert_ne!(refusal(&record, UPGRADEABLE, wanted("9.6.0")), "");
-        }
-        let gone = AgentRecord { active: false, ..agent() };
-        assert_ne!(refusal(&gone, UPGRADEABLE, WantedUpgrade { force: true, ..wanted("9.6.0") }), "");
+    fn m127_what_cannot_upgrade_itself_needs_force_and_containers_refuse_even_that() {
+        let (record, fixed) = (agent(), json!({"elastic": {"agent": {"upgradeable": false}}}));
+        assert_eq!(upgrade("9.6.0", false).suits(&candidate(&record, &fixed), at(60)), Err(Ineligible::NotUpgradeable));
+        assert_eq!(upgrade("9.6.0", true).suits(&candidate(&record, &fixed), at(60)), Ok(()));
+        let boxed = json!({"host": {"containerized": true}});
+        assert_eq!(upgrade("9.6.0", true).suits(&candidate(&record, &boxed), at(60)), Err(Ineligible::Container));
     }
 
     #[test]
-    fn old_agents_cool_down_between_upgrades() {
-        let mut old = AgentRecord { agent_version: "8.11.0".into(), ..agent() };
-        old.upgrade.upgraded_at = Some(at(0));
-        let metadata = r#"{"elastic": {"agent": {"upgradeable": true}}}"#;
-        assert_ne!(refusal(&old, metadata, wanted("8.19.0")), "");
-        assert_eq!(refusal(&old, metadata, WantedUpgrade { skip_rate_limit: true, ..wanted("8.19.0") }), "");
-    }
-
-    #[test]
-    fn a_roll_back_goes_to_an_offer_that_is_still_there() {
+    fn a_running_upgrade_is_in_the_way_until_it_is_stuck() {
         let mut record = agent();
-        let to = |record: &AgentRecord| rollback(Candidate { record, metadata: None }, at(60));
-        assert!(to(&record).is_err());
-        let offers = |until: &str| format!(r#"[{{"version": "9.4.0", "valid_until": "{until}"}}]"#);
-        record.upgrade.rollbacks = Some(offers(&at(61).to_rfc3339_millis()).into());
-        assert_eq!(to(&record).unwrap(), "9.4.0");
-        record.upgrade.rollbacks = Some(offers(&at(59).to_rfc3339_millis()).into());
-        assert!(to(&record).unwrap_err().contains("expired"));
+        record.upgrade.started_at = Some(at(0));
+        record.status = Status::Updating;
+        assert_eq!(upgrading(&record, "9.6.0"), Err(Ineligible::Upgrading));
+        let later = upgrade("9.6.0", false).suits(&candidate(&record, &upgradeable()), at(7201));
+        assert_eq!(later, Ok(()));
+        record.upgrade.details = Some(r#"{"state":"UPG_WATCHING"}"#.into());
+        assert_eq!(upgrading(&record, "9.6.0"), Err(Ineligible::Watching));
     }
 
     #[test]
-    fn old_versions_lack_later_orders() {
-        let old = AgentRecord { agent_version: "8.6.2".into(), ..agent() };
-        let candidate = Candidate { record: &old, metadata: None };
-        assert!(diagnostics(candidate).is_err() && migrate(candidate, false).is_err());
-        assert!(privilege_level(candidate).is_err());
-        let new = agent();
-        let candidate = Candidate { record: &new, metadata: None };
-        assert!(diagnostics(candidate).is_ok() && migrate(candidate, false).is_ok());
-        assert!(privilege_level(candidate).is_ok() && migrate(candidate, true).is_err());
-        let low = Candidate { record: &new, metadata: Some(r#"{"elastic": {"agent": {"unprivileged": true}}}"#) };
-        assert!(privilege_level(low).is_err());
+    fn old_agents_rest_after_an_upgrade() {
+        let mut record = AgentRecord { agent_version: "8.11.4".into(), ..agent() };
+        record.upgrade.upgraded_at = Some(at(0));
+        assert_eq!(upgrading(&record, "9.0.0"), Err(Ineligible::UpgradedJustNow));
+        let hasty = Wish::Upgrade { version: "9.0.0", accepted: &ACCEPTED, force: false, skip_rate_limit: true };
+        assert_eq!(hasty.suits(&candidate(&record, &upgradeable()), at(60)), Ok(()));
+        assert_eq!(upgrade("9.0.0", false).suits(&candidate(&record, &upgradeable()), at(600)), Ok(()));
+    }
+
+    #[test]
+    fn agents_on_their_way_out_are_not_ordered() {
+        let (gone, metadata) = (AgentRecord { active: false, ..agent() }, upgradeable());
+        for wish in [upgrade("9.6.0", true), Wish::Tags, Wish::Unenroll { force: true }, Wish::Diagnostics, Wish::Other]
+        {
+            assert_eq!(wish.suits(&candidate(&gone, &metadata), at(60)), Err(Ineligible::Unenrolled));
+        }
+        let leaving = AgentRecord { unenrollment_started_at: Some(at(0)), ..agent() };
+        assert_eq!(upgrading(&leaving, "9.6.0"), Err(Ineligible::Unenrolling));
+        let away = AgentRecord { status: Status::Inactive, ..agent() };
+        assert_eq!(upgrading(&away, "9.6.0"), Err(Ineligible::Inactive));
+    }
+
+    #[test]
+    fn m119_m137_hosted_policies_refuse_without_force() {
+        let (record, metadata, q) = (agent(), upgradeable(), PolicyId::trusted("q"));
+        let hosted = Candidate { hosted: true, ..candidate(&record, &metadata) };
+        let reassign = |force| Wish::Reassign { policy: &q, hosted: false, force };
+        for wish in [upgrade("9.6.0", false), Wish::Tags, Wish::Unenroll { force: false }, reassign(false)] {
+            assert_eq!(wish.suits(&hosted, at(60)), Err(Ineligible::Hosted));
+        }
+        for wish in [upgrade("9.6.0", true), Wish::Unenroll { force: true }, reassign(true)] {
+            assert_eq!(wish.suits(&hosted, at(60)), Ok(()));
+        }
+        let target = Wish::Reassign { policy: &q, hosted: true, force: false };
+        assert_eq!(target.suits(&candidate(&record, &metadata), at(60)), Err(Ineligible::Hosted));
+    }
+
+    #[test]
+    fn m133_the_same_policy_is_no_change() {
+        let (record, p) = (agent(), PolicyId::trusted("p"));
+        let wish = Wish::Reassign { policy: &p, hosted: false, force: true };
+        assert_eq!(wish.suits(&candidate(&record, &Value::Null), at(60)), Err(Ineligible::SamePolicy(p.clone())));
+    }
+
+    #[test]
+    fn some_orders_need_newer_agents() {
+        let old = |version: &str, wish: Wish<'_>| {
+            let record = AgentRecord { agent_version: version.into(), ..agent() };
+            wish.suits(&candidate(&record, &Value::Null), at(60)).is_err()
+        };
+        assert!(old("8.6.9", Wish::Diagnostics) && !old("8.7.0", Wish::Diagnostics));
+        assert!(old("9.1.9", Wish::Migrate) && !old("9.2.0", Wish::Migrate));
+        assert!(old("9.2.9", Wish::PrivilegeLevel) && !old("9.3.0", Wish::PrivilegeLevel));
+        assert!(!old("", Wish::Migrate), "an unknown version gets the benefit of the doubt");
+    }
+
+    #[test]
+    fn policies_stand_in_the_way_of_migration_and_privileges() {
+        let (record, unprivileged) = (agent(), json!({"elastic": {"agent": {"unprivileged": true}}}));
+        let plain = candidate(&record, &Value::Null);
+        let verdict = |wish: Wish<'_>, candidate| wish.suits(&candidate, at(60));
+        assert_eq!(verdict(Wish::Migrate, Candidate { protected: true, ..plain }), Err(Ineligible::Protected));
+        assert_eq!(verdict(Wish::Migrate, Candidate { fleet_server: true, ..plain }), Err(Ineligible::FleetServer));
+        let needs_root = Candidate { needs_root: true, ..plain };
+        assert_eq!(verdict(Wish::PrivilegeLevel, needs_root), Err(Ineligible::NeedsRoot));
+        let already = candidate(&record, &unprivileged);
+        assert_eq!(verdict(Wish::PrivilegeLevel, already), Err(Ineligible::Unprivileged));
+    }
+
+    #[test]
+    fn m138_rollbacks_need_an_offer_that_stands() {
+        let mut record = agent();
+        let until = at(100).to_rfc3339_seconds();
+        record.upgrade.rollbacks = Some(format!(r#"[{{"version":"9.5.1","valid_until":"{until}"}}]"#).into());
+        let back = |version, now| Wish::Rollback { version }.suits(&candidate(&record, &Value::Null), at(now));
+        assert_eq!(back("9.5.1", 60), Ok(()));
+        assert_eq!(back("9.5.1", 100), Err(Ineligible::RollbackExpired("9.5.1".into())));
+        assert_eq!(back("9.5.0", 60), Err(Ineligible::NoRollback("9.5.0".into())));
     }
 }

@@ -49,11 +49,21 @@ mod tests {
 
     #[test]
     fn d7_lists_weights_and_stars_are_understood() {
-        for yes in [&["gzip"][..], &["deflate", "gzip"], &["gzip, deflate"], &["br;q=1.0, gzip;q=0.5"], &["*"], &["GZIP"]] {
+        for yes in
+            [&["gzip"][..], &["deflate", "gzip"], &["gzip, deflate"], &["br;q=1.0, gzip;q=0.5"], &["*"], &["GZIP"]]
+        {
             assert!(takes(yes), "{yes:?}");
         }
-        for no in [&[][..], &[""], &["identity"], &["gzip;q=0"], &["gzip;q=0.000, *"], &["*;q=0"], &["gzipped"], &["gzip;q=x"]]
-        {
+        for no in [
+            &[][..],
+            &[""],
+            &["identity"],
+            &["gzip;q=0"],
+            &["gzip;q=0.000, *"],
+            &["*;q=0"],
+            &["gzipped"],
+            &["gzip;q=x"],
+        ] {
             assert!(!takes(no), "{no:?}");
         }
     }

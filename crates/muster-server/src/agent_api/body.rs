@@ -217,7 +217,11 @@ mod tests {
             &[("content-length", "+3")],
         ];
         for conflict in conflicts {
-            assert_eq!(read(&lengths(conflict), Full::from("abc"), BOUNDS).await, Err(BodyError::Lengths), "{conflict:?}");
+            assert_eq!(
+                read(&lengths(conflict), Full::from("abc"), BOUNDS).await,
+                Err(BodyError::Lengths),
+                "{conflict:?}"
+            );
         }
         let same = lengths(&[("content-length", "3"), ("content-length", "3")]);
         assert!(read(&same, Full::from("abc"), BOUNDS).await.is_ok());

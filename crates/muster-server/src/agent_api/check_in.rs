@@ -3,12 +3,13 @@
 //! The body's fingerprint comes first: the very bytes of the last check-in need no decoding. A check-in without
 //! anything due is parked: all that is kept of it is [`Held`].
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
-use muster_core::Error;
 use muster_core::check_in::Digest;
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 
@@ -17,6 +18,7 @@ use super::limits::Permit;
 use super::request_id::RequestId;
 use super::{Answer, Call, Inner, accept_encoding, authorization, body, gzip, json, respond};
 use crate::fleet::check_in::{CheckInInput, CheckInOutcome, Delivery, ParkedCheckIn};
+use crate::fleet::registry::AgentEntry;
 use crate::reply::{Reply, ReplyBody};
 
 /// The answer when there is nothing (§4.13). An empty token: keep the old one.
@@ -38,7 +40,7 @@ impl Inner {
         let wire = call.read().await?;
         let digest = fingerprint(&head.headers, &wire);
         if let Some(outcome) = self.fleet.check_in_unchanged(&entry, &digest).await? {
-            return answer(outcome, takes_gzip);
+            return answer(outcome, &entry, takes_gzip);
         }
         let decoded;
         let text: &[u8] = if body::is_gzip(&head.headers) {
@@ -55,7 +57,7 @@ impl Inner {
             address: &peer.ip(),
             digest,
         };
-        answer(self.fleet.check_in(&entry, input).await?, takes_gzip)
+        answer(self.fleet.check_in(&entry, input).await?, &entry, takes_gzip)
     }
 }
 
@@ -72,9 +74,9 @@ fn fingerprint(headers: &HeaderMap, wire: &[u8]) -> Digest {
     digest
 }
 
-fn answer(outcome: CheckInOutcome, takes_gzip: bool) -> Result<Answer, ApiError> {
+fn answer(outcome: CheckInOutcome, entry: &AgentEntry, takes_gzip: bool) -> Result<Answer, ApiError> {
     match outcome {
-        CheckInOutcome::Deliver(delivery) => reply(delivery, takes_gzip).map(Answer::Reply),
+        CheckInOutcome::Deliver(delivery) => reply(delivery, entry, takes_gzip).map(Answer::Reply),
         CheckInOutcome::Park(parked) => Ok(Answer::Park(Held { parked, takes_gzip })),
     }
 }
@@ -87,21 +89,23 @@ pub(super) struct Held {
 
 impl Held {
     /// Waits for the reply. The permit keeps the slot in the limits meanwhile (EA16).
-    pub(super) async fn wait(self, id: RequestId, permit: Permit) -> Reply {
+    pub(super) async fn wait(self, id: RequestId, permit: Option<Permit>) -> Reply {
+        let entry = Arc::clone(self.parked.entry());
         let delivery = self.parked.wait().await;
-        let answer = delivery.map_err(Error::into).and_then(|delivery| reply(delivery, self.takes_gzip));
+        let answer = delivery.map_err(ApiError::from).and_then(|delivery| reply(delivery, &entry, self.takes_gzip));
         drop(permit);
         respond::finish(answer.unwrap_or_else(|error| respond::failure(error, &id)), &id, true)
     }
 }
 
-fn reply(delivery: Delivery, takes_gzip: bool) -> Result<Reply, ApiError> {
+fn reply(delivery: Delivery, entry: &AgentEntry, takes_gzip: bool) -> Result<Reply, ApiError> {
     match delivery {
         Delivery::Nothing => Ok(respond::json_bytes(Bytes::from_static(NOTHING))),
         Delivery::Actions { ack_token, actions } => actions_reply(ack_token.as_str(), &actions, takes_gzip),
-        Delivery::Policy { policy, agent_id } => {
-            let pieces = if takes_gzip { policy.gzip(&agent_id) } else { policy.plain(&agent_id) };
-            Ok(compressed(respond::json_bytes(ReplyBody::pieces(pieces)), takes_gzip))
+        Delivery::Policy(policy) => {
+            let (agent, compress) = (entry.id().as_str(), takes_gzip && policy.plain_len() > COMPRESS_ABOVE);
+            let pieces = if compress { policy.gzip(agent) } else { policy.plain(agent) };
+            Ok(compressed(respond::json_bytes(ReplyBody::pieces(pieces)), compress))
         }
     }
 }

@@ -149,7 +149,8 @@ impl From<Error> for ApiError {
     /// By the error's code when the table has it, else by who has to act.
     fn from(error: Error) -> Self {
         let Error { kind, code, message, internal, .. } = error;
-        let known = row(code).map(|row| if row.2.is_empty() { Self::of(row.0).message(message.clone()) } else { Self::of(row.0) });
+        let known = row(code)
+            .map(|row| if row.2.is_empty() { Self::of(row.0).message(message.clone()) } else { Self::of(row.0) });
         let found = known.unwrap_or_else(|| of_kind(kind, message));
         Self { internal, ..found }
     }

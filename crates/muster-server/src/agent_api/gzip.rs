@@ -68,8 +68,7 @@ fn inflate_data<'a>(
     loop {
         make_room(output, cap)?;
         let rest = &data[consumed(state)..];
-        let status =
-            state.decompress_vec(rest, output, FlushDecompress::None).map_err(|_| InflateError::Malformed)?;
+        let status = state.decompress_vec(rest, output, FlushDecompress::None).map_err(|_| InflateError::Malformed)?;
         if output.len() > cap {
             return Err(InflateError::TooLarge);
         }

@@ -8,5 +8,6 @@ use super::error::ApiError;
 
 /// Reads a body; 400 `BadRequest` when it can't be one.
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
-    strict_json::from_slice(body).map_err(ApiError::bad_request)
+    let text = strict_json::check(body).map_err(ApiError::bad_request)?;
+    serde_json::from_str(text).map_err(ApiError::bad_request)
 }

@@ -78,7 +78,7 @@ pub struct OperationLimit {
     pub burst: u32,
     /// Requests at the same time; 0: any number.
     pub max: usize,
-    /// Bytes of a request's body, as they come over the wire.
+    /// Bytes of a request's body, as they come over the wire; 0: only the bound that every body has.
     pub max_body: usize,
 }
 
@@ -88,11 +88,12 @@ impl OperationLimit {
     }
 }
 
-/// The limits of a listener.
+/// No body is longer, whatever the configuration says.
+const LONGEST_BODY: usize = 64 << 20;
+
+/// The limits of a listener. The number of all requests at the same time (EA17) is bounded by the connection layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests of all operations at the same time, parked ones included (EA17); 0: any number.
-    pub max_connections: usize,
     /// By operation.
     by_operation: [OperationLimit; Operation::ALL.len()],
     /// Bytes of a check-in's body after decompression.
@@ -122,12 +123,7 @@ impl Default for Limits {
             Operation::FileDelivery => OperationLimit::new(micros(5_000), 500, 64, 0),
             Operation::PgpRetrieval => OperationLimit::new(micros(1_000), 500, 200, 0),
         });
-        Self {
-            max_connections: 0,
-            by_operation,
-            max_decompressed: 20 * MIB,
-            read_timeout: Duration::from_secs(60),
-        }
+        Self { by_operation, max_decompressed: 20 * MIB, read_timeout: Duration::from_secs(60) }
     }
 }
 
@@ -137,7 +133,15 @@ impl Limits {
         &self.by_operation[operation as usize]
     }
 
-    /// The same, to change them.
+    /// Bytes of a body of `operation`.
+    pub fn body(&self, operation: Operation) -> usize {
+        match self.of(operation).max_body {
+            0 => LONGEST_BODY,
+            bytes => bytes.min(LONGEST_BODY),
+        }
+    }
+
+    /// The limits of `operation`, to change them.
     pub fn of_mut(&mut self, operation: Operation) -> &mut OperationLimit {
         &mut self.by_operation[operation as usize]
     }
@@ -148,7 +152,6 @@ impl Limits {
 pub struct Limiter {
     limits: Limits,
     start: Instant,
-    requests: AtomicUsize,
     gauges: [Gauge; Operation::ALL.len()],
 }
 
@@ -162,7 +165,7 @@ struct Gauge {
 impl Limiter {
     /// A limiter with full buckets.
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, start: Instant::now(), requests: AtomicUsize::new(0), gauges: Default::default() })
+        Arc::new(Self { limits, start: Instant::now(), gauges: Default::default() })
     }
 
     /// The limits it keeps.
@@ -170,25 +173,19 @@ impl Limiter {
         &self.limits
     }
 
-    /// One more request on the listener; `None` when there are too many (EA17).
-    pub fn enter(self: &Arc<Self>) -> Option<Permit> {
-        raise(&self.requests, self.limits.max_connections).then(|| Permit { limiter: self.clone(), operation: None })
-    }
-
-    /// One more request of `operation`, at the time `now`. The permit keeps its slot until dropped.
-    pub fn admit(&self, permit: &mut Permit, operation: Operation, now: Instant) -> Result<(), ApiError> {
+    /// One more request of `operation`, at the time `now`.
+    pub fn admit(self: &Arc<Self>, operation: Operation, now: Instant) -> Result<Permit, ApiError> {
         let (limit, gauge) = (self.limits.of(operation), &self.gauges[operation as usize]);
         gauge.take(limit, now.saturating_duration_since(self.start))?;
         if !raise(&gauge.running, limit.max) {
             return Err(ApiError::of("MaxLimit"));
         }
-        permit.operation = Some(operation);
-        Ok(())
+        Ok(Permit { limiter: Arc::clone(self), operation })
     }
 
-    /// Requests being handled now, parked ones included: of one operation, or of all.
-    pub fn running(&self, operation: Option<Operation>) -> usize {
-        operation.map_or(&self.requests, |operation| &self.gauges[operation as usize].running).load(Ordering::Relaxed)
+    /// Requests of `operation` being handled now, parked ones included.
+    pub fn running(&self, operation: Operation) -> usize {
+        self.gauges[operation as usize].running.load(Ordering::Relaxed)
     }
 }
 
@@ -231,15 +228,12 @@ fn raise(counter: &AtomicUsize, max: usize) -> bool {
 #[derive(Debug)]
 pub struct Permit {
     limiter: Arc<Limiter>,
-    operation: Option<Operation>,
+    operation: Operation,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.limiter.requests.fetch_sub(1, Ordering::Relaxed);
-        if let Some(operation) = self.operation {
-            self.limiter.gauges[operation as usize].running.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.limiter.gauges[self.operation as usize].running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -254,9 +248,7 @@ mod tests {
     }
 
     fn ask(limiter: &Arc<Limiter>, now: Instant) -> Result<Permit, String> {
-        let mut permit = limiter.enter().unwrap();
-        limiter.admit(&mut permit, Operation::Ack, now).map_err(|error| error.code().to_owned())?;
-        Ok(permit)
+        limiter.admit(Operation::Ack, now).map_err(|error| error.code().to_owned())
     }
 
     #[test]
@@ -281,7 +273,7 @@ mod tests {
         assert_eq!(ask(&limiter, now).unwrap_err(), "MaxLimit");
         drop(first);
         assert!(ask(&limiter, now).is_ok());
-        assert_eq!((limiter.running(Some(Operation::Ack)), limiter.running(None)), (0, 0));
+        assert_eq!(limiter.running(Operation::Ack), 0);
     }
 
     #[test]

@@ -38,6 +38,7 @@ use http::{HeaderMap, Request};
 use http_body::Body;
 use muster_core::user_agent::{AcceptedVersion, AcceptedVersions};
 use muster_protocol::elastic::status::ServerVersion;
+use tokio::sync::Semaphore;
 
 use self::artifact::Gate;
 use self::body::{BodyError, Bounds, Budget};
@@ -52,6 +53,8 @@ use crate::reply::{Outcome, Peer, Reply};
 
 /// Memory of all large inflated bodies together.
 const INFLATED_BUDGET: usize = 256 << 20;
+/// Files being sent at the same time, each with two chunks in memory.
+const STREAMS: usize = 64;
 
 /// What the adapter needs to know besides the fleet.
 #[derive(Clone, Debug)]
@@ -89,6 +92,7 @@ struct Inner {
     options: AgentApiOptions,
     inflated: Budget,
     artifacts: Gate,
+    streams: Arc<Semaphore>,
 }
 
 /// What an endpoint answers.
@@ -125,12 +129,18 @@ impl AgentApi {
     /// The adapter over `fleet`, with limits of its own.
     pub fn new(fleet: Arc<Fleet>, options: AgentApiOptions) -> Self {
         let limiter = Limiter::new(options.limits.clone());
-        let inner = Inner { fleet, limiter, options, inflated: Budget::new(INFLATED_BUDGET), artifacts: Gate::default() };
-        Self(Arc::new(inner))
+        Self(Arc::new(Inner {
+            fleet,
+            limiter,
+            options,
+            inflated: Budget::new(INFLATED_BUDGET),
+            artifacts: Gate::default(),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+        }))
     }
 
-    /// Requests being handled now, parked ones included.
-    pub fn running(&self, operation: Option<Operation>) -> usize {
+    /// Requests of `operation` being handled now, parked ones included.
+    pub fn running(&self, operation: Operation) -> usize {
         self.0.limiter.running(operation)
     }
 
@@ -151,9 +161,7 @@ impl Inner {
     {
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers, &*self.fleet.entropy);
-        let Some(mut permit) = self.limiter.enter() else {
-            return respond::finish(respond::over_capacity(), &id, false).into();
-        };
+        let mut permit = None;
         let mut versioned = false;
         match self.dispatch(&head, body, &peer, &mut permit, &mut versioned).await {
             Ok(Answer::Reply(reply)) => respond::finish(reply, &id, versioned).into(),
@@ -168,7 +176,7 @@ impl Inner {
         head: &Parts,
         body: B,
         peer: &Peer,
-        permit: &mut Permit,
+        permit: &mut Option<Permit>,
         versioned: &mut bool,
     ) -> Result<Answer, ApiError>
     where
@@ -176,14 +184,14 @@ impl Inner {
     {
         let Some(route) = Route::of(head.uri.path()) else { return Ok(respond::not_found().into()) };
         let operation = route.operation();
-        self.limiter.admit(permit, operation, Instant::now())?;
+        *permit = Some(self.limiter.admit(operation, Instant::now())?);
         if head.method != route.method() {
             return Ok(respond::method_not_allowed().into());
         }
         *versioned = true;
         version_header::check(&head.headers)?;
         let limits = self.limiter.limits();
-        let bounds = Bounds { limit: limits.of(operation).max_body, timeout: limits.read_timeout };
+        let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout };
         self.endpoint(route, Call { head, body, peer, bounds }).await
     }
 

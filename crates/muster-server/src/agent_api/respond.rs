@@ -1,9 +1,7 @@
 //! The parts that replies are made of.
 
-use std::fmt::Display;
-
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use muster_protocol::elastic::{API_VERSION_HEADER, REQUEST_ID_HEADER};
 use serde::Serialize;
@@ -35,7 +33,8 @@ pub fn json_bytes(body: impl Into<ReplyBody>) -> Reply {
 
 /// 200 with JSON.
 pub fn json<T: Serialize>(value: &T) -> Result<Reply, ApiError> {
-    let bytes = serde_json::to_vec(value).map_err(|error| ApiError::of("InternalServerError").message(error.to_string()))?;
+    let bytes =
+        serde_json::to_vec(value).map_err(|error| ApiError::of("InternalServerError").message(error.to_string()))?;
     Ok(json_bytes(Bytes::from(bytes)))
 }
 
@@ -57,17 +56,10 @@ pub fn method_not_allowed() -> Reply {
     reply
 }
 
-/// More requests at the same time than the listener takes (EA17).
-pub fn over_capacity() -> Reply {
-    let mut reply = text(StatusCode::TOO_MANY_REQUESTS, "Server capacity exceeded.");
-    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    reply
-}
-
 /// An error's reply; what is our fault or the store's goes to the log, with what only the log may know.
 pub fn failure(error: ApiError, id: &RequestId) -> Reply {
     let status = error.status();
-    let internal = error.internal().map(|text| text as &dyn Display).map(tracing::field::display);
+    let internal = error.internal().map(tracing::field::display);
     if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
         tracing::error!(request = %id, status = status.as_u16(), code = error.code(), internal, "request failed");
     } else {

@@ -21,7 +21,10 @@ pub fn check(headers: &HeaderMap) -> Result<(), ApiError> {
 
 fn is_date(value: &[u8]) -> bool {
     value.len() == 10
-        && value.iter().enumerate().all(|(at, byte)| if at == 4 || at == 7 { *byte == b'-' } else { byte.is_ascii_digit() })
+        && value
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| if at == 4 || at == 7 { *byte == b'-' } else { byte.is_ascii_digit() })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use muster_core::Error;
 use muster_core::action::{Action, ActionCounts, ActionResult, TargetState};
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::{ActionId, AgentId, PolicyId};
-use muster_core::progress::{Progress, is_complete, progress};
+use muster_core::order::{ActionProgress, progress};
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionFilter, AgentFilter, Listed, Page};
 
@@ -23,12 +23,10 @@ const MOST_ERRORS: u32 = 100;
 pub struct ActionView {
     /// The action.
     pub action: Action,
-    /// Its counts.
-    pub counts: ActionCounts,
-    /// In one word.
-    pub progress: Progress,
-    /// When the last agent answered, once all have.
-    pub completed_at: Option<Timestamp>,
+    /// Agents to which it was addressed.
+    pub created: i64,
+    /// How it stands.
+    pub progress: ActionProgress,
     /// The latest errors.
     pub errors: Vec<AgentResult>,
 }
@@ -161,10 +159,9 @@ impl Fleet {
             if counts.failed > 0 && errors > 0 { self.latest_errors(&action.id, errors).await? } else { vec![] };
         Ok(ActionView {
             progress: progress(&action, &counts, now),
-            completed_at: counts.latest_result_at.filter(|_| is_complete(&action, &counts)),
+            created: counts.created,
             errors: failed,
             action,
-            counts,
         })
     }
 

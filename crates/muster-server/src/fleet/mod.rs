@@ -13,13 +13,24 @@ pub mod many;
 pub mod membership;
 pub mod moment;
 pub mod orders;
+pub mod acknowledge;
+pub mod audit_report;
+pub mod authenticate;
+pub mod change_feed;
+pub mod check_in;
+pub mod enroll;
+pub mod artifacts;
+pub mod files;
 pub mod policy_cache;
 pub mod registry;
 pub mod selection;
 pub mod status_timer;
 pub mod tags;
+#[cfg(test)]
+mod testing;
 pub mod throttle;
 pub mod update;
+pub mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +43,7 @@ use muster_core::time::Clock;
 use muster_store::Store;
 use tokio::sync::watch;
 
+use self::enroll::Enrolling;
 use self::policy_cache::PolicyCache;
 use self::registry::Registry;
 use self::throttle::Throttle;
@@ -94,6 +106,7 @@ pub struct Fleet {
     pub registry: Registry,
     /// Rendered policies.
     pub policies: PolicyCache,
+    enrolling: Enrolling,
     mismatches: Throttle,
     stopping: watch::Sender<bool>,
 }
@@ -127,6 +140,7 @@ impl Fleet {
             signer,
             settings,
             registry: Registry::default(),
+            enrolling: Enrolling::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),
         })

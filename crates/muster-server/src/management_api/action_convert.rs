@@ -1,6 +1,7 @@
 //! Actions in this API's shapes.
 
 use muster_core::action::{Action as Record, ActionResult as ResultRecord, ActionType, TargetState};
+use muster_core::order::ActionStatus as Status;
 use muster_protocol::management::action::{Action, ActionError, ActionResult, ActionStatus, CancelAction};
 use serde_json::Value;
 
@@ -27,18 +28,18 @@ pub fn cancel(action: &Record) -> CancelAction {
 
 /// How an action stands.
 pub fn status(view: ActionView) -> ActionStatus {
-    let ActionView { action, counts, progress, completed_at, errors } = view;
+    let ActionView { action, created, progress, errors } = view;
     let data = document(action.data.as_deref());
     let text = |key: &str| data[key].as_str().map(str::to_owned);
     let of = |kind: ActionType, key: &str| if action.kind == kind { text(key) } else { None };
     ActionStatus {
         action_id: action.id.to_string(),
         kind: action.kind.as_str().into(),
-        status: progress.as_str().into(),
-        nb_agents_action_created: counts.created,
-        nb_agents_actioned: action.total,
-        nb_agents_ack: counts.acked.min(action.total),
-        nb_agents_failed: counts.failed,
+        status: status_word(progress.status).into(),
+        nb_agents_action_created: created,
+        nb_agents_actioned: progress.actioned,
+        nb_agents_ack: progress.acked,
+        nb_agents_failed: progress.failed,
         version: of(ActionType::Upgrade, "version"),
         new_policy_id: of(ActionType::PolicyReassign, "policy_id"),
         policy_id: None,
@@ -46,12 +47,23 @@ pub fn status(view: ActionView) -> ActionStatus {
         start_time: action.start_time.map(time),
         expiration: action.expiration.map(time),
         creation_time: time(action.created_at),
-        completion_time: completed_at.map(time),
+        completion_time: progress.completed_at.map(time),
         cancellation_time: action.cancelled_at.map(time),
         has_rollout_period: action.rollout_seconds.is_some(),
         is_automatic: action.created_by == "system",
         latest_errors: errors.into_iter().map(error).collect(),
         created_by: action.created_by,
+    }
+}
+
+fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Cancelled => "CANCELLED",
+        Status::Failed => "FAILED",
+        Status::Complete => "COMPLETE",
+        Status::Expired => "EXPIRED",
+        Status::RolloutPassed => "ROLLOUT_PASSED",
+        Status::InProgress => "IN_PROGRESS",
     }
 }
 

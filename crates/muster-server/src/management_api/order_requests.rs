@@ -2,6 +2,7 @@
 
 use muster_core::Error;
 use muster_core::action::ActionType;
+use muster_core::order::NewOrder;
 use muster_core::time::Timestamp;
 use muster_protocol::management::action::NewAction;
 use muster_protocol::management::bulk::BulkUpgrade;
@@ -9,7 +10,7 @@ use muster_protocol::management::order::{Upgrade, UserInfo};
 use serde_json::{Map, Value, json};
 
 use crate::fleet::moment::{parse_end, parse_time};
-use crate::fleet::orders::{MigrateOrder, NewOrder, UnenrollOrder, UpgradeOrder};
+use crate::fleet::orders::{MigrateOrder, UnenrollOrder, UpgradeOrder};
 use crate::fleet::tags::TagChange;
 
 pub fn unenroll(revoke: Option<bool>, force: Option<bool>) -> UnenrollOrder {
@@ -64,8 +65,7 @@ pub fn user(user: Option<UserInfo>) -> Option<Value> {
 pub fn any(action: NewAction, now: Timestamp) -> Result<NewOrder, Error> {
     let kind: ActionType = serde_json::from_value(Value::String(action.kind.clone()))
         .map_err(|_| Error::invalid("action.type", format!("{:?} is no type of action", action.kind)))?;
-    let mut order = NewOrder::new(kind);
-    order.data = action.data.filter(|data| !data.is_null());
+    let mut order = NewOrder::new(kind, action.data.unwrap_or_default());
     order.input_type = action.input_type.unwrap_or_default();
     order.timeout = action.timeout;
     order.expiration = action.expiration.as_deref().map(|text| parse_end("action.expiration", text, now)).transpose()?;

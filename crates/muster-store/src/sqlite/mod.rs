@@ -13,6 +13,8 @@ mod apply;
 mod connection;
 mod enrollment_keys;
 mod error;
+#[cfg(test)]
+mod faults;
 mod files;
 mod log;
 mod migrate;

@@ -6,12 +6,13 @@ use muster_core::change::Change;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
-use muster_core::{Error, ErrorKind, lifecycle};
+use muster_core::order::{NewOrder, cancel_of};
+use muster_core::{Error, lifecycle};
 use muster_store::Write;
 use serde_json::json;
 
 use super::give::Sorted;
-use super::{Given, NewOrder};
+use super::Given;
 use crate::fleet::Fleet;
 use crate::fleet::audit::audit_line;
 use crate::fleet::update::AgentChange;
@@ -24,19 +25,13 @@ impl Fleet {
     pub async fn cancel_action(&self, context: &OpContext, id: &str) -> Result<Given, Error> {
         context.require(Privilege::AgentsWrite)?;
         let target = self.known_action(id).await?;
-        if !matches!(target.kind, ActionType::Upgrade | ActionType::Unenroll) {
-            let message = format!("an action of type {} can't be cancelled", target.kind.as_str());
-            return Err(Error::new(ErrorKind::Invalid, "action_not_cancellable", message));
-        }
         let now = self.clock.now();
+        // Checked before anything is changed: some types can't be cancelled.
+        let order = cancel_order(&target, context, now)?;
         let line = audit_line(context, now, "action.cancel", format!("action:{}", target.id), json!({}));
         let cancelled = Write::ActionCancel { id: target.id.clone(), now };
         // Before anyone is told: whoever looks at the action from now on finds it cancelled.
         self.store.commit(vec![cancelled, line, Write::Changed(Change::Action(target.id.clone()))]).await?;
-        let order = NewOrder {
-            expiration: target.expiration.filter(|end| *end > now),
-            ..NewOrder::new(ActionType::Cancel).data(json!({"target_id": target.id}))
-        };
         let eligible = self.open_targets(&target.id).await?;
         let sorted = Sorted { eligible, refused: Vec::new() };
         self.give_to(
@@ -70,6 +65,12 @@ impl Fleet {
             open.extend(queued.map(|(_, agent, _)| agent));
         }
     }
+}
+
+/// The order that withdraws `target`.
+fn cancel_order(target: &Action, context: &OpContext, now: Timestamp) -> Result<NewOrder, Error> {
+    let made = cancel_of(target, target.id.clone(), &context.actor.to_string(), now)?;
+    Ok(NewOrder { expiration: made.expiration, ..NewOrder::new(ActionType::Cancel, json!({"target_id": target.id})) })
 }
 
 /// The record without what the order did to it.

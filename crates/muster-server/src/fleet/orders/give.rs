@@ -1,7 +1,5 @@
 //! The one way to give an order.
 
-use std::sync::Arc;
-
 use muster_core::action::{Action, ActionResult};
 use muster_core::agent::{AgentDetails, AgentRecord};
 use muster_core::change::Change;
@@ -13,7 +11,8 @@ use muster_core::{Error, ErrorKind};
 use muster_store::Write;
 use serde_json::json;
 
-use super::{Given, NewOrder};
+use super::Given;
+use super::secrets::Sealed;
 use crate::fleet::Fleet;
 use crate::fleet::audit::audit_line;
 use crate::fleet::many::Decide;
@@ -36,17 +35,16 @@ pub(super) struct Sorted {
 }
 
 impl Fleet {
-    /// Gives an order. A single agent that can't be ordered is an error; in a bulk order it gets an error result.
+    /// Gives an order that changes no record. A single agent that can't be ordered is an error; in a bulk order it gets an error result.
     pub(super) async fn give(
         &self,
         context: &OpContext,
         selected: &Selected,
-        order: NewOrder,
+        order: impl Into<Sealed> + Send,
         check: &Check<'_>,
-        effect: Option<&Effect<'_>>,
     ) -> Result<Given, Error> {
         let sorted = self.sort_targets(selected, check).await?;
-        self.give_to(context, sorted, order, effect).await
+        self.give_to(context, sorted, order, None).await
     }
 
     /// Asks of every selected agent whether it can be ordered.
@@ -75,12 +73,15 @@ impl Fleet {
         &self,
         context: &OpContext,
         sorted: Sorted,
-        order: NewOrder,
+        order: impl Into<Sealed> + Send,
         effect: Option<&Effect<'_>>,
     ) -> Result<Given, Error> {
         let Sorted { eligible, refused } = sorted;
         let now = self.clock.now();
-        let (action, secrets) = self.action_of(context, order, eligible.len() + refused.len(), now)?;
+        let Sealed { order, secrets } = order.into();
+        let id = ActionId::trusted(random_uuid(&*self.entropy));
+        let total = i64::try_from(eligible.len() + refused.len()).unwrap_or(i64::MAX);
+        let action = order.into_action(id, total, &context.actor.to_string(), now)?;
         let mut writes = secrets;
         writes.push(Write::ActionInsert { action: Box::new(action.clone()), targets: eligible.clone() });
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
@@ -96,36 +97,6 @@ impl Fleet {
             self.change_agents(&eligible, &*decide).await?;
         }
         Ok(Given { ordered: eligible.len() as u64, action, refused })
-    }
-
-    fn action_of(
-        &self,
-        context: &OpContext,
-        order: NewOrder,
-        total: usize,
-        now: Timestamp,
-    ) -> Result<(Action, Vec<Write>), Error> {
-        let order = order.scheduled(now)?;
-        let NewOrder { kind, data, input_type, timeout, expiration, start_time, rollout_seconds, secrets } = order;
-        let data = data.map(|data| serde_json::to_string(&data)).transpose();
-        let data = data.map_err(|error| Error::internal(error.to_string()))?;
-        let action = Action {
-            seq: 0,
-            id: ActionId::trusted(random_uuid(&*self.entropy)),
-            kind,
-            created_at: now,
-            expiration,
-            start_time,
-            rollout_seconds,
-            timeout,
-            input_type,
-            data: data.map(Arc::from),
-            signed: None,
-            total: i64::try_from(total).unwrap_or(i64::MAX),
-            created_by: context.actor.to_string(),
-            cancelled_at: None,
-        };
-        Ok((action, secrets))
     }
 }
 

@@ -1,17 +1,13 @@
 //! Another server (§1.2.3).
 
-use std::collections::HashSet;
-
 use muster_core::Error;
 use muster_core::action::ActionType;
 use muster_core::context::{OpContext, Privilege};
-use muster_core::eligibility;
-use muster_core::id::PolicyId;
-use muster_store::query::Page;
+use muster_core::eligibility::Wish;
+use muster_core::order::NewOrder;
 use serde_json::{Map, Value, json};
 
-use super::upgrade::candidate;
-use super::{Given, NewOrder};
+use super::Given;
 use crate::fleet::Fleet;
 use crate::fleet::selection::Selected;
 
@@ -68,25 +64,14 @@ impl Fleet {
     ) -> Result<Given, Error> {
         context.require(Privilege::AgentsWrite)?;
         wanted.check()?;
-        let protected = self.protected_policies().await?;
+        let facts = self.policy_facts().await?;
         let data = json!({
             "target_uri": wanted.uri,
             "enrollment_token": wanted.enrollment_token,
             "settings": wanted.settings,
         });
-        let mut order = NewOrder::new(ActionType::Migrate).data(data);
-        self.seal_secrets(&mut order)?;
-        self.give(
-            context,
-            selected,
-            order,
-            &|agent, _| {
-                let policy = agent.record.policy_id.as_ref();
-                eligibility::migrate(candidate(agent), policy.is_some_and(|policy| protected.contains(policy)))
-            },
-            None,
-        )
-        .await
+        let order = self.seal_secrets(NewOrder::new(ActionType::Migrate, data))?;
+        self.give(context, selected, order, &|agent, now| facts.check(agent, Wish::Migrate, now)).await
     }
 
     /// Orders agents to drop their privileges.
@@ -101,22 +86,8 @@ impl Fleet {
         if let Some(user) = user {
             data["user_info"] = user;
         }
-        let mut order = NewOrder::new(ActionType::PrivilegeLevelChange).data(data);
-        self.seal_secrets(&mut order)?;
-        self.give(context, selected, order, &|agent, _| eligibility::privilege_level(candidate(agent)), None).await
-    }
-
-    async fn protected_policies(&self) -> Result<HashSet<PolicyId>, Error> {
-        let mut protected = HashSet::new();
-        let mut page = Page { offset: 0, limit: 500 };
-        loop {
-            let policies = self.store.policies(page).await?.items;
-            if policies.is_empty() {
-                return Ok(protected);
-            }
-            let is_protected = |fields: &Value| fields["is_protected"] == true;
-            protected.extend(policies.into_iter().filter(|one| is_protected(&one.fields)).map(|one| one.id));
-            page.offset += page.limit;
-        }
+        let facts = self.policy_facts().await?;
+        let order = self.seal_secrets(NewOrder::new(ActionType::PrivilegeLevelChange, data))?;
+        self.give(context, selected, order, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
     }
 }

@@ -3,11 +3,13 @@
 use muster_core::action::ActionType;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::PolicyId;
+use muster_core::eligibility::Wish;
+use muster_core::order::NewOrder;
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind, lifecycle};
 use serde_json::json;
 
-use super::{Given, NewOrder};
+use super::Given;
 use crate::fleet::Fleet;
 use crate::fleet::selection::Selected;
 use crate::fleet::update::AgentChange;
@@ -26,12 +28,20 @@ impl Fleet {
             Some(id) => Some(self.target_policy(id, force).await?),
             None => None,
         };
-        let hosted = self.hosted_policies(force).await?;
+        let facts = self.policy_facts().await?;
         let sorted = self
             .sort_targets(selected, &|agent, now| {
-                hosted.refuse(&agent.record)?;
-                let outcome = lifecycle::reassign(&agent.record, policy.as_ref(), None, None, now);
-                outcome.map(drop).map_err(|error| error.message)
+                match &policy {
+                    Some(to) => {
+                        let wish = Wish::Reassign { policy: &to.id, hosted: to.is_managed, force };
+                        facts.check(agent, wish, now)
+                    }
+                    None => {
+                        // Leaving a policy is like leaving the fleet, as far as hosted ones go.
+                        facts.check(agent, Wish::Unenroll { force }, now)?;
+                        if agent.record.policy_id.is_some() { Ok(()) } else { Err("agent is on no policy".into()) }
+                    }
+                }
             })
             .await?;
         if sorted.eligible.is_empty() {
@@ -39,7 +49,7 @@ impl Fleet {
             let message = format!("not one of {} agents can be reassigned: {reason}", sorted.refused.len());
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
-        let order = NewOrder::new(ActionType::PolicyReassign).data(json!({"policy_id": policy_id.unwrap_or_default()}));
+        let order = NewOrder::new(ActionType::PolicyReassign, json!({"policy_id": policy_id.unwrap_or_default()}));
         self.give_to(
             context,
             sorted,

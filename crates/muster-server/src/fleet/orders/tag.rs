@@ -3,11 +3,13 @@
 use muster_core::Error;
 use muster_core::action::ActionType;
 use muster_core::context::{OpContext, Privilege};
+use muster_core::eligibility::Wish;
 use muster_core::lifecycle;
+use muster_core::order::NewOrder;
 use serde_json::json;
 
+use super::Given;
 use super::give::done;
-use super::{Given, NewOrder};
 use crate::fleet::Fleet;
 use crate::fleet::selection::Selected;
 use crate::fleet::tags::TagChange;
@@ -22,14 +24,14 @@ impl Fleet {
         change: &TagChange,
     ) -> Result<Given, Error> {
         context.require(Privilege::AgentsWrite)?;
-        let hosted = self.hosted_policies(false).await?;
-        let order = NewOrder::new(ActionType::UpdateTags)
-            .data(json!({"tags_to_add": change.add, "tags_to_remove": change.remove}));
-        self.give(
+        let facts = self.policy_facts().await?;
+        let data = json!({"tags_to_add": change.add, "tags_to_remove": change.remove});
+        let order = NewOrder::new(ActionType::UpdateTags, data);
+        let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, Wish::Tags, now)).await?;
+        self.give_to(
             context,
-            selected,
+            sorted,
             order,
-            &|agent, _| hosted.refuse(&agent.record),
             Some(&|before, action, now| {
                 let seen = self.registry.last_seen(&before.id, now);
                 let record = lifecycle::set_tags(before, change.apply(&before.tags), seen, now);

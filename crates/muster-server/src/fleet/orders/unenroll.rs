@@ -6,12 +6,15 @@ use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::AgentRecord;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::{ActionId, AgentId};
+use muster_core::eligibility::Wish;
+use muster_core::order::NewOrder;
 use muster_core::{Error, lifecycle};
 use muster_store::Write;
 use muster_store::query::{ActionFilter, Page};
+use serde_json::Value;
 
 use super::give::{Sorted, done};
-use super::{Given, NewOrder};
+use super::Given;
 use crate::fleet::Fleet;
 use crate::fleet::selection::Selected;
 use crate::fleet::update::AgentChange;
@@ -35,18 +38,14 @@ impl Fleet {
     /// Orders agents to leave, or shuts them out at once.
     pub async fn unenroll(&self, context: &OpContext, selected: &Selected, how: UnenrollOrder) -> Result<Given, Error> {
         context.require(if how.revoke { Privilege::AgentsForceUnenroll } else { Privilege::AgentsWrite })?;
-        let hosted = self.hosted_policies(how.force).await?;
-        let sorted = self
-            .sort_targets(selected, &|agent, _| {
-                hosted.refuse(&agent.record)?;
-                if agent.record.active { Ok(()) } else { Err("it is unenrolled already".into()) }
-            })
-            .await?;
+        let facts = self.policy_facts().await?;
+        let wish = Wish::Unenroll { force: how.force };
+        let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, wish, now)).await?;
         if how.revoke { self.shut_out(context, sorted).await } else { self.ask_to_leave(context, sorted).await }
     }
 
     async fn ask_to_leave(&self, context: &OpContext, sorted: Sorted) -> Result<Given, Error> {
-        let order = NewOrder::new(ActionType::Unenroll);
+        let order = NewOrder::new(ActionType::Unenroll, Value::Null);
         self.give_to(
             context,
             sorted,
@@ -64,7 +63,7 @@ impl Fleet {
     /// The keys die with the commit that says so; open orders to leave count as done, all others are withdrawn.
     async fn shut_out(&self, context: &OpContext, sorted: Sorted) -> Result<Given, Error> {
         let open = self.open_unenrolments(&sorted.eligible).await?;
-        let order = NewOrder::new(ActionType::ForceUnenroll);
+        let order = NewOrder::new(ActionType::ForceUnenroll, Value::Null);
         self.give_to(
             context,
             sorted,

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use muster_core::action::ActionType;
 use muster_core::agent::AgentDetails;
 use muster_core::context::{OpContext, Privilege};
-use muster_core::eligibility::{self, Candidate, WantedUpgrade};
+use muster_core::eligibility::Wish;
 use muster_core::id::AgentId;
+use muster_core::order::NewOrder;
 use muster_core::time::Timestamp;
 use muster_core::user_agent::Version;
 use muster_core::{Error, ErrorKind, lifecycle};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::give::Sorted;
-use super::{Given, NewOrder};
+use super::Given;
 use crate::fleet::Fleet;
 use crate::fleet::selection::Selected;
 use crate::fleet::update::AgentChange;
@@ -36,9 +38,27 @@ pub struct UpgradeOrder {
     pub rollout_seconds: Option<i64>,
 }
 
-/// An agent as the rules look at it.
-pub(super) fn candidate(agent: &AgentDetails) -> Candidate<'_> {
-    Candidate { record: &agent.record, metadata: agent.documents.local_metadata.as_deref() }
+impl UpgradeOrder {
+    fn order(&self) -> Result<NewOrder, Error> {
+        Version::parse(&self.version).ok_or_else(|| Error::invalid("version", "is no version like 9.1.2"))?;
+        let mut data = json!({"version": self.version});
+        if let Some(source) = self.source_uri.as_deref().filter(|source| !source.is_empty()) {
+            data["source_uri"] = source.into();
+        }
+        let window = self.rollout_seconds.map(u64::try_from).transpose();
+        let window = window.map_err(|_| Error::invalid("rollout_duration_seconds", "must not be negative"))?;
+        Ok(NewOrder {
+            start_time: self.start_time,
+            rollout: window.map(Duration::from_secs),
+            ..NewOrder::new(ActionType::Upgrade, data)
+        })
+    }
+}
+
+/// The version that the agent offers first to go back to; whether the offer still stands is core's to say.
+fn offered_version(agent: &AgentDetails) -> Option<String> {
+    let offers: Value = serde_json::from_str(agent.record.upgrade.rollbacks.as_deref()?).ok()?;
+    offers.as_array()?.iter().find_map(|offer| offer["version"].as_str().map(str::to_owned))
 }
 
 impl Fleet {
@@ -50,30 +70,18 @@ impl Fleet {
         wanted: &UpgradeOrder,
     ) -> Result<Given, Error> {
         context.require(Privilege::AgentsWrite)?;
-        Version::parse(&wanted.version).ok_or_else(|| Error::invalid("version", "is no version: 9.1.2"))?;
-        let hosted = self.hosted_policies(wanted.force).await?;
-        let rule = WantedUpgrade {
+        // What is wrong with the order itself is told before the agents are looked at.
+        wanted.order()?;
+        let facts = self.policy_facts().await?;
+        let accepted = self.accepted_versions();
+        let wish = Wish::Upgrade {
             version: &wanted.version,
-            highest: self.settings.highest_version,
+            accepted: &accepted,
             force: wanted.force,
             skip_rate_limit: wanted.skip_rate_limit,
         };
-        let mut data = json!({"version": wanted.version});
-        if let Some(source) = wanted.source_uri.as_deref().filter(|source| !source.is_empty()) {
-            data["source_uri"] = source.into();
-        }
-        let order = NewOrder {
-            start_time: wanted.start_time,
-            rollout_seconds: wanted.rollout_seconds,
-            ..NewOrder::new(ActionType::Upgrade).data(data)
-        };
-        let sorted = self
-            .sort_targets(selected, &|agent, now| {
-                hosted.refuse(&agent.record)?;
-                eligibility::upgrade(candidate(agent), rule, now)
-            })
-            .await?;
-        self.begin_upgrades(context, sorted, order).await
+        let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, wish, now)).await?;
+        self.begin_upgrades(context, sorted, wanted.order()?).await
     }
 
     /// Orders one agent back to the version it had before.
@@ -85,12 +93,12 @@ impl Fleet {
     /// Orders agents back to the version that each had before: one action for each such version.
     pub async fn roll_back_agents(&self, context: &OpContext, selected: &Selected) -> Result<Vec<Given>, Error> {
         context.require(Privilege::AgentsWrite)?;
-        let hosted = self.hosted_policies(false).await?;
+        let facts = self.policy_facts().await?;
         let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
         let sorted = self
             .sort_targets(selected, &|agent, now| {
-                hosted.refuse(&agent.record)?;
-                let version = eligibility::rollback(candidate(agent), now)?;
+                let version = offered_version(agent).ok_or("agent offers no rollback")?;
+                facts.check(agent, Wish::Rollback { version: &version }, now)?;
                 let mut versions = versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 versions.entry(version).or_default().push(agent.record.id.clone());
                 Ok(())
@@ -108,7 +116,7 @@ impl Fleet {
             // Those that can't be rolled back are told with the first of the actions.
             let sorted = Sorted { eligible, refused: refused.take().unwrap_or_default() };
             let data = json!({"version": version, "rollback": true});
-            let order = NewOrder::new(ActionType::Upgrade).data(data);
+            let order = NewOrder::new(ActionType::Upgrade, data);
             given.push(self.begin_upgrades(context, sorted, order).await?);
         }
         Ok(given)
