@@ -13,6 +13,8 @@ pub mod many;
 pub mod membership;
 pub mod moment;
 pub mod orders;
+pub mod outputs;
+pub mod policies;
 pub mod acknowledge;
 pub mod audit_report;
 pub mod authenticate;
@@ -24,6 +26,7 @@ pub mod files;
 pub mod policy_cache;
 pub mod registry;
 pub mod selection;
+pub mod secrets;
 pub mod status_timer;
 pub mod tags;
 #[cfg(test)]
@@ -106,6 +109,8 @@ pub struct Fleet {
     pub registry: Registry,
     /// Rendered policies.
     pub policies: PolicyCache,
+    /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
+    revising: tokio::sync::Mutex<()>,
     enrolling: Enrolling,
     mismatches: Throttle,
     stopping: watch::Sender<bool>,
@@ -140,6 +145,7 @@ impl Fleet {
             signer,
             settings,
             registry: Registry::default(),
+            revising: tokio::sync::Mutex::default(),
             enrolling: Enrolling::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),
