@@ -1,6 +1,6 @@
 //! Actions as people see them: how they stand, who failed and why, whom they were for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use muster_core::Error;
@@ -109,9 +109,11 @@ impl Fleet {
         let action = self.known_action(id).await?;
         let targets = self.store.action_targets(&action.id, after, limit).await?;
         let results = self.store.action_results(&action.id, false, u32::MAX).await?;
+        let mut results: HashMap<AgentId, ActionResult> =
+            results.into_iter().map(|result| (result.agent_id.clone(), result)).collect();
         let mut views = Vec::with_capacity(targets.len());
         for (_, agent, state) in targets {
-            let result = results.iter().find(|result| result.agent_id == agent).cloned();
+            let result = results.remove(&agent);
             views.push(TargetView { hostname: self.hostname(&agent).await?, agent, state, result });
         }
         Ok(views)

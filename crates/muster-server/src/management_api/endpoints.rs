@@ -10,7 +10,9 @@ use axum::response::Response;
 use axum::routing::{self, MethodRouter};
 
 use super::error::http_error;
-use super::{action_routes, agent_routes, bulk_routes, enrollment_keys, order_routes};
+use super::{
+    action_routes, agent_policies, agent_routes, bulk_routes, enrollment_keys, files, order_routes, outputs,
+};
 use crate::fleet::Fleet;
 
 /// Longest JSON body, bytes: a bulk request with 100,000 ids fits.
@@ -44,6 +46,14 @@ macro_rules! methods {
 
 methods!(get GET post POST put PUT delete DELETE);
 
+impl Endpoint {
+    /// The same route, taking bodies of up to so many bytes.
+    #[must_use]
+    pub fn taking(self, bytes: usize) -> Self {
+        Self { handler: self.handler.layer(DefaultBodyLimit::max(bytes)), ..self }
+    }
+}
+
 /// Every endpoint.
 pub fn all() -> Vec<Endpoint> {
     let families = [
@@ -52,6 +62,9 @@ pub fn all() -> Vec<Endpoint> {
         order_routes::endpoints(),
         bulk_routes::endpoints(),
         action_routes::endpoints(),
+        files::endpoints(),
+        agent_policies::endpoints(),
+        outputs::endpoints(),
     ];
     families.into_iter().flatten().collect()
 }

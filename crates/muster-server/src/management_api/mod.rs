@@ -5,6 +5,7 @@
 
 mod action_convert;
 mod action_routes;
+mod agent_policies;
 mod agent_routes;
 mod answer;
 mod body;
@@ -14,9 +15,13 @@ pub mod endpoints;
 mod enrollment_keys;
 mod entry;
 mod error;
+mod files;
 pub mod kql;
+mod multipart;
 mod order_requests;
 mod order_routes;
+mod outputs;
+mod policy_convert;
 mod query;
 mod selector;
 mod server_status;
