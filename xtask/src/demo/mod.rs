@@ -75,6 +75,7 @@ fn stay(mut demo: Demo) -> anyhow::Result<()> {
     let tool = muster.tool();
     println!(
         "\nLook and act, in another terminal:\n
+  export MUSTER_DATA_DIR={data}
   {tool} status
   {tool} agent list
   {tool} agent show {agent_id}
@@ -85,6 +86,7 @@ fn stay(mut demo: Demo) -> anyhow::Result<()> {
   {tool} agent unenroll {agent_id}
   tail -f {log}        (what the program on the policy writes)\n
 Ctrl-C ends it all.",
+        data = muster.folder().join("server").display(),
         name = policy::NAME,
         file = muster.folder().join(policy::FILE).display(),
         log = muster.folder().join(policy::LOG).display(),

@@ -32,11 +32,10 @@ impl Muster {
         &self.folder
     }
 
-    /// The command as a person types it.
+    /// Where the `muster` command is, as a person types it.
     pub fn tool(&self) -> String {
         let program = self.programs.join("muster");
-        let shown = program.strip_prefix(shell::root()).unwrap_or(&program);
-        format!("{} --data-dir target/demo/server", shown.display())
+        program.strip_prefix(shell::root()).unwrap_or(&program).display().to_string()
     }
 
     /// Starts the server on free ports; gives it when it is ready.
@@ -88,7 +87,7 @@ impl Muster {
 
     /// What `muster` answers.
     pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        output(self.command("muster").arg("--data-dir").arg(self.data()).args(arguments))
+        output(self.command("muster").args(arguments).env("MUSTER_DATA_DIR", self.data()))
     }
 
     /// The demo's agent, if it is online on this revision.
