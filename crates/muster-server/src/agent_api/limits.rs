@@ -123,7 +123,7 @@ impl Default for Limits {
             Operation::FileDelivery => OperationLimit::new(micros(5_000), 500, 64, 0),
             Operation::PgpRetrieval => OperationLimit::new(micros(1_000), 500, 200, 0),
         });
-        Self { max_connections: 0, by_operation, max_decompressed: 20 * MIB, read_timeout: Duration::from_secs(60) }
+        Self { by_operation, max_decompressed: 20 * MIB, read_timeout: Duration::from_secs(60) }
     }
 }
 
