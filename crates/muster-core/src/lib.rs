@@ -4,8 +4,10 @@
 //! randomness an [`Entropy`] argument. It knows neither HTTP nor SQL. Adapters translate at the edge and call the
 //! decisions here; the store persists the records defined here.
 
+pub mod acknowledge;
 pub mod action;
 pub mod agent;
+pub mod assignment;
 pub mod audit;
 pub mod change;
 pub mod check_in;
@@ -13,18 +15,24 @@ pub mod context;
 pub mod credential;
 pub mod delivery;
 pub mod documents;
+pub mod eligibility;
+pub mod enroll;
 pub mod enrollment_key;
 pub mod entropy;
 pub mod error;
 pub mod file;
 pub mod id;
+pub mod lifecycle;
+pub mod order;
 pub mod output;
 pub mod policy;
 pub mod poll;
+pub mod replace_token;
 pub mod seal;
 pub mod secret_refs;
 pub mod signing;
 pub mod status;
+pub mod strict_json;
 pub mod time;
 pub mod upgrade_details;
 pub mod user_agent;

@@ -9,15 +9,27 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
 
-/// A reply's body: zero or more pieces that are ready, some of them shared between agents.
+/// A reply's body: zero or more pieces that are ready, some of them shared between agents; or a stream of pieces, for
+/// what is too large to be held at once.
 #[derive(Debug, Default)]
-pub struct ReplyBody(VecDeque<Bytes>);
+pub struct ReplyBody {
+    pieces: VecDeque<Bytes>,
+    tail: Option<Tail>,
+}
+
+/// Pieces that are still to come.
+#[derive(Debug)]
+struct Tail {
+    pieces: mpsc::Receiver<Bytes>,
+    left: u64,
+}
 
 impl ReplyBody {
     /// No body.
@@ -27,17 +39,34 @@ impl ReplyBody {
 
     /// A body of these pieces, one after the other.
     pub fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
-        Self(pieces.into_iter().filter(|piece| !piece.is_empty()).collect())
+        Self { pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(), tail: None }
+    }
+
+    /// A body of `length` bytes that come as they are read. If the sender gives up before, the body ends short of its
+    /// length, and the connection layer cuts the connection.
+    pub fn stream(pieces: mpsc::Receiver<Bytes>, length: u64) -> Self {
+        Self { pieces: VecDeque::new(), tail: (length > 0).then_some(Tail { pieces, left: length }) }
     }
 
     /// Length of all pieces, bytes.
     pub fn len(&self) -> usize {
-        self.0.iter().map(Bytes::len).sum()
+        let left = self.tail.as_ref().map_or(0, |tail| tail.left);
+        self.pieces.iter().map(Bytes::len).sum::<usize>() + usize::try_from(left).unwrap_or(usize::MAX)
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pieces.is_empty() && self.tail.is_none()
+    }
+}
+
+impl Tail {
+    /// The next piece; never more than is left, and `None` after the last byte or when the sender gave up.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(mut piece) = ready!(self.pieces.poll_recv(context)) else { return Poll::Ready(None) };
+        piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+        self.left -= piece.len() as u64;
+        Poll::Ready(Some(piece))
     }
 }
 
@@ -51,12 +80,23 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(piece) = self.pieces.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let Some(tail) = &mut self.tail else { return Poll::Ready(None) };
+        let piece = ready!(tail.poll_next(context));
+        if piece.is_none() || tail.left == 0 {
+            self.tail = None;
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,1 +1,228 @@
-//! The agent API: the Fleet Server protocol over HTTP.
+//! The agent API: the Fleet Server protocol over HTTP (protocol reference §1–§8).
+//!
+//! [`AgentApi::handle`] routes, counts against the limits and calls one small file an endpoint; each of these checks
+//! who asks, reads the body, calls one operation of the fleet and converts. The order of checks is the protocol's
+//! (§1.4): limits, path and method, `Elastic-Api-Version`, credentials, `User-Agent`, body.
+
+pub mod accept_encoding;
+mod acks;
+mod artifact;
+mod audit_unenroll;
+mod authorization;
+pub mod body;
+mod check_in;
+mod enroll;
+pub mod error;
+mod file;
+pub mod gzip;
+mod json;
+pub mod limits;
+mod pgp_key;
+pub mod range;
+pub mod request_id;
+mod respond;
+pub mod route;
+pub mod status;
+mod upload;
+mod version_header;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Request};
+use http_body::Body;
+use muster_core::user_agent::{AcceptedVersion, AcceptedVersions};
+use muster_protocol::elastic::status::ServerVersion;
+use tokio::sync::Semaphore;
+
+use self::artifact::Gate;
+use self::body::{BodyError, Bounds, Budget};
+use self::check_in::Held;
+use self::error::ApiError;
+use self::limits::{Limiter, Limits, Operation, Permit};
+use self::request_id::RequestId;
+use self::route::Route;
+use self::status::Health;
+use crate::fleet::Fleet;
+use crate::reply::{Outcome, Peer, Reply};
+
+/// Memory of all large inflated bodies together.
+const INFLATED_BUDGET: usize = 256 << 20;
+/// Files being sent at the same time, each with two chunks in memory.
+const STREAMS: usize = 64;
+
+/// What the adapter needs to know besides the fleet.
+#[derive(Clone, Debug)]
+pub struct AgentApiOptions {
+    /// The listener's limits.
+    pub limits: Limits,
+    /// The state that `/api/status` tells; shared with whoever sets it.
+    pub health: Health,
+    /// What callers with a live key are told of this server.
+    pub version: ServerVersion,
+    /// Bytes of a file that an agent may upload; 0: uploads are switched off.
+    pub max_upload_bytes: u64,
+    /// The file with the PGP key that agents check upgrades with.
+    pub pgp_key: Option<PathBuf>,
+}
+
+impl Default for AgentApiOptions {
+    fn default() -> Self {
+        let version = ServerVersion {
+            number: env!("CARGO_PKG_VERSION").into(),
+            build_hash: String::new(),
+            build_time: String::new(),
+        };
+        Self { limits: Limits::default(), health: Health::default(), version, max_upload_bytes: 1 << 30, pgp_key: None }
+    }
+}
+
+/// The adapter of one listener. Cheap to clone.
+#[derive(Clone)]
+pub struct AgentApi(Arc<Inner>);
+
+struct Inner {
+    fleet: Arc<Fleet>,
+    limiter: Arc<Limiter>,
+    options: AgentApiOptions,
+    inflated: Budget,
+    artifacts: Gate,
+    streams: Arc<Semaphore>,
+}
+
+/// What an endpoint answers.
+enum Answer {
+    Reply(Reply),
+    Park(Held),
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+/// One request, as endpoints see it.
+struct Call<'a, B> {
+    head: &'a Parts,
+    body: B,
+    peer: &'a Peer,
+    bounds: Bounds,
+}
+
+impl<B: Body<Data = Bytes>> Call<'_, B> {
+    fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    async fn read(self) -> Result<Bytes, BodyError> {
+        body::read(&self.head.headers, self.body, self.bounds).await
+    }
+}
+
+impl AgentApi {
+    /// The adapter over `fleet`, with limits of its own.
+    pub fn new(fleet: Arc<Fleet>, options: AgentApiOptions) -> Self {
+        let limiter = Limiter::new(options.limits.clone());
+        Self(Arc::new(Inner {
+            fleet,
+            limiter,
+            options,
+            inflated: Budget::new(INFLATED_BUDGET),
+            artifacts: Gate::default(),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+        }))
+    }
+
+    /// Requests of `operation` being handled now, parked ones included.
+    pub fn running(&self, operation: Operation) -> usize {
+        self.0.limiter.running(operation)
+    }
+
+    /// Handles one request.
+    pub fn handle<B>(&self, request: Request<B>, peer: Peer) -> Pin<Box<dyn Future<Output = Outcome> + Send>>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        let api = Arc::clone(&self.0);
+        Box::pin(async move { api.serve(request, peer).await })
+    }
+}
+
+impl Inner {
+    async fn serve<B>(self: Arc<Self>, request: Request<B>, peer: Peer) -> Outcome
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let (head, body) = request.into_parts();
+        let id = RequestId::of(&head.headers, &*self.fleet.entropy);
+        let mut permit = None;
+        let mut versioned = false;
+        match self.dispatch(&head, body, &peer, &mut permit, &mut versioned).await {
+            Ok(Answer::Reply(reply)) => respond::finish(reply, &id, versioned).into(),
+            Ok(Answer::Park(held)) => Outcome::Park(Box::pin(held.wait(id, permit))),
+            Err(error) => respond::finish(respond::failure(error, &id), &id, versioned).into(),
+        }
+    }
+
+    /// The checks before an endpoint, in the order of §1.4. `versioned` tells whether they got as far as the version.
+    async fn dispatch<B>(
+        &self,
+        head: &Parts,
+        body: B,
+        peer: &Peer,
+        permit: &mut Option<Permit>,
+        versioned: &mut bool,
+    ) -> Result<Answer, ApiError>
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let Some(route) = Route::of(head.uri.path()) else { return Ok(respond::not_found().into()) };
+        let operation = route.operation();
+        *permit = Some(self.limiter.admit(operation, Instant::now())?);
+        if head.method != route.method() {
+            return Ok(respond::method_not_allowed().into());
+        }
+        *versioned = true;
+        version_header::check(&head.headers)?;
+        let limits = self.limiter.limits();
+        let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout };
+        self.endpoint(route, Call { head, body, peer, bounds }).await
+    }
+
+    async fn endpoint<B>(&self, route: Route<'_>, call: Call<'_, B>) -> Result<Answer, ApiError>
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        match route {
+            Route::CheckIn(id) => self.check_in(&id, call).await,
+            Route::Acks(id) => self.acks(&id, call).await.map(Answer::Reply),
+            Route::Status => Ok(self.status(call.headers()).await.into()),
+            Route::Enroll => self.enroll(call).await.map(Answer::Reply),
+            Route::AuditUnenroll(id) => self.audit_unenroll(&id, call).await.map(Answer::Reply),
+            Route::Artifact(id, sha2) => self.artifact(&id, &sha2, call.headers()).await.map(Answer::Reply),
+            Route::UploadBegin => self.upload_begin(call).await.map(Answer::Reply),
+            Route::UploadChunk(id, number) => self.upload_chunk(&id, &number, call).await.map(Answer::Reply),
+            Route::UploadComplete(id) => self.upload_complete(&id, call).await.map(Answer::Reply),
+            Route::File(id) => self.file(&id, call.head).await.map(Answer::Reply),
+            Route::PgpKey(version) => self.pgp_key(&version, call.peer).await.map(Answer::Reply),
+        }
+    }
+
+    /// The version in the `User-Agent`; a missing header is refused like an empty one (D19).
+    fn agent_version(&self, headers: &HeaderMap) -> Result<AcceptedVersion, ApiError> {
+        let settings = &self.fleet.settings;
+        let accepted = AcceptedVersions {
+            lowest: settings.lowest_version,
+            highest: settings.highest_version,
+            tested: settings.tested_version,
+        };
+        let header = headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        accepted.check(header).map_err(|refused| ApiError::of(refused.code()))
+    }
+}

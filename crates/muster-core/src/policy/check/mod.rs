@@ -2,6 +2,7 @@
 //! configuration. Each section has its own file; together they report everything that is wrong at once.
 
 mod agent;
+mod fields;
 mod inputs;
 mod otel;
 mod outputs;
@@ -12,8 +13,9 @@ use serde_json::{Map, Value};
 use super::problem::Problems;
 use crate::secret_refs::{OTEL_COMPONENTS, join};
 
+pub use fields::check_fields;
 pub use inputs::PROCESS;
-pub use outputs::{OUTPUT_TYPES, is_elasticsearch};
+pub use outputs::{OUTPUT_TYPES, check_record, is_elasticsearch};
 
 /// Deepest nesting of a configuration.
 pub const MAX_DEPTH: usize = 64;

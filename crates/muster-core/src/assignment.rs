@@ -1,0 +1,312 @@
+//! Assignment rules: which policy and tags an agent gets that comes without a policy (M11).
+//!
+//! An ordered list, kept as one setting; the first rule that matches decides, at enrolment. A rule without
+//! conditions matches every agent.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::id::PolicyId;
+
+/// The setting that holds the rules.
+pub const SETTING: &str = "assignment_rules";
+/// Most rules that are kept.
+const MOST_RULES: usize = 1000;
+
+/// The rules in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AssignmentRules(Vec<AssignmentRule>);
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssignmentRule {
+    /// What people call it.
+    #[serde(default)]
+    pub name: String,
+    /// Which agents.
+    #[serde(rename = "match", default)]
+    pub conditions: Conditions,
+    /// The policy that they get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_id: Option<PolicyId>,
+    /// Tags that they get, beside their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+/// Conditions that must all hold; an absent one holds always.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conditions {
+    /// Tags that the agent must all carry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Pattern of the host name: `*` for any characters, `?` for one; case aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Operating system: `os.platform` or `os.family` (`ubuntu`, `windows`, `debian`), case aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// `host.architecture`: `x86_64`, `arm64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// Network that the agent's address, or one that it reports, lies in: `10.0.0.0/8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<Cidr>,
+}
+
+/// What is known of an agent that enrols.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Host name.
+    pub hostname: String,
+    /// `os.platform`.
+    pub platform: String,
+    /// `os.family`.
+    pub family: String,
+    /// `host.architecture`.
+    pub architecture: String,
+    /// Its address here and those that it reports, loopback and link-local ones aside.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl AssignmentRules {
+    /// Reads the setting; absent: no rules.
+    pub fn read(setting: Option<&str>) -> Result<Self, Error> {
+        let Some(text) = setting else { return Ok(Self::default()) };
+        let rules: Self = serde_json::from_str(text).map_err(|error| Error::invalid(SETTING, error.to_string()))?;
+        if rules.0.len() > MOST_RULES {
+            return Err(Error::invalid(SETTING, format!("at most {MOST_RULES} rules")));
+        }
+        Ok(rules)
+    }
+
+    /// The first rule that matches.
+    pub fn first_match(&self, facts: &HostFacts) -> Option<&AssignmentRule> {
+        self.0.iter().find(|rule| rule.conditions.hold(facts))
+    }
+
+    /// The policies that rules name.
+    pub fn policies(&self) -> impl Iterator<Item = &PolicyId> {
+        self.0.iter().filter_map(|rule| rule.policy_id.as_ref())
+    }
+}
+
+impl Conditions {
+    /// Whether all hold.
+    pub fn hold(&self, facts: &HostFacts) -> bool {
+        let tags = self.tags.iter().all(|tag| facts.tags.contains(tag));
+        let hostname = self.hostname.as_ref().is_none_or(|pattern| glob(pattern, &facts.hostname));
+        let platform = self.platform.as_ref().is_none_or(|platform| {
+            [&facts.platform, &facts.family].iter().any(|known| known.eq_ignore_ascii_case(platform))
+        });
+        let architecture = self.architecture.as_ref().is_none_or(|it| it.eq_ignore_ascii_case(&facts.architecture));
+        let ip = self.ip.is_none_or(|network| facts.addresses.iter().any(|address| network.contains(*address)));
+        tags && hostname && platform && architecture && ip
+    }
+}
+
+impl HostFacts {
+    /// Reads what `local_metadata` says.
+    pub fn read(metadata: &Value, tags: &[String], address: &str) -> Self {
+        let text = |path| metadata.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let reported = metadata.pointer("/host/ip").and_then(Value::as_array).into_iter().flatten();
+        let reported = reported.filter_map(Value::as_str).filter_map(|ip| ip.split('/').next()?.parse().ok());
+        let hostname = [text("/host/hostname"), text("/host/name")].into_iter().find(|name| !name.is_empty());
+        Self {
+            tags: tags.to_vec(),
+            hostname: hostname.unwrap_or_default(),
+            platform: text("/os/platform"),
+            family: text("/os/family"),
+            architecture: text("/host/architecture"),
+            addresses: address.parse().into_iter().chain(reported).filter(is_of_a_network).collect(),
+        }
+    }
+}
+
+/// Loopback and link-local addresses are on every host and tell nothing.
+fn is_of_a_network(address: &IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    }
+}
+
+/// Whether `text` fits `pattern`, case aside. One mark to go back to is enough: the last `*` can take more.
+fn glob(pattern: &str, text: &str) -> bool {
+    let pattern: Vec<char> = pattern.to_lowercase().chars().collect();
+    let text: Vec<char> = text.to_lowercase().chars().collect();
+    let (mut p, mut t, mut mark) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                mark = Some((p, t));
+                p += 1;
+            }
+            Some(c) if *c == '?' || *c == text[t] => (p, t) = (p + 1, t + 1),
+            _ => match mark {
+                Some((star, from)) => {
+                    mark = Some((star, from + 1));
+                    (p, t) = (star + 1, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+/// A network: an address and the number of its leading bits that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Cidr {
+    address: IpAddr,
+    bits: u32,
+}
+
+impl Cidr {
+    /// Reads `10.0.0.0/8`; an address alone is a network of one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.parse().ok()?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(width), |bits| bits.parse().ok())?;
+        (bits <= width).then_some(Self { address, bits })
+    }
+
+    /// Whether `address` lies in it.
+    pub fn contains(self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - self.bits).unwrap_or(0);
+                (network.to_bits() ^ address.to_bits()) & mask == 0
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - self.bits).unwrap_or(0);
+                (network.to_bits() ^ address.to_bits()) & mask == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<Cidr> for String {
+    fn from(cidr: Cidr) -> Self {
+        format!("{}/{}", cidr.address, cidr.bits)
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not a network like 10.0.0.0/8")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn facts() -> HostFacts {
+        let metadata = json!({
+            "host": {"hostname": "Web-1.example", "architecture": "x86_64", "ip": ["127.0.0.1/8", "10.1.2.3/24", "fe80::1/64", "fd00::2/64"]},
+            "os": {"platform": "ubuntu", "family": "debian"},
+        });
+        HostFacts::read(&metadata, &["prod".to_owned()], "192.0.2.7")
+    }
+
+    fn holds(conditions: Value) -> bool {
+        serde_json::from_value::<Conditions>(conditions).unwrap().hold(&facts())
+    }
+
+    #[test]
+    fn m11_each_condition_must_hold() {
+        for good in [
+            json!({}),
+            json!({"tags": ["prod"]}),
+            json!({"hostname": "web-*"}),
+            json!({"platform": "Debian"}),
+            json!({"platform": "ubuntu", "architecture": "X86_64", "hostname": "*"}),
+            json!({"ip": "10.0.0.0/8"}),
+            json!({"ip": "192.0.2.7"}),
+            json!({"ip": "fd00::/8"}),
+        ] {
+            assert!(holds(good.clone()), "{good}");
+        }
+        for bad in [
+            json!({"tags": ["prod", "web"]}),
+            json!({"hostname": "db-*"}),
+            json!({"platform": "windows"}),
+            json!({"ip": "127.0.0.0/8"}),
+            json!({"ip": "fe80::/10"}),
+            json!({"ip": "10.1.3.0/24"}),
+            json!({"tags": ["prod"], "architecture": "arm64"}),
+        ] {
+            assert!(!holds(bad.clone()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn m11_the_first_match_wins() {
+        let rules = json!([
+            {"name": "databases", "match": {"hostname": "db*"}, "policy_id": "db"},
+            {"match": {"tags": ["prod"]}, "policy_id": "prod", "tags": ["paged"]},
+            {"policy_id": "rest"},
+        ]);
+        let rules = AssignmentRules::read(Some(&rules.to_string())).unwrap();
+        let rule = rules.first_match(&facts()).unwrap();
+        assert_eq!((rule.policy_id.as_ref().unwrap().as_str(), &rule.tags[..]), ("prod", &["paged".to_owned()][..]));
+        assert_eq!(rules.first_match(&HostFacts::default()).unwrap().policy_id, Some(PolicyId::trusted("rest")));
+        assert_eq!(rules.policies().count(), 3);
+    }
+
+    #[test]
+    fn m11_rules_that_are_none_are_refused_by_name() {
+        assert_eq!(AssignmentRules::read(None).unwrap(), AssignmentRules::default());
+        for bad in ["{}", r#"[{"match":{"hostnam":"x"}}]"#, r#"[{"match":{"ip":"10.0.0.0/33"}}]"#] {
+            assert_eq!(AssignmentRules::read(Some(bad)).unwrap_err().field.as_deref(), Some(SETTING));
+        }
+    }
+
+    #[test]
+    fn patterns_match_like_those_of_a_shell() {
+        for (pattern, text) in [("*", ""), ("a*b*c", "aXXbYYbc"), ("w?b-*", "WEB-1"), ("**x", "x"), ("é?", "Éa")] {
+            assert!(glob(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("", "a"), ("a", ""), ("?", ""), ("a*b", "abc"), ("web", "web1")] {
+            assert!(!glob(pattern, text), "{pattern} {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_network_contains_its_own_addresses(bits in 0_u32..=32, address in any::<u32>()) {
+            let address = std::net::Ipv4Addr::from_bits(address);
+            let cidr = Cidr::parse(&format!("{address}/{bits}")).unwrap();
+            prop_assert!(cidr.contains(address.into()));
+            prop_assert!(cidr.contains(IpAddr::V6(address.to_ipv6_mapped())));
+            if bits > 0 {
+                let other = std::net::Ipv4Addr::from_bits(address.to_bits() ^ 0x8000_0000);
+                prop_assert!(!cidr.contains(other.into()));
+            }
+        }
+
+        #[test]
+        fn a_text_matches_itself_with_stars_anywhere(text in "[a-c]{0,6}", at in 0_usize..7) {
+            let mut pattern = text.clone();
+            pattern.insert(at.min(text.len()), '*');
+            prop_assert!(glob(&pattern, &text));
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What happens to an agent's record between enrolment and end, apart from its own check-ins and acks.
+//!
+//! Each function answers the changed record, version raised; `None` where nothing changes. `seen` is the latest
+//! sighting that the caller knows of.
+
+use std::time::Duration;
+
+use crate::acknowledge::deactivate;
+use crate::agent::{AgentRecord, AuditReason, AuditReport};
+use crate::error::Error;
+use crate::id::PolicyId;
+use crate::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
+use crate::status::{self, Status, finish};
+use crate::time::Timestamp;
+
+/// A record that changed, if it did.
+type Changed = Option<AgentRecord>;
+
+fn changed(before: &AgentRecord, next: AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Changed {
+    (next != *before).then(|| finish(before, next, seen, now))
+}
+
+/// The agent's own report that it left: kept until it checks in again, and it stays active (EA137, EA140). Only
+/// `orphaned` sticks (EA138).
+pub fn report_left(
+    before: &AgentRecord,
+    report: AuditReport,
+    seen: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Changed, Error> {
+    if before.audit.is_some_and(|known| known.reason == AuditReason::Orphaned) {
+        return Err(Error::conflict("ErrAuditReasonConflict", "agent document contains audit_unenroll_reason"));
+    }
+    let next = AgentRecord { audit: Some(report), ..before.clone() };
+    Ok(changed(before, next, seen, now))
+}
+
+fn unless_unenrolled(record: &AgentRecord) -> Result<(), Error> {
+    if record.active {
+        return Ok(());
+    }
+    Err(Error::conflict("agent_unenrolled", format!("agent {} is unenrolled already", record.id)))
+}
+
+/// Graceful unenrolment begins: the order was given, the ack ends it.
+pub fn begin_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Result<Changed, Error> {
+    unless_unenrolled(before)?;
+    let started_at = before.unenrollment_started_at.unwrap_or(now);
+    Ok(changed(before, AgentRecord { unenrollment_started_at: Some(started_at), ..before.clone() }, seen, now))
+}
+
+/// The order to unenrol was cancelled.
+pub fn cancel_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Changed {
+    changed(before, AgentRecord { unenrollment_started_at: None, ..before.clone() }, seen, now)
+}
+
+/// Unenrolment without the agent: its access key dies with this commit. `reason`: `forced`, `timeout` …
+pub fn force_unenroll(before: &AgentRecord, reason: &str, now: Timestamp) -> Result<Changed, Error> {
+    unless_unenrolled(before)?;
+    let mut next = before.clone();
+    deactivate(&mut next, reason, now);
+    Ok(changed(before, next, None, now))
+}
+
+/// Another policy, or none: the running revision is forgotten, so that the new policy is due; credentials stay.
+pub fn reassign(
+    before: &AgentRecord,
+    policy: Option<&Policy>,
+    namespaces: Option<Vec<String>>,
+    seen: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Changed, Error> {
+    unless_unenrolled(before)?;
+    let policy_id = policy.map(|policy| policy.id.clone());
+    if policy_id == before.policy_id {
+        let name = policy_id.as_ref().map_or("no policy", PolicyId::as_str);
+        return Err(Error::invalid("policy_id", format!("agent {} is on {name} already", before.id)));
+    }
+    let next = AgentRecord {
+        policy_id,
+        policy_revision: 0,
+        namespaces: namespaces.unwrap_or_else(|| before.namespaces.clone()),
+        inactivity_timeout: inactivity_timeout(policy),
+        ..before.clone()
+    };
+    Ok(changed(before, next, seen, now))
+}
+
+/// Other tags.
+pub fn set_tags(before: &AgentRecord, tags: Vec<String>, seen: Option<Timestamp>, now: Timestamp) -> Changed {
+    changed(before, AgentRecord { tags, ..before.clone() }, seen, now)
+}
+
+/// The tags after adding and taking away. One added and one taken away: renamed in place, order kept.
+pub fn changed_tags(tags: &[String], add: &[String], remove: &[String]) -> Vec<String> {
+    let rename = match (add, remove) {
+        ([new], [old]) if tags.contains(old) => Some((old, new)),
+        _ => None,
+    };
+    let mut after: Vec<String> = Vec::with_capacity(tags.len() + add.len());
+    let kept = tags.iter().filter_map(|tag| match rename {
+        Some((old, new)) if tag == old => Some(new),
+        _ if remove.contains(tag) => None,
+        _ => Some(tag),
+    });
+    crate::enroll::add_tags(&mut after, kept.chain(add));
+    after
+}
+
+/// An upgrade was ordered, to begin at `start`: now, or a time to come, until which the status does not change.
+pub fn begin_upgrade(before: &AgentRecord, start: Timestamp, seen: Option<Timestamp>, now: Timestamp) -> Changed {
+    let mut next = before.clone();
+    next.upgrade.started_at = Some(start);
+    next.upgrade.upgraded_at = None;
+    next.upgrade.details = None;
+    changed(before, next, seen, now)
+}
+
+/// The upgrade was cancelled.
+pub fn cancel_upgrade(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Changed {
+    let mut next = before.clone();
+    next.upgrade.started_at = None;
+    next.upgrade.upgraded_at = None;
+    changed(before, next, seen, now)
+}
+
+/// Time without a sighting until agents of the policy are inactive; `None`: never. Without a policy the default.
+pub fn inactivity_timeout(policy: Option<&Policy>) -> Option<Duration> {
+    match policy {
+        None => Some(DEFAULT_INACTIVITY_TIMEOUT),
+        Some(policy) => u64::try_from(policy.inactivity_timeout).ok().filter(|s| *s > 0).map(Duration::from_secs),
+    }
+}
+
+/// The policy's inactivity timeout changed.
+pub fn set_inactivity_timeout(
+    before: &AgentRecord,
+    timeout: Option<Duration>,
+    seen: Option<Timestamp>,
+    now: Timestamp,
+) -> Changed {
+    changed(before, AgentRecord { inactivity_timeout: timeout, ..before.clone() }, seen, now)
+}
+
+/// Whether the policy's unenroll timeout is over: the agent is inactive *now*, and unseen for that long (§3.4).
+pub fn is_due_to_unenroll(
+    record: &AgentRecord,
+    unenroll_timeout: Duration,
+    seen: Option<Timestamp>,
+    now: Timestamp,
+) -> bool {
+    let last = seen.max(record.last_checkin).unwrap_or(record.enrolled_at);
+    let inactive = status::evaluate(record, seen, now).0 == Status::Inactive;
+    inactive && !unenroll_timeout.is_zero() && now.since(last) > unenroll_timeout
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::testing::{agent, at};
+
+    fn policy(id: &str, inactivity_timeout: i64) -> Policy {
+        Policy {
+            id: PolicyId::trusted(id),
+            name: id.into(),
+            namespace: "default".into(),
+            description: String::new(),
+            revision: 1,
+            is_managed: false,
+            is_default: false,
+            inactivity_timeout,
+            unenroll_timeout: None,
+            config: Value::Null,
+            secrets: Vec::new(),
+            fields: Value::Null,
+            updated_by: "system".into(),
+            created_at: at(0),
+            updated_at: at(0),
+        }
+    }
+
+    fn report(before: &AgentRecord, reason: AuditReason) -> Result<AgentRecord, Error> {
+        let report = AuditReport { reason, at: at(5) };
+        report_left(before, report, None, at(60)).map(|changed| changed.unwrap_or_else(|| before.clone()))
+    }
+
+    #[test]
+    fn ea137_ea140_m46_m48_a_farewell_keeps_the_agent_active() {
+        let after = report(&agent(), AuditReason::Uninstall).unwrap();
+        assert_eq!(after.audit, Some(AuditReport { reason: AuditReason::Uninstall, at: at(5) }));
+        assert!(after.active && after.access_key.is_some() && after.unenrolled_at.is_none());
+        assert_eq!((after.status, after.version), (Status::Uninstalled, agent().version + 1));
+        for reason in [AuditReason::KeyRevoked, AuditReason::Migrated] {
+            assert_eq!(report(&agent(), reason).unwrap().status, Status::Online);
+        }
+    }
+
+    #[test]
+    fn ea138_only_orphaned_sticks() {
+        let uninstalled = report(&agent(), AuditReason::Uninstall).unwrap();
+        let again = report(&uninstalled, AuditReason::Uninstall).unwrap();
+        let orphaned = report(&again, AuditReason::Orphaned).unwrap();
+        assert_eq!(orphaned.status, Status::Orphaned);
+        for reason in [AuditReason::Orphaned, AuditReason::Uninstall] {
+            let error = report(&orphaned, reason).unwrap_err();
+            assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "ErrAuditReasonConflict"));
+        }
+    }
+
+    #[test]
+    fn m49_a_reported_agent_can_be_unenrolled_by_force() {
+        let reported = report(&agent(), AuditReason::Uninstall).unwrap();
+        let after = force_unenroll(&reported, "forced", at(70)).unwrap().unwrap();
+        assert_eq!((after.active, after.access_key.clone(), after.status), (false, None, Status::Unenrolled));
+        assert_eq!((after.unenrolled_at, after.unenrolled_reason.as_deref()), (Some(at(70)), Some("forced")));
+        assert_eq!(force_unenroll(&after, "forced", at(80)).unwrap_err().code, "agent_unenrolled");
+    }
+
+    #[test]
+    fn m135_graceful_unenrolment_waits_for_the_ack() {
+        let leaving = begin_unenroll(&agent(), None, at(60)).unwrap().unwrap();
+        assert_eq!((leaving.status, leaving.active), (Status::Unenrolling, true));
+        assert_eq!(begin_unenroll(&leaving, None, at(90)).unwrap(), None);
+        let staying = cancel_unenroll(&leaving, None, at(90)).unwrap();
+        assert_eq!(staying.status, Status::Online);
+    }
+
+    #[test]
+    fn m132_reassigned_agents_update_and_keep_their_credentials() {
+        let target = policy("q", 60);
+        let after = reassign(&agent(), Some(&target), Some(vec!["ops".into()]), None, at(30)).unwrap().unwrap();
+        assert_eq!((after.policy_revision, after.status), (0, Status::Updating));
+        assert_eq!((after.namespaces, after.access_key), (vec!["ops".to_owned()], agent().access_key));
+        assert_eq!(after.inactivity_timeout, Some(Duration::from_secs(60)));
+        let same = reassign(&agent(), Some(&policy("p", 60)), None, None, at(30)).unwrap_err();
+        assert_eq!(same.field.as_deref(), Some("policy_id"));
+        assert_eq!(reassign(&agent(), None, None, None, at(30)).unwrap().unwrap().status, Status::Online);
+    }
+
+    #[test]
+    fn m136_one_tag_for_another_is_renamed_in_place() {
+        let tags = ["a", "b", "c"].map(str::to_owned);
+        let change = |add: &[&str], remove: &[&str]| {
+            let own = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
+            changed_tags(&tags, &own(add), &own(remove))
+        };
+        assert_eq!(change(&["x"], &["b"]), ["a", "x", "c"]);
+        assert_eq!(change(&["c"], &["a"]), ["c", "b"]);
+        assert_eq!(change(&["x", "a"], &["b"]), ["a", "c", "x"]);
+        assert_eq!(change(&["x"], &["gone"]), ["a", "b", "c", "x"]);
+        assert_eq!(set_tags(&agent(), Vec::new(), None, at(1)), None);
+    }
+
+    #[test]
+    fn m57_m128_an_upgrade_is_updating_from_its_start_until_cancelled() {
+        let now = begin_upgrade(&agent(), at(10), None, at(10)).unwrap();
+        assert_eq!((now.status, now.upgrade.started_at), (Status::Updating, Some(at(10))));
+        let later = begin_upgrade(&agent(), at(86_400), None, at(10)).unwrap();
+        assert_eq!(later.status, Status::Online);
+        assert_eq!(cancel_upgrade(&now, None, at(20)).unwrap().status, Status::Online);
+    }
+
+    #[test]
+    fn m43_a_timeout_of_zero_means_never() {
+        assert_eq!(inactivity_timeout(Some(&policy("p", 0))), None);
+        assert_eq!(inactivity_timeout(Some(&policy("p", -5))), None);
+        assert_eq!(inactivity_timeout(None), Some(DEFAULT_INACTIVITY_TIMEOUT));
+        let short = set_inactivity_timeout(&agent(), Some(Duration::from_secs(10)), None, at(60)).unwrap();
+        assert_eq!(short.status, Status::Inactive);
+    }
+
+    #[test]
+    fn an_agent_that_came_back_is_not_unenrolled_by_the_timeout() {
+        let record = AgentRecord { inactivity_timeout: Some(Duration::from_secs(60)), ..agent() };
+        let timeout = Duration::from_secs(3600);
+        assert!(!is_due_to_unenroll(&record, timeout, None, at(3600)));
+        assert!(is_due_to_unenroll(&record, timeout, None, at(3601)));
+        assert!(!is_due_to_unenroll(&record, timeout, Some(at(3600)), at(3601)));
+        assert!(!is_due_to_unenroll(&record, Duration::ZERO, None, at(3601)));
+    }
+
+    proptest! {
+        #[test]
+        fn tags_stay_unique_and_removed_ones_are_gone(
+            tags in prop::collection::btree_set("[a-e]", 0..5),
+            add in prop::collection::vec("[a-h]", 0..4),
+            remove in prop::collection::vec("[a-h]", 0..4),
+        ) {
+            let tags: Vec<String> = tags.into_iter().collect();
+            let after = changed_tags(&tags, &add, &remove);
+            let unique: std::collections::BTreeSet<_> = after.iter().collect();
+            prop_assert_eq!(unique.len(), after.len());
+            prop_assert!(add.iter().all(|tag| after.contains(tag)));
+            prop_assert!(remove.iter().all(|tag| add.contains(tag) || !after.contains(tag)));
+        }
+    }
+}

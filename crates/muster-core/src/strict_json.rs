@@ -1,0 +1,469 @@
+//! A strict look at a JSON text before it is decoded (D22): one pass, no recursion, bounded memory.
+//!
+//! What decoders let pass or decide silently is refused here: invalid UTF-8, duplicate keys at any depth, lone
+//! surrogates, trailing data, and nesting without end.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+/// Deepest nesting of arrays and objects.
+pub const MAX_DEPTH: usize = 128;
+/// Most keys of the objects that are open at one place; what agents send stays far below.
+pub const MAX_OPEN_KEYS: usize = 65_536;
+
+/// What is wrong with a text, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem} at byte {position}")]
+pub struct BadJson {
+    /// What.
+    pub problem: Problem,
+    /// Offset in bytes from the start.
+    pub position: usize,
+}
+
+/// What can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Not UTF-8.
+    #[error("invalid UTF-8")]
+    Utf8,
+    /// Not JSON.
+    #[error("invalid JSON")]
+    Syntax,
+    /// The text ends too early.
+    #[error("unexpected end of JSON")]
+    End,
+    /// Something follows the value.
+    #[error("trailing data")]
+    Trailing,
+    /// An object has a key twice.
+    #[error("duplicate key")]
+    DuplicateKey,
+    /// Half of a surrogate pair.
+    #[error("lone surrogate")]
+    LoneSurrogate,
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("nested too deep")]
+    TooDeep,
+    /// More than [`MAX_OPEN_KEYS`].
+    #[error("too many keys")]
+    TooManyKeys,
+}
+
+/// Checks that `bytes` are one JSON value and nothing else, and answers them as text.
+pub fn check(bytes: &[u8]) -> Result<&str, BadJson> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| BadJson { problem: Problem::Utf8, position: error.valid_up_to() })?;
+    Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new() }.run()?;
+    Ok(text)
+}
+
+/// Why a body can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It is not strict JSON.
+    #[error(transparent)]
+    Text(#[from] BadJson),
+    /// It is JSON of another shape.
+    #[error("{0}")]
+    Shape(#[from] serde_json::Error),
+}
+
+/// Checks `bytes` and decodes them.
+pub fn from_slice<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
+    Ok(serde_json::from_str(check(bytes)?)?)
+}
+
+/// A key's place in the text, quotes aside.
+#[derive(Clone, Copy)]
+struct Key {
+    start: u32,
+    end: u32,
+    escaped: bool,
+}
+
+/// An array or object that is not closed yet.
+enum Open {
+    Array,
+    /// Its first key's index in `keys`.
+    Object(usize),
+}
+
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    open: Vec<Open>,
+    keys: Vec<Key>,
+}
+
+type Step<T = ()> = Result<T, BadJson>;
+
+impl Scanner<'_> {
+    fn run(mut self) -> Step {
+        if self.bytes.len() > u32::MAX as usize {
+            return self.fail(Problem::TooManyKeys);
+        }
+        loop {
+            let opened = self.value()?;
+            if !opened && self.close_all()? {
+                break;
+            }
+        }
+        self.space();
+        if self.at < self.bytes.len() { self.fail(Problem::Trailing) } else { Ok(()) }
+    }
+
+    /// Reads a value; `true` when it opened something whose first value comes next.
+    fn value(&mut self) -> Step<bool> {
+        self.space();
+        match self.peek()? {
+            b'{' => self.open_object(),
+            b'[' => self.open_array(),
+            b'"' => self.string().map(|_| false),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
+            _ => self.number(),
+        }
+    }
+
+    fn open_object(&mut self) -> Step<bool> {
+        self.deeper()?;
+        self.at += 1;
+        self.space();
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Ok(false);
+        }
+        self.open.push(Open::Object(self.keys.len()));
+        self.key()?;
+        Ok(true)
+    }
+
+    fn open_array(&mut self) -> Step<bool> {
+        self.deeper()?;
+        self.at += 1;
+        self.space();
+        if self.peek()? == b']' {
+            self.at += 1;
+            return Ok(false);
+        }
+        self.open.push(Open::Array);
+        Ok(true)
+    }
+
+    fn deeper(&self) -> Step {
+        if self.open.len() >= MAX_DEPTH { self.fail(Problem::TooDeep) } else { Ok(()) }
+    }
+
+    /// After a value: closes what ends here, or goes on to the next value; `true` when the outermost value ended.
+    fn close_all(&mut self) -> Step<bool> {
+        loop {
+            let Some(open) = self.open.last() else { return Ok(true) };
+            let (first_key, end) = match open {
+                Open::Array => (None, b']'),
+                Open::Object(first) => (Some(*first), b'}'),
+            };
+            self.space();
+            let byte = self.peek()?;
+            if byte != b',' && byte != end {
+                return self.fail(Problem::Syntax);
+            }
+            self.at += 1;
+            match (byte, first_key) {
+                (b',', Some(_)) => return self.key().map(|()| false),
+                (b',', None) => return Ok(false),
+                (_, Some(first)) => self.forget_keys(first)?,
+                (_, None) => {}
+            }
+            self.open.pop();
+        }
+    }
+
+    /// Reads a key and its colon.
+    fn key(&mut self) -> Step {
+        self.space();
+        if self.peek()? != b'"' {
+            return self.fail(Problem::Syntax);
+        }
+        if self.keys.len() >= MAX_OPEN_KEYS {
+            return self.fail(Problem::TooManyKeys);
+        }
+        let start = self.at + 1;
+        let escaped = self.string()?;
+        self.keys.push(Key { start: start as u32, end: (self.at - 1) as u32, escaped });
+        self.space();
+        if self.peek()? != b':' {
+            return self.fail(Problem::Syntax);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// An object is complete: its keys are compared, few of them pairwise and many of them sorted, and forgotten.
+    fn forget_keys(&mut self, first: usize) -> Step {
+        let bytes = self.bytes;
+        let keys = &mut self.keys[first..];
+        let duplicate = if keys.len() <= 8 { pairwise(bytes, keys) } else { sorted(bytes, keys) };
+        if let Some(position) = duplicate {
+            return Err(BadJson { problem: Problem::DuplicateKey, position });
+        }
+        self.keys.truncate(first);
+        Ok(())
+    }
+
+    /// Reads a string from its opening quote on; `true` when it has escapes.
+    fn string(&mut self) -> Step<bool> {
+        self.at += 1;
+        let mut escaped = false;
+        loop {
+            let plain = self.bytes[self.at..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f));
+            self.at = plain.map_or(self.bytes.len(), |length| self.at + length);
+            match self.peek()? {
+                b'"' => {
+                    self.at += 1;
+                    return Ok(escaped);
+                }
+                b'\\' => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                _ => return self.fail(Problem::Syntax),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Step {
+        let start = self.at;
+        self.at += 1;
+        match self.peek()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
+            b'u' => {
+                let lone = Err(BadJson { problem: Problem::LoneSurrogate, position: start });
+                match self.hex()? {
+                    0xd800..=0xdbff if !self.bytes[self.at..].starts_with(b"\\u") => return lone,
+                    0xd800..=0xdbff => {
+                        self.at += 1;
+                        if !matches!(self.hex()?, 0xdc00..=0xdfff) {
+                            return lone;
+                        }
+                    }
+                    0xdc00..=0xdfff => return lone,
+                    _ => {}
+                }
+            }
+            _ => return self.fail(Problem::Syntax),
+        }
+        Ok(())
+    }
+
+    /// Reads `uXXXX`.
+    fn hex(&mut self) -> Step<u32> {
+        let mut code = 0;
+        for _ in 0..4 {
+            self.at += 1;
+            let Some(digit) = char::from(self.peek()?).to_digit(16) else { return self.fail(Problem::Syntax) };
+            code = code * 16 + digit;
+        }
+        self.at += 1;
+        Ok(code)
+    }
+
+    fn word(&mut self, word: &[u8]) -> Step<bool> {
+        let rest = &self.bytes[self.at..];
+        if rest.starts_with(word) {
+            self.at += word.len();
+            return Ok(false);
+        }
+        self.fail(if word.starts_with(rest) { Problem::End } else { Problem::Syntax })
+    }
+
+    fn number(&mut self) -> Step<bool> {
+        if self.peek()? == b'-' {
+            self.at += 1;
+        }
+        match self.peek()? {
+            b'0' => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.eat(b".") {
+            self.digits()?;
+        }
+        if self.eat(b"eE") {
+            self.eat(b"+-");
+            self.digits()?;
+        }
+        Ok(false)
+    }
+
+    /// One digit at least.
+    fn digits(&mut self) -> Step {
+        if !self.peek()?.is_ascii_digit() {
+            return self.fail(Problem::Syntax);
+        }
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    fn eat(&mut self, any_of: &[u8]) -> bool {
+        let found = self.bytes.get(self.at).is_some_and(|byte| any_of.contains(byte));
+        self.at += usize::from(found);
+        found
+    }
+
+    fn space(&mut self) {
+        while self.eat(b" \n\r\t") {}
+    }
+
+    fn peek(&self) -> Step<u8> {
+        self.bytes.get(self.at).copied().ok_or(BadJson { problem: Problem::End, position: self.at })
+    }
+
+    fn fail<T>(&self, problem: Problem) -> Step<T> {
+        Err(BadJson { problem, position: self.at })
+    }
+}
+
+/// Place of the first key that an earlier one equals.
+fn pairwise(bytes: &[u8], keys: &[Key]) -> Option<usize> {
+    let later = keys.iter().enumerate().skip(1);
+    let mut doubles = later.filter(|(i, key)| keys[..*i].iter().any(|other| compare(bytes, other, key).is_eq()));
+    doubles.next().map(|(_, key)| key.start as usize)
+}
+
+fn sorted(bytes: &[u8], keys: &mut [Key]) -> Option<usize> {
+    keys.sort_unstable_by(|a, b| compare(bytes, a, b).then(a.start.cmp(&b.start)));
+    let doubles = keys.windows(2).filter(|pair| compare(bytes, &pair[0], &pair[1]).is_eq());
+    doubles.map(|pair| pair[1].start as usize).min()
+}
+
+fn compare(bytes: &[u8], a: &Key, b: &Key) -> Ordering {
+    if a.escaped || b.escaped {
+        unescaped(bytes, a).cmp(&unescaped(bytes, b))
+    } else {
+        raw(bytes, a).cmp(raw(bytes, b))
+    }
+}
+
+fn raw<'a>(bytes: &'a [u8], key: &Key) -> &'a [u8] {
+    &bytes[key.start as usize..key.end as usize]
+}
+
+/// The key as a decoder reads it. The scanner checked it before.
+fn unescaped<'a>(bytes: &'a [u8], key: &Key) -> Cow<'a, [u8]> {
+    if !key.escaped {
+        return raw(bytes, key).into();
+    }
+    let quoted = &bytes[key.start as usize - 1..=key.end as usize];
+    serde_json::from_slice::<String>(quoted).map_or(raw(bytes, key).into(), |text| text.into_bytes().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn problem(text: impl AsRef<[u8]>) -> Option<(Problem, usize)> {
+        check(text.as_ref()).err().map(|error| (error.problem, error.position))
+    }
+
+    #[test]
+    fn d22_duplicate_keys_are_found_at_any_depth_and_in_any_spelling() {
+        assert_eq!(problem(r#"{"a":1,"a":2}"#), Some((Problem::DuplicateKey, 8)));
+        assert_eq!(problem(r#"{"x":[{"a":1,"b":{"c":1,"\u0063":2}}]}"#), Some((Problem::DuplicateKey, 25)));
+        assert_eq!(problem(r#"{"a":{"a":{"a":1}},"b":{"a":1}}"#), None);
+        let many: Vec<String> = (0..100).map(|i| format!(r#""k{i}":0"#)).collect();
+        assert_eq!(problem(format!("{{{}}}", many.join(","))), None);
+        let twice = format!(r#"{{{},"k7":1,"k9":1}}"#, many.join(","));
+        assert_eq!(problem(&twice), Some((Problem::DuplicateKey, twice.rfind("k7").unwrap())));
+    }
+
+    #[test]
+    fn d22_bad_text_is_refused() {
+        assert_eq!(problem(b"\"a\xff\""), Some((Problem::Utf8, 2)));
+        assert_eq!(problem(b"\"\xed\xa0\x80\""), Some((Problem::Utf8, 1)));
+        assert_eq!(problem(r#""\ud800""#), Some((Problem::LoneSurrogate, 1)));
+        assert_eq!(problem(r#""\udc00x""#), Some((Problem::LoneSurrogate, 1)));
+        assert_eq!(problem(r#""\ud800\u0041""#), Some((Problem::LoneSurrogate, 1)));
+        assert_eq!(problem(r#"{"\ud83d\ude00":"\u00e9"}"#), None);
+    }
+
+    #[test]
+    fn d22_trailing_data_and_early_ends_are_refused() {
+        assert_eq!(problem("{} x"), Some((Problem::Trailing, 3)));
+        assert_eq!(problem("1 2"), Some((Problem::Trailing, 2)));
+        for early in ["", " ", "{", "[1,", r#"{"a""#, r#"{"a":"#, r#""a"#, "tru", "-", r#""\u00"#] {
+            assert_eq!(problem(early).unwrap().0, Problem::End, "{early:?}");
+        }
+        for bad in
+            ["{a:1}", "[1,]", "{\"a\":1,}", "01x", "+1", "1.e5", "\"\t\"", "nul!", "[1 2]", "{\"a\" 1}", "]", r#""\x""#]
+        {
+            assert!(problem(bad).is_some(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn d22_nesting_has_an_end() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(problem(nested(MAX_DEPTH)), None);
+        assert_eq!(problem(nested(MAX_DEPTH + 1)), Some((Problem::TooDeep, MAX_DEPTH)));
+        assert_eq!(problem("[".repeat(1_000_000)).unwrap().0, Problem::TooDeep);
+    }
+
+    #[test]
+    fn d22_the_number_of_open_keys_has_an_end() {
+        let keys: Vec<String> = (0..=MAX_OPEN_KEYS).map(|i| format!(r#""{i}":0"#)).collect();
+        assert_eq!(problem(format!("{{{}}}", keys.join(","))).unwrap().0, Problem::TooManyKeys);
+    }
+
+    #[test]
+    fn d22_from_slice_tells_text_and_shape_apart() {
+        assert_eq!(from_slice::<Vec<u8>>(b"[1,2]").unwrap(), [1, 2]);
+        assert!(matches!(from_slice::<Vec<u8>>(b"[1,2]]"), Err(Unreadable::Text(_))));
+        assert!(matches!(from_slice::<Vec<u8>>(b"{}"), Err(Unreadable::Shape(_))));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 64, 12, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..12).prop_map(Value::from),
+                prop::collection::btree_map(any::<String>(), inner, 0..12)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn d22_every_json_text_passes(value in any_json()) {
+            prop_assert_eq!(problem(value.to_string()), None);
+            prop_assert_eq!(problem(serde_json::to_string_pretty(&value).unwrap()), None);
+        }
+
+        /// What passes can be decoded, and what can't be decoded does not pass.
+        #[test]
+        fn d22_nothing_passes_that_a_decoder_refuses(text in r#"[{}\[\],:"\\ua0-9.eE+\-tnrlsf ]{0,24}"#) {
+            let passes = problem(&text).is_none();
+            let decoded: Result<Value, _> = serde_json::from_str(&text);
+            if passes {
+                prop_assert!(decoded.is_ok() || decoded.is_err_and(|error| error.to_string().contains("out of range")));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_answered(bytes in any::<Vec<u8>>()) {
+            let _ = check(&bytes);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Which operation a request asks for: hand-written routing by path segments (§1.1).
+
+use std::borrow::Cow;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use super::limits::Operation;
+
+/// A piece of a path, percent-decoded: data from outside, to be parsed as what it should be. Bytes that are no UTF-8
+/// are replaced, and so can never be an id.
+pub type Segment<'a> = Cow<'a, str>;
+
+/// A known path with its variable parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// `/api/status`
+    Status,
+    /// `/api/fleet/agents/enroll`
+    Enroll,
+    /// `/api/fleet/agents/{id}/checkin`
+    CheckIn(Segment<'a>),
+    /// `/api/fleet/agents/{id}/acks`
+    Acks(Segment<'a>),
+    /// `/api/fleet/agents/{id}/audit/unenroll`
+    AuditUnenroll(Segment<'a>),
+    /// `/api/fleet/artifacts/{id}/{sha2}`
+    Artifact(Segment<'a>, Segment<'a>),
+    /// `/api/fleet/uploads`
+    UploadBegin,
+    /// `PUT /api/fleet/uploads/{id}/{chunk}`
+    UploadChunk(Segment<'a>, Segment<'a>),
+    /// `POST /api/fleet/uploads/{id}`
+    UploadComplete(Segment<'a>),
+    /// `/api/fleet/file/{id}`
+    File(Segment<'a>),
+    /// `/api/agents/upgrades/{major}.{minor}.{patch}/pgp-public-key`
+    PgpKey(Segment<'a>),
+}
+
+impl<'a> Route<'a> {
+    /// The route of a path, `None` when there is none. A query, even an empty one (EA2), is no part of a path.
+    pub fn of(path: &'a str) -> Option<Self> {
+        let rest = path.strip_prefix("/api/")?;
+        let mut parts = rest.split('/');
+        let mut next = || parts.next();
+        let found = match (next(), next(), next(), next(), next(), next()) {
+            (Some("status"), None, ..) => Self::Status,
+            (Some("agents"), Some("upgrades"), Some(version), Some("pgp-public-key"), None, _) => {
+                Self::PgpKey(decode(version)?)
+            }
+            (Some("fleet"), Some("agents"), third, fourth, fifth, None) => Self::of_agent(third?, fourth, fifth)?,
+            (Some("fleet"), Some("artifacts"), Some(id), Some(sha2), None, _) => {
+                Self::Artifact(decode(id)?, decode(sha2)?)
+            }
+            (Some("fleet"), Some("uploads"), id, chunk, None, _) => Self::of_upload(id, chunk)?,
+            (Some("fleet"), Some("file"), Some(id), None, ..) => Self::File(decode(id)?),
+            _ => return None,
+        };
+        Some(found)
+    }
+
+    fn of_agent(id: &'a str, verb: Option<&str>, object: Option<&str>) -> Option<Self> {
+        match (verb, object) {
+            (None, None) if id == "enroll" => Some(Self::Enroll),
+            (Some("checkin"), None) => Some(Self::CheckIn(decode(id)?)),
+            (Some("acks"), None) => Some(Self::Acks(decode(id)?)),
+            (Some("audit"), Some("unenroll")) => Some(Self::AuditUnenroll(decode(id)?)),
+            _ => None,
+        }
+    }
+
+    fn of_upload(id: Option<&'a str>, chunk: Option<&'a str>) -> Option<Self> {
+        match (id, chunk) {
+            (None, None) => Some(Self::UploadBegin),
+            (Some(id), None) => Some(Self::UploadComplete(decode(id)?)),
+            (Some(id), Some(chunk)) => Some(Self::UploadChunk(decode(id)?, decode(chunk)?)),
+            (None, Some(_)) => None,
+        }
+    }
+
+    /// The one method that the path knows.
+    pub fn method(&self) -> Method {
+        match self {
+            Self::Status | Self::Artifact(..) | Self::File(_) | Self::PgpKey(_) => Method::GET,
+            Self::UploadChunk(..) => Method::PUT,
+            _ => Method::POST,
+        }
+    }
+
+    /// The operation whose limits hold for the route.
+    pub fn operation(&self) -> Operation {
+        match self {
+            Self::Status => Operation::Status,
+            Self::Enroll => Operation::Enroll,
+            Self::CheckIn(_) => Operation::CheckIn,
+            Self::Acks(_) => Operation::Ack,
+            Self::AuditUnenroll(_) => Operation::AuditUnenroll,
+            Self::Artifact(..) => Operation::Artifact,
+            Self::UploadBegin => Operation::UploadStart,
+            Self::UploadChunk(..) => Operation::UploadChunk,
+            Self::UploadComplete(_) => Operation::UploadEnd,
+            Self::File(_) => Operation::FileDelivery,
+            Self::PgpKey(_) => Operation::PgpRetrieval,
+        }
+    }
+}
+
+/// An empty piece is no piece: `/api/fleet/uploads/` is another path than `/api/fleet/uploads`.
+fn decode(piece: &str) -> Option<Segment<'_>> {
+    (!piece.is_empty()).then(|| percent_decode_str(piece).decode_utf8_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ea1_every_path_of_the_table_is_known() {
+        let routes = [
+            ("/api/status", Route::Status),
+            ("/api/fleet/agents/enroll", Route::Enroll),
+            ("/api/fleet/agents/a-1/checkin", Route::CheckIn("a-1".into())),
+            ("/api/fleet/agents/a-1/acks", Route::Acks("a-1".into())),
+            ("/api/fleet/agents/a-1/audit/unenroll", Route::AuditUnenroll("a-1".into())),
+            ("/api/fleet/artifacts/x/00ff", Route::Artifact("x".into(), "00ff".into())),
+            ("/api/fleet/uploads", Route::UploadBegin),
+            ("/api/fleet/uploads/u/0", Route::UploadChunk("u".into(), "0".into())),
+            ("/api/fleet/uploads/u", Route::UploadComplete("u".into())),
+            ("/api/fleet/file/f", Route::File("f".into())),
+            ("/api/agents/upgrades/9.6.0/pgp-public-key", Route::PgpKey("9.6.0".into())),
+        ];
+        for (path, route) in routes {
+            assert_eq!(Route::of(path), Some(route), "{path}");
+        }
+    }
+
+    #[test]
+    fn ea3_other_paths_are_unknown() {
+        let unknown = [
+            "",
+            "/",
+            "/api",
+            "/api/",
+            "/api/status/",
+            "/api/status/x",
+            "/api/fleet/agents",
+            "/api/fleet/agents/",
+            "/api/fleet/agents/x",
+            "/api/fleet/agents//checkin",
+            "/api/fleet/agents/a/b/checkin",
+            "/api/fleet/agents/a/checkin/",
+            "/api/fleet/agents/a/audit/unenroll/x",
+            "/api/fleet/uploads/",
+            "/api/fleet/uploads/u/0/1",
+            "/api/fleet/file",
+            "/api/agents/upgrades/9.6.0",
+            "/v1/opamp",
+        ];
+        for path in unknown {
+            assert_eq!(Route::of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_decoded_into_data() {
+        assert_eq!(Route::of("/api/fleet/agents/..%2f..%2Fetc/checkin"), Some(Route::CheckIn("../../etc".into())));
+        assert_eq!(Route::of("/api/fleet/agents/a%00b/acks"), Some(Route::Acks("a\0b".into())));
+        assert_eq!(Route::of("/api/fleet/agents/%ff/acks"), Some(Route::Acks("\u{fffd}".into())));
+    }
+}

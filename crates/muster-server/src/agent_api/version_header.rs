@@ -1,0 +1,52 @@
+//! `Elastic-Api-Version` (§1.8, EA5–EA7): one version exists, and it is the default.
+
+use http::{HeaderMap, HeaderValue};
+use muster_protocol::elastic::{API_VERSION, API_VERSION_HEADER};
+
+use super::error::ApiError;
+
+/// What every reply that got as far as this check carries.
+pub const VALUE: HeaderValue = HeaderValue::from_static(API_VERSION);
+
+/// Refuses versions that there are not.
+pub fn check(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut values = headers.get_all(API_VERSION_HEADER).iter();
+    match (values.next().map(HeaderValue::as_bytes), values.next()) {
+        (None, _) => Ok(()),
+        (Some(value), None) if value == API_VERSION.as_bytes() => Ok(()),
+        (Some(value), None) if is_date(value) => Err(ApiError::of("ErrUnsupportedAPIVersion")),
+        _ => Err(ApiError::of("ErrInvalidAPIVersionFormat")),
+    }
+}
+
+fn is_date(value: &[u8]) -> bool {
+    value.len() == 10
+        && value
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| if at == 4 || at == 7 { *byte == b'-' } else { byte.is_ascii_digit() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(values: &[&'static str]) -> Result<(), String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(API_VERSION_HEADER, HeaderValue::from_static(value));
+        }
+        check(&headers).map_err(|error| error.code().to_owned())
+    }
+
+    #[test]
+    fn ea5_ea6_ea7_absent_known_malformed_and_unknown_versions() {
+        assert_eq!(verdict(&[]), Ok(()));
+        assert_eq!(verdict(&["2023-06-01"]), Ok(()));
+        for malformed in ["banana", "", "2023-6-1", "2023-06-01 ", "20230-6-01", "2023/06/01"] {
+            assert_eq!(verdict(&[malformed]), Err("ErrInvalidAPIVersionFormat".into()), "{malformed:?}");
+        }
+        assert_eq!(verdict(&["2023-06-01", "2023-06-01"]), Err("ErrInvalidAPIVersionFormat".into()));
+        assert_eq!(verdict(&["2020-01-01"]), Err("ErrUnsupportedAPIVersion".into()));
+    }
+}

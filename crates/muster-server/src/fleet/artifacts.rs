@@ -1,0 +1,66 @@
+//! Artifacts of policies (protocol reference §7.1): served to the agents whose policy names them.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use muster_core::id::PolicyId;
+use muster_core::{Error, ErrorKind};
+use serde_json::Value;
+
+use super::Fleet;
+use super::registry::AgentEntry;
+use super::uploads::hex;
+
+fn forbidden(message: &str) -> Error {
+    Error::new(ErrorKind::Forbidden, "Forbidden", message)
+}
+
+impl Fleet {
+    /// The encoded bytes of an artifact, for an agent whose policy lists it with that hash (EA125).
+    pub async fn artifact(&self, entry: &AgentEntry, identifier: &str, decoded_sha256: &str) -> Result<Bytes, Error> {
+        let record = entry.record().ok_or_else(super::authenticate::unauthorized)?;
+        let policy = record.policy_id.as_ref().or(record.running_policy_id.as_ref());
+        let policy = policy.ok_or_else(|| forbidden("agent has no policy ID"))?;
+        if !self.policy_lists(policy, identifier, decoded_sha256).await? {
+            return Err(forbidden("agent not authorized for artifact"));
+        }
+        let found = self.store.artifact(identifier, decoded_sha256).await?;
+        let (artifact, body) = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "NotFound", "not found"))?;
+        if hex(digest(&SHA256, &body).as_ref()) != artifact.encoded_sha256 {
+            return Err(Error::internal(format!("the stored bytes of artifact {identifier:?} don't have their hash")));
+        }
+        Ok(Bytes::from(body))
+    }
+
+    async fn policy_lists(&self, policy: &PolicyId, identifier: &str, decoded_sha256: &str) -> Result<bool, Error> {
+        let newest = self.store.policy_newest_revision(policy).await?;
+        Ok(newest.is_some_and(|revision| lists(&revision.compiled, identifier, decoded_sha256)))
+    }
+}
+
+/// Whether some input of a compiled policy names the artifact with that hash.
+fn lists(compiled: &Value, identifier: &str, decoded_sha256: &str) -> bool {
+    let inputs = compiled.get("inputs").and_then(Value::as_array);
+    inputs.into_iter().flatten().any(|input| {
+        let artifacts = input.get("artifact_manifest").and_then(|manifest| manifest.get("artifacts"));
+        let hash = artifacts.and_then(|all| all.get(identifier)).and_then(|one| one.get("decoded_sha256"));
+        hash.and_then(Value::as_str).is_some_and(|hash| hash.eq_ignore_ascii_case(decoded_sha256))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ea125_only_what_an_input_names_with_its_hash_is_listed() {
+        let compiled = json!({"inputs": [
+            {"id": "plain"},
+            {"id": "endpoint", "artifact_manifest": {"artifacts": {"trust": {"decoded_sha256": "AB"}}}},
+        ]});
+        assert!(lists(&compiled, "trust", "ab"));
+        assert!(!lists(&compiled, "trust", "cd") && !lists(&compiled, "other", "ab"));
+        assert!(!lists(&json!({}), "trust", "ab") && !lists(&json!({"inputs": "x"}), "trust", "ab"));
+    }
+}

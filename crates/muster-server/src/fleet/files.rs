@@ -1,0 +1,121 @@
+//! Files for agents (protocol reference §7.3): who may fetch one, and its bytes, a chunk at a time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_core::file::{ChunkInfo, DeliverableFile};
+use muster_core::id::FileId;
+use muster_core::{Error, ErrorKind};
+use muster_store::Store;
+use tokio::sync::mpsc;
+
+use super::Fleet;
+use super::registry::AgentEntry;
+
+/// A part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its first byte.
+    pub first: u64,
+    /// Its length, bytes.
+    pub length: u64,
+}
+
+/// A chunk and the part of it that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slice {
+    number: i64,
+    start: usize,
+    end: usize,
+}
+
+impl Fleet {
+    /// The file of that id, if the agent may fetch it.
+    pub async fn deliverable(&self, entry: &AgentEntry, id: &str) -> Result<DeliverableFile, Error> {
+        let found = match FileId::parse(id) {
+            Ok(id) => self.store.file(&id).await?,
+            Err(_) => None,
+        };
+        found
+            .filter(|file| file.agents.contains(entry.id()))
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, "ErrFileForDeliveryNotFound", "file not found"))
+    }
+
+    /// The bytes of a part, as they are read: one chunk is read while the one before is on its way. `guard` is kept
+    /// until the last byte was taken or the reader is gone. A reader that gets fewer bytes than asked for knows that
+    /// reading failed.
+    pub async fn read_file(
+        &self,
+        file: &DeliverableFile,
+        piece: Piece,
+        guard: impl Send + 'static,
+    ) -> Result<mpsc::Receiver<Bytes>, Error> {
+        let chunks = self.store.chunks(&file.id).await?;
+        let stored: u64 = chunks.iter().map(|chunk| u64::try_from(chunk.length).unwrap_or(0)).sum();
+        if stored != u64::try_from(file.size).unwrap_or(0) {
+            return Err(Error::new(ErrorKind::NotFound, "ErrNoFile", "file not found"));
+        }
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(send(Arc::clone(&self.store), file.id.clone(), slices(&chunks, piece), sender, guard));
+        Ok(receiver)
+    }
+}
+
+async fn send(
+    store: Arc<dyn Store>,
+    file: FileId,
+    slices: Vec<Slice>,
+    sender: mpsc::Sender<Bytes>,
+    _guard: impl Send + 'static,
+) {
+    for Slice { number, start, end } in slices {
+        let part = match store.chunk(&file, number).await {
+            Ok(Some(bytes)) if bytes.len() >= end => Bytes::from(bytes).slice(start..end),
+            Ok(_) => return tracing::error!(%file, number, "a chunk of a file is missing"),
+            Err(error) => return tracing::error!(%file, number, %error, "a chunk of a file can't be read"),
+        };
+        if sender.send(part).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The chunks, and the parts of them, that make up `piece`.
+fn slices(chunks: &[ChunkInfo], piece: Piece) -> Vec<Slice> {
+    let mut offset = 0u64;
+    let mut wanted = Vec::new();
+    for chunk in chunks {
+        let length = u64::try_from(chunk.length).unwrap_or(0);
+        let start = piece.first.clamp(offset, offset + length) - offset;
+        let end = piece.first.saturating_add(piece.length).clamp(offset, offset + length) - offset;
+        if start < end {
+            // Both are at most a chunk's length.
+            wanted.push(Slice { number: chunk.number, start: start as usize, end: end as usize });
+        }
+        offset += length;
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ea135_a_part_is_cut_from_the_chunks_that_hold_it() {
+        let chunks: Vec<_> = [10, 10, 5]
+            .into_iter()
+            .zip(0..)
+            .map(|(length, number)| ChunkInfo { number, length, sha256: [0; 32] })
+            .collect();
+        let cut = |first, length| {
+            let slices = slices(&chunks, Piece { first, length });
+            slices.into_iter().map(|slice| (slice.number, slice.start, slice.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(cut(0, 25), [(0, 0, 10), (1, 0, 10), (2, 0, 5)]);
+        assert_eq!(cut(9, 2), [(0, 9, 10), (1, 0, 1)]);
+        assert_eq!(cut(10, 10), [(1, 0, 10)]);
+        assert_eq!(cut(24, 1), [(2, 4, 5)]);
+        assert_eq!(cut(25, 0), []);
+    }
+}

@@ -1,0 +1,301 @@
+//! Uploads from agents: begin, chunks, end (protocol reference §7.2).
+//!
+//! Beginning again and sending a chunk again change nothing (D6): agents repeat calls whose answer got lost.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
+use muster_core::entropy::random_uuid;
+use muster_core::file::{CHUNK_BYTES, ChunkInfo, FileStatus, Upload};
+use muster_core::id::{ActionId, FileId};
+use muster_core::{Error, ErrorKind};
+use muster_protocol::elastic::upload::{UploadBeginRequest, UploadFile};
+use muster_store::{Precondition, StoreError, Write};
+
+use super::Fleet;
+use super::registry::AgentEntry;
+
+/// Time that an upload may take (EA134).
+const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// What may upload. The word becomes part of names of storage, so that nothing else may stand there (D8).
+const SOURCES: [&str; 2] = ["agent", "endpoint"];
+
+/// A chunk as it came.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Its number from 0.
+    pub number: i64,
+    /// The hash that the client gave.
+    pub sha256: [u8; 32],
+    /// Its bytes.
+    pub data: Bytes,
+}
+
+/// An upload that takes what is asked of it. Whoever goes on with it must be its owner: see
+/// [`OpenUpload::check_owner`].
+#[derive(Clone, Debug)]
+pub struct OpenUpload(Upload);
+
+impl OpenUpload {
+    /// Refuses agents other than the one that began the upload.
+    pub fn check_owner(&self, entry: &AgentEntry) -> Result<(), Error> {
+        if self.0.agent_id == *entry.id() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Forbidden, "ErrAgentIdentity", "Agent header contains wrong identifier"))
+    }
+}
+
+fn refused(code: &'static str, message: &str) -> Error {
+    Error::new(ErrorKind::Invalid, code, message)
+}
+
+impl Fleet {
+    /// Begins an upload of at most `max_bytes`; the same one again gives the same id. `text` is the whole request.
+    pub async fn begin_upload(
+        &self,
+        entry: &AgentEntry,
+        request: &UploadBeginRequest<'_>,
+        text: &str,
+        max_bytes: u64,
+    ) -> Result<FileId, Error> {
+        let upload = self.new_upload(entry, request, text, max_bytes)?;
+        if let Some(begun) = self.store.upload_for(&upload.action_id, entry.id()).await? {
+            return same_upload(&begun, &upload);
+        }
+        match self.store.commit(vec![Write::UploadInsert(Box::new(upload.clone()))]).await {
+            Ok(_) => Ok(upload.id),
+            // Begun twice at the same time: both get the one that is there.
+            Err(StoreError::Conflict(Precondition::Exists(_))) => {
+                let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
+                same_upload(&begun.ok_or_else(|| Error::internal("an upload exists and does not"))?, &upload)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn new_upload(
+        &self,
+        entry: &AgentEntry,
+        request: &UploadBeginRequest<'_>,
+        text: &str,
+        max_bytes: u64,
+    ) -> Result<Upload, Error> {
+        if max_bytes == 0 {
+            let message = "File Transfer is disabled in Fleet Server configuration";
+            return Err(Error::new(ErrorKind::Forbidden, "ErrFileFeatureDisable", message));
+        }
+        let file = request.file.as_ref().unwrap_or(&NO_FILE);
+        let name = required("file.name", file.name.as_deref())?;
+        let mime_type = required("file.mime_type", file.mime_type.as_deref())?;
+        let action_id = required("action_id", request.action_id.as_deref())?;
+        let source = required("src", request.src.as_deref())?;
+        Ok(Upload {
+            id: FileId::trusted(random_uuid(&*self.entropy)),
+            action_id: ActionId::parse(action_id)
+                .map_err(|bad| refused("ErrFieldRequired", &format!("action_id: {bad}")))?,
+            agent_id: entry.id().clone(),
+            source: known_source(source)?.to_owned(),
+            name: name.to_owned(),
+            mime_type: mime_type.to_owned(),
+            size: checked_size(file.size, max_bytes)?,
+            status: FileStatus::AwaitingUpload,
+            started_at: self.clock.now(),
+            request: text.into(),
+            transit_hash: None,
+        })
+    }
+
+    /// The upload, if it takes the chunk of that number. `ErrInvalidFileID`, `ErrUploadExpired`, `ErrUploadStopped`
+    /// or `ErrInvalidChunkNum` otherwise, in this order.
+    pub async fn upload_for_chunk(&self, id: &str, number: i64) -> Result<OpenUpload, Error> {
+        let upload = self.upload_within_life(id).await?;
+        if upload.status != FileStatus::AwaitingUpload {
+            return Err(refused("ErrUploadStopped", "upload has stopped"));
+        }
+        if !(0..chunk_count(upload.size)).contains(&number) {
+            return Err(refused("ErrInvalidChunkNum", "invalid chunk number"));
+        }
+        Ok(OpenUpload(upload))
+    }
+
+    /// Stores a chunk whose bytes are the ones that the client meant.
+    pub async fn put_chunk(&self, upload: &OpenUpload, chunk: Chunk) -> Result<(), Error> {
+        let Chunk { number, sha256, data } = chunk;
+        let mut context = Context::new(&SHA256);
+        context.update(&data);
+        if context.finish().as_ref() != sha256 {
+            return Err(refused("ErrHashMismatch", "hash does not match"));
+        }
+        let file = upload.0.id.clone();
+        self.store.commit(vec![Write::ChunkPut { file, number, sha256, data: data.into() }]).await?;
+        Ok(())
+    }
+
+    /// The upload, if there is one within its time.
+    pub async fn upload_to_complete(&self, id: &str) -> Result<OpenUpload, Error> {
+        self.upload_within_life(id).await.map(OpenUpload)
+    }
+
+    async fn upload_within_life(&self, id: &str) -> Result<Upload, Error> {
+        let found = match FileId::parse(id) {
+            Ok(id) => self.store.upload(&id).await?,
+            Err(_) => None,
+        };
+        let upload = found.ok_or_else(|| refused("ErrInvalidFileID", "ErrInvalidID"))?;
+        if self.clock.now().since(upload.started_at) > LIFE {
+            return Err(refused("ErrUploadExpired", "upload has expired"));
+        }
+        Ok(upload)
+    }
+
+    /// Ends an upload: all chunks are there, and the transit hash is the one over their hashes (EA132). The same end
+    /// again is fine; an upload that fails is closed, and its chunks are removed.
+    pub async fn complete_upload(&self, upload: &OpenUpload, transit_hash: &str) -> Result<(), Error> {
+        let upload = &upload.0;
+        if transit_hash.is_empty() {
+            return Err(refused("TransitHashRequired", "Transit hash required"));
+        }
+        let given = transit_hash.to_ascii_lowercase();
+        if upload.status == FileStatus::Ready && upload.transit_hash.as_ref() == Some(&given) {
+            return Ok(());
+        }
+        if upload.status != FileStatus::AwaitingUpload {
+            return Err(refused("ErrStatusNoUploads", "file closed, not accepting uploads"));
+        }
+        let chunks = self.store.chunks(&upload.id).await?;
+        if !is_whole(&chunks, chunk_count(upload.size)) {
+            return Err(refused("ErrMissingChunks", "file data incomplete, not all chunks were uploaded"));
+        }
+        let fits = lengths_fit(&chunks) && transit_hash_of(&chunks) == given;
+        let status = if fits { FileStatus::Ready } else { FileStatus::UploadError };
+        let transit_hash = fits.then_some(given);
+        self.store.commit(vec![Write::UploadStatus { id: upload.id.clone(), status, transit_hash }]).await?;
+        if fits { Ok(()) } else { Err(refused("ErrFailValidation", "file contents failed validation")) }
+    }
+}
+
+const NO_FILE: UploadFile<'static> = UploadFile { size: None, name: None, ext: None, mime_type: None };
+
+fn required<'a>(field: &str, value: Option<&'a str>) -> Result<&'a str, Error> {
+    value
+        .filter(|text| !text.trim().is_empty())
+        .ok_or_else(|| refused("ErrFieldRequired", &format!("{field} is required")))
+}
+
+fn known_source(source: &str) -> Result<&'static str, Error> {
+    let found = SOURCES.into_iter().find(|known| *known == source);
+    found.ok_or_else(|| refused("ErrFieldRequired", "src is agent or endpoint"))
+}
+
+fn checked_size(size: Option<i64>, max_bytes: u64) -> Result<i64, Error> {
+    let size = size.ok_or_else(|| refused("ErrFileSizeRequired", "file.size is required"))?;
+    match u64::try_from(size) {
+        Ok(0) | Err(_) => Err(refused("ErrInvalidFileSize", "file.size must be greater than zero")),
+        Ok(bytes) if bytes > max_bytes => {
+            Err(refused("ErrFileSizeTooLarge", "this file exceeds the maximum allowed file size"))
+        }
+        Ok(_) => Ok(size),
+    }
+}
+
+/// The id of the upload that was begun before, if it is the same file's and still open.
+fn same_upload(begun: &Upload, again: &Upload) -> Result<FileId, Error> {
+    if begun.status != FileStatus::AwaitingUpload {
+        return Err(refused("ErrStatusNoUploads", "file closed, not accepting uploads"));
+    }
+    let same = begun.name == again.name && begun.size == again.size && begun.source == again.source;
+    if same && again.started_at.since(begun.started_at) <= LIFE {
+        return Ok(begun.id.clone());
+    }
+    Err(refused("ErrUploadStopped", "another upload was begun for this action"))
+}
+
+fn chunk_count(size: i64) -> i64 {
+    let count = u64::try_from(size).unwrap_or(0).div_ceil(CHUNK_BYTES);
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn is_whole(chunks: &[ChunkInfo], count: i64) -> bool {
+    chunks.iter().map(|chunk| chunk.number).eq(0..count)
+}
+
+/// All full but the last, which holds at least one byte.
+fn lengths_fit(chunks: &[ChunkInfo]) -> bool {
+    let full = i64::try_from(CHUNK_BYTES).unwrap_or(i64::MAX);
+    let Some((last, others)) = chunks.split_last() else { return false };
+    (1..=full).contains(&last.length) && others.iter().all(|chunk| chunk.length == full)
+}
+
+/// SHA-256 over the raw hashes of the chunks, lower-case hex.
+fn transit_hash_of(chunks: &[ChunkInfo]) -> String {
+    let mut context = Context::new(&SHA256);
+    for chunk in chunks {
+        context.update(&chunk.sha256);
+    }
+    hex(context.finish().as_ref())
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Reads 64 hexadecimal digits in either case.
+pub fn sha256_from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        *byte = digit(0)? << 4 | digit(1)?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(number: i64, length: i64) -> ChunkInfo {
+        ChunkInfo { number, length, sha256: [7; 32] }
+    }
+
+    #[test]
+    fn a_file_has_as_many_chunks_as_its_size_needs() {
+        let full = CHUNK_BYTES as i64;
+        for (size, count) in [(1, 1), (full, 1), (full + 1, 2), (3 * full, 3), (0, 0), (-5, 0)] {
+            assert_eq!(chunk_count(size), count, "{size}");
+        }
+    }
+
+    #[test]
+    fn ea132_the_transit_hash_is_over_the_raw_hashes() {
+        let expected = hex(aws_lc_rs::digest::digest(&SHA256, &[7; 64]).as_ref());
+        assert_eq!(transit_hash_of(&[chunk(0, 1), chunk(1, 1)]), expected);
+    }
+
+    #[test]
+    fn gaps_and_short_chunks_in_the_middle_are_noticed() {
+        let full = CHUNK_BYTES as i64;
+        assert!(is_whole(&[chunk(0, full), chunk(1, 1)], 2));
+        assert!(!is_whole(&[chunk(0, full), chunk(2, 1)], 2) && !is_whole(&[chunk(0, full)], 2));
+        assert!(lengths_fit(&[chunk(0, full), chunk(1, full)]));
+        assert!(!lengths_fit(&[chunk(0, full - 1), chunk(1, 1)]) && !lengths_fit(&[chunk(0, 0)]) && !lengths_fit(&[]));
+    }
+
+    #[test]
+    fn hashes_are_read_in_either_case_and_nothing_else_is() {
+        let text = hex(&(0..32).map(|byte| byte * 8 + 3).collect::<Vec<u8>>());
+        let hash = sha256_from_hex(&text).unwrap();
+        assert_eq!(hex(&hash), text);
+        assert_eq!(sha256_from_hex(&text.to_uppercase()), Some(hash));
+        for bad in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+            assert_eq!(sha256_from_hex(bad), None, "{bad}");
+        }
+    }
+}
