@@ -95,6 +95,7 @@ fn report(what: &str, took: Took, number: usize) {
 
 /// What something took, in seconds: by the clock, and of the process's processor time, callers included. The latter
 /// says more on a busy machine.
+#[derive(Clone, Copy)]
 struct Took {
     wall: f64,
     cpu: f64,
