@@ -2,14 +2,17 @@
 //!
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
-pub mod acknowledge;
-pub mod artifacts;
 pub mod audit;
-pub mod audit_report;
-pub mod enroll;
-pub mod files;
+pub mod authenticate;
+pub mod change_feed;
+pub mod check_in;
 pub mod outputs;
 pub mod policies;
+pub mod acknowledge;
+pub mod audit_report;
+pub mod enroll;
+pub mod artifacts;
+pub mod files;
 pub mod policy_cache;
 pub mod registry;
 pub mod secrets;
