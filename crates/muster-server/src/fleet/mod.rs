@@ -3,20 +3,36 @@
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
 pub mod acknowledge;
+pub mod action_views;
+pub mod agent_views;
+pub mod artifacts;
+pub mod audit;
 pub mod audit_report;
 pub mod authenticate;
 pub mod change_feed;
 pub mod check_in;
 pub mod enroll;
-pub mod artifacts;
 pub mod files;
+pub mod keys;
+pub mod many;
+pub mod membership;
+pub mod moment;
+pub mod offered_files;
+pub mod orders;
+pub mod output_health;
+pub mod outputs;
+pub mod policies;
 pub mod policy_cache;
 pub mod registry;
+pub mod secrets;
+pub mod selection;
 pub mod status_timer;
+pub mod tags;
 #[cfg(test)]
 mod testing;
 pub mod throttle;
 pub mod update;
+pub mod upload_views;
 pub mod uploads;
 
 use std::sync::Arc;
@@ -93,6 +109,8 @@ pub struct Fleet {
     pub registry: Registry,
     /// Rendered policies.
     pub policies: PolicyCache,
+    /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
+    revising: tokio::sync::Mutex<()>,
     enrolling: Enrolling,
     mismatches: Throttle,
     stopping: watch::Sender<bool>,
@@ -127,6 +145,7 @@ impl Fleet {
             signer,
             settings,
             registry: Registry::default(),
+            revising: tokio::sync::Mutex::default(),
             enrolling: Enrolling::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),

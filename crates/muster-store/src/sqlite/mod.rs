@@ -18,6 +18,8 @@ mod faults;
 mod files;
 mod log;
 mod migrate;
+#[cfg(test)]
+mod plans;
 mod policies;
 mod queue;
 mod reader;
