@@ -102,7 +102,7 @@ pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>,
     if outer.signing_key().map(str::to_owned) != next && next.is_some() {
         return Err(Unverified::Other("signing key"));
     }
-    Ok(next.or_else(|| pinned.map(str::to_owned)))
+    Ok(next.or_else(|| Some(key.to_owned())))
 }
 
 /// Checks an action; answers the data that was signed, which alone is to be believed. Without a pinned key there is

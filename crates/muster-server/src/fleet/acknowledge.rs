@@ -16,6 +16,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Fleet;
+use super::authenticate::unauthorized;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
 
@@ -29,7 +30,10 @@ impl Fleet {
             let message = format!("Bad request: at most {MOST_EVENTS} events");
             return Err(Error::new(ErrorKind::Invalid, "BadRequest", message));
         }
-        let Some(record) = entry.record().filter(|_| !events.is_empty()) else { return Ok(Vec::new()) };
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let record = entry.record().ok_or_else(unauthorized)?;
         let acks = Acks::read(events);
         let looked_up = self.look_up(&record, acks.wanted(&record)).await?;
         let mut outcome = None;

@@ -2,16 +2,20 @@
 //!
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
-pub mod acknowledge;
-pub mod audit_report;
+pub mod audit;
 pub mod authenticate;
 pub mod change_feed;
 pub mod check_in;
+pub mod outputs;
+pub mod policies;
+pub mod acknowledge;
+pub mod audit_report;
 pub mod enroll;
 pub mod artifacts;
 pub mod files;
 pub mod policy_cache;
 pub mod registry;
+pub mod secrets;
 pub mod status_timer;
 #[cfg(test)]
 mod testing;
@@ -93,6 +97,8 @@ pub struct Fleet {
     pub registry: Registry,
     /// Rendered policies.
     pub policies: PolicyCache,
+    /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
+    revising: tokio::sync::Mutex<()>,
     enrolling: Enrolling,
     mismatches: Throttle,
     stopping: watch::Sender<bool>,
@@ -127,6 +133,7 @@ impl Fleet {
             signer,
             settings,
             registry: Registry::default(),
+            revising: tokio::sync::Mutex::default(),
             enrolling: Enrolling::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),

@@ -13,9 +13,13 @@ mod apply;
 mod connection;
 mod enrollment_keys;
 mod error;
+#[cfg(test)]
+mod faults;
 mod files;
 mod log;
 mod migrate;
+#[cfg(test)]
+mod plans;
 mod policies;
 mod queue;
 mod reader;

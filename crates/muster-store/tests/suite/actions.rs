@@ -91,7 +91,7 @@ pub async fn ea119_the_first_result_stays(store: &impl Store) {
     let first = result("x", "a", 1, Some("failed"));
     for later in [first.clone(), result("x", "a", 2, None), result("x", "a", 3, Some("again"))] {
         commit(store, vec![answer(&later), answer(&later)]).await;
-        assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), [first.clone()]);
+        assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), std::slice::from_ref(&first));
         assert_eq!(state(store, "x", "a").await, Some(TargetState::Failed));
     }
 }
@@ -124,6 +124,8 @@ pub async fn an_ineligible_agent_is_recorded_but_never_ordered(store: &impl Stor
     commit(store, vec![ineligible("x", "old", 5), ineligible("x", "older", 5)]).await;
     assert_eq!(state(store, "x", "old").await, Some(TargetState::Failed));
     assert_eq!(due(store, "old", -1, at(0)).await, Vec::<String>::new());
+    let stranger = refused(store, vec![answer(&result("x", "old", 6, None))]).await;
+    assert!(matches!(stranger, Precondition::Missing(_)), "it was not ordered: {stranger:?}");
     let (_, counts) = store.actions(&ActionFilter::default(), ALL).await.unwrap().items.remove(0);
     assert_eq!((counts.created, counts.acked, counts.failed), (2, 0, 2));
     let targets = store.action_targets(&action_id("x"), -1, 10).await.unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_core::agent::AgentRecord;
-use muster_core::id::{EnrollmentKeyId, PolicyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
 use muster_store::query::{AgentFilter, AgentSort, Page};
 use muster_store::{Store, Write};
@@ -52,7 +52,7 @@ async fn matches(store: &impl Store, filter: &AgentFilter, expected: &str) {
     by_list.sort();
     assert_eq!(by_list.join(" "), expected, "{filter:?}");
     let by_ids = store.agent_ids(filter, None, 1000).await.unwrap();
-    assert_eq!(by_ids.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(" "), expected, "{filter:?}");
+    assert_eq!(by_ids.iter().map(AgentId::as_str).collect::<Vec<_>>().join(" "), expected, "{filter:?}");
     let counted: u64 = store.agent_counts(filter).await.unwrap().iter().map(|(_, number)| number).sum();
     assert_eq!(counted, by_ids.len() as u64, "{filter:?}");
 }
