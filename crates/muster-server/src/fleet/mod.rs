@@ -2,25 +2,37 @@
 //!
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
+pub mod acknowledge;
+pub mod action_views;
+pub mod agent_views;
+pub mod artifacts;
 pub mod audit;
+pub mod audit_report;
 pub mod authenticate;
 pub mod change_feed;
 pub mod check_in;
+pub mod enroll;
+pub mod files;
+pub mod keys;
+pub mod many;
+pub mod membership;
+pub mod moment;
+pub mod offered_files;
+pub mod orders;
+pub mod output_health;
 pub mod outputs;
 pub mod policies;
-pub mod acknowledge;
-pub mod audit_report;
-pub mod enroll;
-pub mod artifacts;
-pub mod files;
 pub mod policy_cache;
 pub mod registry;
 pub mod secrets;
+pub mod selection;
 pub mod status_timer;
+pub mod tags;
 #[cfg(test)]
 mod testing;
 pub mod throttle;
 pub mod update;
+pub mod upload_views;
 pub mod uploads;
 
 use std::sync::Arc;
