@@ -219,7 +219,11 @@ mod tests {
         let _open = connections.enter();
         metrics.show_gates(ListenerKind::Agent, &connections, &requests);
         metrics.answered(Operation::CheckIn.into(), StatusCode::OK, Duration::from_millis(3));
-        metrics.answered(Asked::of_agent_path("/api/fleet/agents/a/checkin"), StatusCode::UNAUTHORIZED, Duration::from_millis(3));
+        metrics.answered(
+            Asked::of_agent_path("/api/fleet/agents/a/checkin"),
+            StatusCode::UNAUTHORIZED,
+            Duration::from_millis(3),
+        );
         let text = metrics.render();
         for line in [
             "muster_connections{listener=\"agent\"} 1",

@@ -90,7 +90,8 @@ fn enrollment(store: &DiskStore) -> Result<Option<Enrollment>, Failure> {
 /// One daemon for one base path.
 fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
     let failed = |error: std::io::Error| Failure::new(exit::FAILED, format!("{}: {error}", layout.lock()));
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(layout.lock()).map_err(failed)?;
+    let file =
+        std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(layout.lock()).map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent runs under {}", layout.base())))
 }

@@ -89,9 +89,7 @@ async fn ask<T>(commands: &mpsc::Sender<Command>, command: impl FnOnce(oneshot::
 
 fn json(body: &impl Serialize) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(serde_json::to_vec(body).unwrap_or_default().into()));
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }
 

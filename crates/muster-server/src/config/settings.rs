@@ -1,5 +1,6 @@
 //! The configuration in its final types, and the checks that look at several keys at once.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -169,18 +170,21 @@ fn data_dir(values: &Values, layers: &Layers, problems: &mut Vec<Problem>) -> Ut
     if let Some(path) = values.path("data_dir") {
         return path;
     }
-    if layers.root {
-        return "/var/lib/muster".into();
+    default_data_dir(layers.root, &layers.environment).unwrap_or_else(|| {
+        problems.push(values.problem("data_dir", "there is no home folder to derive it from; set it"));
+        Utf8PathBuf::new()
+    })
+}
+
+/// `/var/lib/muster` for root, else `$XDG_STATE_HOME/muster` or `~/.local/state/muster`; `None` without a home.
+pub fn default_data_dir(root: bool, environment: &BTreeMap<String, String>) -> Option<Utf8PathBuf> {
+    if root {
+        return Some("/var/lib/muster".into());
     }
-    let folder = |name: &str| layers.environment.get(name).filter(|path| path.starts_with('/'));
+    let folder = |name: &str| environment.get(name).filter(|path| path.starts_with('/'));
     let state = folder("XDG_STATE_HOME").map(Utf8PathBuf::from);
-    match state.or_else(|| folder("HOME").map(|home| Utf8PathBuf::from(home).join(".local/state"))) {
-        Some(state) => state.join("muster"),
-        None => {
-            problems.push(values.problem("data_dir", "there is no home folder to derive it from; set it"));
-            Utf8PathBuf::new()
-        }
-    }
+    let state = state.or_else(|| folder("HOME").map(|home| Utf8PathBuf::from(home).join(".local/state")))?;
+    Some(state.join("muster"))
 }
 
 fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
