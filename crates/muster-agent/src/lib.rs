@@ -1,11 +1,23 @@
 //! The endpoint agent: enrols in a fleet, keeps its policy, runs its actions, supervises programs.
 
 pub mod backoff;
+pub mod cli;
 pub mod clock;
+pub mod components;
+pub mod control;
+pub mod coordinator;
+pub mod diagnostics;
+pub mod duration;
+pub mod enroll;
 pub mod entropy;
+pub mod exit;
 pub mod fleet;
 pub mod hex;
+pub mod host;
+pub mod logging;
 pub mod net;
 pub mod paths;
+pub mod policy;
+pub mod settings;
 pub mod state;
 pub mod version;

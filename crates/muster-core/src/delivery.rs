@@ -64,7 +64,7 @@ fn to_wire(due: &DueAction, agent: &AgentId, secret: &dyn Fn(&SecretId) -> Optio
 }
 
 /// The agent's own start: the base plus its share of the window, by its place among the targets (EA83, D3).
-fn start_time(action: &Action, position: i64) -> Option<Timestamp> {
+pub fn start_time(action: &Action, position: i64) -> Option<Timestamp> {
     let start = action.start_time?;
     let window = i128::from(action.rollout_seconds.unwrap_or(0).max(0)) * 1_000_000;
     let count = i128::from(action.total.max(position.saturating_add(1)).max(1));

@@ -130,7 +130,7 @@ fn visit_text(text: &mut String, path: &str, visit: &mut dyn FnMut(&str, &mut St
 }
 
 fn visit_mirror(mirror: &mut Map<String, Value>, path: &str, visit: &mut dyn FnMut(&str, &mut String)) {
-    for (name, entry) in mirror {
+    for (name, entry) in mirror.iter_mut().filter(|(name, _)| *name != "secrets") {
         let path = join(path, name);
         match entry {
             Value::Object(fields) if is_leaf(fields) => {
@@ -188,9 +188,9 @@ impl Pass<'_> {
         }
     }
 
-    /// Sets the fields that `mirror` names in `fields`.
+    /// Sets the fields that `mirror` names in `fields`; none of them is ever called `secrets` (EA98).
     fn mirror(&mut self, mirror: &Map<String, Value>, fields: &mut Map<String, Value>, path: &str) {
-        for (name, entry) in mirror {
+        for (name, entry) in mirror.iter().filter(|(name, _)| *name != "secrets") {
             let Value::Object(entry) = entry else { continue };
             let path = join(path, name);
             if let Some(Value::String(id)) = entry.get("id").filter(|_| is_leaf(entry)) {

@@ -62,7 +62,7 @@ pub fn check(raw: &str) -> Result<UpgradeDetails, String> {
     details.metadata = match details.state.as_str() {
         SCHEDULED => Some(scheduled(details.metadata)?),
         FAILED => Some(failed(details.metadata)?),
-        DOWNLOADING => details.metadata.map(downloading).transpose()?,
+        DOWNLOADING => details.metadata.as_ref().map(downloading).transpose()?,
         _ => details.metadata,
     };
     Ok(details)
@@ -92,8 +92,8 @@ fn failed(metadata: Option<Value>) -> Result<Value, String> {
     }
 }
 
-fn downloading(metadata: Value) -> Result<Value, String> {
-    let mut kept = only(&metadata, &["download_percent", "download_rate", "retry_error_msg", "retry_until"]);
+fn downloading(metadata: &Value) -> Result<Value, String> {
+    let mut kept = only(metadata, &["download_percent", "download_rate", "retry_error_msg", "retry_until"]);
     if let Some(rate) = kept.get_mut("download_rate").filter(|rate| !rate.is_null()) {
         *rate = download_rate(rate).ok_or_else(|| "upgrade_details.metadata.download_rate is no rate".to_owned())?;
     }

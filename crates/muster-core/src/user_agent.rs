@@ -92,7 +92,8 @@ impl AcceptedVersions {
         Ok(AcceptedVersion { version: version.to_string(), newer_than_tested })
     }
 
-    fn admits(&self, version: Version) -> bool {
+    /// Whether agents of that version are let in.
+    pub fn admits(&self, version: Version) -> bool {
         let (major, minor) = (version.0, version.1);
         let low_enough = match self.highest {
             (highest, Some(highest_minor)) => (major, minor) <= (highest, highest_minor),

@@ -82,6 +82,8 @@ impl ComponentState {
 pub trait Components: Send + Sync {
     /// Makes exactly `wanted` run: stops what is gone or changed and waits for it, then starts what is new.
     async fn apply(&self, wanted: Vec<Wanted>);
+    /// Stops everything, since the agent ends. What the programs keep in their working folders stays.
+    async fn halt(&self);
     /// How every component is, by id.
     fn states(&self) -> Vec<ComponentState>;
     /// Returns after something changed since the last call.

@@ -5,9 +5,9 @@ use sysinfo::Networks;
 /// Addresses with their prefix (`10.0.0.5/24`), and hardware addresses without the empty one; both sorted, so that
 /// two check-ins of an unchanged host say the same.
 pub fn addresses() -> (Vec<String>, Vec<String>) {
-    let networks = Networks::new_with_refreshed_list();
     let (mut ip, mut mac) = (Vec::new(), Vec::new());
-    for data in networks.list().values() {
+    let Ok(networks) = Networks::new_with_refreshed_list() else { return (ip, mac) };
+    for data in networks.values() {
         ip.extend(data.ip_networks().iter().map(|network| format!("{}/{}", network.addr, network.prefix)));
         if !data.mac_address().is_unspecified() {
             mac.push(data.mac_address().to_string());

@@ -10,6 +10,7 @@ pub mod memory;
 
 use std::collections::VecDeque;
 
+use muster_core::Timestamp;
 use muster_protocol::elastic::check_in::WireAction;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -22,6 +23,8 @@ pub const STATE_VERSION: u32 = 1;
 pub const HANDLED_MAX: usize = 256;
 /// How many acks may wait; the oldest give way.
 pub const OUTBOX_MAX: usize = 1000;
+/// Characters of an error that an ack carries.
+pub const ERROR_MAX: usize = 2000;
 /// How many actions may wait.
 pub const INBOX_MAX: usize = 1000;
 
@@ -62,16 +65,6 @@ pub struct Rejected {
     pub digest: String,
     /// Why.
     pub reason: String,
-}
-
-/// An action that was handled, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handled {
-    /// The action's id.
-    pub id: String,
-    /// Its failure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
 }
 
 /// An ack that the server has not confirmed yet.
@@ -120,9 +113,9 @@ pub struct State {
     /// Actions to run, in order.
     #[serde(default)]
     pub inbox: VecDeque<WireAction>,
-    /// Actions that ran, newest last.
+    /// The acks of actions that ran, newest last: who comes again is answered the same.
     #[serde(default)]
-    pub handled: VecDeque<Handled>,
+    pub handled: VecDeque<PendingAck>,
     /// Acks to deliver, oldest first.
     #[serde(default)]
     pub outbox: VecDeque<PendingAck>,
@@ -148,19 +141,31 @@ impl Default for State {
     }
 }
 
+impl PendingAck {
+    /// The ack of `action`, done at `now`.
+    pub fn of(action: &WireAction, now: Timestamp, outcome: Result<(), String>) -> Self {
+        let error = outcome.err().map(|error| error.chars().take(ERROR_MAX).collect());
+        let input_type = (action.kind == "INPUT_ACTION").then(|| action.input_type.clone());
+        let (action_id, kind) = (action.id.clone(), action.kind.clone());
+        Self { action_id, kind, timestamp: now.to_rfc3339_millis(), error, data: None, input_type, refusals: 0 }
+    }
+}
+
 impl State {
     /// What remains when the policy and all that came with it is to be forgotten.
     pub fn without_policy(phase: Phase) -> Self {
         Self { phase, ..Self::default() }
     }
 
-    /// Remembers that an action was handled.
-    pub fn remember(&mut self, handled: Handled) {
-        self.handled.retain(|known| known.id != handled.id);
-        self.handled.push_back(handled);
+    /// Records that an action was handled: it leaves the inbox, its ack is owed and remembered.
+    pub fn handled(&mut self, ack: PendingAck) {
+        self.inbox.retain(|action| action.id != ack.action_id);
+        self.handled.retain(|known| known.action_id != ack.action_id);
+        self.handled.push_back(ack.clone());
         while self.handled.len() > HANDLED_MAX {
             self.handled.pop_front();
         }
+        self.owe(ack);
     }
 
     /// Puts an ack into the outbox, in place of an older one for the same action.

@@ -26,13 +26,13 @@ fn known() -> LookedUp {
     }
 }
 
-fn run_on(record: &AgentRecord, events: Value) -> Acknowledged {
+fn run_on(record: &AgentRecord, events: &Value) -> Acknowledged {
     let text = events.to_string();
     let raw: Vec<&RawValue> = serde_json::from_str(&text).unwrap();
     decide(record, &Acks::read(&raw), &known(), record.last_checkin, at(60))
 }
 
-fn run(events: Value) -> Acknowledged {
+fn run(events: &Value) -> Acknowledged {
     run_on(&agent(), events)
 }
 
@@ -48,7 +48,7 @@ fn upgrading() -> AgentRecord {
 
 #[test]
 fn ea112_ea115_one_item_an_event_in_order() {
-    let answer = run(json!([
+    let answer = run(&json!([
         {"action_id": "set", "agent_id": "agent-1"}, {"action_id": "nobody"}, {"action_id": "set", "agent_id": "other"},
         {"action_id": "policy:p:2"}, 5, {}, {"action_id": "set", "agent_id": ""},
     ]));
@@ -59,14 +59,14 @@ fn ea112_ea115_one_item_an_event_in_order() {
 
 #[test]
 fn ea111_no_events_change_nothing() {
-    let answer = run(json!([]));
+    let answer = run(&json!([]));
     assert_eq!((answer.items.len(), answer.results.len(), answer.record), (0, 0, None));
 }
 
 #[test]
 fn d17_an_order_to_another_agent_is_refused_and_nothing_stored() {
     for id in ["foreign", "withdrawn"] {
-        let answer = run_on(&upgrading(), json!([{"action_id": id}]));
+        let answer = run_on(&upgrading(), &json!([{"action_id": id}]));
         assert_eq!(statuses(&answer), [400]);
         assert_eq!((answer.results.len(), answer.record, answer.deactivated), (0, None, false));
     }
@@ -74,12 +74,12 @@ fn d17_an_order_to_another_agent_is_refused_and_nothing_stored() {
 
 #[test]
 fn ea116_ea117_policy_acks_move_the_revision_upward_for_the_assigned_policy_only() {
-    let revision = |events| run(events).record.map(|record| record.policy_revision);
+    let revision = |events: Value| run(&events).record.map(|record| record.policy_revision);
     assert_eq!(revision(json!([{"action_id": "policy:p:2"}])), Some(2));
     assert_eq!(revision(json!([{"action_id": "policy:p:2"}, {"action_id": "policy:p:3:1"}])), Some(3));
     for unchanged in ["policy:p:1", "policy:p:0", "policy:q:2", "policy:p:x", "policy:p", "policy:p:2:1:1", "policy::2"]
     {
-        let answer = run(json!([{"action_id": unchanged}]));
+        let answer = run(&json!([{"action_id": unchanged}]));
         assert_eq!((statuses(&answer), answer.record), (vec![200], None), "{unchanged}");
     }
     assert_eq!(revision(json!([{"action_id": "policy:p:2", "agent_id": "other"}])), None);
@@ -87,13 +87,13 @@ fn ea116_ea117_policy_acks_move_the_revision_upward_for_the_assigned_policy_only
 
 #[test]
 fn ea118_policy_acks_with_an_error_are_ignored() {
-    let answer = run(json!([{"action_id": "policy:p:2", "error": ""}, {"action_id": "policy:p:2", "error": "e"}]));
+    let answer = run(&json!([{"action_id": "policy:p:2", "error": ""}, {"action_id": "policy:p:2", "error": "e"}]));
     assert_eq!((statuses(&answer), answer.record), (vec![200, 200], None));
 }
 
 #[test]
 fn d16_a_revision_that_does_not_exist_is_not_believed() {
-    let answer = run(json!([{"action_id": "policy:p:999999"}]));
+    let answer = run(&json!([{"action_id": "policy:p:999999"}]));
     assert_eq!((statuses(&answer), answer.record), (vec![200], None));
 }
 
@@ -108,26 +108,26 @@ fn d16_what_is_looked_up_is_what_could_be_believed() {
 #[test]
 fn ea117_revisions_that_were_looked_up_for_another_policy_are_not_believed() {
     let record = AgentRecord { policy_id: Some(PolicyId::trusted("q")), policy_revision: 0, ..agent() };
-    assert_eq!(run_on(&record, json!([{"action_id": "policy:q:2"}])).record, None);
+    assert_eq!(run_on(&record, &json!([{"action_id": "policy:q:2"}])).record, None);
 }
 
 #[test]
 fn m51_an_ack_of_the_policy_ends_updating() {
     let record = AgentRecord { policy_revision: 0, status: Status::Updating, ..agent() };
-    let after = run_on(&record, json!([{"action_id": "policy:p:2"}])).record.unwrap();
+    let after = run_on(&record, &json!([{"action_id": "policy:p:2"}])).record.unwrap();
     assert_eq!((after.status, after.status_since, after.version), (Status::Online, at(60), record.version + 1));
 }
 
 #[test]
 fn ea121_a_successful_upgrade_is_marked() {
-    let after = run_on(&upgrading(), json!([{"action_id": "up"}])).record.unwrap();
+    let after = run_on(&upgrading(), &json!([{"action_id": "up"}])).record.unwrap();
     assert_eq!((after.upgrade.started_at, after.upgrade.upgraded_at), (None, Some(at(60))));
 }
 
 #[test]
 fn ea121_a_failed_upgrade_that_is_tried_again_goes_on() {
     let retry = json!([{"action_id": "up", "error": "e", "payload": {"retry": true, "retry_attempt": 1}}]);
-    let answer = run_on(&upgrading(), retry);
+    let answer = run_on(&upgrading(), &retry);
     assert_eq!(answer.record, None);
     assert_eq!(answer.results[0].fields.as_deref(), Some(r#"{"payload":{"retry":true,"retry_attempt":1}}"#));
 }
@@ -138,7 +138,7 @@ fn ea121_a_failed_upgrade_without_another_try_ends() {
         json!({"action_id": "up", "error": "e"}),
         json!({"action_id": "up", "error": "", "payload": {"retry": false, "retry_attempt": -1}}),
     ] {
-        let after = run_on(&upgrading(), json!([event])).record.unwrap();
+        let after = run_on(&upgrading(), &json!([event])).record.unwrap();
         assert_eq!((after.upgrade.started_at, after.upgrade.upgraded_at), (None, None));
     }
 }
@@ -146,7 +146,7 @@ fn ea121_a_failed_upgrade_without_another_try_ends() {
 #[test]
 fn ea122_unenroll_and_migrate_end_the_agents_life() {
     for (id, reason) in [("out", "manual"), ("away", "migrated")] {
-        let answer = run(json!([{"action_id": id}]));
+        let answer = run(&json!([{"action_id": id}]));
         let after = answer.record.unwrap();
         assert!(answer.deactivated && !after.active && after.access_key.is_none());
         assert_eq!((after.unenrolled_at, after.unenrolled_reason.as_deref()), (Some(at(60)), Some(reason)));
@@ -157,22 +157,22 @@ fn ea122_unenroll_and_migrate_end_the_agents_life() {
 #[test]
 fn ea122_with_an_error_the_agent_stays() {
     for id in ["out", "away"] {
-        let answer = run(json!([{"action_id": id, "error": "no"}]));
+        let answer = run(&json!([{"action_id": id, "error": "no"}]));
         assert_eq!((answer.record, answer.deactivated, answer.results.len()), (None, false, 1));
     }
 }
 
 #[test]
 fn ea119_a_repeated_ack_changes_nothing_again() {
-    let answer = run(json!([{"action_id": "out-done"}]));
+    let answer = run(&json!([{"action_id": "out-done"}]));
     assert_eq!((statuses(&answer), answer.record), (vec![200], None));
-    let twice = run(json!([{"action_id": "set"}, {"action_id": "set", "error": "e"}]));
+    let twice = run(&json!([{"action_id": "set"}, {"action_id": "set", "error": "e"}]));
     assert_eq!((twice.results.len(), twice.results[0].error.as_deref()), (1, None));
 }
 
 #[test]
 fn ea120_results_hold_the_error_and_the_fields_of_the_type() {
-    let answer = run(json!([
+    let answer = run(&json!([
         {"action_id": "diag", "data": {"upload_id": "u"}, "action_response": {"x": 1}},
         {"action_id": "input", "action_input_type": "osquery", "action_response": {"rows": 1},
          "started_at": "s", "completed_at": "c", "data": 1},
@@ -192,7 +192,7 @@ fn ea120_results_hold_the_error_and_the_fields_of_the_type() {
 
 #[test]
 fn ea124_timestamps_have_any_offset_and_fraction() {
-    let time = |text: &str| run(json!([{"action_id": "set", "timestamp": text}])).results[0].at;
+    let time = |text: &str| run(&json!([{"action_id": "set", "timestamp": text}])).results[0].at;
     assert_eq!(time("2026-01-02T04:00:00.2+01:00"), Timestamp::parse_rfc3339("2026-01-02T03:00:00.2Z").unwrap());
     assert_eq!(time("2026-01-02T03:00:26.0279+00:00"), Timestamp::parse_rfc3339("2026-01-02T03:00:26.0279Z").unwrap());
     assert_eq!(time("yesterday"), at(60));
@@ -200,7 +200,7 @@ fn ea124_timestamps_have_any_offset_and_fraction() {
 
 #[test]
 fn ea120_a_field_that_cannot_be_read_is_missing_but_a_malformed_error_is_none_the_less_one() {
-    let answer = run(json!([{"action_id": "out", "timestamp": 5, "error": {"code": 1}}, {"action_id": 7}]));
+    let answer = run(&json!([{"action_id": "out", "timestamp": 5, "error": {"code": 1}}, {"action_id": 7}]));
     assert_eq!(statuses(&answer), [200, 404]);
     assert_eq!(answer.results[0].error.as_deref(), Some(r#"{"code":1}"#));
     assert!(!answer.deactivated);
@@ -216,7 +216,7 @@ proptest! {
             .into_iter()
             .map(|(action, error, agent)| json!({"action_id": action, "error": error, "agent_id": agent}))
             .collect();
-        let answer = run(json!(events));
+        let answer = run(&json!(events));
         prop_assert_eq!(answer.items.len(), events.len());
         prop_assert!(answer.results.len() <= answer.items.iter().filter(|item| item.status == 200).count());
         if let Some(record) = answer.record {

@@ -1,5 +1,6 @@
 //! Enrolments.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -238,4 +239,35 @@ fn m11_rules_place_agents_whose_key_names_no_policy() {
 fn tokens_are_never_printed() {
     let applicant = applicant_of(&with("replace_token", json!("open sesame"))).unwrap();
     assert!(!format!("{applicant:?}").contains("sesame"));
+}
+
+proptest! {
+    /// Whatever is stored of the id: who is let in is active, has the new key and no revision, and only a matching
+    /// token continues a living record.
+    #[test]
+    fn ea40_ea41_ea42_an_enrolment_never_takes_a_living_record_without_its_token(
+        stored in prop::option::of((any::<bool>(), prop::option::of("[ab]"), "[pq]")),
+        token in "[ab]?",
+        tags in prop::collection::vec("[a-c]", 0..5),
+    ) {
+        let key = enrollment_key();
+        let stored = stored.map(|(active, replace_token, policy)| {
+            let policy_id = Some(PolicyId::trusted(policy));
+            AgentRecord { active, replace_token, policy_id, ..agent() }
+        });
+        let body = json!({"type": "PERMANENT", "id": "agent-1", "replace_token": token, "metadata": {"tags": tags}});
+        let circumstances = around(&key, stored.as_ref());
+        let open = |stored: &AgentRecord| {
+            stored.policy_id == key.policy_id && !token.is_empty() && stored.replace_token.as_ref() == Some(&token)
+        };
+        let admitted = stored.as_ref().is_none_or(|stored| !stored.active || open(stored));
+        prop_assert_eq!(life(&body, &circumstances).is_ok(), admitted);
+        if admitted {
+            let record = enroll(&body, &circumstances).record;
+            prop_assert!(record.active && record.policy_revision == 0 && record.access_key.is_some());
+            prop_assert_eq!(record.version, stored.map_or(0, |stored| stored.version) + 1);
+            let unique: std::collections::BTreeSet<_> = record.tags.iter().collect();
+            prop_assert_eq!(unique.len(), record.tags.len());
+        }
+    }
 }

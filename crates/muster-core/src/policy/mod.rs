@@ -5,6 +5,7 @@ pub mod compile;
 pub mod diff;
 pub mod problem;
 pub mod render;
+pub mod source;
 
 use std::time::Duration;
 

@@ -267,6 +267,7 @@ impl Fleet {
             return Ok(None);
         }
         let secrets = open_secrets(&*self.store, &self.sealer, &secrets_of(&due)).await?;
+        let due = self.sign_for(&record.id, due)?;
         let delivery =
             deliver(&due, &record.id, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
         for action in &delivery.misfits {

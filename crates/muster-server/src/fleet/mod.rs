@@ -2,16 +2,37 @@
 //!
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
+pub mod acknowledge;
+pub mod action_views;
+pub mod agent_views;
 pub mod artifacts;
+pub mod audit;
+pub mod audit_report;
 pub mod authenticate;
 pub mod change_feed;
 pub mod check_in;
+pub mod enroll;
 pub mod files;
+pub mod keys;
+pub mod many;
+pub mod membership;
+pub mod moment;
+pub mod offered_files;
+pub mod orders;
+pub mod output_health;
+pub mod outputs;
+pub mod policies;
 pub mod policy_cache;
 pub mod registry;
+pub mod secrets;
+pub mod selection;
 pub mod status_timer;
+pub mod tags;
+#[cfg(test)]
+mod testing;
 pub mod throttle;
 pub mod update;
+pub mod upload_views;
 pub mod uploads;
 
 use std::sync::Arc;
@@ -25,6 +46,7 @@ use muster_core::time::Clock;
 use muster_store::Store;
 use tokio::sync::watch;
 
+use self::enroll::Enrolling;
 use self::policy_cache::PolicyCache;
 use self::registry::Registry;
 use self::throttle::Throttle;
@@ -87,6 +109,9 @@ pub struct Fleet {
     pub registry: Registry,
     /// Rendered policies.
     pub policies: PolicyCache,
+    /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
+    revising: tokio::sync::Mutex<()>,
+    enrolling: Enrolling,
     mismatches: Throttle,
     stopping: watch::Sender<bool>,
 }
@@ -120,6 +145,8 @@ impl Fleet {
             signer,
             settings,
             registry: Registry::default(),
+            revising: tokio::sync::Mutex::default(),
+            enrolling: Enrolling::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),
         })

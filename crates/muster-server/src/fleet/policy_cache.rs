@@ -13,10 +13,11 @@ use muster_core::Error;
 use muster_core::id::{PolicyId, SecretId};
 use muster_core::policy::PolicyRevision;
 pub use muster_core::policy::RenderedPolicy;
-use muster_core::seal::{Place, Sealer};
+use muster_core::seal::Sealer;
 use muster_core::secret_refs::{self, Secrets};
 use muster_store::Store;
-use zeroize::Zeroizing;
+
+pub use super::secrets::open_secrets;
 
 /// Policies kept at most.
 const MAX_POLICIES: usize = 8192;
@@ -52,7 +53,7 @@ impl PolicyCache {
         Self::bounded(store, sealer, MAX_POLICIES, MAX_BYTES)
     }
 
-    fn bounded(store: Arc<dyn Store>, sealer: Arc<Sealer>, max_policies: usize, max_bytes: usize) -> Self {
+    pub(super) fn bounded(store: Arc<dyn Store>, sealer: Arc<Sealer>, max_policies: usize, max_bytes: usize) -> Self {
         Self {
             store,
             sealer,
@@ -112,11 +113,21 @@ impl PolicyCache {
         if let Some(known) = known.filter(|known| known.revision == newest.revision) {
             return Ok(Some(known));
         }
-        let ids: Vec<SecretId> = secret_refs::ids(&newest.compiled).into_iter().collect();
+        match self.rendered(newest).await {
+            Ok(rendered) => Ok(Some(Arc::new(rendered))),
+            // Secrets go with the revisions that used them: perhaps there is a newer one by now.
+            Err(_) => match self.store.policy_newest_revision(id).await? {
+                Some(newest) => Ok(Some(Arc::new(self.rendered(newest).await?))),
+                None => Ok(None),
+            },
+        }
+    }
+
+    async fn rendered(&self, revision: PolicyRevision) -> Result<RenderedPolicy, Error> {
+        let ids: Vec<SecretId> = secret_refs::ids(&revision.compiled).into_iter().collect();
         let secrets = open_secrets(&*self.store, &self.sealer, &ids).await?;
-        let render = move || render(&newest, &secrets);
-        let rendered = tokio::task::spawn_blocking(render).await.map_err(|error| Error::internal(error.to_string()))?;
-        rendered.map(|rendered| Some(Arc::new(rendered)))
+        let render = move || render(&revision, &secrets);
+        tokio::task::spawn_blocking(render).await.map_err(|error| Error::internal(error.to_string()))?
     }
 
     fn slot(&self, id: &PolicyId) -> Arc<Slot> {
@@ -134,7 +145,8 @@ impl PolicyCache {
 
     /// Lets go of the least recently used policies, but not of `newest`, until the rest is within bounds.
     fn shrink(&self, newest: &PolicyId) {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
+        // Whoever is read from now on counts as used later than this one was loaded.
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
         if let Some(slot) = self.slots.load().get(newest) {
             slot.used.store(now, Ordering::Relaxed);
         }
@@ -173,20 +185,4 @@ fn render(revision: &PolicyRevision, secrets: &Secrets) -> Result<RenderedPolicy
     RenderedPolicy::new(revision, secrets).map_err(|error| {
         Error::internal(format!("policy {} revision {}: {error}", revision.policy_id, revision.revision))
     })
-}
-
-/// Reads and opens secrets; ids without one are left out.
-pub async fn open_secrets(store: &dyn Store, sealer: &Sealer, ids: &[SecretId]) -> Result<Secrets, Error> {
-    if ids.is_empty() {
-        return Ok(Secrets::new());
-    }
-    let sealed = store.secrets(ids).await?;
-    sealed.into_iter().map(|(id, bytes)| open(sealer, &id, &bytes).map(|value| (id, value))).collect()
-}
-
-fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<String>, Error> {
-    let bytes =
-        sealer.open(Place::secret(id), sealed).map_err(|error| Error::internal(format!("secret {id}: {error}")))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("secret {id} is not text")))?;
-    Ok(Zeroizing::new(text.to_owned()))
 }

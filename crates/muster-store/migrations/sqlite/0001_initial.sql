@@ -50,7 +50,7 @@ CREATE INDEX agents_by_policy ON agents (policy_id, active);
 CREATE INDEX agents_by_status ON agents (status);
 CREATE INDEX agents_by_deadline ON agents (status_deadline) WHERE status_deadline IS NOT NULL;
 CREATE INDEX agents_by_enrollment_key ON agents (enrollment_key_id) WHERE enrollment_key_id IS NOT NULL;
-CREATE INDEX agents_by_enrollment_id ON agents (enrollment_id) WHERE enrollment_id IS NOT NULL;
+CREATE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrolled_at, id) WHERE enrollment_id IS NOT NULL;
 CREATE INDEX agents_by_enrolment ON agents (enrolled_at, id);
 
 CREATE TABLE agent_documents (

@@ -27,8 +27,8 @@ statements! {
     /// An answer, when none is there yet.
     RESULT = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3, result_fields = $4 \
         WHERE agent_id = $5 AND action_seq = $6 AND state = 'queued'";
-    /// Whether the action is addressed to the agent.
-    IS_TARGET = "SELECT 1 FROM action_targets WHERE agent_id = $1 AND action_seq = $2";
+    /// The agent's row of an action.
+    STATE = "SELECT state FROM action_targets WHERE agent_id = $1 AND action_seq = $2";
     /// The place after the last one.
     NEXT_PLACE = "SELECT coalesce(max(place) + 1, 0) FROM action_targets WHERE action_seq = $1";
     /// An agent that was meant but could not be ordered.

@@ -60,10 +60,10 @@ impl Composed {
 
     fn agents(&mut self, filter: &AgentFilter) {
         if let Some(ids) = &filter.ids {
-            self.list(" AND agents.id ", ids.iter().map(|id| id.as_str()));
+            self.list(" AND agents.id ", ids.iter().map(muster_core::id::AgentId::as_str));
         }
         if let Some(ids) = &filter.policy_ids {
-            self.list(" AND agents.policy_id ", ids.iter().map(|id| id.as_str()));
+            self.list(" AND agents.policy_id ", ids.iter().map(muster_core::id::PolicyId::as_str));
         }
         if let Some(statuses) = &filter.statuses {
             self.list(" AND agents.status ", statuses.iter().map(|status| status.as_str()));

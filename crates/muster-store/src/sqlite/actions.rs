@@ -8,7 +8,7 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, all_composed, any, count_composed, first, run};
+use super::row::{Columns, Result, all, all_composed, count_composed, first, run};
 use super::words::{INELIGIBLE, Word};
 use crate::port::Precondition;
 use crate::query::{ActionFilter, Listed, Page};
@@ -64,17 +64,27 @@ pub(super) fn put_result(
     let agent = result.agent_id.as_str();
     let at = result.at.as_micros();
     let values = params![state.word(), at, result.error, result.fields, agent, seq];
-    if run(connection, sql::RESULT, values)? > 0 || any(connection, sql::IS_TARGET, params![agent, seq])? {
+    if run(connection, sql::RESULT, values)? > 0 {
         return Ok(());
     }
-    if addressed {
-        let what = format!("agent {agent} among the targets of action {}", result.action_id);
-        return Err(Precondition::Missing(what).into());
+    let stands: Option<String> = first(connection, sql::STATE, params![agent, seq], |row| row.get(0))?;
+    match stands.as_deref() {
+        // Meant but never ordered: an answer of its own would be one to somebody else's order (D17).
+        None | Some(INELIGIBLE) if addressed => {
+            let what = format!("agent {agent} among the targets of action {}", result.action_id);
+            Err(Precondition::Missing(what).into())
+        }
+        None => Ok(insert_ineligible(connection, seq, result)?),
+        // Answered, or withdrawn: what stands, stays.
+        Some(_) => Ok(()),
     }
+}
+
+fn insert_ineligible(connection: &Connection, seq: i64, result: &ActionResult) -> Result<()> {
     let place: Option<i64> = first(connection, sql::NEXT_PLACE, [seq], |row| row.get(0))?;
-    let values = params![agent, seq, place.unwrap_or(0), at, result.error, result.fields];
-    run(connection, sql::INSERT_INELIGIBLE, values)?;
-    Ok(())
+    let agent = result.agent_id.as_str();
+    let values = params![agent, seq, place.unwrap_or(0), result.at.as_micros(), result.error, result.fields];
+    run(connection, sql::INSERT_INELIGIBLE, values).map(|_| ())
 }
 
 /// Marks as cancelled; the first time stays.

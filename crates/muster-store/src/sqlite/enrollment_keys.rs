@@ -28,7 +28,7 @@ pub(super) fn insert(connection: &Connection, key: &EnrollmentKey) -> std::resul
         key.key_id.as_str(),
         key.hash.0,
         key.sealed_token,
-        key.policy_id.as_ref().map(|id| id.as_str()),
+        key.policy_id.as_ref().map(PolicyId::as_str),
         to_json(&key.tags)?,
         to_json(&key.namespaces)?,
         key.created_at.as_micros(),

@@ -23,6 +23,8 @@ mod row;
 mod settings;
 mod store;
 mod temporary;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod words;
 mod writer;

@@ -117,7 +117,7 @@ pub(super) fn insert_revision(connection: &Connection, revision: &PolicyRevision
 pub(super) fn delete(connection: &Connection, id: &PolicyId) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
     if any(connection, agents_sql::ACTIVE_ON_POLICY, key)? {
-        return Err(Precondition::Changed(format!("policy {id} has active agents: it")).into());
+        return Err(Precondition::Changed(format!("agents are active on policy {id}; it")).into());
     }
     if run(connection, sql::DELETE, key)? == 0 {
         return Err(missing(id).into());

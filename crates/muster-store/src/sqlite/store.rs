@@ -85,6 +85,18 @@ impl SqliteStore {
     pub async fn close(&self) {
         self.writer.close().await;
     }
+
+    /// The writing thread, for tests of faults.
+    #[cfg(test)]
+    pub(super) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// The thread of point reads, for tests of faults.
+    #[cfg(test)]
+    pub(super) fn points(&self) -> &Reader {
+        &self.points
+    }
 }
 
 #[async_trait]

@@ -9,12 +9,15 @@ use super::error::{Failure, commit_failed, not_applied};
 use super::row::{Result, run};
 use crate::port::{StoreError, Write};
 
+/// A job's own code. It runs inside a savepoint.
+pub(super) type Task = Box<dyn Fn(&Connection) -> std::result::Result<Done, Failure> + Send>;
+
 /// What a job does. It may be run again when the transaction around it was given up.
 pub(super) enum Work {
     /// A list of writes.
     Writes(Vec<Write>),
     /// Anything else that writes.
-    Task(Box<dyn Fn(&Connection) -> std::result::Result<Done, Failure> + Send>),
+    Task(Task),
 }
 
 /// Why a transaction was given up. Nothing of it was applied, unless its error says that this is not known.

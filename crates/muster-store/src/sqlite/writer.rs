@@ -26,6 +26,15 @@ struct Job {
     share: Share,
 }
 
+impl Job {
+    /// Gives back what the job took from the budget, then answers: whoever was answered has room again.
+    fn answer(self, answer: Answer) {
+        drop((self.work, self.share));
+        // Whoever asked may have stopped waiting.
+        let _ = self.reply.send(answer);
+    }
+}
+
 enum Message {
     Job(Job),
     /// Take nothing new, finish what waits, and say so.
@@ -154,8 +163,7 @@ impl Thread {
                 }
                 Err(Broken::ByJob(index, error)) => {
                     tracing::warn!(%error, "a job of the store's writer failed");
-                    // Nobody waiting any more is no error.
-                    let _ = jobs.remove(index).reply.send(Err(error));
+                    jobs.remove(index).answer(Err(error));
                 }
                 Err(Broken::Whole(error)) => {
                     tracing::warn!(%error, jobs = jobs.len(), "the store could not commit");
@@ -187,14 +195,12 @@ impl Thread {
 
 fn answer(jobs: Vec<Job>, answers: Vec<Answer>) {
     for (job, answer) in jobs.into_iter().zip(answers) {
-        // Whoever asked may have stopped waiting.
-        let _ = job.reply.send(answer);
+        job.answer(answer);
     }
 }
 
 fn answer_all(jobs: Vec<Job>, error: &StoreError) {
     for job in jobs {
-        // Whoever asked may have stopped waiting.
-        let _ = job.reply.send(Err(error.clone()));
+        job.answer(Err(error.clone()));
     }
 }

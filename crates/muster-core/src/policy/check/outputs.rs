@@ -3,8 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::{kind_of, object, text};
+use crate::output::Output;
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
+use crate::yaml;
+
+/// Longest name of an output object, bytes.
+const MAX_NAME: usize = 255;
 
 /// Types of outputs that agents can be given (§6.1).
 pub const OUTPUT_TYPES: [&str; 4] = ["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
@@ -43,6 +48,45 @@ fn check_one(output: &Map<String, Value>, path: &str, problems: &mut Problems) {
     }
 }
 
+/// Checks an output object of the management API (§2.5): stricter than a configuration, where variables may stand.
+pub fn check_record(output: &Output) -> Problems {
+    let mut problems = Problems::default();
+    let Value::Object(fields) = &output.fields else {
+        problems.add("fields", "must be an object");
+        return problems;
+    };
+    let mut fields = fields.clone();
+    fields.insert("type".into(), output.kind.as_str().into());
+    check_one(&fields, "", &mut problems);
+    if output.name.trim().is_empty() || output.name.len() > MAX_NAME || output.name.chars().any(char::is_control) {
+        problems.add("name", format!("must have 1 to {MAX_NAME} bytes and no control characters"));
+    }
+    for (index, host) in fields.get("hosts").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        check_address(&output.kind, host.as_str().unwrap_or_default(), &format!("hosts.{index}"), &mut problems);
+    }
+    match fields.get("config_yaml").filter(|text| !text.is_null()) {
+        Some(Value::String(text)) if text.trim().is_empty() => {}
+        Some(Value::String(text)) => match yaml::parse_value(text) {
+            Ok(Value::Object(_)) => {}
+            Ok(_) => problems.add("config_yaml", "must be a mapping"),
+            Err(error) => problems.add("config_yaml", error.to_string()),
+        },
+        Some(other) => problems.add("config_yaml", format!("must be a text, not {}", kind_of(other))),
+        None => {}
+    }
+    problems
+}
+
+fn check_address(kind: &str, host: &str, path: &str, problems: &mut Problems) {
+    let is_url = host.starts_with("http://") || host.starts_with("https://");
+    if is_elasticsearch(kind) && !is_url && !host.is_empty() {
+        problems.advise(path, "must be a URL", format!("such as `https://{host}`"));
+    }
+    if !is_elasticsearch(kind) && host.contains("://") {
+        problems.advise(path, "must be HOST:PORT", "leave the scheme out");
+    }
+}
+
 /// Checks that every host is a text that is not empty.
 pub(super) fn check_hosts(hosts: &[Value], path: &str, problems: &mut Problems) {
     for (index, host) in hosts.iter().enumerate() {
@@ -66,6 +110,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::id::OutputId;
+    use crate::time::Timestamp;
 
     fn problems(outputs: &Value) -> Vec<String> {
         let mut problems = Problems::default();
@@ -84,6 +130,30 @@ mod tests {
         let near = "config.outputs.o.type: unknown type of output `elasticsaerch`; did you mean `elasticsearch`?";
         assert_eq!(found[0], near);
         assert!(found[1].contains("known: elasticsearch, remote_elasticsearch, logstash, kafka"));
+    }
+
+    #[test]
+    fn output_objects_are_checked_more_strictly() {
+        let record = |kind: &str, fields: Value| Output {
+            id: OutputId::trusted("o"),
+            name: "o".into(),
+            kind: kind.into(),
+            is_default: false,
+            is_default_monitoring: false,
+            fields,
+            created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+        };
+        let found = |output: &Output| check_record(output).0.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let elastic = record("elasticsearch", json!({"hosts": ["es:9200"], "config_yaml": "a: 1\na: 2\n"}));
+        let expected =
+            ["hosts.0: must be a URL; such as `https://es:9200`", "config_yaml: line 2, column 1: duplicate key `a`"];
+        assert_eq!(found(&elastic), expected);
+        let logstash = record("logstash", json!({"hosts": ["https://l:5044"], "config_yaml": "[]"}));
+        assert_eq!(
+            found(&logstash),
+            ["hosts.0: must be HOST:PORT; leave the scheme out", "config_yaml: must be a mapping"]
+        );
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn mirror(value: &Value, path: &str, problems: &mut Problems) {
     };
     for (name, entry) in fields {
         match entry {
+            _ if name == "secrets" => problems.add(join(path, name), "no field may have this name"),
             Value::Object(leaf) if is_leaf(leaf) => {}
             deeper => mirror(deeper, &join(path, name), problems),
         }
@@ -99,7 +100,7 @@ mod tests {
     fn ea98_references_that_would_not_be_replaced_are_refused() {
         let found = problems(&json!({
             "agent": {"logging": {"level": "$co.elastic.secret{known}"}, "download": {"x": "$co.elastic.secret{known}"}},
-            "inputs": [{"a": "$co.elastic.secret{known", "secrets": {"a": "plain"}, "b": {"secrets": 1}}],
+            "inputs": [{"a": "$co.elastic.secret{known", "secrets": {"a": "plain"}, "b": {"secrets": 1}, "c": {"secrets": {"secrets": {"id": "known"}}}}],
             "service": {"telemetry": ["$co.elastic.secret{known}"]}
         }));
         let elsewhere = "secrets do not work here; they work in outputs, inputs, agent.download, fleet and OpenTelemetry components";
@@ -107,6 +108,7 @@ mod tests {
         let expected = [
             "config.inputs.0.a: a reference to a secret must end with `}`: $co.elastic.secret{NAME}".to_owned(),
             format!("config.inputs.0.b.secrets: {kept}"),
+            "config.inputs.0.c.secrets.secrets: no field may have this name".to_owned(),
             format!("config.inputs.0.secrets.a: {kept}"),
             format!("config.agent.logging.level: {elsewhere}"),
             format!("config.service.telemetry.0: {elsewhere}"),

@@ -72,7 +72,9 @@ impl From<CompileError> for crate::Error {
 
 /// Compiles a policy, or tells everything that is wrong with it.
 pub fn compile(sources: &Sources<'_>) -> Result<Compiled, CompileError> {
-    let mut problems = check::check(&sources.policy.config, &|name| secret_id(sources.policy, name).is_some());
+    let mut problems = check::check_fields(sources.policy);
+    let config_problems = check::check(&sources.policy.config, &|name| secret_id(sources.policy, name).is_some());
+    problems.0.extend(config_problems.0);
     let config = with_secret_ids(sources.policy);
     let mut draft = Draft { warnings: Vec::new(), sources: *sources, config, problems: Problems::default() };
     // Sections build on one another; a malformed one would only cause more of the same messages.

@@ -87,10 +87,10 @@ impl<'c> Values<'c> {
         self.bind(record.kind.word())?;
         self.bind(&record.replace_token)?;
         self.bind(record.updated_at.as_micros())?;
-        self.bind(record.running_policy_id.as_ref().map(|id| id.as_str()))?;
+        self.bind(record.running_policy_id.as_ref().map(muster_core::id::PolicyId::as_str))?;
         self.bind(record.policy_revision)?;
         self.bind(record.action_position)?;
-        self.bind(record.action_token.as_ref().map(|id| id.as_str()))?;
+        self.bind(record.action_token.as_ref().map(muster_core::id::ActionId::as_str))?;
         self.words(&record.tags)?;
         self.words(&record.namespaces)?;
         self.bind(&record.agent_version)?;
@@ -135,10 +135,10 @@ impl<'c> Values<'c> {
         self.bind(record.active)?;
         self.bind(record.access_key.as_ref().map(|key| key.id.as_str()))?;
         self.bind(record.access_key.as_ref().map(|key| key.hash.0))?;
-        self.bind(record.enrollment_key_id.as_ref().map(|id| id.as_str()))?;
+        self.bind(record.enrollment_key_id.as_ref().map(muster_core::id::EnrollmentKeyId::as_str))?;
         self.bind(&record.enrollment_id)?;
         self.bind(record.enrolled_at.as_micros())?;
-        self.bind(record.policy_id.as_ref().map(|id| id.as_str()))
+        self.bind(record.policy_id.as_ref().map(muster_core::id::PolicyId::as_str))
     }
 }
 

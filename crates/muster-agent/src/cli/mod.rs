@@ -1,0 +1,72 @@
+//! The command line.
+
+mod enroll;
+mod run;
+mod status;
+mod unenroll;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Parser, Subcommand};
+
+use crate::exit::{self, Failure};
+use crate::net::Transport;
+use crate::net::http1::Http1;
+use crate::net::tls;
+use crate::paths::Layout;
+use crate::state::enrollment::Trust;
+
+/// Keeps this host in a fleet: its policy, its actions, its programs.
+#[derive(Debug, Parser)]
+#[command(name = "muster-agent", version, max_term_width = 100)]
+pub struct Cli {
+    /// Folder of this agent; everything it owns lies in it.
+    #[arg(long, global = true, env = "MUSTER_AGENT_BASE_PATH", default_value = "/opt/muster-agent")]
+    base_path: Utf8PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Enrol this host in a fleet.
+    Enroll(enroll::Args),
+    /// Run the agent.
+    Run(run::Args),
+    /// Show how the agent is.
+    Status(status::Args),
+    /// Leave the fleet: stop, tell the server, delete credentials and policy.
+    Unenroll(unenroll::Args),
+}
+
+/// Does what the arguments say; answers with the exit code.
+pub async fn main(cli: Cli) -> u8 {
+    match dispatch(cli).await {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("Error: {}", failure.message);
+            failure.code
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    let layout = Layout::new(absolute(&cli.base_path)?);
+    match cli.command {
+        Command::Enroll(args) => enroll::run(&layout, args).await,
+        Command::Run(args) => run::run(&layout, &args).await,
+        Command::Status(args) => status::run(&layout, &args).await,
+        Command::Unenroll(args) => unenroll::run(&layout, &args).await,
+    }
+}
+
+fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
+    let made = std::path::absolute(path).map_err(|error| Failure::new(exit::USAGE, format!("{path}: {error}")))?;
+    Utf8PathBuf::from_path_buf(made)
+        .map_err(|path| Failure::new(exit::USAGE, format!("{} is not UTF-8", path.display())))
+}
+
+/// The network under `trust`.
+fn transport(trust: &Trust) -> Result<std::sync::Arc<dyn Transport>, Failure> {
+    let tls = tls::client_config(trust).map_err(|error| Failure::new(exit::TLS, error.to_string()))?;
+    Ok(std::sync::Arc::new(Http1::new(tls)))
+}

@@ -1,0 +1,84 @@
+//! `muster-agent status`.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::control::client;
+use crate::coordinator::report::{AgentState, Snapshot};
+use crate::exit::{self, Failure};
+use crate::paths::Layout;
+use crate::state::disk::DiskStore;
+use crate::state::{Phase, Store};
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Form of the answer.
+    #[arg(long, short, value_enum, default_value_t = Output::Human)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Human,
+    Json,
+}
+
+/// Asks the daemon; exits 0 only when the agent is healthy.
+pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
+    let asked = client::call(&layout.socket(), http::Method::GET, "/v1/status", Duration::from_secs(30)).await?;
+    let Some(snapshot): Option<Snapshot> = asked else { return Err(no_daemon(layout)) };
+    match args.output {
+        Output::Human => print!("{}", human(&snapshot)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&snapshot).unwrap_or_default()),
+    }
+    Ok(code(snapshot.state))
+}
+
+fn code(state: AgentState) -> u8 {
+    match state {
+        AgentState::Healthy => exit::DONE,
+        AgentState::Starting => exit::STARTING,
+        AgentState::Degraded => exit::DEGRADED,
+        AgentState::Failed => exit::AGENT_FAILED,
+        AgentState::Stopping => exit::FAILED,
+    }
+}
+
+fn no_daemon(layout: &Layout) -> Failure {
+    let store = DiskStore::new(layout.clone());
+    let unenrolled = store.state().is_ok_and(|state| state.phase == Phase::Unenrolled);
+    match store.enrollment() {
+        Err(error) => error.into(),
+        Ok(None) if unenrolled => Failure::new(exit::NOT_ENROLLED, "this agent was unenrolled"),
+        Ok(None) => Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base())),
+        Ok(Some(enrollment)) => Failure::new(
+            exit::NO_DAEMON,
+            format!(
+                "agent {} does not run. Start it: muster-agent run --base-path {}",
+                enrollment.agent_id,
+                layout.base()
+            ),
+        ),
+    }
+}
+
+fn human(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let fleet = &snapshot.fleet;
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "fleet");
+    let _ = writeln!(text, "└─ status: ({}) {}", fleet.state.as_str(), fleet.message);
+    let _ = writeln!(text, "muster-agent {} ({})", snapshot.version, snapshot.agent_id);
+    let _ = writeln!(text, "├─ status: ({}) {}", snapshot.state.as_str(), snapshot.message);
+    let policy = snapshot.policy.as_ref().map_or("none".into(), |p| format!("{} revision {}", p.id, p.revision));
+    let last = if snapshot.components.is_empty() { "└─" } else { "├─" };
+    let _ = writeln!(text, "{last} policy: {policy}");
+    for (place, part) in snapshot.components.iter().enumerate() {
+        let corner = if place + 1 == snapshot.components.len() { "└─" } else { "├─" };
+        let _ = writeln!(text, "{corner} {}: ({}) {}", part.id, part.state.as_str(), part.message);
+    }
+    text
+}

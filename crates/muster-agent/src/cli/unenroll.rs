@@ -1,0 +1,65 @@
+//! `muster-agent unenroll`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::transport;
+use crate::clock::SystemClock;
+use crate::control::{Answer, client};
+use crate::coordinator::leave;
+use crate::entropy::System;
+use crate::exit::{self, Failure};
+use crate::fleet::FleetClient;
+use crate::net::Server;
+use crate::paths::Layout;
+use crate::state::disk::DiskStore;
+use crate::state::{Enrollment, Store, StoreError};
+
+/// A daemon stops its programs and tells the server; both are bounded.
+const DAEMON_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Arguments of `unenroll`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Do not tell the server.
+    #[arg(long)]
+    skip_fleet_audit: bool,
+}
+
+/// Leaves the fleet, through the daemon if one runs.
+pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
+    let asked = client::call(&layout.socket(), http::Method::POST, "/v1/unenroll", DAEMON_TIMEOUT).await?;
+    let warning = match asked {
+        Some(Answer { warning }) => warning,
+        None => alone(layout, args).await?,
+    };
+    if let Some(warning) = warning {
+        eprintln!("Warning: {warning}");
+    }
+    println!("Unenrolled; credentials and policy are deleted");
+    Ok(exit::DONE)
+}
+
+async fn alone(layout: &Layout, args: &Args) -> Result<Option<String>, Failure> {
+    let store = DiskStore::new(layout.clone());
+    let warning = match store.enrollment() {
+        Ok(None) => {
+            return Err(Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base())));
+        }
+        Ok(Some(_)) if args.skip_fleet_audit => None,
+        Ok(Some(enrollment)) => tell(&enrollment).await.err(),
+        // A damaged enrolment must not make the agent unremovable.
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => Some(error.to_string()),
+        Err(error) => return Err(error.into()),
+    };
+    leave::forget(&store)?;
+    Ok(warning)
+}
+
+async fn tell(enrollment: &Enrollment) -> Result<(), String> {
+    let transport = transport(&enrollment.trust).map_err(|failure| failure.message)?;
+    let servers = enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
+    let client = FleetClient::new(transport, servers, enrollment.access_api_key.clone(), Arc::new(System));
+    let told = leave::tell(&client, &enrollment.agent_id, &SystemClock, &System).await;
+    told.map_err(|error| format!("the server could not be told: {error}"))
+}

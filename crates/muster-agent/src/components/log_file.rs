@@ -1,0 +1,116 @@
+//! A log file of bounded size: when it is full it becomes `.1`, and the oldest goes.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+/// An open log file.
+#[derive(Debug)]
+pub struct LogFile {
+    path: Utf8PathBuf,
+    max_bytes: u64,
+    old_files: u32,
+    open: Option<(File, u64)>,
+}
+
+impl LogFile {
+    /// A log at `path`; opened with the first write.
+    pub fn new(path: impl Into<Utf8PathBuf>, max_bytes: u64, old_files: u32) -> Self {
+        Self { path: path.into(), max_bytes: max_bytes.max(1), old_files, open: None }
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.open = None;
+        for number in (1..self.old_files).rev() {
+            rename(&self.numbered(number), &self.numbered(number + 1))?;
+        }
+        if self.old_files > 0 { rename(&self.path, &self.numbered(1)) } else { fs_err::remove_file(&self.path) }
+    }
+
+    fn numbered(&self, number: u32) -> Utf8PathBuf {
+        Utf8PathBuf::from(format!("{}.{number}", self.path))
+    }
+
+    fn opened(&mut self) -> io::Result<&mut (File, u64)> {
+        if self.open.is_none() {
+            let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+            let length = file.metadata()?.len();
+            self.open = Some((file, length));
+        }
+        self.open.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let max = self.max_bytes;
+        let length = self.opened()?.1;
+        if length > 0 && length + bytes.len() as u64 > max {
+            self.turn()?;
+        }
+        let room = usize::try_from(max).unwrap_or(usize::MAX);
+        let bytes = &bytes[..bytes.len().min(room)];
+        let (file, length) = self.opened()?;
+        let written = file.write(bytes)?;
+        *length += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn rename(from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// A file name for a component's id, whatever is in it: what is odd becomes `_`, and a digest keeps it unique.
+pub fn file_name(id: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if id.chars().all(plain) && !id.is_empty() && id.len() <= 100 {
+        return id.to_owned();
+    }
+    let readable: String = id.chars().take(60).map(|c| if plain(c) { c } else { '_' }).collect();
+    let digest = crate::hex::encode(&crate::hex::sha256(id.as_bytes())[..8]);
+    format!("{readable}-{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_never_takes_more_than_its_share() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(folder.path()).unwrap().join("x.log");
+        let mut log = LogFile::new(&path, 100, 2);
+        for line in 0..200 {
+            log.write_all(format!("line {line:03}\n").as_bytes()).unwrap();
+        }
+        let mut total = 0;
+        for entry in fs_err::read_dir(folder.path()).unwrap() {
+            let length = entry.unwrap().metadata().unwrap().len();
+            assert!(length <= 100);
+            total += length;
+        }
+        assert!(total <= 300);
+        assert!(fs_err::read_to_string(&path).unwrap().ends_with("line 199\n"));
+    }
+
+    #[test]
+    fn ids_are_never_paths() {
+        assert_eq!(file_name("process-default-web"), "process-default-web");
+        for odd in ["../../etc/passwd", "a/b", "", ".", "..", "x\0y", "\u{1b}[31m", "é"] {
+            let name = file_name(odd);
+            assert!(!name.contains(['/', '\0', '.', '\u{1b}']) && !name.is_empty(), "{odd:?} {name}");
+        }
+        assert_ne!(file_name("a/b"), file_name("a.b"));
+        assert!(file_name(&"x".repeat(4096)).len() < 100);
+    }
+}

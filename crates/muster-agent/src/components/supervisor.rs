@@ -1,0 +1,150 @@
+//! All programs of the policy: starts, stops and replaces them, and knows how each is.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use muster_core::Entropy;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::log_file::{LogFile, file_name};
+use super::process::Program;
+use super::spec::{ProcessSpec, Wanted, plan};
+use super::{ComponentState, Components, Health, orphans};
+use crate::paths::Layout;
+use crate::settings::ProcessSettings;
+use crate::state::atomic;
+
+/// How every component is, and a bell for changes.
+#[derive(Default)]
+struct Board {
+    states: Mutex<BTreeMap<String, ComponentState>>,
+    bell: Notify,
+}
+
+impl Board {
+    fn put(&self, id: &str, kind: &str, state: Health, message: String) {
+        let entry = ComponentState { id: id.to_owned(), kind: kind.to_owned(), state, message };
+        let mut states = lock(&self.states);
+        if states.get(id) != Some(&entry) {
+            states.insert(id.to_owned(), entry);
+            self.bell.notify_one();
+        }
+    }
+
+    fn remove(&self, id: &str) {
+        if lock(&self.states).remove(id).is_some() {
+            self.bell.notify_one();
+        }
+    }
+}
+
+struct Running {
+    wanted: Wanted,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// Runs programs as processes of this host.
+pub struct Supervisor {
+    layout: Layout,
+    settings: ProcessSettings,
+    entropy: Arc<dyn Entropy>,
+    board: Arc<Board>,
+    // Held over awaits: one change of the whole at a time.
+    running: tokio::sync::Mutex<BTreeMap<String, Running>>,
+}
+
+impl Supervisor {
+    /// A supervisor that runs nothing yet.
+    pub fn new(layout: Layout, settings: ProcessSettings, entropy: Arc<dyn Entropy>) -> Self {
+        Self { layout, settings, entropy, board: Arc::default(), running: tokio::sync::Mutex::default() }
+    }
+
+    /// Ends what an agent before us left running.
+    pub async fn end_orphans(&self) {
+        orphans::end_all(&self.layout.run().join("components")).await;
+    }
+
+    fn start(&self, wanted: Wanted) -> Running {
+        let (stop, stopped) = watch::channel(false);
+        let board = self.board.clone();
+        let task = match &wanted.process {
+            Err(reason) => {
+                board.put(&wanted.id, &wanted.kind, Health::Failed, reason.clone());
+                None
+            }
+            Ok(spec) => self.launch(&wanted, spec.clone(), stopped),
+        };
+        Running { wanted, stop, task }
+    }
+
+    fn launch(&self, wanted: &Wanted, spec: ProcessSpec, stopped: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
+        let (id, kind, board) = (wanted.id.clone(), wanted.kind.clone(), self.board.clone());
+        let name = file_name(&id);
+        let folder = self.layout.component(&name);
+        let logs = self.layout.logs().join("components");
+        if let Err(error) = atomic::private_dir(&folder).and_then(|()| atomic::private_dir(&logs)) {
+            board.put(&id, &kind, Health::Failed, format!("Failed: no working folder: {error}"));
+            return None;
+        }
+        let log = LogFile::new(logs.join(format!("{name}.log")), self.settings.log_max_bytes, self.settings.log_files);
+        let program = Program {
+            spec,
+            folder,
+            log: Arc::new(Mutex::new(log)),
+            settings: self.settings.clone(),
+            entropy: self.entropy.clone(),
+            variables: vec![("MUSTER_COMPONENT_ID", id.clone()), ("MUSTER_COMPONENT_TYPE", kind.clone())],
+        };
+        Some(tokio::spawn(program.keep(stopped, move |state, message| board.put(&id, &kind, state, message))))
+    }
+
+    async fn stop(&self, stopped: Vec<Running>, gone: impl Fn(&str) -> bool) {
+        for running in &stopped {
+            running.stop.send_replace(true);
+        }
+        for running in stopped {
+            if let Some(task) = running.task {
+                let _ = task.await;
+            }
+            if gone(&running.wanted.id) {
+                self.board.remove(&running.wanted.id);
+                let folder = self.layout.component(&file_name(&running.wanted.id));
+                let _ = std::fs::remove_dir_all(folder);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Components for Supervisor {
+    async fn apply(&self, wanted: Vec<Wanted>) {
+        let mut running = self.running.lock().await;
+        let now = running.iter().map(|(id, running)| (id.clone(), running.wanted.clone())).collect();
+        let plan = plan(&now, wanted);
+        let stopped = plan.stop.iter().filter_map(|id| running.remove(id)).collect();
+        self.stop(stopped, |id| !plan.start.iter().any(|next| next.id == id)).await;
+        for wanted in plan.start {
+            running.insert(wanted.id.clone(), self.start(wanted));
+        }
+    }
+
+    async fn halt(&self) {
+        let stopped = std::mem::take(&mut *self.running.lock().await).into_values().collect();
+        self.stop(stopped, |_| false).await;
+    }
+
+    fn states(&self) -> Vec<ComponentState> {
+        lock(&self.board.states).values().cloned().collect()
+    }
+
+    async fn changed(&self) {
+        self.board.bell.notified().await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,123 @@
+//! The daemon's side of the control socket.
+
+use std::convert::Infallible;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use camino::Utf8Path;
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::Answer;
+use crate::coordinator::Command;
+
+/// How many connections at once.
+const CONNECTIONS: usize = 16;
+/// How long the last answers may take when the daemon ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How long a request's head may take.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Binds the socket, in place of one that a dead daemon left. The caller holds the daemon's lock.
+pub fn bind(path: &Utf8Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // The folder is 0700, so nobody gets in between bind and chmod.
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// The serving of the socket.
+pub struct Control {
+    task: JoinHandle<()>,
+    places: Arc<Semaphore>,
+}
+
+impl Control {
+    /// Serves `listener` in a task of its own.
+    pub fn start(listener: UnixListener, commands: mpsc::Sender<Command>) -> Self {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        Self { task: tokio::spawn(serve(listener, commands, places.clone())), places }
+    }
+
+    /// Accepts no more, and lets the answers that are on their way arrive.
+    pub async fn finish(self) {
+        self.task.abort();
+        let _ = self.task.await;
+        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.places.acquire_many(all)).await;
+    }
+}
+
+async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: Arc<Semaphore>) {
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let commands = commands.clone();
+                tokio::spawn(async move {
+                    converse(stream, commands).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control socket can't accept");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, commands: mpsc::Sender<Command>) {
+    let service = service_fn(move |request| answer(request, commands.clone()));
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 << 10).keep_alive(false);
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "control connection ended");
+    }
+}
+
+async fn answer(
+    request: http::Request<Incoming>,
+    commands: mpsc::Sender<Command>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let answered = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/v1/status") => ask(&commands, Command::Status).await.map(|snapshot| json(&snapshot)),
+        (&Method::POST, "/v1/reload") => commands.send(Command::Reload).await.ok().map(|()| json(&Answer::default())),
+        (&Method::POST, "/v1/unenroll") => {
+            ask(&commands, Command::Unenroll).await.map(|warning| json(&Answer { warning }))
+        }
+        _ => Some(status(StatusCode::NOT_FOUND)),
+    };
+    Ok(answered.unwrap_or_else(|| status(StatusCode::SERVICE_UNAVAILABLE)))
+}
+
+async fn ask<T>(commands: &mpsc::Sender<Command>, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    commands.send(command(reply)).await.ok()?;
+    answer.await.ok()
+}
+
+fn json(body: &impl Serialize) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(serde_json::to_vec(body).unwrap_or_default().into()));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn status(code: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = code;
+    response
+}

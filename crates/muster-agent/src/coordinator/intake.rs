@@ -1,0 +1,180 @@
+//! What a reply brings, put into the state: pure, and stored before anything of it runs.
+
+use muster_core::Timestamp;
+use muster_protocol::elastic::check_in::WireAction;
+
+use crate::fleet::check_in::Reply;
+use crate::policy;
+use crate::state::{INBOX_MAX, PendingAck, State};
+
+/// What a reply changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// There is something to store.
+    pub changed: bool,
+    /// A policy that was turned down came again: asking at once would only bring it once more.
+    pub turned_down_again: bool,
+}
+
+/// Puts a reply into `state`. `running` is the action in work, which nobody can call off.
+pub fn take_in(state: &mut State, reply: Reply, running: Option<&str>, now: Timestamp) -> Intake {
+    let mut intake = Intake::default();
+    let (cancels, others): (Vec<_>, Vec<_>) = reply.actions.into_iter().partition(|action| action.kind == "CANCEL");
+    for action in others {
+        if action.kind == "POLICY_CHANGE" {
+            take_policy(state, action, now, &mut intake);
+        } else {
+            intake.changed |= take_action(state, action, now);
+        }
+    }
+    for cancel in cancels {
+        intake.changed |= take_cancel(state, &cancel, running, now);
+    }
+    if !reply.ack_token.is_empty() && reply.ack_token != state.ack_token {
+        state.ack_token = reply.ack_token;
+        intake.changed = true;
+    }
+    intake
+}
+
+fn take_policy(state: &mut State, action: WireAction, now: Timestamp, intake: &mut Intake) {
+    let raw = policy::raw(&action).ok();
+    let current = state.policy.as_ref().filter(|current| current.action_id == action.id);
+    if let (Some(current), Some(raw)) = (current, &raw)
+        && current.policy.get() == raw.get()
+    {
+        // It runs already; the ack was lost.
+        intake.changed |= state.candidate.take().is_some();
+        if !state.outbox.iter().any(|ack| ack.action_id == action.id) {
+            state.owe(PendingAck::of(&action, now, Ok(())));
+            intake.changed = true;
+        }
+        return;
+    }
+    let digest = raw.as_deref().map(policy::digest).unwrap_or_default();
+    if state.rejected.as_ref().is_some_and(|known| known.action_id == action.id && known.digest == digest) {
+        intake.turned_down_again = true;
+        return;
+    }
+    state.candidate = Some(action);
+    intake.changed = true;
+}
+
+fn take_action(state: &mut State, action: WireAction, now: Timestamp) -> bool {
+    let same = |ack: &&PendingAck| ack.action_id == action.id;
+    if state.inbox.iter().any(|known| known.id == action.id) || state.outbox.iter().any(|ack| same(&ack)) {
+        return false;
+    }
+    if let Some(ack) = state.handled.iter().find(same).cloned() {
+        state.owe(ack);
+        return true;
+    }
+    if state.inbox.len() >= INBOX_MAX {
+        state.handled(PendingAck::of(&action, now, Err("this agent's queue of actions is full".into())));
+    } else {
+        state.inbox.push_back(action);
+    }
+    true
+}
+
+fn take_cancel(state: &mut State, cancel: &WireAction, running: Option<&str>, now: Timestamp) -> bool {
+    if state.outbox.iter().any(|ack| ack.action_id == cancel.id) {
+        return false;
+    }
+    let target = target_of(cancel);
+    let outcome = match target.as_deref() {
+        None => Err("it names no target_id".into()),
+        Some(target) if running == Some(target) => Err("the action is running; it can't be called off".into()),
+        Some(target) => {
+            call_off(state, target, now);
+            Ok(())
+        }
+    };
+    state.handled(PendingAck::of(cancel, now, outcome));
+    true
+}
+
+/// Takes an action out of the inbox and remembers it, so that a second delivery does not bring it back.
+fn call_off(state: &mut State, target: &str, now: Timestamp) {
+    let Some(place) = state.inbox.iter().position(|action| action.id == target) else { return };
+    if let Some(action) = state.inbox.remove(place) {
+        state.handled(PendingAck::of(&action, now, Err("cancelled".into())));
+        state.outbox.retain(|ack| ack.action_id != target);
+    }
+}
+
+fn target_of(cancel: &WireAction) -> Option<String> {
+    let data: serde_json::Value = serde_json::from_str(cancel.data.as_deref()?.get()).ok()?;
+    data["target_id"].as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(0);
+
+    fn action(id: &str, kind: &str, data: Value) -> WireAction {
+        serde_json::from_value(json!({"agent_id": "a", "created_at": "", "id": id, "type": kind, "data": data}))
+            .unwrap()
+    }
+
+    fn reply(token: &str, actions: Vec<WireAction>) -> Reply {
+        Reply { ack_token: token.into(), actions, ..Reply::default() }
+    }
+
+    fn settings(id: &str) -> WireAction {
+        action(id, "SETTINGS", json!({"log_level": "debug"}))
+    }
+
+    #[test]
+    fn the_same_actions_delivered_twice_are_taken_once() {
+        let mut state = State::default();
+        assert!(take_in(&mut state, reply("t", vec![settings("x"), settings("y")]), None, NOW).changed);
+        assert!(!take_in(&mut state, reply("t", vec![settings("x"), settings("y")]), None, NOW).changed);
+        assert_eq!(state.inbox.iter().map(|a| a.id.as_str()).collect::<Vec<_>>(), ["x", "y"]);
+        let done = PendingAck::of(&state.inbox[0].clone(), NOW, Err("why".into()));
+        state.handled(done.clone());
+        state.outbox.clear();
+        take_in(&mut state, reply("t", vec![settings("x")]), None, NOW);
+        assert_eq!(state.inbox.len(), 1, "it does not run again");
+        assert_eq!(state.outbox, [done], "it is answered as the first time");
+    }
+
+    #[test]
+    fn a_cancel_takes_out_what_waits_even_of_its_own_batch() {
+        let mut state = State::default();
+        let cancel = |id, target| action(id, "CANCEL", json!({"target_id": target}));
+        take_in(&mut state, reply("", vec![cancel("c", "x"), settings("x"), settings("y")]), None, NOW);
+        assert_eq!(state.inbox.iter().map(|a| a.id.as_str()).collect::<Vec<_>>(), ["y"]);
+        assert_eq!(state.outbox.iter().map(|a| a.action_id.as_str()).collect::<Vec<_>>(), ["c"]);
+        take_in(&mut state, reply("", vec![settings("x")]), None, NOW);
+        assert_eq!(state.inbox.len(), 1, "called off for good");
+        take_in(&mut state, reply("", vec![cancel("d", "y")]), Some("y"), NOW);
+        assert!(state.outbox.iter().any(|a| a.action_id == "d" && a.error.is_some()));
+        assert_eq!(state.inbox.len(), 1);
+    }
+
+    #[test]
+    fn a_policy_that_was_turned_down_is_not_looked_at_again_unless_its_bytes_differ() {
+        let policy = |name: &str| action("policy:p:1", "POLICY_CHANGE", json!({"policy": {"id": "p", "name": name}}));
+        let mut state = State::default();
+        let digest = policy::digest(&policy::raw(&policy("bad")).unwrap());
+        state.rejected = Some(crate::state::Rejected { action_id: "policy:p:1".into(), digest, reason: "no".into() });
+        assert!(take_in(&mut state, reply("", vec![policy("bad")]), None, NOW).turned_down_again);
+        assert!(state.candidate.is_none());
+        assert!(take_in(&mut state, reply("", vec![policy("good")]), None, NOW).changed);
+        assert!(state.candidate.is_some());
+    }
+
+    #[test]
+    fn an_inbox_has_a_bound() {
+        let mut state = State::default();
+        let many = (0..INBOX_MAX + 1).map(|n| settings(&n.to_string())).collect();
+        take_in(&mut state, reply("", many), None, NOW);
+        assert_eq!(state.inbox.len(), INBOX_MAX);
+        assert!(state.outbox[0].error.as_deref().unwrap().contains("full"));
+    }
+}

@@ -1,0 +1,276 @@
+//! The coordinator: one loop that owns all state. After every event it asks the planner what to do and does it.
+//!
+//! What takes time runs beside the loop in slots, at most one of each kind: a check-in, a delivery of acks, a piece of
+//! work (a policy, an unenrolment), a background action (diagnostics). Nothing else changes the state.
+
+pub mod actions;
+pub mod intake;
+pub mod leave;
+mod outcome;
+pub mod planner;
+pub mod refusal;
+pub mod report;
+mod start;
+mod view;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::time::Clock;
+use muster_core::{Entropy, Timestamp};
+use muster_protocol::elastic::ack::AckItem;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::backoff::{self, Backoff};
+use crate::components::Components;
+use crate::fleet::check_in::Reply;
+use crate::fleet::{CallError, FleetClient};
+use crate::host::Facts;
+use crate::net::{Server, Transport};
+use crate::policy::Accepted;
+use crate::settings::Settings;
+use crate::state::{Enrollment, PendingAck, State, Store, StoreError};
+use planner::{Situation, Step};
+use refusal::Refusals;
+use report::Snapshot;
+
+/// The first check-in follows the start within this time (§10.1).
+const FIRST_CHECK_IN: Duration = Duration::from_millis(500);
+/// How often a state that could not be kept is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(30);
+
+/// What the coordinator needs from outside.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where the documents are kept.
+    pub store: Arc<dyn Store>,
+    /// The network.
+    pub transport: Arc<dyn Transport>,
+    /// The programs.
+    pub components: Arc<dyn Components>,
+    /// The host.
+    pub facts: Arc<dyn Facts>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// The log's level.
+    pub log_level: Arc<dyn LogLevel>,
+    /// What a person set.
+    pub settings: Settings,
+}
+
+/// The log whose level can be set.
+pub trait LogLevel: Send + Sync {
+    /// Sets it: `trace`, `debug`, `info`, `warning`, `error`.
+    fn set(&self, level: &str);
+    /// The end of the log, for diagnostics.
+    fn tail(&self) -> String;
+}
+
+/// What the control socket asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// How the agent is.
+    Status(oneshot::Sender<Snapshot>),
+    /// Leave the fleet; answered when it is done, with what could not be.
+    Unenroll(oneshot::Sender<Option<String>>),
+    /// The enrolment changed on disk: begin anew.
+    Reload,
+    /// End; programs stop, the state stays.
+    Stop,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to stop.
+    Stopped,
+    /// This agent is unenrolled.
+    Unenrolled,
+    /// It is to begin anew.
+    Reload,
+}
+
+type Slot<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
+/// What long work brings.
+enum Done {
+    /// A new policy runs; the servers to ask from now on, or why the old ones stay.
+    Applied(Box<Accepted>, Result<Option<Vec<Server>>, String>),
+    /// The stored policy runs again, or all programs are stopped.
+    Settled,
+    /// An UNENROLL's programs are stopped.
+    Unenrolled(PendingAck),
+}
+
+enum Event {
+    Polled(Result<Reply, CallError>),
+    Acknowledged(Vec<PendingAck>, Result<Vec<AckItem>, CallError>),
+    Worked(Done),
+    BackgroundDone(PendingAck),
+    ComponentsChanged,
+    Tick,
+    Command(Command),
+}
+
+/// The loop and all that it owns.
+pub struct Coordinator {
+    deps: Deps,
+    client: Arc<FleetClient>,
+    enrollment: Enrollment,
+    state: State,
+    poll: Slot<Result<Reply, CallError>>,
+    acks: Slot<(Vec<PendingAck>, Result<Vec<AckItem>, CallError>)>,
+    work: Slot<Done>,
+    background: Slot<PendingAck>,
+    background_id: Option<String>,
+    next_poll: Instant,
+    next_acks: Instant,
+    last_poll: Instant,
+    last_diagnostics: Option<Instant>,
+    poll_backoff: Backoff,
+    ack_backoff: Backoff,
+    policy_backoff: Backoff,
+    refusals: Refusals,
+    /// What the check-in on its way says, to see whether it still holds.
+    reported: String,
+    fleet_message: Result<String, String>,
+    servers_message: Option<String>,
+    last_check_in: Option<Timestamp>,
+    storage_fault: Option<String>,
+    policy_log_level: Option<String>,
+    leaving: Option<(Ending, Option<oneshot::Sender<Option<String>>>)>,
+}
+
+impl Coordinator {
+    /// A coordinator over what the store holds. A damaged state is put aside and a new one begun.
+    pub fn new(deps: Deps, enrollment: Enrollment) -> Result<Self, StoreError> {
+        let (state, storage_fault) = match deps.store.state() {
+            Ok(state) => (state, None),
+            Err(error @ StoreError::Damaged { .. }) => {
+                let aside = deps.store.set_state_aside()?;
+                tracing::error!(%error, aside, "beginning without the state; the server sends the policy again");
+                (State::default(), None)
+            }
+            Err(error) => return Err(error),
+        };
+        let servers = enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
+        let key = enrollment.access_api_key.clone();
+        let client = Arc::new(FleetClient::new(deps.transport.clone(), servers, key, deps.entropy.clone()));
+        let (checkin, ack) = (&deps.settings.checkin, &deps.settings.ack);
+        let now = Instant::now();
+        let minute = Duration::from_secs(60);
+        Ok(Self {
+            client,
+            enrollment,
+            state,
+            poll: None,
+            acks: None,
+            work: None,
+            background: None,
+            background_id: None,
+            next_poll: now + backoff::between(&*deps.entropy, Duration::ZERO, FIRST_CHECK_IN),
+            next_acks: now,
+            last_poll: now,
+            last_diagnostics: None,
+            poll_backoff: Backoff::new(checkin.request_backoff_init, checkin.request_backoff_max),
+            ack_backoff: Backoff::new(ack.backoff_init, ack.backoff_max),
+            policy_backoff: Backoff::new(Duration::from_secs(5), minute * 5),
+            refusals: Refusals::new(&deps.settings.revocation),
+            reported: String::new(),
+            fleet_message: Ok("Connecting".into()),
+            servers_message: None,
+            last_check_in: None,
+            storage_fault,
+            policy_log_level: None,
+            leaving: None,
+            deps,
+        })
+    }
+
+    /// Works until the agent is told to stop or is unenrolled.
+    pub async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> Ending {
+        self.replay();
+        loop {
+            while self.leaving.is_none()
+                && let Some(step) = planner::plan(&self.situation())
+            {
+                self.start(step);
+            }
+            if let Some((ending, reply)) = self.leaving.take() {
+                return self.leave(ending, reply).await;
+            }
+            let event = self.next_event(commands).await;
+            self.handle(event);
+        }
+    }
+
+    fn situation(&self) -> Situation<'_> {
+        let now = Instant::now();
+        Situation {
+            state: &self.state,
+            now: self.deps.clock.now(),
+            working: self.work.is_some(),
+            background: self.background_id.as_deref(),
+            polling: self.poll.is_some(),
+            poll_due: self.next_poll <= now,
+            stale: self.is_stale(now),
+            acking: self.acks.is_some(),
+            acks_due: self.next_acks <= now,
+        }
+    }
+
+    async fn next_event(&mut self, commands: &mut mpsc::Receiver<Command>) -> Event {
+        let wake = self.wake_at();
+        let components = self.deps.components.clone();
+        tokio::select! {
+            biased;
+            command = commands.recv() => Event::Command(command.unwrap_or(Command::Stop)),
+            done = settle(&mut self.work) => Event::Worked(done),
+            ack = settle(&mut self.background) => Event::BackgroundDone(ack),
+            (sent, outcome) = settle(&mut self.acks) => Event::Acknowledged(sent, outcome),
+            outcome = settle(&mut self.poll) => Event::Polled(outcome),
+            () = components.changed() => Event::ComponentsChanged,
+            () = tokio::time::sleep_until(wake) => Event::Tick,
+        }
+    }
+
+    /// When something becomes due by itself.
+    fn wake_at(&self) -> Instant {
+        let (now, clock) = (Instant::now(), self.deps.clock.now());
+        let mut wake = now + Duration::from_secs(3600);
+        if self.storage_fault.is_some() {
+            wake = wake.min(now + SAVE_AGAIN);
+        }
+        // While work goes on nothing else begins.
+        if self.work.is_some() {
+            return wake;
+        }
+        if self.acks.is_none() && !self.state.outbox.is_empty() {
+            wake = wake.min(self.next_acks);
+        }
+        if self.acks.is_none() && self.poll.is_none() {
+            wake = wake.min(self.next_poll);
+        } else if self.news() {
+            wake = wake.min(self.last_poll + self.deps.settings.checkin.state_change_gap);
+        }
+        let start = planner::next_start(&self.state, clock).map(|at| now + at.since(clock));
+        start.map_or(wake, |start| wake.min(start)).max(now + Duration::from_millis(1))
+    }
+}
+
+/// Waits for what is in the slot, and empties it; for ever when nothing is.
+async fn settle<T>(slot: &mut Slot<T>) -> T {
+    match slot {
+        Some(future) => {
+            let outcome = future.await;
+            *slot = None;
+            outcome
+        }
+        None => std::future::pending().await,
+    }
+}

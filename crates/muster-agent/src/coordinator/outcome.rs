@@ -1,0 +1,233 @@
+//! What every event changes.
+
+use tokio::time::Instant;
+
+use muster_protocol::elastic::ack::AckItem;
+
+use super::{Command, Coordinator, Done, Ending, Event, intake};
+use crate::backoff;
+use crate::fleet::CallError;
+use crate::fleet::check_in::Reply;
+use crate::net::Server;
+use crate::policy::Accepted;
+use crate::state::{PendingAck, Phase, State};
+
+/// How often the last ack of an unenrolled agent is tried.
+const LAST_ACK_ATTEMPTS: u32 = 10;
+
+impl Coordinator {
+    pub(super) fn handle(&mut self, event: Event) {
+        match event {
+            Event::Polled(Ok(reply)) => self.polled(reply),
+            Event::Polled(Err(error)) => self.poll_failed(&error),
+            Event::Acknowledged(sent, Ok(items)) => self.acknowledged(&sent, &items),
+            Event::Acknowledged(_, Err(error)) => self.acks_failed(&error),
+            Event::Worked(done) => self.worked(done),
+            Event::BackgroundDone(ack) => {
+                self.background_id = None;
+                self.state.handled(ack);
+                self.persist();
+            }
+            Event::ComponentsChanged => {}
+            Event::Tick if self.storage_fault.is_some() => self.persist(),
+            Event::Tick => {}
+            Event::Command(command) => self.command(command),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Status(reply) => {
+                // Who asked may have gone.
+                let _ = reply.send(self.snapshot());
+            }
+            Command::Unenroll(reply) => self.leaving = Some((Ending::Unenrolled, Some(reply))),
+            Command::Reload => self.leaving = Some((Ending::Reload, None)),
+            Command::Stop => self.leaving = Some((Ending::Stopped, None)),
+        }
+    }
+
+    /// What came is on disk before anything of it runs, and before its token is used.
+    fn polled(&mut self, reply: Reply) {
+        self.connected(&reply);
+        let mut next = self.state.clone();
+        if next.phase == Phase::Revoked {
+            tracing::info!("the server takes us back");
+            next.phase = Phase::Active;
+        }
+        let returned = next.phase != self.state.phase;
+        let taken = intake::take_in(&mut next, reply, self.background_id.as_deref(), self.deps.clock.now());
+        if taken.changed || returned {
+            if let Err(error) = self.deps.store.save_state(&next) {
+                tracing::error!(%error, "what the server sent can't be kept, so it is not taken; it comes again");
+                self.storage_fault = Some(error.to_string());
+                self.next_poll = Instant::now() + self.poll_backoff.next(&*self.deps.entropy);
+                return;
+            }
+            self.storage_fault = None;
+            self.state = next;
+        }
+        self.poll_backoff.reset();
+        let checkin = &self.deps.settings.checkin;
+        let mut wait = backoff::between(&*self.deps.entropy, checkin.interval, checkin.interval + checkin.jitter);
+        if taken.turned_down_again {
+            wait = wait.max(self.policy_backoff.next(&*self.deps.entropy));
+        } else {
+            self.policy_backoff.reset();
+        }
+        self.next_poll = Instant::now() + wait;
+    }
+
+    fn connected(&mut self, reply: &Reply) {
+        self.refusals.reset();
+        self.last_check_in = Some(self.deps.clock.now());
+        self.fleet_message = match &reply.warning {
+            None => Ok("Connected".into()),
+            Some(warning) => Err(warning.chars().filter(|c| !c.is_control()).take(300).collect()),
+        };
+        if reply.malformed > 0 {
+            tracing::error!(malformed = reply.malformed, "actions that can't be read were left out");
+        }
+        tracing::debug!(actions = reply.actions.len(), "checked in");
+    }
+
+    fn poll_failed(&mut self, error: &CallError) {
+        let wait = self.poll_backoff.next(&*self.deps.entropy);
+        self.fleet_message = Err(error.to_string());
+        match error {
+            CallError::Refused { .. } if self.state.phase == Phase::Revoked => {}
+            CallError::Refused { .. } => {
+                if self.refusals.count(Instant::now()) {
+                    self.revoke();
+                }
+            }
+            // Without a reply we know no more than before.
+            CallError::Transport(_) => {}
+            _ => self.refusals.reset(),
+        }
+        if self.poll_backoff.failures() >= 3 {
+            tracing::error!(%error, ?wait, failures = self.poll_backoff.failures(), "check-in failed");
+        } else {
+            tracing::warn!(%error, ?wait, "check-in failed");
+        }
+        self.next_poll = Instant::now() + wait;
+        if self.state.phase == Phase::Revoked {
+            let rarely = self.deps.settings.revocation.poll;
+            self.next_poll = Instant::now() + backoff::between(&*self.deps.entropy, rarely, rarely + rarely / 10);
+        }
+    }
+
+    /// Shut out for good: nothing of what we were given stays, but who we are.
+    fn revoke(&mut self) {
+        tracing::error!("definitely refused: programs stop, the policy is deleted, the server is asked rarely");
+        self.state = State::without_policy(Phase::Revoked);
+        self.background = None;
+        self.background_id = None;
+        self.persist();
+        let components = self.deps.components.clone();
+        self.work = Some(Box::pin(async move {
+            components.apply(Vec::new()).await;
+            Done::Settled
+        }));
+    }
+
+    fn acknowledged(&mut self, sent: &[PendingAck], items: &[AckItem]) {
+        self.ack_backoff.reset();
+        let attempts = self.deps.settings.ack.attempts;
+        for (place, ack) in sent.iter().enumerate() {
+            let status = items.get(place).map_or(500, |item| item.status);
+            let Some(kept) = self.state.outbox.iter_mut().find(|kept| kept.action_id == ack.action_id) else {
+                continue;
+            };
+            if kept.timestamp != ack.timestamp {
+                continue;
+            }
+            kept.refusals += 1;
+            let given_up = kept.refusals >= attempts;
+            if status < 400 || status == 400 || given_up {
+                if status >= 400 {
+                    tracing::error!(action = ack.action_id, status, "the server does not take this ack; it is dropped");
+                }
+                self.state.outbox.retain(|kept| kept.action_id != ack.action_id);
+            }
+        }
+        if !self.state.outbox.is_empty() {
+            self.next_acks = Instant::now() + self.ack_backoff.next(&*self.deps.entropy);
+        }
+        self.persist();
+    }
+
+    fn acks_failed(&mut self, error: &CallError) {
+        let wait = self.ack_backoff.next(&*self.deps.entropy);
+        tracing::warn!(%error, ?wait, "acks could not be delivered");
+        self.next_acks = Instant::now() + wait;
+        let dead_key = matches!(error, CallError::Refused { .. });
+        if self.state.phase == Phase::Unenrolling && (dead_key || self.ack_backoff.failures() >= LAST_ACK_ATTEMPTS) {
+            self.state.outbox.clear();
+            self.persist();
+        }
+    }
+
+    fn worked(&mut self, done: Done) {
+        match done {
+            Done::Settled => {}
+            Done::Applied(accepted, servers) => self.applied(*accepted, servers),
+            Done::Unenrolled(ack) => {
+                let mut outbox = std::mem::take(&mut self.state.outbox);
+                outbox.push_back(ack);
+                self.state = State { outbox, ..State::without_policy(Phase::Unenrolling) };
+                self.poll = None;
+                self.next_acks = Instant::now();
+                self.persist();
+            }
+        }
+    }
+
+    fn applied(&mut self, accepted: Accepted, servers: Result<Option<Vec<Server>>, String>) {
+        let Some(action) = self.state.candidate.take() else { return };
+        let stored = accepted.stored;
+        tracing::info!(policy = stored.id, revision = stored.revision, "policy applied");
+        self.policy_log_level = accepted.log_level;
+        self.state.policy = Some(stored);
+        self.state.rejected = None;
+        self.state.owe(PendingAck::of(&action, self.deps.clock.now(), Ok(())));
+        self.set_log_level();
+        self.persist();
+        self.pin(accepted.signing_key, servers);
+    }
+
+    /// The enrolment learns the signing key and the servers that the policy names.
+    fn pin(&mut self, signing_key: Option<String>, servers: Result<Option<Vec<Server>>, String>) {
+        let mut next = self.enrollment.clone();
+        if signing_key.is_some() {
+            next.signing_key = signing_key;
+        }
+        match servers {
+            Ok(Some(servers)) => {
+                next.servers = servers.iter().map(ToString::to_string).collect();
+                self.client.set_servers(servers);
+                self.servers_message = None;
+            }
+            Ok(None) => self.servers_message = None,
+            Err(why) => {
+                tracing::warn!(why);
+                self.servers_message = Some(why);
+            }
+        }
+        if next != self.enrollment {
+            match self.deps.store.save_enrollment(&next) {
+                Ok(()) => {}
+                Err(error) => self.storage_fault = Some(error.to_string()),
+            }
+            self.enrollment = next;
+        }
+    }
+
+    pub(super) fn persist(&mut self) {
+        let saved = self.deps.store.save_state(&self.state);
+        if let Err(error) = &saved {
+            tracing::error!(%error, "the state can't be kept; trying again");
+        }
+        self.storage_fault = saved.err().map(|error| error.to_string());
+    }
+}

@@ -1,0 +1,172 @@
+//! The beginning of every step.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::actions::{self, Order};
+use super::{Coordinator, Done, Ending, Step};
+use crate::diagnostics;
+use crate::fleet::FleetClient;
+use crate::net::Server;
+use crate::policy::{self, Accepted};
+use crate::state::{PendingAck, Phase, Rejected};
+
+/// How long a new server may take to say that it serves.
+const PROBE: Duration = Duration::from_secs(15);
+/// One diagnostics bundle in this time.
+const DIAGNOSTICS_EVERY: Duration = Duration::from_secs(60);
+
+impl Coordinator {
+    /// At the start: what ran before runs again, whether the server can be reached or not.
+    pub(super) fn replay(&mut self) {
+        let Some(stored) = self.state.policy.as_ref().filter(|_| self.state.phase == Phase::Active) else {
+            self.set_log_level();
+            return;
+        };
+        match policy::read(&stored.policy) {
+            Ok(accepted) => {
+                tracing::info!(policy = stored.id, revision = stored.revision, "running the last good policy");
+                self.policy_log_level = accepted.log_level;
+                let components = self.deps.components.clone();
+                self.work = Some(Box::pin(async move {
+                    components.apply(accepted.wanted).await;
+                    Done::Settled
+                }));
+            }
+            Err(error) => tracing::error!(%error, "the stored policy can't be read; waiting for another"),
+        }
+        self.set_log_level();
+    }
+
+    pub(super) fn start(&mut self, step: Step) {
+        match step {
+            Step::Apply => self.apply(),
+            Step::Run(place) => self.run_action(place),
+            Step::Acknowledge => self.acknowledge(),
+            Step::CheckIn => self.check_in(),
+            Step::Interrupt => {
+                self.poll = None;
+                self.next_poll = Instant::now();
+            }
+            Step::Finish => self.leaving = Some((Ending::Unenrolled, None)),
+        }
+    }
+
+    fn apply(&mut self) {
+        let Some(action) = self.state.candidate.clone() else { return };
+        match policy::accept(&action, self.enrollment.signing_key.as_deref()) {
+            Ok(accepted) => self.work = Some(self.application(accepted)),
+            Err(rejection) => {
+                let reason = rejection.to_string();
+                tracing::error!(action = action.id, reason, "policy turned down; the last good one goes on");
+                let digest = policy::raw(&action).map(|raw| policy::digest(&raw)).unwrap_or_default();
+                self.state.rejected = Some(Rejected { action_id: action.id.clone(), digest, reason: reason.clone() });
+                self.state.candidate = None;
+                self.state.owe(PendingAck::of(&action, self.deps.clock.now(), Err(reason)));
+                self.persist();
+            }
+        }
+    }
+
+    fn application(&self, accepted: Accepted) -> std::pin::Pin<Box<dyn Future<Output = Done> + Send>> {
+        let (client, components) = (self.client.clone(), self.deps.components.clone());
+        let now: Vec<Server> = self.enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
+        let insecure = self.enrollment.trust.insecure;
+        Box::pin(async move {
+            components.apply(accepted.wanted.clone()).await;
+            let servers = elect(&client, &accepted.servers, &now, insecure).await;
+            Done::Applied(Box::new(accepted), servers)
+        })
+    }
+
+    fn run_action(&mut self, place: usize) {
+        let Some(action) = self.state.inbox.get(place).cloned() else { return };
+        let now = self.deps.clock.now();
+        let order = actions::read(&action, &self.enrollment.agent_id, self.enrollment.signing_key.as_deref(), now);
+        tracing::info!(id = action.id, kind = action.kind, ?order, "action");
+        match order {
+            Ok(Order::Unenroll) => {
+                let (components, ack) = (self.deps.components.clone(), PendingAck::of(&action, now, Ok(())));
+                self.work = Some(Box::pin(async move {
+                    components.apply(Vec::new()).await;
+                    Done::Unenrolled(ack)
+                }));
+                return;
+            }
+            Ok(Order::Diagnose) if self.may_diagnose() => return self.diagnose(&action),
+            Ok(Order::Diagnose) => {
+                let error = "a bundle was asked for less than a minute ago, or is on its way".into();
+                self.state.handled(PendingAck::of(&action, now, Err(error)));
+            }
+            Ok(Order::LogLevel(level)) => {
+                self.state.log_level = level;
+                self.set_log_level();
+                self.state.handled(PendingAck::of(&action, now, Ok(())));
+            }
+            Ok(Order::Nothing) => self.state.handled(PendingAck::of(&action, now, Ok(()))),
+            Err(error) => self.state.handled(PendingAck::of(&action, now, Err(error))),
+        }
+        self.persist();
+    }
+
+    fn may_diagnose(&self) -> bool {
+        self.background.is_none() && self.last_diagnostics.is_none_or(|last| last.elapsed() >= DIAGNOSTICS_EVERY)
+    }
+
+    fn diagnose(&mut self, action: &muster_protocol::elastic::check_in::WireAction) {
+        self.last_diagnostics = Some(Instant::now());
+        self.background_id = Some(action.id.clone());
+        let bundle = diagnostics::bundle(&self.snapshot(), &self.state, &*self.metadata(), &self.deps.log_level.tail());
+        let (client, entropy, clock) = (self.client.clone(), self.deps.entropy.clone(), self.deps.clock.clone());
+        let (action, agent_id) = (action.clone(), self.enrollment.agent_id.clone());
+        self.background = Some(Box::pin(async move {
+            let upload = bundle.map(|content| diagnostics::upload(&action.id, &agent_id, content, clock.now()));
+            let sent = match upload {
+                Ok(upload) => client.upload(&upload, &*entropy).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let data = sent.as_ref().ok().map(|id| serde_json::json!({ "upload_id": id }));
+            PendingAck { data, ..PendingAck::of(&action, clock.now(), sent.map(|_| ())) }
+        }));
+    }
+
+    fn acknowledge(&mut self) {
+        let (client, agent_id) = (self.client.clone(), self.enrollment.agent_id.clone());
+        let sent: Vec<PendingAck> = self.state.outbox.iter().cloned().collect();
+        self.acks = Some(Box::pin(async move {
+            let outcome = client.acknowledge(&agent_id, &sent).await;
+            (sent, outcome)
+        }));
+    }
+
+    fn check_in(&mut self) {
+        let (client, agent_id) = (self.client.clone(), self.enrollment.agent_id.clone());
+        let report = self.report();
+        self.last_poll = Instant::now();
+        self.reported = self.gist();
+        self.poll = Some(Box::pin(async move { client.check_in(&agent_id, &report.request()).await }));
+    }
+}
+
+/// Which servers to ask from now on: those that a policy names, if they differ and one of them answers.
+async fn elect(
+    client: &FleetClient,
+    named: &[Server],
+    now: &[Server],
+    insecure: bool,
+) -> Result<Option<Vec<Server>>, String> {
+    let usable = |server: &&Server| server.tls || (insecure && server.is_loopback());
+    let next: Vec<Server> = named.iter().filter(usable).cloned().collect();
+    if next.is_empty() || next == now {
+        return Ok(None);
+    }
+    let mut why = String::new();
+    for server in &next {
+        match client.probe(server, PROBE).await {
+            Ok(()) => return Ok(Some(next)),
+            Err(error) => why = format!("{server}: {error}"),
+        }
+    }
+    Err(format!("the servers that the policy names do not answer, so the present ones stay ({why})"))
+}

@@ -1,0 +1,135 @@
+//! What the coordinator says of itself.
+
+use muster_protocol::elastic::check_in::CheckInRequest;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::time::Instant;
+
+use super::Coordinator;
+use super::report::{AgentState, FleetStatus, Parts, PolicyStatus, Snapshot, overall};
+use crate::components::ComponentState;
+use crate::host::Own;
+use crate::settings::Mode;
+use crate::state::Phase;
+use crate::version;
+
+/// A check-in's body, owned.
+pub(super) struct Report {
+    status: AgentState,
+    message: String,
+    ack_token: String,
+    metadata: Box<RawValue>,
+    components: Box<RawValue>,
+    policy: Option<(String, i64)>,
+}
+
+impl Report {
+    pub(super) fn request(&self) -> CheckInRequest<'_> {
+        CheckInRequest {
+            status: Some(self.status.wire().into()),
+            message: Some(self.message.as_str().into()),
+            ack_token: (!self.ack_token.is_empty()).then(|| self.ack_token.as_str().into()),
+            local_metadata: Some(&self.metadata),
+            components: Some(&self.components),
+            poll_timeout: None,
+            upgrade_details: None,
+            agent_policy_id: self.policy.as_ref().map(|(id, _)| id.as_str().into()),
+            policy_revision_idx: self.policy.as_ref().map(|(_, revision)| *revision),
+            upgrade: None,
+        }
+    }
+}
+
+impl Coordinator {
+    pub(super) fn report(&self) -> Report {
+        let components = self.deps.components.states();
+        let (status, message) = self.overall(&components);
+        let wire: Vec<_> = components.iter().map(ComponentState::to_wire).collect();
+        let policy = self.state.policy.as_ref().filter(|policy| !policy.id.is_empty());
+        Report {
+            status,
+            message,
+            ack_token: self.state.ack_token.clone(),
+            metadata: self.metadata(),
+            components: to_raw_value(&wire).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            policy: policy.map(|policy| (policy.id.clone(), policy.revision)),
+        }
+    }
+
+    pub(super) fn metadata(&self) -> Box<RawValue> {
+        let own = Own { agent_id: &self.enrollment.agent_id, log_level: self.log_level() };
+        self.deps.facts.local_metadata(own)
+    }
+
+    /// What of the report matters to whoever watches.
+    pub(super) fn gist(&self) -> String {
+        let components = self.deps.components.states();
+        format!("{:?} {components:?}", self.overall(&components))
+    }
+
+    /// Whether the check-in on its way says what is no longer so.
+    pub(super) fn news(&self) -> bool {
+        self.deps.settings.checkin.mode == Mode::OnStateChange && self.poll.is_some() && self.gist() != self.reported
+    }
+
+    /// Whether it is also time to say so.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        now >= self.last_poll + self.deps.settings.checkin.state_change_gap && self.news()
+    }
+
+    pub(super) fn log_level(&self) -> &str {
+        self.state.log_level.as_deref().or(self.policy_log_level.as_deref()).unwrap_or("info")
+    }
+
+    pub(super) fn set_log_level(&self) {
+        self.deps.log_level.set(self.log_level());
+    }
+
+    fn overall(&self, components: &[ComponentState]) -> (AgentState, String) {
+        overall(&Parts {
+            revoked: self.state.phase == Phase::Revoked,
+            leaving: matches!(self.state.phase, Phase::Unenrolling | Phase::Unenrolled),
+            has_policy: self.state.policy.is_some(),
+            rejection: self.state.rejected.as_ref().map(|rejected| rejected.reason.as_str()),
+            storage_fault: self.storage_fault.as_deref(),
+            components,
+        })
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let components = self.deps.components.states();
+        let (state, message) = self.overall(&components);
+        let policy = self.state.policy.as_ref();
+        Snapshot {
+            agent_id: self.enrollment.agent_id.clone(),
+            version: version::AGENT_VERSION.into(),
+            pid: std::process::id(),
+            state,
+            message,
+            fleet: self.fleet_status(),
+            policy: policy.map(|policy| PolicyStatus { id: policy.id.clone(), revision: policy.revision }),
+            components,
+            queued_actions: self.state.inbox.len(),
+            pending_acks: self.state.outbox.len(),
+            log_level: self.log_level().to_owned(),
+            signing_key_pinned: self.enrollment.signing_key.is_some(),
+        }
+    }
+
+    fn fleet_status(&self) -> FleetStatus {
+        let failures = self.poll_backoff.failures();
+        let (state, message) = match (&self.fleet_message, &self.servers_message) {
+            (Err(error), _) if failures > 0 => (AgentState::Failed, error),
+            (Err(warning), _) => (AgentState::Degraded, warning),
+            (Ok(_), Some(why)) => (AgentState::Degraded, why),
+            (Ok(message), None) if self.last_check_in.is_none() => (AgentState::Starting, message),
+            (Ok(message), None) => (AgentState::Healthy, message),
+        };
+        FleetStatus {
+            state,
+            message: message.clone(),
+            last_check_in: self.last_check_in.map(|time| time.to_rfc3339_seconds()),
+            failures,
+            servers: self.enrollment.servers.clone(),
+        }
+    }
+}

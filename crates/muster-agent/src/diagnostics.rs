@@ -1,0 +1,107 @@
+//! The bundle that REQUEST_DIAGNOSTICS hands in: one JSON document, compressed, without secrets.
+
+use bytes::Bytes;
+use muster_core::Timestamp;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::coordinator::report::Snapshot;
+use crate::fleet::upload::Upload;
+use crate::net::gzip;
+use crate::state::State;
+
+/// Words in the name of a field whose value is not shown.
+const SECRET_WORDS: [&str; 8] =
+    ["password", "passphrase", "secret", "token", "api_key", "credential", "private", "authorization"];
+const REDACTED: &str = "[redacted]";
+
+/// Collects the bundle.
+pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str) -> std::io::Result<Bytes> {
+    let policy = state.policy.as_ref().map(|policy| redacted(parse(&policy.policy)));
+    let inbox: Vec<Value> = state
+        .inbox
+        .iter()
+        .map(|action| json!({"id": action.id, "type": action.kind, "start_time": action.start_time}))
+        .collect();
+    let document = json!({
+        "version": 1,
+        "status": snapshot,
+        "host": parse(metadata),
+        "policy": policy,
+        "turned_down": state.rejected,
+        "queued": inbox,
+        "pending_acks": state.outbox,
+        "log": log.lines().collect::<Vec<_>>(),
+    });
+    gzip::compress(&serde_json::to_vec_pretty(&document)?).map(Bytes::from)
+}
+
+/// The bundle as an upload.
+pub fn upload(action_id: &str, agent_id: &str, content: Bytes, now: Timestamp) -> Upload {
+    let stamp = now.to_rfc3339_seconds().replace(':', "-");
+    Upload {
+        action_id: action_id.to_owned(),
+        agent_id: agent_id.to_owned(),
+        name: format!("muster-agent-diagnostics-{stamp}.json.gz"),
+        ext: "gz",
+        mime_type: "application/gzip",
+        content,
+    }
+}
+
+fn parse(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).unwrap_or(Value::Null)
+}
+
+/// A policy without what `secret_paths` names, without environments, and without fields that sound secret.
+fn redacted(mut policy: Value) -> Value {
+    let paths: Vec<String> = policy["secret_paths"]
+        .as_array()
+        .map(|paths| {
+            paths.iter().filter_map(|path| path.as_str().map(|path| format!("/{}", path.replace('.', "/")))).collect()
+        })
+        .unwrap_or_default();
+    for path in paths {
+        if let Some(value) = policy.pointer_mut(&path) {
+            *value = REDACTED.into();
+        }
+    }
+    hide(&mut policy);
+    policy
+}
+
+fn hide(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(hide),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let lower = name.to_lowercase();
+                if lower == "env"
+                    || lower == "key"
+                    || SECRET_WORDS.iter().any(|word| lower.contains(word)) && name != "secret_paths"
+                {
+                    *value = REDACTED.into();
+                } else {
+                    hide(value);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_in_the_policy_of_a_bundle() {
+        let policy = json!({"secret_paths": ["inputs.0.deep.word"], "outputs": {"default": {"api_key": "s1", "hosts": ["h"]}},
+            "inputs": [{"id": "x", "deep": {"word": "s2"}, "env": {"A": "s3"}, "Password": "s4"}]});
+        let text = redacted(policy).to_string();
+        for secret in ["s1", "s2", "s3", "s4"] {
+            assert!(!text.contains(&format!("{secret:?}")), "{text}");
+        }
+        assert!(text.contains("\"h\"") && text.contains("\"x\""));
+    }
+}

@@ -1,0 +1,64 @@
+//! The agent's own log: text on stderr, JSON lines in a file of bounded size, one level for both.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::Mutex;
+
+use camino::Utf8PathBuf;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt, reload};
+
+use crate::components::log_file::LogFile;
+use crate::coordinator::LogLevel;
+use crate::paths::Layout;
+
+/// Bytes of one log file.
+const MAX_BYTES: u64 = 10 << 20;
+/// How many are kept beside the current one.
+const OLD_FILES: u32 = 2;
+/// How much of the log a diagnostics bundle takes along.
+const TAIL: u64 = 256 << 10;
+
+/// The installed log.
+pub struct Log {
+    handle: reload::Handle<LevelFilter, Registry>,
+    path: Utf8PathBuf,
+}
+
+/// Sends everything that the agent says to stderr and to `logs/muster-agent.jsonl`.
+pub fn install(layout: &Layout) -> Log {
+    let path = layout.logs().join("muster-agent.jsonl");
+    let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
+    let file = fmt::layer().json().with_writer(Mutex::new(LogFile::new(path.clone(), MAX_BYTES, OLD_FILES)));
+    let stderr = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let layers = file.and_then(stderr).with_filter(filter);
+    // A second installation in one process (tests) leaves the first in place.
+    let _ = tracing_subscriber::registry().with(layers).try_init();
+    Log { handle, path }
+}
+
+impl LogLevel for Log {
+    fn set(&self, level: &str) {
+        let filter = match level {
+            "trace" => LevelFilter::TRACE,
+            "debug" => LevelFilter::DEBUG,
+            "warning" | "warn" => LevelFilter::WARN,
+            "error" => LevelFilter::ERROR,
+            _ => LevelFilter::INFO,
+        };
+        let _ = self.handle.reload(filter);
+    }
+
+    fn tail(&self) -> String {
+        let read = || -> std::io::Result<String> {
+            let mut file = std::fs::File::open(&self.path)?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+            let mut bytes = Vec::new();
+            file.take(TAIL).read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        read().unwrap_or_default()
+    }
+}

@@ -1,0 +1,397 @@
+//! Which agents an order can be given to, and why not to the others (management reference §5.3). An agent that can't
+//! be ordered gets a failed result with this reason, so that the action can complete.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::agent::AgentRecord;
+use crate::id::PolicyId;
+use crate::status::{Status, is_stuck};
+use crate::time::Timestamp;
+use crate::upgrade_details::UpgradeDetails;
+use crate::user_agent::{AcceptedVersions, Version};
+
+/// Agents older than this must rest after an upgrade.
+const QUICK_SINCE: Version = Version(8, 12, 0);
+const REST: Duration = Duration::from_secs(600);
+const DIAGNOSTICS_SINCE: Version = Version(8, 7, 0);
+const MIGRATE_SINCE: Version = Version(9, 2, 0);
+const PRIVILEGE_SINCE: Version = Version(9, 3, 0);
+
+/// An agent that might be ordered.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Its record.
+    pub record: &'a AgentRecord,
+    /// Its `local_metadata`; `Null` when there is none.
+    pub metadata: &'a Value,
+    /// Its policy refuses changes unless forced.
+    pub hosted: bool,
+    /// Its policy is tamper-protected.
+    pub protected: bool,
+    /// Its policy holds a Fleet Server.
+    pub fleet_server: bool,
+    /// Its policy has an integration that needs root.
+    pub needs_root: bool,
+}
+
+/// What is to be ordered.
+#[derive(Clone, Copy, Debug)]
+pub enum Wish<'a> {
+    /// Another version.
+    Upgrade {
+        /// The version.
+        version: &'a str,
+        /// The versions that this server serves: an upgrade must not lock the agent out.
+        accepted: &'a AcceptedVersions,
+        /// Skips every rule but those that can't be skipped.
+        force: bool,
+        /// Skips the rest after an upgrade.
+        skip_rate_limit: bool,
+    },
+    /// Back to a version that the agent offers.
+    Rollback {
+        /// The version.
+        version: &'a str,
+    },
+    /// Another policy.
+    Reassign {
+        /// The policy.
+        policy: &'a PolicyId,
+        /// That policy is hosted.
+        hosted: bool,
+        /// Allows hosted ones.
+        force: bool,
+    },
+    /// To leave.
+    Unenroll {
+        /// Allows hosted ones.
+        force: bool,
+    },
+    /// A diagnostics bundle.
+    Diagnostics,
+    /// Another server.
+    Migrate,
+    /// To run without root.
+    PrivilegeLevel,
+    /// Other tags.
+    Tags,
+    /// Anything else that only needs a live agent.
+    Other,
+}
+
+/// Why an agent can't be ordered; the text is the error of its result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant's text says what it means")]
+pub enum Ineligible {
+    #[error("agent is unenrolled")]
+    Unenrolled,
+    #[error("agent is being unenrolled")]
+    Unenrolling,
+    #[error("agent is inactive")]
+    Inactive,
+    #[error("the agent's policy is hosted; use force")]
+    Hosted,
+    #[error("agent can't upgrade itself: it runs in a container, or a package manager installed it")]
+    NotUpgradeable,
+    #[error("agent runs in a container and can't upgrade itself, even by force")]
+    Container,
+    #[error("agent is upgrading already")]
+    Upgrading,
+    #[error("agent watches its last upgrade")]
+    Watching,
+    #[error("agent was upgraded less than 10 minutes ago")]
+    UpgradedJustNow,
+    #[error("{0} is not newer than the agent's {1}")]
+    NotNewer(String, String),
+    #[error("{0} is no version")]
+    NoVersion(String),
+    #[error("this server does not serve agents of version {0}")]
+    NotServed(String),
+    #[error("agent is on policy {0} already")]
+    SamePolicy(PolicyId),
+    #[error("agent version {0} is too old; it needs {1} or newer")]
+    TooOld(String, Version),
+    #[error("the agent's policy is tamper-protected")]
+    Protected,
+    #[error("the agent's policy holds a Fleet Server")]
+    FleetServer,
+    #[error("the agent's policy has an integration that needs root")]
+    NeedsRoot,
+    #[error("agent runs without root already")]
+    Unprivileged,
+    #[error("agent offers no rollback to {0}")]
+    NoRollback(String),
+    #[error("the agent's offer to roll back to {0} has expired")]
+    RollbackExpired(String),
+}
+
+type Verdict = Result<(), Ineligible>;
+
+fn refuse_if(condition: bool, reason: Ineligible) -> Verdict {
+    if condition { Err(reason) } else { Ok(()) }
+}
+
+impl Wish<'_> {
+    /// Whether `candidate` can be ordered that.
+    pub fn suits(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
+        refuse_if(!candidate.record.active, Ineligible::Unenrolled)?;
+        match self {
+            Self::Upgrade { version, accepted, force, skip_rate_limit } => {
+                candidate.upgrade(version, accepted, *force, *skip_rate_limit, now)
+            }
+            Self::Rollback { version } => candidate.rollback(version, now),
+            Self::Reassign { policy, hosted, force } => {
+                refuse_if(!force && (candidate.hosted || *hosted), Ineligible::Hosted)?;
+                let same = candidate.record.policy_id.as_ref() == Some(*policy);
+                refuse_if(same, Ineligible::SamePolicy((*policy).clone()))
+            }
+            Self::Unenroll { force } => refuse_if(!force && candidate.hosted, Ineligible::Hosted),
+            Self::Diagnostics => candidate.at_least(DIAGNOSTICS_SINCE),
+            Self::Migrate => candidate.migrate(),
+            Self::PrivilegeLevel => candidate.privilege(),
+            Self::Tags => refuse_if(candidate.hosted, Ineligible::Hosted),
+            Self::Other => Ok(()),
+        }
+    }
+}
+
+impl Candidate<'_> {
+    fn fact(&self, path: &str) -> Option<bool> {
+        self.metadata.pointer(path).and_then(Value::as_bool)
+    }
+
+    fn version(&self) -> Option<Version> {
+        Version::parse(&self.record.agent_version)
+    }
+
+    /// An agent whose version is unknown gets the benefit of the doubt.
+    fn at_least(&self, least: Version) -> Verdict {
+        let too_old = self.version().is_some_and(|version| version < least);
+        refuse_if(too_old, Ineligible::TooOld(self.record.agent_version.clone(), least))
+    }
+
+    fn upgrade(
+        &self,
+        target: &str,
+        accepted: &AcceptedVersions,
+        force: bool,
+        skip_rate_limit: bool,
+        now: Timestamp,
+    ) -> Verdict {
+        let version = Version::parse(target).ok_or_else(|| Ineligible::NoVersion(target.to_owned()))?;
+        refuse_if(self.fact("/host/containerized") == Some(true), Ineligible::Container)?;
+        refuse_if(!accepted.admits(version), Ineligible::NotServed(target.to_owned()))?;
+        if force {
+            return Ok(());
+        }
+        refuse_if(self.hosted, Ineligible::Hosted)?;
+        refuse_if(self.record.unenrollment_started_at.is_some(), Ineligible::Unenrolling)?;
+        refuse_if(self.record.status == Status::Inactive, Ineligible::Inactive)?;
+        refuse_if(self.fact("/elastic/agent/upgradeable") != Some(true), Ineligible::NotUpgradeable)?;
+        self.not_upgrading(now)?;
+        if !skip_rate_limit {
+            self.rested(now)?;
+        }
+        self.is_newer(target, version)
+    }
+
+    fn not_upgrading(&self, now: Timestamp) -> Verdict {
+        let upgrade = &self.record.upgrade;
+        let details = upgrade.details.as_deref().and_then(UpgradeDetails::stored);
+        refuse_if(details.is_some_and(|details| details.state == "UPG_WATCHING"), Ineligible::Watching)?;
+        let open = upgrade.started_at.is_some() && upgrade.upgraded_at.is_none();
+        refuse_if(open && !is_stuck(self.record, now), Ineligible::Upgrading)
+    }
+
+    fn rested(&self, now: Timestamp) -> Verdict {
+        let slow = self.version().is_some_and(|version| version < QUICK_SINCE);
+        let just_now = self.record.upgrade.upgraded_at.is_some_and(|at| now.since(at) < REST);
+        refuse_if(slow && just_now, Ineligible::UpgradedJustNow)
+    }
+
+    /// The same version counts as newer when it names a build.
+    fn is_newer(&self, target: &str, version: Version) -> Verdict {
+        let newer = self.version().is_none_or(|own| version > own || version == own && target.contains("+build"));
+        refuse_if(!newer, Ineligible::NotNewer(target.to_owned(), self.record.agent_version.clone()))
+    }
+
+    fn rollback(&self, version: &str, now: Timestamp) -> Verdict {
+        refuse_if(self.hosted, Ineligible::Hosted)?;
+        let offers: Vec<Offer> =
+            self.record.upgrade.rollbacks.as_deref().and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+        let offer = offers.into_iter().find(|offer| offer.version == version);
+        let offer = offer.ok_or_else(|| Ineligible::NoRollback(version.to_owned()))?;
+        let valid = Timestamp::parse_rfc3339(&offer.valid_until).is_ok_and(|until| until > now);
+        refuse_if(!valid, Ineligible::RollbackExpired(version.to_owned()))
+    }
+
+    fn migrate(&self) -> Verdict {
+        self.at_least(MIGRATE_SINCE)?;
+        refuse_if(self.fact("/host/containerized") == Some(true), Ineligible::Container)?;
+        refuse_if(self.protected, Ineligible::Protected)?;
+        refuse_if(self.fleet_server, Ineligible::FleetServer)
+    }
+
+    fn privilege(&self) -> Verdict {
+        self.at_least(PRIVILEGE_SINCE)?;
+        refuse_if(self.needs_root, Ineligible::NeedsRoot)?;
+        refuse_if(self.fleet_server, Ineligible::FleetServer)?;
+        refuse_if(self.fact("/elastic/agent/unprivileged") == Some(true), Ineligible::Unprivileged)
+    }
+}
+
+/// One entry of what agents offer to go back to.
+#[derive(Deserialize)]
+struct Offer {
+    version: String,
+    #[serde(default)]
+    valid_until: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{agent, at};
+
+    const ACCEPTED: AcceptedVersions = AcceptedVersions { lowest: (7, 13), highest: (9, None), tested: (9, 5) };
+
+    fn upgradeable() -> Value {
+        json!({"elastic": {"agent": {"upgradeable": true}}})
+    }
+
+    fn candidate<'a>(record: &'a AgentRecord, metadata: &'a Value) -> Candidate<'a> {
+        Candidate { record, metadata, hosted: false, protected: false, fleet_server: false, needs_root: false }
+    }
+
+    fn upgrade(version: &str, force: bool) -> Wish<'_> {
+        Wish::Upgrade { version, accepted: &ACCEPTED, force, skip_rate_limit: false }
+    }
+
+    fn upgrading(record: &AgentRecord, version: &str) -> Verdict {
+        upgrade(version, false).suits(&candidate(record, &upgradeable()), at(60))
+    }
+
+    #[test]
+    fn m126_a_lower_or_equal_version_needs_force() {
+        assert_eq!(upgrading(&agent(), "9.6.0"), Ok(()));
+        assert_eq!(upgrading(&agent(), "9.5.2+build202601"), Ok(()));
+        for lower in ["9.5.2", "9.5.1", "8.19.0"] {
+            assert!(matches!(upgrading(&agent(), lower), Err(Ineligible::NotNewer(..))), "{lower}");
+            assert_eq!(upgrade(lower, true).suits(&candidate(&agent(), &upgradeable()), at(60)), Ok(()));
+        }
+        assert!(matches!(upgrading(&agent(), "next"), Err(Ineligible::NoVersion(_))));
+    }
+
+    #[test]
+    fn m126_an_upgrade_never_leads_to_a_version_that_is_not_let_in() {
+        let away = upgrade("10.0.0", true).suits(&candidate(&agent(), &upgradeable()), at(60));
+        assert_eq!(away, Err(Ineligible::NotServed("10.0.0".into())));
+    }
+
+    #[test]
+    fn m127_what_cannot_upgrade_itself_needs_force_and_containers_refuse_even_that() {
+        let (record, fixed) = (agent(), json!({"elastic": {"agent": {"upgradeable": false}}}));
+        assert_eq!(upgrade("9.6.0", false).suits(&candidate(&record, &fixed), at(60)), Err(Ineligible::NotUpgradeable));
+        assert_eq!(upgrade("9.6.0", true).suits(&candidate(&record, &fixed), at(60)), Ok(()));
+        let boxed = json!({"host": {"containerized": true}});
+        assert_eq!(upgrade("9.6.0", true).suits(&candidate(&record, &boxed), at(60)), Err(Ineligible::Container));
+    }
+
+    #[test]
+    fn a_running_upgrade_is_in_the_way_until_it_is_stuck() {
+        let mut record = agent();
+        record.upgrade.started_at = Some(at(0));
+        record.status = Status::Updating;
+        assert_eq!(upgrading(&record, "9.6.0"), Err(Ineligible::Upgrading));
+        let later = upgrade("9.6.0", false).suits(&candidate(&record, &upgradeable()), at(7201));
+        assert_eq!(later, Ok(()));
+        record.upgrade.details = Some(r#"{"state":"UPG_WATCHING"}"#.into());
+        assert_eq!(upgrading(&record, "9.6.0"), Err(Ineligible::Watching));
+    }
+
+    #[test]
+    fn old_agents_rest_after_an_upgrade() {
+        let mut record = AgentRecord { agent_version: "8.11.4".into(), ..agent() };
+        record.upgrade.upgraded_at = Some(at(0));
+        assert_eq!(upgrading(&record, "9.0.0"), Err(Ineligible::UpgradedJustNow));
+        let hasty = Wish::Upgrade { version: "9.0.0", accepted: &ACCEPTED, force: false, skip_rate_limit: true };
+        assert_eq!(hasty.suits(&candidate(&record, &upgradeable()), at(60)), Ok(()));
+        assert_eq!(upgrade("9.0.0", false).suits(&candidate(&record, &upgradeable()), at(600)), Ok(()));
+    }
+
+    #[test]
+    fn agents_on_their_way_out_are_not_ordered() {
+        let (gone, metadata) = (AgentRecord { active: false, ..agent() }, upgradeable());
+        for wish in [upgrade("9.6.0", true), Wish::Tags, Wish::Unenroll { force: true }, Wish::Diagnostics, Wish::Other]
+        {
+            assert_eq!(wish.suits(&candidate(&gone, &metadata), at(60)), Err(Ineligible::Unenrolled));
+        }
+        let leaving = AgentRecord { unenrollment_started_at: Some(at(0)), ..agent() };
+        assert_eq!(upgrading(&leaving, "9.6.0"), Err(Ineligible::Unenrolling));
+        let away = AgentRecord { status: Status::Inactive, ..agent() };
+        assert_eq!(upgrading(&away, "9.6.0"), Err(Ineligible::Inactive));
+    }
+
+    #[test]
+    fn m119_m137_hosted_policies_refuse_without_force() {
+        let (record, metadata, q) = (agent(), upgradeable(), PolicyId::trusted("q"));
+        let hosted = Candidate { hosted: true, ..candidate(&record, &metadata) };
+        let reassign = |force| Wish::Reassign { policy: &q, hosted: false, force };
+        for wish in [upgrade("9.6.0", false), Wish::Tags, Wish::Unenroll { force: false }, reassign(false)] {
+            assert_eq!(wish.suits(&hosted, at(60)), Err(Ineligible::Hosted));
+        }
+        for wish in [upgrade("9.6.0", true), Wish::Unenroll { force: true }, reassign(true)] {
+            assert_eq!(wish.suits(&hosted, at(60)), Ok(()));
+        }
+        let target = Wish::Reassign { policy: &q, hosted: true, force: false };
+        assert_eq!(target.suits(&candidate(&record, &metadata), at(60)), Err(Ineligible::Hosted));
+    }
+
+    #[test]
+    fn m133_the_same_policy_is_no_change() {
+        let (record, p) = (agent(), PolicyId::trusted("p"));
+        let wish = Wish::Reassign { policy: &p, hosted: false, force: true };
+        assert_eq!(wish.suits(&candidate(&record, &Value::Null), at(60)), Err(Ineligible::SamePolicy(p.clone())));
+    }
+
+    #[test]
+    fn some_orders_need_newer_agents() {
+        let old = |version: &str, wish: Wish<'_>| {
+            let record = AgentRecord { agent_version: version.into(), ..agent() };
+            wish.suits(&candidate(&record, &Value::Null), at(60)).is_err()
+        };
+        assert!(old("8.6.9", Wish::Diagnostics) && !old("8.7.0", Wish::Diagnostics));
+        assert!(old("9.1.9", Wish::Migrate) && !old("9.2.0", Wish::Migrate));
+        assert!(old("9.2.9", Wish::PrivilegeLevel) && !old("9.3.0", Wish::PrivilegeLevel));
+        assert!(!old("", Wish::Migrate), "an unknown version gets the benefit of the doubt");
+    }
+
+    #[test]
+    fn policies_stand_in_the_way_of_migration_and_privileges() {
+        let (record, unprivileged) = (agent(), json!({"elastic": {"agent": {"unprivileged": true}}}));
+        let plain = candidate(&record, &Value::Null);
+        let verdict = |wish: Wish<'_>, candidate| wish.suits(&candidate, at(60));
+        assert_eq!(verdict(Wish::Migrate, Candidate { protected: true, ..plain }), Err(Ineligible::Protected));
+        assert_eq!(verdict(Wish::Migrate, Candidate { fleet_server: true, ..plain }), Err(Ineligible::FleetServer));
+        let needs_root = Candidate { needs_root: true, ..plain };
+        assert_eq!(verdict(Wish::PrivilegeLevel, needs_root), Err(Ineligible::NeedsRoot));
+        let already = candidate(&record, &unprivileged);
+        assert_eq!(verdict(Wish::PrivilegeLevel, already), Err(Ineligible::Unprivileged));
+    }
+
+    #[test]
+    fn m138_rollbacks_need_an_offer_that_stands() {
+        let mut record = agent();
+        let until = at(100).to_rfc3339_seconds();
+        record.upgrade.rollbacks = Some(format!(r#"[{{"version":"9.5.1","valid_until":"{until}"}}]"#).into());
+        let back = |version, now| Wish::Rollback { version }.suits(&candidate(&record, &Value::Null), at(now));
+        assert_eq!(back("9.5.1", 60), Ok(()));
+        assert_eq!(back("9.5.1", 100), Err(Ineligible::RollbackExpired("9.5.1".into())));
+        assert_eq!(back("9.5.0", 60), Err(Ineligible::NoRollback("9.5.0".into())));
+    }
+}

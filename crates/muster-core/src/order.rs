@@ -1,0 +1,338 @@
+//! Making actions: what a valid order is, when it ends, and what its status word is (management reference §5.4, §5.7).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::action::{Action, ActionCounts, ActionType};
+use crate::delivery::reshape;
+use crate::error::Error;
+use crate::id::ActionId;
+use crate::time::Timestamp;
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// How long an order stands when nothing else is said.
+const STANDS: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a request for diagnostics stands.
+const DIAGNOSTICS_STANDS: Duration = Duration::from_secs(3 * 3600);
+/// Shortest window over which starts are spread.
+const SHORTEST_ROLLOUT: Duration = Duration::from_secs(600);
+/// Longest that `timeout` can be, seconds: a day.
+const LONGEST_TIMEOUT: i64 = 86_400;
+
+/// What somebody orders, before it is checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewOrder {
+    /// The type.
+    pub kind: ActionType,
+    /// The type's own fields; `Null` for none.
+    pub data: Value,
+    /// Component type, for `INPUT_ACTION`.
+    pub input_type: String,
+    /// Seconds that the agent may take.
+    pub timeout: Option<i64>,
+    /// When it ends; `None`: as is usual for the type.
+    pub expiration: Option<Timestamp>,
+    /// When agents are to run it.
+    pub start_time: Option<Timestamp>,
+    /// Window over which the starts are spread.
+    pub rollout: Option<Duration>,
+}
+
+impl NewOrder {
+    /// An order of that type with these fields, now, for the usual time.
+    pub fn new(kind: ActionType, data: Value) -> Self {
+        Self { kind, data, input_type: String::new(), timeout: None, expiration: None, start_time: None, rollout: None }
+    }
+
+    /// Checks the order and makes the action. Every action gets an expiration, so that none is undeliverable or
+    /// delivered for ever (D4). Signing comes after this, when every field is final.
+    pub fn into_action(self, id: ActionId, total: i64, created_by: &str, now: Timestamp) -> Result<Action, Error> {
+        self.check(now)?;
+        let start_time = self.start_time.or(self.rollout.map(|_| now));
+        let expiration = self.expiration.unwrap_or_else(|| ends_at(self.kind, start_time, self.rollout, now));
+        let data = checked_data(self.kind, self.data)?;
+        Ok(Action {
+            seq: 0,
+            id,
+            kind: self.kind,
+            created_at: now,
+            expiration: Some(expiration),
+            start_time,
+            rollout_seconds: self.rollout.map(|window| i64::try_from(window.as_secs()).unwrap_or(i64::MAX)),
+            timeout: self.timeout,
+            input_type: self.input_type,
+            data: (!data.is_null()).then(|| data.to_string().into()),
+            signed: None,
+            total,
+            created_by: created_by.to_owned(),
+            cancelled_at: None,
+        })
+    }
+
+    fn check(&self, now: Timestamp) -> Result<(), Error> {
+        if self.rollout.is_some_and(|window| window < SHORTEST_ROLLOUT) {
+            return Err(Error::invalid("rollout_duration_seconds", "at least 600"));
+        }
+        if self.timeout.is_some_and(|timeout| !(1..=LONGEST_TIMEOUT).contains(&timeout)) {
+            return Err(Error::invalid("timeout", format!("1 to {LONGEST_TIMEOUT} seconds")));
+        }
+        if self.expiration.is_some_and(|end| end <= self.start_time.unwrap_or(now).max(now)) {
+            return Err(Error::invalid("expiration", "must lie after the start"));
+        }
+        if (self.kind == ActionType::InputAction) == self.input_type.is_empty() {
+            return Err(Error::invalid("input_type", "INPUT_ACTION needs it, no other type has it"));
+        }
+        Ok(())
+    }
+}
+
+/// The type's known fields; what agents could not read is refused here, not passed over at delivery.
+fn checked_data(kind: ActionType, data: Value) -> Result<Value, Error> {
+    if !kind.is_delivered() {
+        return Ok(data);
+    }
+    reshape(kind, data).ok_or_else(|| Error::invalid("data", format!("does not fit {}", kind.as_str())))
+}
+
+/// When an order of that type ends (§5.4): a window of up to two hours gives its double, a longer one itself.
+fn ends_at(kind: ActionType, start: Option<Timestamp>, rollout: Option<Duration>, now: Timestamp) -> Timestamp {
+    let start = start.unwrap_or(now);
+    match rollout {
+        Some(window) if window <= 2 * HOUR => start.plus(2 * window),
+        Some(window) => start.plus(window),
+        None if kind == ActionType::RequestDiagnostics => start.plus(DIAGNOSTICS_STANDS),
+        None => start.plus(STANDS),
+    }
+}
+
+/// Whether an order of that type can be cancelled (§5.5).
+pub const fn is_cancellable(kind: ActionType) -> bool {
+    matches!(kind, ActionType::Upgrade | ActionType::Unenroll)
+}
+
+/// The order that withdraws `target` from its agents: it ends with it.
+pub fn cancel_of(target: &Action, id: ActionId, created_by: &str, now: Timestamp) -> Result<Action, Error> {
+    if !is_cancellable(target.kind) {
+        let reason = format!("{} can't be cancelled, only UPGRADE and UNENROLL can", target.kind.as_str());
+        return Err(Error::invalid("action_id", reason));
+    }
+    let data = serde_json::json!({"target_id": target.id});
+    let order =
+        NewOrder { expiration: target.expiration.filter(|end| *end > now), ..NewOrder::new(ActionType::Cancel, data) };
+    order.into_action(id, target.total, created_by, now)
+}
+
+/// The one word for an action (§5.7, first match wins).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ActionStatus {
+    /// A cancel was ordered.
+    Cancelled,
+    /// All answered, some with an error.
+    Failed,
+    /// All answered without one.
+    Complete,
+    /// Its time is over. Upgrades never are.
+    Expired,
+    /// An upgrade whose window is over.
+    RolloutPassed,
+    /// Not done yet.
+    InProgress,
+}
+
+/// How an action stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActionProgress {
+    /// The word.
+    pub status: ActionStatus,
+    /// Agents meant, ineligible ones included.
+    pub actioned: i64,
+    /// Agents that acked without an error.
+    pub acked: i64,
+    /// Agents that failed or could not be ordered.
+    pub failed: i64,
+    /// When the last one answered, once all have.
+    pub completed_at: Option<Timestamp>,
+}
+
+/// How `action` stands at `now`.
+pub fn progress(action: &Action, counts: &ActionCounts, now: Timestamp) -> ActionProgress {
+    let actioned = if action.total > 0 { action.total } else { counts.created };
+    let results = counts.acked + counts.failed;
+    let complete = results >= actioned;
+    let status = if action.cancelled_at.is_some() {
+        ActionStatus::Cancelled
+    } else if complete && counts.failed > 0 {
+        ActionStatus::Failed
+    } else if complete {
+        ActionStatus::Complete
+    } else {
+        unfinished(action, now)
+    };
+    let completed_at = counts.latest_result_at.filter(|_| complete);
+    ActionProgress {
+        status,
+        actioned,
+        acked: (results.min(actioned) - counts.failed).max(0),
+        failed: counts.failed,
+        completed_at,
+    }
+}
+
+fn unfinished(action: &Action, now: Timestamp) -> ActionStatus {
+    let is_upgrade = action.kind == ActionType::Upgrade;
+    if !is_upgrade && action.expiration.is_some_and(|end| end <= now) {
+        return ActionStatus::Expired;
+    }
+    let window = action.rollout_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    let start = action.start_time.unwrap_or(action.created_at);
+    match window {
+        Some(window) if is_upgrade && start.plus(window) < now => ActionStatus::RolloutPassed,
+        _ => ActionStatus::InProgress,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::at;
+
+    fn upgrade() -> NewOrder {
+        NewOrder::new(ActionType::Upgrade, json!({"version": "9.6.1", "x": 1}))
+    }
+
+    fn make(order: NewOrder) -> Result<Action, Error> {
+        order.into_action(ActionId::trusted("a"), 10, "local:root", at(0))
+    }
+
+    fn field(order: NewOrder) -> Option<String> {
+        make(order).unwrap_err().field
+    }
+
+    fn hours(hours: u64) -> Duration {
+        hours as u32 * HOUR
+    }
+
+    #[test]
+    fn m123_a_window_has_ten_minutes_at_least() {
+        let order = NewOrder { rollout: Some(Duration::from_secs(599)), ..upgrade() };
+        assert_eq!(field(order).as_deref(), Some("rollout_duration_seconds"));
+        assert!(make(NewOrder { rollout: Some(Duration::from_secs(600)), ..upgrade() }).is_ok());
+    }
+
+    #[test]
+    fn m125_m131_d4_every_order_ends() {
+        let end = |order| make(order).unwrap().expiration.unwrap();
+        let window = |h| NewOrder { rollout: Some(hours(h)), start_time: Some(at(3600)), ..upgrade() };
+        assert_eq!(end(window(1)), at(3600).plus(hours(2)));
+        assert_eq!(end(window(2)), at(3600).plus(hours(4)));
+        assert_eq!(end(window(24)), at(3600).plus(hours(24)));
+        assert_eq!(end(NewOrder { start_time: Some(at(7200)), ..upgrade() }), at(7200).plus(hours(30 * 24)));
+        assert_eq!(end(upgrade()), at(0).plus(hours(30 * 24)));
+        assert_eq!(end(NewOrder::new(ActionType::RequestDiagnostics, Value::Null)), at(0).plus(hours(3)));
+        assert_eq!(end(NewOrder { expiration: Some(at(9)), ..upgrade() }), at(9));
+        assert_eq!(field(NewOrder { expiration: Some(at(0)), ..upgrade() }).as_deref(), Some("expiration"));
+    }
+
+    #[test]
+    fn ea83_a_rollout_without_a_start_begins_now() {
+        let action = make(NewOrder { rollout: Some(hours(1)), ..upgrade() }).unwrap();
+        assert_eq!((action.start_time, action.rollout_seconds), (Some(at(0)), Some(3600)));
+        assert_eq!(make(upgrade()).unwrap().start_time, None);
+    }
+
+    #[test]
+    fn ea81_data_is_cut_and_checked_when_the_order_is_made() {
+        assert_eq!(make(upgrade()).unwrap().data.as_deref(), Some(r#"{"version":"9.6.1"}"#));
+        for (kind, bad) in [
+            (ActionType::Upgrade, json!({})),
+            (ActionType::Settings, json!({"log_level": "loud"})),
+            (ActionType::PolicyReassign, json!({"policy_id": 5})),
+            (ActionType::RequestDiagnostics, json!({"additional_metrics": ["GPU"]})),
+        ] {
+            assert_eq!(field(NewOrder::new(kind, bad)).as_deref(), Some("data"), "{kind:?}");
+        }
+        let tags = NewOrder::new(ActionType::UpdateTags, json!({"tags": ["a"]}));
+        assert_eq!(make(tags).unwrap().data.as_deref(), Some(r#"{"tags":["a"]}"#));
+    }
+
+    #[test]
+    fn input_actions_name_their_input_and_others_do_not() {
+        let input = NewOrder::new(ActionType::InputAction, json!({}));
+        assert_eq!(field(input.clone()).as_deref(), Some("input_type"));
+        assert!(make(NewOrder { input_type: "osquery".into(), ..input }).is_ok());
+        assert_eq!(field(NewOrder { input_type: "osquery".into(), ..upgrade() }).as_deref(), Some("input_type"));
+        assert_eq!(field(NewOrder { timeout: Some(0), ..upgrade() }).as_deref(), Some("timeout"));
+    }
+
+    #[test]
+    fn m128_m129_only_upgrades_and_unenrolments_can_be_cancelled() {
+        let target = make(upgrade()).unwrap();
+        let cancel = cancel_of(&target, ActionId::trusted("c"), "local:root", at(5)).unwrap();
+        assert_eq!((cancel.kind, cancel.data.as_deref()), (ActionType::Cancel, Some(r#"{"target_id":"a"}"#)));
+        assert_eq!((cancel.expiration, cancel.total), (target.expiration, 10));
+        let settings = make(NewOrder::new(ActionType::Settings, Value::Null)).unwrap();
+        assert!(cancel_of(&settings, ActionId::trusted("c"), "local:root", at(5)).is_err());
+    }
+
+    fn counts(acked: i64, failed: i64) -> ActionCounts {
+        ActionCounts { created: 10, acked, failed, latest_result_at: Some(at(50)) }
+    }
+
+    fn status(action: &Action, acked: i64, failed: i64, now: u64) -> ActionStatus {
+        progress(action, &counts(acked, failed), at(now)).status
+    }
+
+    #[test]
+    fn m141_partly_failed_is_failed() {
+        let done = progress(&make(upgrade()).unwrap(), &counts(9, 1), at(60));
+        let expected = ActionProgress {
+            status: ActionStatus::Failed,
+            actioned: 10,
+            acked: 9,
+            failed: 1,
+            completed_at: Some(at(50)),
+        };
+        assert_eq!(done, expected);
+        assert_eq!(status(&make(upgrade()).unwrap(), 10, 0, 60), ActionStatus::Complete);
+        assert_eq!(status(&make(upgrade()).unwrap(), 9, 0, 60), ActionStatus::InProgress);
+    }
+
+    #[test]
+    fn m142_expired_but_upgrades_only_pass_their_window() {
+        let settings = make(NewOrder { expiration: Some(at(60)), ..NewOrder::new(ActionType::Settings, Value::Null) });
+        assert_eq!(status(&settings.unwrap(), 9, 0, 60), ActionStatus::Expired);
+        let rollout = make(NewOrder { rollout: Some(hours(1)), ..upgrade() }).unwrap();
+        assert_eq!(status(&rollout, 9, 0, 3600), ActionStatus::InProgress);
+        assert_eq!(status(&rollout, 9, 0, 3601), ActionStatus::RolloutPassed);
+        assert_eq!(status(&make(upgrade()).unwrap(), 9, 0, 30_000_000), ActionStatus::InProgress);
+    }
+
+    #[test]
+    fn m143_cancelled_outranks_failure() {
+        let action = Action { cancelled_at: Some(at(1)), ..make(upgrade()).unwrap() };
+        assert_eq!(status(&action, 9, 1, 60), ActionStatus::Cancelled);
+        assert_eq!(serde_json::to_value(ActionStatus::RolloutPassed).unwrap(), "ROLLOUT_PASSED");
+    }
+
+    proptest! {
+        #[test]
+        fn counts_never_exceed_the_agents_meant(total in 0_i64..50, acked in 0_i64..60, failed in 0_i64..60) {
+            let action = Action { total, ..make(upgrade()).unwrap() };
+            let progress = progress(&action, &counts(acked, failed), at(60));
+            prop_assert!(progress.acked >= 0 && progress.acked <= progress.actioned);
+        }
+
+        #[test]
+        fn d4_an_order_ends_after_it_starts(start in proptest::option::of(0_u64..1_000_000), window in proptest::option::of(600_u64..1_000_000)) {
+            let order = NewOrder { start_time: start.map(at), rollout: window.map(Duration::from_secs), ..upgrade() };
+            let action = make(order).unwrap();
+            prop_assert!(action.expiration > action.start_time && action.expiration > Some(at(0)));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A policy's own fields, beside its configuration (management reference §2.2).
+
+use serde_json::{Map, Value};
+
+use super::{kind_of, list};
+use crate::policy::Policy;
+use crate::policy::problem::Problems;
+use crate::secret_refs::join;
+
+/// Longest name, description and namespace, bytes.
+const MAX_NAME: usize = 255;
+const MAX_DESCRIPTION: usize = 4096;
+const MAX_NAMESPACE: usize = 100;
+/// Characters that a namespace must not hold: it becomes a part of the names of indices.
+const NOT_IN_NAMESPACES: &str = "\\/*?\"<>|,#:- ";
+/// What an agent may monitor of itself.
+const SIGNALS: [&str; 3] = ["logs", "metrics", "traces"];
+
+/// Checks everything about a policy but its configuration.
+pub fn check_fields(policy: &Policy) -> Problems {
+    let mut problems = Problems::default();
+    check_name(&policy.name, &mut problems);
+    check_namespace(&policy.namespace, &mut problems);
+    if policy.description.len() > MAX_DESCRIPTION {
+        problems.add("description", format!("longer than {MAX_DESCRIPTION} bytes"));
+    }
+    if policy.inactivity_timeout < 0 {
+        problems.add("inactivity_timeout", "must not be negative; 0 means never");
+    }
+    if policy.unenroll_timeout.is_some_and(|timeout| timeout < 0) {
+        problems.add("unenroll_timeout", "must not be negative");
+    }
+    match &policy.fields {
+        Value::Object(fields) => check_others(fields, &mut problems),
+        other => problems.add("fields", format!("must be an object, not {}", kind_of(other))),
+    }
+    problems
+}
+
+fn check_name(name: &str, problems: &mut Problems) {
+    if name.trim().is_empty() {
+        problems.add("name", "must not be blank");
+    } else if name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        problems.add("name", format!("must have at most {MAX_NAME} bytes and no control characters"));
+    }
+}
+
+fn check_namespace(namespace: &str, problems: &mut Problems) {
+    if namespace.is_empty() || namespace.len() > MAX_NAMESPACE {
+        problems.add("namespace", format!("must have 1 to {MAX_NAMESPACE} bytes"));
+    } else if namespace.chars().any(|c| c.is_uppercase() || c.is_control() || NOT_IN_NAMESPACES.contains(c)) {
+        let reason = format!("must be lower case without spaces and without {}", NOT_IN_NAMESPACES.trim_end());
+        problems.add("namespace", reason);
+    }
+}
+
+fn check_others(fields: &Map<String, Value>, problems: &mut Problems) {
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        match name.as_str() {
+            "monitoring_enabled" => check_signals(value, problems),
+            "agent_features" => check_named(value, name, "enabled", Value::is_boolean, "a boolean", problems),
+            "global_data_tags" => {
+                let is_value = |value: &Value| value.is_string() || value.is_number();
+                check_named(value, name, "value", is_value, "a text or a number", problems);
+            }
+            "advanced_settings" | "overrides" | "monitoring_http" | "monitoring_diagnostics" => {
+                expect(value.is_object(), value, name, "an object", problems);
+            }
+            "is_protected" | "keep_monitoring_alive" | "monitoring_pprof_enabled" => {
+                expect(value.is_boolean(), value, name, "a boolean", problems);
+            }
+            "data_output_id" | "monitoring_output_id" | "fleet_server_host_id" | "download_source_id" => {
+                expect(value.is_string(), value, name, "a text", problems);
+            }
+            "required_versions" => check_versions(value, problems),
+            _ => {}
+        }
+    }
+}
+
+fn expect(holds: bool, value: &Value, path: &str, wanted: &str, problems: &mut Problems) {
+    if !holds {
+        problems.add(path, format!("must be {wanted}, not {}", kind_of(value)));
+    }
+}
+
+fn check_signals(value: &Value, problems: &mut Problems) {
+    for (index, signal) in list(value, "monitoring_enabled", problems).iter().enumerate() {
+        let path = join("monitoring_enabled", &index.to_string());
+        match signal.as_str() {
+            Some(signal) if SIGNALS.contains(&signal) => {}
+            Some(signal) => problems.unknown(path, "signal", signal, &SIGNALS),
+            None => expect(false, signal, &path, "a text", problems),
+        }
+    }
+}
+
+/// A list of objects, each with a `name` of its own and a second field.
+fn check_named(
+    value: &Value,
+    path: &str,
+    field: &str,
+    holds: impl Fn(&Value) -> bool,
+    wanted: &str,
+    problems: &mut Problems,
+) {
+    let mut names = std::collections::HashSet::new();
+    for (index, item) in list(value, path, problems).iter().enumerate() {
+        let path = join(path, &index.to_string());
+        match item["name"].as_str() {
+            Some(name) if name.is_empty() || name.contains(char::is_whitespace) => {
+                problems.add(join(&path, "name"), "must not be empty and hold no spaces");
+            }
+            Some(name) if !names.insert(name) => problems.add(join(&path, "name"), format!("`{name}` stands twice")),
+            Some(_) => {}
+            None => problems.add(join(&path, "name"), "must be a text"),
+        }
+        expect(holds(&item[field]), &item[field], &join(&path, field), wanted, problems);
+    }
+}
+
+fn check_versions(value: &Value, problems: &mut Problems) {
+    let path = "required_versions";
+    let mut sum = 0.0;
+    let mut versions = std::collections::HashSet::new();
+    for (index, item) in list(value, path, problems).iter().enumerate() {
+        let path = join(path, &index.to_string());
+        match item["version"].as_str() {
+            Some(version) if !versions.insert(version) => {
+                problems.add(join(&path, "version"), format!("`{version}` stands twice"));
+            }
+            Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) => {}
+            _ => problems.add(join(&path, "version"), "must be a version such as 9.5.2"),
+        }
+        match item["percentage"].as_f64().filter(|percentage| (0.0..=100.0).contains(percentage)) {
+            Some(percentage) => sum += percentage,
+            None => problems.add(join(&path, "percentage"), "must be a number from 0 to 100"),
+        }
+    }
+    if sum > 100.0 {
+        problems.add(path, "the percentages come to more than 100");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::id::PolicyId;
+    use crate::time::Timestamp;
+
+    fn problems(name: &str, namespace: &str, fields: Value) -> Vec<String> {
+        let policy = Policy {
+            id: PolicyId::trusted("p"),
+            name: name.into(),
+            namespace: namespace.into(),
+            description: String::new(),
+            revision: 1,
+            is_managed: false,
+            is_default: false,
+            inactivity_timeout: -1,
+            unenroll_timeout: Some(0),
+            config: Value::Null,
+            secrets: Vec::new(),
+            fields,
+            updated_by: String::new(),
+            created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+        };
+        let found = check_fields(&policy).0;
+        found.iter().filter(|problem| problem.path != "inactivity_timeout").map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn names_and_namespaces_are_bounded() {
+        assert!(problems("n", "default", json!({})).is_empty());
+        for namespace in ["", "Prod", "a-b", "a b", "a*", &"x".repeat(101)] {
+            assert_eq!(problems("n", namespace, json!({})).len(), 1, "{namespace}");
+        }
+        for name in [" ", "a\nb", &"x".repeat(256)] {
+            assert_eq!(problems(name, "default", json!({})).len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn typed_fields_are_checked() {
+        let fields = json!({
+            "monitoring_enabled": ["logs", "metric"], "agent_features": [{"name": "f"}],
+            "global_data_tags": [{"name": "a b", "value": 1}, {"name": "c", "value": []}, {"name": "c", "value": 1}],
+            "is_protected": "yes", "data_output_id": null, "overrides": [],
+            "required_versions": [{"version": "9.5.2", "percentage": 60}, {"version": "9.6.0", "percentage": 50}]
+        });
+        let expected = [
+            "agent_features.0.enabled: must be a boolean, not null",
+            "global_data_tags.0.name: must not be empty and hold no spaces",
+            "global_data_tags.1.value: must be a text or a number, not a list",
+            "global_data_tags.2.name: `c` stands twice",
+            "is_protected: must be a boolean, not a text",
+            "monitoring_enabled.1: unknown signal `metric`; did you mean `metrics`?",
+            "overrides: must be an object, not a list",
+            "required_versions: the percentages come to more than 100",
+        ];
+        assert_eq!(problems("n", "default", fields), expected);
+    }
+}

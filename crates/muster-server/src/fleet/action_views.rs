@@ -1,0 +1,199 @@
+//! Actions as people see them: how they stand, who failed and why, whom they were for.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use muster_core::Error;
+use muster_core::action::{Action, ActionCounts, ActionResult, TargetState};
+use muster_core::context::{OpContext, Privilege};
+use muster_core::id::{ActionId, AgentId, PolicyId};
+use muster_core::order::{ActionProgress, progress};
+use muster_core::time::Timestamp;
+use muster_store::query::{ActionFilter, AgentFilter, Listed, Page};
+
+use super::Fleet;
+
+/// Targets read at once.
+const READ_AT_ONCE: u32 = 5000;
+/// Errors shown of one action, at most.
+const MOST_ERRORS: u32 = 100;
+
+/// An action and how it stands.
+#[derive(Clone, Debug)]
+pub struct ActionView {
+    /// The action.
+    pub action: Action,
+    /// Agents to which it was addressed.
+    pub created: i64,
+    /// How it stands.
+    pub progress: ActionProgress,
+    /// The latest errors.
+    pub errors: Vec<AgentResult>,
+}
+
+/// A result with its agent's host name.
+#[derive(Clone, Debug)]
+pub struct AgentResult {
+    /// The result.
+    pub result: ActionResult,
+    /// The host's name; `None`: no such agent any more.
+    pub hostname: Option<String>,
+}
+
+/// One target of an action.
+#[derive(Clone, Debug)]
+pub struct TargetView {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its host's name.
+    pub hostname: Option<String>,
+    /// How it stands.
+    pub state: TargetState,
+    /// Its answer.
+    pub result: Option<ActionResult>,
+}
+
+/// Which actions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ActionQuestion {
+    /// Only of the day that begins then.
+    pub day: Option<Timestamp>,
+    /// Only the last so much time.
+    pub latest: Option<Duration>,
+    /// How many errors to show.
+    pub errors: u32,
+}
+
+impl Fleet {
+    /// A page of actions, newest first, without CANCEL entries.
+    pub async fn list_actions(
+        &self,
+        context: &OpContext,
+        question: &ActionQuestion,
+        page: Page,
+    ) -> Result<Listed<ActionView>, Error> {
+        context.require(Privilege::AgentsRead)?;
+        let now = self.clock.now();
+        let since = question.latest.map(|latest| now.minus(latest));
+        let filter = ActionFilter {
+            before: question.day.map(|day| day.plus(Duration::from_secs(86_400))),
+            since: since.max(question.day),
+            agent_id: None,
+            without_cancels: true,
+        };
+        let found = self.store.actions(&filter, page).await?;
+        let mut items = Vec::with_capacity(found.items.len());
+        for (action, counts) in found.items {
+            items.push(self.action_view(action, counts, question.errors).await?);
+        }
+        Ok(Listed { items, total: found.total })
+    }
+
+    /// How one action stands.
+    pub async fn show_action(&self, context: &OpContext, id: &str, errors: u32) -> Result<ActionView, Error> {
+        context.require(Privilege::AgentsRead)?;
+        let action = self.known_action(id).await?;
+        let counts = self.count_results(&action).await?;
+        self.action_view(action, counts, errors).await
+    }
+
+    /// An action's targets and what they answered, after place `after`.
+    pub async fn action_results(
+        &self,
+        context: &OpContext,
+        id: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<TargetView>, Error> {
+        context.require(Privilege::AgentsRead)?;
+        let action = self.known_action(id).await?;
+        let targets = self.store.action_targets(&action.id, after, limit).await?;
+        let results = self.store.action_results(&action.id, false, u32::MAX).await?;
+        let mut results: HashMap<AgentId, ActionResult> =
+            results.into_iter().map(|result| (result.agent_id.clone(), result)).collect();
+        let mut views = Vec::with_capacity(targets.len());
+        for (_, agent, state) in targets {
+            let result = results.remove(&agent);
+            views.push(TargetView { hostname: self.hostname(&agent).await?, agent, state, result });
+        }
+        Ok(views)
+    }
+
+    /// The agents that some actions were for; `<policy>:<revision>` names a change of policy (M148).
+    pub async fn agents_of_actions(&self, context: &OpContext, ids: &[String]) -> Result<BTreeSet<AgentId>, Error> {
+        context.require(Privilege::AgentsRead)?;
+        let mut agents = BTreeSet::new();
+        for id in ids {
+            match id.rsplit_once(':') {
+                Some((policy, _)) => agents.extend(self.agents_on(policy).await?),
+                None => agents.extend(self.targets_of(id).await?),
+            }
+        }
+        Ok(agents)
+    }
+
+    async fn agents_on(&self, policy: &str) -> Result<Vec<AgentId>, Error> {
+        let filter = AgentFilter { policy_ids: Some(vec![PolicyId::trusted(policy)]), ..AgentFilter::default() };
+        let mut agents: Vec<AgentId> = Vec::new();
+        loop {
+            let more = self.store.agent_ids(&filter, agents.last(), READ_AT_ONCE).await?;
+            if more.is_empty() {
+                return Ok(agents);
+            }
+            agents.extend(more);
+        }
+    }
+
+    async fn targets_of(&self, id: &str) -> Result<Vec<AgentId>, Error> {
+        let action = self.known_action(id).await?;
+        let (mut agents, mut place) = (Vec::new(), -1);
+        loop {
+            let targets = self.store.action_targets(&action.id, place, READ_AT_ONCE).await?;
+            let Some((last, _, _)) = targets.last() else { return Ok(agents) };
+            place = *last;
+            agents.extend(targets.into_iter().map(|(_, agent, _)| agent));
+        }
+    }
+
+    async fn action_view(&self, action: Action, counts: ActionCounts, errors: u32) -> Result<ActionView, Error> {
+        let now = self.clock.now();
+        let failed =
+            if counts.failed > 0 && errors > 0 { self.latest_errors(&action.id, errors).await? } else { vec![] };
+        Ok(ActionView { progress: progress(&action, &counts, now), created: counts.created, errors: failed, action })
+    }
+
+    async fn latest_errors(&self, id: &ActionId, limit: u32) -> Result<Vec<AgentResult>, Error> {
+        let results = self.store.action_results(id, true, limit.min(MOST_ERRORS)).await?;
+        let mut errors = Vec::with_capacity(results.len());
+        for result in results {
+            errors.push(AgentResult { hostname: self.hostname(&result.agent_id).await?, result });
+        }
+        Ok(errors)
+    }
+
+    async fn hostname(&self, agent: &AgentId) -> Result<Option<String>, Error> {
+        Ok(self.store.agent(agent).await?.map(|record| record.hostname).filter(|name| !name.is_empty()))
+    }
+
+    /// The store counts in lists; one action is a list of its own time.
+    async fn count_results(&self, action: &Action) -> Result<ActionCounts, Error> {
+        let moment = Duration::from_micros(1);
+        let filter = ActionFilter {
+            since: Some(action.created_at),
+            before: Some(action.created_at.plus(moment)),
+            ..ActionFilter::default()
+        };
+        let mut page = Page { offset: 0, limit: 100 };
+        loop {
+            let found = self.store.actions(&filter, page).await?.items;
+            if found.is_empty() {
+                // Collected since we looked.
+                return Err(Error::not_found("action", &action.id));
+            }
+            if let Some((_, counts)) = found.into_iter().find(|(other, _)| other.id == action.id) {
+                return Ok(counts);
+            }
+            page.offset += page.limit;
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Agents as people see them: records, documents, and what this node's memory knows better.
+
+use muster_core::Error;
+use muster_core::agent::{AgentDetails, AgentDocuments};
+use muster_core::context::{OpContext, Privilege};
+use muster_core::id::AgentId;
+use muster_core::status::Status;
+use muster_core::time::Timestamp;
+use muster_store::query::{AgentFilter, AgentSort, Listed, Page};
+
+use super::Fleet;
+
+/// An agent with its presence.
+#[derive(Clone, Debug)]
+pub struct AgentView {
+    /// Record and documents.
+    pub details: AgentDetails,
+    /// The last check-in that anyone knows of.
+    pub last_checkin: Option<Timestamp>,
+    /// Whether a poll of it is held here now.
+    pub connected: bool,
+}
+
+/// What a list of agents is to be.
+#[derive(Clone, Debug)]
+pub struct AgentQuestion {
+    /// Which agents.
+    pub filter: AgentFilter,
+    /// In what order.
+    pub sort: AgentSort,
+    /// The other way round.
+    pub descending: bool,
+    /// Which page.
+    pub page: Page,
+}
+
+impl Fleet {
+    /// A page of agents.
+    pub async fn list_agents(&self, context: &OpContext, question: &AgentQuestion) -> Result<Listed<AgentView>, Error> {
+        context.require(Privilege::AgentsRead)?;
+        let AgentQuestion { filter, sort, descending, page } = question;
+        let found = self.store.agent_list(filter, *sort, *descending, *page).await?;
+        let items = found.items.into_iter().map(|details| self.with_presence(details)).collect();
+        Ok(Listed { items, total: found.total })
+    }
+
+    /// One agent with all its documents.
+    pub async fn show_agent(&self, context: &OpContext, id: &str) -> Result<AgentView, Error> {
+        context.require(Privilege::AgentsRead)?;
+        let id = AgentId::parse(id).map_err(|_| Error::not_found("agent", id))?;
+        let record = self.store.agent(&id).await?.ok_or_else(|| Error::not_found("agent", &id))?;
+        let documents: AgentDocuments = self.store.agent_documents(&id).await?.unwrap_or_default();
+        Ok(self.with_presence(AgentDetails { record, documents }))
+    }
+
+    /// Number of agents in each status, among those that match.
+    pub async fn count_agents(&self, context: &OpContext, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, Error> {
+        context.require(Privilege::AgentsRead)?;
+        Ok(self.store.agent_counts(filter).await?)
+    }
+
+    /// Every tag in use among those that match, sorted ignoring case.
+    pub async fn tags_in_use(&self, context: &OpContext, filter: &AgentFilter) -> Result<Vec<String>, Error> {
+        context.require(Privilege::AgentsRead)?;
+        Ok(self.store.agent_tags(filter).await?)
+    }
+
+    fn with_presence(&self, details: AgentDetails) -> AgentView {
+        let id = &details.record.id;
+        let seen = self.registry.last_seen(id, self.clock.now());
+        let last_checkin = seen.max(details.record.last_checkin);
+        AgentView { connected: self.registry.is_connected(id), last_checkin, details }
+    }
+}

@@ -1,0 +1,20 @@
+//! Lines for the audit log: every operation that changes something, or shows a secret, commits one.
+
+use std::fmt::Display;
+
+use muster_core::audit::AuditEvent;
+use muster_core::context::OpContext;
+use muster_core::time::Timestamp;
+use muster_store::Write;
+use serde_json::Value;
+
+/// The line that says that the caller did `action` to `subject`.
+pub fn audit_line(context: &OpContext, at: Timestamp, action: &str, subject: impl Display, detail: Value) -> Write {
+    Write::Audit(AuditEvent {
+        at,
+        actor: context.actor.to_string(),
+        action: action.to_owned(),
+        subject: subject.to_string(),
+        detail,
+    })
+}

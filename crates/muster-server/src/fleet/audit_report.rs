@@ -1,0 +1,39 @@
+//! An agent, or a component of it, says that it left (reference §8).
+
+use muster_core::Error;
+use muster_core::agent::{AuditReason, AuditReport};
+use muster_core::audit::AuditEvent;
+use muster_core::id::AgentId;
+use muster_core::lifecycle::report_left;
+use muster_core::time::Timestamp;
+use muster_store::Write;
+use serde_json::json;
+
+use super::Fleet;
+use super::registry::AgentEntry;
+use super::update::AgentChange;
+
+impl Fleet {
+    /// Keeps the report; the agent stays active, and its next check-in takes the report back (EA61, EA140).
+    /// `ErrAuditReasonConflict` once `orphaned` was reported (EA138).
+    pub async fn report_unenroll(&self, entry: &AgentEntry, reason: AuditReason, at: Timestamp) -> Result<(), Error> {
+        let report = AuditReport { reason, at };
+        self.update_agent(entry, |record, now| {
+            let after = report_left(record, report, entry.last_seen(now), now)?;
+            let writes = after.iter().map(|_| Write::Audit(audit_line(&record.id, report, now))).collect();
+            Ok(AgentChange { record: after, writes })
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+fn audit_line(agent: &AgentId, report: AuditReport, now: Timestamp) -> AuditEvent {
+    AuditEvent {
+        at: now,
+        actor: format!("agent:{agent}"),
+        action: "agent.report_unenroll".to_owned(),
+        subject: format!("agent:{agent}"),
+        detail: json!({"reason": report.reason, "at": report.at.to_rfc3339_millis()}),
+    }
+}

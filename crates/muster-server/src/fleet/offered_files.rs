@@ -1,0 +1,116 @@
+//! What people put here for agents to fetch: files for one agent, and artifacts that policies name.
+
+use std::io::Write as _;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use muster_core::Error;
+use muster_core::context::{OpContext, Privilege};
+use muster_core::entropy::random_uuid;
+use muster_core::file::{Artifact, CHUNK_BYTES, DeliverableFile};
+use muster_core::id::FileId;
+use muster_store::Write;
+use serde_json::json;
+
+use super::Fleet;
+use super::audit::audit_line;
+
+/// Longest file name and identifier, bytes.
+const MAX_NAME_BYTES: usize = 255;
+
+impl Fleet {
+    /// Stores a file that one agent may fetch.
+    pub async fn offer_file(
+        &self,
+        context: &OpContext,
+        agent: &str,
+        name: &str,
+        mime_type: &str,
+        data: &Bytes,
+    ) -> Result<DeliverableFile, Error> {
+        context.require(Privilege::AgentsWrite)?;
+        check_name(name)?;
+        let agent = self.known_agent(agent).await?;
+        let now = self.clock.now();
+        let file = DeliverableFile {
+            id: FileId::trusted(random_uuid(&*self.entropy)),
+            name: name.to_owned(),
+            mime_type: mime_type.to_owned(),
+            size: length(data),
+            sha256: hex(&sha256(data)),
+            agents: vec![agent],
+            created_at: now,
+        };
+        let detail = json!({"agent": file.agents, "name": name, "size": file.size});
+        let mut writes = vec![
+            Write::FileInsert(Box::new(file.clone())),
+            audit_line(context, now, "file.offer", format!("file:{}", file.id), detail),
+        ];
+        let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
+        writes.extend(chunks.map(|(part, number)| Write::ChunkPut {
+            file: file.id.clone(),
+            number,
+            sha256: sha256(part),
+            data: part.to_vec(),
+        }));
+        self.store.commit(writes).await?;
+        Ok(file)
+    }
+
+    /// Stores an artifact under the identifier that policies name; `compress`: as zlib.
+    pub async fn store_artifact(
+        &self,
+        context: &OpContext,
+        identifier: &str,
+        data: &Bytes,
+        compress: bool,
+    ) -> Result<Artifact, Error> {
+        context.require(Privilege::PoliciesWrite)?;
+        check_name(identifier)?;
+        let body = if compress { zlib(data)? } else { data.to_vec() };
+        let now = self.clock.now();
+        let artifact = Artifact {
+            identifier: identifier.to_owned(),
+            decoded_sha256: hex(&sha256(data)),
+            decoded_size: length(data),
+            encoded_sha256: hex(&sha256(&body)),
+            compression: if compress { "zlib" } else { "none" }.to_owned(),
+            created_at: now,
+        };
+        let detail = json!({"sha256": artifact.decoded_sha256, "size": artifact.decoded_size});
+        let line = audit_line(context, now, "artifact.store", format!("artifact:{identifier}"), detail);
+        self.store.commit(vec![Write::ArtifactPut { artifact: Box::new(artifact.clone()), body }, line]).await?;
+        Ok(artifact)
+    }
+}
+
+/// Names stand in paths and headers.
+fn check_name(name: &str) -> Result<(), Error> {
+    let plain = !name.chars().any(|c| c.is_control() || "/\\\"".contains(c)) && name != "." && name != "..";
+    if plain && (1..=MAX_NAME_BYTES).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(Error::invalid("name", format!("1 to {MAX_NAME_BYTES} bytes, without control characters, slashes and quotes")))
+}
+
+fn zlib(data: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    let encoded = encoder.write_all(data).and_then(|()| encoder.finish());
+    encoded.map_err(|error| Error::internal(error.to_string()))
+}
+
+fn length(data: &[u8]) -> i64 {
+    i64::try_from(data.len()).unwrap_or(i64::MAX)
+}
+
+fn sha256(data: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, data).as_ref());
+    hash
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,130 @@
+//! The one way to give an order.
+
+use muster_core::action::{Action, ActionResult};
+use muster_core::agent::{AgentDetails, AgentRecord};
+use muster_core::change::Change;
+use muster_core::context::OpContext;
+use muster_core::entropy::random_uuid;
+use muster_core::id::{ActionId, AgentId};
+use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind};
+use muster_store::Write;
+use serde_json::json;
+
+use super::Given;
+use super::secrets::Sealed;
+use crate::fleet::Fleet;
+use crate::fleet::audit::audit_line;
+use crate::fleet::many::Decide;
+use crate::fleet::selection::Selected;
+use crate::fleet::update::AgentChange;
+
+/// Agents looked at before the next are read.
+const READ_AT_ONCE: usize = 1000;
+
+/// Whether an agent can be ordered, and if not, why.
+pub(super) type Check<'a> = dyn Fn(&AgentDetails, Timestamp) -> Result<(), String> + Send + Sync + 'a;
+/// What the order does to a record at once.
+pub(super) type Effect<'a> = dyn Fn(&AgentRecord, &Action, Timestamp) -> AgentChange + Send + Sync + 'a;
+
+/// The selection's agents, sorted.
+#[derive(Debug, Default)]
+pub(super) struct Sorted {
+    pub(super) eligible: Vec<AgentId>,
+    pub(super) refused: Vec<(AgentId, String)>,
+}
+
+impl Fleet {
+    /// Gives an order that changes no record. A single agent that can't be ordered is an error; in a bulk order it gets an error result.
+    pub(super) async fn give(
+        &self,
+        context: &OpContext,
+        selected: &Selected,
+        order: impl Into<Sealed> + Send,
+        check: &Check<'_>,
+    ) -> Result<Given, Error> {
+        let sorted = self.sort_targets(selected, check).await?;
+        self.give_to(context, sorted, order, None).await
+    }
+
+    /// Asks of every selected agent whether it can be ordered.
+    pub(super) async fn sort_targets(&self, selected: &Selected, check: &Check<'_>) -> Result<Sorted, Error> {
+        let found = self.find_selected(selected).await?;
+        let now = self.clock.now();
+        let mut sorted = Sorted::default();
+        for some in found.ids.chunks(READ_AT_ONCE) {
+            for details in self.read_agents(some).await? {
+                match check(&details, now) {
+                    Ok(()) => sorted.eligible.push(details.record.id),
+                    Err(reason) => sorted.refused.push((details.record.id, reason)),
+                }
+            }
+        }
+        if let Selected::One(id) = selected {
+            refuse_alone(id, &sorted)?;
+        }
+        let unknown = found.unknown.into_iter().map(|id| (id, "there is no such agent".to_owned()));
+        sorted.refused.extend(unknown);
+        Ok(sorted)
+    }
+
+    /// Commits the action, then changes the records that the order itself changes.
+    pub(super) async fn give_to(
+        &self,
+        context: &OpContext,
+        sorted: Sorted,
+        order: impl Into<Sealed> + Send,
+        effect: Option<&Effect<'_>>,
+    ) -> Result<Given, Error> {
+        let Sorted { eligible, refused } = sorted;
+        let now = self.clock.now();
+        let Sealed { order, secrets } = order.into();
+        let id = ActionId::trusted(random_uuid(&*self.entropy));
+        let total = i64::try_from(eligible.len() + refused.len()).unwrap_or(i64::MAX);
+        let action = order.into_action(id, total, &context.actor.to_string(), now)?;
+        let mut writes = secrets;
+        writes.push(Write::ActionInsert { action: Box::new(action.clone()), targets: eligible.clone() });
+        writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
+        let detail = json!({"type": action.kind.as_str(), "agents": eligible.len(), "refused": refused.len()});
+        writes.push(audit_line(context, now, "action.create", format!("action:{}", action.id), detail));
+        if effect.is_none() {
+            writes.push(Write::Changed(Change::Action(action.id.clone())));
+        }
+        self.store.commit(writes).await?;
+        if let Some(effect) = effect {
+            // Each record that changes wakes its agent, which then finds the action too.
+            let decide: Box<Decide<'_>> = Box::new(|record, now| effect(record, &action, now));
+            self.change_agents(&eligible, &*decide).await?;
+        }
+        Ok(Given { ordered: eligible.len() as u64, action, refused })
+    }
+}
+
+/// Somebody who orders one agent wants to hear at once that it can't be.
+fn refuse_alone(id: &AgentId, sorted: &Sorted) -> Result<(), Error> {
+    match (sorted.eligible.first(), sorted.refused.first()) {
+        (Some(_), _) => Ok(()),
+        (None, Some((_, reason))) => {
+            Err(Error::new(ErrorKind::Invalid, "agent_not_eligible", format!("agent {id}: {reason}")))
+        }
+        (None, None) => Err(Error::not_found("agent", id)),
+    }
+}
+
+fn refusal(action: &ActionId, agent: &AgentId, reason: &str, now: Timestamp) -> Write {
+    let result = ActionResult {
+        action_id: action.clone(),
+        agent_id: agent.clone(),
+        at: now,
+        error: Some(reason.to_owned()),
+        fields: None,
+    };
+    Write::ActionResult { result: Box::new(result), addressed: false }
+}
+
+/// The result of an order that the server itself carried out.
+pub(super) fn done(action: &ActionId, agent: &AgentId, now: Timestamp) -> Write {
+    let result =
+        ActionResult { action_id: action.clone(), agent_id: agent.clone(), at: now, error: None, fields: None };
+    Write::ActionResult { result: Box::new(result), addressed: true }
+}

@@ -1,0 +1,91 @@
+//! How outputs do, by what the agents that use them say.
+
+use muster_core::Error;
+use muster_core::agent::AgentRecord;
+use muster_core::context::{OpContext, Privilege};
+use muster_core::id::{OutputId, PolicyId};
+use muster_core::time::Timestamp;
+use muster_store::query::{AgentFilter, AgentSort, Page};
+use serde_json::Value;
+
+use super::Fleet;
+
+/// Agents that are asked: those that checked in last.
+const ASKED: u32 = 500;
+
+/// How an output does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputHealth {
+    /// `HEALTHY`, `DEGRADED` or `UNKNOWN`.
+    pub state: &'static str,
+    /// What is known.
+    pub message: String,
+    /// Since when some agent complains, or the last word of those that don't.
+    pub since: Option<Timestamp>,
+}
+
+impl Fleet {
+    /// How an output does: one of the objects by id, or one inside policies' `config` by name.
+    pub async fn output_health(&self, context: &OpContext, id: &str) -> Result<OutputHealth, Error> {
+        context.require(Privilege::PoliciesRead)?;
+        let policies = self.policies_with_output(id).await?;
+        if policies.is_empty() {
+            return Ok(unknown("no policy uses it"));
+        }
+        let filter = AgentFilter { policy_ids: Some(policies), ..AgentFilter::default() };
+        let page = Page { offset: 0, limit: ASKED };
+        let found = self.store.agent_list(&filter, AgentSort::LastCheckin, true, page).await?.items;
+        let heard: Vec<AgentRecord> =
+            found.into_iter().map(|details| details.record).filter(|record| record.last_checkin.is_some()).collect();
+        self.summed_up(&heard).await
+    }
+
+    async fn summed_up(&self, heard: &[AgentRecord]) -> Result<OutputHealth, Error> {
+        let Some(latest) = heard.first() else { return Ok(unknown("no agent that uses it has reported yet")) };
+        let complaining: Vec<&AgentRecord> = heard.iter().filter(|record| complains(record)).collect();
+        let Some(first) = complaining.first() else {
+            let message = format!("none of {} agents complains", heard.len());
+            return Ok(OutputHealth { state: "HEALTHY", message, since: latest.last_checkin });
+        };
+        let reason = self.complaint(first).await?;
+        let message = format!("{} of {} agents complain; {}: {reason}", complaining.len(), heard.len(), first.id);
+        let since = complaining.iter().map(|record| record.status_since).min();
+        Ok(OutputHealth { state: "DEGRADED", message, since })
+    }
+
+    async fn policies_with_output(&self, id: &str) -> Result<Vec<PolicyId>, Error> {
+        if let Ok(output) = OutputId::parse(id)
+            && self.store.output(&output).await?.is_some()
+        {
+            let users = self.output_users(self.store.outputs().await?).await?.remove(&output).unwrap_or_default();
+            return Ok(users.into_iter().map(|policy| policy.id).collect());
+        }
+        let named = |config: &Value| config.get("outputs").is_some_and(|outputs| outputs.get(id).is_some());
+        let policies = self.all_policies().await?.into_iter().filter(|policy| named(&policy.config));
+        let policies: Vec<PolicyId> = policies.map(|policy| policy.id).collect();
+        if policies.is_empty() { Err(Error::not_found("output", id)) } else { Ok(policies) }
+    }
+
+    /// What the agent says of its output units.
+    async fn complaint(&self, record: &AgentRecord) -> Result<String, Error> {
+        let documents = self.store.agent_documents(&record.id).await?.unwrap_or_default();
+        let components = documents.components.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let said = components.as_ref().and_then(failing_output).unwrap_or(&record.health.message);
+        Ok(said.to_owned())
+    }
+}
+
+fn unknown(message: &str) -> OutputHealth {
+    OutputHealth { state: "UNKNOWN", message: message.into(), since: None }
+}
+
+fn complains(record: &AgentRecord) -> bool {
+    record.health.unhealthy_reason.iter().any(|reason| reason == "output")
+}
+
+fn failing_output(components: &Value) -> Option<&str> {
+    let units = components.as_array()?.iter().filter_map(|component| component["units"].as_array()).flatten();
+    let mut outputs = units.filter(|unit| unit["type"] == "output");
+    let failing = outputs.find(|unit| matches!(unit["status"].as_str(), Some("FAILED" | "DEGRADED")))?;
+    failing["message"].as_str()
+}

@@ -1,0 +1,297 @@
+//! Output objects: where policies that name no output of their own ship their data.
+//!
+//! A changed output makes a new revision of exactly the policies for which agents would get something else. Secrets
+//! of an output are sealed when they come and stand as `{"id": …}` from then on.
+
+use std::collections::BTreeSet;
+
+use muster_core::Error;
+use muster_core::change::Change;
+use muster_core::context::{OpContext, Privilege};
+use muster_core::entropy::random_uuid;
+use muster_core::id::{OutputId, SecretId};
+use muster_core::output::Output;
+use muster_core::policy::Policy;
+use muster_core::policy::check::check_record;
+use muster_core::policy::problem::nearest;
+use muster_core::time::Timestamp;
+use muster_store::{Precondition, StoreError, Write};
+use serde_json::{Map, Value, json};
+
+use super::Fleet;
+use super::audit::audit_line;
+
+/// Where an output has secrets, as paths below `secrets` and below the output itself.
+const SECRET_FIELDS: [&str; 4] = ["kibana_api_key", "password", "service_token", "ssl.key"];
+
+/// What a caller wants an output to be. Absent fields stay as they are.
+#[derive(Clone, Default)]
+pub struct OutputDraft {
+    /// Its id, for a new one; else one is made.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// `elasticsearch`, `remote_elasticsearch`, `logstash` or `kafka`.
+    pub kind: Option<String>,
+    /// Serves every policy that names no output; takes the mark from the one that has it.
+    pub is_default: Option<bool>,
+    /// The same for monitoring data.
+    pub is_default_monitoring: Option<bool>,
+    /// Every other field; `null` removes. Secrets are plain text, or `{"id": …}` to keep what is there.
+    pub fields: Map<String, Value>,
+}
+
+impl Fleet {
+    /// Makes an output.
+    pub async fn create_output(&self, context: &OpContext, draft: OutputDraft) -> Result<Output, Error> {
+        context.require(Privilege::PoliciesWrite)?;
+        let _turn = self.revising.lock().await;
+        let now = self.clock.now();
+        let id = match draft.id.as_deref() {
+            Some(id) => OutputId::parse(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
+            None => OutputId::trusted(random_uuid(&*self.entropy)),
+        };
+        if self.store.output(&id).await?.is_some() {
+            return Err(Error::conflict("output_exists", format!("an output has the id {id} already")));
+        }
+        let blank = Output {
+            id,
+            name: String::new(),
+            kind: String::new(),
+            is_default: false,
+            is_default_monitoring: false,
+            fields: Value::Object(Map::new()),
+            created_at: now,
+            updated_at: now,
+        };
+        self.save_output(context, blank, draft, now, "output.create").await
+    }
+
+    /// Changes an output. A change that changes nothing writes nothing.
+    pub async fn update_output(&self, context: &OpContext, id: &str, draft: OutputDraft) -> Result<Output, Error> {
+        context.require(Privilege::PoliciesWrite)?;
+        let _turn = self.revising.lock().await;
+        let before = self.find_output(id).await?;
+        self.save_output(context, before, draft, self.clock.now(), "output.update").await
+    }
+
+    /// Deletes an output; refused for the default one and while a policy uses it.
+    pub async fn delete_output(&self, context: &OpContext, id: &str) -> Result<Output, Error> {
+        context.require(Privilege::PoliciesWrite)?;
+        let _turn = self.revising.lock().await;
+        let output = self.find_output(id).await?;
+        if output.is_default || output.is_default_monitoring {
+            let message = format!("{:?} is the default output", output.name);
+            return Err(Error::conflict("output_is_default", message).remedy("make another one the default first"));
+        }
+        let users = self.output_users(self.store.outputs().await?).await?;
+        if let Some(users) = users.get(&output.id) {
+            return Err(
+                Error::conflict("output_in_use", in_use(&output, users)).remedy("give them another output first")
+            );
+        }
+        let now = self.clock.now();
+        let mut writes = vec![
+            Write::OutputDelete { id: output.id.clone() },
+            Write::Changed(Change::Output(output.id.clone())),
+            audit_line(context, now, "output.delete", subject(&output), json!({"name": output.name})),
+        ];
+        writes.extend(secret_ids(&output.fields).into_iter().map(|id| Write::SecretDelete { id }));
+        self.store.commit(writes).await.map_err(refused)?;
+        Ok(output)
+    }
+
+    /// One output; its secrets are `{"id": …}`.
+    pub async fn output(&self, context: &OpContext, id: &str) -> Result<Output, Error> {
+        context.require(Privilege::PoliciesRead)?;
+        self.find_output(id).await
+    }
+
+    /// All outputs by name; their secrets are `{"id": …}`.
+    pub async fn outputs(&self, context: &OpContext) -> Result<Vec<Output>, Error> {
+        context.require(Privilege::PoliciesRead)?;
+        Ok(self.store.outputs().await?)
+    }
+
+    async fn find_output(&self, id: &str) -> Result<Output, Error> {
+        let found = match OutputId::parse(id) {
+            Ok(id) => self.store.output(&id).await?,
+            Err(_) => None,
+        };
+        found.ok_or_else(|| Error::not_found("output", id))
+    }
+
+    async fn save_output(
+        &self,
+        context: &OpContext,
+        before: Output,
+        draft: OutputDraft,
+        now: Timestamp,
+        action: &str,
+    ) -> Result<Output, Error> {
+        let (mut after, mut writes) = self.drafted_output(&before, draft).await?;
+        check_record(&after).into_result()?;
+        if after == before {
+            return Ok(before);
+        }
+        after.updated_at = now;
+        writes.push(Write::OutputPut(Box::new(after.clone())));
+        writes.push(Write::Changed(Change::Output(after.id.clone())));
+        writes.push(audit_line(context, now, action, subject(&after), json!({"name": after.name, "type": after.kind})));
+        writes.extend(self.revise_all(context, with(self.store.outputs().await?, &after), now).await?);
+        let kept = secret_ids(&after.fields);
+        let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));
+        writes.extend(gone.map(|id| Write::SecretDelete { id }));
+        self.store.commit(writes).await.map_err(refused)?;
+        Ok(after)
+    }
+
+    async fn drafted_output(&self, before: &Output, draft: OutputDraft) -> Result<(Output, Vec<Write>), Error> {
+        let mut after = before.clone();
+        after.name = draft.name.map_or(after.name, |name| name.trim().to_owned());
+        after.kind = draft.kind.unwrap_or(after.kind);
+        after.is_default = draft.is_default.unwrap_or(after.is_default);
+        after.is_default_monitoring = draft.is_default_monitoring.unwrap_or(after.is_default_monitoring);
+        let mut fields = after.fields.as_object().cloned().unwrap_or_default();
+        let known = fields.remove("secrets").unwrap_or_default();
+        fields.extend(draft.fields);
+        let writes = self.seal_output_secrets(&mut fields, &known).await?;
+        fields.retain(|_, value| !value.is_null());
+        after.fields = Value::Object(fields);
+        Ok((after, writes))
+    }
+
+    /// Seals what is plain text among the secrets. They may come below `secrets` or in their own places; they are
+    /// kept below `secrets` alone.
+    async fn seal_output_secrets(&self, fields: &mut Map<String, Value>, known: &Value) -> Result<Vec<Write>, Error> {
+        let given = fields.remove("secrets").unwrap_or_default();
+        refuse_unknown(&given, "")?;
+        let (mut secrets, mut writes) = (Value::Object(Map::new()), Vec::new());
+        for path in SECRET_FIELDS {
+            let in_place = take_text(fields, path);
+            let kept = at(known, path).filter(|entry| !entry.is_null());
+            let entry = match (at(&given, path), in_place) {
+                (Some(Value::String(text)), _) => self.seal_unless_same(path, text, kept, &mut writes).await?,
+                (None, Some(text)) => self.seal_unless_same(path, &text, kept, &mut writes).await?,
+                (Some(Value::Null), _) => continue,
+                (Some(entry), _) if Some(entry) == kept => entry.clone(),
+                (Some(_), _) => {
+                    let reason = "give its plain text, or leave it out to keep what is there";
+                    return Err(Error::invalid(format!("secrets.{path}"), reason));
+                }
+                (None, None) => match kept {
+                    Some(kept) => kept.clone(),
+                    None => continue,
+                },
+            };
+            put(&mut secrets, path, entry);
+        }
+        if secrets.as_object().is_some_and(|secrets| !secrets.is_empty()) {
+            fields.insert("secrets".into(), secrets);
+        }
+        Ok(writes)
+    }
+
+    async fn seal_unless_same(
+        &self,
+        path: &str,
+        text: &str,
+        kept: Option<&Value>,
+        writes: &mut Vec<Write>,
+    ) -> Result<Value, Error> {
+        if let Some(id) = kept.and_then(|kept| kept["id"].as_str()).map(SecretId::trusted) {
+            let opened = self.open_secrets(std::slice::from_ref(&id)).await?;
+            if opened.get(&id).is_some_and(|value| value.as_str() == text) {
+                return Ok(json!({"id": id}));
+            }
+        }
+        let (id, write) = self.seal_secret(&format!("secrets.{path}"), text)?;
+        writes.push(write);
+        Ok(json!({"id": id}))
+    }
+}
+
+/// The outputs as they are once `changed` is committed.
+fn with(outputs: Vec<Output>, changed: &Output) -> Vec<Output> {
+    let mut outputs: Vec<Output> = outputs.into_iter().filter(|output| output.id != changed.id).collect();
+    for output in &mut outputs {
+        output.is_default &= !changed.is_default;
+        output.is_default_monitoring &= !changed.is_default_monitoring;
+    }
+    outputs.push(changed.clone());
+    outputs
+}
+
+/// The value at a dotted path of objects.
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, step| value.get(step))
+}
+
+fn put(value: &mut Value, path: &str, entry: Value) {
+    let slot = path.split('.').fold(value, |value, step| {
+        if !value.is_object() {
+            *value = Value::Object(Map::new());
+        }
+        &mut value[step]
+    });
+    *slot = entry;
+}
+
+/// Takes a text out of its place, with the object around it if nothing else is in there.
+fn take_text(fields: &mut Map<String, Value>, path: &str) -> Option<String> {
+    let Some((outer, inner)) = path.split_once('.') else {
+        let text = fields.get(path)?.as_str()?.to_owned();
+        fields.remove(path);
+        return Some(text).filter(|text| !text.is_empty());
+    };
+    let Some(Value::Object(nested)) = fields.get_mut(outer) else { return None };
+    let text = take_text(nested, inner);
+    if nested.is_empty() {
+        fields.remove(outer);
+    }
+    text
+}
+
+/// Refuses entries below `secrets` that no output has.
+fn refuse_unknown(given: &Value, path: &str) -> Result<(), Error> {
+    for (name, entry) in given.as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        if SECRET_FIELDS.contains(&path.as_str()) {
+            continue;
+        }
+        if SECRET_FIELDS.iter().any(|known| known.starts_with(&format!("{path}."))) && entry.is_object() {
+            refuse_unknown(entry, &path)?;
+            continue;
+        }
+        let near = nearest(&path, &SECRET_FIELDS).map(|near| format!("did you mean `{near}`?"));
+        let remedy = near.unwrap_or_else(|| format!("known: {}", SECRET_FIELDS.join(", ")));
+        return Err(Error::invalid(format!("secrets.{path}"), "no output has such a secret").remedy(remedy));
+    }
+    Ok(())
+}
+
+fn secret_ids(fields: &Value) -> BTreeSet<SecretId> {
+    let ids = SECRET_FIELDS.iter().filter_map(|path| at(&fields["secrets"], path)?.get("id")?.as_str());
+    ids.map(SecretId::trusted).collect()
+}
+
+fn in_use(output: &Output, users: &[Policy]) -> String {
+    let names: Vec<String> = users.iter().take(10).map(|policy| format!("{:?}", policy.name)).collect();
+    let more =
+        if users.len() > names.len() { format!(" and {} more", users.len() - names.len()) } else { String::new() };
+    format!("the output {:?} is used by {}{more}", output.name, names.join(", "))
+}
+
+fn subject(output: &Output) -> String {
+    format!("output:{}", output.id)
+}
+
+fn refused(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict(Precondition::NameTaken(name)) => {
+            Error::conflict("output_name_taken", format!("another output is called {name:?}"))
+                .remedy("choose another name")
+        }
+        other => super::policies::refused(other),
+    }
+}

@@ -1,0 +1,130 @@
+//! Policies: make, change, copy, go back, delete, look, compare.
+//!
+//! Every change of what a policy says is compiled before it is committed, and committed with its revision, its
+//! secrets and its line in the audit log. Changes of policies and outputs wait for one another on a node, so that a
+//! revision is never compiled from outputs that are about to change.
+
+mod delete;
+mod draft;
+mod first_start;
+mod read;
+mod revise;
+mod save;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use muster_core::Error;
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::id::PolicyId;
+use muster_core::policy::Policy;
+use muster_store::query::Page;
+use muster_store::{Precondition, StoreError};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::Fleet;
+
+/// Policies read at once.
+const BATCH: u32 = 500;
+
+/// What a caller wants a policy to be. Absent fields stay as they are, or get their defaults.
+#[derive(Clone, Default)]
+pub struct PolicyDraft {
+    /// Its id, for a new one; else one is made.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// The data namespace.
+    pub namespace: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Hosted.
+    pub is_managed: Option<bool>,
+    /// Given to agents that come without a policy; takes the mark from the one that has it.
+    pub is_default: Option<bool>,
+    /// Seconds without a check-in until inactive; 0: never.
+    pub inactivity_timeout: Option<i64>,
+    /// Seconds of inactivity until unenrolled; `Some(None)`: never.
+    pub unenroll_timeout: Option<Option<i64>>,
+    /// An object in the format of a standalone agent's configuration.
+    pub config: Option<Value>,
+    /// Secrets by name: a value replaces, `None` removes, an absent one stays.
+    pub secrets: BTreeMap<String, Option<Zeroizing<String>>>,
+    /// Every other field; `null` removes.
+    pub fields: Map<String, Value>,
+    /// Changes a hosted policy.
+    pub force: bool,
+    /// Refuses the change unless the policy has this [`version_token`].
+    pub expected_version: Option<String>,
+}
+
+/// A policy as it was saved.
+#[derive(Clone, Debug)]
+pub struct SavedPolicy {
+    /// The policy.
+    pub policy: Policy,
+    /// What works, but perhaps not as meant.
+    pub warnings: Vec<String>,
+    /// Whether anything changed.
+    pub changed: bool,
+    /// The default enrollment key, of a new policy. Its token can be shown again.
+    pub enrollment_key: Option<EnrollmentKey>,
+}
+
+/// The policy's opaque concurrency token.
+pub fn version_token(policy: &Policy) -> String {
+    format!("{}-{}", policy.revision, policy.updated_at.as_micros())
+}
+
+impl Fleet {
+    async fn find_policy(&self, id: &str) -> Result<Policy, Error> {
+        let found = match PolicyId::parse(id) {
+            Ok(id) => self.store.policy(&id).await?,
+            Err(_) => None,
+        };
+        found.ok_or_else(|| Error::not_found("agent policy", id))
+    }
+
+    /// Every policy.
+    pub(super) async fn all_policies(&self) -> Result<Vec<Policy>, Error> {
+        let mut policies = Vec::new();
+        loop {
+            let offset = u32::try_from(policies.len()).unwrap_or(u32::MAX);
+            let listed = self.store.policies(Page { offset, limit: BATCH }).await?;
+            let is_last = listed.items.len() < BATCH as usize;
+            policies.extend(listed.items);
+            if is_last {
+                return Ok(policies);
+            }
+        }
+    }
+}
+
+/// Refuses changes of a hosted policy.
+fn refuse_hosted(policy: &Policy, force: bool) -> Result<(), Error> {
+    if policy.is_managed && !force {
+        let message = format!("the policy {:?} is hosted", policy.name);
+        return Err(Error::conflict("hosted_policy", message).remedy("change it with force if you must"));
+    }
+    Ok(())
+}
+
+/// A store's refusal in the words of policies.
+pub(super) fn refused(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict(Precondition::NameTaken(name)) => {
+            Error::conflict("policy_name_taken", format!("another policy is called {name:?}"))
+                .remedy("choose another name")
+        }
+        StoreError::Conflict(Precondition::Exists(what)) => {
+            Error::conflict("policy_exists", format!("{what} exists already"))
+        }
+        StoreError::Conflict(Precondition::Changed(what) | Precondition::Missing(what)) => {
+            Error::conflict("policy_changed", format!("{what} changed meanwhile"))
+                .remedy("look at it anew and try again")
+        }
+        other => other.into(),
+    }
+}

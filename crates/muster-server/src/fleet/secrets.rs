@@ -1,0 +1,90 @@
+//! Secrets that are read back: sealed when they come, opened when a policy is rendered.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use muster_core::entropy::{Entropy, random_uuid};
+use muster_core::id::SecretId;
+use muster_core::seal::{Place, Sealer};
+use muster_core::secret_refs::Secrets;
+use muster_core::signing::Signer;
+use muster_core::{Error, ErrorKind};
+use muster_store::{Store, Write};
+use zeroize::Zeroizing;
+
+use super::Fleet;
+
+/// The setting that holds the sealed signing key.
+const SIGNING_KEY: &str = "signing_key";
+
+/// Longest value of a secret, bytes.
+const MAX_SECRET_BYTES: usize = 64 << 10;
+
+impl Fleet {
+    /// Seals a value under an id of its own; answers the id and the write that stores it.
+    pub(super) fn seal_secret(&self, field: &str, value: &str) -> Result<(SecretId, Write), Error> {
+        if value.len() > MAX_SECRET_BYTES {
+            return Err(Error::invalid(field, format!("a secret has at most {MAX_SECRET_BYTES} bytes")));
+        }
+        let id = SecretId::trusted(random_uuid(&*self.entropy));
+        let write = self.seal_secret_as(&id, value)?;
+        Ok((id, write))
+    }
+
+    /// Seals a value under an id that is given.
+    pub(super) fn seal_secret_as(&self, id: &SecretId, value: &str) -> Result<Write, Error> {
+        let sealed = self.sealer.seal(Place::secret(id), value.as_bytes(), &*self.entropy);
+        let sealed = sealed.map_err(|error| Error::internal(format!("sealing a secret: {error}")))?;
+        Ok(Write::SecretPut { id: id.clone(), sealed })
+    }
+
+    /// Reads and opens secrets; ids without one are left out.
+    pub async fn open_secrets(&self, ids: &[SecretId]) -> Result<Secrets, Error> {
+        open_secrets(&*self.store, &self.sealer, ids).await
+    }
+}
+
+/// Reads and opens secrets; ids without one are left out.
+pub async fn open_secrets(store: &dyn Store, sealer: &Sealer, ids: &[SecretId]) -> Result<Secrets, Error> {
+    if ids.is_empty() {
+        return Ok(Secrets::new());
+    }
+    let sealed = store.secrets(ids).await?;
+    sealed.into_iter().map(|(id, bytes)| open(sealer, &id, &bytes).map(|value| (id, value))).collect()
+}
+
+fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<String>, Error> {
+    let bytes =
+        sealer.open(Place::secret(id), sealed).map_err(|error| Error::internal(format!("secret {id}: {error}")))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("secret {id} is not text")))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// The installation's signing key; makes it at the first start and keeps it sealed.
+pub async fn ensure_signing_key(
+    store: &dyn Store,
+    sealer: &Sealer,
+    entropy: &dyn Entropy,
+) -> Result<Arc<Signer>, Error> {
+    if let Some(kept) = store.setting(SIGNING_KEY).await? {
+        return open_signing_key(&kept, sealer).map(Arc::new);
+    }
+    let (signer, pkcs8) = Signer::generate().map_err(|error| Error::internal(error.to_string()))?;
+    let sealed = sealer.seal(Place::setting(SIGNING_KEY), &pkcs8, entropy);
+    let sealed = sealed.map_err(|error| Error::internal(format!("sealing the signing key: {error}")))?;
+    store.commit(vec![Write::SettingPut { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) }]).await?;
+    Ok(Arc::new(signer))
+}
+
+/// A key that does not open is no reason to make another one: protected agents obey only the one they know.
+fn open_signing_key(kept: &str, sealer: &Sealer) -> Result<Signer, Error> {
+    let refused = |reason: String| {
+        Error::new(ErrorKind::Internal, "signing_key_unreadable", "the signing key can't be opened")
+            .remedy("put back the master key that the store was made with")
+            .for_log(reason)
+    };
+    let sealed = STANDARD.decode(kept).map_err(|error| refused(error.to_string()))?;
+    let pkcs8 = sealer.open(Place::setting(SIGNING_KEY), &sealed).map_err(|error| refused(error.to_string()))?;
+    Signer::from_pkcs8(&pkcs8).map_err(|error| refused(error.to_string()))
+}

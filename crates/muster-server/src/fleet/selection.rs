@@ -1,0 +1,94 @@
+//! Which agents an order is for: named ones, or those that match; read page by page.
+
+use std::collections::HashSet;
+
+use muster_core::Error;
+use muster_core::agent::AgentDetails;
+use muster_core::context::{OpContext, Privilege};
+use muster_core::id::AgentId;
+use muster_store::query::{AgentFilter, AgentSort, Page};
+
+use super::Fleet;
+
+/// Agents read at once.
+const READ_AT_ONCE: u32 = 500;
+
+/// Which agents.
+#[derive(Clone, Debug)]
+pub enum Selected {
+    /// This one, and its caller wants to hear at once when it can't be.
+    One(AgentId),
+    /// These.
+    Ids(Vec<AgentId>),
+    /// Those that match.
+    Matching(AgentFilter),
+}
+
+impl Selected {
+    /// One agent.
+    pub fn one(id: &str) -> Result<Self, Error> {
+        let id = AgentId::parse(id).map_err(|_| Error::not_found("agent", id))?;
+        Ok(Self::One(id))
+    }
+}
+
+/// A selection's agents.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Those that are there.
+    pub ids: Vec<AgentId>,
+    /// Those that were named and are not there.
+    pub unknown: Vec<AgentId>,
+}
+
+impl Fleet {
+    /// Counts a selection's agents; named ones that are not there do not count.
+    pub async fn count_selected(&self, context: &OpContext, selected: &Selected) -> Result<u64, Error> {
+        context.require(Privilege::AgentsRead)?;
+        Ok(self.find_selected(selected).await?.ids.len() as u64)
+    }
+
+    /// The ids of a selection's agents, each once.
+    pub(super) async fn find_selected(&self, selected: &Selected) -> Result<Found, Error> {
+        match selected {
+            Selected::One(id) => self.find_named(std::slice::from_ref(id)).await,
+            Selected::Ids(ids) => self.find_named(ids).await,
+            Selected::Matching(filter) => Ok(Found { ids: self.all_ids(filter).await?, unknown: Vec::new() }),
+        }
+    }
+
+    /// In the order in which they were named: it decides who starts first in a roll-out.
+    async fn find_named(&self, named: &[AgentId]) -> Result<Found, Error> {
+        let filter = AgentFilter { ids: Some(named.to_vec()), ..AgentFilter::default() };
+        let there: HashSet<AgentId> = self.all_ids(&filter).await?.into_iter().collect();
+        let mut known = HashSet::new();
+        let each_once: Vec<AgentId> = named.iter().filter(|id| known.insert((*id).clone())).cloned().collect();
+        let (ids, unknown) = each_once.into_iter().partition(|id| there.contains(id));
+        Ok(Found { ids, unknown })
+    }
+
+    async fn all_ids(&self, filter: &AgentFilter) -> Result<Vec<AgentId>, Error> {
+        let mut ids: Vec<AgentId> = Vec::new();
+        loop {
+            let page = self.store.agent_ids(filter, ids.last(), READ_AT_ONCE * 10).await?;
+            if page.is_empty() {
+                return Ok(ids);
+            }
+            ids.extend(page);
+        }
+    }
+
+    /// Reads agents, a page's worth at a time at most.
+    pub(super) async fn read_agents(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, Error> {
+        let mut found = Vec::with_capacity(ids.len());
+        for some in ids.chunks(READ_AT_ONCE as usize) {
+            let filter = AgentFilter { ids: Some(some.to_vec()), ..AgentFilter::default() };
+            let page = Page { offset: 0, limit: READ_AT_ONCE };
+            let mut details = self.store.agent_list(&filter, AgentSort::EnrolledAt, false, page).await?.items;
+            let place = |details: &AgentDetails| some.iter().position(|id| *id == details.record.id);
+            details.sort_by_cached_key(place);
+            found.append(&mut details);
+        }
+        Ok(found)
+    }
+}

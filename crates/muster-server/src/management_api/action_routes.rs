@@ -1,0 +1,91 @@
+//! How actions stand, and cancel (§5.5, §5.7).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use muster_core::Error;
+use muster_core::time::Timestamp;
+use muster_protocol::management::action::{ActionResult, ActionStatus, CancelAction, ListActionStatus};
+use muster_protocol::management::envelope::Whole;
+use muster_protocol::management::{Empty, Item, Items};
+use serde::Deserialize;
+
+use super::action_convert as convert;
+use super::answer::{Answer, item, page, whole};
+use super::body::Body;
+use super::endpoints::Endpoint;
+use super::entry::Caller;
+use super::query::{Paging, Query};
+use crate::fleet::Fleet;
+use crate::fleet::action_views::ActionQuestion;
+
+/// Errors shown of each action, unless the request says otherwise.
+const ERRORS: u32 = 5;
+/// Results on a page, at most.
+const MOST_RESULTS: u32 = 1000;
+
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/agents/action_status", list),
+        Endpoint::get("/agents/actions/{action_id}", get),
+        Endpoint::get("/agents/actions/{action_id}/results", results),
+        Endpoint::post("/agents/actions/{action_id}/cancel", cancel),
+    ]
+}
+
+async fn list(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<ListActionStatus>,
+) -> Answer<Items<ActionStatus>> {
+    let paging = Paging::from_zero(query.page, query.per_page)?;
+    let question = ActionQuestion {
+        day: query.date.as_deref().map(day).transpose()?,
+        latest: query.latest.map(Duration::from_millis),
+        errors: query.error_size.unwrap_or(ERRORS),
+    };
+    let found = fleet.list_actions(&context, &question, paging.rows()).await?;
+    Ok(page(found.items.into_iter().map(convert::status).collect(), found.total, &paging))
+}
+
+/// The start of the day (UTC) that the text names: `2026-01-02`, or a time of it.
+fn day(text: &str) -> Result<Timestamp, Error> {
+    let date = text.get(..10).unwrap_or(text);
+    Timestamp::parse_rfc3339(&format!("{date}T00:00:00Z"))
+        .map_err(|_| Error::invalid("date", "must be a date: 2026-01-02"))
+}
+
+async fn get(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<Item<ActionStatus>> {
+    Ok(item(convert::status(fleet.show_action(&context, &id, ERRORS).await?)))
+}
+
+#[derive(Deserialize)]
+struct ResultsQuery {
+    after: Option<i64>,
+    limit: Option<u32>,
+}
+
+async fn results(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(query): Query<ResultsQuery>,
+) -> Answer<Whole<ActionResult>> {
+    let limit = query.limit.unwrap_or(MOST_RESULTS).min(MOST_RESULTS);
+    let found = fleet.action_results(&context, &id, query.after.unwrap_or(-1), limit).await?;
+    Ok(whole(found.into_iter().map(convert::result).collect()))
+}
+
+async fn cancel(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<Item<CancelAction>> {
+    Ok(item(convert::cancel(&fleet.cancel_action(&context, &id).await?.action)))
+}

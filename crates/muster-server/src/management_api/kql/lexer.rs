@@ -1,0 +1,96 @@
+//! Text into tokens.
+
+use muster_core::Error;
+
+use super::{Comparison, Term, syntax_error};
+
+/// Longest query, bytes: sets of thousands of ids fit.
+const MAX_BYTES: usize = 1 << 20;
+
+/// One token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Token {
+    Open,
+    Close,
+    Colon,
+    Compare(Comparison),
+    And,
+    Or,
+    Not,
+    Word(Term),
+}
+
+/// Cuts `text` into tokens.
+pub fn tokens(text: &str) -> Result<Vec<Token>, Error> {
+    if text.len() > MAX_BYTES {
+        return Err(syntax_error(format!("longer than {MAX_BYTES} bytes")));
+    }
+    let mut rest = text.trim_start();
+    let mut tokens = Vec::new();
+    while !rest.is_empty() {
+        let (token, after) = next(rest)?;
+        tokens.push(token);
+        rest = after.trim_start();
+    }
+    Ok(tokens)
+}
+
+fn next(text: &str) -> Result<(Token, &str), Error> {
+    const MARKS: [(&str, Token); 7] = [
+        ("(", Token::Open),
+        (")", Token::Close),
+        (":", Token::Colon),
+        ("<=", Token::Compare(Comparison::AtMost)),
+        (">=", Token::Compare(Comparison::AtLeast)),
+        ("<", Token::Compare(Comparison::Less)),
+        (">", Token::Compare(Comparison::Greater)),
+    ];
+    if let Some((mark, token)) = MARKS.iter().find(|(mark, _)| text.starts_with(mark)) {
+        return Ok((token.clone(), &text[mark.len()..]));
+    }
+    match text.strip_prefix('"') {
+        Some(quoted) => quoted_word(quoted),
+        None => bare_word(text),
+    }
+}
+
+fn quoted_word(text: &str) -> Result<(Token, &str), Error> {
+    let mut word = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Ok((Token::Word(Term { text: word, pattern: false }), &text[at + 1..])),
+            '\\' => word.extend(chars.next().map(|(_, escaped)| escaped)),
+            c => word.push(c),
+        }
+    }
+    Err(syntax_error("a quotation mark is not closed"))
+}
+
+fn bare_word(text: &str) -> Result<(Token, &str), Error> {
+    let mut word = String::new();
+    let mut escaped = false;
+    let mut end = text.len();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => {
+                escaped = true;
+                word.extend(chars.next().map(|(_, c)| c));
+            }
+            c if c.is_whitespace() || "():<>\"".contains(c) => {
+                end = at;
+                break;
+            }
+            '{' | '}' => return Err(syntax_error("nested queries with { } are not known")),
+            c => word.push(c),
+        }
+    }
+    let token = match word.to_ascii_lowercase().as_str() {
+        "and" if !escaped => Token::And,
+        "or" if !escaped => Token::Or,
+        "not" if !escaped => Token::Not,
+        _ => Token::Word(Term { pattern: word.contains('*') && !escaped, text: word }),
+    };
+    Ok((token, &text[end..]))
+}

@@ -1,0 +1,196 @@
+//! Tokens into a tree: `not` binds closer than `and`, `and` closer than `or`.
+
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
+use muster_core::Error;
+
+use super::lexer::{Token, tokens};
+use super::{Expr, Term, syntax_error};
+
+/// Deepest nesting.
+const MAX_DEPTH: usize = 64;
+
+/// Parses a query; `None` for an empty one.
+pub fn parse(text: &str) -> Result<Option<Expr>, Error> {
+    let tokens = tokens(text)?;
+    if tokens.is_empty() {
+        return Ok(None);
+    }
+    let mut parser = Parser { tokens: tokens.into_iter().peekable(), depth: 0 };
+    let expr = parser.any_of(&None)?;
+    match parser.tokens.next() {
+        None => Ok(Some(expr)),
+        Some(token) => Err(unexpected(Some(&token))),
+    }
+}
+
+struct Parser {
+    tokens: Peekable<IntoIter<Token>>,
+    depth: usize,
+}
+
+/// The field whose values are being listed, inside `field:( … )`.
+type Field = Option<String>;
+
+impl Parser {
+    fn any_of(&mut self, field: &Field) -> Result<Expr, Error> {
+        let mut parts = vec![self.all_of(field)?];
+        while self.tokens.next_if_eq(&Token::Or).is_some() {
+            parts.push(self.all_of(field)?);
+        }
+        Ok(one_or(parts, Expr::Or))
+    }
+
+    fn all_of(&mut self, field: &Field) -> Result<Expr, Error> {
+        let mut parts = vec![self.negated(field)?];
+        while self.tokens.next_if_eq(&Token::And).is_some() {
+            parts.push(self.negated(field)?);
+        }
+        Ok(one_or(parts, Expr::And))
+    }
+
+    fn negated(&mut self, field: &Field) -> Result<Expr, Error> {
+        if self.tokens.next_if_eq(&Token::Not).is_none() {
+            return self.primary(field);
+        }
+        self.deeper(|parser| Ok(Expr::Not(Box::new(parser.negated(field)?))))
+    }
+
+    fn primary(&mut self, field: &Field) -> Result<Expr, Error> {
+        match (self.tokens.next(), field) {
+            (Some(Token::Open), _) => self.group(field),
+            (Some(Token::Word(term)), Some(field)) => Ok(Expr::Is(field.clone(), term)),
+            (Some(Token::Word(term)), None) => self.after_word(term),
+            (other, _) => Err(unexpected(other.as_ref())),
+        }
+    }
+
+    fn group(&mut self, field: &Field) -> Result<Expr, Error> {
+        let inside = self.deeper(|parser| parser.any_of(field))?;
+        match self.tokens.next() {
+            Some(Token::Close) => Ok(inside),
+            other => Err(unexpected(other.as_ref())),
+        }
+    }
+
+    /// A field, when `:` or a comparison follows; else free text, several words of it being one text.
+    fn after_word(&mut self, word: Term) -> Result<Expr, Error> {
+        if self.tokens.next_if_eq(&Token::Colon).is_some() {
+            return self.values(word.text);
+        }
+        if let Some(Token::Compare(comparison)) = self.tokens.next_if(|token| matches!(token, Token::Compare(_))) {
+            return Ok(Expr::Compare(word.text, comparison, self.word()?.text));
+        }
+        let mut text = word;
+        while let Some(Token::Word(more)) = self.tokens.next_if(|token| matches!(token, Token::Word(_))) {
+            text.text = format!("{} {}", text.text, more.text);
+            text.pattern |= more.pattern;
+        }
+        Ok(Expr::Text(text))
+    }
+
+    fn values(&mut self, field: String) -> Result<Expr, Error> {
+        if self.tokens.next_if_eq(&Token::Open).is_some() {
+            return self.group(&Some(field));
+        }
+        let value = self.word()?;
+        if field == "_exists_" {
+            return Ok(Expr::Is(value.text, Term { text: "*".into(), pattern: true }));
+        }
+        Ok(Expr::Is(field, value))
+    }
+
+    fn word(&mut self) -> Result<Term, Error> {
+        match self.tokens.next() {
+            Some(Token::Word(term)) => Ok(term),
+            other => Err(unexpected(other.as_ref())),
+        }
+    }
+
+    fn deeper(&mut self, parse: impl FnOnce(&mut Self) -> Result<Expr, Error>) -> Result<Expr, Error> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(syntax_error(format!("nested deeper than {MAX_DEPTH}")));
+        }
+        let parsed = parse(self);
+        self.depth -= 1;
+        parsed
+    }
+}
+
+fn one_or(mut parts: Vec<Expr>, many: fn(Vec<Expr>) -> Expr) -> Expr {
+    match (parts.len(), parts.pop()) {
+        (1, Some(only)) => only,
+        (_, last) => {
+            parts.extend(last);
+            many(parts)
+        }
+    }
+}
+
+fn unexpected(token: Option<&Token>) -> Error {
+    let found = match token {
+        None => "the query ends where more is expected".to_owned(),
+        Some(Token::Open) => "\"(\" is not expected there".into(),
+        Some(Token::Close) => "\")\" is not expected there".into(),
+        Some(Token::Colon) => "\":\" is not expected there".into(),
+        Some(Token::Compare(_)) => "a comparison is not expected there".into(),
+        Some(Token::And | Token::Or | Token::Not) => "and, or, not stand between two conditions".into(),
+        Some(Token::Word(term)) => format!("{:?} is not expected there", term.text),
+    };
+    syntax_error(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is(field: &str, text: &str) -> Expr {
+        Expr::Is(field.into(), Term { text: text.into(), pattern: text.contains('*') })
+    }
+
+    fn parsed(text: &str) -> Expr {
+        parse(text).unwrap().unwrap()
+    }
+
+    #[test]
+    fn m20_not_binds_closer_than_and_and_and_closer_than_or() {
+        let expected = Expr::Or(vec![Expr::And(vec![Expr::Not(Box::new(is("a", "1"))), is("b", "2")]), is("c", "3")]);
+        assert_eq!(parsed("not a:1 and b:2 or c:3"), expected);
+        assert_eq!(parsed("NOT a:1 AND b:2 Or c:3"), expected);
+        let grouped = Expr::And(vec![is("a", "1"), Expr::Or(vec![is("b", "2"), Expr::Not(Box::new(is("c", "3")))])]);
+        assert_eq!(parsed("a:1 and (b:2 or not c:3)"), grouped);
+    }
+
+    #[test]
+    fn m17_an_unquoted_uuid_is_one_value() {
+        assert_eq!(parsed("policy_id:9a1c-22-ff"), is("policy_id", "9a1c-22-ff"));
+    }
+
+    #[test]
+    fn value_lists_quotes_and_escapes() {
+        assert_eq!(
+            parsed(r#"status:(online or "error")"#),
+            Expr::Or(vec![is("status", "online"), is("status", "error")])
+        );
+        let quoted = Expr::Is("tags".into(), Term { text: "a \"b\" *".into(), pattern: false });
+        assert_eq!(parsed(r#"tags:"a \"b\" *""#), quoted);
+        assert_eq!(parsed("not _exists_:tags"), Expr::Not(Box::new(is("tags", "*"))));
+        assert_eq!(parse("  ").unwrap(), None);
+    }
+
+    #[test]
+    fn m23_what_is_no_query_is_a_syntax_error() {
+        for bad in ["a:", "(a:1", "a:1)", "and", "a:1 and", "\"open", "a:(", "a::b", ":x", "a:1 b", "not", "a:{b:1}"] {
+            let error = parse(bad).expect_err(bad);
+            assert!(error.message.starts_with("KQLSyntaxError"), "{bad}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        assert!(parse(&"(".repeat(100_000)).is_err());
+        assert!(parse(&"not ".repeat(100_000)).is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! A query held against rows in memory: for lists that are short.
+
+use muster_core::Error;
+
+use super::{Expr, Term, parse, plain_field, syntax_error};
+
+/// A kind of row.
+pub struct Table<R: 'static> {
+    /// Prefixes that its fields may carry.
+    pub prefixes: &'static [&'static str],
+    /// Its fields and how to read their values.
+    pub fields: &'static [(&'static str, fn(&R) -> Vec<String>)],
+    /// Fields that free text is looked for in.
+    pub text: &'static [&'static str],
+}
+
+/// The rows that match; the empty text matches all.
+pub fn select<R: 'static>(table: &Table<R>, text: &str, rows: Vec<R>) -> Result<Vec<R>, Error> {
+    let Some(expr) = parse(text)? else { return Ok(rows) };
+    table.check(&expr)?;
+    Ok(rows.into_iter().filter(|row| table.matches(&expr, row)).collect())
+}
+
+impl<R: 'static> Table<R> {
+    fn check(&self, expr: &Expr) -> Result<(), Error> {
+        match expr {
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().try_for_each(|part| self.check(part)),
+            Expr::Not(inner) => self.check(inner),
+            Expr::Is(field, _) => self.reader(field).map(drop),
+            Expr::Compare(field, ..) => Err(syntax_error(format!("{field} can't be compared here"))),
+            Expr::Text(_) => Ok(()),
+        }
+    }
+
+    fn reader(&self, field: &str) -> Result<fn(&R) -> Vec<String>, Error> {
+        let name = plain_field(field, self.prefixes);
+        let found = self.fields.iter().find(|(known, _)| *known == name);
+        found.map(|(_, read)| *read).ok_or_else(|| syntax_error(format!("there is no field {name:?}")))
+    }
+
+    fn matches(&self, expr: &Expr, row: &R) -> bool {
+        match expr {
+            Expr::And(parts) => parts.iter().all(|part| self.matches(part, row)),
+            Expr::Or(parts) => parts.iter().any(|part| self.matches(part, row)),
+            Expr::Not(inner) => !self.matches(inner, row),
+            Expr::Is(field, term) => self.values(field, row).iter().any(|value| fits(term, value)),
+            Expr::Compare(..) => false,
+            Expr::Text(term) => {
+                let wanted = term.text.to_lowercase();
+                self.text.iter().flat_map(|field| self.values(field, row)).any(|v| v.to_lowercase().contains(&wanted))
+            }
+        }
+    }
+
+    fn values(&self, field: &str, row: &R) -> Vec<String> {
+        self.reader(field).map(|read| read(row)).unwrap_or_default()
+    }
+}
+
+fn fits(term: &Term, value: &str) -> bool {
+    if term.pattern { glob(&term.text, value) } else { term.text == value }
+}
+
+/// Whether `value` matches `pattern`, where `*` stands for anything.
+fn glob(pattern: &str, value: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| value.strip_prefix(first)) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Row = (&'static str, bool);
+    const TABLE: Table<Row> = Table {
+        prefixes: &["rows"],
+        fields: &[("name", |row| vec![row.0.to_owned()]), ("hidden", |row| vec![row.1.to_string()])],
+        text: &["name"],
+    };
+
+    fn names(text: &str) -> Vec<&'static str> {
+        let rows = vec![("web one", false), ("web two", true), ("mail", false)];
+        select(&TABLE, text, rows).expect(text).into_iter().map(|row| row.0).collect()
+    }
+
+    #[test]
+    fn rows_are_selected_by_field_pattern_and_text() {
+        assert_eq!(names(""), ["web one", "web two", "mail"]);
+        assert_eq!(names("rows.name:web* and not hidden:true"), ["web one"]);
+        assert_eq!(names("hidden:true or name:mail"), ["web two", "mail"]);
+        assert_eq!(names("WEB"), ["web one", "web two"]);
+        assert_eq!(names("name:*a*l"), ["mail"]);
+        assert!(select(&TABLE, "nope:1", vec![]).is_err());
+    }
+
+    #[test]
+    fn globs() {
+        assert!(glob("*", "") && glob("a*", "a") && glob("a*c", "abc") && glob("*b*", "abc") && glob("abc", "abc"));
+        assert!(!glob("a*c", "ab") && !glob("abc", "abcd") && !glob("a*a", "a"));
+    }
+}

@@ -1,0 +1,72 @@
+//! Query strings: pages, and everything else by type.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use muster_core::Error;
+use muster_protocol::management::envelope::DEFAULT_PER_PAGE;
+use muster_store::query::Page;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+
+/// Rows that a list shows in all: page × perPage (§1.1).
+const MAX_ROWS: u64 = 10_000;
+
+/// Parameters of the query string. Unknown ones are passed over: clients of the original send many.
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        let axum::extract::Query(query) =
+            query.map_err(|rejection| ApiError(Error::invalid("query", rejection.body_text())))?;
+        Ok(Self(query))
+    }
+}
+
+/// Which page is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paging {
+    /// As the caller counts.
+    pub page: u32,
+    /// Rows on a page.
+    pub per_page: u32,
+    first: u32,
+}
+
+impl Paging {
+    /// Pages that are counted from 1.
+    pub fn from_one(page: Option<u32>, per_page: Option<u32>) -> Result<Self, Error> {
+        Self::check(page.unwrap_or(1), per_page, 1)
+    }
+
+    /// Pages that are counted from 0.
+    pub fn from_zero(page: Option<u32>, per_page: Option<u32>) -> Result<Self, Error> {
+        Self::check(page.unwrap_or(0), per_page, 0)
+    }
+
+    fn check(page: u32, per_page: Option<u32>, first: u32) -> Result<Self, Error> {
+        let per_page = per_page.unwrap_or(DEFAULT_PER_PAGE);
+        if page < first {
+            return Err(Error::invalid("page", format!("pages are counted from {first}")));
+        }
+        let pages = u64::from(page - first) + 1;
+        if pages * u64::from(per_page) > MAX_ROWS {
+            return Err(Error::invalid("perPage", format!("page × perPage is at most {MAX_ROWS}")));
+        }
+        Ok(Self { page, per_page, first })
+    }
+
+    /// As the store counts.
+    pub fn rows(&self) -> Page {
+        Page { offset: (self.page - self.first) * self.per_page, limit: self.per_page }
+    }
+
+    /// This page's part of all rows.
+    pub fn cut<T>(&self, all: Vec<T>) -> Vec<T> {
+        let Page { offset, limit } = self.rows();
+        all.into_iter().skip(offset as usize).take(limit as usize).collect()
+    }
+}

@@ -1,0 +1,112 @@
+//! The statements that run often, or over the whole fleet, read an index.
+
+use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
+use muster_core::status::Status;
+use rusqlite::Connection;
+
+use crate::query::{ActionFilter, AgentFilter, AgentSort, Page};
+use crate::sql::{actions, agents, enrollment_keys, files, filter, log, policies};
+use crate::sqlite::migrate::{MIGRATIONS, migrate};
+
+const PAGE: Page = Page { offset: 0, limit: 20 };
+
+fn schema() -> Connection {
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate(&mut connection, MIGRATIONS).unwrap();
+    connection
+}
+
+fn plan(connection: &Connection, text: &str) -> Vec<String> {
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+    statement.raw_query().mapped(|row| row.get("detail")).map(Result::unwrap).collect()
+}
+
+/// Neither a scan of a whole table nor a sort.
+fn check(connection: &Connection, text: &str) {
+    for step in plan(connection, text) {
+        let scans = step.starts_with("SCAN") && !step.contains("INDEX") && !step.contains("json_each");
+        assert!(!scans && !step.contains("TEMP B-TREE"), "{step}\n{text}");
+    }
+}
+
+#[test]
+fn reads_of_a_check_in_search_an_index() {
+    let connection = schema();
+    let statements = [
+        agents::BY_ID,
+        agents::BY_ACCESS_KEY,
+        agents::BY_ENROLLMENT_ID,
+        agents::DOCUMENTS,
+        agents::DUE,
+        agents::PER_POLICY,
+        agents::ACTIVE_ON_POLICY,
+        actions::BY_ID,
+        actions::DUE,
+        actions::TARGET,
+        actions::TARGETS,
+        actions::COUNTS,
+        actions::WITHDRAW,
+        actions::DELETE_OF_AGENT,
+        enrollment_keys::BY_KEY_ID,
+        enrollment_keys::LIST,
+        policies::BY_NAME,
+        policies::NEWEST_REVISION,
+        files::UPLOAD_FOR,
+        files::CHUNKS,
+        files::DELETE_CHUNKS_OF_AGENT,
+        files::DELETE_FILE_AGENT,
+        log::CHANGES,
+        log::NEWEST_CHANGE,
+    ];
+    for text in statements {
+        check(&connection, text);
+    }
+}
+
+#[test]
+fn writes_to_an_agent_search_its_row() {
+    let connection = schema();
+    for text in
+        [agents::UPDATE_PLAIN, agents::UPDATE_STATUS, agents::UPDATE_ALL, agents::SEEN, agents::UPDATE_DOCUMENTS]
+    {
+        assert!(plan(&connection, text)[0].starts_with("SEARCH"), "{text}");
+    }
+}
+
+#[test]
+fn lists_and_counts_over_the_fleet_read_an_index() {
+    let connection = schema();
+    let all = AgentFilter::default();
+    for statement in [
+        filter::agent_page(&all, AgentSort::EnrolledAt, false, PAGE),
+        filter::agent_page(&all, AgentSort::EnrolledAt, true, PAGE),
+        filter::agent_total(&all),
+        filter::agent_counts(&all),
+        filter::agent_ids(&all, Some("a"), 100),
+        filter::agent_tags(&all),
+        filter::action_page(&ActionFilter::default(), PAGE),
+        filter::action_page(&ActionFilter { agent_id: Some(AgentId::trusted("a")), ..Default::default() }, PAGE),
+    ] {
+        let newest_first = statement.text.contains("ORDER BY a.seq DESC");
+        if newest_first {
+            assert!(!plan(&connection, &statement.text).iter().any(|step| step.contains("TEMP B-TREE")));
+        } else {
+            check(&connection, &statement.text);
+        }
+    }
+}
+
+#[test]
+fn each_filter_searches_an_index() {
+    let connection = schema();
+    let none = AgentFilter::default;
+    for wanted in [
+        AgentFilter { ids: Some(vec![AgentId::trusted("a")]), ..none() },
+        AgentFilter { policy_ids: Some(vec![PolicyId::trusted("p")]), ..none() },
+        AgentFilter { statuses: Some(vec![Status::Online]), ..none() },
+        AgentFilter { enrollment_key_id: Some(EnrollmentKeyId::trusted("k")), ..none() },
+    ] {
+        let steps = plan(&connection, &filter::agent_total(&wanted).text);
+        assert!(steps.iter().any(|step| step.starts_with("SEARCH agents")), "{steps:?}");
+    }
+}

@@ -1,0 +1,205 @@
+//! Actions: order, what is due, results.
+
+use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::time::Timestamp;
+use muster_store::query::{ActionFilter, Page};
+use muster_store::{Precondition, Store, Write};
+
+use super::sample::*;
+
+const ALL: Page = Page { offset: 0, limit: 100 };
+
+fn ineligible(action: &str, agent: &str, n: i64) -> Write {
+    let result = result(action, agent, n, Some("too old"));
+    Write::ActionResult { result: Box::new(result), addressed: false }
+}
+
+async fn due(store: &impl Store, agent: &str, after: i64, now: Timestamp) -> Vec<String> {
+    let due = store.actions_due(&agent_id(agent), after, now, 100).await.unwrap();
+    due.into_iter().map(|due| due.action.id.to_string()).collect()
+}
+
+async fn state(store: &impl Store, action: &str, agent: &str) -> Option<TargetState> {
+    store.action_target(&action_id(action), &agent_id(agent)).await.unwrap()
+}
+
+pub async fn an_action_comes_back_with_its_place_in_the_order(store: &impl Store) {
+    let (bare, full) = (action("bare"), full_action("full"));
+    let committed = commit(store, vec![order(&bare, &[]), order(&full, &["a"])]).await;
+    let [first, second] = committed.action_seqs[..] else { panic!("{committed:?}") };
+    assert!(0 < first && first < second);
+    let third = commit(store, vec![order(&action("third"), &[])]).await.action_seqs[0];
+    assert!(second < third);
+    for (written, seq) in [(bare, first), (full, second)] {
+        let expected = Action { seq, ..written };
+        assert_eq!(store.action(&expected.id).await.unwrap(), Some(expected));
+    }
+    assert_eq!(store.action(&action_id("none")).await.unwrap(), None);
+    assert!(matches!(refused(store, vec![order(&action("bare"), &[])]).await, Precondition::Exists(_)));
+}
+
+pub async fn ea75_what_is_due_comes_in_order_after_the_position(store: &impl Store) {
+    let seqs = commit(
+        store,
+        vec![
+            order(&action("one"), &["b", "a"]),
+            order(&action("other"), &["b"]),
+            order(&action("two"), &["a"]),
+            order(&action("three"), &["c", "b", "a"]),
+        ],
+    )
+    .await
+    .action_seqs;
+    assert_eq!(due(store, "a", -1, at(0)).await, ["one", "two", "three"]);
+    assert_eq!(due(store, "a", seqs[0], at(0)).await, ["two", "three"]);
+    assert_eq!(due(store, "a", seqs[3], at(0)).await, Vec::<String>::new());
+    let limited = store.actions_due(&agent_id("a"), -1, at(0), 2).await.unwrap();
+    assert_eq!(limited.iter().map(|due| due.action.id.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(limited.iter().map(|due| due.position).collect::<Vec<_>>(), [1, 0], "places among the targets");
+    assert_eq!(limited[0].action.seq, seqs[0]);
+}
+
+pub async fn ea76_an_expired_action_is_not_due(store: &impl Store) {
+    let mut ends = action("ends");
+    ends.expiration = Some(at(10));
+    commit(store, vec![order(&ends, &["a"]), order(&action("stays"), &["a"])]).await;
+    assert_eq!(due(store, "a", -1, at(9)).await, ["ends", "stays"]);
+    assert_eq!(due(store, "a", -1, at(10)).await, ["stays"]);
+}
+
+pub async fn ea77_types_that_are_never_delivered_are_due_so_that_the_position_passes_them(store: &impl Store) {
+    let mut tags = action("tags");
+    tags.kind = ActionType::UpdateTags;
+    commit(store, vec![order(&tags, &["a"])]).await;
+    assert_eq!(due(store, "a", -1, at(0)).await, ["tags"]);
+}
+
+pub async fn d14_a_withdrawn_order_is_not_due_and_takes_no_result(store: &impl Store) {
+    commit(store, vec![order(&action("open"), &["a", "b"]), order(&action("done"), &["a"])]).await;
+    commit(store, vec![answer(&result("done", "a", 1, None))]).await;
+    commit(store, vec![Write::AgentWithdrawActions { id: agent_id("a") }]).await;
+    assert_eq!(state(store, "open", "a").await, Some(TargetState::Withdrawn));
+    assert_eq!(state(store, "done", "a").await, Some(TargetState::Acked), "what was answered stays answered");
+    assert_eq!(state(store, "open", "b").await, Some(TargetState::Queued), "others are not concerned");
+    assert_eq!(due(store, "a", -1, at(0)).await, ["done"]);
+    commit(store, vec![answer(&result("open", "a", 2, None))]).await;
+    assert_eq!(state(store, "open", "a").await, Some(TargetState::Withdrawn));
+}
+
+pub async fn ea119_the_first_result_stays(store: &impl Store) {
+    commit(store, vec![order(&action("x"), &["a"])]).await;
+    let first = result("x", "a", 1, Some("failed"));
+    for later in [first.clone(), result("x", "a", 2, None), result("x", "a", 3, Some("again"))] {
+        commit(store, vec![answer(&later), answer(&later)]).await;
+        assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), std::slice::from_ref(&first));
+        assert_eq!(state(store, "x", "a").await, Some(TargetState::Failed));
+    }
+}
+
+pub async fn ea120_results_come_newest_first_with_all_they_say(store: &impl Store) {
+    commit(store, vec![order(&action("x"), &["a", "b", "c"])]).await;
+    let results = [result("x", "a", 5, None), result("x", "b", 9, Some("no space")), result("x", "c", 7, Some(""))];
+    commit(store, results.iter().map(answer).collect()).await;
+    let [a, b, c] = results;
+    let id = action_id("x");
+    assert_eq!(store.action_results(&id, false, 10).await.unwrap(), [b.clone(), c.clone(), a]);
+    assert_eq!(store.action_results(&id, true, 10).await.unwrap(), [b.clone(), c]);
+    assert_eq!(store.action_results(&id, false, 1).await.unwrap(), [b]);
+    assert_eq!(store.action_results(&action_id("none"), false, 1).await.unwrap(), []);
+}
+
+pub async fn d17_an_answer_of_an_agent_that_was_not_addressed_is_refused(store: &impl Store) {
+    commit(store, vec![order(&action("x"), &["a"])]).await;
+    for stranger in [result("x", "b", 1, None), result("none", "a", 1, None)] {
+        let missing = refused(store, vec![answer(&stranger)]).await;
+        assert!(matches!(missing, Precondition::Missing(_)), "{missing:?}");
+    }
+    assert_eq!(state(store, "x", "b").await, None);
+}
+
+pub async fn an_ineligible_agent_is_recorded_but_never_ordered(store: &impl Store) {
+    let mut upgrade = action("x");
+    upgrade.total = 3;
+    commit(store, vec![order(&upgrade, &["a", "b"]), ineligible("x", "old", 4)]).await;
+    commit(store, vec![ineligible("x", "old", 5), ineligible("x", "older", 5)]).await;
+    assert_eq!(state(store, "x", "old").await, Some(TargetState::Failed));
+    assert_eq!(due(store, "old", -1, at(0)).await, Vec::<String>::new());
+    let stranger = refused(store, vec![answer(&result("x", "old", 6, None))]).await;
+    assert!(matches!(stranger, Precondition::Missing(_)), "it was not ordered: {stranger:?}");
+    let (_, counts) = store.actions(&ActionFilter::default(), ALL).await.unwrap().items.remove(0);
+    assert_eq!((counts.created, counts.acked, counts.failed), (2, 0, 2));
+    let targets = store.action_targets(&action_id("x"), -1, 10).await.unwrap();
+    let places: Vec<_> = targets.iter().map(|(place, agent, _)| (*place, agent.as_str())).collect();
+    assert_eq!(places, [(0, "a"), (1, "b"), (2, "old"), (3, "older")]);
+}
+
+pub async fn targets_come_in_slices_that_meet(store: &impl Store) {
+    commit(store, vec![order(&action("x"), &["c", "a", "b", "a"])]).await;
+    commit(store, vec![answer(&result("x", "a", 1, None))]).await;
+    let id = action_id("x");
+    let mut all = Vec::new();
+    loop {
+        let after = all.last().map_or(-1, |(place, _, _)| *place);
+        let slice = store.action_targets(&id, after, 2).await.unwrap();
+        if slice.is_empty() {
+            break;
+        }
+        all.extend(slice);
+    }
+    let all: Vec<_> = all.iter().map(|(_, agent, state)| (agent.as_str(), *state)).collect();
+    let expected = [("c", TargetState::Queued), ("a", TargetState::Acked), ("b", TargetState::Queued)];
+    assert_eq!(all, expected, "one mention of an agent counts");
+}
+
+pub async fn counts_follow_the_results(store: &impl Store) {
+    commit(store, vec![order(&action("x"), &["a", "b", "c", "d"])]).await;
+    commit(store, vec![answer(&result("x", "a", 8, None)), answer(&result("x", "b", 3, Some("no")))]).await;
+    commit(store, vec![Write::AgentWithdrawActions { id: agent_id("c") }]).await;
+    let (_, counts) = store.actions(&ActionFilter::default(), ALL).await.unwrap().items.remove(0);
+    assert_eq!((counts.created, counts.acked, counts.failed, counts.latest_result_at), (4, 1, 1, Some(at(8))));
+}
+
+pub async fn a_cancellation_keeps_its_first_time(store: &impl Store) {
+    let cancel = |id: &str, n| vec![Write::ActionCancel { id: action_id(id), now: at(n) }];
+    commit(store, vec![order(&action("x"), &["a"])]).await;
+    commit(store, cancel("x", 5)).await;
+    commit(store, cancel("x", 9)).await;
+    assert_eq!(store.action(&action_id("x")).await.unwrap().unwrap().cancelled_at, Some(at(5)));
+    assert!(matches!(refused(store, cancel("none", 1)).await, Precondition::Missing(_)));
+}
+
+pub async fn actions_are_listed_newest_first_by_filter(store: &impl Store) {
+    for (n, (id, agents)) in [("one", vec!["a"]), ("two", vec!["b"]), ("three", vec!["a", "b"])].iter().enumerate() {
+        let mut action = action(id);
+        action.created_at = at(n as i64);
+        action.kind = if *id == "two" { ActionType::Cancel } else { ActionType::Settings };
+        commit(store, vec![order(&action, agents)]).await;
+    }
+    let check = async |filter: ActionFilter, expected: &[&str]| {
+        let listed = store.actions(&filter, ALL).await.unwrap();
+        let ids: Vec<_> = listed.items.iter().map(|(action, _)| action.id.as_str()).collect();
+        assert_eq!((ids.as_slice(), listed.total), (expected, expected.len() as u64), "{filter:?}");
+    };
+    let none = ActionFilter::default;
+    check(none(), &["three", "two", "one"]).await;
+    check(ActionFilter { before: Some(at(2)), ..none() }, &["two", "one"]).await;
+    check(ActionFilter { since: Some(at(1)), ..none() }, &["three", "two"]).await;
+    check(ActionFilter { agent_id: Some(agent_id("a")), ..none() }, &["three", "one"]).await;
+    check(ActionFilter { without_cancels: true, ..none() }, &["three", "one"]).await;
+    let page = store.actions(&none(), Page { offset: 1, limit: 1 }).await.unwrap();
+    assert_eq!((page.items[0].0.id.as_str(), page.total), ("two", 3));
+}
+
+pub async fn old_actions_are_collected_with_all_their_own(store: &impl Store) {
+    for (id, end) in [("old", Some(5)), ("older", Some(3)), ("now", Some(10)), ("endless", None)] {
+        let mut action = action(id);
+        action.expiration = end.map(at);
+        commit(store, vec![order(&action, &["a"]), answer(&result(id, "a", 1, None))]).await;
+    }
+    assert_eq!(store.actions_collect(at(10), 1).await.unwrap(), 1);
+    assert_eq!(store.action(&action_id("older")).await.unwrap(), None, "the oldest first");
+    assert_eq!(store.actions_collect(at(10), 100).await.unwrap(), 1);
+    assert_eq!(store.actions_collect(at(10), 100).await.unwrap(), 0);
+    assert_eq!(state(store, "old", "a").await, None);
+    assert_eq!(due(store, "a", -1, at(0)).await, ["now", "endless"]);
+}

@@ -1,0 +1,237 @@
+//! Agents: every field, every precondition, and what goes with a deleted one.
+
+use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport};
+use muster_core::id::{FileId, KeyId, PolicyId};
+use muster_core::status::Status;
+use muster_store::{Precondition, Store, Write};
+
+use super::sample::*;
+
+pub async fn a_record_comes_back_as_it_was_written(store: &impl Store) {
+    for record in [bare_agent("bare"), full_agent("full")] {
+        commit(store, vec![insert(&record)]).await;
+        assert_eq!(store.agent(&record.id).await.unwrap(), Some(record));
+    }
+    assert_eq!(store.agent(&agent_id("nobody")).await.unwrap(), None);
+}
+
+pub async fn every_kind_status_and_reason_comes_back(store: &impl Store) {
+    let kinds = [AgentType::Permanent, AgentType::Ephemeral, AgentType::Temporary];
+    let reasons = [AuditReason::Uninstall, AuditReason::Orphaned, AuditReason::KeyRevoked, AuditReason::Migrated];
+    for (n, status) in Status::ALL.into_iter().enumerate() {
+        let mut record = bare_agent(&format!("a{n}"));
+        record.status = status;
+        record.kind = kinds[n % kinds.len()];
+        record.audit = Some(AuditReport { reason: reasons[n % reasons.len()], at: at(1) });
+        commit(store, vec![insert(&record)]).await;
+        assert_eq!(store.agent(&record.id).await.unwrap(), Some(record));
+    }
+}
+
+pub async fn an_id_is_taken_once(store: &impl Store) {
+    let record = bare_agent("a");
+    commit(store, vec![insert(&record)]).await;
+    let again = refused(store, vec![insert(&full_agent("a"))]).await;
+    assert!(matches!(again, Precondition::Exists(_)), "{again:?}");
+    assert_eq!(store.agent(&record.id).await.unwrap(), Some(record));
+}
+
+pub async fn an_access_key_is_one_agents(store: &impl Store) {
+    let (mut a, mut b) = (bare_agent("a"), bare_agent("b"));
+    a.access_key = Some(access_key("same"));
+    b.access_key = a.access_key.clone();
+    commit(store, vec![insert(&a)]).await;
+    let taken = refused(store, vec![insert(&b)]).await;
+    assert!(matches!(taken, Precondition::Exists(_)), "{taken:?}");
+    assert_eq!(store.agent(&b.id).await.unwrap(), None);
+}
+
+/// An engine may write fewer columns when less changed: each way must store all that did.
+pub async fn an_update_stores_every_field_whichever_changed(store: &impl Store) {
+    let mut stored = bare_agent("a");
+    commit(store, vec![insert(&stored)]).await;
+    let full = full_agent("a");
+    let steps = [next(&stored, |a| a.hostname = "only plain".into()), {
+        let mut plain = full.clone();
+        plain.version = 3;
+        (plain.status, plain.status_deadline) = (stored.status, stored.status_deadline);
+        (plain.active, plain.access_key) = (stored.active, stored.access_key.clone());
+        (plain.enrollment_key_id, plain.enrollment_id) = (None, None);
+        (plain.enrolled_at, plain.policy_id) = (stored.enrolled_at, None);
+        plain
+    }];
+    for after in steps {
+        commit(store, vec![update(&stored, &after)]).await;
+        assert_eq!(store.agent(&after.id).await.unwrap().as_ref(), Some(&after));
+        stored = after;
+    }
+    let changes: [fn(&mut muster_core::agent::AgentRecord); 9] = [
+        |a| a.status = Status::Offline,
+        |a| a.status_deadline = Some(at(77)),
+        |a| a.active = false,
+        |a| a.access_key = Some(access_key("k")),
+        |a| a.enrollment_key_id = full_agent("x").enrollment_key_id,
+        |a| a.enrollment_id = Some("e".into()),
+        |a| a.enrolled_at = at(99),
+        |a| a.policy_id = Some(PolicyId::trusted("p")),
+        |a| *a = muster_core::agent::AgentRecord { version: a.version, ..bare_agent("a") },
+    ];
+    for change in changes {
+        let after = next(&stored, change);
+        commit(store, vec![update(&stored, &after)]).await;
+        assert_eq!(store.agent(&after.id).await.unwrap().as_ref(), Some(&after));
+        stored = after;
+    }
+}
+
+pub async fn an_update_from_an_older_version_is_refused(store: &impl Store) {
+    let first = bare_agent("a");
+    let second = next(&first, |a| a.hostname = "second".into());
+    commit(store, vec![insert(&first)]).await;
+    commit(store, vec![update(&first, &second)]).await;
+    let late = next(&first, |a| a.hostname = "late".into());
+    let changed = refused(store, vec![update(&first, &late)]).await;
+    assert!(matches!(changed, Precondition::Changed(_)), "{changed:?}");
+    assert_eq!(store.agent(&first.id).await.unwrap(), Some(second));
+}
+
+pub async fn an_update_counts_its_version_up_by_one(store: &impl Store) {
+    let first = bare_agent("a");
+    commit(store, vec![insert(&first)]).await;
+    for version in [0, 1, 3] {
+        let mut after = first.clone();
+        after.version = version;
+        let changed = refused(store, vec![update(&first, &after)]).await;
+        assert!(matches!(changed, Precondition::Changed(_)), "{version}: {changed:?}");
+    }
+}
+
+pub async fn an_update_of_nobody_is_refused(store: &impl Store) {
+    let first = bare_agent("a");
+    let missing = refused(store, vec![update(&first, &next(&first, |_| ()))]).await;
+    assert!(matches!(missing, Precondition::Missing(_)), "{missing:?}");
+}
+
+pub async fn one_of_two_concurrent_updates_wins(store: &impl Store) {
+    let first = bare_agent("a");
+    commit(store, vec![insert(&first)]).await;
+    let left = next(&first, |a| a.hostname = "left".into());
+    let right = next(&first, |a| a.tags = vec!["right".into()]);
+    let (l, r) = tokio::join!(store.commit(vec![update(&first, &left)]), store.commit(vec![update(&first, &right)]),);
+    assert!(l.is_ok() != r.is_ok(), "{l:?} {r:?}");
+    let winner = if l.is_ok() { left } else { right };
+    assert_eq!(store.agent(&first.id).await.unwrap(), Some(winner));
+}
+
+pub async fn ea41_a_replaced_access_key_finds_nobody(store: &impl Store) {
+    let first = full_agent("a");
+    commit(store, vec![insert(&first)]).await;
+    let old = first.access_key.as_ref().unwrap().id.clone();
+    assert_eq!(store.agent_by_access_key(&old).await.unwrap().as_ref(), Some(&first));
+    let second = next(&first, |a| a.access_key = Some(access_key("new")));
+    commit(store, vec![update(&first, &second)]).await;
+    assert_eq!(store.agent_by_access_key(&old).await.unwrap(), None);
+    assert_eq!(store.agent_by_access_key(&KeyId::trusted("new")).await.unwrap().as_ref(), Some(&second));
+    let revoked = next(&second, |a| a.access_key = None);
+    commit(store, vec![update(&second, &revoked)]).await;
+    assert_eq!(store.agent_by_access_key(&KeyId::trusted("new")).await.unwrap(), None);
+    assert_eq!(store.agent_by_access_key(&KeyId::trusted("NEW")).await.unwrap(), None, "case matters");
+}
+
+pub async fn the_newest_agent_of_an_enrollment_id_is_found(store: &impl Store) {
+    for (id, enrolled) in [("a", 5), ("b", 9), ("c", 7)] {
+        let mut record = bare_agent(id);
+        record.enrollment_id = Some("handle".into());
+        record.enrolled_at = at(enrolled);
+        commit(store, vec![insert(&record)]).await;
+    }
+    let found = store.agent_by_enrollment_id("handle").await.unwrap().unwrap();
+    assert_eq!(found.id, agent_id("b"));
+    assert_eq!(store.agent_by_enrollment_id("other").await.unwrap(), None);
+}
+
+pub async fn documents_that_are_not_named_stay(store: &impl Store) {
+    let id = agent_id("a");
+    commit(store, vec![insert(&bare_agent("a"))]).await;
+    let mut expected = documents(r#"{"host":{"hostname":"h"}}"#, r#"[{"id":"c"}]"#);
+    assert_eq!(store.agent_documents(&id).await.unwrap().as_ref(), Some(&expected));
+    for changed in [
+        AgentDocuments { local_metadata: Some("null".into()), components: None },
+        AgentDocuments { local_metadata: None, components: Some("[]".into()) },
+    ] {
+        expected.local_metadata = changed.local_metadata.clone().or(expected.local_metadata);
+        expected.components = changed.components.clone().or(expected.components);
+        commit(store, vec![Write::AgentDocuments { id: id.clone(), documents: changed }]).await;
+        assert_eq!(store.agent_documents(&id).await.unwrap().as_ref(), Some(&expected));
+    }
+    let nobody = Write::AgentDocuments { id: agent_id("nobody"), documents: documents("{}", "[]") };
+    assert!(matches!(refused(store, vec![nobody]).await, Precondition::Missing(_)));
+    assert_eq!(store.agent_documents(&agent_id("nobody")).await.unwrap(), None);
+}
+
+pub async fn check_in_times_only_grow(store: &impl Store) {
+    let record = bare_agent("a");
+    commit(store, vec![insert(&record), insert(&full_agent("b"))]).await;
+    for (seen, expected) in [(at(50), at(50)), (at(40), at(50)), (at(60), at(60))] {
+        let seen = vec![(agent_id("a"), seen), (agent_id("gone"), seen)];
+        commit(store, vec![Write::AgentsSeen { seen }]).await;
+        let stored = store.agent(&record.id).await.unwrap().unwrap();
+        assert_eq!(stored.last_checkin, Some(expected));
+        assert_eq!(stored.version, 1, "no version change");
+    }
+    assert_eq!(store.agent(&agent_id("b")).await.unwrap(), Some(full_agent("b")), "others stay");
+}
+
+pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
+    let record = full_agent("a");
+    let id = &record.id;
+    commit(
+        store,
+        vec![
+            insert(&record),
+            insert(&bare_agent("b")),
+            order(&action("x"), &["a", "b"]),
+            answer(&result("x", "a", 1, None)),
+            Write::UploadInsert(Box::new(upload("u", "x", "a"))),
+            chunk("u", 0, b"bytes"),
+            Write::UploadInsert(Box::new(upload("v", "x", "b"))),
+            chunk("v", 0, b"other"),
+            Write::FileInsert(Box::new(file("f", &["a", "b"]))),
+        ],
+    )
+    .await;
+    commit(store, vec![Write::AgentDelete { id: id.clone() }]).await;
+    assert_eq!(store.agent(id).await.unwrap(), None);
+    assert_eq!(store.agent_documents(id).await.unwrap(), None);
+    assert_eq!(store.agent_by_access_key(&record.access_key.unwrap().id).await.unwrap(), None);
+    assert_eq!(store.agent_by_enrollment_id("handle").await.unwrap(), None);
+    assert_eq!(store.agent_tags(&Default::default()).await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.action_target(&action_id("x"), id).await.unwrap(), None);
+    assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), []);
+    assert_eq!(store.uploads(id).await.unwrap(), []);
+    assert_eq!(store.chunk(&FileId::trusted("u"), 0).await.unwrap(), None);
+    assert_eq!(store.file(&FileId::trusted("f")).await.unwrap().unwrap().agents, [agent_id("b")]);
+    assert!(store.chunk(&FileId::trusted("v"), 0).await.unwrap().is_some(), "the other agent keeps its own");
+    assert!(store.action_target(&action_id("x"), &agent_id("b")).await.unwrap().is_some());
+    let again = refused(store, vec![Write::AgentDelete { id: id.clone() }]).await;
+    assert!(matches!(again, Precondition::Missing(_)), "{again:?}");
+}
+
+pub async fn d14_a_new_life_inherits_no_orders(store: &impl Store) {
+    commit(store, vec![order(&action("before"), &["a"]), insert(&bare_agent("a"))]).await;
+    assert_eq!(store.actions_due(&agent_id("a"), -1, at(0), 10).await.unwrap(), []);
+}
+
+pub async fn agents_are_due_in_the_order_of_their_deadlines(store: &impl Store) {
+    for (id, deadline) in [("a", Some(30)), ("b", Some(10)), ("c", None), ("d", Some(20)), ("e", Some(31))] {
+        let mut record = bare_agent(id);
+        record.status_deadline = deadline.map(at);
+        commit(store, vec![insert(&record)]).await;
+    }
+    let ids = |due: Vec<muster_core::agent::AgentRecord>| -> Vec<String> {
+        due.into_iter().map(|agent| agent.id.to_string()).collect()
+    };
+    assert_eq!(ids(store.agents_due(at(30), 10).await.unwrap()), ["b", "d", "a"]);
+    assert_eq!(ids(store.agents_due(at(30), 2).await.unwrap()), ["b", "d"]);
+    assert_eq!(ids(store.agents_due(at(9), 10).await.unwrap()), Vec::<String>::new());
+}

@@ -1,0 +1,133 @@
+//! Enrollment keys: names, uses, ends.
+
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
+use muster_store::query::Page;
+use muster_store::{Precondition, Store, Write};
+
+use super::sample::*;
+
+const ALL: Page = Page { offset: 0, limit: 100 };
+
+fn put(key: &EnrollmentKey) -> Write {
+    Write::EnrollmentKeyInsert(Box::new(key.clone()))
+}
+
+fn use_at(id: &str, n: i64) -> Write {
+    Write::EnrollmentKeyUse { id: EnrollmentKeyId::trusted(id), now: at(n) }
+}
+
+fn revoke_at(id: &str, n: i64) -> Write {
+    Write::EnrollmentKeyRevoke { id: EnrollmentKeyId::trusted(id), now: at(n) }
+}
+
+async fn stored(store: &impl Store, id: &str) -> Option<EnrollmentKey> {
+    store.enrollment_key(&EnrollmentKeyId::trusted(id)).await.unwrap()
+}
+
+pub async fn a_key_comes_back_by_both_ids(store: &impl Store) {
+    let mut full = enrollment_key("full");
+    full.expires_at = Some(at(9));
+    full.max_uses = Some(3);
+    full.hidden = true;
+    let mut bare = enrollment_key("bare");
+    (bare.sealed_token, bare.policy_id, bare.tags) = (None, None, Vec::new());
+    for key in [full, bare] {
+        commit(store, vec![put(&key)]).await;
+        assert_eq!(stored(store, key.id.as_str()).await.as_ref(), Some(&key));
+        assert_eq!(store.enrollment_key_by_key_id(&key.key_id).await.unwrap(), Some(key));
+    }
+    assert_eq!(store.enrollment_key_by_key_id(&KeyId::trusted("none")).await.unwrap(), None);
+}
+
+pub async fn a_live_name_is_its_policys_alone(store: &impl Store) {
+    let named = |id: &str, policy: Option<&str>| {
+        let mut key = enrollment_key(id);
+        key.name = "name".into();
+        key.policy_id = policy.map(PolicyId::trusted);
+        key
+    };
+    commit(store, vec![put(&named("a", Some("p"))), put(&named("b", Some("q"))), put(&named("c", None))]).await;
+    for taken in [named("d", Some("p")), named("d", None)] {
+        assert_eq!(refused(store, vec![put(&taken)]).await, Precondition::NameTaken("name".into()));
+    }
+    commit(store, vec![revoke_at("a", 1)]).await;
+    commit(store, vec![put(&named("d", Some("p")))]).await;
+}
+
+pub async fn an_id_or_a_public_half_is_taken_once(store: &impl Store) {
+    commit(store, vec![put(&enrollment_key("a"))]).await;
+    let mut same_id = enrollment_key("a");
+    (same_id.name, same_id.key_id) = ("other".into(), KeyId::trusted("other"));
+    let mut same_half = enrollment_key("b");
+    same_half.key_id = enrollment_key("a").key_id;
+    for key in [same_id, same_half] {
+        assert!(matches!(refused(store, vec![put(&key)]).await, Precondition::Exists(_)));
+    }
+}
+
+pub async fn uses_are_counted(store: &impl Store) {
+    commit(store, vec![put(&enrollment_key("a"))]).await;
+    commit(store, vec![use_at("a", 5)]).await;
+    commit(store, vec![use_at("a", 6), use_at("a", 7)]).await;
+    let key = stored(store, "a").await.unwrap();
+    assert_eq!((key.uses, key.last_used_at), (3, Some(at(7))));
+}
+
+pub async fn d20_a_key_that_does_not_admit_is_refused_inside_the_commit(store: &impl Store) {
+    let mut expired = enrollment_key("expired");
+    expired.expires_at = Some(at(10));
+    let mut used_up = enrollment_key("used-up");
+    (used_up.max_uses, used_up.uses) = (Some(2), 2);
+    commit(store, vec![put(&expired), put(&used_up), put(&enrollment_key("revoked"))]).await;
+    commit(store, vec![use_at("expired", 9), use_at("revoked", 9)]).await;
+    commit(store, vec![revoke_at("revoked", 10)]).await;
+    for id in ["expired", "used-up", "revoked", "nobody's"] {
+        let writes = vec![insert(&bare_agent("a")), use_at(id, 10)];
+        assert_eq!(refused(store, writes).await, Precondition::KeyRefused, "{id}");
+    }
+    assert_eq!(store.agent(&agent_id("a")).await.unwrap(), None, "nothing of a refused enrolment stays");
+}
+
+pub async fn one_of_two_concurrent_uses_of_the_last_wins(store: &impl Store) {
+    let mut key = enrollment_key("a");
+    key.max_uses = Some(1);
+    commit(store, vec![put(&key)]).await;
+    let enrol = |id: &str| store.commit(vec![use_at("a", 1), insert(&bare_agent(id))]);
+    let (left, right) = tokio::join!(enrol("left"), enrol("right"));
+    assert!(left.is_ok() != right.is_ok(), "{left:?} {right:?}");
+    assert_eq!(stored(store, "a").await.unwrap().uses, 1);
+    let enrolled = store.agent_ids(&Default::default(), None, 10).await.unwrap();
+    assert_eq!(enrolled, [agent_id(if left.is_ok() { "left" } else { "right" })]);
+}
+
+pub async fn a_revocation_keeps_its_first_time(store: &impl Store) {
+    commit(store, vec![put(&enrollment_key("a"))]).await;
+    commit(store, vec![revoke_at("a", 5)]).await;
+    commit(store, vec![revoke_at("a", 9)]).await;
+    assert_eq!(stored(store, "a").await.unwrap().revoked_at, Some(at(5)));
+    assert!(matches!(refused(store, vec![revoke_at("b", 1)]).await, Precondition::Missing(_)));
+}
+
+pub async fn a_deleted_key_is_gone(store: &impl Store) {
+    let delete = || Write::EnrollmentKeyDelete { id: EnrollmentKeyId::trusted("a") };
+    commit(store, vec![put(&enrollment_key("a"))]).await;
+    commit(store, vec![delete()]).await;
+    assert_eq!(stored(store, "a").await, None);
+    assert!(matches!(refused(store, vec![delete()]).await, Precondition::Missing(_)));
+}
+
+pub async fn keys_are_listed_newest_first(store: &impl Store) {
+    for (id, created, policy) in [("a", 1, "p"), ("b", 3, "q"), ("c", 2, "p")] {
+        let mut key = enrollment_key(id);
+        (key.created_at, key.policy_id) = (at(created), Some(PolicyId::trusted(policy)));
+        commit(store, vec![put(&key)]).await;
+    }
+    let ids = |keys: Vec<EnrollmentKey>| -> Vec<String> { keys.into_iter().map(|key| key.id.to_string()).collect() };
+    let all = store.enrollment_keys(None, ALL).await.unwrap();
+    assert_eq!((ids(all.items), all.total), (vec!["b".into(), "c".into(), "a".into()], 3));
+    let page = store.enrollment_keys(None, Page { offset: 1, limit: 1 }).await.unwrap();
+    assert_eq!((ids(page.items), page.total), (vec!["c".into()], 3));
+    let of_p = store.enrollment_keys(Some(&PolicyId::trusted("p")), ALL).await.unwrap();
+    assert_eq!((ids(of_p.items), of_p.total), (vec!["c".into(), "a".into()], 2));
+}

@@ -1,0 +1,122 @@
+//! Uploads, files for agents, chunks, artifacts.
+
+use muster_core::credential::SecretHash;
+use muster_core::file::{ChunkInfo, FileStatus};
+use muster_core::id::FileId;
+use muster_store::{Precondition, Store, Write};
+
+use super::sample::*;
+
+fn id(id: &str) -> FileId {
+    FileId::trusted(id)
+}
+
+fn status(file: &str, status: FileStatus, transit_hash: Option<&str>) -> Write {
+    Write::UploadStatus { id: id(file), status, transit_hash: transit_hash.map(str::to_owned) }
+}
+
+pub async fn an_upload_comes_back_by_id_and_by_order(store: &impl Store) {
+    let written = upload("u", "x", "a");
+    commit(store, vec![Write::UploadInsert(Box::new(written.clone()))]).await;
+    assert_eq!(store.upload(&id("u")).await.unwrap().as_ref(), Some(&written));
+    assert_eq!(store.upload_for(&action_id("x"), &agent_id("a")).await.unwrap(), Some(written));
+    assert_eq!(store.upload_for(&action_id("x"), &agent_id("b")).await.unwrap(), None);
+}
+
+pub async fn d6_an_agent_has_one_upload_for_an_action(store: &impl Store) {
+    commit(store, vec![Write::UploadInsert(Box::new(upload("u", "x", "a")))]).await;
+    let again = refused(store, vec![Write::UploadInsert(Box::new(upload("v", "x", "a")))]).await;
+    assert!(matches!(again, Precondition::Exists(_)), "{again:?}");
+    commit(
+        store,
+        vec![
+            Write::UploadInsert(Box::new(upload("v", "x", "b"))),
+            Write::UploadInsert(Box::new(upload("w", "y", "a"))),
+        ],
+    )
+    .await;
+}
+
+pub async fn uploads_are_listed_newest_first(store: &impl Store) {
+    for (name, n) in [("u", 1), ("v", 3), ("w", 2)] {
+        let mut upload = upload(name, name, "a");
+        upload.started_at = at(n);
+        commit(store, vec![Write::UploadInsert(Box::new(upload))]).await;
+    }
+    let listed = store.uploads(&agent_id("a")).await.unwrap();
+    assert_eq!(listed.iter().map(|upload| upload.id.as_str()).collect::<Vec<_>>(), ["v", "w", "u"]);
+}
+
+pub async fn ea131_chunks_come_in_any_order_and_are_listed_in_order(store: &impl Store) {
+    commit(store, vec![chunk("u", 2, b"three"), chunk("u", 0, b"one"), chunk("v", 0, b"other")]).await;
+    commit(store, vec![chunk("u", 1, b"")]).await;
+    let expected = [(0, b"one".as_slice()), (1, b""), (2, b"three")].map(|(number, data)| ChunkInfo {
+        number,
+        length: data.len() as i64,
+        sha256: SecretHash::of(data).0,
+    });
+    assert_eq!(store.chunks(&id("u")).await.unwrap(), expected);
+    assert_eq!(store.chunk(&id("u"), 2).await.unwrap().as_deref(), Some(b"three".as_slice()));
+    assert_eq!(store.chunk(&id("u"), 3).await.unwrap(), None);
+}
+
+pub async fn d6_a_chunk_again_changes_nothing_and_another_one_replaces_it(store: &impl Store) {
+    commit(store, vec![chunk("u", 0, b"bytes")]).await;
+    commit(store, vec![chunk("u", 0, b"bytes"), chunk("u", 0, b"bytes")]).await;
+    assert_eq!(store.chunk(&id("u"), 0).await.unwrap().as_deref(), Some(b"bytes".as_slice()));
+    commit(store, vec![chunk("u", 0, b"others")]).await;
+    assert_eq!(store.chunk(&id("u"), 0).await.unwrap().as_deref(), Some(b"others".as_slice()));
+    assert_eq!(store.chunks(&id("u")).await.unwrap()[0].length, 6);
+}
+
+pub async fn a_whole_chunk_comes_back(store: &impl Store) {
+    let data: Vec<u8> = (0..muster_core::file::CHUNK_BYTES).map(|n| (n % 251) as u8).collect();
+    commit(store, vec![chunk("u", 0, &data)]).await;
+    assert!(store.chunk(&id("u"), 0).await.unwrap() == Some(data));
+}
+
+pub async fn a_complete_upload_keeps_its_chunks_and_a_failed_one_does_not(store: &impl Store) {
+    for (name, action) in [("u", "x"), ("v", "y"), ("w", "z")] {
+        commit(store, vec![Write::UploadInsert(Box::new(upload(name, action, "a"))), chunk(name, 0, b"bytes")]).await;
+    }
+    commit(
+        store,
+        vec![
+            status("u", FileStatus::Ready, Some("abcd")),
+            status("v", FileStatus::UploadError, None),
+            status("w", FileStatus::Deleted, None),
+        ],
+    )
+    .await;
+    let ready = store.upload(&id("u")).await.unwrap().unwrap();
+    assert_eq!((ready.status, ready.transit_hash.as_deref()), (FileStatus::Ready, Some("abcd")));
+    assert_eq!(store.chunks(&id("u")).await.unwrap().len(), 1);
+    for (name, expected) in [("v", FileStatus::UploadError), ("w", FileStatus::Deleted)] {
+        assert_eq!(store.upload(&id(name)).await.unwrap().unwrap().status, expected);
+        assert_eq!(store.chunks(&id(name)).await.unwrap(), []);
+    }
+    let missing = refused(store, vec![status("none", FileStatus::Ready, None)]).await;
+    assert!(matches!(missing, Precondition::Missing(_)), "{missing:?}");
+}
+
+pub async fn a_file_for_agents_comes_back(store: &impl Store) {
+    let written = file("f", &["b", "a"]);
+    commit(store, vec![Write::FileInsert(Box::new(written.clone())), chunk("f", 0, b"bytes")]).await;
+    assert_eq!(store.file(&id("f")).await.unwrap(), Some(written));
+    assert_eq!(store.file(&id("none")).await.unwrap(), None);
+    let again = refused(store, vec![Write::FileInsert(Box::new(file("f", &[])))]).await;
+    assert!(matches!(again, Precondition::Exists(_)), "{again:?}");
+}
+
+pub async fn ea126_an_artifact_is_found_by_name_and_hash_and_can_be_replaced(store: &impl Store) {
+    let put = |artifact: &muster_core::file::Artifact, body: &[u8]| {
+        vec![Write::ArtifactPut { artifact: Box::new(artifact.clone()), body: body.to_vec() }]
+    };
+    let mut written = artifact("list", "aa");
+    commit(store, put(&written, b"\x78\x01")).await;
+    assert_eq!(store.artifact("list", "aa").await.unwrap(), Some((written.clone(), b"\x78\x01".to_vec())));
+    assert_eq!(store.artifact("list", "bb").await.unwrap(), None);
+    (written.encoded_sha256, written.decoded_size) = ("ef".repeat(32), 15);
+    commit(store, put(&written, b"new")).await;
+    assert_eq!(store.artifact("list", "aa").await.unwrap(), Some((written, b"new".to_vec())));
+}

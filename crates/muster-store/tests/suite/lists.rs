@@ -1,0 +1,172 @@
+//! Lists of agents: filters, orders, pages, counts, tags.
+
+use std::collections::BTreeMap;
+
+use muster_core::agent::AgentRecord;
+use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
+use muster_core::status::Status;
+use muster_store::query::{AgentFilter, AgentSort, Page};
+use muster_store::{Store, Write};
+
+use super::sample::*;
+
+const ALL: Page = Page { offset: 0, limit: 1000 };
+
+fn fleet() -> Vec<AgentRecord> {
+    let make = |id: &str, n: i64, policy: Option<&str>, status, tags: &[&str]| {
+        let mut record = bare_agent(id);
+        record.enrolled_at = at(100 - n);
+        record.last_checkin = (n % 2 == 0).then(|| at(n));
+        record.hostname = format!("{}host-{n}", if n % 2 == 0 { "B" } else { "a" });
+        record.agent_version = format!("9.{n}.0");
+        record.policy_id = policy.map(PolicyId::trusted);
+        record.status = status;
+        record.tags = tags.iter().map(ToString::to_string).collect();
+        record.enrollment_key_id = (n == 3).then(|| EnrollmentKeyId::trusted("ek"));
+        record
+    };
+    vec![
+        make("a1", 1, Some("p"), Status::Online, &["x", "Y"]),
+        make("a2", 2, Some("p"), Status::Offline, &["x"]),
+        make("a3", 3, Some("q"), Status::Online, &["b'; DROP TABLE agents; --"]),
+        make("a4", 4, None, Status::Unenrolled, &[]),
+        make("a5", 5, Some("q"), Status::Error, &["x", "ä", "B"]),
+    ]
+}
+
+async fn with_fleet(store: &impl Store) {
+    commit(store, fleet().iter().map(insert).collect()).await;
+}
+
+async fn listed(store: &impl Store, filter: &AgentFilter, sort: AgentSort, descending: bool) -> String {
+    let page = store.agent_list(filter, sort, descending, ALL).await.unwrap();
+    assert_eq!(page.total, page.items.len() as u64);
+    let ids: Vec<_> = page.items.iter().map(|agent| agent.record.id.as_str()).collect();
+    ids.join(" ")
+}
+
+/// Every read that takes a filter must agree on who matches.
+async fn matches(store: &impl Store, filter: &AgentFilter, expected: &str) {
+    let mut by_list: Vec<_> =
+        listed(store, filter, AgentSort::EnrolledAt, true).await.split_whitespace().map(str::to_owned).collect();
+    by_list.sort();
+    assert_eq!(by_list.join(" "), expected, "{filter:?}");
+    let by_ids = store.agent_ids(filter, None, 1000).await.unwrap();
+    assert_eq!(by_ids.iter().map(AgentId::as_str).collect::<Vec<_>>().join(" "), expected, "{filter:?}");
+    let counted: u64 = store.agent_counts(filter).await.unwrap().iter().map(|(_, number)| number).sum();
+    assert_eq!(counted, by_ids.len() as u64, "{filter:?}");
+}
+
+pub async fn each_filter_holds_and_all_of_them_together(store: &impl Store) {
+    with_fleet(store).await;
+    let none = AgentFilter::default;
+    let texts = |tags: &[&str]| tags.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let ids = |ids: &[&str]| Some(ids.iter().map(|id| agent_id(id)).collect::<Vec<_>>());
+    let on = |ids: &[&str]| Some(ids.iter().map(|id| PolicyId::trusted(*id)).collect::<Vec<_>>());
+    matches(store, &none(), "a1 a2 a3 a4 a5").await;
+    matches(store, &AgentFilter { ids: ids(&["a5", "a1", "no\"body'"]), ..none() }, "a1 a5").await;
+    matches(store, &AgentFilter { ids: ids(&[]), ..none() }, "").await;
+    matches(store, &AgentFilter { policy_ids: on(&["q"]), ..none() }, "a3 a5").await;
+    matches(store, &AgentFilter { statuses: Some(vec![Status::Online, Status::Error]), ..none() }, "a1 a3 a5").await;
+    matches(store, &AgentFilter { without_statuses: vec![Status::Unenrolled, Status::Error], ..none() }, "a1 a2 a3")
+        .await;
+    matches(store, &AgentFilter { tags: texts(&["x", "Y"]), ..none() }, "a1").await;
+    matches(store, &AgentFilter { tags: texts(&["b'; DROP TABLE agents; --"]), ..none() }, "a3").await;
+    matches(store, &AgentFilter { without_tags: texts(&["x"]), ..none() }, "a3 a4").await;
+    matches(store, &AgentFilter { untagged: true, ..none() }, "a4").await;
+    matches(store, &AgentFilter { enrollment_key_id: Some(EnrollmentKeyId::trusted("ek")), ..none() }, "a3").await;
+    let together = AgentFilter {
+        ids: ids(&["a1", "a2", "a5"]),
+        policy_ids: on(&["p", "q"]),
+        statuses: Some(vec![Status::Online, Status::Offline]),
+        tags: texts(&["x"]),
+        without_tags: texts(&["Y"]),
+        ..none()
+    };
+    matches(store, &together, "a2").await;
+}
+
+pub async fn a_filter_of_very_many_ids_works(store: &impl Store) {
+    with_fleet(store).await;
+    let ids = (0..50_000).map(|n| agent_id(&format!("a{n}"))).collect();
+    matches(store, &AgentFilter { ids: Some(ids), ..Default::default() }, "a1 a2 a3 a4 a5").await;
+}
+
+pub async fn each_order_and_its_reverse(store: &impl Store) {
+    with_fleet(store).await;
+    let orders = [
+        (AgentSort::EnrolledAt, "a5 a4 a3 a2 a1"),
+        (AgentSort::LastCheckin, "a1 a3 a5 a2 a4"),
+        (AgentSort::Hostname, "a1 a3 a5 a2 a4"),
+        (AgentSort::Status, "a5 a2 a1 a3 a4"),
+        (AgentSort::Policy, "a4 a1 a2 a3 a5"),
+        (AgentSort::Version, "a1 a2 a3 a4 a5"),
+    ];
+    for (sort, expected) in orders {
+        assert_eq!(listed(store, &AgentFilter::default(), sort, false).await, expected, "{sort:?}");
+        let reversed: Vec<_> = expected.split(' ').rev().collect();
+        assert_eq!(listed(store, &AgentFilter::default(), sort, true).await, reversed.join(" "), "{sort:?}");
+    }
+}
+
+pub async fn pages_cover_the_list_and_tell_the_total(store: &impl Store) {
+    with_fleet(store).await;
+    let mut seen = Vec::new();
+    for offset in [0, 2, 4, 6] {
+        let page = Page { offset, limit: 2 };
+        let listed = store.agent_list(&AgentFilter::default(), AgentSort::Version, false, page).await.unwrap();
+        assert_eq!(listed.total, 5);
+        seen.extend(listed.items.into_iter().map(|agent| agent.record.id.to_string()));
+    }
+    assert_eq!(seen, ["a1", "a2", "a3", "a4", "a5"]);
+}
+
+pub async fn lists_carry_metadata_but_not_components(store: &impl Store) {
+    with_fleet(store).await;
+    let listed = store.agent_list(&AgentFilter::default(), AgentSort::Version, false, ALL).await.unwrap();
+    for (agent, expected) in listed.items.iter().zip(fleet()) {
+        assert_eq!(agent.record, expected);
+        assert_eq!(agent.documents.local_metadata.as_deref(), Some(r#"{"host":{"hostname":"h"}}"#));
+        assert_eq!(agent.documents.components, None);
+    }
+}
+
+pub async fn ids_come_in_slices_that_meet(store: &impl Store) {
+    with_fleet(store).await;
+    let mut all = Vec::new();
+    loop {
+        let slice = store.agent_ids(&AgentFilter::default(), all.last(), 2).await.unwrap();
+        if slice.is_empty() {
+            break;
+        }
+        all.extend(slice);
+    }
+    assert_eq!(all, ["a1", "a2", "a3", "a4", "a5"].map(agent_id));
+}
+
+pub async fn statuses_are_counted(store: &impl Store) {
+    with_fleet(store).await;
+    let counts: BTreeMap<_, _> = store.agent_counts(&AgentFilter::default()).await.unwrap().into_iter().collect();
+    let expected = [(Status::Online, 2), (Status::Offline, 1), (Status::Unenrolled, 1), (Status::Error, 1)];
+    assert_eq!(counts, BTreeMap::from(expected));
+}
+
+pub async fn tags_in_use_are_sorted_ignoring_case(store: &impl Store) {
+    with_fleet(store).await;
+    let tags = store.agent_tags(&AgentFilter::default()).await.unwrap();
+    assert_eq!(tags, ["B", "b'; DROP TABLE agents; --", "x", "Y", "ä"]);
+    let filter = AgentFilter { statuses: Some(vec![Status::Online]), ..Default::default() };
+    assert_eq!(store.agent_tags(&filter).await.unwrap(), ["b'; DROP TABLE agents; --", "x", "Y"]);
+}
+
+pub async fn changed_tags_are_filtered_by_at_once(store: &impl Store) {
+    let first = next(&bare_agent("a"), |a| a.tags = vec!["old".into(), "kept".into()]);
+    let second = next(&first, |a| a.tags = vec!["kept".into(), "new".into()]);
+    commit(store, vec![insert(&first)]).await;
+    commit(store, vec![update(&first, &second)]).await;
+    assert_eq!(store.agent_tags(&AgentFilter::default()).await.unwrap(), ["kept", "new"]);
+    let old = AgentFilter { tags: vec!["old".into()], ..Default::default() };
+    assert_eq!(store.agent_ids(&old, None, 10).await.unwrap(), []);
+    commit(store, vec![Write::AgentDelete { id: first.id }]).await;
+    assert_eq!(store.agent_tags(&AgentFilter::default()).await.unwrap(), Vec::<String>::new());
+}

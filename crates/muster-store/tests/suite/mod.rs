@@ -1,0 +1,133 @@
+//! One suite for every engine: test functions over any [`Store`], and one line per engine to run them all.
+//!
+//! An engine's test file says how a fresh, empty store is made:
+//!
+//! ```ignore
+//! mod suite;
+//! suite::run_for!(async || SqliteStore::temporary().unwrap());
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+pub mod actions;
+pub mod agents;
+pub mod commits;
+pub mod enrollment_keys;
+pub mod files;
+pub mod lists;
+pub mod policies;
+pub mod sample;
+pub mod settings;
+
+/// Runs every test of the suite on stores that `$make` makes.
+macro_rules! run_for {
+    ($make:expr) => {
+        suite::run_for!(@module $make, actions: [
+            an_action_comes_back_with_its_place_in_the_order,
+            ea75_what_is_due_comes_in_order_after_the_position,
+            ea76_an_expired_action_is_not_due,
+            ea77_types_that_are_never_delivered_are_due_so_that_the_position_passes_them,
+            d14_a_withdrawn_order_is_not_due_and_takes_no_result,
+            ea119_the_first_result_stays,
+            ea120_results_come_newest_first_with_all_they_say,
+            d17_an_answer_of_an_agent_that_was_not_addressed_is_refused,
+            an_ineligible_agent_is_recorded_but_never_ordered,
+            targets_come_in_slices_that_meet,
+            counts_follow_the_results,
+            a_cancellation_keeps_its_first_time,
+            actions_are_listed_newest_first_by_filter,
+            old_actions_are_collected_with_all_their_own,
+        ]);
+        suite::run_for!(@module $make, agents: [
+            a_record_comes_back_as_it_was_written,
+            every_kind_status_and_reason_comes_back,
+            an_id_is_taken_once,
+            an_access_key_is_one_agents,
+            an_update_stores_every_field_whichever_changed,
+            an_update_from_an_older_version_is_refused,
+            an_update_counts_its_version_up_by_one,
+            an_update_of_nobody_is_refused,
+            one_of_two_concurrent_updates_wins,
+            ea41_a_replaced_access_key_finds_nobody,
+            the_newest_agent_of_an_enrollment_id_is_found,
+            documents_that_are_not_named_stay,
+            check_in_times_only_grow,
+            a_deleted_agent_is_gone_everywhere,
+            d14_a_new_life_inherits_no_orders,
+            agents_are_due_in_the_order_of_their_deadlines,
+        ]);
+        suite::run_for!(@module $make, commits: [
+            nothing_to_write_is_no_error,
+            a_commit_is_whole_or_not_there,
+            what_was_answered_is_read_at_once,
+            commits_side_by_side_do_not_spoil_each_other,
+            the_change_log_keeps_order_and_subjects,
+            the_change_log_wakes_after_the_commit,
+            the_audit_chain_verifies_over_many_commits,
+        ]);
+        suite::run_for!(@module $make, enrollment_keys: [
+            a_key_comes_back_by_both_ids,
+            a_live_name_is_its_policys_alone,
+            an_id_or_a_public_half_is_taken_once,
+            uses_are_counted,
+            d20_a_key_that_does_not_admit_is_refused_inside_the_commit,
+            one_of_two_concurrent_uses_of_the_last_wins,
+            a_revocation_keeps_its_first_time,
+            a_deleted_key_is_gone,
+            keys_are_listed_newest_first,
+        ]);
+        suite::run_for!(@module $make, files: [
+            an_upload_comes_back_by_id_and_by_order,
+            d6_an_agent_has_one_upload_for_an_action,
+            uploads_are_listed_newest_first,
+            ea131_chunks_come_in_any_order_and_are_listed_in_order,
+            d6_a_chunk_again_changes_nothing_and_another_one_replaces_it,
+            a_whole_chunk_comes_back,
+            a_complete_upload_keeps_its_chunks_and_a_failed_one_does_not,
+            a_file_for_agents_comes_back,
+            ea126_an_artifact_is_found_by_name_and_hash_and_can_be_replaced,
+        ]);
+        suite::run_for!(@module $make, lists: [
+            each_filter_holds_and_all_of_them_together,
+            a_filter_of_very_many_ids_works,
+            each_order_and_its_reverse,
+            pages_cover_the_list_and_tell_the_total,
+            lists_carry_metadata_but_not_components,
+            ids_come_in_slices_that_meet,
+            statuses_are_counted,
+            tags_in_use_are_sorted_ignoring_case,
+            changed_tags_are_filtered_by_at_once,
+        ]);
+        suite::run_for!(@module $make, policies: [
+            a_policy_comes_back_by_id_and_name,
+            ids_and_names_are_taken_once,
+            a_change_starts_from_the_newest,
+            revisions_are_immutable_and_newest_first,
+            policies_are_listed_by_name,
+            active_agents_are_counted_per_policy,
+            a_policy_with_active_agents_stays_and_one_without_goes_with_all_its_own,
+        ]);
+        suite::run_for!(@module $make, settings: [
+            an_output_comes_back_and_changes,
+            outputs_are_listed_by_name_and_a_name_is_taken_once,
+            each_default_flag_has_one_holder,
+            a_deleted_output_is_gone,
+            secrets_are_put_replaced_and_removed,
+            settings_are_put_and_replaced,
+        ]);
+    };
+    (@module $make:expr, $module:ident: [$($test:ident),+ $(,)?]) => {
+        mod $module {
+            use super::*;
+
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    let make = $make;
+                    suite::$module::$test(&make().await).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use run_for;

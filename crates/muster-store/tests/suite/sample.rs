@@ -1,0 +1,329 @@
+//! Records to write, and small helpers around commits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::action::{Action, ActionResult, ActionType, Signed};
+use muster_core::agent::{
+    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, ReportedHealth, UpgradeState,
+};
+use muster_core::credential::SecretHash;
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::file::{Artifact, DeliverableFile, FileStatus, Upload};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
+use muster_core::output::Output;
+use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::status::Status;
+use muster_core::time::Timestamp;
+use muster_store::{Committed, Precondition, Store, StoreError, Write};
+use serde_json::json;
+
+/// A time: `n` microseconds after a fixed one.
+pub fn at(n: i64) -> Timestamp {
+    Timestamp::from_micros(1_790_000_000_000_000 + n)
+}
+
+pub fn agent_id(id: &str) -> AgentId {
+    AgentId::trusted(id)
+}
+
+pub fn action_id(id: &str) -> ActionId {
+    ActionId::trusted(id)
+}
+
+/// A record with nothing in it that may be left out.
+pub fn bare_agent(id: &str) -> AgentRecord {
+    AgentRecord {
+        id: agent_id(id),
+        version: 1,
+        kind: AgentType::Permanent,
+        active: true,
+        access_key: None,
+        enrollment_key_id: None,
+        enrollment_id: None,
+        replace_token: None,
+        enrolled_at: at(0),
+        updated_at: at(0),
+        policy_id: None,
+        running_policy_id: None,
+        policy_revision: 0,
+        action_position: -1,
+        action_token: None,
+        tags: Vec::new(),
+        namespaces: Vec::new(),
+        agent_version: "9.5.2".into(),
+        newer_than_tested: false,
+        hostname: String::new(),
+        last_checkin: None,
+        health: ReportedHealth::default(),
+        status: Status::Enrolling,
+        status_since: at(0),
+        status_deadline: None,
+        audit: None,
+        unenrollment_started_at: None,
+        unenrolled_at: None,
+        unenrolled_reason: None,
+        upgrade: UpgradeState::default(),
+        user_metadata: None,
+        first_address: String::new(),
+        last_address: String::new(),
+        inactivity_timeout: None,
+    }
+}
+
+/// A record with something in every field, different from field to field.
+pub fn full_agent(id: &str) -> AgentRecord {
+    AgentRecord {
+        id: agent_id(id),
+        version: 1,
+        kind: AgentType::Ephemeral,
+        active: false,
+        access_key: Some(access_key(&format!("key-of-{id}"))),
+        enrollment_key_id: Some(EnrollmentKeyId::trusted("ek")),
+        enrollment_id: Some("handle".into()),
+        replace_token: Some("$pbkdf2-sha512$10000$salt$key".into()),
+        enrolled_at: at(1),
+        updated_at: at(2),
+        policy_id: Some(PolicyId::trusted("policy-assigned")),
+        running_policy_id: Some(PolicyId::trusted("policy-running")),
+        policy_revision: 7,
+        action_position: 42,
+        action_token: Some(action_id("token")),
+        tags: vec!["prod".into(), "it's \"quoted\"".into(), "größe".into()],
+        namespaces: vec!["default".into(), "other".into()],
+        agent_version: "8.18.8".into(),
+        newer_than_tested: true,
+        hostname: "host.example".into(),
+        last_checkin: Some(at(3)),
+        health: ReportedHealth {
+            status: "DEGRADED".into(),
+            message: "a\nmessage".into(),
+            unhealthy_reason: vec!["input".into(), "output".into()],
+        },
+        status: Status::Degraded,
+        status_since: at(4),
+        status_deadline: Some(at(5)),
+        audit: Some(AuditReport { reason: AuditReason::KeyRevoked, at: at(6) }),
+        unenrollment_started_at: Some(at(7)),
+        unenrolled_at: Some(at(8)),
+        unenrolled_reason: Some("manual".into()),
+        upgrade: UpgradeState {
+            started_at: Some(at(9)),
+            upgraded_at: Some(at(10)),
+            details: Some(r#"{"state":"UPG_DOWNLOADING"}"#.into()),
+            rollbacks: Some("[]".into()),
+        },
+        user_metadata: Some(r#"{"owner":"me"}"#.into()),
+        first_address: "10.0.0.1".into(),
+        last_address: "2001:db8::1".into(),
+        inactivity_timeout: Some(Duration::from_secs(1_209_600)),
+    }
+}
+
+pub fn access_key(id: &str) -> AccessKey {
+    AccessKey { id: KeyId::trusted(id), hash: SecretHash::of(id.as_bytes()) }
+}
+
+pub fn documents(local_metadata: &str, components: &str) -> AgentDocuments {
+    AgentDocuments { local_metadata: Some(local_metadata.into()), components: Some(components.into()) }
+}
+
+pub fn insert(record: &AgentRecord) -> Write {
+    Write::AgentInsert {
+        record: Box::new(record.clone()),
+        documents: documents(r#"{"host":{"hostname":"h"}}"#, r#"[{"id":"c"}]"#),
+    }
+}
+
+pub fn update(before: &AgentRecord, after: &AgentRecord) -> Write {
+    Write::AgentUpdate { before: Arc::new(before.clone()), after: Arc::new(after.clone()) }
+}
+
+/// The record's next version, changed by `change`.
+pub fn next(record: &AgentRecord, change: impl FnOnce(&mut AgentRecord)) -> AgentRecord {
+    let mut after = record.clone();
+    after.version += 1;
+    change(&mut after);
+    after
+}
+
+pub fn enrollment_key(id: &str) -> EnrollmentKey {
+    EnrollmentKey {
+        id: EnrollmentKeyId::trusted(id),
+        name: format!("key {id}"),
+        key_id: KeyId::trusted(format!("public-{id}")),
+        hash: SecretHash::of(id.as_bytes()),
+        sealed_token: Some(vec![0, 1, 255]),
+        policy_id: Some(PolicyId::trusted("p")),
+        tags: vec!["from-key".into()],
+        namespaces: vec!["default".into()],
+        created_at: at(0),
+        expires_at: None,
+        revoked_at: None,
+        max_uses: None,
+        uses: 0,
+        last_used_at: None,
+        hidden: false,
+        created_by: "local:root".into(),
+    }
+}
+
+pub fn policy(id: &str) -> Policy {
+    Policy {
+        id: PolicyId::trusted(id),
+        name: format!("policy {id}"),
+        namespace: "default".into(),
+        description: "what it is for".into(),
+        revision: 1,
+        is_managed: true,
+        is_default: true,
+        inactivity_timeout: 1_209_600,
+        unenroll_timeout: Some(86_400),
+        config: json!({"inputs": [{"id": "x", "nested": {"deep": [1, 2.5, null, "ü"]}}]}),
+        secrets: vec![("password".into(), SecretId::trusted("s1"))],
+        fields: json!({"monitoring_enabled": ["logs"]}),
+        updated_by: "local:root".into(),
+        created_at: at(0),
+        updated_at: at(1),
+    }
+}
+
+pub fn revision(policy: &str, number: i64) -> PolicyRevision {
+    PolicyRevision {
+        policy_id: PolicyId::trusted(policy),
+        revision: number,
+        created_at: at(number),
+        created_by: format!("author {number}"),
+        source: json!({"name": policy}),
+        compiled: json!({"id": policy, "revision": number}),
+    }
+}
+
+pub fn action(id: &str) -> Action {
+    Action {
+        seq: 0,
+        id: action_id(id),
+        kind: ActionType::Settings,
+        created_at: at(0),
+        expiration: None,
+        start_time: None,
+        rollout_seconds: None,
+        timeout: None,
+        input_type: String::new(),
+        data: None,
+        signed: None,
+        total: 1,
+        created_by: "local:root".into(),
+        cancelled_at: None,
+    }
+}
+
+pub fn full_action(id: &str) -> Action {
+    Action {
+        kind: ActionType::InputAction,
+        expiration: Some(at(1_000)),
+        start_time: Some(at(10)),
+        rollout_seconds: Some(600),
+        timeout: Some(300),
+        input_type: "osquery".into(),
+        data: Some(r#"{"query":"select 1"}"#.into()),
+        signed: Some(Signed { data: "ZGF0YQ==".into(), signature: "c2ln".into() }),
+        total: 3,
+        cancelled_at: Some(at(5)),
+        ..action(id)
+    }
+}
+
+pub fn order(action: &Action, targets: &[&str]) -> Write {
+    Write::ActionInsert {
+        action: Box::new(action.clone()),
+        targets: targets.iter().map(|target| agent_id(target)).collect(),
+    }
+}
+
+pub fn result(action: &str, agent: &str, n: i64, error: Option<&str>) -> ActionResult {
+    ActionResult {
+        action_id: action_id(action),
+        agent_id: agent_id(agent),
+        at: at(n),
+        error: error.map(str::to_owned),
+        fields: Some(format!(r#"{{"n":{n}}}"#).into()),
+    }
+}
+
+pub fn answer(result: &ActionResult) -> Write {
+    Write::ActionResult { result: Box::new(result.clone()), addressed: true }
+}
+
+pub fn output(id: &str) -> Output {
+    Output {
+        id: OutputId::trusted(id),
+        name: format!("output {id}"),
+        kind: "elasticsearch".into(),
+        is_default: false,
+        is_default_monitoring: false,
+        fields: json!({"hosts": ["https://localhost:9200"]}),
+        created_at: at(0),
+        updated_at: at(1),
+    }
+}
+
+pub fn upload(id: &str, action: &str, agent: &str) -> Upload {
+    Upload {
+        id: FileId::trusted(id),
+        action_id: action_id(action),
+        agent_id: agent_id(agent),
+        source: "agent".into(),
+        name: "../../etc/passwd\r\n".into(),
+        mime_type: "application/zip".into(),
+        size: 9,
+        status: FileStatus::AwaitingUpload,
+        started_at: at(0),
+        request: r#"{"src":"agent"}"#.into(),
+        transit_hash: None,
+    }
+}
+
+pub fn chunk(file: &str, number: i64, data: &[u8]) -> Write {
+    Write::ChunkPut { file: FileId::trusted(file), number, sha256: SecretHash::of(data).0, data: data.to_vec() }
+}
+
+pub fn file(id: &str, agents: &[&str]) -> DeliverableFile {
+    DeliverableFile {
+        id: FileId::trusted(id),
+        name: "payload.bin".into(),
+        mime_type: "application/octet-stream".into(),
+        size: 5,
+        sha256: "ab".repeat(32),
+        agents: agents.iter().map(|agent| agent_id(agent)).collect(),
+        created_at: at(0),
+    }
+}
+
+pub fn artifact(identifier: &str, decoded_sha256: &str) -> Artifact {
+    Artifact {
+        identifier: identifier.into(),
+        decoded_sha256: decoded_sha256.into(),
+        decoded_size: 14,
+        encoded_sha256: "cd".repeat(32),
+        compression: "zlib".into(),
+        created_at: at(0),
+    }
+}
+
+pub fn setting(name: &str, value: &str) -> Write {
+    Write::SettingPut { name: name.into(), value: value.into() }
+}
+
+/// Commits what must go through.
+pub async fn commit(store: &impl Store, writes: Vec<Write>) -> Committed {
+    store.commit(writes).await.unwrap()
+}
+
+/// The precondition that refuses a commit.
+pub async fn refused(store: &impl Store, writes: Vec<Write>) -> Precondition {
+    match store.commit(writes).await {
+        Err(StoreError::Conflict(precondition)) => precondition,
+        other => panic!("expected a conflict: {other:?}"),
+    }
+}

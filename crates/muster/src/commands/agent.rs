@@ -1,0 +1,245 @@
+//! `muster agent …`: looking, tagging, deleting. Orders stand in `agent_orders`.
+
+use clap::{Args, Subcommand};
+use muster_client::Client;
+use muster_protocol::management::agent::{Agent, ListAgents};
+use muster_protocol::management::bulk::{BulkDelete, BulkTags};
+
+use super::agent_orders::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
+use super::failure::Failed;
+use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::selection::{Chosen, Selection};
+
+/// What can be done with agents.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// List agents
+    #[command(
+        after_help = "Examples:\n  muster agent list\n  muster agent list --filter 'status:(offline or error)' --output wide\n  muster agent list --filter 'tags:\"web\"' --output name"
+    )]
+    List(ListArgs),
+    /// Show one agent with its components
+    #[command(after_help = "Examples:\n  muster agent show AGENT\n  muster agent show AGENT --output json")]
+    Show(ShowArgs),
+    /// Order agents to leave; with --force their keys die at once
+    #[command(
+        after_help = "Examples:\n  muster agent unenroll AGENT\n  muster agent unenroll AGENT --force --yes\n  muster agent unenroll --filter 'tags:\"old\"' --dry-run"
+    )]
+    Unenroll(UnenrollArgs),
+    /// Put agents on another policy, or on none
+    #[command(
+        after_help = "Examples:\n  muster agent reassign AGENT --policy web\n  muster agent reassign AGENT --no-policy"
+    )]
+    Reassign(ReassignArgs),
+    /// Order another version
+    #[command(
+        after_help = "Examples:\n  muster agent upgrade AGENT --version 9.5.2\n  muster agent upgrade --all --version 9.5.2 --rollout 4h --yes"
+    )]
+    Upgrade(UpgradeArgs),
+    /// Ask for a diagnostics bundle, and fetch it
+    #[command(after_help = "Examples:\n  muster agent diagnostics AGENT --wait --download .")]
+    Diagnostics(DiagnosticsArgs),
+    /// Set the log level
+    #[command(
+        after_help = "Examples:\n  muster agent log-level --level debug AGENT\n  muster agent log-level --level reset --all --yes"
+    )]
+    LogLevel(SettingsArgs),
+    /// Give tags
+    #[command(after_help = "Examples:\n  muster agent tag AGENT --tag prod --tag web")]
+    Tag(TagArgs),
+    /// Take tags away
+    #[command(after_help = "Examples:\n  muster agent untag AGENT --tag prod")]
+    Untag(TagArgs),
+    /// Delete agents with their keys, results and files
+    #[command(
+        after_help = "Examples:\n  muster agent delete AGENT --yes\n  muster agent delete --filter status:unenrolled --yes"
+    )]
+    Delete(DeleteArgs),
+}
+
+/// Flags of `list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id
+    #[arg(long, value_name = "KQL")]
+    filter: Option<String>,
+    /// Inactive agents too
+    #[arg(long)]
+    inactive: bool,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: u32,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `show`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// The agent's id
+    agent: String,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `tag` and `untag`.
+#[derive(Args, Debug)]
+pub struct TagArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// The tag (repeatable)
+    #[arg(long = "tag", short, value_name = "TAG", required = true)]
+    tags: Vec<String>,
+}
+
+/// Flags of `delete`.
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    #[command(flatten)]
+    selection: Selection,
+}
+
+const COLUMNS: &[Column<Agent>] = &[
+    column("ID", |agent| agent.id.clone()),
+    column("HOST", |agent| hostname(agent).to_owned()),
+    column("STATUS", |agent| agent.status.clone()),
+    column("POLICY", |agent| or_dash(agent.policy_id.as_deref())),
+    column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
+    column("VERSION", |agent| agent.agent.version.clone()),
+    column("LAST CHECK-IN", |agent| or_dash(agent.last_checkin.as_deref())),
+    wide("TAGS", |agent| agent.tags.join(",")),
+    wide("CONNECTED", |agent| if agent.connected { "yes" } else { "no" }.to_owned()),
+    wide("SINCE", |agent| agent.status_since.clone()),
+    wide("ENROLLED", |agent| agent.enrolled_at.clone()),
+    wide("KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),
+    wide("ADDRESS", |agent| agent.last_address.clone()),
+];
+
+const DETAILS: &[Column<Agent>] = &[
+    column("ID", |agent| agent.id.clone()),
+    column("HOST", |agent| hostname(agent).to_owned()),
+    column("STATUS", |agent| agent.status.clone()),
+    column("SINCE", |agent| agent.status_since.clone()),
+    column("MESSAGE", |agent| or_dash(agent.last_checkin_message.as_deref())),
+    column("CONNECTED", |agent| if agent.connected { "yes" } else { "no" }.to_owned()),
+    column("LAST CHECK-IN", |agent| or_dash(agent.last_checkin.as_deref())),
+    column("POLICY", |agent| or_dash(agent.policy_id.as_deref())),
+    column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
+    column("VERSION", version),
+    column("TAGS", |agent| agent.tags.join(", ")),
+    column("ENROLLED", |agent| agent.enrolled_at.clone()),
+    column("ENROLLMENT KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),
+    column("FIRST ADDRESS", |agent| agent.first_address.clone()),
+    column("LAST ADDRESS", |agent| agent.last_address.clone()),
+    column("LEFT", |agent| or_dash(agent.audit_unenrolled_reason.as_deref())),
+    column("UNENROLLED", |agent| or_dash(agent.unenrolled_at.as_deref())),
+    column("COMPONENTS", components),
+];
+
+fn hostname(agent: &Agent) -> &str {
+    agent.local_metadata.pointer("/host/hostname").and_then(serde_json::Value::as_str).unwrap_or("-")
+}
+
+fn version(agent: &Agent) -> String {
+    let note = if agent.newer_than_tested { " (newer than tested)" } else { "" };
+    format!("{}{note}", agent.agent.version)
+}
+
+fn components(agent: &Agent) -> String {
+    let listed = agent.components.as_ref().and_then(serde_json::Value::as_array);
+    let words = listed.into_iter().flatten().map(|component| {
+        let field = |name| component.get(name).and_then(serde_json::Value::as_str).unwrap_or("?");
+        format!("{} {}", field("id"), field("status"))
+    });
+    let words: Vec<_> = words.collect();
+    if words.is_empty() { "-".into() } else { words.join(", ") }
+}
+
+impl AgentCommand {
+    pub async fn run(self, client: &Client) -> Result<(), Failed> {
+        match self {
+            Self::List(args) => args.run(client).await,
+            Self::Show(args) => args.run(client).await,
+            Self::Unenroll(args) => args.run(client).await,
+            Self::Reassign(args) => args.run(client).await,
+            Self::Upgrade(args) => args.run(client).await,
+            Self::Diagnostics(args) => args.run(client).await,
+            Self::LogLevel(args) => args.run(client).await,
+            Self::Tag(args) => args.run(client, true).await,
+            Self::Untag(args) => args.run(client, false).await,
+            Self::Delete(args) => args.run(client).await,
+        }
+    }
+}
+
+impl ListArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let mut agents = Vec::new();
+        let mut page = 1;
+        let total = loop {
+            let listed = client.agents(&self.query(page)).await?;
+            let last = listed.items.len() < PER_PAGE as usize;
+            agents.extend(listed.items);
+            if last || agents.len() >= self.limit as usize {
+                break listed.total;
+            }
+            page += 1;
+        };
+        agents.truncate(self.limit as usize);
+        print_list(&agents, self.output.output, COLUMNS, |agent| agent.id.clone())?;
+        if (agents.len() as u64) < total {
+            eprintln!("{} of {total}; --limit shows more, --filter fewer", agents.len());
+        }
+        Ok(())
+    }
+
+    fn query(&self, page: u32) -> ListAgents {
+        ListAgents {
+            page: Some(page),
+            per_page: Some(PER_PAGE),
+            kuery: self.filter.clone(),
+            show_inactive: self.inactive.then_some(true),
+            ..ListAgents::default()
+        }
+    }
+}
+
+const PER_PAGE: u32 = 100;
+
+impl ShowArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let agent = client.agent(&self.agent).await?;
+        print_one(&agent, self.output.output, DETAILS, |agent| agent.id.clone())
+    }
+}
+
+impl TagArgs {
+    async fn run(self, client: &Client, add: bool) -> Result<(), Failed> {
+        let what = format!("{} {}", if add { "tag" } else { "untag" }, self.tags.join(", "));
+        let Chosen::These(agents) = self.selection.choose(client, &what).await? else { return Ok(()) };
+        let request = BulkTags {
+            agents,
+            include_inactive: self.selection.include_inactive(),
+            batch_size: None,
+            dry_run: None,
+            tags_to_add: add.then(|| self.tags.clone()),
+            tags_to_remove: (!add).then_some(self.tags),
+        };
+        client.bulk(&request).await?;
+        Ok(())
+    }
+}
+
+impl DeleteArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        if let Some(agent) = self.selection.single() {
+            let Chosen::These(_) = self.selection.choose(client, "delete").await? else { return Ok(()) };
+            return Ok(client.delete_agent(agent).await?);
+        }
+        let Chosen::These(agents) = self.selection.choose(client, "delete").await? else { return Ok(()) };
+        let include_inactive = self.selection.include_inactive();
+        let request = BulkDelete { agents, include_inactive, batch_size: None, dry_run: None };
+        println!("deleted {}", client.bulk(&request).await?.count);
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! Waits until an action is answered by all, with a bar on a terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use muster_client::Client;
+use muster_protocol::management::action::ActionStatus;
+use tokio::time::Instant;
+
+use super::failure::Failed;
+
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Waits at most `timeout`; fails when the action failed, was cancelled, expired, or is still open then.
+pub async fn wait_for(client: &Client, action_id: &str, timeout: Duration) -> Result<(), Failed> {
+    let end = Instant::now() + timeout;
+    let bar = ProgressBar::new(0).with_style(style());
+    loop {
+        let status = client.action(action_id).await?;
+        bar.set_length(u64::try_from(status.nb_agents_actioned).unwrap_or(0));
+        bar.set_position(u64::try_from(status.nb_agents_ack + status.nb_agents_failed).unwrap_or(0));
+        bar.set_message(status.status.to_lowercase());
+        match status.status.as_str() {
+            "COMPLETE" => {
+                bar.finish_and_clear();
+                return Ok(());
+            }
+            "IN_PROGRESS" if Instant::now() < end => tokio::time::sleep(LOOK_EVERY).await,
+            _ => {
+                bar.finish_and_clear();
+                return Err(unfinished(&status));
+            }
+        }
+    }
+}
+
+fn unfinished(status: &ActionStatus) -> Failed {
+    let word = status.status.to_lowercase();
+    let counts =
+        format!("{} acked, {} failed, of {}", status.nb_agents_ack, status.nb_agents_failed, status.nb_agents_actioned);
+    let first = status.latest_errors.first().map(|error| format!("; {}: {}", error.agent_id, error.error));
+    Failed::new(format!("action {} is {word}: {counts}{}", status.action_id, first.unwrap_or_default()))
+        .remedy(format!("muster action show {}", status.action_id))
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}

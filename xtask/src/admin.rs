@@ -1,0 +1,83 @@
+//! The management API over the server's Unix socket: one request a connection, no more HTTP than that takes.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+/// The API of one server.
+pub struct Admin {
+    socket: PathBuf,
+}
+
+impl Admin {
+    /// Nothing is opened yet.
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// `GET`.
+    pub fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask("GET", path, None)
+    }
+
+    /// `POST`.
+    pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask("POST", path, Some(body))
+    }
+
+    /// `PUT`.
+    pub fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask("PUT", path, Some(body))
+    }
+
+    /// A policy with this configuration; gives its id.
+    pub fn make_policy(&self, name: &str, config: &Value) -> anyhow::Result<String> {
+        let made =
+            self.post("/api/fleet/agent_policies", &json!({"name": name, "namespace": "default", "config": config}))?;
+        Ok(made["item"]["id"].as_str().with_context(|| format!("no policy id in {made}"))?.to_owned())
+    }
+
+    /// A token that admits agents to a policy.
+    pub fn make_token(&self, policy: &str) -> anyhow::Result<String> {
+        let made = self.post("/api/fleet/enrollment_api_keys", &json!({"policy_id": policy, "name": "bench"}))?;
+        Ok(made["item"]["api_key"].as_str().with_context(|| format!("no token in {made}"))?.to_owned())
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let mut stream = UnixStream::connect(&self.socket).with_context(|| self.socket.display().to_string())?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\nkbn-xsrf: true\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        let (status, body) = parse(&answer).with_context(|| format!("{method} {path}: no answer that reads"))?;
+        anyhow::ensure!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(body));
+        Ok(serde_json::from_slice(body).unwrap_or(Value::Null))
+    }
+}
+
+/// Status and body of an answer that ends with its connection.
+fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    Some((status, &answer[end + 4..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read() {
+        assert_eq!(parse(b"HTTP/1.1 201 Created\r\na: b\r\n\r\n{}"), Some((201, &b"{}"[..])));
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\n"), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! `muster drones`, driven: its events come as JSON lines, the end of its input tells it to stop.
+
+use std::collections::BTreeMap;
+use std::io::BufRead as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use super::Bench;
+
+/// What the bench looks at in an event; see `muster_drones::event`.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The measured part began.
+    Began {},
+    /// Numbers.
+    Progress(Counts),
+    /// An action arrived.
+    Action {
+        /// When, microseconds since 1970.
+        at_us: u64,
+        /// Which.
+        action_id: String,
+    },
+    /// All have acked a policy.
+    Revision {
+        /// `policy:<id>:<revision>`.
+        action_id: String,
+        /// When each did.
+        acked_us: Vec<u64>,
+    },
+    /// The end.
+    Summary(Summary),
+}
+
+/// Numbers.
+#[derive(Debug, Default, Deserialize)]
+pub struct Counts {
+    /// Agents enrolled.
+    pub enrolled: u64,
+    /// Check-ins that wait for an answer.
+    pub waiting: u64,
+    /// Check-ins answered.
+    pub check_ins: u64,
+    /// Failures.
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// The end.
+#[derive(Debug, Deserialize)]
+pub struct Summary {
+    /// How long it was measured.
+    pub seconds: f64,
+    /// What happened.
+    pub counts: Counts,
+}
+
+/// Running drones.
+pub struct Drones {
+    child: Child,
+    events: Receiver<anyhow::Result<Event>>,
+}
+
+/// Where drones go.
+pub struct Target<'a> {
+    /// `https://…`
+    pub url: &'a str,
+    /// CA to trust.
+    pub ca: &'a Path,
+    /// Enrollment token; `None`: the server does not look.
+    pub token: Option<&'a str>,
+}
+
+impl Drones {
+    /// Starts them.
+    pub fn start(bench: &Bench, target: &Target<'_>, count: u32, arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut command = Command::new(&bench.muster);
+        command
+            .args(["drones", "--json", "--url", target.url, "--count", &count.to_string()])
+            .arg("--ca")
+            .arg(target.ca);
+        match target.token {
+            Some(token) => command.args(["--enrollment-token", token]),
+            None => command.arg("--invent"),
+        };
+        command.args(["--processes", &bench.processes.to_string()]).args(arguments);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the drones")?;
+        let output = std::io::BufReader::new(child.stdout.take().context("drones have an output")?);
+        let (sender, events) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines() {
+                let event = line.map_err(Into::into).and_then(|line| Ok(serde_json::from_str(&line)?));
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { child, events })
+    }
+
+    /// The next event for which `pick` gives something.
+    pub fn wait_for<T>(&self, within: Duration, mut pick: impl FnMut(Event) -> Option<T>) -> anyhow::Result<T> {
+        let deadline = Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) => {
+                    if let Some(found) = pick(event?) {
+                        return Ok(found);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    anyhow::bail!("the drones did not get there in {} s", within.as_secs())
+                }
+                Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the drones ended"),
+            }
+        }
+    }
+
+    /// Waits until `count` check-ins have been waiting for `still`; gives when the last one came to it.
+    pub fn wait_parked(&self, count: u32, still: Duration, within: Duration) -> anyhow::Result<Instant> {
+        let mut since = None;
+        let mut latest = Counts::default();
+        let parked = self.wait_for(within, |event| {
+            let Event::Progress(counts) = event else { return None };
+            since = if counts.waiting == u64::from(count) { since.or(Some(Instant::now())) } else { None };
+            latest = counts;
+            since.filter(|since| since.elapsed() >= still)
+        });
+        parked.with_context(|| format!("parked {} of {count}; {:?}", latest.waiting, latest.errors))
+    }
+
+    /// Waits for the end.
+    pub fn summary(self, within: Duration) -> anyhow::Result<Summary> {
+        self.wait_for(within, |event| if let Event::Summary(summary) = event { Some(summary) } else { None })
+    }
+}
+
+impl Drop for Drones {
+    fn drop(&mut self) {
+        // The end of its input is its word to stop; it has its own children to end.
+        drop(self.child.stdin.take());
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,104 @@
+//! A server's process as the kernel sees it.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+/// Ticks of `/proc/PID/stat` in a second: fixed in Linux' interface to programs.
+const TICKS: f64 = 100.0;
+const START: Duration = Duration::from_secs(30);
+
+/// A program that is killed when it is dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts it, its output into a file.
+    pub fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        let log = std::fs::File::options().create(true).append(true).open(log)?;
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        Ok(Self(child.with_context(|| format!("cannot start {command:?}"))?))
+    }
+
+    /// Waits until `ready` says so; fails when the program ends first.
+    pub fn wait_until(&mut self, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while !ready() {
+            if let Some(status) = self.0.try_wait()? {
+                anyhow::bail!("it ended with {status}");
+            }
+            anyhow::ensure!(began.elapsed() < START, "not ready after {} s", START.as_secs());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Seconds of processor time so far.
+    pub fn cpu(&self) -> anyhow::Result<f64> {
+        let stat = self.proc("stat")?;
+        // The name in parentheses may hold anything, spaces too.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("/proc/PID/stat");
+        Ok((ticks(11)? + ticks(12)?) / TICKS)
+    }
+
+    /// Bytes of memory in use.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most that it ever was.
+    pub fn peak(&self) -> anyhow::Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// Bytes sent to the disk so far.
+    pub fn written(&self) -> anyhow::Result<u64> {
+        field(&self.proc("io")?, "write_bytes:")
+    }
+
+    /// As a power cut would end it.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
+    fn status(&self, name: &str) -> anyhow::Result<u64> {
+        Ok(field(&self.proc("status")?, name)? * 1024)
+    }
+
+    fn proc(&self, file: &str) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id()))?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.kill();
+    }
+}
+
+/// The number after a name at the beginning of a line.
+pub fn field(text: &str, name: &str) -> anyhow::Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_seen_from_outside() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::start(Command::new("sleep").arg("60"), &folder.path().join("log")).unwrap();
+        process.wait_until(|| true).unwrap();
+        assert!(process.resident().unwrap() > 0 && process.peak().unwrap() >= process.resident().unwrap());
+        assert!(process.cpu().unwrap() < 1.0);
+        process.kill().unwrap();
+        assert!(process.wait_until(|| false).unwrap_err().to_string().contains("ended"));
+    }
+}

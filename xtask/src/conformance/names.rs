@@ -1,0 +1,107 @@
+//! Numbers in the names of tests.
+
+use std::fmt;
+use std::path::Path;
+
+/// EA40 or D6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Number {
+    deviation: bool,
+    number: u16,
+}
+
+impl Number {
+    /// EAn.
+    pub fn statement(number: u16) -> Self {
+        Self { deviation: false, number }
+    }
+
+    /// Dn.
+    pub fn deviation(number: u16) -> Self {
+        Self { deviation: true, number }
+    }
+
+    /// Whether it is a D.
+    pub fn is_deviation(self) -> bool {
+        self.deviation
+    }
+
+    /// Reads `EA40`, `ea40`, `D6` or `d6`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let lower = text.to_ascii_lowercase();
+        if let Some(digits) = lower.strip_prefix("ea") {
+            return digits.parse().ok().map(Self::statement);
+        }
+        lower.strip_prefix('d')?.parse().ok().map(Self::deviation)
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.deviation { "D" } else { "EA" }, self.number)
+    }
+}
+
+/// A test whose name says what it proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestName {
+    /// The function's name.
+    pub name: String,
+    /// Its file.
+    pub place: String,
+    /// What it proves.
+    pub numbers: Vec<Number>,
+}
+
+/// The numbered tests of one file. A function is a test if an attribute right above it says so.
+pub fn numbered_tests(path: &Path, text: &str) -> Vec<TestName> {
+    let mut found = Vec::new();
+    let mut is_test = false;
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#[") {
+            is_test |= line.contains("test");
+        } else if let Some(name) = function(line) {
+            let numbers = numbers(name);
+            if is_test && !numbers.is_empty() {
+                found.push(TestName { name: name.to_owned(), place: path.display().to_string(), numbers });
+            }
+            is_test = false;
+        } else if !line.starts_with("//") {
+            is_test = false;
+        }
+    }
+    found
+}
+
+fn function(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
+    rest.split(['(', '<']).next()
+}
+
+/// The leading words of a name that are numbers.
+fn numbers(name: &str) -> Vec<Number> {
+    name.split('_').map_while(Number::parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(name: &str) -> Vec<String> {
+        numbers(name).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn numbers_lead_a_name() {
+        assert_eq!(shown("ea35_ea36_d6_the_key_works"), ["EA35", "EA36", "D6"]);
+        assert!(shown("day_4_of_ea35").is_empty());
+        assert!(shown("dead_ea1").is_empty());
+    }
+
+    #[test]
+    fn only_tests_prove_something() {
+        let text = "fn ea1_helper() {}\n#[tokio::test]\n#[expect(x)]\nasync fn ea2_ok() {\n}\nfn ea3_helper() {}\n#[test]\n// why\nfn d4_ok() {}";
+        let names: Vec<_> = numbered_tests(Path::new("a.rs"), text).into_iter().map(|test| test.name).collect();
+        assert_eq!(names, ["ea2_ok", "d4_ok"]);
+    }
+}

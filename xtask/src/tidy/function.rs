@@ -1,0 +1,76 @@
+//! Finding functions in formatted source: one runs from its `fn` line to the closing brace at the same indentation.
+
+/// One function.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// Line where it begins, from 1.
+    pub line: usize,
+    /// Lines of its body.
+    pub lines: usize,
+}
+
+/// All functions with a body.
+pub fn functions(lines: &[&str]) -> Vec<Function> {
+    let named = lines.iter().enumerate().filter_map(|(at, line)| Some((at, name(line)?)));
+    named
+        .filter_map(|(at, name)| Some(Function { name: name.to_owned(), line: at + 1, lines: body(&lines[at..])? }))
+        .collect()
+}
+
+/// The name, if the line begins a function.
+fn name(line: &str) -> Option<&str> {
+    let mut rest = line.trim_start();
+    if rest.starts_with("pub(") {
+        rest = rest.split_once(')')?.1.trim_start();
+    }
+    for word in ["pub ", "default ", "const ", "async ", "unsafe ", "extern \"C\" "] {
+        rest = rest.strip_prefix(word).unwrap_or(rest);
+    }
+    let rest = rest.strip_prefix("fn ")?;
+    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_')?;
+    Some(&rest[..end])
+}
+
+/// Lines between the first line and the brace that ends the function; `None` for a declaration.
+fn body(lines: &[&str]) -> Option<usize> {
+    let first = lines.first()?;
+    let indent = &first[..first.len() - first.trim_start().len()];
+    let mut opened = false;
+    for (length, line) in lines.iter().enumerate() {
+        opened |= line.contains('{');
+        let whole = length == 0 && opened && line.trim_end().ends_with('}');
+        if whole || line.trim_end().strip_prefix(indent) == Some("}") {
+            return Some(length.saturating_sub(1));
+        }
+        if !opened && line.trim_end().ends_with(';') {
+            return None;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> Vec<(String, usize, usize)> {
+        let lines: Vec<_> = text.lines().collect();
+        functions(&lines).into_iter().map(|one| (one.name, one.line, one.lines)).collect()
+    }
+
+    #[test]
+    fn bodies_are_counted_and_declarations_left_out() {
+        let text = "trait T {\n    fn a(&self);\n    fn b(\n        &self,\n    ) -> u8;\n}\npub(crate) async fn c() {\n    1;\n    2;\n}\nfn d() {}\n";
+        assert_eq!(shown(text), [("c".into(), 7, 2), ("d".into(), 11, 0)]);
+    }
+
+    #[test]
+    fn a_where_clause_belongs_to_it() {
+        assert_eq!(
+            shown("    fn a<T>(t: T)\n    where\n        T: Copy,\n    {\n        t;\n    }\n"),
+            [("a".into(), 1, 4)]
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! Rules about the repository as a whole.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::shell;
+
+/// Parts of paths and names that belong to one machine. Written in halves, so that this file passes its own rule.
+const MACHINE: [&str; 5] = [
+    concat!("/ro", "ot/"),
+    concat!("/ho", "me/"),
+    concat!("/wo", "rk/"),
+    concat!("index.cr", "ates.io"),
+    concat!("/tmp/ba", "sh"),
+];
+
+/// Everything that must not be.
+pub fn stops() -> anyhow::Result<Vec<String>> {
+    let files = shell::sources()?;
+    let read = |path: &Path| std::fs::read(shell::root().join(path)).with_context(|| path.display().to_string());
+    let mut stops = Vec::new();
+    for path in &files {
+        let bytes = read(path)?;
+        let Ok(text) = std::str::from_utf8(&bytes) else { continue };
+        stops.extend(machine_words(path, text));
+        if path.file_name().is_some_and(|name| name == "Cargo.toml") && path.parent().is_some_and(is_member) {
+            stops.extend(member(path, text)?);
+        }
+    }
+    let deny = std::fs::read_to_string(shell::root().join("deny.toml"))?;
+    let lock = std::fs::read_to_string(shell::root().join("Cargo.lock"))?;
+    stops.extend(banned(&deny, &lock)?);
+    Ok(stops)
+}
+
+fn is_member(folder: &Path) -> bool {
+    folder == Path::new("xtask") || folder.starts_with("crates")
+}
+
+fn machine_words(path: &Path, text: &str) -> Vec<String> {
+    // What agents sent is data: it may name paths of the machines that it came from.
+    let is_data = path.iter().any(|part| part == "golden" || part == "seeds" || part == "corpus");
+    let words = MACHINE.iter().filter(|word| !is_data && text.contains(**word));
+    words.map(|word| format!("{}: {word} belongs to one machine", path.display())).collect()
+}
+
+/// A member inherits the lints and says what it is.
+fn member(path: &Path, text: &str) -> anyhow::Result<Vec<String>> {
+    let manifest: toml::Table = text.parse().with_context(|| path.display().to_string())?;
+    let at = |section: &str, key: &str| manifest.get(section).and_then(|section| section.get(key)).cloned();
+    let mut stops = Vec::new();
+    if at("lints", "workspace") != Some(toml::Value::Boolean(true)) {
+        stops.push(format!("{}: it does not inherit the lints", path.display()));
+    }
+    let description = at("package", "description");
+    if description.as_ref().and_then(|text| text.as_str()).is_none_or(|text| text.len() < 20) {
+        stops.push(format!("{}: it does not describe itself", path.display()));
+    }
+    Ok(stops)
+}
+
+/// Crates of the lock file that `deny.toml` bans.
+fn banned(deny: &str, lock: &str) -> anyhow::Result<Vec<String>> {
+    let deny: toml::Table = deny.parse().context("deny.toml")?;
+    let rows = deny.get("bans").and_then(|bans| bans.get("deny")).and_then(|rows| rows.as_array());
+    let names = rows.into_iter().flatten().filter_map(|row| row.get("crate")?.as_str());
+    let locked = |name: &str| lock.lines().any(|line| line == format!("name = \"{name}\""));
+    Ok(names.filter(|name| locked(name)).map(|name| format!("Cargo.lock: {name} is banned in deny.toml")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_banned_crate_is_found() {
+        let deny = "[bans]\ndeny = [{ crate = \"openssl\", reason = \"x\" }, { crate = \"other\" }]";
+        let stops = banned(deny, "[[package]]\nname = \"openssl\"\n").unwrap();
+        assert_eq!(stops, ["Cargo.lock: openssl is banned in deny.toml"]);
+    }
+
+    #[test]
+    fn members_inherit_lints_and_describe_themselves() {
+        let stops = member(Path::new("a"), "[package]\nname = \"a\"\ndescription = \"PLACEHOLDER\"").unwrap();
+        assert_eq!(stops.len(), 2);
+        let whole = "[package]\ndescription = \"Simulated agents for load.\"\n[lints]\nworkspace = true";
+        assert!(member(Path::new("a"), whole).unwrap().is_empty());
+    }
+
+    #[test]
+    fn paths_of_one_machine_are_found_but_not_in_data() {
+        let text = format!("see {}user", MACHINE[1]);
+        assert_eq!(machine_words(Path::new("docs/a.md"), &text).len(), 1);
+        assert!(machine_words(Path::new("crates/a/tests/golden/a.json"), &text).is_empty());
+    }
+}

@@ -1,0 +1,184 @@
+//! One source file, measured.
+
+use std::path::{Path, PathBuf};
+
+use super::function::{Function, functions};
+use super::is_test_place;
+use crate::shell;
+
+const MAX_FILE: usize = 800;
+const MAX_FUNCTION: usize = 80;
+
+/// What was counted in a file.
+#[derive(Default)]
+pub struct Source {
+    /// Its path in the repository.
+    pub path: PathBuf,
+    /// Lines of product code.
+    pub product: usize,
+    /// Lines of tests.
+    pub test: usize,
+    /// Tests.
+    pub tests: usize,
+    /// Plain comments in product code.
+    pub comments: usize,
+    /// Public items.
+    pub public: usize,
+    /// Public items with docs.
+    pub documented: usize,
+    /// `expect` in product code.
+    pub expects: usize,
+    /// Functions of product code.
+    pub functions: Vec<Function>,
+    stops: Vec<String>,
+}
+
+impl Source {
+    /// Reads and measures.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self::measure(path, &std::fs::read_to_string(shell::root().join(path))?))
+    }
+
+    /// What must not be.
+    pub fn stops(&self) -> Vec<String> {
+        self.stops.iter().map(|stop| format!("{}: {stop}", self.path.display())).collect()
+    }
+
+    fn measure(path: &Path, text: &str) -> Self {
+        let lines: Vec<_> = text.lines().collect();
+        let cut = if is_test_place(path) { 0 } else { test_module(&lines) };
+        let (product, test) = lines.split_at(cut);
+        let mut source = Self { path: path.to_owned(), product: product.len(), test: test.len(), ..Self::default() };
+        source.tests = lines.iter().filter(|line| is_test_attribute(line)).count();
+        source.count(product);
+        source.functions = functions(product);
+        source.look_for_stops(product, &lines);
+        source
+    }
+
+    fn count(&mut self, product: &[&str]) {
+        for (at, line) in product.iter().enumerate() {
+            let bare = line.trim_start();
+            self.comments += usize::from(bare.starts_with("// "));
+            self.expects += usize::from(line.contains(".expect(") && !bare.starts_with("//"));
+            if is_public(bare) {
+                self.public += 1;
+                self.documented += usize::from(has_docs(&product[..at]) || is_documented_module(bare));
+            }
+        }
+    }
+
+    fn look_for_stops(&mut self, product: &[&str], all: &[&str]) {
+        if product.len() > MAX_FILE && !all.iter().take(5).any(|line| line.contains("table")) {
+            self.stops.push(format!("{} lines, and it does not say that it is a table", product.len()));
+        }
+        for function in self.functions.iter().filter(|function| function.lines > MAX_FUNCTION) {
+            self.stops.push(format!("{} has {} lines", function.name, function.lines));
+        }
+        if !all.first().is_some_and(|line| line.starts_with("//!") || line.starts_with("#!")) {
+            self.stops.push("it does not say what it is for (`//!`)".to_owned());
+        }
+        for (at, line) in all.iter().enumerate() {
+            if let Some(why) = bad_anywhere(line).or_else(|| bad_in_product(line).filter(|_| at < product.len())) {
+                self.stops.push(format!("line {}: {why}", at + 1));
+            }
+        }
+    }
+}
+
+/// Where an inline test module begins.
+fn test_module(lines: &[&str]) -> usize {
+    let is_start =
+        |pair: &[&str]| pair[0].trim() == "#[cfg(test)]" && pair[1].contains("mod ") && pair[1].ends_with('{');
+    lines.windows(2).position(is_start).unwrap_or(lines.len())
+}
+
+fn is_test_attribute(line: &str) -> bool {
+    let line = line.trim_start();
+    ["#[test]", "#[tokio::test", "proptest!"].iter().any(|start| line.starts_with(start))
+}
+
+fn is_public(line: &str) -> bool {
+    let Some(rest) = line.strip_prefix("pub ") else { return false };
+    let rest = ["async ", "const ", "unsafe "].iter().fold(rest, |rest, word| rest.strip_prefix(word).unwrap_or(rest));
+    ["fn ", "struct ", "enum ", "trait ", "type ", "static ", "mod ", "macro "]
+        .iter()
+        .any(|kind| rest.starts_with(kind))
+}
+
+fn has_docs(before: &[&str]) -> bool {
+    let mut above = before.iter().rev().map(|line| line.trim_start());
+    above.find(|line| !line.starts_with("#[") && !line.starts_with(')')).is_some_and(|line| line.starts_with("///"))
+}
+
+/// A module in a file of its own has its docs there.
+fn is_documented_module(line: &str) -> bool {
+    line.starts_with("pub mod ") && line.ends_with(';')
+}
+
+fn bad_anywhere(line: &str) -> Option<&'static str> {
+    let bare = line.trim_start();
+    let is_comment = bare.starts_with("//");
+    let macros = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("db", "g!(")];
+    if !is_comment && macros.iter().any(|name| line.contains(name)) {
+        return Some("work left undone");
+    }
+    if bare.starts_with(concat!("#[ig", "nore")) {
+        return Some("a test that does not run");
+    }
+    if (bare.starts_with("#[allow(") || bare.starts_with("#![allow("))
+        && !line.contains("reason")
+        && line.contains(")]")
+    {
+        return Some("a lint is switched off without a reason");
+    }
+    None
+}
+
+fn bad_in_product(line: &str) -> Option<&'static str> {
+    let bare = line.trim_start();
+    let is_code = !bare.starts_with("//") && !line.contains('"');
+    if is_code && line.contains(".unwrap()") {
+        return Some("unwrap in product code");
+    }
+    (is_code && (line.contains("unsafe {") || line.contains("unsafe fn "))).then_some("unsafe")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stops(text: &str) -> Vec<String> {
+        Source::measure(Path::new("a.rs"), text).stops
+    }
+
+    #[test]
+    fn tests_may_unwrap_and_products_may_not() {
+        let text = "//! x\nfn a() {\n    b.unwrap();\n}\n\n#[cfg(test)]\nmod tests {\n    b.unwrap();\n}\n";
+        assert_eq!(stops(text), ["line 3: unwrap in product code"]);
+    }
+
+    #[test]
+    fn long_functions_and_files_stop() {
+        let long = format!("//! x\nfn a() {{\n{}}}\n", "    b();\n".repeat(81));
+        assert_eq!(stops(&long), ["a has 81 lines"]);
+        let long = format!("//! x\n{}", "// y\n".repeat(800));
+        assert_eq!(stops(&long), ["801 lines, and it does not say that it is a table"]);
+        assert!(stops(&long.replacen("//! x", "//! A table of x", 1)).is_empty());
+    }
+
+    #[test]
+    fn what_is_switched_off_needs_a_reason() {
+        assert_eq!(stops("//! x\n#[allow(clippy::all)]\nfn a() {}\n").len(), 1);
+        assert!(stops("//! x\n#[allow(clippy::all, reason = \"y\")]\nfn a() {}\n").is_empty());
+    }
+
+    #[test]
+    fn docs_are_seen_through_attributes() {
+        let source = Source::measure(
+            Path::new("a.rs"),
+            "//! x\n/// Y.\n#[derive(Debug)]\npub struct Y;\npub fn z() {}\npub mod w;\n",
+        );
+        assert_eq!((source.public, source.documented), (3, 2));
+    }
+}
