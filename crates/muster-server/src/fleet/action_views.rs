@@ -159,12 +159,7 @@ impl Fleet {
         let now = self.clock.now();
         let failed =
             if counts.failed > 0 && errors > 0 { self.latest_errors(&action.id, errors).await? } else { vec![] };
-        Ok(ActionView {
-            progress: progress(&action, &counts, now),
-            created: counts.created,
-            errors: failed,
-            action,
-        })
+        Ok(ActionView { progress: progress(&action, &counts, now), created: counts.created, errors: failed, action })
     }
 
     async fn latest_errors(&self, id: &ActionId, limit: u32) -> Result<Vec<AgentResult>, Error> {

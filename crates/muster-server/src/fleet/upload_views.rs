@@ -99,11 +99,8 @@ impl Fleet {
         let upload = self.known_upload(id).await?;
         let detail = json!({"agent": upload.agent_id, "name": upload.name});
         let line = audit_line(context, self.clock.now(), "file.delete", format!("file:{}", upload.id), detail);
-        let status = Write::UploadStatus {
-            id: upload.id,
-            status: FileStatus::Deleted,
-            transit_hash: upload.transit_hash,
-        };
+        let status =
+            Write::UploadStatus { id: upload.id, status: FileStatus::Deleted, transit_hash: upload.transit_hash };
         self.store.commit(vec![status, line]).await?;
         Ok(())
     }
@@ -138,12 +135,7 @@ impl Fleet {
         Ok(Some(UploadView { action_id: action.id, at: action.created_at, upload, state }))
     }
 
-    async fn state_without_file(
-        &self,
-        agent: &AgentId,
-        action: &Action,
-        now: Timestamp,
-    ) -> Result<UploadState, Error> {
+    async fn state_without_file(&self, agent: &AgentId, action: &Action, now: Timestamp) -> Result<UploadState, Error> {
         if self.store.action_target(&action.id, agent).await? == Some(TargetState::Failed) {
             let results = self.store.action_results(&action.id, true, u32::MAX).await?;
             let own = results.into_iter().find(|result| result.agent_id == *agent);

@@ -218,8 +218,7 @@ async fn download(
 ) -> ApiResult<Response> {
     let compiled = compiled(&fleet, &context, &id, &query).await?;
     let yaml = serde_saphyr::to_string(&compiled).map_err(|error| Error::internal(error.to_string()))?;
-    let headers =
-        [(CONTENT_TYPE, "text/x-yaml"), (CONTENT_DISPOSITION, "attachment; filename=\"elastic-agent.yml\"")];
+    let headers = [(CONTENT_TYPE, "text/x-yaml"), (CONTENT_DISPOSITION, "attachment; filename=\"elastic-agent.yml\"")];
     Ok((headers, yaml).into_response())
 }
 

@@ -10,9 +10,7 @@ use axum::response::Response;
 use axum::routing::{self, MethodRouter};
 
 use super::error::http_error;
-use super::{
-    action_routes, agent_policies, agent_routes, bulk_routes, enrollment_keys, files, order_routes, outputs,
-};
+use super::{action_routes, agent_policies, agent_routes, bulk_routes, enrollment_keys, files, order_routes, outputs};
 use crate::fleet::Fleet;
 
 /// Longest JSON body, bytes: a bulk request with 100,000 ids fits.

@@ -68,7 +68,8 @@ pub fn any(action: NewAction, now: Timestamp) -> Result<NewOrder, Error> {
     let mut order = NewOrder::new(kind, action.data.unwrap_or_default());
     order.input_type = action.input_type.unwrap_or_default();
     order.timeout = action.timeout;
-    order.expiration = action.expiration.as_deref().map(|text| parse_end("action.expiration", text, now)).transpose()?;
+    order.expiration =
+        action.expiration.as_deref().map(|text| parse_end("action.expiration", text, now)).transpose()?;
     order.start_time = action.start_time.as_deref().map(|text| parse_time("action.start_time", text)).transpose()?;
     Ok(order)
 }

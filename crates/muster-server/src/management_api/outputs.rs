@@ -106,11 +106,7 @@ async fn create(
     Ok(item(output(fleet.create_output(&context, draft(body)?).await?)))
 }
 
-async fn get(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-) -> Answer<Item<Output>> {
+async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Output>> {
     Ok(item(output(fleet.output(&context, &id).await?)))
 }
 
@@ -127,11 +123,7 @@ async fn update(
     Ok(item(output(fleet.update_output(&context, &id, draft).await?)))
 }
 
-async fn delete(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-) -> Answer<DeletedId> {
+async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<DeletedId> {
     let output = fleet.delete_output(&context, &id).await?;
     Ok(Json(DeletedId { id: output.id.to_string() }))
 }

@@ -5,14 +5,14 @@ use muster_core::agent::AgentRecord;
 use muster_core::change::Change;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::{ActionId, AgentId};
-use muster_core::time::Timestamp;
 use muster_core::order::{NewOrder, cancel_of};
+use muster_core::time::Timestamp;
 use muster_core::{Error, lifecycle};
 use muster_store::Write;
 use serde_json::json;
 
-use super::give::Sorted;
 use super::Given;
+use super::give::Sorted;
 use crate::fleet::Fleet;
 use crate::fleet::audit::audit_line;
 use crate::fleet::update::AgentChange;

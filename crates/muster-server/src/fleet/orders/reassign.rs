@@ -2,8 +2,8 @@
 
 use muster_core::action::ActionType;
 use muster_core::context::{OpContext, Privilege};
-use muster_core::id::PolicyId;
 use muster_core::eligibility::Wish;
+use muster_core::id::PolicyId;
 use muster_core::order::NewOrder;
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind, lifecycle};

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::AgentRecord;
 use muster_core::context::{OpContext, Privilege};
-use muster_core::id::{ActionId, AgentId};
 use muster_core::eligibility::Wish;
+use muster_core::id::{ActionId, AgentId};
 use muster_core::order::NewOrder;
 use muster_core::{Error, lifecycle};
 use muster_store::Write;
 use muster_store::query::{ActionFilter, Page};
 use serde_json::Value;
 
-use super::give::{Sorted, done};
 use super::Given;
+use super::give::{Sorted, done};
 use crate::fleet::Fleet;
 use crate::fleet::selection::Selected;
 use crate::fleet::update::AgentChange;

@@ -15,8 +15,8 @@ use muster_core::user_agent::Version;
 use muster_core::{Error, ErrorKind, lifecycle};
 use serde_json::{Value, json};
 
-use super::give::Sorted;
 use super::Given;
+use super::give::Sorted;
 use crate::fleet::Fleet;
 use crate::fleet::selection::Selected;
 use crate::fleet::update::AgentChange;
