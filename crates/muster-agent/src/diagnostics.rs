@@ -18,8 +18,11 @@ const REDACTED: &str = "[redacted]";
 /// Collects the bundle.
 pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str) -> std::io::Result<Bytes> {
     let policy = state.policy.as_ref().map(|policy| redacted(parse(&policy.policy)));
-    let inbox: Vec<Value> =
-        state.inbox.iter().map(|action| json!({"id": action.id, "type": action.kind, "start_time": action.start_time})).collect();
+    let inbox: Vec<Value> = state
+        .inbox
+        .iter()
+        .map(|action| json!({"id": action.id, "type": action.kind, "start_time": action.start_time}))
+        .collect();
     let document = json!({
         "version": 1,
         "status": snapshot,
@@ -54,7 +57,9 @@ fn parse(raw: &RawValue) -> Value {
 fn redacted(mut policy: Value) -> Value {
     let paths: Vec<String> = policy["secret_paths"]
         .as_array()
-        .map(|paths| paths.iter().filter_map(|path| path.as_str().map(|path| format!("/{}", path.replace('.', "/")))).collect())
+        .map(|paths| {
+            paths.iter().filter_map(|path| path.as_str().map(|path| format!("/{}", path.replace('.', "/")))).collect()
+        })
         .unwrap_or_default();
     for path in paths {
         if let Some(value) = policy.pointer_mut(&path) {
@@ -71,7 +76,10 @@ fn hide(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let lower = name.to_lowercase();
-                if lower == "env" || lower == "key" || SECRET_WORDS.iter().any(|word| lower.contains(word)) && name != "secret_paths" {
+                if lower == "env"
+                    || lower == "key"
+                    || SECRET_WORDS.iter().any(|word| lower.contains(word)) && name != "secret_paths"
+                {
                     *value = REDACTED.into();
                 } else {
                     hide(value);

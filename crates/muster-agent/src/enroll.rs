@@ -65,7 +65,12 @@ pub async fn enroll(
         if over || deadline.is_some_and(|deadline| Instant::now() + wait > deadline) {
             return Err(given_up(&error, backoff.failures()));
         }
-        progress(&format!("{}; attempt {} follows in {:.1} s", told(&error), backoff.failures() + 1, wait.as_secs_f64()));
+        progress(&format!(
+            "{}; attempt {} follows in {:.1} s",
+            told(&error),
+            backoff.failures() + 1,
+            wait.as_secs_f64()
+        ));
         tokio::time::sleep(wait).await;
     }
 }

@@ -171,7 +171,8 @@ impl Settings {
         for pair in pairs {
             set(&mut tree, pair)?;
         }
-        serde_json::from_value(tree).map_err(|error| BadSettings { origin: "settings".into(), reason: error.to_string() })
+        serde_json::from_value(tree)
+            .map_err(|error| BadSettings { origin: "settings".into(), reason: error.to_string() })
     }
 }
 

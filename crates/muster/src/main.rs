@@ -1,7 +1,56 @@
 //! `muster`: the server and the administrator's tool.
+
 mod commands;
-use clap::Parser;
-#[derive(Parser)]
-struct Cli { #[command(flatten)] connect: commands::Connect, #[command(subcommand)] command: commands::AdminCommand }
-#[tokio::main]
-async fn main() -> std::process::ExitCode { let cli = Cli::parse(); commands::report(commands::run(cli.command, &cli.connect).await) }
+mod documents;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::commands::{AdminCommand, Failed, report};
+
+/// Fleet control plane: the server, and the tool to manage it
+#[derive(Debug, Parser)]
+#[command(
+    name = "muster",
+    version,
+    propagate_version = true,
+    after_help = "Examples:\n  muster serve\n  muster enrollment-key create --policy 'Default policy'\n  muster agent list --filter status:offline\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 unreachable, 6 conflict"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    #[command(flatten)]
+    Admin(AdminCommand),
+    Drones(muster_drones::DronesArgs),
+    #[command(flatten)]
+    Documents(documents::DocumentCommand),
+}
+
+fn main() -> ExitCode {
+    // First of all: libraries that speak TLS expect a provider. It can be there only if someone came before us.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Admin(command) => in_runtime(commands::run(command)),
+        Command::Drones(args) => in_runtime(drones(args)),
+        Command::Documents(command) => report(command.run()),
+    }
+}
+
+async fn drones(args: muster_drones::DronesArgs) -> Result<(), Failed> {
+    muster_drones::run(&args).await.map_err(|error| Failed::new(format!("{error:#}")))
+}
+
+fn in_runtime(work: impl Future<Output = Result<(), Failed>>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => report(runtime.block_on(work)),
+        Err(error) => report(Err(error.into())),
+    }
+}

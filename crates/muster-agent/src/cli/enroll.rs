@@ -9,6 +9,7 @@ use muster_protocol::elastic::enroll::EnrolledItem;
 
 use super::transport;
 use crate::control::{Answer, client};
+use crate::duration;
 use crate::enroll::{Patience, enroll};
 use crate::entropy::System;
 use crate::exit::{self, Failure};
@@ -20,7 +21,6 @@ use crate::paths::Layout;
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
 use crate::state::{State, Store, StoreError};
-use crate::duration;
 
 /// Arguments of `enroll`.
 #[derive(clap::Args)]
@@ -113,9 +113,8 @@ fn servers(args: &Args) -> Result<Vec<Server>, Failure> {
 }
 
 fn trust(args: &Args) -> Result<Trust, Failure> {
-    let read = |path: &Utf8PathBuf| {
-        fs_err::read_to_string(path).map_err(|error| Failure::new(exit::USAGE, error.to_string()))
-    };
+    let read =
+        |path: &Utf8PathBuf| fs_err::read_to_string(path).map_err(|error| Failure::new(exit::USAGE, error.to_string()));
     let certificate_authorities = args.certificate_authorities.iter().map(read).collect::<Result<_, _>>()?;
     Ok(Trust { certificate_authorities, ca_sha256: args.ca_sha256.clone(), insecure: args.insecure })
 }
@@ -158,7 +157,8 @@ fn keep(store: &DiskStore, servers: &[Server], trust: Trust, item: &EnrolledItem
 }
 
 async fn tell_daemon(layout: &Layout) {
-    let told = client::call::<Answer>(&layout.socket(), http::Method::POST, "/v1/reload", Duration::from_secs(10)).await;
+    let told =
+        client::call::<Answer>(&layout.socket(), http::Method::POST, "/v1/reload", Duration::from_secs(10)).await;
     match told {
         Ok(Some(_)) => println!("The running agent takes it up"),
         Ok(None) => println!("Start it with: muster-agent run --base-path {}", layout.base()),

@@ -61,7 +61,8 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
 
 fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
     let made = std::path::absolute(path).map_err(|error| Failure::new(exit::USAGE, format!("{path}: {error}")))?;
-    Utf8PathBuf::from_path_buf(made).map_err(|path| Failure::new(exit::USAGE, format!("{} is not UTF-8", path.display())))
+    Utf8PathBuf::from_path_buf(made)
+        .map_err(|path| Failure::new(exit::USAGE, format!("{} is not UTF-8", path.display())))
 }
 
 /// The network under `trust`.

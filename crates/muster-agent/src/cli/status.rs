@@ -56,7 +56,11 @@ fn no_daemon(layout: &Layout) -> Failure {
         Ok(None) => Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base())),
         Ok(Some(enrollment)) => Failure::new(
             exit::NO_DAEMON,
-            format!("agent {} does not run. Start it: muster-agent run --base-path {}", enrollment.agent_id, layout.base()),
+            format!(
+                "agent {} does not run. Start it: muster-agent run --base-path {}",
+                enrollment.agent_id,
+                layout.base()
+            ),
         ),
     }
 }

@@ -43,7 +43,9 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
 async fn alone(layout: &Layout, args: &Args) -> Result<Option<String>, Failure> {
     let store = DiskStore::new(layout.clone());
     let warning = match store.enrollment() {
-        Ok(None) => return Err(Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base()))),
+        Ok(None) => {
+            return Err(Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base())));
+        }
         Ok(Some(_)) if args.skip_fleet_audit => None,
         Ok(Some(enrollment)) => tell(&enrollment).await.err(),
         // A damaged enrolment must not make the agent unremovable.

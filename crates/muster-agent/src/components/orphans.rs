@@ -82,7 +82,8 @@ mod tests {
     async fn what_outlived_the_agent_is_ended_and_a_stranger_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let base = Utf8Path::from_path(folder.path()).unwrap();
-        let spawn = || tokio::process::Command::new("sleep").arg("60").process_group(0).kill_on_drop(true).spawn().unwrap();
+        let spawn =
+            || tokio::process::Command::new("sleep").arg("60").process_group(0).kill_on_drop(true).spawn().unwrap();
         let (mut orphan, mut stranger) = (spawn(), spawn());
         remember(&base.join("a"), orphan.id().unwrap());
         // The same process id, but from another life.

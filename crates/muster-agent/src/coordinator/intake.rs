@@ -117,7 +117,8 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_micros(0);
 
     fn action(id: &str, kind: &str, data: Value) -> WireAction {
-        serde_json::from_value(json!({"agent_id": "a", "created_at": "", "id": id, "type": kind, "data": data})).unwrap()
+        serde_json::from_value(json!({"agent_id": "a", "created_at": "", "id": id, "type": kind, "data": data}))
+            .unwrap()
     }
 
     fn reply(token: &str, actions: Vec<WireAction>) -> Reply {

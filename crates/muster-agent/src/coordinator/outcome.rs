@@ -136,7 +136,9 @@ impl Coordinator {
         let attempts = self.deps.settings.ack.attempts;
         for (place, ack) in sent.iter().enumerate() {
             let status = items.get(place).map_or(500, |item| item.status);
-            let Some(kept) = self.state.outbox.iter_mut().find(|kept| kept.action_id == ack.action_id) else { continue };
+            let Some(kept) = self.state.outbox.iter_mut().find(|kept| kept.action_id == ack.action_id) else {
+                continue;
+            };
             if kept.timestamp != ack.timestamp {
                 continue;
             }

@@ -52,7 +52,9 @@ pub fn plan(situation: &Situation<'_>) -> Option<Step> {
         Phase::Unenrolled => Some(Step::Finish),
         Phase::Unenrolling if situation.state.outbox.is_empty() => Some(Step::Finish),
         Phase::Unenrolling => acknowledge(situation),
-        Phase::Active | Phase::Revoked => work(situation).or_else(|| acknowledge(situation)).or_else(|| poll(situation)),
+        Phase::Active | Phase::Revoked => {
+            work(situation).or_else(|| acknowledge(situation)).or_else(|| poll(situation))
+        }
     }
 }
 
@@ -101,7 +103,8 @@ mod tests {
     use crate::state::PendingAck;
 
     fn action(id: &str, kind: &str) -> WireAction {
-        serde_json::from_value(json!({"agent_id": "a", "created_at": "", "id": id, "type": kind, "data": null})).unwrap()
+        serde_json::from_value(json!({"agent_id": "a", "created_at": "", "id": id, "type": kind, "data": null}))
+            .unwrap()
     }
 
     fn situation(state: &State) -> Situation<'_> {

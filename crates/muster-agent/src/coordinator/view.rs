@@ -4,8 +4,8 @@ use muster_protocol::elastic::check_in::CheckInRequest;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
-use super::report::{AgentState, FleetStatus, Parts, PolicyStatus, Snapshot, overall};
 use super::Coordinator;
+use super::report::{AgentState, FleetStatus, Parts, PolicyStatus, Snapshot, overall};
 use crate::components::ComponentState;
 use crate::host::Own;
 use crate::settings::Mode;

@@ -24,7 +24,8 @@ pub fn read() -> Os {
 
 /// The machine's id: 32 hex digits, or nothing.
 pub fn machine_id() -> String {
-    let text = fs_err::read_to_string("/etc/machine-id").or_else(|_| fs_err::read_to_string("/var/lib/dbus/machine-id"));
+    let text =
+        fs_err::read_to_string("/etc/machine-id").or_else(|_| fs_err::read_to_string("/var/lib/dbus/machine-id"));
     text.unwrap_or_default().trim().to_owned()
 }
 
@@ -71,7 +72,10 @@ mod tests {
                     VERSION=\"12 (bookworm)\"\nVERSION_CODENAME=bookworm\nID=debian\n";
         let os = from_release(text, "6.1.0".into());
         assert_eq!(os.full, "Debian GNU/Linux bookworm(12 (bookworm))");
-        assert_eq!((os.family.as_str(), os.platform.as_str(), os.version.as_str()), ("debian", "debian", "12 (bookworm)"));
+        assert_eq!(
+            (os.family.as_str(), os.platform.as_str(), os.version.as_str()),
+            ("debian", "debian", "12 (bookworm)")
+        );
         assert_eq!(from_release("ID=rocky\nID_LIKE=\"rhel centos fedora\"\n", String::new()).family, "redhat");
         assert_eq!(from_release("", String::new()).platform, std::env::consts::OS);
     }

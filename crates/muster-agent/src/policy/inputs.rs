@@ -95,8 +95,7 @@ mod tests {
         ];
         let wanted = wanted(&inputs);
         assert_eq!(wanted.len(), 6);
-        let reasons: Vec<&str> =
-            wanted.iter().map(|w| w.process.as_ref().err().map_or("", String::as_str)).collect();
+        let reasons: Vec<&str> = wanted.iter().map(|w| w.process.as_ref().err().map_or("", String::as_str)).collect();
         for (reason, word) in reasons.iter().zip(["logfile", "command", "sometimes", "NUL", "", "two inputs"]) {
             assert!(reason.contains(word), "{reason} / {word}");
         }

@@ -79,8 +79,7 @@ struct FleetPart {
 /// The bytes of `data.policy`.
 pub fn raw(action: &WireAction) -> Result<Box<RawValue>, Rejection> {
     let data = action.data.as_deref().map_or("null", RawValue::get);
-    let data: Option<Data> =
-        serde_json::from_str(data).map_err(|error| Rejection::Unreadable(error.to_string()))?;
+    let data: Option<Data> = serde_json::from_str(data).map_err(|error| Rejection::Unreadable(error.to_string()))?;
     data.and_then(|data| data.policy).ok_or_else(|| Rejection::Unreadable("it has no policy".into()))
 }
 

@@ -195,9 +195,18 @@ mod tests {
         let good = json!({"action_id": "x", "type": "UNENROLL", "agents": ["you", "me"], "data": {"a": 1}});
         assert_eq!(check(good).unwrap().unwrap().get(), r#"{"a":1}"#);
         let refused = |document: Value| check(document).unwrap_err();
-        assert_eq!(refused(json!({"action_id": "y", "type": "UNENROLL", "agents": ["me"]})), Unverified::Other("action"));
-        assert_eq!(refused(json!({"action_id": "x", "type": "UPGRADE", "agents": ["me"]})), Unverified::Other("type of action"));
-        assert_eq!(refused(json!({"action_id": "x", "type": "UNENROLL", "agents": ["you"]})), Unverified::Other("agent"));
+        assert_eq!(
+            refused(json!({"action_id": "y", "type": "UNENROLL", "agents": ["me"]})),
+            Unverified::Other("action")
+        );
+        assert_eq!(
+            refused(json!({"action_id": "x", "type": "UPGRADE", "agents": ["me"]})),
+            Unverified::Other("type of action")
+        );
+        assert_eq!(
+            refused(json!({"action_id": "x", "type": "UNENROLL", "agents": ["you"]})),
+            Unverified::Other("agent")
+        );
         let mut bare = act(json!({}));
         bare.signed = None;
         assert_eq!(action(&bare, "me", Some(key.public_key())).unwrap_err(), Unverified::NotSigned);

@@ -40,7 +40,9 @@ pub enum AgentCommand {
     #[command(after_help = "Examples:\n  muster agent diagnostics AGENT --wait --download .")]
     Diagnostics(DiagnosticsArgs),
     /// Set the log level
-    #[command(after_help = "Examples:\n  muster agent log-level --level debug AGENT\n  muster agent log-level --level reset --all --yes")]
+    #[command(
+        after_help = "Examples:\n  muster agent log-level --level debug AGENT\n  muster agent log-level --level reset --all --yes"
+    )]
     LogLevel(SettingsArgs),
     /// Give tags
     #[command(after_help = "Examples:\n  muster agent tag AGENT --tag prod --tag web")]
@@ -49,7 +51,9 @@ pub enum AgentCommand {
     #[command(after_help = "Examples:\n  muster agent untag AGENT --tag prod")]
     Untag(TagArgs),
     /// Delete agents with their keys, results and files
-    #[command(after_help = "Examples:\n  muster agent delete AGENT --yes\n  muster agent delete --filter status:unenrolled --yes")]
+    #[command(
+        after_help = "Examples:\n  muster agent delete AGENT --yes\n  muster agent delete --filter status:unenrolled --yes"
+    )]
     Delete(DeleteArgs),
 }
 

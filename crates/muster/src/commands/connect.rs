@@ -26,18 +26,21 @@ pub struct Connect {
 impl Connect {
     /// The client these flags lead to.
     pub fn client(&self) -> Result<Client, Failed> {
-        let Some(url) = &self.url else { return Ok(Client::unix(self.socket())?) };
+        let Some(url) = &self.url else { return Ok(Client::unix(self.socket()?)?) };
         let ca_pem = self.ca.as_ref().map(std::fs::read).transpose();
         let ca_pem = ca_pem.map_err(|error| Failed::usage(format!("--ca: can't read the file: {error}")))?;
         Ok(Client::http_with(url, self.token.as_deref(), &HttpOptions { ca_pem })?)
     }
 
-    fn socket(&self) -> Utf8PathBuf {
-        self.data_dir.clone().unwrap_or_else(default_data_dir).join("admin.sock")
+    /// The socket in the folder that `muster serve` would use.
+    fn socket(&self) -> Result<Utf8PathBuf, Failed> {
+        let folder = self.data_dir.clone().or_else(default_data_dir);
+        let folder = folder.ok_or_else(|| Failed::usage("there is no home folder to find the server's data in"))?;
+        Ok(folder.join("admin.sock"))
     }
 }
 
-/// `/var/lib/muster` for root, else `$XDG_STATE_HOME/muster`.
-fn default_data_dir() -> Utf8PathBuf {
-    Utf8PathBuf::from("/var/lib/muster")
+fn default_data_dir() -> Option<Utf8PathBuf> {
+    let environment = std::env::vars().collect();
+    muster_server::config::settings::default_data_dir(nix::unistd::Uid::effective().is_root(), &environment)
 }

@@ -165,7 +165,10 @@ impl RevokeArgs {
         } else {
             client.revoke_enrollment_key(&key.id).await?;
         }
-        println!("revoked {}; see who came in by it: muster agent list --filter 'enrollment_key_id:\"{}\"'", key.id, key.id);
+        println!(
+            "revoked {}; see who came in by it: muster agent list --filter 'enrollment_key_id:\"{}\"'",
+            key.id, key.id
+        );
         Ok(())
     }
 }

@@ -14,38 +14,47 @@ mod progress;
 mod selection;
 mod status;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-pub use self::connect::Connect;
+use self::connect::Connect;
 pub use self::failure::{Failed, report};
 
 /// `noun verb`.
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
     /// Agents: list, show, order, shut out
-    #[command(subcommand)]
-    Agent(agent::AgentCommand),
+    Agent(Noun<agent::AgentCommand>),
     /// Policies: what agents run
-    #[command(subcommand)]
-    Policy(policy::PolicyCommand),
+    Policy(Noun<policy::PolicyCommand>),
     /// Enrollment keys: what admits agents
-    #[command(subcommand)]
-    EnrollmentKey(enrollment_key::EnrollmentKeyCommand),
+    EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),
     /// Actions: orders given and how they stand
-    #[command(subcommand)]
-    Action(action::ActionCommand),
+    Action(Noun<action::ActionCommand>),
     /// The server and its agents, in numbers
-    Status(status::StatusArgs),
+    Status {
+        #[command(flatten)]
+        connect: Connect,
+        #[command(flatten)]
+        args: status::StatusArgs,
+    },
+}
+
+/// A noun's verbs, and how to reach the server.
+#[derive(Args, Debug)]
+pub struct Noun<V: Subcommand> {
+    #[command(flatten)]
+    connect: Connect,
+    #[command(subcommand)]
+    verb: V,
 }
 
 /// Carries a command out.
-pub async fn run(command: AdminCommand, connect: &Connect) -> Result<(), Failed> {
-    let client = connect.client()?;
+pub async fn run(command: AdminCommand) -> Result<(), Failed> {
     match command {
-        AdminCommand::Agent(command) => command.run(&client).await,
-        AdminCommand::Policy(command) => command.run(&client).await,
-        AdminCommand::EnrollmentKey(command) => command.run(&client).await,
-        AdminCommand::Action(command) => command.run(&client).await,
-        AdminCommand::Status(args) => args.run(&client).await,
+        AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Status { connect, args } => args.run(&connect.client()?).await,
     }
 }

@@ -3,7 +3,9 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use muster_client::{Client, Failure};
-use muster_protocol::management::agent_policy::{AgentPolicy, Difference, ListAgentPolicies, Revision, Rollback, SaveAgentPolicy};
+use muster_protocol::management::agent_policy::{
+    AgentPolicy, Difference, ListAgentPolicies, Revision, Rollback, SaveAgentPolicy,
+};
 
 use super::confirm::Care;
 use super::failure::Failed;

@@ -44,5 +44,6 @@ fn unfinished(status: &ActionStatus) -> Failed {
 }
 
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

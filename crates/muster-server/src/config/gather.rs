@@ -1,0 +1,35 @@
+//! Gathers the layers of a real process: the file on disk, the environment.
+
+use std::io;
+
+use super::problem::{Problem, Problems, Source};
+use super::source::Entry;
+use super::{Layers, Loaded, load};
+
+/// The file that is read when none is named.
+pub const DEFAULT_FILE: &str = "/etc/muster/muster.toml";
+
+/// Reads the configuration of this process. `file` is `--config`; without it `MUSTER_CONFIG` names the file, and
+/// without that [`DEFAULT_FILE`] is read if it is there.
+pub fn from_process(file: Option<&str>, flags: Vec<Entry>, assignments: Vec<String>) -> Result<Loaded, Problems> {
+    // Names and values that are no Unicode can be none of ours.
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment: std::collections::BTreeMap<String, String> = environment.collect();
+    let named = file.map(str::to_owned).or_else(|| environment.get("MUSTER_CONFIG").cloned());
+    let root = nix::unistd::geteuid().is_root();
+    load(&Layers { file: read(named)?, environment, flags, assignments, root })
+}
+
+fn read(named: Option<String>) -> Result<Option<(String, String)>, Problems> {
+    let optional = named.is_none();
+    let path = named.unwrap_or_else(|| DEFAULT_FILE.to_owned());
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(error) if optional && error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let reason = format!("the file can't be read: {error}");
+            Err(Problems(vec![Problem { source: Source::Flag(path), key: String::new(), reason }]))
+        }
+    }
+}

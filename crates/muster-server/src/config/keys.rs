@@ -1,0 +1,256 @@
+//! The table of every key: its kind, its default, what it is for, and the flag that sets it.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use super::value::{Kind, Raw, Value, write_span};
+use crate::agent_api::limits::{Limits, Operation};
+
+/// One key of the configuration.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// Its name, sections divided by dots.
+    pub key: String,
+    /// What it holds.
+    pub kind: Kind,
+    /// Its default, as written in a file.
+    pub default: Raw,
+    /// What it is for; lines of prose.
+    pub help: String,
+    /// The flag of `muster serve` that sets it, when there is one beside `--set`.
+    pub flag: Option<&'static str>,
+}
+
+impl Definition {
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("MUSTER_{}", self.key.replace('.', "_").to_ascii_uppercase())
+    }
+
+    /// The default as a value.
+    pub fn default_value(&self) -> Value {
+        self.kind.parse(&self.default).expect("defaults are of their kind; a test reads them all")
+    }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+const ANY: Kind = Kind::Span { min: Duration::ZERO, max: DAY };
+const SOME: Kind = Kind::Span { min: Duration::from_millis(1), max: DAY };
+const SIZE: Kind = Kind::Count { max: 64 << 20 };
+const NUMBER: Kind = Kind::Count { max: 10_000_000 };
+
+/// Every key, in the order of the default file.
+pub static KEYS: LazyLock<Vec<Definition>> =
+    LazyLock::new(|| [general(), listeners(), tls(), timeouts(), limits(), agents(), log()].concat());
+
+/// The definition of `key`.
+pub fn find(key: &str) -> Option<&'static Definition> {
+    KEYS.iter().find(|definition| definition.key == key)
+}
+
+fn key(key: &str, kind: Kind, default: Raw, flag: Option<&'static str>, help: &str) -> Definition {
+    Definition { key: key.into(), kind, default, help: help.into(), flag }
+}
+
+fn text(value: &str) -> Raw {
+    Raw::Text(value.into())
+}
+
+fn general() -> Vec<Definition> {
+    vec![
+        key(
+            "data_dir",
+            Kind::Text,
+            text(""),
+            Some("--data-dir"),
+            "Folder of the database, the certificates and the keys.\nEmpty: /var/lib/muster for root, else $XDG_STATE_HOME/muster (~/.local/state/muster).",
+        ),
+        key(
+            "database",
+            Kind::Text,
+            text(""),
+            Some("--database"),
+            "Address of the database. Empty: SQLite in the data folder.",
+        ),
+        key(
+            "external_url",
+            Kind::Urls,
+            Raw::List(Vec::new()),
+            Some("--external-url"),
+            "What agents are told as this server's addresses, each https://HOST:PORT.\nTheir hosts stand in the server's own certificate. Empty: this host's name and the agent listener's port.",
+        ),
+        key(
+            "insecure_http",
+            Kind::Flag,
+            Raw::Flag(false),
+            Some("--insecure-http"),
+            "Serve agents over plain HTTP. Loopback addresses only.",
+        ),
+    ]
+}
+
+fn listeners() -> Vec<Definition> {
+    vec![
+        key(
+            "agent.listen",
+            Kind::Address,
+            text("0.0.0.0:8220"),
+            Some("--agent-listen"),
+            "Where agents connect. Port 0 takes any free port; `none` switches the listener off.",
+        ),
+        key(
+            "local.listen",
+            Kind::Address,
+            text("127.0.0.1:8221"),
+            Some("--local-listen"),
+            "Where the agent on this host connects, under limits of its own.",
+        ),
+        key(
+            "admin.listen",
+            Kind::Address,
+            text("127.0.0.1:8230"),
+            Some("--admin-listen"),
+            "REST API and metrics. Plain HTTP on a loopback address, TLS on any other.",
+        ),
+    ]
+}
+
+fn tls() -> Vec<Definition> {
+    vec![
+        key(
+            "tls.cert",
+            Kind::Text,
+            text(""),
+            Some("--tls-cert"),
+            "PEM file of a certificate and its chain, instead of one by the server's own CA.\nRead again when it changes and on SIGHUP.",
+        ),
+        key("tls.key", Kind::Text, text(""), Some("--tls-key"), "PEM file of the key that belongs to `tls.cert`."),
+        key(
+            "tls.client_ca",
+            Kind::Text,
+            text(""),
+            Some("--tls-client-ca"),
+            "PEM file of CAs. A client that shows a certificate must show one by these; none is needed.",
+        ),
+    ]
+}
+
+fn timeouts() -> Vec<Definition> {
+    vec![
+        key(
+            "timeouts.checkin_long_poll",
+            SOME,
+            text("5m"),
+            None,
+            "How long a check-in is held when there is nothing to deliver.\nAgents give up after 10 minutes.",
+        ),
+        key(
+            "timeouts.checkin_jitter",
+            ANY,
+            text("30s"),
+            None,
+            "Upper bound of a random span that is taken off it, so that agents don't come back at once.",
+        ),
+        key("timeouts.checkin_max_poll", SOME, text("1h"), None, "Highest span that an agent may ask for."),
+        key("timeouts.handshake", SOME, text("10s"), None, "TLS handshake, from the first byte to the last."),
+        key("timeouts.read_header", SOME, text("5s"), None, "Head of a request, from its first byte."),
+        key("timeouts.read", SOME, text("1m"), None, "Whole request, from the end of its head."),
+        key("timeouts.write", SOME, text("10m"), None, "Whole reply, from its first byte."),
+        key("timeouts.write_stall", SOME, text("30s"), None, "Longest pause of a client that does not read its reply."),
+        key("timeouts.idle", SOME, text("35s"), None, "Pause between two requests of a connection."),
+        key("timeouts.drain", ANY, text("10s"), None, "How long a stopping server waits for requests that run."),
+    ]
+}
+
+fn limits() -> Vec<Definition> {
+    let defaults = Limits::default();
+    let mut keys = vec![key(
+        "limits.max_connections",
+        NUMBER,
+        Raw::Integer(0),
+        None,
+        "Requests at a time on a listener, held check-ins included; more get 429.\n\
+         One connection in ten above that is accepted, more are closed at once.\n\
+         0: as many as the limit of open files allows.",
+    )];
+    keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));
+    keys.push(key(
+        "limits.checkin.max_body_decompressed",
+        SIZE,
+        size(defaults.max_decompressed),
+        None,
+        "Highest size of a check-in's body after decompression, bytes.",
+    ));
+    keys
+}
+
+fn size(bytes: usize) -> Raw {
+    i64::try_from(bytes).map_or(Raw::Other("a number too large"), Raw::Integer)
+}
+
+fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
+    let limit = defaults.of(operation);
+    let section = |field: &str| format!("limits.{}.{field}", operation.key());
+    let what = operation_help(operation);
+    let interval = format!("{what}\nOne more is let in each `interval`, up to `burst` saved up; 0 is no such limit.");
+    vec![
+        key(&section("interval"), ANY, text(&write_span(limit.interval)), None, &interval),
+        key(&section("burst"), NUMBER, Raw::Integer(i64::from(limit.burst)), None, "How many may come at once."),
+        key(&section("max"), NUMBER, size(limit.max), None, "How many may run at a time; 0 is no such limit."),
+        key(
+            &section("max_body"),
+            SIZE,
+            size(limit.max_body),
+            None,
+            "Highest size of a body, bytes; 0 is the bound of every body, 64 MiB.",
+        ),
+    ]
+}
+
+fn operation_help(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Status => "Status requests.",
+        Operation::Enroll => "Enrolments.",
+        Operation::CheckIn => "Check-ins; a held one counts against `max` the whole time.",
+        Operation::Ack => "Acknowledgements of actions.",
+        Operation::AuditUnenroll => "Notices of uninstalled agents.",
+        Operation::Artifact => "Artifact downloads.",
+        Operation::UploadStart => "Beginnings of uploads.",
+        Operation::UploadChunk => "Chunks of uploads; each running one holds its bytes in memory.",
+        Operation::UploadEnd => "Ends of uploads.",
+        Operation::FileDelivery => "Downloads of files by agents.",
+        Operation::PgpRetrieval => "Requests for the PGP key of upgrades.",
+    }
+}
+
+fn agents() -> Vec<Definition> {
+    vec![
+        key(
+            "agents.highest_version",
+            Kind::Version { minor: false },
+            text("9"),
+            None,
+            "Highest version of agents that are let in: `MAJOR` takes any minor of it, or `MAJOR.MINOR`.",
+        ),
+        key(
+            "agents.lowest_version",
+            Kind::Version { minor: true },
+            text("7.13"),
+            None,
+            "Lowest version of agents that are let in.",
+        ),
+    ]
+}
+
+fn log() -> Vec<Definition> {
+    vec![
+        key("log.format", Kind::Choice(&["text", "json"]), text("text"), Some("--log-format"), "Form of log lines."),
+        key(
+            "log.level",
+            Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+            text("info"),
+            Some("--log-level"),
+            "Lowest level that is logged.",
+        ),
+    ]
+}

@@ -1,0 +1,120 @@
+//! The configuration of `muster serve`: read whole before anything starts, every problem told at once.
+//!
+//! Four layers, the later one wins: defaults ([`keys`]), the file, variables `MUSTER_…`, flags ([`source`]). A value
+//! knows where it came from. [`load`] turns layers into [`Config`], whose values are of their final types.
+
+pub mod document;
+pub mod gather;
+pub mod keys;
+pub mod problem;
+pub mod settings;
+pub mod source;
+pub mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use self::keys::KEYS;
+use self::problem::{Problem, Problems, Source, nearest};
+pub use self::settings::{Config, ListenConfig, Timeouts, TlsConfig};
+use self::source::Entry;
+use self::value::Value;
+
+/// Everything that a configuration is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    /// The file: its path and its text.
+    pub file: Option<(String, String)>,
+    /// The environment.
+    pub environment: BTreeMap<String, String>,
+    /// Flags with a key of their own.
+    pub flags: Vec<Entry>,
+    /// `--set KEY=VALUE`, as typed.
+    pub assignments: Vec<String>,
+    /// Whether root runs us: decides the default data folder.
+    pub root: bool,
+}
+
+/// Values by key, each with its origin.
+#[derive(Clone, Debug)]
+pub struct Values(BTreeMap<String, (Value, Source)>);
+
+impl Values {
+    fn defaults() -> Self {
+        let entry =
+            |definition: &keys::Definition| (definition.key.clone(), (definition.default_value(), Source::Default));
+        Self(KEYS.iter().map(entry).collect())
+    }
+
+    /// The value of a key of the table.
+    pub fn get(&self, key: &str) -> &Value {
+        &self.0.get(key).expect("only keys of the table are asked for; a test builds a configuration of them all").0
+    }
+
+    /// Where the value of a key came from.
+    pub fn source(&self, key: &str) -> Source {
+        self.0.get(key).map_or(Source::Default, |(_, source)| source.clone())
+    }
+
+    /// Takes over a layer's entry, or tells what is wrong with it.
+    fn apply(&mut self, entry: Entry) -> Result<(), Problem> {
+        let Entry { key, raw, source } = entry;
+        let Some(definition) = keys::find(&key) else {
+            return Err(Problem { reason: unknown_key(&key), source, key });
+        };
+        match definition.kind.parse(&raw) {
+            Ok(value) => {
+                self.0.insert(key, (value, source));
+                Ok(())
+            }
+            Err(reason) => Err(Problem { source, key, reason }),
+        }
+    }
+
+    /// One line for each key: value and origin.
+    pub fn describe(&self) -> String {
+        let line = |definition: &keys::Definition| {
+            let (value, source) = &self.0[&definition.key];
+            format!("{} = {value}  # {source}\n", definition.key)
+        };
+        KEYS.iter().map(line).collect()
+    }
+}
+
+fn unknown_key(key: &str) -> String {
+    match nearest(key, KEYS.iter().map(|definition| definition.key.as_str())) {
+        Some(near) => format!("unknown key; is {near} meant?"),
+        None => "unknown key".into(),
+    }
+}
+
+/// A configuration that was accepted.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Final types.
+    pub config: Config,
+    /// The same with origins.
+    pub values: Values,
+    /// What is odd but no error.
+    pub warnings: Vec<String>,
+}
+
+/// Reads all layers.
+pub fn load(layers: &Layers) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let mut entries = match &layers.file {
+        Some((path, text)) => source::file(path, text, &mut problems),
+        None => Vec::new(),
+    };
+    let (variables, warnings) = source::environment(&layers.environment);
+    entries.extend(variables);
+    entries.extend(source::assignments(&layers.assignments, &mut problems));
+    entries.extend(layers.flags.iter().cloned());
+
+    let mut values = Values::defaults();
+    problems.extend(entries.into_iter().filter_map(|entry| values.apply(entry).err()));
+    let config = settings::build(&values, layers, &mut problems);
+    if problems.is_empty() { Ok(Loaded { config, values, warnings }) } else { Err(Problems(problems)) }
+}

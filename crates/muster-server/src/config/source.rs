@@ -1,0 +1,122 @@
+//! The layers that values come from: a file's text, an environment, flags. None of them is read here from the
+//! system; the caller passes what it has, tests what they like.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, KEYS};
+use super::problem::{Problem, Source, nearest};
+use super::value::Raw;
+
+/// One value of one layer.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The key, as written.
+    pub key: String,
+    /// The value, as written.
+    pub raw: Raw,
+    /// Where.
+    pub source: Source,
+}
+
+/// Variables that other parts of Muster read.
+const OTHER_VARIABLES: [&str; 4] = ["MUSTER_CONFIG", "MUSTER_URL", "MUSTER_TOKEN", "MUSTER_CONTEXT"];
+
+/// Reads a file's text. Syntax errors are problems; what could be read is still there.
+pub fn file(path: &str, text: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let source = |offset: usize| Source::File { path: path.to_owned(), line: line(text, offset) };
+    problems.extend(errors.iter().map(|error| Problem {
+        source: source(error.span().map_or(0, |span| span.start)),
+        key: String::new(),
+        reason: error.message().to_owned(),
+    }));
+    let mut entries = Vec::new();
+    flatten("", table.get_ref(), &source, &mut entries);
+    entries
+}
+
+fn line(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
+}
+
+fn flatten(prefix: &str, table: &DeTable<'_>, source: &dyn Fn(usize) -> Source, entries: &mut Vec<Entry>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
+        match value.get_ref() {
+            DeValue::Table(inner) => flatten(&key, inner, source, entries),
+            value => entries.push(Entry { key, raw: raw(value), source: source(name.span().start) }),
+        }
+    }
+}
+
+fn raw(value: &DeValue<'_>) -> Raw {
+    match value {
+        DeValue::String(text) => Raw::Text(text.to_string()),
+        DeValue::Integer(number) => integer(number),
+        DeValue::Boolean(flag) => Raw::Flag(*flag),
+        DeValue::Array(items) => list(items.iter().map(|item| item.get_ref())),
+        DeValue::Float(_) => Raw::Other("a number with a fraction"),
+        DeValue::Datetime(_) => Raw::Other("a date"),
+        DeValue::Table(_) => Raw::Other("a table"),
+    }
+}
+
+fn integer(number: &toml::de::DeInteger<'_>) -> Raw {
+    match i64::from_str_radix(number.as_str(), number.radix()) {
+        Ok(number) => Raw::Integer(number),
+        Err(_) => Raw::Other("a number too large"),
+    }
+}
+
+fn list<'a>(items: impl Iterator<Item = &'a DeValue<'a>>) -> Raw {
+    let texts: Option<Vec<String>> = items
+        .map(|item| match item {
+            DeValue::String(text) => Some(text.to_string()),
+            _ => None,
+        })
+        .collect();
+    texts.map_or(Raw::Other("a list of something else than texts"), Raw::List)
+}
+
+/// Values from variables `MUSTER_…`. Orchestrators set variables of that form by themselves, so an unknown one is
+/// no problem but a warning, returned beside.
+pub fn environment(variables: &BTreeMap<String, String>) -> (Vec<Entry>, Vec<String>) {
+    let mut entries = Vec::new();
+    for definition in KEYS.iter() {
+        let name = definition.variable();
+        if let Some(text) = variables.get(&name) {
+            let raw = Raw::Text(text.clone());
+            entries.push(Entry { key: definition.key.clone(), raw, source: Source::Environment(name) });
+        }
+    }
+    let warnings = variables.keys().filter_map(|name| unknown_variable(name)).collect();
+    (entries, warnings)
+}
+
+fn unknown_variable(name: &str) -> Option<String> {
+    let known: Vec<String> = KEYS.iter().map(keys::Definition::variable).collect();
+    if !name.starts_with("MUSTER_") || OTHER_VARIABLES.contains(&name) || known.iter().any(|variable| variable == name)
+    {
+        return None;
+    }
+    let hint = nearest(name, known.iter().map(String::as_str)).map(|near| format!("; is {near} meant?"));
+    Some(format!("the environment variable {name} sets nothing{}", hint.unwrap_or_default()))
+}
+
+/// Values from `--set KEY=VALUE`.
+pub fn assignments(list: &[String], problems: &mut Vec<Problem>) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for text in list {
+        let source = Source::Flag(format!("--set {}", text.split('=').next().unwrap_or_default()));
+        match text.split_once('=') {
+            Some((key, value)) => {
+                let raw = Raw::Text(value.to_owned());
+                entries.push(Entry { key: key.trim().to_owned(), raw, source });
+            }
+            None => problems.push(Problem { source, key: String::new(), reason: "write --set KEY=VALUE".into() }),
+        }
+    }
+    entries
+}

@@ -1,0 +1,230 @@
+//! Tests of the configuration: texts in, values or messages out.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::value::{Raw, parse_span, write_span};
+use super::*;
+use crate::agent_api::limits::{Limits, Operation};
+
+fn layers(file: &str) -> Layers {
+    Layers { file: Some(("muster.toml".into(), file.into())), root: true, ..Layers::default() }
+}
+
+fn refused(layers: &Layers) -> String {
+    load(layers).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_make_a_configuration() {
+    let loaded = load(&Layers { root: true, ..Layers::default() }).unwrap();
+    assert_eq!(loaded.config.data_dir, "/var/lib/muster");
+    assert_eq!(loaded.config.limits, Limits::default());
+    assert_eq!(loaded.config.listen.agent, Some("0.0.0.0:8220".parse().unwrap()));
+    assert_eq!(loaded.config.timeouts.idle, Duration::from_secs(35));
+    assert_eq!(loaded.config.highest_version, (9, None));
+}
+
+#[test]
+fn a_flag_beats_the_environment_beats_the_file() {
+    let mut all = layers("[timeouts]\nidle = \"1s\"\ndrain = \"1s\"\nread = \"1s\"\n");
+    let variable = |key: &str, value: &str| (format!("MUSTER_TIMEOUTS_{key}"), value.to_owned());
+    all.environment.extend([variable("IDLE", "2s"), variable("DRAIN", "2s")]);
+    all.assignments = vec!["timeouts.drain=3s".into()];
+    let loaded = load(&all).unwrap();
+    let Timeouts { idle, drain, read, .. } = loaded.config.timeouts;
+    assert_eq!([read, idle, drain].map(|span| span.as_secs()), [1, 2, 3]);
+    let source = |key: &str| loaded.values.source(key).to_string();
+    assert_eq!(source("timeouts.read"), "muster.toml:4");
+    assert_eq!(source("timeouts.idle"), "MUSTER_TIMEOUTS_IDLE");
+    assert_eq!(source("timeouts.drain"), "--set timeouts.drain");
+    assert_eq!(source("timeouts.write"), "default");
+    assert!(loaded.values.describe().contains("timeouts.idle = \"2s\"  # MUSTER_TIMEOUTS_IDLE\n"));
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_place_and_the_nearest_name() {
+    let mut all = layers("data_dri = \"/x\"\n\n[limits.checkin]\nburst = \"many\"\ninterval = \"5 parsecs\"\n");
+    all.environment.insert("MUSTER_LOG_LEVEL".into(), "loud".into());
+    all.assignments = vec!["timeouts.iddle=1s".into(), "nonsense".into()];
+    let expected = "\
+the configuration is refused, 6 problems:
+  --set nonsense: write --set KEY=VALUE
+  muster.toml:1: data_dri: unknown key; is data_dir meant?
+  muster.toml:4: limits.checkin.burst: write a whole number that is not negative
+  muster.toml:5: limits.checkin.interval: \"5 parsecs\" is no duration; write 250ms, 30s or 5m
+  MUSTER_LOG_LEVEL: log.level: \"loud\" is none of error, warn, info, debug, trace
+  --set timeouts.iddle: timeouts.iddle: unknown key; is timeouts.idle meant?";
+    assert_eq!(refused(&all), expected);
+}
+
+#[test]
+fn broken_toml_is_told_with_its_line() {
+    let text = refused(&layers("data_dir = \"/x\"\n[timeouts\nidle = 3\n"));
+    assert!(text.contains("muster.toml:2: "), "{text}");
+    let text = refused(&layers("data_dir = \"/x\"\ndata_dir = \"/y\"\n"));
+    assert!(text.contains("muster.toml:2: ") && text.contains("duplicate"), "{text}");
+}
+
+#[test]
+fn values_of_another_type_are_told_what_is_needed() {
+    for (file, reason) in [
+        ("data_dir = 3", "a number stands where text in quotes is needed"),
+        ("data_dir = true", "true or false stands where text in quotes is needed"),
+        ("data_dir = [\"a\"]", "a list stands where one text is needed"),
+        ("data_dir = 1979-05-27", "a date stands where text in quotes is needed"),
+        ("insecure_http = \"perhaps\"", "write true or false"),
+        ("limits.max_connections = -1", "write a whole number that is not negative"),
+        ("limits.max_connections = 99999999999999999999999", "write a whole number that is not negative"),
+        ("limits.max_connections = 10000001", "10000001 is more than the highest value, 10000000"),
+        ("timeouts.idle = \"2d\"", "\"2d\" is no duration"),
+        ("timeouts.idle = \"0\"", "0 is outside 1ms to 24h"),
+        ("external_url = [3]", "a list of something else than texts stands where text in quotes is needed"),
+        ("external_url = \"fleet.example\"", "is no address of a server; write https://HOST:PORT"),
+        ("external_url = \"https://user:pw@fleet.example\"", "is no address of a server"),
+        ("external_url = \"https://fleet.example/path\"", "has a path; agents take https://HOST:PORT only"),
+        ("external_url = \"http://fleet.example\"", "is plain HTTP, and insecure_http is off"),
+        ("agent.listen = \"fleet.example:1\"", "is no listen address; write ADDRESS:PORT, or none"),
+        ("agents.highest_version = \"new\"", "is no version; write MAJOR or MAJOR.MINOR in quotes"),
+        ("agents.lowest_version = \"8\"", "is no version; write MAJOR.MINOR in quotes"),
+        ("agents.lowest_version = \"10.0\"", "is above agents.highest_version"),
+        ("tls.cert = \"a\"", "needs tls.key beside it"),
+        ("tls.key = \"a\"", "needs tls.cert beside it"),
+        ("timeouts.checkin_jitter = \"6m\"", "must be shorter than timeouts.checkin_long_poll, 5m"),
+        ("database = \"postgres://h/d\"", "only SQLite"),
+        ("limits = 3", "unknown key"),
+    ] {
+        let text = refused(&layers(file));
+        assert!(text.contains(reason), "{file}: {text}");
+    }
+}
+
+#[test]
+fn plain_http_is_for_loopback_addresses_only() {
+    let mut all = Layers { root: true, assignments: vec!["insecure_http=true".into()], ..Layers::default() };
+    let text = refused(&all);
+    assert!(text.contains("agent.listen: 0.0.0.0:8220 is not a loopback address"), "{text}");
+    all.assignments.push("agent.listen=localhost:8220".into());
+    assert!(load(&all).unwrap().config.insecure_http);
+    all.assignments.push("agent.listen=none".into());
+    all.assignments.push("local.listen=192.0.2.1:8221".into());
+    assert!(refused(&all).contains("local.listen"));
+}
+
+#[test]
+fn lists_are_written_with_commas_where_there_are_no_brackets() {
+    let set = |text: &str| Layers { root: true, assignments: vec![text.into()], ..Layers::default() };
+    let loaded = load(&set("external_url=https://a.example:1/, https://[2001:db8::1]:2")).unwrap();
+    assert_eq!(loaded.config.external_urls, ["https://a.example:1", "https://[2001:db8::1]:2"]);
+}
+
+#[test]
+fn the_data_folder_depends_on_who_runs_us() {
+    let mut all = Layers::default();
+    assert!(refused(&all).contains("data_dir: there is no home folder"));
+    all.environment.insert("HOME".into(), "/home/ann".into());
+    assert_eq!(load(&all).unwrap().config.data_dir, "/home/ann/.local/state/muster");
+    all.environment.insert("XDG_STATE_HOME".into(), "/state".into());
+    assert_eq!(load(&all).unwrap().config.data_dir, "/state/muster");
+}
+
+#[test]
+fn unknown_variables_are_warnings_and_those_of_other_commands_are_not() {
+    let mut all = Layers { root: true, ..Layers::default() };
+    let names = ["MUSTER_TIMEOUTS_IDEL", "MUSTER_PORT_8220_TCP", "MUSTER_URL", "MUSTER_TOKEN", "HOME"];
+    all.environment.extend(names.map(|name| (name.to_owned(), "x".to_owned())));
+    let warnings = load(&all).unwrap().warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings.iter().any(|text| text.contains("is MUSTER_TIMEOUTS_IDLE meant?")), "{warnings:?}");
+}
+
+#[test]
+fn every_limit_of_every_operation_has_its_key() {
+    for operation in Operation::ALL {
+        let name = operation.key();
+        let assignments =
+            ["interval=7ms", "burst=7", "max=7", "max_body=7"].map(|rest| format!("limits.{name}.{rest}"));
+        let all = Layers { root: true, assignments: assignments.to_vec(), ..Layers::default() };
+        let limit = *load(&all).unwrap().config.limits.of(operation);
+        let numbers = (limit.interval.as_millis(), limit.burst, limit.max, limit.max_body);
+        assert_eq!(numbers, (7, 7, 7, 7), "{name}");
+    }
+}
+
+#[test]
+fn the_default_file_is_accepted_as_it_is_and_with_every_line_in_force() {
+    let file = document::default_file();
+    let as_it_is = load(&layers(&file)).unwrap();
+    let live: String = file
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let in_force = load(&layers(&live)).unwrap();
+    assert_eq!(format!("{:?}", in_force.config), format!("{:?}", as_it_is.config));
+    let from_file = KEYS.iter().filter(|key| in_force.values.source(&key.key) != Source::Default).count();
+    assert_eq!(from_file, KEYS.len());
+}
+
+#[test]
+fn the_page_of_the_documentation_is_what_the_table_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let page = document::page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs_err::write(path, &page).unwrap();
+    }
+    let stands = fs_err::read_to_string(path).unwrap();
+    assert!(stands == page, "docs/configuration.md is stale: run this test with UPDATE_DOCS=1");
+}
+
+#[test]
+fn keys_variables_and_flags_are_unique() {
+    let mut seen = std::collections::BTreeSet::new();
+    for key in KEYS.iter() {
+        let names = [Some(key.key.clone()), Some(key.variable()), key.flag.map(str::to_owned)];
+        for name in names.into_iter().flatten() {
+            assert!(seen.insert(name.clone()), "{name} stands twice");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_file_reader_panic(text in "\\PC{0,200}") {
+        let _ = load(&layers(&text));
+    }
+
+    #[test]
+    fn no_assignment_panics(key in "[a-z_.]{0,30}", value in "\\PC{0,40}") {
+        let all = Layers { root: true, assignments: vec![format!("{key}={value}")], ..Layers::default() };
+        let _ = load(&all);
+    }
+
+    #[test]
+    fn no_value_of_any_kind_panics(at in 0..1000usize, value in "\\PC{0,40}", number in any::<i64>()) {
+        let kind = KEYS[at % KEYS.len()].kind;
+        for raw in [Raw::Text(value.clone()), Raw::Integer(number), Raw::List(vec![value])] {
+            let _ = kind.parse(&raw);
+        }
+    }
+
+    #[test]
+    fn spans_come_back_as_they_were_written(nanos in any::<u64>()) {
+        let span = Duration::from_nanos(nanos);
+        prop_assert_eq!(parse_span(&write_span(span)), Some(span));
+    }
+
+    #[test]
+    fn values_come_back_as_they_are_shown(count in 0..10_000_000u64, idle in 1..86_400_000u64) {
+        let file = format!("limits.max_connections = {count}\ntimeouts.idle = \"{}\"", write_span(Duration::from_millis(idle)));
+        let loaded = load(&layers(&file)).unwrap();
+        prop_assert_eq!(loaded.config.max_connections, count);
+        prop_assert_eq!(loaded.config.timeouts.idle, Duration::from_millis(idle));
+        let shown: String = loaded.values.describe().lines().map(|line| format!("{line}\n")).collect();
+        let again = load(&layers(&shown)).unwrap();
+        prop_assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
+    }
+}

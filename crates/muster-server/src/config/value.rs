@@ -1,0 +1,262 @@
+//! Values of settings: their kinds, how they are written and how they are read.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// What a setting may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number up to a bound.
+    Count {
+        /// The highest value.
+        max: u64,
+    },
+    /// A span of time, written `250ms`, `30s`, `5m`, within bounds.
+    Span {
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+    },
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// `ADDRESS:PORT`, or `none`.
+    Address,
+    /// A path or another text; empty is unset.
+    Text,
+    /// A list of `https://HOST[:PORT]` addresses.
+    Urls,
+    /// A version: major and, with `minor` set, a minor that must be there.
+    Version {
+        /// Whether the minor must be given.
+        minor: bool,
+    },
+}
+
+/// A value as a layer wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Raw {
+    /// Text; from the environment and flags everything is.
+    Text(String),
+    /// A TOML integer.
+    Integer(i64),
+    /// A TOML boolean.
+    Flag(bool),
+    /// A list of texts.
+    List(Vec<String>),
+    /// Something that no setting takes: what it is.
+    Other(&'static str),
+}
+
+/// A value that was understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// See [`Kind::Flag`].
+    Flag(bool),
+    /// See [`Kind::Count`].
+    Count(u64),
+    /// See [`Kind::Span`].
+    Span(Duration),
+    /// See [`Kind::Choice`] and [`Kind::Text`].
+    Text(String),
+    /// See [`Kind::Address`].
+    Address(Option<SocketAddr>),
+    /// See [`Kind::Urls`].
+    Urls(Vec<String>),
+    /// See [`Kind::Version`].
+    Version(u32, Option<u32>),
+}
+
+impl Kind {
+    /// Understands `raw`, or says why not.
+    pub fn parse(&self, raw: &Raw) -> Result<Value, String> {
+        match self {
+            Self::Flag => flag(raw).map(Value::Flag),
+            Self::Count { max } => count(raw, *max).map(Value::Count),
+            Self::Span { min, max } => span(text(raw)?, *min, *max).map(Value::Span),
+            Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
+            Self::Address => address(text(raw)?).map(Value::Address),
+            Self::Text => text(raw).map(|text| Value::Text(text.to_owned())),
+            Self::Urls => urls(raw).map(Value::Urls),
+            Self::Version { minor } => version(&version_text(raw)?, *minor),
+        }
+    }
+
+    /// How its values are written, for people.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Flag => "`true` or `false`".into(),
+            Self::Count { .. } => "a whole number".into(),
+            Self::Span { .. } => "a duration".into(),
+            Self::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or "),
+            Self::Address => "`ADDRESS:PORT` or `none`".into(),
+            Self::Text => "text".into(),
+            Self::Urls => "a list of addresses".into(),
+            Self::Version { .. } => "a version".into(),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(value) => write!(f, "{value}"),
+            Self::Count(value) => write!(f, "{value}"),
+            Self::Span(value) => write!(f, "{:?}", write_span(*value)),
+            Self::Text(value) => write!(f, "{value:?}"),
+            Self::Address(Some(value)) => write!(f, "\"{value}\""),
+            Self::Address(None) => f.write_str("\"none\""),
+            Self::Urls(values) => write!(f, "{values:?}"),
+            Self::Version(major, Some(minor)) => write!(f, "\"{major}.{minor}\""),
+            Self::Version(major, None) => write!(f, "\"{major}\""),
+        }
+    }
+}
+
+fn text(raw: &Raw) -> Result<&str, String> {
+    match raw {
+        Raw::Text(text) => Ok(text),
+        Raw::Integer(_) => Err("a number stands where text in quotes is needed".into()),
+        Raw::Flag(_) => Err("true or false stands where text in quotes is needed".into()),
+        Raw::List(_) => Err("a list stands where one text is needed".into()),
+        Raw::Other(what) => Err(format!("{what} stands where text in quotes is needed")),
+    }
+}
+
+fn flag(raw: &Raw) -> Result<bool, String> {
+    match raw {
+        Raw::Flag(value) => Ok(*value),
+        Raw::Text(text) if text == "true" => Ok(true),
+        Raw::Text(text) if text == "false" => Ok(false),
+        _ => Err("write true or false".into()),
+    }
+}
+
+fn count(raw: &Raw, max: u64) -> Result<u64, String> {
+    let number = match raw {
+        Raw::Integer(number) => u64::try_from(*number).ok(),
+        Raw::Text(text) => text.parse().ok(),
+        _ => None,
+    };
+    match number {
+        Some(number) if number <= max => Ok(number),
+        Some(number) => Err(format!("{number} is more than the highest value, {max}")),
+        None => Err("write a whole number that is not negative".into()),
+    }
+}
+
+fn choice(text: &str, words: &[&str]) -> Result<String, String> {
+    if words.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is none of {}", words.join(", ")))
+}
+
+/// Units of time, longest name first among those that end alike.
+const UNITS: [(&str, u128); 6] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
+
+/// Reads `250ms`, `1m30s`, `0`.
+pub fn parse_span(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut total = 0u128;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == &rest[..end])?;
+        total = total.checked_add(u128::from(number).checked_mul(*nanos)?)?;
+        rest = &rest[end..];
+    }
+    let whole = (!text.is_empty()).then_some(total)?;
+    Some(Duration::from_nanos(u64::try_from(whole).ok()?))
+}
+
+/// Writes a span in the largest unit that takes it whole.
+pub fn write_span(span: Duration) -> String {
+    let nanos = span.as_nanos();
+    if nanos == 0 {
+        return "0s".into();
+    }
+    let (name, unit) = UNITS.iter().rev().find(|(_, unit)| nanos % unit == 0).unwrap_or(&UNITS[0]);
+    format!("{}{name}", nanos / unit)
+}
+
+fn span(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    let span = parse_span(text).ok_or_else(|| format!("{text:?} is no duration; write 250ms, 30s or 5m"))?;
+    if span < min || span > max {
+        return Err(format!("{text} is outside {} to {}", write_span(min), write_span(max)));
+    }
+    Ok(span)
+}
+
+fn address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(Some(address));
+    }
+    let wrong = || format!("{text:?} is no listen address; write ADDRESS:PORT, or none");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_| wrong())?;
+    match host {
+        "localhost" => Ok(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))),
+        "" => Ok(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
+        _ => Err(wrong()),
+    }
+}
+
+fn urls(raw: &Raw) -> Result<Vec<String>, String> {
+    let list: Vec<String> = match raw {
+        Raw::List(list) => list.clone(),
+        raw => text(raw)?.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect(),
+    };
+    list.iter().map(|text| url(text)).collect()
+}
+
+/// Takes `https://host[:port]`; a slash at the end goes away.
+fn url(text: &str) -> Result<String, String> {
+    let wrong = || format!("{text:?} is no address of a server; write https://HOST:PORT");
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "https" | "http")).ok_or_else(wrong)?;
+    let authority = uri.authority().filter(|a| !a.host().is_empty() && !a.as_str().contains('@')).ok_or_else(wrong)?;
+    if uri.path() != "/" && !uri.path().is_empty() || uri.query().is_some() {
+        return Err(format!("{text:?} has a path; agents take https://HOST:PORT only"));
+    }
+    Ok(format!("{scheme}://{authority}"))
+}
+
+fn version_text(raw: &Raw) -> Result<String, String> {
+    match raw {
+        Raw::Integer(number) => Ok(number.to_string()),
+        raw => text(raw).map(str::to_owned),
+    }
+}
+
+fn version(text: &str, minor: bool) -> Result<Value, String> {
+    let wrong = || {
+        let form = if minor { "MAJOR.MINOR" } else { "MAJOR or MAJOR.MINOR" };
+        format!("{text:?} is no version; write {form} in quotes")
+    };
+    let mut parts = text.split('.').map(str::parse::<u32>);
+    let major = parts.next().and_then(Result::ok).ok_or_else(wrong)?;
+    let second = parts.next().transpose().map_err(|_| wrong())?;
+    if parts.next().is_some() || (minor && second.is_none()) {
+        return Err(wrong());
+    }
+    Ok(Value::Version(major, second))
+}

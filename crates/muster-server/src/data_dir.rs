@@ -1,0 +1,231 @@
+//! The data folder: what lies where, who may read it, and that one server only uses it.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use muster_core::Entropy;
+use muster_core::entropy::random_bytes;
+use secrecy::SecretBox;
+use serde::Serialize;
+
+/// Why the data folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// The system said no; the text names the file.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Another server has it.
+    #[error("{0} is in use by another server: stop it first, or choose another --data-dir")]
+    InUse(Utf8PathBuf),
+    /// A secret lies open.
+    #[error("{path} may be read by others (mode {mode:o}): check who had it, then chmod 600 it")]
+    Exposed {
+        /// The file.
+        path: Utf8PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The master key is no key.
+    #[error("{0} does not hold 32 bytes: restore it from a backup; without it nothing sealed can be read")]
+    BadMasterKey(Utf8PathBuf),
+}
+
+/// The data folder, ours until dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: Utf8PathBuf,
+    _lock: File,
+}
+
+/// Addresses in use, as `listen.json` tells them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ListenAddresses {
+    /// Agents.
+    pub agent: Option<SocketAddr>,
+    /// The agent on this host.
+    pub local: Option<SocketAddr>,
+    /// People and scripts.
+    pub admin: Option<SocketAddr>,
+}
+
+impl DataDir {
+    /// Makes the folder if there is none, closes it to others, and takes its lock.
+    pub fn open(path: &Utf8Path) -> Result<Self, DataDirError> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(path).map_err(|error| named(path, &error))?;
+        fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
+        let lock_path = path.join("lock");
+        let lock = options(0o600).write(true).create(true).truncate(false).open(&lock_path);
+        let lock = lock.map_err(|error| named(&lock_path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(named(&lock_path, &error).into()),
+        }
+        // What a server that was killed left behind must not tell wrong addresses.
+        remove(&path.join("listen.json"))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// A file or folder in it.
+    pub fn join(&self, name: &str) -> Utf8PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes a file that its owner alone may read, whole or not at all.
+    pub fn write_secret(&self, name: &str, bytes: &[u8]) -> Result<(), DataDirError> {
+        Ok(write_whole(&self.join(name), bytes, 0o600)?)
+    }
+
+    /// Writes a file that is no secret, whole or not at all.
+    pub fn write_public(&self, name: &str, bytes: &[u8]) -> Result<(), DataDirError> {
+        Ok(write_whole(&self.join(name), bytes, 0o644)?)
+    }
+
+    /// Reads a secret; `None` when there is none. One that others may read is refused.
+    pub fn read_secret(&self, name: &str) -> Result<Option<Vec<u8>>, DataDirError> {
+        let path = self.join(name);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(named(&path, &error).into()),
+        };
+        let mode = file.metadata().map_err(|error| named(&path, &error))?.permissions().mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(DataDirError::Exposed { path, mode });
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|error| named(&path, &error))?;
+        Ok(Some(bytes))
+    }
+
+    /// The key that seals secrets: made once, never replaced.
+    pub fn master_key(&self, entropy: &dyn Entropy) -> Result<SecretBox<[u8; 32]>, DataDirError> {
+        const NAME: &str = "master.key";
+        if let Some(bytes) = self.read_secret(NAME)? {
+            let key = bytes.try_into().map_err(|_| DataDirError::BadMasterKey(self.join(NAME)))?;
+            return Ok(SecretBox::new(Box::new(key)));
+        }
+        let key = random_bytes::<32>(entropy);
+        self.write_secret(NAME, &key)?;
+        Ok(SecretBox::new(Box::new(key)))
+    }
+
+    /// Tells scripts where we listen. Written once everything accepts.
+    pub fn write_listen(&self, addresses: &ListenAddresses) -> Result<(), DataDirError> {
+        let mut text = serde_json::to_vec(addresses).map_err(io::Error::from)?;
+        text.push(b'\n');
+        self.write_public("listen.json", &text)
+    }
+
+    /// Takes back what [`Self::write_listen`] told.
+    pub fn remove_listen(&self) -> Result<(), DataDirError> {
+        Ok(remove(&self.join("listen.json"))?)
+    }
+}
+
+fn options(mode: u32) -> std::fs::OpenOptions {
+    let mut options = std::fs::OpenOptions::new();
+    options.mode(mode);
+    options
+}
+
+fn named(path: &Utf8Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{path}: {error}"))
+}
+
+fn remove(path: &Utf8Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes beside, syncs, renames, and syncs the folder: after a power cut the old file stands or the new one.
+fn write_whole(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let beside = Utf8PathBuf::from(format!("{path}.new"));
+    remove(&beside)?;
+    let write = || -> io::Result<()> {
+        let mut file = options(mode).write(true).create_new(true).open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|error| named(&beside, &error))?;
+    fs::rename(&beside, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::SystemEntropy;
+    use secrecy::ExposeSecret;
+
+    fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();
+        (folder, path)
+    }
+
+    fn mode(path: &Utf8Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn folder_and_secrets_are_closed_to_others() {
+        let (_keep, path) = folder();
+        let data = DataDir::open(&path).unwrap();
+        data.master_key(&SystemEntropy::default()).unwrap();
+        assert_eq!((mode(&path), mode(&path.join("master.key"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn master_key_stays_the_same_and_is_refused_when_exposed() {
+        let (_keep, path) = folder();
+        let data = DataDir::open(&path).unwrap();
+        let first = data.master_key(&SystemEntropy::default()).unwrap();
+        let second = data.master_key(&SystemEntropy::default()).unwrap();
+        assert_eq!(first.expose_secret(), second.expose_secret());
+        fs::set_permissions(path.join("master.key"), PermissionsExt::from_mode(0o640)).unwrap();
+        let error = data.master_key(&SystemEntropy::default()).unwrap_err();
+        assert!(error.to_string().contains("mode 640"), "{error}");
+    }
+
+    #[test]
+    fn a_short_master_key_is_refused_and_kept() {
+        let (_keep, path) = folder();
+        let data = DataDir::open(&path).unwrap();
+        data.write_secret("master.key", b"short").unwrap();
+        assert!(matches!(data.master_key(&SystemEntropy::default()), Err(DataDirError::BadMasterKey(_))));
+        assert_eq!(fs::read(path.join("master.key")).unwrap(), b"short");
+    }
+
+    #[test]
+    fn two_servers_do_not_share_a_folder() {
+        let (_keep, path) = folder();
+        let first = DataDir::open(&path).unwrap();
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
+        drop(first);
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn listen_json_has_the_fixed_form_and_an_old_one_goes_away() {
+        let (_keep, path) = folder();
+        let data = DataDir::open(&path).unwrap();
+        let addresses = ListenAddresses { agent: Some("127.0.0.1:8220".parse().unwrap()), ..Default::default() };
+        data.write_listen(&addresses).unwrap();
+        let text = fs::read_to_string(path.join("listen.json")).unwrap();
+        assert_eq!(text, "{\"agent\":\"127.0.0.1:8220\",\"local\":null,\"admin\":null}\n");
+        drop(data);
+        DataDir::open(&path).unwrap();
+        assert!(!path.join("listen.json").try_exists().unwrap());
+    }
+}

@@ -1,0 +1,109 @@
+//! What a server with an empty folder makes, and what a person is told to begin with.
+
+use std::fmt::Write;
+
+use muster_core::Error;
+use muster_core::context::{Actor, OpContext};
+
+use crate::config::Config;
+use crate::data_dir::ListenAddresses;
+use crate::fleet::Fleet;
+use crate::tls::Tls;
+use crate::tls::authority::Authority;
+
+/// What one needs to begin.
+#[derive(Clone, Debug, Default)]
+pub struct FirstStart {
+    /// The default enrollment key's token, if it was made just now.
+    pub enrollment_token: Option<String>,
+    /// SHA-256 of the own CA's certificate.
+    pub ca_fingerprint: Option<String>,
+    /// Path of the own CA's certificate, unless agents come over plain HTTP.
+    pub ca_path: Option<String>,
+    /// What agents are told as the server's address.
+    pub url: String,
+}
+
+/// Makes the default policy and its enrollment key, once in a folder's life.
+pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<FirstStart, Error> {
+    Ok(FirstStart {
+        enrollment_token: make(fleet).await?,
+        ca_fingerprint: tls.authority().filter(|_| !insecure_http).map(Authority::fingerprint),
+        ca_path: tls.ca_path().filter(|_| !insecure_http).map(|path| absolute(&path)),
+        url: fleet.settings.external_urls.first().cloned().unwrap_or_default(),
+    })
+}
+
+/// The token of the default key, if it was made just now.
+async fn make(fleet: &Fleet) -> Result<Option<String>, Error> {
+    let Some(key) = fleet.ensure_default_policy().await?.and_then(|saved| saved.enrollment_key) else {
+        return Ok(None);
+    };
+    let context = OpContext::administrator(Actor::System);
+    let (_, token) = fleet.reveal_enrollment_key(&context, key.id.as_str()).await?;
+    Ok(token)
+}
+
+fn absolute(path: &camino::Utf8Path) -> String {
+    match camino::absolute_utf8(path) {
+        Ok(path) => path.into(),
+        Err(_) => path.to_string(),
+    }
+}
+
+impl FirstStart {
+    /// What a person sees when the server accepts.
+    pub fn greeting(&self, config: &Config, addresses: &ListenAddresses) -> String {
+        let mut text = String::new();
+        let agents = addresses.agent.or(addresses.local);
+        push(&mut text, format_args!("Muster accepts agents at {}", self.url));
+        if let Some(address) = agents {
+            push(&mut text, format_args!(" (listening on {address})"));
+        }
+        push(&mut text, format_args!("\nData: {}\n", config.data_dir));
+        if let Some(address) = addresses.admin {
+            let scheme = if address.ip().is_loopback() { "http" } else { "https" };
+            push(&mut text, format_args!("Management: {scheme}://{address}, and on this host the command `muster`\n"));
+        }
+        if let Some(fingerprint) = &self.ca_fingerprint {
+            push(&mut text, format_args!("CA fingerprint (SHA-256): {fingerprint}\n"));
+        }
+        match &self.enrollment_token {
+            Some(token) => self.enrol_lines(&mut text, token),
+            None => text.push_str("An enrollment key: muster enrollment-key create --policy 'Default policy'\n"),
+        }
+        text
+    }
+
+    fn enrol_lines(&self, text: &mut String, token: &str) {
+        let ca = match &self.ca_path {
+            Some(path) => format!(" --certificate-authorities={}", quoted(path)),
+            None => String::new(),
+        };
+        let insecure = if self.url.starts_with("http:") { " --insecure" } else { "" };
+        let flags = format!("--url={} --enrollment-token={token}{ca}{insecure}", self.url);
+        push(text, format_args!("\nEnrol an agent on this host (elsewhere, with a copy of the CA's file):\n"));
+        push(text, format_args!("  muster-agent enroll {flags}\n  elastic-agent enroll {flags}\n\n"));
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("writing to a string can't fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        assert_eq!(quoted("/var/lib/muster/ca.crt"), "/var/lib/muster/ca.crt");
+        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
+    }
+}

@@ -1,0 +1,112 @@
+//! What clients usually do.
+
+use std::time::Duration;
+
+use super::harness::{Setup, echo, handler, reply, timeouts, until, within};
+use crate::listen::Answer;
+
+#[tokio::test]
+async fn requests_follow_each_other_on_a_connection() {
+    let server = Setup::default().start(echo());
+    let mut client = server.client().await;
+    client.get("/a").await;
+    assert_eq!(client.receive().await.body, "/a ");
+    client.send("POST /b HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nxyzGET /c HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    assert_eq!(client.receive().await.body, "/b xyz");
+    assert_eq!(client.receive().await.body, "/c ");
+}
+
+#[tokio::test]
+async fn chunked_bodies_follow_each_other() {
+    let server = Setup::default().start(echo());
+    let mut client = server.client().await;
+    for _ in 0..3 {
+        client.send("POST /a HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n").await;
+        assert_eq!(client.receive().await.body, "/a xyz");
+    }
+}
+
+#[tokio::test]
+async fn ea17_more_requests_than_allowed_get_429_and_plain_text() {
+    let server = Setup { requests: 1, ..Setup::default() }.start(handler(|request| async move {
+        if request.uri().path() == "/wait" {
+            return Answer::Park(Box::pin(std::future::pending()));
+        }
+        Answer::Reply(reply("ok"))
+    }));
+    let mut first = server.client().await;
+    first.get("/wait").await;
+    until("the first is inside", || server.requests.inside() == 1).await;
+    let mut second = server.client().await;
+    second.get("/").await;
+    let refused = second.receive().await;
+    assert_eq!((refused.status(), refused.body.as_str()), ("429", "Server capacity exceeded."));
+    assert!(refused.head.contains("content-type: text/plain"), "{}", refused.head);
+    drop(first);
+    until("the first is gone", || server.requests.inside() == 0).await;
+    second.get("/").await;
+    assert_eq!(second.receive().await.status(), "200");
+}
+
+#[tokio::test]
+async fn ea17_connections_over_the_limit_are_closed_at_once() {
+    let server = Setup { connections: 1, ..Setup::default() }.start(echo());
+    let mut first = server.client().await;
+    first.get("/").await;
+    first.receive().await;
+    let second = server.client().await;
+    assert_eq!(second.rest().await, "");
+    assert_eq!(server.metrics.refused_connections.get(), 1);
+    drop(first);
+    until("the first is gone", || server.connections.inside() == 0).await;
+    let mut third = server.client().await;
+    third.get("/").await;
+    assert_eq!(third.receive().await.status(), "200");
+}
+
+#[tokio::test]
+async fn stopping_lets_running_requests_end_and_closes_idle_connections() {
+    let server = Setup::default().start(handler(|_| async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Answer::Reply(reply("done"))
+    }));
+    let mut running = server.client().await;
+    running.get("/").await;
+    let idle = server.client().await;
+    until("one runs", || server.requests.inside() == 1).await;
+    until("both are here", || server.connections.inside() == 2).await;
+    let address = server.address;
+    let drained = within(server.stop()).await;
+    assert_eq!((drained.open, drained.cut), (2, 0));
+    assert_eq!(running.receive().await.body, "done");
+    assert_eq!(idle.rest().await, "");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "new connections are refused");
+}
+
+#[tokio::test]
+async fn stopping_cuts_what_outlasts_the_grace_period() {
+    let short = Duration::from_millis(100);
+    let setup = Setup { timeouts: crate::config::Timeouts { drain: short, ..timeouts() }, ..Setup::default() };
+    let server = setup.start(handler(|_| std::future::pending()));
+    let mut client = server.client().await;
+    client.get("/").await;
+    until("it runs", || server.requests.inside() == 1).await;
+    let drained = server.stop().await;
+    assert_eq!((drained.open, drained.cut), (1, 1));
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_ends_its_connection_only() {
+    let server = Setup::default().start(handler(|request| async move {
+        assert_ne!(request.uri().path(), "/panic", "as the test wishes");
+        Answer::Reply(reply("ok"))
+    }));
+    let mut bad = server.client().await;
+    bad.get("/panic").await;
+    assert_eq!(bad.rest().await, "");
+    until("its places are free", || server.requests.inside() == 0 && server.connections.inside() == 0).await;
+    let mut good = server.client().await;
+    good.get("/").await;
+    assert_eq!(good.receive().await.body, "ok");
+}

@@ -1,0 +1,94 @@
+//! Log lines: text or JSON on stderr, one event a line, whatever clients put into names and paths.
+
+use std::io::{self, Write};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Starts logging for the process. Says so when something else did already.
+pub fn start(json: bool, level: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Lines(io::stderr));
+    let started =
+        if json { builder.json().flatten_event(true).try_init() } else { builder.with_target(false).try_init() };
+    started.map_err(|error| error.to_string())
+}
+
+/// Makes writers of single lines: a formatted event comes in one piece.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines<M>(pub M);
+
+/// Writes one event.
+#[derive(Debug)]
+pub struct Line<W>(W);
+
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Lines<M> {
+    type Writer = Line<M::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line(self.0.make_writer())
+    }
+}
+
+impl<W: Write> Write for Line<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.0.write_all(&escaped(event))?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The event with every control character but the line break at its end written as `\xNN`: a client's ESC, CR or LF
+/// must neither move a terminal's cursor nor forge a line.
+fn escaped(event: &[u8]) -> Vec<u8> {
+    let (text, end) = match event.strip_suffix(b"\n") {
+        Some(text) => (text, "\n"),
+        None => (event, ""),
+    };
+    let mut line = Vec::with_capacity(event.len());
+    for c in String::from_utf8_lossy(text).chars() {
+        if c.is_control() {
+            line.extend_from_slice(format!("\\x{:02x}", u32::from(c)).as_bytes());
+        } else {
+            line.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+    line.extend_from_slice(end.as_bytes());
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn d23_control_characters_of_clients_are_escaped() {
+        let memory = Memory::default();
+        let writer = memory.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(Lines(move || writer.clone())).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(path = %"/a\u{1b}[31m\r\nforged line\u{9b}", "a request came");
+        });
+        let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+        assert!(text.ends_with('\n') && !text.contains(['\u{1b}', '\r', '\u{9b}']), "{text:?}");
+        assert!(text.contains("forged line"), "{text:?}");
+    }
+}

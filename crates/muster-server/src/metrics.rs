@@ -1,0 +1,237 @@
+//! What the server counts, in Prometheus' text format. The registry is a value: each server in a process has its own.
+//! Labels are types with few values; no id of an agent is ever one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::agent_api::limits::Operation;
+use crate::agent_api::route::Route;
+use crate::listen::gate::Gate;
+use crate::reply::ListenerKind;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    operation: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabel {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabel {
+    listener: &'static str,
+}
+
+/// What a request asked for, as a label: an operation of the agent API, the management API, or neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Asked(&'static str);
+
+impl Asked {
+    /// A request of the management API.
+    pub const MANAGEMENT: Self = Self("management");
+
+    /// Of a request to an agent listener.
+    pub fn of_agent_path(path: &str) -> Self {
+        Self(Route::of(path).map_or("other", |route| route.operation().key()))
+    }
+}
+
+impl From<Operation> for Asked {
+    fn from(operation: Operation) -> Self {
+        Self(operation.key())
+    }
+}
+
+/// The gates of one listener.
+struct Gates {
+    listener: &'static str,
+    connections: Arc<Gate>,
+    requests: Arc<Gate>,
+}
+
+/// All counters of one server.
+pub struct Metrics {
+    registry: Registry,
+    gates: Mutex<Vec<Gates>>,
+    connections: Family<ListenerLabel, Gauge>,
+    running: Family<ListenerLabel, Gauge>,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<OperationLabel, Histogram>,
+    /// Polls held now.
+    pub parked: Gauge,
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections closed at once, since there were too many.
+    pub refused_connections: Counter,
+    /// Requests answered 429, since there were too many.
+    pub refused_requests: Counter,
+    /// TLS handshakes that failed or were not finished in time.
+    pub failed_handshakes: Counter,
+    /// Connections cut at a deadline.
+    pub cut_connections: Counter,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Bounds of the durations of requests, seconds: from a heartbeat to a held poll.
+const BOUNDS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];
+
+impl Metrics {
+    /// Counters at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("muster"),
+            gates: Mutex::default(),
+            connections: Family::default(),
+            running: Family::default(),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            parked: Gauge::default(),
+            accepted: Counter::default(),
+            refused_connections: Counter::default(),
+            refused_requests: Counter::default(),
+            failed_handshakes: Counter::default(),
+            cut_connections: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("connections", "Open connections by listener", self.connections.clone());
+        registry.register(
+            "running_requests",
+            "Running requests by listener, held polls included",
+            self.running.clone(),
+        );
+        registry.register("parked_polls", "Polls held now", self.parked.clone());
+        registry.register("requests", "Answered requests by operation and status class", self.requests.clone());
+        registry.register("request_duration_seconds", "Time to the reply or to the hold", self.durations.clone());
+        registry.register("accepted_connections", "Accepted connections", self.accepted.clone());
+        let (refused, full) = (self.refused_connections.clone(), self.refused_requests.clone());
+        registry.register("refused_connections", "Connections closed at once, over the limit", refused);
+        registry.register("refused_requests", "Requests answered 429, over max_connections", full);
+        registry.register(
+            "failed_handshakes",
+            "TLS handshakes that failed or took too long",
+            self.failed_handshakes.clone(),
+        );
+        registry.register("cut_connections", "Connections cut at a deadline", self.cut_connections.clone());
+    }
+
+    /// Shows a listener's gates.
+    pub fn show_gates(&self, kind: ListenerKind, connections: &Arc<Gate>, requests: &Arc<Gate>) {
+        let gates = Gates {
+            listener: listener_name(kind),
+            connections: Arc::clone(connections),
+            requests: Arc::clone(requests),
+        };
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner).push(gates);
+    }
+
+    /// Counts an answered request.
+    pub fn answered(&self, asked: Asked, status: StatusCode, took: Duration) {
+        let labels = RequestLabels { operation: asked.0, status: status_class(status) };
+        self.requests.get_or_create(&labels).inc();
+        self.took(asked, took);
+    }
+
+    /// Counts a request that was parked; `answered_parked` counts its reply.
+    pub fn took(&self, asked: Asked, took: Duration) {
+        self.durations.get_or_create(&OperationLabel { operation: asked.0 }).observe(took.as_secs_f64());
+    }
+
+    /// Counts the reply to a parked request; its time is the hold's and says nothing.
+    pub fn answered_parked(&self, asked: Asked, status: StatusCode) {
+        let labels = RequestLabels { operation: asked.0, status: status_class(status) };
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    /// How many requests of an operation were answered with a status of a class such as `2xx`.
+    pub fn count(&self, asked: Asked, status: &'static str) -> u64 {
+        self.requests.get_or_create(&RequestLabels { operation: asked.0, status }).get()
+    }
+
+    /// Everything in Prometheus' text format.
+    pub fn render(&self) -> String {
+        for gates in self.gates.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let label = ListenerLabel { listener: gates.listener };
+            let gauge = |inside: usize| i64::try_from(inside).unwrap_or(i64::MAX);
+            self.connections.get_or_create(&label).set(gauge(gates.connections.inside()));
+            self.running.get_or_create(&label).set(gauge(gates.requests.inside()));
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string can't fail");
+        text
+    }
+}
+
+fn listener_name(kind: ListenerKind) -> &'static str {
+    match kind {
+        ListenerKind::Agent => "agent",
+        ListenerKind::Local => "local",
+        ListenerKind::Admin => "admin",
+        ListenerKind::Socket => "socket",
+    }
+}
+
+fn status_class(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_rendered_with_their_labels() {
+        let metrics = Metrics::new();
+        let (connections, requests) = (Gate::new(5), Gate::new(5));
+        let _open = connections.enter();
+        metrics.show_gates(ListenerKind::Agent, &connections, &requests);
+        metrics.answered(Operation::CheckIn.into(), StatusCode::OK, Duration::from_millis(3));
+        metrics.answered(
+            Asked::of_agent_path("/api/fleet/agents/a/checkin"),
+            StatusCode::UNAUTHORIZED,
+            Duration::from_millis(3),
+        );
+        let text = metrics.render();
+        for line in [
+            "muster_connections{listener=\"agent\"} 1",
+            "muster_requests_total{operation=\"checkin\",status=\"2xx\"} 1",
+            "muster_requests_total{operation=\"checkin\",status=\"4xx\"} 1",
+            "muster_request_duration_seconds_count{operation=\"checkin\"} 2",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}

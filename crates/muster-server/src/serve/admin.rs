@@ -1,0 +1,89 @@
+//! The management API behind the accept loop, with what watches a server: `/healthz`, `/readyz`, `/metrics`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tower::ServiceExt;
+
+use crate::agent_api::status::{Health, ServerState};
+use crate::fleet::Fleet;
+use crate::listen::body::RequestBody;
+use crate::listen::{Answer, Handler, Work};
+use crate::management_api::management_router;
+use crate::metrics::{Asked, Metrics};
+use crate::reply::{Peer, ReplyBody};
+
+/// How long the store may take to answer a server that is ready.
+const STORE_ANSWERS: Duration = Duration::from_secs(2);
+
+/// The handler of the admin listener and of the admin socket.
+#[derive(Clone)]
+pub(super) struct AdminHandler {
+    router: Router,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Clone)]
+struct Watched {
+    fleet: Arc<Fleet>,
+    health: Health,
+    metrics: Arc<Metrics>,
+}
+
+impl AdminHandler {
+    pub fn new(fleet: &Arc<Fleet>, health: Health, metrics: &Arc<Metrics>) -> Self {
+        let watched = Watched { fleet: Arc::clone(fleet), health, metrics: Arc::clone(metrics) };
+        let watch = Router::new()
+            .route("/healthz", get(async || "ok\n"))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(render))
+            .with_state(watched);
+        Self { router: management_router(Arc::clone(fleet)).merge(watch), metrics: Arc::clone(metrics) }
+    }
+}
+
+impl Handler for AdminHandler {
+    type Body = Body;
+
+    fn body(body: ReplyBody) -> Body {
+        Body::new(body)
+    }
+
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<Body> {
+        let began = Instant::now();
+        let metrics = Arc::clone(&self.metrics);
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        let work = self.router.clone().oneshot(request);
+        Box::pin(async move {
+            let response = work.await.unwrap_or_else(|never| match never {});
+            metrics.answered(Asked::MANAGEMENT, response.status(), began.elapsed());
+            Answer::Reply(response)
+        })
+    }
+}
+
+/// Ready: neither starting nor stopping, and the store answers.
+async fn ready(State(watched): State<Watched>) -> Response {
+    let state = watched.health.get();
+    if !matches!(state, ServerState::Healthy | ServerState::Degraded) {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", state.as_str())).into_response();
+    }
+    match tokio::time::timeout(STORE_ANSWERS, watched.fleet.store.setting("ready")).await {
+        Ok(Ok(_)) => "ok\n".into_response(),
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("the store: {error}\n")).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response(),
+    }
+}
+
+async fn render(State(watched): State<Watched>) -> Response {
+    const TEXT: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    ([(CONTENT_TYPE, TEXT)], watched.metrics.render()).into_response()
+}

@@ -1,0 +1,89 @@
+//! The agent API behind the accept loop: counted, logged, parked.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Request;
+use muster_protocol::elastic::status::ServerVersion;
+use tracing::debug;
+
+use crate::agent_api::status::Health;
+use crate::agent_api::{AgentApi, AgentApiOptions};
+use crate::config::Config;
+use crate::fleet::Fleet;
+use crate::listen::body::RequestBody;
+use crate::listen::{Answer, Handler, Work};
+use crate::metrics::{Asked, Metrics};
+use crate::reply::{Outcome, Parked, Peer, Reply, ReplyBody};
+
+/// The handler of an agent listener; each has limits of its own.
+pub(super) struct AgentHandler {
+    api: AgentApi,
+    metrics: Arc<Metrics>,
+}
+
+impl AgentHandler {
+    pub fn new(fleet: &Arc<Fleet>, config: &Config, health: Health, metrics: Arc<Metrics>) -> Self {
+        let version = ServerVersion {
+            number: env!("CARGO_PKG_VERSION").into(),
+            build_hash: String::new(),
+            build_time: String::new(),
+        };
+        let options = AgentApiOptions { limits: config.limits.clone(), health, version, ..AgentApiOptions::default() };
+        Self { api: AgentApi::new(Arc::clone(fleet), options), metrics }
+    }
+}
+
+impl Handler for AgentHandler {
+    type Body = ReplyBody;
+
+    fn body(body: ReplyBody) -> ReplyBody {
+        body
+    }
+
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<ReplyBody> {
+        let seen = Seen { asked: Asked::of_agent_path(request.uri().path()), began: Instant::now() };
+        let metrics = Arc::clone(&self.metrics);
+        let line = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
+        let work = self.api.handle(request, peer);
+        Box::pin(async move {
+            match work.await {
+                Outcome::Reply(reply) => {
+                    seen.answered(&metrics, &reply, line.as_deref());
+                    Answer::Reply(reply)
+                }
+                Outcome::Park(slot) => {
+                    metrics.took(seen.asked, seen.began.elapsed());
+                    Answer::Park(counted(slot, seen, metrics))
+                }
+            }
+        })
+    }
+}
+
+/// A request, for counters and logs.
+#[derive(Clone, Copy)]
+struct Seen {
+    asked: Asked,
+    began: Instant,
+}
+
+impl Seen {
+    fn answered(self, metrics: &Metrics, reply: &Reply, line: Option<&str>) {
+        metrics.answered(self.asked, reply.status(), self.began.elapsed());
+        if let Some(request) = line {
+            let id = reply.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+            let took_us = self.began.elapsed().as_micros();
+            debug!(request, id, status = reply.status().as_u16(), took_us, "answered");
+        }
+    }
+}
+
+/// The slot, with its reply counted.
+fn counted(slot: Parked, seen: Seen, metrics: Arc<Metrics>) -> Parked {
+    Box::pin(async move {
+        let reply = slot.await;
+        metrics.answered_parked(seen.asked, reply.status());
+        reply
+    })
+}

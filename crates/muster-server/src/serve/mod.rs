@@ -1,0 +1,272 @@
+//! `muster serve`: opens what a server stands on, starts its listeners and its background work, and stops in order.
+//!
+//! [`Server::start`] is the whole server as a value, on any free ports and in any folder; tests use it so. [`run`]
+//! adds what a process has: signals, the service manager, what is printed.
+
+mod admin;
+mod agents;
+mod notify;
+mod open;
+mod signals;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::time::Clock;
+use muster_store::SqliteStore;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::admin::AdminHandler;
+use self::agents::AgentHandler;
+use crate::agent_api::status::{Health, ServerState};
+use crate::config::{Config, Timeouts};
+use crate::data_dir::{DataDir, DataDirError, ListenAddresses};
+use crate::first_start::{self, FirstStart};
+use crate::fleet::Fleet;
+use crate::listen::accept::{self, Drained};
+use crate::listen::gate::Gate;
+use crate::listen::{Handler, Listening, socket};
+use crate::metrics::Metrics;
+use crate::reply::ListenerKind;
+use crate::system::SystemClock;
+use crate::tls::{self, Tls, TlsError};
+
+/// Files that are open besides connections: database, certificates, uploads, the socket itself.
+const RESERVED_FILES: u64 = 256;
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data folder.
+    #[error(transparent)]
+    Data(#[from] DataDirError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address is taken, or may not be used.
+    #[error("{0}")]
+    Listen(io::Error),
+    /// The store.
+    #[error("the store can't be opened: {0}")]
+    Store(#[from] muster_store::sqlite::OpenError),
+    /// The master key or the signing key.
+    #[error("{0}")]
+    Key(String),
+    /// The default policy or the default enrollment key.
+    #[error("the first start failed: {0}")]
+    FirstStart(String),
+}
+
+/// Whoever starts a server may read what callers of its API may not.
+fn whole_text(error: &muster_core::Error) -> String {
+    match &error.internal {
+        Some(internal) => format!("{error} ({internal})"),
+        None => error.to_string(),
+    }
+}
+
+/// A running server.
+pub struct Server {
+    /// Where it listens.
+    pub addresses: ListenAddresses,
+    /// What it made, if this was its first start, and what one needs to begin with it.
+    pub first_start: FirstStart,
+    /// Its operations.
+    pub fleet: Arc<Fleet>,
+    /// Its counters.
+    pub metrics: Arc<Metrics>,
+    /// Its folder.
+    pub data: Arc<DataDir>,
+    store: Arc<SqliteStore>,
+    health: Health,
+    shutdown: CancellationToken,
+    listeners: JoinSet<Drained>,
+    background: JoinHandle<()>,
+    watching: JoinHandle<()>,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopped {
+    /// Connections that were open, and those cut at the end of the grace period.
+    pub drained: Drained,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Sockets that are bound; nothing is accepted yet.
+struct Bound {
+    agent: Option<TcpListener>,
+    local: Option<TcpListener>,
+    admin: Option<TcpListener>,
+    socket: UnixListener,
+}
+
+impl Server {
+    /// Starts a server; it accepts when this answers.
+    pub async fn start(config: &Config) -> Result<Self, ServeError> {
+        let files = socket::raise_open_files();
+        let data = Arc::new(DataDir::open(&config.data_dir)?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let bound = Bound::bind(config, &data)?;
+        let addresses = bound.addresses().map_err(ServeError::Listen)?;
+        let (store, fleet) = open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
+        let urls = fleet.settings.external_urls.clone();
+        let tls = Tls::open(config.tls.clone(), urls, Arc::clone(&data), clock)?;
+        let first_start = first_start::prepare(&fleet, &tls, config.insecure_http).await;
+        let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
+
+        let shutdown = CancellationToken::new();
+        let metrics = Arc::new(Metrics::new());
+        let health = Health::default();
+        let starting =
+            Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit: limit(config, files) };
+        let listeners = starting.listeners(bound, &fleet, &health);
+        let background = tokio::spawn(Arc::clone(&fleet).run_background());
+        let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
+        health.set(ServerState::Healthy);
+        data.write_listen(&addresses)?;
+        Ok(Self {
+            addresses,
+            first_start,
+            fleet,
+            metrics,
+            data,
+            store,
+            health,
+            shutdown,
+            listeners,
+            background,
+            watching,
+        })
+    }
+
+    /// Stops in order: accepts no more, tells who waits, waits no longer than the grace period, flushes.
+    pub async fn stop(mut self) -> Stopped {
+        let began = Instant::now();
+        self.health.set(ServerState::Stopping);
+        self.shutdown.cancel();
+        self.fleet.stop();
+        if let Err(error) = self.data.remove_listen() {
+            warn!(%error, "listen.json was left behind");
+        }
+        let mut drained = Drained::default();
+        while let Some(ended) = self.listeners.join_next().await {
+            match ended {
+                Ok(one) => drained = Drained { open: drained.open + one.open, cut: drained.cut + one.cut },
+                Err(error) => error!(%error, "a listener broke"),
+            }
+        }
+        for task in [self.background, self.watching] {
+            if let Err(error) = task.await {
+                error!(%error, "a background task broke");
+            }
+        }
+        self.store.close().await;
+        // The lock on the folder is still ours: nobody else's socket can be there.
+        if let Err(error) = fs_err::remove_file(self.data.join("admin.sock")) {
+            warn!(%error, "the admin socket was left behind");
+        }
+        Stopped { drained, took: began.elapsed() }
+    }
+}
+
+impl Bound {
+    fn bind(config: &Config, data: &DataDir) -> Result<Self, ServeError> {
+        let bind =
+            |address: Option<std::net::SocketAddr>| address.map(socket::bind).transpose().map_err(ServeError::Listen);
+        Ok(Self {
+            agent: bind(config.listen.agent)?,
+            local: bind(config.listen.local)?,
+            admin: bind(config.listen.admin)?,
+            socket: socket::bind_unix(&data.join("admin.sock")).map_err(ServeError::Listen)?,
+        })
+    }
+
+    fn addresses(&self) -> io::Result<ListenAddresses> {
+        let address = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
+        Ok(ListenAddresses { agent: address(&self.agent)?, local: address(&self.local)?, admin: address(&self.admin)? })
+    }
+}
+
+/// How many requests may run at a time on a listener.
+fn limit(config: &Config, files: u64) -> usize {
+    let wanted = match config.max_connections {
+        // Ten in eleven of the files: one connection in ten may come on top.
+        0 => files.saturating_sub(RESERVED_FILES).max(64) / 11 * 10,
+        wanted => wanted,
+    };
+    usize::try_from(wanted).unwrap_or(usize::MAX)
+}
+
+/// What starting listeners needs.
+struct Starting<'a> {
+    config: &'a Config,
+    tls: &'a Arc<Tls>,
+    metrics: &'a Arc<Metrics>,
+    shutdown: &'a CancellationToken,
+    limit: usize,
+}
+
+impl Starting<'_> {
+    fn listeners(&self, bound: Bound, fleet: &Arc<Fleet>, health: &Health) -> JoinSet<Drained> {
+        let mut tasks = JoinSet::new();
+        let agent_tls = (!self.config.insecure_http).then(|| Arc::clone(self.tls));
+        for (kind, listener) in [(ListenerKind::Agent, bound.agent), (ListenerKind::Local, bound.local)] {
+            if let Some(listener) = listener {
+                let handler = AgentHandler::new(fleet, self.config, health.clone(), Arc::clone(self.metrics));
+                tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
+            }
+        }
+        let admin = AdminHandler::new(fleet, health.clone(), self.metrics);
+        if let Some(listener) = bound.admin {
+            let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+            let tls = (!plain).then(|| Arc::clone(self.tls));
+            tasks.spawn(accept::run(listener, self.listening(ListenerKind::Admin, admin.clone(), tls)));
+        }
+        tasks.spawn(accept::run_unix(bound.socket, self.listening(ListenerKind::Socket, admin, None)));
+        tasks
+    }
+
+    fn listening<H: Handler>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
+        let (requests, connections) = (Gate::new(self.limit), Gate::new(self.limit.saturating_add(self.limit / 10)));
+        self.metrics.show_gates(kind, &connections, &requests);
+        let timeouts: Timeouts = self.config.timeouts;
+        let (metrics, shutdown) = (Arc::clone(self.metrics), self.shutdown.clone());
+        Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, metrics, shutdown })
+    }
+}
+
+/// Serves until a signal says stop. What a person should see goes to `out`.
+pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), ServeError> {
+    let mut signals = signals::Stop::new();
+    let server = Server::start(config).await?;
+    let watchdog = tokio::spawn(notify::keep_alive());
+    notify::ready();
+    if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {
+        warn!(%error, "nothing can be printed");
+    }
+    info!(
+        agent = ?server.addresses.agent, local = ?server.addresses.local, admin = ?server.addresses.admin,
+        data = %config.data_dir, "the server accepts"
+    );
+    let signal = signals.wait().await;
+    notify::stopping();
+    info!(signal, "stopping");
+    tokio::select! {
+        stopped = server.stop() => {
+            let Drained { open, cut } = stopped.drained;
+            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped: open connections were drained, the rest cut");
+        }
+        signal = signals.wait() => warn!(signal, "a second signal: stopped without waiting"),
+    }
+    watchdog.abort();
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Opens what operations stand on: store, master key, signing key.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use muster_core::Entropy;
+use muster_core::seal::{Place, Sealer};
+use muster_core::signing::Signer;
+use muster_core::time::Clock;
+use muster_store::sqlite::Options;
+use muster_store::{SqliteStore, Store, StoreError, Write};
+use secrecy::ExposeSecret;
+
+use super::ServeError;
+use crate::config::Config;
+use crate::data_dir::{DataDir, ListenAddresses};
+use crate::fleet::{Fleet, FleetParts};
+use crate::system::SystemEntropy;
+use crate::tls::host;
+
+const SIGNING_KEY: &str = "signing_key";
+
+/// The fleet over the folder's store.
+pub(super) async fn fleet(
+    config: &Config,
+    data: &DataDir,
+    clock: Arc<dyn Clock>,
+    addresses: &ListenAddresses,
+) -> Result<(Arc<SqliteStore>, Arc<Fleet>), ServeError> {
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+    let master_key = data.master_key(&*entropy)?;
+    let sealer =
+        Sealer::new(master_key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))?;
+    let store = Arc::new(SqliteStore::open(data.join("muster.db").as_std_path(), &Options::default())?);
+    let signer = signer(&*store, &sealer, &*entropy).await?;
+    let settings = config.fleet_settings(&own_url(config, addresses));
+    let fleet = Fleet::new(FleetParts {
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        clock,
+        entropy,
+        sealer: Arc::new(sealer),
+        signer: Arc::new(signer),
+        settings,
+    });
+    Ok((store, fleet))
+}
+
+/// The installation's signing key: made once, kept sealed.
+async fn signer(store: &dyn Store, sealer: &Sealer, entropy: &dyn Entropy) -> Result<Signer, ServeError> {
+    let place = Place::setting(SIGNING_KEY);
+    let failed = |reason: String| ServeError::Key(format!("the signing key: {reason}"));
+    let unreadable = |error: StoreError| failed(error.to_string());
+    if let Some(text) = store.setting(SIGNING_KEY).await.map_err(unreadable)? {
+        let sealed = STANDARD.decode(text).map_err(|error| failed(error.to_string()))?;
+        let pkcs8 = sealer.open(place, &sealed).map_err(|error| failed(error.to_string()))?;
+        return Signer::from_pkcs8(&pkcs8).map_err(|error| failed(error.to_string()));
+    }
+    let (signer, pkcs8) = Signer::generate().map_err(|error| failed(error.to_string()))?;
+    let sealed = sealer.seal(place, &pkcs8, entropy).map_err(|error| failed(error.to_string()))?;
+    let put = Write::SettingPut { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) };
+    store.commit(vec![put]).await.map_err(unreadable)?;
+    Ok(signer)
+}
+
+/// What agents are told when nobody configured an address: this host's name, or the loopback address when nothing
+/// else is listened on.
+fn own_url(config: &Config, addresses: &ListenAddresses) -> String {
+    let scheme = if config.insecure_http { "http" } else { "https" };
+    let Some(address) = addresses.agent.or(addresses.local) else { return format!("{scheme}://localhost:8220") };
+    format!("{scheme}://{}", authority(address))
+}
+
+fn authority(address: SocketAddr) -> String {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => format!("{}:{}", host_name(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => format!("{}:{}", host_name(), address.port()),
+        _ => address.to_string(),
+    }
+}
+
+fn host_name() -> String {
+    host::name().unwrap_or_else(|| "localhost".into())
+}

@@ -1,0 +1,38 @@
+//! Signals that end the process: SIGTERM and SIGINT.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
+
+/// Waits for either.
+pub(super) struct Stop {
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+}
+
+impl Stop {
+    /// Takes the signals from now on.
+    pub fn new() -> Self {
+        Self { terminate: take(SignalKind::terminate()), interrupt: take(SignalKind::interrupt()) }
+    }
+
+    /// The name of the next one.
+    pub async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            () = next(&mut self.terminate) => "SIGTERM",
+            () = next(&mut self.interrupt) => "SIGINT",
+        }
+    }
+}
+
+fn take(kind: SignalKind) -> Option<Signal> {
+    signal(kind).inspect_err(|error| warn!(%error, "a signal can't be taken")).ok()
+}
+
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}

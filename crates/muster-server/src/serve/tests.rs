@@ -1,0 +1,155 @@
+//! Tests of the whole server in the process, on free ports and in a folder of its own.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::config::{Layers, load};
+
+fn config(folder: &tempfile::TempDir, more: &[&str]) -> Config {
+    let folder = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();
+    let mut assignments = vec![
+        format!("data_dir={folder}"),
+        "agent.listen=127.0.0.1:0".into(),
+        "local.listen=none".into(),
+        "admin.listen=127.0.0.1:0".into(),
+    ];
+    assignments.extend(more.iter().map(|text| (*text).to_owned()));
+    load(&Layers { assignments, root: true, ..Layers::default() }).unwrap().config
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+async fn admin(server: &Server, path: &str) -> String {
+    ask(TcpStream::connect(server.addresses.admin.unwrap()).await.unwrap(), path).await
+}
+
+async fn agent(server: &Server, path: &str) -> String {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(server.data.join("ca.crt")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let client = builder.with_root_certificates(roots).with_no_client_auth();
+    let stream = TcpStream::connect(server.addresses.agent.unwrap()).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    ask(TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap(), path).await
+}
+
+#[tokio::test]
+async fn a_server_answers_on_every_listener_and_stops_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&folder, &[])).await.unwrap();
+    let status = agent(&server, "/api/status").await;
+    assert!(status.starts_with("HTTP/1.1 200") && status.contains("HEALTHY"), "{status}");
+    for path in ["/healthz", "/readyz"] {
+        assert!(admin(&server, path).await.ends_with("ok\n"), "{path}");
+    }
+    let metrics = admin(&server, "/metrics").await;
+    assert!(metrics.contains("muster_requests_total{operation=\"status\",status=\"2xx\"} 1"), "{metrics}");
+    let socket = UnixStream::connect(server.data.join("admin.sock")).await.unwrap();
+    assert!(ask(socket, "/healthz").await.starts_with("HTTP/1.1 200"));
+
+    let told: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(server.data.join("listen.json")).unwrap()).unwrap();
+    assert_eq!(told["agent"], server.addresses.agent.unwrap().to_string());
+    assert_eq!(told["local"], serde_json::Value::Null);
+    let data = Arc::clone(&server.data);
+    let stopped = server.stop().await;
+    assert_eq!(stopped.drained.cut, 0);
+    for name in ["listen.json", "admin.sock"] {
+        assert!(!data.join(name).try_exists().unwrap(), "{name} was left behind");
+    }
+}
+
+#[tokio::test]
+async fn the_first_start_makes_policy_and_key_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder, &["external_url=https://fleet.example:8220"]);
+    let server = Server::start(&config).await.unwrap();
+    let policy = server.fleet.store.policy_by_name("Default policy").await.unwrap().unwrap();
+    assert!(policy.is_default);
+    let first = server.first_start.clone();
+    let token = first.enrollment_token.clone().unwrap();
+    let greeting = first.greeting(&config, &server.addresses);
+    let flags = format!(
+        "enroll --url=https://fleet.example:8220 --enrollment-token={token} --certificate-authorities={}",
+        first.ca_path.clone().unwrap()
+    );
+    for line in [format!("  muster-agent {flags}\n"), format!("  elastic-agent {flags}\n")] {
+        assert!(greeting.contains(&line), "{line} is missing in\n{greeting}");
+    }
+    assert!(greeting.contains(&first.ca_fingerprint.clone().unwrap()));
+    let signing_key = server.fleet.signer.public_key().to_owned();
+    server.stop().await;
+
+    let server = Server::start(&config).await.unwrap();
+    assert_eq!(server.first_start.enrollment_token, None);
+    assert_eq!(server.first_start.ca_fingerprint, first.ca_fingerprint);
+    assert_eq!(server.fleet.signer.public_key(), signing_key, "the signing key is kept");
+    let page = muster_store::query::Page { offset: 0, limit: 10 };
+    assert_eq!(server.fleet.store.enrollment_keys(None, page).await.unwrap().items.len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_folder_in_use_and_a_taken_address_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&folder, &[])).await.unwrap();
+    let error = Server::start(&config(&folder, &[])).await.err().unwrap().to_string();
+    assert!(error.contains("is in use by another server"), "{error}");
+    let other = tempfile::tempdir().unwrap();
+    let taken = server.addresses.agent.unwrap();
+    let error = Server::start(&config(&other, &[&format!("agent.listen={taken}")])).await.err().unwrap().to_string();
+    assert!(error.starts_with(&format!("listening on {taken}: ")), "{error}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_master_key_is_told_before_anything_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = config(&folder, &[]);
+    Server::start(&settings).await.unwrap().stop().await;
+    let data = DataDir::open(&settings.data_dir).unwrap();
+    data.write_secret("master.key", &[9; 32]).unwrap();
+    drop(data);
+    let error = Server::start(&settings).await.err().unwrap().to_string();
+    assert!(error.contains("signing key") && error.contains("another master key"), "{error}");
+}
+
+#[tokio::test]
+async fn plain_http_on_loopback_needs_no_ca() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = config(&folder, &["insecure_http=true"]);
+    let server = Server::start(&settings).await.unwrap();
+    let status = ask(TcpStream::connect(server.addresses.agent.unwrap()).await.unwrap(), "/api/status").await;
+    assert!(status.starts_with("HTTP/1.1 200"), "{status}");
+    let greeting = server.first_start.greeting(&settings, &server.addresses);
+    assert!(greeting.contains("--url=http://127.0.0.1:") && greeting.contains(" --insecure\n"), "{greeting}");
+    assert!(!greeting.contains("certificate-authorities"), "{greeting}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stopping_server_drains_within_its_grace_period() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&folder, &["timeouts.drain=200ms"])).await.unwrap();
+    let mut stream = TcpStream::connect(server.addresses.agent.unwrap()).await.unwrap();
+    // A TLS hello that is never finished: the drain must not wait for it.
+    stream.write_all(&[22, 3, 1]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let stopped = server.stop().await;
+    assert!(stopped.took < Duration::from_secs(5), "{stopped:?}");
+    assert_eq!(stopped.drained.cut, 1);
+}

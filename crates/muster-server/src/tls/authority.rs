@@ -1,0 +1,163 @@
+//! The server's own CA and the certificate it gives the server.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use muster_core::time::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, date_time_ymd,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::TlsError;
+use crate::data_dir::DataDir;
+
+const DAY_MICROS: i64 = 86_400_000_000;
+/// Agents pin the CA: it outlives everything.
+const CA_DAYS: i64 = 3652;
+const SERVER_DAYS: i64 = 365;
+/// With less than this left, a new certificate is made.
+const RENEW_DAYS: i64 = 120;
+
+/// The CA's certificate and the means to sign with it.
+pub struct Authority {
+    pem: String,
+    der: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// The CA of the data folder; made when there is none.
+    pub fn open(data: &DataDir, now: Timestamp) -> Result<Self, TlsError> {
+        let path = data.join("ca.crt");
+        match (data.read_secret("ca.key")?, read_text(&path)?) {
+            (Some(key), Some(pem)) => Self::from_pem(pem, &String::from_utf8_lossy(&key)),
+            (None, None) => Self::create(data, now),
+            (Some(_), None) => Err(TlsError::Half { there: "ca.key", missing: "ca.crt" }),
+            (None, Some(_)) => Err(TlsError::Half { there: "ca.crt", missing: "ca.key" }),
+        }
+    }
+
+    fn create(data: &DataDir, now: Timestamp) -> Result<Self, TlsError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = params("Muster CA", now, CA_DAYS)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key)?;
+        // The key first: a certificate without its key could not be used after a power cut between the two.
+        data.write_secret("ca.key", key.serialize_pem().as_bytes())?;
+        data.write_public("ca.crt", certificate.pem().as_bytes())?;
+        Self::from_pem(certificate.pem(), &key.serialize_pem())
+    }
+
+    fn from_pem(pem: String, key: &str) -> Result<Self, TlsError> {
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| TlsError::pem("ca.crt", &error))?;
+        let issuer = Issuer::from_ca_cert_der(&der, KeyPair::from_pem(key)?)?;
+        Ok(Self { pem, der, issuer })
+    }
+
+    /// The CA's certificate in PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// SHA-256 of the CA's certificate, in hex.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.der)
+    }
+
+    /// Sees to it that `server.crt` is by this CA, good for `names` and not about to expire. Says whether it is new.
+    pub fn ensure_server(&self, data: &DataDir, names: &BTreeSet<String>, now: Timestamp) -> Result<bool, TlsError> {
+        if let (Some(pem), Some(key)) = (read_text(&data.join("server.crt"))?, data.read_secret("server.key")?)
+            && self.is_usable(&pem, &String::from_utf8_lossy(&key), names, now)
+        {
+            return Ok(false);
+        }
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = server_params(names, now)?.signed_by(&key, &self.issuer)?;
+        data.write_secret("server.key", key.serialize_pem().as_bytes())?;
+        // The CA goes with it: agents that know its fingerprint alone look for it in the chain.
+        data.write_public("server.crt", format!("{}{}", certificate.pem(), self.pem).as_bytes())?;
+        Ok(true)
+    }
+
+    fn is_usable(&self, pem: &str, key: &str, names: &BTreeSet<String>, now: Timestamp) -> bool {
+        let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else { return false };
+        let Ok(key) = KeyPair::from_pem(key) else { return false };
+        let (Ok((_, own)), Ok((_, ca))) = (X509Certificate::from_der(&der), X509Certificate::from_der(&self.der))
+        else {
+            return false;
+        };
+        let seconds_left = own.validity().not_after.timestamp() - now.as_micros() / 1_000_000;
+        let has = subject_names(&own);
+        // The two files are written one after the other; a crash between them leaves a pair that does not match.
+        own.public_key().subject_public_key.data == key.public_key_raw()
+            && own.verify_signature(Some(ca.public_key())).is_ok()
+            && seconds_left > RENEW_DAYS * 86_400
+            && names.is_subset(&has)
+    }
+}
+
+/// SHA-256 of a certificate, in hex.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_text(path: &camino::Utf8Path) -> Result<Option<String>, TlsError> {
+    match fs_err::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(TlsError::Io(error)),
+    }
+}
+
+fn subject_names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
+    let extension = certificate.subject_alternative_name().ok().flatten();
+    let names = extension.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+    names.iter().filter_map(name_text).collect()
+}
+
+fn name_text(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            16 => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn server_params(names: &BTreeSet<String>, now: Timestamp) -> Result<CertificateParams, TlsError> {
+    let mut params = params("Muster server", now, SERVER_DAYS)?;
+    params.subject_alt_names = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>())?.subject_alt_names;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+fn params(name: &str, now: Timestamp, days: i64) -> Result<CertificateParams, TlsError> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    // A day back, for clocks that are behind.
+    let (from, to) = (date(now, -1)?, date(now, days)?);
+    params.not_before = date_time_ymd(from.0, from.1, from.2);
+    params.not_after = date_time_ymd(to.0, to.1, to.2);
+    Ok(params)
+}
+
+/// Year, month and day, `days` after `now`.
+fn date(now: Timestamp, days: i64) -> Result<(i32, u8, u8), TlsError> {
+    let micros = now.as_micros().saturating_add(days * DAY_MICROS);
+    let date = jiff::Timestamp::from_microsecond(micros).map_err(|_| TlsError::Clock)?;
+    let date = date.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let part = |value: i8| u8::try_from(value).map_err(|_| TlsError::Clock);
+    Ok((i32::from(date.year()), part(date.month())?, part(date.day())?))
+}

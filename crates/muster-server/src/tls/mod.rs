@@ -1,0 +1,201 @@
+//! TLS of the listeners: the own CA or a certificate from outside, replaced while connections go on.
+
+pub mod authority;
+pub mod host;
+mod reload;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use camino::{Utf8Path, Utf8PathBuf};
+use muster_core::time::Clock;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
+use rustls::{RootCertStore, version};
+
+use self::authority::Authority;
+use crate::config::TlsConfig;
+use crate::data_dir::{DataDir, DataDirError};
+
+pub use self::reload::watch;
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file can't be read; the text names it.
+    #[error("{0}")]
+    Io(#[source] std::io::Error),
+    /// The data folder refused.
+    #[error(transparent)]
+    Data(#[from] DataDirError),
+    /// One half of the CA is gone.
+    #[error(
+        "{there} is there and {missing} is not: restore it from a backup, or remove both (agents must then be given the new CA)"
+    )]
+    Half {
+        /// What is there.
+        there: &'static str,
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// A file is not what it should be.
+    #[error("{file}: {reason}")]
+    Pem {
+        /// The file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+    /// A certificate could not be made.
+    #[error("making a certificate failed: {0}")]
+    Issue(#[from] rcgen::Error),
+    /// Certificate, key and CA do not fit together.
+    #[error("the certificate can't be used: {0}")]
+    Unusable(#[from] rustls::Error),
+    /// The clock is out of the calendar.
+    #[error("the clock is set to a time that no certificate can name")]
+    Clock,
+}
+
+impl TlsError {
+    fn pem(file: impl Into<String>, reason: &pem::Error) -> Self {
+        Self::Pem { file: file.into(), reason: reason.to_string() }
+    }
+}
+
+/// The TLS side of all listeners. What it holds is replaced whole; connections keep what they began with.
+pub struct Tls {
+    current: ArcSwap<ServerConfig>,
+    tickets: Arc<dyn ProducesTickets>,
+    config: TlsConfig,
+    /// The own CA, unless a certificate comes from outside.
+    authority: Option<Authority>,
+    external_urls: Vec<String>,
+    data: Arc<DataDir>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads or makes everything that listeners need.
+    pub fn open(
+        config: TlsConfig,
+        external_urls: Vec<String>,
+        data: Arc<DataDir>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, TlsError> {
+        let authority = if config.custom.is_none() { Some(Authority::open(&data, clock.now())?) } else { None };
+        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        let names = host::certificate_names(&external_urls);
+        if let Some(authority) = &authority {
+            authority.ensure_server(&data, &names, clock.now())?;
+        }
+        let first = server_config(&config, &data, Arc::clone(&tickets))?;
+        let current = ArcSwap::from_pointee(first);
+        Ok(Arc::new(Self { current, tickets, config, authority, external_urls, data, clock }))
+    }
+
+    /// What a new connection is to use.
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+
+    /// The own CA, unless a certificate comes from outside.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
+    /// Where agents find the CA to trust; `None` when the certificate comes from outside.
+    pub fn ca_path(&self) -> Option<Utf8PathBuf> {
+        self.authority.as_ref().map(|_| self.data.join("ca.crt"))
+    }
+
+    /// Makes a new own certificate if the one in use is about to expire or lacks a name. Says whether it did.
+    pub fn renew(&self) -> Result<bool, TlsError> {
+        let Some(authority) = &self.authority else { return Ok(false) };
+        let names: BTreeSet<String> = host::certificate_names(&self.external_urls);
+        let renewed = authority.ensure_server(&self.data, &names, self.clock.now())?;
+        if renewed {
+            self.reload()?;
+        }
+        Ok(renewed)
+    }
+
+    /// Reads the files again. When they can't be used, what was in use stays so.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let next = server_config(&self.config, &self.data, Arc::clone(&self.tickets))?;
+        self.current.store(Arc::new(next));
+        Ok(())
+    }
+
+    /// Files whose change calls for [`Self::reload`].
+    fn files(&self) -> Vec<Utf8PathBuf> {
+        let (cert, key) = files(&self.config, &self.data);
+        [Some(cert), Some(key), self.config.client_ca.clone()].into_iter().flatten().collect()
+    }
+}
+
+fn files(config: &TlsConfig, data: &DataDir) -> (Utf8PathBuf, Utf8PathBuf) {
+    config.custom.clone().unwrap_or_else(|| (data.join("server.crt"), data.join("server.key")))
+}
+
+/// TLS 1.2 and 1.3, HTTP/1.1 only, tickets instead of a session store: nothing is kept for a client that is gone.
+fn server_config(
+    config: &TlsConfig,
+    data: &DataDir,
+    tickets: Arc<dyn ProducesTickets>,
+) -> Result<ServerConfig, TlsError> {
+    let (cert_path, key_path) = files(config, data);
+    let chain = read_certificates(&cert_path)?;
+    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|error| TlsError::pem(key_path.as_str(), &error))?;
+    let provider = provider();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
+    let builder = match &config.client_ca {
+        Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
+        None => builder.with_no_client_auth(),
+    };
+    let mut server = builder.with_single_cert(chain, key)?;
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.ticketer = tickets;
+    server.send_tls13_tickets = 1;
+    Ok(server)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn client_verifier(
+    path: &Utf8Path,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots.add(certificate)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
+    verifier.build().map_err(|error| TlsError::Pem { file: path.to_string(), reason: error.to_string() })
+}
+
+fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wrong = |error: &pem::Error| TlsError::pem(path.as_str(), error);
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|e| wrong(&e))?.collect();
+    let found = found.map_err(|error| wrong(&error))?;
+    if found.is_empty() {
+        return Err(TlsError::Pem { file: path.to_string(), reason: "holds no certificate".into() });
+    }
+    Ok(found)
+}

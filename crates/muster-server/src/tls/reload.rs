@@ -1,0 +1,73 @@
+//! Looks after certificates while the server runs: changed files, SIGHUP, expiry.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use camino::Utf8PathBuf;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Tls;
+
+const LOOK: Duration = Duration::from_secs(5);
+const RENEW: Duration = Duration::from_secs(3600);
+
+/// Modification times of files; `None` for one that can't be looked at.
+type Stamps = Vec<Option<SystemTime>>;
+
+/// Reloads on SIGHUP and when a file changed, renews the own certificate before it expires; ends with `shutdown`.
+pub async fn watch(tls: Arc<Tls>, shutdown: CancellationToken) {
+    let mut hangup = signal(SignalKind::hangup()).inspect_err(|error| warn!(%error, "SIGHUP can't be taken")).ok();
+    let mut look = interval(LOOK);
+    let mut seen = stamps(&tls.files());
+    let mut renewed = Instant::now();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = hung_up(&mut hangup) => reload(&tls, "SIGHUP"),
+            _ = look.tick() => {
+                let now = stamps(&tls.files());
+                if now != seen {
+                    reload(&tls, "a changed file");
+                }
+                seen = now;
+                if renewed.elapsed() >= RENEW {
+                    renewed = Instant::now();
+                    renew(&tls);
+                    seen = stamps(&tls.files());
+                }
+            }
+        }
+    }
+}
+
+async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
+    match hangup {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn reload(tls: &Tls, why: &str) {
+    match tls.reload() {
+        Ok(()) => info!(why, "certificates were read again"),
+        Err(error) => warn!(why, %error, "certificates were not taken over; the ones in use stay"),
+    }
+}
+
+fn renew(tls: &Tls) {
+    match tls.renew() {
+        Ok(true) => info!("the server's certificate was renewed"),
+        Ok(false) => {}
+        Err(error) => warn!(%error, "the server's certificate could not be renewed"),
+    }
+}
+
+fn stamps(files: &[Utf8PathBuf]) -> Stamps {
+    let stamp = |file: &Utf8PathBuf| fs_err::metadata(file).and_then(|data| data.modified()).ok();
+    files.iter().map(stamp).collect()
+}

@@ -1,0 +1,153 @@
+//! `muster serve`: runs the server.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args};
+use muster_server::config::problem::Source;
+use muster_server::config::source::Entry;
+use muster_server::config::value::Raw;
+use muster_server::config::{Loaded, document, gather};
+use muster_server::{logging, serve};
+use tracing::warn;
+
+/// Exit code of wrong usage, a wrong configuration included.
+const USAGE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  muster serve
+      Everything at its default: agents on 0.0.0.0:8220 over TLS with an own CA, data in /var/lib/muster.
+
+  muster serve --data-dir /srv/muster --external-url https://fleet.example:8220
+      Data elsewhere; agents are told that address, and the server's certificate is good for it.
+
+  muster serve --tls-cert fleet.crt --tls-key fleet.key --set timeouts.checkin_long_poll=2m
+      A certificate of yours, and a key of the configuration file.
+
+  muster serve --print-default-config > /etc/muster/muster.toml
+      A configuration file to begin with: every key, commented out.";
+
+/// Run the server
+#[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct ServeArgs {
+    /// Configuration file [default: /etc/muster/muster.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Folder of the database, the certificates and the keys
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// Where agents connect: ADDRESS:PORT, or none
+    #[arg(long, value_name = "ADDRESS")]
+    agent_listen: Option<String>,
+    /// Where the agent on this host connects: ADDRESS:PORT, or none
+    #[arg(long, value_name = "ADDRESS")]
+    local_listen: Option<String>,
+    /// Where the management API is: ADDRESS:PORT, or none
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// What agents are told as the server's address; may be given several times
+    #[arg(long, value_name = "URL", action = ArgAction::Append)]
+    external_url: Vec<String>,
+    /// PEM file of the certificate and its chain, instead of one by the server's own CA
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// PEM file of the certificate's key
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// PEM file of CAs that client certificates must be by
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
+    /// Serve agents over plain HTTP; loopback addresses only
+    #[arg(long)]
+    insecure_http: bool,
+    /// Address of the database [default: SQLite in the data folder]
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// Form of log lines: text or json
+    #[arg(long, value_name = "FORM")]
+    log_format: Option<String>,
+    /// Lowest level that is logged: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Sets any key of the configuration; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
+    assignments: Vec<String>,
+    /// Print a configuration file with every key and its default, and end
+    #[arg(long)]
+    print_default_config: bool,
+    /// Print every value in force and where it came from, and end
+    #[arg(long, conflicts_with = "print_default_config")]
+    print_config: bool,
+}
+
+impl ServeArgs {
+    /// Flags as values of the configuration.
+    fn flags(&self) -> Vec<Entry> {
+        let texts = [
+            ("data_dir", "--data-dir", &self.data_dir),
+            ("agent.listen", "--agent-listen", &self.agent_listen),
+            ("local.listen", "--local-listen", &self.local_listen),
+            ("admin.listen", "--admin-listen", &self.admin_listen),
+            ("tls.cert", "--tls-cert", &self.tls_cert),
+            ("tls.key", "--tls-key", &self.tls_key),
+            ("tls.client_ca", "--tls-client-ca", &self.tls_client_ca),
+            ("database", "--database", &self.database),
+            ("log.format", "--log-format", &self.log_format),
+            ("log.level", "--log-level", &self.log_level),
+        ];
+        let given = texts.into_iter().filter_map(|(key, flag, value)| Some((key, flag, Raw::Text(value.clone()?))));
+        let urls = (!self.external_url.is_empty()).then(|| Raw::List(self.external_url.clone()));
+        given
+            .chain(urls.map(|urls| ("external_url", "--external-url", urls)))
+            .chain(self.insecure_http.then_some(("insecure_http", "--insecure-http", Raw::Flag(true))))
+            .map(|(key, flag, raw)| Entry { key: key.into(), raw, source: Source::Flag(flag.into()) })
+            .collect()
+    }
+}
+
+/// Runs the command.
+pub fn run(args: ServeArgs) -> ExitCode {
+    if args.print_default_config {
+        return print(&document::default_file());
+    }
+    let loaded = match gather::from_process(args.config.as_deref(), args.flags(), args.assignments) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprintln!("muster serve: {problems}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    if args.print_config { print(&loaded.values.describe()) } else { start(&loaded) }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads us may stop reading.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn start(loaded: &Loaded) -> ExitCode {
+    if let Err(error) = logging::start(loaded.config.log_json, &loaded.config.log_level) {
+        return fail(&error);
+    }
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("muster").build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match runtime.block_on(serve::run(&loaded.config, &mut io::stdout())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("muster serve: {error}");
+    ExitCode::FAILURE
+}
