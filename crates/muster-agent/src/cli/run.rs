@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::transport;
 use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
-use crate::control::server;
+use crate::control::server::{self, Control};
 use crate::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use crate::entropy::System;
 use crate::exit::{self, Failure};
@@ -39,12 +39,14 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let (commands, mut received) = mpsc::channel(16);
     let listener = server::bind(&layout.socket())
         .map_err(|error| Failure::new(exit::FAILED, format!("{}: {error}", layout.socket())))?;
-    tokio::spawn(server::serve(listener, commands.clone()));
+    let control = Control::start(listener, commands.clone());
     watch_signals(commands)?;
     let components = Arc::new(Supervisor::new(layout.clone(), settings.process.clone(), Arc::new(System)));
     components.end_orphans().await;
     let ending = work(&store, &components, &log, &settings, &mut received).await;
     let _ = std::fs::remove_file(layout.socket());
+    drop(received);
+    control.finish().await;
     ending
 }
 

@@ -15,12 +15,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::Answer;
 use crate::coordinator::Command;
 
 /// How many connections at once.
 const CONNECTIONS: usize = 16;
+/// How long the last answers may take when the daemon ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How long a request's head may take.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -36,9 +39,29 @@ pub fn bind(path: &Utf8Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until it is dropped.
-pub async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+/// The serving of the socket.
+pub struct Control {
+    task: JoinHandle<()>,
+    places: Arc<Semaphore>,
+}
+
+impl Control {
+    /// Serves `listener` in a task of its own.
+    pub fn start(listener: UnixListener, commands: mpsc::Sender<Command>) -> Self {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        Self { task: tokio::spawn(serve(listener, commands, places.clone())), places }
+    }
+
+    /// Accepts no more, and lets the answers that are on their way arrive.
+    pub async fn finish(self) {
+        self.task.abort();
+        let _ = self.task.await;
+        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.places.acquire_many(all)).await;
+    }
+}
+
+async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: Arc<Semaphore>) {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {

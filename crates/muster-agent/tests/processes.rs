@@ -1,0 +1,187 @@
+//! Programs as real processes: started, restarted, stopped, logged.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::Utf8Path;
+use muster_agent::components::spec::{PROCESS, ProcessSpec, Restart, Wanted};
+use muster_agent::components::supervisor::Supervisor;
+use muster_agent::components::{ComponentState, Components, Health};
+use muster_agent::entropy::System;
+use muster_agent::paths::Layout;
+use muster_agent::settings::ProcessSettings;
+
+struct Host {
+    _folder: tempfile::TempDir,
+    layout: Layout,
+    supervisor: Supervisor,
+}
+
+fn host() -> Host {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(Utf8Path::from_path(folder.path()).unwrap());
+    let settings = ProcessSettings {
+        restart_backoff_init: Duration::from_millis(50),
+        restart_backoff_max: Duration::from_millis(200),
+        stop_timeout: Duration::from_millis(500),
+        log_max_bytes: 4096,
+        ..ProcessSettings::default()
+    };
+    let supervisor = Supervisor::new(layout.clone(), settings, Arc::new(System));
+    Host { _folder: folder, layout, supervisor }
+}
+
+fn shell(id: &str, script: &str, restart: Restart) -> Wanted {
+    let process = ProcessSpec {
+        command: "/bin/sh".into(),
+        args: vec!["-c".into(), script.into()],
+        env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
+        restart,
+        stop_timeout: None,
+    };
+    Wanted { id: id.into(), kind: PROCESS.into(), process: Ok(process) }
+}
+
+impl Host {
+    async fn until(&self, id: &str, good: impl Fn(&ComponentState) -> bool) -> ComponentState {
+        let waiting = async {
+            loop {
+                if let Some(found) = self.supervisor.states().into_iter().find(|state| state.id == id && good(state)) {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        found.unwrap_or_else(|_| panic!("{id}: {:?}", self.supervisor.states()))
+    }
+
+    fn log(&self, id: &str) -> String {
+        fs_err::read_to_string(self.layout.logs().join("components").join(format!("{id}.log"))).unwrap_or_default()
+    }
+
+    async fn until_logged(&self, id: &str, text: &str) {
+        for _ in 0..500 {
+            if self.log(id).contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{text:?} is not in the log: {:?}", self.log(id));
+    }
+}
+
+fn alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+#[tokio::test]
+async fn a_program_runs_in_its_own_folder_and_its_output_is_kept() {
+    let host = host();
+    let script = "echo $GREETING $MUSTER_COMPONENT_ID; pwd; echo oops >&2; exec sleep 60";
+    host.supervisor.apply(vec![shell("a", script, Restart::Always)]).await;
+    let state = host.until("a", |state| state.state == Health::Healthy).await;
+    assert!(state.message.contains("pid"), "{state:?}");
+    for text in ["hello a", host.layout.component("a").as_str(), "oops"] {
+        host.until_logged("a", text).await;
+    }
+    host.supervisor.halt().await;
+    assert_eq!(host.supervisor.states()[0].state, Health::Stopped);
+    assert!(host.layout.component("a").try_exists().unwrap(), "what it keeps there stays");
+}
+
+#[tokio::test]
+async fn a_program_that_ends_is_started_again_as_the_policy_says() {
+    let host = host();
+    host.supervisor
+        .apply(vec![
+            shell("always", "echo run; exit 0", Restart::Always),
+            shell("failing", "echo run; exit 3", Restart::OnFailure),
+            shell("good", "echo run; exit 0", Restart::OnFailure),
+            shell("once", "echo run; exit 4", Restart::Never),
+            shell("missing", "", Restart::Always),
+        ])
+        .await;
+    let runs = |id: &str| host.log(id).matches("run").count();
+    host.until("failing", |state| state.message.contains("exit code '3'; starting again")).await;
+    host.until("good", |state| state.state == Health::Stopped).await;
+    let once = host.until("once", |state| state.state == Health::Failed).await;
+    assert!(once.message.contains("exit code '4'"), "{once:?}");
+    for _ in 0..200 {
+        if runs("always") >= 3 && runs("failing") >= 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(runs("always") >= 3 && runs("failing") >= 3, "{} {}", runs("always"), runs("failing"));
+    assert_eq!((runs("good"), runs("once")), (1, 1));
+    host.supervisor.apply(Vec::new()).await;
+    assert!(host.supervisor.states().is_empty());
+    assert!(!host.layout.component("always").try_exists().unwrap());
+}
+
+#[tokio::test]
+async fn a_program_that_can_not_start_says_why() {
+    let host = host();
+    let mut wanted = shell("a", "", Restart::Always);
+    if let Ok(process) = &mut wanted.process {
+        process.command = "/nowhere/at/all".into();
+    }
+    let mut other = wanted.clone();
+    (other.id, other.process) = ("b".into(), Err("Failed: because".into()));
+    host.supervisor.apply(vec![wanted, other]).await;
+    let state = host.until("a", |state| state.state == Health::Failed).await;
+    assert!(state.message.contains("/nowhere/at/all"), "{state:?}");
+    assert_eq!(host.until("b", |state| state.state == Health::Failed).await.message, "Failed: because");
+    host.supervisor.apply(Vec::new()).await;
+}
+
+#[tokio::test]
+async fn the_whole_group_is_stopped_even_when_it_will_not() {
+    let host = host();
+    let stubborn = "trap '' TERM; sh -c 'trap \"\" TERM; echo child $$ end; while :; do sleep 1; done' & \
+                    echo leader $$ end; while :; do sleep 1; done";
+    host.supervisor.apply(vec![shell("a", stubborn, Restart::Always)]).await;
+    host.until_logged("a", "child").await;
+    host.until_logged("a", "leader").await;
+    let log = host.log("a");
+    let pids: Vec<&str> = log.split_whitespace().filter(|word| word.parse::<u32>().is_ok()).collect();
+    assert_eq!(pids.len(), 2, "{log}");
+    assert!(pids.iter().all(|pid| alive(pid)));
+    host.supervisor.apply(Vec::new()).await;
+    for _ in 0..100 {
+        if !pids.iter().any(|pid| alive(pid)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("still alive: {pids:?}");
+}
+
+#[tokio::test]
+async fn a_change_touches_only_what_changed() {
+    let host = host();
+    let steady = shell("steady", "echo $$; exec sleep 60", Restart::Always);
+    host.supervisor.apply(vec![steady.clone(), shell("b", "echo one; exec sleep 60", Restart::Always)]).await;
+    let before = host.until("steady", |state| state.state == Health::Healthy).await;
+    host.supervisor.apply(vec![steady, shell("b", "echo two; exec sleep 60", Restart::Always)]).await;
+    host.until_logged("b", "two").await;
+    assert_eq!(host.until("steady", |_| true).await, before);
+    host.supervisor.halt().await;
+}
+
+#[tokio::test]
+async fn a_talkative_program_fills_no_disk() {
+    let host = host();
+    let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo done; exec sleep 60";
+    host.supervisor.apply(vec![shell("a", script, Restart::Always)]).await;
+    host.until_logged("a", "done").await;
+    let folder = host.layout.logs().join("components");
+    let lengths: Vec<u64> = fs_err::read_dir(folder).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
+    assert!(lengths.len() <= 3 && lengths.iter().all(|length| *length <= 4096), "{lengths:?}");
+    host.supervisor.halt().await;
+}

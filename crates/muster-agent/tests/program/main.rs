@@ -1,0 +1,201 @@
+//! The program itself against a TLS server on loopback: enroll, run, status, unenroll.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod server;
+
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use server::TlsServer;
+
+struct Agent {
+    folder: tempfile::TempDir,
+}
+
+fn output(command: &mut Command) -> (i32, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    (status.code().unwrap_or(-1), text)
+}
+
+impl Agent {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
+        command
+            .arg(name)
+            .arg("--base-path")
+            .arg(self.folder.path().join("agent"))
+            .env_remove("MUSTER_ENROLLMENT_TOKEN");
+        command
+    }
+
+    fn enroll(&self, server: &TlsServer, more: &[&str]) -> (i32, String) {
+        let mut command = self.command("enroll");
+        command.args(["--url", &server.url, "--enrollment-token", "dG9rOmVu", "--attempts", "1"]).args(more);
+        output(&mut command)
+    }
+
+    fn run(&self) -> Daemon {
+        let mut command = self.command("run");
+        command.args(["--set", "checkin.state_change_gap=100ms", "--set", "process.stop_timeout=1s"]);
+        Daemon(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn status(&self) -> (i32, serde_json::Value) {
+        let (code, text) = output(self.command("status").args(["--output", "json"]));
+        (code, serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)))
+    }
+
+    fn until_status(&self, good: impl Fn(i32, &serde_json::Value) -> bool) -> serde_json::Value {
+        let begun = Instant::now();
+        loop {
+            let (code, status) = self.status();
+            if good(code, &status) {
+                return status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{code} {status}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join("agent").join(name)
+    }
+}
+
+/// A running daemon, which is ended when the test is.
+struct Daemon(std::process::Child);
+
+impl Daemon {
+    fn ended(&mut self) -> i32 {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not end");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn mode(path: &std::path::Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn an_agent_lives_and_leaves() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let ca = server.ca_file.to_str().unwrap();
+    let (code, text) = agent.enroll(&server, &["--certificate-authorities", ca, "--tag", "prod,web"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("Enrolled as agent agent-1 on policy p"), "{text}");
+    let enrolled = server.lock().enrolled.clone();
+    assert_eq!(enrolled[0]["metadata"]["tags"], serde_json::json!(["prod", "web"]));
+    assert!(!enrolled[0]["metadata"]["local"]["host"]["hostname"].as_str().unwrap().is_empty());
+    assert_eq!((mode(&agent.path("fleet.json")), mode(&agent.path(""))), (0o600, 0o700));
+    assert_eq!(agent.enroll(&server, &["-a", ca]).0, 7, "not twice without --force");
+    assert_eq!(agent.status().0, 12, "no daemon yet");
+
+    let mut daemon = agent.run();
+    let status = agent.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
+    assert_eq!((&status["policy"]["id"], &status["fleet"]["state"]), (&"p".into(), &"HEALTHY".into()));
+    assert_eq!(mode(&agent.path("run/agent.sock")), 0o600);
+    let (code, text) = output(&mut agent.command("run"));
+    assert_eq!(code, 1, "one daemon: {text}");
+    let (_, text) = output(&mut agent.command("status"));
+    assert!(text.contains("process-default-web: (HEALTHY)"), "{text}");
+
+    daemon.signal(nix::sys::signal::Signal::SIGKILL);
+    daemon.ended();
+    let mut daemon = agent.run();
+    agent.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
+    let (code, text) = output(&mut agent.command("unenroll"));
+    assert_eq!((code, text.contains("Unenrolled")), (0, true), "{text}");
+    assert_eq!(daemon.ended(), 0);
+    assert_eq!(server.lock().audits.len(), 1);
+    assert!(!agent.path("fleet.json").exists());
+    assert!(!std::fs::read_to_string(agent.path("state.json")).unwrap().contains("sleep"));
+    assert_eq!(agent.status().0, 13);
+    assert_eq!(agent.run().ended(), 0, "final: nothing to run");
+}
+
+#[test]
+fn a_terminated_daemon_stops_its_programs_and_keeps_its_state() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
+    let mut daemon = agent.run();
+    let status = agent.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
+    let message = status["components"][0]["message"].as_str().unwrap().to_owned();
+    let pid = message.split('\'').nth(1).unwrap().to_owned();
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0);
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    let state: serde_json::Value = serde_json::from_slice(&std::fs::read(agent.path("state.json")).unwrap()).unwrap();
+    assert_eq!((&state["version"], &state["policy"]["id"]), (&1.into(), &"p".into()));
+}
+
+#[test]
+fn the_server_must_be_trusted() {
+    let (server, other) = (TlsServer::start(), TlsServer::start());
+    let agent = Agent::new();
+    let (code, text) = agent.enroll(&server, &["-a", other.ca_file.to_str().unwrap()]);
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("--certificate-authorities"), "{text}");
+    assert_eq!(agent.enroll(&server, &[]).0, 5, "the platform does not know it");
+    assert_eq!(agent.enroll(&server, &["--ca-sha256", &other.fingerprint]).0, 5);
+    let ca = server.ca_file.to_str().unwrap();
+    assert_eq!(agent.enroll(&server, &["-a", ca, "--ca-sha256", &other.fingerprint]).0, 5);
+    assert!(server.lock().enrolled.is_empty());
+    let (code, text) = agent.enroll(&server, &["--ca-sha256", &server.fingerprint]);
+    assert_eq!(code, 0, "the fingerprint alone is enough when the chain holds the authority: {text}");
+    let other_agent = Agent::new();
+    assert_eq!(other_agent.enroll(&server, &["--ca-sha256", &server.key_pin]).0, 0, "as is the key's");
+}
+
+#[test]
+fn wrong_tokens_and_wrong_usage_say_what_to_do() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    server.lock().refuse_enroll = Some(401);
+    let (code, text) = agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]);
+    assert_eq!((code, text.contains("enrollment token is unknown, revoked or expired")), (6, true), "{text}");
+    server.lock().refuse_enroll = Some(503);
+    let (code, text) = agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]);
+    assert_eq!((code, text.contains("not enrolled after 1 attempts")), (8, true), "{text}");
+    let enroll = |url: &str, more: &[&str]| {
+        let mut command = agent.command("enroll");
+        output(command.args(["--url", url, "--enrollment-token", "dG9rOmVu", "--attempts", "1"]).args(more))
+    };
+    let (code, text) = enroll("http://fleet.example:8220", &["--insecure"]);
+    assert_eq!((code, text.contains("clear text")), (2, true), "{text}");
+    assert_eq!(enroll("http://127.0.0.1:1", &[]).0, 2);
+    assert_eq!(enroll("http://127.0.0.1:1", &["--insecure"]).0, 4);
+    assert_eq!(output(&mut agent.command("run")).0, 13);
+    assert_eq!(output(&mut agent.command("unenroll")).0, 13);
+    assert_eq!(output(agent.command("run").args(["--set", "nonsense=1"])).0, 2);
+    std::fs::write(agent.path("fleet.json"), b"{\"version\": 1, ").unwrap();
+    let (code, text) = output(&mut agent.command("run"));
+    assert_eq!((code, text.contains("fleet.json is damaged")), (1, true), "{text}");
+}

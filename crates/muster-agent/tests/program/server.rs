@@ -1,0 +1,136 @@
+//! A small fleet server over TLS with an authority of its own.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use muster_agent::hex;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+
+/// What the server saw and how it answers.
+#[derive(Default)]
+pub struct Seen {
+    pub enrolled: Vec<Value>,
+    pub audits: Vec<Value>,
+    pub refuse_enroll: Option<u16>,
+}
+
+/// A server in a thread of its own; it lives as long as the test process.
+pub struct TlsServer {
+    pub url: String,
+    pub ca_file: PathBuf,
+    pub fingerprint: String,
+    pub key_pin: String,
+    seen: Arc<Mutex<Seen>>,
+    _folder: tempfile::TempDir,
+}
+
+impl TlsServer {
+    pub fn start() -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &ca).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.crt");
+        std::fs::write(&ca_file, ca.pem()).unwrap();
+        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone(), ca.der().clone()], private)
+            .unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let shared = seen.clone();
+        std::thread::spawn(move || serve(listener, config, shared));
+        let fingerprint = hex::encode(&hex::sha256(ca.der()));
+        let spki = ca.key().subject_public_key_info();
+        let key_pin = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, hex::sha256(&spki));
+        Self { url, ca_file, fingerprint, key_pin, seen, _folder: folder }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap()
+    }
+}
+
+fn serve(listener: std::net::TcpListener, config: rustls::ServerConfig, seen: Arc<Mutex<Seen>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, seen) = (acceptor.clone(), seen.clone());
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = service_fn(move |request| answer(request, seen.clone()));
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+}
+
+async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    if path.ends_with("/checkin") {
+        let plain = muster_agent::net::gzip::decompress(&body, 1 << 20).unwrap().unwrap();
+        return Ok(check_in(&serde_json::from_slice(&plain).unwrap()).await);
+    }
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut seen = seen.lock().unwrap();
+    if path.ends_with("/enroll") {
+        if let Some(status) = seen.refuse_enroll {
+            return Ok(reply(status, &json!({"statusCode": status, "error": "Refused", "message": "no"})));
+        }
+        seen.enrolled.push(body);
+        return Ok(reply(200, &enrolled()));
+    }
+    if path.ends_with("/audit/unenroll") {
+        seen.audits.push(body);
+        return Ok(reply(200, &Value::Null));
+    }
+    let items: Vec<Value> = body["events"].as_array().into_iter().flatten().map(|_| json!({"status": 200})).collect();
+    Ok(reply(200, &json!({"action": "acks", "items": items})))
+}
+
+fn enrolled() -> Value {
+    json!({"action": "created", "item": {"id": "agent-1", "active": true, "policy_id": "p", "type": "PERMANENT",
+        "enrolled_at": "2026-01-01T00:00:00Z", "user_provided_metadata": null, "local_metadata": {},
+        "access_api_key_id": "k", "access_api_key": "azpz", "status": "online", "tags": []}})
+}
+
+async fn check_in(body: &Value) -> Response<Full<Bytes>> {
+    if body["agent_policy_id"] == "p" {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        return reply(200, &json!({"action": "checkin", "ack_token": ""}));
+    }
+    let input = json!({"id": "web", "type": "process", "command": "/bin/sleep", "args": ["600"]});
+    let policy = json!({"id": "p", "revision": 1, "inputs": [input]});
+    reply(
+        200,
+        &json!({"action": "checkin", "ack_token": "", "actions": [{"agent_id": "agent-1", "created_at": "",
+        "id": "policy:p:1", "type": "POLICY_CHANGE", "input_type": "", "data": {"policy": policy}}]}),
+    )
+}
+
+fn reply(status: u16, body: &Value) -> Response<Full<Bytes>> {
+    Response::builder().status(status).body(Full::new(serde_json::to_vec(body).unwrap().into())).unwrap()
+}

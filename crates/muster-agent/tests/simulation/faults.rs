@@ -1,0 +1,169 @@
+//! Lost requests, lost replies, full disks, kills: nothing runs twice, nothing is forgotten.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use muster_agent::backoff::between;
+use muster_agent::entropy::Seeded;
+use serde_json::json;
+
+use crate::fixture::{Agent, HOUR, MINUTE, SECOND, level, policy};
+use crate::server::Fault;
+
+fn broken() -> Fault {
+    Fault::Answer(500, json!({"statusCode": 500, "error": "oops"}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_brings_the_same_actions_again_and_they_run_once() {
+    let mut agent = Agent::new(20);
+    agent.server.change(|server| {
+        server.actions = vec![level("a", "debug"), level("b", "error")];
+        server.faults.push_back(("/checkin", Fault::LoseReply));
+    });
+    agent.start();
+    agent.pass(MINUTE * 4).await;
+    assert_eq!(agent.did(), ["level debug", "level error"]);
+    // The server forgets that it delivered them, and delivers them once more.
+    let again = json!([level("a", "debug"), level("b", "error")]);
+    agent.server.change(|server| {
+        server.scripted.push_back(json!({"action": "checkin", "ack_token": "", "actions": again}));
+    });
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.did(), ["level debug", "level error"]);
+    assert_eq!(agent.server.acked(), ["a", "b", "a", "b"], "they are answered again, the same way");
+    let acks = agent.server.acks();
+    assert_eq!(acks[..2], acks[2..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn acks_are_tried_again_until_they_arrive_even_over_a_restart() {
+    let mut agent = Agent::new(21);
+    agent.server.change(|server| {
+        server.actions = vec![level("a", "debug")];
+        server.always = Some(("/acks", Fault::LoseRequest));
+    });
+    agent.start();
+    agent.pass(HOUR).await;
+    agent.kill().await;
+    assert_eq!(agent.state().outbox.len(), 1);
+    agent.server.change(|server| server.always = None);
+    agent.start();
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.server.acked(), ["a"]);
+    assert!(agent.state().outbox.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ack_that_the_server_does_not_know_is_dropped_in_the_end() {
+    let mut agent = Agent::new(22);
+    agent.server.change(|server| {
+        server.actions = vec![level("a", "debug"), level("b", "debug")];
+        server.refuse_acks = Some((["a".to_owned()].into(), 404));
+    });
+    agent.start();
+    agent.pass(HOUR * 2).await;
+    let acked = agent.server.acked();
+    assert_eq!(acked.iter().filter(|id| *id == "a").count(), 5);
+    assert_eq!(acked.iter().filter(|id| *id == "b").count(), 1, "the others are not sent again");
+    assert!(agent.state().outbox.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_spaced_as_the_protocol_says() {
+    for seed in 0..50 {
+        let mut agent = Agent::new(1000 + seed);
+        agent.server.change(|server| server.always = Some(("/checkin", broken())));
+        agent.start();
+        agent.pass(HOUR * 2).await;
+        agent.kill().await;
+        // The fault answers before the server notes the check-in, so the requests are looked at.
+        let count = agent.server.lock().requests.len();
+        assert!((13..=30).contains(&count), "{count} requests in two hours, seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_success_the_next_check_in_follows_within_two_seconds() {
+    for seed in 0..50 {
+        let mut agent = Agent::new(2000 + seed);
+        let empty = json!({"action": "checkin", "ack_token": ""});
+        agent.server.change(|server| server.scripted.extend(vec![empty; 20]));
+        agent.start();
+        agent.pass(MINUTE).await;
+        agent.kill().await;
+        let times: Vec<_> = agent.server.lock().check_ins.iter().map(|check_in| check_in.at).collect();
+        for pair in times.windows(2) {
+            let gap = pair[1] - pair[0];
+            let bounds = Duration::from_millis(1005)..=Duration::from_millis(1520);
+            assert!(bounds.contains(&gap), "{gap:?}, seed {seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_full_disk_nothing_is_taken_and_all_of_it_comes_later() {
+    let mut agent = Agent::new(23);
+    agent.start();
+    agent.pass(SECOND).await;
+    agent.store.set_full(true);
+    agent.server.change(|server| server.actions = vec![level("a", "debug")]);
+    agent.pass(MINUTE * 10).await;
+    assert_eq!(agent.did(), [""; 0], "what is not kept is not run");
+    assert!(agent.snapshot().await.message.contains("state can't be kept"));
+    agent.store.set_full(false);
+    agent.pass(MINUTE * 15).await;
+    assert_eq!(agent.did(), ["level debug"]);
+    assert_eq!(agent.server.acked(), ["a"]);
+}
+
+/// Any order of lost requests, lost replies, server errors and kills: every action runs once and in its order, every
+/// ack arrives, the last policy runs.
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_each_action_runs_once_in_order_and_is_acked() {
+    for seed in 0..400 {
+        storm(seed).await;
+    }
+}
+
+async fn storm(seed: u64) {
+    let chance = Seeded::new(seed);
+    let draw = |below: u64| between(&chance, Duration::ZERO, Duration::from_millis(below)).as_millis();
+    let mut agent = Agent::new(seed);
+    agent.settings.checkin.request_backoff_init = SECOND;
+    agent.settings.checkin.request_backoff_max = SECOND * 10;
+    agent.start();
+    for step in 0..12_i64 {
+        for _ in 0..draw(3) {
+            let fault = [Fault::LoseRequest, Fault::LoseReply, broken()][usize::try_from(draw(3)).unwrap()].clone();
+            let path = ["/checkin", "/acks"][usize::try_from(draw(2)).unwrap()];
+            agent.server.lock().faults.push_back((path, fault));
+        }
+        agent.server.change(|server| match step % 3 {
+            0 => server.policy = Some(policy(step, &format!("w{step}"))),
+            _ => server.actions.push(level(&format!("a{step:02}"), "debug")),
+        });
+        agent.pass(Duration::from_millis(u64::try_from(draw(20_000)).unwrap())).await;
+        if draw(3) == 0 {
+            agent.kill().await;
+            agent.start();
+        }
+    }
+    agent.server.lock().faults.clear();
+    agent.pass(HOUR).await;
+    let state = agent.state();
+    assert_eq!(state.policy.as_ref().map(|policy| policy.revision), Some(9), "seed {seed}");
+    assert!(state.inbox.is_empty() && state.outbox.is_empty() && state.candidate.is_none(), "seed {seed}: {state:?}");
+    let mut times: HashMap<String, Vec<String>> = HashMap::new();
+    for ack in agent.server.acks() {
+        times.entry(ack.action_id).or_default().push(ack.timestamp);
+    }
+    let mut last = String::new();
+    for number in (0..12).filter(|number| number % 3 != 0) {
+        let done = times.get(&format!("a{number:02}")).unwrap_or_else(|| panic!("a{number} not acked, seed {seed}"));
+        assert!(done.iter().all(|time| *time == done[0]), "a{number} ran twice, seed {seed}: {done:?}");
+        assert!(last <= done[0], "a{number} ran before its turn, seed {seed}");
+        last.clone_from(&done[0]);
+    }
+    agent.kill().await;
+}

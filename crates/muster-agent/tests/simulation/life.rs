@@ -1,0 +1,216 @@
+//! An agent's life when nothing goes wrong.
+
+use muster_agent::coordinator::{Command, Ending};
+use muster_agent::state::{Phase, Store};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::fixture::{Agent, HOUR, MINUTE, SECOND, action, level, policy};
+use crate::server::policy_change;
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_comes_first_then_actions_in_order_then_one_request_of_acks() {
+    let mut agent = Agent::new(1);
+    let actions = json!([level("a", "debug"), policy_change(&policy(1, "web")), level("b", "error")]);
+    agent.server.change(|server| {
+        server.policy = Some(policy(1, "web"));
+        server.scripted.push_back(json!({"action": "checkin", "ack_token": "", "actions": actions}));
+    });
+    agent.start();
+    agent.pass(SECOND * 5).await;
+    assert_eq!(agent.did(), ["apply [process-default-web]", "level debug", "level error"]);
+    let requests = agent.server.lock().ack_requests.clone();
+    let ids: Vec<Vec<&str>> =
+        requests.iter().map(|acks| acks.iter().map(|ack| ack.action_id.as_str()).collect()).collect();
+    assert_eq!(ids, [vec!["policy:p:1", "a", "b"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_reports_what_it_runs_and_how_that_is() {
+    let mut agent = Agent::new(2);
+    agent.server.change(|server| server.policy = Some(policy(3, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    let first = agent.server.lock().check_ins[0].body.clone();
+    assert_eq!((first["status"].as_str(), &first["components"]), (Some("starting"), &json!([])));
+    assert_eq!(first["agent_policy_id"], Value::Null);
+    let last = agent.server.lock().check_ins.last().unwrap().body.clone();
+    assert_eq!((last["status"].as_str(), last["message"].as_str()), (Some("online"), Some("Running")));
+    assert_eq!((&last["agent_policy_id"], &last["policy_revision_idx"]), (&json!("p"), &json!(3)));
+    let part = &last["components"][0];
+    assert_eq!((&part["id"], &part["status"]), (&json!("process-default-web"), &json!("HEALTHY")));
+    let kinds: Vec<&str> = part["units"].as_array().unwrap().iter().map(|u| u["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["output", "input"]);
+    agent.components.fail("process-default-web");
+    agent.pass(SECOND * 10).await;
+    let last = agent.server.lock().check_ins.last().unwrap().body.clone();
+    assert_eq!(last["status"], "DEGRADED", "a change gives up the held request");
+    assert!(last["message"].as_str().unwrap().contains("process-default-web is FAILED"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_day_costs_one_request_in_five_minutes_and_no_write() {
+    let mut agent = Agent::new(3);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    let (writes, requests) = (agent.store.writes(), agent.server.lock().check_ins.len());
+    agent.pass(HOUR * 24).await;
+    assert_eq!(agent.store.writes(), writes);
+    let polls = agent.server.lock().check_ins.len() - requests;
+    assert!((280..=290).contains(&polls), "{polls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_start_the_last_good_policy_runs_before_the_server_answers() {
+    let mut agent = Agent::new(4);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    agent.kill().await;
+    agent.journal.lock().unwrap().clear();
+    let acked = agent.server.acked().len();
+    agent.server.change(|server| server.always = Some(("/checkin", crate::server::Fault::LoseRequest)));
+    agent.start();
+    agent.pass(SECOND).await;
+    assert_eq!(agent.did(), ["apply [process-default-web]"]);
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.server.acked().len(), acked, "it is not acked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unenrolled_it_stops_acks_forgets_and_ends() {
+    let mut agent = Agent::new(5);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    agent.server.change(|server| server.actions = vec![action("u", "UNENROLL", Value::Null), level("never", "debug")]);
+    assert_eq!(agent.ended(MINUTE).await, Ending::Unenrolled);
+    assert_eq!(agent.server.acked().last().unwrap(), "u");
+    assert_eq!(agent.did().last().unwrap(), "apply []");
+    assert!(!agent.did().contains(&"level debug".to_owned()));
+    assert!(agent.store.enrollment().unwrap().is_none(), "credentials are gone");
+    let state = agent.state();
+    assert_eq!(state.phase, Phase::Unenrolled);
+    assert!(state.policy.is_none() && state.ack_token.is_empty(), "nothing of the policy stays");
+    assert!(agent.server.lock().audits.is_empty(), "who was told to go need not say so");
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_while_it_unenrols_it_still_delivers_the_ack() {
+    let mut agent = Agent::new(6);
+    agent.server.change(|server| {
+        server.actions = vec![action("u", "UNENROLL", Value::Null)];
+        server.always = Some(("/acks", crate::server::Fault::LoseRequest));
+    });
+    agent.start();
+    agent.pass(SECOND * 3).await;
+    assert_eq!(agent.state().phase, Phase::Unenrolling);
+    agent.kill().await;
+    agent.server.change(|server| server.always = None);
+    let polls = agent.server.lock().check_ins.len();
+    agent.start();
+    assert_eq!(agent.ended(MINUTE).await, Ending::Unenrolled);
+    assert_eq!(agent.server.acked(), ["u"]);
+    assert_eq!(agent.server.lock().check_ins.len(), polls, "it polls no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_by_itself_it_tells_the_server() {
+    let mut agent = Agent::new(7);
+    agent.start();
+    agent.pass(SECOND * 3).await;
+    agent.server.change(|server| server.faults.push_back(("/audit/unenroll", crate::server::Fault::LoseRequest)));
+    let (reply, answer) = oneshot::channel();
+    agent.commands.send(Command::Unenroll(reply)).await.unwrap();
+    assert_eq!(answer.await.unwrap(), None);
+    assert_eq!(agent.ended(SECOND).await, Ending::Unenrolled);
+    assert_eq!(agent.server.lock().audits[0]["reason"], "uninstall");
+    assert!(agent.store.enrollment().unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_action_with_a_start_time_runs_then_and_can_be_cancelled() {
+    let mut agent = Agent::new(8);
+    let mut later = level("later", "debug");
+    later["start_time"] = "2026-06-01T00:10:00Z".into();
+    let mut never = level("never", "error");
+    never["start_time"] = "2026-06-01T00:20:00Z".into();
+    agent.server.change(|server| server.actions = vec![later, never]);
+    agent.start();
+    agent.pass(MINUTE * 9).await;
+    assert_eq!(agent.did(), [""; 0]);
+    agent.server.change(|server| server.actions.push(action("c", "CANCEL", json!({"target_id": "never"}))));
+    agent.pass(MINUTE * 2).await;
+    assert_eq!(agent.did(), ["level debug"]);
+    agent.pass(HOUR).await;
+    assert_eq!(agent.did(), ["level debug"]);
+    assert_eq!(agent.server.acked(), ["c", "later"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_can_not_do_is_acked_with_the_reason() {
+    let mut agent = Agent::new(9);
+    let kinds = ["UPGRADE", "MIGRATE", "PRIVILEGE_LEVEL_CHANGE", "INPUT_ACTION", "WHATEVER"];
+    agent.server.change(|server| server.actions = kinds.map(|kind| action(kind, kind, json!({}))).into());
+    agent.start();
+    agent.pass(SECOND * 5).await;
+    let acks = agent.server.acks();
+    assert_eq!(acks.iter().map(|ack| ack.action_id.as_str()).collect::<Vec<_>>(), kinds);
+    assert!(acks.iter().all(|ack| ack.error.as_deref().is_some_and(|error| !error.is_empty())), "{acks:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn diagnostics_are_handed_in_while_everything_else_goes_on() {
+    let mut agent = Agent::new(10);
+    agent.server.change(|server| {
+        server.policy = Some(policy(1, "web"));
+        server.actions = vec![
+            action("d1", "REQUEST_DIAGNOSTICS", Value::Null),
+            action("d2", "REQUEST_DIAGNOSTICS", Value::Null),
+            level("l", "debug"),
+        ];
+    });
+    agent.start();
+    agent.pass(MINUTE).await;
+    let acks = agent.server.acks();
+    let one = acks.iter().find(|ack| ack.action_id == "d1").unwrap();
+    assert_eq!((one.data["upload_id"].as_str(), &one.error), (Some("up-1"), &None));
+    assert!(acks.iter().find(|ack| ack.action_id == "d2").unwrap().error.is_some(), "one a minute");
+    let uploads = agent.server.lock().uploads.clone();
+    let (end, chunks) = uploads.split_last().unwrap();
+    let whole: Vec<u8> = chunks.iter().flat_map(|(_, chunk)| chunk.clone()).collect();
+    for (hash, chunk) in chunks {
+        assert_eq!(*hash, muster_agent::hex::encode(&muster_agent::hex::sha256(chunk)));
+    }
+    let raw: Vec<u8> = chunks.iter().flat_map(|(_, chunk)| muster_agent::hex::sha256(chunk)).collect();
+    let transit: Value = serde_json::from_slice(&end.1).unwrap();
+    assert_eq!(transit["transithash"]["sha256"], muster_agent::hex::encode(&muster_agent::hex::sha256(&raw)));
+    let document = muster_agent::net::gzip::decompress(&whole, 1 << 20).unwrap().unwrap();
+    let document: Value = serde_json::from_slice(&document).unwrap();
+    assert_eq!(document["status"]["agent_id"], "agent-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_servers_are_asked_only_when_they_answer() {
+    let mut agent = Agent::new(11);
+    let mut moved = policy(1, "web");
+    moved["fleet"] = json!({"hosts": ["https://other.example:8220"]});
+    agent.server.change(|server| {
+        server.policy = Some(moved.clone());
+        server.faults.push_back(("/api/status", crate::server::Fault::LoseRequest));
+    });
+    agent.start();
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, ["https://fleet.example:8220"]);
+    assert!(agent.snapshot().await.fleet.message.contains("do not answer"));
+    moved["revision"] = 2.into();
+    agent.server.change(|server| server.policy = Some(moved));
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, ["https://other.example:8220"]);
+    assert_eq!(agent.server.lock().hosts.last().unwrap().host, "other.example");
+    let started = Instant::now();
+    assert_eq!(agent.snapshot().await.fleet.message, "Connected");
+    assert!(started.elapsed() < SECOND);
+}

@@ -1,0 +1,10 @@
+//! The coordinator against a pretended server, network, disk and clock: hours of an agent's life in milliseconds.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod fixture;
+mod server;
+
+mod faults;
+mod life;
+mod trust;

@@ -1,0 +1,228 @@
+//! A server in memory that behaves as the protocol says, and a network before it that can fail.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use muster_agent::net::{Request, Response, Server, Transport, TransportError, gzip};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How long the server holds a check-in.
+const POLL: Duration = Duration::from_secs(300);
+
+/// What happens to a request on its way.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// It never arrives.
+    LoseRequest,
+    /// It arrives and has its effect; the reply does not come back.
+    LoseReply,
+    /// Another answer comes instead, before the server sees the request.
+    Answer(u16, Value),
+    /// A redirect comes instead.
+    Redirect(&'static str),
+}
+
+/// One check-in as it came.
+#[derive(Clone, Debug)]
+pub struct CheckIn {
+    /// When.
+    pub at: Instant,
+    /// What it said.
+    pub body: Value,
+}
+
+/// One ack as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    pub action_id: String,
+    pub timestamp: String,
+    pub error: Option<String>,
+    pub data: Value,
+}
+
+#[derive(Default)]
+pub struct Inner {
+    /// The policy: `data.policy`.
+    pub policy: Option<Value>,
+    /// Actions in order; the token is the number of those delivered.
+    pub actions: Vec<Value>,
+    /// Bodies to answer check-ins with before anything else.
+    pub scripted: VecDeque<Value>,
+    /// What happens to the next requests whose path ends so.
+    pub faults: VecDeque<(&'static str, Fault)>,
+    /// What happens to every request whose path ends so.
+    pub always: Option<(&'static str, Fault)>,
+    /// Ack items of these actions are answered with this status.
+    pub refuse_acks: Option<(HashSet<String>, u16)>,
+    pub check_ins: Vec<CheckIn>,
+    pub ack_requests: Vec<Vec<Ack>>,
+    pub audits: Vec<Value>,
+    pub uploads: Vec<(String, Vec<u8>)>,
+    pub requests: Vec<(String, HeaderMap)>,
+    pub hosts: Vec<Server>,
+}
+
+/// The server; clones are the same one.
+#[derive(Clone, Default)]
+pub struct FakeServer {
+    inner: Arc<Mutex<Inner>>,
+    bell: Arc<Notify>,
+}
+
+impl FakeServer {
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// Changes something and wakes the held check-in.
+    pub fn change(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.lock());
+        self.bell.notify_waiters();
+    }
+
+    /// Every ack that arrived, in order.
+    pub fn acks(&self) -> Vec<Ack> {
+        self.lock().ack_requests.concat()
+    }
+
+    /// Ids of the acks that arrived, in order.
+    pub fn acked(&self) -> Vec<String> {
+        self.acks().into_iter().map(|ack| ack.action_id).collect()
+    }
+
+    fn fault(&self, path: &str) -> Option<Fault> {
+        let mut inner = self.lock();
+        if let Some((_, fault)) = inner.always.as_ref().filter(|(end, _)| path.ends_with(end)) {
+            return Some(fault.clone());
+        }
+        let place = inner.faults.iter().position(|(end, _)| path.ends_with(end))?;
+        inner.faults.remove(place).map(|(_, fault)| fault)
+    }
+
+    async fn serve(&self, request: Request) -> Response {
+        let path = request.path.clone();
+        if path.ends_with("/checkin") {
+            return self.check_in(&request).await;
+        }
+        let mut inner = self.lock();
+        if path.ends_with("/acks") {
+            let body: Value = serde_json::from_slice(&request.body).unwrap();
+            return acknowledge(&mut inner, &body);
+        }
+        if path.ends_with("/audit/unenroll") {
+            inner.audits.push(serde_json::from_slice(&request.body).unwrap());
+            return reply(200, &Value::Null);
+        }
+        if path == "/api/status" {
+            return reply(200, &json!({"name": "fleet-server", "status": "HEALTHY"}));
+        }
+        if path == "/api/fleet/uploads" {
+            return reply(200, &json!({"upload_id": "up-1", "chunk_size": 512}));
+        }
+        if path.starts_with("/api/fleet/uploads/") {
+            let hash = request.headers.get("x-chunk-sha2").map(|hash| hash.to_str().unwrap().to_owned());
+            inner.uploads.push((hash.unwrap_or_default(), request.body.to_vec()));
+            return reply(200, &json!({"status": "ok"}));
+        }
+        reply(404, &json!({"statusCode": 404, "error": "NotFound"}))
+    }
+
+    async fn check_in(&self, request: &Request) -> Response {
+        let plain = gzip::decompress(&request.body, 1 << 20).unwrap().unwrap();
+        let body: Value = serde_json::from_slice(&plain).unwrap();
+        self.lock().check_ins.push(CheckIn { at: Instant::now(), body: body.clone() });
+        let end = Instant::now() + POLL;
+        loop {
+            let woken = self.bell.notified();
+            if let Some(found) = deliverable(&mut self.lock(), &body) {
+                return reply(200, &found);
+            }
+            if tokio::time::timeout_at(end, woken).await.is_err() {
+                return reply(200, &json!({"action": "checkin", "ack_token": ""}));
+            }
+        }
+    }
+}
+
+fn deliverable(inner: &mut Inner, body: &Value) -> Option<Value> {
+    if let Some(scripted) = inner.scripted.pop_front() {
+        return Some(scripted);
+    }
+    let seen: usize = body["ack_token"].as_str().and_then(|token| token.parse().ok()).unwrap_or(0);
+    if seen < inner.actions.len() {
+        let token = inner.actions.len().to_string();
+        return Some(json!({"action": "checkin", "ack_token": token, "actions": inner.actions[seen..]}));
+    }
+    let policy = inner.policy.as_ref()?;
+    if body["agent_policy_id"] == policy["id"] && body["policy_revision_idx"] == policy["revision"] {
+        return None;
+    }
+    Some(json!({"action": "checkin", "ack_token": "", "actions": [policy_change(policy)]}))
+}
+
+/// The action that brings a policy.
+pub fn policy_change(policy: &Value) -> Value {
+    let id = format!("policy:{}:{}", policy["id"].as_str().unwrap_or(""), policy["revision"]);
+    json!({"agent_id": "agent-1", "created_at": "2026-01-01T00:00:00.000Z", "id": id, "type": "POLICY_CHANGE",
+        "input_type": "", "data": {"policy": policy}})
+}
+
+fn acknowledge(inner: &mut Inner, body: &Value) -> Response {
+    let mut acks = Vec::new();
+    let mut items = Vec::new();
+    for event in body["events"].as_array().unwrap() {
+        let ack = Ack {
+            action_id: event["action_id"].as_str().unwrap().to_owned(),
+            timestamp: event["timestamp"].as_str().unwrap().to_owned(),
+            error: event["error"].as_str().map(str::to_owned),
+            data: event["data"].clone(),
+        };
+        let refused = inner.refuse_acks.as_ref().filter(|(ids, _)| ids.contains(&ack.action_id));
+        items.push(json!({"status": refused.map_or(200, |(_, status)| *status)}));
+        acks.push(ack);
+    }
+    inner.ack_requests.push(acks);
+    let status = items.iter().map(|item| item["status"].as_u64().unwrap()).max().unwrap_or(200);
+    reply(u16::try_from(status).unwrap(), &json!({"action": "acks", "items": items}))
+}
+
+fn reply(status: u16, body: &Value) -> Response {
+    Response { status, headers: HeaderMap::new(), body: serde_json::to_vec(body).unwrap().into() }
+}
+
+#[async_trait]
+impl Transport for FakeServer {
+    async fn send(&self, server: &Server, request: Request) -> Result<Response, TransportError> {
+        let timeout = request.timeout;
+        {
+            let mut inner = self.lock();
+            inner.requests.push((request.path.clone(), request.headers.clone()));
+            inner.hosts.push(server.clone());
+        }
+        let fault = self.fault(&request.path);
+        // The network takes time, so that other things happen meanwhile.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        match fault {
+            Some(Fault::LoseRequest) => Err(TransportError::Broken("lost".into())),
+            Some(Fault::Answer(status, body)) => Ok(reply(status, &body)),
+            Some(Fault::Redirect(location)) => {
+                let mut response = reply(307, &Value::Null);
+                response.headers.insert("location", location.parse().unwrap());
+                Ok(response)
+            }
+            Some(Fault::LoseReply) => {
+                let _ = tokio::time::timeout(timeout, self.serve(request)).await;
+                Err(TransportError::Broken("lost on the way back".into()))
+            }
+            None => match tokio::time::timeout(timeout, self.serve(request)).await {
+                Ok(response) => Ok(response),
+                Err(_) => Err(TransportError::Timeout(timeout)),
+            },
+        }
+    }
+}

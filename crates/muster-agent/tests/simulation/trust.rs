@@ -1,0 +1,168 @@
+//! Whom the agent believes, and what it does when it is shut out.
+
+use std::time::Duration;
+
+use muster_agent::coordinator::Ending;
+use muster_agent::state::{Phase, Store};
+use muster_core::signing::Signer;
+use serde_json::{Value, json};
+
+use crate::fixture::{Agent, HOUR, MINUTE, SECOND, action, level, policy};
+use crate::server::Fault;
+
+fn refusal() -> Fault {
+    Fault::Answer(401, json!({"statusCode": 401, "error": "ErrUnauthorized", "message": "unauthorized"}))
+}
+
+fn signed_policy(revision: i64, program: &str, shown: &Signer, signer: &Signer) -> Value {
+    let mut whole = policy(revision, program);
+    whole["agent"] = json!({"protection": {"signing_key": shown.public_key()}});
+    let inputs = json!([{"id": program, "type": "process"}]);
+    let inner = json!({"id": "p", "agent": whole["agent"], "inputs": inputs});
+    let signed = signer.sign(inner.to_string().as_bytes()).unwrap();
+    whole["signed"] = json!({"data": signed.data, "signature": signed.signature});
+    whole
+}
+
+fn signer() -> Signer {
+    Signer::generate().unwrap().0
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_with_a_wrong_signature_is_turned_down_and_the_last_good_one_goes_on() {
+    let (ours, theirs) = (signer(), signer());
+    let mut agent = Agent::new(30);
+    agent.server.change(|server| server.policy = Some(signed_policy(1, "good", &ours, &ours)));
+    agent.start();
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.store.enrollment().unwrap().unwrap().signing_key.as_deref(), Some(ours.public_key()));
+    let before = agent.server.lock().check_ins.len();
+    agent.server.change(|server| server.policy = Some(signed_policy(2, "evil", &theirs, &theirs)));
+    agent.pass(HOUR).await;
+    assert_eq!(agent.did(), ["apply [process-default-good]"]);
+    assert_eq!(agent.state().policy.unwrap().revision, 1);
+    let last = agent.server.lock().check_ins.last().unwrap().body.clone();
+    assert_eq!((&last["status"], &last["policy_revision_idx"]), (&json!("DEGRADED"), &json!(1)));
+    assert!(last["message"].as_str().unwrap().contains("signature"), "{last}");
+    let polls = agent.server.lock().check_ins.len() - before;
+    assert!(polls < 40, "a policy that comes again and again does not make the agent poll fast: {polls}");
+    let refused: Vec<_> = agent.server.acks().into_iter().filter(|ack| ack.action_id == "policy:p:2").collect();
+    assert!(refused.len() == 1 && refused[0].error.is_some(), "{refused:?}");
+    agent.server.change(|server| server.policy = Some(signed_policy(3, "next", &ours, &ours)));
+    agent.pass(MINUTE * 6).await;
+    assert_eq!(agent.did().last().unwrap(), "apply [process-default-next]");
+    assert_eq!(agent.snapshot().await.message, "Running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_key_vouches_for_the_new_one() {
+    let (old, new) = (signer(), signer());
+    let mut agent = Agent::new(31);
+    agent.server.change(|server| server.policy = Some(signed_policy(1, "a", &old, &old)));
+    agent.start();
+    agent.pass(MINUTE).await;
+    agent.server.change(|server| server.policy = Some(signed_policy(2, "b", &new, &old)));
+    agent.pass(MINUTE).await;
+    agent.server.change(|server| server.policy = Some(signed_policy(3, "c", &new, &new)));
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.did().last().unwrap(), "apply [process-default-c]");
+    assert_eq!(agent.store.enrollment().unwrap().unwrap().signing_key.as_deref(), Some(new.public_key()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_pinned_key_only_a_signed_order_unenrols() {
+    let key = signer();
+    let mut agent = Agent::new(32);
+    agent.server.change(|server| server.policy = Some(signed_policy(1, "a", &key, &key)));
+    agent.start();
+    agent.pass(MINUTE).await;
+    agent.server.change(|server| server.actions.push(action("forged", "UNENROLL", Value::Null)));
+    agent.pass(MINUTE).await;
+    let forged = agent.server.acks().into_iter().find(|ack| ack.action_id == "forged").unwrap();
+    assert!(forged.error.unwrap().contains("not signed"));
+    let mut real = action("real", "UNENROLL", Value::Null);
+    let inner = json!({"action_id": "real", "type": "UNENROLL", "agents": ["agent-1"], "data": null});
+    let signed = key.sign(inner.to_string().as_bytes()).unwrap();
+    real["signed"] = json!({"data": signed.data, "signature": signed.signature});
+    agent.server.change(|server| server.actions.push(real));
+    assert_eq!(agent.ended(MINUTE).await, Ending::Unenrolled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_key_stops_everything_and_a_restored_one_brings_it_back() {
+    let mut agent = Agent::new(33);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    agent.server.change(|server| server.always = Some(("/checkin", refusal())));
+    let sent = agent.server.lock().requests.len();
+    agent.pass(HOUR * 2).await;
+    assert_eq!(agent.did().last().unwrap(), "apply []");
+    let state = agent.state();
+    assert_eq!(state.phase, Phase::Revoked);
+    assert!(state.policy.is_none(), "the policy and its secrets are deleted");
+    let enrollment = agent.store.enrollment().unwrap().unwrap();
+    assert_eq!(enrollment.agent_id, "agent-1", "who we are stays");
+    let before = agent.server.lock().requests.len();
+    assert!(before - sent >= 7, "one refusal is not enough");
+    agent.pass(HOUR * 10).await;
+    let rarely = agent.server.lock().requests.len() - before;
+    assert!((8..=11).contains(&rarely), "{rarely} requests in ten hours");
+    assert!(agent.snapshot().await.message.contains("Revoked"));
+    agent.server.change(|server| server.always = None);
+    agent.pass(HOUR * 2).await;
+    assert_eq!(agent.did().last().unwrap(), "apply [process-default-web]");
+    assert_eq!(agent.state().phase, Phase::Active);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_refusal_of_the_servers_own_never_stops_the_programs() {
+    let mut agent = Agent::new(34);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    let proxy = Fault::Answer(403, Value::String("<html>blocked</html>".into()));
+    agent.server.change(|server| server.always = Some(("/checkin", proxy)));
+    agent.pass(HOUR * 24).await;
+    assert_eq!(agent.state().phase, Phase::Active);
+    // Six refusals, then another answer: the count begins anew.
+    agent.server.change(|server| {
+        server.always = None;
+        for _ in 0..3 {
+            server.faults.extend((0..6).map(|_| ("/checkin", refusal())));
+            server.faults.push_back(("/checkin", Fault::Answer(500, json!({"statusCode": 500, "error": "x"}))));
+        }
+    });
+    agent.pass(HOUR * 24).await;
+    assert_eq!(agent.state().phase, Phase::Active);
+    assert_eq!(agent.did(), ["apply [process-default-web]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_is_not_followed() {
+    let mut agent = Agent::new(35);
+    agent.server.change(|server| server.always = Some(("/checkin", Fault::Redirect("https://evil.example/"))));
+    agent.start();
+    agent.pass(HOUR).await;
+    assert!(agent.server.lock().hosts.iter().all(|server| server.host == "fleet.example"));
+    let message = agent.snapshot().await.fleet.message;
+    assert!(message.contains("redirect") && message.contains("evil.example"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_carries_what_servers_look_at() {
+    let mut agent = Agent::new(36);
+    agent.server.change(|server| server.actions = vec![level("a", "debug")]);
+    agent.start();
+    agent.pass(SECOND * 3).await;
+    let requests = agent.server.lock().requests.clone();
+    assert!(requests.iter().any(|(path, _)| path.ends_with("/acks")));
+    for (path, headers) in requests {
+        assert!(headers["user-agent"].to_str().unwrap().starts_with("Elastic Agent v9."), "{path}");
+        assert_eq!(headers["elastic-api-version"], "2023-06-01");
+        assert_eq!(headers["authorization"], "ApiKey a2V5OnNlY3JldA==");
+        assert!(headers["authorization"].is_sensitive());
+        assert_eq!(headers.get("content-encoding").is_some(), path.ends_with("/checkin"));
+    }
+    assert!(agent.begun_within(Duration::from_millis(510)));
+}
