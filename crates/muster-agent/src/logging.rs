@@ -1,6 +1,6 @@
 //! The agent's own log: text on stderr, JSON lines in a file of bounded size, one level for both.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{IsTerminal, Read, Seek, SeekFrom};
 use std::sync::Mutex;
 
 use camino::Utf8PathBuf;
@@ -31,7 +31,8 @@ pub fn install(layout: &Layout) -> Log {
     let path = layout.logs().join("muster-agent.jsonl");
     let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
     let file = fmt::layer().json().with_writer(Mutex::new(LogFile::new(path.clone(), MAX_BYTES, OLD_FILES)));
-    let stderr = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let colours = std::io::stderr().is_terminal();
+    let stderr = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
     let layers = file.and_then(stderr).with_filter(filter);
     // A second installation in one process (tests) leaves the first in place.
     let _ = tracing_subscriber::registry().with(layers).try_init();
