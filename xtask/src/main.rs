@@ -3,7 +3,9 @@
 mod admin;
 mod bench;
 mod conformance;
+mod demo;
 mod fuzz;
+mod process;
 mod shell;
 mod tidy;
 
@@ -22,6 +24,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Make `docs/conformance.md` from the names of the tests.
     Conformance(conformance::ConformanceArgs),
+    /// Start a server with an agent, as a person would; `./demo` calls this.
+    Demo(demo::DemoArgs),
     /// Measure the house against its aims and enforce the hard stops.
     Tidy,
     /// Fuzz the parsers that read the network, or one of them.
@@ -42,6 +46,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Conformance(args) => conformance::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Docs => docs(),

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::action::{Action, ActionType, Signed};
 use crate::id::{ActionId, AgentId};
+use crate::time::Timestamp;
 
 /// A key that is none, or a library that refused to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,8 +87,8 @@ impl Signer {
             action_id: &action.id,
             agents,
             data,
-            expiration: action.expiration.map(|time| time.to_rfc3339_millis()),
-            start_time: action.start_time.map(|time| time.to_rfc3339_seconds()),
+            expiration: action.expiration.map(Timestamp::to_rfc3339_millis),
+            start_time: action.start_time.map(Timestamp::to_rfc3339_seconds),
             timestamp: action.created_at.to_rfc3339_millis(),
             kind: action.kind,
         };
@@ -132,7 +133,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::time::Timestamp;
 
     fn action() -> Action {
         Action {

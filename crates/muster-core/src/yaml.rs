@@ -140,7 +140,7 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
             error.into_inner()
         })
     })
-    .map_err(|error| refusal(&error, path))
+    .map_err(|error| refusal(&error, &path))
 }
 
 fn options() -> Options {
@@ -162,7 +162,7 @@ fn options() -> Options {
     }
 }
 
-fn refusal(error: &serde_saphyr::Error, path: String) -> YamlError {
+fn refusal(error: &serde_saphyr::Error, path: &str) -> YamlError {
     let location = error.location().unwrap_or(Location::UNKNOWN);
     // The path ends in `?` where a key was being read, and is `.` at the top.
     let path = path.trim_end_matches(['?', '.']).to_owned();

@@ -16,7 +16,8 @@ use serde_json::value::RawValue;
 use crate::gzip;
 use crate::session::{Answer, Ask, Session, Shared};
 use crate::tally::Waiting;
-use crate::wire::{self, Host, Report};
+use crate::upload::upload;
+use crate::wire::{self, Done, Host, Report};
 
 /// How often an ack is tried before it is dropped, as real agents do.
 const ACK_ATTEMPTS: u8 = 5;
@@ -124,7 +125,14 @@ impl Drone {
         let began = Instant::now();
         let body = self.host().enroll(tags)?;
         let path = "/api/fleet/agents/enroll?";
-        let ask = Ask { method: Method::POST, path, authorization: token, body: body.into(), packed: false };
+        let ask = Ask {
+            method: Method::POST,
+            path,
+            authorization: token,
+            body: body.into(),
+            packed: false,
+            chunk_sha2: None,
+        };
         let answer = over.unwrap_or(&mut self.session).ask(&ask).await?;
         let enrolled: EnrollResponse = accepted(&answer)?;
         self.shared.tally.enrolled(began.elapsed());
@@ -175,14 +183,14 @@ impl Drone {
             if action.kind != "POLICY_CHANGE" {
                 self.shared.tally.action(&self.id, &action.id, &action.kind);
             }
-            if is_acked(&action.kind) {
-                let event = wire::ack(&self.id, action)?;
-                self.acks.push(PendingAck { action_id: action.id.clone(), event, attempts: 0 });
-            }
             if action.kind == "UNENROLL" {
                 fate = Fate::Goes;
             }
-            self.take_on(action).await?;
+            let done = self.carry_out(action).await;
+            if is_acked(&action.kind) {
+                let event = wire::ack(&self.id, action, &done)?;
+                self.acks.push(PendingAck { action_id: action.id.clone(), event, attempts: 0 });
+            }
         }
         self.send_acks().await?;
         if fate == Fate::Goes {
@@ -196,9 +204,27 @@ impl Drone {
         self.shared.tally.failed(kind);
     }
 
+    /// Does what an action asks, as far as a drone does anything.
+    async fn carry_out(&mut self, action: &WireAction) -> Done {
+        let outcome = match action.kind.as_str() {
+            "POLICY_CHANGE" => self.take_on(&action.id).await.map(|()| None),
+            "REQUEST_DIAGNOSTICS" => {
+                upload(&mut self.session, &self.authorization, &self.id, &action.id).await.map(Some)
+            }
+            _ => Ok(None),
+        };
+        match outcome {
+            Ok(upload_id) => Done { upload_id, error: None },
+            Err(fault) => {
+                self.count_failure(&format!("{}: {fault}", action.kind));
+                Done { upload_id: None, error: Some(fault.to_string()) }
+            }
+        }
+    }
+
     /// A policy becomes the one that runs; the first one makes an agent look whether its server is there.
-    async fn take_on(&mut self, action: &WireAction) -> Result<(), Fault> {
-        let Some((policy, revision)) = policy_of(&action.id) else { return Ok(()) };
+    async fn take_on(&mut self, action_id: &str) -> Result<(), Fault> {
+        let Some((policy, revision)) = policy_of(action_id) else { return Ok(()) };
         if self.policy.is_none() {
             ask(&mut self.session, Method::GET, "/api/status?", &self.authorization, Bytes::new(), false).await?;
         }
@@ -249,10 +275,14 @@ async fn ask(
     body: Bytes,
     packed: bool,
 ) -> Result<Answer, Fault> {
-    Ok(session.ask(&Ask { method, path, authorization, body, packed }).await?)
+    Ok(session.ask(&Ask { method, path, authorization, body, packed, chunk_sha2: None }).await?)
 }
 
-fn accepted<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, Fault> {
+/// What an answer with 200 holds.
+///
+/// # Errors
+/// When it is another status, or does not read.
+pub fn accepted<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, Fault> {
     if answer.status != 200 {
         let kind = serde_json::from_slice::<ErrorBody>(&answer.body).map(|body| body.error.into_owned());
         return Err(Fault::Refused(answer.status, kind.unwrap_or_default()));

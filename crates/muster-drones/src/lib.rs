@@ -22,6 +22,7 @@ pub mod report;
 pub mod session;
 pub mod share;
 pub mod tally;
+pub mod upload;
 pub mod wire;
 
 pub use args::{DronesArgs, Mode};

@@ -52,6 +52,8 @@ pub struct Ask<'a> {
     pub body: Bytes,
     /// Whether the body is gzip.
     pub packed: bool,
+    /// `X-Chunk-Sha2` of an upload's chunk.
+    pub chunk_sha2: Option<String>,
 }
 
 /// An answer, unpacked.
@@ -134,6 +136,9 @@ impl Session {
             .header(ACCEPT_ENCODING, "gzip");
         if ask.packed {
             request = request.header(CONTENT_ENCODING, "gzip");
+        }
+        if let Some(hash) = &ask.chunk_sha2 {
+            request = request.header(muster_protocol::elastic::CHUNK_SHA2_HEADER, hash);
         }
         Ok(request.body(Full::new(ask.body.clone()))?)
     }

@@ -104,12 +104,22 @@ fn component(body: &mut String, kind: &str, pid: u32) {
     );
 }
 
+/// What came of an action.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// The upload that diagnostics led to.
+    pub upload_id: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
 /// The ack of one action as 9.x writes it, as JSON.
 ///
 /// # Errors
 /// When it can't be written as JSON, which it can.
-pub fn ack(agent_id: &str, action: &WireAction) -> anyhow::Result<Box<serde_json::value::RawValue>> {
+pub fn ack(agent_id: &str, action: &WireAction, done: &Done) -> anyhow::Result<Box<serde_json::value::RawValue>> {
     let response = to_raw_value(&serde_json::json!({"drone": {"stdout": "done"}}))?;
+    let data = done.upload_id.as_ref().map(|id| to_raw_value(&serde_json::json!({ "upload_id": id }))).transpose()?;
     let is_input = action.kind == "INPUT_ACTION";
     let now = timestamp(now_us());
     let event = AckEvent {
@@ -119,6 +129,8 @@ pub fn ack(agent_id: &str, action: &WireAction) -> anyhow::Result<Box<serde_json
         action_id: Some(action.id.as_str().into()),
         message: Some(format!("Action {:?} of type {:?} acknowledged.", action.id, action.kind).into()),
         timestamp: Some(now.as_str().into()),
+        error: done.error.as_deref().map(Into::into),
+        data: data.as_deref(),
         action_input_type: is_input.then(|| action.input_type.as_str().into()),
         action_data: action.data.as_deref().filter(|_| is_input),
         action_response: is_input.then_some(&*response),
@@ -215,7 +227,7 @@ mod tests {
     fn an_input_action_is_acked_with_a_response() {
         let action =
             r#"{"agent_id":"a","created_at":"x","id":"1","type":"INPUT_ACTION","input_type":"osquery","data":{"q":1}}"#;
-        let ack = ack("a", &serde_json::from_str(action).unwrap()).unwrap();
+        let ack = ack("a", &serde_json::from_str(action).unwrap(), &Done::default()).unwrap();
         let read: AckEvent<'_> = serde_json::from_str(ack.get()).unwrap();
         assert_eq!(
             (read.action_input_type.as_deref(), read.action_data.unwrap().get()),

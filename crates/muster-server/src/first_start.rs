@@ -4,19 +4,12 @@ use std::fmt::Write;
 
 use muster_core::Error;
 use muster_core::context::{Actor, OpContext};
-use muster_core::id::PolicyId;
 
 use crate::config::Config;
 use crate::data_dir::ListenAddresses;
 use crate::fleet::Fleet;
-use crate::fleet::keys::NewEnrollmentKey;
 use crate::tls::Tls;
-
-mod default_policy;
-
-/// The setting that says that the first start is done: what was deleted later must not come again.
-const DONE: &str = "first_start";
-const DEFAULT_KEY: &str = "Default";
+use crate::tls::authority::Authority;
 
 /// What one needs to begin.
 #[derive(Clone, Debug, Default)]
@@ -31,47 +24,24 @@ pub struct FirstStart {
     pub url: String,
 }
 
-/// Makes the default policy and the default enrollment key, once in a folder's life.
+/// Makes the default policy and its enrollment key, once in a folder's life.
 pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<FirstStart, Error> {
-    let enrollment_token = if is_done(fleet).await? { None } else { Some(make(fleet).await?) };
     Ok(FirstStart {
-        enrollment_token,
-        ca_fingerprint: tls.authority().filter(|_| !insecure_http).map(crate::tls::authority::Authority::fingerprint),
+        enrollment_token: make(fleet).await?,
+        ca_fingerprint: tls.authority().filter(|_| !insecure_http).map(Authority::fingerprint),
         ca_path: tls.ca_path().filter(|_| !insecure_http).map(|path| absolute(&path)),
         url: fleet.settings.external_urls.first().cloned().unwrap_or_default(),
     })
 }
 
-async fn is_done(fleet: &Fleet) -> Result<bool, Error> {
-    Ok(fleet.store.setting(DONE).await.map_err(unavailable)?.is_some())
-}
-
-/// A crash half-way leaves the setting unset; the next start then finds the policy and makes another key.
-async fn make(fleet: &Fleet) -> Result<String, Error> {
-    let context = OpContext::administrator(Actor::System);
-    let policy: PolicyId = default_policy::ensure(fleet).await?;
-    let new = NewEnrollmentKey {
-        policy_id: Some(policy.to_string()),
-        name: Some(default_key_name(fleet, &policy).await?),
-        retrievable: true,
-        ..NewEnrollmentKey::default()
+/// The token of the default key, if it was made just now.
+async fn make(fleet: &Fleet) -> Result<Option<String>, Error> {
+    let Some(key) = fleet.ensure_default_policy().await?.and_then(|saved| saved.enrollment_key) else {
+        return Ok(None);
     };
-    let (_, token) = fleet.create_enrollment_key(&context, &new).await?;
-    let put = muster_store::Write::SettingPut { name: DONE.into(), value: fleet.clock.now().to_rfc3339_seconds() };
-    fleet.store.commit(vec![put]).await.map_err(unavailable)?;
+    let context = OpContext::administrator(Actor::System);
+    let (_, token) = fleet.reveal_enrollment_key(&context, key.id.as_str()).await?;
     Ok(token)
-}
-
-/// `Default`, unless a start that broke off has taken it.
-async fn default_key_name(fleet: &Fleet, policy: &PolicyId) -> Result<String, Error> {
-    let page = muster_store::query::Page { offset: 0, limit: 100 };
-    let keys = fleet.store.enrollment_keys(Some(policy), page).await.map_err(unavailable)?;
-    let taken = keys.items.iter().any(|key| key.name == DEFAULT_KEY && key.revoked_at.is_none());
-    Ok(if taken { format!("{DEFAULT_KEY} {}", keys.items.len() + 1) } else { DEFAULT_KEY.into() })
-}
-
-fn unavailable(error: muster_store::StoreError) -> Error {
-    Error::internal(format!("the first start: {error}"))
 }
 
 fn absolute(path: &camino::Utf8Path) -> String {

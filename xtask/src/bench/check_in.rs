@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::drones::{Drones, Event, Target};
-use super::process::Process;
 use super::server::Server;
 use super::table::{Goal, Row, Table};
 use super::{Bench, say};
+use crate::process::Process;
 
 /// Agents that check in one after another.
 const AGENTS: u32 = 256;

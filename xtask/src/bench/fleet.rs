@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::drones::{Drones, Event, Target};
 use super::memory::kernel_sockets;
-use super::process::Process;
 use super::server::Server;
 use super::table::{Goal, Row, Table};
 use super::{Bench, say};
 use crate::admin::Admin;
+use crate::process::Process;
 
 /// Back-offs short enough for a server that is away for a moment only.
 const LIVE: [&str; 6] = ["--mode", "live", "--back-off", "0.5", "--back-off-max", "1"];

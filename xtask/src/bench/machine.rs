@@ -8,7 +8,7 @@ pub fn page(table: &Table) -> String {
     let cpu = read("/proc/cpuinfo");
     let model = cpu.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let memory = super::process::field(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) / (1 << 20);
+    let memory = crate::process::field(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) / (1 << 20);
     let kernel = read("/proc/sys/kernel/osrelease");
     let date = jiff::Zoned::now().strftime("%-d %B %Y");
     format!(

@@ -8,7 +8,6 @@ mod fleet;
 mod machine;
 mod memory;
 mod peer;
-mod process;
 mod rest;
 mod server;
 mod table;

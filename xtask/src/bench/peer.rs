@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use super::process::Process;
 use super::{say, server};
+use crate::process::Process;
 use crate::shell;
 
 /// The built program.

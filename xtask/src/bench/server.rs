@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::Bench;
-use super::process::Process;
 use crate::admin::Admin;
+use crate::process::Process;
 
 /// The running server.
 pub struct Server {

@@ -1,24 +1,23 @@
 //! `cargo xtask tidy`: the measures of the house, reported beside their aims, and the hard stops, enforced.
 
 mod function;
+mod places;
 mod repository;
 mod source;
 
-use std::path::Path;
-
 use crate::shell;
+use places::TestPlaces;
 use source::Source;
-
-/// A test stands outside of product code when its folder or file says so.
-const TEST_PLACES: [&str; 3] = ["tests", "benches", "fuzz"];
 
 /// Measures the tree; fails on a hard stop.
 pub fn run() -> anyhow::Result<()> {
-    let sources = shell::sources()?
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
-        .map(|path| Source::read(&path))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut files = Vec::new();
+    for path in shell::sources()?.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "rs")) {
+        let text = std::fs::read_to_string(shell::root().join(&path))?;
+        files.push((path, text));
+    }
+    let places = TestPlaces::of(&files);
+    let sources: Vec<_> = files.iter().map(|(path, text)| Source::measure(path, text, places.contain(path))).collect();
     report(&sources);
     let mut stops: Vec<_> = sources.iter().flat_map(Source::stops).collect();
     stops.extend(repository::stops()?);
@@ -63,12 +62,6 @@ fn spread(mut values: Vec<usize>) -> String {
     format!("median {median}, p90 {p90}, longest {longest}")
 }
 
-fn is_test_place(path: &Path) -> bool {
-    let mut parts: Vec<_> = path.iter().filter_map(|part| part.to_str()).collect();
-    let file = parts.pop().unwrap_or_default();
-    parts.iter().any(|part| TEST_PLACES.contains(part)) || ["tests.rs", "testing.rs"].contains(&file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,19 +69,6 @@ mod tests {
     #[test]
     fn the_house_is_in_order() {
         run().unwrap();
-    }
-
-    #[test]
-    fn tests_are_known_by_their_place() {
-        for (path, is_test) in [
-            ("crates/a/tests/life/main.rs", true),
-            ("crates/a/src/b/tests.rs", true),
-            ("fuzz/fuzz_targets/x.rs", true),
-            ("crates/a/src/b.rs", false),
-            ("crates/a/src/contest.rs", false),
-        ] {
-            assert_eq!(is_test_place(Path::new(path)), is_test, "{path}");
-        }
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub fn stops() -> anyhow::Result<Vec<String>> {
     let deny = std::fs::read_to_string(shell::root().join("deny.toml"))?;
     let lock = std::fs::read_to_string(shell::root().join("Cargo.lock"))?;
     stops.extend(banned(&deny, &lock)?);
+    let manifest = std::fs::read_to_string(shell::root().join("Cargo.toml"))?;
+    let page = std::fs::read_to_string(shell::root().join("docs/dependencies.md"))?;
+    stops.extend(undocumented(&manifest, &page)?);
     Ok(stops)
 }
 
@@ -69,6 +72,22 @@ fn banned(deny: &str, lock: &str) -> anyhow::Result<Vec<String>> {
     Ok(names.filter(|name| locked(name)).map(|name| format!("Cargo.lock: {name} is banned in deny.toml")).collect())
 }
 
+/// Dependencies that `docs/dependencies.md` does not tell of.
+fn undocumented(manifest: &str, page: &str) -> anyhow::Result<Vec<String>> {
+    let manifest: toml::Table = manifest.parse().context("Cargo.toml")?;
+    let rows =
+        manifest.get("workspace").and_then(|workspace| workspace.get("dependencies")).and_then(|rows| rows.as_table());
+    let ours = |row: &toml::Value| row.get("path").is_some();
+    let names = rows.into_iter().flatten().filter(|(_, row)| !ours(row)).map(|(name, _)| name);
+    let told: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .flat_map(|cell| cell.split(", "))
+        .collect();
+    let untold = names.filter(|name| !told.contains(&name.as_str()));
+    Ok(untold.map(|name| format!("docs/dependencies.md: it does not tell of {name}")).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +97,14 @@ mod tests {
         let deny = "[bans]\ndeny = [{ crate = \"openssl\", reason = \"x\" }, { crate = \"other\" }]";
         let stops = banned(deny, "[[package]]\nname = \"openssl\"\n").unwrap();
         assert_eq!(stops, ["Cargo.lock: openssl is banned in deny.toml"]);
+    }
+
+    #[test]
+    fn every_dependency_is_told_of() {
+        let manifest =
+            "[workspace.dependencies]\na = \"1\"\nb = { version = \"1\" }\nc = \"1\"\nours = { path = \"x\" }";
+        let stops = undocumented(manifest, "| crate |\n| a, c | what for |\n").unwrap();
+        assert_eq!(stops, ["docs/dependencies.md: it does not tell of b"]);
     }
 
     #[test]

@@ -31,7 +31,9 @@ pub fn restore(policy: &mut Policy, source: &Value) {
     policy.unenroll_timeout = source["unenroll_timeout"].as_i64();
     policy.config = source["config"].clone();
     policy.secrets = secrets_of(source);
-    policy.fields = source["fields"].clone();
+    if source["fields"].is_object() {
+        policy.fields = source["fields"].clone();
+    }
 }
 
 /// Names and ids of the secrets of a source.

@@ -1,5 +1,7 @@
 //! A drone's life against a scripted server: what it says, in which order, and when it goes.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set its scene has failed")]
+
 mod scripted;
 
 use muster_drones::event::{Event, Summary};
@@ -56,7 +58,14 @@ async fn a_drone_lives_as_a_real_agent_does() {
 
     let paths: Vec<_> = seen.iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
     let (check_in, acks) = ("POST /api/fleet/agents/agent-1/checkin?", "POST /api/fleet/agents/agent-1/acks?");
-    let life = ["POST /api/fleet/agents/enroll?", check_in, "GET /api/status?", acks, check_in, acks, check_in, acks];
+    let life = [
+        ["POST /api/fleet/agents/enroll?"].as_slice(),
+        &[check_in, "GET /api/status?", acks],
+        &[check_in, acks],
+        &[check_in, "POST /api/fleet/uploads?", "PUT /api/fleet/uploads/u-1/0?", "POST /api/fleet/uploads/u-1?", acks],
+        &[check_in, acks],
+    ]
+    .concat();
     assert_eq!(paths, life);
 
     let said = check_ins(&seen);
@@ -64,9 +73,21 @@ async fn a_drone_lives_as_a_real_agent_does() {
     assert_eq!((&said[1].body["ack_token"], &said[1].body["agent_policy_id"]), (&"t-1".into(), &"p".into()));
     assert_eq!(said[1].body["policy_revision_idx"], 3);
     assert_eq!(said[2].body["ack_token"], "t-1", "an empty token keeps the old one");
-    assert_eq!((summary.counts.gone, summary.counts.acks, summary.counts.errors.len()), (1, 3, 0));
+    assert_eq!((summary.counts.gone, summary.counts.acks, summary.counts.errors.len()), (1, 4, 0));
     assert!(events.iter().any(|event| matches!(event, Event::Action { kind, .. } if kind == "SETTINGS")));
     assert!(events.iter().any(|event| matches!(event, Event::Revision { action_id, .. } if action_id == "policy:p:3")));
+}
+
+#[tokio::test]
+async fn diagnostics_are_uploaded_and_acked_with_the_upload() {
+    let server = Server::start().await;
+    run(&args(&server, Mode::Live)).await;
+    let seen = server.seen();
+    let at = seen.iter().position(|seen| seen.method == "PUT").unwrap();
+    assert_eq!((&seen[at].body, seen[at].header("x-chunk-sha2").len()), (&70_000.into(), 64));
+    assert_eq!(seen[at - 1].body["action_id"], "a-3");
+    assert_eq!(seen[at + 1].body["transithash"]["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(seen[at + 2].body["events"][0]["data"]["upload_id"], "u-1");
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
     if parts.headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
         body = gzip::unpack(&body).unwrap();
     }
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let body = serde_json::from_slice(&body).unwrap_or_else(|_| json!(body.len()));
     let path = parts.uri.path_and_query().unwrap().to_string();
     let mut state = state.lock().unwrap();
     if state.refuse > 0 {
@@ -122,6 +122,12 @@ fn reply(state: &mut State, path: &str, body: &Value) -> Value {
     if path.ends_with("/enroll?") {
         state.agents += 1;
         return enrolled(&format!("agent-{}", state.agents));
+    }
+    if path.ends_with("/uploads?") {
+        return json!({"upload_id": "u-1", "chunk_size": 4_194_304});
+    }
+    if path.ends_with("/uploads/u-1?") {
+        return json!({"status": "ok"});
     }
     if path.ends_with("/acks?") {
         let items: Vec<_> = body["events"].as_array().unwrap().iter().map(|_| json!({"status": 200})).collect();
@@ -147,6 +153,7 @@ fn check_in(turn: u32) -> Value {
     let (token, action) = match turn {
         1 => ("t-1", action("policy:p:3", "POLICY_CHANGE", json!({"policy": {"id": "p", "revision": 3}}))),
         2 => ("", action("a-1", "SETTINGS", json!({"log_level": "debug"}))),
+        3 => ("t-3", action("a-3", "REQUEST_DIAGNOSTICS", json!({}))),
         _ => ("t-2", action("a-2", "UNENROLL", Value::Null)),
     };
     json!({"action": "checkin", "ack_token": token, "actions": [action]})

@@ -6,8 +6,12 @@ use serde::Deserialize;
 
 use super::error::ApiError;
 
-/// Reads a body; 400 `BadRequest` when it can't be one.
+/// Reads a body; 400 `BadRequest` when it can't be one. Every body of the protocol is an object; decoders would take a
+/// list of its values as well.
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let text = strict_json::check(body).map_err(ApiError::bad_request)?;
+    if !text.trim_start().starts_with('{') {
+        return Err(ApiError::bad_request("a JSON object is expected"));
+    }
     serde_json::from_str(text).map_err(ApiError::bad_request)
 }

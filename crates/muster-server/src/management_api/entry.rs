@@ -49,6 +49,10 @@ fn admit(request: &mut Request) -> ApiResult<()> {
     }
     context.space = space;
     *request.uri_mut() = inner;
+    // The outer route's parameters (`rest`) must not count as the inner one's.
+    let peer = request.extensions_mut().remove::<Peer>();
+    request.extensions_mut().clear();
+    peer.and_then(|peer| request.extensions_mut().insert(peer));
     request.extensions_mut().insert(context);
     Ok(())
 }

@@ -41,9 +41,9 @@ pub fn management_router(fleet: Arc<Fleet>) -> Router {
     let enter = axum::middleware::from_fn_with_state(Arc::clone(&fleet), entry::enter);
     let inside = BoxCloneSyncService::new(enter.layer(endpoints::router(Arc::clone(&fleet))));
     Router::new()
-        .route_service("/api/fleet/{*rest}", inside.clone())
-        .route_service("/s/{space}/api/fleet/{*rest}", inside)
         .route("/api/status", get(server_status::get))
         .route("/s/{space}/api/status", get(server_status::get))
+        // As fall-back, not as a route with a wildcard: its match would stand among the inner routes' parameters.
+        .fallback_service(inside)
         .with_state(fleet)
 }

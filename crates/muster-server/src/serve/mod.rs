@@ -56,9 +56,20 @@ pub enum ServeError {
     /// The store.
     #[error("the store can't be opened: {0}")]
     Store(#[from] muster_store::sqlite::OpenError),
-    /// Keys, the default policy and the like.
+    /// The master key or the signing key.
     #[error("{0}")]
-    Prepare(#[from] muster_core::Error),
+    Key(String),
+    /// The default policy or the default enrollment key.
+    #[error("the first start failed: {0}")]
+    FirstStart(String),
+}
+
+/// Whoever starts a server may read what callers of its API may not.
+fn whole_text(error: &muster_core::Error) -> String {
+    match &error.internal {
+        Some(internal) => format!("{error} ({internal})"),
+        None => error.to_string(),
+    }
 }
 
 /// A running server.
@@ -109,7 +120,8 @@ impl Server {
         let (store, fleet) = open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
         let urls = fleet.settings.external_urls.clone();
         let tls = Tls::open(config.tls.clone(), urls, Arc::clone(&data), clock)?;
-        let first_start = first_start::prepare(&fleet, &tls, config.insecure_http).await?;
+        let first_start = first_start::prepare(&fleet, &tls, config.insecure_http).await;
+        let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
 
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use muster_core::Entropy;
 use muster_core::seal::{Place, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
-use muster_core::{Entropy, Error};
 use muster_store::sqlite::Options;
 use muster_store::{SqliteStore, Store, StoreError, Write};
 use secrecy::ExposeSecret;
@@ -31,7 +31,8 @@ pub(super) async fn fleet(
 ) -> Result<(Arc<SqliteStore>, Arc<Fleet>), ServeError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let master_key = data.master_key(&*entropy)?;
-    let sealer = Sealer::new(master_key.expose_secret()).map_err(|error| Error::internal(error.to_string()))?;
+    let sealer =
+        Sealer::new(master_key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))?;
     let store = Arc::new(SqliteStore::open(data.join("muster.db").as_std_path(), &Options::default())?);
     let signer = signer(&*store, &sealer, &*entropy).await?;
     let settings = config.fleet_settings(&own_url(config, addresses));
@@ -47,9 +48,9 @@ pub(super) async fn fleet(
 }
 
 /// The installation's signing key: made once, kept sealed.
-async fn signer(store: &dyn Store, sealer: &Sealer, entropy: &dyn Entropy) -> Result<Signer, Error> {
+async fn signer(store: &dyn Store, sealer: &Sealer, entropy: &dyn Entropy) -> Result<Signer, ServeError> {
     let place = Place::setting(SIGNING_KEY);
-    let failed = |reason: String| Error::internal(format!("the signing key: {reason}"));
+    let failed = |reason: String| ServeError::Key(format!("the signing key: {reason}"));
     let unreadable = |error: StoreError| failed(error.to_string());
     if let Some(text) = store.setting(SIGNING_KEY).await.map_err(unreadable)? {
         let sealed = STANDARD.decode(text).map_err(|error| failed(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! Operations over a real store: check-ins, held polls, wake-ups, revocation, statuses in time.
 
 mod check_in;
+mod policies;
 mod setting;
 mod statuses;

@@ -15,9 +15,9 @@ const BUSY: Duration = Duration::from_secs(5);
 const CHECKPOINT_PAGES: i64 = 4096;
 /// Size to which the log is cut after that, in bytes.
 const LOG_BYTES: i64 = 32 * 1024 * 1024;
-/// Page caches, in KiB.
+/// Page caches, in KiB. They fill with use only.
 const WRITER_CACHE_KIB: i64 = 8192;
-const READER_CACHE_KIB: i64 = 1024;
+const READER_CACHE_KIB: i64 = 4096;
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -42,6 +42,8 @@ fn set_writer(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "OFF" })?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+    // What a savepoint must be able to take back is kept in memory, not in a file of its own.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)
 }
 

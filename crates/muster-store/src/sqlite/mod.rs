@@ -13,13 +13,9 @@ mod apply;
 mod connection;
 mod enrollment_keys;
 mod error;
-#[cfg(test)]
-mod faults;
 mod files;
 mod log;
 mod migrate;
-#[cfg(test)]
-mod plans;
 mod policies;
 mod queue;
 mod reader;
@@ -27,6 +23,8 @@ mod row;
 mod settings;
 mod store;
 mod temporary;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod words;
 mod writer;

@@ -134,8 +134,8 @@ mod tests {
 
     use super::*;
 
-    fn problems(config: Value) -> Vec<String> {
-        check(&config, &|name| name == "known").0.iter().map(ToString::to_string).collect()
+    fn problems(config: &Value) -> Vec<String> {
+        check(config, &|name| name == "known").0.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -151,13 +151,13 @@ mod tests {
             "receivers": {"otlp": null}, "exporters": {"debug": {}},
             "service": {"pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["debug"]}}}
         });
-        assert_eq!(problems(config), Vec::<String>::new());
-        assert_eq!(problems(Value::Null), Vec::<String>::new());
+        assert_eq!(problems(&config), Vec::<String>::new());
+        assert_eq!(problems(&Value::Null), Vec::<String>::new());
     }
 
     #[test]
     fn unknown_and_reserved_keys_are_refused_with_the_nearest_name() {
-        let found = problems(json!({"input": [], "revision": 3, "zzz": 1}));
+        let found = problems(&json!({"input": [], "revision": 3, "zzz": 1}));
         assert_eq!(found[0], "config.input: unknown key `input`; did you mean `inputs`?");
         assert_eq!(found[1], "config.revision: the server sets this itself; remove it");
         assert!(found[2].starts_with("config.zzz: unknown key `zzz`; known: outputs, "));
@@ -165,12 +165,12 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        assert_eq!(problems(json!([])), ["config: must be an object, not a list"]);
-        assert_eq!(problems(json!({"providers": 1})), ["config.providers: must be an object, not a number"]);
+        assert_eq!(problems(&json!([])), ["config: must be an object, not a list"]);
+        assert_eq!(problems(&json!({"providers": 1})), ["config.providers: must be an object, not a number"]);
         let mut deep = json!(1);
         for _ in 0..80 {
             deep = json!([deep]);
         }
-        assert_eq!(problems(json!({"inputs": deep})), ["config: nested deeper than 64 levels"]);
+        assert_eq!(problems(&json!({"inputs": deep})), ["config: nested deeper than 64 levels"]);
     }
 }

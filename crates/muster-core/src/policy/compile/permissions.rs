@@ -38,13 +38,13 @@ impl Draft<'_> {
         }
         for input in inputs.iter().filter(|input| input["use_output"] == output) {
             let id = input["id"].as_str().unwrap_or_default().to_owned();
-            roles.insert(id, writes(input_indices(input)));
+            roles.insert(id, writes(&input_indices(input)));
         }
         roles.into()
     }
 }
 
-fn writes(names: BTreeSet<String>) -> Value {
+fn writes(names: &BTreeSet<String>) -> Value {
     json!({"indices": [{"names": names, "privileges": ["auto_configure", "create_doc"]}]})
 }
 
@@ -53,7 +53,7 @@ fn monitoring_role(monitoring: &Value) -> Option<Value> {
     let namespace = monitoring["namespace"].as_str().unwrap_or("default");
     let on = ["logs", "metrics", "traces"].into_iter().filter(|signal| monitoring[*signal] == Value::Bool(true));
     let names: BTreeSet<String> = on.map(|signal| format!("{signal}-elastic_agent*-{namespace}")).collect();
-    (monitoring["enabled"] == Value::Bool(true) && !names.is_empty()).then(|| writes(names))
+    (monitoring["enabled"] == Value::Bool(true) && !names.is_empty()).then(|| writes(&names))
 }
 
 /// The data streams that an input writes: those that its streams name, or any of its namespace.

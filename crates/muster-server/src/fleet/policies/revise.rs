@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_core::Error;
 use muster_core::change::Change;
-use muster_core::context::OpContext;
+use muster_core::context::{OpContext, Privilege};
 use muster_core::entropy::random_bytes;
 use muster_core::id::{OutputId, PolicyId, SecretId};
 use muster_core::output::Output;
@@ -80,7 +80,7 @@ impl Fleet {
     }
 
     /// The writes that bring every policy up to date for which agents would get something else from `outputs` than
-    /// they have: exactly those get a new revision. `None` of the outputs may be missing: then the change is refused.
+    /// they have: exactly those get a new revision. Refused when one of them would not compile any more.
     pub(in crate::fleet) async fn revise_all(
         &self,
         context: &OpContext,
@@ -94,35 +94,16 @@ impl Fleet {
             writes.extend(made);
             let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(&before, error))?;
             if let Some(compiled) = compiled {
-                writes.extend(self.next_revision(context, before, compiled, now));
+                writes.extend(next_revision(context, &before, compiled, now));
             }
         }
         Ok(writes)
     }
 
-    fn next_revision(&self, context: &OpContext, before: Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
-        let after = Policy {
-            revision: before.revision + 1,
-            updated_at: now,
-            updated_by: context.actor.to_string(),
-            ..before.clone()
-        };
-        let detail = json!({"revision": after.revision, "because": "what it is made of changed"});
-        [
-            revision_write(context, &after, compiled, now),
-            Write::Changed(Change::Policy(after.id.clone())),
-            audit_line(context, now, "policy.revise", format_args!("policy:{}", after.id), detail),
-            Write::PolicyUpdate {
-                before_revision: before.revision,
-                before_updated_at: before.updated_at,
-                policy: Box::new(after),
-            },
-        ]
-    }
-
     /// Brings every policy up to date with the node's own facts: its address as agents are told it, its signing key.
     /// To be called at start; answers how many policies got a new revision.
     pub async fn revise_outdated_policies(&self, context: &OpContext) -> Result<usize, Error> {
+        context.require(Privilege::PoliciesWrite)?;
         let _turn = self.revising.lock().await;
         let writes = self.revise_all(context, self.store.outputs().await?, self.clock.now()).await?;
         let count = writes.iter().filter(|write| matches!(write, Write::PolicyUpdate { .. })).count();
@@ -179,6 +160,26 @@ fn changed(mut job: Job) -> Result<Option<Value>, CompileError> {
     let compiled = job.run()?.policy;
     let is_new = job.previous.as_ref().is_none_or(|previous| !is_same(previous, &compiled));
     Ok(is_new.then_some(compiled))
+}
+
+fn next_revision(context: &OpContext, before: &Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
+    let after = Policy {
+        revision: before.revision + 1,
+        updated_at: now,
+        updated_by: context.actor.to_string(),
+        ..before.clone()
+    };
+    let detail = json!({"revision": after.revision, "because": "what it is made of changed"});
+    [
+        revision_write(context, &after, compiled, now),
+        Write::Changed(Change::Policy(after.id.clone())),
+        audit_line(context, now, "policy.revise", format_args!("policy:{}", after.id), detail),
+        Write::PolicyUpdate {
+            before_revision: before.revision,
+            before_updated_at: before.updated_at,
+            policy: Box::new(after),
+        },
+    ]
 }
 
 fn of_policy(policy: &Policy, error: CompileError) -> Error {

@@ -253,7 +253,7 @@ async fn one_policy_is_the_default_at_most() {
     let marked = |policies: Vec<Policy>| -> Vec<PolicyId> {
         policies.into_iter().filter(|policy| policy.is_default).map(|policy| policy.id).collect()
     };
-    assert_eq!(marked(fleet.all_policies().await.unwrap()), [second.policy.id.clone()]);
+    assert_eq!(marked(fleet.all_policies().await.unwrap()), std::slice::from_ref(&second.policy.id));
     for id in [&first.policy.id, &second.policy.id] {
         fleet.delete_policy(&root(), id.as_str(), false).await.unwrap();
     }

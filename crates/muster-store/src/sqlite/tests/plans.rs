@@ -4,9 +4,9 @@ use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
 use rusqlite::Connection;
 
-use super::migrate::{MIGRATIONS, migrate};
 use crate::query::{ActionFilter, AgentFilter, AgentSort, Page};
 use crate::sql::{actions, agents, enrollment_keys, files, filter, log, policies};
+use crate::sqlite::migrate::{MIGRATIONS, migrate};
 
 const PAGE: Page = Page { offset: 0, limit: 20 };
 

@@ -1,10 +1,12 @@
-//! A server's process as the kernel sees it.
+//! A process that we started, as the kernel sees it.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 
 /// Ticks of `/proc/PID/stat` in a second: fixed in Linux' interface to programs.
 const TICKS: f64 = 100.0;
@@ -56,6 +58,31 @@ impl Process {
     /// Bytes sent to the disk so far.
     pub fn written(&self) -> anyhow::Result<u64> {
         field(&self.proc("io")?, "write_bytes:")
+    }
+
+    /// Asks it to end, and kills it if it does not in time; says how it ended when it did.
+    pub fn stop(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
+        if self.0.try_wait()?.is_none() {
+            let pid = Pid::from_raw(i32::try_from(self.0.id())?);
+            signal::kill(pid, Signal::SIGTERM)?;
+        }
+        let ended = self.wait(within)?;
+        if ended.is_none() {
+            self.kill()?;
+        }
+        Ok(ended)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + within;
+        loop {
+            let ended = self.0.try_wait()?;
+            if ended.is_some() || Instant::now() >= deadline {
+                return Ok(ended);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// As a power cut would end it.

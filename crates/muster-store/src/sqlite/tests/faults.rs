@@ -7,10 +7,10 @@ use muster_core::id::{OutputId, SecretId};
 use rusqlite::Connection;
 use tokio::task::JoinHandle;
 
-use super::apply::Done;
-use super::store::{Options, SqliteStore};
-use super::temporary::TemporaryDirectory;
 use crate::port::{Committed, Store, StoreError, Write};
+use crate::sqlite::apply::Done;
+use crate::sqlite::store::{Options, SqliteStore};
+use crate::sqlite::temporary::TemporaryDirectory;
 
 struct Fixture {
     store: Arc<SqliteStore>,

@@ -1,0 +1,141 @@
+//! Acks over the wire (§5).
+
+use muster_core::action::ActionType;
+use serde_json::{Value, json};
+
+use crate::setting::{Ask, Enrolled, Got, Server, refused};
+
+fn event(agent: &Enrolled, action: &str) -> Value {
+    json!({
+        "type": "ACTION_RESULT", "subtype": "ACKNOWLEDGED", "agent_id": agent.id, "action_id": action,
+        "message": "done", "timestamp": "2026-01-02T03:05:00.123456789Z",
+    })
+}
+
+async fn acked(server: &Server, agent: &Enrolled, events: Value) -> Got {
+    server.get(server.acks(agent, &events)).await
+}
+
+fn ok() -> Value {
+    json!({"status": 200, "message": "OK"})
+}
+
+async fn with_orders(count: usize) -> (Server, Enrolled) {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    for number in 0..count {
+        server.order(&format!("a{number}"), ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
+    }
+    (server, agent)
+}
+
+#[tokio::test]
+async fn ea111_an_empty_ack_asks_whether_the_key_still_lives() {
+    let (server, agent) = with_orders(0).await;
+    for body in [json!({"events": null}), json!({"events": []}), json!({})] {
+        let got = server.get(Ask::post(&agent.path("acks")).key(&agent.token).json(&body)).await;
+        assert_eq!((got.status, got.json()), (200, json!({"action": "acks"})), "{body}");
+    }
+    server.order("leave", ActionType::Unenroll, &agent.id, "").await;
+    assert_eq!(acked(&server, &agent, json!([event(&agent, "leave")])).await.status, 200);
+    assert_eq!(acked(&server, &agent, Value::Null).await.refusal(), refused(401, "ErrUnauthorized"));
+}
+
+#[tokio::test]
+async fn ea112_ea113_ea114_ea115_one_item_each_in_order_and_the_greatest_status() {
+    let (server, agent) = with_orders(2).await;
+    let got = acked(&server, &agent, json!([event(&agent, "a0"), event(&agent, "a1")])).await;
+    assert_eq!((got.status, got.json()), (200, json!({"action": "acks", "items": [ok(), ok()]})));
+    let missing = json!({"status": 404, "message": "Not Found"});
+    let got = acked(&server, &agent, json!([event(&agent, "nothing"), event(&agent, "a0")])).await;
+    assert_eq!((got.status, got.json()), (404, json!({"action": "acks", "errors": true, "items": [missing, ok()]})));
+    let mut others = event(&agent, "a0");
+    others["agent_id"] = json!("somebody-else");
+    let got = acked(&server, &agent, json!([others])).await;
+    assert_eq!((got.status, &got.json()["items"][0]["status"]), (400, &json!(400)));
+}
+
+#[tokio::test]
+async fn ea116_ea118_ea142_an_ack_of_a_policy_needs_no_action_and_may_come_again() {
+    let server = Server::start().await;
+    let policy = server.policy("p").await;
+    let token = server.enrollment_key("k", Some(&policy)).await;
+    let agent = server.enroll_with(&token, &json!({"type": "PERMANENT"})).await;
+    let mut failed = event(&agent, "policy:p:1");
+    failed["error"] = json!("no");
+    assert_eq!(acked(&server, &agent, json!([failed])).await.status, 200);
+    assert_eq!(server.stored(&agent.id).await.policy_revision, 0);
+    for _ in 0..3 {
+        assert_eq!(acked(&server, &agent, json!([event(&agent, "policy:p:1")])).await.status, 200);
+        assert_eq!(server.stored(&agent.id).await.policy_revision, 1);
+    }
+}
+
+#[tokio::test]
+async fn ea119_the_same_ack_a_thousand_times_changes_nothing() {
+    let (server, agent) = with_orders(1).await;
+    assert_eq!(acked(&server, &agent, json!([event(&agent, "a0")])).await.status, 200);
+    let record = server.stored(&agent.id).await;
+    let id = muster_core::id::ActionId::trusted("a0");
+    let results = server.fleet.store.action_results(&id, false, 10).await.unwrap();
+    let many = Value::Array(vec![event(&agent, "a0"); 100]);
+    for _ in 0..10 {
+        assert_eq!(acked(&server, &agent, many.clone()).await.status, 200);
+    }
+    assert_eq!(server.stored(&agent.id).await, record);
+    assert_eq!(server.fleet.store.action_results(&id, false, 10).await.unwrap(), results);
+}
+
+#[tokio::test]
+async fn ea122_d17_only_the_agent_s_own_orders_are_acked() {
+    let (server, agent) = with_orders(0).await;
+    let other = server.enrolled().await;
+    server.order("theirs", ActionType::Unenroll, &other.id, "").await;
+    let got = acked(&server, &agent, json!([event(&agent, "theirs")])).await;
+    assert_eq!((got.status, &got.json()["items"][0]["status"]), (400, &json!(400)));
+    assert!(server.stored(&agent.id).await.active);
+}
+
+#[tokio::test]
+async fn ea123_the_user_agent_does_not_matter() {
+    let (server, agent) = with_orders(1).await;
+    let ask = server.acks(&agent, &json!([event(&agent, "a0")])).agent("curl/8");
+    assert_eq!(server.get(ask).await.status, 200);
+}
+
+#[tokio::test]
+async fn ea124_timestamps_have_any_offset_and_fraction() {
+    let (server, agent) = with_orders(3).await;
+    for (number, timestamp) in ["2026-01-02T03:05:00.2+01:00", "2026-01-02T03:05:26.0279+00:00", "2026-01-02T03:05:00Z"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut event = event(&agent, &format!("a{number}"));
+        event["timestamp"] = json!(timestamp);
+        assert_eq!(acked(&server, &agent, json!([event])).await.status, 200, "{timestamp}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_event_spoils_only_its_own_item() {
+    let (server, agent) = with_orders(1).await;
+    let got = acked(&server, &agent, json!([17, {"action_id": 5}, event(&agent, "a0")])).await;
+    let items = got.json()["items"].clone();
+    assert_eq!((items.as_array().map(Vec::len), &items[2]), (Some(3), &ok()));
+    assert_ne!(items[0]["status"], 200);
+    assert_ne!(items[1]["status"], 200);
+}
+
+#[tokio::test]
+async fn ea19_a_body_that_is_no_ack_is_400() {
+    let (server, agent) = with_orders(0).await;
+    let ask = Ask::post(&agent.path("acks")).key(&agent.token);
+    for body in ["", "[]", "{\"events\":{}}", "{", "null"] {
+        let got = server.get(ask.clone().body(body)).await;
+        assert_eq!(got.refusal(), refused(400, "BadRequest"), "{body}");
+    }
+    let long = format!(r#"{{"events":[],"x":"{}"}}"#, "x".repeat(2 << 20));
+    let got = server.get(ask.body(long)).await;
+    assert_eq!(got.refusal(), refused(400, "BadRequest"));
+    assert!(got.json()["message"].as_str().unwrap().contains("http: request body too large"));
+}

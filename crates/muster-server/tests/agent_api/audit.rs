@@ -1,0 +1,64 @@
+//! Reports of agents that leave (§8).
+
+use muster_core::agent::AuditReason;
+use serde_json::json;
+
+use crate::setting::{Ask, Enrolled, Got, Server, online, refused};
+
+const NOW: &str = "2026-01-02T03:04:05.678Z";
+
+async fn report(server: &Server, agent: &Enrolled, reason: &str, timestamp: &str) -> Got {
+    let body = json!({"reason": reason, "timestamp": timestamp});
+    server.get(Ask::post(&agent.path("audit/unenroll")).key(&agent.token).json(&body)).await
+}
+
+#[tokio::test]
+async fn ea137_ea140_every_reason_is_taken_and_the_agent_stays_active() {
+    let server = Server::start().await;
+    for (word, reason) in [
+        ("uninstall", AuditReason::Uninstall),
+        ("orphaned", AuditReason::Orphaned),
+        ("key_revoked", AuditReason::KeyRevoked),
+        ("migrated", AuditReason::Migrated),
+    ] {
+        let agent = server.enrolled().await;
+        let got = report(&server, &agent, word, NOW).await;
+        assert_eq!((got.status, got.body.len()), (200, 0), "{word}");
+        let record = server.stored(&agent.id).await;
+        assert_eq!((record.audit.map(|audit| audit.reason), record.active), (Some(reason), true));
+        server.holds(server.check_in(&agent, &online())).await;
+        assert_eq!(server.stored(&agent.id).await.audit, None, "EA61");
+    }
+}
+
+#[tokio::test]
+async fn ea138_orphaned_sticks_whatever_the_body_says() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    for word in ["uninstall", "uninstall", "orphaned"] {
+        assert_eq!(report(&server, &agent, word, NOW).await.status, 200, "{word}");
+    }
+    for word in ["orphaned", "uninstall", "nonsense"] {
+        assert_eq!(
+            report(&server, &agent, word, NOW).await.refusal(),
+            refused(409, "ErrAuditReasonConflict"),
+            "{word}"
+        );
+    }
+    let path = agent.path("audit/unenroll");
+    let got = server.get(Ask::post(&path).key(&agent.token).body("x".repeat(5000))).await;
+    assert_eq!(got.refusal(), refused(409, "ErrAuditReasonConflict"));
+}
+
+#[tokio::test]
+async fn ea139_ea19_other_reasons_bad_times_and_long_bodies_are_400() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    for (reason, timestamp) in [("bored", NOW), ("", NOW), ("uninstall", "yesterday"), ("uninstall", "")] {
+        let got = report(&server, &agent, reason, timestamp).await;
+        assert_eq!(got.refusal(), refused(400, "BadRequest"), "{reason} {timestamp}");
+    }
+    let got = report(&server, &agent, "uninstall", &"9".repeat(1024)).await;
+    assert_eq!(got.refusal(), refused(400, "BadRequest"));
+    assert_eq!(server.stored(&agent.id).await.audit, None);
+}

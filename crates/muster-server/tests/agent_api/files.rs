@@ -1,0 +1,119 @@
+//! Files for agents (§7.3) and the PGP key (§7.4).
+
+use muster_core::credential::SecretHash;
+use muster_core::file::DeliverableFile;
+use muster_core::id::{AgentId, FileId};
+use muster_store::Write;
+
+use crate::setting::{Ask, Enrolled, Got, Server, refused};
+
+/// A file of 25 bytes in three chunks for one agent.
+async fn with_file() -> (Server, Enrolled) {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let bytes: Vec<u8> = (b'a'..=b'y').collect();
+    let file = DeliverableFile {
+        id: FileId::trusted("f"),
+        name: "list.txt".into(),
+        mime_type: "text/plain".into(),
+        size: 25,
+        sha256: "ab".repeat(32),
+        agents: vec![AgentId::trusted(agent.id.as_str())],
+        created_at: muster_core::time::Timestamp::from_micros(0),
+    };
+    let chunks = bytes.chunks(10).zip(0..).map(|(data, number)| Write::ChunkPut {
+        file: file.id.clone(),
+        number,
+        sha256: SecretHash::of(data).0,
+        data: data.to_vec(),
+    });
+    server.commit(std::iter::once(Write::FileInsert(Box::new(file.clone()))).chain(chunks).collect()).await;
+    (server, agent)
+}
+
+async fn fetch(server: &Server, agent: &Enrolled, range: Option<&str>) -> Got {
+    let ask = Ask::get("/api/fleet/file/f").key(&agent.token);
+    server.get(range.into_iter().fold(ask, |ask, range| ask.header("range", range))).await
+}
+
+#[tokio::test]
+async fn ea135_the_whole_file_with_its_headers() {
+    let (server, agent) = with_file().await;
+    let got = fetch(&server, &agent, None).await;
+    assert_eq!((got.status, got.body.as_slice()), (200, &b"abcdefghijklmnopqrstuvwxy"[..]));
+    assert_eq!((got.header("content-type"), got.header("content-length")), ("text/plain", "25"));
+    assert_eq!((got.header("x-file-sha2"), got.header("accept-ranges")), ("ab".repeat(32).as_str(), "bytes"));
+}
+
+#[tokio::test]
+async fn ea135_ranges() {
+    let (server, agent) = with_file().await;
+    for (range, status, body, content_range) in [
+        ("bytes=0-0", 206, "a", "bytes 0-0/25"),
+        ("bytes=8-11", 206, "ijkl", "bytes 8-11/25"),
+        ("bytes=20-", 206, "uvwxy", "bytes 20-24/25"),
+        ("bytes=-3", 206, "wxy", "bytes 22-24/25"),
+        ("bytes=20-99", 206, "uvwxy", "bytes 20-24/25"),
+        ("bytes=0-24,0-24", 200, "abcdefghijklmnopqrstuvwxy", ""),
+    ] {
+        let got = fetch(&server, &agent, Some(range)).await;
+        assert_eq!((got.status, got.body.as_slice()), (status, body.as_bytes()), "{range}");
+        assert_eq!(got.header("content-range"), content_range, "{range}");
+    }
+    for (range, message) in [
+        ("bytes=25-", "range not satisfiable"),
+        ("bytes=5-4", "range not satisfiable"),
+        ("lines=1-2", "range not satisfiable"),
+        ("bytes=0-1,3-4", "Multipart ranges not satisfiable"),
+    ] {
+        let got = fetch(&server, &agent, Some(range)).await;
+        assert_eq!(got.refusal(), refused(416, "ErrRangeNotSatisfiable"), "{range}");
+        assert_eq!(
+            (got.json()["message"].as_str(), got.header("content-range")),
+            (Some(message), "bytes */25"),
+            "{range}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_for_its_agents_alone() {
+    let (server, _) = with_file().await;
+    let other = server.enrolled().await;
+    assert_eq!(fetch(&server, &other, None).await.refusal(), refused(404, "ErrFileForDeliveryNotFound"));
+    for id in ["nothing", "..%2Ff", "%00", &"x".repeat(4096)] {
+        let got = server.get(Ask::get(&format!("/api/fleet/file/{id}")).key(&other.token)).await;
+        assert_eq!(got.refusal(), refused(404, "ErrFileForDeliveryNotFound"));
+    }
+    let enrollment = server.enrollment_key("k", None).await;
+    let got = server.get(Ask::get("/api/fleet/file/f").key(&enrollment)).await;
+    assert_eq!(got.refusal(), refused(404, "AgentNotFound"));
+}
+
+#[tokio::test]
+async fn a_library_is_for_its_product_alone() {
+    let (server, agent) = with_file().await;
+    let ask = Ask::get("/api/fleet/file/f?source=scripts").key(&agent.token);
+    assert_eq!(server.get(ask.clone()).await.refusal(), refused(403, "ErrClientFileForbidden"));
+    let other = ask.clone().header("X-elastic-product-origin", "fleet");
+    assert_eq!(server.get(other).await.refusal(), refused(403, "ErrClientFileForbidden"));
+    let endpoint = ask.header("X-elastic-product-origin", "endpoint-security");
+    assert_eq!(server.get(endpoint).await.refusal(), refused(404, "ErrFileForDeliveryNotFound"));
+}
+
+#[tokio::test]
+async fn ea136_the_pgp_key_is_for_everybody_over_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("default.pgp");
+    let server = Server::with(|options| options.pgp_key = Some(path.clone()), |_| {}).await;
+    let ask = Ask::get("/api/agents/upgrades/9.5.2/pgp-public-key");
+    assert_eq!(server.get(ask.clone()).await.refusal(), refused(404, "NotFound"));
+    std::fs::write(&path, "-----BEGIN PGP PUBLIC KEY BLOCK-----").unwrap();
+    let got = server.get(ask.clone()).await;
+    assert_eq!((got.status, got.body.as_slice()), (200, &b"-----BEGIN PGP PUBLIC KEY BLOCK-----"[..]));
+    assert_eq!(server.get(ask.plain_http()).await.refusal(), refused(501, "ErrTLSRequired"));
+    for version in ["9.5", "latest", "9.5.2.1", "..%2f.."] {
+        let got = server.get(Ask::get(&format!("/api/agents/upgrades/{version}/pgp-public-key"))).await;
+        assert_eq!(got.refusal(), refused(400, "BadRequest"), "{version}");
+    }
+}

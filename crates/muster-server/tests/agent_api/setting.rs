@@ -1,0 +1,378 @@
+//! A server in the process: the adapter over a real fleet and a temporary store, with a clock and a generator of the
+//! test's own. Requests are handed to the adapter as the connection layer does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use muster_core::Entropy;
+use muster_core::action::{Action, ActionType};
+use muster_core::agent::AgentRecord;
+use muster_core::change::Change;
+use muster_core::credential::ApiKey;
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, PolicyId};
+use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::seal::Sealer;
+use muster_core::signing::Signer;
+use muster_core::time::{Clock, Timestamp};
+use muster_server::agent_api::status::ServerState;
+use muster_server::agent_api::{AgentApi, AgentApiOptions};
+use muster_server::fleet::{Fleet, FleetParts, FleetSettings};
+use muster_server::reply::{ListenerKind, Outcome, Parked, Peer, Reply};
+use muster_store::{SqliteStore, Store, Write};
+use serde_json::{Value, json};
+
+use crate::outage::Outage;
+
+const START: i64 = 1_800_000_000_000_000;
+pub const AGENT: &str = "Elastic Agent v9.5.2";
+
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.as_micros() as i64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Counts up: every draw differs, every run is the same.
+pub struct TestEntropy(AtomicU64);
+
+impl Entropy for TestEntropy {
+    fn fill(&self, buffer: &mut [u8]) {
+        for chunk in buffer.chunks_mut(8) {
+            let next = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst).to_le_bytes();
+            chunk.copy_from_slice(&next[..chunk.len()]);
+        }
+    }
+}
+
+pub struct Server {
+    pub api: AgentApi,
+    pub fleet: Arc<Fleet>,
+    pub store: Arc<Outage>,
+    pub clock: Arc<TestClock>,
+    pub entropy: Arc<TestEntropy>,
+    pub options: AgentApiOptions,
+}
+
+/// An agent that enrolled over the wire.
+#[derive(Clone, Debug)]
+pub struct Enrolled {
+    pub id: String,
+    pub token: String,
+}
+
+impl Enrolled {
+    pub fn path(&self, verb: &str) -> String {
+        format!("/api/fleet/agents/{}/{verb}", self.id)
+    }
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::with(|_| {}, |_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut AgentApiOptions), settings: impl FnOnce(&mut FleetSettings)) -> Self {
+        let mut options = AgentApiOptions::default();
+        options.health.set(ServerState::Healthy);
+        change(&mut options);
+        let mut fleet_settings = FleetSettings { poll_jitter: Duration::ZERO, ..FleetSettings::default() };
+        settings(&mut fleet_settings);
+        let store = Arc::new(Outage::new(Arc::new(SqliteStore::temporary().expect("a temporary store"))));
+        let clock = Arc::new(TestClock(AtomicI64::new(START)));
+        let entropy = Arc::new(TestEntropy(AtomicU64::new(1)));
+        let fleet = Fleet::new(FleetParts {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            entropy: Arc::clone(&entropy) as Arc<dyn Entropy>,
+            sealer: Arc::new(Sealer::new(&[7; 32]).expect("a key of 32 bytes")),
+            signer: Arc::new(Signer::generate().expect("a key pair").0),
+            settings: fleet_settings,
+        });
+        tokio::spawn(Arc::clone(&fleet).follow_changes());
+        let api = AgentApi::new(Arc::clone(&fleet), options.clone());
+        Self { api, fleet, store, clock, entropy, options }
+    }
+
+    pub async fn commit(&self, writes: Vec<Write>) {
+        self.fleet.store.commit(writes).await.expect("the writes fit");
+    }
+
+    /// An enrollment key's token.
+    pub async fn enrollment_key(&self, id: &str, policy: Option<&PolicyId>) -> String {
+        let key = ApiKey::generate(&*self.entropy);
+        let record = EnrollmentKey {
+            id: EnrollmentKeyId::trusted(id),
+            name: id.to_owned(),
+            key_id: key.id.clone(),
+            hash: key.hash(),
+            sealed_token: None,
+            policy_id: policy.cloned(),
+            tags: Vec::new(),
+            namespaces: vec!["default".into()],
+            created_at: self.clock.now(),
+            expires_at: None,
+            revoked_at: None,
+            max_uses: None,
+            uses: 0,
+            last_used_at: None,
+            hidden: false,
+            created_by: "test".into(),
+        };
+        self.commit(vec![Write::EnrollmentKeyInsert(Box::new(record))]).await;
+        key.token()
+    }
+
+    pub async fn revoke_enrollment_key(&self, id: &str) {
+        let (id, now) = (EnrollmentKeyId::trusted(id), self.clock.now());
+        self.commit(vec![Write::EnrollmentKeyRevoke { id, now }]).await;
+    }
+
+    /// A policy at revision 1 with this compiled document.
+    pub async fn policy_with(&self, id: &str, compiled: Value) -> PolicyId {
+        let id = PolicyId::trusted(id);
+        let now = self.clock.now();
+        let policy = Policy {
+            id: id.clone(),
+            name: id.as_str().to_owned(),
+            namespace: "default".into(),
+            description: String::new(),
+            revision: 1,
+            is_managed: false,
+            is_default: false,
+            inactivity_timeout: 0,
+            unenroll_timeout: None,
+            config: json!({}),
+            secrets: Vec::new(),
+            fields: json!({}),
+            updated_by: "test".into(),
+            created_at: now,
+            updated_at: now,
+        };
+        self.commit(vec![Write::PolicyInsert(Box::new(policy))]).await;
+        self.revision(&id, 1, compiled).await;
+        id
+    }
+
+    pub async fn policy(&self, id: &str) -> PolicyId {
+        self.policy_with(id, json!({"id": id, "revision": 1, "outputs": {}, "inputs": []})).await
+    }
+
+    pub async fn revision(&self, id: &PolicyId, revision: i64, compiled: Value) {
+        let revision = PolicyRevision {
+            policy_id: id.clone(),
+            revision,
+            created_at: self.clock.now(),
+            created_by: "test".into(),
+            source: json!({}),
+            compiled,
+        };
+        let writes = vec![Write::PolicyRevisionInsert(Box::new(revision)), Write::Changed(Change::Policy(id.clone()))];
+        self.commit(writes).await;
+    }
+
+    /// An order for one agent, announced.
+    pub async fn order(&self, id: &str, kind: ActionType, agent: &str, data: &str) {
+        let id = ActionId::trusted(id);
+        let action = Action {
+            seq: 0,
+            id: id.clone(),
+            kind,
+            created_at: self.clock.now(),
+            expiration: None,
+            start_time: None,
+            rollout_seconds: None,
+            timeout: None,
+            input_type: String::new(),
+            data: (!data.is_empty()).then(|| data.into()),
+            signed: None,
+            total: 1,
+            created_by: "test".into(),
+            cancelled_at: None,
+        };
+        let insert = Write::ActionInsert { action: Box::new(action), targets: vec![AgentId::trusted(agent)] };
+        self.commit(vec![insert, Write::Changed(Change::Action(id))]).await;
+    }
+
+    /// An agent without a policy, enrolled over the wire.
+    pub async fn enrolled(&self) -> Enrolled {
+        let token = self.enrollment_key(&format!("key-{}", self.entropy.0.load(Ordering::SeqCst)), None).await;
+        self.enroll_with(&token, &json!({"type": "PERMANENT"})).await
+    }
+
+    pub async fn enroll_with(&self, token: &str, body: &Value) -> Enrolled {
+        let got = self.get(Ask::post("/api/fleet/agents/enroll").key(token).agent(AGENT).json(body)).await;
+        assert_eq!(got.status, 200, "{got:?}");
+        let item = &got.json()["item"];
+        let text = |name: &str| item[name].as_str().expect("text").to_owned();
+        Enrolled { id: text("id"), token: text("access_api_key") }
+    }
+
+    pub async fn stored(&self, id: &str) -> AgentRecord {
+        self.fleet.store.agent(&AgentId::trusted(id)).await.expect("readable").expect("there")
+    }
+
+    pub async fn ask(&self, ask: Ask) -> Outcome {
+        let (request, peer) = ask.into_parts();
+        self.api.handle(request, peer).await
+    }
+
+    /// The reply; a panic when the request is parked.
+    pub async fn get(&self, ask: Ask) -> Got {
+        match self.ask(ask).await {
+            Outcome::Reply(reply) => Got::of(reply).await,
+            Outcome::Park(_) => panic!("parked"),
+        }
+    }
+
+    /// The parked request; a panic when it is answered at once.
+    pub async fn park(&self, ask: Ask) -> Parked {
+        match self.ask(ask).await {
+            Outcome::Park(parked) => parked,
+            Outcome::Reply(reply) => panic!("answered: {:?}", Got::of(reply).await),
+        }
+    }
+
+    /// Sees that the request is parked, and gives it up.
+    pub async fn holds(&self, ask: Ask) {
+        drop(self.park(ask).await);
+    }
+
+    /// A check-in of `agent`, ready to be changed and sent.
+    pub fn check_in(&self, agent: &Enrolled, body: &Value) -> Ask {
+        Ask::post(&agent.path("checkin")).key(&agent.token).agent(AGENT).json(body)
+    }
+
+    pub fn acks(&self, agent: &Enrolled, events: &Value) -> Ask {
+        Ask::post(&agent.path("acks")).key(&agent.token).json(&json!({"events": events}))
+    }
+}
+
+/// A minimal check-in.
+pub fn online() -> Value {
+    json!({"status": "online", "message": "Running"})
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    method: Method,
+    path: String,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Bytes,
+    tls: bool,
+}
+
+impl Ask {
+    pub fn new(method: Method, path: &str) -> Self {
+        Self { method, path: path.to_owned(), headers: Vec::new(), body: Bytes::new(), tls: true }
+    }
+
+    pub fn get(path: &str) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub fn post(path: &str) -> Self {
+        Self::new(Method::POST, path)
+    }
+
+    pub fn put(path: &str) -> Self {
+        Self::new(Method::PUT, path)
+    }
+
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    pub fn key(self, token: &str) -> Self {
+        self.header("authorization", format!("ApiKey {token}"))
+    }
+
+    pub fn agent(self, user_agent: &str) -> Self {
+        self.header("user-agent", user_agent)
+    }
+
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.body(body.to_string())
+    }
+
+    /// Compresses the body.
+    pub fn gzip(self) -> Self {
+        let body = muster_server::agent_api::gzip::deflate(&self.body);
+        self.body(body).header("content-encoding", "gzip")
+    }
+
+    pub fn plain_http(mut self) -> Self {
+        self.tls = false;
+        self
+    }
+
+    /// The request, and whom it comes from.
+    pub fn into_parts(self) -> (Request<Full<Bytes>>, Peer) {
+        let address = Some("192.0.2.7:40000".parse().expect("an address"));
+        let peer = Peer { address, tls: self.tls, listener: ListenerKind::Agent, uid: None };
+        let mut request = Request::builder().method(self.method).uri(self.path);
+        for (name, value) in self.headers {
+            request = request.header(name, value);
+        }
+        (request.body(Full::new(self.body)).expect("a request"), peer)
+    }
+}
+
+/// A reply, read whole.
+pub struct Got {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Got {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.status, String::from_utf8_lossy(&self.body))
+    }
+}
+
+impl Got {
+    pub async fn of(reply: Reply) -> Self {
+        let (head, body) = reply.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes().to_vec();
+        Self { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Status and `error` word of a refusal.
+    pub fn refusal(&self) -> (u16, String) {
+        let word = self.json()["error"].as_str().expect("an error").to_owned();
+        (self.status, word)
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+}
+
+/// What a refusal looks like, for comparisons.
+pub fn refused(status: u16, word: &str) -> (u16, String) {
+    (status, word.to_owned())
+}

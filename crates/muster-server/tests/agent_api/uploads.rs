@@ -1,0 +1,226 @@
+//! Uploads from agents (§7.2).
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use muster_core::file::FileStatus;
+use muster_core::id::FileId;
+use serde_json::{Value, json};
+
+use crate::setting::{Ask, Enrolled, Got, Server, refused};
+
+const CHUNK: usize = 4_194_304;
+const PATH: &str = "/api/fleet/uploads";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest(&SHA256, bytes).as_ref().to_vec()
+}
+
+fn request(agent: &Enrolled, size: usize) -> Value {
+    json!({
+        "action_id": "diagnose", "agent_id": agent.id, "src": "agent", "contents": null,
+        "file": {"size": size, "name": "../../etc/passwd\u{1b}[31m.zip", "ext": "zip", "mime_type": "application/zip",
+                 "hash": {"sha256": "", "md5": ""}},
+    })
+}
+
+async fn begin(server: &Server, agent: &Enrolled, body: &Value) -> Got {
+    server.get(Ask::post(PATH).key(&agent.token).json(body)).await
+}
+
+async fn begun(server: &Server, agent: &Enrolled, size: usize) -> String {
+    let got = begin(server, agent, &request(agent, size)).await;
+    assert_eq!(got.status, 200, "{got:?}");
+    got.json()["upload_id"].as_str().expect("an id").to_owned()
+}
+
+async fn chunk(server: &Server, agent: &Enrolled, id: &str, number: &str, bytes: &[u8]) -> Got {
+    let ask = Ask::put(&format!("{PATH}/{id}/{number}")).key(&agent.token);
+    server.get(ask.header("X-Chunk-Sha2", hex(&sha256(bytes))).body(bytes.to_vec())).await
+}
+
+async fn complete(server: &Server, agent: &Enrolled, id: &str, hash: &str) -> Got {
+    let body = json!({"transithash": {"sha256": hash}});
+    server.get(Ask::post(&format!("{PATH}/{id}")).key(&agent.token).json(&body)).await
+}
+
+fn transit(chunks: &[&[u8]]) -> String {
+    hex(&sha256(&chunks.iter().flat_map(|chunk| sha256(chunk)).collect::<Vec<_>>()))
+}
+
+#[tokio::test]
+async fn ea128_ea131_ea132_ea133_a_file_in_three_chunks_in_any_order() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let (one, two, three) = (vec![1; CHUNK], vec![2; CHUNK], vec![3; 100]);
+    let got = begin(&server, &agent, &request(&agent, 2 * CHUNK + 100)).await;
+    assert_eq!((got.status, &got.json()["chunk_size"]), (200, &json!(CHUNK)));
+    let id = got.json()["upload_id"].as_str().unwrap().to_owned();
+    for (number, bytes) in [("2", &three), ("0", &one), ("1", &two)] {
+        let got = chunk(&server, &agent, &id, number, bytes).await;
+        assert_eq!((got.status, got.body.len()), (200, 0), "{got:?}");
+    }
+    let hash = transit(&[&one, &two, &three]);
+    let got = complete(&server, &agent, &id, &hash.to_uppercase()).await;
+    assert_eq!((got.status, got.json()), (200, json!({"status": "ok"})));
+    let stored = server.fleet.store.upload(&FileId::trusted(id.as_str())).await.unwrap().unwrap();
+    assert_eq!((stored.status, stored.transit_hash.as_deref()), (FileStatus::Ready, Some(hash.as_str())));
+    assert_eq!(chunk(&server, &agent, &id, "0", &one).await.refusal(), refused(400, "ErrUploadStopped"));
+    // D6: an end whose answer got lost is asked for again.
+    assert_eq!(complete(&server, &agent, &id, &hash).await.status, 200);
+    assert_eq!(complete(&server, &agent, &id, &transit(&[])).await.refusal(), refused(400, "ErrStatusNoUploads"));
+}
+
+#[tokio::test]
+async fn d6_beginning_again_and_a_chunk_again_change_nothing() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let id = begun(&server, &agent, 10).await;
+    assert_eq!(begun(&server, &agent, 10).await, id);
+    for _ in 0..3 {
+        assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.status, 200);
+    }
+    let chunks = server.fleet.store.chunks(&FileId::trusted(id.as_str())).await.unwrap();
+    assert_eq!(chunks.len(), 1);
+    assert_eq!(complete(&server, &agent, &id, &transit(&[b"0123456789"])).await.status, 200);
+    // Another file for the same order is not the same upload.
+    let got = begin(&server, &agent, &request(&agent, 11)).await;
+    assert_eq!(got.refusal(), refused(400, "ErrStatusNoUploads"));
+}
+
+#[tokio::test]
+async fn d6_two_beginnings_at_the_same_time_are_one_upload() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let (one, two) = tokio::join!(begun(&server, &agent, 10), begun(&server, &agent, 10));
+    assert_eq!(one, two);
+}
+
+#[tokio::test]
+async fn ea129_only_the_agent_itself_begins_and_goes_on() {
+    let server = Server::start().await;
+    let (agent, other) = (server.enrolled().await, server.enrolled().await);
+    let got = begin(&server, &other, &request(&agent, 10)).await;
+    assert_eq!(got.refusal(), refused(403, "ErrAgentIdentity"));
+    let id = begun(&server, &agent, 10).await;
+    assert_eq!(chunk(&server, &other, &id, "0", b"0123456789").await.refusal(), refused(403, "ErrAgentIdentity"));
+    assert_eq!(complete(&server, &other, &id, "00").await.refusal(), refused(403, "ErrAgentIdentity"));
+}
+
+#[tokio::test]
+async fn ea130_d8_what_a_beginning_needs() {
+    let server = Server::with(|options| options.max_upload_bytes = 1000, |_| {}).await;
+    let agent = server.enrolled().await;
+    for (pointer, value, word) in [
+        ("/file/name", json!(""), "ErrFieldRequired"),
+        ("/file/name", json!("  "), "ErrFieldRequired"),
+        ("/file/mime_type", json!(null), "ErrFieldRequired"),
+        ("/action_id", json!(""), "ErrFieldRequired"),
+        ("/action_id", json!("../x"), "ErrFieldRequired"),
+        ("/src", json!(""), "ErrFieldRequired"),
+        ("/src", json!("../../secret"), "ErrFieldRequired"),
+        ("/src", json!("AGENT"), "ErrFieldRequired"),
+        ("/agent_id", json!(""), "ErrAgentIDMissing"),
+        ("/agent_id", json!(null), "ErrAgentIDMissing"),
+        ("/file/size", json!(null), "ErrFileSizeRequired"),
+        ("/file/size", json!(0), "ErrInvalidFileSize"),
+        ("/file/size", json!(-1), "ErrInvalidFileSize"),
+        ("/file/size", json!(1001), "ErrFileSizeTooLarge"),
+        ("/file/size", json!("10"), "BadRequest"),
+    ] {
+        let mut body = request(&agent, 10);
+        *body.pointer_mut(pointer).unwrap() = value.clone();
+        assert_eq!(begin(&server, &agent, &body).await.refusal(), refused(400, word), "{pointer} {value}");
+    }
+    let got = server.get(Ask::post(PATH).key(&agent.token)).await;
+    assert_eq!(got.refusal(), refused(400, "ErrFileInfoBodyRequired"));
+    assert_eq!(
+        begin(&server, &agent, &json!({"agent_id": agent.id})).await.refusal(),
+        refused(400, "ErrFieldRequired")
+    );
+}
+
+#[tokio::test]
+async fn ea20_long_beginnings_and_ends_are_413_and_long_chunks_400() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let mut body = request(&agent, 10);
+    body["contents"] = json!("x".repeat(5 << 20));
+    assert_eq!(begin(&server, &agent, &body).await.refusal(), refused(413, "ErrPayloadSizeTooLarge"));
+    let id = begun(&server, &agent, 10).await;
+    let got = complete(&server, &agent, &id, &"0".repeat(1024)).await;
+    assert_eq!(got.refusal(), refused(413, "ErrPayloadSizeTooLarge"));
+    let got = chunk(&server, &agent, &id, "0", &vec![0; CHUNK + 1]).await;
+    assert_eq!(got.refusal(), refused(400, "BadRequest"));
+}
+
+#[tokio::test]
+async fn ea131_a_chunk_with_another_hash_or_number_is_refused() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let id = begun(&server, &agent, 10).await;
+    let path = format!("{PATH}/{id}/0");
+    let ask = || Ask::put(&path).key(&agent.token).body("0123456789");
+    assert_eq!(server.get(ask()).await.refusal(), refused(400, "BadRequest"));
+    assert_eq!(server.get(ask().header("x-chunk-sha2", "zz")).await.refusal(), refused(400, "BadRequest"));
+    let wrong = server.get(ask().header("x-chunk-sha2", "0".repeat(64))).await;
+    assert_eq!(wrong.refusal(), refused(400, "ErrHashMismatch"));
+    assert!(server.fleet.store.chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
+    let upper = ask().header("x-chunk-sha2", hex(&sha256(b"0123456789")).to_uppercase());
+    assert_eq!(server.get(upper).await.status, 200);
+    for number in ["1", "-1", "9223372036854775807"] {
+        assert_eq!(chunk(&server, &agent, &id, number, b"x").await.refusal(), refused(400, "ErrInvalidChunkNum"));
+    }
+    for number in ["x", "0x1", "99999999999999999999", "%00"] {
+        assert_eq!(chunk(&server, &agent, &id, number, b"x").await.refusal(), refused(400, "BadRequest"), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn ea132_a_wrong_end_closes_the_upload_and_removes_its_chunks() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let id = begun(&server, &agent, 10).await;
+    assert_eq!(complete(&server, &agent, &id, "").await.refusal(), refused(400, "TransitHashRequired"));
+    assert_eq!(complete(&server, &agent, &id, "00").await.refusal(), refused(400, "ErrMissingChunks"));
+    assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.status, 200);
+    assert_eq!(complete(&server, &agent, &id, &transit(&[b"x"])).await.refusal(), refused(400, "ErrFailValidation"));
+    assert!(server.fleet.store.chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
+    assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.refusal(), refused(400, "ErrUploadStopped"));
+    let good = transit(&[b"0123456789"]);
+    assert_eq!(complete(&server, &agent, &id, &good).await.refusal(), refused(400, "ErrStatusNoUploads"));
+}
+
+#[tokio::test]
+async fn ea134_an_upload_expires_after_a_day() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let id = begun(&server, &agent, 10).await;
+    server.clock.advance(Duration::from_secs(24 * 3600 - 1));
+    assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.status, 200);
+    server.clock.advance(Duration::from_secs(2));
+    assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.refusal(), refused(400, "ErrUploadExpired"));
+    assert_eq!(complete(&server, &agent, &id, "00").await.refusal(), refused(400, "ErrUploadExpired"));
+}
+
+#[tokio::test]
+async fn unknown_uploads_are_400_whatever_they_are_called() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    for id in ["nothing", "..%2F..%2Fetc", "%00", &"x".repeat(4096)] {
+        assert_eq!(chunk(&server, &agent, id, "0", b"x").await.refusal(), refused(400, "ErrInvalidFileID"));
+        assert_eq!(complete(&server, &agent, id, "00").await.refusal(), refused(400, "ErrInvalidFileID"));
+    }
+}
+
+#[tokio::test]
+async fn uploads_can_be_switched_off() {
+    let server = Server::with(|options| options.max_upload_bytes = 0, |_| {}).await;
+    let agent = server.enrolled().await;
+    let got = begin(&server, &agent, &request(&agent, 10)).await;
+    assert_eq!(got.refusal(), refused(403, "ErrFileFeatureDisable"));
+}

@@ -1,0 +1,30 @@
+//! Every parser that reads what a stranger sent, as a function of bytes that must not panic, hang or eat memory.
+//!
+//! `cargo xtask fuzz` runs them under a fuzzer; `cargo test -p muster-fuzz` runs them over `seeds/` (what agents sent,
+//! and odd things made by hand) and `findings/` (what a fuzzer ever found), as every `./check` does.
+
+mod targets;
+
+/// A target: a parser, fed with whatever comes.
+pub type Target = fn(&[u8]);
+
+/// All targets by name; a folder of `seeds/` has the same.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("ack", targets::ack),
+    ("audit", targets::audit),
+    ("authorization", targets::authorization),
+    ("check_in", targets::check_in),
+    ("check_in_gzip", targets::check_in_gzip),
+    ("enroll", targets::enroll),
+    ("policy_yaml", targets::policy_yaml),
+    ("poll_duration", targets::poll_duration),
+    ("range", targets::range),
+    ("upload_begin", targets::upload_begin),
+    ("upload_end", targets::upload_end),
+];
+
+/// The target with that name.
+#[must_use]
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
+}

@@ -1,0 +1,120 @@
+//! The targets. Each does with its bytes what the server does with what it reads, and checks what must hold afterwards.
+
+use http::{HeaderMap, HeaderValue};
+use muster_core::poll::GoDuration;
+use muster_core::{documents, upgrade_details, yaml};
+use muster_protocol::elastic::ack::{AckEvent, AckRequest};
+use muster_protocol::elastic::audit::AuditUnenrollRequest;
+use muster_protocol::elastic::check_in::CheckInRequest;
+use muster_protocol::elastic::enroll::EnrollRequest;
+use muster_protocol::elastic::upload::{UploadBeginRequest, UploadCompleteRequest};
+use muster_server::agent_api::range::Wanted;
+use muster_server::agent_api::{authorization as header, gzip, json};
+use serde_json::value::RawValue;
+
+/// What the server lets a check-in inflate to, by default.
+const MAX_INFLATED: usize = 20 << 20;
+
+/// The `Authorization` header.
+pub fn authorization(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else { return };
+    let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, value)]);
+    if let Ok(key) = header::api_key(&headers) {
+        // What was read can be written, and is the same again.
+        let again = HeaderValue::try_from(format!("ApiKey {}", key.token())).expect("base64 is fit for a header");
+        let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, again)]);
+        assert!(header::api_key(&headers).is_ok_and(|again| again.id == key.id));
+    }
+}
+
+/// The body of an enrol request.
+pub fn enroll(data: &[u8]) {
+    if let Ok(request) = json::parse::<EnrollRequest<'_>>(data)
+        && let Some(local) = request.metadata.local
+    {
+        let _ = documents::metadata_digest(local.get());
+        let _ = documents::hostname(local.get());
+    }
+}
+
+/// The body of a check-in.
+pub fn check_in(data: &[u8]) {
+    let Ok(request) = json::parse::<CheckInRequest<'_>>(data) else { return };
+    if let Some(Ok(Some(components))) = request.components.map(|raw| documents::read_components(raw.get())) {
+        let mut turned = components.clone();
+        turned.reverse();
+        assert_eq!(
+            documents::components_digest(&components),
+            documents::components_digest(&turned),
+            "order is no change"
+        );
+        let _ = documents::unhealthy_reason(&components);
+    }
+    if let Some(details) = request.upgrade_details {
+        let _ = upgrade_details::check(details.get());
+    }
+    let _ = upgrade_details::rollbacks(request.upgrade.map(RawValue::get));
+    if let Some(wish) = request.poll_timeout {
+        poll_duration(wish.as_bytes());
+    }
+}
+
+/// The same, compressed.
+pub fn check_in_gzip(data: &[u8]) {
+    if let Ok(plain) = gzip::inflate(data, MAX_INFLATED) {
+        assert!(plain.len() <= MAX_INFLATED);
+        check_in(&plain);
+    }
+}
+
+/// The body of an ack request, and each event in it.
+pub fn ack(data: &[u8]) {
+    let Ok(request) = json::parse::<AckRequest<'_>>(data) else { return };
+    for event in request.events.into_iter().flatten() {
+        let _ = serde_json::from_str::<AckEvent<'_>>(event.get());
+    }
+}
+
+/// The body of an audit report.
+pub fn audit(data: &[u8]) {
+    if let Ok(request) = json::parse::<AuditUnenrollRequest<'_>>(data) {
+        let _ = muster_core::time::Timestamp::parse_rfc3339(&request.timestamp);
+    }
+}
+
+/// The beginning of an upload.
+pub fn upload_begin(data: &[u8]) {
+    let _ = json::parse::<UploadBeginRequest<'_>>(data);
+}
+
+/// The end of an upload.
+pub fn upload_end(data: &[u8]) {
+    let _ = json::parse::<UploadCompleteRequest>(data);
+}
+
+/// A Go duration.
+pub fn poll_duration(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(duration) = GoDuration::parse(text)
+    {
+        let _ = duration.to_std();
+    }
+}
+
+/// The `Range` header, against files of several sizes.
+pub fn range(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for size in [0, 1, 100, u64::MAX] {
+        if let Ok(Wanted::Part { first, last }) = Wanted::parse(Some(text), size) {
+            assert!(first <= last && last < size, "{first}-{last} of {size}");
+        }
+    }
+}
+
+/// A policy file.
+pub fn policy_yaml(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = yaml::parse_policy_file(text);
+        let _ = yaml::parse_value(text);
+    }
+}

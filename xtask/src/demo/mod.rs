@@ -1,0 +1,128 @@
+//! `./demo`: a server on its embedded store and a `muster-agent` enrolled in it, as a person would set them up, with the
+//! commands that a person would use. All of it lives under `target/demo`; a second run starts clean.
+
+mod check;
+mod muster;
+mod policy;
+mod steps;
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::Value;
+
+use crate::process::Process;
+use crate::shell;
+use muster::Muster;
+use steps::Steps;
+
+/// How long a program may take to stop.
+const STOP: Duration = Duration::from_secs(15);
+
+/// Arguments of `demo`.
+#[derive(Args)]
+pub struct DemoArgs {
+    /// So many simulated agents beside.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    drones: u32,
+    /// Do not wait: go on until the agent has been online, has acted, and is gone again.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Everything that runs.
+struct Demo {
+    muster: Muster,
+    server: Process,
+    agent: Process,
+    drones: Option<Process>,
+    agent_id: String,
+}
+
+/// Sets it up, then waits for Ctrl-C or checks it to the end.
+pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    let mut steps = Steps::begin();
+    let outcome =
+        set_up(args, &mut steps).and_then(|demo| if args.check { check::run(demo, &mut steps) } else { stay(demo) });
+    outcome.with_context(|| format!("the demo failed after \"{}\"; logs are in target/demo", steps.last()))
+}
+
+fn set_up(args: &DemoArgs, steps: &mut Steps) -> anyhow::Result<Demo> {
+    shell::run(shell::cargo(&["build", "--quiet", "--package", "muster", "--package", "muster-agent"]))?;
+    steps.done("built");
+    let muster = Muster::in_clean_folder()?;
+    let server = muster.start_server()?;
+    steps.done(&format!("server is ready for agents on {}", muster.url()?));
+
+    let revision = policy::apply(&muster)?;
+    steps.done(&format!("policy \"{}\" applied, revision {revision}", policy::NAME));
+    let token = muster.json(&["enrollment-key", "create", "--policy", policy::NAME])?;
+    let token = text(&token, "api_key")?;
+    steps.done("enrollment key made");
+
+    let drones = (args.drones > 0).then(|| muster.start_drones(args.drones, &token)).transpose()?;
+    let agent = muster.start_agent(&token)?;
+    steps.done("agent enrolled and started");
+    let agent_id = steps.wait(&format!("agent is online on revision {revision}"), || muster.online_agent(revision))?;
+    Ok(Demo { muster, server, agent, drones, agent_id })
+}
+
+/// Says how to look and to act, and waits.
+fn stay(mut demo: Demo) -> anyhow::Result<()> {
+    let Demo { muster, agent_id, .. } = &demo;
+    let tool = muster.tool();
+    println!(
+        "\nLook and act, in another terminal:\n
+  export MUSTER_DATA_DIR={data}
+  {tool} status
+  {tool} agent list
+  {tool} agent show {agent_id}
+  {tool} policy show \"{name}\" --full
+  {tool} policy apply -f {file}     (change it first: the agent follows)
+  {tool} agent log-level --level debug {agent_id}
+  {tool} action list
+  {tool} agent unenroll {agent_id}
+  tail -f {log}        (what the program on the policy writes)\n
+Ctrl-C ends it all.",
+        data = muster.folder().join("server").display(),
+        name = policy::NAME,
+        file = muster.folder().join(policy::FILE).display(),
+        log = muster.folder().join(policy::LOG).display(),
+    );
+    interrupted()?;
+    println!("\nstopping");
+    demo.agent.stop(STOP)?;
+    if let Some(mut drones) = demo.drones.take() {
+        drones.stop(STOP)?;
+    }
+    demo.server.stop(STOP)?;
+    Ok(())
+}
+
+fn interrupted() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+            _ = terminated.recv() => {}
+        }
+        Ok(())
+    })
+}
+
+/// A text field that must be there.
+fn text(value: &Value, field: &str) -> anyhow::Result<String> {
+    Ok(value[field].as_str().with_context(|| format!("no {field} in {value}"))?.to_owned())
+}
+
+/// A program's output, or what it said when it failed.
+fn output(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{command:?} ended with {}: {}", output.status, said.trim());
+    Ok(String::from_utf8(output.stdout)?)
+}

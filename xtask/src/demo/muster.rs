@@ -1,0 +1,124 @@
+//! The programs of the demo and their folders.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use super::output;
+use crate::process::Process;
+use crate::shell;
+
+/// `muster` and `muster-agent`, in a folder of their own.
+pub struct Muster {
+    folder: PathBuf,
+    programs: PathBuf,
+}
+
+impl Muster {
+    /// Empties `target/demo`.
+    pub fn in_clean_folder() -> anyhow::Result<Self> {
+        let folder = shell::root().join("target/demo");
+        if folder.try_exists()? {
+            std::fs::remove_dir_all(&folder).context("target/demo can't be emptied: does another demo run?")?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self { folder, programs: shell::target()?.join("debug") })
+    }
+
+    /// Where all of it lives.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the `muster` command is, as a person types it.
+    pub fn tool(&self) -> String {
+        let program = self.programs.join("muster");
+        program.strip_prefix(shell::root()).unwrap_or(&program).display().to_string()
+    }
+
+    /// Starts the server on free ports; gives it when it is ready.
+    pub fn start_server(&self) -> anyhow::Result<Process> {
+        let mut command = self.command("muster");
+        command.args([
+            "serve",
+            "--agent-listen",
+            "127.0.0.1:0",
+            "--local-listen",
+            "none",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ]);
+        command.arg("--data-dir").arg(self.data());
+        let mut server = Process::start(&mut command, &self.folder.join("server.log"))?;
+        server.wait_until(|| self.url().is_ok()).context("muster serve, see target/demo/server.log")?;
+        Ok(server)
+    }
+
+    /// Where agents go.
+    pub fn url(&self) -> anyhow::Result<String> {
+        let listen = std::fs::read(self.data().join("listen.json"))?;
+        let listen: Value = serde_json::from_slice(&listen)?;
+        Ok(format!("https://{}", super::text(&listen, "agent")?))
+    }
+
+    /// Enrols the agent and starts it.
+    pub fn start_agent(&self, token: &str) -> anyhow::Result<Process> {
+        let mut enroll = self.agent();
+        enroll.args(["enroll", "--tag", "demo", "--url", &self.url()?]).arg("--certificate-authorities").arg(self.ca());
+        output(enroll.env("MUSTER_ENROLLMENT_TOKEN", token))?;
+        Process::start(self.agent().arg("run"), &self.folder.join("agent.log"))
+    }
+
+    /// Starts simulated agents.
+    pub fn start_drones(&self, count: u32, token: &str) -> anyhow::Result<Process> {
+        let mut command = self.command("muster");
+        command.args(["drones", "--count", &count.to_string(), "--url", &self.url()?]).arg("--ca").arg(self.ca());
+        command.args(["--back-off", "1"]).env("MUSTER_ENROLLMENT_TOKEN", token);
+        Process::start(&mut command, &self.folder.join("drones.log"))
+    }
+
+    /// What `muster` answers, as JSON.
+    pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let text = self.run(&[arguments, &["--output", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("muster {arguments:?} answered {text:?}"))
+    }
+
+    /// What `muster` answers.
+    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        output(self.command("muster").args(arguments).env("MUSTER_DATA_DIR", self.data()))
+    }
+
+    /// The demo's agent, if it is online on this revision.
+    pub fn online_agent(&self, revision: i64) -> anyhow::Result<Option<String>> {
+        let agents = self.json(&["agent", "list", "--filter", "tags:demo"])?;
+        let is_online = |agent: &&Value| agent["status"] == "online" && agent["policy_revision"] == revision;
+        Ok(items(&agents).find(is_online).and_then(|agent| agent["id"].as_str()).map(str::to_owned))
+    }
+
+    fn agent(&self) -> Command {
+        let mut command = self.command("muster-agent");
+        command.arg("--base-path").arg(self.folder.join("agent"));
+        command
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.current_dir(shell::root());
+        command
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("server")
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.data().join("ca.crt")
+    }
+}
+
+/// The elements of a listing.
+pub fn items(listing: &Value) -> impl Iterator<Item = &Value> {
+    listing.as_array().or_else(|| listing["items"].as_array()).into_iter().flatten()
+}

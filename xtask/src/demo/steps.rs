@@ -1,0 +1,65 @@
+//! Steps with their times.
+
+use std::time::{Duration, Instant};
+
+/// How long a step may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What was done so far.
+pub struct Steps {
+    began: Instant,
+    last: String,
+}
+
+impl Steps {
+    /// Nothing yet.
+    pub fn begin() -> Self {
+        Self { began: Instant::now(), last: "nothing".to_owned() }
+    }
+
+    /// One more.
+    pub fn done(&mut self, what: &str) {
+        println!("[{:6.2} s] {what}", self.began.elapsed().as_secs_f64());
+        what.clone_into(&mut self.last);
+    }
+
+    /// The last one.
+    pub fn last(&self) -> &str {
+        &self.last
+    }
+
+    /// Looks again and again until there is something.
+    pub fn wait<T>(&mut self, what: &str, mut look: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look()? {
+                self.done(what);
+                return Ok(found);
+            }
+            anyhow::ensure!(Instant::now() < deadline, "waited {} s for: {what}", PATIENCE.as_secs());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_waited_for() {
+        let mut steps = Steps::begin();
+        let mut looks = 0;
+        let found = steps.wait("third look", || {
+            looks += 1;
+            Ok((looks == 3).then_some(looks))
+        });
+        assert_eq!((found.unwrap(), steps.last()), (3, "third look"));
+    }
+
+    #[test]
+    fn a_look_that_fails_ends_the_wait() {
+        let failed = Steps::begin().wait("x", || anyhow::bail!("broken") as anyhow::Result<Option<()>>);
+        assert_eq!(failed.unwrap_err().to_string(), "broken");
+    }
+}
