@@ -1,5 +1,7 @@
 //! The beginning of every step.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -145,7 +147,9 @@ impl Coordinator {
         let report = self.report();
         self.last_poll = Instant::now();
         self.reported = self.gist();
-        self.poll = Some(Box::pin(async move { client.check_in(&agent_id, &report.request()).await }));
+        let reached = Arc::new(AtomicBool::new(false));
+        self.reached = reached.clone();
+        self.poll = Some(Box::pin(async move { client.check_in(&agent_id, &report.request(), reached).await }));
     }
 }
 
