@@ -98,6 +98,9 @@ pub enum Ending {
 
 type Slot<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
+/// Acks that were sent, and what the server says to each.
+type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
+
 /// What long work brings.
 enum Done {
     /// A new policy runs; the servers to ask from now on, or why the old ones stay.
@@ -125,7 +128,7 @@ pub struct Coordinator {
     enrollment: Enrollment,
     state: State,
     poll: Slot<Result<Reply, CallError>>,
-    acks: Slot<(Vec<PendingAck>, Result<Vec<AckItem>, CallError>)>,
+    acks: Slot<Delivery>,
     work: Slot<Done>,
     background: Slot<PendingAck>,
     background_id: Option<String>,

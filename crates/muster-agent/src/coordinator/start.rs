@@ -119,7 +119,7 @@ impl Coordinator {
     fn diagnose(&mut self, action: &muster_protocol::elastic::check_in::WireAction) {
         self.last_diagnostics = Some(Instant::now());
         self.background_id = Some(action.id.clone());
-        let bundle = diagnostics::bundle(&self.snapshot(), &self.state, &*self.metadata(), &self.deps.log_level.tail());
+        let bundle = diagnostics::bundle(&self.snapshot(), &self.state, &self.metadata(), &self.deps.log_level.tail());
         let (client, entropy, clock) = (self.client.clone(), self.deps.entropy.clone(), self.deps.clock.clone());
         let (action, agent_id) = (action.clone(), self.enrollment.agent_id.clone());
         self.background = Some(Box::pin(async move {

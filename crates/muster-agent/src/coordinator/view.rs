@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use muster_core::Timestamp;
 use muster_protocol::elastic::check_in::CheckInRequest;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
@@ -140,7 +141,7 @@ impl Coordinator {
         FleetStatus {
             state,
             message: message.clone(),
-            last_check_in: self.last_check_in.map(|time| time.to_rfc3339_seconds()),
+            last_check_in: self.last_check_in.map(Timestamp::to_rfc3339_seconds),
             failures,
             servers: self.enrollment.servers.clone(),
         }
