@@ -203,6 +203,6 @@ async fn the_task_of_a_connection_is_small() {
     let peer = Peer { address: Some(address), tls: true, listener: ListenerKind::Agent, uid: None };
     let pass = listening.connections.enter().unwrap();
     let task = serve_tcp(stream, listening, peer, pass);
-    let size = std::mem::size_of_val(&task);
+    let size = size_of_val(&task);
     assert!(size <= 1536, "{size} bytes");
 }
