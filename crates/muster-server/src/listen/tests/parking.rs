@@ -161,3 +161,34 @@ async fn a_parked_reply_of_many_pieces_arrives_whole_and_its_framing_is_ours() {
     assert!(received.head.contains("x-kept: yes"), "{}", received.head);
     assert_eq!(received.head.matches("content-length").count(), 1);
 }
+
+#[tokio::test]
+async fn much_that_is_sent_ahead_is_neither_lost_nor_held_without_bound() {
+    let (server, slots, mut client) = parked(PARK).await;
+    until("it is parked", || server.metrics.parked.get() == 1).await;
+    // Several times what is read ahead; the rest waits in the kernel.
+    let padding = "p".repeat(3000);
+    let ahead = format!("GET /now HTTP/1.1\r\nhost: h\r\nx: {padding}\r\n\r\n");
+    for _ in 0..20 {
+        client.send(&ahead).await;
+    }
+    client.send(PARK).await;
+    answer(&slots, "first");
+    assert_eq!(client.receive().await.body, "first");
+    for _ in 0..20 {
+        assert_eq!(client.receive().await.body, "now");
+    }
+    until("the second waits", || slots.lock().unwrap().len() == 1).await;
+    answer(&slots, "second");
+    assert_eq!(client.receive().await.body, "second");
+}
+
+#[tokio::test]
+async fn parked_requests_one_behind_the_other_lose_no_byte() {
+    let (_server, slots, mut client) = parked(&PARK.repeat(40)).await;
+    for round in 0..40 {
+        until("a slot waits", || slots.lock().unwrap().len() == 1).await;
+        answer(&slots, &format!("reply {round}"));
+        assert_eq!(client.receive().await.body, format!("reply {round}"));
+    }
+}
