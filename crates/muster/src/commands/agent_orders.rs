@@ -107,6 +107,7 @@ impl ReassignArgs {
 
 /// Flags of `upgrade`.
 #[derive(Args, Debug)]
+#[command(disable_version_flag = true)]
 pub struct UpgradeArgs {
     #[command(flatten)]
     selection: Selection,
