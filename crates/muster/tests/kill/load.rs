@@ -15,8 +15,9 @@ use tokio::task::JoinSet;
 
 use crate::server::Server;
 
-/// Connections that enrol, and connections that ack.
-const WORKERS: usize = 8;
+/// Connections that enrol, and connections that ack: both are in the middle of their work at the same time.
+const ENROLLERS: u32 = 2;
+const ACKERS: u32 = 14;
 
 /// An agent that was let in: its id and what it authenticates with.
 #[derive(Clone)]
@@ -138,23 +139,14 @@ impl Load {
     pub fn begin(&self, server: &Server) -> Running {
         let mut workers = JoinSet::new();
         let (next_enrolment, next_ack) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        for worker in 0..WORKERS {
-            let session = Session::new(Arc::clone(&self.shared), u32::try_from(worker).unwrap());
-            workers.spawn(enrol(
-                Arc::clone(&self.fleet),
-                session,
-                self.enrolments,
-                Arc::clone(&next_enrolment),
-                Arc::clone(&self.answers),
-            ));
-            let session = Session::new(Arc::clone(&self.shared), u32::try_from(WORKERS + worker).unwrap());
-            workers.spawn(ack(
-                Arc::clone(&self.fleet),
-                session,
-                Arc::clone(&self.acks),
-                Arc::clone(&next_ack),
-                Arc::clone(&self.answers),
-            ));
+        for worker in 0..ENROLLERS + ACKERS {
+            let session = Session::new(Arc::clone(&self.shared), worker);
+            let (fleet, answers) = (Arc::clone(&self.fleet), Arc::clone(&self.answers));
+            if worker < ENROLLERS {
+                workers.spawn(enrol(fleet, session, self.enrolments, Arc::clone(&next_enrolment), answers));
+            } else {
+                workers.spawn(ack(fleet, session, Arc::clone(&self.acks), Arc::clone(&next_ack), answers));
+            }
         }
         let orders = tokio::spawn(give_orders(server.client(), Arc::clone(&self.fleet)));
         Running { workers, orders, all: self.enrolments + self.acks.len(), answers: Arc::clone(&self.answers) }

@@ -32,7 +32,7 @@ pub async fn served(server: &Server, fleet: &Fleet, answered: &Answered) {
         by_action.entry(action).or_default().insert(agent);
     }
     for (action, agents) in by_action {
-        let results = client.action_results(action, 0, PAGE).await.unwrap();
+        let results = client.action_results(action, -1, PAGE).await.unwrap();
         assert_eq!(results.len(), fleet.agents.len(), "all targets of {action}");
         for result in results.iter().filter(|result| agents.contains(result.agent_id.as_str())) {
             assert_eq!(result.state, "acked", "{action} by {}", result.agent_id);
