@@ -6,8 +6,10 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use muster_client::Client;
 use muster_protocol::management::action::NewAction;
-use muster_protocol::management::bulk::{BulkActions, BulkDiagnostics, BulkReassign, BulkUnenroll, BulkUpgrade};
-use muster_protocol::management::order::{Ordered, Unenroll};
+use muster_protocol::management::bulk::{
+    AgentSelector, BulkActions, BulkDiagnostics, BulkReassign, BulkUnenroll, BulkUpgrade,
+};
+use muster_protocol::management::order::{Diagnostics, Ordered, Reassign, Unenroll, Upgrade};
 use serde_json::json;
 
 use super::failure::Failed;
@@ -92,22 +94,22 @@ impl ReassignArgs {
             None => "take the policy from".to_owned(),
         };
         let Chosen::These(agents) = self.selection.choose(client, &what).await? else { return Ok(()) };
-        let request = BulkReassign {
-            agents,
-            include_inactive: self.selection.include_inactive(),
-            batch_size: None,
-            dry_run: None,
-            policy_id: policy.map(|policy| policy.id),
-            force: None,
+        let policy_id = policy.map(|policy| policy.id);
+        let ordered = match self.selection.single() {
+            Some(agent) => client.reassign(agent, &Reassign { policy_id, force: None }).await?,
+            None => {
+                let include_inactive = self.selection.include_inactive();
+                let (batch_size, dry_run, force) = (None, None, None);
+                let request = BulkReassign { agents, include_inactive, batch_size, dry_run, policy_id, force };
+                client.bulk(&request).await?
+            }
         };
-        let ordered = client.bulk(&request).await?;
         self.wait.finish(client, &ordered).await
     }
 }
 
 /// Flags of `upgrade`.
 #[derive(Args, Debug)]
-#[command(disable_version_flag = true)]
 pub struct UpgradeArgs {
     #[command(flatten)]
     selection: Selection,
@@ -135,20 +137,36 @@ impl UpgradeArgs {
         let rollout = self.rollout.as_deref().map(seconds).transpose()?;
         let what = format!("upgrade to {}", self.version);
         let Chosen::These(agents) = self.selection.choose(client, &what).await? else { return Ok(()) };
-        let request = BulkUpgrade {
+        let ordered = match self.selection.single() {
+            // The order to one agent knows no time.
+            Some(agent) if rollout.is_none() && self.start.is_none() => client.upgrade(agent, &self.single()).await?,
+            _ => client.bulk(&self.bulk(agents, rollout)).await?,
+        };
+        self.wait.finish(client, &ordered).await
+    }
+
+    fn single(&self) -> Upgrade {
+        Upgrade {
+            version: self.version.clone(),
+            source_uri: self.source_uri.clone(),
+            force: self.force.then_some(true),
+            skip_rate_limit_check: None,
+        }
+    }
+
+    fn bulk(&self, agents: AgentSelector, rollout: Option<i64>) -> BulkUpgrade {
+        BulkUpgrade {
             agents,
             include_inactive: self.selection.include_inactive(),
             batch_size: None,
             dry_run: None,
-            version: self.version,
-            source_uri: self.source_uri,
+            version: self.version.clone(),
+            source_uri: self.source_uri.clone(),
             force: self.force.then_some(true),
             skip_rate_limit_check: None,
             rollout_duration_seconds: rollout,
-            start_time: self.start,
-        };
-        let ordered = client.bulk(&request).await?;
-        self.wait.finish(client, &ordered).await
+            start_time: self.start.clone(),
+        }
     }
 }
 
@@ -191,14 +209,16 @@ impl DiagnosticsArgs {
         let Chosen::These(agents) = self.selection.choose(client, "ask for diagnostics of").await? else {
             return Ok(());
         };
-        let request = BulkDiagnostics {
-            agents,
-            include_inactive: self.selection.include_inactive(),
-            batch_size: None,
-            dry_run: None,
-            additional_metrics: self.cpu.then(|| vec!["CPU".to_owned()]),
+        let additional_metrics = self.cpu.then(|| vec!["CPU".to_owned()]);
+        let ordered = match self.selection.single() {
+            Some(agent) => client.request_diagnostics(agent, &Diagnostics { additional_metrics }).await?,
+            None => {
+                let include_inactive = self.selection.include_inactive();
+                let (batch_size, dry_run) = (None, None);
+                let request = BulkDiagnostics { agents, include_inactive, batch_size, dry_run, additional_metrics };
+                client.bulk(&request).await?
+            }
         };
-        let ordered = client.bulk(&request).await?;
         self.wait.finish(client, &ordered).await?;
         match (&self.download, self.selection.single()) {
             (Some(folder), Some(agent)) => download(client, agent, &ordered.action_id, folder).await,
@@ -240,9 +260,14 @@ impl SettingsArgs {
         let level = (self.level != "reset").then_some(self.level);
         let action =
             NewAction { kind: "SETTINGS".into(), data: Some(json!({"log_level": level})), ..NewAction::default() };
-        let include_inactive = self.selection.include_inactive();
-        let request = BulkActions { agents, include_inactive, batch_size: None, dry_run: None, action };
-        let ordered = client.bulk(&request).await?;
+        let ordered = match self.selection.single() {
+            Some(agent) => Ordered { action_id: client.create_action(agent, action).await?.id },
+            None => {
+                let include_inactive = self.selection.include_inactive();
+                let request = BulkActions { agents, include_inactive, batch_size: None, dry_run: None, action };
+                client.bulk(&request).await?
+            }
+        };
         self.wait.finish(client, &ordered).await
     }
 }
