@@ -15,7 +15,6 @@ use self::commands::{AdminCommand, Failed, report};
 #[command(
     name = "muster",
     version,
-    propagate_version = true,
     after_help = "Examples:\n  muster serve\n  muster enrollment-key create --policy 'Default policy'\n  muster agent list --filter status:offline\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 unreachable, 6 conflict"
 )]
 struct Cli {
