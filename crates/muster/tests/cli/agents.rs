@@ -1,5 +1,7 @@
 //! Agents: as much of the agent API as it takes to be one.
 
+use std::time::{Duration, Instant};
+
 use muster_drones::dial::Dialer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -38,11 +40,22 @@ impl Agent {
         post(&path, &self.key, &body)["actions"].as_array().cloned().unwrap_or_default()
     }
 
+    /// The waiting action that is meant. An order reaches a node's memory a moment after it was answered.
+    pub fn get(&self, meant: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let actions = self.check_in();
+            if let Some(action) = actions.iter().find(|action| meant(action)) {
+                return action.clone();
+            }
+            assert!(Instant::now() < end, "it is not among {actions:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Takes the waiting action of that type and acks it, with an error if one is given; gives the action.
     pub fn take(&self, kind: &str, error: Option<&str>) -> Value {
-        let actions = self.check_in();
-        let action = actions.iter().find(|action| action["type"] == kind);
-        let action = action.unwrap_or_else(|| panic!("no {kind} among {actions:?}")).clone();
+        let action = self.get(|action| action["type"] == kind);
         let mut event = json!({
             "type": "ACTION_RESULT", "subtype": "ACKNOWLEDGED", "agent_id": self.id, "action_id": action["id"],
             "message": "done", "timestamp": "2026-01-02T03:04:05.678Z",

@@ -38,7 +38,7 @@ fn applying_twice_is_a_no_op() {
     assert_eq!(ok(&apply), "created the policy \"twice\", revision 1\n");
     let before = json(&["policy", "show", "twice"]);
     assert_eq!((&before["description"], &before["inactivity_timeout"]), (&"Web servers".into(), &3600.into()));
-    ok(&apply);
+    assert_eq!(ok(&apply), "unchanged: the policy \"twice\", revision 1\n", "the secret is the same");
     let again = ["policy", "apply", "-f", &path];
     assert_eq!(ok(&again), "unchanged: the policy \"twice\", revision 1\n");
     let dry = ok(&[&again[..], &["--dry-run"]].concat());
@@ -61,6 +61,19 @@ fn a_dry_run_tells_each_change_and_makes_none() {
     assert_eq!(ok(&["policy", "apply", "-f", &path]), "changed the policy \"plan\", revision 2\n");
     let changed = json(&["policy", "apply", "-f", &path]);
     assert_eq!((&changed["revision"], &changed["description"]), (&2.into(), &"Shop".into()));
+}
+
+#[test]
+fn a_line_taken_out_of_the_file_is_gone_and_settings_stay() {
+    let (_folder, path) = file("web.yml", &web("shrink", ""));
+    ok(&["policy", "apply", "-f", &path, "--secret", "KEY=x"]);
+    std::fs::write(&path, "name: shrink\n").unwrap();
+    let dry = ok(&["policy", "apply", "-f", &path, "--dry-run"]);
+    assert!(dry.contains("/description") && dry.contains("/tags") && !dry.contains("/config"), "{dry}");
+    let policy = json(&["policy", "apply", "-f", &path]);
+    assert_eq!((&policy["description"], &policy["inactivity_timeout"]), (&"".into(), &3600.into()));
+    assert_eq!(policy["config"]["inputs"][0]["id"], "hello");
+    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("unchanged: "));
 }
 
 #[test]

@@ -12,6 +12,7 @@ const MUSTER: &str = env!("CARGO_BIN_EXE_muster");
 /// Runs the server until this process is gone, whichever way: then the pipe closes and `cat` ends.
 const KEEPER: &str = r#"
 dir=$1; shift
+trap : TERM INT HUP
 "$@" >"$dir/out" 2>"$dir/log" & server=$!
 cat >/dev/null
 kill -TERM $server; wait $server
