@@ -2,6 +2,8 @@
 
 mod commands;
 mod documents;
+#[cfg(test)]
+mod reference;
 mod serve;
 
 use std::process::ExitCode;
