@@ -2,6 +2,8 @@
 
 mod commands;
 mod documents;
+#[cfg(test)]
+mod reference;
 mod serve;
 
 use std::process::ExitCode;
@@ -15,7 +17,6 @@ use self::commands::{AdminCommand, Failed, report};
 #[command(
     name = "muster",
     version,
-    propagate_version = true,
     after_help = "Examples:\n  muster serve\n  muster enrollment-key create --policy 'Default policy'\n  muster agent list --filter status:offline\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 unreachable, 6 conflict"
 )]
 struct Cli {
@@ -56,5 +57,17 @@ fn in_runtime(work: impl Future<Output = Result<(), Failed>>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => report(runtime.block_on(work)),
         Err(error) => report(Err(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn every_command_can_be_built() {
+        Cli::command().debug_assert();
     }
 }

@@ -51,6 +51,8 @@ async fn m17_m18_m19_m20_queries_filter() {
     assert_eq!(ids(&api, "kuery=policy_id:p").await, ["a", "c"]);
     assert_eq!(ids(&api, "kuery=fleet-agents.policy_id:%22p%22").await, ["a", "c"]);
     assert_eq!(ids(&api, "kuery=tags:x%20and%20not%20tags:Y").await, ["a"]);
+    let either = "kuery=not%20status:error%20and%20(tags:%22Y%22%20or%20tags:%22z%22)";
+    assert_eq!(ids(&api, either).await, ["b"]);
     assert_eq!(ids(&api, "kuery=not%20tags:*").await, ["c"]);
     assert_eq!(ids(&api, "kuery=agent.id:(%22a%22%20or%20%22b%22)").await, ["a", "b"]);
     let refused = api.get("/agents?kuery=host:web*").await.refused(400);

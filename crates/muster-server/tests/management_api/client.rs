@@ -19,7 +19,7 @@ use crate::support::{Api, administrator};
 struct Served {
     api: Arc<Api>,
     client: Client,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 async fn served() -> Served {
@@ -35,12 +35,12 @@ async fn served() -> Served {
             tokio::spawn(connection);
         }
     });
-    Served { api, client: Client::unix(&path).unwrap(), _directory: directory }
+    Served { api, client: Client::unix(&path).unwrap(), directory }
 }
 
 #[tokio::test]
 async fn the_client_speaks_with_the_server() {
-    let Served { api, client, .. } = served().await;
+    let Served { api, client, directory: _directory } = served().await;
     assert_eq!(client.server_status().await.unwrap().status.overall.level, "available");
     let policy = SaveAgentPolicy { name: "p".into(), namespace: Some("default".into()), ..SaveAgentPolicy::default() };
     let policy = client.create_agent_policy(&policy).await.unwrap();
@@ -83,7 +83,7 @@ async fn the_client_speaks_with_the_server() {
 
 #[tokio::test]
 async fn failures_are_told_apart() {
-    let Served { client, .. } = served().await;
+    let Served { client, directory: _directory, .. } = served().await;
     let missing = client.agent("nobody").await.unwrap_err();
     assert_eq!((missing.failure(), missing.body().unwrap().code.as_str()), (Failure::NotFound, "not_found"));
     let odd = client.unenroll("a/../b", &Unenroll::default()).await.unwrap_err();

@@ -1,13 +1,13 @@
 //! §11.1: what holds for every route.
 
 use axum::body::Body;
-use axum::http::{Method, Request};
+use axum::http::{Method, Request, request};
 use muster_server::reply::{ListenerKind, Peer};
 use serde_json::json;
 
 use crate::support::{Api, administrator};
 
-fn to(uri: &str) -> axum::http::request::Builder {
+fn to(uri: &str) -> request::Builder {
     Request::builder().uri(uri).extension(administrator())
 }
 

@@ -39,14 +39,9 @@ fn request(method: &Method, path: &str, peer: Option<Peer>, body: &'static str) 
         .uri(format!("/api/fleet{}{named}", with_ids(path)))
         .body(Body::from(body))
         .unwrap();
-    request.extensions_mut().extend(
-        peer.map(|peer| {
-            let mut extensions = axum::http::Extensions::new();
-            extensions.insert(peer);
-            extensions
-        })
-        .unwrap_or_default(),
-    );
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
     request
 }
 

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn columns_begin_at_the_margin_and_line_up() {
         let lines = table_lines(&[("web\u{1b}[31m", "on"), ("a", "off")], false, COLUMNS);
-        assert_eq!(lines, ["NAME       STATE", "web\u{fffd}[31m  on", "a          off"]);
+        assert_eq!(lines, ["NAME      STATE", "web\u{fffd}[31m  on", "a         off"]);
         assert_eq!(table_lines(&[], true, COLUMNS), ["NAME  STATE  BOTH"]);
     }
 

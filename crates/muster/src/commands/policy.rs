@@ -272,7 +272,9 @@ impl ApplyArgs {
             self.care.confirm(&question)?;
         }
         let policy = client.update_agent_policy(&existing.id, &wanted).await?;
-        self.print(if plan.is_empty() { "unchanged:" } else { "changed" }, &policy)
+        // The server's word: whether a secret is another one, only it can tell.
+        let same = policy.revision == existing.revision && policy.updated_at == existing.updated_at;
+        self.print(if same { "unchanged:" } else { "changed" }, &policy)
     }
 
     fn print(&self, done: &str, policy: &AgentPolicy) -> Result<(), Failed> {

@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 
 use super::harness::{Client, Server, Setup, TestHandler, handler, reply, until};
 use crate::listen::Answer;
+use crate::listen::accept::serve_tcp;
 use crate::listen::body::RequestBody;
-use crate::reply::{Reply, ReplyBody};
+use crate::reply::{ListenerKind, Peer, Reply, ReplyBody};
 
 type Slots = Arc<Mutex<Vec<oneshot::Sender<Reply>>>>;
 
@@ -191,4 +192,17 @@ async fn parked_requests_one_behind_the_other_lose_no_byte() {
         answer(&slots, &format!("reply {round}"));
         assert_eq!(client.receive().await.body, format!("reply {round}"));
     }
+}
+
+#[tokio::test]
+async fn the_task_of_a_connection_is_small() {
+    let listening = Arc::new(Setup::default().listening(parking(Slots::default())));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let peer = Peer { address: Some(address), tls: true, listener: ListenerKind::Agent, uid: None };
+    let pass = listening.connections.enter().unwrap();
+    let task = serve_tcp(stream, listening, peer, pass);
+    let size = size_of_val(&task);
+    assert!(size <= 1536, "{size} bytes");
 }
