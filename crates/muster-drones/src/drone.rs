@@ -315,7 +315,7 @@ fn policy_in_head(answer: &Answer) -> Option<CheckInResponse> {
     let action = WireAction {
         agent_id: String::new(),
         created_at: String::new(),
-        id: id.to_owned(),
+        id: id.strip_suffix('"')?.to_owned(),
         kind: "POLICY_CHANGE".to_owned(),
         input_type: String::new(),
         data: None,
@@ -366,8 +366,7 @@ mod tests {
 
     #[test]
     fn a_large_policy_is_known_by_its_head() {
-        let noise: String =
-            (0..20_000u32).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 27) as u8 % 26)).collect();
+        let noise: String = (0..20_000).map(|_| char::from(b'a' + rand::random::<u8>() % 26)).collect();
         let head =
             r#"{"ack_token":"","action":"checkin","actions":[{"agent_id":"a","created_at":"x","id":"policy:p:7","#;
         let text =
