@@ -59,3 +59,15 @@ fn in_runtime(work: impl Future<Output = Result<(), Failed>>) -> ExitCode {
         Err(error) => report(Err(error.into())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn every_command_can_be_built() {
+        Cli::command().debug_assert();
+    }
+}

@@ -8,6 +8,7 @@ mod check_in;
 mod delivery;
 mod enroll;
 mod files;
+mod life;
 mod limits;
 mod outage;
 mod recorded;

@@ -134,6 +134,7 @@ const DETAILS: &[Column<Agent>] = &[
     column("POLICY", |agent| or_dash(agent.policy_id.as_deref())),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
     column("VERSION", version),
+    column("UPGRADE", upgrade),
     column("TAGS", |agent| agent.tags.join(", ")),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
     column("ENROLLMENT KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),
@@ -147,6 +148,15 @@ const DETAILS: &[Column<Agent>] = &[
 fn version(agent: &Agent) -> String {
     let note = if agent.newer_than_tested { " (newer than tested)" } else { "" };
     format!("{}{note}", agent.agent.version)
+}
+
+/// What the agent says of its upgrade: the version, how far it is, and why it failed.
+fn upgrade(agent: &Agent) -> String {
+    let Some(details) = &agent.upgrade_details else { return "-".into() };
+    let field = |path| details.pointer(path).and_then(serde_json::Value::as_str);
+    let failure = field("/metadata/error_msg").filter(|text| !text.is_empty());
+    let failure = failure.map_or_else(String::new, |text| format!(": {text}"));
+    format!("{} {}{failure}", field("/target_version").unwrap_or("?"), field("/state").unwrap_or("?"))
 }
 
 fn components(agent: &Agent) -> String {
@@ -229,5 +239,25 @@ impl DeleteArgs {
         let Chosen { agents: selector, include_inactive, .. } = chosen;
         let request = BulkDelete { agents: selector, include_inactive, batch_size: None, dry_run: None };
         print_line(format!("deleted {}", agents(client.bulk(&request).await?.count)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_upgrade_is_shown_with_the_reason_of_its_failure() {
+        let mut agent = Agent::default();
+        assert_eq!(upgrade(&agent), "-");
+        agent.upgrade_details = Some(json!({"target_version": "9.6.0", "state": "UPG_DOWNLOADING", "metadata": {}}));
+        assert_eq!(upgrade(&agent), "9.6.0 UPG_DOWNLOADING");
+        agent.upgrade_details = Some(json!({
+            "target_version": "9.6.0", "state": "UPG_FAILED",
+            "metadata": {"failed_state": "UPG_REQUESTED", "error_msg": "cannot be upgraded"}
+        }));
+        assert_eq!(upgrade(&agent), "9.6.0 UPG_FAILED: cannot be upgraded");
     }
 }

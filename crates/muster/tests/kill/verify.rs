@@ -1,0 +1,77 @@
+//! What was answered is there: as the server says, and as its store says.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use http::Method;
+use muster_core::audit::{AuditEvent, chain_hash};
+use muster_core::id::{ActionId, AgentId};
+use muster_drones::session::{Ask, Session};
+use muster_drones::wire::{self, Host, Report};
+use muster_store::Store as _;
+use muster_store::sqlite::{Options, SqliteStore};
+
+use crate::load::{Agent, Answered, Fleet, marker};
+use crate::server::Server;
+
+/// Targets read at once.
+const PAGE: u32 = 1000;
+
+/// Asks the server about everything that a round's server had answered.
+pub async fn served(server: &Server, fleet: &Fleet, answered: &Answered) {
+    let (mut session, client) = (Session::new(server.shared().await, 1), server.client());
+    for agent in &answered.enrolments {
+        lives(&mut session, agent).await;
+        assert!(client.agent(&agent.id).await.unwrap().active, "{}", agent.id);
+    }
+    for order in &answered.orders {
+        assert_eq!(client.action(order).await.unwrap().nb_agents_actioned, 1, "{order}");
+    }
+    let mut by_action: HashMap<&str, HashSet<&str>> = HashMap::new();
+    for (action, agent) in &answered.acks {
+        by_action.entry(action).or_default().insert(agent);
+    }
+    for (action, agents) in by_action {
+        let results = client.action_results(action, -1, PAGE).await.unwrap();
+        assert_eq!(results.len(), fleet.agents.len(), "all targets of {action}");
+        for result in results.iter().filter(|result| agents.contains(result.agent_id.as_str())) {
+            assert_eq!(result.state, "acked", "{action} by {}", result.agent_id);
+            let fields = result.fields.as_ref().unwrap();
+            let said = fields.pointer("/action_response/osquery/stdout").and_then(serde_json::Value::as_str);
+            assert_eq!(said, Some(marker(action, &result.agent_id).as_str()));
+        }
+    }
+}
+
+/// A first check-in is authenticated and answered at once, with the policy.
+async fn lives(session: &mut Session, agent: &Agent) {
+    let host = Host { number: 1, agent_id: &agent.id, version: "9.5.2" };
+    let path = format!("/api/fleet/agents/{}/checkin?", agent.id);
+    let body = wire::check_in(&host, &Report::default()).into();
+    let authorization = &agent.authorization;
+    let ask = Ask { method: Method::POST, path: &path, authorization, body, packed: false, chunk_sha2: None };
+    let answer = session.ask(&ask).await.unwrap();
+    assert_eq!(answer.status, 200, "{}: {}", agent.id, String::from_utf8_lossy(&answer.body));
+}
+
+/// Reads the store of a server that has stopped: every round's answers, and an audit chain that is whole and tells of
+/// all of them.
+pub async fn stored(folder: &Path, answered: &Answered) {
+    let store = SqliteStore::open(&folder.join("muster.db"), &Options::default()).unwrap();
+    let (mut previous, mut told): (Vec<u8>, _) = (Vec::new(), HashSet::new());
+    for (seq, event, hash) in store.audit_events(0, u32::MAX).await.unwrap() {
+        assert_eq!(hash, chain_hash(&previous, event.as_bytes()), "audit line {seq}");
+        previous = hash.to_vec();
+        let event: AuditEvent = serde_json::from_str(&event).unwrap();
+        told.insert(format!("{} {}", event.action, event.subject));
+    }
+    for agent in &answered.enrolments {
+        let record = store.agent(&AgentId::trusted(agent.id.as_str())).await.unwrap().expect("an enrolled agent");
+        assert!(record.active && record.access_key.is_some());
+        assert!(told.contains(&format!("agent.enroll agent:{}", agent.id)), "no audit line of {}", agent.id);
+    }
+    for order in &answered.orders {
+        assert!(store.action(&ActionId::trusted(order.as_str())).await.unwrap().is_some(), "{order}");
+        assert!(told.contains(&format!("action.create action:{order}")), "no audit line of {order}");
+    }
+}
