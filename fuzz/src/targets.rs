@@ -1,5 +1,6 @@
 //! The targets. Each does with its bytes what the server does with what it reads, and checks what must hold afterwards.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use muster_core::poll::GoDuration;
 use muster_core::{documents, upgrade_details, yaml};
@@ -10,6 +11,9 @@ use muster_protocol::elastic::enroll::EnrollRequest;
 use muster_protocol::elastic::upload::{UploadBeginRequest, UploadCompleteRequest};
 use muster_server::agent_api::range::Wanted;
 use muster_server::agent_api::{authorization as header, gzip, json};
+use muster_server::config::{self, Layers};
+use muster_server::management_api::kql::agents;
+use muster_server::management_api::multipart as form;
 use serde_json::value::RawValue;
 
 /// What the server lets a check-in inflate to, by default.
@@ -108,6 +112,34 @@ pub fn range(data: &[u8]) {
         if let Ok(Wanted::Part { first, last }) = Wanted::parse(Some(text), size) {
             assert!(first <= last && last < size, "{first}-{last} of {size}");
         }
+    }
+}
+
+/// A filter of the management API.
+pub fn kql(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = agents::compile(text);
+    }
+}
+
+/// The body of a form; the first line is its boundary.
+pub fn multipart(data: &[u8]) {
+    let Some(end) = data.iter().position(|byte| *byte == b'\n') else { return };
+    let Ok(boundary) = std::str::from_utf8(&data[..end]) else { return };
+    let body = Bytes::copy_from_slice(&data[end + 1..]);
+    if let Ok(part) = form::file_part(&body, boundary) {
+        assert!(part.data.len() <= body.len());
+    }
+    let _ = form::boundary(boundary);
+}
+
+/// The server's configuration file.
+pub fn config_file(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let layers = Layers { file: Some(("muster.toml".to_owned(), text.to_owned())), ..Layers::default() };
+    match config::load(&layers) {
+        Ok(loaded) => assert!(!loaded.values.describe().is_empty()),
+        Err(problems) => assert!(!problems.to_string().is_empty()),
     }
 }
 

@@ -1,10 +1,10 @@
 //! The agent's own log: text on stderr, JSON lines in a file of bounded size, one level for both.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{IsTerminal, Read, Seek, SeekFrom};
 use std::sync::Mutex;
 
 use camino::Utf8PathBuf;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
@@ -22,20 +22,26 @@ const TAIL: u64 = 256 << 10;
 
 /// The installed log.
 pub struct Log {
-    handle: reload::Handle<LevelFilter, Registry>,
+    handle: reload::Handle<Targets, Registry>,
     path: Utf8PathBuf,
 }
 
 /// Sends everything that the agent says to stderr and to `logs/muster-agent.jsonl`.
 pub fn install(layout: &Layout) -> Log {
     let path = layout.logs().join("muster-agent.jsonl");
-    let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
+    let (filter, handle) = reload::Layer::new(targets(LevelFilter::INFO));
     let file = fmt::layer().json().with_writer(Mutex::new(LogFile::new(path.clone(), MAX_BYTES, OLD_FILES)));
-    let stderr = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let colours = std::io::stderr().is_terminal();
+    let stderr = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
     let layers = file.and_then(stderr).with_filter(filter);
     // A second installation in one process (tests) leaves the first in place.
     let _ = tracing_subscriber::registry().with(layers).try_init();
     Log { handle, path }
+}
+
+/// Our own words at `level`; those of libraries only when they warn.
+fn targets(level: LevelFilter) -> Targets {
+    Targets::new().with_target("muster_agent", level).with_default(LevelFilter::WARN.min(level))
 }
 
 impl LogLevel for Log {
@@ -47,7 +53,7 @@ impl LogLevel for Log {
             "error" => LevelFilter::ERROR,
             _ => LevelFilter::INFO,
         };
-        let _ = self.handle.reload(filter);
+        let _ = self.handle.reload(targets(filter));
     }
 
     fn tail(&self) -> String {

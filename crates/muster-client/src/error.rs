@@ -85,6 +85,8 @@ impl Error {
     /// What kind of failure it is.
     pub fn failure(&self) -> Failure {
         match self {
+            // Somebody's own value is at fault when a field is named.
+            Self::Answered(body) if body.status_code == 400 && body.field.is_some() => Failure::Usage,
             Self::Answered(body) => by_status(body.status_code),
             Self::Unreachable { .. } => Failure::Unreachable,
             Self::Denied { .. } => Failure::Refused,
@@ -97,7 +99,10 @@ impl Error {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Answered(body) => body.remedy.clone(),
-            Self::Unreachable { .. } => Some("see whether the server runs and listens there".into()),
+            Self::Unreachable { .. } => Some(
+                "see whether the server runs; say where with --data-dir (on its own host) or with --url and --token"
+                    .into(),
+            ),
             Self::Denied { .. } => Some("run as root or as the server's own user, or use --url and --token".into()),
             _ => None,
         }

@@ -14,6 +14,9 @@ mod policies;
 mod status;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{Error, Failure};
 pub use muster_protocol::management as types;
 pub use transport::{Client, HttpOptions};

@@ -7,11 +7,19 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Starts logging for the process. Says so when something else did already.
 pub fn start(json: bool, level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
+    let filter = EnvFilter::try_new(directives(level)).map_err(|error| error.to_string())?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Lines(io::stderr));
     let started =
         if json { builder.json().flatten_event(true).try_init() } else { builder.with_target(false).try_init() };
     started.map_err(|error| error.to_string())
+}
+
+/// What is logged. Libraries that see requests whole stay at warnings: at lower levels they may write credentials.
+fn directives(level: &str) -> String {
+    match level {
+        "error" => level.to_owned(),
+        level => format!("{level},hyper=warn,hyper_util=warn,rustls=warn,tokio_rustls=warn,axum=warn,tower=warn"),
+    }
 }
 
 /// Makes writers of single lines: a formatted event comes in one piece.
@@ -75,6 +83,15 @@ mod tests {
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn every_level_of_the_configuration_is_a_filter() {
+        for level in ["error", "warn", "info", "debug", "trace"] {
+            let filter = EnvFilter::try_new(directives(level)).unwrap().to_string();
+            assert!(filter.contains(level), "{filter}");
+            assert!(level == "error" || filter.contains("hyper=warn"), "{filter}");
         }
     }
 

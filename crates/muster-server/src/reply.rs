@@ -156,3 +156,36 @@ impl Peer {
         self.address.map(|address| address.ip().to_string()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn streamed(pieces: &[&'static str], length: u64) -> Bytes {
+        let (sender, receiver) = mpsc::channel(8);
+        for piece in pieces {
+            sender.send(Bytes::from_static(piece.as_bytes())).await.unwrap();
+        }
+        drop(sender);
+        ReplyBody::stream(receiver, length).collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_stream_never_gives_more_than_its_length_and_ends_short_when_the_sender_gives_up() {
+        assert_eq!(streamed(&["abc", "def"], 6).await, "abcdef");
+        assert_eq!(streamed(&["abc", "def"], 5).await, "abcde");
+        assert_eq!(streamed(&["abc"], 6).await, "abc");
+        assert_eq!(streamed(&["abc"], 0).await, "");
+    }
+
+    #[test]
+    fn a_body_knows_its_length_before_it_is_sent() {
+        let (_sender, receiver) = mpsc::channel(1);
+        let stream = ReplyBody::stream(receiver, 42);
+        assert_eq!((stream.size_hint().exact(), stream.is_end_stream()), (Some(42), false));
+        let pieces = ReplyBody::pieces([Bytes::from("ab"), Bytes::new(), Bytes::from("c")]);
+        assert_eq!((pieces.size_hint().exact(), pieces.len(), ReplyBody::empty().is_end_stream()), (Some(3), 3, true));
+    }
+}

@@ -17,6 +17,8 @@ pub struct AgentFilter {
     pub without_statuses: Vec<Status>,
     /// Carrying every one of these tags.
     pub tags: Vec<String>,
+    /// Carrying at least one tag of each of these sets.
+    pub any_tags: Vec<Vec<String>>,
     /// Carrying none of these tags.
     pub without_tags: Vec<String>,
     /// Carrying no tag at all.

@@ -2,6 +2,8 @@
 
 mod commands;
 mod documents;
+#[cfg(test)]
+mod reference;
 mod serve;
 
 use std::process::ExitCode;
@@ -27,6 +29,10 @@ enum Command {
     Serve(serve::ServeArgs),
     #[command(flatten)]
     Admin(AdminCommand),
+    /// Simulate agents against a server, to see how it bears them
+    #[command(
+        after_help = "Examples:\n  muster drones --url https://127.0.0.1:8220 --ca /var/lib/muster/ca.crt --enrollment-token TOKEN --count 1000\n  muster drones --url https://127.0.0.1:8220 --ca ca.crt --enrollment-token TOKEN --mode change --rate 500 --seconds 30"
+    )]
     Drones(muster_drones::DronesArgs),
     #[command(flatten)]
     Documents(documents::DocumentCommand),

@@ -56,9 +56,9 @@ pub struct BenchArgs {
     /// Write `docs/benchmarks.md`.
     #[arg(long)]
     write: bool,
-    /// Use programs that are built already.
-    #[arg(long)]
-    no_build: bool,
+    /// Measure this `muster` program instead of building one.
+    #[arg(long, value_name = "FILE")]
+    muster: Option<PathBuf>,
 }
 
 /// What every figure needs.
@@ -106,10 +106,14 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
 }
 
 fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
-    if !args.no_build {
-        shell::run(shell::cargo(&["build", "--release", "--locked", "--package", "muster"]))?;
-    }
     let target = shell::target()?;
+    let muster = match &args.muster {
+        Some(muster) => std::path::absolute(muster)?,
+        None => {
+            shell::run(shell::cargo(&["build", "--release", "--locked", "--package", "muster"]))?;
+            target.join("release/muster")
+        }
+    };
     let folder = target.join("bench");
     if folder.try_exists()? {
         std::fs::remove_dir_all(&folder)?;
@@ -117,7 +121,7 @@ fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
     std::fs::create_dir_all(&folder)?;
     let peer = Peer::build(&folder)?;
     Ok(Bench {
-        muster: target.join("release/muster"),
+        muster,
         folder,
         peer,
         agents: args.agents,

@@ -45,6 +45,10 @@ impl Peer {
     /// Starts one that holds each request for a while (`0s`: answers at once).
     pub fn start(&self, hold: &str) -> anyhow::Result<Running> {
         let folder = self.folder.join(format!("go-{hold}"));
+        if folder.try_exists()? {
+            // An address of an earlier run would be taken for this one's.
+            std::fs::remove_dir_all(&folder)?;
+        }
         std::fs::create_dir_all(&folder)?;
         let log = folder.join("log");
         let mut command = Command::new(&self.program);

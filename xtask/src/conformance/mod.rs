@@ -74,8 +74,14 @@ impl Table {
     /// Statements with neither a test nor a reason.
     fn missing(&self) -> Vec<String> {
         let all = statements::all().into_iter().map(|statement| statement.number);
-        let open = all.filter(|number| !self.tests.contains_key(number) && waiting::reason(*number).is_none());
+        let open = all.filter(|number| self.tests_of(*number).next().is_none() && waiting::reason(*number).is_none());
         open.map(|number| number.to_string()).collect()
+    }
+
+    /// Its own tests, and those of statements that it is the sum of.
+    fn tests_of(&self, number: Number) -> impl Iterator<Item = &TestName> {
+        let numbers = std::iter::once(number).chain(waiting::proved_by(number));
+        numbers.filter_map(|number| self.tests.get(&number)).flatten()
     }
 
     fn render(&self) -> String {
@@ -92,8 +98,7 @@ impl Table {
     }
 
     fn proof(&self, number: Number) -> String {
-        let tests = self.tests.get(&number).into_iter().flatten();
-        let tests: Vec<_> = tests.map(|test| format!("`{}` ({})", test.name, test.place)).collect();
+        let tests: Vec<_> = self.tests_of(number).map(|test| format!("`{}` ({})", test.name, test.place)).collect();
         match waiting::reason(number) {
             Some(reason) if tests.is_empty() => format!("waits: {reason}"),
             Some(reason) => format!("{}; the rest waits: {reason}", tests.join("<br>")),

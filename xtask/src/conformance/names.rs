@@ -53,8 +53,10 @@ pub struct TestName {
     pub numbers: Vec<Number>,
 }
 
-/// The numbered tests of one file. A function is a test if an attribute right above it says so.
+/// The numbered tests of one file. A function is a test if an attribute right above it says so, or if it is a public
+/// one in a suite that is written once and run over several engines.
 pub fn numbered_tests(path: &Path, text: &str) -> Vec<TestName> {
+    let is_suite = path.iter().any(|part| part == "suite");
     let mut found = Vec::new();
     let mut is_test = false;
     for line in text.lines().map(str::trim) {
@@ -62,7 +64,7 @@ pub fn numbered_tests(path: &Path, text: &str) -> Vec<TestName> {
             is_test |= line.contains("test");
         } else if let Some(name) = function(line) {
             let numbers = numbers(name);
-            if is_test && !numbers.is_empty() {
+            if (is_test || is_suite && line.starts_with("pub ")) && !numbers.is_empty() {
                 found.push(TestName { name: name.to_owned(), place: path.display().to_string(), numbers });
             }
             is_test = false;
@@ -74,13 +76,15 @@ pub fn numbered_tests(path: &Path, text: &str) -> Vec<TestName> {
 }
 
 fn function(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("pub ").unwrap_or(line);
     let rest = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
     rest.split(['(', '<']).next()
 }
 
-/// The leading words of a name that are numbers.
+/// The leading words of a name that are numbers. `m40` and the like are statements about the management API.
 fn numbers(name: &str) -> Vec<Number> {
-    name.split('_').map_while(Number::parse).collect()
+    let is_management = |word: &&str| word.strip_prefix('m').is_some_and(|digits| digits.parse::<u16>().is_ok());
+    name.split('_').skip_while(is_management).map_while(Number::parse).collect()
 }
 
 #[cfg(test)]
@@ -95,6 +99,7 @@ mod tests {
     fn numbers_lead_a_name() {
         assert_eq!(shown("ea35_ea36_d6_the_key_works"), ["EA35", "EA36", "D6"]);
         assert!(shown("day_4_of_ea35").is_empty());
+        assert_eq!(shown("m40_ea57_online"), ["EA57"]);
         assert!(shown("dead_ea1").is_empty());
     }
 
@@ -103,5 +108,12 @@ mod tests {
         let text = "fn ea1_helper() {}\n#[tokio::test]\n#[expect(x)]\nasync fn ea2_ok() {\n}\nfn ea3_helper() {}\n#[test]\n// why\nfn d4_ok() {}";
         let names: Vec<_> = numbered_tests(Path::new("a.rs"), text).into_iter().map(|test| test.name).collect();
         assert_eq!(names, ["ea2_ok", "d4_ok"]);
+    }
+
+    #[test]
+    fn a_suite_is_made_of_tests() {
+        let text = "pub async fn ea75_in_order(store: &impl Store) {}\nasync fn ea76_helper() {}";
+        let found = |path: &str| numbered_tests(Path::new(path), text).len();
+        assert_eq!((found("crates/a/tests/suite/b.rs"), found("crates/a/src/b.rs")), (1, 0));
     }
 }

@@ -7,13 +7,8 @@ use anyhow::Context as _;
 use crate::shell;
 
 /// Parts of paths and names that belong to one machine. Written in halves, so that this file passes its own rule.
-const MACHINE: [&str; 5] = [
-    concat!("/ro", "ot/"),
-    concat!("/ho", "me/"),
-    concat!("/wo", "rk/"),
-    concat!("index.cr", "ates.io"),
-    concat!("/tmp/ba", "sh"),
-];
+const MACHINE: [&str; 4] =
+    [concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("index.cr", "ates.io"), concat!("/tmp/ba", "sh")];
 
 /// Everything that must not be.
 pub fn stops() -> anyhow::Result<Vec<String>> {

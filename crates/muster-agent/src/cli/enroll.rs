@@ -102,7 +102,7 @@ fn servers(args: &Args) -> Result<Vec<Server>, Failure> {
     let mut servers = Vec::new();
     for url in &args.urls {
         let server = Server::parse(url).map_err(|error| usage(error.to_string()))?;
-        if !server.tls && !(args.insecure && server.is_loopback()) {
+        if !(server.tls || args.insecure && server.is_loopback()) {
             return Err(usage(format!(
                 "{server} would carry credentials in clear text. Use https; --insecure allows http to a loopback address only"
             )));

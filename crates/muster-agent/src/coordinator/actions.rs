@@ -58,7 +58,8 @@ mod tests {
 
     use super::*;
 
-    fn order(kind: &str, data: Value) -> Result<Order, String> {
+    fn order(kind: &str, data: impl Into<Value>) -> Result<Order, String> {
+        let data: Value = data.into();
         let action = json!({"agent_id": "a", "created_at": "", "id": "x", "type": kind, "data": data,
             "expiration": "2026-01-01T00:00:00Z"});
         read(&serde_json::from_value(action).unwrap(), "a", None, Timestamp::from_micros(0))

@@ -116,7 +116,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_micros(0);
 
-    fn action(id: &str, kind: &str, data: Value) -> WireAction {
+    fn action(id: &str, kind: &str, data: impl Into<Value>) -> WireAction {
+        let data: Value = data.into();
         serde_json::from_value(json!({"agent_id": "a", "created_at": "", "id": id, "type": kind, "data": data}))
             .unwrap()
     }

@@ -16,6 +16,7 @@ mod view;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use muster_core::time::Clock;
@@ -97,6 +98,9 @@ pub enum Ending {
 
 type Slot<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
+/// Acks that were sent, and what the server says to each.
+type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
+
 /// What long work brings.
 enum Done {
     /// A new policy runs; the servers to ask from now on, or why the old ones stay.
@@ -124,7 +128,7 @@ pub struct Coordinator {
     enrollment: Enrollment,
     state: State,
     poll: Slot<Result<Reply, CallError>>,
-    acks: Slot<(Vec<PendingAck>, Result<Vec<AckItem>, CallError>)>,
+    acks: Slot<Delivery>,
     work: Slot<Done>,
     background: Slot<PendingAck>,
     background_id: Option<String>,
@@ -138,6 +142,8 @@ pub struct Coordinator {
     refusals: Refusals,
     /// What the check-in on its way says, to see whether it still holds.
     reported: String,
+    /// Whether a server has taken the check-in on its way.
+    reached: Arc<AtomicBool>,
     fleet_message: Result<String, String>,
     servers_message: Option<String>,
     last_check_in: Option<Timestamp>,
@@ -182,6 +188,7 @@ impl Coordinator {
             policy_backoff: Backoff::new(Duration::from_secs(5), minute * 5),
             refusals: Refusals::new(&deps.settings.revocation),
             reported: String::new(),
+            reached: Arc::default(),
             fleet_message: Ok("Connecting".into()),
             servers_message: None,
             last_check_in: None,

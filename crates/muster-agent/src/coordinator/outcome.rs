@@ -144,7 +144,8 @@ impl Coordinator {
             }
             kept.refusals += 1;
             let given_up = kept.refusals >= attempts;
-            if status < 400 || status == 400 || given_up {
+            // A 400 does not get better by being sent again.
+            if status <= 400 || given_up {
                 if status >= 400 {
                     tracing::error!(action = ack.action_id, status, "the server does not take this ack; it is dropped");
                 }

@@ -29,7 +29,7 @@ pub struct Situation<'a> {
 }
 
 /// One thing to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Apply the policy that waits.
     Apply,

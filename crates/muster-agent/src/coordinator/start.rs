@@ -1,5 +1,7 @@
 //! The beginning of every step.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -117,7 +119,7 @@ impl Coordinator {
     fn diagnose(&mut self, action: &muster_protocol::elastic::check_in::WireAction) {
         self.last_diagnostics = Some(Instant::now());
         self.background_id = Some(action.id.clone());
-        let bundle = diagnostics::bundle(&self.snapshot(), &self.state, &*self.metadata(), &self.deps.log_level.tail());
+        let bundle = diagnostics::bundle(&self.snapshot(), &self.state, &self.metadata(), &self.deps.log_level.tail());
         let (client, entropy, clock) = (self.client.clone(), self.deps.entropy.clone(), self.deps.clock.clone());
         let (action, agent_id) = (action.clone(), self.enrollment.agent_id.clone());
         self.background = Some(Box::pin(async move {
@@ -145,7 +147,9 @@ impl Coordinator {
         let report = self.report();
         self.last_poll = Instant::now();
         self.reported = self.gist();
-        self.poll = Some(Box::pin(async move { client.check_in(&agent_id, &report.request()).await }));
+        let reached = Arc::new(AtomicBool::new(false));
+        self.reached = reached.clone();
+        self.poll = Some(Box::pin(async move { client.check_in(&agent_id, &report.request(), reached).await }));
     }
 }
 

@@ -1,5 +1,9 @@
 //! What the coordinator says of itself.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use muster_core::Timestamp;
 use muster_protocol::elastic::check_in::CheckInRequest;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
@@ -11,6 +15,9 @@ use crate::host::Own;
 use crate::settings::Mode;
 use crate::state::Phase;
 use crate::version;
+
+/// A server that takes longer than this to answer does not refuse us, it holds the check-in.
+const HELD_AFTER: Duration = Duration::from_secs(2);
 
 /// A check-in's body, owned.
 pub(super) struct Report {
@@ -115,9 +122,16 @@ impl Coordinator {
         }
     }
 
+    /// Whether a server holds our check-in: it took it, and has not turned it down at once.
+    fn is_held(&self) -> bool {
+        self.poll.is_some() && self.reached.load(Ordering::Relaxed) && self.last_poll.elapsed() >= HELD_AFTER
+    }
+
     fn fleet_status(&self) -> FleetStatus {
         let failures = self.poll_backoff.failures();
+        let held = "Connected; the server holds the check-in".to_owned();
         let (state, message) = match (&self.fleet_message, &self.servers_message) {
+            (_, None) if self.is_held() => (AgentState::Healthy, &held),
             (Err(error), _) if failures > 0 => (AgentState::Failed, error),
             (Err(warning), _) => (AgentState::Degraded, warning),
             (Ok(_), Some(why)) => (AgentState::Degraded, why),
@@ -127,7 +141,7 @@ impl Coordinator {
         FleetStatus {
             state,
             message: message.clone(),
-            last_check_in: self.last_check_in.map(|time| time.to_rfc3339_seconds()),
+            last_check_in: self.last_check_in.map(Timestamp::to_rfc3339_seconds),
             failures,
             servers: self.enrollment.servers.clone(),
         }

@@ -47,7 +47,7 @@ impl FleetClient {
 
 fn event<'a>(agent_id: &'a str, ack: &'a PendingAck, data: Option<&'a RawValue>) -> AckEvent<'a> {
     let for_input = ack.input_type.as_deref().map(Cow::Borrowed);
-    let moment = for_input.is_some().then(|| Cow::Borrowed(ack.timestamp.as_str()));
+    let moment = for_input.is_some().then_some(Cow::Borrowed(ack.timestamp.as_str()));
     AckEvent {
         kind: Some(Cow::Borrowed("ACTION_RESULT")),
         subtype: Some(Cow::Borrowed("ACKNOWLEDGED")),

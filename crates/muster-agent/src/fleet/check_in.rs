@@ -1,5 +1,7 @@
 //! `POST /api/fleet/agents/{id}/checkin` (§4).
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, HeaderValue, WARNING};
@@ -36,13 +38,18 @@ struct LooseReply {
 }
 
 impl FleetClient {
-    /// Reports and waits for orders.
-    pub async fn check_in(&self, agent_id: &str, body: &CheckInRequest<'_>) -> Result<Reply, CallError> {
+    /// Reports and waits for orders. `reached` becomes true when a server has taken the request.
+    pub async fn check_in(
+        &self,
+        agent_id: &str,
+        body: &CheckInRequest<'_>,
+        reached: Arc<AtomicBool>,
+    ) -> Result<Reply, CallError> {
         let unwritable = |error: String| CallError::Undecodable(format!("the report can't be written: {error}"));
         let json = serde_json::to_vec(body).map_err(|error| unwritable(error.to_string()))?;
         let packed = gzip::compress(&json).map_err(|error| unwritable(error.to_string()))?;
         let mut call = Call::post(format!("/api/fleet/agents/{agent_id}/checkin"), packed);
-        call.timeout = POLL_TIMEOUT;
+        (call.timeout, call.reached) = (POLL_TIMEOUT, reached);
         call.headers.push((CONTENT_ENCODING, HeaderValue::from_static("gzip")));
         let response = expect_ok(self.send(call).await?)?;
         let warning = response.headers.get(WARNING).and_then(|value| value.to_str().ok()).map(str::to_owned);

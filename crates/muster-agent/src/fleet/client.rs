@@ -1,5 +1,6 @@
 //! Headers, choice of the server, and the sending of one call.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,13 +30,14 @@ pub(crate) struct Call {
     pub body: Bytes,
     pub timeout: Duration,
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub reached: Arc<AtomicBool>,
 }
 
 impl Call {
     /// A `POST` of a JSON body.
     pub fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
         let (method, timeout) = (Method::POST, CALL_TIMEOUT);
-        Self { method, path: path.into(), body: body.into(), timeout, headers: Vec::new() }
+        Self { method, path: path.into(), body: body.into(), timeout, headers: Vec::new(), reached: Arc::default() }
     }
 }
 
@@ -65,8 +67,14 @@ impl FleetClient {
 
     /// Asks `server` whether it serves agents (`GET /api/status`).
     pub async fn probe(&self, server: &Server, timeout: Duration) -> Result<(), CallError> {
-        let call =
-            Call { method: Method::GET, path: "/api/status".into(), body: Bytes::new(), timeout, headers: Vec::new() };
+        let call = Call {
+            method: Method::GET,
+            path: "/api/status".into(),
+            body: Bytes::new(),
+            timeout,
+            headers: Vec::new(),
+            reached: Arc::default(),
+        };
         let response = self.transport.send(server, self.request(call)?).await?;
         if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }
     }
@@ -87,7 +95,8 @@ impl FleetClient {
     fn request(&self, call: Call) -> Result<Request, CallError> {
         let mut headers = self.headers()?;
         headers.extend(call.headers);
-        Ok(Request { method: call.method, path: call.path, headers, body: call.body, timeout: call.timeout })
+        let Call { method, path, body, timeout, reached, .. } = call;
+        Ok(Request { method, path, headers, body, timeout, reached })
     }
 
     fn headers(&self) -> Result<HeaderMap, CallError> {

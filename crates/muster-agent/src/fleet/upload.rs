@@ -1,5 +1,6 @@
 //! Uploads in chunks (§7.2).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -99,7 +100,7 @@ fn put_chunk(upload_id: &str, number: usize, chunk: &Bytes, hash: &[u8; 32]) -> 
     let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
     headers.extend(HeaderValue::from_str(&hex::encode(hash)).ok().map(|value| (name, value)));
     let path = format!("/api/fleet/uploads/{upload_id}/{number}");
-    Call { method: Method::PUT, path, body: chunk.clone(), timeout: CHUNK_TIMEOUT, headers }
+    Call { method: Method::PUT, path, body: chunk.clone(), timeout: CHUNK_TIMEOUT, headers, reached: Arc::default() }
 }
 
 fn finish(upload_id: &str, transit: &str) -> Call {

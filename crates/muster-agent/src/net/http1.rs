@@ -1,5 +1,6 @@
 //! HTTP/1.1 over TCP or TLS by hyper, with at most a few idle connections kept.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -89,6 +90,7 @@ impl Http1 {
         request: &Request,
     ) -> Result<Response, TransportError> {
         let broken = |error: hyper::Error| TransportError::Broken(error.to_string());
+        request.reached.store(true, Ordering::Relaxed);
         let reply = connection.send_request(outgoing(server, request)?).await.map_err(broken)?;
         let (head, body) = reply.into_parts();
         let body = Limited::new(body, REPLY_MAX).collect().await.map_err(|error| too_large_or_broken(&*error))?;

@@ -5,6 +5,8 @@ pub mod http1;
 pub mod server;
 pub mod tls;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,6 +31,8 @@ pub struct Request {
     pub body: Bytes,
     /// How long it may take from connect to the last byte.
     pub timeout: Duration,
+    /// Set to true when a server that is trusted takes the request: a held reply may be long in coming.
+    pub reached: Arc<AtomicBool>,
 }
 
 /// A reply, whole and decompressed.

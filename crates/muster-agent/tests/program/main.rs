@@ -133,7 +133,7 @@ fn an_agent_lives_and_leaves() {
     assert_eq!((code, text.contains("Unenrolled")), (0, true), "{text}");
     assert_eq!(daemon.ended(), 0);
     assert_eq!(server.lock().audits.len(), 1);
-    assert!(!agent.path("fleet.json").exists());
+    assert!(!agent.path("fleet.json").try_exists().unwrap());
     assert!(!std::fs::read_to_string(agent.path("state.json")).unwrap().contains("sleep"));
     assert_eq!(agent.status().0, 13);
     assert_eq!(agent.run().ended(), 0, "final: nothing to run");
@@ -148,10 +148,10 @@ fn a_terminated_daemon_stops_its_programs_and_keeps_its_state() {
     let status = agent.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
     let message = status["components"][0]["message"].as_str().unwrap().to_owned();
     let pid = message.split('\'').nth(1).unwrap().to_owned();
-    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).try_exists().unwrap());
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(daemon.ended(), 0);
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).try_exists().unwrap());
     let state: serde_json::Value = serde_json::from_slice(&std::fs::read(agent.path("state.json")).unwrap()).unwrap();
     assert_eq!((&state["version"], &state["policy"]["id"]), (&1.into(), &"p".into()));
 }

@@ -8,7 +8,7 @@ use muster_agent::entropy::Seeded;
 use serde_json::json;
 
 use crate::fixture::{Agent, HOUR, MINUTE, SECOND, level, policy};
-use crate::server::Fault;
+use crate::server::{Fault, policy_change};
 
 fn broken() -> Fault {
     Fault::Answer(500, json!({"statusCode": 500, "error": "oops"}))
@@ -52,6 +52,31 @@ async fn acks_are_tried_again_until_they_arrive_even_over_a_restart() {
     agent.pass(MINUTE).await;
     assert_eq!(agent.server.acked(), ["a"]);
     assert!(agent.state().outbox.is_empty());
+}
+
+/// The server takes the token for a receipt: what lies under it must be on disk with it.
+#[tokio::test(start_paused = true)]
+async fn killed_between_a_reply_and_its_actions_it_runs_them_after_the_start() {
+    let mut agent = Agent::new(24);
+    let actions = vec![level("a", "debug"), level("b", "error")];
+    let with_policy = json!([policy_change(&policy(1, "web")), actions[0], actions[1]]);
+    agent.server.change(|server| {
+        (server.policy, server.actions) = (Some(policy(1, "web")), actions);
+        server.scripted.push_back(json!({"action": "checkin", "ack_token": "2", "actions": with_policy}));
+    });
+    agent.start();
+    while agent.did().is_empty() {
+        agent.pass(Duration::from_millis(1)).await;
+    }
+    assert_eq!(agent.did(), ["apply [process-default-web]"], "the policy is being applied");
+    agent.kill().await;
+    assert_eq!(agent.state().ack_token, "2");
+    agent.start();
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.did()[1..], ["apply [process-default-web]", "level debug", "level error"]);
+    assert_eq!(agent.server.acked(), ["policy:p:1", "a", "b"]);
+    let asked_with = agent.server.lock().check_ins[1].body["ack_token"].clone();
+    assert_eq!(asked_with, "2", "the server did not deliver them again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -213,7 +213,8 @@ pub fn policy(revision: i64, program: &str) -> Value {
 }
 
 /// An action.
-pub fn action(id: &str, kind: &str, data: Value) -> Value {
+pub fn action(id: &str, kind: &str, data: impl Into<Value>) -> Value {
+    let data: Value = data.into();
     json!({"agent_id": "agent-1", "created_at": "2026-01-01T00:00:00.000Z", "id": id, "type": kind,
         "input_type": "", "data": data})
 }

@@ -205,6 +205,7 @@ impl Transport for FakeServer {
             inner.hosts.push(server.clone());
         }
         let fault = self.fault(&request.path);
+        request.reached.store(fault.is_none(), std::sync::atomic::Ordering::Relaxed);
         // The network takes time, so that other things happen meanwhile.
         tokio::time::sleep(Duration::from_millis(5)).await;
         match fault {

@@ -11,6 +11,7 @@ use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
 use muster_core::check_in::Digest;
+use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 
 use super::error::ApiError;
@@ -91,10 +92,22 @@ impl Held {
     /// Waits for the reply. The permit keeps the slot in the limits meanwhile (EA16).
     pub(super) async fn wait(self, id: RequestId, permit: Option<Permit>) -> Reply {
         let entry = Arc::clone(self.parked.entry());
-        let delivery = self.parked.wait().await;
+        let delivery = self.parked.wait().await.or_else(for_now);
         let answer = delivery.map_err(ApiError::from).and_then(|delivery| reply(delivery, &entry, self.takes_gzip));
         drop(permit);
         respond::finish(answer.unwrap_or_else(|error| respond::failure(error, &id)), &id, true)
+    }
+}
+
+/// What the agent reported is on disk since before it was parked. If only the look at what is due fails, an answer
+/// without orders is true, and spares the agent the minute that an error costs it (EA143).
+fn for_now(error: Error) -> Result<Delivery, Error> {
+    match error.kind {
+        ErrorKind::Unavailable | ErrorKind::Conflict | ErrorKind::TooMany => {
+            tracing::warn!(%error, internal = error.internal, "a held poll is let go without a look");
+            Ok(Delivery::Nothing)
+        }
+        _ => Err(error),
     }
 }
 

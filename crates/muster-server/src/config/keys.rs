@@ -169,9 +169,9 @@ fn limits() -> Vec<Definition> {
         NUMBER,
         Raw::Integer(0),
         None,
-        "Requests at a time on a listener, held check-ins included; more get 429.\n\
+        "Requests at a time on the agent listener, held check-ins included; more get 429.\n\
          One connection in ten above that is accepted, more are closed at once.\n\
-         0: as many as the limit of open files allows.",
+         0: as many as the limit of open files allows. The other listeners take 256, or this if it is less.",
     )];
     keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));
     keys.push(key(

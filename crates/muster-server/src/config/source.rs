@@ -56,7 +56,7 @@ fn raw(value: &DeValue<'_>) -> Raw {
         DeValue::String(text) => Raw::Text(text.to_string()),
         DeValue::Integer(number) => integer(number),
         DeValue::Boolean(flag) => Raw::Flag(*flag),
-        DeValue::Array(items) => list(items.iter().map(|item| item.get_ref())),
+        DeValue::Array(items) => list(items.iter().map(toml::Spanned::get_ref)),
         DeValue::Float(_) => Raw::Other("a number with a fraction"),
         DeValue::Datetime(_) => Raw::Other("a date"),
         DeValue::Table(_) => Raw::Other("a table"),

@@ -191,7 +191,7 @@ pub fn write_span(span: Duration) -> String {
     if nanos == 0 {
         return "0s".into();
     }
-    let (name, unit) = UNITS.iter().rev().find(|(_, unit)| nanos % unit == 0).unwrap_or(&UNITS[0]);
+    let (name, unit) = UNITS.iter().rev().find(|(_, unit)| nanos.is_multiple_of(*unit)).unwrap_or(&UNITS[0]);
     format!("{}{name}", nanos / unit)
 }
 

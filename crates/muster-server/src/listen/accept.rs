@@ -113,7 +113,7 @@ fn administrator(stream: &UnixStream) -> Option<u32> {
     None
 }
 
-async fn serve_tcp<H: Handler>(stream: TcpStream, listening: Arc<Listening<H>>, peer: Peer, pass: Pass) {
+pub(super) async fn serve_tcp<H: Handler>(stream: TcpStream, listening: Arc<Listening<H>>, peer: Peer, pass: Pass) {
     if let Err(error) = socket::prepare(&stream) {
         return debug!(%error, "a connection was gone at once");
     }
@@ -130,14 +130,15 @@ async fn serve_tcp<H: Handler>(stream: TcpStream, listening: Arc<Listening<H>>, 
     drop(pass);
 }
 
+/// The stream is boxed: the state of an async function has a place for every value that it hands on.
 async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin, H>(
     acceptor: TlsAcceptor,
     stream: S,
     listening: &Listening<H>,
-) -> Option<tokio_rustls::server::TlsStream<S>> {
+) -> Option<Box<tokio_rustls::server::TlsStream<S>>> {
     let handshake = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TLS_BUFFER)));
     match timeout(listening.timeouts.handshake, handshake).await {
-        Ok(Ok(stream)) => Some(stream),
+        Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             listening.metrics.failed_handshakes.inc();
             debug!(%error, "a TLS handshake failed");

@@ -22,9 +22,9 @@ impl<S> Watched<S> {
         Self { inner, early: Bytes::new(), progress }
     }
 
-    /// Puts bytes back in front of the stream.
-    pub fn put_back(&mut self, early: Bytes) {
-        self.early = early;
+    /// Puts bytes back in front of the stream, and of what was put back before and not read yet.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        self.early = if self.early.is_empty() { bytes } else { [bytes, self.early.clone()].concat().into() };
     }
 
     /// Bytes that were put back and not read yet.
@@ -34,10 +34,7 @@ impl<S> Watched<S> {
 
     /// Adds bytes that were read behind those that were put back.
     pub fn add_early(&mut self, bytes: &[u8]) {
-        let mut all = Vec::with_capacity(self.early.len() + bytes.len());
-        all.extend_from_slice(&self.early);
-        all.extend_from_slice(bytes);
-        self.early = all.into();
+        self.early = [&self.early, bytes].concat().into();
     }
 
     fn note_write(&self, result: &Poll<io::Result<usize>>) {

@@ -65,7 +65,7 @@ async fn go(fleet: &Fleet, context: &OpContext, selection: &Selection) -> ApiRes
     Ok(Go::Stop(BulkAnswer::Counted(Counted { count })))
 }
 
-fn ordered(given: Given) -> Answer<BulkAnswer> {
+fn ordered(given: &Given) -> Answer<BulkAnswer> {
     Ok(Json(BulkAnswer::Ordered(Ordered { action_id: given.action.id.to_string() })))
 }
 
@@ -84,7 +84,7 @@ async fn unenroll(
     Body(body): Body<BulkUnenroll>,
 ) -> Answer<BulkAnswer> {
     let agents = act_on!(fleet, context, body);
-    ordered(fleet.unenroll(&context, &agents, requests::unenroll(body.revoke, body.force)).await?)
+    ordered(&fleet.unenroll(&context, &agents, requests::unenroll(body.revoke, body.force)).await?)
 }
 
 async fn reassign(
@@ -93,7 +93,7 @@ async fn reassign(
     Body(body): Body<BulkReassign>,
 ) -> Answer<BulkAnswer> {
     let agents = act_on!(fleet, context, body);
-    ordered(fleet.reassign(&context, &agents, body.policy_id.as_deref(), body.force == Some(true)).await?)
+    ordered(&fleet.reassign(&context, &agents, body.policy_id.as_deref(), body.force == Some(true)).await?)
 }
 
 async fn upgrade(
@@ -102,7 +102,7 @@ async fn upgrade(
     Body(body): Body<BulkUpgrade>,
 ) -> Answer<BulkAnswer> {
     let agents = act_on!(fleet, context, body);
-    ordered(fleet.upgrade(&context, &agents, &requests::bulk_upgrade(body)?).await?)
+    ordered(&fleet.upgrade(&context, &agents, &requests::bulk_upgrade(body)?).await?)
 }
 
 async fn roll_back(
@@ -122,7 +122,7 @@ async fn diagnostics(
     Body(body): Body<BulkDiagnostics>,
 ) -> Answer<BulkAnswer> {
     let agents = act_on!(fleet, context, body);
-    ordered(fleet.request_diagnostics(&context, &agents, &body.additional_metrics.unwrap_or_default()).await?)
+    ordered(&fleet.request_diagnostics(&context, &agents, &body.additional_metrics.unwrap_or_default()).await?)
 }
 
 async fn tags(
@@ -132,7 +132,7 @@ async fn tags(
 ) -> Answer<BulkAnswer> {
     let agents = act_on!(fleet, context, body);
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
-    ordered(fleet.change_tags(&context, &agents, &change).await?)
+    ordered(&fleet.change_tags(&context, &agents, &change).await?)
 }
 
 async fn migrate(
@@ -142,7 +142,7 @@ async fn migrate(
 ) -> Answer<BulkAnswer> {
     let agents = act_on!(fleet, context, body);
     let order = requests::bulk_migrate(body.uri, body.enrollment_token, body.settings)?;
-    ordered(fleet.migrate(&context, &agents, &order).await?)
+    ordered(&fleet.migrate(&context, &agents, &order).await?)
 }
 
 async fn privilege_level(
@@ -151,7 +151,7 @@ async fn privilege_level(
     Body(body): Body<BulkPrivilegeLevelChange>,
 ) -> Answer<BulkAnswer> {
     let agents = act_on!(fleet, context, body);
-    ordered(fleet.change_privilege_level(&context, &agents, requests::user(body.user_info)).await?)
+    ordered(&fleet.change_privilege_level(&context, &agents, requests::user(body.user_info)).await?)
 }
 
 async fn any(
@@ -161,7 +161,7 @@ async fn any(
 ) -> Answer<BulkAnswer> {
     let agents = act_on!(fleet, context, body);
     let order = requests::any(body.action, fleet.clock.now())?;
-    ordered(fleet.order(&context, &agents, order).await?)
+    ordered(&fleet.order(&context, &agents, order).await?)
 }
 
 async fn delete(

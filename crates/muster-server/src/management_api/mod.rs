@@ -17,7 +17,7 @@ mod entry;
 mod error;
 mod files;
 pub mod kql;
-mod multipart;
+pub mod multipart;
 mod order_requests;
 mod order_routes;
 mod outputs;

@@ -34,7 +34,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn ordered(given: Given) -> Answer<Ordered> {
+fn ordered(given: &Given) -> Answer<Ordered> {
     Ok(Json(Ordered { action_id: given.action.id.to_string() }))
 }
 
@@ -45,7 +45,7 @@ async fn unenroll(
     Body(body): Body<Unenroll>,
 ) -> Answer<Ordered> {
     let order = requests::unenroll(body.revoke, body.force);
-    ordered(fleet.unenroll(&context, &Selected::one(&id)?, order).await?)
+    ordered(&fleet.unenroll(&context, &Selected::one(&id)?, order).await?)
 }
 
 async fn reassign(
@@ -55,7 +55,7 @@ async fn reassign(
     Body(body): Body<Reassign>,
 ) -> Answer<Ordered> {
     let force = body.force == Some(true);
-    ordered(fleet.reassign(&context, &Selected::one(&id)?, body.policy_id.as_deref(), force).await?)
+    ordered(&fleet.reassign(&context, &Selected::one(&id)?, body.policy_id.as_deref(), force).await?)
 }
 
 async fn upgrade(
@@ -64,7 +64,7 @@ async fn upgrade(
     Path(id): Path<String>,
     Body(body): Body<Upgrade>,
 ) -> Answer<Ordered> {
-    ordered(fleet.upgrade(&context, &Selected::one(&id)?, &requests::upgrade(body)).await?)
+    ordered(&fleet.upgrade(&context, &Selected::one(&id)?, &requests::upgrade(body)).await?)
 }
 
 async fn roll_back(
@@ -73,7 +73,7 @@ async fn roll_back(
     Path(id): Path<String>,
     Body(Empty {}): Body<Empty>,
 ) -> Answer<Ordered> {
-    ordered(fleet.roll_back_agent(&context, &id).await?)
+    ordered(&fleet.roll_back_agent(&context, &id).await?)
 }
 
 async fn diagnostics(
@@ -83,7 +83,7 @@ async fn diagnostics(
     Body(body): Body<Diagnostics>,
 ) -> Answer<Ordered> {
     let metrics = body.additional_metrics.unwrap_or_default();
-    ordered(fleet.request_diagnostics(&context, &Selected::one(&id)?, &metrics).await?)
+    ordered(&fleet.request_diagnostics(&context, &Selected::one(&id)?, &metrics).await?)
 }
 
 async fn tags(
@@ -93,7 +93,7 @@ async fn tags(
     Body(body): Body<ChangeTags>,
 ) -> Answer<Ordered> {
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
-    ordered(fleet.change_tags(&context, &Selected::one(&id)?, &change).await?)
+    ordered(&fleet.change_tags(&context, &Selected::one(&id)?, &change).await?)
 }
 
 async fn migrate(
@@ -103,7 +103,7 @@ async fn migrate(
     Body(body): Body<Migrate>,
 ) -> Answer<Ordered> {
     let order = requests::migrate(body.uri, body.enrollment_token, body.settings);
-    ordered(fleet.migrate(&context, &Selected::one(&id)?, &order).await?)
+    ordered(&fleet.migrate(&context, &Selected::one(&id)?, &order).await?)
 }
 
 async fn privilege_level(
@@ -113,7 +113,7 @@ async fn privilege_level(
     Body(body): Body<PrivilegeLevelChange>,
 ) -> Answer<Ordered> {
     let user = requests::user(body.user_info);
-    ordered(fleet.change_privilege_level(&context, &Selected::one(&id)?, user).await?)
+    ordered(&fleet.change_privilege_level(&context, &Selected::one(&id)?, user).await?)
 }
 
 async fn any(

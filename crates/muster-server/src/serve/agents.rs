@@ -29,7 +29,9 @@ impl AgentHandler {
             build_hash: String::new(),
             build_time: String::new(),
         };
-        let options = AgentApiOptions { limits: config.limits.clone(), health, version, ..AgentApiOptions::default() };
+        let pgp_key = Some(config.data_dir.join("pgp/default.pgp").into());
+        let limits = config.limits.clone();
+        let options = AgentApiOptions { limits, health, version, pgp_key, ..AgentApiOptions::default() };
         Self { api: AgentApi::new(Arc::clone(fleet), options), metrics }
     }
 }

@@ -38,8 +38,10 @@ use crate::reply::ListenerKind;
 use crate::system::SystemClock;
 use crate::tls::{self, Tls, TlsError};
 
-/// Files that are open besides connections: database, certificates, uploads, the socket itself.
-const RESERVED_FILES: u64 = 256;
+/// Files that are open besides connections of agents: database, certificates, uploads, the other listeners'.
+const RESERVED_FILES: u64 = 1280;
+/// Requests at a time on a listener that is not for all agents. Small, so that its files are always to be had.
+const FEW: usize = 256;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +198,7 @@ impl Bound {
     }
 }
 
-/// How many requests may run at a time on a listener.
+/// How many requests of agents may run at a time.
 fn limit(config: &Config, files: u64) -> usize {
     let wanted = match config.max_connections {
         // Ten in eleven of the files: one connection in ten may come on top.
@@ -236,7 +238,8 @@ impl Starting<'_> {
     }
 
     fn listening<H: Handler>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
-        let (requests, connections) = (Gate::new(self.limit), Gate::new(self.limit.saturating_add(self.limit / 10)));
+        let limit = if kind == ListenerKind::Agent { self.limit } else { self.limit.min(FEW) };
+        let (requests, connections) = (Gate::new(limit), Gate::new(limit.saturating_add(limit / 10)));
         self.metrics.show_gates(kind, &connections, &requests);
         let timeouts: Timeouts = self.config.timeouts;
         let (metrics, shutdown) = (Arc::clone(self.metrics), self.shutdown.clone());

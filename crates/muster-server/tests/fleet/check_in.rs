@@ -1,7 +1,7 @@
 //! What is delivered, what is held, and what wakes a held poll.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_core::action::ActionType;
 use muster_core::change::Change;
@@ -53,6 +53,27 @@ async fn ea71_ea99_a_new_revision_wakes_the_poll_and_skips_what_lies_between() {
     setting.revision(&policy, 4).await;
     tokio::time::timeout(Duration::from_secs(5), newest_is_cached(&setting, &policy, 4)).await.unwrap();
     assert_eq!(policy_revision(setting.check_in(&entry, &running("web", 2)).await), 4);
+}
+
+#[tokio::test]
+async fn ea100_a_new_revision_reaches_a_crowd_in_waves() {
+    let setting = Setting::new();
+    let policy = setting.policy("web").await;
+    let mut polls = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let id = format!("agent-{number}");
+        let key = setting.agent(&id, Some(&policy)).await;
+        let entry = setting.entry(&id, &key).await;
+        polls.spawn(parked(setting.check_in(&entry, &running("web", 1)).await).wait());
+    }
+    setting.revision(&policy, 2).await;
+    let mut woken = Vec::new();
+    while let Some(delivery) = polls.join_next().await {
+        assert!(matches!(delivery.unwrap().unwrap(), Delivery::Policy(policy) if policy.revision == 2));
+        woken.push(Instant::now());
+    }
+    // Three waves, with a pause of some milliseconds between two of them.
+    assert!(woken[299] - woken[0] >= Duration::from_millis(8), "{:?}", woken[299] - woken[0]);
 }
 
 #[tokio::test]

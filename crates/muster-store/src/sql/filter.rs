@@ -81,6 +81,10 @@ impl Composed {
         for tag in &filter.tags {
             self.text(" AND EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag = $?)", tag);
         }
+        for set in &filter.any_tags {
+            self.list(" AND EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ", set);
+            self.push(")");
+        }
         for tag in &filter.without_tags {
             self.text(" AND NOT EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag = $?)", tag);
         }
@@ -205,6 +209,7 @@ mod tests {
             statuses: Some(vec![Status::Online]),
             without_statuses: vec![Status::Unenrolled],
             tags: vec!["x".into(), "y".into()],
+            any_tags: vec![vec!["v".into(), "w".into()]],
             without_tags: vec!["z".into()],
             untagged: true,
             enrollment_key_id: Some(EnrollmentKeyId::trusted("k")),

@@ -1,39 +1,55 @@
 //! `muster action …`
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
-use muster_protocol::management::action::{ActionStatus, ListActionStatus};
+use muster_protocol::management::action::{ActionResult, ActionStatus, ListActionStatus};
+use serde::Serialize;
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::listing::{Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, wide};
+use super::find::MOST_ROWS;
+use super::listing::{
+    Column, Format, OutputArg, column, or_dash, print_fields, print_json, print_list, print_one, print_table,
+    print_yaml, wide,
+};
 use super::progress::wait_for;
+use super::selection::agents;
+use super::text::print_line;
+use super::times::seconds;
 
 /// What can be done with actions.
 #[derive(Debug, Subcommand)]
 pub enum ActionCommand {
     /// List actions, newest first
-    #[command(after_help = "Examples:\n  muster action list --limit 20")]
+    #[command(
+        after_help = "Examples:\n  muster action list --limit 20\n  muster action list --latest 24h --output json"
+    )]
     List(ListArgs),
     /// Show one action with each agent's answer
-    #[command(after_help = "Examples:\n  muster action show ACTION\n  muster action show ACTION --output json")]
+    #[command(
+        after_help = "Examples:\n  muster action show 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11\n  muster action show 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --output json"
+    )]
     Show(ShowArgs),
     /// Withdraw an action
-    #[command(after_help = "Examples:\n  muster action cancel ACTION --yes")]
+    #[command(after_help = "Examples:\n  muster action cancel 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --yes")]
     Cancel(CancelArgs),
     /// Wait until every agent has answered
-    #[command(after_help = "Examples:\n  muster action wait ACTION --timeout 60")]
+    #[command(after_help = "Examples:\n  muster action wait 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --timeout 60")]
     Wait(WaitArgs),
 }
 
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    /// At most so many, up to 10000
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_ROWS)))]
     limit: u32,
+    /// Only those of the last: 30m, 12h, 7d
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    latest: Option<i64>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -43,6 +59,9 @@ pub struct ListArgs {
 pub struct ShowArgs {
     /// The action's id
     action: String,
+    /// At most so many agents' answers
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: u32,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -80,6 +99,35 @@ const COLUMNS: &[Column<ActionStatus>] = &[
     wide("COMPLETED", |action| or_dash(action.completion_time.as_deref())),
 ];
 
+const DETAILS: &[Column<ActionStatus>] = &[
+    column("ID", id),
+    column("TYPE", |action| action.kind.clone()),
+    column("STATUS", |action| action.status.clone()),
+    column("AGENTS", |action| action.nb_agents_actioned.to_string()),
+    column("ACKED", |action| action.nb_agents_ack.to_string()),
+    column("FAILED", |action| action.nb_agents_failed.to_string()),
+    column("VERSION", |action| or_dash(action.version.as_deref())),
+    column("POLICY", |action| or_dash(action.new_policy_id.as_deref().or(action.policy_id.as_deref()))),
+    column("CREATED", |action| action.creation_time.clone()),
+    column("BY", |action| action.created_by.clone()),
+    column("STARTS", |action| or_dash(action.start_time.as_deref())),
+    column("EXPIRES", |action| or_dash(action.expiration.as_deref())),
+    column("COMPLETED", |action| or_dash(action.completion_time.as_deref())),
+    column("CANCELLED", |action| or_dash(action.cancellation_time.as_deref())),
+];
+
+const RESULTS: &[Column<ActionResult>] = &[
+    column("AGENT", |result| result.agent_id.clone()),
+    column("HOST", |result| or_dash(result.hostname.as_deref())),
+    column("STATE", |result| result.state.clone()),
+    column("WHEN", |result| or_dash(result.timestamp.as_deref())),
+    column("ERROR", |result| or_dash(result.error.as_deref())),
+    wide("FIELDS", |result| result.fields.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
+];
+
+/// Rows asked for at a time.
+const PER_PAGE: u32 = 1000;
+
 fn id(action: &ActionStatus) -> String {
     action.action_id.clone()
 }
@@ -97,41 +145,103 @@ impl ActionCommand {
 
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let query = ListActionStatus { per_page: Some(self.limit), ..ListActionStatus::default() };
-        let listed = client.action_status(&query).await?;
-        print_list(&listed.items, self.output.output, COLUMNS, id)
+        let per_page = self.limit.min(PER_PAGE);
+        let mut actions = Vec::new();
+        let mut total = u64::MAX;
+        for page in 0..self.limit.div_ceil(PER_PAGE) {
+            let query = ListActionStatus {
+                page: Some(page),
+                per_page: Some(per_page),
+                latest: self.latest.map(|seconds| seconds.unsigned_abs() * 1000),
+                ..ListActionStatus::default()
+            };
+            let listed = client.action_status(&query).await?;
+            total = listed.total;
+            let last = listed.items.len() < per_page as usize;
+            actions.extend(listed.items);
+            if last {
+                break;
+            }
+        }
+        actions.truncate(self.limit as usize);
+        print_list(&actions, self.output.output, COLUMNS, id)?;
+        if (actions.len() as u64) < total {
+            eprintln!("muster: the newest {} of {total} actions; --limit shows more", actions.len());
+        }
+        Ok(())
     }
 }
 
 impl ShowArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let action = client.action(&self.action).await?;
-        let results = client.action_results(&self.action, -1, 1000).await?;
-        if matches!(self.output.output, Format::Json | Format::Yaml) {
-            return print_json(&serde_json::json!({"action": action, "results": results}));
+        let format = self.output.output;
+        if format == Format::Name {
+            return print_one(&action, format, DETAILS, id);
         }
-        print_one(&action, self.output.output, COLUMNS, id)?;
-        println!();
-        let columns = &[
-            column("AGENT", |result: &muster_protocol::management::action::ActionResult| result.agent_id.clone()),
-            column("STATE", |result| result.state.clone()),
-            column("WHEN", |result| or_dash(result.timestamp.as_deref())),
-            column("ERROR", |result| or_dash(result.error.as_deref())),
-        ];
-        print_list(&results, Format::Table, columns, |result| result.agent_id.clone())
+        let results = results(client, &self.action, self.limit as usize).await?;
+        let whole = Whole { action: &action, results: &results };
+        match format {
+            Format::Json => print_json(&whole),
+            Format::Yaml => print_yaml(&whole),
+            _ => print_for_people(&action, results, format == Format::Wide),
+        }
     }
+}
+
+/// An action with what each agent answered.
+#[derive(Serialize)]
+struct Whole<'a> {
+    action: &'a ActionStatus,
+    results: &'a [ActionResult],
+}
+
+/// What the agents answered, at most `limit`.
+async fn results(client: &Client, action: &str, limit: usize) -> Result<Vec<ActionResult>, Failed> {
+    let mut found: Vec<ActionResult> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut after = -1;
+    loop {
+        let some = client.action_results(action, after, PER_PAGE).await?;
+        let last = some.len() < PER_PAGE as usize;
+        // Places have gaps where agents were deleted, so a page may begin with what the one before it ended with.
+        found.extend(some.into_iter().filter(|result| seen.insert(result.agent_id.clone())));
+        if last || found.len() >= limit {
+            found.truncate(limit);
+            return Ok(found);
+        }
+        after += i64::from(PER_PAGE);
+    }
+}
+
+/// Agents that could not be ordered have no place among the results, only an error.
+fn print_for_people(action: &ActionStatus, mut results: Vec<ActionResult>, with_wide: bool) -> Result<(), Failed> {
+    print_fields(action, DETAILS)?;
+    let known: HashSet<String> = results.iter().map(|result| result.agent_id.clone()).collect();
+    let others = action.latest_errors.iter().filter(|error| !known.contains(&error.agent_id));
+    results.extend(others.map(|error| ActionResult {
+        agent_id: error.agent_id.clone(),
+        hostname: error.hostname.clone(),
+        state: "failed".to_owned(),
+        timestamp: Some(error.timestamp.clone()),
+        error: Some(error.error.clone()),
+        fields: None,
+    }));
+    print_line("")?;
+    print_table(&results, with_wide, RESULTS)
 }
 
 impl CancelArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let action = client.action(&self.action).await?;
-        let what = format!("{} for {} agents", action.kind, action.nb_agents_actioned);
+        let count = u64::try_from(action.nb_agents_actioned).unwrap_or(0);
+        let what = format!("{} for {}", action.kind, agents(count));
         if self.care.dry_run {
-            println!("would cancel {what}");
-            return Ok(());
+            return print_line(format!("would cancel {what}"));
         }
-        self.care.confirm(&format!("Cancel {what}?"))?;
-        println!("{}", client.cancel_action(&self.action).await?.id);
-        Ok(())
+        if count > 1 {
+            self.care.confirm(&format!("Cancel {what}?"))?;
+        }
+        print_line(client.cancel_action(&self.action).await?.id)
     }
 }

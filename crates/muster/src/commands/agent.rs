@@ -7,8 +7,10 @@ use muster_protocol::management::bulk::{BulkDelete, BulkTags};
 
 use super::agent_orders::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
 use super::failure::Failed;
+use super::find::{MOST_ROWS, find_agent, hostname, list_agents};
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
-use super::selection::{Chosen, Selection};
+use super::selection::{Chosen, Selection, agents};
+use super::text::print_line;
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
@@ -19,40 +21,46 @@ pub enum AgentCommand {
     )]
     List(ListArgs),
     /// Show one agent with its components
-    #[command(after_help = "Examples:\n  muster agent show AGENT\n  muster agent show AGENT --output json")]
+    #[command(
+        after_help = "Examples:\n  muster agent show web-1\n  muster agent show 7c9d6f7e-0a51-4f0f-9d0c-0d8f1f0d5a11 --output json"
+    )]
     Show(ShowArgs),
     /// Order agents to leave; with --force their keys die at once
     #[command(
-        after_help = "Examples:\n  muster agent unenroll AGENT\n  muster agent unenroll AGENT --force --yes\n  muster agent unenroll --filter 'tags:\"old\"' --dry-run"
+        after_help = "Examples:\n  muster agent unenroll web-1\n  muster agent unenroll web-1 --force\n  muster agent unenroll --filter 'tags:\"old\"' --dry-run"
     )]
     Unenroll(UnenrollArgs),
     /// Put agents on another policy, or on none
     #[command(
-        after_help = "Examples:\n  muster agent reassign AGENT --policy web\n  muster agent reassign AGENT --no-policy"
+        after_help = "Examples:\n  muster agent reassign web-1 --policy web\n  muster agent reassign --filter 'tags:\"web\"' --policy web --yes\n  muster agent reassign web-1 --no-policy"
     )]
     Reassign(ReassignArgs),
     /// Order another version
     #[command(
-        after_help = "Examples:\n  muster agent upgrade AGENT --version 9.5.2\n  muster agent upgrade --all --version 9.5.2 --rollout 4h --yes"
+        after_help = "Examples:\n  muster agent upgrade web-1 --version 9.5.2\n  muster agent upgrade --all --version 9.5.2 --rollout 4h --yes"
     )]
     Upgrade(UpgradeArgs),
     /// Ask for a diagnostics bundle, and fetch it
-    #[command(after_help = "Examples:\n  muster agent diagnostics AGENT --wait --download .")]
+    #[command(
+        after_help = "Examples:\n  muster agent diagnostics web-1\n  muster agent diagnostics web-1 --wait --download ."
+    )]
     Diagnostics(DiagnosticsArgs),
     /// Set the log level
     #[command(
-        after_help = "Examples:\n  muster agent log-level --level debug AGENT\n  muster agent log-level --level reset --all --yes"
+        after_help = "Examples:\n  muster agent log-level web-1 --level debug\n  muster agent log-level --level reset --all --yes"
     )]
     LogLevel(SettingsArgs),
     /// Give tags
-    #[command(after_help = "Examples:\n  muster agent tag AGENT --tag prod --tag web")]
+    #[command(after_help = "Examples:\n  muster agent tag web-1 web-2 --tag prod --tag web --yes")]
     Tag(TagArgs),
     /// Take tags away
-    #[command(after_help = "Examples:\n  muster agent untag AGENT --tag prod")]
+    #[command(
+        after_help = "Examples:\n  muster agent untag web-1 --tag prod\n  muster agent untag --all --tag prod --dry-run"
+    )]
     Untag(TagArgs),
     /// Delete agents with their keys, results and files
     #[command(
-        after_help = "Examples:\n  muster agent delete AGENT --yes\n  muster agent delete --filter status:unenrolled --yes"
+        after_help = "Examples:\n  muster agent delete web-1\n  muster agent delete --filter status:unenrolled --yes"
     )]
     Delete(DeleteArgs),
 }
@@ -66,8 +74,8 @@ pub struct ListArgs {
     /// Inactive agents too
     #[arg(long)]
     inactive: bool,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    /// At most so many, up to 10000
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_ROWS)))]
     limit: u32,
     #[command(flatten)]
     output: OutputArg,
@@ -76,7 +84,7 @@ pub struct ListArgs {
 /// Flags of `show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// The agent's id
+    /// The agent, by id or host name
     agent: String,
     #[command(flatten)]
     output: OutputArg,
@@ -137,10 +145,6 @@ const DETAILS: &[Column<Agent>] = &[
     column("COMPONENTS", components),
 ];
 
-fn hostname(agent: &Agent) -> &str {
-    agent.local_metadata.pointer("/host/hostname").and_then(serde_json::Value::as_str).unwrap_or("-")
-}
-
 fn version(agent: &Agent) -> String {
     let note = if agent.newer_than_tested { " (newer than tested)" } else { "" };
     format!("{}{note}", agent.agent.version)
@@ -184,73 +188,57 @@ impl AgentCommand {
 
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let mut agents = Vec::new();
-        let mut page = 1;
-        let total = loop {
-            let listed = client.agents(&self.query(page)).await?;
-            let last = listed.items.len() < PER_PAGE as usize;
-            agents.extend(listed.items);
-            if last || agents.len() >= self.limit as usize {
-                break listed.total;
-            }
-            page += 1;
-        };
-        agents.truncate(self.limit as usize);
+        let query =
+            ListAgents { kuery: self.filter, show_inactive: self.inactive.then_some(true), ..ListAgents::default() };
+        let (agents, total) = list_agents(client, &query, self.limit).await?;
         print_list(&agents, self.output.output, COLUMNS, |agent| agent.id.clone())?;
         if (agents.len() as u64) < total {
-            eprintln!("{} of {total}; --limit shows more, --filter fewer", agents.len());
+            eprintln!("muster: {} of {total} agents; --limit shows more, --filter fewer", agents.len());
         }
         Ok(())
     }
-
-    fn query(&self, page: u32) -> ListAgents {
-        ListAgents {
-            page: Some(page),
-            per_page: Some(PER_PAGE),
-            kuery: self.filter.clone(),
-            show_inactive: self.inactive.then_some(true),
-            ..ListAgents::default()
-        }
-    }
 }
-
-const PER_PAGE: u32 = 100;
 
 impl ShowArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let agent = client.agent(&self.agent).await?;
+        let agent = find_agent(client, &self.agent).await?;
         print_one(&agent, self.output.output, DETAILS, |agent| agent.id.clone())
     }
 }
 
 impl TagArgs {
     async fn run(self, client: &Client, add: bool) -> Result<(), Failed> {
-        let what = format!("{} {}", if add { "tag" } else { "untag" }, self.tags.join(", "));
-        let Chosen::These(agents) = self.selection.choose(client, &what).await? else { return Ok(()) };
+        let tags = self.tags.join(", ");
+        let (how, verb) = if add { ("give", "to") } else { ("take", "from") };
+        let what = |agents: &str| format!("{how} {tags} {verb} {agents}");
+        let Some(Chosen { agents: selector, include_inactive, count }) = self.selection.choose(client, what).await?
+        else {
+            return Ok(());
+        };
         let request = BulkTags {
-            agents,
-            include_inactive: self.selection.include_inactive(),
+            agents: selector,
+            include_inactive,
             batch_size: None,
             dry_run: None,
             tags_to_add: add.then(|| self.tags.clone()),
             tags_to_remove: (!add).then_some(self.tags),
         };
         client.bulk(&request).await?;
-        Ok(())
+        print_line(format!("{} {}", if add { "tagged" } else { "untagged" }, agents(count)))
     }
 }
 
 impl DeleteArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        if let Some(agent) = self.selection.single() {
-            let Chosen::These(_) = self.selection.choose(client, "delete").await? else { return Ok(()) };
-            return Ok(client.delete_agent(agent).await?);
+        let what = |agents: &str| format!("delete {agents} with their keys, results and files");
+        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
+        if let Some(agent) = chosen.single() {
+            client.delete_agent(agent).await?;
+            return print_line("deleted 1 agent");
         }
-        let Chosen::These(agents) = self.selection.choose(client, "delete").await? else { return Ok(()) };
-        let include_inactive = self.selection.include_inactive();
-        let request = BulkDelete { agents, include_inactive, batch_size: None, dry_run: None };
-        println!("deleted {}", client.bulk(&request).await?.count);
-        Ok(())
+        let Chosen { agents: selector, include_inactive, .. } = chosen;
+        let request = BulkDelete { agents: selector, include_inactive, batch_size: None, dry_run: None };
+        print_line(format!("deleted {}", agents(client.bulk(&request).await?.count)))
     }
 }
 

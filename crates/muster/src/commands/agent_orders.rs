@@ -6,16 +6,16 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use muster_client::Client;
 use muster_protocol::management::action::NewAction;
-use muster_protocol::management::bulk::{
-    AgentSelector, BulkActions, BulkDiagnostics, BulkReassign, BulkUnenroll, BulkUpgrade,
-};
+use muster_protocol::management::bulk::{BulkActions, BulkDiagnostics, BulkReassign, BulkUnenroll, BulkUpgrade};
 use muster_protocol::management::order::{Diagnostics, Ordered, Reassign, Unenroll, Upgrade};
 use serde_json::json;
 
 use super::failure::Failed;
-use super::policy::find_policy;
+use super::find::find_policy;
 use super::progress::wait_for;
 use super::selection::{Chosen, Selection};
+use super::text::print_line;
+use super::times::seconds;
 
 /// `--wait`.
 #[derive(Args, Clone, Copy, Debug)]
@@ -23,19 +23,39 @@ pub struct Wait {
     /// Wait until every agent has answered
     #[arg(long)]
     wait: bool,
-    /// How long to wait, seconds
+    /// With --wait: how long, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
 }
 
 impl Wait {
-    async fn finish(self, client: &Client, ordered: &Ordered) -> Result<(), Failed> {
-        println!("{}", ordered.action_id);
+    /// Prints the action's id for the commands that follow it up; fails if not one agent could be ordered.
+    async fn finish(self, client: &Client, action_id: &str, single: bool) -> Result<(), Failed> {
+        print_line(action_id)?;
         if self.wait {
-            wait_for(client, &ordered.action_id, Duration::from_secs(self.timeout)).await?;
+            return wait_for(client, action_id, Duration::from_secs(self.timeout)).await;
         }
-        Ok(())
+        // The order to a single agent that can't be carried out was refused at once.
+        if single { Ok(()) } else { tell_refused(client, action_id).await }
     }
+}
+
+/// Some of many may be unable to do what is ordered: they get an error instead of the order.
+async fn tell_refused(client: &Client, action_id: &str) -> Result<(), Failed> {
+    let action = client.action(action_id).await?;
+    let refused = action.nb_agents_actioned - action.nb_agents_action_created;
+    if refused <= 0 {
+        return Ok(());
+    }
+    let first = action.latest_errors.first().map(|error| format!("; agent {}: {}", error.agent_id, error.error));
+    let message =
+        format!("{refused} of {} agents can't be ordered{}", action.nb_agents_actioned, first.unwrap_or_default());
+    let failed = Failed::new(message).remedy(format!("muster action show {action_id}"));
+    if action.nb_agents_action_created == 0 {
+        return Err(failed);
+    }
+    eprintln!("{failed}");
+    Ok(())
 }
 
 /// Flags of `unenroll`.
@@ -51,20 +71,23 @@ pub struct UnenrollArgs {
 }
 
 impl UnenrollArgs {
+    /// Orders agents to leave.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
-        let what = if self.force { "revoke the keys of and unenroll" } else { "unenroll" };
-        let Chosen::These(agents) = self.selection.choose(client, what).await? else { return Ok(()) };
+        let how = if self.force { "revoke the keys of, and unenroll," } else { "unenroll" };
+        let Some(chosen) = self.selection.choose(client, |agents| format!("{how} {agents}")).await? else {
+            return Ok(());
+        };
         let force = self.force.then_some(true);
-        let ordered = match self.selection.single() {
+        let ordered = match chosen.single() {
             Some(agent) => client.unenroll(agent, &Unenroll { revoke: force, force }).await?,
             None => {
-                let include_inactive = self.selection.include_inactive();
+                let Chosen { agents, include_inactive, .. } = chosen.clone();
                 let request =
                     BulkUnenroll { agents, include_inactive, batch_size: None, dry_run: None, revoke: force, force };
                 client.bulk(&request).await?
             }
         };
-        self.wait.finish(client, &ordered).await
+        self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
     }
 }
 
@@ -84,27 +107,28 @@ pub struct ReassignArgs {
 }
 
 impl ReassignArgs {
+    /// Puts agents on another policy, or on none.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = match &self.policy {
             Some(named) => Some(find_policy(client, named).await?),
             None => None,
         };
-        let what = match &policy {
-            Some(policy) => format!("put on the policy {:?}", policy.name),
-            None => "take the policy from".to_owned(),
+        let what = |agents: &str| match &policy {
+            Some(policy) => format!("put {agents} on the policy {:?}", policy.name),
+            None => format!("take the policy from {agents}"),
         };
-        let Chosen::These(agents) = self.selection.choose(client, &what).await? else { return Ok(()) };
+        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
         let policy_id = policy.map(|policy| policy.id);
-        let ordered = match self.selection.single() {
+        let ordered = match chosen.single() {
             Some(agent) => client.reassign(agent, &Reassign { policy_id, force: None }).await?,
             None => {
-                let include_inactive = self.selection.include_inactive();
-                let (batch_size, dry_run, force) = (None, None, None);
-                let request = BulkReassign { agents, include_inactive, batch_size, dry_run, policy_id, force };
+                let Chosen { agents, include_inactive, .. } = chosen.clone();
+                let request =
+                    BulkReassign { agents, include_inactive, batch_size: None, dry_run: None, policy_id, force: None };
                 client.bulk(&request).await?
             }
         };
-        self.wait.finish(client, &ordered).await
+        self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
     }
 }
 
@@ -120,8 +144,8 @@ pub struct UpgradeArgs {
     #[arg(long, value_name = "URL")]
     source_uri: Option<String>,
     /// Spread the start over this time: 10m, 4h
-    #[arg(long, value_name = "TIME")]
-    rollout: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    rollout: Option<i64>,
     /// When to start, RFC 3339
     #[arg(long, value_name = "TIME")]
     start: Option<String>,
@@ -133,56 +157,36 @@ pub struct UpgradeArgs {
 }
 
 impl UpgradeArgs {
+    /// Orders another version.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
-        let rollout = self.rollout.as_deref().map(seconds).transpose()?;
-        let what = format!("upgrade to {}", self.version);
-        let Chosen::These(agents) = self.selection.choose(client, &what).await? else { return Ok(()) };
-        let ordered = match self.selection.single() {
-            // The order to one agent knows no time.
-            Some(agent) if rollout.is_none() && self.start.is_none() => client.upgrade(agent, &self.single()).await?,
-            _ => client.bulk(&self.bulk(agents, rollout)).await?,
-        };
-        self.wait.finish(client, &ordered).await
+        let version = &self.version;
+        let what = |agents: &str| format!("upgrade {agents} to {version}");
+        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
+        let ordered = self.order(client, &chosen).await?;
+        self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
     }
 
-    fn single(&self) -> Upgrade {
-        Upgrade {
-            version: self.version.clone(),
-            source_uri: self.source_uri.clone(),
-            force: self.force.then_some(true),
-            skip_rate_limit_check: None,
+    /// The order to a single agent knows no time, but refuses at once.
+    async fn order(&self, client: &Client, chosen: &Chosen) -> Result<Ordered, Failed> {
+        let (version, source_uri, force) = (self.version.clone(), self.source_uri.clone(), self.force.then_some(true));
+        if let (Some(agent), None, None) = (chosen.single(), &self.rollout, &self.start) {
+            return Ok(client
+                .upgrade(agent, &Upgrade { version, source_uri, force, skip_rate_limit_check: None })
+                .await?);
         }
-    }
-
-    fn bulk(&self, agents: AgentSelector, rollout: Option<i64>) -> BulkUpgrade {
-        BulkUpgrade {
-            agents,
-            include_inactive: self.selection.include_inactive(),
+        let request = BulkUpgrade {
+            agents: chosen.agents.clone(),
+            include_inactive: chosen.include_inactive,
             batch_size: None,
             dry_run: None,
-            version: self.version.clone(),
-            source_uri: self.source_uri.clone(),
-            force: self.force.then_some(true),
+            version,
+            source_uri,
+            force,
             skip_rate_limit_check: None,
-            rollout_duration_seconds: rollout,
+            rollout_duration_seconds: self.rollout,
             start_time: self.start.clone(),
-        }
-    }
-}
-
-/// `90s`, `10m`, `4h`, `2d` in seconds.
-fn seconds(text: &str) -> Result<i64, Failed> {
-    let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
-    let factor = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => 0,
-    };
-    match number.parse::<i64>() {
-        Ok(number) if factor > 0 && number > 0 => Ok(number.saturating_mul(factor)),
-        _ => Err(Failed::usage(format!("{text:?} is no time")).remedy("write a number with s, m, h or d: 4h")),
+        };
+        Ok(client.bulk(&request).await?)
     }
 }
 
@@ -202,25 +206,25 @@ pub struct DiagnosticsArgs {
 }
 
 impl DiagnosticsArgs {
+    /// Asks for bundles, and fetches one.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
-        if self.download.is_some() && self.selection.single().is_none() {
-            return Err(Failed::usage("--download takes one agent"));
+        if self.download.is_some() && !self.selection.names_one() {
+            return Err(Failed::usage("--download takes one agent").remedy("name one agent by its id or host name"));
         }
-        let Chosen::These(agents) = self.selection.choose(client, "ask for diagnostics of").await? else {
-            return Ok(());
-        };
+        let what = |agents: &str| format!("ask for diagnostics of {agents}");
+        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
         let additional_metrics = self.cpu.then(|| vec!["CPU".to_owned()]);
-        let ordered = match self.selection.single() {
+        let ordered = match chosen.single() {
             Some(agent) => client.request_diagnostics(agent, &Diagnostics { additional_metrics }).await?,
             None => {
-                let include_inactive = self.selection.include_inactive();
-                let (batch_size, dry_run) = (None, None);
-                let request = BulkDiagnostics { agents, include_inactive, batch_size, dry_run, additional_metrics };
+                let Chosen { agents, include_inactive, .. } = chosen.clone();
+                let request =
+                    BulkDiagnostics { agents, include_inactive, batch_size: None, dry_run: None, additional_metrics };
                 client.bulk(&request).await?
             }
         };
-        self.wait.finish(client, &ordered).await?;
-        match (&self.download, self.selection.single()) {
+        self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await?;
+        match (&self.download, chosen.single()) {
             (Some(folder), Some(agent)) => download(client, agent, &ordered.action_id, folder).await,
             _ => Ok(()),
         }
@@ -230,15 +234,18 @@ impl DiagnosticsArgs {
 async fn download(client: &Client, agent: &str, action: &str, folder: &Utf8PathBuf) -> Result<(), Failed> {
     let uploads = client.agent_uploads(agent).await?;
     let upload = uploads.into_iter().find(|upload| upload.action_id == action);
-    let upload = upload.ok_or_else(|| Failed::not_found("the agent has not uploaded a bundle for this action"))?;
+    let upload = upload.ok_or_else(|| {
+        Failed::not_found(format!("agent {agent} has uploaded no bundle for action {action}"))
+            .remedy(format!("it may be on its way: muster action show {action}"))
+    })?;
     // The name comes from the agent: its last part alone, and nothing that a shell or terminal reads.
     let safe = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' };
     let name: String = upload.name.chars().map(safe).collect();
     let path = folder.join(format!("{agent}-{}", name.trim_start_matches('.')));
-    let mut file = tokio::fs::File::create(&path).await?;
+    let created = tokio::fs::File::create(&path).await;
+    let mut file = created.map_err(|error| Failed::new(format!("can't write {path}: {error}")))?;
     let bytes = client.download_upload(&upload.id, &upload.name, &mut file).await?;
-    println!("{path} ({bytes} bytes)");
-    Ok(())
+    print_line(format!("{path} ({bytes} bytes)"))
 }
 
 /// Flags of `log-level`.
@@ -254,33 +261,24 @@ pub struct SettingsArgs {
 }
 
 impl SettingsArgs {
+    /// Sets the log level.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
-        let what = format!("set the log level {} on", self.level);
-        let Chosen::These(agents) = self.selection.choose(client, &what).await? else { return Ok(()) };
+        let what = |agents: &str| match self.level.as_str() {
+            "reset" => format!("set the log level of {agents} to what the policy says"),
+            level => format!("set the log level of {agents} to {level}"),
+        };
+        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
         let level = (self.level != "reset").then_some(self.level);
         let action =
             NewAction { kind: "SETTINGS".into(), data: Some(json!({"log_level": level})), ..NewAction::default() };
-        let ordered = match self.selection.single() {
-            Some(agent) => Ordered { action_id: client.create_action(agent, action).await?.id },
+        let action_id = match chosen.single() {
+            Some(agent) => client.create_action(agent, action).await?.id,
             None => {
-                let include_inactive = self.selection.include_inactive();
+                let Chosen { agents, include_inactive, .. } = chosen.clone();
                 let request = BulkActions { agents, include_inactive, batch_size: None, dry_run: None, action };
-                client.bulk(&request).await?
+                client.bulk(&request).await?.action_id
             }
         };
-        self.wait.finish(client, &ordered).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_with_units() {
-        assert_eq!(seconds("4h").unwrap(), 14_400);
-        for bad in ["", "h", "4", "-1h", "4y", "ä"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
+        self.wait.finish(client, &action_id, chosen.single().is_some()).await
     }
 }

@@ -24,15 +24,14 @@ impl Care {
         if self.yes {
             return Ok(());
         }
-        if !io::stdin().is_terminal() {
-            return Err(Failed::usage(format!("{question} There is no terminal to ask on"))
+        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+            return Err(Failed::usage(format!("{question} Nothing was done: there is no terminal to ask on"))
                 .remedy("give --yes to do it, or --dry-run to see what it would do"));
         }
-        let agreed = Confirm::new().with_prompt(question).default(false).interact();
-        match agreed {
+        match Confirm::new().with_prompt(question).default(false).interact() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Failed::new("nothing was done")),
-            Err(error) => Err(Failed::new(format!("can't ask: {error}"))),
+            Ok(false) => Err(Failed::new("nothing was done: the answer was no")),
+            Err(error) => Err(Failed::new(format!("nothing was done: can't ask: {error}"))),
         }
     }
 }

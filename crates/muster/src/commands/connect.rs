@@ -9,11 +9,12 @@ use super::failure::Failed;
 /// Flags that every administrator's command takes.
 #[derive(Args, Clone, Debug)]
 pub struct Connect {
-    /// The server's data directory; its admin socket lies in it
-    #[arg(long, env = "MUSTER_DATA_DIR", global = true, value_name = "DIR", help_heading = "Connection")]
+    // Not clap's `env`: a flag given must win over the variable of the other.
+    /// The data directory of the server on this host; its admin socket lies in it [env: MUSTER_DATA_DIR]
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "url", help_heading = "Connection")]
     pub data_dir: Option<Utf8PathBuf>,
-    /// The server's management address, instead of the socket on this host
-    #[arg(long, env = "MUSTER_URL", global = true, help_heading = "Connection")]
+    /// The server's management address, instead of the socket on this host [env: MUSTER_URL]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
     pub url: Option<String>,
     /// API token for --url
     #[arg(long, env = "MUSTER_TOKEN", global = true, hide_env_values = true, help_heading = "Connection")]
@@ -26,21 +27,37 @@ pub struct Connect {
 impl Connect {
     /// The client these flags lead to.
     pub fn client(&self) -> Result<Client, Failed> {
-        let Some(url) = &self.url else { return Ok(Client::unix(self.socket()?)?) };
-        let ca_pem = self.ca.as_ref().map(std::fs::read).transpose();
-        let ca_pem = ca_pem.map_err(|error| Failed::usage(format!("--ca: can't read the file: {error}")))?;
-        Ok(Client::http_with(url, self.token.as_deref(), &HttpOptions { ca_pem })?)
+        let variable = || std::env::var("MUSTER_URL").ok().filter(|url| !url.is_empty());
+        let url = self.url.clone().or_else(|| if self.data_dir.is_none() { variable() } else { None });
+        let Some(url) = url else { return Ok(Client::unix(self.socket()?)?) };
+        let ca_pem = self.ca.as_ref().map(|file| {
+            std::fs::read(file).map_err(|error| Failed::usage(format!("--ca: can't read {file}: {error}")))
+        });
+        let options = HttpOptions { ca_pem: ca_pem.transpose()? };
+        Ok(Client::http_with(&url, self.token.as_deref(), &options)?)
     }
 
     /// The socket in the folder that `muster serve` would use.
     fn socket(&self) -> Result<Utf8PathBuf, Failed> {
-        let folder = self.data_dir.clone().or_else(default_data_dir);
+        let folder = self.data_dir.clone().or_else(data_dir_of_serve);
         let folder = folder.ok_or_else(|| Failed::usage("there is no home folder to find the server's data in"))?;
         Ok(folder.join("admin.sock"))
     }
 }
 
+/// As `muster serve` finds it: variable, configuration file, default. A file that can't be read here, as it is
+/// root's, says nothing.
+fn data_dir_of_serve() -> Option<Utf8PathBuf> {
+    match muster_server::config::gather::from_process(None, Vec::new(), Vec::new()) {
+        Ok(loaded) => Some(loaded.config.data_dir),
+        Err(_) => default_data_dir(),
+    }
+}
+
 fn default_data_dir() -> Option<Utf8PathBuf> {
+    if let Ok(folder) = std::env::var("MUSTER_DATA_DIR") {
+        return Some(folder.into());
+    }
     let environment = std::env::vars().collect();
     muster_server::config::settings::default_data_dir(nix::unistd::Uid::effective().is_root(), &environment)
 }

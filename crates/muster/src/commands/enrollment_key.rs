@@ -6,14 +6,17 @@ use muster_protocol::management::enrollment_key::{CreateEnrollmentKey, Enrollmen
 
 use super::confirm::Care;
 use super::failure::Failed;
+use super::find::{all_keys, find_key, find_policy};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
-use super::policy::find_policy;
+use super::text::print_line;
 
 /// What can be done with enrollment keys.
 #[derive(Debug, Subcommand)]
 pub enum EnrollmentKeyCommand {
     /// List keys
-    #[command(after_help = "Examples:\n  muster enrollment-key list --output wide")]
+    #[command(
+        after_help = "Examples:\n  muster enrollment-key list --output wide\n  muster enrollment-key list --filter active:true --output name"
+    )]
     List(ListArgs),
     /// Make a key; prints its token, which agents enroll with
     #[command(
@@ -21,17 +24,19 @@ pub enum EnrollmentKeyCommand {
     )]
     Create(CreateArgs),
     /// Revoke a key: it admits nobody from now on; agents that came in by it stay
-    #[command(after_help = "Examples:\n  muster enrollment-key revoke KEY --yes")]
+    #[command(
+        after_help = "Examples:\n  muster enrollment-key revoke web --yes\n  muster enrollment-key revoke 0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60 --dry-run"
+    )]
     Revoke(RevokeArgs),
     /// Revoke a key and make another like it, in one step
-    #[command(after_help = "Examples:\n  muster enrollment-key replace KEY --yes --output json")]
+    #[command(after_help = "Examples:\n  muster enrollment-key replace web --yes --output json")]
     Replace(ReplaceArgs),
 }
 
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Keys that match: 'policy_id:"…"'
+    /// Keys that match; fields: id, name, policy_id, tags, active, hidden
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     #[command(flatten)]
@@ -54,7 +59,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
     /// How many agents it admits
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     max_uses: Option<i64>,
     #[command(flatten)]
     output: OutputArg,
@@ -63,7 +68,7 @@ pub struct CreateArgs {
 /// Flags of `revoke`.
 #[derive(Args, Debug)]
 pub struct RevokeArgs {
-    /// The key's id
+    /// The key, by id or name
     key: String,
     /// Remove the key from lists as well
     #[arg(long)]
@@ -75,7 +80,7 @@ pub struct RevokeArgs {
 /// Flags of `replace`.
 #[derive(Args, Debug)]
 pub struct ReplaceArgs {
-    /// The key's id
+    /// The key, by id or name
     key: String,
     #[command(flatten)]
     care: Care,
@@ -118,17 +123,14 @@ fn id(key: &EnrollmentKey) -> String {
     key.id.clone()
 }
 
+/// Enrolments, in words.
+fn times(uses: i64) -> String {
+    if uses == 1 { "1 agent has".to_owned() } else { format!("{uses} agents have") }
+}
+
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let mut keys = Vec::new();
-        for page in 1.. {
-            let listed = client.enrollment_keys(page, 100, self.filter.as_deref()).await?;
-            let last = listed.items.len() < 100;
-            keys.extend(listed.items);
-            if last {
-                break;
-            }
-        }
+        let keys = all_keys(client, self.filter.as_deref()).await?;
         print_list(&keys, self.output.output, COLUMNS, id)
     }
 }
@@ -153,32 +155,29 @@ impl CreateArgs {
 
 impl RevokeArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let key = client.enrollment_key(&self.key).await?;
-        let used = format!("{} agents came in by it and stay", key.uses);
+        let key = find_key(client, &self.key).await?;
+        let used = format!("{} used it so far; whoever came in by it stays", times(key.uses));
         if self.care.dry_run {
-            println!("would revoke {} ({}); {used}", key.id, key.name);
-            return Ok(());
+            return print_line(format!("would revoke the key {:?} ({}); {used}", key.name, key.id));
         }
-        self.care.confirm(&format!("Revoke the key {:?}? {used}.", key.name))?;
+        self.care.confirm(&format!("Revoke the key {:?} ({used})?", key.name))?;
         if self.delete {
             client.delete_enrollment_key(&key.id).await?;
         } else {
             client.revoke_enrollment_key(&key.id).await?;
         }
-        println!(
-            "revoked {}; see who came in by it: muster agent list --filter 'enrollment_key_id:\"{}\"'",
-            key.id, key.id
-        );
-        Ok(())
+        print_line(format!(
+            "revoked {0}; who came in by it: muster agent list --filter 'enrollment_key_id:\"{0}\"'",
+            key.id
+        ))
     }
 }
 
 impl ReplaceArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let key = client.enrollment_key(&self.key).await?;
+        let key = find_key(client, &self.key).await?;
         if self.care.dry_run {
-            println!("would revoke {} ({}) and make another like it", key.id, key.name);
-            return Ok(());
+            return print_line(format!("would revoke the key {:?} ({}) and make another like it", key.name, key.id));
         }
         self.care.confirm(&format!("Revoke the key {:?} and make another like it?", key.name))?;
         print_created(&client.replace_enrollment_key(&key.id).await?, self.output.output)

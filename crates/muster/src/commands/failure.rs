@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use muster_client::Failure;
 
+use super::text::printable_lines;
+
 /// A failed command.
 #[derive(Debug)]
 pub struct Failed {
@@ -40,6 +42,13 @@ impl Failed {
         self.remedy = Some(remedy.into());
         self
     }
+
+    /// Adds what to do, unless that is told already.
+    #[must_use]
+    pub fn or_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy.get_or_insert_with(|| remedy.into());
+        self
+    }
 }
 
 impl From<muster_client::Error> for Failed {
@@ -56,15 +65,16 @@ impl From<std::io::Error> for Failed {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "muster: {}", self.message)?;
+        // Both may quote what an agent said.
+        write!(f, "muster: {}", printable_lines(&self.message))?;
         match &self.remedy {
-            Some(remedy) => write!(f, "\n        {remedy}"),
+            Some(remedy) => write!(f, "\n        {}", printable_lines(remedy)),
             None => Ok(()),
         }
     }
 }
 
-/// Prints a failure to stderr and answers its exit code. A closed pipe is no failure.
+/// Prints a failure to stderr and answers its exit code.
 pub fn report(outcome: Result<(), Failed>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,5 +82,17 @@ pub fn report(outcome: Result<(), Failed>) -> ExitCode {
             eprintln!("{failed}");
             ExitCode::from(failed.code)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_and_what_to_do_and_quotes_nobody_raw() {
+        let failed = Failed::new("agent says \u{1b}[2Jboo").remedy("look").or_remedy("another");
+        assert_eq!(failed.to_string(), "muster: agent says \u{fffd}[2Jboo\n        look");
+        assert_eq!(Failed::usage("x").or_remedy("y").to_string(), "muster: x\n        y");
     }
 }

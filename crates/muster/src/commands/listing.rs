@@ -1,12 +1,11 @@
 //! One way to print lists and single things: a table for people, JSON or YAML for programs, names for pipes.
 
-use std::io::{self, Write as _};
-
 use clap::{Args, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::failure::Failed;
+use super::text::{escaped_json, print_line, print_lines, printable, printable_lines};
 
 /// The forms in which things are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -74,29 +73,38 @@ pub fn print_one<T: Serialize>(
     match format {
         Format::Json => print_json(item),
         Format::Yaml => print_yaml(item),
-        Format::Name => print_lines([name(item)]),
-        Format::Table | Format::Wide => {
-            let width = columns.iter().map(|column| column.heading.len()).max().unwrap_or(0);
-            print_lines(columns.iter().map(|column| {
-                let heading = column.heading.to_lowercase();
-                format!("{heading:<width$}  {}", printable(&(column.cell)(item)))
-            }))
-        }
+        Format::Name => print_line(name(item)),
+        Format::Table | Format::Wide => print_fields(item, columns),
     }
+}
+
+/// Prints `heading  value` lines.
+pub fn print_fields<T>(item: &T, columns: &[Column<T>]) -> Result<(), Failed> {
+    let width = columns.iter().map(|column| column.heading.len()).max().unwrap_or(0);
+    print_lines(columns.iter().map(|column| {
+        let heading = column.heading.to_lowercase();
+        format!("{heading:<width$}  {}", printable(&(column.cell)(item)))
+    }))
 }
 
 /// Prints anything as JSON.
 pub fn print_json(value: &impl Serialize) -> Result<(), Failed> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failed::new(error.to_string()))?;
-    print_lines([text])
+    print_line(escaped_json(&text))
 }
 
-fn print_yaml(value: &impl Serialize) -> Result<(), Failed> {
+/// Prints anything as YAML.
+pub fn print_yaml(value: &impl Serialize) -> Result<(), Failed> {
     let text = serde_saphyr::to_string(value).map_err(|error| Failed::new(error.to_string()))?;
-    print_lines([text.trim_end().to_owned()])
+    print_line(printable_lines(text.trim_end()))
 }
 
-fn print_table<T>(items: &[T], with_wide: bool, columns: &[Column<T>]) -> Result<(), Failed> {
+/// Prints rows under headings.
+pub fn print_table<T>(items: &[T], with_wide: bool, columns: &[Column<T>]) -> Result<(), Failed> {
+    print_lines(table_lines(items, with_wide, columns))
+}
+
+fn table_lines<T>(items: &[T], with_wide: bool, columns: &[Column<T>]) -> Vec<String> {
     let shown: Vec<_> = columns.iter().filter(|column| with_wide || !column.wide).collect();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -104,24 +112,10 @@ fn print_table<T>(items: &[T], with_wide: bool, columns: &[Column<T>]) -> Result
     for item in items {
         table.add_row(shown.iter().map(|column| printable(&(column.cell)(item))));
     }
-    print_lines(table.lines().map(|line| line.trim_end().to_owned()))
-}
-
-/// Text from agents must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-/// Prints lines; a reader that has seen enough ends the command quietly.
-pub fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed> {
-    let mut out = io::stdout().lock();
-    for line in lines {
-        match writeln!(out, "{line}") {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other?,
-        }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
-    Ok(())
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// `-` for what is not there.
@@ -133,8 +127,21 @@ pub fn or_dash(text: Option<&str>) -> String {
 mod tests {
     use super::*;
 
+    const COLUMNS: &[Column<(&str, &str)>] = &[
+        column("NAME", |row| row.0.to_owned()),
+        column("STATE", |row| row.1.to_owned()),
+        wide("BOTH", |row| format!("{row:?}")),
+    ];
+
     #[test]
-    fn agents_cannot_steer_the_terminal() {
-        assert_eq!(printable("web\u{1b}[31m-1\r\n"), "web\u{fffd}[31m-1\u{fffd}\u{fffd}");
+    fn columns_begin_at_the_margin_and_line_up() {
+        let lines = table_lines(&[("web\u{1b}[31m", "on"), ("a", "off")], false, COLUMNS);
+        assert_eq!(lines, ["NAME      STATE", "web\u{fffd}[31m  on", "a         off"]);
+        assert_eq!(table_lines(&[], true, COLUMNS), ["NAME  STATE  BOTH"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_a_dash() {
+        assert_eq!([or_dash(None), or_dash(Some("")), or_dash(Some("x"))], ["-", "-", "x"]);
     }
 }

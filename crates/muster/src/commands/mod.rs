@@ -7,17 +7,22 @@ mod confirm;
 mod connect;
 mod enrollment_key;
 mod failure;
+mod find;
 mod listing;
 mod policy;
 mod policy_file;
+mod policy_plan;
 mod progress;
 mod selection;
 mod status;
+mod text;
+mod times;
 
 use clap::{Args, Subcommand};
 
 use self::connect::Connect;
 pub use self::failure::{Failed, report};
+pub use self::text::print_line;
 
 /// `noun verb`.
 #[derive(Debug, Subcommand)]

@@ -2,21 +2,27 @@
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
-use muster_client::{Client, Failure};
-use muster_protocol::management::agent_policy::{
-    AgentPolicy, Difference, ListAgentPolicies, Revision, Rollback, SaveAgentPolicy,
-};
+use muster_client::Client;
+use muster_protocol::management::agent_policy::{AgentPolicy, Difference, Revision, Rollback, SaveAgentPolicy};
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::listing::{Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, wide};
+use super::find::{all_policies, find_policy};
+use super::listing::{
+    Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_table, print_yaml, wide,
+};
 use super::policy_file;
+use super::policy_plan::Plan;
+use super::selection::agents;
+use super::text::print_line;
 
 /// What can be done with policies.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// List policies
-    #[command(after_help = "Examples:\n  muster policy list --output wide")]
+    #[command(
+        after_help = "Examples:\n  muster policy list --output wide\n  muster policy list --filter 'name:web*' --output name"
+    )]
     List(ListArgs),
     /// Show a policy; with --full what agents get
     #[command(after_help = "Examples:\n  muster policy show web\n  muster policy show web --full --output yaml")]
@@ -26,7 +32,7 @@ pub enum PolicyCommand {
     Create(CreateArgs),
     /// Make or change a policy from a file
     #[command(
-        after_help = "Examples:\n  muster policy apply -f web.yml\n  muster policy apply -f web.yml --dry-run\n  muster policy apply -f web.yml --secret DB_PASSWORD=@password.txt"
+        after_help = "Examples:\n  muster policy apply -f web.yml --dry-run\n  muster policy apply -f web.yml --yes\n  muster policy apply -f web.yml --secret DB_PASSWORD=@password.txt"
     )]
     Apply(ApplyArgs),
     /// What changed between two revisions
@@ -34,9 +40,11 @@ pub enum PolicyCommand {
     Diff(DiffArgs),
     /// Numbers, times and authors of a policy's revisions
     #[command(after_help = "Examples:\n  muster policy revisions web")]
-    Revisions(ShowRevisionsArgs),
+    Revisions(RevisionsArgs),
     /// Make a new revision with the content of an earlier one
-    #[command(after_help = "Examples:\n  muster policy rollback web --to 3 --yes")]
+    #[command(
+        after_help = "Examples:\n  muster policy rollback web --to 3 --dry-run\n  muster policy rollback web --to 3 --yes"
+    )]
     Rollback(RollbackArgs),
     /// Delete a policy that no agent is on
     #[command(after_help = "Examples:\n  muster policy delete web --yes")]
@@ -46,6 +54,9 @@ pub enum PolicyCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
+    /// Policies that match; fields: id, name, namespace, description, is_managed, is_default
+    #[arg(long, value_name = "KQL")]
+    filter: Option<String>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -89,9 +100,8 @@ pub struct ApplyArgs {
     /// A secret that the file's config names as $co.elastic.secret{NAME}; @FILE reads the value (repeatable)
     #[arg(long = "secret", value_name = "NAME=VALUE")]
     secrets: Vec<String>,
-    /// Tell what would change, and change nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    care: Care,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -111,7 +121,7 @@ pub struct DiffArgs {
 
 /// Flags of `revisions`.
 #[derive(Args, Debug)]
-pub struct ShowRevisionsArgs {
+pub struct RevisionsArgs {
     /// The policy, by name or id
     policy: String,
     #[command(flatten)]
@@ -128,6 +138,8 @@ pub struct RollbackArgs {
     to: i64,
     #[command(flatten)]
     care: Care,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
 /// Flags of `delete`.
@@ -146,7 +158,7 @@ const COLUMNS: &[Column<AgentPolicy>] = &[
     column("AGENTS", |policy| policy.agents.to_string()),
     column("UPDATED", |policy| policy.updated_at.clone()),
     wide("BY", |policy| policy.updated_by.clone()),
-    wide("DEFAULT", |policy| if policy.is_default { "yes" } else { "no" }.to_owned()),
+    wide("DEFAULT", |policy| yes_or_no(policy.is_default)),
     wide("NAMESPACE", |policy| policy.namespace.clone()),
     wide("DESCRIPTION", |policy| or_dash(Some(&policy.description))),
     wide("SECRETS", |policy| policy.secret_names.join(",")),
@@ -158,7 +170,27 @@ const REVISIONS: &[Column<Revision>] = &[
     column("BY", |revision| revision.created_by.clone()),
 ];
 
-const CHANGES: &[Column<Difference>] = &[
+const DETAILS: &[Column<AgentPolicy>] = &[
+    column("ID", |policy| policy.id.clone()),
+    column("NAME", |policy| policy.name.clone()),
+    column("DESCRIPTION", |policy| or_dash(Some(&policy.description))),
+    column("REVISION", |policy| policy.revision.to_string()),
+    column("AGENTS", |policy| policy.agents.to_string()),
+    column("DEFAULT", |policy| yes_or_no(policy.is_default)),
+    column("MANAGED", |policy| yes_or_no(policy.is_managed)),
+    column("NAMESPACE", |policy| policy.namespace.clone()),
+    column("SECRETS", |policy| or_dash(Some(&policy.secret_names.join(", ")))),
+    column("CREATED", |policy| policy.created_at.clone()),
+    column("UPDATED", |policy| policy.updated_at.clone()),
+    column("BY", |policy| policy.updated_by.clone()),
+];
+
+fn yes_or_no(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
+/// What differs, as a table.
+pub const CHANGES: &[Column<Difference>] = &[
     column("PATH", |change| change.path.clone()),
     column("BEFORE", |change| value(change.before.as_ref())),
     column("AFTER", |change| value(change.after.as_ref())),
@@ -168,53 +200,15 @@ fn value(value: Option<&serde_json::Value>) -> String {
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
-/// The policy of that id, else of that name.
-pub async fn find_policy(client: &Client, named: &str) -> Result<AgentPolicy, Failed> {
-    match client.agent_policy(named).await {
-        Err(error) if error.failure() == Failure::NotFound => {}
-        other => return Ok(other?),
-    }
-    let listed = all_policies(client).await?.into_iter().find(|policy| policy.name == named);
-    let found = listed.ok_or_else(|| {
-        Failed::not_found(format!("no policy has the name or id {named:?}")).remedy("muster policy list shows them")
-    })?;
-    Ok(client.agent_policy(&found.id).await?)
-}
-
-async fn all_policies(client: &Client) -> Result<Vec<AgentPolicy>, Failed> {
-    let mut policies = Vec::new();
-    for page in 1.. {
-        let query = ListAgentPolicies {
-            page: Some(page),
-            per_page: Some(100),
-            with_agent_count: Some(true),
-            ..ListAgentPolicies::default()
-        };
-        let listed = client.agent_policies(&query).await?;
-        let last = listed.items.len() < 100;
-        policies.extend(listed.items);
-        if last {
-            break;
-        }
-    }
-    Ok(policies)
-}
-
 impl PolicyCommand {
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
-            Self::List(args) => {
-                print_list(&all_policies(client).await?, args.output.output, COLUMNS, |policy| policy.id.clone())
-            }
+            Self::List(args) => args.run(client).await,
             Self::Show(args) => args.run(client).await,
             Self::Create(args) => args.run(client).await,
             Self::Apply(args) => args.run(client).await,
             Self::Diff(args) => args.run(client).await,
-            Self::Revisions(args) => {
-                let policy = find_policy(client, &args.policy).await?;
-                let revisions = client.policy_revisions(&policy.id).await?;
-                print_list(&revisions, args.output.output, REVISIONS, |revision| revision.revision.to_string())
-            }
+            Self::Revisions(args) => args.run(client).await,
             Self::Rollback(args) => args.run(client).await,
             Self::Delete(args) => args.run(client).await,
         }
@@ -222,18 +216,26 @@ impl PolicyCommand {
 }
 
 fn print_policy(policy: &AgentPolicy, format: Format) -> Result<(), Failed> {
-    print_one(policy, format, COLUMNS, |policy| policy.id.clone())
+    print_one(policy, format, DETAILS, |policy| policy.id.clone())
+}
+
+impl ListArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let policies = all_policies(client, self.filter.as_deref()).await?;
+        print_list(&policies, self.output.output, COLUMNS, |policy| policy.id.clone())
+    }
 }
 
 impl ShowArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = find_policy(client, &self.policy).await?;
-        if !self.full {
-            return print_policy(&policy, self.output.output);
+        let format = self.output.output;
+        if !self.full || format == Format::Name {
+            return print_policy(&policy, format);
         }
         let full = client.full_agent_policy(&policy.id, self.revision).await?;
-        let format = if self.output.output == Format::Json { Format::Json } else { Format::Yaml };
-        print_one(&full, format, &[], |_| String::new())
+        // What agents get is a tree: no table shows it.
+        if format == Format::Json { print_json(&full) } else { print_yaml(&full) }
     }
 }
 
@@ -257,56 +259,69 @@ impl ApplyArgs {
             Err(failed) if failed.is_not_found() => None,
             Err(failed) => return Err(failed),
         };
-        if self.dry_run {
-            return print_plan(existing.as_ref(), &wanted);
+        let plan = Plan::of(existing.as_ref(), &wanted)?;
+        if self.care.dry_run {
+            return plan.print();
         }
-        let applied = match existing {
-            Some(policy) => client.update_agent_policy(&policy.id, &wanted).await?,
-            None => client.create_agent_policy(&wanted).await?,
+        let Some(existing) = existing else {
+            let policy = client.create_agent_policy(&wanted).await?;
+            return self.print("created", &policy);
         };
-        print_policy(&applied, self.output.output)
+        if existing.agents > 1 && !plan.is_empty() {
+            let question = format!("Change the policy {:?} of {}?", existing.name, agents(existing.agents));
+            self.care.confirm(&question)?;
+        }
+        let policy = client.update_agent_policy(&existing.id, &wanted).await?;
+        // The server's word: whether a secret is another one, only it can tell.
+        let same = policy.revision == existing.revision && policy.updated_at == existing.updated_at;
+        self.print(if same { "unchanged:" } else { "changed" }, &policy)
     }
-}
 
-fn print_plan(existing: Option<&AgentPolicy>, wanted: &SaveAgentPolicy) -> Result<(), Failed> {
-    let Some(existing) = existing else {
-        println!("would create the policy {:?}", wanted.name);
-        return Ok(());
-    };
-    let changes = policy_file::changes(existing, wanted)?;
-    if changes.is_empty() && wanted.secrets.is_none() {
-        println!("the policy {:?} is as the file says", wanted.name);
-        return Ok(());
+    fn print(&self, done: &str, policy: &AgentPolicy) -> Result<(), Failed> {
+        match self.output.output {
+            Format::Table | Format::Wide => {
+                print_line(format!("{done} the policy {:?}, revision {}", policy.name, policy.revision))
+            }
+            format => print_policy(policy, format),
+        }
     }
-    println!("would change the policy {:?} (revision {}):", wanted.name, existing.revision);
-    for name in wanted.secrets.iter().flatten().map(|(name, _)| name) {
-        println!("secret {name} would be stored anew");
-    }
-    print_list(&changes, Format::Table, CHANGES, |change| change.path.clone())
 }
 
 impl DiffArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = find_policy(client, &self.policy).await?;
         let diff = client.policy_diff(&policy.id, self.from, self.to.unwrap_or(policy.revision)).await?;
-        if self.output.output == Format::Json {
-            return print_json(&diff);
+        match self.output.output {
+            Format::Json => print_json(&diff),
+            Format::Yaml => print_yaml(&diff),
+            format => print_list(&diff.changes, format, CHANGES, |change| change.path.clone()),
         }
-        print_list(&diff.changes, self.output.output, CHANGES, |change| change.path.clone())
+    }
+}
+
+impl RevisionsArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let policy = find_policy(client, &self.policy).await?;
+        let revisions = client.policy_revisions(&policy.id).await?;
+        print_list(&revisions, self.output.output, REVISIONS, |revision| revision.revision.to_string())
     }
 }
 
 impl RollbackArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = find_policy(client, &self.policy).await?;
+        let AgentPolicy { id, name, agents: count, .. } = &policy;
+        let what = format!("the policy {name:?} of {} back to the content of revision {}", agents(*count), self.to);
         if self.care.dry_run {
-            let diff = client.policy_diff(&policy.id, policy.revision, self.to).await?;
-            return print_list(&diff.changes, Format::Table, CHANGES, |change| change.path.clone());
+            let diff = client.policy_diff(id, policy.revision, self.to).await?;
+            print_line(format!("would bring {what}:"))?;
+            return print_table(&diff.changes, false, CHANGES);
         }
-        let what = format!("Put {} agents of {:?} on the content of revision {}?", policy.agents, policy.name, self.to);
-        self.care.confirm(&what)?;
-        let rolled = client.roll_back_policy(&policy.id, &Rollback { revision: self.to, force: None }).await?;
-        print_policy(&rolled, Format::Table)
+        // Asked for before anybody is asked: a revision that is not there is told at once.
+        client.policy_revision(id, self.to).await?;
+        self.care.confirm(&format!("Bring {what}?"))?;
+        let rolled = client.roll_back_policy(id, &Rollback { revision: self.to, force: None }).await?;
+        print_policy(&rolled, self.output.output)
     }
 }
 
@@ -314,11 +329,10 @@ impl DeleteArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = find_policy(client, &self.policy).await?;
         if self.care.dry_run {
-            println!("would delete the policy {:?} and its enrollment keys", policy.name);
-            return Ok(());
+            return print_line(format!("would delete the policy {:?} and its enrollment keys", policy.name));
         }
         self.care.confirm(&format!("Delete the policy {:?} and its enrollment keys?", policy.name))?;
-        println!("deleted {}", client.delete_agent_policy(&policy.id, false).await?.name);
-        Ok(())
+        let deleted = client.delete_agent_policy(&policy.id, false).await?;
+        print_line(format!("deleted the policy {:?}", deleted.name))
     }
 }

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use camino::Utf8Path;
-use muster_core::policy::diff::diff;
-use muster_core::yaml::{PolicyFile, parse_policy_file};
-use muster_protocol::management::agent_policy::{AgentPolicy, Difference, SaveAgentPolicy};
+use muster_core::yaml::{PolicyFile, YamlError, parse_policy_file};
+use muster_protocol::management::agent_policy::SaveAgentPolicy;
 use serde_json::Value;
 
 use super::failure::Failed;
@@ -17,15 +16,16 @@ const MAX_BYTES: u64 = 8 << 20;
 /// Reads the file (`-`: standard input) and the `NAME=VALUE` secrets.
 pub fn read(file: &Utf8Path, secrets: &[String]) -> Result<SaveAgentPolicy, Failed> {
     let text = read_text(file)?;
-    let PolicyFile { name, description, namespace, tags, settings, config } = parse_policy_file(&text)
-        .map_err(|error| Failed::usage(format!("{file}:{error}")).remedy("see docs/policies.md for the format"))?;
+    let PolicyFile { name, description, namespace, tags, settings, config } =
+        parse_policy_file(&text).map_err(|error| refused(file, &error))?;
     let (is_managed, is_default) = (settings.is_managed, settings.is_default);
     let (inactivity_timeout, unenroll_timeout) = (settings.inactivity_timeout, settings.unenroll_timeout);
     let mut fields = settings.into_fields();
     fields.insert("tags".to_owned(), Value::from(tags));
     Ok(SaveAgentPolicy {
         name,
-        description,
+        // A line that was taken out of the file is meant to be gone.
+        description: Some(description.unwrap_or_default()),
         is_managed,
         is_default,
         inactivity_timeout,
@@ -36,6 +36,14 @@ pub fn read(file: &Utf8Path, secrets: &[String]) -> Result<SaveAgentPolicy, Fail
         fields,
         ..SaveAgentPolicy::default()
     })
+}
+
+/// `web.yml:3:7: config.inputs: reason`, as editors and people can follow it.
+fn refused(file: &Utf8Path, error: &YamlError) -> Failed {
+    let YamlError { line, column, path, reason } = error;
+    let place = if *line > 0 { format!("{file}:{line}:{column}") } else { file.to_string() };
+    let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
+    Failed::usage(format!("{place}: {path}{reason}"))
 }
 
 fn read_text(file: &Utf8Path) -> Result<String, Failed> {
@@ -53,7 +61,9 @@ fn read_text(file: &Utf8Path) -> Result<String, Failed> {
 fn read_secrets(given: &[String]) -> Result<Option<BTreeMap<String, Option<String>>>, Failed> {
     let mut secrets = BTreeMap::new();
     for pair in given {
-        let (name, value) = pair.split_once('=').ok_or_else(|| Failed::usage("--secret takes NAME=VALUE"))?;
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Failed::usage("--secret takes NAME=VALUE or NAME=@FILE; there is no = in it"))?;
         let value = match value.strip_prefix('@') {
             Some(path) => read_text(Utf8Path::new(path))?.trim_end_matches(['\r', '\n']).to_owned(),
             None => value.to_owned(),
@@ -63,28 +73,43 @@ fn read_secrets(given: &[String]) -> Result<Option<BTreeMap<String, Option<Strin
     Ok((!secrets.is_empty()).then_some(secrets))
 }
 
-/// What applying `wanted` would change of `existing`.
-pub fn changes(existing: &AgentPolicy, wanted: &SaveAgentPolicy) -> Result<Vec<Difference>, Failed> {
-    let before = comparable(existing)?;
-    let mut after = before.clone();
-    let wanted = comparable(wanted)?;
-    if let (Value::Object(after), Value::Object(wanted)) = (&mut after, wanted) {
-        after.extend(wanted);
-    }
-    Ok(diff(&before, &after)
-        .into_iter()
-        .map(|change| Difference { path: change.path, before: change.before, after: change.after })
-        .collect())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Fields that are not for comparing: what the server adds, and what is no part of the policy.
-const NOT_COMPARED: [&str; 4] = ["id", "secrets", "force", "bumpRevision"];
-
-/// What a policy file can say, of either side.
-fn comparable(policy: &impl serde::Serialize) -> Result<Value, Failed> {
-    let mut whole = serde_json::to_value(policy).map_err(|error| Failed::new(error.to_string()))?;
-    if let Value::Object(fields) = &mut whole {
-        fields.retain(|name, _| !NOT_COMPARED.contains(&name.as_str()));
+    fn folder_with(name: &str, text: &str) -> (tempfile::TempDir, camino::Utf8PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = camino::Utf8PathBuf::from_path_buf(folder.path().join(name)).unwrap();
+        std::fs::write(&file, text).unwrap();
+        (folder, file)
     }
-    Ok(whole)
+
+    #[test]
+    fn refusals_tell_file_line_column_field_and_reason() {
+        let (_folder, file) = folder_with("web.yml", "name: web\nsetings: {}\n");
+        let told = read(&file, &[]).unwrap_err().to_string();
+        let place = format!("muster: {file}:2:1: setings: unknown field `setings`; did you mean `settings`?");
+        assert_eq!(told, place);
+        let told = read(Utf8Path::new("/nowhere/web.yml"), &[]).unwrap_err().to_string();
+        assert!(told.starts_with("muster: can't read /nowhere/web.yml: "), "{told}");
+    }
+
+    #[test]
+    fn what_the_file_leaves_out_is_empty_or_untouched() {
+        let (_folder, file) = folder_with("web.yml", "name: web\n");
+        let policy = read(&file, &[]).unwrap();
+        assert_eq!((policy.description.as_deref(), policy.namespace.as_deref()), (Some(""), Some("default")));
+        assert_eq!((policy.config, policy.inactivity_timeout, policy.unenroll_timeout), (None, None, None));
+        assert_eq!(policy.fields["tags"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn secrets_come_from_the_line_or_from_files_without_their_line_end() {
+        let (_folder, file) = folder_with("key.txt", "s3=cret\n");
+        let secrets = read_secrets(&[format!("A=@{file}"), "B=x=y".into()]).unwrap().unwrap();
+        assert_eq!(secrets["A"].as_deref(), Some("s3=cret"));
+        assert_eq!(secrets["B"].as_deref(), Some("x=y"));
+        assert!(!read_secrets(&["hunter2".into()]).unwrap_err().to_string().contains("hunter2"));
+        assert_eq!(read_secrets(&[]).unwrap(), None);
+    }
 }

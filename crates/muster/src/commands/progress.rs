@@ -25,7 +25,7 @@ pub async fn wait_for(client: &Client, action_id: &str, timeout: Duration) -> Re
                 bar.finish_and_clear();
                 return Ok(());
             }
-            "IN_PROGRESS" if Instant::now() < end => tokio::time::sleep(LOOK_EVERY).await,
+            "IN_PROGRESS" | "ROLLOUT_PASSED" if Instant::now() < end => tokio::time::sleep(LOOK_EVERY).await,
             _ => {
                 bar.finish_and_clear();
                 return Err(unfinished(&status));
@@ -35,10 +35,10 @@ pub async fn wait_for(client: &Client, action_id: &str, timeout: Duration) -> Re
 }
 
 fn unfinished(status: &ActionStatus) -> Failed {
-    let word = status.status.to_lowercase();
+    let word = status.status.to_lowercase().replace('_', " ");
     let counts =
         format!("{} acked, {} failed, of {}", status.nb_agents_ack, status.nb_agents_failed, status.nb_agents_actioned);
-    let first = status.latest_errors.first().map(|error| format!("; {}: {}", error.agent_id, error.error));
+    let first = status.latest_errors.first().map(|error| format!("; agent {}: {}", error.agent_id, error.error));
     Failed::new(format!("action {} is {word}: {counts}{}", status.action_id, first.unwrap_or_default()))
         .remedy(format!("muster action show {}", status.action_id))
 }

@@ -1,17 +1,19 @@
-//! Which agents an order is for: ids, a filter, or all.
+//! Which agents an order is for: named ones, a filter, or all.
 
 use clap::Args;
 use muster_client::Client;
 use muster_protocol::management::agent::ListAgents;
-use muster_protocol::management::bulk::AgentSelector;
+use muster_protocol::management::bulk::{AgentSelector, BulkDiagnostics};
 
 use super::confirm::Care;
 use super::failure::Failed;
+use super::find::find_agent;
+use super::text::print_line;
 
-/// Ids, `--filter` or `--all`.
+/// Names, `--filter` or `--all`.
 #[derive(Args, Clone, Debug)]
 pub struct Selection {
-    /// Agents, by id
+    /// Agents, by id or host name
     #[arg(value_name = "AGENT", required_unless_present_any = ["filter", "all"], conflicts_with_all = ["filter", "all"])]
     agents: Vec<String>,
     /// Agents that match: 'status:offline', 'tags:"web" and policy_id:"…"'
@@ -21,72 +23,120 @@ pub struct Selection {
     #[arg(long)]
     all: bool,
     /// With --filter or --all: inactive agents too
-    #[arg(long)]
+    #[arg(long, conflicts_with = "agents")]
     include_inactive: bool,
     #[command(flatten)]
     care: Care,
 }
 
 /// What the flags came to.
-pub enum Chosen {
-    /// Carry it out for these.
-    These(AgentSelector),
-    /// `--dry-run`: nothing more to do.
-    OnlyCounted,
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// For a request to many.
+    pub agents: AgentSelector,
+    /// Whether a filter takes inactive ones in.
+    pub include_inactive: Option<bool>,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl Chosen {
+    /// The one agent, if one was named.
+    pub fn single(&self) -> Option<&str> {
+        match &self.agents {
+            AgentSelector::Ids(ids) => ids.first().filter(|_| ids.len() == 1).map(String::as_str),
+            AgentSelector::Query(_) => None,
+        }
+    }
 }
 
 impl Selection {
-    /// Whether inactive agents are meant as well.
-    pub fn include_inactive(&self) -> Option<bool> {
-        self.include_inactive.then_some(true)
+    /// Whether exactly one agent was named.
+    pub fn names_one(&self) -> bool {
+        self.agents.len() == 1
     }
 
-    /// The one agent, if the order is for one.
-    pub fn single(&self) -> Option<&str> {
-        match self.agents.as_slice() {
-            [one] => Some(one),
-            _ => None,
-        }
-    }
-
-    fn selector(&self) -> AgentSelector {
-        match &self.filter {
-            Some(filter) => AgentSelector::Query(filter.clone()),
-            None if self.all => AgentSelector::Query(String::new()),
-            None => AgentSelector::Ids(self.agents.clone()),
-        }
-    }
-
-    /// Counts, asks, and answers whom to order. `what` completes "… 12 agents?".
-    pub async fn choose(&self, client: &Client, what: &str) -> Result<Chosen, Failed> {
-        let count = self.count(client).await?;
+    /// Counts, asks, and answers whom to order; `None` after a dry run. `what` makes "unenroll 12 agents" of "12 agents".
+    pub async fn choose(&self, client: &Client, what: impl Fn(&str) -> String) -> Result<Option<Chosen>, Failed> {
+        let chosen = self.look(client).await?;
+        let order = what(&agents(chosen.count));
         if self.care.dry_run {
-            println!("would {what} {}", agents(count));
-            return Ok(Chosen::OnlyCounted);
+            print_line(format!("would {order}"))?;
+            return Ok(None);
         }
-        if count == 0 {
-            return Err(Failed::not_found("no agent matches"));
+        if chosen.count == 0 {
+            return Err(Failed::not_found("no agent matches").remedy("muster agent list --filter … shows who would"));
         }
-        if self.single().is_none() {
-            self.care.confirm(&format!("{what} {}?", agents(count)))?;
+        if chosen.single().is_none() {
+            self.care.confirm(&format!("{}?", capitalised(&order)))?;
         }
-        Ok(Chosen::These(self.selector()))
+        Ok(Some(chosen))
     }
 
-    async fn count(&self, client: &Client) -> Result<u64, Failed> {
+    async fn look(&self, client: &Client) -> Result<Chosen, Failed> {
         if !self.agents.is_empty() {
-            return Ok(self.agents.len() as u64);
+            let ids = known_agents(client, &self.agents).await?;
+            return Ok(Chosen { count: ids.len() as u64, agents: AgentSelector::Ids(ids), include_inactive: None });
         }
         let query = ListAgents {
             kuery: self.filter.clone(),
-            show_inactive: self.include_inactive(),
+            show_inactive: self.include_inactive.then_some(true),
             per_page: Some(1),
             ..ListAgents::default()
         };
-        Ok(client.agents(&query).await?.total)
+        let count = client.agents(&query).await?.total;
+        let agents = AgentSelector::Query(self.filter.clone().unwrap_or_default());
+        Ok(Chosen { agents, include_inactive: query.show_inactive, count })
     }
 }
 
-fn agents(count: u64) -> String {
+/// The ids of all that were named, each once. One that is not there fails the command before anything is done.
+async fn known_agents(client: &Client, named: &[String]) -> Result<Vec<String>, Failed> {
+    let mut seen = std::collections::HashSet::new();
+    let named: Vec<String> = named.iter().filter(|name| seen.insert(name.as_str())).cloned().collect();
+    if named.len() > 1 && all_are_ids(client, &named).await? {
+        return Ok(named);
+    }
+    let mut ids: Vec<String> = Vec::with_capacity(named.len());
+    for name in &named {
+        let id = find_agent(client, name).await?.id;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// One request instead of one for each, in the usual case.
+async fn all_are_ids(client: &Client, named: &[String]) -> Result<bool, Failed> {
+    let agents = AgentSelector::Ids(named.to_vec());
+    let request =
+        BulkDiagnostics { agents, include_inactive: None, batch_size: None, dry_run: None, additional_metrics: None };
+    match client.count(request).await {
+        Ok(count) => Ok(count == named.len() as u64),
+        // A name that can be no id.
+        Err(error) if error.body().is_some_and(|body| body.status_code == 400) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `1 agent`, `3 agents`.
+pub fn agents(count: u64) -> String {
     if count == 1 { "1 agent".to_owned() } else { format!("{count} agents") }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_one_and_questions_begin_large() {
+        assert_eq!((agents(1), agents(0)), ("1 agent".into(), "0 agents".into()));
+        assert_eq!((capitalised("delete 2 agents"), capitalised("")), ("Delete 2 agents".into(), String::new()));
+    }
 }

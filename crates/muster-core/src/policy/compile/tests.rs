@@ -77,7 +77,7 @@ fn refusals(config: Value, fields: Value, outputs: &[Output]) -> Vec<String> {
 }
 
 #[test]
-fn ea96_a_policy_without_anything_still_is_one() {
+fn ea96_ea146_a_policy_without_anything_still_is_one_and_names_our_own_addresses() {
     let mut compiled = compiled(json!(null), json!({}), &[]).policy;
     let signing_key = compiled["agent"]["protection"]["signing_key"].take();
     assert!(signing_key.is_string());

@@ -106,10 +106,8 @@ impl Default for Setup {
 }
 
 impl Setup {
-    pub fn start(self, handler: TestHandler) -> Server {
-        let listener = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
-        let listening = Arc::new(Listening {
+    pub fn listening(self, handler: TestHandler) -> Listening<TestHandler> {
+        Listening {
             kind: ListenerKind::Agent,
             handler,
             tls: self.tls,
@@ -118,7 +116,13 @@ impl Setup {
             connections: Gate::new(self.connections),
             metrics: Arc::new(Metrics::new()),
             shutdown: CancellationToken::new(),
-        });
+        }
+    }
+
+    pub fn start(self, handler: TestHandler) -> Server {
+        let listener = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let listening = Arc::new(self.listening(handler));
         Server {
             address,
             metrics: Arc::clone(&listening.metrics),

@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 
 use super::harness::{Client, Server, Setup, TestHandler, handler, reply, until};
 use crate::listen::Answer;
+use crate::listen::accept::serve_tcp;
 use crate::listen::body::RequestBody;
-use crate::reply::{Reply, ReplyBody};
+use crate::reply::{ListenerKind, Peer, Reply, ReplyBody};
 
 type Slots = Arc<Mutex<Vec<oneshot::Sender<Reply>>>>;
 
@@ -160,4 +161,48 @@ async fn a_parked_reply_of_many_pieces_arrives_whole_and_its_framing_is_ours() {
     assert_eq!(received.body, piece.repeat(30));
     assert!(received.head.contains("x-kept: yes"), "{}", received.head);
     assert_eq!(received.head.matches("content-length").count(), 1);
+}
+
+#[tokio::test]
+async fn much_that_is_sent_ahead_is_neither_lost_nor_held_without_bound() {
+    let (server, slots, mut client) = parked(PARK).await;
+    until("it is parked", || server.metrics.parked.get() == 1).await;
+    // Several times what is read ahead; the rest waits in the kernel.
+    let padding = "p".repeat(3000);
+    let ahead = format!("GET /now HTTP/1.1\r\nhost: h\r\nx: {padding}\r\n\r\n");
+    for _ in 0..20 {
+        client.send(&ahead).await;
+    }
+    client.send(PARK).await;
+    answer(&slots, "first");
+    assert_eq!(client.receive().await.body, "first");
+    for _ in 0..20 {
+        assert_eq!(client.receive().await.body, "now");
+    }
+    until("the second waits", || slots.lock().unwrap().len() == 1).await;
+    answer(&slots, "second");
+    assert_eq!(client.receive().await.body, "second");
+}
+
+#[tokio::test]
+async fn parked_requests_one_behind_the_other_lose_no_byte() {
+    let (_server, slots, mut client) = parked(&PARK.repeat(40)).await;
+    for round in 0..40 {
+        until("a slot waits", || slots.lock().unwrap().len() == 1).await;
+        answer(&slots, &format!("reply {round}"));
+        assert_eq!(client.receive().await.body, format!("reply {round}"));
+    }
+}
+
+#[tokio::test]
+async fn the_task_of_a_connection_is_small() {
+    let listening = Arc::new(Setup::default().listening(parking(Slots::default())));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let peer = Peer { address: Some(address), tls: true, listener: ListenerKind::Agent, uid: None };
+    let pass = listening.connections.enter().unwrap();
+    let task = serve_tcp(stream, listening, peer, pass);
+    let size = size_of_val(&task);
+    assert!(size <= 1536, "{size} bytes");
 }

@@ -94,7 +94,7 @@ impl AgentQuery {
             }
             Field::Tags => match words.as_slice() {
                 [tag] => self.filter.tags.push((*tag).to_owned()),
-                _ => return Err(unsupported("tags:(… or …)")),
+                _ => self.filter.any_tags.push(words.into_iter().map(str::to_owned).collect()),
             },
             Field::EnrollmentKey => self.require_key(&words)?,
         }
@@ -224,6 +224,7 @@ mod tests {
         assert_eq!(found.without_tags, ["b", "c"]);
         assert_eq!(found.ids, Some(vec![AgentId::trusted("z")]));
         assert_eq!(filter("status:online and status:error").statuses, Some(vec![]));
+        assert_eq!(filter("tags:(a or b) and tags:c").any_tags, [["a", "b"]]);
         assert!(filter("not tags:*").untagged && filter("not _exists_:tags").untagged);
         assert_eq!(filter("not not tags:a").tags, ["a"]);
     }

@@ -4,12 +4,15 @@ use muster_core::Error;
 
 use super::{Expr, Term, parse, plain_field, syntax_error};
 
+/// How to read the values of a field.
+pub type Reader<R> = fn(&R) -> Vec<String>;
+
 /// A kind of row.
 pub struct Table<R: 'static> {
     /// Prefixes that its fields may carry.
     pub prefixes: &'static [&'static str],
     /// Its fields and how to read their values.
-    pub fields: &'static [(&'static str, fn(&R) -> Vec<String>)],
+    pub fields: &'static [(&'static str, Reader<R>)],
     /// Fields that free text is looked for in.
     pub text: &'static [&'static str],
 }
@@ -32,7 +35,7 @@ impl<R: 'static> Table<R> {
         }
     }
 
-    fn reader(&self, field: &str) -> Result<fn(&R) -> Vec<String>, Error> {
+    fn reader(&self, field: &str) -> Result<Reader<R>, Error> {
         let name = plain_field(field, self.prefixes);
         let found = self.fields.iter().find(|(known, _)| *known == name);
         found.map(|(_, read)| *read).ok_or_else(|| syntax_error(format!("there is no field {name:?}")))

@@ -1,0 +1,96 @@
+//! §11.10: how actions stand.
+
+use std::time::Duration;
+
+use muster_core::action::ActionResult;
+use muster_core::id::{ActionId, AgentId};
+use muster_store::Write;
+use serde_json::json;
+
+use crate::support::{Api, column};
+
+async fn fail(api: &Api, id: &str, agent: &str, error: &str) {
+    let result = ActionResult {
+        action_id: ActionId::trusted(id),
+        agent_id: AgentId::trusted(agent),
+        at: api.now(),
+        error: Some(error.into()),
+        fields: None,
+    };
+    let write = Write::ActionResult { result: Box::new(result), addressed: true };
+    api.fleet.store.commit(vec![write]).await.unwrap();
+}
+
+async fn diagnostics(api: &Api, agents: &[&str]) -> String {
+    let made = api.post("/agents/bulk_request_diagnostics", json!({"agents": agents})).await.ok();
+    made["actionId"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn m140_pages_start_at_zero_and_the_newest_comes_first() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        api.forward(Duration::from_secs(1));
+        made.push(diagnostics(&api, &["a"]).await);
+    }
+    let page = api.get("/agents/action_status?page=0&perPage=2").await.ok();
+    assert_eq!(column(&page, "/actionId"), [made[2].clone(), made[1].clone()]);
+    let next = api.get("/agents/action_status?page=1&perPage=2").await.ok();
+    assert_eq!(column(&next, "/actionId"), [made[0].clone()]);
+}
+
+#[tokio::test]
+async fn m144_the_latest_errors_come_with_their_hosts() {
+    let api = Api::new();
+    for agent in ["a", "b", "c"] {
+        api.agent(agent, None).await;
+    }
+    let id = diagnostics(&api, &["a", "b", "c"]).await;
+    for agent in ["a", "b", "c"] {
+        api.forward(Duration::from_secs(1));
+        fail(&api, &id, agent, &format!("broken {agent}")).await;
+    }
+    let shown = api.get("/agents/action_status?errorSize=2").await.ok()["items"][0].clone();
+    let errors = shown["latestErrors"].as_array().unwrap();
+    assert_eq!(errors.len(), 2);
+    assert_eq!((&errors[0]["error"], &errors[0]["hostname"]), (&json!("broken c"), &json!("host-c")));
+    assert_eq!((&shown["status"], &shown["nbAgentsFailed"]), (&json!("FAILED"), &json!(3)));
+}
+
+#[tokio::test]
+async fn m142_what_ends_unanswered_is_expired() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    let id = diagnostics(&api, &["a"]).await;
+    api.forward(Duration::from_secs(3 * 3600 + 1));
+    let shown = api.get(&format!("/agents/actions/{id}")).await.ok();
+    assert_eq!(shown["item"]["status"], "EXPIRED");
+}
+
+#[tokio::test]
+async fn a_day_and_the_latest_can_be_asked_for() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    let old = diagnostics(&api, &["a"]).await;
+    let day = api.now().to_rfc3339_seconds();
+    api.forward(Duration::from_secs(86_400));
+    let new = diagnostics(&api, &["a"]).await;
+    let of_day = api.get(&format!("/agents/action_status?date={}", &day[..10])).await.ok();
+    assert_eq!(column(&of_day, "/actionId"), [old]);
+    let latest = api.get("/agents/action_status?latest=60000").await.ok();
+    assert_eq!(column(&latest, "/actionId"), [new]);
+    api.get("/agents/action_status?date=today").await.refused(400);
+}
+
+#[tokio::test]
+async fn m148_a_change_of_policy_concerns_the_agents_of_the_policy() {
+    let api = Api::new();
+    let policy = api.policy("p").await;
+    api.agent("a", Some(&policy)).await;
+    api.agent("b", None).await;
+    let agents = api.post("/agents", json!({"actionIds": [format!("{policy}:2")]})).await.ok();
+    assert_eq!(agents["items"], json!(["a"]));
+    api.post("/agents", json!({"actionIds": ["nothing"]})).await.refused(404);
+}

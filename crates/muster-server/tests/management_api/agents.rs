@@ -1,0 +1,158 @@
+//! §11.2, §11.3, §11.4: lists and details of agents.
+
+use std::time::Duration;
+
+use muster_core::agent::{AuditReason, AuditReport};
+use muster_core::id::AgentId;
+use muster_core::status::Status;
+use serde_json::{Value, json};
+
+use crate::support::{Api, column};
+
+/// online a, b (tagged); error c; unenrolled gone; inactive away.
+async fn small_fleet() -> Api {
+    let api = Api::new();
+    api.agent_with("a", Some("p"), |agent| agent.tags = vec!["x".into()]).await;
+    api.agent_with("b", Some("q"), |agent| agent.tags = vec!["Y".into(), "x".into()]).await;
+    api.agent_with("c", Some("p"), |agent| agent.health.status = "error".into()).await;
+    api.agent_with("gone", None, |agent| {
+        agent.active = false;
+        agent.access_key = None;
+    })
+    .await;
+    let long_ago = api.now().minus(Duration::from_secs(7200));
+    api.agent_with("away", None, |agent| {
+        agent.last_checkin = Some(long_ago);
+        agent.inactivity_timeout = Some(Duration::from_secs(3600));
+    })
+    .await;
+    api
+}
+
+async fn ids(api: &Api, query: &str) -> Vec<String> {
+    let mut ids = column(&api.get(&format!("/agents?{query}")).await.ok(), "/id");
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn m27_m28_m36_inactive_and_unenrolled_agents_show_only_when_asked_for() {
+    let api = small_fleet().await;
+    assert_eq!(ids(&api, "").await, ["a", "b", "c"]);
+    assert_eq!(ids(&api, "showInactive=true").await, ["a", "away", "b", "c"]);
+    assert_eq!(ids(&api, "kuery=status:unenrolled").await, ["gone"]);
+    assert_eq!(ids(&api, "kuery=status:*").await, ["a", "away", "b", "c", "gone"]);
+}
+
+#[tokio::test]
+async fn m17_m18_m19_m20_queries_filter() {
+    let api = small_fleet().await;
+    assert_eq!(ids(&api, "kuery=status:(online%20or%20error)").await, ["a", "b", "c"]);
+    assert_eq!(ids(&api, "kuery=policy_id:p").await, ["a", "c"]);
+    assert_eq!(ids(&api, "kuery=fleet-agents.policy_id:%22p%22").await, ["a", "c"]);
+    assert_eq!(ids(&api, "kuery=tags:x%20and%20not%20tags:Y").await, ["a"]);
+    let either = "kuery=not%20status:error%20and%20(tags:%22Y%22%20or%20tags:%22z%22)";
+    assert_eq!(ids(&api, either).await, ["b"]);
+    assert_eq!(ids(&api, "kuery=not%20tags:*").await, ["c"]);
+    assert_eq!(ids(&api, "kuery=agent.id:(%22a%22%20or%20%22b%22)").await, ["a", "b"]);
+    let refused = api.get("/agents?kuery=host:web*").await.refused(400);
+    assert!(refused["message"].as_str().unwrap().starts_with("KQLSyntaxError"));
+}
+
+#[tokio::test]
+async fn m29_m30_impossible_pages_are_refused() {
+    let api = Api::new();
+    for query in ["page=101&perPage=100", "page=0", "searchAfter=%5B1%5D", "openPit=true", "sortField=colour"] {
+        api.get(&format!("/agents?{query}")).await.refused(400);
+    }
+    api.get("/agents?page=100&perPage=100").await.ok();
+}
+
+#[tokio::test]
+async fn m31_m55_counts_agree() {
+    let api = small_fleet().await;
+    let counts = api.get("/agent_status").await.ok()["results"].clone();
+    let count = |word: &str| counts[word].as_u64().unwrap();
+    assert_eq!((count("all"), count("online"), count("error")), (5, 2, 1));
+    assert_eq!((count("inactive"), count("unenrolled"), count("active")), (1, 1, 3));
+    let list = api.get("/agents?getStatusSummary=true&kuery=policy_id:p").await.ok();
+    let same = api.get("/agent_status?kuery=policy_id:p").await.ok()["results"].clone();
+    assert_eq!(list["statusSummary"]["online"], same["online"]);
+    assert_eq!(list["statusSummary"]["error"], same["error"]);
+    let two = api.get("/agent_status?policyIds=p&policyIds%5B%5D=q").await.ok();
+    assert_eq!(two["results"]["all"], 3);
+}
+
+#[tokio::test]
+async fn m32_tags_are_kept_once_in_order() {
+    let api = small_fleet().await;
+    let body = json!({"tags": ["z", "b", "z", "a"], "user_provided_metadata": {"desk": 7}});
+    let item = api.put("/agents/a", body).await.ok()["item"].clone();
+    assert_eq!(item["tags"], json!(["z", "b", "a"]));
+    assert_eq!(item["user_provided_metadata"], json!({"desk": 7}));
+    let only_tags = api.put("/agents/a", json!({"tags": []})).await.ok()["item"].clone();
+    assert_eq!((&only_tags["tags"], &only_tags["user_provided_metadata"]), (&json!([]), &json!({"desk": 7})));
+}
+
+#[tokio::test]
+async fn m33_tags_in_use_sort_ignoring_case_and_follow_the_query() {
+    let api = small_fleet().await;
+    assert_eq!(api.get("/agents/tags").await.ok()["items"], json!(["x", "Y"]));
+    assert_eq!(api.get("/agents/tags?kuery=policy_id:p").await.ok()["items"], json!(["x"]));
+}
+
+#[tokio::test]
+async fn m35_a_purge_leaves_nothing_but_a_line_in_the_audit_log() {
+    let api = small_fleet().await;
+    let key = api.agent("doomed", Some("p")).await;
+    api.post("/agents/doomed/request_diagnostics", json!({})).await.ok();
+    assert_eq!(api.delete("/agents/doomed").await.ok(), json!({"action": "deleted"}));
+    api.get("/agents/doomed").await.refused(404);
+    assert!(api.fleet.store.agent_by_access_key(&key.id).await.unwrap().is_none());
+    assert!(api.fleet.store.agent_documents(&AgentId::trusted("doomed")).await.unwrap().is_none());
+    assert_eq!(api.audit().await.last().unwrap(), "agent.delete");
+    api.delete("/agents/doomed").await.refused(404);
+}
+
+#[tokio::test]
+async fn many_agents_are_purged_by_query() {
+    let api = small_fleet().await;
+    let counted = api.post("/agents/bulk_delete", json!({"agents": "policy_id:p", "dryRun": true})).await.ok();
+    assert_eq!(counted, json!({"count": 2}));
+    assert_eq!(ids(&api, "").await, ["a", "b", "c"]);
+    let deleted = api.post("/agents/bulk_delete", json!({"agents": "policy_id:p"})).await.ok();
+    assert_eq!(deleted, json!({"count": 2}));
+    assert_eq!(ids(&api, "kuery=status:*").await, ["away", "b", "gone"]);
+}
+
+#[tokio::test]
+async fn an_agent_shows_what_is_known_of_it() {
+    let api = Api::new();
+    api.agent_with("a", Some("p"), |agent| {
+        agent.audit = Some(AuditReport { reason: AuditReason::Uninstall, at: agent.enrolled_at });
+        agent.upgrade.rollbacks = Some(r#"[{"version":"9.4.0"}]"#.into());
+    })
+    .await;
+    let item = api.get("/agents/a").await.ok()["item"].clone();
+    assert_eq!(item["status"], Status::Uninstalled.as_str());
+    assert_eq!((&item["audit_unenrolled_reason"], &item["type"]), (&json!("uninstall"), &json!("PERMANENT")));
+    assert_eq!(item["upgrade"]["rollbacks"][0]["version"], "9.4.0");
+    assert_eq!(item["local_metadata"]["host"]["hostname"], "host-a");
+    assert_eq!((&item["components"], &item["policy_revision"]), (&json!([]), &json!(1)));
+    assert_eq!(item["agent"], json!({"id": "a", "version": "9.5.0"}));
+    assert!(!item.to_string().contains("hash"), "no credential is shown");
+    let row = api.get("/agents?kuery=status:*").await.ok()["items"][0].clone();
+    assert_eq!(row.get("components"), None, "lists stay small");
+    assert_eq!(row["local_metadata"], item["local_metadata"]);
+}
+
+#[tokio::test]
+async fn versions_to_upgrade_to_come_newest_first() {
+    let api = Api::new();
+    assert_eq!(api.get("/agents/available_versions").await.ok()["items"], json!(["9.5.0"]));
+    let value = json!(["8.9.0", "9.1.0", "8.19.0"]).to_string();
+    let setting = muster_store::Write::SettingPut { name: "available_versions".into(), value };
+    api.fleet.store.commit(vec![setting]).await.unwrap();
+    let items: Value = api.get("/agents/available_versions").await.ok()["items"].clone();
+    assert_eq!(items, json!(["9.1.0", "8.19.0", "8.9.0"]));
+}

@@ -1,0 +1,97 @@
+//! Uploads from agents, and what agents may fetch.
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use muster_core::file::{FileStatus, Upload};
+use muster_core::id::{ActionId, AgentId, FileId};
+use muster_store::Write;
+use serde_json::{Value, json};
+
+use crate::support::{Api, administrator};
+
+async fn upload(api: &Api, action: &str, name: &str, bytes: &[u8]) {
+    let id = FileId::trusted("upload-1");
+    let begun = Upload {
+        id: id.clone(),
+        action_id: ActionId::trusted(action),
+        agent_id: AgentId::trusted("a"),
+        source: "agent".into(),
+        name: name.into(),
+        mime_type: "text/html".into(),
+        size: bytes.len() as i64,
+        status: FileStatus::AwaitingUpload,
+        started_at: api.now(),
+        request: "{}".into(),
+        transit_hash: None,
+    };
+    let chunk = Write::ChunkPut { file: id.clone(), number: 0, sha256: [0; 32], data: bytes.to_vec() };
+    let done = Write::UploadStatus { id, status: FileStatus::Ready, transit_hash: Some("00".into()) };
+    api.fleet.store.commit(vec![Write::UploadInsert(Box::new(begun)), chunk, done]).await.unwrap();
+}
+
+#[tokio::test]
+async fn diagnostics_are_listed_downloaded_and_deleted() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    let id = api.post("/agents/a/request_diagnostics", json!({})).await.ok()["actionId"].clone();
+    let waiting = api.get("/agents/a/uploads").await.ok()["items"].clone();
+    assert_eq!((&waiting[0]["status"], &waiting[0]["actionId"]), (&json!("IN_PROGRESS"), &id));
+    upload(&api, id.as_str().unwrap(), "../e\r\nvil.zip", b"bundle").await;
+    let ready = api.get("/agents/a/uploads").await.ok()["items"].clone();
+    assert_eq!(ready.as_array().unwrap().len(), 1);
+    assert_eq!((&ready[0]["status"], &ready[0]["size"]), (&json!("READY"), &json!(6)));
+    let path = ready[0]["filePath"].as_str().unwrap().strip_prefix("/api/fleet").unwrap().to_owned();
+    let file = api.get(&path).await;
+    let disposition = file.headers["content-disposition"].to_str().unwrap().to_owned();
+    assert!(disposition.starts_with("attachment") && !disposition.contains('/'), "{disposition}");
+    assert_eq!(file.headers["content-type"], "application/octet-stream");
+    assert_eq!(file.ok(), "bundle");
+    assert_eq!(api.audit().await.last().unwrap(), "file.download");
+    assert_eq!(api.delete("/agents/files/upload-1").await.ok(), json!({"id": "upload-1", "deleted": true}));
+    api.get(&path).await.refused(404);
+    assert_eq!(api.get("/agents/a/uploads").await.ok()["items"][0]["status"], "DELETED");
+}
+
+async fn post_bytes(api: &Api, path: &str, content_type: &str, body: Vec<u8>) -> Value {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("/api/fleet{path}"))
+        .header("content-type", content_type)
+        .extension(administrator())
+        .body(Body::from(body))
+        .unwrap();
+    api.send(request).await.ok()["item"].clone()
+}
+
+#[tokio::test]
+async fn a_file_for_an_agent_is_stored_in_chunks() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    let bytes = vec![7; 9 << 20];
+    let made = post_bytes(&api, "/agents/a/files?name=tool.bin", "application/x-tool", bytes).await;
+    assert_eq!(
+        (&made["name"], &made["mime_type"], &made["size"]),
+        (&json!("tool.bin"), &json!("application/x-tool"), &json!(9 << 20))
+    );
+    let id = FileId::trusted(made["id"].as_str().unwrap());
+    let stored = api.fleet.store.file(&id).await.unwrap().unwrap();
+    assert_eq!(stored.agents, [AgentId::trusted("a")]);
+    let lengths: Vec<i64> = api.fleet.store.chunks(&id).await.unwrap().iter().map(|chunk| chunk.length).collect();
+    assert_eq!(lengths, [4 << 20, 4 << 20, 1 << 20]);
+    api.post("/agents/a/files", json!({})).await.refused(400);
+    api.post("/agents/a/files?name=a%2Fb", json!({})).await.refused(400);
+}
+
+#[tokio::test]
+async fn an_artifact_comes_raw_or_in_a_form() {
+    let api = Api::new();
+    let raw = post_bytes(&api, "/artifacts?name=list-v1", "application/octet-stream", b"abc".to_vec()).await;
+    assert_eq!(raw["decoded_sha256"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_eq!((&raw["encoded_sha256"], &raw["compression_algorithm"]), (&raw["decoded_sha256"], &json!("none")));
+    let form = "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"list-v2\"\r\n\r\nabc\r\n--x--\r\n";
+    let sent = post_bytes(&api, "/artifacts?compression=zlib", "multipart/form-data; boundary=x", form.into()).await;
+    assert_eq!((&sent["identifier"], &sent["decoded_sha256"]), (&json!("list-v2"), &raw["decoded_sha256"]));
+    assert_ne!(sent["encoded_sha256"], sent["decoded_sha256"]);
+    let hash = sent["decoded_sha256"].as_str().unwrap();
+    assert!(api.fleet.store.artifact("list-v2", hash).await.unwrap().is_some());
+}

@@ -1,0 +1,161 @@
+//! §11.5: enrollment keys.
+
+use std::time::Duration;
+
+use muster_core::credential::ApiKey;
+use muster_core::id::EnrollmentKeyId;
+use serde_json::{Value, json};
+
+use crate::support::{Api, column};
+
+const KEYS: &str = "/enrollment_api_keys";
+
+async fn key(api: &Api, body: Value) -> Value {
+    api.post(KEYS, body).await.ok()["item"].clone()
+}
+
+fn path(key: &Value) -> String {
+    format!("{KEYS}/{}", key["id"].as_str().unwrap())
+}
+
+async fn listed(api: &Api, key: &Value) -> Option<Value> {
+    let list = api.get(&format!("{KEYS}?perPage=100")).await.ok();
+    list["items"].as_array().unwrap().iter().find(|row| row["id"] == key["id"]).cloned()
+}
+
+#[tokio::test]
+async fn m60_m61_a_policy_comes_with_one_key_and_the_list_has_its_old_twin() {
+    let api = Api::new();
+    let policy = api.policy("p").await;
+    let list = api.get(&format!("{KEYS}?kuery=policy_id:{policy}")).await.ok();
+    assert_eq!(list["total"], 1);
+    assert_eq!(list["items"], list["list"]);
+    assert_eq!(list["items"][0]["active"], true);
+}
+
+#[tokio::test]
+async fn m62_m63_a_key_needs_only_a_policy_and_its_token_can_be_read_again() {
+    let api = Api::new();
+    let policy = api.policy("p").await;
+    let made = api.post(KEYS, json!({"policy_id": policy})).await.ok();
+    assert_eq!(made["action"], "created");
+    let token = made["item"]["api_key"].as_str().unwrap();
+    let again = api.get(&path(&made["item"])).await.ok();
+    assert_eq!(again["item"]["api_key"], token);
+    let id = EnrollmentKeyId::trusted(made["item"]["id"].as_str().unwrap());
+    let stored = api.fleet.store.enrollment_key(&id).await.unwrap().unwrap();
+    assert!(ApiKey::parse(token).unwrap().matches(&stored.hash));
+    assert!(listed(&api, &made["item"]).await.unwrap().get("api_key").is_none(), "lists hold no secret");
+}
+
+#[tokio::test]
+async fn m64_an_unknown_policy_makes_no_key() {
+    let api = Api::new();
+    api.post(KEYS, json!({"policy_id": "nowhere"})).await.refused(404);
+    assert_eq!(api.get(KEYS).await.ok()["total"], 0);
+}
+
+#[tokio::test]
+async fn m65_m66_names_are_unique_among_the_live_keys_of_a_policy() {
+    let api = Api::new();
+    let (p, q) = (api.policy("p").await, api.policy("q").await);
+    let first = key(&api, json!({"policy_id": p, "name": "office"})).await;
+    let refused = api.post(KEYS, json!({"policy_id": p, "name": "office"})).await.refused(409);
+    assert_eq!(refused["code"], "enrollment_key_name_taken");
+    key(&api, json!({"policy_id": q, "name": "office"})).await;
+    api.delete(&path(&first)).await.ok();
+    key(&api, json!({"policy_id": p, "name": "office"})).await;
+}
+
+#[tokio::test]
+async fn m67_m68_delete_revokes_and_force_delete_removes() {
+    let api = Api::new();
+    let (one, other) = (key(&api, json!({})).await, key(&api, json!({})).await);
+    assert_eq!(api.delete(&path(&one)).await.ok(), json!({"action": "deleted"}));
+    assert_eq!(listed(&api, &one).await.unwrap()["active"], false);
+    api.delete(&format!("{}?forceDelete=true", path(&other))).await.ok();
+    assert!(listed(&api, &other).await.is_none());
+    api.get(&path(&other)).await.refused(404);
+    api.delete(&path(&other)).await.refused(404);
+}
+
+#[tokio::test]
+async fn m69_m70_keys_end() {
+    let api = Api::new();
+    let short = key(&api, json!({"expiration": "1s"})).await;
+    assert_eq!(short["active"], true);
+    api.forward(Duration::from_secs(1));
+    let row = listed(&api, &short).await.unwrap();
+    assert_eq!(row["active"], false);
+    assert!(row["expire_at"].is_string());
+    for bad in ["5 minutes", "0s", "yesterday"] {
+        assert_eq!(api.post(KEYS, json!({"expiration": bad})).await.refused(400)["field"], "expiration");
+    }
+}
+
+#[tokio::test]
+async fn m76_m77_showing_a_token_is_audited_and_others_are_not_kept() {
+    let api = Api::new();
+    let kept = key(&api, json!({"name": "kept"})).await;
+    let once = key(&api, json!({"name": "once", "retrievable": false})).await;
+    assert!(once["api_key"].is_string());
+    let before = api.audit().await.len();
+    assert!(api.get(&path(&once)).await.ok()["item"].get("api_key").is_none());
+    assert_eq!(api.audit().await.len(), before);
+    api.get(&path(&kept)).await.ok();
+    assert_eq!(api.audit().await.last().unwrap(), "enrollment_key.reveal");
+    let id = EnrollmentKeyId::trusted(once["id"].as_str().unwrap());
+    assert_eq!(api.fleet.store.enrollment_key(&id).await.unwrap().unwrap().sealed_token, None);
+}
+
+#[tokio::test]
+async fn m78_names_are_kept_as_given() {
+    let api = Api::new();
+    assert_eq!(key(&api, json!({"name": " office "})).await["name"], "office");
+    let nameless = key(&api, json!({})).await;
+    assert_eq!(nameless["name"], nameless["id"]);
+}
+
+#[tokio::test]
+async fn a_key_is_replaced_in_one_step() {
+    let api = Api::new();
+    let policy = api.policy("p").await;
+    let body = json!({"policy_id": policy, "name": "office", "tags": ["a", "b", "a"], "max_uses": 5});
+    let old = key(&api, body).await;
+    let new = api.post(&format!("{}/replace", path(&old)), json!({})).await.ok()["item"].clone();
+    for same in ["name", "policy_id", "tags", "max_uses"] {
+        assert_eq!(new[same], old[same], "{same}");
+    }
+    assert_eq!(new["tags"], json!(["a", "b"]));
+    assert_ne!(new["api_key"], old["api_key"]);
+    assert_eq!(
+        (listed(&api, &old).await.unwrap()["active"].clone(), new["active"].clone()),
+        (json!(false), json!(true))
+    );
+    api.post(&format!("{}/replace", path(&old)), json!({})).await.refused(409);
+}
+
+#[tokio::test]
+async fn m37_who_came_in_by_a_key_can_be_asked() {
+    let api = Api::new();
+    let made = key(&api, json!({})).await;
+    let id = made["id"].as_str().unwrap();
+    api.agent_with("came-in", None, |record| record.enrollment_key_id = Some(EnrollmentKeyId::trusted(id))).await;
+    api.agent("other", None).await;
+    let found = api.get(&format!("/agents?kuery=enrollment_key_id:%22{id}%22")).await.ok();
+    assert_eq!(column(&found, "/id"), ["came-in"]);
+    assert_eq!(found["items"][0]["enrollment_key_id"], id);
+    assert_eq!(found["items"][0]["first_address"], "192.0.2.1");
+}
+
+#[tokio::test]
+async fn the_alias_with_hyphens_and_queries_over_keys_work() {
+    let api = Api::new();
+    key(&api, json!({"name": "seen"})).await;
+    key(&api, json!({"name": "unseen", "hidden": true})).await;
+    let found = api.get("/enrollment-api-keys?kuery=not%20hidden:true").await.ok();
+    assert_eq!(column(&found, "/name"), ["seen"]);
+    assert_eq!(found["total"], 1);
+    let refused = api.get(&format!("{KEYS}?kuery=colour:red")).await.refused(400);
+    assert!(refused["message"].as_str().unwrap().starts_with("KQLSyntaxError"));
+}

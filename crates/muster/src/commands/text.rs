@@ -1,0 +1,67 @@
+//! Text on its way to a terminal or a pipe: nothing that came from an agent may steer it, and a pipe may close early.
+
+use std::io::{self, Write as _};
+
+use super::failure::Failed;
+
+/// Characters that steer a terminal or turn the direction of what follows.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text on one line, with a mark in place of each character that steers.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same for text of several lines.
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// JSON that says the same, where what steers is escaped. Outside of texts JSON holds no such character but line ends.
+pub fn escaped_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        // All of them are below U+10000.
+        if steers(c) && c != '\n' { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+    }
+    out
+}
+
+/// Prints one line.
+pub fn print_line(line: impl Into<String>) -> Result<(), Failed> {
+    print_lines([line.into()])
+}
+
+/// Prints lines; a reader that has seen enough ends the command quietly.
+pub fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed> {
+    let mut out = io::stdout().lock();
+    for line in lines {
+        match writeln!(out, "{line}") {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_cannot_steer_the_terminal() {
+        assert_eq!(printable("web\u{1b}[31m-1\r\n"), "web\u{fffd}[31m-1\u{fffd}\u{fffd}");
+        assert_eq!(printable("a\u{9b}2J\u{202e}b"), "a\u{fffd}2J\u{fffd}b");
+        assert_eq!(printable_lines("a\nb\u{7}"), "a\nb\u{fffd}");
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_json() {
+        let value = serde_json::json!({"host": "a\u{9b}2J\u{7f}\u{202e}\u{1b}[1m"});
+        let text = escaped_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.chars().all(|c| c == '\n' || !steers(c)), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
+}

@@ -1,0 +1,179 @@
+//! Held against the definition of the flags: every command explains itself, and `docs/cli.md` says the same.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, ArgAction, Command, CommandFactory as _};
+
+use crate::Cli;
+
+/// Every command that does something, with its path.
+fn leaves(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
+    let path = format!("{path} {}", command.get_name());
+    let mut below = command.get_subcommands().filter(|sub| sub.get_name() != "help").peekable();
+    if below.peek().is_none() {
+        found.push((path.trim_start().to_owned(), command.clone()));
+    }
+    below.for_each(|sub| leaves(sub, &path, found));
+}
+
+fn all_leaves() -> Vec<(String, Command)> {
+    let mut found = Vec::new();
+    leaves(&Cli::command(), "", &mut found);
+    found
+}
+
+fn examples(command: &Command) -> String {
+    command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string).unwrap_or_default()
+}
+
+/// Words as a shell makes them, of lines that quote with ' only.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (place, part) in line.split('\'').enumerate() {
+        match place % 2 {
+            1 => words.push(part.to_owned()),
+            _ => words.extend(part.split_whitespace().map(str::to_owned)),
+        }
+    }
+    words
+}
+
+#[test]
+fn the_flags_are_defined_without_contradiction() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_has_help_and_examples_of_itself() {
+    let leaves = all_leaves();
+    assert!(leaves.len() > 25, "{}", leaves.len());
+    for (path, command) in leaves {
+        assert!(command.get_about().is_some_and(|about| !about.to_string().is_empty()), "{path}: no help");
+        let examples = examples(&command);
+        assert!(examples.contains("Examples:\n"), "{path}: no examples");
+        assert!(examples.contains(&format!("  {path}")), "{path}: its examples show something else");
+    }
+}
+
+#[test]
+fn every_argument_has_help() {
+    for (path, command) in all_leaves() {
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            let told = argument.get_help().is_some_and(|help| !help.to_string().is_empty());
+            assert!(told, "{path}: {} has no help", argument.get_id());
+        }
+    }
+}
+
+/// The examples are what people copy: each must parse.
+#[test]
+fn examples_parse() {
+    for (path, command) in all_leaves() {
+        let examples = examples(&command);
+        for line in examples.lines().filter(|line| line.trim_start().starts_with("muster ")) {
+            let line = line.split(['>', '&', '|']).next().unwrap_or_default();
+            let parsed = Cli::command().try_get_matches_from(words(line));
+            assert!(parsed.is_ok(), "{path}: {line}: {}", parsed.unwrap_err());
+        }
+    }
+}
+
+const HEAD: &str = "\
+# The command `muster`
+
+Made from the definitions of the flags; don't edit it: `UPDATE_DOCS=1 cargo test -p muster --bins reference`.
+
+Commands are `muster NOUN VERB`. They speak the REST API of [the server](configuration.md): over the socket `admin.sock` in its data
+directory, on its own host, as root or as the server's user; or with `--url`.
+
+* **Names.** Policies and enrollment keys go by id or name, agents by id or host name. A name that several have names none.
+* **Forms.** Whatever lists or shows takes `--output table|wide|json|yaml|name`: `json` and `yaml` are the API's own fields, `name` is ids alone, one a line.
+* **Filters.** `--filter` takes KQL: `status:(offline or error) and tags:\"web\"`.
+* **Care.** What concerns more than one agent asks first, unless `--yes`; without a terminal to ask on it does nothing and says so. `--dry-run` tells
+  what would be done and does nothing.
+* **Orders** print the id of their action, for `muster action show ID` and `muster action wait ID`.
+* **Errors** go to stderr: what failed and why, then what to do.
+
+| exit code | it means |
+| --- | --- |
+| 0 | done |
+| 1 | failed |
+| 2 | wrong usage: flags, a filter, a policy file |
+| 3 | not found |
+| 4 | refused: authentication or privilege |
+| 5 | the server can't be reached, or can't serve now |
+| 6 | conflict: the name is taken, the thing is in use |
+";
+
+/// A line of a table.
+fn row(out: &mut String, argument: &Arg) {
+    let mut name = match (argument.get_long(), argument.get_short()) {
+        (Some(long), Some(short)) => format!("-{short}, --{long}"),
+        (Some(long), None) => format!("--{long}"),
+        _ => String::new(),
+    };
+    let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
+    let values = argument.get_value_names().unwrap_or_default();
+    if let Some(value) = values.first().filter(|_| takes_value) {
+        write!(name, " {value}").unwrap();
+    }
+    let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let defaults: Vec<_> = argument.get_default_values().iter().filter_map(|value| value.to_str()).collect();
+    if takes_value && !defaults.iter().all(|value| value.is_empty()) {
+        write!(help, " [{}]", defaults.join(", ")).unwrap();
+    }
+    if let Some(variable) = argument.get_env().and_then(|name| name.to_str()) {
+        write!(help, " [env: {variable}]").unwrap();
+    }
+    writeln!(out, "| `{}` | {} |", name.trim(), help.replace('|', "\\|")).unwrap();
+}
+
+fn table<'a>(out: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
+    let mut arguments = arguments.filter(|argument| !argument.is_hide_set()).peekable();
+    if arguments.peek().is_some() {
+        out.push_str("\n| argument | |\n| --- | --- |\n");
+        arguments.for_each(|argument| row(out, argument));
+    }
+}
+
+fn is_connection(argument: &Arg) -> bool {
+    argument.get_help_heading() == Some("Connection")
+}
+
+fn section(out: &mut String, path: &str, command: &Command) {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    write!(out, "\n## {path}\n\n{about}.\n").unwrap();
+    let own = command.get_arguments().filter(|argument| {
+        !matches!(argument.get_id().as_str(), "help" | "version") || argument.get_action().takes_values()
+    });
+    table(out, own.filter(|argument| !is_connection(argument)));
+    let examples = examples(command);
+    let lines = examples.strip_prefix("Examples:\n").unwrap_or(&examples).lines();
+    let lines: Vec<_> = lines.map(|line| line.strip_prefix("  ").unwrap_or(line)).collect();
+    write!(out, "\n```sh\n{}\n```\n", lines.join("\n")).unwrap();
+}
+
+fn page() -> String {
+    let mut out = HEAD.to_owned();
+    out.push_str(
+        "\n## Where the server is\n\nEvery command but `serve`, `drones`, `completions` and `man` takes these.\n",
+    );
+    let command = Cli::command();
+    let noun = command.find_subcommand("status").unwrap();
+    table(&mut out, noun.get_arguments().filter(|argument| is_connection(argument)));
+    for (path, command) in all_leaves() {
+        section(&mut out, &path, &command);
+    }
+    out
+}
+
+#[test]
+fn docs_cli_md_says_what_the_definitions_say() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+    let page = page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let stands = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(stands == page, "docs/cli.md is stale: run this test with UPDATE_DOCS=1");
+}

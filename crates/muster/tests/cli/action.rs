@@ -1,0 +1,60 @@
+//! `muster action …`
+
+use crate::agents::fleet;
+use crate::world::{fails, json, ok};
+
+#[test]
+fn an_action_is_followed_to_its_end() {
+    let (_, agents) = fleet("follow", &["follow-1", "follow-2"]);
+    let action = ok(&["agent", "log-level", "follow-1", "follow-2", "--level", "info", "--yes"]);
+    let action = action.trim();
+    assert!(ok(&["action", "list", "--limit", "10000", "-o", "name"]).lines().any(|id| id == action));
+    agents[0].take("SETTINGS", None);
+    let shown = json(&["action", "show", action]);
+    assert_eq!((&shown["action"]["status"], &shown["action"]["nbAgentsAck"]), (&"IN_PROGRESS".into(), &1.into()));
+    agents[1].take("SETTINGS", None);
+    assert_eq!(ok(&["action", "wait", action]), "");
+    let table = ok(&["action", "show", action]);
+    assert!(table.contains("status     COMPLETE"), "{table}");
+    assert_eq!(table.lines().filter(|line| line.contains("acked") && line.contains("follow-")).count(), 2, "{table}");
+    assert!(ok(&["action", "show", action, "-o", "wide"]).contains("FIELDS"));
+    let one = json(&["action", "show", action, "--limit", "1"]);
+    assert_eq!(one["results"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_failure_says_who_and_why() {
+    let (_, agents) = fleet("broken", &["broken-1"]);
+    let action = ok(&["agent", "log-level", "broken-1", "--level", "info"]);
+    agents[0].take("SETTINGS", Some("disk full"));
+    let told = fails(1, &["action", "wait", action.trim()]);
+    let who = format!("is failed: 0 acked, 1 failed, of 1; agent {}: disk full", agents[0].id);
+    assert!(told.contains(&who), "{told}");
+    assert!(ok(&["action", "show", action.trim()]).contains("disk full"));
+}
+
+#[test]
+fn a_withdrawn_action_stays_undone() {
+    let (_, agents) = fleet("withdraw", &["withdraw-1", "withdraw-2"]);
+    let ids = [agents[0].id.as_str(), agents[1].id.as_str()];
+    let upgrade = |more: &[&str]| ok(&[&["agent", "upgrade", "--version", "9.5.3"], more].concat());
+    let action = upgrade(&[ids[0], ids[1], "--yes"]);
+    let action = action.trim();
+    assert_eq!(ok(&["action", "cancel", action, "--dry-run"]), "would cancel UPGRADE for 2 agents\n");
+    let told = fails(2, &["action", "cancel", action]);
+    assert!(told.contains("Cancel UPGRADE for 2 agents? Nothing was done"), "{told}");
+    assert_eq!(json(&["action", "show", action])["action"]["status"], "IN_PROGRESS");
+    ok(&["action", "cancel", action, "--yes"]);
+    let shown = json(&["action", "show", action]);
+    assert_eq!(shown["action"]["status"], "CANCELLED");
+    assert_eq!(agents[0].take("CANCEL", None)["data"]["target_id"], action);
+    let told = fails(1, &["action", "wait", action]);
+    assert!(told.contains("is cancelled"), "{told}");
+    // For one agent there is nothing to ask.
+    let action = ok(&["agent", "unenroll", ids[1]]);
+    ok(&["action", "cancel", action.trim()]);
+    // What agents do at once can't be taken back, and that is said.
+    let action = ok(&["agent", "log-level", ids[0], "--level", "info"]);
+    let told = fails(2, &["action", "cancel", action.trim()]);
+    assert!(told.contains("SETTINGS can't be cancelled, only UPGRADE and UNENROLL can"), "{told}");
+}

@@ -1,0 +1,165 @@
+//! `muster agent …`
+
+use crate::agents::fleet;
+use crate::world::{fails, json, new_policy, ok};
+
+fn shown(agent: &str) -> serde_json::Value {
+    json(&["agent", "show", agent])
+}
+
+fn count(filter: &str) -> usize {
+    ok(&["agent", "list", "--filter", filter, "--output", "name"]).lines().count()
+}
+
+#[test]
+fn agents_are_listed_by_filter_and_shown_by_id_or_host_name() {
+    let (policy, agents) = fleet("look", &["look-1", "look-2"]);
+    assert_eq!(count("tags:look"), 2);
+    assert_eq!(count(&format!("policy_id:\"{policy}\" and not status:error")), 2);
+    assert_eq!(count(&format!("tags:look and id:\"{}\"", agents[0].id)), 1);
+    assert_eq!(count("status:(offline or error) and tags:\"look\""), 0);
+    assert_eq!(shown("look-2")["id"], agents[1].id.as_str());
+    agents[0].check_in();
+    let details = ok(&["agent", "show", "look-1"]);
+    for part in ["\nhost            look-1\n", "\ncomponents      log-default HEALTHY\n", &policy] {
+        assert!(details.contains(part), "{part} is missing in\n{details}");
+    }
+}
+
+#[test]
+fn a_host_name_that_two_have_names_neither() {
+    let (_, agents) = fleet("twins", &["twin", "twin"]);
+    let told = fails(2, &["agent", "unenroll", "twin"]);
+    assert!(told.contains("2 agents have the host name \"twin\"") && told.contains("by its id"), "{told}");
+    assert!(agents.iter().all(|agent| told.contains(&agent.id)), "{told}");
+}
+
+#[test]
+fn agents_are_told_to_leave_or_shut_out() {
+    let (_, agents) = fleet("leave", &["leave-1", "leave-2", "leave-3"]);
+    let dry = ok(&["agent", "unenroll", "--filter", "tags:leave", "--dry-run"]);
+    assert_eq!(dry, "would unenroll 3 agents\n");
+    assert_eq!(
+        ok(&["agent", "unenroll", "leave-1", "--force", "--dry-run"]),
+        "would revoke the keys of, and unenroll, 1 agent\n"
+    );
+    assert!(agents.iter().all(|agent| shown(&agent.id)["unenrollment_started_at"].is_null()));
+
+    let told = fails(2, &["agent", "unenroll", "--filter", "tags:leave"]);
+    assert!(told.contains("Unenroll 3 agents? Nothing was done: there is no terminal to ask on"), "{told}");
+    assert!(told.contains("\n        give --yes to do it, or --dry-run to see"), "{told}");
+    assert!(agents.iter().all(|agent| shown(&agent.id)["unenrollment_started_at"].is_null()));
+
+    let action = ok(&["agent", "unenroll", "leave-1"]);
+    assert_eq!(agents[0].take("UNENROLL", None)["id"], action.trim());
+    assert_eq!(shown(&agents[0].id)["status"], "unenrolled");
+    assert_eq!(count("tags:leave"), 2);
+
+    ok(&["agent", "unenroll", "leave-2", "leave-3", "--force", "--yes"]);
+    for agent in &agents[1..] {
+        let agent = shown(&agent.id);
+        assert_eq!((&agent["active"], &agent["access_api_key_id"]), (&false.into(), &serde_json::Value::Null));
+    }
+    // An agent that left can't be told to leave: the reason comes at once.
+    let told = fails(1, &["agent", "unenroll", &agents[0].id]);
+    assert!(told.contains(&agents[0].id), "{told}");
+}
+
+#[test]
+fn agents_are_put_on_another_policy_or_on_none() {
+    let (_, agents) = fleet("move", &["move-1", "move-2"]);
+    let other = new_policy("move target");
+    let dry = ok(&["agent", "reassign", "--filter", "tags:move", "--policy", "move target", "--dry-run"]);
+    assert_eq!(dry, "would put 2 agents on the policy \"move target\"\n");
+    assert_ne!(shown("move-1")["policy_id"], other);
+    ok(&["agent", "reassign", "move-1", "--policy", "move target"]);
+    ok(&["agent", "reassign", "--filter", "tags:move", "--policy", &other, "--yes"]);
+    assert!(agents.iter().all(|agent| shown(&agent.id)["policy_id"] == other));
+    ok(&["agent", "reassign", "move-2", "--no-policy"]);
+    assert!(shown("move-2")["policy_id"].is_null());
+    fails(3, &["agent", "reassign", "move-1", "--policy", "no such policy"]);
+}
+
+#[test]
+fn agents_are_told_to_upgrade() {
+    let (_, agents) = fleet("rise", &["rise-1", "rise-2"]);
+    let upgrade = |more: &[&str]| ok(&[&["agent", "upgrade", "--version", "9.5.3"], more].concat());
+    assert_eq!(upgrade(&["--filter", "tags:rise", "--dry-run"]), "would upgrade 2 agents to 9.5.3\n");
+    assert!(agents[0].check_in().iter().all(|action| action["type"] != "UPGRADE"));
+    let action = upgrade(&["rise-1", "--source-uri", "https://artifacts.example/"]);
+    let action = json(&["action", "show", action.trim()]);
+    assert_eq!((&action["action"]["type"], &action["action"]["version"]), (&"UPGRADE".into(), &"9.5.3".into()));
+    assert_eq!(agents[0].take("UPGRADE", None)["data"]["version"], "9.5.3");
+    let action = upgrade(&["rise-2", "--rollout", "4h", "--start", "2096-01-02T03:04:05Z"]);
+    let action = json(&["action", "show", action.trim()]);
+    assert_eq!(action["action"]["hasRolloutPeriod"], true);
+    assert!(action["action"]["startTime"].as_str().unwrap().starts_with("2096-01-02T03:04:05"));
+    fails(2, &["agent", "upgrade", "rise-2", "--version", "9.5.3", "--start", "tomorrow"]);
+}
+
+#[test]
+fn tags_come_and_go() {
+    fleet("label", &["label-1", "label-2"]);
+    let both = ["--filter", "tags:label"];
+    let dry = ok(&[&["agent", "tag", "--tag", "a", "--tag", "b", "--dry-run"], &both[..]].concat());
+    assert_eq!(dry, "would give a, b to 2 agents\n");
+    assert_eq!(count("tags:label and tags:a"), 0);
+    assert_eq!(ok(&[&["agent", "tag", "--tag", "a", "-t", "b", "--yes"], &both[..]].concat()), "tagged 2 agents\n");
+    assert_eq!(count("tags:label and tags:a and tags:b"), 2);
+    assert_eq!(ok(&["agent", "untag", "label-1", "--tag", "a"]), "untagged 1 agent\n");
+    assert_eq!(count("tags:label and tags:a"), 1);
+    fails(2, &[&["agent", "untag", "--tag", "a"], &both[..]].concat());
+    assert_eq!(count("tags:label and tags:a"), 1);
+}
+
+#[test]
+fn log_levels_are_set_and_reset() {
+    let (_, agents) = fleet("loud", &["loud-1", "loud-2"]);
+    let dry = ok(&["agent", "log-level", "loud-1", "loud-2", "--level", "debug", "--dry-run"]);
+    assert_eq!(dry, "would set the log level of 2 agents to debug\n");
+    let action = ok(&["agent", "log-level", "loud-1", "loud-2", "--level", "debug", "--yes"]);
+    let taken = agents[0].take("SETTINGS", None);
+    assert_eq!((&taken["id"], &taken["data"]["log_level"]), (&action.trim().into(), &"debug".into()));
+    ok(&["agent", "log-level", "loud-2", "--level", "reset"]);
+    agents[1].get(|action| action["type"] == "SETTINGS" && action["data"]["log_level"].is_null());
+}
+
+#[test]
+fn diagnostics_are_asked_for() {
+    let (_, agents) = fleet("probe", &["probe-1", "probe-2"]);
+    let dry = ok(&["agent", "diagnostics", "--filter", "tags:probe", "--dry-run"]);
+    assert_eq!(dry, "would ask for diagnostics of 2 agents\n");
+    ok(&["agent", "diagnostics", "probe-1", "--cpu"]);
+    assert_eq!(agents[0].take("REQUEST_DIAGNOSTICS", None)["data"]["additional_metrics"][0], "CPU");
+    fails(2, &["agent", "diagnostics", "probe-1", "--download", "."]);
+    fails(2, &["agent", "diagnostics", "--filter", "tags:probe", "--wait", "--download", "."]);
+}
+
+#[test]
+fn deleted_agents_are_gone() {
+    let (_, agents) = fleet("gone", &["gone-1", "gone-2", "gone-3"]);
+    let all = ["agent", "delete", "--filter", "tags:gone"];
+    let dry = ok(&[&all[..], &["--dry-run"]].concat());
+    assert_eq!(dry, "would delete 3 agents with their keys, results and files\n");
+    fails(2, &all);
+    assert_eq!(count("tags:gone"), 3);
+    assert_eq!(ok(&["agent", "delete", "gone-1"]), "deleted 1 agent\n");
+    fails(3, &["agent", "show", &agents[0].id]);
+    assert_eq!(ok(&[&all[..], &["--yes"]].concat()), "deleted 2 agents\n");
+    assert_eq!(count("tags:gone"), 0);
+}
+
+#[test]
+fn of_many_those_that_cannot_be_ordered_are_told() {
+    let (_, agents) = fleet("some", &["some-1", "some-2"]);
+    ok(&["agent", "unenroll", "some-1", "--force"]);
+    let ids: Vec<&str> = agents.iter().map(|agent| agent.id.as_str()).collect();
+    let ran = crate::world::run(&[&["agent", "log-level", "--level", "info", "--yes"], &ids[..]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains(&format!("1 of 2 agents can't be ordered; agent {}", ids[0])), "{}", ran.err);
+    let shown = ok(&["action", "show", ran.out.trim()]);
+    assert!(shown.contains("failed") && shown.contains(ids[0]), "{shown}");
+    ok(&["agent", "unenroll", "some-2", "--force"]);
+    let ran = crate::world::run(&[&["agent", "log-level", "--level", "info", "--yes"], &ids[..]].concat());
+    assert_eq!(ran.code, 1, "not one could be ordered: {}", ran.err);
+}

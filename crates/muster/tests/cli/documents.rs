@@ -1,0 +1,49 @@
+//! Completions, man pages, help, and the examples of docs/cli.md.
+
+use crate::world::{fails, ok, run};
+
+#[test]
+fn completions_are_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = ok(&["completions", shell]);
+        for word in ["enrollment-key", "log-level", "rollback"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn man_pages_are_written_for_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = folder.path().join("new/man1");
+    ok(&["man", made.to_str().unwrap()]);
+    for page in [
+        "muster.1",
+        "muster-agent-unenroll.1",
+        "muster-policy-apply.1",
+        "muster-serve.1",
+        "muster-enrollment-key-replace.1",
+    ] {
+        let text = std::fs::read_to_string(made.join(page)).unwrap();
+        assert!(text.contains(".SH SYNOPSIS") && text.contains("Examples:"), "{page}");
+    }
+    let told = fails(1, &["man", "/dev/null/man1"]);
+    assert!(told.contains("can't write man pages into /dev/null/man1: "), "{told}");
+}
+
+#[test]
+fn help_names_every_noun_and_none_that_is_not_there() {
+    let help = ok(&["--help"]);
+    for noun in ["serve", "agent", "policy", "enrollment-key", "action", "status", "completions", "man", "drones"] {
+        assert!(help.contains(&format!("\n  {noun} ")), "{noun} is missing in\n{help}");
+    }
+    for later in ["user", "token", "role", "space", "audit", "backup", "context", "doctor"] {
+        assert!(!help.contains(&format!("\n  {later} ")), "{later}");
+        assert_eq!(run(&[later]).code, 2);
+    }
+    assert!(
+        help.contains("Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 unreachable, 6 conflict")
+    );
+    let help = ok(&["agent", "unenroll", "--help"]);
+    assert!(help.contains("Examples:\n  muster agent unenroll web-1\n"), "{help}");
+}

@@ -1,0 +1,81 @@
+//! `muster enrollment-key …`
+
+use crate::agents::Agent;
+use crate::world::{fails, json, new_policy, ok};
+
+#[test]
+fn a_new_key_says_its_token_and_admits_agents() {
+    let policy = new_policy("keyed");
+    let key = json(&[
+        "enrollment-key",
+        "create",
+        "--policy",
+        "keyed",
+        "--name",
+        "keyed one",
+        "--tag",
+        "prod",
+        "--tag",
+        "web",
+        "--expires",
+        "7d",
+        "--max-uses",
+        "5",
+    ]);
+    assert_eq!((&key["policy_id"], &key["max_uses"]), (&policy.into(), &5.into()));
+    assert_eq!(key["tags"], serde_json::json!(["prod", "web"]));
+    let agent = Agent::enroll(key["api_key"].as_str().unwrap(), "keyed-1", &[]);
+    let agent = json(&["agent", "show", &agent.id]);
+    assert_eq!((&agent["enrollment_key_id"], &agent["tags"]), (&key["id"], &key["tags"]));
+    let listed = ok(&["enrollment-key", "list", "--filter", "name:\"keyed one\""]);
+    assert!(listed.contains("1/5"), "{listed}");
+    let table = ok(&["enrollment-key", "create", "--name", "keyed two"]);
+    assert!(table.contains("\ntoken   "), "{table}");
+    let yaml = crate::world::yaml(&["enrollment-key", "create", "--name", "keyed three"]);
+    assert!(yaml["api_key"].is_string());
+    fails(6, &["enrollment-key", "create", "--policy", "keyed", "--name", "keyed one"]);
+}
+
+#[test]
+fn a_revoked_key_admits_nobody_and_those_that_came_stay() {
+    let key = json(&["enrollment-key", "create", "--name", "revoke me"]);
+    let (id, token) = (key["id"].as_str().unwrap(), key["api_key"].as_str().unwrap());
+    let agent = Agent::enroll(token, "revoke-1", &[]);
+    let dry = ok(&["enrollment-key", "revoke", "revoke me", "--dry-run"]);
+    let used = "1 agent has used it so far; whoever came in by it stays";
+    assert_eq!(dry, format!("would revoke the key \"revoke me\" ({id}); {used}\n"));
+    let told = fails(2, &["enrollment-key", "revoke", id]);
+    assert!(told.contains(&format!("Revoke the key \"revoke me\" ({used})? Nothing was done")), "{told}");
+    assert_eq!(json(&["enrollment-key", "list", "--filter", &format!("id:\"{id}\"")])[0]["active"], true);
+    let told = ok(&["enrollment-key", "revoke", "revoke me", "--yes"]);
+    assert!(told.starts_with(&format!("revoked {id}; ")), "{told}");
+    assert_eq!(json(&["enrollment-key", "list", "--filter", &format!("id:\"{id}\"")])[0]["active"], false);
+    // The command that it names works.
+    let filter = told.trim().split('\'').nth(1).unwrap();
+    assert_eq!(ok(&["agent", "list", "--filter", filter, "-o", "name"]).trim(), agent.id);
+    ok(&["enrollment-key", "revoke", id, "--delete", "--yes"]);
+    fails(3, &["enrollment-key", "revoke", id, "--yes"]);
+}
+
+#[test]
+fn a_replaced_key_has_a_new_token_and_the_same_properties() {
+    let key = json(&["enrollment-key", "create", "--name", "replace me", "--tag", "kept", "--max-uses", "9"]);
+    let id = key["id"].as_str().unwrap();
+    let dry = ok(&["enrollment-key", "replace", "replace me", "--dry-run"]);
+    assert_eq!(dry, format!("would revoke the key \"replace me\" ({id}) and make another like it\n"));
+    fails(2, &["enrollment-key", "replace", id]);
+    let other = json(&["enrollment-key", "replace", id, "--yes"]);
+    assert_ne!(other["api_key"], key["api_key"]);
+    assert_eq!((&other["tags"], &other["max_uses"]), (&key["tags"], &key["max_uses"]));
+    let told = fails(6, &["enrollment-key", "replace", id, "--yes"]);
+    assert!(told.contains("is revoked and can't be replaced"), "{told}");
+}
+
+#[test]
+fn a_name_that_several_active_keys_have_names_none() {
+    // Each policy comes with a key called `Default`.
+    new_policy("ambiguous-a");
+    new_policy("ambiguous-b");
+    let told = fails(2, &["enrollment-key", "revoke", "Default", "--yes"]);
+    assert!(told.contains("enrollment keys have the name \"Default\"") && told.contains("by its id"), "{told}");
+}

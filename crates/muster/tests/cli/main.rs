@@ -1,0 +1,13 @@
+//! The administrator's commands against a real server: one `muster serve` for all tests, agents over the agent API.
+
+mod action;
+mod agent;
+mod agents;
+mod ask;
+mod documents;
+mod enrollment_key;
+mod exit_codes;
+mod live;
+mod output;
+mod policy;
+mod world;

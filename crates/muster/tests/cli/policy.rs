@@ -1,0 +1,186 @@
+//! `muster policy …`
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use crate::agents::fleet;
+use crate::world::{command, fails, file, json, new_policy, ok, yaml};
+
+fn web(name: &str, extra: &str) -> String {
+    format!(
+        "name: {name}
+description: Web servers
+tags: [front]
+settings:
+  inactivity_timeout: 3600
+config:
+  outputs:
+    default:
+      type: elasticsearch
+      hosts: [\"https://es.example:9200\"]
+      api_key: $co.elastic.secret{{KEY}}
+  inputs:
+    - {{id: hello, type: process, command: /usr/bin/sleep, args: [\"3600\"]}}
+{extra}"
+    )
+}
+
+fn revision(name: &str) -> i64 {
+    json(&["policy", "show", name])["revision"].as_i64().unwrap()
+}
+
+#[test]
+fn applying_twice_is_a_no_op() {
+    let (_folder, path) = file("web.yml", &web("twice", ""));
+    let apply = ["policy", "apply", "-f", &path, "--secret", "KEY=id:secret"];
+    assert_eq!(ok(&[&apply[..], &["--dry-run"]].concat()), "would create the policy \"twice\"\n");
+    fails(3, &["policy", "show", "twice"]);
+    assert_eq!(ok(&apply), "created the policy \"twice\", revision 1\n");
+    let before = json(&["policy", "show", "twice"]);
+    assert_eq!((&before["description"], &before["inactivity_timeout"]), (&"Web servers".into(), &3600.into()));
+    assert_eq!(ok(&apply), "unchanged: the policy \"twice\", revision 1\n", "the secret is the same");
+    let again = ["policy", "apply", "-f", &path];
+    assert_eq!(ok(&again), "unchanged: the policy \"twice\", revision 1\n");
+    let dry = ok(&[&again[..], &["--dry-run"]].concat());
+    assert_eq!(dry, "the policy \"twice\" is as the file says (revision 1)\n");
+    assert_eq!(json(&["policy", "show", "twice"]), before, "not even its times change");
+}
+
+#[test]
+fn a_dry_run_tells_each_change_and_makes_none() {
+    let (_folder, path) = file("web.yml", &web("plan", ""));
+    ok(&["policy", "apply", "-f", &path, "--secret", "KEY=x"]);
+    std::fs::write(&path, web("plan", "    - {id: more, type: logfile}\n").replace("Web servers", "Shop")).unwrap();
+    let dry = ok(&["policy", "apply", "-f", &path, "--dry-run"]);
+    let lines: Vec<&str> = dry.lines().collect();
+    assert_eq!(lines[0], "would change the policy \"plan\" (now revision 1):");
+    assert!(lines[1].starts_with("PATH"), "{dry}");
+    assert!(lines[2].starts_with("/config/inputs/more  -"), "{dry}");
+    assert!(lines[3].starts_with("/description") && lines[3].contains("\"Web servers\"  \"Shop\""), "{dry}");
+    assert_eq!((lines.len(), revision("plan")), (4, 1));
+    assert_eq!(ok(&["policy", "apply", "-f", &path]), "changed the policy \"plan\", revision 2\n");
+    let changed = json(&["policy", "apply", "-f", &path]);
+    assert_eq!((&changed["revision"], &changed["description"]), (&2.into(), &"Shop".into()));
+}
+
+#[test]
+fn a_line_taken_out_of_the_file_is_gone_and_settings_stay() {
+    let (_folder, path) = file("web.yml", &web("shrink", ""));
+    ok(&["policy", "apply", "-f", &path, "--secret", "KEY=x"]);
+    std::fs::write(&path, "name: shrink\n").unwrap();
+    let dry = ok(&["policy", "apply", "-f", &path, "--dry-run"]);
+    assert!(dry.contains("/description") && dry.contains("/tags") && !dry.contains("/config"), "{dry}");
+    let policy = json(&["policy", "apply", "-f", &path]);
+    assert_eq!((&policy["description"], &policy["inactivity_timeout"]), (&"".into(), &3600.into()));
+    assert_eq!(policy["config"]["inputs"][0]["id"], "hello");
+    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("unchanged: "));
+}
+
+#[test]
+fn a_policy_comes_from_standard_input_too() {
+    let mut child =
+        command(&["policy", "apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"name: piped-in\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "created the policy \"piped-in\", revision 1\n");
+}
+
+#[test]
+fn changing_the_policy_of_many_agents_asks_first() {
+    let (_folder, path) = file("many.yml", "name: many\n");
+    ok(&["policy", "apply", "-f", &path]);
+    let (_, one) = fleet("many-other", &["many-1", "many-2"]);
+    let ids: Vec<&str> = one.iter().map(|agent| agent.id.as_str()).collect();
+    ok(&[&["agent", "reassign", "--policy", "many", "--yes"], &ids[..]].concat());
+    ok(&["policy", "apply", "-f", &path]);
+    std::fs::write(&path, "name: many\nconfig: {inputs: [{id: a, type: logfile}]}\n").unwrap();
+    let told = fails(2, &["policy", "apply", "-f", &path]);
+    assert!(told.contains("Change the policy \"many\" of 2 agents? Nothing was done"), "{told}");
+    assert_eq!(revision("many"), 1);
+    assert_eq!(ok(&["policy", "apply", "-f", &path, "--yes"]), "changed the policy \"many\", revision 2\n");
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let (_folder, path) = file("web.yml", &web("hush", ""));
+    let (_other, key) = file("key.txt", "hunter2hunter2\n");
+    ok(&["policy", "apply", "-f", &path, "--secret", &format!("KEY=@{key}")]);
+    let shown = [
+        ok(&["policy", "show", "hush"]),
+        ok(&["policy", "show", "hush", "-o", "json"]),
+        ok(&["policy", "show", "hush", "--full"]),
+    ];
+    assert!(shown.iter().all(|text| !text.contains("hunter2")), "{shown:?}");
+    assert!(shown[0].contains("secrets      KEY"), "{}", shown[0]);
+    let told = fails(2, &["policy", "apply", "-f", &path, "--secret", "hunter2"]);
+    assert!(told.contains("--secret takes NAME=VALUE") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn what_agents_get_is_shown_as_a_tree() {
+    let (_folder, path) = file("web.yml", &web("whole", ""));
+    ok(&["policy", "apply", "-f", &path, "--secret", "KEY=x"]);
+    let full = ["policy", "show", "whole", "--full"];
+    let (as_json, as_yaml) = (json(&full), yaml(&full));
+    assert_eq!(as_json, as_yaml);
+    assert_eq!(as_json["inputs"][0]["command"], "/usr/bin/sleep");
+    let table: serde_json::Value = serde_saphyr::from_str(&ok(&full)).unwrap();
+    assert_eq!(table, as_json, "a table can't show a tree: YAML does");
+    assert_eq!(ok(&[&full[..], &["-o", "name"]].concat()).trim(), json(&full[..3])["id"]);
+    assert_eq!(json(&[&full[..], &["--revision", "1"]].concat())["revision"], 1);
+    fails(3, &[&full[..], &["--revision", "9"]].concat());
+}
+
+#[test]
+fn revisions_are_compared_and_brought_back() {
+    let (_folder, path) = file("back.yml", "name: back\nconfig: {inputs: [{id: a, type: logfile}]}\n");
+    ok(&["policy", "apply", "-f", &path]);
+    std::fs::write(&path, "name: back\nconfig: {inputs: [{id: b, type: logfile}]}\n").unwrap();
+    ok(&["policy", "apply", "-f", &path]);
+    assert_eq!(ok(&["policy", "revisions", "back", "-o", "name"]), "2\n1\n");
+    let diff = json(&["policy", "diff", "back", "1", "2"]);
+    assert_eq!((&diff["from"], &diff["to"]), (&1.into(), &2.into()));
+    assert_eq!(yaml(&["policy", "diff", "back", "1"]), diff, "without a second one: the newest");
+    let table = ok(&["policy", "diff", "back", "1"]);
+    assert!(table.starts_with("PATH") && table.contains("/inputs/"), "{table}");
+    assert!(ok(&["policy", "diff", "back", "1", "-o", "name"]).lines().all(|path| path.starts_with('/')));
+
+    let dry = ok(&["policy", "rollback", "back", "--to", "1", "--dry-run"]);
+    assert!(
+        dry.starts_with("would bring the policy \"back\" of 0 agents back to the content of revision 1:\nPATH"),
+        "{dry}"
+    );
+    fails(2, &["policy", "rollback", "back", "--to", "1"]);
+    assert_eq!(revision("back"), 2);
+    let rolled = json(&["policy", "rollback", "back", "--to", "1", "--yes"]);
+    assert_eq!((&rolled["revision"], &rolled["config"]["inputs"][0]["id"]), (&3.into(), &"a".into()));
+    assert_eq!(json(&["policy", "diff", "back", "1", "3"])["changes"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn policies_are_made_listed_and_deleted() {
+    let made = json(&["policy", "create", "by hand", "--description", "It's here", "--namespace", "prod"]);
+    assert_eq!((&made["description"], &made["namespace"]), (&"It's here".into(), &"prod".into()));
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(json(&["policy", "show", id]), json(&["policy", "show", "by hand"]));
+    assert_eq!(ok(&["policy", "list", "--filter", "name:\"by hand\"", "-o", "name"]).trim(), id);
+    let dry = ok(&["policy", "delete", "by hand", "--dry-run"]);
+    assert_eq!(dry, "would delete the policy \"by hand\" and its enrollment keys\n");
+    let told = fails(2, &["policy", "delete", "by hand"]);
+    assert!(told.contains("Delete the policy \"by hand\" and its enrollment keys? Nothing was done"), "{told}");
+    ok(&["policy", "show", "by hand"]);
+    assert_eq!(ok(&["policy", "delete", "by hand", "--yes"]), "deleted the policy \"by hand\"\n");
+    fails(3, &["policy", "show", id]);
+    assert!(ok(&["policy", "create", "by hand again"]).contains("name         by hand again"));
+}
+
+#[test]
+fn more_policies_than_fit_on_a_page_are_all_listed() {
+    let names: Vec<String> = (0..101).map(|number| format!("page-{number}")).collect();
+    let ids: Vec<String> = names.iter().map(|name| new_policy(name)).collect();
+    let listed = ok(&["policy", "list", "--filter", "name:page-*", "-o", "name"]);
+    assert_eq!(listed.lines().count(), 101);
+    assert!(ids.iter().all(|id| listed.contains(id)));
+    let keys = ok(&["enrollment-key", "list", "-o", "name"]);
+    assert!(keys.lines().count() > 101, "every policy has a key");
+}
