@@ -10,7 +10,7 @@ use crate::id::{ActionId, PolicyId};
 use crate::poll::GoDuration;
 use crate::status;
 use crate::time::Timestamp;
-use crate::upgrade_details;
+use crate::upgrade_details::{self, UpgradeDetails};
 
 /// A short fingerprint of a document, to notice changes without keeping the document in memory.
 pub type Digest = [u8; 16];
@@ -201,7 +201,7 @@ fn take_upgrade(
     match request.upgrade_details.map(serde_json::value::RawValue::get) {
         None => end_upgrade(next, now),
         Some(_) if !circumstances.upgrade_action_known => {}
-        Some(raw) => keep_details(next, &upgrade_details::check(raw).map_err(bad)?.to_json()),
+        Some(raw) => keep_details(next, &upgrade_details::check(raw).map_err(bad)?),
     }
     if let Ok(rollbacks) = upgrade_details::rollbacks(request.upgrade.map(serde_json::value::RawValue::get)) {
         next.upgrade.rollbacks = rollbacks;
@@ -209,9 +209,14 @@ fn take_upgrade(
     Ok(())
 }
 
-fn keep_details(next: &mut AgentRecord, details: &Arc<str>) {
-    if next.upgrade.details.as_ref() != Some(details) {
-        next.upgrade.details = Some(details.clone());
+/// A failure takes back what the ack of the order said: agents that can't upgrade ack without an error.
+fn keep_details(next: &mut AgentRecord, details: &UpgradeDetails) {
+    let kept = details.to_json();
+    if next.upgrade.details.as_ref() != Some(&kept) {
+        next.upgrade.details = Some(kept);
+        if details.has_failed() {
+            next.upgrade.upgraded_at = None;
+        }
     }
 }
 
@@ -219,7 +224,7 @@ fn keep_details(next: &mut AgentRecord, details: &Arc<str>) {
 fn end_upgrade(next: &mut AgentRecord, now: Timestamp) {
     let Some(details) = next.upgrade.details.take() else { return };
     next.upgrade.started_at = None;
-    if !upgrade_details::UpgradeDetails::stored(&details).is_some_and(|details| details.has_failed()) {
+    if !UpgradeDetails::stored(&details).is_some_and(|details| details.has_failed()) {
         next.upgrade.upgraded_at = Some(now);
     }
 }
