@@ -1,7 +1,5 @@
 //! What a check-in changes, decided purely (reference §4.2, §4.4–§4.7).
 
-use std::sync::Arc;
-
 use muster_protocol::elastic::check_in::CheckInRequest;
 
 use crate::agent::{AgentDocuments, AgentRecord};
