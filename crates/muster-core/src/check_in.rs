@@ -3,7 +3,9 @@
 use muster_protocol::elastic::check_in::CheckInRequest;
 
 use crate::agent::{AgentDocuments, AgentRecord};
-use crate::documents::{components_digest, hostname, metadata_digest, other_reason, read_components, unhealthy_reason};
+use crate::documents::{
+    components_digest, hostname, metadata_digest, other_reason, read_components, text_digest, unhealthy_reason,
+};
 use crate::id::{ActionId, PolicyId};
 use crate::poll::GoDuration;
 use crate::status;
@@ -18,6 +20,8 @@ pub type Digest = [u8; 16];
 pub struct KnownDocuments {
     /// Of `local_metadata`, key order aside.
     pub local_metadata: Option<Digest>,
+    /// Of the very text of `local_metadata` that was looked at last: the same text again need not be read.
+    pub metadata_text: Option<Digest>,
     /// Of `components`: ids, statuses, messages and the set of units; payloads and order aside (EA58, §15).
     pub components: Option<Digest>,
 }
@@ -28,6 +32,7 @@ impl KnownDocuments {
         let components = documents.components.as_deref().and_then(|raw| read_components(raw).ok()).flatten();
         Self {
             local_metadata: documents.local_metadata.as_deref().and_then(metadata_digest),
+            metadata_text: documents.local_metadata.as_deref().map(text_digest),
             components: components.as_deref().map(components_digest),
         }
     }
@@ -178,6 +183,11 @@ fn take_metadata(
     let Some(raw) = request.local_metadata.map(serde_json::value::RawValue::get).filter(|raw| *raw != "null") else {
         return;
     };
+    let text = Some(text_digest(raw));
+    if known.metadata_text == text {
+        return;
+    }
+    known.metadata_text = text;
     let digest = metadata_digest(raw);
     if known.local_metadata == digest {
         return;
