@@ -38,11 +38,7 @@ impl Process {
 
     /// Seconds of processor time so far.
     pub fn cpu(&self) -> anyhow::Result<f64> {
-        let stat = self.proc("stat")?;
-        // The name in parentheses may hold anything, spaces too.
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("/proc/PID/stat");
-        Ok((ticks(11)? + ticks(12)?) / TICKS)
+        Ok(Stat::read(self.0.id())?.cpu)
     }
 
     /// Bytes of memory in use.
@@ -108,6 +104,34 @@ impl Drop for Process {
     }
 }
 
+/// Seconds of processor time of a process and its children, without those that ended.
+pub fn cpu_with_children(pid: u32) -> anyhow::Result<f64> {
+    let mut cpu = Stat::read(pid)?.cpu;
+    for entry in std::fs::read_dir("/proc")? {
+        let other = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        // One that ended meanwhile is none.
+        let stat = other.and_then(|other| Stat::read(other).ok());
+        cpu += stat.filter(|stat| stat.parent == pid).map_or(0.0, |stat| stat.cpu);
+    }
+    Ok(cpu)
+}
+
+/// What matters of `/proc/PID/stat`.
+struct Stat {
+    parent: u32,
+    cpu: f64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> anyhow::Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name in parentheses may hold anything, spaces too.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).context("/proc/PID/stat");
+        Ok(Self { parent: number(1)?, cpu: f64::from(number(11)? + number(12)?) / TICKS })
+    }
+}
+
 /// The number after a name at the beginning of a line.
 pub fn field(text: &str, name: &str) -> anyhow::Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
@@ -125,6 +149,7 @@ mod tests {
         process.wait_until(|| true).unwrap();
         assert!(process.resident().unwrap() > 0 && process.peak().unwrap() >= process.resident().unwrap());
         assert!(process.cpu().unwrap() < 1.0);
+        assert!(cpu_with_children(std::process::id()).unwrap() >= process.cpu().unwrap());
         process.kill().unwrap();
         assert!(process.wait_until(|| false).unwrap_err().to_string().contains("ended"));
     }

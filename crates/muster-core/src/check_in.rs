@@ -1,16 +1,16 @@
 //! What a check-in changes, decided purely (reference §4.2, §4.4–§4.7).
 
-use std::sync::Arc;
-
 use muster_protocol::elastic::check_in::CheckInRequest;
 
 use crate::agent::{AgentDocuments, AgentRecord};
-use crate::documents::{components_digest, hostname, metadata_digest, other_reason, read_components, unhealthy_reason};
+use crate::documents::{
+    components_digest, hostname, metadata_digest, other_reason, read_components, text_digest, unhealthy_reason,
+};
 use crate::id::{ActionId, PolicyId};
 use crate::poll::GoDuration;
 use crate::status;
 use crate::time::Timestamp;
-use crate::upgrade_details;
+use crate::upgrade_details::{self, UpgradeDetails};
 
 /// A short fingerprint of a document, to notice changes without keeping the document in memory.
 pub type Digest = [u8; 16];
@@ -20,6 +20,8 @@ pub type Digest = [u8; 16];
 pub struct KnownDocuments {
     /// Of `local_metadata`, key order aside.
     pub local_metadata: Option<Digest>,
+    /// Of the very text of `local_metadata` that was looked at last: the same text again need not be read.
+    pub metadata_text: Option<Digest>,
     /// Of `components`: ids, statuses, messages and the set of units; payloads and order aside (EA58, §15).
     pub components: Option<Digest>,
 }
@@ -30,6 +32,7 @@ impl KnownDocuments {
         let components = documents.components.as_deref().and_then(|raw| read_components(raw).ok()).flatten();
         Self {
             local_metadata: documents.local_metadata.as_deref().and_then(metadata_digest),
+            metadata_text: documents.local_metadata.as_deref().map(text_digest),
             components: components.as_deref().map(components_digest),
         }
     }
@@ -180,6 +183,11 @@ fn take_metadata(
     let Some(raw) = request.local_metadata.map(serde_json::value::RawValue::get).filter(|raw| *raw != "null") else {
         return;
     };
+    let text = Some(text_digest(raw));
+    if known.metadata_text == text {
+        return;
+    }
+    known.metadata_text = text;
     let digest = metadata_digest(raw);
     if known.local_metadata == digest {
         return;
@@ -201,7 +209,7 @@ fn take_upgrade(
     match request.upgrade_details.map(serde_json::value::RawValue::get) {
         None => end_upgrade(next, now),
         Some(_) if !circumstances.upgrade_action_known => {}
-        Some(raw) => keep_details(next, &upgrade_details::check(raw).map_err(bad)?.to_json()),
+        Some(raw) => keep_details(next, &upgrade_details::check(raw).map_err(bad)?),
     }
     if let Ok(rollbacks) = upgrade_details::rollbacks(request.upgrade.map(serde_json::value::RawValue::get)) {
         next.upgrade.rollbacks = rollbacks;
@@ -209,9 +217,14 @@ fn take_upgrade(
     Ok(())
 }
 
-fn keep_details(next: &mut AgentRecord, details: &Arc<str>) {
-    if next.upgrade.details.as_ref() != Some(details) {
-        next.upgrade.details = Some(details.clone());
+/// A failure takes back what the ack of the order said: agents that can't upgrade ack without an error.
+fn keep_details(next: &mut AgentRecord, details: &UpgradeDetails) {
+    let kept = details.to_json();
+    if next.upgrade.details.as_ref() != Some(&kept) {
+        next.upgrade.details = Some(kept);
+        if details.has_failed() {
+            next.upgrade.upgraded_at = None;
+        }
     }
 }
 
@@ -219,7 +232,7 @@ fn keep_details(next: &mut AgentRecord, details: &Arc<str>) {
 fn end_upgrade(next: &mut AgentRecord, now: Timestamp) {
     let Some(details) = next.upgrade.details.take() else { return };
     next.upgrade.started_at = None;
-    if !upgrade_details::UpgradeDetails::stored(&details).is_some_and(|details| details.has_failed()) {
+    if !UpgradeDetails::stored(&details).is_some_and(|details| details.has_failed()) {
         next.upgrade.upgraded_at = Some(now);
     }
 }

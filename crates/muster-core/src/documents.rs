@@ -20,6 +20,13 @@ pub fn metadata_digest(raw: &str) -> Option<Digest> {
     Some(hasher.finish())
 }
 
+/// The fingerprint of a document's very bytes: cheap, and enough to see that nothing changed.
+pub fn text_digest(raw: &str) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.field(raw.as_bytes());
+    hasher.finish()
+}
+
 /// The fingerprint of components: ids, types, statuses and messages, and the units as a set; payloads and order
 /// aside (EA58, §15).
 pub fn components_digest(components: &[Component<'_>]) -> Digest {

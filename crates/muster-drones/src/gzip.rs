@@ -38,6 +38,16 @@ pub fn unpack(packed: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(plain)
 }
 
+/// The first `length` bytes of what `packed` holds, or fewer if it holds fewer.
+///
+/// # Errors
+/// When it is no gzip.
+pub fn head(packed: &[u8], length: u64) -> anyhow::Result<Vec<u8>> {
+    let mut plain = Vec::with_capacity(usize::try_from(length)?);
+    flate2::read::MultiGzDecoder::new(packed).take(length).read_to_end(&mut plain)?;
+    Ok(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +58,7 @@ mod tests {
         row.extend(pack(b"two").unwrap());
         row.extend(pack(&[]).unwrap());
         assert_eq!(unpack(&row).unwrap(), b"one two");
+        assert_eq!((head(&row, 5).unwrap(), head(&row, 99).unwrap()), (b"one t".to_vec(), b"one two".to_vec()));
     }
 
     #[test]

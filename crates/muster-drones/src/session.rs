@@ -1,5 +1,6 @@
 //! One agent's connection: HTTP/1.1 over TLS, opened when needed, driven by the agent's own task.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -56,12 +57,24 @@ pub struct Ask<'a> {
     pub chunk_sha2: Option<String>,
 }
 
-/// An answer, unpacked.
+/// An answer, as it came.
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
     /// Body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
+    /// Whether the body is gzip.
+    pub packed: bool,
+}
+
+impl Answer {
+    /// The body, unpacked.
+    ///
+    /// # Errors
+    /// When it is no gzip though it says so, or unpacks to too much.
+    pub fn text(&self) -> anyhow::Result<Cow<'_, [u8]>> {
+        if self.packed { Ok(gzip::unpack(&self.body)?.into()) } else { Ok((&*self.body).into()) }
+    }
 }
 
 /// A connection that may not be open yet.
@@ -156,8 +169,7 @@ async fn read(response: Response<Incoming>) -> anyhow::Result<Answer> {
     let status = response.status().as_u16();
     let packed = response.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "gzip");
     let body = response.into_body().collect().await?.to_bytes();
-    let body = if packed { gzip::unpack(&body)? } else { body.to_vec() };
-    Ok(Answer { status, body })
+    Ok(Answer { status, body, packed })
 }
 
 /// Runs an exchange and the connection that carries it in the same task.

@@ -137,7 +137,9 @@ async fn hold(address: SocketAddr, folder: &str, connections: usize) -> Result<(
     for _ in 0..connections {
         let mut stream = connect(address, &connector).await?;
         stream.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await?;
-        stream.read(&mut [0; 2048]).await?;
+        if stream.read(&mut [0; 2048]).await? == 0 {
+            return Err("the server hung up".into());
+        }
         stream.write_all(request.as_bytes()).await?;
         held.push(stream);
     }

@@ -324,7 +324,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// One action.
     async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError>;
-    /// Actions after position `after` that are addressed to the agent, not withdrawn and not expired at `now`, in
+    /// Actions after position `after` that are addressed to the agent, not withdrawn, not cancelled and not expired at `now`, in
     /// order, at most `limit` (EA75, EA76). Types that are never delivered are included: the position passes them.
     async fn actions_due(
         &self,

@@ -1,5 +1,7 @@
 //! `muster serve` as a process: exit codes, what it prints, signals.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

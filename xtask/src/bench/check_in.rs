@@ -69,7 +69,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
 
 fn ours(bench: &Bench, mode: &str) -> anyhow::Result<Run> {
     say(&format!("check-ins, {mode}"));
-    let settings = ["timeouts.checkin_long_poll=1ms", "timeouts.checkin_jitter=0s"];
+    let settings = ["timeouts.checkin_long_poll=0s", "timeouts.checkin_jitter=0s"];
     let server = Server::start(bench, &format!("check-in-{mode}"), &settings)?;
     let admin = server.admin();
     let policy = admin.make_policy("bench", &json!({"inputs": []}))?;

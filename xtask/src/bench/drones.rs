@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::Bench;
+use crate::process::cpu_with_children;
 
 /// What the bench looks at in an event; see `muster_drones::event`.
 #[derive(Debug, Deserialize)]
@@ -134,6 +135,11 @@ impl Drones {
             since.filter(|since| since.elapsed() >= still)
         });
         parked.with_context(|| format!("parked {} of {count}; {:?}", latest.waiting, latest.errors))
+    }
+
+    /// Seconds of processor time of all their processes so far.
+    pub fn cpu(&self) -> anyhow::Result<f64> {
+        cpu_with_children(self.child.id())
     }
 
     /// Waits for the end.

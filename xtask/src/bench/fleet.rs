@@ -40,7 +40,11 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         ours: per_agent(bench, &server.process, rest, before)?,
         other,
     });
-    roll_out(bench, &admin, &drones, &policy, table)?;
+    let (served, driven) = (server.process.cpu()?, drones.cpu()?);
+    roll_out(&admin, &drones, &policy, table)?;
+    let (served, driven) = (server.process.cpu()? - served, drones.cpu()? - driven);
+    say(&format!("of processor time, the server took {served:.2} s for it, the drones {driven:.2} s"));
+    drones.wait_parked(bench.agents, STILL, WITHIN)?;
     dispatch(bench, &admin, &drones, table)?;
     storm(bench, server, &drones, table)
 }
@@ -71,7 +75,7 @@ fn per_agent(bench: &Bench, server: &Process, rest: u64, kernel_before: u64) -> 
     Ok(each(own + kernel))
 }
 
-fn roll_out(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: &mut Table) -> anyhow::Result<()> {
+fn roll_out(admin: &Admin, drones: &Drones, policy: &str, table: &mut Table) -> anyhow::Result<()> {
     say("a policy goes to all");
     let config = config("second", 32 << 10);
     let began = now_us();
@@ -89,7 +93,7 @@ fn roll_out(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     let row = |figure, unit, goal, ours| Row { figure, unit, goal, ours, other: None };
     table.add(row("32 KiB policy to 10,000 parked agents, all acked", "s", Goal::AtMost(2.0), all));
     table.add(row("share of it for the last 1 %", "%", Goal::AtMost(15.0), 100.0 * (all - most) / all));
-    drones.wait_parked(bench.agents, STILL, WITHIN).map(drop)
+    Ok(())
 }
 
 fn dispatch(bench: &Bench, admin: &Admin, drones: &Drones, table: &mut Table) -> anyhow::Result<()> {

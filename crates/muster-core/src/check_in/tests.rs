@@ -190,6 +190,17 @@ fn ea62_a_failed_upgrade_that_is_forgotten_did_not_succeed() {
     assert_eq!((after.upgrade.details, after.upgrade.upgraded_at), (None, None));
 }
 
+/// Real agents that can't upgrade ack the order without an error, and then report the failure.
+#[test]
+fn ea62_an_upgrade_that_was_acked_and_then_failed_did_not_succeed() {
+    let (mut record, known) = settled();
+    record.upgrade.upgraded_at = Some(at(1));
+    let failed =
+        with("upgrade_details", json!({"state": "UPG_FAILED", "action_id": "a", "metadata": {"error_msg": "e"}}));
+    let failed = run(&record, known, &failed, &circumstances()).unwrap().record.unwrap();
+    assert_eq!((failed.upgrade.upgraded_at, failed.status), (None, Status::Online));
+}
+
 #[test]
 fn ea63_details_of_an_unknown_action_store_nothing() {
     let (record, known) = settled();

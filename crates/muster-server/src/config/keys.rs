@@ -139,10 +139,10 @@ fn timeouts() -> Vec<Definition> {
     vec![
         key(
             "timeouts.checkin_long_poll",
-            SOME,
+            ANY,
             text("5m"),
             None,
-            "How long a check-in is held when there is nothing to deliver.\nAgents give up after 10 minutes.",
+            "How long a check-in is held when there is nothing to deliver; 0s: answered at once, which agents take as a\nreason to ask every second. Agents give up after 10 minutes.",
         ),
         key(
             "timeouts.checkin_jitter",

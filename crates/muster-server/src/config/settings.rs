@@ -254,7 +254,7 @@ fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
         problems.push(values.problem("external_url", format!("{url} is plain HTTP, and insecure_http is off")));
     }
     let Timeouts { long_poll, jitter, .. } = config.timeouts;
-    if jitter >= long_poll {
+    if !jitter.is_zero() && jitter >= long_poll {
         let reason = format!("must be shorter than timeouts.checkin_long_poll, {}", write_span(long_poll));
         problems.push(values.problem("timeouts.checkin_jitter", reason));
     }

@@ -45,7 +45,9 @@ impl Fleet {
             }
             if retired.elapsed() >= RETIRE_EVERY {
                 retired = Instant::now();
-                self.retire_quiet();
+                if let Err(error) = self.retire_quiet().await {
+                    tracing::warn!(%error, detail = ?error.internal, "quiet agents stay in memory");
+                }
             }
         }
         if let Err(error) = self.flush_presence().await {
@@ -95,18 +97,25 @@ impl Fleet {
         }
     }
 
-    fn retire_quiet(&self) {
+    /// Drops agents from memory that were not seen for a while; what memory alone knows of them is written first.
+    pub async fn retire_quiet(&self) -> Result<(), Error> {
         let now = self.clock.now();
-        self.registry
-            .retire(|entry| !entry.is_connected() && entry.last_seen(now).is_none_or(|seen| now.since(seen) >= QUIET));
+        let quiet = |entry: &AgentEntry| {
+            !entry.is_connected() && entry.last_seen(now).is_none_or(|seen| now.since(seen) >= QUIET)
+        };
+        self.write_sightings(&self.registry.select(quiet)).await?;
+        self.registry.retire(quiet);
+        Ok(())
     }
 
     /// Writes the last sightings that the store does not know.
     pub async fn flush_presence(&self) -> Result<(), Error> {
+        self.write_sightings(&self.registry.select(|_| true)).await
+    }
+
+    async fn write_sightings(&self, entries: &[Arc<AgentEntry>]) -> Result<(), Error> {
         let now = self.clock.now();
-        let seen: Vec<_> = self
-            .registry
-            .select(|_| true)
+        let seen: Vec<_> = entries
             .iter()
             .filter_map(|entry| Some((entry.record()?, entry.last_seen(now)?)))
             .filter(|(record, seen)| record.last_checkin.is_none_or(|written| written < *seen))

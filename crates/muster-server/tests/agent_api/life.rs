@@ -199,6 +199,7 @@ impl Life {
         }
         let record = self.server.stored(&self.agent).await;
         assert_eq!(record.health.status, text(body, "status"), "{}", line["seq"]);
+        assert_eq!(record.upgrade.upgraded_at, None, "{}: no upgrade succeeded", line["seq"]);
         let details = record.upgrade.details.map(|details| serde_json::from_str(&details).expect("JSON"));
         assert_eq!(details.as_ref().unwrap_or(&Value::Null), &body["upgrade_details"], "{}", line["seq"]);
         let id = AgentId::trusted(self.agent.as_str());

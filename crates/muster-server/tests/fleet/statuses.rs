@@ -54,3 +54,19 @@ async fn the_last_sighting_is_written_when_the_server_stops() {
     assert_eq!(setting.stored("a").await.last_checkin, Some(setting.now()));
     drop(held);
 }
+
+#[tokio::test]
+async fn the_last_sighting_is_written_before_an_agent_is_dropped_from_memory() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    let held = parked(setting.check_in(&entry, ONLINE).await);
+    setting.clock.advance(Duration::from_secs(250));
+    drop(held);
+    let left = setting.now();
+    drop(entry);
+    setting.clock.advance(Duration::from_secs(901));
+    setting.fleet.retire_quiet().await.unwrap();
+    assert!(setting.fleet.registry.is_empty());
+    assert_eq!(setting.stored("a").await.last_checkin, Some(left));
+}

@@ -44,6 +44,7 @@ statements! {
     DUE = concat!(
         "SELECT ", columns!(), ", t.place FROM action_targets t JOIN actions a ON a.seq = t.action_seq \
          WHERE t.agent_id = $1 AND t.action_seq > $2 AND t.state <> 'withdrawn' AND t.state <> 'ineligible' \
+         AND a.cancelled_at IS NULL \
          AND (a.expiration IS NULL OR a.expiration > $3) ORDER BY t.action_seq LIMIT $4"
     );
     /// An action's targets in order.

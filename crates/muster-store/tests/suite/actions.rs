@@ -165,6 +165,8 @@ pub async fn a_cancellation_keeps_its_first_time(store: &impl Store) {
     commit(store, cancel("x", 5)).await;
     commit(store, cancel("x", 9)).await;
     assert_eq!(store.action(&action_id("x")).await.unwrap().unwrap().cancelled_at, Some(at(5)));
+    // Who has not got it yet does not get it any more.
+    assert!(store.actions_due(&agent_id("a"), -1, at(0), 10).await.unwrap().is_empty());
     assert!(matches!(refused(store, cancel("none", 1)).await, Precondition::Missing(_)));
 }
 

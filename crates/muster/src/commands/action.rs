@@ -152,7 +152,7 @@ impl ListArgs {
             let query = ListActionStatus {
                 page: Some(page),
                 per_page: Some(per_page),
-                latest: self.latest.map(|seconds| seconds.unsigned_abs() * 1000),
+                latest: self.latest.map(|seconds| seconds.unsigned_abs().saturating_mul(1000)),
                 ..ListActionStatus::default()
             };
             let listed = client.action_status(&query).await?;

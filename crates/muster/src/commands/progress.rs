@@ -11,9 +11,12 @@ use super::failure::Failed;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// A clock ends somewhere.
+const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// Waits at most `timeout`; fails when the action failed, was cancelled, expired, or is still open then.
 pub async fn wait_for(client: &Client, action_id: &str, timeout: Duration) -> Result<(), Failed> {
-    let end = Instant::now() + timeout;
+    let end = Instant::now() + timeout.min(LONGEST);
     let bar = ProgressBar::new(0).with_style(style());
     loop {
         let status = client.action(action_id).await?;

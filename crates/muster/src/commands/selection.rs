@@ -1,6 +1,6 @@
 //! Which agents an order is for: named ones, a filter, or all.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use muster_client::Client;
 use muster_protocol::management::agent::ListAgents;
 use muster_protocol::management::bulk::{AgentSelector, BulkDiagnostics};
@@ -12,12 +12,13 @@ use super::text::print_line;
 
 /// Names, `--filter` or `--all`.
 #[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("which agents").required(true).args(["agents", "filter", "all"]))]
 pub struct Selection {
     /// Agents, by id or host name
-    #[arg(value_name = "AGENT", required_unless_present_any = ["filter", "all"], conflicts_with_all = ["filter", "all"])]
+    #[arg(value_name = "AGENT")]
     agents: Vec<String>,
     /// Agents that match: 'status:offline', 'tags:"web" and policy_id:"…"'
-    #[arg(long, value_name = "KQL", conflicts_with = "all")]
+    #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Every agent
     #[arg(long)]

@@ -13,7 +13,8 @@ fn an_action_is_followed_to_its_end() {
     let shown = json(&["action", "show", action]);
     assert_eq!((&shown["action"]["status"], &shown["action"]["nbAgentsAck"]), (&"IN_PROGRESS".into(), &1.into()));
     agents[1].take("SETTINGS", None);
-    assert_eq!(ok(&["action", "wait", action]), "");
+    assert_eq!(ok(&["action", "wait", action, "--timeout", "18446744073709551615"]), "");
+    ok(&["action", "list", "--latest", "9223372036854775807d"]);
     let table = ok(&["action", "show", action]);
     assert!(table.contains("status     COMPLETE"), "{table}");
     assert_eq!(table.lines().filter(|line| line.contains("acked") && line.contains("follow-")).count(), 2, "{table}");

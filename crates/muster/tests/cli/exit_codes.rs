@@ -28,6 +28,8 @@ fn code_2_is_wrong_usage() {
         &["agent", "list", "--limit", "10001"],
         &["agent", "unenroll"],
         &["agent", "unenroll", "x", "--all"],
+        &["agent", "unenroll", "x", "--filter", "tags:x"],
+        &["agent", "unenroll", "--filter", "tags:x", "--all"],
         &["agent", "log-level", "x", "--level", "loud"],
         &["agent", "upgrade", "x", "--version", "9.5.2", "--rollout", "soon"],
         &["agent", "reassign", "x"],
@@ -39,6 +41,8 @@ fn code_2_is_wrong_usage() {
     ] {
         fails(2, words);
     }
+    let told = fails(2, &["agent", "delete"]);
+    assert!(told.contains("<AGENT|--filter <KQL>|--all>"), "{told}");
     // What only the server can tell to be wrong.
     let told = fails(2, &["agent", "list", "--filter", "colour:red"]);
     assert!(told.contains("KQLSyntaxError") && told.contains("colour"), "{told}");

@@ -1,5 +1,7 @@
 //! The administrator's commands against a real server: one `muster serve` for all tests, agents over the agent API.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod action;
 mod agent;
 mod agents;
