@@ -228,7 +228,7 @@ mod tests {
     }
 
     /// A policy with these inputs as a server compiles and signs it; `secret` stands for the one it has.
-    fn compiled(inputs: Value, signer: &Signer) -> Value {
+    fn compiled(inputs: &Value, signer: &Signer) -> Value {
         let policy = policy::Policy {
             id: PolicyId::trusted("p"),
             name: "p".into(),
@@ -268,7 +268,7 @@ mod tests {
              "env": {"A": "b", "TOKEN": "x$co.elastic.secret{S}"}, "secrets": {"env": {"KEY": {"id": "S"}}}},
             {"id": "log", "type": "filestream", "command": "not ours"}
         ]);
-        let sent = compiled(inputs, &key);
+        let sent = compiled(&inputs, &key);
         assert_eq!(sent["inputs"][0]["env"], json!({"A": "b", "KEY": "secret", "TOKEN": "xsecret"}));
         let check = |sent: &Value| policy(&to_raw_value(sent).unwrap(), Some(key.public_key())).map(|_| ());
         assert_eq!(check(&sent), Ok(()));
