@@ -51,6 +51,18 @@ pub struct Upload {
     pub transit_hash: Option<String>,
 }
 
+impl Upload {
+    /// Begun, and neither complete nor given up.
+    pub fn is_open(&self) -> bool {
+        self.status == FileStatus::AwaitingUpload
+    }
+
+    /// Failed or removed: its bytes are gone.
+    pub fn is_failed(&self) -> bool {
+        matches!(self.status, FileStatus::UploadError | FileStatus::Deleted)
+    }
+}
+
 /// A stored chunk without its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkInfo {

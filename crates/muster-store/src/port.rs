@@ -201,7 +201,8 @@ pub enum Write {
         /// Its id.
         id: SecretId,
     },
-    /// A new upload. `Exists` when the agent already has one for that action.
+    /// A new upload. It takes the place of one that failed or was removed; `Exists` when the agent has any other for
+    /// that action.
     UploadInsert(Box<Upload>),
     /// A changed state of an upload; `UploadError` and `Deleted` remove its chunks.
     UploadStatus {
@@ -263,6 +264,9 @@ pub trait Store: Send + Sync + 'static {
     fn changes(&self) -> watch::Receiver<i64>;
     /// Changes after `seq`, oldest first, at most `limit`, each with its number. Unknown kinds are `None`.
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError>;
+    /// Removes the oldest rows of the change log up to and with number `through`, at most `limit`; answers how many.
+    /// The newest row always stays: it holds the place where the numbers go on.
+    async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError>;
 
     /// One agent's record.
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
@@ -364,6 +368,13 @@ pub trait Store: Send + Sync + 'static {
     async fn upload_for(&self, action: &ActionId, agent: &AgentId) -> Result<Option<Upload>, StoreError>;
     /// An agent's uploads, newest first.
     async fn uploads(&self, agent: &AgentId) -> Result<Vec<Upload>, StoreError>;
+    /// Uploads in that state that began before `before`, oldest first, at most `limit`.
+    async fn uploads_begun_before(
+        &self,
+        status: FileStatus,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Upload>, StoreError>;
     /// Chunks of an upload or file, without their bytes, in order.
     async fn chunks(&self, file: &FileId) -> Result<Vec<ChunkInfo>, StoreError>;
     /// One chunk's bytes.

@@ -1,5 +1,7 @@
 //! What lists can be asked for.
 
+use std::time::Duration;
+
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -25,6 +27,10 @@ pub struct AgentFilter {
     pub untagged: bool,
     /// Came in by this key (M7).
     pub enrollment_key_id: Option<EnrollmentKeyId>,
+    /// Last seen before this time, as far as it was written down; of those never seen the enrolment counts.
+    pub unseen_since: Option<Timestamp>,
+    /// With another inactivity timeout than this one.
+    pub without_inactivity_timeout: Option<Option<Duration>>,
 }
 
 /// By what a list of agents is sorted.

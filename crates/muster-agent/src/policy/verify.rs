@@ -3,13 +3,16 @@
 //! The first key that a policy shows is pinned, if that policy is signed with it. From then on a policy must be signed
 //! with the pinned key; another key in the signed part takes its place: the old key vouches for the new one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::action::Signed;
 use muster_core::signing;
 use muster_protocol::elastic::check_in::{WireAction, WireSigned};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::components::spec::PROCESS;
 
 /// Why something is not to be believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +26,9 @@ pub enum Unverified {
     /// The signed bytes are no JSON of the right shape.
     #[error("its signed part can't be read: {0}")]
     Unreadable(String),
+    /// A program would run otherwise than the signed part says.
+    #[error("its signed part says otherwise what the input {0:?} runs")]
+    Program(String),
     /// The signed part speaks of something else.
     #[error("its signed part is about another {0}")]
     Other(&'static str),
@@ -52,12 +58,37 @@ struct Protection {
     signing_key: Option<String>,
 }
 
-#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Deserialize)]
 struct Input {
     #[serde(default)]
     id: Option<String>,
     #[serde(rename = "type", default)]
     kind: Option<String>,
+    #[serde(default)]
+    command: Value,
+    #[serde(default)]
+    args: Value,
+    #[serde(default)]
+    env: Value,
+}
+
+impl Input {
+    fn name(&self) -> (Option<&str>, Option<&str>) {
+        (self.id.as_deref(), self.kind.as_deref())
+    }
+
+    /// Whether `sent` runs what this signed entry says: the same words, and in the environment the same names. Where
+    /// the entry has `null`, a secret was put in place after the signing.
+    fn allows(&self, sent: &Self) -> bool {
+        let fits = |name: &String, value: &Value| match self.env.get(name) {
+            None => false,
+            Some(signed) => signed.is_null() || signed == value,
+        };
+        let fields = |env: &Value| env.as_object().map_or(0, Map::len);
+        let same_names = fields(&self.env) == fields(&sent.env) && (sent.env.is_object() || sent.env.is_null());
+        let same_env = same_names && sent.env.as_object().into_iter().flatten().all(|(name, value)| fits(name, value));
+        self.command == sent.command && self.args == sent.args && same_env
+    }
 }
 
 #[derive(Deserialize)]
@@ -78,8 +109,20 @@ impl Policy {
         (!key.is_empty()).then_some(key)
     }
 
-    fn inputs(&self) -> BTreeSet<&Input> {
-        self.inputs.iter().flatten().collect()
+    fn inputs(&self) -> BTreeSet<(Option<&str>, Option<&str>)> {
+        self.inputs.iter().flatten().map(Input::name).collect()
+    }
+
+    /// Each program that `sent` makes run must be in this signed part, as it is.
+    fn check_programs(&self, sent: &Self) -> Result<(), Unverified> {
+        let signed: BTreeMap<_, _> = self.inputs.iter().flatten().map(|input| (input.name(), input)).collect();
+        let programs = sent.inputs.iter().flatten().filter(|input| input.kind.as_deref() == Some(PROCESS));
+        for program in programs {
+            if !signed.get(&program.name()).is_some_and(|signed| signed.allows(program)) {
+                return Err(Unverified::Program(program.id.clone().unwrap_or_default()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -98,6 +141,7 @@ pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>,
     if inner.inputs.is_some() && inner.inputs() != outer.inputs() {
         return Err(Unverified::Other("set of inputs"));
     }
+    inner.check_programs(&outer)?;
     let next = inner.signing_key().map(str::to_owned);
     if outer.signing_key().map(str::to_owned) != next && next.is_some() {
         return Err(Unverified::Other("signing key"));
@@ -134,8 +178,11 @@ fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Unverified> {
 
 #[cfg(test)]
 mod tests {
+    use muster_core::id::PolicyId;
+    use muster_core::policy;
     use muster_core::signing::Signer;
-    use serde_json::{Value, json, value::to_raw_value};
+    use muster_core::time::Timestamp;
+    use serde_json::{json, value::to_raw_value};
 
     use super::*;
 
@@ -178,6 +225,91 @@ mod tests {
         let unsigned = to_raw_value(&good).unwrap();
         assert_eq!(policy(&unsigned, Some(key.public_key())), Err(Unverified::NotSigned));
         assert_eq!(policy(&to_raw_value(&json!({"id": "p"})).unwrap(), None), Ok(None));
+    }
+
+    /// A policy with these inputs as a server compiles and signs it; `secret` stands for the one it has.
+    fn compiled(inputs: &Value, signer: &Signer) -> Value {
+        let policy = policy::Policy {
+            id: PolicyId::trusted("p"),
+            name: "p".into(),
+            namespace: "default".into(),
+            description: String::new(),
+            revision: 1,
+            is_managed: false,
+            is_default: false,
+            inactivity_timeout: 0,
+            unenroll_timeout: None,
+            config: json!({"inputs": inputs}),
+            secrets: vec![("S".into(), muster_core::id::SecretId::trusted("s"))],
+            fields: json!({}),
+            updated_by: String::new(),
+            created_at: Timestamp::from_micros(0),
+            updated_at: Timestamp::from_micros(0),
+        };
+        let sources = policy::compile::Sources {
+            policy: &policy,
+            outputs: &[],
+            external_urls: &[],
+            uninstall_token_hash: "",
+            previous: None,
+            signer,
+        };
+        let mut made = policy::compile::compile(&sources).unwrap().policy;
+        let secrets = [(muster_core::id::SecretId::trusted("s"), "secret".to_owned().into())].into();
+        muster_core::secret_refs::resolve(made.as_object_mut().unwrap(), &secrets);
+        made
+    }
+
+    #[test]
+    fn a_process_runs_as_it_was_signed_or_not_at_all() {
+        let key = signer();
+        let inputs = json!([
+            {"id": "web", "type": "process", "command": "/bin/web", "args": ["-p", "80"],
+             "env": {"A": "b", "TOKEN": "x$co.elastic.secret{S}"}, "secrets": {"env": {"KEY": {"id": "S"}}}},
+            {"id": "log", "type": "filestream", "command": "not ours"}
+        ]);
+        let sent = compiled(&inputs, &key);
+        assert_eq!(sent["inputs"][0]["env"], json!({"A": "b", "KEY": "secret", "TOKEN": "xsecret"}));
+        let check = |sent: &Value| policy(&to_raw_value(sent).unwrap(), Some(key.public_key())).map(|_| ());
+        assert_eq!(check(&sent), Ok(()));
+        for (pointer, value) in [
+            ("/inputs/0/command", json!("/bin/evil")),
+            ("/inputs/0/command", json!(null)),
+            ("/inputs/0/args", json!(["-p", "81"])),
+            ("/inputs/0/args", json!([])),
+            ("/inputs/0/env", json!({"A": "b", "KEY": "", "TOKEN": "", "LD_PRELOAD": "/evil"})),
+            ("/inputs/0/env", json!({"LD_PRELOAD": "/evil", "KEY": "", "TOKEN": ""})),
+            ("/inputs/0/env", json!({"A": "b"})),
+            ("/inputs/0/env/A", json!("c")),
+        ] {
+            let mut changed = sent.clone();
+            *changed.pointer_mut(pointer).unwrap() = value.clone();
+            assert_eq!(check(&changed), Err(Unverified::Program("web".into())), "{pointer} {value}");
+        }
+        let mut twice = sent.clone();
+        let mut other = sent["inputs"][0].clone();
+        other["command"] = json!("/bin/evil");
+        twice["inputs"].as_array_mut().unwrap().push(other);
+        assert_eq!(check(&twice), Err(Unverified::Program("web".into())));
+        let mut unsigned_field = sent.clone();
+        unsigned_field["inputs"][1]["command"] = json!("still not ours");
+        assert_eq!(check(&unsigned_field), Ok(()));
+    }
+
+    #[test]
+    fn a_signed_part_without_inputs_lets_no_process_run() {
+        let key = signer();
+        let mut sent = body("", key.public_key());
+        sent["inputs"][0]["command"] = json!("/bin/evil");
+        // An order is signed with the same key, and says nothing of inputs.
+        let order = json!({"action_id": "x", "type": "UNENROLL", "agents": ["me"]});
+        let sent = signed(sent, &key, &order);
+        assert_eq!(policy(&sent, Some(key.public_key())), Err(Unverified::Program("i".into())));
+        let older = json!({"id": "p", "inputs": [{"id": "i", "type": "process"}]});
+        let mut sent = body("p", key.public_key());
+        sent["inputs"][0]["command"] = json!("/bin/web");
+        let sent = signed(sent, &key, &older);
+        assert_eq!(policy(&sent, Some(key.public_key())), Err(Unverified::Program("i".into())));
     }
 
     #[test]

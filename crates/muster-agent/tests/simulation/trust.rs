@@ -17,8 +17,7 @@ fn refusal() -> Fault {
 fn signed_policy(revision: i64, program: &str, shown: &Signer, signer: &Signer) -> Value {
     let mut whole = policy(revision, program);
     whole["agent"] = json!({"protection": {"signing_key": shown.public_key()}});
-    let inputs = json!([{"id": program, "type": "process"}]);
-    let inner = json!({"id": "p", "agent": whole["agent"], "inputs": inputs});
+    let inner = json!({"id": "p", "agent": whole["agent"], "inputs": whole["inputs"]});
     let signed = signer.sign(inner.to_string().as_bytes()).unwrap();
     whole["signed"] = json!({"data": signed.data, "signature": signed.signature});
     whole

@@ -4,6 +4,7 @@
 //! handled; nothing depends on a message that could be lost.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use muster_core::Error;
@@ -24,6 +25,7 @@ impl Fleet {
     pub async fn follow_changes(self: Arc<Self>) {
         let mut newest = self.store.changes();
         let mut handled = *newest.borrow_and_update();
+        self.handled_changes.store(handled, Ordering::Release);
         loop {
             tokio::select! {
                 grown = newest.changed() => if grown.is_err() { return },
@@ -31,7 +33,10 @@ impl Fleet {
             }
             while handled < *newest.borrow_and_update() {
                 match self.handle_changes(handled).await {
-                    Ok(seq) => handled = seq,
+                    Ok(seq) => {
+                        handled = seq;
+                        self.handled_changes.store(handled, Ordering::Release);
+                    }
                     Err(error) => {
                         tracing::warn!(error = %error, detail = ?error.internal, "change log can't be read");
                         tokio::time::sleep(RETRY).await;
@@ -83,7 +88,10 @@ impl Fleet {
         let fleet = Arc::clone(self);
         let id = id.clone();
         // The fan-out is paced; other changes do not wait for it.
-        tokio::spawn(async move { fleet.fan_out(&id).await });
+        tokio::spawn(async move {
+            fleet.fan_out(&id).await;
+            fleet.heal_inactivity_of(&id).await;
+        });
         Ok(())
     }
 

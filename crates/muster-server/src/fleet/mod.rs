@@ -13,6 +13,7 @@ pub mod change_feed;
 pub mod check_in;
 pub mod enroll;
 pub mod files;
+pub mod housekeeping;
 pub mod keys;
 pub mod many;
 pub mod membership;
@@ -36,6 +37,7 @@ pub mod upload_views;
 pub mod uploads;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use muster_core::Entropy;
@@ -109,6 +111,8 @@ pub struct Fleet {
     pub registry: Registry,
     /// Rendered policies.
     pub policies: PolicyCache,
+    /// The last row of the change log that this node handled.
+    handled_changes: AtomicI64,
     /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
     revising: tokio::sync::Mutex<()>,
     enrolling: Enrolling,
@@ -145,6 +149,7 @@ impl Fleet {
             signer,
             settings,
             registry: Registry::default(),
+            handled_changes: AtomicI64::default(),
             revising: tokio::sync::Mutex::default(),
             enrolling: Enrolling::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
@@ -152,11 +157,12 @@ impl Fleet {
         })
     }
 
-    /// Follows the change log and keeps statuses until [`Fleet::stop`]; ends when both have ended.
+    /// Follows the change log, keeps statuses and keeps house until [`Fleet::stop`]; ends when all have ended.
     pub async fn run_background(self: Arc<Self>) {
         let feed = tokio::spawn(Arc::clone(&self).follow_changes());
-        let statuses = tokio::spawn(self.keep_statuses());
-        for task in [feed, statuses] {
+        let statuses = tokio::spawn(Arc::clone(&self).keep_statuses());
+        let house = tokio::spawn(self.keep_house());
+        for task in [feed, statuses, house] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended");
             }

@@ -17,7 +17,7 @@ use super::Fleet;
 use super::registry::AgentEntry;
 
 /// Time that an upload may take (EA134).
-const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// What may upload. The word becomes part of names of storage, so that nothing else may stand there (D8).
 const SOURCES: [&str; 2] = ["agent", "endpoint"];
 
@@ -52,7 +52,8 @@ fn refused(code: &'static str, message: &str) -> Error {
 }
 
 impl Fleet {
-    /// Begins an upload of at most `max_bytes`; the same one again gives the same id. `text` is the whole request.
+    /// Begins an upload of at most `max_bytes`; the same one again gives the same id, unless it failed. `text` is the
+    /// whole request.
     pub async fn begin_upload(
         &self,
         entry: &AgentEntry,
@@ -61,13 +62,20 @@ impl Fleet {
         max_bytes: u64,
     ) -> Result<FileId, Error> {
         let upload = self.new_upload(entry, request, text, max_bytes)?;
-        if let Some(begun) = self.store.upload_for(&upload.action_id, entry.id()).await? {
-            return same_upload(&begun, &upload);
-        }
-        match self.store.commit(vec![Write::UploadInsert(Box::new(upload.clone()))]).await {
+        let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
+        let expired = match begun {
+            Some(begun) if begun.is_open() && upload.started_at.since(begun.started_at) > LIFE => Some(begun.id),
+            Some(begun) if !begun.is_failed() => return same_upload(&begun, &upload),
+            _ => None,
+        };
+        // What failed, was removed or took too long makes room: the agent tries again.
+        let close = |id| Write::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None };
+        let mut writes: Vec<Write> = expired.map(close).into_iter().collect();
+        writes.push(Write::UploadInsert(Box::new(upload.clone())));
+        match self.store.commit(writes).await {
             Ok(_) => Ok(upload.id),
             // Begun twice at the same time: both get the one that is there.
-            Err(StoreError::Conflict(Precondition::Exists(_))) => {
+            Err(StoreError::Conflict(Precondition::Exists(_) | Precondition::Missing(_))) => {
                 let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
                 same_upload(&begun.ok_or_else(|| Error::internal("an upload exists and does not"))?, &upload)
             }
@@ -202,11 +210,10 @@ fn checked_size(size: Option<i64>, max_bytes: u64) -> Result<i64, Error> {
 
 /// The id of the upload that was begun before, if it is the same file's and still open.
 fn same_upload(begun: &Upload, again: &Upload) -> Result<FileId, Error> {
-    if begun.status != FileStatus::AwaitingUpload {
+    if !begun.is_open() {
         return Err(refused("ErrStatusNoUploads", "file closed, not accepting uploads"));
     }
-    let same = begun.name == again.name && begun.size == again.size && begun.source == again.source;
-    if same && again.started_at.since(begun.started_at) <= LIFE {
+    if begun.name == again.name && begun.size == again.size && begun.source == again.source {
         return Ok(begun.id.clone());
     }
     Err(refused("ErrUploadStopped", "another upload was begun for this action"))

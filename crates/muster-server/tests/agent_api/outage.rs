@@ -8,7 +8,7 @@ use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, TargetS
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::change::Change;
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, Upload};
+use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
@@ -55,6 +55,11 @@ impl Store for Outage {
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError> {
         self.check()?;
         self.inner.changes_since(seq, limit).await
+    }
+
+    async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError> {
+        self.check()?;
+        self.inner.changes_prune(through, limit).await
     }
 
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
@@ -246,6 +251,16 @@ impl Store for Outage {
     async fn uploads(&self, agent: &AgentId) -> Result<Vec<Upload>, StoreError> {
         self.check()?;
         self.inner.uploads(agent).await
+    }
+
+    async fn uploads_begun_before(
+        &self,
+        status: FileStatus,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Upload>, StoreError> {
+        self.check()?;
+        self.inner.uploads_begun_before(status, before, limit).await
     }
 
     async fn chunks(&self, file: &FileId) -> Result<Vec<ChunkInfo>, StoreError> {

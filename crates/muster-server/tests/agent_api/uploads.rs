@@ -208,6 +208,39 @@ async fn ea134_an_upload_expires_after_a_day() {
 }
 
 #[tokio::test]
+async fn d6_an_upload_that_failed_is_begun_anew() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let failed = begun(&server, &agent, 10).await;
+    assert_eq!(chunk(&server, &agent, &failed, "0", b"0123456789").await.status, 200);
+    assert_eq!(
+        complete(&server, &agent, &failed, &transit(&[b"x"])).await.refusal(),
+        refused(400, "ErrFailValidation")
+    );
+    let next = begun(&server, &agent, 11).await;
+    assert_ne!(next, failed);
+    assert_eq!(begun(&server, &agent, 11).await, next, "the same again is the same");
+    assert_eq!(chunk(&server, &agent, &failed, "0", b"0123456789").await.refusal(), refused(400, "ErrInvalidFileID"));
+    assert_eq!(chunk(&server, &agent, &next, "0", b"0123456789a").await.status, 200);
+    assert_eq!(complete(&server, &agent, &next, &transit(&[b"0123456789a"])).await.status, 200);
+}
+
+#[tokio::test]
+async fn ea134_an_upload_that_expired_is_begun_anew() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let expired = begun(&server, &agent, 10).await;
+    assert_eq!(chunk(&server, &agent, &expired, "0", b"0123456789").await.status, 200);
+    server.clock.advance(Duration::from_secs(24 * 3600 + 1));
+    let (one, two) = tokio::join!(begun(&server, &agent, 10), begun(&server, &agent, 10));
+    assert!(one == two && one != expired);
+    assert!(server.fleet.store.chunks(&FileId::trusted(expired.as_str())).await.unwrap().is_empty());
+    assert_eq!(chunk(&server, &agent, &one, "0", b"0123456789").await.status, 200);
+    assert_eq!(complete(&server, &agent, &one, &transit(&[b"0123456789"])).await.status, 200);
+    assert_eq!(begin(&server, &agent, &request(&agent, 10)).await.refusal(), refused(400, "ErrStatusNoUploads"));
+}
+
+#[tokio::test]
 async fn unknown_uploads_are_400_whatever_they_are_called() {
     let server = Server::start().await;
     let agent = server.enrolled().await;

@@ -9,6 +9,12 @@ macro_rules! upload_columns {
 }
 
 statements! {
+    /// The chunks of what the next statement removes.
+    DELETE_CHUNKS_OF_CLOSED = "DELETE FROM chunks WHERE file_id IN (SELECT id FROM uploads \
+        WHERE agent_id = $1 AND action_id = $2 AND status IN ('UPLOAD_ERROR', 'DELETED'))";
+    /// An agent's upload for an action that failed or was removed.
+    DELETE_CLOSED_UPLOAD = "DELETE FROM uploads \
+        WHERE agent_id = $1 AND action_id = $2 AND status IN ('UPLOAD_ERROR', 'DELETED')";
     /// A new upload; nothing happens when there is one.
     INSERT_UPLOAD = concat!(
         "INSERT INTO uploads (", upload_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
@@ -22,6 +28,10 @@ statements! {
     UPLOAD_FOR = concat!("SELECT ", upload_columns!(), " FROM uploads WHERE agent_id = $1 AND action_id = $2");
     /// An agent's, newest first.
     UPLOADS = concat!("SELECT ", upload_columns!(), " FROM uploads WHERE agent_id = $1 ORDER BY started_at DESC, id DESC");
+    /// In a state, begun before, oldest first.
+    UPLOADS_BEGUN_BEFORE = concat!(
+        "SELECT ", upload_columns!(), " FROM uploads WHERE status = $1 AND started_at < $2 ORDER BY started_at, id LIMIT $3"
+    );
     /// An agent's.
     DELETE_UPLOADS_OF_AGENT = "DELETE FROM uploads WHERE agent_id = $1";
 

@@ -75,6 +75,21 @@ impl Composed {
         if let Some(id) = &filter.enrollment_key_id {
             self.text(" AND agents.enrollment_key_id = $?", id.as_str());
         }
+        self.times(filter);
+    }
+
+    fn times(&mut self, filter: &AgentFilter) {
+        if let Some(since) = filter.unseen_since {
+            self.integer(" AND coalesce(agents.last_checkin, agents.enrolled_at) < $?", since.as_micros());
+        }
+        match filter.without_inactivity_timeout {
+            None => {}
+            Some(None) => self.push(" AND agents.inactivity_timeout IS NOT NULL"),
+            Some(Some(timeout)) => self.integer(
+                " AND coalesce(agents.inactivity_timeout, -1) <> $?",
+                i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX),
+            ),
+        }
     }
 
     fn tags(&mut self, filter: &AgentFilter) {
@@ -213,6 +228,8 @@ mod tests {
             without_tags: vec!["z".into()],
             untagged: true,
             enrollment_key_id: Some(EnrollmentKeyId::trusted("k")),
+            unseen_since: Some(Timestamp::from_micros(5)),
+            without_inactivity_timeout: Some(Some(std::time::Duration::from_secs(6))),
         }
     }
 

@@ -9,6 +9,9 @@ statements! {
     NEWEST_CHANGE = "SELECT coalesce(max(seq), 0) FROM changes";
     /// Changes after one.
     CHANGES = "SELECT seq, kind, subject FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2";
+    /// The oldest changes but the newest one.
+    PRUNE = "DELETE FROM changes WHERE seq IN (SELECT seq FROM changes \
+        WHERE seq <= $1 AND seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT $2)";
     /// A line.
     INSERT_AUDIT = "INSERT INTO audit_events (event, hash) VALUES ($1, $2)";
     /// The hash of the newest line.

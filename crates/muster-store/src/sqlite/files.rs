@@ -2,6 +2,7 @@
 
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, FileId};
+use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
@@ -10,8 +11,11 @@ use super::words::Word;
 use crate::port::Precondition;
 use crate::sql::files as sql;
 
-/// A new upload.
+/// A new upload, in the place of one that failed or was removed.
 pub(super) fn insert_upload(connection: &Connection, upload: &Upload) -> std::result::Result<(), Failure> {
+    for statement in [sql::DELETE_CHUNKS_OF_CLOSED, sql::DELETE_CLOSED_UPLOAD] {
+        run(connection, statement, [upload.agent_id.as_str(), upload.action_id.as_str()])?;
+    }
     let values = params![
         upload.id.as_str(),
         upload.action_id.as_str(),
@@ -117,6 +121,16 @@ pub(super) fn upload_for(connection: &Connection, action: &ActionId, agent: &Age
 /// An agent's uploads, newest first.
 pub(super) fn uploads(connection: &Connection, agent: &AgentId) -> Result<Vec<Upload>> {
     all(connection, sql::UPLOADS, [agent.as_str()], read_upload)
+}
+
+/// Uploads in a state that began before, oldest first.
+pub(super) fn uploads_begun_before(
+    connection: &Connection,
+    status: FileStatus,
+    before: Timestamp,
+    limit: u32,
+) -> Result<Vec<Upload>> {
+    all(connection, sql::UPLOADS_BEGUN_BEFORE, params![status.word(), before.as_micros(), limit], read_upload)
 }
 
 /// A file's chunks without their bytes.

@@ -26,6 +26,11 @@ pub(super) fn changes(connection: &Connection, seq: i64, limit: u32) -> Result<V
     })
 }
 
+/// Removes the oldest changes; how many.
+pub(super) fn prune(connection: &Connection, through: i64, limit: u32) -> Result<u64> {
+    run(connection, sql::PRUNE, params![through, limit]).map(|rows| rows as u64)
+}
+
 /// Appends an audit line, bound to the one before. The first line is bound to no bytes at all.
 ///
 /// The line before is read inside the transaction, so that a commit that is taken back leaves no gap in the chain.

@@ -18,8 +18,14 @@ pub(super) struct Migration {
 }
 
 /// All steps, in order. A step that was released is never edited: its checksum would not match any more.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "initial", text: include_str!("../../migrations/sqlite/0001_initial.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "initial", text: include_str!("../../migrations/sqlite/0001_initial.sql") },
+    Migration {
+        number: 2,
+        name: "uploads_by_age",
+        text: include_str!("../../migrations/sqlite/0002_uploads_by_age.sql"),
+    },
+];
 
 /// A migration that stands in the file.
 struct Applied {
@@ -156,7 +162,7 @@ mod tests {
         migrate(&mut connection, &with_next()).unwrap();
         let before = schema(&connection);
         let error = migrate(&mut connection, MIGRATIONS).unwrap_err();
-        assert!(matches!(error, OpenError::Newer { found: 1000, known: 1 }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 1000, known: 2 }), "{error}");
         assert_eq!(schema(&connection), before);
     }
 

@@ -7,7 +7,7 @@ use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, TargetS
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::change::Change;
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, Upload};
+use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
@@ -114,6 +114,13 @@ impl Store for SqliteStore {
 
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError> {
         self.points.read(move |c| log::changes(c, seq, limit)).await
+    }
+
+    async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError> {
+        let prune = move |c: &rusqlite::Connection| -> Result<Done, Failure> {
+            Ok(Done { removed: log::prune(c, through, limit)?, ..Done::default() })
+        };
+        Ok(self.writer.task(prune).await?.removed)
     }
 
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
@@ -303,6 +310,15 @@ impl Store for SqliteStore {
     async fn uploads(&self, agent: &AgentId) -> Result<Vec<Upload>, StoreError> {
         let agent = agent.clone();
         self.lists.read(move |c| files::uploads(c, &agent)).await
+    }
+
+    async fn uploads_begun_before(
+        &self,
+        status: FileStatus,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Upload>, StoreError> {
+        self.lists.read(move |c| files::uploads_begun_before(c, status, before, limit)).await
     }
 
     async fn chunks(&self, file: &FileId) -> Result<Vec<ChunkInfo>, StoreError> {

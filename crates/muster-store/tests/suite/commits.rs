@@ -128,6 +128,24 @@ pub async fn the_change_log_wakes_after_the_commit(store: &impl Store) {
     assert_eq!(store.setting("a").await.unwrap().as_deref(), Some("2"), "what woke is there to be read");
 }
 
+pub async fn the_change_log_loses_its_oldest_rows_but_never_its_newest(store: &impl Store) {
+    let left =
+        async || -> Vec<i64> { store.changes_since(0, 100).await.unwrap().into_iter().map(|(seq, _)| seq).collect() };
+    assert_eq!(store.changes_prune(i64::MAX, 10).await.unwrap(), 0, "nothing to remove");
+    for n in 0..6 {
+        commit(store, vec![changed(&n.to_string())]).await;
+    }
+    let all = left().await;
+    assert_eq!(store.changes_prune(all[3], 2).await.unwrap(), 2);
+    assert_eq!(left().await, all[2..]);
+    assert_eq!(store.changes_prune(all[3], 100).await.unwrap(), 2);
+    assert_eq!(left().await, all[4..]);
+    assert_eq!(store.changes_prune(i64::MAX, 100).await.unwrap(), 1);
+    assert_eq!(left().await, all[5..], "the newest stays");
+    commit(store, vec![changed("next")]).await;
+    assert_eq!(left().await, [all[5], all[5] + 1]);
+}
+
 pub async fn the_audit_chain_verifies_over_many_commits(store: &impl Store) {
     for n in 0..20 {
         commit(store, vec![audit(n), audit(n + 100)]).await;

@@ -47,6 +47,45 @@ pub async fn uploads_are_listed_newest_first(store: &impl Store) {
     assert_eq!(listed.iter().map(|upload| upload.id.as_str()).collect::<Vec<_>>(), ["v", "w", "u"]);
 }
 
+pub async fn d6_a_new_upload_takes_the_place_of_a_failed_or_removed_one(store: &impl Store) {
+    let insert = |name: &str| vec![Write::UploadInsert(Box::new(upload(name, "x", "a")))];
+    for (name, next, end) in [("u", "v", FileStatus::UploadError), ("v", "w", FileStatus::Deleted)] {
+        commit(store, [insert(name), vec![status(name, end, None)]].concat()).await;
+        // A chunk that was under way when it ended.
+        commit(store, vec![chunk(name, 0, b"late")]).await;
+        commit(store, insert(next)).await;
+        assert_eq!(store.upload(&id(name)).await.unwrap(), None);
+        assert_eq!(store.chunks(&id(name)).await.unwrap(), []);
+        assert_eq!(store.upload_for(&action_id("x"), &agent_id("a")).await.unwrap().unwrap().id, id(next));
+        commit(store, vec![status(next, FileStatus::Deleted, None)]).await;
+    }
+    commit(store, [insert("y"), vec![status("y", FileStatus::Ready, Some("abcd"))]].concat()).await;
+    let complete = refused(store, insert("z")).await;
+    assert!(matches!(complete, Precondition::Exists(_)), "{complete:?}");
+}
+
+pub async fn ea134_uploads_of_an_age_are_found_by_state(store: &impl Store) {
+    for (name, n, state) in [
+        ("old", 1, FileStatus::AwaitingUpload),
+        ("older", 0, FileStatus::AwaitingUpload),
+        ("young", 5, FileStatus::AwaitingUpload),
+        ("ready", 2, FileStatus::Ready),
+        ("gone", 0, FileStatus::Deleted),
+    ] {
+        let mut upload = upload(name, name, "a");
+        upload.started_at = at(n);
+        commit(store, vec![Write::UploadInsert(Box::new(upload)), status(name, state, None)]).await;
+    }
+    let found = async |state, n, limit| -> Vec<String> {
+        let found = store.uploads_begun_before(state, at(n), limit).await.unwrap();
+        found.into_iter().map(|upload| upload.id.to_string()).collect()
+    };
+    assert_eq!(found(FileStatus::AwaitingUpload, 5, 10).await, ["older", "old"]);
+    assert_eq!(found(FileStatus::AwaitingUpload, 5, 1).await, ["older"]);
+    assert_eq!(found(FileStatus::Ready, 2, 10).await, Vec::<String>::new());
+    assert_eq!(found(FileStatus::Ready, 3, 10).await, ["ready"]);
+}
+
 pub async fn ea131_chunks_come_in_any_order_and_are_listed_in_order(store: &impl Store) {
     commit(store, vec![chunk("u", 2, b"three"), chunk("u", 0, b"one"), chunk("v", 0, b"other")]).await;
     commit(store, vec![chunk("u", 1, b"")]).await;

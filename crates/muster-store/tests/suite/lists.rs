@@ -1,6 +1,7 @@
 //! Lists of agents: filters, orders, pages, counts, tags.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use muster_core::agent::AgentRecord;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
@@ -90,6 +91,30 @@ pub async fn a_filter_of_very_many_ids_works(store: &impl Store) {
     with_fleet(store).await;
     let ids = (0..50_000).map(|n| agent_id(&format!("a{n}"))).collect();
     matches(store, &AgentFilter { ids: Some(ids), ..Default::default() }, "a1 a2 a3 a4 a5").await;
+}
+
+pub async fn m149_agents_unseen_for_long_are_found(store: &impl Store) {
+    with_fleet(store).await;
+    let unseen = |n| AgentFilter { unseen_since: Some(at(n)), ..AgentFilter::default() };
+    matches(store, &unseen(2), "").await;
+    matches(store, &unseen(3), "a2").await;
+    // Those never seen enrolled at 95, 97 and 99.
+    matches(store, &unseen(98), "a2 a3 a4 a5").await;
+}
+
+pub async fn agents_with_another_inactivity_timeout_are_found(store: &impl Store) {
+    for (id, timeout) in [("never", None), ("short", Some(60)), ("long", Some(3600))] {
+        let mut record = bare_agent(id);
+        record.inactivity_timeout = timeout.map(Duration::from_secs);
+        commit(store, vec![insert(&record)]).await;
+    }
+    let without = |timeout: Option<u64>| AgentFilter {
+        without_inactivity_timeout: Some(timeout.map(Duration::from_secs)),
+        ..AgentFilter::default()
+    };
+    matches(store, &without(None), "long short").await;
+    matches(store, &without(Some(60)), "long never").await;
+    matches(store, &without(Some(61)), "long never short").await;
 }
 
 pub async fn each_order_and_its_reverse(store: &impl Store) {

@@ -63,6 +63,7 @@ macro_rules! run_for {
             commits_side_by_side_do_not_spoil_each_other,
             the_change_log_keeps_order_and_subjects,
             the_change_log_wakes_after_the_commit,
+            the_change_log_loses_its_oldest_rows_but_never_its_newest,
             the_audit_chain_verifies_over_many_commits,
         ]);
         suite::run_for!(@module $make, enrollment_keys: [
@@ -80,6 +81,8 @@ macro_rules! run_for {
             an_upload_comes_back_by_id_and_by_order,
             d6_an_agent_has_one_upload_for_an_action,
             uploads_are_listed_newest_first,
+            d6_a_new_upload_takes_the_place_of_a_failed_or_removed_one,
+            ea134_uploads_of_an_age_are_found_by_state,
             ea131_chunks_come_in_any_order_and_are_listed_in_order,
             d6_a_chunk_again_changes_nothing_and_another_one_replaces_it,
             a_whole_chunk_comes_back,
@@ -90,6 +93,8 @@ macro_rules! run_for {
         suite::run_for!(@module $make, lists: [
             each_filter_holds_and_all_of_them_together,
             a_filter_of_very_many_ids_works,
+            m149_agents_unseen_for_long_are_found,
+            agents_with_another_inactivity_timeout_are_found,
             each_order_and_its_reverse,
             pages_cover_the_list_and_tell_the_total,
             lists_carry_metadata_but_not_components,

@@ -2,13 +2,17 @@
 
 use serde_json::{Map, Value};
 
-use super::ROOT;
+use super::{PROCESS, ROOT};
 use crate::policy::problem::Problems;
 use crate::secret_refs::{OPEN, for_each, is_leaf, is_unclosed, join, scopes};
 
 pub(super) fn check(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool, problems: &mut Problems) {
     let mut copy = config.clone();
     for_each(&mut copy, &mut |path, name| {
+        if says_what_runs(config, path) {
+            let reason = "secrets do not work in the command and the arguments of a process, which are signed";
+            problems.advise(join(ROOT, path), reason, "give the program its secrets in `env`");
+        }
         if !is_secret(name) {
             let reason = format!("the policy has no secret `{}`", super::super::problem::shortened(name));
             problems.advise(join(ROOT, path), reason, "give its value under `secrets`, or correct the name");
@@ -20,6 +24,16 @@ pub(super) fn check(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> boo
         *scope = Value::Null;
     }
     outside(&Value::Object(copy), ROOT, problems);
+}
+
+/// Whether the path leads to the command or the arguments of a process.
+fn says_what_runs(config: &Map<String, Value>, path: &str) -> bool {
+    let mut steps = path.split('.');
+    let (Some("inputs"), Some(place), Some("command" | "args")) = (steps.next(), steps.next(), steps.next()) else {
+        return false;
+    };
+    let input = place.parse::<usize>().ok().and_then(|place| config.get("inputs")?.get(place));
+    input.is_some_and(|input| input["type"] == PROCESS)
 }
 
 fn inside(value: &Value, path: &str, problems: &mut Problems) {
@@ -93,6 +107,24 @@ mod tests {
             format!("config.inputs.0.b.0: the policy has no secret `other`; {remedy}"),
             format!("config.outputs.o.ssl.key: the policy has no secret `third`; {remedy}"),
         ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn secrets_of_a_process_stand_in_its_environment_alone() {
+        let found = problems(&json!({"inputs": [
+            {"type": "process", "command": "$co.elastic.secret{known}", "args": ["a", "x$co.elastic.secret{known}"],
+             "env": {"A": "$co.elastic.secret{known}"}},
+            {"type": "process", "secrets": {"command": {"id": "known"}, "args": {"0": {"id": "known"}}, "env": {"A": {"id": "known"}}}},
+            {"type": "other", "command": "$co.elastic.secret{known}"}
+        ]}));
+        let refusal = "secrets do not work in the command and the arguments of a process, which are signed; \
+                       give the program its secrets in `env`";
+        let mut expected =
+            ["0.args.1", "0.command", "1.args.0", "1.command"].map(|at| format!("config.inputs.{at}: {refusal}"));
+        expected.sort();
+        let mut found = found;
+        found.sort();
         assert_eq!(found, expected);
     }
 

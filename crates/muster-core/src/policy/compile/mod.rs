@@ -9,6 +9,7 @@ mod inputs;
 mod outputs;
 mod overrides;
 mod permissions;
+mod signed;
 
 use std::collections::BTreeMap;
 
@@ -82,17 +83,20 @@ pub fn compile(sources: &Sources<'_>) -> Result<Compiled, CompileError> {
     problems.0.append(&mut draft.problems.0);
     problems.into_result().map_err(CompileError::Problems)?;
     let (mut policy, outputs) = built.unwrap_or_default();
-    sign(&mut policy, sources.signer)?;
+    signed::sign(&mut policy, sources.signer)?;
     Ok(Compiled { policy: Value::Object(policy), outputs, warnings: draft.warnings })
 }
 
-/// Whether two compiled policies give agents the same, revisions and signatures aside.
+/// Whether two compiled policies give agents the same, revisions aside and whoever signed them.
 pub fn is_same(one: &Value, other: &Value) -> bool {
     let key = |policy: &Value| {
         let mut policy = policy.clone();
         if let Value::Object(fields) = &mut policy {
-            fields.retain(|key, _| key != "revision" && key != "signed");
+            let signed = fields.remove("signed").as_ref().and_then(signed::payload);
+            fields.remove("revision");
             inputs::forget_revisions(fields);
+            // What is signed is made of the rest: it differs alone when an older server signed less.
+            fields.insert("signed".into(), signed.unwrap_or_default());
         }
         policy
     };
@@ -172,21 +176,6 @@ fn with_secret_ids(policy: &Policy) -> Map<String, Value> {
         }
     });
     config
-}
-
-/// Adds `signed`: what must not be changed on the way (§10.9).
-fn sign(policy: &mut Map<String, Value>, signer: &Signer) -> Result<(), SigningError> {
-    let input = |input: &Value| json!({"id": input["id"], "name": input["name"], "revision": input["revision"], "type": input["type"]});
-    let inputs: Vec<Value> = policy.get("inputs").and_then(Value::as_array).into_iter().flatten().map(input).collect();
-    let agent = policy.get("agent").cloned().unwrap_or_default();
-    let payload = json!({
-        "id": policy.get("id"),
-        "agent": {"features": agent["features"], "protection": agent["protection"]},
-        "inputs": inputs
-    });
-    let signed = signer.sign(payload.to_string().as_bytes())?;
-    policy.insert("signed".into(), json!({"data": signed.data, "signature": signed.signature}));
-    Ok(())
 }
 
 #[cfg(test)]

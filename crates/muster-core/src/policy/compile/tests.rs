@@ -229,7 +229,12 @@ fn overrides_never_touch_what_is_signed() {
 
 #[test]
 fn ea80_the_signature_covers_id_features_protection_and_inputs() {
-    let config = json!({"inputs": [{"type": "process", "id": "p", "name": "n", "command": "/bin/true"}]});
+    let config = json!({"inputs": [
+        {"type": "process", "id": "p", "name": "n", "command": "/bin/true"},
+        {"type": "process", "id": "q", "command": "/bin/false", "args": ["-x", ""], "secrets": {"env": {"C": {"id": "KEY"}}},
+         "env": {"A": "b", "B": "x$co.elastic.secret{PW}", "C": ""}},
+        {"type": "filestream", "id": "r", "command": "unsigned"}
+    ]});
     let made = compiled(config, json!({"agent_features": [{"name": "f", "enabled": true}]}), &[]).policy;
     let signed = Signed {
         data: made["signed"]["data"].as_str().unwrap().into(),
@@ -239,7 +244,12 @@ fn ea80_the_signature_covers_id_features_protection_and_inputs() {
     let payload: Value = serde_json::from_slice(&verify(key, &signed).unwrap()).unwrap();
     let expected = json!({
         "id": "pol-1", "agent": {"features": made["agent"]["features"], "protection": made["agent"]["protection"]},
-        "inputs": [{"id": "p", "name": "n", "revision": 4, "type": "process"}]
+        "inputs": [
+            {"id": "p", "name": "n", "revision": 4, "type": "process", "command": "/bin/true", "args": null, "env": {}},
+            {"id": "q", "name": null, "revision": 4, "type": "process", "command": "/bin/false", "args": ["-x", ""],
+             "env": {"A": "b", "B": null, "C": null}},
+            {"id": "r", "name": null, "revision": 4, "type": "filestream"}
+        ]
     });
     assert_eq!(payload, expected);
     assert!(STANDARD.decode(key).unwrap().len() > 80);
@@ -276,6 +286,22 @@ fn inputs_that_did_not_change_keep_their_revisions() {
     let second = compile(&sources).unwrap().policy;
     assert_eq!((&second["inputs"][0]["revision"], &second["inputs"][1]["revision"]), (&json!(4), &json!(5)));
     assert!(is_same(&first, &first) && !is_same(&first, &second));
+}
+
+#[test]
+fn a_policy_whose_inputs_were_signed_without_what_they_run_is_another_one() {
+    let config = json!({"inputs": [{"type": "process", "id": "p", "command": "/bin/true"}]});
+    let made = compiled(config, json!({}), &[]).policy;
+    let mut older = made.clone();
+    let payload = json!({
+        "id": "pol-1", "agent": {"features": {}, "protection": made["agent"]["protection"]},
+        "inputs": [{"id": "p", "name": null, "revision": 4, "type": "process"}]
+    });
+    older["signed"]["data"] = STANDARD.encode(payload.to_string()).into();
+    assert!(!is_same(&older, &made));
+    let mut signed_anew = made.clone();
+    signed_anew["signed"]["signature"] = "other".into();
+    assert!(is_same(&signed_anew, &made));
 }
 
 fn any_text() -> impl Strategy<Value = String> {

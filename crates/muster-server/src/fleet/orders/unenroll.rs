@@ -1,6 +1,7 @@
 //! Unenrolment: by order and ack, or at once without the agent (§5.6).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::AgentRecord;
@@ -8,14 +9,16 @@ use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::order::NewOrder;
+use muster_core::time::Timestamp;
 use muster_core::{Error, lifecycle};
 use muster_store::Write;
 use muster_store::query::{ActionFilter, Page};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Given;
 use super::give::{Sorted, done};
 use crate::fleet::Fleet;
+use crate::fleet::audit::audit_line;
 use crate::fleet::selection::Selected;
 use crate::fleet::update::AgentChange;
 
@@ -77,6 +80,35 @@ impl Fleet {
             }),
         )
         .await
+    }
+
+    /// Shuts out those of `agents` that `is_due` says are due, at the moment of the change. Answers how many.
+    pub(in crate::fleet) async fn shut_out_due(
+        &self,
+        context: &OpContext,
+        agents: &[AgentId],
+        reason: &str,
+        is_due: &(dyn Fn(&AgentRecord, Timestamp) -> bool + Send + Sync),
+    ) -> Result<usize, Error> {
+        let open = self.open_unenrolments(agents).await?;
+        let left: Mutex<HashSet<AgentId>> = Mutex::default();
+        self.change_agents(agents, &|before, now| {
+            let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+            let record = is_due(before, now).then(|| lifecycle::force_unenroll(before, reason, now).unwrap_or(None));
+            let Some(record) = record.flatten() else {
+                left.remove(&before.id);
+                return AgentChange::default();
+            };
+            let mut writes: Vec<Write> =
+                open.get(&before.id).into_iter().flatten().map(|order| done(order, &before.id, now)).collect();
+            writes.push(Write::AgentWithdrawActions { id: before.id.clone() });
+            let detail = json!({"reason": reason, "policy": before.policy_id});
+            writes.push(audit_line(context, now, "agent.unenroll", format_args!("agent:{}", before.id), detail));
+            left.insert(before.id.clone());
+            AgentChange { record: Some(record), writes }
+        })
+        .await?;
+        Ok(left.into_inner().unwrap_or_else(PoisonError::into_inner).len())
     }
 
     async fn open_unenrolments(&self, agents: &[AgentId]) -> Result<Open, Error> {

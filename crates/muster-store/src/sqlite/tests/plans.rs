@@ -52,11 +52,15 @@ fn reads_of_a_check_in_search_an_index() {
         policies::BY_NAME,
         policies::NEWEST_REVISION,
         files::UPLOAD_FOR,
+        files::UPLOADS_BEGUN_BEFORE,
+        files::DELETE_CLOSED_UPLOAD,
+        files::DELETE_CHUNKS_OF_CLOSED,
         files::CHUNKS,
         files::DELETE_CHUNKS_OF_AGENT,
         files::DELETE_FILE_AGENT,
         log::CHANGES,
         log::NEWEST_CHANGE,
+        log::PRUNE,
     ];
     for text in statements {
         check(&connection, text);
