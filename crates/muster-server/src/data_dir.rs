@@ -32,7 +32,13 @@ pub enum DataDirError {
     /// The master key is no key.
     #[error("{0} does not hold 32 bytes: restore it from a backup; without it nothing sealed can be read")]
     BadMasterKey(Utf8PathBuf),
+    /// There is a database, but not the key that its secrets are sealed with.
+    #[error("{0} is missing beside its database: restore it from a backup; without it nothing sealed can be read")]
+    LostMasterKey(Utf8PathBuf),
 }
+
+/// Name of the embedded store's file.
+pub const DATABASE: &str = "muster.db";
 
 /// The data folder, ours until dropped.
 #[derive(Debug)]
@@ -109,6 +115,10 @@ impl DataDir {
         if let Some(bytes) = self.read_secret(NAME)? {
             let key = bytes.try_into().map_err(|_| DataDirError::BadMasterKey(self.join(NAME)))?;
             return Ok(SecretBox::new(Box::new(key)));
+        }
+        // A new key would open nothing of what an old one sealed, and would hide that the old one is gone.
+        if self.join(DATABASE).try_exists()? {
+            return Err(DataDirError::LostMasterKey(self.join(NAME)));
         }
         let key = random_bytes::<32>(entropy);
         self.write_secret(NAME, &key)?;
@@ -196,6 +206,16 @@ mod tests {
         fs::set_permissions(path.join("master.key"), PermissionsExt::from_mode(0o640)).unwrap();
         let error = data.master_key(&SystemEntropy::default()).unwrap_err();
         assert!(error.to_string().contains("mode 640"), "{error}");
+    }
+
+    #[test]
+    fn a_lost_master_key_is_not_replaced_beside_a_database() {
+        let (_keep, path) = folder();
+        let data = DataDir::open(&path).unwrap();
+        data.write_public(DATABASE, b"").unwrap();
+        let error = data.master_key(&SystemEntropy::default()).unwrap_err();
+        assert!(matches!(error, DataDirError::LostMasterKey(_)), "{error}");
+        assert!(!data.join("master.key").try_exists().unwrap());
     }
 
     #[test]

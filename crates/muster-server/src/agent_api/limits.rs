@@ -102,6 +102,9 @@ pub struct Limits {
     pub read_timeout: Duration,
 }
 
+/// Time in which a body other than an upload's chunk must have come.
+const SMALL_BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -128,6 +131,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Time in which a body of `operation` must have come. Only a chunk of an upload is large enough to take long on
+    /// a slow line; whoever states gigabytes elsewhere and sends nothing does not hold a connection (D23).
+    pub fn read_timeout(&self, operation: Operation) -> Duration {
+        match operation {
+            Operation::UploadChunk => self.read_timeout,
+            _ => self.read_timeout.min(SMALL_BODY_TIMEOUT),
+        }
+    }
+
     /// The limits of `operation`.
     pub fn of(&self, operation: Operation) -> &OperationLimit {
         &self.by_operation[operation as usize]
@@ -240,6 +252,15 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn d23_only_chunks_of_uploads_may_take_as_long_as_configured() {
+        let limits = Limits::default();
+        assert_eq!(limits.read_timeout(Operation::UploadChunk), Duration::from_secs(60));
+        for operation in [Operation::CheckIn, Operation::Ack, Operation::Enroll, Operation::UploadStart] {
+            assert!(limits.read_timeout(operation) < Duration::from_secs(35), "{operation:?}");
+        }
+    }
 
     fn limiter(interval: Duration, burst: u32, max: usize) -> Arc<Limiter> {
         let mut limits = Limits::default();

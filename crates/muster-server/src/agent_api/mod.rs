@@ -191,7 +191,7 @@ impl Inner {
         *versioned = true;
         version_header::check(&head.headers)?;
         let limits = self.limiter.limits();
-        let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout };
+        let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout(operation) };
         self.endpoint(route, Call { head, body, peer, bounds }).await
     }
 

@@ -301,6 +301,10 @@ impl ParkedCheckIn {
     /// Waits until something is due, the poll's time is over, the agent is shut out, or the server stops.
     pub async fn wait(mut self) -> Result<Delivery, Error> {
         loop {
+            // Before each wait: the server may have begun to stop before this poll counted as held.
+            if self.fleet.is_stopping() {
+                return Ok(Delivery::Nothing);
+            }
             let over = tokio::select! {
                 () = self.slot.entry().woken_after(self.generation) => false,
                 () = tokio::time::sleep_until(self.deadline) => true,

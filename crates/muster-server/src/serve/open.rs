@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 
 use super::ServeError;
 use crate::config::Config;
-use crate::data_dir::{DataDir, ListenAddresses};
+use crate::data_dir::{DATABASE, DataDir, ListenAddresses};
 use crate::fleet::{Fleet, FleetParts};
 use crate::system::SystemEntropy;
 use crate::tls::host;
@@ -33,7 +33,7 @@ pub(super) async fn fleet(
     let master_key = data.master_key(&*entropy)?;
     let sealer =
         Sealer::new(master_key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))?;
-    let store = Arc::new(SqliteStore::open(data.join("muster.db").as_std_path(), &Options::default())?);
+    let store = Arc::new(SqliteStore::open(data.join(DATABASE).as_std_path(), &Options::default())?);
     let signer = signer(&*store, &sealer, &*entropy).await?;
     let settings = config.fleet_settings(&own_url(config, addresses));
     let fleet = Fleet::new(FleetParts {
