@@ -121,13 +121,16 @@ pub enum Write {
     },
     /// A new enrollment key. `NameTaken` when a live key of the same policy has the name.
     EnrollmentKeyInsert(Box<EnrollmentKey>),
-    /// Counts one use. `KeyRefused` unless the key admits at `now`, checked inside the commit (one use of a
+    /// Notes a use. `KeyRefused` unless the key admits at `now`, checked inside the commit (one use of a
     /// `max_uses: 1` key wins).
     EnrollmentKeyUse {
         /// The key.
         id: EnrollmentKeyId,
         /// The time of use.
         now: Timestamp,
+        /// Whether it counts. The agent that takes the place of one that this key let in is no further one: the key
+        /// must be neither revoked nor expired, but the number of its uses stays and does not matter.
+        counts: bool,
     },
     /// Revokes a key; does nothing to one that is revoked already. `Missing` when not there.
     EnrollmentKeyRevoke {

@@ -15,7 +15,7 @@ use muster_core::change::Change;
 use muster_core::check_in::KnownDocuments;
 use muster_core::credential::ApiKey;
 use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement};
-use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
 use muster_core::id::AgentId;
 use muster_core::lifecycle::inactivity_timeout;
@@ -117,12 +117,13 @@ struct Stored {
 }
 
 impl Fleet {
-    /// The enrollment key, if it admits now; every other key gives the one refusal (EA28, EA29, D1, D20).
+    /// The enrollment key, if it admits now; every other key gives the one refusal (EA28, EA29, D1, D20). One that is
+    /// used up is refused at the commit: it still admits an agent that it let in before, whose reply was lost.
     pub async fn authenticate_enrollment(&self, key: &ApiKey) -> Result<Admission, Error> {
         let stored = self.store.enrollment_key_by_key_id(&key.id).await?.filter(|stored| key.matches(&stored.hash));
         let stored = stored.ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
-            Ok(()) => Ok(Admission(stored)),
+            Ok(()) | Err(Refusal::UsedUp) => Ok(Admission(stored)),
             Err(refusal) => Err(unauthorized().for_log(format!("enrollment key {}: {refusal:?}", stored.id))),
         }
     }
@@ -236,7 +237,8 @@ impl Fleet {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let key = admission.key();
-        let mut writes = vec![Write::EnrollmentKeyUse { id: key.id.clone(), now }];
+        let counts = !takes_own_place(enrolled, before.as_ref(), key);
+        let mut writes = vec![Write::EnrollmentKeyUse { id: key.id.clone(), now, counts }];
         writes.extend(record_writes(enrolled, before));
         writes.push(Write::Audit(audit_line(enrolled, key, now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
@@ -277,6 +279,14 @@ fn circumstances<'a>(admission: &'a Admission, input: &EnrollInput<'a>, stored: 
         by_id: stored.by_id.as_ref(),
         by_enrollment_id: stored.by_enrollment_id.as_ref(),
     }
+}
+
+/// Whether the agent comes again by the key that let it in: its first reply was lost, or it replaces itself.
+fn takes_own_place(enrolled: &Enrolled, before: Option<&AgentRecord>, key: &EnrollmentKey) -> bool {
+    let continues = enrolled.life == Life::Continued;
+    let came_by_key = before.is_some_and(|before| before.enrollment_key_id.as_ref() == Some(&key.id));
+    // What is discarded came by the same key: core looks at no other (§3.3).
+    enrolled.discard.is_some() || (continues && came_by_key)
 }
 
 /// The record in its place, its documents, and the end of what came before.

@@ -20,6 +20,9 @@ statements! {
     /// Counts one use of a key that admits.
     USE = "UPDATE enrollment_keys SET uses = uses + 1, last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL \
         AND (expires_at IS NULL OR expires_at > $1) AND (max_uses IS NULL OR uses < max_uses)";
+    /// Notes a use that is no further one.
+    USE_AGAIN = "UPDATE enrollment_keys SET last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL \
+        AND (expires_at IS NULL OR expires_at > $1)";
     /// The first time stays.
     REVOKE = "UPDATE enrollment_keys SET revoked_at = coalesce(revoked_at, $1) WHERE id = $2";
     /// Removes one.

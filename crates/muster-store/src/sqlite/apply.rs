@@ -45,7 +45,7 @@ fn apply(c: &Connection, write: &Write, done: &mut Done) -> Result<(), Failure> 
         Write::AgentWithdrawActions { id } => actions::withdraw(c, id)?,
         Write::AgentsSeen { seen } => agents::seen(c, seen)?,
         Write::EnrollmentKeyInsert(key) => enrollment_keys::insert(c, key)?,
-        Write::EnrollmentKeyUse { id, now } => enrollment_keys::use_once(c, id, *now)?,
+        Write::EnrollmentKeyUse { id, now, counts } => enrollment_keys::use_once(c, id, *now, *counts)?,
         Write::EnrollmentKeyRevoke { id, now } => enrollment_keys::revoke(c, id, *now)?,
         Write::EnrollmentKeyDelete { id } => enrollment_keys::delete(c, id)?,
         Write::PolicyInsert(policy) => policies::insert(c, policy)?,

@@ -55,13 +55,15 @@ fn taken(connection: &Connection, key: &EnrollmentKey) -> Result<Precondition> {
     })
 }
 
-/// Counts one use; only a key that admits has any left.
+/// Notes a use; only a key that admits has any left, or needs none.
 pub(super) fn use_once(
     connection: &Connection,
     id: &EnrollmentKeyId,
     now: Timestamp,
+    counts: bool,
 ) -> std::result::Result<(), Failure> {
-    let rows = run(connection, sql::USE, params![now.as_micros(), id.as_str()])?;
+    let statement = if counts { sql::USE } else { sql::USE_AGAIN };
+    let rows = run(connection, statement, params![now.as_micros(), id.as_str()])?;
     if rows == 0 { Err(Precondition::KeyRefused.into()) } else { Ok(()) }
 }
 

@@ -14,7 +14,11 @@ fn put(key: &EnrollmentKey) -> Write {
 }
 
 fn use_at(id: &str, n: i64) -> Write {
-    Write::EnrollmentKeyUse { id: EnrollmentKeyId::trusted(id), now: at(n) }
+    Write::EnrollmentKeyUse { id: EnrollmentKeyId::trusted(id), now: at(n), counts: true }
+}
+
+fn use_again_at(id: &str, n: i64) -> Write {
+    Write::EnrollmentKeyUse { id: EnrollmentKeyId::trusted(id), now: at(n), counts: false }
 }
 
 fn revoke_at(id: &str, n: i64) -> Write {
@@ -86,6 +90,12 @@ pub async fn d20_a_key_that_does_not_admit_is_refused_inside_the_commit(store: &
         let writes = vec![insert(&bare_agent("a")), use_at(id, 10)];
         assert_eq!(refused(store, writes).await, Precondition::KeyRefused, "{id}");
     }
+    for id in ["expired", "revoked", "nobody's"] {
+        assert_eq!(refused(store, vec![use_again_at(id, 10)]).await, Precondition::KeyRefused, "{id}");
+    }
+    commit(store, vec![use_again_at("used-up", 10)]).await;
+    let used_up = stored(store, "used-up").await.unwrap();
+    assert_eq!((used_up.uses, used_up.last_used_at), (2, Some(at(10))), "who comes again is no further use");
     assert_eq!(store.agent(&agent_id("a")).await.unwrap(), None, "nothing of a refused enrolment stays");
 }
 

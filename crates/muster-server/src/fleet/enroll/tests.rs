@@ -60,6 +60,28 @@ async fn m75_a_key_for_one_agent_admits_one_of_many_at_once() {
 }
 
 #[tokio::test]
+async fn ea47_m75_an_agent_whose_reply_was_lost_comes_again_by_a_used_up_key() {
+    let test = TestFleet::new().await;
+    let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
+    let retried = json!({"type": "PERMANENT", "enrollment_id": "once"});
+    let first = test.enroll(&key, &retried).await.unwrap();
+    let second = test.enroll(&key, &retried).await.unwrap();
+    assert!(test.entry(&first).await.is_err() && test.entry(&second).await.is_ok());
+    assert_eq!(test.enroll(&key, &plain()).await.unwrap_err().code, "ErrUnauthorized");
+    assert_eq!(agents(&test).await, 1);
+}
+
+#[tokio::test]
+async fn ea41_m75_an_agent_replaces_itself_by_a_used_up_key() {
+    let test = TestFleet::new().await;
+    let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
+    let own = json!({"type": "PERMANENT", "id": "fixed", "replace_token": "open"});
+    test.enroll(&key, &own).await.unwrap();
+    test.enroll(&key, &own).await.unwrap();
+    assert_eq!(test.enroll(&key, &plain()).await.unwrap_err().code, "ErrUnauthorized");
+}
+
+#[tokio::test]
 async fn ea40_ea41_ea43_a_replace_token_opens_the_record_and_nothing_else_does() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
