@@ -35,9 +35,7 @@ async fn a_policy_is_not_deleted_while_an_active_agent_is_on_it() {
     assert_eq!(refused.code, "policy_in_use");
     assert!(refused.message.starts_with("2 active agents are on the policy \"web\""), "{}", refused.message);
     for id in ["a", "b"] {
-        let before = setting.stored(id).await;
-        let after = muster_core::agent::AgentRecord { active: false, version: 2, ..before.clone() };
-        setting.commit(vec![Write::AgentUpdate { before: before.into(), after: after.into() }]).await;
+        setting.deactivate(id).await;
     }
     setting.fleet.delete_policy(&root(), "web", false).await.expect("nobody active is on it");
 }

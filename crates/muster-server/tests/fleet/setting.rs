@@ -137,6 +137,20 @@ impl Setting {
         self.fleet.store.commit(writes).await.expect("the writes fit");
     }
 
+    /// Makes a record inactive; again when the fleet's own tasks changed it meanwhile (a policy's timeout reaches its
+    /// agents in the background).
+    pub async fn deactivate(&self, id: &str) {
+        for _ in 0..100 {
+            let before = self.stored(id).await;
+            let after = AgentRecord { active: false, version: before.version + 1, ..before.clone() };
+            let update = Write::AgentUpdate { before: before.into(), after: after.into() };
+            if self.fleet.store.commit(vec![update]).await.is_ok() {
+                return;
+            }
+        }
+        panic!("the record of {id} keeps changing");
+    }
+
     /// An action for one agent, announced in the change log.
     pub async fn order(&self, id: &str, kind: muster_core::action::ActionType, agent: &str) {
         let id = ActionId::trusted(id);
