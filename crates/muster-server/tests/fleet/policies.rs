@@ -6,7 +6,6 @@ use muster_core::context::{Actor, OpContext};
 use muster_server::fleet::check_in::Delivery;
 use muster_server::fleet::outputs::OutputDraft;
 use muster_server::fleet::policies::PolicyDraft;
-use muster_store::Write;
 use serde_json::{Value, json};
 
 use super::setting::{Setting, parked, policy_revision};
