@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::status::{Status, transition};
+use muster_core::status::transition;
 use muster_core::time::Timestamp;
 use muster_store::Write;
 use tokio::task::JoinSet;
@@ -134,8 +134,5 @@ fn looked_at(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> A
     after.version += 1;
     after.last_checkin = after.last_checkin.max(seen);
     transition(&mut after, seen, now);
-    if after.status == Status::Unenrolled {
-        after.status_deadline = None;
-    }
     after
 }
