@@ -7,6 +7,7 @@ use muster_core::audit::chain_hash;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::error::OpenError;
+use super::identity::APPLICATION_ID;
 use crate::sql::dialect;
 
 /// One step of the schema.
@@ -54,7 +55,14 @@ pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Resul
         let doing = format!("migrate the store to {} {}", migration.number, migration.name);
         apply(&transaction, migration).map_err(OpenError::engine(doing))?;
     }
+    mark(&transaction).map_err(OpenError::engine("mark the file as a store"))?;
     transaction.commit().map_err(OpenError::engine("commit the migrations of the store"))
+}
+
+/// Stores of the first development versions have no mark yet.
+fn mark(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let id: i32 = transaction.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if id == APPLICATION_ID { Ok(()) } else { transaction.pragma_update(None, "application_id", APPLICATION_ID) }
 }
 
 fn applied(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Applied>> {

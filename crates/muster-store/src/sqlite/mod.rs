@@ -14,6 +14,7 @@ mod connection;
 mod enrollment_keys;
 mod error;
 mod files;
+mod identity;
 mod log;
 mod migrate;
 mod policies;
@@ -30,4 +31,5 @@ mod words;
 mod writer;
 
 pub use error::OpenError;
+pub use identity::refuse_foreign;
 pub use store::{Options, SqliteStore};
