@@ -151,7 +151,9 @@ mod tests {
 
     #[test]
     fn each_field_and_item_has_its_place() {
-        let places = Places::of("name: a\nconfig:\n  inputs:\n    - type: x\n      foo: 1\n    - {a: [7, 8.5, null, ~, 'é', yes], b: {c: !!str 4}}\n");
+        let places = Places::of(
+            "name: a\nconfig:\n  inputs:\n    - type: x\n      foo: 1\n    - {a: [7, 8.5, null, ~, 'é', yes], b: {c: !!str 4}}\n",
+        );
         let expected = [
             ("name", (1, 1)),
             ("config", (2, 1)),

@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn what_the_server_finds_is_told_with_its_place() {
-        let (_folder, file) = folder_with("web.yml", "name: web\nsettings:\n  is_protected: true\nconfig: {agent: {}}\n");
+        let (_folder, file) =
+            folder_with("web.yml", "name: web\nsettings:\n  is_protected: true\nconfig: {agent: {}}\n");
         let written = read(&file, &[]).unwrap();
         let body = |message: &str, remedy: Option<&str>| muster_protocol::management::ErrorBody {
             status_code: 400,

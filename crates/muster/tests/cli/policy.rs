@@ -78,7 +78,8 @@ fn a_line_taken_out_of_the_file_is_gone_and_settings_stay() {
 
 #[test]
 fn what_is_wrong_is_told_with_file_line_and_column() {
-    let text = "name: places\nsettings:\n  monitoring_enabled: [logs, metric]\nconfig:\n  inputs:\n    - {type: x, id: a}\n";
+    let text =
+        "name: places\nsettings:\n  monitoring_enabled: [logs, metric]\nconfig:\n  inputs:\n    - {type: x, id: a}\n";
     let (_folder, path) = file("places.yml", text);
     let told = fails(2, &["policy", "apply", "-f", &path]);
     assert!(told.contains(&format!("{path}:3:30: monitoring_enabled.1: unknown signal `metric`")), "{told}");
