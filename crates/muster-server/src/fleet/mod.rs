@@ -35,6 +35,7 @@ pub mod throttle;
 pub mod update;
 pub mod upload_views;
 pub mod uploads;
+pub mod watched_store;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -52,6 +53,7 @@ use self::enroll::Enrolling;
 use self::policy_cache::PolicyCache;
 use self::registry::Registry;
 use self::throttle::Throttle;
+use self::watched_store::WatchedStore;
 
 /// What operations need to know of the configuration.
 #[derive(Clone, Debug)]
@@ -96,7 +98,7 @@ impl Default for FleetSettings {
 /// The fleet: everything that operations share.
 pub struct Fleet {
     /// The store.
-    pub store: Arc<dyn Store>,
+    pub store: WatchedStore,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The generator.
@@ -142,7 +144,7 @@ impl Fleet {
         let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
         Arc::new(Self {
             policies: PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)),
-            store,
+            store: WatchedStore::new(store),
             clock,
             entropy,
             sealer,
@@ -161,8 +163,9 @@ impl Fleet {
     pub async fn run_background(self: Arc<Self>) {
         let feed = tokio::spawn(Arc::clone(&self).follow_changes());
         let statuses = tokio::spawn(Arc::clone(&self).keep_statuses());
+        let trying = tokio::spawn(Arc::clone(&self).keep_trying_store());
         let house = tokio::spawn(self.keep_house());
-        for task in [feed, statuses, house] {
+        for task in [feed, statuses, trying, house] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended");
             }

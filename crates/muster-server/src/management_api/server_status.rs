@@ -28,8 +28,13 @@ pub async fn get(State(fleet): State<Arc<Fleet>>) -> Answer<ServerStatus> {
             build_flavor: "traditional".into(),
             build_snapshot: false,
         },
-        status: OverallStatus { overall: Level { level: "available".into() } },
+        status: OverallStatus { overall: Level { level: level(&fleet).into() } },
     }))
+}
+
+/// Degraded: it reads, and takes no changes.
+fn level(fleet: &Fleet) -> &'static str {
+    if fleet.store.failure().is_some() { "degraded" } else { "available" }
 }
 
 /// Made at the first question, then always the same.

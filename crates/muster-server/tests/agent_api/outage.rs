@@ -22,15 +22,21 @@ use tokio::sync::watch;
 pub struct Outage {
     inner: Arc<dyn Store>,
     off: AtomicBool,
+    read_only: AtomicBool,
 }
 
 impl Outage {
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, off: AtomicBool::new(false) }
+        Self { inner, off: AtomicBool::new(false), read_only: AtomicBool::new(false) }
     }
 
     pub fn set(&self, off: bool) {
         self.off.store(off, Ordering::SeqCst);
+    }
+
+    /// Refuses writes alone, as on a disk that is full.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::SeqCst);
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -45,6 +51,9 @@ impl Outage {
 impl Store for Outage {
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
         self.check()?;
+        if self.read_only.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable { reason: "disk full: /secret/path".into() });
+        }
         self.inner.commit(writes).await
     }
 

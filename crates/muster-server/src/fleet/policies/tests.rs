@@ -401,7 +401,7 @@ async fn ea99_the_cache_renders_once_however_many_ask_and_keeps_the_newest() {
 #[tokio::test]
 async fn the_cache_lets_go_of_the_least_recently_used() {
     let fleet = fleet();
-    let cache = PolicyCache::bounded(fleet.store.clone(), fleet.sealer.clone(), 2, usize::MAX);
+    let cache = PolicyCache::bounded(fleet.store.share(), fleet.sealer.clone(), 2, usize::MAX);
     let mut ids = Vec::new();
     for name in ["a", "b", "c"] {
         ids.push(create(&fleet, name, json!({})).await.policy.id);
@@ -412,7 +412,7 @@ async fn the_cache_lets_go_of_the_least_recently_used() {
     cache.get(&ids[2]).await.unwrap().unwrap();
     assert!(cache.cached(&ids[1]).is_none());
     assert!(cache.cached(&ids[0]).is_some() && cache.cached(&ids[2]).is_some());
-    let tight = PolicyCache::bounded(fleet.store.clone(), fleet.sealer.clone(), 100, 1);
+    let tight = PolicyCache::bounded(fleet.store.share(), fleet.sealer.clone(), 100, 1);
     tight.get(&ids[0]).await.unwrap().unwrap();
     tight.get(&ids[1]).await.unwrap().unwrap();
     assert!(tight.cached(&ids[0]).is_none() && tight.cached(&ids[1]).is_some());
