@@ -112,7 +112,7 @@ pub(crate) fn reshape(kind: ActionType, data: Value) -> Option<Value> {
             shape.any("settings").done()
         }
         ActionType::PrivilegeLevelChange => privilege(data),
-        ActionType::UpdateTags | ActionType::ForceUnenroll => None,
+        ActionType::UpdateTags | ActionType::ForceUnenroll | ActionType::PolicyChange => None,
     }
 }
 

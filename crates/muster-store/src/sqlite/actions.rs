@@ -8,6 +8,7 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
+use super::policy_changes;
 use super::row::{Columns, Result, all, all_composed, count_composed, first, run};
 use super::words::{INELIGIBLE, Word};
 use crate::port::Precondition;
@@ -104,7 +105,7 @@ pub(super) fn collect(connection: &Connection, before: Timestamp, limit: u32) ->
     Ok(rows as u64)
 }
 
-fn read(c: &mut Columns<'_, '_>) -> Result<Action> {
+pub(super) fn read(c: &mut Columns<'_, '_>) -> Result<Action> {
     Ok(Action {
         seq: c.take()?,
         id: c.id()?,
@@ -172,6 +173,9 @@ pub(super) fn page(
     wanted: &ActionFilter,
     page: Page,
 ) -> Result<Listed<(Action, ActionCounts)>> {
+    if wanted.with_policy_changes && wanted.agent_id.is_none() {
+        return policy_changes::page(connection, wanted, page);
+    }
     let statement = filter::action_page(wanted, page);
     let actions = all_composed(connection, &statement, |row| read(&mut Columns::of(row)))?;
     let total = count_composed(connection, &filter::action_total(wanted))?;
@@ -182,7 +186,7 @@ pub(super) fn page(
     Ok(Listed { items, total })
 }
 
-fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> {
+pub(super) fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> {
     let rows = all(connection, sql::COUNTS, [seq], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?))
     })?;

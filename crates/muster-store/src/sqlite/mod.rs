@@ -18,6 +18,7 @@ mod identity;
 mod log;
 mod migrate;
 mod policies;
+mod policy_changes;
 mod queue;
 mod reader;
 mod row;
