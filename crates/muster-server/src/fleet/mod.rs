@@ -50,6 +50,7 @@ use muster_store::Store;
 use tokio::sync::watch;
 
 use self::enroll::Enrolling;
+use self::policies::output_uses::OutputUses;
 use self::policy_cache::PolicyCache;
 use self::registry::Registry;
 use self::throttle::Throttle;
@@ -117,6 +118,8 @@ pub struct Fleet {
     handled_changes: AtomicI64,
     /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
     revising: tokio::sync::Mutex<()>,
+    /// Which outputs policies use.
+    output_uses: OutputUses,
     enrolling: Enrolling,
     mismatches: Throttle,
     stopping: watch::Sender<bool>,
@@ -153,6 +156,7 @@ impl Fleet {
             registry: Registry::default(),
             handled_changes: AtomicI64::default(),
             revising: tokio::sync::Mutex::default(),
+            output_uses: OutputUses::default(),
             enrolling: Enrolling::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),

@@ -305,6 +305,26 @@ async fn a_changed_output_revises_exactly_the_policies_that_use_it() {
 }
 
 #[tokio::test]
+async fn asking_how_an_output_does_compiles_each_revision_once() {
+    let fleet = fleet();
+    fleet.create_output(&root(), output("two", hosts())).await.unwrap();
+    let web = create(&fleet, "web", json!({"inputs": [{"type": "a", "use_output": "two"}]})).await.policy;
+    create(&fleet, "other", json!({})).await;
+    let ask = async || fleet.output_health(&root(), "two").await.unwrap().message;
+    for _ in 0..3 {
+        assert!(ask().await.contains("no agent"));
+    }
+    assert_eq!(fleet.output_uses.learned(), 2, "two policies");
+    update(&fleet, &web, draft("web", json!({"inputs": [{"type": "b"}]}))).await.unwrap();
+    assert!(ask().await.contains("no policy"));
+    assert_eq!(fleet.output_uses.learned(), 3, "one new revision");
+    let renamed = OutputDraft { name: Some("renamed".into()), ..OutputDraft::default() };
+    fleet.update_output(&root(), "two", renamed).await.unwrap();
+    ask().await;
+    assert_eq!(fleet.output_uses.learned(), 5, "other outputs: all anew");
+}
+
+#[tokio::test]
 async fn an_output_in_use_is_not_deleted() {
     let fleet = fleet();
     fleet.create_output(&root(), output("two", hosts())).await.unwrap();
