@@ -275,8 +275,13 @@ pub trait Store: Send + Sync + 'static {
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
     /// The agent with this access key.
     async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
-    /// The newest agent that enrolled with this idempotency handle.
-    async fn agent_by_enrollment_id(&self, enrollment_id: &str) -> Result<Option<AgentRecord>, StoreError>;
+    /// The agent that enrolled by this key with this idempotency handle and never checked in. There is one at most: a
+    /// second one is refused as [`Precondition::Exists`], whichever node commits it.
+    async fn agent_by_enrollment_id(
+        &self,
+        enrollment_id: &str,
+        key: &EnrollmentKeyId,
+    ) -> Result<Option<AgentRecord>, StoreError>;
     /// One agent's documents.
     async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError>;
     /// A page of agents. `descending` turns the order round; ties are broken by id. Components are left out

@@ -97,7 +97,6 @@ impl Fleet {
 mod tests {
     use muster_store::{Precondition, SqliteStore};
 
-
     use super::*;
 
     #[test]

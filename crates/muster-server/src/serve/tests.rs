@@ -78,19 +78,23 @@ async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itsel
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&folder, &[])).await.unwrap();
     let full = muster_store::StoreError::Unavailable { reason: "database or disk is full".into() };
-    let overall =
-        async || ask(UnixStream::connect(server.data.join("admin.sock")).await.unwrap(), "/api/status").await;
+    let overall = async || ask(UnixStream::connect(server.data.join("admin.sock")).await.unwrap(), "/api/status").await;
     assert!(overall().await.contains("available"), "and the installation has its id from now on");
     server.fleet.store.note(Some(&full));
     let told = admin(&server, "/readyz").await;
-    assert!(told.starts_with("HTTP/1.1 503") && told.contains("takes no writes: not applied: database or disk"), "{told}");
+    assert!(
+        told.starts_with("HTTP/1.1 503") && told.contains("takes no writes: not applied: database or disk"),
+        "{told}"
+    );
     assert!(admin(&server, "/healthz").await.ends_with("ok\n"));
     let status = agent(&server, "/api/status").await;
     assert!(status.starts_with("HTTP/1.1 503") && status.contains("DEGRADED"), "{status}");
     let overall = overall().await;
     assert!(overall.contains("degraded"), "{overall}");
-    let well = async || while !admin(&server, "/readyz").await.ends_with("ok\n") {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let well = async || {
+        while !admin(&server, "/readyz").await.ends_with("ok\n") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     };
     tokio::time::timeout(Duration::from_secs(20), well()).await.expect("the server tries the store by itself");
     server.stop().await;

@@ -81,9 +81,13 @@ impl Store for Outage {
         self.inner.agent_by_access_key(key).await
     }
 
-    async fn agent_by_enrollment_id(&self, enrollment_id: &str) -> Result<Option<AgentRecord>, StoreError> {
+    async fn agent_by_enrollment_id(
+        &self,
+        enrollment_id: &str,
+        key: &EnrollmentKeyId,
+    ) -> Result<Option<AgentRecord>, StoreError> {
         self.check()?;
-        self.inner.agent_by_enrollment_id(enrollment_id).await
+        self.inner.agent_by_enrollment_id(enrollment_id, key).await
     }
 
     async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError> {

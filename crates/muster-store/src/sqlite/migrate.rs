@@ -26,6 +26,16 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "uploads_by_age",
         text: include_str!("../../migrations/sqlite/0002_uploads_by_age.sql"),
     },
+    Migration {
+        number: 3,
+        name: "policy_revisions_by_creation",
+        text: include_str!("../../migrations/sqlite/0003_policy_revisions_by_creation.sql"),
+    },
+    Migration {
+        number: 4,
+        name: "enrollment_id_once",
+        text: include_str!("../../migrations/sqlite/0004_enrollment_id_once.sql"),
+    },
 ];
 
 /// A migration that stands in the file.
@@ -165,12 +175,48 @@ mod tests {
     }
 
     #[test]
+    fn agents_that_came_in_twice_by_one_handle_keep_everything_but_the_handle() {
+        let mut connection = memory();
+        migrate(&mut connection, &MIGRATIONS[..3]).unwrap();
+        let columns: Vec<(String, bool, String)> = connection
+            .prepare("SELECT name, \"notnull\", type FROM pragma_table_info('agents')")
+            .and_then(|mut s| s.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect())
+            .unwrap();
+        for (id, handle, key, at, seen) in [
+            ("old", "h", "k", 1, None),
+            ("new", "h", "k", 2, None),
+            ("other-key", "h", "k2", 1, None),
+            ("seen", "h", "k", 1, Some(5)),
+            ("none", "", "k", 1, None),
+        ] {
+            let names = columns.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(", ");
+            let value = |(name, required, kind): &(String, bool, String)| match (name.as_str(), required) {
+                ("id", _) => format!("'{id}'"),
+                ("enrollment_id", _) => format!("nullif('{handle}', '')"),
+                ("enrollment_key_id", _) => format!("'{key}'"),
+                ("enrolled_at", _) => format!("{at}"),
+                ("last_checkin", _) => seen.map_or("NULL".into(), |at: i64| at.to_string()),
+                (_, false) => "NULL".into(),
+                (_, true) => if kind == "TEXT" { "''" } else { "0" }.into(),
+            };
+            let values = columns.iter().map(value).collect::<Vec<_>>().join(", ");
+            connection.execute(&format!("INSERT INTO agents ({names}) VALUES ({values})"), []).unwrap();
+        }
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let without: Vec<String> = connection
+            .prepare("SELECT id FROM agents WHERE enrollment_id IS NULL ORDER BY id")
+            .and_then(|mut s| s.query_map([], |r| r.get(0))?.collect())
+            .unwrap();
+        assert_eq!(without, ["none", "old"]);
+    }
+
+    #[test]
     fn an_unknown_newer_schema_is_refused_untouched() {
         let mut connection = memory();
         migrate(&mut connection, &with_next()).unwrap();
         let before = schema(&connection);
         let error = migrate(&mut connection, MIGRATIONS).unwrap_err();
-        assert!(matches!(error, OpenError::Newer { found: 1000, known: 2 }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 1000, .. }), "{error}");
         assert_eq!(schema(&connection), before);
     }
 
