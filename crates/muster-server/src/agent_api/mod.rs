@@ -49,6 +49,7 @@ use self::request_id::RequestId;
 use self::route::Route;
 use self::status::Health;
 use crate::fleet::Fleet;
+use crate::fleet::upload_limits::UploadLimits;
 use crate::reply::{Outcome, Peer, Reply};
 
 /// Memory of all large inflated bodies together.
@@ -65,8 +66,8 @@ pub struct AgentApiOptions {
     pub health: Health,
     /// What callers with a live key are told of this server.
     pub version: ServerVersion,
-    /// Bytes of a file that an agent may upload; 0: uploads are switched off.
-    pub max_upload_bytes: u64,
+    /// What agents may upload.
+    pub uploads: UploadLimits,
     /// The file with the PGP key that agents check upgrades with.
     pub pgp_key: Option<PathBuf>,
 }
@@ -78,7 +79,13 @@ impl Default for AgentApiOptions {
             build_hash: String::new(),
             build_time: String::new(),
         };
-        Self { limits: Limits::default(), health: Health::default(), version, max_upload_bytes: 1 << 30, pgp_key: None }
+        Self {
+            limits: Limits::default(),
+            health: Health::default(),
+            version,
+            uploads: UploadLimits::default(),
+            pgp_key: None,
+        }
     }
 }
 

@@ -33,6 +33,7 @@ pub mod tags;
 mod testing;
 pub mod throttle;
 pub mod update;
+pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
 pub mod watched_store;
@@ -73,6 +74,8 @@ pub struct FleetSettings {
     pub highest_version: (u32, Option<u32>),
     /// Lowest agent version let in: major and minor.
     pub lowest_version: (u32, u32),
+    /// The commit that the program is made of; empty when it is not known.
+    pub build_hash: String,
 }
 
 impl FleetSettings {
@@ -92,6 +95,7 @@ impl Default for FleetSettings {
             tested_version: (9, 5),
             highest_version: (9, None),
             lowest_version: (7, 13),
+            build_hash: String::new(),
         }
     }
 }
@@ -121,6 +125,8 @@ pub struct Fleet {
     /// Which outputs policies use.
     output_uses: OutputUses,
     enrolling: Enrolling,
+    /// Held while an upload begins, so that an agent's are counted right.
+    beginning_upload: tokio::sync::Mutex<()>,
     mismatches: Throttle,
     stopping: watch::Sender<bool>,
 }
@@ -158,6 +164,7 @@ impl Fleet {
             revising: tokio::sync::Mutex::default(),
             output_uses: OutputUses::default(),
             enrolling: Enrolling::default(),
+            beginning_upload: tokio::sync::Mutex::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),
         })

@@ -23,7 +23,7 @@ pub async fn get(State(fleet): State<Arc<Fleet>>) -> Answer<ServerStatus> {
         uuid: installation(&fleet).await?,
         version: ApiLevel {
             number: API_LEVEL.into(),
-            build_hash: env!("CARGO_PKG_VERSION").into(),
+            build_hash: fleet.settings.build_hash.clone(),
             // "serverless" would mean to Terraform that every feature is there.
             build_flavor: "traditional".into(),
             build_snapshot: false,

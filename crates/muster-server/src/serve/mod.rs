@@ -135,8 +135,6 @@ impl Server {
         let first_start = first_start::prepare(&fleet, &tls, config.insecure_http).await;
         let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
 
-        data.write_listen(&addresses)?;
-
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
         let health = Health::default();
@@ -146,6 +144,11 @@ impl Server {
         let background = tokio::spawn(Arc::clone(&fleet).run_background());
         let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
         health.set(ServerState::Healthy);
+        if let Err(error) = data.write_listen(&addresses) {
+            shutdown.cancel();
+            fleet.stop();
+            return Err(error.into());
+        }
         Ok(Self {
             addresses,
             first_start,
