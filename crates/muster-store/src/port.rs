@@ -185,6 +185,17 @@ pub enum Write {
         /// When.
         now: Timestamp,
     },
+    /// Notes that an order's effect on the records of its agents is to follow: commits of its own, of which the last
+    /// is [`Write::OrderFinished`].
+    OrderBegun {
+        /// The order.
+        id: ActionId,
+    },
+    /// The order's effect is all committed; one that was not begun is no error.
+    OrderFinished {
+        /// The order.
+        id: ActionId,
+    },
     /// A new or changed output. `is_default` clears the flag of the others in the same commit. `NameTaken`.
     OutputPut(Box<Output>),
     /// Removes an output. `Missing` when not there.
@@ -361,6 +372,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<ActionResult>, StoreError>;
     /// Removes actions whose expiration is before `before`, with their targets and results, at most `limit`.
     async fn actions_collect(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+    /// Orders that were begun and not finished, as [`Write::OrderBegun`] says, oldest first.
+    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError>;
 
     /// One output.
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError>;

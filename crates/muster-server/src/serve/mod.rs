@@ -135,6 +135,13 @@ impl Server {
         let first_start = first_start::prepare(&fleet, &tls, config.insecure_http).await;
         let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
 
+        // What can't be finished must not keep agents out.
+        if let Err(error) = fleet.finish_orders().await {
+            error!(
+                error = whole_text(&error),
+                "orders that were cut off are not finished; tried again at the next start"
+            );
+        }
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
         let health = Health::default();

@@ -236,6 +236,11 @@ impl Store for Outage {
         self.inner.actions_collect(before, limit).await
     }
 
+    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError> {
+        self.check()?;
+        self.inner.unfinished_orders().await
+    }
+
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {
         self.check()?;
         self.inner.output(id).await

@@ -29,6 +29,13 @@ statements! {
     /// The first time stays.
     CANCEL = "UPDATE actions SET cancelled_at = coalesce(cancelled_at, $1) WHERE id = $2";
 
+    /// Its effect follows.
+    BEGIN = "INSERT INTO unfinished_orders (action_id) VALUES ($1) ON CONFLICT DO NOTHING";
+    /// Its effect is there.
+    FINISH = "DELETE FROM unfinished_orders WHERE action_id = $1";
+    /// Whose effect is not all there; what was removed meanwhile has none.
+    UNFINISHED = "SELECT a.id FROM unfinished_orders u JOIN actions a ON a.id = u.action_id ORDER BY a.seq";
+
     /// An answer, when none is there yet.
     RESULT = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3, result_fields = $4 \
         WHERE agent_id = $5 AND action_seq = $6 AND state = 'queued'";

@@ -94,6 +94,21 @@ pub(super) fn cancel(connection: &Connection, id: &ActionId, now: Timestamp) -> 
     if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
 }
 
+/// Notes that the effect follows.
+pub(super) fn begin(connection: &Connection, id: &ActionId) -> Result<()> {
+    run(connection, sql::BEGIN, [id.as_str()]).map(|_| ())
+}
+
+/// Notes that the effect is there.
+pub(super) fn finish(connection: &Connection, id: &ActionId) -> Result<()> {
+    run(connection, sql::FINISH, [id.as_str()]).map(|_| ())
+}
+
+/// Orders whose effect is not all there.
+pub(super) fn unfinished(connection: &Connection) -> Result<Vec<ActionId>> {
+    all(connection, sql::UNFINISHED, [], |row| Columns::of(row).id())
+}
+
 /// Ends the open orders of an agent's life.
 pub(super) fn withdraw(connection: &Connection, agent: &AgentId) -> Result<()> {
     run(connection, sql::WITHDRAW, [agent.as_str()]).map(|_| ())

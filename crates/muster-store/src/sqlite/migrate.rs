@@ -36,6 +36,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "enrollment_id_once",
         text: include_str!("../../migrations/sqlite/0004_enrollment_id_once.sql"),
     },
+    Migration {
+        number: 5,
+        name: "unfinished_orders",
+        text: include_str!("../../migrations/sqlite/0005_unfinished_orders.sql"),
+    },
 ];
 
 /// A migration that stands in the file.

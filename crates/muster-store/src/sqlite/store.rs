@@ -287,6 +287,10 @@ impl Store for SqliteStore {
         Ok(self.writer.task(collect).await?.removed)
     }
 
+    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError> {
+        self.lists.read(actions::unfinished).await
+    }
+
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| settings::output(c, &id)).await
