@@ -37,8 +37,8 @@ fn level(fleet: &Fleet) -> &'static str {
     if fleet.store.failure().is_some() { "degraded" } else { "available" }
 }
 
-/// Made at the first question, then always the same.
-async fn installation(fleet: &Fleet) -> Result<String, muster_core::Error> {
+/// Made at the first start, or at the first question in older stores; then always the same.
+pub async fn installation(fleet: &Fleet) -> Result<String, muster_core::Error> {
     if let Some(uuid) = fleet.store.setting(UUID_SETTING).await? {
         return Ok(uuid);
     }

@@ -79,7 +79,7 @@ async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itsel
     let server = Server::start(&config(&folder, &[])).await.unwrap();
     let full = muster_store::StoreError::Unavailable { reason: "database or disk is full".into() };
     let overall = async || ask(UnixStream::connect(server.data.join("admin.sock")).await.unwrap(), "/api/status").await;
-    assert!(overall().await.contains("available"), "and the installation has its id from now on");
+    assert!(overall().await.contains("available"));
     server.fleet.store.note(Some(&full));
     let told = admin(&server, "/readyz").await;
     assert!(
