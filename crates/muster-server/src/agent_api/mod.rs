@@ -49,6 +49,7 @@ use self::request_id::RequestId;
 use self::route::Route;
 use self::status::Health;
 use crate::fleet::Fleet;
+use crate::listen::refusal::Refusal;
 use crate::reply::{Outcome, Peer, Reply};
 
 /// Memory of all large inflated bodies together.
@@ -142,6 +143,16 @@ impl AgentApi {
     /// Requests of `operation` being handled now, parked ones included.
     pub fn running(&self, operation: Operation) -> usize {
         self.0.limiter.running(operation)
+    }
+
+    /// The reply to a request that the connection layer refuses: it has no path and no version yet.
+    pub fn refuse(&self, refusal: &Refusal) -> Reply {
+        let id = RequestId::of(&HeaderMap::new(), &*self.0.fleet.entropy);
+        let reply = match refusal {
+            Refusal::Full => respond::full(),
+            _ => respond::failure(ApiError::refused(refusal), &id),
+        };
+        respond::finish(reply, &id, false)
     }
 
     /// Handles one request.

@@ -12,6 +12,7 @@ use crate::agent_api::{AgentApi, AgentApiOptions};
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::listen::body::RequestBody;
+use crate::listen::refusal::Refusal;
 use crate::listen::{Answer, Handler, Work};
 use crate::metrics::{Asked, Metrics};
 use crate::reply::{Outcome, Parked, Peer, Reply, ReplyBody};
@@ -39,8 +40,8 @@ impl AgentHandler {
 impl Handler for AgentHandler {
     type Body = ReplyBody;
 
-    fn body(body: ReplyBody) -> ReplyBody {
-        body
+    fn refuse(&self, refusal: &Refusal) -> Reply {
+        self.api.refuse(refusal)
     }
 
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<ReplyBody> {
