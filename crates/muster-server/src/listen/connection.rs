@@ -21,7 +21,7 @@ const HOLD_GRACE: Duration = Duration::from_secs(300);
 const CLOSE: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends. TLS, if any, is done already.
-pub(super) async fn serve<S, H>(stream: S, listening: Arc<Listening<H>>, peer: Peer)
+pub async fn serve<S, H>(stream: S, listening: Arc<Listening<H>>, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,

@@ -3,7 +3,7 @@
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::{Method, Response, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -131,7 +131,7 @@ where
         let timeouts = &self.listening.timeouts;
         let waits_for_request = idle && !self.is_first;
         let deadline = self.since + if waits_for_request { timeouts.idle } else { timeouts.read_header };
-        std::task::ready!(self.alarm.poll(deadline, cx));
+        ready!(self.alarm.poll(deadline, cx));
         Poll::Ready(if waits_for_request { End::Close { unread: false } } else { self.cut("its head came too slowly") })
     }
 
@@ -184,9 +184,8 @@ where
     /// Lets the handler work, and feeds it with the body as far as it reads. A body that is late is told so, and has
     /// as long again to answer 408.
     async fn work(&mut self, mut work: Work<H::Body>, feed: &mut Feed) -> Worked<H::Body> {
-        let began = Instant::now();
         let read = self.listening.timeouts.read;
-        let mut deadline = began + read;
+        let mut due = feed.is_open().then(|| Instant::now() + read);
         poll_fn(|cx| {
             loop {
                 if let Poll::Ready(answer) = work.as_mut().poll(cx) {
@@ -195,13 +194,12 @@ where
                 if feed.poll(&mut self.link, cx).is_ready() {
                     continue;
                 }
-                if !feed.is_open() || self.alarm.poll(deadline, cx).is_pending() {
-                    return Poll::Pending;
-                }
+                let Some(deadline) = due.filter(|_| feed.is_open()) else { return Poll::Pending };
+                ready!(self.alarm.poll(deadline, cx));
                 if !feed.tell_late() {
                     return Poll::Ready(Worked::Late);
                 }
-                deadline = began + read * 2;
+                due = Some(deadline + read);
             }
         })
         .await
