@@ -124,7 +124,7 @@ impl Pipe {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.state().hint.clone()
+        self.state().hint
     }
 
     /// Whether somebody waits for bytes; if not, the connection's task is woken as soon as somebody does.

@@ -90,10 +90,9 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S>, unread: boo
         if let Err(error) = link.stream.shutdown().await {
             return trace!(%error, "a connection was not closed in form");
         }
-        while unread {
-            link.input.clear();
-            if !matches!(std::future::poll_fn(|cx| link.poll_fill(cx)).await, Ok(1..)) {
-                return;
+        if unread {
+            while matches!(std::future::poll_fn(|cx| link.poll_fill(cx)).await, Ok(1..)) {
+                link.input.clear();
             }
         }
     };

@@ -1,10 +1,9 @@
 //! The `Date` header, made once a second.
 
 use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A second since 1970 and its date.
-type Made = (u64, String);
+type Made = (i64, String);
 
 thread_local! {
     static LAST: RefCell<Made> = const { RefCell::new((0, String::new())) };
@@ -12,7 +11,7 @@ thread_local! {
 
 /// Appends the date of now, as HTTP writes it (RFC 9110 §5.6.7).
 pub(super) fn write_date(out: &mut Vec<u8>) {
-    let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let second = jiff::Timestamp::now().as_second();
     LAST.with_borrow_mut(|(made, date)| {
         if *made != second || date.is_empty() {
             (*made, *date) = (second, format(second));
@@ -21,9 +20,8 @@ pub(super) fn write_date(out: &mut Vec<u8>) {
     });
 }
 
-fn format(second: u64) -> String {
-    let time = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
-    time.unwrap_or_default().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+fn format(second: i64) -> String {
+    jiff::Timestamp::from_second(second).unwrap_or_default().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 #[cfg(test)]
