@@ -38,7 +38,7 @@ fn watch_commits() {
     let branch = git(&["symbolic-ref", "-q", "HEAD"]);
     for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
         let path = git(&["rev-parse", "--path-format=absolute", "--git-path", name]);
-        if let Some(path) = path.filter(|path| Path::new(path).exists()) {
+        if let Some(path) = path.filter(|path| Path::new(path).try_exists().unwrap_or(false)) {
             println!("cargo::rerun-if-changed={path}");
         }
     }

@@ -81,7 +81,8 @@ fn as_uri(path: &Path) -> String {
             other => uri.push_str(&format!("%{other:02X}")),
         }
     }
-    let has_log = beside(path, "-wal").exists() || beside(path, "-journal").exists();
+    // In doubt there is one: then the engine looks, and says what it could not read.
+    let has_log = ["-wal", "-journal"].iter().any(|end| beside(path, end).try_exists().unwrap_or(true));
     uri.push_str(if has_log { "?mode=ro" } else { "?mode=ro&immutable=1" });
     uri
 }

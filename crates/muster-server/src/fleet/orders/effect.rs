@@ -26,7 +26,7 @@ const LOOKED_THROUGH: u32 = 100;
 /// What is done to each record.
 pub(super) enum Effect {
     /// Another policy, or none.
-    Reassign(Option<Policy>),
+    Reassign(Option<Box<Policy>>),
     /// It is asked to leave.
     AskToLeave,
     /// It is shut out; with the orders to leave that this answers.
@@ -51,7 +51,7 @@ impl Effect {
         let alone = |record| AgentChange { record, writes: Vec::new() };
         match self {
             Self::Reassign(policy) => {
-                alone(lifecycle::reassign(before, policy.as_ref(), None, seen, now).unwrap_or(None))
+                alone(lifecycle::reassign(before, policy.as_deref(), None, seen, now).unwrap_or(None))
             }
             Self::AskToLeave => alone(lifecycle::begin_unenroll(before, seen, now).unwrap_or(None)),
             Self::ShutOut(open) => shut_out(before, action, open, now),
@@ -143,7 +143,11 @@ impl Fleet {
         Ok(match action.kind {
             ActionType::PolicyReassign => match text("policy_id") {
                 "" => Some(Effect::Reassign(None)),
-                id => self.store.policy(&PolicyId::trusted(id)).await?.map(|policy| Effect::Reassign(Some(policy))),
+                id => self
+                    .store
+                    .policy(&PolicyId::trusted(id))
+                    .await?
+                    .map(|policy| Effect::Reassign(Some(Box::new(policy)))),
             },
             ActionType::Unenroll => Some(Effect::AskToLeave),
             ActionType::ForceUnenroll => Some(Effect::ShutOut(self.open_unenrolments(agents).await?)),

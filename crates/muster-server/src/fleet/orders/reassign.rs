@@ -50,7 +50,7 @@ impl Fleet {
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
         let order = NewOrder::new(ActionType::PolicyReassign, json!({"policy_id": policy_id.unwrap_or_default()}));
-        self.give_to(context, sorted, order, Some(Effect::Reassign(policy))).await
+        self.give_to(context, sorted, order, Some(Effect::Reassign(policy.map(Box::new)))).await
     }
 
     async fn target_policy(&self, id: &str, force: bool) -> Result<Policy, Error> {
