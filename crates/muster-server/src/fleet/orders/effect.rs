@@ -10,7 +10,6 @@ use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
 use muster_core::{Error, lifecycle};
 use muster_store::Write;
-use muster_store::query::{ActionFilter, Page};
 use serde_json::Value;
 
 use super::give::done;
@@ -20,7 +19,7 @@ use crate::fleet::tags::TagChange;
 use crate::fleet::update::AgentChange;
 
 const TARGETS_AT_ONCE: u32 = 5000;
-/// Orders of one agent that are looked through for later ones.
+/// Later orders of one agent that are looked through.
 const LOOKED_THROUGH: u32 = 100;
 
 /// What is done to each record.
@@ -179,9 +178,9 @@ impl Fleet {
     }
 
     async fn is_overtaken(&self, action: &Action, agent: &AgentId) -> Result<bool, Error> {
-        let filter = ActionFilter { agent_id: Some(agent.clone()), ..ActionFilter::default() };
-        let newest = self.store.actions(&filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
-        Ok(newest.into_iter().any(|(other, _)| other.seq > action.seq && has_effect(other.kind)))
+        // A point read, and not the list of actions: that one counts the answers of each.
+        let later = self.store.actions_due(agent, action.seq, self.clock.now(), LOOKED_THROUGH).await?;
+        Ok(later.iter().any(|due| has_effect(due.action.kind)))
     }
 
     /// Changes the records of `agents` as the order that was just committed says, and notes that this is done.
