@@ -257,6 +257,16 @@ impl Fleet {
         if entry.is_without_actions(orders) {
             return Ok(None);
         }
+        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        Box::pin(self.look_for_actions(entry, record, orders)).await
+    }
+
+    async fn look_for_actions(
+        &self,
+        entry: &AgentEntry,
+        record: &AgentRecord,
+        orders: u64,
+    ) -> Result<Option<Delivery>, Error> {
         let due = self.store.actions_due(&record.id, record.action_position, self.clock.now(), BATCH).await?;
         if due.is_empty() {
             entry.remember_without_actions(orders);
