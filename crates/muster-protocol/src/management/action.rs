@@ -62,7 +62,16 @@ pub struct Action {
     pub start_time: Option<String>,
 }
 
-/// `POST /agents/actions/{id}/cancel`.
+/// `POST /agents/actions/{id}/cancel`: what is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CancelRequest {
+    /// Only tell whether it can be cancelled, and how many agents would hear of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+/// `POST /agents/actions/{id}/cancel`: what is answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct CancelAction {
     /// The CANCEL action's id.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
 use muster_core::time::Timestamp;
-use muster_protocol::management::action::{ActionResult, ActionStatus, CancelAction, ListActionStatus};
-use muster_protocol::management::envelope::Whole;
-use muster_protocol::management::{Empty, Item, Items};
-use serde::Deserialize;
+use muster_protocol::management::action::{ActionResult, ActionStatus, CancelAction, CancelRequest, ListActionStatus};
+use muster_protocol::management::envelope::{Counted, Whole};
+use muster_protocol::management::{Item, Items};
+use serde::{Deserialize, Serialize};
 
 use super::action_convert as convert;
 use super::answer::{Answer, item, page, whole};
@@ -85,7 +86,20 @@ async fn cancel(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Body(Empty {}): Body<Empty>,
-) -> Answer<Item<CancelAction>> {
-    Ok(item(convert::cancel(&fleet.cancel_action(&context, &id).await?.action)))
+    Body(body): Body<CancelRequest>,
+) -> Answer<CancelAnswer> {
+    let context = context.trying(body.dry_run == Some(true));
+    let given = fleet.cancel_action(&context, &id).await?;
+    if context.is_dry_run() {
+        return Ok(Json(CancelAnswer::Counted(Counted { count: given.ordered, ..Counted::default() })));
+    }
+    Ok(Json(CancelAnswer::Cancelled(Item { item: convert::cancel(&given.action) })))
+}
+
+/// What a cancellation answers, or would come to.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum CancelAnswer {
+    Counted(Counted),
+    Cancelled(Item<CancelAction>),
 }

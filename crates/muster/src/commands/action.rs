@@ -237,6 +237,7 @@ impl CancelArgs {
         let count = u64::try_from(action.nb_agents_actioned).unwrap_or(0);
         let what = format!("{} for {}", action.kind, agents(count));
         if self.care.dry_run {
+            client.try_cancel_action(&self.action).await?;
             return print_line(format!("would cancel {what}"));
         }
         if count > 1 {

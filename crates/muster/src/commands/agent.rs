@@ -211,34 +211,33 @@ impl TagArgs {
         let tags = self.tags.join(", ");
         let (how, verb) = if add { ("give", "to") } else { ("take", "from") };
         let what = |agents: &str| format!("{how} {tags} {verb} {agents}");
-        let Some(Chosen { agents: selector, include_inactive, count }) = self.selection.choose(client, what).await?
-        else {
-            return Ok(());
-        };
-        let request = BulkTags {
-            agents: selector,
-            include_inactive,
+        let request = |chosen: &Chosen| BulkTags {
+            agents: chosen.agents.clone(),
+            include_inactive: chosen.include_inactive,
             batch_size: None,
             dry_run: None,
             tags_to_add: add.then(|| self.tags.clone()),
-            tags_to_remove: (!add).then_some(self.tags),
+            tags_to_remove: (!add).then(|| self.tags.clone()),
         };
-        client.bulk(&request).await?;
-        print_line(format!("{} {}", if add { "tagged" } else { "untagged" }, agents(count)))
+        let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
+        client.bulk(&request(&chosen)).await?;
+        print_line(format!("{} {}", if add { "tagged" } else { "untagged" }, agents(chosen.count)))
     }
 }
 
 impl DeleteArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let what = |agents: &str| format!("delete {agents} with their keys, results and files");
-        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
+        let request = |chosen: &Chosen| {
+            let Chosen { agents, include_inactive, .. } = chosen.clone();
+            BulkDelete { agents, include_inactive, batch_size: None, dry_run: None }
+        };
+        let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         if let Some(agent) = chosen.single() {
             client.delete_agent(agent).await?;
             return print_line("deleted 1 agent");
         }
-        let Chosen { agents: selector, include_inactive, .. } = chosen;
-        let request = BulkDelete { agents: selector, include_inactive, batch_size: None, dry_run: None };
-        print_line(format!("deleted {}", agents(client.bulk(&request).await?.count)))
+        print_line(format!("deleted {}", agents(client.bulk(&request(&chosen)).await?.count)))
     }
 }
 

@@ -158,6 +158,7 @@ impl RevokeArgs {
         let key = find_key(client, &self.key).await?;
         let used = format!("{} used it so far; whoever came in by it stays", times(key.uses));
         if self.care.dry_run {
+            client.try_revoke_enrollment_key(&key.id).await?;
             return print_line(format!("would revoke the key {:?} ({}); {used}", key.name, key.id));
         }
         self.care.confirm(&format!("Revoke the key {:?} ({used})?", key.name))?;
@@ -177,6 +178,7 @@ impl ReplaceArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let key = find_key(client, &self.key).await?;
         if self.care.dry_run {
+            client.try_replace_enrollment_key(&key.id).await?;
             return print_line(format!("would revoke the key {:?} ({}) and make another like it", key.name, key.id));
         }
         self.care.confirm(&format!("Revoke the key {:?} and make another like it?", key.name))?;

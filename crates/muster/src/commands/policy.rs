@@ -261,6 +261,11 @@ impl ApplyArgs {
         };
         let plan = Plan::of(existing.as_ref(), &wanted)?;
         if self.care.dry_run {
+            // What is wrong with it is told as it would be without.
+            match &existing {
+                Some(existing) => client.try_update_agent_policy(&existing.id, &wanted).await?,
+                None => client.try_create_agent_policy(&wanted).await?,
+            };
             return plan.print();
         }
         let Some(existing) = existing else {
@@ -313,6 +318,7 @@ impl RollbackArgs {
         let AgentPolicy { id, name, agents: count, .. } = &policy;
         let what = format!("the policy {name:?} of {} back to the content of revision {}", agents(*count), self.to);
         if self.care.dry_run {
+            client.try_roll_back_policy(id, &Rollback { revision: self.to, force: None }).await?;
             let diff = client.policy_diff(id, policy.revision, self.to).await?;
             print_line(format!("would bring {what}:"))?;
             return print_table(&diff.changes, false, CHANGES);
@@ -329,6 +335,7 @@ impl DeleteArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = find_policy(client, &self.policy).await?;
         if self.care.dry_run {
+            client.try_delete_agent_policy(&policy.id, false).await?;
             return print_line(format!("would delete the policy {:?} and its enrollment keys", policy.name));
         }
         self.care.confirm(&format!("Delete the policy {:?} and its enrollment keys?", policy.name))?;

@@ -58,4 +58,5 @@ fn a_withdrawn_action_stays_undone() {
     let action = ok(&["agent", "log-level", ids[0], "--level", "info"]);
     let told = fails(2, &["action", "cancel", action.trim()]);
     assert!(told.contains("SETTINGS can't be cancelled, only UPGRADE and UNENROLL can"), "{told}");
+    assert_eq!(fails(2, &["action", "cancel", action.trim(), "--dry-run"]), told);
 }

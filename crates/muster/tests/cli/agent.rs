@@ -163,3 +163,49 @@ fn of_many_those_that_cannot_be_ordered_are_told() {
     let ran = crate::world::run(&[&["agent", "log-level", "--level", "info", "--yes"], &ids[..]].concat());
     assert_eq!(ran.code, 1, "not one could be ordered: {}", ran.err);
 }
+
+#[test]
+fn a_dry_run_is_refused_as_the_order_itself_would_be_and_changes_nothing() {
+    let (_, agents) = fleet("try", &["try-1", "try-2"]);
+    new_policy("try target");
+    let one = agents[0].id.as_str();
+    for (code, words, reason) in [
+        (2, &["agent", "upgrade", one, "--version", "banana"][..], "version: is no version like 9.1.2"),
+        (2, &["agent", "upgrade", "--filter", "tags:try", "--version", "banana", "--yes"], "is no version"),
+        (2, &["agent", "upgrade", one, "--version", "9.6.0", "--rollout", "5m"], "rollout_duration_seconds"),
+        (2, &["agent", "upgrade", one, "--version", "9.6.0", "--start", "soon"], "start_time"),
+        (1, &["agent", "upgrade", one, "--version", "9.5.2"], "is not newer than"),
+        (1, &["agent", "reassign", one, "--policy", "try"], "is on policy"),
+        (3, &["agent", "reassign", one, "--policy", "none such"], "no policy has the name or id"),
+        (2, &["agent", "tag", one, "--tag", " "], "a tag has"),
+    ] {
+        let meant = fails(code, words);
+        let tried = fails(code, &[words, &["--dry-run"]].concat());
+        assert!(meant.contains(reason) && tried.contains(reason), "{words:?}: {meant}{tried}");
+    }
+    assert!(agents[0].check_in().iter().all(|action| action["type"] != "UPGRADE"));
+    // Of several, those that can't be ordered are told.
+    ok(&["agent", "unenroll", "try-1", "--force"]);
+    let two = agents[1].id.as_str();
+    let ran = crate::world::run(&["agent", "log-level", one, two, "--level", "info", "--dry-run"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "would set the log level of 1 agent to info\n"), "{}", ran.err);
+    assert!(ran.err.contains(&format!("1 of 2 agents can't be ordered; agent {one}: ")), "{}", ran.err);
+    let told = fails(1, &["agent", "log-level", one, "--level", "info", "--dry-run"]);
+    assert_eq!(told, fails(1, &["agent", "log-level", one, "--level", "info"]));
+}
+
+#[test]
+fn orders_that_concern_nobody_fail_with_3_in_a_dry_run_too() {
+    for words in [
+        &["agent", "unenroll", "--filter", "tags:nobody-has-this"][..],
+        &["agent", "reassign", "--filter", "tags:nobody-has-this", "--no-policy"],
+        &["agent", "upgrade", "--filter", "tags:nobody-has-this", "--version", "9.6.0"],
+        &["agent", "tag", "--filter", "tags:nobody-has-this", "--tag", "x"],
+        &["agent", "delete", "--filter", "tags:nobody-has-this"],
+    ] {
+        for more in ["--yes", "--dry-run"] {
+            let told = fails(3, &[words, &[more]].concat());
+            assert!(told.contains("no agent matches"), "{told}");
+        }
+    }
+}

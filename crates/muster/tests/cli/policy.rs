@@ -184,3 +184,22 @@ fn more_policies_than_fit_on_a_page_are_all_listed() {
     let keys = ok(&["enrollment-key", "list", "-o", "name"]);
     assert!(keys.lines().count() > 101, "every policy has a key");
 }
+
+#[test]
+fn a_dry_run_is_refused_as_the_change_itself_would_be() {
+    let (_folder, bad) = file("bad.yml", "name: tried\nconfig: {inputs: [{id: a}]}\n");
+    let meant = fails(2, &["policy", "apply", "-f", &bad]);
+    assert_eq!(fails(2, &["policy", "apply", "-f", &bad, "--dry-run"]), meant);
+    let (_folder, good) = file("good.yml", "name: tried\n");
+    assert_eq!(ok(&["policy", "apply", "-f", &good, "--dry-run"]), "would create the policy \"tried\"\n");
+    fails(3, &["policy", "show", "tried"]);
+    ok(&["policy", "apply", "-f", &good]);
+    fails(2, &["policy", "apply", "-f", &bad, "--dry-run"]);
+    fails(3, &["policy", "rollback", "tried", "--to", "9", "--dry-run"]);
+    let (_, agents) = fleet("tried in use", &["tried-1"]);
+    fails(6, &["policy", "delete", "tried in use", "--dry-run"]);
+    ok(&["agent", "unenroll", &agents[0].id, "--force"]);
+    ok(&["policy", "delete", "tried in use", "--dry-run"]);
+    ok(&["policy", "show", "tried in use"]);
+    assert_eq!(json(&["policy", "show", "tried"])["revision"], 1);
+}

@@ -68,7 +68,7 @@ impl Fleet {
         Ok(sorted)
     }
 
-    /// Commits the action, then changes the records that the order itself changes.
+    /// Commits the action, then changes the records that the order itself changes; in a dry run neither.
     pub(super) async fn give_to(
         &self,
         context: &OpContext,
@@ -82,6 +82,9 @@ impl Fleet {
         let id = ActionId::trusted(random_uuid(&*self.entropy));
         let total = i64::try_from(eligible.len() + refused.len()).unwrap_or(i64::MAX);
         let action = order.into_action(id, total, &context.actor.to_string(), now)?;
+        if context.is_dry_run() {
+            return Ok(Given { ordered: eligible.len() as u64, action, refused });
+        }
         let mut writes = secrets;
         writes.push(Write::ActionInsert { action: Box::new(action.clone()), targets: eligible.clone() });
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));

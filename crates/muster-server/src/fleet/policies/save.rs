@@ -116,7 +116,7 @@ impl Fleet {
         writes.push(Write::EnrollmentKeyInsert(Box::new(key.clone())));
         writes.push(Write::Changed(Change::EnrollmentKey(key.id.clone())));
         writes.extend(told(context, &policy, now, "policy.create"));
-        self.store.commit(writes).await.map_err(refused)?;
+        self.carry_out(context, writes).await.map_err(refused)?;
         let warnings = revision.compiled.warnings;
         Ok(SavedPolicy { policy, warnings, changed: true, enrollment_key: Some(key) })
     }
@@ -152,7 +152,7 @@ impl Fleet {
             policy: Box::new(after.clone()),
         });
         writes.extend(told(context, &after, now, action));
-        self.store.commit(writes).await.map_err(refused)?;
+        self.carry_out(context, writes).await.map_err(refused)?;
         Ok(SavedPolicy { policy: after, warnings, changed: true, enrollment_key: None })
     }
 
