@@ -188,6 +188,9 @@ pub struct ListActionStatus {
     /// Rows on a page, default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_page: Option<u32>,
+    /// KQL over `id`, `type`, `status`, `agent_id`, `policy_id`, `created_by`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kuery: Option<String>,
     /// Only of this day: `2026-01-02`, or a time of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,

@@ -10,19 +10,24 @@ use muster_core::time::Timestamp;
 use muster_protocol::management::action::{ActionResult, ActionStatus, CancelAction, CancelRequest, ListActionStatus};
 use muster_protocol::management::envelope::{Counted, Whole};
 use muster_protocol::management::{Item, Items};
+use muster_store::query::{Listed, Page};
 use serde::{Deserialize, Serialize};
 
 use super::action_convert as convert;
+use super::action_query::{ActionQuery, TABLE};
 use super::answer::{Answer, item, page, whole};
 use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
+use super::kql::rows::select_by;
 use super::query::{Paging, Query};
 use crate::fleet::Fleet;
 use crate::fleet::action_views::ActionQuestion;
 
 /// Errors shown of each action, unless the request says otherwise.
 const ERRORS: u32 = 5;
+/// Actions that are looked through for a query that the store can't answer, the newest ones.
+const MAX_SEARCHED: u32 = 10_000;
 /// Results on a page, at most.
 const MOST_RESULTS: u32 = 1000;
 
@@ -41,12 +46,25 @@ async fn list(
     Query(query): Query<ListActionStatus>,
 ) -> Answer<Items<ActionStatus>> {
     let paging = Paging::from_zero(query.page, query.per_page)?;
+    let errors = query.error_size.unwrap_or(ERRORS);
+    let wanted = ActionQuery::parse(query.kuery.as_deref().unwrap_or_default())?;
     let question = ActionQuestion {
+        agent: wanted.agent,
         day: query.date.as_deref().map(day).transpose()?,
         latest: query.latest.map(Duration::from_millis),
-        errors: query.error_size.unwrap_or(ERRORS),
+        errors: if wanted.rest.is_some() { 0 } else { errors },
     };
-    let found = fleet.list_actions(&context, &question, paging.rows()).await?;
+    let found = match wanted.rest {
+        None => fleet.list_actions(&context, &question, paging.rows()).await?,
+        Some(rest) => {
+            let all = Page { offset: 0, limit: MAX_SEARCHED };
+            let matching = select_by(&TABLE, &rest, fleet.list_actions(&context, &question, all).await?.items)?;
+            let total = matching.len() as u64;
+            let mut items = paging.cut(matching);
+            fleet.add_errors(&context, &mut items, errors).await?;
+            Listed { items, total }
+        }
+    };
     Ok(page(found.items.into_iter().map(convert::status).collect(), found.total, &paging))
 }
 
