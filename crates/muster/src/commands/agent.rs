@@ -5,10 +5,12 @@ use muster_client::Client;
 use muster_protocol::management::agent::{Agent, ListAgents};
 use muster_protocol::management::bulk::{BulkDelete, BulkTags};
 
+use super::agent_moves::{MigrateArgs, PrivilegeLevelArgs};
 use super::agent_orders::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
 use super::failure::Failed;
 use super::find::{MOST_ROWS, find_agent, hostname, list_agents};
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::selection::{Chosen, Selection, agents};
 use super::text::print_line;
 
@@ -17,7 +19,7 @@ use super::text::print_line;
 pub enum AgentCommand {
     /// List agents
     #[command(
-        after_help = "Examples:\n  muster agent list\n  muster agent list --filter 'status:(offline or error)' --output wide\n  muster agent list --filter 'tags:\"web\"' --output name"
+        after_help = "Examples:\n  muster agent list\n  muster agent list --filter 'status:(offline or error)' --output wide\n  muster agent list --filter 'tags:\"web\" and not status:online' --output name\n  muster agent list --filter 'status:error or not policy_id:*'"
     )]
     List(ListArgs),
     /// Show one agent with its components
@@ -50,6 +52,16 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent log-level web-1 --level debug\n  muster agent log-level --level reset --all --yes"
     )]
     LogLevel(SettingsArgs),
+    /// Order agents to another server: they leave this one
+    #[command(
+        after_help = "Examples:\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt --setting certificate_authorities=/etc/other-ca.crt\n  muster agent migrate --filter 'tags:\"web\"' --to https://other.example:8220 --enrollment-token @token.txt --dry-run"
+    )]
+    Migrate(MigrateArgs),
+    /// Order agents to run without root from now on
+    #[command(
+        after_help = "Examples:\n  muster agent privilege-level web-1\n  muster agent privilege-level web-1 --user agents --group agents\n  muster agent privilege-level --filter 'tags:\"web\"' --dry-run"
+    )]
+    PrivilegeLevel(PrivilegeLevelArgs),
     /// Give tags
     #[command(after_help = "Examples:\n  muster agent tag web-1 web-2 --tag prod --tag web --yes")]
     Tag(TagArgs),
@@ -68,7 +80,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id
+    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id, joined by and, or, not and ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Inactive agents too
@@ -107,15 +119,16 @@ pub struct DeleteArgs {
     selection: Selection,
 }
 
-const COLUMNS: &[Column<Agent>] = &[
+const COLUMNS: &[Column<Named<Agent>>] = &[
     column("ID", |agent| agent.id.clone()),
     column("HOST", |agent| hostname(agent).to_owned()),
     column("STATUS", |agent| agent.status.clone()),
-    column("POLICY", |agent| or_dash(agent.policy_id.as_deref())),
+    column("POLICY", Named::policy),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
     column("VERSION", |agent| agent.agent.version.clone()),
     column("LAST CHECK-IN", |agent| or_dash(agent.last_checkin.as_deref())),
-    wide("TAGS", |agent| agent.tags.join(",")),
+    wide("POLICY ID", |agent| or_dash(agent.policy_id.as_deref())),
+    wide("TAGS", |agent| or_dash(Some(&agent.tags.join(",")))),
     wide("CONNECTED", |agent| if agent.connected { "yes" } else { "no" }.to_owned()),
     wide("SINCE", |agent| agent.status_since.clone()),
     wide("ENROLLED", |agent| agent.enrolled_at.clone()),
@@ -123,7 +136,7 @@ const COLUMNS: &[Column<Agent>] = &[
     wide("ADDRESS", |agent| agent.last_address.clone()),
 ];
 
-const DETAILS: &[Column<Agent>] = &[
+const DETAILS: &[Column<Named<Agent>>] = &[
     column("ID", |agent| agent.id.clone()),
     column("HOST", |agent| hostname(agent).to_owned()),
     column("STATUS", |agent| agent.status.clone()),
@@ -131,18 +144,19 @@ const DETAILS: &[Column<Agent>] = &[
     column("MESSAGE", |agent| or_dash(agent.last_checkin_message.as_deref())),
     column("CONNECTED", |agent| if agent.connected { "yes" } else { "no" }.to_owned()),
     column("LAST CHECK-IN", |agent| or_dash(agent.last_checkin.as_deref())),
-    column("POLICY", |agent| or_dash(agent.policy_id.as_deref())),
+    column("POLICY", Named::policy),
+    column("POLICY ID", |agent| or_dash(agent.policy_id.as_deref())),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
-    column("VERSION", version),
-    column("UPGRADE", upgrade),
-    column("TAGS", |agent| agent.tags.join(", ")),
+    column("VERSION", |agent| version(agent)),
+    column("UPGRADE", |agent| upgrade(agent)),
+    column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
     column("ENROLLMENT KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),
     column("FIRST ADDRESS", |agent| agent.first_address.clone()),
     column("LAST ADDRESS", |agent| agent.last_address.clone()),
     column("LEFT", |agent| or_dash(agent.audit_unenrolled_reason.as_deref())),
     column("UNENROLLED", |agent| or_dash(agent.unenrolled_at.as_deref())),
-    column("COMPONENTS", components),
+    column("COMPONENTS", |agent| components(agent)),
 ];
 
 fn version(agent: &Agent) -> String {
@@ -179,6 +193,8 @@ impl AgentCommand {
             Self::Upgrade(args) => args.run(client).await,
             Self::Diagnostics(args) => args.run(client).await,
             Self::LogLevel(args) => args.run(client).await,
+            Self::Migrate(args) => args.run(client).await,
+            Self::PrivilegeLevel(args) => args.run(client).await,
             Self::Tag(args) => args.run(client, true).await,
             Self::Untag(args) => args.run(client, false).await,
             Self::Delete(args) => args.run(client).await,
@@ -191,7 +207,9 @@ impl ListArgs {
         let query =
             ListAgents { kuery: self.filter, show_inactive: self.inactive.then_some(true), ..ListAgents::default() };
         let (agents, total) = list_agents(client, &query, self.limit).await?;
-        print_list(&agents, self.output.output, COLUMNS, |agent| agent.id.clone())?;
+        let format = self.output.output;
+        let agents = with_policy_names(client, format, agents, |agent| agent.policy_id.as_deref()).await?;
+        print_list(&agents, format, COLUMNS, |agent| agent.id.clone())?;
         if (agents.len() as u64) < total {
             eprintln!("muster: {} of {total} agents; --limit shows more, --filter fewer", agents.len());
         }
@@ -202,7 +220,9 @@ impl ListArgs {
 impl ShowArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let agent = find_agent(client, &self.agent).await?;
-        print_one(&agent, self.output.output, DETAILS, |agent| agent.id.clone())
+        let format = self.output.output;
+        let agent = with_policy_name(client, format, agent, |agent| agent.policy_id.as_deref()).await?;
+        print_one(&agent, format, DETAILS, |agent| agent.id.clone())
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Wait {
 
 impl Wait {
     /// Prints the action's id for the commands that follow it up; fails if not one agent could be ordered.
-    async fn finish(self, client: &Client, action_id: &str, single: bool) -> Result<(), Failed> {
+    pub async fn finish(self, client: &Client, action_id: &str, single: bool) -> Result<(), Failed> {
         print_line(action_id)?;
         if self.wait {
             return wait_for(client, action_id, Duration::from_secs(self.timeout)).await;

@@ -2,12 +2,14 @@
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
+use muster_protocol::management::agent_policy::AgentPolicy;
 use muster_protocol::management::enrollment_key::{CreateEnrollmentKey, EnrollmentKey};
 
 use super::confirm::Care;
 use super::failure::Failed;
 use super::find::{all_keys, find_key, find_policy};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::text::print_line;
 
 /// What can be done with enrollment keys.
@@ -49,7 +51,7 @@ pub struct CreateArgs {
     /// Policy that agents get, by name or id; without it assignment rules decide
     #[arg(long)]
     policy: Option<String>,
-    /// What to call the key
+    /// What to call the key [default: as the policy, with a number if that is taken]
     #[arg(long)]
     name: Option<String>,
     /// Tag that agents get (repeatable)
@@ -88,23 +90,24 @@ pub struct ReplaceArgs {
     output: OutputArg,
 }
 
-const COLUMNS: &[Column<EnrollmentKey>] = &[
+const COLUMNS: &[Column<Named<EnrollmentKey>>] = &[
     column("ID", |key| key.id.clone()),
     column("NAME", |key| key.name.clone()),
     column("ACTIVE", |key| if key.active { "yes" } else { "no" }.to_owned()),
-    column("POLICY", |key| or_dash(key.policy_id.as_deref())),
+    column("POLICY", Named::policy),
     column("USES", |key| key.max_uses.map_or_else(|| key.uses.to_string(), |max| format!("{}/{max}", key.uses))),
     column("EXPIRES", |key| or_dash(key.expire_at.as_deref())),
-    wide("TAGS", |key| key.tags.join(",")),
+    wide("POLICY ID", |key| or_dash(key.policy_id.as_deref())),
+    wide("TAGS", |key| or_dash(Some(&key.tags.join(",")))),
     wide("CREATED", |key| key.created_at.clone()),
     wide("BY", |key| key.created_by.clone()),
     wide("LAST USED", |key| or_dash(key.last_used_at.as_deref())),
 ];
 
-const CREATED: &[Column<EnrollmentKey>] = &[
+const CREATED: &[Column<Named<EnrollmentKey>>] = &[
     column("ID", |key| key.id.clone()),
     column("NAME", |key| key.name.clone()),
-    column("POLICY", |key| or_dash(key.policy_id.as_deref())),
+    column("POLICY", Named::policy),
     column("TOKEN", |key| or_dash(key.api_key.as_deref())),
 ];
 
@@ -119,7 +122,7 @@ impl EnrollmentKeyCommand {
     }
 }
 
-fn id(key: &EnrollmentKey) -> String {
+fn id(key: &Named<EnrollmentKey>) -> String {
     key.id.clone()
 }
 
@@ -131,26 +134,44 @@ fn times(uses: i64) -> String {
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let keys = all_keys(client, self.filter.as_deref()).await?;
-        print_list(&keys, self.output.output, COLUMNS, id)
+        let format = self.output.output;
+        let keys = with_policy_names(client, format, keys, |key| key.policy_id.as_deref()).await?;
+        print_list(&keys, format, COLUMNS, id)
     }
 }
 
 impl CreateArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = match &self.policy {
-            Some(named) => Some(find_policy(client, named).await?.id),
+            Some(named) => Some(find_policy(client, named).await?),
             None => None,
         };
+        let name = match self.name {
+            Some(name) => name,
+            None => free_name(client, policy.as_ref()).await?,
+        };
         let key = CreateEnrollmentKey {
-            policy_id: policy,
-            name: self.name,
+            policy_id: policy.map(|policy| policy.id),
+            name: Some(name),
             expiration: self.expires,
             tags: (!self.tags.is_empty()).then_some(self.tags),
             max_uses: self.max_uses,
             ..CreateEnrollmentKey::default()
         };
-        print_created(&client.create_enrollment_key(&key).await?, self.output.output)
+        print_created(client, client.create_enrollment_key(&key).await?, self.output.output).await
     }
+}
+
+/// What to call a key that nobody named: as its policy, with the first number that is free. Names are taken by keys of
+/// the same policy that are not revoked.
+async fn free_name(client: &Client, policy: Option<&AgentPolicy>) -> Result<String, Failed> {
+    let filter = policy.map(|policy| format!("policy_id:\"{}\"", policy.id));
+    let mut keys = all_keys(client, filter.as_deref()).await?;
+    keys.retain(|key| key.revoked_at.is_none() && key.policy_id.as_ref() == policy.map(|policy| &policy.id));
+    let base = policy.map_or("no policy", |policy| policy.name.as_str());
+    let numbered = (2..).map(|number| format!("{base} {number}"));
+    let free = |name: &String| !keys.iter().any(|key| key.name == *name);
+    Ok(std::iter::once(base.to_owned()).chain(numbered).find(free).unwrap_or_default())
 }
 
 impl RevokeArgs {
@@ -182,10 +203,11 @@ impl ReplaceArgs {
             return print_line(format!("would revoke the key {:?} ({}) and make another like it", key.name, key.id));
         }
         self.care.confirm(&format!("Revoke the key {:?} and make another like it?", key.name))?;
-        print_created(&client.replace_enrollment_key(&key.id).await?, self.output.output)
+        print_created(client, client.replace_enrollment_key(&key.id).await?, self.output.output).await
     }
 }
 
-fn print_created(key: &EnrollmentKey, format: Format) -> Result<(), Failed> {
-    print_one(key, format, CREATED, id)
+async fn print_created(client: &Client, key: EnrollmentKey, format: Format) -> Result<(), Failed> {
+    let key = with_policy_name(client, format, key, |key| key.policy_id.as_deref()).await?;
+    print_one(&key, format, CREATED, id)
 }

@@ -74,9 +74,31 @@ fn a_replaced_key_has_a_new_token_and_the_same_properties() {
 
 #[test]
 fn a_name_that_several_active_keys_have_names_none() {
-    // Each policy comes with a key called `Default`.
-    new_policy("ambiguous-a");
-    new_policy("ambiguous-b");
-    let told = fails(2, &["enrollment-key", "revoke", "Default", "--yes"]);
-    assert!(told.contains("enrollment keys have the name \"Default\"") && told.contains("by its id"), "{told}");
+    for policy in ["ambiguous-a", "ambiguous-b"] {
+        new_policy(policy);
+        ok(&["enrollment-key", "create", "--policy", policy, "--name", "same name"]);
+    }
+    let told = fails(2, &["enrollment-key", "revoke", "same name", "--yes"]);
+    assert!(told.contains("enrollment keys have the name \"same name\"") && told.contains("by its id"), "{told}");
+}
+
+#[test]
+fn keys_that_nobody_named_are_called_as_their_policy() {
+    let policy = new_policy("named after");
+    let filter = format!("policy_id:\"{policy}\"");
+    let names = || -> Vec<String> {
+        let keys = json(&["enrollment-key", "list", "--filter", &filter]);
+        let live = keys.as_array().unwrap().iter().filter(|key| key["active"] == true);
+        let mut names: Vec<String> = live.map(|key| key["name"].as_str().unwrap().to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(), ["named after"], "the key that came with the policy");
+    for _ in 0..2 {
+        ok(&["enrollment-key", "create", "--policy", "named after"]);
+    }
+    assert_eq!(names(), ["named after", "named after 2", "named after 3"]);
+    ok(&["enrollment-key", "revoke", "named after 2", "--yes"]);
+    let key = json(&["enrollment-key", "create", "--policy", "named after"]);
+    assert_eq!(key["name"], "named after 2", "the name of a revoked key is free");
 }
