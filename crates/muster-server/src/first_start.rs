@@ -67,7 +67,9 @@ impl FirstStart {
         push(&mut text, format_args!("\nData: {}\n", config.data_dir));
         if let Some(address) = addresses.admin {
             let scheme = if address.ip().is_loopback() { "http" } else { "https" };
-            push(&mut text, format_args!("Management: {scheme}://{address}, and on this host the command `muster`\n"));
+            // Users and tokens are yet to come: the API answers nobody there.
+            text.push_str("Management: on this host the command `muster`, as root or as the user that runs this\n");
+            push(&mut text, format_args!("Health and metrics: {scheme}://{address}/healthz, /readyz, /metrics\n"));
         }
         if let Some(fingerprint) = &self.ca_fingerprint {
             push(&mut text, format_args!("CA fingerprint (SHA-256): {fingerprint}\n"));

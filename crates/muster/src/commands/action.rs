@@ -30,6 +30,7 @@ pub enum ActionCommand {
     List(ListArgs),
     /// Show one action with each agent's answer
     #[command(
+        visible_alias = "get",
         after_help = "Examples:\n  muster action show 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11\n  muster action show 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --output json"
     )]
     Show(ShowArgs),

@@ -9,7 +9,7 @@ use super::agent_moves::{MigrateArgs, PrivilegeLevelArgs};
 use super::agent_orders::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
 use super::failure::Failed;
 use super::find::{MOST_ROWS, find_agent, hostname, list_agents};
-use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::selection::{Chosen, Selection, agents};
 use super::text::print_line;
@@ -24,6 +24,7 @@ pub enum AgentCommand {
     List(ListArgs),
     /// Show one agent with its components
     #[command(
+        visible_alias = "get",
         after_help = "Examples:\n  muster agent show web-1\n  muster agent show 7c9d6f7e-0a51-4f0f-9d0c-0d8f1f0d5a11 --output json"
     )]
     Show(ShowArgs),
@@ -37,7 +38,7 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent reassign web-1 --policy web\n  muster agent reassign --filter 'tags:\"web\"' --policy web --yes\n  muster agent reassign web-1 --no-policy"
     )]
     Reassign(ReassignArgs),
-    /// Order another version
+    /// Order agents to upgrade to another version
     #[command(
         after_help = "Examples:\n  muster agent upgrade web-1 --version 9.5.2\n  muster agent upgrade --all --version 9.5.2 --rollout 4h --yes"
     )]
@@ -47,7 +48,7 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent diagnostics web-1\n  muster agent diagnostics web-1 --wait --download ."
     )]
     Diagnostics(DiagnosticsArgs),
-    /// Set the log level
+    /// Set the log level of agents
     #[command(
         after_help = "Examples:\n  muster agent log-level web-1 --level debug\n  muster agent log-level --level reset --all --yes"
     )]
@@ -62,10 +63,10 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent privilege-level web-1\n  muster agent privilege-level web-1 --user agents --group agents\n  muster agent privilege-level --filter 'tags:\"web\"' --dry-run"
     )]
     PrivilegeLevel(PrivilegeLevelArgs),
-    /// Give tags
+    /// Give tags to agents
     #[command(after_help = "Examples:\n  muster agent tag web-1 web-2 --tag prod --tag web --yes")]
     Tag(TagArgs),
-    /// Take tags away
+    /// Take tags away from agents
     #[command(
         after_help = "Examples:\n  muster agent untag web-1 --tag prod\n  muster agent untag --all --tag prod --dry-run"
     )]
@@ -210,6 +211,9 @@ impl ListArgs {
         let format = self.output.output;
         let agents = with_policy_names(client, format, agents, |agent| agent.policy_id.as_deref()).await?;
         print_list(&agents, format, COLUMNS, |agent| agent.id.clone())?;
+        if total == 0 && matches!(format, Format::Table | Format::Wide) {
+            eprintln!("muster: no agent is there to list; those that left and inactive ones: --filter 'status:*'");
+        }
         if (agents.len() as u64) < total {
             eprintln!("muster: {} of {total} agents; --limit shows more, --filter fewer", agents.len());
         }

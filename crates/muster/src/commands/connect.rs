@@ -22,7 +22,14 @@ pub struct Connect {
     #[arg(long, env = "MUSTER_TOKEN", global = true, hide_env_values = true, help_heading = "Connection")]
     pub token: Option<String>,
     /// Certificate (PEM) of the authority to trust for --url
-    #[arg(long, env = "MUSTER_CA", global = true, value_name = "FILE", help_heading = "Connection")]
+    #[arg(
+        long,
+        env = "MUSTER_CA",
+        hide_env_values = true,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Connection"
+    )]
     pub ca: Option<Utf8PathBuf>,
 }
 

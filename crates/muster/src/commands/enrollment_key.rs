@@ -25,6 +25,12 @@ pub enum EnrollmentKeyCommand {
         after_help = "Examples:\n  muster enrollment-key create --policy 'Default policy'\n  muster enrollment-key create --policy web --tag prod --expires 7d --max-uses 50 --output json"
     )]
     Create(CreateArgs),
+    /// Show a key with its token
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  muster enrollment-key show web\n  muster enrollment-key show web --output json"
+    )]
+    Show(ShowArgs),
     /// Revoke a key: it admits nobody from now on; agents that came in by it stay
     #[command(
         after_help = "Examples:\n  muster enrollment-key revoke web --yes\n  muster enrollment-key revoke 0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60 --dry-run"
@@ -48,7 +54,7 @@ pub struct ListArgs {
 /// Flags of `create`.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
-    /// Policy that agents get, by name or id; without it assignment rules decide
+    /// Policy that agents get, by name or id; without it the policy that is the default when they come, if any
     #[arg(long)]
     policy: Option<String>,
     /// What to call the key [default: as the policy, with a number if that is taken]
@@ -63,6 +69,15 @@ pub struct CreateArgs {
     /// How many agents it admits
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     max_uses: Option<i64>,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `show`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// The key, by id or name
+    key: String,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -104,6 +119,23 @@ const COLUMNS: &[Column<Named<EnrollmentKey>>] = &[
     wide("LAST USED", |key| or_dash(key.last_used_at.as_deref())),
 ];
 
+const DETAILS: &[Column<Named<EnrollmentKey>>] = &[
+    column("ID", |key| key.id.clone()),
+    column("NAME", |key| key.name.clone()),
+    column("ACTIVE", |key| if key.active { "yes" } else { "no" }.to_owned()),
+    column("POLICY", Named::policy),
+    column("POLICY ID", |key| or_dash(key.policy_id.as_deref())),
+    column("USES", |key| key.uses.to_string()),
+    column("MAX USES", |key| key.max_uses.map_or_else(|| "-".to_owned(), |max| max.to_string())),
+    column("TAGS", |key| or_dash(Some(&key.tags.join(", ")))),
+    column("CREATED", |key| key.created_at.clone()),
+    column("BY", |key| key.created_by.clone()),
+    column("EXPIRES", |key| or_dash(key.expire_at.as_deref())),
+    column("REVOKED", |key| or_dash(key.revoked_at.as_deref())),
+    column("LAST USED", |key| or_dash(key.last_used_at.as_deref())),
+    column("TOKEN", |key| or_dash(key.api_key.as_deref())),
+];
+
 const CREATED: &[Column<Named<EnrollmentKey>>] = &[
     column("ID", |key| key.id.clone()),
     column("NAME", |key| key.name.clone()),
@@ -116,6 +148,7 @@ impl EnrollmentKeyCommand {
         match self {
             Self::List(args) => args.run(client).await,
             Self::Create(args) => args.run(client).await,
+            Self::Show(args) => args.run(client).await,
             Self::Revoke(args) => args.run(client).await,
             Self::Replace(args) => args.run(client).await,
         }
@@ -162,13 +195,26 @@ impl CreateArgs {
     }
 }
 
+impl ShowArgs {
+    /// Read by id even when it was found by name: lists leave tokens out.
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let mut key = find_key(client, &self.key).await?;
+        if key.api_key.is_none() && key.retrievable {
+            key = client.enrollment_key(&key.id).await?;
+        }
+        let format = self.output.output;
+        let key = with_policy_name(client, format, key, |key| key.policy_id.as_deref()).await?;
+        print_one(&key, format, DETAILS, id)
+    }
+}
+
 /// What to call a key that nobody named: as its policy, with the first number that is free. Names are taken by keys of
 /// the same policy that are not revoked.
 async fn free_name(client: &Client, policy: Option<&AgentPolicy>) -> Result<String, Failed> {
     let filter = policy.map(|policy| format!("policy_id:\"{}\"", policy.id));
     let mut keys = all_keys(client, filter.as_deref()).await?;
     keys.retain(|key| key.revoked_at.is_none() && key.policy_id.as_ref() == policy.map(|policy| &policy.id));
-    let base = policy.map_or("no policy", |policy| policy.name.as_str());
+    let base = policy.map_or("key", |policy| policy.name.as_str());
     let numbered = (2..).map(|number| format!("{base} {number}"));
     let free = |name: &String| !keys.iter().any(|key| key.name == *name);
     Ok(std::iter::once(base.to_owned()).chain(numbered).find(free).unwrap_or_default())

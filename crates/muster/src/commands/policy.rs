@@ -25,14 +25,17 @@ pub enum PolicyCommand {
     )]
     List(ListArgs),
     /// Show a policy; with --full what agents get
-    #[command(after_help = "Examples:\n  muster policy show web\n  muster policy show web --full --output yaml")]
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  muster policy show web\n  muster policy show web --full --output yaml"
+    )]
     Show(ShowArgs),
     /// Make an empty policy
     #[command(after_help = "Examples:\n  muster policy create web --description 'Web servers'")]
     Create(CreateArgs),
     /// Make or change a policy from a file
     #[command(
-        after_help = "Examples:\n  muster policy apply -f web.yml --dry-run\n  muster policy apply -f web.yml --yes\n  muster policy apply -f web.yml --secret DB_PASSWORD=@password.txt"
+        after_help = "Examples:\n  muster policy apply -f web.yml --dry-run\n  muster policy apply -f web.yml --dry-run --output json\n  muster policy apply -f web.yml --yes\n  muster policy apply -f web.yml --secret DB_PASSWORD=@password.txt"
     )]
     Apply(ApplyArgs),
     /// What changed between two revisions
@@ -266,7 +269,11 @@ impl ApplyArgs {
                 Some(existing) => client.try_update_agent_policy(&existing.id, &wanted).await?,
                 None => client.try_create_agent_policy(&wanted).await?,
             };
-            return plan.print();
+            return match self.output.output {
+                Format::Json => print_json(&plan),
+                Format::Yaml => print_yaml(&plan),
+                _ => plan.print(),
+            };
         }
         let Some(existing) = existing else {
             let policy = client.create_agent_policy(&wanted).await?;
@@ -320,8 +327,14 @@ impl RollbackArgs {
         if self.care.dry_run {
             client.try_roll_back_policy(id, &Rollback { revision: self.to, force: None }).await?;
             let diff = client.policy_diff(id, policy.revision, self.to).await?;
-            print_line(format!("would bring {what}:"))?;
-            return print_table(&diff.changes, false, CHANGES);
+            return match self.output.output {
+                Format::Json => print_json(&diff),
+                Format::Yaml => print_yaml(&diff),
+                _ => {
+                    print_line(format!("would bring {what}:"))?;
+                    print_table(&diff.changes, false, CHANGES)
+                }
+            };
         }
         // Asked for before anybody is asked: a revision that is not there is told at once.
         client.policy_revision(id, self.to).await?;

@@ -102,3 +102,22 @@ fn keys_that_nobody_named_are_called_as_their_policy() {
     let key = json(&["enrollment-key", "create", "--policy", "named after"]);
     assert_eq!(key["name"], "named after 2", "the name of a revoked key is free");
 }
+
+#[test]
+fn a_key_is_shown_with_its_token() {
+    new_policy("shown key");
+    let made = json(&["enrollment-key", "create", "--policy", "shown key", "--name", "shown", "--tag", "x"]);
+    for named in ["shown", made["id"].as_str().unwrap()] {
+        let shown = json(&["enrollment-key", "show", named]);
+        assert_eq!((&shown["id"], &shown["api_key"]), (&made["id"], &made["api_key"]));
+    }
+    let table = ok(&["enrollment-key", "show", "shown"]);
+    for part in [
+        "\npolicy     shown key\n",
+        "\ntags       x\n",
+        &format!("\ntoken      {}\n", made["api_key"].as_str().unwrap()),
+    ] {
+        assert!(table.contains(part), "{part} is missing in\n{table}");
+    }
+    fails(3, &["enrollment-key", "show", "no such key"]);
+}

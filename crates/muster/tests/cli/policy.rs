@@ -192,8 +192,12 @@ fn a_dry_run_is_refused_as_the_change_itself_would_be() {
     assert_eq!(fails(2, &["policy", "apply", "-f", &bad, "--dry-run"]), meant);
     let (_folder, good) = file("good.yml", "name: tried\n");
     assert_eq!(ok(&["policy", "apply", "-f", &good, "--dry-run"]), "would create the policy \"tried\"\n");
+    assert_eq!(json(&["policy", "apply", "-f", &good, "--dry-run"])["revision"], serde_json::Value::Null);
     fails(3, &["policy", "show", "tried"]);
     ok(&["policy", "apply", "-f", &good]);
+    let (_folder, other) = file("other.yml", "name: tried\ndescription: other\n");
+    let plan = json(&["policy", "apply", "-f", &other, "--dry-run"]);
+    assert_eq!((&plan["revision"], &plan["changes"][0]["path"]), (&1.into(), &"/description".into()), "{plan}");
     fails(2, &["policy", "apply", "-f", &bad, "--dry-run"]);
     fails(3, &["policy", "rollback", "tried", "--to", "9", "--dry-run"]);
     let (_, agents) = fleet("tried in use", &["tried-1"]);
