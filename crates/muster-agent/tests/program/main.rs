@@ -188,7 +188,7 @@ fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
         (damaged.as_bytes(), "is damaged"),
         (b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "is damaged"),
     ] {
-        let file = agent.path("given.pem");
+        let file = agent.folder.path().join("given.pem");
         std::fs::write(&file, content).unwrap();
         let (code, text) = agent.enroll(&server, &["-a", file.to_str().unwrap()]);
         assert_eq!(code, 2, "{text}");

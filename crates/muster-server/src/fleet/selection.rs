@@ -20,7 +20,7 @@ pub enum Selected {
     /// These.
     Ids(Vec<AgentId>),
     /// Those that match.
-    Matching(AgentFilter),
+    Matching(Box<AgentFilter>),
 }
 
 impl Selected {

@@ -15,7 +15,9 @@ pub fn selected(selection: &Selection) -> Result<Selected, Error> {
             Err(Error::invalid("agents", "the list is empty; name agents by id, or give a query"))
         }
         AgentSelector::Ids(ids) => ids.iter().enumerate().map(agent_id).collect::<Result<_, _>>().map(Selected::Ids),
-        AgentSelector::Query(kuery) => visible(kuery, selection.include_inactive).map(Selected::Matching),
+        AgentSelector::Query(kuery) => {
+            visible(kuery, selection.include_inactive).map(|filter| Selected::Matching(Box::new(filter)))
+        }
     }
 }
 
