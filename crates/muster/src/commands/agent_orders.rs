@@ -97,6 +97,9 @@ pub struct ReassignArgs {
     /// No policy: the agents stay enrolled and keep checking in
     #[arg(long)]
     no_policy: bool,
+    /// Also from and to hosted policies
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     wait: Wait,
 }
@@ -112,14 +115,15 @@ impl ReassignArgs {
             Some(policy) => format!("put {agents} on the policy {:?}", policy.name),
             None => format!("take the policy from {agents}"),
         };
+        let force = self.force.then_some(true);
         let policy_id = || policy.as_ref().map(|policy| policy.id.clone());
         let request = |chosen: &Chosen| {
             let (Chosen { agents, include_inactive, .. }, policy_id) = (chosen.clone(), policy_id());
-            BulkReassign { agents, include_inactive, batch_size: None, dry_run: None, policy_id, force: None }
+            BulkReassign { agents, include_inactive, batch_size: None, dry_run: None, policy_id, force }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         let ordered = match chosen.single() {
-            Some(agent) => client.reassign(agent, &Reassign { policy_id: policy_id(), force: None }).await?,
+            Some(agent) => client.reassign(agent, &Reassign { policy_id: policy_id(), force }).await?,
             None => client.bulk(&request(&chosen)).await?,
         };
         self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await

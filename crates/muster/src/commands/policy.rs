@@ -103,6 +103,9 @@ pub struct ApplyArgs {
     /// A secret that the file's config names as $co.elastic.secret{NAME}; @FILE reads the value (repeatable)
     #[arg(long = "secret", value_name = "NAME=VALUE")]
     secrets: Vec<String>,
+    /// Also a hosted policy
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     care: Care,
     #[command(flatten)]
@@ -139,6 +142,9 @@ pub struct RollbackArgs {
     /// The revision whose content comes back
     #[arg(long, value_name = "REVISION")]
     to: i64,
+    /// Also a hosted policy
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     care: Care,
     #[command(flatten)]
@@ -150,6 +156,9 @@ pub struct RollbackArgs {
 pub struct DeleteArgs {
     /// The policy, by name or id
     policy: String,
+    /// Also a hosted policy
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     care: Care,
 }
@@ -256,7 +265,8 @@ impl CreateArgs {
 
 impl ApplyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let wanted = policy_file::read(&self.file, &self.secrets)?;
+        let mut wanted = policy_file::read(&self.file, &self.secrets)?;
+        wanted.force = self.force.then_some(true);
         let existing = match find_policy(client, &wanted.name).await {
             Ok(policy) => Some(policy),
             Err(failed) if failed.is_not_found() => None,
@@ -322,10 +332,11 @@ impl RevisionsArgs {
 impl RollbackArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = find_policy(client, &self.policy).await?;
+        let request = Rollback { revision: self.to, force: self.force.then_some(true) };
         let AgentPolicy { id, name, agents: count, .. } = &policy;
         let what = format!("the policy {name:?} of {} back to the content of revision {}", agents(*count), self.to);
         if self.care.dry_run {
-            client.try_roll_back_policy(id, &Rollback { revision: self.to, force: None }).await?;
+            client.try_roll_back_policy(id, &request).await?;
             let diff = client.policy_diff(id, policy.revision, self.to).await?;
             return match self.output.output {
                 Format::Json => print_json(&diff),
@@ -339,7 +350,7 @@ impl RollbackArgs {
         // Asked for before anybody is asked: a revision that is not there is told at once.
         client.policy_revision(id, self.to).await?;
         self.care.confirm(&format!("Bring {what}?"))?;
-        let rolled = client.roll_back_policy(id, &Rollback { revision: self.to, force: None }).await?;
+        let rolled = client.roll_back_policy(id, &request).await?;
         print_policy(&rolled, self.output.output)
     }
 }
@@ -348,11 +359,11 @@ impl DeleteArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = find_policy(client, &self.policy).await?;
         if self.care.dry_run {
-            client.try_delete_agent_policy(&policy.id, false).await?;
+            client.try_delete_agent_policy(&policy.id, self.force).await?;
             return print_line(format!("would delete the policy {:?} and its enrollment keys", policy.name));
         }
         self.care.confirm(&format!("Delete the policy {:?} and its enrollment keys?", policy.name))?;
-        let deleted = client.delete_agent_policy(&policy.id, false).await?;
+        let deleted = client.delete_agent_policy(&policy.id, self.force).await?;
         print_line(format!("deleted the policy {:?}", deleted.name))
     }
 }

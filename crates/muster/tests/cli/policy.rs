@@ -207,3 +207,29 @@ fn a_dry_run_is_refused_as_the_change_itself_would_be() {
     ok(&["policy", "show", "tried in use"]);
     assert_eq!(json(&["policy", "show", "tried"])["revision"], 1);
 }
+
+#[test]
+fn hosted_policies_are_changed_by_force_alone_as_the_hints_say() {
+    let apply = |text: &str, more: &[&str]| {
+        let (_folder, path) = file("hosted.yml", text);
+        crate::world::run(&[&["policy", "apply", "-f", &path], more].concat())
+    };
+    let hosted = "name: hosted\nsettings: {is_managed: true}\n";
+    assert_eq!(apply(hosted, &[]).code, 0);
+    let changed = format!("{hosted}description: other\n");
+    for more in [&[][..], &["--dry-run"]] {
+        let ran = apply(&changed, more);
+        assert!(ran.code != 0 && ran.err.contains("with force"), "{}", ran.err);
+    }
+    assert_eq!(apply(&changed, &["--force"]).code, 0);
+    let (_, agents) = fleet("guests", &["guest-1"]);
+    let reassign = ["agent", "reassign", &agents[0].id, "--policy", "hosted"];
+    for more in [&[][..], &["--dry-run"]] {
+        assert!(fails(1, &[&reassign, more].concat()).contains("with force"));
+    }
+    ok(&[&reassign[..], &["--force"]].concat());
+    ok(&["agent", "reassign", &agents[0].id, "--policy", "guests", "--force"]);
+    fails(6, &["policy", "delete", "hosted", "--yes"]);
+    ok(&["policy", "rollback", "hosted", "--to", "1", "--force", "--yes"]);
+    ok(&["policy", "delete", "hosted", "--yes", "--force"]);
+}
