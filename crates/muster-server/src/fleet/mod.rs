@@ -43,11 +43,12 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use muster_core::Entropy;
+use muster_core::context::OpContext;
 use muster_core::poll::PollLimits;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
-use muster_store::Store;
+use muster_store::{Store, StoreError, Write};
 use tokio::sync::watch;
 
 use self::enroll::Enrolling;
@@ -148,6 +149,11 @@ pub struct FleetParts {
 }
 
 impl Fleet {
+    /// Commits what an operation came to; in a dry run nothing.
+    pub(in crate::fleet) async fn commit_for(&self, context: &OpContext, writes: Vec<Write>) -> Result<(), StoreError> {
+        if context.is_dry_run() { Ok(()) } else { self.store.commit(writes).await.map(drop) }
+    }
+
     /// A fleet over these parts. Its background work is started by [`Fleet::run_background`].
     pub fn new(parts: FleetParts) -> Arc<Self> {
         let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
