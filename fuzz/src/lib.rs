@@ -3,6 +3,7 @@
 //! `cargo xtask fuzz` runs them under a fuzzer; `cargo test -p muster-fuzz` runs them over `seeds/` (what agents sent,
 //! and odd things made by hand) and `findings/` (what a fuzzer ever found), as every `./check` does.
 
+mod connection;
 mod targets;
 
 /// A target: a parser, fed with whatever comes.
@@ -17,6 +18,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("check_in_gzip", targets::check_in_gzip),
     ("config_file", targets::config_file),
     ("enroll", targets::enroll),
+    ("http_connection", connection::http_connection),
     ("kql", targets::kql),
     ("multipart", targets::multipart),
     ("policy_yaml", targets::policy_yaml),

@@ -17,6 +17,7 @@ use muster_server::config::{Layers, TlsConfig, load};
 use muster_server::data_dir::DataDir;
 use muster_server::listen::body::RequestBody;
 use muster_server::listen::gate::Gate;
+use muster_server::listen::refusal::Refusal;
 use muster_server::listen::{Answer, Handler, Listening, Work, accept, socket};
 use muster_server::metrics::Metrics;
 use muster_server::reply::{ListenerKind, Peer, Reply, ReplyBody};
@@ -36,8 +37,10 @@ struct Tiny;
 impl Handler for Tiny {
     type Body = ReplyBody;
 
-    fn body(body: ReplyBody) -> ReplyBody {
-        body
+    fn refuse(&self, refusal: &Refusal) -> Reply {
+        let mut reply = Reply::new(Bytes::from(refusal.to_string()).into());
+        *reply.status_mut() = refusal.status();
+        reply
     }
 
     fn handle(&self, request: Request<RequestBody>, _: Peer) -> Work<ReplyBody> {

@@ -14,7 +14,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::agent_api::limits::Operation;
-use crate::agent_api::route::Route;
 use crate::listen::gate::Gate;
 use crate::reply::ListenerKind;
 
@@ -42,10 +41,8 @@ impl Asked {
     /// A request of the management API.
     pub const MANAGEMENT: Self = Self("management");
 
-    /// Of a request to an agent listener.
-    pub fn of_agent_path(path: &str) -> Self {
-        Self(Route::of(path).map_or("other", |route| route.operation().key()))
-    }
+    /// A request of the agent API for what there is not.
+    pub const NOTHING: Self = Self("other");
 }
 
 impl From<Operation> for Asked {
@@ -219,11 +216,7 @@ mod tests {
         let _open = connections.enter();
         metrics.show_gates(ListenerKind::Agent, &connections, &requests);
         metrics.answered(Operation::CheckIn.into(), StatusCode::OK, Duration::from_millis(3));
-        metrics.answered(
-            Asked::of_agent_path("/api/fleet/agents/a/checkin"),
-            StatusCode::UNAUTHORIZED,
-            Duration::from_millis(3),
-        );
+        metrics.answered(Operation::CheckIn.into(), StatusCode::UNAUTHORIZED, Duration::from_millis(3));
         let text = metrics.render();
         for line in [
             "muster_connections{listener=\"agent\"} 1",

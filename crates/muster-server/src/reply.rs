@@ -2,7 +2,7 @@
 //!
 //! An agent handler is never an `async fn` that waits with the request in its hands. It answers [`Outcome::Reply`],
 //! or [`Outcome::Park`] with a slot of a few hundred bytes; the connection layer drops the request, its buffers and
-//! its decoder and then waits on the slot. Behind this seam hyper can give way to something leaner.
+//! its decoder and then waits on the slot.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::error::ErrorBody;
 
+use crate::listen::refusal::Refusal;
 use crate::reply::{Reply, ReplyBody};
 
 /// Seconds after which a caller may come again when nothing better is known.
@@ -70,6 +71,7 @@ const TABLE: &[Row] = &[
     ("ErrAuditReasonConflict", 409, "agent document contains audit_unenroll_reason"),
     ("ErrPayloadSizeTooLarge", 413, "the request body exceeds the maximum allowed size"),
     ("BadRequest", 400, ""),
+    ("HeaderTooLarge", 431, ""),
     ("ServiceUnavailable", 503, ""),
     ("InternalServerError", 500, ""),
 ];
@@ -93,6 +95,16 @@ impl ApiError {
     /// 400 `BadRequest` with this text.
     pub fn bad_request(text: impl std::fmt::Display) -> Self {
         Self::of("BadRequest").message(format!("Bad request: {text}"))
+    }
+
+    /// A request that is no proper HTTP.
+    pub fn refused(refusal: &Refusal) -> Self {
+        let code = match refusal {
+            Refusal::HeadTooLarge => "HeaderTooLarge",
+            Refusal::Full => "TooManyRequests",
+            Refusal::Malformed(_) | Refusal::Length(_) => "BadRequest",
+        };
+        Self::of(code).message(format!("Bad request: {refusal}"))
     }
 
     /// With another message.

@@ -28,7 +28,6 @@ mod version_header;
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -49,6 +48,7 @@ use self::request_id::RequestId;
 use self::route::Route;
 use self::status::Health;
 use crate::fleet::Fleet;
+use crate::listen::refusal::Refusal;
 use crate::reply::{Outcome, Peer, Reply};
 
 /// Memory of all large inflated bodies together.
@@ -144,51 +144,73 @@ impl AgentApi {
         self.0.limiter.running(operation)
     }
 
+    /// The reply to a request that the connection layer refuses: it has no path and no version yet.
+    pub fn refuse(&self, refusal: &Refusal) -> Reply {
+        let id = RequestId::of(&HeaderMap::new(), &*self.0.fleet.entropy);
+        let reply = match refusal {
+            Refusal::Full => respond::full(),
+            _ => respond::failure(ApiError::refused(refusal), &id),
+        };
+        respond::finish(reply, &id, false)
+    }
+
     /// Handles one request.
-    pub fn handle<B>(&self, request: Request<B>, peer: Peer) -> Pin<Box<dyn Future<Output = Outcome> + Send>>
+    pub fn handle<B>(&self, request: Request<B>, peer: Peer) -> impl Future<Output = Handled> + Send + use<B>
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
-        let api = Arc::clone(&self.0);
-        Box::pin(async move { api.serve(request, peer).await })
+        Arc::clone(&self.0).serve(request, peer)
     }
 }
 
+/// What came of a request.
+pub struct Handled {
+    /// What it asked for; `None`: nothing that there is.
+    pub operation: Option<Operation>,
+    /// The answer.
+    pub outcome: Outcome,
+}
+
+/// How far a request came through the checks before its endpoint.
+#[derive(Default)]
+struct Passage {
+    operation: Option<Operation>,
+    permit: Option<Permit>,
+    /// Its version was looked at: the reply names ours.
+    versioned: bool,
+}
+
 impl Inner {
-    async fn serve<B>(self: Arc<Self>, request: Request<B>, peer: Peer) -> Outcome
+    async fn serve<B>(self: Arc<Self>, request: Request<B>, peer: Peer) -> Handled
     where
         B: Body<Data = Bytes> + Send,
     {
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers, &*self.fleet.entropy);
-        let mut permit = None;
-        let mut versioned = false;
-        match self.dispatch(&head, body, &peer, &mut permit, &mut versioned).await {
+        let mut passage = Passage::default();
+        let answer = self.dispatch(&head, body, &peer, &mut passage).await;
+        let Passage { operation, permit, versioned } = passage;
+        let outcome = match answer {
             Ok(Answer::Reply(reply)) => respond::finish(reply, &id, versioned).into(),
             Ok(Answer::Park(held)) => Outcome::Park(Box::pin(held.wait(id, permit))),
             Err(error) => respond::finish(respond::failure(error, &id), &id, versioned).into(),
-        }
+        };
+        Handled { operation, outcome }
     }
 
-    /// The checks before an endpoint, in the order of §1.4. `versioned` tells whether they got as far as the version.
-    async fn dispatch<B>(
-        &self,
-        head: &Parts,
-        body: B,
-        peer: &Peer,
-        permit: &mut Option<Permit>,
-        versioned: &mut bool,
-    ) -> Result<Answer, ApiError>
+    /// The checks before an endpoint, in the order of §1.4.
+    async fn dispatch<B>(&self, head: &Parts, body: B, peer: &Peer, passage: &mut Passage) -> Result<Answer, ApiError>
     where
         B: Body<Data = Bytes> + Send,
     {
         let Some(route) = Route::of(head.uri.path()) else { return Ok(respond::not_found().into()) };
         let operation = route.operation();
-        *permit = Some(self.limiter.admit(operation, Instant::now())?);
+        passage.operation = Some(operation);
+        passage.permit = Some(self.limiter.admit(operation, Instant::now())?);
         if head.method != route.method() {
             return Ok(respond::method_not_allowed().into());
         }
-        *versioned = true;
+        passage.versioned = true;
         version_header::check(&head.headers)?;
         let limits = self.limiter.limits();
         let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout(operation) };

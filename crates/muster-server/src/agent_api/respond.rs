@@ -56,6 +56,13 @@ pub fn method_not_allowed() -> Reply {
     reply
 }
 
+/// Too many requests on this listener (EA17).
+pub fn full() -> Reply {
+    let mut reply = typed(Bytes::from_static(b"Server capacity exceeded."), HeaderValue::from_static("text/plain"));
+    *reply.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    reply
+}
+
 /// An error's reply; what is our fault or the store's goes to the log, with what only the log may know.
 pub fn failure(error: ApiError, id: &RequestId) -> Reply {
     let status = error.status();

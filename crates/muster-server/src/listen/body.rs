@@ -1,51 +1,45 @@
-//! Bodies: a request's, which tells progress and ends at its deadline; a reply's, which holds its place until sent.
+//! The body of a request, as a handler reads it. Most are here whole, together with their head; the others come
+//! through a [`Pipe`] that the connection fills when somebody reads ([`feed`](super::feed)).
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-
-use super::BodyError;
-use super::gate::Pass;
-use super::progress::Progress;
 
 /// Why a request's body ended early.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestBodyError {
     /// It was not whole at `timeouts.read`: 408.
     #[error("timeout on request")]
     Late,
     /// The client hung up, or its framing is wrong.
     #[error("the body is broken: {0}")]
-    Broken(#[from] hyper::Error),
+    Broken(String),
 }
 
 /// The body of a request.
-pub struct RequestBody {
-    inner: Incoming,
-    progress: Progress,
-    done: bool,
+#[derive(Debug)]
+pub struct RequestBody(Source);
+
+#[derive(Debug)]
+enum Source {
+    /// All of it, until it is read.
+    Whole(Bytes),
+    /// It comes.
+    Piped(Arc<Pipe>),
 }
 
 impl RequestBody {
-    pub(super) fn new(inner: Incoming, progress: Progress) -> Self {
-        let done = inner.is_end_stream();
-        Self { inner, progress, done }
+    /// A body that is here.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self(Source::Whole(bytes))
     }
 
-    fn note(&mut self) {
-        if !self.done && self.inner.is_end_stream() {
-            self.done = true;
-            self.progress.body_done();
-        }
-    }
-}
-
-impl std::fmt::Debug for RequestBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RequestBody").field("done", &self.done).finish_non_exhaustive()
+    /// A body that comes through `pipe`.
+    pub(super) fn piped(pipe: Arc<Pipe>) -> Self {
+        Self(Source::Piped(pipe))
     }
 }
 
@@ -57,63 +51,112 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Pending if self.progress.is_body_late() => Poll::Ready(Some(Err(RequestBodyError::Late))),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => {
-                self.done = true;
-                self.progress.body_done();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
-            Poll::Ready(Some(Ok(frame))) => {
-                self.note();
-                Poll::Ready(Some(Ok(frame)))
-            }
+        match &mut self.0 {
+            Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Piped(pipe) => pipe.poll_take(cx).map(|data| data.map(|data| data.map(Frame::data))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.0 {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Piped(pipe) => pipe.is_drained(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.0 {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Piped(pipe) => pipe.size_hint(),
+        }
     }
 }
 
-/// The body of a reply; its place among running requests is free again when it is sent or dropped.
-pub(super) struct SentBody<B> {
-    inner: B,
-    _pass: Option<Pass>,
-    progress: Progress,
+/// Between the connection, which has the bytes, and the handler, which reads them: one piece at a time.
+#[derive(Debug)]
+pub(super) struct Pipe(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    piece: Option<Bytes>,
+    end: Option<Result<(), RequestBodyError>>,
+    hint: SizeHint,
+    /// Somebody reads and finds nothing.
+    wanted: bool,
+    reader: Option<Waker>,
+    feeder: Option<Waker>,
 }
 
-impl<B> SentBody<B> {
-    pub fn new(inner: B, pass: Option<Pass>, progress: Progress) -> Self {
-        Self { inner, _pass: pass, progress }
-    }
-}
-
-impl<B> Drop for SentBody<B> {
-    fn drop(&mut self) {
-        self.progress.reply_done();
-    }
-}
-
-impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Body for SentBody<B> {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.inner).poll_frame(cx).map_err(Into::into)
+impl Pipe {
+    pub fn new(hint: SizeHint) -> Arc<Self> {
+        let state = State { piece: None, end: None, hint, wanted: false, reader: None, feeder: None };
+        Arc::new(Self(Mutex::new(state)))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way, so a poisoned state is still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, RequestBodyError>>> {
+        let mut state = self.state();
+        if let Some(piece) = state.piece.take() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match &state.end {
+            Some(Ok(())) => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.clone()))),
+            None => {}
+        }
+        state.wanted = true;
+        state.reader = Some(cx.waker().clone());
+        // A reader in another task than the connection's must tell it.
+        if let Some(feeder) = state.feeder.take() {
+            feeder.wake();
+        }
+        Poll::Pending
+    }
+
+    fn is_drained(&self) -> bool {
+        let state = self.state();
+        state.piece.is_none() && state.end == Some(Ok(()))
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.state().hint
+    }
+
+    /// Whether somebody waits for bytes; if not, the connection's task is woken as soon as somebody does.
+    pub fn is_wanted(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.state();
+        if !state.wanted && state.end.is_none() {
+            state.feeder = Some(cx.waker().clone());
+        }
+        state.wanted
+    }
+
+    /// Hands a piece to the reader, and what is known of the length of the rest.
+    pub fn put(&self, piece: Bytes, rest: SizeHint) {
+        let mut state = self.state();
+        state.piece = Some(piece);
+        state.hint = rest;
+        state.tell();
+    }
+
+    /// Ends the body. The first end counts.
+    pub fn end(&self, end: Result<(), RequestBodyError>) {
+        let mut state = self.state();
+        state.end.get_or_insert(end);
+        state.tell();
+    }
+}
+
+impl State {
+    fn tell(&mut self) {
+        self.wanted = false;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
     }
 }

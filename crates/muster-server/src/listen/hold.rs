@@ -3,9 +3,9 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::stream::Watched;
+use super::link::Link;
 use crate::reply::{Parked, Reply};
 
 /// A client that sends ahead while its poll is held is read no further than this.
@@ -20,12 +20,12 @@ pub(super) enum Held {
 }
 
 /// Waits for the slot's reply, or for the client to hang up.
-pub(super) async fn hold<S: AsyncRead + Unpin>(stream: &mut Watched<S>, slot: &mut Parked) -> Held {
+pub(super) async fn hold<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, slot: &mut Parked) -> Held {
     std::future::poll_fn(|cx| {
         if let Poll::Ready(reply) = slot.as_mut().poll(cx) {
             return Poll::Ready(Held::Reply(reply));
         }
-        match poll_gone(stream, cx) {
+        match poll_gone(link, cx) {
             Poll::Ready(_) => Poll::Ready(Held::Gone),
             Poll::Pending => Poll::Pending,
         }
@@ -34,15 +34,14 @@ pub(super) async fn hold<S: AsyncRead + Unpin>(stream: &mut Watched<S>, slot: &m
 }
 
 /// Ready when the client hung up. What it sends ahead is kept for the next request.
-fn poll_gone<S: AsyncRead + Unpin>(stream: &mut Watched<S>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    let mut space = [0u8; 1024];
-    while stream.early() < MAX_EARLY {
-        let mut buffer = ReadBuf::new(&mut space);
-        ready!(stream.poll_read_fresh(cx, &mut buffer))?;
-        if buffer.filled().is_empty() {
+fn poll_gone<S>(link: &mut Link<S>, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while link.input.len() < MAX_EARLY {
+        if ready!(link.poll_fill_little(cx))? == 0 {
             return Poll::Ready(Ok(()));
         }
-        stream.add_early(buffer.filled());
     }
     Poll::Pending
 }

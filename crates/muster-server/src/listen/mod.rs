@@ -1,21 +1,29 @@
-//! Our accept loop and what drives a connection. `hyper` frames requests; everything with a limit or a deadline is here.
+//! Our accept loop and our HTTP/1.1: everything with a limit or a deadline is here.
 //!
 //! * [`socket`] binds, [`accept`] takes connections within limits ([`gate`]) and drains them at the end.
-//! * [`connection`] drives one: hyper serves requests until a handler parks. Then hyper is taken apart, its buffers
-//!   are freed, and the connection holds its stream and the slot alone ([`hold`]); the reply is written by [`wire`],
-//!   and a fresh hyper takes over with the next request.
-//! * [`progress`] knows how far a request is, and which deadline counts ([`stream`] and [`body`] tell it).
+//! * [`connection`] drives one: [`exchange`] reads a request's [`head`], lets the handler work while [`feed`] brings
+//!   the body ([`body`], [`chunked`]), and sends the reply ([`wire`], [`pieces`]). When a handler parks, all of that
+//!   is freed, and the connection holds its stream and the slot alone ([`hold`]).
+//! * [`refusal`] is what never reaches a handler.
+//!
+//! `httparse` reads the syntax. There is no general HTTP server below, because an agent is parked almost all its life:
+//! what a parked connection weighs and what a heartbeat costs is decided here (docs/where-the-time-goes.md).
 
 pub mod accept;
+mod alarm;
 pub mod body;
+mod chunked;
 pub mod connection;
+mod date;
+mod exchange;
+mod feed;
 pub mod gate;
-mod head_scan;
+mod head;
 mod hold;
-mod progress;
-mod service;
+mod link;
+mod pieces;
+pub mod refusal;
 pub mod socket;
-mod stream;
 mod wire;
 
 #[cfg(test)]
@@ -32,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::body::RequestBody;
 use self::gate::Gate;
+use self::refusal::Refusal;
 use crate::config::Timeouts;
 use crate::metrics::Metrics;
 use crate::reply::{ListenerKind, Outcome, Parked, Peer, ReplyBody};
@@ -65,8 +74,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Bodies of its replies.
     type Body: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static;
 
-    /// A body of its kind from one of ours.
-    fn body(body: ReplyBody) -> Self::Body;
+    /// The reply to a request that the connection layer refuses.
+    fn refuse(&self, refusal: &Refusal) -> Response<Self::Body>;
 
     /// Begins to answer a request.
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<Self::Body>;

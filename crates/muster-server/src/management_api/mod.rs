@@ -14,7 +14,7 @@ mod convert;
 pub mod endpoints;
 mod enrollment_keys;
 mod entry;
-mod error;
+pub(crate) mod error;
 mod files;
 pub mod kql;
 pub mod multipart;

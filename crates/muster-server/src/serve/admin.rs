@@ -15,10 +15,12 @@ use tower::ServiceExt;
 use crate::agent_api::status::{Health, ServerState};
 use crate::fleet::Fleet;
 use crate::listen::body::RequestBody;
+use crate::listen::refusal::Refusal;
 use crate::listen::{Answer, Handler, Work};
+use crate::management_api::error::http_error;
 use crate::management_api::management_router;
 use crate::metrics::{Asked, Metrics};
-use crate::reply::{Peer, ReplyBody};
+use crate::reply::Peer;
 
 /// How long the store may take to answer a server that is ready.
 const STORE_ANSWERS: Duration = Duration::from_secs(2);
@@ -52,8 +54,9 @@ impl AdminHandler {
 impl Handler for AdminHandler {
     type Body = Body;
 
-    fn body(body: ReplyBody) -> Body {
-        Body::new(body)
+    fn refuse(&self, refusal: &Refusal) -> Response {
+        let code = if *refusal == Refusal::Full { "too_many_requests" } else { "bad_request" };
+        http_error(refusal.status(), code, refusal.to_string())
     }
 
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<Body> {

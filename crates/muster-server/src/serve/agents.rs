@@ -8,10 +8,11 @@ use muster_protocol::elastic::status::ServerVersion;
 use tracing::debug;
 
 use crate::agent_api::status::Health;
-use crate::agent_api::{AgentApi, AgentApiOptions};
+use crate::agent_api::{AgentApi, AgentApiOptions, Handled};
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::listen::body::RequestBody;
+use crate::listen::refusal::Refusal;
 use crate::listen::{Answer, Handler, Work};
 use crate::metrics::{Asked, Metrics};
 use crate::reply::{Outcome, Parked, Peer, Reply, ReplyBody};
@@ -39,17 +40,19 @@ impl AgentHandler {
 impl Handler for AgentHandler {
     type Body = ReplyBody;
 
-    fn body(body: ReplyBody) -> ReplyBody {
-        body
+    fn refuse(&self, refusal: &Refusal) -> Reply {
+        self.api.refuse(refusal)
     }
 
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<ReplyBody> {
-        let seen = Seen { asked: Asked::of_agent_path(request.uri().path()), began: Instant::now() };
+        let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
         let line = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
         let work = self.api.handle(request, peer);
         Box::pin(async move {
-            match work.await {
+            let Handled { operation, outcome } = work.await;
+            let seen = Seen { asked: operation.map_or(Asked::NOTHING, Asked::from), began };
+            match outcome {
                 Outcome::Reply(reply) => {
                     seen.answered(&metrics, &reply, line.as_deref());
                     Answer::Reply(reply)
@@ -72,10 +75,11 @@ struct Seen {
 
 impl Seen {
     fn answered(self, metrics: &Metrics, reply: &Reply, line: Option<&str>) {
-        metrics.answered(self.asked, reply.status(), self.began.elapsed());
+        let took = self.began.elapsed();
+        metrics.answered(self.asked, reply.status(), took);
         if let Some(request) = line {
             let id = reply.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-            let took_us = self.began.elapsed().as_micros();
+            let took_us = took.as_micros();
             debug!(request, id, status = reply.status().as_u16(), took_us, "answered");
         }
     }

@@ -226,7 +226,7 @@ impl Server {
 
     pub async fn ask(&self, ask: Ask) -> Outcome {
         let (request, peer) = ask.into_parts();
-        self.api.handle(request, peer).await
+        self.api.handle(request, peer).await.outcome
     }
 
     /// The reply; a panic when the request is parked.

@@ -1,10 +1,14 @@
 //! A listener with a handler made of a closure, and a client that speaks bytes.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,6 +19,7 @@ use crate::config::Timeouts;
 use crate::listen::accept::{self, Drained};
 use crate::listen::body::RequestBody;
 use crate::listen::gate::Gate;
+use crate::listen::refusal::Refusal;
 use crate::listen::{Answer, Handler, Listening, Work, socket};
 use crate::metrics::Metrics;
 use crate::reply::{ListenerKind, Peer, Reply, ReplyBody};
@@ -30,12 +35,41 @@ pub struct TestHandler(Box<Closure>);
 impl Handler for TestHandler {
     type Body = ReplyBody;
 
-    fn body(body: ReplyBody) -> ReplyBody {
-        body
+    fn refuse(&self, refusal: &Refusal) -> Reply {
+        let mut reply = reply(refusal.to_string());
+        *reply.status_mut() = refusal.status();
+        reply
     }
 
     fn handle(&self, request: Request<RequestBody>, _: Peer) -> Work<ReplyBody> {
         (self.0)(request)
+    }
+}
+
+/// Answers with a body that does not know its length.
+pub struct Unsized(pub &'static str);
+
+pub struct UnsizedBody(Option<Bytes>);
+
+impl Body for UnsizedBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.take().map(|data| Ok(Frame::data(data))))
+    }
+}
+
+impl Handler for Unsized {
+    type Body = UnsizedBody;
+
+    fn refuse(&self, _: &Refusal) -> Response<UnsizedBody> {
+        Response::new(UnsizedBody(None))
+    }
+
+    fn handle(&self, _: Request<RequestBody>, _: Peer) -> Work<UnsizedBody> {
+        let text = self.0;
+        Box::pin(async move { Answer::Reply(Response::new(UnsizedBody(Some(text.into())))) })
     }
 }
 
@@ -106,7 +140,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    pub fn listening(self, handler: TestHandler) -> Listening<TestHandler> {
+    pub fn listening<H: Handler>(self, handler: H) -> Listening<H> {
         Listening {
             kind: ListenerKind::Agent,
             handler,
@@ -119,7 +153,7 @@ impl Setup {
         }
     }
 
-    pub fn start(self, handler: TestHandler) -> Server {
+    pub fn start<H: Handler>(self, handler: H) -> Server {
         let listener = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let listening = Arc::new(self.listening(handler));

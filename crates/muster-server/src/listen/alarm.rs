@@ -1,0 +1,51 @@
+//! One timer for all deadlines of a connection.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A timer that is only moved when it would ring too late: for a busy connection it rings now and then for nothing,
+/// instead of being moved with each request.
+pub(super) struct Alarm(Pin<Box<Sleep>>);
+
+impl Alarm {
+    pub fn new(first: Instant) -> Self {
+        Self(Box::pin(sleep_until(first)))
+    }
+
+    /// Ready when `deadline` has passed.
+    pub fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if deadline < self.0.deadline() {
+                self.0.as_mut().reset(deadline);
+            }
+            ready!(self.0.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            self.0.as_mut().reset(deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_rings_at_the_deadline_that_counts_when_it_is_asked() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut alarm = Alarm::new(at(5));
+        poll_fn(|cx| alarm.poll(at(9), cx)).await;
+        assert_eq!(began.elapsed().as_secs(), 9);
+        poll_fn(|cx| alarm.poll(at(3), cx)).await;
+        poll_fn(|cx| alarm.poll(at(12), cx)).await;
+        assert_eq!(began.elapsed().as_secs(), 12);
+    }
+}

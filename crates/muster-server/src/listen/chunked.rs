@@ -1,0 +1,164 @@
+//! Bodies in chunks (RFC 9112 §7.1): sizes and trailers are read off, the data is handed on as it comes.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Bytes of a size line with its extensions.
+const MAX_SIZE_LINE: usize = 256;
+/// Bytes of all trailer lines together.
+const MAX_TRAILERS: usize = 4096;
+/// The largest chunk that anyone could mean.
+const MAX_CHUNK: u64 = 1 << 30;
+
+/// The chunks break the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BadChunk(&'static str);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Size,
+    Data(u64),
+    DataEnd,
+    Trailers(usize),
+    Done,
+}
+
+/// Where in the chunks we are.
+#[derive(Debug)]
+pub(super) struct Chunked(State);
+
+/// What the bytes at hand come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Some data.
+    Data(Bytes),
+    /// More bytes are needed.
+    More,
+    /// The body is whole.
+    End,
+}
+
+impl Chunked {
+    pub fn new() -> Self {
+        Self(State::Size)
+    }
+
+    /// Bytes of the chunk at hand that are still to come.
+    pub fn left(&self) -> u64 {
+        if let State::Data(left) = self.0 { left } else { 0 }
+    }
+
+    /// Takes the next step from the front of `input`.
+    pub fn next(&mut self, input: &mut BytesMut) -> Result<Step, BadChunk> {
+        loop {
+            match self.0 {
+                State::Size => match size(input)? {
+                    None => return Ok(Step::More),
+                    Some(0) => self.0 = State::Trailers(0),
+                    Some(size) => self.0 = State::Data(size),
+                },
+                State::Data(_) if input.is_empty() => return Ok(Step::More),
+                State::Data(left) => {
+                    let part = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+                    let left = left - part as u64;
+                    self.0 = if left == 0 { State::DataEnd } else { State::Data(left) };
+                    return Ok(Step::Data(input.split_to(part).freeze()));
+                }
+                State::DataEnd => match input.get(..2) {
+                    None => return Ok(Step::More),
+                    Some(b"\r\n") => {
+                        input.advance(2);
+                        self.0 = State::Size;
+                    }
+                    Some(_) => return Err(BadChunk("a chunk is longer than it said")),
+                },
+                State::Trailers(seen) => match trailer(input, seen)? {
+                    None => return Ok(Step::More),
+                    Some(0) => self.0 = State::Done,
+                    Some(length) => self.0 = State::Trailers(seen + length),
+                },
+                State::Done => return Ok(Step::End),
+            }
+        }
+    }
+}
+
+/// The size of the next chunk.
+fn size(input: &mut BytesMut) -> Result<Option<u64>, BadChunk> {
+    match httparse::parse_chunk_size(input) {
+        Ok(httparse::Status::Complete((line, size))) if line <= MAX_SIZE_LINE && size <= MAX_CHUNK => {
+            input.advance(line);
+            Ok(Some(size))
+        }
+        Ok(httparse::Status::Partial) if input.len() <= MAX_SIZE_LINE => Ok(None),
+        Ok(_) => Err(BadChunk("a chunk's size is out of bounds")),
+        Err(_) => Err(BadChunk("a chunk's size is not a hexadecimal number")),
+    }
+}
+
+/// Drops the next trailer line; how long it was, 0: it was the empty one at the end.
+fn trailer(input: &mut BytesMut, seen: usize) -> Result<Option<usize>, BadChunk> {
+    let end = input.iter().position(|byte| *byte == b'\n');
+    if seen + end.unwrap_or(input.len()) > MAX_TRAILERS {
+        return Err(BadChunk("the trailers are too long"));
+    }
+    let Some(end) = end else { return Ok(None) };
+    let line = input.split_to(end + 1);
+    Ok(Some(if line.trim_ascii().is_empty() { 0 } else { line.len() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a body comes to when its bytes come `step` at a time.
+    fn decode(text: &[u8], step: usize) -> Result<(Vec<u8>, bool), BadChunk> {
+        let (mut chunked, mut input, mut body) = (Chunked::new(), BytesMut::new(), Vec::new());
+        for part in text.chunks(step) {
+            input.extend_from_slice(part);
+            loop {
+                match chunked.next(&mut input)? {
+                    Step::Data(data) => body.extend_from_slice(&data),
+                    Step::More => break,
+                    Step::End => return Ok((body, true)),
+                }
+            }
+        }
+        Ok((body, false))
+    }
+
+    #[test]
+    fn chunks_come_out_as_they_went_in_however_the_bytes_come() {
+        let text = b"3\r\nabc\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nX-Trailer: 1\r\n\r\n";
+        for step in [1, 2, 3, 5, 7, 1000] {
+            assert_eq!(decode(text, step).unwrap(), (b"abc0123456789".to_vec(), true), "step {step}");
+        }
+        assert_eq!(decode(&text[..20], 1000).unwrap(), (b"abc012".to_vec(), false));
+    }
+
+    #[test]
+    fn chunks_that_break_the_rules_are_refused() {
+        let (long, trailers) = (format!("1;{}\r\n", "x".repeat(300)), format!("0\r\n{}", "a: b\r\n".repeat(800)));
+        for text in [
+            "x\r\n",
+            "-1\r\n",
+            "3\r\nabcd\r\n",
+            "3\nabc\r\n",
+            "FFFFFFFFFFFFFFFFF\r\n",
+            "7fffffff\r\n",
+            &long,
+            &trailers,
+        ] {
+            for step in [1, 1000] {
+                assert!(decode(text.as_bytes(), step).is_err(), "{text:?} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_tells_how_much_of_a_chunk_is_still_to_come() {
+        let (mut chunked, mut input) = (Chunked::new(), BytesMut::from("ff\r\nabc"));
+        assert_eq!(chunked.next(&mut input).unwrap(), Step::Data("abc".into()));
+        assert_eq!(chunked.left(), 252);
+    }
+}

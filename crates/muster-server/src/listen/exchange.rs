@@ -1,0 +1,245 @@
+//! Requests and their replies, one after the other, until the connection ends or a handler parks.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Method, Response, Version};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_util::sync::WaitForCancellationFuture;
+use tracing::{debug, trace};
+
+use super::alarm::Alarm;
+use super::feed::Feed;
+use super::gate::Pass;
+use super::head::{self, Head};
+use super::link::Link;
+use super::refusal::Refusal;
+use super::wire::{self, Manner, SendError, Sending};
+use super::{Answer, Handler, Listening, Work};
+use crate::reply::{Parked, Peer};
+
+/// A request that was parked, and what is needed to answer it.
+pub(super) struct ParkedRequest {
+    /// Resolves to the reply.
+    pub slot: Parked,
+    /// The place among running requests.
+    pub pass: Pass,
+    /// How the reply is framed.
+    pub manner: Manner,
+}
+
+/// How a run of exchanges ended.
+pub(super) enum End {
+    /// No more requests; the stream may be closed in form. `unread`: the client may still be sending.
+    Close { unread: bool },
+    /// A deadline passed, or the connection broke: nothing more can be said to the client.
+    Cut,
+    /// A handler wants to be parked.
+    Park(ParkedRequest),
+}
+
+/// What became of a handler's work.
+enum Worked<B> {
+    Answered(Answer<B>),
+    /// Its request did not come in time, and it did not say so.
+    Late,
+}
+
+/// A run of exchanges over a connection.
+pub(super) struct Exchanges<'a, S, H> {
+    link: Link<S>,
+    listening: &'a Arc<Listening<H>>,
+    peer: &'a Peer,
+    alarm: Alarm,
+    /// When the connection came, or the last reply went.
+    since: Instant,
+    is_first: bool,
+}
+
+impl<'a, S, H> Exchanges<'a, S, H>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    pub fn new(link: Link<S>, listening: &'a Arc<Listening<H>>, peer: &'a Peer, is_first: bool) -> Self {
+        let since = Instant::now();
+        let alarm = Alarm::new(since + listening.timeouts.idle.min(listening.timeouts.read_header));
+        Self { link, listening, peer, alarm, since, is_first }
+    }
+
+    /// Runs to the end; gives the stream back.
+    pub async fn run(mut self) -> (End, Link<S>) {
+        let listening = Arc::clone(self.listening);
+        let mut stopping = pin!(listening.shutdown.cancelled());
+        loop {
+            let end = match poll_fn(|cx| self.poll_head(stopping.as_mut(), cx)).await {
+                Ok(Ok(head)) => self.answer(head).await,
+                Ok(Err(refusal)) => self.refuse(&refusal).await,
+                Err(end) => Some(end),
+            };
+            if let Some(end) = end {
+                return (end, self.link);
+            }
+            self.is_first = false;
+            self.since = Instant::now();
+        }
+    }
+
+    /// Ready with the next request's head, or with what is wrong with it, or when there is none.
+    fn poll_head(
+        &mut self,
+        mut stopping: Pin<&mut WaitForCancellationFuture<'_>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Result<Head, Refusal>, End>> {
+        let mut fresh = !self.link.input.is_empty();
+        loop {
+            if fresh {
+                match head::take(&mut self.link.input) {
+                    Ok(Some(head)) => return Poll::Ready(Ok(Ok(head))),
+                    Ok(None) => {}
+                    Err(refusal) => return Poll::Ready(Ok(Err(refusal))),
+                }
+            }
+            let idle = self.link.input.is_empty();
+            match self.link.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Close { unread: false })),
+                Poll::Ready(Ok(_)) => {
+                    fresh = true;
+                    if idle && !self.is_first {
+                        self.since = Instant::now();
+                    }
+                    continue;
+                }
+                Poll::Ready(Err(error)) => {
+                    debug!(%error, "a connection broke");
+                    return Poll::Ready(Err(End::Cut));
+                }
+                Poll::Pending => {}
+            }
+            if idle && stopping.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(End::Close { unread: false }));
+            }
+            return self.poll_head_late(idle, cx).map(Err);
+        }
+    }
+
+    /// A connection's first head is due from its beginning, every other one from its first byte.
+    fn poll_head_late(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<End> {
+        let timeouts = &self.listening.timeouts;
+        let waits_for_request = idle && !self.is_first;
+        let deadline = self.since + if waits_for_request { timeouts.idle } else { timeouts.read_header };
+        ready!(self.alarm.poll(deadline, cx));
+        Poll::Ready(if waits_for_request { End::Close { unread: false } } else { self.cut("its head came too slowly") })
+    }
+
+    fn cut(&self, why: &str) -> End {
+        trace!(why, "a connection was cut at a deadline");
+        self.listening.metrics.cut_connections.inc();
+        End::Cut
+    }
+
+    /// Answers a request that no handler sees.
+    async fn refuse(&mut self, refusal: &Refusal) -> Option<End> {
+        let manner = Manner { keep_alive: false, is_11: true, head_only: false };
+        let reply = self.listening.handler.refuse(refusal);
+        match self.send(reply, manner).await {
+            Ok(()) => Some(End::Close { unread: true }),
+            Err(end) => Some(end),
+        }
+    }
+
+    /// Has a request answered. `None`: the next one may come.
+    async fn answer(&mut self, head: Head) -> Option<End> {
+        let Head { request, length, keep_alive, expects_continue } = head;
+        let (mut feed, body) = Feed::begin(length, expects_continue, &mut self.link.input);
+        let manner = Manner {
+            keep_alive,
+            is_11: request.version() == Version::HTTP_11,
+            head_only: request.method() == Method::HEAD,
+        };
+        let Some(pass) = self.listening.requests.enter() else {
+            self.listening.metrics.refused_requests.inc();
+            drop((request, body));
+            let reply = self.listening.handler.refuse(&Refusal::Full);
+            return self.finish(reply, feed, manner).await;
+        };
+        let work = self.listening.handler.handle(request.map(|()| body), self.peer.clone());
+        match self.work(work, &mut feed).await {
+            Worked::Answered(Answer::Reply(reply)) => {
+                let end = self.finish(reply, feed, manner).await;
+                drop(pass);
+                end
+            }
+            Worked::Answered(Answer::Park(slot)) => {
+                let manner = Manner { keep_alive: manner.keep_alive && !feed.is_open(), ..manner };
+                Some(End::Park(ParkedRequest { slot, pass, manner }))
+            }
+            Worked::Late => Some(self.cut("its body came too slowly")),
+        }
+    }
+
+    /// Lets the handler work, and feeds it with the body as far as it reads. A body that is late is told so, and has
+    /// as long again to answer 408.
+    async fn work(&mut self, mut work: Work<H::Body>, feed: &mut Feed) -> Worked<H::Body> {
+        let read = self.listening.timeouts.read;
+        let mut due = feed.is_open().then(|| Instant::now() + read);
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(answer) = work.as_mut().poll(cx) {
+                    return Poll::Ready(Worked::Answered(answer));
+                }
+                if feed.poll(&mut self.link, cx).is_ready() {
+                    continue;
+                }
+                let Some(deadline) = due.filter(|_| feed.is_open()) else { return Poll::Pending };
+                ready!(self.alarm.poll(deadline, cx));
+                if !feed.tell_late() {
+                    return Poll::Ready(Worked::Late);
+                }
+                due = Some(deadline + read);
+            }
+        })
+        .await
+    }
+
+    /// Sends a reply and makes ready for the next request. `None`: it may come.
+    async fn finish(&mut self, reply: Response<H::Body>, mut feed: Feed, manner: Manner) -> Option<End> {
+        let stays = manner.keep_alive && feed.can_be_skipped() && !self.listening.shutdown.is_cancelled();
+        let manner = Manner { keep_alive: stays, ..manner };
+        let keep_alive = !wire::ends_connection(&reply, manner);
+        let manner = Manner { keep_alive, ..manner };
+        if let Err(end) = self.send(reply, manner).await {
+            return Some(end);
+        }
+        if !keep_alive {
+            return Some(End::Close { unread: true });
+        }
+        if feed.is_open() { self.skip(&mut feed).await } else { None }
+    }
+
+    async fn send(&mut self, reply: Response<H::Body>, manner: Manner) -> Result<(), End> {
+        let timeouts = &self.listening.timeouts;
+        let mut sending = Sending::begin(&mut self.link.stream, &mut self.alarm, timeouts, reply, manner);
+        let sent = poll_fn(|cx| sending.poll(cx)).await;
+        sent.map_err(|error| match error {
+            SendError::Late => self.cut("its client does not read"),
+            error => {
+                debug!(%error, "a reply was not sent whole");
+                End::Cut
+            }
+        })
+    }
+
+    /// Reads off the rest of a body that nobody wanted.
+    async fn skip(&mut self, feed: &mut Feed) -> Option<End> {
+        let deadline = Instant::now() + self.listening.timeouts.read;
+        let skipped = poll_fn(|cx| match feed.poll_skip(&mut self.link, cx) {
+            Poll::Ready(skipped) => Poll::Ready(skipped.ok()),
+            Poll::Pending => self.alarm.poll(deadline, cx).map(|()| None),
+        });
+        if skipped.await.is_some() { None } else { Some(End::Cut) }
+    }
+}

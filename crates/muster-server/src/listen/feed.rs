@@ -1,0 +1,169 @@
+//! Feeds a request's body from the connection to its handler, as far as the handler reads.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use http_body::SizeHint;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::{Pipe, RequestBody, RequestBodyError};
+use super::chunked::{Chunked, Step};
+use super::head::Length;
+use super::link::Link;
+
+/// Bytes of a body that nobody read which are read off, so that the connection can go on.
+const SKIP: u64 = 64 * 1024;
+
+/// What is still to come of a body.
+#[derive(Debug)]
+enum Rest {
+    Exact(u64),
+    Chunks(Chunked),
+    Nothing,
+    Broken,
+}
+
+/// The connection's side of a body.
+#[derive(Debug)]
+pub(super) struct Feed {
+    rest: Rest,
+    pipe: Option<Arc<Pipe>>,
+    /// The client waits to be told to go on.
+    awaits_continue: bool,
+    late: bool,
+}
+
+impl Feed {
+    /// Begins a body, and takes what is here of it.
+    pub fn begin(length: Length, expects_continue: bool, input: &mut BytesMut) -> (Self, RequestBody) {
+        let rest = match length {
+            Length::Exact(bytes) if bytes <= input.len() as u64 => {
+                let whole = input.split_to(usize::try_from(bytes).unwrap_or_default()).freeze();
+                let feed = Self { rest: Rest::Nothing, pipe: None, awaits_continue: false, late: false };
+                return (feed, RequestBody::whole(whole));
+            }
+            Length::Exact(bytes) => Rest::Exact(bytes),
+            Length::Chunked => Rest::Chunks(Chunked::new()),
+        };
+        let pipe = Pipe::new(rest.hint());
+        let body = RequestBody::piped(Arc::clone(&pipe));
+        let awaits_continue = expects_continue && input.is_empty();
+        (Self { rest, pipe: Some(pipe), awaits_continue, late: false }, body)
+    }
+
+    /// Whether more of the body is to come.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.rest, Rest::Nothing)
+    }
+
+    /// Whether the rest of the body is worth reading to the end, for the sake of the next request.
+    pub fn can_be_skipped(&self) -> bool {
+        match &self.rest {
+            Rest::Nothing => true,
+            Rest::Exact(bytes) => *bytes <= SKIP && !self.awaits_continue && !self.late,
+            Rest::Chunks(_) | Rest::Broken => false,
+        }
+    }
+
+    /// Tells the reader that the body is late. `false` when it was told before.
+    pub fn tell_late(&mut self) -> bool {
+        if let Some(pipe) = &self.pipe {
+            pipe.end(Err(RequestBodyError::Late));
+        }
+        !std::mem::replace(&mut self.late, true)
+    }
+
+    /// Ready when the reader has something new.
+    pub fn poll<S>(&mut self, link: &mut Link<S>, cx: &mut Context<'_>) -> Poll<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(pipe) = self.pipe.clone().filter(|pipe| self.is_open() && !self.late && pipe.is_wanted(cx)) else {
+            return Poll::Pending;
+        };
+        let ended = match ready!(self.poll_piece(link, cx)) {
+            Ok(Some(piece)) => {
+                pipe.put(piece, self.rest.hint());
+                (!self.is_open()).then_some(Ok(()))
+            }
+            Ok(None) => Some(Ok(())),
+            Err(error) => {
+                self.rest = Rest::Broken;
+                Some(Err(RequestBodyError::Broken(error.to_string())))
+            }
+        };
+        if let Some(end) = ended {
+            pipe.end(end);
+        }
+        Poll::Ready(())
+    }
+
+    /// The next piece, or `None` at the end.
+    fn poll_piece<S>(&mut self, link: &mut Link<S>, cx: &mut Context<'_>) -> Poll<io::Result<Option<bytes::Bytes>>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if std::mem::take(&mut self.awaits_continue) && link.input.is_empty() {
+            link.owe_continue();
+        }
+        ready!(link.poll_pay_continue(cx))?;
+        loop {
+            match self.rest.next(&mut link.input).map_err(io::Error::other)? {
+                Step::Data(piece) => return Poll::Ready(Ok(Some(piece))),
+                Step::End => {
+                    self.rest = Rest::Nothing;
+                    return Poll::Ready(Ok(None));
+                }
+                Step::More => {
+                    if ready!(link.poll_fill(cx))? == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads off what nobody read. Ready when the body is at its end.
+    pub fn poll_skip<S>(&mut self, link: &mut Link<S>, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        while self.is_open() {
+            ready!(self.poll_piece(link, cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Rest {
+    fn hint(&self) -> SizeHint {
+        match self {
+            Self::Exact(bytes) => SizeHint::with_exact(*bytes),
+            Self::Chunks(chunks) => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(chunks.left());
+                hint
+            }
+            Self::Nothing | Self::Broken => SizeHint::with_exact(0),
+        }
+    }
+
+    fn next(&mut self, input: &mut BytesMut) -> Result<Step, super::chunked::BadChunk> {
+        match self {
+            Self::Exact(_) if input.is_empty() => Ok(Step::More),
+            Self::Exact(left) => {
+                let part = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= part as u64;
+                let piece = input.split_to(part).freeze();
+                if *left == 0 {
+                    *self = Self::Nothing;
+                }
+                Ok(Step::Data(piece))
+            }
+            Self::Chunks(chunks) => chunks.next(input),
+            Self::Nothing | Self::Broken => Ok(Step::End),
+        }
+    }
+}

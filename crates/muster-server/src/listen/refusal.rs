@@ -1,0 +1,31 @@
+//! What is refused before a handler sees it. Each handler words the reply in the shape of its own protocol.
+
+use http::StatusCode;
+
+/// Why a request got no further than the connection layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is no HTTP, or against its rules.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// Its length is stated twice, or not as a number of bytes (D23).
+    #[error("{0}")]
+    Length(&'static str),
+    /// Its head has too many bytes or lines.
+    #[error("the head of the request is longer than 8192 bytes or has more than 100 lines")]
+    HeadTooLarge,
+    /// Too many requests run on this listener (EA17).
+    #[error("Server capacity exceeded.")]
+    Full,
+}
+
+impl Refusal {
+    /// The status that HTTP has for it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::Length(_) => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Full => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A connection, fed with whatever bytes come: heads, bodies, chunks, and what follows them.
+
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use muster_server::config::Timeouts;
+use muster_server::listen::body::RequestBody;
+use muster_server::listen::gate::Gate;
+use muster_server::listen::refusal::Refusal;
+use muster_server::listen::{Answer, Handler, Listening, Work, connection};
+use muster_server::metrics::Metrics;
+use muster_server::reply::{ListenerKind, Peer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes that may be under way.
+const UNDER_WAY: usize = 4096;
+const LONG: Duration = Duration::from_secs(60);
+
+static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| Arc::new(Metrics::new()));
+
+thread_local! {
+    static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().expect("a runtime without threads");
+}
+
+/// However the bytes of a connection come, the handler sees the same requests with the same bodies.
+pub fn http_connection(data: &[u8]) {
+    let both = async { (requests(data, usize::MAX).await, requests(data, 7).await) };
+    let (whole, pieces) = RUNTIME.with(|runtime| runtime.block_on(both));
+    assert_eq!(whole, pieces, "the same bytes are the same requests");
+}
+
+/// What a handler saw of the bytes when they came `step` at a time.
+async fn requests(data: &[u8], step: usize) -> Vec<String> {
+    let seen = Seen::default();
+    let listening = Arc::new(listening(seen.clone()));
+    let (ours, theirs) = duplex(UNDER_WAY);
+    let peer = Peer { address: None, tls: false, listener: ListenerKind::Agent, uid: None };
+    let (mut reads, mut writes) = tokio::io::split(ours);
+    let send = async move {
+        for part in data.chunks(step.min(data.len().max(1))) {
+            if writes.write_all(part).await.is_err() {
+                return;
+            }
+        }
+        // The other side may have ended the connection before.
+        let _ = writes.shutdown().await;
+    };
+    let receive = async move {
+        let mut replies = Vec::new();
+        let _ = reads.read_to_end(&mut replies).await;
+    };
+    tokio::join!(connection::serve(theirs, listening, peer), send, receive);
+    let seen = seen.0.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.clone()
+}
+
+/// A handler that notes what it sees.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<String>>>);
+
+impl Handler for Seen {
+    type Body = Full<bytes::Bytes>;
+
+    fn refuse(&self, refusal: &Refusal) -> Response<Self::Body> {
+        Response::new(Full::from(refusal.to_string()))
+    }
+
+    fn handle(&self, request: Request<RequestBody>, _: Peer) -> Work<Self::Body> {
+        let seen = Arc::clone(&self.0);
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map(http_body_util::Collected::to_bytes);
+            let line = format!("{} {} {:?} {:?}", head.method, head.uri, head.headers, body.ok());
+            seen.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            Answer::Reply(Response::new(Full::default()))
+        })
+    }
+}
+
+fn listening(handler: Seen) -> Listening<Seen> {
+    let timeouts = Timeouts {
+        long_poll: LONG,
+        jitter: Duration::ZERO,
+        max_poll: LONG,
+        handshake: LONG,
+        read_header: LONG,
+        read: LONG,
+        write: LONG,
+        write_stall: LONG,
+        idle: LONG,
+        drain: LONG,
+    };
+    Listening {
+        kind: ListenerKind::Agent,
+        handler,
+        tls: None,
+        timeouts,
+        requests: Gate::new(10),
+        connections: Gate::new(10),
+        metrics: Arc::clone(&METRICS),
+        shutdown: CancellationToken::new(),
+    }
+}
