@@ -25,6 +25,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "uploads_by_age",
         text: include_str!("../../migrations/sqlite/0002_uploads_by_age.sql"),
     },
+    Migration {
+        number: 3,
+        name: "recent_components",
+        text: include_str!("../../migrations/sqlite/0003_recent_components.sql"),
+    },
 ];
 
 /// A migration that stands in the file.
@@ -162,7 +167,7 @@ mod tests {
         migrate(&mut connection, &with_next()).unwrap();
         let before = schema(&connection);
         let error = migrate(&mut connection, MIGRATIONS).unwrap_err();
-        assert!(matches!(error, OpenError::Newer { found: 1000, known: 2 }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 1000, known: 3 }), "{error}");
         assert_eq!(schema(&connection), before);
     }
 

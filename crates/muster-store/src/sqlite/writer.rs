@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::apply::Done;
 use super::error::OpenError;
 use super::queue::{Budget, Share, closed, full, weight};
+use super::recent::{self, Recent};
 use super::transaction::{Broken, Work, attempt};
 use crate::port::{StoreError, Write};
 
@@ -55,9 +56,10 @@ impl Writer {
         jobs: usize,
         bytes: usize,
         newest: watch::Sender<i64>,
+        recent: Recent,
     ) -> Result<Self, OpenError> {
         let (sender, queue) = mpsc::channel(jobs);
-        let thread = Thread { connection, queue, newest, closing: Vec::new() };
+        let thread = Thread { connection, queue, newest, recent, closing: Vec::new() };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run())
@@ -116,6 +118,7 @@ struct Thread {
     connection: Connection,
     queue: mpsc::Receiver<Message>,
     newest: watch::Sender<i64>,
+    recent: Recent,
     closing: Vec<oneshot::Sender<()>>,
 }
 
@@ -151,12 +154,12 @@ impl Thread {
     }
 
     /// Commits jobs together; one that breaks the transaction is answered, and the others are tried without it.
-    fn commit(&self, mut jobs: Vec<Job>) {
+    fn commit(&mut self, mut jobs: Vec<Job>) {
         for _ in 0..BREAKERS {
             if jobs.is_empty() {
                 return;
             }
-            match attempt(&self.connection, jobs.iter().map(|job| &job.work)) {
+            match attempt(&self.connection, &mut self.recent, jobs.iter().map(|job| &job.work)) {
                 Ok(outcome) => {
                     self.publish(outcome.newest_change);
                     return answer(jobs, outcome.answers);
@@ -182,6 +185,9 @@ impl Thread {
 
     /// Brings the log into the file, so that the next start has nothing to recover.
     fn finish(self) {
+        if let Err(error) = recent::settle(&self.connection) {
+            tracing::warn!(%error, "components stay beside their table until the next start");
+        }
         if let Err(error) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
             tracing::warn!(%error, "the store's log stays beside the file until the next start");
         }
