@@ -217,8 +217,7 @@ impl Scanner<'_> {
         self.at += 1;
         let mut escaped = false;
         loop {
-            let plain = self.bytes[self.at..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f));
-            self.at = plain.map_or(self.bytes.len(), |length| self.at + length);
+            self.at += plain_length(&self.bytes[self.at..]);
             match self.peek()? {
                 b'"' => {
                     self.at += 1;
@@ -314,7 +313,9 @@ impl Scanner<'_> {
     }
 
     fn space(&mut self) {
-        while self.eat(b" \n\r\t") {}
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
     }
 
     fn peek(&self) -> Step<u8> {
@@ -326,10 +327,35 @@ impl Scanner<'_> {
     }
 }
 
+/// How many bytes of a string go by before a quote, a backslash or a control character, eight at a time.
+fn plain_length(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let stops = stops(u64::from_le_bytes(*word));
+        if stops != 0 {
+            return index * 8 + stops.trailing_zeros() as usize / 8;
+        }
+    }
+    let plain = rest.iter().position(|byte| is_stop(*byte));
+    words.len() * 8 + plain.unwrap_or(rest.len())
+}
+
+fn is_stop(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
+}
+
+/// The high bit of the first byte for which [`is_stop`] holds, and none below it. A borrow may set bits above it.
+fn stops(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, 0x20) | is(b'"') | is(b'\\')) & (ONES << 7)
+}
+
 /// Place of the first key that an earlier one equals.
 fn pairwise(bytes: &[u8], keys: &[Key]) -> Option<usize> {
     let later = keys.iter().enumerate().skip(1);
-    let mut doubles = later.filter(|(i, key)| keys[..*i].iter().any(|other| compare(bytes, other, key).is_eq()));
+    let mut doubles = later.filter(|(i, key)| keys[..*i].iter().any(|other| same(bytes, other, key)));
     doubles.next().map(|(_, key)| key.start as usize)
 }
 
@@ -337,6 +363,11 @@ fn sorted(bytes: &[u8], keys: &mut [Key]) -> Option<usize> {
     keys.sort_unstable_by(|a, b| compare(bytes, a, b).then(a.start.cmp(&b.start)));
     let doubles = keys.windows(2).filter(|pair| compare(bytes, &pair[0], &pair[1]).is_eq());
     doubles.map(|pair| pair[1].start as usize).min()
+}
+
+/// Whether [`compare`] finds two keys equal; most differ in length.
+fn same(bytes: &[u8], a: &Key, b: &Key) -> bool {
+    if a.escaped || b.escaped { unescaped(bytes, a) == unescaped(bytes, b) } else { raw(bytes, a) == raw(bytes, b) }
 }
 
 fn compare(bytes: &[u8], a: &Key, b: &Key) -> Ordering {
@@ -418,6 +449,21 @@ mod tests {
     fn d22_the_number_of_open_keys_has_an_end() {
         let keys: Vec<String> = (0..=MAX_OPEN_KEYS).map(|i| format!(r#""{i}":0"#)).collect();
         assert_eq!(problem(format!("{{{}}}", keys.join(","))).unwrap().0, Problem::TooManyKeys);
+    }
+
+    #[test]
+    fn d22_eight_bytes_at_a_time_stop_where_one_at_a_time_does() {
+        for byte in 0..=u8::MAX {
+            for other in [b'a', b'"', 0x1f, 0x20, 0x21, 0x5b, 0x5d, 0x80, 0xff] {
+                for at in 0..20 {
+                    let mut bytes = [b'x'; 20];
+                    bytes[at] = byte;
+                    bytes[19 - at] = other;
+                    let expected = bytes.iter().position(|byte| is_stop(*byte)).unwrap_or(bytes.len());
+                    assert_eq!(plain_length(&bytes), expected, "{bytes:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -152,7 +152,9 @@ impl Store for SqliteStore {
             // Between the two looks components may have come into their table, or the agent may have gone.
             if self.on_the_way.of(id) == before {
                 let components = before.and_then(|place| place.components);
-                return Ok(stored.map(|stored| AgentDocuments { components: components.or(stored.components), ..stored }));
+                return Ok(
+                    stored.map(|stored| AgentDocuments { components: components.or(stored.components), ..stored })
+                );
             }
         }
     }

@@ -98,9 +98,7 @@ fn give_up(connection: &Connection) {
 fn isolated(connection: &Connection, batch: &mut Batch<'_>, work: &Work) -> std::result::Result<Done, Failure> {
     let mark = batch.mark();
     let guarded = AssertUnwindSafe(|| match work {
-        Work::Writes(writes) if apply::is_one_statement(writes) => {
-            apply::writes(connection, batch, writes)
-        }
+        Work::Writes(writes) if apply::is_one_statement(writes) => apply::writes(connection, batch, writes),
         Work::Writes(writes) => in_savepoint(connection, || apply::writes(connection, batch, writes)),
         Work::Task(task) => in_savepoint(connection, || task(connection)),
     });
