@@ -72,10 +72,12 @@ async fn run(plan: Plan) -> Outcomes {
     let directory = tempfile::tempdir_in(std::env::var_os("BENCH_DIR").unwrap_or_else(|| ".".into()))?;
     let store = Arc::new(SqliteStore::open(&directory.path().join("muster.db"), &Options::default())?);
     let server = Server::new(store).await?;
-    let mut agents = Vec::new();
+    let mut enrolling = tokio::task::JoinSet::new();
     for number in 0..plan.agents {
-        agents.push(server.agent(number).await?);
+        let server = server.clone();
+        enrolling.spawn(async move { server.agent(number).await });
     }
+    let mut agents = enrolling.join_all().await.into_iter().collect::<Outcomes<Vec<_>>>()?;
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let pause = (plan.rate > 0.0).then(|| Duration::from_secs_f64(plan.tasks as f64 / plan.rate));
     let share = agents.len().div_ceil(plan.tasks);
@@ -126,6 +128,7 @@ async fn drive(
 }
 
 /// The adapter and what stands behind it.
+#[derive(Clone)]
 struct Server {
     api: AgentApi,
     key: String,
@@ -208,7 +211,7 @@ async fn ask(api: &AgentApi, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Out
     *request.headers_mut() = headers.clone();
     let address = Some(([127, 0, 0, 1], 50_000).into());
     let peer = Peer { address, tls: true, listener: ListenerKind::Agent, uid: None };
-    let reply = match api.handle(request, peer).await {
+    let reply = match api.handle(request, peer).await.outcome {
         Outcome::Reply(reply) => reply,
         Outcome::Park(parked) => parked.await,
     };

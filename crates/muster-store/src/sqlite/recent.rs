@@ -84,6 +84,8 @@ pub(super) struct Batch<'r> {
     recent: &'r OnTheWay,
     entries: Vec<Entry>,
     bytes: usize,
+    /// Whether one of them says that the table is newer.
+    supersedes: bool,
 }
 
 /// Entries that share a row.
@@ -101,8 +103,7 @@ impl Batch<'_> {
 
     /// Whether the agent is certainly there: its components are on their way, and this transaction deletes nobody.
     pub(super) fn has(&self, id: &AgentId) -> bool {
-        self.entries.iter().all(|entry| entry.components.is_some())
-            && self.recent.lock().get(id).is_some_and(|place| place.components.is_some())
+        !self.supersedes && self.recent.lock().get(id).is_some_and(|place| place.components.is_some())
     }
 
     /// The agent's newest components.
@@ -119,6 +120,7 @@ impl Batch<'_> {
 
     fn push(&mut self, entry: Entry) {
         self.bytes += entry.len();
+        self.supersedes |= entry.components.is_none();
         self.entries.push(entry);
     }
 
@@ -131,6 +133,7 @@ impl Batch<'_> {
     pub(super) fn back_to(&mut self, mark: usize) {
         self.entries.truncate(mark);
         self.bytes = self.entries.iter().map(Entry::len).sum();
+        self.supersedes = self.entries.iter().any(|entry| entry.components.is_none());
     }
 
     /// The entries, row by row.
@@ -170,7 +173,7 @@ impl Recent {
 
     /// A transaction's entries, none yet.
     pub(super) fn batch(&self) -> Batch<'_> {
-        Batch { recent: &self.on_the_way, entries: Vec::new(), bytes: 0 }
+        Batch { recent: &self.on_the_way, entries: Vec::new(), bytes: 0, supersedes: false }
     }
 
     fn row(&self, seq: i64) -> &[AgentId] {
