@@ -182,21 +182,21 @@ impl Recent {
 
     /// Writes pages over the oldest ones, whose newest entries come into their place.
     pub(super) fn write(&self, connection: &Connection, pages: &[Page]) -> Result<()> {
+        let newer = pages.iter().flat_map(|page| &page.entries).map(|entry| &entry.id).collect();
         for (page, seq) in pages.iter().zip(self.next..) {
-            self.settle_row(connection, seq, pages)?;
+            self.settle_row(connection, seq, &newer)?;
             run(connection, sql::PUT_RECENT, params![seq % SLOTS, seq, page.bytes])?;
         }
         Ok(())
     }
 
-    fn settle_row(&self, connection: &Connection, seq: i64, pages: &[Page]) -> Result<()> {
+    /// Brings what is newest in the row that `seq` takes the place of into the table.
+    fn settle_row(&self, connection: &Connection, seq: i64, newer: &HashSet<&AgentId>) -> Result<()> {
         let row = self.row(seq);
-        if row.is_empty() {
-            return Ok(());
-        }
-        let newer: HashSet<&AgentId> = pages.iter().flat_map(|page| &page.entries).map(|entry| &entry.id).collect();
-        let mut settled = HashSet::new();
-        for id in row.iter().filter(|id| !newer.contains(id) && settled.insert(*id)) {
+        for (index, id) in row.iter().enumerate() {
+            if newer.contains(id) || row[..index].contains(id) {
+                continue;
+            }
             let place = self.on_the_way.of(id).filter(|place| place.seq == seq - SLOTS);
             if let Some(components) = place.and_then(|place| place.components) {
                 settle_components(connection, id, &components)?;
