@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// Deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 128;
@@ -54,8 +55,27 @@ pub enum Problem {
 pub fn check(bytes: &[u8]) -> Result<&str, BadJson> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| BadJson { problem: Problem::Utf8, position: error.valid_up_to() })?;
-    Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new() }.run()?;
+    Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new(), known: None }.run()?;
     Ok(text)
+}
+
+/// A member of the outermost object whose value may be one that was checked before.
+#[derive(Clone, Copy)]
+pub struct Known<'k> {
+    /// Its key.
+    pub key: &'k str,
+    /// Length of the known value if the rest of the text begins with it. It must be an object: any other value could be
+    /// the beginning of a longer one.
+    pub length: &'k dyn Fn(&[u8]) -> Option<usize>,
+}
+
+/// Checks as [`check`] does, but passes over a known value; also answers where it stands.
+pub fn check_but<'a>(bytes: &'a [u8], known: Known<'_>) -> Result<(&'a str, Option<Range<usize>>), BadJson> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| BadJson { problem: Problem::Utf8, position: error.valid_up_to() })?;
+    let known = Some((known, None));
+    let known = Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new(), known }.run()?;
+    Ok((text, known.and_then(|(_, place)| place)))
 }
 
 /// Why a body can't be read.
@@ -94,12 +114,16 @@ struct Scanner<'a> {
     at: usize,
     open: Vec<Open>,
     keys: Vec<Key>,
+    known: Option<Passing<'a>>,
 }
+
+/// What may be passed over, and where it was.
+type Passing<'a> = (Known<'a>, Option<Range<usize>>);
 
 type Step<T = ()> = Result<T, BadJson>;
 
-impl Scanner<'_> {
-    fn run(mut self) -> Step {
+impl<'a> Scanner<'a> {
+    fn run(mut self) -> Step<Option<Passing<'a>>> {
         if self.bytes.len() > u32::MAX as usize {
             return self.fail(Problem::TooManyKeys);
         }
@@ -110,12 +134,29 @@ impl Scanner<'_> {
             }
         }
         self.space();
-        if self.at < self.bytes.len() { self.fail(Problem::Trailing) } else { Ok(()) }
+        if self.at < self.bytes.len() { self.fail(Problem::Trailing) } else { Ok(self.known) }
+    }
+
+    /// Passes over the value that comes next if it is the known one.
+    fn pass_over(&mut self) -> bool {
+        let Some((known, place @ None)) = &mut self.known else { return false };
+        let Some(key) = self.keys.last().filter(|key| self.open.len() == 1 && !key.escaped) else { return false };
+        let rest = &self.bytes[self.at..];
+        if raw(self.bytes, key) != known.key.as_bytes() || !rest.starts_with(b"{") {
+            return false;
+        }
+        let Some(length) = (known.length)(rest).filter(|length| *length <= rest.len()) else { return false };
+        *place = Some(self.at..self.at + length);
+        self.at += length;
+        true
     }
 
     /// Reads a value; `true` when it opened something whose first value comes next.
     fn value(&mut self) -> Step<bool> {
         self.space();
+        if self.known.is_some() && self.pass_over() {
+            return Ok(false);
+        }
         match self.peek()? {
             b'{' => self.open_object(),
             b'[' => self.open_array(),
@@ -463,6 +504,21 @@ mod tests {
                     assert_eq!(plain_length(&bytes), expected, "{bytes:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn d22_a_known_value_is_passed_over_and_the_rest_is_not() {
+        let known = Known { key: "m", length: &|rest| rest.starts_with(br#"{"a":1}"#).then_some(7) };
+        let check = |text: &'static str| check_but(text.as_bytes(), known).map(|(_, place)| place);
+        assert_eq!(check(r#"{"x":[{"m":{"a":1}}], "m" : {"a":1} ,"y":2}"#), Ok(Some(28..35)));
+        for other in [r#"{"m":{"a":2}}"#, r#"{"n":{"a":1}}"#, r#"[{"m":{"a":1}}]"#, r#"{"m":[{"a":1}]}"#, "1"] {
+            assert_eq!(check(other), Ok(None), "{other}");
+        }
+        for bad in
+            [r#"{"m":{"a":1}"#, r#"{"m":{"a":1}1}"#, r#"{"m":{"a":1},"m":1}"#, r#"{"m":{"a":1},"x":{"y":1,"y":2}}"#]
+        {
+            assert!(check(bad).is_err(), "{bad}");
         }
     }
 

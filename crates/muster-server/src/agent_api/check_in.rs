@@ -3,6 +3,7 @@
 //! The body's fingerprint comes first: the very bytes of the last check-in need no decoding. A check-in without
 //! anything due is parked: all that is kept of it is [`Held`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -11,6 +12,7 @@ use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
 use muster_core::check_in::Digest;
+use muster_core::documents::known_text;
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 
@@ -50,7 +52,8 @@ impl Inner {
         } else {
             &wire
         };
-        let request: CheckInRequest<'_> = json::parse(text)?;
+        let text = without_known_metadata(text, &entry)?;
+        let request: CheckInRequest<'_> = json::parse_checked(&text)?;
         let input = CheckInInput {
             request: &request,
             agent_version: &version.version,
@@ -60,6 +63,12 @@ impl Inner {
         };
         answer(self.fleet.check_in(&entry, input).await?, &entry, takes_gzip)
     }
+}
+
+/// The body without host facts that are the ones that were read last: half of it, in most check-ins.
+fn without_known_metadata<'a>(text: &'a [u8], entry: &AgentEntry) -> Result<Cow<'a, str>, ApiError> {
+    let metadata = entry.known_documents().and_then(|known| known.metadata_text);
+    json::without_known(text, "local_metadata", &|rest| known_text(rest, metadata.as_ref()?))
 }
 
 /// A fingerprint of all that decides what a check-in means.
