@@ -23,8 +23,13 @@ pub fn metadata_digest(raw: &str) -> Option<Digest> {
 
 /// The fingerprint of a document's very bytes: cheap, and enough to see that nothing changed.
 pub fn text_digest(raw: &str) -> Digest {
+    bytes_digest(&[raw.as_bytes()])
+}
+
+/// The fingerprint of a few byte strings in a row.
+pub fn bytes_digest(fields: &[&[u8]]) -> Digest {
     let mut hasher = Hasher::new();
-    hasher.field(raw.as_bytes());
+    fields.iter().for_each(|field| hasher.field(field));
     hasher.finish()
 }
 

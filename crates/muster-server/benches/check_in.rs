@@ -1,7 +1,8 @@
 //! What a check-in costs the server's processor without the network: the adapter over a real fleet and a durable store,
 //! driven as `muster drones` drives it over TLS.
 //!
-//! `cargo bench -p muster-server --bench check_in -- [change|heartbeat] [agents] [tasks] [seconds] [rate]`
+//! `cargo bench -p muster-server --bench check_in -- [change|heartbeat] [agents] [agents at a time] [seconds] [rate]`; the store
+//! lies in the folder that `BENCH_DIR` names, else in the current one.
 
 use std::error::Error;
 use std::fs;

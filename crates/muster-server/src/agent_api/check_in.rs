@@ -6,13 +6,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
 use muster_core::check_in::Digest;
-use muster_core::documents::known_text;
+use muster_core::documents::{bytes_digest, known_text};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 
@@ -73,15 +72,8 @@ fn without_known_metadata<'a>(text: &'a [u8], entry: &AgentEntry) -> Result<Cow<
 
 /// A fingerprint of all that decides what a check-in means.
 fn fingerprint(headers: &HeaderMap, wire: &[u8]) -> Digest {
-    let mut context = Context::new(&SHA256);
-    for name in [CONTENT_ENCODING, USER_AGENT] {
-        context.update(headers.get(name).map_or(b"", HeaderValue::as_bytes));
-        context.update(b"\0");
-    }
-    context.update(wire);
-    let mut digest = Digest::default();
-    digest.copy_from_slice(&context.finish().as_ref()[..size_of::<Digest>()]);
-    digest
+    let header = |name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    bytes_digest(&[header(CONTENT_ENCODING), header(USER_AGENT), wire])
 }
 
 fn answer(outcome: CheckInOutcome, entry: &AgentEntry, takes_gzip: bool) -> Result<Answer, ApiError> {
