@@ -33,6 +33,8 @@ pub enum ActionType {
     UpdateTags,
     /// Server-side record of a forced unenrol; never delivered (EA77).
     ForceUnenroll,
+    /// A policy's revision as it is listed among actions; never stored, never delivered (management reference §5.7).
+    PolicyChange,
 }
 
 impl ActionType {
@@ -50,12 +52,13 @@ impl ActionType {
             Self::PrivilegeLevelChange => "PRIVILEGE_LEVEL_CHANGE",
             Self::UpdateTags => "UPDATE_TAGS",
             Self::ForceUnenroll => "FORCE_UNENROLL",
+            Self::PolicyChange => "POLICY_CHANGE",
         }
     }
 
     /// Whether agents ever see it (EA77).
     pub const fn is_delivered(self) -> bool {
-        !matches!(self, Self::UpdateTags | Self::ForceUnenroll)
+        !matches!(self, Self::UpdateTags | Self::ForceUnenroll | Self::PolicyChange)
     }
 }
 

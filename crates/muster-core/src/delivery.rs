@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::action::{Action, ActionType, DueAction};
 use crate::id::{ActionId, AgentId, SecretId};
+use crate::secret_refs::{inline_ids, substitute};
 use crate::time::Timestamp;
 
 /// A batch for one agent.
@@ -74,16 +75,10 @@ pub fn start_time(action: &Action, position: i64) -> Option<Timestamp> {
 
 /// The secrets that the data of these actions refers to.
 pub fn secrets_of(due: &[DueAction]) -> Vec<SecretId> {
-    let mut ids: Vec<SecretId> = due.iter().filter_map(|one| one.action.data.as_deref()).flat_map(references).collect();
+    let mut ids: Vec<SecretId> = due.iter().filter_map(|one| one.action.data.as_deref()).flat_map(inline_ids).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
-}
-
-const OPEN: &str = "$co.elastic.secret{";
-
-fn references(text: &str) -> impl Iterator<Item = SecretId> {
-    text.split(OPEN).skip(1).filter_map(|rest| SecretId::parse(rest.split_once('}')?.0).ok())
 }
 
 /// The data cut down to what its type knows, secrets in place; `None` when it does not fit.
@@ -97,30 +92,6 @@ fn wire_data(action: &Action, secret: &dyn Fn(&SecretId) -> Option<String>) -> O
         Value::Null => Some(None),
         shaped => Some(Some(serde_json::value::to_raw_value(&shaped).ok()?)),
     }
-}
-
-/// Puts secrets into every text (EA84, D3).
-fn substitute(value: &mut Value, secret: &dyn Fn(&SecretId) -> Option<String>) {
-    match value {
-        Value::String(text) if text.contains(OPEN) => *text = substituted(text, secret),
-        Value::Array(items) => items.iter_mut().for_each(|item| substitute(item, secret)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| substitute(field, secret)),
-        _ => {}
-    }
-}
-
-/// One pass: what a secret holds is never looked at again.
-fn substituted(text: &str, secret: &dyn Fn(&SecretId) -> Option<String>) -> String {
-    let mut parts = text.split(OPEN);
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let found = part.split_once('}').and_then(|(id, rest)| Some((secret(&SecretId::parse(id).ok()?)?, rest)));
-        match found {
-            Some((value, rest)) => out.extend([value.as_str(), rest]),
-            None => out.extend([OPEN, part]),
-        }
-    }
-    out
 }
 
 /// The known keys of each type, well typed (EA81, EA82, EA145); `None` when the data does not fit.
@@ -141,7 +112,7 @@ pub(crate) fn reshape(kind: ActionType, data: Value) -> Option<Value> {
             shape.any("settings").done()
         }
         ActionType::PrivilegeLevelChange => privilege(data),
-        ActionType::UpdateTags | ActionType::ForceUnenroll => None,
+        ActionType::UpdateTags | ActionType::ForceUnenroll | ActionType::PolicyChange => None,
     }
 }
 

@@ -115,18 +115,47 @@ fn visit_value(value: &mut Value, path: &str, visit: &mut dyn FnMut(&str, &mut S
 }
 
 fn visit_text(text: &mut String, path: &str, visit: &mut dyn FnMut(&str, &mut String)) {
+    *text = rewritten(text, &mut |id| {
+        let mut id = id.to_owned();
+        visit(path, &mut id);
+        Some([OPEN, &id, "}"].concat())
+    });
+}
+
+/// The text with what `instead` says in the place of each reference. One pass: what it says is never looked at again.
+fn rewritten(text: &str, instead: &mut dyn FnMut(&str) -> Option<String>) -> String {
     let mut changed = String::with_capacity(text.len());
     for part in parts(text) {
         match part {
             Part::Text(plain) => changed.push_str(plain),
-            Part::Reference(id) => {
-                let mut id = id.to_owned();
-                visit(path, &mut id);
-                changed.extend([OPEN, &id, "}"]);
-            }
+            Part::Reference(id) => match instead(id) {
+                Some(value) => changed.push_str(&value),
+                None => changed.extend([OPEN, id, "}"]),
+            },
         }
     }
-    *text = changed;
+    changed
+}
+
+/// Ids of the secrets that a text, such as an action's data, refers to inline.
+pub fn inline_ids(text: &str) -> impl Iterator<Item = SecretId> {
+    parts(text).into_iter().filter_map(|part| match part {
+        Part::Reference(id) => SecretId::parse(id).ok(),
+        Part::Text(_) => None,
+    })
+}
+
+/// Puts secrets into every text of a value that is no policy: references work everywhere in it, inline alone
+/// (EA84, D3). Unknown ones stay.
+pub fn substitute(value: &mut Value, secret: &dyn Fn(&SecretId) -> Option<String>) {
+    match value {
+        Value::String(text) if text.contains(OPEN) => {
+            *text = rewritten(text, &mut |id| secret(&SecretId::parse(id).ok()?));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| substitute(item, secret)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| substitute(field, secret)),
+        _ => {}
+    }
 }
 
 fn visit_mirror(mirror: &mut Map<String, Value>, path: &str, visit: &mut dyn FnMut(&str, &mut String)) {
@@ -149,8 +178,7 @@ pub fn is_leaf(entry: &Map<String, Value>) -> bool {
     entry.len() == 1 && entry.get("id").is_some_and(Value::is_string)
 }
 
-/// Puts the secrets in place and removes every `secrets` object (EA97, EA98). One pass: what a secret holds is
-/// never looked at again.
+/// Puts the secrets in place and removes every `secrets` object (EA97, EA98).
 pub fn resolve(policy: &mut Map<String, Value>, secrets: &Secrets) -> Resolved {
     let mut pass = Pass { secrets, resolved: Resolved::default() };
     for (path, scope) in scopes(policy) {
@@ -209,17 +237,7 @@ impl Pass<'_> {
     }
 
     fn text(&mut self, text: &mut String, path: &str) {
-        let mut changed = String::with_capacity(text.len());
-        for part in parts(text) {
-            match part {
-                Part::Text(plain) => changed.push_str(plain),
-                Part::Reference(id) => match self.look_up(id, path) {
-                    Some(value) => changed.push_str(&value),
-                    None => changed.extend([OPEN, id, "}"]),
-                },
-            }
-        }
-        *text = changed;
+        *text = rewritten(text, &mut |id| self.look_up(id, path));
     }
 
     fn look_up(&mut self, id: &str, path: &str) -> Option<String> {

@@ -1,7 +1,9 @@
 //! YAML as people write it: policy files and the `config_yaml` of outputs.
 //!
 //! Strict and bounded: no aliases and anchors, no merge keys, no duplicate keys, no unknown fields, one document.
-//! Every refusal tells line and column.
+//! Every refusal tells line and column; [`Places`] has them for what is found wrong later.
+
+mod places;
 
 use std::fmt;
 
@@ -12,6 +14,8 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, Location, MergeKeyPolicy, Options};
 
 use crate::policy::problem::{nearest, shortened};
+
+pub use places::Places;
 
 /// Greatest length of a file, bytes.
 pub const MAX_BYTES: usize = 4 << 20;

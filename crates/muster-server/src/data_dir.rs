@@ -40,6 +40,9 @@ pub enum DataDirError {
 /// Name of the embedded store's file.
 pub const DATABASE: &str = "muster.db";
 
+/// Name of the socket for administration.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+
 /// The data folder, ours until dropped.
 #[derive(Debug)]
 pub struct DataDir {
@@ -135,6 +138,11 @@ impl DataDir {
     /// Takes back what [`Self::write_listen`] told.
     pub fn remove_listen(&self) -> Result<(), DataDirError> {
         Ok(remove(&self.join("listen.json"))?)
+    }
+
+    /// Removes the admin socket's file.
+    pub fn remove_socket(&self) -> Result<(), DataDirError> {
+        Ok(remove(&self.join(ADMIN_SOCKET))?)
     }
 }
 

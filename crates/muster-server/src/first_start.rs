@@ -8,6 +8,7 @@ use muster_core::context::{Actor, OpContext};
 use crate::config::Config;
 use crate::data_dir::ListenAddresses;
 use crate::fleet::Fleet;
+use crate::management_api::server_status::installation;
 use crate::tls::Tls;
 use crate::tls::authority::Authority;
 
@@ -39,6 +40,8 @@ async fn make(fleet: &Fleet) -> Result<Option<String>, Error> {
     let Some(key) = fleet.ensure_default_policy().await?.and_then(|saved| saved.enrollment_key) else {
         return Ok(None);
     };
+    // Now, so that the server can tell it also when its disk is full later.
+    installation(fleet).await?;
     let context = OpContext::administrator(Actor::System);
     let (_, token) = fleet.reveal_enrollment_key(&context, key.id.as_str()).await?;
     Ok(token)

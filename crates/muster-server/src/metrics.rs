@@ -1,7 +1,7 @@
 //! What the server counts, in Prometheus' text format. The registry is a value: each server in a process has its own.
 //! Labels are types with few values; no id of an agent is ever one.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -33,22 +33,42 @@ struct ListenerLabel {
     listener: &'static str,
 }
 
-/// What a request asked for, as a label: an operation of the agent API, the management API, or neither.
+/// What a request asked for, as a label: an operation of the agent API, the management API, or neither. The number
+/// says where its counters stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Asked(&'static str);
+pub struct Asked(usize);
 
 impl Asked {
     /// A request of the management API.
-    pub const MANAGEMENT: Self = Self("management");
-
+    pub const MANAGEMENT: Self = Self(Operation::ALL.len());
     /// A request of the agent API for what there is not.
-    pub const NOTHING: Self = Self("other");
+    pub const NOTHING: Self = Self(Operation::ALL.len() + 1);
+    /// How many there are.
+    const COUNT: usize = Operation::ALL.len() + 2;
+
+    fn name(self) -> &'static str {
+        match Operation::ALL.get(self.0) {
+            Some(operation) => operation.key(),
+            None if self == Self::MANAGEMENT => "management",
+            None => "other",
+        }
+    }
 }
 
 impl From<Operation> for Asked {
     fn from(operation: Operation) -> Self {
-        Self(operation.key())
+        Self(operation as usize)
     }
+}
+
+/// Classes of statuses, in the order of their first digits.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// A kind of request's counters, once they were needed: a request must not look them up by their labels.
+#[derive(Default)]
+struct Counted {
+    answered: [OnceLock<Counter>; CLASSES.len()],
+    took: OnceLock<Histogram>,
 }
 
 /// The gates of one listener.
@@ -66,6 +86,7 @@ pub struct Metrics {
     running: Family<ListenerLabel, Gauge>,
     requests: Family<RequestLabels, Counter>,
     durations: Family<OperationLabel, Histogram>,
+    counted: [Counted; Asked::COUNT],
     /// Polls held now.
     pub parked: Gauge,
     /// Connections accepted.
@@ -105,6 +126,7 @@ impl Metrics {
             running: Family::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            counted: Default::default(),
             parked: Gauge::default(),
             accepted: Counter::default(),
             refused_connections: Counter::default(),
@@ -151,25 +173,24 @@ impl Metrics {
 
     /// Counts an answered request.
     pub fn answered(&self, asked: Asked, status: StatusCode, took: Duration) {
-        let labels = RequestLabels { operation: asked.0, status: status_class(status) };
-        self.requests.get_or_create(&labels).inc();
+        self.answers(asked, class(status)).inc();
         self.took(asked, took);
     }
 
     /// Counts a request that was parked; `answered_parked` counts its reply.
     pub fn took(&self, asked: Asked, took: Duration) {
-        self.durations.get_or_create(&OperationLabel { operation: asked.0 }).observe(took.as_secs_f64());
+        let durations = || self.durations.get_or_create(&OperationLabel { operation: asked.name() }).clone();
+        self.counted[asked.0].took.get_or_init(durations).observe(took.as_secs_f64());
     }
 
     /// Counts the reply to a parked request; its time is the hold's and says nothing.
     pub fn answered_parked(&self, asked: Asked, status: StatusCode) {
-        let labels = RequestLabels { operation: asked.0, status: status_class(status) };
-        self.requests.get_or_create(&labels).inc();
+        self.answers(asked, class(status)).inc();
     }
 
-    /// How many requests of an operation were answered with a status of a class such as `2xx`.
-    pub fn count(&self, asked: Asked, status: &'static str) -> u64 {
-        self.requests.get_or_create(&RequestLabels { operation: asked.0, status }).get()
+    fn answers(&self, asked: Asked, class: usize) -> &Counter {
+        let labels = RequestLabels { operation: asked.name(), status: CLASSES[class] };
+        self.counted[asked.0].answered[class].get_or_init(|| self.requests.get_or_create(&labels).clone())
     }
 
     /// Everything in Prometheus' text format.
@@ -195,14 +216,8 @@ fn listener_name(kind: ListenerKind) -> &'static str {
     }
 }
 
-fn status_class(status: StatusCode) -> &'static str {
-    match status.as_u16() / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
+fn class(status: StatusCode) -> usize {
+    (usize::from(status.as_u16() / 100) - 1).min(CLASSES.len() - 1)
 }
 
 #[cfg(test)]

@@ -185,6 +185,17 @@ pub enum Write {
         /// When.
         now: Timestamp,
     },
+    /// Notes that an order's effect on the records of its agents is to follow: commits of its own, of which the last
+    /// is [`Write::OrderFinished`].
+    OrderBegun {
+        /// The order.
+        id: ActionId,
+    },
+    /// The order's effect is all committed; one that was not begun is no error.
+    OrderFinished {
+        /// The order.
+        id: ActionId,
+    },
     /// A new or changed output. `is_default` clears the flag of the others in the same commit. `NameTaken`.
     OutputPut(Box<Output>),
     /// Removes an output. `Missing` when not there.
@@ -275,8 +286,13 @@ pub trait Store: Send + Sync + 'static {
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
     /// The agent with this access key.
     async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
-    /// The newest agent that enrolled with this idempotency handle.
-    async fn agent_by_enrollment_id(&self, enrollment_id: &str) -> Result<Option<AgentRecord>, StoreError>;
+    /// The agent that enrolled by this key with this idempotency handle and never checked in. There is one at most: a
+    /// second one is refused as [`Precondition::Exists`], whichever node commits it.
+    async fn agent_by_enrollment_id(
+        &self,
+        enrollment_id: &str,
+        key: &EnrollmentKeyId,
+    ) -> Result<Option<AgentRecord>, StoreError>;
     /// One agent's documents.
     async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError>;
     /// A page of agents. `descending` turns the order round; ties are broken by id. Components are left out
@@ -356,6 +372,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<ActionResult>, StoreError>;
     /// Removes actions whose expiration is before `before`, with their targets and results, at most `limit`.
     async fn actions_collect(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+    /// Orders that were begun and not finished, as [`Write::OrderBegun`] says, oldest first.
+    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError>;
 
     /// One output.
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError>;

@@ -80,4 +80,7 @@ pub struct ActionFilter {
     pub agent_id: Option<AgentId>,
     /// Without CANCEL entries.
     pub without_cancels: bool,
+    /// Among them the revisions of policies after the first, each as a POLICY_CHANGE with the id `<policy>:<revision>`.
+    /// Not those addressed to one agent.
+    pub with_policy_changes: bool,
 }

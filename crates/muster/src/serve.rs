@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use muster_server::config::problem::Source;
 use muster_server::config::source::Entry;
 use muster_server::config::value::Raw;
-use muster_server::config::{Loaded, document, gather};
+use muster_server::config::{Build, Config, Loaded, document, gather};
 use muster_server::{logging, serve};
 use tracing::warn;
 
@@ -141,7 +141,9 @@ fn start(loaded: &Loaded) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(serve::run(&loaded.config, &mut io::stdout())) {
+    let build = Build { hash: env!("COMMIT_HASH").into(), time: env!("COMMIT_TIME").into() };
+    let config = Config { build, ..loaded.config.clone() };
+    match runtime.block_on(serve::run(&config, &mut io::stdout())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }

@@ -119,3 +119,18 @@ fn no_secret_of_the_first_start_is_logged() {
     let token = out.split("--enrollment-token=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
     assert!(token.len() > 20 && !text(&output.stderr).contains(token));
 }
+
+#[test]
+fn the_server_tells_which_commit_it_is_made_of() {
+    use std::io::{Read as _, Write as _};
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start(folder.path());
+    let mut socket = std::os::unix::net::UnixStream::connect(folder.path().join("admin.sock")).unwrap();
+    socket.write_all(b"GET /api/status HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let hash = format!("\"build_hash\":\"{}\"", env!("COMMIT_HASH"));
+    assert!(answer.contains(&hash), "{hash} is missing in {answer}");
+    signal(&child, "-TERM");
+    assert!(child.wait().unwrap().success());
+}

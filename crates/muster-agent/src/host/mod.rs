@@ -100,6 +100,8 @@ mod tests {
         let facts: serde_json::Value = serde_json::from_str(raw.get()).unwrap();
         assert_eq!(facts["elastic"]["agent"]["id"], "a-1");
         assert_eq!(facts["elastic"]["agent"]["upgradeable"], false);
+        let build = facts["elastic"]["agent"]["build.original"].as_str().unwrap();
+        assert!(build.contains(version::AGENT_VERSION) && build.contains("muster-agent"), "{build}");
         for pointer in ["/host/architecture", "/host/hostname", "/host/name", "/os/kernel", "/os/family", "/os/full"] {
             assert!(facts.pointer(pointer).unwrap().as_str().is_some_and(|text| !text.is_empty()), "{pointer}: {raw}");
         }

@@ -1,9 +1,11 @@
 //! Request bodies: read as they come, up to a limit, within a deadline. Memory follows what has arrived, never what a
 //! `Content-Length` states.
 
+use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -70,7 +72,12 @@ where
     B: Body<Data = Bytes>,
 {
     check_lengths(headers, bounds.limit)?;
-    let reading = collect(body, bounds.limit);
+    let mut reading = pin!(collect(body, bounds.limit));
+    // Most bodies are here already and need no timer.
+    let at_once = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
+    if let Poll::Ready(body) = at_once {
+        return body;
+    }
     tokio::time::timeout(bounds.timeout, reading).await.map_err(|_| BodyError::Late)?
 }
 

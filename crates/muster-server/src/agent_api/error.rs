@@ -47,7 +47,7 @@ const TABLE: &[Row] = &[
     ("ErrMalformedToken", 400, "malformed token"),
     ("ErrInvalidToken", 401, "token not valid utf8"),
     ("ErrAPIKeyNotFound", 401, "api key not found"),
-    ("ErrFileSizeTooLarge", 400, "this file exceeds the maximum allowed file size"),
+    ("ErrFileSizeTooLarge", 400, ""),
     ("ErrFileFeatureDisable", 403, "File Transfer is disabled in Fleet Server configuration"),
     ("ErrMissingChunks", 400, "file data incomplete, not all chunks were uploaded"),
     ("ErrHashMismatch", 400, "hash does not match"),

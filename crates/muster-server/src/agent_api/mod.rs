@@ -28,6 +28,7 @@ mod version_header;
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,6 +49,7 @@ use self::request_id::RequestId;
 use self::route::Route;
 use self::status::Health;
 use crate::fleet::Fleet;
+use crate::fleet::upload_limits::UploadLimits;
 use crate::listen::refusal::Refusal;
 use crate::reply::{Outcome, Peer, Reply};
 
@@ -65,8 +67,8 @@ pub struct AgentApiOptions {
     pub health: Health,
     /// What callers with a live key are told of this server.
     pub version: ServerVersion,
-    /// Bytes of a file that an agent may upload; 0: uploads are switched off.
-    pub max_upload_bytes: u64,
+    /// What agents may upload.
+    pub uploads: UploadLimits,
     /// The file with the PGP key that agents check upgrades with.
     pub pgp_key: Option<PathBuf>,
 }
@@ -78,7 +80,13 @@ impl Default for AgentApiOptions {
             build_hash: String::new(),
             build_time: String::new(),
         };
-        Self { limits: Limits::default(), health: Health::default(), version, max_upload_bytes: 1 << 30, pgp_key: None }
+        Self {
+            limits: Limits::default(),
+            health: Health::default(),
+            version,
+            uploads: UploadLimits::default(),
+            pgp_key: None,
+        }
     }
 }
 
@@ -163,6 +171,11 @@ impl AgentApi {
     }
 }
 
+/// Work that is not a check-in: it has a place of its own, else each check-in would carry the room for the largest.
+fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
+    Box::pin(work)
+}
+
 /// What came of a request.
 pub struct Handled {
     /// What it asked for; `None`: nothing that there is.
@@ -221,19 +234,20 @@ impl Inner {
     where
         B: Body<Data = Bytes> + Send,
     {
-        match route {
-            Route::CheckIn(id) => self.check_in(&id, call).await,
-            Route::Acks(id) => self.acks(&id, call).await.map(Answer::Reply),
-            Route::Status => Ok(self.status(call.headers()).await.into()),
-            Route::Enroll => self.enroll(call).await.map(Answer::Reply),
-            Route::AuditUnenroll(id) => self.audit_unenroll(&id, call).await.map(Answer::Reply),
-            Route::Artifact(id, sha2) => self.artifact(&id, &sha2, call.headers()).await.map(Answer::Reply),
-            Route::UploadBegin => self.upload_begin(call).await.map(Answer::Reply),
-            Route::UploadChunk(id, number) => self.upload_chunk(&id, &number, call).await.map(Answer::Reply),
-            Route::UploadComplete(id) => self.upload_complete(&id, call).await.map(Answer::Reply),
-            Route::File(id) => self.file(&id, call.head).await.map(Answer::Reply),
-            Route::PgpKey(version) => self.pgp_key(&version, call.peer).await.map(Answer::Reply),
-        }
+        let reply = match route {
+            Route::CheckIn(id) => return self.check_in(&id, call).await,
+            Route::Acks(id) => boxed(self.acks(&id, call)).await,
+            Route::Status => Ok(boxed(self.status(call.headers())).await),
+            Route::Enroll => boxed(self.enroll(call)).await,
+            Route::AuditUnenroll(id) => boxed(self.audit_unenroll(&id, call)).await,
+            Route::Artifact(id, sha2) => boxed(self.artifact(&id, &sha2, call.headers())).await,
+            Route::UploadBegin => boxed(self.upload_begin(call)).await,
+            Route::UploadChunk(id, number) => boxed(self.upload_chunk(&id, &number, call)).await,
+            Route::UploadComplete(id) => boxed(self.upload_complete(&id, call)).await,
+            Route::File(id) => boxed(self.file(&id, call.head)).await,
+            Route::PgpKey(version) => boxed(self.pgp_key(&version, call.peer)).await,
+        };
+        reply.map(Answer::Reply)
     }
 
     /// The version in the `User-Agent`; a missing header is refused like an empty one (D19).

@@ -33,7 +33,7 @@ impl Inner {
         let entry = self.fleet.authenticate_agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
         // `json::parse` has seen that it is text.
         let text = String::from_utf8_lossy(&body);
-        let upload = self.fleet.begin_upload(&entry, &request, &text, self.options.max_upload_bytes).await?;
+        let upload = self.fleet.begin_upload(&entry, &request, &text, &self.options.uploads).await?;
         respond::json(&UploadBeginResponse { upload_id: upload.as_str().to_owned(), chunk_size: CHUNK_BYTES })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::value::{Kind, Raw, Value, write_span};
 use crate::agent_api::limits::{Limits, Operation};
+use crate::fleet::upload_limits::UploadLimits;
 
 /// One key of the configuration.
 #[derive(Clone, Debug)]
@@ -37,11 +38,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 const ANY: Kind = Kind::Span { min: Duration::ZERO, max: DAY };
 const SOME: Kind = Kind::Span { min: Duration::from_millis(1), max: DAY };
 const SIZE: Kind = Kind::Count { max: 64 << 20 };
+const FILES: Kind = Kind::Count { max: 1 << 50 };
 const NUMBER: Kind = Kind::Count { max: 10_000_000 };
 
 /// Every key, in the order of the default file.
 pub static KEYS: LazyLock<Vec<Definition>> =
-    LazyLock::new(|| [general(), listeners(), tls(), timeouts(), limits(), agents(), log()].concat());
+    LazyLock::new(|| [general(), listeners(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat());
 
 /// The definition of `key`.
 pub fn find(key: &str) -> Option<&'static Definition> {
@@ -221,6 +223,34 @@ fn operation_help(operation: Operation) -> &'static str {
         Operation::FileDelivery => "Downloads of files by agents.",
         Operation::PgpRetrieval => "Requests for the PGP key of upgrades.",
     }
+}
+
+fn uploads() -> Vec<Definition> {
+    let UploadLimits { max_bytes, max_bytes_per_agent, max_open_per_agent } = UploadLimits::default();
+    let number = |number: u64| i64::try_from(number).map_or(Raw::Other("a number too large"), Raw::Integer);
+    vec![
+        key(
+            "uploads.max_bytes",
+            FILES,
+            number(max_bytes),
+            None,
+            "Highest size of a file that an agent uploads, such as its diagnostics, bytes; 0 switches uploads off.",
+        ),
+        key(
+            "uploads.max_bytes_per_agent",
+            FILES,
+            number(max_bytes_per_agent),
+            None,
+            "Bytes of all files that are kept of an agent; one that would exceed it is refused. They are kept for 7 days.",
+        ),
+        key(
+            "uploads.max_open_per_agent",
+            NUMBER,
+            number(max_open_per_agent),
+            None,
+            "Uploads of an agent that may be under way at a time; it is told to come again with the next.",
+        ),
+    ]
 }
 
 fn agents() -> Vec<Definition> {

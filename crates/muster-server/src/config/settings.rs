@@ -11,6 +11,7 @@ use super::value::{Value, write_span};
 use super::{Layers, Values};
 use crate::agent_api::limits::{Limits, Operation, OperationLimit};
 use crate::fleet::FleetSettings;
+use crate::fleet::upload_limits::UploadLimits;
 
 /// Everything that the server was told.
 #[derive(Clone, Debug)]
@@ -31,14 +32,27 @@ pub struct Config {
     pub max_connections: u64,
     /// Limits of an agent listener.
     pub limits: Limits,
+    /// What agents may upload.
+    pub uploads: UploadLimits,
     /// Highest agent version: major, and minor unless any.
     pub highest_version: (u32, Option<u32>),
     /// Lowest agent version.
     pub lowest_version: (u32, u32),
+    /// What the program is made of; not configured, but set by it.
+    pub build: Build,
     /// JSON log lines instead of text.
     pub log_json: bool,
     /// Lowest level that is logged.
     pub log_level: String,
+}
+
+/// What a program is made of, as far as it knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Build {
+    /// The commit.
+    pub hash: String,
+    /// Its time, RFC 3339.
+    pub time: String,
 }
 
 /// Listener addresses; `None` is off.
@@ -98,6 +112,7 @@ impl Config {
             external_urls,
             highest_version: self.highest_version,
             lowest_version: self.lowest_version,
+            build_hash: self.build.hash.clone(),
             ..FleetSettings::default()
         }
     }
@@ -153,8 +168,10 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
         timeouts: timeouts(values),
         max_connections: values.count("limits.max_connections"),
         limits: limits(values),
+        uploads: uploads(values),
         highest_version: values.version("agents.highest_version"),
         lowest_version: (lowest_major, lowest_minor.unwrap_or(0)),
+        build: Build::default(),
         log_json: values.text("log.format") == "json",
         log_level: values.text("log.level").to_owned(),
     };
@@ -228,6 +245,14 @@ fn limits(values: &Values) -> Limits {
     limits
 }
 
+fn uploads(values: &Values) -> UploadLimits {
+    UploadLimits {
+        max_bytes: values.count("uploads.max_bytes"),
+        max_bytes_per_agent: values.count("uploads.max_bytes_per_agent"),
+        max_open_per_agent: values.count("uploads.max_open_per_agent"),
+    }
+}
+
 fn operation_limit(values: &Values, name: &str) -> OperationLimit {
     let key = |field: &str| format!("limits.{name}.{field}");
     OperationLimit {
@@ -261,6 +286,10 @@ fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
     if !values.text("database").is_empty() {
         let reason = "only SQLite in the data folder is supported by this version; leave it out";
         problems.push(values.problem("database", reason));
+    }
+    let UploadLimits { max_bytes, max_bytes_per_agent, .. } = config.uploads;
+    if max_bytes > max_bytes_per_agent {
+        problems.push(values.problem("uploads.max_bytes", "is above uploads.max_bytes_per_agent"));
     }
     check_versions(config, values, problems);
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::action::{Action, ActionCounts, ActionResult, TargetState};
+use muster_core::agent::AgentRecord;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::order::{ActionProgress, progress};
+use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_store::query::{ActionFilter, AgentFilter, Listed, Page};
+use muster_store::query::{ActionFilter, AgentFilter, AgentSort, Listed, Page};
 
 use super::Fleet;
 
@@ -64,8 +66,14 @@ pub struct ActionQuestion {
     pub errors: u32,
 }
 
+/// The policy and the revision that `<policy>:<revision>` names; ids of actions hold no colon.
+fn policy_change(id: &str) -> Option<(PolicyId, i64)> {
+    let (policy, revision) = id.rsplit_once(':')?;
+    Some((PolicyId::parse(policy).ok()?, revision.parse().ok()?))
+}
+
 impl Fleet {
-    /// A page of actions, newest first, without CANCEL entries.
+    /// A page of actions and of changes of policies, newest first, without CANCEL entries.
     pub async fn list_actions(
         &self,
         context: &OpContext,
@@ -80,6 +88,7 @@ impl Fleet {
             since: since.max(question.day),
             agent_id: None,
             without_cancels: true,
+            with_policy_changes: true,
         };
         let found = self.store.actions(&filter, page).await?;
         let mut items = Vec::with_capacity(found.items.len());
@@ -92,8 +101,10 @@ impl Fleet {
     /// How one action stands.
     pub async fn show_action(&self, context: &OpContext, id: &str, errors: u32) -> Result<ActionView, Error> {
         context.require(Privilege::AgentsRead)?;
-        let action = self.known_action(id).await?;
-        let counts = self.count_results(&action).await?;
+        let (action, counts) = match policy_change(id) {
+            Some((policy, revision)) => self.counted_change(id, &policy, revision).await?,
+            None => self.counted(&self.known_action(id).await?).await?,
+        };
         self.action_view(action, counts, errors).await
     }
 
@@ -106,6 +117,10 @@ impl Fleet {
         limit: u32,
     ) -> Result<Vec<TargetView>, Error> {
         context.require(Privilege::AgentsRead)?;
+        if let Some((policy, revision)) = policy_change(id) {
+            self.counted_change(id, &policy, revision).await?;
+            return self.agents_of_change(policy, revision, after, limit).await;
+        }
         let action = self.known_action(id).await?;
         let targets = self.store.action_targets(&action.id, after, limit).await?;
         let results = self.store.action_results(&action.id, false, u32::MAX).await?;
@@ -124,7 +139,7 @@ impl Fleet {
         context.require(Privilege::AgentsRead)?;
         let mut agents = BTreeSet::new();
         for id in ids {
-            match id.rsplit_once(':') {
+            match policy_change(id) {
                 Some((policy, _)) => agents.extend(self.agents_on(policy).await?),
                 None => agents.extend(self.targets_of(id).await?),
             }
@@ -132,8 +147,8 @@ impl Fleet {
         Ok(agents)
     }
 
-    async fn agents_on(&self, policy: &str) -> Result<Vec<AgentId>, Error> {
-        let filter = AgentFilter { policy_ids: Some(vec![PolicyId::trusted(policy)]), ..AgentFilter::default() };
+    async fn agents_on(&self, policy: PolicyId) -> Result<Vec<AgentId>, Error> {
+        let filter = AgentFilter { policy_ids: Some(vec![policy]), ..AgentFilter::default() };
         let mut agents: Vec<AgentId> = Vec::new();
         loop {
             let more = self.store.agent_ids(&filter, agents.last(), READ_AT_ONCE).await?;
@@ -175,12 +190,57 @@ impl Fleet {
         Ok(self.store.agent(agent).await?.map(|record| record.hostname).filter(|name| !name.is_empty()))
     }
 
+    async fn counted(&self, action: &Action) -> Result<(Action, ActionCounts), Error> {
+        self.counted_at(action.created_at, action.id.as_str(), "action").await
+    }
+
+    async fn counted_change(
+        &self,
+        id: &str,
+        policy: &PolicyId,
+        revision: i64,
+    ) -> Result<(Action, ActionCounts), Error> {
+        let revisions = self.store.policy_revisions(policy).await?;
+        match revisions.into_iter().find(|(number, _, _)| *number == revision && *number > 1) {
+            Some((_, at, _)) => self.counted_at(at, id, "change of policy").await,
+            None => Err(Error::not_found("change of policy", id)),
+        }
+    }
+
+    /// Every agent on the policy, with whether it runs the revision.
+    async fn agents_of_change(
+        &self,
+        policy: PolicyId,
+        revision: i64,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<TargetView>, Error> {
+        let filter = AgentFilter {
+            policy_ids: Some(vec![policy.clone()]),
+            without_statuses: vec![Status::Unenrolled],
+            ..AgentFilter::default()
+        };
+        let page = Page { offset: u32::try_from(after.saturating_add(1)).unwrap_or(0), limit };
+        let found = self.store.agent_list(&filter, AgentSort::EnrolledAt, false, page).await?;
+        let view = |record: AgentRecord| {
+            let runs = record.running_policy_id.as_ref() == Some(&policy) && record.policy_revision >= revision;
+            TargetView {
+                agent: record.id,
+                hostname: Some(record.hostname).filter(|name| !name.is_empty()),
+                state: if runs { TargetState::Acked } else { TargetState::Queued },
+                result: None,
+            }
+        };
+        Ok(found.items.into_iter().map(|details| view(details.record)).collect())
+    }
+
     /// The store counts in lists; one action is a list of its own time.
-    async fn count_results(&self, action: &Action) -> Result<ActionCounts, Error> {
+    async fn counted_at(&self, at: Timestamp, id: &str, what: &str) -> Result<(Action, ActionCounts), Error> {
         let moment = Duration::from_micros(1);
         let filter = ActionFilter {
-            since: Some(action.created_at),
-            before: Some(action.created_at.plus(moment)),
+            since: Some(at),
+            before: Some(at.plus(moment)),
+            with_policy_changes: true,
             ..ActionFilter::default()
         };
         let mut page = Page { offset: 0, limit: 100 };
@@ -188,10 +248,10 @@ impl Fleet {
             let found = self.store.actions(&filter, page).await?.items;
             if found.is_empty() {
                 // Collected since we looked.
-                return Err(Error::not_found("action", &action.id));
+                return Err(Error::not_found(what, id));
             }
-            if let Some((_, counts)) = found.into_iter().find(|(other, _)| other.id == action.id) {
-                return Ok(counts);
+            if let Some(found) = found.into_iter().find(|(other, _)| other.id.as_str() == id) {
+                return Ok(found);
             }
             page.offset += page.limit;
         }

@@ -28,12 +28,19 @@ impl Fleet {
     /// The agent of that id, if the key is its own. A live key of somebody else: `ErrAgentIdentity` (EA54), with an
     /// audit line; any other: `ErrUnauthorized`.
     pub async fn authenticate_agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
-        if let Ok(id) = AgentId::parse(id)
-            && let Some(entry) = self.agent(&id).await?
-            && entry.record().is_some_and(|record| holds_key(&record, key))
-        {
-            return Ok(entry);
+        if let Ok(id) = AgentId::parse(id) {
+            let entry = match self.registry.get(&id) {
+                Some(entry) => Some(entry),
+                None => Box::pin(self.agent(&id)).await?,
+            };
+            if let Some(entry) = entry.filter(|entry| entry.record().is_some_and(|record| holds_key(&record, key))) {
+                return Ok(entry);
+            }
         }
+        Box::pin(self.refuse_key(id, key)).await
+    }
+
+    async fn refuse_key<T>(&self, id: &str, key: &ApiKey) -> Result<T, Error> {
         let holder = self.key_holder(key).await?.ok_or_else(unauthorized)?;
         self.audit_identity_mismatch(&holder, id).await;
         Err(Error::new(ErrorKind::Forbidden, "ErrAgentIdentity", "Agent header contains wrong identifier"))

@@ -98,7 +98,7 @@ impl Fleet {
     async fn fan_out(&self, policy: &PolicyId) {
         for wave in self.registry.parked_on(policy).chunks(WAVE) {
             for entry in wave {
-                entry.wake();
+                entry.wake_for_policy();
             }
             tokio::time::sleep(WAVE_PAUSE).await;
         }

@@ -1,8 +1,8 @@
 //! The check-in: what it changes, what is due, and the held poll (reference §4).
 //!
 //! The order is the reference's (§4.2): decide, write what changed, then look for actions, then for a policy, then
-//! hold. A look that found nothing remembers the agent's generation, so that a wake-up between look and hold is
-//! never lost (EA72) and the next heartbeat need not look again.
+//! hold. A look for actions that found none remembers the agent's generation of orders, and a hold the generation of
+//! wake-ups, so that a wake-up between look and hold is never lost (EA72) and the next heartbeat need not look again.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -221,7 +221,7 @@ impl Fleet {
     ) -> Result<CheckInOutcome, Error> {
         let generation = entry.generation();
         let mut hold = self.hold(poll);
-        match self.due(entry, &baseline, generation).await? {
+        match self.due(entry, &baseline).await? {
             Due::Now(delivery) => return Ok(CheckInOutcome::Deliver(delivery)),
             Due::Later(pause) => hold = hold.min(pause),
             Due::Nothing => {}
@@ -244,26 +244,32 @@ impl Fleet {
     }
 
     /// What is due to the agent now: actions first, then a policy (EA95).
-    async fn due(&self, entry: &AgentEntry, baseline: &Baseline, generation: u64) -> Result<Due, Error> {
+    async fn due(&self, entry: &AgentEntry, baseline: &Baseline) -> Result<Due, Error> {
         let record = entry.record().filter(|record| record.active).ok_or_else(unauthorized)?;
-        if let Some(delivery) = self.due_actions(entry, &record, generation).await? {
+        if let Some(delivery) = self.due_actions(entry, &record).await? {
             return Ok(Due::Now(delivery));
         }
         self.due_policy(entry, &record, baseline).await
     }
 
-    async fn due_actions(
+    async fn due_actions(&self, entry: &AgentEntry, record: &AgentRecord) -> Result<Option<Delivery>, Error> {
+        let orders = entry.orders();
+        if entry.is_without_actions(orders) {
+            return Ok(None);
+        }
+        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        Box::pin(self.look_for_actions(entry, record, orders)).await
+    }
+
+    async fn look_for_actions(
         &self,
         entry: &AgentEntry,
         record: &AgentRecord,
-        generation: u64,
+        orders: u64,
     ) -> Result<Option<Delivery>, Error> {
-        if entry.is_without_actions(generation) {
-            return Ok(None);
-        }
         let due = self.store.actions_due(&record.id, record.action_position, self.clock.now(), BATCH).await?;
         if due.is_empty() {
-            entry.remember_without_actions(generation);
+            entry.remember_without_actions(orders);
             return Ok(None);
         }
         let secrets = open_secrets(&*self.store, &self.sealer, &secrets_of(&due)).await?;
@@ -315,7 +321,7 @@ impl ParkedCheckIn {
             self.generation = self.slot.entry().generation();
             // Boxed, so that a poll that only waits does not carry the look's state.
             let look: Pin<Box<dyn Future<Output = Result<Due, Error>> + Send + '_>> =
-                Box::pin(self.fleet.due(self.slot.entry(), &self.baseline, self.generation));
+                Box::pin(self.fleet.due(self.slot.entry(), &self.baseline));
             match look.await? {
                 Due::Now(delivery) => return Ok(delivery),
                 Due::Later(_) | Due::Nothing if over => return Ok(Delivery::Nothing),

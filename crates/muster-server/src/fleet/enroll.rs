@@ -109,7 +109,7 @@ impl Enrolling {
     }
 }
 
-/// What is stored of the handles of a request.
+/// What is stored of the handles of a request; by enrollment id only an agent of the same key that never checked in.
 #[derive(Default)]
 struct Stored {
     by_id: Option<AgentRecord>,
@@ -135,7 +135,7 @@ impl Fleet {
         let _turn = self.enrolling.turn(&applicant).await;
         let mut token_hash = None;
         for _ in 0..ATTEMPTS {
-            let stored = self.stored(&applicant).await?;
+            let stored = self.stored(&applicant, admission).await?;
             let around = circumstances(admission, &input, &stored);
             let life = self.life(&applicant, &around).await?;
             if life != Life::Continued && token_hash.is_none() {
@@ -154,13 +154,13 @@ impl Fleet {
         Err(Error::new(ErrorKind::TooMany, "EnrollDuplicate", "concurrent enrollment for same id: retry"))
     }
 
-    async fn stored(&self, applicant: &Applicant) -> Result<Stored, Error> {
+    async fn stored(&self, applicant: &Applicant, admission: &Admission) -> Result<Stored, Error> {
         let mut stored = Stored::default();
         if let Some(id) = &applicant.id {
             stored.by_id = self.store.agent(id).await?;
         }
         if let Some(handle) = &applicant.enrollment_id {
-            stored.by_enrollment_id = self.store.agent_by_enrollment_id(handle).await?;
+            stored.by_enrollment_id = self.store.agent_by_enrollment_id(handle, &admission.key().id).await?;
         }
         Ok(stored)
     }

@@ -56,7 +56,7 @@ impl Fleet {
             return Err(Error::new(ErrorKind::NotFound, "ErrNoFile", "file not found"));
         }
         let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(send(Arc::clone(&self.store), file.id.clone(), slices(&chunks, piece), sender, guard));
+        tokio::spawn(send(self.store.share(), file.id.clone(), slices(&chunks, piece), sender, guard));
         Ok(receiver)
     }
 }

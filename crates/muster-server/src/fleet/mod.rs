@@ -33,8 +33,10 @@ pub mod tags;
 mod testing;
 pub mod throttle;
 pub mod update;
+pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
+pub mod watched_store;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -49,9 +51,11 @@ use muster_store::Store;
 use tokio::sync::watch;
 
 use self::enroll::Enrolling;
+use self::policies::output_uses::OutputUses;
 use self::policy_cache::PolicyCache;
 use self::registry::Registry;
 use self::throttle::Throttle;
+use self::watched_store::WatchedStore;
 
 /// What operations need to know of the configuration.
 #[derive(Clone, Debug)]
@@ -70,6 +74,8 @@ pub struct FleetSettings {
     pub highest_version: (u32, Option<u32>),
     /// Lowest agent version let in: major and minor.
     pub lowest_version: (u32, u32),
+    /// The commit that the program is made of; empty when it is not known.
+    pub build_hash: String,
 }
 
 impl FleetSettings {
@@ -89,6 +95,7 @@ impl Default for FleetSettings {
             tested_version: (9, 5),
             highest_version: (9, None),
             lowest_version: (7, 13),
+            build_hash: String::new(),
         }
     }
 }
@@ -96,7 +103,7 @@ impl Default for FleetSettings {
 /// The fleet: everything that operations share.
 pub struct Fleet {
     /// The store.
-    pub store: Arc<dyn Store>,
+    pub store: WatchedStore,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The generator.
@@ -115,7 +122,11 @@ pub struct Fleet {
     handled_changes: AtomicI64,
     /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
     revising: tokio::sync::Mutex<()>,
+    /// Which outputs policies use.
+    output_uses: OutputUses,
     enrolling: Enrolling,
+    /// Held while an upload begins, so that an agent's are counted right.
+    beginning_upload: tokio::sync::Mutex<()>,
     mismatches: Throttle,
     stopping: watch::Sender<bool>,
 }
@@ -142,7 +153,7 @@ impl Fleet {
         let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
         Arc::new(Self {
             policies: PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)),
-            store,
+            store: WatchedStore::new(store),
             clock,
             entropy,
             sealer,
@@ -151,7 +162,9 @@ impl Fleet {
             registry: Registry::default(),
             handled_changes: AtomicI64::default(),
             revising: tokio::sync::Mutex::default(),
+            output_uses: OutputUses::default(),
             enrolling: Enrolling::default(),
+            beginning_upload: tokio::sync::Mutex::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),
         })
@@ -161,8 +174,9 @@ impl Fleet {
     pub async fn run_background(self: Arc<Self>) {
         let feed = tokio::spawn(Arc::clone(&self).follow_changes());
         let statuses = tokio::spawn(Arc::clone(&self).keep_statuses());
+        let trying = tokio::spawn(Arc::clone(&self).keep_trying_store());
         let house = tokio::spawn(self.keep_house());
-        for task in [feed, statuses, house] {
+        for task in [feed, statuses, trying, house] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended");
             }

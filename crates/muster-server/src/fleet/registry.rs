@@ -32,6 +32,7 @@ pub struct AgentEntry {
     state: Mutex<EntryState>,
     wake: Notify,
     generation: AtomicU64,
+    orders: AtomicU64,
     polls: AtomicU32,
     last_seen: AtomicI64,
 }
@@ -177,6 +178,7 @@ impl AgentEntry {
             state: Mutex::new(state),
             wake: Notify::new(),
             generation: AtomicU64::new(0),
+            orders: AtomicU64::new(0),
             polls: AtomicU32::new(0),
             last_seen: AtomicI64::new(i64::MIN),
         }
@@ -227,14 +229,14 @@ impl AgentEntry {
         state.record.as_ref().filter(|record| record.version == last.version).map(|_| last)
     }
 
-    /// Whether a look at the store in this generation found no action due.
-    pub fn is_without_actions(&self, generation: u64) -> bool {
-        lock(&self.state).without_actions == Some(generation)
+    /// Whether a look at the store in this generation of orders found none due.
+    pub fn is_without_actions(&self, orders: u64) -> bool {
+        lock(&self.state).without_actions == Some(orders)
     }
 
-    /// Remembers that a look begun in `generation` found no action due.
-    pub fn remember_without_actions(&self, generation: u64) {
-        lock(&self.state).without_actions = Some(generation);
+    /// Remembers that a look begun in this generation of orders found none due.
+    pub fn remember_without_actions(&self, orders: u64) {
+        lock(&self.state).without_actions = Some(orders);
     }
 
     /// Counts an offer of a policy revision; answers the count so far and the time of the last one.
@@ -254,8 +256,19 @@ impl AgentEntry {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// Rises with each wake-up that may bring orders: a look at the store found what it found until then.
+    pub fn orders(&self) -> u64 {
+        self.orders.load(Ordering::Acquire)
+    }
+
     /// Tells whoever is parked to look. Carries no data.
     pub fn wake(&self) {
+        self.orders.fetch_add(1, Ordering::Release);
+        self.wake_for_policy();
+    }
+
+    /// Tells whoever is parked to look for a policy: there are no more orders than before.
+    pub fn wake_for_policy(&self) {
         self.generation.fetch_add(1, Ordering::Release);
         self.wake.notify_waiters();
     }

@@ -60,6 +60,19 @@ impl TestFleet {
         test
     }
 
+    /// Another node over the same store.
+    pub(super) fn beside(&self) -> Self {
+        let fleet = Fleet::new(FleetParts {
+            store: self.fleet.store.share(),
+            clock: self.clock.clone(),
+            sealer: Arc::clone(&self.fleet.sealer),
+            signer: Arc::clone(&self.fleet.signer),
+            entropy: Arc::clone(&self.fleet.entropy),
+            settings: FleetSettings::default(),
+        });
+        Self { fleet, clock: Arc::clone(&self.clock) }
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }

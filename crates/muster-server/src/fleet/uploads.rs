@@ -15,6 +15,7 @@ use muster_store::{Precondition, StoreError, Write};
 
 use super::Fleet;
 use super::registry::AgentEntry;
+use super::upload_limits::UploadLimits;
 
 /// Time that an upload may take (EA134).
 pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -52,22 +53,24 @@ fn refused(code: &'static str, message: &str) -> Error {
 }
 
 impl Fleet {
-    /// Begins an upload of at most `max_bytes`; the same one again gives the same id, unless it failed. `text` is the
+    /// Begins an upload within `limits`; the same one again gives the same id, unless it failed. `text` is the
     /// whole request.
     pub async fn begin_upload(
         &self,
         entry: &AgentEntry,
         request: &UploadBeginRequest<'_>,
         text: &str,
-        max_bytes: u64,
+        limits: &UploadLimits,
     ) -> Result<FileId, Error> {
-        let upload = self.new_upload(entry, request, text, max_bytes)?;
+        let upload = self.new_upload(entry, request, text, limits.max_bytes)?;
+        let _turn = self.beginning_upload.lock().await;
         let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
         let expired = match begun {
             Some(begun) if begun.is_open() && upload.started_at.since(begun.started_at) > LIFE => Some(begun.id),
             Some(begun) if !begun.is_failed() => return same_upload(&begun, &upload),
             _ => None,
         };
+        limits.admit(&self.store.uploads(entry.id()).await?, &upload, upload.started_at)?;
         // What failed, was removed or took too long makes room: the agent tries again.
         let close = |id| Write::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None };
         let mut writes: Vec<Write> = expired.map(close).into_iter().collect();

@@ -24,7 +24,7 @@ mod outputs;
 mod policy_convert;
 mod query;
 mod selector;
-mod server_status;
+pub mod server_status;
 mod versions;
 
 use std::sync::Arc;

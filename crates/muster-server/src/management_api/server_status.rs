@@ -23,17 +23,22 @@ pub async fn get(State(fleet): State<Arc<Fleet>>) -> Answer<ServerStatus> {
         uuid: installation(&fleet).await?,
         version: ApiLevel {
             number: API_LEVEL.into(),
-            build_hash: env!("CARGO_PKG_VERSION").into(),
+            build_hash: fleet.settings.build_hash.clone(),
             // "serverless" would mean to Terraform that every feature is there.
             build_flavor: "traditional".into(),
             build_snapshot: false,
         },
-        status: OverallStatus { overall: Level { level: "available".into() } },
+        status: OverallStatus { overall: Level { level: level(&fleet).into() } },
     }))
 }
 
-/// Made at the first question, then always the same.
-async fn installation(fleet: &Fleet) -> Result<String, muster_core::Error> {
+/// Degraded: it reads, and takes no changes.
+fn level(fleet: &Fleet) -> &'static str {
+    if fleet.store.failure().is_some() { "degraded" } else { "available" }
+}
+
+/// Made at the first start, or at the first question in older stores; then always the same.
+pub async fn installation(fleet: &Fleet) -> Result<String, muster_core::Error> {
     if let Some(uuid) = fleet.store.setting(UUID_SETTING).await? {
         return Ok(uuid);
     }

@@ -73,11 +73,15 @@ impl Handler for AdminHandler {
     }
 }
 
-/// Ready: neither starting nor stopping, and the store answers.
+/// Ready: neither starting nor stopping, and the store answers and takes writes.
 async fn ready(State(watched): State<Watched>) -> Response {
     let state = watched.health.get();
     if !matches!(state, ServerState::Healthy | ServerState::Degraded) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", state.as_str())).into_response();
+    }
+    if let Some(reason) = watched.fleet.store.failure() {
+        let told = format!("the store takes no writes: {reason}\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, told).into_response();
     }
     match tokio::time::timeout(STORE_ANSWERS, watched.fleet.store.setting("ready")).await {
         Ok(Ok(_)) => "ok\n".into_response(),

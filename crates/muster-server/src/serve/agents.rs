@@ -27,12 +27,13 @@ impl AgentHandler {
     pub fn new(fleet: &Arc<Fleet>, config: &Config, health: Health, metrics: Arc<Metrics>) -> Self {
         let version = ServerVersion {
             number: env!("CARGO_PKG_VERSION").into(),
-            build_hash: String::new(),
-            build_time: String::new(),
+            build_hash: config.build.hash.clone(),
+            build_time: config.build.time.clone(),
         };
         let pgp_key = Some(config.data_dir.join("pgp/default.pgp").into());
         let limits = config.limits.clone();
-        let options = AgentApiOptions { limits, health, version, pgp_key, ..AgentApiOptions::default() };
+        let uploads = config.uploads;
+        let options = AgentApiOptions { limits, uploads, health, version, pgp_key };
         Self { api: AgentApi::new(Arc::clone(fleet), options), metrics }
     }
 }

@@ -10,6 +10,7 @@ mod open;
 mod signals;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -25,9 +26,10 @@ use tracing::{error, info, warn};
 
 use self::admin::AdminHandler;
 use self::agents::AgentHandler;
+use self::traces::Traces;
 use crate::agent_api::status::{Health, ServerState};
 use crate::config::{Config, Timeouts};
-use crate::data_dir::{DataDir, DataDirError, ListenAddresses};
+use crate::data_dir::{ADMIN_SOCKET, DataDir, DataDirError, ListenAddresses};
 use crate::first_start::{self, FirstStart};
 use crate::fleet::Fleet;
 use crate::listen::accept::{self, Drained};
@@ -56,8 +58,13 @@ pub enum ServeError {
     #[error("{0}")]
     Listen(io::Error),
     /// The store.
-    #[error("the store can't be opened: {0}")]
-    Store(#[from] muster_store::sqlite::OpenError),
+    #[error("the store {path} can't be opened: {source}")]
+    Store {
+        /// Its file.
+        path: camino::Utf8PathBuf,
+        /// Why.
+        source: muster_store::sqlite::OpenError,
+    },
     /// The master key or the signing key.
     #[error("{0}")]
     Key(String),
@@ -92,6 +99,7 @@ pub struct Server {
     listeners: JoinSet<Drained>,
     background: JoinHandle<()>,
     watching: JoinHandle<()>,
+    traces: Traces,
 }
 
 /// How a server ended.
@@ -116,6 +124,8 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Self, ServeError> {
         let files = socket::raise_open_files();
         let data = Arc::new(DataDir::open(&config.data_dir)?);
+        // Whatever fails from here on, nothing is left that says a server is here.
+        let traces = Traces::new(&data);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
@@ -125,6 +135,13 @@ impl Server {
         let first_start = first_start::prepare(&fleet, &tls, config.insecure_http).await;
         let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
 
+        // What can't be finished must not keep agents out.
+        if let Err(error) = fleet.finish_orders().await {
+            error!(
+                error = whole_text(&error),
+                "orders that were cut off are not finished; tried again at the next start"
+            );
+        }
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
         let health = Health::default();
@@ -134,7 +151,11 @@ impl Server {
         let background = tokio::spawn(Arc::clone(&fleet).run_background());
         let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
         health.set(ServerState::Healthy);
-        data.write_listen(&addresses)?;
+        if let Err(error) = data.write_listen(&addresses) {
+            shutdown.cancel();
+            fleet.stop();
+            return Err(error.into());
+        }
         Ok(Self {
             addresses,
             first_start,
@@ -147,6 +168,7 @@ impl Server {
             listeners,
             background,
             watching,
+            traces,
         })
     }
 
@@ -172,10 +194,7 @@ impl Server {
             }
         }
         self.store.close().await;
-        // The lock on the folder is still ours: nobody else's socket can be there.
-        if let Err(error) = fs_err::remove_file(self.data.join("admin.sock")) {
-            warn!(%error, "the admin socket was left behind");
-        }
+        drop(self.traces);
         Stopped { drained, took: began.elapsed() }
     }
 }
@@ -188,7 +207,7 @@ impl Bound {
             agent: bind(config.listen.agent)?,
             local: bind(config.listen.local)?,
             admin: bind(config.listen.admin)?,
-            socket: socket::bind_unix(&data.join("admin.sock")).map_err(ServeError::Listen)?,
+            socket: socket::bind_unix(&data.join(ADMIN_SOCKET)).map_err(ServeError::Listen)?,
         })
     }
 

@@ -9,7 +9,7 @@ use muster_core::Entropy;
 use muster_core::seal::{Place, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
-use muster_store::sqlite::Options;
+use muster_store::sqlite::{self, Options};
 use muster_store::{SqliteStore, Store, StoreError, Write};
 use secrecy::ExposeSecret;
 
@@ -30,10 +30,14 @@ pub(super) async fn fleet(
     addresses: &ListenAddresses,
 ) -> Result<(Arc<SqliteStore>, Arc<Fleet>), ServeError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+    let database = data.join(DATABASE);
+    let unopened = |source| ServeError::Store { path: database.clone(), source };
+    // Another program's file needs no key of ours.
+    sqlite::refuse_foreign(database.as_std_path()).map_err(unopened)?;
     let master_key = data.master_key(&*entropy)?;
     let sealer =
         Sealer::new(master_key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))?;
-    let store = Arc::new(SqliteStore::open(data.join(DATABASE).as_std_path(), &Options::default())?);
+    let store = Arc::new(SqliteStore::open(database.as_std_path(), &Options::default()).map_err(unopened)?);
     let signer = signer(&*store, &sealer, &*entropy).await?;
     let settings = config.fleet_settings(&own_url(config, addresses));
     let fleet = Fleet::new(FleetParts {

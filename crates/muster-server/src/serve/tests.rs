@@ -74,6 +74,33 @@ async fn a_server_answers_on_every_listener_and_stops_in_order() {
 }
 
 #[tokio::test]
+async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&folder, &[])).await.unwrap();
+    let full = muster_store::StoreError::Unavailable { reason: "database or disk is full".into() };
+    let overall = async || ask(UnixStream::connect(server.data.join("admin.sock")).await.unwrap(), "/api/status").await;
+    assert!(overall().await.contains("available"));
+    server.fleet.store.note(Some(&full));
+    let told = admin(&server, "/readyz").await;
+    assert!(
+        told.starts_with("HTTP/1.1 503") && told.contains("takes no writes: not applied: database or disk"),
+        "{told}"
+    );
+    assert!(admin(&server, "/healthz").await.ends_with("ok\n"));
+    let status = agent(&server, "/api/status").await;
+    assert!(status.starts_with("HTTP/1.1 503") && status.contains("DEGRADED"), "{status}");
+    let overall = overall().await;
+    assert!(overall.contains("degraded"), "{overall}");
+    let well = async || {
+        while !admin(&server, "/readyz").await.ends_with("ok\n") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), well()).await.expect("the server tries the store by itself");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_first_start_makes_policy_and_key_once() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder, &["external_url=https://fleet.example:8220"]);
@@ -114,6 +141,46 @@ async fn a_folder_in_use_and_a_taken_address_are_refused_by_name() {
     let error = Server::start(&config(&other, &[&format!("agent.listen={taken}")])).await.err().unwrap().to_string();
     assert!(error.starts_with(&format!("listening on {taken}: ")), "{error}");
     server.stop().await;
+}
+
+fn has_no_traces(settings: &Config) {
+    for name in ["listen.json", "admin.sock"] {
+        assert!(!settings.data_dir.join(name).try_exists().unwrap(), "{name} was left behind");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_no_trace_of_a_server_and_another_servers_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&folder, &[])).await.unwrap();
+    Server::start(&config(&folder, &[])).await.err().unwrap();
+    let socket = UnixStream::connect(server.data.join("admin.sock")).await.unwrap();
+    assert!(ask(socket, "/healthz").await.starts_with("HTTP/1.1 200"));
+
+    // An address that is taken; a socket that a killed server left goes too.
+    let other = tempfile::tempdir().unwrap();
+    let taken = server.addresses.agent.unwrap();
+    let settings = config(&other, &[&format!("agent.listen={taken}")]);
+    fs_err::create_dir(&settings.data_dir).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(settings.data_dir.join("admin.sock")).unwrap());
+    Server::start(&settings).await.err().unwrap();
+    has_no_traces(&settings);
+    server.stop().await;
+
+    // A database of another program's, which needs no master key of ours.
+    let settings = config(&other, &[]);
+    fs_err::write(settings.data_dir.join("muster.db"), "hello").unwrap();
+    let error = Server::start(&settings).await.err().unwrap().to_string();
+    assert!(error.contains("muster.db is no SQLite database, not a store of this program"), "{error}");
+    has_no_traces(&settings);
+    assert_eq!(fs_err::read(settings.data_dir.join("muster.db")).unwrap(), b"hello");
+    assert!(!settings.data_dir.join("master.key").try_exists().unwrap());
+
+    // The last thing that can fail.
+    fs_err::remove_file(settings.data_dir.join("muster.db")).unwrap();
+    fs_err::create_dir_all(settings.data_dir.join("listen.json.new/x")).unwrap();
+    Server::start(&settings).await.err().unwrap();
+    has_no_traces(&settings);
 }
 
 #[tokio::test]

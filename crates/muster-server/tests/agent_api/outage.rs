@@ -22,15 +22,21 @@ use tokio::sync::watch;
 pub struct Outage {
     inner: Arc<dyn Store>,
     off: AtomicBool,
+    read_only: AtomicBool,
 }
 
 impl Outage {
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, off: AtomicBool::new(false) }
+        Self { inner, off: AtomicBool::new(false), read_only: AtomicBool::new(false) }
     }
 
     pub fn set(&self, off: bool) {
         self.off.store(off, Ordering::SeqCst);
+    }
+
+    /// Refuses writes alone, as on a disk that is full.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::SeqCst);
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -45,6 +51,9 @@ impl Outage {
 impl Store for Outage {
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
         self.check()?;
+        if self.read_only.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable { reason: "disk full: /secret/path".into() });
+        }
         self.inner.commit(writes).await
     }
 
@@ -72,9 +81,13 @@ impl Store for Outage {
         self.inner.agent_by_access_key(key).await
     }
 
-    async fn agent_by_enrollment_id(&self, enrollment_id: &str) -> Result<Option<AgentRecord>, StoreError> {
+    async fn agent_by_enrollment_id(
+        &self,
+        enrollment_id: &str,
+        key: &EnrollmentKeyId,
+    ) -> Result<Option<AgentRecord>, StoreError> {
         self.check()?;
-        self.inner.agent_by_enrollment_id(enrollment_id).await
+        self.inner.agent_by_enrollment_id(enrollment_id, key).await
     }
 
     async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError> {
@@ -221,6 +234,11 @@ impl Store for Outage {
     async fn actions_collect(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         self.check()?;
         self.inner.actions_collect(before, limit).await
+    }
+
+    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError> {
+        self.check()?;
+        self.inner.unfinished_orders().await
     }
 
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {

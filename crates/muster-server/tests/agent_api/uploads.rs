@@ -113,7 +113,7 @@ async fn ea129_only_the_agent_itself_begins_and_goes_on() {
 
 #[tokio::test]
 async fn ea130_d8_what_a_beginning_needs() {
-    let server = Server::with(|options| options.max_upload_bytes = 1000, |_| {}).await;
+    let server = Server::with(|options| options.uploads.max_bytes = 1000, |_| {}).await;
     let agent = server.enrolled().await;
     for (pointer, value, word) in [
         ("/file/name", json!(""), "ErrFieldRequired"),
@@ -252,8 +252,53 @@ async fn unknown_uploads_are_400_whatever_they_are_called() {
 
 #[tokio::test]
 async fn uploads_can_be_switched_off() {
-    let server = Server::with(|options| options.max_upload_bytes = 0, |_| {}).await;
+    let server = Server::with(|options| options.uploads.max_bytes = 0, |_| {}).await;
     let agent = server.enrolled().await;
     let got = begin(&server, &agent, &request(&agent, 10)).await;
     assert_eq!(got.refusal(), refused(403, "ErrFileFeatureDisable"));
+}
+
+fn for_action(agent: &Enrolled, action: &str, size: usize) -> Value {
+    let mut body = request(agent, size);
+    body["action_id"] = action.into();
+    body
+}
+
+#[tokio::test]
+async fn an_agent_has_few_uploads_under_way_and_is_told_to_come_again() {
+    let server = Server::with(|options| options.uploads.max_open_per_agent = 2, |_| {}).await;
+    let (agent, other) = (server.enrolled().await, server.enrolled().await);
+    let first = begin(&server, &agent, &for_action(&agent, "one", 3)).await.json()["upload_id"].clone();
+    assert_eq!(begin(&server, &agent, &for_action(&agent, "two", 3)).await.status, 200);
+    let got = begin(&server, &agent, &for_action(&agent, "three", 3)).await;
+    assert_eq!((got.refusal(), got.header("retry-after").is_empty()), (refused(429, "MaxLimit"), false));
+    assert_eq!(
+        begin(&server, &agent, &for_action(&agent, "one", 3)).await.json()["upload_id"],
+        first,
+        "the same again"
+    );
+    assert_eq!(begin(&server, &other, &for_action(&other, "three", 3)).await.status, 200, "another agent's");
+    let id = first.as_str().unwrap();
+    assert_eq!(chunk(&server, &agent, id, "0", b"abc").await.status, 200);
+    assert_eq!(complete(&server, &agent, id, &transit(&[b"abc"])).await.status, 200);
+    assert_eq!(begin(&server, &agent, &for_action(&agent, "three", 3)).await.status, 200);
+    server.clock.advance(Duration::from_secs(24 * 3600 + 1));
+    assert_eq!(begin(&server, &agent, &for_action(&agent, "four", 3)).await.status, 200, "the others are over");
+}
+
+#[tokio::test]
+async fn what_is_kept_of_an_agent_is_bounded_also_when_many_begin_at_once() {
+    let server = Server::with(|options| options.uploads.max_bytes_per_agent = 100, |_| {}).await;
+    let agent = server.enrolled().await;
+    let bodies: Vec<Value> = (0..4).map(|number| for_action(&agent, &format!("a{number}"), 40)).collect();
+    let (a, b, c, d) = tokio::join!(
+        begin(&server, &agent, &bodies[0]),
+        begin(&server, &agent, &bodies[1]),
+        begin(&server, &agent, &bodies[2]),
+        begin(&server, &agent, &bodies[3]),
+    );
+    let refusals: Vec<Got> = [a, b, c, d].into_iter().filter(|got| got.status != 200).collect();
+    assert_eq!(refusals.len(), 2);
+    assert_eq!(refusals[0].refusal(), refused(400, "ErrFileSizeTooLarge"));
+    assert!(refusals[0].json()["message"].as_str().unwrap().contains("delete older ones"));
 }

@@ -1,8 +1,10 @@
 //! §11.10: how actions stand.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::action::ActionResult;
+use muster_core::agent::AgentRecord;
 use muster_core::id::{ActionId, AgentId};
 use muster_store::Write;
 use serde_json::json;
@@ -93,4 +95,68 @@ async fn m148_a_change_of_policy_concerns_the_agents_of_the_policy() {
     let agents = api.post("/agents", json!({"actionIds": [format!("{policy}:2")]})).await.ok();
     assert_eq!(agents["items"], json!(["a"]));
     api.post("/agents", json!({"actionIds": ["nothing"]})).await.refused(404);
+}
+
+#[tokio::test]
+async fn m146_a_revision_is_listed_and_complete_when_all_run_it() {
+    let api = Api::new();
+    let policy = api.policy("p").await;
+    for agent in ["a", "b", "c"] {
+        api.agent(agent, Some(&policy)).await;
+    }
+    api.agent_with("gone", Some(&policy), |record| {
+        record.active = false;
+        record.unenrolled_at = Some(record.enrolled_at);
+    })
+    .await;
+    assert_eq!(api.get("/agents/action_status").await.ok()["total"], 0, "the first revision is none");
+    api.forward(Duration::from_secs(1));
+    let order = diagnostics(&api, &["a"]).await;
+    api.forward(Duration::from_secs(1));
+    let body = json!({"name": "p", "namespace": "default", "config": {"inputs": [{"id": "i", "type": "x"}]}});
+    api.put(&format!("/agent_policies/{policy}"), body).await.ok();
+    let id = format!("{policy}:2");
+    let listed = api.get("/agents/action_status").await.ok();
+    assert_eq!((column(&listed, "/actionId"), &listed["total"]), (vec![id.clone(), order], &json!(2)));
+
+    for (running, agent) in ["a", "b", "c"].into_iter().enumerate() {
+        let shown = api.get(&format!("/agents/actions/{id}")).await.ok()["item"].clone();
+        assert_eq!((&shown["type"], &shown["status"]), (&json!("POLICY_CHANGE"), &json!("IN_PROGRESS")));
+        assert_eq!((&shown["nbAgentsActioned"], &shown["nbAgentsAck"]), (&json!(3), &json!(running)));
+        assert_eq!((&shown["policyId"], &shown["revision"]), (&json!(policy), &json!(2)));
+        let before = Arc::new(api.record(agent).await.unwrap());
+        let after = Arc::new(AgentRecord { policy_revision: 2, version: before.version + 1, ..(*before).clone() });
+        api.fleet.store.commit(vec![Write::AgentUpdate { before, after }]).await.unwrap();
+    }
+    let done = api.get("/agents/action_status").await.ok()["items"][0].clone();
+    assert_eq!((&done["status"], &done["nbAgentsFailed"]), (&json!("COMPLETE"), &json!(0)));
+    let results = api.get(&format!("/agents/actions/{id}/results?limit=2")).await.ok();
+    assert_eq!(results["items"][0]["state"], "acked");
+    assert_eq!(results["items"].as_array().unwrap().len(), 2);
+    let rest = api.get(&format!("/agents/actions/{id}/results?after=1&limit=2")).await.ok();
+    assert_eq!(rest["items"].as_array().unwrap().len(), 1);
+    for unknown in [format!("{policy}:1"), format!("{policy}:3"), "x:2".into()] {
+        api.get(&format!("/agents/actions/{unknown}")).await.refused(404);
+    }
+    api.post(&format!("/agents/actions/{id}/cancel"), json!({})).await.refused(404);
+}
+
+#[tokio::test]
+async fn m147_every_revision_is_listed() {
+    let api = Api::new();
+    let policy = api.policy("p").await;
+    for number in 0..200 {
+        api.forward(Duration::from_secs(60));
+        let body = json!({"name": "p", "namespace": "default", "description": format!("{number}"),
+            "config": {"inputs": [{"id": format!("i{number}"), "type": "x"}]}});
+        api.put(&format!("/agent_policies/{policy}"), body).await.ok();
+    }
+    let mut seen = Vec::new();
+    for page in 0..3 {
+        let listed = api.get(&format!("/agents/action_status?page={page}&perPage=70")).await.ok();
+        assert_eq!(listed["total"], 200);
+        seen.extend(column(&listed, "/actionId"));
+    }
+    let expected: Vec<String> = (2..=201).rev().map(|revision| format!("{policy}:{revision}")).collect();
+    assert_eq!(seen, expected);
 }

@@ -21,8 +21,20 @@ statements! {
     SEQ = "SELECT seq FROM actions WHERE id = $1";
     /// One action.
     BY_ID = concat!("SELECT ", columns!(), " FROM actions a WHERE a.id = $1");
+    /// One action by its number.
+    BY_SEQ = concat!("SELECT ", columns!(), " FROM actions a WHERE a.seq = $1");
+    /// Active agents on a policy by the revision that they run; 0: none of this policy.
+    RUNNING = "SELECT CASE WHEN running_policy_id = policy_id THEN policy_revision ELSE 0 END AS running, count(*) \
+        FROM agents WHERE policy_id = $1 AND active = 1 GROUP BY running";
     /// The first time stays.
     CANCEL = "UPDATE actions SET cancelled_at = coalesce(cancelled_at, $1) WHERE id = $2";
+
+    /// Its effect follows.
+    BEGIN = "INSERT INTO unfinished_orders (action_id) VALUES ($1) ON CONFLICT DO NOTHING";
+    /// Its effect is there.
+    FINISH = "DELETE FROM unfinished_orders WHERE action_id = $1";
+    /// Whose effect is not all there; what was removed meanwhile has none.
+    UNFINISHED = "SELECT a.id FROM unfinished_orders u JOIN actions a ON a.id = u.action_id ORDER BY a.seq";
 
     /// An answer, when none is there yet.
     RESULT = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3, result_fields = $4 \
@@ -65,6 +77,19 @@ statements! {
     COLLECT = "DELETE FROM actions WHERE seq IN (SELECT seq FROM actions WHERE expiration IS NOT NULL \
         AND expiration < $1 ORDER BY expiration LIMIT $2)";
 }
+
+/// Head of the keys of actions and revisions together; conditions follow each of the three parts.
+pub(crate) const KEYS: &str = "SELECT at, seq, policy_id, revision, created_by FROM (";
+/// Head of their total.
+pub(crate) const COUNT_KEYS: &str = "SELECT count(*) FROM (";
+/// The keys of actions.
+pub(crate) const ACTION_KEYS: &str = "SELECT a.created_at AS at, a.seq AS seq, '' AS policy_id, 0 AS revision, \
+    '' AS created_by FROM actions a WHERE 1 = 1";
+/// The keys of revisions.
+pub(crate) const REVISION_KEYS: &str = " UNION ALL SELECT r.created_at, 0, r.policy_id, r.revision, r.created_by \
+    FROM policy_revisions r WHERE r.revision > 1";
+/// The newest first; of one moment, actions come first.
+pub(crate) const KEYS_ORDER: &str = ") AS k ORDER BY at DESC, seq DESC, policy_id, revision DESC";
 
 /// Head of the list; conditions follow.
 pub(crate) const LIST: &str = concat!("SELECT ", columns!(), " FROM actions a WHERE ");

@@ -105,9 +105,10 @@ statements! {
     BY_ID = concat!("SELECT ", columns!(), " FROM agents WHERE id = $1");
     /// The holder of an access key.
     BY_ACCESS_KEY = concat!("SELECT ", columns!(), " FROM agents WHERE access_key_id = $1");
-    /// The newest with an idempotency handle.
+    /// The one that came in by a key with an idempotency handle and never checked in.
     BY_ENROLLMENT_ID = concat!(
-        "SELECT ", columns!(), " FROM agents WHERE enrollment_id = $1 ORDER BY enrolled_at DESC, id DESC LIMIT 1"
+        "SELECT ", columns!(), " FROM agents WHERE enrollment_id = $1 AND enrollment_key_id = $2 \
+         AND last_checkin IS NULL"
     );
     /// Those whose deadline has come.
     DUE = concat!(

@@ -181,6 +181,23 @@ pub(crate) fn action_page(filter: &ActionFilter, page: Page) -> Composed {
     statement
 }
 
+/// Keys of a page of actions and revisions of policies, together in the order of their times.
+pub(crate) fn key_page(filter: &ActionFilter, page: Page) -> Composed {
+    let mut statement = Composed { text: actions::KEYS.to_owned(), values: Vec::new() };
+    statement.keys(filter);
+    statement.push(actions::KEYS_ORDER);
+    statement.page(page);
+    statement
+}
+
+/// Number of actions and revisions that match.
+pub(crate) fn key_total(filter: &ActionFilter) -> Composed {
+    let mut statement = Composed { text: actions::COUNT_KEYS.to_owned(), values: Vec::new() };
+    statement.keys(filter);
+    statement.push(") AS k");
+    statement
+}
+
 /// Number of actions that match.
 pub(crate) fn action_total(filter: &ActionFilter) -> Composed {
     let mut statement = Composed::start(actions::COUNT);
@@ -189,6 +206,18 @@ pub(crate) fn action_total(filter: &ActionFilter) -> Composed {
 }
 
 impl Composed {
+    fn keys(&mut self, filter: &ActionFilter) {
+        self.push(actions::ACTION_KEYS);
+        self.actions(filter);
+        self.push(actions::REVISION_KEYS);
+        if let Some(before) = filter.before {
+            self.integer(" AND r.created_at < $?", before.as_micros());
+        }
+        if let Some(since) = filter.since {
+            self.integer(" AND r.created_at >= $?", since.as_micros());
+        }
+    }
+
     fn actions(&mut self, filter: &ActionFilter) {
         if let Some(before) = filter.before {
             self.integer(" AND a.created_at < $?", before.as_micros());
@@ -241,6 +270,7 @@ mod tests {
             since: Some(Timestamp::from_micros(1)),
             agent_id: Some(AgentId::trusted("a")),
             without_cancels: true,
+            with_policy_changes: true,
         };
         let statements = [
             agent_page(&full(), AgentSort::Status, true, page),
@@ -250,6 +280,8 @@ mod tests {
             agent_tags(&full()),
             action_page(&actions, page),
             action_total(&actions),
+            key_page(&actions, page),
+            key_total(&actions),
         ];
         for statement in statements {
             let expected: Vec<usize> = (1..=statement.values.len()).collect();

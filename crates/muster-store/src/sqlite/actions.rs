@@ -8,6 +8,7 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
+use super::policy_changes;
 use super::row::{Columns, Result, all, all_composed, count_composed, first, run};
 use super::words::{INELIGIBLE, Word};
 use crate::port::Precondition;
@@ -93,6 +94,21 @@ pub(super) fn cancel(connection: &Connection, id: &ActionId, now: Timestamp) -> 
     if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
 }
 
+/// Notes that the effect follows.
+pub(super) fn begin(connection: &Connection, id: &ActionId) -> Result<()> {
+    run(connection, sql::BEGIN, [id.as_str()]).map(|_| ())
+}
+
+/// Notes that the effect is there.
+pub(super) fn finish(connection: &Connection, id: &ActionId) -> Result<()> {
+    run(connection, sql::FINISH, [id.as_str()]).map(|_| ())
+}
+
+/// Orders whose effect is not all there.
+pub(super) fn unfinished(connection: &Connection) -> Result<Vec<ActionId>> {
+    all(connection, sql::UNFINISHED, [], |row| Columns::of(row).id())
+}
+
 /// Ends the open orders of an agent's life.
 pub(super) fn withdraw(connection: &Connection, agent: &AgentId) -> Result<()> {
     run(connection, sql::WITHDRAW, [agent.as_str()]).map(|_| ())
@@ -104,7 +120,7 @@ pub(super) fn collect(connection: &Connection, before: Timestamp, limit: u32) ->
     Ok(rows as u64)
 }
 
-fn read(c: &mut Columns<'_, '_>) -> Result<Action> {
+pub(super) fn read(c: &mut Columns<'_, '_>) -> Result<Action> {
     Ok(Action {
         seq: c.take()?,
         id: c.id()?,
@@ -172,6 +188,9 @@ pub(super) fn page(
     wanted: &ActionFilter,
     page: Page,
 ) -> Result<Listed<(Action, ActionCounts)>> {
+    if wanted.with_policy_changes && wanted.agent_id.is_none() {
+        return policy_changes::page(connection, wanted, page);
+    }
     let statement = filter::action_page(wanted, page);
     let actions = all_composed(connection, &statement, |row| read(&mut Columns::of(row)))?;
     let total = count_composed(connection, &filter::action_total(wanted))?;
@@ -182,7 +201,7 @@ pub(super) fn page(
     Ok(Listed { items, total })
 }
 
-fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> {
+pub(super) fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> {
     let rows = all(connection, sql::COUNTS, [seq], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?))
     })?;

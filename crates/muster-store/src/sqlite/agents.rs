@@ -6,7 +6,7 @@ mod record;
 pub(super) use list::{counts, ids, page, tags};
 
 use muster_core::agent::{AgentDocuments, AgentRecord};
-use muster_core::id::{AgentId, KeyId, PolicyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, PolicyId};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, params};
 
@@ -138,9 +138,13 @@ pub(super) fn by_access_key(connection: &Connection, key: &KeyId) -> Result<Opti
     first(connection, sql::BY_ACCESS_KEY, [key.as_str()], record::read)
 }
 
-/// The newest with an idempotency handle.
-pub(super) fn by_enrollment_id(connection: &Connection, enrollment_id: &str) -> Result<Option<AgentRecord>> {
-    first(connection, sql::BY_ENROLLMENT_ID, [enrollment_id], record::read)
+/// The one that came in by a key with an idempotency handle and never checked in.
+pub(super) fn by_enrollment_id(
+    connection: &Connection,
+    enrollment_id: &str,
+    key: &EnrollmentKeyId,
+) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_ENROLLMENT_ID, [enrollment_id, key.as_str()], record::read)
 }
 
 /// One agent's documents.

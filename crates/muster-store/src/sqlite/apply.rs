@@ -65,6 +65,8 @@ fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done)
         }
         Write::ActionResult { result, addressed } => actions::put_result(c, result, *addressed)?,
         Write::ActionCancel { id, now } => actions::cancel(c, id, *now)?,
+        Write::OrderBegun { id } => actions::begin(c, id)?,
+        Write::OrderFinished { id } => actions::finish(c, id)?,
         Write::OutputPut(output) => settings::put_output(c, output)?,
         Write::OutputDelete { id } => settings::delete_output(c, id)?,
         Write::SecretPut { id, sealed } => settings::put_secret(c, id, sealed)?,

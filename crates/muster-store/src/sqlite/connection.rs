@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::OpenError;
+use super::identity::{self, APPLICATION_ID};
 
 /// Statements kept prepared on each connection: more than there are.
 const PREPARED: usize = 256;
@@ -24,11 +26,14 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
+    // Else statements that could use a partial index are prepared anew whenever other values are bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 
-/// The writing connection, before migrations.
+/// The writing connection, before migrations. A file that is no store of ours is refused untouched.
 pub(super) fn writer(path: &Path, durable: bool) -> Result<Connection, OpenError> {
+    identity::refuse_foreign(path)?;
     create_private(path)?;
     let doing = || format!("open the store {}", path.display());
     let connection = open(path).map_err(OpenError::engine(doing()))?;
@@ -37,6 +42,10 @@ pub(super) fn writer(path: &Path, durable: bool) -> Result<Connection, OpenError
 }
 
 fn set_writer(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
+    // The mark of an empty file is in its header before there is a log.
+    if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL syncs at each commit: what was answered survives a power cut, not only the end of the process.
     connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "OFF" })?;

@@ -10,6 +10,17 @@ use crate::port::{Precondition, StoreError};
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// The file is no store of this program.
+    #[error(
+        "{} {found}, not a store of this program; it was left as it is: move it away, or choose another data folder",
+        path.display()
+    )]
+    NotOurs {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What it is.
+        found: String,
+    },
     /// The file was written by a newer version of this program.
     #[error(
         "the store's schema has migration {found}, which this version does not know (it knows up to {known}); use the version that wrote it, or a newer one"

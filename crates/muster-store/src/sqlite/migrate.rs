@@ -7,6 +7,7 @@ use muster_core::audit::chain_hash;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::error::OpenError;
+use super::identity::APPLICATION_ID;
 use crate::sql::dialect;
 
 /// One step of the schema.
@@ -27,8 +28,23 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         number: 3,
+        name: "policy_revisions_by_creation",
+        text: include_str!("../../migrations/sqlite/0003_policy_revisions_by_creation.sql"),
+    },
+    Migration {
+        number: 4,
+        name: "enrollment_id_once",
+        text: include_str!("../../migrations/sqlite/0004_enrollment_id_once.sql"),
+    },
+    Migration {
+        number: 5,
+        name: "unfinished_orders",
+        text: include_str!("../../migrations/sqlite/0005_unfinished_orders.sql"),
+    },
+    Migration {
+        number: 6,
         name: "recent_components",
-        text: include_str!("../../migrations/sqlite/0003_recent_components.sql"),
+        text: include_str!("../../migrations/sqlite/0006_recent_components.sql"),
     },
 ];
 
@@ -59,7 +75,14 @@ pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Resul
         let doing = format!("migrate the store to {} {}", migration.number, migration.name);
         apply(&transaction, migration).map_err(OpenError::engine(doing))?;
     }
+    mark(&transaction).map_err(OpenError::engine("mark the file as a store"))?;
     transaction.commit().map_err(OpenError::engine("commit the migrations of the store"))
+}
+
+/// Stores of the first development versions have no mark yet.
+fn mark(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let id: i32 = transaction.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if id == APPLICATION_ID { Ok(()) } else { transaction.pragma_update(None, "application_id", APPLICATION_ID) }
 }
 
 fn applied(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Applied>> {
@@ -162,12 +185,48 @@ mod tests {
     }
 
     #[test]
+    fn agents_that_came_in_twice_by_one_handle_keep_everything_but_the_handle() {
+        let mut connection = memory();
+        migrate(&mut connection, &MIGRATIONS[..3]).unwrap();
+        let columns: Vec<(String, bool, String)> = connection
+            .prepare("SELECT name, \"notnull\", type FROM pragma_table_info('agents')")
+            .and_then(|mut s| s.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect())
+            .unwrap();
+        for (id, handle, key, at, seen) in [
+            ("old", "h", "k", 1, None),
+            ("new", "h", "k", 2, None),
+            ("other-key", "h", "k2", 1, None),
+            ("seen", "h", "k", 1, Some(5)),
+            ("none", "", "k", 1, None),
+        ] {
+            let names = columns.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(", ");
+            let value = |(name, required, kind): &(String, bool, String)| match (name.as_str(), required) {
+                ("id", _) => format!("'{id}'"),
+                ("enrollment_id", _) => format!("nullif('{handle}', '')"),
+                ("enrollment_key_id", _) => format!("'{key}'"),
+                ("enrolled_at", _) => format!("{at}"),
+                ("last_checkin", _) => seen.map_or("NULL".into(), |at: i64| at.to_string()),
+                (_, false) => "NULL".into(),
+                (_, true) => if kind == "TEXT" { "''" } else { "0" }.into(),
+            };
+            let values = columns.iter().map(value).collect::<Vec<_>>().join(", ");
+            connection.execute(&format!("INSERT INTO agents ({names}) VALUES ({values})"), []).unwrap();
+        }
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let without: Vec<String> = connection
+            .prepare("SELECT id FROM agents WHERE enrollment_id IS NULL ORDER BY id")
+            .and_then(|mut s| s.query_map([], |r| r.get(0))?.collect())
+            .unwrap();
+        assert_eq!(without, ["none", "old"]);
+    }
+
+    #[test]
     fn an_unknown_newer_schema_is_refused_untouched() {
         let mut connection = memory();
         migrate(&mut connection, &with_next()).unwrap();
         let before = schema(&connection);
         let error = migrate(&mut connection, MIGRATIONS).unwrap_err();
-        assert!(matches!(error, OpenError::Newer { found: 1000, known: 3 }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 1000, .. }), "{error}");
         assert_eq!(schema(&connection), before);
     }
 

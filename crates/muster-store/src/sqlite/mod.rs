@@ -15,9 +15,11 @@ mod connection;
 mod enrollment_keys;
 mod error;
 mod files;
+mod identity;
 mod log;
 mod migrate;
 mod policies;
+mod policy_changes;
 mod queue;
 mod reader;
 mod recent;
@@ -32,4 +34,5 @@ mod words;
 mod writer;
 
 pub use error::OpenError;
+pub use identity::refuse_foreign;
 pub use store::{Options, SqliteStore};

@@ -139,9 +139,13 @@ impl Store for SqliteStore {
         self.points.read(move |c| agents::by_access_key(c, &key)).await
     }
 
-    async fn agent_by_enrollment_id(&self, enrollment_id: &str) -> Result<Option<AgentRecord>, StoreError> {
-        let enrollment_id = enrollment_id.to_owned();
-        self.points.read(move |c| agents::by_enrollment_id(c, &enrollment_id)).await
+    async fn agent_by_enrollment_id(
+        &self,
+        enrollment_id: &str,
+        key: &EnrollmentKeyId,
+    ) -> Result<Option<AgentRecord>, StoreError> {
+        let (enrollment_id, key) = (enrollment_id.to_owned(), key.clone());
+        self.points.read(move |c| agents::by_enrollment_id(c, &enrollment_id, &key)).await
     }
 
     async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError> {
@@ -297,6 +301,10 @@ impl Store for SqliteStore {
             Ok(Done { removed: actions::collect(c, before, limit)?, ..Done::default() })
         };
         Ok(self.writer.task(collect).await?.removed)
+    }
+
+    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError> {
+        self.lists.read(actions::unfinished).await
     }
 
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {

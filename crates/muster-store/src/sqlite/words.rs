@@ -46,6 +46,7 @@ words!(ActionType {
     PrivilegeLevelChange = "PRIVILEGE_LEVEL_CHANGE",
     UpdateTags = "UPDATE_TAGS",
     ForceUnenroll = "FORCE_UNENROLL",
+    PolicyChange = "POLICY_CHANGE",
 });
 words!(FileStatus {
     AwaitingUpload = "AWAITING_UPLOAD",
@@ -131,6 +132,7 @@ mod tests {
             ActionType::PrivilegeLevelChange,
             ActionType::UpdateTags,
             ActionType::ForceUnenroll,
+            ActionType::PolicyChange,
         ];
         check(&all, |v| json!(v));
     }

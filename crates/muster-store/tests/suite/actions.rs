@@ -1,6 +1,7 @@
 //! Actions: order, what is due, results.
 
 use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::id::PolicyId;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionFilter, Page};
 use muster_store::{Precondition, Store, Write};
@@ -204,4 +205,54 @@ pub async fn old_actions_are_collected_with_all_their_own(store: &impl Store) {
     assert_eq!(store.actions_collect(at(10), 100).await.unwrap(), 0);
     assert_eq!(state(store, "old", "a").await, None);
     assert_eq!(due(store, "a", -1, at(0)).await, ["now", "endless"]);
+}
+
+pub async fn orders_are_unfinished_until_they_are_finished_or_gone(store: &impl Store) {
+    let begun = |id: &str| Write::OrderBegun { id: action_id(id) };
+    let finished = |id: &str| Write::OrderFinished { id: action_id(id) };
+    for id in ["b", "a", "plain", "old"] {
+        let mut action = action(id);
+        action.expiration = (id == "old").then(|| at(3));
+        commit(store, vec![order(&action, &["x"])]).await;
+    }
+    commit(store, vec![begun("a"), begun("b"), begun("old"), begun("b")]).await;
+    assert_eq!(store.unfinished_orders().await.unwrap(), ["b", "a", "old"].map(action_id), "in their order");
+    store.actions_collect(at(10), 10).await.unwrap();
+    commit(store, vec![finished("b"), finished("b"), finished("never begun")]).await;
+    assert_eq!(store.unfinished_orders().await.unwrap(), ["a"].map(action_id));
+}
+
+pub async fn revisions_after_the_first_are_listed_among_actions(store: &impl Store) {
+    let at_time = |number: i64, n: i64| {
+        let mut revision = revision("p", number);
+        revision.created_at = at(n);
+        Write::PolicyRevisionInsert(Box::new(revision))
+    };
+    let mut first = action("first");
+    first.created_at = at(4);
+    let writes = vec![Write::PolicyInsert(Box::new(policy("p"))), at_time(1, 1), at_time(2, 3), at_time(3, 5)];
+    commit(store, writes).await;
+    commit(store, vec![order(&first, &["a"])]).await;
+    for (id, running, revision, active) in
+        [("a", "p", 3, true), ("b", "p", 2, true), ("c", "other", 9, true), ("gone", "p", 3, false)]
+    {
+        let mut record = bare_agent(id);
+        record.policy_id = Some(PolicyId::trusted("p"));
+        record.running_policy_id = Some(PolicyId::trusted(running));
+        (record.policy_revision, record.active) = (revision, active);
+        commit(store, vec![insert(&record)]).await;
+    }
+    let with = |filter: ActionFilter| ActionFilter { with_policy_changes: true, ..filter };
+    let listed = store.actions(&with(ActionFilter::default()), ALL).await.unwrap();
+    let shown: Vec<_> = listed.items.iter().map(|(a, c)| (a.id.as_str(), a.total, c.created, c.acked)).collect();
+    assert_eq!(shown[0], ("p:3", 3, 3, 1));
+    assert_eq!((shown[1].0, shown[2], listed.total), ("first", ("p:2", 3, 3, 2), 3));
+    let check = async |filter: ActionFilter, page: Page, expected: &[&str]| {
+        let listed = store.actions(&with(filter), page).await.unwrap();
+        assert_eq!(listed.items.iter().map(|(action, _)| action.id.as_str()).collect::<Vec<_>>(), expected);
+    };
+    check(ActionFilter { since: Some(at(4)), before: Some(at(5)), ..ActionFilter::default() }, ALL, &["first"]).await;
+    check(ActionFilter { agent_id: Some(agent_id("a")), ..ActionFilter::default() }, ALL, &["first"]).await;
+    check(ActionFilter::default(), Page { offset: 1, limit: 1 }, &["first"]).await;
+    assert_eq!(store.actions(&ActionFilter::default(), ALL).await.unwrap().total, 1);
 }

@@ -1,9 +1,9 @@
 //! Agents: every field, every precondition, and what goes with a deleted one.
 
 use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport};
-use muster_core::id::{FileId, KeyId, PolicyId};
+use muster_core::id::{EnrollmentKeyId, FileId, KeyId, PolicyId};
 use muster_core::status::Status;
-use muster_store::{Precondition, Store, Write};
+use muster_store::{Precondition, Store, StoreError, Write};
 
 use super::sample::*;
 
@@ -138,16 +138,34 @@ pub async fn ea41_a_replaced_access_key_finds_nobody(store: &impl Store) {
     assert_eq!(store.agent_by_access_key(&KeyId::trusted("NEW")).await.unwrap(), None, "case matters");
 }
 
-pub async fn the_newest_agent_of_an_enrollment_id_is_found(store: &impl Store) {
-    for (id, enrolled) in [("a", 5), ("b", 9), ("c", 7)] {
+pub async fn one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in(store: &impl Store) {
+    let with_handle = |id: &str, key: &str, seen: bool| {
         let mut record = bare_agent(id);
         record.enrollment_id = Some("handle".into());
-        record.enrolled_at = at(enrolled);
-        commit(store, vec![insert(&record)]).await;
-    }
-    let found = store.agent_by_enrollment_id("handle").await.unwrap().unwrap();
-    assert_eq!(found.id, agent_id("b"));
-    assert_eq!(store.agent_by_enrollment_id("other").await.unwrap(), None);
+        record.enrollment_key_id = Some(EnrollmentKeyId::trusted(key));
+        record.last_checkin = seen.then(|| at(5));
+        record
+    };
+    let (first, by_other_key) = (with_handle("a", "k", false), with_handle("b", "other", false));
+    let writes = vec![insert(&first), insert(&by_other_key), insert(&with_handle("seen", "k", true))];
+    commit(store, writes).await;
+    let find = async |handle, key| {
+        let found = store.agent_by_enrollment_id(handle, &EnrollmentKeyId::trusted(key)).await.unwrap();
+        found.map(|record| record.id)
+    };
+    assert_eq!(find("handle", "k").await, Some(agent_id("a")));
+    assert_eq!(find("handle", "other").await, Some(agent_id("b")));
+    assert_eq!((find("other", "k").await, find("handle", "none").await), (None, None));
+
+    let second = with_handle("c", "k", false);
+    let refused = store.commit(vec![insert(&second)]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Conflict(Precondition::Exists(_))), "{refused}");
+    commit(store, vec![Write::AgentDelete { id: first.id.clone() }, insert(&second)]).await;
+    assert_eq!(find("handle", "k").await, Some(agent_id("c")));
+    let seen = next(&second, |record| record.last_checkin = Some(at(9)));
+    commit(store, vec![update(&second, &seen)]).await;
+    assert_eq!(find("handle", "k").await, None, "it has arrived");
+    commit(store, vec![insert(&first)]).await;
 }
 
 pub async fn documents_that_are_not_named_stay(store: &impl Store) {
@@ -204,7 +222,6 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
     assert_eq!(store.agent(id).await.unwrap(), None);
     assert_eq!(store.agent_documents(id).await.unwrap(), None);
     assert_eq!(store.agent_by_access_key(&record.access_key.unwrap().id).await.unwrap(), None);
-    assert_eq!(store.agent_by_enrollment_id("handle").await.unwrap(), None);
     assert_eq!(store.agent_tags(&Default::default()).await.unwrap(), Vec::<String>::new());
     assert_eq!(store.action_target(&action_id("x"), id).await.unwrap(), None);
     assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), []);

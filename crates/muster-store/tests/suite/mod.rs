@@ -36,6 +36,8 @@ macro_rules! run_for {
             counts_follow_the_results,
             a_cancellation_keeps_its_first_time,
             actions_are_listed_newest_first_by_filter,
+            orders_are_unfinished_until_they_are_finished_or_gone,
+            revisions_after_the_first_are_listed_among_actions,
             old_actions_are_collected_with_all_their_own,
         ]);
         suite::run_for!(@module $make, agents: [
@@ -49,7 +51,7 @@ macro_rules! run_for {
             an_update_of_nobody_is_refused,
             one_of_two_concurrent_updates_wins,
             ea41_a_replaced_access_key_finds_nobody,
-            the_newest_agent_of_an_enrollment_id_is_found,
+            one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in,
             documents_that_are_not_named_stay,
             check_in_times_only_grow,
             a_deleted_agent_is_gone_everywhere,

@@ -253,25 +253,27 @@ impl CreateArgs {
 
 impl ApplyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let wanted = policy_file::read(&self.file, &self.secrets)?;
+        let written = policy_file::read(&self.file, &self.secrets)?;
+        let wanted = &written.policy;
         let existing = match find_policy(client, &wanted.name).await {
             Ok(policy) => Some(policy),
             Err(failed) if failed.is_not_found() => None,
             Err(failed) => return Err(failed),
         };
-        let plan = Plan::of(existing.as_ref(), &wanted)?;
+        let plan = Plan::of(existing.as_ref(), wanted)?;
         if self.care.dry_run {
             return plan.print();
         }
         let Some(existing) = existing else {
-            let policy = client.create_agent_policy(&wanted).await?;
+            let policy = client.create_agent_policy(wanted).await.map_err(|error| written.failed(error))?;
             return self.print("created", &policy);
         };
         if existing.agents > 1 && !plan.is_empty() {
             let question = format!("Change the policy {:?} of {}?", existing.name, agents(existing.agents));
             self.care.confirm(&question)?;
         }
-        let policy = client.update_agent_policy(&existing.id, &wanted).await?;
+        let updated = client.update_agent_policy(&existing.id, wanted).await;
+        let policy = updated.map_err(|error| written.failed(error))?;
         // The server's word: whether a secret is another one, only it can tell.
         let same = policy.revision == existing.revision && policy.updated_at == existing.updated_at;
         self.print(if same { "unchanged:" } else { "changed" }, &policy)

@@ -77,6 +77,25 @@ fn a_line_taken_out_of_the_file_is_gone_and_settings_stay() {
 }
 
 #[test]
+fn what_is_wrong_is_told_with_file_line_and_column() {
+    let text =
+        "name: places\nsettings:\n  monitoring_enabled: [logs, metric]\nconfig:\n  inputs:\n    - {type: x, id: a}\n";
+    let (_folder, path) = file("places.yml", text);
+    let told = fails(2, &["policy", "apply", "-f", &path]);
+    assert!(told.contains(&format!("{path}:3:30: monitoring_enabled.1: unknown signal `metric`")), "{told}");
+    let secret = "name: places\nconfig:\n  inputs:\n    - type: x\n      id: $co.elastic.secret{NONE}\n";
+    std::fs::write(&path, secret).unwrap();
+    let told = fails(2, &["policy", "apply", "-f", &path]);
+    assert!(told.contains(&format!("{path}:5:7: config.inputs.0.id: the policy has no secret `NONE`")), "{told}");
+    std::fs::write(&path, "name: places\nconfig:\n  outputs:\n    default: {type: elastic}\n").unwrap();
+    for dry in [&["--dry-run"][..], &[]] {
+        let told = fails(2, &[&["policy", "apply", "-f", &path][..], dry].concat());
+        assert!(told.contains(&format!("{path}:4:15: config.outputs.default.type: ")), "{told}");
+    }
+    fails(3, &["policy", "show", "places"]);
+}
+
+#[test]
 fn a_policy_comes_from_standard_input_too() {
     let mut child =
         command(&["policy", "apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -21,13 +21,12 @@ pub use outputs::{OUTPUT_TYPES, check_record, is_elasticsearch};
 pub const MAX_DEPTH: usize = 64;
 
 /// Keys at the top of a configuration.
-pub const CONFIG_KEYS: [&str; 12] = [
+pub const CONFIG_KEYS: [&str; 11] = [
     "outputs",
     "output_permissions",
     "inputs",
     "agent",
     "fleet",
-    "providers",
     "receivers",
     "processors",
     "exporters",
@@ -38,6 +37,8 @@ pub const CONFIG_KEYS: [&str; 12] = [
 
 /// Keys that compiled policies have and people paste, but that the server writes.
 const OURS: [&str; 7] = ["id", "revision", "signed", "secret_paths", "secret_references", "namespaces", "namespace"];
+
+const NO_PROVIDERS: &str = "agents take providers from their own configuration files, not from a fleet";
 
 /// The path of the configuration within a policy.
 pub const ROOT: &str = "config";
@@ -65,7 +66,9 @@ fn check_sections(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool,
             "inputs" => inputs::check(section, &path, problems),
             "agent" => agent::check_agent(section, &path, problems),
             "fleet" => agent::check_fleet(section, &path, problems),
-            "providers" | "service" => drop(object(section, &path, problems)),
+            // What a fleet sends has no such key (EA96): an agent would go without it, and nobody would know.
+            "providers" => problems.advise(path, NO_PROVIDERS, "put them into the agents' own files, and remove this"),
+            "service" => drop(object(section, &path, problems)),
             component if OTEL_COMPONENTS.contains(&component) => otel::check_components(section, &path, problems),
             ours if OURS.contains(&ours) => {
                 problems.advise(path, "the server sets this itself", "remove it");
@@ -147,7 +150,6 @@ mod tests {
                        {"type": "process", "command": "/bin/sleep", "args": ["9"], "env": {"A": "b"}, "restart": "always"}],
             "agent": {"monitoring": {"enabled": true, "logs": true}, "logging": {"level": "debug"}},
             "fleet": {"hosts": ["https://fleet:8220"]},
-            "providers": {"env": {}},
             "receivers": {"otlp": null}, "exporters": {"debug": {}},
             "service": {"pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["debug"]}}}
         });
@@ -164,9 +166,16 @@ mod tests {
     }
 
     #[test]
+    fn ea96_providers_are_refused_since_no_agent_would_get_them() {
+        let found = problems(&json!({"providers": {"env": {"enabled": false}}}));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("config.providers: agents take providers from their own"), "{found:?}");
+    }
+
+    #[test]
     fn what_is_no_object_is_refused() {
         assert_eq!(problems(&json!([])), ["config: must be an object, not a list"]);
-        assert_eq!(problems(&json!({"providers": 1})), ["config.providers: must be an object, not a number"]);
+        assert_eq!(problems(&json!({"service": 1})), ["config.service: must be an object, not a number"]);
         let mut deep = json!(1);
         for _ in 0..80 {
             deep = json!([deep]);

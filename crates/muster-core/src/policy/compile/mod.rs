@@ -133,10 +133,6 @@ impl Draft<'_> {
         for key in OTEL_COMPONENTS.into_iter().chain(["service"]) {
             policy.extend(self.config.remove(key).map(|section| (key.to_owned(), section)));
         }
-        if self.config.get("providers").and_then(Value::as_object).is_some_and(|providers| !providers.is_empty()) {
-            self.warnings
-                .push(format!("{ROOT}.providers: agents take providers from their own files, not from a fleet"));
-        }
         self.merge_overrides(&mut policy);
         (policy, used)
     }

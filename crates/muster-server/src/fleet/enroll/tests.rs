@@ -72,6 +72,21 @@ async fn ea47_m75_an_agent_whose_reply_was_lost_comes_again_by_a_used_up_key() {
 }
 
 #[tokio::test]
+async fn ea46_two_nodes_that_enrol_one_enrollment_id_at_once_make_one_agent() {
+    let one = TestFleet::new().await;
+    let two = one.beside();
+    let key = one.add_key(Some("p"), |_| {}).await;
+    for round in 0..20 {
+        let body = json!({"type": "PERMANENT", "enrollment_id": format!("handle {round}")});
+        let (here, there) = tokio::join!(one.enroll(&key, &body), two.enroll(&key, &body));
+        let ids = [here.unwrap().id, there.unwrap().id];
+        let left = one.store().agent_ids(&AgentFilter::default(), None, 1000).await.unwrap();
+        assert_eq!(left.len(), round + 1);
+        assert!(left.iter().any(|id| ids.contains(&id.to_string())));
+    }
+}
+
+#[tokio::test]
 async fn ea41_m75_an_agent_replaces_itself_by_a_used_up_key() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;

@@ -36,7 +36,8 @@ impl Fleet {
             | ActionType::PolicyReassign
             | ActionType::Cancel
             | ActionType::UpdateTags
-            | ActionType::ForceUnenroll => return Err(has_own_route(order.kind)),
+            | ActionType::ForceUnenroll
+            | ActionType::PolicyChange => return Err(has_own_route(order.kind)),
         };
         let facts = self.policy_facts().await?;
         let order = self.seal_secrets(order)?;

@@ -1,21 +1,20 @@
 //! Withdrawing an action (§5.5).
 
+use muster_core::Error;
 use muster_core::action::{Action, ActionType, TargetState};
-use muster_core::agent::AgentRecord;
 use muster_core::change::Change;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::{ActionId, AgentId};
 use muster_core::order::{NewOrder, cancel_of};
 use muster_core::time::Timestamp;
-use muster_core::{Error, lifecycle};
 use muster_store::Write;
 use serde_json::json;
 
 use super::Given;
+use super::effect::Effect;
 use super::give::Sorted;
 use crate::fleet::Fleet;
 use crate::fleet::audit::audit_line;
-use crate::fleet::update::AgentChange;
 
 const TARGETS_AT_ONCE: u32 = 5000;
 
@@ -34,16 +33,7 @@ impl Fleet {
         self.store.commit(vec![cancelled, line, Write::Changed(Change::Action(target.id.clone()))]).await?;
         let eligible = self.open_targets(&target.id).await?;
         let sorted = Sorted { eligible, refused: Vec::new() };
-        self.give_to(
-            context,
-            sorted,
-            order,
-            Some(&|before, _, now| {
-                let seen = self.registry.last_seen(&before.id, now);
-                AgentChange { record: undone(&target, before, seen, now), writes: Vec::new() }
-            }),
-        )
-        .await
+        self.give_to(context, sorted, order, Some(Effect::Undo(Box::new(target)))).await
     }
 
     /// The action of that id.
@@ -71,13 +61,4 @@ impl Fleet {
 fn cancel_order(target: &Action, context: &OpContext, now: Timestamp) -> Result<NewOrder, Error> {
     let made = cancel_of(target, target.id.clone(), &context.actor.to_string(), now)?;
     Ok(NewOrder { expiration: made.expiration, ..NewOrder::new(ActionType::Cancel, json!({"target_id": target.id})) })
-}
-
-/// The record without what the order did to it.
-fn undone(target: &Action, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Option<AgentRecord> {
-    match target.kind {
-        ActionType::Upgrade => lifecycle::cancel_upgrade(before, seen, now),
-        ActionType::Unenroll => lifecycle::cancel_unenroll(before, seen, now),
-        _ => None,
-    }
 }

@@ -1,7 +1,7 @@
 //! The one way to give an order.
 
 use muster_core::action::{Action, ActionResult};
-use muster_core::agent::{AgentDetails, AgentRecord};
+use muster_core::agent::AgentDetails;
 use muster_core::change::Change;
 use muster_core::context::OpContext;
 use muster_core::entropy::random_uuid;
@@ -12,20 +12,17 @@ use muster_store::Write;
 use serde_json::json;
 
 use super::Given;
+use super::effect::Effect;
 use super::secrets::Sealed;
 use crate::fleet::Fleet;
 use crate::fleet::audit::audit_line;
-use crate::fleet::many::Decide;
 use crate::fleet::selection::Selected;
-use crate::fleet::update::AgentChange;
 
 /// Agents looked at before the next are read.
 const READ_AT_ONCE: usize = 1000;
 
 /// Whether an agent can be ordered, and if not, why.
 pub(super) type Check<'a> = dyn Fn(&AgentDetails, Timestamp) -> Result<(), String> + Send + Sync + 'a;
-/// What the order does to a record at once.
-pub(super) type Effect<'a> = dyn Fn(&AgentRecord, &Action, Timestamp) -> AgentChange + Send + Sync + 'a;
 
 /// The selection's agents, sorted.
 #[derive(Debug, Default)]
@@ -74,11 +71,27 @@ impl Fleet {
         context: &OpContext,
         sorted: Sorted,
         order: impl Into<Sealed> + Send,
-        effect: Option<&Effect<'_>>,
+        effect: Option<Effect>,
     ) -> Result<Given, Error> {
+        let action = self.begin_order(context, &sorted, order.into(), effect.is_some()).await?;
+        let Sorted { eligible, refused } = sorted;
+        if let Some(effect) = effect {
+            self.carry_out(&action, &eligible, &effect).await?;
+        }
+        Ok(Given { ordered: eligible.len() as u64, action, refused })
+    }
+
+    /// Commits the action with its agents, and the note that its effect follows.
+    pub(super) async fn begin_order(
+        &self,
+        context: &OpContext,
+        sorted: &Sorted,
+        order: Sealed,
+        has_effect: bool,
+    ) -> Result<Action, Error> {
         let Sorted { eligible, refused } = sorted;
         let now = self.clock.now();
-        let Sealed { order, secrets } = order.into();
+        let Sealed { order, secrets } = order;
         let id = ActionId::trusted(random_uuid(&*self.entropy));
         let total = i64::try_from(eligible.len() + refused.len()).unwrap_or(i64::MAX);
         let action = order.into_action(id, total, &context.actor.to_string(), now)?;
@@ -87,16 +100,13 @@ impl Fleet {
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
         let detail = json!({"type": action.kind.as_str(), "agents": eligible.len(), "refused": refused.len()});
         writes.push(audit_line(context, now, "action.create", format!("action:{}", action.id), detail));
-        if effect.is_none() {
-            writes.push(Write::Changed(Change::Action(action.id.clone())));
-        }
-        self.store.commit(writes).await?;
-        if let Some(effect) = effect {
-            // Each record that changes wakes its agent, which then finds the action too.
-            let decide: Box<Decide<'_>> = Box::new(|record, now| effect(record, &action, now));
-            self.change_agents(&eligible, &*decide).await?;
-        }
-        Ok(Given { ordered: eligible.len() as u64, action, refused })
+        writes.push(if has_effect {
+            Write::OrderBegun { id: action.id.clone() }
+        } else {
+            Write::Changed(Change::Action(action.id.clone()))
+        });
+        let committed = self.store.commit(writes).await?;
+        Ok(Action { seq: committed.action_seqs.first().copied().unwrap_or_default(), ..action })
     }
 }
 

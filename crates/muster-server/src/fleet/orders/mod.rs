@@ -7,6 +7,7 @@
 
 mod any;
 mod cancel;
+mod effect;
 mod facts;
 mod give;
 mod migrate;

@@ -6,13 +6,13 @@ use muster_core::eligibility::Wish;
 use muster_core::id::PolicyId;
 use muster_core::order::NewOrder;
 use muster_core::policy::Policy;
-use muster_core::{Error, ErrorKind, lifecycle};
+use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
 use super::Given;
+use super::effect::Effect;
 use crate::fleet::Fleet;
 use crate::fleet::selection::Selected;
-use crate::fleet::update::AgentChange;
 
 impl Fleet {
     /// Puts agents on a policy, or on none; 400 when not one of them can be.
@@ -50,18 +50,7 @@ impl Fleet {
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
         let order = NewOrder::new(ActionType::PolicyReassign, json!({"policy_id": policy_id.unwrap_or_default()}));
-        self.give_to(
-            context,
-            sorted,
-            order,
-            Some(&|before, _, now| {
-                let seen = self.registry.last_seen(&before.id, now);
-                // An error here: unenrolled or reassigned by somebody else since we looked; nothing is left to do.
-                let record = lifecycle::reassign(before, policy.as_ref(), None, seen, now).unwrap_or(None);
-                AgentChange { record, writes: Vec::new() }
-            }),
-        )
-        .await
+        self.give_to(context, sorted, order, Some(Effect::Reassign(policy.map(Box::new)))).await
     }
 
     async fn target_policy(&self, id: &str, force: bool) -> Result<Policy, Error> {

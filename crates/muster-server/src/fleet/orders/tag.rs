@@ -4,16 +4,14 @@ use muster_core::Error;
 use muster_core::action::ActionType;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
-use muster_core::lifecycle;
 use muster_core::order::NewOrder;
 use serde_json::json;
 
 use super::Given;
-use super::give::done;
+use super::effect::Effect;
 use crate::fleet::Fleet;
 use crate::fleet::selection::Selected;
 use crate::fleet::tags::TagChange;
-use crate::fleet::update::AgentChange;
 
 impl Fleet {
     /// Adds tags and takes tags away.
@@ -28,16 +26,6 @@ impl Fleet {
         let data = json!({"tags_to_add": change.add, "tags_to_remove": change.remove});
         let order = NewOrder::new(ActionType::UpdateTags, data);
         let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, Wish::Tags, now)).await?;
-        self.give_to(
-            context,
-            sorted,
-            order,
-            Some(&|before, action, now| {
-                let seen = self.registry.last_seen(&before.id, now);
-                let record = lifecycle::set_tags(before, change.apply(&before.tags), seen, now);
-                AgentChange { record, writes: vec![done(&action.id, &before.id, now)] }
-            }),
-        )
-        .await
+        self.give_to(context, sorted, order, Some(Effect::Tags(change.clone()))).await
     }
 }

@@ -16,6 +16,7 @@ use muster_store::query::{ActionFilter, Page};
 use serde_json::{Value, json};
 
 use super::Given;
+use super::effect::Effect;
 use super::give::{Sorted, done};
 use crate::fleet::Fleet;
 use crate::fleet::audit::audit_line;
@@ -35,7 +36,7 @@ pub struct UnenrollOrder {
 }
 
 /// Open UNENROLL orders by agent.
-type Open = HashMap<AgentId, Vec<ActionId>>;
+pub(super) type Open = HashMap<AgentId, Vec<ActionId>>;
 
 impl Fleet {
     /// Orders agents to leave, or shuts them out at once.
@@ -49,37 +50,13 @@ impl Fleet {
 
     async fn ask_to_leave(&self, context: &OpContext, sorted: Sorted) -> Result<Given, Error> {
         let order = NewOrder::new(ActionType::Unenroll, Value::Null);
-        self.give_to(
-            context,
-            sorted,
-            order,
-            Some(&|before, _, now| {
-                let seen = self.registry.last_seen(&before.id, now);
-                // An error here: it was unenrolled since we looked.
-                let record = lifecycle::begin_unenroll(before, seen, now).unwrap_or(None);
-                AgentChange { record, writes: Vec::new() }
-            }),
-        )
-        .await
+        self.give_to(context, sorted, order, Some(Effect::AskToLeave)).await
     }
 
-    /// The keys die with the commit that says so; open orders to leave count as done, all others are withdrawn.
     async fn shut_out(&self, context: &OpContext, sorted: Sorted) -> Result<Given, Error> {
         let open = self.open_unenrolments(&sorted.eligible).await?;
         let order = NewOrder::new(ActionType::ForceUnenroll, Value::Null);
-        self.give_to(
-            context,
-            sorted,
-            order,
-            Some(&|before, action, now| {
-                let record = lifecycle::force_unenroll(before, "forced", now).unwrap_or(None);
-                let mut writes = vec![done(&action.id, &before.id, now)];
-                writes.extend(open.get(&before.id).into_iter().flatten().map(|order| done(order, &before.id, now)));
-                writes.push(Write::AgentWithdrawActions { id: before.id.clone() });
-                AgentChange { record, writes }
-            }),
-        )
-        .await
+        self.give_to(context, sorted, order, Some(Effect::ShutOut(open))).await
     }
 
     /// Shuts out those of `agents` that `is_due` says are due, at the moment of the change. Answers how many.
@@ -111,7 +88,7 @@ impl Fleet {
         Ok(left.into_inner().unwrap_or_else(PoisonError::into_inner).len())
     }
 
-    async fn open_unenrolments(&self, agents: &[AgentId]) -> Result<Open, Error> {
+    pub(super) async fn open_unenrolments(&self, agents: &[AgentId]) -> Result<Open, Error> {
         let mut open = Open::new();
         for some in agents.chunks(500) {
             let leaving = self.read_agents(some).await?.into_iter().map(|details| details.record).filter(is_leaving);

@@ -12,14 +12,14 @@ use muster_core::id::AgentId;
 use muster_core::order::NewOrder;
 use muster_core::time::Timestamp;
 use muster_core::user_agent::Version;
-use muster_core::{Error, ErrorKind, lifecycle};
+use muster_core::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 use super::Given;
+use super::effect::Effect;
 use super::give::Sorted;
 use crate::fleet::Fleet;
 use crate::fleet::selection::Selected;
-use crate::fleet::update::AgentChange;
 
 /// An order to upgrade.
 #[derive(Clone, Debug, Default)]
@@ -123,16 +123,6 @@ impl Fleet {
     }
 
     async fn begin_upgrades(&self, context: &OpContext, sorted: Sorted, order: NewOrder) -> Result<Given, Error> {
-        self.give_to(
-            context,
-            sorted,
-            order,
-            Some(&|before, action, now| {
-                let seen = self.registry.last_seen(&before.id, now);
-                let start = action.start_time.map_or(now, |start| start.max(now));
-                AgentChange { record: lifecycle::begin_upgrade(before, start, seen, now), writes: Vec::new() }
-            }),
-        )
-        .await
+        self.give_to(context, sorted, order, Some(Effect::BeginUpgrade)).await
     }
 }

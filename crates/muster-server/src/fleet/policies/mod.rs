@@ -7,6 +7,7 @@
 mod delete;
 mod draft;
 mod first_start;
+pub mod output_uses;
 mod read;
 mod revise;
 mod save;

@@ -120,15 +120,26 @@ impl Fleet {
     ) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
         let outputs = Arc::new(outputs);
         let mut users: BTreeMap<OutputId, Vec<Policy>> = BTreeMap::new();
-        for policy in self.all_policies().await? {
-            let (job, _) = self.job(policy.clone(), Arc::clone(&outputs)).await?;
-            // A policy that does not compile uses nothing; saving it again tells why.
-            let used = off_thread(move || job.run()).await?.map(|compiled| compiled.outputs).unwrap_or_default();
-            for output in used {
+        let policies = self.all_policies().await?;
+        self.output_uses.keep(&policies);
+        for policy in policies {
+            for output in self.outputs_of(&policy, &outputs).await? {
                 users.entry(output).or_default().push(policy.clone());
             }
         }
         Ok(users)
+    }
+
+    /// The output objects that a policy uses; compiled to find out once for each revision.
+    async fn outputs_of(&self, policy: &Policy, outputs: &Arc<Vec<Output>>) -> Result<Vec<OutputId>, Error> {
+        if let Some(known) = self.output_uses.of(policy, outputs) {
+            return Ok(known);
+        }
+        let (job, _) = self.job(policy.clone(), Arc::clone(outputs)).await?;
+        // A policy that does not compile uses nothing; saving it again tells why.
+        let used = off_thread(move || job.run()).await?.map(|compiled| compiled.outputs).unwrap_or_default();
+        self.output_uses.learn(policy, outputs, used.clone());
+        Ok(used)
     }
 
     /// The hash of the policy's uninstall token; the token is made, and the write that keeps it answered, when there

@@ -305,6 +305,26 @@ async fn a_changed_output_revises_exactly_the_policies_that_use_it() {
 }
 
 #[tokio::test]
+async fn asking_how_an_output_does_compiles_each_revision_once() {
+    let fleet = fleet();
+    fleet.create_output(&root(), output("two", hosts())).await.unwrap();
+    let web = create(&fleet, "web", json!({"inputs": [{"type": "a", "use_output": "two"}]})).await.policy;
+    create(&fleet, "other", json!({})).await;
+    let ask = async || fleet.output_health(&root(), "two").await.unwrap().message;
+    for _ in 0..3 {
+        assert!(ask().await.contains("no agent"));
+    }
+    assert_eq!(fleet.output_uses.learned(), 2, "two policies");
+    update(&fleet, &web, draft("web", json!({"inputs": [{"type": "b"}]}))).await.unwrap();
+    assert!(ask().await.contains("no policy"));
+    assert_eq!(fleet.output_uses.learned(), 3, "one new revision");
+    let renamed = OutputDraft { name: Some("renamed".into()), ..OutputDraft::default() };
+    fleet.update_output(&root(), "two", renamed).await.unwrap();
+    ask().await;
+    assert_eq!(fleet.output_uses.learned(), 5, "other outputs: all anew");
+}
+
+#[tokio::test]
 async fn an_output_in_use_is_not_deleted() {
     let fleet = fleet();
     fleet.create_output(&root(), output("two", hosts())).await.unwrap();
@@ -401,7 +421,7 @@ async fn ea99_the_cache_renders_once_however_many_ask_and_keeps_the_newest() {
 #[tokio::test]
 async fn the_cache_lets_go_of_the_least_recently_used() {
     let fleet = fleet();
-    let cache = PolicyCache::bounded(fleet.store.clone(), fleet.sealer.clone(), 2, usize::MAX);
+    let cache = PolicyCache::bounded(fleet.store.share(), fleet.sealer.clone(), 2, usize::MAX);
     let mut ids = Vec::new();
     for name in ["a", "b", "c"] {
         ids.push(create(&fleet, name, json!({})).await.policy.id);
@@ -412,7 +432,7 @@ async fn the_cache_lets_go_of_the_least_recently_used() {
     cache.get(&ids[2]).await.unwrap().unwrap();
     assert!(cache.cached(&ids[1]).is_none());
     assert!(cache.cached(&ids[0]).is_some() && cache.cached(&ids[2]).is_some());
-    let tight = PolicyCache::bounded(fleet.store.clone(), fleet.sealer.clone(), 100, 1);
+    let tight = PolicyCache::bounded(fleet.store.share(), fleet.sealer.clone(), 100, 1);
     tight.get(&ids[0]).await.unwrap().unwrap();
     tight.get(&ids[1]).await.unwrap().unwrap();
     assert!(tight.cached(&ids[0]).is_none() && tight.cached(&ids[1]).is_some());

@@ -1,0 +1,177 @@
+//! Whether a file is a store of ours, told before anything in it is changed.
+//!
+//! A store carries [`APPLICATION_ID`] in its header, where it can be read without the engine. Stores of the first
+//! development versions carry none; they are known by their table of migrations.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::OpenError;
+use crate::sql::dialect;
+
+/// `Mstr`, in the header of every store.
+pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Mstr");
+
+/// What every SQLite file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// Length of the header, and where the application's id stands in it.
+const HEADER: usize = 100;
+const ID_AT: usize = 68;
+
+/// Refuses a file that is there and no store of ours; it stays as it is. A missing or empty one is as good as new.
+pub fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
+    let header = header(path).map_err(OpenError::io(format!("read the store {}", path.display())))?;
+    let foreign = |found: String| Err(OpenError::NotOurs { path: path.to_owned(), found });
+    match header.as_deref() {
+        None | Some([]) => Ok(()),
+        Some(header) if header.len() < HEADER || !header.starts_with(MAGIC) => foreign("is no SQLite database".into()),
+        Some(header) => match application_id(header) {
+            APPLICATION_ID => Ok(()),
+            0 => match other_tables(path)? {
+                Some(names) => foreign(format!("is another program's database (tables: {names})")),
+                None => Ok(()),
+            },
+            other => foreign(format!("is another program's database (application id {other:#x})")),
+        },
+    }
+}
+
+/// The first bytes of the file; `None` without a file.
+fn header(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut header = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(HEADER as u64).read_to_end(&mut header).map(|_| Some(header)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn application_id(header: &[u8]) -> i32 {
+    let bytes = header.get(ID_AT..ID_AT + 4).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, i32::from_be_bytes)
+}
+
+/// Names of tables, when there are some and the table of migrations is not among them.
+fn other_tables(path: &Path) -> Result<Option<String>, OpenError> {
+    let look = || -> rusqlite::Result<Option<String>> {
+        let connection = Connection::open_with_flags(as_uri(path), looking())?;
+        if connection.prepare(dialect::TABLE_EXISTS)?.exists(["schema_migrations"])? {
+            return Ok(None);
+        }
+        let mut statement = connection.prepare(dialect::TABLES)?;
+        let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        Ok((!names.is_empty()).then(|| names.join(", ")))
+    };
+    look().map_err(OpenError::engine(format!("look into the store {}", path.display())))
+}
+
+fn looking() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+/// Where no log stands beside it, the file is all there is: it is read without leaving a trace.
+fn as_uri(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    // In doubt there is one: then the engine looks, and says what it could not read.
+    let has_log = ["-wal", "-journal"].iter().any(|end| beside(path, end).try_exists().unwrap_or(true));
+    uri.push_str(if has_log { "?mode=ro" } else { "?mode=ro&immutable=1" });
+    uri
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::migrate::{MIGRATIONS, migrate};
+    use crate::sqlite::temporary::TemporaryDirectory;
+    use crate::{SqliteStore, sqlite::Options};
+
+    /// Opening is refused, the text tells what and what to do, and nothing in the folder is another than before.
+    fn is_refused(directory: &TemporaryDirectory, what: &str) {
+        let path = directory.path().join("muster.db");
+        let state = || {
+            let entries = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+            let mut files: Vec<_> = entries.map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+            files.sort();
+            files
+        };
+        let before = state();
+        for error in [refuse_foreign(&path).err(), SqliteStore::open(&path, &Options::default()).err()] {
+            let told = error.unwrap().to_string();
+            assert!(
+                told.contains(what) && told.contains("muster.db") && told.contains("another data folder"),
+                "{told}"
+            );
+            assert!(!told.contains("CREATE"), "{told}");
+        }
+        assert!(state() == before, "the folder was changed");
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_refused_untouched() {
+        for content in [&b"hello"[..], &[0; 4096], b"SQLite format 3\0"] {
+            let directory = TemporaryDirectory::new().unwrap();
+            std::fs::write(directory.path().join("muster.db"), content).unwrap();
+            is_refused(&directory, "is no SQLite database");
+        }
+    }
+
+    #[test]
+    fn a_foreign_database_is_refused_untouched() {
+        for mode in ["DELETE", "WAL"] {
+            let directory = TemporaryDirectory::new().unwrap();
+            let connection = Connection::open(directory.path().join("muster.db")).unwrap();
+            connection.pragma_update(None, "journal_mode", mode).unwrap();
+            connection.execute_batch("CREATE TABLE agents (x); CREATE TABLE notes (y);").unwrap();
+            drop(connection);
+            is_refused(&directory, "another program's database (tables: agents, notes)");
+        }
+        let directory = TemporaryDirectory::new().unwrap();
+        let connection = Connection::open(directory.path().join("muster.db")).unwrap();
+        connection.execute_batch("PRAGMA application_id = 5; CREATE TABLE schema_migrations (x);").unwrap();
+        drop(connection);
+        is_refused(&directory, "another program's database (application id 0x5)");
+    }
+
+    #[test]
+    fn a_foreign_database_whose_log_is_not_in_the_file_is_refused() {
+        let directory = TemporaryDirectory::new().unwrap();
+        let path = directory.path().join("muster.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+        connection.execute_batch("CREATE TABLE notes (y);").unwrap();
+        assert!(matches!(refuse_foreign(&path), Err(OpenError::NotOurs { .. })));
+    }
+
+    #[test]
+    fn a_store_is_marked_when_made_and_an_older_one_when_opened() {
+        let id = |path: &Path| application_id(&header(path).unwrap().unwrap());
+        let directory = TemporaryDirectory::new().unwrap();
+        let path = directory.path().join("muster.db");
+        std::fs::write(&path, b"").unwrap();
+        let store = SqliteStore::open(&path, &Options::default()).unwrap();
+        assert_eq!(id(&path), APPLICATION_ID, "before the log is brought into the file");
+        drop(store);
+        let older = directory.path().join("older.db");
+        let mut connection = Connection::open(&older).unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        connection.pragma_update(None, "application_id", 0).unwrap();
+        drop(connection);
+        drop(SqliteStore::open(&older, &Options::default()).unwrap());
+        assert_eq!(id(&older), APPLICATION_ID);
+    }
+}
