@@ -288,13 +288,7 @@ fn take_policy(next: &mut Next<'_>, request: &CheckInRequest<'_>, circumstances:
     }
     let assigned = next.policy_id.as_ref().map(PolicyId::as_str);
     let runs = match circumstances.newest_revision {
-        Some(newest) if assigned == Some(id) => {
-            if revision <= newest {
-                revision.max(0)
-            } else {
-                0
-            }
-        }
+        Some(newest) if assigned == Some(id) && revision <= newest => revision.max(0),
         None if assigned == Some(id) => next.policy_revision,
         _ => 0,
     };
