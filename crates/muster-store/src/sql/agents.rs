@@ -88,7 +88,7 @@ statements! {
     PUT_RECENT = "INSERT INTO recent_components (slot, seq, entries) VALUES ($1, $2, $3) \
         ON CONFLICT (slot) DO UPDATE SET seq = excluded.seq, entries = excluded.entries";
     /// All of them, oldest first. At most a ring's worth.
-    ALL_RECENT = "SELECT entries FROM recent_components ORDER BY seq";
+    ALL_RECENT = "SELECT seq, entries FROM recent_components ORDER BY seq";
     /// None is on its way any more.
     CLEAR_RECENT = "DELETE FROM recent_components";
     /// One agent's documents.

@@ -4,7 +4,7 @@
 //! would cost a page of the log. So they are packed many to a page into a ring, `recent_components`, in the very
 //! transaction that they belong to, and brought into their place only when the ring comes round to them and the agent
 //! has reported nothing newer. Until then [`OnTheWay`] knows them for readers. What a crash leaves in the ring is
-//! settled at the next start.
+//! on its way again after the next start.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -166,6 +166,42 @@ impl Page {
 }
 
 impl Recent {
+    /// The ring as it stands in the file: what a crash left is on its way again. Writes nothing, so that a store on a
+    /// full disk can be opened.
+    pub(super) fn load(connection: &Connection) -> Result<Self> {
+        let mut recent = Self::default();
+        let rows = all(connection, sql::ALL_RECENT, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        for (seq, bytes) in rows {
+            let (mut agents, mut rest) = (Vec::new(), bytes.as_slice());
+            while let Some((id, components, after)) = entry(rest) {
+                let id = AgentId::trusted(id);
+                recent.on_the_way.lock().insert(id.clone(), Place { seq, components: components.map(Into::into) });
+                agents.push(id);
+                rest = after;
+            }
+            let slot = usize::try_from(seq % SLOTS).unwrap_or(0);
+            recent.rows.resize_with(recent.rows.len().max(slot + 1), Vec::new);
+            recent.rows[slot] = agents;
+            recent.next = seq + 1;
+        }
+        Ok(recent)
+    }
+
+    /// Brings everything in the ring into its place and empties it.
+    pub(super) fn settle(&self, connection: &Connection) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let transaction = connection.unchecked_transaction()?;
+        for (id, place) in self.on_the_way.lock().iter() {
+            if let Some(components) = &place.components {
+                settle_components(&transaction, id, components)?;
+            }
+        }
+        run(&transaction, sql::CLEAR_RECENT, [])?;
+        transaction.commit()
+    }
+
     /// What readers look into.
     pub(super) fn on_the_way(&self) -> OnTheWay {
         self.on_the_way.clone()
@@ -229,29 +265,6 @@ impl Recent {
             }
         }
     }
-}
-
-/// Brings everything in the ring into its place and empties it.
-pub(super) fn settle(connection: &Connection) -> Result<()> {
-    let transaction = connection.unchecked_transaction()?;
-    let mut newest = HashMap::new();
-    for row in all(&transaction, sql::ALL_RECENT, [], |row| row.get::<_, Vec<u8>>(0))? {
-        let mut rest = row.as_slice();
-        while let Some((id, components, after)) = entry(rest) {
-            newest.insert(AgentId::trusted(id), components.map(str::to_owned));
-            rest = after;
-        }
-    }
-    if newest.is_empty() {
-        return Ok(());
-    }
-    for (id, components) in &newest {
-        if let Some(components) = components {
-            settle_components(&transaction, id, components)?;
-        }
-    }
-    run(&transaction, sql::CLEAR_RECENT, [])?;
-    transaction.commit()
 }
 
 /// The first entry of a row: the agent, its components, and what follows.

@@ -19,7 +19,7 @@ use super::apply::Done;
 use super::error::{Failure, OpenError};
 use super::migrate::{MIGRATIONS, migrate};
 use super::reader::Reader;
-use super::recent::{self, OnTheWay, Recent};
+use super::recent::{OnTheWay, Recent};
 use super::temporary::TemporaryDirectory;
 use super::writer::Writer;
 use super::{actions, agents, connection, enrollment_keys, files, log, policies, settings};
@@ -62,10 +62,9 @@ impl SqliteStore {
         let mut writing = connection::writer(path, options.durable)?;
         migrate(&mut writing, MIGRATIONS)?;
         connection::enforce_references(&writing)?;
-        recent::settle(&writing).map_err(OpenError::engine("bring reported components into their table"))?;
         let newest = log::newest_change(&writing).map_err(OpenError::engine("read the newest change"))?;
         let (newest, changes) = watch::channel(newest);
-        let recent = Recent::default();
+        let recent = Recent::load(&writing).map_err(OpenError::engine("read the components on their way"))?;
         let on_the_way = recent.on_the_way();
         let start = |name, path| Reader::start(name, connection::reader(path)?, options.read_queue);
         Ok(Self {

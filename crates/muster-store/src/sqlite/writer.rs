@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::apply::Done;
 use super::error::OpenError;
 use super::queue::{Budget, Share, closed, full, weight};
-use super::recent::{self, Recent};
+use super::recent::Recent;
 use super::transaction::{Broken, Work, attempt};
 use crate::port::{StoreError, Write};
 
@@ -212,7 +212,7 @@ impl Thread {
 
     /// Brings the log into the file, so that the next start has nothing to recover.
     fn finish(self) {
-        if let Err(error) = recent::settle(&self.connection) {
+        if let Err(error) = self.recent.settle(&self.connection) {
             tracing::warn!(%error, "components stay beside their table until the next start");
         }
         if let Err(error) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {

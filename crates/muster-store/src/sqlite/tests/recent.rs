@@ -130,12 +130,21 @@ async fn the_newest_components_are_seen_whatever_happens_to_them() {
         store.commit(writes).await.unwrap();
         assert_eq!(stored(&store, &id).await.as_ref(), expected.get(&id), "step {step}");
         if step % 400 == 399 {
-            let (crashed, _copy) = after_a_crash(directory.path());
+            let (crashed, copy) = after_a_crash(directory.path());
             for number in 0..7 {
                 let id = format!("agent-{number}");
                 assert_eq!(stored(&crashed, &id).await.as_ref(), expected.get(&id), "{id} after a crash at {step}");
             }
             assert_eq!(stored(&crashed, "seldom").await.as_ref(), expected.get("seldom"));
+            let still: Vec<&String> = expected.keys().collect();
+            for round in 0..40 {
+                crashed.commit(vec![report(still[round % still.len()], None, Some("[40]"))]).await.unwrap();
+            }
+            drop(crashed);
+            let again = open(copy.path());
+            for id in still {
+                assert_eq!(stored(&again, id).await.unwrap().1, "[40]", "{id} after a crash at {step} and a restart");
+            }
         }
     }
     drop(store);
