@@ -151,7 +151,9 @@ impl Fleet {
     /// A fleet over these parts. Its background work is started by [`Fleet::run_background`].
     pub fn new(parts: FleetParts) -> Arc<Self> {
         let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
+        let handled_changes = AtomicI64::new(*store.changes().borrow());
         Arc::new(Self {
+            handled_changes,
             policies: PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)),
             store: WatchedStore::new(store),
             clock,
@@ -160,7 +162,6 @@ impl Fleet {
             signer,
             settings,
             registry: Registry::default(),
-            handled_changes: AtomicI64::default(),
             revising: tokio::sync::Mutex::default(),
             output_uses: OutputUses::default(),
             enrolling: Enrolling::default(),
