@@ -4,6 +4,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::apply::Done;
@@ -63,7 +64,8 @@ impl Writer {
         recent: Recent,
     ) -> Result<Self, OpenError> {
         let (sender, queue) = mpsc::channel(jobs);
-        let thread = Thread { connection, queue, newest, recent, crowded: false, closing: Vec::new() };
+        let callers = Handle::try_current().ok();
+        let thread = Thread { connection, queue, newest, recent, callers, crowded: false, closing: Vec::new() };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run())
@@ -136,6 +138,8 @@ struct Thread {
     queue: mpsc::Receiver<Message>,
     newest: watch::Sender<i64>,
     recent: Recent,
+    /// Where those who wait run, as far as is known.
+    callers: Option<Handle>,
     /// Whether the last transaction had more than one job.
     crowded: bool,
     closing: Vec<oneshot::Sender<()>>,
@@ -189,7 +193,7 @@ impl Thread {
             match attempt(&self.connection, &mut self.recent, jobs.iter().map(|job| &job.work)) {
                 Ok(outcome) => {
                     self.publish(outcome.newest_change);
-                    return answer(jobs, outcome.answers);
+                    return self.answer(jobs, outcome.answers);
                 }
                 Err(Broken::ByJob(index, error)) => {
                     tracing::warn!(%error, "a job of the store's writer failed");
@@ -202,6 +206,16 @@ impl Thread {
             }
         }
         answer_all(jobs, &StoreError::Unavailable { reason: "the store fails; nothing was applied".into() });
+    }
+
+    /// Many answers are handed over at once and told over there: to wake a task from another thread costs far more
+    /// than to wake it from its own runtime. If that ends meanwhile, so do those who wait.
+    fn answer(&self, jobs: Vec<Job>, answers: Vec<Answer>) {
+        let tell = move || jobs.into_iter().zip(answers).for_each(|(job, answer)| job.answer(answer));
+        match &self.callers {
+            Some(callers) if self.crowded => drop(callers.spawn(async move { tell() })),
+            _ => tell(),
+        }
     }
 
     fn publish(&self, newest_change: Option<i64>) {
@@ -223,12 +237,6 @@ impl Thread {
             // Whoever asked may have stopped waiting.
             let _ = closing.send(());
         }
-    }
-}
-
-fn answer(jobs: Vec<Job>, answers: Vec<Answer>) {
-    for (job, answer) in jobs.into_iter().zip(answers) {
-        job.answer(answer);
     }
 }
 
