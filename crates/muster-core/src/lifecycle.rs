@@ -157,30 +157,13 @@ pub fn is_due_to_unenroll(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::Value;
 
     use super::*;
     use crate::error::ErrorKind;
-    use crate::testing::{agent, at};
+    use crate::testing::{self, agent, at};
 
     fn policy(id: &str, inactivity_timeout: i64) -> Policy {
-        Policy {
-            id: PolicyId::trusted(id),
-            name: id.into(),
-            namespace: "default".into(),
-            description: String::new(),
-            revision: 1,
-            is_managed: false,
-            is_default: false,
-            inactivity_timeout,
-            unenroll_timeout: None,
-            config: Value::Null,
-            secrets: Vec::new(),
-            fields: Value::Null,
-            updated_by: "system".into(),
-            created_at: at(0),
-            updated_at: at(0),
-        }
+        Policy { inactivity_timeout, ..testing::policy(id, at(0)) }
     }
 
     fn report(before: &AgentRecord, reason: AuditReason) -> Result<AgentRecord, Error> {
