@@ -186,6 +186,12 @@ impl Ask {
         self.header("user-agent", user_agent)
     }
 
+    /// With this User-Agent and no other.
+    pub fn agent_instead(mut self, user_agent: &str) -> Self {
+        self.headers.retain(|(name, _)| name != "user-agent");
+        self.agent(user_agent)
+    }
+
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
