@@ -1,8 +1,8 @@
 //! Actions: how they stand, and cancel.
 
-use muster_protocol::management::action::{ActionResult, ActionStatus, CancelAction, ListActionStatus};
-use muster_protocol::management::envelope::Whole;
-use muster_protocol::management::{Empty, Item, Items};
+use muster_protocol::management::action::{ActionResult, ActionStatus, CancelAction, CancelRequest, ListActionStatus};
+use muster_protocol::management::envelope::{Counted, Whole};
+use muster_protocol::management::{Item, Items};
 
 use crate::{Client, Result};
 
@@ -25,6 +25,11 @@ impl Client {
 
     /// Withdraws an action.
     pub async fn cancel_action(&self, id: &str) -> Result<CancelAction> {
-        Ok(self.post::<Item<_>>(&["agents", "actions", id, "cancel"], &Empty {}).await?.item)
+        Ok(self.post::<Item<_>>(&["agents", "actions", id, "cancel"], &CancelRequest::default()).await?.item)
+    }
+
+    /// Tells whether an action can be withdrawn, and how many agents would hear of it; changes nothing.
+    pub async fn try_cancel_action(&self, id: &str) -> Result<Counted> {
+        self.post(&["agents", "actions", id, "cancel"], &CancelRequest { dry_run: Some(true) }).await
     }
 }

@@ -1,4 +1,4 @@
-//! Orders to many agents. With `dry_run` set in the request use the `count_…` form: it answers a number.
+//! Orders to many agents. [`Client::try_bulk`] only asks what one would come to.
 
 use muster_protocol::management::bulk::{
     BulkActions, BulkDelete, BulkDiagnostics, BulkMigrate, BulkPrivilegeLevelChange, BulkReassign, BulkRollback,
@@ -14,11 +14,11 @@ use crate::{Client, Result};
 pub trait Bulk: Serialize {
     /// Last segment of its path.
     const PATH: &'static str;
-    /// What it answers, unless it only counts.
+    /// What it answers, unless it only tries.
     type Answer: serde::de::DeserializeOwned;
-    /// The same request, only counting.
+    /// The same request, only trying.
     #[must_use]
-    fn counting(self) -> Self;
+    fn trying(self) -> Self;
 }
 
 macro_rules! bulk {
@@ -26,7 +26,7 @@ macro_rules! bulk {
         $(impl Bulk for $request {
             const PATH: &'static str = $path;
             type Answer = $answer;
-            fn counting(self) -> Self {
+            fn trying(self) -> Self {
                 Self { dry_run: Some(true), ..self }
             }
         })*
@@ -52,8 +52,8 @@ impl Client {
         self.post(&["agents", B::PATH], request).await
     }
 
-    /// Tells how many agents a bulk request would concern; changes nothing.
-    pub async fn count<B: Bulk>(&self, request: B) -> Result<u64> {
-        Ok(self.post::<Counted>(&["agents", B::PATH], &request.counting()).await?.count)
+    /// Tells what a bulk request would come to: it is checked as if it were meant, and changes nothing.
+    pub async fn try_bulk<B: Bulk>(&self, request: B) -> Result<Counted> {
+        self.post(&["agents", B::PATH], &request.trying()).await
     }
 }

@@ -1,10 +1,11 @@
 //! Enrollment keys.
 
-use muster_protocol::management::Item;
 use muster_protocol::management::enrollment_key::{
     CreateEnrollmentKey, CreatedEnrollmentKey, Deleted, EnrollmentKey, EnrollmentKeys,
 };
+use muster_protocol::management::{Empty, Item};
 
+use crate::transport::DRY_RUN;
 use crate::{Client, Result};
 
 const KEYS: &str = "enrollment_api_keys";
@@ -39,9 +40,16 @@ impl Client {
 
     /// Makes a key of the same properties and revokes this one, in one step.
     pub async fn replace_enrollment_key(&self, id: &str) -> Result<EnrollmentKey> {
-        Ok(self
-            .post::<CreatedEnrollmentKey>(&[KEYS, id, "replace"], &muster_protocol::management::Empty {})
-            .await?
-            .item)
+        Ok(self.post::<CreatedEnrollmentKey>(&[KEYS, id, "replace"], &Empty {}).await?.item)
+    }
+
+    /// Tells whether [`Self::revoke_enrollment_key`] would revoke it; changes nothing.
+    pub async fn try_revoke_enrollment_key(&self, id: &str) -> Result<()> {
+        self.delete::<Deleted>(&[KEYS, id], &DRY_RUN).await.map(drop)
+    }
+
+    /// Tells what key [`Self::replace_enrollment_key`] would make, without a token; changes nothing.
+    pub async fn try_replace_enrollment_key(&self, id: &str) -> Result<EnrollmentKey> {
+        Ok(self.try_post::<CreatedEnrollmentKey>(&[KEYS, id, "replace"], &Empty {}).await?.item)
     }
 }

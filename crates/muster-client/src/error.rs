@@ -99,11 +99,13 @@ impl Error {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Answered(body) => body.remedy.clone(),
-            Self::Unreachable { .. } => Some(
-                "see whether the server runs; say where with --data-dir (on its own host) or with --url and --token"
-                    .into(),
-            ),
-            Self::Denied { .. } => Some("run as root or as the server's own user, or use --url and --token".into()),
+            Self::Unreachable { target, .. } if target.contains("://") => {
+                Some("see whether the server runs, and whether that is its management address".into())
+            }
+            Self::Unreachable { .. } => {
+                Some("see whether the server runs; say with --data-dir where its data is, unless there".into())
+            }
+            Self::Denied { .. } => Some("run as root or as the server's own user".into()),
             _ => None,
         }
     }

@@ -17,6 +17,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+pub use bulk::Bulk;
 pub use error::{Error, Failure};
 pub use muster_protocol::management as types;
 pub use transport::{Client, HttpOptions};

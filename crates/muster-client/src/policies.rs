@@ -38,6 +38,16 @@ impl Client {
         Ok(self.put::<Item<_>>(&[POLICIES, id], policy).await?.item)
     }
 
+    /// Tells what [`Self::create_agent_policy`] would make; changes nothing.
+    pub async fn try_create_agent_policy(&self, policy: &SaveAgentPolicy) -> Result<AgentPolicy> {
+        Ok(self.try_post::<Item<_>>(&[POLICIES], policy).await?.item)
+    }
+
+    /// Tells what [`Self::update_agent_policy`] would make; changes nothing.
+    pub async fn try_update_agent_policy(&self, id: &str, policy: &SaveAgentPolicy) -> Result<AgentPolicy> {
+        Ok(self.try_put::<Item<_>>(&[POLICIES, id], policy).await?.item)
+    }
+
     /// Copies a policy under another name.
     pub async fn copy_agent_policy(&self, id: &str, copy: &CopyAgentPolicy) -> Result<AgentPolicy> {
         Ok(self.post::<Item<_>>(&[POLICIES, id, "copy"], copy).await?.item)
@@ -47,6 +57,12 @@ impl Client {
     pub async fn delete_agent_policy(&self, id: &str, force: bool) -> Result<DeletedAgentPolicy> {
         let request = DeleteAgentPolicy { agent_policy_id: id.to_owned(), force: force.then_some(true) };
         self.post(&[POLICIES, "delete"], &request).await
+    }
+
+    /// Tells whether [`Self::delete_agent_policy`] would delete it; changes nothing.
+    pub async fn try_delete_agent_policy(&self, id: &str, force: bool) -> Result<DeletedAgentPolicy> {
+        let request = DeleteAgentPolicy { agent_policy_id: id.to_owned(), force: force.then_some(true) };
+        self.try_post(&[POLICIES, "delete"], &request).await
     }
 
     /// What agents on a policy get, secrets as references.
@@ -73,5 +89,10 @@ impl Client {
     /// Makes a new revision with the content of an older one.
     pub async fn roll_back_policy(&self, id: &str, rollback: &Rollback) -> Result<AgentPolicy> {
         Ok(self.post::<Item<_>>(&[POLICIES, id, "rollback"], rollback).await?.item)
+    }
+
+    /// Tells what [`Self::roll_back_policy`] would make; changes nothing.
+    pub async fn try_roll_back_policy(&self, id: &str, rollback: &Rollback) -> Result<AgentPolicy> {
+        Ok(self.try_post::<Item<_>>(&[POLICIES, id, "rollback"], rollback).await?.item)
     }
 }

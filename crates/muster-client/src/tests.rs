@@ -62,7 +62,7 @@ fn every_class_has_its_exit_code() {
 fn only_what_can_be_mended_has_a_remedy() {
     let denied = Error::Denied { target: "/x/admin.sock".into() };
     assert_eq!((denied.failure(), denied.to_string().as_str()), (Failure::Refused, "/x/admin.sock: permission denied"));
-    assert!(denied.remedy().unwrap().contains("--token"));
+    assert!(denied.remedy().unwrap().contains("as root or as the server's own user"));
     assert_eq!(answered(404, None).remedy(), None);
     let broken = Error::Broken { target: "x".into(), reason: "reset".into() };
     assert_eq!((broken.failure(), broken.remedy()), (Failure::Failed, None));

@@ -17,6 +17,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence: bulk orders to large fleets answer after seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// What makes a dry run of a change.
+pub(crate) const DRY_RUN: [(&str, &str); 1] = [("dryRun", "true")];
+
 /// How to reach a server over HTTP(S).
 #[derive(Clone, Debug, Default)]
 pub struct HttpOptions {
@@ -117,6 +120,16 @@ impl Client {
 
     pub(crate) async fn post<T: DeserializeOwned>(&self, segments: &[&str], body: &impl Serialize) -> Result<T> {
         self.answer(self.http.post(self.fleet(segments)?).json(body)).await
+    }
+
+    /// The same with `?dryRun=true`: the server checks everything and changes nothing.
+    pub(crate) async fn try_post<T: DeserializeOwned>(&self, segments: &[&str], body: &impl Serialize) -> Result<T> {
+        self.answer(self.http.post(self.fleet(segments)?).query(&DRY_RUN).json(body)).await
+    }
+
+    /// See [`Self::try_post`].
+    pub(crate) async fn try_put<T: DeserializeOwned>(&self, segments: &[&str], body: &impl Serialize) -> Result<T> {
+        self.answer(self.http.put(self.fleet(segments)?).query(&DRY_RUN).json(body)).await
     }
 
     pub(crate) async fn put<T: DeserializeOwned>(&self, segments: &[&str], body: &impl Serialize) -> Result<T> {

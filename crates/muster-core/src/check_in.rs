@@ -1,5 +1,7 @@
 //! What a check-in changes, decided purely (reference §4.2, §4.4–§4.7).
 
+use std::borrow::Cow;
+
 use muster_protocol::elastic::check_in::CheckInRequest;
 
 use crate::agent::{AgentDocuments, AgentRecord};
@@ -70,6 +72,9 @@ pub struct Decision {
     pub poll_timeout: Option<GoDuration>,
 }
 
+/// The record as it becomes: a copy only once something in it changes, which most check-ins don't do.
+type Next<'r> = Cow<'r, AgentRecord>;
+
 /// A request that can't be accepted: answered 400 `BadRequest` with this text (D1, §4.6).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Bad request: {0}")]
@@ -85,7 +90,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<Decision, BadCheckIn> {
     let poll_timeout = poll_timeout(request)?;
-    let mut next = record.clone();
+    let mut next = Next::Borrowed(record);
     let mut documents = AgentDocuments::default();
     let mut known = known;
     say_health(&mut next, request)?;
@@ -103,16 +108,17 @@ pub fn decide(
 /// The record to write, if anything in it or its status is another.
 fn changed(
     before: &AgentRecord,
-    next: AgentRecord,
+    next: Next<'_>,
     circumstances: &Circumstances<'_>,
     now: Timestamp,
 ) -> Option<AgentRecord> {
     let same_status = status::evaluate(&next, Some(now), now).0 == before.status;
-    if same_status && before.last_checkin.is_some() && next == *before {
+    let same = matches!(next, Next::Borrowed(_)) || *next == *before;
+    if same && same_status && before.last_checkin.is_some() {
         return None;
     }
     let seen = before.last_checkin.max(Some(now));
-    let mut next = AgentRecord { last_checkin: seen, ..next };
+    let mut next = AgentRecord { last_checkin: seen, ..next.into_owned() };
     if !circumstances.address.is_empty() && next.last_address != circumstances.address {
         circumstances.address.clone_into(&mut next.last_address);
     }
@@ -128,23 +134,21 @@ fn poll_timeout(request: &CheckInRequest<'_>) -> Result<Option<GoDuration>, BadC
 }
 
 /// Status and message, verbatim (D13).
-fn say_health(next: &mut AgentRecord, request: &CheckInRequest<'_>) -> Result<(), BadCheckIn> {
+fn say_health(next: &mut Next<'_>, request: &CheckInRequest<'_>) -> Result<(), BadCheckIn> {
     let status = request.status.as_deref().filter(|status| !status.is_empty());
     let status = status.ok_or_else(|| bad("checkin status missing"))?;
-    set_text(&mut next.health.status, status);
-    set_text(&mut next.health.message, request.message.as_deref().unwrap_or_default());
-    Ok(())
-}
-
-fn set_text(field: &mut String, text: &str) {
-    if field != text {
-        text.clone_into(field);
+    let message = request.message.as_deref().unwrap_or_default();
+    if next.health.status != status || next.health.message != message {
+        let health = &mut next.to_mut().health;
+        status.clone_into(&mut health.status);
+        message.clone_into(&mut health.message);
     }
+    Ok(())
 }
 
 /// Components, when they changed, and where the unhealthy ones are (EA59), cleared when none is (D5).
 fn take_components(
-    next: &mut AgentRecord,
+    next: &mut Next<'_>,
     documents: &mut AgentDocuments,
     known: &mut KnownDocuments,
     request: &CheckInRequest<'_>,
@@ -158,14 +162,22 @@ fn take_components(
             known.components = digest;
             documents.components = Some(raw.into());
         }
-        next.health.unhealthy_reason = unhealthy_reason(components);
-    } else if !is_unwell(&next.health.status) && next.health.unhealthy_reason == other_reason() {
-        next.health.unhealthy_reason.clear();
-    }
-    if is_unwell(&next.health.status) && next.health.unhealthy_reason.is_empty() {
-        next.health.unhealthy_reason = other_reason();
+        let reason = unhealthy_reason(components);
+        say_reason(next, if reason.is_empty() && is_unwell(&next.health.status) { other_reason() } else { reason });
+    } else if is_unwell(&next.health.status) {
+        if next.health.unhealthy_reason.is_empty() {
+            say_reason(next, other_reason());
+        }
+    } else if !next.health.unhealthy_reason.is_empty() && next.health.unhealthy_reason == other_reason() {
+        say_reason(next, Vec::new());
     }
     Ok(())
+}
+
+fn say_reason(next: &mut Next<'_>, reason: Vec<String>) {
+    if next.health.unhealthy_reason != reason {
+        next.to_mut().health.unhealthy_reason = reason;
+    }
 }
 
 /// An agent that says itself that it is unwell has a reason even when no component says one.
@@ -175,7 +187,7 @@ fn is_unwell(status: &str) -> bool {
 
 /// `local_metadata`, when sent, not `null` and another than before (EA58).
 fn take_metadata(
-    next: &mut AgentRecord,
+    next: &mut Next<'_>,
     documents: &mut AgentDocuments,
     known: &mut KnownDocuments,
     request: &CheckInRequest<'_>,
@@ -194,14 +206,14 @@ fn take_metadata(
     }
     known.local_metadata = digest;
     documents.local_metadata = Some(raw.into());
-    if let Some(name) = hostname(raw) {
-        next.hostname = name;
+    if let Some(name) = hostname(raw).filter(|name| *name != next.hostname) {
+        next.to_mut().hostname = name;
     }
 }
 
 /// `upgrade_details` and the rollbacks on offer.
 fn take_upgrade(
-    next: &mut AgentRecord,
+    next: &mut Next<'_>,
     request: &CheckInRequest<'_>,
     circumstances: &Circumstances<'_>,
     now: Timestamp,
@@ -211,45 +223,53 @@ fn take_upgrade(
         Some(_) if !circumstances.upgrade_action_known => {}
         Some(raw) => keep_details(next, &upgrade_details::check(raw).map_err(bad)?),
     }
-    if let Ok(rollbacks) = upgrade_details::rollbacks(request.upgrade.map(serde_json::value::RawValue::get)) {
-        next.upgrade.rollbacks = rollbacks;
+    if let Ok(rollbacks) = upgrade_details::rollbacks(request.upgrade.map(serde_json::value::RawValue::get))
+        && next.upgrade.rollbacks != rollbacks
+    {
+        next.to_mut().upgrade.rollbacks = rollbacks;
     }
     Ok(())
 }
 
 /// A failure takes back what the ack of the order said: agents that can't upgrade ack without an error.
-fn keep_details(next: &mut AgentRecord, details: &UpgradeDetails) {
+fn keep_details(next: &mut Next<'_>, details: &UpgradeDetails) {
     let kept = details.to_json();
     if next.upgrade.details.as_ref() != Some(&kept) {
-        next.upgrade.details = Some(kept);
+        let upgrade = &mut next.to_mut().upgrade;
+        upgrade.details = Some(kept);
         if details.has_failed() {
-            next.upgrade.upgraded_at = None;
+            upgrade.upgraded_at = None;
         }
     }
 }
 
 /// Details that disappear mean that the upgrade succeeded (EA62), unless the last word was that it failed.
-fn end_upgrade(next: &mut AgentRecord, now: Timestamp) {
-    let Some(details) = next.upgrade.details.take() else { return };
-    next.upgrade.started_at = None;
+fn end_upgrade(next: &mut Next<'_>, now: Timestamp) {
+    let Some(details) = next.upgrade.details.clone() else { return };
+    let upgrade = &mut next.to_mut().upgrade;
+    upgrade.details = None;
+    upgrade.started_at = None;
     if !UpgradeDetails::stored(&details).is_some_and(|details| details.has_failed()) {
-        next.upgrade.upgraded_at = Some(now);
+        upgrade.upgraded_at = Some(now);
     }
 }
 
 /// The version, which an upgrade changes (EA60).
-fn take_version(next: &mut AgentRecord, circumstances: &Circumstances<'_>) {
-    if !circumstances.agent_version.is_empty() {
-        set_text(&mut next.agent_version, circumstances.agent_version);
-        next.newer_than_tested = circumstances.newer_than_tested;
+fn take_version(next: &mut Next<'_>, circumstances: &Circumstances<'_>) {
+    let (version, newer) = (circumstances.agent_version, circumstances.newer_than_tested);
+    if !version.is_empty() && (next.agent_version != version || next.newer_than_tested != newer) {
+        let next = next.to_mut();
+        version.clone_into(&mut next.agent_version);
+        next.newer_than_tested = newer;
     }
 }
 
 /// The position among the actions: only ever upward (EA74, D15).
-fn take_position(next: &mut AgentRecord, circumstances: &Circumstances<'_>) {
+fn take_position(next: &mut Next<'_>, circumstances: &Circumstances<'_>) {
     if let Some((token, seq)) = &circumstances.acknowledged
         && *seq > next.action_position
     {
+        let next = next.to_mut();
         next.action_position = *seq;
         next.action_token = Some(token.clone());
     }
@@ -259,26 +279,31 @@ fn take_position(next: &mut AgentRecord, circumstances: &Circumstances<'_>) {
 ///
 /// What an agent runs of a policy that is not its own, or of a revision that does not exist (D16), is no revision of
 /// the assigned policy: it is kept as 0, so that the status stays `updating` until the agent follows.
-fn take_policy(next: &mut AgentRecord, request: &CheckInRequest<'_>, circumstances: &Circumstances<'_>) -> i64 {
+fn take_policy(next: &mut Next<'_>, request: &CheckInRequest<'_>, circumstances: &Circumstances<'_>) -> i64 {
     let (Some(id), Some(revision)) = (request.agent_policy_id.as_deref(), request.policy_revision_idx) else {
         return next.policy_revision;
     };
     if next.running_policy_id.as_ref().map(PolicyId::as_str) != Some(id) {
-        next.running_policy_id = PolicyId::parse(id).ok();
+        next.to_mut().running_policy_id = PolicyId::parse(id).ok();
     }
     let assigned = next.policy_id.as_ref().map(PolicyId::as_str);
-    match circumstances.newest_revision {
-        Some(newest) if assigned == Some(id) => {
-            next.policy_revision = if revision <= newest { revision.max(0) } else { 0 }
-        }
-        None if assigned == Some(id) => {}
-        _ => next.policy_revision = 0,
+    let runs = match circumstances.newest_revision {
+        Some(newest) if assigned == Some(id) && revision <= newest => revision.max(0),
+        None if assigned == Some(id) => next.policy_revision,
+        _ => 0,
+    };
+    if next.policy_revision != runs {
+        next.to_mut().policy_revision = runs;
     }
-    next.policy_revision
+    runs
 }
 
 /// An agent that checks in has not left (EA61).
-fn forget_farewell(next: &mut AgentRecord) {
+fn forget_farewell(next: &mut Next<'_>) {
+    if next.audit.is_none() && next.unenrolled_at.is_none() && next.unenrolled_reason.is_none() {
+        return;
+    }
+    let next = next.to_mut();
     next.audit = None;
     next.unenrolled_at = None;
     next.unenrolled_reason = None;

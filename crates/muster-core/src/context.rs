@@ -57,6 +57,7 @@ pub struct OpContext {
     /// The space, `default` unless the path names one.
     pub space: String,
     all: bool,
+    dry_run: bool,
 }
 
 /// The caller lacks a privilege.
@@ -67,7 +68,19 @@ pub struct Forbidden(pub Privilege);
 impl OpContext {
     /// An administrator: the local root user, the server's own user, the server itself.
     pub fn administrator(actor: Actor) -> Self {
-        Self { actor, space: "default".into(), all: true }
+        Self { actor, space: "default".into(), all: true, dry_run: false }
+    }
+
+    /// The same caller, who only wants to know: the operation checks everything, answers what it would do, and
+    /// commits nothing. For operations that say that they heed it.
+    #[must_use]
+    pub fn trying(self, dry_run: bool) -> Self {
+        Self { dry_run, ..self }
+    }
+
+    /// Whether nothing may be committed.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// Refuses callers without `privilege`.

@@ -1,8 +1,9 @@
 //! The documents that an agent reports with each check-in: their fingerprints, and the few facts read from them.
 
+use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
 use std::io;
+use std::sync::LazyLock;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use muster_protocol::elastic::check_in::{Component, Unit};
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,9 +23,22 @@ pub fn metadata_digest(raw: &str) -> Option<Digest> {
 
 /// The fingerprint of a document's very bytes: cheap, and enough to see that nothing changed.
 pub fn text_digest(raw: &str) -> Digest {
+    bytes_digest(&[raw.as_bytes()])
+}
+
+/// The fingerprint of a few byte strings in a row.
+pub fn bytes_digest(fields: &[&[u8]]) -> Digest {
     let mut hasher = Hasher::new();
-    hasher.field(raw.as_bytes());
+    fields.iter().for_each(|field| hasher.field(field));
     hasher.finish()
+}
+
+/// Length of the object at the beginning of `rest` if its text has this [`text_digest`]: then it was read before.
+pub fn known_text(rest: &[u8], digest: &Digest) -> Option<usize> {
+    let (_, length) = digest.split_last_chunk::<8>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let text = rest.get(..length).and_then(|text| std::str::from_utf8(text).ok())?;
+    (text.starts_with('{') && text_digest(text) == *digest).then_some(length)
 }
 
 /// The fingerprint of components: ids, types, statuses and messages, and the units as a set; payloads and order
@@ -58,30 +72,42 @@ fn component_digest(component: &Component<'_>) -> Digest {
     hasher.finish()
 }
 
-/// SHA-256, cut to a [`Digest`].
-struct Hasher(Context);
+/// The keyed hash of the standard library, and the number of bytes. The key is this process's own: fingerprints are kept
+/// in memory only, and an agent that does not know the key can't even fool itself.
+struct Hasher {
+    hasher: DefaultHasher,
+    bytes: u64,
+}
+
+static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Hasher {
     fn new() -> Self {
-        Self(Context::new(&SHA256))
+        Self { hasher: KEY.build_hasher(), bytes: 0 }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.hasher.write(bytes);
     }
 
     /// A field with its length before it, so that two fields never read like two others.
     fn field(&mut self, bytes: &[u8]) {
-        self.0.update(&(bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+        self.hasher.write_usize(bytes.len());
+        self.update(bytes);
     }
 
     fn finish(self) -> Digest {
         let mut digest = Digest::default();
-        digest.copy_from_slice(&self.0.finish().as_ref()[..16]);
+        digest[..8].copy_from_slice(&self.hasher.finish().to_le_bytes());
+        digest[8..].copy_from_slice(&self.bytes.to_le_bytes());
         digest
     }
 }
 
 impl io::Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
+        self.update(bytes);
         Ok(bytes.len())
     }
 

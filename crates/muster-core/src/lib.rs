@@ -25,6 +25,7 @@ pub mod id;
 pub mod lifecycle;
 pub mod order;
 pub mod output;
+pub mod pem;
 pub mod policy;
 pub mod poll;
 pub mod replace_token;

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// Deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 128;
@@ -54,8 +55,27 @@ pub enum Problem {
 pub fn check(bytes: &[u8]) -> Result<&str, BadJson> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| BadJson { problem: Problem::Utf8, position: error.valid_up_to() })?;
-    Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new() }.run()?;
+    Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new(), known: None }.run()?;
     Ok(text)
+}
+
+/// A member of the outermost object whose value may be one that was checked before.
+#[derive(Clone, Copy)]
+pub struct Known<'k> {
+    /// Its key.
+    pub key: &'k str,
+    /// Length of the known value if the rest of the text begins with it. It must be an object: any other value could be
+    /// the beginning of a longer one.
+    pub length: &'k dyn Fn(&[u8]) -> Option<usize>,
+}
+
+/// Checks as [`check`] does, but passes over a known value; also answers where it stands.
+pub fn check_but<'a>(bytes: &'a [u8], known: Known<'_>) -> Result<(&'a str, Option<Range<usize>>), BadJson> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| BadJson { problem: Problem::Utf8, position: error.valid_up_to() })?;
+    let known = Some((known, None));
+    let known = Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new(), known }.run()?;
+    Ok((text, known.and_then(|(_, place)| place)))
 }
 
 /// Why a body can't be read.
@@ -94,12 +114,16 @@ struct Scanner<'a> {
     at: usize,
     open: Vec<Open>,
     keys: Vec<Key>,
+    known: Option<Passing<'a>>,
 }
+
+/// What may be passed over, and where it was.
+type Passing<'a> = (Known<'a>, Option<Range<usize>>);
 
 type Step<T = ()> = Result<T, BadJson>;
 
-impl Scanner<'_> {
-    fn run(mut self) -> Step {
+impl<'a> Scanner<'a> {
+    fn run(mut self) -> Step<Option<Passing<'a>>> {
         if self.bytes.len() > u32::MAX as usize {
             return self.fail(Problem::TooManyKeys);
         }
@@ -110,12 +134,29 @@ impl Scanner<'_> {
             }
         }
         self.space();
-        if self.at < self.bytes.len() { self.fail(Problem::Trailing) } else { Ok(()) }
+        if self.at < self.bytes.len() { self.fail(Problem::Trailing) } else { Ok(self.known) }
+    }
+
+    /// Passes over the value that comes next if it is the known one.
+    fn pass_over(&mut self) -> bool {
+        let Some((known, place @ None)) = &mut self.known else { return false };
+        let Some(key) = self.keys.last().filter(|key| self.open.len() == 1 && !key.escaped) else { return false };
+        let rest = &self.bytes[self.at..];
+        if raw(self.bytes, key) != known.key.as_bytes() || !rest.starts_with(b"{") {
+            return false;
+        }
+        let Some(length) = (known.length)(rest).filter(|length| *length <= rest.len()) else { return false };
+        *place = Some(self.at..self.at + length);
+        self.at += length;
+        true
     }
 
     /// Reads a value; `true` when it opened something whose first value comes next.
     fn value(&mut self) -> Step<bool> {
         self.space();
+        if self.known.is_some() && self.pass_over() {
+            return Ok(false);
+        }
         match self.peek()? {
             b'{' => self.open_object(),
             b'[' => self.open_array(),
@@ -217,8 +258,7 @@ impl Scanner<'_> {
         self.at += 1;
         let mut escaped = false;
         loop {
-            let plain = self.bytes[self.at..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f));
-            self.at = plain.map_or(self.bytes.len(), |length| self.at + length);
+            self.at += plain_length(&self.bytes[self.at..]);
             match self.peek()? {
                 b'"' => {
                     self.at += 1;
@@ -314,7 +354,9 @@ impl Scanner<'_> {
     }
 
     fn space(&mut self) {
-        while self.eat(b" \n\r\t") {}
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
     }
 
     fn peek(&self) -> Step<u8> {
@@ -326,10 +368,35 @@ impl Scanner<'_> {
     }
 }
 
+/// How many bytes of a string go by before a quote, a backslash or a control character, eight at a time.
+fn plain_length(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let stops = stops(u64::from_le_bytes(*word));
+        if stops != 0 {
+            return index * 8 + stops.trailing_zeros() as usize / 8;
+        }
+    }
+    let plain = rest.iter().position(|byte| is_stop(*byte));
+    words.len() * 8 + plain.unwrap_or(rest.len())
+}
+
+fn is_stop(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
+}
+
+/// The high bit of the first byte for which [`is_stop`] holds, and none below it. A borrow may set bits above it.
+fn stops(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, 0x20) | is(b'"') | is(b'\\')) & (ONES << 7)
+}
+
 /// Place of the first key that an earlier one equals.
 fn pairwise(bytes: &[u8], keys: &[Key]) -> Option<usize> {
     let later = keys.iter().enumerate().skip(1);
-    let mut doubles = later.filter(|(i, key)| keys[..*i].iter().any(|other| compare(bytes, other, key).is_eq()));
+    let mut doubles = later.filter(|(i, key)| keys[..*i].iter().any(|other| same(bytes, other, key)));
     doubles.next().map(|(_, key)| key.start as usize)
 }
 
@@ -337,6 +404,11 @@ fn sorted(bytes: &[u8], keys: &mut [Key]) -> Option<usize> {
     keys.sort_unstable_by(|a, b| compare(bytes, a, b).then(a.start.cmp(&b.start)));
     let doubles = keys.windows(2).filter(|pair| compare(bytes, &pair[0], &pair[1]).is_eq());
     doubles.map(|pair| pair[1].start as usize).min()
+}
+
+/// Whether [`compare`] finds two keys equal; most differ in length.
+fn same(bytes: &[u8], a: &Key, b: &Key) -> bool {
+    if a.escaped || b.escaped { unescaped(bytes, a) == unescaped(bytes, b) } else { raw(bytes, a) == raw(bytes, b) }
 }
 
 fn compare(bytes: &[u8], a: &Key, b: &Key) -> Ordering {
@@ -418,6 +490,36 @@ mod tests {
     fn d22_the_number_of_open_keys_has_an_end() {
         let keys: Vec<String> = (0..=MAX_OPEN_KEYS).map(|i| format!(r#""{i}":0"#)).collect();
         assert_eq!(problem(format!("{{{}}}", keys.join(","))).unwrap().0, Problem::TooManyKeys);
+    }
+
+    #[test]
+    fn d22_eight_bytes_at_a_time_stop_where_one_at_a_time_does() {
+        for byte in 0..=u8::MAX {
+            for other in [b'a', b'"', 0x1f, 0x20, 0x21, 0x5b, 0x5d, 0x80, 0xff] {
+                for at in 0..20 {
+                    let mut bytes = [b'x'; 20];
+                    bytes[at] = byte;
+                    bytes[19 - at] = other;
+                    let expected = bytes.iter().position(|byte| is_stop(*byte)).unwrap_or(bytes.len());
+                    assert_eq!(plain_length(&bytes), expected, "{bytes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn d22_a_known_value_is_passed_over_and_the_rest_is_not() {
+        let known = Known { key: "m", length: &|rest| rest.starts_with(br#"{"a":1}"#).then_some(7) };
+        let check = |text: &'static str| check_but(text.as_bytes(), known).map(|(_, place)| place);
+        assert_eq!(check(r#"{"x":[{"m":{"a":1}}], "m" : {"a":1} ,"y":2}"#), Ok(Some(28..35)));
+        for other in [r#"{"m":{"a":2}}"#, r#"{"n":{"a":1}}"#, r#"[{"m":{"a":1}}]"#, r#"{"m":[{"a":1}]}"#, "1"] {
+            assert_eq!(check(other), Ok(None), "{other}");
+        }
+        for bad in
+            [r#"{"m":{"a":1}"#, r#"{"m":{"a":1}1}"#, r#"{"m":{"a":1},"m":1}"#, r#"{"m":{"a":1},"x":{"y":1,"y":2}}"#]
+        {
+            assert!(check(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -71,13 +71,15 @@ fn source(server: IpAddr, number: u32) -> Option<IpAddr> {
     (server.is_loopback() && server.is_ipv4()).then(|| Ipv4Addr::new(127, 0, 1, last).into())
 }
 
-fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::ClientConfig> {
+/// What drones trust; an error names the file and what is wrong with it.
+pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read {}", ca.display()))?;
     for certificate in certificates {
-        roots.add(certificate?)?;
+        let damaged = || format!("{}: a certificate in it is damaged", ca.display());
+        roots.add(certificate.with_context(damaged)?).with_context(damaged)?;
     }
-    anyhow::ensure!(!roots.is_empty(), "{} holds no certificate", ca.display());
+    anyhow::ensure!(!roots.is_empty(), "{} holds no certificate (PEM); give the server's ca.crt", ca.display());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut configuration = builder.with_root_certificates(roots).with_no_client_auth();

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::args::DronesArgs;
 use crate::check_in::Phase;
+use crate::dial::configuration;
 use crate::event::Event;
 use crate::report::Report;
 use crate::share;
@@ -67,6 +68,8 @@ fn take_orders(phases: watch::Sender<Phase>) {
 
 /// The leading process: starts the shares, gives the orders, tells what happens.
 async fn lead(args: &DronesArgs) -> anyhow::Result<()> {
+    // Told once and at once, not by every share.
+    configuration(&args.ca, args.resume_tls)?;
     let (events, told) = share::events();
     let (phases, phase) = watch::channel(Phase::Waiting);
     let shares = if args.processes <= 1 {

@@ -6,6 +6,7 @@ use muster_core::Error;
 use muster_core::context::{Actor, OpContext};
 
 use crate::config::Config;
+use crate::config::settings::default_data_dir;
 use crate::data_dir::ListenAddresses;
 use crate::fleet::Fleet;
 use crate::management_api::server_status::installation;
@@ -23,12 +24,15 @@ pub struct FirstStart {
     pub ca_path: Option<String>,
     /// What agents are told as the server's address.
     pub url: String,
+    /// A policy that enrollment keys can be made for; none: there is none.
+    pub policy: Option<String>,
 }
 
 /// Makes the default policy and its enrollment key, once in a folder's life.
 pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<FirstStart, Error> {
     Ok(FirstStart {
         enrollment_token: make(fleet).await?,
+        policy: fleet.policy_to_begin_with().await?,
         ca_fingerprint: tls.authority().filter(|_| !insecure_http).map(Authority::fingerprint),
         ca_path: tls.ca_path().filter(|_| !insecure_http).map(|path| absolute(&path)),
         url: fleet.settings.external_urls.first().cloned().unwrap_or_default(),
@@ -66,16 +70,36 @@ impl FirstStart {
         push(&mut text, format_args!("\nData: {}\n", config.data_dir));
         if let Some(address) = addresses.admin {
             let scheme = if address.ip().is_loopback() { "http" } else { "https" };
-            push(&mut text, format_args!("Management: {scheme}://{address}, and on this host the command `muster`\n"));
+            // Users and tokens are yet to come: the API answers nobody there.
+            text.push_str("Management: on this host the command `muster`, as root or as the user that runs this\n");
+            push(&mut text, format_args!("Health and metrics: {scheme}://{address}/healthz, /readyz, /metrics\n"));
         }
         if let Some(fingerprint) = &self.ca_fingerprint {
             push(&mut text, format_args!("CA fingerprint (SHA-256): {fingerprint}\n"));
         }
         match &self.enrollment_token {
             Some(token) => self.enrol_lines(&mut text, token),
-            None => text.push_str("An enrollment key: muster enrollment-key create --policy 'Default policy'\n"),
+            None => push(&mut text, format_args!("{}\n", self.hint(config))),
         }
         text
+    }
+
+    /// How to go on in a folder that was begun before: with the words that work as they stand.
+    fn hint(&self, config: &Config) -> String {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let usual = default_data_dir(nix::unistd::geteuid().is_root(), &environment);
+        let place = match usual.is_some_and(|usual| usual == config.data_dir) {
+            true => String::new(),
+            false => format!(" --data-dir {}", quoted(&absolute(&config.data_dir))),
+        };
+        match &self.policy {
+            Some(policy) => {
+                format!("An enrollment key: muster enrollment-key create{place} --policy {}", quoted(policy))
+            }
+            None => format!("No policy can take agents; make one: muster policy create{place} NAME"),
+        }
     }
 
     fn enrol_lines(&self, text: &mut String, token: &str) {
@@ -90,10 +114,14 @@ impl FirstStart {
     }
 }
 
-/// A path as a shell takes it.
+/// A word as a shell takes it.
 fn quoted(path: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    if !path.is_empty() && path.chars().all(plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
 }
 
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {

@@ -31,6 +31,35 @@ pub struct AgentFilter {
     pub unseen_since: Option<Timestamp>,
     /// With another inactivity timeout than this one.
     pub without_inactivity_timeout: Option<Option<Duration>>,
+    /// Every one of these holds.
+    pub conditions: Vec<AgentCondition>,
+}
+
+/// What the plain fields of a filter can't say: alternatives between different fields, and their opposites.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AgentCondition {
+    /// All of these hold.
+    All(Vec<AgentCondition>),
+    /// One of these holds.
+    Any(Vec<AgentCondition>),
+    /// This does not hold.
+    Not(Box<AgentCondition>),
+    /// One of these ids.
+    Ids(Vec<AgentId>),
+    /// On one of these policies.
+    Policies(Vec<PolicyId>),
+    /// On any policy.
+    HasPolicy,
+    /// In one of these statuses.
+    Statuses(Vec<Status>),
+    /// Carrying at least one of these tags.
+    Tags(Vec<String>),
+    /// Carrying any tag.
+    HasTags,
+    /// Came in by one of these keys.
+    EnrollmentKeys(Vec<EnrollmentKeyId>),
+    /// Came in by any key that is known.
+    HasEnrollmentKey,
 }
 
 /// By what a list of agents is sorted.

@@ -17,7 +17,7 @@ use self::commands::{AdminCommand, Failed, report};
 #[command(
     name = "muster",
     version,
-    after_help = "Examples:\n  muster serve\n  muster enrollment-key create --policy 'Default policy'\n  muster agent list --filter status:offline\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 unreachable, 6 conflict"
+    after_help = "Examples:\n  muster serve\n  muster policy apply -f web.yml\n  muster enrollment-key create --policy web\n  muster agent list --filter status:offline\n  muster agent unenroll web-1\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 unreachable, 6 conflict"
 )]
 struct Cli {
     #[command(subcommand)]

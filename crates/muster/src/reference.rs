@@ -84,13 +84,15 @@ const HEAD: &str = "\
 Made from the definitions of the flags; don't edit it: `UPDATE_DOCS=1 cargo test -p muster --bins reference`.
 
 Commands are `muster NOUN VERB`. They speak the REST API of [the server](configuration.md): over the socket `admin.sock` in its data
-directory, on its own host, as root or as the server's user; or with `--url`.
+directory, on its own host, as root or as the server's user. (Or with `--url`; but this version has no users and tokens yet, so that
+its server refuses everybody there.)
 
 * **Names.** Policies and enrollment keys go by id or name, agents by id or host name. A name that several have names none.
 * **Forms.** Whatever lists or shows takes `--output table|wide|json|yaml|name`: `json` and `yaml` are the API's own fields, `name` is ids alone, one a line.
 * **Filters.** `--filter` takes KQL: `status:(offline or error) and tags:\"web\"`.
-* **Care.** What concerns more than one agent asks first, unless `--yes`; without a terminal to ask on it does nothing and says so. `--dry-run` tells
-  what would be done and does nothing.
+* **Care.** What concerns more than one agent asks first, unless `--yes`; without a terminal to ask on it does nothing and says so. `--dry-run` has the
+  server check the same, tells what would be done or why it would be refused, with the same exit code, and changes nothing. What would concern
+  no agent at all fails with 3.
 * **Orders** print the id of their action, for `muster action show ID` and `muster action wait ID`.
 * **Errors** go to stderr: what failed and why, then what to do.
 

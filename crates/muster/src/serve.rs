@@ -9,7 +9,6 @@ use muster_server::config::source::Entry;
 use muster_server::config::value::Raw;
 use muster_server::config::{Build, Config, Loaded, document, gather};
 use muster_server::{logging, serve};
-use tracing::warn;
 
 /// Exit code of wrong usage, a wrong configuration included.
 const USAGE: u8 = 2;
@@ -133,9 +132,6 @@ fn print(text: &str) -> ExitCode {
 fn start(loaded: &Loaded) -> ExitCode {
     if let Err(error) = logging::start(loaded.config.log_json, &loaded.config.log_level) {
         return fail(&error);
-    }
-    for warning in &loaded.warnings {
-        warn!("{warning}");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("muster").build() {
         Ok(runtime) => runtime,

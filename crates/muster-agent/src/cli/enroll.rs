@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use muster_core::entropy::random_uuid;
+use muster_core::pem::no_certificate;
 use muster_protocol::elastic::enroll::EnrolledItem;
 
 use super::transport;
@@ -17,6 +18,7 @@ use crate::fleet::FleetClient;
 use crate::fleet::enroll::Wish;
 use crate::host::{Facts, HostFacts, Own};
 use crate::net::Server;
+use crate::net::tls::check_authority;
 use crate::paths::Layout;
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
@@ -113,10 +115,25 @@ fn servers(args: &Args) -> Result<Vec<Server>, Failure> {
 }
 
 fn trust(args: &Args) -> Result<Trust, Failure> {
-    let read =
-        |path: &Utf8PathBuf| fs_err::read_to_string(path).map_err(|error| Failure::new(exit::USAGE, error.to_string()));
-    let certificate_authorities = args.certificate_authorities.iter().map(read).collect::<Result<_, _>>()?;
+    let certificate_authorities = args.certificate_authorities.iter().map(authority).collect::<Result<_, _>>()?;
     Ok(Trust { certificate_authorities, ca_sha256: args.ca_sha256.clone(), insecure: args.insecure })
+}
+
+/// A file of `--certificate-authorities`, which holds certificates and nothing that is none.
+fn authority(path: &Utf8PathBuf) -> Result<String, Failure> {
+    let wrong = |reason: String| {
+        let message = format!(
+            "--certificate-authorities: {path}: {reason}. Give the PEM file of the server's authority, ca.crt in its data folder"
+        );
+        Failure::new(exit::USAGE, message)
+    };
+    let bytes = std::fs::read(path).map_err(|error| wrong(format!("can't read it: {error}")))?;
+    if let Some(reason) = no_certificate(&bytes) {
+        return Err(wrong(reason));
+    }
+    let pem = String::from_utf8_lossy(&bytes).into_owned();
+    check_authority(&pem).map_err(|error| wrong(error.to_string()))?;
+    Ok(pem)
 }
 
 fn tags(given: &[String]) -> Vec<String> {

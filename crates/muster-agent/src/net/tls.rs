@@ -18,8 +18,8 @@ use crate::state::enrollment::Trust;
 /// Trust that can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// No certificate in a PEM text.
-    #[error("a certificate authority is no PEM certificate: {0}")]
+    /// A PEM text that holds something that is no certificate.
+    #[error("a certificate in it is damaged: {0}")]
     BadCertificate(String),
     /// No given authority has the fingerprint.
     #[error("none of the given certificate authorities has the fingerprint given with --ca-sha256")]
@@ -67,6 +67,11 @@ fn roots(pems: &[String], pins: &[[u8; 32]]) -> Result<RootCertStore, TrustError
         }
     }
     if roots.is_empty() { Err(TrustError::OtherFingerprint) } else { Ok(roots) }
+}
+
+/// Makes sure that a PEM text holds authorities, and nothing that is none.
+pub fn check_authority(pem: &str) -> Result<(), TrustError> {
+    roots(&[pem.to_owned()], &[]).map(drop)
 }
 
 fn certificates(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, TrustError> {

@@ -175,6 +175,31 @@ fn the_server_must_be_trusted() {
 }
 
 #[test]
+fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let good = std::fs::read_to_string(&server.ca_file).unwrap();
+    let damaged = good.replace("MII", "AII");
+    for (content, reason) in [
+        (&b"garbage"[..], "it is no PEM"),
+        (b"", "it is empty"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no certificate but a private key"),
+        (&[0x30, 0x82, 1, 2, 0xff][..], "binary form (DER)"),
+        (damaged.as_bytes(), "is damaged"),
+        (b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "is damaged"),
+    ] {
+        let file = agent.folder.path().join("given.pem");
+        std::fs::write(&file, content).unwrap();
+        let (code, text) = agent.enroll(&server, &["-a", file.to_str().unwrap()]);
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains("given.pem: ") && text.contains(reason) && text.contains("ca.crt"), "{reason}: {text}");
+    }
+    let (code, text) = agent.enroll(&server, &["-a", "/nowhere/ca.crt"]);
+    assert_eq!((code, text.contains("/nowhere/ca.crt: can't read it: No such file")), (2, true), "{text}");
+    assert!(server.lock().enrolled.is_empty());
+}
+
+#[test]
 fn wrong_tokens_and_wrong_usage_say_what_to_do() {
     let server = TlsServer::start();
     let agent = Agent::new();

@@ -62,7 +62,16 @@ pub struct Action {
     pub start_time: Option<String>,
 }
 
-/// `POST /agents/actions/{id}/cancel`.
+/// `POST /agents/actions/{id}/cancel`: what is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CancelRequest {
+    /// Only tell whether it can be cancelled, and how many agents would hear of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+/// `POST /agents/actions/{id}/cancel`: what is answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct CancelAction {
     /// The CANCEL action's id.
@@ -179,6 +188,9 @@ pub struct ListActionStatus {
     /// Rows on a page, default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_page: Option<u32>,
+    /// KQL over `id`, `type`, `status`, `agent_id`, `policy_id`, `created_by`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kuery: Option<String>,
     /// Only of this day: `2026-01-02`, or a time of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,

@@ -62,8 +62,27 @@ pub struct ErrorBody {
 }
 
 /// The answer to a bulk request with `dryRun`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Counted {
-    /// How many agents it would concern.
+    /// How many agents would get the order.
     pub count: u64,
+    /// How many would be refused it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u64,
+    /// The first of these, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Refusal>,
+}
+
+/// An agent that can't be ordered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Refusal {
+    /// The agent.
+    pub agent_id: String,
+    /// Why.
+    pub error: String,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

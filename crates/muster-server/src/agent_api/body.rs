@@ -15,7 +15,7 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 
 use super::error::ApiError;
-use super::gzip::{InflateError, inflate};
+use super::gzip::{InflateError, give_back, inflate};
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +167,12 @@ impl std::ops::Deref for Decoded {
 
     fn deref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl Drop for Decoded {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.bytes));
     }
 }
 

@@ -3,14 +3,15 @@
 //! The body's fingerprint comes first: the very bytes of the last check-in need no decoding. A check-in without
 //! anything due is parked: all that is kept of it is [`Held`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
 use muster_core::check_in::Digest;
+use muster_core::documents::{bytes_digest, known_text};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 
@@ -50,7 +51,8 @@ impl Inner {
         } else {
             &wire
         };
-        let request: CheckInRequest<'_> = json::parse(text)?;
+        let text = without_known_metadata(text, &entry)?;
+        let request: CheckInRequest<'_> = json::parse_checked(&text)?;
         let input = CheckInInput {
             request: &request,
             agent_version: &version.version,
@@ -63,17 +65,16 @@ impl Inner {
     }
 }
 
+/// The body without host facts that are the ones that were read last: half of it, in most check-ins.
+fn without_known_metadata<'a>(text: &'a [u8], entry: &AgentEntry) -> Result<Cow<'a, str>, ApiError> {
+    let metadata = entry.known_documents().and_then(|known| known.metadata_text);
+    json::without_known(text, "local_metadata", &|rest| known_text(rest, metadata.as_ref()?))
+}
+
 /// A fingerprint of all that decides what a check-in means.
 fn fingerprint(headers: &HeaderMap, wire: &[u8]) -> Digest {
-    let mut context = Context::new(&SHA256);
-    for name in [CONTENT_ENCODING, USER_AGENT] {
-        context.update(headers.get(name).map_or(b"", HeaderValue::as_bytes));
-        context.update(b"\0");
-    }
-    context.update(wire);
-    let mut digest = Digest::default();
-    digest.copy_from_slice(&context.finish().as_ref()[..size_of::<Digest>()]);
-    digest
+    let header = |name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    bytes_digest(&[header(CONTENT_ENCODING), header(USER_AGENT), wire])
 }
 
 fn answer(outcome: CheckInOutcome, entry: &AgentEntry, takes_gzip: bool) -> Result<Answer, ApiError> {

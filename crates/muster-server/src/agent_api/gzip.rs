@@ -9,6 +9,10 @@ use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompr
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 const TRAILER_BYTES: usize = 8;
 
+/// Buffers that a thread keeps, and the largest one that is kept.
+const BUFFERS_KEPT: usize = 4;
+const BUFFER_BYTES: usize = 16 * 1024;
+
 const HAS_CRC: u8 = 1 << 1;
 const HAS_EXTRA: u8 = 1 << 2;
 const HAS_NAME: u8 = 1 << 3;
@@ -17,6 +21,7 @@ const RESERVED: u8 = 0xe0;
 
 thread_local! {
     static INFLATER: RefCell<Decompress> = RefCell::new(Decompress::new(false));
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     static DEFLATER: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
 }
 
@@ -31,14 +36,27 @@ pub enum InflateError {
 
 /// Inflates one or more gzip members into at most `cap` bytes.
 pub fn inflate(input: &[u8], cap: usize) -> Result<Vec<u8>, InflateError> {
+    let mut output = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
     // A first guess from bytes that have arrived, never from a length that somebody states.
-    let mut output = Vec::with_capacity(input.len().saturating_mul(4).clamp(1024, cap.saturating_add(1).max(1024)));
+    output.reserve(input.len().saturating_mul(4).clamp(1024, cap.saturating_add(1).max(1024)));
     let mut rest = input;
     loop {
         rest = INFLATER.with_borrow_mut(|state| inflate_member(state, rest, &mut output, cap))?;
         if rest.is_empty() {
             return Ok(output);
         }
+    }
+}
+
+/// Takes back a buffer that [`inflate`] answered, so that the next body need not allocate one.
+pub fn give_back(mut buffer: Vec<u8>) {
+    if (1..=BUFFER_BYTES).contains(&buffer.capacity()) {
+        buffer.clear();
+        BUFFERS.with_borrow_mut(|buffers| {
+            if buffers.len() < BUFFERS_KEPT {
+                buffers.push(buffer);
+            }
+        });
     }
 }
 

@@ -51,8 +51,9 @@ const PAGE_HEAD: &str = "\
 A key is set in `/etc/muster/muster.toml` (or the file that `--config` names), by an environment variable `MUSTER_…`, by a
 flag of its own, or by `--set KEY=VALUE`. A flag beats the environment, which beats the file, which beats the default.
 `muster serve --print-default-config` prints the file with every key and its default; `muster serve --print-config` prints
-every value in force and where it came from. Unknown keys and values that can't be are refused before anything starts:
-every problem in one message, with exit code 2.
+every value in force and where it came from. Unknown keys, unknown variables `MUSTER_…` and values that can't be are refused
+before anything starts: every problem in one message, with exit code 2. Variables that Muster's other programs read, and those
+by which orchestrators tell of a service called `muster` (`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …), are passed over.
 
 Durations are written `250ms`, `30s`, `5m` or `1h30m`.
 ";

@@ -79,7 +79,7 @@ fn general() -> Vec<Definition> {
             Kind::Urls,
             Raw::List(Vec::new()),
             Some("--external-url"),
-            "What agents are told as this server's addresses, each https://HOST:PORT.\nTheir hosts stand in the server's own certificate. Empty: this host's name and the agent listener's port.",
+            "What agents are told as this server's addresses, each https://HOST:PORT.\nTheir hosts stand in the server's own certificate, beside this host's name and addresses.\nEmpty: the address that `agent.listen` came to, with its port (that of `local.listen` when it is `none`);\nthis host's name stands in place of 0.0.0.0 or [::].",
         ),
         key(
             "insecure_http",

@@ -97,8 +97,6 @@ pub struct Loaded {
     pub config: Config,
     /// The same with origins.
     pub values: Values,
-    /// What is odd but no error.
-    pub warnings: Vec<String>,
 }
 
 /// Reads all layers.
@@ -108,13 +106,12 @@ pub fn load(layers: &Layers) -> Result<Loaded, Problems> {
         Some((path, text)) => source::file(path, text, &mut problems),
         None => Vec::new(),
     };
-    let (variables, warnings) = source::environment(&layers.environment);
-    entries.extend(variables);
+    entries.extend(source::environment(&layers.environment, &mut problems));
     entries.extend(source::assignments(&layers.assignments, &mut problems));
     entries.extend(layers.flags.iter().cloned());
 
     let mut values = Values::defaults();
     problems.extend(entries.into_iter().filter_map(|entry| values.apply(entry).err()));
     let config = settings::build(&values, layers, &mut problems);
-    if problems.is_empty() { Ok(Loaded { config, values, warnings }) } else { Err(Problems(problems)) }
+    if problems.is_empty() { Ok(Loaded { config, values }) } else { Err(Problems(problems)) }
 }

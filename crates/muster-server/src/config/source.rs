@@ -20,8 +20,20 @@ pub struct Entry {
     pub source: Source,
 }
 
-/// Variables that other parts of Muster read.
-const OTHER_VARIABLES: [&str; 4] = ["MUSTER_CONFIG", "MUSTER_URL", "MUSTER_TOKEN", "MUSTER_CONTEXT"];
+/// Variables that other parts of Muster read: the command's, the agent's.
+const OTHER_VARIABLES: [&str; 8] = [
+    "MUSTER_CONFIG",
+    "MUSTER_URL",
+    "MUSTER_TOKEN",
+    "MUSTER_CA",
+    "MUSTER_CONTEXT",
+    "MUSTER_ENROLLMENT_TOKEN",
+    "MUSTER_REPLACE_TOKEN",
+    "MUSTER_AGENT_BASE_PATH",
+];
+
+/// Beginnings of variables that our own tests set, and those that muster-agent gives to the programs it runs.
+const OTHER_PREFIXES: [&str; 3] = ["MUSTER_KILL_", "MUSTER_TEST_", "MUSTER_COMPONENT_"];
 
 /// Reads a file's text. Syntax errors are problems; what could be read is still there.
 pub fn file(path: &str, text: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
@@ -80,9 +92,9 @@ fn list<'a>(items: impl Iterator<Item = &'a DeValue<'a>>) -> Raw {
     texts.map_or(Raw::Other("a list of something else than texts"), Raw::List)
 }
 
-/// Values from variables `MUSTER_…`. Orchestrators set variables of that form by themselves, so an unknown one is
-/// no problem but a warning, returned beside.
-pub fn environment(variables: &BTreeMap<String, String>) -> (Vec<Entry>, Vec<String>) {
+/// Values from variables `MUSTER_…`. An unknown one is a problem, as an unknown key of the file is, unless an
+/// orchestrator set it: for a service called `muster` it does so in every container.
+pub fn environment(variables: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for definition in KEYS.iter() {
         let name = definition.variable();
@@ -91,18 +103,36 @@ pub fn environment(variables: &BTreeMap<String, String>) -> (Vec<Entry>, Vec<Str
             entries.push(Entry { key: definition.key.clone(), raw, source: Source::Environment(name) });
         }
     }
-    let warnings = variables.keys().filter_map(|name| unknown_variable(name)).collect();
-    (entries, warnings)
+    let strays = variables.iter().filter(|(name, value)| is_stray(name, value));
+    problems.extend(strays.map(|(name, _)| unknown_variable(name)));
+    entries
 }
 
-fn unknown_variable(name: &str) -> Option<String> {
+/// Whether a variable looks like one of ours and nobody reads it.
+pub fn is_stray(name: &str, value: &str) -> bool {
+    name.starts_with("MUSTER_")
+        && !OTHER_VARIABLES.contains(&name)
+        && !OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        && !KEYS.iter().any(|definition| definition.variable() == name)
+        && !tells_of_a_service(name, value)
+}
+
+/// `MUSTER_SERVICE_HOST`, `MUSTER_PORT=tcp://…`, `MUSTER_PORT_8220_TCP_ADDR` …
+fn tells_of_a_service(name: &str, value: &str) -> bool {
+    let protocol = |text: &str| ["TCP", "UDP", "SCTP"].contains(&text.split('_').next().unwrap_or_default());
+    let port = name.split_once("_PORT_").and_then(|(_, rest)| rest.split_once('_'));
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.ends_with("_PORT") && value.contains("://")
+        || port.is_some_and(|(number, rest)| number.parse::<u16>().is_ok() && protocol(rest))
+}
+
+fn unknown_variable(name: &str) -> Problem {
     let known: Vec<String> = KEYS.iter().map(keys::Definition::variable).collect();
-    if !name.starts_with("MUSTER_") || OTHER_VARIABLES.contains(&name) || known.iter().any(|variable| variable == name)
-    {
-        return None;
-    }
     let hint = nearest(name, known.iter().map(String::as_str)).map(|near| format!("; is {near} meant?"));
-    Some(format!("the environment variable {name} sets nothing{}", hint.unwrap_or_default()))
+    let reason = format!("no key of the configuration has this variable{}", hint.unwrap_or_default());
+    Problem { source: Source::Environment(name.to_owned()), key: String::new(), reason }
 }
 
 /// Values from `--set KEY=VALUE`.

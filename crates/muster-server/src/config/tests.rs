@@ -130,13 +130,40 @@ fn the_data_folder_depends_on_who_runs_us() {
 }
 
 #[test]
-fn unknown_variables_are_warnings_and_those_of_other_commands_are_not() {
+fn unknown_variables_are_refused_with_the_nearest_right_name() {
+    let of = |names: &[&str]| Layers {
+        root: true,
+        environment: names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect(),
+        ..Layers::default()
+    };
+    let told = refused(&of(&["MUSTER_TIMEOUTS_IDEL"]));
+    let reason = "no key of the configuration has this variable; is MUSTER_TIMEOUTS_IDLE meant?";
+    assert_eq!(told, format!("the configuration is refused: MUSTER_TIMEOUTS_IDEL: {reason}"));
+    assert!(refused(&of(&["MUSTER_PORT"])).contains("MUSTER_PORT: no key"), "a port alone is no service");
+    assert!(refused(&of(&["MUSTER_NONSENSE_AND_MORE", "MUSTER_X"])).contains("2 problems"));
+}
+
+#[test]
+fn variables_of_other_commands_of_tests_and_of_orchestrators_are_passed_over() {
+    let names = [
+        "MUSTER_URL",
+        "MUSTER_TOKEN",
+        "MUSTER_CA",
+        "MUSTER_ENROLLMENT_TOKEN",
+        "MUSTER_KILL_ROUNDS",
+        "MUSTER_SERVICE_HOST",
+        "MUSTER_SERVICE_PORT",
+        "MUSTER_SERVICE_PORT_AGENTS",
+        "MUSTER_SERVER_SERVICE_HOST",
+        "MUSTER_PORT_8220_TCP",
+        "MUSTER_PORT_8220_TCP_PORT",
+        "MUSTER_SERVER_PORT_8220_TCP_ADDR",
+        "HOME",
+    ];
     let mut all = Layers { root: true, ..Layers::default() };
-    let names = ["MUSTER_TIMEOUTS_IDEL", "MUSTER_PORT_8220_TCP", "MUSTER_URL", "MUSTER_TOKEN", "HOME"];
     all.environment.extend(names.map(|name| (name.to_owned(), "x".to_owned())));
-    let warnings = load(&all).unwrap().warnings;
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings.iter().any(|text| text.contains("is MUSTER_TIMEOUTS_IDLE meant?")), "{warnings:?}");
+    all.environment.insert("MUSTER_PORT".into(), "tcp://10.0.0.1:8220".into());
+    load(&all).unwrap();
 }
 
 #[test]

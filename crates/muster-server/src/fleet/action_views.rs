@@ -56,8 +56,10 @@ pub struct TargetView {
 }
 
 /// Which actions.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ActionQuestion {
+    /// Only those addressed to this agent.
+    pub agent: Option<AgentId>,
     /// Only of the day that begins then.
     pub day: Option<Timestamp>,
     /// Only the last so much time.
@@ -86,7 +88,7 @@ impl Fleet {
         let filter = ActionFilter {
             before: question.day.map(|day| day.plus(Duration::from_secs(86_400))),
             since: since.max(question.day),
-            agent_id: None,
+            agent_id: question.agent.clone(),
             without_cancels: true,
             with_policy_changes: true,
         };
@@ -96,6 +98,15 @@ impl Fleet {
             items.push(self.action_view(action, counts, question.errors).await?);
         }
         Ok(Listed { items, total: found.total })
+    }
+
+    /// Adds the latest errors to actions that were listed without.
+    pub async fn add_errors(&self, context: &OpContext, views: &mut [ActionView], errors: u32) -> Result<(), Error> {
+        context.require(Privilege::AgentsRead)?;
+        for view in views.iter_mut().filter(|view| view.progress.failed > 0 && errors > 0) {
+            view.errors = self.latest_errors(&view.action.id, errors).await?;
+        }
+        Ok(())
     }
 
     /// How one action stands.

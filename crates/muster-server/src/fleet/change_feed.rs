@@ -21,16 +21,12 @@ const WAVE: usize = 128;
 const WAVE_PAUSE: Duration = Duration::from_millis(5);
 
 impl Fleet {
-    /// Follows the change log until the fleet stops.
+    /// Follows the change log until the fleet stops, from where it stood when the fleet was made: what was changed before
+    /// this task ran for the first time is not passed over.
     pub async fn follow_changes(self: Arc<Self>) {
         let mut newest = self.store.changes();
-        let mut handled = *newest.borrow_and_update();
-        self.handled_changes.store(handled, Ordering::Release);
+        let mut handled = self.handled_changes.load(Ordering::Acquire);
         loop {
-            tokio::select! {
-                grown = newest.changed() => if grown.is_err() { return },
-                () = self.stopped() => return,
-            }
             while handled < *newest.borrow_and_update() {
                 match self.handle_changes(handled).await {
                     Ok(seq) => {
@@ -40,8 +36,15 @@ impl Fleet {
                     Err(error) => {
                         tracing::warn!(error = %error, detail = ?error.internal, "change log can't be read");
                         tokio::time::sleep(RETRY).await;
+                        if self.is_stopping() {
+                            return;
+                        }
                     }
                 }
+            }
+            tokio::select! {
+                grown = newest.changed() => if grown.is_err() { return },
+                () = self.stopped() => return,
             }
         }
     }

@@ -125,15 +125,9 @@ impl Fleet {
         context.require(Privilege::KeysWrite)?;
         let key = self.enrollment_key(context, id).await?;
         let now = self.clock.now();
-        self.store
-            .commit(vec![
-                Write::EnrollmentKeyRevoke { id: key.id.clone(), now },
-                changed(&key.id),
-                audit_line(context, now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name})),
-            ])
-            .await
-            .map_err(|error| gone(error, id))?;
-        Ok(())
+        let line = audit_line(context, now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name}));
+        let writes = vec![Write::EnrollmentKeyRevoke { id: key.id.clone(), now }, changed(&key.id), line];
+        self.commit_for(context, writes).await.map_err(|error| gone(error, id))
     }
 
     /// Revokes a key and removes its record.
@@ -143,8 +137,7 @@ impl Fleet {
         let line =
             audit_line(context, self.clock.now(), "enrollment_key.delete", subject(&key.id), json!({"name": key.name}));
         let writes = vec![Write::EnrollmentKeyDelete { id: key.id.clone() }, changed(&key.id), line];
-        self.store.commit(writes).await.map_err(|error| gone(error, id))?;
-        Ok(())
+        self.commit_for(context, writes).await.map_err(|error| gone(error, id))
     }
 
     /// Makes a key with this one's properties and revokes this one, together: the name passes on, the count of uses
@@ -175,7 +168,7 @@ impl Fleet {
             changed(&record.id),
             audit_line(context, now, "enrollment_key.replace", subject(&old.id), detail),
         ];
-        self.store.commit(writes).await.map_err(name_taken)?;
+        self.commit_for(context, writes).await.map_err(name_taken)?;
         Ok((record, token))
     }
 

@@ -58,11 +58,15 @@ impl Fleet {
         }
     }
 
-    /// Purges a selection's agents; answers how many.
+    /// Purges a selection's agents; answers how many. A dry run counts them.
     pub async fn delete_agents(&self, context: &OpContext, selected: &Selected) -> Result<u64, Error> {
         context.require(Privilege::AgentsWrite)?;
+        let found = self.find_selected(selected).await?.ids;
+        if context.is_dry_run() {
+            return Ok(found.len() as u64);
+        }
         let mut deleted = 0;
-        for chunk in self.find_selected(selected).await?.ids.chunks(DELETED_AT_ONCE) {
+        for chunk in found.chunks(DELETED_AT_ONCE) {
             deleted += self.purge_those_left(context, chunk).await?;
         }
         Ok(deleted)

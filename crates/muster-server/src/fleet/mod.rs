@@ -41,11 +41,12 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use muster_core::Entropy;
+use muster_core::context::OpContext;
 use muster_core::poll::PollLimits;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
-use muster_store::Store;
+use muster_store::{Store, StoreError, Write};
 use tokio::sync::watch;
 
 use self::enroll::Enrolling;
@@ -146,10 +147,17 @@ pub struct FleetParts {
 }
 
 impl Fleet {
+    /// Commits what an operation came to; in a dry run nothing.
+    pub(in crate::fleet) async fn commit_for(&self, context: &OpContext, writes: Vec<Write>) -> Result<(), StoreError> {
+        if context.is_dry_run() { Ok(()) } else { self.store.commit(writes).await.map(drop) }
+    }
+
     /// A fleet over these parts. Its background work is started by [`Fleet::run_background`].
     pub fn new(parts: FleetParts) -> Arc<Self> {
         let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
+        let handled_changes = AtomicI64::new(*store.changes().borrow());
         Arc::new(Self {
+            handled_changes,
             policies: PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)),
             store: WatchedStore::new(store),
             clock,
@@ -158,7 +166,6 @@ impl Fleet {
             signer,
             settings,
             registry: Registry::default(),
-            handled_changes: AtomicI64::default(),
             revising: tokio::sync::Mutex::default(),
             output_uses: OutputUses::default(),
             enrolling: Enrolling::default(),

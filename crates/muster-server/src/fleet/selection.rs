@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use muster_core::Error;
 use muster_core::agent::AgentDetails;
-use muster_core::context::{OpContext, Privilege};
 use muster_core::id::AgentId;
 use muster_store::query::{AgentFilter, AgentSort, Page};
 
@@ -21,7 +20,7 @@ pub enum Selected {
     /// These.
     Ids(Vec<AgentId>),
     /// Those that match.
-    Matching(AgentFilter),
+    Matching(Box<AgentFilter>),
 }
 
 impl Selected {
@@ -42,12 +41,6 @@ pub struct Found {
 }
 
 impl Fleet {
-    /// Counts a selection's agents; named ones that are not there do not count.
-    pub async fn count_selected(&self, context: &OpContext, selected: &Selected) -> Result<u64, Error> {
-        context.require(Privilege::AgentsRead)?;
-        Ok(self.find_selected(selected).await?.ids.len() as u64)
-    }
-
     /// The ids of a selection's agents, each once.
     pub(super) async fn find_selected(&self, selected: &Selected) -> Result<Found, Error> {
         match selected {

@@ -56,7 +56,8 @@ pub fn status(view: ActionView) -> ActionStatus {
     }
 }
 
-fn status_word(status: Status) -> &'static str {
+/// The status in this API's words.
+pub fn status_word(status: Status) -> &'static str {
     match status {
         Status::Cancelled => "CANCELLED",
         Status::Failed => "FAILED",

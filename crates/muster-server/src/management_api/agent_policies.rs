@@ -26,7 +26,7 @@ use super::entry::Caller;
 use super::error::ApiResult;
 use super::kql::rows::{Table, select};
 use super::policy_convert::{AgentCounts, draft, policy};
-use super::query::{Paging, Query};
+use super::query::{DryRun, Paging, Query};
 use crate::fleet::Fleet;
 
 /// Rows on a page with counts or everything, at most (§1.3).
@@ -103,9 +103,10 @@ async fn list(
 async fn create(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
+    Query(dry_run): Query<DryRun>,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
-    let saved = fleet.create_policy(&context, draft(body)?).await?;
+    let saved = fleet.create_policy(&dry_run.of(context), draft(body)?).await?;
     Ok(item(policy(saved.policy, &AgentCounts::default(), true)))
 }
 
@@ -140,6 +141,7 @@ async fn update(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
+    Query(dry_run): Query<DryRun>,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
     if body.namespace.is_none() {
@@ -148,6 +150,7 @@ async fn update(
     if body.id.as_ref().is_some_and(|other| *other != id) {
         return Err(Error::invalid("id", "a policy keeps its id").into());
     }
+    let context = dry_run.of(context);
     let saved = fleet.update_policy(&context, &id, draft(body)?).await?;
     let counts = fleet.policy_agent_counts(&context).await?.into();
     Ok(item(policy(saved.policy, &counts, true)))
@@ -166,9 +169,10 @@ async fn copy(
 async fn delete(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
+    Query(dry_run): Query<DryRun>,
     Body(body): Body<DeleteAgentPolicy>,
 ) -> Answer<DeletedAgentPolicy> {
-    let gone = fleet.delete_policy(&context, &body.agent_policy_id, body.force == Some(true)).await?;
+    let gone = fleet.delete_policy(&dry_run.of(context), &body.agent_policy_id, body.force == Some(true)).await?;
     Ok(Json(DeletedAgentPolicy { id: gone.id.to_string(), name: gone.name }))
 }
 
@@ -276,8 +280,10 @@ async fn roll_back(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
+    Query(dry_run): Query<DryRun>,
     Body(body): Body<Rollback>,
 ) -> Answer<Item<AgentPolicy>> {
+    let context = dry_run.of(context);
     let saved = fleet.rollback_policy(&context, &id, body.revision, body.force == Some(true)).await?;
     let counts = fleet.policy_agent_counts(&context).await?.into();
     Ok(item(policy(saved.policy, &counts, true)))

@@ -1,15 +1,17 @@
-//! Orders to many agents (§1.2.2). With `dryRun` they answer a count and change nothing.
+//! Orders to many agents (§1.2.2). With `dryRun` they check the
+//! same, answer how many agents would get the order and who would not, and change nothing.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use muster_core::context::OpContext;
+use muster_core::id::AgentId;
 use muster_protocol::management::bulk::{
     BulkActions, BulkDelete, BulkDiagnostics, BulkMigrate, BulkPrivilegeLevelChange, BulkReassign, BulkRollback,
-    BulkTags, BulkUnenroll, BulkUpgrade, Selection,
+    BulkTags, BulkUnenroll, BulkUpgrade,
 };
-use muster_protocol::management::envelope::Counted;
+use muster_protocol::management::envelope::{Counted, Refusal};
 use muster_protocol::management::order::{Ordered, OrderedAll};
 use serde::Serialize;
 
@@ -17,12 +19,10 @@ use super::answer::Answer;
 use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
-use super::error::ApiResult;
 use super::order_requests as requests;
 use super::selector::selected;
 use crate::fleet::Fleet;
 use crate::fleet::orders::Given;
-use crate::fleet::selection::Selected;
 
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -48,34 +48,34 @@ enum BulkAnswer {
     OrderedAll(OrderedAll),
 }
 
-/// Which agents to act on.
-enum Go {
-    /// These.
-    Act(Selected),
-    /// None: it was a dry run.
-    Stop(BulkAnswer),
-}
+/// Refusals that a dry run shows.
+const SHOWN: usize = 5;
 
-async fn go(fleet: &Fleet, context: &OpContext, selection: &Selection) -> ApiResult<Go> {
-    let selected = selected(selection)?;
-    if !selection.dry_run {
-        return Ok(Go::Act(selected));
+/// What a dry run answers: it was checked as the order itself is.
+fn counted<'a>(given: impl IntoIterator<Item = &'a Given>) -> BulkAnswer {
+    let mut counted = Counted::default();
+    for Given { ordered, refused, .. } in given {
+        counted.count += ordered;
+        counted.refused += refused.len() as u64;
+        let reason = |(agent, error): &(AgentId, String)| Refusal { agent_id: agent.to_string(), error: error.clone() };
+        counted.errors.extend(refused.iter().take(SHOWN).map(reason));
     }
-    let count = fleet.count_selected(context, &selected).await?;
-    Ok(Go::Stop(BulkAnswer::Counted(Counted { count })))
+    BulkAnswer::Counted(counted)
 }
 
-fn ordered(given: &Given) -> Answer<BulkAnswer> {
+fn ordered(context: &OpContext, given: &Given) -> Answer<BulkAnswer> {
+    if context.is_dry_run() {
+        return Ok(Json(counted([given])));
+    }
     Ok(Json(BulkAnswer::Ordered(Ordered { action_id: given.action.id.to_string() })))
 }
 
+/// Who asks, perhaps only to know, and for which agents.
 macro_rules! act_on {
-    ($fleet:ident, $context:ident, $body:ident) => {
-        match go(&$fleet, &$context, &$body.selection()).await? {
-            Go::Act(selected) => selected,
-            Go::Stop(answer) => return Ok(Json(answer)),
-        }
-    };
+    ($context:ident, $body:ident) => {{
+        let selection = $body.selection();
+        ($context.trying(selection.dry_run), selected(&selection)?)
+    }};
 }
 
 async fn unenroll(
@@ -83,8 +83,8 @@ async fn unenroll(
     Caller(context): Caller,
     Body(body): Body<BulkUnenroll>,
 ) -> Answer<BulkAnswer> {
-    let agents = act_on!(fleet, context, body);
-    ordered(&fleet.unenroll(&context, &agents, requests::unenroll(body.revoke, body.force)).await?)
+    let (context, agents) = act_on!(context, body);
+    ordered(&context, &fleet.unenroll(&context, &agents, requests::unenroll(body.revoke, body.force)).await?)
 }
 
 async fn reassign(
@@ -92,8 +92,8 @@ async fn reassign(
     Caller(context): Caller,
     Body(body): Body<BulkReassign>,
 ) -> Answer<BulkAnswer> {
-    let agents = act_on!(fleet, context, body);
-    ordered(&fleet.reassign(&context, &agents, body.policy_id.as_deref(), body.force == Some(true)).await?)
+    let (context, agents) = act_on!(context, body);
+    ordered(&context, &fleet.reassign(&context, &agents, body.policy_id.as_deref(), body.force == Some(true)).await?)
 }
 
 async fn upgrade(
@@ -101,8 +101,8 @@ async fn upgrade(
     Caller(context): Caller,
     Body(body): Body<BulkUpgrade>,
 ) -> Answer<BulkAnswer> {
-    let agents = act_on!(fleet, context, body);
-    ordered(&fleet.upgrade(&context, &agents, &requests::bulk_upgrade(body)?).await?)
+    let (context, agents) = act_on!(context, body);
+    ordered(&context, &fleet.upgrade(&context, &agents, &requests::bulk_upgrade(body)?).await?)
 }
 
 async fn roll_back(
@@ -110,8 +110,11 @@ async fn roll_back(
     Caller(context): Caller,
     Body(body): Body<BulkRollback>,
 ) -> Answer<BulkAnswer> {
-    let agents = act_on!(fleet, context, body);
+    let (context, agents) = act_on!(context, body);
     let given = fleet.roll_back_agents(&context, &agents).await?;
+    if context.is_dry_run() {
+        return Ok(Json(counted(&given)));
+    }
     let action_ids = given.iter().map(|given| given.action.id.to_string()).collect();
     Ok(Json(BulkAnswer::OrderedAll(OrderedAll { action_ids })))
 }
@@ -121,8 +124,11 @@ async fn diagnostics(
     Caller(context): Caller,
     Body(body): Body<BulkDiagnostics>,
 ) -> Answer<BulkAnswer> {
-    let agents = act_on!(fleet, context, body);
-    ordered(&fleet.request_diagnostics(&context, &agents, &body.additional_metrics.unwrap_or_default()).await?)
+    let (context, agents) = act_on!(context, body);
+    ordered(
+        &context,
+        &fleet.request_diagnostics(&context, &agents, &body.additional_metrics.unwrap_or_default()).await?,
+    )
 }
 
 async fn tags(
@@ -130,9 +136,9 @@ async fn tags(
     Caller(context): Caller,
     Body(body): Body<BulkTags>,
 ) -> Answer<BulkAnswer> {
-    let agents = act_on!(fleet, context, body);
+    let (context, agents) = act_on!(context, body);
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
-    ordered(&fleet.change_tags(&context, &agents, &change).await?)
+    ordered(&context, &fleet.change_tags(&context, &agents, &change).await?)
 }
 
 async fn migrate(
@@ -140,9 +146,9 @@ async fn migrate(
     Caller(context): Caller,
     Body(body): Body<BulkMigrate>,
 ) -> Answer<BulkAnswer> {
-    let agents = act_on!(fleet, context, body);
+    let (context, agents) = act_on!(context, body);
     let order = requests::bulk_migrate(body.uri, body.enrollment_token, body.settings)?;
-    ordered(&fleet.migrate(&context, &agents, &order).await?)
+    ordered(&context, &fleet.migrate(&context, &agents, &order).await?)
 }
 
 async fn privilege_level(
@@ -150,8 +156,8 @@ async fn privilege_level(
     Caller(context): Caller,
     Body(body): Body<BulkPrivilegeLevelChange>,
 ) -> Answer<BulkAnswer> {
-    let agents = act_on!(fleet, context, body);
-    ordered(&fleet.change_privilege_level(&context, &agents, requests::user(body.user_info)).await?)
+    let (context, agents) = act_on!(context, body);
+    ordered(&context, &fleet.change_privilege_level(&context, &agents, requests::user(body.user_info)).await?)
 }
 
 async fn any(
@@ -159,9 +165,9 @@ async fn any(
     Caller(context): Caller,
     Body(body): Body<BulkActions>,
 ) -> Answer<BulkAnswer> {
-    let agents = act_on!(fleet, context, body);
+    let (context, agents) = act_on!(context, body);
     let order = requests::any(body.action, fleet.clock.now())?;
-    ordered(&fleet.order(&context, &agents, order).await?)
+    ordered(&context, &fleet.order(&context, &agents, order).await?)
 }
 
 async fn delete(
@@ -169,7 +175,7 @@ async fn delete(
     Caller(context): Caller,
     Body(body): Body<BulkDelete>,
 ) -> Answer<BulkAnswer> {
-    let agents = act_on!(fleet, context, body);
+    let (context, agents) = act_on!(context, body);
     let count = fleet.delete_agents(&context, &agents).await?;
-    Ok(Json(BulkAnswer::Counted(Counted { count })))
+    Ok(Json(BulkAnswer::Counted(Counted { count, ..Counted::default() })))
 }

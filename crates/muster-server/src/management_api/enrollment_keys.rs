@@ -19,7 +19,7 @@ use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::kql::rows::{Table, select};
-use super::query::{Paging, Query};
+use super::query::{DryRun, Paging, Query};
 use super::{convert, kql};
 use crate::fleet::Fleet;
 use crate::fleet::keys::NewEnrollmentKey;
@@ -141,7 +141,9 @@ async fn delete(
     Caller(context): Caller,
     Path(id): Path<String>,
     Query(query): Query<DeleteQuery>,
+    Query(dry_run): Query<DryRun>,
 ) -> Answer<Deleted> {
+    let context = dry_run.of(context);
     if query.force_delete == Some(true) {
         fleet.delete_enrollment_key(&context, &id).await?;
     } else {
@@ -154,6 +156,14 @@ async fn replace_one(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
+    Query(dry_run): Query<DryRun>,
 ) -> Answer<CreatedEnrollmentKey> {
-    created(&fleet, fleet.replace_enrollment_key(&context, &id).await?)
+    let context = dry_run.of(context);
+    let (key, token) = fleet.replace_enrollment_key(&context, &id).await?;
+    if context.is_dry_run() {
+        // A token that will never be good for anything is not told.
+        let item = convert::key(key, None, fleet.clock.now());
+        return Ok(Json(CreatedEnrollmentKey { item, action: "created".into() }));
+    }
+    created(&fleet, (key, token))
 }

@@ -4,6 +4,7 @@
 //! routes, and each other module holds one family: it unpacks, calls one operation of [`crate::fleet`], and converts.
 
 mod action_convert;
+mod action_query;
 mod action_routes;
 mod agent_policies;
 mod agent_routes;

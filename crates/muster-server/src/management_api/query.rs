@@ -3,8 +3,10 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use muster_core::Error;
+use muster_core::context::OpContext;
 use muster_protocol::management::envelope::DEFAULT_PER_PAGE;
 use muster_store::query::Page;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
@@ -23,6 +25,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         let axum::extract::Query(query) =
             query.map_err(|rejection| ApiError(Error::invalid("query", rejection.body_text())))?;
         Ok(Self(query))
+    }
+}
+
+/// `?dryRun=true`: check everything, change nothing.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRun {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+impl DryRun {
+    /// The same caller, perhaps only trying.
+    pub fn of(self, context: OpContext) -> OpContext {
+        context.trying(self.dry_run)
     }
 }
 

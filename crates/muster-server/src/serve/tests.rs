@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use muster_core::context::{Actor, OpContext};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -11,6 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::config::{Layers, load};
+use crate::fleet::policies::PolicyDraft;
 
 fn config(folder: &tempfile::TempDir, more: &[&str]) -> Config {
     let folder = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();
@@ -123,10 +125,40 @@ async fn the_first_start_makes_policy_and_key_once() {
 
     let server = Server::start(&config).await.unwrap();
     assert_eq!(server.first_start.enrollment_token, None);
+    let greeting = server.first_start.greeting(&config, &server.addresses);
+    let key = format!("An enrollment key: muster enrollment-key create --data-dir {}", config.data_dir);
+    assert!(greeting.contains(&format!("{key} --policy 'Default policy'\n")), "{greeting}");
     assert_eq!(server.first_start.ca_fingerprint, first.ca_fingerprint);
     assert_eq!(server.fleet.signer.public_key(), signing_key, "the signing key is kept");
     let page = muster_store::query::Page { offset: 0, limit: 10 };
     assert_eq!(server.fleet.store.enrollment_keys(None, page).await.unwrap().items.len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_greeting_names_a_policy_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder, &[]);
+    let server = Server::start(&config).await.unwrap();
+    let root = OpContext::administrator(Actor::System);
+    let default = server.fleet.store.policy_by_name("Default policy").await.unwrap().unwrap();
+    let web = PolicyDraft { name: Some("it's web".into()), ..PolicyDraft::default() };
+    server.fleet.create_policy(&root, web).await.unwrap();
+    server.fleet.delete_policy(&root, default.id.as_str(), false).await.unwrap();
+    server.stop().await;
+
+    let server = Server::start(&config).await.unwrap();
+    let greeting = server.first_start.greeting(&config, &server.addresses);
+    assert!(greeting.contains(r"--policy 'it'\''s web'"), "{greeting}");
+    assert!(!greeting.contains("Default policy"), "{greeting}");
+    let web = server.fleet.store.policy_by_name("it's web").await.unwrap().unwrap();
+    server.fleet.delete_policy(&root, web.id.as_str(), false).await.unwrap();
+    server.stop().await;
+
+    let server = Server::start(&config).await.unwrap();
+    let greeting = server.first_start.greeting(&config, &server.addresses);
+    let make = format!("make one: muster policy create --data-dir {} NAME\n", config.data_dir);
+    assert!(greeting.contains(&make), "{greeting}");
     server.stop().await;
 }
 

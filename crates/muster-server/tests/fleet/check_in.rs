@@ -64,14 +64,17 @@ async fn ea100_a_new_revision_reaches_a_crowd_in_waves() {
         let id = format!("agent-{number}");
         let key = setting.agent(&id, Some(&policy)).await;
         let entry = setting.entry(&id, &key).await;
-        polls.spawn(parked(setting.check_in(&entry, &running("web", 1)).await).wait());
+        let poll = parked(setting.check_in(&entry, &running("web", 1)).await).wait();
+        polls.spawn(async { (poll.await, Instant::now()) });
     }
     setting.revision(&policy, 2).await;
     let mut woken = Vec::new();
-    while let Some(delivery) = polls.join_next().await {
-        assert!(matches!(delivery.unwrap().unwrap(), Delivery::Policy(policy) if policy.revision == 2));
-        woken.push(Instant::now());
+    while let Some(ended) = polls.join_next().await {
+        let (delivery, at) = ended.unwrap();
+        assert!(matches!(delivery.unwrap(), Delivery::Policy(policy) if policy.revision == 2));
+        woken.push(at);
     }
+    woken.sort_unstable();
     // Three waves, with a pause of some milliseconds between two of them.
     assert!(woken[299] - woken[0] >= Duration::from_millis(8), "{:?}", woken[299] - woken[0]);
 }

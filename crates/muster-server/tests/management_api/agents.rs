@@ -55,6 +55,22 @@ async fn m17_m18_m19_m20_queries_filter() {
     assert_eq!(ids(&api, either).await, ["b"]);
     assert_eq!(ids(&api, "kuery=not%20tags:*").await, ["c"]);
     assert_eq!(ids(&api, "kuery=agent.id:(%22a%22%20or%20%22b%22)").await, ["a", "b"]);
+    // Alternatives about different fields, their opposites, and what is not there at all.
+    assert_eq!(ids(&api, "kuery=tags:Y%20or%20status:error").await, ["b", "c"]);
+    assert_eq!(ids(&api, "kuery=policy_id:q%20or%20status:error%20and%20tags:x").await, ["b"]);
+    assert_eq!(ids(&api, "kuery=(policy_id:q%20or%20status:error)%20and%20not%20id:c").await, ["b"]);
+    assert_eq!(ids(&api, "kuery=not%20(tags:x%20and%20policy_id:p)").await, ["b", "c"]);
+    assert_eq!(ids(&api, "kuery=not%20policy_id:p").await, ["b"]);
+    assert_eq!(ids(&api, "kuery=not%20policy_id:*&showInactive=true").await, ["away"]);
+    assert_eq!(ids(&api, "kuery=not%20policy_id:p&showInactive=true").await, ["away", "b"]);
+    assert_eq!(ids(&api, "kuery=tags:Y%20or%20status:unenrolled").await, ["b", "gone"]);
+    assert_eq!(ids(&api, "kuery=enrollment_key_id:(k%20or%20l)%20or%20tags:*").await, ["a", "b"]);
+    let many: Vec<String> = (0..3000).map(|n| format!("id:n{n} or tags:n{n}")).collect();
+    let deep = "(".repeat(50) + "tags:Y or status:error and not (tags:z or id:z)" + &")".repeat(50);
+    for (query, count) in [(format!("{} or id:a", many.join(" or ")), 1), (deep, 2)] {
+        let body = json!({"agents": query, "dryRun": true});
+        assert_eq!(api.post("/agents/bulk_delete", body).await.ok()["count"], count);
+    }
     let refused = api.get("/agents?kuery=host:web*").await.refused(400);
     assert!(refused["message"].as_str().unwrap().starts_with("KQLSyntaxError"));
 }

@@ -75,7 +75,7 @@ async fn the_client_speaks_with_the_server() {
         revoke: None,
         force: None,
     };
-    assert_eq!(client.count(all.clone()).await.unwrap(), 1);
+    assert_eq!(client.try_bulk(all.clone()).await.unwrap().count, 1);
     client.bulk(&all).await.unwrap();
     assert_eq!(client.agent_status(None).await.unwrap().updating, 1);
     client.delete_agent("a").await.unwrap();

@@ -65,7 +65,11 @@ async fn m120_the_empty_query_means_every_agent_that_is_shown() {
 #[tokio::test]
 async fn m122_a_dry_run_counts_and_makes_nothing() {
     let api = Api::new();
-    api.agent("a", None).await;
+    let policy = api.policy("p").await;
+    let until = api.now().plus(Duration::from_secs(60)).to_rfc3339_seconds();
+    let rollbacks = json!([{"version": "9.4.0", "valid_until": until}]).to_string();
+    api.agent_with("a", Some(&policy), |agent| agent.upgrade.rollbacks = Some(rollbacks.into())).await;
+    let before = api.record("a").await.unwrap();
     for (path, extra) in [
         ("bulk_unenroll", json!({})),
         ("bulk_reassign", json!({"policy_id": null})),
@@ -80,10 +84,59 @@ async fn m122_a_dry_run_counts_and_makes_nothing() {
     ] {
         let mut body = json!({"agents": ["a", "a", "nobody"], "dryRun": true});
         body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        assert_eq!(api.post(&format!("/agents/{path}"), body).await.ok(), json!({"count": 1}), "{path}");
+        let nobody = json!([{"agent_id": "nobody", "error": "there is no such agent"}]);
+        let answer = match path {
+            // A purge passes over who is not there.
+            "bulk_delete" => json!({"count": 1}),
+            _ => json!({"count": 1, "refused": 1, "errors": nobody}),
+        };
+        assert_eq!(api.post(&format!("/agents/{path}"), body).await.ok(), answer, "{path}");
     }
     assert_eq!(api.get("/agents/action_status").await.ok()["total"], 0);
-    assert_eq!(api.record("a").await.unwrap().version, 1);
+    assert_eq!(api.record("a").await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn m122_a_dry_run_is_refused_as_the_order_itself_is() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    let before = api.record("a").await.unwrap();
+    for (path, extra, status) in [
+        ("bulk_upgrade", json!({"version": "banana"}), 400),
+        ("bulk_upgrade", json!({"version": "9.6.0", "rollout_duration_seconds": 5}), 400),
+        ("bulk_upgrade", json!({"version": "9.6.0", "start_time": "soon"}), 400),
+        ("bulk_reassign", json!({"policy_id": "none such"}), 404),
+        ("bulk_reassign", json!({"policy_id": null}), 400),
+        ("bulk_rollback", json!({}), 400),
+        ("bulk_update_agent_tags", json!({"tagsToAdd": []}), 400),
+        ("bulk_migrate", json!({"uri": "x", "enrollment_token": "t"}), 400),
+        ("bulk_actions", json!({"action": {"type": "SETTINGS", "data": {"log_level": "loud"}}}), 400),
+        ("bulk_actions", json!({"action": {"type": "DANCE"}}), 400),
+    ] {
+        let mut body = json!({"agents": ["a"]});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let meant = api.post(&format!("/agents/{path}"), body.clone()).await.refused(status);
+        body["dryRun"] = json!(true);
+        let tried = api.post(&format!("/agents/{path}"), body).await.refused(status);
+        assert_eq!(tried, meant, "{path}");
+    }
+    assert_eq!(api.get("/agents/action_status").await.ok()["total"], 0);
+    assert_eq!(api.record("a").await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn an_empty_list_of_agents_is_refused() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    for path in ["bulk_unenroll", "bulk_delete", "bulk_request_diagnostics"] {
+        for dry_run in [false, true] {
+            let body = json!({"agents": [], "dryRun": dry_run});
+            let told = api.post(&format!("/agents/{path}"), body).await.refused(400);
+            assert_eq!(told["field"], "agents", "{path}");
+            assert!(told["message"].as_str().unwrap().contains("the list is empty"), "{told}");
+        }
+    }
+    assert_eq!(api.get("/agents/action_status").await.ok()["total"], 0);
 }
 
 #[tokio::test]

@@ -82,6 +82,15 @@ statements! {
     /// Documents that are NULL stay as they are.
     UPDATE_DOCUMENTS = "UPDATE agent_documents SET local_metadata = coalesce($1, local_metadata), \
         components = coalesce($2, components) WHERE agent_id = $3";
+    /// Brings components into their place; nothing happens when the agent is gone.
+    SETTLE_COMPONENTS = "UPDATE agent_documents SET components = $1 WHERE agent_id = $2";
+    /// Components on their way into their place: a page of them.
+    PUT_RECENT = "INSERT INTO recent_components (slot, seq, entries) VALUES ($1, $2, $3) \
+        ON CONFLICT (slot) DO UPDATE SET seq = excluded.seq, entries = excluded.entries";
+    /// All of them, oldest first. At most a ring's worth.
+    ALL_RECENT = "SELECT seq, entries FROM recent_components ORDER BY seq";
+    /// None is on its way any more.
+    CLEAR_RECENT = "DELETE FROM recent_components";
     /// One agent's documents.
     DOCUMENTS = "SELECT local_metadata, components FROM agent_documents WHERE agent_id = $1";
     /// The document that lists show.

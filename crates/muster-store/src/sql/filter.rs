@@ -1,9 +1,10 @@
 //! Statements with conditions that depend on the question, put together from fixed fragments.
 
+use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use serde_json::json;
 
 use super::{actions, dialect};
-use crate::query::{ActionFilter, AgentFilter, AgentSort, Page};
+use crate::query::{ActionFilter, AgentCondition, AgentFilter, AgentSort, Page};
 
 /// A value to bind.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,10 +61,10 @@ impl Composed {
 
     fn agents(&mut self, filter: &AgentFilter) {
         if let Some(ids) = &filter.ids {
-            self.list(" AND agents.id ", ids.iter().map(muster_core::id::AgentId::as_str));
+            self.list(" AND agents.id ", ids.iter().map(AgentId::as_str));
         }
         if let Some(ids) = &filter.policy_ids {
-            self.list(" AND agents.policy_id ", ids.iter().map(muster_core::id::PolicyId::as_str));
+            self.list(" AND agents.policy_id ", ids.iter().map(PolicyId::as_str));
         }
         if let Some(statuses) = &filter.statuses {
             self.list(" AND agents.status ", statuses.iter().map(|status| status.as_str()));
@@ -76,6 +77,51 @@ impl Composed {
             self.text(" AND agents.enrollment_key_id = $?", id.as_str());
         }
         self.times(filter);
+        for condition in &filter.conditions {
+            self.push(" AND ");
+            self.condition(condition);
+        }
+    }
+
+    /// One condition, complete in itself and never NULL, so that its opposite is what it does not match.
+    fn condition(&mut self, condition: &AgentCondition) {
+        match condition {
+            AgentCondition::All(parts) => self.group("(1 = 1", " AND ", parts),
+            AgentCondition::Any(parts) => self.group("(1 = 0", " OR ", parts),
+            AgentCondition::Not(inner) => {
+                self.push("NOT ");
+                self.condition(inner);
+            }
+            AgentCondition::Ids(ids) => self.set("(agents.id ", ids.iter().map(AgentId::as_str)),
+            AgentCondition::Policies(ids) => {
+                self.set("(coalesce(agents.policy_id, '') ", ids.iter().map(PolicyId::as_str));
+            }
+            AgentCondition::HasPolicy => self.push("(agents.policy_id IS NOT NULL)"),
+            AgentCondition::Statuses(statuses) => self.set("(agents.status ", statuses.iter().map(|it| it.as_str())),
+            AgentCondition::Tags(tags) => {
+                self.set("EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ", tags);
+            }
+            AgentCondition::HasTags => self.push("(agents.tags <> '[]')"),
+            AgentCondition::EnrollmentKeys(ids) => {
+                self.set("(coalesce(agents.enrollment_key_id, '') ", ids.iter().map(EnrollmentKeyId::as_str));
+            }
+            AgentCondition::HasEnrollmentKey => self.push("(agents.enrollment_key_id IS NOT NULL)"),
+        }
+    }
+
+    fn group(&mut self, none: &'static str, between: &'static str, parts: &[AgentCondition]) {
+        self.push(none);
+        for part in parts {
+            self.push(between);
+            self.condition(part);
+        }
+        self.push(")");
+    }
+
+    /// A list within parentheses that `head` opened.
+    fn set<T: AsRef<str>>(&mut self, head: &'static str, words: impl IntoIterator<Item = T>) {
+        self.list(head, words);
+        self.push(")");
     }
 
     fn times(&mut self, filter: &AgentFilter) {
@@ -239,7 +285,6 @@ impl Composed {
 
 #[cfg(test)]
 mod tests {
-    use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
     use muster_core::status::Status;
     use muster_core::time::Timestamp;
 
@@ -259,6 +304,18 @@ mod tests {
             enrollment_key_id: Some(EnrollmentKeyId::trusted("k")),
             unseen_since: Some(Timestamp::from_micros(5)),
             without_inactivity_timeout: Some(Some(std::time::Duration::from_secs(6))),
+            conditions: vec![AgentCondition::Any(vec![
+                AgentCondition::Ids(vec![AgentId::trusted("c")]),
+                AgentCondition::Not(Box::new(AgentCondition::All(vec![
+                    AgentCondition::Policies(vec![PolicyId::trusted("q")]),
+                    AgentCondition::HasPolicy,
+                    AgentCondition::Statuses(vec![Status::Error]),
+                    AgentCondition::Tags(vec!["u".into()]),
+                    AgentCondition::HasTags,
+                    AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted("l")]),
+                    AgentCondition::HasEnrollmentKey,
+                ]))),
+            ])],
         }
     }
 

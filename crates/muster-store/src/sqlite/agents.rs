@@ -11,6 +11,7 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::error::Failure;
+use super::recent::Batch;
 use super::row::{Columns, Result, all, any, first, run};
 use crate::port::Precondition;
 use crate::sql::{actions as actions_sql, agents as sql, files as files_sql};
@@ -73,20 +74,45 @@ fn insert_tags(connection: &Connection, record: &AgentRecord) -> Result<()> {
     Ok(())
 }
 
-/// Changed documents.
+/// Changed documents. Components go to their place by way of the recent ones, unless these have no room for them.
 pub(super) fn put_documents(
     connection: &Connection,
+    recent: &mut Batch<'_>,
     id: &AgentId,
     documents: &AgentDocuments,
 ) -> std::result::Result<(), Failure> {
-    let values = params![documents.local_metadata, documents.components, id.as_str()];
-    affected_or_missing(run(connection, sql::UPDATE_DOCUMENTS, values)?, id)
+    let (later, now) = match &documents.components {
+        Some(components) if recent.has_room(id, components) => (Some(components), None),
+        now => (None, now.as_ref()),
+    };
+    if now.is_some() || documents.local_metadata.is_some() {
+        let values = params![documents.local_metadata, now, id.as_str()];
+        affected_or_missing(run(connection, sql::UPDATE_DOCUMENTS, values)?, id)?;
+    } else if !recent.has(id) && !any(connection, sql::EXISTS, [id.as_str()])? {
+        return Err(missing(id).into());
+    }
+    match later {
+        Some(components) => recent.put(id, components),
+        None if now.is_some() => recent.supersede(id),
+        None => {}
+    }
+    Ok(())
+}
+
+/// Brings components into their place.
+pub(super) fn settle_components(connection: &Connection, id: &AgentId, components: &str) -> Result<()> {
+    run(connection, sql::SETTLE_COMPONENTS, params![components, id.as_str()]).map(|_| ())
 }
 
 /// Removes an agent and everything that is its own.
-pub(super) fn delete(connection: &Connection, id: &AgentId) -> std::result::Result<(), Failure> {
+pub(super) fn delete(
+    connection: &Connection,
+    recent: &mut Batch<'_>,
+    id: &AgentId,
+) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
     affected_or_missing(run(connection, sql::DELETE, key)?, id)?;
+    recent.supersede(id);
     run(connection, actions_sql::DELETE_OF_AGENT, key)?;
     run(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
     run(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;

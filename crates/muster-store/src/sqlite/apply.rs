@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::error::Failure;
+use super::recent::Batch;
 use super::{actions, agents, enrollment_keys, files, log, policies, settings};
 use crate::port::{Committed, Write};
 
@@ -18,30 +19,35 @@ pub(super) struct Done {
 }
 
 /// Applies a list of writes; the caller takes all of it back when one fails.
-pub(super) fn writes(connection: &Connection, writes: &[Write]) -> Result<Done, Failure> {
+pub(super) fn writes(connection: &Connection, recent: &mut Batch<'_>, writes: &[Write]) -> Result<Done, Failure> {
     let mut done = Done::default();
     for write in writes {
-        apply(connection, write, &mut done)?;
+        apply(connection, recent, write, &mut done)?;
     }
     Ok(done)
 }
 
-/// Whether a list is one statement, so that it applies wholly or not at all without a savepoint.
+/// Whether a list applies wholly or not at all without a savepoint: it is one statement, or can be refused by its
+/// first one only.
 pub(super) fn is_one_statement(writes: &[Write]) -> bool {
     match writes {
         [Write::AgentUpdate { before, after }] => agents::update_is_one_statement(before, after),
         [Write::AgentDocuments { .. } | Write::ChunkPut { .. } | Write::SettingPut { .. }] => true,
+        // An agent whose record was just updated is not missing.
+        [Write::AgentUpdate { before, after }, Write::AgentDocuments { id, .. }] => {
+            *id == after.id && agents::update_is_one_statement(before, after)
+        }
         _ => false,
     }
 }
 
 /// Wiring: each write to its function.
-fn apply(c: &Connection, write: &Write, done: &mut Done) -> Result<(), Failure> {
+fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done) -> Result<(), Failure> {
     match write {
         Write::AgentInsert { record, documents } => agents::insert(c, record, documents)?,
         Write::AgentUpdate { before, after } => agents::update(c, before, after)?,
-        Write::AgentDocuments { id, documents } => agents::put_documents(c, id, documents)?,
-        Write::AgentDelete { id } => agents::delete(c, id)?,
+        Write::AgentDocuments { id, documents } => agents::put_documents(c, recent, id, documents)?,
+        Write::AgentDelete { id } => agents::delete(c, recent, id)?,
         Write::AgentWithdrawActions { id } => actions::withdraw(c, id)?,
         Write::AgentsSeen { seen } => agents::seen(c, seen)?,
         Write::EnrollmentKeyInsert(key) => enrollment_keys::insert(c, key)?,

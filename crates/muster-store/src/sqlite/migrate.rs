@@ -41,6 +41,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "unfinished_orders",
         text: include_str!("../../migrations/sqlite/0005_unfinished_orders.sql"),
     },
+    Migration {
+        number: 6,
+        name: "recent_components",
+        text: include_str!("../../migrations/sqlite/0006_recent_components.sql"),
+    },
 ];
 
 /// A migration that stands in the file.

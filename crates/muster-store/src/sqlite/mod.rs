@@ -2,6 +2,7 @@
 //!
 //! * [`writer`] takes jobs from a bounded queue, runs as many as wait in one transaction, and answers after it is on
 //!   disk (WAL, `synchronous=FULL`).
+//! * [`recent`] takes changed components, many to a page, before they come into their table.
 //! * [`reader`] runs reads on connections of their own: point reads on one thread, lists on another, so that a long
 //!   list does not hold up a check-in.
 //! * [`migrate`] brings the file's schema to the newest.
@@ -21,6 +22,7 @@ mod policies;
 mod policy_changes;
 mod queue;
 mod reader;
+mod recent;
 mod row;
 mod settings;
 mod store;

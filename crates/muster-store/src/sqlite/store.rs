@@ -19,6 +19,7 @@ use super::apply::Done;
 use super::error::{Failure, OpenError};
 use super::migrate::{MIGRATIONS, migrate};
 use super::reader::Reader;
+use super::recent::{OnTheWay, Recent};
 use super::temporary::TemporaryDirectory;
 use super::writer::Writer;
 use super::{actions, agents, connection, enrollment_keys, files, log, policies, settings};
@@ -51,6 +52,7 @@ pub struct SqliteStore {
     lists: Reader,
     writer: Writer,
     changes: watch::Receiver<i64>,
+    on_the_way: OnTheWay,
     _directory: Option<TemporaryDirectory>,
 }
 
@@ -62,12 +64,15 @@ impl SqliteStore {
         connection::enforce_references(&writing)?;
         let newest = log::newest_change(&writing).map_err(OpenError::engine("read the newest change"))?;
         let (newest, changes) = watch::channel(newest);
+        let recent = Recent::load(&writing).map_err(OpenError::engine("read the components on their way"))?;
+        let on_the_way = recent.on_the_way();
         let start = |name, path| Reader::start(name, connection::reader(path)?, options.read_queue);
         Ok(Self {
             points: start("store-points", path)?,
             lists: start("store-lists", path)?,
-            writer: Writer::start(writing, options.write_queue, options.write_queue_bytes, newest)?,
+            writer: Writer::start(writing, options.write_queue, options.write_queue_bytes, newest, recent)?,
             changes,
+            on_the_way,
             _directory: None,
         })
     }
@@ -143,8 +148,18 @@ impl Store for SqliteStore {
     }
 
     async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError> {
-        let id = id.clone();
-        self.points.read(move |c| agents::documents(c, &id)).await
+        loop {
+            let before = self.on_the_way.of(id);
+            let key = id.clone();
+            let stored = self.points.read(move |c| agents::documents(c, &key)).await?;
+            // Between the two looks components may have come into their table, or the agent may have gone.
+            if self.on_the_way.of(id) == before {
+                let components = before.and_then(|place| place.components);
+                return Ok(
+                    stored.map(|stored| AgentDocuments { components: components.or(stored.components), ..stored })
+                );
+            }
+        }
     }
 
     async fn agent_list(

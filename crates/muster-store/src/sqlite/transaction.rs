@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use super::apply::{self, Done};
 use super::error::{Failure, commit_failed, not_applied};
+use super::recent::{Batch, Recent};
 use super::row::{Result, run};
 use crate::port::{StoreError, Write};
 
@@ -39,12 +40,14 @@ pub(super) struct Outcome {
 /// Runs all jobs in one transaction and commits it.
 pub(super) fn attempt<'w>(
     connection: &Connection,
+    recent: &mut Recent,
     jobs: impl Iterator<Item = &'w Work>,
 ) -> std::result::Result<Outcome, Broken> {
     begin(connection).map_err(|error| Broken::Whole(not_applied(&error)))?;
     let mut outcome = Outcome::default();
+    let mut batch = recent.batch();
     for (index, work) in jobs.enumerate() {
-        match isolated(connection, work) {
+        match isolated(connection, &mut batch, work) {
             Ok(done) => {
                 outcome.newest_change = outcome.newest_change.max(done.newest_change);
                 outcome.answers.push(Ok(done));
@@ -56,7 +59,13 @@ pub(super) fn attempt<'w>(
             }
         }
     }
+    let pages = batch.into_pages();
+    recent.write(connection, &pages).map_err(|error| {
+        give_up(connection);
+        Broken::Whole(not_applied(&error))
+    })?;
     commit(connection)?;
+    recent.written(pages);
     Ok(outcome)
 }
 
@@ -86,17 +95,22 @@ fn give_up(connection: &Connection) {
 }
 
 /// Runs a job so that a refusal takes back all of it and nothing else, and a panic stays inside.
-fn isolated(connection: &Connection, work: &Work) -> std::result::Result<Done, Failure> {
+fn isolated(connection: &Connection, batch: &mut Batch<'_>, work: &Work) -> std::result::Result<Done, Failure> {
+    let mark = batch.mark();
     let guarded = AssertUnwindSafe(|| match work {
-        Work::Writes(writes) if apply::is_one_statement(writes) => apply::writes(connection, writes),
-        Work::Writes(writes) => in_savepoint(connection, || apply::writes(connection, writes)),
+        Work::Writes(writes) if apply::is_one_statement(writes) => apply::writes(connection, batch, writes),
+        Work::Writes(writes) => in_savepoint(connection, || apply::writes(connection, batch, writes)),
         Work::Task(task) => in_savepoint(connection, || task(connection)),
     });
     // Unwind safety: whatever the job left behind in the connection is rolled back with the transaction.
-    catch_unwind(guarded).unwrap_or_else(|_| {
+    let result = catch_unwind(guarded).unwrap_or_else(|_| {
         tracing::error!("a job of the store's writer panicked; it was not applied");
         Err(Failure::Engine(rusqlite::Error::UnwindingPanic))
-    })
+    });
+    if result.is_err() {
+        batch.back_to(mark);
+    }
+    result
 }
 
 fn in_savepoint(

@@ -1,6 +1,7 @@
 //! The writing thread: takes jobs, runs as many as wait in one transaction, answers when they are on disk.
 
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -8,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::apply::Done;
 use super::error::OpenError;
 use super::queue::{Budget, Share, closed, full, weight};
+use super::recent::Recent;
 use super::transaction::{Broken, Work, attempt};
 use crate::port::{StoreError, Write};
 
@@ -15,6 +17,9 @@ use crate::port::{StoreError, Write};
 const BATCH_JOBS: usize = 512;
 /// About the most bytes in one transaction.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// How long a transaction waits for more jobs when several callers are at work: what a commit costs is then shared by
+/// more of them. A caller who is alone waits for nobody.
+const GATHER: Duration = Duration::from_millis(1);
 /// How many jobs may break one transaction after another before the rest is told to come again.
 const BREAKERS: usize = 3;
 
@@ -55,9 +60,10 @@ impl Writer {
         jobs: usize,
         bytes: usize,
         newest: watch::Sender<i64>,
+        recent: Recent,
     ) -> Result<Self, OpenError> {
         let (sender, queue) = mpsc::channel(jobs);
-        let thread = Thread { connection, queue, newest, closing: Vec::new() };
+        let thread = Thread { connection, queue, newest, recent, crowded: false, closing: Vec::new() };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run())
@@ -112,10 +118,26 @@ impl Drop for Writer {
     }
 }
 
+/// Jobs for one transaction.
+#[derive(Default)]
+struct Gathered {
+    jobs: Vec<Job>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn is_enough(&self) -> bool {
+        self.jobs.len() >= BATCH_JOBS || self.bytes >= BATCH_BYTES
+    }
+}
+
 struct Thread {
     connection: Connection,
     queue: mpsc::Receiver<Message>,
     newest: watch::Sender<i64>,
+    recent: Recent,
+    /// Whether the last transaction had more than one job.
+    crowded: bool,
     closing: Vec<oneshot::Sender<()>>,
 }
 
@@ -130,33 +152,41 @@ impl Thread {
 
     /// The first job and those that wait behind it, as far as one transaction should go.
     fn gather(&mut self, first: Message) -> Vec<Job> {
-        let mut jobs = Vec::new();
-        let mut bytes = 0;
-        let mut message = Some(first);
+        let mut gathered = Gathered::default();
+        self.take(&mut gathered, Some(first));
+        if (self.crowded || gathered.jobs.len() > 1) && !gathered.is_enough() {
+            std::thread::sleep(GATHER);
+            let next = self.queue.try_recv().ok();
+            self.take(&mut gathered, next);
+        }
+        self.crowded = gathered.jobs.len() > 1;
+        gathered.jobs
+    }
+
+    /// Takes a message and those that wait behind it.
+    fn take(&mut self, gathered: &mut Gathered, mut message: Option<Message>) {
         while let Some(next) = message {
             match next {
                 Message::Job(job) => {
-                    bytes += job.share.bytes();
-                    jobs.push(job);
+                    gathered.bytes += job.share.bytes();
+                    gathered.jobs.push(job);
                 }
                 Message::Close(done) => {
                     self.queue.close();
                     self.closing.push(done);
                 }
             }
-            let enough = jobs.len() >= BATCH_JOBS || bytes >= BATCH_BYTES;
-            message = if enough { None } else { self.queue.try_recv().ok() };
+            message = if gathered.is_enough() { None } else { self.queue.try_recv().ok() };
         }
-        jobs
     }
 
     /// Commits jobs together; one that breaks the transaction is answered, and the others are tried without it.
-    fn commit(&self, mut jobs: Vec<Job>) {
+    fn commit(&mut self, mut jobs: Vec<Job>) {
         for _ in 0..BREAKERS {
             if jobs.is_empty() {
                 return;
             }
-            match attempt(&self.connection, jobs.iter().map(|job| &job.work)) {
+            match attempt(&self.connection, &mut self.recent, jobs.iter().map(|job| &job.work)) {
                 Ok(outcome) => {
                     self.publish(outcome.newest_change);
                     return answer(jobs, outcome.answers);
@@ -182,6 +212,9 @@ impl Thread {
 
     /// Brings the log into the file, so that the next start has nothing to recover.
     fn finish(self) {
+        if let Err(error) = self.recent.settle(&self.connection) {
+            tracing::warn!(%error, "components stay beside their table until the next start");
+        }
         if let Err(error) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
             tracing::warn!(%error, "the store's log stays beside the file until the next start");
         }

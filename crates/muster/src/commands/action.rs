@@ -12,9 +12,9 @@ use super::confirm::Care;
 use super::failure::Failed;
 use super::find::MOST_ROWS;
 use super::listing::{
-    Column, Format, OutputArg, column, or_dash, print_fields, print_json, print_list, print_one, print_table,
-    print_yaml, wide,
+    Column, Format, OutputArg, column, or_dash, print_fields, print_json, print_list, print_table, print_yaml, wide,
 };
+use super::policy_names::{Named, with_policy_name};
 use super::progress::wait_for;
 use super::selection::agents;
 use super::text::print_line;
@@ -25,11 +25,12 @@ use super::times::seconds;
 pub enum ActionCommand {
     /// List actions, newest first
     #[command(
-        after_help = "Examples:\n  muster action list --limit 20\n  muster action list --latest 24h --output json"
+        after_help = "Examples:\n  muster action list --limit 20\n  muster action list --filter 'type:upgrade and not status:complete'\n  muster action list --filter 'agent_id:\"7c9d6f7e-0a51-4f0f-9d0c-0d8f1f0d5a11\"'\n  muster action list --latest 24h --output json"
     )]
     List(ListArgs),
     /// Show one action with each agent's answer
     #[command(
+        visible_alias = "get",
         after_help = "Examples:\n  muster action show 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11\n  muster action show 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --output json"
     )]
     Show(ShowArgs),
@@ -44,6 +45,9 @@ pub enum ActionCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
+    /// Actions that match; fields: id, type, status, agent_id, policy_id, created_by
+    #[arg(long, value_name = "KQL")]
+    filter: Option<String>,
     /// At most so many, up to 10000
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_ROWS)))]
     limit: u32,
@@ -99,15 +103,15 @@ const COLUMNS: &[Column<ActionStatus>] = &[
     wide("COMPLETED", |action| or_dash(action.completion_time.as_deref())),
 ];
 
-const DETAILS: &[Column<ActionStatus>] = &[
-    column("ID", id),
+const DETAILS: &[Column<Named<ActionStatus>>] = &[
+    column("ID", |action| action.action_id.clone()),
     column("TYPE", |action| action.kind.clone()),
     column("STATUS", |action| action.status.clone()),
     column("AGENTS", |action| action.nb_agents_actioned.to_string()),
     column("ACKED", |action| action.nb_agents_ack.to_string()),
     column("FAILED", |action| action.nb_agents_failed.to_string()),
     column("VERSION", |action| or_dash(action.version.as_deref())),
-    column("POLICY", |action| or_dash(action.new_policy_id.as_deref().or(action.policy_id.as_deref()))),
+    column("POLICY", Named::policy),
     column("CREATED", |action| action.creation_time.clone()),
     column("BY", |action| action.created_by.clone()),
     column("STARTS", |action| or_dash(action.start_time.as_deref())),
@@ -152,6 +156,7 @@ impl ListArgs {
             let query = ListActionStatus {
                 page: Some(page),
                 per_page: Some(per_page),
+                kuery: self.filter.clone(),
                 latest: self.latest.map(|seconds| seconds.unsigned_abs().saturating_mul(1000)),
                 ..ListActionStatus::default()
             };
@@ -177,16 +182,24 @@ impl ShowArgs {
         let action = client.action(&self.action).await?;
         let format = self.output.output;
         if format == Format::Name {
-            return print_one(&action, format, DETAILS, id);
+            return print_line(action.action_id);
         }
         let results = results(client, &self.action, self.limit as usize).await?;
         let whole = Whole { action: &action, results: &results };
         match format {
             Format::Json => print_json(&whole),
             Format::Yaml => print_yaml(&whole),
-            _ => print_for_people(&action, results, format == Format::Wide),
+            _ => {
+                let action = with_policy_name(client, format, action, policy).await?;
+                print_for_people(&action, results, format == Format::Wide)
+            }
         }
     }
+}
+
+/// The policy that it is about.
+fn policy(action: &ActionStatus) -> Option<&str> {
+    action.new_policy_id.as_deref().or(action.policy_id.as_deref()).filter(|id| !id.is_empty())
 }
 
 /// An action with what each agent answered.
@@ -215,7 +228,11 @@ async fn results(client: &Client, action: &str, limit: usize) -> Result<Vec<Acti
 }
 
 /// Agents that could not be ordered have no place among the results, only an error.
-fn print_for_people(action: &ActionStatus, mut results: Vec<ActionResult>, with_wide: bool) -> Result<(), Failed> {
+fn print_for_people(
+    action: &Named<ActionStatus>,
+    mut results: Vec<ActionResult>,
+    with_wide: bool,
+) -> Result<(), Failed> {
     print_fields(action, DETAILS)?;
     let known: HashSet<String> = results.iter().map(|result| result.agent_id.clone()).collect();
     let others = action.latest_errors.iter().filter(|error| !known.contains(&error.agent_id));
@@ -237,6 +254,7 @@ impl CancelArgs {
         let count = u64::try_from(action.nb_agents_actioned).unwrap_or(0);
         let what = format!("{} for {}", action.kind, agents(count));
         if self.care.dry_run {
+            client.try_cancel_action(&self.action).await?;
             return print_line(format!("would cancel {what}"));
         }
         if count > 1 {

@@ -5,10 +5,12 @@ use muster_client::Client;
 use muster_protocol::management::agent::{Agent, ListAgents};
 use muster_protocol::management::bulk::{BulkDelete, BulkTags};
 
+use super::agent_moves::{MigrateArgs, PrivilegeLevelArgs};
 use super::agent_orders::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
 use super::failure::Failed;
 use super::find::{MOST_ROWS, find_agent, hostname, list_agents};
-use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::selection::{Chosen, Selection, agents};
 use super::text::print_line;
 
@@ -17,11 +19,12 @@ use super::text::print_line;
 pub enum AgentCommand {
     /// List agents
     #[command(
-        after_help = "Examples:\n  muster agent list\n  muster agent list --filter 'status:(offline or error)' --output wide\n  muster agent list --filter 'tags:\"web\"' --output name"
+        after_help = "Examples:\n  muster agent list\n  muster agent list --filter 'status:(offline or error)' --output wide\n  muster agent list --filter 'tags:\"web\" and not status:online' --output name\n  muster agent list --filter 'status:error or not policy_id:*'"
     )]
     List(ListArgs),
     /// Show one agent with its components
     #[command(
+        visible_alias = "get",
         after_help = "Examples:\n  muster agent show web-1\n  muster agent show 7c9d6f7e-0a51-4f0f-9d0c-0d8f1f0d5a11 --output json"
     )]
     Show(ShowArgs),
@@ -35,7 +38,7 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent reassign web-1 --policy web\n  muster agent reassign --filter 'tags:\"web\"' --policy web --yes\n  muster agent reassign web-1 --no-policy"
     )]
     Reassign(ReassignArgs),
-    /// Order another version
+    /// Order agents to upgrade to another version
     #[command(
         after_help = "Examples:\n  muster agent upgrade web-1 --version 9.5.2\n  muster agent upgrade --all --version 9.5.2 --rollout 4h --yes"
     )]
@@ -45,15 +48,25 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent diagnostics web-1\n  muster agent diagnostics web-1 --wait --download ."
     )]
     Diagnostics(DiagnosticsArgs),
-    /// Set the log level
+    /// Set the log level of agents
     #[command(
         after_help = "Examples:\n  muster agent log-level web-1 --level debug\n  muster agent log-level --level reset --all --yes"
     )]
     LogLevel(SettingsArgs),
-    /// Give tags
+    /// Order agents to another server: they leave this one
+    #[command(
+        after_help = "Examples:\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt --setting certificate_authorities=/etc/other-ca.crt\n  muster agent migrate --filter 'tags:\"web\"' --to https://other.example:8220 --enrollment-token @token.txt --dry-run"
+    )]
+    Migrate(MigrateArgs),
+    /// Order agents to run without root from now on
+    #[command(
+        after_help = "Examples:\n  muster agent privilege-level web-1\n  muster agent privilege-level web-1 --user agents --group agents\n  muster agent privilege-level --filter 'tags:\"web\"' --dry-run"
+    )]
+    PrivilegeLevel(PrivilegeLevelArgs),
+    /// Give tags to agents
     #[command(after_help = "Examples:\n  muster agent tag web-1 web-2 --tag prod --tag web --yes")]
     Tag(TagArgs),
-    /// Take tags away
+    /// Take tags away from agents
     #[command(
         after_help = "Examples:\n  muster agent untag web-1 --tag prod\n  muster agent untag --all --tag prod --dry-run"
     )]
@@ -68,7 +81,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id
+    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id, joined by and, or, not and ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Inactive agents too
@@ -107,15 +120,16 @@ pub struct DeleteArgs {
     selection: Selection,
 }
 
-const COLUMNS: &[Column<Agent>] = &[
+const COLUMNS: &[Column<Named<Agent>>] = &[
     column("ID", |agent| agent.id.clone()),
     column("HOST", |agent| hostname(agent).to_owned()),
     column("STATUS", |agent| agent.status.clone()),
-    column("POLICY", |agent| or_dash(agent.policy_id.as_deref())),
+    column("POLICY", Named::policy),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
     column("VERSION", |agent| agent.agent.version.clone()),
     column("LAST CHECK-IN", |agent| or_dash(agent.last_checkin.as_deref())),
-    wide("TAGS", |agent| agent.tags.join(",")),
+    wide("POLICY ID", |agent| or_dash(agent.policy_id.as_deref())),
+    wide("TAGS", |agent| or_dash(Some(&agent.tags.join(",")))),
     wide("CONNECTED", |agent| if agent.connected { "yes" } else { "no" }.to_owned()),
     wide("SINCE", |agent| agent.status_since.clone()),
     wide("ENROLLED", |agent| agent.enrolled_at.clone()),
@@ -123,7 +137,7 @@ const COLUMNS: &[Column<Agent>] = &[
     wide("ADDRESS", |agent| agent.last_address.clone()),
 ];
 
-const DETAILS: &[Column<Agent>] = &[
+const DETAILS: &[Column<Named<Agent>>] = &[
     column("ID", |agent| agent.id.clone()),
     column("HOST", |agent| hostname(agent).to_owned()),
     column("STATUS", |agent| agent.status.clone()),
@@ -131,18 +145,19 @@ const DETAILS: &[Column<Agent>] = &[
     column("MESSAGE", |agent| or_dash(agent.last_checkin_message.as_deref())),
     column("CONNECTED", |agent| if agent.connected { "yes" } else { "no" }.to_owned()),
     column("LAST CHECK-IN", |agent| or_dash(agent.last_checkin.as_deref())),
-    column("POLICY", |agent| or_dash(agent.policy_id.as_deref())),
+    column("POLICY", Named::policy),
+    column("POLICY ID", |agent| or_dash(agent.policy_id.as_deref())),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
-    column("VERSION", version),
-    column("UPGRADE", upgrade),
-    column("TAGS", |agent| agent.tags.join(", ")),
+    column("VERSION", |agent| version(agent)),
+    column("UPGRADE", |agent| upgrade(agent)),
+    column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
     column("ENROLLMENT KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),
     column("FIRST ADDRESS", |agent| agent.first_address.clone()),
     column("LAST ADDRESS", |agent| agent.last_address.clone()),
     column("LEFT", |agent| or_dash(agent.audit_unenrolled_reason.as_deref())),
     column("UNENROLLED", |agent| or_dash(agent.unenrolled_at.as_deref())),
-    column("COMPONENTS", components),
+    column("COMPONENTS", |agent| components(agent)),
 ];
 
 fn version(agent: &Agent) -> String {
@@ -179,6 +194,8 @@ impl AgentCommand {
             Self::Upgrade(args) => args.run(client).await,
             Self::Diagnostics(args) => args.run(client).await,
             Self::LogLevel(args) => args.run(client).await,
+            Self::Migrate(args) => args.run(client).await,
+            Self::PrivilegeLevel(args) => args.run(client).await,
             Self::Tag(args) => args.run(client, true).await,
             Self::Untag(args) => args.run(client, false).await,
             Self::Delete(args) => args.run(client).await,
@@ -191,7 +208,12 @@ impl ListArgs {
         let query =
             ListAgents { kuery: self.filter, show_inactive: self.inactive.then_some(true), ..ListAgents::default() };
         let (agents, total) = list_agents(client, &query, self.limit).await?;
-        print_list(&agents, self.output.output, COLUMNS, |agent| agent.id.clone())?;
+        let format = self.output.output;
+        let agents = with_policy_names(client, format, agents, |agent| agent.policy_id.as_deref()).await?;
+        print_list(&agents, format, COLUMNS, |agent| agent.id.clone())?;
+        if total == 0 && matches!(format, Format::Table | Format::Wide) {
+            eprintln!("muster: no agent is there to list; those that left and inactive ones: --filter 'status:*'");
+        }
         if (agents.len() as u64) < total {
             eprintln!("muster: {} of {total} agents; --limit shows more, --filter fewer", agents.len());
         }
@@ -202,7 +224,9 @@ impl ListArgs {
 impl ShowArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let agent = find_agent(client, &self.agent).await?;
-        print_one(&agent, self.output.output, DETAILS, |agent| agent.id.clone())
+        let format = self.output.output;
+        let agent = with_policy_name(client, format, agent, |agent| agent.policy_id.as_deref()).await?;
+        print_one(&agent, format, DETAILS, |agent| agent.id.clone())
     }
 }
 
@@ -211,34 +235,33 @@ impl TagArgs {
         let tags = self.tags.join(", ");
         let (how, verb) = if add { ("give", "to") } else { ("take", "from") };
         let what = |agents: &str| format!("{how} {tags} {verb} {agents}");
-        let Some(Chosen { agents: selector, include_inactive, count }) = self.selection.choose(client, what).await?
-        else {
-            return Ok(());
-        };
-        let request = BulkTags {
-            agents: selector,
-            include_inactive,
+        let request = |chosen: &Chosen| BulkTags {
+            agents: chosen.agents.clone(),
+            include_inactive: chosen.include_inactive,
             batch_size: None,
             dry_run: None,
             tags_to_add: add.then(|| self.tags.clone()),
-            tags_to_remove: (!add).then_some(self.tags),
+            tags_to_remove: (!add).then(|| self.tags.clone()),
         };
-        client.bulk(&request).await?;
-        print_line(format!("{} {}", if add { "tagged" } else { "untagged" }, agents(count)))
+        let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
+        client.bulk(&request(&chosen)).await?;
+        print_line(format!("{} {}", if add { "tagged" } else { "untagged" }, agents(chosen.count)))
     }
 }
 
 impl DeleteArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let what = |agents: &str| format!("delete {agents} with their keys, results and files");
-        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
+        let request = |chosen: &Chosen| {
+            let Chosen { agents, include_inactive, .. } = chosen.clone();
+            BulkDelete { agents, include_inactive, batch_size: None, dry_run: None }
+        };
+        let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         if let Some(agent) = chosen.single() {
             client.delete_agent(agent).await?;
             return print_line("deleted 1 agent");
         }
-        let Chosen { agents: selector, include_inactive, .. } = chosen;
-        let request = BulkDelete { agents: selector, include_inactive, batch_size: None, dry_run: None };
-        print_line(format!("deleted {}", agents(client.bulk(&request).await?.count)))
+        print_line(format!("deleted {}", agents(client.bulk(&request(&chosen)).await?.count)))
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::failure::Failed;
 use super::find::find_policy;
 use super::progress::wait_for;
-use super::selection::{Chosen, Selection};
+use super::selection::{Chosen, Selection, refused};
 use super::text::print_line;
 use super::times::seconds;
 
@@ -30,7 +30,7 @@ pub struct Wait {
 
 impl Wait {
     /// Prints the action's id for the commands that follow it up; fails if not one agent could be ordered.
-    async fn finish(self, client: &Client, action_id: &str, single: bool) -> Result<(), Failed> {
+    pub async fn finish(self, client: &Client, action_id: &str, single: bool) -> Result<(), Failed> {
         print_line(action_id)?;
         if self.wait {
             return wait_for(client, action_id, Duration::from_secs(self.timeout)).await;
@@ -43,14 +43,11 @@ impl Wait {
 /// Some of many may be unable to do what is ordered: they get an error instead of the order.
 async fn tell_refused(client: &Client, action_id: &str) -> Result<(), Failed> {
     let action = client.action(action_id).await?;
-    let refused = action.nb_agents_actioned - action.nb_agents_action_created;
-    if refused <= 0 {
-        return Ok(());
-    }
-    let first = action.latest_errors.first().map(|error| format!("; agent {}: {}", error.agent_id, error.error));
-    let message =
-        format!("{refused} of {} agents can't be ordered{}", action.nb_agents_actioned, first.unwrap_or_default());
-    let failed = Failed::new(message).remedy(format!("muster action show {action_id}"));
+    let all = u64::try_from(action.nb_agents_actioned).unwrap_or(0);
+    let left_out = u64::try_from(action.nb_agents_actioned - action.nb_agents_action_created).unwrap_or(0);
+    let first = action.latest_errors.first().map(|error| (&*error.agent_id, &*error.error));
+    let Some(failed) = refused(left_out, all, first) else { return Ok(()) };
+    let failed = failed.remedy(format!("muster action show {action_id}"));
     if action.nb_agents_action_created == 0 {
         return Err(failed);
     }
@@ -74,18 +71,16 @@ impl UnenrollArgs {
     /// Orders agents to leave.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let how = if self.force { "revoke the keys of, and unenroll," } else { "unenroll" };
-        let Some(chosen) = self.selection.choose(client, |agents| format!("{how} {agents}")).await? else {
-            return Ok(());
-        };
         let force = self.force.then_some(true);
+        let request = |chosen: &Chosen| {
+            let Chosen { agents, include_inactive, .. } = chosen.clone();
+            BulkUnenroll { agents, include_inactive, batch_size: None, dry_run: None, revoke: force, force }
+        };
+        let what = |agents: &str| format!("{how} {agents}");
+        let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         let ordered = match chosen.single() {
             Some(agent) => client.unenroll(agent, &Unenroll { revoke: force, force }).await?,
-            None => {
-                let Chosen { agents, include_inactive, .. } = chosen.clone();
-                let request =
-                    BulkUnenroll { agents, include_inactive, batch_size: None, dry_run: None, revoke: force, force };
-                client.bulk(&request).await?
-            }
+            None => client.bulk(&request(&chosen)).await?,
         };
         self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
     }
@@ -102,6 +97,9 @@ pub struct ReassignArgs {
     /// No policy: the agents stay enrolled and keep checking in
     #[arg(long)]
     no_policy: bool,
+    /// Also from and to hosted policies
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     wait: Wait,
 }
@@ -117,16 +115,16 @@ impl ReassignArgs {
             Some(policy) => format!("put {agents} on the policy {:?}", policy.name),
             None => format!("take the policy from {agents}"),
         };
-        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
-        let policy_id = policy.map(|policy| policy.id);
+        let force = self.force.then_some(true);
+        let policy_id = || policy.as_ref().map(|policy| policy.id.clone());
+        let request = |chosen: &Chosen| {
+            let (Chosen { agents, include_inactive, .. }, policy_id) = (chosen.clone(), policy_id());
+            BulkReassign { agents, include_inactive, batch_size: None, dry_run: None, policy_id, force }
+        };
+        let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         let ordered = match chosen.single() {
-            Some(agent) => client.reassign(agent, &Reassign { policy_id, force: None }).await?,
-            None => {
-                let Chosen { agents, include_inactive, .. } = chosen.clone();
-                let request =
-                    BulkReassign { agents, include_inactive, batch_size: None, dry_run: None, policy_id, force: None };
-                client.bulk(&request).await?
-            }
+            Some(agent) => client.reassign(agent, &Reassign { policy_id: policy_id(), force }).await?,
+            None => client.bulk(&request(&chosen)).await?,
         };
         self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
     }
@@ -161,32 +159,35 @@ impl UpgradeArgs {
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let version = &self.version;
         let what = |agents: &str| format!("upgrade {agents} to {version}");
-        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
+        let request = |chosen: &Chosen| self.request(chosen);
+        let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         let ordered = self.order(client, &chosen).await?;
         self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
     }
 
     /// The order to a single agent knows no time, but refuses at once.
     async fn order(&self, client: &Client, chosen: &Chosen) -> Result<Ordered, Failed> {
-        let (version, source_uri, force) = (self.version.clone(), self.source_uri.clone(), self.force.then_some(true));
         if let (Some(agent), None, None) = (chosen.single(), &self.rollout, &self.start) {
-            return Ok(client
-                .upgrade(agent, &Upgrade { version, source_uri, force, skip_rate_limit_check: None })
-                .await?);
+            let BulkUpgrade { version, source_uri, force, skip_rate_limit_check, .. } = self.request(chosen);
+            let order = Upgrade { version, source_uri, force, skip_rate_limit_check };
+            return Ok(client.upgrade(agent, &order).await?);
         }
-        let request = BulkUpgrade {
+        Ok(client.bulk(&self.request(chosen)).await?)
+    }
+
+    fn request(&self, chosen: &Chosen) -> BulkUpgrade {
+        BulkUpgrade {
             agents: chosen.agents.clone(),
             include_inactive: chosen.include_inactive,
             batch_size: None,
             dry_run: None,
-            version,
-            source_uri,
-            force,
+            version: self.version.clone(),
+            source_uri: self.source_uri.clone(),
+            force: self.force.then_some(true),
             skip_rate_limit_check: None,
             rollout_duration_seconds: self.rollout,
             start_time: self.start.clone(),
-        };
-        Ok(client.bulk(&request).await?)
+        }
     }
 }
 
@@ -212,16 +213,15 @@ impl DiagnosticsArgs {
             return Err(Failed::usage("--download takes one agent").remedy("name one agent by its id or host name"));
         }
         let what = |agents: &str| format!("ask for diagnostics of {agents}");
-        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
-        let additional_metrics = self.cpu.then(|| vec!["CPU".to_owned()]);
+        let metrics = || self.cpu.then(|| vec!["CPU".to_owned()]);
+        let request = |chosen: &Chosen| {
+            let (Chosen { agents, include_inactive, .. }, additional_metrics) = (chosen.clone(), metrics());
+            BulkDiagnostics { agents, include_inactive, batch_size: None, dry_run: None, additional_metrics }
+        };
+        let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         let ordered = match chosen.single() {
-            Some(agent) => client.request_diagnostics(agent, &Diagnostics { additional_metrics }).await?,
-            None => {
-                let Chosen { agents, include_inactive, .. } = chosen.clone();
-                let request =
-                    BulkDiagnostics { agents, include_inactive, batch_size: None, dry_run: None, additional_metrics };
-                client.bulk(&request).await?
-            }
+            Some(agent) => client.request_diagnostics(agent, &Diagnostics { additional_metrics: metrics() }).await?,
+            None => client.bulk(&request(&chosen)).await?,
         };
         self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await?;
         match (&self.download, chosen.single()) {
@@ -267,17 +267,17 @@ impl SettingsArgs {
             "reset" => format!("set the log level of {agents} to what the policy says"),
             level => format!("set the log level of {agents} to {level}"),
         };
-        let Some(chosen) = self.selection.choose(client, what).await? else { return Ok(()) };
-        let level = (self.level != "reset").then_some(self.level);
+        let level = (self.level != "reset").then_some(&self.level);
         let action =
             NewAction { kind: "SETTINGS".into(), data: Some(json!({"log_level": level})), ..NewAction::default() };
+        let request = |chosen: &Chosen| {
+            let (Chosen { agents, include_inactive, .. }, action) = (chosen.clone(), action.clone());
+            BulkActions { agents, include_inactive, batch_size: None, dry_run: None, action }
+        };
+        let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         let action_id = match chosen.single() {
-            Some(agent) => client.create_action(agent, action).await?.id,
-            None => {
-                let Chosen { agents, include_inactive, .. } = chosen.clone();
-                let request = BulkActions { agents, include_inactive, batch_size: None, dry_run: None, action };
-                client.bulk(&request).await?.action_id
-            }
+            Some(agent) => client.create_action(agent, action.clone()).await?.id,
+            None => client.bulk(&request(&chosen)).await?.action_id,
         };
         self.wait.finish(client, &action_id, chosen.single().is_some()).await
     }

@@ -13,7 +13,7 @@ pub struct Care {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
-    /// Tell what would be done, and do nothing
+    /// Have the server check it, tell what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
 }

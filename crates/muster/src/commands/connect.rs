@@ -1,9 +1,10 @@
-//! How to reach the server: the admin socket on the same host, else a URL with a token.
+//! How to reach the server: the admin socket on the same host; or a URL with a token, once servers give out tokens.
 
 use camino::Utf8PathBuf;
 use clap::Args;
 use muster_client::{Client, HttpOptions};
 
+use super::authorities;
 use super::failure::Failed;
 
 /// Flags that every administrator's command takes.
@@ -13,14 +14,22 @@ pub struct Connect {
     /// The data directory of the server on this host; its admin socket lies in it [env: MUSTER_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR", conflicts_with = "url", help_heading = "Connection")]
     pub data_dir: Option<Utf8PathBuf>,
-    /// The server's management address, instead of the socket on this host [env: MUSTER_URL]
+    /// The server's management address, instead of the socket on this host. This version's server gives out no tokens
+    /// yet, and refuses everybody there [env: MUSTER_URL]
     #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
     pub url: Option<String>,
-    /// API token for --url
+    /// API token for --url, once servers give out tokens
     #[arg(long, env = "MUSTER_TOKEN", global = true, hide_env_values = true, help_heading = "Connection")]
     pub token: Option<String>,
     /// Certificate (PEM) of the authority to trust for --url
-    #[arg(long, env = "MUSTER_CA", global = true, value_name = "FILE", help_heading = "Connection")]
+    #[arg(
+        long,
+        env = "MUSTER_CA",
+        hide_env_values = true,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Connection"
+    )]
     pub ca: Option<Utf8PathBuf>,
 }
 
@@ -30,10 +39,7 @@ impl Connect {
         let variable = || std::env::var("MUSTER_URL").ok().filter(|url| !url.is_empty());
         let url = self.url.clone().or_else(|| if self.data_dir.is_none() { variable() } else { None });
         let Some(url) = url else { return Ok(Client::unix(self.socket()?)?) };
-        let ca_pem = self.ca.as_ref().map(|file| {
-            std::fs::read(file).map_err(|error| Failed::usage(format!("--ca: can't read {file}: {error}")))
-        });
-        let options = HttpOptions { ca_pem: ca_pem.transpose()? };
+        let options = HttpOptions { ca_pem: self.ca.as_deref().map(authorities::read).transpose()? };
         Ok(Client::http_with(&url, self.token.as_deref(), &options)?)
     }
 
@@ -48,10 +54,7 @@ impl Connect {
 /// As `muster serve` finds it: variable, configuration file, default. A file that can't be read here, as it is
 /// root's, says nothing.
 fn data_dir_of_serve() -> Option<Utf8PathBuf> {
-    match muster_server::config::gather::from_process(None, Vec::new(), Vec::new()) {
-        Ok(loaded) => Some(loaded.config.data_dir),
-        Err(_) => default_data_dir(),
-    }
+    muster_server::config::gather::data_dir().ok().or_else(default_data_dir)
 }
 
 fn default_data_dir() -> Option<Utf8PathBuf> {

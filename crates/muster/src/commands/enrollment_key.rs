@@ -2,12 +2,14 @@
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
+use muster_protocol::management::agent_policy::AgentPolicy;
 use muster_protocol::management::enrollment_key::{CreateEnrollmentKey, EnrollmentKey};
 
 use super::confirm::Care;
 use super::failure::Failed;
 use super::find::{all_keys, find_key, find_policy};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::text::print_line;
 
 /// What can be done with enrollment keys.
@@ -23,6 +25,12 @@ pub enum EnrollmentKeyCommand {
         after_help = "Examples:\n  muster enrollment-key create --policy 'Default policy'\n  muster enrollment-key create --policy web --tag prod --expires 7d --max-uses 50 --output json"
     )]
     Create(CreateArgs),
+    /// Show a key with its token
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  muster enrollment-key show web\n  muster enrollment-key show web --output json"
+    )]
+    Show(ShowArgs),
     /// Revoke a key: it admits nobody from now on; agents that came in by it stay
     #[command(
         after_help = "Examples:\n  muster enrollment-key revoke web --yes\n  muster enrollment-key revoke 0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60 --dry-run"
@@ -46,10 +54,10 @@ pub struct ListArgs {
 /// Flags of `create`.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
-    /// Policy that agents get, by name or id; without it assignment rules decide
+    /// Policy that agents get, by name or id; without it the policy that is the default when they come, if any
     #[arg(long)]
     policy: Option<String>,
-    /// What to call the key
+    /// What to call the key [default: as the policy, with a number if that is taken]
     #[arg(long)]
     name: Option<String>,
     /// Tag that agents get (repeatable)
@@ -61,6 +69,15 @@ pub struct CreateArgs {
     /// How many agents it admits
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     max_uses: Option<i64>,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `show`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// The key, by id or name
+    key: String,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -88,23 +105,41 @@ pub struct ReplaceArgs {
     output: OutputArg,
 }
 
-const COLUMNS: &[Column<EnrollmentKey>] = &[
+const COLUMNS: &[Column<Named<EnrollmentKey>>] = &[
     column("ID", |key| key.id.clone()),
     column("NAME", |key| key.name.clone()),
     column("ACTIVE", |key| if key.active { "yes" } else { "no" }.to_owned()),
-    column("POLICY", |key| or_dash(key.policy_id.as_deref())),
+    column("POLICY", Named::policy),
     column("USES", |key| key.max_uses.map_or_else(|| key.uses.to_string(), |max| format!("{}/{max}", key.uses))),
     column("EXPIRES", |key| or_dash(key.expire_at.as_deref())),
-    wide("TAGS", |key| key.tags.join(",")),
+    wide("POLICY ID", |key| or_dash(key.policy_id.as_deref())),
+    wide("TAGS", |key| or_dash(Some(&key.tags.join(",")))),
     wide("CREATED", |key| key.created_at.clone()),
     wide("BY", |key| key.created_by.clone()),
     wide("LAST USED", |key| or_dash(key.last_used_at.as_deref())),
 ];
 
-const CREATED: &[Column<EnrollmentKey>] = &[
+const DETAILS: &[Column<Named<EnrollmentKey>>] = &[
     column("ID", |key| key.id.clone()),
     column("NAME", |key| key.name.clone()),
-    column("POLICY", |key| or_dash(key.policy_id.as_deref())),
+    column("ACTIVE", |key| if key.active { "yes" } else { "no" }.to_owned()),
+    column("POLICY", Named::policy),
+    column("POLICY ID", |key| or_dash(key.policy_id.as_deref())),
+    column("USES", |key| key.uses.to_string()),
+    column("MAX USES", |key| key.max_uses.map_or_else(|| "-".to_owned(), |max| max.to_string())),
+    column("TAGS", |key| or_dash(Some(&key.tags.join(", ")))),
+    column("CREATED", |key| key.created_at.clone()),
+    column("BY", |key| key.created_by.clone()),
+    column("EXPIRES", |key| or_dash(key.expire_at.as_deref())),
+    column("REVOKED", |key| or_dash(key.revoked_at.as_deref())),
+    column("LAST USED", |key| or_dash(key.last_used_at.as_deref())),
+    column("TOKEN", |key| or_dash(key.api_key.as_deref())),
+];
+
+const CREATED: &[Column<Named<EnrollmentKey>>] = &[
+    column("ID", |key| key.id.clone()),
+    column("NAME", |key| key.name.clone()),
+    column("POLICY", Named::policy),
     column("TOKEN", |key| or_dash(key.api_key.as_deref())),
 ];
 
@@ -113,13 +148,14 @@ impl EnrollmentKeyCommand {
         match self {
             Self::List(args) => args.run(client).await,
             Self::Create(args) => args.run(client).await,
+            Self::Show(args) => args.run(client).await,
             Self::Revoke(args) => args.run(client).await,
             Self::Replace(args) => args.run(client).await,
         }
     }
 }
 
-fn id(key: &EnrollmentKey) -> String {
+fn id(key: &Named<EnrollmentKey>) -> String {
     key.id.clone()
 }
 
@@ -131,26 +167,57 @@ fn times(uses: i64) -> String {
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let keys = all_keys(client, self.filter.as_deref()).await?;
-        print_list(&keys, self.output.output, COLUMNS, id)
+        let format = self.output.output;
+        let keys = with_policy_names(client, format, keys, |key| key.policy_id.as_deref()).await?;
+        print_list(&keys, format, COLUMNS, id)
     }
 }
 
 impl CreateArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = match &self.policy {
-            Some(named) => Some(find_policy(client, named).await?.id),
+            Some(named) => Some(find_policy(client, named).await?),
             None => None,
         };
+        let name = match self.name {
+            Some(name) => name,
+            None => free_name(client, policy.as_ref()).await?,
+        };
         let key = CreateEnrollmentKey {
-            policy_id: policy,
-            name: self.name,
+            policy_id: policy.map(|policy| policy.id),
+            name: Some(name),
             expiration: self.expires,
             tags: (!self.tags.is_empty()).then_some(self.tags),
             max_uses: self.max_uses,
             ..CreateEnrollmentKey::default()
         };
-        print_created(&client.create_enrollment_key(&key).await?, self.output.output)
+        print_created(client, client.create_enrollment_key(&key).await?, self.output.output).await
     }
+}
+
+impl ShowArgs {
+    /// Read by id even when it was found by name: lists leave tokens out.
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let mut key = find_key(client, &self.key).await?;
+        if key.api_key.is_none() && key.retrievable {
+            key = client.enrollment_key(&key.id).await?;
+        }
+        let format = self.output.output;
+        let key = with_policy_name(client, format, key, |key| key.policy_id.as_deref()).await?;
+        print_one(&key, format, DETAILS, id)
+    }
+}
+
+/// What to call a key that nobody named: as its policy, with the first number that is free. Names are taken by keys of
+/// the same policy that are not revoked.
+async fn free_name(client: &Client, policy: Option<&AgentPolicy>) -> Result<String, Failed> {
+    let filter = policy.map(|policy| format!("policy_id:\"{}\"", policy.id));
+    let mut keys = all_keys(client, filter.as_deref()).await?;
+    keys.retain(|key| key.revoked_at.is_none() && key.policy_id.as_ref() == policy.map(|policy| &policy.id));
+    let base = policy.map_or("key", |policy| policy.name.as_str());
+    let numbered = (2..).map(|number| format!("{base} {number}"));
+    let free = |name: &String| !keys.iter().any(|key| key.name == *name);
+    Ok(std::iter::once(base.to_owned()).chain(numbered).find(free).unwrap_or_default())
 }
 
 impl RevokeArgs {
@@ -158,6 +225,7 @@ impl RevokeArgs {
         let key = find_key(client, &self.key).await?;
         let used = format!("{} used it so far; whoever came in by it stays", times(key.uses));
         if self.care.dry_run {
+            client.try_revoke_enrollment_key(&key.id).await?;
             return print_line(format!("would revoke the key {:?} ({}); {used}", key.name, key.id));
         }
         self.care.confirm(&format!("Revoke the key {:?} ({used})?", key.name))?;
@@ -177,13 +245,15 @@ impl ReplaceArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let key = find_key(client, &self.key).await?;
         if self.care.dry_run {
+            client.try_replace_enrollment_key(&key.id).await?;
             return print_line(format!("would revoke the key {:?} ({}) and make another like it", key.name, key.id));
         }
         self.care.confirm(&format!("Revoke the key {:?} and make another like it?", key.name))?;
-        print_created(&client.replace_enrollment_key(&key.id).await?, self.output.output)
+        print_created(client, client.replace_enrollment_key(&key.id).await?, self.output.output).await
     }
 }
 
-fn print_created(key: &EnrollmentKey, format: Format) -> Result<(), Failed> {
-    print_one(key, format, CREATED, id)
+async fn print_created(client: &Client, key: EnrollmentKey, format: Format) -> Result<(), Failed> {
+    let key = with_policy_name(client, format, key, |key| key.policy_id.as_deref()).await?;
+    print_one(&key, format, CREATED, id)
 }

@@ -15,7 +15,7 @@ pub const MOST_ROWS: u32 = 10_000;
 const AGENTS_PER_PAGE: u32 = 1000;
 
 /// `None` instead of the error that there is no such thing.
-fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Failed> {
+pub fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Failed> {
     match answer {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.failure() == Failure::NotFound => Ok(None),

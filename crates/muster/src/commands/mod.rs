@@ -2,7 +2,9 @@
 
 mod action;
 mod agent;
+mod agent_moves;
 mod agent_orders;
+mod authorities;
 mod confirm;
 mod connect;
 mod enrollment_key;
@@ -11,6 +13,7 @@ mod find;
 mod listing;
 mod policy;
 mod policy_file;
+mod policy_names;
 mod policy_plan;
 mod progress;
 mod selection;

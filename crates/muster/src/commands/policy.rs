@@ -25,14 +25,17 @@ pub enum PolicyCommand {
     )]
     List(ListArgs),
     /// Show a policy; with --full what agents get
-    #[command(after_help = "Examples:\n  muster policy show web\n  muster policy show web --full --output yaml")]
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  muster policy show web\n  muster policy show web --full --output yaml"
+    )]
     Show(ShowArgs),
     /// Make an empty policy
     #[command(after_help = "Examples:\n  muster policy create web --description 'Web servers'")]
     Create(CreateArgs),
     /// Make or change a policy from a file
     #[command(
-        after_help = "Examples:\n  muster policy apply -f web.yml --dry-run\n  muster policy apply -f web.yml --yes\n  muster policy apply -f web.yml --secret DB_PASSWORD=@password.txt"
+        after_help = "Examples:\n  muster policy apply -f web.yml --dry-run\n  muster policy apply -f web.yml --dry-run --output json\n  muster policy apply -f web.yml --yes\n  muster policy apply -f web.yml --secret DB_PASSWORD=@password.txt"
     )]
     Apply(ApplyArgs),
     /// What changed between two revisions
@@ -100,6 +103,9 @@ pub struct ApplyArgs {
     /// A secret that the file's config names as $co.elastic.secret{NAME}; @FILE reads the value (repeatable)
     #[arg(long = "secret", value_name = "NAME=VALUE")]
     secrets: Vec<String>,
+    /// Also a hosted policy
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     care: Care,
     #[command(flatten)]
@@ -136,6 +142,9 @@ pub struct RollbackArgs {
     /// The revision whose content comes back
     #[arg(long, value_name = "REVISION")]
     to: i64,
+    /// Also a hosted policy
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     care: Care,
     #[command(flatten)]
@@ -147,6 +156,9 @@ pub struct RollbackArgs {
 pub struct DeleteArgs {
     /// The policy, by name or id
     policy: String,
+    /// Also a hosted policy
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     care: Care,
 }
@@ -253,7 +265,8 @@ impl CreateArgs {
 
 impl ApplyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let written = policy_file::read(&self.file, &self.secrets)?;
+        let mut written = policy_file::read(&self.file, &self.secrets)?;
+        written.policy.force = self.force.then_some(true);
         let wanted = &written.policy;
         let existing = match find_policy(client, &wanted.name).await {
             Ok(policy) => Some(policy),
@@ -262,7 +275,17 @@ impl ApplyArgs {
         };
         let plan = Plan::of(existing.as_ref(), wanted)?;
         if self.care.dry_run {
-            return plan.print();
+            // What is wrong with it is told as it would be without.
+            match &existing {
+                Some(existing) => client.try_update_agent_policy(&existing.id, wanted).await,
+                None => client.try_create_agent_policy(wanted).await,
+            }
+            .map_err(|error| written.failed(error))?;
+            return match self.output.output {
+                Format::Json => print_json(&plan),
+                Format::Yaml => print_yaml(&plan),
+                _ => plan.print(),
+            };
         }
         let Some(existing) = existing else {
             let policy = client.create_agent_policy(wanted).await.map_err(|error| written.failed(error))?;
@@ -312,17 +335,25 @@ impl RevisionsArgs {
 impl RollbackArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = find_policy(client, &self.policy).await?;
+        let request = Rollback { revision: self.to, force: self.force.then_some(true) };
         let AgentPolicy { id, name, agents: count, .. } = &policy;
         let what = format!("the policy {name:?} of {} back to the content of revision {}", agents(*count), self.to);
         if self.care.dry_run {
+            client.try_roll_back_policy(id, &request).await?;
             let diff = client.policy_diff(id, policy.revision, self.to).await?;
-            print_line(format!("would bring {what}:"))?;
-            return print_table(&diff.changes, false, CHANGES);
+            return match self.output.output {
+                Format::Json => print_json(&diff),
+                Format::Yaml => print_yaml(&diff),
+                _ => {
+                    print_line(format!("would bring {what}:"))?;
+                    print_table(&diff.changes, false, CHANGES)
+                }
+            };
         }
         // Asked for before anybody is asked: a revision that is not there is told at once.
         client.policy_revision(id, self.to).await?;
         self.care.confirm(&format!("Bring {what}?"))?;
-        let rolled = client.roll_back_policy(id, &Rollback { revision: self.to, force: None }).await?;
+        let rolled = client.roll_back_policy(id, &request).await?;
         print_policy(&rolled, self.output.output)
     }
 }
@@ -331,10 +362,11 @@ impl DeleteArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = find_policy(client, &self.policy).await?;
         if self.care.dry_run {
+            client.try_delete_agent_policy(&policy.id, self.force).await?;
             return print_line(format!("would delete the policy {:?} and its enrollment keys", policy.name));
         }
         self.care.confirm(&format!("Delete the policy {:?} and its enrollment keys?", policy.name))?;
-        let deleted = client.delete_agent_policy(&policy.id, false).await?;
+        let deleted = client.delete_agent_policy(&policy.id, self.force).await?;
         print_line(format!("deleted the policy {:?}", deleted.name))
     }
 }

@@ -107,7 +107,8 @@ fn refused(file: &Utf8Path, error: &YamlError) -> Failed {
     Failed::usage(format!("{place}: {path}{reason}"))
 }
 
-fn read_text(file: &Utf8Path) -> Result<String, Failed> {
+/// A text file, or standard input.
+pub fn read_text(file: &Utf8Path) -> Result<String, Failed> {
     let mut text = String::new();
     let read = if file == "-" {
         std::io::stdin().lock().take(MAX_BYTES).read_to_string(&mut text)

@@ -2,6 +2,7 @@
 
 use muster_core::policy::diff::diff;
 use muster_protocol::management::agent_policy::{AgentPolicy, Difference, SaveAgentPolicy};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::failure::Failed;
@@ -10,9 +11,10 @@ use super::policy::CHANGES;
 use super::text::print_line;
 
 /// What would change.
+#[derive(Debug, Serialize)]
 pub struct Plan {
     name: String,
-    /// The revision that would follow; `None`: the policy would be made.
+    /// The revision that stands; `None`: the policy would be made.
     revision: Option<i64>,
     secrets: Vec<String>,
     changes: Vec<Difference>,
@@ -78,7 +80,7 @@ fn is_empty(value: Option<&Value>) -> bool {
 const NOT_COMPARED: [&str; 4] = ["id", "secrets", "force", "bumpRevision"];
 
 /// What a policy file can say, of either side.
-fn comparable(policy: &impl serde::Serialize) -> Result<Value, Failed> {
+fn comparable(policy: &impl Serialize) -> Result<Value, Failed> {
     let mut whole = serde_json::to_value(policy).map_err(|error| Failed::new(error.to_string()))?;
     if let Value::Object(fields) = &mut whole {
         fields.retain(|name, _| !NOT_COMPARED.contains(&name.as_str()));

@@ -1,9 +1,10 @@
 //! Which agents an order is for: named ones, a filter, or all.
 
 use clap::{ArgGroup, Args};
-use muster_client::Client;
+use muster_client::{Bulk, Client};
 use muster_protocol::management::agent::ListAgents;
-use muster_protocol::management::bulk::{AgentSelector, BulkDiagnostics};
+use muster_protocol::management::bulk::{AgentSelector, BulkDelete};
+use muster_protocol::management::envelope::Counted;
 
 use super::confirm::Care;
 use super::failure::Failed;
@@ -57,17 +58,24 @@ impl Selection {
         self.agents.len() == 1
     }
 
-    /// Counts, asks, and answers whom to order; `None` after a dry run. `what` makes "unenroll 12 agents" of "12 agents".
-    pub async fn choose(&self, client: &Client, what: impl Fn(&str) -> String) -> Result<Option<Chosen>, Failed> {
+    /// Counts, asks, and answers whom to order; `None` after a dry run, in which the server checked `request` as if it
+    /// were meant. `what` makes "unenroll 12 agents" of "12 agents".
+    pub async fn choose<B: Bulk>(
+        &self,
+        client: &Client,
+        what: impl Fn(&str) -> String,
+        request: impl FnOnce(&Chosen) -> B,
+    ) -> Result<Option<Chosen>, Failed> {
         let chosen = self.look(client).await?;
-        let order = what(&agents(chosen.count));
-        if self.care.dry_run {
-            print_line(format!("would {order}"))?;
-            return Ok(None);
-        }
         if chosen.count == 0 {
             return Err(Failed::not_found("no agent matches").remedy("muster agent list --filter … shows who would"));
         }
+        if self.care.dry_run {
+            let counted = client.try_bulk(request(&chosen)).await?;
+            tell_tried(&counted, chosen.single(), &what)?;
+            return Ok(None);
+        }
+        let order = what(&agents(chosen.count));
         if chosen.single().is_none() {
             self.care.confirm(&format!("{}?", capitalised(&order)))?;
         }
@@ -111,14 +119,35 @@ async fn known_agents(client: &Client, named: &[String]) -> Result<Vec<String>, 
 /// One request instead of one for each, in the usual case.
 async fn all_are_ids(client: &Client, named: &[String]) -> Result<bool, Failed> {
     let agents = AgentSelector::Ids(named.to_vec());
-    let request =
-        BulkDiagnostics { agents, include_inactive: None, batch_size: None, dry_run: None, additional_metrics: None };
-    match client.count(request).await {
-        Ok(count) => Ok(count == named.len() as u64),
+    let request = BulkDelete { agents, include_inactive: None, batch_size: None, dry_run: None };
+    match client.try_bulk(request).await {
+        Ok(counted) => Ok(counted.count == named.len() as u64),
         // A name that can be no id.
         Err(error) if error.body().is_some_and(|body| body.status_code == 400) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What a dry run came to, as the order itself would tell it: it fails when nobody would get it.
+fn tell_tried(counted: &Counted, single: Option<&str>, what: &impl Fn(&str) -> String) -> Result<(), Failed> {
+    let first = counted.errors.first();
+    if let (Some(agent), Some(refusal), 0) = (single, first, counted.count) {
+        return Err(Failed::new(format!("agent {agent}: {}", refusal.error)));
+    }
+    let refused =
+        refused(counted.refused, counted.count + counted.refused, first.map(|it| (&*it.agent_id, &*it.error)));
+    match refused {
+        Some(refused) if counted.count == 0 => return Err(refused),
+        Some(refused) => eprintln!("{refused}"),
+        None => {}
+    }
+    print_line(format!("would {}", what(&agents(counted.count))))
+}
+
+/// That `refused` of `all` can't be ordered, and why the first one can't; nothing when all can.
+pub fn refused(refused: u64, all: u64, first: Option<(&str, &str)>) -> Option<Failed> {
+    let first = first.map(|(agent, error)| format!("; agent {agent}: {error}")).unwrap_or_default();
+    (refused > 0).then(|| Failed::new(format!("{refused} of {} can't be ordered{first}", agents(all))))
 }
 
 /// `1 agent`, `3 agents`.

@@ -58,4 +58,35 @@ fn a_withdrawn_action_stays_undone() {
     let action = ok(&["agent", "log-level", ids[0], "--level", "info"]);
     let told = fails(2, &["action", "cancel", action.trim()]);
     assert!(told.contains("SETTINGS can't be cancelled, only UPGRADE and UNENROLL can"), "{told}");
+    assert_eq!(fails(2, &["action", "cancel", action.trim(), "--dry-run"]), told);
+}
+
+#[test]
+fn actions_are_listed_by_filter() {
+    let (policy, agents) = fleet("sought", &["sought-1", "sought-2"]);
+    let (one, two) = (agents[0].id.as_str(), agents[1].id.as_str());
+    let action = |words: &[&str]| ok(words).trim().to_owned();
+    let level = action(&["agent", "log-level", one, "--level", "info"]);
+    let both = action(&["agent", "log-level", one, two, "--level", "debug", "--yes"]);
+    let upgrade = action(&["agent", "upgrade", two, "--version", "9.5.3"]);
+    ok(&["agent", "reassign", one, "--no-policy"]);
+    let back = action(&["agent", "reassign", one, "--policy", &policy]);
+    let found = |filter: &str| -> Vec<String> {
+        let out = ok(&["action", "list", "--filter", filter, "--limit", "10000", "-o", "name"]);
+        let mut ids: Vec<String> = out.lines().map(str::to_owned).collect();
+        ids.retain(|id| [&level, &both, &upgrade, &back].contains(&id));
+        ids
+    };
+    assert_eq!(found(&format!("agent_id:\"{one}\" and type:settings")), [both.as_str(), &level]);
+    assert_eq!(found(&format!("agent_id:{two}")), [upgrade.as_str(), &both]);
+    assert_eq!(found(&format!("policy_id:\"{policy}\"")), [back.as_str()]);
+    assert_eq!(found(&format!("type:(UPGRADE or POLICY_REASSIGN) and not policy_id:\"{policy}\"")), [upgrade.as_str()]);
+    assert_eq!(found(&format!("id:\"{level}\" or id:{both}")).len(), 2);
+    agents[0].take("SETTINGS", None);
+    agents[0].take("SETTINGS", Some("disk full"));
+    assert_eq!(found(&format!("status:in_progress and agent_id:{one} and type:SETTINGS")), [both.as_str()]);
+    let failed = json(&["action", "list", "--filter", "status:FAILED or status:IN_PROGRESS", "--limit", "10000"]);
+    assert!(failed.to_string().contains("disk full"), "errors come with what was filtered too");
+    let told = fails(2, &["action", "list", "--filter", "colour:red"]);
+    assert!(told.contains("there is no field \"colour\"") && told.contains("created_by"), "{told}");
 }

@@ -21,7 +21,9 @@ fn agents_are_listed_by_filter_and_shown_by_id_or_host_name() {
     assert_eq!(shown("look-2")["id"], agents[1].id.as_str());
     agents[0].check_in();
     let details = ok(&["agent", "show", "look-1"]);
-    for part in ["\nhost            look-1\n", "\ncomponents      log-default HEALTHY\n", &policy] {
+    for part in
+        ["\nhost            look-1\n", "\ncomponents      log-default HEALTHY\n", "\npolicy          look\n", &policy]
+    {
         assert!(details.contains(part), "{part} is missing in\n{details}");
     }
 }
@@ -162,4 +164,139 @@ fn of_many_those_that_cannot_be_ordered_are_told() {
     ok(&["agent", "unenroll", "some-2", "--force"]);
     let ran = crate::world::run(&[&["agent", "log-level", "--level", "info", "--yes"], &ids[..]].concat());
     assert_eq!(ran.code, 1, "not one could be ordered: {}", ran.err);
+}
+
+#[test]
+fn a_dry_run_is_refused_as_the_order_itself_would_be_and_changes_nothing() {
+    let (_, agents) = fleet("try", &["try-1", "try-2"]);
+    new_policy("try target");
+    let one = agents[0].id.as_str();
+    for (code, words, reason) in [
+        (2, &["agent", "upgrade", one, "--version", "banana"][..], "version: is no version like 9.1.2"),
+        (2, &["agent", "upgrade", "--filter", "tags:try", "--version", "banana", "--yes"], "is no version"),
+        (2, &["agent", "upgrade", one, "--version", "9.6.0", "--rollout", "5m"], "rollout_duration_seconds"),
+        (2, &["agent", "upgrade", one, "--version", "9.6.0", "--start", "soon"], "start_time"),
+        (1, &["agent", "upgrade", one, "--version", "9.5.2"], "is not newer than"),
+        (1, &["agent", "reassign", one, "--policy", "try"], "is on policy"),
+        (3, &["agent", "reassign", one, "--policy", "none such"], "no policy has the name or id"),
+        (2, &["agent", "tag", one, "--tag", " "], "a tag has"),
+    ] {
+        let meant = fails(code, words);
+        let tried = fails(code, &[words, &["--dry-run"]].concat());
+        assert!(meant.contains(reason) && tried.contains(reason), "{words:?}: {meant}{tried}");
+    }
+    assert!(agents[0].check_in().iter().all(|action| action["type"] != "UPGRADE"));
+    // Of several, those that can't be ordered are told.
+    ok(&["agent", "unenroll", "try-1", "--force"]);
+    let two = agents[1].id.as_str();
+    let ran = crate::world::run(&["agent", "log-level", one, two, "--level", "info", "--dry-run"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "would set the log level of 1 agent to info\n"), "{}", ran.err);
+    assert!(ran.err.contains(&format!("1 of 2 agents can't be ordered; agent {one}: ")), "{}", ran.err);
+    let told = fails(1, &["agent", "log-level", one, "--level", "info", "--dry-run"]);
+    assert_eq!(told, fails(1, &["agent", "log-level", one, "--level", "info"]));
+}
+
+#[test]
+fn orders_that_concern_nobody_fail_with_3_in_a_dry_run_too() {
+    for words in [
+        &["agent", "unenroll", "--filter", "tags:nobody-has-this"][..],
+        &["agent", "reassign", "--filter", "tags:nobody-has-this", "--no-policy"],
+        &["agent", "upgrade", "--filter", "tags:nobody-has-this", "--version", "9.6.0"],
+        &["agent", "tag", "--filter", "tags:nobody-has-this", "--tag", "x"],
+        &["agent", "delete", "--filter", "tags:nobody-has-this"],
+    ] {
+        for more in ["--yes", "--dry-run"] {
+            let told = fails(3, &[words, &[more]].concat());
+            assert!(told.contains("no agent matches"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn policies_are_shown_by_name_and_their_absence_by_a_dash() {
+    let (policy, _) = fleet("by name", &["named-1", "named-2"]);
+    ok(&["agent", "reassign", "named-2", "--no-policy"]);
+    let row = |words: &[&str], of: &str| -> String {
+        ok(words)
+            .lines()
+            .find(|line| line.contains(of))
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let list = ["agent", "list", "--filter", "tags:\"by name\""];
+    assert!(row(&list, "named-1").contains("named-1 updating by name ") || row(&list, "named-1").contains(" by name "));
+    assert!(!ok(&list).contains(&policy), "the id is for wide tables and programs");
+    assert!(ok(&[&list[..], &["-o", "wide"]].concat()).contains(&policy));
+    assert!(row(&list, "named-2").split(' ').nth(3) == Some("-"), "{}", row(&list, "named-2"));
+    assert_eq!(json(&list)[0].get("policy"), None, "programs get the API's own fields");
+    assert!(ok(&["agent", "show", "named-2"]).contains("\npolicy          -\n"));
+    let keys = ["enrollment-key", "list", "--filter", &format!("policy_id:\"{policy}\"")];
+    assert!(ok(&keys).contains("by name") && !ok(&keys).contains(&policy), "{}", ok(&keys));
+    assert!(ok(&["enrollment-key", "create", "--policy", &policy]).contains("\npolicy  by name\n"));
+    let action = ok(&["agent", "reassign", "named-2", "--policy", &policy]);
+    assert!(ok(&["action", "show", action.trim()]).contains("\npolicy     by name\n"));
+    // More policies than are asked for one by one.
+    for name in ["many a", "many b", "many c", "many d"] {
+        fleet(name, &[&name.replace(' ', "-")]);
+    }
+    let all = ok(&["agent", "list", "--filter", "tags:(\"many a\" or \"many b\" or \"many c\" or \"many d\")"]);
+    assert!(["many a", "many b", "many c", "many d"].iter().all(|name| all.contains(name)), "{all}");
+}
+
+#[test]
+fn filters_join_fields_with_and_or_and_not() {
+    let (policy, agents) = fleet("joined", &["joined-1", "joined-2", "joined-3"]);
+    ok(&["agent", "tag", "joined-1", "--tag", "left"]);
+    ok(&["agent", "reassign", "joined-3", "--no-policy"]);
+    let left = agents[0].id.as_str();
+    assert_eq!(count(&format!("tags:left or id:\"{}\"", agents[1].id)), 2);
+    assert_eq!(count(&format!("tags:joined and (policy_id:\"{policy}\" or status:error)")), 2);
+    assert_eq!(count(&format!("tags:joined and not (tags:left or not policy_id:\"{policy}\")")), 1);
+    assert_eq!(count("tags:joined and not policy_id:*"), 1);
+    assert_eq!(
+        ok(&["agent", "list", "--filter", "tags:left or status:error and tags:joined", "-o", "name"]).trim(),
+        left
+    );
+}
+
+#[test]
+fn agents_are_told_to_move_to_another_server() {
+    let (_, agents) = fleet("mover", &["mover-1", "mover-2"]);
+    let (_folder, token) = crate::world::file("token.txt", "b3RoZXI6dG9rZW4=\n");
+    let words = ["--to", "https://other.example:8220", "--enrollment-token", &format!("@{token}")];
+    let migrate = |more: &[&'static str]| [&["agent", "migrate"], more, &words[..]].concat();
+    let dry = ok(&migrate(&["--filter", "tags:mover", "--dry-run"]));
+    assert_eq!(dry, "would move 2 agents to the server https://other.example:8220\n");
+    let setting = ["mover-1", "--setting", "replace_token=r", "--setting", "insecure=true"];
+    ok(&[&migrate(&setting)[..], &["--dry-run"]].concat());
+    assert!(agents.iter().all(|agent| agent.check_in().iter().all(|action| action["type"] != "MIGRATE")));
+    for more in [&["--dry-run"][..], &[]] {
+        let told =
+            fails(2, &[&["agent", "migrate", "mover-1", "--to", "other", "--enrollment-token", "t"], more].concat());
+        assert!(told.contains("uri: must begin with https:// or http://"), "{told}");
+        let told = fails(2, &[&migrate(&["mover-1", "--setting", "colour=red"])[..], more].concat());
+        assert!(told.contains("settings.colour"), "{told}");
+    }
+    fails(2, &migrate(&["--filter", "tags:mover", "--setting", "replace_token=r", "--yes"]));
+    ok(&migrate(&setting));
+    let data = agents[0].take("MIGRATE", None)["data"].clone();
+    assert_eq!((&data["target_uri"], &data["enrollment_token"]), (&words[1].into(), &"b3RoZXI6dG9rZW4=".into()));
+    assert_eq!((&data["settings"]["insecure"], &data["settings"]["replace_token"]), (&true.into(), &"r".into()));
+}
+
+#[test]
+fn agents_are_told_to_run_without_root() {
+    let (_, agents) = fleet("humble", &["humble-1", "humble-2"]);
+    let dry = ok(&["agent", "privilege-level", "--filter", "tags:humble", "--dry-run"]);
+    assert_eq!(dry, "would let 2 agents run as an unprivileged user, without root\n");
+    let (_folder, password) = crate::world::file("password.txt", "s3cret\n");
+    let user = ["--user", "agents", "--group", "staff", "--password-file", &password];
+    ok(&[&["agent", "privilege-level", "humble-1"], &user[..]].concat());
+    let data = agents[0].take("PRIVILEGE_LEVEL_CHANGE", None)["data"].clone();
+    let info = serde_json::json!({"username": "agents", "groupname": "staff", "password": "s3cret"});
+    assert_eq!((&data["unprivileged"], &data["user_info"]), (&true.into(), &info));
+    ok(&["agent", "privilege-level", "--filter", "tags:humble", "--yes"]);
+    fails(2, &["agent", "privilege-level", "humble-2", "--password-file", &password]);
 }

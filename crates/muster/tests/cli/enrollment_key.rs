@@ -69,13 +69,55 @@ fn a_replaced_key_has_a_new_token_and_the_same_properties() {
     assert_eq!((&other["tags"], &other["max_uses"]), (&key["tags"], &key["max_uses"]));
     let told = fails(6, &["enrollment-key", "replace", id, "--yes"]);
     assert!(told.contains("is revoked and can't be replaced"), "{told}");
+    assert_eq!(fails(6, &["enrollment-key", "replace", id, "--dry-run"]), told);
 }
 
 #[test]
 fn a_name_that_several_active_keys_have_names_none() {
-    // Each policy comes with a key called `Default`.
-    new_policy("ambiguous-a");
-    new_policy("ambiguous-b");
-    let told = fails(2, &["enrollment-key", "revoke", "Default", "--yes"]);
-    assert!(told.contains("enrollment keys have the name \"Default\"") && told.contains("by its id"), "{told}");
+    for policy in ["ambiguous-a", "ambiguous-b"] {
+        new_policy(policy);
+        ok(&["enrollment-key", "create", "--policy", policy, "--name", "same name"]);
+    }
+    let told = fails(2, &["enrollment-key", "revoke", "same name", "--yes"]);
+    assert!(told.contains("enrollment keys have the name \"same name\"") && told.contains("by its id"), "{told}");
+}
+
+#[test]
+fn keys_that_nobody_named_are_called_as_their_policy() {
+    let policy = new_policy("named after");
+    let filter = format!("policy_id:\"{policy}\"");
+    let names = || -> Vec<String> {
+        let keys = json(&["enrollment-key", "list", "--filter", &filter]);
+        let live = keys.as_array().unwrap().iter().filter(|key| key["active"] == true);
+        let mut names: Vec<String> = live.map(|key| key["name"].as_str().unwrap().to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(), ["named after"], "the key that came with the policy");
+    for _ in 0..2 {
+        ok(&["enrollment-key", "create", "--policy", "named after"]);
+    }
+    assert_eq!(names(), ["named after", "named after 2", "named after 3"]);
+    ok(&["enrollment-key", "revoke", "named after 2", "--yes"]);
+    let key = json(&["enrollment-key", "create", "--policy", "named after"]);
+    assert_eq!(key["name"], "named after 2", "the name of a revoked key is free");
+}
+
+#[test]
+fn a_key_is_shown_with_its_token() {
+    new_policy("shown key");
+    let made = json(&["enrollment-key", "create", "--policy", "shown key", "--name", "shown", "--tag", "x"]);
+    for named in ["shown", made["id"].as_str().unwrap()] {
+        let shown = json(&["enrollment-key", "show", named]);
+        assert_eq!((&shown["id"], &shown["api_key"]), (&made["id"], &made["api_key"]));
+    }
+    let table = ok(&["enrollment-key", "show", "shown"]);
+    for part in [
+        "\npolicy     shown key\n",
+        "\ntags       x\n",
+        &format!("\ntoken      {}\n", made["api_key"].as_str().unwrap()),
+    ] {
+        assert!(table.contains(part), "{part} is missing in\n{table}");
+    }
+    fails(3, &["enrollment-key", "show", "no such key"]);
 }

@@ -49,7 +49,53 @@ fn code_2_is_wrong_usage() {
     let told = fails(2, &["enrollment-key", "create", "--expires", "yesterday"]);
     assert!(told.contains("expiration: must be a duration (30d, 12h, 45m, 90s) or an RFC 3339 time"), "{told}");
     fails(2, &["status", "--url", "ftp://127.0.0.1"]);
-    fails(2, &["status", "--url", "https://127.0.0.1:1", "--ca", "/nowhere.pem"]);
+}
+
+#[test]
+fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
+    let good = std::fs::read_to_string(world().data().join("ca.crt")).unwrap();
+    for (content, reason) in [
+        ("garbage", "it is no PEM"),
+        ("", "it is empty"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no certificate but a private key"),
+        (&good.replace("MII", "AII"), "certificate 1 is damaged"),
+        (&format!("{good}-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "certificate 2 is damaged"),
+    ] {
+        let (_folder, path) = file("given.pem", content);
+        let told = fails(2, &["status", "--url", "https://127.0.0.1:1", "--ca", &path]);
+        assert!(told.starts_with(&format!("muster: --ca: {path}: ")) && told.contains(reason), "{reason}: {told}");
+        assert!(told.contains("\n        give the PEM file of the authority"), "{told}");
+        let drones = ["drones", "--url", "https://127.0.0.1:1", "--ca", &path, "--enrollment-token", "t"];
+        let told = fails(1, &drones);
+        assert!(told.contains(&path) && !told.contains("shares"), "{told}");
+    }
+    let told = fails(2, &["status", "--url", "https://127.0.0.1:1", "--ca", "/nowhere.pem"]);
+    assert!(told.contains("--ca: /nowhere.pem: can't read it: No such file"), "{told}");
+    let (_folder, path) = file("good.pem", &good);
+    fails(5, &["status", "--url", "https://127.0.0.1:1", "--ca", &path]);
+}
+
+#[test]
+fn hints_name_only_what_works() {
+    let told = [
+        fails(5, &["agent", "list", "--data-dir", "/nowhere"]),
+        fails(5, &["status", "--url", "http://127.0.0.1:1"]),
+        fails(4, &["agent", "list", "--url", &format!("http://{}", world().admin)]),
+    ];
+    for told in told {
+        assert!(!told.contains("--token") && !told.contains("--url"), "there are no tokens yet: {told}");
+    }
+}
+
+#[test]
+fn a_stray_variable_concerns_the_server_alone() {
+    let stray = ("MUSTER_TIMEOUTS_IDEL", "1s");
+    let ran = finish(command(&["status"]).env(stray.0, stray.1));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let ran = finish(command(&["serve", "--print-config"]).env(stray.0, stray.1));
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    let reason = "MUSTER_TIMEOUTS_IDEL: no key of the configuration has this variable; is MUSTER_TIMEOUTS_IDLE meant?";
+    assert!(ran.err.contains(reason), "{}", ran.err);
 }
 
 #[test]

@@ -203,3 +203,52 @@ fn more_policies_than_fit_on_a_page_are_all_listed() {
     let keys = ok(&["enrollment-key", "list", "-o", "name"]);
     assert!(keys.lines().count() > 101, "every policy has a key");
 }
+
+#[test]
+fn a_dry_run_is_refused_as_the_change_itself_would_be() {
+    let (_folder, bad) = file("bad.yml", "name: tried\nconfig: {inputs: [{id: a}]}\n");
+    let meant = fails(2, &["policy", "apply", "-f", &bad]);
+    assert_eq!(fails(2, &["policy", "apply", "-f", &bad, "--dry-run"]), meant);
+    let (_folder, good) = file("good.yml", "name: tried\n");
+    assert_eq!(ok(&["policy", "apply", "-f", &good, "--dry-run"]), "would create the policy \"tried\"\n");
+    assert_eq!(json(&["policy", "apply", "-f", &good, "--dry-run"])["revision"], serde_json::Value::Null);
+    fails(3, &["policy", "show", "tried"]);
+    ok(&["policy", "apply", "-f", &good]);
+    let (_folder, other) = file("other.yml", "name: tried\ndescription: other\n");
+    let plan = json(&["policy", "apply", "-f", &other, "--dry-run"]);
+    assert_eq!((&plan["revision"], &plan["changes"][0]["path"]), (&1.into(), &"/description".into()), "{plan}");
+    fails(2, &["policy", "apply", "-f", &bad, "--dry-run"]);
+    fails(3, &["policy", "rollback", "tried", "--to", "9", "--dry-run"]);
+    let (_, agents) = fleet("tried in use", &["tried-1"]);
+    fails(6, &["policy", "delete", "tried in use", "--dry-run"]);
+    ok(&["agent", "unenroll", &agents[0].id, "--force"]);
+    ok(&["policy", "delete", "tried in use", "--dry-run"]);
+    ok(&["policy", "show", "tried in use"]);
+    assert_eq!(json(&["policy", "show", "tried"])["revision"], 1);
+}
+
+#[test]
+fn hosted_policies_are_changed_by_force_alone_as_the_hints_say() {
+    let apply = |text: &str, more: &[&str]| {
+        let (_folder, path) = file("hosted.yml", text);
+        crate::world::run(&[&["policy", "apply", "-f", &path], more].concat())
+    };
+    let hosted = "name: hosted\nsettings: {is_managed: true}\n";
+    assert_eq!(apply(hosted, &[]).code, 0);
+    let changed = format!("{hosted}description: other\n");
+    for more in [&[][..], &["--dry-run"]] {
+        let ran = apply(&changed, more);
+        assert!(ran.code != 0 && ran.err.contains("with force"), "{}", ran.err);
+    }
+    assert_eq!(apply(&changed, &["--force"]).code, 0);
+    let (_, agents) = fleet("guests", &["guest-1"]);
+    let reassign = ["agent", "reassign", &agents[0].id, "--policy", "hosted"];
+    for more in [&[][..], &["--dry-run"]] {
+        assert!(fails(1, &[&reassign, more].concat()).contains("with force"));
+    }
+    ok(&[&reassign[..], &["--force"]].concat());
+    ok(&["agent", "reassign", &agents[0].id, "--policy", "guests", "--force"]);
+    fails(6, &["policy", "delete", "hosted", "--yes"]);
+    ok(&["policy", "rollback", "hosted", "--to", "1", "--force", "--yes"]);
+    ok(&["policy", "delete", "hosted", "--yes", "--force"]);
+}

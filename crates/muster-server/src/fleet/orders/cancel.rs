@@ -27,6 +27,10 @@ impl Fleet {
         let now = self.clock.now();
         // Checked before anything is changed: some types can't be cancelled.
         let order = cancel_order(&target, context, now)?;
+        if context.is_dry_run() {
+            let sorted = Sorted { eligible: self.open_targets(&target.id).await?, refused: Vec::new() };
+            return self.give_to(context, sorted, order, None).await;
+        }
         let line = audit_line(context, now, "action.cancel", format!("action:{}", target.id), json!({}));
         let cancelled = Write::ActionCancel { id: target.id.clone(), now };
         // Before anyone is told: whoever looks at the action from now on finds it cancelled.

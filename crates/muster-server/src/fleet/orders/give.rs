@@ -65,7 +65,7 @@ impl Fleet {
         Ok(sorted)
     }
 
-    /// Commits the action, then changes the records that the order itself changes.
+    /// Commits the action, then changes the records that the order itself changes; in a dry run neither.
     pub(super) async fn give_to(
         &self,
         context: &OpContext,
@@ -75,13 +75,13 @@ impl Fleet {
     ) -> Result<Given, Error> {
         let action = self.begin_order(context, &sorted, order.into(), effect.is_some()).await?;
         let Sorted { eligible, refused } = sorted;
-        if let Some(effect) = effect {
+        if let Some(effect) = effect.filter(|_| !context.is_dry_run()) {
             self.carry_out(&action, &eligible, &effect).await?;
         }
         Ok(Given { ordered: eligible.len() as u64, action, refused })
     }
 
-    /// Commits the action with its agents, and the note that its effect follows.
+    /// Commits the action with its agents, and the note that its effect follows; in a dry run nothing.
     pub(super) async fn begin_order(
         &self,
         context: &OpContext,
@@ -95,6 +95,9 @@ impl Fleet {
         let id = ActionId::trusted(random_uuid(&*self.entropy));
         let total = i64::try_from(eligible.len() + refused.len()).unwrap_or(i64::MAX);
         let action = order.into_action(id, total, &context.actor.to_string(), now)?;
+        if context.is_dry_run() {
+            return Ok(action);
+        }
         let mut writes = secrets;
         writes.push(Write::ActionInsert { action: Box::new(action.clone()), targets: eligible.clone() });
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));

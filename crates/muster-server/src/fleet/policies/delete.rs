@@ -31,8 +31,8 @@ impl Fleet {
         writes.push(Write::Changed(Change::Policy(policy.id.clone())));
         let detail = json!({"name": policy.name});
         writes.push(audit_line(context, now, "policy.delete", format_args!("policy:{}", policy.id), detail));
-        match self.store.commit(writes).await {
-            Ok(_) => Ok(policy),
+        match self.commit_for(context, writes).await {
+            Ok(()) => Ok(policy),
             Err(StoreError::Conflict(Precondition::Changed(_))) => {
                 self.refuse_in_use(&policy).await?;
                 Err(Error::conflict("policy_changed", "an agent came and went meanwhile").remedy("try again"))

@@ -13,6 +13,14 @@ use crate::fleet::Fleet;
 const MADE: &str = "default_policy";
 
 impl Fleet {
+    /// The name of a policy that enrollment keys can be made for: the default one, else the first by name.
+    pub async fn policy_to_begin_with(&self) -> Result<Option<String>, Error> {
+        let mut policies = self.all_policies().await?;
+        policies.retain(|policy| !policy.is_managed);
+        policies.sort_by(|one, other| (!one.is_default, &one.name).cmp(&(!other.is_default, &other.name)));
+        Ok(policies.into_iter().next().map(|policy| policy.name))
+    }
+
     /// Makes the `Default policy` with its enrollment key, in a store that never had one. `None`: nothing to do.
     pub async fn ensure_default_policy(&self) -> Result<Option<SavedPolicy>, Error> {
         let _turn = self.revising.lock().await;

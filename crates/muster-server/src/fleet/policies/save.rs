@@ -20,7 +20,7 @@ use crate::fleet::Fleet;
 use crate::fleet::audit::audit_line;
 
 impl Fleet {
-    /// Makes a policy, with its first revision and an enrollment key called `Default`.
+    /// Makes a policy, with its first revision and an enrollment key called as the policy is.
     pub async fn create_policy(&self, context: &OpContext, draft: PolicyDraft) -> Result<SavedPolicy, Error> {
         context.require(Privilege::PoliciesWrite)?;
         let _turn = self.revising.lock().await;
@@ -109,14 +109,14 @@ impl Fleet {
         policy.updated_at = now;
         policy.updated_by = context.actor.to_string();
         let revision = self.revise(context, &policy, now).await?;
-        let key = self.default_key(context, &policy.id, now)?;
+        let key = self.default_key(context, &policy, now)?;
         writes.extend(self.take_default_mark(&policy, now).await?);
         writes.push(Write::PolicyInsert(Box::new(policy.clone())));
         writes.extend(revision.writes);
         writes.push(Write::EnrollmentKeyInsert(Box::new(key.clone())));
         writes.push(Write::Changed(Change::EnrollmentKey(key.id.clone())));
         writes.extend(told(context, &policy, now, "policy.create"));
-        self.store.commit(writes).await.map_err(refused)?;
+        self.commit_for(context, writes).await.map_err(refused)?;
         let warnings = revision.compiled.warnings;
         Ok(SavedPolicy { policy, warnings, changed: true, enrollment_key: Some(key) })
     }
@@ -152,7 +152,7 @@ impl Fleet {
             policy: Box::new(after.clone()),
         });
         writes.extend(told(context, &after, now, action));
-        self.store.commit(writes).await.map_err(refused)?;
+        self.commit_for(context, writes).await.map_err(refused)?;
         Ok(SavedPolicy { policy: after, warnings, changed: true, enrollment_key: None })
     }
 
@@ -174,18 +174,18 @@ impl Fleet {
         Ok(others.flat_map(unmark).collect())
     }
 
-    /// A key called `Default` whose token can be shown again.
-    fn default_key(&self, context: &OpContext, policy: &PolicyId, now: Timestamp) -> Result<EnrollmentKey, Error> {
+    /// A key called as the policy is, whose token can be shown again.
+    fn default_key(&self, context: &OpContext, policy: &Policy, now: Timestamp) -> Result<EnrollmentKey, Error> {
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
         let key = ApiKey::generate(&*self.entropy);
         let sealed = self.sealer.seal(Place::enrollment_token(&id), key.token().as_bytes(), &*self.entropy);
         Ok(EnrollmentKey {
             id,
-            name: "Default".into(),
+            name: policy.name.clone(),
             key_id: key.id.clone(),
             hash: key.hash(),
             sealed_token: Some(sealed.map_err(|error| Error::internal(format!("sealing a token: {error}")))?),
-            policy_id: Some(policy.clone()),
+            policy_id: Some(policy.id.clone()),
             tags: Vec::new(),
             namespaces: vec![context.space.clone()],
             created_at: now,

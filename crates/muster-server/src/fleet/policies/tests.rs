@@ -107,7 +107,7 @@ async fn a_new_policy_has_a_revision_and_a_key_that_can_be_shown() {
 
     let key = saved.enrollment_key.unwrap();
     let stored = fleet.store.enrollment_key(&key.id).await.unwrap().unwrap();
-    assert_eq!((stored.name.as_str(), stored.policy_id.as_ref()), ("Default", Some(&saved.policy.id)));
+    assert_eq!((stored.name.as_str(), stored.policy_id.as_ref()), (saved.policy.name.as_str(), Some(&saved.policy.id)));
     let token = fleet.sealer.open(Place::enrollment_token(&key.id), &stored.sealed_token.unwrap()).unwrap();
     assert!(ApiKey::parse(std::str::from_utf8(&token).unwrap()).unwrap().matches(&stored.hash));
 }

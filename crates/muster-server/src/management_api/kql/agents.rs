@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use muster_core::Error;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
-use muster_store::query::AgentFilter;
+use muster_store::query::{AgentCondition, AgentFilter};
 
 use super::{Expr, Term, parse, plain_field, syntax_error};
 
 const PREFIXES: [&str; 1] = ["fleet-agents"];
+/// Conditions of one query, at most; a set is one condition.
+const MOST_CONDITIONS: usize = 256;
 
 /// The fields that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub fn compile(text: &str) -> Result<AgentQuery, Error> {
     if let Some(expr) = parse(text)? {
         query.require(&expr)?;
     }
-    Ok(query)
+    query.check_size()
 }
 
 /// Compiles the text into what a list shows (§1.2.1): without unenrolled agents, and without inactive ones unless
@@ -53,17 +55,15 @@ pub fn visible(text: &str, show_inactive: bool) -> Result<AgentFilter, Error> {
 }
 
 impl AgentQuery {
-    /// Adds a condition that must hold.
+    /// Adds a condition that must hold: to the plain fields, which the store finds fast, as far as they can say it.
     fn require(&mut self, expr: &Expr) -> Result<(), Error> {
         match expr {
             Expr::And(parts) => parts.iter().try_for_each(|part| self.require(part)),
             Expr::Not(inner) => self.forbid(inner),
-            Expr::Is(..) | Expr::Or(_) => {
-                let (field, terms) = one_field(expr)?;
-                self.require_one_of(field, &terms)
-            }
-            Expr::Compare(field, ..) => Err(syntax_error(format!("{field} can't be compared"))),
-            Expr::Text(term) => Err(no_free_text(term)),
+            _ => match one_field(expr)? {
+                Some((field, terms)) => self.require_one_of(field, &terms),
+                None => self.add(expr),
+            },
         }
     }
 
@@ -72,90 +72,167 @@ impl AgentQuery {
         match expr {
             Expr::Not(inner) => self.require(inner),
             Expr::Or(parts) => parts.iter().try_for_each(|part| self.forbid(part)),
-            Expr::Is(name, term) => self.forbid_one(field_of(name)?, term),
-            Expr::And(_) => Err(unsupported("not (… and …)")),
-            Expr::Compare(field, ..) => Err(syntax_error(format!("{field} can't be compared"))),
-            Expr::Text(term) => Err(no_free_text(term)),
+            Expr::Is(name, term) => match (field_of(name)?, term.is_any()) {
+                (Field::Status, false) => {
+                    self.filter.without_statuses.push(status(plain(term)?)?);
+                    Ok(())
+                }
+                (Field::Tags, true) => {
+                    self.filter.untagged = true;
+                    Ok(())
+                }
+                (Field::Tags, false) => {
+                    self.filter.without_tags.push(plain(term)?.to_owned());
+                    Ok(())
+                }
+                _ => self.add(&Expr::Not(Box::new(expr.clone()))),
+            },
+            _ => self.add(&Expr::Not(Box::new(expr.clone()))),
         }
+    }
+
+    /// Adds what the plain fields can't say.
+    fn add(&mut self, expr: &Expr) -> Result<(), Error> {
+        let condition = self.condition(expr, true)?;
+        self.filter.conditions.push(condition);
+        Ok(())
     }
 
     fn require_one_of(&mut self, field: Field, terms: &[&Term]) -> Result<(), Error> {
-        if terms.iter().any(|term| term.is_any()) {
-            return self.require_any(field);
-        }
         let words = terms.iter().map(|term| plain(term)).collect::<Result<Vec<_>, _>>()?;
-        match field {
-            Field::Id => narrow(&mut self.filter.ids, words.into_iter().map(AgentId::trusted).collect()),
-            Field::Policy => narrow(&mut self.filter.policy_ids, words.into_iter().map(PolicyId::trusted).collect()),
-            Field::Status => {
-                let statuses = words.into_iter().map(status).collect::<Result<Vec<_>, _>>()?;
+        match (field, words.as_slice()) {
+            (Field::Id, words) => narrow(&mut self.filter.ids, words.iter().copied().map(AgentId::trusted).collect()),
+            (Field::Policy, words) => {
+                narrow(&mut self.filter.policy_ids, words.iter().copied().map(PolicyId::trusted).collect());
+            }
+            (Field::Status, words) => {
+                let statuses = words.iter().copied().map(status).collect::<Result<Vec<_>, _>>()?;
                 self.named.extend(&statuses);
                 narrow(&mut self.filter.statuses, statuses);
             }
-            Field::Tags => match words.as_slice() {
-                [tag] => self.filter.tags.push((*tag).to_owned()),
-                _ => self.filter.any_tags.push(words.into_iter().map(str::to_owned).collect()),
-            },
-            Field::EnrollmentKey => self.require_key(&words)?,
-        }
-        Ok(())
-    }
-
-    /// `field:*`: the field is there.
-    fn require_any(&mut self, field: Field) -> Result<(), Error> {
-        match field {
-            // Every agent has both.
-            Field::Id => Ok(()),
-            Field::Status => {
-                self.named.extend(Status::ALL);
-                Ok(())
+            (Field::Tags, [tag]) => self.filter.tags.push((*tag).to_owned()),
+            (Field::Tags, words) => self.filter.any_tags.push(owned(words)),
+            (Field::EnrollmentKey, [id]) if self.filter.enrollment_key_id.is_none() => {
+                self.filter.enrollment_key_id = Some(EnrollmentKeyId::trusted(*id));
             }
-            Field::Policy => Err(unsupported("policy_id:*")),
-            Field::Tags => Err(unsupported("tags:*")),
-            Field::EnrollmentKey => Err(unsupported("enrollment_key_id:*")),
+            (Field::EnrollmentKey, words) => {
+                let ids = words.iter().copied().map(EnrollmentKeyId::trusted).collect();
+                self.filter.conditions.push(AgentCondition::EnrollmentKeys(ids));
+            }
         }
-    }
-
-    fn require_key(&mut self, words: &[&str]) -> Result<(), Error> {
-        let [id] = words else { return Err(unsupported("enrollment_key_id:(… or …)")) };
-        let id = EnrollmentKeyId::trusted(*id);
-        if self.filter.enrollment_key_id.as_ref().is_some_and(|other| *other != id) {
-            // One agent came in by one key.
-            self.filter.ids = Some(Vec::new());
-        }
-        self.filter.enrollment_key_id = Some(id);
         Ok(())
     }
 
-    fn forbid_one(&mut self, field: Field, term: &Term) -> Result<(), Error> {
-        match field {
-            Field::Status if !term.is_any() => self.filter.without_statuses.push(status(plain(term)?)?),
-            Field::Tags if term.is_any() => self.filter.untagged = true,
-            Field::Tags => self.filter.without_tags.push(plain(term)?.to_owned()),
-            Field::Status | Field::Id => return Err(unsupported("not with this field")),
-            Field::Policy => return Err(unsupported("not policy_id:…")),
-            Field::EnrollmentKey => return Err(unsupported("not enrollment_key_id:…")),
+    /// The tree as the store takes it. `wanted`: an even number of `not` stands before it, so that a status in it is
+    /// one that somebody wants to see.
+    fn condition(&mut self, expr: &Expr, wanted: bool) -> Result<AgentCondition, Error> {
+        Ok(match expr {
+            Expr::And(parts) => {
+                AgentCondition::All(parts.iter().map(|part| self.condition(part, wanted)).collect::<Result<_, _>>()?)
+            }
+            Expr::Or(parts) => {
+                let parts = parts.iter().map(|part| self.condition(part, wanted)).collect::<Result<Vec<_>, _>>()?;
+                AgentCondition::Any(merged(parts))
+            }
+            Expr::Not(inner) => AgentCondition::Not(Box::new(self.condition(inner, !wanted)?)),
+            Expr::Is(name, term) => self.leaf(field_of(name)?, term, wanted)?,
+            Expr::Compare(field, ..) => return Err(syntax_error(format!("{field} can't be compared"))),
+            Expr::Text(term) => return Err(no_free_text(term)),
+        })
+    }
+
+    fn leaf(&mut self, field: Field, term: &Term, wanted: bool) -> Result<AgentCondition, Error> {
+        if term.is_any() {
+            return Ok(match field {
+                // Every agent has both.
+                Field::Id => AgentCondition::All(Vec::new()),
+                Field::Status => {
+                    self.named.extend(Status::ALL.iter().filter(|_| wanted));
+                    AgentCondition::All(Vec::new())
+                }
+                Field::Policy => AgentCondition::HasPolicy,
+                Field::Tags => AgentCondition::HasTags,
+                Field::EnrollmentKey => AgentCondition::HasEnrollmentKey,
+            });
         }
-        Ok(())
+        let word = plain(term)?;
+        Ok(match field {
+            Field::Id => AgentCondition::Ids(vec![AgentId::trusted(word)]),
+            Field::Policy => AgentCondition::Policies(vec![PolicyId::trusted(word)]),
+            Field::Status => {
+                let status = status(word)?;
+                self.named.extend(wanted.then_some(status));
+                AgentCondition::Statuses(vec![status])
+            }
+            Field::Tags => AgentCondition::Tags(vec![word.to_owned()]),
+            Field::EnrollmentKey => AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted(word)]),
+        })
+    }
+
+    /// Refuses what would make a statement that databases refuse for its depth.
+    fn check_size(self) -> Result<Self, Error> {
+        let AgentFilter { tags, any_tags, without_tags, conditions, .. } = &self.filter;
+        let size = tags.len() + any_tags.len() + without_tags.len() + conditions.iter().map(size).sum::<usize>();
+        if size > MOST_CONDITIONS {
+            let message = format!("more than {MOST_CONDITIONS} conditions; write a set as tags:(a or b or …)");
+            return Err(syntax_error(message));
+        }
+        Ok(self)
     }
 }
 
-/// The one field that all alternatives are about, with their values.
-fn one_field(expr: &Expr) -> Result<(Field, Vec<&Term>), Error> {
-    match expr {
-        Expr::Is(name, term) => Ok((field_of(name)?, vec![term])),
-        Expr::Or(parts) => {
-            let mut all = parts.iter().map(one_field).collect::<Result<Vec<_>, _>>()?.into_iter();
-            let (field, mut terms) = all.next().ok_or_else(|| syntax_error("nothing between or"))?;
-            for (other, more) in all {
-                if other != field {
-                    return Err(unsupported("or between different fields"));
-                }
-                terms.extend(more);
+fn size(condition: &AgentCondition) -> usize {
+    match condition {
+        AgentCondition::All(parts) | AgentCondition::Any(parts) => 1 + parts.iter().map(size).sum::<usize>(),
+        AgentCondition::Not(inner) => 1 + size(inner),
+        _ => 1,
+    }
+}
+
+/// Alternatives about one field as one set, whatever stands between them: a set may be of any length.
+fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
+    use AgentCondition::{EnrollmentKeys, Ids, Policies, Statuses, Tags};
+    let mut kept: Vec<AgentCondition> = Vec::new();
+    'parts: for mut part in parts {
+        for other in &mut kept {
+            match (other, &mut part) {
+                (Ids(all), Ids(more)) => all.append(more),
+                (Policies(all), Policies(more)) => all.append(more),
+                (Statuses(all), Statuses(more)) => all.append(more),
+                (Tags(all), Tags(more)) => all.append(more),
+                (EnrollmentKeys(all), EnrollmentKeys(more)) => all.append(more),
+                _ => continue,
             }
-            Ok((field, terms))
+            continue 'parts;
         }
-        _ => Err(unsupported("this condition inside or")),
+        kept.push(part);
+    }
+    kept
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// The one field that all alternatives are about, with their values; nothing when they are about several, or about
+/// whether the field is there.
+fn one_field(expr: &Expr) -> Result<Option<(Field, Vec<&Term>)>, Error> {
+    match expr {
+        Expr::Is(_, term) if term.is_any() => Ok(None),
+        Expr::Is(name, term) => Ok(Some((field_of(name)?, vec![term]))),
+        Expr::Or(parts) => {
+            let mut found: Option<(Field, Vec<&Term>)> = None;
+            for part in parts {
+                let Some((field, terms)) = one_field(part)? else { return Ok(None) };
+                match &mut found {
+                    None => found = Some((field, terms)),
+                    Some((same, all)) if *same == field => all.extend(terms),
+                    Some(_) => return Ok(None),
+                }
+            }
+            Ok(found)
+        }
+        _ => Ok(None),
     }
 }
 
@@ -246,15 +323,50 @@ mod tests {
             "local_metadata.host.hostname:web*",
             "tags:we*",
             "status:well",
-            "tags:a or status:online",
             "just words",
+            "tags:a or just words",
+            "not (tags:a and nonsense:1)",
             "enrolled_at >= now-10m",
-            "not (status:online and tags:a)",
         ];
         for text in texts {
             let error = compile(text).expect_err(text);
             assert!(error.message.starts_with("KQLSyntaxError"), "{text}: {}", error.message);
             assert_eq!(error.field.as_deref(), Some("kuery"));
         }
+    }
+
+    #[test]
+    fn m20_alternatives_may_be_about_different_fields() {
+        use AgentCondition::{All, Any, HasPolicy, Not, Policies, Statuses, Tags};
+        let conditions = |text| filter(text).conditions;
+        let (tag, online) = (|| Tags(vec!["a".into()]), || Statuses(vec![Status::Online]));
+        assert_eq!(conditions("tags:a or status:online"), [Any(vec![tag(), online()])]);
+        assert_eq!(conditions("not (tags:a and status:online)"), [Not(Box::new(All(vec![tag(), online()])))]);
+        assert_eq!(conditions("not policy_id:*"), [Not(Box::new(HasPolicy))]);
+        assert_eq!(conditions("not policy_id:p"), [Not(Box::new(Policies(vec![PolicyId::trusted("p")])))]);
+        // `and` binds closer than `or`; what must hold in any case stays outside.
+        let found = filter("tags:z and (tags:a and status:online or not tags:*)");
+        let none = Not(Box::new(AgentCondition::HasTags));
+        assert_eq!(
+            (found.tags, found.conditions),
+            (vec!["z".into()], vec![Any(vec![All(vec![tag(), online()]), none])])
+        );
+    }
+
+    #[test]
+    fn alternatives_about_one_field_are_one_set_and_queries_have_an_end() {
+        let many: Vec<String> = (0..5000).map(|number| format!("tags:t{number} or id:i{number}")).collect();
+        let found = filter(&many.join(" or ")).conditions;
+        let [AgentCondition::Any(parts)] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(parts.len(), 2);
+        let deep: Vec<String> = (0..300).map(|number| format!("(tags:t{number} or status:online)")).collect();
+        assert!(compile(&deep.join(" and ")).unwrap_err().message.contains("more than 256 conditions"));
+    }
+
+    #[test]
+    fn m28_a_status_is_named_wherever_it_is_wanted() {
+        let left_out = |text| visible(text, false).unwrap().without_statuses;
+        assert_eq!(left_out("tags:a or status:unenrolled"), [Status::Inactive]);
+        assert_eq!(left_out("tags:a or not status:unenrolled"), [Status::Unenrolled, Status::Inactive]);
     }
 }

@@ -65,7 +65,7 @@ pub fn syntax_error(reason: impl std::fmt::Display) -> Error {
 }
 
 /// The field's own name: without the list's prefix and without `attributes`.
-fn plain_field(field: &str, prefixes: &[&str]) -> String {
+pub fn plain_field(field: &str, prefixes: &[&str]) -> String {
     let bare = prefixes.iter().find_map(|prefix| field.strip_prefix(prefix)?.strip_prefix('.')).unwrap_or(field);
     bare.strip_prefix("attributes.").unwrap_or(bare).to_owned()
 }

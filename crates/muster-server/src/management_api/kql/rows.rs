@@ -19,9 +19,16 @@ pub struct Table<R: 'static> {
 
 /// The rows that match; the empty text matches all.
 pub fn select<R: 'static>(table: &Table<R>, text: &str, rows: Vec<R>) -> Result<Vec<R>, Error> {
-    let Some(expr) = parse(text)? else { return Ok(rows) };
-    table.check(&expr)?;
-    Ok(rows.into_iter().filter(|row| table.matches(&expr, row)).collect())
+    match parse(text)? {
+        Some(expr) => select_by(table, &expr, rows),
+        None => Ok(rows),
+    }
+}
+
+/// The rows that match a query that is parsed already.
+pub fn select_by<R: 'static>(table: &Table<R>, expr: &Expr, rows: Vec<R>) -> Result<Vec<R>, Error> {
+    table.check(expr)?;
+    Ok(rows.into_iter().filter(|row| table.matches(expr, row)).collect())
 }
 
 impl<R: 'static> Table<R> {
@@ -38,7 +45,10 @@ impl<R: 'static> Table<R> {
     fn reader(&self, field: &str) -> Result<Reader<R>, Error> {
         let name = plain_field(field, self.prefixes);
         let found = self.fields.iter().find(|(known, _)| *known == name);
-        found.map(|(_, read)| *read).ok_or_else(|| syntax_error(format!("there is no field {name:?}")))
+        let known = || self.fields.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ");
+        found
+            .map(|(_, read)| *read)
+            .ok_or_else(|| syntax_error(format!("there is no field {name:?} to search by; there are {}", known())))
     }
 
     fn matches(&self, expr: &Expr, row: &R) -> bool {

@@ -1,0 +1,283 @@
+//! Components that agents reported last: on disk before they are in their table.
+//!
+//! A check-in that changes something mostly changes some hundred bytes of components. In their place, each of them
+//! would cost a page of the log. So they are packed many to a page into a ring, `recent_components`, in the very
+//! transaction that they belong to, and brought into their place only when the ring comes round to them and the agent
+//! has reported nothing newer. Until then [`OnTheWay`] knows them for readers. What a crash leaves in the ring is
+//! on its way again after the next start.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use muster_core::id::AgentId;
+use rusqlite::{Connection, params};
+
+use super::agents::settle_components;
+use super::row::{Result, all, run};
+use crate::sql::agents as sql;
+
+/// Rows of the ring: 4 MiB.
+const SLOTS: i64 = 1024;
+/// Bytes of entries in a row, so that it fills a page of 4 KiB and needs no second one.
+const PAGE: usize = 4000;
+/// Longer components go to their place at once: a page of their own they cost there too.
+const LONGEST: usize = 1536;
+/// Entries that one transaction puts into the ring, bytes. Far less than the ring.
+const BATCH: usize = PAGE * 128;
+/// Bytes of an entry's two lengths.
+const LENGTHS: usize = 8;
+/// The length that stands for: what is in the table is newer.
+const SUPERSEDED: u32 = u32::MAX;
+
+/// Where an agent's newest entry stands.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    seq: i64,
+    /// `None`: what is in the table is newer.
+    pub(super) components: Option<Arc<str>>,
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.seq == other.seq && self.components.as_deref() == other.components.as_deref()
+    }
+}
+
+/// The components that have not come into their table yet, for readers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OnTheWay(Arc<Mutex<HashMap<AgentId, Place>>>);
+
+impl OnTheWay {
+    /// The agent's newest entry.
+    pub(super) fn of(&self, id: &AgentId) -> Option<Place> {
+        self.lock().get(id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The ring, as the writing thread knows it.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    /// Number of the next row to write; a row's place is its number modulo [`SLOTS`].
+    next: i64,
+    /// Agents with entries in each row.
+    rows: Vec<Vec<AgentId>>,
+    on_the_way: OnTheWay,
+}
+
+struct Entry {
+    id: AgentId,
+    components: Option<Arc<str>>,
+}
+
+impl Entry {
+    fn len(&self) -> usize {
+        LENGTHS + self.id.as_str().len() + self.components.as_ref().map_or(0, |text| text.len())
+    }
+}
+
+/// The entries of one transaction.
+pub(super) struct Batch<'r> {
+    recent: &'r OnTheWay,
+    entries: Vec<Entry>,
+    bytes: usize,
+    /// Whether one of them says that the table is newer.
+    supersedes: bool,
+}
+
+/// Entries that share a row.
+#[derive(Default)]
+pub(super) struct Page {
+    entries: Vec<Entry>,
+    bytes: Vec<u8>,
+}
+
+impl Batch<'_> {
+    /// Whether such components may be put.
+    pub(super) fn has_room(&self, id: &AgentId, components: &str) -> bool {
+        components.len() <= LONGEST && self.bytes + components.len() + id.as_str().len() <= BATCH
+    }
+
+    /// Whether the agent is certainly there: its components are on their way, and this transaction deletes nobody.
+    pub(super) fn has(&self, id: &AgentId) -> bool {
+        !self.supersedes && self.recent.lock().get(id).is_some_and(|place| place.components.is_some())
+    }
+
+    /// The agent's newest components.
+    pub(super) fn put(&mut self, id: &AgentId, components: &Arc<str>) {
+        self.push(Entry { id: id.clone(), components: Some(Arc::clone(components)) });
+    }
+
+    /// What is in the table is newer than what is on its way, if anything is.
+    pub(super) fn supersede(&mut self, id: &AgentId) {
+        if self.recent.lock().contains_key(id) || self.entries.iter().any(|entry| entry.id == *id) {
+            self.push(Entry { id: id.clone(), components: None });
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.bytes += entry.len();
+        self.supersedes |= entry.components.is_none();
+        self.entries.push(entry);
+    }
+
+    /// Where to go back to when the next job is refused.
+    pub(super) fn mark(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Forgets what was put since.
+    pub(super) fn back_to(&mut self, mark: usize) {
+        self.entries.truncate(mark);
+        self.bytes = self.entries.iter().map(Entry::len).sum();
+        self.supersedes = self.entries.iter().any(|entry| entry.components.is_none());
+    }
+
+    /// The entries, row by row.
+    pub(super) fn into_pages(self) -> Vec<Page> {
+        let mut pages: Vec<Page> = Vec::new();
+        for entry in self.entries {
+            match pages.last_mut().filter(|page| page.bytes.len() + entry.len() <= PAGE) {
+                Some(page) => page.push(entry),
+                None => {
+                    let mut page = Page { bytes: Vec::with_capacity(PAGE), entries: Vec::new() };
+                    page.push(entry);
+                    pages.push(page);
+                }
+            }
+        }
+        pages
+    }
+}
+
+impl Page {
+    fn push(&mut self, entry: Entry) {
+        let (id, text) = (entry.id.as_str(), entry.components.as_deref());
+        let length = text.map_or(SUPERSEDED, |text| u32::try_from(text.len()).unwrap_or(SUPERSEDED));
+        self.bytes.extend_from_slice(&u32::try_from(id.len()).unwrap_or(0).to_le_bytes());
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(id.as_bytes());
+        self.bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
+        self.entries.push(entry);
+    }
+}
+
+impl Recent {
+    /// The ring as it stands in the file: what a crash left is on its way again. Writes nothing, so that a store on a
+    /// full disk can be opened.
+    pub(super) fn load(connection: &Connection) -> Result<Self> {
+        let mut recent = Self::default();
+        let rows = all(connection, sql::ALL_RECENT, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        for (seq, bytes) in rows {
+            let (mut agents, mut rest) = (Vec::new(), bytes.as_slice());
+            while let Some((id, components, after)) = entry(rest) {
+                let id = AgentId::trusted(id);
+                recent.on_the_way.lock().insert(id.clone(), Place { seq, components: components.map(Into::into) });
+                agents.push(id);
+                rest = after;
+            }
+            let slot = usize::try_from(seq % SLOTS).unwrap_or(0);
+            recent.rows.resize_with(recent.rows.len().max(slot + 1), Vec::new);
+            recent.rows[slot] = agents;
+            recent.next = seq + 1;
+        }
+        Ok(recent)
+    }
+
+    /// Brings everything in the ring into its place and empties it.
+    pub(super) fn settle(&self, connection: &Connection) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let transaction = connection.unchecked_transaction()?;
+        for (id, place) in self.on_the_way.lock().iter() {
+            if let Some(components) = &place.components {
+                settle_components(&transaction, id, components)?;
+            }
+        }
+        run(&transaction, sql::CLEAR_RECENT, [])?;
+        transaction.commit()
+    }
+
+    /// What readers look into.
+    pub(super) fn on_the_way(&self) -> OnTheWay {
+        self.on_the_way.clone()
+    }
+
+    /// A transaction's entries, none yet.
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch { recent: &self.on_the_way, entries: Vec::new(), bytes: 0, supersedes: false }
+    }
+
+    fn row(&self, seq: i64) -> &[AgentId] {
+        usize::try_from(seq % SLOTS).ok().and_then(|slot| self.rows.get(slot)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Writes pages over the oldest ones, whose newest entries come into their place.
+    pub(super) fn write(&self, connection: &Connection, pages: &[Page]) -> Result<()> {
+        let newer = pages.iter().flat_map(|page| &page.entries).map(|entry| &entry.id).collect();
+        for (page, seq) in pages.iter().zip(self.next..) {
+            self.settle_row(connection, seq, &newer)?;
+            run(connection, sql::PUT_RECENT, params![seq % SLOTS, seq, page.bytes])?;
+        }
+        Ok(())
+    }
+
+    /// Brings what is newest in the row that `seq` takes the place of into the table.
+    fn settle_row(&self, connection: &Connection, seq: i64, newer: &HashSet<&AgentId>) -> Result<()> {
+        let row = self.row(seq);
+        for (index, id) in row.iter().enumerate() {
+            if newer.contains(id) || row[..index].contains(id) {
+                continue;
+            }
+            let place = self.on_the_way.of(id).filter(|place| place.seq == seq - SLOTS);
+            if let Some(components) = place.and_then(|place| place.components) {
+                settle_components(connection, id, &components)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pages are on disk.
+    pub(super) fn written(&mut self, pages: Vec<Page>) {
+        let mut on_the_way = self.on_the_way.lock();
+        for page in pages {
+            let seq = self.next;
+            self.next += 1;
+            let row = page.entries.iter().map(|entry| entry.id.clone()).collect();
+            let slot = usize::try_from(seq % SLOTS).unwrap_or(0);
+            let old = if slot < self.rows.len() {
+                std::mem::replace(&mut self.rows[slot], row)
+            } else {
+                self.rows.push(row);
+                Vec::new()
+            };
+            for id in old {
+                if on_the_way.get(&id).is_some_and(|place| place.seq == seq - SLOTS) {
+                    on_the_way.remove(&id);
+                }
+            }
+            for Entry { id, components } in page.entries {
+                on_the_way.insert(id, Place { seq, components });
+            }
+        }
+    }
+}
+
+/// The first entry of a row: the agent, its components, and what follows.
+fn entry(row: &[u8]) -> Option<(&str, Option<&str>, &[u8])> {
+    let (id_length, rest) = row.split_first_chunk::<4>()?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (id, rest) = rest.split_at_checked(u32::from_le_bytes(*id_length) as usize)?;
+    let id = std::str::from_utf8(id).ok()?;
+    match u32::from_le_bytes(*length) {
+        SUPERSEDED => Some((id, None, rest)),
+        length => {
+            let (components, rest) = rest.split_at_checked(length as usize)?;
+            Some((id, Some(std::str::from_utf8(components).ok()?), rest))
+        }
+    }
+}
