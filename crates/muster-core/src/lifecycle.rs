@@ -45,6 +45,7 @@ fn unless_unenrolled(record: &AgentRecord) -> Result<(), Error> {
 /// Graceful unenrolment begins: the order was given, the ack ends it.
 pub fn begin_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
+    // The first order's time: a second order is no new beginning.
     let started_at = before.unenrollment_started_at.unwrap_or(now);
     Ok(changed(before, AgentRecord { unenrollment_started_at: Some(started_at), ..before.clone() }, seen, now))
 }
@@ -78,6 +79,7 @@ pub fn reassign(
     }
     let next = AgentRecord {
         policy_id,
+        // Whatever number the old policy had, the new one's first revision must be greater (§4.7).
         policy_revision: 0,
         namespaces: namespaces.unwrap_or_else(|| before.namespaces.clone()),
         inactivity_timeout: inactivity_timeout(policy),
@@ -112,6 +114,7 @@ pub fn begin_upgrade(before: &AgentRecord, start: Timestamp, seen: Option<Timest
     let mut next = before.clone();
     next.upgrade.started_at = Some(start);
     next.upgrade.upgraded_at = None;
+    // They belong to the order before; a stale failure would mark the agent as stuck (§3.5).
     next.upgrade.details = None;
     changed(before, next, seen, now)
 }
