@@ -55,7 +55,7 @@ pub enum Problem {
 pub fn check(bytes: &[u8]) -> Result<&str, BadJson> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| BadJson { problem: Problem::Utf8, position: error.valid_up_to() })?;
-    Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new(), known: None }.run()?;
+    Scanner::new(bytes, None).run()?;
     Ok(text)
 }
 
@@ -74,7 +74,7 @@ pub fn check_but<'a>(bytes: &'a [u8], known: Known<'_>) -> Result<(&'a str, Opti
     let text = std::str::from_utf8(bytes)
         .map_err(|error| BadJson { problem: Problem::Utf8, position: error.valid_up_to() })?;
     let known = Some((known, None));
-    let known = Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new(), known }.run()?;
+    let known = Scanner::new(bytes, known).run()?;
     Ok((text, known.and_then(|(_, place)| place)))
 }
 
@@ -123,6 +123,11 @@ type Passing<'a> = (Known<'a>, Option<Range<usize>>);
 type Step<T = ()> = Result<T, BadJson>;
 
 impl<'a> Scanner<'a> {
+    fn new(bytes: &'a [u8], known: Option<Passing<'a>>) -> Self {
+        // Room for what a check-in has open at one time.
+        Self { bytes, at: 0, open: Vec::with_capacity(8), keys: Vec::with_capacity(32), known }
+    }
+
     fn run(mut self) -> Step<Option<Passing<'a>>> {
         if self.bytes.len() > u32::MAX as usize {
             return self.fail(Problem::TooManyKeys);

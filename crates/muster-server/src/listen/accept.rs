@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error, warn};
 
 use super::gate::Pass;
+use super::plain::Plain;
 use super::{Handler, Listening, connection, socket};
 use crate::reply::Peer;
 
@@ -117,6 +118,7 @@ pub(super) async fn serve_tcp<H: Handler>(stream: TcpStream, listening: Arc<List
     if let Err(error) = socket::prepare(&stream) {
         return debug!(%error, "a connection was gone at once");
     }
+    let stream = Plain(stream);
     match listening.tls.as_ref().map(|tls| TlsAcceptor::from(tls.current())) {
         None => connection::serve(stream, listening, peer).await,
         Some(acceptor) => {

@@ -22,6 +22,7 @@ mod head;
 mod hold;
 mod link;
 mod pieces;
+mod plain;
 pub mod refusal;
 pub mod socket;
 mod wire;
