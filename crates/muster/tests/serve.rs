@@ -116,7 +116,7 @@ fn a_database_of_another_kind_is_refused() {
     let output = run(&["serve", "--data-dir", data, "--database", "postgres://db/muster"]);
     let told = text(&output.stderr);
     assert!(!output.status.success() && told.contains("database"), "{told}");
-    assert!(!folder.path().join("muster.db").exists());
+    assert!(!folder.path().join("muster.db").try_exists().unwrap());
 }
 
 /// A certificate of one's own is what agents see, and the address that they are told is the one that was given.

@@ -137,7 +137,7 @@ proptest! {
     fn m132_m133_a_reassigned_agent_forgets_what_it_ran_and_keeps_its_key(events in events()) {
         life(&events, |before, event, _, answer| {
             if let (Event::Reassign(to), Ok(Some(after))) = (event, answer) {
-                assert_eq!((after.policy_id.as_ref().map(|id| id.as_str()), after.policy_revision), (*to, 0));
+                assert_eq!((after.policy_id.as_ref().map(muster_core::id::PolicyId::as_str), after.policy_revision), (*to, 0));
                 assert_eq!(after.access_key, before.access_key);
                 assert_ne!(before.policy_id, after.policy_id);
             }
