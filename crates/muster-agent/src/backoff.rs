@@ -34,6 +34,7 @@ impl Backoff {
 
     /// The next wait; the one after it is drawn from a range twice as far away.
     pub fn next(&mut self, entropy: &dyn Entropy) -> Duration {
+        // Never below the base: a fleet that lost its server comes back spread, and no agent of it early.
         let wait = between(entropy, self.base, (self.base * 2).min(self.max));
         self.base = (self.base * 2).min(self.max / 2);
         self.failures = self.failures.saturating_add(1);

@@ -118,6 +118,7 @@ impl HostFacts {
     pub fn read(metadata: &Value, tags: &[String], address: &str) -> Self {
         let text = |path| metadata.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let reported = metadata.pointer("/host/ip").and_then(Value::as_array).into_iter().flatten();
+        // Agents report addresses with their prefix length (`10.0.0.7/24`); the address alone is compared.
         let reported = reported.filter_map(Value::as_str).filter_map(|ip| ip.split('/').next()?.parse().ok());
         let hostname = [text("/host/hostname"), text("/host/name")].into_iter().find(|name| !name.is_empty());
         Self {

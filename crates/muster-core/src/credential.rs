@@ -48,9 +48,11 @@ impl ApiKey {
 
     /// Reads what follows `ApiKey ` in the header (EA12, EA13).
     pub fn parse(token: &str) -> Result<Self, TokenError> {
+        // Wiped like the secret that it holds, however this ends.
         let bytes = Zeroizing::new(STANDARD.decode(token.trim()).map_err(|_| TokenError::Invalid)?);
         let text = std::str::from_utf8(&bytes).map_err(|_| TokenError::Invalid)?;
         let (id, secret) = text.split_once(':').ok_or(TokenError::Malformed)?;
+        // EA13 asks for exactly one colon; ids and secrets that we make have none.
         if secret.contains(':') {
             return Err(TokenError::Malformed);
         }

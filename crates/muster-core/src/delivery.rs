@@ -33,6 +33,7 @@ pub fn deliver(
 ) -> Delivery {
     let mut delivery = Delivery { actions: Vec::new(), ack_token: None, position, misfits: Vec::new() };
     for one in due {
+        // Also of what is not delivered: a type that is passed over once must not come up with every check-in (EA77).
         delivery.ack_token = Some(one.action.id.clone());
         delivery.position = delivery.position.max(one.action.seq);
         if one.action.kind.is_delivered() {
@@ -67,6 +68,7 @@ fn to_wire(due: &DueAction, agent: &AgentId, secret: &dyn Fn(&SecretId) -> Optio
 /// The agent's own start: the base plus its share of the window, by its place among the targets (EA83, D3).
 pub fn start_time(action: &Action, position: i64) -> Option<Timestamp> {
     let start = action.start_time?;
+    // In 128 bits: a window of years times a place of millions does not fit into 64.
     let window = i128::from(action.rollout_seconds.unwrap_or(0).max(0)) * 1_000_000;
     let count = i128::from(action.total.max(position.saturating_add(1)).max(1));
     let offset = window * i128::from(position.max(0)) / count;

@@ -39,8 +39,8 @@ pub mod upgrade_details;
 pub mod user_agent;
 pub mod yaml;
 
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use entropy::Entropy;
 pub use error::{Error, ErrorKind};

@@ -45,6 +45,7 @@ fn unless_unenrolled(record: &AgentRecord) -> Result<(), Error> {
 /// Graceful unenrolment begins: the order was given, the ack ends it.
 pub fn begin_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
+    // The first order's time: a second order is no new beginning.
     let started_at = before.unenrollment_started_at.unwrap_or(now);
     Ok(changed(before, AgentRecord { unenrollment_started_at: Some(started_at), ..before.clone() }, seen, now))
 }
@@ -78,6 +79,7 @@ pub fn reassign(
     }
     let next = AgentRecord {
         policy_id,
+        // Whatever number the old policy had, the new one's first revision must be greater (§4.7).
         policy_revision: 0,
         namespaces: namespaces.unwrap_or_else(|| before.namespaces.clone()),
         inactivity_timeout: inactivity_timeout(policy),
@@ -112,6 +114,7 @@ pub fn begin_upgrade(before: &AgentRecord, start: Timestamp, seen: Option<Timest
     let mut next = before.clone();
     next.upgrade.started_at = Some(start);
     next.upgrade.upgraded_at = None;
+    // They belong to the order before; a stale failure would mark the agent as stuck (§3.5).
     next.upgrade.details = None;
     changed(before, next, seen, now)
 }
@@ -157,30 +160,13 @@ pub fn is_due_to_unenroll(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::Value;
 
     use super::*;
     use crate::error::ErrorKind;
-    use crate::testing::{agent, at};
+    use crate::testing::{self, agent, at};
 
     fn policy(id: &str, inactivity_timeout: i64) -> Policy {
-        Policy {
-            id: PolicyId::trusted(id),
-            name: id.into(),
-            namespace: "default".into(),
-            description: String::new(),
-            revision: 1,
-            is_managed: false,
-            is_default: false,
-            inactivity_timeout,
-            unenroll_timeout: None,
-            config: Value::Null,
-            secrets: Vec::new(),
-            fields: Value::Null,
-            updated_by: "system".into(),
-            created_at: at(0),
-            updated_at: at(0),
-        }
+        Policy { inactivity_timeout, ..testing::policy(id, at(0)) }
     }
 
     fn report(before: &AgentRecord, reason: AuditReason) -> Result<AgentRecord, Error> {

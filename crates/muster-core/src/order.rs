@@ -50,6 +50,7 @@ impl NewOrder {
     /// delivered for ever (D4). Signing comes after this, when every field is final.
     pub fn into_action(self, id: ActionId, total: i64, created_by: &str, now: Timestamp) -> Result<Action, Error> {
         self.check(now)?;
+        // The window is laid from a start on: without one no agent would get a start of its own (EA83).
         let start_time = self.start_time.or(self.rollout.map(|_| now));
         let expiration = self.expiration.unwrap_or_else(|| ends_at(self.kind, start_time, self.rollout, now));
         let data = checked_data(self.kind, self.data)?;

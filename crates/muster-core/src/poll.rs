@@ -30,6 +30,7 @@ impl PollLimits {
     /// spent already is subtracted, then a random part, when less than what is left (EA67). `random` is any number.
     pub fn duration(&self, wish: Option<GoDuration>, spent: Duration, random: u64) -> Duration {
         let whole = match wish {
+            // Zero is how clients in Go say that they have no wish.
             Some(wish) if wish.nanos != 0 => {
                 wish.to_std().saturating_sub(CLIENT_MARGIN).min(self.max).max(SHORTEST_WISHED)
             }
@@ -37,6 +38,7 @@ impl PollLimits {
         };
         let left = whole.saturating_sub(spent).max(SHORTEST);
         let jitter = random_below(self.jitter, random);
+        // A jitter longer than what is left would end the poll at once, and the agent would come again in a second.
         if jitter < left { left - jitter } else { left }
     }
 }

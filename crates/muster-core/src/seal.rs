@@ -145,21 +145,13 @@ impl fmt::Debug for Sealer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU8, Ordering};
-
     use super::*;
-
-    struct Counter(AtomicU8);
-    impl Entropy for Counter {
-        fn fill(&self, buffer: &mut [u8]) {
-            buffer.iter_mut().for_each(|byte| *byte = self.0.fetch_add(1, Ordering::Relaxed));
-        }
-    }
+    use crate::testing::Sequence;
 
     const PLACE: Place<'static> = Place { table: "secrets", row: "a", column: "sealed" };
 
     fn sealed() -> (Sealer, Vec<u8>) {
-        let entropy = Counter(AtomicU8::new(1));
+        let entropy = Sequence::new();
         let sealer = Sealer::new(&*Sealer::generate_key(&entropy)).unwrap();
         let sealed = sealer.seal(PLACE, b"hunter2", &entropy).unwrap();
         (sealer, sealed)
@@ -200,7 +192,9 @@ mod tests {
     #[test]
     fn the_value_is_not_visible_and_nonces_differ() {
         let (sealer, first) = sealed();
-        let second = sealer.seal(PLACE, b"hunter2", &Counter(AtomicU8::new(99))).unwrap();
+        let entropy = Sequence::new();
+        entropy.fill(&mut [0; 99]);
+        let second = sealer.seal(PLACE, b"hunter2", &entropy).unwrap();
         assert_ne!(first, second);
         assert!(!first.windows(7).any(|window| window == b"hunter2"));
         assert_eq!(format!("{sealer:?}"), "Sealer(…)");

@@ -133,23 +133,17 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::testing;
 
     fn action() -> Action {
         Action {
-            seq: 0,
-            id: ActionId::trusted("act-1"),
-            kind: ActionType::Unenroll,
-            created_at: Timestamp::parse_rfc3339("2026-01-02T03:04:05.678Z").unwrap(),
             expiration: Timestamp::parse_rfc3339("2026-02-01T00:00:00Z").ok(),
-            start_time: None,
-            rollout_seconds: None,
-            timeout: None,
-            input_type: String::new(),
             data: Some(r#"{"b": 1, "a":"$co.elastic.secret{x}"}"#.into()),
-            signed: None,
-            total: 1,
-            created_by: "system".into(),
-            cancelled_at: None,
+            ..testing::action(
+                "act-1",
+                ActionType::Unenroll,
+                Timestamp::parse_rfc3339("2026-01-02T03:04:05.678Z").unwrap(),
+            )
         }
     }
 

@@ -89,12 +89,14 @@ pub fn evaluate(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -
     if !record.active {
         return (Status::Unenrolled, None);
     }
+    // Either may be later: memory knows of heartbeats that wrote nothing, the record of what another node saw.
     let sighting = seen.max(record.last_checkin);
     let last = sighting.unwrap_or(record.enrolled_at);
     let inactive_at = record.inactivity_timeout.filter(|timeout| !timeout.is_zero()).map(|t| last.plus(t).plus(MOMENT));
     if inactive_at.is_some_and(|at| at <= now) {
         return (Status::Inactive, None);
     }
+    // Behind "inactive": who left long ago is out of the way like all others (§3.1); before "offline", since it said so.
     if let Some(left) = record.audit.and_then(|report| left(report.reason)) {
         return (left, inactive_at);
     }
@@ -119,6 +121,7 @@ fn present(record: &AgentRecord, seen: bool, now: Timestamp) -> (Status, Option<
     let upgrade_at = upgrade_begins(record);
     let later = upgrade_at.filter(|at| *at > now);
     let upgrading = upgrade_at.is_some() && later.is_none();
+    // An agent without a policy has none to wait for, and is as healthy as it says.
     let wants_policy = seen && record.policy_id.is_some() && record.policy_revision <= 0;
     let status = if upgrading || wants_policy {
         Status::Updating

@@ -1,72 +1,169 @@
-//! What the tests of this crate start from.
+//! What tests start from, here and in the crates above (feature `testing`): sample records, a clock that is moved by
+//! hand and a generator whose every run is the same.
+//!
+//! A test names only what it is about: `Action { expiration: Some(at(60)), ..action("a", ActionType::Settings, at(0)) }`.
 
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use crate::action::{Action, ActionType};
 use crate::agent::{AccessKey, AgentRecord, AgentType, ReportedHealth, UpgradeState};
 use crate::credential::{ApiKey, SecretHash};
 use crate::enrollment_key::EnrollmentKey;
 use crate::entropy::Entropy;
-use crate::id::{AgentId, EnrollmentKeyId, KeyId, PolicyId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId};
+use crate::policy::{Policy, PolicyRevision};
 use crate::status::Status;
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
 
 /// A time `seconds` after the start of the tests' day.
-pub(crate) fn at(seconds: u64) -> Timestamp {
+pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_767_322_800_000_000).plus(Duration::from_secs(seconds))
 }
 
-/// An agent that enrolled at the day's start, checked in at once, runs revision 1 of policy `p` and is well.
-pub(crate) fn agent() -> AgentRecord {
+/// A clock that stands until it is moved.
+#[derive(Debug)]
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    /// Stands at `start`.
+    pub fn new(start: Timestamp) -> Self {
+        Self(AtomicI64::new(start.as_micros()))
+    }
+
+    /// Moves on by `by`.
+    pub fn advance(&self, by: Duration) {
+        let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        self.0.fetch_add(micros, Ordering::SeqCst);
+    }
+
+    /// Goes to `time`, which may lie in the past.
+    pub fn set(&self, time: Timestamp) {
+        self.0.store(time.as_micros(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Bytes that differ from draw to draw and are the same in every run.
+#[derive(Debug)]
+pub struct Sequence(AtomicU64);
+
+impl Sequence {
+    /// At its first draw.
+    pub fn new() -> Self {
+        Self(AtomicU64::new(1))
+    }
+}
+
+impl Default for Sequence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Entropy for Sequence {
+    fn fill(&self, buffer: &mut [u8]) {
+        // Steps of an odd number visit every value once, and touch all eight bytes, unlike steps of one.
+        for chunk in buffer.chunks_mut(8) {
+            let next = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst).to_le_bytes();
+            chunk.copy_from_slice(&next[..chunk.len()]);
+        }
+    }
+}
+
+/// A fresh key of the sequence.
+pub fn api_key() -> ApiKey {
+    ApiKey::generate(&Sequence::new())
+}
+
+/// An agent with nothing in its record that may be left out: it enrolled `now` and has never checked in.
+pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
     AgentRecord {
-        id: AgentId::trusted("agent-1"),
-        version: 3,
+        id: AgentId::trusted(id),
+        version: 1,
         kind: AgentType::Permanent,
         active: true,
-        access_key: Some(AccessKey { id: KeyId::trusted("access"), hash: SecretHash([7; 32]) }),
-        enrollment_key_id: Some(EnrollmentKeyId::trusted("ek")),
+        access_key: None,
+        enrollment_key_id: None,
         enrollment_id: None,
         replace_token: None,
-        enrolled_at: at(0),
-        updated_at: at(0),
-        policy_id: Some(PolicyId::trusted("p")),
-        running_policy_id: Some(PolicyId::trusted("p")),
-        policy_revision: 1,
+        enrolled_at: now,
+        updated_at: now,
+        policy_id: None,
+        running_policy_id: None,
+        policy_revision: 0,
         action_position: -1,
         action_token: None,
         tags: Vec::new(),
-        namespaces: vec!["default".into()],
+        namespaces: Vec::new(),
         agent_version: "9.5.2".into(),
         newer_than_tested: false,
-        hostname: "host".into(),
-        last_checkin: Some(at(0)),
-        health: ReportedHealth { status: "online".into(), message: "Running".into(), unhealthy_reason: Vec::new() },
-        status: Status::Online,
-        status_since: at(0),
-        status_deadline: Some(at(300).plus(Duration::from_micros(1))),
+        hostname: String::new(),
+        last_checkin: None,
+        health: ReportedHealth::default(),
+        status: Status::Enrolling,
+        status_since: now,
+        status_deadline: None,
         audit: None,
         unenrollment_started_at: None,
         unenrolled_at: None,
         unenrolled_reason: None,
         upgrade: UpgradeState::default(),
         user_metadata: None,
-        first_address: "192.0.2.1".into(),
-        last_address: "192.0.2.1".into(),
-        inactivity_timeout: Some(Duration::from_secs(1_209_600)),
+        first_address: String::new(),
+        last_address: String::new(),
+        inactivity_timeout: None,
     }
 }
 
-/// A key for policy `p` that adds the tag `keyed`.
-pub(crate) fn enrollment_key() -> EnrollmentKey {
-    EnrollmentKey {
-        id: EnrollmentKeyId::trusted("ek"),
-        name: "Default".into(),
-        key_id: KeyId::trusted("enroll"),
-        hash: SecretHash([9; 32]),
-        sealed_token: None,
-        policy_id: Some(PolicyId::trusted("p")),
-        tags: vec!["keyed".into()],
+/// An agent that enrolled `now`, checked in at once, runs revision 1 of `policy`, if any, and is well.
+pub fn online_agent(id: &str, policy: Option<&str>, now: Timestamp) -> AgentRecord {
+    AgentRecord {
+        policy_id: policy.map(PolicyId::trusted),
+        running_policy_id: policy.map(PolicyId::trusted),
+        policy_revision: 1,
         namespaces: vec!["default".into()],
-        created_at: at(0),
+        hostname: "host".into(),
+        last_checkin: Some(now),
+        health: ReportedHealth { status: "online".into(), message: "Running".into(), unhealthy_reason: Vec::new() },
+        status: Status::Online,
+        first_address: "192.0.2.1".into(),
+        last_address: "192.0.2.1".into(),
+        inactivity_timeout: Some(Duration::from_secs(1_209_600)),
+        ..bare_agent(id, now)
+    }
+}
+
+/// An online agent that enrolled at the day's start by key `ek` and is on policy `p`.
+pub fn agent() -> AgentRecord {
+    AgentRecord {
+        version: 3,
+        access_key: Some(AccessKey { id: KeyId::trusted("access"), hash: SecretHash([7; 32]) }),
+        enrollment_key_id: Some(EnrollmentKeyId::trusted("ek")),
+        status_deadline: Some(at(300).plus(Duration::from_micros(1))),
+        ..online_agent("agent-1", Some("p"), at(0))
+    }
+}
+
+/// An enrollment key of this name and id, without policy, tags or limits.
+pub fn key_of(id: &str, api_key: &ApiKey, now: Timestamp) -> EnrollmentKey {
+    EnrollmentKey {
+        id: EnrollmentKeyId::trusted(id),
+        name: id.to_owned(),
+        key_id: api_key.id.clone(),
+        hash: api_key.hash(),
+        sealed_token: None,
+        policy_id: None,
+        tags: Vec::new(),
+        namespaces: vec!["default".into()],
+        created_at: now,
         expires_at: None,
         revoked_at: None,
         max_uses: None,
@@ -77,24 +174,67 @@ pub(crate) fn enrollment_key() -> EnrollmentKey {
     }
 }
 
-/// Bytes that differ from call to call and are the same in every run.
-pub(crate) struct Sequence(std::sync::atomic::AtomicU8);
-
-impl Sequence {
-    pub(crate) fn new() -> Self {
-        Self(std::sync::atomic::AtomicU8::new(1))
+/// A key for policy `p` that adds the tag `keyed`.
+pub fn enrollment_key() -> EnrollmentKey {
+    EnrollmentKey {
+        name: "Default".into(),
+        key_id: KeyId::trusted("enroll"),
+        hash: SecretHash([9; 32]),
+        policy_id: Some(PolicyId::trusted("p")),
+        tags: vec!["keyed".into()],
+        ..key_of("ek", &api_key(), at(0))
     }
 }
 
-impl Entropy for Sequence {
-    fn fill(&self, buffer: &mut [u8]) {
-        for byte in buffer {
-            *byte = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }
+/// An empty policy at its first revision, with its id for a name and no timeouts.
+pub fn policy(id: &str, now: Timestamp) -> Policy {
+    Policy {
+        id: PolicyId::trusted(id),
+        name: id.to_owned(),
+        namespace: "default".into(),
+        description: String::new(),
+        revision: 1,
+        is_managed: false,
+        is_default: false,
+        inactivity_timeout: 0,
+        unenroll_timeout: None,
+        config: json!({}),
+        secrets: Vec::new(),
+        fields: json!({}),
+        updated_by: "system".into(),
+        created_at: now,
+        updated_at: now,
     }
 }
 
-/// A fresh key of the sequence.
-pub(crate) fn api_key() -> ApiKey {
-    ApiKey::generate(&Sequence::new())
+/// A revision of a policy, compiled to a document without inputs and outputs.
+pub fn revision(id: &str, revision: i64, now: Timestamp) -> PolicyRevision {
+    PolicyRevision {
+        policy_id: PolicyId::trusted(id),
+        revision,
+        created_at: now,
+        created_by: "system".into(),
+        source: Value::Null,
+        compiled: json!({"id": id, "revision": revision, "outputs": {}, "inputs": []}),
+    }
+}
+
+/// An order for one agent, at once and for ever, without data.
+pub fn action(id: &str, kind: ActionType, now: Timestamp) -> Action {
+    Action {
+        seq: 0,
+        id: ActionId::trusted(id),
+        kind,
+        created_at: now,
+        expiration: None,
+        start_time: None,
+        rollout_seconds: None,
+        timeout: None,
+        input_type: String::new(),
+        data: None,
+        signed: None,
+        total: 1,
+        created_by: "system".into(),
+        cancelled_at: None,
+    }
 }

@@ -15,4 +15,6 @@ pub mod metrics;
 pub mod reply;
 pub mod serve;
 pub mod system;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tls;

@@ -5,12 +5,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord, AgentType, ReportedHealth, UpgradeState};
+use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
 use muster_core::credential::SecretHash;
-use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, PolicyId};
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
 use muster_core::status::Status;
+use muster_core::testing;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentFilter, AgentSort, Page};
 use muster_store::sqlite::{Options, SqliteStore};
@@ -197,39 +198,13 @@ fn record(n: usize) -> AgentRecord {
     let at = |micros: i64| Timestamp::from_micros(1_790_000_000_000_000 + micros);
     let key = format!("{scattered:016x}{n:04x}");
     AgentRecord {
-        id: AgentId::trusted(id),
-        version: 1,
-        kind: AgentType::Permanent,
-        active: true,
         access_key: Some(AccessKey { id: KeyId::trusted(&*key), hash: SecretHash::of(key.as_bytes()) }),
         enrollment_key_id: Some(EnrollmentKeyId::trusted("5f0f7f9e-0000-4000-8000-000000000001")),
-        enrollment_id: None,
-        replace_token: None,
-        enrolled_at: at(n as i64),
-        updated_at: at(n as i64),
-        policy_id: Some(PolicyId::trusted("policy-1")),
-        running_policy_id: Some(PolicyId::trusted("policy-1")),
-        policy_revision: 1,
-        action_position: -1,
-        action_token: None,
         tags: vec!["production".into(), "linux".into()],
-        namespaces: vec!["default".into()],
-        agent_version: "9.5.2".into(),
-        newer_than_tested: false,
         hostname: format!("host-{n}.example.com"),
         last_checkin: Some(at(0)),
-        health: ReportedHealth { status: "online".into(), message: "Running".into(), unhealthy_reason: Vec::new() },
-        status: Status::Online,
         status_since: at(0),
         status_deadline: Some(at(n as i64)),
-        audit: None,
-        unenrollment_started_at: None,
-        unenrolled_at: None,
-        unenrolled_reason: None,
-        upgrade: UpgradeState::default(),
-        user_metadata: None,
-        first_address: "127.0.0.1".into(),
-        last_address: "127.0.0.1".into(),
-        inactivity_timeout: Some(Duration::from_secs(1_209_600)),
+        ..testing::online_agent(&id, Some("policy-1"), at(n as i64))
     }
 }

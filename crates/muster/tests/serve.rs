@@ -21,9 +21,14 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 fn start(folder: &Path) -> Child {
+    start_with(folder, &[])
+}
+
+fn start_with(folder: &Path, more: &[&str]) -> Child {
     let data = folder.to_str().unwrap();
     let child = muster(&["serve", "--data-dir", data, "--agent-listen", "127.0.0.1:0", "--local-listen", "none"])
         .args(["--admin-listen", "127.0.0.1:0"])
+        .args(more)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -66,6 +71,124 @@ fn configurations_are_printed() {
     let lines = text(&output.stdout);
     assert!(lines.contains("agent.listen = \"127.0.0.1:1\"  # --agent-listen\n"), "{lines}");
     assert!(lines.contains("insecure_http = true  # --insecure-http\n"), "{lines}");
+}
+
+/// Each flag sets its key, and the file that `--config` names the rest.
+#[test]
+fn every_flag_sets_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("muster.toml");
+    std::fs::write(&file, "[timeouts]\nidle = \"7s\"\n").unwrap();
+    let flags = [
+        ("--data-dir", "/srv/muster", "data_dir"),
+        ("--agent-listen", "127.0.0.1:1", "agent.listen"),
+        ("--local-listen", "127.0.0.1:2", "local.listen"),
+        ("--admin-listen", "127.0.0.1:3", "admin.listen"),
+        ("--tls-cert", "/c.pem", "tls.cert"),
+        ("--tls-key", "/k.pem", "tls.key"),
+        ("--tls-client-ca", "/ca.pem", "tls.client_ca"),
+        ("--log-format", "json", "log.format"),
+        ("--log-level", "debug", "log.level"),
+    ];
+    let mut words = vec!["serve", "--print-config", "--config", file.to_str().unwrap()];
+    words.extend(flags.iter().flat_map(|(flag, value, _)| [*flag, *value]));
+    words.extend(["--external-url", "https://one:8220", "--external-url", "https://two:8220"]);
+    words.extend(["--set", "timeouts.drain=3s", "--set", "limits.enroll.max=9"]);
+    let output = run(&words);
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    for (flag, value, key) in flags {
+        let section = key.split_once('.').map_or(key, |(_, name)| name);
+        let line = |it: &str| it.contains(&format!("{section} = \"{value}\"")) && it.contains(flag);
+        assert!(printed.lines().any(line), "{flag} is not in force in\n{printed}");
+    }
+    let urls = "external_url = [\"https://one:8220\", \"https://two:8220\"]";
+    for part in [urls, "idle = \"7s\"", "drain = \"3s\"", "enroll.max = 9"] {
+        assert!(printed.contains(part), "{part} is missing in\n{printed}");
+    }
+}
+
+/// What is not there yet is refused before anything starts, not passed over.
+#[test]
+fn a_database_of_another_kind_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let output = run(&["serve", "--data-dir", data, "--database", "postgres://db/muster"]);
+    let told = text(&output.stderr);
+    assert!(!output.status.success() && told.contains("database"), "{told}");
+    assert!(!folder.path().join("muster.db").try_exists().unwrap());
+}
+
+/// A certificate of one's own is what agents see, and the address that they are told is the one that was given.
+#[test]
+fn a_certificate_and_an_address_of_ones_own_are_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["fleet.example".into()]).unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let data = folder.path().join("data");
+    let files = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let child = start_with(&data, &[&files[..], &["--external-url", "https://fleet.example:8220"]].concat());
+    let seen = handshake(&agent_address(&data), &made.cert.pem());
+    assert!(seen.is_ok(), "{seen:?}");
+    signal(&child, "-TERM");
+    let output = child.wait_with_output().unwrap();
+    let out = text(&output.stdout);
+    assert!(out.contains("https://fleet.example:8220"), "{out}");
+}
+
+fn agent_address(data: &Path) -> String {
+    let listen: serde_json::Value = serde_json::from_slice(&std::fs::read(data.join("listen.json")).unwrap()).unwrap();
+    listen["agent"].as_str().unwrap().to_owned()
+}
+
+/// A server that holds nothing answers drones as often as they ask: as often as their schedule says.
+#[test]
+fn drones_keep_to_their_rate_and_their_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let child =
+        start_with(folder.path(), &["--set", "timeouts.checkin_long_poll=0s", "--set", "timeouts.checkin_jitter=0s"]);
+    let data = folder.path().to_str().unwrap();
+    let key = run(&["enrollment-key", "create", "--data-dir", data, "--output", "json"]);
+    let key: serde_json::Value = serde_json::from_slice(&key.stdout).unwrap();
+    let (url, ca) = (format!("https://{}", agent_address(folder.path())), folder.path().join("ca.crt"));
+    for mode in ["heartbeat", "change"] {
+        let mut drones = muster(&["drones", "--json", "--url", &url, "--ca", ca.to_str().unwrap(), "--mode", mode])
+            .args(["--count", "2", "--rate", "10", "--seconds", "2", "--resume-tls"])
+            .args(["--enrollment-token", key["api_key"].as_str().unwrap()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // They would stop at the end of their input.
+        let input = drones.stdin.take();
+        let output = drones.wait_with_output().unwrap();
+        drop(input);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let last: serde_json::Value = serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap();
+        let check_ins = last["counts"]["check_ins"].as_u64().unwrap();
+        // 20 on the schedule, and a few before it; a machine under load may miss some, but none come off the schedule.
+        assert!((5..=26).contains(&check_ins), "{mode}: {last}");
+        assert!((1.5..10.0).contains(&last["seconds"].as_f64().unwrap()), "{mode}: {last}");
+    }
+    signal(&child, "-TERM");
+    assert!(child.wait_with_output().unwrap().status.success());
+}
+
+/// A TLS handshake as one that trusts `ca` alone and asks for `fleet.example`.
+fn handshake(address: &str, ca: &str) -> std::io::Result<()> {
+    use rustls::pki_types::pem::PemObject as _;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = std::sync::Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+    let name = "fleet.example".try_into().unwrap();
+    let mut connection = rustls::ClientConnection::new(config, name).unwrap();
+    let mut stream = std::net::TcpStream::connect(address)?;
+    connection.complete_io(&mut stream).map(drop)
 }
 
 #[test]

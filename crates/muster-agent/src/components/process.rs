@@ -60,6 +60,7 @@ impl Program {
                 until_stopped(&mut stop).await;
                 break;
             }
+            // A program that ran well for a while and fails is no program that can't start: the first pause is enough for it.
             if begun.elapsed() >= self.settings.stable_after {
                 backoff.reset();
             }
@@ -118,6 +119,7 @@ impl Program {
             command.envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())));
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         });
+        // A group of its own: signals reach what it started as well, and a terminal's interrupt does not reach it.
         command.wrap(ProcessGroup::leader()).spawn()
     }
 

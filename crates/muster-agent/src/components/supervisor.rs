@@ -27,6 +27,7 @@ impl Board {
     fn put(&self, id: &str, kind: &str, state: Health, message: String) {
         let entry = ComponentState { id: id.to_owned(), kind: kind.to_owned(), state, message };
         let mut states = lock(&self.states);
+        // The bell ends a held check-in: only news may ring it.
         if states.get(id) != Some(&entry) {
             states.insert(id.to_owned(), entry);
             self.bell.notify_one();
@@ -102,6 +103,7 @@ impl Supervisor {
     }
 
     async fn stop(&self, stopped: Vec<Running>, gone: impl Fn(&str) -> bool) {
+        // All are told before any is waited for: stopping takes as long as the slowest, not as all together.
         for running in &stopped {
             running.stop.send_replace(true);
         }
@@ -125,6 +127,7 @@ impl Components for Supervisor {
         let now = running.iter().map(|(id, running)| (id.clone(), running.wanted.clone())).collect();
         let plan = plan(&now, wanted);
         let stopped = plan.stop.iter().filter_map(|id| running.remove(id)).collect();
+        // Before the new ones start: a changed program must not run twice over one folder.
         self.stop(stopped, |id| !plan.start.iter().any(|next| next.id == id)).await;
         for wanted in plan.start {
             running.insert(wanted.id.clone(), self.start(wanted));

@@ -19,6 +19,7 @@ pub struct Intake {
 /// Puts a reply into `state`. `running` is the action in work, which nobody can call off.
 pub fn take_in(state: &mut State, reply: Reply, running: Option<&str>, now: Timestamp) -> Intake {
     let mut intake = Intake::default();
+    // Cancels last, wherever they stand: one may call off an order of its own batch.
     let (cancels, others): (Vec<_>, Vec<_>) = reply.actions.into_iter().partition(|action| action.kind == "CANCEL");
     for action in others {
         if action.kind == "POLICY_CHANGE" {
@@ -65,11 +66,13 @@ fn take_action(state: &mut State, action: WireAction, now: Timestamp) -> bool {
     if state.inbox.iter().any(|known| known.id == action.id) || state.outbox.iter().any(|ack| same(&ack)) {
         return false;
     }
+    // Done before, the ack was lost: answered again as the first time, not run again.
     if let Some(ack) = state.handled.iter().find(same).cloned() {
         state.owe(ack);
         return true;
     }
     if state.inbox.len() >= INBOX_MAX {
+        // Refused with a reason, rather than dropped: the server would deliver it again and again.
         state.handled(PendingAck::of(&action, now, Err("this agent's queue of actions is full".into())));
     } else {
         state.inbox.push_back(action);

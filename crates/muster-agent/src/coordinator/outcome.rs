@@ -61,6 +61,7 @@ impl Coordinator {
             if let Err(error) = self.deps.store.save_state(&next) {
                 tracing::error!(%error, "what the server sent can't be kept, so it is not taken; it comes again");
                 self.storage_fault = Some(error.to_string());
+                // Not acked and no token remembered: the server gives the same again, once there is room to keep it.
                 self.next_poll = Instant::now() + self.poll_backoff.next(&*self.deps.entropy);
                 return;
             }
@@ -70,6 +71,7 @@ impl Coordinator {
         self.poll_backoff.reset();
         let checkin = &self.deps.settings.checkin;
         let mut wait = backoff::between(&*self.deps.entropy, checkin.interval, checkin.interval + checkin.jitter);
+        // A check-in with a policy that we turn down is answered at once: without a pause of its own this would be a loop.
         if taken.turned_down_again {
             wait = wait.max(self.policy_backoff.next(&*self.deps.entropy));
         } else {
@@ -83,6 +85,7 @@ impl Coordinator {
         self.last_check_in = Some(self.deps.clock.now());
         self.fleet_message = match &reply.warning {
             None => Ok("Connected".into()),
+            // From outside, and shown to people: no control characters, and not for ever.
             Some(warning) => Err(warning.chars().filter(|c| !c.is_control()).take(300).collect()),
         };
         if reply.malformed > 0 {
@@ -95,8 +98,10 @@ impl Coordinator {
         let wait = self.poll_backoff.next(&*self.deps.entropy);
         self.fleet_message = Err(error.to_string());
         match error {
+            // Refused already: nothing is left to take away.
             CallError::Refused { .. } if self.state.phase == Phase::Revoked => {}
             CallError::Refused { .. } => {
+                // One 401 may be a server that was restored from an old copy; only many over a time are a decision.
                 if self.refusals.count(Instant::now()) {
                     self.revoke();
                 }
@@ -139,6 +144,7 @@ impl Coordinator {
             let Some(kept) = self.state.outbox.iter_mut().find(|kept| kept.action_id == ack.action_id) else {
                 continue;
             };
+            // Answered anew while this one was on its way: the newer answer is still owed.
             if kept.timestamp != ack.timestamp {
                 continue;
             }
@@ -163,6 +169,7 @@ impl Coordinator {
         tracing::warn!(%error, ?wait, "acks could not be delivered");
         self.next_acks = Instant::now() + wait;
         let dead_key = matches!(error, CallError::Refused { .. });
+        // Programs and policy are gone by now. If the key is dead or nobody answers, leaving matters more than the ack.
         if self.state.phase == Phase::Unenrolling && (dead_key || self.ack_backoff.failures() >= LAST_ACK_ATTEMPTS) {
             self.state.outbox.clear();
             self.persist();
@@ -200,6 +207,7 @@ impl Coordinator {
     /// The enrolment learns the signing key and the servers that the policy names.
     fn pin(&mut self, signing_key: Option<String>, servers: Result<Option<Vec<Server>>, String>) {
         let mut next = self.enrollment.clone();
+        // A policy without a key does not take the pinned one away: it could be a way around the signature.
         if signing_key.is_some() {
             next.signing_key = signing_key;
         }

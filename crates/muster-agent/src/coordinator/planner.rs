@@ -48,6 +48,7 @@ pub enum Step {
 /// The next step; `None`: wait for an event.
 pub fn plan(situation: &Situation<'_>) -> Option<Step> {
     match situation.state.phase {
+        // Whatever comes next depends on how the work ends: strictly one thing after the other.
         _ if situation.working => None,
         Phase::Unenrolled => Some(Step::Finish),
         Phase::Unenrolling if situation.state.outbox.is_empty() => Some(Step::Finish),
@@ -78,6 +79,7 @@ fn poll(situation: &Situation<'_>) -> Option<Step> {
     if situation.polling {
         return situation.stale.then_some(Step::Interrupt);
     }
+    // A check-in beside acks on their way would bring the same orders again.
     (situation.poll_due && !situation.acking).then_some(Step::CheckIn)
 }
 

@@ -83,6 +83,7 @@ impl FleetClient {
     pub(crate) async fn send(&self, call: Call) -> Result<Response, CallError> {
         let server = self.pick().ok_or(CallError::NoServer)?;
         let outcome = self.transport.send(&server, self.request(call)?).await;
+        // Only a server that can't be reached loses its turn: one that refuses has been heard, and others would say the same.
         let reached = !matches!(&outcome, Err(error) if error.is_connect());
         self.servers.lock().unwrap_or_else(PoisonError::into_inner).note(&server, reached, Instant::now());
         Ok(outcome?)
@@ -102,6 +103,7 @@ impl FleetClient {
     fn headers(&self) -> Result<HeaderMap, CallError> {
         let unusable = |_| CallError::Undecodable("the credential can't stand in a header".into());
         let mut secret = HeaderValue::from_str(&format!("ApiKey {}", self.credential.expose())).map_err(unusable)?;
+        // Debug output of the request shows no key.
         secret.set_sensitive(true);
         let request_id = HeaderValue::from_str(&random_uuid(&*self.entropy)).map_err(unusable)?;
         let agent = HeaderValue::from_str(&version::user_agent()).map_err(unusable)?;

@@ -18,6 +18,7 @@ pub fn private_dir(path: &Utf8Path) -> io::Result<()> {
 /// Replaces `path` with `bytes`, mode 0600: a temporary file beside it, written, synced, renamed, folder synced.
 pub fn replace(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
+    // Synced before it takes the name, and the folder after: a power cut leaves the old file or the new one, whole.
     let written = write_synced(&temporary, bytes).and_then(|()| fs_err::rename(&temporary, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
@@ -47,6 +48,7 @@ pub fn read(path: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
 fn write_synced(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // The mode above holds for a new file only; one that a crash left behind keeps its own.
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
     file.sync_all()

@@ -8,24 +8,14 @@ use serde_json::json;
 
 use super::*;
 use crate::action::Signed;
-use crate::testing::at;
+use crate::testing::{self, at};
 
 fn action(kind: ActionType, data: Option<Value>) -> Action {
     Action {
         seq: 7,
-        id: ActionId::trusted("a-7"),
-        kind,
-        created_at: at(0),
         expiration: Some(at(60)),
-        start_time: None,
-        rollout_seconds: None,
-        timeout: None,
-        input_type: String::new(),
         data: data.map(|data| data.to_string().into()),
-        signed: None,
-        total: 1,
-        created_by: "system".into(),
-        cancelled_at: None,
+        ..testing::action("a-7", kind, at(0))
     }
 }
 

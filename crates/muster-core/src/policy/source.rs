@@ -45,27 +45,21 @@ pub fn secrets_of(source: &Value) -> Vec<(String, SecretId)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::PolicyId;
-    use crate::time::Timestamp;
+    use crate::testing::{self, at};
 
     #[test]
     fn a_source_brings_back_everything_but_the_name() {
         let before = Policy {
-            id: PolicyId::trusted("p"),
-            name: "old".into(),
             namespace: "prod".into(),
             description: "text".into(),
             revision: 3,
-            is_managed: false,
             is_default: true,
             inactivity_timeout: 60,
             unenroll_timeout: Some(120),
             config: json!({"inputs": []}),
             secrets: vec![("A".into(), SecretId::trusted("s1"))],
             fields: json!({"is_protected": true}),
-            updated_by: "x".into(),
-            created_at: Timestamp::from_micros(1),
-            updated_at: Timestamp::from_micros(2),
+            ..testing::policy("old", at(1))
         };
         let mut after = Policy {
             name: "new".into(),

@@ -188,6 +188,8 @@ impl Limiter {
     /// One more request of `operation`, at the time `now`.
     pub fn admit(self: &Arc<Self>, operation: Operation, now: Instant) -> Result<Permit, ApiError> {
         let (limit, gauge) = (self.limits.of(operation), &self.gauges[operation as usize]);
+        // The rate comes first: a request that is refused by the cap has cost its token as well, so that hammering on a
+        // full server is slowed down too.
         gauge.take(limit, now.saturating_duration_since(self.start))?;
         if !raise(&gauge.running, limit.max) {
             return Err(ApiError::of("MaxLimit"));
@@ -211,6 +213,7 @@ impl Gauge {
         let now = nanos(since_start);
         let depth = interval.saturating_mul(u64::from(limit.burst.max(1)));
         let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+            // A bucket that was full long ago saves up no more than its depth.
             let after = full_at.max(now).saturating_add(interval);
             (after - now <= depth).then_some(after)
         });
@@ -228,6 +231,7 @@ fn nanos(duration: Duration) -> u64 {
 
 /// Adds one unless `max` are there; 0: no maximum.
 fn raise(counter: &AtomicUsize, max: usize) -> bool {
+    // Added first and taken back: between a look and an addition others could slip in beyond the maximum.
     let before = counter.fetch_add(1, Ordering::Relaxed);
     let fits = max == 0 || before < max;
     if !fits {

@@ -219,6 +219,7 @@ impl Inner {
         let Some(route) = Route::of(head.uri.path()) else { return Ok(respond::not_found().into()) };
         let operation = route.operation();
         passage.operation = Some(operation);
+        // Before credentials are looked at (§1.4): whoever is over the limit costs no hash and no read.
         passage.permit = Some(self.limiter.admit(operation, Instant::now())?);
         if head.method != route.method() {
             return Ok(respond::method_not_allowed().into());
@@ -235,6 +236,7 @@ impl Inner {
         B: Body<Data = Bytes> + Send,
     {
         let reply = match route {
+            // Not boxed like the others: it is the one that is asked thousands of times a second.
             Route::CheckIn(id) => return self.check_in(&id, call).await,
             Route::Acks(id) => boxed(self.acks(&id, call)).await,
             Route::Status => Ok(boxed(self.status(call.headers())).await),

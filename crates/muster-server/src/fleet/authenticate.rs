@@ -30,6 +30,7 @@ impl Fleet {
     pub async fn authenticate_agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
         if let Ok(id) = AgentId::parse(id) {
             let entry = match self.registry.get(&id) {
+                // From memory: a check-in costs no read of the store and one SHA-256.
                 Some(entry) => Some(entry),
                 None => Box::pin(self.agent(&id)).await?,
             };
@@ -82,6 +83,7 @@ impl Fleet {
         if !self.mismatches.first_in_a_while(holder, now) {
             return;
         }
+        // From outside, unchecked: it must not end a log line or fill it.
         let shown: String = path_id.chars().filter(|c| !c.is_control()).take(128).collect();
         let event = AuditEvent {
             at: now,
@@ -90,6 +92,7 @@ impl Fleet {
             subject: format!("agent:{shown}"),
             detail: json!({"reason": "the key belongs to somebody else"}),
         };
+        // The request is refused in any case; an audit log that can't be written must not turn a 403 into a 503.
         if let Err(error) = self.store.commit(vec![Write::Audit(event)]).await {
             tracing::warn!(%error, "identity mismatch not written to the audit log");
         }

@@ -133,6 +133,7 @@ impl Fleet {
         entry: &Arc<AgentEntry>,
         input: CheckInInput<'_>,
     ) -> Result<CheckInOutcome, Error> {
+        // Before any decision: even a check-in that is refused afterwards shows that the agent is there.
         entry.seen(self.clock.now());
         let (record, revision, poll) = self.take_report(entry, &input).await?;
         let (digest, version) = (input.digest, record.version);
@@ -189,6 +190,7 @@ impl Fleet {
         request: &CheckInRequest<'_>,
     ) -> Result<Option<(ActionId, i64)>, Error> {
         let Some(token) = request.ack_token.as_deref().filter(|token| !token.is_empty()) else { return Ok(None) };
+        // Agents send their last token with every check-in, so this is nearly every one of them.
         if record.action_token.as_ref().is_some_and(|own| own.as_str() == token) {
             return Ok(None);
         }
@@ -219,6 +221,7 @@ impl Fleet {
         baseline: Baseline,
         poll: Option<GoDuration>,
     ) -> Result<CheckInOutcome, Error> {
+        // Read before the look: whatever changes during it raises the generation, and the held poll looks again at once.
         let generation = entry.generation();
         let mut hold = self.hold(poll);
         match self.due(entry, &baseline).await? {
@@ -226,6 +229,7 @@ impl Fleet {
             Due::Later(pause) => hold = hold.min(pause),
             Due::Nothing => {}
         }
+        // A stopping server answers what is parked (EA87); it must not park anew meanwhile.
         if hold.is_zero() || self.is_stopping() {
             return Ok(CheckInOutcome::Deliver(Delivery::Nothing));
         }
@@ -237,6 +241,7 @@ impl Fleet {
     /// How long to hold a poll. A default of zero means that polls are not held.
     fn hold(&self, poll: Option<GoDuration>) -> Duration {
         let limits = self.settings.poll();
+        // A client that names a time is held for it even so; the minimum of a minute is the protocol's (EA68).
         if poll.is_none() && limits.default.is_zero() {
             return Duration::ZERO;
         }
@@ -272,6 +277,7 @@ impl Fleet {
             entry.remember_without_actions(orders);
             return Ok(None);
         }
+        // Opened as late as possible: secrets are in memory while a reply is made, not while a poll is held.
         let secrets = open_secrets(&*self.store, &self.sealer, &secrets_of(&due)).await?;
         let due = self.sign_for(&record.id, due)?;
         let delivery =
@@ -290,6 +296,7 @@ impl Fleet {
             return Ok(Due::Nothing);
         }
         let (offers, now) = (entry.offers(), self.clock.now());
+        // An agent that turns a revision down asks for it again at once, and would be given it in a circle (D11).
         if offers.revision == policy.revision && offers.count >= OFFERS_AT_ONCE {
             let doublings = (offers.count - OFFERS_AT_ONCE).min(6);
             let pause = (FIRST_OFFER_PAUSE * (1 << doublings)).min(LONGEST_OFFER_PAUSE);
@@ -324,7 +331,10 @@ impl ParkedCheckIn {
                 Box::pin(self.fleet.due(self.slot.entry(), &self.baseline));
             match look.await? {
                 Due::Now(delivery) => return Ok(delivery),
+                // The look comes before this even when the time is over: what came at the last moment is delivered, not lost
+                // until the next check-in.
                 Due::Later(_) | Due::Nothing if over => return Ok(Delivery::Nothing),
+                // The poll ends at the pause's end and not later, else the offer would wait for the whole long poll.
                 Due::Later(pause) => self.deadline = self.deadline.min(Instant::now() + pause),
                 Due::Nothing => {}
             }

@@ -131,16 +131,21 @@ impl Fleet {
     /// Enrols an agent.
     pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<EnrolledItem, Error> {
         let applicant = Applicant::read(input.request)?;
+        // Outside the turn: it depends on no other enrolment, and turns are shared by all ids of a stripe.
         let placement = self.placement(&applicant, admission, input.address).await?;
         let _turn = self.enrolling.turn(&applicant).await;
         let mut token_hash = None;
+        // The turn orders enrolments of this node alone; another node, or a check-in, may still change the record between
+        // the look and the commit. The commit then refuses, and the decision is taken anew.
         for _ in 0..ATTEMPTS {
             let stored = self.stored(&applicant, admission).await?;
             let around = circumstances(admission, &input, &stored);
             let life = self.life(&applicant, &around).await?;
+            // Once for all attempts: the hash is slow on purpose, and the token does not change.
             if life != Life::Continued && token_hash.is_none() {
                 token_hash = self.token_hash(&applicant).await?;
             }
+            // A new key for each attempt: none that may have been committed is ever handed out twice.
             let access_key = ApiKey::generate(&*self.entropy);
             let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(random_uuid(&*self.entropy)));
             let (placement, token_hash) = (placement.clone(), token_hash.clone());
@@ -169,6 +174,7 @@ impl Fleet {
     async fn life(&self, applicant: &Applicant, around: &Circumstances<'_>) -> Result<Life, Error> {
         let mut asked = None;
         let first = applicant.life(around, &mut |token, hash| {
+            // Said to fit, to learn whether it is asked at all: most enrolments never come to compare tokens.
             asked = Some((Zeroizing::new(token.to_owned()), hash.to_owned()));
             true
         })?;
@@ -198,6 +204,8 @@ impl Fleet {
             Some(id) => self.store.policy(id).await?,
             None => self.default_policy().await?,
         };
+        // A key without a policy may come to none: the agent stays enrolled and waits for one. A key that names one that
+        // is gone promises what nobody can keep.
         if policy.is_none() && key.policy_id.is_some() {
             return Err(Error::new(ErrorKind::Invalid, "ErrPolicyNotFound", "ErrPolicyNotFound"));
         }
@@ -247,6 +255,7 @@ impl Fleet {
                 self.know(enrolled);
                 Ok(true)
             }
+            // Revoked, ended or used up between the look and the commit: the same answer as before the look (D20).
             Err(StoreError::Conflict(Precondition::KeyRefused)) => Err(unauthorized()),
             Err(StoreError::Conflict(reason)) => {
                 tracing::debug!(%reason, agent = %enrolled.record.id, "an enrolment is decided anew");
@@ -259,10 +268,12 @@ impl Fleet {
     /// This node learns at once: polls held under the old key end, and the new key works.
     fn know(&self, enrolled: &Enrolled) {
         let record = &enrolled.record;
+        // Forgotten before the new record is known: a poll held under the old key must find its agent gone, not renewed.
         for id in enrolled.discard.iter().chain([&record.id]) {
             self.registry.forget(id);
         }
         let entry = self.registry.admit(record.clone());
+        // A continued life keeps the documents that the store has; they are read when they are first needed.
         if enrolled.life != Life::Continued {
             entry.remember_documents(KnownDocuments::of(&enrolled.documents));
         }
@@ -303,6 +314,7 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>) -> Vec<Write>
             writes.push(Write::AgentDocuments { id: record.id.clone(), documents });
         }
     }
+    // Orders to the old life are not for the new one, an old UNENROLL least of all (D14).
     if enrolled.life == Life::Next {
         writes.push(Write::AgentWithdrawActions { id: record.id.clone() });
     }

@@ -81,6 +81,7 @@ impl Fleet {
         for _ in 0..BATCHES {
             let batch = remove().await?;
             removed += batch;
+            // Batch by batch, since all writes share one queue: an agent's check-in waits for one batch at the most.
             if batch < size.into() || self.is_stopping() {
                 break;
             }
@@ -91,6 +92,7 @@ impl Fleet {
     /// Uploads that were not complete in time (EA134), and those that were kept long enough. Their records stay.
     async fn expire_uploads(&self) -> Result<u64, Error> {
         let now = self.clock.now();
+        // Ten minutes past their time: a chunk whose check was in time may still be on its way to the disk.
         let late = self.remove_uploads(FileStatus::AwaitingUpload, now.minus(LIFE + UNDER_WAY), "not complete in time");
         let late = late.await?;
         let old = self.remove_uploads(FileStatus::Ready, now.minus(UPLOADS_KEPT), "kept long enough").await?;

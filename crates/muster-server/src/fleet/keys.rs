@@ -62,6 +62,7 @@ impl Fleet {
             sealed_token: if new.retrievable { Some(self.seal_token(&id, &key)?) } else { None },
             policy_id,
             tags: clean_tags("tags", &new.tags)?,
+            // Agents inherit it; a key must not let agents into a space that its maker is not in.
             namespaces: vec![context.space.clone()],
             created_at: now,
             expires_at: new.expiration.as_deref().map(|text| parse_end("expiration", text, now)).transpose()?,
@@ -116,6 +117,7 @@ impl Fleet {
         let token = token.map_err(|error| Error::internal(format!("token of key {}: {error}", key.id)))?;
         let token = String::from_utf8(token.to_vec()).map_err(|_| Error::internal("a sealed token is no text"))?;
         let line = audit_line(context, self.clock.now(), "enrollment_key.reveal", subject(&key.id), json!({}));
+        // Before the token is shown: what was shown without a line in the log can't be found out later.
         self.store.commit(vec![line]).await?;
         Ok((key, Some(token)))
     }
@@ -150,6 +152,7 @@ impl Fleet {
         context.require(Privilege::KeysWrite)?;
         let old = self.enrollment_key(context, id).await?;
         let now = self.clock.now();
+        // A dead key would come to life again under another token, without anyone having made it.
         if old.revoked_at.is_some() {
             return Err(Error::conflict("key_revoked", format!("the key {id} is revoked and can't be replaced"))
                 .remedy("create a new key"));

@@ -24,6 +24,7 @@ impl Fleet {
     /// Changes the records of `ids` as `decide` says. Agents deleted meanwhile are passed over.
     pub(super) async fn change_agents(&self, ids: &[AgentId], decide: &Decide<'_>) -> Result<(), Error> {
         for chunk in ids.chunks(CHUNK) {
+            // A chunk fails as a whole when one of its records changed; one busy agent must not keep all others waiting.
             if !self.change_chunk(chunk, decide).await? {
                 for id in chunk {
                     self.change_one(id, decide).await?;
@@ -89,6 +90,7 @@ impl Fleet {
     fn renew(&self, record: Arc<AgentRecord>) {
         if let Some(entry) = self.registry.get(&record.id) {
             entry.renew(record);
+            // Polls held under a key that died with this change end now, not at their next look.
             entry.wake();
         }
     }

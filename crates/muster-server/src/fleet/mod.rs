@@ -29,8 +29,6 @@ pub mod secrets;
 pub mod selection;
 pub mod status_timer;
 pub mod tags;
-#[cfg(test)]
-mod testing;
 pub mod throttle;
 pub mod update;
 pub mod upload_limits;

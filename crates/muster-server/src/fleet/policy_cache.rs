@@ -70,6 +70,7 @@ impl PolicyCache {
         let slots = self.slots.load();
         let slot = slots.get(id)?;
         let now = self.clock.load(Ordering::Relaxed);
+        // Written only when it changes: thousands of check-ins a second read this line of memory, on every core.
         if slot.used.load(Ordering::Relaxed) != now {
             slot.used.store(now, Ordering::Relaxed);
         }
@@ -88,6 +89,7 @@ impl PolicyCache {
     /// load that began after the question.
     pub async fn refresh(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
         let slot = self.slot(id);
+        // One load serves all that asked before it began. A roll-out wakes every agent of a policy at once, and each asks.
         let ticket = slot.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut covered = slot.covered.lock().await;
         if *covered >= ticket {
@@ -127,6 +129,7 @@ impl PolicyCache {
         let ids: Vec<SecretId> = secret_refs::ids(&revision.compiled).into_iter().collect();
         let secrets = open_secrets(&*self.store, &self.sealer, &ids).await?;
         let render = move || render(&revision, &secrets);
+        // Rendering and compressing a large policy takes milliseconds; held polls of this thread would wait.
         tokio::task::spawn_blocking(render).await.map_err(|error| Error::internal(error.to_string()))?
     }
 
@@ -169,6 +172,7 @@ impl PolicyCache {
 
     fn replace(&self, change: impl FnOnce(&mut HashMap<PolicyId, Arc<Slot>>)) {
         let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Copied and exchanged: reads, which are nearly all there is, take no lock.
         let mut slots = HashMap::clone(&self.slots.load());
         change(&mut slots);
         self.slots.store(Arc::new(slots));

@@ -80,6 +80,7 @@ impl Default for Registry {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic of one request must not shut every agent of the shard out: what is in here is whole at any moment.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -98,6 +99,7 @@ impl Registry {
         let entry = Arc::clone(
             lock(self.shard(&record.id)).entry(record.id.clone()).or_insert_with(|| Arc::new(AgentEntry::new(&record))),
         );
+        // Outside the shard's lock, for which every other agent of the shard waits.
         entry.renew(Arc::new(record));
         entry
     }
@@ -158,6 +160,7 @@ impl Registry {
             let before = agents.len();
             agents.retain(|_, entry| !quiet(entry));
             retired += before - agents.len();
+            // After a storm of agents the map would keep its size for ever; half is kept, so that coming and going costs little.
             agents.shrink_to(before / 2);
         }
         retired
@@ -197,6 +200,7 @@ impl AgentEntry {
     /// Takes a record if it is newer than the one held.
     pub fn renew(&self, record: Arc<AgentRecord>) {
         let mut state = lock(&self.state);
+        // Reads of the store can overtake each other. And an entry whose agent is gone stays so: its key is dead.
         if state.record.as_ref().is_some_and(|held| held.version < record.version) {
             state.record = Some(record);
         }
@@ -263,6 +267,7 @@ impl AgentEntry {
 
     /// Tells whoever is parked to look. Carries no data.
     pub fn wake(&self) {
+        // Orders rise first: who sees the new generation must not take the old "no actions" for an answer.
         self.orders.fetch_add(1, Ordering::Release);
         self.wake_for_policy();
     }
@@ -277,6 +282,7 @@ impl AgentEntry {
     pub async fn woken_after(&self, generation: u64) {
         let notified = self.wake.notified();
         tokio::pin!(notified);
+        // Registered before the generation is compared: a wake-up between the two would otherwise be missed.
         notified.as_mut().enable();
         if self.generation() == generation {
             notified.await;
@@ -326,6 +332,7 @@ impl PollSlot {
 
 impl Drop for PollSlot {
     fn drop(&mut self) {
+        // Seen before the poll counts as gone: in between the agent must not look as if it had been away all along.
         self.entry.seen(self.clock.now());
         self.entry.polls.fetch_sub(1, Ordering::Relaxed);
         self.parked.fetch_sub(1, Ordering::Relaxed);

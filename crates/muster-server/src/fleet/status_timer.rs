@@ -38,6 +38,8 @@ impl Fleet {
                 () = tokio::time::sleep(TICK) => {}
                 () = self.stopped() => break,
             }
+            // After a restart every agent looks unseen: without the grace the whole fleet would be written down as offline,
+            // and a minute later as online again.
             if start.elapsed() >= GRACE
                 && let Err(error) = self.transition_due().await
             {
@@ -67,6 +69,7 @@ impl Fleet {
             let mut moves = JoinSet::new();
             for record in due {
                 let (fleet, entry) = (Arc::clone(self), self.registry.admit(record));
+                // Side by side, so that the writer can take them into one transaction.
                 moves.spawn(async move { fleet.transition_one(&entry).await });
             }
             for outcome in moves.join_all().await {
@@ -103,6 +106,7 @@ impl Fleet {
         let quiet = |entry: &AgentEntry| {
             !entry.is_connected() && entry.last_seen(now).is_none_or(|seen| now.since(seen) >= QUIET)
         };
+        // Written before it is dropped: memory alone knows of the last sightings.
         self.write_sightings(&self.registry.select(quiet)).await?;
         self.registry.retire(quiet);
         Ok(())

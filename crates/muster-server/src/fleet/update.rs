@@ -44,8 +44,10 @@ impl Fleet {
             let AgentChange { record, mut writes } = change(&before, self.clock.now())?;
             let after = record.map_or_else(|| Arc::clone(&before), Arc::new);
             if !Arc::ptr_eq(&before, &after) {
+                // First, since its precondition is the likeliest to fail, and then nothing else need be tried.
                 writes.insert(0, Write::AgentUpdate { before: Arc::clone(&before), after: Arc::clone(&after) });
             }
+            // A heartbeat that changes nothing ends here: no commit, no wait for the disk.
             if writes.is_empty() {
                 return Ok(after);
             }
@@ -54,6 +56,7 @@ impl Fleet {
                     entry.renew(Arc::clone(&after));
                     return Ok(after);
                 }
+                // Another node, or another task of this one, was faster: decide again on what is there now.
                 Err(StoreError::Conflict(Precondition::Changed(_))) => self.reload(entry.id()).await?,
                 Err(error @ StoreError::Conflict(Precondition::Missing(_))) => {
                     self.reload(entry.id()).await?;

@@ -63,6 +63,7 @@ impl Fleet {
         limits: &UploadLimits,
     ) -> Result<FileId, Error> {
         let upload = self.new_upload(entry, request, text, limits.max_bytes)?;
+        // An agent's uploads are limited together: two beginnings at once must not both find the room for one.
         let _turn = self.beginning_upload.lock().await;
         let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
         let expired = match begun {
@@ -135,6 +136,7 @@ impl Fleet {
     pub async fn put_chunk(&self, upload: &OpenUpload, chunk: Chunk) -> Result<(), Error> {
         let Chunk { number, sha256, data } = chunk;
         let mut context = Context::new(&SHA256);
+        // Before it is written: bytes that are not the ones that were meant never reach the disk.
         context.update(&data);
         if context.finish().as_ref() != sha256 {
             return Err(refused("ErrHashMismatch", "hash does not match"));
@@ -169,6 +171,7 @@ impl Fleet {
             return Err(refused("TransitHashRequired", "Transit hash required"));
         }
         let given = transit_hash.to_ascii_lowercase();
+        // The reply to the first end may have been lost, and the agent asks again.
         if upload.status == FileStatus::Ready && upload.transit_hash.as_ref() == Some(&given) {
             return Ok(());
         }
@@ -180,6 +183,7 @@ impl Fleet {
             return Err(refused("ErrMissingChunks", "file data incomplete, not all chunks were uploaded"));
         }
         let fits = lengths_fit(&chunks) && transit_hash_of(&chunks) == given;
+        // Closed, not left open (EA132): which chunk is at fault can't be told, so the agent begins anew.
         let status = if fits { FileStatus::Ready } else { FileStatus::UploadError };
         let transit_hash = fits.then_some(given);
         self.store.commit(vec![Write::UploadStatus { id: upload.id.clone(), status, transit_hash }]).await?;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(super) struct Alarm(Pin<Box<Sleep>>);
 
 impl Alarm {
+    /// Rings at `first`, unless moved.
     pub fn new(first: Instant) -> Self {
         Self(Box::pin(sleep_until(first)))
     }

@@ -89,6 +89,7 @@ struct State {
 }
 
 impl Pipe {
+    /// Empty and open; `hint` is what `Content-Length` promises.
     pub fn new(hint: SizeHint) -> Arc<Self> {
         let state = State { piece: None, end: None, hint, wanted: false, reader: None, feeder: None };
         Arc::new(Self(Mutex::new(state)))

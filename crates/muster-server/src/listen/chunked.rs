@@ -39,6 +39,7 @@ pub(super) enum Step {
 }
 
 impl Chunked {
+    /// Before the first chunk's size (RFC 9112 §7.1).
     pub fn new() -> Self {
         Self(State::Size)
     }

@@ -64,6 +64,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
+    /// Over `link`, from now on. The first exchange of a connection has the idle time from its beginning; one after a
+    /// parked reply counts as an exchange after another.
     pub fn new(link: Link<S>, listening: &'a Arc<Listening<H>>, peer: &'a Peer, is_first: bool) -> Self {
         let since = Instant::now();
         let alarm = Alarm::new(since + listening.timeouts.idle.min(listening.timeouts.read_header));

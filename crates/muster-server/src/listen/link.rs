@@ -26,6 +26,7 @@ pub(super) struct Link<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    /// Nothing read yet.
     pub fn new(stream: S) -> Self {
         Self { stream, input: BytesMut::new(), owed: 0 }
     }

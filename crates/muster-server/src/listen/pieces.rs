@@ -26,18 +26,22 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
+    /// Begins with `first`, the head of a reply as a rule.
     pub fn new(first: Vec<u8>) -> Self {
         Self { waiting: first.len(), first, written: 0, rest: VecDeque::new() }
     }
 
+    /// Whether all was written.
     pub fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
+    /// Whether more may be added before some is written: 64 KiB in 32 pieces may wait.
     pub fn has_room(&self) -> bool {
         self.waiting < ROOM && self.rest.len() < SLICES
     }
 
+    /// Adds behind the others; copied while all is small, else shared.
     pub fn add(&mut self, piece: Bytes) {
         self.waiting += piece.len();
         if self.rest.is_empty() && self.first.len() + piece.len() <= TOGETHER {

@@ -31,6 +31,7 @@ const MAX_SEARCHED: u32 = 10_000;
 /// Results on a page, at most.
 const MOST_RESULTS: u32 = 1000;
 
+/// How actions stand, who got them, and their cancellation (§5.5, §5.7).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agents/action_status", list),

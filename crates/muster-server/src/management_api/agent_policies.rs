@@ -34,6 +34,7 @@ const MOST_FULL_ROWS: u32 = 100;
 /// Policies that are looked through for a query.
 const MAX_SEARCHED: u32 = 10_000;
 
+/// Policies, their revisions and what agents get of them (§1.3).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agent_policies", list),

@@ -25,6 +25,7 @@ use crate::fleet::Fleet;
 use crate::fleet::agent_views::AgentQuestion;
 use crate::fleet::membership::AgentNote;
 
+/// Lists, details, tags and status counts of agents (§1.2).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agents", list),

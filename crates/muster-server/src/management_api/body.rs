@@ -32,6 +32,10 @@ pub fn unreadable(rejection: &BytesRejection) -> Response {
 /// Reads JSON; the error names the field.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    // The parser would take an array for a struct, field by field in the order in which we happen to declare them.
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::invalid("body", "a JSON object is expected, not an array"));
+    }
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -74,6 +78,13 @@ mod tests {
         assert_eq!(field_of::<Reassign>("{}"), "policy_id");
         assert_eq!(field_of::<CreateEnrollmentKey>("nonsense"), "body");
         assert_eq!(field_of::<CreateEnrollmentKey>("{} {}"), "body");
+    }
+
+    #[test]
+    fn an_array_is_no_body_though_it_could_be_read_as_a_struct() {
+        for array in ["[]", " [\"name\"]", "[null]"] {
+            assert_eq!(field_of::<CreateEnrollmentKey>(array), "body", "{array}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::selector::selected;
 use crate::fleet::Fleet;
 use crate::fleet::orders::Given;
 
+/// The ten orders to many agents.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::post("/agents/bulk_unenroll", unenroll),

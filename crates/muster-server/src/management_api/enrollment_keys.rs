@@ -27,6 +27,7 @@ use crate::fleet::keys::NewEnrollmentKey;
 /// Keys that are looked through for a query that the store can't answer.
 const MAX_SEARCHED: u32 = 10_000;
 
+/// Enrollment keys under both spellings of their path (§1.6).
 pub fn endpoints() -> Vec<Endpoint> {
     let of = |keys: &'static str, key: &'static str, replace: &'static str| {
         [

@@ -32,6 +32,7 @@ use crate::reply::ReplyBody;
 const MAX_FILE: usize = 100 << 20;
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
+/// Uploads from agents, files and artifacts for them.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agents/{id}/uploads", list),

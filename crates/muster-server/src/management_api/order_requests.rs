@@ -13,10 +13,12 @@ use crate::fleet::moment::{parse_end, parse_time};
 use crate::fleet::orders::{MigrateOrder, UnenrollOrder, UpgradeOrder};
 use crate::fleet::tags::TagChange;
 
+/// Absent flags mean no.
 pub fn unenroll(revoke: Option<bool>, force: Option<bool>) -> UnenrollOrder {
     UnenrollOrder { revoke: revoke == Some(true), force: force == Some(true) }
 }
 
+/// An upgrade of one agent begins at once: start and window belong to many (§1.2.2).
 pub fn upgrade(body: Upgrade) -> UpgradeOrder {
     UpgradeOrder {
         version: body.version,
@@ -28,6 +30,7 @@ pub fn upgrade(body: Upgrade) -> UpgradeOrder {
     }
 }
 
+/// `start_time` is RFC 3339; the window is in seconds, checked by core.
 pub fn bulk_upgrade(body: BulkUpgrade) -> Result<UpgradeOrder, Error> {
     Ok(UpgradeOrder {
         version: body.version,
@@ -39,10 +42,12 @@ pub fn bulk_upgrade(body: BulkUpgrade) -> Result<UpgradeOrder, Error> {
     })
 }
 
+/// Checks both lists; at least one must name a tag.
 pub fn tags(add: Option<Vec<String>>, remove: Option<Vec<String>>) -> Result<TagChange, Error> {
     TagChange::parse(&add.unwrap_or_default(), &remove.unwrap_or_default())
 }
 
+/// `settings` go to the agent as they are, once their keys are known.
 pub fn migrate(uri: String, enrollment_token: String, settings: Option<Map<String, Value>>) -> MigrateOrder {
     MigrateOrder { uri, enrollment_token, settings: settings.unwrap_or_default() }
 }
@@ -55,6 +60,7 @@ pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Val
     Ok(migrate(uri, token, settings))
 }
 
+/// Only the fields that were given: agents take an absent one as "as it is".
 pub fn user(user: Option<UserInfo>) -> Option<Value> {
     user.map(|UserInfo { username, groupname, password }| {
         let given = [("username", username), ("groupname", groupname), ("password", password)];
@@ -62,6 +68,7 @@ pub fn user(user: Option<UserInfo>) -> Option<Value> {
     })
 }
 
+/// Any type by its word on the wire; times are RFC 3339, an expiration also a duration from `now`.
 pub fn any(action: NewAction, now: Timestamp) -> Result<NewOrder, Error> {
     let kind: ActionType = serde_json::from_value(Value::String(action.kind.clone()))
         .map_err(|_| Error::invalid("action.type", format!("{:?} is no type of action", action.kind)))?;

@@ -19,6 +19,7 @@ use crate::fleet::Fleet;
 use crate::fleet::orders::Given;
 use crate::fleet::selection::Selected;
 
+/// The orders to one agent; reassignment by PUT as well as by POST.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::post("/agents/{id}/unenroll", unenroll),

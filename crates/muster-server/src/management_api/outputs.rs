@@ -20,6 +20,7 @@ use super::query::{Paging, Query};
 use crate::fleet::Fleet;
 use crate::fleet::outputs::OutputDraft;
 
+/// Outputs and what agents say of them (§1.5).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/outputs", list),

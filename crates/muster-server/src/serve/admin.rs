@@ -40,6 +40,7 @@ struct Watched {
 }
 
 impl AdminHandler {
+    /// The management API with `/healthz` (alive), `/readyz` (store answers) and `/metrics` beside it.
     pub fn new(fleet: &Arc<Fleet>, health: Health, metrics: &Arc<Metrics>) -> Self {
         let watched = Watched { fleet: Arc::clone(fleet), health, metrics: Arc::clone(metrics) };
         let watch = Router::new()

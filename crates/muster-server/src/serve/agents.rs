@@ -24,6 +24,7 @@ pub(super) struct AgentHandler {
 }
 
 impl AgentHandler {
+    /// The agent API with limits of its own, counted in `metrics`.
     pub fn new(fleet: &Arc<Fleet>, config: &Config, health: Health, metrics: Arc<Metrics>) -> Self {
         let version = ServerVersion {
             number: env!("CARGO_PKG_VERSION").into(),

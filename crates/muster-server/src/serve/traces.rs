@@ -11,6 +11,7 @@ use crate::data_dir::DataDir;
 pub(super) struct Traces(Arc<DataDir>);
 
 impl Traces {
+    /// Of the server that has locked `data`.
     pub fn new(data: &Arc<DataDir>) -> Self {
         Self(Arc::clone(data))
     }

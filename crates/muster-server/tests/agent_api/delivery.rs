@@ -88,7 +88,7 @@ async fn ea71_ea88_ea89_ea94_ea95_a_new_revision_wakes_a_held_poll() {
     assert_eq!(got["actions"][0]["agent_id"], json!(agent.id));
     let running = json!({"status": "online", "agent_policy_id": "p", "policy_revision_idx": 1});
     let parked = server.park(server.check_in(&agent, &running)).await;
-    server.revision(&policy, 2, json!({"id": "p", "revision": 2, "outputs": {}, "inputs": []})).await;
+    server.revision_with(&policy, 2, json!({"id": "p", "revision": 2, "outputs": {}, "inputs": []})).await;
     let woken = tokio::time::timeout(Duration::from_secs(2), parked).await.expect("woken");
     assert_eq!(Got::of(woken).await.json()["actions"][0]["id"], "policy:p:2");
 }

@@ -101,7 +101,7 @@ impl Life {
                 let newest = id.rsplit(':').next().and_then(|number| number.parse().ok()).expect("a revision");
                 if newest > self.revision {
                     let compiled = json!({"id": self.policy.as_str(), "revision": newest, "outputs": {}, "inputs": []});
-                    self.server.revision(&self.policy, newest, compiled).await;
+                    self.server.revision_with(&self.policy, newest, compiled).await;
                     self.revision = newest;
                 }
                 continue;

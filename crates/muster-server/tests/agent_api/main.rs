@@ -1,5 +1,8 @@
 //! The agent API as agents see it, in the process: the adapter over a real fleet and a real store.
 
+#[path = "../shared/golden.rs"]
+mod golden;
+
 mod acks;
 mod artifacts;
 mod audit;
@@ -12,6 +15,7 @@ mod life;
 mod limits;
 mod outage;
 mod recorded;
+mod refusals;
 mod setting;
 mod status;
 mod transport;

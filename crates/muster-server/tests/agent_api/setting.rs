@@ -1,69 +1,40 @@
-//! A server in the process: the adapter over a real fleet and a temporary store, with a clock and a generator of the
-//! test's own. Requests are handed to the adapter as the connection layer does.
+//! A server in the process: the adapter over a test's fleet. Requests are handed to the adapter as the connection layer
+//! does.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full};
-use muster_core::Entropy;
-use muster_core::action::{Action, ActionType};
-use muster_core::agent::AgentRecord;
-use muster_core::change::Change;
-use muster_core::credential::ApiKey;
+use muster_core::action::ActionType;
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, PolicyId};
-use muster_core::policy::{Policy, PolicyRevision};
-use muster_core::seal::Sealer;
-use muster_core::signing::Signer;
-use muster_core::time::{Clock, Timestamp};
+use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_server::agent_api::status::ServerState;
 use muster_server::agent_api::{AgentApi, AgentApiOptions};
-use muster_server::fleet::{Fleet, FleetParts, FleetSettings};
+use muster_server::fleet::FleetSettings;
 use muster_server::reply::{ListenerKind, Outcome, Parked, Peer, Reply};
+use muster_server::testing::{TestFleet, steady};
 use muster_store::{SqliteStore, Store, Write};
 use serde_json::{Value, json};
 
 use crate::outage::Outage;
 
-const START: i64 = 1_800_000_000_000_000;
 pub const AGENT: &str = "Elastic Agent v9.5.2";
-
-pub struct TestClock(AtomicI64);
-
-impl TestClock {
-    pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_micros() as i64, Ordering::SeqCst);
-    }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
-    }
-}
-
-/// Counts up: every draw differs, every run is the same.
-pub struct TestEntropy(AtomicU64);
-
-impl Entropy for TestEntropy {
-    fn fill(&self, buffer: &mut [u8]) {
-        for chunk in buffer.chunks_mut(8) {
-            let next = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst).to_le_bytes();
-            chunk.copy_from_slice(&next[..chunk.len()]);
-        }
-    }
-}
 
 pub struct Server {
     pub api: AgentApi,
-    pub fleet: Arc<Fleet>,
+    test: TestFleet,
     pub store: Arc<Outage>,
-    pub clock: Arc<TestClock>,
-    pub entropy: Arc<TestEntropy>,
     pub options: AgentApiOptions,
+}
+
+impl Deref for Server {
+    type Target = TestFleet;
+
+    fn deref(&self) -> &TestFleet {
+        &self.test
+    }
 }
 
 /// An agent that enrolled over the wire.
@@ -88,127 +59,41 @@ impl Server {
         let mut options = AgentApiOptions::default();
         options.health.set(ServerState::Healthy);
         change(&mut options);
-        let mut fleet_settings = FleetSettings { poll_jitter: Duration::ZERO, ..FleetSettings::default() };
+        let mut fleet_settings = steady();
         settings(&mut fleet_settings);
         let store = Arc::new(Outage::new(Arc::new(SqliteStore::temporary().expect("a temporary store"))));
-        let clock = Arc::new(TestClock(AtomicI64::new(START)));
-        let entropy = Arc::new(TestEntropy(AtomicU64::new(1)));
-        let fleet = Fleet::new(FleetParts {
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            entropy: Arc::clone(&entropy) as Arc<dyn Entropy>,
-            sealer: Arc::new(Sealer::new(&[7; 32]).expect("a key of 32 bytes")),
-            signer: Arc::new(Signer::generate().expect("a key pair").0),
-            settings: fleet_settings,
-        });
-        tokio::spawn(Arc::clone(&fleet).follow_changes());
-        let api = AgentApi::new(Arc::clone(&fleet), options.clone());
-        Self { api, fleet, store, clock, entropy, options }
-    }
-
-    pub async fn commit(&self, writes: Vec<Write>) {
-        self.fleet.store.commit(writes).await.expect("the writes fit");
+        let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, fleet_settings).following_changes();
+        let api = AgentApi::new(Arc::clone(&test.fleet), options.clone());
+        Self { api, test, store, options }
     }
 
     /// An enrollment key's token.
     pub async fn enrollment_key(&self, id: &str, policy: Option<&PolicyId>) -> String {
-        let key = ApiKey::generate(&*self.entropy);
-        let record = EnrollmentKey {
-            id: EnrollmentKeyId::trusted(id),
-            name: id.to_owned(),
-            key_id: key.id.clone(),
-            hash: key.hash(),
-            sealed_token: None,
-            policy_id: policy.cloned(),
-            tags: Vec::new(),
-            namespaces: vec!["default".into()],
-            created_at: self.clock.now(),
-            expires_at: None,
-            revoked_at: None,
-            max_uses: None,
-            uses: 0,
-            last_used_at: None,
-            hidden: false,
-            created_by: "test".into(),
-        };
-        self.commit(vec![Write::EnrollmentKeyInsert(Box::new(record))]).await;
-        key.token()
+        let named = |key: &mut EnrollmentKey| (key.id, key.name) = (EnrollmentKeyId::trusted(id), id.to_owned());
+        self.add_key(policy.map(PolicyId::as_str), named).await.token()
     }
 
     pub async fn revoke_enrollment_key(&self, id: &str) {
-        let (id, now) = (EnrollmentKeyId::trusted(id), self.clock.now());
+        let (id, now) = (EnrollmentKeyId::trusted(id), self.now());
         self.commit(vec![Write::EnrollmentKeyRevoke { id, now }]).await;
     }
 
     /// A policy at revision 1 with this compiled document.
     pub async fn policy_with(&self, id: &str, compiled: Value) -> PolicyId {
-        let id = PolicyId::trusted(id);
-        let now = self.clock.now();
-        let policy = Policy {
-            id: id.clone(),
-            name: id.as_str().to_owned(),
-            namespace: "default".into(),
-            description: String::new(),
-            revision: 1,
-            is_managed: false,
-            is_default: false,
-            inactivity_timeout: 0,
-            unenroll_timeout: None,
-            config: json!({}),
-            secrets: Vec::new(),
-            fields: json!({}),
-            updated_by: "test".into(),
-            created_at: now,
-            updated_at: now,
-        };
-        self.commit(vec![Write::PolicyInsert(Box::new(policy))]).await;
-        self.revision(&id, 1, compiled).await;
+        let id = self.add_policy(id, |_| {}).await;
+        self.revision_with(&id, 1, compiled).await;
         id
-    }
-
-    pub async fn policy(&self, id: &str) -> PolicyId {
-        self.policy_with(id, json!({"id": id, "revision": 1, "outputs": {}, "inputs": []})).await
-    }
-
-    pub async fn revision(&self, id: &PolicyId, revision: i64, compiled: Value) {
-        let revision = PolicyRevision {
-            policy_id: id.clone(),
-            revision,
-            created_at: self.clock.now(),
-            created_by: "test".into(),
-            source: json!({}),
-            compiled,
-        };
-        let writes = vec![Write::PolicyRevisionInsert(Box::new(revision)), Write::Changed(Change::Policy(id.clone()))];
-        self.commit(writes).await;
     }
 
     /// An order for one agent, announced.
     pub async fn order(&self, id: &str, kind: ActionType, agent: &str, data: &str) {
-        let id = ActionId::trusted(id);
-        let action = Action {
-            seq: 0,
-            id: id.clone(),
-            kind,
-            created_at: self.clock.now(),
-            expiration: None,
-            start_time: None,
-            rollout_seconds: None,
-            timeout: None,
-            input_type: String::new(),
-            data: (!data.is_empty()).then(|| data.into()),
-            signed: None,
-            total: 1,
-            created_by: "test".into(),
-            cancelled_at: None,
-        };
-        let insert = Write::ActionInsert { action: Box::new(action), targets: vec![AgentId::trusted(agent)] };
-        self.commit(vec![insert, Write::Changed(Change::Action(id))]).await;
+        let data = (!data.is_empty()).then(|| data.into());
+        self.test.order(id, kind, agent, |action| action.data = data).await;
     }
 
     /// An agent without a policy, enrolled over the wire.
     pub async fn enrolled(&self) -> Enrolled {
-        let token = self.enrollment_key(&format!("key-{}", self.entropy.0.load(Ordering::SeqCst)), None).await;
+        let token = self.add_key(None, |_| {}).await.token();
         self.enroll_with(&token, &json!({"type": "PERMANENT"})).await
     }
 
@@ -218,10 +103,6 @@ impl Server {
         let item = &got.json()["item"];
         let text = |name: &str| item[name].as_str().expect("text").to_owned();
         Enrolled { id: text("id"), token: text("access_api_key") }
-    }
-
-    pub async fn stored(&self, id: &str) -> AgentRecord {
-        self.fleet.store.agent(&AgentId::trusted(id)).await.expect("readable").expect("there")
     }
 
     pub async fn ask(&self, ask: Ask) -> Outcome {
@@ -303,6 +184,12 @@ impl Ask {
 
     pub fn agent(self, user_agent: &str) -> Self {
         self.header("user-agent", user_agent)
+    }
+
+    /// With this User-Agent and no other.
+    pub fn agent_instead(mut self, user_agent: &str) -> Self {
+        self.headers.retain(|(name, _)| name != "user-agent");
+        self.agent(user_agent)
     }
 
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {

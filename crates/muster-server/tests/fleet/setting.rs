@@ -1,140 +1,46 @@
-//! A fleet over a temporary store, with a clock and a generator of the test's own.
+//! A fleet that wakes polls, and check-ins without the adapter.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use muster_core::Entropy;
-use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
-use muster_core::change::Change;
+use muster_core::action::ActionType;
+use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::credential::ApiKey;
-use muster_core::id::{ActionId, AgentId, PolicyId};
-use muster_core::policy::{Policy, PolicyRevision};
-use muster_core::seal::Sealer;
-use muster_core::signing::Signer;
-use muster_core::status::Status;
-use muster_core::time::{Clock, Timestamp};
+use muster_core::id::PolicyId;
+use muster_core::testing::bare_agent;
 use muster_protocol::elastic::check_in::CheckInRequest;
+use muster_server::fleet::FleetSettings;
 use muster_server::fleet::check_in::{CheckInInput, CheckInOutcome, Delivery};
 use muster_server::fleet::registry::AgentEntry;
-use muster_server::fleet::{Fleet, FleetParts, FleetSettings};
-use muster_store::{SqliteStore, Store, Write};
-use serde_json::json;
+use muster_server::testing::{TestFleet, steady};
+use muster_store::Write;
 
-pub const START: i64 = 1_800_000_000_000_000;
+pub struct Setting(TestFleet);
 
-pub struct TestClock(AtomicI64);
+impl Deref for Setting {
+    type Target = TestFleet;
 
-impl TestClock {
-    pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_micros() as i64, Ordering::SeqCst);
+    fn deref(&self) -> &TestFleet {
+        &self.0
     }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
-    }
-}
-
-/// Counts up: every draw differs, every run is the same.
-pub struct TestEntropy(AtomicU64);
-
-impl Entropy for TestEntropy {
-    fn fill(&self, buffer: &mut [u8]) {
-        for chunk in buffer.chunks_mut(8) {
-            let next = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst).to_le_bytes();
-            chunk.copy_from_slice(&next[..chunk.len()]);
-        }
-    }
-}
-
-pub struct Setting {
-    pub fleet: Arc<Fleet>,
-    pub clock: Arc<TestClock>,
-    pub entropy: Arc<TestEntropy>,
 }
 
 impl Setting {
     pub fn new() -> Self {
-        Self::with(FleetSettings { poll_jitter: Duration::ZERO, ..FleetSettings::default() })
+        Self::with(steady())
     }
 
     pub fn with(settings: FleetSettings) -> Self {
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::temporary().expect("a temporary store"));
-        let clock = Arc::new(TestClock(AtomicI64::new(START)));
-        let entropy = Arc::new(TestEntropy(AtomicU64::new(1)));
-        let fleet = Fleet::new(FleetParts {
-            store,
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            entropy: Arc::clone(&entropy) as Arc<dyn Entropy>,
-            sealer: Arc::new(Sealer::new(&[7; 32]).expect("a key of 32 bytes")),
-            signer: Arc::new(Signer::generate().expect("a key pair").0),
-            settings,
-        });
-        tokio::spawn(Arc::clone(&fleet).follow_changes());
-        Self { fleet, clock, entropy }
-    }
-
-    /// A policy at revision 1.
-    pub async fn policy(&self, id: &str) -> PolicyId {
-        let id = PolicyId::trusted(id);
-        let now = self.clock.now();
-        let policy = Policy {
-            id: id.clone(),
-            name: id.as_str().to_owned(),
-            namespace: "default".into(),
-            description: String::new(),
-            revision: 1,
-            is_managed: false,
-            is_default: false,
-            inactivity_timeout: 0,
-            unenroll_timeout: None,
-            config: json!({}),
-            secrets: Vec::new(),
-            fields: json!({}),
-            updated_by: "test".into(),
-            created_at: now,
-            updated_at: now,
-        };
-        self.commit(vec![Write::PolicyInsert(Box::new(policy))]).await;
-        self.revision(&id, 1).await;
-        id
-    }
-
-    /// One more revision of a policy.
-    pub async fn revision(&self, id: &PolicyId, revision: i64) {
-        let revision = PolicyRevision {
-            policy_id: id.clone(),
-            revision,
-            created_at: self.clock.now(),
-            created_by: "test".into(),
-            source: json!({}),
-            compiled: json!({"id": id.as_str(), "revision": revision, "outputs": {}, "inputs": []}),
-        };
-        let writes = vec![Write::PolicyRevisionInsert(Box::new(revision)), Write::Changed(Change::Policy(id.clone()))];
-        self.commit(writes).await;
+        Self(TestFleet::with(settings).following_changes())
     }
 
     /// An enrolled agent that has never checked in.
     pub async fn agent(&self, id: &str, policy: Option<&PolicyId>) -> ApiKey {
-        let key = ApiKey::generate(&*self.entropy);
-        let record = AgentRecord {
-            access_key: Some(AccessKey { id: key.id.clone(), hash: key.hash() }),
-            policy_id: policy.cloned(),
-            ..blank(id, self.clock.now())
-        };
-        let documents = AgentDocuments::default();
-        self.commit(vec![Write::AgentInsert { record: Box::new(record), documents }]).await;
-        key
-    }
-
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    pub async fn commit(&self, writes: Vec<Write>) {
-        self.fleet.store.commit(writes).await.expect("the writes fit");
+        let now = self.now();
+        let status_deadline = Some(now.plus(Duration::from_secs(300)));
+        let record = AgentRecord { policy_id: policy.cloned(), status_deadline, ..bare_agent(id, now) };
+        self.add_agent(record, AgentDocuments::default()).await
     }
 
     /// Makes a record inactive; again when the fleet's own tasks changed it meanwhile (a policy's timeout reaches its
@@ -151,27 +57,10 @@ impl Setting {
         panic!("the record of {id} keeps changing");
     }
 
-    /// An action for one agent, announced in the change log.
-    pub async fn order(&self, id: &str, kind: muster_core::action::ActionType, agent: &str) {
-        let id = ActionId::trusted(id);
-        let action = muster_core::action::Action {
-            seq: 0,
-            id: id.clone(),
-            kind,
-            created_at: self.clock.now(),
-            expiration: None,
-            start_time: None,
-            rollout_seconds: None,
-            timeout: None,
-            input_type: String::new(),
-            data: Some(r#"{"log_level":"debug"}"#.into()),
-            signed: None,
-            total: 1,
-            created_by: "test".into(),
-            cancelled_at: None,
-        };
-        let insert = Write::ActionInsert { action: Box::new(action), targets: vec![AgentId::trusted(agent)] };
-        self.commit(vec![insert, Write::Changed(Change::Action(id))]).await;
+    /// An order to log more, for one agent.
+    pub async fn order(&self, id: &str, kind: ActionType, agent: &str) {
+        let data = |action: &mut muster_core::action::Action| action.data = Some(r#"{"log_level":"debug"}"#.into());
+        self.0.order(id, kind, agent, data).await;
     }
 
     pub async fn entry(&self, id: &str, key: &ApiKey) -> Arc<AgentEntry> {
@@ -186,49 +75,6 @@ impl Setting {
         let (agent_version, address) = ("9.5.2", "127.0.0.1");
         let input = CheckInInput { request: &request, agent_version, newer_than_tested: false, address, digest };
         self.fleet.check_in(entry, input).await.expect("accepted")
-    }
-
-    pub async fn stored(&self, id: &str) -> AgentRecord {
-        self.fleet.store.agent(&AgentId::trusted(id)).await.expect("readable").expect("there")
-    }
-}
-
-pub fn blank(id: &str, now: Timestamp) -> AgentRecord {
-    AgentRecord {
-        id: AgentId::trusted(id),
-        version: 1,
-        kind: muster_core::agent::AgentType::Permanent,
-        active: true,
-        access_key: None,
-        enrollment_key_id: None,
-        enrollment_id: None,
-        replace_token: None,
-        enrolled_at: now,
-        updated_at: now,
-        policy_id: None,
-        running_policy_id: None,
-        policy_revision: 0,
-        action_position: -1,
-        action_token: None,
-        tags: Vec::new(),
-        namespaces: vec!["default".into()],
-        agent_version: "9.5.2".into(),
-        newer_than_tested: false,
-        hostname: String::new(),
-        last_checkin: None,
-        health: muster_core::agent::ReportedHealth::default(),
-        status: Status::Enrolling,
-        status_since: now,
-        status_deadline: Some(now.plus(Duration::from_secs(300))),
-        audit: None,
-        unenrollment_started_at: None,
-        unenrolled_at: None,
-        unenrolled_reason: None,
-        upgrade: muster_core::agent::UpgradeState::default(),
-        user_metadata: None,
-        first_address: String::new(),
-        last_address: String::new(),
-        inactivity_timeout: None,
     }
 }
 

@@ -34,7 +34,7 @@ async fn m140_pages_start_at_zero_and_the_newest_comes_first() {
     api.agent("a", None).await;
     let mut made = Vec::new();
     for _ in 0..3 {
-        api.forward(Duration::from_secs(1));
+        api.clock.advance(Duration::from_secs(1));
         made.push(diagnostics(&api, &["a"]).await);
     }
     let page = api.get("/agents/action_status?page=0&perPage=2").await.ok();
@@ -51,7 +51,7 @@ async fn m144_the_latest_errors_come_with_their_hosts() {
     }
     let id = diagnostics(&api, &["a", "b", "c"]).await;
     for agent in ["a", "b", "c"] {
-        api.forward(Duration::from_secs(1));
+        api.clock.advance(Duration::from_secs(1));
         fail(&api, &id, agent, &format!("broken {agent}")).await;
     }
     let shown = api.get("/agents/action_status?errorSize=2").await.ok()["items"][0].clone();
@@ -66,7 +66,7 @@ async fn m142_what_ends_unanswered_is_expired() {
     let api = Api::new();
     api.agent("a", None).await;
     let id = diagnostics(&api, &["a"]).await;
-    api.forward(Duration::from_secs(3 * 3600 + 1));
+    api.clock.advance(Duration::from_secs(3 * 3600 + 1));
     let shown = api.get(&format!("/agents/actions/{id}")).await.ok();
     assert_eq!(shown["item"]["status"], "EXPIRED");
 }
@@ -77,7 +77,7 @@ async fn a_day_and_the_latest_can_be_asked_for() {
     api.agent("a", None).await;
     let old = diagnostics(&api, &["a"]).await;
     let day = api.now().to_rfc3339_seconds();
-    api.forward(Duration::from_secs(86_400));
+    api.clock.advance(Duration::from_secs(86_400));
     let new = diagnostics(&api, &["a"]).await;
     let of_day = api.get(&format!("/agents/action_status?date={}", &day[..10])).await.ok();
     assert_eq!(column(&of_day, "/actionId"), [old]);
@@ -110,9 +110,9 @@ async fn m146_a_revision_is_listed_and_complete_when_all_run_it() {
     })
     .await;
     assert_eq!(api.get("/agents/action_status").await.ok()["total"], 0, "the first revision is none");
-    api.forward(Duration::from_secs(1));
+    api.clock.advance(Duration::from_secs(1));
     let order = diagnostics(&api, &["a"]).await;
-    api.forward(Duration::from_secs(1));
+    api.clock.advance(Duration::from_secs(1));
     let body = json!({"name": "p", "namespace": "default", "config": {"inputs": [{"id": "i", "type": "x"}]}});
     api.put(&format!("/agent_policies/{policy}"), body).await.ok();
     let id = format!("{policy}:2");
@@ -146,7 +146,7 @@ async fn m147_every_revision_is_listed() {
     let api = Api::new();
     let policy = api.policy("p").await;
     for number in 0..200 {
-        api.forward(Duration::from_secs(60));
+        api.clock.advance(Duration::from_secs(60));
         let body = json!({"name": "p", "namespace": "default", "description": format!("{number}"),
             "config": {"inputs": [{"id": format!("i{number}"), "type": "x"}]}});
         api.put(&format!("/agent_policies/{policy}"), body).await.ok();

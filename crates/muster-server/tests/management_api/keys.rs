@@ -84,7 +84,7 @@ async fn m69_m70_keys_end() {
     let api = Api::new();
     let short = key(&api, json!({"expiration": "1s"})).await;
     assert_eq!(short["active"], true);
-    api.forward(Duration::from_secs(1));
+    api.clock.advance(Duration::from_secs(1));
     let row = listed(&api, &short).await.unwrap();
     assert_eq!(row["active"], false);
     assert!(row["expire_at"].is_string());

@@ -1,6 +1,9 @@
 //! The management API, in the process: a real fleet on a real store behind the real router.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+#[path = "../shared/golden.rs"]
+mod golden;
+
 mod actions;
 mod agents;
 mod client;
@@ -10,5 +13,7 @@ mod keys;
 mod orders;
 mod outputs;
 mod policies;
+mod refusals;
+mod routes;
 mod support;
 mod table;

@@ -1,42 +1,34 @@
 //! What the tests stand on: a fleet with a clock that is moved by hand, and requests against its router.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord, AgentType, ReportedHealth, UpgradeState};
+use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
 use muster_core::credential::ApiKey;
-use muster_core::id::{AgentId, PolicyId};
-use muster_core::seal::Sealer;
-use muster_core::signing::Signer;
+use muster_core::id::AgentId;
 use muster_core::status;
-use muster_core::status::Status;
-use muster_core::time::{Clock, Timestamp};
-use muster_server::fleet::{Fleet, FleetParts, FleetSettings};
+use muster_core::testing::online_agent;
 use muster_server::management_api::management_router;
 use muster_server::reply::{ListenerKind, Peer};
-use muster_server::system::SystemEntropy;
+use muster_server::testing::TestFleet;
 use muster_store::Write;
-use muster_store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-/// A clock that stands until it is moved.
-pub struct TestClock(AtomicI64);
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::Relaxed))
-    }
+pub struct Api {
+    test: TestFleet,
+    pub router: Router,
 }
 
-pub struct Api {
-    pub fleet: Arc<Fleet>,
-    pub router: Router,
-    clock: Arc<TestClock>,
+impl Deref for Api {
+    type Target = TestFleet;
+
+    fn deref(&self) -> &TestFleet {
+        &self.test
+    }
 }
 
 /// An answer, read.
@@ -74,25 +66,8 @@ pub fn administrator() -> Peer {
 
 impl Api {
     pub fn new() -> Self {
-        let clock = Arc::new(TestClock(AtomicI64::new(1_767_322_800_000_000)));
-        let entropy = Arc::new(SystemEntropy::default());
-        let fleet = Fleet::new(FleetParts {
-            store: Arc::new(SqliteStore::temporary().unwrap()),
-            clock: clock.clone(),
-            sealer: Arc::new(Sealer::new(&*Sealer::generate_key(&*entropy)).unwrap()),
-            signer: Arc::new(Signer::generate().unwrap().0),
-            entropy,
-            settings: FleetSettings::default(),
-        });
-        Self { router: management_router(Arc::clone(&fleet)), fleet, clock }
-    }
-
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    pub fn forward(&self, by: Duration) {
-        self.clock.0.fetch_add(by.as_micros() as i64, Ordering::Relaxed);
+        let test = TestFleet::default();
+        Self { router: management_router(Arc::clone(&test.fleet)), test }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -153,40 +128,11 @@ impl Api {
     ) -> Write {
         let now = self.now();
         let mut record = AgentRecord {
-            id: AgentId::trusted(id),
-            version: 1,
-            kind: AgentType::Permanent,
-            active: true,
             access_key: Some(AccessKey { id: key.id.clone(), hash: key.hash() }),
-            enrollment_key_id: None,
-            enrollment_id: None,
-            replace_token: None,
-            enrolled_at: now,
-            updated_at: now,
-            policy_id: policy.map(PolicyId::trusted),
-            running_policy_id: policy.map(PolicyId::trusted),
-            policy_revision: 1,
-            action_position: -1,
-            action_token: None,
-            tags: Vec::new(),
-            namespaces: vec!["default".into()],
             agent_version: "9.5.0".into(),
-            newer_than_tested: false,
             hostname: format!("host-{id}"),
-            last_checkin: Some(now),
-            health: ReportedHealth { status: "online".into(), message: "Running".into(), unhealthy_reason: vec![] },
-            status: Status::Online,
-            status_since: now,
-            status_deadline: None,
-            audit: None,
-            unenrollment_started_at: None,
-            unenrolled_at: None,
-            unenrolled_reason: None,
-            upgrade: UpgradeState::default(),
-            user_metadata: None,
-            first_address: "192.0.2.1".into(),
             last_address: "192.0.2.2".into(),
-            inactivity_timeout: Some(Duration::from_secs(1_209_600)),
+            ..online_agent(id, policy, now)
         };
         change(&mut record);
         status::transition(&mut record, None, now);

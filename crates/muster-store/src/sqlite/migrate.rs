@@ -123,6 +123,7 @@ mod tests {
     use rusqlite::params;
 
     use super::*;
+    use crate::query::{ActionFilter, Page};
     use crate::sqlite::temporary::TemporaryDirectory;
     use crate::sqlite::{connection, row};
 
@@ -182,6 +183,79 @@ mod tests {
             .query_row("SELECT applied_at FROM schema_migrations WHERE number = 1000", [], |row| row.get(0))
             .unwrap();
         assert!(at > 1_600_000_000_000_000, "microseconds since 1970: {at}");
+    }
+
+    /// The tables that hold what people put in, with their number of rows.
+    fn counts(connection: &Connection) -> Vec<(String, i64)> {
+        let names = schema_tables(connection);
+        let count = |name: &String| {
+            connection.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0)).unwrap()
+        };
+        names.iter().map(|name| (name.clone(), count(name))).collect()
+    }
+
+    fn schema_tables(connection: &Connection) -> Vec<String> {
+        let text = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
+                    AND name <> 'schema_migrations' ORDER BY name";
+        connection.prepare(text).and_then(|mut s| s.query_map([], |row| row.get(0))?.collect()).unwrap()
+    }
+
+    /// Puts a row with something in every column into every table that has none, of whatever schema it is.
+    fn fill(connection: &Connection) {
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        for table in schema_tables(connection) {
+            let columns: Vec<(String, String)> = connection
+                .prepare(&format!("SELECT name, type FROM pragma_table_info('{table}')"))
+                .and_then(|mut s| s.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+                .unwrap();
+            let value = |(_, kind): &(String, String)| match kind.as_str() {
+                "INTEGER" => "1",
+                "BLOB" => "x'00'",
+                "REAL" => "1.5",
+                _ => "'[]'",
+            };
+            let names = columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+            let values = columns.iter().map(value).collect::<Vec<_>>().join(", ");
+            connection.execute(&format!("INSERT OR IGNORE INTO {table} ({names}) VALUES ({values})"), []).unwrap();
+        }
+    }
+
+    #[test]
+    fn each_migration_keeps_every_row_of_every_table_of_the_schema_before_it() {
+        for end in 1..MIGRATIONS.len() {
+            let mut connection = memory();
+            migrate(&mut connection, &MIGRATIONS[..end]).unwrap();
+            fill(&connection);
+            let before = counts(&connection);
+            assert!(before.iter().all(|(_, rows)| *rows > 0), "each table has a row: {before:?}");
+            migrate(&mut connection, MIGRATIONS).unwrap();
+            let after = counts(&connection);
+            for (table, rows) in before {
+                let kept = after.iter().find(|(name, _)| *name == table).map(|(_, rows)| *rows);
+                assert_eq!(kept, Some(rows), "{table}, after {}", MIGRATIONS[end - 1].name);
+            }
+        }
+    }
+
+    /// A migration that makes an index is for a statement, which is read by that index.
+    #[test]
+    fn what_migrations_index_is_searched() {
+        let mut connection = memory();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let plan = |text: &str| -> Vec<String> {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+            statement.raw_query().mapped(|row| row.get("detail")).map(Result::unwrap).collect()
+        };
+        let begun = crate::sql::files::UPLOADS_BEGUN_BEFORE;
+        let made = crate::sql::filter::key_page(&ActionFilter::default(), Page { offset: 0, limit: 9 }).text;
+        for (index, text) in [
+            ("uploads_by_age", begun),
+            ("policy_revisions_by_creation", &made),
+            ("agents_by_enrollment_id", crate::sql::agents::BY_ENROLLMENT_ID),
+        ] {
+            let steps = plan(text);
+            assert!(steps.iter().any(|step| step.contains(index)), "{index}: {steps:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputI
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
+use muster_core::testing;
 use muster_core::time::Timestamp;
 use muster_store::{Committed, Precondition, Store, StoreError, Write};
 use serde_json::json;
@@ -33,42 +34,7 @@ pub fn action_id(id: &str) -> ActionId {
 
 /// A record with nothing in it that may be left out.
 pub fn bare_agent(id: &str) -> AgentRecord {
-    AgentRecord {
-        id: agent_id(id),
-        version: 1,
-        kind: AgentType::Permanent,
-        active: true,
-        access_key: None,
-        enrollment_key_id: None,
-        enrollment_id: None,
-        replace_token: None,
-        enrolled_at: at(0),
-        updated_at: at(0),
-        policy_id: None,
-        running_policy_id: None,
-        policy_revision: 0,
-        action_position: -1,
-        action_token: None,
-        tags: Vec::new(),
-        namespaces: Vec::new(),
-        agent_version: "9.5.2".into(),
-        newer_than_tested: false,
-        hostname: String::new(),
-        last_checkin: None,
-        health: ReportedHealth::default(),
-        status: Status::Enrolling,
-        status_since: at(0),
-        status_deadline: None,
-        audit: None,
-        unenrollment_started_at: None,
-        unenrolled_at: None,
-        unenrolled_reason: None,
-        upgrade: UpgradeState::default(),
-        user_metadata: None,
-        first_address: String::new(),
-        last_address: String::new(),
-        inactivity_timeout: None,
-    }
+    testing::bare_agent(id, at(0))
 }
 
 /// A record with something in every field, different from field to field.
@@ -149,32 +115,21 @@ pub fn next(record: &AgentRecord, change: impl FnOnce(&mut AgentRecord)) -> Agen
 
 pub fn enrollment_key(id: &str) -> EnrollmentKey {
     EnrollmentKey {
-        id: EnrollmentKeyId::trusted(id),
         name: format!("key {id}"),
         key_id: KeyId::trusted(format!("public-{id}")),
         hash: SecretHash::of(id.as_bytes()),
         sealed_token: Some(vec![0, 1, 255]),
         policy_id: Some(PolicyId::trusted("p")),
         tags: vec!["from-key".into()],
-        namespaces: vec!["default".into()],
-        created_at: at(0),
-        expires_at: None,
-        revoked_at: None,
-        max_uses: None,
-        uses: 0,
-        last_used_at: None,
-        hidden: false,
         created_by: "local:root".into(),
+        ..testing::key_of(id, &testing::api_key(), at(0))
     }
 }
 
 pub fn policy(id: &str) -> Policy {
     Policy {
-        id: PolicyId::trusted(id),
         name: format!("policy {id}"),
-        namespace: "default".into(),
         description: "what it is for".into(),
-        revision: 1,
         is_managed: true,
         is_default: true,
         inactivity_timeout: 1_209_600,
@@ -183,39 +138,21 @@ pub fn policy(id: &str) -> Policy {
         secrets: vec![("password".into(), SecretId::trusted("s1"))],
         fields: json!({"monitoring_enabled": ["logs"]}),
         updated_by: "local:root".into(),
-        created_at: at(0),
         updated_at: at(1),
+        ..testing::policy(id, at(0))
     }
 }
 
 pub fn revision(policy: &str, number: i64) -> PolicyRevision {
     PolicyRevision {
-        policy_id: PolicyId::trusted(policy),
-        revision: number,
-        created_at: at(number),
         created_by: format!("author {number}"),
         source: json!({"name": policy}),
-        compiled: json!({"id": policy, "revision": number}),
+        ..testing::revision(policy, number, at(number))
     }
 }
 
 pub fn action(id: &str) -> Action {
-    Action {
-        seq: 0,
-        id: action_id(id),
-        kind: ActionType::Settings,
-        created_at: at(0),
-        expiration: None,
-        start_time: None,
-        rollout_seconds: None,
-        timeout: None,
-        input_type: String::new(),
-        data: None,
-        signed: None,
-        total: 1,
-        created_by: "local:root".into(),
-        cancelled_at: None,
-    }
+    Action { created_by: "local:root".into(), ..testing::action(id, ActionType::Settings, at(0)) }
 }
 
 pub fn full_action(id: &str) -> Action {

@@ -137,6 +137,7 @@ fn id(action: &ActionStatus) -> String {
 }
 
 impl ActionCommand {
+    /// `muster action …`: lists, shows, waits for and cancels.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => args.run(client).await,

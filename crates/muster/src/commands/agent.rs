@@ -185,6 +185,7 @@ fn components(agent: &Agent) -> String {
 }
 
 impl AgentCommand {
+    /// `muster agent …`: looks at agents and orders them.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => args.run(client).await,

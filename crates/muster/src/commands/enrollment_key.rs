@@ -144,6 +144,7 @@ const CREATED: &[Column<Named<EnrollmentKey>>] = &[
 ];
 
 impl EnrollmentKeyCommand {
+    /// `muster enrollment-key …`: makes, replaces and revokes; a token is printed once, here.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => args.run(client).await,

@@ -213,6 +213,7 @@ fn value(value: Option<&serde_json::Value>) -> String {
 }
 
 impl PolicyCommand {
+    /// `muster policy …`: reads, applies, compares and rolls back.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => args.run(client).await,

@@ -36,6 +36,7 @@ const COLUMNS: &[Column<Overview>] = &[
 ];
 
 impl StatusArgs {
+    /// `muster status`: one request; exit code 5 where nothing answers.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let server = client.server_status().await?;
         let overview = Overview { server: server.status.overall.level, agents: client.agent_status(None).await? };

@@ -147,26 +147,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::id::PolicyId;
-    use crate::time::Timestamp;
+    use crate::testing::{self, at};
 
     fn problems(name: &str, namespace: &str, fields: Value) -> Vec<String> {
         let policy = Policy {
-            id: PolicyId::trusted("p"),
             name: name.into(),
             namespace: namespace.into(),
-            description: String::new(),
-            revision: 1,
-            is_managed: false,
-            is_default: false,
             inactivity_timeout: -1,
             unenroll_timeout: Some(0),
-            config: Value::Null,
-            secrets: Vec::new(),
             fields,
-            updated_by: String::new(),
-            created_at: Timestamp::default(),
-            updated_at: Timestamp::default(),
+            ..testing::policy("p", at(0))
         };
         let found = check_fields(&policy).0;
         found.iter().filter(|problem| problem.path != "inactivity_timeout").map(ToString::to_string).collect()

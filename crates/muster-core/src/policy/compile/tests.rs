@@ -7,30 +7,22 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::action::Signed;
-use crate::id::PolicyId;
 use crate::policy::PolicyRevision;
 use crate::policy::RenderedPolicy;
 use crate::secret_refs::Secrets;
 use crate::signing::verify;
+use crate::testing::{self, at};
 use crate::time::Timestamp;
 
 fn policy(config: Value, fields: Value) -> Policy {
     Policy {
-        id: PolicyId::trusted("pol-1"),
         name: "Policy".into(),
         namespace: "prod".into(),
-        description: String::new(),
         revision: 4,
-        is_managed: false,
-        is_default: false,
-        inactivity_timeout: 0,
-        unenroll_timeout: None,
         config,
         secrets: vec![("PW".into(), SecretId::trusted("sec-1")), ("KEY".into(), SecretId::trusted("sec-2"))],
         fields,
-        updated_by: "system".into(),
-        created_at: Timestamp::from_micros(0),
-        updated_at: Timestamp::from_micros(0),
+        ..testing::policy("pol-1", at(0))
     }
 }
 
@@ -344,10 +336,7 @@ proptest! {
         let named = text.contains("secret{PW") || text.contains("secret{KEY");
         prop_assert!(!named);
 
-        let revision = PolicyRevision {
-            policy_id: source.id.clone(), revision: 4, created_at: Timestamp::from_micros(0),
-            created_by: String::new(), source: Value::Null, compiled: made.clone(),
-        };
+        let revision = PolicyRevision { compiled: made.clone(), ..testing::revision("pol-1", 4, at(0)) };
         let secrets: Secrets = [("sec-1", "VALUE-1"), ("sec-2", "VALUE-2")]
             .map(|(id, value)| (SecretId::trusted(id), Zeroizing::new(value.to_owned()))).into();
         let rendered = RenderedPolicy::new(&revision, &secrets).unwrap();

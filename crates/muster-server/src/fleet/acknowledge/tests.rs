@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::AuditReason;
 use muster_core::credential::ApiKey;
 use muster_core::id::ActionId;
@@ -11,7 +11,7 @@ use muster_protocol::elastic::enroll::EnrolledItem;
 use serde_json::Value;
 
 use super::*;
-use crate::fleet::testing::TestFleet;
+use crate::testing::TestFleet;
 
 struct Agent {
     test: TestFleet,
@@ -30,24 +30,8 @@ impl Agent {
     }
 
     async fn order(&self, id: &str, kind: ActionType, target: &AgentId) {
-        let action = Action {
-            seq: 0,
-            id: ActionId::trusted(id),
-            kind,
-            created_at: self.test.now(),
-            expiration: Some(self.test.now().plus(Duration::from_secs(3600))),
-            start_time: None,
-            rollout_seconds: None,
-            timeout: None,
-            input_type: String::new(),
-            data: None,
-            signed: None,
-            total: 1,
-            created_by: "system".into(),
-            cancelled_at: None,
-        };
-        let insert = Write::ActionInsert { action: Box::new(action), targets: vec![target.clone()] };
-        self.test.commit(vec![insert]).await;
+        let expiration = self.test.now().plus(Duration::from_secs(3600));
+        self.test.order(id, kind, target.as_str(), |action| action.expiration = Some(expiration)).await;
     }
 
     async fn ack(&self, events: Value) -> Vec<u16> {
@@ -58,7 +42,7 @@ impl Agent {
     }
 
     async fn stored(&self) -> AgentRecord {
-        self.test.store().agent(self.entry.id()).await.unwrap().unwrap()
+        self.test.stored(self.entry.id().as_str()).await
     }
 }
 

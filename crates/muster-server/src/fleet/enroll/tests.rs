@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::action::{ActionType, TargetState};
 use muster_core::id::{ActionId, PolicyId};
 use muster_core::status::Status;
 use muster_store::query::AgentFilter;
 
 use super::*;
-use crate::fleet::testing::TestFleet;
+use crate::testing::TestFleet;
 
 fn plain() -> serde_json::Value {
     json!({"type": "PERMANENT", "metadata": {"local": {"host": {"hostname": "web-1"}}, "tags": ["a"]}})
@@ -108,7 +108,7 @@ async fn ea40_ea41_ea43_a_replace_token_opens_the_record_and_nothing_else_does()
         assert_eq!(test.enroll(&key, &with(wrong)).await.unwrap_err().code, "AgentNotReplaceable");
     }
     assert!(test.entry(&first).await.is_ok());
-    test.clock.forward(Duration::from_secs(60));
+    test.clock.advance(Duration::from_secs(60));
     let second = test.enroll(&key, &with("open")).await.unwrap();
     assert_eq!((&second.id, &second.enrolled_at), (&first.id, &first.enrolled_at));
     assert!(test.entry(&first).await.is_err());
@@ -127,24 +127,9 @@ async fn ea41_a_replacement_ends_the_poll_held_under_the_old_key() {
     assert!(held.record().is_none());
 }
 
-fn order(test: &TestFleet, id: &str) -> Write {
-    let action = Action {
-        seq: 0,
-        id: ActionId::trusted(id),
-        kind: ActionType::Unenroll,
-        created_at: test.now(),
-        expiration: Some(test.now().plus(Duration::from_secs(3600))),
-        start_time: None,
-        rollout_seconds: None,
-        timeout: None,
-        input_type: String::new(),
-        data: None,
-        signed: None,
-        total: 1,
-        created_by: "system".into(),
-        cancelled_at: None,
-    };
-    Write::ActionInsert { action: Box::new(action), targets: vec![AgentId::trusted("fixed")] }
+async fn order(test: &TestFleet, id: &str) {
+    let expiration = test.now().plus(Duration::from_secs(3600));
+    test.order(id, ActionType::Unenroll, "fixed", |action| action.expiration = Some(expiration)).await;
 }
 
 #[tokio::test]
@@ -153,7 +138,7 @@ async fn ea42_d14_a_new_life_of_an_id_inherits_no_orders() {
     let key = test.add_key(Some("p"), |_| {}).await;
     let body = json!({"type": "PERMANENT", "id": "fixed"});
     let first = test.enroll(&key, &body).await.unwrap();
-    test.commit(vec![order(&test, "old-order")]).await;
+    order(&test, "old-order").await;
     let entry = test.entry(&first).await.unwrap();
     let end = |record: &Arc<AgentRecord>, now| {
         let record = muster_core::lifecycle::force_unenroll(record, "forced", now)?;
@@ -218,7 +203,7 @@ async fn m11_without_a_policy_in_the_key_rules_decide_and_then_the_default_polic
     let key = test.add_key(None, |_| {}).await;
     let policy = async |body| test.enroll(&key, &body).await.unwrap().policy_id;
     assert_eq!(policy(plain()).await, "");
-    test.add_policy("fallback", true).await;
+    test.revised_policy("fallback", |policy| policy.is_default = true).await;
     assert_eq!(policy(plain()).await, "fallback");
     let rules = r#"[{"match": {"hostname": "web-*"}, "policy_id": "p", "tags": ["ruled"]}]"#.to_owned();
     test.commit(vec![Write::SettingPut { name: assignment::SETTING.into(), value: rules }]).await;

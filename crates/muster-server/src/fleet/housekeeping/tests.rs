@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::AgentRecord;
 use muster_core::change::Change;
 use muster_core::file::Upload;
@@ -12,7 +12,7 @@ use muster_core::status::Status;
 
 use super::*;
 use crate::fleet::registry::PollSlot;
-use crate::fleet::testing::TestFleet;
+use crate::testing::TestFleet;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -23,7 +23,7 @@ async fn enrolled(test: &TestFleet, policy: &str) -> AgentId {
 }
 
 async fn record(test: &TestFleet, id: &AgentId) -> AgentRecord {
-    test.store().agent(id).await.unwrap().unwrap()
+    test.stored(id.as_str()).await
 }
 
 /// Changes a policy as an operation does, without compiling it.
@@ -40,23 +40,7 @@ async fn change_policy(test: &TestFleet, id: &str, change: impl FnOnce(&mut Poli
 }
 
 async fn order(test: &TestFleet, id: &str, kind: ActionType, expiration: Option<Timestamp>, target: &AgentId) {
-    let action = Action {
-        seq: 0,
-        id: ActionId::trusted(id),
-        kind,
-        created_at: test.now(),
-        expiration,
-        start_time: None,
-        rollout_seconds: None,
-        timeout: None,
-        input_type: String::new(),
-        data: None,
-        signed: None,
-        total: 1,
-        created_by: "system".into(),
-        cancelled_at: None,
-    };
-    test.commit(vec![Write::ActionInsert { action: Box::new(action), targets: vec![target.clone()] }]).await;
+    test.order(id, kind, target.as_str(), |action| action.expiration = expiration).await;
 }
 
 async fn has_action(test: &TestFleet, id: &str) -> bool {
@@ -79,9 +63,9 @@ async fn actions_go_a_month_after_their_expiration() {
     }
     order(&test, "young", ActionType::Settings, Some(end.plus(HOUR)), &agent).await;
     order(&test, "endless", ActionType::Settings, None, &agent).await;
-    test.clock.forward(HOUR + ACTIONS_KEPT);
+    test.clock.advance(HOUR + ACTIONS_KEPT);
     assert_eq!(test.fleet.collect_actions().await.unwrap(), 0);
-    test.clock.forward(Duration::from_secs(1));
+    test.clock.advance(Duration::from_secs(1));
     test.fleet.housekeep().await;
     assert!(!has_action(&test, "old-0").await && !has_action(&test, "old-24").await);
     assert!(has_action(&test, "young").await && has_action(&test, "endless").await);
@@ -104,7 +88,7 @@ async fn changes_go_when_they_are_a_day_old_handled_and_many() {
     let handled = |seq| test.fleet.handled_changes.store(seq, Ordering::Release);
     handled(first_day);
     assert_eq!(test.fleet.prune_changes(10).await.unwrap(), 0, "younger than a day");
-    test.clock.forward(DAY + Duration::from_secs(1));
+    test.clock.advance(DAY + Duration::from_secs(1));
     let second_day = log_changes(&test, 50).await;
     assert_eq!(test.fleet.prune_changes(second_day).await.unwrap(), 0, "not many");
     handled(20);
@@ -121,7 +105,7 @@ async fn changes_go_when_they_are_a_day_old_handled_and_many() {
 async fn marks_of_the_change_log_stay_few() {
     let test = TestFleet::new().await;
     for _ in 0..100 {
-        test.clock.forward(HOUR);
+        test.clock.advance(HOUR);
         log_changes(&test, 1).await;
         test.fleet.prune_changes(i64::MAX).await.unwrap();
     }
@@ -162,18 +146,18 @@ async fn ea134_uploads_that_are_late_or_old_are_removed() {
         begin(&test, &format!("late-{n}"), FileStatus::AwaitingUpload).await;
     }
     begin(&test, "ready", FileStatus::Ready).await;
-    test.clock.forward(DAY);
+    test.clock.advance(DAY);
     begin(&test, "young", FileStatus::AwaitingUpload).await;
     test.fleet.housekeep().await;
     assert_eq!(upload(&test, "late-0").await, (FileStatus::AwaitingUpload, 1), "its time is not over");
-    test.clock.forward(HOUR);
+    test.clock.advance(HOUR);
     test.fleet.housekeep().await;
     for n in 0..25 {
         assert_eq!(upload(&test, &format!("late-{n}")).await, (FileStatus::Deleted, 0));
     }
     assert_eq!(upload(&test, "young").await, (FileStatus::AwaitingUpload, 1));
     assert_eq!(upload(&test, "ready").await, (FileStatus::Ready, 1));
-    test.clock.forward(UPLOADS_KEPT - DAY);
+    test.clock.advance(UPLOADS_KEPT - DAY);
     test.fleet.housekeep().await;
     assert_eq!(upload(&test, "ready").await, (FileStatus::Deleted, 0));
     assert_eq!(audited(&test, "file.delete").await.len(), 27);
@@ -184,7 +168,7 @@ async fn away(test: &TestFleet, policy: &str, time: Duration) -> AgentId {
     let id = enrolled(test, policy).await;
     let entry = test.fleet.registry.get(&id).unwrap();
     drop(PollSlot::new(&test.fleet.registry, entry, test.clock.clone()));
-    test.clock.forward(time);
+    test.clock.advance(time);
     test.fleet.transition_due().await.unwrap();
     id
 }
@@ -199,11 +183,11 @@ async fn m149_agents_inactive_and_unseen_for_long_are_unenrolled() {
     assert_eq!(record(&test, &gone).await.status, Status::Inactive);
     test.fleet.housekeep().await;
     assert!(record(&test, &gone).await.active, "inactive, but not for long enough");
-    test.clock.forward(HOUR / 2);
+    test.clock.advance(HOUR / 2);
     test.fleet.housekeep().await;
     assert!(record(&test, &gone).await.active, "long enough is more than the timeout");
     let newest = *test.store().changes().borrow();
-    test.clock.forward(Duration::from_secs(1));
+    test.clock.advance(Duration::from_secs(1));
     test.fleet.housekeep().await;
     let after = record(&test, &gone).await;
     assert_eq!((after.active, after.status, &after.access_key), (false, Status::Unenrolled, &None));
@@ -261,7 +245,7 @@ async fn m151_agents_of_hosted_policies_stay() {
 #[tokio::test]
 async fn m42_m43_agents_get_the_new_inactivity_timeout_of_their_policy() {
     let test = TestFleet::new().await;
-    test.add_policy("q", false).await;
+    test.revised_policy("q", |_| {}).await;
     let (gone, other) = (away(&test, "p", Duration::from_secs(600)).await, enrolled(&test, "q").await);
     assert_eq!(record(&test, &gone).await.status, Status::Offline);
     for (seconds, timeout, status) in

@@ -207,7 +207,7 @@ mod tests {
     use crate::fleet::orders::give::Sorted;
     use crate::fleet::orders::upgrade::UpgradeOrder;
     use crate::fleet::selection::Selected;
-    use crate::fleet::testing::TestFleet;
+    use crate::testing::TestFleet;
 
     fn root() -> OpContext {
         OpContext::administrator(Actor::Local { uid: 0 })
@@ -216,7 +216,7 @@ mod tests {
     /// A fleet of three agents, and their ids.
     async fn three() -> (TestFleet, Vec<AgentId>) {
         let test = TestFleet::new().await;
-        test.add_policy("other", false).await;
+        test.revised_policy("other", |_| {}).await;
         let key = test.add_key(Some("p"), |_| {}).await;
         let body = json!({"type": "PERMANENT", "metadata": {"local": {"elastic": {"agent": {"version": "9.5.0", "upgradeable": true}}}}});
         let mut ids = Vec::new();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     async fn record(test: &TestFleet, id: &AgentId) -> AgentRecord {
-        test.store().agent(id).await.unwrap().unwrap()
+        test.stored(id.as_str()).await
     }
 
     #[tokio::test]
@@ -278,7 +278,7 @@ mod tests {
         test.fleet.carry_out(&action, &ids[..1], &Effect::BeginUpgrade).await.unwrap();
         test.commit(vec![Write::OrderBegun { id: action.id.clone() }]).await;
         let begun = record(&test, &ids[0]).await;
-        test.clock.forward(std::time::Duration::from_secs(60));
+        test.clock.advance(std::time::Duration::from_secs(60));
         test.beside().fleet.finish_orders().await.unwrap();
         assert_eq!(record(&test, &ids[0]).await, begun);
         assert_eq!(record(&test, &ids[1]).await.upgrade.started_at, Some(test.now()));

@@ -57,6 +57,7 @@ impl Fleet {
                 }
             }
         }
+        // Before anything is written: an order to nobody leaves no action behind.
         if let Selected::One(id) = selected {
             refuse_alone(id, &sorted)?;
         }
@@ -93,6 +94,7 @@ impl Fleet {
         let now = self.clock.now();
         let Sealed { order, secrets } = order;
         let id = ActionId::trusted(random_uuid(&*self.entropy));
+        // Refused ones count: they get a failed result, and the action completes without them.
         let total = i64::try_from(eligible.len() + refused.len()).unwrap_or(i64::MAX);
         let action = order.into_action(id, total, &context.actor.to_string(), now)?;
         if context.is_dry_run() {
@@ -103,6 +105,7 @@ impl Fleet {
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
         let detail = json!({"type": action.kind.as_str(), "agents": eligible.len(), "refused": refused.len()});
         writes.push(audit_line(context, now, "action.create", format!("action:{}", action.id), detail));
+        // With an effect the change is told when the effect is done: agents woken earlier would find their old record.
         writes.push(if has_effect {
             Write::OrderBegun { id: action.id.clone() }
         } else {

@@ -1,0 +1,146 @@
+//! An agent's life, order by order: whatever comes in whatever order, what must stay true stays true.
+
+use std::time::Duration;
+
+use muster_core::Error;
+use muster_core::agent::{AgentRecord, AuditReason, AuditReport};
+use muster_core::lifecycle;
+use muster_core::status::{Status, evaluate};
+use muster_core::testing::{agent, at, policy};
+use muster_core::time::Timestamp;
+use proptest::prelude::*;
+
+/// What can happen to a record apart from its check-ins.
+#[derive(Clone, Debug)]
+enum Event {
+    Leave(AuditReason),
+    BeginUnenroll,
+    CancelUnenroll,
+    ForceUnenroll,
+    Reassign(Option<&'static str>),
+    Tags(Vec<String>),
+    BeginUpgrade(u64),
+    CancelUpgrade,
+    InactivityTimeout(Option<u64>),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let reason = prop::sample::select(vec![AuditReason::Uninstall, AuditReason::Orphaned, AuditReason::Migrated]);
+    prop_oneof![
+        reason.prop_map(Event::Leave),
+        Just(Event::BeginUnenroll),
+        Just(Event::CancelUnenroll),
+        Just(Event::ForceUnenroll),
+        prop::sample::select(vec![None, Some("p"), Some("q")]).prop_map(Event::Reassign),
+        prop::collection::vec("[a-c]", 0..3).prop_map(Event::Tags),
+        (0_u64..2000).prop_map(Event::BeginUpgrade),
+        Just(Event::CancelUpgrade),
+        prop::option::of(1_u64..1000).prop_map(Event::InactivityTimeout),
+    ]
+}
+
+fn happen(before: &AgentRecord, event: &Event, now: Timestamp) -> Result<Option<AgentRecord>, Error> {
+    match event {
+        Event::Leave(reason) => lifecycle::report_left(before, AuditReport { reason: *reason, at: now }, None, now),
+        Event::BeginUnenroll => lifecycle::begin_unenroll(before, None, now),
+        Event::CancelUnenroll => Ok(lifecycle::cancel_unenroll(before, None, now)),
+        Event::ForceUnenroll => lifecycle::force_unenroll(before, "forced", now),
+        Event::Reassign(to) => {
+            let policy = to.map(|id| policy(id, at(0)));
+            lifecycle::reassign(before, policy.as_ref(), None, None, now)
+        }
+        Event::Tags(tags) => Ok(lifecycle::set_tags(before, tags.clone(), None, now)),
+        Event::BeginUpgrade(start) => Ok(lifecycle::begin_upgrade(before, at(*start), None, now)),
+        Event::CancelUpgrade => Ok(lifecycle::cancel_upgrade(before, None, now)),
+        Event::InactivityTimeout(timeout) => {
+            Ok(lifecycle::set_inactivity_timeout(before, timeout.map(Duration::from_secs), None, now))
+        }
+    }
+}
+
+fn life(
+    events: &[(Event, u64)],
+    mut each: impl FnMut(&AgentRecord, &Event, Timestamp, &Result<Option<AgentRecord>, Error>),
+) {
+    let (mut record, mut now) = (agent(), at(0));
+    for (event, later) in events {
+        now = now.plus(Duration::from_secs(*later));
+        let answer = happen(&record, event, now);
+        each(&record, event, now, &answer);
+        if let Ok(Some(after)) = answer {
+            record = after;
+        }
+    }
+}
+
+fn events() -> impl Strategy<Value = Vec<(Event, u64)>> {
+    prop::collection::vec((event(), 0_u64..400), 1..12)
+}
+
+proptest! {
+    /// The store takes a record only when its version is the stored one's successor.
+    #[test]
+    fn a_change_is_the_next_version_and_no_change_is_none(events in events()) {
+        life(&events, |before, event, now, answer| {
+            if let Ok(Some(after)) = answer {
+                assert_eq!((after.version, after.updated_at), (before.version + 1, now), "{event:?}");
+                let same = AgentRecord {
+                    version: before.version, updated_at: before.updated_at, status: before.status,
+                    status_since: before.status_since, status_deadline: before.status_deadline, ..after.clone()
+                };
+                assert_ne!(&same, before, "{event:?} writes without a reason");
+            }
+        });
+    }
+
+    /// Lists show the stored status: after every event it is the one that the rules give.
+    #[test]
+    fn the_status_is_what_the_rules_say_after_every_event(events in events()) {
+        life(&events, |_, event, now, answer| {
+            if let Ok(Some(after)) = answer {
+                assert_eq!((after.status, after.status_deadline), evaluate(after, None, now), "{event:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn ea122_nothing_brings_an_unenrolled_agent_back(events in events()) {
+        life(&events, |before, event, _, answer| {
+            let Ok(Some(after)) = answer else { return };
+            assert!(before.active || !after.active, "{event:?}");
+            if !after.active {
+                assert_eq!((after.status, after.access_key.is_none()), (Status::Unenrolled, true), "{event:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn an_unenrolled_agent_takes_no_orders(event in event()) {
+        let gone = lifecycle::force_unenroll(&agent(), "forced", at(1)).unwrap().unwrap();
+        let answer = happen(&gone, &event, at(2));
+        let refused = answer.as_ref().is_err_and(|error| error.code == "agent_unenrolled");
+        let is_order = matches!(event, Event::BeginUnenroll | Event::ForceUnenroll | Event::Reassign(_));
+        prop_assert_eq!(refused, is_order, "{:?}", answer);
+    }
+
+    #[test]
+    fn ea138_orphaned_sticks_and_no_other_farewell_does(events in events()) {
+        life(&events, |before, event, _, answer| {
+            if matches!(event, Event::Leave(_)) {
+                let orphaned = before.audit.is_some_and(|known| known.reason == AuditReason::Orphaned);
+                assert_eq!(answer.is_err(), orphaned);
+            }
+        });
+    }
+
+    #[test]
+    fn m132_m133_a_reassigned_agent_forgets_what_it_ran_and_keeps_its_key(events in events()) {
+        life(&events, |before, event, _, answer| {
+            if let (Event::Reassign(to), Ok(Some(after))) = (event, answer) {
+                assert_eq!((after.policy_id.as_ref().map(muster_core::id::PolicyId::as_str), after.policy_revision), (*to, 0));
+                assert_eq!(after.access_key, before.access_key);
+                assert_ne!(before.policy_id, after.policy_id);
+            }
+        });
+    }
+}

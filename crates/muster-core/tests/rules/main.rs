@@ -1,0 +1,13 @@
+//! What the rules promise for any input: properties, each against a plain model of the rule or an invariant of it.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod assignment;
+mod credential;
+mod delivery;
+mod lifecycle;
+mod order;
+mod poll;
+mod status;
+mod tags;
+mod text;
+mod versions;

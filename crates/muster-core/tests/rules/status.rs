@@ -1,0 +1,91 @@
+//! Statuses in time (management reference §3).
+
+use std::time::Duration;
+
+use muster_core::agent::{AgentRecord, AuditReason, AuditReport, ReportedHealth};
+use muster_core::status::{Status, evaluate, transition};
+use muster_core::testing::{agent, at};
+use proptest::prelude::*;
+
+prop_compose! {
+    fn record()(
+        active in prop::bool::weighted(0.9),
+        seen in prop::option::of(0_u64..600),
+        inactivity in prop::option::of(0_u64..2000),
+        audit in prop::option::of(prop::sample::select(vec![
+            AuditReason::Uninstall, AuditReason::Orphaned, AuditReason::KeyRevoked, AuditReason::Migrated,
+        ])),
+        upgrade in prop::option::of(0_u64..1500),
+        revision in 0_i64..3,
+        leaving in any::<bool>(),
+        health in "(online|ERROR|Degraded|starting|)",
+    ) -> AgentRecord {
+        let mut record = AgentRecord {
+            active,
+            last_checkin: seen.map(at),
+            inactivity_timeout: inactivity.map(Duration::from_secs),
+            audit: audit.map(|reason| AuditReport { reason, at: at(0) }),
+            policy_revision: revision,
+            unenrollment_started_at: leaving.then(|| at(0)),
+            health: ReportedHealth { status: health, ..ReportedHealth::default() },
+            ..agent()
+        };
+        record.upgrade.started_at = upgrade.map(at);
+        record
+    }
+}
+
+proptest! {
+    /// The timer wakes at deadlines alone. Whoever follows them sees at any time what a look at that time would show.
+    #[test]
+    fn a_timer_that_wakes_at_deadlines_alone_misses_nothing(record in record(), until in 0_u64..4000) {
+        let mut followed = record.clone();
+        transition(&mut followed, None, at(0));
+        while let Some(deadline) = followed.status_deadline.filter(|deadline| *deadline <= at(until)) {
+            transition(&mut followed, None, deadline);
+        }
+        prop_assert_eq!(followed.status, evaluate(&record, None, at(until)).0);
+    }
+
+    #[test]
+    fn a_transition_again_changes_nothing(record in record(), now in 0_u64..4000) {
+        let mut once = record;
+        transition(&mut once, None, at(now));
+        let mut twice = once.clone();
+        prop_assert!(!transition(&mut twice, None, at(now)));
+        prop_assert_eq!(once, twice);
+    }
+
+    #[test]
+    fn m38_an_agent_without_its_keys_is_unenrolled_whatever_else_holds(record in record(), now in 0_u64..4000) {
+        let (status, deadline) = evaluate(&record, None, at(now));
+        prop_assert_eq!(status == Status::Unenrolled, !record.active);
+        prop_assert!(record.active || deadline.is_none());
+    }
+
+    /// A sighting is never worse than none: an agent that was seen now is neither offline nor inactive.
+    #[test]
+    fn m45_an_agent_seen_now_is_neither_offline_nor_inactive(record in record(), now in 600_u64..4000) {
+        let (status, _) = evaluate(&record, Some(at(now)), at(now));
+        prop_assert!(!matches!(status, Status::Offline | Status::Inactive | Status::Enrolling));
+    }
+
+    #[test]
+    fn d13_any_word_of_health_is_a_status(word in any::<String>()) {
+        let health = ReportedHealth { status: word.clone(), ..ReportedHealth::default() };
+        let (status, _) = evaluate(&AgentRecord { health, ..agent() }, None, at(0));
+        let expected = match word.to_ascii_lowercase().as_str() {
+            "error" => Status::Error,
+            "degraded" => Status::Degraded,
+            _ => Status::Online,
+        };
+        prop_assert_eq!(status, expected);
+    }
+
+    #[test]
+    fn every_status_has_a_word_of_its_own(word in "[a-z]{0,12}") {
+        let found = Status::parse(&word);
+        prop_assert!(found.is_none_or(|status| status.as_str() == word));
+        prop_assert!(Status::ALL.iter().all(|status| Status::parse(status.as_str()) == Some(*status)));
+    }
+}

@@ -1,0 +1,36 @@
+//! Tags (management reference §2.3, §5.6).
+
+use muster_core::lifecycle::changed_tags;
+use proptest::prelude::*;
+
+fn some(most: usize) -> impl Strategy<Value = Vec<String>> {
+    prop::collection::hash_set("[a-f]", 0..most).prop_map(|tags| tags.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn m136_kept_tags_keep_their_order_and_new_ones_follow(tags in some(6), add in some(4), remove in some(4)) {
+        // One for one is a renaming, which has a test of its own.
+        prop_assume!(!(add.len() == 1 && remove.len() == 1));
+        let after = changed_tags(&tags, &add, &remove);
+        let kept: Vec<&String> = tags.iter().filter(|tag| !remove.contains(tag)).collect();
+        let new: Vec<&String> = add.iter().filter(|tag| !kept.contains(tag)).collect();
+        prop_assert_eq!(after.iter().collect::<Vec<_>>(), [kept, new].concat());
+    }
+
+    #[test]
+    fn m136_a_renaming_keeps_the_place(tags in some(6), old in "[a-f]", new in "[g-k]") {
+        let after = changed_tags(&tags, std::slice::from_ref(&new), std::slice::from_ref(&old));
+        match tags.iter().position(|tag| *tag == old) {
+            Some(place) => prop_assert_eq!((after.len(), &after[place]), (tags.len(), &new)),
+            None => prop_assert_eq!(after, [tags, vec![new]].concat()),
+        }
+    }
+
+    #[test]
+    fn the_same_change_twice_is_the_change_once(tags in some(6), add in some(4), remove in some(4)) {
+        prop_assume!(add.iter().all(|tag| !remove.contains(tag)));
+        let once = changed_tags(&tags, &add, &remove);
+        prop_assert_eq!(changed_tags(&once, &add, &remove), once);
+    }
+}

@@ -1,0 +1,74 @@
+//! `muster drones`: each mode and each flag, against the real server.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::world::{Ran, command, fails, json, new_policy, new_token, world};
+
+/// Runs drones to their end; gives what they told.
+fn drones(more: &[&str]) -> (Ran, Vec<Value>) {
+    let (url, ca) = (format!("https://{}", world().agents), world().data().join("ca.crt"));
+    let words = [&["drones", "--json", "--url", &url, "--ca", ca.to_str().unwrap()], more].concat();
+    let mut drones = command(&words);
+    drones.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut drones = drones.spawn().unwrap();
+    // With --json they stop when their input ends: it stays open until they end by themselves.
+    let input = drones.stdin.take();
+    let output = drones.wait_with_output().unwrap();
+    drop(input);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap_or(-1);
+    let ran = Ran { code, out: text(output.stdout), err: text(output.stderr) };
+    let events = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (ran, events)
+}
+
+fn summary(events: &[Value]) -> &Value {
+    let last = events.last().expect("something is told");
+    assert_eq!(last["event"], "summary", "{last}");
+    last
+}
+
+fn agents(tag: &str) -> Vec<Value> {
+    json(&["agent", "list", "--filter", &format!("tags:{tag}")]).as_array().unwrap().clone()
+}
+
+#[test]
+fn agents_are_enrolled_by_several_processes_under_their_numbers() {
+    let token = new_token(&new_policy("drones enrol"));
+    let words = ["--mode", "enroll", "--count", "5", "--processes", "2", "--in-flight", "2", "--fresh-connections"];
+    let named = ["--first", "100", "--agent-version", "9.4.1", "--tags", "flock,second", "--enrollment-token", &token];
+    let (ran, events) = drones(&[&words[..], &named].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let counts = &summary(&events)["counts"];
+    assert_eq!((&counts["enrolled"], &counts["errors"]), (&5.into(), &serde_json::json!({})));
+    assert!(counts["connects"].as_u64().unwrap() >= 5, "a connection of its own for each: {counts}");
+    let agents = agents("flock and tags:second");
+    let text = |agent: &Value, path: &str| agent.pointer(path).and_then(Value::as_str).unwrap().to_owned();
+    let mut hosts: Vec<String> = agents.iter().map(|agent| text(agent, "/local_metadata/host/hostname")).collect();
+    hosts.sort_unstable();
+    assert_eq!(hosts, ["drone-100", "drone-101", "drone-102", "drone-103", "drone-104"]);
+    assert!(agents.iter().all(|agent| text(agent, "/agent/version") == "9.4.1"));
+}
+
+#[test]
+fn invented_agents_are_refused_by_a_server_that_looks_and_back_off() {
+    let pauses = ["--invent", "--back-off", "0.05", "--back-off-max", "0.1", "--seconds", "1"];
+    let (_, events) = drones(&[&["--mode", "live", "--count", "1"], &pauses[..]].concat());
+    let counts = &summary(&events)["counts"];
+    assert_eq!(counts["check_ins"], 0, "{counts}");
+    assert!(agents("drone").is_empty(), "nobody enrolled");
+    let failures: u64 = counts["errors"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+    // With the pause of a minute that is the default there would be one.
+    assert!((2..=25).contains(&failures), "{counts}");
+}
+
+#[test]
+fn drones_need_a_token_and_an_authority_that_is_there() {
+    fails(2, &["drones", "--url", "https://127.0.0.1:1", "--ca", "x"]);
+    let url = format!("https://{}", world().agents);
+    let told = fails(1, &["drones", "--url", &url, "--ca", "/nowhere.pem", "--enrollment-token", "t"]);
+    assert!(told.contains("/nowhere.pem"), "{told}");
+    fails(2, &["drones", "--url", &url, "--ca", "x", "--invent", "--mode", "dance"]);
+}
