@@ -151,7 +151,7 @@ fn timeouts() -> Vec<Definition> {
             ANY,
             text("30s"),
             None,
-            "Upper bound of a random span that is taken off it, so that agents don't come back at once.",
+            "Upper bound of a random span that is taken off it, so that agents don't come back at once. Left at its default, it\nis never more than a tenth of timeouts.checkin_long_poll.",
         ),
         key("timeouts.checkin_max_poll", SOME, text("1h"), None, "Highest span that an agent may ask for."),
         key("timeouts.handshake", SOME, text("10s"), None, "TLS handshake, from the first byte to the last."),

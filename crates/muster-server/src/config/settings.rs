@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
-use super::problem::Problem;
+use super::problem::{Problem, Source};
 use super::value::{Value, write_span};
 use super::{Layers, Values};
 use crate::agent_api::limits::{Limits, Operation, OperationLimit};
@@ -221,9 +221,13 @@ fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
 }
 
 fn timeouts(values: &Values) -> Timeouts {
+    let long_poll = values.span("timeouts.checkin_long_poll");
+    let jitter = values.span("timeouts.checkin_jitter");
+    // Somebody who shortens the poll need not know of the jitter.
+    let is_default = matches!(values.source("timeouts.checkin_jitter"), Source::Default);
     Timeouts {
-        long_poll: values.span("timeouts.checkin_long_poll"),
-        jitter: values.span("timeouts.checkin_jitter"),
+        long_poll,
+        jitter: if is_default { jitter.min(long_poll / 10) } else { jitter },
         max_poll: values.span("timeouts.checkin_max_poll"),
         handshake: values.span("timeouts.handshake"),
         read_header: values.span("timeouts.read_header"),

@@ -101,6 +101,15 @@ fn values_of_another_type_are_told_what_is_needed() {
 }
 
 #[test]
+fn a_short_poll_needs_no_word_on_jitter() {
+    for (poll, jitter) in [("0s", 0), ("10s", 1), ("5m", 30), ("1h", 30)] {
+        let assignments = vec![format!("timeouts.checkin_long_poll={poll}")];
+        let loaded = load(&Layers { root: true, assignments, ..Layers::default() }).unwrap();
+        assert_eq!(loaded.config.timeouts.jitter.as_secs(), jitter, "{poll}");
+    }
+}
+
+#[test]
 fn plain_http_is_for_loopback_addresses_only() {
     let mut all = Layers { root: true, assignments: vec!["insecure_http=true".into()], ..Layers::default() };
     let text = refused(&all);
