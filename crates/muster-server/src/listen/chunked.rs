@@ -87,6 +87,10 @@ impl Chunked {
 /// The size of the next chunk.
 fn size(input: &mut BytesMut) -> Result<Option<u64>, BadChunk> {
     match httparse::parse_chunk_size(input) {
+        // A line end within an extension would be the end of the line to other readers.
+        Ok(httparse::Status::Complete((line, _))) if input[..line - 2].iter().any(|byte| b"\r\n".contains(byte)) => {
+            Err(BadChunk("a chunk's extension holds a line end"))
+        }
         Ok(httparse::Status::Complete((line, size))) if line <= MAX_SIZE_LINE && size <= MAX_CHUNK => {
             input.advance(line);
             Ok(Some(size))
