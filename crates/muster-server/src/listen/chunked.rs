@@ -147,6 +147,7 @@ mod tests {
         for text in [
             "x\r\n",
             "-1\r\n",
+            "3;a\nb\r\nabc\r\n",
             "3\r\nabcd\r\n",
             "3\nabc\r\n",
             "FFFFFFFFFFFFFFFFF\r\n",
