@@ -86,10 +86,14 @@ impl Chunked {
 
 /// The size of the next chunk.
 fn size(input: &mut BytesMut) -> Result<Option<u64>, BadChunk> {
+    // The parser takes a line without a digit for a size of zero.
+    if input.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
+        return Err(BadChunk("a chunk has no size"));
+    }
     match httparse::parse_chunk_size(input) {
         // A line end within an extension would be the end of the line to other readers.
-        Ok(httparse::Status::Complete((line, _))) if input[..line - 2].iter().any(|byte| b"\r\n".contains(byte)) => {
-            Err(BadChunk("a chunk's extension holds a line end"))
+        Ok(httparse::Status::Complete((line, _))) if holds_control(&input[..line - 2]) => {
+            Err(BadChunk("a chunk's extension holds a control character"))
         }
         Ok(httparse::Status::Complete((line, size))) if line <= MAX_SIZE_LINE && size <= MAX_CHUNK => {
             input.advance(line);
@@ -101,6 +105,10 @@ fn size(input: &mut BytesMut) -> Result<Option<u64>, BadChunk> {
     }
 }
 
+fn holds_control(line: &[u8]) -> bool {
+    line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')
+}
+
 /// Drops the next trailer line; how long it was, 0: it was the empty one at the end.
 fn trailer(input: &mut BytesMut, seen: usize) -> Result<Option<usize>, BadChunk> {
     let end = input.iter().position(|byte| *byte == b'\n');
@@ -109,7 +117,11 @@ fn trailer(input: &mut BytesMut, seen: usize) -> Result<Option<usize>, BadChunk>
     }
     let Some(end) = end else { return Ok(None) };
     let line = input.split_to(end + 1);
-    Ok(Some(if line.trim_ascii().is_empty() { 0 } else { line.len() }))
+    match line.strip_suffix(b"\r\n") {
+        Some(b"") => Ok(Some(0)),
+        Some(text) if text.contains(&b':') && !text.starts_with(b":") && !holds_control(text) => Ok(Some(line.len())),
+        _ => Err(BadChunk("a trailer is no header line")),
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +160,14 @@ mod tests {
             "x\r\n",
             "-1\r\n",
             "3;a\nb\r\nabc\r\n",
+            "3;a\0b\r\nabc\r\n",
+            "\r\n\r\n",
+            ";x\r\n\r\n",
+            "3\r\nabc\r\n\r\n\r\n",
+            "0\r\n \r\n",
+            "0\r\n\n",
+            "0\r\nno colon\r\n\r\n",
+            "0\r\na: b\0\r\n\r\n",
             "3\r\nabcd\r\n",
             "3\nabc\r\n",
             "FFFFFFFFFFFFFFFFF\r\n",
