@@ -42,7 +42,7 @@ impl Admin {
 
     /// A token that admits agents to a policy.
     pub fn make_token(&self, policy: &str) -> anyhow::Result<String> {
-        let made = self.post("/api/fleet/enrollment_api_keys", &json!({"policy_id": policy, "name": "bench"}))?;
+        let made = self.post("/api/fleet/enrollment_api_keys", &json!({"policy_id": policy, "name": "drones"}))?;
         Ok(made["item"]["api_key"].as_str().with_context(|| format!("no token in {made}"))?.to_owned())
     }
 
