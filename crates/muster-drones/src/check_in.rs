@@ -58,11 +58,17 @@ pub async fn repeat(shared: Arc<Shared>, mut drone: Drone, pace: Pace, mut phase
     if phase.wait_for(|phase| *phase != Phase::Waiting).await.is_err() {
         return;
     }
+    let mut over = phase.clone();
     let mut due = Instant::now() + pace.interval.unwrap_or_default().mul_f64(rand::random());
     while *phase.borrow() == Phase::Running {
         tokio::time::sleep_until(due.into()).await;
         drone.pid += u32::from(pace.change);
-        if let Err(fault) = turn(&mut drone, due).await {
+        // A server that holds the poll must not hold the end of the run.
+        let turned = tokio::select! {
+            turned = turn(&mut drone, due) => turned,
+            _ = over.wait_for(|phase| *phase == Phase::Stopped) => return,
+        };
+        if let Err(fault) = turned {
             shared.tally.failed(&format!("check-in: {fault}"));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

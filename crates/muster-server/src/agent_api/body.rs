@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -66,19 +66,23 @@ pub struct Bounds {
     pub timeout: Duration,
 }
 
-/// Reads a whole body.
-pub async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds) -> Result<Bytes, BodyError>
+/// Reads a whole body. While it comes, what is large of it counts against `coming`.
+pub async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds, coming: &Budget) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
 {
     check_lengths(headers, bounds.limit)?;
-    let mut reading = pin!(collect(body, bounds.limit));
+    let began = Instant::now();
+    let mut reading = pin!(collect(body, bounds.limit, coming));
     // Most bodies are here already and need no timer.
     let at_once = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
     if let Poll::Ready(body) = at_once {
         return body;
     }
-    tokio::time::timeout(bounds.timeout, reading).await.map_err(|_| BodyError::Late)?
+    let read = tokio::time::timeout(bounds.timeout, reading).await.map_err(|_| BodyError::Late)?;
+    // The connection has a deadline of its own, and may have given up the body at the same moment.
+    let over = began.elapsed() + SAME_MOMENT >= bounds.timeout;
+    read.map_err(|error| if over && error == BodyError::Broken { BodyError::Late } else { error })
 }
 
 /// Refuses what contradicts itself or is too long by its own account, before a byte is read.
@@ -97,13 +101,14 @@ fn check_lengths(headers: &HeaderMap, limit: usize) -> Result<(), BodyError> {
 }
 
 /// Most bodies come in one piece, which is kept as it is.
-async fn collect<B>(body: B, limit: usize) -> Result<Bytes, BodyError>
+async fn collect<B>(body: B, limit: usize, coming: &Budget) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
 {
     let mut body = pin!(body);
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
+    let mut share = None;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limit {
@@ -116,6 +121,10 @@ where
         if rest.is_empty() {
             rest.extend_from_slice(&std::mem::take(&mut first));
         }
+        // From here on it may grow to its limit, and a client that sends no more must not be one of thousands.
+        if share.is_none() && rest.len() + data.len() > SMALL_COMING {
+            share = Some(coming.share(limit)?);
+        }
         rest.extend_from_slice(&data);
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
@@ -125,6 +134,11 @@ where
 pub fn is_gzip(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_ENCODING).is_some_and(|value| value == "gzip")
 }
+
+/// Bodies up to this size don't count while they come.
+const SMALL_COMING: usize = 32 * 1024;
+/// How far apart two timers of one deadline may ring.
+const SAME_MOMENT: Duration = Duration::from_millis(50);
 
 /// Decoded bodies up to this size don't count against the [`Budget`].
 const SMALL: usize = 256 * 1024;
@@ -210,14 +224,58 @@ mod tests {
         headers
     }
 
+    /// Comes in two pieces, and never ends.
+    struct Slow(u8, usize);
+
+    impl Body for Slow {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0 += 1;
+            if self.0 > 2 {
+                Poll::Pending
+            } else {
+                Poll::Ready(Some(Ok(Frame::data(vec![0; self.1].into()))))
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_bodies_that_come_slowly_share_a_budget_and_give_it_back() {
+        let budget = Budget::new(100_000);
+        let bounds = Bounds { limit: 60_000, timeout: Duration::from_secs(5) };
+        let none = HeaderMap::new();
+        let large = || read(&none, Slow(0, 20_000), bounds, &budget);
+        let (first, second) = tokio::join!(large(), large());
+        assert_eq!((first, second), (Err(BodyError::Late), Err(BodyError::Busy)));
+        assert_eq!(large().await, Err(BodyError::Late), "the budget is free again");
+        let small = || read(&none, Slow(0, 10_000), bounds, &budget);
+        let (first, second) = tokio::join!(small(), small());
+        assert_eq!((first, second), (Err(BodyError::Late), Err(BodyError::Late)), "small ones do not count");
+    }
+
     #[tokio::test]
     async fn ea19_a_body_above_the_limit_is_refused_whether_announced_or_not() {
         let none = HeaderMap::new();
-        assert_eq!(read(&none, Full::from("0123456789"), BOUNDS).await, Ok(Bytes::from("0123456789")));
-        assert_eq!(read(&none, Full::from("0123456789a"), BOUNDS).await, Err(BodyError::TooLarge));
+        assert_eq!(
+            read(&none, Full::from("0123456789"), BOUNDS, &Budget::new(1 << 20)).await,
+            Ok(Bytes::from("0123456789"))
+        );
+        assert_eq!(
+            read(&none, Full::from("0123456789a"), BOUNDS, &Budget::new(1 << 20)).await,
+            Err(BodyError::TooLarge)
+        );
         for absurd in ["11", "18446744073709551615", "99999999999999999999999"] {
             let headers = lengths(&[("content-length", absurd)]);
-            assert_eq!(read(&headers, Empty::new(), BOUNDS).await, Err(BodyError::TooLarge), "{absurd}");
+            assert_eq!(
+                read(&headers, Empty::new(), BOUNDS, &Budget::new(1 << 20)).await,
+                Err(BodyError::TooLarge),
+                "{absurd}"
+            );
         }
     }
 
@@ -231,13 +289,13 @@ mod tests {
         ];
         for conflict in conflicts {
             assert_eq!(
-                read(&lengths(conflict), Full::from("abc"), BOUNDS).await,
+                read(&lengths(conflict), Full::from("abc"), BOUNDS, &Budget::new(1 << 20)).await,
                 Err(BodyError::Lengths),
                 "{conflict:?}"
             );
         }
         let same = lengths(&[("content-length", "3"), ("content-length", "3")]);
-        assert!(read(&same, Full::from("abc"), BOUNDS).await.is_ok());
+        assert!(read(&same, Full::from("abc"), BOUNDS, &Budget::new(1 << 20)).await.is_ok());
     }
 
     /// A body that never comes.
@@ -253,7 +311,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_cut_at_the_deadline() {
-        assert_eq!(read(&HeaderMap::new(), Never, BOUNDS).await, Err(BodyError::Late));
+        assert_eq!(read(&HeaderMap::new(), Never, BOUNDS, &Budget::new(1 << 20)).await, Err(BodyError::Late));
     }
 
     #[test]

@@ -55,6 +55,8 @@ use crate::reply::{Outcome, Peer, Reply};
 
 /// Memory of all large inflated bodies together.
 const INFLATED_BUDGET: usize = 256 << 20;
+/// Room for all large bodies that are still coming: each counts with the limit of its operation.
+const COMING_BUDGET: usize = 256 << 20;
 /// Files being sent at the same time, each with two chunks in memory.
 const STREAMS: usize = 64;
 
@@ -99,6 +101,7 @@ struct Inner {
     limiter: Arc<Limiter>,
     options: AgentApiOptions,
     inflated: Budget,
+    coming: Budget,
     artifacts: Gate,
     streams: Arc<Semaphore>,
 }
@@ -121,6 +124,7 @@ struct Call<'a, B> {
     body: B,
     peer: &'a Peer,
     bounds: Bounds,
+    coming: &'a Budget,
 }
 
 impl<B: Body<Data = Bytes>> Call<'_, B> {
@@ -129,7 +133,7 @@ impl<B: Body<Data = Bytes>> Call<'_, B> {
     }
 
     async fn read(self) -> Result<Bytes, BodyError> {
-        body::read(&self.head.headers, self.body, self.bounds).await
+        body::read(&self.head.headers, self.body, self.bounds, self.coming).await
     }
 }
 
@@ -142,6 +146,7 @@ impl AgentApi {
             limiter,
             options,
             inflated: Budget::new(INFLATED_BUDGET),
+            coming: Budget::new(COMING_BUDGET),
             artifacts: Gate::default(),
             streams: Arc::new(Semaphore::new(STREAMS)),
         }))
@@ -228,7 +233,7 @@ impl Inner {
         version_header::check(&head.headers)?;
         let limits = self.limiter.limits();
         let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout(operation) };
-        self.endpoint(route, Call { head, body, peer, bounds }).await
+        self.endpoint(route, Call { head, body, peer, bounds, coming: &self.coming }).await
     }
 
     async fn endpoint<B>(&self, route: Route<'_>, call: Call<'_, B>) -> Result<Answer, ApiError>

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use muster_protocol::elastic::status::StatusResponse;
 
 use super::{Inner, authorization, respond};
@@ -75,6 +76,7 @@ impl Inner {
         let mut reply = respond::json_bytes(Bytes::from(serde_json::to_vec(&body).unwrap_or_default()));
         if state != ServerState::Healthy {
             *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
         }
         reply
     }

@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Method, Response, Version};
+use http::{Method, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFuture;
@@ -209,7 +209,9 @@ where
 
     /// Sends a reply and makes ready for the next request. `None`: it may come.
     async fn finish(&mut self, reply: Response<H::Body>, mut feed: Feed, manner: Manner) -> Option<End> {
-        let stays = manner.keep_alive && feed.can_be_skipped() && !self.listening.shutdown.is_cancelled();
+        // A client whose body was late has a connection that nobody waits for any longer.
+        let late = reply.status() == StatusCode::REQUEST_TIMEOUT;
+        let stays = manner.keep_alive && feed.can_be_skipped() && !late && !self.listening.shutdown.is_cancelled();
         let manner = Manner { keep_alive: stays, ..manner };
         let keep_alive = !wire::ends_connection(&reply, manner);
         let manner = Manner { keep_alive, ..manner };

@@ -58,7 +58,8 @@ fn application_id(header: &[u8]) -> i32 {
 fn other_tables(path: &Path) -> Result<Option<String>, OpenError> {
     let look = || -> rusqlite::Result<Option<String>> {
         let connection = Connection::open_with_flags(as_uri(path), looking())?;
-        if connection.prepare(dialect::TABLE_EXISTS)?.exists(["schema_migrations"])? {
+        // Other programs have a table of that name, with other columns.
+        if connection.prepare("SELECT number, name, checksum FROM schema_migrations").is_ok() {
             return Ok(None);
         }
         let mut statement = connection.prepare(dialect::TABLES)?;
@@ -119,6 +120,17 @@ mod tests {
             assert!(!told.contains("CREATE"), "{told}");
         }
         assert!(state() == before, "the folder was changed");
+    }
+
+    #[test]
+    fn another_programs_table_of_migrations_is_not_ours() {
+        let directory = TemporaryDirectory::new().unwrap();
+        let connection = Connection::open(directory.path().join("muster.db")).unwrap();
+        connection
+            .execute_batch("CREATE TABLE schema_migrations (version TEXT PRIMARY KEY); CREATE TABLE users (a)")
+            .unwrap();
+        drop(connection);
+        is_refused(&directory, "users");
     }
 
     #[test]
