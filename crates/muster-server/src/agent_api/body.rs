@@ -236,11 +236,7 @@ mod tests {
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
             self.0 += 1;
-            if self.0 > 2 {
-                Poll::Pending
-            } else {
-                Poll::Ready(Some(Ok(Frame::data(vec![0; self.1].into()))))
-            }
+            if self.0 > 2 { Poll::Pending } else { Poll::Ready(Some(Ok(Frame::data(vec![0; self.1].into())))) }
         }
     }
 
