@@ -44,7 +44,7 @@ pub enum OpenError {
         known: String,
     },
     /// The engine refused.
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {source}{}", remedy(source))]
     Engine {
         /// What was being done.
         doing: String,
@@ -59,6 +59,18 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// What to do about it, where that can be known.
+fn remedy(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        // Even to read, the engine wants to make its log and its index beside the file.
+        Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull | ErrorCode::CannotOpen) => {
+            "; is the disk full or read-only? The store needs some megabytes beside its file"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "; another program has it open",
+        _ => "",
+    }
 }
 
 impl OpenError {
@@ -153,6 +165,16 @@ mod tests {
 
     fn engine(code: i32) -> rusqlite::Error {
         rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn a_store_that_can_not_be_opened_says_what_may_be_wrong() {
+        let told = |code| OpenError::engine("open the store x")(engine(code)).to_string();
+        for code in [ffi::SQLITE_IOERR, ffi::SQLITE_FULL, ffi::SQLITE_CANTOPEN] {
+            assert!(told(code).contains("is the disk full or read-only?"), "{}", told(code));
+        }
+        assert!(told(ffi::SQLITE_BUSY).ends_with("another program has it open"));
+        assert!(!told(ffi::SQLITE_CORRUPT).contains(';'));
     }
 
     #[test]

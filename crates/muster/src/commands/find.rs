@@ -92,7 +92,9 @@ pub async fn find_agent(client: &Client, named: &str) -> Result<Agent, Failed> {
     found.retain(|agent| hostname(agent) == named);
     let hint = match total > u64::from(MOST_ROWS) {
         true => format!("host names are looked for in the newest {MOST_ROWS} of {total} agents; give the id"),
-        false => "muster agent list --inactive shows them".to_owned(),
+        false => {
+            "muster agent list --inactive --filter 'status:*' shows all; those that were unenrolled go by id".to_owned()
+        }
     };
     let agent = only("agent", "host name", named, found, |agent| agent.id.clone()).map_err(|e| e.or_remedy(hint))?;
     Ok(client.agent(&agent.id).await?)

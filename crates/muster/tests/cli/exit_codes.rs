@@ -102,7 +102,7 @@ fn a_stray_variable_concerns_the_server_alone() {
 fn code_3_is_not_found() {
     let told = fails(3, &["agent", "show", "nobody"]);
     assert!(told.contains("no agent has the id or host name \"nobody\""), "{told}");
-    assert!(told.contains("\n        muster agent list --inactive shows them"), "{told}");
+    assert!(told.contains("\n        muster agent list --inactive --filter"), "{told}");
     let told = fails(3, &["policy", "show", "nothing"]);
     assert!(told.contains("no policy has the name or id \"nothing\"\n        muster policy list"), "{told}");
     for words in [
