@@ -5,6 +5,7 @@ use http::StatusCode;
 use http_body::Body;
 use muster_protocol::elastic::ack::{AckRequest, AckResponse};
 
+use super::body::BodyError;
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
 use crate::reply::Reply;
@@ -12,7 +13,7 @@ use crate::reply::Reply;
 impl Inner {
     pub(super) async fn acks<B>(&self, id: &str, call: Call<'_, B>) -> Result<Reply, ApiError>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authenticate_agent(id, &key).await?;

@@ -6,6 +6,7 @@ use muster_core::agent::AuditReason;
 use muster_core::time::Timestamp;
 use muster_protocol::elastic::audit::AuditUnenrollRequest;
 
+use super::body::BodyError;
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
 use crate::reply::Reply;
@@ -13,7 +14,7 @@ use crate::reply::Reply;
 impl Inner {
     pub(super) async fn audit_unenroll<B>(&self, id: &str, call: Call<'_, B>) -> Result<Reply, ApiError>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authenticate_agent(id, &key).await?;

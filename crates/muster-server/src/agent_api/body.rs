@@ -1,12 +1,13 @@
 //! Request bodies: read as they come, up to a limit, within a deadline. Memory follows what has arrived, never what a
 //! `Content-Length` states.
 
+use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -16,6 +17,7 @@ use http_body_util::BodyExt as _;
 
 use super::error::ApiError;
 use super::gzip::{InflateError, give_back, inflate};
+use crate::listen::body::RequestBodyError;
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,22 @@ impl From<BodyError> for ApiError {
     }
 }
 
+impl From<RequestBodyError> for BodyError {
+    /// The connection has a deadline of its own: which of the two timers rings first makes no difference.
+    fn from(error: RequestBodyError) -> Self {
+        match error {
+            RequestBodyError::Late => Self::Late,
+            RequestBodyError::Broken(_) => Self::Broken,
+        }
+    }
+}
+
+impl From<Infallible> for BodyError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl BodyError {
     /// As the upload calls answer it: too large is 413 there (EA20).
     pub fn of_upload(self) -> ApiError {
@@ -69,20 +87,16 @@ pub struct Bounds {
 /// Reads a whole body. While it comes, what is large of it counts against `coming`.
 pub async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds, coming: &Budget) -> Result<Bytes, BodyError>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
     check_lengths(headers, bounds.limit)?;
-    let began = Instant::now();
     let mut reading = pin!(collect(body, bounds.limit, coming));
     // Most bodies are here already and need no timer.
     let at_once = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
     if let Poll::Ready(body) = at_once {
         return body;
     }
-    let read = tokio::time::timeout(bounds.timeout, reading).await.map_err(|_| BodyError::Late)?;
-    // The connection has a deadline of its own, and may have given up the body at the same moment.
-    let over = began.elapsed() + SAME_MOMENT >= bounds.timeout;
-    read.map_err(|error| if over && error == BodyError::Broken { BodyError::Late } else { error })
+    tokio::time::timeout(bounds.timeout, reading).await.map_err(|_| BodyError::Late)?
 }
 
 /// Refuses what contradicts itself or is too long by its own account, before a byte is read.
@@ -103,14 +117,14 @@ fn check_lengths(headers: &HeaderMap, limit: usize) -> Result<(), BodyError> {
 /// Most bodies come in one piece, which is kept as it is.
 async fn collect<B>(body: B, limit: usize, coming: &Budget) -> Result<Bytes, BodyError>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
     let mut body = pin!(body);
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut share = None;
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(Into::into)?.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limit {
             return Err(BodyError::TooLarge);
         }
@@ -137,8 +151,6 @@ pub fn is_gzip(headers: &HeaderMap) -> bool {
 
 /// Bodies up to this size don't count while they come.
 const SMALL_COMING: usize = 32 * 1024;
-/// How far apart two timers of one deadline may ring.
-const SAME_MOMENT: Duration = Duration::from_millis(50);
 
 /// Decoded bodies up to this size don't count against the [`Budget`].
 const SMALL: usize = 256 * 1024;
@@ -229,7 +241,7 @@ mod tests {
 
     impl Body for Slow {
         type Data = Bytes;
-        type Error = std::convert::Infallible;
+        type Error = Infallible;
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
@@ -238,6 +250,13 @@ mod tests {
             self.0 += 1;
             if self.0 > 2 { Poll::Pending } else { Poll::Ready(Some(Ok(Frame::data(vec![0; self.1].into())))) }
         }
+    }
+
+    #[test]
+    fn the_connections_deadline_is_told_as_ours() {
+        assert_eq!(BodyError::from(RequestBodyError::Late), BodyError::Late);
+        assert_eq!(ApiError::from(BodyError::Late).status().as_u16(), 408);
+        assert_eq!(BodyError::from(RequestBodyError::Broken("gone".into())), BodyError::Broken);
     }
 
     #[tokio::test(start_paused = true)]
@@ -298,7 +317,7 @@ mod tests {
     struct Never;
     impl Body for Never {
         type Data = Bytes;
-        type Error = std::convert::Infallible;
+        type Error = Infallible;
 
         fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
             Poll::Pending

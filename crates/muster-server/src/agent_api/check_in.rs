@@ -15,6 +15,7 @@ use muster_core::documents::{bytes_digest, known_text};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 
+use super::body::BodyError;
 use super::error::ApiError;
 use super::limits::Permit;
 use super::request_id::RequestId;
@@ -31,7 +32,7 @@ const COMPRESS_ABOVE: usize = 1024;
 impl Inner {
     pub(super) async fn check_in<B>(&self, id: &str, call: Call<'_, B>) -> Result<Answer, ApiError>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authenticate_agent(id, &key).await?;

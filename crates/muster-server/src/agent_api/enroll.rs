@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http_body::Body;
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrollResponse};
 
+use super::body::BodyError;
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
 use crate::fleet::enroll::EnrollInput;
@@ -13,7 +14,7 @@ impl Inner {
     /// The order of checks is §3.2's: the key and its record, the version, the body.
     pub(super) async fn enroll<B>(&self, call: Call<'_, B>) -> Result<Reply, ApiError>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
         let admission = self.fleet.authenticate_enrollment(&key).await?;

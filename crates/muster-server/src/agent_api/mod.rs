@@ -127,7 +127,7 @@ struct Call<'a, B> {
     coming: &'a Budget,
 }
 
-impl<B: Body<Data = Bytes>> Call<'_, B> {
+impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
     fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
@@ -170,7 +170,7 @@ impl AgentApi {
     /// Handles one request.
     pub fn handle<B>(&self, request: Request<B>, peer: Peer) -> impl Future<Output = Handled> + Send + use<B>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
         Arc::clone(&self.0).serve(request, peer)
     }
@@ -201,7 +201,7 @@ struct Passage {
 impl Inner {
     async fn serve<B>(self: Arc<Self>, request: Request<B>, peer: Peer) -> Handled
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers, &*self.fleet.entropy);
@@ -219,7 +219,7 @@ impl Inner {
     /// The checks before an endpoint, in the order of §1.4.
     async fn dispatch<B>(&self, head: &Parts, body: B, peer: &Peer, passage: &mut Passage) -> Result<Answer, ApiError>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let Some(route) = Route::of(head.uri.path()) else { return Ok(respond::not_found().into()) };
         let operation = route.operation();
@@ -238,7 +238,7 @@ impl Inner {
 
     async fn endpoint<B>(&self, route: Route<'_>, call: Call<'_, B>) -> Result<Answer, ApiError>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let reply = match route {
             // Not boxed like the others: it is the one that is asked thousands of times a second.

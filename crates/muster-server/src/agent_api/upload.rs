@@ -20,7 +20,7 @@ impl Inner {
     /// key is refused before.
     pub(super) async fn upload_begin<B>(&self, call: Call<'_, B>) -> Result<Reply, ApiError>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
         self.fleet.authenticate_any_agent(&key).await?;
@@ -39,7 +39,7 @@ impl Inner {
 
     pub(super) async fn upload_chunk<B>(&self, id: &str, number: &str, call: Call<'_, B>) -> Result<Reply, ApiError>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authenticate_any_agent(&key).await?;
@@ -54,7 +54,7 @@ impl Inner {
 
     pub(super) async fn upload_complete<B>(&self, id: &str, call: Call<'_, B>) -> Result<Reply, ApiError>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authenticate_any_agent(&key).await?;
