@@ -15,10 +15,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full};
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::id::{EnrollmentKeyId, PolicyId};
-use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::id::PolicyId;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
+use muster_core::testing;
 use muster_core::time::Timestamp;
 use muster_drones::{gzip, wire};
 use muster_protocol::elastic::enroll::EnrollResponse;
@@ -30,7 +30,6 @@ use muster_server::system::{SystemClock, SystemEntropy};
 use muster_store::sqlite::Options;
 use muster_store::{SqliteStore, Store, Write};
 use nix::sys::resource::{UsageWho, getrusage};
-use serde_json::json;
 
 type Outcomes<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -221,53 +220,11 @@ async fn ask(api: &AgentApi, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Out
 
 /// A policy at revision 1 and a key for it.
 fn foundation(key: &ApiKey, now: Timestamp) -> Vec<Write> {
-    let policy_id = PolicyId::trusted(POLICY);
-    let policy = Policy {
-        id: policy_id.clone(),
-        name: POLICY.into(),
-        namespace: "default".into(),
-        description: String::new(),
-        revision: 1,
-        is_managed: false,
-        is_default: false,
-        inactivity_timeout: 0,
-        unenroll_timeout: None,
-        config: json!({}),
-        secrets: Vec::new(),
-        fields: json!({}),
-        updated_by: "bench".into(),
-        created_at: now,
-        updated_at: now,
-    };
-    let revision = PolicyRevision {
-        policy_id: policy_id.clone(),
-        revision: 1,
-        created_at: now,
-        created_by: "bench".into(),
-        source: json!({}),
-        compiled: json!({"id": POLICY, "revision": 1, "outputs": {}, "inputs": []}),
-    };
-    let enrollment_key = EnrollmentKey {
-        id: EnrollmentKeyId::trusted("bench-key"),
-        name: "bench".into(),
-        key_id: key.id.clone(),
-        hash: key.hash(),
-        sealed_token: None,
-        policy_id: Some(policy_id),
-        tags: Vec::new(),
-        namespaces: vec!["default".into()],
-        created_at: now,
-        expires_at: None,
-        revoked_at: None,
-        max_uses: None,
-        uses: 0,
-        last_used_at: None,
-        hidden: false,
-        created_by: "bench".into(),
-    };
+    let enrollment_key =
+        EnrollmentKey { policy_id: Some(PolicyId::trusted(POLICY)), ..testing::key_of("bench-key", key, now) };
     vec![
-        Write::PolicyInsert(Box::new(policy)),
-        Write::PolicyRevisionInsert(Box::new(revision)),
+        Write::PolicyInsert(Box::new(testing::policy(POLICY, now))),
+        Write::PolicyRevisionInsert(Box::new(testing::revision(POLICY, 1, now))),
         Write::EnrollmentKeyInsert(Box::new(enrollment_key)),
     ]
 }

@@ -178,7 +178,6 @@ fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Unverified> {
 
 #[cfg(test)]
 mod tests {
-    use muster_core::id::PolicyId;
     use muster_core::policy;
     use muster_core::signing::Signer;
     use muster_core::time::Timestamp;
@@ -230,21 +229,9 @@ mod tests {
     /// A policy with these inputs as a server compiles and signs it; `secret` stands for the one it has.
     fn compiled(inputs: &Value, signer: &Signer) -> Value {
         let policy = policy::Policy {
-            id: PolicyId::trusted("p"),
-            name: "p".into(),
-            namespace: "default".into(),
-            description: String::new(),
-            revision: 1,
-            is_managed: false,
-            is_default: false,
-            inactivity_timeout: 0,
-            unenroll_timeout: None,
             config: json!({"inputs": inputs}),
             secrets: vec![("S".into(), muster_core::id::SecretId::trusted("s"))],
-            fields: json!({}),
-            updated_by: String::new(),
-            created_at: Timestamp::from_micros(0),
-            updated_at: Timestamp::from_micros(0),
+            ..muster_core::testing::policy("p", Timestamp::from_micros(0))
         };
         let sources = policy::compile::Sources {
             policy: &policy,

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use muster_core::agent::{AgentDocuments, AgentRecord, AgentType, ReportedHealth, UpgradeState};
+use muster_core::agent::AgentDocuments;
 use muster_core::id::AgentId;
-use muster_core::status::Status;
+use muster_core::testing::bare_agent;
 use muster_core::time::Timestamp;
 
 use crate::port::{Precondition, Store, StoreError, Write};
@@ -19,43 +19,7 @@ fn open(directory: &Path) -> SqliteStore {
 }
 
 fn insert(id: &str) -> Write {
-    let at = Timestamp::from_micros(1);
-    let record = AgentRecord {
-        id: AgentId::trusted(id),
-        version: 1,
-        kind: AgentType::Permanent,
-        active: true,
-        access_key: None,
-        enrollment_key_id: None,
-        enrollment_id: None,
-        replace_token: None,
-        enrolled_at: at,
-        updated_at: at,
-        policy_id: None,
-        running_policy_id: None,
-        policy_revision: 0,
-        action_position: -1,
-        action_token: None,
-        tags: Vec::new(),
-        namespaces: Vec::new(),
-        agent_version: String::new(),
-        newer_than_tested: false,
-        hostname: String::new(),
-        last_checkin: None,
-        health: ReportedHealth::default(),
-        status: Status::Online,
-        status_since: at,
-        status_deadline: None,
-        audit: None,
-        unenrollment_started_at: None,
-        unenrolled_at: None,
-        unenrolled_reason: None,
-        upgrade: UpgradeState::default(),
-        user_metadata: None,
-        first_address: String::new(),
-        last_address: String::new(),
-        inactivity_timeout: None,
-    };
+    let record = bare_agent(id, Timestamp::from_micros(1));
     Write::AgentInsert { record: Box::new(record), documents: documents(Some("{}"), Some("[]")) }
 }
 
