@@ -18,3 +18,6 @@ pub(crate) const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS schema_mi
 /// Notes a migration. PostgreSQL: `extract(epoch FROM now()) * 1000000`.
 pub(crate) const INSERT_MIGRATION: &str = "INSERT INTO schema_migrations (number, name, checksum, applied_at) \
     VALUES ($1, $2, $3, CAST(unixepoch('subsec') * 1000000 AS INTEGER))";
+
+/// The migrations that a file went through; a table of that name with other columns is another program's.
+pub(crate) const APPLIED: &str = "SELECT number, name, checksum FROM schema_migrations ORDER BY number";

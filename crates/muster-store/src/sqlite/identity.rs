@@ -59,7 +59,7 @@ fn other_tables(path: &Path) -> Result<Option<String>, OpenError> {
     let look = || -> rusqlite::Result<Option<String>> {
         let connection = Connection::open_with_flags(as_uri(path), looking())?;
         // Other programs have a table of that name, with other columns.
-        if connection.prepare("SELECT number, name, checksum FROM schema_migrations").is_ok() {
+        if connection.prepare(dialect::APPLIED).is_ok() {
             return Ok(None);
         }
         let mut statement = connection.prepare(dialect::TABLES)?;

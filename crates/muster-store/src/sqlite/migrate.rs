@@ -89,7 +89,7 @@ fn applied(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Applied>> {
     if !transaction.prepare(dialect::TABLE_EXISTS)?.exists(["schema_migrations"])? {
         return Ok(Vec::new());
     }
-    let mut statement = transaction.prepare("SELECT number, name, checksum FROM schema_migrations ORDER BY number")?;
+    let mut statement = transaction.prepare(dialect::APPLIED)?;
     let rows =
         statement.query_map([], |row| Ok(Applied { number: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? }))?;
     rows.collect()
