@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use muster_core::poll::GoDuration;
-use muster_core::{documents, upgrade_details, yaml};
+use muster_core::{documents, policy, upgrade_details, yaml};
 use muster_protocol::elastic::ack::{AckEvent, AckRequest};
 use muster_protocol::elastic::audit::AuditUnenrollRequest;
 use muster_protocol::elastic::check_in::CheckInRequest;
@@ -146,7 +146,7 @@ pub fn config_file(data: &[u8]) {
 /// A policy file.
 pub fn policy_yaml(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = yaml::parse_policy_file(text);
+        let _ = policy::file::read(text);
         let _ = yaml::parse_value(text);
     }
 }

@@ -2,6 +2,7 @@
 //! protocol's own shape as the last step.
 
 use crate::context::Forbidden;
+use crate::policy::problem::Problems;
 
 /// Who has to act on an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +39,16 @@ pub struct Error {
     pub field: Option<String>,
     /// What to do.
     pub remedy: Option<String>,
+    /// Everything that is wrong with a policy, each with its place.
+    pub problems: Option<Box<Problems>>,
     /// More, for the log.
-    pub internal: Option<String>,
+    pub internal: Option<Box<str>>,
 }
 
 impl Error {
     /// An error of `kind` with a code and the caller's message.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, code, message: message.into(), field: None, remedy: None, internal: None }
+        Self { kind, code, message: message.into(), field: None, remedy: None, problems: None, internal: None }
     }
 
     /// A bad field.
@@ -67,7 +70,7 @@ impl Error {
     /// Our fault; the reason goes to the log only.
     pub fn internal(reason: impl Into<String>) -> Self {
         Self {
-            internal: Some(reason.into()),
+            internal: Some(reason.into().into()),
             ..Self::new(ErrorKind::Internal, "internal", "internal error; the server's log says more")
         }
     }
@@ -82,7 +85,7 @@ impl Error {
     /// Adds what only the log may know.
     #[must_use]
     pub fn for_log(mut self, internal: impl Into<String>) -> Self {
-        self.internal = Some(internal.into());
+        self.internal = Some(internal.into().into());
         self
     }
 }

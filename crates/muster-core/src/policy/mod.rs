@@ -3,6 +3,8 @@
 pub mod check;
 pub mod compile;
 pub mod diff;
+pub mod expand;
+pub mod file;
 pub mod problem;
 pub mod render;
 pub mod source;

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use crate::error::Error;
+use crate::yaml::{Place, Places};
 
 /// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
     /// Dotted path: `config.inputs.0.type`.
     pub path: String,
@@ -13,6 +14,8 @@ pub struct Problem {
     pub reason: String,
     /// What to do; empty when the reason says it.
     pub remedy: String,
+    /// Where it stands in the file that it was read from.
+    pub place: Option<Place>,
 }
 
 /// Everything that is wrong, in the order of finding.
@@ -22,6 +25,19 @@ pub struct Problems(pub Vec<Problem>);
 /// Problems told to the caller at most; the rest is counted.
 const MAX_TOLD: usize = 20;
 
+impl Problem {
+    /// A problem that has no place in a file, or none yet.
+    pub fn new(path: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { path: path.into(), reason: reason.into(), remedy: remedy.into(), place: None }
+    }
+
+    /// The problem at a place.
+    #[must_use]
+    pub fn at(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
+    }
+}
+
 impl Problems {
     /// Notes a problem.
     pub fn add(&mut self, path: impl Into<String>, reason: impl Into<String>) {
@@ -30,7 +46,7 @@ impl Problems {
 
     /// Notes a problem and what to do about it.
     pub fn advise(&mut self, path: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) {
-        self.0.push(Problem { path: path.into(), reason: reason.into(), remedy: remedy.into() });
+        self.0.push(Problem::new(path, reason, remedy));
     }
 
     /// Notes a word that is not one of `known`, with the nearest right one.
@@ -43,6 +59,17 @@ impl Problems {
         self.advise(path, format!("unknown {what} `{}`", shortened(word)), remedy);
     }
 
+    /// Looks up where each field stands in the file. Fields of the record stand under `settings` there.
+    pub fn locate(&mut self, places: &Places) {
+        for problem in self.0.iter_mut().filter(|problem| problem.place.is_none()) {
+            let first = problem.path.split('.').next().unwrap_or_default();
+            if places.has(&format!("settings.{first}")) && !places.has(first) {
+                problem.path.insert_str(0, "settings.");
+            }
+            problem.place = places.find(&problem.path);
+        }
+    }
+
     /// `Ok` when there is none.
     pub fn into_result(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }
@@ -51,7 +78,10 @@ impl Problems {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.reason)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.reason)?;
         if self.remedy.is_empty() { Ok(()) } else { write!(f, "; {}", self.remedy) }
     }
 }
@@ -71,12 +101,12 @@ impl fmt::Display for Problems {
 
 impl From<Problems> for Error {
     fn from(problems: Problems) -> Self {
-        let message = problems.to_string();
-        let mut error = Self::new(crate::ErrorKind::Invalid, "policy_invalid", message);
-        if let Some(first) = problems.0.into_iter().next() {
-            error.field = Some(first.path);
-            error.remedy = Some(first.remedy).filter(|remedy| !remedy.is_empty());
+        let mut error = Self::new(crate::ErrorKind::Invalid, "policy_invalid", problems.to_string());
+        if let Some(first) = problems.0.first() {
+            error.field = Some(first.path.clone());
+            error.remedy = Some(first.remedy.clone()).filter(|remedy| !remedy.is_empty());
         }
+        error.problems = Some(Box::new(problems));
         error
     }
 }

@@ -164,7 +164,7 @@ impl From<Error> for ApiError {
         let known = row(code)
             .map(|row| if row.2.is_empty() { Self::of(row.0).message(message.clone()) } else { Self::of(row.0) });
         let found = known.unwrap_or_else(|| of_kind(kind, message));
-        Self { internal, ..found }
+        Self { internal: internal.map(String::from), ..found }
     }
 }
 

@@ -4,8 +4,10 @@ use axum::Json;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use muster_core::policy::problem::Problem;
 use muster_core::{Error, ErrorKind};
 use muster_protocol::management::ErrorBody;
+use muster_protocol::management::envelope::Diagnostic;
 
 /// An error on its way out.
 #[derive(Debug)]
@@ -44,11 +46,13 @@ const fn retry_after(kind: ErrorKind) -> Option<&'static str> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Error { kind, code, message, field, remedy, internal } = self.0;
+        let Error { kind, code, message, field, remedy, problems, internal } = self.0;
         if let Some(internal) = internal {
             tracing::warn!(code, %internal, "management request failed");
         }
-        let mut response = with_status(status_of(kind), code, message, field, remedy);
+        let problems = problems.map(|problems| problems.0.into_iter().map(problem).collect()).unwrap_or_default();
+        let body = ErrorBody { message, code: code.to_owned(), field, remedy, problems, ..ErrorBody::default() };
+        let mut response = with_status(status_of(kind), body);
         if let Some(seconds) = retry_after(kind) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
         }
@@ -58,17 +62,22 @@ impl IntoResponse for ApiError {
 
 /// An error of HTTP itself, which the domain has no kind for.
 pub fn http_error(status: StatusCode, code: &str, message: impl Into<String>) -> Response {
-    with_status(status, code, message.into(), None, None)
+    with_status(status, ErrorBody { message: message.into(), code: code.to_owned(), ..ErrorBody::default() })
 }
 
-fn with_status(
-    status: StatusCode,
-    code: &str,
-    message: String,
-    field: Option<String>,
-    remedy: Option<String>,
-) -> Response {
+fn with_status(status: StatusCode, body: ErrorBody) -> Response {
     let error = status.canonical_reason().unwrap_or("Error").to_owned();
-    let body = ErrorBody { status_code: status.as_u16(), error, message, code: code.to_owned(), field, remedy };
-    (status, Json(body)).into_response()
+    (status, Json(ErrorBody { status_code: status.as_u16(), error, ..body })).into_response()
+}
+
+/// A problem of a policy, or a warning about one, in this API's shape.
+pub fn problem(problem: Problem) -> Diagnostic {
+    let Problem { path, reason, remedy, place } = problem;
+    Diagnostic {
+        path,
+        line: place.map(|place| place.line),
+        column: place.map(|place| place.column),
+        reason,
+        hint: Some(remedy).filter(|remedy| !remedy.is_empty()),
+    }
 }

@@ -113,7 +113,7 @@ async fn m146_a_revision_is_listed_and_complete_when_all_run_it() {
     api.clock.advance(Duration::from_secs(1));
     let order = diagnostics(&api, &["a"]).await;
     api.clock.advance(Duration::from_secs(1));
-    let body = json!({"name": "p", "namespace": "default", "config": {"inputs": [{"id": "i", "type": "x"}]}});
+    let body = json!({"name": "p", "namespace": "default", "config": {"inputs": [{"id": "i", "type": "process", "command": "/x"}]}});
     api.put(&format!("/agent_policies/{policy}"), body).await.ok();
     let id = format!("{policy}:2");
     let listed = api.get("/agents/action_status").await.ok();
@@ -148,7 +148,7 @@ async fn m147_every_revision_is_listed() {
     for number in 0..200 {
         api.clock.advance(Duration::from_secs(60));
         let body = json!({"name": "p", "namespace": "default", "description": format!("{number}"),
-            "config": {"inputs": [{"id": format!("i{number}"), "type": "x"}]}});
+            "config": {"inputs": [{"id": format!("i{number}"), "type": "process", "command": "/x"}]}});
         api.put(&format!("/agent_policies/{policy}"), body).await.ok();
     }
     let mut seen = Vec::new();

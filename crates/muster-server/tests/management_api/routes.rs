@@ -113,7 +113,7 @@ async fn an_old_revision_is_read_back_as_it_was() {
     let api = Api::new();
     let policy = api.policy("p").await;
     let path = format!("/agent_policies/{policy}");
-    let config = json!({"inputs": [{"id": "i", "type": "x"}]});
+    let config = json!({"inputs": [{"id": "i", "type": "process", "command": "/x"}]});
     api.put(&path, json!({"name": "p", "namespace": "default", "config": config})).await.ok();
     let first = api.get(&format!("{path}/revisions/1")).await.ok()["item"].clone();
     let second = api.get(&format!("{path}/revisions/2")).await.ok()["item"].clone();

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use muster_core::policy::check;
-use muster_core::policy::problem::Problems;
-use muster_core::yaml::{Places, PolicyFile, YamlError, parse_policy_file};
+use muster_core::policy::file::{self, PolicyFile};
+use muster_core::policy::problem::{Problem, Problems};
+use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, check, expand};
+use muster_core::yaml::Places;
 use muster_protocol::management::agent_policy::SaveAgentPolicy;
 use serde_json::Value;
 
@@ -32,30 +33,36 @@ struct Source {
 /// Reads the file (`-`: standard input) and the `NAME=VALUE` secrets.
 pub fn read(file: &Utf8Path, secrets: &[String]) -> Result<Written, Failed> {
     let text = read_text(file)?;
-    let read = parse_policy_file(&text).map_err(|error| refused(file, &error))?;
-    let source = Source { file: file.to_owned(), places: Places::of(&text) };
+    let (read, places) = file::read(&text).map_err(|problems| refused(file, &problems))?;
     // Whether a secret is there, only the server knows; the rest is told before it is asked, a dry run's too.
-    if let Some(config) = &read.config {
-        check::check(config, &|_| true).into_result().map_err(|problems| source.refuse(&problems))?;
+    if let Some(Value::Object(config)) = &read.config {
+        let mut problems = Problems::default();
+        let config = expand::expand(config, check::ROOT, &mut problems);
+        problems.0.extend(check::check(&Value::Object(config), &|_| true).0);
+        problems.locate(&places);
+        problems.into_result().map_err(|problems| refused(file, &problems))?;
     }
+    let source = Source { file: file.to_owned(), places };
     Ok(Written { policy: wanted(read, read_secrets(secrets)?), source })
 }
 
 fn wanted(read: PolicyFile, secrets: Option<BTreeMap<String, Option<String>>>) -> SaveAgentPolicy {
-    let PolicyFile { name, description, namespace, tags, settings, config } = read;
-    let (is_managed, is_default) = (settings.is_managed, settings.is_default);
-    let (inactivity_timeout, unenroll_timeout) = (settings.inactivity_timeout, settings.unenroll_timeout);
-    let mut fields = settings.into_fields();
+    let PolicyFile { name, description, namespace, tags, settings: mut fields, config } = read;
+    let switch = |value: Option<Value>| value.map(|value| value == Value::Bool(true));
+    let (is_managed, is_default) = (switch(fields.remove("is_managed")), switch(fields.remove("is_default")));
+    let reset = i64::try_from(DEFAULT_INACTIVITY_TIMEOUT.as_secs()).unwrap_or(i64::MAX);
+    let inactivity_timeout = fields.remove("inactivity_timeout").map(|value| value.as_i64().unwrap_or(reset));
+    let unenroll_timeout = fields.remove("unenroll_timeout").map(|value| value.as_i64());
     fields.insert("tags".to_owned(), Value::from(tags));
     SaveAgentPolicy {
         name,
         // A line that was taken out of the file is meant to be gone.
-        description: Some(description.unwrap_or_default()),
+        description: Some(description),
         is_managed,
         is_default,
         inactivity_timeout,
-        unenroll_timeout: unenroll_timeout.map(Some),
-        namespace: Some(namespace.unwrap_or_else(|| "default".to_owned())),
+        unenroll_timeout,
+        namespace: Some(namespace),
         config,
         secrets,
         fields,
@@ -80,31 +87,28 @@ impl Written {
 }
 
 impl Source {
-    fn refuse(&self, problems: &Problems) -> Failed {
-        let told = problems.to_string();
-        Failed::usage(told.lines().map(|line| self.placed(line)).collect::<Vec<_>>().join("\n"))
-    }
-
     /// `path: reason`, with file, line and column before it.
     fn placed(&self, line: &str) -> String {
         let path = line.split_once(": ").map_or(line, |(path, _)| path);
         // The server knows no `settings`: their fields stand at the top there.
         let first = path.split_once('.').map_or(path, |(first, _)| first);
         let is_setting = self.places.has(&format!("settings.{first}"));
+        let line = if is_setting { format!("settings.{line}") } else { line.to_owned() };
         let place = self.places.find(&if is_setting { format!("settings.{path}") } else { path.to_owned() });
         match place {
-            Some((row, column)) => format!("{}:{row}:{column}: {line}", self.file),
+            Some(place) => format!("{}:{place}: {line}", self.file),
             None => format!("{}: {line}", self.file),
         }
     }
 }
 
-/// `web.yml:3:7: config.inputs: reason`, as editors and people can follow it.
-fn refused(file: &Utf8Path, error: &YamlError) -> Failed {
-    let YamlError { line, column, path, reason } = error;
-    let place = if *line > 0 { format!("{file}:{line}:{column}") } else { file.to_string() };
-    let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
-    Failed::usage(format!("{place}: {path}{reason}"))
+/// `web.yml:3:7: config.inputs: reason` for each problem, as editors and people can follow it.
+fn refused(file: &Utf8Path, problems: &Problems) -> Failed {
+    let line = |problem: &Problem| match problem.place {
+        Some(place) => format!("{file}:{place}: {problem}"),
+        None => format!("{file}: {problem}"),
+    };
+    Failed::usage(problems.0.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 /// A text file, or standard input.
@@ -178,10 +182,11 @@ mod tests {
             code: "policy_invalid".into(),
             field: Some("x".into()),
             remedy: remedy.map(str::to_owned),
+            problems: Vec::new(),
         };
         let failed = |message, remedy| written.failed(muster_client::Error::Answered(Box::new(body(message, remedy))));
         let told = failed("config.agent.x: wrong; mend it\nis_protected: no\nfoo: odd", Some("mend it")).to_string();
-        let lines = ["4:10: config.agent.x: wrong; mend it", "3:3: is_protected: no"];
+        let lines = ["4:10: config.agent.x: wrong; mend it", "3:3: settings.is_protected: no"];
         let expected = format!("muster: {file}:{}\n        {file}:{}\n        {file}: foo: odd", lines[0], lines[1]);
         assert_eq!(told.replace("\n        ", "\n"), expected.replace("\n        ", "\n"));
         assert!(failed("name: taken", Some("choose")).to_string().ends_with("choose"));

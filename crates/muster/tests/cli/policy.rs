@@ -78,15 +78,15 @@ fn a_line_taken_out_of_the_file_is_gone_and_settings_stay() {
 
 #[test]
 fn what_is_wrong_is_told_with_file_line_and_column() {
-    let text =
-        "name: places\nsettings:\n  monitoring_enabled: [logs, metric]\nconfig:\n  inputs:\n    - {type: x, id: a}\n";
+    let text = "name: places\nsettings:\n  monitoring_enabled: [logs, metric]\nconfig:\n  inputs:\n    - {type: process, command: /x, id: a}\n";
     let (_folder, path) = file("places.yml", text);
     let told = fails(2, &["policy", "apply", "-f", &path]);
-    assert!(told.contains(&format!("{path}:3:30: monitoring_enabled.1: unknown signal `metric`")), "{told}");
-    let secret = "name: places\nconfig:\n  inputs:\n    - type: x\n      id: $co.elastic.secret{NONE}\n";
+    assert!(told.contains(&format!("{path}:3:30: settings.monitoring_enabled.1: unknown signal `metric`")), "{told}");
+    let secret =
+        "name: places\nconfig:\n  inputs:\n    - type: x\n      enabled: false\n      id: $co.elastic.secret{NONE}\n";
     std::fs::write(&path, secret).unwrap();
     let told = fails(2, &["policy", "apply", "-f", &path]);
-    assert!(told.contains(&format!("{path}:5:7: config.inputs.0.id: the policy has no secret `NONE`")), "{told}");
+    assert!(told.contains(&format!("{path}:6:7: config.inputs.0.id: the policy has no secret `NONE`")), "{told}");
     std::fs::write(&path, "name: places\nconfig:\n  outputs:\n    default: {type: elastic}\n").unwrap();
     for dry in [&["--dry-run"][..], &[]] {
         let told = fails(2, &[&["policy", "apply", "-f", &path][..], dry].concat());
@@ -112,7 +112,7 @@ fn changing_the_policy_of_many_agents_asks_first() {
     let ids: Vec<&str> = one.iter().map(|agent| agent.id.as_str()).collect();
     ok(&[&["agent", "reassign", "--policy", "many", "--yes"], &ids[..]].concat());
     ok(&["policy", "apply", "-f", &path]);
-    std::fs::write(&path, "name: many\nconfig: {inputs: [{id: a, type: logfile}]}\n").unwrap();
+    std::fs::write(&path, "name: many\nconfig: {inputs: [{id: a, type: process, command: /x}]}\n").unwrap();
     let told = fails(2, &["policy", "apply", "-f", &path]);
     assert!(told.contains("Change the policy \"many\" of 2 agents? Nothing was done"), "{told}");
     assert_eq!(revision("many"), 1);
@@ -152,9 +152,9 @@ fn what_agents_get_is_shown_as_a_tree() {
 
 #[test]
 fn revisions_are_compared_and_brought_back() {
-    let (_folder, path) = file("back.yml", "name: back\nconfig: {inputs: [{id: a, type: logfile}]}\n");
+    let (_folder, path) = file("back.yml", "name: back\nconfig: {inputs: [{id: a, type: process, command: /x}]}\n");
     ok(&["policy", "apply", "-f", &path]);
-    std::fs::write(&path, "name: back\nconfig: {inputs: [{id: b, type: logfile}]}\n").unwrap();
+    std::fs::write(&path, "name: back\nconfig: {inputs: [{id: b, type: process, command: /x}]}\n").unwrap();
     ok(&["policy", "apply", "-f", &path]);
     assert_eq!(ok(&["policy", "revisions", "back", "-o", "name"]), "2\n1\n");
     let diff = json(&["policy", "diff", "back", "1", "2"]);

@@ -14,6 +14,9 @@ const OBJECTS: [&str; 7] = ["monitoring", "download", "features", "logging", "li
 /// Keys under `fleet` (§4.8 and the client's state of §10.3).
 const FLEET_KEYS: [&str; 6] = ["hosts", "proxy_url", "proxy_headers", "ssl", "secrets", "timeout"];
 
+/// Keys under `fleet` of an agent's own file: who it is and how it reached the fleet.
+const LOCAL_KEYS: [&str; 7] = ["enabled", "access_api_key", "agent", "host", "protocol", "path", "server"];
+
 pub(super) fn check_agent(agent: &Value, path: &str, problems: &mut Problems) {
     for (key, value) in object(agent, path, problems).into_iter().flatten() {
         let path = join(path, key);
@@ -35,6 +38,9 @@ pub(super) fn check_fleet(fleet: &Value, path: &str, problems: &mut Problems) {
                 check_urls(hosts, &path, problems);
             }
             known if FLEET_KEYS.contains(&known) => {}
+            local if LOCAL_KEYS.contains(&local) => {
+                problems.advise(path, "agents write this themselves when they enrol", "remove it");
+            }
             unknown => problems.unknown(path.clone(), "key", unknown, &FLEET_KEYS),
         }
     }
@@ -73,9 +79,10 @@ mod tests {
 
     #[test]
     fn fleet_hosts_are_urls() {
-        let found = problems(check_fleet, &json!({"hosts": ["fleet:8220", ""], "host": "x"}));
+        let found = problems(check_fleet, &json!({"hosts": ["fleet:8220", ""], "hosst": "x", "enabled": true}));
         assert!(found.contains(&"p.hosts.0: must be a URL; such as `https://fleet:8220`".to_owned()));
         assert!(found.contains(&"p.hosts.1: must be an address".to_owned()));
-        assert!(found.contains(&"p.host: unknown key `host`; did you mean `hosts`?".to_owned()));
+        assert!(found.contains(&"p.hosst: unknown key `hosst`; did you mean `hosts`?".to_owned()));
+        assert!(found.contains(&"p.enabled: agents write this themselves when they enrol; remove it".to_owned()));
     }
 }

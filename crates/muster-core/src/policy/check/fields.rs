@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{kind_of, list};
 use crate::policy::Policy;
+use crate::policy::expand::expand_object;
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
 
@@ -62,6 +63,7 @@ fn check_others(fields: &Map<String, Value>, problems: &mut Problems) {
             "global_data_tags" => {
                 let is_value = |value: &Value| value.is_string() || value.is_number();
                 check_named(value, name, "value", is_value, "a text or a number", problems);
+                check_field_names(value, name, problems);
             }
             "advanced_settings" | "overrides" | "monitoring_http" | "monitoring_diagnostics" => {
                 expect(value.is_object(), value, name, "an object", problems);
@@ -117,6 +119,12 @@ fn check_named(
         }
         expect(holds(&item[field]), &item[field], &join(&path, field), wanted, problems);
     }
+}
+
+/// The names become fields of events, and agents expand the dots in them.
+fn check_field_names(tags: &Value, path: &str, problems: &mut Problems) {
+    let names = tags.as_array().into_iter().flatten().filter_map(|tag| tag["name"].as_str());
+    expand_object(names.map(|name| (name.to_owned(), Value::Bool(true))).collect(), path, problems);
 }
 
 fn check_versions(value: &Value, problems: &mut Problems) {

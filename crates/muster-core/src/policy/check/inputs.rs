@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{kind_of, list, object, text};
+use super::{kind_of, list, lists, object, text};
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
 
@@ -37,6 +37,7 @@ fn check_one(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
     if let Some(data_stream) = input.get("data_stream") {
         object(data_stream, &join(path, "data_stream"), problems);
     }
+    lists::check_collecting(input, path, problems);
     check_streams(input, path, problems);
     if kind == Some(PROCESS) {
         check_process(input, path, problems);
@@ -44,15 +45,13 @@ fn check_one(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
 }
 
 fn check_streams(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
-    let Some(streams) = input.get("streams") else { return };
     let path = join(path, "streams");
     let mut ids = HashSet::new();
-    for (index, stream) in list(streams, &path, problems).iter().enumerate() {
+    let streams = input.get("streams").and_then(Value::as_array);
+    for (index, stream) in streams.into_iter().flatten().enumerate() {
         let path = join(&path, &index.to_string());
-        let Value::Object(stream) = stream else {
-            problems.add(path, format!("must be an object, not {}", kind_of(stream)));
-            continue;
-        };
+        let Value::Object(stream) = stream else { continue };
+        lists::check_collecting(stream, &path, problems);
         if let Some(id) = text(stream, "id", &path, problems).filter(|id| !ids.insert(*id)) {
             problems.add(join(&path, "id"), format!("another stream of this input has the id `{id}`"));
         }
@@ -103,8 +102,8 @@ mod tests {
             "config.inputs.1.id: another input has the id `a`",
             "config.inputs.2: must be an object, not a text",
             "config.inputs.3.data_stream: must be an object, not a list",
-            "config.inputs.3.streams.1.id: another stream of this input has the id `s`",
             "config.inputs.3.streams.2: must be an object, not a number",
+            "config.inputs.3.streams.1.id: another stream of this input has the id `s`",
         ];
         assert_eq!(found, expected);
         assert_eq!(problems(&json!({})), ["config.inputs: must be a list, not an object"]);

@@ -2,11 +2,14 @@
 //! configuration. Each section has its own file; together they report everything that is wrong at once.
 
 mod agent;
+mod condition;
 mod fields;
 mod inputs;
+mod lists;
 mod otel;
 mod outputs;
 mod secrets;
+mod variables;
 
 use serde_json::{Map, Value};
 
@@ -38,12 +41,14 @@ pub const CONFIG_KEYS: [&str; 11] = [
 /// Keys that compiled policies have and people paste, but that the server writes.
 const OURS: [&str; 7] = ["id", "revision", "signed", "secret_paths", "secret_references", "namespaces", "namespace"];
 
-const NO_PROVIDERS: &str = "agents take providers from their own configuration files, not from a fleet";
+/// A policy's delivery carries certain sections only (EA96), and `providers` is none of them.
+const NO_PROVIDERS: &str = "agents take providers from their own configuration files, never from a policy";
 
 /// The path of the configuration within a policy.
 pub const ROOT: &str = "config";
 
-/// Checks a configuration; `is_secret` tells whether the policy has a secret of that name.
+/// Checks a configuration whose dotted keys are expanded; `is_secret` tells whether the policy has a secret of that
+/// name.
 pub fn check(config: &Value, is_secret: &dyn Fn(&str) -> bool) -> Problems {
     let mut problems = Problems::default();
     match config {
@@ -61,13 +66,22 @@ fn check_sections(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool,
     for (key, section) in config {
         let path = join(ROOT, key);
         match key.as_str() {
+            "inputs" | "outputs" => variables::check_rendered(section, &path, problems),
+            "agent" | "fleet" => variables::check_settings(section, &path, problems),
+            _ => {}
+        }
+        match key.as_str() {
             "outputs" => outputs::check_all(section, &path, problems),
             "output_permissions" => outputs::check_permissions(section, &path, problems),
             "inputs" => inputs::check(section, &path, problems),
             "agent" => agent::check_agent(section, &path, problems),
             "fleet" => agent::check_fleet(section, &path, problems),
             // What a fleet sends has no such key (EA96): an agent would go without it, and nobody would know.
-            "providers" => problems.advise(path, NO_PROVIDERS, "put them into the agents' own files, and remove this"),
+            "providers" => problems.advise(
+                path,
+                NO_PROVIDERS,
+                "put them into elastic-agent.yml on the hosts, and remove them here",
+            ),
             "service" => drop(object(section, &path, problems)),
             component if OTEL_COMPONENTS.contains(&component) => otel::check_components(section, &path, problems),
             ours if OURS.contains(&ours) => {

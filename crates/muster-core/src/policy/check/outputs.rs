@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{kind_of, object, text};
+use super::{kind_of, lists, object, text, variables};
 use crate::output::Output;
-use crate::policy::problem::Problems;
+use crate::policy::expand::expand_object;
+use crate::policy::problem::{Problem, Problems};
 use crate::secret_refs::join;
 use crate::yaml;
 
@@ -39,6 +40,7 @@ fn check_one(output: &Map<String, Value>, path: &str, problems: &mut Problems) {
     if let Some(kind) = text(output, "type", path, problems).filter(|kind| !OUTPUT_TYPES.contains(kind)) {
         problems.unknown(join(path, "type"), "type of output", kind, &OUTPUT_TYPES);
     }
+    lists::check_ssl(output, path, problems);
     match output.get("hosts") {
         // Variables are resolved by the agent: `${ES_HOSTS:https://es:9200}`.
         Some(Value::String(host)) if !host.trim().is_empty() => {}
@@ -55,7 +57,13 @@ pub fn check_record(output: &Output) -> Problems {
         problems.add("fields", "must be an object");
         return problems;
     };
-    let mut fields = fields.clone();
+    // Agents know it by its id, as the name of a field.
+    if output.id.as_str().contains('.') {
+        problems.advise("id", "must not hold a dot: agents would take it for a path", "use `-` or `_`");
+    } else {
+        expand_object([(output.id.as_str().to_owned(), Value::Null)].into_iter().collect(), "id", &mut problems);
+    }
+    let mut fields = expand_object(fields.clone(), "", &mut problems);
     fields.insert("type".into(), output.kind.as_str().into());
     check_one(&fields, "", &mut problems);
     if output.name.trim().is_empty() || output.name.len() > MAX_NAME || output.name.chars().any(char::is_control) {
@@ -65,16 +73,39 @@ pub fn check_record(output: &Output) -> Problems {
         check_address(&output.kind, host.as_str().unwrap_or_default(), &format!("hosts.{index}"), &mut problems);
     }
     match fields.get("config_yaml").filter(|text| !text.is_null()) {
-        Some(Value::String(text)) if text.trim().is_empty() => {}
-        Some(Value::String(text)) => match yaml::parse_value(text) {
-            Ok(Value::Object(_)) => {}
-            Ok(_) => problems.add("config_yaml", "must be a mapping"),
-            Err(error) => problems.add("config_yaml", error.to_string()),
+        Some(Value::String(text)) => match yaml::read(text) {
+            // Nothing, or nothing but comments.
+            Ok(document) if document.value.is_null() => {}
+            Ok(document) => check_more(document, &mut problems),
+            Err(mut found) => problems.0.append(&mut inside("config_yaml", &mut found)),
         },
         Some(other) => problems.add("config_yaml", format!("must be a text, not {}", kind_of(other))),
         None => {}
     }
     problems
+}
+
+/// Checks the fields that `config_yaml` adds to an output.
+fn check_more(document: yaml::Document, problems: &mut Problems) {
+    let Value::Object(more) = document.value else {
+        return problems.add("config_yaml", "must be a mapping");
+    };
+    let mut found = Problems::default();
+    let more = expand_object(more, "", &mut found);
+    variables::check_rendered(&Value::Object(more.clone()), "", &mut found);
+    lists::check_ssl(&more, "", &mut found);
+    found.locate(&document.places);
+    problems.0.append(&mut inside("config_yaml", &mut found));
+}
+
+/// Problems of a text that is the value of a field: the field's path, and the place within the text in the reason.
+fn inside(field: &str, found: &mut Problems) -> Vec<Problem> {
+    let within = |problem: Problem| {
+        let place = problem.place.map(|place| format!("line {}, column {}: ", place.line, place.column));
+        let path = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
+        Problem::new(field, format!("{}{path}{}", place.unwrap_or_default(), problem.reason), problem.remedy)
+    };
+    found.0.drain(..).map(within).collect()
 }
 
 fn check_address(kind: &str, host: &str, path: &str, problems: &mut Problems) {
@@ -146,9 +177,27 @@ mod tests {
         };
         let found = |output: &Output| check_record(output).0.iter().map(ToString::to_string).collect::<Vec<_>>();
         let elastic = record("elasticsearch", json!({"hosts": ["es:9200"], "config_yaml": "a: 1\na: 2\n"}));
-        let expected =
-            ["hosts.0: must be a URL; such as `https://es:9200`", "config_yaml: line 2, column 1: duplicate key `a`"];
+        let expected = [
+            "hosts.0: must be a URL; such as `https://es:9200`",
+            "config_yaml: line 2, column 1: duplicate key `a`; remove one of them",
+        ];
         assert_eq!(found(&elastic), expected);
+        for (text, told) in [
+            ("# nothing but a comment\n", None),
+            ("   ", None),
+            (
+                "ssl.enabled: true\nssl: {enabled: true}",
+                Some("config_yaml: line 2, column 7: ssl.enabled: is set twice"),
+            ),
+            ("password: 0471", Some("config_yaml: line 1, column 11: password: the number `0471`")),
+            ("path: ${env.X", Some("config_yaml: line 1, column 1: path: the variable `${env.X` is not closed")),
+        ] {
+            let found = found(&record("elasticsearch", json!({"hosts": ["https://es:9200"], "config_yaml": text})));
+            assert_eq!(found.len(), usize::from(told.is_some()), "{text}: {found:?}");
+            assert!(told.is_none_or(|told| found[0].starts_with(told)), "{found:?}");
+        }
+        let named = Output { id: OutputId::trusted("es.main"), ..record("kafka", json!({"hosts": ["k:1"]})) };
+        assert_eq!(found(&named), ["id: must not hold a dot: agents would take it for a path; use `-` or `_`"]);
         let logstash = record("logstash", json!({"hosts": ["https://l:5044"], "config_yaml": "[]"}));
         assert_eq!(
             found(&logstash),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::outputs::{DEFAULT, Outputs, take_in};
-use super::{Draft, ROOT, take_object};
+use super::{Draft, NO_OUTPUT, ROOT, take_object};
 
 /// Fields of `advanced_settings` and their places under `agent`.
 const ADVANCED: [(&str, &[&str]); 11] = [
@@ -36,7 +36,7 @@ impl Draft<'_> {
     }
 
     /// Monitoring as the fields of the management API ask for it.
-    fn monitoring_fields(&self) -> Map<String, Value> {
+    fn monitoring_fields(&mut self) -> Map<String, Value> {
         let enabled = self.field("monitoring_enabled").and_then(Value::as_array);
         let is_on = |signal: &str| enabled.is_some_and(|list| list.iter().any(|value| value.as_str() == Some(signal)));
         let mut monitoring: Map<String, Value> =
@@ -47,7 +47,11 @@ impl Draft<'_> {
             ("monitoring_pprof_enabled", "pprof"),
         ];
         for (field, key) in places {
-            monitoring.extend(self.field(field).map(|value| (key.to_owned(), value.clone())));
+            let value = match self.object_field(field) {
+                Some(object) => Some(Value::Object(object)),
+                None => self.field(field).cloned(),
+            };
+            monitoring.extend(value.map(|value| (key.to_owned(), value)));
         }
         if let Some(Value::Bool(pprof)) = monitoring.get("pprof") {
             let pprof = json!({"enabled": pprof});
@@ -82,7 +86,8 @@ impl Draft<'_> {
             DEFAULT.to_owned()
         } else {
             // An agent that monitors itself without an output rejects the whole policy.
-            self.warnings.push(format!("{ROOT}.agent.monitoring: is off, since there is no output for its data"));
+            let reason = "monitoring is switched off, since there is no output for its data";
+            self.warnings.advise(format!("{ROOT}.agent.monitoring"), reason, NO_OUTPUT);
             monitoring.insert("enabled".into(), false.into());
             return;
         };
@@ -109,10 +114,10 @@ impl Draft<'_> {
         features.filter_map(one).collect()
     }
 
-    fn add_advanced(&self, agent: &mut Map<String, Value>) {
-        let settings = self.field("advanced_settings").and_then(Value::as_object);
+    fn add_advanced(&mut self, agent: &mut Map<String, Value>) {
+        let settings = self.object_field("advanced_settings");
         for (name, place) in ADVANCED {
-            let value = settings.and_then(|settings| settings.get(name)).filter(|value| !value.is_null());
+            let value = settings.as_ref().and_then(|settings| settings.get(name)).filter(|value| !value.is_null());
             if let Some(value) = value {
                 let nested = place.iter().rev().fold(value.clone(), |inner, key| json!({*key: inner}));
                 if let Value::Object(nested) = nested {

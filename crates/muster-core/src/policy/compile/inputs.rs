@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value, json};
 
 use super::outputs::{DEFAULT, Outputs};
-use super::{Draft, ROOT, take_object};
+use super::{Draft, NO_OUTPUT, ROOT, take_object};
 use crate::policy::check::PROCESS;
 
 /// Beginnings of the types of inputs that do not bear processors of ours.
@@ -51,8 +51,11 @@ impl Draft<'_> {
     fn complete_collecting(&mut self, input: &mut Map<String, Value>, index: usize, outputs: &mut Outputs) {
         let path = format!("{ROOT}.inputs.{index}");
         let wanted = input.get("use_output").and_then(Value::as_str).unwrap_or(DEFAULT).to_owned();
-        let name = if outputs.is_empty() && wanted == DEFAULT {
-            self.warnings.push(format!("{path}: there is no output that its data could go to"));
+        // Agents skip an input that is switched off before they look for its output.
+        let name = if input.get("enabled") == Some(&Value::Bool(false)) && outputs.is_empty() {
+            wanted
+        } else if outputs.is_empty() && wanted == DEFAULT {
+            self.problems.advise(path, "there is no output that its data could go to", NO_OUTPUT);
             wanted
         } else {
             self.use_output(outputs, &wanted, &format!("{path}.use_output"))

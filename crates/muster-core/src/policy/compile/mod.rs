@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::Policy;
 use super::check::{self, ROOT};
+use super::expand::{expand, expand_object};
 use super::problem::Problems;
 use crate::id::{OutputId, SecretId};
 use crate::output::Output;
@@ -48,7 +49,7 @@ pub struct Compiled {
     /// The output objects that it uses.
     pub outputs: Vec<OutputId>,
     /// What works, but perhaps not as meant.
-    pub warnings: Vec<String>,
+    pub warnings: Problems,
 }
 
 /// Why a policy does not compile.
@@ -74,10 +75,14 @@ impl From<CompileError> for crate::Error {
 /// Compiles a policy, or tells everything that is wrong with it.
 pub fn compile(sources: &Sources<'_>) -> Result<Compiled, CompileError> {
     let mut problems = check::check_fields(sources.policy);
-    let config_problems = check::check(&sources.policy.config, &|name| secret_id(sources.policy, name).is_some());
+    let config = match &sources.policy.config {
+        Value::Object(config) => Value::Object(expand(config, ROOT, &mut problems)),
+        other => other.clone(),
+    };
+    let config_problems = check::check(&config, &|name| secret_id(sources.policy, name).is_some());
     problems.0.extend(config_problems.0);
-    let config = with_secret_ids(sources.policy);
-    let mut draft = Draft { warnings: Vec::new(), sources: *sources, config, problems: Problems::default() };
+    let config = with_secret_ids(sources.policy, config);
+    let mut draft = Draft { warnings: Problems::default(), sources: *sources, config, problems: Problems::default() };
     // Sections build on one another; a malformed one would only cause more of the same messages.
     let built = problems.0.is_empty().then(|| draft.build());
     problems.0.append(&mut draft.problems.0);
@@ -107,13 +112,18 @@ struct Draft<'a> {
     sources: Sources<'a>,
     config: Map<String, Value>,
     problems: Problems,
-    warnings: Vec<String>,
+    warnings: Problems,
 }
 
 impl Draft<'_> {
     fn build(&mut self) -> (Map<String, Value>, Vec<OutputId>) {
         let mut outputs = self.outputs();
         let inputs = self.inputs(&mut outputs);
+        // Only muster-agent runs processes, and it needs no output for them.
+        if outputs.is_empty() && !inputs.iter().any(|input| input["type"] == check::PROCESS) {
+            let reason = "there is no output: Elastic Agents reject a policy without one";
+            self.warnings.advise(format!("{ROOT}.outputs"), reason, NO_OUTPUT);
+        }
         let agent = self.agent(&mut outputs);
         let permissions = self.permissions(&outputs, &inputs, &agent);
         let used = outputs.values().filter_map(|output| output.record.clone()).collect();
@@ -145,6 +155,12 @@ impl Draft<'_> {
         fleet
     }
 
+    /// A field of the policy that is an object, with its dotted keys expanded.
+    fn object_field(&mut self, name: &str) -> Option<Map<String, Value>> {
+        let fields = self.field(name)?.as_object()?.clone();
+        Some(expand_object(fields, name, &mut self.problems))
+    }
+
     /// A field of the policy that has no type of its own; `null` counts as absent.
     fn field(&self, name: &str) -> Option<&Value> {
         self.sources.policy.fields.get(name).filter(|value| !value.is_null())
@@ -163,9 +179,12 @@ fn secret_id<'a>(policy: &'a Policy, name: &str) -> Option<&'a SecretId> {
     policy.secrets.iter().find(|(known, _)| known == name).map(|(_, id)| id)
 }
 
+/// What to do when there is nowhere to send data.
+const NO_OUTPUT: &str = "define `outputs.default`, or mark an output object as the default";
+
 /// The configuration with the ids of sealed secrets in the place of their names.
-fn with_secret_ids(policy: &Policy) -> Map<String, Value> {
-    let mut config = policy.config.as_object().cloned().unwrap_or_default();
+fn with_secret_ids(policy: &Policy, config: Value) -> Map<String, Value> {
+    let Value::Object(mut config) = config else { return Map::new() };
     secret_refs::for_each(&mut config, &mut |_, name| {
         if let Some(id) = secret_id(policy, name) {
             *name = id.as_str().to_owned();

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::agent::merge;
 use super::{Draft, take_object};
 use crate::id::OutputId;
 use crate::output::Output;
+use crate::policy::expand::expand_object;
+use crate::policy::problem::Problems;
 use crate::yaml;
 
 /// The name under which agents look for the output of inputs that name none.
@@ -109,14 +112,15 @@ impl Resolved {
 
     fn from_record(record: &Output) -> Self {
         // It was checked when the output was saved.
+        let mut checked = Problems::default();
         let mut entry = match record.fields.get("config_yaml").and_then(Value::as_str).map(yaml::parse_value) {
-            Some(Ok(Value::Object(more))) => more,
+            Some(Ok(Value::Object(more))) => expand_object(more, "", &mut checked),
             _ => Map::new(),
         };
-        let fields = record.fields.as_object().into_iter().flatten();
+        let fields = expand_object(record.fields.as_object().cloned().unwrap_or_default(), "", &mut checked);
         let meant = |value: &Value| !value.is_null() && value.as_str() != Some("");
-        let given = fields.filter(|(name, value)| meant(value) && !NOT_FOR_AGENTS.contains(&name.as_str()));
-        entry.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+        let given = fields.iter().filter(|(name, value)| meant(value) && !NOT_FOR_AGENTS.contains(&name.as_str()));
+        merge(&mut entry, given.map(|(name, value)| (name.clone(), value.clone())).collect());
         if let Some(fingerprint) = record.fields.get("ca_trusted_fingerprint").filter(|value| meant(value)) {
             let mut ssl = take_object(&mut entry, "ssl");
             ssl.insert("ca_trusted_fingerprint".into(), fingerprint.clone());

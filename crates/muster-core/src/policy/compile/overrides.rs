@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::Draft;
 use super::agent::merge;
 use crate::policy::check;
+use crate::policy::expand::expand;
 use crate::policy::render::WIRE_KEYS;
 use crate::secret_refs::{self, join};
 
@@ -20,6 +21,7 @@ impl Draft<'_> {
             self.problems.add("overrides", format!("must be an object, not {}", check::kind_of(&overrides)));
             return;
         };
+        let overrides = expand(&overrides, "overrides", &mut self.problems);
         for key in overrides.keys().filter(|key| !WIRE_KEYS.contains(&key.as_str())) {
             self.problems.unknown(join("overrides", key), "key", key, &WIRE_KEYS);
         }

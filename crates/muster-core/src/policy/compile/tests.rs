@@ -181,7 +181,56 @@ fn monitoring_goes_to_its_own_output_and_is_off_without_any() {
     assert_eq!(names, &json!(["logs-elastic_agent*-prod", "metrics-elastic_agent*-prod"]));
     let made = compiled(json!(null), json!({"monitoring_enabled": ["logs"]}), &[]);
     assert_eq!(made.policy["agent"]["monitoring"]["enabled"], false);
-    assert_eq!(made.warnings.len(), 1);
+    let warned: Vec<&str> = made.warnings.0.iter().map(|warning| warning.path.as_str()).collect();
+    assert_eq!(warned, ["config.outputs", "config.agent.monitoring"]);
+    let process = compiled(json!({"inputs": [{"type": "process", "command": "/bin/true"}]}), json!({}), &[]);
+    assert_eq!(process.warnings, Problems::default(), "muster-agent needs no output");
+}
+
+#[test]
+fn an_input_without_any_output_is_an_error_unless_it_is_switched_off() {
+    let remedy = "define `outputs.default`, or mark an output object as the default";
+    for input in [json!({"type": "a"}), json!({"type": "a", "use_output": "default", "enabled": true})] {
+        let found = refusals(json!({"inputs": [input]}), json!({}), &[es("o1", false)]);
+        assert_eq!(found, [format!("config.inputs.0: there is no output that its data could go to; {remedy}")]);
+    }
+    compiled(json!({"inputs": [{"type": "a", "enabled": false}]}), json!({}), &[]);
+}
+
+#[test]
+fn dotted_keys_replace_the_defaults_that_compiling_adds() {
+    let config = json!({
+        "agent.monitoring.enabled": true, "agent.monitoring.logs": true, "agent.features.fqdn.enabled": true,
+        "inputs": [{"type": "a", "data_stream.namespace": "shop", "streams": [{"data_stream.dataset": "d"}]}]
+    });
+    let fields = json!({
+        "overrides": {"agent.limits.go_max_procs": 3}, "advanced_settings": {"agent_internal": {"x.y": 1}},
+        "monitoring_http": {"buffer.enabled": true}
+    });
+    let made = compiled(
+        config,
+        fields,
+        &[output(
+            "o1",
+            "elasticsearch",
+            true,
+            json!({
+                "hosts": ["https://es"], "ssl": {"enabled": true}, "config_yaml": "ssl.verification_mode: none"
+            }),
+        )],
+    )
+    .policy;
+    let input = &made["inputs"][0];
+    assert_eq!(input["data_stream"], json!({"namespace": "shop"}));
+    assert_eq!(input["streams"], json!([{"data_stream": {"dataset": "d"}}]));
+    let agent = &made["agent"];
+    assert_eq!((&agent["monitoring"]["enabled"], &agent["monitoring"]["logs"]), (&json!(true), &json!(true)));
+    assert_eq!(agent["monitoring"]["http"], json!({"buffer": {"enabled": true}}));
+    assert_eq!(agent["features"], json!({"fqdn": {"enabled": true}}));
+    assert_eq!((&agent["limits"], &agent["internal"]), (&json!({"go_max_procs": 3}), &json!({"x": {"y": 1}})));
+    assert_eq!(made["outputs"]["default"]["ssl"], json!({"enabled": true, "verification_mode": "none"}));
+    let text = made.to_string();
+    assert!(!text.contains("data_stream.") && !text.contains("monitoring."), "{text}");
 }
 
 #[test]
@@ -227,7 +276,7 @@ fn ea80_the_signature_covers_id_features_protection_and_inputs() {
          "env": {"A": "b", "B": "x$co.elastic.secret{PW}", "C": ""}},
         {"type": "filestream", "id": "r", "command": "unsigned"}
     ]});
-    let made = compiled(config, json!({"agent_features": [{"name": "f", "enabled": true}]}), &[]).policy;
+    let made = compiled(config, json!({"agent_features": [{"name": "f", "enabled": true}]}), &[es("o1", true)]).policy;
     let signed = Signed {
         data: made["signed"]["data"].as_str().unwrap().into(),
         signature: made["signed"]["signature"].as_str().unwrap().into(),
@@ -263,13 +312,14 @@ fn ea97_names_become_ids_and_unknown_names_are_refused() {
 #[test]
 fn inputs_that_did_not_change_keep_their_revisions() {
     let config = json!({"inputs": [{"type": "a", "n": 1}, {"type": "b", "n": 1}]});
-    let first = compiled(config, json!({}), &[]).policy;
+    let outputs = [es("o1", true)];
+    let first = compiled(config, json!({}), &outputs).policy;
     let mut changed = policy(json!({"inputs": [{"type": "a", "n": 1}, {"type": "b", "n": 2}]}), json!({}));
     changed.revision = 5;
     let (signer, _) = Signer::generate().unwrap();
     let sources = Sources {
         policy: &changed,
-        outputs: &[],
+        outputs: &outputs,
         external_urls: &[],
         uninstall_token_hash: "",
         previous: Some(&first),

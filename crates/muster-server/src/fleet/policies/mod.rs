@@ -20,6 +20,7 @@ use muster_core::Error;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
+use muster_core::policy::problem::Problems;
 use muster_store::query::Page;
 use muster_store::{Precondition, StoreError};
 use serde_json::{Map, Value};
@@ -67,7 +68,7 @@ pub struct SavedPolicy {
     /// The policy.
     pub policy: Policy,
     /// What works, but perhaps not as meant.
-    pub warnings: Vec<String>,
+    pub warnings: Problems,
     /// Whether anything changed.
     pub changed: bool,
     /// The default enrollment key, of a new policy. Its token can be shown again.

@@ -8,6 +8,7 @@ use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::policy::Policy;
+use muster_core::policy::problem::Problems;
 use muster_core::policy::source::{restore, source_of};
 use muster_core::seal::Place;
 use muster_core::time::Timestamp;
@@ -131,10 +132,15 @@ impl Fleet {
         action: &str,
     ) -> Result<SavedPolicy, Error> {
         if after == before {
-            return Ok(SavedPolicy { policy: before, warnings: Vec::new(), changed: false, enrollment_key: None });
+            return Ok(SavedPolicy {
+                policy: before,
+                warnings: Problems::default(),
+                changed: false,
+                enrollment_key: None,
+            });
         }
         let now = self.clock.now();
-        let mut warnings = Vec::new();
+        let mut warnings = Problems::default();
         if source_of(&before) != source_of(&after) {
             after.revision += 1;
             let revision = self.revise(context, &after, now).await?;

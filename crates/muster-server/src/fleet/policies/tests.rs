@@ -134,7 +134,7 @@ async fn names_ids_and_configurations_that_do_not_fit_are_refused() {
 #[tokio::test]
 async fn a_change_that_changes_nothing_leaves_the_revision() {
     let fleet = fleet();
-    let config = json!({"inputs": [{"type": "a", "password": "$co.elastic.secret{PW}"}]});
+    let config = json!({"inputs": [{"type": "process", "command": "/x", "password": "$co.elastic.secret{PW}"}]});
     let first = with_secret(draft("web", config.clone()), "PW", Some("hunter2"));
     let saved = fleet.create_policy(&root(), first.clone()).await.unwrap();
     let again = update(&fleet, &saved.policy, first).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_change_that_changes_nothing_leaves_the_revision() {
 #[tokio::test]
 async fn ea97_ea99_secrets_are_sealed_delivered_and_replaced() {
     let fleet = fleet();
-    let config = json!({"inputs": [{"type": "a", "password": "<$co.elastic.secret{PW}>"}]});
+    let config = json!({"inputs": [{"type": "process", "command": "/x", "password": "<$co.elastic.secret{PW}>"}]});
     let refused = fleet.create_policy(&root(), draft("web", config.clone())).await.unwrap_err();
     assert_eq!(refused.field.as_deref(), Some("config.inputs.0.password"));
     let saved = fleet.create_policy(&root(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
@@ -197,7 +197,7 @@ async fn older_versions_are_refused_and_hosted_policies_need_force() {
 #[tokio::test]
 async fn going_back_makes_a_new_revision_of_the_old_content() {
     let fleet = fleet();
-    let config = json!({"inputs": [{"type": "a", "password": "$co.elastic.secret{PW}"}]});
+    let config = json!({"inputs": [{"type": "process", "command": "/x", "password": "$co.elastic.secret{PW}"}]});
     let first = fleet.create_policy(&root(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
     let id = first.policy.id.as_str();
     let second = with_secret(draft("renamed", json!({"inputs": []})), "PW", None);
@@ -216,7 +216,7 @@ async fn going_back_makes_a_new_revision_of_the_old_content() {
 #[tokio::test]
 async fn a_copy_has_secrets_of_its_own() {
     let fleet = fleet();
-    let config = json!({"inputs": [{"type": "a", "password": "$co.elastic.secret{PW}"}]});
+    let config = json!({"inputs": [{"type": "process", "command": "/x", "password": "$co.elastic.secret{PW}"}]});
     let from = fleet.create_policy(&root(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap().policy;
     let copy = fleet.copy_policy(&root(), from.id.as_str(), "copy", None).await.unwrap().policy;
     assert_ne!(copy.id, from.id);
@@ -264,7 +264,7 @@ async fn one_policy_is_the_default_at_most() {
 async fn a_changed_output_revises_exactly_the_policies_that_use_it() {
     let fleet = fleet();
     let own = json!({"outputs": {"default": {"type": "kafka", "hosts": ["k:1"]}}, "inputs": [{"type": "a"}]});
-    let default = create(&fleet, "default", json!({"inputs": [{"type": "a"}]})).await.policy;
+    let default = create(&fleet, "default", json!({})).await.policy;
     let own = create(&fleet, "own", own).await.policy;
     let second = PolicyDraft { fields: fields(json!({"data_output_id": "two"})), ..draft("second", json!({})) };
     assert_eq!(
@@ -315,7 +315,7 @@ async fn asking_how_an_output_does_compiles_each_revision_once() {
         assert!(ask().await.contains("no agent"));
     }
     assert_eq!(fleet.output_uses.learned(), 2, "two policies");
-    update(&fleet, &web, draft("web", json!({"inputs": [{"type": "b"}]}))).await.unwrap();
+    update(&fleet, &web, draft("web", json!({"inputs": [{"type": "process", "command": "/x"}]}))).await.unwrap();
     assert!(ask().await.contains("no policy"));
     assert_eq!(fleet.output_uses.learned(), 3, "one new revision");
     let renamed = OutputDraft { name: Some("renamed".into()), ..OutputDraft::default() };
@@ -442,7 +442,7 @@ async fn the_cache_lets_go_of_the_least_recently_used() {
 #[tokio::test]
 async fn a_policy_whose_secret_is_gone_is_an_error_and_not_a_broken_policy() {
     let fleet = fleet();
-    let config = json!({"inputs": [{"type": "a", "password": "$co.elastic.secret{PW}"}]});
+    let config = json!({"inputs": [{"type": "process", "command": "/x", "password": "$co.elastic.secret{PW}"}]});
     let saved = fleet.create_policy(&root(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
     let id = saved.policy.secrets[0].1.clone();
     fleet.store.commit(vec![Write::SecretDelete { id }]).await.unwrap();

@@ -1,0 +1,239 @@
+//! A policy as a file (`muster policy apply -f FILE`): `name`, `description`, `namespace`, `tags`, `settings`, and
+//! `config` in the format of a standalone agent.
+
+use serde_json::{Map, Value};
+
+use super::check::{CONFIG_KEYS, kind_of};
+use super::problem::{Problem, Problems, shortened};
+use crate::yaml::{self, Places};
+
+/// Keys at the top of a file.
+const KEYS: [&str; 6] = ["name", "description", "namespace", "tags", "settings", "config"];
+
+/// Keys under `settings`: fields of the management API under their names, each optional.
+const SETTINGS: [(&str, Setting); 17] = [
+    ("is_managed", Setting::Switch),
+    ("is_default", Setting::Switch),
+    ("is_protected", Setting::Switch),
+    ("inactivity_timeout", Setting::Seconds),
+    ("unenroll_timeout", Setting::Seconds),
+    ("monitoring_enabled", Setting::Other),
+    ("keep_monitoring_alive", Setting::Switch),
+    ("monitoring_pprof_enabled", Setting::Switch),
+    ("monitoring_http", Setting::Other),
+    ("monitoring_diagnostics", Setting::Other),
+    ("data_output_id", Setting::Other),
+    ("monitoring_output_id", Setting::Other),
+    ("agent_features", Setting::Other),
+    ("advanced_settings", Setting::Other),
+    ("global_data_tags", Setting::Other),
+    ("overrides", Setting::Other),
+    ("required_versions", Setting::Other),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Setting {
+    Switch,
+    Seconds,
+    /// Checked with the policy's fields.
+    Other,
+}
+
+/// A policy file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PolicyFile {
+    /// Name of the policy that is created or changed.
+    pub name: String,
+    /// What it is for; empty unless given.
+    pub description: String,
+    /// The data namespace; `default` unless given.
+    pub namespace: String,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Settings by name; `null` resets one, an absent one stays as it is.
+    pub settings: Map<String, Value>,
+    /// The configuration; absent, it stays as it is.
+    pub config: Option<Value>,
+}
+
+/// Reads a policy file, and where each field stands. Everything that is wrong with the file itself is reported at
+/// once; the configuration and the settings are checked when they are compiled.
+pub fn read(text: &str) -> Result<(PolicyFile, Places), Problems> {
+    let document = yaml::read(text)?;
+    let mut problems = Problems::default();
+    let file = match document.value {
+        Value::Object(fields) => file(fields, &document.places, &mut problems),
+        Value::Null => {
+            problems.advise("", "the file is empty", "a policy file has a `name` and a `config`");
+            PolicyFile::default()
+        }
+        other => {
+            problems.add("", format!("a policy file must be an object, not {}", kind_of(&other)));
+            PolicyFile::default()
+        }
+    };
+    problems.locate(&document.places);
+    problems.into_result().map(|()| (file, document.places))
+}
+
+fn file(mut fields: Map<String, Value>, places: &Places, problems: &mut Problems) -> PolicyFile {
+    if let Some(problem) = bare_configuration(&fields, places) {
+        problems.0.push(problem);
+        return PolicyFile::default();
+    }
+    for unknown in fields.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        problems.unknown(unknown, "field", unknown, &KEYS);
+    }
+    let name = match fields.remove("name") {
+        Some(Value::String(name)) if !name.trim().is_empty() => name,
+        Some(Value::Null | Value::String(_)) => missing("name", "is empty", problems),
+        Some(other) => not_a("string", "name", &other, problems),
+        None => missing("name", "is missing", problems),
+    };
+    let mut optional = |name: &str| match fields.remove(name) {
+        Some(Value::String(text)) => Some(text),
+        Some(Value::Null) | None => None,
+        Some(other) => Some(not_a("string", name, &other, problems)),
+    };
+    let description = optional("description").unwrap_or_default();
+    let namespace = optional("namespace").unwrap_or_else(|| "default".to_owned());
+    PolicyFile {
+        name,
+        description,
+        namespace,
+        tags: tags(fields.remove("tags"), problems),
+        settings: settings(fields.remove("settings"), problems),
+        config: config(fields.remove("config"), problems),
+    }
+}
+
+/// Recognizes an agent's own file, which has at the top what a policy file has under `config`.
+fn bare_configuration(fields: &Map<String, Value>, places: &Places) -> Option<Problem> {
+    if fields.contains_key("config") {
+        return None;
+    }
+    let is_agents = |key: &&String| {
+        let first = key.split('.').next().unwrap_or_default();
+        CONFIG_KEYS.contains(&first) || first == "providers"
+    };
+    let place = |key: &&String| places.find(key).map_or((u64::MAX, u64::MAX), |place| (place.line, place.column));
+    let key = fields.keys().filter(is_agents).min_by_key(place)?;
+    let reason = format!("`{}` at the top: this is an agent's configuration, not a policy file", shortened(key));
+    let remedy = "put `name: NAME` first, and the rest below `config:`, indented";
+    let problem = Problem::new(key.as_str(), reason, remedy);
+    Some(match places.find(key) {
+        Some(place) => problem.at(place),
+        None => problem,
+    })
+}
+
+fn missing(path: &str, reason: &str, problems: &mut Problems) -> String {
+    problems.advise(path, reason, "give the policy a name, such as `name: web`");
+    String::new()
+}
+
+fn not_a(wanted: &str, path: &str, found: &Value, problems: &mut Problems) -> String {
+    let remedy = match found {
+        Value::Number(_) | Value::Bool(_) => format!("quote it: \"{found}\""),
+        _ => String::new(),
+    };
+    problems.advise(path, format!("must be a {wanted}, not {}", kind_of(found)), remedy);
+    String::new()
+}
+
+fn tags(value: Option<Value>, problems: &mut Problems) -> Vec<String> {
+    match value {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(items)) => {
+            let tag = |(index, item)| match item {
+                Value::String(tag) => tag,
+                other => not_a("string", &format!("tags.{index}"), &other, problems),
+            };
+            items.into_iter().enumerate().map(tag).collect()
+        }
+        Some(other) => {
+            let reason = format!("must be a list of strings, not {}", kind_of(&other));
+            problems.advise("tags", reason, "such as `tags: [linux, front]`");
+            Vec::new()
+        }
+    }
+}
+
+fn settings(value: Option<Value>, problems: &mut Problems) -> Map<String, Value> {
+    let fields = match value {
+        None | Some(Value::Null) => return Map::new(),
+        Some(Value::Object(fields)) => fields,
+        Some(other) => {
+            problems.add("settings", format!("must be an object, not {}", kind_of(&other)));
+            return Map::new();
+        }
+    };
+    let names = SETTINGS.map(|(name, _)| name);
+    for (name, value) in &fields {
+        let path = format!("settings.{name}");
+        match SETTINGS.iter().find(|(known, _)| known == name) {
+            None => problems.unknown(path, "setting", name, &names),
+            Some((_, Setting::Switch)) if !value.is_boolean() && !value.is_null() => {
+                problems.add(path, format!("must be `true` or `false`, not {}", kind_of(value)));
+            }
+            Some((_, Setting::Seconds)) if !value.is_null() => check_seconds(value, path, problems),
+            Some(_) => {}
+        }
+    }
+    fields
+}
+
+fn check_seconds(value: &Value, path: String, problems: &mut Problems) {
+    match value {
+        Value::Number(seconds) if seconds.as_u64().is_some() => {}
+        Value::String(text) => {
+            let remedy = seconds_of(text).map_or_else(String::new, |seconds| format!("write `{seconds}`"));
+            problems.advise(path, format!("must be an integer of seconds, not `{}`", shortened(text)), remedy);
+        }
+        Value::Number(number) => problems.add(path, format!("must be an integer of seconds from 0, not {number}")),
+        other => problems.add(path, format!("must be an integer of seconds, not {}", kind_of(other))),
+    }
+}
+
+/// Seconds that a duration such as `1h` or `1h30m` comes to.
+fn seconds_of(text: &str) -> Option<u64> {
+    let mut rest = text.trim();
+    let mut total = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|digits| *digits > 0)?;
+        let (number, after) = rest.split_at(digits);
+        let unit = after.trim_start();
+        let length = unit.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(unit.len());
+        let seconds = match unit[..length].to_ascii_lowercase().as_str() {
+            "s" | "sec" | "second" | "seconds" => 1,
+            "m" | "min" | "minute" | "minutes" => 60,
+            "h" | "hour" | "hours" => 3600,
+            "d" | "day" | "days" => 86_400,
+            "w" | "week" | "weeks" => 604_800,
+            _ => return None,
+        };
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(seconds)?)?;
+        rest = unit[length..].trim_start();
+    }
+    (total > 0).then_some(total)
+}
+
+fn config(value: Option<Value>, problems: &mut Problems) -> Option<Value> {
+    match value {
+        // Taken for an empty configuration, it would remove every input.
+        Some(Value::Null) => {
+            let remedy = "write `config: {}` for an empty configuration, or leave the line out to keep the present one";
+            problems.advise("config", "is empty", remedy);
+            None
+        }
+        Some(Value::Object(fields)) => Some(Value::Object(fields)),
+        Some(other) => {
+            problems.add("config", format!("must be an object, not {}", kind_of(&other)));
+            None
+        }
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

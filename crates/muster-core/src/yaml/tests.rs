@@ -1,0 +1,127 @@
+use serde_json::json;
+
+use super::*;
+
+/// `line:column path: reason; remedy` of each problem.
+fn refused(text: &str) -> Vec<String> {
+    let problems = read(text).unwrap_err();
+    assert!(problems.0.iter().all(|problem| problem.reason.len() < 500));
+    let told = |problem: &crate::policy::problem::Problem| match problem.place {
+        Some(place) => format!("{place} {problem}"),
+        None => problem.to_string(),
+    };
+    problems.0.iter().map(told).collect()
+}
+
+#[test]
+fn every_kind_of_value_is_read() {
+    let text = "\
+# A comment.
+---
+text: plain words
+quoted: '0600'
+double: \"yes\\n\"
+block: |
+  a
+   b
+folded: >-
+  one
+  two
+number: -3
+float: 2.5
+truth: true
+nothing:
+also: ~
+tagged: !!str 0471
+flow: {a: [1, \"x\"], \"b\": {}}
+list:
+- a
+- - b
+# The end.
+";
+    let expected = json!({
+        "text": "plain words", "quoted": "0600", "double": "yes\n", "block": "a\n b\n", "folded": "one two",
+        "number": -3, "float": 2.5, "truth": true, "nothing": null, "also": null, "tagged": "0471",
+        "flow": {"a": [1, "x"], "b": {}}, "list": ["a", ["b"]]
+    });
+    assert_eq!(read(text).unwrap().value, expected);
+    for empty in ["", "\n\n", "# only a comment\n", "---\n", "---\n# a\n...\n"] {
+        assert_eq!(parse_value(empty).unwrap(), json!(null), "{empty:?}");
+    }
+}
+
+#[test]
+fn each_field_and_item_has_its_place() {
+    let text = "name: a\nconfig:\n  inputs:\n    - type: x\n      foo: 1\n    - {a: [7, 8.5, null, ~, 'é', t], b: {c: !!str 4}}\n  ssl.a.b: 1\n  ssl:\n    c: 1\n";
+    let places = read(text).unwrap().places;
+    for (path, line, column) in [
+        ("name", 1, 1),
+        ("config", 2, 1),
+        ("config.inputs", 3, 3),
+        ("config.inputs.0", 4, 7),
+        ("config.inputs.0.foo", 5, 7),
+        ("config.inputs.1", 6, 7),
+        ("config.inputs.1.a", 6, 8),
+        ("config.inputs.1.a.1", 6, 15),
+        ("config.inputs.1.b.c", 6, 42),
+        // A dotted key leads to its field, and to the objects around it that nothing else names.
+        ("config.ssl.a.b", 7, 3),
+        ("config.ssl.a", 7, 3),
+        ("config.ssl", 8, 3),
+        // What is not there is reported at what is around it.
+        ("config.inputs.0.type.x.y", 4, 7),
+        ("config.outputs.default.hosts", 2, 1),
+    ] {
+        assert_eq!(places.find(path), Some(Place { line, column }), "{path}");
+    }
+    assert_eq!(places.find("namespace"), None);
+}
+
+#[test]
+fn aliases_anchors_merge_keys_and_tags_are_rejected_with_their_place() {
+    for (text, told) in [
+        ("a: &anchor 1\nb: *anchor\n", "1:12 a: aliases and anchors are not allowed; write the value out"),
+        ("a: *unknown\n", "1:4 a: not valid YAML: "),
+        ("a: &x [1]\n", "a: aliases and anchors are not allowed"),
+        ("&k a: 1\n", "aliases and anchors are not allowed"),
+        ("a:\n  <<: {b: 1}\n", "2:3 a: merge keys are not allowed; write the fields out"),
+        ("a: !odd 1\n", "a: the tag `!odd` is not allowed"),
+        ("a: !!int '5'\n", "a: the tag `!!int` is not allowed"),
+        ("a: !!binary aGk=\n", "the tag `!!binary` is not allowed"),
+        ("? [a, b]\n: 1\n", "a key must be a string"),
+    ] {
+        let found = refused(text);
+        assert!(found[0].contains(told), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn duplicate_keys_are_rejected_with_their_place() {
+    assert_eq!(refused("a:\n  b: []\n  b: []\n"), ["3:3 a: duplicate key `b`; remove one of them"]);
+    assert_eq!(refused("a: 1\n'a': 2\n"), ["2:1 duplicate key `a`; remove one of them"]);
+}
+
+#[test]
+fn every_ambiguous_scalar_of_a_text_is_reported_with_its_place() {
+    let text = "mode: 0600\nlist:\n  - yes\n  - 'yes'\n  - 1.10\nno: 5\nfine: 1.5\n";
+    let found = refused(text);
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(found[0].starts_with("1:7 mode: the number `0600` does not stay as it is written: agents read 384; quote"));
+    assert_eq!(found[1].split(':').take(2).collect::<Vec<_>>(), ["3", "5 list.0"], "{found:?}");
+    assert!(found[2].starts_with("5:5 list.2: the number `1.10`") && found[2].ends_with("else write `1.1`"));
+    assert!(found[3].starts_with("6:1 no: a key must be a string, but agents read `no` as a boolean; quote it"));
+}
+
+#[test]
+fn bombs_and_second_documents_are_rejected_at_once() {
+    refused(&format!("a: {}1{}\n", "[".repeat(10_000), "]".repeat(10_000)));
+    let deep: String = (0..80).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+    assert!(refused(&deep)[0].contains("deeper than 64 levels"));
+    assert!(refused(&format!("a: [{}]\n", "1,".repeat(200_000)))[0].contains("more than 100000 values"));
+    assert!(refused(&format!("a: [{}]\n", "yes,".repeat(90_000))).len() <= 101);
+    assert!(refused(&"x".repeat(MAX_BYTES + 1))[0].contains("longer"));
+    assert!(refused("a: 1\n---\nb: 1\n")[0].starts_with("2:1 more than one document"));
+    assert!(refused("a: [\n")[0].contains("not valid YAML"));
+    assert!(refused("a: b: c\n")[0].contains("not valid YAML"));
+    assert!(refused("a:\n\t- b\n")[0].contains("not valid YAML"));
+}
