@@ -1,6 +1,5 @@
 //! HTTP/1.1 over TCP or TLS by hyper, with at most a few idle connections kept.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,6 +12,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::{REPLY_MAX, Request, Response, Server, Transport, TransportError, gzip};
 
@@ -20,6 +20,9 @@ use super::{REPLY_MAX, Request, Response, Server, Transport, TransportError, gzi
 const IDLE_MAX: usize = 2;
 /// How long a TCP connect and a TLS handshake may take.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A kept connection that breaks within this time had been closed before; a later break is the request's own.
+const STALE: std::time::Duration = std::time::Duration::from_secs(2);
 
 type Connection = SendRequest<Full<Bytes>>;
 
@@ -73,9 +76,11 @@ impl Http1 {
 
     async fn exchange(&self, server: &Server, request: &Request) -> Result<Response, TransportError> {
         if let Some(connection) = self.take_idle(server) {
+            let begun = Instant::now();
             match self.exchange_on(connection, server, request).await {
-                // The server closed the idle connection just now: a new one decides.
-                Err(TransportError::Broken(_)) => {}
+                // The server had closed the idle connection: retry on a new one. Not after a long wait, though: a poll
+                // that was held and cut must be seen as such, and not be held for twice the time.
+                Err(TransportError::Broken(_)) if begun.elapsed() < STALE => {}
                 other => return other,
             }
         }
@@ -90,7 +95,7 @@ impl Http1 {
         request: &Request,
     ) -> Result<Response, TransportError> {
         let broken = |error: hyper::Error| TransportError::Broken(error.to_string());
-        request.reached.store(true, Ordering::Relaxed);
+        request.reached.mark();
         let reply = connection.send_request(outgoing(server, request)?).await.map_err(broken)?;
         let (head, body) = reply.into_parts();
         let body = Limited::new(body, REPLY_MAX).collect().await.map_err(|error| too_large_or_broken(&*error))?;

@@ -5,13 +5,13 @@ pub mod http1;
 pub mod server;
 pub mod tls;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use tokio::time::Instant;
 
 pub use server::Server;
 
@@ -31,8 +31,24 @@ pub struct Request {
     pub body: Bytes,
     /// How long it may take from connect to the last byte.
     pub timeout: Duration,
-    /// Set to true when a server that is trusted takes the request: a held reply may be long in coming.
-    pub reached: Arc<AtomicBool>,
+    /// Marked when a trusted server takes the request: a held response may be long in coming.
+    pub reached: Reached,
+}
+
+/// When a trusted server took a request. Clones share the mark.
+#[derive(Clone, Debug, Default)]
+pub struct Reached(Arc<Mutex<Option<Instant>>>);
+
+impl Reached {
+    /// Marks that the request goes out now, over a connection to a trusted server.
+    pub fn mark(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long the server has held the request; `None` if none took it.
+    pub fn held(&self) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+    }
 }
 
 /// A reply, whole and decompressed.
