@@ -62,9 +62,8 @@ impl From<StoreError> for Failure {
             StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Self::new(PERMISSION, error.to_string()).hint("run it as the user that owns the base path")
             }
-            StoreError::Newer { .. } => {
-                Self::new(FAILED, error.to_string()).hint("use the version of muster-agent that wrote it, or enroll again")
-            }
+            StoreError::Newer { .. } => Self::new(FAILED, error.to_string())
+                .hint("use the version of muster-agent that wrote it, or enroll again"),
             _ => Self::new(FAILED, error.to_string()),
         }
     }

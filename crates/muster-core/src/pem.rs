@@ -33,9 +33,9 @@ fn not_text(bytes: &[u8]) -> Option<&'static str> {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("it is UTF-16 text; save it as ASCII or UTF-8 without BOM"),
         [0xfe, 0xed, 0xfe, 0xed, ..] => Some("it is a Java key store; export it: keytool -exportcert -rfc"),
         // A PFX begins with its version, the integer 3; a certificate with another sequence.
-        [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] | [0x30, 0x80, 0x02, 0x01, 0x03, ..] => Some(
-            "it is a PKCS#12 archive (.p12, .pfx); extract its certificates: openssl pkcs12 -in FILE -nokeys",
-        ),
+        [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] | [0x30, 0x80, 0x02, 0x01, 0x03, ..] => {
+            Some("it is a PKCS#12 archive (.p12, .pfx); extract its certificates: openssl pkcs12 -in FILE -nokeys")
+        }
         [0x30, 0x81..=0x83, ..] => {
             Some("it is in binary form (DER); convert it to PEM: openssl x509 -inform der -in FILE")
         }

@@ -122,8 +122,7 @@ fn on_policy(item: &EnrolledItem) -> String {
 fn servers(args: &Args) -> Result<Vec<Server>, Failure> {
     let mut servers = Vec::new();
     for url in &args.urls {
-        let server =
-            Server::parse(url).map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))?;
+        let server = Server::parse(url).map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))?;
         if !(server.tls || args.insecure && server.is_loopback()) {
             let failure = Failure::new(exit::USAGE, format!("--url: {server} would carry credentials in clear text"));
             return Err(failure.hint("use https; --insecure allows http to a loopback address only"));

@@ -54,11 +54,10 @@ fn no_daemon(layout: &Layout) -> Failure {
         Err(error) => error.into(),
         Ok(None) if unenrolled => Failure::new(exit::NOT_ENROLLED, "this agent was unenrolled"),
         Ok(None) => Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base())),
-        Ok(Some(enrollment)) => Failure::new(
-            exit::NO_DAEMON,
-            format!("the daemon of agent {} is not running", enrollment.agent_id),
-        )
-        .hint(format!("start it: muster-agent run --base-path {}", layout.base())),
+        Ok(Some(enrollment)) => {
+            Failure::new(exit::NO_DAEMON, format!("the daemon of agent {} is not running", enrollment.agent_id))
+                .hint(format!("start it: muster-agent run --base-path {}", layout.base()))
+        }
     }
 }
 

@@ -33,7 +33,9 @@ impl Coordinator {
         self.deps.components.apply(Vec::new()).await;
         let mut fault = None;
         if reply.is_some() {
-            let told = tell(&self.client, &self.enrollment.agent_id, AUDIT_TIMEOUT, &*self.deps.clock, &*self.deps.entropy).await;
+            let told =
+                tell(&self.client, &self.enrollment.agent_id, AUDIT_TIMEOUT, &*self.deps.clock, &*self.deps.entropy)
+                    .await;
             fault = told.err().map(|error| format!("the server was not notified: {error}"));
         }
         if let Err(error) = forget(&*self.deps.store) {

@@ -100,7 +100,8 @@ impl Coordinator {
         self.last_check_in = Some(self.deps.clock.now());
         self.fleet_message = Ok("Connected".into());
         let checkin = &self.deps.settings.checkin;
-        let wait = backoff::between(&*self.deps.entropy, checkin.interval, checkin.interval + spread.max(checkin.jitter));
+        let wait =
+            backoff::between(&*self.deps.entropy, checkin.interval, checkin.interval + spread.max(checkin.jitter));
         tracing::trace!(?held, ?wait, "polling again");
         self.next_poll = Instant::now() + wait;
         if self.state.phase == Phase::Revoked {

@@ -91,11 +91,9 @@ impl PollLength {
         };
         match self.limit.filter(|_| !self.testing).map(longest) {
             None => Ask { poll_timeout: None, give_up: None, timeout: POLL_TIMEOUT },
-            Some(longest) if longest >= SERVER_MINIMUM => Ask {
-                poll_timeout: Some(longest + SERVER_MARGIN),
-                give_up: None,
-                timeout: longest + REPLY_GRACE,
-            },
+            Some(longest) if longest >= SERVER_MINIMUM => {
+                Ask { poll_timeout: Some(longest + SERVER_MARGIN), give_up: None, timeout: longest + REPLY_GRACE }
+            }
             // Asking for the server's minimum frees its slot soon, should it not notice that we hung up.
             Some(longest) => Ask {
                 poll_timeout: Some(SERVER_MINIMUM + SERVER_MARGIN),
@@ -235,6 +233,9 @@ mod tests {
         let now = Instant::now();
         let mut length = PollLength::new(None, now);
         assert_eq!(length.lost(length.clone().ask(now).timeout, now), cut(Some(225)));
-        assert_eq!(length.lost(length.clone().ask(now).timeout, now), Broken::Cut { news: Some(Duration::from_millis(95_625)) });
+        assert_eq!(
+            length.lost(length.clone().ask(now).timeout, now),
+            Broken::Cut { news: Some(Duration::from_millis(95_625)) }
+        );
     }
 }

@@ -99,7 +99,14 @@ fn put_chunk(upload_id: &str, number: usize, chunk: &Bytes, hash: &[u8; 32]) -> 
     let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
     headers.extend(HeaderValue::from_str(&hex::encode(hash)).ok().map(|value| (name, value)));
     let path = format!("/api/fleet/uploads/{upload_id}/{number}");
-    Call { method: Method::PUT, path, body: chunk.clone(), timeout: CHUNK_TIMEOUT, headers, reached: Reached::default() }
+    Call {
+        method: Method::PUT,
+        path,
+        body: chunk.clone(),
+        timeout: CHUNK_TIMEOUT,
+        headers,
+        reached: Reached::default(),
+    }
 }
 
 fn finish(upload_id: &str, transit: &str) -> Call {

@@ -42,12 +42,14 @@ fn certificate(error: &CertificateError) -> (TlsFault, String) {
             format!("a certificate is not valid before {}; this host's clock says {}", date(*not_before), date(*time)),
         ),
         CertificateError::Expired | CertificateError::NotValidYet => (TlsFault::Clock, error.to_string()),
-        CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => {
-            (TlsFault::Name, format!("its certificate names no host (no subject alternative name), not {:?}", expected.to_str()))
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            (TlsFault::Name, format!("its certificate is for {}, not for {:?}", presented.join(", "), expected.to_str()))
-        }
+        CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => (
+            TlsFault::Name,
+            format!("its certificate names no host (no subject alternative name), not {:?}", expected.to_str()),
+        ),
+        CertificateError::NotValidForNameContext { expected, presented } => (
+            TlsFault::Name,
+            format!("its certificate is for {}, not for {:?}", presented.join(", "), expected.to_str()),
+        ),
         CertificateError::NotValidForName => (TlsFault::Name, error.to_string()),
         CertificateError::UnknownIssuer => {
             (TlsFault::Trust, "its certificate was not issued by a trusted certificate authority".into())
@@ -76,9 +78,14 @@ mod tests {
         let expired = CertificateError::ExpiredContext { time: at(86_400), not_after: at(0) };
         let (fault, reason) = describe(&expired.into());
         assert_eq!(fault, TlsFault::Clock);
-        assert_eq!(reason, "a certificate expired on 1970-01-01T00:00:00Z; this host's clock says 1970-01-02T00:00:00Z");
+        assert_eq!(
+            reason,
+            "a certificate expired on 1970-01-01T00:00:00Z; this host's clock says 1970-01-02T00:00:00Z"
+        );
         let early = CertificateError::NotValidYetContext { time: at(0), not_before: at(86_400) };
-        assert!(describe(&early.into()).1.contains("not valid before 1970-01-02T00:00:00Z; this host's clock says 1970"));
+        assert!(
+            describe(&early.into()).1.contains("not valid before 1970-01-02T00:00:00Z; this host's clock says 1970")
+        );
     }
 
     #[test]
@@ -86,7 +93,10 @@ mod tests {
         let expected = ServerName::try_from("fleet.example").unwrap();
         let wrong = CertificateError::NotValidForNameContext { expected, presented: vec!["a.example".into()] };
         let (fault, reason) = describe(&wrong.into());
-        assert_eq!((fault, reason.as_str()), (TlsFault::Name, "its certificate is for a.example, not for \"fleet.example\""));
+        assert_eq!(
+            (fault, reason.as_str()),
+            (TlsFault::Name, "its certificate is for a.example, not for \"fleet.example\"")
+        );
     }
 
     #[test]
