@@ -1,0 +1,107 @@
+//! Acks: an agent's answers to its orders (reference §5).
+
+use std::sync::Arc;
+
+use muster_core::Error;
+use muster_core::ErrorKind;
+use muster_core::acknowledge::{Acknowledged, Acks, LookedUp, Order, Wanted, decide};
+use muster_core::agent::AgentRecord;
+use muster_core::audit::AuditEvent;
+use muster_core::change::Change;
+use muster_core::id::{AgentId, PolicyId};
+use muster_core::time::Timestamp;
+use muster_protocol::elastic::ack::AckItem;
+use muster_store::Write;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::Fleet;
+use super::authenticate::unauthorized;
+use super::registry::AgentEntry;
+use super::update::AgentChange;
+
+/// Most acks in one request; agents send a few.
+const MOST_EVENTS: usize = 1000;
+
+impl Fleet {
+    /// Takes an agent's acks; one item each, in order. What they change is one commit.
+    pub async fn acknowledge(&self, entry: &AgentEntry, events: &[&RawValue]) -> Result<Vec<AckItem>, Error> {
+        if events.len() > MOST_EVENTS {
+            let message = format!("Bad request: at most {MOST_EVENTS} events");
+            return Err(Error::new(ErrorKind::Invalid, "BadRequest", message));
+        }
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let record = entry.record().ok_or_else(unauthorized)?;
+        let acks = Acks::read(events);
+        let looked_up = self.look_up(&record, acks.wanted(&record)).await?;
+        let mut outcome = None;
+        self.update_agent(entry, |before, now| {
+            let acknowledged = decide(before, &acks, &looked_up, entry.last_seen(now).max(Some(now)), now);
+            let change = to_change(before, &acknowledged, now);
+            outcome = Some(acknowledged);
+            Ok(change)
+        })
+        .await?;
+        let Some(acknowledged) = outcome else { return Ok(Vec::new()) };
+        if acknowledged.deactivated {
+            // Its held poll ends now, not when its time is over.
+            entry.wake();
+            tracing::info!(agent = %entry.id(), "unenrolled by its own ack");
+        }
+        Ok(acknowledged.items)
+    }
+
+    async fn look_up(&self, record: &AgentRecord, wanted: Wanted) -> Result<LookedUp, Error> {
+        let mut found = LookedUp::default();
+        for id in wanted.actions {
+            if let Some(action) = self.store.action(&id).await? {
+                let target = self.store.action_target(&id, &record.id).await?;
+                // Agents keep their acks for later; one of an earlier life must not end this one.
+                let target = target.filter(|target| !target.is_former).map(|target| target.state);
+                found.orders.insert(id, Order { kind: action.kind, target });
+            }
+        }
+        if let Some(policy) = &record.policy_id {
+            for revision in wanted.revisions {
+                if self.is_revision(policy, revision).await? {
+                    found.revisions.insert((policy.clone(), revision));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the policy has that revision (D16): they are numbered without gaps, so the newest one in memory tells;
+    /// the store is asked about newer ones.
+    async fn is_revision(&self, policy: &PolicyId, revision: i64) -> Result<bool, Error> {
+        let newest = self.policies.get(policy).await?.map_or(0, |rendered| rendered.revision);
+        Ok(revision <= newest || self.store.policy_revision(policy, revision).await?.is_some())
+    }
+}
+
+fn to_change(before: &Arc<AgentRecord>, acknowledged: &Acknowledged, now: Timestamp) -> AgentChange {
+    let results = acknowledged.results.iter().cloned();
+    let mut writes: Vec<Write> =
+        results.map(|result| Write::ActionResult { result: Box::new(result), addressed: true }).collect();
+    if acknowledged.deactivated {
+        writes.push(Write::Audit(audit_line(&before.id, acknowledged, now)));
+        writes.push(Write::Changed(Change::Agent(before.id.clone())));
+    }
+    AgentChange { record: acknowledged.record.clone(), writes }
+}
+
+fn audit_line(agent: &AgentId, acknowledged: &Acknowledged, now: Timestamp) -> AuditEvent {
+    let reason = acknowledged.record.as_ref().and_then(|record| record.unenrolled_reason.as_deref());
+    AuditEvent {
+        at: now,
+        actor: format!("agent:{agent}"),
+        action: "agent.unenroll".to_owned(),
+        subject: format!("agent:{agent}"),
+        detail: json!({"reason": reason}),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Moves agents to the status that time brings: offline, inactive; and keeps the memory of quiet agents small.
+//!
+//! The store keeps for each agent when its status must be looked at again; presence in memory knows later sightings
+//! than the store. So a connected agent costs one write in five minutes, in batches, and no other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::Error;
+use muster_core::agent::AgentRecord;
+use muster_core::status::transition;
+use muster_core::time::Timestamp;
+use muster_store::Write;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Fleet;
+use super::registry::AgentEntry;
+use super::update::AgentChange;
+use super::vigil::corrected_times;
+
+/// How often due agents are looked for.
+const TICK: Duration = Duration::from_secs(2);
+/// After a start agents get this long to come back before they count as offline.
+const GRACE: Duration = Duration::from_secs(60);
+/// Agents looked at in one go.
+const BATCH: u32 = 500;
+/// An agent not seen for this long is dropped from memory.
+const QUIET: Duration = Duration::from_secs(900);
+const RETIRE_EVERY: Duration = Duration::from_secs(60);
+
+impl Fleet {
+    /// Looks for due statuses until the fleet stops; then writes down who was seen.
+    pub async fn keep_statuses(self: Arc<Self>) {
+        let start = Instant::now();
+        let mut retired = start;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                () = self.stopped() => break,
+            }
+            if let Err(error) = self.follow_clock().await {
+                tracing::warn!(%error, detail = ?error.internal, "sightings in the future stay until housekeeping");
+            }
+            // After a restart every agent looks unseen: without the grace the whole fleet would be written down as offline,
+            // and a minute later as online again.
+            if start.elapsed() >= GRACE
+                && let Err(error) = self.transition_due().await
+            {
+                tracing::warn!(%error, detail = ?error.internal, "statuses can't be looked at");
+            }
+            if retired.elapsed() >= RETIRE_EVERY {
+                retired = Instant::now();
+                if let Err(error) = self.retire_quiet().await {
+                    tracing::warn!(%error, detail = ?error.internal, "quiet agents stay in memory");
+                }
+            }
+        }
+        if let Err(error) = self.flush_presence().await {
+            tracing::warn!(%error, detail = ?error.internal, "last sightings not written");
+        }
+    }
+
+    /// Moves every agent that is due; answers how many were looked at.
+    pub async fn transition_due(self: &Arc<Self>) -> Result<usize, Error> {
+        let mut looked_at = 0;
+        loop {
+            let due = self.store.agents_due(self.clock.now(), BATCH).await?;
+            if due.is_empty() {
+                return Ok(looked_at);
+            }
+            looked_at += due.len();
+            let mut moves = JoinSet::new();
+            for record in due {
+                let (fleet, entry) = (Arc::clone(self), self.registry.admit(record));
+                // Side by side, so that the writer can take them into one transaction.
+                moves.spawn(async move { fleet.transition_one(&entry).await });
+            }
+            for outcome in moves.join_all().await {
+                outcome?;
+            }
+        }
+    }
+
+    async fn transition_one(&self, entry: &Arc<AgentEntry>) -> Result<(), Error> {
+        let mut left = None;
+        let moved = self
+            .update_agent(entry, |record, now| {
+                let after = looked_at(record, entry.last_seen(now), now);
+                left = (after.status != record.status).then_some((record.status, after.status));
+                Ok(AgentChange { record: Some(after), writes: Vec::new() })
+            })
+            .await;
+        match moved {
+            // Deleted, or busy with its own writes: both leave no due status behind that matters.
+            Err(error) if error.kind != muster_core::ErrorKind::Unavailable => Ok(()),
+            Err(error) => Err(error),
+            Ok(record) => {
+                if let Some((before, after)) = left {
+                    tracing::info!(agent = %record.id, before = before.as_str(), after = after.as_str(), "status");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Drops agents from memory that were not seen for a while; what memory alone knows of them is written first.
+    pub async fn retire_quiet(&self) -> Result<(), Error> {
+        let now = self.clock.now();
+        let quiet = |entry: &AgentEntry| {
+            !entry.is_connected() && entry.last_seen(now).is_none_or(|seen| now.since(seen) >= QUIET)
+        };
+        // Written before it is dropped: memory alone knows of the last sightings.
+        self.write_sightings(&self.registry.select(quiet)).await?;
+        self.registry.retire(quiet);
+        Ok(())
+    }
+
+    /// Writes the last sightings that the store does not know.
+    pub async fn flush_presence(&self) -> Result<(), Error> {
+        self.write_sightings(&self.registry.select(|_| true)).await
+    }
+
+    async fn write_sightings(&self, entries: &[Arc<AgentEntry>]) -> Result<(), Error> {
+        let now = self.clock.now();
+        let seen: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| Some((entry.record()?, entry.last_seen(now)?)))
+            .filter(|(record, seen)| record.last_checkin.is_none_or(|written| written < *seen))
+            .map(|(record, seen)| (record.id.clone(), seen))
+            .collect();
+        for chunk in seen.chunks(1000) {
+            self.store.commit(vec![Write::AgentsSeen { seen: chunk.to_vec() }]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The record after a look at the time.
+pub(super) fn looked_at(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
+    let mut after = record.clone();
+    after.version += 1;
+    (after.last_checkin, after.enrolled_at) = corrected_times(record, seen, now);
+    transition(&mut after, seen, now);
+    after
+}

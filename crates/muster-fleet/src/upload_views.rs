@@ -1,0 +1,170 @@
+//! Uploads from agents as people see them: diagnostics bundles, and requests for such.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_core::Error;
+use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::context::{OpContext, Privilege};
+use muster_core::file::{DeliverableFile, FileStatus, Upload};
+use muster_core::id::{ActionId, AgentId, FileId};
+use muster_core::time::Timestamp;
+use muster_store::Write;
+use muster_store::query::{ActionFilter, Page};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::Fleet;
+use super::audit::audit_line;
+use super::files::Piece;
+
+/// Orders of one agent that are looked through, newest first.
+const LOOKED_THROUGH: u32 = 1000;
+/// A request without a file is shown no longer than this (§5.6).
+const SHOWN_FOR: Duration = Duration::from_secs(89 * 86_400);
+
+/// How an upload stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UploadState {
+    /// The file is there.
+    Ready,
+    /// It is being sent.
+    AwaitingUpload,
+    /// It was asked for.
+    InProgress,
+    /// It was removed.
+    Deleted,
+    /// The request ended without an answer.
+    Expired,
+    /// It went wrong, and why.
+    Failed(String),
+}
+
+/// An upload, or the request for one.
+#[derive(Clone, Debug)]
+pub struct UploadView {
+    /// The order that asked for it.
+    pub action_id: ActionId,
+    /// When it was asked for, or begun.
+    pub at: Timestamp,
+    /// The upload, when there is one.
+    pub upload: Option<Upload>,
+    /// How it stands.
+    pub state: UploadState,
+}
+
+impl Fleet {
+    /// An agent's uploads and open requests for such, newest first.
+    pub async fn agent_uploads(&self, context: &OpContext, agent: &str) -> Result<Vec<UploadView>, Error> {
+        context.require(Privilege::FilesRead)?;
+        let agent = self.known_agent(agent).await?;
+        let uploads = self.store.uploads(&agent).await?;
+        let mut by_action: HashMap<ActionId, Upload> =
+            uploads.into_iter().map(|upload| (upload.action_id.clone(), upload)).collect();
+        let mut views = Vec::new();
+        for action in self.diagnostics_of(&agent).await? {
+            let upload = by_action.remove(&action.id);
+            views.extend(self.requested(&agent, action, upload).await?);
+        }
+        // What nobody asked for here, or whose order is too old to be known.
+        views.extend(by_action.into_values().map(|upload| UploadView {
+            action_id: upload.action_id.clone(),
+            at: upload.started_at,
+            state: file_state(upload.status),
+            upload: Some(upload),
+        }));
+        views.sort_by_key(|view| std::cmp::Reverse(view.at));
+        Ok(views)
+    }
+
+    /// A complete upload and its bytes, as they are read; getting them is an audit event.
+    pub async fn download(&self, context: &OpContext, id: &str) -> Result<(Upload, mpsc::Receiver<Bytes>), Error> {
+        context.require(Privilege::FilesRead)?;
+        let upload = self.known_upload(id).await?;
+        if upload.status != FileStatus::Ready {
+            return Err(Error::not_found("file", id));
+        }
+        let detail = json!({"agent": upload.agent_id, "name": upload.name});
+        let line = audit_line(context, self.clock.now(), "file.download", format!("file:{}", upload.id), detail);
+        self.store.commit(vec![line]).await?;
+        let length = u64::try_from(upload.size).unwrap_or(0);
+        let bytes = self.read_file(&as_file(&upload), Piece { first: 0, length }, ()).await?;
+        Ok((upload, bytes))
+    }
+
+    /// Removes an upload's bytes; its record stays.
+    pub async fn delete_upload(&self, context: &OpContext, id: &str) -> Result<(), Error> {
+        context.require(Privilege::AgentsWrite)?;
+        let upload = self.known_upload(id).await?;
+        let detail = json!({"agent": upload.agent_id, "name": upload.name});
+        let line = audit_line(context, self.clock.now(), "file.delete", format!("file:{}", upload.id), detail);
+        let status =
+            Write::UploadStatus { id: upload.id, status: FileStatus::Deleted, transit_hash: upload.transit_hash };
+        self.store.commit(vec![status, line]).await?;
+        Ok(())
+    }
+
+    async fn known_upload(&self, id: &str) -> Result<Upload, Error> {
+        let found = match FileId::parse(id) {
+            Ok(id) => self.store.upload(&id).await?,
+            Err(_) => None,
+        };
+        found.filter(|upload| upload.status != FileStatus::Deleted).ok_or_else(|| Error::not_found("file", id))
+    }
+
+    async fn diagnostics_of(&self, agent: &AgentId) -> Result<Vec<Action>, Error> {
+        let filter = ActionFilter { agent_id: Some(agent.clone()), ..ActionFilter::default() };
+        let found = self.store.actions(&filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
+        let wanted = found.into_iter().map(|(action, _)| action);
+        Ok(wanted.filter(|action| action.kind == ActionType::RequestDiagnostics).collect())
+    }
+
+    async fn requested(
+        &self,
+        agent: &AgentId,
+        action: Action,
+        upload: Option<Upload>,
+    ) -> Result<Option<UploadView>, Error> {
+        let now = self.clock.now();
+        let state = match &upload {
+            Some(upload) => file_state(upload.status),
+            None if now.since(action.created_at) > SHOWN_FOR => return Ok(None),
+            None => self.state_without_file(agent, &action, now).await?,
+        };
+        Ok(Some(UploadView { action_id: action.id, at: action.created_at, upload, state }))
+    }
+
+    async fn state_without_file(&self, agent: &AgentId, action: &Action, now: Timestamp) -> Result<UploadState, Error> {
+        let target = self.store.action_target(&action.id, agent).await?;
+        if target.is_some_and(|target| target.state == TargetState::Failed) {
+            let results = self.store.action_results(&action.id, true, u32::MAX).await?;
+            let own = results.into_iter().find(|result| result.agent_id == *agent);
+            return Ok(UploadState::Failed(own.and_then(|result| result.error).unwrap_or_default()));
+        }
+        let expired = action.expiration.is_some_and(|end| end <= now);
+        Ok(if expired { UploadState::Expired } else { UploadState::InProgress })
+    }
+}
+
+fn file_state(status: FileStatus) -> UploadState {
+    match status {
+        FileStatus::Ready => UploadState::Ready,
+        FileStatus::AwaitingUpload => UploadState::AwaitingUpload,
+        FileStatus::UploadError => UploadState::Failed("what arrived is not what was announced".into()),
+        FileStatus::Deleted => UploadState::Deleted,
+    }
+}
+
+/// An upload, read as files for agents are.
+fn as_file(upload: &Upload) -> DeliverableFile {
+    DeliverableFile {
+        id: upload.id.clone(),
+        name: upload.name.clone(),
+        mime_type: upload.mime_type.clone(),
+        size: upload.size,
+        sha256: String::new(),
+        agents: Vec::new(),
+        created_at: upload.started_at,
+    }
+}
