@@ -1,8 +1,8 @@
 //! Agent policies.
 
 use muster_protocol::management::agent_policy::{
-    AgentPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff, ListAgentPolicies, Revision,
-    RevisionDetails, Rollback, SaveAgentPolicy,
+    AgentPolicy, AppliedPolicy, ApplyPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff,
+    ListAgentPolicies, Revision, RevisionDetails, Rollback, SaveAgentPolicy,
 };
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::{Item, Items};
@@ -46,6 +46,16 @@ impl Client {
     /// Tells what [`Self::update_agent_policy`] would make; changes nothing.
     pub async fn try_update_agent_policy(&self, id: &str, policy: &SaveAgentPolicy) -> Result<AgentPolicy> {
         Ok(self.try_put::<Item<_>>(&[POLICIES, id], policy).await?.item)
+    }
+
+    /// Applies a policy file: creates or changes the policy that it names.
+    pub async fn apply_policy(&self, file: &ApplyPolicy) -> Result<AppliedPolicy> {
+        Ok(self.post::<Item<_>>(&[POLICIES, "_apply"], file).await?.item)
+    }
+
+    /// Tells what [`Self::apply_policy`] would do; changes nothing.
+    pub async fn try_apply_policy(&self, file: &ApplyPolicy) -> Result<AppliedPolicy> {
+        Ok(self.try_post::<Item<_>>(&[POLICIES, "_apply"], file).await?.item)
     }
 
     /// Copies a policy under another name.

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use muster_core::Error;
 use muster_core::policy::Policy;
 use muster_protocol::management::agent_policy::{
-    AgentPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff, Difference, ListAgentPolicies,
-    Revision, RevisionDetails, Rollback, SaveAgentPolicy,
+    AgentPolicy, AppliedPolicy, ApplyPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff,
+    ListAgentPolicies, Revision, RevisionDetails, Rollback, SaveAgentPolicy,
 };
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::{Item, Items};
@@ -25,8 +25,8 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::error::ApiResult;
 use super::kql::rows::{Table, select};
-use super::policy_convert::{AgentCounts, draft, policy};
-use super::query::{DryRun, Paging, Query};
+use super::policy_convert::{AgentCounts, application, applied, difference, draft, policy, saved};
+use super::query::{DryRun, IfMatch, Paging, Query};
 use muster_fleet::Fleet;
 
 /// Rows on a page with counts or everything, at most (§1.3).
@@ -39,6 +39,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agent_policies", list),
         Endpoint::post("/agent_policies", create),
+        Endpoint::post("/agent_policies/_apply", apply),
         Endpoint::post("/agent_policies/_bulk_get", bulk_get),
         Endpoint::post("/agent_policies/delete", delete),
         Endpoint::get("/agent_policies/{id}", get),
@@ -107,8 +108,21 @@ async fn create(
     Query(dry_run): Query<DryRun>,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
-    let saved = fleet.create_policy(&dry_run.of(context), draft(body)?).await?;
-    Ok(item(policy(saved.policy, &AgentCounts::default(), true)))
+    let made = fleet.create_policy(&dry_run.of(context), draft(body)?).await?;
+    Ok(item(saved(made, &AgentCounts::default())))
+}
+
+async fn apply(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(dry_run): Query<DryRun>,
+    IfMatch(version): IfMatch,
+    Body(body): Body<ApplyPolicy>,
+) -> Answer<Item<AppliedPolicy>> {
+    let context = dry_run.of(context);
+    let done = fleet.apply_policy(&context, application(body, version)).await?;
+    let counts = fleet.policy_agent_counts(&context).await?.into();
+    Ok(item(applied(done, &counts)))
 }
 
 async fn bulk_get(
@@ -117,15 +131,11 @@ async fn bulk_get(
     Body(body): Body<BulkGet>,
 ) -> Answer<Whole<AgentPolicy>> {
     let counts = fleet.policy_agent_counts(&context).await?.into();
-    let mut found = Vec::with_capacity(body.ids.len());
-    for id in &body.ids {
-        match fleet.policy(&context, id).await {
-            Ok(one) => found.push(policy(one, &counts, body.full == Some(true))),
-            Err(error) if error.code == "not_found" && body.ignore_missing == Some(true) => {}
-            Err(error) => return Err(error.into()),
-        }
+    let (found, missing) = fleet.policies_of(&context, &body.ids, &body.names).await?;
+    match missing.first().filter(|_| body.ignore_missing != Some(true)) {
+        Some(missing) => Err(Error::not_found("agent policy", missing).into()),
+        None => Ok(whole(found.into_iter().map(|one| policy(one, &counts, body.full == Some(true))).collect())),
     }
-    Ok(whole(found))
 }
 
 async fn get(
@@ -143,6 +153,7 @@ async fn update(
     Caller(context): Caller,
     Path(id): Path<String>,
     Query(dry_run): Query<DryRun>,
+    IfMatch(version): IfMatch,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
     if body.namespace.is_none() {
@@ -152,9 +163,11 @@ async fn update(
         return Err(Error::invalid("id", "a policy keeps its id").into());
     }
     let context = dry_run.of(context);
-    let saved = fleet.update_policy(&context, &id, draft(body)?).await?;
+    let mut wanted = draft(body)?;
+    wanted.expected.version = version;
+    let changed = fleet.update_policy(&context, &id, wanted).await?;
     let counts = fleet.policy_agent_counts(&context).await?.into();
-    Ok(item(policy(saved.policy, &counts, true)))
+    Ok(item(saved(changed, &counts)))
 }
 
 async fn copy(
@@ -163,8 +176,8 @@ async fn copy(
     Path(id): Path<String>,
     Body(body): Body<CopyAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
-    let saved = fleet.copy_policy(&context, &id, &body.name, body.description).await?;
-    Ok(item(policy(saved.policy, &AgentCounts::default(), true)))
+    let copied = fleet.copy_policy(&context, &id, &body.name, body.description).await?;
+    Ok(item(saved(copied, &AgentCounts::default())))
 }
 
 async fn delete(
@@ -269,11 +282,7 @@ async fn diff(
     let newest = fleet.policy(&context, &id).await?.revision;
     let to = query.to.unwrap_or(newest);
     let from = query.from.unwrap_or((to - 1).max(1));
-    let changes = fleet.policy_diff(&context, &id, from, to).await?.into_iter().map(|one| Difference {
-        path: one.path,
-        before: one.before,
-        after: one.after,
-    });
+    let changes = fleet.policy_diff(&context, &id, from, to).await?.into_iter().map(difference);
     Ok(item(Diff { from, to, changes: changes.collect() }))
 }
 
@@ -285,7 +294,7 @@ async fn roll_back(
     Body(body): Body<Rollback>,
 ) -> Answer<Item<AgentPolicy>> {
     let context = dry_run.of(context);
-    let saved = fleet.rollback_policy(&context, &id, body.revision, body.force == Some(true)).await?;
+    let rolled = fleet.rollback_policy(&context, &id, body.revision, body.force == Some(true)).await?;
     let counts = fleet.policy_agent_counts(&context).await?.into();
-    Ok(item(policy(saved.policy, &counts, true)))
+    Ok(item(saved(rolled, &counts)))
 }

@@ -4,10 +4,13 @@ use axum::Json;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use muster_core::policy::problem::Problem;
+use muster_core::policy::problem::{Problem, Problems};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::management::ErrorBody;
 use muster_protocol::management::envelope::Diagnostic;
+
+/// Problems in an answer at most.
+const MAX_DIAGNOSTICS: usize = 100;
 
 /// An error on its way out.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ impl IntoResponse for ApiError {
         if let Some(internal) = internal {
             tracing::warn!(code, %internal, "management request failed");
         }
-        let problems = problems.map(|problems| problems.0.into_iter().map(problem).collect()).unwrap_or_default();
+        let problems = problems.map(|problems| diagnostics(*problems)).unwrap_or_default();
         let body = ErrorBody { message, code: code.to_owned(), field, remedy, problems, ..ErrorBody::default() };
         let mut response = with_status(status_of(kind), body);
         if let Some(seconds) = retry_after(kind) {
@@ -70,8 +73,12 @@ fn with_status(status: StatusCode, body: ErrorBody) -> Response {
     (status, Json(ErrorBody { status_code: status.as_u16(), error, ..body })).into_response()
 }
 
-/// A problem of a policy, or a warning about one, in this API's shape.
-pub fn problem(problem: Problem) -> Diagnostic {
+/// Problems of a policy, or warnings about one, in this API's shape; the first ones, if there are very many.
+pub fn diagnostics(problems: Problems) -> Vec<Diagnostic> {
+    problems.0.into_iter().take(MAX_DIAGNOSTICS).map(diagnostic).collect()
+}
+
+fn diagnostic(problem: Problem) -> Diagnostic {
     let Problem { path, reason, remedy, place } = problem;
     Diagnostic {
         path,

@@ -5,12 +5,16 @@ use std::collections::HashMap;
 use muster_core::Error;
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
-use muster_protocol::management::agent_policy::{AgentPolicy, OTHER_FIELDS, SaveAgentPolicy};
+use muster_protocol::management::agent_policy::{
+    AgentPolicy, AppliedPolicy, ApplyOutcome, ApplyPolicy, Difference, OTHER_FIELDS, SaveAgentPolicy,
+};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::convert::time;
-use muster_fleet::policies::{PolicyDraft, version_token};
+use super::error::diagnostics;
+use muster_fleet::policies::apply::{Application, Applied};
+use muster_fleet::policies::{Expected, PolicyDraft, SavedPolicy, version_token};
 
 /// Number of active agents on each policy; none is known of any unless it was asked for.
 #[derive(Debug, Default)]
@@ -49,8 +53,49 @@ pub fn policy(policy: Policy, counts: &AgentCounts, full: bool) -> AgentPolicy {
         updated_at: time(policy.updated_at),
         updated_by: policy.updated_by,
         version,
+        warnings: Vec::new(),
         fields,
     }
+}
+
+/// A policy as it was saved, with its `config` and its warnings.
+pub fn saved(saved: SavedPolicy, counts: &AgentCounts) -> AgentPolicy {
+    AgentPolicy { warnings: diagnostics(saved.warnings), ..policy(saved.policy, counts, true) }
+}
+
+/// A policy file on its way to the service.
+pub fn application(body: ApplyPolicy, version: Option<String>) -> Application {
+    let secrets = body.secrets.unwrap_or_default();
+    Application {
+        text: body.policy,
+        secrets: secrets.into_iter().map(|(name, value)| (name, value.map(Zeroizing::new))).collect(),
+        force: body.force == Some(true),
+        expected: Expected { revision: body.expected_revision, version },
+    }
+}
+
+/// What applying a file came to.
+pub fn applied(applied: Applied, counts: &AgentCounts) -> AppliedPolicy {
+    let Applied { saved: SavedPolicy { policy: after, warnings, changed, .. }, previous_revision, changes, secrets } =
+        applied;
+    let outcome = match (previous_revision, changed) {
+        (None, _) => ApplyOutcome::Created,
+        (Some(_), true) => ApplyOutcome::Changed,
+        (Some(_), false) => ApplyOutcome::Unchanged,
+    };
+    AppliedPolicy {
+        outcome,
+        previous_revision,
+        changes: changes.into_iter().map(difference).collect(),
+        secrets,
+        warnings: diagnostics(warnings),
+        policy: policy(after, counts, true),
+    }
+}
+
+/// One difference.
+pub fn difference(found: muster_core::policy::diff::Difference) -> Difference {
+    Difference { path: found.path, before: found.before, after: found.after }
 }
 
 /// What the operation takes; a field that no policy has is refused.
@@ -75,6 +120,6 @@ pub fn draft(body: SaveAgentPolicy) -> Result<PolicyDraft, Error> {
         secrets: secrets.into_iter().map(|(name, value)| (name, value.map(Zeroizing::new))).collect(),
         fields: body.fields,
         force: body.force == Some(true),
-        expected_version: None,
+        expected: Expected { revision: body.expected_revision, version: None },
     })
 }

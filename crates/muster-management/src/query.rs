@@ -1,6 +1,7 @@
 //! Query strings: pages, and everything else by type.
 
 use axum::extract::FromRequestParts;
+use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use muster_core::Error;
 use muster_core::context::OpContext;
@@ -40,6 +41,26 @@ impl DryRun {
     /// The same caller, perhaps only trying.
     pub fn of(self, context: OpContext) -> OpContext {
         context.trying(self.dry_run)
+    }
+}
+
+/// `If-Match`: the `version` of what is to be changed, so that nobody's change is lost. `*` matches anything.
+pub struct IfMatch(pub Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(header) = parts.headers.get(IF_MATCH) else { return Ok(Self(None)) };
+        let text = header.to_str().map_err(|_| Error::invalid("If-Match", "must be visible ASCII"))?.trim();
+        if text == "*" {
+            return Ok(Self(None));
+        }
+        let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        if version.is_empty() || version.contains(['"', ',']) {
+            return Err(Error::invalid("If-Match", "must be one version, such as \"3-1700000000000000\"").into());
+        }
+        Ok(Self(Some(version.to_owned())))
     }
 }
 

@@ -4,6 +4,7 @@
 //! secrets and its line in the audit log. Changes of policies and outputs wait for one another on a node, so that a
 //! revision is never compiled from outputs that are about to change.
 
+pub mod apply;
 mod delete;
 mod draft;
 mod first_start;
@@ -58,8 +59,33 @@ pub struct PolicyDraft {
     pub fields: Map<String, Value>,
     /// Changes a hosted policy.
     pub force: bool,
-    /// Refuses the change unless the policy has this [`version_token`].
-    pub expected_version: Option<String>,
+    /// What the caller saw last.
+    pub expected: Expected,
+}
+
+/// What a caller expects to change, so that nobody's change is lost. Empty fields expect nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The policy's revision; 0: there is no such policy.
+    pub revision: Option<i64>,
+    /// The policy's [`version_token`].
+    pub version: Option<String>,
+}
+
+impl Expected {
+    /// Refuses the change when `policy` is another one than the caller saw.
+    fn check(&self, policy: Option<&Policy>, name: &str) -> Result<(), Error> {
+        let revision = policy.map_or(0, |policy| policy.revision);
+        let (wanted, found) = match (self.revision, &self.version) {
+            (Some(wanted), _) if wanted != revision => (wanted.to_string(), revision.to_string()),
+            (_, Some(wanted)) if policy.is_none_or(|policy| version_token(policy) != *wanted) => {
+                (wanted.clone(), policy.map_or_else(|| "none".to_owned(), version_token))
+            }
+            _ => return Ok(()),
+        };
+        let message = format!("the policy {name:?} changed meanwhile: {wanted} was expected, {found} is there");
+        Err(Error::conflict("policy_changed", message).remedy("look at it anew and try again"))
+    }
 }
 
 /// A policy as it was saved.

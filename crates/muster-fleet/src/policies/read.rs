@@ -10,6 +10,9 @@ use muster_store::query::{Listed, Page};
 
 use crate::Fleet;
 
+/// Policies that can be looked up at once.
+const MAX_NAMED: usize = 1000;
+
 impl Fleet {
     /// One policy.
     pub async fn policy(&self, context: &OpContext, id: &str) -> Result<Policy, Error> {
@@ -17,10 +20,31 @@ impl Fleet {
         self.find_policy(id).await
     }
 
-    /// The policy of a name.
-    pub async fn policy_by_name(&self, context: &OpContext, name: &str) -> Result<Policy, Error> {
+    /// The policies of these ids and names, each once; with the ids and names that no policy has.
+    pub async fn policies_of(
+        &self,
+        context: &OpContext,
+        ids: &[String],
+        names: &[String],
+    ) -> Result<(Vec<Policy>, Vec<String>), Error> {
         context.require(Privilege::PoliciesRead)?;
-        self.store.policy_by_name(name).await?.ok_or_else(|| Error::not_found("agent policy", name))
+        if ids.len() + names.len() > MAX_NAMED {
+            return Err(Error::invalid("ids", format!("at most {MAX_NAMED} ids and names at once")));
+        }
+        let (mut found, mut missing): (Vec<Policy>, Vec<String>) = (Vec::new(), Vec::new());
+        for (place, named) in ids.iter().chain(names).enumerate() {
+            let policy = match PolicyId::parse(named) {
+                _ if place >= ids.len() => self.store.policy_by_name(named).await?,
+                Ok(id) => self.store.policy(&id).await?,
+                Err(_) => None,
+            };
+            match policy {
+                Some(policy) if found.iter().any(|known| known.id == policy.id) => {}
+                Some(policy) => found.push(policy),
+                None => missing.push(named.clone()),
+            }
+        }
+        Ok((found, missing))
     }
 
     /// A page of policies by name.

@@ -21,6 +21,7 @@ use muster_store::Write;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::save::log_warnings;
 use crate::Fleet;
 use crate::audit::audit_line;
 
@@ -94,7 +95,8 @@ impl Fleet {
             writes.extend(made);
             let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(&before, error))?;
             if let Some(compiled) = compiled {
-                writes.extend(next_revision(context, &before, compiled, now));
+                log_warnings(context, &before, &compiled.warnings);
+                writes.extend(next_revision(context, &before, compiled.policy, now));
             }
         }
         Ok(writes)
@@ -163,10 +165,10 @@ fn token_hash(token: &str) -> String {
 }
 
 /// What the policy's next revision gives agents, if it is another thing than they have.
-fn changed(mut job: Job) -> Result<Option<Value>, CompileError> {
+fn changed(mut job: Job) -> Result<Option<Compiled>, CompileError> {
     job.policy.revision += 1;
-    let compiled = job.run()?.policy;
-    let is_new = job.previous.as_ref().is_none_or(|previous| !is_same(previous, &compiled));
+    let compiled = job.run()?;
+    let is_new = job.previous.as_ref().is_none_or(|previous| !is_same(previous, &compiled.policy));
     Ok(is_new.then_some(compiled))
 }
 
@@ -207,6 +209,6 @@ fn revision_write(context: &OpContext, policy: &Policy, compiled: Value, now: Ti
     }))
 }
 
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(format!("compiling: {error}")))
 }

@@ -16,7 +16,7 @@ use muster_store::Write;
 use serde_json::{Value, json};
 
 use super::draft::blank;
-use super::{PolicyDraft, SavedPolicy, refuse_hosted, refused, version_token};
+use super::{PolicyDraft, SavedPolicy, refuse_hosted, refused};
 use crate::Fleet;
 use crate::audit::audit_line;
 
@@ -62,10 +62,7 @@ impl Fleet {
         let _turn = self.revising.lock().await;
         let before = self.find_policy(id).await?;
         refuse_hosted(&before, draft.force)?;
-        if draft.expected_version.as_ref().is_some_and(|expected| *expected != version_token(&before)) {
-            let message = format!("the policy {:?} changed meanwhile", before.name);
-            return Err(Error::conflict("policy_changed", message).remedy("look at it anew and try again"));
-        }
+        draft.expected.check(Some(&before), &before.name)?;
         let (after, writes) = self.drafted(before.clone(), draft).await?;
         self.save_policy(context, before, after, writes, "policy.update").await
     }
@@ -119,11 +116,12 @@ impl Fleet {
         writes.extend(told(context, &policy, now, "policy.create"));
         self.commit_for(context, writes).await.map_err(refused)?;
         let warnings = revision.compiled.warnings;
+        log_warnings(context, &policy, &warnings);
         Ok(SavedPolicy { policy, warnings, changed: true, enrollment_key: Some(key) })
     }
 
     /// Commits a changed policy; `writes` are its new secrets.
-    async fn save_policy(
+    pub(super) async fn save_policy(
         &self,
         context: &OpContext,
         before: Policy,
@@ -159,6 +157,7 @@ impl Fleet {
         });
         writes.extend(told(context, &after, now, action));
         self.commit_for(context, writes).await.map_err(refused)?;
+        log_warnings(context, &after, &warnings);
         Ok(SavedPolicy { policy: after, warnings, changed: true, enrollment_key: None })
     }
 
@@ -203,6 +202,14 @@ impl Fleet {
             hidden: false,
             created_by: context.actor.to_string(),
         })
+    }
+}
+
+/// Puts the warnings of a committed revision into the log.
+pub(super) fn log_warnings(context: &OpContext, policy: &Policy, warnings: &Problems) {
+    for warning in warnings.0.iter().filter(|_| !context.is_dry_run()) {
+        let Policy { id, name, revision, .. } = policy;
+        tracing::warn!(policy = %id, name, revision, field = warning.path, reason = warning.reason, "policy warning");
     }
 }
 

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -5,6 +6,7 @@ use muster_core::context::{Actor, OpContext};
 use muster_core::credential::ApiKey;
 use muster_core::id::{OutputId, PolicyId, SecretId};
 use muster_core::policy::Policy;
+use muster_core::policy::problem::Problems;
 use muster_core::seal::{Place, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::{Clock, Timestamp};
@@ -14,7 +16,8 @@ use muster_store::{SqliteStore, Store, Write};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{PolicyDraft, SavedPolicy, version_token};
+use super::apply::Application;
+use super::{Expected, PolicyDraft, SavedPolicy, version_token};
 use crate::outputs::OutputDraft;
 use crate::policy_cache::PolicyCache;
 use crate::secrets::ensure_signing_key;
@@ -179,7 +182,7 @@ async fn older_versions_are_refused_and_hosted_policies_need_force() {
     let token = version_token(&saved.policy);
     let change = |text: &str| PolicyDraft {
         description: Some(text.into()),
-        expected_version: Some(token.clone()),
+        expected: Expected { version: Some(token.clone()), ..Expected::default() },
         ..PolicyDraft::default()
     };
     update(&fleet, &saved.policy, change("one")).await.unwrap();
@@ -449,4 +452,85 @@ async fn a_policy_whose_secret_is_gone_is_an_error_and_not_a_broken_policy() {
     let error = fleet.policies.get(&saved.policy.id).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
     assert!(error.internal.unwrap().contains("do not exist"));
+}
+
+fn apply(text: &str) -> Application {
+    Application { text: text.into(), ..Application::default() }
+}
+
+#[tokio::test]
+async fn a_file_creates_and_changes_the_policy_of_its_name_and_says_what_differs() {
+    let fleet = fleet();
+    let text = "name: web\nsettings: {unenroll_timeout: 60}\nconfig: {inputs: [{id: a, type: process, command: /x}]}\n";
+    let dry = fleet.apply_policy(&root().trying(true), apply(text)).await.unwrap();
+    assert_eq!((dry.previous_revision, dry.saved.changed), (None, true));
+    assert!(fleet.policies_of(&root(), &[], &["web".into()]).await.unwrap().0.is_empty(), "a dry run changes nothing");
+    let made = fleet.apply_policy(&root(), apply(text)).await.unwrap();
+    assert_eq!((made.previous_revision, made.saved.policy.revision), (None, 1));
+    let again = fleet.apply_policy(&root(), apply(text)).await.unwrap();
+    assert_eq!((again.saved.changed, again.changes.len()), (false, 0));
+
+    let other = text.replace("60", "null").replace("id: a", "id: b");
+    let secret = || BTreeMap::from([("KEY".to_owned(), Some(Zeroizing::new("x".to_owned())))]);
+    let changed = fleet.apply_policy(&root(), Application { secrets: secret(), ..apply(&other) }).await.unwrap();
+    let paths: Vec<&str> = changed.changes.iter().map(|change| change.path.as_str()).collect();
+    assert_eq!(paths, ["/config/inputs/a", "/config/inputs/b", "/unenroll_timeout"]);
+    assert_eq!((changed.previous_revision, changed.secrets), (Some(1), vec!["KEY".to_owned()]));
+    assert_eq!((changed.saved.policy.revision, changed.saved.policy.unenroll_timeout), (2, None));
+    let same = fleet.apply_policy(&root(), Application { secrets: secret(), ..apply(&other) }).await.unwrap();
+    assert!(same.secrets.is_empty() && !same.saved.changed, "the value is the same");
+}
+
+#[tokio::test]
+async fn two_who_apply_what_they_saw_do_not_undo_each_other() {
+    let fleet = fleet();
+    let expecting = |text: &str, revision| Application {
+        expected: Expected { revision: Some(revision), version: None },
+        ..apply(text)
+    };
+    fleet.apply_policy(&root(), expecting("name: web\n", 0)).await.unwrap();
+    let late = fleet.apply_policy(&root(), expecting("name: web\ndescription: late\n", 0)).await.unwrap_err();
+    assert_eq!((late.kind, late.code), (ErrorKind::Conflict, "policy_changed"));
+    fleet.apply_policy(&root(), expecting("name: web\ndescription: one\n", 1)).await.unwrap();
+    let late = fleet.apply_policy(&root(), expecting("name: web\ndescription: two\n", 1)).await.unwrap_err();
+    assert!(late.message.contains("1 was expected, 2 is there"), "{}", late.message);
+}
+
+#[tokio::test]
+async fn problems_and_warnings_of_a_file_have_their_places() {
+    let fleet = fleet();
+    let bad = "name: web\nsettings:\n  data_output_id: none\nconfig:\n  inputs: [{type: a, password: '$co.elastic.secret{PW}'}]\n";
+    let error = fleet.apply_policy(&root(), apply(bad)).await.unwrap_err();
+    let placed = |problems: &Problems| -> Vec<String> {
+        problems
+            .0
+            .iter()
+            .map(|it| format!("{} {}", it.place.map(|at| at.to_string()).unwrap_or_default(), it.path))
+            .collect()
+    };
+    assert_eq!(placed(error.problems.as_deref().unwrap()), ["5:24 config.inputs.0.password"]);
+    let bad = bad.replace("password: '$co.elastic.secret{PW}'", "x: 1");
+    let error = fleet.apply_policy(&root(), apply(&bad)).await.unwrap_err();
+    let found = placed(error.problems.as_deref().unwrap());
+    assert!(found.contains(&"3:3 settings.data_output_id".to_owned()), "{found:?}");
+    assert!(error.message.starts_with(&found[0][4..]), "{}", error.message);
+    let warned =
+        fleet.apply_policy(&root(), apply("name: web\nconfig:\n  agent.monitoring.logs: true\n")).await.unwrap();
+    assert_eq!(placed(&warned.saved.warnings), ["2:1 config.outputs", "3:3 config.agent.monitoring"]);
+}
+
+#[tokio::test]
+async fn policies_are_looked_up_by_ids_and_names_in_one_go() {
+    let fleet = fleet();
+    let one = create(&fleet, "one", json!({})).await.policy;
+    create(&fleet, "two", json!({})).await;
+    let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let (found, missing) = fleet
+        .policies_of(&root(), &texts(&[one.id.as_str(), "no/id"]), &texts(&["two", "one", "three"]))
+        .await
+        .unwrap();
+    let names: Vec<&str> = found.iter().map(|policy| policy.name.as_str()).collect();
+    assert_eq!((names, missing), (vec!["one", "two"], texts(&["no/id", "three"])));
+    let many = vec!["x".to_owned(); 1001];
+    assert_eq!(fleet.policies_of(&root(), &[], &many).await.unwrap_err().field.as_deref(), Some("ids"));
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::envelope::Diagnostic;
+
 /// Fields of a policy that have no field of their own in [`SaveAgentPolicy`]; any other is refused.
 pub const OTHER_FIELDS: &[&str] = &[
     "space_ids",
@@ -83,6 +85,9 @@ pub struct AgentPolicy {
     /// Opaque concurrency token.
     #[serde(default)]
     pub version: String,
+    /// What works, but perhaps not as meant; told when the policy is saved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Diagnostic>,
     /// Its other fields.
     #[serde(flatten)]
     pub fields: Map<String, Value>,
@@ -123,6 +128,9 @@ pub struct SaveAgentPolicy {
     /// Changes a hosted policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
+    /// Refuses the change unless the policy has this revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_revision: Option<i64>,
     /// Accepted: a change that changes nothing makes no revision, any other does.
     #[serde(rename = "bumpRevision", default, skip_serializing_if = "Option::is_none")]
     pub bump_revision: Option<bool>,
@@ -163,14 +171,75 @@ pub struct ListAgentPolicies {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BulkGet {
-    /// The policies.
+    /// The policies, by id.
+    #[serde(default)]
     pub ids: Vec<String>,
+    /// More policies, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// Everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full: Option<bool>,
     /// Leave out those that are not there, instead of 404.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_missing: Option<bool>,
+}
+
+/// `POST /agent_policies/_apply`: creates or changes the policy that a file names.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyPolicy {
+    /// The policy file, YAML.
+    pub policy: String,
+    /// Secrets by name: a value replaces, `null` removes, an absent one stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<BTreeMap<String, Option<String>>>,
+    /// Changes a hosted policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<bool>,
+    /// Refuses the change unless the policy has this revision; 0: unless there is no such policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_revision: Option<i64>,
+}
+
+impl std::fmt::Debug for ApplyPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Secrets and configuration stay out of logs.
+        write!(f, "ApplyPolicy({} bytes)", self.policy.len())
+    }
+}
+
+/// What applying a file did to the policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ApplyOutcome {
+    /// There was no policy of that name.
+    Created,
+    /// The policy is another one now.
+    Changed,
+    /// The policy was as the file says.
+    #[default]
+    Unchanged,
+}
+
+/// What applying a file did, or would do with `dryRun`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct AppliedPolicy {
+    /// Created, changed or unchanged.
+    pub outcome: ApplyOutcome,
+    /// The revision before; absent for a new policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_revision: Option<i64>,
+    /// What differs from before, by path; empty for a new policy.
+    pub changes: Vec<Difference>,
+    /// Names of the secrets that were set, replaced or removed.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+    /// What works, but perhaps not as meant, with places in the file.
+    #[serde(default)]
+    pub warnings: Vec<Diagnostic>,
+    /// The policy.
+    pub policy: AgentPolicy,
 }
 
 /// `POST /agent_policies/{id}/copy`.

@@ -31,11 +31,6 @@ impl Failed {
         Self { message: message.into(), remedy: None, code: Failure::NotFound.exit_code() }
     }
 
-    /// Whether there is no such thing.
-    pub fn is_not_found(&self) -> bool {
-        self.code == Failure::NotFound.exit_code()
-    }
-
     /// Adds what to do.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {

@@ -2,7 +2,7 @@
 
 use muster_client::{Client, Error, Failure};
 use muster_protocol::management::agent::{Agent, ListAgents};
-use muster_protocol::management::agent_policy::{AgentPolicy, ListAgentPolicies};
+use muster_protocol::management::agent_policy::{AgentPolicy, BulkGet, ListAgentPolicies};
 use muster_protocol::management::enrollment_key::EnrollmentKey;
 
 use super::failure::Failed;
@@ -25,14 +25,16 @@ pub fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Failed> {
 
 /// The policy of that id, else of that name.
 pub async fn find_policy(client: &Client, named: &str) -> Result<AgentPolicy, Failed> {
-    if let Some(policy) = if_there(client.agent_policy(named).await)? {
-        return Ok(policy);
-    }
-    let listed = all_policies(client, None).await?.into_iter().find(|policy| policy.name == named);
-    let found = listed.ok_or_else(|| {
+    let request = BulkGet {
+        ids: vec![named.to_owned()],
+        names: vec![named.to_owned()],
+        full: Some(true),
+        ignore_missing: Some(true),
+    };
+    // The one of that id comes first.
+    client.agent_policies_of(&request).await?.into_iter().next().ok_or_else(|| {
         Failed::not_found(format!("no policy has the name or id {named:?}")).remedy("muster policy list shows them")
-    })?;
-    Ok(client.agent_policy(&found.id).await?)
+    })
 }
 
 /// Every policy that matches.
@@ -147,7 +149,7 @@ mod tests {
             only("agent", "host name", "web", ids.iter().map(ToString::to_string).collect(), String::clone)
         };
         assert_eq!(of(&["a"]).unwrap(), "a");
-        assert!(of(&[]).unwrap_err().is_not_found());
+        assert!(of(&[]).unwrap_err().to_string().contains("no agent has the id or host name"));
         let told = of(&["a", "b"]).unwrap_err().to_string();
         assert_eq!(told, "muster: 2 agents have the host name \"web\": a, b\n        name one by its id");
     }

@@ -14,7 +14,6 @@ mod listing;
 mod policy;
 mod policy_file;
 mod policy_names;
-mod policy_plan;
 mod progress;
 mod selection;
 mod status;

@@ -3,7 +3,9 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use muster_client::Client;
-use muster_protocol::management::agent_policy::{AgentPolicy, Difference, Revision, Rollback, SaveAgentPolicy};
+use muster_protocol::management::agent_policy::{
+    AgentPolicy, AppliedPolicy, ApplyOutcome, Difference, Revision, Rollback, SaveAgentPolicy,
+};
 
 use super::confirm::Care;
 use super::failure::Failed;
@@ -11,10 +13,9 @@ use super::find::{all_policies, find_policy};
 use super::listing::{
     Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_table, print_yaml, wide,
 };
-use super::policy_file;
-use super::policy_plan::Plan;
+use super::policy_file::PolicyFile;
 use super::selection::agents;
-use super::text::print_line;
+use super::text::{print_line, printable};
 
 /// What can be done with policies.
 #[derive(Debug, Subcommand)]
@@ -202,7 +203,7 @@ fn yes_or_no(is: bool) -> String {
 }
 
 /// What differs, as a table.
-pub const CHANGES: &[Column<Difference>] = &[
+const CHANGES: &[Column<Difference>] = &[
     column("PATH", |change| change.path.clone()),
     column("BEFORE", |change| value(change.before.as_ref())),
     column("AFTER", |change| value(change.after.as_ref())),
@@ -266,50 +267,57 @@ impl CreateArgs {
 
 impl ApplyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let mut written = policy_file::read(&self.file, &self.secrets)?;
-        written.policy.force = self.force.then_some(true);
-        let wanted = &written.policy;
-        let existing = match find_policy(client, &wanted.name).await {
-            Ok(policy) => Some(policy),
-            Err(failed) if failed.is_not_found() => None,
-            Err(failed) => return Err(failed),
-        };
-        let plan = Plan::of(existing.as_ref(), wanted)?;
+        let mut file = PolicyFile::read(&self.file, &self.secrets, self.force)?;
+        let plan = client.try_apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
         if self.care.dry_run {
-            // What is wrong with it is told as it would be without.
-            match &existing {
-                Some(existing) => client.try_update_agent_policy(&existing.id, wanted).await,
-                None => client.try_create_agent_policy(wanted).await,
-            }
-            .map_err(|error| written.failed(error))?;
-            return match self.output.output {
-                Format::Json => print_json(&plan),
-                Format::Yaml => print_yaml(&plan),
-                _ => plan.print(),
-            };
+            warn(&file, &plan);
+            return self.print_plan(&plan);
         }
-        let Some(existing) = existing else {
-            let policy = client.create_agent_policy(wanted).await.map_err(|error| written.failed(error))?;
-            return self.print("created", &policy);
+        let AgentPolicy { name, agents: count, .. } = &plan.policy;
+        if *count > 1 && plan.outcome == ApplyOutcome::Changed {
+            self.care.confirm(&format!("Change the policy {name:?} of {}?", agents(*count)))?;
+        }
+        // What was shown is what is done: a change by somebody else in between is a conflict.
+        file.request.expected_revision = Some(plan.previous_revision.unwrap_or(0));
+        let applied = client.apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
+        warn(&file, &applied);
+        let done = match applied.outcome {
+            ApplyOutcome::Created => "created",
+            ApplyOutcome::Changed => "changed",
+            ApplyOutcome::Unchanged => "unchanged:",
         };
-        if existing.agents > 1 && !plan.is_empty() {
-            let question = format!("Change the policy {:?} of {}?", existing.name, agents(existing.agents));
-            self.care.confirm(&question)?;
+        let AgentPolicy { name, revision, .. } = &applied.policy;
+        match self.output.output {
+            Format::Table | Format::Wide => print_line(format!("{done} the policy {name:?}, revision {revision}")),
+            format => print_policy(&applied.policy, format),
         }
-        let updated = client.update_agent_policy(&existing.id, wanted).await;
-        let policy = updated.map_err(|error| written.failed(error))?;
-        // The server's word: whether a secret is another one, only it can tell.
-        let same = policy.revision == existing.revision && policy.updated_at == existing.updated_at;
-        self.print(if same { "unchanged:" } else { "changed" }, &policy)
     }
 
-    fn print(&self, done: &str, policy: &AgentPolicy) -> Result<(), Failed> {
+    fn print_plan(&self, plan: &AppliedPolicy) -> Result<(), Failed> {
         match self.output.output {
-            Format::Table | Format::Wide => {
-                print_line(format!("{done} the policy {:?}, revision {}", policy.name, policy.revision))
-            }
-            format => print_policy(policy, format),
+            Format::Json => return print_json(plan),
+            Format::Yaml => return print_yaml(plan),
+            _ => {}
         }
+        let (name, before) = (&plan.policy.name, plan.previous_revision.unwrap_or(0));
+        match plan.outcome {
+            ApplyOutcome::Created => return print_line(format!("would create the policy {name:?}")),
+            ApplyOutcome::Unchanged => {
+                return print_line(format!("the policy {name:?} is as the file says (revision {before})"));
+            }
+            ApplyOutcome::Changed => {}
+        }
+        print_line(format!("would change the policy {name:?} (now revision {before}):"))?;
+        for secret in &plan.secrets {
+            print_line(format!("another value of the secret {secret}"))?;
+        }
+        if plan.changes.is_empty() { Ok(()) } else { print_table(&plan.changes, false, CHANGES) }
+    }
+}
+
+fn warn(file: &PolicyFile, applied: &AppliedPolicy) {
+    for warning in &applied.warnings {
+        eprintln!("muster: warning: {}", printable(&file.line(warning)));
     }
 }
 

@@ -1,114 +1,64 @@
-//! Policies as people write them: a YAML file, and the secrets given beside it.
+//! Policy files: read here, taken apart and checked by the server.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use muster_core::policy::file::{self, PolicyFile};
-use muster_core::policy::problem::{Problem, Problems};
-use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, check, expand};
-use muster_core::yaml::Places;
-use muster_protocol::management::agent_policy::SaveAgentPolicy;
-use serde_json::Value;
+use muster_protocol::management::agent_policy::ApplyPolicy;
+use muster_protocol::management::envelope::Diagnostic;
 
 use super::failure::Failed;
 
-/// Longest policy file, bytes.
+/// Maximum length of a file in bytes.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// A policy that was read, and where in the file what stands.
-#[derive(Debug)]
-pub struct Written {
-    /// What the server is asked for.
-    pub policy: SaveAgentPolicy,
-    source: Source,
-}
+/// Problems that are printed; the rest is counted.
+const MAX_PRINTED: usize = 20;
 
+/// A policy file with what is given beside it.
 #[derive(Debug)]
-struct Source {
+pub struct PolicyFile {
+    /// What the server is sent.
+    pub request: ApplyPolicy,
     file: Utf8PathBuf,
-    places: Places,
 }
 
-/// Reads the file (`-`: standard input) and the `NAME=VALUE` secrets.
-pub fn read(file: &Utf8Path, secrets: &[String]) -> Result<Written, Failed> {
-    let text = read_text(file)?;
-    let (read, places) = file::read(&text).map_err(|problems| refused(file, &problems))?;
-    // Whether a secret is there, only the server knows; the rest is told before it is asked, a dry run's too.
-    if let Some(Value::Object(config)) = &read.config {
-        let mut problems = Problems::default();
-        let config = expand::expand(config, check::ROOT, &mut problems);
-        problems.0.extend(check::check(&Value::Object(config), &|_| true).0);
-        problems.locate(&places);
-        problems.into_result().map_err(|problems| refused(file, &problems))?;
+impl PolicyFile {
+    /// Reads the file (`-`: standard input) and the `NAME=VALUE` secrets.
+    pub fn read(file: &Utf8Path, secrets: &[String], force: bool) -> Result<Self, Failed> {
+        let request = ApplyPolicy {
+            policy: read_text(file)?,
+            secrets: read_secrets(secrets)?,
+            force: force.then_some(true),
+            expected_revision: None,
+        };
+        Ok(Self { request, file: file.to_owned() })
     }
-    let source = Source { file: file.to_owned(), places };
-    Ok(Written { policy: wanted(read, read_secrets(secrets)?), source })
-}
 
-fn wanted(read: PolicyFile, secrets: Option<BTreeMap<String, Option<String>>>) -> SaveAgentPolicy {
-    let PolicyFile { name, description, namespace, tags, settings: mut fields, config } = read;
-    let switch = |value: Option<Value>| value.map(|value| value == Value::Bool(true));
-    let (is_managed, is_default) = (switch(fields.remove("is_managed")), switch(fields.remove("is_default")));
-    let reset = i64::try_from(DEFAULT_INACTIVITY_TIMEOUT.as_secs()).unwrap_or(i64::MAX);
-    let inactivity_timeout = fields.remove("inactivity_timeout").map(|value| value.as_i64().unwrap_or(reset));
-    let unenroll_timeout = fields.remove("unenroll_timeout").map(|value| value.as_i64());
-    fields.insert("tags".to_owned(), Value::from(tags));
-    SaveAgentPolicy {
-        name,
-        // A line that was taken out of the file is meant to be gone.
-        description: Some(description),
-        is_managed,
-        is_default,
-        inactivity_timeout,
-        unenroll_timeout,
-        namespace: Some(namespace),
-        config,
-        secrets,
-        fields,
-        ..SaveAgentPolicy::default()
-    }
-}
-
-impl Written {
-    /// What the server says of the policy, with the places in the file that it means.
+    /// What the server says of the file, each problem with its place.
     pub fn failed(&self, error: muster_client::Error) -> Failed {
-        match error.body() {
-            // One line for each problem, the last perhaps `and 7 more`.
-            Some(body) if body.status_code == 400 && body.field.is_some() => {
-                let lines: Vec<String> = body.message.lines().map(|line| self.source.placed(line)).collect();
-                let told_already = error.remedy().is_some_and(|remedy| body.message.contains(&remedy));
-                let failed = Failed::usage(lines.join("\n"));
-                error.remedy().filter(|_| !told_already).into_iter().fold(failed, Failed::remedy)
-            }
-            _ => error.into(),
+        let problems = error.body().map(|body| body.problems.as_slice()).unwrap_or_default();
+        if problems.is_empty() {
+            return error.into();
         }
-    }
-}
-
-impl Source {
-    /// `path: reason`, with file, line and column before it.
-    fn placed(&self, line: &str) -> String {
-        let path = line.split_once(": ").map_or(line, |(path, _)| path);
-        // The server knows no `settings`: their fields stand at the top there.
-        let first = path.split_once('.').map_or(path, |(first, _)| first);
-        let is_setting = self.places.has(&format!("settings.{first}"));
-        let line = if is_setting { format!("settings.{line}") } else { line.to_owned() };
-        let place = self.places.find(&if is_setting { format!("settings.{path}") } else { path.to_owned() });
-        match place {
-            Some(place) => format!("{}:{place}: {line}", self.file),
-            None => format!("{}: {line}", self.file),
+        let mut lines: Vec<String> = problems.iter().take(MAX_PRINTED).map(|problem| self.line(problem)).collect();
+        if problems.len() > MAX_PRINTED {
+            lines.push(format!("and {} more", problems.len() - MAX_PRINTED));
         }
+        Failed::usage(lines.join("\n"))
     }
-}
 
-/// `web.yml:3:7: config.inputs: reason` for each problem, as editors and people can follow it.
-fn refused(file: &Utf8Path, problems: &Problems) -> Failed {
-    let line = |problem: &Problem| match problem.place {
-        Some(place) => format!("{file}:{place}: {problem}"),
-        None => format!("{file}: {problem}"),
-    };
-    Failed::usage(problems.0.iter().map(line).collect::<Vec<_>>().join("\n"))
+    /// `web.yml:3:7: config.inputs: reason; hint`, as editors and people can follow it.
+    pub fn line(&self, problem: &Diagnostic) -> String {
+        let Diagnostic { path, line, column, reason, hint } = problem;
+        let place = match (line, column) {
+            (Some(line), Some(column)) => format!(":{line}:{column}"),
+            _ => String::new(),
+        };
+        let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
+        let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("{}{place}: {path}{reason}{hint}", self.file)
+    }
 }
 
 /// A text file, or standard input.
@@ -141,69 +91,47 @@ fn read_secrets(given: &[String]) -> Result<Option<BTreeMap<String, Option<Strin
 
 #[cfg(test)]
 mod tests {
+    use muster_protocol::management::ErrorBody;
+
     use super::*;
 
-    fn folder_with(name: &str, text: &str) -> (tempfile::TempDir, Utf8PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = Utf8PathBuf::from_path_buf(folder.path().join(name)).unwrap();
+    fn directory_with(name: &str, text: &str) -> (tempfile::TempDir, Utf8PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = Utf8PathBuf::from_path_buf(directory.path().join(name)).unwrap();
         std::fs::write(&file, text).unwrap();
-        (folder, file)
+        (directory, file)
     }
 
     #[test]
-    fn refusals_tell_file_line_column_field_and_reason() {
-        let (_folder, file) = folder_with("web.yml", "name: web\nsetings: {}\n");
-        let told = read(&file, &[]).unwrap_err().to_string();
-        let place = format!("muster: {file}:2:1: setings: unknown field `setings`; did you mean `settings`?");
-        assert_eq!(told, place);
-        let told = read(Utf8Path::new("/nowhere/web.yml"), &[]).unwrap_err().to_string();
+    fn problems_are_printed_with_file_line_and_column() {
+        let (_directory, file) = directory_with("web.yml", "name: web\n");
+        let read = PolicyFile::read(&file, &[], false).unwrap();
+        let problem = |path: &str, place: Option<u64>, hint: Option<&str>| Diagnostic {
+            path: path.into(),
+            line: place,
+            column: place,
+            reason: "wrong".into(),
+            hint: hint.map(str::to_owned),
+        };
+        let failed = |problems: Vec<Diagnostic>| {
+            let body = ErrorBody { status_code: 400, message: "plain".into(), problems, ..ErrorBody::default() };
+            read.failed(muster_client::Error::Answered(Box::new(body))).to_string().replace("\n        ", "\n")
+        };
+        let told = failed(vec![problem("a.b", Some(3), Some("mend it")), problem("", None, None)]);
+        assert_eq!(told, format!("muster: {file}:3:3: a.b: wrong; mend it\n{file}: wrong"));
+        assert!(failed(vec![problem("a", None, None); 22]).ends_with("\nand 2 more"));
+        assert_eq!(failed(Vec::new()), "muster: plain");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let told = PolicyFile::read(Utf8Path::new("/nowhere/web.yml"), &[], false).unwrap_err().to_string();
         assert!(told.starts_with("muster: can't read /nowhere/web.yml: "), "{told}");
     }
 
     #[test]
-    fn what_is_wrong_in_the_configuration_is_told_with_its_place_too() {
-        let text = "name: web\nconfig:\n  inputs:\n    - type: process\n      command: /bin/true\n      restart: maybe\n  input: []\n";
-        let (_folder, file) = folder_with("web.yml", text);
-        let told = read(&file, &[]).unwrap_err().to_string();
-        assert!(told.contains(&format!("{file}:6:7: config.inputs.0.restart: ")), "{told}");
-        let unknown = format!("{file}:7:3: config.input: unknown key `input`; did you mean `inputs`?");
-        assert!(told.contains(&unknown), "{told}");
-    }
-
-    #[test]
-    fn what_the_server_finds_is_told_with_its_place() {
-        let (_folder, file) =
-            folder_with("web.yml", "name: web\nsettings:\n  is_protected: true\nconfig: {agent: {}}\n");
-        let written = read(&file, &[]).unwrap();
-        let body = |message: &str, remedy: Option<&str>| muster_protocol::management::ErrorBody {
-            status_code: 400,
-            error: "Bad Request".into(),
-            message: message.into(),
-            code: "policy_invalid".into(),
-            field: Some("x".into()),
-            remedy: remedy.map(str::to_owned),
-            problems: Vec::new(),
-        };
-        let failed = |message, remedy| written.failed(muster_client::Error::Answered(Box::new(body(message, remedy))));
-        let told = failed("config.agent.x: wrong; mend it\nis_protected: no\nfoo: odd", Some("mend it")).to_string();
-        let lines = ["4:10: config.agent.x: wrong; mend it", "3:3: settings.is_protected: no"];
-        let expected = format!("muster: {file}:{}\n        {file}:{}\n        {file}: foo: odd", lines[0], lines[1]);
-        assert_eq!(told.replace("\n        ", "\n"), expected.replace("\n        ", "\n"));
-        assert!(failed("name: taken", Some("choose")).to_string().ends_with("choose"));
-    }
-
-    #[test]
-    fn what_the_file_leaves_out_is_empty_or_untouched() {
-        let (_folder, file) = folder_with("web.yml", "name: web\n");
-        let policy = read(&file, &[]).unwrap().policy;
-        assert_eq!((policy.description.as_deref(), policy.namespace.as_deref()), (Some(""), Some("default")));
-        assert_eq!((policy.config, policy.inactivity_timeout, policy.unenroll_timeout), (None, None, None));
-        assert_eq!(policy.fields["tags"], serde_json::json!([]));
-    }
-
-    #[test]
     fn secrets_come_from_the_line_or_from_files_without_their_line_end() {
-        let (_folder, file) = folder_with("key.txt", "s3=cret\n");
+        let (_directory, file) = directory_with("key.txt", "s3=cret\n");
         let secrets = read_secrets(&[format!("A=@{file}"), "B=x=y".into()]).unwrap().unwrap();
         assert_eq!(secrets["A"].as_deref(), Some("s3=cret"));
         assert_eq!(secrets["B"].as_deref(), Some("x=y"));

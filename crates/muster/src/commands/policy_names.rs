@@ -4,17 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
 use muster_client::Client;
-use muster_protocol::management::agent_policy::ListAgentPolicies;
+use muster_protocol::management::agent_policy::BulkGet;
 use serde::{Serialize, Serializer};
 
 use super::failure::Failed;
-use super::find::{MOST_ROWS, if_there};
 use super::listing::{Format, or_dash};
 
-/// So few are asked for one by one.
-const FEW: usize = 3;
-/// Policies asked for at a time.
-const PER_PAGE: u32 = 1000;
+/// Policies looked up in one request.
+const AT_ONCE: usize = 500;
 
 /// A thing with the name of its policy. As JSON and YAML it is the thing alone.
 pub struct Named<T> {
@@ -75,22 +72,10 @@ pub async fn with_policy_name<T>(
 
 async fn names(client: &Client, wanted: &HashSet<String>) -> Result<HashMap<String, String>, Failed> {
     let mut names = HashMap::new();
-    if wanted.len() <= FEW {
-        for id in wanted {
-            if let Some(policy) = if_there(client.agent_policy(id).await)? {
-                names.insert(policy.id, policy.name);
-            }
-        }
-        return Ok(names);
-    }
-    for page in 1..=MOST_ROWS / PER_PAGE {
-        let query = ListAgentPolicies { page: Some(page), per_page: Some(PER_PAGE), ..ListAgentPolicies::default() };
-        let listed = client.agent_policies(&query).await?.items;
-        let last = listed.len() < PER_PAGE as usize;
-        names.extend(listed.into_iter().map(|policy| (policy.id, policy.name)));
-        if last {
-            break;
-        }
+    let ids: Vec<String> = wanted.iter().cloned().collect();
+    for some in ids.chunks(AT_ONCE) {
+        let request = BulkGet { ids: some.to_vec(), ignore_missing: Some(true), ..BulkGet::default() };
+        names.extend(client.agent_policies_of(&request).await?.into_iter().map(|policy| (policy.id, policy.name)));
     }
     Ok(names)
 }

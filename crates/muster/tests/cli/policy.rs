@@ -96,6 +96,40 @@ fn what_is_wrong_is_told_with_file_line_and_column() {
 }
 
 #[test]
+fn warnings_are_printed_with_their_place_and_do_not_fail() {
+    let text = "name: warned\nconfig:\n  agent.monitoring: {enabled: true, logs: true}\n  inputs:\n    - {type: process, command: /x}\n";
+    let (_folder, path) = file("warned.yml", text);
+    for dry in [&["--dry-run"][..], &[]] {
+        let ran = crate::world::run(&[&["policy", "apply", "-f", &path][..], dry].concat());
+        let told = format!("muster: warning: {path}:3:3: config.agent.monitoring: monitoring is switched off");
+        assert!(ran.code == 0 && ran.err.contains(&told), "{}", ran.err);
+    }
+    assert_eq!(json(&["policy", "show", "warned", "--full"])["agent"]["monitoring"]["enabled"], false);
+}
+
+#[test]
+fn null_takes_settings_back_and_is_shown_before() {
+    let set = "name: nulls\nsettings: {unenroll_timeout: 60, inactivity_timeout: 30, is_protected: true, is_managed: false}\n";
+    let (_folder, path) = file("nulls.yml", set);
+    ok(&["policy", "apply", "-f", &path]);
+    assert_eq!(json(&["policy", "show", "nulls"])["unenroll_timeout"], 60);
+    let null = "name: nulls\nsettings: {unenroll_timeout: null, inactivity_timeout: null, is_protected: null}\n";
+    std::fs::write(&path, null).unwrap();
+    let dry = ok(&["policy", "apply", "-f", &path, "--dry-run"]);
+    assert!(
+        ["/unenroll_timeout    60", "/inactivity_timeout", "/is_protected"].iter().all(|path| dry.contains(path)),
+        "{dry}"
+    );
+    let policy = json(&["policy", "apply", "-f", &path]);
+    assert_eq!(
+        (&policy["unenroll_timeout"], &policy["inactivity_timeout"]),
+        (&serde_json::Value::Null, &1_209_600.into())
+    );
+    assert_eq!(policy["is_protected"], serde_json::Value::Null);
+    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("unchanged: "));
+}
+
+#[test]
 fn a_policy_comes_from_standard_input_too() {
     let mut child =
         command(&["policy", "apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -211,12 +245,17 @@ fn a_dry_run_is_refused_as_the_change_itself_would_be() {
     assert_eq!(fails(2, &["policy", "apply", "-f", &bad, "--dry-run"]), meant);
     let (_folder, good) = file("good.yml", "name: tried\n");
     assert_eq!(ok(&["policy", "apply", "-f", &good, "--dry-run"]), "would create the policy \"tried\"\n");
-    assert_eq!(json(&["policy", "apply", "-f", &good, "--dry-run"])["revision"], serde_json::Value::Null);
+    let plan = json(&["policy", "apply", "-f", &good, "--dry-run"]);
+    assert_eq!((&plan["outcome"], &plan["previous_revision"]), (&"created".into(), &serde_json::Value::Null));
     fails(3, &["policy", "show", "tried"]);
     ok(&["policy", "apply", "-f", &good]);
     let (_folder, other) = file("other.yml", "name: tried\ndescription: other\n");
     let plan = json(&["policy", "apply", "-f", &other, "--dry-run"]);
-    assert_eq!((&plan["revision"], &plan["changes"][0]["path"]), (&1.into(), &"/description".into()), "{plan}");
+    assert_eq!(
+        (&plan["previous_revision"], &plan["changes"][0]["path"]),
+        (&1.into(), &"/description".into()),
+        "{plan}"
+    );
     fails(2, &["policy", "apply", "-f", &bad, "--dry-run"]);
     fails(3, &["policy", "rollback", "tried", "--to", "9", "--dry-run"]);
     let (_, agents) = fleet("tried in use", &["tried-1"]);
