@@ -1,5 +1,6 @@
 //! The targets. Each does with its bytes what the server does with what it reads, and checks what must hold afterwards.
 
+use axum::extract::FromRequest as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use muster_core::poll::GoDuration;
@@ -7,7 +8,7 @@ use muster_core::{documents, policy, upgrade_details, yaml};
 use muster_elastic::range::Wanted;
 use muster_elastic::{authorization as header, gzip, json};
 use muster_management::kql::agents;
-use muster_management::multipart as form;
+use muster_management::multipart::FilePart;
 use muster_protocol::elastic::ack::{AckEvent, AckRequest};
 use muster_protocol::elastic::audit::AuditUnenrollRequest;
 use muster_protocol::elastic::check_in::CheckInRequest;
@@ -127,10 +128,15 @@ pub fn multipart(data: &[u8]) {
     let Some(end) = data.iter().position(|byte| *byte == b'\n') else { return };
     let Ok(boundary) = std::str::from_utf8(&data[..end]) else { return };
     let body = Bytes::copy_from_slice(&data[end + 1..]);
-    if let Ok(part) = form::file_part(&body, boundary) {
-        assert!(part.data.len() <= body.len());
+    let length = body.len();
+    let kind = format!("multipart/form-data; boundary={boundary}");
+    let Ok(request) = http::Request::builder().header("content-type", kind).body(axum::body::Body::from(body)) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    if let Ok(part) = runtime.block_on(FilePart::from_request(request, &())) {
+        assert!(part.data.len() <= length);
     }
-    let _ = form::boundary(boundary);
 }
 
 /// The server's configuration file.

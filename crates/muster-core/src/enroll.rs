@@ -127,7 +127,7 @@ impl Applicant {
     pub fn read(request: &EnrollRequest<'_>) -> Result<Self, Error> {
         Ok(Self {
             kind: agent_type(&request.kind)?,
-            id: given(request.id.as_deref()).map(AgentId::parse).transpose().map_err(bad_request)?,
+            id: given(request.id.as_deref()).map(AgentId::propose).transpose().map_err(bad_request)?,
             enrollment_id: given(request.enrollment_id.as_deref()).map(bounded).transpose()?.map(str::to_owned),
             replace_token: given(request.replace_token.as_deref())
                 .map(bounded)

@@ -20,6 +20,49 @@ fn check(text: &str) -> Result<(), BadId> {
     if fits && plain && text != "." && text != ".." { Ok(()) } else { Err(BadId) }
 }
 
+/// Words that stand where an id stands in the paths of the management API, and would hide the thing of that id.
+const ROUTE_WORDS: [&str; 14] = [
+    "_apply",
+    "_bulk_get",
+    "action_status",
+    "actions",
+    "available_versions",
+    "bulk_actions",
+    "bulk_delete",
+    "copy",
+    "delete",
+    "files",
+    "list",
+    "setup",
+    "tags",
+    "uploads",
+];
+
+/// Why something new can't have the id that somebody proposes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadProposal {
+    /// It can't be an id at all.
+    #[error(transparent)]
+    Bad(#[from] BadId),
+    /// It begins with a hyphen.
+    #[error("an id must not begin with `-`: commands would take it for an option")]
+    Option,
+    /// It is a word of the API's paths.
+    #[error("`{0}` is a word of the API's paths and can't be an id")]
+    Route(String),
+}
+
+fn check_proposal(text: &str) -> Result<(), BadProposal> {
+    check(text)?;
+    if text.starts_with('-') {
+        return Err(BadProposal::Option);
+    }
+    if ROUTE_WORDS.contains(&text) || text.starts_with("bulk_") {
+        return Err(BadProposal::Route(text.to_owned()));
+    }
+    Ok(())
+}
+
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -31,6 +74,12 @@ macro_rules! id_type {
             /// Checks text from outside: 1 to 128 visible ASCII characters that need no escaping in a path.
             pub fn parse(text: &str) -> Result<Self, BadId> {
                 check(text).map(|()| Self(text.into()))
+            }
+
+            /// Checks an id that is proposed for something new: one that [`Self::parse`] takes, that can be
+            /// addressed in a path, and that no command takes for an option.
+            pub fn propose(text: &str) -> Result<Self, BadProposal> {
+                check_proposal(text).map(|()| Self(text.into()))
             }
 
             /// Takes text that we made ourselves (from the store, from a generator).
@@ -100,6 +149,18 @@ id_type!(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_that_could_not_be_addressed_is_not_given() {
+        for word in ["files", "actions", "tags", "action_status", "available_versions", "bulk_unenroll", "delete"] {
+            assert_eq!(AgentId::propose(word), Err(BadProposal::Route(word.into())));
+        }
+        for option in ["--all", "-f", "-"] {
+            assert_eq!(AgentId::propose(option), Err(BadProposal::Option), "{option}");
+        }
+        assert_eq!(AgentId::propose("a/b"), Err(BadProposal::Bad(BadId)));
+        assert!(AgentId::propose("files-1").is_ok() && AgentId::parse("--all").is_ok(), "what is there can be found");
+    }
 
     #[test]
     fn ids_from_outside_never_hold_paths_or_control_characters() {

@@ -66,7 +66,7 @@ pub struct DronesArgs {
     #[arg(long, default_value = "9.5.2")]
     pub agent_version: String,
     /// Tags to enrol with.
-    #[arg(long, value_delimiter = ',', default_value = "drone")]
+    #[arg(long, alias = "tag", value_delimiter = ',', default_value = "drone")]
     pub tags: Vec<String>,
     /// Number of the first agent: names hosts `drone-N`.
     #[arg(long, default_value_t = 0)]

@@ -48,7 +48,7 @@ impl Fleet {
         let _turn = self.revising.lock().await;
         let now = self.clock.now();
         let id = match draft.id.as_deref() {
-            Some(id) => OutputId::parse(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
+            Some(id) => OutputId::propose(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
             None => OutputId::trusted(random_uuid(&*self.entropy)),
         };
         if self.store.output(&id).await?.is_some() {

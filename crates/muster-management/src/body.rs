@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
+use muster_protocol::objects::Objects;
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, http_error};
@@ -32,12 +33,11 @@ pub fn unreadable(rejection: &BytesRejection) -> Response {
 /// Reads JSON; the error names the field.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
-    // The parser would take an array for a struct, field by field in the order in which we happen to declare them.
     if text.trim_ascii_start().first() == Some(&b'[') {
         return Err(Error::invalid("body", "a JSON object is expected, not an array"));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Objects(&mut json)).map_err(|error| {
         let path = error.path().to_string();
         field_error(&path, &error.into_inner().to_string())
     })?;
@@ -49,6 +49,11 @@ fn field_error(path: &str, reason: &str) -> Error {
     // The parser says "unknown field `x`" at the object; the field meant is x itself.
     let unknown = reason.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
     let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
+    // A path that ends in `?` broke off while a key was being read.
+    let path = match path.trim_end_matches(['?', '.']) {
+        "" => ".",
+        path => path,
+    };
     let field = match (path, unknown.or(missing)) {
         (".", Some(name)) => name.to_owned(),
         (".", None) => "body".to_owned(),
@@ -85,6 +90,12 @@ mod tests {
         for array in ["[]", " [\"name\"]", "[null]"] {
             assert_eq!(field_of::<CreateEnrollmentKey>(array), "body", "{array}");
         }
+    }
+
+    #[test]
+    fn no_part_of_a_body_is_a_struct_that_is_read_from_an_array() {
+        assert_eq!(field_of::<CreateAction>(r#"{"action": ["SETTINGS"]}"#), "action");
+        assert_eq!(field_of::<CreateAction>("{"), "body");
     }
 
     #[test]

@@ -60,11 +60,19 @@ fn admit(request: &mut Request) -> ApiResult<()> {
 /// The space's name, and the URI without what is before `/api/fleet` and without it.
 fn split_path(uri: &Uri) -> Result<(String, Uri), Error> {
     let path = uri.path();
+    // `//` would be an empty id, or no prefix at all; either way something else than was asked for.
+    if path.contains("//") {
+        return Err(Error::not_found("path", path));
+    }
     let (space, rest) = match path.strip_prefix("/s/").and_then(|rest| rest.split_once('/')) {
         Some((space, rest)) => (space, rest),
         None => (DEFAULT_SPACE, path.trim_start_matches('/')),
     };
-    let inner = rest.strip_prefix("api/fleet").unwrap_or(rest);
+    let inner = rest
+        .strip_prefix("api/fleet")
+        .filter(|inner| inner.is_empty() || inner.starts_with('/'))
+        .ok_or_else(|| Error::not_found("path", path))?;
+    let inner = if inner.is_empty() { "/" } else { inner };
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let inner: PathAndQuery = format!("{inner}{query}").parse().map_err(|_| Error::not_found("path", path))?;
     Ok((space.to_owned(), Uri::from(inner)))
@@ -116,6 +124,17 @@ mod tests {
         let split = |uri: &str| split_path(&uri.parse().unwrap()).unwrap();
         assert_eq!(split("/api/fleet/agents?page=1"), ("default".into(), "/agents?page=1".parse().unwrap()));
         assert_eq!(split("/s/blue/api/fleet/agents/x%20y"), ("blue".into(), "/agents/x%20y".parse().unwrap()));
+        for odd in [
+            "/s/default//agents",
+            "/s/default/agents",
+            "/s//api/fleet/agents",
+            "/api/fleet//agents",
+            "/api/fleetagents",
+            "/agents",
+            "/s/default/api/fleet/agents//x",
+        ] {
+            assert!(split_path(&odd.parse().unwrap()).is_err(), "{odd}");
+        }
     }
 
     #[test]

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
@@ -17,12 +15,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::answer::{Answer, item, whole};
-use super::body::unreadable;
 use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::error::{ApiError, ApiResult};
-use super::multipart::{FilePart, boundary, file_part};
+use super::multipart::{FilePart, UNKNOWN_TYPE};
 use super::query::Query;
 use muster_fleet::Fleet;
 use muster_fleet::upload_views::{UploadState, UploadView};
@@ -30,7 +27,6 @@ use muster_listen::reply::ReplyBody;
 
 /// Longest file that can be put here, bytes.
 const MAX_FILE: usize = 100 << 20;
-const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 /// Uploads from agents, files and artifacts for them.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -111,15 +107,6 @@ struct Named {
     compression: Option<String>,
 }
 
-/// A file from a form, or the whole body.
-fn sent_file(headers: &HeaderMap, body: Bytes) -> Result<FilePart, Error> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or(UNKNOWN_TYPE);
-    match boundary(content_type) {
-        Some(boundary) => file_part(&body, boundary),
-        None => Ok(FilePart { name: None, mime_type: Some(content_type.to_owned()), data: body }),
-    }
-}
-
 fn name_of(query: Option<String>, part: &FilePart) -> Result<String, Error> {
     let name = query.or_else(|| part.name.clone());
     name.ok_or_else(|| Error::invalid("name", "give it in the query (?name=…), or send a form with a named file"))
@@ -130,12 +117,9 @@ async fn offer(
     Caller(context): Caller,
     Path(id): Path<String>,
     Query(query): Query<Named>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    part: FilePart,
 ) -> Result<Json<Item<DeliverableFile>>, Response> {
-    let body = body.map_err(|rejection| unreadable(&rejection))?;
     let offered = async {
-        let part = sent_file(&headers, body)?;
         let name = name_of(query.name, &part)?;
         let mime_type = part.mime_type.as_deref().unwrap_or(UNKNOWN_TYPE);
         fleet.offer_file(&context, &id, &name, mime_type, &part.data).await
@@ -154,12 +138,9 @@ async fn store_artifact(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Query(query): Query<Named>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    part: FilePart,
 ) -> Result<Json<Item<Artifact>>, Response> {
-    let body = body.map_err(|rejection| unreadable(&rejection))?;
     let stored = async {
-        let part = sent_file(&headers, body)?;
         let name = name_of(query.name, &part)?;
         let compress = match query.compression.as_deref() {
             None | Some("none") => false,

@@ -1,9 +1,19 @@
-//! `multipart/form-data`: the first file of a form, found in a body that is in memory whole.
+//! A file in a request: the first one of a form, or the body as a whole.
 
 use axum::body::Bytes;
+use axum::extract::multipart::MultipartError;
+use axum::extract::{FromRequest, Multipart, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use muster_core::Error;
 
-/// A file from a form.
+use super::body::unreadable;
+use super::error::{ApiError, http_error};
+
+/// MIME type of a file that came without one.
+pub const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// A file from a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FilePart {
     /// The name that the client gave it.
@@ -14,88 +24,86 @@ pub struct FilePart {
     pub data: Bytes,
 }
 
-/// The boundary, if the content type is that of a form.
-pub fn boundary(content_type: &str) -> Option<&str> {
-    let (kind, parameters) = content_type.split_once(';')?;
-    if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
-        return None;
+impl<S: Send + Sync> FromRequest<S> for FilePart {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or(UNKNOWN_TYPE).to_owned();
+        if !is_form(&content_type) {
+            let body = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection))?;
+            return Ok(Self { name: None, mime_type: Some(content_type), data: body });
+        }
+        match Multipart::from_request(request, state).await {
+            Ok(form) => first_file(form).await,
+            Err(rejection) => Err(ApiError(Error::invalid("Content-Type", rejection.body_text())).into_response()),
+        }
     }
-    let value = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("boundary="))?;
-    Some(value.trim_matches('"')).filter(|boundary| !boundary.is_empty())
+}
+
+fn is_form(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("multipart/form-data")
 }
 
 /// The first part that is a file.
-pub fn file_part(body: &Bytes, boundary: &str) -> Result<FilePart, Error> {
-    let delimiter = format!("\r\n--{boundary}");
-    let mut at = match body.strip_prefix(&delimiter.as_bytes()[2..]) {
-        Some(_) => delimiter.len() - 2,
-        None => find(body, 0, delimiter.as_bytes()).ok_or_else(no_file)? + delimiter.len(),
-    };
-    while body[at..].starts_with(b"\r\n") {
-        let head_end = find(body, at, b"\r\n\r\n").ok_or_else(no_file)?;
-        let data = head_end + 4;
-        // The delimiter's own line end may be the one that ends an empty head.
-        let end = find(body, data.saturating_sub(2), delimiter.as_bytes()).ok_or_else(no_file)?;
-        let head = String::from_utf8_lossy(&body[at..head_end]);
-        if let Some(name) = file_name(&head) {
-            let mime_type = header(&head, "content-type").map(str::to_owned);
-            let name = Some(name).filter(|name| !name.is_empty());
-            return Ok(FilePart { name, mime_type, data: body.slice(data.min(end)..end) });
-        }
-        at = end + delimiter.len();
+async fn first_file(mut form: Multipart) -> Result<FilePart, Response> {
+    while let Some(field) = form.next_field().await.map_err(|error| broken(&error))? {
+        let Some(name) = field.file_name().map(str::to_owned) else { continue };
+        let mime_type = field.content_type().map(str::to_owned);
+        let data = field.bytes().await.map_err(|error| broken(&error))?;
+        return Ok(FilePart { name: Some(name).filter(|name| !name.is_empty()), mime_type, data });
     }
-    Err(no_file())
+    Err(ApiError(Error::invalid("body", "the form holds no file")).into_response())
 }
 
-fn no_file() -> Error {
-    Error::invalid("body", "the form holds no file")
-}
-
-fn find(body: &[u8], from: usize, wanted: &[u8]) -> Option<usize> {
-    body.get(from..)?.windows(wanted.len()).position(|window| window == wanted).map(|at| at + from)
-}
-
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.trim())
-}
-
-fn file_name(head: &str) -> Option<String> {
-    let disposition = header(head, "content-disposition")?;
-    let value = disposition.split(';').find_map(|parameter| parameter.trim().strip_prefix("filename="))?;
-    Some(value.trim_matches('"').to_owned())
+fn broken(error: &MultipartError) -> Response {
+    let status = error.status();
+    let code = if status == http::StatusCode::PAYLOAD_TOO_LARGE { "body_too_large" } else { "body_unreadable" };
+    http_error(status, code, error.body_text())
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
 
     const FORM: &str = "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nnote\r\n\
-        --x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a b.bin\"\r\nContent-Type: text/plain\r\n\r\n\
+        --x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a; b=c.bin\"\r\nContent-Type: text/plain\r\n\r\n\
         line\r\n--y\r\n\r\n--x--\r\n";
 
-    #[test]
-    fn the_first_file_of_a_form_is_found() {
-        let part = file_part(&Bytes::from(FORM), "x").unwrap();
-        assert_eq!((part.name.as_deref(), part.mime_type.as_deref()), (Some("a b.bin"), Some("text/plain")));
+    async fn read(content_type: &str, body: &str) -> Result<FilePart, Response> {
+        let request = Request::builder().header(CONTENT_TYPE, content_type).body(Body::from(body.to_owned())).unwrap();
+        FilePart::from_request(request, &()).await
+    }
+
+    #[tokio::test]
+    async fn the_first_file_of_a_form_is_found_whatever_its_name() {
+        let part = read("Multipart/Form-Data; charset=utf-8; boundary=\"x\"", FORM).await.unwrap();
+        assert_eq!((part.name.as_deref(), part.mime_type.as_deref()), (Some("a; b=c.bin"), Some("text/plain")));
         assert_eq!(part.data, "line\r\n--y\r\n");
-    }
-
-    #[test]
-    fn what_is_no_form_with_a_file_is_refused() {
-        for cut in 0..FORM.len() - 8 {
-            assert!(file_part(&Bytes::from(&FORM[..cut]), "x").is_err(), "{cut}");
+        for (given, read_as) in [("filename=plain.bin", "plain.bin"), (r#"filename="q\"uote.bin""#, "q\"uote.bin")] {
+            let form = FORM.replace("filename=\"a; b=c.bin\"", given);
+            let part = read("multipart/form-data; boundary=x", &form).await.unwrap();
+            assert_eq!(part.name.as_deref(), Some(read_as));
         }
-        assert!(file_part(&Bytes::from(FORM), "z").is_err());
     }
 
-    #[test]
-    fn the_boundary_stands_in_the_content_type() {
-        assert_eq!(boundary("multipart/form-data; boundary=\"x y\""), Some("x y"));
-        assert_eq!(boundary("Multipart/Form-Data; charset=utf-8; boundary=x"), Some("x"));
-        assert_eq!(boundary("application/octet-stream"), None);
-        assert_eq!(boundary("multipart/form-data; boundary="), None);
+    #[tokio::test]
+    async fn a_form_without_a_whole_file_is_rejected() {
+        for cut in 0..FORM.len() - 8 {
+            let answer = read("multipart/form-data; boundary=x", &FORM[..cut]).await;
+            assert_eq!(answer.unwrap_err().status(), 400, "{cut}");
+        }
+        for boundary in ["multipart/form-data; boundary=z", "multipart/form-data", "multipart/form-data; boundary="] {
+            assert_eq!(read(boundary, FORM).await.unwrap_err().status(), 400, "{boundary}");
+        }
+    }
+
+    #[tokio::test]
+    async fn any_other_body_is_the_file() {
+        let part = read("text/plain", "whole").await.unwrap();
+        assert_eq!(part, FilePart { name: None, mime_type: Some("text/plain".into()), data: "whole".into() });
     }
 }

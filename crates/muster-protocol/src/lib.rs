@@ -2,3 +2,4 @@
 
 pub mod elastic;
 pub mod management;
+pub mod objects;

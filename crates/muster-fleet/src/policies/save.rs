@@ -88,7 +88,7 @@ impl Fleet {
     pub(super) fn new_policy_id(&self, wanted: Option<&str>) -> Result<PolicyId, Error> {
         let Some(wanted) = wanted else { return Ok(PolicyId::trusted(random_uuid(&*self.entropy))) };
         // It stands between colons in the ids of its actions.
-        match PolicyId::parse(wanted) {
+        match PolicyId::propose(wanted) {
             Ok(id) if !wanted.contains(':') => Ok(id),
             Ok(_) => Err(Error::invalid("id", "must not hold a colon")),
             Err(bad) => Err(Error::invalid("id", bad.to_string())),

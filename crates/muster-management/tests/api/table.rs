@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request};
+use muster_core::id::AgentId;
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_management::endpoints;
 
@@ -84,4 +85,18 @@ async fn the_table_is_whole_and_names_each_route_once() {
     rows.dedup();
     assert_eq!(rows.len(), all);
     assert!(all >= 60, "{all} endpoints");
+}
+
+/// A thing with the id `files` could not be addressed, since `/agents/files` is something else.
+#[test]
+fn no_id_can_be_a_word_of_a_path() {
+    let all = endpoints::all();
+    let takes_ids = |prefix: &str| all.iter().any(|other| other.path.starts_with(&format!("{prefix}/{{")));
+    for endpoint in &all {
+        let steps: Vec<&str> = endpoint.path.split('/').skip(1).collect();
+        let [family, word, ..] = steps.as_slice() else { continue };
+        if takes_ids(&format!("/{family}")) && !word.starts_with('{') {
+            assert!(AgentId::propose(word).is_err(), "{}", endpoint.path);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use super::find::{MOST_ROWS, find_agent, hostname, list_agents};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::selection::{Chosen, Selection, agents};
-use super::text::print_line;
+use super::text::{print_line, tag};
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
@@ -108,8 +108,8 @@ pub struct ShowArgs {
 pub struct TagArgs {
     #[command(flatten)]
     selection: Selection,
-    /// The tag (repeatable)
-    #[arg(long = "tag", short, value_name = "TAG", required = true)]
+    /// Tags, separated by commas (repeatable)
+    #[arg(long = "tag", short, value_name = "TAG", value_delimiter = ',', value_parser = tag, required = true)]
     tags: Vec<String>,
 }
 

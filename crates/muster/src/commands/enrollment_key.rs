@@ -10,7 +10,7 @@ use super::failure::Failed;
 use super::find::{all_keys, find_key, find_policy};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::policy_names::{Named, with_policy_name, with_policy_names};
-use super::text::print_line;
+use super::text::{print_line, tag};
 
 /// What can be done with enrollment keys.
 #[derive(Debug, Subcommand)]
@@ -60,8 +60,8 @@ pub struct CreateArgs {
     /// What to call the key [default: as the policy, with a number if that is taken]
     #[arg(long)]
     name: Option<String>,
-    /// Tag that agents get (repeatable)
-    #[arg(long = "tag", value_name = "TAG")]
+    /// Tags that agents get, separated by commas (repeatable)
+    #[arg(long = "tag", value_name = "TAG", value_delimiter = ',', value_parser = tag)]
     tags: Vec<String>,
     /// When it ends: 30m, 12h, 7d, or a time in RFC 3339
     #[arg(long, value_name = "WHEN")]

@@ -46,6 +46,14 @@ pub fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed
     Ok(())
 }
 
+/// One tag of a list, without the spaces around it.
+pub fn tag(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("a tag must not be empty".to_owned()),
+        tag => Ok(tag.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
