@@ -134,10 +134,10 @@ fn dotted_keys_in_conflict_are_reported_where_they_stand() {
         assert_eq!(problem(&config(text)), format!("{place}: {twice}"), "{text}");
     }
     let input = "inputs:\n  - type: x\n    data_stream.namespace: shop\n    data_stream: {namespace: shop2}";
-    assert_eq!(problem(&config(input)), format!("6:20: config.inputs.0.data_stream.namespace: {twice}"));
+    assert_eq!(problem(&config(input)), format!("6:21: config.inputs.0.data_stream.namespace: {twice}"));
     let output =
         "outputs:\n  default:\n    type: kafka\n    hosts: [h]\n    ssl.enabled: true\n    ssl:\n      enabled: false";
-    assert_eq!(problem(&config(output)), format!("9:7: config.outputs.default.ssl.enabled: {twice}"));
+    assert_eq!(problem(&config(output)), format!("9:9: config.outputs.default.ssl.enabled: {twice}"));
 }
 
 #[test]
