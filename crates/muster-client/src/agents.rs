@@ -1,8 +1,11 @@
 //! Agents: look, note, delete, and orders to one.
 
 use muster_protocol::management::action::{Action, CreateAction, NewAction};
-use muster_protocol::management::agent::{Agent, AgentStatus, Agents, AgentsOfActions, ListAgents, UpdateAgent, Words};
+use muster_protocol::management::agent::{
+    Agent, AgentStatus, Agents, AgentsOfActions, ListAgents, NamedAgent, NamedAgents, UpdateAgent, Words,
+};
 use muster_protocol::management::enrollment_key::Deleted;
+use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::order::{
     ChangeTags, Diagnostics, Migrate, Ordered, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
 };
@@ -16,6 +19,11 @@ impl Client {
     /// A page of agents.
     pub async fn agents(&self, query: &ListAgents) -> Result<Agents> {
         self.get_with(&[AGENTS], query).await
+    }
+
+    /// The agents of these ids and on hosts of these names; those that are not there are left out.
+    pub async fn agents_named(&self, named: &NamedAgents) -> Result<Vec<NamedAgent>> {
+        Ok(self.post::<Whole<_>>(&[AGENTS, "_bulk_get"], named).await?.items)
     }
 
     /// One agent with its components.

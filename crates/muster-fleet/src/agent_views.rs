@@ -1,12 +1,12 @@
 //! Agents as people see them: records, documents, and what this node's memory knows better.
 
 use muster_core::Error;
-use muster_core::agent::{AgentDetails, AgentDocuments};
+use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_store::query::{AgentFilter, AgentSort, Listed, Page};
+use muster_store::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page};
 
 use super::Fleet;
 
@@ -30,18 +30,61 @@ pub struct AgentQuestion {
     pub sort: AgentSort,
     /// The other way round.
     pub descending: bool,
-    /// Which page.
-    pub page: Page,
+    /// Which part of it.
+    pub rows: Rows,
 }
+
+/// Part of a list of agents.
+#[derive(Clone, Debug)]
+pub enum Rows {
+    /// A page.
+    Page(Page),
+    /// What is behind a cursor, at most so many.
+    After(AgentCursor, u32),
+}
+
+/// Agents that can be looked up at once, and that an answer holds.
+const MAX_NAMED: usize = 1000;
 
 impl Fleet {
     /// A page of agents.
     pub async fn list_agents(&self, context: &OpContext, question: &AgentQuestion) -> Result<Listed<AgentView>, Error> {
         context.require(Privilege::AgentsRead)?;
-        let AgentQuestion { filter, sort, descending, page } = question;
-        let found = self.store.agent_list(filter, *sort, *descending, *page).await?;
+        let AgentQuestion { filter, sort, descending, rows } = question;
+        let found = match rows {
+            Rows::Page(page) => self.store.agent_list(filter, *sort, *descending, *page).await?,
+            Rows::After(cursor, limit) => Listed {
+                items: self.store.agents_after(filter, *sort, *descending, cursor, *limit).await?,
+                total: self.store.agent_counts(filter).await?.into_iter().map(|(_, count)| count).sum(),
+            },
+        };
         let items = found.items.into_iter().map(|details| self.with_presence(details)).collect();
         Ok(Listed { items, total: found.total })
+    }
+
+    /// The agents of these ids, and those on hosts of these names, whatever their status; host names are compared
+    /// without regard to case.
+    pub async fn agents_named(
+        &self,
+        context: &OpContext,
+        ids: &[String],
+        hostnames: &[String],
+    ) -> Result<Vec<AgentRecord>, Error> {
+        context.require(Privilege::AgentsRead)?;
+        if ids.len() + hostnames.len() > 2 * MAX_NAMED {
+            return Err(Error::invalid("ids", format!("at most {} ids and host names at once", 2 * MAX_NAMED)));
+        }
+        let known = ids.iter().filter_map(|id| AgentId::parse(id).ok()).collect();
+        let named =
+            AgentCondition::Any(vec![AgentCondition::Ids(known), AgentCondition::Hostnames(hostnames.to_vec())]);
+        let filter = AgentFilter { conditions: vec![named], ..AgentFilter::default() };
+        let page = Page { offset: 0, limit: u32::try_from(2 * MAX_NAMED + 1).unwrap_or(u32::MAX) };
+        let found = self.store.agent_list(&filter, AgentSort::EnrolledAt, true, page).await?.items;
+        if found.len() > 2 * MAX_NAMED {
+            let reason = format!("more than {} agents are on hosts of these names", 2 * MAX_NAMED);
+            return Err(Error::invalid("hostnames", reason).remedy("name the agents by their ids"));
+        }
+        Ok(found.into_iter().map(|details| details.record).collect())
     }
 
     /// One agent with all its documents.

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
+use muster_core::agent::AgentRecord;
 use muster_core::id::PolicyId;
 use muster_core::status::Status;
 use muster_protocol::management::Item;
-use muster_protocol::management::agent::{Agent, AgentStatus, Agents, AgentsOfActions, UpdateAgent, Words};
+use muster_protocol::management::agent::{
+    Agent, AgentStatus, Agents, AgentsOfActions, ListAgents, NamedAgent, NamedAgents, UpdateAgent, Words,
+};
 use muster_protocol::management::enrollment_key::Deleted;
+use muster_protocol::management::envelope::Whole;
 use muster_store::query::{AgentFilter, AgentSort};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -20,9 +24,9 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::kql::agents as kql;
 use super::query::{Paging, Query};
-use super::{convert, versions};
+use super::{convert, cursor, versions};
 use muster_fleet::Fleet;
-use muster_fleet::agent_views::AgentQuestion;
+use muster_fleet::agent_views::{AgentQuestion, Rows};
 use muster_fleet::membership::AgentNote;
 
 /// Lists, details, tags and status counts of agents (§1.2).
@@ -30,6 +34,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agents", list),
         Endpoint::post("/agents", of_actions),
+        Endpoint::post("/agents/_bulk_get", bulk_get),
         Endpoint::get("/agents/tags", tags),
         Endpoint::get("/agents/available_versions", available_versions),
         Endpoint::get("/agents/{id}", get),
@@ -37,43 +42,6 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::delete("/agents/{id}", delete),
         Endpoint::get("/agent_status", status),
     ]
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ListQuery {
-    page: Option<u32>,
-    per_page: Option<u32>,
-    kuery: Option<String>,
-    show_inactive: Option<bool>,
-    get_status_summary: Option<bool>,
-    sort_field: Option<String>,
-    sort_order: Option<String>,
-    search_after: Option<String>,
-    open_pit: Option<bool>,
-    pit_id: Option<String>,
-}
-
-impl ListQuery {
-    fn question(&self, paging: &Paging) -> Result<AgentQuestion, Error> {
-        self.refuse_cursors()?;
-        Ok(AgentQuestion {
-            filter: kql::visible(self.kuery.as_deref().unwrap_or_default(), self.show_inactive == Some(true))?,
-            sort: sort_field(self.sort_field.as_deref())?,
-            descending: descending(self.sort_order.as_deref())?,
-            page: paging.rows(),
-        })
-    }
-
-    /// Cursors come with the next piece of work; to pass over one would repeat the first page for ever.
-    fn refuse_cursors(&self) -> Result<(), Error> {
-        match (&self.search_after, self.open_pit, &self.pit_id) {
-            (Some(_), _, _) => Err(Error::invalid("searchAfter", "cursors are not offered yet; use page and perPage")),
-            (_, Some(true), _) => Err(Error::invalid("openPit", "cursors are not offered yet; use page and perPage")),
-            (_, _, Some(_)) => Err(Error::invalid("pitId", "cursors are not offered yet; use page and perPage")),
-            _ => Ok(()),
-        }
-    }
 }
 
 fn sort_field(name: Option<&str>) -> Result<AgentSort, Error> {
@@ -99,23 +67,51 @@ fn descending(order: Option<&str>) -> Result<bool, Error> {
 async fn list(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<ListAgents>,
 ) -> Answer<Agents> {
     let paging = Paging::from_one(query.page, query.per_page)?;
-    let question = query.question(&paging)?;
+    let sort = sort_field(query.sort_field.as_deref())?;
+    let pit = cursor::point_in_time(&query, fleet.clock.now())?;
+    let mut filter = kql::visible(query.kuery.as_deref().unwrap_or_default(), query.show_inactive == Some(true))?;
+    filter.enrolled_by = pit;
+    let rows = match cursor::read(&query, sort)? {
+        Some(cursor) => Rows::After(cursor, paging.per_page),
+        None => Rows::Page(paging.rows()),
+    };
+    let question = AgentQuestion { filter, sort, descending: descending(query.sort_order.as_deref())?, rows };
     let found = fleet.list_agents(&context, &question).await?;
     let status_summary = if query.get_status_summary == Some(true) {
         Some(summary(&fleet.count_agents(&context, &question.filter).await?))
     } else {
         None
     };
+    let is_full = found.items.len() == paging.per_page as usize;
+    let last = found.items.last().filter(|_| is_full).map(|view| sort.cursor(&view.details.record));
     Ok(Json(Agents {
         items: found.items.into_iter().map(convert::agent).collect(),
         total: found.total,
         page: paging.page,
         per_page: paging.per_page,
         status_summary,
+        pit: pit.map(cursor::pit),
+        next_search_after: last.map(|last| cursor::write(&last)),
     }))
+}
+
+/// Looking up ids and host names is a read of its own, so that nobody has to list all agents to find some.
+async fn bulk_get(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<NamedAgents>,
+) -> Answer<Whole<NamedAgent>> {
+    let found = fleet.agents_named(&context, &body.ids, &body.hostnames).await?;
+    let named = |record: AgentRecord| NamedAgent {
+        id: record.id.to_string(),
+        hostname: record.hostname,
+        status: record.status.as_str().to_owned(),
+        active: record.active,
+    };
+    Ok(whole(found.into_iter().map(named).collect()))
 }
 
 fn summary(counts: &[(Status, u64)]) -> Map<String, Value> {
@@ -135,7 +131,7 @@ async fn of_actions(
 async fn tags(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<ListAgents>,
 ) -> Answer<Words> {
     let kuery = query.kuery.unwrap_or_default();
     let filter = kql::visible(&kuery, query.show_inactive == Some(true))?;

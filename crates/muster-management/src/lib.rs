@@ -12,6 +12,7 @@ mod answer;
 mod body;
 mod bulk_routes;
 mod convert;
+mod cursor;
 pub mod endpoints;
 mod enrollment_keys;
 mod entry;

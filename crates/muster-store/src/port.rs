@@ -16,7 +16,7 @@ use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use tokio::sync::watch;
 
-use crate::query::{ActionFilter, AgentFilter, AgentSort, Listed, Page};
+use crate::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page};
 
 /// What went wrong in the store, and whether the write may have happened.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -310,6 +310,16 @@ pub trait Store: Send + Sync + 'static {
         descending: bool,
         page: Page,
     ) -> Result<Listed<AgentDetails>, StoreError>;
+    /// The agents behind `after` in the order of [`Self::agent_list`], at most `limit`; as long as the values that they
+    /// are sorted by stay, going on from cursor to cursor shows each once.
+    async fn agents_after(
+        &self,
+        filter: &AgentFilter,
+        sort: AgentSort,
+        descending: bool,
+        after: &AgentCursor,
+        limit: u32,
+    ) -> Result<Vec<AgentDetails>, StoreError>;
     /// Ids of all agents that match, ordered, after `after`, at most `limit`.
     async fn agent_ids(
         &self,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_core::agent::AgentRecord;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -31,6 +32,8 @@ pub struct AgentFilter {
     pub unseen_since: Option<Timestamp>,
     /// Last seen after this time; of those never seen the enrolment counts.
     pub seen_after: Option<Timestamp>,
+    /// Enrolled at or before this time.
+    pub enrolled_by: Option<Timestamp>,
     /// With another inactivity timeout than this one.
     pub without_inactivity_timeout: Option<Option<Duration>>,
     /// Every one of these holds.
@@ -48,6 +51,8 @@ pub enum AgentCondition {
     Not(Box<AgentCondition>),
     /// One of these ids.
     Ids(Vec<AgentId>),
+    /// On a host of one of these names, whatever their case.
+    Hostnames(Vec<String>),
     /// On one of these policies.
     Policies(Vec<PolicyId>),
     /// On any policy.
@@ -80,6 +85,45 @@ pub enum AgentSort {
     Policy,
     /// Version, compared as text.
     Version,
+}
+
+/// Where a list of agents goes on: behind the row of this value, among equals behind this id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentCursor {
+    /// What the list is sorted by, of the last row that was read.
+    pub value: SortValue,
+    /// The id of that row.
+    pub id: AgentId,
+}
+
+/// A value that agents are sorted by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SortValue {
+    /// A time in microseconds.
+    Time(i64),
+    /// A string.
+    Text(String),
+}
+
+impl AgentSort {
+    /// The cursor behind an agent.
+    pub fn cursor(self, agent: &AgentRecord) -> AgentCursor {
+        let value = match self {
+            Self::EnrolledAt => SortValue::Time(agent.enrolled_at.as_micros()),
+            Self::LastCheckin => SortValue::Time(agent.last_checkin.map_or(0, Timestamp::as_micros)),
+            // As the engines' `lower` does it, which both know of ASCII alone.
+            Self::Hostname => SortValue::Text(agent.hostname.to_ascii_lowercase()),
+            Self::Status => SortValue::Text(agent.status.as_str().to_owned()),
+            Self::Policy => SortValue::Text(agent.policy_id.as_ref().map(ToString::to_string).unwrap_or_default()),
+            Self::Version => SortValue::Text(agent.agent_version.clone()),
+        };
+        AgentCursor { value, id: agent.id.clone() }
+    }
+
+    /// Whether the list is sorted by a time.
+    pub fn is_by_time(self) -> bool {
+        matches!(self, Self::EnrolledAt | Self::LastCheckin)
+    }
 }
 
 /// A page: rows `offset..offset + limit`.

@@ -14,7 +14,7 @@ use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_store::query::{ActionFilter, AgentFilter, AgentSort, Listed, Page};
+use muster_store::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page};
 use muster_store::{Committed, Store, StoreError, Write};
 use tokio::sync::watch;
 
@@ -104,6 +104,18 @@ impl Store for Outage {
     ) -> Result<Listed<AgentDetails>, StoreError> {
         self.check()?;
         self.inner.agent_list(filter, sort, descending, page).await
+    }
+
+    async fn agents_after(
+        &self,
+        filter: &AgentFilter,
+        sort: AgentSort,
+        descending: bool,
+        after: &AgentCursor,
+        limit: u32,
+    ) -> Result<Vec<AgentDetails>, StoreError> {
+        self.check()?;
+        self.inner.agents_after(filter, sort, descending, after, limit).await
     }
 
     async fn agent_ids(

@@ -21,6 +21,7 @@ enum Field {
     Status,
     Tags,
     EnrollmentKey,
+    Hostname,
 }
 
 /// A compiled query.
@@ -112,6 +113,7 @@ impl AgentQuery {
             }
             (Field::Tags, [tag]) => self.filter.tags.push((*tag).to_owned()),
             (Field::Tags, words) => self.filter.any_tags.push(owned(words)),
+            (Field::Hostname, words) => self.filter.conditions.push(AgentCondition::Hostnames(owned(words))),
             (Field::EnrollmentKey, [id]) if self.filter.enrollment_key_id.is_none() => {
                 self.filter.enrollment_key_id = Some(EnrollmentKeyId::trusted(*id));
             }
@@ -145,7 +147,7 @@ impl AgentQuery {
         if term.is_any() {
             return Ok(match field {
                 // Every agent has both.
-                Field::Id => AgentCondition::All(Vec::new()),
+                Field::Id | Field::Hostname => AgentCondition::All(Vec::new()),
                 Field::Status => {
                     self.named.extend(Status::ALL.iter().filter(|_| wanted));
                     AgentCondition::All(Vec::new())
@@ -166,6 +168,7 @@ impl AgentQuery {
             }
             Field::Tags => AgentCondition::Tags(vec![word.to_owned()]),
             Field::EnrollmentKey => AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted(word)]),
+            Field::Hostname => AgentCondition::Hostnames(vec![word.to_owned()]),
         })
     }
 
@@ -191,7 +194,7 @@ fn size(condition: &AgentCondition) -> usize {
 
 /// Alternatives about one field as one set, whatever stands between them: a set may be of any length.
 fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
-    use AgentCondition::{EnrollmentKeys, Ids, Policies, Statuses, Tags};
+    use AgentCondition::{EnrollmentKeys, Hostnames, Ids, Policies, Statuses, Tags};
     let mut kept: Vec<AgentCondition> = Vec::new();
     'parts: for mut part in parts {
         for other in &mut kept {
@@ -200,6 +203,7 @@ fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
                 (Policies(all), Policies(more)) => all.append(more),
                 (Statuses(all), Statuses(more)) => all.append(more),
                 (Tags(all), Tags(more)) => all.append(more),
+                (Hostnames(all), Hostnames(more)) => all.append(more),
                 (EnrollmentKeys(all), EnrollmentKeys(more)) => all.append(more),
                 _ => continue,
             }
@@ -243,8 +247,10 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "status" => Ok(Field::Status),
         "tags" => Ok(Field::Tags),
         "enrollment_key_id" => Ok(Field::EnrollmentKey),
+        "hostname" | "local_metadata.host.hostname" => Ok(Field::Hostname),
         other => Err(syntax_error(format!(
-            "agents have no field {other:?} to search by; there are id, policy_id, status, tags, enrollment_key_id"
+            "agents have no field {other:?} to search by; there are id, policy_id, status, tags, hostname, \
+             enrollment_key_id"
         ))),
     }
 }

@@ -172,3 +172,83 @@ async fn versions_to_upgrade_to_come_newest_first() {
     let items: Value = api.get("/agents/available_versions").await.ok()["items"].clone();
     assert_eq!(items, json!(["9.1.0", "8.19.0", "8.9.0"]));
 }
+
+/// Reads the whole list by cursors.
+async fn all_by_cursor(api: &Api, query: &str, per_page: usize) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut next = String::new();
+    loop {
+        let listed = api.get(&format!("/agents?{query}&perPage={per_page}{next}")).await.ok();
+        seen.extend(column(&listed, "/id"));
+        let Some(after) = listed["nextSearchAfter"].as_str() else { return seen };
+        let after: String = percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC).collect();
+        next = format!("&searchAfter={after}");
+        if let Some(pit) = listed["pit"].as_str() {
+            next.push_str(&format!("&pitId={pit}&pitKeepAlive=1m"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn m26_cursors_show_each_agent_once_while_others_enrol_and_check_in() {
+    let api = Api::new();
+    for number in 0..25 {
+        api.agent_with(&format!("a{number:02}"), None, |_| {}).await;
+        api.clock.advance(Duration::from_secs(1));
+    }
+    let everyone: Vec<String> = (0..25).map(|number| format!("a{number:02}")).collect();
+    for sort in ["enrolled_at", "last_checkin", "hostname", "status", "policy_id", "version"] {
+        for order in ["asc", "desc"] {
+            let mut seen = all_by_cursor(&api, &format!("sortField={sort}&sortOrder={order}"), 7).await;
+            seen.sort_unstable();
+            assert_eq!(seen, everyone, "{sort} {order}");
+        }
+    }
+    let first = api.get("/agents?perPage=20&sortOrder=asc&openPit=true&pitKeepAlive=1m").await.ok();
+    api.clock.advance(Duration::from_secs(1));
+    api.agent_with("late", None, |_| {}).await;
+    let (pit, after) = (first["pit"].as_str().unwrap(), first["nextSearchAfter"].as_str().unwrap());
+    let after: String = percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC).collect();
+    let rest = format!("/agents?perPage=20&sortOrder=asc&pitId={pit}&pitKeepAlive=1m&searchAfter={after}");
+    let rest = api.get(&rest).await.ok();
+    assert_eq!((column(&rest, "/id"), &rest["total"]), (everyone[20..].to_vec(), &json!(25)));
+    assert_eq!(rest["nextSearchAfter"], Value::Null);
+    assert!(all_by_cursor(&api, "sortOrder=asc", 100).await.contains(&"late".to_owned()));
+}
+
+#[tokio::test]
+async fn m30_cursors_that_make_no_sense_are_refused() {
+    let api = Api::new();
+    for (query, field) in [
+        ("searchAfter=%5B1,%22a%22%5D&page=1", "searchAfter"),
+        ("searchAfter=nonsense", "searchAfter"),
+        ("searchAfter=%5B1,%22a%22%5D&sortField=status", "searchAfter"),
+        ("openPit=true&pitId=enrolled-by-1&pitKeepAlive=1m", "pitId"),
+        ("openPit=true", "pitKeepAlive"),
+        ("pitId=enrolled-by-1", "pitKeepAlive"),
+        ("pitId=x&pitKeepAlive=1m", "pitId"),
+    ] {
+        assert_eq!(api.get(&format!("/agents?{query}")).await.refused(400)["field"], field, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn agents_are_looked_up_by_ids_and_host_names_whatever_their_case() {
+    let api = small_fleet().await;
+    api.agent_with("named", None, |agent| agent.hostname = "Web-1.example".into()).await;
+    api.agent_with("old", None, |agent| {
+        agent.hostname = "web-1.EXAMPLE".into();
+        agent.active = false;
+        agent.access_key = None;
+    })
+    .await;
+    let body = json!({"ids": ["a", "none", "no/id"], "hostnames": ["WEB-1.example", "nowhere"]});
+    let mut found = column(&api.post("/agents/_bulk_get", body).await.ok(), "/id");
+    found.sort_unstable();
+    assert_eq!(found, ["a", "named", "old"]);
+    assert_eq!(column(&api.post("/agents/_bulk_get", json!({})).await.ok(), "/id"), Vec::<String>::new());
+    assert_eq!(ids(&api, "kuery=hostname:web-1.example").await, ["named"]);
+    assert_eq!(ids(&api, "kuery=local_metadata.host.hostname:%22WEB-1.EXAMPLE%22%20or%20id:a").await, ["a", "named"]);
+    let many: Vec<String> = (0..2001).map(|number| format!("a{number}")).collect();
+    assert_eq!(api.post("/agents/_bulk_get", json!({"ids": many})).await.refused(400)["field"], "ids");
+}

@@ -132,6 +132,35 @@ pub struct Agents {
     /// Counts by status, with `getStatusSummary`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_summary: Option<Map<String, Value>>,
+    /// The point in time that the list is of, with `openPit` and `pitId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pit: Option<String>,
+    /// Where the list goes on: `searchAfter` of the next request; absent after the last row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_search_after: Option<String>,
+}
+
+/// `POST /agents/_bulk_get`: agents by ids and host names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamedAgents {
+    /// Ids.
+    pub ids: Vec<String>,
+    /// Host names, whatever their case.
+    pub hostnames: Vec<String>,
+}
+
+/// Which agent something is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct NamedAgent {
+    /// Its id.
+    pub id: String,
+    /// The name of its host.
+    pub hostname: String,
+    /// Its status.
+    pub status: String,
+    /// False once it is unenrolled.
+    pub active: bool,
 }
 
 /// `GET /agents` (§1.2.1).
@@ -159,6 +188,18 @@ pub struct ListAgents {
     /// Adds counts by status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub get_status_summary: Option<bool>,
+    /// `nextSearchAfter` of the answer before; not together with `page`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search_after: Option<String>,
+    /// Opens a point in time: agents that enrol later are left out. Needs `pit_keep_alive`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_pit: Option<bool>,
+    /// `pit` of an answer before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pit_id: Option<String>,
+    /// How long the point in time is wanted, such as `1m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pit_keep_alive: Option<String>,
 }
 
 /// `PUT /agents/{id}`.

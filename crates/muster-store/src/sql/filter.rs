@@ -4,7 +4,7 @@ use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use serde_json::json;
 
 use super::{actions, dialect};
-use crate::query::{ActionFilter, AgentCondition, AgentFilter, AgentSort, Page};
+use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 
 /// A value to bind.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +93,9 @@ impl Composed {
                 self.condition(inner);
             }
             AgentCondition::Ids(ids) => self.set("(agents.id ", ids.iter().map(AgentId::as_str)),
+            AgentCondition::Hostnames(names) => {
+                self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
+            }
             AgentCondition::Policies(ids) => {
                 self.set("(coalesce(agents.policy_id, '') ", ids.iter().map(PolicyId::as_str));
             }
@@ -131,6 +134,9 @@ impl Composed {
         if let Some(time) = filter.seen_after {
             self.integer(" AND coalesce(agents.last_checkin, agents.enrolled_at) > $?", time.as_micros());
         }
+        if let Some(time) = filter.enrolled_by {
+            self.integer(" AND agents.enrolled_at <= $?", time.as_micros());
+        }
         match filter.without_inactivity_timeout {
             None => {}
             Some(None) => self.push(" AND agents.inactivity_timeout IS NOT NULL"),
@@ -164,6 +170,35 @@ pub(crate) fn agent_page(filter: &AgentFilter, sort: AgentSort, descending: bool
     statement.agents(filter);
     statement.push(agent_order(sort, descending));
     statement.page(page);
+    statement
+}
+
+/// Ids of the agents behind a cursor.
+pub(crate) fn agents_after(
+    filter: &AgentFilter,
+    sort: AgentSort,
+    descending: bool,
+    after: &AgentCursor,
+    limit: u32,
+) -> Composed {
+    let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
+    statement.agents(filter);
+    statement.push(match sort {
+        AgentSort::EnrolledAt => " AND (agents.enrolled_at, agents.id)",
+        AgentSort::LastCheckin => " AND (coalesce(agents.last_checkin, 0), agents.id)",
+        AgentSort::Hostname => " AND (lower(agents.hostname), agents.id)",
+        AgentSort::Status => " AND (agents.status, agents.id)",
+        AgentSort::Policy => " AND (coalesce(agents.policy_id, ''), agents.id)",
+        AgentSort::Version => " AND (agents.agent_version, agents.id)",
+    });
+    statement.push(if descending { " < (" } else { " > (" });
+    match &after.value {
+        SortValue::Time(micros) => statement.integer("$?, ", *micros),
+        SortValue::Text(text) => statement.text("$?, ", text),
+    }
+    statement.text("$?)", after.id.as_str());
+    statement.push(agent_order(sort, descending));
+    statement.integer(" LIMIT $?", limit.into());
     statement
 }
 
@@ -307,11 +342,13 @@ mod tests {
             enrollment_key_id: Some(EnrollmentKeyId::trusted("k")),
             unseen_since: Some(Timestamp::from_micros(5)),
             seen_after: Some(Timestamp::from_micros(4)),
+            enrolled_by: Some(Timestamp::from_micros(3)),
             without_inactivity_timeout: Some(Some(std::time::Duration::from_secs(6))),
             conditions: vec![AgentCondition::Any(vec![
                 AgentCondition::Ids(vec![AgentId::trusted("c")]),
                 AgentCondition::Not(Box::new(AgentCondition::All(vec![
                     AgentCondition::Policies(vec![PolicyId::trusted("q")]),
+                    AgentCondition::Hostnames(vec!["Host".into()]),
                     AgentCondition::HasPolicy,
                     AgentCondition::Statuses(vec![Status::Error]),
                     AgentCondition::Tags(vec!["u".into()]),

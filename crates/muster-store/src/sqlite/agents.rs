@@ -3,7 +3,7 @@
 mod list;
 mod record;
 
-pub(super) use list::{counts, ids, page, tags};
+pub(super) use list::{after, counts, ids, page, tags};
 
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, PolicyId};

@@ -24,7 +24,7 @@ use super::temporary::TemporaryDirectory;
 use super::writer::Writer;
 use super::{actions, agents, connection, enrollment_keys, files, log, policies, settings};
 use crate::port::{Committed, Store, StoreError, Write};
-use crate::query::{ActionFilter, AgentFilter, AgentSort, Listed, Page};
+use crate::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page};
 
 /// Bounds and durability of a store.
 #[derive(Clone, Debug)]
@@ -171,6 +171,18 @@ impl Store for SqliteStore {
     ) -> Result<Listed<AgentDetails>, StoreError> {
         let filter = filter.clone();
         self.lists.snapshot(move |c| agents::page(c, &filter, sort, descending, page)).await
+    }
+
+    async fn agents_after(
+        &self,
+        filter: &AgentFilter,
+        sort: AgentSort,
+        descending: bool,
+        after: &AgentCursor,
+        limit: u32,
+    ) -> Result<Vec<AgentDetails>, StoreError> {
+        let (filter, after) = (filter.clone(), after.clone());
+        self.lists.snapshot(move |c| agents::after(c, &filter, sort, descending, &after, limit)).await
     }
 
     async fn agent_ids(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_core::agent::AgentRecord;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
-use muster_store::query::{AgentFilter, AgentSort, Page};
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 use muster_store::{Store, Write};
 
 use super::sample::*;
@@ -147,6 +147,49 @@ pub async fn pages_cover_the_list_and_tell_the_total(store: &impl Store) {
         seen.extend(listed.items.into_iter().map(|agent| agent.record.id.to_string()));
     }
     assert_eq!(seen, ["a1", "a2", "a3", "a4", "a5"]);
+}
+
+pub async fn cursors_show_each_agent_once_in_every_order(store: &impl Store) {
+    with_fleet(store).await;
+    let filter = AgentFilter::default();
+    let sorts = [
+        AgentSort::EnrolledAt,
+        AgentSort::LastCheckin,
+        AgentSort::Hostname,
+        AgentSort::Status,
+        AgentSort::Policy,
+        AgentSort::Version,
+    ];
+    for (sort, descending) in sorts.into_iter().flat_map(|sort| [(sort, false), (sort, true)]) {
+        let expected = listed(store, &filter, sort, descending).await;
+        let first = Page { offset: 0, limit: 1 };
+        let mut seen = store.agent_list(&filter, sort, descending, first).await.unwrap().items;
+        loop {
+            let cursor = sort.cursor(&seen.last().unwrap().record);
+            let more = store.agents_after(&filter, sort, descending, &cursor, 2).await.unwrap();
+            if more.is_empty() {
+                break;
+            }
+            seen.extend(more);
+        }
+        let ids: Vec<_> = seen.iter().map(|agent| agent.record.id.as_str()).collect();
+        assert_eq!(ids.join(" "), expected, "{sort:?} {descending}");
+    }
+}
+
+pub async fn host_names_and_times_of_enrolment_are_filtered_by(store: &impl Store) {
+    with_fleet(store).await;
+    let all = store.agent_list(&AgentFilter::default(), AgentSort::EnrolledAt, false, ALL).await.unwrap().items;
+    let (name, at) = (all[1].record.hostname.to_uppercase(), all[1].record.enrolled_at);
+    let named = |names: Vec<String>| AgentFilter {
+        conditions: vec![AgentCondition::Hostnames(names)],
+        ..AgentFilter::default()
+    };
+    let same: Vec<_> = all.iter().filter(|agent| agent.record.hostname.to_uppercase() == name).collect();
+    let expected: Vec<_> = same.iter().map(|agent| agent.record.id.as_str()).collect();
+    matches(store, &named(vec![name, "none".into()]), &expected.join(" ")).await;
+    matches(store, &named(Vec::new()), "").await;
+    matches(store, &AgentFilter { enrolled_by: Some(at), ..AgentFilter::default() }, "a4 a5").await;
 }
 
 pub async fn lists_carry_metadata_but_not_components(store: &impl Store) {

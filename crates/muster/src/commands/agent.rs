@@ -8,7 +8,7 @@ use muster_protocol::management::bulk::{BulkDelete, BulkTags};
 use super::agent_moves::{MigrateArgs, PrivilegeLevelArgs};
 use super::agent_orders::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
 use super::failure::Failed;
-use super::find::{MOST_ROWS, find_agent, hostname, list_agents};
+use super::find::{find_agent, hostname, list_agents};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::selection::{Chosen, Selection, agents};
@@ -81,15 +81,15 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id, joined by and, or, not and ( )
+    /// Agents that match; fields: id, policy_id, status, tags, hostname, enrollment_key_id, joined by and, or, not and ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Inactive agents too
     #[arg(long)]
     inactive: bool,
-    /// At most so many, up to 10000
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_ROWS)))]
-    limit: u32,
+    /// At most so many; all unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -208,7 +208,7 @@ impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let query =
             ListAgents { kuery: self.filter, show_inactive: self.inactive.then_some(true), ..ListAgents::default() };
-        let (agents, total) = list_agents(client, &query, self.limit).await?;
+        let (agents, total) = list_agents(client, &query, self.limit.map(|limit| limit as usize)).await?;
         let format = self.output.output;
         let agents = with_policy_names(client, format, agents, |agent| agent.policy_id.as_deref()).await?;
         print_list(&agents, format, COLUMNS, |agent| agent.id.clone())?;

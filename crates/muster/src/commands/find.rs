@@ -1,7 +1,7 @@
 //! Things by what people call them: policies and enrollment keys by id or name, agents by id or host name.
 
 use muster_client::{Client, Error, Failure};
-use muster_protocol::management::agent::{Agent, ListAgents};
+use muster_protocol::management::agent::{Agent, ListAgents, NamedAgent, NamedAgents};
 use muster_protocol::management::agent_policy::{AgentPolicy, BulkGet, ListAgentPolicies};
 use muster_protocol::management::enrollment_key::EnrollmentKey;
 
@@ -11,6 +11,8 @@ use super::failure::Failed;
 const PER_PAGE: u32 = 100;
 /// Rows that the API lists, at most.
 pub const MOST_ROWS: u32 = 10_000;
+/// Agents looked up in one request.
+const AGENTS_AT_ONCE: usize = 1000;
 /// Agents asked for at a time.
 const AGENTS_PER_PAGE: u32 = 1000;
 
@@ -62,13 +64,18 @@ pub async fn find_key(client: &Client, named: &str) -> Result<EnrollmentKey, Fai
     if let Some(key) = if_there(client.enrollment_key(named).await)? {
         return Ok(key);
     }
-    let mut found = all_keys(client, None).await?;
+    let mut found = all_keys(client, Some(&format!("name:{}", quoted(named)))).await?;
     found.retain(|key| key.name == named);
     if found.iter().any(|key| key.active) {
         found.retain(|key| key.active);
     }
     only("enrollment key", "name", named, found, |key| key.id.clone())
         .map_err(|failed| failed.or_remedy("muster enrollment-key list shows them"))
+}
+
+/// A string as a term of KQL that means it word for word.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Every enrollment key that matches.
@@ -86,37 +93,63 @@ pub async fn all_keys(client: &Client, filter: Option<&str>) -> Result<Vec<Enrol
 
 /// The agent of that id, else the one whose host has that name.
 pub async fn find_agent(client: &Client, named: &str) -> Result<Agent, Failed> {
-    if let Some(agent) = if_there(client.agent(named).await)? {
-        return Ok(agent);
-    }
-    let query = ListAgents { show_inactive: Some(true), ..ListAgents::default() };
-    let (mut found, total) = list_agents(client, &query, MOST_ROWS).await?;
-    found.retain(|agent| hostname(agent) == named);
-    let hint = match total > u64::from(MOST_ROWS) {
-        true => format!("host names are looked for in the newest {MOST_ROWS} of {total} agents; give the id"),
-        false => {
-            "muster agent list --inactive --filter 'status:*' shows all; those that were unenrolled go by id".to_owned()
-        }
-    };
-    let agent = only("agent", "host name", named, found, |agent| agent.id.clone()).map_err(|e| e.or_remedy(hint))?;
-    Ok(client.agent(&agent.id).await?)
+    let ids = find_agents(client, std::slice::from_ref(&named.to_owned())).await?;
+    let id = ids.first().ok_or_else(|| Failed::new("one name became none"))?;
+    Ok(client.agent(id).await?)
 }
 
-/// Agents that match, at most `limit`, and how many match in all.
-pub async fn list_agents(client: &Client, query: &ListAgents, limit: u32) -> Result<(Vec<Agent>, u64), Failed> {
+/// The ids of the agents that are named by id or host name, each once. A host's agent that is there comes before
+/// those that were unenrolled. A name that none has, or several, fails.
+pub async fn find_agents(client: &Client, named: &[String]) -> Result<Vec<String>, Failed> {
+    let mut ids: Vec<String> = Vec::with_capacity(named.len());
+    for some in named.chunks(AGENTS_AT_ONCE) {
+        let request = NamedAgents { ids: some.to_vec(), hostnames: some.to_vec() };
+        let found = client.agents_named(&request).await?;
+        for name in some {
+            let id = one_of(&found, name)?;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+    }
+    Ok(ids)
+}
+
+fn one_of(found: &[NamedAgent], name: &str) -> Result<String, Failed> {
+    if found.iter().any(|agent| agent.id == *name) {
+        return Ok(name.to_owned());
+    }
+    let mut on_host: Vec<NamedAgent> =
+        found.iter().filter(|agent| agent.hostname.eq_ignore_ascii_case(name)).cloned().collect();
+    if on_host.iter().any(|agent| agent.active) {
+        on_host.retain(|agent| agent.active);
+    }
+    only("agent", "host name", name, on_host, |agent| agent.id.clone())
+        .map(|agent| agent.id)
+        .map_err(|failed| failed.or_remedy("muster agent list --inactive --filter 'status:*' shows all"))
+}
+
+/// Agents that match, at most `limit`, and how many match in all. Read in pieces, each from where the last one ended,
+/// of those that are enrolled now.
+pub async fn list_agents(
+    client: &Client,
+    query: &ListAgents,
+    limit: Option<usize>,
+) -> Result<(Vec<Agent>, u64), Failed> {
+    let limit = limit.unwrap_or(usize::MAX);
+    let per_page = u32::try_from(limit).unwrap_or(u32::MAX).clamp(1, AGENTS_PER_PAGE);
+    let keep = Some("5m".to_owned());
+    let mut query =
+        ListAgents { per_page: Some(per_page), open_pit: Some(true), pit_keep_alive: keep, ..query.clone() };
     let mut agents = Vec::new();
-    let per_page = limit.clamp(1, AGENTS_PER_PAGE);
-    let mut page = 1;
     loop {
-        let query = ListAgents { page: Some(page), per_page: Some(per_page), ..query.clone() };
         let listed = client.agents(&query).await?;
-        let last = listed.items.len() < per_page as usize || (page + 1) * per_page > MOST_ROWS;
         agents.extend(listed.items);
-        if last || agents.len() >= limit as usize {
-            agents.truncate(limit as usize);
+        if listed.next_search_after.is_none() || agents.len() >= limit {
+            agents.truncate(limit);
             return Ok((agents, listed.total));
         }
-        page += 1;
+        query = ListAgents { search_after: listed.next_search_after, open_pit: None, pit_id: listed.pit, ..query };
     }
 }
 
@@ -142,6 +175,27 @@ fn only<T>(what: &str, word: &str, named: &str, mut found: Vec<T>, id: fn(&T) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_is_found_by_id_then_by_host_and_the_present_one_first() {
+        let agent = |id: &str, hostname: &str, active| NamedAgent {
+            id: id.into(),
+            hostname: hostname.into(),
+            status: String::new(),
+            active,
+        };
+        let found = [
+            agent("a", "Web-1", false),
+            agent("b", "web-1", true),
+            agent("web-2", "x", true),
+            agent("c", "web-2", true),
+        ];
+        assert_eq!(one_of(&found, "WEB-1").unwrap(), "b");
+        assert_eq!(one_of(&found, "web-2").unwrap(), "web-2", "an id comes first");
+        assert_eq!(one_of(&found[..1], "web-1").unwrap(), "a", "an unenrolled one is found too");
+        assert!(one_of(&found, "other").unwrap_err().to_string().contains("no agent has the id or host name"));
+        assert_eq!(quoted(r#"a "b" \c"#), r#""a \"b\" \\c""#);
+    }
 
     #[test]
     fn a_name_that_several_have_names_none() {

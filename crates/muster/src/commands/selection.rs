@@ -3,12 +3,12 @@
 use clap::{ArgGroup, Args};
 use muster_client::{Bulk, Client};
 use muster_protocol::management::agent::ListAgents;
-use muster_protocol::management::bulk::{AgentSelector, BulkDelete};
+use muster_protocol::management::bulk::AgentSelector;
 use muster_protocol::management::envelope::Counted;
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::find::find_agent;
+use super::find::find_agents;
 use super::text::print_line;
 
 /// Names, `--filter` or `--all`.
@@ -84,7 +84,7 @@ impl Selection {
 
     async fn look(&self, client: &Client) -> Result<Chosen, Failed> {
         if !self.agents.is_empty() {
-            let ids = known_agents(client, &self.agents).await?;
+            let ids = find_agents(client, &self.agents).await?;
             return Ok(Chosen { count: ids.len() as u64, agents: AgentSelector::Ids(ids), include_inactive: None });
         }
         let query = ListAgents {
@@ -96,35 +96,6 @@ impl Selection {
         let count = client.agents(&query).await?.total;
         let agents = AgentSelector::Query(self.filter.clone().unwrap_or_default());
         Ok(Chosen { agents, include_inactive: query.show_inactive, count })
-    }
-}
-
-/// The ids of all that were named, each once. One that is not there fails the command before anything is done.
-async fn known_agents(client: &Client, named: &[String]) -> Result<Vec<String>, Failed> {
-    let mut seen = std::collections::HashSet::new();
-    let named: Vec<String> = named.iter().filter(|name| seen.insert(name.as_str())).cloned().collect();
-    if named.len() > 1 && all_are_ids(client, &named).await? {
-        return Ok(named);
-    }
-    let mut ids: Vec<String> = Vec::with_capacity(named.len());
-    for name in &named {
-        let id = find_agent(client, name).await?.id;
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-    }
-    Ok(ids)
-}
-
-/// One request instead of one for each, in the usual case.
-async fn all_are_ids(client: &Client, named: &[String]) -> Result<bool, Failed> {
-    let agents = AgentSelector::Ids(named.to_vec());
-    let request = BulkDelete { agents, include_inactive: None, batch_size: None, dry_run: None };
-    match client.try_bulk(request).await {
-        Ok(counted) => Ok(counted.count == named.len() as u64),
-        // A name that can be no id.
-        Err(error) if error.body().is_some_and(|body| body.status_code == 400) => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -29,6 +29,32 @@ fn agents_are_listed_by_filter_and_shown_by_id_or_host_name() {
 }
 
 #[test]
+fn host_names_are_found_whatever_their_case_and_after_the_agent_left() {
+    let (_, agents) = fleet("cases", &["Cases-1.Example", "cases-2"]);
+    assert_eq!(shown("cases-1.example")["id"], agents[0].id.as_str());
+    ok(&["agent", "unenroll", "CASES-2", "--force"]);
+    let gone = shown("cases-2");
+    assert_eq!((&gone["id"], &gone["status"]), (&agents[1].id.as_str().into(), &"unenrolled".into()));
+    // The one that came after it is meant from then on.
+    let (_, next) = fleet("cases again", &["cases-2"]);
+    assert_eq!(shown("cases-2")["id"], next[0].id.as_str());
+    assert_eq!(count("hostname:\"CASES-1.example\""), 1);
+    fails(3, &["agent", "show", "cases-3"]);
+    fails(3, &["agent", "unenroll", "cases-1.example", "cases-3", "--yes"]);
+}
+
+#[test]
+fn lists_are_read_in_pieces_to_their_end() {
+    let hosts: Vec<String> = (0..12).map(|number| format!("piece-{number}")).collect();
+    fleet("pieces", &hosts.iter().map(String::as_str).collect::<Vec<_>>());
+    let list = ["agent", "list", "--filter", "tags:pieces", "-o", "name"];
+    assert_eq!(ok(&list).lines().count(), 12);
+    let ran = crate::world::run(&[&list[..], &["--limit", "5"]].concat());
+    assert_eq!(ran.out.lines().count(), 5);
+    assert!(ran.err.contains("5 of 12 agents"), "{}", ran.err);
+}
+
+#[test]
 fn a_host_name_that_two_have_names_neither() {
     let (_, agents) = fleet("twins", &["twin", "twin"]);
     let told = fails(2, &["agent", "unenroll", "twin"]);
@@ -108,6 +134,9 @@ fn tags_come_and_go() {
     assert_eq!(count("tags:label and tags:a"), 0);
     assert_eq!(ok(&[&["agent", "tag", "--tag", "a", "-t", "b", "--yes"], &both[..]].concat()), "tagged 2 agents\n");
     assert_eq!(count("tags:label and tags:a and tags:b"), 2);
+    ok(&[&["agent", "tag", "--tag", "c, d", "--yes"], &both[..]].concat());
+    assert_eq!(count("tags:label and tags:c and tags:d"), 2, "a comma separates tags");
+    fails(2, &[&["agent", "tag", "--tag", "e,", "--yes"], &both[..]].concat());
     assert_eq!(ok(&["agent", "untag", "label-1", "--tag", "a"]), "untagged 1 agent\n");
     assert_eq!(count("tags:label and tags:a"), 1);
     fails(2, &[&["agent", "untag", "--tag", "a"], &both[..]].concat());

@@ -25,7 +25,7 @@ fn code_2_is_wrong_usage() {
         &["agent"][..],
         &["agent", "list", "--nonsense"],
         &["agent", "list", "--limit", "0"],
-        &["agent", "list", "--limit", "10001"],
+        &["agent", "list", "--limit", "many"],
         &["agent", "unenroll"],
         &["agent", "unenroll", "x", "--all"],
         &["agent", "unenroll", "x", "--filter", "tags:x"],

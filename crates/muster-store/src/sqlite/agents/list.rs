@@ -6,7 +6,7 @@ use muster_core::status::Status;
 use rusqlite::Connection;
 
 use super::by_id;
-use crate::query::{AgentFilter, AgentSort, Listed, Page};
+use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page};
 use crate::sql::{agents as sql, filter};
 use crate::sqlite::row::{Columns, Result, all_composed, count_composed, first};
 
@@ -23,6 +23,20 @@ pub(in crate::sqlite) fn page(
     let total = count_composed(connection, &filter::agent_total(wanted))?;
     let items = ids.iter().filter_map(|id| details(connection, id).transpose()).collect::<Result<_>>()?;
     Ok(Listed { items, total })
+}
+
+/// Records behind a cursor.
+pub(in crate::sqlite) fn after(
+    connection: &Connection,
+    wanted: &AgentFilter,
+    sort: AgentSort,
+    descending: bool,
+    cursor: &AgentCursor,
+    limit: u32,
+) -> Result<Vec<AgentDetails>> {
+    let statement = filter::agents_after(wanted, sort, descending, cursor, limit);
+    let ids: Vec<AgentId> = all_composed(connection, &statement, |row| Columns::of(row).id())?;
+    ids.iter().filter_map(|id| details(connection, id).transpose()).collect()
 }
 
 fn details(connection: &Connection, id: &AgentId) -> Result<Option<AgentDetails>> {

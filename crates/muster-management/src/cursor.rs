@@ -1,0 +1,106 @@
+//! Cursors of the list of agents (§1.2.1): `searchAfter`, and points in time.
+//!
+//! A cursor is the value that the list is sorted by and the id of the last row, so that a list of any length is read in
+//! pieces. A point in time leaves out who enrolled after it was opened; it is a time and nothing that the server keeps.
+
+use muster_core::Error;
+use muster_core::id::AgentId;
+use muster_core::time::Timestamp;
+use muster_protocol::management::agent::ListAgents;
+use muster_store::query::{AgentCursor, AgentSort, SortValue};
+use serde_json::{Value, json};
+
+/// What the id of a point in time begins with.
+const PIT: &str = "enrolled-by-";
+
+/// The cursor that a request goes on from.
+pub fn read(query: &ListAgents, sort: AgentSort) -> Result<Option<AgentCursor>, Error> {
+    let Some(text) = &query.search_after else { return Ok(None) };
+    if query.page.is_some() {
+        return Err(Error::invalid("searchAfter", "can't be combined with page"));
+    }
+    parse(text, sort).map(Some).ok_or_else(|| {
+        let reason = "must be nextSearchAfter of the answer before, with the same sortField and sortOrder";
+        Error::invalid("searchAfter", reason)
+    })
+}
+
+fn parse(text: &str, sort: AgentSort) -> Option<AgentCursor> {
+    let (value, id): (Value, String) = serde_json::from_str(text).ok()?;
+    let value = match value {
+        Value::Number(micros) if sort.is_by_time() => SortValue::Time(micros.as_i64()?),
+        Value::String(text) if !sort.is_by_time() => SortValue::Text(text),
+        _ => return None,
+    };
+    Some(AgentCursor { value, id: AgentId::parse(&id).ok()? })
+}
+
+/// The cursor as `nextSearchAfter` has it.
+pub fn write(cursor: &AgentCursor) -> String {
+    let id = cursor.id.as_str();
+    match &cursor.value {
+        SortValue::Time(micros) => json!([micros, id]).to_string(),
+        SortValue::Text(text) => json!([text, id]).to_string(),
+    }
+}
+
+/// The point in time that a request opens or goes on with.
+pub fn point_in_time(query: &ListAgents, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+    let opens = query.open_pit == Some(true);
+    let pit = match (&query.pit_id, opens) {
+        (Some(_), true) => return Err(Error::invalid("pitId", "can't be combined with openPit")),
+        (None, false) => return Ok(None),
+        (None, true) => now,
+        (Some(id), false) => id
+            .strip_prefix(PIT)
+            .and_then(|micros| micros.parse().ok())
+            .map(Timestamp::from_micros)
+            .ok_or_else(|| Error::invalid("pitId", "must be pit of an answer before"))?,
+    };
+    match query.pit_keep_alive.as_deref().map(str::trim) {
+        Some(keep) if !keep.is_empty() => Ok(Some(pit)),
+        _ => Err(Error::invalid("pitKeepAlive", "is required with openPit and pitId, such as 1m")),
+    }
+}
+
+/// The point in time as `pit` has it.
+pub fn pit(at: Timestamp) -> String {
+    format!("{PIT}{}", at.as_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> ListAgents {
+        ListAgents { search_after: Some(text.into()), ..ListAgents::default() }
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        for (sort, value) in [
+            (AgentSort::EnrolledAt, SortValue::Time(1_767_322_800_000_001)),
+            (AgentSort::Hostname, SortValue::Text("we\"b".into())),
+            (AgentSort::Policy, SortValue::Text(String::new())),
+        ] {
+            let cursor = AgentCursor { value, id: AgentId::trusted("a") };
+            assert_eq!(read(&query(&write(&cursor)), sort).unwrap(), Some(cursor));
+        }
+    }
+
+    #[test]
+    fn what_is_no_cursor_of_this_list_is_rejected() {
+        for text in
+            ["", "x", "[]", "[1]", "[\"a\", \"b\"]", "[1.5, \"b\"]", "[1, \"b/c\"]", "[1, 2]", "[1, \"b\", 3]", "null"]
+        {
+            assert_eq!(
+                read(&query(text), AgentSort::EnrolledAt).unwrap_err().field.as_deref(),
+                Some("searchAfter"),
+                "{text}"
+            );
+        }
+        assert!(read(&query("[1, \"b\"]"), AgentSort::Status).is_err());
+        let paged = ListAgents { page: Some(1), ..query("[1, \"b\"]") };
+        assert!(read(&paged, AgentSort::EnrolledAt).is_err());
+    }
+}
