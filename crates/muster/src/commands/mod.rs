@@ -19,6 +19,7 @@ mod progress;
 mod selection;
 mod status;
 mod text;
+mod transcode;
 mod times;
 
 use clap::{Args, Subcommand};
