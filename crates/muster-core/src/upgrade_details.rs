@@ -279,7 +279,8 @@ mod tests {
         let many = json!({"rollbacks": vec![offer; 100]}).to_string();
         let kept: Vec<Value> = serde_json::from_str(&rollbacks(Some(&many)).unwrap().unwrap()).unwrap();
         assert_eq!(kept.len(), reported::MOST_ROLLBACKS);
-        for bad in [json!({"rollbacks": [{"version": "9".repeat(1000)}]}), json!({"rollbacks": vec![json!({}); 5000]})] {
+        for bad in [json!({"rollbacks": [{"version": "9".repeat(1000)}]}), json!({"rollbacks": vec![json!({}); 5000]})]
+        {
             assert!(rollbacks(Some(&bad.to_string())).is_err());
         }
     }

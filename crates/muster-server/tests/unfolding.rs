@@ -40,7 +40,8 @@ impl Server {
             request = request.header("content-encoding", "gzip");
         }
         let request = request.body(Full::new(Bytes::from(body))).expect("a request");
-        let peer = Peer { listener: ListenerKind::Agent, address: Some(([192, 0, 2, 1], 5000).into()), uid: None, tls: true };
+        let peer =
+            Peer { listener: ListenerKind::Agent, address: Some(([192, 0, 2, 1], 5000).into()), uid: None, tls: true };
         match self.api.handle(request, peer).await.outcome {
             Outcome::Reply(reply) => {
                 let status = reply.status().as_u16();

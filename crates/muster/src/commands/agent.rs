@@ -280,12 +280,16 @@ mod tests {
     fn an_upgrade_is_shown_with_the_reason_of_its_failure() {
         let mut agent = Agent::default();
         assert_eq!(upgrade(&agent), "-");
-        agent.upgrade_details = Some(json!({"target_version": "9.6.0", "state": "UPG_DOWNLOADING", "metadata": {}}).into());
+        agent.upgrade_details =
+            Some(json!({"target_version": "9.6.0", "state": "UPG_DOWNLOADING", "metadata": {}}).into());
         assert_eq!(upgrade(&agent), "9.6.0 UPG_DOWNLOADING");
-        agent.upgrade_details = Some(json!({
-            "target_version": "9.6.0", "state": "UPG_FAILED",
-            "metadata": {"failed_state": "UPG_REQUESTED", "error_msg": "cannot be upgraded"}
-        }).into());
+        agent.upgrade_details = Some(
+            json!({
+                "target_version": "9.6.0", "state": "UPG_FAILED",
+                "metadata": {"failed_state": "UPG_REQUESTED", "error_msg": "cannot be upgraded"}
+            })
+            .into(),
+        );
         assert_eq!(upgrade(&agent), "9.6.0 UPG_FAILED: cannot be upgraded");
     }
 }

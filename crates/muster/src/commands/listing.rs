@@ -5,8 +5,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::failure::Failed;
-use super::transcode::Text;
 use super::text::{escaped_json, print_line, print_lines, printable, printable_lines};
+use super::transcode::Text;
 
 /// The forms in which things are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

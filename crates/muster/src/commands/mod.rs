@@ -19,8 +19,8 @@ mod progress;
 mod selection;
 mod status;
 mod text;
-mod transcode;
 mod times;
+mod transcode;
 
 use clap::{Args, Subcommand};
 
