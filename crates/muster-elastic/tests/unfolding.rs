@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use muster_core::reported::METADATA_NODES;
-use muster_server::agent_api::gzip::deflate;
-use muster_server::agent_api::status::ServerState;
-use muster_server::agent_api::{AgentApi, AgentApiOptions};
-use muster_server::reply::{ListenerKind, Outcome, Peer};
-use muster_server::testing::TestFleet;
+use muster_elastic::gzip::deflate;
+use muster_elastic::{AgentApi, AgentApiOptions};
+use muster_fleet::health::ServerState;
+use muster_fleet::testing::TestFleet;
+use muster_listen::reply::{ListenerKind, Outcome, Peer};
 use serde_json::{Value, json};
 
 /// Bytes by which the peak may rise over a body of 20 MB: the inflated body, and room for the allocator.
