@@ -74,7 +74,6 @@ impl Word for TargetState {
             Self::Queued => "queued",
             Self::Acked => "acked",
             Self::Failed => "failed",
-            Self::Withdrawn => "withdrawn",
         }
     }
 
@@ -83,7 +82,6 @@ impl Word for TargetState {
             "queued" => Self::Queued,
             "acked" => Self::Acked,
             "failed" | INELIGIBLE => Self::Failed,
-            "withdrawn" => Self::Withdrawn,
             _ => return None,
         })
     }
@@ -115,7 +113,7 @@ mod tests {
             json!(v)
         });
         check(&Status::ALL, |v| json!(v));
-        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed, TargetState::Withdrawn], |v| json!(v));
+        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed], |v| json!(v));
     }
 
     #[test]
