@@ -95,9 +95,7 @@ pub async fn ea42_d14_a_new_life_starts_after_all_that_was_before_it(store: &imp
     commit(store, vec![Write::AgentLifeBegins { id: agent_id("a"), now: at(5) }]).await;
     assert_eq!(due(store, "a", -1, at(0)).await, Vec::<String>::new());
     assert_eq!(due(store, "b", -1, at(0)).await, ["done", "failed", "open", "other"], "others are not concerned");
-    for (id, stands) in
-        [("done", TargetState::Acked), ("failed", TargetState::Failed), ("open", TargetState::Failed)]
-    {
+    for (id, stands) in [("done", TargetState::Acked), ("failed", TargetState::Failed), ("open", TargetState::Failed)] {
         let target = store.action_target(&action_id(id), &agent_id("a")).await.unwrap();
         assert_eq!(target, Some(Target { state: stands, is_former: true }), "{id}");
     }
