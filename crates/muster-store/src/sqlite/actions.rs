@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row, params};
 use super::error::Failure;
 use super::policy_changes;
 use super::row::{Columns, Result, all, all_composed, count_composed, first, run};
-use super::words::{INELIGIBLE, Word};
+use super::words::{ENDED, INELIGIBLE, Word};
 use crate::port::Precondition;
 use crate::query::{ActionFilter, Listed, Page};
 use crate::sql::{actions as sql, filter};
@@ -111,7 +111,7 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<ActionId>> {
 
 /// Ends the open targets of an agent that left.
 pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
-    run(connection, sql::END_OPEN, params![now.as_micros(), UNENROLLED, agent.as_str()]).map(|_| ())
+    run(connection, sql::END_OPEN, params![ENDED, now.as_micros(), UNENROLLED, agent.as_str()]).map(|_| ())
 }
 
 /// Ends everything that was given to an earlier life of the id.

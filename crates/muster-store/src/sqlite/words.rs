@@ -68,6 +68,9 @@ impl Word for Status {
 /// The state of a target that was meant but could not be ordered. To the domain it failed; it is never delivered.
 pub(super) const INELIGIBLE: &str = "ineligible";
 
+/// The state of a target that the server ended with an error. To the domain it failed; it is not delivered any more.
+pub(super) const ENDED: &str = "ended";
+
 impl Word for TargetState {
     fn word(self) -> &'static str {
         match self {
@@ -81,7 +84,7 @@ impl Word for TargetState {
         Some(match word {
             "queued" => Self::Queued,
             "acked" => Self::Acked,
-            "failed" | INELIGIBLE => Self::Failed,
+            "failed" | INELIGIBLE | ENDED => Self::Failed,
             _ => return None,
         })
     }

@@ -1,6 +1,6 @@
 //! Actions: order, what is due, results.
 
-use muster_core::action::{Action, ActionType, Target, TargetState};
+use muster_core::action::{Action, ActionResult, ActionType, Target, TargetState};
 use muster_core::id::PolicyId;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionFilter, Page};
@@ -83,7 +83,7 @@ pub async fn d14_the_open_targets_of_an_agent_that_left_end_with_an_error(store:
     assert_eq!(state(store, "open", "a").await, Some(TargetState::Failed));
     assert_eq!(state(store, "done", "a").await, Some(TargetState::Acked), "what was answered stays answered");
     assert_eq!(state(store, "open", "b").await, Some(TargetState::Queued), "others are not concerned");
-    let ended = result("open", "a", 2, Some("the agent was unenrolled"));
+    let ended = ActionResult { fields: None, ..result("open", "a", 2, Some("the agent was unenrolled")) };
     commit(store, vec![answer(&result("open", "a", 3, None))]).await;
     assert_eq!(store.action_results(&action_id("open"), true, 10).await.unwrap(), [ended], "the first result stays");
 }

@@ -227,7 +227,7 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
     assert_eq!(store.agent_tags(&Default::default()).await.unwrap(), Vec::<String>::new());
     let outcome = ActionResult { fields: None, ..result("x", "a", 1, None) };
     assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), [outcome]);
-    let ended = result("open", "a", 7, Some("the agent was unenrolled"));
+    let ended = ActionResult { fields: None, ..result("open", "a", 7, Some("the agent was unenrolled")) };
     assert_eq!(store.action_results(&action_id("open"), true, 10).await.unwrap(), [ended]);
     assert_eq!(store.uploads(id).await.unwrap(), []);
     assert_eq!(store.chunk(&FileId::trusted("u"), 0).await.unwrap(), None);
