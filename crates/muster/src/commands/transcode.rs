@@ -123,7 +123,7 @@ mod tests {
             r#"{"b":1,"a":[true,null,-2,1.5,"xA",{}],"c":{"d":[]}}"#
         );
         let yaml = serde_saphyr::to_string(&Text(r#"{"b":"x","a":[1,{"c":null}]}"#)).unwrap();
-        assert_eq!(yaml, "b: x\na:\n  - 1\n  - c: null\n");
+        assert_eq!(yaml, "b: x\na:\n- 1\n- c: null\n");
         assert!(serde_json::to_string(&Text("{")).is_err());
     }
 }
