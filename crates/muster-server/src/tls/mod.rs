@@ -10,11 +10,11 @@ pub mod validity;
 pub(crate) mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use camino::{Utf8Path, Utf8PathBuf};
 use muster_core::time::Clock;
+use muster_listen::tls::ServerTls;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem;
@@ -79,8 +79,8 @@ impl TlsError {
 
 /// The TLS side of all listeners. What it holds is replaced whole; connections keep what they began with.
 pub struct Tls {
-    current: ArcSwap<ServerConfig>,
-    described: ArcSwap<Described>,
+    live: Arc<ServerTls>,
+    described: Mutex<Arc<Described>>,
     tickets: Arc<dyn ProducesTickets>,
     config: TlsConfig,
     /// The own CA, unless a certificate comes from outside.
@@ -111,15 +111,19 @@ impl Tls {
             authority.ensure_server(&data, &names, clock.now())?;
         }
         let (first, described) = server_config(&config, &data, Arc::clone(&tickets))?;
-        let (current, described) = (ArcSwap::from_pointee(first), ArcSwap::from_pointee(described));
-        let tls = Arc::new(Self { current, described, tickets, config, authority, external_urls, data, clock });
+        let (live, described) = (ServerTls::new(first), Mutex::new(Arc::new(described)));
+        let tls = Arc::new(Self { live, described, tickets, config, authority, external_urls, data, clock });
         tls.warn();
         Ok(tls)
     }
 
+    fn described(&self) -> Arc<Described> {
+        Arc::clone(&self.described.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How long the certificates in use are valid.
     pub fn validities(&self) -> Vec<Validity> {
-        let described = self.described.load();
+        let described = self.described();
         let role = |place: usize| if place == 0 { Role::Server } else { Role::Chain };
         let chain = described.chain.iter().enumerate().filter_map(|(place, der)| Validity::of(role(place), der));
         match &self.authority {
@@ -146,7 +150,7 @@ impl Tls {
     /// Everything about the certificates in use that people should know of now.
     pub fn warnings(&self) -> Vec<Warning> {
         let now = self.clock.now();
-        let described = self.described.load();
+        let described = self.described();
         let mut warnings: Vec<Warning> = self.validities().iter().filter_map(|validity| validity.warning(now)).collect();
         warnings.extend(described.chain.first().into_iter().flat_map(|leaf| uncovered(leaf, &self.external_urls)));
         warnings.extend(described.odd.iter().map(|text| Warning { text: text.clone(), keeps_agents_out: false }));
@@ -160,9 +164,9 @@ impl Tls {
         }
     }
 
-    /// What a new connection is to use.
-    pub fn current(&self) -> Arc<ServerConfig> {
-        self.current.load_full()
+    /// What listeners use for new connections.
+    pub fn live(&self) -> &Arc<ServerTls> {
+        &self.live
     }
 
     /// The own CA, unless a certificate comes from outside.
@@ -189,8 +193,8 @@ impl Tls {
     /// Reads the files again. When they can't be used, what was in use stays so.
     pub fn reload(&self) -> Result<(), TlsError> {
         let (next, described) = server_config(&self.config, &self.data, Arc::clone(&self.tickets))?;
-        self.current.store(Arc::new(next));
-        self.described.store(Arc::new(described));
+        self.live.replace(next);
+        *self.described.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(described);
         self.warn();
         Ok(())
     }
