@@ -246,7 +246,10 @@ fn url(text: &str) -> Result<String, String> {
         None if !authority.as_str().ends_with([']', ':']) && authority.as_str() != authority.host() => Err(wrong()),
         Some(0) => Err(format!("{text:?} has port 0, which can't be reached; write the port that agents connect to")),
         Some(_) => Ok(format!("{scheme}://{authority}")),
-        None => Err(format!("{text:?} has no port; write {scheme}://{}:8220, or the port that agents connect to", authority.host())),
+        None => Err(format!(
+            "{text:?} has no port; write {scheme}://{}:8220, or the port that agents connect to",
+            authority.host()
+        )),
     }
 }
 
