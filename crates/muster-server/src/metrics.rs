@@ -13,9 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::agent_api::limits::Operation;
-use crate::listen::gate::Gate;
-use crate::reply::ListenerKind;
+use muster_elastic::limits::Operation;
+use muster_listen::gate::Gate;
+use muster_listen::metrics::ConnectionMetrics;
+use muster_listen::reply::ListenerKind;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -32,6 +33,14 @@ struct OperationLabel {
 struct ListenerLabel {
     listener: &'static str,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabel {
+    certificate: &'static str,
+}
+
+/// Tells which certificates there are, and in how many seconds each expires.
+type Expiries = Box<dyn Fn() -> Vec<(&'static str, i64)> + Send + Sync>;
 
 /// What a request asked for, as a label: an operation of the agent API, the management API, or neither. The number
 /// says where its counters stand.
@@ -82,23 +91,15 @@ struct Gates {
 pub struct Metrics {
     registry: Registry,
     gates: Mutex<Vec<Gates>>,
+    expiries: OnceLock<Expiries>,
+    certificates: Family<CertificateLabel, Gauge>,
     connections: Family<ListenerLabel, Gauge>,
     running: Family<ListenerLabel, Gauge>,
     requests: Family<RequestLabels, Counter>,
     durations: Family<OperationLabel, Histogram>,
     counted: [Counted; Asked::COUNT],
-    /// Polls held now.
-    pub parked: Gauge,
-    /// Connections accepted.
-    pub accepted: Counter,
-    /// Connections closed at once, since there were too many.
-    pub refused_connections: Counter,
-    /// Requests answered 429, since there were too many.
-    pub refused_requests: Counter,
-    /// TLS handshakes that failed or were not finished in time.
-    pub failed_handshakes: Counter,
-    /// Connections cut at a deadline.
-    pub cut_connections: Counter,
+    /// Counters of the connection layer.
+    pub connection: Arc<ConnectionMetrics>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -122,17 +123,14 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("muster"),
             gates: Mutex::default(),
+            expiries: OnceLock::new(),
+            certificates: Family::default(),
             connections: Family::default(),
             running: Family::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
             counted: Default::default(),
-            parked: Gauge::default(),
-            accepted: Counter::default(),
-            refused_connections: Counter::default(),
-            refused_requests: Counter::default(),
-            failed_handshakes: Counter::default(),
-            cut_connections: Counter::default(),
+            connection: Arc::default(),
         };
         metrics.register();
         metrics
@@ -146,19 +144,14 @@ impl Metrics {
             "Running requests by listener, held polls included",
             self.running.clone(),
         );
-        registry.register("parked_polls", "Polls held now", self.parked.clone());
         registry.register("requests", "Answered requests by operation and status class", self.requests.clone());
         registry.register("request_duration_seconds", "Time to the reply or to the hold", self.durations.clone());
-        registry.register("accepted_connections", "Accepted connections", self.accepted.clone());
-        let (refused, full) = (self.refused_connections.clone(), self.refused_requests.clone());
-        registry.register("refused_connections", "Connections closed at once, over the limit", refused);
-        registry.register("refused_requests", "Requests answered 429, over max_connections", full);
         registry.register(
-            "failed_handshakes",
-            "TLS handshakes that failed or took too long",
-            self.failed_handshakes.clone(),
+            "certificate_expires_seconds",
+            "Time until a certificate in use expires; negative since it did",
+            self.certificates.clone(),
         );
-        registry.register("cut_connections", "Connections cut at a deadline", self.cut_connections.clone());
+        self.connection.register(registry);
     }
 
     /// Shows a listener's gates.
@@ -169,6 +162,12 @@ impl Metrics {
             requests: Arc::clone(requests),
         };
         self.gates.lock().unwrap_or_else(PoisonError::into_inner).push(gates);
+    }
+
+    /// Shows when certificates expire: `expiries` is asked at each rendering.
+    pub fn show_certificates(&self, expiries: impl Fn() -> Vec<(&'static str, i64)> + Send + Sync + 'static) {
+        // A server has one set of certificates; the first to tell of them is the only one.
+        let _ = self.expiries.set(Box::new(expiries));
     }
 
     /// Counts an answered request.
@@ -200,6 +199,9 @@ impl Metrics {
             let gauge = |inside: usize| i64::try_from(inside).unwrap_or(i64::MAX);
             self.connections.get_or_create(&label).set(gauge(gates.connections.inside()));
             self.running.get_or_create(&label).set(gauge(gates.requests.inside()));
+        }
+        for (certificate, seconds) in self.expiries.get().map(|expiries| expiries()).unwrap_or_default() {
+            self.certificates.get_or_create(&CertificateLabel { certificate }).set(seconds);
         }
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string can't fail");

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::value::{Raw, parse_span, write_span};
 use super::*;
-use crate::agent_api::limits::{Limits, Operation};
+use muster_elastic::limits::{Limits, Operation};
 
 fn layers(file: &str) -> Layers {
     Layers { file: Some(("muster.toml".into(), file.into())), root: true, ..Layers::default() }
@@ -33,7 +33,7 @@ fn a_flag_beats_the_environment_beats_the_file() {
     all.environment.extend([variable("IDLE", "2s"), variable("DRAIN", "2s")]);
     all.assignments = vec!["timeouts.drain=3s".into()];
     let loaded = load(&all).unwrap();
-    let Timeouts { idle, drain, read, .. } = loaded.config.timeouts;
+    let muster_listen::Timeouts { idle, drain, read, .. } = loaded.config.timeouts;
     assert_eq!([read, idle, drain].map(|span| span.as_secs()), [1, 2, 3]);
     let source = |key: &str| loaded.values.source(key).to_string();
     assert_eq!(source("timeouts.read"), "muster.toml:4");
@@ -84,7 +84,15 @@ fn values_of_another_type_are_told_what_is_needed() {
         ("external_url = \"fleet.example\"", "is no address of a server; write https://HOST:PORT"),
         ("external_url = \"https://user:pw@fleet.example\"", "is no address of a server"),
         ("external_url = \"https://fleet.example/path\"", "has a path; agents take https://HOST:PORT only"),
-        ("external_url = \"http://fleet.example\"", "is plain HTTP, and insecure_http is off"),
+        ("external_url = \"http://fleet.example:8220\"", "is plain HTTP, and insecure_http is off"),
+        ("external_url = \"https://fleet.example\"", "has no port; write https://fleet.example:8220, or the port"),
+        ("external_url = \"https://[2001:db8::1]\"", "has no port; write https://[2001:db8::1]:8220"),
+        ("external_url = \"https://fleet.example:\"", "has no port"),
+        ("external_url = \"https://fleet.example:0\"", "has port 0"),
+        ("external_url = \"https://0.0.0.0:8220\"", "names no host that agents can reach"),
+        ("external_url = \"https://[::]:8220\"", "names no host that agents can reach"),
+        ("external_url = \"https://*.example:8220\"", "names no host that agents can reach"),
+        ("external_url = \"https://fleet.example:65536\"", "is no address of a server"),
         ("agent.listen = \"fleet.example:1\"", "is no listen address; write ADDRESS:PORT, or none"),
         ("agents.highest_version = \"new\"", "is no version; write MAJOR or MAJOR.MINOR in quotes"),
         ("agents.lowest_version = \"8\"", "is no version; write MAJOR.MINOR in quotes"),
@@ -105,7 +113,7 @@ fn a_short_poll_needs_no_word_on_jitter() {
     for (poll, jitter) in [("0s", 0), ("10s", 1), ("5m", 30), ("1h", 30)] {
         let assignments = vec![format!("timeouts.checkin_long_poll={poll}")];
         let loaded = load(&Layers { root: true, assignments, ..Layers::default() }).unwrap();
-        assert_eq!(loaded.config.timeouts.jitter.as_secs(), jitter, "{poll}");
+        assert_eq!(loaded.config.poll.jitter.as_secs(), jitter, "{poll}");
     }
 }
 

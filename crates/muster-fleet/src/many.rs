@@ -1,0 +1,100 @@
+//! Changing many agents' records: in chunks, each committed whole; on conflict the chunk is read and decided anew.
+
+use std::sync::Arc;
+
+use muster_core::Error;
+use muster_core::agent::AgentRecord;
+use muster_core::change::Change;
+use muster_core::id::AgentId;
+use muster_core::time::Timestamp;
+use muster_store::{StoreError, Write};
+
+use super::Fleet;
+use super::update::{AgentChange, end_of_actions};
+
+/// Agents changed by one commit: others' writes wait no longer than this takes.
+const CHUNK: usize = 500;
+/// How often a chunk is tried whole; then its agents are changed one by one.
+const ATTEMPTS: usize = 3;
+
+/// What to do to one agent's record; `None` in it leaves the record as it is.
+pub type Decide<'a> = dyn Fn(&AgentRecord, Timestamp) -> AgentChange + Send + Sync + 'a;
+
+impl Fleet {
+    /// Changes the records of `ids` as `decide` says. Agents deleted meanwhile are passed over.
+    pub(super) async fn change_agents(&self, ids: &[AgentId], decide: &Decide<'_>) -> Result<(), Error> {
+        for chunk in ids.chunks(CHUNK) {
+            // A chunk fails as a whole when one of its records changed; one busy agent must not keep all others waiting.
+            if !self.change_chunk(chunk, decide).await? {
+                for id in chunk {
+                    self.change_one(id, decide).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// False: others keep changing one of these.
+    async fn change_chunk(&self, ids: &[AgentId], decide: &Decide<'_>) -> Result<bool, Error> {
+        for _ in 0..ATTEMPTS {
+            let records = self.read_records(ids).await?;
+            if self.commit_changes(&records, decide).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn change_one(&self, id: &AgentId, decide: &Decide<'_>) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS * 10 {
+            let records = self.read_records(std::slice::from_ref(id)).await?;
+            if self.commit_changes(&records, decide).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::conflict("agent_busy", format!("the record of agent {id} keeps changing; try again")))
+    }
+
+    async fn read_records(&self, ids: &[AgentId]) -> Result<Vec<Arc<AgentRecord>>, Error> {
+        Ok(self.read_agents(ids).await?.into_iter().map(|details| Arc::new(details.record)).collect())
+    }
+
+    /// False: a record changed meanwhile; nothing was applied.
+    async fn commit_changes(&self, records: &[Arc<AgentRecord>], decide: &Decide<'_>) -> Result<bool, Error> {
+        let now = self.clock.now();
+        let mut writes = Vec::new();
+        let mut changed: Vec<Arc<AgentRecord>> = Vec::new();
+        for before in records {
+            let AgentChange { record, writes: more } = decide(before, now);
+            let Some(after) = record.map(Arc::new) else {
+                writes.extend(more);
+                continue;
+            };
+            writes.push(Write::AgentUpdate { before: Arc::clone(before), after: Arc::clone(&after) });
+            writes.push(Write::Changed(Change::Agent(after.id.clone())));
+            writes.extend(more);
+            writes.extend(end_of_actions(before, &after));
+            changed.push(after);
+        }
+        if writes.is_empty() {
+            return Ok(true);
+        }
+        match self.store.commit(writes).await {
+            Ok(_) => {
+                changed.into_iter().for_each(|record| self.renew(record));
+                Ok(true)
+            }
+            Err(StoreError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Puts the new record into this node's memory at once, so that a dead key is dead when the caller hears of it.
+    fn renew(&self, record: Arc<AgentRecord>) {
+        if let Some(entry) = self.registry.get(&record.id) {
+            entry.renew(record);
+            // Polls held under a key that died with this change end now, not at their next look.
+            entry.wake();
+        }
+    }
+}
