@@ -88,7 +88,7 @@ async fn list(
     let is_full = found.items.len() == paging.per_page as usize;
     let last = found.items.last().filter(|_| is_full).map(|view| sort.cursor(&view.details.record));
     Ok(Json(Agents {
-        items: found.items.into_iter().map(convert::agent).collect(),
+        items: found.items.into_iter().map(convert::agent_row).collect(),
         total: found.total,
         page: paging.page,
         per_page: paging.per_page,
