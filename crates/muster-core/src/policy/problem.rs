@@ -59,7 +59,8 @@ impl Problems {
         self.advise(path, format!("unknown {what} `{}`", shortened(word)), remedy);
     }
 
-    /// Looks up where each field stands in the file. Fields of the record stand under `settings` there.
+    /// Looks up where each field stands in the file, and puts the problems in the order of their places. Fields of the
+    /// record stand under `settings` there.
     pub fn locate(&mut self, places: &Places) {
         for problem in self.0.iter_mut().filter(|problem| problem.place.is_none()) {
             let first = problem.path.split('.').next().unwrap_or_default();
@@ -68,6 +69,7 @@ impl Problems {
             }
             problem.place = places.find(&problem.path);
         }
+        self.0.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
     }
 
     /// `Ok` when there is none.

@@ -508,7 +508,7 @@ async fn problems_and_warnings_of_a_file_have_their_places() {
             .map(|it| format!("{} {}", it.place.map(|at| at.to_string()).unwrap_or_default(), it.path))
             .collect()
     };
-    assert_eq!(placed(error.problems.as_deref().unwrap()), ["5:24 config.inputs.0.password"]);
+    assert_eq!(placed(error.problems.as_deref().unwrap()), ["5:22 config.inputs.0.password"]);
     let bad = bad.replace("password: '$co.elastic.secret{PW}'", "x: 1");
     let error = fleet.apply_policy(&root(), apply(&bad)).await.unwrap_err();
     let found = placed(error.problems.as_deref().unwrap());

@@ -86,7 +86,7 @@ fn token_length(rest: &[char]) -> Result<usize, String> {
         },
         ['$', '{', ..] | ['=', '=', ..] | ['!', '=', ..] | ['>', '=', ..] | ['<', '=', ..] => Ok(2),
         ['$', ..] => Err("`$` without `{`".to_owned()),
-        ['=', ..] => Err("`=` compares nothing; write `==`".to_owned()),
+        ['=', ..] => Err("`=` is no operator (`==` compares)".to_owned()),
         ['>' | '<' | '+' | '*' | '%' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ',' | ':', ..] => Ok(1),
         // A hyphen and a slash belong to the name around them; alone they are operators.
         [first, ..] if is_word(first) => Ok(rest.iter().take_while(|c| is_word(c)).count()),
@@ -324,10 +324,10 @@ mod tests {
         for (text, told) in [
             ("", "must not be empty"),
             ("  ", "must not be empty"),
-            ("env_input_enabled = \"true\"", "write `==` at column 19"),
+            ("env_input_enabled = \"true\"", "`==` compares) at column 19"),
             ("${host.platform == 'linux'", "column 1 is not closed"),
             ("${host.platform} == 'linux", "never closed at column 21"),
-            ("${host.platform} === 'linux'", "write `==` at column 20"),
+            ("${host.platform} === 'linux'", "`==` compares) at column 20"),
             ("${a.b} & ${c.d}", "unexpected character `&` at column 8"),
             ("host.platform == 'linux'", "write `${host.platform}` for a variable"),
             ("${a} == linux", "`linux` at column 9 is no value"),

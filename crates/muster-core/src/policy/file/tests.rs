@@ -295,7 +295,7 @@ fn what_agents_would_reject_the_whole_policy_for_is_reported_where_it_stands() {
         ("parsers.ndjson.target: ''", "5:7: config.inputs.0.parsers: must be a list, not an object"),
         (
             "condition: env_input_enabled = 'true'",
-            "5:7: config.inputs.0.condition: agents can't parse this condition: `=` compares nothing",
+            "5:7: config.inputs.0.condition: agents can't parse this condition: `=` is no operator",
         ),
         (
             "condition: ${host.platform == 'linux'",
