@@ -1,7 +1,7 @@
 //! Enrollment keys.
 
 use muster_protocol::management::enrollment_key::{
-    CreateEnrollmentKey, CreatedEnrollmentKey, Deleted, EnrollmentKey, EnrollmentKeys,
+    CreateEnrollmentKey, CreatedEnrollmentKey, Deleted, EnrollmentKey, EnrollmentKeys, ListEnrollmentKeys,
 };
 use muster_protocol::management::{Empty, Item};
 
@@ -11,11 +11,9 @@ use crate::{Client, Result};
 const KEYS: &str = "enrollment_api_keys";
 
 impl Client {
-    /// A page of keys, newest first; `kuery` may be `policy_id:ID`.
-    pub async fn enrollment_keys(&self, page: u32, per_page: u32, kuery: Option<&str>) -> Result<EnrollmentKeys> {
-        let mut query = vec![("page", page.to_string()), ("perPage", per_page.to_string())];
-        query.extend(kuery.map(|kuery| ("kuery", kuery.to_owned())));
-        self.get_with(&[KEYS], &query).await
+    /// A page of keys, newest first.
+    pub async fn enrollment_keys(&self, query: &ListEnrollmentKeys) -> Result<EnrollmentKeys> {
+        self.get_with(&[KEYS], query).await
     }
 
     /// One key, with its token when that is retrievable.

@@ -95,6 +95,18 @@ impl Fleet {
         Ok(self.store.enrollment_keys(policy, page).await?)
     }
 
+    /// Keys behind the one of this time of creation and id, newest first, of one policy or of all.
+    pub async fn enrollment_keys_after(
+        &self,
+        context: &OpContext,
+        policy: Option<&PolicyId>,
+        after: (Timestamp, &EnrollmentKeyId),
+        limit: u32,
+    ) -> Result<Vec<EnrollmentKey>, Error> {
+        context.require(Privilege::KeysRead)?;
+        Ok(self.store.enrollment_keys_after(policy, after, limit).await?)
+    }
+
     /// One key.
     pub async fn enrollment_key(&self, context: &OpContext, id: &str) -> Result<EnrollmentKey, Error> {
         context.require(Privilege::KeysRead)?;

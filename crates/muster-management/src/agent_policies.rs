@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
+use muster_core::context::OpContext;
 use muster_core::policy::Policy;
 use muster_protocol::management::agent_policy::{
     AgentPolicy, AppliedPolicy, ApplyPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff,
@@ -16,11 +17,12 @@ use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::{Item, Items};
 use muster_store::query::{Listed, Page};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::answer::{Answer, item, page, whole};
+use super::answer::{Answer, item, page_with_next, whole};
 use super::body::Body;
 use super::convert::time;
+use super::cursor;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::error::ApiResult;
@@ -31,8 +33,6 @@ use muster_fleet::Fleet;
 
 /// Rows on a page with counts or everything, at most (§1.3).
 const MOST_FULL_ROWS: u32 = 100;
-/// Policies that are looked through for a query.
-const MAX_SEARCHED: u32 = 10_000;
 
 /// Policies, their revisions and what agents get of them (§1.3).
 pub fn endpoints() -> Vec<Endpoint> {
@@ -89,17 +89,41 @@ async fn list(
         let reason = format!("at most {MOST_FULL_ROWS} with full or withAgentCount");
         return Err(Error::invalid("perPage", reason).into());
     }
-    let found = match query.kuery.as_deref().filter(|kuery| !kuery.trim().is_empty()) {
-        None => fleet.list_policies(&context, paging.rows()).await?,
-        Some(kuery) => {
-            let all = fleet.list_policies(&context, Page { offset: 0, limit: MAX_SEARCHED }).await?.items;
-            let items = matching(kuery, all);
-            Listed { total: items.len() as u64, items: paging.cut(items) }
+    let after = cursor::name(query.search_after.as_deref(), query.page)?;
+    let kuery = query.kuery.as_deref().filter(|kuery| !kuery.trim().is_empty());
+    let found = match (kuery, &after) {
+        (None, None) => fleet.list_policies(&context, paging.rows()).await?,
+        (None, Some(name)) => Listed {
+            items: fleet.list_policies_after(&context, name, paging.per_page).await?,
+            total: fleet.list_policies(&context, Page { offset: 0, limit: 0 }).await?.total,
+        },
+        (Some(kuery), after) => {
+            let mut items = every_match(&fleet, &context, kuery).await?;
+            let total = items.len() as u64;
+            // In the order of the store: by name, whatever its case.
+            let key = |name: &str| (name.to_ascii_lowercase(), name.to_owned());
+            if let Some(name) = after {
+                items.retain(|policy| key(&policy.name) > key(name));
+            }
+            Listed { total, items: paging.cut(items) }
         }
     };
+    let is_full = found.items.len() == paging.per_page as usize;
+    let next = found.items.last().filter(|_| is_full).map(|last| json!([last.name]).to_string());
     let counts = if counted { fleet.policy_agent_counts(&context).await?.into() } else { AgentCounts::default() };
     let items = found.items.into_iter().map(|one| policy(one, &counts, full)).collect();
-    Ok(page(items, found.total, &paging))
+    Ok(page_with_next(items, found.total, &paging, next))
+}
+
+/// Every policy that matches, read in batches.
+async fn every_match(fleet: &Fleet, context: &OpContext, kuery: &str) -> Result<Vec<Policy>, Error> {
+    let mut found = Vec::new();
+    let mut batch = fleet.list_policies(context, Page { offset: 0, limit: cursor::BATCH }).await?.items;
+    while let Some(last) = batch.last().map(|policy| policy.name.clone()) {
+        found.append(&mut matching(kuery, batch));
+        batch = fleet.list_policies_after(context, &last, cursor::BATCH).await?;
+    }
+    Ok(found)
 }
 
 async fn create(
@@ -197,12 +221,7 @@ struct FullQuery {
 }
 
 /// What agents get; standalone without what only a fleet has (M107).
-async fn compiled(
-    fleet: &Fleet,
-    context: &muster_core::context::OpContext,
-    id: &str,
-    query: &FullQuery,
-) -> Result<Value, Error> {
+async fn compiled(fleet: &Fleet, context: &OpContext, id: &str, query: &FullQuery) -> Result<Value, Error> {
     let revision = match query.revision {
         Some(revision) => revision,
         None => fleet.policy(context, id).await?.revision,

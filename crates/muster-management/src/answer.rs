@@ -22,5 +22,10 @@ pub fn whole<T>(items: Vec<T>) -> Json<Whole<T>> {
 
 /// A page.
 pub fn page<T>(items: Vec<T>, total: u64, paging: &Paging) -> Json<Items<T>> {
-    Json(Items { items, total, page: paging.page, per_page: paging.per_page })
+    page_with_next(items, total, paging, None)
+}
+
+/// A page, and where the list goes on behind it.
+pub fn page_with_next<T>(items: Vec<T>, total: u64, paging: &Paging, next: Option<String>) -> Json<Items<T>> {
+    Json(Items { items, total, page: paging.page, per_page: paging.per_page, next_search_after: next })
 }

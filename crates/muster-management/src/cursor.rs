@@ -13,16 +13,33 @@ use serde_json::{Value, json};
 /// What the id of a point in time begins with.
 const PIT: &str = "enrolled-by-";
 
-/// The cursor that a request goes on from.
-pub fn read(query: &ListAgents, sort: AgentSort) -> Result<Option<AgentCursor>, Error> {
-    let Some(text) = &query.search_after else { return Ok(None) };
-    if query.page.is_some() {
+/// Rows read at once when all are looked through.
+pub const BATCH: u32 = 1000;
+
+/// The name that a list by names goes on behind.
+pub fn name(text: Option<&str>, page: Option<u32>) -> Result<Option<String>, Error> {
+    read_as(text, page, |text| serde_json::from_str::<[String; 1]>(text).ok().map(|[name]| name))
+}
+
+/// The time and the id that a list by times goes on behind.
+pub fn time_and_id(text: Option<&str>, page: Option<u32>) -> Result<Option<(Timestamp, String)>, Error> {
+    let parse = |text: &str| serde_json::from_str::<(i64, String)>(text).ok();
+    Ok(read_as(text, page, parse)?.map(|(micros, id)| (Timestamp::from_micros(micros), id)))
+}
+
+fn read_as<T>(text: Option<&str>, page: Option<u32>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    if page.is_some() {
         return Err(Error::invalid("searchAfter", "can't be combined with page"));
     }
-    parse(text, sort).map(Some).ok_or_else(|| {
-        let reason = "must be nextSearchAfter of the answer before, with the same sortField and sortOrder";
-        Error::invalid("searchAfter", reason)
-    })
+    let found =
+        parse(text).ok_or_else(|| Error::invalid("searchAfter", "must be nextSearchAfter of the answer before"));
+    found.map(Some)
+}
+
+/// The cursor that a request goes on from.
+pub fn read(query: &ListAgents, sort: AgentSort) -> Result<Option<AgentCursor>, Error> {
+    read_as(query.search_after.as_deref(), query.page, |text| parse(text, sort))
 }
 
 fn parse(text: &str, sort: AgentSort) -> Option<AgentCursor> {

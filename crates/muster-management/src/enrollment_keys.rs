@@ -5,14 +5,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
+use muster_core::context::OpContext;
 use muster_core::enrollment_key::EnrollmentKey as Record;
-use muster_core::id::PolicyId;
+use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_protocol::management::Item;
 use muster_protocol::management::enrollment_key::{
-    CreateEnrollmentKey, CreatedEnrollmentKey, Deleted, EnrollmentKey, EnrollmentKeys,
+    CreateEnrollmentKey, CreatedEnrollmentKey, Deleted, EnrollmentKey, EnrollmentKeys, ListEnrollmentKeys,
 };
 use muster_store::query::{Listed, Page};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::answer::{Answer, item};
 use super::body::Body;
@@ -20,12 +22,9 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::kql::rows::{Table, select};
 use super::query::{DryRun, Paging, Query};
-use super::{convert, kql};
+use super::{convert, cursor, kql};
 use muster_fleet::Fleet;
 use muster_fleet::keys::NewEnrollmentKey;
-
-/// Keys that are looked through for a query that the store can't answer.
-const MAX_SEARCHED: u32 = 10_000;
 
 /// Enrollment keys under both spellings of their path (§1.6).
 pub fn endpoints() -> Vec<Endpoint> {
@@ -43,33 +42,51 @@ pub fn endpoints() -> Vec<Endpoint> {
     ours.into_iter().chain(alias).collect()
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListQuery {
-    page: Option<u32>,
-    per_page: Option<u32>,
-    kuery: Option<String>,
-}
-
 async fn list(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<ListEnrollmentKeys>,
 ) -> Answer<EnrollmentKeys> {
     let paging = Paging::from_one(query.page, query.per_page)?;
+    let after = cursor::time_and_id(query.search_after.as_deref(), query.page)?;
+    let after = after.map(|(at, id)| (at, EnrollmentKeyId::trusted(id)));
     let kuery = query.kuery.unwrap_or_default();
-    let found = match only_policy(&kuery)? {
-        Some(policy) => fleet.enrollment_keys(&context, policy.as_ref(), paging.rows()).await?,
-        None => {
-            let all = Page { offset: 0, limit: MAX_SEARCHED };
-            let items = select(&TABLE, &kuery, fleet.enrollment_keys(&context, None, all).await?.items)?;
-            Listed { total: items.len() as u64, items: paging.cut(items) }
+    let found = match (only_policy(&kuery)?, &after) {
+        (Some(policy), None) => fleet.enrollment_keys(&context, policy.as_ref(), paging.rows()).await?,
+        (Some(policy), Some((at, id))) => Listed {
+            items: fleet.enrollment_keys_after(&context, policy.as_ref(), (*at, id), paging.per_page).await?,
+            total: fleet.enrollment_keys(&context, policy.as_ref(), Page { offset: 0, limit: 0 }).await?.total,
+        },
+        (None, after) => {
+            let mut items = every_match(&fleet, &context, &kuery).await?;
+            let total = items.len() as u64;
+            if let Some((at, id)) = after {
+                items.retain(|key| (key.created_at, &key.id) < (*at, id));
+            }
+            Listed { total, items: paging.cut(items) }
         }
     };
+    let is_full = found.items.len() == paging.per_page as usize;
+    let next =
+        found.items.last().filter(|_| is_full).map(|last| json!([last.created_at.as_micros(), last.id]).to_string());
     let now = fleet.clock.now();
     let items: Vec<EnrollmentKey> = found.items.into_iter().map(|key| convert::key(key, None, now)).collect();
     let list = items.clone();
-    Ok(Json(EnrollmentKeys { items, list, total: found.total, page: paging.page, per_page: paging.per_page }))
+    let Paging { page, per_page, .. } = paging;
+    Ok(Json(EnrollmentKeys { items, list, total: found.total, page, per_page, next_search_after: next }))
+}
+
+/// Every key that matches, read in batches.
+async fn every_match(fleet: &Fleet, context: &OpContext, kuery: &str) -> Result<Vec<Record>, Error> {
+    let mut found = Vec::new();
+    let mut batch = fleet.enrollment_keys(context, None, Page { offset: 0, limit: cursor::BATCH }).await?.items;
+    // An unknown field is told even when there is no key.
+    select(&TABLE, kuery, Vec::new())?;
+    while let Some((at, id)) = batch.last().map(|key| (key.created_at, key.id.clone())) {
+        found.append(&mut select(&TABLE, kuery, batch)?);
+        batch = fleet.enrollment_keys_after(context, None, (at, &id), cursor::BATCH).await?;
+    }
+    Ok(found)
 }
 
 /// Fields of a key that a query may name.

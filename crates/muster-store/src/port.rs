@@ -352,12 +352,22 @@ pub trait Store: Send + Sync + 'static {
     async fn enrollment_keys(&self, policy: Option<&PolicyId>, page: Page)
     -> Result<Listed<EnrollmentKey>, StoreError>;
 
+    /// Enrollment keys behind the one of this time of creation and id, newest first, of one policy or of all.
+    async fn enrollment_keys_after(
+        &self,
+        policy: Option<&PolicyId>,
+        after: (Timestamp, &EnrollmentKeyId),
+        limit: u32,
+    ) -> Result<Vec<EnrollmentKey>, StoreError>;
+
     /// One policy.
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
     /// The policy of that name.
     async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError>;
     /// Policies by name.
     async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError>;
+    /// Policies behind a name, by name.
+    async fn policies_after(&self, name: &str, limit: u32) -> Result<Vec<Policy>, StoreError>;
     /// Number of active agents on each policy.
     async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError>;
     /// The newest revision of a policy.

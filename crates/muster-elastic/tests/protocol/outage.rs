@@ -162,6 +162,16 @@ impl Store for Outage {
         self.inner.enrollment_keys(policy, page).await
     }
 
+    async fn enrollment_keys_after(
+        &self,
+        policy: Option<&PolicyId>,
+        after: (Timestamp, &EnrollmentKeyId),
+        limit: u32,
+    ) -> Result<Vec<EnrollmentKey>, StoreError> {
+        self.check()?;
+        self.inner.enrollment_keys_after(policy, after, limit).await
+    }
+
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
         self.check()?;
         self.inner.policy(id).await
@@ -175,6 +185,11 @@ impl Store for Outage {
     async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError> {
         self.check()?;
         self.inner.policies(page).await
+    }
+
+    async fn policies_after(&self, name: &str, limit: u32) -> Result<Vec<Policy>, StoreError> {
+        self.check()?;
+        self.inner.policies_after(name, limit).await
     }
 
     async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {

@@ -53,6 +53,12 @@ impl Fleet {
         Ok(self.store.policies(page).await?)
     }
 
+    /// Policies behind a name, by name.
+    pub async fn list_policies_after(&self, context: &OpContext, name: &str, limit: u32) -> Result<Vec<Policy>, Error> {
+        context.require(Privilege::PoliciesRead)?;
+        Ok(self.store.policies_after(name, limit).await?)
+    }
+
     /// Number of active agents on each policy that has any.
     pub async fn policy_agent_counts(&self, context: &OpContext) -> Result<Vec<(PolicyId, u64)>, Error> {
         context.require(Privilege::PoliciesRead)?;

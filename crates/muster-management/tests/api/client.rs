@@ -8,7 +8,7 @@ use muster_client::types::action::{ListActionStatus, NewAction};
 use muster_client::types::agent::{ListAgents, UpdateAgent};
 use muster_client::types::agent_policy::{ListAgentPolicies, SaveAgentPolicy};
 use muster_client::types::bulk::{AgentSelector, BulkUnenroll};
-use muster_client::types::enrollment_key::CreateEnrollmentKey;
+use muster_client::types::enrollment_key::{CreateEnrollmentKey, ListEnrollmentKeys};
 use muster_client::types::order::{Diagnostics, Reassign, Unenroll};
 use muster_client::{Client, Error, Failure};
 use serde_json::json;
@@ -50,7 +50,7 @@ async fn the_client_speaks_with_the_server() {
     assert_eq!(client.enrollment_key(&key.id).await.unwrap().api_key, key.api_key);
     let new = client.replace_enrollment_key(&key.id).await.unwrap();
     client.revoke_enrollment_key(&new.id).await.unwrap();
-    assert_eq!(client.enrollment_keys(1, 20, None).await.unwrap().total, 3);
+    assert_eq!(client.enrollment_keys(&ListEnrollmentKeys::default()).await.unwrap().total, 3);
 
     api.agent("a", None).await;
     let reassign = Reassign { policy_id: Some(policy.id.clone()), force: None };

@@ -159,3 +159,48 @@ async fn the_alias_with_hyphens_and_queries_over_keys_work() {
     let refused = api.get(&format!("{KEYS}?kuery=colour:red")).await.refused(400);
     assert!(refused["message"].as_str().unwrap().starts_with("KQLSyntaxError"));
 }
+
+/// Reads a whole list by cursors.
+async fn all_by_cursor(api: &Api, path: &str) -> Vec<String> {
+    let (mut seen, mut next) = (Vec::new(), String::new());
+    loop {
+        let listed = api.get(&format!("{path}{next}")).await.ok();
+        seen.extend(column(&listed, "/name"));
+        let Some(after) = listed["nextSearchAfter"].as_str() else { return seen };
+        let after: String = percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC).collect();
+        next = format!("&searchAfter={after}");
+    }
+}
+
+#[tokio::test]
+async fn keys_and_policies_are_read_by_cursors_to_the_end() {
+    let api = Api::new();
+    for name in ["beta", "Alpha", "gamma", "Delta", "epsilon"] {
+        api.clock.advance(Duration::from_secs(1));
+        api.policy(name).await;
+    }
+    let by_name = ["Alpha", "beta", "Delta", "epsilon", "gamma"];
+    let newest_first = ["epsilon", "Delta", "gamma", "Alpha", "beta"];
+    for filter in ["", "&kuery=name:*"] {
+        for per_page in [1, 2, 5, 9] {
+            let policies = all_by_cursor(&api, &format!("/agent_policies?perPage={per_page}{filter}")).await;
+            assert_eq!(policies, by_name, "{filter} {per_page}");
+            let keys = all_by_cursor(&api, &format!("/enrollment_api_keys?perPage={per_page}{filter}")).await;
+            assert_eq!(keys, newest_first, "{filter} {per_page}");
+        }
+    }
+    for path in ["/agent_policies", "/enrollment_api_keys"] {
+        for query in [
+            "searchAfter=x",
+            "searchAfter=%5B%5D",
+            "searchAfter=%5B1,%22a%22%5D&page=1",
+            "searchAfter=%5B%22a%22%5D&page=1",
+        ] {
+            assert_eq!(
+                api.get(&format!("{path}?{query}")).await.refused(400)["field"],
+                "searchAfter",
+                "{path}?{query}"
+            );
+        }
+    }
+}

@@ -165,6 +165,9 @@ pub struct ListAgentPolicies {
     /// Everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<bool>,
+    /// `nextSearchAfter` of the answer before; not together with `page`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search_after: Option<String>,
 }
 
 /// `POST /agent_policies/_bulk_get`.

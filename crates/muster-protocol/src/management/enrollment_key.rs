@@ -95,6 +95,27 @@ pub struct EnrollmentKeys {
     pub page: u32,
     /// Rows on a page.
     pub per_page: u32,
+    /// Where the list goes on: `searchAfter` of the next request; absent after the last row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_search_after: Option<String>,
+}
+
+/// `GET /enrollment_api_keys`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListEnrollmentKeys {
+    /// The page's number, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<u32>,
+    /// Rows on a page, default 20.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_page: Option<u32>,
+    /// KQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kuery: Option<String>,
+    /// `nextSearchAfter` of the answer before; not together with `page`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search_after: Option<String>,
 }
 
 /// The answer to a creation or a replacement.

@@ -27,6 +27,10 @@ pub struct Items<T> {
     pub page: u32,
     /// Rows on a page.
     pub per_page: u32,
+    /// Where the list goes on: `searchAfter` of the next request; absent after the last row, and in lists that have
+    /// no cursors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_search_after: Option<String>,
 }
 
 /// Some objects, all of them.

@@ -35,12 +35,23 @@ statements! {
     BY_KEY_ID = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE key_id = $1");
     /// All, newest first.
     LIST = concat!("SELECT ", columns!(), " FROM enrollment_keys ORDER BY created_at DESC, id DESC LIMIT $1 OFFSET $2");
+    /// All behind one, newest first.
+    LIST_AFTER = concat!(
+        "SELECT ", columns!(),
+        " FROM enrollment_keys WHERE (created_at, id) < ($1, $2) ORDER BY created_at DESC, id DESC LIMIT $3"
+    );
     /// How many.
     COUNT = "SELECT count(*) FROM enrollment_keys";
     /// A policy's, newest first.
     LIST_OF_POLICY = concat!(
         "SELECT ", columns!(),
         " FROM enrollment_keys WHERE policy_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3"
+    );
+    /// A policy's behind one, newest first.
+    LIST_OF_POLICY_AFTER = concat!(
+        "SELECT ", columns!(),
+        " FROM enrollment_keys WHERE policy_id = $1 AND (created_at, id) < ($2, $3) \
+         ORDER BY created_at DESC, id DESC LIMIT $4"
     );
     /// How many of a policy.
     COUNT_OF_POLICY = "SELECT count(*) FROM enrollment_keys WHERE policy_id = $1";

@@ -38,6 +38,11 @@ statements! {
     BY_NAME = concat!("SELECT ", columns!(), " FROM policies WHERE name = $1");
     /// By name.
     LIST = concat!("SELECT ", columns!(), " FROM policies ORDER BY lower(name), name LIMIT $1 OFFSET $2");
+    /// Those behind a name.
+    LIST_AFTER = concat!(
+        "SELECT ", columns!(),
+        " FROM policies WHERE (lower(name), name) > (lower($1), $1) ORDER BY lower(name), name LIMIT $2"
+    );
     /// How many.
     COUNT = "SELECT count(*) FROM policies";
 

@@ -113,6 +113,20 @@ pub(super) fn by_key_id(connection: &Connection, key: &KeyId) -> Result<Option<E
     first(connection, sql::BY_KEY_ID, [key.as_str()], read)
 }
 
+/// Those behind one, newest first.
+pub(super) fn after(
+    connection: &Connection,
+    policy: Option<&PolicyId>,
+    (created_at, id): (Timestamp, &EnrollmentKeyId),
+    limit: u32,
+) -> Result<Vec<EnrollmentKey>> {
+    let (at, id) = (created_at.as_micros(), id.as_str());
+    match policy {
+        None => all(connection, sql::LIST_AFTER, params![at, id, limit], read),
+        Some(policy) => all(connection, sql::LIST_OF_POLICY_AFTER, params![policy.as_str(), at, id, limit], read),
+    }
+}
+
 /// A page of all keys, or of a policy's.
 pub(super) fn page(connection: &Connection, policy: Option<&PolicyId>, page: Page) -> Result<Listed<EnrollmentKey>> {
     let Page { limit, offset } = page;

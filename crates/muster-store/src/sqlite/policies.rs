@@ -175,6 +175,11 @@ pub(super) fn page(connection: &Connection, page: Page) -> Result<Listed<Policy>
     Ok(Listed { items, total: count(connection, sql::COUNT, [])? })
 }
 
+/// Those behind a name.
+pub(super) fn after(connection: &Connection, name: &str, limit: u32) -> Result<Vec<Policy>> {
+    all(connection, sql::LIST_AFTER, params![name, limit], read)
+}
+
 /// The newest revision.
 pub(super) fn newest_revision(connection: &Connection, id: &PolicyId) -> Result<Option<PolicyRevision>> {
     first(connection, sql::NEWEST_REVISION, [id.as_str()], read_revision)

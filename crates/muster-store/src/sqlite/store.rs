@@ -228,6 +228,16 @@ impl Store for SqliteStore {
         self.lists.snapshot(move |c| enrollment_keys::page(c, policy.as_ref(), page)).await
     }
 
+    async fn enrollment_keys_after(
+        &self,
+        policy: Option<&PolicyId>,
+        (created_at, id): (Timestamp, &EnrollmentKeyId),
+        limit: u32,
+    ) -> Result<Vec<EnrollmentKey>, StoreError> {
+        let (policy, id) = (policy.cloned(), id.clone());
+        self.lists.read(move |c| enrollment_keys::after(c, policy.as_ref(), (created_at, &id), limit)).await
+    }
+
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| policies::by_id(c, &id)).await
@@ -240,6 +250,11 @@ impl Store for SqliteStore {
 
     async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError> {
         self.lists.snapshot(move |c| policies::page(c, page)).await
+    }
+
+    async fn policies_after(&self, name: &str, limit: u32) -> Result<Vec<Policy>, StoreError> {
+        let name = name.to_owned();
+        self.lists.read(move |c| policies::after(c, &name, limit)).await
     }
 
     async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {

@@ -99,6 +99,12 @@ pub async fn policies_are_listed_by_name(store: &impl Store) {
     assert_eq!((names, listed.total), (vec!["alpha", "Beta", "zeta"], 3));
     let page = store.policies(Page { offset: 2, limit: 5 }).await.unwrap();
     assert_eq!((page.items[0].name.as_str(), page.total), ("zeta", 3));
+    let all = store.policies(ALL).await.unwrap().items;
+    let mut seen = vec![all[0].clone()];
+    while let Some(next) = store.policies_after(&seen[seen.len() - 1].name, 1).await.unwrap().pop() {
+        seen.push(next);
+    }
+    assert_eq!(seen, all);
 }
 
 pub async fn active_agents_are_counted_per_policy(store: &impl Store) {

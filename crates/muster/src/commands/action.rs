@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::find::MOST_ROWS;
 use super::listing::{
     Column, Format, OutputArg, column, or_dash, print_fields, print_json, print_list, print_table, print_yaml, wide,
 };
@@ -131,6 +130,8 @@ const RESULTS: &[Column<ActionResult>] = &[
 
 /// Rows asked for at a time.
 const PER_PAGE: u32 = 1000;
+/// Rows that the API lists of actions, at most.
+const MOST_ROWS: u32 = 10_000;
 
 fn id(action: &ActionStatus) -> String {
     action.action_id.clone()

@@ -6,14 +6,14 @@ use muster_client::{Client, Error, Failure};
 use muster_core::raw_json;
 use muster_protocol::management::agent::{Agent, ListAgents, NamedAgent, NamedAgents};
 use muster_protocol::management::agent_policy::{AgentPolicy, BulkGet, ListAgentPolicies};
-use muster_protocol::management::enrollment_key::EnrollmentKey;
+use muster_protocol::management::enrollment_key::{EnrollmentKey, ListEnrollmentKeys};
 
 use super::failure::Failed;
 
-/// Rows asked for at a time.
+/// Policies asked for at a time, with the numbers of their agents.
 const PER_PAGE: u32 = 100;
-/// Rows that the API lists, at most.
-pub const MOST_ROWS: u32 = 10_000;
+/// Enrollment keys asked for at a time.
+const KEYS_PER_PAGE: u32 = 1000;
 /// Agents looked up in one request.
 const AGENTS_AT_ONCE: usize = 1000;
 /// Agents asked for at a time.
@@ -45,21 +45,20 @@ pub async fn find_policy(client: &Client, named: &str) -> Result<AgentPolicy, Fa
 /// Every policy that matches.
 pub async fn all_policies(client: &Client, filter: Option<&str>) -> Result<Vec<AgentPolicy>, Failed> {
     let mut policies = Vec::new();
-    for page in 1..=MOST_ROWS / PER_PAGE {
-        let query = ListAgentPolicies {
-            page: Some(page),
-            per_page: Some(PER_PAGE),
-            kuery: filter.map(str::to_owned),
-            with_agent_count: Some(true),
-            ..ListAgentPolicies::default()
-        };
+    let mut query = ListAgentPolicies {
+        per_page: Some(PER_PAGE),
+        kuery: filter.map(str::to_owned),
+        with_agent_count: Some(true),
+        ..ListAgentPolicies::default()
+    };
+    loop {
         let listed = client.agent_policies(&query).await?;
         policies.extend(listed.items);
-        if policies.len() as u64 >= listed.total {
-            break;
+        if listed.next_search_after.is_none() {
+            return Ok(policies);
         }
+        query.search_after = listed.next_search_after;
     }
-    Ok(policies)
 }
 
 /// The enrollment key of that id, else the one of that name: names need not be unique.
@@ -84,14 +83,19 @@ fn quoted(text: &str) -> String {
 /// Every enrollment key that matches.
 pub async fn all_keys(client: &Client, filter: Option<&str>) -> Result<Vec<EnrollmentKey>, Failed> {
     let mut keys = Vec::new();
-    for page in 1..=MOST_ROWS / PER_PAGE {
-        let listed = client.enrollment_keys(page, PER_PAGE, filter).await?;
+    let mut query = ListEnrollmentKeys {
+        per_page: Some(KEYS_PER_PAGE),
+        kuery: filter.map(str::to_owned),
+        ..ListEnrollmentKeys::default()
+    };
+    loop {
+        let listed = client.enrollment_keys(&query).await?;
         keys.extend(listed.items);
-        if keys.len() as u64 >= listed.total {
-            break;
+        if listed.next_search_after.is_none() {
+            return Ok(keys);
         }
+        query.search_after = listed.next_search_after;
     }
-    Ok(keys)
 }
 
 /// The agent of that id, else the one whose host has that name.
