@@ -167,7 +167,8 @@ async fn versions_to_upgrade_to_come_newest_first() {
     let api = Api::new();
     assert_eq!(api.get("/agents/available_versions").await.ok()["items"], json!(["9.5.0"]));
     let value = json!(["8.9.0", "9.1.0", "8.19.0"]).to_string();
-    let setting = muster_store::Write::SettingPut { name: "available_versions".into(), value };
+    let setting =
+        muster_store::Write::Setting(muster_store::SettingWrite::Put { name: "available_versions".into(), value });
     api.fleet.store.commit(vec![setting]).await.unwrap();
     let items: Value = api.get("/agents/available_versions").await.ok()["items"].clone();
     assert_eq!(items, json!(["9.1.0", "8.19.0", "8.9.0"]));
