@@ -170,7 +170,11 @@ async fn rows_carry_the_beginning_of_a_message_and_no_large_metadata() {
     let facts = json!({"host": {"hostname": "host-a"}, "facts": "x".repeat(100_000)});
     let documents = AgentDocuments { local_metadata: Some(facts.to_string().into()), components: None };
     let id = AgentId::trusted("a");
-    api.fleet.store.commit(vec![muster_store::Write::AgentDocuments { id, documents }]).await.unwrap();
+    api.fleet
+        .store
+        .commit(vec![muster_store::Write::Agent(muster_store::AgentWrite::Documents { id, documents })])
+        .await
+        .unwrap();
 
     let row = api.get("/agents?kuery=status:*").await.ok()["items"][0].clone();
     assert!(row["last_checkin_message"].as_str().unwrap().len() <= 256, "{row}");
