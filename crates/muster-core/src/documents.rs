@@ -42,7 +42,7 @@ pub fn known_text(rest: &[u8], digest: &Digest) -> Option<usize> {
 }
 
 /// The fingerprint of components: ids, types, statuses and messages, and the units as a set; payloads and order
-/// aside (EA58, §15).
+/// aside (EA58, EA §15).
 pub fn components_digest(components: &[Component<'_>]) -> Digest {
     let mut parts: Vec<Digest> = components.iter().map(component_digest).collect();
     parts.sort_unstable();

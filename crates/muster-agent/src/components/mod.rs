@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use spec::Wanted;
 
-/// State of a component or a unit (§3.3), in the words of the wire.
+/// State of a component or a unit (AG §3.3), in the words of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Health {
@@ -59,7 +59,7 @@ pub struct ComponentState {
 }
 
 impl ComponentState {
-    /// As it stands in a check-in: the component with its output and its input (§4.1).
+    /// As it stands in a check-in: the component with its output and its input (EA §4.1).
     pub fn to_wire(&self) -> Component<'_> {
         let unit = |id: String, kind: &'static str| Unit {
             id: id.into(),

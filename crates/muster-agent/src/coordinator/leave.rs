@@ -56,7 +56,7 @@ pub fn forget(store: &dyn Store) -> Result<(), StoreError> {
     store.forget_enrollment()
 }
 
-/// Tells the server that this agent is uninstalled (§10.7): a few times, then it must do without.
+/// Tells the server that this agent is uninstalled (EA §10.7): a few times, then it must do without.
 pub async fn tell(
     client: &FleetClient,
     agent_id: &str,

@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/{id}/checkin` (§4).
+//! `POST /api/fleet/agents/{id}/checkin` (EA §4).
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +13,7 @@ use super::client::{Call, expect_ok};
 use super::{CallError, FleetClient};
 use crate::net::gzip;
 
-/// How long the client waits for a long poll (§10.1).
+/// How long the client waits for a long poll (EA §10.1).
 pub const POLL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What came back.

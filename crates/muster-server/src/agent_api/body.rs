@@ -144,7 +144,7 @@ where
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-/// Whether the body is gzip: only the exact value counts (§1.9).
+/// Whether the body is gzip: only the exact value counts (EA §1.9).
 pub fn is_gzip(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_ENCODING).is_some_and(|value| value == "gzip")
 }
