@@ -194,7 +194,7 @@ async fn mg149_agents_inactive_and_unseen_for_long_are_unenrolled() {
     assert_eq!(after.unenrolled_reason.as_deref(), Some("timeout"));
     assert!(record(&test, &young).await.active);
     let target = test.store().action_target(&ActionId::trusted("settings"), &gone).await.unwrap();
-    assert_eq!(target, Some(TargetState::Withdrawn));
+    assert_eq!(target.map(|target| target.state), Some(TargetState::Withdrawn));
     let lines = audited(&test, "agent.unenroll").await;
     assert!(lines.len() == 1 && lines[0].contains(gone.as_str()) && lines[0].contains("timeout"), "{lines:?}");
     let changes = test.store().changes_since(newest, 10).await.unwrap();
