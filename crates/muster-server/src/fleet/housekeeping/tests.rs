@@ -12,6 +12,7 @@ use muster_core::status::Status;
 
 use super::*;
 use crate::fleet::registry::PollSlot;
+use crate::fleet::vigil::BACK_OFF;
 use crate::testing::TestFleet;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -165,6 +166,8 @@ async fn ea134_uploads_that_are_late_or_old_are_removed() {
 
 /// An agent of policy `p` that was there, and then was not for so long.
 async fn away(test: &TestFleet, policy: &str, time: Duration) -> AgentId {
+    // Absences count once this server has watched for a full back-off.
+    test.clock.advance(BACK_OFF);
     let id = enrolled(test, policy).await;
     let entry = test.fleet.registry.get(&id).unwrap();
     drop(PollSlot::new(&test.fleet.registry, entry, test.clock.clone()));
