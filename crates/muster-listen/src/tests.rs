@@ -1,0 +1,5 @@
+//! Tests of the accept loop and of connections, over real sockets with short deadlines.
+
+mod hostile;
+mod ordinary;
+mod parking;
