@@ -57,11 +57,7 @@ pub fn forget(store: &dyn Store) -> Result<(), StoreError> {
     store.forget_enrollment()
 }
 
-<<<<<<< HEAD
-/// Tells the server that this agent is uninstalled (EA §10.7): a few times, then it must do without.
-=======
-/// Reports the uninstall of an agent to its server, with retries for at most `timeout`.
->>>>>>> main
+/// Reports the uninstall of an agent to its server (EA §10.7), with retries for at most `timeout`.
 pub async fn tell(
     client: &FleetClient,
     agent_id: &str,

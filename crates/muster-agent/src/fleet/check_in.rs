@@ -9,14 +9,7 @@ use serde_json::value::RawValue;
 
 use super::client::{Call, expect_ok};
 use super::{CallError, FleetClient};
-<<<<<<< HEAD
-use crate::net::gzip;
-
-/// How long the client waits for a long poll (EA §10.1).
-pub const POLL_TIMEOUT: Duration = Duration::from_secs(600);
-=======
 use crate::net::{Reached, gzip};
->>>>>>> main
 
 /// What came back.
 #[derive(Debug, Default)]
