@@ -1,4 +1,4 @@
-//! Cursors of the list of agents (§1.2.1): `searchAfter`, and points in time.
+//! Cursors of the list of agents (MG §1.2.1): `searchAfter`, and points in time.
 //!
 //! A cursor is the value that the list is sorted by and the id of the last row, so that a list of any length is read in
 //! pieces. A point in time leaves out who enrolled after it was opened; it is a time and nothing that the server keeps.

@@ -38,7 +38,7 @@ pub fn expand_object(fields: Map<String, Value>, path: &str, problems: &mut Prob
 enum Keys {
     /// Names of fields: a number among them would make a list of the object.
     Fields,
-    /// Paths of secrets (reference §4.8), where a number is a place in a list indeed.
+    /// Paths of secrets (EA §4.8), where a number is a place in a list indeed.
     Secrets,
 }
 

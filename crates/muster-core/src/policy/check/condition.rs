@@ -1,4 +1,4 @@
-//! Conditions (agent reference §4.2): whether agents can parse one. A condition that they can't parse makes them
+//! Conditions (AG §4.2): whether agents can parse one. A condition that they can't parse makes them
 //! reject the whole policy.
 //!
 //! A small expression language: comparisons, arithmetic, `and`, `or`, `not`, functions, lists and dictionaries of

@@ -1,4 +1,4 @@
-//! Variables and conditions in what agents render (agent reference §4.2): `${provider.key}`. One that agents can't
+//! Variables and conditions in what agents render (AG §4.2): `${provider.key}`. One that agents can't
 //! parse makes them reject the whole policy.
 
 use serde_json::{Map, Value};
