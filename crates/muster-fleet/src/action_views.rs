@@ -11,7 +11,7 @@ use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::order::{ActionProgress, progress};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_store::query::{ActionFilter, AgentFilter, AgentSort, Listed, Page};
+use muster_store::query::{ActionCursor, ActionFilter, AgentFilter, AgentSort, Listed, Page};
 
 use super::Fleet;
 
@@ -66,6 +66,8 @@ pub struct ActionQuestion {
     pub latest: Option<Duration>,
     /// How many errors to show.
     pub errors: u32,
+    /// Only those behind this one.
+    pub after: Option<ActionCursor>,
 }
 
 /// The policy and the revision that `<policy>:<revision>` names; ids of actions hold no colon.
@@ -91,6 +93,7 @@ impl Fleet {
             agent_id: question.agent.clone(),
             without_cancels: true,
             with_policy_changes: true,
+            after: question.after.clone(),
         };
         let found = self.store.actions(&filter, page).await?;
         let mut items = Vec::with_capacity(found.items.len());

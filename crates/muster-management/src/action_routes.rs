@@ -6,28 +6,29 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
+use muster_core::context::OpContext;
 use muster_core::time::Timestamp;
 use muster_protocol::management::action::{ActionResult, ActionStatus, CancelAction, CancelRequest, ListActionStatus};
 use muster_protocol::management::envelope::{Counted, Whole};
 use muster_protocol::management::{Item, Items};
-use muster_store::query::{Listed, Page};
+use muster_store::query::{ActionCursor, Listed, Page};
 use serde::{Deserialize, Serialize};
 
 use super::action_convert as convert;
 use super::action_query::{ActionQuery, TABLE};
-use super::answer::{Answer, item, page, whole};
+use super::answer::{Answer, item, page_with_next, whole};
 use super::body::Body;
+use super::cursor;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
+use super::kql::Expr;
 use super::kql::rows::select_by;
 use super::query::{Paging, Query};
 use muster_fleet::Fleet;
-use muster_fleet::action_views::ActionQuestion;
+use muster_fleet::action_views::{ActionQuestion, ActionView};
 
 /// Errors shown of each action, unless the request says otherwise.
 const ERRORS: u32 = 5;
-/// Actions that are looked through for a query that the store can't answer, the newest ones.
-const MAX_SEARCHED: u32 = 10_000;
 /// Results on a page, at most.
 const MOST_RESULTS: u32 = 1000;
 
@@ -49,24 +50,49 @@ async fn list(
     let paging = Paging::from_zero(query.page, query.per_page)?;
     let errors = query.error_size.unwrap_or(ERRORS);
     let wanted = ActionQuery::parse(query.kuery.as_deref().unwrap_or_default())?;
+    let after = cursor::action(query.search_after.as_deref(), query.page)?;
     let question = ActionQuestion {
         agent: wanted.agent,
         day: query.date.as_deref().map(day).transpose()?,
         latest: query.latest.map(Duration::from_millis),
         errors: if wanted.rest.is_some() { 0 } else { errors },
+        after: after.clone(),
     };
     let found = match wanted.rest {
         None => fleet.list_actions(&context, &question, paging.rows()).await?,
         Some(rest) => {
-            let all = Page { offset: 0, limit: MAX_SEARCHED };
-            let matching = select_by(&TABLE, &rest, fleet.list_actions(&context, &question, all).await?.items)?;
+            let all = ActionQuestion { after: None, ..question };
+            let matching = every_match(&fleet, &context, all, &rest).await?;
             let total = matching.len() as u64;
-            let mut items = paging.cut(matching);
+            let place = |view: &ActionView| Some(ActionCursor::behind(&view.action)) == after;
+            let behind = after.as_ref().and_then(|_| matching.iter().position(place)).map_or(0, |place| place + 1);
+            let mut items = paging.cut(matching.into_iter().skip(behind).collect());
             fleet.add_errors(&context, &mut items, errors).await?;
             Listed { items, total }
         }
     };
-    Ok(page(found.items.into_iter().map(convert::status).collect(), found.total, &paging))
+    let is_full = found.items.len() == paging.per_page as usize;
+    let next = found.items.last().filter(|_| is_full).map(|last| cursor::behind_action(&last.action));
+    let items = found.items.into_iter().map(convert::status).collect();
+    Ok(page_with_next(items, found.total, &paging, next))
+}
+
+/// Every action that matches, read in batches.
+async fn every_match(
+    fleet: &Fleet,
+    context: &OpContext,
+    mut question: ActionQuestion,
+    wanted: &Expr,
+) -> Result<Vec<ActionView>, Error> {
+    let mut found = Vec::new();
+    loop {
+        let batch = fleet.list_actions(context, &question, Page { offset: 0, limit: cursor::BATCH }).await?.items;
+        question.after = batch.last().map(|last| ActionCursor::behind(&last.action));
+        found.append(&mut select_by(&TABLE, wanted, batch)?);
+        if question.after.is_none() {
+            return Ok(found);
+        }
+    }
 }
 
 /// The start of the day (UTC) that the text names: `2026-01-02`, or a time of it.

@@ -4,10 +4,11 @@
 //! pieces. A point in time leaves out who enrolled after it was opened; it is a time and nothing that the server keeps.
 
 use muster_core::Error;
+use muster_core::action::Action;
 use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
 use muster_protocol::management::agent::ListAgents;
-use muster_store::query::{AgentCursor, AgentSort, SortValue};
+use muster_store::query::{ActionCursor, AgentCursor, AgentSort, SortValue};
 use serde_json::{Value, json};
 
 /// What the id of a point in time begins with.
@@ -25,6 +26,23 @@ pub fn name(text: Option<&str>, page: Option<u32>) -> Result<Option<String>, Err
 pub fn time_and_id(text: Option<&str>, page: Option<u32>) -> Result<Option<(Timestamp, String)>, Error> {
     let parse = |text: &str| serde_json::from_str::<(i64, String)>(text).ok();
     Ok(read_as(text, page, parse)?.map(|(micros, id)| (Timestamp::from_micros(micros), id)))
+}
+
+/// The action that a list goes on behind.
+pub fn action(text: Option<&str>, page: Option<u32>) -> Result<Option<ActionCursor>, Error> {
+    let parse = |text: &str| serde_json::from_str::<(i64, i64, String, i64)>(text).ok();
+    let cursor = |(at, seq, policy, revision)| ActionCursor {
+        at: Timestamp::from_micros(at),
+        seq,
+        revision: (policy, revision),
+    };
+    Ok(read_as(text, page, parse)?.map(cursor))
+}
+
+/// The cursor behind an action as `nextSearchAfter` has it.
+pub fn behind_action(action: &Action) -> String {
+    let ActionCursor { at, seq, revision: (policy, revision) } = ActionCursor::behind(action);
+    json!([at.as_micros(), seq, policy, revision]).to_string()
 }
 
 fn read_as<T>(text: Option<&str>, page: Option<u32>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Error> {

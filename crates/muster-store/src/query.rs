@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_core::action::Action;
 use muster_core::agent::AgentRecord;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
@@ -158,4 +159,26 @@ pub struct ActionFilter {
     /// Among them the revisions of policies after the first, each as a POLICY_CHANGE with the id `<policy>:<revision>`.
     /// Not those addressed to one agent.
     pub with_policy_changes: bool,
+    /// Behind this one; the total counts all the same.
+    pub after: Option<ActionCursor>,
+}
+
+/// Where a list of actions, newest first, goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionCursor {
+    /// When the last one that was read was made.
+    pub at: Timestamp,
+    /// Its number; 0: it is the revision of a policy.
+    pub seq: i64,
+    /// The policy and the revision.
+    pub revision: (String, i64),
+}
+
+impl ActionCursor {
+    /// The cursor behind an action, or behind the revision `<policy>:<revision>` that is listed as one.
+    pub fn behind(action: &Action) -> Self {
+        let parts = action.id.as_str().rsplit_once(':').filter(|_| action.seq == 0);
+        let revision = parts.map(|(policy, number)| (policy.to_owned(), number.parse().unwrap_or(0)));
+        Self { at: action.created_at, seq: action.seq, revision: revision.unwrap_or_default() }
+    }
 }

@@ -159,4 +159,19 @@ async fn mg147_every_revision_is_listed() {
     }
     let expected: Vec<String> = (2..=201).rev().map(|revision| format!("{policy}:{revision}")).collect();
     assert_eq!(seen, expected);
+    for filter in ["", "&kuery=type:POLICY_CHANGE"] {
+        let (mut seen, mut next) = (Vec::new(), String::new());
+        loop {
+            let listed = api.get(&format!("/agents/action_status?perPage=70{filter}{next}")).await.ok();
+            assert_eq!(listed["total"], 200);
+            seen.extend(column(&listed, "/actionId"));
+            let Some(after) = listed["nextSearchAfter"].as_str() else { break };
+            let after: String =
+                percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC).collect();
+            next = format!("&searchAfter={after}");
+        }
+        assert_eq!(seen, expected, "{filter}");
+    }
+    let refused = api.get("/agents/action_status?searchAfter=%5B1%5D").await.refused(400);
+    assert_eq!(refused["field"], "searchAfter");
 }

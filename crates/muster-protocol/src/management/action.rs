@@ -202,4 +202,7 @@ pub struct ListActionStatus {
     /// How many errors to show, default 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_size: Option<u32>,
+    /// `nextSearchAfter` of the answer before; not together with `page`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search_after: Option<String>,
 }

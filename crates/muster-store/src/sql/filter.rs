@@ -4,7 +4,7 @@ use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use serde_json::json;
 
 use super::{actions, dialect};
-use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
+use crate::query::{ActionCursor, ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 
 /// A value to bind.
 #[derive(Clone, Debug, PartialEq)]
@@ -260,6 +260,9 @@ pub(crate) fn agent_tags(filter: &AgentFilter) -> Composed {
 pub(crate) fn action_page(filter: &ActionFilter, page: Page) -> Composed {
     let mut statement = Composed::start(actions::LIST);
     statement.actions(filter);
+    if let Some(after) = &filter.after {
+        statement.integer(" AND a.seq < $?", after.seq);
+    }
     statement.push(" ORDER BY a.seq DESC");
     statement.page(page);
     statement
@@ -276,6 +279,7 @@ pub(crate) fn key_page(filter: &ActionFilter, page: Page) -> Composed {
 
 /// Number of actions and revisions that match.
 pub(crate) fn key_total(filter: &ActionFilter) -> Composed {
+    let filter = &ActionFilter { after: None, ..filter.clone() };
     let mut statement = Composed { text: actions::COUNT_KEYS.to_owned(), values: Vec::new() };
     statement.keys(filter);
     statement.push(") AS k");
@@ -293,7 +297,20 @@ impl Composed {
     fn keys(&mut self, filter: &ActionFilter) {
         self.push(actions::ACTION_KEYS);
         self.actions(filter);
+        if let Some(after) = &filter.after {
+            self.integer(" AND (a.created_at, a.seq) < ($?", after.at.as_micros());
+            self.integer(", $?)", after.seq);
+        }
         self.push(actions::REVISION_KEYS);
+        if let Some(ActionCursor { at, seq, revision: (policy, revision) }) = &filter.after {
+            self.integer(" AND (r.created_at < $?", at.as_micros());
+            // Of one moment, actions come first, then revisions by policy, newest first.
+            self.integer(" OR (r.created_at = $?", at.as_micros());
+            self.integer(" AND (0 < $?", *seq);
+            self.text(" OR r.policy_id > $?", policy);
+            self.text(" OR (r.policy_id = $?", policy);
+            self.integer(" AND r.revision < $?))))", *revision);
+        }
         if let Some(before) = filter.before {
             self.integer(" AND r.created_at < $?", before.as_micros());
         }
@@ -369,6 +386,7 @@ mod tests {
             agent_id: Some(AgentId::trusted("a")),
             without_cancels: true,
             with_policy_changes: true,
+            after: Some(ActionCursor { at: Timestamp::from_micros(7), seq: 6, revision: ("p".into(), 5) }),
         };
         let statements = [
             agent_page(&full(), AgentSort::Status, true, page),

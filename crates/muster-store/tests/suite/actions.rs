@@ -3,7 +3,7 @@
 use muster_core::action::{Action, ActionResult, ActionType, Target, TargetState};
 use muster_core::id::PolicyId;
 use muster_core::time::Timestamp;
-use muster_store::query::{ActionFilter, Page};
+use muster_store::query::{ActionCursor, ActionFilter, Page};
 use muster_store::{ActionWrite, AgentWrite, PolicyWrite, Precondition, Store, Write};
 
 use super::sample::*;
@@ -274,4 +274,28 @@ pub async fn revisions_after_the_first_are_listed_among_actions(store: &impl Sto
     check(ActionFilter { agent_id: Some(agent_id("a")), ..ActionFilter::default() }, ALL, &["first"]).await;
     check(ActionFilter::default(), Page { offset: 1, limit: 1 }, &["first"]).await;
     assert_eq!(store.actions(&ActionFilter::default(), ALL).await.unwrap().total, 1);
+
+    // Several of one moment: each is shown once all the same.
+    for policy_id in ["q", "r"] {
+        let mut writes = vec![Write::Policy(PolicyWrite::Insert(Box::new(policy(policy_id))))];
+        for number in 1..=3 {
+            let mut revision = revision(policy_id, number);
+            revision.created_at = at(4);
+            writes.push(Write::Policy(PolicyWrite::InsertRevision(Box::new(revision))));
+        }
+        commit(store, writes).await;
+    }
+    let all = store.actions(&with(ActionFilter::default()), ALL).await.unwrap();
+    for limit in [1, 2, 3] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let filter = with(ActionFilter { after: after.clone(), ..ActionFilter::default() });
+            let listed = store.actions(&filter, Page { offset: 0, limit }).await.unwrap();
+            assert_eq!(listed.total, all.total);
+            let Some((last, _)) = listed.items.last() else { break };
+            after = Some(ActionCursor::behind(last));
+            seen.extend(listed.items);
+        }
+        assert_eq!(seen, all.items, "{limit}");
+    }
 }

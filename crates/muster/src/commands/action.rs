@@ -47,8 +47,8 @@ pub struct ListArgs {
     /// Actions that match; fields: id, type, status, agent_id, policy_id, created_by
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
-    /// At most so many, up to 10000
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_ROWS)))]
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Only those of the last: 30m, 12h, 7d
     #[arg(long, value_name = "TIME", value_parser = seconds)]
@@ -130,8 +130,6 @@ const RESULTS: &[Column<ActionResult>] = &[
 
 /// Rows asked for at a time.
 const PER_PAGE: u32 = 1000;
-/// Rows that the API lists of actions, at most.
-const MOST_ROWS: u32 = 10_000;
 
 fn id(action: &ActionStatus) -> String {
     action.action_id.clone()
@@ -151,25 +149,21 @@ impl ActionCommand {
 
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let per_page = self.limit.min(PER_PAGE);
+        let mut query = ListActionStatus {
+            per_page: Some(self.limit.min(PER_PAGE)),
+            kuery: self.filter.clone(),
+            latest: self.latest.map(|seconds| seconds.unsigned_abs().saturating_mul(1000)),
+            ..ListActionStatus::default()
+        };
         let mut actions = Vec::new();
-        let mut total = u64::MAX;
-        for page in 0..self.limit.div_ceil(PER_PAGE) {
-            let query = ListActionStatus {
-                page: Some(page),
-                per_page: Some(per_page),
-                kuery: self.filter.clone(),
-                latest: self.latest.map(|seconds| seconds.unsigned_abs().saturating_mul(1000)),
-                ..ListActionStatus::default()
-            };
+        let total = loop {
             let listed = client.action_status(&query).await?;
-            total = listed.total;
-            let last = listed.items.len() < per_page as usize;
             actions.extend(listed.items);
-            if last {
-                break;
+            if listed.next_search_after.is_none() || actions.len() >= self.limit as usize {
+                break listed.total;
             }
-        }
+            query.search_after = listed.next_search_after;
+        };
         actions.truncate(self.limit as usize);
         print_list(&actions, self.output.output, COLUMNS, id)?;
         if (actions.len() as u64) < total {
