@@ -11,7 +11,7 @@ use muster_core::yaml::Places;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::draft::blank;
+use super::draft::{blank, warn_of};
 use super::revise::off_thread;
 use super::{Expected, PolicyDraft, SavedPolicy, refuse_hosted};
 use crate::Fleet;
@@ -47,11 +47,13 @@ impl Fleet {
     pub async fn apply_policy(&self, context: &OpContext, application: Application) -> Result<Applied, Error> {
         context.require(Privilege::PoliciesWrite)?;
         let Application { text, secrets, force, expected } = application;
+        let warnings = warn_of(&secrets);
         let (file, places) = off_thread(move || file::read(&text)).await??;
         let mut applied = self
             .apply_file(context, PolicyDraft { secrets, force, expected, ..drafted(file) })
             .await
             .map_err(|error| located(error, &places))?;
+        applied.saved = applied.saved.with_warnings(warnings);
         applied.saved.warnings.locate(&places);
         Ok(applied)
     }

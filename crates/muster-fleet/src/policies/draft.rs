@@ -1,7 +1,10 @@
 //! From a draft and what is there to what shall be.
 
+use std::collections::BTreeMap;
+
 use muster_core::Error;
 use muster_core::id::{PolicyId, SecretId};
+use muster_core::policy::problem::Problems;
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use muster_core::time::Timestamp;
 use muster_store::Write;
@@ -101,6 +104,17 @@ impl Fleet {
         }
         Ok((copies, writes))
     }
+}
+
+/// Warns of new secrets that agents would take for variables, once they are in place.
+pub(super) fn warn_of(secrets: &BTreeMap<String, Option<Zeroizing<String>>>) -> Problems {
+    let mut warnings = Problems::default();
+    let holds = |value: &Option<Zeroizing<String>>| value.as_ref().is_some_and(|value| value.contains("${"));
+    for (name, _) in secrets.iter().filter(|(_, value)| holds(value)) {
+        let reason = "holds `${`, which Elastic Agents take for a variable in inputs and outputs";
+        warnings.advise(format!("secrets.{name}"), reason, "write `$${` for it");
+    }
+    warnings
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

@@ -101,6 +101,13 @@ pub struct SavedPolicy {
     pub enrollment_key: Option<EnrollmentKey>,
 }
 
+impl SavedPolicy {
+    fn with_warnings(mut self, mut more: Problems) -> Self {
+        self.warnings.0.append(&mut more.0);
+        self
+    }
+}
+
 /// The policy's opaque concurrency token.
 pub fn version_token(policy: &Policy) -> String {
     format!("{}-{}", policy.revision, policy.updated_at.as_micros())

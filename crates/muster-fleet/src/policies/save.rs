@@ -15,7 +15,7 @@ use muster_core::time::Timestamp;
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, Write};
 use serde_json::{Value, json};
 
-use super::draft::blank;
+use super::draft::{blank, warn_of};
 use super::{PolicyDraft, SavedPolicy, refuse_hosted, refused};
 use crate::Fleet;
 use crate::audit::audit_line;
@@ -26,8 +26,9 @@ impl Fleet {
         context.require(Privilege::PoliciesWrite)?;
         let _turn = self.revising.lock().await;
         let id = self.new_policy_id(draft.id.as_deref())?;
+        let warnings = warn_of(&draft.secrets);
         let (policy, writes) = self.drafted(blank(id, self.clock.now()), draft).await?;
-        self.insert_policy(context, policy, writes).await
+        Ok(self.insert_policy(context, policy, writes).await?.with_warnings(warnings))
     }
 
     /// Makes a policy of the same content as another one: its keys, agents and revisions stay with the other.
@@ -63,8 +64,9 @@ impl Fleet {
         let before = self.find_policy(id).await?;
         refuse_hosted(&before, draft.force)?;
         draft.expected.check(Some(&before), &before.name)?;
+        let warnings = warn_of(&draft.secrets);
         let (after, writes) = self.drafted(before.clone(), draft).await?;
-        self.save_policy(context, before, after, writes, "policy.update").await
+        Ok(self.save_policy(context, before, after, writes, "policy.update").await?.with_warnings(warnings))
     }
 
     /// Makes a new revision with the content of an older one. The name stays.

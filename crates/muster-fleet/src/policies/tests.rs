@@ -517,6 +517,10 @@ async fn problems_and_warnings_of_a_file_have_their_places() {
     let warned =
         fleet.apply_policy(&root(), apply("name: web\nconfig:\n  agent.monitoring.logs: true\n")).await.unwrap();
     assert_eq!(placed(&warned.saved.warnings), ["2:1 config.outputs", "3:3 config.agent.monitoring"]);
+    let secrets = BTreeMap::from([("PW".to_owned(), Some(Zeroizing::new("a${b".to_owned())))]);
+    let warned = fleet.apply_policy(&root(), Application { secrets, ..apply("name: web\n") }).await.unwrap();
+    let told = &warned.saved.warnings.0;
+    assert!(told.iter().any(|warning| warning.path == "secrets.PW" && !warning.reason.contains("a${b")), "{told:?}");
 }
 
 #[tokio::test]

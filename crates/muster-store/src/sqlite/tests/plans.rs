@@ -4,7 +4,7 @@ use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
 use rusqlite::Connection;
 
-use crate::query::{ActionFilter, AgentFilter, AgentSort, Page};
+use crate::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 use crate::sql::{actions, agents, enrollment_keys, files, filter, log, policies};
 use crate::sqlite::migrate::{MIGRATIONS, migrate};
 
@@ -50,6 +50,7 @@ fn reads_of_a_check_in_search_an_index() {
         actions::CLEAR_FIELDS,
         enrollment_keys::BY_KEY_ID,
         enrollment_keys::LIST,
+        enrollment_keys::LIST_AFTER,
         policies::BY_NAME,
         policies::NEWEST_REVISION,
         files::UPLOAD_FOR,
@@ -80,11 +81,13 @@ fn writes_to_an_agent_search_its_row() {
 
 #[test]
 fn lists_and_counts_over_the_fleet_read_an_index() {
+    let cursor = AgentCursor { value: SortValue::Time(1), id: AgentId::trusted("a") };
     let connection = schema();
     let all = AgentFilter::default();
     for statement in [
         filter::agent_page(&all, AgentSort::EnrolledAt, false, PAGE),
         filter::agent_page(&all, AgentSort::EnrolledAt, true, PAGE),
+        filter::agents_after(&all, AgentSort::EnrolledAt, true, &cursor, 20),
         filter::agent_total(&all),
         filter::agent_counts(&all),
         filter::agent_ids(&all, Some("a"), 100),
