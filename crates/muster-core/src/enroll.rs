@@ -5,13 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::agent::{AccessKey, AgentDocuments, AgentRecord, AgentType, ReportedHealth, UpgradeState};
 use crate::assignment::{AssignmentRules, HostFacts};
 use crate::credential::ApiKey;
+use crate::denial::Denial;
 use crate::documents::metadata;
 use crate::enrollment_key::EnrollmentKey;
 use crate::error::{Error, ErrorKind};
@@ -26,7 +25,24 @@ const LONGEST_TAG: usize = 256;
 /// Longest replace token and enrollment id, bytes.
 const LONGEST_TOKEN: usize = 1024;
 
-/// A request that is one: what the agent asks for.
+/// What an agent asks for, in the fleet's own terms.
+#[derive(Clone, Copy, Default)]
+pub struct Request<'a> {
+    /// Permanent, ephemeral or temporary.
+    pub kind: AgentType,
+    /// The id that it wants; empty: any.
+    pub id: &'a str,
+    /// The handle that makes a repeated request the same one; empty: none.
+    pub enrollment_id: &'a str,
+    /// The secret that lets the record be replaced; empty: none.
+    pub replace_token: &'a str,
+    /// Its own tags.
+    pub tags: &'a [String],
+    /// Host and agent facts, JSON text: an object, or `null`.
+    pub metadata: &'a str,
+}
+
+/// A request that was checked.
 #[derive(Clone)]
 pub struct Applicant {
     /// Permanent, ephemeral or temporary.
@@ -116,27 +132,26 @@ pub struct Enrolled {
 }
 
 fn bad_request(reason: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Invalid, "BadRequest", format!("Bad request: {reason}"))
+    Error::new(ErrorKind::Invalid, "bad_enrolment", reason.to_string())
 }
 
 /// All refusals look the same (§3.4).
 fn not_replaceable(internal: &str) -> Error {
-    Error::new(ErrorKind::Forbidden, "AgentNotReplaceable", "existing agent cannot be replaced").for_log(internal)
+    Error::from(Denial::NotReplaceable).for_log(internal)
 }
 
 impl Applicant {
-    /// Checks a request: 400 `BadRequest` for what can't be one (D1).
-    pub fn read(request: &EnrollRequest<'_>) -> Result<Self, Error> {
+    /// Checks a request (D1).
+    pub fn read(request: &Request<'_>) -> Result<Self, Error> {
+        let token = given(request.replace_token).map(|token| bounded("replace_token", token)).transpose()?;
+        let handle = given(request.enrollment_id).map(|handle| bounded("enrollment_id", handle)).transpose()?;
         Ok(Self {
-            kind: agent_type(&request.kind)?,
-            id: given(request.id.as_deref()).map(AgentId::parse).transpose().map_err(bad_request)?,
-            enrollment_id: given(request.enrollment_id.as_deref()).map(bounded).transpose()?.map(str::to_owned),
-            replace_token: given(request.replace_token.as_deref())
-                .map(bounded)
-                .transpose()?
-                .map(|token| Zeroizing::new(token.to_owned())),
-            tags: clean_tags(request.metadata.tags.iter().flatten())?,
-            metadata: read_metadata(request.metadata.local)?,
+            kind: request.kind,
+            id: given(request.id).map(AgentId::parse).transpose().map_err(bad_request)?,
+            enrollment_id: handle.map(str::to_owned),
+            replace_token: token.map(|token| Zeroizing::new(token.to_owned())),
+            tags: clean_tags(request.tags.iter())?,
+            metadata: read_metadata(request.metadata)?,
         })
     }
 
@@ -295,59 +310,21 @@ fn started(mut record: AgentRecord, version_before: i64, now: Timestamp) -> Agen
     record
 }
 
-impl Enrolled {
-    /// The reply's item. `access_key` holds the secret, told this once.
-    pub fn item(&self, access_key: &ApiKey) -> EnrolledItem {
-        let mut tags = self.record.tags.clone();
-        tags.sort_unstable();
-        let local =
-            self.documents.local_metadata.as_deref().and_then(|text| RawValue::from_string(text.to_owned()).ok());
-        EnrolledItem {
-            id: self.record.id.as_str().to_owned(),
-            active: true,
-            policy_id: self.record.policy_id.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
-            kind: type_word(self.record.kind).to_owned(),
-            enrolled_at: self.record.enrolled_at.to_rfc3339_seconds(),
-            user_provided_metadata: None,
-            local_metadata: local.filter(|raw| raw.get() != "null"),
-            access_api_key_id: access_key.id.as_str().to_owned(),
-            access_api_key: access_key.token(),
-            status: "online".to_owned(),
-            tags,
-        }
-    }
-}
-
-fn agent_type(word: &str) -> Result<AgentType, Error> {
-    [AgentType::Permanent, AgentType::Ephemeral, AgentType::Temporary]
-        .into_iter()
-        .find(|kind| type_word(*kind) == word)
-        .ok_or_else(|| bad_request("unknown enroll request type"))
-}
-
-fn type_word(kind: AgentType) -> &'static str {
-    match kind {
-        AgentType::Permanent => "PERMANENT",
-        AgentType::Ephemeral => "EPHEMERAL",
-        AgentType::Temporary => "TEMPORARY",
-    }
-}
-
 /// An empty text is none (EA27).
-fn given(text: Option<&str>) -> Option<&str> {
-    text.filter(|text| !text.is_empty())
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
-fn bounded(text: &str) -> Result<&str, Error> {
+fn bounded<'a>(field: &str, text: &'a str) -> Result<&'a str, Error> {
     if text.len() <= LONGEST_TOKEN {
         Ok(text)
     } else {
-        Err(bad_request(format!("a field is longer than {LONGEST_TOKEN} bytes")))
+        Err(bad_request(format!("{field} is {} bytes long; at most {LONGEST_TOKEN}", text.len())))
     }
 }
 
-fn read_metadata(local: Option<&RawValue>) -> Result<Arc<str>, Error> {
-    let raw = local.map_or("null", RawValue::get);
+fn read_metadata(raw: &str) -> Result<Arc<str>, Error> {
+    let raw = if raw.is_empty() { "null" } else { raw };
     if raw != "null" && !raw.starts_with('{') {
         return Err(bad_request("metadata.local is not an object"));
     }

@@ -14,6 +14,7 @@ pub mod check_in;
 pub mod context;
 pub mod credential;
 pub mod delivery;
+pub mod denial;
 pub mod documents;
 pub mod eligibility;
 pub mod enroll;

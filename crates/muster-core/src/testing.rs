@@ -3,6 +3,8 @@
 //!
 //! A test names only what it is about: `Action { expiration: Some(at(60)), ..action("a", ActionType::Settings, at(0)) }`.
 
+pub mod family;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 

@@ -14,15 +14,15 @@ use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::check_in::KnownDocuments;
 use muster_core::credential::ApiKey;
-use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement};
+use muster_core::denial::Denial;
+use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request};
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
 use muster_core::id::AgentId;
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
-use muster_core::{Error, ErrorKind, replace_token};
-use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
+use muster_core::{Error, replace_token};
 use muster_store::query::Page;
 use muster_store::{Precondition, StoreError, Write};
 use serde_json::json;
@@ -51,16 +51,26 @@ impl Admission {
 }
 
 /// What an adapter unpacked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct EnrollInput<'a> {
-    /// The request.
-    pub request: &'a EnrollRequest<'a>,
+    /// What the agent asks for.
+    pub request: &'a Request<'a>,
     /// Version from the User-Agent, normalised (EA33).
     pub agent_version: &'a str,
     /// Above what this server was tested with.
     pub newer_than_tested: bool,
     /// The agent's address.
     pub address: &'a str,
+}
+
+/// An agent that was let in.
+pub struct Enrolment {
+    /// Its record.
+    pub record: AgentRecord,
+    /// Host and agent facts as they are stored: JSON text.
+    pub metadata: Arc<str>,
+    /// Its key, with the secret: told this once.
+    pub key: ApiKey,
 }
 
 /// What keeps enrolments of the same handle in order, and slow hashes few.
@@ -129,7 +139,7 @@ impl Fleet {
     }
 
     /// Enrols an agent.
-    pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<EnrolledItem, Error> {
+    pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<Enrolment, Error> {
         let applicant = Applicant::read(input.request)?;
         // Outside the turn: it depends on no other enrolment, and turns are shared by all ids of a stripe.
         let placement = self.placement(&applicant, admission, input.address).await?;
@@ -153,10 +163,11 @@ impl Fleet {
             let now = self.clock.now();
             let enrolled = applicant.enroll(admitted, &around, now);
             if self.commit_enrolment(&enrolled, stored.by_id, admission, now).await? {
-                return Ok(enrolled.item(&access_key));
+                let metadata = enrolled.documents.local_metadata.unwrap_or_else(|| "null".into());
+                return Ok(Enrolment { record: enrolled.record, metadata, key: access_key });
             }
         }
-        Err(Error::new(ErrorKind::TooMany, "EnrollDuplicate", "concurrent enrollment for same id: retry"))
+        Err(Denial::EnrolmentRace.into())
     }
 
     async fn stored(&self, applicant: &Applicant, admission: &Admission) -> Result<Stored, Error> {
@@ -207,7 +218,7 @@ impl Fleet {
         // A key without a policy may come to none: the agent stays enrolled and waits for one. A key that names one that
         // is gone promises what nobody can keep.
         if policy.is_none() && key.policy_id.is_some() {
-            return Err(Error::new(ErrorKind::Invalid, "ErrPolicyNotFound", "ErrPolicyNotFound"));
+            return Err(Denial::PolicyGone.into());
         }
         placement.inactivity_timeout = inactivity_timeout(policy.as_ref());
         placement.policy_id = policy.map(|policy| policy.id);
