@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::agent::{AccessKey, AgentDocuments, AgentRecord, AgentType, ReportedHealth, UpgradeState};
+use crate::agent::{AccessKey, AgentDocuments, AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
 use crate::assignment::{AssignmentRules, HostFacts};
 use crate::credential::ApiKey;
 use crate::denial::Denial;
 use crate::documents::metadata;
 use crate::enrollment_key::EnrollmentKey;
 use crate::error::{Error, ErrorKind};
-use crate::id::{AgentId, PolicyId};
+use crate::host::{self, Host};
+use crate::id::{AgentId, HostId, PolicyId};
 use crate::reported;
 use crate::status::{self, Status};
 use crate::time::Timestamp;
@@ -28,6 +29,10 @@ const LONGEST_TOKEN: usize = 1024;
 /// What an agent asks for, in the fleet's own terms.
 #[derive(Clone, Copy, Default)]
 pub struct Request<'a> {
+    /// Which program asks.
+    pub family: Family,
+    /// What the operating system calls the machine; empty: it does not say.
+    pub machine_id: &'a str,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
     /// The id that it wants; empty: any.
@@ -45,6 +50,10 @@ pub struct Request<'a> {
 /// A request that was checked.
 #[derive(Clone)]
 pub struct Applicant {
+    /// Which program it is.
+    pub family: Family,
+    /// What the operating system calls its machine.
+    pub machine_id: Option<String>,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
     /// The id it wants.
@@ -90,6 +99,8 @@ pub struct Circumstances<'a> {
     pub by_id: Option<&'a AgentRecord>,
     /// The newest stored agent with the same enrollment id.
     pub by_enrollment_id: Option<&'a AgentRecord>,
+    /// The stored host of the agent's machine id, in the key's space.
+    pub host: Option<&'a Host>,
 }
 
 /// What an enrolment is to the stored record of the same id.
@@ -110,6 +121,8 @@ pub struct Admitted<'a> {
     pub life: Life,
     /// The wanted id, or a new one.
     pub id: AgentId,
+    /// A new id, for a machine that is not known yet.
+    pub host_id: HostId,
     /// The agent's new key.
     pub access_key: &'a ApiKey,
     /// Its policy and tags.
@@ -129,6 +142,8 @@ pub struct Enrolled {
     pub life: Life,
     /// An abandoned agent of the same enrollment id, to be deleted (EA47).
     pub discard: Option<AgentId>,
+    /// The agent's machine, to be put where it is not there; `None`: it stays what it was.
+    pub host: Option<Host>,
 }
 
 fn bad_request(reason: impl fmt::Display) -> Error {
@@ -146,6 +161,8 @@ impl Applicant {
         let token = given(request.replace_token).map(|token| bounded("replace_token", token)).transpose()?;
         let handle = given(request.enrollment_id).map(|handle| bounded("enrollment_id", handle)).transpose()?;
         Ok(Self {
+            family: request.family,
+            machine_id: host::machine_id(request.machine_id),
             kind: request.kind,
             id: given(request.id).map(AgentId::parse).transpose().map_err(bad_request)?,
             enrollment_id: handle.map(str::to_owned),
@@ -204,17 +221,41 @@ impl Applicant {
     /// Decides the enrolment.
     pub fn enroll(&self, admitted: Admitted<'_>, circumstances: &Circumstances<'_>, now: Timestamp) -> Enrolled {
         let (life, id) = (admitted.life, admitted.id.clone());
-        let record = match (life, circumstances.by_id) {
+        let (host_id, host) = self.host(&admitted.host_id, circumstances, now);
+        let mut record = match (life, circumstances.by_id) {
             (Life::Continued, Some(stored)) => self.continued(stored, admitted, circumstances, now),
             (_, stored) => {
                 let fresh = self.fresh(admitted, circumstances, now);
                 started(fresh, stored.map_or(0, |stored| stored.version), now)
             }
         };
+        record.host_id = Some(host_id);
         let local = self.metadata_for(&id);
         let components = (life == Life::Next).then(|| Arc::from("[]"));
         let discard = self.abandoned(circumstances).map(|abandoned| abandoned.id.clone()).filter(|old| *old != id);
-        Enrolled { record, documents: AgentDocuments { local_metadata: Some(local), components }, life, discard }
+        Enrolled { record, documents: AgentDocuments { local_metadata: Some(local), components }, life, discard, host }
+    }
+
+    /// The machine that the agent belongs to: the one of its machine id, else the one that its record was on before,
+    /// else a new one.
+    fn host(&self, new: &HostId, circumstances: &Circumstances<'_>, now: Timestamp) -> (HostId, Option<Host>) {
+        let before =
+            circumstances.by_id.filter(|_| self.machine_id.is_none()).and_then(|stored| stored.host_id.as_ref());
+        if let Some(known) = circumstances.host {
+            // Put again: it may go with an agent that is discarded.
+            return (known.id.clone(), Some(known.clone()));
+        }
+        if let Some(before) = before {
+            return (before.clone(), None);
+        }
+        let host = Host {
+            id: new.clone(),
+            space: space_of(circumstances.key).to_owned(),
+            machine_id: self.machine_id.clone(),
+            hostname: self.hostname(),
+            created_at: now,
+        };
+        (new.clone(), Some(host))
     }
 
     fn fresh(&self, admitted: Admitted<'_>, circumstances: &Circumstances<'_>, now: Timestamp) -> AgentRecord {
@@ -222,6 +263,8 @@ impl Applicant {
         AgentRecord {
             id,
             version: 0,
+            family: self.family,
+            host_id: None,
             kind: self.kind,
             active: true,
             access_key: Some(stored_key(access_key)),
@@ -266,6 +309,7 @@ impl Applicant {
         now: Timestamp,
     ) -> AgentRecord {
         let next = AgentRecord {
+            family: self.family,
             access_key: Some(stored_key(admitted.access_key)),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             policy_revision: 0,
@@ -297,6 +341,11 @@ impl Applicant {
             Cow::Owned(changed) => changed.into(),
         }
     }
+}
+
+/// The space that a key's hosts are seen in.
+pub fn space_of(key: &EnrollmentKey) -> &str {
+    key.namespaces.first().map_or("default", String::as_str)
 }
 
 fn stored_key(key: &ApiKey) -> AccessKey {

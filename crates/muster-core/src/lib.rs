@@ -22,6 +22,7 @@ pub mod enrollment_key;
 pub mod entropy;
 pub mod error;
 pub mod file;
+pub mod host;
 pub mod id;
 pub mod lifecycle;
 pub mod order;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::action::{Action, ActionType};
-use crate::agent::{AccessKey, AgentRecord, AgentType, ReportedHealth, UpgradeState};
+use crate::agent::{AccessKey, AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
 use crate::credential::{ApiKey, SecretHash};
 use crate::enrollment_key::EnrollmentKey;
 use crate::entropy::Entropy;
@@ -100,6 +100,8 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
     AgentRecord {
         id: AgentId::trusted(id),
         version: 1,
+        family: Family::Elastic,
+        host_id: None,
         kind: AgentType::Permanent,
         active: true,
         access_key: None,

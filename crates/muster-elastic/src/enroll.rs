@@ -1,9 +1,12 @@
 //! `POST /api/fleet/agents/enroll` (§3).
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http_body::Body;
-use muster_core::agent::AgentType;
+use muster_core::agent::{AgentType, Family};
 use muster_core::enroll::Request;
+use muster_core::raw_json::text;
 use muster_fleet::enroll::{EnrollInput, Enrolment};
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrollResponse, EnrolledItem};
 use serde_json::value::RawValue;
@@ -26,8 +29,9 @@ impl Inner {
         let body = call.read().await?;
         let _copies = self.bodies.copies(body.len())?;
         let wire: EnrollRequest<'_> = json::parse(&body)?;
+        let facts = Facts::read(wire.metadata.local.map_or("null", RawValue::get));
         let input = EnrollInput {
-            request: &request(&wire)?,
+            request: &request(&wire, &facts)?,
             agent_version: &version.version,
             newer_than_tested: version.newer_than_tested,
             address: &address,
@@ -37,8 +41,25 @@ impl Inner {
     }
 }
 
-fn request<'a>(wire: &'a EnrollRequest<'a>) -> Result<Request<'a>, ApiError> {
+/// What `metadata.local` says of the program and of its machine.
+struct Facts<'a> {
+    family: Family,
+    machine_id: Cow<'a, str>,
+}
+
+impl<'a> Facts<'a> {
+    fn read(metadata: &'a str) -> Self {
+        let build = text(metadata, &["elastic", "agent", "build.original"]).unwrap_or_default();
+        // Ours speaks this protocol too, and says what it is in its build.
+        let family = if build.contains("(muster-agent ") { Family::Muster } else { Family::Elastic };
+        Self { family, machine_id: text(metadata, &["host", "id"]).unwrap_or_default() }
+    }
+}
+
+fn request<'a>(wire: &'a EnrollRequest<'a>, facts: &'a Facts<'a>) -> Result<Request<'a>, ApiError> {
     Ok(Request {
+        family: facts.family,
+        machine_id: &facts.machine_id,
         kind: agent_type(&wire.kind)?,
         id: wire.id.as_deref().unwrap_or_default(),
         enrollment_id: wire.enrollment_id.as_deref().unwrap_or_default(),
@@ -115,10 +136,23 @@ mod tests {
     }
 
     #[test]
+    fn the_metadata_tells_the_program_and_its_machine() {
+        let facts = |text| {
+            let facts = Facts::read(text);
+            (facts.family, facts.machine_id.into_owned())
+        };
+        let ours = r#"{"elastic":{"agent":{"build.original":"9.5.2 (muster-agent 0.1.0)"}},"host":{"id":"m-1"}}"#;
+        assert_eq!(facts(ours), (Family::Muster, "m-1".into()));
+        assert_eq!(facts(r#"{"elastic":{"agent":{"build.original":"9.5.2"}}}"#), (Family::Elastic, String::new()));
+        assert_eq!(facts(r#"{"host":{"id":5}}"#), (Family::Elastic, String::new()));
+    }
+
+    #[test]
     fn ea27_a_sparse_request_asks_for_nothing() {
         let text = r#"{"type":"EPHEMERAL","metadata":{"local":null,"user_provided":null,"tags":null},"shared_id":"x"}"#;
         let wire: EnrollRequest<'_> = serde_json::from_str(text).unwrap();
-        let request = request(&wire).unwrap();
+        let facts = Facts::read("null");
+        let request = request(&wire, &facts).unwrap();
         assert_eq!((request.id, request.enrollment_id, request.replace_token), ("", "", ""));
         assert_eq!((request.tags.len(), request.metadata), (0, "null"));
     }

@@ -15,10 +15,11 @@ use muster_core::change::Change;
 use muster_core::check_in::KnownDocuments;
 use muster_core::credential::ApiKey;
 use muster_core::denial::Denial;
-use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request};
+use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request, space_of};
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
-use muster_core::id::AgentId;
+use muster_core::host::Host;
+use muster_core::id::{AgentId, HostId};
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
@@ -124,6 +125,7 @@ impl Enrolling {
 struct Stored {
     by_id: Option<AgentRecord>,
     by_enrollment_id: Option<AgentRecord>,
+    host: Option<Host>,
 }
 
 impl Fleet {
@@ -159,7 +161,8 @@ impl Fleet {
             let access_key = ApiKey::generate(&*self.entropy);
             let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(random_uuid(&*self.entropy)));
             let (placement, token_hash) = (placement.clone(), token_hash.clone());
-            let admitted = Admitted { life, id, access_key: &access_key, placement, token_hash };
+            let host_id = HostId::trusted(random_uuid(&*self.entropy));
+            let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let now = self.clock.now();
             let enrolled = applicant.enroll(admitted, &around, now);
             if self.commit_enrolment(&enrolled, stored.by_id, admission, now).await? {
@@ -177,6 +180,9 @@ impl Fleet {
         }
         if let Some(handle) = &applicant.enrollment_id {
             stored.by_enrollment_id = self.store.agent_by_enrollment_id(handle, &admission.key().id).await?;
+        }
+        if let Some(machine) = &applicant.machine_id {
+            stored.host = self.store.host_by_machine(space_of(admission.key()), machine).await?;
         }
         Ok(stored)
     }
@@ -300,6 +306,7 @@ fn circumstances<'a>(admission: &'a Admission, input: &EnrollInput<'a>, stored: 
         address: input.address,
         by_id: stored.by_id.as_ref(),
         by_enrollment_id: stored.by_enrollment_id.as_ref(),
+        host: stored.host.as_ref(),
     }
 }
 
@@ -318,6 +325,8 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
     if let Some(id) = enrolled.discard.clone() {
         writes.extend([Write::AgentDelete { id: id.clone(), now }, Write::Changed(Change::Agent(id))]);
     }
+    // After what is discarded: a host goes with its last agent.
+    writes.extend(enrolled.host.clone().map(Write::HostPut));
     match before {
         None => writes.push(Write::AgentInsert { record: Box::new(record.clone()), documents }),
         Some(before) => {

@@ -7,8 +7,10 @@ use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target,
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
+use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
+use muster_core::host::Host;
 use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
@@ -89,6 +91,8 @@ pub enum Write {
         /// Its documents.
         documents: AgentDocuments,
     },
+    /// A host, unless it is there. `Exists` when its machine has another one in its space. It goes with its last agent.
+    HostPut(Host),
     /// A changed record: `after.version` must be `before.version + 1`. `Changed` or `Missing` otherwise. An engine
     /// may compare the two to touch only the indexes concerned.
     AgentUpdate {
@@ -302,6 +306,12 @@ pub trait Store: Send + Sync + 'static {
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
     /// The agent with this access key.
     async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
+
+    /// Everything that an agent ever authenticated with, the newest first.
+    async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError>;
+
+    /// The host of a machine in a space.
+    async fn host_by_machine(&self, space: &str, machine_id: &str) -> Result<Option<Host>, StoreError>;
     /// The agent that enrolled by this key with this idempotency handle and never checked in. There is one at most: a
     /// second one is refused as [`Precondition::Exists`], whichever node commits it.
     async fn agent_by_enrollment_id(

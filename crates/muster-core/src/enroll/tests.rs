@@ -37,6 +37,7 @@ fn around<'a>(key: &'a EnrollmentKey, by_id: Option<&'a AgentRecord>) -> Circums
         address: "192.0.2.9",
         by_id,
         by_enrollment_id: None,
+        host: None,
     }
 }
 
@@ -50,7 +51,8 @@ fn enroll(body: &Value, circumstances: &Circumstances<'_>) -> Enrolled {
     let life = applicant.life(circumstances, &mut |token, stored| token == stored).unwrap();
     let placement = applicant.placement(circumstances.key, &AssignmentRules::default(), circumstances.address);
     let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted("made"));
-    let admitted = Admitted { life, id, access_key: &api_key(), placement, token_hash: Some("hash".into()) };
+    let host_id = HostId::trusted("host-new");
+    let admitted = Admitted { life, id, host_id, access_key: &api_key(), placement, token_hash: Some("hash".into()) };
     applicant.enroll(admitted, circumstances, at(100))
 }
 
@@ -215,6 +217,32 @@ fn m11_rules_place_agents_whose_key_names_no_policy() {
 fn tokens_are_never_printed() {
     let applicant = applicant_of(&with("replace_token", json!("open sesame"))).unwrap();
     assert!(!format!("{applicant:?}").contains("sesame"));
+}
+
+#[test]
+fn agents_of_one_machine_share_its_host_and_others_get_their_own() {
+    let (key, known) = (
+        enrollment_key(),
+        Host {
+            id: HostId::trusted("host-known"),
+            space: "default".into(),
+            machine_id: Some("m-1".into()),
+            hostname: "web-1".into(),
+            created_at: at(0),
+        },
+    );
+    let body = with("machine_id", json!("M-1"));
+    let shared = enroll(&body, &Circumstances { host: Some(&known), ..around(&key, None) });
+    assert_eq!((shared.record.host_id.as_ref(), shared.host.as_ref()), (Some(&known.id), Some(&known)));
+    let fresh = enroll(&body, &around(&key, None));
+    let host = fresh.host.unwrap();
+    assert_eq!((fresh.record.host_id.as_ref(), host.machine_id.as_deref()), (Some(&host.id), Some("m-1")));
+    assert_eq!((host.hostname.as_str(), host.space.as_str()), ("web-1", "default"));
+    let body_of_silent = self::body();
+    let silent = |stored: Option<&AgentRecord>| enroll(&body_of_silent, &around(&key, stored));
+    let stored = AgentRecord { active: false, host_id: Some(known.id.clone()), ..agent() };
+    assert_eq!(silent(Some(&stored)).record.host_id, Some(known.id.clone()));
+    assert!(silent(None).host.unwrap().machine_id.is_none());
 }
 
 proptest! {

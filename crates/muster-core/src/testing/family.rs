@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::acknowledge::{Ack, Acks, Subject};
-use crate::agent::AgentType;
+use crate::agent::{AgentType, Family};
 use crate::check_in::{Report, ReportedUpgrade};
 use crate::enroll::Request;
 use crate::id::ActionId;
@@ -26,6 +26,7 @@ pub struct Enrol {
     id: String,
     enrollment_id: String,
     replace_token: String,
+    machine_id: String,
     metadata: Facts,
 }
 
@@ -45,6 +46,8 @@ impl Enrol {
     /// As the fleet takes it.
     pub fn request(&self) -> Request<'_> {
         Request {
+            family: Family::Opamp,
+            machine_id: &self.machine_id,
             kind: self.kind,
             id: &self.id,
             enrollment_id: &self.enrollment_id,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_core::action::ActionType;
+use muster_core::agent::Family;
 use muster_core::context::{Actor, OpContext};
 use muster_core::denial::Denial;
 use muster_core::id::ActionId;
@@ -25,6 +26,7 @@ async fn an_agent_of_another_family_enrols_checks_in_acts_acks_and_is_revoked() 
 
     let held = parked(test.check_in(&entry, r#"{"status":"fine"}"#).await.expect("taken"));
     let record = test.stored(&agent.id).await;
+    assert_eq!(record.family, Family::Opamp);
     assert_eq!(
         (record.status, record.hostname.as_str(), &record.tags[..]),
         (Status::Online, "probe", &["lab".to_owned()][..])
@@ -49,4 +51,24 @@ async fn an_agent_of_another_family_enrols_checks_in_acts_acks_and_is_revoked() 
         test.check_in(&entry, r#"{"status":"fine"}"#).await,
         Ok(CheckInOutcome::Deliver(Delivery::Policy(_)))
     ));
+}
+
+#[tokio::test]
+async fn agents_of_one_machine_share_a_host_in_their_space() {
+    let test = TestFleet::default();
+    let key = test.add_key(None, |_| {}).await;
+    let elsewhere = test.add_key(None, |key| key.namespaces = vec!["other".into()]).await;
+    let host = async |key, body: serde_json::Value| {
+        let agent = test.enroll(key, &body).await.expect("it is let in");
+        test.stored(&agent.id).await.host_id.expect("every agent is on a host")
+    };
+    let orbit = host(&key, json!({"machine_id": "4C4C4544"})).await;
+    assert_eq!(host(&key, json!({"machine_id": "4c4c4544"})).await, orbit);
+    assert_ne!(host(&elsewhere, json!({"machine_id": "4c4c4544"})).await, orbit);
+    assert_ne!(host(&key, json!({})).await, host(&key, json!({})).await, "who does not say shares with nobody");
+    let again = json!({"machine_id": "m-2", "enrollment_id": "once"});
+    let first = host(&key, again.clone()).await;
+    assert_eq!(host(&key, again).await, first, "the host stays when its only agent takes its own place");
+    let found = test.store().host_by_machine("default", "m-2").await.expect("readable").expect("there");
+    assert_eq!(found.id, first);
 }

@@ -45,6 +45,7 @@ pub(super) fn is_one_statement(writes: &[Write]) -> bool {
 fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done) -> Result<(), Failure> {
     match write {
         Write::AgentInsert { record, documents } => agents::insert(c, record, documents)?,
+        Write::HostPut(host) => agents::put_host(c, host)?,
         Write::AgentUpdate { before, after } => agents::update(c, before, after)?,
         Write::AgentDocuments { id, documents } => agents::put_documents(c, recent, id, documents)?,
         Write::AgentDelete { id, now } => agents::delete(c, recent, id, *now)?,
