@@ -1,4 +1,4 @@
-//! What an agent's acks change, decided purely (reference §5).
+//! What an agent's acks change, decided purely (EA §5).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,7 +173,7 @@ impl Ack<'_> {
     }
 }
 
-/// What an order that was carried out, or failed, does to the record (§5.4).
+/// What an order that was carried out, or failed, does to the record (EA §5.4).
 fn apply(next: &mut AgentRecord, kind: ActionType, ack: &Ack<'_>, now: Timestamp) {
     match (kind, ack.error.is_some()) {
         (ActionType::Upgrade, false) => {

@@ -1,4 +1,4 @@
-//! What is due to one agent (reference §4.11). Its adapter puts it on the wire.
+//! What is due to one agent (EA §4.11). Its adapter puts it on the wire.
 
 use std::sync::Arc;
 

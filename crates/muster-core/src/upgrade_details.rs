@@ -1,4 +1,4 @@
-//! How far an agent's upgrade is, by its own report (reference §4.6).
+//! How far an agent's upgrade is, by its own report (EA §4.6).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/enroll` (§3).
+//! `POST /api/fleet/agents/enroll` (EA §3).
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use super::{Call, Inner, authorization, json, respond};
 use muster_listen::reply::Reply;
 
 impl Inner {
-    /// The order of checks is §3.2's: the key and its record, the version, the body.
+    /// The order of checks is EA §3.2's: the key and its record, the version, the body.
     pub(super) async fn enroll<B>(&self, call: Call<'_, B>) -> Result<Reply, ApiError>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,

@@ -1,4 +1,4 @@
-//! `upgrade_details` and `upgrade` of a check-in (§4.6), read into what the fleet keeps of them.
+//! `upgrade_details` and `upgrade` of a check-in (EA §4.6), read into what the fleet keeps of them.
 
 use std::sync::Arc;
 
