@@ -19,7 +19,7 @@ use muster_core::id::{ActionId, PolicyId};
 use muster_core::policy::render::RenderedPolicy;
 use muster_core::poll::GoDuration;
 use muster_core::status::Status;
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 use tokio::time::Instant;
 
 use super::Fleet;
@@ -342,7 +342,7 @@ fn to_change(record: &AgentRecord, decision: &Decision) -> AgentChange {
     let documents = &decision.documents;
     let changed = documents.local_metadata.is_some() || documents.components.is_some();
     let writes = if changed {
-        vec![Write::AgentDocuments { id: record.id.clone(), documents: documents.clone() }]
+        vec![Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents: documents.clone() })]
     } else {
         Vec::new()
     };

@@ -11,7 +11,7 @@ use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
 use muster_core::file::{CHUNK_BYTES, ChunkInfo, FileStatus, Upload};
 use muster_core::id::{ActionId, FileId};
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{FileWrite, Precondition, StoreError, Write};
 
 use super::Fleet;
 use super::registry::AgentEntry;
@@ -84,9 +84,9 @@ impl Fleet {
         };
         limits.admit(&self.store.uploads(entry.id()).await?, &upload, upload.started_at)?;
         // What failed, was removed or took too long makes room: the agent tries again.
-        let close = |id| Write::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None };
+        let close = |id| Write::File(FileWrite::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None });
         let mut writes: Vec<Write> = expired.map(close).into_iter().collect();
-        writes.push(Write::UploadInsert(Box::new(upload.clone())));
+        writes.push(Write::File(FileWrite::InsertUpload(Box::new(upload.clone()))));
         match self.store.commit(writes).await {
             Ok(_) => Ok(upload.id),
             // Begun twice at the same time: both get the one that is there.
@@ -145,7 +145,7 @@ impl Fleet {
             return Err(Denial::ChunkHash.into());
         }
         let file = upload.0.id.clone();
-        self.store.commit(vec![Write::ChunkPut { file, number, sha256, data: data.into() }]).await?;
+        self.store.commit(vec![Write::File(FileWrite::PutChunk { file, number, sha256, data: data.into() })]).await?;
         Ok(())
     }
 
@@ -189,7 +189,9 @@ impl Fleet {
         // Closed, not left open (EA132): which chunk is at fault can't be told, so the agent begins anew.
         let status = if fits { FileStatus::Ready } else { FileStatus::UploadError };
         let transit_hash = fits.then_some(given);
-        self.store.commit(vec![Write::UploadStatus { id: upload.id.clone(), status, transit_hash }]).await?;
+        self.store
+            .commit(vec![Write::File(FileWrite::UploadStatus { id: upload.id.clone(), status, transit_hash })])
+            .await?;
         if fits { Ok(()) } else { Err(Denial::UploadInvalid.into()) }
     }
 }

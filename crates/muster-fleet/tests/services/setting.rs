@@ -13,7 +13,7 @@ use muster_fleet::FleetSettings;
 use muster_fleet::check_in::{CheckInOutcome, Delivery};
 use muster_fleet::registry::AgentEntry;
 use muster_fleet::testing::{TestFleet, steady};
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 
 pub struct Setting(TestFleet);
 
@@ -48,7 +48,7 @@ impl Setting {
         for _ in 0..100 {
             let before = self.stored(id).await;
             let after = AgentRecord { active: false, version: before.version + 1, ..before.clone() };
-            let update = Write::AgentUpdate { before: before.into(), after: after.into() };
+            let update = Write::Agent(AgentWrite::Update { before: before.into(), after: after.into() });
             if self.fleet.store.commit(vec![update]).await.is_ok() {
                 return;
             }
