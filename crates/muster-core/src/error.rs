@@ -2,6 +2,7 @@
 //! protocol's own shape as the last step.
 
 use crate::context::Forbidden;
+use crate::denial::Denial;
 use crate::policy::problem::Problems;
 
 /// Who has to act on an error.
@@ -43,12 +44,23 @@ pub struct Error {
     pub problems: Option<Box<Problems>>,
     /// More, for the log.
     pub internal: Option<Box<str>>,
+    /// The reason, where agents' protocols have a word of their own for it.
+    pub denial: Option<Denial>,
 }
 
 impl Error {
     /// An error of `kind` with a code and the caller's message.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, code, message: message.into(), field: None, remedy: None, problems: None, internal: None }
+        Self {
+            kind,
+            code,
+            message: message.into(),
+            field: None,
+            remedy: None,
+            problems: None,
+            internal: None,
+            denial: None,
+        }
     }
 
     /// A bad field.
