@@ -378,5 +378,5 @@ fn wrong_tokens_and_wrong_usage_say_what_to_do() {
     std::fs::create_dir(agent.path("")).unwrap();
     std::fs::write(agent.path("fleet.json"), b"{\"version\": 1, ").unwrap();
     let (code, text) = output(&mut agent.command("run"));
-    assert_eq!((code, text.contains("fleet.json is damaged")), (1, true), "{text}");
+    assert_eq!((code, text.contains("fleet.json is corrupt")), (1, true), "{text}");
 }
