@@ -112,9 +112,9 @@ impl Error {
             Self::Unreachable { target, .. } if target.contains("://") => {
                 Some("check that the server is running, and that this is its management address".into())
             }
-            Self::Unreachable { .. } => {
-                Some("check that the server is running; --data-dir names its data directory if it is not this one".into())
-            }
+            Self::Unreachable { .. } => Some(
+                "check that the server is running; --data-dir names its data directory if it is not this one".into(),
+            ),
             Self::Denied { .. } => Some("run as root or as the server's user".into()),
             _ => None,
         }

@@ -196,7 +196,8 @@ fn headers(token: Option<&str>) -> Result<HeaderMap> {
     headers.insert("kbn-xsrf", HeaderValue::from_static("true"));
     if let Some(token) = token {
         let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
-        let mut value = bearer.map_err(|_| Error::Usage("the token contains characters that are not allowed in a header".into()))?;
+        let mut value = bearer
+            .map_err(|_| Error::Usage("the token contains characters that are not allowed in a header".into()))?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
@@ -204,6 +205,11 @@ fn headers(token: Option<&str>) -> Result<HeaderMap> {
 }
 
 fn authorities(pem: &[u8]) -> Result<Vec<Certificate>> {
-    let certificates = Certificate::from_pem_bundle(pem).map_err(|_| Error::Usage("the CA file contains no PEM certificates".into()))?;
-    if certificates.is_empty() { Err(Error::Usage("the CA file contains no PEM certificates".into())) } else { Ok(certificates) }
+    let certificates = Certificate::from_pem_bundle(pem)
+        .map_err(|_| Error::Usage("the CA file contains no PEM certificates".into()))?;
+    if certificates.is_empty() {
+        Err(Error::Usage("the CA file contains no PEM certificates".into()))
+    } else {
+        Ok(certificates)
+    }
 }

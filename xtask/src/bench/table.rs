@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_row_shows_whether_its_target_is_met() {
-        let row = Row { figure: "x".into(), unit: "/s", goal: Goal::AtLeast(2000.0), ours: 1500.0, other: Some(3000.0) };
+        let row =
+            Row { figure: "x".into(), unit: "/s", goal: Goal::AtLeast(2000.0), ours: 1500.0, other: Some(3000.0) };
         assert_eq!(row.line(), "| x | ≥ 2,000 /s | 1,500 /s | 3,000 /s | 0.50 | **missed** |");
         let row = Row { figure: "x".into(), unit: "ms", goal: Goal::AtMost(20.0), ours: 3.0, other: None };
         assert_eq!(row.line(), "| x | ≤ 20 ms | 3 ms |  |  | met |");

@@ -136,7 +136,8 @@ async fn a_burst_is_one_large_uncompressed_check_in_per_agent() {
     let server = Server::start().await;
     let (_, summary) = run(&DronesArgs { count: 3, body_bytes: 300_000, ..args(&server, Mode::Burst) }).await;
     let seen = server.seen();
-    let large: Vec<_> = check_ins(&seen).into_iter().filter(|seen| seen.header("content-encoding").is_empty()).collect();
+    let large: Vec<_> =
+        check_ins(&seen).into_iter().filter(|seen| seen.header("content-encoding").is_empty()).collect();
     assert_eq!((large.len(), summary.counts.check_ins), (3, 3));
     for request in large {
         assert!(request.header("content-length").parse::<usize>().unwrap() >= 300_000);
