@@ -18,7 +18,8 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let other = bench.other.as_ref().map(|other| other.start("300s")).transpose()?;
     std::thread::sleep(SETTLED);
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    let other = other.and_then(|other| other.usage).map(Usage::resident).transpose()?;
+    // Only borrowed: dropping it would end it before it is measured.
+    let other = other.as_ref().and_then(|other| other.usage).map(Usage::resident).transpose()?;
     table.add(Row {
         figure: "server at rest, resident".into(),
         unit: "MB",
