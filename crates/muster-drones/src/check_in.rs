@@ -48,7 +48,10 @@ pub async fn settle(drone: &mut Drone, invented: bool) -> Result<(), Fault> {
         // holds it, it has stored that already.
         match tokio::time::timeout(HELD, drone.check_in(Instant::now())).await {
             Ok(reply) => drop(drone.act_on(reply?).await?),
-            Err(_) => drone.connect().await?,
+            Err(_) => {
+                drone.disconnect();
+                drone.connect().await?;
+            }
         }
     }
     Ok(())

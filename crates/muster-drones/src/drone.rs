@@ -121,6 +121,11 @@ impl Drone {
         Ok(self.session.connect().await?)
     }
 
+    /// Closes the connection after a check-in that is held and was given up. Another request on it would have to wait.
+    pub fn disconnect(&mut self) {
+        self.session.close();
+    }
+
     /// Checks in and waits for the response, however long the server holds it. `due` is when it should have been sent.
     ///
     /// # Errors

@@ -91,6 +91,11 @@ impl Session {
         Self { shared, number, open: None }
     }
 
+    /// Closes the connection, with a request that is held on it.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
     /// Opens the connection, if it is not open.
     ///
     /// # Errors

@@ -34,7 +34,8 @@ const HOW: &str = "\
   socket caches and buffers (the other half belongs to the drones), divided by the number of agents.
 * *All acked*: from just before the request that changes the policy until the last agent's ack is confirmed.
 * *Action*: from just before the request that creates it until the drone has read it.
-* *Bulk reassign*: from just before the request until the last agent has read its new policy.
+* *Bulk reassign*: from just before the request until the last agent's held check-in has been answered with it; the policy follows with the next
+  check-in, a second later.
 * *Burst*: each connection sends one check-in of 1 MB without compression, all at the same time; connections close afterwards.
 * *Start*: from the start of the process until it accepts connections, after `kill -9`; the median of five.
 * Cost of a check-in without the network, by thread and in bytes written: `cargo bench -p muster-elastic --bench check_in -- change 256 64 6`
