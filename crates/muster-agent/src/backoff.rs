@@ -1,4 +1,4 @@
-//! Waits: uniform jitter, and back-off with equal jitter (§10.1).
+//! Waits: uniform jitter, and back-off with equal jitter (EA §10.1).
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ impl Client {
         Ok(self.get::<Item<_>>(&[OUTPUTS, id]).await?.item)
     }
 
-    /// Creates an output; see §2.5 of the management reference for the fields.
+    /// Creates an output; see MG §2.5 for the fields.
     pub async fn create_output(&self, output: &Map<String, Value>) -> Result<Output> {
         Ok(self.post::<Item<_>>(&[OUTPUTS], output).await?.item)
     }

@@ -39,7 +39,7 @@ use poll_length::PollLength;
 use refusal::Refusals;
 use report::Snapshot;
 
-/// Maximum delay of the first check-in after the start (§10.1).
+/// Maximum delay of the first check-in after the start (EA §10.1).
 const FIRST_CHECK_IN: Duration = Duration::from_millis(500);
 /// Time between attempts to store a state that could not be stored.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
 //! Decides when a refusal is a revocation. One 401 may come from a proxy or a broken server; many, over some time, mean that
-//! the access key is revoked (agent reference §9.1).
+//! the access key is revoked (AG §9.1).
 
 use std::time::Duration;
 

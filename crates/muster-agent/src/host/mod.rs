@@ -1,4 +1,4 @@
-//! Metadata of the host and the agent (`local_metadata`, §3.1).
+//! Metadata of the host and the agent (`local_metadata`, EA §3.1).
 
 mod network;
 mod os;

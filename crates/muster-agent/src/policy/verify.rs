@@ -1,4 +1,4 @@
-//! Verifies signatures of policies and actions with the pinned key (§10.9).
+//! Verifies signatures of policies and actions with the pinned key (EA §10.9).
 //!
 //! The first key in a policy is pinned if the policy is signed with it. From then on every policy must be signed with the
 //! pinned key. Another key in the signed part replaces it: the old key vouches for the new one.
