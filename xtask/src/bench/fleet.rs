@@ -145,7 +145,9 @@ fn reassign(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
             (woken, reached) = (woken.max(at_us), reached + 1);
             None
         }
-        Event::Revision { action_id, received_us, .. } if action_id.starts_with(&prefix) => received_us.into_iter().max(),
+        Event::Revision { action_id, received_us, .. } if action_id.starts_with(&prefix) => {
+            received_us.into_iter().max()
+        }
         _ => None,
     })?;
     // A server may wake agents with the policy itself.
