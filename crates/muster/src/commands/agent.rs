@@ -150,6 +150,8 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("POLICY", Named::policy),
     column("POLICY ID", |agent| or_dash(agent.policy_id.as_deref())),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
+    column("FAMILY", |agent| or_dash(Some(&agent.family))),
+    column("HOST ID", |agent| or_dash(agent.host_id.as_deref())),
     column("VERSION", |agent| version(agent)),
     column("UPGRADE", |agent| upgrade(agent)),
     column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
