@@ -83,7 +83,7 @@ pub fn reassign(
         // Whatever number the old policy had, the new one's first revision must be greater (EA §4.7).
         policy_revision: 0,
         namespaces: namespaces.unwrap_or_else(|| before.namespaces.clone()),
-        inactivity_timeout: inactivity_timeout(policy),
+        inactivity_timeout: inactivity_timeout(policy.map(|policy| policy.inactivity_timeout)),
         ..before.clone()
     };
     Ok(changed(before, next, seen, now))
@@ -128,11 +128,12 @@ pub fn cancel_upgrade(before: &AgentRecord, seen: Option<Timestamp>, now: Timest
     changed(before, next, seen, now)
 }
 
-/// Time without a sighting until agents of the policy are inactive; `None`: never. Without a policy the default.
-pub fn inactivity_timeout(policy: Option<&Policy>) -> Option<Duration> {
-    match policy {
+/// Time without a sighting until agents are inactive, from their policy's `inactivity_timeout` in seconds; `None`:
+/// never. Without a policy the default.
+pub fn inactivity_timeout(seconds: Option<i64>) -> Option<Duration> {
+    match seconds {
         None => Some(DEFAULT_INACTIVITY_TIMEOUT),
-        Some(policy) => u64::try_from(policy.inactivity_timeout).ok().filter(|s| *s > 0).map(Duration::from_secs),
+        Some(seconds) => u64::try_from(seconds).ok().filter(|s| *s > 0).map(Duration::from_secs),
     }
 }
 
@@ -253,8 +254,8 @@ mod tests {
 
     #[test]
     fn mg43_a_timeout_of_zero_means_never() {
-        assert_eq!(inactivity_timeout(Some(&policy("p", 0))), None);
-        assert_eq!(inactivity_timeout(Some(&policy("p", -5))), None);
+        assert_eq!(inactivity_timeout(Some(0)), None);
+        assert_eq!(inactivity_timeout(Some(-5)), None);
         assert_eq!(inactivity_timeout(None), Some(DEFAULT_INACTIVITY_TIMEOUT));
         let short = set_inactivity_timeout(&agent(), Some(Duration::from_secs(10)), None, at(60)).unwrap();
         assert_eq!(short.status, Status::Inactive);

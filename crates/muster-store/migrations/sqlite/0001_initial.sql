@@ -130,6 +130,7 @@ CREATE TABLE policies (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX policies_default ON policies (is_default) WHERE is_default = 1;
 
 CREATE TABLE policy_revisions (
     policy_id TEXT NOT NULL REFERENCES policies (id) ON DELETE CASCADE,

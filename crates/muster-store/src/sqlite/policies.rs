@@ -1,7 +1,7 @@
 //! Policies and their revisions.
 
 use muster_core::id::PolicyId;
-use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, ToSql, params};
 
@@ -162,6 +162,21 @@ fn read_revision(row: &Row<'_>) -> Result<PolicyRevision> {
 /// One policy.
 pub(super) fn by_id(connection: &Connection, id: &PolicyId) -> Result<Option<Policy>> {
     first(connection, sql::BY_ID, [id.as_str()], read)
+}
+
+fn read_head(row: &Row<'_>) -> Result<PolicyHead> {
+    let mut c = Columns::of(row);
+    Ok(PolicyHead { id: c.id()?, inactivity_timeout: c.take()? })
+}
+
+/// A policy's head.
+pub(super) fn head(connection: &Connection, id: &PolicyId) -> Result<Option<PolicyHead>> {
+    first(connection, sql::HEAD, [id.as_str()], read_head)
+}
+
+/// The default policy's head.
+pub(super) fn default_head(connection: &Connection) -> Result<Option<PolicyHead>> {
+    first(connection, sql::DEFAULT_HEAD, [], read_head)
 }
 
 /// The policy of a name.

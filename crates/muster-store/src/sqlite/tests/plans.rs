@@ -54,6 +54,8 @@ fn reads_of_a_check_in_search_an_index() {
         enrollment_keys::BY_KEY_ID,
         enrollment_keys::LIST,
         policies::BY_NAME,
+        policies::HEAD,
+        policies::DEFAULT_HEAD,
         policies::NEWEST_REVISION,
         files::UPLOAD_FOR,
         files::UPLOADS_BEGUN_BEFORE,
