@@ -14,6 +14,7 @@ use crate::agent::AgentRecord;
 use crate::id::{ActionId, AgentId, PolicyId};
 use crate::status;
 use crate::time::Timestamp;
+use crate::upgrade::UpgradeAck;
 
 /// What an order is to the agent that acks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,12 +117,10 @@ pub fn decide(
         let order = own_order(record, ack, looked_up);
         items.push(item(order.as_ref().err().copied().unwrap_or(200)));
         let Ok(Some((id, order))) = order else { continue };
-        if results.iter().all(|result| result.action_id != id) {
-            results.push(result(record, id, order.kind, &ack.event, now));
+        if results.iter().any(|result| result.action_id == id) || !apply(&mut next, &id, order, &ack.event, now) {
+            continue;
         }
-        if order.target != Some(TargetState::Acked) {
-            apply(&mut next, order.kind, &ack.event, now);
-        }
+        results.push(result(record, id, order.kind, &ack.event, now));
     }
     next.policy_revision = believed_revision(record, acks, looked_up).unwrap_or(next.policy_revision);
     let deactivated = record.active && !next.active;
@@ -164,20 +163,21 @@ fn item(status: u16) -> AckItem {
     AckItem { status, message: Some(Cow::Borrowed(message)) }
 }
 
-/// What an order that was carried out, or failed, does to the record (§5.4).
-fn apply(next: &mut AgentRecord, kind: ActionType, event: &AckEvent<'_>, now: Timestamp) {
-    match (kind, event.error.is_some()) {
-        (ActionType::Upgrade, false) => {
-            next.upgrade.started_at = None;
-            next.upgrade.upgraded_at = Some(now);
+/// What an ack does to the record (§5.4). Returns whether it is the answer: that of an UPGRADE may not be the last word.
+fn apply(next: &mut AgentRecord, id: &ActionId, order: Order, event: &AckEvent<'_>, now: Timestamp) -> bool {
+    match (order.kind, event.error.is_some()) {
+        (ActionType::Upgrade, _) if order.target == Some(TargetState::Queued) => {
+            let retries = event.payload.is_some_and(|payload| payload.retry);
+            let ack = UpgradeAck { action: id, error: event.error.as_deref(), retries };
+            let (upgrade, ended) = next.upgrade.acked(ack, &next.agent_version, now);
+            next.upgrade = upgrade;
+            return ended.is_some();
         }
-        (ActionType::Upgrade, true) if !event.payload.is_some_and(|payload| payload.retry) => {
-            next.upgrade.started_at = None;
-        }
-        (ActionType::Unenroll, false) => deactivate(next, "manual", now),
-        (ActionType::Migrate, false) => deactivate(next, "migrated", now),
+        (ActionType::Unenroll, false) if order.target != Some(TargetState::Acked) => deactivate(next, "manual", now),
+        (ActionType::Migrate, false) if order.target != Some(TargetState::Acked) => deactivate(next, "migrated", now),
         _ => {}
     }
+    true
 }
 
 /// Ends the agent's life in the fleet: its access key is gone with this record.

@@ -9,6 +9,7 @@ use crate::credential::SecretHash;
 use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId};
 use crate::status::Status;
 use crate::time::Timestamp;
+pub use crate::upgrade::UpgradeState;
 
 /// Whether an agent's record outlives its absence (reference §3.1; seed 000).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,19 +65,6 @@ pub struct ReportedHealth {
     pub message: String,
     /// `input`, `output`, `other`: where the unhealthy components are; empty when healthy (D5).
     pub unhealthy_reason: Vec<String>,
-}
-
-/// How far an agent's upgrade is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UpgradeState {
-    /// When the order was given; cleared when done, failed or cancelled.
-    pub started_at: Option<Timestamp>,
-    /// When the last one succeeded.
-    pub upgraded_at: Option<Timestamp>,
-    /// What the agent reports while one runs: JSON, validated (reference §4.6).
-    pub details: Option<Arc<str>>,
-    /// Versions that the agent could go back to: JSON array (EA66).
-    pub rollbacks: Option<Arc<str>>,
 }
 
 /// An enrolled agent's record. One row; the store adds to `version` with every update and refuses an update that

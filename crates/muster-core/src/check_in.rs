@@ -12,7 +12,8 @@ use crate::id::{ActionId, PolicyId};
 use crate::poll::GoDuration;
 use crate::status;
 use crate::time::Timestamp;
-use crate::upgrade_details::{self, UpgradeDetails};
+use crate::upgrade::Ended;
+use crate::upgrade_details;
 
 /// A short fingerprint of a document, to notice changes without keeping the document in memory.
 pub type Digest = [u8; 16];
@@ -70,6 +71,8 @@ pub struct Decision {
     pub policy_revision: i64,
     /// How long the client waits (EA53, EA68).
     pub poll_timeout: Option<GoDuration>,
+    /// The end of the upgrade that the agent was asked for.
+    pub upgrade: Option<Ended>,
 }
 
 /// The record as it becomes: a copy only once something in it changes, which most check-ins don't do.
@@ -96,13 +99,14 @@ pub fn decide(
     say_health(&mut next, request)?;
     take_components(&mut next, &mut documents, &mut known, request)?;
     take_metadata(&mut next, &mut documents, &mut known, request);
-    take_upgrade(&mut next, request, circumstances, now)?;
+    // The version first: it tells whether an upgrade that ends has succeeded.
     take_version(&mut next, circumstances);
+    let upgrade = take_upgrade(&mut next, request, circumstances, now)?;
     take_position(&mut next, circumstances);
     let policy_revision = take_policy(&mut next, request, circumstances);
     forget_farewell(&mut next);
     let record = changed(record, next, circumstances, now);
-    Ok(Decision { record, documents, known, policy_revision, poll_timeout })
+    Ok(Decision { record, documents, known, policy_revision, poll_timeout, upgrade })
 }
 
 /// The record to write, if anything in it or its status is another.
@@ -211,47 +215,30 @@ fn take_metadata(
     }
 }
 
-/// `upgrade_details` and the rollbacks on offer.
+/// `upgrade_details` and the rollbacks on offer; the end of the upgrade, if this is it.
 fn take_upgrade(
     next: &mut Next<'_>,
     request: &CheckInRequest<'_>,
     circumstances: &Circumstances<'_>,
     now: Timestamp,
-) -> Result<(), BadCheckIn> {
-    match request.upgrade_details.map(serde_json::value::RawValue::get) {
-        None => end_upgrade(next, now),
-        Some(_) if !circumstances.upgrade_action_known => {}
-        Some(raw) => keep_details(next, &upgrade_details::check(raw).map_err(bad)?),
-    }
+) -> Result<Option<Ended>, BadCheckIn> {
+    let details = match request.upgrade_details.map(serde_json::value::RawValue::get) {
+        None => Some(None),
+        // Neither a word on the upgrade nor its end (EA63).
+        Some(_) if !circumstances.upgrade_action_known => None,
+        Some(raw) => Some(Some(upgrade_details::check(raw).map_err(bad)?)),
+    };
+    let changed = details.and_then(|details| next.upgrade.reported(&next.agent_version, details.as_ref(), now));
+    let ended = changed.and_then(|(upgrade, ended)| {
+        next.to_mut().upgrade = upgrade;
+        ended
+    });
     if let Ok(rollbacks) = upgrade_details::rollbacks(request.upgrade.map(serde_json::value::RawValue::get))
         && next.upgrade.rollbacks != rollbacks
     {
         next.to_mut().upgrade.rollbacks = rollbacks;
     }
-    Ok(())
-}
-
-/// A failure takes back what the ack of the order said: agents that can't upgrade ack without an error.
-fn keep_details(next: &mut Next<'_>, details: &UpgradeDetails) {
-    let kept = details.to_json();
-    if next.upgrade.details.as_ref() != Some(&kept) {
-        let upgrade = &mut next.to_mut().upgrade;
-        upgrade.details = Some(kept);
-        if details.has_failed() {
-            upgrade.upgraded_at = None;
-        }
-    }
-}
-
-/// Details that disappear mean that the upgrade succeeded (EA62), unless the last word was that it failed.
-fn end_upgrade(next: &mut Next<'_>, now: Timestamp) {
-    let Some(details) = next.upgrade.details.clone() else { return };
-    let upgrade = &mut next.to_mut().upgrade;
-    upgrade.details = None;
-    upgrade.started_at = None;
-    if !UpgradeDetails::stored(&details).is_some_and(|details| details.has_failed()) {
-        upgrade.upgraded_at = Some(now);
-    }
+    Ok(ended)
 }
 
 /// The version, which an upgrade changes (EA60).

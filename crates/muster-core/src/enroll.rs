@@ -262,7 +262,7 @@ impl Applicant {
             audit: None,
             unenrolled_at: None,
             unenrolled_reason: None,
-            upgrade: UpgradeState { upgraded_at: stored.upgrade.upgraded_at, ..UpgradeState::default() },
+            upgrade: stored.upgrade.reinstalled(),
             last_address: circumstances.address.to_owned(),
             ..stored.clone()
         };

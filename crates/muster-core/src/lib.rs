@@ -35,6 +35,7 @@ pub mod signing;
 pub mod status;
 pub mod strict_json;
 pub mod time;
+pub mod upgrade;
 pub mod upgrade_details;
 pub mod user_agent;
 pub mod yaml;

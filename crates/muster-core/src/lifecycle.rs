@@ -8,10 +8,11 @@ use std::time::Duration;
 use crate::acknowledge::deactivate;
 use crate::agent::{AgentRecord, AuditReason, AuditReport};
 use crate::error::Error;
-use crate::id::PolicyId;
+use crate::id::{ActionId, PolicyId};
 use crate::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use crate::status::{self, Status, finish};
 use crate::time::Timestamp;
+use crate::upgrade::Ended;
 
 /// A record that changed, if it did.
 type Changed = Option<AgentRecord>;
@@ -109,22 +110,23 @@ pub fn changed_tags(tags: &[String], add: &[String], remove: &[String]) -> Vec<S
     after
 }
 
-/// An upgrade was ordered, to begin at `start`: now, or a time to come, until which the status does not change.
-pub fn begin_upgrade(before: &AgentRecord, start: Timestamp, seen: Option<Timestamp>, now: Timestamp) -> Changed {
-    let mut next = before.clone();
-    next.upgrade.started_at = Some(start);
-    next.upgrade.upgraded_at = None;
-    // They belong to the order before; a stale failure would mark the agent as stuck (§3.5).
-    next.upgrade.details = None;
-    changed(before, next, seen, now)
+/// An upgrade to `version` was asked for by `action`, to begin at `start`: now, or a time to come, until which the status
+/// does not change. Beside the record: the end of the upgrade that it replaces.
+pub fn begin_upgrade(
+    before: &AgentRecord,
+    action: &ActionId,
+    version: &str,
+    start: Timestamp,
+    seen: Option<Timestamp>,
+    now: Timestamp,
+) -> (Changed, Option<Ended>) {
+    let (upgrade, replaced) = before.upgrade.begun(action, version, &before.agent_version, start);
+    (changed(before, AgentRecord { upgrade, ..before.clone() }, seen, now), replaced)
 }
 
-/// The upgrade was cancelled.
-pub fn cancel_upgrade(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Changed {
-    let mut next = before.clone();
-    next.upgrade.started_at = None;
-    next.upgrade.upgraded_at = None;
-    changed(before, next, seen, now)
+/// The upgrade that `action` asked for was cancelled.
+pub fn cancel_upgrade(before: &AgentRecord, action: &ActionId, seen: Option<Timestamp>, now: Timestamp) -> Changed {
+    changed(before, AgentRecord { upgrade: before.upgrade.cancelled(action), ..before.clone() }, seen, now)
 }
 
 /// Time without a sighting until agents of the policy are inactive; `None`: never. Without a policy the default.
@@ -243,11 +245,13 @@ mod tests {
 
     #[test]
     fn m57_m128_an_upgrade_is_updating_from_its_start_until_cancelled() {
-        let now = begin_upgrade(&agent(), at(10), None, at(10)).unwrap();
+        let up = ActionId::trusted("up");
+        let begin = |start| begin_upgrade(&agent(), &up, "9.6.0", start, None, at(10)).0.unwrap();
+        let now = begin(at(10));
         assert_eq!((now.status, now.upgrade.started_at), (Status::Updating, Some(at(10))));
-        let later = begin_upgrade(&agent(), at(86_400), None, at(10)).unwrap();
+        let later = begin(at(86_400));
         assert_eq!(later.status, Status::Online);
-        assert_eq!(cancel_upgrade(&now, None, at(20)).unwrap().status, Status::Online);
+        assert_eq!(cancel_upgrade(&now, &up, None, at(20)).unwrap().status, Status::Online);
     }
 
     #[test]

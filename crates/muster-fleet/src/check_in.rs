@@ -17,6 +17,7 @@ use muster_core::id::{ActionId, PolicyId};
 use muster_core::policy::render::RenderedPolicy;
 use muster_core::poll::GoDuration;
 use muster_core::status::Status;
+use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 use muster_store::Write;
@@ -27,7 +28,7 @@ use super::Fleet;
 use super::authenticate::unauthorized;
 use super::policy_cache::open_secrets;
 use super::registry::{AgentEntry, LastRequest, PollSlot};
-use super::update::AgentChange;
+use super::update::{AgentChange, end_of_upgrade};
 
 /// Actions in one reply, at most (EA75).
 const BATCH: u32 = 100;
@@ -166,7 +167,7 @@ impl Fleet {
                 }
                 let decision = decide(record, before_known, input.request, &circumstances, now).map_err(bad_request)?;
                 (revision, poll) = (decision.policy_revision, decision.poll_timeout);
-                let change = to_change(record, &decision);
+                let change = to_change(record, &decision, now);
                 known = decision.known;
                 Ok(AgentChange { record: decision.record, ..change })
             })
@@ -352,14 +353,14 @@ fn is_settled(status: Status) -> bool {
     matches!(status, Status::Online | Status::Degraded | Status::Error | Status::Updating | Status::Unenrolling)
 }
 
-fn to_change(record: &AgentRecord, decision: &Decision) -> AgentChange {
+fn to_change(record: &AgentRecord, decision: &Decision, now: Timestamp) -> AgentChange {
     let documents = &decision.documents;
     let changed = documents.local_metadata.is_some() || documents.components.is_some();
-    let writes = if changed {
-        vec![Write::AgentDocuments { id: record.id.clone(), documents: documents.clone() }]
-    } else {
-        Vec::new()
-    };
+    let mut writes = Vec::new();
+    if changed {
+        writes.push(Write::AgentDocuments { id: record.id.clone(), documents: documents.clone() });
+    }
+    writes.extend(decision.upgrade.as_ref().map(|ended| end_of_upgrade(&record.id, ended, now)));
     AgentChange { record: None, writes }
 }
 

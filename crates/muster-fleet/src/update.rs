@@ -6,6 +6,7 @@ use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
+use muster_core::upgrade::Ended;
 use muster_store::{Precondition, StoreError, Write};
 
 use super::Fleet;
@@ -87,6 +88,12 @@ impl Fleet {
 /// the change: an UNENROLL that was carried out is answered, and not ended.
 pub(super) fn end_of_actions(before: &AgentRecord, after: &AgentRecord) -> Option<Write> {
     (before.active && !after.active).then(|| Write::AgentActionsEnd { id: after.id.clone(), now: after.updated_at })
+}
+
+/// What the end of an upgrade in the agent's record does to its action.
+pub(super) fn end_of_upgrade(agent: &AgentId, ended: &Ended, now: Timestamp) -> Write {
+    let Ended { action, error } = ended.clone();
+    Write::ActionTargetEnd { action, agent: agent.clone(), error, now }
 }
 
 fn agent_gone() -> Error {

@@ -121,6 +121,17 @@ pub enum Write {
         /// When.
         now: Timestamp,
     },
+    /// Ends one target that is still open, as the server saw it; one that was answered, or is gone, stays as it is.
+    ActionTargetEnd {
+        /// The action.
+        action: ActionId,
+        /// The agent.
+        agent: AgentId,
+        /// Why it failed; `None`: it succeeded.
+        error: Option<String>,
+        /// When.
+        now: Timestamp,
+    },
     /// Begins a new life of an agent's id: nothing that was given to the id before, answered or not, is delivered to
     /// it again, and it can't answer it (EA42, D14). What is open ends as by [`Write::AgentActionsEnd`].
     /// [`Write::AgentInsert`] does this by itself.

@@ -172,10 +172,11 @@ fn upgrading() -> serde_json::Value {
 fn ea62_details_are_stored_and_their_end_is_success() {
     let (mut record, known) = settled();
     record.upgrade.started_at = Some(at(1));
-    let running = run(&record, known, &upgrading(), &circumstances()).unwrap().record.unwrap();
+    let upgraded = Circumstances { agent_version: "9.6.1", ..circumstances() };
+    let running = run(&record, known, &upgrading(), &upgraded).unwrap().record.unwrap();
     assert!(running.upgrade.details.as_deref().unwrap().contains("UPG_WATCHING"));
     assert_eq!(running.status, Status::Updating);
-    let done = run(&running, known, &body(), &circumstances()).unwrap().record.unwrap();
+    let done = run(&running, known, &body(), &upgraded).unwrap().record.unwrap();
     assert_eq!((done.upgrade.details, done.upgrade.started_at, done.upgrade.upgraded_at), (None, None, Some(at(60))));
     assert_eq!(done.status, Status::Online);
 }

@@ -81,7 +81,7 @@ impl Fleet {
             skip_rate_limit: wanted.skip_rate_limit,
         };
         let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, wish, now)).await?;
-        self.begin_upgrades(context, sorted, wanted.order()?).await
+        self.begin_upgrades(context, sorted, &wanted.version, wanted.order()?).await
     }
 
     /// Orders one agent back to the version it had before.
@@ -117,12 +117,18 @@ impl Fleet {
             let sorted = Sorted { eligible, refused: refused.take().unwrap_or_default() };
             let data = json!({"version": version, "rollback": true});
             let order = NewOrder::new(ActionType::Upgrade, data);
-            given.push(self.begin_upgrades(context, sorted, order).await?);
+            given.push(self.begin_upgrades(context, sorted, &version, order).await?);
         }
         Ok(given)
     }
 
-    async fn begin_upgrades(&self, context: &OpContext, sorted: Sorted, order: NewOrder) -> Result<Given, Error> {
-        self.give_to(context, sorted, order, Some(Effect::BeginUpgrade)).await
+    async fn begin_upgrades(
+        &self,
+        context: &OpContext,
+        sorted: Sorted,
+        version: &str,
+        order: NewOrder,
+    ) -> Result<Given, Error> {
+        self.give_to(context, sorted, order, Some(Effect::BeginUpgrade(version.to_owned()))).await
     }
 }

@@ -4,3 +4,4 @@ mod check_in;
 mod policies;
 mod setting;
 mod statuses;
+mod upgrades;

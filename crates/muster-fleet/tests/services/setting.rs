@@ -69,10 +69,15 @@ impl Setting {
 
     /// A check-in with this body.
     pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> CheckInOutcome {
+        self.check_in_of(entry, body, "9.5.2").await
+    }
+
+    /// A check-in of an agent of that version.
+    pub async fn check_in_of(&self, entry: &Arc<AgentEntry>, body: &str, agent_version: &str) -> CheckInOutcome {
         let request: CheckInRequest<'_> = serde_json::from_str(body).expect("a request");
         let mut digest = [0; 16];
         digest.copy_from_slice(&muster_core::credential::SecretHash::of(body.as_bytes()).0[..16]);
-        let (agent_version, address) = ("9.5.2", "127.0.0.1");
+        let address = "127.0.0.1";
         let input = CheckInInput { request: &request, agent_version, newer_than_tested: false, address, digest };
         self.fleet.check_in(entry, input).await.expect("accepted")
     }

@@ -28,6 +28,7 @@ CREATE TABLE agents (
     unenrolled_reason TEXT,
     upgrade_started_at INTEGER,
     upgraded_at INTEGER,
+    upgrade_open TEXT,
     upgrade_details TEXT,
     upgrade_rollbacks TEXT,
     user_metadata TEXT,

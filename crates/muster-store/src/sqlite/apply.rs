@@ -49,6 +49,9 @@ fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done)
         Write::AgentDocuments { id, documents } => agents::put_documents(c, recent, id, documents)?,
         Write::AgentDelete { id, now } => agents::delete(c, recent, id, *now)?,
         Write::AgentActionsEnd { id, now } => actions::end_open(c, id, *now)?,
+        Write::ActionTargetEnd { action, agent, error, now } => {
+            actions::end_target(c, action, agent, error.as_deref(), *now)?;
+        }
         Write::AgentLifeBegins { id, now } => actions::close_life(c, id, *now)?,
         Write::AgentsSeen { seen } => agents::seen(c, seen)?,
         Write::EnrollmentKeyInsert(key) => enrollment_keys::insert(c, key)?,

@@ -16,6 +16,7 @@ use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
 use muster_core::testing;
 use muster_core::time::Timestamp;
+use muster_core::upgrade::OpenUpgrade;
 use muster_store::{Committed, Precondition, Store, StoreError, Write};
 use serde_json::json;
 
@@ -75,6 +76,12 @@ pub fn full_agent(id: &str) -> AgentRecord {
         unenrolled_reason: Some("manual".into()),
         upgrade: UpgradeState {
             started_at: Some(at(9)),
+            open: Some(Box::new(OpenUpgrade {
+                action: action_id("up"),
+                version: "9.6.0".into(),
+                from: "9.5.2".into(),
+                acked: true,
+            })),
             upgraded_at: Some(at(10)),
             details: Some(r#"{"state":"UPG_DOWNLOADING"}"#.into()),
             rollbacks: Some("[]".into()),

@@ -120,6 +120,7 @@ impl<'c> Values<'c> {
     fn upgrade(&mut self, upgrade: &UpgradeState) -> Result<()> {
         self.time(upgrade.started_at)?;
         self.time(upgrade.upgraded_at)?;
+        self.bind(upgrade.open.as_ref().map(to_json).transpose()?)?;
         self.bind(&upgrade.details)?;
         self.bind(&upgrade.rollbacks)
     }
@@ -173,6 +174,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         upgrade: UpgradeState {
             started_at: c.time_option()?,
             upgraded_at: c.time_option()?,
+            open: c.json_option()?,
             details: c.take()?,
             rollbacks: c.take()?,
         },
