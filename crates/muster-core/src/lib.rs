@@ -9,6 +9,7 @@ pub mod action;
 pub mod agent;
 pub mod assignment;
 pub mod audit;
+pub mod canonical;
 pub mod change;
 pub mod check_in;
 pub mod context;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::canonical;
 use crate::action::{Action, ActionCounts, ActionType};
 use crate::delivery::reshape;
 use crate::error::Error;
@@ -49,7 +50,27 @@ impl NewOrder {
     /// Checks the order and makes the action. Every action gets an expiration, so that none is undeliverable or
     /// delivered for ever (D4). Signing comes after this, when every field is final.
     pub fn into_action(self, id: ActionId, total: i64, created_by: &str, now: Timestamp) -> Result<Action, Error> {
-        self.check(now)?;
+        let new = self.canonical()?;
+        new.check(now)?;
+        new.checked_action(id, total, created_by, now)
+    }
+
+    /// The same with every text that agents act on in its canonical form. To be called before secrets are sealed;
+    /// references to sealed ones are left alone.
+    pub fn canonical(mut self) -> Result<Self, Error> {
+        let input_type = canonical::input_type(&self.input_type);
+        self.input_type = input_type.map_err(|reason| Error::invalid("input_type", reason))?;
+        for (pointer, form) in canonical_fields(self.kind) {
+            let Some(Value::String(text)) = self.data.pointer_mut(pointer) else { continue };
+            if !text.starts_with(SECRET_REFERENCE) {
+                let field = pointer.trim_start_matches('/').replace('/', ".");
+                *text = form(text).map_err(|reason| Error::invalid(field, reason))?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn checked_action(self, id: ActionId, total: i64, created_by: &str, now: Timestamp) -> Result<Action, Error> {
         // The window is laid from a start on: without one no agent would get a start of its own (EA83).
         let start_time = self.start_time.or(self.rollout.map(|_| now));
         let expiration = self.expiration.unwrap_or_else(|| ends_at(self.kind, start_time, self.rollout, now));
@@ -86,6 +107,28 @@ impl NewOrder {
             return Err(Error::invalid("input_type", "INPUT_ACTION needs it, no other type has it"));
         }
         Ok(())
+    }
+}
+
+const SECRET_REFERENCE: &str = "$co.elastic.secret{";
+/// Schemes that agents fetch packages by.
+const SOURCE_SCHEMES: [&str; 3] = ["https", "http", "file"];
+
+/// A text's canonical form, or the reason why it has none.
+type Form = fn(&str) -> Result<String, String>;
+
+/// JSON pointers to the texts in the data of that type that are parsed by somebody, and their forms.
+fn canonical_fields(kind: ActionType) -> &'static [(&'static str, Form)] {
+    match kind {
+        ActionType::Upgrade => {
+            &[("/version", canonical::version), ("/source_uri", |text| canonical::url(text, &SOURCE_SCHEMES))]
+        }
+        ActionType::Migrate => &[
+            ("/target_uri", |text| canonical::url(text, &["https", "http"])),
+            ("/enrollment_token", canonical::token),
+            ("/settings/proxy_url", |text| canonical::url(text, &["https", "http", "socks5"])),
+        ],
+        _ => &[],
     }
 }
 
