@@ -48,7 +48,7 @@ impl Inner {
         let upload = self.fleet.upload_for_chunk(id, number).await?;
         upload.check_owner(&entry)?;
         let data = call.read().await?;
-        self.fleet.put_chunk(&upload, Chunk { number, sha256, data }).await?;
+        self.fleet.put_chunk(&upload, Chunk { number, sha256, data: data.bytes() }).await?;
         Ok(respond::empty())
     }
 
