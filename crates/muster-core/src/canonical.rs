@@ -84,7 +84,8 @@ pub fn token(text: &str) -> Result<String, String> {
 /// The type of an input: `osquery`, `endpoint`.
 pub fn input_type(text: &str) -> Result<String, String> {
     let kind = text.trim();
-    let fits = kind.len() <= INPUT_TYPE_BYTES && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
+    let fits =
+        kind.len() <= INPUT_TYPE_BYTES && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
     if fits { Ok(kind.to_owned()) } else { Err(format!("{} is not the type of an input", quoted(text))) }
 }
 
@@ -117,8 +118,23 @@ mod tests {
 
     #[test]
     fn what_is_no_full_version_is_refused_with_its_value() {
-        for bad in ["9.5", "9", "09.5.0", "9.05.0", "9.5.0.1", "9.5.0-", "9.5.0+", "9.5.0- x", "9. 5.0", "", "vv9.5.0",
-            "+9.5.0", "99999999999.0.0", "9.5.0;rm", "9.5.0\u{a0}1"] {
+        for bad in [
+            "9.5",
+            "9",
+            "09.5.0",
+            "9.05.0",
+            "9.5.0.1",
+            "9.5.0-",
+            "9.5.0+",
+            "9.5.0- x",
+            "9. 5.0",
+            "",
+            "vv9.5.0",
+            "+9.5.0",
+            "99999999999.0.0",
+            "9.5.0;rm",
+            "9.5.0\u{a0}1",
+        ] {
             assert!(version(bad).unwrap_err().contains(&format!("{bad:?}")), "{bad:?}");
         }
     }
@@ -135,8 +151,19 @@ mod tests {
         ] {
             assert_eq!(web(given).as_deref(), Ok(sent));
         }
-        for bad in ["mirror.example", "ftp://x", "https://", "https:///x", "https://a b", "https://x/\u{202e}y", "https://x:0",
-            "https://x:99999", "https://[::1", "https://x/<y>", "javascript:alert(1)"] {
+        for bad in [
+            "mirror.example",
+            "ftp://x",
+            "https://",
+            "https:///x",
+            "https://a b",
+            "https://x/\u{202e}y",
+            "https://x:0",
+            "https://x:99999",
+            "https://[::1",
+            "https://x/<y>",
+            "javascript:alert(1)",
+        ] {
             assert!(web(bad).is_err(), "{bad}");
         }
         assert!(web(&format!("https://x/{}", "y".repeat(3000))).is_err());

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::canonical;
 use crate::action::{Action, ActionCounts, ActionType};
+use crate::canonical;
 use crate::delivery::reshape;
 use crate::error::Error;
 use crate::id::ActionId;

@@ -88,16 +88,13 @@ impl UpgradeState {
     /// upgrade that it replaces.
     #[must_use]
     pub fn begun(&self, action: &ActionId, version: &str, runs: &str, start: Timestamp) -> (Self, Option<Ended>) {
-        let replaced = self.open.as_ref().filter(|open| open.action != *action).map(|open| Ended {
-            action: open.action.clone(),
-            error: Some(format!("replaced by action {action}")),
-        });
-        let open = OpenUpgrade {
-            action: action.clone(),
-            version: version.to_owned(),
-            from: runs.to_owned(),
-            acked: false,
-        };
+        let replaced = self
+            .open
+            .as_ref()
+            .filter(|open| open.action != *action)
+            .map(|open| Ended { action: open.action.clone(), error: Some(format!("replaced by action {action}")) });
+        let open =
+            OpenUpgrade { action: action.clone(), version: version.to_owned(), from: runs.to_owned(), acked: false };
         // Details belong to the action before; a stale failure would mark the agent as stuck (management reference §3.5).
         let next = Self {
             started_at: Some(start),
@@ -175,7 +172,8 @@ impl UpgradeState {
             (Some(_), None) => None,
             (Some(open), Some(_)) if open.leads_to(runs) => self.succeed(now),
             (Some(open), Some(details)) => {
-                let gave_up = format!("not upgraded to {}: the agent runs {runs} after {}", open.version, details.state);
+                let gave_up =
+                    format!("not upgraded to {}: the agent runs {runs} after {}", open.version, details.state);
                 self.fail(details.error().map_or(gave_up, str::to_owned))
             }
         }

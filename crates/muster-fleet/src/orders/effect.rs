@@ -70,7 +70,8 @@ impl Effect {
 
     /// Whether a record carries the effect already, where doing it again would change it.
     fn is_done(&self, record: &AgentRecord, action: &Action) -> bool {
-        matches!(self, Self::BeginUpgrade(_)) && record.upgrade.open.as_ref().is_some_and(|open| open.action == action.id)
+        matches!(self, Self::BeginUpgrade(_))
+            && record.upgrade.open.as_ref().is_some_and(|open| open.action == action.id)
     }
 }
 

@@ -387,7 +387,8 @@ async fn m139_actions_show_who_gave_them_and_whom_they_were_for() {
 async fn ea84_secrets_of_orders_are_sealed_and_never_shown() {
     let api = Api::new();
     api.agent("a", None).await;
-    let body = json!({"uri": "https://other:8220", "enrollment_token": "c2VjcmV0OnRva2Vu", "settings": {"insecure": true}});
+    let body =
+        json!({"uri": "https://other:8220", "enrollment_token": "c2VjcmV0OnRva2Vu", "settings": {"insecure": true}});
     let id = api.post("/agents/a/migrate", body).await.ok()["actionId"].clone();
     let stored = api.fleet.store.action(&ActionId::trusted(id.as_str().unwrap())).await.unwrap().unwrap();
     let data: Value = serde_json::from_str(stored.data.as_deref().unwrap()).unwrap();

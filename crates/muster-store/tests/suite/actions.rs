@@ -103,9 +103,14 @@ pub async fn a_target_that_the_server_ends_is_answered_once(store: &impl Store) 
     assert_eq!(results, [ended, result("x", "b", 1, None)]);
     assert_eq!(store.action_results(&action_id("x"), true, 10).await.unwrap().len(), 1);
     assert_eq!(due(store, "a", -1, at(0)).await, Vec::<String>::new(), "it is not delivered any more");
-    commit(store, vec![order(&action("y"), &["a"]), Write::ActionTargetEnd {
-        action: action_id("y"), agent: agent_id("a"), error: None, now: at(9),
-    }]).await;
+    commit(
+        store,
+        vec![
+            order(&action("y"), &["a"]),
+            Write::ActionTargetEnd { action: action_id("y"), agent: agent_id("a"), error: None, now: at(9) },
+        ],
+    )
+    .await;
     assert_eq!(state(store, "y", "a").await, Some(TargetState::Acked));
 }
 
