@@ -86,16 +86,18 @@ impl<'a> Acks<'a> {
             What::Action(id) => id.clone(),
             What::Policy(_) => None,
         });
-        Wanted { actions: actions.collect(), revisions: self.newer_revisions(record).collect() }
+        Wanted { actions: actions.collect(), revisions: self.news(record).collect() }
     }
 
-    /// Revisions of the record's own policy, newer than its own, acked without an error (EA117, EA118).
-    fn newer_revisions(&self, record: &AgentRecord) -> impl Iterator<Item = i64> {
+    /// Revisions of the record's own policy, acked without an error (EA117, EA118), that are news: newer than the one
+    /// it runs, or the older one that it was told to run. Agents ack the policy that they restore at each start, too.
+    fn news(&self, record: &AgentRecord) -> impl Iterator<Item = i64> {
         let assigned = record.policy_id.as_ref().map(PolicyId::as_str);
-        let newer = record.policy_revision.max(0);
+        let (runs, target) = (record.policy_revision.max(0), record.target_revision);
+        let is_news = move |revision: i64| revision > runs || (target == Some(revision) && revision != runs);
         self.0.iter().filter(|ack| ack.event.error.is_none() && is_own(&ack.event, &record.id)).filter_map(move |ack| {
             match &ack.what {
-                What::Policy(Some((id, revision))) if assigned == Some(id) && *revision > newer => Some(*revision),
+                What::Policy(Some((id, revision))) if assigned == Some(id) && is_news(*revision) => Some(*revision),
                 _ => None,
             }
         })
@@ -122,16 +124,20 @@ pub fn decide(
         }
         results.push(result(record, id, order.kind, &ack.event, now));
     }
-    next.policy_revision = believed_revision(record, acks, looked_up).unwrap_or(next.policy_revision);
+    if let Some(revision) = believed_revision(record, acks, looked_up) {
+        next.policy_revision = revision;
+        next.policy_failure = None;
+    }
     let deactivated = record.active && !next.active;
     let changed = (next != *record).then(|| status::finish(record, next, seen, now));
     Acknowledged { items, results, record: changed, deactivated }
 }
 
-/// The highest acked revision of the assigned policy that exists (EA117, D16).
+/// The acked revision of the assigned policy that exists (EA117, D16): the target, else the highest.
 fn believed_revision(record: &AgentRecord, acks: &Acks<'_>, looked_up: &LookedUp) -> Option<i64> {
     let policy = record.policy_id.as_ref()?;
-    acks.newer_revisions(record).filter(|newer| looked_up.revisions.contains(&(policy.clone(), *newer))).max()
+    let exists = |revision: &i64| looked_up.revisions.contains(&(policy.clone(), *revision));
+    acks.news(record).filter(exists).max_by_key(|revision| (record.target_revision == Some(*revision), *revision))
 }
 
 /// The order that is acked; `None` for a policy (EA116); the item's status when the ack is refused.

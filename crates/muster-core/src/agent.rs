@@ -56,6 +56,16 @@ pub struct AuditReport {
     pub at: Timestamp,
 }
 
+/// A revision of the assigned policy that an agent stored and could not apply: its check-ins claim the revision all the
+/// same, with status `error`, and it is never acked (reference AG160).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyFailure {
+    /// The revision.
+    pub revision: i64,
+    /// What the agent says of it.
+    pub reason: String,
+}
+
 /// What an agent last said of itself in a check-in, verbatim (D13).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportedHealth {
@@ -93,10 +103,14 @@ pub struct AgentRecord {
     pub updated_at: Timestamp,
     /// The assigned policy (0 or 1).
     pub policy_id: Option<PolicyId>,
+    /// The revision of the assigned policy that it should run; `None`: the policy's newest, whichever that is.
+    pub target_revision: Option<i64>,
     /// The policy that the agent says it runs.
     pub running_policy_id: Option<PolicyId>,
     /// The revision it runs, by check-in or ack; 0 when it wants a policy.
     pub policy_revision: i64,
+    /// A revision that it was given and could not apply.
+    pub policy_failure: Option<Box<PolicyFailure>>,
     /// Greatest sequence number of an action delivered and confirmed by an ack token; −1 when none (EA44).
     pub action_position: i64,
     /// The ack token that `action_position` came from.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use muster_protocol::elastic::check_in::CheckInRequest;
 
-use crate::agent::{AgentDocuments, AgentRecord};
+use crate::agent::{AgentDocuments, AgentRecord, PolicyFailure};
 use crate::documents::components::OTHER_REASON;
 use crate::documents::{Digest, components, metadata, text_digest};
 use crate::id::{ActionId, PolicyId};
@@ -64,7 +64,7 @@ pub struct Decision {
     pub documents: AgentDocuments,
     /// Fingerprints after this check-in.
     pub known: KnownDocuments,
-    /// A policy is due as soon as the newest revision is greater than this (`R` of §4.7).
+    /// The revision that the agent has of its policy, applied or not (`R` of §4.7): another target than this is due.
     pub policy_revision: i64,
     /// How long the client waits (EA53, EA68).
     pub poll_timeout: Option<GoDuration>,
@@ -279,15 +279,37 @@ fn take_policy(next: &mut Next<'_>, request: &CheckInRequest<'_>, circumstances:
         next.to_mut().running_policy_id = PolicyId::parse(id).ok();
     }
     let assigned = next.policy_id.as_ref().map(PolicyId::as_str);
-    let runs = match circumstances.newest_revision {
+    let claimed = match circumstances.newest_revision {
         Some(newest) if assigned == Some(id) && revision <= newest => revision.max(0),
         None if assigned == Some(id) => next.policy_revision,
         _ => 0,
     };
-    if next.policy_revision != runs {
-        next.to_mut().policy_revision = runs;
+    let failure = not_applied(next, claimed);
+    if failure.is_none() && next.policy_revision != claimed {
+        next.to_mut().policy_revision = claimed;
     }
-    runs
+    if next.policy_failure != failure {
+        next.to_mut().policy_failure = failure;
+    }
+    claimed
+}
+
+/// The failure to apply the claimed revision, if the claim does not count as running. Agents of 9.x claim the revision
+/// that they stored last: one that could not be applied, too, which they never ack (AG160).
+fn not_applied(record: &AgentRecord, claimed: i64) -> Option<Box<PolicyFailure>> {
+    // What ran once does run: a component that fails later is no failure of the policy.
+    if claimed <= 0 || claimed == record.policy_revision {
+        return None;
+    }
+    let said = &record.health.status;
+    let known = record.policy_failure.as_ref().filter(|known| known.revision == claimed);
+    if said.eq_ignore_ascii_case("error") || said.eq_ignore_ascii_case("failed") {
+        let reason = Some(record.health.message.as_str()).filter(|message| !message.is_empty());
+        let reason = reason.unwrap_or("the agent reports an error").to_owned();
+        return Some(Box::new(PolicyFailure { revision: claimed, reason }));
+    }
+    // A restarted agent says "starting" before it fails again.
+    known.filter(|_| said.eq_ignore_ascii_case("starting")).cloned()
 }
 
 /// An agent that checks in has not left (EA61).

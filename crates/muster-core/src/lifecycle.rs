@@ -64,24 +64,29 @@ pub fn force_unenroll(before: &AgentRecord, reason: &str, now: Timestamp) -> Res
     Ok(changed(before, next, None, now))
 }
 
-/// Another policy, or none: the running revision is forgotten, so that the new policy is due; credentials stay.
+/// Another target: a policy, or none, and the revision of it that the agent should run (`None`: the newest). On another
+/// policy the running revision is forgotten, so that the new policy is due; credentials stay.
 pub fn reassign(
     before: &AgentRecord,
     policy: Option<&Policy>,
+    revision: Option<i64>,
     namespaces: Option<Vec<String>>,
     seen: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
     let policy_id = policy.map(|policy| policy.id.clone());
-    if policy_id == before.policy_id {
+    let same_policy = policy_id == before.policy_id;
+    if same_policy && revision == before.target_revision {
         let name = policy_id.as_ref().map_or("no policy", PolicyId::as_str);
         return Err(Error::invalid("policy_id", format!("agent {} is on {name} already", before.id)));
     }
     let next = AgentRecord {
         policy_id,
+        target_revision: revision,
         // Whatever number the old policy had, the new one's first revision must be greater (§4.7).
-        policy_revision: 0,
+        policy_revision: if same_policy { before.policy_revision } else { 0 },
+        policy_failure: before.policy_failure.clone().filter(|_| same_policy),
         namespaces: namespaces.unwrap_or_else(|| before.namespaces.clone()),
         inactivity_timeout: inactivity_timeout(policy),
         ..before.clone()
@@ -220,13 +225,24 @@ mod tests {
     #[test]
     fn m132_reassigned_agents_update_and_keep_their_credentials() {
         let target = policy("q", 60);
-        let after = reassign(&agent(), Some(&target), Some(vec!["ops".into()]), None, at(30)).unwrap().unwrap();
+        let after = reassign(&agent(), Some(&target), None, Some(vec!["ops".into()]), None, at(30)).unwrap().unwrap();
         assert_eq!((after.policy_revision, after.status), (0, Status::Updating));
         assert_eq!((after.namespaces, after.access_key), (vec!["ops".to_owned()], agent().access_key));
         assert_eq!(after.inactivity_timeout, Some(Duration::from_secs(60)));
-        let same = reassign(&agent(), Some(&policy("p", 60)), None, None, at(30)).unwrap_err();
+        let same = reassign(&agent(), Some(&policy("p", 60)), None, None, None, at(30)).unwrap_err();
         assert_eq!(same.field.as_deref(), Some("policy_id"));
-        assert_eq!(reassign(&agent(), None, None, None, at(30)).unwrap().unwrap().status, Status::Online);
+        assert_eq!(reassign(&agent(), None, None, None, None, at(30)).unwrap().unwrap().status, Status::Online);
+    }
+
+    #[test]
+    fn another_revision_of_the_same_policy_is_another_target() {
+        let (same, running) = (policy("p", 60), AgentRecord { policy_revision: 5, ..agent() });
+        let target = |record: &AgentRecord, revision| reassign(record, Some(&same), revision, None, None, at(30));
+        let pinned = target(&running, Some(3)).unwrap().unwrap();
+        assert_eq!((pinned.target_revision, pinned.policy_revision), (Some(3), 5));
+        assert_eq!(target(&pinned, Some(3)).unwrap_err().field.as_deref(), Some("policy_id"));
+        let following = target(&pinned, None).unwrap().unwrap();
+        assert_eq!((following.target_revision, following.policy_revision), (None, 5));
     }
 
     #[test]

@@ -137,7 +137,14 @@ fn checked_data(kind: ActionType, data: Value) -> Result<Value, Error> {
     if !kind.is_delivered() {
         return Ok(data);
     }
-    reshape(kind, data).ok_or_else(|| Error::invalid("data", format!("does not fit {}", kind.as_str())))
+    let revision = if kind == ActionType::PolicyReassign { data.get("policy_revision").cloned() } else { None };
+    let misfit = || Error::invalid("data", format!("does not fit {}", kind.as_str()));
+    let mut shaped = reshape(kind, data).ok_or_else(misfit)?;
+    // Ours alone: it says how to finish the reassignment after a crash. Agents are sent the policy's id.
+    if let Some(revision) = revision.filter(Value::is_i64) {
+        shaped["policy_revision"] = revision;
+    }
+    Ok(shaped)
 }
 
 /// When an order of that type ends (§5.4): a window of up to two hours gives its double, a longer one itself.

@@ -107,6 +107,8 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
         enrolled_at: now,
         updated_at: now,
         policy_id: None,
+        target_revision: None,
+        policy_failure: None,
         running_policy_id: None,
         policy_revision: 0,
         action_position: -1,

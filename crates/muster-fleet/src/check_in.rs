@@ -87,7 +87,7 @@ pub struct ParkedCheckIn {
     generation: u64,
 }
 
-/// The policy and revision that the agent has: a newer one is due.
+/// The policy and revision that the agent has: its target is due when it is another one.
 #[derive(Clone, Debug)]
 struct Baseline {
     policy: Option<PolicyId>,
@@ -95,7 +95,7 @@ struct Baseline {
 }
 
 impl Baseline {
-    /// The revision above which a policy is due; 0 when the agent was reassigned meanwhile.
+    /// The revision that the agent has of its policy; 0 when it was put on another one meanwhile.
     fn revision_for(&self, record: &AgentRecord) -> i64 {
         if self.policy == record.policy_id { self.revision } else { 0 }
     }
@@ -158,7 +158,7 @@ impl Fleet {
             address: input.address,
             acknowledged: self.acknowledged(&before, input.request).await?,
             upgrade_action_known: self.upgrade_action_known(input.request).await?,
-            newest_revision: self.newest_revision(&before).await?,
+            newest_revision: self.newest_revision(&before, input.request.policy_revision_idx).await?,
         };
         let (mut revision, mut poll, before_known) = (0, None, known);
         let after = self
@@ -209,11 +209,23 @@ impl Fleet {
         }
     }
 
-    async fn newest_revision(&self, record: &AgentRecord) -> Result<Option<i64>, Error> {
-        match &record.policy_id {
-            Some(id) => Ok(self.policies.get(id).await?.map(|policy| policy.revision)),
-            None => Ok(None),
+    async fn newest_revision(&self, record: &AgentRecord, claimed: Option<i64>) -> Result<Option<i64>, Error> {
+        let Some(id) = &record.policy_id else { return Ok(None) };
+        let newest = self.policies.newest_revision(id).await?;
+        // Another node may have told the agent of a revision that this one has not heard of yet.
+        if newest.is_some_and(|newest| claimed.is_some_and(|claimed| claimed > newest)) {
+            return Ok(self.policies.refresh(id).await?.map(|policy| policy.revision));
         }
+        Ok(newest)
+    }
+
+    /// The revision that the agent should run, if that is another one than it has: its own target, else a newer one of
+    /// its policy.
+    async fn due_revision(&self, record: &AgentRecord, policy: &PolicyId, has: i64) -> Result<Option<i64>, Error> {
+        if let Some(target) = record.target_revision {
+            return Ok(Some(target).filter(|target| *target != has));
+        }
+        Ok(self.policies.newest_revision(policy).await?.filter(|newest| *newest > has))
     }
 
     /// Delivers what is due, or holds the poll.
@@ -293,10 +305,12 @@ impl Fleet {
 
     async fn due_policy(&self, entry: &AgentEntry, record: &AgentRecord, baseline: &Baseline) -> Result<Due, Error> {
         let Some(policy_id) = &record.policy_id else { return Ok(Due::Nothing) };
-        let Some(policy) = self.policies.get(policy_id).await? else { return Ok(Due::Nothing) };
-        if policy.revision <= baseline.revision_for(record) {
+        let has = baseline.revision_for(record);
+        let Some(revision) = self.due_revision(record, policy_id, has).await? else { return Ok(Due::Nothing) };
+        let Some(policy) = self.policies.get(policy_id, revision).await? else {
+            tracing::warn!(agent = %record.id, policy = %policy_id, revision, "the target revision does not exist");
             return Ok(Due::Nothing);
-        }
+        };
         let (offers, now) = (entry.offers(), self.clock.now());
         // An agent that turns a revision down asks for it again at once, and would be given it in a circle (D11).
         if offers.revision == policy.revision && offers.count >= OFFERS_AT_ONCE {

@@ -5,7 +5,7 @@ use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::reported::shortened_to;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_protocol::management::agent::{Agent, AgentVersion};
+use muster_protocol::management::agent::{Agent, AgentVersion, PolicyFailure};
 use muster_protocol::management::{AgentStatusResults, Json, enrollment_key};
 use serde_json::{Value, json};
 
@@ -94,6 +94,8 @@ pub fn agent(view: AgentView) -> Agent {
         enrollment_key_id: record.enrollment_key_id.map(|id| id.to_string()),
         policy_id: record.policy_id.map(|id| id.to_string()),
         policy_revision: Some(record.policy_revision).filter(|revision| *revision > 0),
+        target_revision: record.target_revision,
+        policy_failure: record.policy_failure.map(|failed| PolicyFailure { revision: failed.revision, reason: failed.reason }),
         last_checkin: times(last_checkin),
         last_checkin_status: said.map(|status| status.to_lowercase()),
         last_checkin_message: Some(record.health.message).filter(|message| !message.is_empty()),

@@ -94,6 +94,16 @@ fn ea116_ea117_policy_acks_move_the_revision_upward_for_the_assigned_policy_only
 }
 
 #[test]
+fn ea117_the_ack_of_an_older_target_is_believed_and_ends_a_failure() {
+    let failure = Some(Box::new(crate::agent::PolicyFailure { revision: 3, reason: "e".into() }));
+    let record = AgentRecord { policy_revision: 3, target_revision: Some(2), policy_failure: failure, ..agent() };
+    let after = run_on(&record, &json!([{"action_id": "policy:p:3"}, {"action_id": "policy:p:2"}])).record.unwrap();
+    assert_eq!((after.policy_revision, after.policy_failure), (2, None));
+    let again = AgentRecord { policy_revision: 2, target_revision: Some(2), ..agent() };
+    assert_eq!(run_on(&again, &json!([{"action_id": "policy:p:2"}])).record, None, "acked at each start");
+}
+
+#[test]
 fn ea118_policy_acks_with_an_error_are_ignored() {
     let answer = run(&json!([{"action_id": "policy:p:2", "error": ""}, {"action_id": "policy:p:2", "error": "e"}]));
     assert_eq!((statuses(&answer), answer.record), (vec![200, 200], None));

@@ -24,8 +24,8 @@ const LOOKED_THROUGH: u32 = 100;
 
 /// What is done to each record.
 pub(super) enum Effect {
-    /// Another policy, or none.
-    Reassign(Option<Box<Policy>>),
+    /// Another policy, or none, and the revision of it; none: the newest.
+    Reassign { policy: Option<Box<Policy>>, revision: Option<i64> },
     /// It is asked to leave.
     AskToLeave,
     /// It is shut out; with the orders to leave that this answers.
@@ -49,8 +49,8 @@ impl Effect {
         // An error of core's: unenrolled or reassigned by somebody else since we looked; nothing is left to do.
         let alone = |record| AgentChange { record, writes: Vec::new() };
         match self {
-            Self::Reassign(policy) => {
-                alone(lifecycle::reassign(before, policy.as_deref(), None, seen, now).unwrap_or(None))
+            Self::Reassign { policy, revision } => {
+                alone(lifecycle::reassign(before, policy.as_deref(), *revision, None, seen, now).unwrap_or(None))
             }
             Self::AskToLeave => alone(lifecycle::begin_unenroll(before, seen, now).unwrap_or(None)),
             Self::ShutOut(open) => shut_out(before, action, open, now),
@@ -143,12 +143,11 @@ impl Fleet {
         let words = |name: &str| serde_json::from_value::<Vec<String>>(data[name].clone()).unwrap_or_default();
         Ok(match action.kind {
             ActionType::PolicyReassign => match text("policy_id") {
-                "" => Some(Effect::Reassign(None)),
-                id => self
-                    .store
-                    .policy(&PolicyId::trusted(id))
-                    .await?
-                    .map(|policy| Effect::Reassign(Some(Box::new(policy)))),
+                "" => Some(Effect::Reassign { policy: None, revision: None }),
+                id => self.store.policy(&PolicyId::trusted(id)).await?.map(|policy| Effect::Reassign {
+                    policy: Some(Box::new(policy)),
+                    revision: data["policy_revision"].as_i64(),
+                }),
             },
             ActionType::Unenroll => Some(Effect::AskToLeave),
             ActionType::ForceUnenroll => Some(Effect::ShutOut(self.open_unenrolments(agents).await?)),
@@ -296,7 +295,7 @@ mod tests {
         let (test, ids) = three().await;
         let fleet = &test.fleet;
         let one = Selected::one(ids[0].as_str()).unwrap();
-        fleet.reassign(&root(), &one, Some("other"), false).await.unwrap();
+        fleet.reassign(&root(), &one, Some("other"), None, false).await.unwrap();
         let wanted = UpgradeOrder { version: "9.5.1".into(), force: true, ..UpgradeOrder::default() };
         let upgrade = fleet.upgrade(&root(), &one, &wanted).await.unwrap();
         fleet.cancel_action(&root(), upgrade.action.id.as_str()).await.unwrap();

@@ -4,4 +4,5 @@ mod check_in;
 mod policies;
 mod setting;
 mod statuses;
+mod targets;
 mod upgrades;

@@ -65,6 +65,12 @@ pub struct Agent {
     /// The revision it runs.
     #[serde(default)]
     pub policy_revision: Option<i64>,
+    /// The revision that it should run; none: the policy's newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_revision: Option<i64>,
+    /// A revision that it was given and could not apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_failure: Option<PolicyFailure>,
     /// Its last check-in.
     #[serde(default)]
     pub last_checkin: Option<String>,
@@ -107,6 +113,15 @@ pub struct Agent {
     /// Integrations of its policy.
     #[serde(default)]
     pub packages: Vec<String>,
+}
+
+/// A policy revision that an agent could not apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct PolicyFailure {
+    /// The revision.
+    pub revision: i64,
+    /// What the agent says of it.
+    pub reason: String,
 }
 
 /// `agent` inside an [`Agent`].

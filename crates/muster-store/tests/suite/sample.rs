@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_core::action::{Action, ActionResult, ActionType, Signed};
 use muster_core::agent::{
-    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, ReportedHealth, UpgradeState,
+    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, PolicyFailure, ReportedHealth, UpgradeState,
 };
 use muster_core::credential::SecretHash;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -54,6 +54,8 @@ pub fn full_agent(id: &str) -> AgentRecord {
         policy_id: Some(PolicyId::trusted("policy-assigned")),
         running_policy_id: Some(PolicyId::trusted("policy-running")),
         policy_revision: 7,
+        target_revision: Some(6),
+        policy_failure: Some(Box::new(PolicyFailure { revision: 7, reason: "no such input".into() })),
         action_position: 42,
         action_token: Some(action_id("token")),
         tags: vec!["prod".into(), "it's \"quoted\"".into(), "größe".into()],

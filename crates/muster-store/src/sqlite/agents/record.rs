@@ -87,8 +87,10 @@ impl<'c> Values<'c> {
         self.bind(record.kind.word())?;
         self.bind(&record.replace_token)?;
         self.bind(record.updated_at.as_micros())?;
+        self.bind(record.target_revision)?;
         self.bind(record.running_policy_id.as_ref().map(muster_core::id::PolicyId::as_str))?;
         self.bind(record.policy_revision)?;
+        self.bind(record.policy_failure.as_ref().map(to_json).transpose()?)?;
         self.bind(record.action_position)?;
         self.bind(record.action_token.as_ref().map(muster_core::id::ActionId::as_str))?;
         self.words(&record.tags)?;
@@ -155,8 +157,10 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         kind: c.word()?,
         replace_token: c.take()?,
         updated_at: c.time()?,
+        target_revision: c.take()?,
         running_policy_id: c.id_option()?,
         policy_revision: c.take()?,
+        policy_failure: c.json_option()?,
         action_position: c.take()?,
         action_token: c.id_option()?,
         tags: c.json()?,
