@@ -1,4 +1,4 @@
-//! What an agent's acks change, decided purely (reference §5).
+//! What an agent's acks change, decided purely (EA §5).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,7 +169,7 @@ fn item(status: u16) -> AckItem {
     AckItem { status, message: Some(Cow::Borrowed(message)) }
 }
 
-/// What an ack does to the record (§5.4). Returns whether it is the answer: that of an UPGRADE may not be the last word.
+/// What an ack does to the record (EA §5.4). Returns whether it is the answer: that of an UPGRADE may not be the last word.
 fn apply(next: &mut AgentRecord, id: &ActionId, order: Order, event: &AckEvent<'_>, now: Timestamp) -> bool {
     match (order.kind, event.error.is_some()) {
         (ActionType::Upgrade, _) if order.target == Some(TargetState::Queued) => {

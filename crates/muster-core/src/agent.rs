@@ -11,7 +11,7 @@ use crate::status::Status;
 use crate::time::Timestamp;
 pub use crate::upgrade::UpgradeState;
 
-/// Whether an agent's record outlives its absence (reference §3.1; seed 000).
+/// Whether an agent's record outlives its absence (EA §3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AgentType {
@@ -33,7 +33,7 @@ pub struct AccessKey {
     pub hash: SecretHash,
 }
 
-/// Why an agent said that it left (reference §8).
+/// Why an agent said that it left (EA §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditReason {
@@ -57,7 +57,7 @@ pub struct AuditReport {
 }
 
 /// A revision of the assigned policy that an agent stored and could not apply: its check-ins claim the revision all the
-/// same, with status `error`, and it is never acked (reference AG160).
+/// same, with status `error`, and it is never acked (AG160).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyFailure {
     /// The revision.
@@ -93,7 +93,7 @@ pub struct AgentRecord {
     pub access_key: Option<AccessKey>,
     /// The enrollment key it came in by (M7).
     pub enrollment_key_id: Option<EnrollmentKeyId>,
-    /// The client's idempotency handle (reference §3.3).
+    /// The client's idempotency handle (EA §3.3).
     pub enrollment_id: Option<String>,
     /// `$pbkdf2-sha512$…` of the replace token (EA43).
     pub replace_token: Option<String>,

@@ -27,7 +27,7 @@ pub struct UpgradeState {
     pub upgraded_at: Option<Timestamp>,
     /// The upgrade that is not over yet.
     pub open: Option<Box<OpenUpgrade>>,
-    /// What the agent reports while one runs: JSON, validated (reference §4.6).
+    /// What the agent reports while one runs: JSON, validated (EA §4.6).
     pub details: Option<Arc<str>>,
     /// Versions that the agent could go back to: JSON array (EA66).
     pub rollbacks: Option<Arc<str>>,
@@ -95,7 +95,7 @@ impl UpgradeState {
             .map(|open| Ended { action: open.action.clone(), error: Some(format!("replaced by action {action}")) });
         let open =
             OpenUpgrade { action: action.clone(), version: version.to_owned(), from: runs.to_owned(), acked: false };
-        // Details belong to the action before; a stale failure would mark the agent as stuck (management reference §3.5).
+        // Details belong to the action before; a stale failure would mark the agent as stuck (MG §3.5).
         let next = Self {
             started_at: Some(start),
             upgraded_at: None,

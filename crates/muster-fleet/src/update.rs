@@ -7,7 +7,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
 use muster_core::upgrade::Ended;
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{ActionWrite, AgentWrite, Precondition, StoreError, Write};
 
 use super::Fleet;
 use super::registry::AgentEntry;
@@ -46,7 +46,10 @@ impl Fleet {
             let after = record.map_or_else(|| Arc::clone(&before), Arc::new);
             if !Arc::ptr_eq(&before, &after) {
                 // First, since its precondition is the likeliest to fail, and then nothing else need be tried.
-                writes.insert(0, Write::AgentUpdate { before: Arc::clone(&before), after: Arc::clone(&after) });
+                writes.insert(
+                    0,
+                    Write::Agent(AgentWrite::Update { before: Arc::clone(&before), after: Arc::clone(&after) }),
+                );
                 writes.extend(end_of_actions(&before, &after));
             }
             // A heartbeat that changes nothing ends here: no commit, no wait for the disk.
@@ -87,13 +90,14 @@ impl Fleet {
 /// What the end of an agent's life does to its open actions, whatever ended it. It comes after all other writes of
 /// the change: an UNENROLL that was carried out is answered, and not ended.
 pub(super) fn end_of_actions(before: &AgentRecord, after: &AgentRecord) -> Option<Write> {
-    (before.active && !after.active).then(|| Write::AgentActionsEnd { id: after.id.clone(), now: after.updated_at })
+    (before.active && !after.active)
+        .then(|| Write::Agent(AgentWrite::EndActions { id: after.id.clone(), now: after.updated_at }))
 }
 
 /// What the end of an upgrade in the agent's record does to its action.
 pub(super) fn end_of_upgrade(agent: &AgentId, ended: &Ended, now: Timestamp) -> Write {
     let Ended { action, error } = ended.clone();
-    Write::ActionTargetEnd { action, agent: agent.clone(), error, now }
+    Write::Action(ActionWrite::EndTarget { action, agent: agent.clone(), error, now })
 }
 
 fn agent_gone() -> Error {

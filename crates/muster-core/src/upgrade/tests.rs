@@ -185,7 +185,7 @@ fn builds_and_suffixes_are_the_same_version() {
 }
 
 #[test]
-fn m128_a_cancelled_upgrade_is_over_and_leaves_another_ones_alone() {
+fn mg128_a_cancelled_upgrade_is_over_and_leaves_another_ones_alone() {
     let mut run = Run::from("9.5.2");
     let other = run.state.cancelled(&action("earlier"));
     assert_eq!(other, run.state);
