@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::credential::SecretHash;
+pub use crate::duplicate_hosts::DuplicateHosts;
 use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId};
 use crate::status::Status;
 use crate::time::Timestamp;
@@ -115,6 +116,8 @@ pub struct AgentRecord {
     pub action_position: i64,
     /// The ack token that `action_position` came from.
     pub action_token: Option<ActionId>,
+    /// Hosts that share its key.
+    pub duplicate_hosts: Option<Box<DuplicateHosts>>,
     /// Tags, no duplicates, order of first appearance.
     pub tags: Vec<String>,
     /// Spaces in which it is visible.

@@ -7,6 +7,7 @@ use muster_protocol::elastic::check_in::CheckInRequest;
 use crate::agent::{AgentDocuments, AgentRecord, PolicyFailure};
 use crate::documents::components::OTHER_REASON;
 use crate::documents::{Digest, components, metadata, text_digest};
+use crate::duplicate_hosts::{HostTrail, noted};
 use crate::id::{ActionId, PolicyId};
 use crate::poll::GoDuration;
 use crate::reported::{self, STATUS_BYTES, shortened};
@@ -22,6 +23,8 @@ pub struct KnownDocuments {
     pub local_metadata: Option<Digest>,
     /// Of the very text of `local_metadata` that was looked at last: the same text again need not be read.
     pub metadata_text: Option<Digest>,
+    /// The hosts that checked in last.
+    pub hosts: HostTrail,
     /// Of `components`: ids, statuses, messages and the set of units; payloads and order aside (EA58, EA §15).
     pub components: Option<Digest>,
 }
@@ -34,6 +37,7 @@ impl KnownDocuments {
             local_metadata: documents.local_metadata.as_deref().map(metadata::digest),
             metadata_text: documents.local_metadata.as_deref().map(text_digest),
             components: components.map(|components| components.digest),
+            hosts: HostTrail::of(documents.local_metadata.as_deref().and_then(metadata::host_id).as_deref()),
         }
     }
 }
@@ -47,6 +51,8 @@ pub struct Circumstances<'a> {
     pub newer_than_tested: bool,
     /// The agent's address.
     pub address: &'a str,
+    /// Another poll of the agent is held now.
+    pub polled: bool,
     /// The action that the request's ack token names, with its sequence number; `None`: absent or unknown (EA74).
     pub acknowledged: Option<(ActionId, i64)>,
     /// Whether the action that `upgrade_details` names exists (EA63).
@@ -70,6 +76,8 @@ pub struct Decision {
     pub poll_timeout: Option<GoDuration>,
     /// The end of the upgrade that the agent was asked for.
     pub upgrade: Option<Ended>,
+    /// A second host was noticed behind the agent's key with this check-in.
+    pub has_duplicate: bool,
 }
 
 /// The record as it becomes: a copy only once something in it changes, which most check-ins don't do.
@@ -95,7 +103,8 @@ pub fn decide(
     let mut known = known;
     say_health(&mut next, request)?;
     take_components(&mut next, &mut documents, &mut known, request)?;
-    take_metadata(&mut next, &mut documents, &mut known, request)?;
+    take_metadata(&mut next, &mut documents, &mut known, request, circumstances, now)?;
+    let has_duplicate = record.duplicate_hosts.is_none() && next.duplicate_hosts.is_some();
     // The version first: it tells whether an upgrade that ends has succeeded.
     take_version(&mut next, circumstances);
     let upgrade = take_upgrade(&mut next, request, circumstances, now)?;
@@ -103,7 +112,7 @@ pub fn decide(
     let policy_revision = take_policy(&mut next, request, circumstances);
     forget_farewell(&mut next);
     let record = changed(record, next, circumstances, now);
-    Ok(Decision { record, documents, known, policy_revision, poll_timeout, upgrade })
+    Ok(Decision { record, documents, known, policy_revision, poll_timeout, upgrade, has_duplicate })
 }
 
 /// The record to write, if anything in it or its status is another.
@@ -197,6 +206,8 @@ fn take_metadata(
     documents: &mut AgentDocuments,
     known: &mut KnownDocuments,
     request: &CheckInRequest<'_>,
+    circumstances: &Circumstances<'_>,
+    now: Timestamp,
 ) -> Result<(), BadCheckIn> {
     let Some(raw) = request.local_metadata.map(serde_json::value::RawValue::get).filter(|raw| *raw != "null") else {
         return Ok(());
@@ -208,6 +219,11 @@ fn take_metadata(
     let within = reported::check(raw, reported::METADATA_BYTES, reported::METADATA_NODES);
     within.map_err(|reason| bad(format!("local_metadata: {reason}")))?;
     known.metadata_text = text;
+    if let Some(host) = metadata::host_id(raw)
+        && let Some(duplicates) = noted(next, &mut known.hosts, &host, circumstances.polled, now)
+    {
+        next.to_mut().duplicate_hosts = duplicates;
+    }
     let digest = Some(metadata::digest(raw));
     if known.local_metadata == digest {
         return Ok(());

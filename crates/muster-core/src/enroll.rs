@@ -220,6 +220,7 @@ impl Applicant {
             running_policy_id: None,
             policy_revision: 0,
             policy_failure: None,
+            duplicate_hosts: None,
             action_position: -1,
             action_token: None,
             tags: placement.tags,
@@ -257,6 +258,8 @@ impl Applicant {
             enrollment_key_id: Some(circumstances.key.id.clone()),
             policy_revision: 0,
             policy_failure: None,
+            // The new key is this host's alone.
+            duplicate_hosts: None,
             running_policy_id: None,
             tags: admitted.placement.tags,
             namespaces: circumstances.key.namespaces.clone(),

@@ -16,6 +16,7 @@ pub mod context;
 pub mod credential;
 pub mod delivery;
 pub mod documents;
+pub mod duplicate_hosts;
 pub mod eligibility;
 pub mod enroll;
 pub mod enrollment_key;

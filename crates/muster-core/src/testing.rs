@@ -109,6 +109,7 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
         policy_id: None,
         target_revision: None,
         policy_failure: None,
+        duplicate_hosts: None,
         running_policy_id: None,
         policy_revision: 0,
         action_position: -1,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::agent::AgentRecord;
+use muster_core::audit::AuditEvent;
 use muster_core::check_in::{Circumstances, Decision, KnownDocuments, decide};
 use muster_core::delivery::{deliver, secrets_of};
 use muster_core::documents::Digest;
@@ -156,6 +157,7 @@ impl Fleet {
             agent_version: input.agent_version,
             newer_than_tested: input.newer_than_tested,
             address: input.address,
+            polled: entry.is_connected(),
             acknowledged: self.acknowledged(&before, input.request).await?,
             upgrade_action_known: self.upgrade_action_known(input.request).await?,
             newest_revision: self.newest_revision(&before, input.request.policy_revision_idx).await?,
@@ -375,8 +377,27 @@ fn to_change(record: &AgentRecord, decision: &Decision, now: Timestamp) -> Agent
     if changed {
         writes.push(Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents: documents.clone() }));
     }
+    if decision.has_duplicate {
+        writes.push(Write::Audit(duplicate_line(record, decision, now)));
+    }
     writes.extend(decision.upgrade.as_ref().map(|ended| end_of_upgrade(&record.id, ended, now)));
     AgentChange { record: None, writes }
+}
+
+fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> AuditEvent {
+    let hosts = decision.record.as_ref().and_then(|record| record.duplicate_hosts.as_deref()).map(|known| &known.hosts);
+    tracing::warn!(
+        agent = %record.id, host = %record.hostname, ?hosts,
+        hint = "a machine was cloned with its agent; enroll the copy anew",
+        "two hosts use the key of one agent"
+    );
+    AuditEvent {
+        at: now,
+        actor: format!("agent:{}", record.id),
+        action: "agent.duplicate_hosts".to_owned(),
+        subject: format!("agent:{}", record.id),
+        detail: serde_json::json!({"hosts": hosts, "hostname": record.hostname}),
+    }
 }
 
 fn bad_request(error: impl std::fmt::Display) -> Error {

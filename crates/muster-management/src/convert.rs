@@ -5,7 +5,7 @@ use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::reported::shortened_to;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_protocol::management::agent::{Agent, AgentVersion, PolicyFailure};
+use muster_protocol::management::agent::{Agent, AgentVersion, DuplicateHosts, PolicyFailure};
 use muster_protocol::management::{AgentStatusResults, Json, enrollment_key};
 use serde_json::{Value, json};
 
@@ -103,6 +103,11 @@ pub fn agent(view: AgentView) -> Agent {
         components: documents.components.as_deref().map(|text| reported(Some(text))),
         local_metadata: reported(documents.local_metadata.as_deref()),
         user_provided_metadata: reported(Some(record.user_metadata.as_deref().unwrap_or("{}"))),
+        duplicate_hosts: record.duplicate_hosts.map(|known| DuplicateHosts {
+            hosts: known.hosts,
+            since: time(known.since),
+            last: time(known.last),
+        }),
         tags: record.tags,
         agent: AgentVersion { id: record.id.to_string(), version: record.agent_version },
         newer_than_tested: record.newer_than_tested,

@@ -92,6 +92,9 @@ pub struct Agent {
     /// What people noted.
     #[serde(default)]
     pub user_provided_metadata: Json,
+    /// Hosts that share its key: a machine was cloned with its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_hosts: Option<DuplicateHosts>,
     /// Its tags.
     #[serde(default)]
     pub tags: Vec<String>,
@@ -113,6 +116,17 @@ pub struct Agent {
     /// Integrations of its policy.
     #[serde(default)]
     pub packages: Vec<String>,
+}
+
+/// Hosts behind one agent's key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct DuplicateHosts {
+    /// Their own ids, as far as they were seen to come back.
+    pub hosts: Vec<String>,
+    /// When the second one was noticed.
+    pub since: String,
+    /// When they last alternated.
+    pub last: String,
 }
 
 /// A policy revision that an agent could not apply.

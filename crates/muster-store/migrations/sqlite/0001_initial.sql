@@ -11,6 +11,7 @@ CREATE TABLE agents (
     running_policy_id TEXT,
     policy_revision INTEGER NOT NULL,
     policy_failure TEXT,
+    duplicate_hosts TEXT,
     action_position INTEGER NOT NULL,
     action_token TEXT,
     tags TEXT NOT NULL,

@@ -8,7 +8,7 @@ use super::statements;
 macro_rules! plain {
     () => {
         "version, kind, replace_token, updated_at, target_revision, running_policy_id, policy_revision, \
-         policy_failure, action_position, \
+         policy_failure, duplicate_hosts, action_position, \
          action_token, tags, namespaces, agent_version, newer_than_tested, hostname, last_checkin, health_status, \
          health_message, unhealthy_reason, status_since, audit_reason, audit_at, unenrollment_started_at, \
          unenrolled_at, unenrolled_reason, upgrade_started_at, upgraded_at, upgrade_open, upgrade_details, \
@@ -19,7 +19,7 @@ macro_rules! plain {
 macro_rules! plain_values {
     () => {
         "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-         $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34"
+         $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35"
     };
 }
 macro_rules! status {
@@ -29,7 +29,7 @@ macro_rules! status {
 }
 macro_rules! status_values {
     () => {
-        "$35, $36"
+        "$36, $37"
     };
 }
 macro_rules! keys {
@@ -39,7 +39,7 @@ macro_rules! keys {
 }
 macro_rules! keys_values {
     () => {
-        "$37, $38, $39, $40, $41, $42, $43"
+        "$38, $39, $40, $41, $42, $43, $44"
     };
 }
 macro_rules! columns {
@@ -56,21 +56,21 @@ macro_rules! values {
 statements! {
     /// A new agent; nothing happens when the id is taken.
     INSERT = concat!(
-        "INSERT INTO agents (", columns!(), ") VALUES (", values!(), ", $44) ON CONFLICT (id) DO NOTHING"
+        "INSERT INTO agents (", columns!(), ") VALUES (", values!(), ", $45) ON CONFLICT (id) DO NOTHING"
     );
     /// Changes no indexed column.
     UPDATE_PLAIN = concat!(
-        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $35 AND version = $36"
+        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $36 AND version = $37"
     );
     /// Changes the status too.
     UPDATE_STATUS = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ") = (", plain_values!(), ", ", status_values!(),
-        ") WHERE id = $37 AND version = $38"
+        ") WHERE id = $38 AND version = $39"
     );
     /// Changes everything but the id.
     UPDATE_ALL = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ", ", keys!(), ") = (", values!(),
-        ") WHERE id = $44 AND version = $45"
+        ") WHERE id = $45 AND version = $46"
     );
     /// A later check-in; never an earlier one.
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";

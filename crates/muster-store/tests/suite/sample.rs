@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_core::action::{Action, ActionResult, ActionType, Signed};
 use muster_core::agent::{
-    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, PolicyFailure, ReportedHealth, UpgradeState,
+    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, DuplicateHosts, PolicyFailure, ReportedHealth, UpgradeState,
 };
 use muster_core::credential::SecretHash;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -58,6 +58,11 @@ pub fn full_agent(id: &str) -> AgentRecord {
         policy_revision: 7,
         target_revision: Some(6),
         policy_failure: Some(Box::new(PolicyFailure { revision: 7, reason: "no such input".into() })),
+        duplicate_hosts: Some(Box::new(DuplicateHosts {
+            hosts: vec!["a".into(), "b".into()],
+            since: at(31),
+            last: at(32),
+        })),
         action_position: 42,
         action_token: Some(action_id("token")),
         tags: vec!["prod".into(), "it's \"quoted\"".into(), "größe".into()],

@@ -83,7 +83,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id, joined by and, or, not and ( )
+    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id, duplicate_hosts, joined by and, or, not and ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Inactive agents too
@@ -155,6 +155,7 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("VERSION", |agent| version(agent)),
     column("UPGRADE", |agent| upgrade(agent)),
     column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
+    column("DUPLICATE HOSTS", |agent| or_dash(agent.duplicate_hosts.as_ref().map(|known| known.hosts.join(", ")).as_deref())),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
     column("ENROLLMENT KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),
     column("FIRST ADDRESS", |agent| agent.first_address.clone()),

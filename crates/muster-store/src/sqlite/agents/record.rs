@@ -91,6 +91,7 @@ impl<'c> Values<'c> {
         self.bind(record.running_policy_id.as_ref().map(muster_core::id::PolicyId::as_str))?;
         self.bind(record.policy_revision)?;
         self.bind(record.policy_failure.as_ref().map(to_json).transpose()?)?;
+        self.bind(record.duplicate_hosts.as_ref().map(to_json).transpose()?)?;
         self.bind(record.action_position)?;
         self.bind(record.action_token.as_ref().map(muster_core::id::ActionId::as_str))?;
         self.words(&record.tags)?;
@@ -161,6 +162,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         running_policy_id: c.id_option()?,
         policy_revision: c.take()?,
         policy_failure: c.json_option()?,
+        duplicate_hosts: c.json_option()?,
         action_position: c.take()?,
         action_token: c.id_option()?,
         tags: c.json()?,
