@@ -37,7 +37,7 @@ impl Run {
 
     fn details(&mut self, id: &str, state: &str, metadata: &serde_json::Value) -> &mut Self {
         let raw = json!({"target_version": "9.6.0", "state": state, "action_id": id, "metadata": metadata});
-        let details = crate::upgrade_details::check(&raw.to_string()).unwrap();
+        let details: UpgradeDetails = serde_json::from_value(raw).unwrap();
         match self.state.reported(self.runs, Some(&details), at(60)) {
             Some(changed) => self.keep(changed),
             None => self,

@@ -2,6 +2,7 @@
 
 mod check_in;
 mod duplicates;
+mod family;
 mod policies;
 mod setting;
 mod statuses;

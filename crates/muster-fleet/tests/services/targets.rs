@@ -116,7 +116,6 @@ async fn an_older_target_counts_once_it_is_acked() {
     let (setting, _, entry) = five().await;
     due(&setting, &entry, 5).await;
     assign(&setting, Some(3)).await;
-    let event = serde_json::value::RawValue::from_string(r#"{"action_id":"policy:web:3"}"#.into()).expect("JSON");
-    setting.fleet.acknowledge(&entry, &[&event]).await.expect("taken");
+    setting.ack(&entry, &serde_json::json!([{"action_id": "policy:web:3"}])).await.expect("taken");
     assert_eq!(setting.stored("a").await.policy_revision, 3);
 }

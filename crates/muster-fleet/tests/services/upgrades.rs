@@ -8,7 +8,6 @@ use muster_core::status::Status;
 use muster_fleet::orders::UpgradeOrder;
 use muster_fleet::registry::AgentEntry;
 use muster_fleet::selection::Selected;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::setting::Setting;
@@ -49,9 +48,7 @@ fn details(action: &str, state: &str) -> Option<Value> {
 
 async fn ack(setting: &Setting, entry: &Arc<AgentEntry>, mut event: Value, action: &str) {
     event["action_id"] = json!(action);
-    let event = RawValue::from_string(event.to_string()).expect("taken");
-    let items = setting.fleet.acknowledge(entry, &[&event]).await.expect("taken");
-    assert_eq!(items[0].status, 200);
+    assert_eq!(setting.ack(entry, &json!([event])).await.expect("taken"), [200]);
 }
 
 /// How the action stands, with its error, once the record agrees that the upgrade is over.
@@ -111,9 +108,9 @@ async fn a_roll_back_that_falls_silent_fails_the_action() {
 #[tokio::test]
 async fn ea121_an_error_that_is_retried_leaves_both_open() {
     let (setting, entry, id) = asked().await;
-    ack(&setting, &entry, json!({"error": "no space", "payload": {"retry": true, "retry_attempt": 1}}), &id).await;
+    ack(&setting, &entry, json!({"error": "no space", "retries": true}), &id).await;
     assert_eq!(end(&setting, &id).await.0, ActionStatus::InProgress);
-    ack(&setting, &entry, json!({"error": "no space", "payload": {"retry": false, "retry_attempt": -1}}), &id).await;
+    ack(&setting, &entry, json!({"error": "no space", "retries": false}), &id).await;
     assert_eq!(end(&setting, &id).await, (ActionStatus::Failed, "no space".to_owned()));
 }
 
