@@ -119,22 +119,26 @@ impl PolicyCache {
         }
     }
 
-    /// The policy's newest revision as this node knows it; asks the store when it does not know any. `None`: there is no
-    /// such policy.
+    /// The number of the policy's newest revision as this node knows it; asks the store when it does not know any.
+    /// `None`: there is no such policy.
     pub async fn newest_revision(&self, id: &PolicyId) -> Result<Option<i64>, Error> {
-        let known = self.policies.load().get(id).map(|known| known.newest.load(Ordering::Acquire));
-        match known.filter(|newest| *newest > 0) {
+        match self.known_newest(id) {
             Some(newest) => Ok(Some(newest)),
             None => Ok(self.refresh(id).await?.map(|rendered| rendered.revision)),
         }
     }
 
-    /// The policy's newest revision, rendered.
+    /// The policy's newest revision as this node knows it, rendered.
     pub async fn newest(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
-        match self.newest_revision(id).await? {
+        match self.known_newest(id) {
             Some(newest) => self.get(id, newest).await,
-            None => Ok(None),
+            None => self.refresh(id).await,
         }
+    }
+
+    fn known_newest(&self, id: &PolicyId) -> Option<i64> {
+        let newest = self.policies.load().get(id)?.newest.load(Ordering::Acquire);
+        (newest > 0).then_some(newest)
     }
 
     /// Looks whether the store has a newer revision, and renders it. Whoever asks while another one loads waits for a
