@@ -197,11 +197,7 @@ impl Fleet {
         }
     }
 
-    async fn newest_revision(
-        &self,
-        record: &AgentRecord,
-        running: Option<(&str, i64)>,
-    ) -> Result<Option<i64>, Error> {
+    async fn newest_revision(&self, record: &AgentRecord, running: Option<(&str, i64)>) -> Result<Option<i64>, Error> {
         let Some(id) = &record.policy_id else { return Ok(None) };
         let newest = self.policies.newest_revision(id).await?;
         // Another node may have told the agent of a revision that this one has not heard of yet.

@@ -206,7 +206,9 @@ impl PolicyCache {
         let load = async {
             let stored = match stored {
                 Some(stored) => stored,
-                None => self.store.policy_revision(id, revision).await.map_err(Error::from)?.ok_or(Missing::Revision)?,
+                None => {
+                    self.store.policy_revision(id, revision).await.map_err(Error::from)?.ok_or(Missing::Revision)?
+                }
             };
             self.rendered(stored).await.map_err(Missing::Rendered)
         };

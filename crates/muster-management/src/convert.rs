@@ -97,7 +97,9 @@ pub fn agent(view: AgentView) -> Agent {
         policy_id: record.policy_id.map(|id| id.to_string()),
         policy_revision: Some(record.policy_revision).filter(|revision| *revision > 0),
         target_revision: record.target_revision,
-        policy_failure: record.policy_failure.map(|failed| PolicyFailure { revision: failed.revision, reason: failed.reason }),
+        policy_failure: record
+            .policy_failure
+            .map(|failed| PolicyFailure { revision: failed.revision, reason: failed.reason }),
         last_checkin: times(last_checkin),
         last_checkin_status: said.map(|status| status.to_lowercase()),
         last_checkin_message: Some(record.health.message).filter(|message| !message.is_empty()),

@@ -419,7 +419,9 @@ async fn ea99_the_cache_renders_once_however_many_ask_and_keeps_the_newest() {
     assert!(fleet.policies.cached(&policy.id, 1).is_none(), "nobody follows it any more");
     assert_eq!(fleet.policies.get(&policy.id, 2).await.unwrap().unwrap().revision, 2);
     assert_eq!(fleet.policies.newest_revision(&policy.id).await.unwrap(), Some(3));
-    assert!(fleet.policies.get(&policy.id, 9).await.unwrap().is_none() && fleet.policies.cached(&policy.id, 9).is_none());
+    assert!(
+        fleet.policies.get(&policy.id, 9).await.unwrap().is_none() && fleet.policies.cached(&policy.id, 9).is_none()
+    );
 }
 
 #[tokio::test]

@@ -150,12 +150,16 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("POLICY", Named::policy),
     column("POLICY ID", |agent| or_dash(agent.policy_id.as_deref())),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
-    column("TARGET", |agent| agent.target_revision.map_or_else(|| "newest".into(), |target| format!("revision {target}"))),
+    column("TARGET", |agent| {
+        agent.target_revision.map_or_else(|| "newest".into(), |target| format!("revision {target}"))
+    }),
     column("POLICY FAILED", |agent| policy_failure(agent)),
     column("VERSION", |agent| version(agent)),
     column("UPGRADE", |agent| upgrade(agent)),
     column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
-    column("DUPLICATE HOSTS", |agent| or_dash(agent.duplicate_hosts.as_ref().map(|known| known.hosts.join(", ")).as_deref())),
+    column("DUPLICATE HOSTS", |agent| {
+        or_dash(agent.duplicate_hosts.as_ref().map(|known| known.hosts.join(", ")).as_deref())
+    }),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
     column("ENROLLMENT KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),
     column("FIRST ADDRESS", |agent| agent.first_address.clone()),

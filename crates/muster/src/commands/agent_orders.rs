@@ -125,7 +125,15 @@ impl ReassignArgs {
         let policy_id = || policy.as_ref().map(|policy| policy.id.clone());
         let request = |chosen: &Chosen| {
             let (Chosen { agents, include_inactive, .. }, policy_id) = (chosen.clone(), policy_id());
-            BulkReassign { agents, include_inactive, batch_size: None, dry_run: None, policy_id, policy_revision, force }
+            BulkReassign {
+                agents,
+                include_inactive,
+                batch_size: None,
+                dry_run: None,
+                policy_id,
+                policy_revision,
+                force,
+            }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         let ordered = match chosen.single() {
