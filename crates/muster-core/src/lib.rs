@@ -39,7 +39,6 @@ pub mod seal;
 pub mod secret_refs;
 pub mod signing;
 pub mod status;
-pub mod strict_json;
 pub mod time;
 pub mod upgrade;
 pub mod upgrade_details;
