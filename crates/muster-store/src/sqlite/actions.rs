@@ -114,6 +114,19 @@ pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp)
     run(connection, sql::END_OPEN, params![ENDED, now.as_micros(), UNENROLLED, agent.as_str()]).map(|_| ())
 }
 
+/// Ends one open target.
+pub(super) fn end_target(
+    connection: &Connection,
+    action: &ActionId,
+    agent: &AgentId,
+    error: Option<&str>,
+    now: Timestamp,
+) -> Result<()> {
+    let state = if error.is_some() { ENDED } else { TargetState::Acked.word() };
+    let values = params![state, now.as_micros(), error, agent.as_str(), action.as_str()];
+    run(connection, sql::END_TARGET, values).map(|_| ())
+}
+
 /// Ends everything that was given to an earlier life of the id.
 pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
     // Most ids are new: one look at the index tells that nothing was ever given to them.

@@ -105,6 +105,9 @@ fn action(c: &Connection, write: &ActionWrite) -> Result<Option<i64>, Failure> {
     match write {
         ActionWrite::Insert { action, targets } => return actions::insert(c, action, targets).map(Some),
         ActionWrite::Result { result, addressed } => actions::put_result(c, result, *addressed)?,
+        ActionWrite::EndTarget { action, agent, error, now } => {
+            actions::end_target(c, action, agent, error.as_deref(), *now)?;
+        }
         ActionWrite::Cancel { id, now } => actions::cancel(c, id, *now)?,
         ActionWrite::Begin { id } => actions::begin(c, id)?,
         ActionWrite::Finish { id } => actions::finish(c, id)?,

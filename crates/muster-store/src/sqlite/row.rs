@@ -113,6 +113,14 @@ impl<'r, 'stmt> Columns<'r, 'stmt> {
         serde_json::from_str(text.as_str()?).map_err(|error| self.unreadable(error))
     }
 
+    /// A value kept as JSON, or none.
+    pub(super) fn json_option<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        let text = self.row.get_ref(self.next)?;
+        self.next += 1;
+        let Some(text) = text.as_str_or_null()? else { return Ok(None) };
+        serde_json::from_str(text).map(Some).map_err(|error| self.unreadable(error))
+    }
+
     /// A value kept as a word.
     pub(super) fn word<T: Word>(&mut self) -> Result<T> {
         match self.word_option()? {
