@@ -6,9 +6,11 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use muster_server::config::Timeouts;
+use muster_server::listen::accept::Place;
 use muster_server::listen::body::RequestBody;
 use muster_server::listen::gate::Gate;
 use muster_server::listen::refusal::Refusal;
+use muster_server::listen::strangers::Strangers;
 use muster_server::listen::{Answer, Handler, Listening, Work, connection};
 use muster_server::metrics::Metrics;
 use muster_server::reply::{ListenerKind, Peer};
@@ -38,7 +40,8 @@ async fn requests(data: &[u8], step: usize) -> Vec<String> {
     let seen = Seen::default();
     let listening = Arc::new(listening(seen.clone()));
     let (ours, theirs) = duplex(UNDER_WAY);
-    let peer = Peer { address: None, tls: false, listener: ListenerKind::Agent, uid: None };
+    let peer = Peer::new(ListenerKind::Agent);
+    let place = Place::take(&listening, &peer).expect("nobody else is there");
     let (mut reads, mut writes) = tokio::io::split(ours);
     let send = async move {
         for part in data.chunks(step.min(data.len().max(1))) {
@@ -53,7 +56,7 @@ async fn requests(data: &[u8], step: usize) -> Vec<String> {
         let mut replies = Vec::new();
         let _ = reads.read_to_end(&mut replies).await;
     };
-    tokio::join!(connection::serve(theirs, listening, peer), send, receive);
+    tokio::join!(connection::serve(theirs, listening, peer, place), send, receive);
     let seen = seen.0.lock().unwrap_or_else(PoisonError::into_inner);
     seen.clone()
 }
@@ -101,6 +104,7 @@ fn listening(handler: Seen) -> Listening<Seen> {
         timeouts,
         requests: Gate::new(10),
         connections: Gate::new(10),
+        strangers: Strangers::new(1),
         metrics: Arc::clone(&METRICS),
         shutdown: CancellationToken::new(),
     }

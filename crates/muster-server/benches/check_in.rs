@@ -210,7 +210,7 @@ async fn ask(api: &AgentApi, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Out
     *request.uri_mut() = uri.clone();
     *request.headers_mut() = headers.clone();
     let address = Some(([127, 0, 0, 1], 50_000).into());
-    let peer = Peer { address, tls: true, listener: ListenerKind::Agent, uid: None };
+    let peer = Peer { address, tls: true, ..Peer::new(ListenerKind::Agent) };
     let reply = match api.handle(request, peer).await.outcome {
         Outcome::Reply(reply) => reply,
         Outcome::Park(parked) => parked.await,

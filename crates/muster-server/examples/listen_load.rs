@@ -18,6 +18,7 @@ use muster_server::data_dir::DataDir;
 use muster_server::listen::body::RequestBody;
 use muster_server::listen::gate::Gate;
 use muster_server::listen::refusal::Refusal;
+use muster_server::listen::strangers::Strangers;
 use muster_server::listen::{Answer, Handler, Listening, Work, accept, socket};
 use muster_server::metrics::Metrics;
 use muster_server::reply::{ListenerKind, Peer, Reply, ReplyBody};
@@ -43,7 +44,9 @@ impl Handler for Tiny {
         reply
     }
 
-    fn handle(&self, request: Request<RequestBody>, _: Peer) -> Work<ReplyBody> {
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<ReplyBody> {
+        // Without credentials only a few connections would stay open.
+        peer.set_authenticated();
         Box::pin(async {
             let parks = request.method() == Method::POST;
             let body = request.into_body().collect().await.map(|body| body.to_bytes().len());
@@ -82,6 +85,7 @@ async fn serve(address: SocketAddr, folder: &str, secure: bool) -> Result<()> {
         timeouts: config.timeouts,
         requests: Gate::new(1_000_000),
         connections: Gate::new(1_000_000),
+        strangers: Strangers::new(2_000_000),
         metrics: Arc::new(Metrics::new()),
         shutdown: CancellationToken::new(),
     };

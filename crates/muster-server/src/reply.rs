@@ -9,11 +9,14 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
 /// A reply's body: zero or more pieces that are ready, some of them shared between agents; or a stream of pieces, for
@@ -148,9 +151,33 @@ pub struct Peer {
     pub listener: ListenerKind,
     /// The peer's user number, on the Unix socket.
     pub uid: Option<u32>,
+    /// The client certificate and its chain, leaf first, when the client presented one. It was verified in the
+    /// handshake.
+    pub certificates: Option<Arc<[CertificateDer<'static>]>>,
+    /// Whether a request of this connection carried valid credentials; shared by all its requests.
+    pub authenticated: Arc<AtomicBool>,
 }
 
 impl Peer {
+    /// An unknown peer of `listener`, without an address and without TLS.
+    pub fn new(listener: ListenerKind) -> Self {
+        Self { address: None, tls: false, listener, uid: None, certificates: None, authenticated: Arc::default() }
+    }
+
+    /// Records that a request of this connection carried valid credentials. Until then the connection has one of the
+    /// few places for unauthenticated clients.
+    pub fn set_authenticated(&self) {
+        // Loaded first: writing would take the cache line from whoever else reads it, with each request.
+        if !self.is_authenticated() {
+            self.authenticated.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether a request of this connection carried valid credentials.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated.load(Ordering::Relaxed)
+    }
+
     /// The address without its port, for records and limits; empty on the Unix socket.
     pub fn ip(&self) -> String {
         self.address.map(|address| address.ip().to_string()).unwrap_or_default()

@@ -32,6 +32,8 @@ pub enum BodyError {
     Lengths,
     /// Not the gzip that the header announced.
     NotGzip,
+    /// In a coding that is not supported here.
+    Coding,
     /// Too many large bodies are being handled.
     Busy,
 }
@@ -44,6 +46,7 @@ impl From<BodyError> for ApiError {
             BodyError::Broken => Self::bad_request("the request body could not be read"),
             BodyError::Lengths => Self::bad_request("conflicting lengths of the request body"),
             BodyError::NotGzip => Self::bad_request("the request body is not valid gzip"),
+            BodyError::Coding => Self::of("UnsupportedMediaType"),
             BodyError::Busy => Self::of("MaxLimit"),
         }
     }
@@ -144,9 +147,26 @@ where
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-/// Whether the body is gzip: only the exact value counts (§1.9).
-pub fn is_gzip(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_ENCODING).is_some_and(|value| value == "gzip")
+/// How a body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// As it is.
+    Identity,
+    /// Compressed.
+    Gzip,
+}
+
+/// The coding of the body (RFC 9110 §8.4): its name in any case, and `x-gzip` for `gzip`. Any other, and several at
+/// once, are refused: a body that is not decoded would only be a syntax error.
+pub fn coding(headers: &HeaderMap) -> Result<Coding, BodyError> {
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let Some(value) = values.next() else { return Ok(Coding::Identity) };
+    let is = |name: &[u8]| value.as_bytes().eq_ignore_ascii_case(name);
+    match values.next() {
+        None if is(b"gzip") || is(b"x-gzip") => Ok(Coding::Gzip),
+        None if is(b"identity") || is(b"") => Ok(Coding::Identity),
+        _ => Err(BodyError::Coding),
+    }
 }
 
 /// Bodies up to this size don't count while they come.
@@ -327,6 +347,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_cut_at_the_deadline() {
         assert_eq!(read(&HeaderMap::new(), Never, BOUNDS, &Budget::new(1 << 20)).await, Err(BodyError::Late));
+    }
+
+    #[test]
+    fn codings_are_known_in_any_case_and_others_are_refused() {
+        let coded = |values: &[&'static str]| {
+            coding(&lengths(&values.iter().map(|value| ("content-encoding", *value)).collect::<Vec<_>>()))
+        };
+        for gzip in ["gzip", "GZIP", "x-gzip", "X-Gzip"] {
+            assert_eq!(coded(&[gzip]), Ok(Coding::Gzip), "{gzip}");
+        }
+        for identity in [&[][..], &[""], &["identity"], &["Identity"]] {
+            assert_eq!(coded(identity), Ok(Coding::Identity), "{identity:?}");
+        }
+        for other in [&["br"][..], &["deflate"], &["gzip, gzip"], &["gzip", "gzip"], &["gzip;q=1"], &["zstd"]] {
+            assert_eq!(coded(other), Err(BodyError::Coding), "{other:?}");
+        }
+        assert_eq!(ApiError::from(BodyError::Coding).status().as_u16(), 415);
     }
 
     #[test]

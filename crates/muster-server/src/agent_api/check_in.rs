@@ -15,7 +15,7 @@ use muster_core::documents::{bytes_digest, known_text};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 
-use super::body::BodyError;
+use super::body::{BodyError, Coding};
 use super::error::ApiError;
 use super::limits::Permit;
 use super::request_id::RequestId;
@@ -40,13 +40,15 @@ impl Inner {
         let (headers, peer) = (call.headers(), call.peer);
         let takes_gzip = accept_encoding::takes_gzip(headers);
         let head = call.head;
-        let wire = call.read().await?;
+        // Refused before the body is read: it would be of no use.
+        let coding = body::coding(headers)?;
+        let wire = call.read_encoded().await?;
         let digest = fingerprint(&head.headers, &wire);
         if let Some(outcome) = self.fleet.check_in_unchanged(&entry, &digest).await? {
             return answer(outcome, &entry, takes_gzip);
         }
         let decoded;
-        let text: &[u8] = if body::is_gzip(&head.headers) {
+        let text: &[u8] = if coding == Coding::Gzip {
             decoded = self.inflated.inflate(&wire, self.limiter.limits().max_decompressed)?;
             &decoded
         } else {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::error::ErrorBody;
@@ -71,6 +71,7 @@ const TABLE: &[Row] = &[
     ("ErrAuditReasonConflict", 409, "agent document contains audit_unenroll_reason"),
     ("ErrPayloadSizeTooLarge", 413, "the request body exceeds the maximum allowed size"),
     ("BadRequest", 400, ""),
+    ("UnsupportedMediaType", 415, "the Content-Encoding is not supported: send gzip in a check-in, else no encoding"),
     ("HeaderTooLarge", 431, ""),
     ("ServiceUnavailable", 503, ""),
     ("InternalServerError", 500, ""),
@@ -102,7 +103,7 @@ impl ApiError {
         let code = match refusal {
             Refusal::HeadTooLarge => "HeaderTooLarge",
             Refusal::Full => "TooManyRequests",
-            Refusal::Malformed(_) | Refusal::Length(_) => "BadRequest",
+            Refusal::Malformed(_) | Refusal::Length(_) | Refusal::PlainHttp => "BadRequest",
         };
         Self::of(code).message(format!("Bad request: {refusal}"))
     }
@@ -148,6 +149,10 @@ impl ApiError {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // Tells a refused media type from a refused coding (RFC 9110 §15.5.16).
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
         reply
     }

@@ -51,6 +51,11 @@ impl Operation {
         Self::PgpRetrieval,
     ];
 
+    /// Whether its requests are refused without a valid key.
+    pub const fn asks_for_key(self) -> bool {
+        !matches!(self, Self::Status | Self::PgpRetrieval)
+    }
+
     /// The name under `limits.` in the configuration file.
     pub const fn key(self) -> &'static str {
         match self {

@@ -41,7 +41,7 @@ use muster_protocol::elastic::status::ServerVersion;
 use tokio::sync::Semaphore;
 
 use self::artifact::Gate;
-use self::body::{BodyError, Bounds, Budget};
+use self::body::{BodyError, Bounds, Budget, Coding};
 use self::check_in::Held;
 use self::error::ApiError;
 use self::limits::{Limiter, Limits, Operation, Permit};
@@ -112,6 +112,15 @@ enum Answer {
     Park(Held),
 }
 
+impl Answer {
+    fn is_success(&self) -> bool {
+        match self {
+            Self::Reply(reply) => reply.status().is_success(),
+            Self::Park(_) => true,
+        }
+    }
+}
+
 impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
         Self::Reply(reply)
@@ -132,7 +141,16 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
         &self.head.headers
     }
 
+    /// The body, which must not be encoded.
     async fn read(self) -> Result<Bytes, BodyError> {
+        match body::coding(self.headers())? {
+            Coding::Identity => self.read_encoded().await,
+            Coding::Gzip => Err(BodyError::Coding),
+        }
+    }
+
+    /// The body as it came over the wire.
+    async fn read_encoded(self) -> Result<Bytes, BodyError> {
         body::read(&self.head.headers, self.body, self.bounds, self.coming).await
     }
 }
@@ -208,6 +226,9 @@ impl Inner {
         let mut passage = Passage::default();
         let answer = self.dispatch(&head, body, &peer, &mut passage).await;
         let Passage { operation, permit, versioned } = passage;
+        if operation.is_some_and(Operation::asks_for_key) && answer.as_ref().is_ok_and(Answer::is_success) {
+            peer.set_authenticated();
+        }
         let outcome = match answer {
             Ok(Answer::Reply(reply)) => respond::finish(reply, &id, versioned).into(),
             Ok(Answer::Park(held)) => Outcome::Park(Box::pin(held.wait(id, permit))),
@@ -226,8 +247,8 @@ impl Inner {
         passage.operation = Some(operation);
         // Before credentials are looked at (§1.4): whoever is over the limit costs no hash and no read.
         passage.permit = Some(self.limiter.admit(operation, Instant::now())?);
-        if head.method != route.method() {
-            return Ok(respond::method_not_allowed().into());
+        if !route.takes(&head.method) {
+            return Ok(respond::method_not_allowed(route.allow()).into());
         }
         passage.versioned = true;
         version_header::check(&head.headers)?;

@@ -47,7 +47,7 @@ impl Inner {
         let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is no number"))?;
         let upload = self.fleet.upload_for_chunk(id, number).await?;
         upload.check_owner(&entry)?;
-        let data = call.read().await?;
+        let data = call.read_encoded().await?;
         self.fleet.put_chunk(&upload, Chunk { number, sha256, data }).await?;
         Ok(respond::empty())
     }

@@ -7,10 +7,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tracing::{debug, trace};
 
+use super::accept::Place;
 use super::alarm::Alarm;
 use super::exchange::{End, Exchanges, ParkedRequest};
-use super::hold::{Held, hold};
+use super::hold::{Held, MAX_EARLY, hold};
 use super::link::Link;
+use super::refusal::Refusal;
 use super::wire::{Manner, Sending};
 use super::{Handler, Listening};
 use crate::reply::Peer;
@@ -21,7 +23,7 @@ const HOLD_GRACE: Duration = Duration::from_secs(300);
 const CLOSE: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends. TLS, if any, is done already.
-pub async fn serve<S, H>(stream: S, listening: Arc<Listening<H>>, peer: Peer)
+pub async fn serve<S, H>(stream: S, listening: Arc<Listening<H>>, peer: Peer, mut place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
@@ -30,7 +32,7 @@ where
     let mut is_first = true;
     loop {
         // Boxed, so that a parked connection does not keep the space.
-        let phase = Box::pin(Exchanges::new(link, &listening, &peer, is_first).run());
+        let phase = Box::pin(Exchanges::new(link, &listening, &peer, &mut place, is_first).run());
         let (end, back) = phase.await;
         link = back;
         is_first = false;
@@ -42,6 +44,18 @@ where
             End::Close { unread } => return close(link, unread).await,
             End::Cut => return,
         }
+    }
+}
+
+/// Answers a connection that no request is read from, and closes it.
+pub(super) async fn refuse<S, H>(stream: S, listening: Arc<Listening<H>>, peer: Peer, mut place: Place, why: Refusal)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let exchanges = Exchanges::new(Link::new(stream), &listening, &peer, &mut place, true);
+    if let (End::Close { unread }, link) = exchanges.turn_away(&why).await {
+        close(link, unread).await;
     }
 }
 
@@ -58,10 +72,18 @@ where
     let ParkedRequest { mut slot, pass, manner } = request;
     let longest = listening.timeouts.max_poll + HOLD_GRACE;
     listening.metrics.parked.inc();
-    let held = timeout(longest, hold(&mut link, &mut slot)).await;
+    let held = timeout(longest, hold(&mut link, &mut slot, manner.is_11)).await;
     listening.metrics.parked.dec();
     drop(slot);
-    let Ok(Held::Reply(reply)) = held else { return None };
+    let reply = match held {
+        Ok(Held::Reply(reply)) => reply,
+        Ok(Held::Flooded) => {
+            listening.metrics.cut_connections.inc();
+            debug!(limit = MAX_EARLY, "connection cut: its client sent too much while its request was held");
+            return None;
+        }
+        Ok(Held::Gone) | Err(_) => return None,
+    };
     let keep_alive = manner.keep_alive && !listening.shutdown.is_cancelled();
     let manner = Manner { keep_alive, ..manner };
     let timeouts = &listening.timeouts;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFuture;
 use tracing::{debug, trace};
 
+use super::accept::Place;
 use super::alarm::Alarm;
 use super::feed::Feed;
 use super::gate::Pass;
@@ -53,6 +54,7 @@ pub(super) struct Exchanges<'a, S, H> {
     link: Link<S>,
     listening: &'a Arc<Listening<H>>,
     peer: &'a Peer,
+    place: &'a mut Place,
     alarm: Alarm,
     /// When the connection came, or the last reply went.
     since: Instant,
@@ -64,12 +66,32 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
-    /// Over `link`, from now on. The first exchange of a connection has the idle time from its beginning; one after a
-    /// parked reply counts as an exchange after another.
-    pub fn new(link: Link<S>, listening: &'a Arc<Listening<H>>, peer: &'a Peer, is_first: bool) -> Self {
+    /// Over `link`, from now on. One after a parked reply counts as an exchange after another.
+    pub fn new(
+        link: Link<S>,
+        listening: &'a Arc<Listening<H>>,
+        peer: &'a Peer,
+        place: &'a mut Place,
+        is_first: bool,
+    ) -> Self {
         let since = Instant::now();
         let alarm = Alarm::new(since + listening.timeouts.idle.min(listening.timeouts.read_header));
-        Self { link, listening, peer, alarm, since, is_first }
+        let mut exchanges = Self { link, listening, peer, place, alarm, since, is_first };
+        exchanges.note_authentication();
+        exchanges
+    }
+
+    /// Frees the place among the unauthenticated as soon as a request carried valid credentials.
+    fn note_authentication(&mut self) {
+        if self.place.stranger.is_some() && self.peer.is_authenticated() {
+            self.place.stranger = None;
+        }
+    }
+
+    /// Sends a refusal instead of reading a request.
+    pub async fn turn_away(mut self, refusal: &Refusal) -> (End, Link<S>) {
+        let end = self.refuse(refusal).await.unwrap_or(End::Cut);
+        (end, self.link)
     }
 
     /// Runs to the end; gives the stream back.
@@ -110,7 +132,7 @@ where
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Close { unread: false })),
                 Poll::Ready(Ok(_)) => {
                     fresh = true;
-                    if idle && !self.is_first {
+                    if idle {
                         self.since = Instant::now();
                     }
                     continue;
@@ -128,13 +150,13 @@ where
         }
     }
 
-    /// A connection's first head is due from its beginning, every other one from its first byte.
+    /// A head is due from its first byte. Before that a connection may idle, also before its first request (load
+    /// balancers open spare ones), unless it is one too many of the unauthenticated.
     fn poll_head_late(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<End> {
         let timeouts = &self.listening.timeouts;
-        let waits_for_request = idle && !self.is_first;
-        let deadline = self.since + if waits_for_request { timeouts.idle } else { timeouts.read_header };
-        ready!(self.alarm.poll(deadline, cx));
-        Poll::Ready(if waits_for_request { End::Close { unread: false } } else { self.cut("its head came too slowly") })
+        let patience = if idle && self.place.may_idle() { timeouts.idle } else { timeouts.read_header };
+        ready!(self.alarm.poll(self.since + patience, cx));
+        Poll::Ready(if idle { End::Close { unread: false } } else { self.cut("its head came too slowly") })
     }
 
     fn cut(&self, why: &str) -> End {
@@ -211,7 +233,9 @@ where
     async fn finish(&mut self, reply: Response<H::Body>, mut feed: Feed, manner: Manner) -> Option<End> {
         // A client whose body was late has a connection that nobody waits for any longer.
         let late = reply.status() == StatusCode::REQUEST_TIMEOUT;
-        let stays = manner.keep_alive && feed.can_be_skipped() && !late && !self.listening.shutdown.is_cancelled();
+        self.note_authentication();
+        let may_stay = self.place.may_idle() && !self.listening.shutdown.is_cancelled();
+        let stays = manner.keep_alive && feed.can_be_skipped() && !late && may_stay;
         let manner = Manner { keep_alive: stays, ..manner };
         let keep_alive = !wire::ends_connection(&reply, manner);
         let manner = Manner { keep_alive, ..manner };

@@ -1,6 +1,7 @@
 //! Our accept loop and our HTTP/1.1: everything with a limit or a deadline is here.
 //!
-//! * [`socket`] binds, [`accept`] takes connections within limits ([`gate`]) and drains them at the end.
+//! * [`socket`] binds, [`accept`] takes connections within limits ([`gate`], [`strangers`]) and drains them
+//!   at the end.
 //! * [`connection`] drives one: [`exchange`] reads a request's [`head`], lets the handler work while [`feed`] brings
 //!   the body ([`body`], [`chunked`]), and sends the reply ([`wire`], [`pieces`]). When a handler parks, all of that
 //!   is freed, and the connection holds its stream and the slot alone ([`hold`]).
@@ -25,6 +26,7 @@ mod pieces;
 mod plain;
 pub mod refusal;
 pub mod socket;
+pub mod strangers;
 mod wire;
 
 #[cfg(test)]
@@ -42,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use self::body::RequestBody;
 use self::gate::Gate;
 use self::refusal::Refusal;
+use self::strangers::Strangers;
 use crate::config::Timeouts;
 use crate::metrics::Metrics;
 use crate::reply::{ListenerKind, Outcome, Parked, Peer, ReplyBody};
@@ -96,6 +99,8 @@ pub struct Listening<H> {
     pub requests: Arc<Gate>,
     /// Connections at a time.
     pub connections: Arc<Gate>,
+    /// Those of them that have not authenticated.
+    pub strangers: Arc<Strangers>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the server stops.

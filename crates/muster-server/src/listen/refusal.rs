@@ -14,6 +14,9 @@ pub enum Refusal {
     /// Its head has too many bytes or lines.
     #[error("the head of the request is longer than 8192 bytes or has more than 100 lines")]
     HeadTooLarge,
+    /// Plain HTTP came to a port that speaks TLS.
+    #[error("plain HTTP was sent to a TLS port: use https://")]
+    PlainHttp,
     /// Too many requests run on this listener (EA17).
     #[error("Server capacity exceeded.")]
     Full,
@@ -23,7 +26,7 @@ impl Refusal {
     /// The status that HTTP has for it.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::Length(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::Length(_) | Self::PlainHttp => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
         }

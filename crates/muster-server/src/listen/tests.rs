@@ -1,5 +1,6 @@
 //! Tests of the accept loop and of connections, over real sockets with short deadlines.
 
+mod balancers;
 pub mod harness;
 mod hostile;
 mod ordinary;

@@ -34,6 +34,7 @@ use crate::first_start::{self, FirstStart};
 use crate::fleet::Fleet;
 use crate::listen::accept::{self, Drained};
 use crate::listen::gate::Gate;
+use crate::listen::strangers::Strangers;
 use crate::listen::{Handler, Listening, socket};
 use crate::metrics::Metrics;
 use crate::reply::ListenerKind;
@@ -258,11 +259,12 @@ impl Starting<'_> {
 
     fn listening<H: Handler>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
         let limit = if kind == ListenerKind::Agent { self.limit } else { self.limit.min(FEW) };
-        let (requests, connections) = (Gate::new(limit), Gate::new(limit.saturating_add(limit / 10)));
+        let places = limit.saturating_add(limit / 10);
+        let (requests, connections, strangers) = (Gate::new(limit), Gate::new(places), Strangers::new(places));
         self.metrics.show_gates(kind, &connections, &requests);
         let timeouts: Timeouts = self.config.timeouts;
         let (metrics, shutdown) = (Arc::clone(self.metrics), self.shutdown.clone());
-        Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, metrics, shutdown })
+        Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, strangers, metrics, shutdown })
     }
 }
 

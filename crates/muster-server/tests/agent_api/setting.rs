@@ -215,7 +215,7 @@ impl Ask {
     /// The request, and whom it comes from.
     pub fn into_parts(self) -> (Request<Full<Bytes>>, Peer) {
         let address = Some("192.0.2.7:40000".parse().expect("an address"));
-        let peer = Peer { address, tls: self.tls, listener: ListenerKind::Agent, uid: None };
+        let peer = Peer { address, tls: self.tls, ..Peer::new(ListenerKind::Agent) };
         let mut request = Request::builder().method(self.method).uri(self.path);
         for (name, value) in self.headers {
             request = request.header(name, value);

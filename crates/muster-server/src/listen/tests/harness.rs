@@ -20,6 +20,7 @@ use crate::listen::accept::{self, Drained};
 use crate::listen::body::RequestBody;
 use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusal;
+use crate::listen::strangers::Strangers;
 use crate::listen::{Answer, Handler, Listening, Work, socket};
 use crate::metrics::Metrics;
 use crate::reply::{ListenerKind, Peer, Reply, ReplyBody};
@@ -41,7 +42,11 @@ impl Handler for TestHandler {
         reply
     }
 
-    fn handle(&self, request: Request<RequestBody>, _: Peer) -> Work<ReplyBody> {
+    /// A request to a path that begins with `/known` counts as one with valid credentials.
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<ReplyBody> {
+        if request.uri().path().starts_with("/known") {
+            peer.set_authenticated();
+        }
         (self.0)(request)
     }
 }
@@ -121,6 +126,7 @@ pub struct Server {
     pub metrics: Arc<Metrics>,
     pub requests: Arc<Gate>,
     pub connections: Arc<Gate>,
+    pub strangers: Arc<Strangers>,
     pub shutdown: CancellationToken,
     task: JoinHandle<Drained>,
 }
@@ -148,6 +154,7 @@ impl Setup {
             timeouts: self.timeouts,
             requests: Gate::new(self.requests),
             connections: Gate::new(self.connections),
+            strangers: Strangers::new(self.connections),
             metrics: Arc::new(Metrics::new()),
             shutdown: CancellationToken::new(),
         }
@@ -162,6 +169,7 @@ impl Setup {
             metrics: Arc::clone(&listening.metrics),
             requests: Arc::clone(&listening.requests),
             connections: Arc::clone(&listening.connections),
+            strangers: Arc::clone(&listening.strangers),
             shutdown: listening.shutdown.clone(),
             task: tokio::spawn(accept::run(listener, listening)),
         }
@@ -231,6 +239,16 @@ impl Client {
             assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&self.buffer));
             self.buffer.extend_from_slice(&part[..count]);
         }
+    }
+
+    /// Reads the head of a reply to HEAD.
+    pub async fn receive_head(&mut self) -> String {
+        while !self.buffer.windows(4).any(|end| end == b"\r\n\r\n") {
+            let count = within(self.stream.read_buf(&mut self.buffer)).await.unwrap();
+            assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+        let end = self.buffer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        String::from_utf8(self.buffer.drain(..end).collect()).unwrap()
     }
 
     fn take_reply(&mut self) -> Option<Received> {
