@@ -1,4 +1,4 @@
-//! Enrolment: attempts with back-off until the server admits us, says a definite no, or time is up.
+//! Enrollment: attempts with back-off until the server admits the agent, refuses it for good, or time runs out.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::backoff::{Backoff, between};
 use crate::exit::{self, Failure};
 use crate::fleet::enroll::Wish;
 use crate::fleet::{CallError, FleetClient};
-use crate::net::TransportError;
+use crate::net::{TlsFault, TransportError};
 
-/// How long to go on.
+/// Limits on the attempts.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// All attempts together; `None`: for ever.
+    /// Total time of all attempts; `None`: no limit.
     pub timeout: Option<Duration>,
-    /// How many; `None`: any number.
+    /// Maximum number of attempts; `None`: no limit.
     pub attempts: Option<u32>,
-    /// First wait, at least.
+    /// Minimum of the first wait.
     pub backoff_init: Duration,
-    /// No wait reaches it.
+    /// Upper bound of every wait.
     pub backoff_max: Duration,
-    /// The first attempt comes within this time, so that a fleet does not come all at once.
+    /// Maximum random delay of the first attempt, so that many hosts installed at once do not enroll at once.
     pub spread: Duration,
 }
 
@@ -40,7 +40,7 @@ impl Default for Patience {
     }
 }
 
-/// Enrols. `progress` gets a line for every failed attempt.
+/// Enrolls. `progress` gets a line for every failed attempt.
 pub async fn enroll(
     client: &FleetClient,
     wish: &Wish,
@@ -57,7 +57,7 @@ pub async fn enroll(
             Ok(item) => return Ok(item),
             Err(error) => error,
         };
-        if let Some(failure) = definite(&error) {
+        if let Some(failure) = permanent(&error) {
             return Err(failure);
         }
         let wait = backoff.next(entropy);
@@ -67,7 +67,7 @@ pub async fn enroll(
         }
         progress(&format!(
             "{}; attempt {} follows in {:.1} s",
-            told(&error),
+            summary(&error),
             backoff.failures() + 1,
             wait.as_secs_f64()
         ));
@@ -75,43 +75,51 @@ pub async fn enroll(
     }
 }
 
-/// What more attempts can't mend.
-fn definite(error: &CallError) -> Option<Failure> {
-    let (code, advice) = match error {
+/// A failure that retries can't mend, with its remedy.
+fn permanent(error: &CallError) -> Option<Failure> {
+    let (code, hint) = match error {
         CallError::Refused { status: 401, .. } | CallError::Status { status: 401, .. } => (
             exit::REFUSED,
-            "The enrollment token is unknown, revoked or expired. Ask for a new one (muster enrollment-key create)",
+            "the enrollment token is unknown, revoked or expired; get a new one: muster enrollment-key create",
         ),
         CallError::Refused { status: 403, .. } => (
             exit::REFUSED,
-            "With --id, the agent of that id can only be replaced with the --replace-token it was enrolled with",
+            "the agent of that --id can only be replaced with the --replace-token that it was enrolled with",
         ),
         CallError::Status { status: 400, .. } => {
-            (exit::REFUSED, "The server does not take this request; it may be older than this agent")
+            (exit::REFUSED, "the server rejects the request; it may be older than this agent")
         }
         CallError::Status { status: 404, .. } => {
-            (exit::REFUSED, "No fleet server answers there. Give --url the address of the agents' listener (port 8220)")
+            (exit::REFUSED, "no fleet server answers there; pass the URL of the agent listener (port 8220)")
         }
-        CallError::Redirect { .. } => (exit::REFUSED, "Give --url the address that it redirects to, if you trust it"),
-        CallError::Transport(TransportError::Tls { .. }) => (
-            exit::TLS,
-            "Give the server's authority with --certificate-authorities FILE or its fingerprint with --ca-sha256",
-        ),
+        CallError::Redirect { .. } => (exit::REFUSED, "pass the URL that it redirects to, if you trust it"),
+        CallError::Transport(TransportError::Tls { fault, .. }) => (exit::TLS, tls_hint(*fault)),
         _ => return None,
     };
-    Some(Failure::new(code, format!("{error}. {advice}")))
+    Some(Failure::new(code, error.to_string()).hint(hint))
 }
 
-fn told(error: &CallError) -> String {
+fn tls_hint(fault: TlsFault) -> &'static str {
+    match fault {
+        TlsFault::Clock => "set this host's clock if it is wrong; otherwise renew the server's certificate",
+        TlsFault::Name => "pass a --url with a name or address that the certificate is for",
+        TlsFault::NotTls => "check the address: does it speak plain HTTP, or another protocol?",
+        TlsFault::Trust => {
+            "pass the server's certificate authority with --certificate-authorities, or its fingerprint with --ca-sha256"
+        }
+    }
+}
+
+fn summary(error: &CallError) -> String {
     match error.status() {
-        Some(429) => "The server is busy (429)".into(),
-        Some(status @ (502..=504)) => format!("The server is not ready ({status})"),
+        Some(429) => "the server is busy (429)".into(),
+        Some(status @ (502..=504)) => format!("the server is not ready ({status})"),
         _ => error.to_string(),
     }
 }
 
 fn given_up(error: &CallError, attempts: u32) -> Failure {
     let code = if matches!(error, CallError::Transport(_)) { exit::NETWORK } else { exit::TIMEOUT };
-    let advice = "Check the address and that the server runs; --timeout and --attempts say how long to go on";
-    Failure::new(code, format!("not enrolled after {attempts} attempts: {error}. {advice}"))
+    Failure::new(code, format!("not enrolled after {attempts} attempts: {error}"))
+        .hint("check the address and that the server is running; --timeout and --attempts limit the retries")
 }

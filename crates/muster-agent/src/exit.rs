@@ -1,55 +1,70 @@
-//! Exit codes: one for each kind of failure, so that scripts need not read text.
+//! Exit codes: one for each kind of failure, so that scripts need not parse messages.
 
-/// Done.
+use crate::state::StoreError;
+
+/// Success.
 pub const DONE: u8 = 0;
-/// Failed in a way that has no code of its own.
+/// A failure without a code of its own.
 pub const FAILED: u8 = 1;
 /// Wrong usage.
 pub const USAGE: u8 = 2;
-/// A file or socket may not be used.
+/// No permission to use a file or socket.
 pub const PERMISSION: u8 = 3;
 /// The server can't be reached.
 pub const NETWORK: u8 = 4;
 /// The server is not trusted.
 pub const TLS: u8 = 5;
-/// The server refuses.
+/// The server refused the request.
 pub const REFUSED: u8 = 6;
-/// Enrolled already.
+/// The agent is already enrolled.
 pub const ALREADY_ENROLLED: u8 = 7;
-/// Not done in time.
+/// The time limit passed.
 pub const TIMEOUT: u8 = 8;
-/// The agent is starting.
+/// `status`: the agent is starting.
 pub const STARTING: u8 = 9;
-/// The agent is degraded.
+/// `status`: the agent is degraded.
 pub const DEGRADED: u8 = 10;
-/// The agent has failed.
+/// `status`: the agent has failed.
 pub const AGENT_FAILED: u8 = 11;
-/// No daemon runs.
+/// `status`: no daemon is running.
 pub const NO_DAEMON: u8 = 12;
-/// Not enrolled.
+/// The agent is not enrolled.
 pub const NOT_ENROLLED: u8 = 13;
 
-/// A failure with its exit code: what failed, why, what to do.
+/// A failure with its exit code: what failed and why, and a remedy where there is one.
 #[derive(Debug)]
 pub struct Failure {
-    /// The code.
+    /// Exit code.
     pub code: u8,
-    /// The text.
+    /// What failed, with the offending value and the reason.
     pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 impl Failure {
-    /// A failure with a code.
+    /// A failure without a remedy.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// Adds a remedy, printed on a line of its own.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 }
 
-impl From<crate::state::StoreError> for Failure {
-    fn from(error: crate::state::StoreError) -> Self {
-        let denied = matches!(&error, crate::state::StoreError::Io { source, .. }
-            if source.kind() == std::io::ErrorKind::PermissionDenied);
-        let hint = if denied { ". Run it as the user that owns the base path" } else { "" };
-        Self::new(if denied { PERMISSION } else { FAILED }, format!("{error}{hint}"))
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Self::new(PERMISSION, error.to_string()).hint("run it as the user that owns the base path")
+            }
+            StoreError::Newer { .. } => Self::new(FAILED, error.to_string())
+                .hint("use the version of muster-agent that wrote it, or enroll again"),
+            _ => Self::new(FAILED, error.to_string()),
+        }
     }
 }

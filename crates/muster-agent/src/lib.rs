@@ -1,6 +1,7 @@
-//! The endpoint agent: enrols in a fleet, keeps its policy, runs its actions, supervises programs.
+//! The endpoint agent: enrolls in a fleet, applies its policy, runs its actions, supervises programs.
 
 pub mod backoff;
+pub mod base_dir;
 pub mod cli;
 pub mod clock;
 pub mod components;
@@ -20,4 +21,5 @@ pub mod paths;
 pub mod policy;
 pub mod settings;
 pub mod state;
+pub mod token;
 pub mod version;

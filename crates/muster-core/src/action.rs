@@ -142,6 +142,15 @@ pub enum TargetState {
     Withdrawn,
 }
 
+/// How one agent stands to an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// How the target stands.
+    pub state: TargetState,
+    /// It was given to an earlier life of the agent's id (EA42): the agent that holds the id now can't answer it.
+    pub is_former: bool,
+}
+
 /// Counts over an action's targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ActionCounts {

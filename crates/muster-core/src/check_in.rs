@@ -117,7 +117,7 @@ fn changed(
     if same && same_status && before.last_checkin.is_some() {
         return None;
     }
-    let seen = before.last_checkin.max(Some(now));
+    let seen = Some(now);
     let mut next = AgentRecord { last_checkin: seen, ..next.into_owned() };
     if !circumstances.address.is_empty() && next.last_address != circumstances.address {
         circumstances.address.clone_into(&mut next.last_address);

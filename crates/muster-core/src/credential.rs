@@ -14,6 +14,9 @@ use zeroize::Zeroizing;
 use crate::entropy::{Entropy, random_bytes};
 use crate::id::KeyId;
 
+/// Quotes that shells, spreadsheets and word processors put around a token.
+const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
+
 /// A presented or freshly made API key. Its secret is wiped on drop and never printed.
 #[derive(Clone)]
 pub struct ApiKey {
@@ -27,15 +30,24 @@ pub struct ApiKey {
 #[serde(transparent)]
 pub struct SecretHash(pub [u8; 32]);
 
-/// Why a token is none.
+/// Why a token is invalid. No message repeats any of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not base64, or not UTF-8 below it.
-    #[error("token not valid utf8")]
-    Invalid,
-    /// Not exactly `id:secret`.
-    #[error("malformed token")]
-    Malformed,
+    /// Nothing.
+    #[error("the token is empty")]
+    Empty,
+    /// It came with the quotes around it.
+    #[error("the token is in quotes; send it without them")]
+    Quoted,
+    /// Not base64: cut short, or something else.
+    #[error("the token is not base64; send it whole, as it was printed")]
+    NotBase64,
+    /// Base64 of bytes that are not UTF-8.
+    #[error("the token does not decode to text; send it as it was printed")]
+    NotText,
+    /// Base64 of something other than `id:secret`.
+    #[error("the token does not decode to id:secret; send it as it was printed")]
+    NotIdAndSecret,
 }
 
 impl ApiKey {
@@ -48,13 +60,20 @@ impl ApiKey {
 
     /// Reads what follows `ApiKey ` in the header (EA12, EA13).
     pub fn parse(token: &str) -> Result<Self, TokenError> {
+        let token = token.trim();
+        if token.is_empty() {
+            return Err(TokenError::Empty);
+        }
+        if token.starts_with(QUOTES) || token.ends_with(QUOTES) {
+            return Err(TokenError::Quoted);
+        }
         // Wiped like the secret that it holds, however this ends.
-        let bytes = Zeroizing::new(STANDARD.decode(token.trim()).map_err(|_| TokenError::Invalid)?);
-        let text = std::str::from_utf8(&bytes).map_err(|_| TokenError::Invalid)?;
-        let (id, secret) = text.split_once(':').ok_or(TokenError::Malformed)?;
+        let bytes = Zeroizing::new(STANDARD.decode(token).map_err(|_| TokenError::NotBase64)?);
+        let text = std::str::from_utf8(&bytes).map_err(|_| TokenError::NotText)?;
+        let (id, secret) = text.split_once(':').ok_or(TokenError::NotIdAndSecret)?;
         // EA13 asks for exactly one colon; ids and secrets that we make have none.
         if secret.contains(':') {
-            return Err(TokenError::Malformed);
+            return Err(TokenError::NotIdAndSecret);
         }
         Ok(Self { id: KeyId::trusted(id), secret: Zeroizing::new(secret.to_owned()) })
     }
@@ -120,9 +139,15 @@ mod tests {
 
     #[test]
     fn malformed_tokens_are_told_apart() {
-        assert_eq!(ApiKey::parse("%%%").unwrap_err(), TokenError::Invalid);
-        assert_eq!(ApiKey::parse(&STANDARD.encode([0xff, 0xfe])).unwrap_err(), TokenError::Invalid);
-        assert_eq!(ApiKey::parse(&STANDARD.encode("nocolon")).unwrap_err(), TokenError::Malformed);
-        assert_eq!(ApiKey::parse(&STANDARD.encode("a:b:c")).unwrap_err(), TokenError::Malformed);
+        assert_eq!(ApiKey::parse(" ").unwrap_err(), TokenError::Empty);
+        assert_eq!(ApiKey::parse("%%%").unwrap_err(), TokenError::NotBase64);
+        assert_eq!(ApiKey::parse(&STANDARD.encode([0xff, 0xfe])).unwrap_err(), TokenError::NotText);
+        assert_eq!(ApiKey::parse(&STANDARD.encode("nocolon")).unwrap_err(), TokenError::NotIdAndSecret);
+        assert_eq!(ApiKey::parse(&STANDARD.encode("a:b:c")).unwrap_err(), TokenError::NotIdAndSecret);
+        for quotes in ["\"\"", "''", "\u{201c}\u{201d}"] {
+            let (open, close) = quotes.split_at(quotes.len() / 2);
+            let quoted = format!("{open}{}{close}", STANDARD.encode("a:b"));
+            assert_eq!(ApiKey::parse(&quoted).unwrap_err(), TokenError::Quoted, "{quoted}");
+        }
     }
 }

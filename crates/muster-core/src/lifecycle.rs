@@ -152,7 +152,7 @@ pub fn is_due_to_unenroll(
     seen: Option<Timestamp>,
     now: Timestamp,
 ) -> bool {
-    let last = seen.max(record.last_checkin).unwrap_or(record.enrolled_at);
+    let last = status::last_sighting(record, seen, now).unwrap_or(record.enrolled_at);
     let inactive = status::evaluate(record, seen, now).0 == Status::Inactive;
     inactive && !unenroll_timeout.is_zero() && now.since(last) > unenroll_timeout
 }

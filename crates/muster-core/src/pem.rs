@@ -1,9 +1,12 @@
-//! Why a file that should hold certificates (PEM) holds none, in words for whoever gave it.
+//! Names what a file holds that should hold certificates in PEM form, for whoever passed it.
 
 const BEGIN: &str = "-----BEGIN ";
 
-/// What the file holds instead of a certificate; `None` when there is one, good or damaged.
+/// What the file holds instead of certificates, and how to convert it; `None` if it holds one, well-formed or not.
 pub fn no_certificate(bytes: &[u8]) -> Option<String> {
+    if let Some(form) = not_text(bytes) {
+        return Some(form.to_owned());
+    }
     let text = String::from_utf8_lossy(bytes);
     let labels: Vec<&str> = text.split(BEGIN).skip(1).filter_map(|rest| rest.split("-----").next()).collect();
     if labels.contains(&"CERTIFICATE") {
@@ -11,13 +14,37 @@ pub fn no_certificate(bytes: &[u8]) -> Option<String> {
     }
     Some(match labels.first() {
         _ if text.trim().is_empty() => "it is empty".to_owned(),
-        Some(label) => format!("it holds no certificate but a {}", label.to_lowercase()),
-        // A SEQUENCE of more than 255 bytes, as every certificate in DER begins.
-        None if bytes.starts_with(&[0x30, 0x82]) => {
-            "it is in binary form (DER); PEM is made by: openssl x509 -inform der -in FILE".to_owned()
+        Some(&("PKCS7" | "CMS")) => {
+            "it is a PKCS#7 bundle; extract its certificates: openssl pkcs7 -print_certs -in FILE".to_owned()
         }
-        None => "it is no PEM: there is no line -----BEGIN CERTIFICATE----- in it".to_owned(),
+        Some(&("TRUSTED CERTIFICATE" | "X509 CERTIFICATE")) => {
+            "it is in OpenSSL's own certificate format; convert it: openssl x509 -in FILE".to_owned()
+        }
+        Some(label) => format!("it holds no certificate but {} {}", article(label), label.to_lowercase()),
+        None => "it is not PEM: it has no line -----BEGIN CERTIFICATE-----".to_owned(),
     })
+}
+
+/// Formats that are recognised by their first bytes.
+fn not_text(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        // A BOM hides the first line from PEM parsers, and with it the first certificate.
+        [0xef, 0xbb, 0xbf, ..] => Some("it begins with a byte order mark; save it as UTF-8 without BOM"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("it is UTF-16 text; save it as ASCII or UTF-8 without BOM"),
+        [0xfe, 0xed, 0xfe, 0xed, ..] => Some("it is a Java key store; export it: keytool -exportcert -rfc"),
+        // A PFX begins with its version, the integer 3; a certificate with another sequence.
+        [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] | [0x30, 0x80, 0x02, 0x01, 0x03, ..] => {
+            Some("it is a PKCS#12 archive (.p12, .pfx); extract its certificates: openssl pkcs12 -in FILE -nokeys")
+        }
+        [0x30, 0x81..=0x83, ..] => {
+            Some("it is in binary form (DER); convert it to PEM: openssl x509 -inform der -in FILE")
+        }
+        _ => None,
+    }
+}
+
+fn article(label: &str) -> &'static str {
+    if label.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" }
 }
 
 #[cfg(test)]
@@ -26,11 +53,20 @@ mod tests {
 
     #[test]
     fn what_stands_instead_of_a_certificate_is_named() {
-        let told = |bytes: &[u8]| no_certificate(bytes).unwrap_or_default();
-        assert_eq!(told(b" \n"), "it is empty");
-        assert_eq!(told(b"-----BEGIN PRIVATE KEY-----\nAA\n"), "it holds no certificate but a private key");
-        assert!(told(&[0x30, 0x82, 1, 0, 0xff]).contains("binary form (DER)"));
-        assert!(told(b"garbage \xff").contains("it is no PEM"));
+        let reason = |bytes: &[u8]| no_certificate(bytes).unwrap_or_default();
+        assert_eq!(reason(b" \n"), "it is empty");
+        let pem = |label: &str| format!("-----BEGIN {label}-----\nAA\n");
+        assert_eq!(reason(pem("PRIVATE KEY").as_bytes()), "it holds no certificate but a private key");
+        let encrypted = reason(pem("ENCRYPTED PRIVATE KEY").as_bytes());
+        assert_eq!(encrypted, "it holds no certificate but an encrypted private key");
+        assert!(reason(pem("PKCS7").as_bytes()).contains("PKCS#7"));
+        assert!(reason(pem("TRUSTED CERTIFICATE").as_bytes()).contains("OpenSSL's own"));
+        assert!(reason(&[0x30, 0x82, 3, 0, 0x30, 0x82]).contains("binary form (DER)"));
+        assert!(reason(&[0x30, 0x82, 3, 0, 2, 1, 3, 0x30]).contains("PKCS#12"));
+        assert!(reason(&[0xfe, 0xed, 0xfe, 0xed, 0, 0]).contains("Java"));
+        assert!(reason("\u{feff}-----BEGIN CERTIFICATE-----".as_bytes()).contains("byte order mark"));
+        assert!(reason(b"\xff\xfe-\0-\0").contains("UTF-16"));
+        assert!(reason(b"garbage \xff").contains("it is not PEM"));
         assert_eq!(no_certificate(b"x\n-----BEGIN CERTIFICATE-----\n"), None);
         assert_eq!(no_certificate(b"-----BEGIN PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\n"), None);
     }

@@ -82,16 +82,29 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(7200);
 /// The rules ask for *more* than a time; timestamps have microseconds.
 const MOMENT: Duration = Duration::from_micros(1);
 
+/// When the agent was last seen, as far as that can be known at `now`. `seen` is the latest sighting that the caller
+/// knows of, presence included; the record may know a later one.
+///
+/// A stored sighting that lies in the future was written under a clock that has been set back since. Its time says
+/// nothing: left as it is, an agent that is gone would look present until that day.
+pub fn last_sighting(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    let seen = seen.map(|seen| seen.min(now));
+    match record.last_checkin {
+        Some(stored) if stored > now => seen.or(Some(now)),
+        // Either may be later: memory knows of heartbeats that wrote nothing, the record of what another node saw.
+        stored => seen.max(stored),
+    }
+}
+
 /// The status at `now`, and when it must be looked at again; `None`: time alone changes nothing.
 ///
-/// `seen` is the latest sighting that the caller knows of, presence included; the record may know a later one.
+/// `seen` is the latest sighting that the caller knows of, presence included.
 pub fn evaluate(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> (Status, Option<Timestamp>) {
     if !record.active {
         return (Status::Unenrolled, None);
     }
-    // Either may be later: memory knows of heartbeats that wrote nothing, the record of what another node saw.
-    let sighting = seen.max(record.last_checkin);
-    let last = sighting.unwrap_or(record.enrolled_at);
+    let sighting = last_sighting(record, seen, now);
+    let last = sighting.unwrap_or(record.enrolled_at.min(now));
     let inactive_at = record.inactivity_timeout.filter(|timeout| !timeout.is_zero()).map(|t| last.plus(t).plus(MOMENT));
     if inactive_at.is_some_and(|at| at <= now) {
         return (Status::Inactive, None);

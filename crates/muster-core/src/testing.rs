@@ -25,29 +25,39 @@ pub fn at(seconds: u64) -> Timestamp {
 
 /// A clock that stands until it is moved.
 #[derive(Debug)]
-pub struct TestClock(AtomicI64);
+pub struct TestClock {
+    micros: AtomicI64,
+    /// By how much it was set, in all.
+    set: AtomicI64,
+}
 
 impl TestClock {
     /// Stands at `start`.
     pub fn new(start: Timestamp) -> Self {
-        Self(AtomicI64::new(start.as_micros()))
+        Self { micros: AtomicI64::new(start.as_micros()), set: AtomicI64::new(0) }
     }
 
     /// Moves on by `by`.
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-        self.0.fetch_add(micros, Ordering::SeqCst);
+        self.micros.fetch_add(micros, Ordering::SeqCst);
     }
 
-    /// Goes to `time`, which may lie in the past.
+    /// Sets the clock to `time`, which may lie in the past; no time passes.
     pub fn set(&self, time: Timestamp) {
-        self.0.store(time.as_micros(), Ordering::SeqCst);
+        let before = self.micros.swap(time.as_micros(), Ordering::SeqCst);
+        self.set.fetch_add(time.as_micros() - before, Ordering::SeqCst);
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+        Timestamp::from_micros(self.micros.load(Ordering::SeqCst))
+    }
+
+    fn steady(&self) -> Duration {
+        let micros = self.micros.load(Ordering::SeqCst) - self.set.load(Ordering::SeqCst);
+        Duration::from_micros(micros.unsigned_abs())
     }
 }
 

@@ -19,6 +19,12 @@ pub struct NotATimestamp(String);
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// Time since a fixed moment, by a clock that nobody sets: what tells a clock that was set from time that passed.
+    /// The default suits a clock that is never set.
+    fn steady(&self) -> Duration {
+        self.now().since(Timestamp::from_micros(0))
+    }
 }
 
 impl Timestamp {

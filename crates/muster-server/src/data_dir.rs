@@ -35,10 +35,31 @@ pub enum DataDirError {
     /// There is a database, but not the key that its secrets are sealed with.
     #[error("{0} is missing beside its database: restore it from a backup; without it nothing sealed can be read")]
     LostMasterKey(Utf8PathBuf),
+    /// The keys of a fleet are there, but not the database that says who belongs to it.
+    #[error(
+        "{database} {found}, but {key} shows that this directory holds a fleet: a server with a new database would \
+         reject every agent, and agents that are rejected delete their policy or unenroll themselves\n\
+         hint: restore {database} from a backup; to give the fleet up and start a new one with these keys, use --new-fleet"
+    )]
+    LostDatabase {
+        /// The database's file.
+        database: Utf8PathBuf,
+        /// `is missing`, `is empty` …
+        found: &'static str,
+        /// The file that gives the fleet away.
+        key: &'static str,
+    },
 }
 
 /// Name of the embedded store's file.
 pub const DATABASE: &str = "muster.db";
+
+/// Name of the file that marks a completed first start. It lies outside the database, so that a database that was lost
+/// is told from one that never was; it holds the installation's id.
+const FLEET_ID: &str = "fleet-id";
+
+/// Files that exist only once the database held a fleet, in the order in which they are asked for.
+const FLEET_FILES: [&str; 3] = [FLEET_ID, "ca.key", "ca.crt"];
 
 /// Name of the socket for administration.
 pub const ADMIN_SOCKET: &str = "admin.sock";
@@ -126,6 +147,26 @@ impl DataDir {
         let key = random_bytes::<32>(entropy);
         self.write_secret(NAME, &key)?;
         Ok(SecretBox::new(Box::new(key)))
+    }
+
+    /// Refuses to go on without the database of the fleet that this directory holds. A first start makes the database
+    /// before the CA, so that one that was cut off passes and is carried on.
+    pub fn refuse_lost_database(&self, found: &'static str) -> Result<(), DataDirError> {
+        for key in FLEET_FILES {
+            if self.join(key).try_exists()? {
+                return Err(DataDirError::LostDatabase { database: self.join(DATABASE), found, key });
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the first start as completed. A mark that is right is left alone.
+    pub fn mark_fleet(&self, installation: &str) -> Result<(), DataDirError> {
+        let text = format!("{installation}\n");
+        match fs::read(self.join(FLEET_ID)) {
+            Ok(found) if found == text.as_bytes() => Ok(()),
+            _ => self.write_public(FLEET_ID, text.as_bytes()),
+        }
     }
 
     /// Tells scripts where we listen. Written once everything accepts.

@@ -24,6 +24,8 @@ pub struct FirstStart {
     pub ca_path: Option<String>,
     /// What agents are told as the server's address.
     pub url: String,
+    /// Id of this installation, the same at every start.
+    pub installation: String,
     /// A policy that enrollment keys can be made for; none: there is none.
     pub policy: Option<String>,
 }
@@ -32,6 +34,8 @@ pub struct FirstStart {
 pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<FirstStart, Error> {
     Ok(FirstStart {
         enrollment_token: make(fleet).await?,
+        // Written now, so that the server can tell it also when its disk is full later.
+        installation: installation(fleet).await?,
         policy: fleet.policy_to_begin_with().await?,
         ca_fingerprint: tls.authority().filter(|_| !insecure_http).map(Authority::fingerprint),
         ca_path: tls.ca_path().filter(|_| !insecure_http).map(|path| absolute(&path)),
@@ -44,8 +48,6 @@ async fn make(fleet: &Fleet) -> Result<Option<String>, Error> {
     let Some(key) = fleet.ensure_default_policy().await?.and_then(|saved| saved.enrollment_key) else {
         return Ok(None);
     };
-    // Now, so that the server can tell it also when its disk is full later.
-    installation(fleet).await?;
     let context = OpContext::administrator(Actor::System);
     let (_, token) = fleet.reveal_enrollment_key(&context, key.id.as_str()).await?;
     Ok(token)

@@ -1,5 +1,8 @@
 //! The real clock and the real generator; tests pass their own.
 
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use muster_core::Entropy;
 use muster_core::time::{Clock, Timestamp};
@@ -8,9 +11,17 @@ use muster_core::time::{Clock, Timestamp};
 #[derive(Debug, Default)]
 pub struct SystemClock;
 
+/// What [`SystemClock::steady`] counts from.
+static FIRST_LOOK: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
+    }
+
+    /// Stands still while the host sleeps, so that waking up looks like a clock that was set: nobody was watching then.
+    fn steady(&self) -> Duration {
+        FIRST_LOOK.elapsed()
     }
 }
 

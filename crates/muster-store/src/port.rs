@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target, TargetState};
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
@@ -111,6 +111,12 @@ pub enum Write {
     },
     /// Ends an agent's life for its undelivered orders: open targets become `Withdrawn` (D14).
     AgentWithdrawActions {
+        /// The agent.
+        id: AgentId,
+    },
+    /// Begins a new life of an agent's id: nothing that was given to the id before, answered or not, is delivered to
+    /// it again, and it can't answer it (EA42, D14). [`Write::AgentInsert`] does this by itself.
+    AgentLifeBegins {
         /// The agent.
         id: AgentId,
     },
@@ -343,8 +349,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// One action.
     async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError>;
-    /// Actions after position `after` that are addressed to the agent, not withdrawn, not cancelled and not expired at `now`, in
-    /// order, at most `limit` (EA75, EA76). Types that are never delivered are included: the position passes them.
+    /// Actions after position `after` that are addressed to the agent in its present life, not withdrawn, not cancelled
+    /// and not expired at `now`, in order, at most `limit` (EA75, EA76). Types that are never delivered are included: the position passes them.
     async fn actions_due(
         &self,
         agent: &AgentId,
@@ -360,7 +366,7 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<(i64, AgentId, TargetState)>, StoreError>;
     /// How one agent stands to an action; `None` when it is not addressed to it.
-    async fn action_target(&self, id: &ActionId, agent: &AgentId) -> Result<Option<TargetState>, StoreError>;
+    async fn action_target(&self, id: &ActionId, agent: &AgentId) -> Result<Option<Target>, StoreError>;
     /// A page of actions with their counts, newest first.
     async fn actions(&self, filter: &ActionFilter, page: Page) -> Result<Listed<(Action, ActionCounts)>, StoreError>;
     /// Results of an action, newest first, failed ones only if `failed_only`, at most `limit`.

@@ -29,6 +29,8 @@ pub struct AgentFilter {
     pub enrollment_key_id: Option<EnrollmentKeyId>,
     /// Last seen before this time, as far as it was written down; of those never seen the enrolment counts.
     pub unseen_since: Option<Timestamp>,
+    /// Last seen after this time; of those never seen the enrolment counts.
+    pub seen_after: Option<Timestamp>,
     /// With another inactivity timeout than this one.
     pub without_inactivity_timeout: Option<Option<Duration>>,
     /// Every one of these holds.

@@ -73,6 +73,11 @@ pub struct ServeArgs {
     /// Sets any key of the configuration; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
     assignments: Vec<String>,
+    /// Start a new fleet although the data directory holds keys of an earlier one, whose database is lost
+    ///
+    /// Agents of the earlier fleet are rejected, and must enroll again. Without effect once the database holds a fleet.
+    #[arg(long)]
+    new_fleet: bool,
     /// Print a configuration file with every key and its default, and end
     #[arg(long)]
     print_default_config: bool,
@@ -118,7 +123,7 @@ pub fn run(args: ServeArgs) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    if args.print_config { print(&loaded.values.describe()) } else { start(&loaded) }
+    if args.print_config { print(&loaded.values.describe()) } else { start(&loaded, args.new_fleet) }
 }
 
 fn print(text: &str) -> ExitCode {
@@ -129,7 +134,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn start(loaded: &Loaded) -> ExitCode {
+fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
     if let Err(error) = logging::start(loaded.config.log_json, &loaded.config.log_level) {
         return fail(&error);
     }
@@ -138,7 +143,7 @@ fn start(loaded: &Loaded) -> ExitCode {
         Err(error) => return fail(&error),
     };
     let build = Build { hash: env!("COMMIT_HASH").into(), time: env!("COMMIT_TIME").into() };
-    let config = Config { build, ..loaded.config.clone() };
+    let config = Config { build, new_fleet, ..loaded.config.clone() };
     match runtime.block_on(serve::run(&config, &mut io::stdout())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),

@@ -1,4 +1,7 @@
 //! `muster-agent enroll`.
+//!
+//! Everything that can be checked without the server is checked first, and nothing on disk changes before the server
+//! has admitted the agent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +11,10 @@ use muster_core::entropy::random_uuid;
 use muster_core::pem::no_certificate;
 use muster_protocol::elastic::enroll::EnrolledItem;
 
-use super::transport;
+use super::{check_base, transport};
+use crate::clock::SystemClock;
 use crate::control::{Answer, client};
+use crate::coordinator::leave;
 use crate::duration;
 use crate::enroll::{Patience, enroll};
 use crate::entropy::System;
@@ -23,41 +28,45 @@ use crate::paths::Layout;
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
 use crate::state::{State, Store, StoreError};
+use crate::token;
+
+/// How long the former server has to take the notice that this agent is gone.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Arguments of `enroll`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Address of the server's listener for agents; may be given several times.
+    /// URL of the server's agent listener; repeatable
     #[arg(long = "url", required = true, value_name = "URL")]
     urls: Vec<String>,
-    /// The enrollment token. Better in the environment than among the arguments, which every user of the host can see.
+    /// Enrollment token; prefer the environment variable, since every user of the host can list arguments
     #[arg(long, env = "MUSTER_ENROLLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     enrollment_token: String,
-    /// PEM files of the authorities that the server's certificate comes from; without them the system's are trusted.
+    /// PEM files with the certificate authorities to trust [default: those of the system]
     #[arg(long, short = 'a', value_name = "FILE", value_delimiter = ',')]
     certificate_authorities: Vec<Utf8PathBuf>,
-    /// SHA-256 fingerprint of the authority (hex of the certificate, or base64 of its public key).
+    /// SHA-256 fingerprint of the certificate authority (hex of the certificate, or base64 of its public key)
     #[arg(long, short = 'p', value_name = "SHA256", value_delimiter = ',')]
     ca_sha256: Vec<String>,
-    /// Allow plain HTTP to a loopback address.
+    /// Allow plain HTTP to a loopback address
     #[arg(long, short = 'i')]
     insecure: bool,
-    /// Tags of this agent.
+    /// Tags of this agent, separated by commas; repeatable
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
     tags: Vec<String>,
-    /// The agent id to take, in place of one that the server makes.
+    /// Agent id to request [default: the server generates one]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Secret that allows to enrol again under the same id.
+    /// Secret that allows a later enrollment under the same id
     #[arg(long, env = "MUSTER_REPLACE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     replace_token: Option<String>,
-    /// Enrol even if this agent is enrolled already.
+    /// Enroll even if this agent is already enrolled; its former server is told that it is gone
     #[arg(long, short = 'f')]
     force: bool,
-    /// How long to go on trying; 0: for ever.
+    /// Total time for retries; 0 means no limit
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration::parse)]
     timeout: Duration,
-    /// How often to try at most.
+    /// Maximum number of attempts
     #[arg(long, value_name = "N")]
     attempts: Option<u32>,
 }
@@ -69,13 +78,22 @@ impl std::fmt::Debug for Args {
     }
 }
 
-/// Enrols, stores what came, and tells a running daemon.
+/// What an existing base path says about a former enrollment.
+enum Former {
+    None,
+    Enrolled(Box<Enrollment>),
+    /// The document can't be read; the reason.
+    Unreadable(String),
+}
+
+/// Enrolls, stores the result, and reloads a running daemon.
 pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let servers = servers(&args)?;
+    check_tokens(&args)?;
     let trust = trust(&args)?;
+    check_base(layout.base())?;
     let store = DiskStore::new(layout.clone());
-    store.prepare()?;
-    refuse_second(&store, args.force)?;
+    let former = former(&store, args.force)?;
     let client =
         FleetClient::new(transport(&trust)?, servers.clone(), Secret::new(&*args.enrollment_token), Arc::new(System));
     let wish = Wish {
@@ -89,9 +107,11 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let patience = Patience { timeout, attempts: args.attempts, ..Patience::default() };
     eprintln!("Enrolling at {} …", list(&servers));
     let item = enroll(&client, &wish, &facts, &patience, &System, |line| eprintln!("{line}")).await?;
+    store.prepare()?;
     keep(&store, &servers, trust, &item)?;
     println!("Enrolled as agent {}{}", item.id, on_policy(&item));
-    tell_daemon(layout).await;
+    reload_daemon(layout).await;
+    say_farewell(former, &item.id).await;
     Ok(exit::DONE)
 }
 
@@ -100,18 +120,31 @@ fn on_policy(item: &EnrolledItem) -> String {
 }
 
 fn servers(args: &Args) -> Result<Vec<Server>, Failure> {
-    let usage = |message: String| Failure::new(exit::USAGE, message);
     let mut servers = Vec::new();
     for url in &args.urls {
-        let server = Server::parse(url).map_err(|error| usage(error.to_string()))?;
+        let server = Server::parse(url).map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))?;
         if !(server.tls || args.insecure && server.is_loopback()) {
-            return Err(usage(format!(
-                "{server} would carry credentials in clear text. Use https; --insecure allows http to a loopback address only"
-            )));
+            let failure = Failure::new(exit::USAGE, format!("--url: {server} would carry credentials in clear text"));
+            return Err(failure.hint("use https; --insecure allows http to a loopback address only"));
         }
         servers.push(server);
     }
     Ok(servers)
+}
+
+/// Checks the tokens' form, so that a botched paste is a usage error and not a refusal by the server.
+fn check_tokens(args: &Args) -> Result<(), Failure> {
+    token::check(&args.enrollment_token).map_err(|error| {
+        Failure::new(exit::USAGE, format!("--enrollment-token: {error}")).hint(
+            "pass the token exactly as `muster enrollment-key create` prints it: one line, without quotes and spaces",
+        )
+    })?;
+    let breaks = |text: &str| text.trim() != text || text.is_empty() || text.chars().any(char::is_control);
+    if args.replace_token.as_deref().is_some_and(breaks) {
+        let message = "--replace-token: empty, or with a line break or space at its end";
+        return Err(Failure::new(exit::USAGE, message).hint("pass it exactly as it was chosen"));
+    }
+    Ok(())
 }
 
 fn trust(args: &Args) -> Result<Trust, Failure> {
@@ -119,13 +152,11 @@ fn trust(args: &Args) -> Result<Trust, Failure> {
     Ok(Trust { certificate_authorities, ca_sha256: args.ca_sha256.clone(), insecure: args.insecure })
 }
 
-/// A file of `--certificate-authorities`, which holds certificates and nothing that is none.
+/// Reads a file of `--certificate-authorities`, which must hold certificates and nothing else.
 fn authority(path: &Utf8PathBuf) -> Result<String, Failure> {
     let wrong = |reason: String| {
-        let message = format!(
-            "--certificate-authorities: {path}: {reason}. Give the PEM file of the server's authority, ca.crt in its data folder"
-        );
-        Failure::new(exit::USAGE, message)
+        Failure::new(exit::USAGE, format!("--certificate-authorities: {path}: {reason}"))
+            .hint("pass the PEM file of the server's certificate authority: ca.crt in the server's data directory")
     };
     let bytes = std::fs::read(path).map_err(|error| wrong(format!("can't read it: {error}")))?;
     if let Some(reason) = no_certificate(&bytes) {
@@ -144,21 +175,25 @@ fn list(servers: &[Server]) -> String {
     servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn refuse_second(store: &DiskStore, force: bool) -> Result<(), Failure> {
+fn former(store: &DiskStore, force: bool) -> Result<Former, Failure> {
     match store.enrollment() {
-        Ok(Some(enrollment)) if !force => Err(Failure::new(
-            exit::ALREADY_ENROLLED,
-            format!("already enrolled as agent {}. Add --force to enrol anew, or unenroll first", enrollment.agent_id),
-        )),
-        // A damaged or newer document is what --force is for, too.
-        Err(StoreError::Damaged { .. } | StoreError::Newer { .. }) if force => Ok(()),
+        Ok(None) => Ok(Former::None),
+        Ok(Some(enrollment)) if force => Ok(Former::Enrolled(Box::new(enrollment))),
+        Ok(Some(enrollment)) => {
+            let message = format!("already enrolled as agent {}", enrollment.agent_id);
+            Err(Failure::new(exit::ALREADY_ENROLLED, message)
+                .hint("unenroll it first, or add --force to replace the enrollment"))
+        }
+        // --force is also the way out of a damaged document, or one of a newer version.
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) if force => {
+            Ok(Former::Unreadable(error.to_string()))
+        }
         Err(error) => Err(error.into()),
-        Ok(_) => Ok(()),
     }
 }
 
 fn keep(store: &DiskStore, servers: &[Server], trust: Trust, item: &EnrolledItem) -> Result<(), Failure> {
-    // The old state first: nothing of a former fleet may run under the new enrolment.
+    // State first: nothing of a former fleet may run under the new enrollment, even if we are killed in between.
     store.save_state(&State::default())?;
     store.save_enrollment(&Enrollment {
         version: ENROLLMENT_VERSION,
@@ -167,18 +202,44 @@ fn keep(store: &DiskStore, servers: &[Server], trust: Trust, item: &EnrolledItem
         servers: servers.iter().map(ToString::to_string).collect(),
         trust,
         signing_key: None,
+        previous_signing_key: None,
         tags: item.tags.clone(),
         enrolled_at: item.enrolled_at.clone(),
     })?;
     Ok(())
 }
 
-async fn tell_daemon(layout: &Layout) {
-    let told =
+async fn reload_daemon(layout: &Layout) {
+    let answer =
         client::call::<Answer>(&layout.socket(), http::Method::POST, "/v1/reload", Duration::from_secs(10)).await;
-    match told {
-        Ok(Some(_)) => println!("The running agent takes it up"),
+    match answer {
+        Ok(Some(_)) => println!("The running agent uses the new enrollment from now on"),
         Ok(None) => println!("Start it with: muster-agent run --base-path {}", layout.base()),
-        Err(failure) => eprintln!("Restart the running agent by hand: {}", failure.message),
+        Err(failure) => eprintln!("Warning: {}; restart the running agent", failure.message),
     }
+}
+
+/// Tells the server of a former enrollment that its agent is gone. After the new enrollment: a failed one must leave the
+/// agent as it was. After the reload: a check-in under the former id would bring that agent back.
+async fn say_farewell(former: Former, agent_id: &str) {
+    let (id, failed) = match former {
+        Former::None => return,
+        // The same agent under a new key: nobody is gone.
+        Former::Enrolled(former) if former.agent_id == agent_id => return,
+        Former::Enrolled(former) => match farewell(&former).await {
+            Ok(()) => return println!("The server was told that agent {} is gone", former.agent_id),
+            Err(error) => (former.agent_id, error),
+        },
+        Former::Unreadable(reason) => ("of the former enrollment".into(), reason),
+    };
+    eprintln!("Warning: the agent {id} stays enrolled at its server: {failed}");
+    eprintln!("hint: revoke it there: muster agent unenroll AGENT --force");
+}
+
+async fn farewell(former: &Enrollment) -> Result<(), String> {
+    let transport = transport(&former.trust).map_err(|failure| failure.message)?;
+    let servers = former.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
+    let client = FleetClient::new(transport, servers, former.access_api_key.clone(), Arc::new(System));
+    let told = leave::tell(&client, &former.agent_id, FAREWELL, &SystemClock, &System).await;
+    told.map_err(|error| error.to_string())
 }

@@ -8,6 +8,7 @@ mod unenroll;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Parser, Subcommand};
 
+use crate::base_dir::{self, BadBase};
 use crate::exit::{self, Failure};
 use crate::net::Transport;
 use crate::net::http1::Http1;
@@ -15,11 +16,11 @@ use crate::net::tls;
 use crate::paths::Layout;
 use crate::state::enrollment::Trust;
 
-/// Keeps this host in a fleet: its policy, its actions, its programs.
+/// Endpoint agent: applies its fleet's policy, runs actions, supervises programs
 #[derive(Debug, Parser)]
 #[command(name = "muster-agent", version, max_term_width = 100)]
 pub struct Cli {
-    /// Folder of this agent; everything it owns lies in it.
+    /// Directory of this agent, with everything that it stores
     #[arg(long, global = true, env = "MUSTER_AGENT_BASE_PATH", default_value = "/opt/muster-agent")]
     base_path: Utf8PathBuf,
     #[command(subcommand)]
@@ -28,22 +29,25 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Enrol this host in a fleet.
+    /// Enroll this host in a fleet
     Enroll(enroll::Args),
-    /// Run the agent.
+    /// Run the agent
     Run(run::Args),
-    /// Show how the agent is.
+    /// Show the agent's status
     Status(status::Args),
-    /// Leave the fleet: stop, tell the server, delete credentials and policy.
+    /// Leave the fleet: stop all programs, notify the server, delete credentials and policy
     Unenroll(unenroll::Args),
 }
 
-/// Does what the arguments say; answers with the exit code.
+/// Runs the command; returns the exit code.
 pub async fn main(cli: Cli) -> u8 {
     match dispatch(cli).await {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("Error: {}", failure.message);
+            if let Some(hint) = failure.hint {
+                eprintln!("hint: {hint}");
+            }
             failure.code
         }
     }
@@ -65,8 +69,21 @@ fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
         .map_err(|path| Failure::new(exit::USAGE, format!("{} is not UTF-8", path.display())))
 }
 
-/// The network under `trust`.
+/// A network client that trusts servers by `trust`.
 fn transport(trust: &Trust) -> Result<std::sync::Arc<dyn Transport>, Failure> {
     let tls = tls::client_config(trust).map_err(|error| Failure::new(exit::TLS, error.to_string()))?;
     Ok(std::sync::Arc::new(Http1::new(tls)))
+}
+
+/// Checks that the base path is a directory that this agent may own.
+fn check_base(base: &Utf8Path) -> Result<(), Failure> {
+    base_dir::check(base).map_err(|error| {
+        let (code, hint) = match &error {
+            BadBase::Io { .. } => (exit::PERMISSION, "run it as a user that may write there, or"),
+            BadBase::Owner { .. } => (exit::PERMISSION, "run it as the owner, or"),
+            _ => (exit::USAGE, "the agent needs a directory of its own:"),
+        };
+        Failure::new(code, format!("--base-path: {error}"))
+            .hint(format!("{hint} pass --base-path with a directory that is empty or does not exist yet"))
+    })
 }

@@ -6,7 +6,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::transport;
+use super::{check_base, transport};
 use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
 use crate::control::server::{self, Control};
@@ -23,16 +23,21 @@ use crate::state::{Enrollment, Phase, Store};
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Sets a key of agent.yml, which it overrides; may be given several times.
+    /// Override a key of agent.yml; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
 }
 
-/// Runs until a signal, an unenrolment or the control socket ends it.
+/// Runs until a signal, an unenrollment or the control socket stops it.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let settings = Settings::load(&layout.settings(), &args.settings)
         .map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+    check_base(layout.base())?;
     let store = Arc::new(DiskStore::new(layout.clone()));
+    // Before anything is created: a mistyped base path leaves no trace.
+    if enrollment(&store)?.is_none() {
+        return Ok(exit::DONE);
+    }
     store.prepare()?;
     let _lock = lock(layout)?;
     let log = Arc::new(logging::install(layout));
@@ -71,31 +76,31 @@ async fn work(
             settings: settings.clone(),
         };
         match Coordinator::new(deps, enrollment)?.run(commands).await {
-            Ending::Reload => tracing::info!("beginning anew"),
+            Ending::Reload => tracing::info!("reloading the enrollment"),
             Ending::Stopped | Ending::Unenrolled => return Ok(exit::DONE),
         }
     }
 }
 
-/// Who we are; `None`: unenrolled, which is no failure but the end.
+/// Loads the enrollment; `None` after an unenrollment, which is a final state and not a failure.
 fn enrollment(store: &DiskStore) -> Result<Option<Enrollment>, Failure> {
     if let Some(enrollment) = store.enrollment()? {
         return Ok(Some(enrollment));
     }
     if store.state().is_ok_and(|state| state.phase == Phase::Unenrolled) {
-        tracing::info!("this agent was unenrolled; there is nothing to run until it is enrolled again");
+        eprintln!("This agent was unenrolled; enroll it again to run it");
         return Ok(None);
     }
-    Err(Failure::new(exit::NOT_ENROLLED, "this agent is not enrolled. Enrol it first: muster-agent enroll --url …"))
+    Err(Failure::new(exit::NOT_ENROLLED, "this agent is not enrolled").hint("enroll it: muster-agent enroll --url URL"))
 }
 
-/// One daemon for one base path.
+/// Takes the lock that keeps a second daemon out of this base path.
 fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
     let failed = |error: std::io::Error| Failure::new(exit::FAILED, format!("{}: {error}", layout.lock()));
     let file =
         std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(layout.lock()).map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent runs under {}", layout.base())))
+        .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent is running in {}", layout.base())))
 }
 
 fn watch_signals(commands: mpsc::Sender<Command>) -> Result<(), Failure> {

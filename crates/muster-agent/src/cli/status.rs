@@ -15,7 +15,7 @@ use crate::state::{Phase, Store};
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Form of the answer.
+    /// Output format
     #[arg(long, short, value_enum, default_value_t = Output::Human)]
     output: Output,
 }
@@ -26,7 +26,7 @@ enum Output {
     Json,
 }
 
-/// Asks the daemon; exits 0 only when the agent is healthy.
+/// Asks the daemon; exits with 0 only if the agent is healthy.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let asked = client::call(&layout.socket(), http::Method::GET, "/v1/status", Duration::from_secs(30)).await?;
     let Some(snapshot): Option<Snapshot> = asked else { return Err(no_daemon(layout)) };
@@ -54,14 +54,10 @@ fn no_daemon(layout: &Layout) -> Failure {
         Err(error) => error.into(),
         Ok(None) if unenrolled => Failure::new(exit::NOT_ENROLLED, "this agent was unenrolled"),
         Ok(None) => Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base())),
-        Ok(Some(enrollment)) => Failure::new(
-            exit::NO_DAEMON,
-            format!(
-                "agent {} does not run. Start it: muster-agent run --base-path {}",
-                enrollment.agent_id,
-                layout.base()
-            ),
-        ),
+        Ok(Some(enrollment)) => {
+            Failure::new(exit::NO_DAEMON, format!("the daemon of agent {} is not running", enrollment.agent_id))
+                .hint(format!("start it: muster-agent run --base-path {}", layout.base()))
+        }
     }
 }
 

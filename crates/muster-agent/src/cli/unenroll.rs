@@ -15,18 +15,18 @@ use crate::paths::Layout;
 use crate::state::disk::DiskStore;
 use crate::state::{Enrollment, Store, StoreError};
 
-/// A daemon stops its programs and tells the server; both are bounded.
+/// Time for the daemon to stop its programs and notify the server; both have limits of their own.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Arguments of `unenroll`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Do not tell the server.
+    /// Do not notify the server
     #[arg(long)]
     skip_fleet_audit: bool,
 }
 
-/// Leaves the fleet, through the daemon if one runs.
+/// Leaves the fleet, through the daemon if one is running.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let asked = client::call(&layout.socket(), http::Method::POST, "/v1/unenroll", DAEMON_TIMEOUT).await?;
     let warning = match asked {
@@ -36,7 +36,7 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     if let Some(warning) = warning {
         eprintln!("Warning: {warning}");
     }
-    println!("Unenrolled; credentials and policy are deleted");
+    println!("Unenrolled; credentials and policy deleted");
     Ok(exit::DONE)
 }
 
@@ -48,7 +48,7 @@ async fn alone(layout: &Layout, args: &Args) -> Result<Option<String>, Failure> 
         }
         Ok(Some(_)) if args.skip_fleet_audit => None,
         Ok(Some(enrollment)) => tell(&enrollment).await.err(),
-        // A damaged enrolment must not make the agent unremovable.
+        // A damaged document must not keep anybody from removing the agent.
         Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => Some(error.to_string()),
         Err(error) => return Err(error.into()),
     };
@@ -60,6 +60,6 @@ async fn tell(enrollment: &Enrollment) -> Result<(), String> {
     let transport = transport(&enrollment.trust).map_err(|failure| failure.message)?;
     let servers = enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
     let client = FleetClient::new(transport, servers, enrollment.access_api_key.clone(), Arc::new(System));
-    let told = leave::tell(&client, &enrollment.agent_id, &SystemClock, &System).await;
-    told.map_err(|error| format!("the server could not be told: {error}"))
+    let told = leave::tell(&client, &enrollment.agent_id, leave::AUDIT_TIMEOUT, &SystemClock, &System).await;
+    told.map_err(|error| format!("the server was not notified: {error}"))
 }

@@ -1,4 +1,4 @@
-//! The end of the loop: stopping, being unenrolled, leaving by oneself.
+//! The end of the loop: stop, unenrollment by the server, unenrollment by the host.
 
 use std::time::Duration;
 
@@ -11,20 +11,19 @@ use crate::state::{Phase, State, Store, StoreError};
 use muster_core::Entropy;
 use muster_core::time::Clock;
 
-/// How often the server is told that we go.
+/// Maximum number of attempts to report the uninstall to the server.
 const AUDIT_ATTEMPTS: u32 = 5;
-/// How long that may take in all.
-const AUDIT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long work that goes on may still take.
+/// Total time for these attempts.
+pub const AUDIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long work in progress may still take.
 const WORK_TIMEOUT: Duration = Duration::from_secs(40);
 
 impl Coordinator {
     pub(super) async fn leave(mut self, ending: Ending, reply: Option<oneshot::Sender<Option<String>>>) -> Ending {
-        // Whatever is on its way is given up; what matters of it is stored and comes again.
+        // Requests in flight are dropped; what matters about them is stored and is retried after the next start.
         (self.poll, self.acks, self.background) = (None, None, None);
         if let Some(work) = self.work.take() {
-            // Programs that are just being stopped are waited for.
+            // It may be stopping programs, which must not be left half stopped.
             let _ = tokio::time::timeout(WORK_TIMEOUT, work).await;
         }
         if ending != Ending::Unenrolled {
@@ -34,46 +33,49 @@ impl Coordinator {
         self.deps.components.apply(Vec::new()).await;
         let mut fault = None;
         if reply.is_some() {
-            let told = tell(&self.client, &self.enrollment.agent_id, &*self.deps.clock, &*self.deps.entropy).await;
-            fault = told.err().map(|error| format!("the server could not be told: {error}"));
+            let told =
+                tell(&self.client, &self.enrollment.agent_id, AUDIT_TIMEOUT, &*self.deps.clock, &*self.deps.entropy)
+                    .await;
+            fault = told.err().map(|error| format!("the server was not notified: {error}"));
         }
         if let Err(error) = forget(&*self.deps.store) {
-            tracing::error!(%error, "credentials or policy could not be deleted");
+            tracing::error!(%error, "failed to delete credentials or policy");
             fault = Some(error.to_string());
         }
-        tracing::info!("unenrolled: credentials and policy are deleted");
+        tracing::info!("unenrolled; credentials and policy deleted");
         if let Some(reply) = reply {
-            // Who asked may have gone.
+            // The command that asked may have been interrupted.
             let _ = reply.send(fault);
         }
         ending
     }
 }
 
-/// Deletes credentials and policy, and remembers that this agent is unenrolled.
+/// Deletes credentials and policy, and records that this agent is unenrolled.
 pub fn forget(store: &dyn Store) -> Result<(), StoreError> {
     store.save_state(&State::without_policy(Phase::Unenrolled))?;
     store.forget_enrollment()
 }
 
-/// Tells the server that this agent is uninstalled (§10.7): a few times, then it must do without.
+/// Reports the uninstall of an agent to its server, with retries for at most `timeout`.
 pub async fn tell(
     client: &FleetClient,
     agent_id: &str,
+    timeout: Duration,
     clock: &dyn Clock,
     entropy: &dyn Entropy,
 ) -> Result<(), CallError> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
-    let deadline = tokio::time::Instant::now() + AUDIT_TIMEOUT;
+    let deadline = tokio::time::Instant::now() + timeout;
     loop {
         let call = client.audit_unenroll(agent_id, "uninstall", clock.now());
         let error = match tokio::time::timeout_at(deadline, call).await {
             Ok(Ok(())) => return Ok(()),
-            // It knows us no longer, or knows already.
+            // The key is revoked or the agent already reported: the server has nothing to learn.
             Ok(Err(error)) if matches!(error.status(), Some(401 | 409)) => return Ok(()),
             Ok(Err(error)) if matches!(error.status(), Some(400..500)) => return Err(error),
             Ok(Err(error)) => error,
-            Err(_) => CallError::Transport(crate::net::TransportError::Timeout(AUDIT_TIMEOUT)),
+            Err(_) => CallError::Transport(crate::net::TransportError::Timeout(timeout)),
         };
         let wait = backoff.next(entropy);
         if backoff.failures() >= AUDIT_ATTEMPTS || tokio::time::Instant::now() + wait >= deadline {

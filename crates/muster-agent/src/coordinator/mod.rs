@@ -8,6 +8,7 @@ pub mod intake;
 pub mod leave;
 mod outcome;
 pub mod planner;
+pub mod poll_length;
 pub mod refusal;
 pub mod report;
 mod start;
@@ -16,7 +17,6 @@ mod view;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use muster_core::time::Clock;
@@ -30,11 +30,12 @@ use crate::components::Components;
 use crate::fleet::check_in::Reply;
 use crate::fleet::{CallError, FleetClient};
 use crate::host::Facts;
-use crate::net::{Server, Transport};
+use crate::net::{Reached, Server, Transport};
 use crate::policy::Accepted;
 use crate::settings::Settings;
 use crate::state::{Enrollment, PendingAck, State, Store, StoreError};
 use planner::{Situation, Step};
+use poll_length::PollLength;
 use refusal::Refusals;
 use report::Snapshot;
 
@@ -98,6 +99,14 @@ pub enum Ending {
 
 type Slot<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
+/// How a check-in ended.
+enum Poll {
+    Answered(Reply),
+    /// The agent ended it before something on the way would have.
+    GivenUp,
+    Failed(CallError),
+}
+
 /// Acks that were sent, and what the server says to each.
 type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
 
@@ -112,7 +121,7 @@ enum Done {
 }
 
 enum Event {
-    Polled(Result<Reply, CallError>),
+    Polled(Poll),
     Acknowledged(Vec<PendingAck>, Result<Vec<AckItem>, CallError>),
     Worked(Done),
     BackgroundDone(PendingAck),
@@ -127,7 +136,7 @@ pub struct Coordinator {
     client: Arc<FleetClient>,
     enrollment: Enrollment,
     state: State,
-    poll: Slot<Result<Reply, CallError>>,
+    poll: Slot<Poll>,
     acks: Slot<Delivery>,
     work: Slot<Done>,
     background: Slot<PendingAck>,
@@ -142,8 +151,9 @@ pub struct Coordinator {
     refusals: Refusals,
     /// What the check-in on its way says, to see whether it still holds.
     reported: String,
-    /// Whether a server has taken the check-in on its way.
-    reached: Arc<AtomicBool>,
+    /// When a server took the check-in on its way.
+    reached: Reached,
+    poll_length: PollLength,
     fleet_message: Result<String, String>,
     servers_message: Option<String>,
     last_check_in: Option<Timestamp>,
@@ -169,6 +179,7 @@ impl Coordinator {
         let client = Arc::new(FleetClient::new(deps.transport.clone(), servers, key, deps.entropy.clone()));
         let (checkin, ack) = (&deps.settings.checkin, &deps.settings.ack);
         let now = Instant::now();
+        let poll_length = PollLength::new(state.poll_limit, now);
         let minute = Duration::from_secs(60);
         Ok(Self {
             client,
@@ -188,7 +199,8 @@ impl Coordinator {
             policy_backoff: Backoff::new(Duration::from_secs(5), minute * 5),
             refusals: Refusals::new(&deps.settings.revocation),
             reported: String::new(),
-            reached: Arc::default(),
+            reached: Reached::default(),
+            poll_length,
             fleet_message: Ok("Connecting".into()),
             servers_message: None,
             last_check_in: None,

@@ -1,25 +1,29 @@
 //! What every event changes.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use muster_protocol::elastic::ack::AckItem;
 
-use super::{Command, Coordinator, Done, Ending, Event, intake};
+use super::poll_length::Broken;
+use super::{Command, Coordinator, Done, Ending, Event, Poll, intake};
 use crate::backoff;
 use crate::fleet::CallError;
 use crate::fleet::check_in::Reply;
-use crate::net::Server;
+use crate::net::{Server, TransportError};
 use crate::policy::Accepted;
 use crate::state::{PendingAck, Phase, State};
 
 /// How often the last ack of an unenrolled agent is tried.
 const LAST_ACK_ATTEMPTS: u32 = 10;
+/// Maximum random part of the pause after a cut: a load balancer that restarts cuts all agents at once.
+const SPREAD_AFTER_CUT: Duration = Duration::from_secs(10);
 
 impl Coordinator {
     pub(super) fn handle(&mut self, event: Event) {
         match event {
-            Event::Polled(Ok(reply)) => self.polled(reply),
-            Event::Polled(Err(error)) => self.poll_failed(&error),
+            Event::Polled(poll) => self.poll_ended(poll),
             Event::Acknowledged(sent, Ok(items)) => self.acknowledged(&sent, &items),
             Event::Acknowledged(_, Err(error)) => self.acks_failed(&error),
             Event::Worked(done) => self.worked(done),
@@ -45,6 +49,70 @@ impl Coordinator {
             Command::Reload => self.leaving = Some((Ending::Reload, None)),
             Command::Stop => self.leaving = Some((Ending::Stopped, None)),
         }
+    }
+
+    fn poll_ended(&mut self, poll: Poll) {
+        let held = self.reached.held().unwrap_or_default();
+        match poll {
+            Poll::Answered(reply) => {
+                self.poll_length.ended_well(held);
+                self.polled(reply);
+            }
+            Poll::GivenUp => {
+                self.poll_length.ended_well(held);
+                self.held_to_the_end(held, self.deps.settings.checkin.jitter);
+            }
+            Poll::Failed(error) => match self.broken(&error, held) {
+                Broken::Failure => self.poll_failed(&error),
+                Broken::Cut { news } => {
+                    tracing::debug!(%error, ?held, "a held poll was cut");
+                    if let Some(limit) = news {
+                        tracing::warn!(
+                            held = ?held,
+                            limit = ?limit,
+                            "something between this agent and its server cuts silent connections; polls are shorter now"
+                        );
+                    }
+                    self.held_to_the_end(held, (held / 10).min(SPREAD_AFTER_CUT));
+                }
+            },
+        }
+        if self.state.poll_limit != self.poll_length.limit() {
+            self.state.poll_limit = self.poll_length.limit();
+            self.persist();
+        }
+    }
+
+    /// Whether the server failed, or something on the way cut a poll that it held.
+    fn broken(&mut self, error: &CallError, held: Duration) -> Broken {
+        match error {
+            CallError::Transport(TransportError::Broken(_)) => self.poll_length.broke(held, Instant::now()),
+            CallError::Transport(TransportError::Timeout(waited)) => self.poll_length.lost(*waited, Instant::now()),
+            // What a proxy says in the server's place when it has waited long enough.
+            CallError::Status { status: 408 | 502 | 504, .. } => self.poll_length.broke(held, Instant::now()),
+            _ => Broken::Failure,
+        }
+    }
+
+    /// A server held the poll until it was cut or given up: the connection works, though nothing came.
+    fn held_to_the_end(&mut self, held: Duration, spread: Duration) {
+        self.poll_backoff.reset();
+        self.last_check_in = Some(self.deps.clock.now());
+        self.fleet_message = Ok("Connected".into());
+        let checkin = &self.deps.settings.checkin;
+        let wait =
+            backoff::between(&*self.deps.entropy, checkin.interval, checkin.interval + spread.max(checkin.jitter));
+        tracing::trace!(?held, ?wait, "polling again");
+        self.next_poll = Instant::now() + wait;
+        if self.state.phase == Phase::Revoked {
+            self.poll_rarely();
+        }
+    }
+
+    /// A revoked agent asks about once an hour whether it may come back.
+    fn poll_rarely(&mut self) {
+        let rarely = self.deps.settings.revocation.poll;
+        self.next_poll = Instant::now() + backoff::between(&*self.deps.entropy, rarely, rarely + rarely / 10);
     }
 
     /// What came is on disk before anything of it runs, and before its token is used.
@@ -117,8 +185,7 @@ impl Coordinator {
         }
         self.next_poll = Instant::now() + wait;
         if self.state.phase == Phase::Revoked {
-            let rarely = self.deps.settings.revocation.poll;
-            self.next_poll = Instant::now() + backoff::between(&*self.deps.entropy, rarely, rarely + rarely / 10);
+            self.poll_rarely();
         }
     }
 
@@ -215,6 +282,8 @@ impl Coordinator {
             Ok(Some(servers)) => {
                 next.servers = servers.iter().map(ToString::to_string).collect();
                 self.client.set_servers(servers);
+                self.poll_length.forget(Instant::now());
+                self.state.poll_limit = None;
                 self.servers_message = None;
             }
             Ok(None) => self.servers_message = None,

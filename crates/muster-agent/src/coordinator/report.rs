@@ -107,6 +107,9 @@ pub struct FleetStatus {
     pub failures: u32,
     /// Where the server is.
     pub servers: Vec<String>,
+    /// Longest poll, when something on the way cuts longer ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_limit_seconds: Option<u64>,
 }
 
 /// The policy that runs.

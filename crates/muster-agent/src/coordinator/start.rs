@@ -1,16 +1,14 @@
 //! The beginning of every step.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::actions::{self, Order};
-use super::{Coordinator, Done, Ending, Step};
+use super::{Coordinator, Done, Ending, Poll, Step};
 use crate::diagnostics;
 use crate::fleet::FleetClient;
-use crate::net::Server;
+use crate::net::{Reached, Server};
 use crate::policy::{self, Accepted};
 use crate::state::{PendingAck, Phase, Rejected};
 
@@ -147,9 +145,33 @@ impl Coordinator {
         let report = self.report();
         self.last_poll = Instant::now();
         self.reported = self.gist();
-        let reached = Arc::new(AtomicBool::new(false));
+        let ask = self.poll_length.ask(self.last_poll);
+        let reached = Reached::default();
         self.reached = reached.clone();
-        self.poll = Some(Box::pin(async move { client.check_in(&agent_id, &report.request(), reached).await }));
+        self.poll = Some(Box::pin(async move {
+            let request = report.request(ask.poll_timeout);
+            let answer = client.check_in(&agent_id, &request, ask.timeout, reached.clone());
+            tokio::select! {
+                biased;
+                answer = answer => answer.map_or_else(Poll::Failed, Poll::Answered),
+                // Dropping the request closes its connection. Nothing is lost if a response crosses with that: what it
+                // carries was not acknowledged, so the server sends it again.
+                () = held_for(&reached, ask.give_up) => Poll::GivenUp,
+            }
+        }));
+    }
+}
+
+/// Returns once a server has held the request for `limit`; never without a limit. The time that it takes to connect does
+/// not count: a server that can't be reached must be a failure.
+async fn held_for(reached: &Reached, limit: Option<Duration>) {
+    let Some(limit) = limit else { return std::future::pending().await };
+    loop {
+        let left = limit.saturating_sub(reached.held().unwrap_or_default());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left).await;
     }
 }
 

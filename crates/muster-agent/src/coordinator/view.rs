@@ -1,6 +1,6 @@
 //! What the coordinator says of itself.
 
-use std::sync::atomic::Ordering;
+use std::borrow::Cow;
 use std::time::Duration;
 
 use muster_core::Timestamp;
@@ -9,15 +9,13 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
 use super::Coordinator;
+use super::poll_length::{self, HELD_AFTER};
 use super::report::{AgentState, FleetStatus, Parts, PolicyStatus, Snapshot, overall};
 use crate::components::ComponentState;
 use crate::host::Own;
 use crate::settings::Mode;
 use crate::state::Phase;
 use crate::version;
-
-/// A server that takes longer than this to answer does not refuse us, it holds the check-in.
-const HELD_AFTER: Duration = Duration::from_secs(2);
 
 /// A check-in's body, owned.
 pub(super) struct Report {
@@ -30,14 +28,14 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn request(&self) -> CheckInRequest<'_> {
+    pub(super) fn request(&self, poll_timeout: Option<Duration>) -> CheckInRequest<'_> {
         CheckInRequest {
             status: Some(self.status.wire().into()),
             message: Some(self.message.as_str().into()),
             ack_token: (!self.ack_token.is_empty()).then(|| self.ack_token.as_str().into()),
             local_metadata: Some(&self.metadata),
             components: Some(&self.components),
-            poll_timeout: None,
+            poll_timeout: poll_timeout.map(|wish| Cow::Owned(format!("{}s", wish.as_secs()))),
             upgrade_details: None,
             agent_policy_id: self.policy.as_ref().map(|(id, _)| id.as_str().into()),
             policy_revision_idx: self.policy.as_ref().map(|(_, revision)| *revision),
@@ -124,7 +122,7 @@ impl Coordinator {
 
     /// Whether a server holds our check-in: it took it, and has not turned it down at once.
     fn is_held(&self) -> bool {
-        self.poll.is_some() && self.reached.load(Ordering::Relaxed) && self.last_poll.elapsed() >= HELD_AFTER
+        self.poll.is_some() && self.reached.held().is_some_and(|held| held >= HELD_AFTER)
     }
 
     fn fleet_status(&self) -> FleetStatus {
@@ -144,6 +142,7 @@ impl Coordinator {
             last_check_in: self.last_check_in.map(Timestamp::to_rfc3339_seconds),
             failures,
             servers: self.enrollment.servers.clone(),
+            poll_limit_seconds: self.state.poll_limit.map(|limit| poll_length::longest(limit).as_secs()),
         }
     }
 }

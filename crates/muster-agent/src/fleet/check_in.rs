@@ -1,7 +1,5 @@
 //! `POST /api/fleet/agents/{id}/checkin` (§4).
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, HeaderValue, WARNING};
@@ -11,10 +9,7 @@ use serde_json::value::RawValue;
 
 use super::client::{Call, expect_ok};
 use super::{CallError, FleetClient};
-use crate::net::gzip;
-
-/// How long the client waits for a long poll (§10.1).
-pub const POLL_TIMEOUT: Duration = Duration::from_secs(600);
+use crate::net::{Reached, gzip};
 
 /// What came back.
 #[derive(Debug, Default)]
@@ -38,18 +33,19 @@ struct LooseReply {
 }
 
 impl FleetClient {
-    /// Reports and waits for orders. `reached` becomes true when a server has taken the request.
+    /// Reports and waits for actions, at most for `timeout`. `reached` is marked when a server has taken the request.
     pub async fn check_in(
         &self,
         agent_id: &str,
         body: &CheckInRequest<'_>,
-        reached: Arc<AtomicBool>,
+        timeout: Duration,
+        reached: Reached,
     ) -> Result<Reply, CallError> {
         let unwritable = |error: String| CallError::Undecodable(format!("the report can't be written: {error}"));
         let json = serde_json::to_vec(body).map_err(|error| unwritable(error.to_string()))?;
         let packed = gzip::compress(&json).map_err(|error| unwritable(error.to_string()))?;
         let mut call = Call::post(format!("/api/fleet/agents/{agent_id}/checkin"), packed);
-        (call.timeout, call.reached) = (POLL_TIMEOUT, reached);
+        (call.timeout, call.reached) = (timeout, reached);
         call.headers.push((CONTENT_ENCODING, HeaderValue::from_static("gzip")));
         let response = expect_ok(self.send(call).await?)?;
         let warning = response.headers.get(WARNING).and_then(|value| value.to_str().ok()).map(str::to_owned);

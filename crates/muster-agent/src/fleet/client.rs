@@ -1,6 +1,5 @@
 //! Headers, choice of the server, and the sending of one call.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 
 use super::CallError;
 use crate::net::server::Servers;
-use crate::net::{Request, Response, Server, Transport};
+use crate::net::{Reached, Request, Response, Server, Transport};
 use crate::state::enrollment::Secret;
 use crate::version;
 
@@ -30,14 +29,14 @@ pub(crate) struct Call {
     pub body: Bytes,
     pub timeout: Duration,
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    pub reached: Arc<AtomicBool>,
+    pub reached: Reached,
 }
 
 impl Call {
     /// A `POST` of a JSON body.
     pub fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
         let (method, timeout) = (Method::POST, CALL_TIMEOUT);
-        Self { method, path: path.into(), body: body.into(), timeout, headers: Vec::new(), reached: Arc::default() }
+        Self { method, path: path.into(), body: body.into(), timeout, headers: Vec::new(), reached: Reached::default() }
     }
 }
 
@@ -73,7 +72,7 @@ impl FleetClient {
             body: Bytes::new(),
             timeout,
             headers: Vec::new(),
-            reached: Arc::default(),
+            reached: Reached::default(),
         };
         let response = self.transport.send(server, self.request(call)?).await?;
         if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }

@@ -1,6 +1,5 @@
 //! Uploads in chunks (§7.2).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use super::client::{Call, expect_ok};
 use super::{CallError, FleetClient};
 use crate::backoff::Backoff;
 use crate::hex;
-use crate::net::Response;
+use crate::net::{Reached, Response};
 
 /// How often one call of an upload is tried.
 const ATTEMPTS: u32 = 10;
@@ -100,7 +99,14 @@ fn put_chunk(upload_id: &str, number: usize, chunk: &Bytes, hash: &[u8; 32]) -> 
     let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
     headers.extend(HeaderValue::from_str(&hex::encode(hash)).ok().map(|value| (name, value)));
     let path = format!("/api/fleet/uploads/{upload_id}/{number}");
-    Call { method: Method::PUT, path, body: chunk.clone(), timeout: CHUNK_TIMEOUT, headers, reached: Arc::default() }
+    Call {
+        method: Method::PUT,
+        path,
+        body: chunk.clone(),
+        timeout: CHUNK_TIMEOUT,
+        headers,
+        reached: Reached::default(),
+    }
 }
 
 fn finish(upload_id: &str, transit: &str) -> Call {

@@ -1,6 +1,5 @@
-//! HTTP/1.1 over TCP or TLS by hyper, with at most a few idle connections kept.
+//! HTTP/1.1 over TCP or TLS with hyper, and a few idle connections kept for reuse.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,24 +12,29 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use super::{REPLY_MAX, Request, Response, Server, Transport, TransportError, gzip};
+use super::tls_fault::handshake_fault;
+use super::{REPLY_MAX, Request, Response, Server, TlsFault, Transport, TransportError, gzip};
 
-/// How many idle connections are kept: one for the long poll, one for the rest.
+/// Maximum number of idle connections: one for the long poll, one for other requests.
 const IDLE_MAX: usize = 2;
-/// How long a TCP connect and a TLS handshake may take.
+/// Maximum time for a TCP connect and a TLS handshake.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// An idle connection that breaks within this time was stale; a later break concerns the request itself.
+const STALE: std::time::Duration = std::time::Duration::from_secs(2);
 
 type Connection = SendRequest<Full<Bytes>>;
 
-/// The real network.
+/// The network transport of the running agent.
 pub struct Http1 {
     tls: Arc<ClientConfig>,
     idle: Mutex<Vec<(Server, Connection)>>,
 }
 
 impl Http1 {
-    /// A transport that trusts what `tls` trusts.
+    /// A transport with this TLS configuration.
     pub fn new(tls: Arc<ClientConfig>) -> Self {
         Self { tls, idle: Mutex::new(Vec::new()) }
     }
@@ -64,18 +68,21 @@ impl Http1 {
         if !server.tls {
             return shake_hands(server, stream).await;
         }
-        let untrusted = |reason: String| TransportError::Tls { server: server.to_string(), reason };
-        let name = ServerName::try_from(server.host.clone()).map_err(|error| untrusted(error.to_string()))?;
+        let failed = |(fault, reason)| TransportError::Tls { server: server.to_string(), fault, reason };
+        let name =
+            ServerName::try_from(server.host.clone()).map_err(|error| failed((TlsFault::Name, error.to_string())))?;
         let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
-        let stream = connector.connect(name, stream).await.map_err(|error| untrusted(error.to_string()))?;
+        let stream = connector.connect(name, stream).await.map_err(|error| failed(handshake_fault(&error)))?;
         shake_hands(server, stream).await
     }
 
     async fn exchange(&self, server: &Server, request: &Request) -> Result<Response, TransportError> {
         if let Some(connection) = self.take_idle(server) {
+            let begun = Instant::now();
             match self.exchange_on(connection, server, request).await {
-                // The server closed the idle connection just now: a new one decides.
-                Err(TransportError::Broken(_)) => {}
+                // The server had closed the idle connection: retry on a new one. Not after a long wait, though: a poll
+                // that was held and cut must be seen as such, and not be held for twice the time.
+                Err(TransportError::Broken(_)) if begun.elapsed() < STALE => {}
                 other => return other,
             }
         }
@@ -90,7 +97,7 @@ impl Http1 {
         request: &Request,
     ) -> Result<Response, TransportError> {
         let broken = |error: hyper::Error| TransportError::Broken(error.to_string());
-        request.reached.store(true, Ordering::Relaxed);
+        request.reached.mark();
         let reply = connection.send_request(outgoing(server, request)?).await.map_err(broken)?;
         let (head, body) = reply.into_parts();
         let body = Limited::new(body, REPLY_MAX).collect().await.map_err(|error| too_large_or_broken(&*error))?;
@@ -117,7 +124,7 @@ where
 {
     let made = http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = made.map_err(|error| refused(server, error.to_string()))?;
-    // Ends when the sender is dropped or the server closes; errors reach the request itself.
+    // Ends when the sender is dropped or the server closes the connection; errors reach the request itself.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection ended");

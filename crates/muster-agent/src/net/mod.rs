@@ -1,21 +1,22 @@
-//! The network: one small trait, so that tests run without sockets, and hyper over rustls behind it.
+//! The network: one small trait, so that tests run without sockets, implemented by hyper over rustls.
 
 pub mod gzip;
 pub mod http1;
 pub mod server;
 pub mod tls;
+mod tls_fault;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use tokio::time::Instant;
 
 pub use server::Server;
 
-/// Greatest reply that is read, before and after decompression.
+/// Maximum size of a response, before and after decompression.
 pub const REPLY_MAX: usize = 32 << 20;
 
 /// A request to a server.
@@ -23,69 +24,100 @@ pub const REPLY_MAX: usize = 32 << 20;
 pub struct Request {
     /// `GET`, `POST`, `PUT`.
     pub method: Method,
-    /// Path and query, from the server's root.
+    /// Path and query.
     pub path: String,
-    /// Headers but `Host` and `Content-Length`.
+    /// Headers, except `Host` and `Content-Length`.
     pub headers: HeaderMap,
-    /// The body, as it goes out.
+    /// Body, encoded.
     pub body: Bytes,
-    /// How long it may take from connect to the last byte.
+    /// Maximum time from connecting to the last byte of the response.
     pub timeout: Duration,
-    /// Set to true when a server that is trusted takes the request: a held reply may be long in coming.
-    pub reached: Arc<AtomicBool>,
+    /// Marked when a trusted server takes the request: a held response may be long in coming.
+    pub reached: Reached,
 }
 
-/// A reply, whole and decompressed.
+/// When a trusted server took a request. Clones share the mark.
+#[derive(Clone, Debug, Default)]
+pub struct Reached(Arc<Mutex<Option<Instant>>>);
+
+impl Reached {
+    /// Marks that the request goes out now, over a connection to a trusted server.
+    pub fn mark(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long the server has held the request; `None` if none took it.
+    pub fn held(&self) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+    }
+}
+
+/// A complete, decompressed response.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// Its status.
+    /// Status.
     pub status: u16,
-    /// Its headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Body.
     pub body: Bytes,
 }
 
-/// Why there is no reply.
+/// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// No connection: name, route, refusal.
+    /// No connection: name resolution, route, refused.
     #[error("can't connect to {server}: {reason}")]
     Connect {
-        /// Which one.
+        /// The server's URL.
         server: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The connection was made, but the server is not trusted, or speaks no TLS.
+    /// The TCP connection was made, but the TLS handshake failed.
     #[error("can't trust {server}: {reason}")]
     Tls {
-        /// Which one.
+        /// The server's URL.
         server: String,
-        /// Why.
+        /// What kind of failure it was.
+        fault: TlsFault,
+        /// The reason.
         reason: String,
     },
-    /// No reply in time.
-    #[error("no reply within {0:?}")]
+    /// No response in time.
+    #[error("no response within {0:?}")]
     Timeout(Duration),
-    /// The connection broke, or what came is not HTTP.
+    /// The connection broke, or the response is not HTTP.
     #[error("the connection broke: {0}")]
     Broken(String),
     /// More than [`REPLY_MAX`].
-    #[error("the reply is longer than {REPLY_MAX} bytes")]
+    #[error("the response is longer than {REPLY_MAX} bytes")]
     TooLarge,
 }
 
+/// What kind of TLS failure it was; the remedy depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFault {
+    /// A certificate is expired or not valid yet, by this host's clock.
+    Clock,
+    /// The certificate is for other names.
+    Name,
+    /// The server speaks something else than TLS.
+    NotTls,
+    /// The certificate is not trusted, or unusable.
+    Trust,
+}
+
 impl TransportError {
-    /// Whether another server may do better.
+    /// Whether another server of the same fleet may be reachable.
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Tls { .. })
     }
 }
 
-/// Something that carries a request to a server.
+/// Carries requests to a server.
 #[async_trait]
 pub trait Transport: Send + Sync {
-    /// Sends one request. Redirects are replies like any other: nothing follows them.
+    /// Sends one request. Redirects are returned like any other response.
     async fn send(&self, server: &Server, request: Request) -> Result<Response, TransportError>;
 }

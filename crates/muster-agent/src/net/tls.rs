@@ -1,4 +1,4 @@
-//! Trust in the server: given authorities, a pinned fingerprint, or the platform's own roots.
+//! Trust in the server: given certificates, a pinned fingerprint, or the platform's roots.
 
 use std::sync::Arc;
 
@@ -15,24 +15,24 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 use crate::hex::sha256;
 use crate::state::enrollment::Trust;
 
-/// Trust that can't be set up.
+/// Why trust can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// A PEM text that holds something that is no certificate.
-    #[error("a certificate in it is damaged: {0}")]
+    /// A PEM file with a malformed certificate, or without any.
+    #[error("a certificate in it is malformed: {0}")]
     BadCertificate(String),
-    /// No given authority has the fingerprint.
-    #[error("none of the given certificate authorities has the fingerprint given with --ca-sha256")]
+    /// No given certificate has a given fingerprint.
+    #[error("none of the certificates in --certificate-authorities has a fingerprint given with --ca-sha256")]
     OtherFingerprint,
-    /// A fingerprint in no known form.
-    #[error("{0:?} is no SHA-256 fingerprint (64 hex digits, or base64)")]
+    /// A fingerprint in an unknown form.
+    #[error("invalid SHA-256 fingerprint {0:?}: expected 64 hex digits, or base64")]
     BadFingerprint(String),
-    /// rustls or the platform objects.
-    #[error("TLS can't be set up: {0}")]
+    /// rustls or the platform failed.
+    #[error("TLS setup failed: {0}")]
     Setup(String),
 }
 
-/// The client side of TLS under `trust`.
+/// The client's TLS configuration for `trust`.
 pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -47,9 +47,10 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
 fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
     let pins = trust.ca_sha256.iter().map(|text| fingerprint(text)).collect::<Result<Vec<_>, _>>()?;
     if !trust.certificate_authorities.is_empty() {
-        let roots = roots(&trust.certificate_authorities, &pins)?;
-        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
-        return Ok(built.map_err(|error| TrustError::Setup(error.to_string()))?);
+        let given = trusted(&trust.certificate_authorities, &pins)?;
+        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(&given)?), provider.clone()).build();
+        let inner = built.map_err(|error| TrustError::Setup(error.to_string()))?;
+        return Ok(Arc::new(Given { inner, given, provider: provider.clone() }));
     }
     if !pins.is_empty() {
         return Ok(Arc::new(Pinned { pins, provider: provider.clone() }));
@@ -58,20 +59,24 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
     Ok(Arc::new(platform.map_err(|error| TrustError::Setup(error.to_string()))?))
 }
 
-/// The authorities of `pems`; with pins, those alone that have one of them.
-fn roots(pems: &[String], pins: &[[u8; 32]]) -> Result<RootCertStore, TrustError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(pems)? {
-        if pins.is_empty() || has_pin(&certificate, pins) {
-            roots.add(certificate).map_err(|error| TrustError::BadCertificate(error.to_string()))?;
-        }
-    }
-    if roots.is_empty() { Err(TrustError::OtherFingerprint) } else { Ok(roots) }
+/// The certificates in `pems`; with pins, only those that match one.
+fn trusted(pems: &[String], pins: &[[u8; 32]]) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let mut all = certificates(pems)?;
+    all.retain(|certificate| pins.is_empty() || has_pin(certificate, pins));
+    if all.is_empty() { Err(TrustError::OtherFingerprint) } else { Ok(all) }
 }
 
-/// Makes sure that a PEM text holds authorities, and nothing that is none.
+fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, TrustError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate.clone()).map_err(|error| TrustError::BadCertificate(error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+/// Checks that a PEM file holds certificates, and that each of them can be a root.
 pub fn check_authority(pem: &str) -> Result<(), TrustError> {
-    roots(&[pem.to_owned()], &[]).map(drop)
+    roots(&trusted(&[pem.to_owned()], &[])?).map(drop)
 }
 
 fn certificates(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, TrustError> {
@@ -88,7 +93,7 @@ fn certificates(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, TrustEr
     Ok(all)
 }
 
-/// Reads a fingerprint: 64 hex digits with or without colons, or base64 of 32 bytes.
+/// Parses a fingerprint: 64 hex digits with or without colons, or base64 of 32 bytes.
 pub fn fingerprint(text: &str) -> Result<[u8; 32], TrustError> {
     let bad = || TrustError::BadFingerprint(text.chars().take(100).collect());
     let plain: String = text.trim().trim_start_matches("sha256:").chars().filter(|c| *c != ':').collect();
@@ -101,14 +106,14 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
     digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()).collect()
 }
 
-/// Whether the SHA-256 of the certificate, or of its public key, is among the pins.
+/// Returns whether the SHA-256 of the certificate, or of its public key, is among the pins.
 fn has_pin(certificate: &CertificateDer<'_>, pins: &[[u8; 32]]) -> bool {
     let mut digests = vec![sha256(certificate)];
     digests.extend(public_key(certificate).map(|key| sha256(&key)));
     pins.iter().any(|pin| digests.contains(pin))
 }
 
-/// The certificate's SubjectPublicKeyInfo with its DER header, which the parser cuts off.
+/// The certificate's SubjectPublicKeyInfo, with the DER header that webpki strips.
 fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let mut store = RootCertStore::empty();
     store.add(certificate.clone().into_owned()).ok()?;
@@ -124,11 +129,86 @@ fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     Some(der)
 }
 
-/// Trusts a chain that holds the pinned authority and ends in it.
+/// Trusts chains that end in a given certificate, and the given certificates themselves.
+///
+/// A self-signed server certificate is its own authority. `openssl req -x509` marks it as one, and webpki then rejects it
+/// as a server's. It was given as trusted, though, and the handshake proves that the server has its key.
+#[derive(Debug)]
+struct Given {
+    inner: Arc<WebPkiServerVerifier>,
+    given: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+/// Trusts a chain that contains a pinned certificate and ends in it.
 #[derive(Debug)]
 struct Pinned {
     pins: Vec<[u8; 32]>,
     provider: Arc<CryptoProvider>,
+}
+
+/// Checks what is left to check of a certificate that is trusted as it is: its dates, and that it is for this server.
+fn verify_trusted_itself(
+    certificate: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    now: UnixTime,
+    provider: &CryptoProvider,
+) -> Result<ServerCertVerified, Error> {
+    let parsed = ParsedCertificate::try_from(certificate)?;
+    let mut itself = RootCertStore::empty();
+    itself.add(certificate.clone().into_owned())?;
+    // Dates are checked before anything else, and nothing else matters: not the issuer, not the intended usage.
+    let algorithms = provider.signature_verification_algorithms.all;
+    if let Err(Error::InvalidCertificate(
+        error @ (CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. }
+        | CertificateError::BadEncoding),
+    )) = verify_server_cert_signed_by_trust_anchor(&parsed, &itself, &[], now, algorithms)
+    {
+        return Err(error.into());
+    }
+    rustls::client::verify_server_name(&parsed, name)?;
+    Ok(ServerCertVerified::assertion())
+}
+
+impl ServerCertVerifier for Given {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.given.contains(end_entity) {
+            return verify_trusted_itself(end_entity, server_name, now, &self.provider);
+        }
+        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 impl ServerCertVerifier for Pinned {
@@ -140,6 +220,9 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if has_pin(end_entity, &self.pins) {
+            return verify_trusted_itself(end_entity, server_name, now, &self.provider);
+        }
         let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let anchor = intermediates.iter().find(|certificate| has_pin(certificate, &self.pins)).ok_or_else(unknown)?;
         let mut roots = RootCertStore::empty();

@@ -1,13 +1,13 @@
-//! The enrolment document: `fleet.json`.
+//! The enrollment document: `fleet.json`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the enrolment document.
+/// Version of the enrollment document.
 pub const ENROLLMENT_VERSION: u32 = 1;
 
-/// A credential; never shown.
+/// A credential. Debug output does not show it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -18,7 +18,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The credential itself.
+    /// Returns the credential.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -33,38 +33,41 @@ impl fmt::Debug for Secret {
 /// How the server is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
-    /// PEM texts of the authorities; none: the platform's.
+    /// Certificate authorities (PEM); empty means the platform's.
     #[serde(default)]
     pub certificate_authorities: Vec<String>,
-    /// Fingerprints of the authority, any of which must be in the chain.
+    /// Fingerprints; one of them must match a certificate in the chain.
     #[serde(default)]
     pub ca_sha256: Vec<String>,
-    /// Plain HTTP to a loopback address was allowed.
+    /// Whether plain HTTP to a loopback address is allowed.
     #[serde(default)]
     pub insecure: bool,
 }
 
-/// Who we are and where the server is.
+/// The agent's identity, its credential, and its servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrollment {
     /// [`ENROLLMENT_VERSION`].
     pub version: u32,
-    /// Our id.
+    /// Agent id.
     pub agent_id: String,
-    /// Base64 of `id:secret`.
+    /// Access key: base64 of `id:secret`.
     pub access_api_key: Secret,
-    /// Where the server is; any of them serves.
+    /// URLs of the servers, all of the same fleet.
     pub servers: Vec<String>,
-    /// How it is trusted.
+    /// How they are trusted.
     #[serde(default)]
     pub trust: Trust,
-    /// Base64 of the DER public key that signs policies and actions, pinned when it was first seen.
+    /// Public key (base64 of DER) that signs policies and actions, pinned when it was first seen.
     #[serde(default)]
     pub signing_key: Option<String>,
-    /// Tags given at enrolment.
+    /// The key pinned before that one, which signed the policy that introduced it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_signing_key: Option<String>,
+    /// Tags at enrollment.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// RFC 3339.
+    /// Time of enrollment (RFC 3339).
     #[serde(default)]
     pub enrolled_at: String,
 }

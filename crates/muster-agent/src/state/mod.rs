@@ -67,6 +67,15 @@ pub struct Rejected {
     pub reason: String,
 }
 
+/// What is known of something on the way to the server that cuts held polls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollLimit {
+    /// Milliseconds after which a poll was cut.
+    pub cut_after_ms: u64,
+    /// A second poll was cut after about the same time: no coincidence.
+    pub confirmed: bool,
+}
+
 /// An ack that the server has not confirmed yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingAck {
@@ -122,6 +131,9 @@ pub struct State {
     /// Log level that SETTINGS asked for.
     #[serde(default)]
     pub log_level: Option<String>,
+    /// Limit on the length of polls, learned from cut ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_limit: Option<PollLimit>,
 }
 
 impl Default for State {
@@ -137,6 +149,7 @@ impl Default for State {
             handled: VecDeque::new(),
             outbox: VecDeque::new(),
             log_level: None,
+            poll_limit: None,
         }
     }
 }

@@ -4,10 +4,15 @@
 
 mod server;
 
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use server::TlsServer;
+
+/// base64 of `tok:en`.
+const TOKEN: &str = "dG9rOmVu";
 
 struct Agent {
     folder: tempfile::TempDir,
@@ -36,7 +41,7 @@ impl Agent {
 
     fn enroll(&self, server: &TlsServer, more: &[&str]) -> (i32, String) {
         let mut command = self.command("enroll");
-        command.args(["--url", &server.url, "--enrollment-token", "dG9rOmVu", "--attempts", "1"]).args(more);
+        command.args(["--url", &server.url, "--enrollment-token", TOKEN, "--attempts", "1"]).args(more);
         output(&mut command)
     }
 
@@ -97,7 +102,6 @@ impl Drop for Daemon {
 }
 
 fn mode(path: &std::path::Path) -> u32 {
-    use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
@@ -157,6 +161,127 @@ fn a_terminated_daemon_stops_its_programs_and_keeps_its_state() {
 }
 
 #[test]
+fn a_self_signed_server_certificate_that_is_given_as_trust_is_accepted() {
+    let server = TlsServer::self_signed(|_| {});
+    let (file, pin) = (server.ca_file.to_str().unwrap(), server.fingerprint.as_str());
+    for flags in [&["-a", file][..], &["--ca-sha256", pin], &["-a", file, "--ca-sha256", pin]] {
+        let (code, text) = Agent::new().enroll(&server, flags);
+        assert_eq!(code, 0, "{flags:?}: {text}");
+    }
+    let other = TlsServer::self_signed(|_| {});
+    let (code, text) = Agent::new().enroll(&server, &["-a", other.ca_file.to_str().unwrap()]);
+    assert_eq!(code, 5, "{text}");
+    let elsewhere = TlsServer::self_signed(|params| {
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("fleet.example".try_into().unwrap())];
+    });
+    let (code, text) = Agent::new().enroll(&elsewhere, &["-a", elsewhere.ca_file.to_str().unwrap()]);
+    assert_eq!(code, 5, "it is trusted, but for another name: {text}");
+    assert!(text.contains("is for") && text.contains("fleet.example") && text.contains("127.0.0.1"), "{text}");
+}
+
+#[test]
+fn a_certificate_out_of_its_time_is_set_against_the_hosts_clock() {
+    let past = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    let future = |params: &mut rcgen::CertificateParams| params.not_before = rcgen::date_time_ymd(2999, 1, 2);
+    for (server, words) in [
+        (TlsServer::issued(past), "expired on 2020-01-02T00:00:00Z; this host's clock says 20"),
+        (TlsServer::self_signed(past), "expired on 2020-01-02T00:00:00Z; this host's clock says 20"),
+        (TlsServer::issued(future), "not valid before 2999-01-02T00:00:00Z; this host's clock says 20"),
+        (TlsServer::self_signed(future), "not valid before 2999-01-02T00:00:00Z; this host's clock says 20"),
+    ] {
+        let (code, text) = Agent::new().enroll(&server, &["-a", server.ca_file.to_str().unwrap()]);
+        assert_eq!(code, 5, "{text}");
+        assert!(text.contains(words) && text.contains("hint: set this host's clock"), "{text}");
+    }
+}
+
+#[test]
+fn a_server_without_tls_is_recognised() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let mut command = Agent::new().command("enroll");
+    command.args(["--url", &url, "--enrollment-token", TOKEN, "--attempts", "1"]);
+    let (code, text) = output(&mut command);
+    assert!(code == 5 && text.contains("does not speak TLS"), "{code} {text}");
+}
+
+#[test]
+fn a_token_that_was_pasted_badly_is_wrong_usage() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    for (token, reason) in [
+        (format!("{TOKEN}\n"), "line break"),
+        (format!("{TOKEN}\r"), "line break"),
+        (String::new(), "is empty"),
+        (format!("\"{TOKEN}\""), "in quotes"),
+        (format!(" {TOKEN}"), "white space"),
+        ("not-a-token!".into(), "not base64"),
+    ] {
+        let mut command = agent.command("enroll");
+        command.args(["--url", &server.url, "-a", server.ca_file.to_str().unwrap()]);
+        let (code, text) = output(command.env("MUSTER_ENROLLMENT_TOKEN", &token));
+        assert_eq!(code, 2, "{token:?}: {text}");
+        assert!(text.contains(reason) && text.contains("hint: ") && !text.contains(TOKEN), "{token:?}: {text}");
+    }
+    assert!(server.lock().enrolled.is_empty());
+    assert!(!agent.path("").try_exists().unwrap(), "nothing is created");
+}
+
+#[test]
+fn a_base_path_that_is_not_the_agents_own_is_refused_untouched() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let base = agent.path("");
+    let ca = server.ca_file.to_str().unwrap().to_owned();
+    for (shared, foreign) in [(0o1777, None), (0o755, Some("notes.txt"))] {
+        std::fs::create_dir_all(&base).unwrap();
+        std::fs::set_permissions(&base, std::fs::Permissions::from_mode(shared)).unwrap();
+        if let Some(file) = foreign {
+            std::fs::write(base.join(file), "x").unwrap();
+        }
+        let (code, text) = agent.enroll(&server, &["-a", &ca]);
+        assert!(code == 2 && text.contains("--base-path") && text.contains("hint: "), "{code} {text}");
+        assert_eq!(output(&mut agent.command("run")).0, 2);
+        assert_eq!(mode(&base), shared & 0o777);
+    }
+    assert!(server.lock().enrolled.is_empty());
+}
+
+#[test]
+fn a_failed_enrollment_changes_nothing() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    std::fs::create_dir(agent.path("")).unwrap();
+    std::fs::set_permissions(agent.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+    server.lock().refuse_enroll = Some(401);
+    assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 6);
+    assert_eq!((mode(&agent.path("")), std::fs::read_dir(agent.path("")).unwrap().count()), (0o755, 0));
+}
+
+#[test]
+fn a_forced_enrollment_tells_the_former_server() {
+    let (old, new) = (TlsServer::start(), TlsServer::start());
+    new.lock().agent_id = Some("agent-2".into());
+    let agent = Agent::new();
+    assert_eq!(agent.enroll(&old, &["-a", old.ca_file.to_str().unwrap()]).0, 0);
+    let (code, text) = agent.enroll(&new, &["-a", new.ca_file.to_str().unwrap(), "--force"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("The server was told that agent agent-1 is gone"), "{text}");
+    assert_eq!(old.lock().audits[0]["reason"], "uninstall");
+    // Under the same id nobody is gone.
+    let (code, text) = agent.enroll(&new, &["-a", new.ca_file.to_str().unwrap(), "--force"]);
+    assert_eq!((code, new.lock().audits.len()), (0, 0), "{text}");
+    std::fs::write(agent.path("fleet.json"), b"{").unwrap();
+    let (code, text) = agent.enroll(&new, &["-a", new.ca_file.to_str().unwrap(), "--force"]);
+    assert!(code == 0 && text.contains("stays enrolled") && text.contains("hint: "), "{text}");
+}
+
+#[test]
 fn the_server_must_be_trusted() {
     let (server, other) = (TlsServer::start(), TlsServer::start());
     let agent = Agent::new();
@@ -175,18 +300,20 @@ fn the_server_must_be_trusted() {
 }
 
 #[test]
-fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
+fn a_file_without_certificates_is_refused_with_its_name_and_a_hint() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let good = std::fs::read_to_string(&server.ca_file).unwrap();
     let damaged = good.replace("MII", "AII");
     for (content, reason) in [
-        (&b"garbage"[..], "it is no PEM"),
+        (&b"garbage"[..], "it is not PEM"),
         (b"", "it is empty"),
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no certificate but a private key"),
         (&[0x30, 0x82, 1, 2, 0xff][..], "binary form (DER)"),
-        (damaged.as_bytes(), "is damaged"),
-        (b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "is damaged"),
+        (&[0x30, 0x82, 1, 2, 2, 1, 3][..], "PKCS#12"),
+        (format!("\u{feff}{good}").as_bytes(), "byte order mark"),
+        (damaged.as_bytes(), "is malformed"),
+        (b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "is malformed"),
     ] {
         let file = agent.folder.path().join("given.pem");
         std::fs::write(&file, content).unwrap();
@@ -211,7 +338,7 @@ fn wrong_tokens_and_wrong_usage_say_what_to_do() {
     assert_eq!((code, text.contains("not enrolled after 1 attempts")), (8, true), "{text}");
     let enroll = |url: &str, more: &[&str]| {
         let mut command = agent.command("enroll");
-        output(command.args(["--url", url, "--enrollment-token", "dG9rOmVu", "--attempts", "1"]).args(more))
+        output(command.args(["--url", url, "--enrollment-token", TOKEN, "--attempts", "1"]).args(more))
     };
     let (code, text) = enroll("http://fleet.example:8220", &["--insecure"]);
     assert_eq!((code, text.contains("clear text")), (2, true), "{text}");
@@ -220,6 +347,7 @@ fn wrong_tokens_and_wrong_usage_say_what_to_do() {
     assert_eq!(output(&mut agent.command("run")).0, 13);
     assert_eq!(output(&mut agent.command("unenroll")).0, 13);
     assert_eq!(output(agent.command("run").args(["--set", "nonsense=1"])).0, 2);
+    std::fs::create_dir(agent.path("")).unwrap();
     std::fs::write(agent.path("fleet.json"), b"{\"version\": 1, ").unwrap();
     let (code, text) = output(&mut agent.command("run"));
     assert_eq!((code, text.contains("fleet.json is damaged")), (1, true), "{text}");

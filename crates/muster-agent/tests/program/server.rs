@@ -1,4 +1,4 @@
-//! A small fleet server over TLS with an authority of its own.
+//! A small fleet server over TLS, with a certificate authority of its own or a self-signed certificate.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -13,15 +13,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use muster_agent::hex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
-/// What the server saw and how it answers.
+/// What the server received, and how it answers.
 #[derive(Default)]
 pub struct Seen {
     pub enrolled: Vec<Value>,
     pub audits: Vec<Value>,
     pub refuse_enroll: Option<u16>,
+    pub agent_id: Option<String>,
 }
 
 /// A server in a thread of its own; it lives as long as the test process.
@@ -35,22 +36,47 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
+    /// With a certificate for 127.0.0.1 from an authority, which it sends along.
     pub fn start() -> Self {
+        Self::issued(|_| {})
+    }
+
+    /// With a certificate from an authority, changed as the test needs it.
+    pub fn issued(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &ca).unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        change(&mut params);
+        let leaf = params.signed_by(&key, &ca).unwrap();
+        let pin = hex::sha256(&ca.key().subject_public_key_info());
+        Self::serving(&ca.pem(), vec![leaf.der().clone(), ca.der().clone()], &key, pin)
+    }
+
+    /// With a self-signed certificate that is marked as an authority, as `openssl req -x509` does.
+    pub fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.self_signed(&key).unwrap();
+        let pin = hex::sha256(&key.subject_public_key_info());
+        Self::serving(&leaf.pem(), vec![leaf.der().clone()], &key, pin)
+    }
+
+    fn serving(trusted: &str, chain: Vec<CertificateDer<'static>>, key: &KeyPair, pin: [u8; 32]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca_file = folder.path().join("ca.crt");
-        std::fs::write(&ca_file, ca.pem()).unwrap();
+        std::fs::write(&ca_file, trusted).unwrap();
+        let fingerprint = hex::encode(&hex::sha256(chain.last().unwrap()));
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone(), ca.der().clone()], private)
+            .with_single_cert(chain, private)
             .unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -58,9 +84,7 @@ impl TlsServer {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let shared = seen.clone();
         std::thread::spawn(move || serve(listener, config, shared));
-        let fingerprint = hex::encode(&hex::sha256(ca.der()));
-        let spki = ca.key().subject_public_key_info();
-        let key_pin = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, hex::sha256(&spki));
+        let key_pin = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pin);
         Self { url, ca_file, fingerprint, key_pin, seen, _folder: folder }
     }
 
@@ -101,7 +125,8 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Re
             return Ok(reply(status, &json!({"statusCode": status, "error": "Refused", "message": "no"})));
         }
         seen.enrolled.push(body);
-        return Ok(reply(200, &enrolled()));
+        let id = seen.agent_id.clone().unwrap_or_else(|| "agent-1".into());
+        return Ok(reply(200, &enrolled(&id)));
     }
     if path.ends_with("/audit/unenroll") {
         seen.audits.push(body);
@@ -111,8 +136,8 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Re
     Ok(reply(200, &json!({"action": "acks", "items": items})))
 }
 
-fn enrolled() -> Value {
-    json!({"action": "created", "item": {"id": "agent-1", "active": true, "policy_id": "p", "type": "PERMANENT",
+fn enrolled(id: &str) -> Value {
+    json!({"action": "created", "item": {"id": id, "active": true, "policy_id": "p", "type": "PERMANENT",
         "enrolled_at": "2026-01-01T00:00:00Z", "user_provided_metadata": null, "local_metadata": {},
         "access_api_key_id": "k", "access_api_key": "azpz", "status": "online", "tags": []}})
 }

@@ -202,6 +202,7 @@ fn enrollment() -> Enrollment {
         servers: vec!["https://fleet.example:8220".into()],
         trust: Trust::default(),
         signing_key: None,
+        previous_signing_key: None,
         tags: Vec::new(),
         enrolled_at: String::new(),
     }

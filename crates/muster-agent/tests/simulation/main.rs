@@ -5,6 +5,7 @@
 mod fixture;
 mod server;
 
+mod cuts;
 mod faults;
 mod life;
 mod trust;

@@ -27,6 +27,19 @@ pub enum Fault {
     Redirect(&'static str),
 }
 
+/// Something on the way that does not let a connection be silent for longer than this.
+#[derive(Clone, Copy, Debug)]
+pub enum Middlebox {
+    /// Resets it, as haproxy does.
+    Resets(Duration),
+    /// Answers 504 in the server's place, as nginx does.
+    Answers504(Duration),
+    /// Forgets it without a word, as NAT gateways do.
+    Swallows(Duration),
+    /// The server takes every request and dies after this time.
+    Crashes(Duration),
+}
+
 /// One check-in as it came.
 #[derive(Clone, Debug)]
 pub struct CheckIn {
@@ -62,6 +75,10 @@ pub struct Inner {
     pub check_ins: Vec<CheckIn>,
     pub ack_requests: Vec<Vec<Ack>>,
     pub audits: Vec<Value>,
+    /// What stands between agent and server.
+    pub middlebox: Option<Middlebox>,
+    /// Polls that it cut, by the time when they began.
+    pub cuts: Vec<Instant>,
     pub uploads: Vec<(String, Vec<u8>)>,
     pub requests: Vec<(String, HeaderMap)>,
     pub hosts: Vec<Server>,
@@ -136,7 +153,7 @@ impl FakeServer {
         let plain = gzip::decompress(&request.body, 1 << 20).unwrap().unwrap();
         let body: Value = serde_json::from_slice(&plain).unwrap();
         self.lock().check_ins.push(CheckIn { at: Instant::now(), body: body.clone() });
-        let end = Instant::now() + POLL;
+        let end = Instant::now() + hold(&body);
         loop {
             let woken = self.bell.notified();
             if let Some(found) = deliverable(&mut self.lock(), &body) {
@@ -147,6 +164,12 @@ impl FakeServer {
             }
         }
     }
+}
+
+/// How long a server holds a check-in that asks for a length (EA68).
+fn hold(body: &Value) -> Duration {
+    let wish = body["poll_timeout"].as_str().map(|text| text.strip_suffix('s').unwrap().parse().unwrap());
+    wish.map_or(POLL, |wish: u64| Duration::from_secs(wish.saturating_sub(120).clamp(60, 3600)))
 }
 
 fn deliverable(inner: &mut Inner, body: &Value) -> Option<Value> {
@@ -205,7 +228,9 @@ impl Transport for FakeServer {
             inner.hosts.push(server.clone());
         }
         let fault = self.fault(&request.path);
-        request.reached.store(fault.is_none(), std::sync::atomic::Ordering::Relaxed);
+        if fault.is_none() {
+            request.reached.mark();
+        }
         // The network takes time, so that other things happen meanwhile.
         tokio::time::sleep(Duration::from_millis(5)).await;
         match fault {
@@ -220,10 +245,36 @@ impl Transport for FakeServer {
                 let _ = tokio::time::timeout(timeout, self.serve(request)).await;
                 Err(TransportError::Broken("lost on the way back".into()))
             }
-            None => match tokio::time::timeout(timeout, self.serve(request)).await {
-                Ok(response) => Ok(response),
-                Err(_) => Err(TransportError::Timeout(timeout)),
-            },
+            None => self.through_middlebox(request, timeout).await,
+        }
+    }
+}
+
+impl FakeServer {
+    async fn through_middlebox(&self, request: Request, timeout: Duration) -> Result<Response, TransportError> {
+        let (begun, middlebox) = (Instant::now(), self.lock().middlebox);
+        let patience = match middlebox {
+            Some(Middlebox::Resets(time) | Middlebox::Answers504(time) | Middlebox::Crashes(time)) => time.min(timeout),
+            Some(Middlebox::Swallows(_)) | None => timeout,
+        };
+        let outcome = tokio::time::timeout(patience, self.serve(request)).await;
+        let late = |limit: Duration| begun.elapsed() > limit;
+        match (middlebox, outcome) {
+            (Some(Middlebox::Swallows(limit)), Ok(_)) if late(limit) => {
+                self.lock().cuts.push(begun);
+                tokio::time::sleep(timeout.saturating_sub(begun.elapsed())).await;
+                Err(TransportError::Timeout(timeout))
+            }
+            (_, Ok(response)) => Ok(response),
+            (Some(Middlebox::Resets(_) | Middlebox::Crashes(_)), Err(_)) if patience < timeout => {
+                self.lock().cuts.push(begun);
+                Err(TransportError::Broken("connection reset by peer".into()))
+            }
+            (Some(Middlebox::Answers504(_)), Err(_)) if patience < timeout => {
+                self.lock().cuts.push(begun);
+                Ok(Response { status: 504, headers: HeaderMap::new(), body: "<html>504</html>".into() })
+            }
+            (_, Err(_)) => Err(TransportError::Timeout(timeout)),
         }
     }
 }

@@ -17,11 +17,17 @@ pub fn api_key(headers: &HeaderMap) -> Result<ApiKey, ApiError> {
         return Err(ApiError::of("ErrMalformedHeader"));
     }
     let token = value.as_bytes().strip_prefix(b"ApiKey ").ok_or(ApiError::of("ErrMalformedHeader"))?;
-    let token = std::str::from_utf8(token).map_err(|_| ApiError::of("ErrInvalidToken"))?;
-    ApiKey::parse(token).map_err(|error| match error {
-        TokenError::Invalid => ApiError::of("ErrInvalidToken"),
-        TokenError::Malformed => ApiError::of("ErrMalformedToken"),
-    })
+    let refused = |error: TokenError| ApiError::of(code(error)).message(error.to_string());
+    let token = std::str::from_utf8(token).map_err(|_| refused(TokenError::NotBase64))?;
+    ApiKey::parse(token).map_err(refused)
+}
+
+/// Codes and statuses are the protocol's (EA12, EA13); the message is for whoever pasted the token, and agents log it.
+fn code(error: TokenError) -> &'static str {
+    match error {
+        TokenError::Quoted | TokenError::NotBase64 | TokenError::NotText => "ErrInvalidToken",
+        TokenError::Empty | TokenError::NotIdAndSecret => "ErrMalformedToken",
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +76,26 @@ mod tests {
     fn ea13_tokens_without_exactly_one_colon_are_400() {
         for value in [encoded("nocolon"), encoded("a:b:c"), encoded("")] {
             assert_eq!(refusal(&[&value]), (400, "ErrMalformedToken".into()), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_message_says_what_is_wrong_with_the_token() {
+        let message = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+            let text = format!("{:?}", api_key(&headers).unwrap_err());
+            assert!(!text.contains("s3cret"), "{text}");
+            text
+        };
+        for (value, reason) in [
+            (r#"ApiKey "aWQ6czNjcmV0""#, "in quotes"),
+            ("ApiKey 'aWQ6czNjcmV0'", "in quotes"),
+            ("ApiKey s3cret!", "not base64"),
+            ("ApiKey aWQ6czNjcmV", "not base64"),
+            (encoded("s3cret").as_str(), "does not decode to id:secret"),
+        ] {
+            assert!(message(value).contains(reason), "{value}: {}", message(value));
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Config {
     pub highest_version: (u32, Option<u32>),
     /// Lowest agent version.
     pub lowest_version: (u32, u32),
+    /// Whether a fleet may begin although the directory holds keys of an earlier one. A flag of one start and no key:
+    /// in a file it would undo the protection for good.
+    pub new_fleet: bool,
     /// What the program is made of; not configured, but set by it.
     pub build: Build,
     /// JSON log lines instead of text.
@@ -171,6 +174,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
         uploads: uploads(values),
         highest_version: values.version("agents.highest_version"),
         lowest_version: (lowest_major, lowest_minor.unwrap_or(0)),
+        new_fleet: false,
         build: Build::default(),
         log_json: values.text("log.format") == "json",
         log_level: values.text("log.level").to_owned(),

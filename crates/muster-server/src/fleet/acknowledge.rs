@@ -58,6 +58,8 @@ impl Fleet {
         for id in wanted.actions {
             if let Some(action) = self.store.action(&id).await? {
                 let target = self.store.action_target(&id, &record.id).await?;
+                // Agents keep their acks for later; one of an earlier life must not end this one.
+                let target = target.filter(|target| !target.is_former).map(|target| target.state);
                 found.orders.insert(id, Order { kind: action.kind, target });
             }
         }

@@ -314,9 +314,9 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>) -> Vec<Write>
             writes.push(Write::AgentDocuments { id: record.id.clone(), documents });
         }
     }
-    // Orders to the old life are not for the new one, an old UNENROLL least of all (D14).
+    // Orders to the old life are not for the new one, an old UNENROLL least of all, whether answered or not (D14).
     if enrolled.life == Life::Next {
-        writes.push(Write::AgentWithdrawActions { id: record.id.clone() });
+        writes.push(Write::AgentLifeBegins { id: record.id.clone() });
     }
     writes
 }

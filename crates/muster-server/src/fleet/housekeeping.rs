@@ -63,6 +63,7 @@ impl Fleet {
         tell("actions removed", self.collect_actions().await);
         tell("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
         tell("uploads removed", self.expire_uploads().await);
+        tell("sightings in the future corrected", self.correct_future_sightings().await);
         tell("inactivity timeouts corrected", self.correct_inactivity().await);
         tell("agents unenrolled, since they were not seen for long", self.unenroll_unseen().await);
     }

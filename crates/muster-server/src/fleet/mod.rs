@@ -34,6 +34,7 @@ pub mod update;
 pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
+mod vigil;
 pub mod watched_store;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ use self::policies::output_uses::OutputUses;
 use self::policy_cache::PolicyCache;
 use self::registry::Registry;
 use self::throttle::Throttle;
+use self::vigil::Vigil;
 use self::watched_store::WatchedStore;
 
 /// What operations need to know of the configuration.
@@ -127,6 +129,7 @@ pub struct Fleet {
     /// Held while an upload begins, so that an agent's are counted right.
     beginning_upload: tokio::sync::Mutex<()>,
     mismatches: Throttle,
+    vigil: Vigil,
     stopping: watch::Sender<bool>,
 }
 
@@ -160,6 +163,7 @@ impl Fleet {
             handled_changes,
             policies: PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)),
             store: WatchedStore::new(store),
+            vigil: Vigil::new(&*clock),
             clock,
             entropy,
             sealer,

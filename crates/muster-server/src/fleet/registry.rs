@@ -136,6 +136,13 @@ impl Registry {
         self.get(id)?.last_seen(now)
     }
 
+    /// Moves the times of all sightings by as much as the clock was set, in microseconds.
+    pub(super) fn clock_was_set(&self, by: i64, now: Timestamp) {
+        for entry in self.select(|_| true) {
+            entry.clock_was_set(by, now);
+        }
+    }
+
     /// Whether a poll of the agent is held now.
     pub fn is_connected(&self, id: &AgentId) -> bool {
         self.get(id).is_some_and(|entry| entry.is_connected())
@@ -303,6 +310,12 @@ impl AgentEntry {
     /// Notes that the agent was here.
     pub fn seen(&self, now: Timestamp) {
         self.last_seen.fetch_max(now.as_micros(), Ordering::Relaxed);
+    }
+
+    fn clock_was_set(&self, by: i64, now: Timestamp) {
+        let moved = |micros: i64| (micros != i64::MIN).then(|| micros.saturating_add(by).min(now.as_micros()));
+        // An error: it was not seen by this node.
+        let _ = self.last_seen.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
     }
 
     /// When it was here last: now while connected.

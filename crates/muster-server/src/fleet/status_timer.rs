@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::Fleet;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
+use super::vigil::corrected_times;
 
 /// How often due agents are looked for.
 const TICK: Duration = Duration::from_secs(2);
@@ -37,6 +38,9 @@ impl Fleet {
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
                 () = self.stopped() => break,
+            }
+            if let Err(error) = self.follow_clock().await {
+                tracing::warn!(%error, detail = ?error.internal, "sightings in the future stay until housekeeping");
             }
             // After a restart every agent looks unseen: without the grace the whole fleet would be written down as offline,
             // and a minute later as online again.
@@ -133,10 +137,10 @@ impl Fleet {
 }
 
 /// The record after a look at the time.
-fn looked_at(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
+pub(super) fn looked_at(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
     let mut after = record.clone();
     after.version += 1;
-    after.last_checkin = after.last_checkin.max(seen);
+    (after.last_checkin, after.enrolled_at) = corrected_times(record, seen, now);
     transition(&mut after, seen, now);
     after
 }

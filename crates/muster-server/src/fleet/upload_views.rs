@@ -136,7 +136,8 @@ impl Fleet {
     }
 
     async fn state_without_file(&self, agent: &AgentId, action: &Action, now: Timestamp) -> Result<UploadState, Error> {
-        if self.store.action_target(&action.id, agent).await? == Some(TargetState::Failed) {
+        let target = self.store.action_target(&action.id, agent).await?;
+        if target.is_some_and(|target| target.state == TargetState::Failed) {
             let results = self.store.action_results(&action.id, true, u32::MAX).await?;
             let own = results.into_iter().find(|result| result.agent_id == *agent);
             return Ok(UploadState::Failed(own.and_then(|result| result.error).unwrap_or_default()));

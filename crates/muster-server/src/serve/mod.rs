@@ -136,6 +136,8 @@ impl Server {
         let first_start = first_start::prepare(&fleet, &tls, config.insecure_http).await;
         let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
 
+        data.mark_fleet(&first_start.installation)?;
+
         // What can't be finished must not keep agents out.
         if let Err(error) = fleet.finish_orders().await {
             error!(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use camino::Utf8Path;
 use muster_core::Entropy;
 use muster_core::seal::{Place, Sealer};
 use muster_core::signing::Signer;
@@ -15,7 +16,7 @@ use secrecy::ExposeSecret;
 
 use super::ServeError;
 use crate::config::Config;
-use crate::data_dir::{DATABASE, DataDir, ListenAddresses};
+use crate::data_dir::{DATABASE, DataDir, DataDirError, ListenAddresses};
 use crate::fleet::{Fleet, FleetParts};
 use crate::system::SystemEntropy;
 use crate::tls::host;
@@ -34,11 +35,13 @@ pub(super) async fn fleet(
     let unopened = |source| ServeError::Store { path: database.clone(), source };
     // Another program's file needs no key of ours.
     sqlite::refuse_foreign(database.as_std_path()).map_err(unopened)?;
+    let begin = Begin { data, new_fleet: config.new_fleet };
+    begin.check_file(&database)?;
     let master_key = data.master_key(&*entropy)?;
     let sealer =
         Sealer::new(master_key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))?;
     let store = Arc::new(SqliteStore::open(database.as_std_path(), &Options::default()).map_err(unopened)?);
-    let signer = signer(&*store, &sealer, &*entropy).await?;
+    let signer = signer(&*store, &sealer, &*entropy, &begin).await?;
     let settings = config.fleet_settings(&own_url(config, addresses));
     let fleet = Fleet::new(FleetParts {
         store: Arc::clone(&store) as Arc<dyn Store>,
@@ -51,16 +54,48 @@ pub(super) async fn fleet(
     Ok((store, fleet))
 }
 
-/// The installation's signing key: made once, kept sealed.
-async fn signer(store: &dyn Store, sealer: &Sealer, entropy: &dyn Entropy) -> Result<Signer, ServeError> {
+/// Whether a fleet may begin in this directory.
+struct Begin<'a> {
+    data: &'a DataDir,
+    new_fleet: bool,
+}
+
+impl Begin<'_> {
+    fn check(&self, found: &'static str) -> Result<(), DataDirError> {
+        if self.new_fleet { Ok(()) } else { self.data.refuse_lost_database(found) }
+    }
+
+    /// Before the file is made or opened.
+    fn check_file(&self, database: &Utf8Path) -> Result<(), DataDirError> {
+        match fs_err::metadata(database) {
+            Ok(file) if file.len() > 0 => Ok(()),
+            Ok(_) => self.check("is empty"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.check("is missing"),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The installation's signing key: made once, kept sealed. It is the first thing that a new database gets, so that one
+/// without it holds no fleet.
+async fn signer(
+    store: &dyn Store,
+    sealer: &Sealer,
+    entropy: &dyn Entropy,
+    begin: &Begin<'_>,
+) -> Result<Signer, ServeError> {
     let place = Place::setting(SIGNING_KEY);
     let failed = |reason: String| ServeError::Key(format!("the signing key: {reason}"));
     let unreadable = |error: StoreError| failed(error.to_string());
     if let Some(text) = store.setting(SIGNING_KEY).await.map_err(unreadable)? {
         let sealed = STANDARD.decode(text).map_err(|error| failed(error.to_string()))?;
+        if begin.new_fleet {
+            tracing::warn!("--new-fleet has no effect: the database holds a fleet, which is kept");
+        }
         let pkcs8 = sealer.open(place, &sealed).map_err(|error| failed(error.to_string()))?;
         return Signer::from_pkcs8(&pkcs8).map_err(|error| failed(error.to_string()));
     }
+    begin.check("holds no fleet")?;
     let (signer, pkcs8) = Signer::generate().map_err(|error| failed(error.to_string()))?;
     let sealed = sealer.seal(place, &pkcs8, entropy).map_err(|error| failed(error.to_string()))?;
     let put = Write::SettingPut { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) };

@@ -1,5 +1,7 @@
 //! Tests of the whole server in the process, on free ports and in a folder of its own.
 
+mod lost_database;
+
 use std::time::Duration;
 
 use camino::Utf8PathBuf;

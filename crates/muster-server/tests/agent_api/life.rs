@@ -218,7 +218,8 @@ impl Life {
                 continue;
             }
             let (id, store) = (ActionId::trusted(text(event, "action_id")), &self.server.fleet.store);
-            assert_eq!(store.action_target(&id, &agent).await.expect("readable"), Some(TargetState::Acked));
+            let target = store.action_target(&id, &agent).await.expect("readable");
+            assert_eq!(target.map(|target| target.state), Some(TargetState::Acked));
             let results = store.action_results(&id, false, 10).await.expect("readable");
             let fields: Value = serde_json::from_str(results[0].fields.as_deref().unwrap_or("null")).expect("JSON");
             let upload = event["data"]["upload_id"].as_str().map(|id| self.translate(id));

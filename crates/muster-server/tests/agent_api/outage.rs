@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target, TargetState};
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::change::Change;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -211,7 +211,7 @@ impl Store for Outage {
         self.inner.action_targets(id, after, limit).await
     }
 
-    async fn action_target(&self, id: &ActionId, agent: &AgentId) -> Result<Option<TargetState>, StoreError> {
+    async fn action_target(&self, id: &ActionId, agent: &AgentId) -> Result<Option<Target>, StoreError> {
         self.check()?;
         self.inner.action_target(id, agent).await
     }

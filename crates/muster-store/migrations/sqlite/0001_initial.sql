@@ -143,6 +143,8 @@ CREATE TABLE action_targets (
     action_seq INTEGER NOT NULL REFERENCES actions (seq) ON DELETE CASCADE,
     place INTEGER NOT NULL,
     state TEXT NOT NULL,
+    -- 1: given to an earlier life of the agent's id; neither delivered to this one nor answered by it.
+    former INTEGER NOT NULL DEFAULT 0,
     result_at INTEGER,
     result_error TEXT,
     result_fields TEXT,

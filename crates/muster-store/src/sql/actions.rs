@@ -49,21 +49,24 @@ statements! {
         VALUES ($1, $2, $3, 'ineligible', $4, $5, $6)";
     /// Ends the open orders of an agent's life.
     WITHDRAW = "UPDATE action_targets SET state = 'withdrawn' WHERE agent_id = $1 AND state = 'queued'";
+    /// Separates everything that was ever given to this id from the life that begins.
+    CLOSE_LIFE = "UPDATE action_targets SET former = 1, \
+        state = CASE state WHEN 'queued' THEN 'withdrawn' ELSE state END WHERE agent_id = $1 AND former = 0";
     /// An agent's targets with their results.
     DELETE_OF_AGENT = "DELETE FROM action_targets WHERE agent_id = $1";
 
     /// What is due to an agent, with its place.
     DUE = concat!(
         "SELECT ", columns!(), ", t.place FROM action_targets t JOIN actions a ON a.seq = t.action_seq \
-         WHERE t.agent_id = $1 AND t.action_seq > $2 AND t.state <> 'withdrawn' AND t.state <> 'ineligible' \
-         AND a.cancelled_at IS NULL \
+         WHERE t.agent_id = $1 AND t.action_seq > $2 AND t.former = 0 \
+         AND t.state <> 'withdrawn' AND t.state <> 'ineligible' AND a.cancelled_at IS NULL \
          AND (a.expiration IS NULL OR a.expiration > $3) ORDER BY t.action_seq LIMIT $4"
     );
     /// An action's targets in order.
     TARGETS = "SELECT place, agent_id, state FROM action_targets WHERE action_seq = $1 AND place > $2 \
         ORDER BY place LIMIT $3";
     /// How one agent stands to an action.
-    TARGET = "SELECT t.state FROM action_targets t JOIN actions a ON a.seq = t.action_seq \
+    TARGET = "SELECT t.state, t.former FROM action_targets t JOIN actions a ON a.seq = t.action_seq \
         WHERE a.id = $1 AND t.agent_id = $2";
     /// Targets of an action by state, with the latest result of each.
     COUNTS = "SELECT state, count(*), max(result_at) FROM action_targets WHERE action_seq = $1 GROUP BY state";

@@ -128,6 +128,9 @@ impl Composed {
         if let Some(since) = filter.unseen_since {
             self.integer(" AND coalesce(agents.last_checkin, agents.enrolled_at) < $?", since.as_micros());
         }
+        if let Some(time) = filter.seen_after {
+            self.integer(" AND coalesce(agents.last_checkin, agents.enrolled_at) > $?", time.as_micros());
+        }
         match filter.without_inactivity_timeout {
             None => {}
             Some(None) => self.push(" AND agents.inactivity_timeout IS NOT NULL"),
@@ -303,6 +306,7 @@ mod tests {
             untagged: true,
             enrollment_key_id: Some(EnrollmentKeyId::trusted("k")),
             unseen_since: Some(Timestamp::from_micros(5)),
+            seen_after: Some(Timestamp::from_micros(4)),
             without_inactivity_timeout: Some(Some(std::time::Duration::from_secs(6))),
             conditions: vec![AgentCondition::Any(vec![
                 AgentCondition::Ids(vec![AgentId::trusted("c")]),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Signed, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Signed, Target, TargetState};
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
@@ -114,6 +114,11 @@ pub(super) fn withdraw(connection: &Connection, agent: &AgentId) -> Result<()> {
     run(connection, sql::WITHDRAW, [agent.as_str()]).map(|_| ())
 }
 
+/// Ends everything that was given to an earlier life of the id.
+pub(super) fn close_life(connection: &Connection, agent: &AgentId) -> Result<()> {
+    run(connection, sql::CLOSE_LIFE, [agent.as_str()]).map(|_| ())
+}
+
 /// Removes old actions; how many.
 pub(super) fn collect(connection: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
     let rows = run(connection, sql::COLLECT, params![before.as_micros(), limit])?;
@@ -178,8 +183,11 @@ pub(super) fn targets(
 }
 
 /// How one agent stands to an action.
-pub(super) fn target(connection: &Connection, id: &ActionId, agent: &AgentId) -> Result<Option<TargetState>> {
-    first(connection, sql::TARGET, [id.as_str(), agent.as_str()], |row| Columns::of(row).word())
+pub(super) fn target(connection: &Connection, id: &ActionId, agent: &AgentId) -> Result<Option<Target>> {
+    first(connection, sql::TARGET, [id.as_str(), agent.as_str()], |row| {
+        let mut columns = Columns::of(row);
+        Ok(Target { state: columns.word()?, is_former: columns.take()? })
+    })
 }
 
 /// A page of actions with their counts.

@@ -36,7 +36,7 @@ pub(super) fn insert(
     let id = record.id.as_str();
     run(connection, sql::INSERT_DOCUMENTS, params![id, documents.local_metadata, documents.components])?;
     insert_tags(connection, record)?;
-    run(connection, actions_sql::WITHDRAW, [id])?;
+    run(connection, actions_sql::CLOSE_LIFE, [id])?;
     Ok(())
 }
 

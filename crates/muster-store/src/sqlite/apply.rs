@@ -49,6 +49,7 @@ fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done)
         Write::AgentDocuments { id, documents } => agents::put_documents(c, recent, id, documents)?,
         Write::AgentDelete { id } => agents::delete(c, recent, id)?,
         Write::AgentWithdrawActions { id } => actions::withdraw(c, id)?,
+        Write::AgentLifeBegins { id } => actions::close_life(c, id)?,
         Write::AgentsSeen { seen } => agents::seen(c, seen)?,
         Write::EnrollmentKeyInsert(key) => enrollment_keys::insert(c, key)?,
         Write::EnrollmentKeyUse { id, now, counts } => enrollment_keys::use_once(c, id, *now, *counts)?,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target, TargetState};
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::change::Change;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -275,7 +275,7 @@ impl Store for SqliteStore {
         self.lists.snapshot(move |c| actions::targets(c, &id, after, limit)).await
     }
 
-    async fn action_target(&self, id: &ActionId, agent: &AgentId) -> Result<Option<TargetState>, StoreError> {
+    async fn action_target(&self, id: &ActionId, agent: &AgentId) -> Result<Option<Target>, StoreError> {
         let (id, agent) = (id.clone(), agent.clone());
         self.points.read(move |c| actions::target(c, &id, &agent)).await
     }

@@ -1,6 +1,6 @@
 //! Actions: order, what is due, results.
 
-use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::action::{Action, ActionType, Target, TargetState};
 use muster_core::id::PolicyId;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionFilter, Page};
@@ -21,7 +21,8 @@ async fn due(store: &impl Store, agent: &str, after: i64, now: Timestamp) -> Vec
 }
 
 async fn state(store: &impl Store, action: &str, agent: &str) -> Option<TargetState> {
-    store.action_target(&action_id(action), &agent_id(agent)).await.unwrap()
+    let target = store.action_target(&action_id(action), &agent_id(agent)).await.unwrap();
+    target.map(|target| target.state)
 }
 
 pub async fn an_action_comes_back_with_its_place_in_the_order(store: &impl Store) {
@@ -85,6 +86,25 @@ pub async fn d14_a_withdrawn_order_is_not_due_and_takes_no_result(store: &impl S
     assert_eq!(due(store, "a", -1, at(0)).await, ["done"]);
     commit(store, vec![answer(&result("open", "a", 2, None))]).await;
     assert_eq!(state(store, "open", "a").await, Some(TargetState::Withdrawn));
+}
+
+pub async fn ea42_d14_a_new_life_starts_after_all_that_was_before_it(store: &impl Store) {
+    commit(store, ["done", "failed", "open", "other"].map(|id| order(&action(id), &["a", "b"])).to_vec()).await;
+    let answers = [result("done", "a", 1, None), result("failed", "a", 1, Some("no space"))];
+    commit(store, answers.iter().map(answer).collect()).await;
+    commit(store, vec![Write::AgentLifeBegins { id: agent_id("a") }]).await;
+    assert_eq!(due(store, "a", -1, at(0)).await, Vec::<String>::new());
+    assert_eq!(due(store, "b", -1, at(0)).await, ["done", "failed", "open", "other"], "others are not concerned");
+    for (id, stands) in
+        [("done", TargetState::Acked), ("failed", TargetState::Failed), ("open", TargetState::Withdrawn)]
+    {
+        let target = store.action_target(&action_id(id), &agent_id("a")).await.unwrap();
+        assert_eq!(target, Some(Target { state: stands, is_former: true }), "{id}");
+    }
+    commit(store, vec![order(&action("new"), &["a"])]).await;
+    assert_eq!(due(store, "a", -1, at(0)).await, ["new"]);
+    let target = store.action_target(&action_id("new"), &agent_id("a")).await.unwrap();
+    assert_eq!(target, Some(Target { state: TargetState::Queued, is_former: false }));
 }
 
 pub async fn ea119_the_first_result_stays(store: &impl Store) {

@@ -235,7 +235,9 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
 }
 
 pub async fn d14_a_new_life_inherits_no_orders(store: &impl Store) {
-    commit(store, vec![order(&action("before"), &["a"]), insert(&bare_agent("a"))]).await;
+    let answered = answer(&result("answered", "a", 1, None));
+    commit(store, vec![order(&action("before"), &["a"]), order(&action("answered"), &["a"]), answered]).await;
+    commit(store, vec![insert(&bare_agent("a"))]).await;
     assert_eq!(store.actions_due(&agent_id("a"), -1, at(0), 10).await.unwrap(), []);
 }
 

@@ -100,6 +100,9 @@ pub async fn m149_agents_unseen_for_long_are_found(store: &impl Store) {
     matches(store, &unseen(3), "a2").await;
     // Those never seen enrolled at 95, 97 and 99.
     matches(store, &unseen(98), "a2 a3 a4 a5").await;
+    let seen_after = |n| AgentFilter { seen_after: Some(at(n)), ..AgentFilter::default() };
+    matches(store, &seen_after(98), "a1").await;
+    matches(store, &seen_after(99), "").await;
 }
 
 pub async fn agents_with_another_inactivity_timeout_are_found(store: &impl Store) {

@@ -27,6 +27,7 @@ macro_rules! run_for {
             ea75_what_is_due_comes_in_order_after_the_position,
             ea76_an_expired_action_is_not_due,
             ea77_types_that_are_never_delivered_are_due_so_that_the_position_passes_them,
+            ea42_d14_a_new_life_starts_after_all_that_was_before_it,
             d14_a_withdrawn_order_is_not_due_and_takes_no_result,
             ea119_the_first_result_stays,
             ea120_results_come_newest_first_with_all_they_say,

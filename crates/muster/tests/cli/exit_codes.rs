@@ -55,7 +55,7 @@ fn code_2_is_wrong_usage() {
 fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
     let good = std::fs::read_to_string(world().data().join("ca.crt")).unwrap();
     for (content, reason) in [
-        ("garbage", "it is no PEM"),
+        ("garbage", "it is not PEM"),
         ("", "it is empty"),
         ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no certificate but a private key"),
         (&good.replace("MII", "AII"), "certificate 1 is damaged"),

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use muster_core::action::{ActionType, TargetState};
+use muster_core::action::{ActionType, Target, TargetState};
 use muster_core::id::{ActionId, PolicyId};
 use muster_core::status::Status;
 use muster_store::query::AgentFilter;
+use serde_json::value::RawValue;
 
 use super::*;
+use crate::fleet::registry::AgentEntry;
 use crate::testing::TestFleet;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn plain() -> serde_json::Value {
     json!({"type": "PERMANENT", "metadata": {"local": {"host": {"hostname": "web-1"}}, "tags": ["a"]}})
@@ -151,7 +155,37 @@ async fn ea42_d14_a_new_life_of_an_id_inherits_no_orders() {
     let due = test.store().actions_due(&record.id, -1, test.now(), 10).await.unwrap();
     assert!(due.is_empty(), "{due:?}");
     let state = test.store().action_target(&ActionId::trusted("old-order"), &record.id).await.unwrap();
-    assert_eq!(state, Some(TargetState::Withdrawn));
+    assert_eq!(state, Some(Target { state: TargetState::Withdrawn, is_former: true }));
+}
+
+#[tokio::test]
+async fn ea42_d14_a_new_life_of_an_id_is_given_nothing_that_the_former_one_answered() {
+    let test = TestFleet::new().await;
+    let key = test.add_key(Some("p"), |_| {}).await;
+    let body = json!({"type": "PERMANENT", "id": "fixed"});
+    let first = test.entry(&test.enroll(&key, &body).await.unwrap()).await.unwrap();
+    for (id, kind) in [("settings", ActionType::Settings), ("leave", ActionType::Unenroll)] {
+        test.order(id, kind, "fixed", |action| action.expiration = Some(test.now().plus(HOUR))).await;
+    }
+    assert_eq!(ack(&test, &first, &["settings", "leave"]).await, [200, 200]);
+    assert!(!test.stored("fixed").await.active);
+    let second = test.entry(&test.enroll(&key, &body).await.unwrap()).await.unwrap();
+    let position = second.record().unwrap().action_position;
+    assert_eq!(test.store().actions_due(second.id(), position, test.now(), 10).await.unwrap(), []);
+    // Agents keep acks that were not answered and send them later, under whatever key they have then.
+    assert_eq!(ack(&test, &second, &["leave"]).await, [400]);
+    assert!(test.stored("fixed").await.active);
+    test.order("now", ActionType::Settings, "fixed", |_| {}).await;
+    let due = test.store().actions_due(second.id(), position, test.now(), 10).await.unwrap();
+    assert_eq!(due.iter().map(|due| due.action.id.as_str()).collect::<Vec<_>>(), ["now"]);
+}
+
+async fn ack(test: &TestFleet, entry: &AgentEntry, actions: &[&str]) -> Vec<u16> {
+    let events: Vec<_> = actions.iter().map(|id| json!({"action_id": id}).to_string()).collect();
+    let events: Vec<Box<RawValue>> = events.into_iter().map(|event| RawValue::from_string(event).unwrap()).collect();
+    let events: Vec<&RawValue> = events.iter().map(|event| &**event).collect();
+    let items = test.fleet.acknowledge(entry, &events).await.unwrap();
+    items.iter().map(|item| item.status).collect()
 }
 
 #[tokio::test]

@@ -62,8 +62,10 @@ impl Fleet {
         Ok(corrected)
     }
 
-    /// Unenrols agents that are inactive, and unseen for as long as their policy says. Those of hosted policies stay.
+    /// Unenrols agents that are inactive, and unseen for as long as their policy says while this server watched. Those of
+    /// managed policies stay.
     pub(super) async fn unenroll_unseen(&self) -> Result<u64, Error> {
+        self.follow_clock().await?;
         let mut left = UNENROLLED_AT_MOST;
         for policy in self.all_policies().await? {
             if left > 0 && unenroll_timeout(&policy).is_some() {
@@ -89,7 +91,9 @@ impl Fleet {
             let Some(last) = ids.last().cloned() else { break };
             unenrolled += self
                 .shut_out_due(&system(), &ids, "timeout", &|record, now| {
-                    let seen = self.registry.last_seen(&record.id, now);
+                    // Nobody could be seen by a server that was down, or whose clock stood elsewhere.
+                    let counts_from = self.vigil.counts_from(&*self.clock).min(now);
+                    let seen = self.registry.last_seen(&record.id, now).max(Some(counts_from));
                     record.policy_id.as_ref() == Some(id) && is_due_to_unenroll(record, timeout, seen, now)
                 })
                 .await?;

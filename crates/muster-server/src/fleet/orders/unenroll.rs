@@ -105,7 +105,8 @@ impl Fleet {
         let actions = self.store.actions(&filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
         let mut open = Vec::new();
         for (action, _) in actions.into_iter().filter(|(action, _)| action.kind == ActionType::Unenroll) {
-            if self.store.action_target(&action.id, agent).await? == Some(TargetState::Queued) {
+            let target = self.store.action_target(&action.id, agent).await?;
+            if target.is_some_and(|target| target.state == TargetState::Queued) {
                 open.push(action.id);
             }
         }

@@ -46,6 +46,7 @@ fn reads_of_a_check_in_search_an_index() {
         actions::TARGETS,
         actions::COUNTS,
         actions::WITHDRAW,
+        actions::CLOSE_LIFE,
         actions::DELETE_OF_AGENT,
         enrollment_keys::BY_KEY_ID,
         enrollment_keys::LIST,

@@ -1,0 +1,176 @@
+//! Whether the base path is a directory that the agent may make its own. Looks, and changes nothing.
+//!
+//! The agent sets its base path to mode 0700. On a shared directory such as `/tmp` that breaks the host; in a directory
+//! of another user, that user could replace what root runs.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nix::unistd::{AccessFlags, access, geteuid};
+
+/// Files that only an agent's base path holds.
+const MARKS: [&str; 4] = ["fleet.json", "state.json", "state.json.damaged", "agent.yml"];
+/// Whatever else may lie in one.
+const KNOWN: [&str; 6] = ["logs", "run", "bin", "versions", "muster-agent", "lost+found"];
+/// Mode bits of directories that belong to everyone: sticky, or writable for others.
+const SHARED: u32 = 0o1002;
+
+/// Why a base path is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BadBase {
+    /// Another user owns it.
+    #[error("{path}: owned by user id {owner}, not by this user ({user})")]
+    Owner {
+        /// The directory.
+        path: Utf8PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// The effective user of this process.
+        user: u32,
+    },
+    /// Everybody may write to it.
+    #[error("{path}: a directory that all users may write to (mode {mode:04o})")]
+    Shared {
+        /// The directory.
+        path: Utf8PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It holds other things than an agent's.
+    #[error("{path}: not empty, and not the directory of an agent (it contains {entry:?})")]
+    Foreign {
+        /// The directory.
+        path: Utf8PathBuf,
+        /// Something in it that is not an agent's.
+        entry: String,
+    },
+    /// It is a file.
+    #[error("{path}: not a directory")]
+    NotDirectory {
+        /// The path.
+        path: Utf8PathBuf,
+    },
+    /// It can't be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The directory, or the parent in which it would be created.
+        path: Utf8PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Checks that the agent may use `base`, or may create it.
+pub fn check(base: &Utf8Path) -> Result<(), BadBase> {
+    let metadata = match fs_err::metadata(base) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return check_parent(base),
+        Err(source) => return Err(BadBase::Io { path: base.to_owned(), source }),
+    };
+    let path = base.to_owned();
+    if !metadata.is_dir() {
+        return Err(BadBase::NotDirectory { path });
+    }
+    let user = geteuid().as_raw();
+    if metadata.uid() != user {
+        return Err(BadBase::Owner { path, owner: metadata.uid(), user });
+    }
+    if metadata.mode() & SHARED != 0 {
+        return Err(BadBase::Shared { path, mode: metadata.mode() & 0o7777 });
+    }
+    writable(base)?;
+    match foreign(base) {
+        Ok(None) => Ok(()),
+        Ok(Some(entry)) => Err(BadBase::Foreign { path, entry }),
+        Err(source) => Err(BadBase::Io { path, source }),
+    }
+}
+
+/// An entry that is not an agent's, unless something else marks the directory as one.
+fn foreign(base: &Utf8Path) -> io::Result<Option<String>> {
+    let mut foreign = None;
+    for entry in fs_err::read_dir(base)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if MARKS.contains(&name.as_str()) {
+            return Ok(None);
+        }
+        if !KNOWN.contains(&name.as_str()) {
+            foreign = foreign.or(Some(name));
+        }
+    }
+    Ok(foreign)
+}
+
+/// The nearest parent that exists must take a new directory.
+fn check_parent(base: &Utf8Path) -> Result<(), BadBase> {
+    let parent = base.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Utf8Path::new("/"));
+    if !parent.is_dir() {
+        return Err(BadBase::NotDirectory { path: parent.to_owned() });
+    }
+    writable(parent)
+}
+
+fn writable(path: &Utf8Path) -> Result<(), BadBase> {
+    access(path.as_std_path(), AccessFlags::W_OK | AccessFlags::X_OK)
+        .map_err(|error| BadBase::Io { path: path.to_owned(), source: error.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap().to_owned();
+        (directory, path)
+    }
+
+    fn mode(path: &Utf8Path) -> u32 {
+        fs_err::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn empty_missing_and_own_directories_are_taken() {
+        let (_keep, base) = directory();
+        assert!(check(&base).is_ok(), "empty");
+        assert!(check(&base.join("a/b/c")).is_ok(), "missing");
+        fs_err::create_dir(base.join("logs")).unwrap();
+        assert!(check(&base).is_ok(), "only what an agent creates");
+        fs_err::write(base.join("ca.crt"), "x").unwrap();
+        fs_err::write(base.join("agent.yml"), "").unwrap();
+        assert!(check(&base).is_ok(), "marked as an agent's");
+    }
+
+    #[test]
+    fn shared_and_foreign_directories_are_refused_untouched() {
+        let (_keep, base) = directory();
+        for shared in [0o1777, 0o0777, 0o1700] {
+            fs_err::set_permissions(&base, std::fs::Permissions::from_mode(shared)).unwrap();
+            assert!(matches!(check(&base), Err(BadBase::Shared { .. })), "{shared:o}");
+            assert_eq!(mode(&base), shared);
+        }
+        fs_err::set_permissions(&base, std::fs::Permissions::from_mode(0o755)).unwrap();
+        fs_err::write(base.join("notes.txt"), "").unwrap();
+        let error = check(&base).unwrap_err();
+        assert!(matches!(&error, BadBase::Foreign { entry, .. } if entry == "notes.txt"), "{error}");
+        assert_eq!(mode(&base), 0o755);
+        assert!(matches!(check(&base.join("notes.txt")), Err(BadBase::NotDirectory { .. })));
+        assert!(matches!(check(&base.join("notes.txt/agent")), Err(BadBase::Io { .. } | BadBase::NotDirectory { .. })));
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        // Root's own, or somebody else's when the tests run as root.
+        let (_keep, base) = directory();
+        let foreign = if geteuid().is_root() {
+            nix::unistd::chown(base.as_std_path(), Some(nix::unistd::Uid::from_raw(12_345)), None).unwrap();
+            base
+        } else {
+            Utf8PathBuf::from("/etc")
+        };
+        assert!(matches!(check(&foreign), Err(BadBase::Owner { .. })));
+    }
+}

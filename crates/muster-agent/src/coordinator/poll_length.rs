@@ -1,0 +1,241 @@
+//! How long a check-in is held, learned from polls that something on the way cut.
+//!
+//! Load balancers, NAT gateways and firewalls drop a connection that carries nothing for a while: with a reset, with a
+//! gateway's error, or without a word. A poll that was held and then cut is no failed attempt. The agent asks again at
+//! once, with a poll short enough to end before the next cut, and remembers the limit.
+//!
+//! A server that dies cuts its polls too, so a first cut proves nothing: the limit is tested with a full-length poll
+//! after a few short ones, and dropped if that poll survives.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::state::PollLimit;
+
+/// A poll that broke sooner than this was not held: the server failed, or never was one.
+pub const HELD_AFTER: Duration = Duration::from_secs(2);
+/// Client-side limit of a poll without a learned limit; servers hold for at most five minutes by default.
+pub const POLL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Servers subtract this from `poll_timeout` (EA68).
+const SERVER_MARGIN: Duration = Duration::from_secs(120);
+/// Servers hold at least this long, whatever `poll_timeout` says (EA68); the agent itself ends a shorter poll.
+const SERVER_MINIMUM: Duration = Duration::from_secs(60);
+/// Time for the reply to arrive after the server has stopped holding.
+const REPLY_GRACE: Duration = Duration::from_secs(30);
+/// Shortest poll; below that, polling costs more than the back-off that it avoids.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// Cuts in a row that are retried at once. A server that takes every request and drops it gets the back-off after all.
+const CUTS_MAX: u32 = 3;
+/// Short polls that must end well before an unconfirmed limit is tested.
+const SHORT_POLLS: u32 = 3;
+/// How often a confirmed limit is tested: the network may have been repaired.
+const TEST_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// How to ask for the next poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// `poll_timeout` of the request; `None`: the server's default.
+    pub poll_timeout: Option<Duration>,
+    /// The agent ends the poll itself after this time, without an error.
+    pub give_up: Option<Duration>,
+    /// No reply after this time is a failure of the connection.
+    pub timeout: Duration,
+}
+
+/// What a broken poll was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A failed attempt: back off.
+    Failure,
+    /// Held, then cut: ask again soon. `news` is the limit to log, the first time that it is learned.
+    Cut {
+        /// The longest poll from now on.
+        news: Option<Duration>,
+    },
+}
+
+/// What is known about the length of polls.
+#[derive(Clone, Debug)]
+pub struct PollLength {
+    limit: Option<PollLimit>,
+    cuts_in_a_row: u32,
+    short_polls: u32,
+    testing: bool,
+    test_at: Instant,
+}
+
+impl PollLength {
+    /// Starts from the stored limit.
+    pub fn new(limit: Option<PollLimit>, now: Instant) -> Self {
+        Self { limit, cuts_in_a_row: 0, short_polls: 0, testing: false, test_at: now + TEST_EVERY }
+    }
+
+    /// The limit to store.
+    pub fn limit(&self) -> Option<PollLimit> {
+        self.limit
+    }
+
+    /// Forgets the limit: other servers may be reached another way.
+    pub fn forget(&mut self, now: Instant) {
+        *self = Self::new(None, now);
+    }
+
+    /// How to ask for the poll that begins now.
+    pub fn ask(&mut self, now: Instant) -> Ask {
+        self.testing = match self.limit {
+            None => false,
+            Some(PollLimit { confirmed: true, .. }) => now >= self.test_at,
+            Some(PollLimit { confirmed: false, .. }) => self.short_polls >= SHORT_POLLS,
+        };
+        match self.limit.filter(|_| !self.testing).map(longest) {
+            None => Ask { poll_timeout: None, give_up: None, timeout: POLL_TIMEOUT },
+            Some(longest) if longest >= SERVER_MINIMUM => {
+                Ask { poll_timeout: Some(longest + SERVER_MARGIN), give_up: None, timeout: longest + REPLY_GRACE }
+            }
+            // Asking for the server's minimum frees its slot soon, should it not notice that we hung up.
+            Some(longest) => Ask {
+                poll_timeout: Some(SERVER_MINIMUM + SERVER_MARGIN),
+                give_up: Some(longest),
+                timeout: POLL_TIMEOUT,
+            },
+        }
+    }
+
+    /// Notes a poll that the server answered, or that the agent ended itself, after `held`.
+    pub fn ended_well(&mut self, held: Duration) {
+        self.cuts_in_a_row = 0;
+        let Some(limit) = self.limit else { return };
+        if self.testing {
+            // An answer that came before the time of the cut says nothing about it; the test goes on with the next poll.
+            if held > cut_after(limit) {
+                self.limit = None;
+            }
+        } else if held >= longest(limit) / 2 {
+            self.short_polls += 1;
+        }
+    }
+
+    /// Notes a poll that broke after `held`.
+    pub fn broke(&mut self, held: Duration, now: Instant) -> Broken {
+        self.cuts_in_a_row += 1;
+        if held < HELD_AFTER || self.cuts_in_a_row > CUTS_MAX {
+            return Broken::Failure;
+        }
+        let before = self.limit;
+        let same = self.testing && before.is_some_and(|limit| about_equal(held, cut_after(limit)));
+        // The shorter of two similar times: cuts come a little early or late.
+        let held = if same { held.min(before.map_or(held, cut_after)) } else { held };
+        let limit = PollLimit { cut_after_ms: u64::try_from(held.as_millis()).unwrap_or(u64::MAX), confirmed: same };
+        self.limit = Some(limit);
+        (self.short_polls, self.testing, self.test_at) = (0, false, now + TEST_EVERY);
+        let known = before.is_some_and(|before| same || held >= cut_after(before));
+        Broken::Cut { news: (!known).then(|| longest(limit)) }
+    }
+
+    /// Notes a poll that got no reply within `waited`, and no error either. When it was cut is unknown: half is a guess
+    /// that further losses make shorter.
+    pub fn lost(&mut self, waited: Duration, now: Instant) -> Broken {
+        self.broke(waited / 2, now)
+    }
+}
+
+fn cut_after(limit: PollLimit) -> Duration {
+    Duration::from_millis(limit.cut_after_ms)
+}
+
+/// The longest poll under a limit.
+pub fn longest(limit: PollLimit) -> Duration {
+    (cut_after(limit) * 3 / 4).max(SHORTEST)
+}
+
+fn about_equal(one: Duration, other: Duration) -> bool {
+    one.abs_diff(other) <= (other / 4).max(Duration::from_secs(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn cut(news: Option<u64>) -> Broken {
+        Broken::Cut { news: news.map(seconds) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cut_shortens_the_next_poll_and_is_reported_once() {
+        let now = Instant::now();
+        let mut length = PollLength::new(None, now);
+        assert_eq!(length.ask(now), Ask { poll_timeout: None, give_up: None, timeout: POLL_TIMEOUT });
+        assert_eq!(length.broke(seconds(100), now), cut(Some(75)));
+        let ask = length.ask(now);
+        assert_eq!(ask, Ask { poll_timeout: Some(seconds(195)), give_up: None, timeout: seconds(105) });
+        for _ in 0..SHORT_POLLS {
+            length.ask(now);
+            length.ended_well(seconds(60));
+        }
+        assert_eq!(length.ask(now).poll_timeout, None, "the limit is tested");
+        assert_eq!(length.broke(seconds(101), now), cut(None));
+        assert_eq!(length.limit(), Some(PollLimit { cut_after_ms: 100_000, confirmed: true }));
+        assert_eq!(length.ask(now + DAY - seconds(1)).poll_timeout, Some(seconds(195)));
+        assert_eq!(length.ask(now + DAY).poll_timeout, None, "it is tested once a day");
+        length.ended_well(seconds(3));
+        assert_eq!(length.ask(now + DAY).poll_timeout, None, "a quick answer is no test");
+        length.ended_well(seconds(280));
+        assert_eq!(length.limit(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polls_below_the_servers_minimum_are_ended_by_the_agent() {
+        let now = Instant::now();
+        let mut length = PollLength::new(None, now);
+        assert_eq!(length.broke(seconds(60), now), cut(Some(45)));
+        let ask = length.ask(now);
+        assert_eq!((ask.poll_timeout, ask.give_up), (Some(seconds(180)), Some(seconds(45))));
+        assert_eq!(length.broke(seconds(20), now), cut(Some(15)), "a shorter limit is news");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_died_once_leaves_no_limit_behind() {
+        let now = Instant::now();
+        let mut length = PollLength::new(None, now);
+        length.broke(seconds(10), now);
+        for _ in 0..SHORT_POLLS {
+            length.ask(now);
+            length.ended_well(seconds(8));
+        }
+        length.ask(now);
+        length.ended_well(seconds(290));
+        assert_eq!(length.limit(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quick_breaks_and_endless_cuts_are_failures() {
+        let now = Instant::now();
+        let mut length = PollLength::new(None, now);
+        assert_eq!(length.broke(seconds(1), now), Broken::Failure);
+        assert_eq!(length.limit(), None);
+        length.ended_well(seconds(300));
+        for _ in 0..CUTS_MAX {
+            assert!(matches!(length.broke(seconds(3), now), Broken::Cut { .. }));
+        }
+        assert_eq!(length.broke(seconds(3), now), Broken::Failure);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polls_lost_without_an_error_get_shorter_until_they_arrive() {
+        let now = Instant::now();
+        let mut length = PollLength::new(None, now);
+        assert_eq!(length.lost(length.clone().ask(now).timeout, now), cut(Some(225)));
+        assert_eq!(
+            length.lost(length.clone().ask(now).timeout, now),
+            Broken::Cut { news: Some(Duration::from_millis(95_625)) }
+        );
+    }
+}

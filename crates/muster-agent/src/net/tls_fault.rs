@@ -1,0 +1,108 @@
+//! Words for a failed TLS handshake.
+//!
+//! rustls names faults by their identifiers. Whoever enrolls a host needs to know what differs from what: the clock from
+//! the certificate's dates, the name from the certificate's names, the authority from the trusted ones.
+
+use std::io;
+
+use muster_core::Timestamp;
+use rustls::pki_types::UnixTime;
+use rustls::{CertificateError, Error, InvalidMessage};
+
+use super::TlsFault;
+
+/// The kind of a failed handshake, and its description.
+pub fn handshake_fault(error: &io::Error) -> (TlsFault, String) {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(error) => describe(error),
+        // The peer hung up during the handshake: some do when they expect plain HTTP.
+        None => (TlsFault::NotTls, format!("the TLS handshake broke off: {error}")),
+    }
+}
+
+fn describe(error: &Error) -> (TlsFault, String) {
+    match error {
+        Error::InvalidCertificate(error) => certificate(error),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::MissingData(_))
+        | Error::InappropriateMessage { .. } => (TlsFault::NotTls, "it does not speak TLS".into()),
+        Error::InvalidMessage(error) => (TlsFault::NotTls, format!("it does not speak TLS ({error:?})")),
+        Error::AlertReceived(alert) => (TlsFault::Trust, format!("the server broke off the handshake: {alert:?}")),
+        other => (TlsFault::Trust, other.to_string()),
+    }
+}
+
+fn certificate(error: &CertificateError) -> (TlsFault, String) {
+    match error {
+        CertificateError::ExpiredContext { time, not_after } => (
+            TlsFault::Clock,
+            format!("a certificate expired on {}; this host's clock says {}", date(*not_after), date(*time)),
+        ),
+        CertificateError::NotValidYetContext { time, not_before } => (
+            TlsFault::Clock,
+            format!("a certificate is not valid before {}; this host's clock says {}", date(*not_before), date(*time)),
+        ),
+        CertificateError::Expired | CertificateError::NotValidYet => (TlsFault::Clock, error.to_string()),
+        CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => (
+            TlsFault::Name,
+            format!("its certificate names no host (no subject alternative name), not {:?}", expected.to_str()),
+        ),
+        CertificateError::NotValidForNameContext { expected, presented } => (
+            TlsFault::Name,
+            format!("its certificate is for {}, not for {:?}", presented.join(", "), expected.to_str()),
+        ),
+        CertificateError::NotValidForName => (TlsFault::Name, error.to_string()),
+        CertificateError::UnknownIssuer => {
+            (TlsFault::Trust, "its certificate was not issued by a trusted certificate authority".into())
+        }
+        other => (TlsFault::Trust, format!("its certificate is not usable: {other}")),
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    let micros = i64::try_from(time.as_secs()).ok().and_then(|seconds| seconds.checked_mul(1_000_000));
+    Timestamp::from_micros(micros.unwrap_or(i64::MAX)).to_rfc3339_seconds()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+
+    use super::*;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn faults_of_time_show_both_dates() {
+        let expired = CertificateError::ExpiredContext { time: at(86_400), not_after: at(0) };
+        let (fault, reason) = describe(&expired.into());
+        assert_eq!(fault, TlsFault::Clock);
+        assert_eq!(
+            reason,
+            "a certificate expired on 1970-01-01T00:00:00Z; this host's clock says 1970-01-02T00:00:00Z"
+        );
+        let early = CertificateError::NotValidYetContext { time: at(0), not_before: at(86_400) };
+        assert!(
+            describe(&early.into()).1.contains("not valid before 1970-01-02T00:00:00Z; this host's clock says 1970")
+        );
+    }
+
+    #[test]
+    fn a_wrong_name_shows_the_names_that_are_right() {
+        let expected = ServerName::try_from("fleet.example").unwrap();
+        let wrong = CertificateError::NotValidForNameContext { expected, presented: vec!["a.example".into()] };
+        let (fault, reason) = describe(&wrong.into());
+        assert_eq!(
+            (fault, reason.as_str()),
+            (TlsFault::Name, "its certificate is for a.example, not for \"fleet.example\"")
+        );
+    }
+
+    #[test]
+    fn a_server_without_tls_is_recognised() {
+        let error = Error::InvalidMessage(InvalidMessage::InvalidContentType);
+        assert_eq!(describe(&error), (TlsFault::NotTls, "it does not speak TLS".into()));
+        assert_eq!(handshake_fault(&io::ErrorKind::UnexpectedEof.into()).0, TlsFault::NotTls);
+    }
+}

@@ -1,0 +1,91 @@
+//! Checks an enrollment token before anything is sent: what people paste has line breaks, quotes, or is something else.
+//!
+//! No message shows the token, not even in part: terminals and logs are read by others.
+
+use muster_core::credential::{ApiKey, TokenError};
+
+/// Why an enrollment token can't be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadToken {
+    /// Nothing, or white space only.
+    #[error("the enrollment token is empty")]
+    Empty,
+    /// A line break at the end or inside.
+    #[error("the enrollment token contains a line break")]
+    LineBreak,
+    /// Spaces, tabs, or invisible characters.
+    #[error("the enrollment token contains white space or control characters")]
+    Space,
+    /// `ApiKey …`, as it stands in the header of a request.
+    #[error("the enrollment token begins with `ApiKey`, which belongs to the header and not to the token")]
+    Header,
+    /// `id:secret` as it is before encoding.
+    #[error("the enrollment token is not encoded: it contains a colon")]
+    Decoded,
+    /// Quotes, not base64, or base64 of something else.
+    #[error(transparent)]
+    Malformed(#[from] TokenError),
+}
+
+/// Checks that `token` has the form of an enrollment token.
+pub fn check(token: &str) -> Result<(), BadToken> {
+    if token.trim().is_empty() {
+        return Err(BadToken::Empty);
+    }
+    if token.contains(['\n', '\r']) {
+        return Err(BadToken::LineBreak);
+    }
+    if token.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("apikey")) {
+        return Err(BadToken::Header);
+    }
+    // Zero-width characters and byte order marks come along when a token is copied from a web page or a Windows file.
+    if token.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}')) {
+        return Err(BadToken::Space);
+    }
+    match ApiKey::parse(token) {
+        Ok(_) => Ok(()),
+        Err(TokenError::NotBase64) if token.contains(':') => Err(BadToken::Decoded),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_taken_as_it_was_printed_and_not_otherwise() {
+        let good = "dG9rOmVu";
+        assert_eq!(check(good), Ok(()));
+        for (token, reason) in [
+            ("", BadToken::Empty),
+            ("  \n", BadToken::Empty),
+            ("dG9rOmVu\n", BadToken::LineBreak),
+            ("dG9rOmVu\r", BadToken::LineBreak),
+            ("dG9r\r\nOmVu", BadToken::LineBreak),
+            (" dG9rOmVu", BadToken::Space),
+            ("dG9r OmVu", BadToken::Space),
+            ("\u{feff}dG9rOmVu", BadToken::Space),
+            ("dG9rOmVu\u{200b}", BadToken::Space),
+            ("dG9r\u{0}OmVu", BadToken::Space),
+            ("ApiKey dG9rOmVu", BadToken::Header),
+            ("tok:en", BadToken::Decoded),
+            ("\"dG9rOmVu\"", BadToken::Malformed(TokenError::Quoted)),
+            ("'dG9rOmVu'", BadToken::Malformed(TokenError::Quoted)),
+            ("\u{201c}dG9rOmVu\u{201d}", BadToken::Malformed(TokenError::Quoted)),
+            ("my-token!", BadToken::Malformed(TokenError::NotBase64)),
+            ("dG9rOmV", BadToken::Malformed(TokenError::NotBase64)),
+            ("//79", BadToken::Malformed(TokenError::NotText)),
+            ("aGVsbG8=", BadToken::Malformed(TokenError::NotIdAndSecret)),
+        ] {
+            assert_eq!(check(token), Err(reason), "{token:?}");
+        }
+    }
+
+    #[test]
+    fn no_message_shows_the_token() {
+        for token in ["s3cretXYZ!", "s3cretXYZ:x", "\"s3cretXYZ\"", "s3cretXYZ\n"] {
+            assert!(!check(token).unwrap_err().to_string().contains("s3cretXYZ"), "{token:?}");
+        }
+    }
+}
