@@ -19,7 +19,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        check_coding(request.headers())?;
+        if let Some(refused) = unsupported_coding(request.headers()) {
+            return Err(refused);
+        }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection))?;
         parse(&bytes).map(Self).map_err(|error| ApiError(error).into_response())
     }
@@ -48,14 +50,13 @@ fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Nothing here is decoded, and an encoded body would only be a syntax error.
-pub fn check_coding(headers: &HeaderMap) -> Result<(), Response> {
-    match headers.get(CONTENT_ENCODING) {
-        Some(coding) if !coding.is_empty() && !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            let message = format!("Content-Encoding {coding:?} is not supported: send the body without encoding");
-            Err(http_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", message))
-        }
-        _ => Ok(()),
+fn unsupported_coding(headers: &HeaderMap) -> Option<Response> {
+    let coding = headers.get(CONTENT_ENCODING)?;
+    if coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return None;
     }
+    let message = format!("Content-Encoding {coding:?} is not supported: send the body without encoding");
+    Some(http_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", message))
 }
 
 /// Reads JSON; the error names the field.
