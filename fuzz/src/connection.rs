@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use muster_server::config::Timeouts;
-use muster_server::listen::accept::Place;
-use muster_server::listen::body::RequestBody;
-use muster_server::listen::gate::Gate;
-use muster_server::listen::refusal::Refusal;
-use muster_server::listen::strangers::Strangers;
-use muster_server::listen::{Answer, Handler, Listening, Work, connection};
-use muster_server::metrics::Metrics;
-use muster_server::reply::{ListenerKind, Peer};
+use muster_listen::Timeouts;
+use muster_listen::accept::Place;
+use muster_listen::body::RequestBody;
+use muster_listen::gate::Gate;
+use muster_listen::metrics::ConnectionMetrics;
+use muster_listen::refusal::Refusal;
+use muster_listen::reply::{ListenerKind, Peer};
+use muster_listen::strangers::Strangers;
+use muster_listen::{Answer, Handler, Listening, Work, connection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 const UNDER_WAY: usize = 4096;
 const LONG: Duration = Duration::from_secs(60);
 
-static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| Arc::new(Metrics::new()));
+static METRICS: LazyLock<Arc<ConnectionMetrics>> = LazyLock::new(|| Arc::new(ConnectionMetrics::default()));
 
 thread_local! {
     static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().expect("a runtime without threads");
@@ -86,9 +86,7 @@ impl Handler for Seen {
 
 fn listening(handler: Seen) -> Listening<Seen> {
     let timeouts = Timeouts {
-        long_poll: LONG,
-        jitter: Duration::ZERO,
-        max_poll: LONG,
+        hold: LONG,
         handshake: LONG,
         read_header: LONG,
         read: LONG,

@@ -4,16 +4,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use muster_core::poll::GoDuration;
 use muster_core::{documents, upgrade_details, yaml};
+use muster_elastic::range::Wanted;
+use muster_elastic::{authorization as header, gzip, json};
+use muster_management::kql::agents;
+use muster_management::multipart as form;
 use muster_protocol::elastic::ack::{AckEvent, AckRequest};
 use muster_protocol::elastic::audit::AuditUnenrollRequest;
 use muster_protocol::elastic::check_in::CheckInRequest;
 use muster_protocol::elastic::enroll::EnrollRequest;
 use muster_protocol::elastic::upload::{UploadBeginRequest, UploadCompleteRequest};
-use muster_server::agent_api::range::Wanted;
-use muster_server::agent_api::{authorization as header, gzip, json};
 use muster_server::config::{self, Layers};
-use muster_server::management_api::kql::agents;
-use muster_server::management_api::multipart as form;
 use serde_json::value::RawValue;
 
 /// What the server lets a check-in inflate to, by default.

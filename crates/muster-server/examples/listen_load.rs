@@ -13,16 +13,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::BodyExt;
+use muster_fleet::system::SystemClock;
+use muster_listen::body::RequestBody;
+use muster_listen::gate::Gate;
+use muster_listen::metrics::ConnectionMetrics;
+use muster_listen::refusal::Refusal;
+use muster_listen::reply::{ListenerKind, Peer, Reply, ReplyBody};
+use muster_listen::strangers::Strangers;
+use muster_listen::{Answer, Handler, Listening, Work, accept, socket};
 use muster_server::config::{Layers, TlsConfig, load};
 use muster_server::data_dir::DataDir;
-use muster_server::listen::body::RequestBody;
-use muster_server::listen::gate::Gate;
-use muster_server::listen::refusal::Refusal;
-use muster_server::listen::strangers::Strangers;
-use muster_server::listen::{Answer, Handler, Listening, Work, accept, socket};
-use muster_server::metrics::Metrics;
-use muster_server::reply::{ListenerKind, Peer, Reply, ReplyBody};
-use muster_server::system::SystemClock;
 use muster_server::tls::Tls;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -81,12 +81,12 @@ async fn serve(address: SocketAddr, folder: &str, secure: bool) -> Result<()> {
     let listening = Listening {
         kind: ListenerKind::Agent,
         handler: Tiny,
-        tls: secure.then_some(tls),
+        tls: secure.then(|| Arc::clone(tls.live())),
         timeouts: config.timeouts,
         requests: Gate::new(1_000_000),
         connections: Gate::new(1_000_000),
         strangers: Strangers::new(2_000_000),
-        metrics: Arc::new(Metrics::new()),
+        metrics: Arc::new(ConnectionMetrics::default()),
         shutdown: CancellationToken::new(),
     };
     accept::run(socket::bind(address)?, Arc::new(listening)).await;

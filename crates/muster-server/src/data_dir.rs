@@ -224,7 +224,7 @@ fn write_whole(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::SystemEntropy;
+    use muster_fleet::system::SystemEntropy;
     use secrecy::ExposeSecret;
 
     fn folder() -> (tempfile::TempDir, Utf8PathBuf) {

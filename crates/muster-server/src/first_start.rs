@@ -8,10 +8,10 @@ use muster_core::context::{Actor, OpContext};
 use crate::config::Config;
 use crate::config::settings::default_data_dir;
 use crate::data_dir::ListenAddresses;
-use crate::fleet::Fleet;
-use crate::management_api::server_status::installation;
 use crate::tls::Tls;
 use crate::tls::authority::Authority;
+use muster_fleet::Fleet;
+use muster_management::server_status::installation;
 
 /// What one needs to begin.
 #[derive(Clone, Debug, Default)]

@@ -13,9 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::agent_api::limits::Operation;
-use crate::listen::gate::Gate;
-use crate::reply::ListenerKind;
+use muster_elastic::limits::Operation;
+use muster_listen::gate::Gate;
+use muster_listen::metrics::ConnectionMetrics;
+use muster_listen::reply::ListenerKind;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -87,18 +88,8 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<OperationLabel, Histogram>,
     counted: [Counted; Asked::COUNT],
-    /// Polls held now.
-    pub parked: Gauge,
-    /// Connections accepted.
-    pub accepted: Counter,
-    /// Connections closed at once, since there were too many.
-    pub refused_connections: Counter,
-    /// Requests answered 429, since there were too many.
-    pub refused_requests: Counter,
-    /// TLS handshakes that failed or were not finished in time.
-    pub failed_handshakes: Counter,
-    /// Connections cut at a deadline.
-    pub cut_connections: Counter,
+    /// Counters of the connection layer.
+    pub connection: Arc<ConnectionMetrics>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -127,12 +118,7 @@ impl Metrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
             counted: Default::default(),
-            parked: Gauge::default(),
-            accepted: Counter::default(),
-            refused_connections: Counter::default(),
-            refused_requests: Counter::default(),
-            failed_handshakes: Counter::default(),
-            cut_connections: Counter::default(),
+            connection: Arc::default(),
         };
         metrics.register();
         metrics
@@ -146,19 +132,9 @@ impl Metrics {
             "Running requests by listener, held polls included",
             self.running.clone(),
         );
-        registry.register("parked_polls", "Polls held now", self.parked.clone());
         registry.register("requests", "Answered requests by operation and status class", self.requests.clone());
         registry.register("request_duration_seconds", "Time to the reply or to the hold", self.durations.clone());
-        registry.register("accepted_connections", "Accepted connections", self.accepted.clone());
-        let (refused, full) = (self.refused_connections.clone(), self.refused_requests.clone());
-        registry.register("refused_connections", "Connections closed at once, over the limit", refused);
-        registry.register("refused_requests", "Requests answered 429, over max_connections", full);
-        registry.register(
-            "failed_handshakes",
-            "TLS handshakes that failed or took too long",
-            self.failed_handshakes.clone(),
-        );
-        registry.register("cut_connections", "Connections cut at a deadline", self.cut_connections.clone());
+        self.connection.register(registry);
     }
 
     /// Shows a listener's gates.

@@ -119,6 +119,24 @@ fn a_database_of_another_kind_is_refused() {
     assert!(!folder.path().join("muster.db").try_exists().unwrap());
 }
 
+/// A data directory that lost its database is refused, with the remedy; `--new-fleet` starts anew.
+#[test]
+fn a_lost_database_is_refused_unless_a_new_fleet_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = start(folder.path());
+    signal(&child, "-TERM");
+    assert!(child.wait_with_output().unwrap().status.success());
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(format!("muster.db{suffix}")));
+    }
+    let refused = run(&["serve", "--data-dir", folder.path().to_str().unwrap(), "--admin-listen", "none"]);
+    let message = text(&refused.stderr);
+    assert!(!refused.status.success() && message.contains("--new-fleet"), "{message}");
+    let child = start_with(folder.path(), &["--new-fleet"]);
+    signal(&child, "-TERM");
+    assert!(child.wait_with_output().unwrap().status.success());
+}
+
 /// A certificate of one's own is what agents see, and the address that they are told is the one that was given.
 #[test]
 fn a_certificate_and_an_address_of_ones_own_are_used() {

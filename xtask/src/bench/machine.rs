@@ -33,6 +33,6 @@ const HOW: &str = "\
 * *All acked*: from the moment before the request that changes the policy until the last agent's ack was answered.
 * *Action*: from the moment before the request that makes it until the drone has read it.
 * *Start*: from the start of the process until it accepts, after `kill -9`; the middle one of five.
-* What a check-in costs without the network, by thread and in bytes written: `cargo bench -p muster-server --bench check_in -- change 256 64 6`
+* What a check-in costs without the network, by thread and in bytes written: `cargo bench -p muster-elastic --bench check_in -- change 256 64 6`
   (or `heartbeat`; agents, agents at a time, seconds, and if wanted check-ins a second).
 ";

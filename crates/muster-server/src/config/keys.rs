@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::value::{Kind, Raw, Value, write_span};
-use crate::agent_api::limits::{Limits, Operation};
-use crate::fleet::upload_limits::UploadLimits;
+use muster_elastic::limits::{Limits, Operation};
+use muster_fleet::upload_limits::UploadLimits;
 
 /// One key of the configuration.
 #[derive(Clone, Debug)]

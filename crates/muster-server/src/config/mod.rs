@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use self::keys::KEYS;
 use self::problem::{Problem, Problems, Source, nearest};
-pub use self::settings::{Build, Config, ListenConfig, Timeouts, TlsConfig};
+pub use self::settings::{Build, Config, ListenConfig, TlsConfig};
 use self::source::Entry;
 use self::value::Value;
 

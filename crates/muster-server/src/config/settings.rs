@@ -9,9 +9,11 @@ use camino::Utf8PathBuf;
 use super::problem::{Problem, Source};
 use super::value::{Value, write_span};
 use super::{Layers, Values};
-use crate::agent_api::limits::{Limits, Operation, OperationLimit};
-use crate::fleet::FleetSettings;
-use crate::fleet::upload_limits::UploadLimits;
+use muster_core::poll::PollLimits;
+use muster_elastic::limits::{Limits, Operation, OperationLimit};
+use muster_fleet::FleetSettings;
+use muster_fleet::upload_limits::UploadLimits;
+use muster_listen::Timeouts;
 
 /// Everything that the server was told.
 #[derive(Clone, Debug)]
@@ -26,7 +28,9 @@ pub struct Config {
     pub listen: ListenConfig,
     /// Certificates.
     pub tls: TlsConfig,
-    /// Deadlines.
+    /// How long check-ins are held.
+    pub poll: PollLimits,
+    /// Deadlines of connections.
     pub timeouts: Timeouts,
     /// Requests at a time on a listener; 0: as open files allow.
     pub max_connections: u64,
@@ -78,40 +82,15 @@ pub struct TlsConfig {
     pub client_ca: Option<Utf8PathBuf>,
 }
 
-/// Deadlines.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// Default hold of a check-in.
-    pub long_poll: Duration,
-    /// Upper bound of what is taken off it.
-    pub jitter: Duration,
-    /// Highest hold that is granted.
-    pub max_poll: Duration,
-    /// TLS handshake.
-    pub handshake: Duration,
-    /// Head of a request.
-    pub read_header: Duration,
-    /// Body of a request.
-    pub read: Duration,
-    /// Whole reply.
-    pub write: Duration,
-    /// Pause within a reply.
-    pub write_stall: Duration,
-    /// Pause between requests.
-    pub idle: Duration,
-    /// Grace of a stopping server.
-    pub drain: Duration,
-}
-
 impl Config {
     /// The part that operations need. `fallback` is told to agents when no external address is configured.
     pub fn fleet_settings(&self, fallback: &str) -> FleetSettings {
         let external_urls =
             if self.external_urls.is_empty() { vec![fallback.to_owned()] } else { self.external_urls.clone() };
         FleetSettings {
-            long_poll: self.timeouts.long_poll,
-            poll_jitter: self.timeouts.jitter,
-            max_poll: self.timeouts.max_poll,
+            long_poll: self.poll.default,
+            poll_jitter: self.poll.jitter,
+            max_poll: self.poll.max,
             external_urls,
             highest_version: self.highest_version,
             lowest_version: self.lowest_version,
@@ -168,6 +147,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
             admin: values.address("admin.listen"),
         },
         tls: tls(values, problems),
+        poll: poll(values),
         timeouts: timeouts(values),
         max_connections: values.count("limits.max_connections"),
         limits: limits(values),
@@ -224,21 +204,27 @@ fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
     TlsConfig { custom, client_ca: values.path("tls.client_ca") }
 }
 
-fn timeouts(values: &Values) -> Timeouts {
-    let long_poll = values.span("timeouts.checkin_long_poll");
+fn poll(values: &Values) -> PollLimits {
+    let default = values.span("timeouts.checkin_long_poll");
     let jitter = values.span("timeouts.checkin_jitter");
-    // Somebody who shortens the poll need not know of the jitter.
+    // An operator who shortens the poll need not know of the jitter.
     let is_default = matches!(values.source("timeouts.checkin_jitter"), Source::Default);
+    PollLimits {
+        default,
+        jitter: if is_default { jitter.min(default / 10) } else { jitter },
+        max: values.span("timeouts.checkin_max_poll"),
+    }
+}
+
+fn timeouts(values: &Values) -> Timeouts {
     Timeouts {
-        long_poll,
-        jitter: if is_default { jitter.min(long_poll / 10) } else { jitter },
-        max_poll: values.span("timeouts.checkin_max_poll"),
         handshake: values.span("timeouts.handshake"),
         read_header: values.span("timeouts.read_header"),
         read: values.span("timeouts.read"),
         write: values.span("timeouts.write"),
         write_stall: values.span("timeouts.write_stall"),
         idle: values.span("timeouts.idle"),
+        hold: values.span("timeouts.checkin_max_poll"),
         drain: values.span("timeouts.drain"),
     }
 }
@@ -286,7 +272,7 @@ fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
     for url in config.external_urls.iter().filter(|url| url.starts_with("http:") && !config.insecure_http) {
         problems.push(values.problem("external_url", format!("{url} is plain HTTP, and insecure_http is off")));
     }
-    let Timeouts { long_poll, jitter, .. } = config.timeouts;
+    let PollLimits { default: long_poll, jitter, .. } = config.poll;
     if !jitter.is_zero() && jitter >= long_poll {
         let reason = format!("must be shorter than timeouts.checkin_long_poll, {}", write_span(long_poll));
         problems.push(values.problem("timeouts.checkin_jitter", reason));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::value::{Raw, parse_span, write_span};
 use super::*;
-use crate::agent_api::limits::{Limits, Operation};
+use muster_elastic::limits::{Limits, Operation};
 
 fn layers(file: &str) -> Layers {
     Layers { file: Some(("muster.toml".into(), file.into())), root: true, ..Layers::default() }
@@ -33,7 +33,7 @@ fn a_flag_beats_the_environment_beats_the_file() {
     all.environment.extend([variable("IDLE", "2s"), variable("DRAIN", "2s")]);
     all.assignments = vec!["timeouts.drain=3s".into()];
     let loaded = load(&all).unwrap();
-    let Timeouts { idle, drain, read, .. } = loaded.config.timeouts;
+    let muster_listen::Timeouts { idle, drain, read, .. } = loaded.config.timeouts;
     assert_eq!([read, idle, drain].map(|span| span.as_secs()), [1, 2, 3]);
     let source = |key: &str| loaded.values.source(key).to_string();
     assert_eq!(source("timeouts.read"), "muster.toml:4");
@@ -105,7 +105,7 @@ fn a_short_poll_needs_no_word_on_jitter() {
     for (poll, jitter) in [("0s", 0), ("10s", 1), ("5m", 30), ("1h", 30)] {
         let assignments = vec![format!("timeouts.checkin_long_poll={poll}")];
         let loaded = load(&Layers { root: true, assignments, ..Layers::default() }).unwrap();
-        assert_eq!(loaded.config.timeouts.jitter.as_secs(), jitter, "{poll}");
+        assert_eq!(loaded.config.poll.jitter.as_secs(), jitter, "{poll}");
     }
 }
 

@@ -12,15 +12,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower::ServiceExt;
 
-use crate::agent_api::status::{Health, ServerState};
-use crate::fleet::Fleet;
-use crate::listen::body::RequestBody;
-use crate::listen::refusal::Refusal;
-use crate::listen::{Answer, Handler, Work};
-use crate::management_api::error::http_error;
-use crate::management_api::management_router;
 use crate::metrics::{Asked, Metrics};
-use crate::reply::Peer;
+use muster_fleet::Fleet;
+use muster_fleet::health::{Health, ServerState};
+use muster_listen::body::RequestBody;
+use muster_listen::refusal::Refusal;
+use muster_listen::reply::Peer;
+use muster_listen::{Answer, Handler, Work};
+use muster_management::error::http_error;
+use muster_management::management_router;
 
 /// How long the store may take to answer a server that is ready.
 const STORE_ANSWERS: Duration = Duration::from_secs(2);

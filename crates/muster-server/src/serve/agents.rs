@@ -7,15 +7,15 @@ use http::Request;
 use muster_protocol::elastic::status::ServerVersion;
 use tracing::debug;
 
-use crate::agent_api::status::Health;
-use crate::agent_api::{AgentApi, AgentApiOptions, Handled};
 use crate::config::Config;
-use crate::fleet::Fleet;
-use crate::listen::body::RequestBody;
-use crate::listen::refusal::Refusal;
-use crate::listen::{Answer, Handler, Work};
 use crate::metrics::{Asked, Metrics};
-use crate::reply::{Outcome, Parked, Peer, Reply, ReplyBody};
+use muster_elastic::{AgentApi, AgentApiOptions, Handled};
+use muster_fleet::Fleet;
+use muster_fleet::health::Health;
+use muster_listen::body::RequestBody;
+use muster_listen::refusal::Refusal;
+use muster_listen::reply::{Outcome, Parked, Peer, Reply, ReplyBody};
+use muster_listen::{Answer, Handler, Work};
 
 /// The handler of an agent listener; each has limits of its own.
 pub(super) struct AgentHandler {

@@ -27,19 +27,19 @@ use tracing::{error, info, warn};
 use self::admin::AdminHandler;
 use self::agents::AgentHandler;
 use self::traces::Traces;
-use crate::agent_api::status::{Health, ServerState};
-use crate::config::{Config, Timeouts};
+use crate::config::Config;
 use crate::data_dir::{ADMIN_SOCKET, DataDir, DataDirError, ListenAddresses};
 use crate::first_start::{self, FirstStart};
-use crate::fleet::Fleet;
-use crate::listen::accept::{self, Drained};
-use crate::listen::gate::Gate;
-use crate::listen::strangers::Strangers;
-use crate::listen::{Handler, Listening, socket};
 use crate::metrics::Metrics;
-use crate::reply::ListenerKind;
-use crate::system::SystemClock;
 use crate::tls::{self, Tls, TlsError};
+use muster_fleet::Fleet;
+use muster_fleet::health::{Health, ServerState};
+use muster_fleet::system::SystemClock;
+use muster_listen::accept::{self, Drained};
+use muster_listen::gate::Gate;
+use muster_listen::reply::ListenerKind;
+use muster_listen::strangers::Strangers;
+use muster_listen::{Handler, Listening, socket};
 
 /// Files that are open besides connections of agents: database, certificates, uploads, the other listeners'.
 const RESERVED_FILES: u64 = 1280;
@@ -264,8 +264,9 @@ impl Starting<'_> {
         let places = limit.saturating_add(limit / 10);
         let (requests, connections, strangers) = (Gate::new(limit), Gate::new(places), Strangers::new(places));
         self.metrics.show_gates(kind, &connections, &requests);
-        let timeouts: Timeouts = self.config.timeouts;
-        let (metrics, shutdown) = (Arc::clone(self.metrics), self.shutdown.clone());
+        let timeouts = self.config.timeouts;
+        let tls = tls.map(|tls| Arc::clone(tls.live()));
+        let (metrics, shutdown) = (Arc::clone(&self.metrics.connection), self.shutdown.clone());
         Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, strangers, metrics, shutdown })
     }
 }

@@ -17,9 +17,9 @@ use secrecy::ExposeSecret;
 use super::ServeError;
 use crate::config::Config;
 use crate::data_dir::{DATABASE, DataDir, DataDirError, ListenAddresses};
-use crate::fleet::{Fleet, FleetParts};
-use crate::system::SystemEntropy;
 use crate::tls::host;
+use muster_fleet::system::SystemEntropy;
+use muster_fleet::{Fleet, FleetParts};
 
 const SIGNING_KEY: &str = "signing_key";
 

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::config::{Layers, load};
-use crate::fleet::policies::PolicyDraft;
+use muster_fleet::policies::PolicyDraft;
 
 fn config(folder: &tempfile::TempDir, more: &[&str]) -> Config {
     let folder = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();

@@ -10,9 +10,9 @@ pub(crate) mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use camino::{Utf8Path, Utf8PathBuf};
 use muster_core::time::Clock;
+use muster_listen::tls::ServerTls;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -71,7 +71,7 @@ impl TlsError {
 
 /// The TLS side of all listeners. What it holds is replaced whole; connections keep what they began with.
 pub struct Tls {
-    current: ArcSwap<ServerConfig>,
+    live: Arc<ServerTls>,
     tickets: Arc<dyn ProducesTickets>,
     config: TlsConfig,
     /// The own CA, unless a certificate comes from outside.
@@ -102,13 +102,12 @@ impl Tls {
             authority.ensure_server(&data, &names, clock.now())?;
         }
         let first = server_config(&config, &data, Arc::clone(&tickets))?;
-        let current = ArcSwap::from_pointee(first);
-        Ok(Arc::new(Self { current, tickets, config, authority, external_urls, data, clock }))
+        Ok(Arc::new(Self { live: ServerTls::new(first), tickets, config, authority, external_urls, data, clock }))
     }
 
-    /// What a new connection is to use.
-    pub fn current(&self) -> Arc<ServerConfig> {
-        self.current.load_full()
+    /// What listeners use for new connections.
+    pub fn live(&self) -> &Arc<ServerTls> {
+        &self.live
     }
 
     /// The own CA, unless a certificate comes from outside.
@@ -135,7 +134,7 @@ impl Tls {
     /// Reads the files again. When they can't be used, what was in use stays so.
     pub fn reload(&self) -> Result<(), TlsError> {
         let next = server_config(&self.config, &self.data, Arc::clone(&self.tickets))?;
-        self.current.store(Arc::new(next));
+        self.live.replace(next);
         Ok(())
     }
 

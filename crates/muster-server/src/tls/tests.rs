@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::listen::tests::harness::{Setup, echo};
-use crate::system::{SystemClock, SystemEntropy};
+use muster_fleet::system::{SystemClock, SystemEntropy};
+use muster_listen::testing::{Setup, echo};
 
 pub fn data() -> (tempfile::TempDir, Arc<DataDir>) {
     let folder = tempfile::tempdir().unwrap();
@@ -73,7 +73,7 @@ fn leaf(stream: &Stream) -> Vec<u8> {
 async fn ea1_agents_are_served_over_tls_with_the_own_ca_and_http_1_1() {
     let (_keep, tls) = own_tls();
     let ca = tls.authority().unwrap().pem().to_owned();
-    let server = Setup { tls: Some(tls), ..Setup::default() }.start(echo());
+    let server = Setup { tls: Some(Arc::clone(tls.live())), ..Setup::default() }.start(echo());
     for name in ["localhost", "127.0.0.1"] {
         let mut stream = connect(server.address, &ca, name).await.unwrap();
         assert!(ask(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
@@ -87,7 +87,7 @@ async fn ea1_agents_are_served_over_tls_with_the_own_ca_and_http_1_1() {
 async fn sessions_are_resumed_by_ticket() {
     let (_keep, tls) = own_tls();
     let connector = client(tls.authority().unwrap().pem(), &[]);
-    let server = Setup { tls: Some(tls), ..Setup::default() }.start(echo());
+    let server = Setup { tls: Some(Arc::clone(tls.live())), ..Setup::default() }.start(echo());
     let mut kinds = Vec::new();
     for _ in 0..2 {
         let stream = TcpStream::connect(server.address).await.unwrap();
@@ -142,7 +142,7 @@ async fn the_certificate_is_renewed_before_it_expires_and_connections_go_on() {
     let clock = now_clock();
     let tls = Tls::open(TlsConfig::default(), Vec::new(), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
     let ca = tls.authority().unwrap().pem().to_owned();
-    let server = Setup { tls: Some(Arc::clone(&tls)), ..Setup::default() }.start(echo());
+    let server = Setup { tls: Some(Arc::clone(tls.live())), ..Setup::default() }.start(echo());
     let mut old = connect(server.address, &ca, "localhost").await.unwrap();
     assert!(!tls.renew().unwrap());
     // Back to the year before, as if the certificate had been made then.
@@ -168,7 +168,7 @@ async fn a_changed_certificate_is_taken_over_and_a_broken_one_is_not() {
     let config = TlsConfig { custom: Some(custom.clone()), client_ca: None };
     let tls = Tls::open(config, Vec::new(), data, Arc::new(SystemClock)).unwrap();
     assert!(tls.authority().is_none());
-    let server = Setup { tls: Some(Arc::clone(&tls)), ..Setup::default() }.start(echo());
+    let server = Setup { tls: Some(Arc::clone(tls.live())), ..Setup::default() }.start(echo());
     let mut old = connect(server.address, &first, "localhost").await.unwrap();
 
     fs_err::write(&custom.0, "no certificate").unwrap();

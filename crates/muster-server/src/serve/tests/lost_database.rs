@@ -111,7 +111,7 @@ async fn first_start_that_was_cut_off_is_carried_on() {
     let folder = tempfile::tempdir().unwrap();
     let settings = config(&folder, &[]);
     let data = DataDir::open(&settings.data_dir).unwrap();
-    data.master_key(&crate::system::SystemEntropy::default()).unwrap();
+    data.master_key(&muster_fleet::system::SystemEntropy::default()).unwrap();
     drop(data);
     // `LostMasterKey` is for a database without its key; an empty one with its key is a beginning.
     fs_err::write(settings.data_dir.join("muster.db"), b"").unwrap();

@@ -1,0 +1,43 @@
+//! `POST /api/fleet/agents/{id}/audit/unenroll` (§8): an agent, or what watches over it, says that it left.
+
+use bytes::Bytes;
+use http_body::Body;
+use muster_core::agent::AuditReason;
+use muster_core::time::Timestamp;
+use muster_protocol::elastic::audit::AuditUnenrollRequest;
+
+use super::body::BodyError;
+use super::error::ApiError;
+use super::{Call, Inner, authorization, json, respond};
+use muster_listen::reply::Reply;
+
+impl Inner {
+    pub(super) async fn audit_unenroll<B>(&self, id: &str, call: Call<'_, B>) -> Result<Reply, ApiError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let key = authorization::api_key(call.headers())?;
+        let entry = self.fleet.authenticate_agent(id, &key).await?;
+        // Before the body is looked at: `orphaned` sticks, whatever comes after it (EA138).
+        let reported = entry.record().and_then(|record| record.audit);
+        if reported.is_some_and(|report| report.reason == AuditReason::Orphaned) {
+            return Err(ApiError::of("ErrAuditReasonConflict"));
+        }
+        let body = call.read().await?;
+        let request: AuditUnenrollRequest<'_> = json::parse(&body)?;
+        let reason = reason(&request.reason).ok_or_else(|| ApiError::bad_request("unknown reason"))?;
+        let at = Timestamp::parse_rfc3339(&request.timestamp).map_err(ApiError::bad_request)?;
+        self.fleet.report_unenroll(&entry, reason, at).await?;
+        Ok(respond::empty())
+    }
+}
+
+fn reason(word: &str) -> Option<AuditReason> {
+    match word {
+        "uninstall" => Some(AuditReason::Uninstall),
+        "orphaned" => Some(AuditReason::Orphaned),
+        "key_revoked" => Some(AuditReason::KeyRevoked),
+        "migrated" => Some(AuditReason::Migrated),
+        _ => None,
+    }
+}

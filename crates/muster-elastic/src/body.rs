@@ -1,0 +1,379 @@
+//! Request bodies: read as they come, up to a limit, within a deadline. Memory follows what has arrived, never what a
+//! `Content-Length` states.
+
+use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+
+use super::error::ApiError;
+use super::gzip::{InflateError, give_back, inflate};
+use muster_listen::body::RequestBodyError;
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// Longer than the limit, before or after decompression.
+    TooLarge,
+    /// Not all of it came in time.
+    Late,
+    /// The connection ended, or the framing is broken.
+    Broken,
+    /// Lengths that contradict each other (D23).
+    Lengths,
+    /// Not the gzip that the header announced.
+    NotGzip,
+    /// In a coding that is not supported here.
+    Coding,
+    /// Too many large bodies are being handled.
+    Busy,
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::bad_request("http: request body too large"),
+            BodyError::Late => Self::of("RequestTimeout"),
+            BodyError::Broken => Self::bad_request("the request body could not be read"),
+            BodyError::Lengths => Self::bad_request("conflicting lengths of the request body"),
+            BodyError::NotGzip => Self::bad_request("the request body is not valid gzip"),
+            BodyError::Coding => Self::of("UnsupportedMediaType"),
+            BodyError::Busy => Self::of("MaxLimit"),
+        }
+    }
+}
+
+impl From<RequestBodyError> for BodyError {
+    /// The connection has a deadline of its own: which of the two timers rings first makes no difference.
+    fn from(error: RequestBodyError) -> Self {
+        match error {
+            RequestBodyError::Late => Self::Late,
+            RequestBodyError::Broken(_) => Self::Broken,
+        }
+    }
+}
+
+impl From<Infallible> for BodyError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl BodyError {
+    /// As the upload calls answer it: too large is 413 there (EA20).
+    pub fn of_upload(self) -> ApiError {
+        match self {
+            Self::TooLarge => ApiError::of("ErrPayloadSizeTooLarge"),
+            other => other.into(),
+        }
+    }
+}
+
+/// How much of a body is read, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes at most.
+    pub limit: usize,
+    /// Time at most.
+    pub timeout: Duration,
+}
+
+/// Reads a whole body. While it comes, what is large of it counts against `coming`.
+pub async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds, coming: &Budget) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes, Error: Into<BodyError>>,
+{
+    check_lengths(headers, bounds.limit)?;
+    let mut reading = pin!(collect(body, bounds.limit, coming));
+    // Most bodies are here already and need no timer.
+    let at_once = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
+    if let Poll::Ready(body) = at_once {
+        return body;
+    }
+    tokio::time::timeout(bounds.timeout, reading).await.map_err(|_| BodyError::Late)?
+}
+
+/// Refuses what contradicts itself or is too long by its own account, before a byte is read.
+fn check_lengths(headers: &HeaderMap, limit: usize) -> Result<(), BodyError> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(()) };
+    if headers.contains_key(TRANSFER_ENCODING) || lengths.any(|other| other != first) {
+        return Err(BodyError::Lengths);
+    }
+    let length = first.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match length.ok_or(BodyError::Lengths)?.parse::<usize>() {
+        Ok(length) if length <= limit => Ok(()),
+        // Digits that are no number here are a number above every limit.
+        _ => Err(BodyError::TooLarge),
+    }
+}
+
+/// Most bodies come in one piece, which is kept as it is.
+async fn collect<B>(body: B, limit: usize, coming: &Budget) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes, Error: Into<BodyError>>,
+{
+    let mut body = pin!(body);
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    let mut share = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(Into::into)?.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > limit {
+            return Err(BodyError::TooLarge);
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            rest.extend_from_slice(&std::mem::take(&mut first));
+        }
+        // From here on it may grow to its limit, and a client that sends no more must not be one of thousands.
+        if share.is_none() && rest.len() + data.len() > SMALL_COMING {
+            share = Some(coming.share(limit)?);
+        }
+        rest.extend_from_slice(&data);
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// How a body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// As it is.
+    Identity,
+    /// Compressed.
+    Gzip,
+}
+
+/// The coding of the body (RFC 9110 §8.4): its name in any case, and `x-gzip` for `gzip`. Any other, and several at
+/// once, are refused: a body that is not decoded would only be a syntax error.
+pub fn coding(headers: &HeaderMap) -> Result<Coding, BodyError> {
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let Some(value) = values.next() else { return Ok(Coding::Identity) };
+    let is = |name: &[u8]| value.as_bytes().eq_ignore_ascii_case(name);
+    match values.next() {
+        None if is(b"gzip") || is(b"x-gzip") => Ok(Coding::Gzip),
+        None if is(b"identity") || is(b"") => Ok(Coding::Identity),
+        _ => Err(BodyError::Coding),
+    }
+}
+
+/// Bodies up to this size don't count while they come.
+const SMALL_COMING: usize = 32 * 1024;
+
+/// Decoded bodies up to this size don't count against the [`Budget`].
+const SMALL: usize = 256 * 1024;
+
+/// Bounds the memory of all large decoded bodies together: a kilobyte of gzip may become twenty megabytes.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<AtomicUsize>);
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// Inflates a body of at most `cap` bytes.
+    pub fn inflate(&self, body: &[u8], cap: usize) -> Result<Decoded, BodyError> {
+        let bytes = inflate(body, cap).map_err(|error| match error {
+            InflateError::TooLarge => BodyError::TooLarge,
+            InflateError::Malformed => BodyError::NotGzip,
+        })?;
+        let share = if bytes.capacity() > SMALL { Some(self.share(bytes.capacity())?) } else { None };
+        Ok(Decoded { bytes, _share: share })
+    }
+
+    fn share(&self, size: usize) -> Result<Share, BodyError> {
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size));
+        taken.map(|_| Share { budget: self.clone(), size }).map_err(|_| BodyError::Busy)
+    }
+}
+
+/// An inflated body and its share of the budget.
+#[derive(Debug)]
+pub struct Decoded {
+    bytes: Vec<u8>,
+    _share: Option<Share>,
+}
+
+impl std::ops::Deref for Decoded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Decoded {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[derive(Debug)]
+struct Share {
+    budget: Budget,
+    size: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.0.fetch_add(self.size, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use http::HeaderValue;
+    use http_body::Frame;
+    use http_body_util::{Empty, Full};
+
+    use super::*;
+    use crate::gzip::deflate;
+
+    const BOUNDS: Bounds = Bounds { limit: 10, timeout: Duration::from_secs(1) };
+
+    fn lengths(values: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in values {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    /// Comes in two pieces, and never ends.
+    struct Slow(u8, usize);
+
+    impl Body for Slow {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0 += 1;
+            if self.0 > 2 { Poll::Pending } else { Poll::Ready(Some(Ok(Frame::data(vec![0; self.1].into())))) }
+        }
+    }
+
+    #[test]
+    fn the_connections_deadline_is_told_as_ours() {
+        assert_eq!(BodyError::from(RequestBodyError::Late), BodyError::Late);
+        assert_eq!(ApiError::from(BodyError::Late).status().as_u16(), 408);
+        assert_eq!(BodyError::from(RequestBodyError::Broken("gone".into())), BodyError::Broken);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_bodies_that_come_slowly_share_a_budget_and_give_it_back() {
+        let budget = Budget::new(100_000);
+        let bounds = Bounds { limit: 60_000, timeout: Duration::from_secs(5) };
+        let none = HeaderMap::new();
+        let large = || read(&none, Slow(0, 20_000), bounds, &budget);
+        let (first, second) = tokio::join!(large(), large());
+        assert_eq!((first, second), (Err(BodyError::Late), Err(BodyError::Busy)));
+        assert_eq!(large().await, Err(BodyError::Late), "the budget is free again");
+        let small = || read(&none, Slow(0, 10_000), bounds, &budget);
+        let (first, second) = tokio::join!(small(), small());
+        assert_eq!((first, second), (Err(BodyError::Late), Err(BodyError::Late)), "small ones do not count");
+    }
+
+    #[tokio::test]
+    async fn ea19_a_body_above_the_limit_is_refused_whether_announced_or_not() {
+        let none = HeaderMap::new();
+        assert_eq!(
+            read(&none, Full::from("0123456789"), BOUNDS, &Budget::new(1 << 20)).await,
+            Ok(Bytes::from("0123456789"))
+        );
+        assert_eq!(
+            read(&none, Full::from("0123456789a"), BOUNDS, &Budget::new(1 << 20)).await,
+            Err(BodyError::TooLarge)
+        );
+        for absurd in ["11", "18446744073709551615", "99999999999999999999999"] {
+            let headers = lengths(&[("content-length", absurd)]);
+            assert_eq!(
+                read(&headers, Empty::new(), BOUNDS, &Budget::new(1 << 20)).await,
+                Err(BodyError::TooLarge),
+                "{absurd}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn d23_conflicting_lengths_are_refused() {
+        let conflicts: [&[_]; 4] = [
+            &[("content-length", "3"), ("transfer-encoding", "chunked")],
+            &[("content-length", "3"), ("content-length", "4")],
+            &[("content-length", "-3")],
+            &[("content-length", "+3")],
+        ];
+        for conflict in conflicts {
+            assert_eq!(
+                read(&lengths(conflict), Full::from("abc"), BOUNDS, &Budget::new(1 << 20)).await,
+                Err(BodyError::Lengths),
+                "{conflict:?}"
+            );
+        }
+        let same = lengths(&[("content-length", "3"), ("content-length", "3")]);
+        assert!(read(&same, Full::from("abc"), BOUNDS, &Budget::new(1 << 20)).await.is_ok());
+    }
+
+    /// A body that never comes.
+    struct Never;
+    impl Body for Never {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_cut_at_the_deadline() {
+        assert_eq!(read(&HeaderMap::new(), Never, BOUNDS, &Budget::new(1 << 20)).await, Err(BodyError::Late));
+    }
+
+    #[test]
+    fn codings_are_known_in_any_case_and_others_are_refused() {
+        let coded = |values: &[&'static str]| {
+            coding(&lengths(&values.iter().map(|value| ("content-encoding", *value)).collect::<Vec<_>>()))
+        };
+        for gzip in ["gzip", "GZIP", "x-gzip", "X-Gzip"] {
+            assert_eq!(coded(&[gzip]), Ok(Coding::Gzip), "{gzip}");
+        }
+        for identity in [&[][..], &[""], &["identity"], &["Identity"]] {
+            assert_eq!(coded(identity), Ok(Coding::Identity), "{identity:?}");
+        }
+        for other in [&["br"][..], &["deflate"], &["gzip, gzip"], &["gzip", "gzip"], &["gzip;q=1"], &["zstd"]] {
+            assert_eq!(coded(other), Err(BodyError::Coding), "{other:?}");
+        }
+        assert_eq!(ApiError::from(BodyError::Coding).status().as_u16(), 415);
+    }
+
+    #[test]
+    fn large_decoded_bodies_share_a_budget() {
+        let budget = Budget::new(1 << 20);
+        let body = deflate(&vec![b' '; 700_000]);
+        let first = budget.inflate(&body, 1 << 20).unwrap();
+        assert_eq!(budget.inflate(&body, 1 << 20).unwrap_err(), BodyError::Busy);
+        assert!(budget.inflate(&deflate(b"small"), 1 << 20).is_ok());
+        drop(first);
+        assert!(budget.inflate(&body, 1 << 20).is_ok());
+    }
+}

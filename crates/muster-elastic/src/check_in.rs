@@ -1,0 +1,176 @@
+//! `POST /api/fleet/agents/{id}/checkin` (§4): the hot path.
+//!
+//! The body's fingerprint comes first: the very bytes of the last check-in need no decoding. A check-in without
+//! anything due is parked: all that is kept of it is [`Held`].
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, USER_AGENT};
+use http::{HeaderMap, HeaderValue};
+use http_body::Body;
+use muster_core::check_in::Digest;
+use muster_core::documents::{bytes_digest, known_text};
+use muster_core::{Error, ErrorKind};
+use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
+
+use super::body::{BodyError, Coding};
+use super::error::ApiError;
+use super::limits::Permit;
+use super::request_id::RequestId;
+use super::{Answer, Call, Inner, accept_encoding, authorization, body, gzip, json, respond};
+use muster_fleet::check_in::{CheckInInput, CheckInOutcome, Delivery, ParkedCheckIn};
+use muster_fleet::registry::AgentEntry;
+use muster_listen::reply::{Reply, ReplyBody};
+
+/// The answer when there is nothing (§4.13). An empty token: keep the old one.
+const NOTHING: &[u8] = br#"{"action":"checkin","ack_token":""}"#;
+/// Replies above this many bytes are compressed for clients that take it (EA85).
+const COMPRESS_ABOVE: usize = 1024;
+
+impl Inner {
+    pub(super) async fn check_in<B>(&self, id: &str, call: Call<'_, B>) -> Result<Answer, ApiError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let key = authorization::api_key(call.headers())?;
+        let entry = self.fleet.authenticate_agent(id, &key).await?;
+        let version = self.agent_version(call.headers())?;
+        let (headers, peer) = (call.headers(), call.peer);
+        let takes_gzip = accept_encoding::takes_gzip(headers);
+        let head = call.head;
+        // Refused before the body is read: it would be of no use.
+        let coding = body::coding(headers)?;
+        let wire = call.read_encoded().await?;
+        let digest = fingerprint(&head.headers, &wire);
+        if let Some(outcome) = self.fleet.check_in_unchanged(&entry, &digest).await? {
+            return answer(outcome, &entry, takes_gzip);
+        }
+        let decoded;
+        let text: &[u8] = if coding == Coding::Gzip {
+            decoded = self.inflated.inflate(&wire, self.limiter.limits().max_decompressed)?;
+            &decoded
+        } else {
+            &wire
+        };
+        let text = without_known_metadata(text, &entry)?;
+        let request: CheckInRequest<'_> = json::parse_checked(&text)?;
+        let input = CheckInInput {
+            request: &request,
+            agent_version: &version.version,
+            newer_than_tested: version.newer_than_tested,
+            address: &peer.ip(),
+            digest,
+        };
+        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        answer(Box::pin(self.fleet.check_in(&entry, input)).await?, &entry, takes_gzip)
+    }
+}
+
+/// The body without host facts that are the ones that were read last: half of it, in most check-ins.
+fn without_known_metadata<'a>(text: &'a [u8], entry: &AgentEntry) -> Result<Cow<'a, str>, ApiError> {
+    let metadata = entry.known_documents().and_then(|known| known.metadata_text);
+    json::without_known(text, "local_metadata", &|rest| known_text(rest, metadata.as_ref()?))
+}
+
+/// A fingerprint of all that decides what a check-in means.
+fn fingerprint(headers: &HeaderMap, wire: &[u8]) -> Digest {
+    let header = |name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    bytes_digest(&[header(CONTENT_ENCODING), header(USER_AGENT), wire])
+}
+
+fn answer(outcome: CheckInOutcome, entry: &AgentEntry, takes_gzip: bool) -> Result<Answer, ApiError> {
+    match outcome {
+        CheckInOutcome::Deliver(delivery) => reply(delivery, entry, takes_gzip).map(Answer::Reply),
+        CheckInOutcome::Park(parked) => Ok(Answer::Park(Held { parked, takes_gzip })),
+    }
+}
+
+/// A parked check-in, and whether its reply may be compressed.
+pub(super) struct Held {
+    parked: ParkedCheckIn,
+    takes_gzip: bool,
+}
+
+impl Held {
+    /// Waits for the reply. The permit keeps the slot in the limits meanwhile (EA16).
+    pub(super) async fn wait(self, id: RequestId, permit: Option<Permit>) -> Reply {
+        let entry = Arc::clone(self.parked.entry());
+        let delivery = self.parked.wait().await.or_else(for_now);
+        let answer = delivery.map_err(ApiError::from).and_then(|delivery| reply(delivery, &entry, self.takes_gzip));
+        drop(permit);
+        respond::finish(answer.unwrap_or_else(|error| respond::failure(error, &id)), &id, true)
+    }
+}
+
+/// What the agent reported is on disk since before it was parked. If only the look at what is due fails, an answer
+/// without orders is true, and spares the agent the minute that an error costs it (EA143).
+fn for_now(error: Error) -> Result<Delivery, Error> {
+    match error.kind {
+        ErrorKind::Unavailable | ErrorKind::Conflict | ErrorKind::TooMany => {
+            tracing::warn!(%error, internal = error.internal, "a held poll is let go without a look");
+            Ok(Delivery::Nothing)
+        }
+        _ => Err(error),
+    }
+}
+
+fn reply(delivery: Delivery, entry: &AgentEntry, takes_gzip: bool) -> Result<Reply, ApiError> {
+    match delivery {
+        Delivery::Nothing => Ok(respond::json_bytes(Bytes::from_static(NOTHING))),
+        Delivery::Actions { ack_token, actions } => actions_reply(ack_token.as_str(), &actions, takes_gzip),
+        Delivery::Policy(policy) => {
+            let (agent, compress) = (entry.id().as_str(), takes_gzip && policy.plain_len() > COMPRESS_ABOVE);
+            let pieces = if compress { policy.gzip(agent) } else { policy.plain(agent) };
+            Ok(compressed(respond::json_bytes(ReplyBody::pieces(pieces)), compress))
+        }
+    }
+}
+
+fn actions_reply(ack_token: &str, actions: &[WireAction], takes_gzip: bool) -> Result<Reply, ApiError> {
+    let failed = |error: serde_json::Error| ApiError::of("InternalServerError").message(error.to_string());
+    let mut text = br#"{"action":"checkin","ack_token":"#.to_vec();
+    serde_json::to_writer(&mut text, ack_token).map_err(failed)?;
+    if !actions.is_empty() {
+        text.extend_from_slice(br#","actions":"#);
+        serde_json::to_writer(&mut text, actions).map_err(failed)?;
+    }
+    text.push(b'}');
+    let compress = takes_gzip && text.len() > COMPRESS_ABOVE;
+    let bytes = Bytes::from(if compress { gzip::deflate(&text) } else { text });
+    Ok(compressed(respond::json_bytes(bytes), compress))
+}
+
+fn compressed(mut reply: Reply, is: bool) -> Reply {
+    if is {
+        reply.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fingerprint_tells_bodies_encodings_and_versions_apart() {
+        let with = |name, value| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            headers
+        };
+        let none = HeaderMap::new();
+        let all = [
+            fingerprint(&none, b"body"),
+            fingerprint(&none, b"other"),
+            fingerprint(&with(CONTENT_ENCODING, "gzip"), b"body"),
+            fingerprint(&with(USER_AGENT, "gzip"), b"body"),
+            fingerprint(&with(USER_AGENT, "Elastic Agent v9.5.2"), b"body"),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert_eq!(all.iter().position(|other| other == one), Some(at));
+        }
+        assert_eq!(fingerprint(&none, b"body"), all[0]);
+    }
+}

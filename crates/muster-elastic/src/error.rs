@@ -1,0 +1,238 @@
+//! Error replies: the whole table of §1.11, and how domain errors find their row in it.
+
+use std::borrow::Cow;
+
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Response, StatusCode};
+use muster_core::{Error, ErrorKind};
+use muster_protocol::elastic::error::ErrorBody;
+
+use muster_listen::refusal::Refusal;
+use muster_listen::reply::{Reply, ReplyBody};
+
+/// Seconds after which a caller may come again when nothing better is known.
+const RETRY_SECONDS: u32 = 10;
+
+/// One row: the `error` word, the status, and the message. An empty message: the error's own text.
+type Row = (&'static str, u16, &'static str);
+
+/// What can go wrong, by the word that names it. Where the protocol has two messages for one word, the second is set
+/// at its place of use.
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    ("AgentNotFound", 404, "agent could not be found"),
+    ("Unauthorized", 401, "Agent not active"),
+    ("StatusClientClosedRequest", 499, "server is stopping"),
+    ("AgentNotReplaceable", 403, "existing agent cannot be replaced"),
+    ("InvalidUserAgent", 400, "user-agent is invalid"),
+    ("UnsupportedVersion", 400, "version is not supported"),
+    ("NotFound", 404, "not found"),
+    ("Forbidden", 403, ""),
+    ("TooManyRequests", 429, "too many requests"),
+    ("RateLimit", 429, "exceeded the rate limit"),
+    ("MaxLimit", 429, "exceeded the max limit"),
+    ("TooManyBulkDispatches", 429, "too many pending bulk dispatches"),
+    ("EnrollDuplicate", 429, "concurrent enrollment for same id: retry"),
+    ("RequestTimeout", 408, "timeout on request"),
+    ("TransitHashRequired", 400, "Transit hash required"),
+    ("ErrAgentIdentity", 403, "Agent header contains wrong identifier"),
+    ("ErrAgentCorrupted", 400, "Agent record corrupted"),
+    ("ErrAgentInactive", 401, "Agent inactive"),
+    ("ErrFileInfoBodyRequired", 400, "file info body is required"),
+    ("ErrAgentIDMissing", 400, "required field agent_id is missing"),
+    ("ErrTLSRequired", 501, "server must run with tls to use this endpoint"),
+    ("ErrNoAuthHeader", 401, "no authorization header"),
+    ("ErrMalformedHeader", 400, "malformed authorization header"),
+    ("ErrUnauthorized", 401, "unauthorized"),
+    ("ErrMalformedToken", 400, "malformed token"),
+    ("ErrInvalidToken", 401, "token not valid utf8"),
+    ("ErrAPIKeyNotFound", 401, "api key not found"),
+    ("ErrFileSizeTooLarge", 400, ""),
+    ("ErrFileFeatureDisable", 403, "File Transfer is disabled in Fleet Server configuration"),
+    ("ErrMissingChunks", 400, "file data incomplete, not all chunks were uploaded"),
+    ("ErrHashMismatch", 400, "hash does not match"),
+    ("ErrUploadExpired", 400, "upload has expired"),
+    ("ErrUploadStopped", 400, "upload has stopped"),
+    ("ErrInvalidChunkNum", 400, "invalid chunk number"),
+    ("ErrFailValidation", 400, "file contents failed validation"),
+    ("ErrStatusNoUploads", 400, "file closed, not accepting uploads"),
+    ("ErrPayloadRequired", 400, "upload start payload required"),
+    ("ErrFileSizeRequired", 400, "file.size is required"),
+    ("ErrInvalidFileSize", 400, ""),
+    ("ErrFieldRequired", 400, ""),
+    ("ErrInvalidAPIVersionFormat", 400, "elastic-api-version must be a date: YYYY-MM-DD"),
+    ("ErrUnsupportedAPIVersion", 400, "elastic-api-version is not one that this server speaks; 2023-06-01 is"),
+    ("ErrNoFile", 404, "file not found"),
+    ("ErrRangeNotSatisfiable", 416, "range not satisfiable"),
+    ("ErrInvalidFileID", 400, "ErrInvalidID"),
+    ("ErrClientFileForbidden", 403, "client forbidden"),
+    ("ErrFileForDeliveryNotFound", 404, "file not found"),
+    ("ErrPolicyNotFound", 400, "ErrPolicyNotFound"),
+    ("ErrAuditReasonConflict", 409, "agent document contains audit_unenroll_reason"),
+    ("ErrPayloadSizeTooLarge", 413, "the request body exceeds the maximum allowed size"),
+    ("BadRequest", 400, ""),
+    ("UnsupportedMediaType", 415, "the Content-Encoding is not supported: send gzip in a check-in, else no encoding"),
+    ("HeaderTooLarge", 431, ""),
+    ("ServiceUnavailable", 503, ""),
+    ("InternalServerError", 500, ""),
+];
+
+/// An error on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    row: Row,
+    message: Cow<'static, str>,
+    retry_after: Option<u32>,
+    internal: Option<String>,
+}
+
+impl ApiError {
+    /// The row of that word, with its message. A word without a row is our own fault and says so to the client.
+    pub fn of(code: &'static str) -> Self {
+        let row = row(code).unwrap_or(("InternalServerError", 500, "internal error; the server's log says more"));
+        Self { row, message: row.2.into(), retry_after: matches!(row.1, 429 | 503).then_some(1), internal: None }
+    }
+
+    /// 400 `BadRequest` with this text.
+    pub fn bad_request(text: impl std::fmt::Display) -> Self {
+        Self::of("BadRequest").message(format!("Bad request: {text}"))
+    }
+
+    /// A request that is no proper HTTP.
+    pub fn refused(refusal: &Refusal) -> Self {
+        let code = match refusal {
+            Refusal::HeadTooLarge => "HeaderTooLarge",
+            Refusal::Full => "TooManyRequests",
+            Refusal::Malformed(_) | Refusal::Length(_) | Refusal::PlainHttp => "BadRequest",
+        };
+        Self::of(code).message(format!("Bad request: {refusal}"))
+    }
+
+    /// With another message.
+    #[must_use]
+    pub fn message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.message = message.into();
+        self
+    }
+
+    /// With the time after which to come again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds.max(1));
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.row.1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The word.
+    pub fn code(&self) -> &'static str {
+        self.row.0
+    }
+
+    /// What only the log may know.
+    pub fn internal(&self) -> Option<&str> {
+        self.internal.as_deref()
+    }
+
+    /// The reply.
+    pub fn into_reply(self) -> Reply {
+        let status = self.status();
+        let body = ErrorBody { status_code: self.row.1, error: self.row.0.into(), message: self.message };
+        let json = serde_json::to_vec(&body).unwrap_or_default();
+        let mut reply = Response::new(ReplyBody::from(bytes::Bytes::from(json)));
+        *reply.status_mut() = status;
+        let headers = reply.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // Tells a refused media type from a refused coding (RFC 9110 §15.5.16).
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        reply
+    }
+}
+
+fn row(code: &str) -> Option<Row> {
+    TABLE.iter().find(|row| row.0 == code).copied()
+}
+
+impl From<Error> for ApiError {
+    /// By the error's code when the table has it, else by who has to act.
+    fn from(error: Error) -> Self {
+        let Error { kind, code, message, internal, .. } = error;
+        let known = row(code)
+            .map(|row| if row.2.is_empty() { Self::of(row.0).message(message.clone()) } else { Self::of(row.0) });
+        let found = known.unwrap_or_else(|| of_kind(kind, message));
+        Self { internal, ..found }
+    }
+}
+
+fn of_kind(kind: ErrorKind, message: String) -> ApiError {
+    match kind {
+        ErrorKind::Invalid => ApiError::bad_request(message),
+        ErrorKind::Unauthenticated => ApiError::of("ErrUnauthorized"),
+        ErrorKind::Forbidden => ApiError::of("Forbidden").message(message),
+        ErrorKind::NotFound => ApiError::of("NotFound").message(message),
+        ErrorKind::TooMany => ApiError::of("TooManyRequests"),
+        // A record that changed meanwhile: the same request works when it comes again. 409 has a meaning of its own
+        // to agents (EA138).
+        ErrorKind::Conflict => ApiError::of("ServiceUnavailable").message(message).retry_after(1),
+        ErrorKind::Unavailable => ApiError::of("ServiceUnavailable").message(message).retry_after(RETRY_SECONDS),
+        ErrorKind::Internal => ApiError::of("InternalServerError").message(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn body(reply: Reply) -> String {
+        String::from_utf8(reply.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn ea9_error_bodies_have_the_three_keys_and_their_type() {
+        let reply = ApiError::of("ErrAgentIdentity").into_reply();
+        assert_eq!(reply.status(), 403);
+        assert_eq!(reply.headers()[CONTENT_TYPE], "application/json; charset=utf-8");
+        assert_eq!(reply.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff");
+        let expected =
+            r#"{"statusCode":403,"error":"ErrAgentIdentity","message":"Agent header contains wrong identifier"}"#;
+        assert_eq!(body(reply).await, expected);
+        let silent = ApiError::of("Forbidden").into_reply();
+        assert_eq!(body(silent).await, r#"{"statusCode":403,"error":"Forbidden"}"#);
+    }
+
+    #[test]
+    fn ea18_an_unavailable_store_is_503_with_a_time_to_come_back() {
+        let error = Error::new(ErrorKind::Unavailable, "store_unavailable", "the store can't write now");
+        let reply = ApiError::from(error.for_log("disk full")).into_reply();
+        assert_eq!(reply.status(), 503);
+        assert_eq!(reply.headers()[RETRY_AFTER], "10");
+    }
+
+    #[test]
+    fn domain_errors_find_their_row_by_code() {
+        let error = Error::new(ErrorKind::Unauthenticated, "ErrAgentInactive", "whatever");
+        assert_eq!(ApiError::from(error), ApiError::of("ErrAgentInactive"));
+        let error = Error::new(ErrorKind::Invalid, "invalid", "status: missing");
+        assert_eq!(ApiError::from(error).message, "Bad request: status: missing");
+    }
+
+    #[test]
+    fn a_word_stands_once_and_unknown_words_are_our_fault() {
+        for (at, row) in TABLE.iter().enumerate() {
+            assert!(TABLE[..at].iter().all(|other| other.0 != row.0), "{} stands twice", row.0);
+            assert!(StatusCode::from_u16(row.1).is_ok());
+        }
+        assert_eq!(ApiError::of("NoSuchWord").status(), 500);
+    }
+}

@@ -1,0 +1,292 @@
+//! The agent API: the Fleet Server protocol over HTTP (protocol reference §1–§8).
+//!
+//! [`AgentApi::handle`] routes, counts against the limits and calls one small file an endpoint; each of these checks
+//! who asks, reads the body, calls one operation of the fleet and converts. The order of checks is the protocol's
+//! (§1.4): limits, path and method, `Elastic-Api-Version`, credentials, `User-Agent`, body.
+
+pub mod accept_encoding;
+mod acks;
+mod artifact;
+mod audit_unenroll;
+pub mod authorization;
+pub mod body;
+mod check_in;
+mod enroll;
+pub mod error;
+mod file;
+pub mod gzip;
+pub mod json;
+pub mod limits;
+mod pgp_key;
+pub mod range;
+pub mod request_id;
+mod respond;
+pub mod route;
+pub mod status;
+mod upload;
+mod version_header;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Request};
+use http_body::Body;
+use muster_core::user_agent::{AcceptedVersion, AcceptedVersions};
+use muster_protocol::elastic::status::ServerVersion;
+use tokio::sync::Semaphore;
+
+use self::artifact::Gate;
+use self::body::{BodyError, Bounds, Budget, Coding};
+use self::check_in::Held;
+use self::error::ApiError;
+use self::limits::{Limiter, Limits, Operation, Permit};
+use self::request_id::RequestId;
+use self::route::Route;
+use muster_fleet::Fleet;
+use muster_fleet::health::Health;
+use muster_fleet::upload_limits::UploadLimits;
+use muster_listen::refusal::Refusal;
+use muster_listen::reply::{Outcome, Peer, Reply};
+
+/// Memory of all large inflated bodies together.
+const INFLATED_BUDGET: usize = 256 << 20;
+/// Room for all large bodies that are still coming: each counts with the limit of its operation.
+const COMING_BUDGET: usize = 256 << 20;
+/// Files being sent at the same time, each with two chunks in memory.
+const STREAMS: usize = 64;
+
+/// What the adapter needs to know besides the fleet.
+#[derive(Clone, Debug)]
+pub struct AgentApiOptions {
+    /// The listener's limits.
+    pub limits: Limits,
+    /// The state that `/api/status` tells; shared with whoever sets it.
+    pub health: Health,
+    /// What callers with a live key are told of this server.
+    pub version: ServerVersion,
+    /// What agents may upload.
+    pub uploads: UploadLimits,
+    /// The file with the PGP key that agents check upgrades with.
+    pub pgp_key: Option<PathBuf>,
+}
+
+impl Default for AgentApiOptions {
+    fn default() -> Self {
+        let version = ServerVersion {
+            number: env!("CARGO_PKG_VERSION").into(),
+            build_hash: String::new(),
+            build_time: String::new(),
+        };
+        Self {
+            limits: Limits::default(),
+            health: Health::default(),
+            version,
+            uploads: UploadLimits::default(),
+            pgp_key: None,
+        }
+    }
+}
+
+/// The adapter of one listener. Cheap to clone.
+#[derive(Clone)]
+pub struct AgentApi(Arc<Inner>);
+
+struct Inner {
+    fleet: Arc<Fleet>,
+    limiter: Arc<Limiter>,
+    options: AgentApiOptions,
+    inflated: Budget,
+    coming: Budget,
+    artifacts: Gate,
+    streams: Arc<Semaphore>,
+}
+
+/// What an endpoint answers.
+enum Answer {
+    Reply(Reply),
+    Park(Held),
+}
+
+impl Answer {
+    fn is_success(&self) -> bool {
+        match self {
+            Self::Reply(reply) => reply.status().is_success(),
+            Self::Park(_) => true,
+        }
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+/// One request, as endpoints see it.
+struct Call<'a, B> {
+    head: &'a Parts,
+    body: B,
+    peer: &'a Peer,
+    bounds: Bounds,
+    coming: &'a Budget,
+}
+
+impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
+    fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The body, which must not be encoded.
+    async fn read(self) -> Result<Bytes, BodyError> {
+        match body::coding(self.headers())? {
+            Coding::Identity => self.read_encoded().await,
+            Coding::Gzip => Err(BodyError::Coding),
+        }
+    }
+
+    /// The body as it came over the wire.
+    async fn read_encoded(self) -> Result<Bytes, BodyError> {
+        body::read(&self.head.headers, self.body, self.bounds, self.coming).await
+    }
+}
+
+impl AgentApi {
+    /// The adapter over `fleet`, with limits of its own.
+    pub fn new(fleet: Arc<Fleet>, options: AgentApiOptions) -> Self {
+        let limiter = Limiter::new(options.limits.clone());
+        Self(Arc::new(Inner {
+            fleet,
+            limiter,
+            options,
+            inflated: Budget::new(INFLATED_BUDGET),
+            coming: Budget::new(COMING_BUDGET),
+            artifacts: Gate::default(),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+        }))
+    }
+
+    /// Requests of `operation` being handled now, parked ones included.
+    pub fn running(&self, operation: Operation) -> usize {
+        self.0.limiter.running(operation)
+    }
+
+    /// The reply to a request that the connection layer refuses: it has no path and no version yet.
+    pub fn refuse(&self, refusal: &Refusal) -> Reply {
+        let id = RequestId::of(&HeaderMap::new(), &*self.0.fleet.entropy);
+        let reply = match refusal {
+            Refusal::Full => respond::full(),
+            _ => respond::failure(ApiError::refused(refusal), &id),
+        };
+        respond::finish(reply, &id, false)
+    }
+
+    /// Handles one request.
+    pub fn handle<B>(&self, request: Request<B>, peer: Peer) -> impl Future<Output = Handled> + Send + use<B>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        Arc::clone(&self.0).serve(request, peer)
+    }
+}
+
+/// Work that is not a check-in: it has a place of its own, else each check-in would carry the room for the largest.
+fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
+    Box::pin(work)
+}
+
+/// What came of a request.
+pub struct Handled {
+    /// What it asked for; `None`: nothing that there is.
+    pub operation: Option<Operation>,
+    /// The answer.
+    pub outcome: Outcome,
+}
+
+/// How far a request came through the checks before its endpoint.
+#[derive(Default)]
+struct Passage {
+    operation: Option<Operation>,
+    permit: Option<Permit>,
+    /// Its version was looked at: the reply names ours.
+    versioned: bool,
+}
+
+impl Inner {
+    async fn serve<B>(self: Arc<Self>, request: Request<B>, peer: Peer) -> Handled
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let (head, body) = request.into_parts();
+        let id = RequestId::of(&head.headers, &*self.fleet.entropy);
+        let mut passage = Passage::default();
+        let answer = self.dispatch(&head, body, &peer, &mut passage).await;
+        let Passage { operation, permit, versioned } = passage;
+        if operation.is_some_and(Operation::asks_for_key) && answer.as_ref().is_ok_and(Answer::is_success) {
+            peer.set_authenticated();
+        }
+        let outcome = match answer {
+            Ok(Answer::Reply(reply)) => respond::finish(reply, &id, versioned).into(),
+            Ok(Answer::Park(held)) => Outcome::Park(Box::pin(held.wait(id, permit))),
+            Err(error) => respond::finish(respond::failure(error, &id), &id, versioned).into(),
+        };
+        Handled { operation, outcome }
+    }
+
+    /// The checks before an endpoint, in the order of §1.4.
+    async fn dispatch<B>(&self, head: &Parts, body: B, peer: &Peer, passage: &mut Passage) -> Result<Answer, ApiError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let Some(route) = Route::of(head.uri.path()) else { return Ok(respond::not_found().into()) };
+        let operation = route.operation();
+        passage.operation = Some(operation);
+        // Before credentials are looked at (§1.4): whoever is over the limit costs no hash and no read.
+        passage.permit = Some(self.limiter.admit(operation, Instant::now())?);
+        if !route.takes(&head.method) {
+            return Ok(respond::method_not_allowed(route.allow()).into());
+        }
+        passage.versioned = true;
+        version_header::check(&head.headers)?;
+        let limits = self.limiter.limits();
+        let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout(operation) };
+        self.endpoint(route, Call { head, body, peer, bounds, coming: &self.coming }).await
+    }
+
+    async fn endpoint<B>(&self, route: Route<'_>, call: Call<'_, B>) -> Result<Answer, ApiError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let reply = match route {
+            // Not boxed like the others: it is the one that is asked thousands of times a second.
+            Route::CheckIn(id) => return self.check_in(&id, call).await,
+            Route::Acks(id) => boxed(self.acks(&id, call)).await,
+            Route::Status => Ok(boxed(self.status(call.headers())).await),
+            Route::Enroll => boxed(self.enroll(call)).await,
+            Route::AuditUnenroll(id) => boxed(self.audit_unenroll(&id, call)).await,
+            Route::Artifact(id, sha2) => boxed(self.artifact(&id, &sha2, call.headers())).await,
+            Route::UploadBegin => boxed(self.upload_begin(call)).await,
+            Route::UploadChunk(id, number) => boxed(self.upload_chunk(&id, &number, call)).await,
+            Route::UploadComplete(id) => boxed(self.upload_complete(&id, call)).await,
+            Route::File(id) => boxed(self.file(&id, call.head)).await,
+            Route::PgpKey(version) => boxed(self.pgp_key(&version, call.peer)).await,
+        };
+        reply.map(Answer::Reply)
+    }
+
+    /// The version in the `User-Agent`; a missing header is refused like an empty one (D19).
+    fn agent_version(&self, headers: &HeaderMap) -> Result<AcceptedVersion, ApiError> {
+        let settings = &self.fleet.settings;
+        let accepted = AcceptedVersions {
+            lowest: settings.lowest_version,
+            highest: settings.highest_version,
+            tested: settings.tested_version,
+        };
+        let header = headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        accepted.check(header).map_err(|refused| ApiError::of(refused.code()))
+    }
+}

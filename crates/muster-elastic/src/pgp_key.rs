@@ -1,0 +1,51 @@
+//! `GET /api/agents/upgrades/{version}/pgp-public-key` (§7.4, EA136): the key that agents check upgrades with.
+//!
+//! Served from a file that the administrator puts there; nothing is fetched, so that it works without a way out.
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::error::ApiError;
+use super::{Inner, respond};
+use muster_listen::reply::{Peer, Reply};
+
+/// Longest key file that is served.
+const MAX_KEY_BYTES: u64 = 1 << 20;
+
+impl Inner {
+    pub(super) async fn pgp_key(&self, version: &str, peer: &Peer) -> Result<Reply, ApiError> {
+        if !peer.tls {
+            return Err(ApiError::of("ErrTLSRequired"));
+        }
+        if !is_version(version) {
+            return Err(ApiError::bad_request("the path holds no version of the form 9.6.0"));
+        }
+        let key = self.pgp_key_file().await?;
+        Ok(respond::typed(key, HeaderValue::from_static("application/octet-stream")))
+    }
+
+    async fn pgp_key_file(&self) -> Result<Bytes, ApiError> {
+        let absent =
+            || ApiError::of("NotFound").message("this server has no PGP key; its administrator can provide one");
+        let path = self.options.pgp_key.as_deref().ok_or_else(absent)?;
+        match fs_err::tokio::metadata(path).await {
+            Ok(metadata) if metadata.len() > MAX_KEY_BYTES => return Err(unreadable("longer than a key can be")),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(absent()),
+            Err(error) => return Err(unreadable(&error.to_string())),
+        }
+        fs_err::tokio::read(path).await.map(Bytes::from).map_err(|error| unreadable(&error.to_string()))
+    }
+}
+
+/// The reason is for the log alone.
+fn unreadable(reason: &str) -> ApiError {
+    tracing::error!(reason, "the PGP key can't be served");
+    ApiError::of("InternalServerError").message("the PGP key can't be read; the server's log says more")
+}
+
+fn is_version(text: &str) -> bool {
+    let mut parts = text.split('.');
+    let mut number = || parts.next().is_some_and(|part| part.parse::<u32>().is_ok());
+    number() && number() && number() && parts.next().is_none()
+}

@@ -1,0 +1,87 @@
+//! The parts that replies are made of.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use muster_protocol::elastic::{API_VERSION_HEADER, REQUEST_ID_HEADER};
+use serde::Serialize;
+
+use super::error::ApiError;
+use super::request_id::RequestId;
+use super::version_header;
+use muster_listen::reply::{Reply, ReplyBody};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// 200 without a body.
+pub fn empty() -> Reply {
+    Response::new(ReplyBody::empty())
+}
+
+/// 200 with a body of this type.
+pub fn typed(body: impl Into<ReplyBody>, content_type: HeaderValue) -> Reply {
+    let mut reply = Response::new(body.into());
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
+}
+
+/// 200 with JSON that is ready.
+pub fn json_bytes(body: impl Into<ReplyBody>) -> Reply {
+    typed(body, JSON)
+}
+
+/// 200 with JSON.
+pub fn json<T: Serialize>(value: &T) -> Result<Reply, ApiError> {
+    let bytes =
+        serde_json::to_vec(value).map_err(|error| ApiError::of("InternalServerError").message(error.to_string()))?;
+    Ok(json_bytes(Bytes::from(bytes)))
+}
+
+fn text(status: StatusCode, body: &'static str) -> Reply {
+    let mut reply = typed(Bytes::from_static(body.as_bytes()), TEXT);
+    *reply.status_mut() = status;
+    reply
+}
+
+/// No such path (EA3).
+pub fn not_found() -> Reply {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// Another method than the path has (EA3).
+pub fn method_not_allowed(allow: HeaderValue) -> Reply {
+    let mut reply = empty();
+    *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    reply.headers_mut().insert(ALLOW, allow);
+    reply
+}
+
+/// Too many requests on this listener (EA17).
+pub fn full() -> Reply {
+    let mut reply = typed(Bytes::from_static(b"Server capacity exceeded."), HeaderValue::from_static("text/plain"));
+    *reply.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    reply
+}
+
+/// An error's reply; what is our fault or the store's goes to the log, with what only the log may know.
+pub fn failure(error: ApiError, id: &RequestId) -> Reply {
+    let status = error.status();
+    let internal = error.internal().map(tracing::field::display);
+    if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
+        tracing::error!(request = %id, status = status.as_u16(), code = error.code(), internal, "request failed");
+    } else {
+        tracing::debug!(request = %id, status = status.as_u16(), code = error.code(), internal, "request refused");
+    }
+    error.into_reply()
+}
+
+/// Adds what every reply carries.
+pub fn finish(mut reply: Reply, id: &RequestId, versioned: bool) -> Reply {
+    let headers = reply.headers_mut();
+    headers.insert(REQUEST_ID_HEADER, id.to_header());
+    if versioned {
+        headers.insert(API_VERSION_HEADER, version_header::VALUE);
+    }
+    reply
+}

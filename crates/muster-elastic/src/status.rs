@@ -1,0 +1,44 @@
+//! `GET /api/status` (§2): whether this server can serve agents.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use muster_fleet::health::ServerState;
+use muster_protocol::elastic::status::StatusResponse;
+
+use super::{Inner, authorization, respond};
+use muster_listen::reply::Reply;
+
+/// How long a key is looked up before the short answer is given: agents wait 15 s at most (EA26).
+const LOOK_UP: Duration = Duration::from_secs(2);
+
+impl Inner {
+    /// Never refuses: a bad key only gets the short answer (EA25).
+    pub(super) async fn status(&self, headers: &HeaderMap) -> Reply {
+        let state = match self.options.health.get() {
+            ServerState::Healthy if self.fleet.store.failure().is_some() => ServerState::Degraded,
+            state => state,
+        };
+        let known = tokio::time::timeout(LOOK_UP, self.is_known(headers)).await.unwrap_or(false);
+        let body = StatusResponse {
+            name: "fleet-server".into(),
+            status: state.as_str().into(),
+            version: known.then(|| self.options.version.clone()),
+        };
+        let mut reply = respond::json_bytes(Bytes::from(serde_json::to_vec(&body).unwrap_or_default()));
+        if state != ServerState::Healthy {
+            *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+        }
+        reply
+    }
+
+    async fn is_known(&self, headers: &HeaderMap) -> bool {
+        match authorization::api_key(headers) {
+            Ok(key) => self.fleet.authenticate_any_key(&key).await.unwrap_or(false),
+            Err(_) => false,
+        }
+    }
+}

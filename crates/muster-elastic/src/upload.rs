@@ -1,0 +1,75 @@
+//! Uploads from agents (§7.2): begin, chunks in any order, complete.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Body;
+use muster_core::file::CHUNK_BYTES;
+use muster_protocol::elastic::CHUNK_SHA2_HEADER;
+use muster_protocol::elastic::upload::{
+    UploadBeginRequest, UploadBeginResponse, UploadCompleteRequest, UploadCompleteResponse,
+};
+
+use super::body::BodyError;
+use super::error::ApiError;
+use super::{Call, Inner, authorization, json, respond};
+use muster_fleet::uploads::Chunk;
+use muster_listen::reply::Reply;
+
+impl Inner {
+    /// The agent is named in the body, so the body comes before the credentials' owner; a caller without any live
+    /// key is refused before.
+    pub(super) async fn upload_begin<B>(&self, call: Call<'_, B>) -> Result<Reply, ApiError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let key = authorization::api_key(call.headers())?;
+        self.fleet.authenticate_any_agent(&key).await?;
+        let body = call.read().await.map_err(BodyError::of_upload)?;
+        if body.is_empty() {
+            return Err(ApiError::of("ErrFileInfoBodyRequired"));
+        }
+        let request: UploadBeginRequest<'_> = json::parse(&body)?;
+        let agent = request.agent_id.as_deref().filter(|id| !id.trim().is_empty());
+        let entry = self.fleet.authenticate_agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
+        // `json::parse` has seen that it is text.
+        let text = String::from_utf8_lossy(&body);
+        let upload = self.fleet.begin_upload(&entry, &request, &text, &self.options.uploads).await?;
+        respond::json(&UploadBeginResponse { upload_id: upload.as_str().to_owned(), chunk_size: CHUNK_BYTES })
+    }
+
+    pub(super) async fn upload_chunk<B>(&self, id: &str, number: &str, call: Call<'_, B>) -> Result<Reply, ApiError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let key = authorization::api_key(call.headers())?;
+        let entry = self.fleet.authenticate_any_agent(&key).await?;
+        let sha256 = chunk_hash(call.headers())?;
+        let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is no number"))?;
+        let upload = self.fleet.upload_for_chunk(id, number).await?;
+        upload.check_owner(&entry)?;
+        let data = call.read_encoded().await?;
+        self.fleet.put_chunk(&upload, Chunk { number, sha256, data }).await?;
+        Ok(respond::empty())
+    }
+
+    pub(super) async fn upload_complete<B>(&self, id: &str, call: Call<'_, B>) -> Result<Reply, ApiError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let key = authorization::api_key(call.headers())?;
+        let entry = self.fleet.authenticate_any_agent(&key).await?;
+        let upload = self.fleet.upload_to_complete(id).await?;
+        upload.check_owner(&entry)?;
+        let body = call.read().await.map_err(BodyError::of_upload)?;
+        let request: UploadCompleteRequest = json::parse(&body)?;
+        self.fleet.complete_upload(&upload, &request.transithash.sha256).await?;
+        respond::json(&UploadCompleteResponse { status: "ok".into() })
+    }
+}
+
+/// The hash that the client gives of the chunk's bytes, in either case.
+fn chunk_hash(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
+    let value = headers.get(CHUNK_SHA2_HEADER).ok_or_else(|| ApiError::bad_request("X-Chunk-SHA2 is missing"))?;
+    muster_fleet::uploads::sha256_from_hex(value.to_str().unwrap_or_default())
+        .ok_or_else(|| ApiError::bad_request("X-Chunk-SHA2 is no SHA-256 in hexadecimal form"))
+}

@@ -1,0 +1,19 @@
+//! The agent API as agents see it, in the process: the adapter over a real fleet and a real store.
+
+mod acks;
+mod artifacts;
+mod audit;
+mod bad_input;
+mod check_in;
+mod delivery;
+mod enroll;
+mod files;
+mod life;
+mod limits;
+mod outage;
+mod recorded;
+mod refusals;
+mod setting;
+mod status;
+mod transport;
+mod uploads;

@@ -1,0 +1,308 @@
+//! Housekeeping against a store.
+
+use std::sync::atomic::Ordering;
+
+use muster_core::action::{ActionType, TargetState};
+use muster_core::agent::AgentRecord;
+use muster_core::change::Change;
+use muster_core::file::Upload;
+use muster_core::id::{ActionId, AgentId, FileId, PolicyId};
+use muster_core::policy::Policy;
+use muster_core::status::Status;
+
+use super::*;
+use crate::registry::PollSlot;
+use crate::testing::TestFleet;
+use crate::vigil::BACK_OFF;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn enrolled(test: &TestFleet, policy: &str) -> AgentId {
+    let key = test.add_key(Some(policy), |_| {}).await;
+    let item = test.enroll(&key, &json!({"type": "PERMANENT"})).await.unwrap();
+    test.entry(&item).await.unwrap().id().clone()
+}
+
+async fn record(test: &TestFleet, id: &AgentId) -> AgentRecord {
+    test.stored(id.as_str()).await
+}
+
+/// Changes a policy as an operation does, without compiling it.
+async fn change_policy(test: &TestFleet, id: &str, change: impl FnOnce(&mut Policy)) {
+    let before = test.store().policy(&PolicyId::trusted(id)).await.unwrap().unwrap();
+    let mut after = before.clone();
+    change(&mut after);
+    let update = Write::PolicyUpdate {
+        before_revision: before.revision,
+        before_updated_at: before.updated_at,
+        policy: Box::new(after),
+    };
+    test.commit(vec![update, Write::Changed(Change::Policy(before.id))]).await;
+}
+
+async fn order(test: &TestFleet, id: &str, kind: ActionType, expiration: Option<Timestamp>, target: &AgentId) {
+    test.order(id, kind, target.as_str(), |action| action.expiration = expiration).await;
+}
+
+async fn has_action(test: &TestFleet, id: &str) -> bool {
+    test.store().action(&ActionId::trusted(id)).await.unwrap().is_some()
+}
+
+async fn audited(test: &TestFleet, action: &str) -> Vec<String> {
+    let lines = test.store().audit_events(0, 10_000).await.unwrap();
+    let word = format!("\"{action}\"");
+    lines.into_iter().map(|(_, event, _)| event).filter(|event| event.contains(&word)).collect()
+}
+
+#[tokio::test]
+async fn actions_go_a_month_after_their_expiration() {
+    let test = TestFleet::new().await;
+    let agent = enrolled(&test, "p").await;
+    let end = test.now().plus(HOUR);
+    for n in 0..25 {
+        order(&test, &format!("old-{n}"), ActionType::Settings, Some(end), &agent).await;
+    }
+    order(&test, "young", ActionType::Settings, Some(end.plus(HOUR)), &agent).await;
+    order(&test, "endless", ActionType::Settings, None, &agent).await;
+    test.clock.advance(HOUR + ACTIONS_KEPT);
+    assert_eq!(test.fleet.collect_actions().await.unwrap(), 0);
+    test.clock.advance(Duration::from_secs(1));
+    test.fleet.housekeep().await;
+    assert!(!has_action(&test, "old-0").await && !has_action(&test, "old-24").await);
+    assert!(has_action(&test, "young").await && has_action(&test, "endless").await);
+    assert_eq!(test.store().action_target(&ActionId::trusted("old-0"), &agent).await.unwrap(), None);
+}
+
+async fn log_changes(test: &TestFleet, count: usize) -> i64 {
+    test.commit(vec![Write::Changed(Change::Setting("x".into())); count]).await;
+    *test.store().changes().borrow()
+}
+
+async fn oldest_change(test: &TestFleet) -> i64 {
+    test.store().changes_since(0, 1).await.unwrap()[0].0
+}
+
+#[tokio::test]
+async fn changes_go_when_they_are_a_day_old_handled_and_many() {
+    let test = TestFleet::new().await;
+    let first_day = log_changes(&test, 50).await;
+    let handled = |seq| test.fleet.handled_changes.store(seq, Ordering::Release);
+    handled(first_day);
+    assert_eq!(test.fleet.prune_changes(10).await.unwrap(), 0, "younger than a day");
+    test.clock.advance(DAY + Duration::from_secs(1));
+    let second_day = log_changes(&test, 50).await;
+    assert_eq!(test.fleet.prune_changes(second_day).await.unwrap(), 0, "not many");
+    handled(20);
+    test.fleet.prune_changes(10).await.unwrap();
+    assert_eq!(oldest_change(&test).await, 21, "what this node has not handled stays");
+    handled(second_day);
+    test.fleet.prune_changes(second_day - 30).await.unwrap();
+    assert_eq!(oldest_change(&test).await, 31, "the newest stay");
+    test.fleet.prune_changes(10).await.unwrap();
+    assert_eq!(oldest_change(&test).await, first_day + 1, "the last day stays");
+}
+
+#[tokio::test]
+async fn marks_of_the_change_log_stay_few() {
+    let test = TestFleet::new().await;
+    for _ in 0..100 {
+        test.clock.advance(HOUR);
+        log_changes(&test, 1).await;
+        test.fleet.prune_changes(i64::MAX).await.unwrap();
+    }
+    let marks = test.store().setting("housekeeping.change_marks").await.unwrap().unwrap();
+    let marks: Vec<(i64, i64)> = serde_json::from_str(&marks).unwrap();
+    assert!(marks.is_sorted() && (24..=26).contains(&marks.len()), "{marks:?}");
+}
+
+async fn begin(test: &TestFleet, name: &str, status: FileStatus) {
+    let upload = Upload {
+        id: FileId::trusted(name),
+        action_id: ActionId::trusted(name),
+        agent_id: AgentId::trusted("a"),
+        source: "agent".into(),
+        name: "diagnostics.zip".into(),
+        mime_type: "application/zip".into(),
+        size: 5,
+        status,
+        started_at: test.now(),
+        request: "{}".into(),
+        transit_hash: None,
+    };
+    let chunk = Write::ChunkPut { file: FileId::trusted(name), number: 0, sha256: [1; 32], data: b"bytes".to_vec() };
+    test.commit(vec![Write::UploadInsert(Box::new(upload)), chunk]).await;
+}
+
+/// How an upload stands, and how many chunks it has.
+async fn upload(test: &TestFleet, name: &str) -> (FileStatus, usize) {
+    let id = FileId::trusted(name);
+    let status = test.store().upload(&id).await.unwrap().unwrap().status;
+    (status, test.store().chunks(&id).await.unwrap().len())
+}
+
+#[tokio::test]
+async fn ea134_uploads_that_are_late_or_old_are_removed() {
+    let test = TestFleet::new().await;
+    for n in 0..25 {
+        begin(&test, &format!("late-{n}"), FileStatus::AwaitingUpload).await;
+    }
+    begin(&test, "ready", FileStatus::Ready).await;
+    test.clock.advance(DAY);
+    begin(&test, "young", FileStatus::AwaitingUpload).await;
+    test.fleet.housekeep().await;
+    assert_eq!(upload(&test, "late-0").await, (FileStatus::AwaitingUpload, 1), "its time is not over");
+    test.clock.advance(HOUR);
+    test.fleet.housekeep().await;
+    for n in 0..25 {
+        assert_eq!(upload(&test, &format!("late-{n}")).await, (FileStatus::Deleted, 0));
+    }
+    assert_eq!(upload(&test, "young").await, (FileStatus::AwaitingUpload, 1));
+    assert_eq!(upload(&test, "ready").await, (FileStatus::Ready, 1));
+    test.clock.advance(UPLOADS_KEPT - DAY);
+    test.fleet.housekeep().await;
+    assert_eq!(upload(&test, "ready").await, (FileStatus::Deleted, 0));
+    assert_eq!(audited(&test, "file.delete").await.len(), 27);
+}
+
+/// An agent of policy `p` that was there, and then was not for so long.
+async fn away(test: &TestFleet, policy: &str, time: Duration) -> AgentId {
+    // Absences count once this server has watched for a full back-off.
+    test.clock.advance(BACK_OFF);
+    let id = enrolled(test, policy).await;
+    let entry = test.fleet.registry.get(&id).unwrap();
+    drop(PollSlot::new(&test.fleet.registry, entry, test.clock.clone()));
+    test.clock.advance(time);
+    test.fleet.transition_due().await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn m149_agents_inactive_and_unseen_for_long_are_unenrolled() {
+    let test = TestFleet::new().await;
+    change_policy(&test, "p", |policy| policy.unenroll_timeout = Some(7200)).await;
+    let gone = away(&test, "p", HOUR + HOUR / 2).await;
+    order(&test, "settings", ActionType::Settings, None, &gone).await;
+    let young = enrolled(&test, "p").await;
+    assert_eq!(record(&test, &gone).await.status, Status::Inactive);
+    test.fleet.housekeep().await;
+    assert!(record(&test, &gone).await.active, "inactive, but not for long enough");
+    test.clock.advance(HOUR / 2);
+    test.fleet.housekeep().await;
+    assert!(record(&test, &gone).await.active, "long enough is more than the timeout");
+    let newest = *test.store().changes().borrow();
+    test.clock.advance(Duration::from_secs(1));
+    test.fleet.housekeep().await;
+    let after = record(&test, &gone).await;
+    assert_eq!((after.active, after.status, &after.access_key), (false, Status::Unenrolled, &None));
+    assert_eq!(after.unenrolled_reason.as_deref(), Some("timeout"));
+    assert!(record(&test, &young).await.active);
+    let target = test.store().action_target(&ActionId::trusted("settings"), &gone).await.unwrap();
+    assert_eq!(target.map(|target| target.state), Some(TargetState::Withdrawn));
+    let lines = audited(&test, "agent.unenroll").await;
+    assert!(lines.len() == 1 && lines[0].contains(gone.as_str()) && lines[0].contains("timeout"), "{lines:?}");
+    let changes = test.store().changes_since(newest, 10).await.unwrap();
+    assert_eq!(changes.into_iter().map(|(_, change)| change.unwrap()).collect::<Vec<_>>(), [Change::Agent(gone)]);
+    test.fleet.housekeep().await;
+    assert_eq!(audited(&test, "agent.unenroll").await.len(), 1, "once");
+}
+
+#[tokio::test]
+async fn m149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactive() {
+    let test = TestFleet::new().await;
+    let gone = away(&test, "p", HOUR * 10).await;
+    for timeout in [None, Some(0)] {
+        change_policy(&test, "p", |policy| policy.unenroll_timeout = timeout).await;
+        test.fleet.housekeep().await;
+        assert!(record(&test, &gone).await.active);
+    }
+    // Never inactive, so never unenrolled, however long it is away.
+    change_policy(&test, "p", |policy| (policy.inactivity_timeout, policy.unenroll_timeout) = (0, Some(60))).await;
+    test.fleet.housekeep().await;
+    let after = record(&test, &gone).await;
+    assert_eq!((after.active, after.status), (true, Status::Offline));
+}
+
+#[tokio::test]
+async fn m150_an_agent_that_came_back_is_not_unenrolled() {
+    let test = TestFleet::new().await;
+    change_policy(&test, "p", |policy| policy.unenroll_timeout = Some(7200)).await;
+    let (back, gone) = (enrolled(&test, "p").await, away(&test, "p", HOUR * 3).await);
+    assert_eq!(record(&test, &back).await.status, Status::Inactive);
+    // It is here again; the store does not know yet.
+    let entry = test.fleet.registry.get(&back).unwrap();
+    let _poll = PollSlot::new(&test.fleet.registry, entry, test.clock.clone());
+    test.fleet.housekeep().await;
+    assert!(record(&test, &back).await.active);
+    assert!(!record(&test, &gone).await.active);
+}
+
+#[tokio::test]
+async fn m151_agents_of_hosted_policies_stay() {
+    let test = TestFleet::new().await;
+    change_policy(&test, "p", |policy| (policy.is_managed, policy.unenroll_timeout) = (true, Some(60))).await;
+    let gone = away(&test, "p", HOUR * 3).await;
+    test.fleet.housekeep().await;
+    assert!(record(&test, &gone).await.active);
+}
+
+#[tokio::test]
+async fn m42_m43_agents_get_the_new_inactivity_timeout_of_their_policy() {
+    let test = TestFleet::new().await;
+    test.revised_policy("q", |_| {}).await;
+    let (gone, other) = (away(&test, "p", Duration::from_secs(600)).await, enrolled(&test, "q").await);
+    assert_eq!(record(&test, &gone).await.status, Status::Offline);
+    for (seconds, timeout, status) in
+        [(60, Some(Duration::from_secs(60)), Status::Inactive), (0, None, Status::Offline)]
+    {
+        change_policy(&test, "p", |policy| policy.inactivity_timeout = seconds).await;
+        assert_eq!(test.fleet.correct_inactivity().await.unwrap(), 1);
+        assert_eq!(test.fleet.correct_inactivity().await.unwrap(), 0, "nothing is left to correct");
+        let after = record(&test, &gone).await;
+        assert_eq!((after.inactivity_timeout, after.status), (timeout, status));
+    }
+    assert_eq!(record(&test, &other).await.inactivity_timeout, Some(HOUR));
+}
+
+#[tokio::test]
+async fn m42_a_new_inactivity_timeout_reaches_agents_without_waiting_for_housekeeping() {
+    let test = TestFleet::new().await;
+    let agents = [enrolled(&test, "p").await, enrolled(&test, "p").await];
+    let background = tokio::spawn(Arc::clone(&test.fleet).run_background());
+    // The feed follows from where it begins: only then does it see the change.
+    while test.fleet.handled_changes.load(Ordering::Acquire) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    change_policy(&test, "p", |policy| policy.inactivity_timeout = 60).await;
+    let changed = async {
+        for agent in &agents {
+            while record(&test, agent).await.inactivity_timeout != Some(Duration::from_secs(60)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), changed).await.unwrap();
+    test.fleet.stop();
+    background.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_run_is_a_minute_after_the_start_and_then_every_ten() {
+    let test = TestFleet::new().await;
+    let agent = enrolled(&test, "p").await;
+    let long_over = test.now().minus(ACTIONS_KEPT + HOUR);
+    order(&test, "first", ActionType::Settings, Some(long_over), &agent).await;
+    // The paused clock goes on whenever the store is waited for: what is told is no earlier than a run, and no later
+    // than the one after the next.
+    let start = tokio::time::Instant::now();
+    let house = tokio::spawn(Arc::clone(&test.fleet).keep_house());
+    for (id, next, earliest) in [("first", "second", FIRST), ("second", "third", FIRST + EVERY)] {
+        while has_action(&test, id).await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let passed = start.elapsed();
+        assert!(passed >= earliest && passed < earliest + EVERY * 2, "{id} {passed:?}");
+        order(&test, next, ActionType::Settings, Some(long_over), &agent).await;
+    }
+    test.fleet.stop();
+    house.await.unwrap();
+}

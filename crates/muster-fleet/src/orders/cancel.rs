@@ -1,0 +1,68 @@
+//! Withdrawing an action (§5.5).
+
+use muster_core::Error;
+use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::change::Change;
+use muster_core::context::{OpContext, Privilege};
+use muster_core::id::{ActionId, AgentId};
+use muster_core::order::{NewOrder, cancel_of};
+use muster_core::time::Timestamp;
+use muster_store::Write;
+use serde_json::json;
+
+use super::Given;
+use super::effect::Effect;
+use super::give::Sorted;
+use crate::Fleet;
+use crate::audit::audit_line;
+
+const TARGETS_AT_ONCE: u32 = 5000;
+
+impl Fleet {
+    /// Withdraws an action: those who have it and have not answered are told, and what it did to their records is
+    /// undone. Cancelled twice, it is the same.
+    pub async fn cancel_action(&self, context: &OpContext, id: &str) -> Result<Given, Error> {
+        context.require(Privilege::AgentsWrite)?;
+        let target = self.known_action(id).await?;
+        let now = self.clock.now();
+        // Checked before anything is changed: some types can't be cancelled.
+        let order = cancel_order(&target, context, now)?;
+        if context.is_dry_run() {
+            let sorted = Sorted { eligible: self.open_targets(&target.id).await?, refused: Vec::new() };
+            return self.give_to(context, sorted, order, None).await;
+        }
+        let line = audit_line(context, now, "action.cancel", format!("action:{}", target.id), json!({}));
+        let cancelled = Write::ActionCancel { id: target.id.clone(), now };
+        // Before anyone is told: whoever looks at the action from now on finds it cancelled.
+        self.store.commit(vec![cancelled, line, Write::Changed(Change::Action(target.id.clone()))]).await?;
+        let eligible = self.open_targets(&target.id).await?;
+        let sorted = Sorted { eligible, refused: Vec::new() };
+        self.give_to(context, sorted, order, Some(Effect::Undo(Box::new(target)))).await
+    }
+
+    /// The action of that id.
+    pub(crate) async fn known_action(&self, id: &str) -> Result<Action, Error> {
+        let found = match ActionId::parse(id) {
+            Ok(id) => self.store.action(&id).await?,
+            Err(_) => None,
+        };
+        found.ok_or_else(|| Error::not_found("action", id))
+    }
+
+    async fn open_targets(&self, id: &ActionId) -> Result<Vec<AgentId>, Error> {
+        let (mut open, mut place) = (Vec::new(), -1);
+        loop {
+            let targets = self.store.action_targets(id, place, TARGETS_AT_ONCE).await?;
+            let Some((last, _, _)) = targets.last() else { return Ok(open) };
+            place = *last;
+            let queued = targets.into_iter().filter(|(_, _, state)| *state == TargetState::Queued);
+            open.extend(queued.map(|(_, agent, _)| agent));
+        }
+    }
+}
+
+/// The order that withdraws `target`.
+fn cancel_order(target: &Action, context: &OpContext, now: Timestamp) -> Result<NewOrder, Error> {
+    let made = cancel_of(target, target.id.clone(), &context.actor.to_string(), now)?;
+    Ok(NewOrder { expiration: made.expiration, ..NewOrder::new(ActionType::Cancel, json!({"target_id": target.id})) })
+}

@@ -1,0 +1,93 @@
+//! Another server (§1.2.3).
+
+use muster_core::Error;
+use muster_core::action::ActionType;
+use muster_core::context::{OpContext, Privilege};
+use muster_core::eligibility::Wish;
+use muster_core::order::NewOrder;
+use serde_json::{Map, Value, json};
+
+use super::Given;
+use crate::Fleet;
+use crate::selection::Selected;
+
+/// Settings that agents know.
+const SETTINGS: [&str; 13] = [
+    "ca_sha256",
+    "certificate_authorities",
+    "elastic_agent_cert",
+    "elastic_agent_cert_key",
+    "elastic_agent_cert_key_passphrase",
+    "headers",
+    "insecure",
+    "proxy_disabled",
+    "proxy_headers",
+    "proxy_url",
+    "staging",
+    "tags",
+    "replace_token",
+];
+
+/// An order to move to another server.
+#[derive(Clone, Debug, Default)]
+pub struct MigrateOrder {
+    /// The other server.
+    pub uri: String,
+    /// A token of its.
+    pub enrollment_token: String,
+    /// How to reach it.
+    pub settings: Map<String, Value>,
+}
+
+impl MigrateOrder {
+    fn check(&self) -> Result<(), Error> {
+        if !(self.uri.starts_with("https://") || self.uri.starts_with("http://")) {
+            return Err(Error::invalid("uri", "must begin with https:// or http://"));
+        }
+        if self.enrollment_token.is_empty() {
+            return Err(Error::invalid("enrollment_token", "must not be empty"));
+        }
+        match self.settings.keys().find(|key| !SETTINGS.contains(&key.as_str())) {
+            Some(unknown) => Err(Error::invalid(format!("settings.{unknown}"), "agents know no such setting")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Fleet {
+    /// Orders agents to another server.
+    pub async fn migrate(
+        &self,
+        context: &OpContext,
+        selected: &Selected,
+        wanted: &MigrateOrder,
+    ) -> Result<Given, Error> {
+        context.require(Privilege::AgentsWrite)?;
+        wanted.check()?;
+        let facts = self.policy_facts().await?;
+        let data = json!({
+            "target_uri": wanted.uri,
+            "enrollment_token": wanted.enrollment_token,
+            "settings": wanted.settings,
+        });
+        let order = self.seal_secrets(NewOrder::new(ActionType::Migrate, data))?;
+        self.give(context, selected, order, &|agent, now| facts.check(agent, Wish::Migrate, now)).await
+    }
+
+    /// Orders agents to drop their privileges.
+    pub async fn change_privilege_level(
+        &self,
+        context: &OpContext,
+        selected: &Selected,
+        user: Option<Value>,
+    ) -> Result<Given, Error> {
+        context.require(Privilege::AgentsWrite)?;
+        let mut data = json!({"unprivileged": true});
+        if let Some(user) = user {
+            data["user_info"] = user;
+        }
+        let facts = self.policy_facts().await?;
+        let order = self.seal_secrets(NewOrder::new(ActionType::PrivilegeLevelChange, data))?;
+        self.give(context, selected, order, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
+    }
+}

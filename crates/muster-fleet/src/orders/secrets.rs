@@ -1,0 +1,73 @@
+//! Secrets inside orders: sealed apart; the order keeps a reference that is resolved at hand-out (§5.1, EA84).
+
+use muster_core::Error;
+use muster_core::action::ActionType;
+use muster_core::entropy::random_uuid;
+use muster_core::id::SecretId;
+use muster_core::order::NewOrder;
+use muster_core::seal::Place;
+use muster_store::Write;
+use serde_json::Value;
+
+use crate::Fleet;
+
+/// An order whose secrets are sealed.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    /// The order, with references in place of secrets.
+    pub(super) order: NewOrder,
+    /// What is committed with it.
+    pub(super) secrets: Vec<Write>,
+}
+
+impl From<NewOrder> for Sealed {
+    /// An order that has no secrets.
+    fn from(order: NewOrder) -> Self {
+        Self { order, secrets: Vec::new() }
+    }
+}
+
+const REFERENCE: &str = "$co.elastic.secret{";
+
+/// JSON pointers to what is secret in an order of that type.
+fn secret_places(kind: ActionType) -> &'static [&'static str] {
+    match kind {
+        ActionType::Migrate => &[
+            "/enrollment_token",
+            "/settings/replace_token",
+            "/settings/elastic_agent_cert_key",
+            "/settings/elastic_agent_cert_key_passphrase",
+        ],
+        ActionType::PrivilegeLevelChange => &["/user_info/password"],
+        _ => &[],
+    }
+}
+
+impl Fleet {
+    /// Seals what is secret in the order and puts references in its place. References from outside are refused: they
+    /// could name somebody else's secret.
+    pub(super) fn seal_secrets(&self, mut order: NewOrder) -> Result<Sealed, Error> {
+        if mentions_secret(&order.data) {
+            return Err(Error::invalid("data", format!("must not hold {REFERENCE}…}}")));
+        }
+        let mut secrets = Vec::new();
+        for place in secret_places(order.kind) {
+            let Some(Value::String(text)) = order.data.pointer_mut(place) else { continue };
+            let id = SecretId::trusted(random_uuid(&*self.entropy));
+            let sealed = self.sealer.seal(Place::secret(&id), text.as_bytes(), &*self.entropy);
+            let sealed = sealed.map_err(|error| Error::internal(format!("sealing an order's secret: {error}")))?;
+            *text = format!("{REFERENCE}{id}}}");
+            secrets.push(Write::SecretPut { id, sealed });
+        }
+        Ok(Sealed { order, secrets })
+    }
+}
+
+fn mentions_secret(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains(REFERENCE),
+        Value::Array(items) => items.iter().any(mentions_secret),
+        Value::Object(fields) => fields.values().any(mentions_secret),
+        _ => false,
+    }
+}

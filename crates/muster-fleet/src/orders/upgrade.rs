@@ -1,0 +1,128 @@
+//! Upgrades, and the way back (§5.4).
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use muster_core::action::ActionType;
+use muster_core::agent::AgentDetails;
+use muster_core::context::{OpContext, Privilege};
+use muster_core::eligibility::Wish;
+use muster_core::id::AgentId;
+use muster_core::order::NewOrder;
+use muster_core::time::Timestamp;
+use muster_core::user_agent::Version;
+use muster_core::{Error, ErrorKind};
+use serde_json::{Value, json};
+
+use super::Given;
+use super::effect::Effect;
+use super::give::Sorted;
+use crate::Fleet;
+use crate::selection::Selected;
+
+/// An order to upgrade.
+#[derive(Clone, Debug, Default)]
+pub struct UpgradeOrder {
+    /// The version.
+    pub version: String,
+    /// Where to fetch it.
+    pub source_uri: Option<String>,
+    /// Skips every check that is about wisdom, not possibility.
+    pub force: bool,
+    /// Skips the cool-down.
+    pub skip_rate_limit: bool,
+    /// When to start.
+    pub start_time: Option<Timestamp>,
+    /// Window over which the starts are spread, seconds.
+    pub rollout_seconds: Option<i64>,
+}
+
+impl UpgradeOrder {
+    fn order(&self) -> Result<NewOrder, Error> {
+        Version::parse(&self.version).ok_or_else(|| Error::invalid("version", "is no version like 9.1.2"))?;
+        let mut data = json!({"version": self.version});
+        if let Some(source) = self.source_uri.as_deref().filter(|source| !source.is_empty()) {
+            data["source_uri"] = source.into();
+        }
+        let window = self.rollout_seconds.map(u64::try_from).transpose();
+        let window = window.map_err(|_| Error::invalid("rollout_duration_seconds", "must not be negative"))?;
+        Ok(NewOrder {
+            start_time: self.start_time,
+            rollout: window.map(Duration::from_secs),
+            ..NewOrder::new(ActionType::Upgrade, data)
+        })
+    }
+}
+
+/// The version that the agent offers first to go back to; whether the offer still stands is core's to say.
+fn offered_version(agent: &AgentDetails) -> Option<String> {
+    let offers: Value = serde_json::from_str(agent.record.upgrade.rollbacks.as_deref()?).ok()?;
+    offers.as_array()?.iter().find_map(|offer| offer["version"].as_str().map(str::to_owned))
+}
+
+impl Fleet {
+    /// Orders another version.
+    pub async fn upgrade(
+        &self,
+        context: &OpContext,
+        selected: &Selected,
+        wanted: &UpgradeOrder,
+    ) -> Result<Given, Error> {
+        context.require(Privilege::AgentsWrite)?;
+        // What is wrong with the order itself is told before the agents are looked at.
+        wanted.order()?;
+        let facts = self.policy_facts().await?;
+        let accepted = self.accepted_versions();
+        let wish = Wish::Upgrade {
+            version: &wanted.version,
+            accepted: &accepted,
+            force: wanted.force,
+            skip_rate_limit: wanted.skip_rate_limit,
+        };
+        let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, wish, now)).await?;
+        self.begin_upgrades(context, sorted, wanted.order()?).await
+    }
+
+    /// Orders one agent back to the version it had before.
+    pub async fn roll_back_agent(&self, context: &OpContext, id: &str) -> Result<Given, Error> {
+        let given = self.roll_back_agents(context, &Selected::one(id)?).await?;
+        given.into_iter().next().ok_or_else(|| Error::not_found("agent", id))
+    }
+
+    /// Orders agents back to the version that each had before: one action for each such version.
+    pub async fn roll_back_agents(&self, context: &OpContext, selected: &Selected) -> Result<Vec<Given>, Error> {
+        context.require(Privilege::AgentsWrite)?;
+        let facts = self.policy_facts().await?;
+        let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
+        let sorted = self
+            .sort_targets(selected, &|agent, now| {
+                let version = offered_version(agent).ok_or("agent offers no rollback")?;
+                facts.check(agent, Wish::Rollback { version: &version }, now)?;
+                let mut versions = versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                versions.entry(version).or_default().push(agent.record.id.clone());
+                Ok(())
+            })
+            .await?;
+        let versions = versions.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if versions.is_empty() {
+            let reason = sorted.refused.first().map_or("no agent matches", |(_, reason)| reason.as_str());
+            let message = format!("not one of these agents can be rolled back: {reason}");
+            return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
+        }
+        let mut refused = Some(sorted.refused);
+        let mut given = Vec::new();
+        for (version, eligible) in versions {
+            // Those that can't be rolled back are told with the first of the actions.
+            let sorted = Sorted { eligible, refused: refused.take().unwrap_or_default() };
+            let data = json!({"version": version, "rollback": true});
+            let order = NewOrder::new(ActionType::Upgrade, data);
+            given.push(self.begin_upgrades(context, sorted, order).await?);
+        }
+        Ok(given)
+    }
+
+    async fn begin_upgrades(&self, context: &OpContext, sorted: Sorted, order: NewOrder) -> Result<Given, Error> {
+        self.give_to(context, sorted, order, Some(Effect::BeginUpgrade)).await
+    }
+}

@@ -1,0 +1,119 @@
+//! From a draft and what is there to what shall be.
+
+use muster_core::Error;
+use muster_core::id::{PolicyId, SecretId};
+use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
+use muster_core::time::Timestamp;
+use muster_store::Write;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::PolicyDraft;
+use crate::Fleet;
+
+/// Longest name of a secret.
+const MAX_SECRET_NAME: usize = 64;
+
+/// A policy before anybody said anything about it.
+pub(super) fn blank(id: PolicyId, now: Timestamp) -> Policy {
+    Policy {
+        id,
+        name: String::new(),
+        namespace: "default".into(),
+        description: String::new(),
+        revision: 0,
+        is_managed: false,
+        is_default: false,
+        inactivity_timeout: i64::try_from(DEFAULT_INACTIVITY_TIMEOUT.as_secs()).unwrap_or(i64::MAX),
+        unenroll_timeout: None,
+        config: Value::Object(Map::new()),
+        secrets: Vec::new(),
+        fields: Value::Object(Map::new()),
+        updated_by: String::new(),
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+impl Fleet {
+    /// Applies a draft; answers the policy and the writes of its new secrets.
+    pub(super) async fn drafted(&self, mut policy: Policy, draft: PolicyDraft) -> Result<(Policy, Vec<Write>), Error> {
+        let writes = self.apply_secrets(&mut policy.secrets, draft.secrets).await?;
+        set(&mut policy.name, draft.name.map(|name| name.trim().to_owned()));
+        set(&mut policy.namespace, draft.namespace);
+        set(&mut policy.description, draft.description);
+        set(&mut policy.is_managed, draft.is_managed);
+        set(&mut policy.is_default, draft.is_default);
+        set(&mut policy.inactivity_timeout, draft.inactivity_timeout);
+        set(&mut policy.unenroll_timeout, draft.unenroll_timeout);
+        set(&mut policy.config, draft.config);
+        let fields = policy.fields.as_object_mut().ok_or_else(|| Error::internal("a policy's fields are no object"))?;
+        fields.extend(draft.fields);
+        fields.retain(|_, value| !value.is_null());
+        Ok((policy, writes))
+    }
+
+    /// Values that are what they were keep their ids, so that saving again changes nothing.
+    async fn apply_secrets(
+        &self,
+        secrets: &mut Vec<(String, SecretId)>,
+        changes: impl IntoIterator<Item = (String, Option<Zeroizing<String>>)> + Send,
+    ) -> Result<Vec<Write>, Error> {
+        let changes: Vec<(String, Option<Zeroizing<String>>)> = changes.into_iter().collect();
+        let known = secrets.iter().filter(|(name, _)| changes.iter().any(|(changed, _)| changed == name));
+        let known: Vec<SecretId> = known.map(|(_, id)| id.clone()).collect();
+        let now = self.open_secrets(&known).await?;
+        let mut writes = Vec::new();
+        for (name, value) in changes {
+            check_secret_name(&name)?;
+            let place = secrets.iter().position(|(known, _)| *known == name);
+            match (place, value) {
+                (Some(place), None) => drop(secrets.remove(place)),
+                (None, None) => {}
+                (Some(place), Some(value)) if now.get(&secrets[place].1) == Some(&value) => {}
+                (place, Some(value)) => {
+                    let (id, write) = self.seal_secret(&format!("secrets.{name}"), &value)?;
+                    writes.push(write);
+                    match place {
+                        Some(place) => secrets[place].1 = id,
+                        None => secrets.push((name, id)),
+                    }
+                }
+            }
+        }
+        secrets.sort_unstable();
+        Ok(writes)
+    }
+
+    /// The same secrets under ids of their own, for a copy.
+    pub(super) async fn copied_secrets(
+        &self,
+        secrets: &[(String, SecretId)],
+    ) -> Result<(Vec<(String, SecretId)>, Vec<Write>), Error> {
+        let ids: Vec<SecretId> = secrets.iter().map(|(_, id)| id.clone()).collect();
+        let opened = self.open_secrets(&ids).await?;
+        let (mut copies, mut writes) = (Vec::new(), Vec::new());
+        for (name, id) in secrets {
+            let value = opened.get(id).ok_or_else(|| Error::internal(format!("secret {id} is gone")))?;
+            let (id, write) = self.seal_secret(name, value)?;
+            copies.push((name.clone(), id));
+            writes.push(write);
+        }
+        Ok((copies, writes))
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn check_secret_name(name: &str) -> Result<(), Error> {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    if plain && (1..=MAX_SECRET_NAME).contains(&name.len()) {
+        return Ok(());
+    }
+    let reason = format!("a secret's name has 1 to {MAX_SECRET_NAME} letters, digits, `_`, `-` and `.`");
+    Err(Error::invalid("secrets", reason))
+}

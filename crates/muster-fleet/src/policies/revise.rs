@@ -1,0 +1,212 @@
+//! New revisions: compiled from a policy, the outputs and the node's own facts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use muster_core::Error;
+use muster_core::change::Change;
+use muster_core::context::{OpContext, Privilege};
+use muster_core::entropy::random_bytes;
+use muster_core::id::{OutputId, PolicyId, SecretId};
+use muster_core::output::Output;
+use muster_core::policy::compile::{CompileError, Compiled, Sources, compile, is_same};
+use muster_core::policy::source::source_of;
+use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::signing::Signer;
+use muster_core::time::Timestamp;
+use muster_store::Write;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::Fleet;
+use crate::audit::audit_line;
+
+/// A policy that became a revision, not committed yet.
+pub(super) struct Revision {
+    /// What agents get, and what it is made of.
+    pub compiled: Compiled,
+    /// The revision, and the uninstall token if it is new.
+    pub writes: Vec<Write>,
+}
+
+/// All that compiling one policy takes, to be done off the async threads.
+struct Job {
+    policy: Policy,
+    outputs: Arc<Vec<Output>>,
+    external_urls: Vec<String>,
+    uninstall_token_hash: String,
+    previous: Option<Value>,
+    signer: Arc<Signer>,
+}
+
+impl Job {
+    fn run(&self) -> Result<Compiled, CompileError> {
+        compile(&Sources {
+            policy: &self.policy,
+            outputs: &self.outputs,
+            external_urls: &self.external_urls,
+            uninstall_token_hash: &self.uninstall_token_hash,
+            previous: self.previous.as_ref(),
+            signer: &self.signer,
+        })
+    }
+}
+
+impl Fleet {
+    /// Compiles `policy` as the revision that its number says.
+    pub(super) async fn revise(&self, context: &OpContext, policy: &Policy, now: Timestamp) -> Result<Revision, Error> {
+        let outputs = Arc::new(self.store.outputs().await?);
+        let (job, mut writes) = self.job(policy.clone(), outputs).await?;
+        let compiled = off_thread(move || job.run()).await??;
+        writes.push(revision_write(context, policy, compiled.policy.clone(), now));
+        Ok(Revision { compiled, writes })
+    }
+
+    async fn job(&self, policy: Policy, outputs: Arc<Vec<Output>>) -> Result<(Job, Vec<Write>), Error> {
+        let previous = self.store.policy_newest_revision(&policy.id).await?.map(|newest| newest.compiled);
+        let (uninstall_token_hash, write) = self.uninstall_token_hash(&policy.id).await?;
+        let job = Job {
+            policy,
+            outputs,
+            external_urls: self.settings.external_urls.clone(),
+            uninstall_token_hash,
+            previous,
+            signer: Arc::clone(&self.signer),
+        };
+        Ok((job, write.into_iter().collect()))
+    }
+
+    /// The writes that bring every policy up to date for which agents would get something else from `outputs` than
+    /// they have: exactly those get a new revision. Refused when one of them would not compile any more.
+    pub(crate) async fn revise_all(
+        &self,
+        context: &OpContext,
+        outputs: Vec<Output>,
+        now: Timestamp,
+    ) -> Result<Vec<Write>, Error> {
+        let outputs = Arc::new(outputs);
+        let mut writes = Vec::new();
+        for before in self.all_policies().await? {
+            let (job, made) = self.job(before.clone(), Arc::clone(&outputs)).await?;
+            writes.extend(made);
+            let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(&before, error))?;
+            if let Some(compiled) = compiled {
+                writes.extend(next_revision(context, &before, compiled, now));
+            }
+        }
+        Ok(writes)
+    }
+
+    /// Brings every policy up to date with the node's own facts: its address as agents are told it, its signing key.
+    /// To be called at start; answers how many policies got a new revision.
+    pub async fn revise_outdated_policies(&self, context: &OpContext) -> Result<usize, Error> {
+        context.require(Privilege::PoliciesWrite)?;
+        let _turn = self.revising.lock().await;
+        let writes = self.revise_all(context, self.store.outputs().await?, self.clock.now()).await?;
+        let count = writes.iter().filter(|write| matches!(write, Write::PolicyUpdate { .. })).count();
+        if !writes.is_empty() {
+            self.store.commit(writes).await.map_err(super::refused)?;
+        }
+        Ok(count)
+    }
+
+    /// Policies that use each output object, by what their newest revisions compile to.
+    pub(crate) async fn output_users(&self, outputs: Vec<Output>) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
+        let outputs = Arc::new(outputs);
+        let mut users: BTreeMap<OutputId, Vec<Policy>> = BTreeMap::new();
+        let policies = self.all_policies().await?;
+        self.output_uses.keep(&policies);
+        for policy in policies {
+            for output in self.outputs_of(&policy, &outputs).await? {
+                users.entry(output).or_default().push(policy.clone());
+            }
+        }
+        Ok(users)
+    }
+
+    /// The output objects that a policy uses; compiled to find out once for each revision.
+    async fn outputs_of(&self, policy: &Policy, outputs: &Arc<Vec<Output>>) -> Result<Vec<OutputId>, Error> {
+        if let Some(known) = self.output_uses.of(policy, outputs) {
+            return Ok(known);
+        }
+        let (job, _) = self.job(policy.clone(), Arc::clone(outputs)).await?;
+        // A policy that does not compile uses nothing; saving it again tells why.
+        let used = off_thread(move || job.run()).await?.map(|compiled| compiled.outputs).unwrap_or_default();
+        self.output_uses.learn(policy, outputs, used.clone());
+        Ok(used)
+    }
+
+    /// The hash of the policy's uninstall token; the token is made, and the write that keeps it answered, when there
+    /// is none yet.
+    async fn uninstall_token_hash(&self, policy: &PolicyId) -> Result<(String, Option<Write>), Error> {
+        let id = uninstall_token_id(policy);
+        if let Some(token) = self.open_secrets(std::slice::from_ref(&id)).await?.get(&id) {
+            return Ok((token_hash(token), None));
+        }
+        let bytes = Zeroizing::new(random_bytes::<16>(&*self.entropy));
+        let token: Zeroizing<String> = Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+        let write = self.seal_secret_as(&id, &token)?;
+        Ok((token_hash(&token), Some(write)))
+    }
+}
+
+/// Where a policy's uninstall token is kept: it outlives the policy, since protected agents may.
+fn uninstall_token_id(policy: &PolicyId) -> SecretId {
+    SecretId::trusted(format!("uninstall-token.{policy}"))
+}
+
+fn token_hash(token: &str) -> String {
+    STANDARD.encode(digest(&SHA256, token.as_bytes()))
+}
+
+/// What the policy's next revision gives agents, if it is another thing than they have.
+fn changed(mut job: Job) -> Result<Option<Value>, CompileError> {
+    job.policy.revision += 1;
+    let compiled = job.run()?.policy;
+    let is_new = job.previous.as_ref().is_none_or(|previous| !is_same(previous, &compiled));
+    Ok(is_new.then_some(compiled))
+}
+
+fn next_revision(context: &OpContext, before: &Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
+    let after = Policy {
+        revision: before.revision + 1,
+        updated_at: now,
+        updated_by: context.actor.to_string(),
+        ..before.clone()
+    };
+    let detail = json!({"revision": after.revision, "because": "what it is made of changed"});
+    [
+        revision_write(context, &after, compiled, now),
+        Write::Changed(Change::Policy(after.id.clone())),
+        audit_line(context, now, "policy.revise", format_args!("policy:{}", after.id), detail),
+        Write::PolicyUpdate {
+            before_revision: before.revision,
+            before_updated_at: before.updated_at,
+            policy: Box::new(after),
+        },
+    ]
+}
+
+fn of_policy(policy: &Policy, error: CompileError) -> Error {
+    let mut error = Error::from(error);
+    error.message = format!("the policy {:?} would not compile any more: {}", policy.name, error.message);
+    error
+}
+
+fn revision_write(context: &OpContext, policy: &Policy, compiled: Value, now: Timestamp) -> Write {
+    Write::PolicyRevisionInsert(Box::new(PolicyRevision {
+        policy_id: policy.id.clone(),
+        revision: policy.revision,
+        created_at: now,
+        created_by: context.actor.to_string(),
+        source: source_of(policy),
+        compiled,
+    }))
+}
+
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(format!("compiling: {error}")))
+}

@@ -1,0 +1,212 @@
+//! A fleet over a temporary store, with a clock and a generator of the tests' own: what tests of this crate's
+//! operations and adapters stand on (feature `testing`).
+
+pub mod golden;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::action::{Action, ActionType};
+use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
+use muster_core::change::Change;
+use muster_core::credential::ApiKey;
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
+use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::seal::Sealer;
+use muster_core::signing::Signer;
+use muster_core::testing::{self, Sequence, TestClock, at};
+use muster_core::time::{Clock, Timestamp};
+use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
+use muster_store::sqlite::SqliteStore;
+use muster_store::{Store, Write};
+use serde_json::Value;
+
+use crate::enroll::EnrollInput;
+use crate::registry::AgentEntry;
+use crate::{Fleet, FleetParts, FleetSettings};
+
+/// A fleet and what tests hold of it.
+pub struct TestFleet {
+    /// The operations under test.
+    pub fleet: Arc<Fleet>,
+    /// Stands at the start of the tests' day until it is moved.
+    pub clock: Arc<TestClock>,
+    /// The fleet's generator.
+    pub entropy: Arc<Sequence>,
+}
+
+/// Settings under which a held poll's length is known: without jitter.
+pub fn steady() -> FleetSettings {
+    FleetSettings { poll_jitter: Duration::ZERO, ..FleetSettings::default() }
+}
+
+impl Default for TestFleet {
+    fn default() -> Self {
+        Self::with(steady())
+    }
+}
+
+impl TestFleet {
+    /// A fleet with the [revised policy](Self::revised_policy) `p`.
+    pub async fn new() -> Self {
+        let test = Self::default();
+        test.revised_policy("p", |_| {}).await;
+        test
+    }
+
+    /// A fleet over an empty temporary store.
+    pub fn with(settings: FleetSettings) -> Self {
+        Self::over(Arc::new(SqliteStore::temporary().expect("a temporary store")), settings)
+    }
+
+    /// A fleet over `store`.
+    pub fn over(store: Arc<dyn Store>, settings: FleetSettings) -> Self {
+        let clock = Arc::new(TestClock::new(at(0)));
+        let entropy = Arc::new(Sequence::new());
+        let fleet = Fleet::new(FleetParts {
+            store,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            sealer: Arc::new(Sealer::new(&[7; 32]).expect("a key of 32 bytes")),
+            signer: Arc::new(Signer::generate().expect("a key pair").0),
+            settings,
+        });
+        Self { fleet, clock, entropy }
+    }
+
+    /// Another node over the same store.
+    pub fn beside(&self) -> Self {
+        let fleet = Fleet::new(FleetParts {
+            store: self.fleet.store.share(),
+            clock: self.clock.clone(),
+            sealer: Arc::clone(&self.fleet.sealer),
+            signer: Arc::clone(&self.fleet.signer),
+            entropy: Arc::clone(&self.fleet.entropy),
+            settings: self.fleet.settings.clone(),
+        });
+        Self { fleet, clock: Arc::clone(&self.clock), entropy: Arc::clone(&self.entropy) }
+    }
+
+    /// Wakes polls as a server does, from now on. Needs a runtime.
+    #[must_use]
+    pub fn following_changes(self) -> Self {
+        tokio::spawn(Arc::clone(&self.fleet).follow_changes());
+        self
+    }
+
+    /// The clock's time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The fleet's store.
+    pub fn store(&self) -> &dyn Store {
+        &*self.fleet.store
+    }
+
+    /// Commits what must go through.
+    pub async fn commit(&self, writes: Vec<Write>) {
+        self.fleet.store.commit(writes).await.expect("the writes fit");
+    }
+
+    /// A policy changed by `change`, without a revision to deliver yet.
+    pub async fn add_policy(&self, id: &str, change: impl FnOnce(&mut Policy)) -> PolicyId {
+        let mut policy = testing::policy(id, self.now());
+        change(&mut policy);
+        self.commit(vec![Write::PolicyInsert(Box::new(policy))]).await;
+        PolicyId::trusted(id)
+    }
+
+    /// A policy at revision 1.
+    pub async fn policy(&self, id: &str) -> PolicyId {
+        let id = self.add_policy(id, |_| {}).await;
+        self.revision(&id, 1).await;
+        id
+    }
+
+    /// A policy at revision 3 that makes its agents inactive after an hour, changed by `change`.
+    pub async fn revised_policy(&self, id: &str, change: impl FnOnce(&mut Policy)) -> PolicyId {
+        let change = |policy: &mut Policy| {
+            (policy.revision, policy.inactivity_timeout) = (3, 3600);
+            change(policy);
+        };
+        let id = self.add_policy(id, change).await;
+        for number in 1..=3 {
+            self.revision(&id, number).await;
+        }
+        id
+    }
+
+    /// One more revision of a policy, announced.
+    pub async fn revision(&self, id: &PolicyId, revision: i64) {
+        self.publish(testing::revision(id.as_str(), revision, self.now())).await;
+    }
+
+    /// One more revision of a policy with this compiled document, announced.
+    pub async fn revision_with(&self, id: &PolicyId, revision: i64, compiled: Value) {
+        self.publish(PolicyRevision { compiled, ..testing::revision(id.as_str(), revision, self.now()) }).await;
+    }
+
+    async fn publish(&self, revision: PolicyRevision) {
+        let change = Write::Changed(Change::Policy(revision.policy_id.clone()));
+        self.commit(vec![Write::PolicyRevisionInsert(Box::new(revision)), change]).await;
+    }
+
+    /// An enrollment key for `policy`, changed by `change`.
+    pub async fn add_key(&self, policy: Option<&str>, change: impl FnOnce(&mut EnrollmentKey)) -> ApiKey {
+        let api_key = ApiKey::generate(&*self.entropy);
+        let mut key = EnrollmentKey {
+            id: EnrollmentKeyId::trusted(format!("ek-{}", api_key.id)),
+            policy_id: policy.map(PolicyId::trusted),
+            ..testing::key_of(api_key.id.as_str(), &api_key, self.now())
+        };
+        change(&mut key);
+        self.commit(vec![Write::EnrollmentKeyInsert(Box::new(key))]).await;
+        api_key
+    }
+
+    /// Enrols as the adapter does.
+    pub async fn enroll(&self, key: &ApiKey, body: &Value) -> Result<EnrolledItem, muster_core::Error> {
+        let admission = self.fleet.authenticate_enrollment(key).await?;
+        let text = body.to_string();
+        let request: EnrollRequest<'_> = serde_json::from_str(&text).expect("an enrolment request");
+        let input =
+            EnrollInput { request: &request, agent_version: "9.5.2", newer_than_tested: false, address: "192.0.2.9" };
+        self.fleet.enroll(&admission, input).await
+    }
+
+    /// Puts a record in the store; the key is the agent's from now on.
+    pub async fn add_agent(&self, record: AgentRecord, documents: AgentDocuments) -> ApiKey {
+        let (write, key) = self.insertion(record, documents);
+        self.commit(vec![write]).await;
+        key
+    }
+
+    /// The write that puts a record in the store, and the key that it gets.
+    pub fn insertion(&self, record: AgentRecord, documents: AgentDocuments) -> (Write, ApiKey) {
+        let key = ApiKey::generate(&*self.entropy);
+        let access_key = Some(AccessKey { id: key.id.clone(), hash: key.hash() });
+        (Write::AgentInsert { record: Box::new(AgentRecord { access_key, ..record }), documents }, key)
+    }
+
+    /// The entry of an enrolled agent, by its new key.
+    pub async fn entry(&self, item: &EnrolledItem) -> Result<Arc<AgentEntry>, muster_core::Error> {
+        let key = ApiKey::parse(&item.access_api_key).expect("a key");
+        self.fleet.authenticate_agent(&item.id, &key).await
+    }
+
+    /// An agent's record as it is stored.
+    pub async fn stored(&self, id: &str) -> AgentRecord {
+        self.fleet.store.agent(&AgentId::trusted(id)).await.expect("readable").expect("there")
+    }
+
+    /// An action for one agent, changed by `change` and announced.
+    pub async fn order(&self, id: &str, kind: ActionType, agent: &str, change: impl FnOnce(&mut Action)) {
+        let mut action = testing::action(id, kind, self.now());
+        change(&mut action);
+        let change = Write::Changed(Change::Action(action.id.clone()));
+        let insert = Write::ActionInsert { action: Box::new(action), targets: vec![AgentId::trusted(agent)] };
+        self.commit(vec![insert, change]).await;
+    }
+}

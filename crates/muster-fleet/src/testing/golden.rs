@@ -1,0 +1,18 @@
+//! Responses as files: what was answered last time, and whether it still is.
+
+use std::path::Path;
+
+/// Compares `text` with the file `path` below `directory`; `UPDATE_GOLDEN=1` writes it instead. A response is part of
+/// the interface: whoever changes one sees it in the diff.
+#[track_caller]
+pub fn check(directory: &str, path: &str, text: &str) {
+    let path = Path::new(directory).join("tests").join(path);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        return std::fs::write(&path, text).expect("the directory of golden files exists");
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = |(line, golden): &(&str, &str)| line != golden;
+    let first = text.lines().zip(golden.lines()).find(differs);
+    let name = path.display();
+    assert!(text == golden, "{name} differs, first at {first:#?}; UPDATE_GOLDEN=1 rewrites it");
+}

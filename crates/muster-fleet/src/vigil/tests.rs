@@ -1,0 +1,138 @@
+//! A server that was away, and clocks that are set.
+
+use std::sync::Arc;
+
+use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::id::{AgentId, PolicyId};
+use muster_core::testing::{TestClock, at, bare_agent};
+use muster_store::Write;
+
+use super::*;
+use crate::registry::PollSlot;
+use crate::testing::TestFleet;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+const AGENT: &str = "gone";
+
+/// A fleet on whose policy agents are inactive after an hour and unenrolled after a day, and an agent of it that was
+/// seen at its enrolment and then went away.
+async fn fleet() -> TestFleet {
+    let test = TestFleet::default();
+    test.revised_policy("p", |policy| policy.unenroll_timeout = Some(86_400)).await;
+    let record = AgentRecord {
+        policy_id: Some(PolicyId::trusted("p")),
+        inactivity_timeout: Some(HOUR),
+        last_checkin: Some(test.now()),
+        status_deadline: Some(test.now().plus(HOUR)),
+        ..bare_agent(AGENT, test.now())
+    };
+    test.add_agent(record, AgentDocuments::default()).await;
+    test
+}
+
+async fn look(test: &TestFleet) -> AgentRecord {
+    test.fleet.follow_clock().await.unwrap();
+    test.fleet.transition_due().await.unwrap();
+    test.fleet.housekeep().await;
+    test.stored(AGENT).await
+}
+
+#[test]
+fn slewed_clock_is_no_set_clock() {
+    let clock = TestClock::new(at(0));
+    let vigil = Vigil::new(&clock);
+    for _ in 0..100 {
+        clock.advance(HOUR);
+        clock.set(clock.now().plus(Duration::from_secs(20)));
+        assert_eq!(vigil.look(&clock), None);
+    }
+    assert_eq!(vigil.counts_from(&clock), clock.now().minus(HOUR * 100).plus(BACK_OFF));
+}
+
+#[test]
+fn set_clock_begins_the_watch_anew() {
+    let clock = TestClock::new(at(0));
+    let vigil = Vigil::new(&clock);
+    for (to, step) in [(clock.now().plus(HOUR), 3_600_000_000), (clock.now(), -3_600_000_000)] {
+        clock.set(to);
+        assert_eq!(vigil.look(&clock), Some(step));
+        assert_eq!(vigil.look(&clock), None);
+        assert_eq!(vigil.counts_from(&clock), clock.now().plus(BACK_OFF));
+    }
+}
+
+#[tokio::test]
+async fn absence_of_the_server_is_not_held_against_agents() {
+    let test = fleet().await;
+    test.clock.advance(DAY * 3);
+    let restarted = test.beside();
+    let after = look(&restarted).await;
+    assert_eq!((after.active, after.status), (true, Status::Inactive), "three days without a server");
+    test.clock.advance(DAY);
+    assert!(look(&restarted).await.active, "a day since the start, but no full back-off more");
+    test.clock.advance(BACK_OFF);
+    assert!(look(&restarted).await.active);
+    test.clock.advance(Duration::from_secs(1));
+    assert!(!look(&restarted).await.active, "it had its time");
+}
+
+#[tokio::test]
+async fn clock_set_forward_unenrolls_nobody() {
+    let test = fleet().await;
+    test.clock.advance(HOUR * 2);
+    assert_eq!(look(&test).await.status, Status::Inactive);
+    test.clock.set(test.now().plus(DAY * 30));
+    assert!(look(&test).await.active);
+    test.clock.advance(DAY);
+    assert!(look(&test).await.active);
+    test.clock.advance(BACK_OFF + Duration::from_secs(1));
+    assert!(!look(&test).await.active);
+}
+
+#[tokio::test]
+async fn agent_that_left_under_a_future_clock_turns_offline_when_the_clock_is_set_back() {
+    let test = fleet().await;
+    let today = test.now();
+    test.clock.set(today.plus(DAY * 5));
+    look(&test).await;
+    let entry = test.fleet.registry.get(&AgentId::trusted(AGENT)).unwrap();
+    drop(PollSlot::new(&test.fleet.registry, Arc::clone(&entry), test.clock.clone()));
+    test.fleet.flush_presence().await.unwrap();
+    assert_eq!(test.stored(AGENT).await.last_checkin, Some(today.plus(DAY * 5)));
+
+    test.clock.set(today);
+    let after = look(&test).await;
+    assert_eq!((after.last_checkin, entry.last_seen(today)), (Some(today), Some(today)));
+    test.clock.advance(Duration::from_secs(301));
+    assert_eq!(look(&test).await.status, Status::Offline);
+    test.clock.advance(HOUR);
+    assert_eq!(look(&test).await.status, Status::Inactive);
+}
+
+#[tokio::test]
+async fn connected_agent_stays_present_however_the_clock_is_set() {
+    let test = fleet().await;
+    let entry = test.fleet.agent(&AgentId::trusted(AGENT)).await.unwrap().unwrap();
+    let poll = PollSlot::new(&test.fleet.registry, entry, test.clock.clone());
+    for to in [test.now().plus(DAY * 9), test.now(), test.now().minus(DAY * 9)] {
+        test.clock.set(to);
+        assert!(look(&test).await.active);
+        assert_ne!(look(&test).await.status, Status::Offline);
+    }
+    drop(poll);
+    test.clock.advance(Duration::from_secs(301));
+    assert_eq!(look(&test).await.status, Status::Offline);
+}
+
+/// The clock was right again before the server started: no step is seen, only what stands in the store.
+#[tokio::test]
+async fn sightings_in_the_future_are_corrected_at_a_start() {
+    let test = fleet().await;
+    let seen = vec![(AgentId::trusted(AGENT), test.now().plus(DAY * 100))];
+    test.commit(vec![Write::AgentsSeen { seen }]).await;
+    let restarted = test.beside();
+    assert_eq!(look(&restarted).await.last_checkin, Some(test.now()));
+    test.clock.advance(Duration::from_secs(301));
+    assert_eq!(look(&restarted).await.status, Status::Offline);
+}

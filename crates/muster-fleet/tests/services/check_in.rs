@@ -1,0 +1,226 @@
+//! What is delivered, what is held, and what wakes a held poll.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use muster_core::action::ActionType;
+use muster_core::change::Change;
+use muster_core::id::{AgentId, PolicyId};
+use muster_fleet::FleetSettings;
+use muster_fleet::check_in::{CheckInOutcome, Delivery};
+use muster_store::Write;
+
+use crate::setting::{Setting, action_ids, parked, policy_revision};
+
+const ONLINE: &str = r#"{"status":"online","message":"Running"}"#;
+
+fn running(policy: &str, revision: i64) -> String {
+    format!(
+        r#"{{"status":"online","message":"Running","agent_policy_id":"{policy}","policy_revision_idx":{revision}}}"#
+    )
+}
+
+/// Waits until this node has heard of the revision.
+async fn newest_is_cached(setting: &Setting, policy: &PolicyId, revision: i64) {
+    while setting.fleet.policies.get(policy).await.expect("readable").is_none_or(|policy| policy.revision < revision) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn ea88_ea89_ea95_policy_first_comes_alone_then_the_poll_is_held() {
+    let setting = Setting::new();
+    let policy = setting.policy("web").await;
+    let key = setting.agent("a", Some(&policy)).await;
+    let entry = setting.entry("a", &key).await;
+    assert_eq!(policy_revision(setting.check_in(&entry, ONLINE).await), 1);
+    parked(setting.check_in(&entry, &running("web", 1)).await);
+}
+
+#[tokio::test]
+async fn ea71_ea99_a_new_revision_wakes_the_poll_and_skips_what_lies_between() {
+    let setting = Setting::new();
+    let policy = setting.policy("web").await;
+    let key = setting.agent("a", Some(&policy)).await;
+    let entry = setting.entry("a", &key).await;
+    let held = tokio::spawn(parked(setting.check_in(&entry, &running("web", 1)).await).wait());
+    setting.revision(&policy, 2).await;
+    match held.await.unwrap().unwrap() {
+        Delivery::Policy(policy) => assert_eq!(policy.revision, 2),
+        _ => panic!("the policy was due"),
+    }
+    setting.revision(&policy, 3).await;
+    setting.revision(&policy, 4).await;
+    tokio::time::timeout(Duration::from_secs(5), newest_is_cached(&setting, &policy, 4)).await.unwrap();
+    assert_eq!(policy_revision(setting.check_in(&entry, &running("web", 2)).await), 4);
+}
+
+#[tokio::test]
+async fn ea100_a_new_revision_reaches_a_crowd_in_waves() {
+    let setting = Setting::new();
+    let policy = setting.policy("web").await;
+    let mut polls = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let id = format!("agent-{number}");
+        let key = setting.agent(&id, Some(&policy)).await;
+        let entry = setting.entry(&id, &key).await;
+        let poll = parked(setting.check_in(&entry, &running("web", 1)).await).wait();
+        polls.spawn(async { (poll.await, Instant::now()) });
+    }
+    setting.revision(&policy, 2).await;
+    let mut woken = Vec::new();
+    while let Some(ended) = polls.join_next().await {
+        let (delivery, at) = ended.unwrap();
+        assert!(matches!(delivery.unwrap(), Delivery::Policy(policy) if policy.revision == 2));
+        woken.push(at);
+    }
+    woken.sort_unstable();
+    // Three waves, with a pause of some milliseconds between two of them.
+    assert!(woken[299] - woken[0] >= Duration::from_millis(8), "{:?}", woken[299] - woken[0]);
+}
+
+#[tokio::test]
+async fn ea70_ea72_ea73_an_action_wakes_the_poll_and_its_token_suppresses_it() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    let held = tokio::spawn(parked(setting.check_in(&entry, ONLINE).await).wait());
+    setting.order("first", ActionType::Settings, "a").await;
+    let (ids, token) = action_ids(held.await.unwrap().unwrap());
+    assert_eq!((ids, token.as_str()), (vec!["first".to_owned()], "first"));
+    // Without the token it comes again: the reply may have been lost.
+    let CheckInOutcome::Deliver(again) = setting.check_in(&entry, ONLINE).await else { panic!("due") };
+    assert_eq!(action_ids(again).0, ["first"]);
+    let with_token = r#"{"status":"online","message":"Running","ack_token":"first"}"#;
+    parked(setting.check_in(&entry, with_token).await);
+    // D15: the position is on disk before the reply, so it outlives a token that can't be resolved.
+    assert!(setting.stored("a").await.action_position > 0);
+    parked(setting.check_in(&entry, r#"{"status":"online","message":"Running","ack_token":"unknown"}"#).await);
+}
+
+#[tokio::test]
+async fn ea77_types_that_are_never_delivered_are_passed_over() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    setting.order("tags", ActionType::UpdateTags, "a").await;
+    setting.order("real", ActionType::Settings, "a").await;
+    setting.order("more", ActionType::ForceUnenroll, "a").await;
+    let CheckInOutcome::Deliver(delivery) = setting.check_in(&entry, ONLINE).await else { panic!("due") };
+    assert_eq!(action_ids(delivery), (vec!["real".to_owned()], "more".to_owned()));
+}
+
+#[tokio::test]
+async fn d10_overlapping_polls_of_one_agent_both_wake() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    let first = tokio::spawn(parked(setting.check_in(&entry, ONLINE).await).wait());
+    let second = tokio::spawn(parked(setting.check_in(&entry, ONLINE).await).wait());
+    setting.order("one", ActionType::Settings, "a").await;
+    assert_eq!(action_ids(first.await.unwrap().unwrap()).0, ["one"]);
+    assert_eq!(action_ids(second.await.unwrap().unwrap()).0, ["one"]);
+}
+
+#[tokio::test]
+async fn d21_ea55_revoking_cuts_the_held_poll_and_refuses_the_next_request() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    let held = tokio::spawn(parked(setting.check_in(&entry, ONLINE).await).wait());
+    let before = entry.record().unwrap();
+    let mut after = (*before).clone();
+    (after.version, after.active, after.access_key) = (before.version + 1, false, None);
+    let change = Change::Agent(AgentId::trusted("a"));
+    let update = Write::AgentUpdate { before, after: Arc::new(after) };
+    setting.commit(vec![update, Write::Changed(change)]).await;
+    let cut = tokio::time::timeout(Duration::from_secs(1), held).await.expect("within a second").unwrap();
+    assert_eq!(cut.err().map(|error| error.code), Some("ErrUnauthorized"));
+    let refused = setting.fleet.authenticate_agent("a", &key).await;
+    assert_eq!(refused.err().map(|error| error.code), Some("ErrUnauthorized"));
+}
+
+#[tokio::test]
+async fn ea54_another_agents_key_is_refused_with_an_audit_line_and_no_change() {
+    let setting = Setting::new();
+    setting.agent("a", None).await;
+    let other = setting.agent("b", None).await;
+    let before = setting.stored("a").await;
+    for path in ["a", "nobody", "../a", "a\u{1b}[31m"] {
+        let refused = setting.fleet.authenticate_agent(path, &other).await;
+        assert_eq!(refused.err().map(|error| error.code), Some("ErrAgentIdentity"), "{path:?}");
+    }
+    assert_eq!(setting.stored("a").await, before);
+    let lines = setting.fleet.store.audit_events(0, 10).await.unwrap();
+    assert_eq!(lines.len(), 1, "one line a minute for each holder");
+    assert!(lines[0].1.contains("agent.identity_mismatch"));
+}
+
+#[tokio::test]
+async fn heartbeats_that_change_nothing_write_nothing() {
+    let setting = Setting::with(FleetSettings { long_poll: Duration::ZERO, ..FleetSettings::default() });
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    setting.check_in(&entry, ONLINE).await;
+    let version = setting.stored("a").await.version;
+    for _ in 0..3 {
+        setting.clock.advance(Duration::from_secs(60));
+        setting.check_in(&entry, ONLINE).await;
+    }
+    assert_eq!(setting.stored("a").await.version, version);
+    assert_eq!(setting.fleet.registry.last_seen(entry.id(), setting.now()), Some(setting.now()));
+}
+
+#[tokio::test]
+async fn d11_a_policy_that_is_not_adopted_is_offered_more_rarely() {
+    let setting = Setting::new();
+    let policy = setting.policy("web").await;
+    let key = setting.agent("a", Some(&policy)).await;
+    let entry = setting.entry("a", &key).await;
+    for _ in 0..3 {
+        assert_eq!(policy_revision(setting.check_in(&entry, ONLINE).await), 1);
+    }
+    parked(setting.check_in(&entry, ONLINE).await);
+    setting.clock.advance(Duration::from_secs(6));
+    assert_eq!(policy_revision(setting.check_in(&entry, ONLINE).await), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ea67_a_poll_ends_empty_when_its_time_is_over() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    let held = parked(setting.check_in(&entry, ONLINE).await);
+    let start = tokio::time::Instant::now();
+    assert!(matches!(held.wait().await, Ok(Delivery::Nothing)));
+    assert_eq!(start.elapsed().as_secs(), 300);
+}
+
+#[tokio::test]
+async fn ea87_stopping_releases_held_polls_with_an_empty_answer() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    let held = tokio::spawn(parked(setting.check_in(&entry, ONLINE).await).wait());
+    setting.fleet.stop();
+    assert!(matches!(held.await.unwrap(), Ok(Delivery::Nothing)));
+}
+
+#[tokio::test]
+async fn ea90_a_reassigned_agent_gets_the_other_policy_whatever_revision_it_runs() {
+    let setting = Setting::new();
+    let (web, db) = (setting.policy("web").await, setting.policy("db").await);
+    let key = setting.agent("a", Some(&web)).await;
+    let entry = setting.entry("a", &key).await;
+    setting.check_in(&entry, ONLINE).await;
+    let held = tokio::spawn(parked(setting.check_in(&entry, &running("web", 1)).await).wait());
+    let before = entry.record().unwrap();
+    let mut after = (*before).clone();
+    (after.version, after.policy_id, after.policy_revision) = (before.version + 1, Some(db), 0);
+    let update = Write::AgentUpdate { before, after: Arc::new(after) };
+    setting.commit(vec![update, Write::Changed(Change::Agent(AgentId::trusted("a")))]).await;
+    match held.await.unwrap().unwrap() {
+        Delivery::Policy(policy) => assert_eq!(policy.policy_id.as_str(), "db"),
+        _ => panic!("the other policy was due"),
+    }
+}

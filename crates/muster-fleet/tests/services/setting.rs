@@ -1,0 +1,115 @@
+//! A fleet that wakes polls, and check-ins without the adapter.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::action::ActionType;
+use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::credential::ApiKey;
+use muster_core::id::PolicyId;
+use muster_core::testing::bare_agent;
+use muster_fleet::FleetSettings;
+use muster_fleet::check_in::{CheckInInput, CheckInOutcome, Delivery};
+use muster_fleet::registry::AgentEntry;
+use muster_fleet::testing::{TestFleet, steady};
+use muster_protocol::elastic::check_in::CheckInRequest;
+use muster_store::Write;
+
+pub struct Setting(TestFleet);
+
+impl Deref for Setting {
+    type Target = TestFleet;
+
+    fn deref(&self) -> &TestFleet {
+        &self.0
+    }
+}
+
+impl Setting {
+    pub fn new() -> Self {
+        Self::with(steady())
+    }
+
+    pub fn with(settings: FleetSettings) -> Self {
+        Self(TestFleet::with(settings).following_changes())
+    }
+
+    /// An enrolled agent that has never checked in.
+    pub async fn agent(&self, id: &str, policy: Option<&PolicyId>) -> ApiKey {
+        let now = self.now();
+        let status_deadline = Some(now.plus(Duration::from_secs(300)));
+        let record = AgentRecord { policy_id: policy.cloned(), status_deadline, ..bare_agent(id, now) };
+        self.add_agent(record, AgentDocuments::default()).await
+    }
+
+    /// Makes a record inactive; again when the fleet's own tasks changed it meanwhile (a policy's timeout reaches its
+    /// agents in the background).
+    pub async fn deactivate(&self, id: &str) {
+        for _ in 0..100 {
+            let before = self.stored(id).await;
+            let after = AgentRecord { active: false, version: before.version + 1, ..before.clone() };
+            let update = Write::AgentUpdate { before: before.into(), after: after.into() };
+            if self.fleet.store.commit(vec![update]).await.is_ok() {
+                return;
+            }
+        }
+        panic!("the record of {id} keeps changing");
+    }
+
+    /// An order to log more, for one agent.
+    pub async fn order(&self, id: &str, kind: ActionType, agent: &str) {
+        let data = |action: &mut muster_core::action::Action| action.data = Some(r#"{"log_level":"debug"}"#.into());
+        self.0.order(id, kind, agent, data).await;
+    }
+
+    pub async fn entry(&self, id: &str, key: &ApiKey) -> Arc<AgentEntry> {
+        self.fleet.authenticate_agent(id, key).await.expect("the key is the agent's")
+    }
+
+    /// A check-in with this body.
+    pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> CheckInOutcome {
+        let request: CheckInRequest<'_> = serde_json::from_str(body).expect("a request");
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&muster_core::credential::SecretHash::of(body.as_bytes()).0[..16]);
+        let (agent_version, address) = ("9.5.2", "127.0.0.1");
+        let input = CheckInInput { request: &request, agent_version, newer_than_tested: false, address, digest };
+        self.fleet.check_in(entry, input).await.expect("accepted")
+    }
+}
+
+/// The policy revision that is delivered now.
+pub fn policy_revision(outcome: CheckInOutcome) -> i64 {
+    match outcome {
+        CheckInOutcome::Deliver(Delivery::Policy(policy)) => policy.revision,
+        other => panic!("a policy was due, not {}", name(&other)),
+    }
+}
+
+/// The held poll.
+pub fn parked(outcome: CheckInOutcome) -> muster_fleet::check_in::ParkedCheckIn {
+    match outcome {
+        CheckInOutcome::Park(parked) => parked,
+        other @ CheckInOutcome::Deliver(_) => panic!("nothing was due, but got {}", name(&other)),
+    }
+}
+
+/// Ids of the actions that are delivered, and the token.
+pub fn action_ids(delivery: Delivery) -> (Vec<String>, String) {
+    match delivery {
+        Delivery::Actions { ack_token, actions } => {
+            (actions.into_iter().map(|action| action.id).collect(), ack_token.as_str().to_owned())
+        }
+        Delivery::Nothing => panic!("nothing delivered"),
+        Delivery::Policy(_) => panic!("a policy delivered"),
+    }
+}
+
+fn name(outcome: &CheckInOutcome) -> &'static str {
+    match outcome {
+        CheckInOutcome::Park(_) => "a held poll",
+        CheckInOutcome::Deliver(Delivery::Nothing) => "nothing",
+        CheckInOutcome::Deliver(Delivery::Actions { .. }) => "actions",
+        CheckInOutcome::Deliver(Delivery::Policy(_)) => "a policy",
+    }
+}

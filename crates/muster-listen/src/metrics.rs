@@ -1,0 +1,36 @@
+//! What the connection layer counts.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Counters of all connections of a server, shared by its listeners.
+#[derive(Debug, Default)]
+pub struct ConnectionMetrics {
+    /// Polls held now.
+    pub parked: Gauge,
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections closed at once because there were too many.
+    pub refused_connections: Counter,
+    /// Requests answered 429 because too many were running.
+    pub refused_requests: Counter,
+    /// TLS handshakes that failed or timed out.
+    pub failed_handshakes: Counter,
+    /// Connections cut at a deadline.
+    pub cut_connections: Counter,
+}
+
+impl ConnectionMetrics {
+    /// Registers every counter under its name.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("parked_polls", "Polls held now", self.parked.clone());
+        registry.register("accepted_connections", "Accepted connections", self.accepted.clone());
+        let (connections, requests) = (self.refused_connections.clone(), self.refused_requests.clone());
+        registry.register("refused_connections", "Connections closed at once, over the limit", connections);
+        registry.register("refused_requests", "Requests answered 429, over max_connections", requests);
+        let handshakes = self.failed_handshakes.clone();
+        registry.register("failed_handshakes", "TLS handshakes that failed or timed out", handshakes);
+        registry.register("cut_connections", "Connections cut at a deadline", self.cut_connections.clone());
+    }
+}

@@ -1,0 +1,284 @@
+//! A listener with a handler made of a closure, and a client that speaks bytes (feature `testing`).
+#![allow(missing_docs, clippy::unwrap_used, reason = "for tests")]
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::Timeouts;
+use crate::accept::{self, Drained};
+use crate::body::RequestBody;
+use crate::gate::Gate;
+use crate::metrics::ConnectionMetrics;
+use crate::refusal::Refusal;
+use crate::reply::{ListenerKind, Peer, Reply, ReplyBody};
+use crate::strangers::Strangers;
+use crate::tls::ServerTls;
+use crate::{Answer, Handler, Listening, Work, socket};
+
+/// Long enough for a loaded machine, short enough to fail soon.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+type Closure = dyn Fn(Request<RequestBody>) -> Work<ReplyBody> + Send + Sync;
+
+pub struct TestHandler(Box<Closure>);
+
+impl Handler for TestHandler {
+    type Body = ReplyBody;
+
+    fn refuse(&self, refusal: &Refusal) -> Reply {
+        let mut reply = reply(refusal.to_string());
+        *reply.status_mut() = refusal.status();
+        reply
+    }
+
+    /// A request to a path that begins with `/known` counts as one with valid credentials.
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<ReplyBody> {
+        if request.uri().path().starts_with("/known") {
+            peer.set_authenticated();
+        }
+        (self.0)(request)
+    }
+}
+
+/// Answers with a body that does not know its length.
+pub struct Unsized(pub &'static str);
+
+pub struct UnsizedBody(Option<Bytes>);
+
+impl Body for UnsizedBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.take().map(|data| Ok(Frame::data(data))))
+    }
+}
+
+impl Handler for Unsized {
+    type Body = UnsizedBody;
+
+    fn refuse(&self, _: &Refusal) -> Response<UnsizedBody> {
+        Response::new(UnsizedBody(None))
+    }
+
+    fn handle(&self, _: Request<RequestBody>, _: Peer) -> Work<UnsizedBody> {
+        let text = self.0;
+        Box::pin(async move { Answer::Reply(Response::new(UnsizedBody(Some(text.into())))) })
+    }
+}
+
+/// A handler of an async closure.
+pub fn handler<F>(work: impl Fn(Request<RequestBody>) -> F + Send + Sync + 'static) -> TestHandler
+where
+    F: Future<Output = Answer<ReplyBody>> + Send + 'static,
+{
+    TestHandler(Box::new(move |request| Box::pin(work(request))))
+}
+
+/// Answers with the path and the body, or with the reason why there is no body: 408.
+pub fn echo() -> TestHandler {
+    handler(|request: Request<RequestBody>| async {
+        let path = request.uri().path().to_owned();
+        Answer::Reply(match request.into_body().collect().await {
+            Ok(body) => reply(format!("{path} {}", String::from_utf8_lossy(&body.to_bytes()))),
+            Err(_) => {
+                let mut reply = reply("late");
+                *reply.status_mut() = http::StatusCode::REQUEST_TIMEOUT;
+                reply
+            }
+        })
+    })
+}
+
+pub fn reply(text: impl Into<String>) -> Reply {
+    Reply::new(ReplyBody::pieces([text.into().into()]))
+}
+
+pub fn timeouts() -> Timeouts {
+    let long = Duration::from_secs(60);
+    Timeouts {
+        handshake: long,
+        read_header: long,
+        read: long,
+        write: long,
+        write_stall: long,
+        idle: long,
+        hold: long,
+        drain: long,
+    }
+}
+
+/// TLS with a certificate of its own for `localhost`.
+pub fn self_signed_tls() -> Arc<ServerTls> {
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![issued.cert.der().clone()], key)
+        .unwrap();
+    ServerTls::new(config)
+}
+
+pub struct Server {
+    pub address: SocketAddr,
+    pub metrics: Arc<ConnectionMetrics>,
+    pub requests: Arc<Gate>,
+    pub connections: Arc<Gate>,
+    pub strangers: Arc<Strangers>,
+    pub shutdown: CancellationToken,
+    task: JoinHandle<Drained>,
+}
+
+/// How a test's server differs from the usual.
+pub struct Setup {
+    pub timeouts: Timeouts,
+    pub requests: usize,
+    pub connections: usize,
+    pub tls: Option<Arc<ServerTls>>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { timeouts: timeouts(), requests: 1000, connections: 1000, tls: None }
+    }
+}
+
+impl Setup {
+    pub fn listening<H: Handler>(self, handler: H) -> Listening<H> {
+        Listening {
+            kind: ListenerKind::Agent,
+            handler,
+            tls: self.tls,
+            timeouts: self.timeouts,
+            requests: Gate::new(self.requests),
+            connections: Gate::new(self.connections),
+            strangers: Strangers::new(self.connections),
+            metrics: Arc::new(ConnectionMetrics::default()),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    pub fn start<H: Handler>(self, handler: H) -> Server {
+        let listener = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let listening = Arc::new(self.listening(handler));
+        Server {
+            address,
+            metrics: Arc::clone(&listening.metrics),
+            requests: Arc::clone(&listening.requests),
+            connections: Arc::clone(&listening.connections),
+            strangers: Arc::clone(&listening.strangers),
+            shutdown: listening.shutdown.clone(),
+            task: tokio::spawn(accept::run(listener, listening)),
+        }
+    }
+}
+
+impl Server {
+    pub async fn client(&self) -> Client {
+        Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+    }
+
+    /// Stops the server and waits for its drain.
+    pub async fn stop(self) -> Drained {
+        self.shutdown.cancel();
+        within(self.task).await.unwrap()
+    }
+}
+
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// Waits until `state` holds.
+pub async fn until(what: &str, state: impl Fn() -> bool) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !state() {
+        assert!(tokio::time::Instant::now() < end, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+pub struct Client {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// A reply as it came: its head and its body.
+#[derive(Debug)]
+pub struct Received {
+    pub head: String,
+    pub body: String,
+}
+
+impl Received {
+    pub fn status(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+}
+
+impl Client {
+    pub async fn send(&mut self, text: &str) {
+        within(self.stream.write_all(text.as_bytes())).await.unwrap();
+    }
+
+    pub async fn get(&mut self, path: &str) {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n")).await;
+    }
+
+    /// Reads one reply with a `content-length`.
+    pub async fn receive(&mut self) -> Received {
+        loop {
+            if let Some(reply) = self.take_reply() {
+                return reply;
+            }
+            let mut part = [0; 4096];
+            let count = within(self.stream.read(&mut part)).await.unwrap();
+            assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&self.buffer));
+            self.buffer.extend_from_slice(&part[..count]);
+        }
+    }
+
+    /// Reads the head of a reply to HEAD.
+    pub async fn receive_head(&mut self) -> String {
+        while !self.buffer.windows(4).any(|end| end == b"\r\n\r\n") {
+            let count = within(self.stream.read_buf(&mut self.buffer)).await.unwrap();
+            assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+        let end = self.buffer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        String::from_utf8(self.buffer.drain(..end).collect()).unwrap()
+    }
+
+    fn take_reply(&mut self) -> Option<Received> {
+        let text = String::from_utf8_lossy(&self.buffer).into_owned();
+        let (head, rest) = text.split_once("\r\n\r\n")?;
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |l| l.parse().unwrap());
+        let body = rest.get(..length)?.to_owned();
+        self.buffer.drain(..head.len() + 4 + length);
+        Some(Received { head: head.to_owned(), body })
+    }
+
+    /// Waits for the end of the stream; what came before it.
+    pub async fn rest(mut self) -> String {
+        let mut rest = std::mem::take(&mut self.buffer);
+        // A reset is an end as well.
+        let _ = within(self.stream.read_to_end(&mut rest)).await;
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+}

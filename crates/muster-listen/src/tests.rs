@@ -1,0 +1,6 @@
+//! Tests of the accept loop and of connections, over real sockets with short deadlines.
+
+mod balancers;
+mod hostile;
+mod ordinary;
+mod parking;

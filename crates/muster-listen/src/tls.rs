@@ -1,0 +1,27 @@
+//! The TLS configuration of a listener, replaced while connections go on.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::server::ServerConfig;
+
+/// The TLS configuration that new connections use. Open connections keep the one that they began with.
+#[derive(Debug)]
+pub struct ServerTls(ArcSwap<ServerConfig>);
+
+impl ServerTls {
+    /// Starts with this configuration.
+    pub fn new(config: ServerConfig) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(config)))
+    }
+
+    /// The configuration for a new connection.
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.0.load_full()
+    }
+
+    /// Replaces the configuration.
+    pub fn replace(&self, config: ServerConfig) {
+        self.0.store(Arc::new(config));
+    }
+}

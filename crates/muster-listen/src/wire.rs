@@ -1,0 +1,282 @@
+//! Writes a reply: its head, and its body as it comes, within the deadlines of writing.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::Body;
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
+use super::date::write_date;
+use super::pieces::Pieces;
+use super::{BodyError, head};
+use crate::Timeouts;
+
+/// What the request says about how its reply is framed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// Another request may follow.
+    pub keep_alive: bool,
+    /// The client knows chunks.
+    pub is_11: bool,
+    /// `HEAD`: the body stays here.
+    pub head_only: bool,
+}
+
+/// Why a reply did not go out whole.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    /// The client did not take it in time.
+    #[error("the client did not read in time")]
+    Late,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    /// The body ended in an error or not at its length: the connection is cut, so that the client knows.
+    #[error("the reply's body: {0}")]
+    Body(BodyError),
+}
+
+/// How a reply's body is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// There is none.
+    Nothing,
+    /// So many bytes.
+    Exact(u64),
+    /// In chunks.
+    Chunks,
+    /// Until the connection ends.
+    ToTheEnd,
+}
+
+impl Framing {
+    fn of<B: Body>(reply: &Response<B>, manner: Manner) -> Self {
+        if is_bodiless(reply.status()) {
+            return Self::Nothing;
+        }
+        let stated = || reply.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        // What a handler states counts where its body does not know: a file, or the reply to HEAD.
+        let known = if manner.head_only { stated() } else { None };
+        match known.or_else(|| reply.body().size_hint().exact()).or_else(stated) {
+            Some(bytes) => Self::Exact(bytes),
+            None if manner.is_11 => Self::Chunks,
+            None => Self::ToTheEnd,
+        }
+    }
+}
+
+fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Whether a reply ends the connection, whatever the client wishes.
+pub(super) fn ends_connection<B: Body>(reply: &Response<B>, manner: Manner) -> bool {
+    !manner.keep_alive
+        || head::says(reply.headers(), &CONNECTION, "close")
+        || Framing::of(reply, manner) == Framing::ToTheEnd
+}
+
+/// A reply on its way out.
+pub(super) struct Sending<'a, S, B> {
+    stream: &'a mut S,
+    alarm: &'a mut Alarm,
+    timeouts: &'a Timeouts,
+    body: Option<B>,
+    framing: Framing,
+    /// Bytes of the body that went out or wait in `pieces`.
+    came: u64,
+    pieces: Pieces,
+    /// Bytes lie in the stream's own buffer.
+    unflushed: bool,
+    blocked: Option<Blocked>,
+}
+
+/// The client takes no more for now.
+#[derive(Clone, Copy, Debug)]
+struct Blocked {
+    began: Instant,
+    moved: Instant,
+}
+
+impl<'a, S, B> Sending<'a, S, B>
+where
+    S: AsyncWrite + Unpin,
+    B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin,
+{
+    /// Begins with the head.
+    pub fn begin(
+        stream: &'a mut S,
+        alarm: &'a mut Alarm,
+        timeouts: &'a Timeouts,
+        reply: Response<B>,
+        manner: Manner,
+    ) -> Self {
+        let framing = Framing::of(&reply, manner);
+        let (parts, body) = reply.into_parts();
+        let head = write_head(parts.status, &parts.headers, framing, manner.keep_alive);
+        let bodiless = manner.head_only || framing == Framing::Nothing;
+        Self {
+            stream,
+            alarm,
+            timeouts,
+            body: (!bodiless).then_some(body),
+            framing,
+            came: 0,
+            pieces: Pieces::new(head),
+            unflushed: false,
+            blocked: None,
+        }
+    }
+
+    /// Ready when all is out.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        loop {
+            let gathered = self.poll_gather(cx);
+            let written = self.poll_write(cx);
+            if written.is_pending() {
+                return self.poll_late(cx);
+            }
+            ready!(written)?;
+            match gathered {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(SendError::Body(error))),
+                Poll::Ready(Ok(())) if self.body.is_none() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+    }
+
+    /// Takes pieces of the body while there is room. Ready when there is no more room, or no more body.
+    fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        while let Some(body) = &mut self.body {
+            if !self.pieces.has_room() {
+                break;
+            }
+            match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Err(error)) => return Poll::Ready(Err(error.into())),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.add(data);
+                    }
+                }
+                None => {
+                    self.body = None;
+                    self.end()?;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn add(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        self.came += data.len() as u64;
+        if self.framing == Framing::Chunks {
+            self.pieces.add(Bytes::from(format!("{:x}\r\n", data.len())));
+            self.pieces.add(data);
+            self.pieces.add(Bytes::from_static(b"\r\n"));
+        } else {
+            self.pieces.add(data);
+        }
+    }
+
+    fn end(&mut self) -> Result<(), BodyError> {
+        match self.framing {
+            Framing::Exact(bytes) if bytes != self.came => Err(format!("{} bytes of {bytes} came", self.came).into()),
+            Framing::Chunks => {
+                self.pieces.add(Bytes::from_static(b"0\r\n\r\n"));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ready when all that was gathered is out.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.pieces.is_empty() {
+            if ready!(self.pieces.poll_write(self.stream, cx))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            if let Some(blocked) = &mut self.blocked {
+                blocked.moved = Instant::now();
+            }
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut *self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        self.blocked = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the client has let us wait too long. A deadline counts from when its part began: a client can't
+    /// push it away by reading a byte now and then.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let blocked = *self.blocked.get_or_insert_with(|| {
+            let now = Instant::now();
+            Blocked { began: now, moved: now }
+        });
+        let deadline = (blocked.began + self.timeouts.write).min(blocked.moved + self.timeouts.write_stall);
+        ready!(self.alarm.poll(deadline, cx));
+        Poll::Ready(Err(SendError::Late))
+    }
+}
+
+/// The head. A header's value can hold no line break: its type does not let it in.
+fn write_head(status: StatusCode, headers: &HeaderMap, framing: Framing, keep_alive: bool) -> Vec<u8> {
+    let mut head = Vec::with_capacity(512);
+    head.extend_from_slice(b"HTTP/1.1 ");
+    head.extend_from_slice(status.as_str().as_bytes());
+    head.push(b' ');
+    head.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
+        line(&mut head, name.as_str(), value.as_bytes());
+    }
+    match framing {
+        Framing::Exact(bytes) => line(&mut head, "content-length", HeaderValue::from(bytes).as_bytes()),
+        Framing::Chunks => line(&mut head, "transfer-encoding", b"chunked"),
+        Framing::Nothing | Framing::ToTheEnd => {}
+    }
+    if !keep_alive {
+        line(&mut head, "connection", b"close");
+    }
+    head.extend_from_slice(b"\r\ndate: ");
+    write_date(&mut head);
+    head.extend_from_slice(b"\r\n\r\n");
+    head
+}
+
+/// Headers that say how a reply is framed: a handler's own are not repeated.
+fn is_ours(name: &http::HeaderName) -> bool {
+    [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, DATE].contains(name)
+}
+
+fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    head.extend_from_slice(b"\r\n");
+    head.extend_from_slice(name.as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_digits() {
+        for number in [0, 7, 10, 1234, u64::MAX] {
+            let head = write_head(StatusCode::OK, &HeaderMap::new(), Framing::Exact(number), true);
+            let head = String::from_utf8(head).unwrap();
+            assert!(head.contains(&format!("\r\ncontent-length: {number}\r\n")), "{head}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Actions in this API's shapes.
+
+use muster_core::action::{Action as Record, ActionResult as ResultRecord, ActionType, TargetState};
+use muster_core::order::ActionStatus as Status;
+use muster_protocol::management::action::{Action, ActionError, ActionResult, ActionStatus, CancelAction};
+use serde_json::Value;
+
+use super::convert::{document, time};
+use muster_fleet::action_views::{ActionView, AgentResult, TargetView};
+
+/// An action as it was made.
+pub fn action(action: &Record, agents: Vec<String>) -> Action {
+    Action {
+        id: action.id.to_string(),
+        kind: action.kind.as_str().into(),
+        created_at: time(action.created_at),
+        agents,
+        data: document(action.data.as_deref()),
+        expiration: action.expiration.map(time),
+        start_time: action.start_time.map(time),
+    }
+}
+
+/// The CANCEL that was made.
+pub fn cancel(action: &Record) -> CancelAction {
+    CancelAction { id: action.id.to_string(), kind: action.kind.as_str().into(), created_at: time(action.created_at) }
+}
+
+/// How an action stands.
+pub fn status(view: ActionView) -> ActionStatus {
+    let ActionView { action, created, progress, errors } = view;
+    let data = document(action.data.as_deref());
+    let text = |key: &str| data[key].as_str().map(str::to_owned);
+    let of = |kind: ActionType, key: &str| if action.kind == kind { text(key) } else { None };
+    ActionStatus {
+        action_id: action.id.to_string(),
+        kind: action.kind.as_str().into(),
+        status: status_word(progress.status).into(),
+        nb_agents_action_created: created,
+        nb_agents_actioned: progress.actioned,
+        nb_agents_ack: progress.acked,
+        nb_agents_failed: progress.failed,
+        version: of(ActionType::Upgrade, "version"),
+        new_policy_id: of(ActionType::PolicyReassign, "policy_id"),
+        policy_id: of(ActionType::PolicyChange, "policy_id"),
+        revision: data["revision"].as_i64().filter(|_| action.kind == ActionType::PolicyChange),
+        start_time: action.start_time.map(time),
+        expiration: action.expiration.map(time),
+        creation_time: time(action.created_at),
+        completion_time: progress.completed_at.map(time),
+        cancellation_time: action.cancelled_at.map(time),
+        has_rollout_period: action.rollout_seconds.is_some(),
+        is_automatic: action.created_by == "system",
+        latest_errors: errors.into_iter().map(error).collect(),
+        created_by: action.created_by,
+    }
+}
+
+/// The status in this API's words.
+pub fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Cancelled => "CANCELLED",
+        Status::Failed => "FAILED",
+        Status::Complete => "COMPLETE",
+        Status::Expired => "EXPIRED",
+        Status::RolloutPassed => "ROLLOUT_PASSED",
+        Status::InProgress => "IN_PROGRESS",
+    }
+}
+
+fn error(failed: AgentResult) -> ActionError {
+    ActionError {
+        agent_id: failed.result.agent_id.to_string(),
+        error: failed.result.error.unwrap_or_default(),
+        timestamp: time(failed.result.at),
+        hostname: failed.hostname,
+    }
+}
+
+/// One target.
+pub fn result(target: TargetView) -> ActionResult {
+    let (timestamp, error, fields) = match target.result {
+        Some(ResultRecord { at, error, fields, .. }) => (Some(time(at)), error, fields),
+        None => (None, None, None),
+    };
+    ActionResult {
+        agent_id: target.agent.to_string(),
+        hostname: target.hostname,
+        state: state_word(target.state).into(),
+        timestamp,
+        error,
+        fields: fields.as_deref().map(|text| document(Some(text))).filter(|fields: &Value| !fields.is_null()),
+    }
+}
+
+fn state_word(state: TargetState) -> &'static str {
+    match state {
+        TargetState::Queued => "queued",
+        TargetState::Acked => "acked",
+        TargetState::Failed => "failed",
+        TargetState::Withdrawn => "withdrawn",
+    }
+}

@@ -1,0 +1,101 @@
+//! Queries over actions. To whom they were addressed the store finds; the rest is held against rows.
+
+use muster_core::Error;
+use muster_core::action::ActionType;
+use muster_core::id::AgentId;
+
+use super::action_convert::status_word;
+use super::convert::document;
+use super::kql::rows::Table;
+use super::kql::{Expr, parse, plain_field, syntax_error};
+use muster_fleet::action_views::ActionView;
+
+const PREFIXES: [&str; 1] = ["fleet-actions"];
+
+/// Fields of an action that a query may name, beside `agent_id`. Words are taken in either case.
+pub const TABLE: Table<ActionView> = Table {
+    prefixes: &PREFIXES,
+    fields: &[
+        ("id", |view| vec![view.action.id.to_string()]),
+        ("type", |view| both_cases(view.action.kind.as_str())),
+        ("status", |view| both_cases(status_word(view.progress.status))),
+        ("policy_id", policy),
+        ("created_by", |view| vec![view.action.created_by.clone()]),
+    ],
+    text: &["type", "created_by"],
+};
+
+fn both_cases(word: &str) -> Vec<String> {
+    vec![word.to_owned(), word.to_lowercase()]
+}
+
+/// The policy that a reassignment puts agents on.
+fn policy(view: &ActionView) -> Vec<String> {
+    let data = document(view.action.data.as_deref());
+    let id = data["policy_id"].as_str().filter(|id| view.action.kind == ActionType::PolicyReassign && !id.is_empty());
+    id.map(str::to_owned).into_iter().collect()
+}
+
+/// A query, cut into what the store answers and the rest.
+#[derive(Debug, Default, PartialEq)]
+pub struct ActionQuery {
+    /// Addressed to this agent.
+    pub agent: Option<AgentId>,
+    /// What else must hold.
+    pub rest: Option<Expr>,
+}
+
+impl ActionQuery {
+    /// Cuts a query.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut query = Self::default();
+        let mut rest = Vec::new();
+        let parts = match parse(text)? {
+            Some(Expr::And(parts)) => parts,
+            other => other.into_iter().collect(),
+        };
+        for part in parts {
+            match part {
+                Expr::Is(field, term) if is_agent(&field) && !term.pattern && query.agent.is_none() => {
+                    query.agent = Some(AgentId::trusted(term.text));
+                }
+                part if names_agent(&part) => {
+                    return Err(syntax_error("agent_id takes one whole id, once, joined to the rest by and"));
+                }
+                part => rest.push(part),
+            }
+        }
+        query.rest = (!rest.is_empty()).then_some(Expr::And(rest));
+        Ok(query)
+    }
+}
+
+fn is_agent(field: &str) -> bool {
+    plain_field(field, &PREFIXES) == "agent_id"
+}
+
+fn names_agent(expr: &Expr) -> bool {
+    match expr {
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().any(names_agent),
+        Expr::Not(inner) => names_agent(inner),
+        Expr::Is(field, _) | Expr::Compare(field, ..) => is_agent(field),
+        Expr::Text(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_is_taken_out_of_what_must_hold() {
+        let query = |text| ActionQuery::parse(text).unwrap();
+        assert_eq!(query(""), ActionQuery::default());
+        assert_eq!(query("agent_id:a"), ActionQuery { agent: Some(AgentId::trusted("a")), rest: None });
+        let both = query("type:UPGRADE and agent_id:\"a\"");
+        assert_eq!((both.agent, both.rest.is_some()), (Some(AgentId::trusted("a")), true));
+        for text in ["agent_id:a or type:x", "not agent_id:a", "agent_id:a and agent_id:b", "agent_id:a*"] {
+            assert!(ActionQuery::parse(text).unwrap_err().message.contains("agent_id takes one whole id"), "{text}");
+        }
+    }
+}

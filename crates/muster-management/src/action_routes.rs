@@ -1,0 +1,124 @@
+//! How actions stand, and cancel (§5.5, §5.7).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use muster_core::Error;
+use muster_core::time::Timestamp;
+use muster_protocol::management::action::{ActionResult, ActionStatus, CancelAction, CancelRequest, ListActionStatus};
+use muster_protocol::management::envelope::{Counted, Whole};
+use muster_protocol::management::{Item, Items};
+use muster_store::query::{Listed, Page};
+use serde::{Deserialize, Serialize};
+
+use super::action_convert as convert;
+use super::action_query::{ActionQuery, TABLE};
+use super::answer::{Answer, item, page, whole};
+use super::body::Body;
+use super::endpoints::Endpoint;
+use super::entry::Caller;
+use super::kql::rows::select_by;
+use super::query::{Paging, Query};
+use muster_fleet::Fleet;
+use muster_fleet::action_views::ActionQuestion;
+
+/// Errors shown of each action, unless the request says otherwise.
+const ERRORS: u32 = 5;
+/// Actions that are looked through for a query that the store can't answer, the newest ones.
+const MAX_SEARCHED: u32 = 10_000;
+/// Results on a page, at most.
+const MOST_RESULTS: u32 = 1000;
+
+/// How actions stand, who got them, and their cancellation (§5.5, §5.7).
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/agents/action_status", list),
+        Endpoint::get("/agents/actions/{action_id}", get),
+        Endpoint::get("/agents/actions/{action_id}/results", results),
+        Endpoint::post("/agents/actions/{action_id}/cancel", cancel),
+    ]
+}
+
+async fn list(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<ListActionStatus>,
+) -> Answer<Items<ActionStatus>> {
+    let paging = Paging::from_zero(query.page, query.per_page)?;
+    let errors = query.error_size.unwrap_or(ERRORS);
+    let wanted = ActionQuery::parse(query.kuery.as_deref().unwrap_or_default())?;
+    let question = ActionQuestion {
+        agent: wanted.agent,
+        day: query.date.as_deref().map(day).transpose()?,
+        latest: query.latest.map(Duration::from_millis),
+        errors: if wanted.rest.is_some() { 0 } else { errors },
+    };
+    let found = match wanted.rest {
+        None => fleet.list_actions(&context, &question, paging.rows()).await?,
+        Some(rest) => {
+            let all = Page { offset: 0, limit: MAX_SEARCHED };
+            let matching = select_by(&TABLE, &rest, fleet.list_actions(&context, &question, all).await?.items)?;
+            let total = matching.len() as u64;
+            let mut items = paging.cut(matching);
+            fleet.add_errors(&context, &mut items, errors).await?;
+            Listed { items, total }
+        }
+    };
+    Ok(page(found.items.into_iter().map(convert::status).collect(), found.total, &paging))
+}
+
+/// The start of the day (UTC) that the text names: `2026-01-02`, or a time of it.
+fn day(text: &str) -> Result<Timestamp, Error> {
+    let date = text.get(..10).unwrap_or(text);
+    Timestamp::parse_rfc3339(&format!("{date}T00:00:00Z"))
+        .map_err(|_| Error::invalid("date", "must be a date: 2026-01-02"))
+}
+
+async fn get(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<Item<ActionStatus>> {
+    Ok(item(convert::status(fleet.show_action(&context, &id, ERRORS).await?)))
+}
+
+#[derive(Deserialize)]
+struct ResultsQuery {
+    after: Option<i64>,
+    limit: Option<u32>,
+}
+
+async fn results(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(query): Query<ResultsQuery>,
+) -> Answer<Whole<ActionResult>> {
+    let limit = query.limit.unwrap_or(MOST_RESULTS).min(MOST_RESULTS);
+    let found = fleet.action_results(&context, &id, query.after.unwrap_or(-1), limit).await?;
+    Ok(whole(found.into_iter().map(convert::result).collect()))
+}
+
+async fn cancel(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Body(body): Body<CancelRequest>,
+) -> Answer<CancelAnswer> {
+    let context = context.trying(body.dry_run == Some(true));
+    let given = fleet.cancel_action(&context, &id).await?;
+    if context.is_dry_run() {
+        return Ok(Json(CancelAnswer::Counted(Counted { count: given.ordered, ..Counted::default() })));
+    }
+    Ok(Json(CancelAnswer::Cancelled(Item { item: convert::cancel(&given.action) })))
+}
+
+/// What a cancellation answers, or would come to.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum CancelAnswer {
+    Counted(Counted),
+    Cancelled(Item<CancelAction>),
+}

@@ -1,0 +1,291 @@
+//! `/agent_policies` (§1.3): with `config`, `secrets`, revisions, differences and the way back.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use muster_core::Error;
+use muster_core::policy::Policy;
+use muster_protocol::management::agent_policy::{
+    AgentPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff, Difference, ListAgentPolicies,
+    Revision, RevisionDetails, Rollback, SaveAgentPolicy,
+};
+use muster_protocol::management::envelope::Whole;
+use muster_protocol::management::{Item, Items};
+use muster_store::query::{Listed, Page};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::answer::{Answer, item, page, whole};
+use super::body::Body;
+use super::convert::time;
+use super::endpoints::Endpoint;
+use super::entry::Caller;
+use super::error::ApiResult;
+use super::kql::rows::{Table, select};
+use super::policy_convert::{AgentCounts, draft, policy};
+use super::query::{DryRun, Paging, Query};
+use muster_fleet::Fleet;
+
+/// Rows on a page with counts or everything, at most (§1.3).
+const MOST_FULL_ROWS: u32 = 100;
+/// Policies that are looked through for a query.
+const MAX_SEARCHED: u32 = 10_000;
+
+/// Policies, their revisions and what agents get of them (§1.3).
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/agent_policies", list),
+        Endpoint::post("/agent_policies", create),
+        Endpoint::post("/agent_policies/_bulk_get", bulk_get),
+        Endpoint::post("/agent_policies/delete", delete),
+        Endpoint::get("/agent_policies/{id}", get),
+        Endpoint::put("/agent_policies/{id}", update),
+        Endpoint::post("/agent_policies/{id}/copy", copy),
+        Endpoint::get("/agent_policies/{id}/full", full),
+        Endpoint::get("/agent_policies/{id}/download", download),
+        Endpoint::get("/agent_policies/{id}/revisions", revisions),
+        Endpoint::get("/agent_policies/{id}/revisions/{revision}", revision),
+        Endpoint::get("/agent_policies/{id}/diff", diff),
+        Endpoint::post("/agent_policies/{id}/rollback", roll_back),
+    ]
+}
+
+/// Fields of a policy that a query may name.
+const TABLE: Table<Policy> = Table {
+    prefixes: &["ingest-agent-policies", "fleet-agent-policies"],
+    fields: &[
+        ("id", |policy| vec![policy.id.to_string()]),
+        ("name", |policy| vec![policy.name.clone()]),
+        ("namespace", |policy| vec![policy.namespace.clone()]),
+        ("description", |policy| vec![policy.description.clone()]),
+        ("is_managed", |policy| vec![policy.is_managed.to_string()]),
+        ("is_default", |policy| vec![policy.is_default.to_string()]),
+    ],
+    text: &["name", "description"],
+};
+
+/// Those that match; a query that is none is a text looked for in name and description (M24).
+fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
+    let wanted = kuery.trim().to_lowercase();
+    select(&TABLE, kuery, all.clone()).unwrap_or_else(|_| {
+        let has = |text: &str| text.to_lowercase().contains(&wanted);
+        all.into_iter().filter(|policy| has(&policy.name) || has(&policy.description)).collect()
+    })
+}
+
+async fn list(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<ListAgentPolicies>,
+) -> Answer<Items<AgentPolicy>> {
+    let full = query.full == Some(true);
+    let counted = full || query.with_agent_count == Some(true);
+    let paging = Paging::from_one(query.page, query.per_page)?;
+    if counted && paging.per_page > MOST_FULL_ROWS {
+        let reason = format!("at most {MOST_FULL_ROWS} with full or withAgentCount");
+        return Err(Error::invalid("perPage", reason).into());
+    }
+    let found = match query.kuery.as_deref().filter(|kuery| !kuery.trim().is_empty()) {
+        None => fleet.list_policies(&context, paging.rows()).await?,
+        Some(kuery) => {
+            let all = fleet.list_policies(&context, Page { offset: 0, limit: MAX_SEARCHED }).await?.items;
+            let items = matching(kuery, all);
+            Listed { total: items.len() as u64, items: paging.cut(items) }
+        }
+    };
+    let counts = if counted { fleet.policy_agent_counts(&context).await?.into() } else { AgentCounts::default() };
+    let items = found.items.into_iter().map(|one| policy(one, &counts, full)).collect();
+    Ok(page(items, found.total, &paging))
+}
+
+async fn create(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(dry_run): Query<DryRun>,
+    Body(body): Body<SaveAgentPolicy>,
+) -> Answer<Item<AgentPolicy>> {
+    let saved = fleet.create_policy(&dry_run.of(context), draft(body)?).await?;
+    Ok(item(policy(saved.policy, &AgentCounts::default(), true)))
+}
+
+async fn bulk_get(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkGet>,
+) -> Answer<Whole<AgentPolicy>> {
+    let counts = fleet.policy_agent_counts(&context).await?.into();
+    let mut found = Vec::with_capacity(body.ids.len());
+    for id in &body.ids {
+        match fleet.policy(&context, id).await {
+            Ok(one) => found.push(policy(one, &counts, body.full == Some(true))),
+            Err(error) if error.code == "not_found" && body.ignore_missing == Some(true) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(whole(found))
+}
+
+async fn get(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<Item<AgentPolicy>> {
+    let found = fleet.policy(&context, &id).await?;
+    let counts = fleet.policy_agent_counts(&context).await?.into();
+    Ok(item(policy(found, &counts, true)))
+}
+
+async fn update(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(dry_run): Query<DryRun>,
+    Body(body): Body<SaveAgentPolicy>,
+) -> Answer<Item<AgentPolicy>> {
+    if body.namespace.is_none() {
+        return Err(Error::invalid("namespace", "is required").into());
+    }
+    if body.id.as_ref().is_some_and(|other| *other != id) {
+        return Err(Error::invalid("id", "a policy keeps its id").into());
+    }
+    let context = dry_run.of(context);
+    let saved = fleet.update_policy(&context, &id, draft(body)?).await?;
+    let counts = fleet.policy_agent_counts(&context).await?.into();
+    Ok(item(policy(saved.policy, &counts, true)))
+}
+
+async fn copy(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Body(body): Body<CopyAgentPolicy>,
+) -> Answer<Item<AgentPolicy>> {
+    let saved = fleet.copy_policy(&context, &id, &body.name, body.description).await?;
+    Ok(item(policy(saved.policy, &AgentCounts::default(), true)))
+}
+
+async fn delete(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(dry_run): Query<DryRun>,
+    Body(body): Body<DeleteAgentPolicy>,
+) -> Answer<DeletedAgentPolicy> {
+    let gone = fleet.delete_policy(&dry_run.of(context), &body.agent_policy_id, body.force == Some(true)).await?;
+    Ok(Json(DeletedAgentPolicy { id: gone.id.to_string(), name: gone.name }))
+}
+
+#[derive(Deserialize)]
+struct FullQuery {
+    revision: Option<i64>,
+    standalone: Option<bool>,
+}
+
+/// What agents get; standalone without what only a fleet has (M107).
+async fn compiled(
+    fleet: &Fleet,
+    context: &muster_core::context::OpContext,
+    id: &str,
+    query: &FullQuery,
+) -> Result<Value, Error> {
+    let revision = match query.revision {
+        Some(revision) => revision,
+        None => fleet.policy(context, id).await?.revision,
+    };
+    let mut compiled = fleet.policy_revision(context, id, revision).await?.compiled;
+    if query.standalone == Some(true)
+        && let Some(fields) = compiled.as_object_mut()
+    {
+        fields.retain(|name, _| !matches!(name.as_str(), "fleet" | "signed" | "secret_references"));
+        if let Some(agent) = fields.get_mut("agent").and_then(Value::as_object_mut) {
+            agent.remove("protection");
+        }
+    }
+    Ok(compiled)
+}
+
+async fn full(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(query): Query<FullQuery>,
+) -> Answer<Item<Value>> {
+    Ok(item(compiled(&fleet, &context, &id, &query).await?))
+}
+
+async fn download(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(query): Query<FullQuery>,
+) -> ApiResult<Response> {
+    let compiled = compiled(&fleet, &context, &id, &query).await?;
+    let yaml = serde_saphyr::to_string(&compiled).map_err(|error| Error::internal(error.to_string()))?;
+    let headers = [(CONTENT_TYPE, "text/x-yaml"), (CONTENT_DISPOSITION, "attachment; filename=\"elastic-agent.yml\"")];
+    Ok((headers, yaml).into_response())
+}
+
+async fn revisions(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<Whole<Revision>> {
+    let found = fleet.policy_revisions(&context, &id).await?;
+    let row = |(revision, at, created_by)| Revision { revision, created_at: time(at), created_by };
+    Ok(whole(found.into_iter().map(row).collect()))
+}
+
+async fn revision(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path((id, number)): Path<(String, String)>,
+) -> Answer<Item<RevisionDetails>> {
+    let number: i64 = number.parse().map_err(|_| Error::not_found("revision", &number))?;
+    let found = fleet.policy_revision(&context, &id, number).await?;
+    Ok(item(RevisionDetails {
+        revision: found.revision,
+        created_at: time(found.created_at),
+        created_by: found.created_by,
+        source: found.source,
+        compiled: found.compiled,
+    }))
+}
+
+#[derive(Deserialize)]
+struct DiffQuery {
+    from: Option<i64>,
+    to: Option<i64>,
+}
+
+/// Between two revisions; without them, between the newest and the one before.
+async fn diff(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(query): Query<DiffQuery>,
+) -> Answer<Item<Diff>> {
+    let newest = fleet.policy(&context, &id).await?.revision;
+    let to = query.to.unwrap_or(newest);
+    let from = query.from.unwrap_or((to - 1).max(1));
+    let changes = fleet.policy_diff(&context, &id, from, to).await?.into_iter().map(|one| Difference {
+        path: one.path,
+        before: one.before,
+        after: one.after,
+    });
+    Ok(item(Diff { from, to, changes: changes.collect() }))
+}
+
+async fn roll_back(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(dry_run): Query<DryRun>,
+    Body(body): Body<Rollback>,
+) -> Answer<Item<AgentPolicy>> {
+    let context = dry_run.of(context);
+    let saved = fleet.rollback_policy(&context, &id, body.revision, body.force == Some(true)).await?;
+    let counts = fleet.policy_agent_counts(&context).await?.into();
+    Ok(item(policy(saved.policy, &counts, true)))
+}

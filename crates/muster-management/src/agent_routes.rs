@@ -1,0 +1,201 @@
+//! `/agents`, `/agent_status`: look, note, delete (§1.2).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use muster_core::Error;
+use muster_core::id::PolicyId;
+use muster_core::status::Status;
+use muster_protocol::management::Item;
+use muster_protocol::management::agent::{Agent, AgentStatus, Agents, AgentsOfActions, UpdateAgent, Words};
+use muster_protocol::management::enrollment_key::Deleted;
+use muster_store::query::{AgentFilter, AgentSort};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::answer::{Answer, item, whole};
+use super::body::Body;
+use super::endpoints::Endpoint;
+use super::entry::Caller;
+use super::kql::agents as kql;
+use super::query::{Paging, Query};
+use super::{convert, versions};
+use muster_fleet::Fleet;
+use muster_fleet::agent_views::AgentQuestion;
+use muster_fleet::membership::AgentNote;
+
+/// Lists, details, tags and status counts of agents (§1.2).
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/agents", list),
+        Endpoint::post("/agents", of_actions),
+        Endpoint::get("/agents/tags", tags),
+        Endpoint::get("/agents/available_versions", available_versions),
+        Endpoint::get("/agents/{id}", get),
+        Endpoint::put("/agents/{id}", update),
+        Endpoint::delete("/agents/{id}", delete),
+        Endpoint::get("/agent_status", status),
+    ]
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ListQuery {
+    page: Option<u32>,
+    per_page: Option<u32>,
+    kuery: Option<String>,
+    show_inactive: Option<bool>,
+    get_status_summary: Option<bool>,
+    sort_field: Option<String>,
+    sort_order: Option<String>,
+    search_after: Option<String>,
+    open_pit: Option<bool>,
+    pit_id: Option<String>,
+}
+
+impl ListQuery {
+    fn question(&self, paging: &Paging) -> Result<AgentQuestion, Error> {
+        self.refuse_cursors()?;
+        Ok(AgentQuestion {
+            filter: kql::visible(self.kuery.as_deref().unwrap_or_default(), self.show_inactive == Some(true))?,
+            sort: sort_field(self.sort_field.as_deref())?,
+            descending: descending(self.sort_order.as_deref())?,
+            page: paging.rows(),
+        })
+    }
+
+    /// Cursors come with the next piece of work; to pass over one would repeat the first page for ever.
+    fn refuse_cursors(&self) -> Result<(), Error> {
+        match (&self.search_after, self.open_pit, &self.pit_id) {
+            (Some(_), _, _) => Err(Error::invalid("searchAfter", "cursors are not offered yet; use page and perPage")),
+            (_, Some(true), _) => Err(Error::invalid("openPit", "cursors are not offered yet; use page and perPage")),
+            (_, _, Some(_)) => Err(Error::invalid("pitId", "cursors are not offered yet; use page and perPage")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn sort_field(name: Option<&str>) -> Result<AgentSort, Error> {
+    match name {
+        None | Some("enrolled_at") => Ok(AgentSort::EnrolledAt),
+        Some("last_checkin") => Ok(AgentSort::LastCheckin),
+        Some("hostname" | "local_metadata.host.hostname") => Ok(AgentSort::Hostname),
+        Some("status") => Ok(AgentSort::Status),
+        Some("policy_id") => Ok(AgentSort::Policy),
+        Some("version" | "agent.version" | "local_metadata.elastic.agent.version") => Ok(AgentSort::Version),
+        Some(other) => Err(Error::invalid("sortField", format!("agents can't be sorted by {other:?}"))),
+    }
+}
+
+fn descending(order: Option<&str>) -> Result<bool, Error> {
+    match order {
+        None | Some("desc") => Ok(true),
+        Some("asc") => Ok(false),
+        Some(_) => Err(Error::invalid("sortOrder", "must be asc or desc")),
+    }
+}
+
+async fn list(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<ListQuery>,
+) -> Answer<Agents> {
+    let paging = Paging::from_one(query.page, query.per_page)?;
+    let question = query.question(&paging)?;
+    let found = fleet.list_agents(&context, &question).await?;
+    let status_summary = if query.get_status_summary == Some(true) {
+        Some(summary(&fleet.count_agents(&context, &question.filter).await?))
+    } else {
+        None
+    };
+    Ok(Json(Agents {
+        items: found.items.into_iter().map(convert::agent).collect(),
+        total: found.total,
+        page: paging.page,
+        per_page: paging.per_page,
+        status_summary,
+    }))
+}
+
+fn summary(counts: &[(Status, u64)]) -> Map<String, Value> {
+    let of = |status: Status| counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, number)| *number);
+    Status::ALL.into_iter().map(|status| (status.as_str().to_owned(), of(status).into())).collect()
+}
+
+async fn of_actions(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<AgentsOfActions>,
+) -> Answer<Words> {
+    let agents = fleet.agents_of_actions(&context, &body.action_ids).await?;
+    Ok(whole(agents.iter().map(ToString::to_string).collect()))
+}
+
+async fn tags(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<ListQuery>,
+) -> Answer<Words> {
+    let kuery = query.kuery.unwrap_or_default();
+    let filter = kql::visible(&kuery, query.show_inactive == Some(true))?;
+    Ok(whole(fleet.tags_in_use(&context, &filter).await?))
+}
+
+async fn available_versions(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Words> {
+    Ok(whole(versions::available(&fleet, &context).await?))
+}
+
+async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Agent>> {
+    Ok(item(convert::agent(fleet.show_agent(&context, &id).await?)))
+}
+
+async fn update(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Body(body): Body<UpdateAgent>,
+) -> Answer<Item<Agent>> {
+    let note = AgentNote { tags: body.tags, user_metadata: body.user_provided_metadata };
+    fleet.note_agent(&context, &id, &note).await?;
+    Ok(item(convert::agent(fleet.show_agent(&context, &id).await?)))
+}
+
+async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Deleted> {
+    fleet.delete_agent(&context, &id).await?;
+    Ok(Json(Deleted { action: "deleted".into() }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StatusQuery {
+    policy_id: Option<String>,
+    kuery: Option<String>,
+}
+
+/// Counts all agents that match: inactive and unenrolled ones have counts of their own.
+async fn status(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<StatusQuery>,
+    axum::extract::RawQuery(raw): axum::extract::RawQuery,
+) -> Answer<AgentStatus> {
+    let mut filter: AgentFilter = kql::compile(query.kuery.as_deref().unwrap_or_default())?.filter;
+    let policies: Vec<String> = query.policy_id.into_iter().chain(policy_ids(raw.as_deref())).collect();
+    if !policies.is_empty() {
+        filter.policy_ids = Some(policies.into_iter().map(PolicyId::trusted).collect());
+    }
+    let results = convert::status_results(&fleet.count_agents(&context, &filter).await?);
+    Ok(Json(AgentStatus { results }))
+}
+
+/// `policyIds=a&policyIds=b`, also written `policyIds[]=…`: the query extractor takes a key once only.
+fn policy_ids(raw: Option<&str>) -> Vec<String> {
+    let pairs = raw.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    pairs
+        .map(|(key, value)| (decode(key), decode(value)))
+        .filter(|(key, value)| matches!(key.as_str(), "policyIds" | "policyIds[]") && !value.is_empty())
+        .map(|(_, value)| value)
+        .collect()
+}

@@ -1,0 +1,130 @@
+//! Request bodies: JSON, whole, with the field named that is wrong.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_ENCODING;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use muster_core::Error;
+use serde::de::DeserializeOwned;
+
+use super::error::{ApiError, http_error};
+use muster_listen::body::RequestBodyError;
+
+/// A JSON body. An empty one reads as `{}`, since some clients send none.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        if let Some(refused) = unsupported_coding(request.headers()) {
+            return Err(refused);
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection))?;
+        parse(&bytes).map(Self).map_err(|error| ApiError(error).into_response())
+    }
+}
+
+/// Why a body could not be read: too long, late, or broken off.
+pub fn unreadable(rejection: &BytesRejection) -> Response {
+    if is_late(rejection) {
+        return http_error(StatusCode::REQUEST_TIMEOUT, "body_late", "the request body did not arrive in time");
+    }
+    let status = rejection.status();
+    let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "body_too_large" } else { "body_unreadable" };
+    http_error(status, code, rejection.body_text())
+}
+
+/// Whether the connection layer gave the body up at its deadline; that error is wrapped by everything above.
+fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<RequestBodyError>() == Some(&RequestBodyError::Late) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Nothing here is decoded, and an encoded body would only be a syntax error.
+fn unsupported_coding(headers: &HeaderMap) -> Option<Response> {
+    let coding = headers.get(CONTENT_ENCODING)?;
+    if coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return None;
+    }
+    let message = format!("Content-Encoding {coding:?} is not supported: send the body without encoding");
+    Some(http_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", message))
+}
+
+/// Reads JSON; the error names the field.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    // The parser would take an array for a struct, field by field in the order in which we happen to declare them.
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::invalid("body", "a JSON object is expected, not an array"));
+    }
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        field_error(&path, &error.into_inner().to_string())
+    })?;
+    json.end().map_err(|error| Error::invalid("body", error.to_string()))?;
+    Ok(value)
+}
+
+fn field_error(path: &str, reason: &str) -> Error {
+    // The parser says "unknown field `x`" at the object; the field meant is x itself.
+    let unknown = reason.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
+    let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
+    let field = match (path, unknown.or(missing)) {
+        (".", Some(name)) => name.to_owned(),
+        (".", None) => "body".to_owned(),
+        (path, Some(name)) if !path.ends_with(name) => format!("{path}.{name}"),
+        (path, _) => path.to_owned(),
+    };
+    Error::invalid(field, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_protocol::management::action::CreateAction;
+    use muster_protocol::management::enrollment_key::CreateEnrollmentKey;
+    use muster_protocol::management::order::Reassign;
+
+    use super::*;
+
+    fn field_of<T: DeserializeOwned>(body: &str) -> String {
+        parse::<T>(body.as_bytes()).err().and_then(|error| error.field).unwrap_or_default()
+    }
+
+    #[test]
+    fn m13_an_unknown_or_wrong_field_is_named() {
+        assert_eq!(field_of::<CreateEnrollmentKey>(r#"{"nmae": "x"}"#), "nmae");
+        assert_eq!(field_of::<CreateEnrollmentKey>(r#"{"tags": ["a", 1]}"#), "tags[1]");
+        assert_eq!(field_of::<CreateAction>(r#"{"action": {"type": "SETTINGS", "dta": 1}}"#), "action.dta");
+        assert_eq!(field_of::<Reassign>("{}"), "policy_id");
+        assert_eq!(field_of::<CreateEnrollmentKey>("nonsense"), "body");
+        assert_eq!(field_of::<CreateEnrollmentKey>("{} {}"), "body");
+    }
+
+    #[test]
+    fn an_array_is_no_body_though_it_could_be_read_as_a_struct() {
+        for array in ["[]", " [\"name\"]", "[null]"] {
+            assert_eq!(field_of::<CreateEnrollmentKey>(array), "body", "{array}");
+        }
+    }
+
+    #[test]
+    fn an_empty_body_is_an_empty_object() {
+        assert!(parse::<CreateEnrollmentKey>(b" \n").is_ok());
+    }
+
+    #[test]
+    fn a_deeply_nested_body_is_refused_and_does_not_overflow() {
+        let deep = format!(r#"{{"action": {{"type": "SETTINGS", "data": {}}}}}"#, "[".repeat(100_000));
+        assert!(parse::<CreateAction>(deep.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,182 @@
+//! Orders to many agents (§1.2.2). With `dryRun` they check the
+//! same, answer how many agents would get the order and who would not, and change nothing.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use muster_core::context::OpContext;
+use muster_core::id::AgentId;
+use muster_protocol::management::bulk::{
+    BulkActions, BulkDelete, BulkDiagnostics, BulkMigrate, BulkPrivilegeLevelChange, BulkReassign, BulkRollback,
+    BulkTags, BulkUnenroll, BulkUpgrade,
+};
+use muster_protocol::management::envelope::{Counted, Refusal};
+use muster_protocol::management::order::{Ordered, OrderedAll};
+use serde::Serialize;
+
+use super::answer::Answer;
+use super::body::Body;
+use super::endpoints::Endpoint;
+use super::entry::Caller;
+use super::order_requests as requests;
+use super::selector::selected;
+use muster_fleet::Fleet;
+use muster_fleet::orders::Given;
+
+/// The ten orders to many agents.
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::post("/agents/bulk_unenroll", unenroll),
+        Endpoint::post("/agents/bulk_reassign", reassign),
+        Endpoint::post("/agents/bulk_upgrade", upgrade),
+        Endpoint::post("/agents/bulk_rollback", roll_back),
+        Endpoint::post("/agents/bulk_request_diagnostics", diagnostics),
+        Endpoint::post("/agents/bulk_update_agent_tags", tags),
+        Endpoint::post("/agents/bulk_migrate", migrate),
+        Endpoint::post("/agents/bulk_privilege_level_change", privilege_level),
+        Endpoint::post("/agents/bulk_actions", any),
+        Endpoint::post("/agents/bulk_delete", delete),
+    ]
+}
+
+/// What a bulk request answers.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum BulkAnswer {
+    Counted(Counted),
+    Ordered(Ordered),
+    OrderedAll(OrderedAll),
+}
+
+/// Refusals that a dry run shows.
+const SHOWN: usize = 5;
+
+/// What a dry run answers: it was checked as the order itself is.
+fn counted<'a>(given: impl IntoIterator<Item = &'a Given>) -> BulkAnswer {
+    let mut counted = Counted::default();
+    for Given { ordered, refused, .. } in given {
+        counted.count += ordered;
+        counted.refused += refused.len() as u64;
+        let reason = |(agent, error): &(AgentId, String)| Refusal { agent_id: agent.to_string(), error: error.clone() };
+        counted.errors.extend(refused.iter().take(SHOWN).map(reason));
+    }
+    BulkAnswer::Counted(counted)
+}
+
+fn ordered(context: &OpContext, given: &Given) -> Answer<BulkAnswer> {
+    if context.is_dry_run() {
+        return Ok(Json(counted([given])));
+    }
+    Ok(Json(BulkAnswer::Ordered(Ordered { action_id: given.action.id.to_string() })))
+}
+
+/// Who asks, perhaps only to know, and for which agents.
+macro_rules! act_on {
+    ($context:ident, $body:ident) => {{
+        let selection = $body.selection();
+        ($context.trying(selection.dry_run), selected(&selection)?)
+    }};
+}
+
+async fn unenroll(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkUnenroll>,
+) -> Answer<BulkAnswer> {
+    let (context, agents) = act_on!(context, body);
+    ordered(&context, &fleet.unenroll(&context, &agents, requests::unenroll(body.revoke, body.force)).await?)
+}
+
+async fn reassign(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkReassign>,
+) -> Answer<BulkAnswer> {
+    let (context, agents) = act_on!(context, body);
+    ordered(&context, &fleet.reassign(&context, &agents, body.policy_id.as_deref(), body.force == Some(true)).await?)
+}
+
+async fn upgrade(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkUpgrade>,
+) -> Answer<BulkAnswer> {
+    let (context, agents) = act_on!(context, body);
+    ordered(&context, &fleet.upgrade(&context, &agents, &requests::bulk_upgrade(body)?).await?)
+}
+
+async fn roll_back(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkRollback>,
+) -> Answer<BulkAnswer> {
+    let (context, agents) = act_on!(context, body);
+    let given = fleet.roll_back_agents(&context, &agents).await?;
+    if context.is_dry_run() {
+        return Ok(Json(counted(&given)));
+    }
+    let action_ids = given.iter().map(|given| given.action.id.to_string()).collect();
+    Ok(Json(BulkAnswer::OrderedAll(OrderedAll { action_ids })))
+}
+
+async fn diagnostics(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkDiagnostics>,
+) -> Answer<BulkAnswer> {
+    let (context, agents) = act_on!(context, body);
+    ordered(
+        &context,
+        &fleet.request_diagnostics(&context, &agents, &body.additional_metrics.unwrap_or_default()).await?,
+    )
+}
+
+async fn tags(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkTags>,
+) -> Answer<BulkAnswer> {
+    let (context, agents) = act_on!(context, body);
+    let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
+    ordered(&context, &fleet.change_tags(&context, &agents, &change).await?)
+}
+
+async fn migrate(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkMigrate>,
+) -> Answer<BulkAnswer> {
+    let (context, agents) = act_on!(context, body);
+    let order = requests::bulk_migrate(body.uri, body.enrollment_token, body.settings)?;
+    ordered(&context, &fleet.migrate(&context, &agents, &order).await?)
+}
+
+async fn privilege_level(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkPrivilegeLevelChange>,
+) -> Answer<BulkAnswer> {
+    let (context, agents) = act_on!(context, body);
+    ordered(&context, &fleet.change_privilege_level(&context, &agents, requests::user(body.user_info)).await?)
+}
+
+async fn any(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkActions>,
+) -> Answer<BulkAnswer> {
+    let (context, agents) = act_on!(context, body);
+    let order = requests::any(body.action, fleet.clock.now())?;
+    ordered(&context, &fleet.order(&context, &agents, order).await?)
+}
+
+async fn delete(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkDelete>,
+) -> Answer<BulkAnswer> {
+    let (context, agents) = act_on!(context, body);
+    let count = fleet.delete_agents(&context, &agents).await?;
+    Ok(Json(BulkAnswer::Counted(Counted { count, ..Counted::default() })))
+}

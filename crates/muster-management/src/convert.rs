@@ -1,0 +1,147 @@
+//! Domain records in this API's shapes.
+
+use muster_core::agent::{AgentType, AuditReason};
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::status::Status;
+use muster_core::time::Timestamp;
+use muster_protocol::management::agent::{Agent, AgentVersion};
+use muster_protocol::management::{AgentStatusResults, enrollment_key};
+use serde_json::{Value, json};
+
+use muster_fleet::agent_views::AgentView;
+
+/// RFC 3339 with milliseconds.
+pub fn time(at: Timestamp) -> String {
+    at.to_rfc3339_millis()
+}
+
+fn times(at: Option<Timestamp>) -> Option<String> {
+    at.map(time)
+}
+
+/// A stored document; one that does not parse, which the store does not take, shows as `null`.
+pub fn document(text: Option<&str>) -> Value {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
+}
+
+/// An enrollment key; `token` where it is to be shown.
+pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollment_key::EnrollmentKey {
+    enrollment_key::EnrollmentKey {
+        active: key.admits(now).is_ok(),
+        id: key.id.to_string(),
+        api_key_id: key.key_id.to_string(),
+        api_key: token,
+        name: key.name,
+        policy_id: key.policy_id.map(|id| id.to_string()),
+        created_at: time(key.created_at),
+        created_by: key.created_by,
+        expire_at: times(key.expires_at),
+        revoked_at: times(key.revoked_at),
+        tags: key.tags,
+        max_uses: key.max_uses,
+        uses: key.uses,
+        last_used_at: times(key.last_used_at),
+        hidden: key.hidden,
+        retrievable: key.sealed_token.is_some(),
+        namespaces: key.namespaces,
+    }
+}
+
+/// An agent.
+pub fn agent(view: AgentView) -> Agent {
+    let AgentView { details, last_checkin, connected } = view;
+    let (record, documents) = (details.record, details.documents);
+    let said = Some(record.health.status).filter(|status| !status.is_empty());
+    Agent {
+        kind: kind_word(record.kind).into(),
+        active: record.active,
+        status: record.status.as_str().into(),
+        status_since: time(record.status_since),
+        connected,
+        enrolled_at: time(record.enrolled_at),
+        unenrolled_at: times(record.unenrolled_at),
+        unenrolled_reason: record.unenrolled_reason,
+        unenrollment_started_at: times(record.unenrollment_started_at),
+        audit_unenrolled_reason: record.audit.map(|report| audit_word(report.reason).into()),
+        audit_unenrolled_time: record.audit.map(|report| time(report.at)),
+        upgrade_started_at: times(record.upgrade.started_at),
+        upgraded_at: times(record.upgrade.upgraded_at),
+        upgrade_details: record.upgrade.details.as_deref().map(|text| document(Some(text))),
+        upgrade: record.upgrade.rollbacks.as_deref().map(|text| json!({"rollbacks": document(Some(text))})),
+        access_api_key_id: record.access_key.map(|key| key.id.to_string()),
+        enrollment_key_id: record.enrollment_key_id.map(|id| id.to_string()),
+        policy_id: record.policy_id.map(|id| id.to_string()),
+        policy_revision: Some(record.policy_revision).filter(|revision| *revision > 0),
+        last_checkin: times(last_checkin),
+        last_checkin_status: said.map(|status| status.to_lowercase()),
+        last_checkin_message: Some(record.health.message).filter(|message| !message.is_empty()),
+        unhealthy_reason: Some(record.health.unhealthy_reason).filter(|reasons| !reasons.is_empty()),
+        components: documents.components.as_deref().map(|text| document(Some(text))),
+        local_metadata: document(documents.local_metadata.as_deref()),
+        user_provided_metadata: document(Some(record.user_metadata.as_deref().unwrap_or("{}"))),
+        tags: record.tags,
+        agent: AgentVersion { id: record.id.to_string(), version: record.agent_version },
+        newer_than_tested: record.newer_than_tested,
+        namespaces: record.namespaces,
+        first_address: record.first_address,
+        last_address: record.last_address,
+        packages: Vec::new(),
+        id: record.id.to_string(),
+    }
+}
+
+fn kind_word(kind: AgentType) -> &'static str {
+    match kind {
+        AgentType::Permanent => "PERMANENT",
+        AgentType::Ephemeral => "EPHEMERAL",
+        AgentType::Temporary => "TEMPORARY",
+    }
+}
+
+fn audit_word(reason: AuditReason) -> &'static str {
+    match reason {
+        AuditReason::Uninstall => "uninstall",
+        AuditReason::Orphaned => "orphaned",
+        AuditReason::KeyRevoked => "key_revoked",
+        AuditReason::Migrated => "migrated",
+    }
+}
+
+/// Counts by status, in the groups of §3.6.
+pub fn status_results(counts: &[(Status, u64)]) -> AgentStatusResults {
+    let of = |wanted: &[Status]| counts.iter().filter(|(status, _)| wanted.contains(status)).map(|(_, n)| n).sum();
+    let all = of(&Status::ALL);
+    let (inactive, unenrolled): (u64, u64) = (of(&[Status::Inactive]), of(&[Status::Unenrolled]));
+    AgentStatusResults {
+        online: of(&[Status::Online]),
+        error: of(&[Status::Error, Status::Degraded]),
+        offline: of(&[Status::Offline]),
+        uninstalled: of(&[Status::Uninstalled]),
+        orphaned: of(&[Status::Orphaned]),
+        updating: of(&[Status::Updating, Status::Enrolling, Status::Unenrolling]),
+        inactive,
+        unenrolled,
+        active: all - unenrolled - inactive,
+        all,
+        other: 0,
+        events: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m55_m54_statuses_are_counted_in_their_groups() {
+        let counts: Vec<(Status, u64)> = Status::ALL.into_iter().zip(1..).collect();
+        let found = status_results(&counts);
+        assert_eq!(
+            (found.unenrolled, found.inactive, found.uninstalled, found.orphaned, found.offline),
+            (1, 2, 3, 4, 5)
+        );
+        assert_eq!(found.updating, 6 + 7 + 8);
+        assert_eq!(found.error, 9 + 10);
+        assert_eq!((found.online, found.all, found.active), (11, 66, 63));
+    }
+}

@@ -1,0 +1,133 @@
+//! How a request comes in: which space, who asks, which API version. After this, paths start behind `/api/fleet`.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderValue, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use muster_core::context::{Actor, OpContext};
+use muster_core::{Error, ErrorKind};
+use muster_protocol::management::envelope::API_VERSION;
+
+use super::error::{ApiError, ApiResult};
+use muster_fleet::Fleet;
+use muster_listen::reply::{ListenerKind, Peer};
+
+const VERSION_HEADER: &str = "elastic-api-version";
+/// The only space until spaces are a thing of their own.
+const DEFAULT_SPACE: &str = "default";
+
+/// Who asks: an argument of every handler.
+pub struct Caller(pub OpContext);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let context = parts.extensions.get::<OpContext>().cloned();
+        context.map(Self).ok_or_else(|| ApiError(Error::internal("a route outside the entry")))
+    }
+}
+
+/// Lets a request in, or answers why not.
+pub async fn enter(State(_fleet): State<Arc<Fleet>>, mut request: Request, next: Next) -> Response {
+    match admit(&mut request) {
+        Ok(()) => versioned(next.run(request).await),
+        Err(error) => versioned(error.into_response()),
+    }
+}
+
+fn admit(request: &mut Request) -> ApiResult<()> {
+    let (space, inner) = split_path(request.uri())?;
+    let mut context = who_asks(request.extensions().get::<Peer>())?;
+    check_version(request.headers().get(VERSION_HEADER))?;
+    if space != DEFAULT_SPACE {
+        return Err(Error::not_found("space", space).into());
+    }
+    context.space = space;
+    *request.uri_mut() = inner;
+    // The outer route's parameters (`rest`) must not count as the inner one's.
+    let peer = request.extensions_mut().remove::<Peer>();
+    request.extensions_mut().clear();
+    peer.and_then(|peer| request.extensions_mut().insert(peer));
+    request.extensions_mut().insert(context);
+    Ok(())
+}
+
+/// The space's name, and the URI without what is before `/api/fleet` and without it.
+fn split_path(uri: &Uri) -> Result<(String, Uri), Error> {
+    let path = uri.path();
+    let (space, rest) = match path.strip_prefix("/s/").and_then(|rest| rest.split_once('/')) {
+        Some((space, rest)) => (space, rest),
+        None => (DEFAULT_SPACE, path.trim_start_matches('/')),
+    };
+    let inner = rest.strip_prefix("api/fleet").unwrap_or(rest);
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let inner: PathAndQuery = format!("{inner}{query}").parse().map_err(|_| Error::not_found("path", path))?;
+    Ok((space.to_owned(), Uri::from(inner)))
+}
+
+/// Root and the server's own user, over the socket, are administrators. Users and tokens are yet to come.
+fn who_asks(peer: Option<&Peer>) -> Result<OpContext, Error> {
+    let uid = peer.filter(|peer| peer.listener == ListenerKind::Socket).and_then(|peer| peer.uid);
+    match uid {
+        Some(uid) if uid == 0 || uid == nix::unistd::Uid::effective().as_raw() => {
+            Ok(OpContext::administrator(Actor::Local { uid }))
+        }
+        Some(uid) => {
+            let message = format!("user {uid} of this host is no administrator");
+            Err(Error::new(ErrorKind::Forbidden, "not_an_administrator", message)
+                .remedy("run as root or as the server's own user"))
+        }
+        None => Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "this address takes no credentials yet")
+            .remedy("use the socket admin.sock in the server's data directory, as root or as the server's own user")),
+    }
+}
+
+fn check_version(header: Option<&HeaderValue>) -> Result<(), Error> {
+    match header {
+        None => Ok(()),
+        Some(version) if version == API_VERSION => Ok(()),
+        Some(version) => {
+            let shown = version.to_str().unwrap_or("?");
+            Err(Error::invalid(VERSION_HEADER, format!("{shown:?} is unknown; there is {API_VERSION:?}")))
+        }
+    }
+}
+
+fn versioned(mut response: Response) -> Response {
+    response.headers_mut().insert(VERSION_HEADER, HeaderValue::from_static(API_VERSION));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(listener: ListenerKind, uid: Option<u32>) -> Peer {
+        Peer { uid, ..Peer::new(listener) }
+    }
+
+    #[test]
+    fn paths_lose_their_prefix_and_tell_their_space() {
+        let split = |uri: &str| split_path(&uri.parse().unwrap()).unwrap();
+        assert_eq!(split("/api/fleet/agents?page=1"), ("default".into(), "/agents?page=1".parse().unwrap()));
+        assert_eq!(split("/s/blue/api/fleet/agents/x%20y"), ("blue".into(), "/agents/x%20y".parse().unwrap()));
+    }
+
+    #[test]
+    fn only_root_and_our_own_user_are_let_in_over_the_socket() {
+        let own = nix::unistd::Uid::effective().as_raw();
+        for uid in [0, own] {
+            assert!(who_asks(Some(&peer(ListenerKind::Socket, Some(uid)))).is_ok());
+        }
+        let stranger = who_asks(Some(&peer(ListenerKind::Socket, Some(own + 12_345))));
+        assert_eq!(stranger.unwrap_err().kind, ErrorKind::Forbidden);
+        for nobody in [None, Some(&peer(ListenerKind::Admin, Some(0))), Some(&peer(ListenerKind::Socket, None))] {
+            assert_eq!(who_asks(nobody).unwrap_err().kind, ErrorKind::Unauthenticated);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Uploads from agents (§2.12), and what agents may fetch.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::response::{IntoResponse, Response};
+use muster_core::Error;
+use muster_protocol::management::Item;
+use muster_protocol::management::envelope::Whole;
+use muster_protocol::management::file::{AgentUpload, Artifact, DeletedFile, DeliverableFile};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::answer::{Answer, item, whole};
+use super::body::unreadable;
+use super::convert::time;
+use super::endpoints::Endpoint;
+use super::entry::Caller;
+use super::error::{ApiError, ApiResult};
+use super::multipart::{FilePart, boundary, file_part};
+use super::query::Query;
+use muster_fleet::Fleet;
+use muster_fleet::upload_views::{UploadState, UploadView};
+use muster_listen::reply::ReplyBody;
+
+/// Longest file that can be put here, bytes.
+const MAX_FILE: usize = 100 << 20;
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// Uploads from agents, files and artifacts for them.
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/agents/{id}/uploads", list),
+        Endpoint::get("/agents/files/{file_id}/{name}", download),
+        Endpoint::delete("/agents/files/{file_id}", delete),
+        Endpoint::post("/agents/{id}/files", offer).taking(MAX_FILE),
+        Endpoint::post("/artifacts", store_artifact).taking(MAX_FILE),
+    ]
+}
+
+async fn list(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<Whole<AgentUpload>> {
+    Ok(whole(fleet.agent_uploads(&context, &id).await?.into_iter().map(upload).collect()))
+}
+
+fn upload(view: UploadView) -> AgentUpload {
+    let UploadView { action_id, at, upload, state } = view;
+    let (status, error) = match state {
+        UploadState::Ready => ("READY", None),
+        UploadState::AwaitingUpload => ("AWAITING_UPLOAD", None),
+        UploadState::InProgress => ("IN_PROGRESS", None),
+        UploadState::Deleted => ("DELETED", None),
+        UploadState::Expired => ("EXPIRED", None),
+        UploadState::Failed(reason) => ("FAILED", Some(reason)),
+    };
+    let stamp = time(at).replace(':', "-");
+    let name = upload.as_ref().map(|upload| upload.name.clone()).filter(|name| !name.is_empty());
+    let name = name.unwrap_or_else(|| format!("elastic-agent-diagnostics-{stamp}-00.zip"));
+    let path = |id| format!("/api/fleet/agents/files/{id}/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
+    let ready = upload.as_ref().filter(|_| status == "READY");
+    AgentUpload {
+        id: upload.as_ref().map_or_else(|| action_id.to_string(), |upload| upload.id.to_string()),
+        create_time: time(at),
+        file_path: ready.map(|upload| path(&upload.id)).unwrap_or_default(),
+        size: upload.as_ref().map_or(0, |upload| upload.size),
+        action_id: action_id.to_string(),
+        status: status.into(),
+        error,
+        name,
+    }
+}
+
+/// The name in the path is for the browser; the file is named by its id.
+async fn download(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path((id, _name)): Path<(String, String)>,
+) -> ApiResult<Response> {
+    let (upload, bytes) = fleet.download(&context, &id).await?;
+    let body = Body::new(ReplyBody::stream(bytes, u64::try_from(upload.size).unwrap_or(0)));
+    // An agent chose the name and the type: neither may make a browser show what it sent.
+    let name = utf8_percent_encode(&upload.name, NON_ALPHANUMERIC);
+    let headers = [
+        (CONTENT_TYPE, UNKNOWN_TYPE.to_owned()),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (CONTENT_DISPOSITION, format!("attachment; filename*=UTF-8''{name}")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+async fn delete(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<DeletedFile> {
+    fleet.delete_upload(&context, &id).await?;
+    Ok(Json(DeletedFile { id, deleted: true }))
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: Option<String>,
+    compression: Option<String>,
+}
+
+/// A file from a form, or the whole body.
+fn sent_file(headers: &HeaderMap, body: Bytes) -> Result<FilePart, Error> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or(UNKNOWN_TYPE);
+    match boundary(content_type) {
+        Some(boundary) => file_part(&body, boundary),
+        None => Ok(FilePart { name: None, mime_type: Some(content_type.to_owned()), data: body }),
+    }
+}
+
+fn name_of(query: Option<String>, part: &FilePart) -> Result<String, Error> {
+    let name = query.or_else(|| part.name.clone());
+    name.ok_or_else(|| Error::invalid("name", "give it in the query (?name=…), or send a form with a named file"))
+}
+
+async fn offer(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(query): Query<Named>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Item<DeliverableFile>>, Response> {
+    let body = body.map_err(|rejection| unreadable(&rejection))?;
+    let offered = async {
+        let part = sent_file(&headers, body)?;
+        let name = name_of(query.name, &part)?;
+        let mime_type = part.mime_type.as_deref().unwrap_or(UNKNOWN_TYPE);
+        fleet.offer_file(&context, &id, &name, mime_type, &part.data).await
+    };
+    let file = offered.await.map_err(|error| ApiError(error).into_response())?;
+    Ok(item(DeliverableFile {
+        id: file.id.to_string(),
+        name: file.name,
+        mime_type: file.mime_type,
+        size: file.size,
+        sha256: file.sha256,
+    }))
+}
+
+async fn store_artifact(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<Named>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Item<Artifact>>, Response> {
+    let body = body.map_err(|rejection| unreadable(&rejection))?;
+    let stored = async {
+        let part = sent_file(&headers, body)?;
+        let name = name_of(query.name, &part)?;
+        let compress = match query.compression.as_deref() {
+            None | Some("none") => false,
+            Some("zlib") => true,
+            Some(_) => return Err(Error::invalid("compression", "must be none or zlib")),
+        };
+        fleet.store_artifact(&context, &name, &part.data, compress).await
+    };
+    let artifact = stored.await.map_err(|error| ApiError(error).into_response())?;
+    Ok(item(Artifact {
+        relative_url: format!("/api/fleet/artifacts/{}/{}", artifact.identifier, artifact.decoded_sha256),
+        identifier: artifact.identifier,
+        decoded_sha256: artifact.decoded_sha256,
+        decoded_size: artifact.decoded_size,
+        encoded_sha256: artifact.encoded_sha256,
+        compression_algorithm: artifact.compression,
+    }))
+}

@@ -1,0 +1,50 @@
+//! The REST API under `/api/fleet` (and `/s/{space}/api/fleet`), for people, scripts and the command line.
+//!
+//! [`entry`] lets a request in (who asks, in which space, in which API version), [`endpoints`] is the table of all
+//! routes, and each other module holds one family: it unpacks, calls one operation of [`muster_fleet`], and converts.
+
+mod action_convert;
+mod action_query;
+mod action_routes;
+mod agent_policies;
+mod agent_routes;
+mod answer;
+mod body;
+mod bulk_routes;
+mod convert;
+pub mod endpoints;
+mod enrollment_keys;
+mod entry;
+pub mod error;
+mod files;
+pub mod kql;
+pub mod multipart;
+mod order_requests;
+mod order_routes;
+mod outputs;
+mod policy_convert;
+mod query;
+mod selector;
+pub mod server_status;
+mod versions;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use tower::Layer as _;
+use tower::util::BoxCloneSyncService;
+
+use muster_fleet::Fleet;
+
+/// The management API. The connection's [`muster_listen::reply::Peer`] must stand in the request's extensions.
+pub fn management_router(fleet: Arc<Fleet>) -> Router {
+    let enter = axum::middleware::from_fn_with_state(Arc::clone(&fleet), entry::enter);
+    let inside = BoxCloneSyncService::new(enter.layer(endpoints::router(Arc::clone(&fleet))));
+    Router::new()
+        .route("/api/status", get(server_status::get))
+        .route("/s/{space}/api/status", get(server_status::get))
+        // As fall-back, not as a route with a wildcard: its match would stand among the inner routes' parameters.
+        .fallback_service(inside)
+        .with_state(fleet)
+}

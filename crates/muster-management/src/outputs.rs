@@ -1,0 +1,140 @@
+//! `/outputs` (§1.5, §2.5) and how they do.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use muster_core::Error;
+use muster_core::output::Output as Record;
+use muster_protocol::management::output::{DeletedId, Output, OutputHealth};
+use muster_protocol::management::{Item, Items};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::answer::{Answer, item, page};
+use super::body::Body;
+use super::convert::time;
+use super::endpoints::Endpoint;
+use super::entry::Caller;
+use super::query::{Paging, Query};
+use muster_fleet::Fleet;
+use muster_fleet::outputs::OutputDraft;
+
+/// Outputs and what agents say of them (§1.5).
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/outputs", list),
+        Endpoint::post("/outputs", create),
+        Endpoint::get("/outputs/{id}", get),
+        Endpoint::put("/outputs/{id}", update),
+        Endpoint::delete("/outputs/{id}", delete),
+        Endpoint::get("/outputs/{id}/health", health),
+    ]
+}
+
+fn output(record: Record) -> Output {
+    let fields = match record.fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    Output {
+        id: record.id.to_string(),
+        name: record.name,
+        kind: record.kind,
+        is_default: record.is_default,
+        is_default_monitoring: record.is_default_monitoring,
+        created_at: time(record.created_at),
+        updated_at: time(record.updated_at),
+        fields,
+    }
+}
+
+/// The fields with a meaning of their own; all others are checked by the operation, which knows each type's.
+fn draft(mut fields: Map<String, Value>) -> Result<OutputDraft, Error> {
+    // What a client read here and sends back unchanged.
+    for read_only in ["created_at", "updated_at"] {
+        fields.remove(read_only);
+    }
+    Ok(OutputDraft {
+        id: text(&mut fields, "id")?,
+        name: text(&mut fields, "name")?,
+        kind: text(&mut fields, "type")?,
+        is_default: flag(&mut fields, "is_default")?,
+        is_default_monitoring: flag(&mut fields, "is_default_monitoring")?,
+        fields,
+    })
+}
+
+fn text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Error> {
+    match fields.remove(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Error::invalid(name, "must be a text")),
+    }
+}
+
+fn flag(fields: &mut Map<String, Value>, name: &str) -> Result<Option<bool>, Error> {
+    match fields.remove(name) {
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(flag)),
+        Some(_) => Err(Error::invalid(name, "must be true or false")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListQuery {
+    page: Option<u32>,
+    per_page: Option<u32>,
+}
+
+async fn list(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<ListQuery>,
+) -> Answer<Items<Output>> {
+    let paging = Paging::from_one(query.page, query.per_page)?;
+    let all = fleet.outputs(&context).await?;
+    let total = all.len() as u64;
+    Ok(page(paging.cut(all).into_iter().map(output).collect(), total, &paging))
+}
+
+async fn create(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<Map<String, Value>>,
+) -> Answer<Item<Output>> {
+    Ok(item(output(fleet.create_output(&context, draft(body)?).await?)))
+}
+
+async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Output>> {
+    Ok(item(output(fleet.output(&context, &id).await?)))
+}
+
+async fn update(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Body(body): Body<Map<String, Value>>,
+) -> Answer<Item<Output>> {
+    let draft = draft(body)?;
+    if draft.id.as_ref().is_some_and(|other| *other != id) {
+        return Err(Error::invalid("id", "an output keeps its id").into());
+    }
+    Ok(item(output(fleet.update_output(&context, &id, draft).await?)))
+}
+
+async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<DeletedId> {
+    let output = fleet.delete_output(&context, &id).await?;
+    Ok(Json(DeletedId { id: output.id.to_string() }))
+}
+
+async fn health(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<OutputHealth> {
+    let health = fleet.output_health(&context, &id).await?;
+    let since = health.since.map(time);
+    Ok(Json(OutputHealth { state: health.state.into(), message: health.message, timestamp: since.clone(), since }))
+}

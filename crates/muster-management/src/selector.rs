@@ -1,0 +1,26 @@
+//! The bulk selector (§1.2.2): ids, or a query.
+
+use muster_core::Error;
+use muster_core::id::AgentId;
+use muster_protocol::management::bulk::{AgentSelector, Selection};
+
+use super::kql::agents::visible;
+use muster_fleet::selection::Selected;
+
+/// Which agents a bulk request means. Unenrolled ones are meant only when named or asked for by status.
+pub fn selected(selection: &Selection) -> Result<Selected, Error> {
+    match &selection.agents {
+        // Somebody's list came out empty; an order for nobody would look as if it had been given.
+        AgentSelector::Ids(ids) if ids.is_empty() => {
+            Err(Error::invalid("agents", "the list is empty; name agents by id, or give a query"))
+        }
+        AgentSelector::Ids(ids) => ids.iter().enumerate().map(agent_id).collect::<Result<_, _>>().map(Selected::Ids),
+        AgentSelector::Query(kuery) => {
+            visible(kuery, selection.include_inactive).map(|filter| Selected::Matching(Box::new(filter)))
+        }
+    }
+}
+
+fn agent_id((place, text): (usize, &String)) -> Result<AgentId, Error> {
+    AgentId::parse(text).map_err(|error| Error::invalid(format!("agents[{place}]"), error.to_string()))
+}

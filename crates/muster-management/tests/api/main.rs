@@ -1,0 +1,16 @@
+//! The management API, in the process: a real fleet on a real store behind the real router.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod actions;
+mod agents;
+mod client;
+mod conventions;
+mod files;
+mod keys;
+mod orders;
+mod outputs;
+mod policies;
+mod refusals;
+mod routes;
+mod support;
+mod table;

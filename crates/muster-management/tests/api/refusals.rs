@@ -1,0 +1,57 @@
+//! What bad input gets at each endpoint of the table: status and body, word for word (§1.1).
+
+use std::fmt::Write as _;
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use muster_management::endpoints;
+use serde_json::json;
+
+use crate::support::{Api, administrator};
+use muster_fleet::testing::golden;
+
+/// A fleet in which each kind of thing has one that is called `here`, but keys and actions, which get ids.
+async fn inhabited() -> Api {
+    let api = Api::new();
+    api.post("/agent_policies", json!({"id": "here", "name": "here", "namespace": "default"})).await.ok();
+    let output = json!({"id": "here", "name": "here", "type": "elasticsearch", "hosts": ["https://es:9200"]});
+    api.post("/outputs", output).await.ok();
+    api.agent("here", None).await;
+    api
+}
+
+/// Bad requests by the name of their fault: another query, or another body.
+fn faults(method: &Method) -> Vec<(&'static str, &'static str, &'static str)> {
+    match *method {
+        Method::GET | Method::DELETE => {
+            vec![("a query that says nothing", "?perPage=many&page=0&kuery=(&from=x&latest=x&forceDelete=x", "")]
+        }
+        _ => vec![
+            ("no JSON", "", "{"),
+            ("JSON of another kind", "", "[]"),
+            ("an unknown field", "", r#"{"nonsense":1}"#),
+            ("wrong types", "", r#"{"name":1,"agents":1,"action":1,"policy_id":1,"ids":1,"revision":"x","tags":1}"#),
+        ],
+    }
+}
+
+#[tokio::test]
+async fn m2_m13_what_bad_input_gets_at_each_endpoint() {
+    let mut text = String::new();
+    for endpoint in endpoints::all() {
+        writeln!(text, "{} {}", endpoint.method, endpoint.path).unwrap();
+        let segment = |part: &str| if part.starts_with('{') { "here".to_owned() } else { part.to_owned() };
+        let path = endpoint.path.split('/').map(segment).collect::<Vec<_>>().join("/");
+        for (fault, query, body) in faults(&endpoint.method) {
+            // Each in a fleet of its own: some requests are fine here, and change something.
+            let api = inhabited().await;
+            let uri = format!("/api/fleet{path}{query}");
+            let request = Request::builder().method(endpoint.method.clone()).uri(uri).extension(administrator());
+            let answer = api.send(request.body(Body::from(body)).unwrap()).await;
+            assert_ne!(answer.status, 500, "{} {path}: {fault}", endpoint.method);
+            let body = if answer.status.is_success() { String::new() } else { answer.body.to_string() };
+            writeln!(text, "  {fault}: {} {body}", answer.status.as_u16()).unwrap();
+        }
+    }
+    golden::check(env!("CARGO_MANIFEST_DIR"), "api/golden/refusals.txt", &text);
+}

@@ -1,0 +1,177 @@
+//! What the tests stand on: a fleet with a clock that is moved by hand, and requests against its router.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
+use muster_core::credential::ApiKey;
+use muster_core::id::AgentId;
+use muster_core::status;
+use muster_core::testing::online_agent;
+use muster_fleet::testing::TestFleet;
+use muster_listen::reply::{ListenerKind, Peer};
+use muster_management::management_router;
+use muster_store::Write;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+pub struct Api {
+    test: TestFleet,
+    pub router: Router,
+}
+
+impl Deref for Api {
+    type Target = TestFleet;
+
+    fn deref(&self) -> &TestFleet {
+        &self.test
+    }
+}
+
+/// An answer, read.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body of a success.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self.body
+    }
+
+    /// The body of a failure, whose shape is checked.
+    #[track_caller]
+    pub fn refused(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!(self.body["statusCode"], status);
+        assert!(self.body["error"].is_string() && self.body["message"].is_string(), "{}", self.body);
+        assert!(self.body["code"].is_string(), "{}", self.body);
+        self.body
+    }
+}
+
+/// The server's own user, over the socket.
+pub fn administrator() -> Peer {
+    let uid = Some(nix::unistd::Uid::effective().as_raw());
+    Peer { uid, ..Peer::new(ListenerKind::Socket) }
+}
+
+impl Api {
+    pub fn new() -> Self {
+        let test = TestFleet::default();
+        Self { router: management_router(Arc::clone(&test.fleet)), test }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let uri = format!("/api/fleet{path}");
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let request = Request::builder().method(method).uri(uri).extension(administrator()).body(body).unwrap();
+        self.send(request).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    /// A new policy's id.
+    pub async fn policy(&self, name: &str) -> String {
+        let made = self.post("/agent_policies", json!({"name": name, "namespace": "default"})).await.ok();
+        made["item"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Stores an agent that is online and upgradeable.
+    pub async fn agent(&self, id: &str, policy: Option<&str>) -> ApiKey {
+        self.agent_with(id, policy, |_| {}).await
+    }
+
+    pub async fn agent_with(&self, id: &str, policy: Option<&str>, change: impl FnOnce(&mut AgentRecord)) -> ApiKey {
+        let key = ApiKey::generate(&*self.fleet.entropy);
+        self.fleet.store.commit(vec![self.insertion(id, policy, &key, change)]).await.unwrap();
+        key
+    }
+
+    pub fn insertion(
+        &self,
+        id: &str,
+        policy: Option<&str>,
+        key: &ApiKey,
+        change: impl FnOnce(&mut AgentRecord),
+    ) -> Write {
+        let now = self.now();
+        let mut record = AgentRecord {
+            access_key: Some(AccessKey { id: key.id.clone(), hash: key.hash() }),
+            agent_version: "9.5.0".into(),
+            hostname: format!("host-{id}"),
+            last_address: "192.0.2.2".into(),
+            ..online_agent(id, policy, now)
+        };
+        change(&mut record);
+        status::transition(&mut record, None, now);
+        let metadata = json!({
+            "elastic": {"agent": {"id": id, "version": "9.5.0", "upgradeable": true}},
+            "host": {"hostname": format!("host-{id}")},
+        });
+        let documents =
+            AgentDocuments { local_metadata: Some(metadata.to_string().into()), components: Some("[]".into()) };
+        Write::AgentInsert { record: Box::new(record), documents }
+    }
+
+    /// The record as it is stored.
+    pub async fn record(&self, id: &str) -> Option<AgentRecord> {
+        self.fleet.store.agent(&AgentId::trusted(id)).await.unwrap()
+    }
+
+    pub async fn status_of(&self, id: &str) -> String {
+        self.get(&format!("/agents/{id}")).await.ok()["item"]["status"].as_str().unwrap().to_owned()
+    }
+
+    /// Actions of the audit log so far, oldest first.
+    pub async fn audit(&self) -> Vec<String> {
+        let lines = self.fleet.store.audit_events(0, 10_000).await.unwrap();
+        let action =
+            |json: String| serde_json::from_str::<Value>(&json).unwrap()["action"].as_str().unwrap().to_owned();
+        lines.into_iter().map(|(_, json, _)| action(json)).collect()
+    }
+
+    /// What the agent would get now.
+    pub async fn due(&self, id: &str) -> Vec<muster_core::action::DueAction> {
+        let record = self.record(id).await.unwrap();
+        let due = self.fleet.store.actions_due(&record.id, record.action_position, self.now(), 100).await.unwrap();
+        self.fleet.sign_for(&record.id, due).unwrap()
+    }
+}
+
+/// The texts at `pointer` of every item of a list.
+pub fn column(list: &Value, pointer: &str) -> Vec<String> {
+    let text = |item: &Value| item.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+    list["items"].as_array().unwrap().iter().map(text).collect()
+}

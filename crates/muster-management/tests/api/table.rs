@@ -1,0 +1,82 @@
+//! Every endpoint, from the table that the router is made of.
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use muster_listen::reply::{ListenerKind, Peer};
+use muster_management::endpoints;
+
+use crate::support::{Api, administrator};
+
+/// Routes that act on what their path does not name, or make something: an unknown id in the path is no matter there.
+fn names_a_thing(path: &str) -> bool {
+    path.contains('{')
+}
+
+fn with_ids(path: &str) -> String {
+    let segment = |part: &str| if part.starts_with('{') { "nothing-of-that-id".to_owned() } else { part.to_owned() };
+    path.split('/').map(segment).collect::<Vec<_>>().join("/")
+}
+
+/// A body that every route of its kind takes.
+fn plausible_body(path: &str) -> &'static str {
+    match path.rsplit('/').next().unwrap_or_default() {
+        "reassign" => r#"{"policy_id": null}"#,
+        "upgrade" => r#"{"version": "9.6.0"}"#,
+        "tags" => r#"{"tagsToAdd": ["a"]}"#,
+        "migrate" => r#"{"uri": "https://other", "enrollment_token": "t"}"#,
+        "actions" => r#"{"action": {"type": "SETTINGS", "data": {"log_level": "debug"}}}"#,
+        "copy" => r#"{"name": "copy"}"#,
+        _ if path.starts_with("/agent_policies/{id}/rollback") => r#"{"revision": 1}"#,
+        _ if path == "/agent_policies/{id}" => r#"{"name": "n", "namespace": "default"}"#,
+        _ => "{}",
+    }
+}
+
+fn request(method: &Method, path: &str, peer: Option<Peer>, body: &'static str) -> Request<Body> {
+    let named = if path.ends_with("/files") { "?name=x" } else { "" };
+    let mut request = Request::builder()
+        .method(method.clone())
+        .uri(format!("/api/fleet{}{named}", with_ids(path)))
+        .body(Body::from(body))
+        .unwrap();
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
+    request
+}
+
+#[tokio::test]
+async fn m7_every_endpoint_refuses_strangers_with_401() {
+    let api = Api::new();
+    let over_tcp = Peer { address: Some("127.0.0.1:50000".parse().unwrap()), ..Peer::new(ListenerKind::Admin) };
+    for endpoint in endpoints::all() {
+        for peer in [None, Some(over_tcp.clone())] {
+            let answer = api.send(request(&endpoint.method, endpoint.path, peer, "{}")).await;
+            let body = answer.refused(401);
+            assert!(body["remedy"].as_str().unwrap().contains("admin.sock"), "{}", endpoint.path);
+        }
+    }
+    assert!(api.audit().await.is_empty());
+}
+
+#[tokio::test]
+async fn m11_every_endpoint_answers_404_to_an_unknown_id() {
+    let api = Api::new();
+    for endpoint in endpoints::all().into_iter().filter(|endpoint| names_a_thing(endpoint.path)) {
+        let body = plausible_body(endpoint.path);
+        let answer = api.send(request(&endpoint.method, endpoint.path, Some(administrator()), body)).await;
+        assert_eq!(answer.status, 404, "{} {}: {}", endpoint.method, endpoint.path, answer.body);
+        answer.refused(404);
+    }
+}
+
+#[tokio::test]
+async fn the_table_is_whole_and_names_each_route_once() {
+    let mut rows: Vec<(String, &str)> =
+        endpoints::all().into_iter().map(|one| (one.method.to_string(), one.path)).collect();
+    let all = rows.len();
+    rows.sort_unstable();
+    rows.dedup();
+    assert_eq!(rows.len(), all);
+    assert!(all >= 60, "{all} endpoints");
+}

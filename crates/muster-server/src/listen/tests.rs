@@ -1,7 +1,0 @@
-//! Tests of the accept loop and of connections, over real sockets with short deadlines.
-
-mod balancers;
-pub mod harness;
-mod hostile;
-mod ordinary;
-mod parking;
