@@ -22,6 +22,7 @@ pub mod range;
 pub mod request_id;
 mod respond;
 pub mod route;
+mod shares;
 pub mod status;
 mod upload;
 mod version_header;
@@ -47,6 +48,7 @@ use self::error::ApiError;
 use self::limits::{Limiter, Limits, Operation, Permit};
 use self::request_id::RequestId;
 use self::route::Route;
+use self::shares::Shares;
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
 use muster_fleet::upload_limits::UploadLimits;
@@ -57,8 +59,11 @@ use muster_listen::reply::{Outcome, Peer, Reply};
 const INFLATED_BUDGET: usize = 256 << 20;
 /// Room for all large bodies that are still coming: each counts with the limit of its operation.
 const COMING_BUDGET: usize = 256 << 20;
-/// Files being sent at the same time, each with two chunks in memory.
+/// Files being sent at the same time, each with a chunk in memory.
 const STREAMS: usize = 64;
+/// Those of them that are one agent's, and its chunks of uploads that are coming at the same time.
+const STREAMS_OF_AGENT: usize = 4;
+const CHUNKS_OF_AGENT: usize = 4;
 
 /// What the adapter needs to know besides the fleet.
 #[derive(Clone, Debug)]
@@ -104,6 +109,8 @@ struct Inner {
     coming: Budget,
     artifacts: Gate,
     streams: Arc<Semaphore>,
+    agent_streams: Arc<Shares>,
+    agent_chunks: Arc<Shares>,
 }
 
 /// What an endpoint answers.
@@ -167,6 +174,8 @@ impl AgentApi {
             coming: Budget::new(COMING_BUDGET),
             artifacts: Gate::default(),
             streams: Arc::new(Semaphore::new(STREAMS)),
+            agent_streams: Shares::new(STREAMS_OF_AGENT),
+            agent_chunks: Shares::new(CHUNKS_OF_AGENT),
         }))
     }
 

@@ -47,6 +47,8 @@ impl Inner {
         let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is no number"))?;
         let upload = self.fleet.upload_for_chunk(id, number).await?;
         upload.check_owner(&entry)?;
+        // Held while the chunk comes: an agent that sends slowly takes no more than its share of the places.
+        let _share = self.agent_chunks.take(entry.id())?;
         let data = call.read_encoded().await?;
         self.fleet.put_chunk(&upload, Chunk { number, sha256, data }).await?;
         Ok(respond::empty())

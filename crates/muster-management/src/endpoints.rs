@@ -13,7 +13,7 @@ use super::error::http_error;
 use super::{action_routes, agent_policies, agent_routes, bulk_routes, enrollment_keys, files, order_routes, outputs};
 use muster_fleet::Fleet;
 
-/// Longest JSON body, bytes: a bulk request with 100,000 ids fits.
+/// Longest JSON body, bytes.
 const MAX_BODY: usize = 8 << 20;
 
 /// One route.

@@ -302,3 +302,40 @@ async fn what_is_kept_of_an_agent_is_bounded_also_when_many_begin_at_once() {
     assert_eq!(refusals[0].refusal(), refused(400, "ErrFileSizeTooLarge"));
     assert!(refusals[0].json()["message"].as_str().unwrap().contains("delete older ones"));
 }
+
+/// A chunk that begins and never ends.
+struct Stalled(Option<tokio::sync::oneshot::Sender<()>>);
+
+impl http_body::Body for Stalled {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        if let Some(reads) = self.0.take() {
+            let _ = reads.send(());
+        }
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn one_agent_s_stalled_chunks_are_a_share_of_all() {
+    let server = Server::start().await;
+    let (agent, other) = (server.enrolled().await, server.enrolled().await);
+    let (id, its) = (begun(&server, &agent, 3).await, begun(&server, &other, 3).await);
+    let mut stalled = tokio::task::JoinSet::new();
+    for number in 0..4 {
+        let ask = Ask::put(&format!("{PATH}/{id}/{number}")).key(&agent.token).header("X-Chunk-Sha2", "0".repeat(64));
+        let (request, peer) = ask.into_parts();
+        let (reads, is_read) = tokio::sync::oneshot::channel();
+        stalled.spawn(server.api.handle(request.map(|_| Stalled(Some(reads))), peer));
+        is_read.await.expect("the chunk is read");
+    }
+    assert_eq!(chunk(&server, &agent, &id, "0", b"abc").await.refusal(), refused(429, "MaxLimit"));
+    assert_eq!(chunk(&server, &other, &its, "0", b"abc").await.status, 200);
+    stalled.shutdown().await;
+    assert_eq!(chunk(&server, &agent, &id, "0", b"abc").await.status, 200);
+}
