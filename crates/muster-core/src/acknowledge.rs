@@ -146,7 +146,7 @@ fn own_order(record: &AgentRecord, ack: &Ack<'_>, looked_up: &LookedUp) -> Resul
     };
     let order = looked_up.orders.get(id).ok_or(404_u16)?;
     match order.target {
-        None | Some(TargetState::Withdrawn) => Err(400),
+        None => Err(400),
         Some(_) => Ok(Some((id.clone(), *order))),
     }
 }

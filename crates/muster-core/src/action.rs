@@ -113,6 +113,9 @@ pub struct DueAction {
     pub position: i64,
 }
 
+/// The error of a target whose agent left before it answered, whatever the way it left.
+pub const UNENROLLED: &str = "the agent was unenrolled";
+
 /// One agent's answer to an action, or the reason why it could not be ordered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActionResult {
@@ -136,10 +139,8 @@ pub enum TargetState {
     Queued,
     /// Acked without an error.
     Acked,
-    /// Acked with an error, or could not be ordered.
+    /// Acked with an error, not eligible, or unenrolled before it answered (D14).
     Failed,
-    /// The agent's life that it was meant for ended (D14).
-    Withdrawn,
 }
 
 /// How one agent stands to an action.

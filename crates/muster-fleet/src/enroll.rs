@@ -288,7 +288,7 @@ impl Fleet {
         let key = admission.key();
         let counts = !takes_own_place(enrolled, before.as_ref(), key);
         let mut writes = vec![Write::EnrollmentKeyUse { id: key.id.clone(), now, counts }];
-        writes.extend(record_writes(enrolled, before));
+        writes.extend(record_writes(enrolled, before, now));
         writes.push(Write::Audit(audit_line(enrolled, key, now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
         match self.store.commit(writes).await {
@@ -342,11 +342,11 @@ fn takes_own_place(enrolled: &Enrolled, before: Option<&AgentRecord>, key: &Enro
 }
 
 /// The record in its place, its documents, and the end of what came before.
-fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>) -> Vec<Write> {
+fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestamp) -> Vec<Write> {
     let (record, documents) = (&enrolled.record, enrolled.documents.clone());
     let mut writes = Vec::new();
     if let Some(id) = enrolled.discard.clone() {
-        writes.extend([Write::AgentDelete { id: id.clone() }, Write::Changed(Change::Agent(id))]);
+        writes.extend([Write::AgentDelete { id: id.clone(), now }, Write::Changed(Change::Agent(id))]);
     }
     match before {
         None => writes.push(Write::AgentInsert { record: Box::new(record.clone()), documents }),
@@ -357,7 +357,7 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>) -> Vec<Write>
     }
     // Orders to the old life are not for the new one, an old UNENROLL least of all, whether answered or not (D14).
     if enrolled.life == Life::Next {
-        writes.push(Write::AgentLifeBegins { id: record.id.clone() });
+        writes.push(Write::AgentLifeBegins { id: record.id.clone(), now });
     }
     writes
 }

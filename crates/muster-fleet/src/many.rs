@@ -10,7 +10,7 @@ use muster_core::time::Timestamp;
 use muster_store::{StoreError, Write};
 
 use super::Fleet;
-use super::update::AgentChange;
+use super::update::{AgentChange, end_of_actions};
 
 /// Agents changed by one commit: others' writes wait no longer than this takes.
 const CHUNK: usize = 500;
@@ -66,12 +66,15 @@ impl Fleet {
         let mut changed: Vec<Arc<AgentRecord>> = Vec::new();
         for before in records {
             let AgentChange { record, writes: more } = decide(before, now);
-            if let Some(after) = record.map(Arc::new) {
-                writes.push(Write::AgentUpdate { before: Arc::clone(before), after: Arc::clone(&after) });
-                writes.push(Write::Changed(Change::Agent(after.id.clone())));
-                changed.push(after);
-            }
+            let Some(after) = record.map(Arc::new) else {
+                writes.extend(more);
+                continue;
+            };
+            writes.push(Write::AgentUpdate { before: Arc::clone(before), after: Arc::clone(&after) });
+            writes.push(Write::Changed(Change::Agent(after.id.clone())));
             writes.extend(more);
+            writes.extend(end_of_actions(before, &after));
+            changed.push(after);
         }
         if writes.is_empty() {
             return Ok(true);

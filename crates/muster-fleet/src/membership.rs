@@ -48,7 +48,7 @@ impl Fleet {
         .await
     }
 
-    /// Purges one agent: record, documents, keys, results, uploads (M13).
+    /// Purges one agent: record, documents, keys, uploads (M13). Its actions keep how they ended, not what it reported.
     pub async fn delete_agent(&self, context: &OpContext, id: &str) -> Result<(), Error> {
         context.require(Privilege::AgentsWrite)?;
         let agent = self.known_agent(id).await?;
@@ -89,7 +89,7 @@ impl Fleet {
         let now = self.clock.now();
         let writes = ids.iter().flat_map(|id| {
             [
-                Write::AgentDelete { id: id.clone() },
+                Write::AgentDelete { id: id.clone(), now },
                 Write::Changed(Change::Agent(id.clone())),
                 audit_line(context, now, "agent.delete", format!("agent:{id}"), json!({})),
             ]

@@ -46,6 +46,7 @@ impl Fleet {
             if !Arc::ptr_eq(&before, &after) {
                 // First, since its precondition is the likeliest to fail, and then nothing else need be tried.
                 writes.insert(0, Write::AgentUpdate { before: Arc::clone(&before), after: Arc::clone(&after) });
+                writes.extend(end_of_actions(&before, &after));
             }
             // A heartbeat that changes nothing ends here: no commit, no wait for the disk.
             if writes.is_empty() {
@@ -80,6 +81,12 @@ impl Fleet {
         }
         Ok(())
     }
+}
+
+/// What the end of an agent's life does to its open actions, whatever ended it. It comes after all other writes of
+/// the change: an UNENROLL that was carried out is answered, and not ended.
+pub(super) fn end_of_actions(before: &AgentRecord, after: &AgentRecord) -> Option<Write> {
+    (before.active && !after.active).then(|| Write::AgentActionsEnd { id: after.id.clone(), now: after.updated_at })
 }
 
 fn agent_gone() -> Error {

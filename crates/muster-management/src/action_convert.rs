@@ -98,6 +98,5 @@ fn state_word(state: TargetState) -> &'static str {
         TargetState::Queued => "queued",
         TargetState::Acked => "acked",
         TargetState::Failed => "failed",
-        TargetState::Withdrawn => "withdrawn",
     }
 }

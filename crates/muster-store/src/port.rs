@@ -104,21 +104,31 @@ pub enum Write {
         /// What changed.
         documents: AgentDocuments,
     },
-    /// Removes an agent with its documents, its keys, its results and its uploads (M13). `Missing` when not there.
+    /// Removes an agent with its documents, its keys and its uploads (M13). Its open targets end as by
+    /// [`Write::AgentActionsEnd`]; those that it answered keep the outcome without what it reported. `Missing` when not
+    /// there.
     AgentDelete {
         /// The agent.
         id: AgentId,
+        /// When.
+        now: Timestamp,
     },
-    /// Ends an agent's life for its undelivered orders: open targets become `Withdrawn` (D14).
-    AgentWithdrawActions {
+    /// Ends the open targets of an agent that left, with the error [`UNENROLLED`](muster_core::action::UNENROLLED), so
+    /// that its actions come to an end without it.
+    AgentActionsEnd {
         /// The agent.
         id: AgentId,
+        /// When.
+        now: Timestamp,
     },
     /// Begins a new life of an agent's id: nothing that was given to the id before, answered or not, is delivered to
-    /// it again, and it can't answer it (EA42, D14). [`Write::AgentInsert`] does this by itself.
+    /// it again, and it can't answer it (EA42, D14). What is open ends as by [`Write::AgentActionsEnd`].
+    /// [`Write::AgentInsert`] does this by itself.
     AgentLifeBegins {
         /// The agent.
         id: AgentId,
+        /// When.
+        now: Timestamp,
     },
     /// Later check-in times of connected agents; never earlier ones, no version change.
     AgentsSeen {
@@ -349,8 +359,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// One action.
     async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError>;
-    /// Actions after position `after` that are addressed to the agent in its present life, not withdrawn, not cancelled
-    /// and not expired at `now`, in order, at most `limit` (EA75, EA76). Types that are never delivered are included: the position passes them.
+    /// Actions after position `after` that are addressed to the agent in its present life, not cancelled and not
+    /// expired at `now`, in order, at most `limit` (EA75, EA76). Types that are never delivered are included: the position passes them.
     async fn actions_due(
         &self,
         agent: &AgentId,

@@ -155,7 +155,7 @@ async fn ea42_d14_a_new_life_of_an_id_inherits_no_orders() {
     let due = test.store().actions_due(&record.id, -1, test.now(), 10).await.unwrap();
     assert!(due.is_empty(), "{due:?}");
     let state = test.store().action_target(&ActionId::trusted("old-order"), &record.id).await.unwrap();
-    assert_eq!(state, Some(Target { state: TargetState::Withdrawn, is_former: true }));
+    assert_eq!(state, Some(Target { state: TargetState::Failed, is_former: true }));
 }
 
 #[tokio::test]

@@ -197,7 +197,9 @@ async fn m149_agents_inactive_and_unseen_for_long_are_unenrolled() {
     assert_eq!(after.unenrolled_reason.as_deref(), Some("timeout"));
     assert!(record(&test, &young).await.active);
     let target = test.store().action_target(&ActionId::trusted("settings"), &gone).await.unwrap();
-    assert_eq!(target.map(|target| target.state), Some(TargetState::Withdrawn));
+    assert_eq!(target.map(|target| target.state), Some(TargetState::Failed));
+    let results = test.store().action_results(&ActionId::trusted("settings"), true, 10).await.unwrap();
+    assert_eq!(results[0].error.as_deref(), Some("the agent was unenrolled"));
     let lines = audited(&test, "agent.unenroll").await;
     assert!(lines.len() == 1 && lines[0].contains(gone.as_str()) && lines[0].contains("timeout"), "{lines:?}");
     let changes = test.store().changes_since(newest, 10).await.unwrap();

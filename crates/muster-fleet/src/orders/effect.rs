@@ -72,12 +72,11 @@ impl Effect {
     }
 }
 
-/// The keys die with the commit that says so; open orders to leave count as done, all others are withdrawn.
+/// The keys die with the commit that says so; open orders to leave count as done.
 fn shut_out(before: &AgentRecord, action: &Action, open: &Open, now: Timestamp) -> AgentChange {
     let record = lifecycle::force_unenroll(before, "forced", now).unwrap_or(None);
     let mut writes = vec![done(&action.id, &before.id, now)];
     writes.extend(open.get(&before.id).into_iter().flatten().map(|order| done(order, &before.id, now)));
-    writes.push(Write::AgentWithdrawActions { id: before.id.clone() });
     AgentChange { record, writes }
 }
 

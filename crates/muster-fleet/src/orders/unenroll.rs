@@ -78,7 +78,6 @@ impl Fleet {
             };
             let mut writes: Vec<Write> =
                 open.get(&before.id).into_iter().flatten().map(|order| done(order, &before.id, now)).collect();
-            writes.push(Write::AgentWithdrawActions { id: before.id.clone() });
             let detail = json!({"reason": reason, "policy": before.policy_id});
             writes.push(audit_line(context, now, "agent.unenroll", format_args!("agent:{}", before.id), detail));
             left.insert(before.id.clone());

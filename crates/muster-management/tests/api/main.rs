@@ -7,6 +7,7 @@ mod client;
 mod conventions;
 mod files;
 mod keys;
+mod leaving;
 mod orders;
 mod outputs;
 mod policies;

@@ -284,7 +284,9 @@ async fn m134_revoking_kills_the_key_at_once_and_completes_what_was_open() {
     assert_eq!(api.status_of("a").await, "unenrolled");
     assert_eq!(action(&api, &forced).await["status"], "COMPLETE");
     assert_eq!(action(&api, &graceful).await["status"], "COMPLETE");
-    assert_eq!(results(&api, &open).await[0]["state"], "withdrawn");
+    let ended = &results(&api, &open).await[0];
+    assert_eq!((&ended["state"], &ended["error"]), (&json!("failed"), &json!("the agent was unenrolled")));
+    assert_eq!(action(&api, &open).await["status"], "FAILED");
     assert!(api.due("a").await.iter().all(|due| due.action.id.as_str() != open.as_str().unwrap()));
     api.post("/agents/a/unenroll", json!({"revoke": true})).await.refused(400);
 }

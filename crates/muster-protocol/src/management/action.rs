@@ -165,7 +165,7 @@ pub struct ActionResult {
     /// Its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// `queued`, `acked`, `failed`, `withdrawn`.
+    /// `queued`, `acked`, `failed`.
     pub state: String,
     /// When it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]

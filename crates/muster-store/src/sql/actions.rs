@@ -47,19 +47,19 @@ statements! {
     INSERT_INELIGIBLE = "INSERT INTO action_targets \
         (agent_id, action_seq, place, state, result_at, result_error, result_fields) \
         VALUES ($1, $2, $3, 'ineligible', $4, $5, $6)";
-    /// Ends the open orders of an agent's life.
-    WITHDRAW = "UPDATE action_targets SET state = 'withdrawn' WHERE agent_id = $1 AND state = 'queued'";
+    /// Ends an agent's open targets with an error.
+    END_OPEN = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
+        WHERE agent_id = $4 AND state = 'queued'";
     /// Separates everything that was ever given to this id from the life that begins.
-    CLOSE_LIFE = "UPDATE action_targets SET former = 1, \
-        state = CASE state WHEN 'queued' THEN 'withdrawn' ELSE state END WHERE agent_id = $1 AND former = 0";
-    /// An agent's targets with their results.
-    DELETE_OF_AGENT = "DELETE FROM action_targets WHERE agent_id = $1";
+    CLOSE_LIFE = "UPDATE action_targets SET former = 1 WHERE agent_id = $1 AND former = 0";
+    /// Forgets what a deleted agent reported; how its targets ended stays with the action.
+    CLEAR_FIELDS = "UPDATE action_targets SET result_fields = NULL WHERE agent_id = $1 AND result_fields IS NOT NULL";
 
     /// What is due to an agent, with its place.
     DUE = concat!(
         "SELECT ", columns!(), ", t.place FROM action_targets t JOIN actions a ON a.seq = t.action_seq \
          WHERE t.agent_id = $1 AND t.action_seq > $2 AND t.former = 0 \
-         AND t.state <> 'withdrawn' AND t.state <> 'ineligible' AND a.cancelled_at IS NULL \
+         AND t.state <> 'ineligible' AND t.state <> 'ended' AND a.cancelled_at IS NULL \
          AND (a.expiration IS NULL OR a.expiration > $3) ORDER BY t.action_seq LIMIT $4"
     );
     /// An action's targets in order.
@@ -75,7 +75,7 @@ statements! {
         WHERE action_seq = $1 AND result_at IS NOT NULL ORDER BY result_at DESC, place DESC LIMIT $2";
     /// Those with an error.
     FAILED_RESULTS = "SELECT agent_id, result_at, result_error, result_fields FROM action_targets \
-        WHERE action_seq = $1 AND state IN ('failed', 'ineligible') ORDER BY result_at DESC, place DESC LIMIT $2";
+        WHERE action_seq = $1 AND state IN ('failed', 'ineligible', 'ended') ORDER BY result_at DESC, place DESC LIMIT $2";
     /// Old actions; their targets go with them.
     COLLECT = "DELETE FROM actions WHERE seq IN (SELECT seq FROM actions WHERE expiration IS NOT NULL \
         AND expiration < $1 ORDER BY expiration LIMIT $2)";

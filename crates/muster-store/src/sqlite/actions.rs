@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Signed, Target, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Signed, Target, TargetState, UNENROLLED};
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row, params};
 use super::error::Failure;
 use super::policy_changes;
 use super::row::{Columns, Result, all, all_composed, count_composed, first, run};
-use super::words::{INELIGIBLE, Word};
+use super::words::{ENDED, INELIGIBLE, Word};
 use crate::port::Precondition;
 use crate::query::{ActionFilter, Listed, Page};
 use crate::sql::{actions as sql, filter};
@@ -76,7 +76,7 @@ pub(super) fn put_result(
             Err(Precondition::Missing(what).into())
         }
         None => Ok(insert_ineligible(connection, seq, result)?),
-        // Answered, or withdrawn: what stands, stays.
+        // Answered, or ended with its agent: what stands, stays.
         Some(_) => Ok(()),
     }
 }
@@ -109,14 +109,24 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<ActionId>> {
     all(connection, sql::UNFINISHED, [], |row| Columns::of(row).id())
 }
 
-/// Ends the open orders of an agent's life.
-pub(super) fn withdraw(connection: &Connection, agent: &AgentId) -> Result<()> {
-    run(connection, sql::WITHDRAW, [agent.as_str()]).map(|_| ())
+/// Ends the open targets of an agent that left.
+pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    run(connection, sql::END_OPEN, params![ENDED, now.as_micros(), UNENROLLED, agent.as_str()]).map(|_| ())
 }
 
 /// Ends everything that was given to an earlier life of the id.
-pub(super) fn close_life(connection: &Connection, agent: &AgentId) -> Result<()> {
-    run(connection, sql::CLOSE_LIFE, [agent.as_str()]).map(|_| ())
+pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    // Most ids are new: one look at the index tells that nothing was ever given to them.
+    if run(connection, sql::CLOSE_LIFE, [agent.as_str()])? > 0 {
+        end_open(connection, agent, now)?;
+    }
+    Ok(())
+}
+
+/// Takes an agent that is deleted out of its actions: what was open ends, and what it reported goes with it.
+pub(super) fn forget_agent(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    close_life(connection, agent, now)?;
+    run(connection, sql::CLEAR_FIELDS, [agent.as_str()]).map(|_| ())
 }
 
 /// Removes old actions; how many.

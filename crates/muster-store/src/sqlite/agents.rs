@@ -10,11 +10,12 @@ use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, PolicyId};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, params};
 
+use super::actions;
 use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, all, any, first, run};
 use crate::port::Precondition;
-use crate::sql::{actions as actions_sql, agents as sql, files as files_sql};
+use crate::sql::{agents as sql, files as files_sql};
 
 fn missing(id: &AgentId) -> Precondition {
     Precondition::Missing(format!("agent {id}"))
@@ -36,7 +37,7 @@ pub(super) fn insert(
     let id = record.id.as_str();
     run(connection, sql::INSERT_DOCUMENTS, params![id, documents.local_metadata, documents.components])?;
     insert_tags(connection, record)?;
-    run(connection, actions_sql::CLOSE_LIFE, [id])?;
+    actions::close_life(connection, &record.id, record.enrolled_at)?;
     Ok(())
 }
 
@@ -109,11 +110,12 @@ pub(super) fn delete(
     connection: &Connection,
     recent: &mut Batch<'_>,
     id: &AgentId,
+    now: Timestamp,
 ) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
     affected_or_missing(run(connection, sql::DELETE, key)?, id)?;
     recent.supersede(id);
-    run(connection, actions_sql::DELETE_OF_AGENT, key)?;
+    actions::forget_agent(connection, id, now)?;
     run(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
     run(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;
     run(connection, files_sql::DELETE_FILE_AGENT, key)?;

@@ -68,13 +68,15 @@ impl Word for Status {
 /// The state of a target that was meant but could not be ordered. To the domain it failed; it is never delivered.
 pub(super) const INELIGIBLE: &str = "ineligible";
 
+/// The state of a target that the server ended with an error. To the domain it failed; it is not delivered any more.
+pub(super) const ENDED: &str = "ended";
+
 impl Word for TargetState {
     fn word(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Acked => "acked",
             Self::Failed => "failed",
-            Self::Withdrawn => "withdrawn",
         }
     }
 
@@ -82,8 +84,7 @@ impl Word for TargetState {
         Some(match word {
             "queued" => Self::Queued,
             "acked" => Self::Acked,
-            "failed" | INELIGIBLE => Self::Failed,
-            "withdrawn" => Self::Withdrawn,
+            "failed" | INELIGIBLE | ENDED => Self::Failed,
             _ => return None,
         })
     }
@@ -115,7 +116,7 @@ mod tests {
             json!(v)
         });
         check(&Status::ALL, |v| json!(v));
-        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed, TargetState::Withdrawn], |v| json!(v));
+        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed], |v| json!(v));
     }
 
     #[test]

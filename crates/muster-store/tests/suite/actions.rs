@@ -1,6 +1,6 @@
 //! Actions: order, what is due, results.
 
-use muster_core::action::{Action, ActionType, Target, TargetState};
+use muster_core::action::{Action, ActionResult, ActionType, Target, TargetState};
 use muster_core::id::PolicyId;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionFilter, Page};
@@ -76,28 +76,26 @@ pub async fn ea77_types_that_are_never_delivered_are_due_so_that_the_position_pa
     assert_eq!(due(store, "a", -1, at(0)).await, ["tags"]);
 }
 
-pub async fn d14_a_withdrawn_order_is_not_due_and_takes_no_result(store: &impl Store) {
+pub async fn d14_the_open_targets_of_an_agent_that_left_end_with_an_error(store: &impl Store) {
     commit(store, vec![order(&action("open"), &["a", "b"]), order(&action("done"), &["a"])]).await;
     commit(store, vec![answer(&result("done", "a", 1, None))]).await;
-    commit(store, vec![Write::AgentWithdrawActions { id: agent_id("a") }]).await;
-    assert_eq!(state(store, "open", "a").await, Some(TargetState::Withdrawn));
+    commit(store, vec![Write::AgentActionsEnd { id: agent_id("a"), now: at(2) }]).await;
+    assert_eq!(state(store, "open", "a").await, Some(TargetState::Failed));
     assert_eq!(state(store, "done", "a").await, Some(TargetState::Acked), "what was answered stays answered");
     assert_eq!(state(store, "open", "b").await, Some(TargetState::Queued), "others are not concerned");
-    assert_eq!(due(store, "a", -1, at(0)).await, ["done"]);
-    commit(store, vec![answer(&result("open", "a", 2, None))]).await;
-    assert_eq!(state(store, "open", "a").await, Some(TargetState::Withdrawn));
+    let ended = ActionResult { fields: None, ..result("open", "a", 2, Some("the agent was unenrolled")) };
+    commit(store, vec![answer(&result("open", "a", 3, None))]).await;
+    assert_eq!(store.action_results(&action_id("open"), true, 10).await.unwrap(), [ended], "the first result stays");
 }
 
 pub async fn ea42_d14_a_new_life_starts_after_all_that_was_before_it(store: &impl Store) {
     commit(store, ["done", "failed", "open", "other"].map(|id| order(&action(id), &["a", "b"])).to_vec()).await;
     let answers = [result("done", "a", 1, None), result("failed", "a", 1, Some("no space"))];
     commit(store, answers.iter().map(answer).collect()).await;
-    commit(store, vec![Write::AgentLifeBegins { id: agent_id("a") }]).await;
+    commit(store, vec![Write::AgentLifeBegins { id: agent_id("a"), now: at(5) }]).await;
     assert_eq!(due(store, "a", -1, at(0)).await, Vec::<String>::new());
     assert_eq!(due(store, "b", -1, at(0)).await, ["done", "failed", "open", "other"], "others are not concerned");
-    for (id, stands) in
-        [("done", TargetState::Acked), ("failed", TargetState::Failed), ("open", TargetState::Withdrawn)]
-    {
+    for (id, stands) in [("done", TargetState::Acked), ("failed", TargetState::Failed), ("open", TargetState::Failed)] {
         let target = store.action_target(&action_id(id), &agent_id("a")).await.unwrap();
         assert_eq!(target, Some(Target { state: stands, is_former: true }), "{id}");
     }
@@ -175,9 +173,9 @@ pub async fn targets_come_in_slices_that_meet(store: &impl Store) {
 pub async fn counts_follow_the_results(store: &impl Store) {
     commit(store, vec![order(&action("x"), &["a", "b", "c", "d"])]).await;
     commit(store, vec![answer(&result("x", "a", 8, None)), answer(&result("x", "b", 3, Some("no")))]).await;
-    commit(store, vec![Write::AgentWithdrawActions { id: agent_id("c") }]).await;
+    commit(store, vec![Write::AgentActionsEnd { id: agent_id("c"), now: at(4) }]).await;
     let (_, counts) = store.actions(&ActionFilter::default(), ALL).await.unwrap().items.remove(0);
-    assert_eq!((counts.created, counts.acked, counts.failed, counts.latest_result_at), (4, 1, 1, Some(at(8))));
+    assert_eq!((counts.created, counts.acked, counts.failed, counts.latest_result_at), (4, 1, 2, Some(at(8))));
 }
 
 pub async fn a_cancellation_keeps_its_first_time(store: &impl Store) {

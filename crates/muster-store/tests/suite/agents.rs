@@ -1,5 +1,6 @@
 //! Agents: every field, every precondition, and what goes with a deleted one.
 
+use muster_core::action::ActionResult;
 use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport};
 use muster_core::id::{EnrollmentKeyId, FileId, KeyId, PolicyId};
 use muster_core::status::Status;
@@ -160,7 +161,7 @@ pub async fn one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_i
     let second = with_handle("c", "k", false);
     let refused = store.commit(vec![insert(&second)]).await.unwrap_err();
     assert!(matches!(refused, StoreError::Conflict(Precondition::Exists(_))), "{refused}");
-    commit(store, vec![Write::AgentDelete { id: first.id.clone() }, insert(&second)]).await;
+    commit(store, vec![Write::AgentDelete { id: first.id.clone(), now: at(1) }, insert(&second)]).await;
     assert_eq!(find("handle", "k").await, Some(agent_id("c")));
     let seen = next(&second, |record| record.last_checkin = Some(at(9)));
     commit(store, vec![update(&second, &seen)]).await;
@@ -210,6 +211,7 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
             insert(&bare_agent("b")),
             order(&action("x"), &["a", "b"]),
             answer(&result("x", "a", 1, None)),
+            order(&action("open"), &["a"]),
             Write::UploadInsert(Box::new(upload("u", "x", "a"))),
             chunk("u", 0, b"bytes"),
             Write::UploadInsert(Box::new(upload("v", "x", "b"))),
@@ -218,19 +220,21 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
         ],
     )
     .await;
-    commit(store, vec![Write::AgentDelete { id: id.clone() }]).await;
+    commit(store, vec![Write::AgentDelete { id: id.clone(), now: at(7) }]).await;
     assert_eq!(store.agent(id).await.unwrap(), None);
     assert_eq!(store.agent_documents(id).await.unwrap(), None);
     assert_eq!(store.agent_by_access_key(&record.access_key.unwrap().id).await.unwrap(), None);
     assert_eq!(store.agent_tags(&Default::default()).await.unwrap(), Vec::<String>::new());
-    assert_eq!(store.action_target(&action_id("x"), id).await.unwrap(), None);
-    assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), []);
+    let outcome = ActionResult { fields: None, ..result("x", "a", 1, None) };
+    assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), [outcome]);
+    let ended = ActionResult { fields: None, ..result("open", "a", 7, Some("the agent was unenrolled")) };
+    assert_eq!(store.action_results(&action_id("open"), true, 10).await.unwrap(), [ended]);
     assert_eq!(store.uploads(id).await.unwrap(), []);
     assert_eq!(store.chunk(&FileId::trusted("u"), 0).await.unwrap(), None);
     assert_eq!(store.file(&FileId::trusted("f")).await.unwrap().unwrap().agents, [agent_id("b")]);
     assert!(store.chunk(&FileId::trusted("v"), 0).await.unwrap().is_some(), "the other agent keeps its own");
     assert!(store.action_target(&action_id("x"), &agent_id("b")).await.unwrap().is_some());
-    let again = refused(store, vec![Write::AgentDelete { id: id.clone() }]).await;
+    let again = refused(store, vec![Write::AgentDelete { id: id.clone(), now: at(8) }]).await;
     assert!(matches!(again, Precondition::Missing(_)), "{again:?}");
 }
 

@@ -28,7 +28,7 @@ macro_rules! run_for {
             ea76_an_expired_action_is_not_due,
             ea77_types_that_are_never_delivered_are_due_so_that_the_position_passes_them,
             ea42_d14_a_new_life_starts_after_all_that_was_before_it,
-            d14_a_withdrawn_order_is_not_due_and_takes_no_result,
+            d14_the_open_targets_of_an_agent_that_left_end_with_an_error,
             ea119_the_first_result_stays,
             ea120_results_come_newest_first_with_all_they_say,
             d17_an_answer_of_an_agent_that_was_not_addressed_is_refused,

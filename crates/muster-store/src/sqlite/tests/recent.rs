@@ -32,7 +32,7 @@ fn report(id: &str, local_metadata: Option<&str>, components: Option<&str>) -> W
 }
 
 fn delete(id: &str) -> Write {
-    Write::AgentDelete { id: AgentId::trusted(id) }
+    Write::AgentDelete { id: AgentId::trusted(id), now: Timestamp::from_micros(0) }
 }
 
 async fn stored(store: &SqliteStore, id: &str) -> Option<(String, String)> {
