@@ -41,7 +41,7 @@ pub enum BodyError {
 impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::TooLarge => Self::bad_request("http: request body too large"),
+            BodyError::TooLarge => Self::bad_request("http: request body too large").because("BodyTooLarge"),
             BodyError::Late => Self::of("RequestTimeout"),
             BodyError::Broken => Self::bad_request("the request body could not be read"),
             BodyError::Lengths => Self::bad_request("conflicting lengths of the request body"),
@@ -72,7 +72,7 @@ impl BodyError {
     /// As the upload calls answer it: too large is 413 there (EA20).
     pub fn of_upload(self) -> ApiError {
         match self {
-            Self::TooLarge => ApiError::of("ErrPayloadSizeTooLarge"),
+            Self::TooLarge => ApiError::of("ErrPayloadSizeTooLarge").because("BodyTooLarge"),
             other => other.into(),
         }
     }
@@ -92,8 +92,8 @@ pub async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds, coming: &Budg
 where
     B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
-    check_lengths(headers, bounds.limit)?;
-    let mut reading = pin!(collect(body, bounds.limit, coming));
+    let stated = check_lengths(headers, bounds.limit)?;
+    let mut reading = pin!(collect(body, bounds.limit, stated.unwrap_or(bounds.limit), coming));
     // Most bodies are here already and need no timer.
     let at_once = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
     if let Poll::Ready(body) = at_once {
@@ -102,23 +102,24 @@ where
     tokio::time::timeout(bounds.timeout, reading).await.map_err(|_| BodyError::Late)?
 }
 
-/// Refuses what contradicts itself or is too long by its own account, before a byte is read.
-fn check_lengths(headers: &HeaderMap, limit: usize) -> Result<(), BodyError> {
+/// Refuses what contradicts itself or is too long by its own account, before a byte is read; else the stated length.
+fn check_lengths(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, BodyError> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else { return Ok(()) };
+    let Some(first) = lengths.next() else { return Ok(None) };
     if headers.contains_key(TRANSFER_ENCODING) || lengths.any(|other| other != first) {
         return Err(BodyError::Lengths);
     }
     let length = first.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match length.ok_or(BodyError::Lengths)?.parse::<usize>() {
-        Ok(length) if length <= limit => Ok(()),
+        Ok(length) if length <= limit => Ok(Some(length)),
         // Digits that are no number here are a number above every limit.
         _ => Err(BodyError::TooLarge),
     }
 }
 
-/// Most bodies come in one piece, which is kept as it is.
-async fn collect<B>(body: B, limit: usize, coming: &Budget) -> Result<Bytes, BodyError>
+/// Most bodies come in one piece, which is kept as it is. `most` is what the body can come to: its own account of its
+/// length, else the limit.
+async fn collect<B>(body: B, limit: usize, most: usize, coming: &Budget) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
@@ -138,9 +139,9 @@ where
         if rest.is_empty() {
             rest.extend_from_slice(&std::mem::take(&mut first));
         }
-        // From here on it may grow to its limit, and a client that sends no more must not be one of thousands.
+        // From here on it may grow to its length, and a client that sends no more must not be one of thousands.
         if share.is_none() && rest.len() + data.len() > SMALL_COMING {
-            share = Some(coming.share(limit)?);
+            share = Some(coming.share(most)?);
         }
         rest.extend_from_slice(&data);
     }

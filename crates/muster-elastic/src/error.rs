@@ -84,13 +84,21 @@ pub struct ApiError {
     message: Cow<'static, str>,
     retry_after: Option<u32>,
     internal: Option<String>,
+    /// Why, for operators, where the word says less than is known.
+    because: Option<&'static str>,
 }
 
 impl ApiError {
     /// The row of that word, with its message. A word without a row is our own fault and says so to the client.
     pub fn of(code: &'static str) -> Self {
         let row = row(code).unwrap_or(("InternalServerError", 500, "internal error; the server's log says more"));
-        Self { row, message: row.2.into(), retry_after: matches!(row.1, 429 | 503).then_some(1), internal: None }
+        Self {
+            row,
+            message: row.2.into(),
+            retry_after: matches!(row.1, 429 | 503).then_some(1),
+            internal: None,
+            because: None,
+        }
     }
 
     /// 400 `BadRequest` with this text.
@@ -120,6 +128,23 @@ impl ApiError {
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds.max(1));
         self
+    }
+
+    /// With a reason for operators that says more than the word.
+    #[must_use]
+    pub fn because(mut self, reason: &'static str) -> Self {
+        self.because = Some(reason);
+        self
+    }
+
+    /// Why, in one word, for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        self.because.unwrap_or(self.row.0)
+    }
+
+    /// Why, in a sentence.
+    pub fn text(&self) -> &str {
+        &self.message
     }
 
     /// The HTTP status.

@@ -19,6 +19,8 @@ pub mod json;
 pub mod limits;
 mod pgp_key;
 pub mod range;
+mod refused;
+mod remedy;
 pub mod request_id;
 mod respond;
 pub mod route;
@@ -43,7 +45,6 @@ use tokio::sync::Semaphore;
 
 use self::artifact::Gate;
 use self::body::{BodyError, Bounds, Budget, Coding};
-use self::check_in::Held;
 use self::error::ApiError;
 use self::limits::{Limiter, Limits, Operation, Permit};
 use self::request_id::RequestId;
@@ -51,9 +52,10 @@ use self::route::Route;
 use self::shares::Shares;
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
+use muster_fleet::refusals::Refused;
 use muster_fleet::upload_limits::UploadLimits;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::{Outcome, Peer, Reply};
+use muster_listen::reply::{Answer, Peer, Reply};
 
 /// Memory of all large inflated bodies together.
 const INFLATED_BUDGET: usize = 256 << 20;
@@ -113,27 +115,6 @@ struct Inner {
     agent_chunks: Arc<Shares>,
 }
 
-/// What an endpoint answers.
-enum Answer {
-    Reply(Reply),
-    Park(Held),
-}
-
-impl Answer {
-    fn is_success(&self) -> bool {
-        match self {
-            Self::Reply(reply) => reply.status().is_success(),
-            Self::Park(_) => true,
-        }
-    }
-}
-
-impl From<Reply> for Answer {
-    fn from(reply: Reply) -> Self {
-        Self::Reply(reply)
-    }
-}
-
 /// One request, as endpoints see it.
 struct Call<'a, B> {
     head: &'a Parts,
@@ -141,6 +122,9 @@ struct Call<'a, B> {
     peer: &'a Peer,
     bounds: Bounds,
     coming: &'a Budget,
+    id: &'a RequestId,
+    /// Taken by an endpoint that parks: its place in the limits is kept as long as the poll.
+    permit: &'a mut Option<Permit>,
 }
 
 impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
@@ -184,8 +168,20 @@ impl AgentApi {
         self.0.limiter.running(operation)
     }
 
+    /// Takes note of a client that the connection layer turned away.
+    pub fn note(&self, refusal: &Refusal, peer: &Peer) {
+        let (reason, message) = (refusal.reason(), refusal.to_string());
+        let status = match refusal {
+            Refusal::Handshake(_) | Refusal::TooManyConnections => 0,
+            refusal => refusal.status().as_u16(),
+        };
+        let refused = Refused { reason, message, status, remedy: remedy::of(reason), ..refused::from(peer) };
+        self.0.fleet.refusals.note(refused, self.0.fleet.clock.now());
+    }
+
     /// The reply to a request that the connection layer refuses: it has no path and no version yet.
-    pub fn refuse(&self, refusal: &Refusal) -> Reply {
+    pub fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply {
+        self.note(refusal, peer);
         let id = RequestId::of(&HeaderMap::new(), &*self.0.fleet.entropy);
         let reply = match refusal {
             Refusal::Full => respond::full(),
@@ -212,8 +208,10 @@ fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future
 pub struct Handled {
     /// What it asked for; `None`: nothing that there is.
     pub operation: Option<Operation>,
+    /// Why it was refused, if it was.
+    pub refused: Option<&'static str>,
     /// The answer.
-    pub outcome: Outcome,
+    pub answer: Answer,
 }
 
 /// How far a request came through the checks before its endpoint.
@@ -223,6 +221,8 @@ struct Passage {
     permit: Option<Permit>,
     /// Its version was looked at: the reply names ours.
     versioned: bool,
+    /// Why it is refused, where no error says so.
+    refused: Option<&'static str>,
 }
 
 impl Inner {
@@ -233,37 +233,61 @@ impl Inner {
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers, &*self.fleet.entropy);
         let mut passage = Passage::default();
-        let answer = self.dispatch(&head, body, &peer, &mut passage).await;
-        let Passage { operation, permit, versioned } = passage;
-        if operation.is_some_and(Operation::asks_for_key) && answer.as_ref().is_ok_and(Answer::is_success) {
+        let answer = self.dispatch(&head, body, &peer, &id, &mut passage).await;
+        let Passage { operation, versioned, refused, .. } = passage;
+        let (reply, refused, message) = match answer {
+            Ok(Answer::Reply(reply)) => (reply, refused, String::new()),
+            Ok(parked) => {
+                peer.set_authenticated();
+                return Handled { operation, refused, answer: parked };
+            }
+            Err(error) => {
+                let refused = refused::reason(&error);
+                let message = refused.map(|_| error.text().to_owned());
+                (respond::failure(error, &id), refused, message.unwrap_or_default())
+            }
+        };
+        if let Some(reason) = refused {
+            let (status, seen) = (reply.status().as_u16(), refused::describe(&head, &peer, operation));
+            let refused = Refused { status, reason, message, remedy: remedy::of(reason), ..seen };
+            self.fleet.refusals.note(refused, self.fleet.clock.now());
+        }
+        if reply.status().is_success() && operation.is_some_and(Operation::asks_for_key) {
             peer.set_authenticated();
         }
-        let outcome = match answer {
-            Ok(Answer::Reply(reply)) => respond::finish(reply, &id, versioned).into(),
-            Ok(Answer::Park(held)) => Outcome::Park(Box::pin(held.wait(id, permit))),
-            Err(error) => respond::finish(respond::failure(error, &id), &id, versioned).into(),
-        };
-        Handled { operation, outcome }
+        Handled { operation, refused, answer: respond::finish(reply, &id, versioned).into() }
     }
 
     /// The checks before an endpoint, in the order of §1.4.
-    async fn dispatch<B>(&self, head: &Parts, body: B, peer: &Peer, passage: &mut Passage) -> Result<Answer, ApiError>
+    async fn dispatch<B>(
+        &self,
+        head: &Parts,
+        body: B,
+        peer: &Peer,
+        id: &RequestId,
+        passage: &mut Passage,
+    ) -> Result<Answer, ApiError>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
-        let Some(route) = Route::of(head.uri.path()) else { return Ok(respond::not_found().into()) };
+        let Some(route) = Route::of(head.uri.path()) else {
+            passage.refused = Some("NoSuchPath");
+            return Ok(respond::not_found().into());
+        };
         let operation = route.operation();
         passage.operation = Some(operation);
         // Before credentials are looked at (§1.4): whoever is over the limit costs no hash and no read.
         passage.permit = Some(self.limiter.admit(operation, Instant::now())?);
         if !route.takes(&head.method) {
+            passage.refused = Some("MethodNotAllowed");
             return Ok(respond::method_not_allowed(route.allow()).into());
         }
         passage.versioned = true;
         version_header::check(&head.headers)?;
         let limits = self.limiter.limits();
         let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout(operation) };
-        self.endpoint(route, Call { head, body, peer, bounds, coming: &self.coming }).await
+        let permit = &mut passage.permit;
+        self.endpoint(route, Call { head, body, peer, bounds, coming: &self.coming, id, permit }).await
     }
 
     async fn endpoint<B>(&self, route: Route<'_>, call: Call<'_, B>) -> Result<Answer, ApiError>

@@ -25,6 +25,7 @@ pub mod output_health;
 pub mod outputs;
 pub mod policies;
 pub mod policy_cache;
+pub mod refusals;
 pub mod registry;
 pub mod secrets;
 pub mod selection;
@@ -57,6 +58,7 @@ use tokio::sync::watch;
 use self::enroll::Enrolling;
 use self::policies::output_uses::OutputUses;
 use self::policy_cache::PolicyCache;
+use self::refusals::Refusals;
 use self::registry::Registry;
 use self::throttle::Throttle;
 use self::vigil::Vigil;
@@ -133,6 +135,8 @@ pub struct Fleet {
     /// Held while an upload begins, so that an agent's are counted right.
     beginning_upload: tokio::sync::Mutex<()>,
     mismatches: Throttle,
+    /// Requests of agents that this node refused.
+    pub refusals: Refusals,
     vigil: Vigil,
     stopping: watch::Sender<bool>,
 }
@@ -179,6 +183,7 @@ impl Fleet {
             enrolling: Enrolling::default(),
             beginning_upload: tokio::sync::Mutex::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
+            refusals: Refusals::default(),
             stopping: watch::Sender::new(false),
         })
     }

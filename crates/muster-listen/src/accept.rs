@@ -16,7 +16,7 @@ use super::gate::Pass;
 use super::plain::Plain;
 use super::refusal::Refusal;
 use super::strangers::Stranger;
-use super::{Handler, Listening, connection, socket};
+use super::{Listening, Serve, connection, socket};
 use crate::reply::Peer;
 use crate::tls::ServerTls;
 
@@ -36,7 +36,7 @@ pub struct Drained {
 }
 
 /// Accepts on a TCP port until shutdown, then drains.
-pub async fn run<H: Handler>(listener: TcpListener, listening: Arc<Listening<H>>) -> Drained {
+pub async fn run<H: Serve>(listener: TcpListener, listening: Arc<Listening<H>>) -> Drained {
     let mut tasks = JoinSet::new();
     let mut shortage = Shortage::new();
     loop {
@@ -62,7 +62,7 @@ pub async fn run<H: Handler>(listener: TcpListener, listening: Arc<Listening<H>>
 }
 
 /// Accepts on the Unix socket until shutdown, then drains. Root and our own user only.
-pub async fn run_unix<H: Handler>(listener: UnixListener, listening: Arc<Listening<H>>) -> Drained {
+pub async fn run_unix<H: Serve>(listener: UnixListener, listening: Arc<Listening<H>>) -> Drained {
     let mut tasks = JoinSet::new();
     let mut shortage = Shortage::new();
     loop {
@@ -78,7 +78,7 @@ pub async fn run_unix<H: Handler>(listener: UnixListener, listening: Arc<Listeni
                     // The kernel has told who it is.
                     peer.set_authenticated();
                     admit(&mut tasks, &listening, peer, |listening, peer, place| {
-                        connection::serve(stream, listening, peer, place)
+                        H::serve(stream, listening, peer, place)
                     });
                 }
                 Err(error) => shortage.handle(&error, || listener.accept_now()).await,
@@ -114,6 +114,7 @@ impl Place {
 /// Spawns the connection's task, or drops the connection when there are too many.
 fn admit<H, F, T>(tasks: &mut JoinSet<()>, listening: &Arc<Listening<H>>, peer: Peer, task: F)
 where
+    H: Serve,
     F: FnOnce(Arc<Listening<H>>, Peer, Place) -> T,
     T: Future<Output = ()> + Send + 'static,
 {
@@ -124,6 +125,7 @@ where
         }
         None => {
             listening.metrics.refused_connections.inc();
+            listening.handler.note(&Refusal::TooManyConnections, &peer);
         }
     }
 }
@@ -138,28 +140,28 @@ fn administrator(stream: &UnixStream) -> Option<u32> {
     None
 }
 
-pub(super) async fn serve_tcp<H: Handler>(
-    stream: TcpStream,
-    listening: Arc<Listening<H>>,
-    mut peer: Peer,
-    place: Place,
-) {
+pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listening<H>>, mut peer: Peer, place: Place) {
     if let Err(error) = socket::prepare(&stream) {
         return debug!(%error, "a connection was gone at once");
     }
     let Some(tls) = listening.tls.clone() else {
-        return connection::serve(Plain(stream), listening, peer, place).await;
+        return H::serve(Plain(stream), listening, peer, place).await;
     };
     // Boxed, so that the space of the handshake is free afterwards.
     match Box::pin(begin_tls(stream, tls, &listening, &place)).await {
         Begun::Tls(stream) => {
             peer.certificates = stream.get_ref().1.peer_certificates().map(Into::into);
-            connection::serve(stream, listening, peer, place).await;
+            H::serve(stream, listening, peer, place).await;
         }
         Begun::PlainHttp(stream) => {
             listening.metrics.failed_handshakes.inc();
             peer.tls = false;
-            Box::pin(connection::refuse(stream, listening, peer, place, Refusal::PlainHttp)).await;
+            let reply = listening.handler.refuse(&Refusal::PlainHttp, &peer);
+            Box::pin(connection::turn_away(stream, reply)).await;
+        }
+        Begun::Failed(reason) => {
+            listening.metrics.failed_handshakes.inc();
+            listening.handler.note(&Refusal::Handshake(reason), &peer);
         }
         Begun::Nothing => {}
     }
@@ -171,7 +173,9 @@ enum Begun {
     Tls(Box<TlsStream<Plain>>),
     /// With a request in plain HTTP, which is still unread.
     PlainHttp(Plain),
-    /// Not in time, or not in form.
+    /// With a handshake that failed.
+    Failed(String),
+    /// Not at all.
     Nothing,
 }
 
@@ -191,12 +195,10 @@ async fn begin_tls<H>(stream: TcpStream, tls: Arc<ServerTls>, listening: &Listen
     let acceptor = TlsAcceptor::from(tls.current());
     let handshake = acceptor.accept_with(Plain(stream), |session| session.set_buffer_limit(Some(TLS_BUFFER)));
     match timeout(timeouts.handshake, handshake).await {
-        Ok(Ok(stream)) => return Begun::Tls(Box::new(stream)),
-        Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-        Err(_) => debug!("TLS handshake not finished in time"),
+        Ok(Ok(stream)) => Begun::Tls(Box::new(stream)),
+        Ok(Err(error)) => Begun::Failed(error.to_string()),
+        Err(_) => Begun::Failed("not finished in time".into()),
     }
-    listening.metrics.failed_handshakes.inc();
-    Begun::Nothing
 }
 
 fn note_end(ended: Result<(), tokio::task::JoinError>) {

@@ -12,10 +12,10 @@ use super::alarm::Alarm;
 use super::exchange::{End, Exchanges, ParkedRequest};
 use super::hold::{Held, MAX_EARLY, hold};
 use super::link::Link;
-use super::refusal::Refusal;
-use super::wire::{Manner, Sending};
+use super::upgrade::Upgraded;
+use super::wire::{self, Manner, Sending};
 use super::{Handler, Listening};
-use crate::reply::Peer;
+use crate::reply::{Peer, Reply};
 
 /// A slot answers by itself at the end of its poll; one that does not is cut this long after the longest poll.
 const HOLD_GRACE: Duration = Duration::from_secs(300);
@@ -41,21 +41,22 @@ where
                 Some(back) => link = back,
                 None => return,
             },
+            End::Upgrade { takeover, pass } => {
+                let early = std::mem::take(&mut link.input).freeze();
+                takeover(Upgraded::new(link.stream, early)).await;
+                return drop(pass);
+            }
             End::Close { unread } => return close(link, unread).await,
             End::Cut => return,
         }
     }
 }
 
-/// Answers a connection that no request is read from, and closes it.
-pub(super) async fn refuse<S, H>(stream: S, listening: Arc<Listening<H>>, peer: Peer, mut place: Place, why: Refusal)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Handler,
-{
-    let exchanges = Exchanges::new(Link::new(stream), &listening, &peer, &mut place, true);
-    if let (End::Close { unread }, link) = exchanges.turn_away(&why).await {
-        close(link, unread).await;
+/// Sends a reply to a client whose request is not read, and closes the connection.
+pub(super) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(stream: S, reply: Reply) {
+    let mut link = Link::new(stream);
+    if let Ok(Ok(())) = timeout(CLOSE, link.stream.write_all(&wire::whole(reply))).await {
+        close(link, true).await;
     }
 }
 

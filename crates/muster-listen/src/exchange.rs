@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Method, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFuture;
@@ -18,9 +18,10 @@ use super::gate::Pass;
 use super::head::{self, Head};
 use super::link::Link;
 use super::refusal::Refusal;
+use super::upgrade::{Takeover, Upgrade};
 use super::wire::{self, Manner, SendError, Sending};
-use super::{Answer, Handler, Listening, Work};
-use crate::reply::{Parked, Peer};
+use super::{Handler, Listening, Work};
+use crate::reply::{Answer, Parked, Peer, Reply};
 
 /// A request that was parked, and what is needed to answer it.
 pub(super) struct ParkedRequest {
@@ -40,11 +41,13 @@ pub(super) enum End {
     Cut,
     /// A handler wants to be parked.
     Park(ParkedRequest),
+    /// A handler takes the connection over; it keeps its place among running requests.
+    Upgrade { takeover: Takeover, pass: Pass },
 }
 
 /// What became of a handler's work.
-enum Worked<B> {
-    Answered(Answer<B>),
+enum Worked {
+    Answered(Answer),
     /// Its request did not come in time, and it did not say so.
     Late,
 }
@@ -86,12 +89,6 @@ where
         if self.place.stranger.is_some() && self.peer.is_authenticated() {
             self.place.stranger = None;
         }
-    }
-
-    /// Sends a refusal instead of reading a request.
-    pub async fn turn_away(mut self, refusal: &Refusal) -> (End, Link<S>) {
-        let end = self.refuse(refusal).await.unwrap_or(End::Cut);
-        (end, self.link)
     }
 
     /// Runs to the end; gives the stream back.
@@ -168,7 +165,7 @@ where
     /// Answers a request that no handler sees.
     async fn refuse(&mut self, refusal: &Refusal) -> Option<End> {
         let manner = Manner { keep_alive: false, is_11: true, head_only: false };
-        let reply = self.listening.handler.refuse(refusal);
+        let reply = self.listening.handler.refuse(refusal, self.peer);
         match self.send(reply, manner).await {
             Ok(()) => Some(End::Close { unread: true }),
             Err(end) => Some(end),
@@ -187,7 +184,7 @@ where
         let Some(pass) = self.listening.requests.enter() else {
             self.listening.metrics.refused_requests.inc();
             drop((request, body));
-            let reply = self.listening.handler.refuse(&Refusal::Full);
+            let reply = self.listening.handler.refuse(&Refusal::Full, self.peer);
             return self.finish(reply, feed, manner).await;
         };
         let work = self.listening.handler.handle(request.map(|()| body), self.peer.clone());
@@ -201,13 +198,28 @@ where
                 let manner = Manner { keep_alive: manner.keep_alive && !feed.is_open(), ..manner };
                 Some(End::Park(ParkedRequest { slot, pass, manner }))
             }
+            Worked::Answered(Answer::Upgrade(upgrade)) => Some(self.upgrade(upgrade, pass, &feed).await),
             Worked::Late => Some(self.cut("its body came too slowly")),
+        }
+    }
+
+    /// Sends the head of an upgrade. What the client sent behind its request belongs to the new protocol.
+    async fn upgrade(&mut self, upgrade: Upgrade, pass: Pass, feed: &Feed) -> End {
+        // Where the request ends and the other protocol begins must not depend on how the body is read.
+        if feed.is_open() {
+            return self.cut("it was to be upgraded with its body unread");
+        }
+        self.note_authentication();
+        let Upgrade { reply, takeover } = upgrade;
+        match self.send(reply, Manner { keep_alive: false, is_11: true, head_only: true }).await {
+            Ok(()) => End::Upgrade { takeover, pass },
+            Err(end) => end,
         }
     }
 
     /// Lets the handler work, and feeds it with the body as far as it reads. A body that is late is told so, and has
     /// as long again to answer 408.
-    async fn work(&mut self, mut work: Work<H::Body>, feed: &mut Feed) -> Worked<H::Body> {
+    async fn work(&mut self, mut work: Work, feed: &mut Feed) -> Worked {
         let read = self.listening.timeouts.read;
         let mut due = feed.is_open().then(|| Instant::now() + read);
         poll_fn(|cx| {
@@ -230,7 +242,7 @@ where
     }
 
     /// Sends a reply and makes ready for the next request. `None`: it may come.
-    async fn finish(&mut self, reply: Response<H::Body>, mut feed: Feed, manner: Manner) -> Option<End> {
+    async fn finish(&mut self, reply: Reply, mut feed: Feed, manner: Manner) -> Option<End> {
         // A client whose body was late has a connection that nobody waits for any longer.
         let late = reply.status() == StatusCode::REQUEST_TIMEOUT;
         self.note_authentication();
@@ -248,7 +260,7 @@ where
         if feed.is_open() { self.skip(&mut feed).await } else { None }
     }
 
-    async fn send(&mut self, reply: Response<H::Body>, manner: Manner) -> Result<(), End> {
+    async fn send(&mut self, reply: Reply, manner: Manner) -> Result<(), End> {
         let timeouts = &self.listening.timeouts;
         let mut sending = Sending::begin(&mut self.link.stream, &mut self.alarm, timeouts, reply, manner);
         let sent = poll_fn(|cx| sending.poll(cx)).await;

@@ -1,8 +1,8 @@
 //! What handlers answer with: a finished reply, or the wish to be parked.
 //!
-//! An agent handler is never an `async fn` that waits with the request in its hands. It answers [`Outcome::Reply`],
-//! or [`Outcome::Park`] with a slot of a few hundred bytes; the connection layer drops the request, its buffers and
-//! its decoder and then waits on the slot.
+//! An agent handler is never an `async fn` that waits with the request in its hands. It answers [`Answer::Reply`],
+//! or [`Answer::Park`] with a slot of a few hundred bytes; the connection layer drops the request, its buffers and
+//! its decoder and then waits on the slot. [`Answer::Upgrade`] ends HTTP on the connection and takes it over.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -18,6 +18,8 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
+
+use crate::upgrade::Upgrade;
 
 /// A reply's body: zero or more pieces that are ready, some of them shared between agents; or a stream of pieces, for
 /// what is too large to be held at once.
@@ -55,6 +57,11 @@ impl ReplyBody {
     pub fn len(&self) -> usize {
         let left = self.tail.as_ref().map_or(0, |tail| tail.left);
         self.pieces.iter().map(Bytes::len).sum::<usize>() + usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// The pieces that are ready.
+    pub(crate) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
+        self.pieces.into_iter()
     }
 
     /// Whether there is nothing in it.
@@ -114,14 +121,16 @@ pub type Reply = Response<ReplyBody>;
 pub type Parked = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// What a handler answers.
-pub enum Outcome {
+pub enum Answer {
     /// Send this.
     Reply(Reply),
     /// Drop the request and wait for this.
     Park(Parked),
+    /// Hand the connection over.
+    Upgrade(Upgrade),
 }
 
-impl From<Reply> for Outcome {
+impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
         Self::Reply(reply)
     }

@@ -4,3 +4,5 @@ mod balancers;
 mod hostile;
 mod ordinary;
 mod parking;
+mod upgrades;
+mod web;

@@ -34,6 +34,11 @@ struct ListenerLabel {
     listener: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
 /// What a request asked for, as a label: an operation of the agent API, the management API, or neither. The number
 /// says where its counters stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +92,7 @@ pub struct Metrics {
     running: Family<ListenerLabel, Gauge>,
     requests: Family<RequestLabels, Counter>,
     durations: Family<OperationLabel, Histogram>,
+    refusals: Family<ReasonLabel, Counter>,
     counted: [Counted; Asked::COUNT],
     /// Counters of the connection layer.
     pub connection: Arc<ConnectionMetrics>,
@@ -117,6 +123,7 @@ impl Metrics {
             running: Family::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            refusals: Family::default(),
             counted: Default::default(),
             connection: Arc::default(),
         };
@@ -134,6 +141,8 @@ impl Metrics {
         );
         registry.register("requests", "Answered requests by operation and status class", self.requests.clone());
         registry.register("request_duration_seconds", "Time to the reply or to the hold", self.durations.clone());
+        let refusals = self.refusals.clone();
+        registry.register("refusals", "Clients and requests of agents that were refused, by reason", refusals);
         self.connection.register(registry);
     }
 
@@ -145,6 +154,11 @@ impl Metrics {
             requests: Arc::clone(requests),
         };
         self.gates.lock().unwrap_or_else(PoisonError::into_inner).push(gates);
+    }
+
+    /// Counts a refused request or client of an agents' listener. `reason` is one of few words.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts an answered request.

@@ -88,7 +88,7 @@ async fn odd_header_bytes_are_no_reason_to_fall_over() {
         ("x-request-id", b"\xff"),
     ] {
         let got = server.ask(check_in(&agent, online().to_string()).header(name, value)).await;
-        if let muster_listen::reply::Outcome::Reply(reply) = got {
+        if let muster_listen::reply::Answer::Reply(reply) = got {
             let status = reply.status().as_u16();
             assert!((400..500).contains(&status), "{name}: {status}");
         }

@@ -141,8 +141,8 @@ async fn futures_of(server: &Server, ask: Ask, count: usize) -> Vec<Got> {
         let (api, request) = (server.api.clone(), ask.clone().into_parts());
         tasks.spawn(async move {
             match api.handle(request.0, request.1).await.outcome {
-                muster_listen::reply::Outcome::Reply(reply) => Got::of(reply).await,
-                muster_listen::reply::Outcome::Park(_) => panic!("parked"),
+                muster_listen::reply::Answer::Reply(reply) => Got::of(reply).await,
+                _ => panic!("parked"),
             }
         });
     }

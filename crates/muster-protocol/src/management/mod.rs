@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod file;
 pub mod order;
 pub mod output;
+pub mod refused;
 pub mod status;
 
 pub use envelope::{Empty, ErrorBody, Item, Items};

@@ -15,11 +15,10 @@ use tower::ServiceExt;
 use crate::metrics::{Asked, Metrics};
 use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
-use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::Peer;
-use muster_listen::{Answer, Handler, Work};
-use muster_management::error::http_error;
+use muster_listen::reply::{Peer, Reply};
+use muster_listen::web::{Web, WebBody, WebWork};
+use muster_management::error::error_reply;
 use muster_management::management_router;
 
 /// How long the store may take to answer a server that is ready.
@@ -52,15 +51,15 @@ impl AdminHandler {
     }
 }
 
-impl Handler for AdminHandler {
+impl Web for AdminHandler {
     type Body = Body;
 
-    fn refuse(&self, refusal: &Refusal) -> Response {
+    fn refuse(&self, refusal: &Refusal, _: &Peer) -> Reply {
         let code = if *refusal == Refusal::Full { "too_many_requests" } else { "bad_request" };
-        http_error(refusal.status(), code, refusal.to_string())
+        error_reply(refusal.status(), code, refusal.to_string())
     }
 
-    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<Body> {
+    fn handle(&self, request: Request<WebBody>, peer: Peer) -> WebWork<Body> {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
         let mut request = request.map(Body::new);
@@ -69,7 +68,7 @@ impl Handler for AdminHandler {
         Box::pin(async move {
             let response = work.await.unwrap_or_else(|never| match never {});
             metrics.answered(Asked::MANAGEMENT, response.status(), began.elapsed());
-            Answer::Reply(response)
+            response
         })
     }
 }

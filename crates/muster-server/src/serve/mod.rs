@@ -39,7 +39,8 @@ use muster_listen::accept::{self, Drained};
 use muster_listen::gate::Gate;
 use muster_listen::reply::ListenerKind;
 use muster_listen::strangers::Strangers;
-use muster_listen::{Handler, Listening, socket};
+use muster_listen::web::OnHyper;
+use muster_listen::{Listening, Serve, socket};
 
 /// Files that are open besides connections of agents: database, certificates, uploads, the other listeners'.
 const RESERVED_FILES: u64 = 1280;
@@ -250,16 +251,17 @@ impl Starting<'_> {
             }
         }
         let admin = AdminHandler::new(fleet, health.clone(), self.metrics);
+        let web = || OnHyper(admin.clone());
         if let Some(listener) = bound.admin {
             let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
             let tls = (!plain).then(|| Arc::clone(self.tls));
-            tasks.spawn(accept::run(listener, self.listening(ListenerKind::Admin, admin.clone(), tls)));
+            tasks.spawn(accept::run(listener, self.listening(ListenerKind::Admin, web(), tls)));
         }
-        tasks.spawn(accept::run_unix(bound.socket, self.listening(ListenerKind::Socket, admin, None)));
+        tasks.spawn(accept::run_unix(bound.socket, self.listening(ListenerKind::Socket, web(), None)));
         tasks
     }
 
-    fn listening<H: Handler>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
+    fn listening<H: Serve>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
         let limit = if kind == ListenerKind::Agent { self.limit } else { self.limit.min(FEW) };
         let places = limit.saturating_add(limit / 10);
         let (requests, connections, strangers) = (Gate::new(limit), Gate::new(places), Strangers::new(places));
