@@ -211,7 +211,7 @@ async fn ask(api: &AgentApi, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Out
     *request.headers_mut() = headers.clone();
     let address = Some(([127, 0, 0, 1], 50_000).into());
     let peer = Peer { address, tls: true, ..Peer::new(ListenerKind::Agent) };
-    let reply = match api.handle(request, peer).await.outcome {
+    let reply = match api.handle(request, peer).await.answer {
         Answer::Reply(reply) => reply,
         Answer::Park(parked) => parked.await,
         Answer::Upgrade(_) => panic!("upgraded"),

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
-use muster_core::check_in::Digest;
-use muster_core::documents::{bytes_digest, known_text};
+use muster_core::documents::{Digest, bytes_digest, known_text};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 
@@ -42,18 +41,20 @@ impl Inner {
         let (head, id, permit) = (call.head, call.id, call.permit);
         // Refused before the body is read: it would be of no use.
         let coding = body::coding(headers)?;
-        let wire = body::read(&head.headers, call.body, call.bounds, call.coming).await?;
+        let wire = body::read(&head.headers, call.body, call.bounds, call.bodies).await?;
         let digest = fingerprint(&head.headers, &wire);
         if let Some(outcome) = self.fleet.check_in_unchanged(&entry, &digest).await? {
             return answer(outcome, &entry, takes_gzip, id, permit);
         }
         let decoded;
         let text: &[u8] = if coding == Coding::Gzip {
-            decoded = self.inflated.inflate(&wire, self.limiter.limits().max_decompressed)?;
+            decoded = self.bodies.inflate(&wire, self.limiter.limits().max_decompressed)?;
             &decoded
         } else {
             &wire
         };
+        // Held until what the check-in changes is on disk.
+        let _copies = self.bodies.copies(text.len())?;
         let text = without_known_metadata(text, &entry)?;
         let request: CheckInRequest<'_> = json::parse_checked(&text)?;
         let input = CheckInInput {

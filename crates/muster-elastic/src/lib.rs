@@ -44,7 +44,7 @@ use muster_protocol::elastic::status::ServerVersion;
 use tokio::sync::Semaphore;
 
 use self::artifact::Gate;
-use self::body::{BodyError, Bounds, Budget, Coding};
+use self::body::{BodyError, Bounds, Budget, Coding, Received};
 use self::error::ApiError;
 use self::limits::{Limiter, Limits, Operation, Permit};
 use self::request_id::RequestId;
@@ -57,10 +57,9 @@ use muster_fleet::upload_limits::UploadLimits;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Answer, Peer, Reply};
 
-/// Memory of all large inflated bodies together.
-const INFLATED_BUDGET: usize = 256 << 20;
-/// Room for all large bodies that are still coming: each counts with the limit of its operation.
-const COMING_BUDGET: usize = 256 << 20;
+/// Memory of all large bodies together: those that are still coming count with the limit of their operation, the others
+/// with their size, inflated ones and what is kept of them besides.
+const BODIES_BUDGET: usize = 512 << 20;
 /// Files being sent at the same time, each with a chunk in memory.
 const STREAMS: usize = 64;
 /// Those of them that are one agent's, and its chunks of uploads that are coming at the same time.
@@ -107,8 +106,7 @@ struct Inner {
     fleet: Arc<Fleet>,
     limiter: Arc<Limiter>,
     options: AgentApiOptions,
-    inflated: Budget,
-    coming: Budget,
+    bodies: Budget,
     artifacts: Gate,
     streams: Arc<Semaphore>,
     agent_streams: Arc<Shares>,
@@ -121,7 +119,7 @@ struct Call<'a, B> {
     body: B,
     peer: &'a Peer,
     bounds: Bounds,
-    coming: &'a Budget,
+    bodies: &'a Budget,
     id: &'a RequestId,
     /// Taken by an endpoint that parks: its place in the limits is kept as long as the poll.
     permit: &'a mut Option<Permit>,
@@ -133,7 +131,7 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
     }
 
     /// The body, which must not be encoded.
-    async fn read(self) -> Result<Bytes, BodyError> {
+    async fn read(self) -> Result<Received, BodyError> {
         match body::coding(self.headers())? {
             Coding::Identity => self.read_encoded().await,
             Coding::Gzip => Err(BodyError::Coding),
@@ -141,8 +139,8 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
     }
 
     /// The body as it came over the wire.
-    async fn read_encoded(self) -> Result<Bytes, BodyError> {
-        body::read(&self.head.headers, self.body, self.bounds, self.coming).await
+    async fn read_encoded(self) -> Result<Received, BodyError> {
+        body::read(&self.head.headers, self.body, self.bounds, self.bodies).await
     }
 }
 
@@ -154,8 +152,7 @@ impl AgentApi {
             fleet,
             limiter,
             options,
-            inflated: Budget::new(INFLATED_BUDGET),
-            coming: Budget::new(COMING_BUDGET),
+            bodies: Budget::new(BODIES_BUDGET),
             artifacts: Gate::default(),
             streams: Arc::new(Semaphore::new(STREAMS)),
             agent_streams: Shares::new(STREAMS_OF_AGENT),
@@ -287,7 +284,7 @@ impl Inner {
         let limits = self.limiter.limits();
         let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout(operation) };
         let permit = &mut passage.permit;
-        self.endpoint(route, Call { head, body, peer, bounds, coming: &self.coming, id, permit }).await
+        self.endpoint(route, Call { head, body, peer, bounds, bodies: &self.bodies, id, permit }).await
     }
 
     async fn endpoint<B>(&self, route: Route<'_>, call: Call<'_, B>) -> Result<Answer, ApiError>

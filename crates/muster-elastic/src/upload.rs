@@ -50,7 +50,7 @@ impl Inner {
         // Held while the chunk comes: an agent that sends slowly takes no more than its share of the places.
         let _share = self.agent_chunks.take(entry.id())?;
         let data = call.read_encoded().await?;
-        self.fleet.put_chunk(&upload, Chunk { number, sha256, data }).await?;
+        self.fleet.put_chunk(&upload, Chunk { number, sha256, data: data.bytes() }).await?;
         Ok(respond::empty())
     }
 

@@ -15,6 +15,7 @@ use tracing::{debug, error, warn};
 use super::gate::Pass;
 use super::plain::Plain;
 use super::refusal::Refusal;
+use super::reserve::{Lent, Reserve, is_exhausted};
 use super::strangers::Stranger;
 use super::{Listening, Serve, connection, socket};
 use crate::reply::Peer;
@@ -61,10 +62,15 @@ pub async fn run<H: Serve>(listener: TcpListener, listening: Arc<Listening<H>>) 
     drain(tasks, listening.timeouts.drain).await
 }
 
-/// Accepts on the Unix socket until shutdown, then drains. Root and our own user only.
+/// Administrators that are served when no more files can be opened.
+const ADMIN_RESERVE: usize = 4;
+
+/// Accepts on the Unix socket until shutdown, then drains. Root and our own user only. When agents hold every file that
+/// may be opened, the socket still takes a few connections: who has to mend that must not be locked out.
 pub async fn run_unix<H: Serve>(listener: UnixListener, listening: Arc<Listening<H>>) -> Drained {
     let mut tasks = JoinSet::new();
     let mut shortage = Shortage::new();
+    let reserve = Reserve::new(ADMIN_RESERVE);
     loop {
         tokio::select! {
             biased;
@@ -73,20 +79,46 @@ pub async fn run_unix<H: Serve>(listener: UnixListener, listening: Arc<Listening
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     shortage.over();
-                    let Some(uid) = administrator(&stream) else { continue };
-                    let peer = Peer { uid: Some(uid), ..Peer::new(listening.kind) };
-                    // The kernel has told who it is.
-                    peer.set_authenticated();
-                    admit(&mut tasks, &listening, peer, |listening, peer, place| {
-                        H::serve(stream, listening, peer, place)
-                    });
+                    admit_administrator(&mut tasks, &listening, stream, None);
                 }
-                Err(error) => shortage.handle(&error, || listener.accept_now()).await,
+                Err(error) => match take_by_reserve(&error, &listener, &reserve) {
+                    Some((stream, lent)) => admit_administrator(&mut tasks, &listening, stream, Some(lent)),
+                    None => shortage.handle(&error, || listener.accept_now()).await,
+                },
             },
         }
     }
     drop(listener);
     drain(tasks, listening.timeouts.drain).await
+}
+
+/// Takes a waiting connection with a file of the reserve.
+fn take_by_reserve(error: &io::Error, listener: &UnixListener, reserve: &Arc<Reserve>) -> Option<(UnixStream, Lent)> {
+    if !is_exhausted(error) {
+        return None;
+    }
+    let lent = reserve.lend()?;
+    let (socket, _) = socket2::SockRef::from(listener).accept().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    let stream = UnixStream::from_std(socket.into()).ok()?;
+    warn!(%error, "no more files can be opened: an administrator is served from the reserve");
+    Some((stream, lent))
+}
+
+fn admit_administrator<H: Serve>(
+    tasks: &mut JoinSet<()>,
+    listening: &Arc<Listening<H>>,
+    stream: UnixStream,
+    lent: Option<Lent>,
+) {
+    let Some(uid) = administrator(&stream) else { return };
+    let peer = Peer { uid: Some(uid), ..Peer::new(listening.kind) };
+    // The kernel has told who it is.
+    peer.set_authenticated();
+    admit(tasks, listening, peer, |listening, peer, place| async move {
+        H::serve(stream, listening, peer, place).await;
+        drop(lent);
+    });
 }
 
 /// What a connection holds of the listener's places.

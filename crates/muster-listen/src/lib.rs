@@ -30,6 +30,7 @@ mod pieces;
 mod plain;
 pub mod refusal;
 pub mod reply;
+mod reserve;
 pub mod socket;
 pub mod strangers;
 mod timeouts;

@@ -48,7 +48,7 @@ async fn every_listener_has_limits_of_its_own() {
     let _parked = server.park(server.check_in(&agent, &online())).await;
     let local = muster_elastic::AgentApi::new(server.fleet.clone(), server.options.clone());
     let (request, peer) = server.check_in(&agent, &online()).into_parts();
-    assert!(matches!(local.handle(request, peer).await.outcome, muster_listen::reply::Answer::Park(_)));
+    assert!(matches!(local.handle(request, peer).await.answer, muster_listen::reply::Answer::Park(_)));
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ impl Server {
 
     pub async fn ask(&self, ask: Ask) -> Answer {
         let (request, peer) = ask.into_parts();
-        self.api.handle(request, peer).await.outcome
+        self.api.handle(request, peer).await.answer
     }
 
     /// The reply; a panic when the request is parked.

@@ -148,6 +148,8 @@ impl Server {
         }
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
+        let certificates = Arc::clone(&tls);
+        metrics.show_certificates(move || certificates.seconds_left());
         let health = Health::default();
         let starting =
             Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit: limit(config, files) };
@@ -250,7 +252,7 @@ impl Starting<'_> {
                 tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
             }
         }
-        let admin = AdminHandler::new(fleet, health.clone(), self.metrics);
+        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls);
         let web = || OnHyper(admin.clone());
         if let Some(listener) = bound.admin {
             let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
