@@ -60,13 +60,19 @@ async fn every_kind_of_refusal_has_a_reason_and_success_has_none() {
 async fn a_large_plain_check_in_of_an_older_agent_is_taken() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
-    let units: Vec<_> = (0..8)
-        .map(|unit| json!({"id": format!("u-{unit}"), "type": "input", "status": "HEALTHY", "message": "Healthy"}))
-        .collect();
-    let component = |number| json!({"id": format!("s-{number}"), "type": "synthetics/browser", "status": "HEALTHY", "units": units});
-    let components: Vec<_> = (0..2500).map(component).collect();
+    let unit = |number, unit| {
+        let (id, stream) = (format!("u-{number}-{unit}"), format!("monitor-{number}-{unit}"));
+        let payload = json!({"streams": {stream: {"status": "HEALTHY"}}});
+        json!({"id": id, "type": "input", "status": "HEALTHY", "message": "Healthy", "payload": payload})
+    };
+    let component = |number| {
+        let units: Vec<_> = (0..8).map(|place| unit(number, place)).collect();
+        let id = format!("s-{number}");
+        json!({"id": id, "type": "synthetics/browser", "status": "HEALTHY", "message": "", "units": units})
+    };
+    let components: Vec<_> = (0..1200).map(component).collect();
     let body = json!({"status": "online", "message": "Running", "components": components});
-    assert!(body.to_string().len() > 3 << 19, "more than 1.5 MiB");
+    assert!(body.to_string().len() > 1 << 20, "more than a megabyte");
     server.holds(server.check_in(&agent, &body).agent_instead("Elastic Agent v8.15.0")).await;
     assert_eq!(reasons(&server), []);
 }

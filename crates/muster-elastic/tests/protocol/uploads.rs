@@ -327,8 +327,8 @@ async fn one_agent_s_stalled_chunks_are_a_share_of_all() {
     let (agent, other) = (server.enrolled().await, server.enrolled().await);
     let (id, its) = (begun(&server, &agent, 3).await, begun(&server, &other, 3).await);
     let mut stalled = tokio::task::JoinSet::new();
-    for number in 0..4 {
-        let ask = Ask::put(&format!("{PATH}/{id}/{number}")).key(&agent.token).header("X-Chunk-Sha2", "0".repeat(64));
+    for _ in 0..4 {
+        let ask = Ask::put(&format!("{PATH}/{id}/0")).key(&agent.token).header("X-Chunk-Sha2", "0".repeat(64));
         let (request, peer) = ask.into_parts();
         let (reads, is_read) = tokio::sync::oneshot::channel();
         stalled.spawn(server.api.handle(request.map(|_| Stalled(Some(reads))), peer));
