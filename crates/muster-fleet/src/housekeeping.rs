@@ -16,7 +16,7 @@ use muster_core::Error;
 use muster_core::context::{Actor, OpContext};
 use muster_core::file::FileStatus;
 use muster_core::time::Timestamp;
-use muster_store::{StoreError, Write};
+use muster_store::{FileWrite, StoreError, Write};
 use serde_json::json;
 
 use super::Fleet;
@@ -35,9 +35,9 @@ const ACTIONS_AT_ONCE: u32 = 10;
 const UPLOADS_AT_ONCE: u32 = 10;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Time that an action is kept after its expiration (reference §4.10).
+/// Time that an action is kept after its expiration (EA §4.10).
 const ACTIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Time that an upload is kept, complete or not, counted from its beginning (management reference §2.12).
+/// Time that an upload is kept, complete or not, counted from its beginning (MG §2.12).
 const UPLOADS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Rows of the change log that are kept whatever their age.
 const CHANGES_KEPT: i64 = 100_000;
@@ -109,7 +109,14 @@ impl Fleet {
             let writes = found.into_iter().flat_map(|upload| {
                 let detail = json!({"agent": upload.agent_id, "name": upload.name, "reason": reason});
                 let line = audit_line(&context, now, "file.delete", format_args!("file:{}", upload.id), detail);
-                [Write::UploadStatus { id: upload.id, status: FileStatus::Deleted, transit_hash: None }, line]
+                [
+                    Write::File(FileWrite::UploadStatus {
+                        id: upload.id,
+                        status: FileStatus::Deleted,
+                        transit_hash: None,
+                    }),
+                    line,
+                ]
             });
             match self.store.commit(writes.collect()).await {
                 Ok(_) => Ok(count),

@@ -10,8 +10,8 @@ use muster_core::context::{OpContext, Privilege};
 use muster_core::file::{DeliverableFile, FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, FileId};
 use muster_core::time::Timestamp;
-use muster_store::Write;
 use muster_store::query::{ActionFilter, Page};
+use muster_store::{FileWrite, Write};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -21,7 +21,7 @@ use super::files::Piece;
 
 /// Orders of one agent that are looked through, newest first.
 const LOOKED_THROUGH: u32 = 1000;
-/// A request without a file is shown no longer than this (§5.6).
+/// A request without a file is shown no longer than this (MG §5.6).
 const SHOWN_FOR: Duration = Duration::from_secs(89 * 86_400);
 
 /// How an upload stands.
@@ -99,8 +99,11 @@ impl Fleet {
         let upload = self.known_upload(id).await?;
         let detail = json!({"agent": upload.agent_id, "name": upload.name});
         let line = audit_line(context, self.clock.now(), "file.delete", format!("file:{}", upload.id), detail);
-        let status =
-            Write::UploadStatus { id: upload.id, status: FileStatus::Deleted, transit_hash: upload.transit_hash };
+        let status = Write::File(FileWrite::UploadStatus {
+            id: upload.id,
+            status: FileStatus::Deleted,
+            transit_hash: upload.transit_hash,
+        });
         self.store.commit(vec![status, line]).await?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Uploads from agents: begin, chunks, end (protocol reference §7.2).
+//! Uploads from agents: begin, chunks, end (EA §7.2).
 //!
 //! Beginning again and sending a chunk again change nothing (D6): agents repeat calls whose answer got lost.
 
@@ -11,7 +11,7 @@ use muster_core::file::{CHUNK_BYTES, ChunkInfo, FileStatus, Upload};
 use muster_core::id::{ActionId, FileId};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::upload::{UploadBeginRequest, UploadFile};
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{FileWrite, Precondition, StoreError, Write};
 
 use super::Fleet;
 use super::registry::AgentEntry;
@@ -73,9 +73,9 @@ impl Fleet {
         };
         limits.admit(&self.store.uploads(entry.id()).await?, &upload, upload.started_at)?;
         // What failed, was removed or took too long makes room: the agent tries again.
-        let close = |id| Write::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None };
+        let close = |id| Write::File(FileWrite::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None });
         let mut writes: Vec<Write> = expired.map(close).into_iter().collect();
-        writes.push(Write::UploadInsert(Box::new(upload.clone())));
+        writes.push(Write::File(FileWrite::InsertUpload(Box::new(upload.clone()))));
         match self.store.commit(writes).await {
             Ok(_) => Ok(upload.id),
             // Begun twice at the same time: both get the one that is there.
@@ -142,7 +142,7 @@ impl Fleet {
             return Err(refused("ErrHashMismatch", "hash does not match"));
         }
         let file = upload.0.id.clone();
-        self.store.commit(vec![Write::ChunkPut { file, number, sha256, data: data.into() }]).await?;
+        self.store.commit(vec![Write::File(FileWrite::PutChunk { file, number, sha256, data: data.into() })]).await?;
         Ok(())
     }
 
@@ -186,7 +186,9 @@ impl Fleet {
         // Closed, not left open (EA132): which chunk is at fault can't be told, so the agent begins anew.
         let status = if fits { FileStatus::Ready } else { FileStatus::UploadError };
         let transit_hash = fits.then_some(given);
-        self.store.commit(vec![Write::UploadStatus { id: upload.id.clone(), status, transit_hash }]).await?;
+        self.store
+            .commit(vec![Write::File(FileWrite::UploadStatus { id: upload.id.clone(), status, transit_hash })])
+            .await?;
         if fits { Ok(()) } else { Err(refused("ErrFailValidation", "file contents failed validation")) }
     }
 }

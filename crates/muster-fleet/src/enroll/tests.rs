@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_core::action::{ActionType, Target, TargetState};
 use muster_core::id::{ActionId, PolicyId};
 use muster_core::status::Status;
+use muster_store::SettingWrite;
 use muster_store::query::AgentFilter;
 use serde_json::value::RawValue;
 
@@ -54,7 +55,7 @@ async fn ea28_ea29_d1_d20_only_a_live_enrollment_key_admits() {
 }
 
 #[tokio::test]
-async fn m75_a_key_for_one_agent_admits_one_of_many_at_once() {
+async fn mg75_a_key_for_one_agent_admits_one_of_many_at_once() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
     let body = plain();
@@ -64,7 +65,7 @@ async fn m75_a_key_for_one_agent_admits_one_of_many_at_once() {
 }
 
 #[tokio::test]
-async fn ea47_m75_an_agent_whose_reply_was_lost_comes_again_by_a_used_up_key() {
+async fn ea47_mg75_an_agent_whose_reply_was_lost_comes_again_by_a_used_up_key() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
     let retried = json!({"type": "PERMANENT", "enrollment_id": "once"});
@@ -91,7 +92,7 @@ async fn ea46_two_nodes_that_enrol_one_enrollment_id_at_once_make_one_agent() {
 }
 
 #[tokio::test]
-async fn ea41_m75_an_agent_replaces_itself_by_a_used_up_key() {
+async fn ea41_mg75_an_agent_replaces_itself_by_a_used_up_key() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
     let own = json!({"type": "PERMANENT", "id": "fixed", "replace_token": "open"});
@@ -240,7 +241,7 @@ async fn m11_without_a_policy_in_the_key_rules_decide_and_then_the_default_polic
     test.revised_policy("fallback", |policy| policy.is_default = true).await;
     assert_eq!(policy(plain()).await, "fallback");
     let rules = r#"[{"match": {"hostname": "web-*"}, "policy_id": "p", "tags": ["ruled"]}]"#.to_owned();
-    test.commit(vec![Write::SettingPut { name: assignment::SETTING.into(), value: rules }]).await;
+    test.commit(vec![Write::Setting(SettingWrite::Put { name: assignment::SETTING.into(), value: rules })]).await;
     let item = test.enroll(&key, &plain()).await.unwrap();
     assert_eq!((item.policy_id.as_str(), &item.tags[..]), ("p", &["a".to_owned(), "ruled".to_owned()][..]));
     let record = test.entry(&item).await.unwrap().record().unwrap();

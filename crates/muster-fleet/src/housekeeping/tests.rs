@@ -9,6 +9,7 @@ use muster_core::file::Upload;
 use muster_core::id::{ActionId, AgentId, FileId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::status::Status;
+use muster_store::PolicyWrite;
 
 use super::*;
 use crate::registry::PollSlot;
@@ -32,11 +33,11 @@ async fn change_policy(test: &TestFleet, id: &str, change: impl FnOnce(&mut Poli
     let before = test.store().policy(&PolicyId::trusted(id)).await.unwrap().unwrap();
     let mut after = before.clone();
     change(&mut after);
-    let update = Write::PolicyUpdate {
+    let update = Write::Policy(PolicyWrite::Update {
         before_revision: before.revision,
         before_updated_at: before.updated_at,
         policy: Box::new(after),
-    };
+    });
     test.commit(vec![update, Write::Changed(Change::Policy(before.id))]).await;
 }
 
@@ -129,8 +130,13 @@ async fn begin(test: &TestFleet, name: &str, status: FileStatus) {
         request: "{}".into(),
         transit_hash: None,
     };
-    let chunk = Write::ChunkPut { file: FileId::trusted(name), number: 0, sha256: [1; 32], data: b"bytes".to_vec() };
-    test.commit(vec![Write::UploadInsert(Box::new(upload)), chunk]).await;
+    let chunk = Write::File(FileWrite::PutChunk {
+        file: FileId::trusted(name),
+        number: 0,
+        sha256: [1; 32],
+        data: b"bytes".to_vec(),
+    });
+    test.commit(vec![Write::File(FileWrite::InsertUpload(Box::new(upload))), chunk]).await;
 }
 
 /// How an upload stands, and how many chunks it has.
@@ -177,7 +183,7 @@ async fn away(test: &TestFleet, policy: &str, time: Duration) -> AgentId {
 }
 
 #[tokio::test]
-async fn m149_agents_inactive_and_unseen_for_long_are_unenrolled() {
+async fn mg149_agents_inactive_and_unseen_for_long_are_unenrolled() {
     let test = TestFleet::new().await;
     change_policy(&test, "p", |policy| policy.unenroll_timeout = Some(7200)).await;
     let gone = away(&test, "p", HOUR + HOUR / 2).await;
@@ -209,7 +215,7 @@ async fn m149_agents_inactive_and_unseen_for_long_are_unenrolled() {
 }
 
 #[tokio::test]
-async fn m149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactive() {
+async fn mg149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactive() {
     let test = TestFleet::new().await;
     let gone = away(&test, "p", HOUR * 10).await;
     for timeout in [None, Some(0)] {
@@ -225,7 +231,7 @@ async fn m149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactive
 }
 
 #[tokio::test]
-async fn m150_an_agent_that_came_back_is_not_unenrolled() {
+async fn mg150_an_agent_that_came_back_is_not_unenrolled() {
     let test = TestFleet::new().await;
     change_policy(&test, "p", |policy| policy.unenroll_timeout = Some(7200)).await;
     let (back, gone) = (enrolled(&test, "p").await, away(&test, "p", HOUR * 3).await);
@@ -239,7 +245,7 @@ async fn m150_an_agent_that_came_back_is_not_unenrolled() {
 }
 
 #[tokio::test]
-async fn m151_agents_of_hosted_policies_stay() {
+async fn mg151_agents_of_hosted_policies_stay() {
     let test = TestFleet::new().await;
     change_policy(&test, "p", |policy| (policy.is_managed, policy.unenroll_timeout) = (true, Some(60))).await;
     let gone = away(&test, "p", HOUR * 3).await;
@@ -248,7 +254,7 @@ async fn m151_agents_of_hosted_policies_stay() {
 }
 
 #[tokio::test]
-async fn m42_m43_agents_get_the_new_inactivity_timeout_of_their_policy() {
+async fn mg42_mg43_agents_get_the_new_inactivity_timeout_of_their_policy() {
     let test = TestFleet::new().await;
     test.revised_policy("q", |_| {}).await;
     let (gone, other) = (away(&test, "p", Duration::from_secs(600)).await, enrolled(&test, "q").await);
@@ -266,7 +272,7 @@ async fn m42_m43_agents_get_the_new_inactivity_timeout_of_their_policy() {
 }
 
 #[tokio::test]
-async fn m42_a_new_inactivity_timeout_reaches_agents_without_waiting_for_housekeeping() {
+async fn mg42_a_new_inactivity_timeout_reaches_agents_without_waiting_for_housekeeping() {
     let test = TestFleet::new().await;
     let agents = [enrolled(&test, "p").await, enrolled(&test, "p").await];
     let background = tokio::spawn(Arc::clone(&test.fleet).run_background());

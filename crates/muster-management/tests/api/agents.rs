@@ -1,4 +1,4 @@
-//! §11.2, §11.3, §11.4: lists and details of agents.
+//! MG §11.2, §11.3, §11.4: lists and details of agents.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn ids(api: &Api, query: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn m27_m28_m36_inactive_and_unenrolled_agents_show_only_when_asked_for() {
+async fn mg27_mg28_mg36_inactive_and_unenrolled_agents_show_only_when_asked_for() {
     let api = small_fleet().await;
     assert_eq!(ids(&api, "").await, ["a", "b", "c"]);
     assert_eq!(ids(&api, "showInactive=true").await, ["a", "away", "b", "c"]);
@@ -45,7 +45,7 @@ async fn m27_m28_m36_inactive_and_unenrolled_agents_show_only_when_asked_for() {
 }
 
 #[tokio::test]
-async fn m17_m18_m19_m20_queries_filter() {
+async fn mg17_mg18_mg19_mg20_queries_filter() {
     let api = small_fleet().await;
     assert_eq!(ids(&api, "kuery=status:(online%20or%20error)").await, ["a", "b", "c"]);
     assert_eq!(ids(&api, "kuery=policy_id:p").await, ["a", "c"]);
@@ -76,7 +76,7 @@ async fn m17_m18_m19_m20_queries_filter() {
 }
 
 #[tokio::test]
-async fn m29_m30_impossible_pages_are_refused() {
+async fn mg29_mg30_impossible_pages_are_refused() {
     let api = Api::new();
     for query in ["page=101&perPage=100", "page=0", "searchAfter=%5B1%5D", "openPit=true", "sortField=colour"] {
         api.get(&format!("/agents?{query}")).await.refused(400);
@@ -85,7 +85,7 @@ async fn m29_m30_impossible_pages_are_refused() {
 }
 
 #[tokio::test]
-async fn m31_m55_counts_agree() {
+async fn mg31_mg55_counts_agree() {
     let api = small_fleet().await;
     let counts = api.get("/agent_status").await.ok()["results"].clone();
     let count = |word: &str| counts[word].as_u64().unwrap();
@@ -100,7 +100,7 @@ async fn m31_m55_counts_agree() {
 }
 
 #[tokio::test]
-async fn m32_tags_are_kept_once_in_order() {
+async fn mg32_tags_are_kept_once_in_order() {
     let api = small_fleet().await;
     let body = json!({"tags": ["z", "b", "z", "a"], "user_provided_metadata": {"desk": 7}});
     let item = api.put("/agents/a", body).await.ok()["item"].clone();
@@ -111,14 +111,14 @@ async fn m32_tags_are_kept_once_in_order() {
 }
 
 #[tokio::test]
-async fn m33_tags_in_use_sort_ignoring_case_and_follow_the_query() {
+async fn mg33_tags_in_use_sort_ignoring_case_and_follow_the_query() {
     let api = small_fleet().await;
     assert_eq!(api.get("/agents/tags").await.ok()["items"], json!(["x", "Y"]));
     assert_eq!(api.get("/agents/tags?kuery=policy_id:p").await.ok()["items"], json!(["x"]));
 }
 
 #[tokio::test]
-async fn m35_a_purge_leaves_nothing_but_a_line_in_the_audit_log() {
+async fn mg35_a_purge_leaves_nothing_but_a_line_in_the_audit_log() {
     let api = small_fleet().await;
     let key = api.agent("doomed", Some("p")).await;
     api.post("/agents/doomed/request_diagnostics", json!({})).await.ok();
@@ -170,7 +170,11 @@ async fn rows_carry_the_beginning_of_a_message_and_no_large_metadata() {
     let facts = json!({"host": {"hostname": "host-a"}, "facts": "x".repeat(100_000)});
     let documents = AgentDocuments { local_metadata: Some(facts.to_string().into()), components: None };
     let id = AgentId::trusted("a");
-    api.fleet.store.commit(vec![muster_store::Write::AgentDocuments { id, documents }]).await.unwrap();
+    api.fleet
+        .store
+        .commit(vec![muster_store::Write::Agent(muster_store::AgentWrite::Documents { id, documents })])
+        .await
+        .unwrap();
 
     let row = api.get("/agents?kuery=status:*").await.ok()["items"][0].clone();
     assert!(row["last_checkin_message"].as_str().unwrap().len() <= 256, "{row}");
@@ -184,7 +188,8 @@ async fn versions_to_upgrade_to_come_newest_first() {
     let api = Api::new();
     assert_eq!(api.get("/agents/available_versions").await.ok()["items"], json!(["9.5.0"]));
     let value = json!(["8.9.0", "9.1.0", "8.19.0"]).to_string();
-    let setting = muster_store::Write::SettingPut { name: "available_versions".into(), value };
+    let setting =
+        muster_store::Write::Setting(muster_store::SettingWrite::Put { name: "available_versions".into(), value });
     api.fleet.store.commit(vec![setting]).await.unwrap();
     let items: Value = api.get("/agents/available_versions").await.ok()["items"].clone();
     assert_eq!(items, json!(["9.1.0", "8.19.0", "8.9.0"]));
