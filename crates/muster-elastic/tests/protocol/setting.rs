@@ -18,7 +18,7 @@ use muster_fleet::testing::{TestFleet, steady};
 use muster_listen::reply::{Answer, ListenerKind, Parked, Peer, Reply};
 use muster_store::{SqliteStore, Store, Write};
 =======
-use muster_listen::reply::{ListenerKind, Outcome, Parked, Peer, Reply};
+use muster_listen::reply::{ListenerKind, Answer, Parked, Peer, Reply};
 use muster_store::{EnrollmentKeyWrite, SqliteStore, Store, Write};
 >>>>>>> main
 use serde_json::{Value, json};
