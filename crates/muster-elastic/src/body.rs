@@ -177,7 +177,6 @@ impl std::ops::Deref for Received {
     }
 }
 
-<<<<<<< HEAD
 /// How a body is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
@@ -198,11 +197,6 @@ pub fn coding(headers: &HeaderMap) -> Result<Coding, BodyError> {
         None if is(b"identity") || is(b"") => Ok(Coding::Identity),
         _ => Err(BodyError::Coding),
     }
-=======
-/// Whether the body is gzip: only the exact value counts (EA §1.9).
-pub fn is_gzip(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_ENCODING).is_some_and(|value| value == "gzip")
->>>>>>> main
 }
 
 /// Bodies up to this size don't count while they come.

@@ -255,8 +255,7 @@ impl Inner {
         Handled { operation, refused, answer: respond::finish(reply, &id, versioned).into() }
     }
 
-<<<<<<< HEAD
-    /// The checks before an endpoint, in the order of §1.4.
+    /// The checks before an endpoint, in the order of EA §1.4.
     async fn dispatch<B>(
         &self,
         head: &Parts,
@@ -265,10 +264,6 @@ impl Inner {
         id: &RequestId,
         passage: &mut Passage,
     ) -> Result<Answer, ApiError>
-=======
-    /// The checks before an endpoint, in the order of EA §1.4.
-    async fn dispatch<B>(&self, head: &Parts, body: B, peer: &Peer, passage: &mut Passage) -> Result<Answer, ApiError>
->>>>>>> main
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {

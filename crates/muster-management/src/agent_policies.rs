@@ -67,13 +67,8 @@ static TABLE: Table<Policy> = Table {
     text: &["name", "description"],
 };
 
-<<<<<<< HEAD
-/// Those that match; a query that is none is a text looked for in name and description (M24).
-async fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
-=======
 /// Those that match; a query that is none is a text looked for in name and description (MG24).
-fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
->>>>>>> main
+async fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
     let wanted = kuery.trim().to_lowercase();
     select(&TABLE, kuery, all.clone()).await.unwrap_or_else(|_| {
         let has = |text: &str| text.to_lowercase().contains(&wanted);

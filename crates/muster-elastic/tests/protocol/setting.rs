@@ -14,13 +14,8 @@ use muster_elastic::{AgentApi, AgentApiOptions};
 use muster_fleet::FleetSettings;
 use muster_fleet::health::ServerState;
 use muster_fleet::testing::{TestFleet, steady};
-<<<<<<< HEAD
 use muster_listen::reply::{Answer, ListenerKind, Parked, Peer, Reply};
-use muster_store::{SqliteStore, Store, Write};
-=======
-use muster_listen::reply::{ListenerKind, Answer, Parked, Peer, Reply};
 use muster_store::{EnrollmentKeyWrite, SqliteStore, Store, Write};
->>>>>>> main
 use serde_json::{Value, json};
 
 use crate::outage::{Outage, switched};
