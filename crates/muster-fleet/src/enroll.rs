@@ -24,7 +24,7 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostId};
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
-use muster_core::{Error, replace_token};
+use muster_core::{Error, ErrorKind, replace_token};
 use muster_store::query::Page;
 use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
