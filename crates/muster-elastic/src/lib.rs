@@ -26,6 +26,7 @@ mod respond;
 pub mod route;
 mod shares;
 pub mod status;
+pub mod strict_json;
 pub mod upgrade;
 mod upload;
 mod version_header;
