@@ -1,5 +1,6 @@
 //! The data folder: what lies where, who may read it, and that one server only uses it.
 
+mod reserve;
 mod suitable;
 
 use std::fs::{File, TryLockError};
@@ -13,6 +14,8 @@ use muster_core::Entropy;
 use muster_core::entropy::random_bytes;
 use secrecy::SecretBox;
 use serde::Serialize;
+
+pub use self::reserve::DataDisk;
 
 /// Why the data folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +184,11 @@ impl DataDir {
             Ok(found) if found == text.as_bytes() => Ok(()),
             _ => self.write_public(FLEET_ID, text.as_bytes()),
         }
+    }
+
+    /// The disk that the directory lies on.
+    pub fn disk(&self) -> DataDisk {
+        DataDisk::new(&self.path)
     }
 
     /// Tells scripts where we listen. Written once everything accepts.

@@ -57,7 +57,10 @@ impl Facts<'_> {
         let Self { owner, user, mode, entries } = self;
         if owner != user {
             let reason = format!("belongs to user {owner}, and this server runs as user {user}");
-            return Some((reason, "run the server as the directory's owner, or give another directory with --data-dir"));
+            return Some((
+                reason,
+                "run the server as the directory's owner, or give another directory with --data-dir",
+            ));
         }
         if mode & 0o1000 != 0 {
             return Some((format!("is shared by all users (mode {mode:o})"), OTHER_DIRECTORY));

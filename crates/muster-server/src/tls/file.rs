@@ -72,9 +72,9 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
     let has = |part: &str| labels.iter().any(|label| label.contains(part));
     match wanted {
         Wanted::Certificate if labels.iter().any(|label| label == "CERTIFICATE") => None,
-        Wanted::Certificate if has("CERTIFICATE REQUEST") => {
-            Some("holds a signing request, not a certificate\nhint: give the certificate that the CA issued for it".into())
-        }
+        Wanted::Certificate if has("CERTIFICATE REQUEST") => Some(
+            "holds a signing request, not a certificate\nhint: give the certificate that the CA issued for it".into(),
+        ),
         Wanted::Certificate if has("TRUSTED CERTIFICATE") => {
             Some(format!("holds a certificate in OpenSSL's trusted form\nhint: openssl x509 -in {path} -out PEM_FILE"))
         }
@@ -137,7 +137,9 @@ fn binary(bytes: &[u8], path: &Utf8Path) -> String {
         ),
         // RFC 5958, RFC 8017 and RFC 5915: keys begin with version 0 or 1.
         Some(0 | 1) => {
-            format!("is a private key in DER form, and PEM is needed\nhint: openssl pkey -inform der -in {path} -out PEM_FILE")
+            format!(
+                "is a private key in DER form, and PEM is needed\nhint: openssl pkey -inform der -in {path} -out PEM_FILE"
+            )
         }
         _ => "holds no PEM section (-----BEGIN …)".into(),
     }
@@ -190,7 +192,10 @@ pub fn check_chain(
         if lower.issuer() != upper.subject() {
             let known = parsed.iter().any(|other| other.subject() == lower.issuer());
             odd.push(if known {
-                format!("{cert_path}: the chain is in the wrong order: certificate {} did not issue certificate {place}", place + 1)
+                format!(
+                    "{cert_path}: the chain is in the wrong order: certificate {} did not issue certificate {place}",
+                    place + 1
+                )
             } else {
                 format!("{cert_path}: the issuer of certificate {place}, {}, is missing in the chain", lower.issuer())
             });

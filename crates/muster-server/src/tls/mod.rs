@@ -151,7 +151,8 @@ impl Tls {
     pub fn warnings(&self) -> Vec<Warning> {
         let now = self.clock.now();
         let described = self.described();
-        let mut warnings: Vec<Warning> = self.validities().iter().filter_map(|validity| validity.warning(now)).collect();
+        let mut warnings: Vec<Warning> =
+            self.validities().iter().filter_map(|validity| validity.warning(now)).collect();
         warnings.extend(described.chain.first().into_iter().flat_map(|leaf| uncovered(leaf, &self.external_urls)));
         warnings.extend(described.odd.iter().map(|text| Warning { text: text.clone(), keeps_agents_out: false }));
         warnings

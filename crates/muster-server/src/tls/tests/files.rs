@@ -105,7 +105,11 @@ fn chain_in_the_right_order_is_taken_in_every_way_of_writing_it() {
 fn chain_in_the_wrong_order_is_told() {
     let files = Files::new();
     let reversed = format!("{}{}", files.middle.pem, files.leaf.pem);
-    files.refused(reversed, files.key(), &["fleet.crt: the chain is in the wrong order", "number 2", "hint: put the server's"]);
+    files.refused(
+        reversed,
+        files.key(),
+        &["fleet.crt: the chain is in the wrong order", "number 2", "hint: put the server's"],
+    );
     let swapped = format!("{}{}{}", files.leaf.pem, files.root.pem, files.middle.pem);
     let told = files.warnings(swapped);
     assert!(told.iter().any(|text| text.contains("certificate 2 did not issue certificate 1")), "{told:?}");
@@ -125,12 +129,18 @@ fn key_of_another_certificate_is_told() {
 fn byte_order_marks_and_utf_16_are_told() {
     let files = Files::new();
     let marked = |text: &str| [b"\xef\xbb\xbf", text.as_bytes()].concat();
-    let wide = |text: &str| text.encode_utf16().fold(vec![0xff, 0xfe], |mut bytes, unit| {
-        bytes.extend(unit.to_le_bytes());
-        bytes
-    });
+    let wide = |text: &str| {
+        text.encode_utf16().fold(vec![0xff, 0xfe], |mut bytes, unit| {
+            bytes.extend(unit.to_le_bytes());
+            bytes
+        })
+    };
     let (chain, key) = (files.chain(), files.key());
-    files.refused(marked(&chain), &key, &["fleet.crt: begins with a byte order mark", "hint: save it as UTF-8 without"]);
+    files.refused(
+        marked(&chain),
+        &key,
+        &["fleet.crt: begins with a byte order mark", "hint: save it as UTF-8 without"],
+    );
     files.refused(&chain, marked(&key), &["fleet.key: begins with a byte order mark"]);
     files.refused(wide(&chain), &key, &["fleet.crt: is encoded as UTF-16", "hint: "]);
     files.refused(&chain, wide(&key), &["fleet.key: is encoded as UTF-16"]);
@@ -150,10 +160,15 @@ fn passphrases_are_told() {
 fn der_and_pkcs_12_are_told() {
     let files = Files::new();
     let (chain, key) = (files.chain(), files.key());
-    files.refused(&files.leaf.der, &key, &["fleet.crt: is a certificate in DER form", "hint: openssl x509 -inform der -in "]);
+    files.refused(
+        &files.leaf.der,
+        &key,
+        &["fleet.crt: is a certificate in DER form", "hint: openssl x509 -inform der -in "],
+    );
     files.refused(&chain, files.leaf.key.serialize_der(), &["fleet.key: is a private key in DER form", "-inform der"]);
     // The beginnings of archives, with lengths of one and of two bytes.
-    for archive in [&[0x30, 0x82, 0x0a, 0x10, 0x02, 0x01, 0x03, 0x30, 0x82][..], &[0x30, 0x60, 0x02, 0x01, 0x03, 0x30]] {
+    for archive in [&[0x30, 0x82, 0x0a, 0x10, 0x02, 0x01, 0x03, 0x30, 0x82][..], &[0x30, 0x60, 0x02, 0x01, 0x03, 0x30]]
+    {
         files.refused(archive, &key, &["fleet.crt: is a PKCS#12 archive", "hint: openssl pkcs12 -in ", "tls.key"]);
         files.refused(&chain, archive, &["fleet.key: is a PKCS#12 archive"]);
     }

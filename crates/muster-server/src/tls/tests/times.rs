@@ -17,10 +17,14 @@ fn valid(role: Role, from: i64, until: i64) -> Validity {
 
 #[test]
 fn certificates_are_warned_of_before_their_time_near_its_end_and_after_it() {
-    let told = |validity: &Validity, days| validity.warning(at(days)).map(|warning| (warning.text, warning.keeps_agents_out));
+    let told =
+        |validity: &Validity, days| validity.warning(at(days)).map(|warning| (warning.text, warning.keeps_agents_out));
     let server = valid(Role::Server, 1000, 1100);
     let (text, out) = told(&server, 999).unwrap();
-    assert!(out && text.contains("not valid before 1972-09-27T00:00:00Z") && text.contains("clock says 1972-09-26"), "{text}");
+    assert!(
+        out && text.contains("not valid before 1972-09-27T00:00:00Z") && text.contains("clock says 1972-09-26"),
+        "{text}"
+    );
     assert_eq!(told(&server, 1000), None);
     assert_eq!(told(&server, 1086), None, "fourteen days are left");
     let (text, out) = told(&server, 1087).unwrap();
