@@ -11,6 +11,7 @@ pub mod audit_report;
 pub mod authenticate;
 pub mod change_feed;
 pub mod check_in;
+pub mod disk;
 pub mod enroll;
 pub mod files;
 pub mod health;

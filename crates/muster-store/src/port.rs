@@ -290,6 +290,11 @@ pub trait Store: Send + Sync + 'static {
     /// Commits all `writes` or none. When it answers `Ok`, they are on disk.
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError>;
 
+    /// What an earlier read or write found to be damaged, if anything: such a store can't be trusted until it is restored.
+    fn damage(&self) -> Option<String> {
+        None
+    }
+
     /// The change log's newest sequence number; the receiver wakes when it grows.
     fn changes(&self) -> watch::Receiver<i64>;
     /// Changes after `seq`, oldest first, at most `limit`, each with its number. Unknown kinds are `None`.

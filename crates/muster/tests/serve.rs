@@ -275,3 +275,40 @@ fn the_server_tells_which_commit_it_is_made_of() {
     signal(&child, "-TERM");
     assert!(child.wait().unwrap().success());
 }
+
+/// A start that hangs in the system: the certificate comes from a pipe that nobody writes to.
+#[test]
+fn term_ends_a_start_that_hangs() {
+    let keep = tempfile::tempdir().unwrap();
+    let (data, pipe, key) = (keep.path().join("data"), keep.path().join("pipe"), keep.path().join("key.pem"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut child = muster(&["serve", "--agent-listen", "127.0.0.1:0", "--local-listen", "none"])
+        .args(["--admin-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&data)
+        .arg("--tls-cert")
+        .arg(&pipe)
+        .arg("--tls-key")
+        .arg(&key)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    // The last thing that is made before the certificate is read; signals are taken before any of it.
+    while !data.join("muster.db").try_exists().unwrap() {
+        assert!(Instant::now() < end && child.try_wait().unwrap().is_none(), "it does not come so far");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(&child, "-TERM");
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if Instant::now() >= end => {
+                child.kill().unwrap();
+                panic!("SIGTERM is ignored during the start");
+            }
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    assert!(status.success(), "{status}");
+}

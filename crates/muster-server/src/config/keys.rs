@@ -114,6 +114,13 @@ fn listeners() -> Vec<Definition> {
             Some("--admin-listen"),
             "REST API and metrics. Plain HTTP on a loopback address, TLS on any other.",
         ),
+        key(
+            "admin.hosts",
+            Kind::Hosts,
+            Raw::List(Vec::new()),
+            None,
+            "Further host names by which people reach `admin.listen`, such as a proxy's. Requests for other names are rejected:\na page in a browser must not reach this listener under its own name. Addresses, `localhost`, this host's name and the\nhosts of `external_url` are always served.",
+        ),
     ]
 }
 

@@ -26,6 +26,8 @@ pub struct Config {
     pub insecure_http: bool,
     /// Listener addresses.
     pub listen: ListenConfig,
+    /// Further names of the management listener's host.
+    pub admin_hosts: Vec<String>,
     /// Certificates.
     pub tls: TlsConfig,
     /// How long check-ins are held.
@@ -146,6 +148,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
             local: values.address("local.listen"),
             admin: values.address("admin.listen"),
         },
+        admin_hosts: if let Value::Hosts(hosts) = values.get("admin.hosts") { hosts.clone() } else { Vec::new() },
         tls: tls(values, problems),
         poll: poll(values),
         timeouts: timeouts(values),

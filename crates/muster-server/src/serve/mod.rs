@@ -5,6 +5,7 @@
 
 mod admin;
 mod agents;
+mod hosts;
 mod notify;
 mod open;
 mod signals;
@@ -26,12 +27,13 @@ use tracing::{error, info, warn};
 
 use self::admin::AdminHandler;
 use self::agents::AgentHandler;
+use self::hosts::Hosts;
 use self::traces::Traces;
 use crate::config::Config;
 use crate::data_dir::{ADMIN_SOCKET, DataDir, DataDirError, ListenAddresses};
 use crate::first_start::{self, FirstStart};
 use crate::metrics::Metrics;
-use crate::tls::{self, Tls, TlsError};
+use crate::tls::{self, Tls, TlsError, host};
 use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
 use muster_fleet::system::SystemClock;
@@ -68,6 +70,9 @@ pub enum ServeError {
     /// The master key or the signing key.
     #[error("{0}")]
     Key(String),
+    /// The start itself broke off.
+    #[error("the start broke off: {0}")]
+    Broken(String),
     /// The default policy or the default enrollment key.
     #[error("the first start failed: {0}")]
     FirstStart(String),
@@ -155,10 +160,15 @@ impl Server {
         let background = tokio::spawn(Arc::clone(&fleet).run_background());
         let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
         health.set(ServerState::Healthy);
-        if let Err(error) = data.write_listen(&addresses) {
-            shutdown.cancel();
-            fleet.stop();
-            return Err(error.into());
+        match data.write_listen(&addresses) {
+            // It is for scripts; the command `muster` asks the socket.
+            Err(error) if error.is_full_disk() => warn!(%error, "listen.json is not written: the disk is full"),
+            Err(error) => {
+                shutdown.cancel();
+                fleet.stop();
+                return Err(error.into());
+            }
+            Ok(()) => {}
         }
         Ok(Self {
             addresses,
@@ -250,7 +260,9 @@ impl Starting<'_> {
                 tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
             }
         }
-        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls);
+        let told = fleet.settings.external_urls.iter().filter_map(|url| host::url_host(url));
+        let hosts = Hosts::new(self.config.admin_hosts.iter().cloned().chain(told).chain(host::name()));
+        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, hosts);
         if let Some(listener) = bound.admin {
             let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
             let tls = (!plain).then(|| Arc::clone(self.tls));
@@ -271,10 +283,37 @@ impl Starting<'_> {
     }
 }
 
+/// How long a start that is told to stop may take to end by itself.
+const START_ENDS: Duration = Duration::from_secs(2);
+
+/// Waits for a start or for the signal to stop, which ends it: `None`. A start that is stuck in the system (a file that
+/// does not answer, a log of gigabytes to recover) is left where it is, since the process ends.
+async fn started_unless<T: Send + 'static>(
+    mut starting: JoinHandle<Result<T, ServeError>>,
+    stop: impl Future<Output = &'static str>,
+) -> Result<Option<T>, ServeError> {
+    let broken = |error: tokio::task::JoinError| ServeError::Broken(error.to_string());
+    tokio::select! {
+        started = &mut starting => started.map_err(broken)?.map(Some),
+        signal = stop => {
+            info!(signal, "stopped while starting");
+            starting.abort();
+            if tokio::time::timeout(START_ENDS, starting).await.is_err() {
+                warn!("the start does not end; the process ends without it");
+            }
+            Ok(None)
+        }
+    }
+}
+
 /// Serves until a signal says stop. What a person should see goes to `out`.
 pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), ServeError> {
     let mut signals = signals::Stop::new();
-    let server = Server::start(config).await?;
+    let starting = {
+        let config = config.clone();
+        tokio::spawn(async move { Server::start(&config).await })
+    };
+    let Some(server) = started_unless(starting, signals.wait()).await? else { return Ok(()) };
     let watchdog = tokio::spawn(notify::keep_alive());
     notify::ready();
     if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {

@@ -6,7 +6,7 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, first, run};
+use super::row::{Columns, Result, all, first, readable, run};
 use super::words::Word;
 use crate::port::Precondition;
 use crate::sql::files as sql;
@@ -120,7 +120,7 @@ pub(super) fn upload_for(connection: &Connection, action: &ActionId, agent: &Age
 
 /// An agent's uploads, newest first.
 pub(super) fn uploads(connection: &Connection, agent: &AgentId) -> Result<Vec<Upload>> {
-    all(connection, sql::UPLOADS, [agent.as_str()], read_upload)
+    readable(connection, "uploads", sql::UPLOADS, [agent.as_str()], read_upload)
 }
 
 /// Uploads in a state that began before, oldest first.
@@ -130,7 +130,13 @@ pub(super) fn uploads_begun_before(
     before: Timestamp,
     limit: u32,
 ) -> Result<Vec<Upload>> {
-    all(connection, sql::UPLOADS_BEGUN_BEFORE, params![status.word(), before.as_micros(), limit], read_upload)
+    readable(
+        connection,
+        "uploads",
+        sql::UPLOADS_BEGUN_BEFORE,
+        params![status.word(), before.as_micros(), limit],
+        read_upload,
+    )
 }
 
 /// A file's chunks without their bytes.

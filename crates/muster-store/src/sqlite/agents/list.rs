@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::by_id;
 use crate::query::{AgentFilter, AgentSort, Listed, Page};
 use crate::sql::{agents as sql, filter};
-use crate::sqlite::row::{Columns, Result, all_composed, count_composed, first};
+use crate::sqlite::row::{Columns, Result, all_composed, count_composed, first, unless_unreadable};
 
 /// A page: first the ids in order, then their records, so that a sort over the whole fleet carries ids only.
 pub(in crate::sqlite) fn page(
@@ -21,7 +21,11 @@ pub(in crate::sqlite) fn page(
     let statement = filter::agent_page(wanted, sort, descending, page);
     let ids: Vec<AgentId> = all_composed(connection, &statement, |row| Columns::of(row).id())?;
     let total = count_composed(connection, &filter::agent_total(wanted))?;
-    let items = ids.iter().filter_map(|id| details(connection, id).transpose()).collect::<Result<_>>()?;
+    let mut items = Vec::with_capacity(ids.len());
+    for id in &ids {
+        let found = unless_unreadable("agents", || id.to_string(), details(connection, id))?;
+        items.extend(found.flatten());
+    }
     Ok(Listed { items, total })
 }
 
