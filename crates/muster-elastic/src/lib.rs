@@ -135,6 +135,12 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
     async fn read(self) -> Result<Bytes, BodyError> {
         body::read(&self.head.headers, self.body, self.bounds, self.coming).await
     }
+
+    /// The body, of at most `limit` bytes, if the bound of its kind allows as many.
+    async fn read_up_to(mut self, limit: usize) -> Result<Bytes, BodyError> {
+        self.bounds.limit = self.bounds.limit.min(limit);
+        self.read().await
+    }
 }
 
 impl AgentApi {

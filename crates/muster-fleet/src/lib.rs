@@ -131,8 +131,6 @@ pub struct Fleet {
     /// Which outputs policies use.
     output_uses: OutputUses,
     enrolling: Enrolling,
-    /// Held while an upload begins, so that an agent's are counted right.
-    beginning_upload: tokio::sync::Mutex<()>,
     mismatches: Throttle,
     vigil: Vigil,
     stopping: watch::Sender<bool>,
@@ -178,7 +176,6 @@ impl Fleet {
             revising: tokio::sync::Mutex::default(),
             output_uses: OutputUses::default(),
             enrolling: Enrolling::default(),
-            beginning_upload: tokio::sync::Mutex::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
             stopping: watch::Sender::new(false),
         })

@@ -15,7 +15,7 @@ use muster_store::{Precondition, StoreError, Write};
 
 use super::Fleet;
 use super::registry::AgentEntry;
-use super::upload_limits::UploadLimits;
+use super::upload_limits::{UploadLimits, over};
 
 /// Time that an upload may take (EA134).
 pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -46,6 +46,20 @@ impl OpenUpload {
         }
         Err(Error::new(ErrorKind::Forbidden, "ErrAgentIdentity", "Agent header contains wrong identifier"))
     }
+
+    /// Bytes that the chunk of that number may have: a whole chunk, or what the declared size leaves for the last one.
+    pub fn chunk_room(&self, number: i64) -> u64 {
+        let before = u64::try_from(number).unwrap_or(u64::MAX).saturating_mul(CHUNK_BYTES);
+        u64::try_from(self.0.size).unwrap_or(0).saturating_sub(before).min(CHUNK_BYTES)
+    }
+
+    /// What a client is told of a chunk with more bytes than that.
+    pub fn chunk_too_long(&self, number: i64) -> Error {
+        let (room, size) = (self.chunk_room(number), self.0.size);
+        let message =
+            format!("chunk {number} has more than {room} bytes, which the declared size {size} leaves for it");
+        refused("ErrFileSizeTooLarge", &message)
+    }
 }
 
 fn refused(code: &'static str, message: &str) -> Error {
@@ -53,31 +67,35 @@ fn refused(code: &'static str, message: &str) -> Error {
 }
 
 impl Fleet {
-    /// Begins an upload within `limits`; the same one again gives the same id, unless it failed. `text` is the
-    /// whole request.
+    /// Begins an upload within `limits`; the same one again gives the same id, unless it failed.
     pub async fn begin_upload(
         &self,
         entry: &AgentEntry,
         request: &UploadBeginRequest<'_>,
-        text: &str,
         limits: &UploadLimits,
     ) -> Result<FileId, Error> {
-        let upload = self.new_upload(entry, request, text, limits.max_bytes)?;
-        // An agent's uploads are limited together: two beginnings at once must not both find the room for one.
-        let _turn = self.beginning_upload.lock().await;
+        let upload = self.new_upload(entry, request, limits.max_bytes)?;
         let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
         let expired = match begun {
             Some(begun) if begun.is_open() && upload.started_at.since(begun.started_at) > LIFE => Some(begun.id),
             Some(begun) if !begun.is_failed() => return same_upload(&begun, &upload),
             _ => None,
         };
-        limits.admit(&self.store.uploads(entry.id()).await?, &upload, upload.started_at)?;
+        limits.check_room(self.store.free_bytes(), u64::try_from(upload.size).unwrap_or(0))?;
         // What failed, was removed or took too long makes room: the agent tries again.
         let close = |id| Write::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None };
         let mut writes: Vec<Write> = expired.map(close).into_iter().collect();
+        // An agent's uploads are limited together. Counted in the commit, so that two beginnings at once, on whichever
+        // nodes, don't both find the room for one.
+        writes.push(Write::UploadFits {
+            agent: entry.id().clone(),
+            action: upload.action_id.clone(),
+            quota: limits.quota(&upload),
+        });
         writes.push(Write::UploadInsert(Box::new(upload.clone())));
         match self.store.commit(writes).await {
             Ok(_) => Ok(upload.id),
+            Err(StoreError::Conflict(Precondition::OverLimit(limit))) => Err(over(limit)),
             // Begun twice at the same time: both get the one that is there.
             Err(StoreError::Conflict(Precondition::Exists(_) | Precondition::Missing(_))) => {
                 let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
@@ -91,7 +109,6 @@ impl Fleet {
         &self,
         entry: &AgentEntry,
         request: &UploadBeginRequest<'_>,
-        text: &str,
         max_bytes: u64,
     ) -> Result<Upload, Error> {
         if max_bytes == 0 {
@@ -99,8 +116,8 @@ impl Fleet {
             return Err(Error::new(ErrorKind::Forbidden, "ErrFileFeatureDisable", message));
         }
         let file = request.file.as_ref().unwrap_or(&NO_FILE);
-        let name = required("file.name", file.name.as_deref())?;
-        let mime_type = required("file.mime_type", file.mime_type.as_deref())?;
+        let name = short("file.name", required("file.name", file.name.as_deref())?, MAX_NAME)?;
+        let mime_type = short("file.mime_type", required("file.mime_type", file.mime_type.as_deref())?, MAX_TYPE)?;
         let action_id = required("action_id", request.action_id.as_deref())?;
         let source = required("src", request.src.as_deref())?;
         Ok(Upload {
@@ -114,7 +131,6 @@ impl Fleet {
             size: checked_size(file.size, max_bytes)?,
             status: FileStatus::AwaitingUpload,
             started_at: self.clock.now(),
-            request: text.into(),
             transit_hash: None,
         })
     }
@@ -132,9 +148,13 @@ impl Fleet {
         Ok(OpenUpload(upload))
     }
 
-    /// Stores a chunk whose bytes are the ones that the client meant.
-    pub async fn put_chunk(&self, upload: &OpenUpload, chunk: Chunk) -> Result<(), Error> {
+    /// Stores a chunk whose bytes are the ones that the client meant, and no more than it declared.
+    pub async fn put_chunk(&self, upload: &OpenUpload, chunk: Chunk, limits: &UploadLimits) -> Result<(), Error> {
         let Chunk { number, sha256, data } = chunk;
+        if data.len() as u64 > upload.chunk_room(number) {
+            return Err(upload.chunk_too_long(number));
+        }
+        limits.check_room(self.store.free_bytes(), data.len() as u64)?;
         let mut context = Context::new(&SHA256);
         // Before it is written: bytes that are not the ones that were meant never reach the disk.
         context.update(&data);
@@ -142,8 +162,14 @@ impl Fleet {
             return Err(refused("ErrHashMismatch", "hash does not match"));
         }
         let file = upload.0.id.clone();
-        self.store.commit(vec![Write::ChunkPut { file, number, sha256, data: data.into() }]).await?;
-        Ok(())
+        // It may have ended since this chunk was begun: what is complete is not written to, and what is removed gets no
+        // bytes that nobody would remove again.
+        let is_open = Write::UploadIsOpen { id: file.clone(), chunks: None };
+        match self.store.commit(vec![is_open, Write::ChunkPut { file, number, sha256, data: data.into() }]).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Conflict(_)) => Err(refused("ErrUploadStopped", "upload has stopped")),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The upload, if there is one within its time.
@@ -186,9 +212,30 @@ impl Fleet {
         // Closed, not left open (EA132): which chunk is at fault can't be told, so the agent begins anew.
         let status = if fits { FileStatus::Ready } else { FileStatus::UploadError };
         let transit_hash = fits.then_some(given);
-        self.store.commit(vec![Write::UploadStatus { id: upload.id.clone(), status, transit_hash }]).await?;
+        // Decided on these chunks: one that came since may be another one.
+        let is_open = Write::UploadIsOpen { id: upload.id.clone(), chunks: Some(chunks) };
+        let end = Write::UploadStatus { id: upload.id.clone(), status, transit_hash };
+        match self.store.commit(vec![is_open, end]).await {
+            Ok(_) => {}
+            Err(StoreError::Conflict(_)) => {
+                return Err(refused("ErrStatusNoUploads", "the upload changed while it was ended"));
+            }
+            Err(error) => return Err(error.into()),
+        }
         if fits { Ok(()) } else { Err(refused("ErrFailValidation", "file contents failed validation")) }
     }
+}
+
+/// Longest name of a file, bytes: file systems have 255.
+const MAX_NAME: usize = 1024;
+/// Longest type, bytes.
+const MAX_TYPE: usize = 255;
+
+fn short<'a>(field: &str, value: &'a str, max: usize) -> Result<&'a str, Error> {
+    if value.len() <= max {
+        return Ok(value);
+    }
+    Err(refused("ErrFieldRequired", &format!("{field} has {} bytes, and at most {max} are taken", value.len())))
 }
 
 const NO_FILE: UploadFile<'static> = UploadFile { size: None, name: None, ext: None, mime_type: None };

@@ -8,5 +8,5 @@ pub mod query;
 mod sql;
 pub mod sqlite;
 
-pub use port::{Committed, Precondition, Store, StoreError, Write};
+pub use port::{Committed, Precondition, Store, StoreError, UploadLimit, UploadQuota, Write};
 pub use sqlite::SqliteStore;

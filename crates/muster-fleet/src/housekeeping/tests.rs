@@ -126,7 +126,6 @@ async fn begin(test: &TestFleet, name: &str, status: FileStatus) {
         size: 5,
         status,
         started_at: test.now(),
-        request: "{}".into(),
         transit_hash: None,
     };
     let chunk = Write::ChunkPut { file: FileId::trusted(name), number: 0, sha256: [1; 32], data: b"bytes".to_vec() };

@@ -245,7 +245,7 @@ fn operation_help(operation: Operation) -> &'static str {
 }
 
 fn uploads() -> Vec<Definition> {
-    let UploadLimits { max_bytes, max_bytes_per_agent, max_open_per_agent } = UploadLimits::default();
+    let UploadLimits { max_bytes, max_bytes_per_agent, max_open_per_agent, min_free_bytes } = UploadLimits::default();
     let number = |number: u64| i64::try_from(number).map_or(Raw::Other("a number too large"), Raw::Integer);
     vec![
         key(
@@ -268,6 +268,13 @@ fn uploads() -> Vec<Definition> {
             number(max_open_per_agent),
             None,
             "Uploads of an agent that may be under way at a time; it is told to come again with the next.",
+        ),
+        key(
+            "uploads.min_free_bytes",
+            FILES,
+            number(min_free_bytes),
+            None,
+            "Free bytes on the data directory's disk below which uploads are rejected; agents retry.",
         ),
     ]
 }

@@ -247,6 +247,7 @@ fn uploads(values: &Values) -> UploadLimits {
         max_bytes: values.count("uploads.max_bytes"),
         max_bytes_per_agent: values.count("uploads.max_bytes_per_agent"),
         max_open_per_agent: values.count("uploads.max_open_per_agent"),
+        min_free_bytes: values.count("uploads.min_free_bytes"),
     }
 }
 

@@ -72,6 +72,8 @@ fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done)
         Write::OutputDelete { id } => settings::delete_output(c, id)?,
         Write::SecretPut { id, sealed } => settings::put_secret(c, id, sealed)?,
         Write::SecretDelete { id } => settings::delete_secret(c, id)?,
+        Write::UploadFits { agent, action, quota } => files::upload_fits(c, agent, action, quota)?,
+        Write::UploadIsOpen { id, chunks } => files::upload_is_open(c, id, chunks.as_deref())?,
         Write::UploadInsert(upload) => files::insert_upload(c, upload)?,
         Write::UploadStatus { id, status, transit_hash } => {
             files::upload_status(c, id, *status, transit_hash.as_deref())?;

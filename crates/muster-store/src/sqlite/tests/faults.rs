@@ -294,7 +294,7 @@ async fn damaged_data_is_told_as_such() {
     fixture
         .on_writer(|connection| {
             connection.execute("INSERT INTO changes (kind, subject) VALUES ('from-the-future', 'x')", [])?;
-            let text = "INSERT INTO uploads VALUES ('u', 'x', 'a', 's', 'n', 'm', 1, 'NONSENSE', 1, '{}', NULL)";
+            let text = "INSERT INTO uploads VALUES ('u', 'x', 'a', 's', 'n', 'm', 1, 'NONSENSE', 1, NULL)";
             connection.execute(text, []).map(|_| ())
         })
         .await;
