@@ -10,8 +10,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
-use muster_core::check_in::Digest;
-use muster_core::documents::{bytes_digest, known_text};
+use muster_core::documents::{Digest, bytes_digest, known_text};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 
@@ -47,11 +46,13 @@ impl Inner {
         }
         let decoded;
         let text: &[u8] = if body::is_gzip(&head.headers) {
-            decoded = self.inflated.inflate(&wire, self.limiter.limits().max_decompressed)?;
+            decoded = self.bodies.inflate(&wire, self.limiter.limits().max_decompressed)?;
             &decoded
         } else {
             &wire
         };
+        // Held until what the check-in changes is on disk.
+        let _copies = self.bodies.copies(text.len())?;
         let text = without_known_metadata(text, &entry)?;
         let request: CheckInRequest<'_> = json::parse_checked(&text)?;
         let input = CheckInInput {

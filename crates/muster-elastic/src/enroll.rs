@@ -21,6 +21,7 @@ impl Inner {
         let version = self.agent_version(call.headers())?;
         let address = call.peer.ip();
         let body = call.read().await?;
+        let _copies = self.bodies.copies(body.len())?;
         let request: EnrollRequest<'_> = json::parse(&body)?;
         let input = EnrollInput {
             request: &request,

@@ -52,7 +52,7 @@ impl Inner {
             BodyError::TooLarge if is_shorter => upload.chunk_too_long(number).into(),
             error => ApiError::from(error),
         })?;
-        self.fleet.put_chunk(&upload, Chunk { number, sha256, data }, &self.options.uploads).await?;
+        self.fleet.put_chunk(&upload, Chunk { number, sha256, data: data.bytes() }, &self.options.uploads).await?;
         Ok(respond::empty())
     }
 

@@ -110,7 +110,7 @@ async fn list(
         None
     };
     Ok(Json(Agents {
-        items: found.items.into_iter().map(convert::agent).collect(),
+        items: found.items.into_iter().map(convert::agent_row).collect(),
         total: found.total,
         page: paging.page,
         per_page: paging.per_page,
