@@ -23,6 +23,7 @@ pub mod moment;
 pub mod offered_files;
 pub mod orders;
 pub mod output_health;
+mod output_yaml;
 pub mod outputs;
 pub mod policies;
 pub mod policy_cache;
