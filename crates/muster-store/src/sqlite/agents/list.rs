@@ -48,10 +48,13 @@ pub(in crate::sqlite) fn ids(
 
 /// Number in each status.
 pub(in crate::sqlite) fn counts(connection: &Connection, wanted: &AgentFilter) -> Result<Vec<(Status, u64)>> {
-    all_composed(connection, &filter::agent_counts(wanted), |row| {
+    // A status that this version does not know must not hide how many are in the others.
+    let counts = all_composed(connection, &filter::agent_counts(wanted), |row| {
         let mut columns = Columns::of(row);
-        Ok((columns.word()?, columns.count()?))
-    })
+        let count = columns.word().and_then(|status| Ok((status, columns.count()?)));
+        unless_unreadable("counts of agents", || row.get(0).unwrap_or_default(), count)
+    })?;
+    Ok(counts.into_iter().flatten().collect())
 }
 
 /// Every tag in use, sorted ignoring case.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
+use muster_core::action::ActionType;
 use muster_core::agent::AgentDocuments;
 use muster_core::id::{OutputId, SecretId};
 use rusqlite::Connection;
 use tokio::task::JoinHandle;
 
 use crate::port::{Committed, Store, StoreError, Write};
-use crate::query::{AgentFilter, AgentSort, Page};
+use crate::query::{ActionFilter, AgentFilter, AgentSort, Page};
 use crate::sqlite::apply::Done;
 use crate::sqlite::store::{Options, SqliteStore};
 use crate::sqlite::temporary::TemporaryDirectory;
@@ -313,11 +314,14 @@ async fn bad_row_is_left_out_of_lists_and_the_others_are_there() {
         let mut record = muster_core::testing::bare_agent(name, now);
         record.status_deadline = Some(now);
         let insert = Write::AgentInsert { record: Box::new(record), documents: AgentDocuments::default() };
-        fixture.store.commit(vec![Write::PolicyInsert(Box::new(policy)), insert]).await.unwrap();
+        let action = muster_core::testing::action(name, ActionType::Settings, now);
+        let action = Write::ActionInsert { action: Box::new(action), targets: Vec::new() };
+        fixture.store.commit(vec![Write::PolicyInsert(Box::new(policy)), insert, action]).await.unwrap();
     }
     fixture
         .on_writer(|connection| {
             connection.execute("UPDATE agents SET status = 'NONSENSE' WHERE id = 'bad'", [])?;
+            connection.execute("UPDATE actions SET kind = 'NONSENSE' WHERE id = 'bad'", [])?;
             connection.execute("UPDATE policies SET config = '[' WHERE id = 'bad'", []).map(drop)
         })
         .await;
@@ -326,10 +330,19 @@ async fn bad_row_is_left_out_of_lists_and_the_others_are_there() {
     let mut ids: Vec<_> = listed.items.iter().map(|agent| agent.record.id.to_string()).collect();
     ids.sort();
     assert_eq!(ids, ["fine", "good"]);
+    let counts = fixture.store.agent_counts(&AgentFilter::default()).await.unwrap();
+    assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 2, "{counts:?}");
     assert_eq!(fixture.store.agents_due(now, 10).await.unwrap().len(), 2, "statuses of the others go on");
     let names: Vec<_> =
         fixture.store.policies(page).await.unwrap().items.into_iter().map(|policy| policy.name).collect();
     assert_eq!(names, ["fine", "good"]);
+    for with_policy_changes in [false, true] {
+        let filter = ActionFilter { with_policy_changes, ..ActionFilter::default() };
+        let actions = fixture.store.actions(&filter, page).await.unwrap().items;
+        let mut ids: Vec<_> = actions.iter().map(|(action, _)| action.id.to_string()).collect();
+        ids.sort();
+        assert_eq!(ids, ["fine", "good"]);
+    }
     // Asked for by its name, it is told.
     let asked = fixture.store.agent(&muster_core::id::AgentId::trusted("bad")).await;
     assert!(matches!(asked, Err(StoreError::Corrupt { .. })), "{asked:?}");
