@@ -145,7 +145,7 @@ impl Fleet {
         Ok(views)
     }
 
-    /// The agents that some actions were for; `<policy>:<revision>` names a change of policy (M148).
+    /// The agents that some actions were for; `<policy>:<revision>` names a change of policy (MG148).
     pub async fn agents_of_actions(&self, context: &OpContext, ids: &[String]) -> Result<BTreeSet<AgentId>, Error> {
         context.require(Privilege::AgentsRead)?;
         let mut agents = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Files for agents (protocol reference §7.3): who may fetch one, and its bytes, a chunk at a time.
+//! Files for agents (EA §7.3): who may fetch one, and its bytes, a chunk at a time.
 
 use std::sync::Arc;
 

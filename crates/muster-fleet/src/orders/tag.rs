@@ -1,4 +1,4 @@
-//! Tags: changed at once by the server; the action is a record of it (§5.6).
+//! Tags: changed at once by the server; the action is a record of it (MG §5.6).
 
 use muster_core::Error;
 use muster_core::action::ActionType;
