@@ -105,7 +105,9 @@ impl WatchedStore {
         // Only these are tried twice, and they are few and small.
         let again = relief.then(|| writes.clone());
         let mut outcome = apply(writes).await;
-        if let (Some(writes), Err(StoreError::Unavailable { .. })) = (again, &outcome)
+        // Not for a store that is merely busy: the reserve is for a disk that is full.
+        if let (Some(writes), Err(error)) = (again, &outcome)
+            && error.lacks_room()
             && self.disk.get().is_some_and(|disk| disk.release_reserve())
         {
             tracing::warn!("the disk is full: the reserve is given back to it, for revoking and deleting");
@@ -229,6 +231,19 @@ mod tests {
         fn restore_reserve(&self) -> bool {
             self.has_room_again.load(Ordering::SeqCst)
         }
+    }
+
+    #[tokio::test]
+    async fn busy_store_leaves_the_reserve_alone() {
+        let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
+        let store = WatchedStore::new(Arc::new(SqliteStore::temporary().unwrap()));
+        store.lies_on(disk.clone(), false);
+        let busy = |_: Vec<Write>| -> Applying<'_> {
+            let reason = "too much is waiting for the store".into();
+            Box::pin(std::future::ready(Err(StoreError::Unavailable { reason })))
+        };
+        store.commit_by(vec![revoke()], busy).await.unwrap_err();
+        assert!(!store.is_on_reserve() && disk.reserve.load(Ordering::SeqCst));
     }
 
     fn change() -> Write {

@@ -44,6 +44,16 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether more room on the disk would help: in SQLite's words, which name it in two ways.
+    pub fn lacks_room(&self) -> bool {
+        match self {
+            Self::Unavailable { reason } => reason.contains("disk is full") || reason.contains("disk I/O error"),
+            Self::Conflict(_) | Self::Unknown { .. } | Self::Corrupt { .. } => false,
+        }
+    }
+}
+
 impl From<StoreError> for muster_core::Error {
     fn from(error: StoreError) -> Self {
         match error {

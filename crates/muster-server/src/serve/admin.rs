@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use muster_core::time::Clock;
 use tower::ServiceExt;
 
 use super::hosts::Hosts;
@@ -19,6 +20,8 @@ use crate::tls::Tls;
 use crate::tls::validity::Warning;
 use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
+use muster_fleet::system::SystemClock;
+use muster_fleet::throttle::Throttle;
 use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{ListenerKind, Peer};
@@ -26,6 +29,8 @@ use muster_listen::{Answer, Handler, Work};
 use muster_management::error::http_error;
 use muster_management::management_router;
 
+/// Between two log lines about requests for the same foreign host.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// How long the store may take to answer a server that is ready.
 const STORE_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -35,6 +40,7 @@ pub(super) struct AdminHandler {
     router: Router,
     metrics: Arc<Metrics>,
     hosts: Arc<Hosts>,
+    throttle: Arc<Throttle>,
 }
 
 #[derive(Clone)]
@@ -63,13 +69,21 @@ impl AdminHandler {
             .route("/metrics", get(render))
             .with_state(watched);
         let router = management_router(Arc::clone(fleet)).merge(watch);
-        Self { router, metrics: Arc::clone(metrics), hosts: Arc::new(hosts) }
+        Self {
+            router,
+            metrics: Arc::clone(metrics),
+            hosts: Arc::new(hosts),
+            throttle: Arc::new(Throttle::new(TOLD_AGAIN)),
+        }
     }
 
     /// The reply to a request for a host that is not ours. The socket is none of a browser's business.
     fn misdirected(&self, request: &Parts, peer: &Peer) -> Option<Response> {
         let host = (peer.listener != ListenerKind::Socket).then(|| self.hosts.foreign(request)).flatten()?;
-        tracing::warn!(host, address = ?peer.address, "refused: the request is for a host that is not this server");
+        if self.throttle.first_in_a_while(&host, SystemClock.now()) {
+            let address = peer.address;
+            tracing::warn!(host, ?address, "rejected: the request is for a host that admin.hosts does not name");
+        }
         let message = format!("the host {host:?} is not this server's; admin.hosts names those that are");
         Some(http_error(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message))
     }

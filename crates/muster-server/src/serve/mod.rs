@@ -116,6 +116,29 @@ pub struct Stopped {
     pub took: Duration,
 }
 
+/// What a first start makes, marked once it is complete, and what an earlier run left unfinished.
+async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> Result<FirstStart, ServeError> {
+    let first_start = first_start::prepare(fleet, tls, config.insecure_http).await;
+    let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
+    data.mark_fleet(&first_start.installation)?;
+    // What can't be finished must not keep agents out.
+    if let Err(error) = fleet.finish_orders().await {
+        error!(error = whole_text(&error), "orders that were cut off are not finished; tried again at the next start");
+    }
+    Ok(first_start)
+}
+
+/// `listen.json` is for scripts; the command `muster` asks the socket, also on a full disk.
+fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), DataDirError> {
+    match data.write_listen(addresses) {
+        Err(error) if error.is_full_disk() => {
+            warn!(%error, "listen.json is not written: the disk is full");
+            Ok(())
+        }
+        written => written,
+    }
+}
+
 /// Sockets that are bound; nothing is accepted yet.
 struct Bound {
     agent: Option<TcpListener>,
@@ -137,18 +160,7 @@ impl Server {
         let (store, fleet) = open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
         let urls = fleet.settings.external_urls.clone();
         let tls = Tls::open(config.tls.clone(), urls, Arc::clone(&data), clock)?;
-        let first_start = first_start::prepare(&fleet, &tls, config.insecure_http).await;
-        let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
-
-        data.mark_fleet(&first_start.installation)?;
-
-        // What can't be finished must not keep agents out.
-        if let Err(error) = fleet.finish_orders().await {
-            error!(
-                error = whole_text(&error),
-                "orders that were cut off are not finished; tried again at the next start"
-            );
-        }
+        let first_start = prepared(config, &data, &fleet, &tls).await?;
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
         let certificates = Arc::clone(&tls);
@@ -160,15 +172,10 @@ impl Server {
         let background = tokio::spawn(Arc::clone(&fleet).run_background());
         let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
         health.set(ServerState::Healthy);
-        match data.write_listen(&addresses) {
-            // It is for scripts; the command `muster` asks the socket.
-            Err(error) if error.is_full_disk() => warn!(%error, "listen.json is not written: the disk is full"),
-            Err(error) => {
-                shutdown.cancel();
-                fleet.stop();
-                return Err(error.into());
-            }
-            Ok(()) => {}
+        if let Err(error) = tell_addresses(&data, &addresses) {
+            shutdown.cancel();
+            fleet.stop();
+            return Err(error.into());
         }
         Ok(Self {
             addresses,
