@@ -11,7 +11,7 @@ use muster_core::change::Change;
 use muster_core::id::{AgentId, PolicyId};
 use muster_core::time::Timestamp;
 use muster_protocol::elastic::ack::AckItem;
-use muster_store::Write;
+use muster_store::{ActionWrite, Write};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -83,8 +83,9 @@ impl Fleet {
 
 fn to_change(before: &Arc<AgentRecord>, acknowledged: &Acknowledged, now: Timestamp) -> AgentChange {
     let results = acknowledged.results.iter().cloned();
-    let mut writes: Vec<Write> =
-        results.map(|result| Write::ActionResult { result: Box::new(result), addressed: true }).collect();
+    let mut writes: Vec<Write> = results
+        .map(|result| Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true }))
+        .collect();
     if acknowledged.deactivated {
         writes.push(Write::Audit(audit_line(&before.id, acknowledged, now)));
         writes.push(Write::Changed(Change::Agent(before.id.clone())));

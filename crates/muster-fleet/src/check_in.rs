@@ -20,7 +20,7 @@ use muster_core::poll::GoDuration;
 use muster_core::status::Status;
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -357,7 +357,7 @@ fn to_change(record: &AgentRecord, decision: &Decision) -> AgentChange {
     let documents = &decision.documents;
     let changed = documents.local_metadata.is_some() || documents.components.is_some();
     let writes = if changed {
-        vec![Write::AgentDocuments { id: record.id.clone(), documents: documents.clone() }]
+        vec![Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents: documents.clone() })]
     } else {
         Vec::new()
     };

@@ -1,7 +1,8 @@
 //! The disk under the store: how much room it has, and a reserve for the day on which it has none.
 
 use muster_core::action::ActionType;
-use muster_store::Write;
+use muster_core::file::FileStatus;
+use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, FileWrite, OutputWrite, PolicyWrite, Write};
 
 /// What the store's disk is asked for. All of it is quick.
 pub trait Disk: Send + Sync {
@@ -20,16 +21,17 @@ pub(crate) fn is_relief(writes: &[Write]) -> bool {
     let is_a_line = writes.iter().all(|write| matches!(write, Write::Audit(_)));
     is_a_line
         || writes.iter().any(|write| match write {
-            Write::EnrollmentKeyRevoke { .. }
-            | Write::EnrollmentKeyDelete { .. }
-            | Write::AgentDelete { .. }
-            | Write::PolicyDelete { .. }
-            | Write::OutputDelete { .. }
-            | Write::OrderFinished { .. } => true,
-            Write::AgentUpdate { before, after } => before.access_key.is_some() && after.access_key.is_none(),
+            Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { .. } | EnrollmentKeyWrite::Delete { .. })
+            | Write::Agent(AgentWrite::Delete { .. })
+            | Write::Policy(PolicyWrite::Delete { .. })
+            | Write::Output(OutputWrite::Delete { .. })
+            | Write::Action(ActionWrite::Finish { .. }) => true,
+            Write::Agent(AgentWrite::Update { before, after }) => {
+                before.access_key.is_some() && after.access_key.is_none()
+            }
             // The note of a revocation of many comes before their records.
-            Write::ActionInsert { action, .. } => action.kind == ActionType::ForceUnenroll,
-            Write::UploadStatus { status, .. } => *status == muster_core::file::FileStatus::Deleted,
+            Write::Action(ActionWrite::Insert { action, .. }) => action.kind == ActionType::ForceUnenroll,
+            Write::File(FileWrite::UploadStatus { status, .. }) => *status == FileStatus::Deleted,
             _ => false,
         })
 }

@@ -24,7 +24,7 @@ use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind, replace_token};
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
 use muster_store::query::Page;
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
@@ -246,7 +246,7 @@ impl Fleet {
     ) -> Result<bool, Error> {
         let key = admission.key();
         let counts = !takes_own_place(enrolled, before.as_ref(), key);
-        let mut writes = vec![Write::EnrollmentKeyUse { id: key.id.clone(), now, counts }];
+        let mut writes = vec![Write::EnrollmentKey(EnrollmentKeyWrite::Use { id: key.id.clone(), now, counts })];
         writes.extend(record_writes(enrolled, before, now));
         writes.push(Write::Audit(audit_line(enrolled, key, now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
@@ -305,18 +305,18 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
     let (record, documents) = (&enrolled.record, enrolled.documents.clone());
     let mut writes = Vec::new();
     if let Some(id) = enrolled.discard.clone() {
-        writes.extend([Write::AgentDelete { id: id.clone(), now }, Write::Changed(Change::Agent(id))]);
+        writes.extend([Write::Agent(AgentWrite::Delete { id: id.clone(), now }), Write::Changed(Change::Agent(id))]);
     }
     match before {
-        None => writes.push(Write::AgentInsert { record: Box::new(record.clone()), documents }),
+        None => writes.push(Write::Agent(AgentWrite::Insert { record: Box::new(record.clone()), documents })),
         Some(before) => {
-            writes.push(Write::AgentUpdate { before: Arc::new(before), after: Arc::new(record.clone()) });
-            writes.push(Write::AgentDocuments { id: record.id.clone(), documents });
+            writes.push(Write::Agent(AgentWrite::Update { before: Arc::new(before), after: Arc::new(record.clone()) }));
+            writes.push(Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents }));
         }
     }
     // Orders to the old life are not for the new one, an old UNENROLL least of all, whether answered or not (D14).
     if enrolled.life == Life::Next {
-        writes.push(Write::AgentLifeBegins { id: record.id.clone(), now });
+        writes.push(Write::Agent(AgentWrite::BeginLife { id: record.id.clone(), now }));
     }
     writes
 }

@@ -19,7 +19,7 @@ use muster_core::testing::{self, Sequence, TestClock, at};
 use muster_core::time::{Clock, Timestamp};
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
 use muster_store::sqlite::SqliteStore;
-use muster_store::{Store, Write};
+use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, Write};
 use serde_json::Value;
 
 use crate::enroll::EnrollInput;
@@ -114,7 +114,7 @@ impl TestFleet {
     pub async fn add_policy(&self, id: &str, change: impl FnOnce(&mut Policy)) -> PolicyId {
         let mut policy = testing::policy(id, self.now());
         change(&mut policy);
-        self.commit(vec![Write::PolicyInsert(Box::new(policy))]).await;
+        self.commit(vec![Write::Policy(PolicyWrite::Insert(Box::new(policy)))]).await;
         PolicyId::trusted(id)
     }
 
@@ -150,7 +150,7 @@ impl TestFleet {
 
     async fn publish(&self, revision: PolicyRevision) {
         let change = Write::Changed(Change::Policy(revision.policy_id.clone()));
-        self.commit(vec![Write::PolicyRevisionInsert(Box::new(revision)), change]).await;
+        self.commit(vec![Write::Policy(PolicyWrite::InsertRevision(Box::new(revision))), change]).await;
     }
 
     /// An enrollment key for `policy`, changed by `change`.
@@ -162,7 +162,7 @@ impl TestFleet {
             ..testing::key_of(api_key.id.as_str(), &api_key, self.now())
         };
         change(&mut key);
-        self.commit(vec![Write::EnrollmentKeyInsert(Box::new(key))]).await;
+        self.commit(vec![Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key)))]).await;
         api_key
     }
 
@@ -187,7 +187,7 @@ impl TestFleet {
     pub fn insertion(&self, record: AgentRecord, documents: AgentDocuments) -> (Write, ApiKey) {
         let key = ApiKey::generate(&*self.entropy);
         let access_key = Some(AccessKey { id: key.id.clone(), hash: key.hash() });
-        (Write::AgentInsert { record: Box::new(AgentRecord { access_key, ..record }), documents }, key)
+        (Write::Agent(AgentWrite::Insert { record: Box::new(AgentRecord { access_key, ..record }), documents }), key)
     }
 
     /// The entry of an enrolled agent, by its new key.
@@ -206,7 +206,8 @@ impl TestFleet {
         let mut action = testing::action(id, kind, self.now());
         change(&mut action);
         let change = Write::Changed(Change::Action(action.id.clone()));
-        let insert = Write::ActionInsert { action: Box::new(action), targets: vec![AgentId::trusted(agent)] };
+        let insert =
+            Write::Action(ActionWrite::Insert { action: Box::new(action), targets: vec![AgentId::trusted(agent)] });
         self.commit(vec![insert, change]).await;
     }
 }

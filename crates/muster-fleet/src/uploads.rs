@@ -11,7 +11,7 @@ use muster_core::file::{CHUNK_BYTES, ChunkInfo, FileStatus, Upload};
 use muster_core::id::{ActionId, FileId};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::upload::{UploadBeginRequest, UploadFile};
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{FileWrite, Precondition, StoreError, Write};
 
 use super::Fleet;
 use super::registry::AgentEntry;
@@ -83,16 +83,16 @@ impl Fleet {
         };
         limits.check_room(self.store.free_bytes(), u64::try_from(upload.size).unwrap_or(0))?;
         // What failed, was removed or took too long makes room: the agent tries again.
-        let close = |id| Write::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None };
+        let close = |id| Write::File(FileWrite::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None });
         let mut writes: Vec<Write> = expired.map(close).into_iter().collect();
         // An agent's uploads are limited together. Counted in the commit, so that two beginnings at once, on whichever
         // nodes, don't both find the room for one.
-        writes.push(Write::UploadFits {
+        writes.push(Write::File(FileWrite::UploadFits {
             agent: entry.id().clone(),
             action: upload.action_id.clone(),
             quota: limits.quota(&upload),
-        });
-        writes.push(Write::UploadInsert(Box::new(upload.clone())));
+        }));
+        writes.push(Write::File(FileWrite::InsertUpload(Box::new(upload.clone()))));
         match self.store.commit(writes).await {
             Ok(_) => Ok(upload.id),
             Err(StoreError::Conflict(Precondition::OverLimit(limit))) => Err(over(limit)),
@@ -164,8 +164,9 @@ impl Fleet {
         let file = upload.0.id.clone();
         // It may have ended since this chunk was begun: what is complete is not written to, and what is removed gets no
         // bytes that nobody would remove again.
-        let is_open = Write::UploadIsOpen { id: file.clone(), chunks: None };
-        match self.store.commit(vec![is_open, Write::ChunkPut { file, number, sha256, data: data.into() }]).await {
+        let is_open = FileWrite::UploadIsOpen { id: file.clone(), chunks: None };
+        let put = FileWrite::PutChunk { file, number, sha256, data: data.into() };
+        match self.store.commit(vec![is_open.into(), put.into()]).await {
             Ok(_) => Ok(()),
             Err(StoreError::Conflict(_)) => Err(refused("ErrUploadStopped", "upload has stopped")),
             Err(error) => Err(error.into()),
@@ -213,9 +214,9 @@ impl Fleet {
         let status = if fits { FileStatus::Ready } else { FileStatus::UploadError };
         let transit_hash = fits.then_some(given);
         // Decided on these chunks: one that came since may be another one.
-        let is_open = Write::UploadIsOpen { id: upload.id.clone(), chunks: Some(chunks) };
-        let end = Write::UploadStatus { id: upload.id.clone(), status, transit_hash };
-        match self.store.commit(vec![is_open, end]).await {
+        let is_open = FileWrite::UploadIsOpen { id: upload.id.clone(), chunks: Some(chunks) };
+        let end = FileWrite::UploadStatus { id: upload.id.clone(), status, transit_hash };
+        match self.store.commit(vec![is_open.into(), end.into()]).await {
             Ok(_) => {}
             Err(StoreError::Conflict(_)) => {
                 return Err(refused("ErrStatusNoUploads", "the upload changed while it was ended"));

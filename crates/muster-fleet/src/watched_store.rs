@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use muster_store::{Committed, Store, StoreError, Write};
+use muster_store::{Committed, SettingWrite, Store, StoreError, Write};
 use tokio::sync::watch;
 
 use super::Fleet;
@@ -158,7 +158,7 @@ impl Fleet {
     /// Writes something, to learn whether the store takes writes; the outcome is noted by the commit itself.
     pub async fn probe_store(&self) {
         let value = self.clock.now().to_string();
-        let _ = self.store.commit(vec![Write::SettingPut { name: PROBE.into(), value }]).await;
+        let _ = self.store.commit(vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
     }
 
     /// Tries a store that took no write until it takes one again, so that the server is well again by itself even
@@ -193,7 +193,7 @@ mod tests {
 
     use muster_core::id::EnrollmentKeyId;
     use muster_core::time::Timestamp;
-    use muster_store::{Precondition, SqliteStore};
+    use muster_store::{EnrollmentKeyWrite, Precondition, SqliteStore};
 
     use super::*;
 
@@ -247,11 +247,11 @@ mod tests {
     }
 
     fn change() -> Write {
-        Write::SettingPut { name: "x".into(), value: "y".into() }
+        SettingWrite::Put { name: "x".into(), value: "y".into() }.into()
     }
 
     fn revoke() -> Write {
-        Write::EnrollmentKeyRevoke { id: EnrollmentKeyId::trusted("k"), now: Timestamp::from_micros(0) }
+        EnrollmentKeyWrite::Revoke { id: EnrollmentKeyId::trusted("k"), now: Timestamp::from_micros(0) }.into()
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_core::action::{ActionType, Target, TargetState};
 use muster_core::id::{ActionId, PolicyId};
 use muster_core::status::Status;
+use muster_store::SettingWrite;
 use muster_store::query::AgentFilter;
 use serde_json::value::RawValue;
 
@@ -240,7 +241,7 @@ async fn m11_without_a_policy_in_the_key_rules_decide_and_then_the_default_polic
     test.revised_policy("fallback", |policy| policy.is_default = true).await;
     assert_eq!(policy(plain()).await, "fallback");
     let rules = r#"[{"match": {"hostname": "web-*"}, "policy_id": "p", "tags": ["ruled"]}]"#.to_owned();
-    test.commit(vec![Write::SettingPut { name: assignment::SETTING.into(), value: rules }]).await;
+    test.commit(vec![Write::Setting(SettingWrite::Put { name: assignment::SETTING.into(), value: rules })]).await;
     let item = test.enroll(&key, &plain()).await.unwrap();
     assert_eq!((item.policy_id.as_str(), &item.tags[..]), ("p", &["a".to_owned(), "ruled".to_owned()][..]));
     let record = test.entry(&item).await.unwrap().record().unwrap();

@@ -8,7 +8,7 @@ use muster_core::change::Change;
 use muster_core::id::{AgentId, PolicyId};
 use muster_fleet::FleetSettings;
 use muster_fleet::check_in::{CheckInOutcome, Delivery};
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 
 use crate::setting::{Setting, action_ids, parked, policy_revision};
 
@@ -132,7 +132,7 @@ async fn d21_ea55_revoking_cuts_the_held_poll_and_refuses_the_next_request() {
     let mut after = (*before).clone();
     (after.version, after.active, after.access_key) = (before.version + 1, false, None);
     let change = Change::Agent(AgentId::trusted("a"));
-    let update = Write::AgentUpdate { before, after: Arc::new(after) };
+    let update = Write::Agent(AgentWrite::Update { before, after: Arc::new(after) });
     setting.commit(vec![update, Write::Changed(change)]).await;
     let cut = tokio::time::timeout(Duration::from_secs(1), held).await.expect("within a second").unwrap();
     assert_eq!(cut.err().map(|error| error.code), Some("ErrUnauthorized"));
@@ -217,7 +217,7 @@ async fn ea90_a_reassigned_agent_gets_the_other_policy_whatever_revision_it_runs
     let before = entry.record().unwrap();
     let mut after = (*before).clone();
     (after.version, after.policy_id, after.policy_revision) = (before.version + 1, Some(db), 0);
-    let update = Write::AgentUpdate { before, after: Arc::new(after) };
+    let update = Write::Agent(AgentWrite::Update { before, after: Arc::new(after) });
     setting.commit(vec![update, Write::Changed(Change::Agent(AgentId::trusted("a")))]).await;
     match held.await.unwrap().unwrap() {
         Delivery::Policy(policy) => assert_eq!(policy.policy_id.as_str(), "db"),

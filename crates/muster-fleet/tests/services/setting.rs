@@ -14,7 +14,7 @@ use muster_fleet::check_in::{CheckInInput, CheckInOutcome, Delivery};
 use muster_fleet::registry::AgentEntry;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_protocol::elastic::check_in::CheckInRequest;
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 
 pub struct Setting(TestFleet);
 
@@ -49,7 +49,7 @@ impl Setting {
         for _ in 0..100 {
             let before = self.stored(id).await;
             let after = AgentRecord { active: false, version: before.version + 1, ..before.clone() };
-            let update = Write::AgentUpdate { before: before.into(), after: after.into() };
+            let update = Write::Agent(AgentWrite::Update { before: before.into(), after: after.into() });
             if self.fleet.store.commit(vec![update]).await.is_ok() {
                 return;
             }

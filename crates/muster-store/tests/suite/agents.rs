@@ -4,7 +4,7 @@ use muster_core::action::ActionResult;
 use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport};
 use muster_core::id::{EnrollmentKeyId, FileId, KeyId, PolicyId};
 use muster_core::status::Status;
-use muster_store::{Precondition, Store, StoreError, Write};
+use muster_store::{AgentWrite, FileWrite, Precondition, Store, StoreError, Write};
 
 use super::sample::*;
 
@@ -161,7 +161,7 @@ pub async fn one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_i
     let second = with_handle("c", "k", false);
     let refused = store.commit(vec![insert(&second)]).await.unwrap_err();
     assert!(matches!(refused, StoreError::Conflict(Precondition::Exists(_))), "{refused}");
-    commit(store, vec![Write::AgentDelete { id: first.id.clone(), now: at(1) }, insert(&second)]).await;
+    commit(store, vec![Write::Agent(AgentWrite::Delete { id: first.id.clone(), now: at(1) }), insert(&second)]).await;
     assert_eq!(find("handle", "k").await, Some(agent_id("c")));
     let seen = next(&second, |record| record.last_checkin = Some(at(9)));
     commit(store, vec![update(&second, &seen)]).await;
@@ -180,10 +180,10 @@ pub async fn documents_that_are_not_named_stay(store: &impl Store) {
     ] {
         expected.local_metadata = changed.local_metadata.clone().or(expected.local_metadata);
         expected.components = changed.components.clone().or(expected.components);
-        commit(store, vec![Write::AgentDocuments { id: id.clone(), documents: changed }]).await;
+        commit(store, vec![Write::Agent(AgentWrite::Documents { id: id.clone(), documents: changed })]).await;
         assert_eq!(store.agent_documents(&id).await.unwrap().as_ref(), Some(&expected));
     }
-    let nobody = Write::AgentDocuments { id: agent_id("nobody"), documents: documents("{}", "[]") };
+    let nobody = Write::Agent(AgentWrite::Documents { id: agent_id("nobody"), documents: documents("{}", "[]") });
     assert!(matches!(refused(store, vec![nobody]).await, Precondition::Missing(_)));
     assert_eq!(store.agent_documents(&agent_id("nobody")).await.unwrap(), None);
 }
@@ -193,7 +193,7 @@ pub async fn check_in_times_only_grow(store: &impl Store) {
     commit(store, vec![insert(&record), insert(&full_agent("b"))]).await;
     for (seen, expected) in [(at(50), at(50)), (at(40), at(50)), (at(60), at(60))] {
         let seen = vec![(agent_id("a"), seen), (agent_id("gone"), seen)];
-        commit(store, vec![Write::AgentsSeen { seen }]).await;
+        commit(store, vec![Write::Agent(AgentWrite::Seen { seen })]).await;
         let stored = store.agent(&record.id).await.unwrap().unwrap();
         assert_eq!(stored.last_checkin, Some(expected));
         assert_eq!(stored.version, 1, "no version change");
@@ -212,15 +212,15 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
             order(&action("x"), &["a", "b"]),
             answer(&result("x", "a", 1, None)),
             order(&action("open"), &["a"]),
-            Write::UploadInsert(Box::new(upload("u", "x", "a"))),
+            Write::File(FileWrite::InsertUpload(Box::new(upload("u", "x", "a")))),
             chunk("u", 0, b"bytes"),
-            Write::UploadInsert(Box::new(upload("v", "x", "b"))),
+            Write::File(FileWrite::InsertUpload(Box::new(upload("v", "x", "b")))),
             chunk("v", 0, b"other"),
-            Write::FileInsert(Box::new(file("f", &["a", "b"]))),
+            Write::File(FileWrite::InsertFile(Box::new(file("f", &["a", "b"])))),
         ],
     )
     .await;
-    commit(store, vec![Write::AgentDelete { id: id.clone(), now: at(7) }]).await;
+    commit(store, vec![Write::Agent(AgentWrite::Delete { id: id.clone(), now: at(7) })]).await;
     assert_eq!(store.agent(id).await.unwrap(), None);
     assert_eq!(store.agent_documents(id).await.unwrap(), None);
     assert_eq!(store.agent_by_access_key(&record.access_key.unwrap().id).await.unwrap(), None);
@@ -234,7 +234,7 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
     assert_eq!(store.file(&FileId::trusted("f")).await.unwrap().unwrap().agents, [agent_id("b")]);
     assert!(store.chunk(&FileId::trusted("v"), 0).await.unwrap().is_some(), "the other agent keeps its own");
     assert!(store.action_target(&action_id("x"), &agent_id("b")).await.unwrap().is_some());
-    let again = refused(store, vec![Write::AgentDelete { id: id.clone(), now: at(8) }]).await;
+    let again = refused(store, vec![Write::Agent(AgentWrite::Delete { id: id.clone(), now: at(8) })]).await;
     assert!(matches!(again, Precondition::Missing(_)), "{again:?}");
 }
 

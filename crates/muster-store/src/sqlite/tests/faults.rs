@@ -9,7 +9,10 @@ use muster_core::id::{OutputId, SecretId};
 use rusqlite::Connection;
 use tokio::task::JoinHandle;
 
-use crate::port::{Committed, Store, StoreError, Write};
+use crate::port::{
+    ActionStore, ActionWrite, AgentStore, AgentWrite, ChangeStore, Committed, FileStore, FileWrite, OutputWrite,
+    PolicyStore, PolicyWrite, SecretStore, SecretWrite, Store, StoreError, Write,
+};
 use crate::query::{ActionFilter, AgentFilter, AgentSort, Page};
 use crate::sqlite::apply::Done;
 use crate::sqlite::store::{Options, SqliteStore};
@@ -28,7 +31,7 @@ fn with(options: &Options) -> Fixture {
 }
 
 fn put(name: &str, bytes: usize) -> Write {
-    Write::SecretPut { id: SecretId::trusted(name), sealed: vec![7; bytes] }
+    Write::Secret(SecretWrite::Put { id: SecretId::trusted(name), sealed: vec![7; bytes] })
 }
 
 impl Fixture {
@@ -224,7 +227,7 @@ async fn a_panic_in_a_read_ends_that_read_alone() {
 #[tokio::test]
 async fn a_refused_job_in_a_shared_transaction_takes_back_its_own_writes_only() {
     let fixture = with(&Options::default());
-    let missing = || Write::OutputDelete { id: OutputId::trusted("none") };
+    let missing = || Write::Output(OutputWrite::Delete { id: OutputId::trusted("none") });
     let (release, held) = fixture.hold().await;
     let first = fixture.start(vec![put("first", 10)]).await;
     let refused = fixture.start(vec![put("first", 20), put("refused", 10), missing()]).await;
@@ -253,11 +256,13 @@ async fn full_queues_refuse_instead_of_growing() {
         task.await.unwrap().unwrap();
     }
     let (release, held) = fixture.hold().await;
-    let chunk = |number| Write::ChunkPut {
-        file: muster_core::id::FileId::trusted("f"),
-        number,
-        sha256: [0; 32],
-        data: vec![0; 8_000],
+    let chunk = |number| {
+        Write::File(FileWrite::PutChunk {
+            file: muster_core::id::FileId::trusted("f"),
+            number,
+            sha256: [0; 32],
+            data: vec![0; 8_000],
+        })
     };
     let large = fixture.start(vec![chunk(0)]).await;
     let refused = fixture.store.commit(vec![chunk(1)]).await;
@@ -313,10 +318,11 @@ async fn bad_row_is_left_out_of_lists_and_the_others_are_there() {
         let policy = muster_core::testing::policy(name, now);
         let mut record = muster_core::testing::bare_agent(name, now);
         record.status_deadline = Some(now);
-        let insert = Write::AgentInsert { record: Box::new(record), documents: AgentDocuments::default() };
+        let insert =
+            Write::Agent(AgentWrite::Insert { record: Box::new(record), documents: AgentDocuments::default() });
         let action = muster_core::testing::action(name, ActionType::Settings, now);
-        let action = Write::ActionInsert { action: Box::new(action), targets: Vec::new() };
-        fixture.store.commit(vec![Write::PolicyInsert(Box::new(policy)), insert, action]).await.unwrap();
+        let action = Write::Action(ActionWrite::Insert { action: Box::new(action), targets: Vec::new() });
+        fixture.store.commit(vec![Write::Policy(PolicyWrite::Insert(Box::new(policy))), insert, action]).await.unwrap();
     }
     fixture
         .on_writer(|connection| {
