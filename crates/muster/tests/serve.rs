@@ -312,3 +312,54 @@ fn term_ends_a_start_that_hangs() {
     };
     assert!(status.success(), "{status}");
 }
+
+/// A limit on the size of files stands for the full disk: the log that a killed server left can be read and not grow.
+#[test]
+fn server_that_was_killed_on_a_full_disk_is_not_ready_and_can_be_read() {
+    let keep = tempfile::tempdir().unwrap();
+    let data = keep.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let mut child = start(&data);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let log = std::fs::metadata(data.join("muster.db-wal")).unwrap().len();
+    assert!(log > 128 * 512, "the log is longer than files may become: {log}");
+    std::fs::remove_file(data.join("listen.json")).unwrap();
+
+    let serve = "trap '' XFSZ; ulimit -f 128; exec \"$@\"";
+    let mut child = Command::new("sh")
+        .args(["-c", serve, "sh", env!("CARGO_BIN_EXE_muster"), "serve", "--local-listen", "none"])
+        .args(["--agent-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&data)
+        .env_remove("MUSTER_CONFIG")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    let listen = data.join("listen.json");
+    while !listen.try_exists().unwrap() {
+        assert!(Instant::now() < end && child.try_wait().unwrap().is_none(), "it does not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&listen).unwrap()).unwrap();
+    let ready = get(told["admin"].as_str().unwrap(), "/readyz");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("the store takes no writes: "), "{ready}");
+    let place = ["--data-dir", data.to_str().unwrap()];
+    let read = run(&[&["policy", "list", "--output", "name"][..], &place].concat());
+    assert!(read.status.success() && !text(&read.stdout).is_empty(), "{}", text(&read.stderr));
+    let written = run(&[&["policy", "create", "web"][..], &place].concat());
+    assert!(!written.status.success());
+    signal(&child, "-TERM");
+    assert!(child.wait().unwrap().success());
+}
+
+fn get(address: &str, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}

@@ -292,25 +292,37 @@ impl Starting<'_> {
 
 /// How long a start that is told to stop may take to end by itself.
 const START_ENDS: Duration = Duration::from_secs(2);
+/// How long it may take to clean up after it was broken off.
+const CLEANED_UP: Duration = Duration::from_millis(200);
 
-/// Waits for a start or for the signal to stop, which ends it: `None`. A start that is stuck in the system (a file that
-/// does not answer, a log of gigabytes to recover) is left where it is, since the process ends.
+/// A server, and the signal that came while it started.
+struct Started<T> {
+    server: T,
+    signal: Option<&'static str>,
+}
+
+/// Waits for a start. A signal to stop breaks it off, unless it ends soon: then the server is stopped in order. `None`
+/// when it was broken off; one that is stuck in the system (a file that does not answer, a log of gigabytes to recover)
+/// is left where it is, since the process ends.
 async fn started_unless<T: Send + 'static>(
     mut starting: JoinHandle<Result<T, ServeError>>,
     stop: impl Future<Output = &'static str>,
-) -> Result<Option<T>, ServeError> {
+) -> Result<Option<Started<T>>, ServeError> {
     let broken = |error: tokio::task::JoinError| ServeError::Broken(error.to_string());
-    tokio::select! {
-        started = &mut starting => started.map_err(broken)?.map(Some),
-        signal = stop => {
-            info!(signal, "stopped while starting");
-            starting.abort();
-            if tokio::time::timeout(START_ENDS, starting).await.is_err() {
-                warn!("the start does not end; the process ends without it");
-            }
-            Ok(None)
-        }
+    let signal = tokio::select! {
+        biased;
+        started = &mut starting => return started.map_err(broken)?.map(|server| Some(Started { server, signal: None })),
+        signal = stop => signal,
+    };
+    info!(signal, "stopping while starting");
+    if let Ok(started) = tokio::time::timeout(START_ENDS, &mut starting).await {
+        return started.map_err(broken)?.map(|server| Some(Started { server, signal: Some(signal) }));
     }
+    starting.abort();
+    if tokio::time::timeout(CLEANED_UP, starting).await.is_err() {
+        warn!("the start does not end; the process ends without it");
+    }
+    Ok(None)
 }
 
 /// Serves until a signal says stop. What a person should see goes to `out`.
@@ -320,7 +332,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
         let config = config.clone();
         tokio::spawn(async move { Server::start(&config).await })
     };
-    let Some(server) = started_unless(starting, signals.wait()).await? else { return Ok(()) };
+    let Some(Started { server, signal }) = started_unless(starting, signals.wait()).await? else { return Ok(()) };
     let watchdog = tokio::spawn(notify::keep_alive());
     notify::ready();
     if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {
@@ -330,7 +342,10 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
         agent = ?server.addresses.agent, local = ?server.addresses.local, admin = ?server.addresses.admin,
         data = %config.data_dir, "the server accepts"
     );
-    let signal = signals.wait().await;
+    let signal = match signal {
+        Some(signal) => signal,
+        None => signals.wait().await,
+    };
     notify::stopping();
     info!(signal, "stopping");
     tokio::select! {

@@ -166,7 +166,7 @@ async fn management_listener_serves_its_own_names_only() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn start_ends_when_it_is_told_to_stop() {
     struct Ended(Arc<std::sync::atomic::AtomicBool>);
     impl Drop for Ended {
@@ -182,8 +182,15 @@ async fn start_ends_when_it_is_told_to_stop() {
     });
     let stopped = started_unless(starting, std::future::ready("SIGTERM")).await.unwrap();
     assert!(stopped.is_none() && has_ended.load(std::sync::atomic::Ordering::SeqCst));
-    let started = started_unless(tokio::spawn(async { Ok(7) }), std::future::pending()).await.unwrap();
-    assert_eq!(started, Some(7));
+    // One that is nearly done is stopped in order, by whoever gets it.
+    let nearly = tokio::spawn(async {
+        tokio::time::sleep(START_ENDS / 2).await;
+        Ok(7)
+    });
+    let started = started_unless(nearly, std::future::ready("SIGTERM")).await.unwrap().unwrap();
+    assert_eq!((started.server, started.signal), (7, Some("SIGTERM")));
+    let started = started_unless(tokio::spawn(async { Ok(7) }), std::future::pending()).await.unwrap().unwrap();
+    assert_eq!((started.server, started.signal), (7, None));
 }
 
 #[tokio::test]
