@@ -12,7 +12,7 @@ use muster_protocol::elastic::upload::{
 use super::body::BodyError;
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
-use muster_fleet::uploads::Chunk;
+use muster_fleet::uploads::{Chunk, NewUpload};
 use muster_listen::reply::Reply;
 
 impl Inner {
@@ -31,7 +31,15 @@ impl Inner {
         let request: UploadBeginRequest<'_> = json::parse(&body)?;
         let agent = request.agent_id.as_deref().filter(|id| !id.trim().is_empty());
         let entry = self.fleet.authenticate_agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
-        let upload = self.fleet.begin_upload(&entry, &request, &self.options.uploads).await?;
+        let file = request.file.unwrap_or_default();
+        let new = NewUpload {
+            action_id: request.action_id.as_deref(),
+            source: request.src.as_deref(),
+            name: file.name.as_deref(),
+            mime_type: file.mime_type.as_deref(),
+            size: file.size,
+        };
+        let upload = self.fleet.begin_upload(&entry, &new, &self.options.uploads).await?;
         respond::json(&UploadBeginResponse { upload_id: upload.as_str().to_owned(), chunk_size: CHUNK_BYTES })
     }
 

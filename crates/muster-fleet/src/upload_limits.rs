@@ -1,7 +1,8 @@
 //! How much agents may upload.
 
+use muster_core::Error;
+use muster_core::denial::Denial;
 use muster_core::file::Upload;
-use muster_core::{Error, ErrorKind};
 use muster_store::{UploadLimit, UploadQuota};
 
 use super::uploads::LIFE;
@@ -47,18 +48,18 @@ impl UploadLimits {
             return Ok(());
         }
         tracing::warn!(free, bytes, floor = self.min_free_bytes, "an upload is refused: the disk is nearly full");
-        Err(Error::new(ErrorKind::TooMany, "MaxLimit", "the server's disk has too little room for uploads"))
+        Err(Denial::TooManyUploads.because("the server's disk has too little room for uploads"))
     }
 }
 
 /// What an agent is told of a limit. What has to wait for others of its kind is told to come again; agents do.
 pub(super) fn over(limit: UploadLimit) -> Error {
     match limit {
-        UploadLimit::Open => Error::new(ErrorKind::TooMany, "MaxLimit", "too many uploads of this agent are under way"),
-        UploadLimit::Records => Error::new(ErrorKind::TooMany, "MaxLimit", "too many uploads of this agent are kept"),
+        UploadLimit::Open => Denial::TooManyUploads.into(),
+        UploadLimit::Records => Denial::TooManyUploads.because("too many uploads of this agent are kept"),
         UploadLimit::Bytes => {
             let message = "with this file the agent's uploads exceed what is kept of them: delete older ones";
-            Error::new(ErrorKind::Invalid, "ErrFileSizeTooLarge", message)
+            Denial::UploadTooLarge.because(message)
         }
     }
 }

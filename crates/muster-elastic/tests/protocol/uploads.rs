@@ -347,7 +347,7 @@ async fn chunk_that_was_under_way_when_the_upload_ended_changes_nothing() {
         || Chunk { number: 0, sha256: sha256(b"other").try_into().unwrap(), data: bytes::Bytes::from_static(b"other") };
     let limits = muster_fleet::upload_limits::UploadLimits::default();
     let refused = server.fleet.put_chunk(&under_way, late(), &limits).await.unwrap_err();
-    assert_eq!(refused.code, "ErrUploadStopped");
+    assert_eq!(refused.denial, Some(muster_core::denial::Denial::UploadStopped));
     let file = FileId::trusted(id.as_str());
     assert_eq!(server.fleet.store.chunk(&file, 0).await.unwrap().as_deref(), Some(&b"first"[..]));
     // Removed: no bytes come to stay.
