@@ -98,7 +98,8 @@ async fn reassign(
     Body(body): Body<BulkReassign>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(context, body);
-    ordered(&context, &fleet.reassign(&context, &agents, body.policy_id.as_deref(), body.force == Some(true)).await?)
+    let (policy, force) = (body.policy_id.as_deref(), body.force == Some(true));
+    ordered(&context, &fleet.reassign(&context, &agents, policy, body.policy_revision, force).await?)
 }
 
 async fn upgrade(
