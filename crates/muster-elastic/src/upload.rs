@@ -53,12 +53,8 @@ impl Inner {
         let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is no number"))?;
         let upload = self.fleet.upload_for_chunk(id, number).await?;
         upload.check_owner(&entry)?;
-<<<<<<< HEAD
         // Held while the chunk comes: an agent that sends slowly takes no more than its share of the places.
         let _share = self.agent_chunks.take(entry.id())?;
-        let data = call.read_encoded().await?;
-        self.fleet.put_chunk(&upload, Chunk { number, sha256, data: data.bytes() }).await?;
-=======
         // No more is read than may be kept, whatever the limit of chunks.
         let room = usize::try_from(upload.chunk_room(number)).unwrap_or(usize::MAX);
         let is_shorter = room < call.bounds.limit;
@@ -67,7 +63,6 @@ impl Inner {
             error => ApiError::from(error),
         })?;
         self.fleet.put_chunk(&upload, Chunk { number, sha256, data: data.bytes() }, &self.options.uploads).await?;
->>>>>>> main
         Ok(respond::empty())
     }
 

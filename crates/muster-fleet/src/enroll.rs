@@ -23,12 +23,7 @@ use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId};
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::time::Timestamp;
-<<<<<<< HEAD
 use muster_core::{Error, ErrorKind, replace_token};
-use muster_store::query::Page;
-=======
-use muster_core::{Error, replace_token};
->>>>>>> main
 use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};

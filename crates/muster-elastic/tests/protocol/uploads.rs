@@ -305,23 +305,6 @@ async fn what_is_kept_of_an_agent_is_bounded_also_when_many_begin_at_once() {
     assert!(refusals[0].json()["message"].as_str().unwrap().contains("delete older ones"));
 }
 
-<<<<<<< HEAD
-/// A chunk that begins and never ends.
-struct Stalled(Option<tokio::sync::oneshot::Sender<()>>);
-
-impl http_body::Body for Stalled {
-    type Data = bytes::Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        if let Some(reads) = self.0.take() {
-            let _ = reads.send(());
-        }
-        std::task::Poll::Pending
-=======
 /// Bytes that are stored of an upload.
 async fn stored(server: &Server, id: &str) -> i64 {
     let chunks = server.fleet.store.chunks(&FileId::trusted(id)).await.expect("readable");
@@ -387,29 +370,10 @@ async fn nothing_of_a_beginning_is_kept_but_what_is_needed() {
         let got = begin(&server, &agent, &long).await;
         assert_eq!(got.refusal(), refused(400, "ErrFieldRequired"), "{pointer}");
         *long.pointer_mut(pointer).unwrap() = json!("n".repeat(length - 1));
->>>>>>> main
     }
 }
 
 #[tokio::test]
-<<<<<<< HEAD
-async fn one_agent_s_stalled_chunks_are_a_share_of_all() {
-    let server = Server::start().await;
-    let (agent, other) = (server.enrolled().await, server.enrolled().await);
-    let (id, its) = (begun(&server, &agent, 3).await, begun(&server, &other, 3).await);
-    let mut stalled = tokio::task::JoinSet::new();
-    for _ in 0..4 {
-        let ask = Ask::put(&format!("{PATH}/{id}/0")).key(&agent.token).header("X-Chunk-Sha2", "0".repeat(64));
-        let (request, peer) = ask.into_parts();
-        let (reads, is_read) = tokio::sync::oneshot::channel();
-        stalled.spawn(server.api.handle(request.map(|_| Stalled(Some(reads))), peer));
-        is_read.await.expect("the chunk is read");
-    }
-    assert_eq!(chunk(&server, &agent, &id, "0", b"abc").await.refusal(), refused(429, "MaxLimit"));
-    assert_eq!(chunk(&server, &other, &its, "0", b"abc").await.status, 200);
-    stalled.shutdown().await;
-    assert_eq!(chunk(&server, &agent, &id, "0", b"abc").await.status, 200);
-=======
 async fn uploads_wait_while_the_disk_is_nearly_full() {
     struct Nearly;
     impl muster_fleet::disk::Disk for Nearly {
@@ -432,5 +396,41 @@ async fn uploads_wait_while_the_disk_is_nearly_full() {
     assert_eq!(got.refusal(), refused(429, "MaxLimit"));
     let id = begun(&server, &agent, 100).await;
     assert_eq!(chunk(&server, &agent, &id, "0", &[1; 100]).await.status, 200);
->>>>>>> main
+}
+
+/// A chunk that begins and never ends.
+struct Stalled(Option<tokio::sync::oneshot::Sender<()>>);
+
+impl http_body::Body for Stalled {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        if let Some(reads) = self.0.take() {
+            let _ = reads.send(());
+        }
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn one_agent_s_stalled_chunks_are_a_share_of_all() {
+    let server = Server::start().await;
+    let (agent, other) = (server.enrolled().await, server.enrolled().await);
+    let (id, its) = (begun(&server, &agent, 3).await, begun(&server, &other, 3).await);
+    let mut stalled = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let ask = Ask::put(&format!("{PATH}/{id}/0")).key(&agent.token).header("X-Chunk-Sha2", "0".repeat(64));
+        let (request, peer) = ask.into_parts();
+        let (reads, is_read) = tokio::sync::oneshot::channel();
+        stalled.spawn(server.api.handle(request.map(|_| Stalled(Some(reads))), peer));
+        is_read.await.expect("the chunk is read");
+    }
+    assert_eq!(chunk(&server, &agent, &id, "0", b"abc").await.refusal(), refused(429, "MaxLimit"));
+    assert_eq!(chunk(&server, &other, &its, "0", b"abc").await.status, 200);
+    stalled.shutdown().await;
+    assert_eq!(chunk(&server, &agent, &id, "0", b"abc").await.status, 200);
 }

@@ -171,21 +171,15 @@ fn timeouts() -> Vec<Definition> {
             None,
             "Upper bound of a random span that is taken off it, so that agents don't come back at once. Left at its default, it\nis never more than a tenth of timeouts.checkin_long_poll.",
         ),
-<<<<<<< HEAD
-        key("timeouts.checkin_max_poll", SOME, text("1h"), None, "Highest span that an agent may ask for."),
-        key("timeouts.handshake", SOME, text("10s"), None, "Maximum duration of a TLS handshake, from its first byte."),
+        key(&names::MAX_POLL, SOME, text("1h"), None, "Highest span that an agent may ask for."),
+        key(&names::HANDSHAKE, SOME, text("10s"), None, "Maximum duration of a TLS handshake, from its first byte."),
         key(
-            "timeouts.read_header",
+            &names::READ_HEADER,
             SOME,
             text("5s"),
             None,
             "Maximum time in which the head of a request must arrive, from its first byte.",
         ),
-=======
-        key(&names::MAX_POLL, SOME, text("1h"), None, "Highest span that an agent may ask for."),
-        key(&names::HANDSHAKE, SOME, text("10s"), None, "TLS handshake, from the first byte to the last."),
-        key(&names::READ_HEADER, SOME, text("5s"), None, "Head of a request, from its first byte."),
->>>>>>> main
         key(
             &names::READ,
             SOME,
@@ -200,10 +194,9 @@ fn timeouts() -> Vec<Definition> {
             None,
             "How long a client may be behind with taking a reply, from when it first takes no more.",
         ),
-<<<<<<< HEAD
-        key("timeouts.write_stall", SOME, text("30s"), None, "Longest pause of a client that does not read its reply."),
+        key(&names::WRITE_STALL, SOME, text("30s"), None, "Longest pause of a client that does not read its reply."),
         key(
-            "timeouts.idle",
+            &names::IDLE,
             SOME,
             text("75s"),
             None,
@@ -212,12 +205,7 @@ fn timeouts() -> Vec<Definition> {
              Of the connections that have not authenticated, one in sixteen of all (at least 16, at most 1024) may idle;\n\
              the others are closed after a response, and have `timeouts.read_header` to begin a request.",
         ),
-        key("timeouts.drain", ANY, text("10s"), None, "How long a stopping server waits for requests that run."),
-=======
-        key(&names::WRITE_STALL, SOME, text("30s"), None, "Longest pause of a client that does not read its reply."),
-        key(&names::IDLE, SOME, text("35s"), None, "Pause between two requests of a connection."),
         key(&names::DRAIN, ANY, text("10s"), None, "How long a stopping server waits for requests that run."),
->>>>>>> main
     ]
 }
 

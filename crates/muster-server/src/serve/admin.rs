@@ -20,20 +20,12 @@ use crate::tls::Tls;
 use crate::tls::validity::Warning;
 use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
-<<<<<<< HEAD
-use muster_listen::refusal::Refusal;
-use muster_listen::reply::{Peer, Reply};
-use muster_listen::web::{Web, WebBody, WebWork};
-use muster_management::error::error_reply;
-=======
 use muster_fleet::system::SystemClock;
 use muster_fleet::throttle::Throttle;
-use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::{ListenerKind, Peer};
-use muster_listen::{Answer, Handler, Work};
-use muster_management::error::http_error;
->>>>>>> main
+use muster_listen::reply::{ListenerKind, Peer, Reply};
+use muster_listen::web::{Web, WebBody, WebWork};
+use muster_management::error::{error_reply, http_error};
 use muster_management::management_router;
 
 /// Between two log lines about requests for the same foreign host.
@@ -110,7 +102,7 @@ impl Web for AdminHandler {
         let (parts, body) = request.into_parts();
         if let Some(refused) = self.misdirected(&parts, &peer) {
             metrics.answered(Asked::MANAGEMENT, refused.status(), began.elapsed());
-            return Box::pin(std::future::ready(Answer::Reply(refused)));
+            return Box::pin(std::future::ready(refused));
         }
         let mut request = Request::from_parts(parts, Body::new(body));
         request.extensions_mut().insert(peer);

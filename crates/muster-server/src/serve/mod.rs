@@ -269,14 +269,10 @@ impl Starting<'_> {
                 tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
             }
         }
-<<<<<<< HEAD
-        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls);
-        let web = || OnHyper(admin.clone());
-=======
         let told = fleet.settings.external_urls.iter().filter_map(|url| host::url_host(url));
         let hosts = Hosts::new(self.config.admin_hosts.iter().cloned().chain(told).chain(host::name()));
         let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, hosts);
->>>>>>> main
+        let web = || OnHyper(admin.clone());
         if let Some(listener) = bound.admin {
             let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
             let tls = (!plain).then(|| Arc::clone(self.tls));
