@@ -319,14 +319,14 @@ impl ParkedCheckIn {
     pub async fn wait(mut self) -> Result<Delivery, Error> {
         loop {
             // Before each wait: the server may have begun to stop before this poll counted as held.
-            if self.fleet.is_stopping() {
+            if self.fleet.is_stopping() || self.slot.is_superseded() {
                 return Ok(Delivery::Nothing);
             }
             let over = tokio::select! {
                 () = self.slot.entry().woken_after(self.generation) => false,
                 () = tokio::time::sleep_until(self.deadline) => true,
             };
-            if self.fleet.is_stopping() {
+            if self.fleet.is_stopping() || self.slot.is_superseded() {
                 return Ok(Delivery::Nothing);
             }
             self.generation = self.slot.entry().generation();

@@ -60,6 +60,10 @@ impl<G: Gate> Store for Gated<G> {
         self.gate.commit(&writes)?;
         self.inner.commit(writes).await
     }
+
+    fn damage(&self) -> Option<String> {
+        self.inner.damage()
+    }
 }
 
 #[async_trait]

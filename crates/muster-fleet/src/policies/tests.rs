@@ -456,3 +456,51 @@ async fn a_policy_whose_secret_is_gone_is_an_error_and_not_a_broken_policy() {
     assert_eq!(error.kind, ErrorKind::Internal);
     assert!(error.internal.unwrap().contains("do not exist"));
 }
+
+/// People override settings of an output in YAML, their passwords too.
+#[tokio::test]
+async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
+    let fleet = fleet();
+    let text =
+        "# of the team\nbulk_max_size: 50\npassword: hunter2-plain\nproxy_headers:\n  Authorization: Basic-plain\n";
+    let with_yaml = |text: &str| {
+        let mut more = fields(hosts());
+        more.insert("config_yaml".into(), text.into());
+        output("two", Value::Object(more))
+    };
+    let made = fleet.create_output(&root(), with_yaml(text)).await.unwrap();
+    let saved = create(&fleet, "web", json!({"inputs": [{"type": "a", "use_output": "two"}]})).await;
+    let sent_output = async || sent(&fleet, &saved.policy.id).await["outputs"]["two"].clone();
+    let got = sent_output().await;
+    assert_eq!((&got["password"], &got["bulk_max_size"]), (&json!("hunter2-plain"), &json!(50)));
+    assert_eq!(got["proxy_headers"]["Authorization"], "Basic-plain");
+
+    let shown = made.fields["config_yaml"].as_str().unwrap().to_owned();
+    assert!(shown.starts_with("# of the team\nbulk_max_size: 50\npassword: \"$co.elastic.secret{"), "{shown}");
+    let revision = fleet.store.policy_newest_revision(&saved.policy.id).await.unwrap().unwrap();
+    for stored in [made.fields.to_string(), revision.compiled.to_string()] {
+        assert!(!stored.contains("-plain"), "{stored}");
+    }
+
+    // What is shown can be sent back, and the same secrets again are no change.
+    for same in [shown.as_str(), text] {
+        let again = OutputDraft { id: None, ..with_yaml(same) };
+        let again = fleet.update_output(&root(), "two", again).await.unwrap();
+        assert_eq!(again.fields, made.fields);
+    }
+    // Another value, and none: what nobody refers to is gone.
+    let changed = OutputDraft { id: None, ..with_yaml(&text.replace("hunter2", "hunter3")) };
+    let changed = fleet.update_output(&root(), "two", changed).await.unwrap();
+    assert_eq!(sent_output().await["password"], "hunter3-plain");
+    let cleared = OutputDraft { fields: fields(json!({"config_yaml": null})), ..OutputDraft::default() };
+    fleet.update_output(&root(), "two", cleared).await.unwrap();
+    let ids: Vec<_> =
+        [&made, &changed].iter().flat_map(|output| crate::output_yaml::secret_ids(&output.fields)).collect();
+    assert_eq!(ids.len(), 4);
+    assert!(fleet.open_secrets(&ids).await.unwrap().is_empty());
+
+    // Another output's secret can't be had by its id.
+    let stolen = OutputDraft { id: Some("thief".into()), name: Some("thief".into()), ..with_yaml(&shown) };
+    let refused = fleet.create_output(&root(), stolen).await.unwrap_err();
+    assert_eq!(refused.field.as_deref(), Some("config_yaml"));
+}

@@ -207,7 +207,6 @@ CREATE TABLE uploads (
     size INTEGER NOT NULL,
     status TEXT NOT NULL,
     started_at INTEGER NOT NULL,
-    request TEXT NOT NULL,
     transit_hash TEXT,
     UNIQUE (agent_id, action_id)
 ) STRICT;

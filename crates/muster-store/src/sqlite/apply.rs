@@ -117,6 +117,8 @@ fn action(c: &Connection, write: &ActionWrite) -> Result<Option<i64>, Failure> {
 
 fn file(c: &Connection, write: &FileWrite) -> Result<(), Failure> {
     match write {
+        FileWrite::UploadFits { agent, action, quota } => files::upload_fits(c, agent, action, quota),
+        FileWrite::UploadIsOpen { id, chunks } => files::upload_is_open(c, id, chunks.as_deref()),
         FileWrite::InsertUpload(upload) => files::insert_upload(c, upload),
         FileWrite::UploadStatus { id, status, transit_hash } => {
             files::upload_status(c, id, *status, transit_hash.as_deref())

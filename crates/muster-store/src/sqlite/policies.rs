@@ -6,7 +6,7 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, ToSql, params};
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, any, count, first, run, to_json};
+use super::row::{Columns, Result, all, any, count, first, readable, run, to_json};
 use crate::port::Precondition;
 use crate::query::{Listed, Page};
 use crate::sql::{agents as agents_sql, enrollment_keys as keys_sql, policies as sql};
@@ -186,7 +186,7 @@ pub(super) fn by_name(connection: &Connection, name: &str) -> Result<Option<Poli
 
 /// A page by name.
 pub(super) fn page(connection: &Connection, page: Page) -> Result<Listed<Policy>> {
-    let items = all(connection, sql::LIST, [page.limit, page.offset], read)?;
+    let items = readable(connection, "policies", sql::LIST, [page.limit, page.offset], read)?;
     Ok(Listed { items, total: count(connection, sql::COUNT, [])? })
 }
 

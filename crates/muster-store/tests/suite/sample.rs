@@ -235,7 +235,6 @@ pub fn upload(id: &str, action: &str, agent: &str) -> Upload {
         size: 9,
         status: FileStatus::AwaitingUpload,
         started_at: at(0),
-        request: r#"{"src":"agent"}"#.into(),
         transit_hash: None,
     }
 }
