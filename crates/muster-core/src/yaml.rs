@@ -7,12 +7,14 @@
 mod places;
 mod reader;
 mod scalar;
+mod secrets;
 
 use serde_json::Value;
 
 use crate::policy::problem::Problems;
 
 pub use places::{Place, Places};
+pub use secrets::{plain_secrets, with_references};
 
 /// Maximum length of a file in bytes.
 pub const MAX_BYTES: usize = 4 << 20;

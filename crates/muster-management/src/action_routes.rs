@@ -88,7 +88,7 @@ async fn every_match(
     loop {
         let batch = fleet.list_actions(context, &question, Page { offset: 0, limit: cursor::BATCH }).await?.items;
         question.after = batch.last().map(|last| ActionCursor::behind(&last.action));
-        found.append(&mut select_by(&TABLE, wanted, batch)?);
+        found.append(&mut select_by(&TABLE, wanted.clone(), batch).await?);
         if question.after.is_none() {
             return Ok(found);
         }

@@ -55,7 +55,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 /// Fields of a policy that a query may name.
-const TABLE: Table<Policy> = Table {
+static TABLE: Table<Policy> = Table {
     prefixes: &["ingest-agent-policies", "fleet-agent-policies"],
     fields: &[
         ("id", |policy| vec![policy.id.to_string()]),
@@ -69,9 +69,9 @@ const TABLE: Table<Policy> = Table {
 };
 
 /// Those that match; a query that is none is a text looked for in name and description (MG24).
-fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
+async fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
     let wanted = kuery.trim().to_lowercase();
-    select(&TABLE, kuery, all.clone()).unwrap_or_else(|_| {
+    select(&TABLE, kuery, all.clone()).await.unwrap_or_else(|_| {
         let has = |text: &str| text.to_lowercase().contains(&wanted);
         all.into_iter().filter(|policy| has(&policy.name) || has(&policy.description)).collect()
     })
@@ -120,7 +120,7 @@ async fn every_match(fleet: &Fleet, context: &OpContext, kuery: &str) -> Result<
     let mut found = Vec::new();
     let mut batch = fleet.list_policies(context, Page { offset: 0, limit: cursor::BATCH }).await?.items;
     while let Some(last) = batch.last().map(|policy| policy.name.clone()) {
-        found.append(&mut matching(kuery, batch));
+        found.append(&mut matching(kuery, batch).await);
         batch = fleet.list_policies_after(context, &last, cursor::BATCH).await?;
     }
     Ok(found)

@@ -81,16 +81,16 @@ async fn every_match(fleet: &Fleet, context: &OpContext, kuery: &str) -> Result<
     let mut found = Vec::new();
     let mut batch = fleet.enrollment_keys(context, None, Page { offset: 0, limit: cursor::BATCH }).await?.items;
     // An unknown field is told even when there is no key.
-    select(&TABLE, kuery, Vec::new())?;
+    select(&TABLE, kuery, Vec::new()).await?;
     while let Some((at, id)) = batch.last().map(|key| (key.created_at, key.id.clone())) {
-        found.append(&mut select(&TABLE, kuery, batch)?);
+        found.append(&mut select(&TABLE, kuery, batch).await?);
         batch = fleet.enrollment_keys_after(context, None, (at, &id), cursor::BATCH).await?;
     }
     Ok(found)
 }
 
 /// Fields of a key that a query may name.
-const TABLE: Table<Record> = Table {
+static TABLE: Table<Record> = Table {
     prefixes: &["fleet-enrollment-api-keys"],
     fields: &[
         ("id", |key| vec![key.id.to_string()]),

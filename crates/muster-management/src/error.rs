@@ -1,11 +1,13 @@
 //! A domain error in this API's shape: `{statusCode, error, message, code, field?, remedy?}`.
 
 use axum::Json;
-use axum::http::header::RETRY_AFTER;
+use axum::body::Bytes;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::policy::problem::{Problem, Problems};
 use muster_core::{Error, ErrorKind};
+use muster_listen::reply::{Reply, ReplyBody};
 use muster_protocol::management::ErrorBody;
 use muster_protocol::management::envelope::Diagnostic;
 
@@ -68,9 +70,23 @@ pub fn http_error(status: StatusCode, code: &str, message: impl Into<String>) ->
     with_status(status, ErrorBody { message: message.into(), code: code.to_owned(), ..ErrorBody::default() })
 }
 
+/// [`http_error`] for the connection layer, which refuses requests before there is a router.
+pub fn error_reply(status: StatusCode, code: &str, message: String) -> Reply {
+    let plain = ErrorBody { message, code: code.to_owned(), ..ErrorBody::default() };
+    let body = serde_json::to_vec(&with_words(status, plain)).unwrap_or_default();
+    let mut reply = Reply::new(ReplyBody::from(Bytes::from(body)));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
 fn with_status(status: StatusCode, body: ErrorBody) -> Response {
+    (status, Json(with_words(status, body))).into_response()
+}
+
+fn with_words(status: StatusCode, body: ErrorBody) -> ErrorBody {
     let error = status.canonical_reason().unwrap_or("Error").to_owned();
-    (status, Json(ErrorBody { status_code: status.as_u16(), error, ..body })).into_response()
+    ErrorBody { status_code: status.as_u16(), error, ..body }
 }
 
 /// Problems of a policy, or warnings about one, in this API's shape; the first ones, if there are very many.

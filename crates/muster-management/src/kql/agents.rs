@@ -22,6 +22,7 @@ enum Field {
     Tags,
     EnrollmentKey,
     Hostname,
+    DuplicateHosts,
 }
 
 /// A compiled query.
@@ -117,6 +118,7 @@ impl AgentQuery {
             (Field::EnrollmentKey, [id]) if self.filter.enrollment_key_id.is_none() => {
                 self.filter.enrollment_key_id = Some(EnrollmentKeyId::trusted(*id));
             }
+            (Field::DuplicateHosts, _) => return Err(only_any("duplicate_hosts")),
             (Field::EnrollmentKey, words) => {
                 let ids = words.iter().copied().map(EnrollmentKeyId::trusted).collect();
                 self.filter.conditions.push(AgentCondition::EnrollmentKeys(ids));
@@ -155,6 +157,7 @@ impl AgentQuery {
                 Field::Policy => AgentCondition::HasPolicy,
                 Field::Tags => AgentCondition::HasTags,
                 Field::EnrollmentKey => AgentCondition::HasEnrollmentKey,
+                Field::DuplicateHosts => AgentCondition::HasDuplicateHosts,
             });
         }
         let word = plain(term)?;
@@ -169,6 +172,7 @@ impl AgentQuery {
             Field::Tags => AgentCondition::Tags(vec![word.to_owned()]),
             Field::EnrollmentKey => AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted(word)]),
             Field::Hostname => AgentCondition::Hostnames(vec![word.to_owned()]),
+            Field::DuplicateHosts => return Err(only_any("duplicate_hosts")),
         })
     }
 
@@ -248,9 +252,10 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "tags" => Ok(Field::Tags),
         "enrollment_key_id" => Ok(Field::EnrollmentKey),
         "hostname" | "local_metadata.host.hostname" => Ok(Field::Hostname),
+        "duplicate_hosts" => Ok(Field::DuplicateHosts),
         other => Err(syntax_error(format!(
             "agents have no field {other:?} to search by; there are id, policy_id, status, tags, hostname, \
-             enrollment_key_id"
+             enrollment_key_id, duplicate_hosts"
         ))),
     }
 }
@@ -271,6 +276,10 @@ fn narrow<T: PartialEq>(set: &mut Option<Vec<T>>, more: Vec<T>) {
         None => more,
         Some(old) => old.into_iter().filter(|one| more.contains(one)).collect(),
     });
+}
+
+fn only_any(field: &str) -> Error {
+    syntax_error(format!("{field} is asked for as {field}:*"))
 }
 
 fn no_free_text(term: &Term) -> Error {
