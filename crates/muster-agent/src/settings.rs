@@ -179,6 +179,7 @@ impl Settings {
 fn set(tree: &mut serde_json::Value, pair: &str) -> Result<(), BadSettings> {
     let bad = |reason: &str| BadSettings { origin: format!("--set {pair}"), reason: reason.to_owned() };
     let (key, value) = pair.split_once('=').ok_or_else(|| bad("expected KEY=VALUE"))?;
+    // Numbers for counts and sizes; everything else in the settings is text.
     let value = value.parse::<u64>().map_or_else(|_| value.into(), serde_json::Value::from);
     let mut place = tree;
     for part in key.split('.') {

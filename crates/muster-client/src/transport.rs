@@ -161,6 +161,7 @@ impl Client {
         let status = response.status();
         let bytes = response.bytes().await.map_err(|e| self.broken(e))?;
         match serde_json::from_slice::<ErrorBody>(&bytes) {
+            // The status line is authoritative; a body may repeat another status.
             Ok(body) => Err(Error::Answered(Box::new(ErrorBody { status_code: status.as_u16(), ..body }))),
             // A proxy's page, most likely: its beginning says more than the parser's error.
             Err(_) => {

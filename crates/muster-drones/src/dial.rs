@@ -60,6 +60,7 @@ impl Dialer {
             socket.bind(SocketAddr::new(source, 0)).with_context(|| format!("cannot bind {source}"))?;
         }
         let stream = socket.connect(self.address).await?;
+        // Latencies must not include the delay of small writes.
         stream.set_nodelay(true)?;
         Ok(self.tls.connect(self.name.clone(), stream).await?)
     }
@@ -83,6 +84,7 @@ pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::C
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut configuration = builder.with_root_certificates(roots).with_no_client_auth();
+    // Real agents reconnect with a full handshake, since each process starts without session tickets.
     if !resume {
         configuration.resumption = rustls::client::Resumption::disabled();
     }

@@ -157,6 +157,7 @@ impl Drone {
 
     async fn send_check_in(&mut self, due: Instant, body: Bytes, packed: bool) -> Result<CheckInResponse, Fault> {
         let path = format!("/api/fleet/agents/{}/checkin?", self.id);
+        // Counted as waiting only while the request is in progress, also if it is cancelled.
         let answer = {
             let _waiting = Waiting::new(&self.shared.tally.waiting);
             ask(&mut self.session, Method::POST, &path, &self.authorization, body, packed).await?
@@ -244,6 +245,7 @@ impl Drone {
         let path = format!("/api/fleet/agents/{}/acks?", self.id);
         let outcome = ask(&mut self.session, Method::POST, &path, &self.authorization, body.into(), false).await;
         let statuses = outcome.as_ref().map(item_statuses).unwrap_or_default();
+        // An ack without an item in the response is pending still.
         let mut statuses = statuses.iter().copied().chain(std::iter::repeat(0));
         let (done, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.acks).into_iter().partition(|_| statuses.next() == Some(200));

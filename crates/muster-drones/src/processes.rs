@@ -73,6 +73,7 @@ async fn lead(args: &DronesArgs) -> anyhow::Result<()> {
     let (events, told) = share::events();
     let (phases, phase) = watch::channel(Phase::Waiting);
     let shares = if args.processes <= 1 {
+        // Without other processes there is nothing to start: the share runs in this one.
         let args = args.clone();
         vec![tokio::spawn(async move { share::run(&args, 0, events, phase).await })]
     } else {

@@ -84,6 +84,7 @@ impl Report {
 
     /// Adds up progress: written once each share has sent its own.
     fn progress(&mut self, counts: Counts) -> anyhow::Result<()> {
+        // Shares report at the same rate, so a round ends when each has reported once.
         self.latest.push(counts);
         self.round += 1;
         if self.round < self.shares {

@@ -83,6 +83,7 @@ async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: 
 async fn converse(stream: UnixStream, commands: mpsc::Sender<Command>) {
     let service = service_fn(move |request| answer(request, commands.clone()));
     let mut builder = hyper::server::conn::http1::Builder::new();
+    // One request per connection: the commands need no more, and an idle client must not keep a place.
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 << 10).keep_alive(false);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "control connection ended");

@@ -247,6 +247,7 @@ impl Coordinator {
         let wake = self.wake_at();
         let components = self.deps.components.clone();
         tokio::select! {
+            // In order of importance: a stop comes first, and check-ins last.
             biased;
             command = commands.recv() => Event::Command(command.unwrap_or(Command::Stop)),
             done = settle(&mut self.work) => Event::Worked(done),

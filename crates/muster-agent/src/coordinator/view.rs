@@ -49,6 +49,7 @@ impl Coordinator {
         let components = self.deps.components.states();
         let (status, message) = self.overall(&components);
         let wire: Vec<_> = components.iter().map(ComponentState::to_wire).collect();
+        // An empty id would be taken for another policy than the assigned one.
         let policy = self.state.policy.as_ref().filter(|policy| !policy.id.is_empty());
         Report {
             status,
@@ -129,6 +130,7 @@ impl Coordinator {
         let failures = self.poll_backoff.failures();
         let held = "Connected; the server holds the check-in".to_owned();
         let (state, message) = match (&self.fleet_message, &self.servers_message) {
+            // A held check-in is the best sign of a working connection, whatever happened before it.
             (_, None) if self.is_held() => (AgentState::Healthy, &held),
             (Err(error), _) if failures > 0 => (AgentState::Failed, error),
             (Err(warning), _) => (AgentState::Degraded, warning),

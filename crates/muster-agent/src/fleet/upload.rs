@@ -53,6 +53,7 @@ impl FleetClient {
             let chunk = upload.content.slice(start..upload.content.len().min(start + size));
             let hash = hex::sha256(&chunk);
             hashes.extend_from_slice(&hash);
+            // The server checks each chunk's hash as it arrives, and the transit hash at the end.
             self.tried(|| put_chunk(&begun.upload_id, number, &chunk, &hash), entropy).await?;
         }
         let transit = hex::encode(&hex::sha256(&hashes));
