@@ -157,6 +157,7 @@ impl Settings {
     /// Loads the file, if it exists, and overrides its keys with `KEY=VALUE` pairs.
     pub fn load(file: &Utf8Path, pairs: &[String]) -> Result<Self, BadSettings> {
         let bad = |reason: String| BadSettings { origin: file.to_string(), reason };
+        // A missing file is fine, and an unreadable one is not: it may contain what the administrator relies on.
         let bytes = atomic::read(file).map_err(|error| bad(error.to_string()))?.unwrap_or_default();
         if bytes.len() > FILE_MAX {
             return Err(bad(format!("larger than {FILE_MAX} bytes")));
@@ -184,6 +185,7 @@ fn set(tree: &mut serde_json::Value, pair: &str) -> Result<(), BadSettings> {
     let mut place = tree;
     for part in key.split('.') {
         let object = place.as_object_mut().ok_or_else(|| bad("unknown key"))?;
+        // A mistyped key is caught afterwards, by the type's unknown-field check.
         place = object.entry(part).or_insert_with(|| serde_json::json!({}));
     }
     *place = value;

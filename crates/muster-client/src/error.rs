@@ -134,7 +134,9 @@ impl Error {
     }
 
     pub(crate) fn of_send(target: &str, error: reqwest::Error) -> Self {
+        // Everything is taken from the error before it becomes the source.
         let (target, reason, kind) = (target.to_owned(), innermost(&error), io_kind(&error));
+        // The request could not be built, so nothing was sent: the caller's values are at fault.
         if error.is_builder() {
             return Self::Usage(reason);
         }

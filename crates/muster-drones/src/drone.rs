@@ -185,6 +185,7 @@ impl Drone {
             } else {
                 self.shared.tally.action(&self.id, &action.id, &action.kind);
             }
+            // The ack is sent first; the agent ends after it.
             if action.kind == "UNENROLL" {
                 fate = Fate::Goes;
             }
@@ -227,6 +228,7 @@ impl Drone {
     /// Applies a policy. Real agents probe their server when the first one names it.
     async fn take_on(&mut self, action_id: &str) -> Result<(), Fault> {
         let Some((policy, revision)) = policy_of(action_id) else { return Ok(()) };
+        // The first policy only, as the real agent does it.
         if self.policy.is_none() {
             ask(&mut self.session, Method::GET, "/api/status?", &self.authorization, Bytes::new(), false).await?;
         }
@@ -240,6 +242,7 @@ impl Drone {
             return Ok(());
         }
         let began = Instant::now();
+        // Counted before the request: one that gets no response counts too.
         self.acks.iter_mut().for_each(|ack| ack.attempts += 1);
         let body = wire::acks(self.acks.iter().map(|ack| &*ack.event))?;
         let path = format!("/api/fleet/agents/{}/acks?", self.id);

@@ -73,6 +73,7 @@ impl Tally {
 
     /// Counts acks that the server accepted.
     pub fn acked<'a>(&self, actions: impl Iterator<Item = &'a str>, took: Duration) {
+        // Once per request, whatever number of acks it carried.
         self.took("ack", took);
         for action in actions {
             self.acks.fetch_add(1, Relaxed);

@@ -54,6 +54,7 @@ impl Control {
 
     /// Stops accepting, and waits for the responses in progress.
     pub async fn finish(self) {
+        // The last response, to an `unenroll`, is still being written.
         self.task.abort();
         let _ = self.task.await;
         let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
@@ -63,6 +64,7 @@ impl Control {
 
 async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: Arc<Semaphore>) {
     loop {
+        // Waits for a free place before accepting, so that others queue in the kernel.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {

@@ -69,6 +69,7 @@ impl Coordinator {
     /// The part of the report whose changes are worth an interruption.
     pub(super) fn gist(&self) -> String {
         let components = self.deps.components.states();
+        // Metadata is left out: a changed address can wait for the next check-in.
         format!("{:?} {components:?}", self.overall(&components))
     }
 
@@ -128,6 +129,7 @@ impl Coordinator {
 
     fn fleet_status(&self) -> FleetStatus {
         let failures = self.poll_backoff.failures();
+        // A held check-in says nothing for minutes, and must not look like an agent that is still connecting.
         let held = "Connected; the server holds the check-in".to_owned();
         let (state, message) = match (&self.fleet_message, &self.servers_message) {
             // A held check-in is the best sign of a working connection, whatever happened before it.
