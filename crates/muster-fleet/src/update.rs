@@ -33,7 +33,7 @@ impl Fleet {
     }
 
     /// Changes an agent's record. `change` is called again with the newer record when somebody else was faster.
-    /// Answers the record as it then stands. `AgentNotFound` when the agent was deleted.
+    /// Answers the record as it then stands. Refused as unknown when the agent was deleted.
     pub async fn update_agent(
         &self,
         entry: &AgentEntry,
