@@ -20,8 +20,8 @@ use muster_core::entropy::random_uuid;
 use muster_core::id::AgentId;
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::policy::Policy;
-use muster_core::time::Timestamp;
-use muster_core::{Error, ErrorKind, replace_token};
+use muster_core::time::{Clock, Timestamp};
+use muster_core::{Entropy, Error, ErrorKind, replace_token};
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
 use muster_store::query::Page;
 use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
@@ -29,8 +29,9 @@ use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
 
-use super::Fleet;
 use super::authenticate::unauthorized;
+use super::registry::Registry;
+use super::watched_store::WatchedStore;
 
 /// How often an enrolment is decided anew when others changed its ground meanwhile.
 const ATTEMPTS: usize = 5;
@@ -64,7 +65,7 @@ pub struct EnrollInput<'a> {
 }
 
 /// What keeps enrolments of the same handle in order, and slow hashes few.
-pub struct Enrolling {
+struct Enrolling {
     stripes: Vec<Mutex<()>>,
     hasher: std::hash::RandomState,
     slow: Arc<Semaphore>,
@@ -116,10 +117,28 @@ struct Stored {
     by_enrollment_id: Option<AgentRecord>,
 }
 
-impl Fleet {
+/// The service of enrolment.
+pub struct Enrollment {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    registry: Arc<Registry>,
+    enrolling: Enrolling,
+}
+
+impl Enrollment {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        registry: Arc<Registry>,
+    ) -> Self {
+        Self { store, clock, entropy, registry, enrolling: Enrolling::default() }
+    }
+
     /// The enrollment key, if it admits now; every other key gives the one refusal (EA28, EA29, D1, D20). One that is
     /// used up is refused at the commit: it still admits an agent that it let in before, whose reply was lost.
-    pub async fn authenticate_enrollment(&self, key: &ApiKey) -> Result<Admission, Error> {
+    pub async fn authenticate(&self, key: &ApiKey) -> Result<Admission, Error> {
         let stored = self.store.enrollment_key_by_key_id(&key.id).await?.filter(|stored| key.matches(&stored.hash));
         let stored = stored.ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
@@ -250,7 +269,7 @@ impl Fleet {
         writes.extend(record_writes(enrolled, before, now));
         writes.push(Write::Audit(audit_line(enrolled, key, now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
-        match self.store.commit(writes).await {
+        match self.store.commit(admission, writes).await {
             Ok(_) => {
                 self.know(enrolled);
                 Ok(true)

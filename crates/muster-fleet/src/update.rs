@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
 use muster_store::{AgentWrite, Precondition, StoreError, Write};
 
-use super::Fleet;
+use super::authority::Authority;
+use super::records::Records;
 use super::registry::AgentEntry;
 
 /// How often a change is tried again when others changed the record meanwhile.
@@ -23,19 +23,12 @@ pub struct AgentChange {
     pub writes: Vec<Write>,
 }
 
-impl Fleet {
-    /// The agent's entry: from memory, else from the store. `None`: no such agent.
-    pub async fn agent(&self, id: &AgentId) -> Result<Option<Arc<AgentEntry>>, Error> {
-        if let Some(entry) = self.registry.get(id) {
-            return Ok(Some(entry));
-        }
-        Ok(self.store.agent(id).await?.map(|record| self.registry.admit(record)))
-    }
-
+impl Records {
     /// Changes an agent's record. `change` is called again with the newer record when somebody else was faster.
     /// Answers the record as it then stands. `AgentNotFound` when the agent was deleted.
-    pub async fn update_agent(
+    pub async fn update(
         &self,
+        by: &(impl Authority + ?Sized),
         entry: &AgentEntry,
         mut change: impl FnMut(&Arc<AgentRecord>, Timestamp) -> Result<AgentChange, Error> + Send,
     ) -> Result<Arc<AgentRecord>, Error> {
@@ -55,7 +48,7 @@ impl Fleet {
             if writes.is_empty() {
                 return Ok(after);
             }
-            match self.store.commit(writes).await {
+            match self.store.commit(by, writes).await {
                 Ok(_) => {
                     entry.renew(Arc::clone(&after));
                     return Ok(after);
@@ -75,22 +68,6 @@ impl Fleet {
         }
         Err(Error::conflict("agent_busy", "the agent's record keeps changing; try again"))
     }
-
-    /// Reads the agent's record anew, and forgets the agent if it is gone.
-    pub async fn reload(&self, id: &AgentId) -> Result<(), Error> {
-        match self.store.agent(id).await? {
-            Some(record) => drop(self.registry.admit(record)),
-            None => self.registry.forget(id),
-        }
-        Ok(())
-    }
-}
-
-/// What the end of an agent's life does to its open actions, whatever ended it. It comes after all other writes of
-/// the change: an UNENROLL that was carried out is answered, and not ended.
-pub(super) fn end_of_actions(before: &AgentRecord, after: &AgentRecord) -> Option<Write> {
-    (before.active && !after.active)
-        .then(|| Write::Agent(AgentWrite::EndActions { id: after.id.clone(), now: after.updated_at }))
 }
 
 fn agent_gone() -> Error {

@@ -1,10 +1,13 @@
 //! How much agents may upload.
 
+use std::time::Duration;
+
 use muster_core::file::{FileStatus, Upload};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 
-use super::uploads::LIFE;
+/// Time that an upload may take (EA134).
+pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Bounds of uploads, each agent's counted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

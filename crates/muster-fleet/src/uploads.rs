@@ -2,8 +2,6 @@
 //!
 //! Beginning again and sending a chunk again change nothing (D6): agents repeat calls whose answer got lost.
 
-use std::time::Duration;
-
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use muster_core::entropy::random_uuid;
@@ -13,12 +11,10 @@ use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::upload::{UploadBeginRequest, UploadFile};
 use muster_store::{FileWrite, Precondition, StoreError, Write};
 
-use super::Fleet;
+use super::files::Files;
 use super::registry::AgentEntry;
-use super::upload_limits::UploadLimits;
+use super::upload_limits::{LIFE, UploadLimits};
 
-/// Time that an upload may take (EA134).
-pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// What may upload. The word becomes part of names of storage, so that nothing else may stand there (D8).
 const SOURCES: [&str; 2] = ["agent", "endpoint"];
 
@@ -52,7 +48,7 @@ fn refused(code: &'static str, message: &str) -> Error {
     Error::new(ErrorKind::Invalid, code, message)
 }
 
-impl Fleet {
+impl Files {
     /// Begins an upload within `limits`; the same one again gives the same id, unless it failed. `text` is the
     /// whole request.
     pub async fn begin_upload(
@@ -76,7 +72,7 @@ impl Fleet {
         let close = |id| Write::File(FileWrite::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None });
         let mut writes: Vec<Write> = expired.map(close).into_iter().collect();
         writes.push(Write::File(FileWrite::InsertUpload(Box::new(upload.clone()))));
-        match self.store.commit(writes).await {
+        match self.store.commit(entry, writes).await {
             Ok(_) => Ok(upload.id),
             // Begun twice at the same time: both get the one that is there.
             Err(StoreError::Conflict(Precondition::Exists(_) | Precondition::Missing(_))) => {
@@ -133,7 +129,7 @@ impl Fleet {
     }
 
     /// Stores a chunk whose bytes are the ones that the client meant.
-    pub async fn put_chunk(&self, upload: &OpenUpload, chunk: Chunk) -> Result<(), Error> {
+    pub async fn put_chunk(&self, by: &AgentEntry, upload: &OpenUpload, chunk: Chunk) -> Result<(), Error> {
         let Chunk { number, sha256, data } = chunk;
         let mut context = Context::new(&SHA256);
         // Before it is written: bytes that are not the ones that were meant never reach the disk.
@@ -142,7 +138,7 @@ impl Fleet {
             return Err(refused("ErrHashMismatch", "hash does not match"));
         }
         let file = upload.0.id.clone();
-        self.store.commit(vec![Write::File(FileWrite::PutChunk { file, number, sha256, data: data.into() })]).await?;
+        self.store.commit(by, vec![Write::File(FileWrite::PutChunk { file, number, sha256, data: data.into() })]).await?;
         Ok(())
     }
 
@@ -165,7 +161,7 @@ impl Fleet {
 
     /// Ends an upload: all chunks are there, and the transit hash is the one over their hashes (EA132). The same end
     /// again is fine; an upload that fails is closed, and its chunks are removed.
-    pub async fn complete_upload(&self, upload: &OpenUpload, transit_hash: &str) -> Result<(), Error> {
+    pub async fn complete_upload(&self, by: &AgentEntry, upload: &OpenUpload, transit_hash: &str) -> Result<(), Error> {
         let upload = &upload.0;
         if transit_hash.is_empty() {
             return Err(refused("TransitHashRequired", "Transit hash required"));

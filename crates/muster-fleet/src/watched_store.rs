@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use muster_store::{Committed, SettingWrite, Store, StoreError, Write};
+use muster_store::{Committed, Resources, SettingWrite, Store, StoreError, Write};
 use tokio::sync::watch;
 
-use super::Fleet;
+use super::authority::{Authority, System};
+use super::stopping::Stopping;
 
 /// Between two tries of a store that takes no writes.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// The setting that is written to see whether anything can be.
 const PROBE: &str = "write_probe";
 
-/// The store; it notes how the last commit went. Everything but [`commit`](Self::commit) is the store's own.
+/// The store, which notes how the last commit went. What it can be asked for is the store's own; a commit names its
+/// authority.
 pub struct WatchedStore {
     inner: Arc<dyn Store>,
     /// Whether `failure` holds one: a commit that goes well looks no further.
@@ -30,12 +32,19 @@ impl WatchedStore {
     }
 
     /// The store for what outlives the caller and only reads.
-    pub fn share(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.inner)
+    pub fn share(&self) -> Arc<dyn Resources> {
+        Arc::clone(&self.inner) as Arc<dyn Resources>
     }
 
-    /// Applies all writes or none, and notes whether the store took them.
-    pub async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
+    /// Applies all writes or none in the name of `by`, and notes whether the store took them; in a dry run nothing.
+    pub async fn commit(
+        &self,
+        by: &(impl Authority + ?Sized),
+        writes: Vec<Write>,
+    ) -> Result<Committed, StoreError> {
+        if by.is_dry_run() {
+            return Ok(Committed::default());
+        }
         let outcome = self.inner.commit(writes).await;
         self.note(outcome.as_ref().err());
         outcome
@@ -61,33 +70,33 @@ impl WatchedStore {
 }
 
 impl Deref for WatchedStore {
-    type Target = dyn Store;
+    type Target = dyn Resources;
 
     fn deref(&self) -> &Self::Target {
         &*self.inner
     }
 }
 
-impl Fleet {
+impl WatchedStore {
     /// Tries a store that took no write until it takes one again, so that the server is well again by itself even
     /// when nobody else writes. A store that is well is left alone.
-    pub(super) async fn keep_trying_store(self: Arc<Self>) {
-        let mut failure = self.store.failure.subscribe();
+    pub(crate) async fn keep_trying(self: Arc<Self>, stopping: Arc<Stopping>) {
+        let mut failure = self.failure.subscribe();
         loop {
             tokio::select! {
                 // The sender lives as long as `self`.
                 failing = failure.wait_for(Option::is_some) => drop(failing),
-                () = self.stopped() => return,
+                () = stopping.begun() => return,
             }
-            tracing::warn!(reason = ?self.store.failure(), "the store takes no writes; it is tried until it does");
-            while self.store.failure().is_some() {
+            tracing::warn!(reason = ?self.failure(), "the store takes no writes; it is tried until it does");
+            while self.failure().is_some() {
                 tokio::select! {
                     () = tokio::time::sleep(TRY_AGAIN) => {}
-                    () = self.stopped() => return,
+                    () = stopping.begun() => return,
                 }
                 let value = self.clock.now().to_string();
                 // The outcome is noted by the commit itself.
-                let _ = self.store.commit(vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
+                let _ = self.commit(&System, vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
             }
             tracing::info!("the store takes writes again");
         }

@@ -8,11 +8,10 @@ use muster_core::eligibility::{Candidate, Wish};
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
-use muster_core::user_agent::AcceptedVersions;
 use muster_store::query::Page;
 use serde_json::Value;
 
-use crate::Fleet;
+use super::Actions;
 
 const READ_AT_ONCE: u32 = 500;
 
@@ -56,7 +55,7 @@ impl PolicyFacts {
     }
 }
 
-impl Fleet {
+impl Actions {
     pub(super) async fn policy_facts(&self) -> Result<PolicyFacts, Error> {
         let mut facts = HashMap::new();
         let mut page = Page { offset: 0, limit: READ_AT_ONCE };
@@ -67,15 +66,6 @@ impl Fleet {
             }
             facts.extend(policies.iter().map(|policy| (policy.id.clone(), Facts::of(policy))));
             page.offset += READ_AT_ONCE;
-        }
-    }
-
-    pub(super) fn accepted_versions(&self) -> AcceptedVersions {
-        let settings = &self.settings;
-        AcceptedVersions {
-            lowest: settings.lowest_version,
-            highest: settings.highest_version,
-            tested: settings.tested_version,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use muster_core::action::ActionType;
 use muster_core::agent::AgentDetails;
-use muster_core::context::{OpContext, Privilege};
+use muster_core::authorization::{AgentsWrite, Grant};
 use muster_core::eligibility::Wish;
 use muster_core::id::AgentId;
 use muster_core::order::NewOrder;
@@ -15,11 +15,12 @@ use muster_core::user_agent::Version;
 use muster_core::{Error, ErrorKind};
 use serde_json::{Value, json};
 
-use super::Given;
 use super::effect::Effect;
 use super::give::Sorted;
-use crate::Fleet;
-use crate::selection::Selected;
+use super::{Actions, Given};
+use crate::authority::Authorized;
+use crate::force::Force;
+use crate::selection::Selection;
 
 /// An order to upgrade.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +30,7 @@ pub struct UpgradeOrder {
     /// Where to fetch it.
     pub source_uri: Option<String>,
     /// Skips every check that is about wisdom, not possibility.
-    pub force: bool,
+    pub force: Force,
     /// Skips the cool-down.
     pub skip_rate_limit: bool,
     /// When to start.
@@ -61,42 +62,33 @@ fn offered_version(agent: &AgentDetails) -> Option<String> {
     offers.as_array()?.iter().find_map(|offer| offer["version"].as_str().map(str::to_owned))
 }
 
-impl Fleet {
+impl Actions {
     /// Orders another version.
     pub async fn upgrade(
         &self,
-        context: &OpContext,
-        selected: &Selected,
+        selection: &Authorized<Selection, AgentsWrite>,
         wanted: &UpgradeOrder,
     ) -> Result<Given, Error> {
-        context.require(Privilege::AgentsWrite)?;
         // What is wrong with the order itself is told before the agents are looked at.
         wanted.order()?;
         let facts = self.policy_facts().await?;
-        let accepted = self.accepted_versions();
+        let accepted = self.accepted;
         let wish = Wish::Upgrade {
             version: &wanted.version,
             accepted: &accepted,
-            force: wanted.force,
+            force: wanted.force.is_yes(),
             skip_rate_limit: wanted.skip_rate_limit,
         };
-        let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, wish, now)).await?;
-        self.begin_upgrades(context, sorted, wanted.order()?).await
-    }
-
-    /// Orders one agent back to the version it had before.
-    pub async fn roll_back_agent(&self, context: &OpContext, id: &str) -> Result<Given, Error> {
-        let given = self.roll_back_agents(context, &Selected::one(id)?).await?;
-        given.into_iter().next().ok_or_else(|| Error::not_found("agent", id))
+        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
+        self.begin_upgrades(selection.grant(), sorted, wanted.order()?).await
     }
 
     /// Orders agents back to the version that each had before: one action for each such version.
-    pub async fn roll_back_agents(&self, context: &OpContext, selected: &Selected) -> Result<Vec<Given>, Error> {
-        context.require(Privilege::AgentsWrite)?;
+    pub async fn roll_back(&self, selection: &Authorized<Selection, AgentsWrite>) -> Result<Vec<Given>, Error> {
         let facts = self.policy_facts().await?;
         let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
         let sorted = self
-            .sort_targets(selected, &|agent, now| {
+            .sort_targets(selection, &|agent, now| {
                 let version = offered_version(agent).ok_or("agent offers no rollback")?;
                 facts.check(agent, Wish::Rollback { version: &version }, now)?;
                 let mut versions = versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -117,12 +109,12 @@ impl Fleet {
             let sorted = Sorted { eligible, refused: refused.take().unwrap_or_default() };
             let data = json!({"version": version, "rollback": true});
             let order = NewOrder::new(ActionType::Upgrade, data);
-            given.push(self.begin_upgrades(context, sorted, order).await?);
+            given.push(self.begin_upgrades(selection.grant(), sorted, order).await?);
         }
         Ok(given)
     }
 
-    async fn begin_upgrades(&self, context: &OpContext, sorted: Sorted, order: NewOrder) -> Result<Given, Error> {
-        self.give_to(context, sorted, order, Some(Effect::BeginUpgrade)).await
+    async fn begin_upgrades(&self, grant: &Grant<AgentsWrite>, sorted: Sorted, order: NewOrder) -> Result<Given, Error> {
+        self.give_to(grant, sorted, order, Some(Effect::BeginUpgrade)).await
     }
 }

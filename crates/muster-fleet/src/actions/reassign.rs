@@ -1,7 +1,7 @@
 //! Another policy, or none (§5.6).
 
 use muster_core::action::ActionType;
-use muster_core::context::{OpContext, Privilege};
+use muster_core::authorization::AgentsWrite;
 use muster_core::eligibility::Wish;
 use muster_core::id::PolicyId;
 use muster_core::order::NewOrder;
@@ -9,36 +9,35 @@ use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
-use super::Given;
 use super::effect::Effect;
-use crate::Fleet;
-use crate::selection::Selected;
+use super::{Actions, Given};
+use crate::authority::Authorized;
+use crate::force::Force;
+use crate::selection::Selection;
 
-impl Fleet {
+impl Actions {
     /// Puts agents on a policy, or on none; 400 when not one of them can be.
     pub async fn reassign(
         &self,
-        context: &OpContext,
-        selected: &Selected,
+        selection: &Authorized<Selection, AgentsWrite>,
         policy_id: Option<&str>,
-        force: bool,
+        force: Force,
     ) -> Result<Given, Error> {
-        context.require(Privilege::AgentsWrite)?;
         let policy = match policy_id {
             Some(id) => Some(self.target_policy(id, force).await?),
             None => None,
         };
         let facts = self.policy_facts().await?;
         let sorted = self
-            .sort_targets(selected, &|agent, now| {
+            .sort_targets(selection, &|agent, now| {
                 match &policy {
                     Some(to) => {
-                        let wish = Wish::Reassign { policy: &to.id, hosted: to.is_managed, force };
+                        let wish = Wish::Reassign { policy: &to.id, hosted: to.is_managed, force: force.is_yes() };
                         facts.check(agent, wish, now)
                     }
                     None => {
                         // Leaving a policy is like leaving the fleet, as far as hosted ones go.
-                        facts.check(agent, Wish::Unenroll { force }, now)?;
+                        facts.check(agent, Wish::Unenroll { force: force.is_yes() }, now)?;
                         if agent.record.policy_id.is_some() { Ok(()) } else { Err("agent is on no policy".into()) }
                     }
                 }
@@ -50,16 +49,16 @@ impl Fleet {
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
         let order = NewOrder::new(ActionType::PolicyReassign, json!({"policy_id": policy_id.unwrap_or_default()}));
-        self.give_to(context, sorted, order, Some(Effect::Reassign(policy.map(Box::new)))).await
+        self.give_to(selection.grant(), sorted, order, Some(Effect::Reassign(policy.map(Box::new)))).await
     }
 
-    async fn target_policy(&self, id: &str, force: bool) -> Result<Policy, Error> {
+    async fn target_policy(&self, id: &str, force: Force) -> Result<Policy, Error> {
         let found = match PolicyId::parse(id) {
             Ok(id) => self.store.policy(&id).await?,
             Err(_) => None,
         };
         let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
-        if policy.is_managed && !force {
+        if policy.is_managed && !force.is_yes() {
             let message = format!("the policy {:?} is hosted", policy.name);
             return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message).remedy("repeat with force"));
         }
