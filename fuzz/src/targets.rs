@@ -36,23 +36,20 @@ pub fn enroll(data: &[u8]) {
     if let Ok(request) = json::parse::<EnrollRequest<'_>>(data)
         && let Some(local) = request.metadata.local
     {
-        let _ = documents::metadata_digest(local.get());
-        let _ = documents::hostname(local.get());
+        let _ = documents::metadata::digest(local.get());
+        let _ = documents::metadata::hostname(local.get());
     }
 }
 
 /// The body of a check-in.
 pub fn check_in(data: &[u8]) {
     let Ok(request) = json::parse::<CheckInRequest<'_>>(data) else { return };
-    if let Some(Ok(Some(components))) = request.components.map(|raw| documents::read_components(raw.get())) {
-        let mut turned = components.clone();
-        turned.reverse();
-        assert_eq!(
-            documents::components_digest(&components),
-            documents::components_digest(&turned),
-            "order is no change"
-        );
-        let _ = documents::unhealthy_reason(&components);
+    let components = request.components.map(RawValue::get).unwrap_or("null");
+    if let Ok(Some(read)) = documents::components::read(components)
+        && let Ok(kept) = read.kept(components)
+    {
+        let again = documents::components::read(&kept).expect("what is stored can be read").expect("a list");
+        assert_eq!(again.digest, read.digest, "what is left out is no change");
     }
     if let Some(details) = request.upgrade_details {
         let _ = upgrade_details::check(details.get());

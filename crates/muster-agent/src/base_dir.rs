@@ -104,7 +104,8 @@ fn foreign(base: &Utf8Path) -> io::Result<Option<String>> {
 
 /// The nearest parent that exists must take a new directory.
 fn check_parent(base: &Utf8Path) -> Result<(), BadBase> {
-    let parent = base.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Utf8Path::new("/"));
+    let parent =
+        base.ancestors().skip(1).find(|parent| parent.try_exists().unwrap_or(false)).unwrap_or(Utf8Path::new("/"));
     if !parent.is_dir() {
         return Err(BadBase::NotDirectory { path: parent.to_owned() });
     }

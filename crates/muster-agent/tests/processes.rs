@@ -107,7 +107,7 @@ async fn a_program_that_ends_is_started_again_as_the_policy_says() {
         ])
         .await;
     let runs = |id: &str| host.log(id).matches("run").count();
-    host.until("failing", |state| state.message.contains("exit code '3'; starting again")).await;
+    host.until("failing", |state| state.message.contains("exit code '3'; restarting")).await;
     host.until("good", |state| state.state == Health::Stopped).await;
     let once = host.until("once", |state| state.state == Health::Failed).await;
     assert!(once.message.contains("exit code '4'"), "{once:?}");
@@ -160,6 +160,43 @@ async fn the_whole_group_is_stopped_even_when_it_will_not() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("still alive: {pids:?}");
+}
+
+/// Ids that a program printed as `pid N`.
+fn printed_pids(log: &str) -> Vec<String> {
+    log.lines().filter_map(|line| line.strip_prefix("pid ")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn processes_that_left_the_group_are_stopped_with_the_program() {
+    let host = host();
+    // In a session of its own; that and an orphan; that and without the program's environment.
+    let script = "echo pid $$; setsid sh -c 'echo pid $$; exec sleep 600' & \
+                  (setsid sh -c 'echo pid $$; exec sleep 600' &); \
+                  env -i /usr/bin/setsid /bin/sh -c 'echo pid $$; exec /bin/sleep 600' & wait";
+    for stop_by_itself in [false, true] {
+        let script = if stop_by_itself { script.replace("wait", "sleep 1; exit 3") } else { script.to_owned() };
+        host.supervisor.apply(vec![shell("a", &script, Restart::Never)]).await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while printed_pids(&host.log("a")).len() < 4 {
+            assert!(tokio::time::Instant::now() < deadline, "{}", host.log("a"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let pids = printed_pids(&host.log("a"));
+        if stop_by_itself {
+            host.until("a", |state| state.state == Health::Failed).await;
+            // The parent is gone and the mark too: only the daemon, as sub-reaper, can tell whose process that is.
+            assert_eq!(pids.iter().filter(|pid| alive(pid)).count(), 1, "{pids:?}");
+        }
+        host.supervisor.apply(Vec::new()).await;
+        let left: Vec<_> = pids.iter().filter(|pid| alive(pid)).collect();
+        assert_eq!(left.len(), usize::from(stop_by_itself), "{pids:?}: {left:?}");
+        for pid in left {
+            let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        fs_err::remove_file(host.layout.logs().join("components/a.log")).unwrap();
+    }
 }
 
 #[tokio::test]

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_protocol::elastic::ack::{AckEvent, AckItem, RetryPayload};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::action::{ActionResult, ActionType, TargetState};
 use crate::agent::AgentRecord;
 use crate::id::{ActionId, AgentId, PolicyId};
+use crate::reported::{self, RESULT_BYTES, shortened};
 use crate::status;
 use crate::time::Timestamp;
 
@@ -197,30 +197,47 @@ fn result(record: &AgentRecord, id: ActionId, kind: ActionType, event: &AckEvent
         action_id: id,
         agent_id: record.id.clone(),
         at: at.unwrap_or(now),
-        error: event.error.as_deref().map(str::to_owned),
+        error: event.error.as_deref().map(|error| shortened(error).into_owned()),
         fields: fields(kind, event),
     }
 }
 
-/// The type's own fields of the ack (EA120).
+/// The type's own fields of the ack (EA120), as text; none when they are too large together.
 fn fields(kind: ActionType, event: &AckEvent<'_>) -> Option<Arc<str>> {
-    let text = |value: &Option<Cow<'_, str>>| value.as_deref().map(Value::from);
-    let json = |value: Option<&RawValue>| value.and_then(|raw| serde_json::from_str(raw.get()).ok());
-    let given: Vec<(&str, Option<Value>)> = match kind {
-        ActionType::RequestDiagnostics => vec![("data", json(event.data))],
-        ActionType::Upgrade => vec![("payload", event.payload.and_then(|payload| serde_json::to_value(payload).ok()))],
-        ActionType::InputAction => vec![
-            ("action_input_type", text(&event.action_input_type)),
-            ("action_data", json(event.action_data)),
-            ("action_response", json(event.action_response)),
-            ("started_at", text(&event.started_at)),
-            ("completed_at", text(&event.completed_at)),
-        ],
+    let kept = match kind {
+        ActionType::RequestDiagnostics => Fields { data: event.data, ..Fields::default() },
+        ActionType::Upgrade => Fields { payload: event.payload, ..Fields::default() },
+        ActionType::InputAction => Fields {
+            action_input_type: event.action_input_type.as_deref(),
+            action_data: event.action_data,
+            action_response: event.action_response,
+            started_at: event.started_at.as_deref(),
+            completed_at: event.completed_at.as_deref(),
+            ..Fields::default()
+        },
         _ => return None,
     };
-    let kept: Map<String, Value> =
-        given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
-    if kept.is_empty() { None } else { Some(Value::Object(kept).to_string().into()) }
+    let text = serde_json::to_string(&kept).ok().filter(|text| text != "{}")?;
+    reported::check(&text, RESULT_BYTES, usize::MAX).ok().map(|()| text.into())
+}
+
+/// Fields that only one type of action has. What agents send is copied, not decoded.
+#[derive(Default, Serialize)]
+struct Fields<'e> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'e RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<RetryPayload>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action_input_type: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action_data: Option<&'e RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action_response: Option<&'e RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed_at: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<&'e str>,
 }
 
 const POLICY_PREFIX: &str = "policy:";

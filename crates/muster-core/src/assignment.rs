@@ -6,15 +6,17 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::error::Error;
 use crate::id::PolicyId;
+use crate::raw_json::{as_text, each_element, members};
 
 /// The setting that holds the rules.
 pub const SETTING: &str = "assignment_rules";
 /// Most rules that are kept.
 const MOST_RULES: usize = 1000;
+/// Reported addresses that are looked at.
+const MOST_ADDRESSES: usize = 4096;
 
 /// The rules in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,20 +116,27 @@ impl Conditions {
 }
 
 impl HostFacts {
-    /// Reads what `local_metadata` says.
-    pub fn read(metadata: &Value, tags: &[String], address: &str) -> Self {
-        let text = |path| metadata.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let reported = metadata.pointer("/host/ip").and_then(Value::as_array).into_iter().flatten();
+    /// Reads what `local_metadata`, a JSON text, says.
+    pub fn read(metadata: &str, tags: &[String], address: &str) -> Self {
+        let [host, os] = members(metadata, ["host", "os"]).map(Option::unwrap_or_default);
+        let [hostname, name, architecture, ip] = members(host, ["hostname", "name", "architecture", "ip"]);
+        let [platform, family] = members(os, ["platform", "family"]);
+        let text = |raw: Option<&str>| raw.and_then(as_text).unwrap_or_default().into_owned();
+        let mut addresses: Vec<IpAddr> = address.parse().into_iter().filter(is_of_a_network).collect();
         // Agents report addresses with their prefix length (`10.0.0.7/24`); the address alone is compared.
-        let reported = reported.filter_map(Value::as_str).filter_map(|ip| ip.split('/').next()?.parse().ok());
-        let hostname = [text("/host/hostname"), text("/host/name")].into_iter().find(|name| !name.is_empty());
+        each_element(ip.unwrap_or_default(), |ip| {
+            let ip = as_text(ip).unwrap_or_default();
+            let parsed = ip.split('/').next().and_then(|ip| ip.parse().ok());
+            addresses.extend(parsed.filter(is_of_a_network));
+            addresses.len() < MOST_ADDRESSES
+        });
         Self {
             tags: tags.to_vec(),
-            hostname: hostname.unwrap_or_default(),
-            platform: text("/os/platform"),
-            family: text("/os/family"),
-            architecture: text("/host/architecture"),
-            addresses: address.parse().into_iter().chain(reported).filter(is_of_a_network).collect(),
+            hostname: [text(hostname), text(name)].into_iter().find(|name| !name.is_empty()).unwrap_or_default(),
+            platform: text(platform),
+            family: text(family),
+            architecture: text(architecture),
+            addresses,
         }
     }
 }
@@ -215,7 +224,7 @@ impl TryFrom<String> for Cidr {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -224,7 +233,7 @@ mod tests {
             "host": {"hostname": "Web-1.example", "architecture": "x86_64", "ip": ["127.0.0.1/8", "10.1.2.3/24", "fe80::1/64", "fd00::2/64"]},
             "os": {"platform": "ubuntu", "family": "debian"},
         });
-        HostFacts::read(&metadata, &["prod".to_owned()], "192.0.2.7")
+        HostFacts::read(&metadata.to_string(), &["prod".to_owned()], "192.0.2.7")
     }
 
     fn holds(conditions: Value) -> bool {

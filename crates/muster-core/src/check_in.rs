@@ -5,17 +5,14 @@ use std::borrow::Cow;
 use muster_protocol::elastic::check_in::CheckInRequest;
 
 use crate::agent::{AgentDocuments, AgentRecord};
-use crate::documents::{
-    components_digest, hostname, metadata_digest, other_reason, read_components, text_digest, unhealthy_reason,
-};
+use crate::documents::components::OTHER_REASON;
+use crate::documents::{Digest, components, metadata, text_digest};
 use crate::id::{ActionId, PolicyId};
 use crate::poll::GoDuration;
+use crate::reported::{self, STATUS_BYTES, shortened};
 use crate::status;
 use crate::time::Timestamp;
 use crate::upgrade_details::{self, UpgradeDetails};
-
-/// A short fingerprint of a document, to notice changes without keeping the document in memory.
-pub type Digest = [u8; 16];
 
 /// Fingerprints of the documents that are known of an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,11 +28,11 @@ pub struct KnownDocuments {
 impl KnownDocuments {
     /// The fingerprints of stored documents.
     pub fn of(documents: &AgentDocuments) -> Self {
-        let components = documents.components.as_deref().and_then(|raw| read_components(raw).ok()).flatten();
+        let components = documents.components.as_deref().and_then(|raw| components::read(raw).ok()).flatten();
         Self {
-            local_metadata: documents.local_metadata.as_deref().and_then(metadata_digest),
+            local_metadata: documents.local_metadata.as_deref().map(metadata::digest),
             metadata_text: documents.local_metadata.as_deref().map(text_digest),
-            components: components.as_deref().map(components_digest),
+            components: components.map(|components| components.digest),
         }
     }
 }
@@ -95,7 +92,7 @@ pub fn decide(
     let mut known = known;
     say_health(&mut next, request)?;
     take_components(&mut next, &mut documents, &mut known, request)?;
-    take_metadata(&mut next, &mut documents, &mut known, request);
+    take_metadata(&mut next, &mut documents, &mut known, request)?;
     take_upgrade(&mut next, request, circumstances, now)?;
     take_version(&mut next, circumstances);
     take_position(&mut next, circumstances);
@@ -133,15 +130,19 @@ fn poll_timeout(request: &CheckInRequest<'_>) -> Result<Option<GoDuration>, BadC
     request.poll_timeout.as_deref().map(GoDuration::parse).transpose().map_err(|error| bad(error.to_string()))
 }
 
-/// Status and message, verbatim (D13).
+/// Status and message, verbatim (D13) but for the end of a message that exceeds its bound: errors that repeat themselves
+/// must not lock an agent out.
 fn say_health(next: &mut Next<'_>, request: &CheckInRequest<'_>) -> Result<(), BadCheckIn> {
     let status = request.status.as_deref().filter(|status| !status.is_empty());
     let status = status.ok_or_else(|| bad("checkin status missing"))?;
-    let message = request.message.as_deref().unwrap_or_default();
+    if status.len() > STATUS_BYTES {
+        return Err(bad(format!("checkin status is {} bytes long; at most {STATUS_BYTES}", status.len())));
+    }
+    let message = shortened(request.message.as_deref().unwrap_or_default());
     if next.health.status != status || next.health.message != message {
         let health = &mut next.to_mut().health;
         status.clone_into(&mut health.status);
-        message.clone_into(&mut health.message);
+        health.message = message.into_owned();
     }
     Ok(())
 }
@@ -154,29 +155,30 @@ fn take_components(
     request: &CheckInRequest<'_>,
 ) -> Result<(), BadCheckIn> {
     let raw = request.components.map(serde_json::value::RawValue::get);
-    let components = raw.map(read_components).transpose();
+    let components = raw.map(components::read).transpose();
     let components = components.map_err(|error| bad(format!("unable to read components: {error}")))?.flatten();
     if let (Some(components), Some(raw)) = (&components, raw) {
-        let digest = Some(components_digest(components));
+        let digest = Some(components.digest);
         if known.components != digest {
+            let kept = components.kept(raw).map_err(|reason| bad(format!("components: {reason}")))?;
             known.components = digest;
-            documents.components = Some(raw.into());
+            documents.components = Some(kept.into());
         }
-        let reason = unhealthy_reason(components);
-        say_reason(next, if reason.is_empty() && is_unwell(&next.health.status) { other_reason() } else { reason });
+        let reason = &components.unhealthy[..];
+        say_reason(next, if reason.is_empty() && is_unwell(&next.health.status) { OTHER_REASON } else { reason });
     } else if is_unwell(&next.health.status) {
         if next.health.unhealthy_reason.is_empty() {
-            say_reason(next, other_reason());
+            say_reason(next, OTHER_REASON);
         }
-    } else if !next.health.unhealthy_reason.is_empty() && next.health.unhealthy_reason == other_reason() {
-        say_reason(next, Vec::new());
+    } else if next.health.unhealthy_reason == OTHER_REASON {
+        say_reason(next, &[]);
     }
     Ok(())
 }
 
-fn say_reason(next: &mut Next<'_>, reason: Vec<String>) {
+fn say_reason(next: &mut Next<'_>, reason: &[&str]) {
     if next.health.unhealthy_reason != reason {
-        next.to_mut().health.unhealthy_reason = reason;
+        next.to_mut().health.unhealthy_reason = reason.iter().map(|&word| word.to_owned()).collect();
     }
 }
 
@@ -191,24 +193,27 @@ fn take_metadata(
     documents: &mut AgentDocuments,
     known: &mut KnownDocuments,
     request: &CheckInRequest<'_>,
-) {
+) -> Result<(), BadCheckIn> {
     let Some(raw) = request.local_metadata.map(serde_json::value::RawValue::get).filter(|raw| *raw != "null") else {
-        return;
+        return Ok(());
     };
     let text = Some(text_digest(raw));
     if known.metadata_text == text {
-        return;
+        return Ok(());
     }
+    let within = reported::check(raw, reported::METADATA_BYTES, reported::METADATA_NODES);
+    within.map_err(|reason| bad(format!("local_metadata: {reason}")))?;
     known.metadata_text = text;
-    let digest = metadata_digest(raw);
+    let digest = Some(metadata::digest(raw));
     if known.local_metadata == digest {
-        return;
+        return Ok(());
     }
     known.local_metadata = digest;
     documents.local_metadata = Some(raw.into());
-    if let Some(name) = hostname(raw).filter(|name| *name != next.hostname) {
+    if let Some(name) = metadata::hostname(raw).filter(|name| *name != next.hostname) {
         next.to_mut().hostname = name;
     }
+    Ok(())
 }
 
 /// `upgrade_details` and the rollbacks on offer.

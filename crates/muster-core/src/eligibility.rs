@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::agent::AgentRecord;
 use crate::id::PolicyId;
+use crate::raw_json;
 use crate::status::{Status, is_stuck};
 use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
@@ -25,8 +25,8 @@ const PRIVILEGE_SINCE: Version = Version(9, 3, 0);
 pub struct Candidate<'a> {
     /// Its record.
     pub record: &'a AgentRecord,
-    /// Its `local_metadata`; `Null` when there is none.
-    pub metadata: &'a Value,
+    /// Its `local_metadata`, JSON text; empty when there is none.
+    pub metadata: &'a str,
     /// Its policy refuses changes unless forced.
     pub hosted: bool,
     /// Its policy is tamper-protected.
@@ -159,8 +159,8 @@ impl Wish<'_> {
 }
 
 impl Candidate<'_> {
-    fn fact(&self, path: &str) -> Option<bool> {
-        self.metadata.pointer(path).and_then(Value::as_bool)
+    fn fact(&self, path: &[&str]) -> Option<bool> {
+        raw_json::flag(self.metadata, path)
     }
 
     fn version(&self) -> Option<Version> {
@@ -182,7 +182,7 @@ impl Candidate<'_> {
         now: Timestamp,
     ) -> Verdict {
         let version = Version::parse(target).ok_or_else(|| Ineligible::NoVersion(target.to_owned()))?;
-        refuse_if(self.fact("/host/containerized") == Some(true), Ineligible::Container)?;
+        refuse_if(self.fact(&["host", "containerized"]) == Some(true), Ineligible::Container)?;
         refuse_if(!accepted.admits(version), Ineligible::NotServed(target.to_owned()))?;
         if force {
             return Ok(());
@@ -190,7 +190,7 @@ impl Candidate<'_> {
         refuse_if(self.hosted, Ineligible::Hosted)?;
         refuse_if(self.record.unenrollment_started_at.is_some(), Ineligible::Unenrolling)?;
         refuse_if(self.record.status == Status::Inactive, Ineligible::Inactive)?;
-        refuse_if(self.fact("/elastic/agent/upgradeable") != Some(true), Ineligible::NotUpgradeable)?;
+        refuse_if(self.fact(&["elastic", "agent", "upgradeable"]) != Some(true), Ineligible::NotUpgradeable)?;
         self.not_upgrading(now)?;
         if !skip_rate_limit {
             self.rested(now)?;
@@ -230,7 +230,7 @@ impl Candidate<'_> {
 
     fn migrate(&self) -> Verdict {
         self.at_least(MIGRATE_SINCE)?;
-        refuse_if(self.fact("/host/containerized") == Some(true), Ineligible::Container)?;
+        refuse_if(self.fact(&["host", "containerized"]) == Some(true), Ineligible::Container)?;
         refuse_if(self.protected, Ineligible::Protected)?;
         refuse_if(self.fleet_server, Ineligible::FleetServer)
     }
@@ -239,7 +239,7 @@ impl Candidate<'_> {
         self.at_least(PRIVILEGE_SINCE)?;
         refuse_if(self.needs_root, Ineligible::NeedsRoot)?;
         refuse_if(self.fleet_server, Ineligible::FleetServer)?;
-        refuse_if(self.fact("/elastic/agent/unprivileged") == Some(true), Ineligible::Unprivileged)
+        refuse_if(self.fact(&["elastic", "agent", "unprivileged"]) == Some(true), Ineligible::Unprivileged)
     }
 }
 
@@ -260,11 +260,11 @@ mod tests {
 
     const ACCEPTED: AcceptedVersions = AcceptedVersions { lowest: (7, 13), highest: (9, None), tested: (9, 5) };
 
-    fn upgradeable() -> Value {
-        json!({"elastic": {"agent": {"upgradeable": true}}})
+    fn upgradeable() -> String {
+        json!({"elastic": {"agent": {"upgradeable": true}}}).to_string()
     }
 
-    fn candidate<'a>(record: &'a AgentRecord, metadata: &'a Value) -> Candidate<'a> {
+    fn candidate<'a>(record: &'a AgentRecord, metadata: &'a str) -> Candidate<'a> {
         Candidate { record, metadata, hosted: false, protected: false, fleet_server: false, needs_root: false }
     }
 
@@ -295,10 +295,10 @@ mod tests {
 
     #[test]
     fn m127_what_cannot_upgrade_itself_needs_force_and_containers_refuse_even_that() {
-        let (record, fixed) = (agent(), json!({"elastic": {"agent": {"upgradeable": false}}}));
+        let (record, fixed) = (agent(), json!({"elastic": {"agent": {"upgradeable": false}}}).to_string());
         assert_eq!(upgrade("9.6.0", false).suits(&candidate(&record, &fixed), at(60)), Err(Ineligible::NotUpgradeable));
         assert_eq!(upgrade("9.6.0", true).suits(&candidate(&record, &fixed), at(60)), Ok(()));
-        let boxed = json!({"host": {"containerized": true}});
+        let boxed = json!({"host": {"containerized": true}}).to_string();
         assert_eq!(upgrade("9.6.0", true).suits(&candidate(&record, &boxed), at(60)), Err(Ineligible::Container));
     }
 
@@ -356,14 +356,14 @@ mod tests {
     fn m133_the_same_policy_is_no_change() {
         let (record, p) = (agent(), PolicyId::trusted("p"));
         let wish = Wish::Reassign { policy: &p, hosted: false, force: true };
-        assert_eq!(wish.suits(&candidate(&record, &Value::Null), at(60)), Err(Ineligible::SamePolicy(p.clone())));
+        assert_eq!(wish.suits(&candidate(&record, ""), at(60)), Err(Ineligible::SamePolicy(p.clone())));
     }
 
     #[test]
     fn some_orders_need_newer_agents() {
         let old = |version: &str, wish: Wish<'_>| {
             let record = AgentRecord { agent_version: version.into(), ..agent() };
-            wish.suits(&candidate(&record, &Value::Null), at(60)).is_err()
+            wish.suits(&candidate(&record, ""), at(60)).is_err()
         };
         assert!(old("8.6.9", Wish::Diagnostics) && !old("8.7.0", Wish::Diagnostics));
         assert!(old("9.1.9", Wish::Migrate) && !old("9.2.0", Wish::Migrate));
@@ -373,8 +373,8 @@ mod tests {
 
     #[test]
     fn policies_stand_in_the_way_of_migration_and_privileges() {
-        let (record, unprivileged) = (agent(), json!({"elastic": {"agent": {"unprivileged": true}}}));
-        let plain = candidate(&record, &Value::Null);
+        let (record, unprivileged) = (agent(), json!({"elastic": {"agent": {"unprivileged": true}}}).to_string());
+        let plain = candidate(&record, "");
         let verdict = |wish: Wish<'_>, candidate| wish.suits(&candidate, at(60));
         assert_eq!(verdict(Wish::Migrate, Candidate { protected: true, ..plain }), Err(Ineligible::Protected));
         assert_eq!(verdict(Wish::Migrate, Candidate { fleet_server: true, ..plain }), Err(Ineligible::FleetServer));
@@ -389,7 +389,7 @@ mod tests {
         let mut record = agent();
         let until = at(100).to_rfc3339_seconds();
         record.upgrade.rollbacks = Some(format!(r#"[{{"version":"9.5.1","valid_until":"{until}"}}]"#).into());
-        let back = |version, now| Wish::Rollback { version }.suits(&candidate(&record, &Value::Null), at(now));
+        let back = |version, now| Wish::Rollback { version }.suits(&candidate(&record, ""), at(now));
         assert_eq!(back("9.5.1", 60), Ok(()));
         assert_eq!(back("9.5.1", 100), Err(Ineligible::RollbackExpired("9.5.1".into())));
         assert_eq!(back("9.5.0", 60), Err(Ineligible::NoRollback("9.5.0".into())));

@@ -1,21 +1,22 @@
 //! How an agent comes into the fleet, decided purely (reference §3).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::agent::{AccessKey, AgentDocuments, AgentRecord, AgentType, ReportedHealth, UpgradeState};
 use crate::assignment::{AssignmentRules, HostFacts};
 use crate::credential::ApiKey;
-use crate::documents::hostname;
+use crate::documents::metadata;
 use crate::enrollment_key::EnrollmentKey;
 use crate::error::{Error, ErrorKind};
 use crate::id::{AgentId, PolicyId};
+use crate::reported;
 use crate::status::{self, Status};
 use crate::time::Timestamp;
 
@@ -36,7 +37,8 @@ pub struct Applicant {
     pub enrollment_id: Option<String>,
     replace_token: Option<Zeroizing<String>>,
     tags: Vec<String>,
-    metadata: Value,
+    /// As it was sent: a JSON object, or `null`.
+    metadata: Arc<str>,
 }
 
 impl fmt::Debug for Applicant {
@@ -134,7 +136,7 @@ impl Applicant {
                 .transpose()?
                 .map(|token| Zeroizing::new(token.to_owned())),
             tags: clean_tags(request.metadata.tags.iter().flatten())?,
-            metadata: metadata(request.metadata.local)?,
+            metadata: read_metadata(request.metadata.local)?,
         })
     }
 
@@ -270,16 +272,15 @@ impl Applicant {
     }
 
     fn hostname(&self) -> String {
-        hostname(&self.metadata.to_string()).unwrap_or_default()
+        metadata::hostname(&self.metadata).unwrap_or_default()
     }
 
     /// `elastic.agent.id` becomes the assigned id where there is such a key (EA38).
     fn metadata_for(&self, id: &AgentId) -> Arc<str> {
-        let mut metadata = self.metadata.clone();
-        if let Some(slot) = metadata.pointer_mut("/elastic/agent/id") {
-            *slot = Value::from(id.as_str());
+        match metadata::with_agent_id(&self.metadata, id.as_str()) {
+            Cow::Borrowed(_) => Arc::clone(&self.metadata),
+            Cow::Owned(changed) => changed.into(),
         }
-        metadata.to_string().into()
     }
 }
 
@@ -345,12 +346,14 @@ fn bounded(text: &str) -> Result<&str, Error> {
     }
 }
 
-fn metadata(local: Option<&RawValue>) -> Result<Value, Error> {
-    let value = local.map_or(Ok(Value::Null), |raw| serde_json::from_str(raw.get()));
-    match value {
-        Ok(value @ (Value::Object(_) | Value::Null)) => Ok(value),
-        _ => Err(bad_request("metadata.local is not an object")),
+fn read_metadata(local: Option<&RawValue>) -> Result<Arc<str>, Error> {
+    let raw = local.map_or("null", RawValue::get);
+    if raw != "null" && !raw.starts_with('{') {
+        return Err(bad_request("metadata.local is not an object"));
     }
+    let within = reported::check(raw, reported::METADATA_BYTES, reported::METADATA_NODES);
+    within.map_err(|reason| bad_request(format!("metadata.local: {reason}")))?;
+    Ok(raw.into())
 }
 
 fn clean_tags<'a>(tags: impl Iterator<Item = &'a String>) -> Result<Vec<String>, Error> {

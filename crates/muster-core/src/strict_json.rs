@@ -12,6 +12,10 @@ pub const MAX_DEPTH: usize = 128;
 /// Most keys of the objects that are open at one place; what agents send stays far below.
 pub const MAX_OPEN_KEYS: usize = 65_536;
 
+/// Most values of one text. A real check-in has some thousands; each costs its reader far more than the two bytes that it
+/// may take in the text.
+pub const MAX_NODES: usize = 200_000;
+
 /// What is wrong with a text, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} at byte {position}")]
@@ -49,6 +53,9 @@ pub enum Problem {
     /// More than [`MAX_OPEN_KEYS`].
     #[error("too many keys")]
     TooManyKeys,
+    /// More than [`MAX_NODES`].
+    #[error("too many values")]
+    TooManyNodes,
 }
 
 /// Checks that `bytes` are one JSON value and nothing else, and answers them as text.
@@ -114,6 +121,7 @@ struct Scanner<'a> {
     at: usize,
     open: Vec<Open>,
     keys: Vec<Key>,
+    nodes: usize,
     known: Option<Passing<'a>>,
 }
 
@@ -125,7 +133,7 @@ type Step<T = ()> = Result<T, BadJson>;
 impl<'a> Scanner<'a> {
     fn new(bytes: &'a [u8], known: Option<Passing<'a>>) -> Self {
         // Room for what a check-in has open at one time.
-        Self { bytes, at: 0, open: Vec::with_capacity(8), keys: Vec::with_capacity(32), known }
+        Self { bytes, at: 0, open: Vec::with_capacity(8), keys: Vec::with_capacity(32), nodes: 0, known }
     }
 
     fn run(mut self) -> Step<Option<Passing<'a>>> {
@@ -161,6 +169,10 @@ impl<'a> Scanner<'a> {
         self.space();
         if self.known.is_some() && self.pass_over() {
             return Ok(false);
+        }
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return self.fail(Problem::TooManyNodes);
         }
         match self.peek()? {
             b'{' => self.open_object(),
@@ -495,6 +507,15 @@ mod tests {
     fn d22_the_number_of_open_keys_has_an_end() {
         let keys: Vec<String> = (0..=MAX_OPEN_KEYS).map(|i| format!(r#""{i}":0"#)).collect();
         assert_eq!(problem(format!("{{{}}}", keys.join(","))).unwrap().0, Problem::TooManyKeys);
+    }
+
+    #[test]
+    fn the_number_of_values_has_an_end() {
+        let zeros = |many: usize| format!("[{}0]", "0,".repeat(many));
+        assert_eq!(problem(zeros(MAX_NODES - 2)), None);
+        assert_eq!(problem(zeros(MAX_NODES - 1)).unwrap().0, Problem::TooManyNodes);
+        let nested = r#"{"":{"":{"":0}}},"#.repeat(1 << 20);
+        assert_eq!(problem(format!("[{nested}0]")).unwrap().0, Problem::TooManyNodes);
     }
 
     #[test]

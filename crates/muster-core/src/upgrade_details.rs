@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::reported::{self, shortened, shortened_to};
 use crate::time::Timestamp;
 
 /// The action's id is all that is needed before the rest is checked (EA63).
@@ -47,6 +49,9 @@ const FAILED: &str = "UPG_FAILED";
 const SCHEDULED: &str = "UPG_SCHEDULED";
 const DOWNLOADING: &str = "UPG_DOWNLOADING";
 
+/// Maximum length of a version, bytes.
+const VERSION_BYTES: usize = 128;
+
 /// The id of the action that `raw` details belong to, to look it up before [`check`]; empty when there is none.
 pub fn action_id(raw: &str) -> String {
     serde_json::from_str(raw).map(|details: ActionOf| details.action_id).unwrap_or_default()
@@ -54,6 +59,8 @@ pub fn action_id(raw: &str) -> String {
 
 /// Checks details and cuts them down to what is kept; the error is the reason why they are refused (EA65).
 pub fn check(raw: &str) -> Result<UpgradeDetails, String> {
+    let within = reported::check(raw, reported::UPGRADE_BYTES, reported::UPGRADE_NODES);
+    within.map_err(|reason| format!("upgrade_details: {reason}"))?;
     let mut details: UpgradeDetails =
         serde_json::from_str(raw).map_err(|error| format!("unable to read upgrade_details: {error}"))?;
     if !STATES.contains(&details.state.as_str()) {
@@ -65,7 +72,7 @@ pub fn check(raw: &str) -> Result<UpgradeDetails, String> {
         DOWNLOADING => details.metadata.as_ref().map(downloading).transpose()?,
         _ => details.metadata,
     };
-    Ok(details)
+    Ok(details.within_bounds())
 }
 
 fn bounded(text: &str) -> String {
@@ -133,6 +140,20 @@ fn human_size(text: &str) -> Option<f64> {
 }
 
 impl UpgradeDetails {
+    /// The details with long texts cut; metadata that is too large even so is left out.
+    fn within_bounds(mut self) -> Self {
+        self.target_version = shortened_to(&self.target_version, VERSION_BYTES).into_owned();
+        for text in self.metadata.iter_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+            if let Value::String(text) = text {
+                *text = shortened(text).into_owned();
+            }
+        }
+        if self.to_json().len() > reported::UPGRADE_KEPT_BYTES {
+            self.metadata = None;
+        }
+        self
+    }
+
     /// Reads what was stored.
     pub fn stored(raw: &str) -> Option<Self> {
         serde_json::from_str(raw).ok()
@@ -159,11 +180,14 @@ impl UpgradeDetails {
 /// (which is ignored, EA66).
 pub fn rollbacks(upgrade: Option<&str>) -> Result<Option<Arc<str>>, serde_json::Error> {
     let Some(raw) = upgrade else { return Ok(None) };
+    reported::check(raw, reported::UPGRADE_BYTES, reported::UPGRADE_NODES).map_err(serde_json::Error::custom)?;
     let upgrade: Rollbacks = serde_json::from_str(raw)?;
-    match upgrade.rollbacks {
-        Some(list) if !list.is_empty() => serde_json::to_string(&list).map(|text| Some(text.into())),
-        _ => Ok(None),
+    let mut list = upgrade.rollbacks.unwrap_or_default();
+    list.truncate(reported::MOST_ROLLBACKS);
+    if list.iter().any(|rollback| rollback.version.len().max(rollback.valid_until.len()) > VERSION_BYTES) {
+        return Err(serde_json::Error::custom("a version or time of a rollback is too long"));
     }
+    if list.is_empty() { Ok(None) } else { serde_json::to_string(&list).map(|text| Some(text.into())) }
 }
 
 #[derive(Deserialize)]
@@ -236,6 +260,29 @@ mod tests {
             assert_eq!(rollbacks(none).unwrap(), None);
         }
         assert!(rollbacks(Some(r#"{"rollbacks":5}"#)).is_err());
+    }
+
+    #[test]
+    fn details_are_kept_within_their_bounds() {
+        let long = "x".repeat(100_000);
+        let kept = details(FAILED, &json!({"error_msg": long}).to_string()).unwrap();
+        assert!(kept["error_msg"].as_str().unwrap().len() <= reported::MESSAGE_BYTES);
+        let many = json!({"a": long, "c": [long]});
+        assert_eq!(details("UPG_WATCHING", &many.to_string()), Ok(Value::Null));
+        let nodes = json!({"a": vec![0; reported::UPGRADE_NODES]});
+        assert!(details("UPG_WATCHING", &nodes.to_string()).unwrap_err().contains("JSON values; at most"));
+    }
+
+    #[test]
+    fn ea66_rollbacks_are_kept_within_their_bounds() {
+        let offer = json!({"version": "9.5.2", "valid_until": "2026-01-09T03:04:05Z"});
+        let many = json!({"rollbacks": vec![offer; 100]}).to_string();
+        let kept: Vec<Value> = serde_json::from_str(&rollbacks(Some(&many)).unwrap().unwrap()).unwrap();
+        assert_eq!(kept.len(), reported::MOST_ROLLBACKS);
+        for bad in [json!({"rollbacks": [{"version": "9".repeat(1000)}]}), json!({"rollbacks": vec![json!({}); 5000]})]
+        {
+            assert!(rollbacks(Some(&bad.to_string())).is_err());
+        }
     }
 
     proptest! {

@@ -16,10 +16,10 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let entry = self.fleet.authenticate_agent(id, &key).await?;
+        let entry = self.fleet.authentication().agent(id, &key).await?;
         let body = call.read().await?;
         let request: AckRequest<'_> = json::parse(&body)?;
-        let items = self.fleet.acknowledge(&entry, &request.events.unwrap_or_default()).await?;
+        let items = self.fleet.check_ins().acknowledge(&entry, &request.events.unwrap_or_default()).await?;
         // The body is sent whatever the status is; the status is the greatest of the items' (EA113).
         let status = items.iter().map(|item| item.status).max().unwrap_or(200);
         let errors = items.iter().any(|item| item.status != 200);

@@ -84,13 +84,13 @@ pub struct Bounds {
     pub timeout: Duration,
 }
 
-/// Reads a whole body. While it comes, what is large of it counts against `coming`.
-pub async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds, coming: &Budget) -> Result<Bytes, BodyError>
+/// Reads a whole body. A large one counts against `budget` from its first large piece until it is dropped.
+pub async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds, budget: &Budget) -> Result<Received, BodyError>
 where
     B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
     check_lengths(headers, bounds.limit)?;
-    let mut reading = pin!(collect(body, bounds.limit, coming));
+    let mut reading = pin!(collect(body, bounds.limit, budget));
     // Most bodies are here already and need no timer.
     let at_once = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
     if let Poll::Ready(body) = at_once {
@@ -115,7 +115,7 @@ fn check_lengths(headers: &HeaderMap, limit: usize) -> Result<(), BodyError> {
 }
 
 /// Most bodies come in one piece, which is kept as it is.
-async fn collect<B>(body: B, limit: usize, coming: &Budget) -> Result<Bytes, BodyError>
+async fn collect<B>(body: B, limit: usize, budget: &Budget) -> Result<Received, BodyError>
 where
     B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
@@ -130,18 +130,47 @@ where
         }
         if first.is_empty() && rest.is_empty() {
             first = data;
+            if first.len() > SMALL_COMING {
+                share = Some(budget.share(first.len())?);
+            }
             continue;
         }
         if rest.is_empty() {
             rest.extend_from_slice(&std::mem::take(&mut first));
         }
         // From here on it may grow to its limit, and a client that sends no more must not be one of thousands.
-        if share.is_none() && rest.len() + data.len() > SMALL_COMING {
-            share = Some(coming.share(limit)?);
+        if rest.len() + data.len() > SMALL_COMING && share.as_ref().is_none_or(|share| share.size < limit) {
+            share = Some(budget.share(limit)?);
         }
         rest.extend_from_slice(&data);
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    let bytes = if rest.is_empty() { first } else { rest.freeze() };
+    if let Some(share) = &mut share {
+        share.shrink_to(bytes.len());
+    }
+    Ok(Received { bytes, _share: share })
+}
+
+/// A body that has come, with its share of the budget.
+#[derive(Debug)]
+pub struct Received {
+    bytes: Bytes,
+    _share: Option<Share>,
+}
+
+impl Received {
+    /// The bytes, to be kept no longer than this.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+}
+
+impl std::ops::Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Whether the body is gzip: only the exact value counts (§1.9).
@@ -153,9 +182,10 @@ pub fn is_gzip(headers: &HeaderMap) -> bool {
 const SMALL_COMING: usize = 32 * 1024;
 
 /// Decoded bodies up to this size don't count against the [`Budget`].
-const SMALL: usize = 256 * 1024;
+const SMALL: usize = 64 * 1024;
 
-/// Bounds the memory of all large decoded bodies together: a kilobyte of gzip may become twenty megabytes.
+/// Bounds the memory of all large bodies together, of all connections: as they come, inflated, and what is kept of them
+/// while it is on its way to disk. A kilobyte of gzip may become twenty megabytes.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<AtomicUsize>);
 
@@ -173,6 +203,11 @@ impl Budget {
         })?;
         let share = if bytes.capacity() > SMALL { Some(self.share(bytes.capacity())?) } else { None };
         Ok(Decoded { bytes, _share: share })
+    }
+
+    /// A share for what a handler copies of a body of so many bytes; none for a small one.
+    pub fn copies(&self, bytes: usize) -> Result<Option<Share>, BodyError> {
+        if bytes > SMALL { self.share(bytes).map(Some) } else { Ok(None) }
     }
 
     fn share(&self, size: usize) -> Result<Share, BodyError> {
@@ -202,10 +237,19 @@ impl Drop for Decoded {
     }
 }
 
+/// A part of the [`Budget`]; given back when dropped.
 #[derive(Debug)]
-struct Share {
+pub struct Share {
     budget: Budget,
     size: usize,
+}
+
+impl Share {
+    fn shrink_to(&mut self, size: usize) {
+        let spare = self.size.saturating_sub(size);
+        self.budget.0.fetch_add(spare, Ordering::Relaxed);
+        self.size -= spare;
+    }
 }
 
 impl Drop for Share {
@@ -234,6 +278,13 @@ mod tests {
             headers.append(*name, HeaderValue::from_static(value));
         }
         headers
+    }
+
+    async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds, budget: &Budget) -> Result<Bytes, BodyError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>>,
+    {
+        super::read(headers, body, bounds, budget).await.map(|received| received.bytes())
     }
 
     /// Comes in two pieces, and never ends.
@@ -271,6 +322,18 @@ mod tests {
         let small = || read(&none, Slow(0, 10_000), bounds, &budget);
         let (first, second) = tokio::join!(small(), small());
         assert_eq!((first, second), (Err(BodyError::Late), Err(BodyError::Late)), "small ones do not count");
+    }
+
+    #[tokio::test]
+    async fn a_large_body_counts_with_its_own_size_until_it_is_dropped() {
+        let budget = Budget::new(100_000);
+        let bounds = Bounds { limit: 90_000, timeout: Duration::from_secs(5) };
+        let none = HeaderMap::new();
+        let held = super::read(&none, Full::from(vec![0; 60_000]), bounds, &budget).await.unwrap();
+        assert_eq!(read(&none, Full::from(vec![0; 60_000]), bounds, &budget).await, Err(BodyError::Busy));
+        let other = super::read(&none, Full::from(vec![0; 35_000]), bounds, &budget).await;
+        drop((held, other));
+        assert_eq!(budget.0.load(Ordering::Relaxed), 100_000, "all is given back");
     }
 
     #[tokio::test]

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
-use muster_core::check_in::Digest;
-use muster_core::documents::{bytes_digest, known_text};
+use muster_core::documents::{Digest, bytes_digest, known_text};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 
@@ -35,23 +34,25 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let entry = self.fleet.authenticate_agent(id, &key).await?;
+        let entry = self.fleet.authentication().agent(id, &key).await?;
         let version = self.agent_version(call.headers())?;
         let (headers, peer) = (call.headers(), call.peer);
         let takes_gzip = accept_encoding::takes_gzip(headers);
         let head = call.head;
         let wire = call.read().await?;
         let digest = fingerprint(&head.headers, &wire);
-        if let Some(outcome) = self.fleet.check_in_unchanged(&entry, &digest).await? {
+        if let Some(outcome) = self.fleet.check_ins().check_in_unchanged(&entry, &digest).await? {
             return answer(outcome, &entry, takes_gzip);
         }
         let decoded;
         let text: &[u8] = if body::is_gzip(&head.headers) {
-            decoded = self.inflated.inflate(&wire, self.limiter.limits().max_decompressed)?;
+            decoded = self.bodies.inflate(&wire, self.limiter.limits().max_decompressed)?;
             &decoded
         } else {
             &wire
         };
+        // Held until what the check-in changes is on disk.
+        let _copies = self.bodies.copies(text.len())?;
         let text = without_known_metadata(text, &entry)?;
         let request: CheckInRequest<'_> = json::parse_checked(&text)?;
         let input = CheckInInput {
@@ -62,7 +63,7 @@ impl Inner {
             digest,
         };
         // Boxed: a heartbeat does not get as far, and need not carry the room.
-        answer(Box::pin(self.fleet.check_in(&entry, input)).await?, &entry, takes_gzip)
+        answer(Box::pin(self.fleet.check_ins().check_in(&entry, input)).await?, &entry, takes_gzip)
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
+use muster_core::reported::shortened_to;
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::error::ErrorBody;
 
@@ -12,6 +13,9 @@ use muster_listen::reply::{Reply, ReplyBody};
 
 /// Seconds after which a caller may come again when nothing better is known.
 const RETRY_SECONDS: u32 = 10;
+
+/// Bytes of what is told about a bad request: decoders quote the value that they could not read.
+const LONGEST_REASON: usize = 512;
 
 /// One row: the `error` word, the status, and the message. An empty message: the error's own text.
 type Row = (&'static str, u16, &'static str);
@@ -94,7 +98,8 @@ impl ApiError {
 
     /// 400 `BadRequest` with this text.
     pub fn bad_request(text: impl std::fmt::Display) -> Self {
-        Self::of("BadRequest").message(format!("Bad request: {text}"))
+        let text = text.to_string();
+        Self::of("BadRequest").message(format!("Bad request: {}", shortened_to(&text, LONGEST_REASON)))
     }
 
     /// A request that is no proper HTTP.

@@ -41,7 +41,7 @@ use muster_protocol::elastic::status::ServerVersion;
 use tokio::sync::Semaphore;
 
 use self::artifact::Gate;
-use self::body::{BodyError, Bounds, Budget};
+use self::body::{BodyError, Bounds, Budget, Received};
 use self::check_in::Held;
 use self::error::ApiError;
 use self::limits::{Limiter, Limits, Operation, Permit};
@@ -53,10 +53,9 @@ use muster_fleet::upload_limits::UploadLimits;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Outcome, Peer, Reply};
 
-/// Memory of all large inflated bodies together.
-const INFLATED_BUDGET: usize = 256 << 20;
-/// Room for all large bodies that are still coming: each counts with the limit of its operation.
-const COMING_BUDGET: usize = 256 << 20;
+/// Memory of all large bodies together: those that are still coming count with the limit of their operation, the others
+/// with their size, inflated ones and what is kept of them besides.
+const BODIES_BUDGET: usize = 512 << 20;
 /// Files being sent at the same time, each with two chunks in memory.
 const STREAMS: usize = 64;
 
@@ -100,8 +99,7 @@ struct Inner {
     fleet: Arc<Fleet>,
     limiter: Arc<Limiter>,
     options: AgentApiOptions,
-    inflated: Budget,
-    coming: Budget,
+    bodies: Budget,
     artifacts: Gate,
     streams: Arc<Semaphore>,
 }
@@ -124,7 +122,7 @@ struct Call<'a, B> {
     body: B,
     peer: &'a Peer,
     bounds: Bounds,
-    coming: &'a Budget,
+    bodies: &'a Budget,
 }
 
 impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
@@ -132,8 +130,8 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
         &self.head.headers
     }
 
-    async fn read(self) -> Result<Bytes, BodyError> {
-        body::read(&self.head.headers, self.body, self.bounds, self.coming).await
+    async fn read(self) -> Result<Received, BodyError> {
+        body::read(&self.head.headers, self.body, self.bounds, self.bodies).await
     }
 }
 
@@ -145,8 +143,7 @@ impl AgentApi {
             fleet,
             limiter,
             options,
-            inflated: Budget::new(INFLATED_BUDGET),
-            coming: Budget::new(COMING_BUDGET),
+            bodies: Budget::new(BODIES_BUDGET),
             artifacts: Gate::default(),
             streams: Arc::new(Semaphore::new(STREAMS)),
         }))
@@ -159,7 +156,7 @@ impl AgentApi {
 
     /// The reply to a request that the connection layer refuses: it has no path and no version yet.
     pub fn refuse(&self, refusal: &Refusal) -> Reply {
-        let id = RequestId::of(&HeaderMap::new(), &*self.0.fleet.entropy);
+        let id = RequestId::of(&HeaderMap::new(), self.0.fleet.entropy());
         let reply = match refusal {
             Refusal::Full => respond::full(),
             _ => respond::failure(ApiError::refused(refusal), &id),
@@ -204,7 +201,7 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let (head, body) = request.into_parts();
-        let id = RequestId::of(&head.headers, &*self.fleet.entropy);
+        let id = RequestId::of(&head.headers, self.fleet.entropy());
         let mut passage = Passage::default();
         let answer = self.dispatch(&head, body, &peer, &mut passage).await;
         let Passage { operation, permit, versioned } = passage;
@@ -233,7 +230,7 @@ impl Inner {
         version_header::check(&head.headers)?;
         let limits = self.limiter.limits();
         let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout(operation) };
-        self.endpoint(route, Call { head, body, peer, bounds, coming: &self.coming }).await
+        self.endpoint(route, Call { head, body, peer, bounds, bodies: &self.bodies }).await
     }
 
     async fn endpoint<B>(&self, route: Route<'_>, call: Call<'_, B>) -> Result<Answer, ApiError>
@@ -259,7 +256,7 @@ impl Inner {
 
     /// The version in the `User-Agent`; a missing header is refused like an empty one (D19).
     fn agent_version(&self, headers: &HeaderMap) -> Result<AcceptedVersion, ApiError> {
-        let settings = &self.fleet.settings;
+        let settings = self.fleet.settings();
         let accepted = AcceptedVersions {
             lowest: settings.lowest_version,
             highest: settings.highest_version,

@@ -23,17 +23,17 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        self.fleet.authenticate_any_agent(&key).await?;
+        self.fleet.authentication().any_agent(&key).await?;
         let body = call.read().await.map_err(BodyError::of_upload)?;
         if body.is_empty() {
             return Err(ApiError::of("ErrFileInfoBodyRequired"));
         }
         let request: UploadBeginRequest<'_> = json::parse(&body)?;
         let agent = request.agent_id.as_deref().filter(|id| !id.trim().is_empty());
-        let entry = self.fleet.authenticate_agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
+        let entry = self.fleet.authentication().agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
         // `json::parse` has seen that it is text.
         let text = String::from_utf8_lossy(&body);
-        let upload = self.fleet.begin_upload(&entry, &request, &text, &self.options.uploads).await?;
+        let upload = self.fleet.files().begin_upload(&entry, &request, &text, &self.options.uploads).await?;
         respond::json(&UploadBeginResponse { upload_id: upload.as_str().to_owned(), chunk_size: CHUNK_BYTES })
     }
 
@@ -42,13 +42,12 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let entry = self.fleet.authenticate_any_agent(&key).await?;
+        let entry = self.fleet.authentication().any_agent(&key).await?;
         let sha256 = chunk_hash(call.headers())?;
         let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is no number"))?;
-        let upload = self.fleet.upload_for_chunk(id, number).await?;
-        upload.check_owner(&entry)?;
+        let upload = self.fleet.files().upload_for_chunk(&entry, id, number).await?;
         let data = call.read().await?;
-        self.fleet.put_chunk(&upload, Chunk { number, sha256, data }).await?;
+        self.fleet.files().put_chunk(&entry, &upload, Chunk { number, sha256, data: data.bytes() }).await?;
         Ok(respond::empty())
     }
 
@@ -57,12 +56,11 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let entry = self.fleet.authenticate_any_agent(&key).await?;
-        let upload = self.fleet.upload_to_complete(id).await?;
-        upload.check_owner(&entry)?;
+        let entry = self.fleet.authentication().any_agent(&key).await?;
+        let upload = self.fleet.files().upload_to_complete(&entry, id).await?;
         let body = call.read().await.map_err(BodyError::of_upload)?;
         let request: UploadCompleteRequest = json::parse(&body)?;
-        self.fleet.complete_upload(&upload, &request.transithash.sha256).await?;
+        self.fleet.files().complete_upload(&entry, &upload, &request.transithash.sha256).await?;
         respond::json(&UploadCompleteResponse { status: "ok".into() })
     }
 }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::agent::AgentRecord;
-use muster_core::check_in::{Circumstances, Decision, Digest, KnownDocuments, decide};
+use muster_core::check_in::{Circumstances, Decision, KnownDocuments, decide};
 use muster_core::delivery::{deliver, secrets_of};
+use muster_core::documents::Digest;
 use muster_core::entropy::random_bytes;
 use muster_core::id::{ActionId, PolicyId};
 use muster_core::policy::render::RenderedPolicy;

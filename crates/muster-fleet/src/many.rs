@@ -9,7 +9,8 @@ use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
 use muster_store::{AgentWrite, StoreError, Write};
 
-use super::Fleet;
+use super::authority::Authority;
+use super::records::Records;
 use super::update::{AgentChange, end_of_actions};
 
 /// Agents changed by one commit: others' writes wait no longer than this takes.

@@ -3,6 +3,7 @@
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{Grant, PoliciesRead};
+use muster_core::documents::components::failing_output;
 use muster_core::id::{OutputId, PolicyId};
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentFilter, AgentSort, Page};
@@ -68,9 +69,8 @@ impl Outputs {
     /// What the agent says of its output units.
     async fn complaint(&self, record: &AgentRecord) -> Result<String, Error> {
         let documents = self.store.agent_documents(&record.id).await?.unwrap_or_default();
-        let components = documents.components.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let said = components.as_ref().and_then(failing_output).unwrap_or(&record.health.message);
-        Ok(said.to_owned())
+        let said = documents.components.as_deref().and_then(failing_output);
+        Ok(said.unwrap_or_else(|| record.health.message.clone()))
     }
 }
 
@@ -80,11 +80,4 @@ fn unknown(message: &str) -> OutputHealth {
 
 fn complains(record: &AgentRecord) -> bool {
     record.health.unhealthy_reason.iter().any(|reason| reason == "output")
-}
-
-fn failing_output(components: &Value) -> Option<&str> {
-    let units = components.as_array()?.iter().filter_map(|component| component["units"].as_array()).flatten();
-    let mut outputs = units.filter(|unit| unit["type"] == "output");
-    let failing = outputs.find(|unit| matches!(unit["status"].as_str(), Some("FAILED" | "DEGRADED")))?;
-    failing["message"].as_str()
 }

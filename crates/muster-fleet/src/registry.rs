@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_core::agent::AgentRecord;
-use muster_core::check_in::{Digest, KnownDocuments};
+use muster_core::check_in::KnownDocuments;
+use muster_core::documents::Digest;
 use muster_core::id::{AgentId, PolicyId};
 use muster_core::poll::GoDuration;
 use muster_core::time::{Clock, Timestamp};

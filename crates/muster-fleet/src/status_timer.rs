@@ -54,7 +54,7 @@ impl Statuses {
     }
 
     /// Looks for due statuses until the fleet stops; then writes down who was seen.
-    pub async fn keep_statuses(self: Arc<Self>) {
+    pub(crate) async fn keep(self: Arc<Self>) {
         let start = Instant::now();
         let mut retired = start;
         loop {

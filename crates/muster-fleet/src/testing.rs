@@ -23,8 +23,60 @@ use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Sto
 use serde_json::Value;
 
 use crate::enroll::EnrollInput;
-use crate::registry::AgentEntry;
+use crate::policy_cache::PolicyCache;
+use crate::registry::{AgentEntry, Registry};
+use crate::watched_store::WatchedStore;
 use crate::{Fleet, FleetParts, FleetSettings};
+
+/// What tests look at inside a fleet.
+pub struct Inner {
+    /// The store itself.
+    pub store: Arc<dyn Store>,
+    /// Seals what must be read back.
+    pub sealer: Arc<Sealer>,
+    /// Signs policies and actions.
+    pub signer: Arc<Signer>,
+    /// Rendered policies.
+    pub policy_cache: Arc<PolicyCache>,
+}
+
+impl Inner {
+    pub(crate) fn new(
+        store: &Arc<dyn Store>,
+        sealer: &Arc<Sealer>,
+        signer: &Arc<Signer>,
+        policy_cache: &Arc<PolicyCache>,
+    ) -> Self {
+        Self {
+            store: Arc::clone(store),
+            sealer: Arc::clone(sealer),
+            signer: Arc::clone(signer),
+            policy_cache: Arc::clone(policy_cache),
+        }
+    }
+}
+
+impl Fleet {
+    /// The store, past every service.
+    pub fn store(&self) -> &dyn Store {
+        &*self.inner.store
+    }
+
+    /// The store as the services use it.
+    pub fn watched_store(&self) -> &WatchedStore {
+        &self.store
+    }
+
+    /// What tests look at besides.
+    pub fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// Agents known to this node.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
 
 /// A fleet and what tests hold of it.
 pub struct TestFleet {
@@ -78,10 +130,10 @@ impl TestFleet {
     /// Another node over the same store.
     pub fn beside(&self) -> Self {
         let fleet = Fleet::new(FleetParts {
-            store: self.fleet.store.share(),
+            store: Arc::clone(&self.fleet.inner.store),
             clock: self.clock.clone(),
-            sealer: Arc::clone(&self.fleet.sealer),
-            signer: Arc::clone(&self.fleet.signer),
+            sealer: Arc::clone(&self.fleet.inner.sealer),
+            signer: Arc::clone(&self.fleet.inner.signer),
             entropy: Arc::clone(&self.fleet.entropy),
             settings: self.fleet.settings.clone(),
         });
@@ -91,7 +143,7 @@ impl TestFleet {
     /// Wakes polls as a server does, from now on. Needs a runtime.
     #[must_use]
     pub fn following_changes(self) -> Self {
-        tokio::spawn(Arc::clone(&self.fleet).follow_changes());
+        tokio::spawn(Arc::clone(&self.fleet.feed).follow());
         self
     }
 
@@ -102,12 +154,12 @@ impl TestFleet {
 
     /// The fleet's store.
     pub fn store(&self) -> &dyn Store {
-        &*self.fleet.store
+        self.fleet.store()
     }
 
     /// Commits what must go through.
     pub async fn commit(&self, writes: Vec<Write>) {
-        self.fleet.store.commit(writes).await.expect("the writes fit");
+        self.fleet.store().commit(writes).await.expect("the writes fit");
     }
 
     /// A policy changed by `change`, without a revision to deliver yet.
@@ -168,12 +220,12 @@ impl TestFleet {
 
     /// Enrols as the adapter does.
     pub async fn enroll(&self, key: &ApiKey, body: &Value) -> Result<EnrolledItem, muster_core::Error> {
-        let admission = self.fleet.authenticate_enrollment(key).await?;
+        let admission = self.fleet.enrollment().authenticate(key).await?;
         let text = body.to_string();
         let request: EnrollRequest<'_> = serde_json::from_str(&text).expect("an enrolment request");
         let input =
             EnrollInput { request: &request, agent_version: "9.5.2", newer_than_tested: false, address: "192.0.2.9" };
-        self.fleet.enroll(&admission, input).await
+        self.fleet.enrollment().enroll(&admission, input).await
     }
 
     /// Puts a record in the store; the key is the agent's from now on.
@@ -193,12 +245,12 @@ impl TestFleet {
     /// The entry of an enrolled agent, by its new key.
     pub async fn entry(&self, item: &EnrolledItem) -> Result<Arc<AgentEntry>, muster_core::Error> {
         let key = ApiKey::parse(&item.access_api_key).expect("a key");
-        self.fleet.authenticate_agent(&item.id, &key).await
+        self.fleet.authentication().agent(&item.id, &key).await
     }
 
     /// An agent's record as it is stored.
     pub async fn stored(&self, id: &str) -> AgentRecord {
-        self.fleet.store.agent(&AgentId::trusted(id)).await.expect("readable").expect("there")
+        self.fleet.store().agent(&AgentId::trusted(id)).await.expect("readable").expect("there")
     }
 
     /// An action for one agent, changed by `change` and announced.

@@ -29,16 +29,15 @@ pub struct Chunk {
     pub data: Bytes,
 }
 
-/// An upload that takes what is asked of it. Whoever goes on with it must be its owner: see
-/// [`OpenUpload::check_owner`].
+/// An upload of the agent that goes on with it, which takes what is asked of it.
 #[derive(Clone, Debug)]
 pub struct OpenUpload(Upload);
 
 impl OpenUpload {
     /// Refuses agents other than the one that began the upload.
-    pub fn check_owner(&self, entry: &AgentEntry) -> Result<(), Error> {
-        if self.0.agent_id == *entry.id() {
-            return Ok(());
+    fn of(upload: Upload, entry: &AgentEntry) -> Result<Self, Error> {
+        if upload.agent_id == *entry.id() {
+            return Ok(Self(upload));
         }
         Err(Error::new(ErrorKind::Forbidden, "ErrAgentIdentity", "Agent header contains wrong identifier"))
     }
@@ -117,7 +116,7 @@ impl Files {
 
     /// The upload, if it takes the chunk of that number. `ErrInvalidFileID`, `ErrUploadExpired`, `ErrUploadStopped`
     /// or `ErrInvalidChunkNum` otherwise, in this order.
-    pub async fn upload_for_chunk(&self, id: &str, number: i64) -> Result<OpenUpload, Error> {
+    pub async fn upload_for_chunk(&self, entry: &AgentEntry, id: &str, number: i64) -> Result<OpenUpload, Error> {
         let upload = self.upload_within_life(id).await?;
         if upload.status != FileStatus::AwaitingUpload {
             return Err(refused("ErrUploadStopped", "upload has stopped"));
@@ -125,7 +124,7 @@ impl Files {
         if !(0..chunk_count(upload.size)).contains(&number) {
             return Err(refused("ErrInvalidChunkNum", "invalid chunk number"));
         }
-        Ok(OpenUpload(upload))
+        OpenUpload::of(upload, entry)
     }
 
     /// Stores a chunk whose bytes are the ones that the client meant.
@@ -143,8 +142,8 @@ impl Files {
     }
 
     /// The upload, if there is one within its time.
-    pub async fn upload_to_complete(&self, id: &str) -> Result<OpenUpload, Error> {
-        self.upload_within_life(id).await.map(OpenUpload)
+    pub async fn upload_to_complete(&self, entry: &AgentEntry, id: &str) -> Result<OpenUpload, Error> {
+        OpenUpload::of(self.upload_within_life(id).await?, entry)
     }
 
     async fn upload_within_life(&self, id: &str) -> Result<Upload, Error> {

@@ -67,6 +67,11 @@ impl Vigil {
 }
 
 impl Statuses {
+    /// The time since which agents had a chance to be seen by this server.
+    pub(crate) fn absences_count_from(&self) -> Timestamp {
+        self.vigil.counts_from(&*self.clock)
+    }
+
     /// Follows the wall clock when it is set: times of sightings are moved with it.
     pub(super) async fn follow_clock(&self) -> Result<(), Error> {
         let Some(step) = self.vigil.look(&*self.clock) else { return Ok(()) };

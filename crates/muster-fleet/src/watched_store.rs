@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use muster_core::time::Clock;
 use muster_store::{Committed, Resources, SettingWrite, Store, StoreError, Write};
 use tokio::sync::watch;
 
@@ -80,7 +81,7 @@ impl Deref for WatchedStore {
 impl WatchedStore {
     /// Tries a store that took no write until it takes one again, so that the server is well again by itself even
     /// when nobody else writes. A store that is well is left alone.
-    pub(crate) async fn keep_trying(self: Arc<Self>, stopping: Arc<Stopping>) {
+    pub(crate) async fn keep_trying(self: Arc<Self>, clock: Arc<dyn Clock>, stopping: Arc<Stopping>) {
         let mut failure = self.failure.subscribe();
         loop {
             tokio::select! {
@@ -94,7 +95,7 @@ impl WatchedStore {
                     () = tokio::time::sleep(TRY_AGAIN) => {}
                     () = stopping.begun() => return,
                 }
-                let value = self.clock.now().to_string();
+                let value = clock.now().to_string();
                 // The outcome is noted by the commit itself.
                 let _ = self.commit(&System, vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
             }

@@ -2,8 +2,8 @@
 
 use muster_core::action::{Action as Record, ActionResult as ResultRecord, ActionType, TargetState};
 use muster_core::order::ActionStatus as Status;
+use muster_protocol::management::Json;
 use muster_protocol::management::action::{Action, ActionError, ActionResult, ActionStatus, CancelAction};
-use serde_json::Value;
 
 use super::convert::{document, time};
 use muster_fleet::action_views::{ActionView, AgentResult, TargetView};
@@ -89,7 +89,7 @@ pub fn result(target: TargetView) -> ActionResult {
         state: state_word(target.state).into(),
         timestamp,
         error,
-        fields: fields.as_deref().map(|text| document(Some(text))).filter(|fields: &Value| !fields.is_null()),
+        fields: fields.as_deref().and_then(Json::parse).filter(|fields| !fields.is_null()),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Domain records in this API's shapes.
 
-use muster_core::agent::{AgentType, AuditReason};
+use muster_core::agent::{AgentDetails, AgentType, AuditReason};
 use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::reported::shortened_to;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_protocol::management::agent::{Agent, AgentVersion};
-use muster_protocol::management::{AgentStatusResults, enrollment_key};
+use muster_protocol::management::{AgentStatusResults, Json, enrollment_key};
 use serde_json::{Value, json};
 
 use muster_fleet::agent_views::AgentView;
@@ -19,9 +20,30 @@ fn times(at: Option<Timestamp>) -> Option<String> {
     at.map(time)
 }
 
-/// A stored document; one that does not parse, which the store does not take, shows as `null`.
+/// A document of our own making; one that does not parse, which the store does not take, shows as `null`.
 pub fn document(text: Option<&str>) -> Value {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
+}
+
+/// A document that an agent reported, passed on as text.
+pub fn reported(text: Option<&str>) -> Json {
+    text.and_then(Json::parse).unwrap_or_default()
+}
+
+/// Bytes of an agent's message in lists.
+const ROW_MESSAGE_BYTES: usize = 256;
+/// Metadata above this many bytes is left out of lists, but for the host's name.
+const ROW_METADATA_BYTES: usize = 32 << 10;
+
+/// An agent as a row of a list: a page of them holds thousands, so large texts are cut.
+pub fn agent_row(mut view: AgentView) -> Agent {
+    let AgentDetails { record, documents } = &mut view.details;
+    record.health.message = shortened_to(&record.health.message, ROW_MESSAGE_BYTES).into_owned();
+    if documents.local_metadata.as_ref().is_some_and(|text| text.len() > ROW_METADATA_BYTES) {
+        let name = json!({"host": {"hostname": record.hostname}});
+        documents.local_metadata = Some(name.to_string().into());
+    }
+    agent(view)
 }
 
 /// An enrollment key; `token` where it is to be shown.
@@ -66,8 +88,8 @@ pub fn agent(view: AgentView) -> Agent {
         audit_unenrolled_time: record.audit.map(|report| time(report.at)),
         upgrade_started_at: times(record.upgrade.started_at),
         upgraded_at: times(record.upgrade.upgraded_at),
-        upgrade_details: record.upgrade.details.as_deref().map(|text| document(Some(text))),
-        upgrade: record.upgrade.rollbacks.as_deref().map(|text| json!({"rollbacks": document(Some(text))})),
+        upgrade_details: record.upgrade.details.as_deref().map(|text| reported(Some(text))),
+        upgrade: record.upgrade.rollbacks.as_deref().and_then(|text| Json::parse(format!(r#"{{"rollbacks":{text}}}"#))),
         access_api_key_id: record.access_key.map(|key| key.id.to_string()),
         enrollment_key_id: record.enrollment_key_id.map(|id| id.to_string()),
         policy_id: record.policy_id.map(|id| id.to_string()),
@@ -76,9 +98,9 @@ pub fn agent(view: AgentView) -> Agent {
         last_checkin_status: said.map(|status| status.to_lowercase()),
         last_checkin_message: Some(record.health.message).filter(|message| !message.is_empty()),
         unhealthy_reason: Some(record.health.unhealthy_reason).filter(|reasons| !reasons.is_empty()),
-        components: documents.components.as_deref().map(|text| document(Some(text))),
-        local_metadata: document(documents.local_metadata.as_deref()),
-        user_provided_metadata: document(Some(record.user_metadata.as_deref().unwrap_or("{}"))),
+        components: documents.components.as_deref().map(|text| reported(Some(text))),
+        local_metadata: reported(documents.local_metadata.as_deref()),
+        user_provided_metadata: reported(Some(record.user_metadata.as_deref().unwrap_or("{}"))),
         tags: record.tags,
         agent: AgentVersion { id: record.id.to_string(), version: record.agent_version },
         newer_than_tested: record.newer_than_tested,

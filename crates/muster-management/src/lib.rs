@@ -26,7 +26,6 @@ mod policy_convert;
 mod query;
 mod selector;
 pub mod server_status;
-mod versions;
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! The data folder: what lies where, who may read it, and that one server only uses it.
 
+mod suitable;
+
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -18,6 +20,16 @@ pub enum DataDirError {
     /// The system said no; the text names the file.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// The directory is not one to keep secrets in, or not one of a server; nothing in it was changed.
+    #[error("the data directory {path} {reason}; it was left as it is\nhint: {hint}")]
+    Unsuitable {
+        /// The directory.
+        path: Utf8PathBuf,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// Another server has it.
     #[error("{0} is in use by another server: stop it first, or choose another --data-dir")]
     InUse(Utf8PathBuf),
@@ -83,11 +95,12 @@ pub struct ListenAddresses {
 }
 
 impl DataDir {
-    /// Makes the folder if there is none, closes it to others, and takes its lock.
+    /// Makes the directory if there is none, takes its lock, and closes it to others. Before the lock is taken nothing is
+    /// changed in a directory that is there, so that a slip of the hand (`/tmp`, `/etc`, a home) does no harm.
     pub fn open(path: &Utf8Path) -> Result<Self, DataDirError> {
+        suitable::check(path)?;
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(path).map_err(|error| named(path, &error))?;
-        fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
         let lock_path = path.join("lock");
         let lock = options(0o600).write(true).create(true).truncate(false).open(&lock_path);
         let lock = lock.map_err(|error| named(&lock_path, &error))?;
@@ -96,6 +109,7 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(named(&lock_path, &error).into()),
         }
+        fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
         // What a server that was killed left behind must not tell wrong addresses.
         remove(&path.join("listen.json"))?;
         Ok(Self { path: path.to_owned(), _lock: lock })

@@ -34,6 +34,14 @@ struct ListenerLabel {
     listener: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabel {
+    certificate: &'static str,
+}
+
+/// Tells which certificates there are, and in how many seconds each expires.
+type Expiries = Box<dyn Fn() -> Vec<(&'static str, i64)> + Send + Sync>;
+
 /// What a request asked for, as a label: an operation of the agent API, the management API, or neither. The number
 /// says where its counters stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +91,8 @@ struct Gates {
 pub struct Metrics {
     registry: Registry,
     gates: Mutex<Vec<Gates>>,
+    expiries: OnceLock<Expiries>,
+    certificates: Family<CertificateLabel, Gauge>,
     connections: Family<ListenerLabel, Gauge>,
     running: Family<ListenerLabel, Gauge>,
     requests: Family<RequestLabels, Counter>,
@@ -113,6 +123,8 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("muster"),
             gates: Mutex::default(),
+            expiries: OnceLock::new(),
+            certificates: Family::default(),
             connections: Family::default(),
             running: Family::default(),
             requests: Family::default(),
@@ -134,6 +146,11 @@ impl Metrics {
         );
         registry.register("requests", "Answered requests by operation and status class", self.requests.clone());
         registry.register("request_duration_seconds", "Time to the reply or to the hold", self.durations.clone());
+        registry.register(
+            "certificate_expires_seconds",
+            "Time until a certificate in use expires; negative since it did",
+            self.certificates.clone(),
+        );
         self.connection.register(registry);
     }
 
@@ -145,6 +162,12 @@ impl Metrics {
             requests: Arc::clone(requests),
         };
         self.gates.lock().unwrap_or_else(PoisonError::into_inner).push(gates);
+    }
+
+    /// Shows when certificates expire: `expiries` is asked at each rendering.
+    pub fn show_certificates(&self, expiries: impl Fn() -> Vec<(&'static str, i64)> + Send + Sync + 'static) {
+        // A server has one set of certificates; the first to tell of them is the only one.
+        let _ = self.expiries.set(Box::new(expiries));
     }
 
     /// Counts an answered request.
@@ -176,6 +199,9 @@ impl Metrics {
             let gauge = |inside: usize| i64::try_from(inside).unwrap_or(i64::MAX);
             self.connections.get_or_create(&label).set(gauge(gates.connections.inside()));
             self.running.get_or_create(&label).set(gauge(gates.requests.inside()));
+        }
+        for (certificate, seconds) in self.expiries.get().map(|expiries| expiries()).unwrap_or_default() {
+            self.certificates.get_or_create(&CertificateLabel { certificate }).set(seconds);
         }
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string can't fail");

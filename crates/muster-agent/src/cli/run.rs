@@ -1,6 +1,7 @@
 //! `muster-agent run`: the daemon.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,6 +10,7 @@ use tokio::sync::mpsc;
 use super::{check_base, transport};
 use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
+use crate::components::{orphans, process};
 use crate::control::server::{self, Control};
 use crate::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use crate::entropy::System;
@@ -19,6 +21,9 @@ use crate::paths::Layout;
 use crate::settings::Settings;
 use crate::state::disk::DiskStore;
 use crate::state::{Enrollment, Phase, Store};
+
+/// Minimum time between two looks for ended orphans.
+const REAP_PAUSE: Duration = Duration::from_millis(200);
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -46,8 +51,10 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
         .map_err(|error| Failure::new(exit::FAILED, format!("{}: {error}", layout.socket())))?;
     let control = Control::start(listener, commands.clone());
     watch_signals(commands)?;
-    let components = Arc::new(Supervisor::new(layout.clone(), settings.process.clone(), Arc::new(System)));
-    components.end_orphans().await;
+    let supervisor = Supervisor::new(layout.clone(), settings.process.clone(), Arc::new(System)).adopting_orphans();
+    reap_orphans()?;
+    let components = Arc::new(supervisor);
+    components.stop_leftovers().await;
     let ending = work(&store, &components, &log, &settings, &mut received).await;
     let _ = std::fs::remove_file(layout.socket());
     drop(received);
@@ -101,6 +108,20 @@ fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
         std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(layout.lock()).map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent is running in {}", layout.base())))
+}
+
+/// Reaps adopted orphans as they end. Programs have waiters of their own.
+fn reap_orphans() -> Result<(), Failure> {
+    let mut child_ended =
+        signal(SignalKind::child()).map_err(|error| Failure::new(exit::FAILED, format!("signals: {error}")))?;
+    tokio::spawn(async move {
+        while child_ended.recv().await.is_some() {
+            // Several may end together, and each look costs a walk through /proc.
+            tokio::time::sleep(REAP_PAUSE).await;
+            orphans::reap(&process::leaders());
+        }
+    });
+    Ok(())
 }
 
 fn watch_signals(commands: mpsc::Sender<Command>) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! The programs that a policy makes run, and how they are.
+//! The programs of a policy, and their state.
 
 pub mod log_file;
 pub mod orphans;
@@ -12,26 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use spec::Wanted;
 
-/// State of a component or a unit (§3.3), in the words of the wire.
+/// State of a component or a unit, as on the wire (§3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Health {
-    /// Started, not known to work yet.
+    /// Started, not yet known to work.
     Starting,
-    /// Works.
+    /// Working.
     Healthy,
-    /// Works in part.
+    /// Working in part.
     Degraded,
-    /// Does not work.
+    /// Not working.
     Failed,
-    /// On its way down.
+    /// Shutting down.
     Stopping,
-    /// Down, as wanted.
+    /// Stopped, as intended.
     Stopped,
 }
 
 impl Health {
-    /// The word on the wire.
+    /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "STARTING",
@@ -44,22 +44,22 @@ impl Health {
     }
 }
 
-/// How one component is.
+/// State of one component.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentState {
-    /// `process-default-web`.
+    /// Id: `process-default-web`.
     pub id: String,
-    /// The input's type.
+    /// Type of the input.
     #[serde(rename = "type")]
     pub kind: String,
-    /// How it is.
+    /// State.
     pub state: Health,
-    /// The message beside it.
+    /// Description of the state.
     pub message: String,
 }
 
 impl ComponentState {
-    /// As it stands in a check-in: the component with its output and its input (§4.1).
+    /// Converts it for a check-in: the component with an output and an input unit (§4.1).
     pub fn to_wire(&self) -> Component<'_> {
         let unit = |id: String, kind: &'static str| Unit {
             id: id.into(),
@@ -77,15 +77,15 @@ impl ComponentState {
     }
 }
 
-/// Whatever runs components: processes, or a pretence in simulations.
+/// Runs components: as processes, or simulated in tests.
 #[async_trait]
 pub trait Components: Send + Sync {
-    /// Makes exactly `wanted` run: stops what is gone or changed and waits for it, then starts what is new.
+    /// Makes exactly `wanted` run: stops removed and changed components, waits for them, then starts new ones.
     async fn apply(&self, wanted: Vec<Wanted>);
-    /// Stops everything, since the agent ends. What the programs keep in their working folders stays.
+    /// Stops everything because the agent exits. Working directories are kept.
     async fn halt(&self);
-    /// How every component is, by id.
+    /// State of every component, sorted by id.
     fn states(&self) -> Vec<ComponentState>;
-    /// Returns after something changed since the last call.
+    /// Returns once a state has changed since the last call.
     async fn changed(&self);
 }

@@ -1,35 +1,44 @@
-//! One program from start to stop: output to its log, restart with back-off, polite and impolite end.
+//! One program from start to stop: its log, restarts with back-off, SIGTERM and then SIGKILL for all of its processes.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use muster_core::Entropy;
-use nix::sys::signal::Signal;
-use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessGroup};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Health;
 use super::log_file::LogFile;
+use super::orphans::{self, Process};
 use super::spec::{ProcessSpec, Restart};
-use super::{Health, orphans};
 use crate::backoff::Backoff;
 use crate::settings::ProcessSettings;
 
-/// A program that ran this long is called healthy.
+/// A program that has been running for this long is reported as healthy.
 const SETTLED: Duration = Duration::from_secs(1);
-/// How long the kernel has to take a killed program away.
-const REAP: Duration = Duration::from_secs(3);
-/// How long output may still come after the program ended, from those it left behind.
+/// Time for output to arrive after the program has ended.
 const DRAIN: Duration = Duration::from_millis(500);
+/// Prefix of the agent's own variables, which may hold secrets such as the enrollment token.
+const OWN_VARIABLES: &str = "MUSTER_";
+
+/// Process ids of all running programs, which have waiters of their own.
+static LEADERS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Returns the process ids of all running programs, locked: none starts meanwhile.
+pub fn leaders() -> MutexGuard<'static, BTreeSet<u32>> {
+    LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What one program needs.
 pub(super) struct Program {
     pub spec: ProcessSpec,
-    pub folder: Utf8PathBuf,
+    pub directory: Utf8PathBuf,
     pub log: Arc<Mutex<LogFile>>,
     pub settings: ProcessSettings,
     pub entropy: Arc<dyn Entropy>,
@@ -43,7 +52,7 @@ enum End {
 }
 
 impl Program {
-    /// Keeps the program until `stop` says so; tells `report` how it is.
+    /// Keeps the program running until `stop` becomes true; passes every change of its state to `report`.
     pub async fn keep(self, mut stop: watch::Receiver<bool>, report: impl Fn(Health, String)) {
         let mut backoff = Backoff::new(self.settings.restart_backoff_init, self.settings.restart_backoff_max);
         while !*stop.borrow() {
@@ -51,21 +60,21 @@ impl Program {
             let begun = Instant::now();
             let (health, why) = match self.run(&mut stop, &report).await {
                 Ok(End::Stopped) => break,
-                Ok(End::Exited(status)) if !self.again(status) => (at_rest(status), how_ended(status)),
+                Ok(End::Exited(status)) if !self.restarts_after(status) => (at_rest(status), how_ended(status)),
                 Ok(End::Exited(status)) => (Health::Failed, how_ended(status)),
-                Err(error) => (Health::Failed, format!("Failed: {} can't be started: {error}", self.spec.command)),
+                Err(error) => (Health::Failed, format!("Failed: can't start {}: {error}", self.spec.command)),
             };
             if health != Health::Failed || self.spec.restart == Restart::Never {
                 report(health, why);
                 until_stopped(&mut stop).await;
                 break;
             }
-            // A program that ran well for a while and fails is no program that can't start: the first pause is enough for it.
+            // A program that ran well and then failed is not one that can't start: it gets the shortest pause again.
             if begun.elapsed() >= self.settings.stable_after {
                 backoff.reset();
             }
             let wait = backoff.next(&*self.entropy);
-            report(Health::Failed, format!("{why}; starting again in {:.1} s", wait.as_secs_f64()));
+            report(Health::Failed, format!("{why}; restarting in {:.1} s", wait.as_secs_f64()));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = until_stopped(&mut stop) => {}
@@ -74,7 +83,7 @@ impl Program {
         report(Health::Stopped, "Stopped".into());
     }
 
-    fn again(&self, status: ExitStatus) -> bool {
+    fn restarts_after(&self, status: ExitStatus) -> bool {
         match self.spec.restart {
             Restart::Always => true,
             Restart::OnFailure => !status.success(),
@@ -83,57 +92,92 @@ impl Program {
     }
 
     async fn run(&self, stop: &mut watch::Receiver<bool>, report: &impl Fn(Health, String)) -> std::io::Result<End> {
-        let mut child = self.spawn()?;
-        let pid = child.id().unwrap_or(0);
-        orphans::remember(&self.folder, pid);
-        let output = [copy(child.stdout().take(), &self.log), copy(child.stderr().take(), &self.log)];
+        let (mut child, pid) = self.spawn()?;
+        // `None` if it has ended already.
+        let leader = orphans::process(pid);
+        leader.inspect(|leader| orphans::remember(&self.directory, *leader));
+        let output = [copy(child.stdout.take(), &self.log), copy(child.stderr.take(), &self.log)];
+        let end = self.wait(&mut child, pid, leader, stop, report).await;
+        leaders().remove(&pid);
+        // What the program left behind ends with it, whether it stayed in the process group or not.
+        orphans::kill_all(|| orphans::of_program(&self.directory, None)).await;
+        orphans::forget(&self.directory);
+        for copying in output {
+            let _ = tokio::time::timeout(DRAIN, copying).await;
+        }
+        end
+    }
+
+    async fn wait(
+        &self,
+        child: &mut Child,
+        pid: u32,
+        leader: Option<Process>,
+        stop: &mut watch::Receiver<bool>,
+        report: &impl Fn(Health, String),
+    ) -> std::io::Result<End> {
         let settled = tokio::time::sleep(SETTLED);
         tokio::pin!(settled);
         let mut reported = false;
-        let end = loop {
+        loop {
             tokio::select! {
-                status = child.wait() => break End::Exited(status?),
+                status = child.wait() => return Ok(End::Exited(status?)),
                 () = until_stopped(stop) => {
                     report(Health::Stopping, format!("Stopping: pid '{pid}'"));
-                    self.stop(&mut *child).await;
-                    break End::Stopped;
+                    self.stop(child, leader).await;
+                    return Ok(End::Stopped);
                 }
                 () = &mut settled, if !reported => {
                     reported = true;
                     report(Health::Healthy, format!("Healthy: running as pid '{pid}'"));
                 }
             }
-        };
-        // Whoever the program left behind in its group goes with it.
-        let _ = child.start_kill();
-        orphans::forget(&self.folder);
-        for copying in output {
-            let _ = tokio::time::timeout(DRAIN, copying).await;
         }
-        Ok(end)
     }
 
-    fn spawn(&self) -> std::io::Result<Box<dyn ChildWrapper>> {
-        let mut command = CommandWrap::with_new(&self.spec.command, |command| {
-            command.args(&self.spec.args).envs(&self.spec.env).current_dir(&self.folder);
-            command.envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())));
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        });
-        // A group of its own: signals reach what it started as well, and a terminal's interrupt does not reach it.
-        command.wrap(ProcessGroup::leader()).spawn()
+    fn spawn(&self) -> std::io::Result<(Child, u32)> {
+        let mut command = Command::new(&self.spec.command);
+        // A program gets the agent's environment, but not the agent's secrets.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with(OWN_VARIABLES) {
+                command.env_remove(name);
+            }
+        }
+        command.args(&self.spec.args).envs(&self.spec.env).current_dir(&self.directory);
+        command.envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())));
+        command.env(orphans::MARK, &self.directory);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // A process group of its own: an interrupt from the agent's terminal does not reach it.
+        command.process_group(0);
+        let mut leaders = leaders();
+        let child = command.spawn()?;
+        let pid = child.id().unwrap_or_default();
+        leaders.insert(pid);
+        Ok((child, pid))
     }
 
-    async fn stop(&self, child: &mut dyn ChildWrapper) {
+    /// SIGTERM for all processes of the program, then SIGKILL for those that are left.
+    async fn stop(&self, child: &mut Child, leader: Option<Process>) {
         let patience = self.spec.stop_timeout.unwrap_or(self.settings.stop_timeout);
-        let _ = child.signal(Signal::SIGTERM as i32);
-        if tokio::time::timeout(patience, child.wait()).await.is_ok() {
-            return;
+        let deadline = Instant::now() + patience;
+        // Listed before the first of them ends: the tree below the leader breaks up when it does.
+        let all = orphans::of_program(&self.directory, leader);
+        if let Some(leader) = leader {
+            orphans::terminate(leader, &all);
         }
-        tracing::warn!(command = self.spec.command, "it does not stop when asked; killing it");
+        let stopped = tokio::time::timeout_at(deadline, child.wait()).await.is_ok();
+        orphans::gone(&all, deadline).await;
+        if !stopped {
+            tracing::warn!(command = self.spec.command, ?patience, "killing a program that did not stop in time");
+        }
         let _ = child.start_kill();
-        if tokio::time::timeout(REAP, child.wait()).await.is_err() {
-            tracing::error!(command = self.spec.command, "it can't be killed");
-        }
+        // A process that is gone from the list may have started another one meanwhile.
+        orphans::kill_all(|| {
+            let now = orphans::of_program(&self.directory, leader);
+            orphans::running(all.union(&now))
+        })
+        .await;
+        let _ = tokio::time::timeout(DRAIN, child.wait()).await;
     }
 }
 
@@ -152,7 +196,7 @@ fn how_ended(status: ExitStatus) -> String {
 }
 
 async fn until_stopped(stop: &mut watch::Receiver<bool>) {
-    // A dropped sender means that nobody keeps us: stop as well.
+    // A dropped sender means that the supervisor is gone: stop as well.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -167,7 +211,7 @@ where
         let mut buffer = vec![0; 4096];
         while let Ok(length @ 1..) = source.read(&mut buffer).await {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            // A full disk loses output, never the program.
+            // A full disk loses output, but must not block the program.
             let _ = log.write_all(&buffer[..length]);
         }
     })

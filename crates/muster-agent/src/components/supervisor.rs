@@ -1,4 +1,4 @@
-//! All programs of the policy: starts, stops and replaces them, and knows how each is.
+//! All programs of the policy: starts, stops and replaces them, and keeps the state of each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::log_file::{LogFile, file_name};
-use super::process::Program;
+use super::process::{self, Program};
 use super::spec::{ProcessSpec, Wanted, plan};
 use super::{ComponentState, Components, Health, orphans};
 use crate::paths::Layout;
 use crate::settings::ProcessSettings;
 use crate::state::atomic;
 
-/// How every component is, and a bell for changes.
+/// The state of every component, and a notification of changes.
 #[derive(Default)]
 struct Board {
     states: Mutex<BTreeMap<String, ComponentState>>,
@@ -27,7 +27,7 @@ impl Board {
     fn put(&self, id: &str, kind: &str, state: Health, message: String) {
         let entry = ComponentState { id: id.to_owned(), kind: kind.to_owned(), state, message };
         let mut states = lock(&self.states);
-        // The bell ends a held check-in: only news may ring it.
+        // A notification interrupts a held check-in, so only a real change may cause one.
         if states.get(id) != Some(&entry) {
             states.insert(id.to_owned(), entry);
             self.bell.notify_one();
@@ -53,19 +53,48 @@ pub struct Supervisor {
     settings: ProcessSettings,
     entropy: Arc<dyn Entropy>,
     board: Arc<Board>,
-    // Held over awaits: one change of the whole at a time.
+    // Held across awaits: policies are applied one at a time.
     running: tokio::sync::Mutex<BTreeMap<String, Running>>,
+    /// Whether orphans of programs become children of this process.
+    is_subreaper: bool,
 }
 
 impl Supervisor {
-    /// A supervisor that runs nothing yet.
+    /// A supervisor without programs.
     pub fn new(layout: Layout, settings: ProcessSettings, entropy: Arc<dyn Entropy>) -> Self {
-        Self { layout, settings, entropy, board: Arc::default(), running: tokio::sync::Mutex::default() }
+        Self {
+            layout,
+            settings,
+            entropy,
+            board: Arc::default(),
+            running: tokio::sync::Mutex::default(),
+            is_subreaper: false,
+        }
     }
 
-    /// Ends what an agent before us left running.
-    pub async fn end_orphans(&self) {
-        orphans::end_all(&self.layout.run().join("components")).await;
+    /// Adopts the orphans of programs, so that none escapes by clearing its environment and leaving its session. Only for
+    /// a process that has no other children.
+    #[must_use]
+    pub fn adopting_orphans(mut self) -> Self {
+        match orphans::become_subreaper() {
+            Ok(()) => self.is_subreaper = true,
+            Err(error) => tracing::warn!(%error, "failed to become a sub-reaper; orphans of programs may escape"),
+        }
+        self
+    }
+
+    /// Stops what an earlier agent left running.
+    pub async fn stop_leftovers(&self) {
+        orphans::stop_leftovers(&self.layout.run().join("components")).await;
+    }
+
+    /// Kills adopted orphans once no program is running that they could belong to.
+    async fn kill_adopted(&self) {
+        if self.is_subreaper {
+            orphans::kill_all(|| orphans::adopted(&process::leaders())).await;
+            // Not left to the daemon's reaper, which may have ended with the daemon.
+            orphans::reap(&process::leaders());
+        }
     }
 
     fn start(&self, wanted: Wanted) -> Running {
@@ -84,16 +113,16 @@ impl Supervisor {
     fn launch(&self, wanted: &Wanted, spec: ProcessSpec, stopped: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
         let (id, kind, board) = (wanted.id.clone(), wanted.kind.clone(), self.board.clone());
         let name = file_name(&id);
-        let folder = self.layout.component(&name);
+        let directory = self.layout.component(&name);
         let logs = self.layout.logs().join("components");
-        if let Err(error) = atomic::private_dir(&folder).and_then(|()| atomic::private_dir(&logs)) {
-            board.put(&id, &kind, Health::Failed, format!("Failed: no working folder: {error}"));
+        if let Err(error) = atomic::private_dir(&directory).and_then(|()| atomic::private_dir(&logs)) {
+            board.put(&id, &kind, Health::Failed, format!("Failed: can't create the working directory: {error}"));
             return None;
         }
         let log = LogFile::new(logs.join(format!("{name}.log")), self.settings.log_max_bytes, self.settings.log_files);
         let program = Program {
             spec,
-            folder,
+            directory,
             log: Arc::new(Mutex::new(log)),
             settings: self.settings.clone(),
             entropy: self.entropy.clone(),
@@ -103,7 +132,7 @@ impl Supervisor {
     }
 
     async fn stop(&self, stopped: Vec<Running>, gone: impl Fn(&str) -> bool) {
-        // All are told before any is waited for: stopping takes as long as the slowest, not as all together.
+        // All are asked before any is awaited: stopping then takes as long as the slowest, not as all in sequence.
         for running in &stopped {
             running.stop.send_replace(true);
         }
@@ -113,8 +142,8 @@ impl Supervisor {
             }
             if gone(&running.wanted.id) {
                 self.board.remove(&running.wanted.id);
-                let folder = self.layout.component(&file_name(&running.wanted.id));
-                let _ = std::fs::remove_dir_all(folder);
+                let directory = self.layout.component(&file_name(&running.wanted.id));
+                let _ = std::fs::remove_dir_all(directory);
             }
         }
     }
@@ -127,16 +156,20 @@ impl Components for Supervisor {
         let now = running.iter().map(|(id, running)| (id.clone(), running.wanted.clone())).collect();
         let plan = plan(&now, wanted);
         let stopped = plan.stop.iter().filter_map(|id| running.remove(id)).collect();
-        // Before the new ones start: a changed program must not run twice over one folder.
+        // Before new ones start: a changed program must not run twice in one directory.
         self.stop(stopped, |id| !plan.start.iter().any(|next| next.id == id)).await;
         for wanted in plan.start {
             running.insert(wanted.id.clone(), self.start(wanted));
+        }
+        if running.is_empty() {
+            self.kill_adopted().await;
         }
     }
 
     async fn halt(&self) {
         let stopped = std::mem::take(&mut *self.running.lock().await).into_values().collect();
         self.stop(stopped, |_| false).await;
+        self.kill_adopted().await;
     }
 
     fn states(&self) -> Vec<ComponentState> {

@@ -13,7 +13,7 @@ use crate::fleet::CallError;
 use crate::fleet::check_in::Reply;
 use crate::net::{Server, TransportError};
 use crate::policy::Accepted;
-use crate::state::{PendingAck, Phase, State};
+use crate::state::{Enrollment, PendingAck, Phase, State};
 
 /// How often the last ack of an unenrolled agent is tried.
 const LAST_ACK_ATTEMPTS: u32 = 10;
@@ -271,13 +271,17 @@ impl Coordinator {
         self.pin(accepted.signing_key, servers);
     }
 
-    /// The enrolment learns the signing key and the servers that the policy names.
+    /// Pins the signing key that a policy names.
+    pub(super) fn pin_key(&mut self, signing_key: Option<String>) {
+        let mut next = self.enrollment.clone();
+        rotate_key(&mut next, signing_key);
+        self.save_enrollment(next);
+    }
+
+    /// Stores the signing key and the servers that the policy names.
     fn pin(&mut self, signing_key: Option<String>, servers: Result<Option<Vec<Server>>, String>) {
         let mut next = self.enrollment.clone();
-        // A policy without a key does not take the pinned one away: it could be a way around the signature.
-        if signing_key.is_some() {
-            next.signing_key = signing_key;
-        }
+        rotate_key(&mut next, signing_key);
         match servers {
             Ok(Some(servers)) => {
                 next.servers = servers.iter().map(ToString::to_string).collect();
@@ -292,13 +296,17 @@ impl Coordinator {
                 self.servers_message = Some(why);
             }
         }
-        if next != self.enrollment {
-            match self.deps.store.save_enrollment(&next) {
-                Ok(()) => {}
-                Err(error) => self.storage_fault = Some(error.to_string()),
-            }
-            self.enrollment = next;
+        self.save_enrollment(next);
+    }
+
+    fn save_enrollment(&mut self, next: Enrollment) {
+        if next == self.enrollment {
+            return;
         }
+        if let Err(error) = self.deps.store.save_enrollment(&next) {
+            self.storage_fault = Some(error.to_string());
+        }
+        self.enrollment = next;
     }
 
     pub(super) fn persist(&mut self) {
@@ -307,5 +315,13 @@ impl Coordinator {
             tracing::error!(%error, "the state can't be kept; trying again");
         }
         self.storage_fault = saved.err().map(|error| error.to_string());
+    }
+}
+
+/// Pins `key` in place of another. A policy without a key does not unpin the present one: that would be a way around the
+/// signature.
+fn rotate_key(enrollment: &mut Enrollment, key: Option<String>) {
+    if key.is_some() && key != enrollment.signing_key {
+        enrollment.previous_signing_key = std::mem::replace(&mut enrollment.signing_key, key);
     }
 }

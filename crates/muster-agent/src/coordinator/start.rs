@@ -1,4 +1,4 @@
-//! The beginning of every step.
+//! How each step begins.
 
 use std::time::Duration;
 
@@ -18,23 +18,32 @@ const PROBE: Duration = Duration::from_secs(15);
 const DIAGNOSTICS_EVERY: Duration = Duration::from_secs(60);
 
 impl Coordinator {
-    /// At the start: what ran before runs again, whether the server can be reached or not.
+    /// Applies the stored policy at the start, whether or not the server can be reached.
     pub(super) fn replay(&mut self) {
         let Some(stored) = self.state.policy.as_ref().filter(|_| self.state.phase == Phase::Active) else {
             self.set_log_level();
             return;
         };
-        match policy::read(&stored.policy) {
+        let (pinned, previous) =
+            (self.enrollment.signing_key.as_deref(), self.enrollment.previous_signing_key.as_deref());
+        match policy::restore(&stored.policy, pinned, previous) {
             Ok(accepted) => {
-                tracing::info!(policy = stored.id, revision = stored.revision, "running the last good policy");
+                tracing::info!(policy = stored.id, revision = stored.revision, "applying the stored policy");
                 self.policy_log_level = accepted.log_level;
+                // Killed between the two writes, the agent has the policy but not yet its key.
+                self.pin_key(accepted.signing_key);
                 let components = self.deps.components.clone();
                 self.work = Some(Box::pin(async move {
                     components.apply(accepted.wanted).await;
                     Done::Settled
                 }));
             }
-            Err(error) => tracing::error!(%error, "the stored policy can't be read; waiting for another"),
+            Err(error) => {
+                tracing::error!(%error, "stored policy rejected; requesting it from the server again");
+                // Without a policy to report, the next check-in brings it.
+                self.state.policy = None;
+                self.persist();
+            }
         }
         self.set_log_level();
     }

@@ -1,4 +1,4 @@
-//! Policies as this agent reads them: who signed them, what runs, where the server is.
+//! Policies as this agent reads them: who signed them, what runs, where the servers are.
 
 pub mod inputs;
 pub mod verify;
@@ -13,28 +13,28 @@ use crate::net::Server;
 use crate::state::StoredPolicy;
 use verify::Unverified;
 
-/// A policy that may be applied.
+/// A policy that is fit to be applied.
 #[derive(Clone, Debug)]
 pub struct Accepted {
-    /// What is stored.
+    /// The part that is stored.
     pub stored: StoredPolicy,
-    /// What it makes run.
+    /// The components that it asks for.
     pub wanted: Vec<Wanted>,
-    /// The key to pin from now on, if it names one.
+    /// The signing key to pin from now on, if it names one.
     pub signing_key: Option<String>,
-    /// `fleet.hosts`; empty when it names none, or none that can be read.
+    /// `fleet.hosts`; empty if it names none, or none that can be parsed.
     pub servers: Vec<Server>,
     /// `agent.logging.level`.
     pub log_level: Option<String>,
 }
 
-/// Why a policy is not applied.
+/// Why a policy is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// `data.policy` is missing or of the wrong shape.
-    #[error("the policy can't be read: {0}")]
+    #[error("malformed policy: {0}")]
     Unreadable(String),
-    /// Signature or ids.
+    /// The signature, or what is signed.
     #[error(transparent)]
     Unverified(#[from] Unverified),
 }
@@ -76,19 +76,19 @@ struct FleetPart {
     hosts: Vec<String>,
 }
 
-/// The bytes of `data.policy`.
+/// Returns the bytes of `data.policy`.
 pub fn raw(action: &WireAction) -> Result<Box<RawValue>, Rejection> {
     let data = action.data.as_deref().map_or("null", RawValue::get);
     let data: Option<Data> = serde_json::from_str(data).map_err(|error| Rejection::Unreadable(error.to_string()))?;
-    data.and_then(|data| data.policy).ok_or_else(|| Rejection::Unreadable("it has no policy".into()))
+    data.and_then(|data| data.policy).ok_or_else(|| Rejection::Unreadable("it is empty".into()))
 }
 
-/// SHA-256 of a policy's bytes, hex.
+/// Returns the SHA-256 of a policy's bytes, in hex.
 pub fn digest(policy: &RawValue) -> String {
     hex::encode(&hex::sha256(policy.get().as_bytes()))
 }
 
-/// Decides over the policy that an action brings. `pinned` is the key that must have signed it.
+/// Accepts or rejects the policy of an action. `pinned` is the key that must have signed it.
 pub fn accept(action: &WireAction, pinned: Option<&str>) -> Result<Accepted, Rejection> {
     let policy = raw(action)?;
     let signing_key = verify::policy(&policy, pinned)?;
@@ -98,8 +98,22 @@ pub fn accept(action: &WireAction, pinned: Option<&str>) -> Result<Accepted, Rej
     Ok(accepted)
 }
 
-/// Reads a policy that was accepted before.
-pub fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
+/// Accepts or rejects a stored policy at the start of the agent: whoever can write the state file must not be able to make
+/// the agent run programs. `previous` is the key pinned before `pinned`: it signed the policy that introduced `pinned`.
+pub fn restore(policy: &RawValue, pinned: Option<&str>, previous: Option<&str>) -> Result<Accepted, Rejection> {
+    let by_previous = || match verify::policy(policy, Some(previous?)) {
+        Ok(next) if next.as_deref() == pinned => Some(next),
+        _ => None,
+    };
+    let signing_key = match verify::policy(policy, pinned) {
+        Ok(key) => key,
+        Err(error) => by_previous().ok_or(error)?,
+    };
+    Ok(Accepted { signing_key, ..read(policy)? })
+}
+
+/// Parses a policy.
+fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
     let head: Head = serde_json::from_str(policy.get()).map_err(|error| Rejection::Unreadable(error.to_string()))?;
     let hosts = head.fleet.unwrap_or_default().hosts;
     Ok(Accepted {

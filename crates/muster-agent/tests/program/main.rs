@@ -282,6 +282,34 @@ fn a_forced_enrollment_tells_the_former_server() {
 }
 
 #[test]
+fn programs_get_no_secret_of_the_agent_and_leave_nothing_behind() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let script = "env > $OUT/env; echo $$ > $OUT/pid-0; \
+                  env -i /bin/sh -c '(/usr/bin/setsid /bin/sh -c \"echo \\$\\$ > '$OUT'/pid-1; exec /bin/sleep 600\" &)'; \
+                  while [ ! -s $OUT/pid-1 ]; do sleep 0.05; done; touch $OUT/done; exec sleep 600";
+    let out = agent.folder.path().to_str().unwrap().to_owned();
+    server.lock().program =
+        Some(serde_json::json!({"command": "/bin/sh", "args": ["-c", script], "env": {"OUT": out}}));
+    assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
+    let mut command = agent.command("run");
+    command
+        .args(["--set", "process.stop_timeout=1s"])
+        .envs([("MUSTER_ENROLLMENT_TOKEN", TOKEN), ("MUSTER_X", "s3cret")]);
+    let mut daemon = Daemon(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    agent.until_status(|_, _| agent.folder.path().join("done").try_exists().unwrap());
+    let environment = std::fs::read_to_string(agent.folder.path().join("env")).unwrap();
+    assert!(!environment.contains(TOKEN) && !environment.contains("s3cret"), "{environment}");
+    assert!(environment.contains("MUSTER_COMPONENT_ID=process-default-web\n"), "{environment}");
+    let pids = ["pid-0", "pid-1"].map(|name| std::fs::read_to_string(agent.folder.path().join(name)).unwrap());
+    let is_there = |pid: &String| std::path::Path::new(&format!("/proc/{}", pid.trim())).try_exists().unwrap();
+    assert!(pids.iter().all(is_there), "{pids:?}");
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0);
+    assert_eq!(pids.iter().filter(|pid| is_there(pid)).count(), 0, "{pids:?}");
+}
+
+#[test]
 fn the_server_must_be_trusted() {
     let (server, other) = (TlsServer::start(), TlsServer::start());
     let agent = Agent::new();

@@ -23,6 +23,8 @@ pub struct Seen {
     pub audits: Vec<Value>,
     pub refuse_enroll: Option<u16>,
     pub agent_id: Option<String>,
+    /// What the policy's program is; `sleep` if it is not set.
+    pub program: Option<Value>,
 }
 
 /// A server in a thread of its own; it lives as long as the test process.
@@ -116,7 +118,8 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Re
     let body = request.into_body().collect().await.unwrap().to_bytes();
     if path.ends_with("/checkin") {
         let plain = muster_agent::net::gzip::decompress(&body, 1 << 20).unwrap().unwrap();
-        return Ok(check_in(&serde_json::from_slice(&plain).unwrap()).await);
+        let program = seen.lock().unwrap().program.clone();
+        return Ok(check_in(&serde_json::from_slice(&plain).unwrap(), program).await);
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut seen = seen.lock().unwrap();
@@ -142,12 +145,13 @@ fn enrolled(id: &str) -> Value {
         "access_api_key_id": "k", "access_api_key": "azpz", "status": "online", "tags": []}})
 }
 
-async fn check_in(body: &Value) -> Response<Full<Bytes>> {
+async fn check_in(body: &Value, program: Option<Value>) -> Response<Full<Bytes>> {
     if body["agent_policy_id"] == "p" {
         tokio::time::sleep(Duration::from_secs(5)).await;
         return reply(200, &json!({"action": "checkin", "ack_token": ""}));
     }
-    let input = json!({"id": "web", "type": "process", "command": "/bin/sleep", "args": ["600"]});
+    let mut input = program.unwrap_or_else(|| json!({"command": "/bin/sleep", "args": ["600"]}));
+    (input["id"], input["type"]) = ("web".into(), "process".into());
     let policy = json!({"id": "p", "revision": 1, "inputs": [input]});
     reply(
         200,

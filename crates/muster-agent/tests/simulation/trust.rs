@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_agent::coordinator::Ending;
-use muster_agent::state::{Phase, Store};
+use muster_agent::state::{Enrollment, Phase, Store};
 use muster_core::signing::Signer;
 use serde_json::{Value, json};
 
@@ -69,7 +69,73 @@ async fn the_old_key_vouches_for_the_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_pinned_key_only_a_signed_order_unenrols() {
+async fn a_stored_policy_that_was_tampered_with_does_not_run() {
+    let key = signer();
+    let mut agent = Agent::new(37);
+    agent.server.change(|server| server.policy = Some(signed_policy(1, "good", &key, &key)));
+    agent.start();
+    agent.pass(MINUTE).await;
+    agent.kill().await;
+    let mut state = agent.state();
+    let stored = state.policy.as_mut().unwrap();
+    stored.policy = serde_json::from_str(&stored.policy.get().replace("/bin/true", "/bin/evil")).unwrap();
+    agent.store.save_state(&state).unwrap();
+    agent.journal.lock().unwrap().clear();
+    agent.server.change(|server| server.always = Some(("/checkin", Fault::LoseRequest)));
+    agent.start();
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.did(), [""; 0], "nothing runs while the server can't be reached");
+    agent.server.change(|server| server.always = None);
+    agent.pass(MINUTE * 5).await;
+    assert_eq!(agent.did(), ["apply [process-default-good]"], "the server sends it again");
+    let part = agent.server.lock().check_ins.last().unwrap().body["components"][0]["id"].clone();
+    assert_eq!(part, "process-default-good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_change_of_keys_the_stored_policy_still_runs() {
+    let (old, new, other) = (signer(), signer(), signer());
+    let mut agent = Agent::new(38);
+    agent.server.change(|server| server.policy = Some(signed_policy(1, "a", &old, &old)));
+    agent.start();
+    agent.pass(MINUTE).await;
+    agent.server.change(|server| server.policy = Some(signed_policy(2, "b", &new, &old)));
+    agent.pass(MINUTE).await;
+    let enrolled = agent.store.enrollment().unwrap().unwrap();
+    let keys = (enrolled.signing_key.as_deref(), enrolled.previous_signing_key.as_deref());
+    assert_eq!(keys, (Some(new.public_key()), Some(old.public_key())));
+    let restart = async |agent: &mut Agent| {
+        agent.kill().await;
+        agent.journal.lock().unwrap().clear();
+        agent.start();
+        agent.pass(SECOND).await;
+        agent.did()
+    };
+    assert_eq!(
+        restart(&mut agent).await,
+        ["apply [process-default-b]"],
+        "the old key signed what the new one is pinned by"
+    );
+    // Killed before the key was pinned.
+    agent.kill().await;
+    agent
+        .store
+        .save_enrollment(&Enrollment { signing_key: Some(old.public_key().into()), ..enrolled.clone() })
+        .unwrap();
+    assert_eq!(restart(&mut agent).await, ["apply [process-default-b]"]);
+    assert_eq!(agent.store.enrollment().unwrap().unwrap().signing_key.as_deref(), Some(new.public_key()));
+    // The old key vouches for one successor, not for any.
+    agent.kill().await;
+    let mut state = agent.state();
+    let forged = signed_policy(3, "evil", &other, &old);
+    state.policy.as_mut().unwrap().policy = serde_json::value::to_raw_value(&forged).unwrap();
+    agent.store.save_state(&state).unwrap();
+    agent.server.change(|server| server.always = Some(("/checkin", Fault::LoseRequest)));
+    assert_eq!(restart(&mut agent).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_pinned_key_only_a_signed_action_unenrolls() {
     let key = signer();
     let mut agent = Agent::new(32);
     agent.server.change(|server| server.policy = Some(signed_policy(1, "a", &key, &key)));

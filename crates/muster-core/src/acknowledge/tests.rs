@@ -1,7 +1,7 @@
 //! Acks and what they change.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::status::Status;
@@ -43,6 +43,17 @@ fn upgrading() -> AgentRecord {
     let mut record = agent();
     record.upgrade.started_at = Some(at(1));
     record
+}
+
+#[test]
+fn errors_are_cut_and_fields_that_are_too_large_left_out() {
+    let answer = run(&json!([
+        {"action_id": "set", "error": "x".repeat(1 << 20)},
+        {"action_id": "input", "action_response": vec![0; 100_000], "completed_at": "2026-01-02T03:04:05Z"},
+    ]));
+    assert_eq!(statuses(&answer), [200, 200]);
+    assert!(answer.results[0].error.as_ref().unwrap().len() <= reported::MESSAGE_BYTES);
+    assert_eq!(answer.results[1].fields, None);
 }
 
 #[test]

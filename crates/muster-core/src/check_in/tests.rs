@@ -293,6 +293,44 @@ fn m45_an_offline_agent_that_checks_in_is_online() {
     assert_eq!((after.status, after.status_since), (Status::Online, at(60)));
 }
 
+#[test]
+fn a_long_message_is_cut_and_repeats_without_a_write() {
+    let body = with("message", json!("ä".repeat(1 << 20)));
+    let (record, known) = settled();
+    let first = run(&record, known, &body, &circumstances()).unwrap();
+    let record = first.record.unwrap();
+    assert!(record.health.message.len() <= reported::MESSAGE_BYTES && record.health.message.ends_with('…'));
+    assert_eq!(run(&record, first.known, &body, &circumstances()).unwrap().record, None);
+}
+
+#[test]
+fn what_no_real_agent_reports_is_refused_with_its_field_and_bound() {
+    let zeros = |many| json!(vec![0; many]);
+    for (body, reason) in [
+        (with("status", json!("x".repeat(65))), "checkin status is 65 bytes long; at most 64"),
+        (with("local_metadata", json!({"a": zeros(20_000)})), "local_metadata: 20002 JSON values; at most 20000"),
+        (with("local_metadata", json!({"a": "x".repeat(600_000)})), "local_metadata: 600008 bytes; at most 524288"),
+        (with("components", json!([{"a": zeros(60_000)}])), "components: 60003 JSON values; at most 50000"),
+    ] {
+        let (record, known) = settled();
+        let error = run(&record, known, &body, &circumstances()).unwrap_err();
+        assert_eq!(error.to_string(), format!("Bad request: {reason}"));
+    }
+}
+
+#[test]
+fn components_are_stored_without_what_exceeds_its_bound() {
+    let unit = json!({"id": "u", "message": "x".repeat(100_000), "payload": vec![0; 100_000]});
+    let body = with("components", json!([{"id": "a", "status": "HEALTHY", "units": [unit]}]));
+    let (record, known) = settled();
+    let decision = run(&record, known, &body, &circumstances()).unwrap();
+    let stored = decision.documents.components.clone().unwrap();
+    assert!(stored.len() < 9000, "{}", stored.len());
+    let again = run(&record, decision.known, &body, &circumstances()).unwrap();
+    assert_eq!(again.documents, AgentDocuments::default());
+    assert_eq!(KnownDocuments::of(&decision.documents).components, decision.known.components);
+}
+
 proptest! {
     #[test]
     fn ea56_the_same_check_in_twice_writes_once(

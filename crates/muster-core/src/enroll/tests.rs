@@ -1,7 +1,7 @@
 //! Enrolments.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::testing::{agent, api_key, at, enrollment_key};

@@ -9,7 +9,6 @@ use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
 use muster_store::query::Page;
-use serde_json::Value;
 
 use super::Actions;
 
@@ -40,11 +39,9 @@ impl PolicyFacts {
     /// Whether the agent can be ordered that; if not, why.
     pub(super) fn check(&self, agent: &AgentDetails, wish: Wish<'_>, now: Timestamp) -> Result<(), String> {
         let facts = agent.record.policy_id.as_ref().and_then(|id| self.0.get(id)).copied().unwrap_or_default();
-        let text = agent.documents.local_metadata.as_deref();
-        let metadata = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
         let candidate = Candidate {
             record: &agent.record,
-            metadata: &metadata,
+            metadata: agent.documents.local_metadata.as_deref().unwrap_or_default(),
             hosted: facts.hosted,
             protected: facts.protected,
             fleet_server: facts.fleet_server,

@@ -1,5 +1,6 @@
 //! Upgrades, and the way back (§5.4).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,10 +11,11 @@ use muster_core::authorization::{AgentsWrite, Grant};
 use muster_core::eligibility::Wish;
 use muster_core::id::AgentId;
 use muster_core::order::NewOrder;
+use muster_core::raw_json::{each_element, text};
 use muster_core::time::Timestamp;
 use muster_core::user_agent::Version;
 use muster_core::{Error, ErrorKind};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::effect::Effect;
 use super::give::Sorted;
@@ -58,8 +60,12 @@ impl UpgradeOrder {
 
 /// The version that the agent offers first to go back to; whether the offer still stands is core's to say.
 fn offered_version(agent: &AgentDetails) -> Option<String> {
-    let offers: Value = serde_json::from_str(agent.record.upgrade.rollbacks.as_deref()?).ok()?;
-    offers.as_array()?.iter().find_map(|offer| offer["version"].as_str().map(str::to_owned))
+    let mut version = None;
+    each_element(agent.record.upgrade.rollbacks.as_deref()?, |offer| {
+        version = text(offer, &["version"]).map(Cow::into_owned);
+        version.is_none()
+    });
+    version
 }
 
 impl Actions {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_core::agent::{AuditReason, AuditReport};
+use muster_core::agent::{AgentDocuments, AuditReason, AuditReport};
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 use serde_json::{Value, json};
@@ -160,6 +160,27 @@ async fn an_agent_shows_what_is_known_of_it() {
     let row = api.get("/agents?kuery=status:*").await.ok()["items"][0].clone();
     assert_eq!(row.get("components"), None, "lists stay small");
     assert_eq!(row["local_metadata"], item["local_metadata"]);
+}
+
+#[tokio::test]
+async fn rows_carry_the_beginning_of_a_message_and_no_large_metadata() {
+    let api = Api::new();
+    let message = "ä".repeat(4000);
+    api.agent_with("a", Some("p"), |agent| agent.health.message = message.clone()).await;
+    let facts = json!({"host": {"hostname": "host-a"}, "facts": "x".repeat(100_000)});
+    let documents = AgentDocuments { local_metadata: Some(facts.to_string().into()), components: None };
+    let id = AgentId::trusted("a");
+    api.fleet
+        .store
+        .commit(vec![muster_store::Write::Agent(muster_store::AgentWrite::Documents { id, documents })])
+        .await
+        .unwrap();
+
+    let row = api.get("/agents?kuery=status:*").await.ok()["items"][0].clone();
+    assert!(row["last_checkin_message"].as_str().unwrap().len() <= 256, "{row}");
+    assert_eq!(row["local_metadata"], json!({"host": {"hostname": "host-a"}}));
+    let item = api.get("/agents/a").await.ok()["item"].clone();
+    assert_eq!((&item["last_checkin_message"], &item["local_metadata"]), (&json!(message), &facts));
 }
 
 #[tokio::test]

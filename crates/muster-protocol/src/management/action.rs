@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::json::Json;
+
 /// `POST /agents/{id}/actions`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -175,7 +177,7 @@ pub struct ActionResult {
     pub error: Option<String>,
     /// Type-specific fields of its ack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fields: Option<Value>,
+    pub fields: Option<Json>,
 }
 
 /// `GET /agents/action_status` (§5.7). Its pages start at 0.

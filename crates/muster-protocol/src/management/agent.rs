@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::json::Json;
 use super::status::AgentStatusResults;
 
 /// An agent as people see it.
@@ -48,10 +49,10 @@ pub struct Agent {
     pub upgraded_at: Option<String>,
     /// What it reports of a running upgrade.
     #[serde(default)]
-    pub upgrade_details: Option<Value>,
+    pub upgrade_details: Option<Json>,
     /// `{"rollbacks": […]}`: versions that it could go back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upgrade: Option<Value>,
+    pub upgrade: Option<Json>,
     /// The public half of its access key; none once revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_api_key_id: Option<String>,
@@ -70,7 +71,7 @@ pub struct Agent {
     /// What it said of itself then, lower case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkin_status: Option<String>,
-    /// The message beside it.
+    /// The message beside it; only its beginning in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkin_message: Option<String>,
     /// `input`, `output`, `other`.
@@ -78,13 +79,13 @@ pub struct Agent {
     pub unhealthy_reason: Option<Vec<String>>,
     /// Supervised programs and their units; left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub components: Option<Value>,
-    /// Host and agent facts.
+    pub components: Option<Json>,
+    /// Host and agent facts; in lists only the host's name when they are large.
     #[serde(default)]
-    pub local_metadata: Value,
+    pub local_metadata: Json,
     /// What people noted.
     #[serde(default)]
-    pub user_provided_metadata: Value,
+    pub user_provided_metadata: Json,
     /// Its tags.
     #[serde(default)]
     pub tags: Vec<String>,

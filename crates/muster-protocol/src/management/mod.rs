@@ -9,11 +9,13 @@ pub mod bulk;
 pub mod enrollment_key;
 pub mod envelope;
 pub mod file;
+pub mod json;
 pub mod order;
 pub mod output;
 pub mod status;
 
 pub use envelope::{Empty, ErrorBody, Item, Items};
+pub use json::Json;
 pub use status::{AgentStatusResults, ServerStatus};
 
 use serde::{Deserialize, Deserializer};

@@ -237,7 +237,20 @@ fn url(text: &str) -> Result<String, String> {
     if uri.path() != "/" && !uri.path().is_empty() || uri.query().is_some() {
         return Err(format!("{text:?} has a path; agents take https://HOST:PORT only"));
     }
-    Ok(format!("{scheme}://{authority}"))
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    if host.contains('*') || host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()) {
+        return Err(format!("{text:?} names no host that agents can reach; write the name or address of this server"));
+    }
+    match authority.port_u16() {
+        // An empty port is none; one beyond the numbers is a mistake of another kind.
+        None if !authority.as_str().ends_with([']', ':']) && authority.as_str() != authority.host() => Err(wrong()),
+        Some(0) => Err(format!("{text:?} has port 0, which can't be reached; write the port that agents connect to")),
+        Some(_) => Ok(format!("{scheme}://{authority}")),
+        None => Err(format!(
+            "{text:?} has no port; write {scheme}://{}:8220, or the port that agents connect to",
+            authority.host()
+        )),
+    }
 }
 
 fn version_text(raw: &Raw) -> Result<String, String> {

@@ -13,6 +13,8 @@ use axum::routing::get;
 use tower::ServiceExt;
 
 use crate::metrics::{Asked, Metrics};
+use crate::tls::Tls;
+use crate::tls::validity::Warning;
 use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
 use muster_listen::body::RequestBody;
@@ -21,9 +23,6 @@ use muster_listen::reply::Peer;
 use muster_listen::{Answer, Handler, Work};
 use muster_management::error::http_error;
 use muster_management::management_router;
-
-/// How long the store may take to answer a server that is ready.
-const STORE_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The handler of the admin listener and of the admin socket.
 #[derive(Clone)]
@@ -37,12 +36,15 @@ struct Watched {
     fleet: Arc<Fleet>,
     health: Health,
     metrics: Arc<Metrics>,
+    /// Unless agents come over plain HTTP.
+    tls: Option<Arc<Tls>>,
 }
 
 impl AdminHandler {
-    /// The management API with `/healthz` (alive), `/readyz` (store answers) and `/metrics` beside it.
-    pub fn new(fleet: &Arc<Fleet>, health: Health, metrics: &Arc<Metrics>) -> Self {
-        let watched = Watched { fleet: Arc::clone(fleet), health, metrics: Arc::clone(metrics) };
+    /// The management API with `/healthz` (alive), `/readyz` (store answers) and `/metrics` beside it. `tls` is what
+    /// agents connect by.
+    pub fn new(fleet: &Arc<Fleet>, health: Health, metrics: &Arc<Metrics>, tls: Option<Arc<Tls>>) -> Self {
+        let watched = Watched { fleet: Arc::clone(fleet), health, metrics: Arc::clone(metrics), tls };
         let watch = Router::new()
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))
@@ -85,9 +87,21 @@ async fn ready(State(watched): State<Watched>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, told).into_response();
     }
     match tokio::time::timeout(STORE_ANSWERS, watched.fleet.store.setting("ready")).await {
-        Ok(Ok(_)) => "ok\n".into_response(),
+        Ok(Ok(_)) => certificates(watched.tls.as_deref()),
         Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("the store: {error}\n")).into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response(),
+    }
+}
+
+/// Ready, with warnings of certificates; not ready while certificates keep every agent out.
+fn certificates(tls: Option<&Tls>) -> Response {
+    let now_valid = |warning: &&Warning| !warning.keeps_agents_out;
+    let warnings = tls.map(Tls::warnings).unwrap_or_default();
+    let told = warnings.iter().map(|warning| format!("warning: {}\n", warning.text)).collect::<String>();
+    if warnings.iter().all(|warning| now_valid(&warning)) {
+        format!("ok\n{told}").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, told).into_response()
     }
 }
 

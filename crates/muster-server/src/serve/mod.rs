@@ -130,7 +130,7 @@ impl Server {
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
         let (store, fleet) = open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
-        let urls = fleet.settings.external_urls.clone();
+        let urls = fleet.settings().external_urls.clone();
         let tls = Tls::open(config.tls.clone(), urls, Arc::clone(&data), clock)?;
         let first_start = first_start::prepare(&fleet, &tls, config.insecure_http).await;
         let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
@@ -138,7 +138,7 @@ impl Server {
         data.mark_fleet(&first_start.installation)?;
 
         // What can't be finished must not keep agents out.
-        if let Err(error) = fleet.finish_orders().await {
+        if let Err(error) = fleet.actions().finish_orders().await {
             error!(
                 error = whole_text(&error),
                 "orders that were cut off are not finished; tried again at the next start"
@@ -146,6 +146,8 @@ impl Server {
         }
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
+        let certificates = Arc::clone(&tls);
+        metrics.show_certificates(move || certificates.seconds_left());
         let health = Health::default();
         let starting =
             Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit: limit(config, files) };
@@ -248,7 +250,7 @@ impl Starting<'_> {
                 tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
             }
         }
-        let admin = AdminHandler::new(fleet, health.clone(), self.metrics);
+        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls);
         if let Some(listener) = bound.admin {
             let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
             let tls = (!plain).then(|| Arc::clone(self.tls));

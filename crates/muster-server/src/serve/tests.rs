@@ -104,6 +104,42 @@ async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itsel
     server.stop().await;
 }
 
+/// Writes a certificate and key that are valid until `until`, counted in days from now.
+fn custom_certificate(folder: &tempfile::TempDir, until: i64) -> [String; 2] {
+    let mut params = rcgen::CertificateParams::new(vec!["fleet.example".to_owned()]).unwrap();
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let date = |days: i64| {
+        let date = now.checked_add(jiff::Span::new().days(days)).unwrap();
+        rcgen::date_time_ymd(date.year().into(), date.month() as u8, date.day() as u8)
+    };
+    (params.not_before, params.not_after) = (date(-30), date(until));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs_err::write(path("c.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs_err::write(path("k.pem"), key.serialize_pem()).unwrap();
+    [format!("tls.cert={}", path("c.pem")), format!("tls.key={}", path("k.pem"))]
+}
+
+#[tokio::test]
+async fn certificates_that_end_are_told_by_readyz_and_metrics() {
+    for (until, status, word) in [(200, "200", "ok\n"), (5, "200", "ok\nwarning: "), (-2, "503", "expired at ")] {
+        let folder = tempfile::tempdir().unwrap();
+        let [cert, key] = custom_certificate(&folder, until);
+        let url = "external_url=https://fleet.example:8220";
+        let server = Server::start(&config(&folder, &[&cert, &key, url])).await.unwrap();
+        let told = admin(&server, "/readyz").await;
+        assert!(told.starts_with(&format!("HTTP/1.1 {status}")) && told.contains(word), "{until}: {told}");
+        assert_eq!(told.contains("warning: "), until != 200, "{told}");
+        let metrics = admin(&server, "/metrics").await;
+        let line = metrics.lines().find(|line| line.starts_with("muster_certificate_expires_seconds{")).unwrap();
+        let (label, seconds) = line.rsplit_once(' ').unwrap();
+        assert!(label.ends_with("{certificate=\"server\"}"), "{line}");
+        let days = seconds.parse::<i64>().unwrap().div_euclid(86_400);
+        assert!((until - 1..=until).contains(&days), "{line}");
+        server.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn the_first_start_makes_policy_and_key_once() {
     let folder = tempfile::tempdir().unwrap();

@@ -65,6 +65,11 @@ impl Authority {
         &self.pem
     }
 
+    /// The CA's certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
     /// SHA-256 of the CA's certificate, in hex.
     pub fn fingerprint(&self) -> String {
         fingerprint(&self.der)
@@ -92,11 +97,14 @@ impl Authority {
         else {
             return false;
         };
-        let seconds_left = own.validity().not_after.timestamp() - now.as_micros() / 1_000_000;
+        let seconds = now.as_micros() / 1_000_000;
+        let seconds_left = own.validity().not_after.timestamp() - seconds;
         let has = subject_names(&own);
         // The two files are written one after the other; a crash between them leaves a pair that does not match.
         own.public_key().subject_public_key.data == key.public_key_raw()
             && own.verify_signature(Some(ca.public_key())).is_ok()
+            // One that was made under a clock that ran ahead is of no use until then.
+            && own.validity().not_before.timestamp() <= seconds
             && seconds_left > RENEW_DAYS * 86_400
             && names.is_subset(&has)
     }
@@ -116,7 +124,7 @@ fn read_text(path: &camino::Utf8Path) -> Result<Option<String>, TlsError> {
     }
 }
 
-fn subject_names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
+pub(super) fn subject_names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
     let extension = certificate.subject_alternative_name().ok().flatten();
     let names = extension.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
     names.iter().filter_map(name_text).collect()

@@ -1,25 +1,29 @@
 //! TLS of the listeners: the own CA or a certificate from outside, replaced while connections go on.
 
 pub mod authority;
+mod file;
 pub mod host;
 mod reload;
+pub mod validity;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use muster_core::time::Clock;
 use muster_listen::tls::ServerTls;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
 use rustls::{RootCertStore, version};
 
 use self::authority::Authority;
+use self::file::{check_chain, read_certificates, read_key};
+use self::validity::{Role, Validity, Warning, uncovered};
 use crate::config::TlsConfig;
 use crate::data_dir::{DataDir, DataDirError};
 
@@ -67,11 +71,16 @@ impl TlsError {
     fn pem(file: impl Into<String>, reason: &pem::Error) -> Self {
         Self::Pem { file: file.into(), reason: reason.to_string() }
     }
+
+    fn file(file: &Utf8Path, reason: impl Into<String>) -> Self {
+        Self::Pem { file: file.to_string(), reason: reason.into() }
+    }
 }
 
 /// The TLS side of all listeners. What it holds is replaced whole; connections keep what they began with.
 pub struct Tls {
     live: Arc<ServerTls>,
+    described: Mutex<Arc<Described>>,
     tickets: Arc<dyn ProducesTickets>,
     config: TlsConfig,
     /// The own CA, unless a certificate comes from outside.
@@ -101,8 +110,59 @@ impl Tls {
         if let Some(authority) = &authority {
             authority.ensure_server(&data, &names, clock.now())?;
         }
-        let first = server_config(&config, &data, Arc::clone(&tickets))?;
-        Ok(Arc::new(Self { live: ServerTls::new(first), tickets, config, authority, external_urls, data, clock }))
+        let (first, described) = server_config(&config, &data, Arc::clone(&tickets))?;
+        let (live, described) = (ServerTls::new(first), Mutex::new(Arc::new(described)));
+        let tls = Arc::new(Self { live, described, tickets, config, authority, external_urls, data, clock });
+        tls.warn();
+        Ok(tls)
+    }
+
+    fn described(&self) -> Arc<Described> {
+        Arc::clone(&self.described.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How long the certificates in use are valid.
+    pub fn validities(&self) -> Vec<Validity> {
+        let described = self.described();
+        let role = |place: usize| if place == 0 { Role::Server } else { Role::Chain };
+        let chain = described.chain.iter().enumerate().filter_map(|(place, der)| Validity::of(role(place), der));
+        match &self.authority {
+            // Its chain is the certificate and the CA itself.
+            Some(authority) => chain.take(1).chain(Validity::of(Role::Ca, authority.certificate())).collect(),
+            None => chain.collect(),
+        }
+    }
+
+    /// Seconds until each kind of certificate in use expires; negative since it did.
+    pub fn seconds_left(&self) -> Vec<(&'static str, i64)> {
+        let now = self.clock.now();
+        let mut left: Vec<(&'static str, i64)> = Vec::new();
+        for validity in self.validities() {
+            let (name, seconds) = (validity.role.as_str(), validity.seconds_left(now));
+            match left.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, least)) => *least = seconds.min(*least),
+                None => left.push((name, seconds)),
+            }
+        }
+        left
+    }
+
+    /// Everything about the certificates in use that people should know of now.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let now = self.clock.now();
+        let described = self.described();
+        let mut warnings: Vec<Warning> =
+            self.validities().iter().filter_map(|validity| validity.warning(now)).collect();
+        warnings.extend(described.chain.first().into_iter().flat_map(|leaf| uncovered(leaf, &self.external_urls)));
+        warnings.extend(described.odd.iter().map(|text| Warning { text: text.clone(), keeps_agents_out: false }));
+        warnings
+    }
+
+    /// Logs [`Self::warnings`].
+    fn warn(&self) {
+        for Warning { text, .. } in self.warnings() {
+            tracing::warn!(problem = text, "certificates need attention");
+        }
     }
 
     /// What listeners use for new connections.
@@ -133,8 +193,10 @@ impl Tls {
 
     /// Reads the files again. When they can't be used, what was in use stays so.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let next = server_config(&self.config, &self.data, Arc::clone(&self.tickets))?;
+        let (next, described) = server_config(&self.config, &self.data, Arc::clone(&self.tickets))?;
         self.live.replace(next);
+        *self.described.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(described);
+        self.warn();
         Ok(())
     }
 
@@ -149,16 +211,25 @@ fn files(config: &TlsConfig, data: &DataDir) -> (Utf8PathBuf, Utf8PathBuf) {
     config.custom.clone().unwrap_or_else(|| (data.join("server.crt"), data.join("server.key")))
 }
 
+/// What is known of the certificates in use.
+struct Described {
+    chain: Vec<CertificateDer<'static>>,
+    /// What is odd about the chain, and no reason to reject it.
+    odd: Vec<String>,
+}
+
 /// TLS 1.2 and 1.3, HTTP/1.1 only, tickets instead of a session store: nothing is kept for a client that is gone.
 fn server_config(
     config: &TlsConfig,
     data: &DataDir,
     tickets: Arc<dyn ProducesTickets>,
-) -> Result<ServerConfig, TlsError> {
+) -> Result<(ServerConfig, Described), TlsError> {
     let (cert_path, key_path) = files(config, data);
     let chain = read_certificates(&cert_path)?;
-    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|error| TlsError::pem(key_path.as_str(), &error))?;
+    let key = read_key(&key_path)?;
     let provider = provider();
+    let odd = check_chain(&provider, (&cert_path, &key_path), &chain, &key)?;
+    let described = Described { chain: chain.clone(), odd };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
     let builder = match &config.client_ca {
@@ -170,7 +241,7 @@ fn server_config(
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.ticketer = tickets;
     server.send_tls13_tickets = 1;
-    Ok(server)
+    Ok((server, described))
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -187,14 +258,4 @@ fn client_verifier(
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
     verifier.build().map_err(|error| TlsError::Pem { file: path.to_string(), reason: error.to_string() })
-}
-
-fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |error: &pem::Error| TlsError::pem(path.as_str(), error);
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|e| wrong(&e))?.collect();
-    let found = found.map_err(|error| wrong(&error))?;
-    if found.is_empty() {
-        return Err(TlsError::Pem { file: path.to_string(), reason: "holds no certificate".into() });
-    }
-    Ok(found)
 }

@@ -13,6 +13,8 @@ use super::Tls;
 
 const LOOK: Duration = Duration::from_secs(5);
 const RENEW: Duration = Duration::from_secs(3600);
+/// Between two reminders of certificates that need attention.
+const REMIND: Duration = Duration::from_secs(24 * 3600);
 
 /// Modification times of files; `None` for one that can't be looked at.
 type Stamps = Vec<Option<SystemTime>>;
@@ -22,7 +24,7 @@ pub async fn watch(tls: Arc<Tls>, shutdown: CancellationToken) {
     let mut hangup = signal(SignalKind::hangup()).inspect_err(|error| warn!(%error, "SIGHUP can't be taken")).ok();
     let mut look = interval(LOOK);
     let mut seen = stamps(&tls.files());
-    let mut renewed = Instant::now();
+    let (mut renewed, mut reminded) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -37,6 +39,10 @@ pub async fn watch(tls: Arc<Tls>, shutdown: CancellationToken) {
                     renewed = Instant::now();
                     renew(&tls);
                     seen = stamps(&tls.files());
+                }
+                if reminded.elapsed() >= REMIND {
+                    reminded = Instant::now();
+                    tls.warn();
                 }
             }
         }

@@ -1,9 +1,13 @@
 //! Tests of certificates, with real handshakes.
 
+mod files;
+mod times;
+
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use muster_core::time::{Clock, Timestamp};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
+use muster_core::raw_json;
+use muster_protocol::management::Json;
 use muster_protocol::management::agent::{Agent, ListAgents};
 use muster_protocol::management::bulk::{BulkDelete, BulkTags};
 
@@ -122,7 +124,7 @@ pub struct DeleteArgs {
 
 const COLUMNS: &[Column<Named<Agent>>] = &[
     column("ID", |agent| agent.id.clone()),
-    column("HOST", |agent| hostname(agent).to_owned()),
+    column("HOST", |agent| hostname(agent).into_owned()),
     column("STATUS", |agent| agent.status.clone()),
     column("POLICY", Named::policy),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
@@ -139,7 +141,7 @@ const COLUMNS: &[Column<Named<Agent>>] = &[
 
 const DETAILS: &[Column<Named<Agent>>] = &[
     column("ID", |agent| agent.id.clone()),
-    column("HOST", |agent| hostname(agent).to_owned()),
+    column("HOST", |agent| hostname(agent).into_owned()),
     column("STATUS", |agent| agent.status.clone()),
     column("SINCE", |agent| agent.status_since.clone()),
     column("MESSAGE", |agent| or_dash(agent.last_checkin_message.as_deref())),
@@ -168,19 +170,21 @@ fn version(agent: &Agent) -> String {
 /// What the agent says of its upgrade: the version, how far it is, and why it failed.
 fn upgrade(agent: &Agent) -> String {
     let Some(details) = &agent.upgrade_details else { return "-".into() };
-    let field = |path| details.pointer(path).and_then(serde_json::Value::as_str);
-    let failure = field("/metadata/error_msg").filter(|text| !text.is_empty());
+    let field = |path: &[&str]| raw_json::text(details.get(), path);
+    let failure = field(&["metadata", "error_msg"]).filter(|text| !text.is_empty());
     let failure = failure.map_or_else(String::new, |text| format!(": {text}"));
-    format!("{} {}{failure}", field("/target_version").unwrap_or("?"), field("/state").unwrap_or("?"))
+    let word = |key| field(&[key]).unwrap_or("?".into());
+    format!("{} {}{failure}", word("target_version"), word("state"))
 }
 
 fn components(agent: &Agent) -> String {
-    let listed = agent.components.as_ref().and_then(serde_json::Value::as_array);
-    let words = listed.into_iter().flatten().map(|component| {
-        let field = |name| component.get(name).and_then(serde_json::Value::as_str).unwrap_or("?");
-        format!("{} {}", field("id"), field("status"))
+    let mut words = Vec::new();
+    raw_json::each_element(agent.components.as_ref().map_or("[]", Json::get), |component| {
+        let [id, status] = raw_json::members(component, ["id", "status"]);
+        let word = |raw: Option<&str>| raw.and_then(raw_json::as_text).unwrap_or("?".into()).into_owned();
+        words.push(format!("{} {}", word(id), word(status)));
+        true
     });
-    let words: Vec<_> = words.collect();
     if words.is_empty() { "-".into() } else { words.join(", ") }
 }
 
@@ -276,12 +280,16 @@ mod tests {
     fn an_upgrade_is_shown_with_the_reason_of_its_failure() {
         let mut agent = Agent::default();
         assert_eq!(upgrade(&agent), "-");
-        agent.upgrade_details = Some(json!({"target_version": "9.6.0", "state": "UPG_DOWNLOADING", "metadata": {}}));
+        agent.upgrade_details =
+            Some(json!({"target_version": "9.6.0", "state": "UPG_DOWNLOADING", "metadata": {}}).into());
         assert_eq!(upgrade(&agent), "9.6.0 UPG_DOWNLOADING");
-        agent.upgrade_details = Some(json!({
-            "target_version": "9.6.0", "state": "UPG_FAILED",
-            "metadata": {"failed_state": "UPG_REQUESTED", "error_msg": "cannot be upgraded"}
-        }));
+        agent.upgrade_details = Some(
+            json!({
+                "target_version": "9.6.0", "state": "UPG_FAILED",
+                "metadata": {"failed_state": "UPG_REQUESTED", "error_msg": "cannot be upgraded"}
+            })
+            .into(),
+        );
         assert_eq!(upgrade(&agent), "9.6.0 UPG_FAILED: cannot be upgraded");
     }
 }

@@ -1,6 +1,9 @@
 //! Things by what people call them: policies and enrollment keys by id or name, agents by id or host name.
 
+use std::borrow::Cow;
+
 use muster_client::{Client, Error, Failure};
+use muster_core::raw_json;
 use muster_protocol::management::agent::{Agent, ListAgents};
 use muster_protocol::management::agent_policy::{AgentPolicy, ListAgentPolicies};
 use muster_protocol::management::enrollment_key::EnrollmentKey;
@@ -119,8 +122,8 @@ pub async fn list_agents(client: &Client, query: &ListAgents, limit: u32) -> Res
 }
 
 /// What the agent's host is called.
-pub fn hostname(agent: &Agent) -> &str {
-    agent.local_metadata.pointer("/host/hostname").and_then(serde_json::Value::as_str).unwrap_or("-")
+pub fn hostname(agent: &Agent) -> Cow<'_, str> {
+    raw_json::text(agent.local_metadata.get(), &["host", "hostname"]).unwrap_or("-".into())
 }
 
 /// The only one found; else why not.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::failure::Failed;
 use super::text::{escaped_json, print_line, print_lines, printable, printable_lines};
+use super::transcode::Text;
 
 /// The forms in which things are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -89,13 +90,19 @@ pub fn print_fields<T>(item: &T, columns: &[Column<T>]) -> Result<(), Failed> {
 
 /// Prints anything as JSON.
 pub fn print_json(value: &impl Serialize) -> Result<(), Failed> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failed::new(error.to_string()))?;
-    print_line(escaped_json(&text))
+    print_line(escaped_json(&pretty(value)?))
+}
+
+/// Written twice: documents from agents stand in the first text as they were sent, white space included.
+fn pretty(value: &impl Serialize) -> Result<String, Failed> {
+    let text = serde_json::to_string(value);
+    text.and_then(|text| serde_json::to_string_pretty(&Text(&text))).map_err(|error| Failed::new(error.to_string()))
 }
 
 /// Prints anything as YAML.
 pub fn print_yaml(value: &impl Serialize) -> Result<(), Failed> {
-    let text = serde_saphyr::to_string(value).map_err(|error| Failed::new(error.to_string()))?;
+    let json = serde_json::to_string(value).map_err(|error| Failed::new(error.to_string()))?;
+    let text = serde_saphyr::to_string(&Text(&json)).map_err(|error| Failed::new(error.to_string()))?;
     print_line(printable_lines(text.trim_end()))
 }
 

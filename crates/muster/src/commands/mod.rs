@@ -20,6 +20,7 @@ mod selection;
 mod status;
 mod text;
 mod times;
+mod transcode;
 
 use clap::{Args, Subcommand};
 

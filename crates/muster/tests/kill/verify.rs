@@ -6,6 +6,7 @@ use std::path::Path;
 use http::Method;
 use muster_core::audit::{AuditEvent, chain_hash};
 use muster_core::id::{ActionId, AgentId};
+use muster_core::raw_json;
 use muster_drones::session::{Ask, Session};
 use muster_drones::wire::{self, Host, Report};
 use muster_store::sqlite::{Options, SqliteStore};
@@ -37,8 +38,8 @@ pub async fn served(server: &Server, fleet: &Fleet, answered: &Answered) {
         for result in results.iter().filter(|result| agents.contains(result.agent_id.as_str())) {
             assert_eq!(result.state, "acked", "{action} by {}", result.agent_id);
             let fields = result.fields.as_ref().unwrap();
-            let said = fields.pointer("/action_response/osquery/stdout").and_then(serde_json::Value::as_str);
-            assert_eq!(said, Some(marker(action, &result.agent_id).as_str()));
+            let said = raw_json::text(fields.get(), &["action_response", "osquery", "stdout"]);
+            assert_eq!(said.as_deref(), Some(marker(action, &result.agent_id).as_str()));
         }
     }
 }

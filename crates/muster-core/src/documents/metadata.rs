@@ -1,0 +1,170 @@
+//! `local_metadata`: what an agent says of its host and of itself.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::{Digest, Hasher, text_digest};
+use crate::raw_json;
+
+/// The fingerprint of `local_metadata`, the order of keys and white space aside; that of the text for what is no JSON.
+pub fn digest(raw: &str) -> Digest {
+    let mut deserializer = serde_json::Deserializer::from_str(raw);
+    let digest = Fingerprint.deserialize(&mut deserializer);
+    digest.and_then(|digest| deserializer.end().map(|()| digest)).unwrap_or_else(|_| text_digest(raw))
+}
+
+/// The host name in `local_metadata`: `host.hostname`, else `host.name`.
+pub fn hostname(raw: &str) -> Option<String> {
+    let host = raw_json::at(raw, &["host"])?;
+    let names = raw_json::members(host, ["hostname", "name"]);
+    names.into_iter().flatten().find_map(raw_json::as_text).map(|name| bounded_name(&name))
+}
+
+/// `raw` with `id` as `elastic.agent.id` where there is such a key (EA38).
+pub fn with_agent_id<'a>(raw: &'a str, id: &str) -> Cow<'a, str> {
+    let Some(slot) = raw_json::at(raw, &["elastic", "agent", "id"]) else { return raw.into() };
+    // Both are parts of one text.
+    let Some(start) = slot.as_ptr().addr().checked_sub(raw.as_ptr().addr()) else { return raw.into() };
+    let (Some(before), Some(after)) = (raw.get(..start), raw.get(start + slot.len()..)) else { return raw.into() };
+    let id = serde_json::to_string(id).unwrap_or_default();
+    [before, &id, after].concat().into()
+}
+
+/// No DNS name is longer than 253 characters.
+fn bounded_name(name: &str) -> String {
+    name.chars().take(253).collect()
+}
+
+/// Hashes one value as it is read. Members of an object are hashed each by itself and added up, so that their order does
+/// not count and none of them need be kept.
+#[derive(Clone, Copy)]
+struct Fingerprint;
+
+impl<'de> DeserializeSeed<'de> for Fingerprint {
+    type Value = Digest;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Digest, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+fn of(kind: &[u8], value: &[u8]) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.field(kind);
+    hasher.field(value);
+    hasher.finish()
+}
+
+impl<'de> Visitor<'de> for Fingerprint {
+    type Value = Digest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Digest, E> {
+        Ok(of(b"null", b""))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Digest, E> {
+        Ok(of(b"bool", &[u8::from(value)]))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Digest, E> {
+        Ok(of(b"unsigned", &value.to_le_bytes()))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Digest, E> {
+        Ok(of(b"signed", &value.to_le_bytes()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Digest, E> {
+        Ok(of(b"float", &value.to_le_bytes()))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Digest, E> {
+        Ok(of(b"string", value.as_bytes()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Digest, A::Error> {
+        let mut hasher = Hasher::new();
+        hasher.field(b"array");
+        while let Some(element) = seq.next_element_seed(self)? {
+            hasher.field(&element);
+        }
+        Ok(hasher.finish())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Digest, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(transparent)]
+        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+        let mut sum = 0_u128;
+        while let Some(Key(key)) = map.next_key()? {
+            let value = map.next_value_seed(self)?;
+            sum = sum.wrapping_add(u128::from_le_bytes(of(key.as_bytes(), &value)));
+        }
+        Ok(of(b"object", &sum.to_le_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn ea58_the_order_of_keys_is_no_change_of_metadata() {
+        let one = digest(r#"{"a":1,"b":{"c":[1,2],"d":null}}"#);
+        assert_eq!(one, digest(r#" {"b":{"d":null,"c":[1,2]}, "a":1}"#));
+        for other in [
+            r#"{"a":1,"b":{"c":[2,1],"d":null}}"#,
+            r#"{"a":1,"b":{"c":[1,2],"d":false}}"#,
+            r#"{"a":1,"b":{"c":[1,2]},"d":null}"#,
+            r#"{"a":"1","b":{"c":[1,2],"d":null}}"#,
+            r#"{"b":1,"a":{"c":[1,2],"d":null}}"#,
+            "{",
+            "",
+        ] {
+            assert_ne!(one, digest(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn host_names_are_read_where_there_are_any() {
+        assert_eq!(hostname(r#"{"host":{"hostname":"web-1","name":"x"}}"#).as_deref(), Some("web-1"));
+        assert_eq!(hostname(r#"{"host":{"name":"x"}}"#).as_deref(), Some("x"));
+        assert_eq!(hostname(r#"{"host":{"hostname":5}}"#), None);
+        assert_eq!(hostname("null"), None);
+        let long = format!(r#"{{"host":{{"name":"{}"}}}}"#, "ä".repeat(1000));
+        assert_eq!(hostname(&long).unwrap().chars().count(), 253);
+    }
+
+    #[test]
+    fn ea38_the_assigned_id_takes_the_place_of_the_one_that_was_sent() {
+        let raw = r#"{ "elastic":{"agent":{"version":"9.5.2", "id": "old" }},"id":"x"}"#;
+        let expected = r#"{ "elastic":{"agent":{"version":"9.5.2", "id": "ne\"w" }},"id":"x"}"#;
+        assert_eq!(with_agent_id(raw, "ne\"w"), expected);
+        for without in ["null", "{}", r#"{"elastic":{"agent":{}}}"#, r#"{"elastic":"x"}"#] {
+            assert_eq!(with_agent_id(without, "a"), without);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn equal_values_have_equal_fingerprints(text in r#"\{("a":[1-9][0-9]{0,2},)?"b":(null|true|"x"|\[1,\{\}\]|\{"c":1e2\})\}"#) {
+            let value: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(digest(&text), digest(&serde_json::to_string_pretty(&value).unwrap()));
+        }
+
+        #[test]
+        fn any_text_is_answered(text in any::<String>()) {
+            let _ = (digest(&text), hostname(&text), with_agent_id(&text, "a"));
+        }
+    }
+}

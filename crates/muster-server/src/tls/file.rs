@@ -1,0 +1,205 @@
+//! Certificate and key files as people bring them, and what is wrong with one that can't be used.
+//!
+//! A file in another format, with a passphrase or in the wrong order is the ordinary case of a first configuration. The
+//! parsers' own messages name none of these.
+
+use std::io::Read;
+
+use camino::Utf8Path;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::TlsError;
+
+/// No chain and no key is longer.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What a file is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Certificate,
+    Key,
+}
+
+/// Reads the certificates of a PEM file, in the file's order.
+pub fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bytes = read(path)?;
+    if let Some(reason) = mistake(&bytes, path, Wanted::Certificate) {
+        return Err(TlsError::file(path, reason));
+    }
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found = found.map_err(|error| TlsError::file(path, error.to_string()))?;
+    for (place, der) in (1..).zip(&found) {
+        if let Err(error) = X509Certificate::from_der(der) {
+            return Err(TlsError::file(path, format!("certificate {place} in it is corrupt: {error}")));
+        }
+    }
+    Ok(found)
+}
+
+/// Reads the private key of a PEM file.
+pub fn read_key(path: &Utf8Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let bytes = read(path)?;
+    if let Some(reason) = mistake(&bytes, path, Wanted::Key) {
+        return Err(TlsError::file(path, reason));
+    }
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::file(path, error.to_string()))
+}
+
+fn read(path: &Utf8Path) -> Result<Vec<u8>, TlsError> {
+    let mut bytes = Vec::new();
+    fs_err::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(TlsError::Io)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(TlsError::file(path, "is larger than 1 MiB: neither a certificate chain nor a key"));
+    }
+    Ok(bytes)
+}
+
+/// Why the file does not hold what is wanted, with the remedy; `None`: it holds it, as far as its labels say.
+fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Some("is empty".into());
+    }
+    if let Some(reason) = encoding(bytes) {
+        return Some(reason.into());
+    }
+    let labels = labels(bytes);
+    if labels.is_empty() {
+        return Some(binary(bytes, path));
+    }
+    let has = |part: &str| labels.iter().any(|label| label.contains(part));
+    match wanted {
+        Wanted::Certificate if labels.iter().any(|label| label == "CERTIFICATE") => None,
+        Wanted::Certificate if has("CERTIFICATE REQUEST") => Some(
+            "holds a signing request, not a certificate\nhint: give the certificate that the CA issued for it".into(),
+        ),
+        Wanted::Certificate if has("TRUSTED CERTIFICATE") => {
+            Some(format!("holds a certificate in OpenSSL's trusted form\nhint: openssl x509 -in {path} -out PEM_FILE"))
+        }
+        Wanted::Certificate if has("PKCS7") => Some(format!(
+            "holds a PKCS#7 bundle, not PEM certificates\nhint: openssl pkcs7 -in {path} -print_certs -out PEM_FILE"
+        )),
+        Wanted::Certificate if has("PRIVATE KEY") => {
+            Some("holds a private key, not a certificate\nhint: are tls.cert and tls.key exchanged?".into())
+        }
+        Wanted::Key if has("ENCRYPTED PRIVATE KEY") || is_encrypted(bytes) => Some(format!(
+            "holds a key that is protected by a passphrase, which this server can't ask for\n\
+             hint: openssl pkey -in {path} -out PEM_FILE, readable by the server's user alone"
+        )),
+        Wanted::Key if has("PRIVATE KEY") => None,
+        Wanted::Key if has("PUBLIC KEY") => Some("holds a public key, not the private one".into()),
+        Wanted::Key if has("CERTIFICATE") => {
+            Some("holds a certificate, not a private key\nhint: are tls.cert and tls.key exchanged?".into())
+        }
+        Wanted::Certificate => Some(format!("holds no certificate, but {}", labels.join(", "))),
+        Wanted::Key => Some(format!("holds no private key, but {}", labels.join(", "))),
+    }
+}
+
+/// Editors of some systems begin a file with a mark of its encoding, which is in the way of the first PEM line.
+fn encoding(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xef, 0xbb, 0xbf, ..] => Some("begins with a byte order mark\nhint: save it as UTF-8 without a BOM"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("is encoded as UTF-16\nhint: save it as plain ASCII or UTF-8"),
+        _ => None,
+    }
+}
+
+/// Labels of the PEM sections.
+fn labels(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let label = |line: &str| Some(line.trim().strip_prefix("-----BEGIN ")?.split("-----").next()?.to_owned());
+    text.lines().filter_map(label).collect()
+}
+
+/// The older form of encrypted keys says so within the section.
+fn is_encrypted(bytes: &[u8]) -> bool {
+    String::from_utf8_lossy(bytes).lines().any(|line| line.starts_with("Proc-Type:") && line.contains("ENCRYPTED"))
+}
+
+/// What a file without any PEM section may be.
+fn binary(bytes: &[u8], path: &Utf8Path) -> String {
+    if X509Certificate::from_der(bytes).is_ok() {
+        return format!(
+            "is a certificate in DER form, and PEM is needed\nhint: openssl x509 -inform der -in {path} -out PEM_FILE"
+        );
+    }
+    if bytes.starts_with(&[0xfe, 0xed, 0xfe, 0xed]) {
+        return "is a Java keystore, and PEM is needed\nhint: export it with keytool and openssl pkcs12".into();
+    }
+    match der_version(bytes) {
+        // RFC 7292: the first field of a PFX is version 3.
+        Some(3) => format!(
+            "is a PKCS#12 archive, and PEM is needed\n\
+             hint: openssl pkcs12 -in {path} -nodes -out PEM_FILE, and give that file as tls.cert and as tls.key"
+        ),
+        // RFC 5958, RFC 8017 and RFC 5915: keys begin with version 0 or 1.
+        Some(0 | 1) => {
+            format!(
+                "is a private key in DER form, and PEM is needed\nhint: openssl pkey -inform der -in {path} -out PEM_FILE"
+            )
+        }
+        _ => "holds no PEM section (-----BEGIN …)".into(),
+    }
+}
+
+/// The small integer that is the first field of a DER sequence.
+fn der_version(bytes: &[u8]) -> Option<u8> {
+    let [0x30, length, rest @ ..] = bytes else { return None };
+    let skip = if length & 0x80 == 0 { 0 } else { usize::from(length & 0x7f) };
+    match rest.get(skip..skip + 3)? {
+        [0x02, 0x01, version] => Some(*version),
+        _ => None,
+    }
+}
+
+/// Holds the key against the chain: the certificate that it belongs to must come first, as TLS sends them. Returns what
+/// is odd about the rest of the chain, which most clients forgive.
+pub fn check_chain(
+    provider: &CryptoProvider,
+    files: (&Utf8Path, &Utf8Path),
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+) -> Result<Vec<String>, TlsError> {
+    let (cert_path, key_path) = files;
+    let signing = provider.key_provider.load_private_key(key.clone_key())?;
+    let Some(public) = signing.public_key() else { return Ok(Vec::new()) };
+    let parsed: Vec<_> = chain.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
+    match parsed.iter().position(|certificate| certificate.public_key().raw == public.as_ref()) {
+        Some(0) => {}
+        Some(place) => {
+            return Err(TlsError::file(
+                cert_path,
+                format!(
+                    "the chain is in the wrong order: the certificate of the key in {key_path} is number {}\n\
+                     hint: put the server's certificate first, then the CA that issued it, and so on",
+                    place + 1
+                ),
+            ));
+        }
+        None => {
+            return Err(TlsError::file(
+                key_path,
+                format!("the key does not belong to the certificate in {cert_path}, nor to another one in that file"),
+            ));
+        }
+    }
+    let mut odd = Vec::new();
+    for (place, pair) in (1..).zip(parsed.windows(2)) {
+        let [lower, upper] = pair else { continue };
+        if lower.issuer() != upper.subject() {
+            let known = parsed.iter().any(|other| other.subject() == lower.issuer());
+            odd.push(if known {
+                format!(
+                    "{cert_path}: the chain is in the wrong order: certificate {} did not issue certificate {place}",
+                    place + 1
+                )
+            } else {
+                format!("{cert_path}: the issuer of certificate {place}, {}, is missing in the chain", lower.issuer())
+            });
+        }
+    }
+    Ok(odd)
+}

@@ -1,0 +1,114 @@
+//! Certificates and time, and the names that they must be good for.
+
+use rcgen::{CertificateParams, KeyPair};
+
+use super::*;
+use crate::tls::validity::{Role, Validity, uncovered};
+
+const DAY: i64 = 86_400;
+
+fn at(days: i64) -> Timestamp {
+    Timestamp::from_micros(days * DAY * 1_000_000)
+}
+
+fn valid(role: Role, from: i64, until: i64) -> Validity {
+    Validity { role, from: from * DAY, until: until * DAY }
+}
+
+#[test]
+fn certificates_are_warned_of_before_their_time_near_its_end_and_after_it() {
+    let told =
+        |validity: &Validity, days| validity.warning(at(days)).map(|warning| (warning.text, warning.keeps_agents_out));
+    let server = valid(Role::Server, 1000, 1100);
+    let (text, out) = told(&server, 999).unwrap();
+    assert!(
+        out && text.contains("not valid before 1972-09-27T00:00:00Z") && text.contains("clock says 1972-09-26"),
+        "{text}"
+    );
+    assert_eq!(told(&server, 1000), None);
+    assert_eq!(told(&server, 1086), None, "fourteen days are left");
+    let (text, out) = told(&server, 1087).unwrap();
+    assert!(!out && text.contains("the server's certificate expires in 13 days, at 1973-01-05T00:00:00Z"), "{text}");
+    let (text, out) = told(&server, 1101).unwrap();
+    assert!(out && text.contains("expired at 1973-01-05"), "{text}");
+    // Agents must be given a new CA in time.
+    let ca = valid(Role::Ca, 1000, 1100);
+    assert_eq!(told(&ca, 1010), None);
+    assert!(told(&ca, 1011).unwrap().0.contains("the server's own CA expires in 89 days"));
+}
+
+#[test]
+fn names_that_agents_are_told_must_be_covered() {
+    let certificate = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        CertificateParams::new(names).unwrap().self_signed(&key).unwrap().der().clone()
+    };
+    let told = |names: &[&str], urls: &[&str]| {
+        let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
+        uncovered(&certificate(names), &urls).into_iter().map(|warning| warning.text).collect::<Vec<_>>()
+    };
+    let fine: [(&[&str], &[&str]); 5] = [
+        (&["fleet.example"], &["https://fleet.example:8220", "https://FLEET.example:443"]),
+        (&["*.example"], &["https://fleet.example:8220"]),
+        (&["192.0.2.7", "2001:db8::7"], &["https://192.0.2.7:8220", "https://[2001:db8::7]:8220"]),
+        (&["a.example", "b.example"], &["https://b.example:8220"]),
+        (&["fleet.example"], &[]),
+    ];
+    for (names, urls) in fine {
+        assert_eq!(told(names, urls), Vec::<String>::new(), "{names:?} {urls:?}");
+    }
+    let wrong: [(&[&str], &str); 5] = [
+        (&["fleet.example"], "https://other.example:8220"),
+        (&["*.example"], "https://a.fleet.example:8220"),
+        (&["*.example"], "https://example:8220"),
+        (&["fleet.example"], "https://192.0.2.7:8220"),
+        (&[], "https://fleet.example:8220"),
+    ];
+    for (names, url) in wrong {
+        let told = told(names, &[url]);
+        assert!(told.len() == 1 && told[0].contains("is not good for") && told[0].contains("external_url"), "{told:?}");
+    }
+}
+
+#[test]
+fn certificate_made_under_a_clock_that_ran_ahead_is_replaced() {
+    let (_keep, data) = data();
+    let clock = now_clock();
+    let ahead = 400 * DAY * 1_000_000;
+    // The CA is of today; only the certificate was made under the wrong clock.
+    let open = || Tls::open(TlsConfig::default(), Vec::new(), Arc::clone(&data), Arc::clone(&clock) as Arc<dyn Clock>);
+    open().unwrap();
+    clock.0.fetch_add(ahead, Ordering::SeqCst);
+    open().unwrap();
+    let future = fs_err::read(data.join("server.crt")).unwrap();
+    clock.0.fetch_sub(ahead, Ordering::SeqCst);
+    let tls = open().unwrap();
+    assert_ne!(fs_err::read(data.join("server.crt")).unwrap(), future);
+    assert!(tls.warnings().is_empty());
+    // The same while the server runs.
+    clock.0.fetch_add(ahead, Ordering::SeqCst);
+    assert!(tls.renew().unwrap());
+    clock.0.fetch_sub(ahead, Ordering::SeqCst);
+    assert!(!tls.warnings().is_empty());
+    assert!(tls.renew().unwrap());
+    assert!(tls.warnings().is_empty());
+}
+
+#[test]
+fn own_ca_at_its_end_and_before_its_time_is_warned_of() {
+    let (_keep, data) = data();
+    let clock = now_clock();
+    let tls = Tls::open(TlsConfig::default(), Vec::new(), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let left = |name: &str| tls.seconds_left().into_iter().find(|(known, _)| *known == name).unwrap().1 / DAY;
+    assert_eq!((left("server"), left("ca")), (364, 3651));
+    assert_eq!(tls.seconds_left().len(), 2, "each once");
+    clock.0.fetch_add(3600 * DAY * 1_000_000, Ordering::SeqCst);
+    tls.renew().unwrap();
+    let told = tls.warnings();
+    assert!(told.len() == 1 && told[0].text.contains("the server's own CA expires in 51 days"), "{told:?}");
+    clock.0.fetch_add(60 * DAY * 1_000_000, Ordering::SeqCst);
+    assert!(tls.warnings().iter().any(|warning| warning.keeps_agents_out && warning.text.contains("own CA expired")));
+    clock.0.fetch_sub(3700 * DAY * 1_000_000, Ordering::SeqCst);
+    assert!(tls.warnings().iter().any(|warning| warning.text.contains("the server's own CA is not valid before")));
+}
