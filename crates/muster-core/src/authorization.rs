@@ -164,12 +164,7 @@ impl<P> Grant<P> {
 // By hand: a derived one would ask `P` for it, which has no values.
 impl<P> Clone for Grant<P> {
     fn clone(&self) -> Self {
-        Self {
-            actor: self.actor.clone(),
-            space: self.space.clone(),
-            dry_run: self.dry_run,
-            privilege: PhantomData,
-        }
+        Self { actor: self.actor.clone(), space: self.space.clone(), dry_run: self.dry_run, privilege: PhantomData }
     }
 }
 

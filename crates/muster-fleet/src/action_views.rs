@@ -117,7 +117,12 @@ impl Actions {
     }
 
     /// Adds the latest errors to actions that were listed without.
-    pub async fn add_errors(&self, _grant: &Grant<AgentsRead>, views: &mut [ActionView], errors: u32) -> Result<(), Error> {
+    pub async fn add_errors(
+        &self,
+        _grant: &Grant<AgentsRead>,
+        views: &mut [ActionView],
+        errors: u32,
+    ) -> Result<(), Error> {
         for view in views.iter_mut().filter(|view| view.progress.failed > 0 && errors > 0) {
             view.errors = self.latest_errors(&view.action.id, errors).await?;
         }

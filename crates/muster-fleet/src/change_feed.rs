@@ -55,6 +55,12 @@ impl ChangeFeed {
         self.handled.load(Ordering::Acquire)
     }
 
+    /// Says where this node stands.
+    #[cfg(test)]
+    pub(crate) fn set_handled(&self, seq: i64) {
+        self.handled.store(seq, Ordering::Release);
+    }
+
     /// Follows the change log until the fleet stops, from where it stood when it was made: what was changed before
     /// this task ran for the first time is not passed over.
     pub(crate) async fn follow(self: Arc<Self>) {

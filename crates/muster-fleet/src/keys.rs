@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use muster_core::change::Change;
 use muster_core::Entropy;
 use muster_core::authorization::{Grant, KeysRead, KeysWrite, OpContext, Privilege};
+use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::entropy::random_uuid;
@@ -139,7 +139,8 @@ impl EnrollmentKeys {
             return Ok((key.into_inner(), None));
         };
         let token = self.secrets.open_token(&key.id, sealed)?;
-        let line = audit_line(key.grant().actor(), self.clock.now(), "enrollment_key.reveal", subject(&key.id), json!({}));
+        let line =
+            audit_line(key.grant().actor(), self.clock.now(), "enrollment_key.reveal", subject(&key.id), json!({}));
         // Before the token is shown: what was shown without a line in the log can't be found out later.
         self.store.commit(key.grant(), vec![line]).await?;
         Ok((key.into_inner(), Some(token)))
@@ -158,8 +159,13 @@ impl EnrollmentKeys {
     /// Revokes a key and removes its record.
     pub async fn delete(&self, key: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(), Error> {
         let grant = key.grant();
-        let line =
-            audit_line(grant.actor(), self.clock.now(), "enrollment_key.delete", subject(&key.id), json!({"name": key.name}));
+        let line = audit_line(
+            grant.actor(),
+            self.clock.now(),
+            "enrollment_key.delete",
+            subject(&key.id),
+            json!({"name": key.name}),
+        );
         let writes =
             vec![Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: key.id.clone() }), changed(&key.id), line];
         self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
@@ -167,10 +173,7 @@ impl EnrollmentKeys {
 
     /// Makes a key with this one's properties and revokes this one, together: the name passes on, the count of uses
     /// starts anew, the end stays.
-    pub async fn replace(
-        &self,
-        old: &Authorized<EnrollmentKey, KeysWrite>,
-    ) -> Result<(EnrollmentKey, String), Error> {
+    pub async fn replace(&self, old: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(EnrollmentKey, String), Error> {
         let (grant, id) = (old.grant(), &old.id);
         let now = self.clock.now();
         // A dead key would come to life again under another token, without anyone having made it.

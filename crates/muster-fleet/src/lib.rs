@@ -178,13 +178,16 @@ impl Fleet {
         let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
         let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
         #[cfg(any(test, feature = "testing"))]
-        let inner = testing::Inner::new(&store, &sealer, &signer, &policy_cache);
+        let inner = (Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&signer), Arc::clone(&policy_cache));
         let store = Arc::new(WatchedStore::new(store));
         let (registry, stopping) = (Arc::new(Registry::default()), Arc::new(Stopping::default()));
-        let (s, c, e, r) = (|| Arc::clone(&store), || Arc::clone(&clock), || Arc::clone(&entropy), || Arc::clone(&registry));
+        let (s, c, e, r) =
+            (|| Arc::clone(&store), || Arc::clone(&clock), || Arc::clone(&entropy), || Arc::clone(&registry));
         let ending = || Arc::clone(&stopping);
         let secrets = Arc::new(SealedSecrets::new(s(), Arc::clone(&sealer), e()));
         let records = Arc::new(Records::new(s(), c(), r()));
+        #[cfg(any(test, feature = "testing"))]
+        let inner = testing::Inner::new(inner, &records);
         let policies = Arc::new(Policies::new(
             s(),
             c(),

@@ -23,7 +23,12 @@ pub type Decide<'a> = dyn Fn(&AgentRecord, Timestamp) -> AgentChange + Send + Sy
 
 impl Records {
     /// Changes the records of `ids` as `decide` says. Agents deleted meanwhile are passed over.
-    pub(crate) async fn change_many<A: Authority>(&self, by: &A, ids: &[AgentId], decide: &Decide<'_>) -> Result<(), Error> {
+    pub(crate) async fn change_many<A: Authority>(
+        &self,
+        by: &A,
+        ids: &[AgentId],
+        decide: &Decide<'_>,
+    ) -> Result<(), Error> {
         for chunk in ids.chunks(CHUNK) {
             // A chunk fails as a whole when one of its records changed; one busy agent must not keep all others waiting.
             if !self.change_chunk(by, chunk, decide).await? {
@@ -61,7 +66,12 @@ impl Records {
     }
 
     /// False: a record changed meanwhile; nothing was applied.
-    async fn commit_changes<A: Authority>(&self, by: &A, records: &[Arc<AgentRecord>], decide: &Decide<'_>) -> Result<bool, Error> {
+    async fn commit_changes<A: Authority>(
+        &self,
+        by: &A,
+        records: &[Arc<AgentRecord>],
+        decide: &Decide<'_>,
+    ) -> Result<bool, Error> {
         let now = self.clock.now();
         let mut writes = Vec::new();
         let mut changed: Vec<Arc<AgentRecord>> = Vec::new();

@@ -1,8 +1,8 @@
 //! What people change about agents directly: notes, tags, and deletion.
 
 use muster_core::agent::AgentRecord;
-use muster_core::change::Change;
 use muster_core::authorization::{AgentsWrite, Grant};
+use muster_core::change::Change;
 use muster_core::id::AgentId;
 use muster_core::{Error, ErrorKind, status};
 use muster_store::{AgentWrite, Precondition, StoreError, Write};

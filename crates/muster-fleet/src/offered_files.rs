@@ -83,7 +83,10 @@ impl Files {
         let detail = json!({"sha256": artifact.decoded_sha256, "size": artifact.decoded_size});
         let line = audit_line(grant.actor(), now, "artifact.store", format!("artifact:{identifier}"), detail);
         self.store
-            .commit(vec![Write::File(FileWrite::PutArtifact { artifact: Box::new(artifact.clone()), body }), line])
+            .commit(
+                grant,
+                vec![Write::File(FileWrite::PutArtifact { artifact: Box::new(artifact.clone()), body }), line],
+            )
             .await?;
         Ok(artifact)
     }

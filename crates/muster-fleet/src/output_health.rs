@@ -57,7 +57,8 @@ impl Outputs {
         if let Ok(output) = OutputId::parse(id)
             && self.store.output(&output).await?.is_some()
         {
-            let users = self.policies.output_users(self.store.outputs().await?).await?.remove(&output).unwrap_or_default();
+            let users =
+                self.policies.output_users(self.store.outputs().await?).await?.remove(&output).unwrap_or_default();
             return Ok(users.into_iter().map(|policy| policy.id).collect());
         }
         let named = |config: &Value| config.get("outputs").is_some_and(|outputs| outputs.get(id).is_some());

@@ -163,7 +163,13 @@ impl Outputs {
         after.updated_at = now;
         writes.push(Write::Output(OutputWrite::Put(Box::new(after.clone()))));
         writes.push(Write::Changed(Change::Output(after.id.clone())));
-        writes.push(audit_line(grant.actor(), now, action, subject(&after), json!({"name": after.name, "type": after.kind})));
+        writes.push(audit_line(
+            grant.actor(),
+            now,
+            action,
+            subject(&after),
+            json!({"name": after.name, "type": after.kind}),
+        ));
         writes.extend(self.policies.revise_all(grant.actor(), with(self.store.outputs().await?, &after), now).await?);
         let kept = secret_ids(&after.fields);
         let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));

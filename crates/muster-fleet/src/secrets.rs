@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use muster_core::entropy::{Entropy, random_uuid};
 use muster_core::credential::ApiKey;
+use muster_core::entropy::{Entropy, random_uuid};
 use muster_core::id::{EnrollmentKeyId, SecretId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::secret_refs::Secrets;

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Error;
-use muster_core::agent::AgentRecord;
-use muster_core::time::{Clock, Timestamp};
+use muster_core::time::Clock;
 use muster_store::{AgentWrite, Write};
 use tokio::task::JoinSet;
 use tokio::time::Instant;

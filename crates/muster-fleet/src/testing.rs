@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use crate::enroll::EnrollInput;
 use crate::policy_cache::PolicyCache;
+use crate::records::Records;
 use crate::registry::{AgentEntry, Registry};
 use crate::watched_store::WatchedStore;
 use crate::{Fleet, FleetParts, FleetSettings};
@@ -38,21 +39,14 @@ pub struct Inner {
     pub signer: Arc<Signer>,
     /// Rendered policies.
     pub policy_cache: Arc<PolicyCache>,
+    pub(crate) records: Arc<Records>,
 }
 
+type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>, Arc<PolicyCache>);
+
 impl Inner {
-    pub(crate) fn new(
-        store: &Arc<dyn Store>,
-        sealer: &Arc<Sealer>,
-        signer: &Arc<Signer>,
-        policy_cache: &Arc<PolicyCache>,
-    ) -> Self {
-        Self {
-            store: Arc::clone(store),
-            sealer: Arc::clone(sealer),
-            signer: Arc::clone(signer),
-            policy_cache: Arc::clone(policy_cache),
-        }
+    pub(crate) fn new((store, sealer, signer, policy_cache): Parts, records: &Arc<Records>) -> Self {
+        Self { store, sealer, signer, policy_cache, records: Arc::clone(records) }
     }
 }
 
@@ -75,6 +69,11 @@ impl Fleet {
     /// Agents known to this node.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// An agent's entry, from memory or from the store.
+    pub async fn entry(&self, id: &AgentId) -> Option<Arc<AgentEntry>> {
+        self.inner.records.entry(id).await.expect("readable")
     }
 }
 

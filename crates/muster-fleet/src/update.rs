@@ -70,6 +70,13 @@ impl Records {
     }
 }
 
+/// What the end of an agent's life does to its open actions, whatever ended it. It comes after all other writes of
+/// the change: an UNENROLL that was carried out is answered, and not ended.
+pub(super) fn end_of_actions(before: &AgentRecord, after: &AgentRecord) -> Option<Write> {
+    (before.active && !after.active)
+        .then(|| Write::Agent(AgentWrite::EndActions { id: after.id.clone(), now: after.updated_at }))
+}
+
 fn agent_gone() -> Error {
     super::authenticate::unauthorized()
 }

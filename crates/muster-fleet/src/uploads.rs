@@ -137,7 +137,9 @@ impl Files {
             return Err(refused("ErrHashMismatch", "hash does not match"));
         }
         let file = upload.0.id.clone();
-        self.store.commit(by, vec![Write::File(FileWrite::PutChunk { file, number, sha256, data: data.into() })]).await?;
+        self.store
+            .commit(by, vec![Write::File(FileWrite::PutChunk { file, number, sha256, data: data.into() })])
+            .await?;
         Ok(())
     }
 
@@ -182,7 +184,7 @@ impl Files {
         let status = if fits { FileStatus::Ready } else { FileStatus::UploadError };
         let transit_hash = fits.then_some(given);
         self.store
-            .commit(vec![Write::File(FileWrite::UploadStatus { id: upload.id.clone(), status, transit_hash })])
+            .commit(by, vec![Write::File(FileWrite::UploadStatus { id: upload.id.clone(), status, transit_hash })])
             .await?;
         if fits { Ok(()) } else { Err(refused("ErrFailValidation", "file contents failed validation")) }
     }

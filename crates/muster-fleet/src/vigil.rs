@@ -116,11 +116,7 @@ pub(super) fn looked_at(record: &AgentRecord, seen: Option<Timestamp>, now: Time
 }
 
 /// What a correction leaves of the record's times.
-fn corrected_times(
-    record: &AgentRecord,
-    seen: Option<Timestamp>,
-    now: Timestamp,
-) -> (Option<Timestamp>, Timestamp) {
+fn corrected_times(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> (Option<Timestamp>, Timestamp) {
     (last_sighting(record, seen, now), record.enrolled_at.min(now))
 }
 

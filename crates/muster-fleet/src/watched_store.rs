@@ -38,11 +38,7 @@ impl WatchedStore {
     }
 
     /// Applies all writes or none in the name of `by`, and notes whether the store took them; in a dry run nothing.
-    pub async fn commit(
-        &self,
-        by: &(impl Authority + ?Sized),
-        writes: Vec<Write>,
-    ) -> Result<Committed, StoreError> {
+    pub async fn commit(&self, by: &(impl Authority + ?Sized), writes: Vec<Write>) -> Result<Committed, StoreError> {
         if by.is_dry_run() {
             return Ok(Committed::default());
         }
@@ -97,7 +93,8 @@ impl WatchedStore {
                 }
                 let value = clock.now().to_string();
                 // The outcome is noted by the commit itself.
-                let _ = self.commit(&System, vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
+                let _ =
+                    self.commit(&System, vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
             }
             tracing::info!("the store takes writes again");
         }

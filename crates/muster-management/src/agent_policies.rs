@@ -189,12 +189,7 @@ struct FullQuery {
 }
 
 /// What agents get; standalone without what only a fleet has (M107).
-async fn compiled(
-    fleet: &Fleet,
-    context: &OpContext,
-    id: &str,
-    query: &FullQuery,
-) -> Result<Value, Error> {
+async fn compiled(fleet: &Fleet, context: &OpContext, id: &str, query: &FullQuery) -> Result<Value, Error> {
     let policy = fleet.policies().find::<PoliciesRead>(context, id).await?;
     let revision = query.revision.unwrap_or(policy.revision);
     let mut compiled = fleet.policies().revision(&policy, revision).await?.compiled;

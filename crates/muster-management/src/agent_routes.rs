@@ -17,11 +17,11 @@ use serde_json::{Map, Value};
 
 use super::answer::{Answer, item, whole};
 use super::body::Body;
+use super::convert;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::kql::agents as kql;
 use super::query::{Paging, Query};
-use super::convert;
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::AgentQuestion;
 use muster_fleet::membership::AgentNote;

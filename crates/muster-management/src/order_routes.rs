@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite, OpContext};
 use muster_core::Error;
+use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite, OpContext};
 use muster_protocol::management::action::{Action, CreateAction};
 use muster_protocol::management::order::{
     ChangeTags, Diagnostics, Migrate, Ordered, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,

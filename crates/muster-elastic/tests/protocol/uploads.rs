@@ -67,7 +67,7 @@ async fn ea128_ea131_ea132_ea133_a_file_in_three_chunks_in_any_order() {
     let hash = transit(&[&one, &two, &three]);
     let got = complete(&server, &agent, &id, &hash.to_uppercase()).await;
     assert_eq!((got.status, got.json()), (200, json!({"status": "ok"})));
-    let stored = server.fleet.store.upload(&FileId::trusted(id.as_str())).await.unwrap().unwrap();
+    let stored = server.fleet.store().upload(&FileId::trusted(id.as_str())).await.unwrap().unwrap();
     assert_eq!((stored.status, stored.transit_hash.as_deref()), (FileStatus::Ready, Some(hash.as_str())));
     assert_eq!(chunk(&server, &agent, &id, "0", &one).await.refusal(), refused(400, "ErrUploadStopped"));
     // D6: an end whose answer got lost is asked for again.
@@ -84,7 +84,7 @@ async fn d6_beginning_again_and_a_chunk_again_change_nothing() {
     for _ in 0..3 {
         assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.status, 200);
     }
-    let chunks = server.fleet.store.chunks(&FileId::trusted(id.as_str())).await.unwrap();
+    let chunks = server.fleet.store().chunks(&FileId::trusted(id.as_str())).await.unwrap();
     assert_eq!(chunks.len(), 1);
     assert_eq!(complete(&server, &agent, &id, &transit(&[b"0123456789"])).await.status, 200);
     // Another file for the same order is not the same upload.
@@ -169,7 +169,7 @@ async fn ea131_a_chunk_with_another_hash_or_number_is_refused() {
     assert_eq!(server.get(ask().header("x-chunk-sha2", "zz")).await.refusal(), refused(400, "BadRequest"));
     let wrong = server.get(ask().header("x-chunk-sha2", "0".repeat(64))).await;
     assert_eq!(wrong.refusal(), refused(400, "ErrHashMismatch"));
-    assert!(server.fleet.store.chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
+    assert!(server.fleet.store().chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
     let upper = ask().header("x-chunk-sha2", hex(&sha256(b"0123456789")).to_uppercase());
     assert_eq!(server.get(upper).await.status, 200);
     for number in ["1", "-1", "9223372036854775807"] {
@@ -189,7 +189,7 @@ async fn ea132_a_wrong_end_closes_the_upload_and_removes_its_chunks() {
     assert_eq!(complete(&server, &agent, &id, "00").await.refusal(), refused(400, "ErrMissingChunks"));
     assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.status, 200);
     assert_eq!(complete(&server, &agent, &id, &transit(&[b"x"])).await.refusal(), refused(400, "ErrFailValidation"));
-    assert!(server.fleet.store.chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
+    assert!(server.fleet.store().chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
     assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.refusal(), refused(400, "ErrUploadStopped"));
     let good = transit(&[b"0123456789"]);
     assert_eq!(complete(&server, &agent, &id, &good).await.refusal(), refused(400, "ErrStatusNoUploads"));
@@ -234,7 +234,7 @@ async fn ea134_an_upload_that_expired_is_begun_anew() {
     server.clock.advance(Duration::from_secs(24 * 3600 + 1));
     let (one, two) = tokio::join!(begun(&server, &agent, 10), begun(&server, &agent, 10));
     assert!(one == two && one != expired);
-    assert!(server.fleet.store.chunks(&FileId::trusted(expired.as_str())).await.unwrap().is_empty());
+    assert!(server.fleet.store().chunks(&FileId::trusted(expired.as_str())).await.unwrap().is_empty());
     assert_eq!(chunk(&server, &agent, &one, "0", b"0123456789").await.status, 200);
     assert_eq!(complete(&server, &agent, &one, &transit(&[b"0123456789"])).await.status, 200);
     assert_eq!(begin(&server, &agent, &request(&agent, 10)).await.refusal(), refused(400, "ErrStatusNoUploads"));

@@ -37,7 +37,7 @@ impl Agent {
     async fn ack(&self, events: Value) -> Vec<u16> {
         let text = events.to_string();
         let events: Vec<&RawValue> = serde_json::from_str(&text).unwrap();
-        let items = self.test.fleet.acknowledge(&self.entry, &events).await.unwrap();
+        let items = self.test.fleet.check_ins().acknowledge(&self.entry, &events).await.unwrap();
         items.iter().map(|item| item.status).collect()
     }
 
@@ -119,13 +119,14 @@ async fn ea111_no_events_and_too_many() {
     assert_eq!(agent.ack(json!([])).await, [0; 0]);
     let many = json!(vec![json!({"action_id": "x"}); MOST_EVENTS + 1]).to_string();
     let events: Vec<&RawValue> = serde_json::from_str(&many).unwrap();
-    assert_eq!(agent.test.fleet.acknowledge(&agent.entry, &events).await.unwrap_err().code, "BadRequest");
+    assert_eq!(agent.test.fleet.check_ins().acknowledge(&agent.entry, &events).await.unwrap_err().code, "BadRequest");
 }
 
 #[tokio::test]
 async fn ea137_ea138_ea140_farewells_are_kept_and_only_orphaned_sticks() {
     let agent = Agent::new().await;
-    let report = async |reason| agent.test.fleet.report_unenroll(&agent.entry, reason, agent.test.now()).await;
+    let report =
+        async |reason| agent.test.fleet.check_ins().report_unenroll(&agent.entry, reason, agent.test.now()).await;
     report(AuditReason::Uninstall).await.unwrap();
     report(AuditReason::Uninstall).await.unwrap();
     let record = agent.stored().await;

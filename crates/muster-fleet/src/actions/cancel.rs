@@ -2,8 +2,8 @@
 
 use muster_core::Error;
 use muster_core::action::{Action, ActionType, TargetState};
-use muster_core::change::Change;
 use muster_core::authorization::{Actor, AgentsWrite, OpContext, Privilege};
+use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::order::{NewOrder, cancel_of};
 use muster_core::time::Timestamp;

@@ -2,8 +2,8 @@
 
 use muster_core::action::{Action, ActionResult};
 use muster_core::agent::AgentDetails;
-use muster_core::change::Change;
 use muster_core::authorization::{Grant, Privilege};
+use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;

@@ -18,11 +18,11 @@ mod upgrade;
 
 use std::sync::Arc;
 
+use muster_core::Entropy;
 use muster_core::action::Action;
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
 use muster_core::user_agent::AcceptedVersions;
-use muster_core::Entropy;
 
 pub use migrate::MigrateOrder;
 pub use upgrade::UpgradeOrder;

@@ -1,6 +1,6 @@
 //! Unenrolment: by order and ack, or at once without the agent (§5.6).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use muster_core::action::{ActionType, TargetState};
@@ -28,11 +28,7 @@ const LOOKED_THROUGH: u32 = 100;
 
 impl Actions {
     /// Asks agents to leave; they are unenrolled by their ack.
-    pub async fn unenroll(
-        &self,
-        selection: &Authorized<Selection, AgentsWrite>,
-        force: Force,
-    ) -> Result<Given, Error> {
+    pub async fn unenroll(&self, selection: &Authorized<Selection, AgentsWrite>, force: Force) -> Result<Given, Error> {
         let facts = self.policy_facts().await?;
         let wish = Wish::Unenroll { force: force.is_yes() };
         let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;

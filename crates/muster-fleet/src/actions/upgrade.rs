@@ -120,7 +120,12 @@ impl Actions {
         Ok(given)
     }
 
-    async fn begin_upgrades(&self, grant: &Grant<AgentsWrite>, sorted: Sorted, order: NewOrder) -> Result<Given, Error> {
+    async fn begin_upgrades(
+        &self,
+        grant: &Grant<AgentsWrite>,
+        sorted: Sorted,
+        order: NewOrder,
+    ) -> Result<Given, Error> {
         self.give_to(grant, sorted, order, Some(Effect::BeginUpgrade)).await
     }
 }

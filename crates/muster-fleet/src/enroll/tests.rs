@@ -10,6 +10,7 @@ use muster_store::query::AgentFilter;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::authority::System;
 use crate::registry::AgentEntry;
 use crate::testing::TestFleet;
 
@@ -149,7 +150,7 @@ async fn ea42_d14_a_new_life_of_an_id_inherits_no_orders() {
         let record = muster_core::lifecycle::force_unenroll(record, "forced", now)?;
         Ok(super::super::update::AgentChange { record, writes: Vec::new() })
     };
-    test.fleet.update_agent(&entry, end).await.unwrap();
+    test.fleet.inner.records.update(&System, &entry, end).await.unwrap();
     let second = test.enroll(&key, &body).await.unwrap();
     let record = test.entry(&second).await.unwrap().record().unwrap();
     assert_eq!((record.action_position, record.active), (-1, true));
@@ -185,7 +186,7 @@ async fn ack(test: &TestFleet, entry: &AgentEntry, actions: &[&str]) -> Vec<u16>
     let events: Vec<_> = actions.iter().map(|id| json!({"action_id": id}).to_string()).collect();
     let events: Vec<Box<RawValue>> = events.into_iter().map(|event| RawValue::from_string(event).unwrap()).collect();
     let events: Vec<&RawValue> = events.iter().map(|event| &**event).collect();
-    let items = test.fleet.acknowledge(entry, &events).await.unwrap();
+    let items = test.fleet.check_ins().acknowledge(entry, &events).await.unwrap();
     items.iter().map(|item| item.status).collect()
 }
 

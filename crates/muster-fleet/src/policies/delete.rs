@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use muster_core::Error;
-use muster_core::change::Change;
 use muster_core::authorization::PoliciesWrite;
+use muster_core::change::Change;
 use muster_core::id::SecretId;
 use muster_core::policy::Policy;
 use muster_core::policy::source::secrets_of;
@@ -19,11 +19,7 @@ use crate::force::Force;
 
 impl Policies {
     /// Deletes a policy; refused while an active agent is on it, whatever its status.
-    pub async fn delete(
-        &self,
-        policy: &Authorized<Policy, PoliciesWrite>,
-        force: Force,
-    ) -> Result<Policy, Error> {
+    pub async fn delete(&self, policy: &Authorized<Policy, PoliciesWrite>, force: Force) -> Result<Policy, Error> {
         let (_turn, grant) = (self.turn().await, policy.grant());
         let policy = self.current(policy).await?;
         refuse_hosted(&policy, force)?;

@@ -17,8 +17,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster_core::Error;
 use muster_core::Entropy;
+use muster_core::Error;
 use muster_core::authorization::{OpContext, Privilege};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::PolicyId;

@@ -7,8 +7,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_core::Error;
-use muster_core::change::Change;
 use muster_core::authorization::Actor;
+use muster_core::change::Change;
 use muster_core::entropy::random_bytes;
 use muster_core::id::{OutputId, PolicyId, SecretId};
 use muster_core::output::Output;
@@ -171,12 +171,8 @@ fn changed(mut job: Job) -> Result<Option<Value>, CompileError> {
 }
 
 fn next_revision(actor: &Actor, before: &Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
-    let after = Policy {
-        revision: before.revision + 1,
-        updated_at: now,
-        updated_by: actor.to_string(),
-        ..before.clone()
-    };
+    let after =
+        Policy { revision: before.revision + 1, updated_at: now, updated_by: actor.to_string(), ..before.clone() };
     let detail = json!({"revision": after.revision, "because": "what it is made of changed"});
     [
         revision_write(actor, &after, compiled, now),

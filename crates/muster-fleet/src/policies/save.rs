@@ -1,8 +1,8 @@
 //! Make, change, copy, go back.
 
 use muster_core::Error;
-use muster_core::change::Change;
 use muster_core::authorization::{Actor, Grant, PoliciesWrite};
+use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::entropy::random_uuid;
@@ -173,7 +173,12 @@ impl Policies {
     }
 
     /// A key called as the policy is, whose token can be shown again.
-    fn default_key(&self, grant: &Grant<PoliciesWrite>, policy: &Policy, now: Timestamp) -> Result<EnrollmentKey, Error> {
+    fn default_key(
+        &self,
+        grant: &Grant<PoliciesWrite>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<EnrollmentKey, Error> {
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
         let key = ApiKey::generate(&*self.entropy);
         let sealed = self.secrets.seal_token(&id, &key)?;

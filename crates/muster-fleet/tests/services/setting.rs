@@ -50,7 +50,7 @@ impl Setting {
             let before = self.stored(id).await;
             let after = AgentRecord { active: false, version: before.version + 1, ..before.clone() };
             let update = Write::Agent(AgentWrite::Update { before: before.into(), after: after.into() });
-            if self.fleet.store.commit(vec![update]).await.is_ok() {
+            if self.fleet.store().commit(vec![update]).await.is_ok() {
                 return;
             }
         }
@@ -64,7 +64,7 @@ impl Setting {
     }
 
     pub async fn entry(&self, id: &str, key: &ApiKey) -> Arc<AgentEntry> {
-        self.fleet.authenticate_agent(id, key).await.expect("the key is the agent's")
+        self.fleet.authentication().agent(id, key).await.expect("the key is the agent's")
     }
 
     /// A check-in with this body.
@@ -74,7 +74,7 @@ impl Setting {
         digest.copy_from_slice(&muster_core::credential::SecretHash::of(body.as_bytes()).0[..16]);
         let (agent_version, address) = ("9.5.2", "127.0.0.1");
         let input = CheckInInput { request: &request, agent_version, newer_than_tested: false, address, digest };
-        self.fleet.check_in(entry, input).await.expect("accepted")
+        self.fleet.check_ins().check_in(entry, input).await.expect("accepted")
     }
 }
 

@@ -27,9 +27,9 @@ async fn orders(api: &Api, agents: [&str; 2]) -> Vec<String> {
 }
 
 async fn ack(api: &Api, agent: &str, key: &ApiKey, action: &str) {
-    let entry = api.fleet.authenticate_agent(agent, key).await.expect("its key");
+    let entry = api.fleet.authentication().agent(agent, key).await.expect("its key");
     let event = RawValue::from_string(json!({"action_id": action}).to_string()).expect("JSON");
-    let items = api.fleet.acknowledge(&entry, &[&event]).await.expect("taken");
+    let items = api.fleet.check_ins().acknowledge(&entry, &[&event]).await.expect("taken");
     assert_eq!(items[0].status, 200, "{action}");
 }
 
@@ -44,7 +44,7 @@ async fn check(leave: impl AsyncFnOnce(&Api, &ApiKey)) {
     let leaves = api.agent("leaves", None).await;
     let open = orders(&api, ["stays", "leaves"]).await;
     leave(&api, &leaves).await;
-    assert!(api.fleet.authenticate_agent("leaves", &leaves).await.is_err(), "its key is dead");
+    assert!(api.fleet.authentication().agent("leaves", &leaves).await.is_err(), "its key is dead");
     for id in &open {
         let path = format!("/agents/actions/{id}/results");
         let targets = api.get(&path).await.ok()["items"].as_array().expect("targets").clone();

@@ -1,7 +1,7 @@
 //! The management API behind the accept loop, with what watches a server: `/healthz`, `/readyz`, `/metrics`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -82,14 +82,9 @@ async fn ready(State(watched): State<Watched>) -> Response {
     if !matches!(state, ServerState::Healthy | ServerState::Degraded) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", state.as_str())).into_response();
     }
-    if let Some(reason) = watched.fleet.store.failure() {
-        let told = format!("the store takes no writes: {reason}\n");
-        return (StatusCode::SERVICE_UNAVAILABLE, told).into_response();
-    }
-    match tokio::time::timeout(STORE_ANSWERS, watched.fleet.store.setting("ready")).await {
-        Ok(Ok(_)) => certificates(watched.tls.as_deref()),
-        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("the store: {error}\n")).into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response(),
+    match watched.fleet.server_status().check_ready().await {
+        Ok(()) => certificates(watched.tls.as_deref()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }
 
