@@ -2,6 +2,22 @@
 //!
 //! A privilege that was checked is a value: a [`Grant`], which only an [`OpContext`] makes. Whatever acts for people takes
 //! one, so that a call without the check does not compile.
+//!
+//! ```
+//! use muster_core::authorization::{Actor, AgentsRead, Grant, OpContext};
+//!
+//! let context = OpContext::administrator(Actor::System);
+//! let grant: Grant<AgentsRead> = context.grant().unwrap();
+//! ```
+//!
+//! A grant of one privilege is not a grant of another:
+//!
+//! ```compile_fail,E0308
+//! use muster_core::authorization::{Actor, AgentsRead, AgentsWrite, Grant, OpContext};
+//!
+//! let context = OpContext::administrator(Actor::System);
+//! let grant: Grant<AgentsWrite> = context.grant::<AgentsRead>().unwrap();
+//! ```
 
 use std::fmt;
 use std::marker::PhantomData;

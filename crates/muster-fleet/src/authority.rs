@@ -2,6 +2,57 @@
 //!
 //! A commit names its authority: a person's grant, an agent that presented its key, or the server itself. There is no
 //! commit without one, so a service method that forgot to ask for authorization has nothing to commit with.
+//!
+//! A service call takes the proof of a look-up:
+//!
+//! ```
+//! use muster_core::Error;
+//! use muster_core::authorization::{KeysWrite, OpContext};
+//! use muster_fleet::Fleet;
+//!
+//! async fn revoke(fleet: &Fleet, context: &OpContext, id: &str) -> Result<(), Error> {
+//!     let key = fleet.enrollment_keys().find::<KeysWrite>(context, id).await?;
+//!     fleet.enrollment_keys().revoke(&key).await
+//! }
+//! ```
+//!
+//! Without one it does not compile:
+//!
+//! ```compile_fail,E0308
+//! use muster_core::Error;
+//! use muster_core::authorization::OpContext;
+//! use muster_core::enrollment_key::EnrollmentKey;
+//! use muster_fleet::Fleet;
+//!
+//! async fn revoke(fleet: &Fleet, context: &OpContext, key: &EnrollmentKey) -> Result<(), Error> {
+//!     fleet.enrollment_keys().revoke(key).await
+//! }
+//! ```
+//!
+//! Nor with the proof of another privilege:
+//!
+//! ```compile_fail,E0308
+//! use muster_core::Error;
+//! use muster_core::authorization::{KeysRead, OpContext};
+//! use muster_fleet::Fleet;
+//!
+//! async fn revoke(fleet: &Fleet, context: &OpContext, id: &str) -> Result<(), Error> {
+//!     let key = fleet.enrollment_keys().find::<KeysRead>(context, id).await?;
+//!     fleet.enrollment_keys().revoke(&key).await
+//! }
+//! ```
+//!
+//! Nor does a proof that the caller made up:
+//!
+//! ```compile_fail,E0624
+//! use muster_core::authorization::{Grant, KeysWrite};
+//! use muster_core::enrollment_key::EnrollmentKey;
+//! use muster_fleet::authority::Authorized;
+//!
+//! fn made_up(key: EnrollmentKey, grant: Grant<KeysWrite>) -> Authorized<EnrollmentKey, KeysWrite> {
+//!     Authorized::new(key, grant)
+//! }
+//! ```
 
 use std::fmt;
 use std::ops::Deref;
