@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::credential::SecretHash;
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use crate::status::Status;
 use crate::time::Timestamp;
 
@@ -115,8 +115,8 @@ pub struct AgentRecord {
     pub action_token: Option<ActionId>,
     /// Tags, no duplicates, order of first appearance.
     pub tags: Vec<String>,
-    /// Spaces in which it is visible.
-    pub namespaces: Vec<String>,
+    /// The space that it belongs to: its enrollment key's.
+    pub space: SpaceId,
     /// Version from the User-Agent, normalised (EA33).
     pub agent_version: String,
     /// Above the highest minor that this server was tested with (EA32).

@@ -67,7 +67,6 @@ pub fn force_unenroll(before: &AgentRecord, reason: &str, now: Timestamp) -> Res
 pub fn reassign(
     before: &AgentRecord,
     policy: Option<&Policy>,
-    namespaces: Option<Vec<String>>,
     seen: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Changed, Error> {
@@ -81,7 +80,6 @@ pub fn reassign(
         policy_id,
         // Whatever number the old policy had, the new one's first revision must be greater (§4.7).
         policy_revision: 0,
-        namespaces: namespaces.unwrap_or_else(|| before.namespaces.clone()),
         inactivity_timeout: inactivity_timeout(policy),
         ..before.clone()
     };
@@ -218,13 +216,13 @@ mod tests {
     #[test]
     fn m132_reassigned_agents_update_and_keep_their_credentials() {
         let target = policy("q", 60);
-        let after = reassign(&agent(), Some(&target), Some(vec!["ops".into()]), None, at(30)).unwrap().unwrap();
+        let after = reassign(&agent(), Some(&target), None, at(30)).unwrap().unwrap();
         assert_eq!((after.policy_revision, after.status), (0, Status::Updating));
-        assert_eq!((after.namespaces, after.access_key), (vec!["ops".to_owned()], agent().access_key));
+        assert_eq!((after.space, after.access_key), (agent().space, agent().access_key));
         assert_eq!(after.inactivity_timeout, Some(Duration::from_secs(60)));
-        let same = reassign(&agent(), Some(&policy("p", 60)), None, None, at(30)).unwrap_err();
+        let same = reassign(&agent(), Some(&policy("p", 60)), None, at(30)).unwrap_err();
         assert_eq!(same.field.as_deref(), Some("policy_id"));
-        assert_eq!(reassign(&agent(), None, None, None, at(30)).unwrap().unwrap().status, Status::Online);
+        assert_eq!(reassign(&agent(), None, None, at(30)).unwrap().unwrap().status, Status::Online);
     }
 
     #[test]

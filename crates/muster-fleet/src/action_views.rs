@@ -95,13 +95,14 @@ impl Actions {
     /// A page of actions and of changes of policies, newest first, without CANCEL entries.
     pub async fn list(
         &self,
-        _grant: &Grant<AgentsRead>,
+        grant: &Grant<AgentsRead>,
         question: &ActionQuestion,
         page: Page,
     ) -> Result<Listed<ActionView>, Error> {
         let now = self.clock.now();
         let since = question.latest.map(|latest| now.minus(latest));
         let filter = ActionFilter {
+            space: Some(grant.space().clone()),
             before: question.day.map(|day| day.plus(Duration::from_secs(86_400))),
             since: since.max(question.day),
             agent_id: question.agent.clone(),
@@ -140,7 +141,10 @@ impl Actions {
             let grant = action.grant().clone();
             return Ok(Authorized::new(ListedAction::Action(Box::new(action.into_inner())), grant));
         };
-        let grant = context.grant()?;
+        let grant = context.grant::<AgentsRead>()?;
+        if self.store.policy_in(grant.space(), &policy).await?.is_none() {
+            return Err(Error::not_found("change of policy", id));
+        }
         let revisions = self.store.policy_revisions(&policy).await?;
         match revisions.into_iter().find(|(number, _, _)| *number == revision && *number > 1) {
             Some((_, at, _)) => Ok(Authorized::new(ListedAction::PolicyChange { policy, revision, at }, grant)),

@@ -36,9 +36,10 @@ pub struct AgentQuestion {
 
 impl Agents {
     /// A page of agents.
-    pub async fn list(&self, _grant: &Grant<AgentsRead>, question: &AgentQuestion) -> Result<Listed<AgentView>, Error> {
+    pub async fn list(&self, grant: &Grant<AgentsRead>, question: &AgentQuestion) -> Result<Listed<AgentView>, Error> {
         let AgentQuestion { filter, sort, descending, page } = question;
-        let found = self.store.agent_list(filter, *sort, *descending, *page).await?;
+        let filter = in_space(grant, filter);
+        let found = self.store.agent_list(&filter, *sort, *descending, *page).await?;
         let items = found.items.into_iter().map(|details| self.with_presence(details)).collect();
         Ok(Listed { items, total: found.total })
     }
@@ -51,13 +52,13 @@ impl Agents {
     }
 
     /// Number of agents in each status, among those that match.
-    pub async fn count(&self, _grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, Error> {
-        Ok(self.store.agent_counts(filter).await?)
+    pub async fn count(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, Error> {
+        Ok(self.store.agent_counts(&in_space(grant, filter)).await?)
     }
 
     /// Every tag in use among those that match, sorted ignoring case.
-    pub async fn tags_in_use(&self, _grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<String>, Error> {
-        Ok(self.store.agent_tags(filter).await?)
+    pub async fn tags_in_use(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<String>, Error> {
+        Ok(self.store.agent_tags(&in_space(grant, filter)).await?)
     }
 
     fn with_presence(&self, details: AgentDetails) -> AgentView {
@@ -66,4 +67,9 @@ impl Agents {
         let last_checkin = seen.max(details.record.last_checkin);
         AgentView { connected: self.registry.is_connected(id), last_checkin, details }
     }
+}
+
+/// The same filter, within the caller's space.
+fn in_space(grant: &Grant<AgentsRead>, filter: &AgentFilter) -> AgentFilter {
+    AgentFilter { space: Some(grant.space().clone()), ..filter.clone() }
 }

@@ -17,7 +17,7 @@ use muster_core::credential::ApiKey;
 use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement};
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
-use muster_core::id::AgentId;
+use muster_core::id::{AgentId, SpaceId};
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::policy::Policy;
 use muster_core::time::{Clock, Timestamp};
@@ -221,7 +221,7 @@ impl Enrollment {
         let mut placement = applicant.placement(key, &rules, address);
         let policy = match &placement.policy_id {
             Some(id) => self.store.policy(id).await?,
-            None => self.default_policy().await?,
+            None => self.default_policy(&key.space).await?,
         };
         // A key without a policy may come to none: the agent stays enrolled and waits for one. A key that names one that
         // is gone promises what nobody can keep.
@@ -242,10 +242,10 @@ impl Enrollment {
         }))
     }
 
-    async fn default_policy(&self) -> Result<Option<Policy>, Error> {
+    async fn default_policy(&self, space: &SpaceId) -> Result<Option<Policy>, Error> {
         let mut offset = 0;
         loop {
-            let page = self.store.policies(Page { offset, limit: 500 }).await?;
+            let page = self.store.policies(Some(space), Page { offset, limit: 500 }).await?;
             offset += page.items.len() as u32;
             let last = page.items.is_empty() || u64::from(offset) >= page.total;
             match page.items.into_iter().find(|policy| policy.is_default) {

@@ -19,7 +19,7 @@ impl Statuses {
     /// Gives agents the inactivity timeout of their policy, if they have another.
     pub(crate) async fn correct_inactivity(&self) -> Result<u64, Error> {
         let mut corrected = 0;
-        for policy in all_policies(&**self.store).await? {
+        for policy in all_policies(&**self.store, None).await? {
             corrected += self.correct_inactivity_on(&policy.id).await?;
         }
         Ok(corrected)

@@ -70,7 +70,7 @@ impl EnrollmentKeys {
     ) -> Result<Authorized<EnrollmentKey, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match EnrollmentKeyId::parse(id) {
-            Ok(id) => self.store.enrollment_key(&id).await?,
+            Ok(id) => self.store.enrollment_key_in(grant.space(), &id).await?,
             Err(_) => None,
         };
         let key = found.ok_or_else(|| Error::not_found("enrollment key", id))?;
@@ -85,7 +85,7 @@ impl EnrollmentKeys {
     ) -> Result<(EnrollmentKey, String), Error> {
         let now = self.clock.now();
         let policy_id = match &new.policy_id {
-            Some(id) => Some(self.policy_for_key(id).await?),
+            Some(id) => Some(self.policy_for_key(grant, id).await?),
             None => None,
         };
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
@@ -98,7 +98,7 @@ impl EnrollmentKeys {
             policy_id,
             tags: clean_tags("tags", &new.tags)?,
             // Agents inherit it; a key must not let agents into a space that its maker is not in.
-            namespaces: vec![grant.space().to_string()],
+            space: grant.space().clone(),
             created_at: now,
             expires_at: new.expiration.as_deref().map(|text| parse_end("expiration", text, now)).transpose()?,
             revoked_at: None,
@@ -122,11 +122,11 @@ impl EnrollmentKeys {
     /// A page of keys, newest first, of one policy or of all.
     pub async fn list(
         &self,
-        _grant: &Grant<KeysRead>,
+        grant: &Grant<KeysRead>,
         policy: Option<&PolicyId>,
         page: Page,
     ) -> Result<Listed<EnrollmentKey>, Error> {
-        Ok(self.store.enrollment_keys(policy, page).await?)
+        Ok(self.store.enrollment_keys(grant.space(), policy, page).await?)
     }
 
     /// One key with its token, when that may be shown again; showing it is an audit event (M10).
@@ -225,9 +225,9 @@ impl EnrollmentKeys {
         Ok((record, key.token()))
     }
 
-    async fn policy_for_key(&self, id: &str) -> Result<PolicyId, Error> {
+    async fn policy_for_key(&self, grant: &Grant<KeysWrite>, id: &str) -> Result<PolicyId, Error> {
         let found = match PolicyId::parse(id) {
-            Ok(id) => self.store.policy(&id).await?,
+            Ok(id) => self.store.policy_in(grant.space(), &id).await?,
             Err(_) => None,
         };
         let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;

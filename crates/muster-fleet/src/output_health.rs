@@ -4,7 +4,7 @@ use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{Grant, PoliciesRead};
 use muster_core::documents::components::failing_output;
-use muster_core::id::{OutputId, PolicyId};
+use muster_core::id::{OutputId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentFilter, AgentSort, Page};
 use serde_json::Value;
@@ -27,8 +27,8 @@ pub struct OutputHealth {
 
 impl Outputs {
     /// How an output does: one of the objects by id, or one inside policies' `config` by name.
-    pub async fn health(&self, _grant: &Grant<PoliciesRead>, id: &str) -> Result<OutputHealth, Error> {
-        let policies = self.policies_with_output(id).await?;
+    pub async fn health(&self, grant: &Grant<PoliciesRead>, id: &str) -> Result<OutputHealth, Error> {
+        let policies = self.policies_with_output(grant.space(), id).await?;
         if policies.is_empty() {
             return Ok(unknown("no policy uses it"));
         }
@@ -53,16 +53,16 @@ impl Outputs {
         Ok(OutputHealth { state: "DEGRADED", message, since })
     }
 
-    async fn policies_with_output(&self, id: &str) -> Result<Vec<PolicyId>, Error> {
+    async fn policies_with_output(&self, space: &SpaceId, id: &str) -> Result<Vec<PolicyId>, Error> {
         if let Ok(output) = OutputId::parse(id)
-            && self.store.output(&output).await?.is_some()
+            && self.store.output_in(space, &output).await?.is_some()
         {
             let users =
-                self.policies.output_users(self.store.outputs().await?).await?.remove(&output).unwrap_or_default();
+                self.policies.output_users(space, self.store.outputs(space).await?).await?.remove(&output).unwrap_or_default();
             return Ok(users.into_iter().map(|policy| policy.id).collect());
         }
         let named = |config: &Value| config.get("outputs").is_some_and(|outputs| outputs.get(id).is_some());
-        let policies = self.policies.all().await?.into_iter().filter(|policy| named(&policy.config));
+        let policies = self.policies.all_in(space).await?.into_iter().filter(|policy| named(&policy.config));
         let policies: Vec<PolicyId> = policies.map(|policy| policy.id).collect();
         if policies.is_empty() { Err(Error::not_found("output", id)) } else { Ok(policies) }
     }

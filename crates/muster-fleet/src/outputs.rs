@@ -69,7 +69,7 @@ impl Outputs {
     pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<Output, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match OutputId::parse(id) {
-            Ok(id) => self.store.output(&id).await?,
+            Ok(id) => self.store.output_in(grant.space(), &id).await?,
             Err(_) => None,
         };
         let output = found.ok_or_else(|| Error::not_found("output", id))?;
@@ -89,6 +89,7 @@ impl Outputs {
         }
         let blank = Output {
             id,
+            space: grant.space().clone(),
             name: String::new(),
             kind: String::new(),
             is_default: false,
@@ -119,7 +120,7 @@ impl Outputs {
             let message = format!("{:?} is the default output", output.name);
             return Err(Error::conflict("output_is_default", message).remedy("make another one the default first"));
         }
-        let users = self.policies.output_users(self.store.outputs().await?).await?;
+        let users = self.policies.output_users(grant.space(), self.store.outputs(grant.space()).await?).await?;
         if let Some(users) = users.get(&output.id) {
             return Err(
                 Error::conflict("output_in_use", in_use(&output, users)).remedy("give them another output first")
@@ -137,13 +138,13 @@ impl Outputs {
     }
 
     /// All outputs by name; their secrets are `{"id": …}`.
-    pub async fn list(&self, _grant: &Grant<PoliciesRead>) -> Result<Vec<Output>, Error> {
-        Ok(self.store.outputs().await?)
+    pub async fn list(&self, grant: &Grant<PoliciesRead>) -> Result<Vec<Output>, Error> {
+        Ok(self.store.outputs(grant.space()).await?)
     }
 
     /// The output as it is now that the caller has the turn: it may have changed since it was found.
     async fn current<P: Privilege>(&self, output: &Authorized<Output, P>) -> Result<Output, Error> {
-        let found = self.store.output(&output.id).await?;
+        let found = self.store.output_in(output.grant().space(), &output.id).await?;
         found.ok_or_else(|| Error::not_found("output", &output.id))
     }
 
@@ -170,7 +171,7 @@ impl Outputs {
             subject(&after),
             json!({"name": after.name, "type": after.kind}),
         ));
-        writes.extend(self.policies.revise_all(grant.actor(), with(self.store.outputs().await?, &after), now).await?);
+        writes.extend(self.policies.revise_all(grant.actor(), grant.space(), with(self.store.outputs(grant.space()).await?, &after), now).await?);
         let kept = secret_ids(&after.fields);
         let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));
         writes.extend(gone.map(|id| Write::Secret(SecretWrite::Delete { id })));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use muster_core::Error;
 use muster_core::agent::AgentDetails;
-use muster_core::id::AgentId;
+use muster_core::id::{AgentId, SpaceId};
 use muster_store::query::{AgentFilter, AgentSort, Page};
 
 use super::records::Records;
@@ -44,20 +44,23 @@ pub struct Selection {
 
 impl Records {
     /// The ids of a selection's agents, each once.
-    pub(crate) async fn select(&self, selected: &Selected) -> Result<Selection, Error> {
+    pub(crate) async fn select(&self, space: &SpaceId, selected: &Selected) -> Result<Selection, Error> {
         match selected {
             Selected::One(id) => {
-                let found = self.find_named(std::slice::from_ref(id)).await?;
+                let found = self.find_named(space, std::slice::from_ref(id)).await?;
                 Ok(Selection { alone: Some(id.clone()), ..found })
             }
-            Selected::Ids(ids) => self.find_named(ids).await,
-            Selected::Matching(filter) => Ok(Selection { ids: self.all_ids(filter).await?, ..Selection::default() }),
+            Selected::Ids(ids) => self.find_named(space, ids).await,
+            Selected::Matching(filter) => {
+                let filter = AgentFilter { space: Some(space.clone()), ..(**filter).clone() };
+                Ok(Selection { ids: self.all_ids(&filter).await?, ..Selection::default() })
+            }
         }
     }
 
     /// In the order in which they were named: it decides who starts first in a roll-out.
-    async fn find_named(&self, named: &[AgentId]) -> Result<Selection, Error> {
-        let filter = AgentFilter { ids: Some(named.to_vec()), ..AgentFilter::default() };
+    async fn find_named(&self, space: &SpaceId, named: &[AgentId]) -> Result<Selection, Error> {
+        let filter = AgentFilter { space: Some(space.clone()), ids: Some(named.to_vec()), ..AgentFilter::default() };
         let there: HashSet<AgentId> = self.all_ids(&filter).await?.into_iter().collect();
         let mut known = HashSet::new();
         let each_once: Vec<AgentId> = named.iter().filter(|id| known.insert((*id).clone())).cloned().collect();

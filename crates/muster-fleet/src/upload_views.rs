@@ -119,7 +119,7 @@ impl Files {
     ) -> Result<Authorized<Upload, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match FileId::parse(id) {
-            Ok(id) => self.store.upload(&id).await?,
+            Ok(id) => self.store.upload_in(grant.space(), &id).await?,
             Err(_) => None,
         };
         let upload = found.filter(|upload| upload.status != FileStatus::Deleted);

@@ -8,7 +8,7 @@ use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::change::Change;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId, SpaceId};
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
@@ -62,6 +62,11 @@ impl<G: Gate> Store for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> AgentStore for Gated<G> {
+    async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
+        self.gate.read()?;
+        self.inner.agent_in(space, id).await
+    }
+
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
         self.gate.read()?;
         self.inner.agent(id).await
@@ -125,6 +130,11 @@ impl<G: Gate> AgentStore for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> EnrollmentKeyStore for Gated<G> {
+    async fn enrollment_key_in(&self, space: &SpaceId, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
+        self.gate.read()?;
+        self.inner.enrollment_key_in(space, id).await
+    }
+
     async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
         self.gate.read()?;
         self.inner.enrollment_key(id).await
@@ -137,29 +147,35 @@ impl<G: Gate> EnrollmentKeyStore for Gated<G> {
 
     async fn enrollment_keys(
         &self,
+        space: &SpaceId,
         policy: Option<&PolicyId>,
         page: Page,
     ) -> Result<Listed<EnrollmentKey>, StoreError> {
         self.gate.read()?;
-        self.inner.enrollment_keys(policy, page).await
+        self.inner.enrollment_keys(space, policy, page).await
     }
 }
 
 #[async_trait]
 impl<G: Gate> PolicyStore for Gated<G> {
+    async fn policy_in(&self, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
+        self.gate.read()?;
+        self.inner.policy_in(space, id).await
+    }
+
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
         self.gate.read()?;
         self.inner.policy(id).await
     }
 
-    async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError> {
+    async fn policy_by_name(&self, space: &SpaceId, name: &str) -> Result<Option<Policy>, StoreError> {
         self.gate.read()?;
-        self.inner.policy_by_name(name).await
+        self.inner.policy_by_name(space, name).await
     }
 
-    async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError> {
+    async fn policies(&self, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>, StoreError> {
         self.gate.read()?;
-        self.inner.policies(page).await
+        self.inner.policies(space, page).await
     }
 
     async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {
@@ -185,6 +201,11 @@ impl<G: Gate> PolicyStore for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> ActionStore for Gated<G> {
+    async fn action_in(&self, space: &SpaceId, id: &ActionId) -> Result<Option<Action>, StoreError> {
+        self.gate.read()?;
+        self.inner.action_in(space, id).await
+    }
+
     async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError> {
         self.gate.read()?;
         self.inner.action(id).await
@@ -244,14 +265,19 @@ impl<G: Gate> ActionStore for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> OutputStore for Gated<G> {
+    async fn output_in(&self, space: &SpaceId, id: &OutputId) -> Result<Option<Output>, StoreError> {
+        self.gate.read()?;
+        self.inner.output_in(space, id).await
+    }
+
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {
         self.gate.read()?;
         self.inner.output(id).await
     }
 
-    async fn outputs(&self) -> Result<Vec<Output>, StoreError> {
+    async fn outputs(&self, space: &SpaceId) -> Result<Vec<Output>, StoreError> {
         self.gate.read()?;
-        self.inner.outputs().await
+        self.inner.outputs(space).await
     }
 }
 
@@ -265,6 +291,11 @@ impl<G: Gate> SecretStore for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> FileStore for Gated<G> {
+    async fn upload_in(&self, space: &SpaceId, id: &FileId) -> Result<Option<Upload>, StoreError> {
+        self.gate.read()?;
+        self.inner.upload_in(space, id).await
+    }
+
     async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError> {
         self.gate.read()?;
         self.inner.upload(id).await

@@ -94,7 +94,7 @@ fn ea33_ea37_ea44_a_new_record_begins_at_the_beginning() {
     let record = enrolled.record;
     assert_eq!((enrolled.life, record.id.as_str(), record.version), (Life::First, "mine", 1));
     assert_eq!((record.action_position, record.active, record.policy_revision), (-1, true, 0));
-    assert_eq!((record.policy_id, record.namespaces), (key.policy_id, key.namespaces));
+    assert_eq!((record.policy_id, record.space), (key.policy_id, key.space));
     assert_eq!((record.agent_version.as_str(), record.newer_than_tested), ("9.6.0", true));
     assert_eq!((record.status, record.hostname.as_str()), (Status::Enrolling, "web-1"));
     assert_eq!((record.enrollment_key_id, record.first_address.as_str()), (Some(key.id), "192.0.2.9"));

@@ -43,7 +43,7 @@ impl Actions {
     pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<Action, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match ActionId::parse(id) {
-            Ok(id) => self.store.action(&id).await?,
+            Ok(id) => self.store.action_in(grant.space(), &id).await?,
             Err(_) => None,
         };
         let action = found.ok_or_else(|| Error::not_found("action", id))?;

@@ -54,7 +54,7 @@ impl Effect {
         let alone = |record| AgentChange { record, writes: Vec::new() };
         match self {
             Self::Reassign(policy) => {
-                alone(lifecycle::reassign(before, policy.as_deref(), None, seen, now).unwrap_or(None))
+                alone(lifecycle::reassign(before, policy.as_deref(), seen, now).unwrap_or(None))
             }
             Self::AskToLeave => alone(lifecycle::begin_unenroll(before, seen, now).unwrap_or(None)),
             Self::ShutOut(open) => shut_out(before, action, open, now),

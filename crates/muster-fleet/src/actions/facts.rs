@@ -57,7 +57,7 @@ impl Actions {
         let mut facts = HashMap::new();
         let mut page = Page { offset: 0, limit: READ_AT_ONCE };
         loop {
-            let policies = self.store.policies(page).await?.items;
+            let policies = self.store.policies(None, page).await?.items;
             if policies.is_empty() {
                 return Ok(PolicyFacts(facts));
             }

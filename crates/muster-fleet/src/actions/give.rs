@@ -94,7 +94,7 @@ impl Actions {
         let id = ActionId::trusted(random_uuid(&*self.entropy));
         // Refused ones count: they get a failed result, and the action completes without them.
         let total = i64::try_from(eligible.len() + refused.len()).unwrap_or(i64::MAX);
-        let action = order.into_action(id, total, &grant.actor().to_string(), now)?;
+        let action = order.into_action(id, grant.space().clone(), total, &grant.actor().to_string(), now)?;
         if grant.is_dry_run() {
             return Ok(action);
         }

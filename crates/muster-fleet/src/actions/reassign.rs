@@ -3,7 +3,7 @@
 use muster_core::action::ActionType;
 use muster_core::authorization::AgentsWrite;
 use muster_core::eligibility::Wish;
-use muster_core::id::PolicyId;
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::order::NewOrder;
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind};
@@ -24,7 +24,7 @@ impl Actions {
         force: Force,
     ) -> Result<Given, Error> {
         let policy = match policy_id {
-            Some(id) => Some(self.target_policy(id, force).await?),
+            Some(id) => Some(self.target_policy(selection.grant().space(), id, force).await?),
             None => None,
         };
         let facts = self.policy_facts().await?;
@@ -52,9 +52,9 @@ impl Actions {
         self.give_to(selection.grant(), sorted, order, Some(Effect::Reassign(policy.map(Box::new)))).await
     }
 
-    async fn target_policy(&self, id: &str, force: Force) -> Result<Policy, Error> {
+    async fn target_policy(&self, space: &SpaceId, id: &str, force: Force) -> Result<Policy, Error> {
         let found = match PolicyId::parse(id) {
-            Ok(id) => self.store.policy(&id).await?,
+            Ok(id) => self.store.policy_in(space, &id).await?,
             Err(_) => None,
         };
         let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;

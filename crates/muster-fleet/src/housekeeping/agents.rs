@@ -23,7 +23,7 @@ impl Housekeeping {
     pub(super) async fn unenroll_unseen(&self) -> Result<u64, Error> {
         self.statuses.follow_clock().await?;
         let mut left = UNENROLLED_AT_MOST;
-        for policy in all_policies(&**self.store).await? {
+        for policy in all_policies(&**self.store, None).await? {
             if left > 0 && unenroll_timeout(&policy).is_some() {
                 left -= self.unenroll_unseen_on(&policy.id, left).await?.min(left);
             }

@@ -1,7 +1,7 @@
 //! From a draft and what is there to what shall be.
 
 use muster_core::Error;
-use muster_core::id::{PolicyId, SecretId};
+use muster_core::id::{PolicyId, SecretId, SpaceId};
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use muster_core::time::Timestamp;
 use muster_store::Write;
@@ -14,9 +14,10 @@ use super::{Policies, PolicyDraft};
 const MAX_SECRET_NAME: usize = 64;
 
 /// A policy before anybody said anything about it.
-pub(super) fn blank(id: PolicyId, now: Timestamp) -> Policy {
+pub(super) fn blank(id: PolicyId, space: SpaceId, now: Timestamp) -> Policy {
     Policy {
         id,
+        space,
         name: String::new(),
         namespace: "default".into(),
         description: String::new(),

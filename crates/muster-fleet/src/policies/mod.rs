@@ -21,7 +21,7 @@ use muster_core::Entropy;
 use muster_core::Error;
 use muster_core::authorization::{OpContext, Privilege};
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::id::PolicyId;
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::Policy;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
@@ -128,7 +128,7 @@ impl Policies {
     pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<Policy, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match PolicyId::parse(id) {
-            Ok(id) => self.store.policy(&id).await?,
+            Ok(id) => self.store.policy_in(grant.space(), &id).await?,
             Err(_) => None,
         };
         let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
@@ -142,7 +142,7 @@ impl Policies {
         name: &str,
     ) -> Result<Authorized<Policy, P>, Error> {
         let grant = context.grant::<P>()?;
-        let found = self.store.policy_by_name(name).await?;
+        let found = self.store.policy_by_name(grant.space(), name).await?;
         let policy = found.ok_or_else(|| Error::not_found("agent policy", name))?;
         Ok(Authorized::new(policy, grant))
     }
@@ -154,22 +154,22 @@ impl Policies {
 
     /// The policy as it is now that the caller has the turn: it may have changed since it was found.
     async fn current<P: Privilege>(&self, policy: &Authorized<Policy, P>) -> Result<Policy, Error> {
-        let found = self.store.policy(&policy.id).await?;
+        let found = self.store.policy_in(policy.grant().space(), &policy.id).await?;
         found.ok_or_else(|| Error::not_found("agent policy", &policy.id))
     }
 
-    /// Every policy, of every space.
-    pub(crate) async fn all(&self) -> Result<Vec<Policy>, Error> {
-        all_policies(&**self.store).await
+    /// Every policy of a space.
+    pub(crate) async fn all_in(&self, space: &SpaceId) -> Result<Vec<Policy>, Error> {
+        all_policies(&**self.store, Some(space)).await
     }
 }
 
-/// Every policy, of every space.
-pub(crate) async fn all_policies(store: &dyn Resources) -> Result<Vec<Policy>, Error> {
+/// Every policy of a space, or of every one.
+pub(crate) async fn all_policies(store: &dyn Resources, space: Option<&SpaceId>) -> Result<Vec<Policy>, Error> {
     let mut policies = Vec::new();
     loop {
         let offset = u32::try_from(policies.len()).unwrap_or(u32::MAX);
-        let listed = store.policies(Page { offset, limit: BATCH }).await?;
+        let listed = store.policies(space, Page { offset, limit: BATCH }).await?;
         let is_last = listed.items.len() < BATCH as usize;
         policies.extend(listed.items);
         if is_last {

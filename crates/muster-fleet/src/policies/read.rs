@@ -13,8 +13,8 @@ use crate::authority::Authorized;
 
 impl Policies {
     /// A page of policies by name.
-    pub async fn list(&self, _grant: &Grant<PoliciesRead>, page: Page) -> Result<Listed<Policy>, Error> {
-        Ok(self.store.policies(page).await?)
+    pub async fn list(&self, grant: &Grant<PoliciesRead>, page: Page) -> Result<Listed<Policy>, Error> {
+        Ok(self.store.policies(Some(grant.space()), page).await?)
     }
 
     /// Number of active agents on each policy that has any.

@@ -1,6 +1,6 @@
 //! New revisions: compiled from a policy, the outputs and the node's own facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -10,7 +10,7 @@ use muster_core::Error;
 use muster_core::authorization::Actor;
 use muster_core::change::Change;
 use muster_core::entropy::random_bytes;
-use muster_core::id::{OutputId, PolicyId, SecretId};
+use muster_core::id::{OutputId, PolicyId, SecretId, SpaceId};
 use muster_core::output::Output;
 use muster_core::policy::compile::{CompileError, Compiled, Sources, compile, is_same};
 use muster_core::policy::source::source_of;
@@ -21,7 +21,7 @@ use muster_store::{PolicyWrite, Write};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::Policies;
+use super::{Policies, all_policies};
 use crate::audit::audit_line;
 use crate::authority::System;
 
@@ -59,7 +59,7 @@ impl Job {
 impl Policies {
     /// Compiles `policy` as the revision that its number says.
     pub(super) async fn revise(&self, actor: &Actor, policy: &Policy, now: Timestamp) -> Result<Revision, Error> {
-        let outputs = Arc::new(self.store.outputs().await?);
+        let outputs = Arc::new(self.store.outputs(&policy.space).await?);
         let (job, mut writes) = self.job(policy.clone(), outputs).await?;
         let compiled = off_thread(move || job.run()).await??;
         writes.push(revision_write(actor, policy, compiled.policy.clone(), now));
@@ -85,12 +85,13 @@ impl Policies {
     pub(crate) async fn revise_all(
         &self,
         actor: &Actor,
+        space: &SpaceId,
         outputs: Vec<Output>,
         now: Timestamp,
     ) -> Result<Vec<Write>, Error> {
         let outputs = Arc::new(outputs);
         let mut writes = Vec::new();
-        for before in self.all().await? {
+        for before in self.all_in(space).await? {
             let (job, made) = self.job(before.clone(), Arc::clone(&outputs)).await?;
             writes.extend(made);
             let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(&before, error))?;
@@ -105,7 +106,11 @@ impl Policies {
     /// To be called at start; answers how many policies got a new revision.
     pub async fn revise_outdated(&self) -> Result<usize, Error> {
         let _turn = self.turn().await;
-        let writes = self.revise_all(&System::ACTOR, self.store.outputs().await?, self.clock.now()).await?;
+        let mut writes = Vec::new();
+        for space in self.spaces().await? {
+            let outputs = self.store.outputs(&space).await?;
+            writes.extend(self.revise_all(&System::ACTOR, &space, outputs, self.clock.now()).await?);
+        }
         let count = writes.iter().filter(|write| matches!(write, Write::Policy(PolicyWrite::Update { .. }))).count();
         if !writes.is_empty() {
             self.store.commit(&System, writes).await.map_err(super::refused)?;
@@ -113,11 +118,21 @@ impl Policies {
         Ok(count)
     }
 
+    /// The spaces that have policies.
+    async fn spaces(&self) -> Result<BTreeSet<SpaceId>, Error> {
+        let policies = all_policies(&**self.store, None).await?;
+        Ok(policies.into_iter().map(|policy| policy.space).collect())
+    }
+
     /// Policies that use each output object, by what their newest revisions compile to.
-    pub(crate) async fn output_users(&self, outputs: Vec<Output>) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
+    pub(crate) async fn output_users(
+        &self,
+        space: &SpaceId,
+        outputs: Vec<Output>,
+    ) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
         let outputs = Arc::new(outputs);
         let mut users: BTreeMap<OutputId, Vec<Policy>> = BTreeMap::new();
-        let policies = self.all().await?;
+        let policies = self.all_in(space).await?;
         self.output_uses.keep(&policies);
         for policy in policies {
             for output in self.outputs_of(&policy, &outputs).await? {

@@ -24,7 +24,7 @@ impl Policies {
     pub async fn create(&self, grant: &Grant<PoliciesWrite>, draft: PolicyDraft) -> Result<SavedPolicy, Error> {
         let _turn = self.turn().await;
         let id = self.new_policy_id(draft.id.as_deref())?;
-        let (policy, writes) = self.drafted(blank(id, self.clock.now()), draft).await?;
+        let (policy, writes) = self.drafted(blank(id, grant.space().clone(), self.clock.now()), draft).await?;
         self.insert_policy(grant, policy, writes).await
     }
 
@@ -159,7 +159,7 @@ impl Policies {
         if !policy.is_default {
             return Ok(Vec::new());
         }
-        let others = self.all().await?.into_iter().filter(|other| other.is_default && other.id != policy.id);
+        let others = self.all_in(&policy.space).await?.into_iter().filter(|other| other.is_default && other.id != policy.id);
         let unmark = |other: Policy| {
             let changed = Write::Changed(Change::Policy(other.id.clone()));
             let update = Write::Policy(PolicyWrite::Update {
@@ -190,7 +190,7 @@ impl Policies {
             sealed_token: Some(sealed),
             policy_id: Some(policy.id.clone()),
             tags: Vec::new(),
-            namespaces: vec![grant.space().to_string()],
+            space: policy.space.clone(),
             created_at: now,
             expires_at: None,
             revoked_at: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
-use muster_core::id::{AgentId, EnrollmentKeyId, KeyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
@@ -80,6 +80,8 @@ impl From<AgentWrite> for Write {
 pub trait AgentStore: Send + Sync + 'static {
     /// One agent's record.
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
+    /// One agent's record, if it is of the space.
+    async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
     /// The agent with this access key.
     async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
     /// The agent that enrolled by this key with this idempotency handle and never checked in. There is one at most: a

@@ -1,7 +1,7 @@
 //! Policies and their revisions.
 
 use async_trait::async_trait;
-use muster_core::id::PolicyId;
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::time::Timestamp;
 
@@ -43,10 +43,12 @@ impl From<PolicyWrite> for Write {
 pub trait PolicyStore: Send + Sync + 'static {
     /// One policy.
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
-    /// The policy of that name.
-    async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError>;
-    /// Policies by name.
-    async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError>;
+    /// One policy, if it is of the space.
+    async fn policy_in(&self, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
+    /// The policy of that name in the space.
+    async fn policy_by_name(&self, space: &SpaceId, name: &str) -> Result<Option<Policy>, StoreError>;
+    /// Policies by name, of a space or of all.
+    async fn policies(&self, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>, StoreError>;
     /// Number of active agents on each policy.
     async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError>;
     /// The newest revision of a policy.

@@ -8,7 +8,7 @@ use super::statements;
 macro_rules! plain {
     () => {
         "version, kind, replace_token, updated_at, running_policy_id, policy_revision, action_position, \
-         action_token, tags, namespaces, agent_version, newer_than_tested, hostname, last_checkin, health_status, \
+         action_token, tags, space, agent_version, newer_than_tested, hostname, last_checkin, health_status, \
          health_message, unhealthy_reason, status_since, audit_reason, audit_at, unenrollment_started_at, \
          unenrolled_at, unenrolled_reason, upgrade_started_at, upgraded_at, upgrade_details, upgrade_rollbacks, \
          user_metadata, first_address, last_address, inactivity_timeout"
@@ -103,6 +103,8 @@ statements! {
 
     /// One agent.
     BY_ID = concat!("SELECT ", columns!(), " FROM agents WHERE id = $1");
+    /// One agent of a space.
+    BY_ID_IN = concat!("SELECT ", columns!(), " FROM agents WHERE id = $1 AND space = $2");
     /// The holder of an access key.
     BY_ACCESS_KEY = concat!("SELECT ", columns!(), " FROM agents WHERE access_key_id = $1");
     /// The one that came in by a key with an idempotency handle and never checked in.

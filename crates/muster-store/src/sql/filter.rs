@@ -60,6 +60,9 @@ impl Composed {
     }
 
     fn agents(&mut self, filter: &AgentFilter) {
+        if let Some(space) = &filter.space {
+            self.text(" AND agents.space = $?", space.as_str());
+        }
         if let Some(ids) = &filter.ids {
             self.list(" AND agents.id ", ids.iter().map(AgentId::as_str));
         }
@@ -259,6 +262,9 @@ impl Composed {
         self.push(actions::ACTION_KEYS);
         self.actions(filter);
         self.push(actions::REVISION_KEYS);
+        if let Some(space) = &filter.space {
+            self.text(" AND p.space = $?", space.as_str());
+        }
         if let Some(before) = filter.before {
             self.integer(" AND r.created_at < $?", before.as_micros());
         }
@@ -268,6 +274,9 @@ impl Composed {
     }
 
     fn actions(&mut self, filter: &ActionFilter) {
+        if let Some(space) = &filter.space {
+            self.text(" AND a.space = $?", space.as_str());
+        }
         if let Some(before) = filter.before {
             self.integer(" AND a.created_at < $?", before.as_micros());
         }
@@ -288,6 +297,7 @@ impl Composed {
 
 #[cfg(test)]
 mod tests {
+    use muster_core::id::SpaceId;
     use muster_core::status::Status;
     use muster_core::time::Timestamp;
 
@@ -296,6 +306,7 @@ mod tests {
 
     fn full() -> AgentFilter {
         AgentFilter {
+            space: Some(SpaceId::trusted("s")),
             ids: Some(vec![AgentId::trusted("a"), AgentId::trusted("b\"'")]),
             policy_ids: Some(vec![PolicyId::trusted("p")]),
             statuses: Some(vec![Status::Online]),
@@ -327,6 +338,7 @@ mod tests {
     fn composed_statements_bind_in_ascending_order() {
         let page = Page { offset: 3, limit: 7 };
         let actions = ActionFilter {
+            space: Some(SpaceId::trusted("s")),
             before: Some(Timestamp::from_micros(9)),
             since: Some(Timestamp::from_micros(1)),
             agent_id: Some(AgentId::trusted("a")),
@@ -355,6 +367,6 @@ mod tests {
     fn values_never_become_text_of_the_statement() {
         let statement = agent_total(&full());
         assert!(!statement.text.contains("b\"'"), "{}", statement.text);
-        assert_eq!(statement.values[0], Bound::Text(r#"["a","b\"'"]"#.into()));
+        assert_eq!(statement.values[1], Bound::Text(r#"["a","b\"'"]"#.into()));
     }
 }

@@ -6,7 +6,7 @@ mod record;
 pub(super) use list::{counts, ids, page, tags};
 
 use muster_core::agent::{AgentDocuments, AgentRecord};
-use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, PolicyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, params};
 
@@ -133,6 +133,11 @@ pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Re
 /// One agent.
 pub(super) fn by_id(connection: &Connection, id: &AgentId) -> Result<Option<AgentRecord>> {
     first(connection, sql::BY_ID, [id.as_str()], record::read)
+}
+
+/// One agent of a space.
+pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], record::read)
 }
 
 /// The holder of an access key.

@@ -1,6 +1,6 @@
 //! Policies and their revisions.
 
-use muster_core::id::PolicyId;
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::Policy;
 use muster_store::query::Page;
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, Store, Write};
@@ -37,9 +37,9 @@ pub async fn a_policy_comes_back_by_id_and_name(store: &impl Store) {
     for policy in [full, bare] {
         commit(store, vec![put(&policy)]).await;
         assert_eq!(stored(store, policy.id.as_str()).await.as_ref(), Some(&policy));
-        assert_eq!(store.policy_by_name(&policy.name).await.unwrap(), Some(policy));
+        assert_eq!(store.policy_by_name(&SpaceId::default(), &policy.name).await.unwrap(), Some(policy));
     }
-    assert_eq!(store.policy_by_name("nobody's").await.unwrap(), None);
+    assert_eq!(store.policy_by_name(&SpaceId::default(), "nobody's").await.unwrap(), None);
 }
 
 pub async fn ids_and_names_are_taken_once(store: &impl Store) {
@@ -94,10 +94,10 @@ pub async fn policies_are_listed_by_name(store: &impl Store) {
         policy.name = name.into();
         commit(store, vec![put(&policy)]).await;
     }
-    let listed = store.policies(ALL).await.unwrap();
+    let listed = store.policies(None, ALL).await.unwrap();
     let names: Vec<_> = listed.items.iter().map(|policy| policy.name.as_str()).collect();
     assert_eq!((names, listed.total), (vec!["alpha", "Beta", "zeta"], 3));
-    let page = store.policies(Page { offset: 2, limit: 5 }).await.unwrap();
+    let page = store.policies(None, Page { offset: 2, limit: 5 }).await.unwrap();
     assert_eq!((page.items[0].name.as_str(), page.total), ("zeta", 3));
 }
 

@@ -92,7 +92,7 @@ impl<'c> Values<'c> {
         self.bind(record.action_position)?;
         self.bind(record.action_token.as_ref().map(muster_core::id::ActionId::as_str))?;
         self.words(&record.tags)?;
-        self.words(&record.namespaces)?;
+        self.bind(record.space.as_str())?;
         self.bind(&record.agent_version)?;
         self.bind(record.newer_than_tested)?;
         self.bind(&record.hostname)?;
@@ -159,7 +159,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         action_position: c.take()?,
         action_token: c.id_option()?,
         tags: c.json()?,
-        namespaces: c.json()?,
+        space: c.id()?,
         agent_version: c.take()?,
         newer_than_tested: c.flag()?,
         hostname: c.take()?,

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
-use muster_core::id::{AgentId, EnrollmentKeyId, KeyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
@@ -13,6 +13,11 @@ use crate::sqlite::agents;
 
 #[async_trait]
 impl AgentStore for SqliteStore {
+    async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
+        let (space, id) = (space.clone(), id.clone());
+        self.points.read(move |c| agents::by_id_in(c, &space, &id)).await
+    }
+
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| agents::by_id(c, &id)).await
