@@ -163,7 +163,7 @@ impl TestFleet {
 
     /// Commits what must go through.
     pub async fn commit(&self, writes: Vec<Write>) {
-        self.fleet.store().commit(writes).await.expect("the writes fit");
+        self.fleet.commit(writes).await.expect("the writes fit");
     }
 
     /// A policy changed by `change`, without a revision to deliver yet.
