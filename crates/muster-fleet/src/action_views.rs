@@ -184,7 +184,7 @@ impl Actions {
         Ok(views)
     }
 
-    /// The agents that some actions were for; `<policy>:<revision>` names a change of policy (M148).
+    /// The agents that some actions were for; `<policy>:<revision>` names a change of policy (MG148).
     pub async fn agents_of(&self, context: &OpContext, ids: &[String]) -> Result<BTreeSet<AgentId>, Error> {
         context.grant::<AgentsRead>()?;
         let mut agents = BTreeSet::new();
