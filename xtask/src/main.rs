@@ -6,6 +6,7 @@ mod conformance;
 mod demo;
 mod fuzz;
 mod process;
+mod reference;
 mod shell;
 mod tidy;
 

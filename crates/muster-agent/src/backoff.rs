@@ -1,4 +1,4 @@
-//! Waiting times: uniform jitter and equal-jitter back-off (§10.1). Pure but for the entropy handed in.
+//! Waiting times: uniform jitter and equal-jitter back-off (EA §10.1). Pure but for the entropy handed in.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The one place that says which agent we are.
 
-/// The version of the Fleet protocol's reference agent whose wire behaviour we have. Servers check it (§1.7), and let no
+/// The version of the Fleet protocol's reference agent whose wire behaviour we have. Servers check it (EA §1.7), and let no
 /// agent in that says its own 0.1.0 (`docs/agent.md`).
 pub const PROTOCOL_VERSION: &str = "9.5.0";
 /// Our own version.

@@ -19,7 +19,7 @@ impl Client {
         Ok(self.get::<Item<_>>(&[OUTPUTS, id]).await?.item)
     }
 
-    /// Makes an output; the fields stand in the management reference, §2.5.
+    /// Makes an output; the fields stand in MG §2.5.
     pub async fn create_output(&self, output: &Map<String, Value>) -> Result<Output> {
         Ok(self.post::<Item<_>>(&[OUTPUTS], output).await?.item)
     }

@@ -1,4 +1,4 @@
-//! What an agent's acks change, decided purely (reference §5).
+//! What an agent's acks change, decided purely (EA §5).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -164,7 +164,7 @@ fn item(status: u16) -> AckItem {
     AckItem { status, message: Some(Cow::Borrowed(message)) }
 }
 
-/// What an order that was carried out, or failed, does to the record (§5.4).
+/// What an order that was carried out, or failed, does to the record (EA §5.4).
 fn apply(next: &mut AgentRecord, kind: ActionType, event: &AckEvent<'_>, now: Timestamp) {
     match (kind, event.error.is_some()) {
         (ActionType::Upgrade, false) => {

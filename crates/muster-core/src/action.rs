@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ActionId, AgentId, SpaceId};
 use crate::time::Timestamp;
 
-/// The types of the protocol page §4.11 and of the management page §5.1.
+/// The types of EA §4.11 and of MG §5.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ActionType {
@@ -33,7 +33,7 @@ pub enum ActionType {
     UpdateTags,
     /// Server-side record of a forced unenrol; never delivered (EA77).
     ForceUnenroll,
-    /// A policy's revision as it is listed among actions; never stored, never delivered (management reference §5.7).
+    /// A policy's revision as it is listed among actions; never stored, never delivered (MG §5.7).
     PolicyChange,
 }
 

@@ -10,7 +10,7 @@ use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use crate::status::Status;
 use crate::time::Timestamp;
 
-/// Whether an agent's record outlives its absence (reference §3.1; seed 000).
+/// Whether an agent's record outlives its absence (EA §3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AgentType {
@@ -32,7 +32,7 @@ pub struct AccessKey {
     pub hash: SecretHash,
 }
 
-/// Why an agent said that it left (reference §8).
+/// Why an agent said that it left (EA §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditReason {
@@ -73,7 +73,7 @@ pub struct UpgradeState {
     pub started_at: Option<Timestamp>,
     /// When the last one succeeded.
     pub upgraded_at: Option<Timestamp>,
-    /// What the agent reports while one runs: JSON, validated (reference §4.6).
+    /// What the agent reports while one runs: JSON, validated (EA §4.6).
     pub details: Option<Arc<str>>,
     /// Versions that the agent could go back to: JSON array (EA66).
     pub rollbacks: Option<Arc<str>>,
@@ -95,7 +95,7 @@ pub struct AgentRecord {
     pub access_key: Option<AccessKey>,
     /// The enrollment key it came in by (M7).
     pub enrollment_key_id: Option<EnrollmentKeyId>,
-    /// The client's idempotency handle (reference §3.3).
+    /// The client's idempotency handle (EA §3.3).
     pub enrollment_id: Option<String>,
     /// `$pbkdf2-sha512$…` of the replace token (EA43).
     pub replace_token: Option<String>,

@@ -1,4 +1,4 @@
-//! What a check-in changes, decided purely (reference §4.2, §4.4–§4.7).
+//! What a check-in changes, decided purely (EA §4.2, §4.4–§4.7).
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub struct KnownDocuments {
     pub local_metadata: Option<Digest>,
     /// Of the very text of `local_metadata` that was looked at last: the same text again need not be read.
     pub metadata_text: Option<Digest>,
-    /// Of `components`: ids, statuses, messages and the set of units; payloads and order aside (EA58, §15).
+    /// Of `components`: ids, statuses, messages and the set of units; payloads and order aside (EA58, EA §15).
     pub components: Option<Digest>,
 }
 
@@ -63,7 +63,7 @@ pub struct Decision {
     pub documents: AgentDocuments,
     /// Fingerprints after this check-in.
     pub known: KnownDocuments,
-    /// A policy is due as soon as the newest revision is greater than this (`R` of §4.7).
+    /// A policy is due as soon as the newest revision is greater than this (`R` of EA §4.7).
     pub policy_revision: i64,
     /// How long the client waits (EA53, EA68).
     pub poll_timeout: Option<GoDuration>,
@@ -72,7 +72,7 @@ pub struct Decision {
 /// The record as it becomes: a copy only once something in it changes, which most check-ins don't do.
 type Next<'r> = Cow<'r, AgentRecord>;
 
-/// A request that can't be accepted: answered 400 `BadRequest` with this text (D1, §4.6).
+/// A request that can't be accepted: answered 400 `BadRequest` with this text (D1, EA §4.6).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Bad request: {0}")]
 pub struct BadCheckIn(pub String);
@@ -280,7 +280,7 @@ fn take_position(next: &mut Next<'_>, circumstances: &Circumstances<'_>) {
     }
 }
 
-/// The running policy and `R` of §4.7.
+/// The running policy and `R` of EA §4.7.
 ///
 /// What an agent runs of a policy that is not its own, or of a revision that does not exist (D16), is no revision of
 /// the assigned policy: it is kept as 0, so that the status stays `updating` until the agent follows.

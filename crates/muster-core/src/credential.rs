@@ -1,4 +1,4 @@
-//! API keys: `id:secret`, base64, sent as `Authorization: ApiKey …` (reference §1.6).
+//! API keys: `id:secret`, base64, sent as `Authorization: ApiKey …` (EA §1.6).
 //!
 //! A secret is 256 random bits, so one SHA-256 of it is all that is stored and no slow hash is needed.
 

@@ -1,4 +1,4 @@
-//! What is due to one agent, as it goes over the wire (reference §4.11).
+//! What is due to one agent, as it goes over the wire (EA §4.11).
 
 use muster_protocol::elastic::check_in::{WireAction, WireSigned};
 use serde_json::value::RawValue;

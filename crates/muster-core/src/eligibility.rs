@@ -1,4 +1,4 @@
-//! Which agents an order can be given to, and why not to the others (management reference §5.3). An agent that can't
+//! Which agents an order can be given to, and why not to the others (MG §5.3). An agent that can't
 //! be ordered gets a failed result with this reason, so that the action can complete.
 
 use std::time::Duration;
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn m126_a_lower_or_equal_version_needs_force() {
+    fn mg126_a_lower_or_equal_version_needs_force() {
         assert_eq!(upgrading(&agent(), "9.6.0"), Ok(()));
         assert_eq!(upgrading(&agent(), "9.5.2+build202601"), Ok(()));
         for lower in ["9.5.2", "9.5.1", "8.19.0"] {
@@ -288,13 +288,13 @@ mod tests {
     }
 
     #[test]
-    fn m126_an_upgrade_never_leads_to_a_version_that_is_not_let_in() {
+    fn mg126_an_upgrade_never_leads_to_a_version_that_is_not_let_in() {
         let away = upgrade("10.0.0", true).suits(&candidate(&agent(), &upgradeable()), at(60));
         assert_eq!(away, Err(Ineligible::NotServed("10.0.0".into())));
     }
 
     #[test]
-    fn m127_what_cannot_upgrade_itself_needs_force_and_containers_refuse_even_that() {
+    fn mg127_what_cannot_upgrade_itself_needs_force_and_containers_refuse_even_that() {
         let (record, fixed) = (agent(), json!({"elastic": {"agent": {"upgradeable": false}}}).to_string());
         assert_eq!(upgrade("9.6.0", false).suits(&candidate(&record, &fixed), at(60)), Err(Ineligible::NotUpgradeable));
         assert_eq!(upgrade("9.6.0", true).suits(&candidate(&record, &fixed), at(60)), Ok(()));
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn m119_m137_hosted_policies_refuse_without_force() {
+    fn mg119_mg137_hosted_policies_refuse_without_force() {
         let (record, metadata, q) = (agent(), upgradeable(), PolicyId::trusted("q"));
         let hosted = Candidate { hosted: true, ..candidate(&record, &metadata) };
         let reassign = |force| Wish::Reassign { policy: &q, hosted: false, force };
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn m133_the_same_policy_is_no_change() {
+    fn mg133_the_same_policy_is_no_change() {
         let (record, p) = (agent(), PolicyId::trusted("p"));
         let wish = Wish::Reassign { policy: &p, hosted: false, force: true };
         assert_eq!(wish.suits(&candidate(&record, ""), at(60)), Err(Ineligible::SamePolicy(p.clone())));
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn m138_rollbacks_need_an_offer_that_stands() {
+    fn mg138_rollbacks_need_an_offer_that_stands() {
         let mut record = agent();
         let until = at(100).to_rfc3339_seconds();
         record.upgrade.rollbacks = Some(format!(r#"[{{"version":"9.5.1","valid_until":"{until}"}}]"#).into());

@@ -1,4 +1,4 @@
-//! How an agent comes into the fleet, decided purely (reference §3).
+//! How an agent comes into the fleet, decided purely (EA §3).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -119,7 +119,7 @@ fn bad_request(reason: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Invalid, "BadRequest", format!("Bad request: {reason}"))
 }
 
-/// All refusals look the same (§3.4).
+/// All refusals look the same (EA §3.4).
 fn not_replaceable(internal: &str) -> Error {
     Error::new(ErrorKind::Forbidden, "AgentNotReplaceable", "existing agent cannot be replaced").for_log(internal)
 }
@@ -180,7 +180,7 @@ impl Applicant {
         if token_fits(token, hash) { Ok(Life::Continued) } else { Err(not_replaceable("the replace token is wrong")) }
     }
 
-    /// An agent of the same enrollment id that never checked in; one that did is left alone (§3.3).
+    /// An agent of the same enrollment id that never checked in; one that did is left alone (EA §3.3).
     fn abandoned<'a>(&self, circumstances: &Circumstances<'a>) -> Option<&'a AgentRecord> {
         let same_key = |stored: &&AgentRecord| stored.enrollment_key_id.as_ref() == Some(&circumstances.key.id);
         circumstances.by_enrollment_id.filter(|stored| stored.last_checkin.is_none()).filter(same_key)
@@ -242,7 +242,7 @@ impl Applicant {
         }
     }
 
-    /// What a replacement changes; the rest of the record goes on (§3.6).
+    /// What a replacement changes; the rest of the record goes on (EA §3.6).
     fn continued(
         &self,
         stored: &AgentRecord,

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 /// Size of every chunk but the last, in bytes (EA128).
 pub const CHUNK_BYTES: u64 = 4_194_304;
 
-/// How an upload stands (reference §7.2).
+/// How an upload stands (EA §7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FileStatus {
@@ -74,7 +74,7 @@ pub struct ChunkInfo {
     pub sha256: [u8; 32],
 }
 
-/// A file that some agents may fetch (reference §7.3).
+/// A file that some agents may fetch (EA §7.3).
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeliverableFile {
     /// Its id.
@@ -93,7 +93,7 @@ pub struct DeliverableFile {
     pub created_at: Timestamp,
 }
 
-/// An artifact of a policy (reference §7.1), without its bytes.
+/// An artifact of a policy (EA §7.1), without its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
     /// The identifier that policies name.

@@ -65,7 +65,7 @@ macro_rules! id_type {
 }
 
 id_type!(
-    /// An enrolled agent. Clients may propose one, so it is text and not a UUID (reference §3.4).
+    /// An enrolled agent. Clients may propose one, so it is text and not a UUID (EA §3.4).
     AgentId
 );
 id_type!(

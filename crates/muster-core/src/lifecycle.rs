@@ -78,7 +78,7 @@ pub fn reassign(
     }
     let next = AgentRecord {
         policy_id,
-        // Whatever number the old policy had, the new one's first revision must be greater (§4.7).
+        // Whatever number the old policy had, the new one's first revision must be greater (EA §4.7).
         policy_revision: 0,
         inactivity_timeout: inactivity_timeout(policy),
         ..before.clone()
@@ -112,7 +112,7 @@ pub fn begin_upgrade(before: &AgentRecord, start: Timestamp, seen: Option<Timest
     let mut next = before.clone();
     next.upgrade.started_at = Some(start);
     next.upgrade.upgraded_at = None;
-    // They belong to the order before; a stale failure would mark the agent as stuck (§3.5).
+    // They belong to the order before; a stale failure would mark the agent as stuck (MG §3.5).
     next.upgrade.details = None;
     changed(before, next, seen, now)
 }
@@ -143,7 +143,7 @@ pub fn set_inactivity_timeout(
     changed(before, AgentRecord { inactivity_timeout: timeout, ..before.clone() }, seen, now)
 }
 
-/// Whether the policy's unenroll timeout is over: the agent is inactive *now*, and unseen for that long (§3.4).
+/// Whether the policy's unenroll timeout is over: the agent is inactive *now*, and unseen for that long (MG §3.4).
 pub fn is_due_to_unenroll(
     record: &AgentRecord,
     unenroll_timeout: Duration,
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn ea137_ea140_m46_m48_a_farewell_keeps_the_agent_active() {
+    fn ea137_ea140_mg46_mg48_a_farewell_keeps_the_agent_active() {
         let after = report(&agent(), AuditReason::Uninstall).unwrap();
         assert_eq!(after.audit, Some(AuditReport { reason: AuditReason::Uninstall, at: at(5) }));
         assert!(after.active && after.access_key.is_some() && after.unenrolled_at.is_none());
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn m49_a_reported_agent_can_be_unenrolled_by_force() {
+    fn mg49_a_reported_agent_can_be_unenrolled_by_force() {
         let reported = report(&agent(), AuditReason::Uninstall).unwrap();
         let after = force_unenroll(&reported, "forced", at(70)).unwrap().unwrap();
         assert_eq!((after.active, after.access_key.clone(), after.status), (false, None, Status::Unenrolled));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn m135_graceful_unenrolment_waits_for_the_ack() {
+    fn mg135_graceful_unenrolment_waits_for_the_ack() {
         let leaving = begin_unenroll(&agent(), None, at(60)).unwrap().unwrap();
         assert_eq!((leaving.status, leaving.active), (Status::Unenrolling, true));
         assert_eq!(begin_unenroll(&leaving, None, at(90)).unwrap(), None);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn m132_reassigned_agents_update_and_keep_their_credentials() {
+    fn mg132_reassigned_agents_update_and_keep_their_credentials() {
         let target = policy("q", 60);
         let after = reassign(&agent(), Some(&target), None, at(30)).unwrap().unwrap();
         assert_eq!((after.policy_revision, after.status), (0, Status::Updating));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn m136_one_tag_for_another_is_renamed_in_place() {
+    fn mg136_one_tag_for_another_is_renamed_in_place() {
         let tags = ["a", "b", "c"].map(str::to_owned);
         let change = |add: &[&str], remove: &[&str]| {
             let own = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn m57_m128_an_upgrade_is_updating_from_its_start_until_cancelled() {
+    fn mg57_mg128_an_upgrade_is_updating_from_its_start_until_cancelled() {
         let now = begin_upgrade(&agent(), at(10), None, at(10)).unwrap();
         assert_eq!((now.status, now.upgrade.started_at), (Status::Updating, Some(at(10))));
         let later = begin_upgrade(&agent(), at(86_400), None, at(10)).unwrap();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn m43_a_timeout_of_zero_means_never() {
+    fn mg43_a_timeout_of_zero_means_never() {
         assert_eq!(inactivity_timeout(Some(&policy("p", 0))), None);
         assert_eq!(inactivity_timeout(Some(&policy("p", -5))), None);
         assert_eq!(inactivity_timeout(None), Some(DEFAULT_INACTIVITY_TIMEOUT));

@@ -1,4 +1,4 @@
-//! Making actions: what a valid order is, when it ends, and what its status word is (management reference §5.4, §5.7).
+//! Making actions: what a valid order is, when it ends, and what its status word is (MG §5.4, §5.7).
 
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ fn checked_data(kind: ActionType, data: Value) -> Result<Value, Error> {
     reshape(kind, data).ok_or_else(|| Error::invalid("data", format!("does not fit {}", kind.as_str())))
 }
 
-/// When an order of that type ends (§5.4): a window of up to two hours gives its double, a longer one itself.
+/// When an order of that type ends (MG §5.4): a window of up to two hours gives its double, a longer one itself.
 fn ends_at(kind: ActionType, start: Option<Timestamp>, rollout: Option<Duration>, now: Timestamp) -> Timestamp {
     let start = start.unwrap_or(now);
     match rollout {
@@ -116,7 +116,7 @@ fn ends_at(kind: ActionType, start: Option<Timestamp>, rollout: Option<Duration>
     }
 }
 
-/// Whether an order of that type can be cancelled (§5.5).
+/// Whether an order of that type can be cancelled (MG §5.5).
 pub const fn is_cancellable(kind: ActionType) -> bool {
     matches!(kind, ActionType::Upgrade | ActionType::Unenroll)
 }
@@ -133,7 +133,7 @@ pub fn cancel_of(target: &Action, id: ActionId, created_by: &str, now: Timestamp
     order.into_action(id, target.space.clone(), target.total, created_by, now)
 }
 
-/// The one word for an action (§5.7, first match wins).
+/// The one word for an action (MG §5.7, first match wins).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ActionStatus {
@@ -228,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn m123_a_window_has_ten_minutes_at_least() {
+    fn mg123_a_window_has_ten_minutes_at_least() {
         let order = NewOrder { rollout: Some(Duration::from_secs(599)), ..upgrade() };
         assert_eq!(field(order).as_deref(), Some("rollout_duration_seconds"));
         assert!(make(NewOrder { rollout: Some(Duration::from_secs(600)), ..upgrade() }).is_ok());
     }
 
     #[test]
-    fn m125_m131_d4_every_order_ends() {
+    fn mg125_mg131_d4_every_order_ends() {
         let end = |order| make(order).unwrap().expiration.unwrap();
         let window = |h| NewOrder { rollout: Some(hours(h)), start_time: Some(at(3600)), ..upgrade() };
         assert_eq!(end(window(1)), at(3600).plus(hours(2)));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn m128_m129_only_upgrades_and_unenrolments_can_be_cancelled() {
+    fn mg128_mg129_only_upgrades_and_unenrolments_can_be_cancelled() {
         let target = make(upgrade()).unwrap();
         let cancel = cancel_of(&target, ActionId::trusted("c"), "local:root", at(5)).unwrap();
         assert_eq!((cancel.kind, cancel.data.as_deref()), (ActionType::Cancel, Some(r#"{"target_id":"a"}"#)));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn m141_partly_failed_is_failed() {
+    fn mg141_partly_failed_is_failed() {
         let done = progress(&make(upgrade()).unwrap(), &counts(9, 1), at(60));
         let expected = ActionProgress {
             status: ActionStatus::Failed,
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn m142_expired_but_upgrades_only_pass_their_window() {
+    fn mg142_expired_but_upgrades_only_pass_their_window() {
         let settings = make(NewOrder { expiration: Some(at(60)), ..NewOrder::new(ActionType::Settings, Value::Null) });
         assert_eq!(status(&settings.unwrap(), 9, 0, 60), ActionStatus::Expired);
         let rollout = make(NewOrder { rollout: Some(hours(1)), ..upgrade() }).unwrap();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn m143_cancelled_outranks_failure() {
+    fn mg143_cancelled_outranks_failure() {
         let action = Action { cancelled_at: Some(at(1)), ..make(upgrade()).unwrap() };
         assert_eq!(status(&action, 9, 1, 60), ActionStatus::Cancelled);
         assert_eq!(serde_json::to_value(ActionStatus::RolloutPassed).unwrap(), "ROLLOUT_PASSED");

@@ -3,7 +3,7 @@
 use crate::id::{OutputId, SpaceId};
 use crate::time::Timestamp;
 
-/// An output object of the management API (management reference §2.5).
+/// An output object of the management API (MG §2.5).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     /// Its id.

@@ -1,4 +1,4 @@
-//! How long a check-in is held (reference §4.3).
+//! How long a check-in is held (EA §4.3).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Replace tokens: what lets a re-installed host take its old record over (reference §3.4). People choose them, so
+//! Replace tokens: what lets a re-installed host take its old record over (EA §3.4). People choose them, so
 //! they are hashed slowly: `$pbkdf2-sha512$<iterations>$<salt>$<key>`, salt and key in base64 without padding (EA43).
 
 use std::num::NonZeroU32;

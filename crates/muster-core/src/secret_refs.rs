@@ -1,4 +1,4 @@
-//! References to secrets inside policies (reference §4.8).
+//! References to secrets inside policies (EA §4.8).
 //!
 //! *Inline*: any text may hold `$co.elastic.secret{ID}`, several times. *By path*: a `secrets` object beside the
 //! fields mirrors the path of a field and ends in `{"id": "ID"}`. Both work in certain parts of a policy only:

@@ -1,4 +1,4 @@
-//! Signatures over policies and actions: ECDSA on P-256 with SHA-256 (reference §10.9).
+//! Signatures over policies and actions: ECDSA on P-256 with SHA-256 (EA §10.9).
 //!
 //! What is signed are the exact bytes that travel in `signed.data`; nobody ever serialises them again, so no canonical
 //! form of JSON is needed (EA80). Key pair and nonces come from aws-lc's own generator.

@@ -1,4 +1,4 @@
-//! The status of an agent: a transition, not a computation at read time (management reference §3).
+//! The status of an agent: a transition, not a computation at read time (MG §3).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::agent::{AgentRecord, AuditReason};
 use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
 
-/// The one word shown for an agent, derived from connection, health and life cycle (§3.1, first match wins).
+/// The one word shown for an agent, derived from connection, health and life cycle (MG §3.1, first match wins).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -77,7 +77,7 @@ impl Status {
 
 /// Time without a sighting after which an agent is offline: ten stamps of half a minute.
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(300);
-/// How long an upgrade may run without a word before it counts as stuck (§3.5).
+/// How long an upgrade may run without a word before it counts as stuck (MG §3.5).
 pub const STUCK_AFTER: Duration = Duration::from_secs(7200);
 /// The rules ask for *more* than a time; timestamps have microseconds.
 const MOMENT: Duration = Duration::from_micros(1);
@@ -109,7 +109,7 @@ pub fn evaluate(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -
     if inactive_at.is_some_and(|at| at <= now) {
         return (Status::Inactive, None);
     }
-    // Behind "inactive": who left long ago is out of the way like all others (§3.1); before "offline", since it said so.
+    // Behind "inactive": who left long ago is out of the way like all others (MG §3.1); before "offline", since it said so.
     if let Some(left) = record.audit.and_then(|report| left(report.reason)) {
         return (left, inactive_at);
     }
@@ -170,7 +170,7 @@ fn upgrade_begins(record: &AgentRecord) -> Option<Timestamp> {
 }
 
 /// Whether the agent hangs: its upgrade failed while it is not away, or it is updating for two hours without a word
-/// (§3.5).
+/// (MG §3.5).
 pub fn is_stuck(record: &AgentRecord, now: Timestamp) -> bool {
     let details = record.upgrade.details.as_deref().and_then(UpgradeDetails::stored);
     match details {

@@ -63,7 +63,7 @@ impl Timestamp {
         Ok(Self(parsed.as_microsecond()))
     }
 
-    /// RFC 3339 in UTC with second precision: `2026-01-02T03:04:05Z` (reference §3.6).
+    /// RFC 3339 in UTC with second precision: `2026-01-02T03:04:05Z` (EA §3.6).
     pub fn to_rfc3339_seconds(self) -> String {
         self.format("%Y-%m-%dT%H:%M:%SZ")
     }

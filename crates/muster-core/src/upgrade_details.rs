@@ -1,4 +1,4 @@
-//! What an agent reports of a running upgrade (reference §4.6).
+//! What an agent reports of a running upgrade (EA §4.6).
 
 use std::sync::Arc;
 

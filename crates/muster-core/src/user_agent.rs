@@ -1,4 +1,4 @@
-//! Which agents are let in, by the version in their `User-Agent` (reference §1.7).
+//! Which agents are let in, by the version in their `User-Agent` (EA §1.7).
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/{id}/acks` (§5). No `User-Agent` check here (EA123).
+//! `POST /api/fleet/agents/{id}/acks` (EA §5). No `User-Agent` check here (EA123).
 
 use bytes::Bytes;
 use http::StatusCode;

@@ -1,4 +1,4 @@
-//! `GET /api/fleet/artifacts/{id}/{sha2}` (§7.1): what a policy's inputs name, in its encoded form.
+//! `GET /api/fleet/artifacts/{id}/{sha2}` (EA §7.1): what a policy's inputs name, in its encoded form.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/{id}/audit/unenroll` (§8): an agent, or what watches over it, says that it left.
+//! `POST /api/fleet/agents/{id}/audit/unenroll` (EA §8): an agent, or what watches over it, says that it left.
 
 use bytes::Bytes;
 use http_body::Body;

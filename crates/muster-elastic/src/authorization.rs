@@ -1,4 +1,4 @@
-//! The `Authorization` header: `ApiKey <base64(id:secret)>` (§1.6, EA10–EA13).
+//! The `Authorization` header: `ApiKey <base64(id:secret)>` (EA §1.6, EA10–EA13).
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;

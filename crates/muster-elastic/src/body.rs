@@ -173,7 +173,7 @@ impl std::ops::Deref for Received {
     }
 }
 
-/// Whether the body is gzip: only the exact value counts (§1.9).
+/// Whether the body is gzip: only the exact value counts (EA §1.9).
 pub fn is_gzip(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_ENCODING).is_some_and(|value| value == "gzip")
 }

@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/{id}/checkin` (§4): the hot path.
+//! `POST /api/fleet/agents/{id}/checkin` (EA §4): the hot path.
 //!
 //! The body's fingerprint comes first: the very bytes of the last check-in need no decoding. A check-in without
 //! anything due is parked: all that is kept of it is [`Held`].
@@ -23,7 +23,7 @@ use muster_fleet::check_in::{CheckInInput, CheckInOutcome, Delivery, ParkedCheck
 use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::{Reply, ReplyBody};
 
-/// The answer when there is nothing (§4.13). An empty token: keep the old one.
+/// The answer when there is nothing (EA §4.13). An empty token: keep the old one.
 const NOTHING: &[u8] = br#"{"action":"checkin","ack_token":""}"#;
 /// Replies above this many bytes are compressed for clients that take it (EA85).
 const COMPRESS_ABOVE: usize = 1024;

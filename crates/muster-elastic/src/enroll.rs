@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/enroll` (§3).
+//! `POST /api/fleet/agents/enroll` (EA §3).
 
 use bytes::Bytes;
 use http_body::Body;
@@ -11,7 +11,7 @@ use muster_fleet::enroll::EnrollInput;
 use muster_listen::reply::Reply;
 
 impl Inner {
-    /// The order of checks is §3.2's: the key and its record, the version, the body.
+    /// The order of checks is EA §3.2's: the key and its record, the version, the body.
     pub(super) async fn enroll<B>(&self, call: Call<'_, B>) -> Result<Reply, ApiError>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,

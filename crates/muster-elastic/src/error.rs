@@ -1,4 +1,4 @@
-//! Error replies: the whole table of §1.11, and how domain errors find their row in it.
+//! Error replies: the whole table of EA §1.11, and how domain errors find their row in it.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! `GET /api/fleet/file/{id}[?source=name]` (§7.3): files for agents, whole or in part.
+//! `GET /api/fleet/file/{id}[?source=name]` (EA §7.3): files for agents, whole or in part.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! The agent API: the Fleet Server protocol over HTTP (protocol reference §1–§8).
+//! The agent API: the Fleet Server protocol over HTTP (EA §1–§8).
 //!
 //! [`AgentApi::handle`] routes, counts against the limits and calls one small file an endpoint; each of these checks
 //! who asks, reads the body, calls one operation of the fleet and converts. The order of checks is the protocol's
-//! (§1.4): limits, path and method, `Elastic-Api-Version`, credentials, `User-Agent`, body.
+//! (EA §1.4): limits, path and method, `Elastic-Api-Version`, credentials, `User-Agent`, body.
 
 pub mod accept_encoding;
 mod acks;
@@ -213,7 +213,7 @@ impl Inner {
         Handled { operation, outcome }
     }
 
-    /// The checks before an endpoint, in the order of §1.4.
+    /// The checks before an endpoint, in the order of EA §1.4.
     async fn dispatch<B>(&self, head: &Parts, body: B, peer: &Peer, passage: &mut Passage) -> Result<Answer, ApiError>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
@@ -221,7 +221,7 @@ impl Inner {
         let Some(route) = Route::of(head.uri.path()) else { return Ok(respond::not_found().into()) };
         let operation = route.operation();
         passage.operation = Some(operation);
-        // Before credentials are looked at (§1.4): whoever is over the limit costs no hash and no read.
+        // Before credentials are looked at (EA §1.4): whoever is over the limit costs no hash and no read.
         passage.permit = Some(self.limiter.admit(operation, Instant::now())?);
         if head.method != route.method() {
             return Ok(respond::method_not_allowed().into());

@@ -1,4 +1,4 @@
-//! Limits per operation (§1.12): a token bucket, a cap on requests at the same time, and a cap on bodies.
+//! Limits per operation (EA §1.12): a token bucket, a cap on requests at the same time, and a cap on bodies.
 //!
 //! One layer, one instance a listener. Nothing ever queues: what is over a limit is answered 429 at once (EA15).
 
@@ -109,7 +109,7 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 impl Default for Limits {
-    /// The protocol's defaults (§1.12), scaled up to what this server can do: 100,000 agents that come back within
+    /// The protocol's defaults (EA §1.12), scaled up to what this server can do: 100,000 agents that come back within
     /// seconds are let in, and two cores' worth of heartbeats are far below the bucket.
     fn default() -> Self {
         let micros = Duration::from_micros;

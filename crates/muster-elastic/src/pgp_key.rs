@@ -1,4 +1,4 @@
-//! `GET /api/agents/upgrades/{version}/pgp-public-key` (§7.4, EA136): the key that agents check upgrades with.
+//! `GET /api/agents/upgrades/{version}/pgp-public-key` (EA §7.4, EA136): the key that agents check upgrades with.
 //!
 //! Served from a file that the administrator puts there; nothing is fetched, so that it works without a way out.
 

@@ -1,4 +1,4 @@
-//! `Range` on file delivery (§7.3, EA135): one range of bytes, or a reason why not.
+//! `Range` on file delivery (EA §7.3, EA135): one range of bytes, or a reason why not.
 
 /// Which part of a file is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! `X-Request-Id` (§1.5, EA4): echoed when it is one, made when it is absent or can't be logged safely.
+//! `X-Request-Id` (EA §1.5, EA4): echoed when it is one, made when it is absent or can't be logged safely.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Which operation a request asks for: hand-written routing by path segments (§1.1).
+//! Which operation a request asks for: hand-written routing by path segments (EA §1.1).
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! `GET /api/status` (§2): whether this server can serve agents.
+//! `GET /api/status` (EA §2): whether this server can serve agents.
 
 use std::time::Duration;
 

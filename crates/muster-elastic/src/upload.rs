@@ -1,4 +1,4 @@
-//! Uploads from agents (§7.2): begin, chunks in any order, complete.
+//! Uploads from agents (EA §7.2): begin, chunks in any order, complete.
 
 use bytes::Bytes;
 use http::HeaderMap;

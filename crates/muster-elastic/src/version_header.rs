@@ -1,4 +1,4 @@
-//! `Elastic-Api-Version` (§1.8, EA5–EA7): one version exists, and it is the default.
+//! `Elastic-Api-Version` (EA §1.8, EA5–EA7): one version exists, and it is the default.
 
 use http::{HeaderMap, HeaderValue};
 use muster_protocol::elastic::{API_VERSION, API_VERSION_HEADER};

@@ -1,4 +1,4 @@
-//! Acks: an agent's answers to its orders (reference §5).
+//! Acks: an agent's answers to its orders (EA §5).
 
 use std::sync::Arc;
 

@@ -188,13 +188,14 @@ impl Actions {
         Ok(views)
     }
 
-    /// The agents that some actions were for; `<policy>:<revision>` names a change of policy (M148).
+    /// The agents that some actions were for; `<policy>:<revision>` names a change of policy (MG148).
     pub async fn agents_of(&self, context: &OpContext, ids: &[String]) -> Result<BTreeSet<AgentId>, Error> {
+        context.grant::<AgentsRead>()?;
         let mut agents = BTreeSet::new();
         for id in ids {
-            match self.find_listed(context, id).await?.into_inner() {
-                ListedAction::PolicyChange { policy, .. } => agents.extend(self.agents_on(policy).await?),
-                ListedAction::Action(action) => agents.extend(self.targets_of(&action).await?),
+            match policy_change(id) {
+                Some((policy, _)) => agents.extend(self.agents_on(policy).await?),
+                None => agents.extend(self.targets_of(&*self.find::<AgentsRead>(context, id).await?).await?),
             }
         }
         Ok(agents)

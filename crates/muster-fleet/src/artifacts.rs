@@ -1,4 +1,4 @@
-//! Artifacts of policies (protocol reference §7.1): served to the agents whose policy names them.
+//! Artifacts of policies (EA §7.1): served to the agents whose policy names them.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! An agent, or a component of it, says that it left (reference §8).
+//! An agent, or a component of it, says that it left (EA §8).
 
 use muster_core::Error;
 use muster_core::agent::{AuditReason, AuditReport};

@@ -1,4 +1,4 @@
-//! Who presents a key: the agent of the path, some agent, or nobody (reference §1.6).
+//! Who presents a key: the agent of the path, some agent, or nobody (EA §1.6).
 //!
 //! Keys that are revoked, expired, truncated, of another case or unknown all give one and the same refusal.
 

@@ -1,6 +1,6 @@
-//! The check-in: what it changes, what is due, and the held poll (reference §4).
+//! The check-in: what it changes, what is due, and the held poll (EA §4).
 //!
-//! The order is the reference's (§4.2): decide, write what changed, then look for actions, then for a policy, then
+//! The order is the reference's (EA §4.2): decide, write what changed, then look for actions, then for a policy, then
 //! hold. A look for actions that found none remembers the agent's generation of orders, and a hold the generation of
 //! wake-ups, so that a wake-up between look and hold is never lost (EA72) and the next heartbeat need not look again.
 
@@ -224,7 +224,7 @@ impl CheckIns {
         Ok(KnownDocuments::of(&documents))
     }
 
-    /// The action that the ack token names (§4.4). The record's own token needs no look-up.
+    /// The action that the ack token names (EA §4.4). The record's own token needs no look-up.
     async fn acknowledged(
         &self,
         record: &AgentRecord,

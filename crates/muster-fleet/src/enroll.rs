@@ -1,4 +1,4 @@
-//! Enrolment: an agent comes in by an enrollment key (reference §3).
+//! Enrolment: an agent comes in by an enrollment key (EA §3).
 //!
 //! Everything that an enrolment changes is one commit: the key's use, the record, its documents, the orders that a new
 //! life must not inherit, the audit line. So there is nothing to roll back (EA45). Requests for the same id or the
@@ -315,7 +315,7 @@ fn circumstances<'a>(admission: &'a Admission, input: &EnrollInput<'a>, stored: 
 fn takes_own_place(enrolled: &Enrolled, before: Option<&AgentRecord>, key: &EnrollmentKey) -> bool {
     let continues = enrolled.life == Life::Continued;
     let came_by_key = before.is_some_and(|before| before.enrollment_key_id.as_ref() == Some(&key.id));
-    // What is discarded came by the same key: core looks at no other (§3.3).
+    // What is discarded came by the same key: core looks at no other (EA §3.3).
     enrolled.discard.is_some() || (continues && came_by_key)
 }
 

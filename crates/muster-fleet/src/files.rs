@@ -1,5 +1,5 @@
 //! The service of files: uploads from agents, files for agents, artifacts of policies. Here: who may fetch a file
-//! (protocol reference §7.3), and its bytes, a chunk at a time.
+//! (EA §7.3), and its bytes, a chunk at a time.
 
 use std::sync::Arc;
 

@@ -40,9 +40,9 @@ const ACTIONS_AT_ONCE: u32 = 10;
 const UPLOADS_AT_ONCE: u32 = 10;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Time that an action is kept after its expiration (reference §4.10).
+/// Time that an action is kept after its expiration (EA §4.10).
 const ACTIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Time that an upload is kept, complete or not, counted from its beginning (management reference §2.12).
+/// Time that an upload is kept, complete or not, counted from its beginning (MG §2.12).
 const UPLOADS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Rows of the change log that are kept whatever their age.
 const CHANGES_KEPT: i64 = 100_000;

@@ -44,7 +44,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_micros(1_000_000_000_000);
 
     #[test]
-    fn m70_durations_and_times_are_read_and_anything_else_is_refused() {
+    fn mg70_durations_and_times_are_read_and_anything_else_is_refused() {
         assert_eq!(parse_end("expiration", "90s", NOW).unwrap(), NOW.plus(Duration::from_secs(90)));
         assert_eq!(parse_end("expiration", "2d", NOW).unwrap(), NOW.plus(Duration::from_secs(172_800)));
         assert!(parse_end("expiration", "2096-01-01T00:00:00Z", NOW).is_ok());

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn m25_versions_are_compared_as_numbers() {
+    fn mg25_versions_are_compared_as_numbers() {
         assert!(numbers("8.9.0") < numbers("8.19.0"));
         assert!(numbers("9.1.2-SNAPSHOT") < numbers("9.2.0"));
     }

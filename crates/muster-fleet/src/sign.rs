@@ -13,7 +13,7 @@ use muster_core::{Error, signing};
 
 use super::check_in::CheckIns;
 
-/// The types that are signed (§5.1).
+/// The types that are signed (MG §5.1).
 const fn is_signed(kind: ActionType) -> bool {
     matches!(kind, ActionType::Unenroll | ActionType::Upgrade | ActionType::Migrate)
 }

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn m32_each_tag_stands_once_in_order_of_first_appearance() {
+    fn mg32_each_tag_stands_once_in_order_of_first_appearance() {
         assert_eq!(clean_tags("tags", &words("b a b A a")).unwrap(), ["b", "a", "A"]);
     }
 

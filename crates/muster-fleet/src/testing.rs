@@ -19,14 +19,14 @@ use muster_core::testing::{self, Sequence, TestClock, at};
 use muster_core::time::{Clock, Timestamp};
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
 use muster_store::sqlite::SqliteStore;
-use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, Write};
+use muster_store::{StoreError, ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, Write};
 use serde_json::Value;
 
+use crate::authority::System;
 use crate::enroll::EnrollInput;
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;
 use crate::registry::{AgentEntry, Registry};
-use crate::watched_store::WatchedStore;
 use crate::{Fleet, FleetParts, FleetSettings};
 
 /// What tests look at inside a fleet.
@@ -56,9 +56,14 @@ impl Fleet {
         &*self.inner.store
     }
 
-    /// The store as the services use it.
-    pub fn watched_store(&self) -> &WatchedStore {
-        &self.store
+    /// Commits as a service does: how it went is noted.
+    pub async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.store.commit(&System, writes).await.map(drop)
+    }
+
+    /// Notes how the store answered a commit.
+    pub fn note(&self, error: Option<&StoreError>) {
+        self.store.note(error);
     }
 
     /// What tests look at besides.
@@ -158,7 +163,7 @@ impl TestFleet {
 
     /// Commits what must go through.
     pub async fn commit(&self, writes: Vec<Write>) {
-        self.fleet.store().commit(writes).await.expect("the writes fit");
+        self.fleet.commit(writes).await.expect("the writes fit");
     }
 
     /// A policy changed by `change`, without a revision to deliver yet.

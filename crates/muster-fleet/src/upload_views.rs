@@ -22,7 +22,7 @@ use super::files::{Files, Piece};
 
 /// Orders of one agent that are looked through, newest first.
 const LOOKED_THROUGH: u32 = 1000;
-/// A request without a file is shown no longer than this (§5.6).
+/// A request without a file is shown no longer than this (MG §5.6).
 const SHOWN_FOR: Duration = Duration::from_secs(89 * 86_400);
 
 /// How an upload stands.

@@ -1,4 +1,4 @@
-//! Uploads from agents: begin, chunks, end (protocol reference §7.2).
+//! Uploads from agents: begin, chunks, end (EA §7.2).
 //!
 //! Beginning again and sending a chunk again change nothing (D6): agents repeat calls whose answer got lost.
 

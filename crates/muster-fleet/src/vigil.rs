@@ -19,7 +19,7 @@ use super::update::AgentChange;
 
 /// A smaller difference between two looks is a clock that is slewed, not set.
 const STEP: i64 = 30_000_000;
-/// The longest wait of an agent whose server did not answer, 10 minutes (protocol reference §10.1), and time to connect.
+/// The longest wait of an agent whose server did not answer, 10 minutes (EA §10.1), and time to connect.
 pub(super) const BACK_OFF: Duration = Duration::from_secs(15 * 60);
 /// Records corrected at once.
 const AT_ONCE: u32 = 500;

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::refusal::Refusal;
 
-/// Bytes of a request's head (§1.3).
+/// Bytes of a request's head (EA §1.3).
 pub(super) const MAX_HEAD: usize = 8192;
 /// Header lines of one request.
 const MAX_LINES: usize = 100;

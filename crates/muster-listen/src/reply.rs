@@ -124,7 +124,7 @@ impl From<Reply> for Outcome {
     }
 }
 
-/// Which listener a connection came in by. Each has limits of its own (§1.2).
+/// Which listener a connection came in by. Each has limits of its own (EA §1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListenerKind {
     /// 8220: agents of every family.

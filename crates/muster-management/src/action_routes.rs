@@ -1,4 +1,4 @@
-//! How actions stand, and cancel (§5.5, §5.7).
+//! How actions stand, and cancel (MG §5.5, §5.7).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const MAX_SEARCHED: u32 = 10_000;
 /// Results on a page, at most.
 const MOST_RESULTS: u32 = 1000;
 
-/// How actions stand, who got them, and their cancellation (§5.5, §5.7).
+/// How actions stand, who got them, and their cancellation (MG §5.5, §5.7).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agents/action_status", list),

@@ -1,4 +1,4 @@
-//! `/agent_policies` (§1.3): with `config`, `secrets`, revisions, differences and the way back.
+//! `/agent_policies` (MG §1.3): with `config`, `secrets`, revisions, differences and the way back.
 
 use std::sync::Arc;
 
@@ -30,12 +30,12 @@ use super::policy_convert::{AgentCounts, draft, policy};
 use super::query::{DryRun, Paging, Query};
 use muster_fleet::Fleet;
 
-/// Rows on a page with counts or everything, at most (§1.3).
+/// Rows on a page with counts or everything, at most (MG §1.3).
 const MOST_FULL_ROWS: u32 = 100;
 /// Policies that are looked through for a query.
 const MAX_SEARCHED: u32 = 10_000;
 
-/// Policies, their revisions and what agents get of them (§1.3).
+/// Policies, their revisions and what agents get of them (MG §1.3).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agent_policies", list),
@@ -68,7 +68,7 @@ const TABLE: Table<Policy> = Table {
     text: &["name", "description"],
 };
 
-/// Those that match; a query that is none is a text looked for in name and description (M24).
+/// Those that match; a query that is none is a text looked for in name and description (MG24).
 fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
     let wanted = kuery.trim().to_lowercase();
     select(&TABLE, kuery, all.clone()).unwrap_or_else(|_| {
@@ -188,7 +188,7 @@ struct FullQuery {
     standalone: Option<bool>,
 }
 
-/// What agents get; standalone without what only a fleet has (M107).
+/// What agents get; standalone without what only a fleet has (MG107).
 async fn compiled(fleet: &Fleet, context: &OpContext, id: &str, query: &FullQuery) -> Result<Value, Error> {
     let policy = fleet.policies().find::<PoliciesRead>(context, id).await?;
     let revision = query.revision.unwrap_or(policy.revision);

@@ -1,4 +1,4 @@
-//! `/agents`, `/agent_status`: look, note, delete (§1.2).
+//! `/agents`, `/agent_status`: look, note, delete (MG §1.2).
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use muster_fleet::Fleet;
 use muster_fleet::agent_views::AgentQuestion;
 use muster_fleet::membership::AgentNote;
 
-/// Lists, details, tags and status counts of agents (§1.2).
+/// Lists, details, tags and status counts of agents (MG §1.2).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agents", list),

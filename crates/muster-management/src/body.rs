@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn m13_an_unknown_or_wrong_field_is_named() {
+    fn mg13_an_unknown_or_wrong_field_is_named() {
         assert_eq!(field_of::<CreateEnrollmentKey>(r#"{"nmae": "x"}"#), "nmae");
         assert_eq!(field_of::<CreateEnrollmentKey>(r#"{"tags": ["a", 1]}"#), "tags[1]");
         assert_eq!(field_of::<CreateAction>(r#"{"action": {"type": "SETTINGS", "dta": 1}}"#), "action.dta");

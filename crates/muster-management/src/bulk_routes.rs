@@ -1,4 +1,4 @@
-//! Orders to many agents (§1.2.2). With `dryRun` they check the
+//! Orders to many agents (MG §1.2.2). With `dryRun` they check the
 //! same, answer how many agents would get the order and who would not, and change nothing.
 
 use std::sync::Arc;

@@ -129,7 +129,7 @@ fn audit_word(reason: AuditReason) -> &'static str {
     }
 }
 
-/// Counts by status, in the groups of §3.6.
+/// Counts by status, in the groups of MG §3.6.
 pub fn status_results(counts: &[(Status, u64)]) -> AgentStatusResults {
     let of = |wanted: &[Status]| counts.iter().filter(|(status, _)| wanted.contains(status)).map(|(_, n)| n).sum();
     let all = of(&Status::ALL);
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn m55_m54_statuses_are_counted_in_their_groups() {
+    fn mg55_mg54_statuses_are_counted_in_their_groups() {
         let counts: Vec<(Status, u64)> = Status::ALL.into_iter().zip(1..).collect();
         let found = status_results(&counts);
         assert_eq!(

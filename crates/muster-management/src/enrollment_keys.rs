@@ -1,4 +1,4 @@
-//! `/enrollment_api_keys` (§1.6) and its old alias with hyphens.
+//! `/enrollment_api_keys` (MG §1.6) and its old alias with hyphens.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use muster_fleet::keys::NewEnrollmentKey;
 /// Keys that are looked through for a query that the store can't answer.
 const MAX_SEARCHED: u32 = 10_000;
 
-/// Enrollment keys under both spellings of their path (§1.6).
+/// Enrollment keys under both spellings of their path (MG §1.6).
 pub fn endpoints() -> Vec<Endpoint> {
     let of = |keys: &'static str, key: &'static str, replace: &'static str| {
         [

@@ -13,7 +13,7 @@ use muster_fleet::actions::{MigrateOrder, UpgradeOrder};
 use muster_fleet::moment::{parse_end, parse_time};
 use muster_fleet::tags::TagChange;
 
-/// An upgrade of one agent begins at once: start and window belong to many (§1.2.2).
+/// An upgrade of one agent begins at once: start and window belong to many (MG §1.2.2).
 pub fn upgrade(body: Upgrade) -> UpgradeOrder {
     UpgradeOrder {
         version: body.version,
@@ -47,7 +47,7 @@ pub fn migrate(uri: String, enrollment_token: String, settings: Option<Map<Strin
     MigrateOrder { uri, enrollment_token, settings: settings.unwrap_or_default() }
 }
 
-/// One replace token can't be for many agents (§1.2.3).
+/// One replace token can't be for many agents (MG §1.2.3).
 pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Value>>) -> Result<MigrateOrder, Error> {
     if settings.as_ref().is_some_and(|settings| settings.contains_key("replace_token")) {
         return Err(Error::invalid("settings.replace_token", "belongs to one agent; migrate that one alone"));

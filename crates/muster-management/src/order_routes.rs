@@ -1,4 +1,4 @@
-//! Orders to one agent (§1.2).
+//! Orders to one agent (MG §1.2).
 
 use std::sync::Arc;
 

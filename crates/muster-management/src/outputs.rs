@@ -1,4 +1,4 @@
-//! `/outputs` (§1.5, §2.5) and how they do.
+//! `/outputs` (MG §1.5, §2.5) and how they do.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::query::{Paging, Query};
 use muster_fleet::Fleet;
 use muster_fleet::outputs::OutputDraft;
 
-/// Outputs and what agents say of them (§1.5).
+/// Outputs and what agents say of them (MG §1.5).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/outputs", list),

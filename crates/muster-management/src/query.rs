@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 
-/// Rows that a list shows in all: page × perPage (§1.1).
+/// Rows that a list shows in all: page × perPage (MG §1.1).
 const MAX_ROWS: u64 = 10_000;
 
 /// Parameters of the query string. Unknown ones are passed over: clients of the original send many.

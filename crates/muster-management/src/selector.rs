@@ -1,4 +1,4 @@
-//! The bulk selector (§1.2.2): ids, or a query.
+//! The bulk selector (MG §1.2.2): ids, or a query.
 
 use muster_core::Error;
 use muster_core::id::AgentId;

@@ -1,4 +1,4 @@
-//! `GET /api/status` (§1.15): what API level is spoken here. Terraform and Go clients ask it first.
+//! `GET /api/status` (MG §1.15): what API level is spoken here. Terraform and Go clients ask it first.
 
 use std::sync::Arc;
 

@@ -81,10 +81,12 @@ fn function(line: &str) -> Option<&str> {
     rest.split(['(', '<']).next()
 }
 
-/// The leading words of a name that are numbers. `m40` and the like are statements about the management API.
+/// The leading words of a name that are numbers. Those of other pages (`mg40`, `ag133`, `m11`) are passed over.
 fn numbers(name: &str) -> Vec<Number> {
-    let is_management = |word: &&str| word.strip_prefix('m').is_some_and(|digits| digits.parse::<u16>().is_ok());
-    name.split('_').skip_while(is_management).map_while(Number::parse).collect()
+    let is_elsewhere = |word: &&str| {
+        ["mg", "ag", "m"].iter().any(|tag| word.strip_prefix(tag).is_some_and(|digits| digits.parse::<u16>().is_ok()))
+    };
+    name.split('_').skip_while(is_elsewhere).map_while(Number::parse).collect()
 }
 
 #[cfg(test)]
@@ -99,7 +101,7 @@ mod tests {
     fn numbers_lead_a_name() {
         assert_eq!(shown("ea35_ea36_d6_the_key_works"), ["EA35", "EA36", "D6"]);
         assert!(shown("day_4_of_ea35").is_empty());
-        assert_eq!(shown("m40_ea57_online"), ["EA57"]);
+        assert_eq!(shown("mg40_ea57_online"), ["EA57"]);
         assert!(shown("dead_ea1").is_empty());
     }
 

@@ -1,19 +1,21 @@
-//! The statements themselves, one a line in `statements.tsv`.
+//! The statements themselves, from the page of the protocol.
 
 use super::names::Number;
+use crate::reference::PROTOCOL;
 
 /// One statement.
 pub struct Statement {
     /// Its number.
     pub number: Number,
     /// What it asks.
-    pub text: &'static str,
+    pub text: String,
 }
 
-/// All of them, EA1–EA147, then D1–D24.
+/// Returns all of them: EA1–EA147, then D1–D24.
 pub fn all() -> Vec<Statement> {
-    let lines = include_str!("statements.tsv").lines().filter_map(|line| line.split_once('\t'));
-    lines.filter_map(|(number, text)| Some(Statement { number: Number::parse(number)?, text })).collect()
+    let rows = PROTOCOL.rows().filter_map(|row| Some((Number::parse(row.number)?, row.text)));
+    // On its own page a section needs no tag; elsewhere it does.
+    rows.map(|(number, text)| Statement { number, text: text.replace('§', "EA §") }).collect()
 }
 
 #[cfg(test)]

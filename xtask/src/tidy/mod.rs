@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the measures of the house, reported beside their aims, and the hard stops, enforced.
 
+mod citations;
 mod function;
 mod places;
 mod repository;

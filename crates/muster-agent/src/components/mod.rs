@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use spec::Wanted;
 
-/// State of a component or a unit, as on the wire (§3.3).
+/// State of a component or a unit, as on the wire (AG §3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Health {
@@ -59,7 +59,7 @@ pub struct ComponentState {
 }
 
 impl ComponentState {
-    /// Converts it for a check-in: the component with an output and an input unit (§4.1).
+    /// Converts it for a check-in: the component with an output and an input unit (EA §4.1).
     pub fn to_wire(&self) -> Component<'_> {
         let unit = |id: String, kind: &'static str| Unit {
             id: id.into(),

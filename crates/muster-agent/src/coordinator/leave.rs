@@ -57,7 +57,7 @@ pub fn forget(store: &dyn Store) -> Result<(), StoreError> {
     store.forget_enrollment()
 }
 
-/// Reports the uninstall of an agent to its server, with retries for at most `timeout`.
+/// Reports the uninstall of an agent to its server (EA §10.7), with retries for at most `timeout`.
 pub async fn tell(
     client: &FleetClient,
     agent_id: &str,

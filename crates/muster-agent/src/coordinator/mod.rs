@@ -39,7 +39,7 @@ use poll_length::PollLength;
 use refusal::Refusals;
 use report::Snapshot;
 
-/// The first check-in follows the start within this time (§10.1).
+/// The first check-in follows the start within this time (EA §10.1).
 const FIRST_CHECK_IN: Duration = Duration::from_millis(500);
 /// How often a state that could not be kept is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
 //! When is a refusal definite? One 401 may come from a proxy or a server in trouble; many of them, over some time, mean
-//! that we were shut out (agent reference §9.1).
+//! that we were shut out (AG §9.1).
 
 use std::time::Duration;
 

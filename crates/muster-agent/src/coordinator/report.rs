@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::components::{ComponentState, Health};
 
-/// State of the agent as a whole (§3.3, §3.4).
+/// State of the agent as a whole (AG §3.3, §3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AgentState {

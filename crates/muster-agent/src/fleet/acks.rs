@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/{id}/acks` (§5) and `audit/unenroll` (§8).
+//! `POST /api/fleet/agents/{id}/acks` (EA §5) and `audit/unenroll` (EA §8).
 
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ impl FleetClient {
         let events = acks.iter().zip(&datas).map(|(ack, data)| event(agent_id, ack, data.as_deref())).collect();
         let body = serde_json::to_vec(&Events { events }).map_err(unwritable)?;
         let response = self.send(Call::post(format!("/api/fleet/agents/{agent_id}/acks"), body)).await?;
-        // The status is the greatest of the items'; the body counts (§5.2).
+        // The status is the greatest of the items'; the body counts (EA §5.2).
         match serde_json::from_slice::<AckResponse>(&response.body) {
             Ok(reply) if reply.action == "acks" && response.status != 401 => Ok(reply.items),
             _ if response.status == 200 => Err(CallError::Undecodable("it is no reply to acks".into())),

@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/{id}/checkin` (§4).
+//! `POST /api/fleet/agents/{id}/checkin` (EA §4).
 
 use std::time::Duration;
 

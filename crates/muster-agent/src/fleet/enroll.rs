@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/enroll` (§3).
+//! `POST /api/fleet/agents/enroll` (EA §3).
 
 use std::borrow::Cow;
 

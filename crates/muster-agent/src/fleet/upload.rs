@@ -1,4 +1,4 @@
-//! Uploads in chunks (§7.2).
+//! Uploads in chunks (EA §7.2).
 
 use std::time::Duration;
 

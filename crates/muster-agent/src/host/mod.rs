@@ -1,4 +1,4 @@
-//! What the agent says of its host and itself (`local_metadata`, §3.1).
+//! What the agent says of its host and itself (`local_metadata`, EA §3.1).
 
 mod network;
 mod os;

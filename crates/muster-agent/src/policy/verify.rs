@@ -1,4 +1,4 @@
-//! Who ordered this? Signatures of policies and actions against the pinned key (§10.9).
+//! Who ordered this? Signatures of policies and actions against the pinned key (EA §10.9).
 //!
 //! The first key that a policy shows is pinned, if that policy is signed with it. From then on a policy must be signed
 //! with the pinned key; another key in the signed part takes its place: the old key vouches for the new one.

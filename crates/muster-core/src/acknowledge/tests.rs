@@ -120,7 +120,7 @@ fn ea117_revisions_that_were_looked_up_for_another_policy_are_not_believed() {
 }
 
 #[test]
-fn m51_an_ack_of_the_policy_ends_updating() {
+fn mg51_an_ack_of_the_policy_ends_updating() {
     let record = AgentRecord { policy_revision: 0, status: Status::Updating, ..agent() };
     let after = run_on(&record, &json!([{"action_id": "policy:p:2"}])).record.unwrap();
     assert_eq!((after.status, after.status_since, after.version), (Status::Online, at(60), record.version + 1));

@@ -286,7 +286,7 @@ fn a_first_check_in_is_always_written() {
 }
 
 #[test]
-fn m45_an_offline_agent_that_checks_in_is_online() {
+fn mg45_an_offline_agent_that_checks_in_is_online() {
     let (mut record, known) = settled();
     record.status = Status::Offline;
     let after = run(&record, known, &body(), &circumstances()).unwrap().record.unwrap();

@@ -17,7 +17,7 @@ const OTHER: &str = "other";
 /// What is read of an agent's components.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Components {
-    /// Fingerprint of ids, types, statuses and messages, and of the units as a set; payloads and order aside (EA58, §15).
+    /// Fingerprint of ids, types, statuses and messages, and of the units as a set; payloads and order aside (EA58, EA §15).
     pub digest: Digest,
     /// Where the unhealthy ones are: `input`, `output` or `other`; empty when all are healthy (EA59, D5).
     pub unhealthy: Vec<&'static str>,

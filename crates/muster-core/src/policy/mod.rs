@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::id::{PolicyId, SpaceId};
 use crate::time::Timestamp;
 
-/// Time without a check-in after which an agent is inactive, unless its policy says otherwise (§3.3): two weeks.
+/// Time without a check-in after which an agent is inactive, unless its policy says otherwise (MG §3.3): two weeks.
 pub const DEFAULT_INACTIVITY_TIMEOUT: Duration = Duration::from_secs(1_209_600);
 
 pub use render::RenderedPolicy;

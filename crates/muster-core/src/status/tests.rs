@@ -15,7 +15,7 @@ fn said(reason: AuditReason) -> AgentRecord {
 }
 
 #[test]
-fn m38_inactive_records_are_unenrolled_whatever_else_is_set() {
+fn mg38_inactive_records_are_unenrolled_whatever_else_is_set() {
     let mut record = said(AuditReason::Uninstall);
     record.active = false;
     record.upgrade.started_at = Some(at(0));
@@ -23,27 +23,27 @@ fn m38_inactive_records_are_unenrolled_whatever_else_is_set() {
 }
 
 #[test]
-fn m39_offline_begins_after_five_minutes() {
+fn mg39_offline_begins_after_five_minutes() {
     assert_eq!(status(&agent(), 299), Status::Online);
     assert_eq!(status(&agent(), 300), Status::Online);
     assert_eq!(status(&agent(), 301), Status::Offline);
 }
 
 #[test]
-fn m40_presence_counts_as_a_sighting() {
+fn mg40_presence_counts_as_a_sighting() {
     assert_eq!(evaluate(&agent(), Some(at(3580)), at(3600)).0, Status::Online);
     assert_eq!(evaluate(&agent(), Some(at(3000)), at(3600)).0, Status::Offline);
 }
 
 #[test]
-fn m41_never_seen_for_six_minutes_is_offline() {
+fn mg41_never_seen_for_six_minutes_is_offline() {
     let record = AgentRecord { last_checkin: None, policy_revision: 0, ..agent() };
     assert_eq!(status(&record, 60), Status::Enrolling);
     assert_eq!(status(&record, 360), Status::Offline);
 }
 
 #[test]
-fn m42_m45_inactive_outranks_offline_and_ends_with_a_check_in() {
+fn mg42_mg45_inactive_outranks_offline_and_ends_with_a_check_in() {
     let mut record = agent();
     record.inactivity_timeout = Some(Duration::from_secs(60));
     assert_eq!(status(&record, 60), Status::Online);
@@ -52,7 +52,7 @@ fn m42_m45_inactive_outranks_offline_and_ends_with_a_check_in() {
 }
 
 #[test]
-fn m43_without_a_timeout_never_inactive() {
+fn mg43_without_a_timeout_never_inactive() {
     for timeout in [None, Some(Duration::ZERO)] {
         let record = AgentRecord { inactivity_timeout: timeout, ..agent() };
         assert_eq!(evaluate(&record, None, at(100_000_000)), (Status::Offline, None));
@@ -60,7 +60,7 @@ fn m43_without_a_timeout_never_inactive() {
 }
 
 #[test]
-fn m46_m47_farewells_outrank_being_seen() {
+fn mg46_mg47_farewells_outrank_being_seen() {
     assert_eq!(status(&said(AuditReason::Uninstall), 1), Status::Uninstalled);
     assert_eq!(status(&said(AuditReason::Orphaned), 1), Status::Orphaned);
     assert_eq!(status(&said(AuditReason::Uninstall), 600), Status::Uninstalled);
@@ -69,7 +69,7 @@ fn m46_m47_farewells_outrank_being_seen() {
 }
 
 #[test]
-fn m51_without_a_known_revision_updating() {
+fn mg51_without_a_known_revision_updating() {
     let record = AgentRecord { policy_revision: 0, ..agent() };
     assert_eq!(status(&record, 1), Status::Updating);
     let unassigned = AgentRecord { policy_revision: 0, policy_id: None, ..agent() };
@@ -77,7 +77,7 @@ fn m51_without_a_known_revision_updating() {
 }
 
 #[test]
-fn m52_a_running_upgrade_outranks_errors() {
+fn mg52_a_running_upgrade_outranks_errors() {
     let mut record = agent();
     record.health.status = "error".into();
     record.upgrade.started_at = Some(at(0));
@@ -87,7 +87,7 @@ fn m52_a_running_upgrade_outranks_errors() {
 }
 
 #[test]
-fn m53_health_words_in_any_case() {
+fn mg53_health_words_in_any_case() {
     for (word, expected) in [
         ("error", Status::Error),
         ("ERROR", Status::Error),
@@ -102,13 +102,13 @@ fn m53_health_words_in_any_case() {
 }
 
 #[test]
-fn m54_ordered_to_unenrol_is_unenrolling() {
+fn mg54_ordered_to_unenrol_is_unenrolling() {
     let record = AgentRecord { unenrollment_started_at: Some(at(0)), ..agent() };
     assert_eq!(status(&record, 1), Status::Unenrolling);
 }
 
 #[test]
-fn m57_an_upgrade_for_tomorrow_is_not_updating_today() {
+fn mg57_an_upgrade_for_tomorrow_is_not_updating_today() {
     let mut record = agent();
     record.upgrade.started_at = Some(at(86_400));
     assert_eq!(evaluate(&record, Some(at(86_300)), at(86_300)), (Status::Online, Some(at(86_400))));
@@ -116,7 +116,7 @@ fn m57_an_upgrade_for_tomorrow_is_not_updating_today() {
 }
 
 #[test]
-fn m57_details_that_say_scheduled_are_not_updating_until_their_time() {
+fn mg57_details_that_say_scheduled_are_not_updating_until_their_time() {
     let mut record = agent();
     record.upgrade.started_at = Some(at(0));
     let scheduled_at = at(200).to_rfc3339_seconds();
@@ -127,7 +127,7 @@ fn m57_details_that_say_scheduled_are_not_updating_until_their_time() {
 }
 
 #[test]
-fn m58_a_failed_upgrade_is_stuck_unless_away() {
+fn mg58_a_failed_upgrade_is_stuck_unless_away() {
     let mut record = agent();
     record.upgrade.started_at = Some(at(0));
     record.upgrade.details = Some(r#"{"state":"UPG_FAILED","metadata":{"error_msg":"e"}}"#.into());
@@ -139,7 +139,7 @@ fn m58_a_failed_upgrade_is_stuck_unless_away() {
 }
 
 #[test]
-fn m59_updating_without_a_word_is_stuck_after_two_hours() {
+fn mg59_updating_without_a_word_is_stuck_after_two_hours() {
     let mut record = agent();
     record.upgrade.started_at = Some(at(0));
     transition(&mut record, Some(at(7100)), at(7140));

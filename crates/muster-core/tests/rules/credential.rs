@@ -1,4 +1,4 @@
-//! API keys as they come in headers (reference §1.6).
+//! API keys as they come in headers (EA §1.6).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! Order of actions and their delivery (reference §4.11).
+//! Order of actions and their delivery (EA §4.11).
 
 use std::sync::Arc;
 use std::time::Duration;

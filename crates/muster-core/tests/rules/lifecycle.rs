@@ -134,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn m132_m133_a_reassigned_agent_forgets_what_it_ran_and_keeps_its_key(events in events()) {
+    fn mg132_mg133_a_reassigned_agent_forgets_what_it_ran_and_keeps_its_key(events in events()) {
         life(&events, |before, event, _, answer| {
             if let (Event::Reassign(to), Ok(Some(after))) = (event, answer) {
                 assert_eq!((after.policy_id.as_ref().map(muster_core::id::PolicyId::as_str), after.policy_revision), (*to, 0));

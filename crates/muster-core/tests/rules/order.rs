@@ -1,4 +1,4 @@
-//! Orders and how they stand (management reference §5.4, §5.7).
+//! Orders and how they stand (MG §5.4, §5.7).
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ proptest! {
     }
 
     #[test]
-    fn m141_counts_never_exceed_the_agents_meant(
+    fn mg141_counts_never_exceed_the_agents_meant(
         total in 0_i64..20, created in 0_i64..20, acked in 0_i64..20, failed in 0_i64..20, now in 0_u64..5000,
     ) {
         let action = Action { total, ..testing::action("a", ActionType::Settings, at(0)) };
@@ -85,7 +85,7 @@ proptest! {
     }
 
     #[test]
-    fn m142_only_what_is_no_upgrade_expires(kind in kind(), end in 1_u64..100, now in 0_u64..200) {
+    fn mg142_only_what_is_no_upgrade_expires(kind in kind(), end in 1_u64..100, now in 0_u64..200) {
         let action = Action { expiration: Some(at(end)), ..testing::action("a", kind, at(0)) };
         let stands = progress(&action, &ActionCounts::default(), at(now));
         prop_assert_eq!(stands.status == ActionStatus::Expired, now >= end && kind != ActionType::Upgrade);

@@ -1,4 +1,4 @@
-//! Statuses in time (management reference §3).
+//! Statuses in time (MG §3).
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ proptest! {
     }
 
     #[test]
-    fn m38_an_agent_without_its_keys_is_unenrolled_whatever_else_holds(record in record(), now in 0_u64..4000) {
+    fn mg38_an_agent_without_its_keys_is_unenrolled_whatever_else_holds(record in record(), now in 0_u64..4000) {
         let (status, deadline) = evaluate(&record, None, at(now));
         prop_assert_eq!(status == Status::Unenrolled, !record.active);
         prop_assert!(record.active || deadline.is_none());
@@ -65,7 +65,7 @@ proptest! {
 
     /// A sighting is never worse than none: an agent that was seen now is neither offline nor inactive.
     #[test]
-    fn m45_an_agent_seen_now_is_neither_offline_nor_inactive(record in record(), now in 600_u64..4000) {
+    fn mg45_an_agent_seen_now_is_neither_offline_nor_inactive(record in record(), now in 600_u64..4000) {
         let (status, _) = evaluate(&record, Some(at(now)), at(now));
         prop_assert!(!matches!(status, Status::Offline | Status::Inactive | Status::Enrolling));
     }

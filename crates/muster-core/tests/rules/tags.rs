@@ -1,4 +1,4 @@
-//! Tags (management reference §2.3, §5.6).
+//! Tags (MG §2.1, §5.6).
 
 use muster_core::lifecycle::changed_tags;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ fn some(most: usize) -> impl Strategy<Value = Vec<String>> {
 
 proptest! {
     #[test]
-    fn m136_kept_tags_keep_their_order_and_new_ones_follow(tags in some(6), add in some(4), remove in some(4)) {
+    fn mg136_kept_tags_keep_their_order_and_new_ones_follow(tags in some(6), add in some(4), remove in some(4)) {
         // One for one is a renaming, which has a test of its own.
         prop_assume!(!(add.len() == 1 && remove.len() == 1));
         let after = changed_tags(&tags, &add, &remove);
@@ -19,7 +19,7 @@ proptest! {
     }
 
     #[test]
-    fn m136_a_renaming_keeps_the_place(tags in some(6), old in "[a-f]", new in "[g-k]") {
+    fn mg136_a_renaming_keeps_the_place(tags in some(6), old in "[a-f]", new in "[g-k]") {
         let after = changed_tags(&tags, std::slice::from_ref(&new), std::slice::from_ref(&old));
         match tags.iter().position(|tag| *tag == old) {
             Some(place) => prop_assert_eq!((after.len(), &after[place]), (tags.len(), &new)),

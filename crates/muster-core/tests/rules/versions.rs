@@ -1,4 +1,4 @@
-//! Versions of agents, from their User-Agent (reference §1.7).
+//! Versions of agents, from their User-Agent (EA §1.7).
 
 use muster_core::user_agent::{AcceptedVersions, RefusedVersion, Version};
 use proptest::prelude::*;

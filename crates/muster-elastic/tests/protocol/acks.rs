@@ -1,4 +1,4 @@
-//! Acks over the wire (§5).
+//! Acks over the wire (EA §5).
 
 use muster_core::action::ActionType;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Artifacts of policies (§7.1).
+//! Artifacts of policies (EA §7.1).
 
 use aws_lc_rs::digest::{SHA256, digest};
 use muster_core::file::Artifact;

@@ -1,4 +1,4 @@
-//! Reports of agents that leave (§8).
+//! Reports of agents that leave (EA §8).
 
 use muster_core::agent::AuditReason;
 use serde_json::json;

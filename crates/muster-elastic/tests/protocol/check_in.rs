@@ -1,4 +1,4 @@
-//! The check-in's request (§4.1).
+//! The check-in's request (EA §4.1).
 
 use muster_core::action::ActionType;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What a check-in is answered (§4.9–§4.13).
+//! What a check-in is answered (EA §4.9–§4.13).
 
 use std::time::Duration;
 

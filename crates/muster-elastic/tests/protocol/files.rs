@@ -1,4 +1,4 @@
-//! Files for agents (§7.3) and the PGP key (§7.4).
+//! Files for agents (EA §7.3) and the PGP key (EA §7.4).
 
 use muster_core::credential::SecretHash;
 use muster_core::file::DeliverableFile;

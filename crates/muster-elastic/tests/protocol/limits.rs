@@ -1,4 +1,4 @@
-//! Limits over the wire (§1.12).
+//! Limits over the wire (EA §1.12).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What bad input gets at each endpoint: status and body, word for word (§1.4, §1.11).
+//! What bad input gets at each endpoint: status and body, word for word (EA §1.4, §1.11).
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::fmt::Write as _;

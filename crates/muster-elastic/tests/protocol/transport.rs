@@ -1,4 +1,4 @@
-//! What holds for every endpoint (§1): paths, headers, credentials, errors.
+//! What holds for every endpoint (EA §1): paths, headers, credentials, errors.
 
 use http::Method;
 use muster_core::credential::ApiKey;

@@ -1,4 +1,4 @@
-//! Uploads from agents (§7.2).
+//! Uploads from agents (EA §7.2).
 
 use std::time::Duration;
 

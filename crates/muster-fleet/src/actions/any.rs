@@ -1,5 +1,5 @@
 //! Actions that need nothing but an agent that listens: diagnostics, settings, input actions, any type by name; and tags,
-//! which the server changes at once, with the action as a record of it (§5.6).
+//! which the server changes at once, with the action as a record of it (MG §5.6).
 
 use muster_core::action::ActionType;
 use muster_core::authorization::AgentsWrite;

@@ -1,4 +1,4 @@
-//! Withdrawing an action (§5.5).
+//! Withdrawing an action (MG §5.5).
 
 use muster_core::Error;
 use muster_core::action::{Action, ActionType, TargetState};

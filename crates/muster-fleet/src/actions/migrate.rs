@@ -1,4 +1,4 @@
-//! Another server (§1.2.3).
+//! Another server (MG §1.2.3).
 
 use muster_core::Error;
 use muster_core::action::ActionType;

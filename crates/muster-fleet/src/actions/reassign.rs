@@ -1,4 +1,4 @@
-//! Another policy, or none (§5.6).
+//! Another policy, or none (MG §5.6).
 
 use muster_core::action::ActionType;
 use muster_core::authorization::AgentsWrite;

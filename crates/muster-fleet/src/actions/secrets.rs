@@ -1,4 +1,4 @@
-//! Secrets inside orders: sealed apart; the order keeps a reference that is resolved at hand-out (§5.1, EA84).
+//! Secrets inside orders: sealed apart; the order keeps a reference that is resolved at hand-out (MG §5.1, EA84).
 
 use muster_core::Error;
 use muster_core::action::ActionType;

@@ -1,4 +1,4 @@
-//! Unenrolment: by order and ack, or at once without the agent (§5.6).
+//! Unenrolment: by order and ack, or at once without the agent (MG §5.6).
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Upgrades, and the way back (§5.4).
+//! Upgrades, and the way back (MG §5.4).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -56,7 +56,7 @@ async fn ea28_ea29_d1_d20_only_a_live_enrollment_key_admits() {
 }
 
 #[tokio::test]
-async fn m75_a_key_for_one_agent_admits_one_of_many_at_once() {
+async fn mg75_a_key_for_one_agent_admits_one_of_many_at_once() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
     let body = plain();
@@ -66,7 +66,7 @@ async fn m75_a_key_for_one_agent_admits_one_of_many_at_once() {
 }
 
 #[tokio::test]
-async fn ea47_m75_an_agent_whose_reply_was_lost_comes_again_by_a_used_up_key() {
+async fn ea47_mg75_an_agent_whose_reply_was_lost_comes_again_by_a_used_up_key() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
     let retried = json!({"type": "PERMANENT", "enrollment_id": "once"});
@@ -93,7 +93,7 @@ async fn ea46_two_nodes_that_enrol_one_enrollment_id_at_once_make_one_agent() {
 }
 
 #[tokio::test]
-async fn ea41_m75_an_agent_replaces_itself_by_a_used_up_key() {
+async fn ea41_mg75_an_agent_replaces_itself_by_a_used_up_key() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
     let own = json!({"type": "PERMANENT", "id": "fixed", "replace_token": "open"});

@@ -12,7 +12,7 @@ use muster_store::query::AgentFilter;
 use super::Housekeeping;
 use crate::policies::all_policies;
 
-/// Agents unenrolled in one run at most (management reference §3.4).
+/// Agents unenrolled in one run at most (MG §3.4).
 const UNENROLLED_AT_MOST: usize = 1000;
 /// Agents looked at before the policy is read anew.
 const AT_ONCE: usize = 500;

@@ -181,7 +181,7 @@ async fn away(test: &TestFleet, policy: &str, time: Duration) -> AgentId {
 }
 
 #[tokio::test]
-async fn m149_agents_inactive_and_unseen_for_long_are_unenrolled() {
+async fn mg149_agents_inactive_and_unseen_for_long_are_unenrolled() {
     let test = TestFleet::new().await;
     change_policy(&test, "p", |policy| policy.unenroll_timeout = Some(7200)).await;
     let gone = away(&test, "p", HOUR + HOUR / 2).await;
@@ -213,7 +213,7 @@ async fn m149_agents_inactive_and_unseen_for_long_are_unenrolled() {
 }
 
 #[tokio::test]
-async fn m149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactive() {
+async fn mg149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactive() {
     let test = TestFleet::new().await;
     let gone = away(&test, "p", HOUR * 10).await;
     for timeout in [None, Some(0)] {
@@ -229,7 +229,7 @@ async fn m149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactive
 }
 
 #[tokio::test]
-async fn m150_an_agent_that_came_back_is_not_unenrolled() {
+async fn mg150_an_agent_that_came_back_is_not_unenrolled() {
     let test = TestFleet::new().await;
     change_policy(&test, "p", |policy| policy.unenroll_timeout = Some(7200)).await;
     let (back, gone) = (enrolled(&test, "p").await, away(&test, "p", HOUR * 3).await);
@@ -243,7 +243,7 @@ async fn m150_an_agent_that_came_back_is_not_unenrolled() {
 }
 
 #[tokio::test]
-async fn m151_agents_of_hosted_policies_stay() {
+async fn mg151_agents_of_hosted_policies_stay() {
     let test = TestFleet::new().await;
     change_policy(&test, "p", |policy| (policy.is_managed, policy.unenroll_timeout) = (true, Some(60))).await;
     let gone = away(&test, "p", HOUR * 3).await;
@@ -252,7 +252,7 @@ async fn m151_agents_of_hosted_policies_stay() {
 }
 
 #[tokio::test]
-async fn m42_m43_agents_get_the_new_inactivity_timeout_of_their_policy() {
+async fn mg42_mg43_agents_get_the_new_inactivity_timeout_of_their_policy() {
     let test = TestFleet::new().await;
     test.revised_policy("q", |_| {}).await;
     let (gone, other) = (away(&test, "p", Duration::from_secs(600)).await, enrolled(&test, "q").await);
@@ -270,7 +270,7 @@ async fn m42_m43_agents_get_the_new_inactivity_timeout_of_their_policy() {
 }
 
 #[tokio::test]
-async fn m42_a_new_inactivity_timeout_reaches_agents_without_waiting_for_housekeeping() {
+async fn mg42_a_new_inactivity_timeout_reaches_agents_without_waiting_for_housekeeping() {
     let test = TestFleet::new().await;
     let agents = [enrolled(&test, "p").await, enrolled(&test, "p").await];
     let background = tokio::spawn(Arc::clone(&test.fleet).run_background());

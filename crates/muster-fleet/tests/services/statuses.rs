@@ -9,7 +9,7 @@ use crate::setting::{Setting, parked};
 const ONLINE: &str = r#"{"status":"online","message":"Running"}"#;
 
 #[tokio::test]
-async fn m39_five_minutes_after_the_last_sighting_an_agent_is_offline_and_comes_back_by_a_check_in() {
+async fn mg39_five_minutes_after_the_last_sighting_an_agent_is_offline_and_comes_back_by_a_check_in() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
@@ -25,7 +25,7 @@ async fn m39_five_minutes_after_the_last_sighting_an_agent_is_offline_and_comes_
 }
 
 #[tokio::test]
-async fn m40_ea57_a_connected_agent_never_shows_offline() {
+async fn mg40_ea57_a_connected_agent_never_shows_offline() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;

@@ -41,7 +41,7 @@ pub fn compile(text: &str) -> Result<AgentQuery, Error> {
     query.check_size()
 }
 
-/// Compiles the text into what a list shows (§1.2.1): without unenrolled agents, and without inactive ones unless
+/// Compiles the text into what a list shows (MG §1.2.1): without unenrolled agents, and without inactive ones unless
 /// asked for, as long as the text does not name them itself.
 pub fn visible(text: &str, show_inactive: bool) -> Result<AgentFilter, Error> {
     let AgentQuery { mut filter, named } = compile(text)?;
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn m18_the_prefix_changes_nothing() {
+    fn mg18_the_prefix_changes_nothing() {
         let plain = filter(r#"policy_id:"x""#);
         assert_eq!(plain.policy_ids, Some(vec![PolicyId::trusted("x")]));
         for text in [r#"fleet-agents.policy_id:"x""#, "fleet-agents.attributes.policy_id:x", "attributes.policy_id:x"] {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn m19_m20_conditions_are_combined() {
+    fn mg19_mg20_conditions_are_combined() {
         let found = filter("status:(online or error) and not status:error and tags:a and not tags:(b or c) and id:z");
         assert_eq!(found.statuses, Some(vec![Status::Online, Status::Error]));
         assert_eq!(found.without_statuses, [Status::Error]);
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn m27_m28_inactive_and_unenrolled_are_left_out_unless_named() {
+    fn mg27_mg28_inactive_and_unenrolled_are_left_out_unless_named() {
         let left_out = |text, inactive| visible(text, inactive).unwrap().without_statuses;
         assert_eq!(left_out("", false), [Status::Unenrolled, Status::Inactive]);
         assert_eq!(left_out("", true), [Status::Unenrolled]);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn m23_what_can_not_be_answered_says_so() {
+    fn mg23_what_can_not_be_answered_says_so() {
         let texts = [
             "nonsense:1",
             "local_metadata.host.hostname:web*",
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn m20_alternatives_may_be_about_different_fields() {
+    fn mg20_alternatives_may_be_about_different_fields() {
         use AgentCondition::{All, Any, HasPolicy, Not, Policies, Statuses, Tags};
         let conditions = |text| filter(text).conditions;
         let (tag, online) = (|| Tags(vec!["a".into()]), || Statuses(vec![Status::Online]));
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn m28_a_status_is_named_wherever_it_is_wanted() {
+    fn mg28_a_status_is_named_wherever_it_is_wanted() {
         let left_out = |text| visible(text, false).unwrap().without_statuses;
         assert_eq!(left_out("tags:a or status:unenrolled"), [Status::Inactive]);
         assert_eq!(left_out("tags:a or not status:unenrolled"), [Status::Unenrolled, Status::Inactive]);

@@ -1,4 +1,4 @@
-//! The query language of lists and bulk requests: a subset of KQL (management reference §1.14).
+//! The query language of lists and bulk requests: a subset of KQL (MG §1.14).
 //!
 //! [`parse`] makes a tree; [`agents`] compiles it into what the store can ask; [`rows`] holds it against rows in memory.
 

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn m20_not_binds_closer_than_and_and_and_closer_than_or() {
+    fn mg20_not_binds_closer_than_and_and_and_closer_than_or() {
         let expected = Expr::Or(vec![Expr::And(vec![Expr::Not(Box::new(is("a", "1"))), is("b", "2")]), is("c", "3")]);
         assert_eq!(parsed("not a:1 and b:2 or c:3"), expected);
         assert_eq!(parsed("NOT a:1 AND b:2 Or c:3"), expected);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn m17_an_unquoted_uuid_is_one_value() {
+    fn mg17_an_unquoted_uuid_is_one_value() {
         assert_eq!(parsed("policy_id:9a1c-22-ff"), is("policy_id", "9a1c-22-ff"));
     }
 
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn m23_what_is_no_query_is_a_syntax_error() {
+    fn mg23_what_is_no_query_is_a_syntax_error() {
         for bad in ["a:", "(a:1", "a:1)", "and", "a:1 and", "\"open", "a:(", "a::b", ":x", "a:1 b", "not", "a:{b:1}"] {
             let error = parse(bad).expect_err(bad);
             assert!(error.message.starts_with("KQLSyntaxError"), "{bad}: {}", error.message);

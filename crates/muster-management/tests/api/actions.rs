@@ -1,4 +1,4 @@
-//! §11.10: how actions stand.
+//! MG §11.10: how actions stand.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn diagnostics(api: &Api, agents: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn m140_pages_start_at_zero_and_the_newest_comes_first() {
+async fn mg140_pages_start_at_zero_and_the_newest_comes_first() {
     let api = Api::new();
     api.agent("a", None).await;
     let mut made = Vec::new();
@@ -44,7 +44,7 @@ async fn m140_pages_start_at_zero_and_the_newest_comes_first() {
 }
 
 #[tokio::test]
-async fn m144_the_latest_errors_come_with_their_hosts() {
+async fn mg144_the_latest_errors_come_with_their_hosts() {
     let api = Api::new();
     for agent in ["a", "b", "c"] {
         api.agent(agent, None).await;
@@ -62,7 +62,7 @@ async fn m144_the_latest_errors_come_with_their_hosts() {
 }
 
 #[tokio::test]
-async fn m142_what_ends_unanswered_is_expired() {
+async fn mg142_what_ends_unanswered_is_expired() {
     let api = Api::new();
     api.agent("a", None).await;
     let id = diagnostics(&api, &["a"]).await;
@@ -87,7 +87,7 @@ async fn a_day_and_the_latest_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn m148_a_change_of_policy_concerns_the_agents_of_the_policy() {
+async fn mg148_a_change_of_policy_concerns_the_agents_of_the_policy() {
     let api = Api::new();
     let policy = api.policy("p").await;
     api.agent("a", Some(&policy)).await;
@@ -98,7 +98,7 @@ async fn m148_a_change_of_policy_concerns_the_agents_of_the_policy() {
 }
 
 #[tokio::test]
-async fn m146_a_revision_is_listed_and_complete_when_all_run_it() {
+async fn mg146_a_revision_is_listed_and_complete_when_all_run_it() {
     let api = Api::new();
     let policy = api.policy("p").await;
     for agent in ["a", "b", "c"] {
@@ -142,7 +142,7 @@ async fn m146_a_revision_is_listed_and_complete_when_all_run_it() {
 }
 
 #[tokio::test]
-async fn m147_every_revision_is_listed() {
+async fn mg147_every_revision_is_listed() {
     let api = Api::new();
     let policy = api.policy("p").await;
     for number in 0..200 {

@@ -1,4 +1,4 @@
-//! §11.2, §11.3, §11.4: lists and details of agents.
+//! MG §11.2, §11.3, §11.4: lists and details of agents.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn ids(api: &Api, query: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn m27_m28_m36_inactive_and_unenrolled_agents_show_only_when_asked_for() {
+async fn mg27_mg28_mg36_inactive_and_unenrolled_agents_show_only_when_asked_for() {
     let api = small_fleet().await;
     assert_eq!(ids(&api, "").await, ["a", "b", "c"]);
     assert_eq!(ids(&api, "showInactive=true").await, ["a", "away", "b", "c"]);
@@ -45,7 +45,7 @@ async fn m27_m28_m36_inactive_and_unenrolled_agents_show_only_when_asked_for() {
 }
 
 #[tokio::test]
-async fn m17_m18_m19_m20_queries_filter() {
+async fn mg17_mg18_mg19_mg20_queries_filter() {
     let api = small_fleet().await;
     assert_eq!(ids(&api, "kuery=status:(online%20or%20error)").await, ["a", "b", "c"]);
     assert_eq!(ids(&api, "kuery=policy_id:p").await, ["a", "c"]);
@@ -76,7 +76,7 @@ async fn m17_m18_m19_m20_queries_filter() {
 }
 
 #[tokio::test]
-async fn m29_m30_impossible_pages_are_refused() {
+async fn mg29_mg30_impossible_pages_are_refused() {
     let api = Api::new();
     for query in ["page=101&perPage=100", "page=0", "searchAfter=%5B1%5D", "openPit=true", "sortField=colour"] {
         api.get(&format!("/agents?{query}")).await.refused(400);
@@ -85,7 +85,7 @@ async fn m29_m30_impossible_pages_are_refused() {
 }
 
 #[tokio::test]
-async fn m31_m55_counts_agree() {
+async fn mg31_mg55_counts_agree() {
     let api = small_fleet().await;
     let counts = api.get("/agent_status").await.ok()["results"].clone();
     let count = |word: &str| counts[word].as_u64().unwrap();
@@ -100,7 +100,7 @@ async fn m31_m55_counts_agree() {
 }
 
 #[tokio::test]
-async fn m32_tags_are_kept_once_in_order() {
+async fn mg32_tags_are_kept_once_in_order() {
     let api = small_fleet().await;
     let body = json!({"tags": ["z", "b", "z", "a"], "user_provided_metadata": {"desk": 7}});
     let item = api.put("/agents/a", body).await.ok()["item"].clone();
@@ -111,14 +111,14 @@ async fn m32_tags_are_kept_once_in_order() {
 }
 
 #[tokio::test]
-async fn m33_tags_in_use_sort_ignoring_case_and_follow_the_query() {
+async fn mg33_tags_in_use_sort_ignoring_case_and_follow_the_query() {
     let api = small_fleet().await;
     assert_eq!(api.get("/agents/tags").await.ok()["items"], json!(["x", "Y"]));
     assert_eq!(api.get("/agents/tags?kuery=policy_id:p").await.ok()["items"], json!(["x"]));
 }
 
 #[tokio::test]
-async fn m35_a_purge_leaves_nothing_but_a_line_in_the_audit_log() {
+async fn mg35_a_purge_leaves_nothing_but_a_line_in_the_audit_log() {
     let api = small_fleet().await;
     let key = api.agent("doomed", Some("p")).await;
     api.post("/agents/doomed/request_diagnostics", json!({})).await.ok();

@@ -1,4 +1,4 @@
-//! §11.1: what holds for every route.
+//! MG §11.1: what holds for every route.
 
 use axum::body::Body;
 use axum::http::{Method, Request, request};
@@ -12,14 +12,14 @@ fn to(uri: &str) -> request::Builder {
 }
 
 #[tokio::test]
-async fn m1_success_is_200_for_create_and_delete_too() {
+async fn mg1_success_is_200_for_create_and_delete_too() {
     let api = Api::new();
     let key = api.post("/enrollment_api_keys", json!({})).await.ok();
     api.delete(&format!("/enrollment_api_keys/{}", key["item"]["id"].as_str().unwrap())).await.ok();
 }
 
 #[tokio::test]
-async fn m2_errors_have_one_shape_even_for_routes_that_are_none() {
+async fn mg2_errors_have_one_shape_even_for_routes_that_are_none() {
     let api = Api::new();
     assert_eq!(api.get("/nonsense").await.refused(404)["error"], "Not Found");
     assert_eq!(api.put("/agents", json!({})).await.refused(405)["code"], "method_not_allowed");
@@ -28,7 +28,7 @@ async fn m2_errors_have_one_shape_even_for_routes_that_are_none() {
 }
 
 #[tokio::test]
-async fn m3_kbn_xsrf_is_neither_needed_nor_minded() {
+async fn mg3_kbn_xsrf_is_neither_needed_nor_minded() {
     let api = Api::new();
     api.post("/enrollment_api_keys", json!({"name": "a"})).await.ok();
     let request = to("/api/fleet/enrollment_api_keys").method(Method::POST).header("kbn-xsrf", "whatever");
@@ -36,7 +36,7 @@ async fn m3_kbn_xsrf_is_neither_needed_nor_minded() {
 }
 
 #[tokio::test]
-async fn m5_m6_the_api_version_is_echoed_and_an_unknown_one_refused() {
+async fn mg5_mg6_the_api_version_is_echoed_and_an_unknown_one_refused() {
     let api = Api::new();
     let plain = api.get("/agents").await;
     assert_eq!(plain.headers["elastic-api-version"], "2023-10-31");
@@ -48,7 +48,7 @@ async fn m5_m6_the_api_version_is_echoed_and_an_unknown_one_refused() {
 }
 
 #[tokio::test]
-async fn m8_the_default_space_may_be_named_and_an_unknown_one_is_404() {
+async fn mg8_the_default_space_may_be_named_and_an_unknown_one_is_404() {
     let api = Api::new();
     api.agent("a", None).await;
     let in_space = api.send(to("/s/default/api/fleet/agents").body(Body::empty()).unwrap()).await.ok();
@@ -57,7 +57,7 @@ async fn m8_the_default_space_may_be_named_and_an_unknown_one_is_404() {
 }
 
 #[tokio::test]
-async fn m9_the_server_tells_its_api_level_to_everyone() {
+async fn mg9_the_server_tells_its_api_level_to_everyone() {
     let api = Api::new();
     let stranger = || Request::builder().uri("/api/status").body(Body::empty()).unwrap();
     let status = api.send(stranger()).await.ok();
@@ -69,7 +69,7 @@ async fn m9_the_server_tells_its_api_level_to_everyone() {
 }
 
 #[tokio::test]
-async fn m10_a_page_past_the_end_is_empty_with_the_right_total() {
+async fn mg10_a_page_past_the_end_is_empty_with_the_right_total() {
     let api = Api::new();
     for number in 0..25 {
         api.agent(&format!("agent-{number}"), None).await;
@@ -84,7 +84,7 @@ async fn m10_a_page_past_the_end_is_empty_with_the_right_total() {
 }
 
 #[tokio::test]
-async fn m13_an_unknown_field_is_named() {
+async fn mg13_an_unknown_field_is_named() {
     let api = Api::new();
     let cases = [
         ("/enrollment_api_keys", json!({"nmae": "x"}), "nmae"),

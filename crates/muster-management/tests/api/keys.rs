@@ -1,4 +1,4 @@
-//! §11.5: enrollment keys.
+//! MG §11.5: enrollment keys.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn listed(api: &Api, key: &Value) -> Option<Value> {
 }
 
 #[tokio::test]
-async fn m60_m61_a_policy_comes_with_one_key_and_the_list_has_its_old_twin() {
+async fn mg60_mg61_a_policy_comes_with_one_key_and_the_list_has_its_old_twin() {
     let api = Api::new();
     let policy = api.policy("p").await;
     let list = api.get(&format!("{KEYS}?kuery=policy_id:{policy}")).await.ok();
@@ -34,7 +34,7 @@ async fn m60_m61_a_policy_comes_with_one_key_and_the_list_has_its_old_twin() {
 }
 
 #[tokio::test]
-async fn m62_m63_a_key_needs_only_a_policy_and_its_token_can_be_read_again() {
+async fn mg62_mg63_a_key_needs_only_a_policy_and_its_token_can_be_read_again() {
     let api = Api::new();
     let policy = api.policy("p").await;
     let made = api.post(KEYS, json!({"policy_id": policy})).await.ok();
@@ -49,14 +49,14 @@ async fn m62_m63_a_key_needs_only_a_policy_and_its_token_can_be_read_again() {
 }
 
 #[tokio::test]
-async fn m64_an_unknown_policy_makes_no_key() {
+async fn mg64_an_unknown_policy_makes_no_key() {
     let api = Api::new();
     api.post(KEYS, json!({"policy_id": "nowhere"})).await.refused(404);
     assert_eq!(api.get(KEYS).await.ok()["total"], 0);
 }
 
 #[tokio::test]
-async fn m65_m66_names_are_unique_among_the_live_keys_of_a_policy() {
+async fn mg65_mg66_names_are_unique_among_the_live_keys_of_a_policy() {
     let api = Api::new();
     let (p, q) = (api.policy("p").await, api.policy("q").await);
     let first = key(&api, json!({"policy_id": p, "name": "office"})).await;
@@ -68,7 +68,7 @@ async fn m65_m66_names_are_unique_among_the_live_keys_of_a_policy() {
 }
 
 #[tokio::test]
-async fn m67_m68_delete_revokes_and_force_delete_removes() {
+async fn mg67_mg68_delete_revokes_and_force_delete_removes() {
     let api = Api::new();
     let (one, other) = (key(&api, json!({})).await, key(&api, json!({})).await);
     assert_eq!(api.delete(&path(&one)).await.ok(), json!({"action": "deleted"}));
@@ -80,7 +80,7 @@ async fn m67_m68_delete_revokes_and_force_delete_removes() {
 }
 
 #[tokio::test]
-async fn m69_m70_keys_end() {
+async fn mg69_mg70_keys_end() {
     let api = Api::new();
     let short = key(&api, json!({"expiration": "1s"})).await;
     assert_eq!(short["active"], true);
@@ -94,7 +94,7 @@ async fn m69_m70_keys_end() {
 }
 
 #[tokio::test]
-async fn m76_m77_showing_a_token_is_audited_and_others_are_not_kept() {
+async fn mg76_mg77_showing_a_token_is_audited_and_others_are_not_kept() {
     let api = Api::new();
     let kept = key(&api, json!({"name": "kept"})).await;
     let once = key(&api, json!({"name": "once", "retrievable": false})).await;
@@ -109,7 +109,7 @@ async fn m76_m77_showing_a_token_is_audited_and_others_are_not_kept() {
 }
 
 #[tokio::test]
-async fn m78_names_are_kept_as_given() {
+async fn mg78_names_are_kept_as_given() {
     let api = Api::new();
     assert_eq!(key(&api, json!({"name": " office "})).await["name"], "office");
     let nameless = key(&api, json!({})).await;
@@ -136,7 +136,7 @@ async fn a_key_is_replaced_in_one_step() {
 }
 
 #[tokio::test]
-async fn m37_who_came_in_by_a_key_can_be_asked() {
+async fn mg37_who_came_in_by_a_key_can_be_asked() {
     let api = Api::new();
     let made = key(&api, json!({})).await;
     let id = made["id"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! §11.9: orders to agents.
+//! MG §11.9: orders to agents.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ async fn ack(api: &Api, id: &Value, agent: &str) {
 }
 
 #[tokio::test]
-async fn m119_those_that_can_not_be_ordered_get_an_error_result() {
+async fn mg119_those_that_can_not_be_ordered_get_an_error_result() {
     let api = Api::new();
     let hosted = json!({"name": "hosted", "namespace": "default", "is_managed": true});
     let hosted = api.post("/agent_policies", hosted).await.ok()["item"]["id"].as_str().unwrap().to_owned();
@@ -53,7 +53,7 @@ async fn m119_those_that_can_not_be_ordered_get_an_error_result() {
 }
 
 #[tokio::test]
-async fn m120_the_empty_query_means_every_agent_that_is_shown() {
+async fn mg120_the_empty_query_means_every_agent_that_is_shown() {
     let api = Api::new();
     api.agent("a", None).await;
     api.agent("b", None).await;
@@ -63,7 +63,7 @@ async fn m120_the_empty_query_means_every_agent_that_is_shown() {
 }
 
 #[tokio::test]
-async fn m122_a_dry_run_counts_and_makes_nothing() {
+async fn mg122_a_dry_run_counts_and_makes_nothing() {
     let api = Api::new();
     let policy = api.policy("p").await;
     let until = api.now().plus(Duration::from_secs(60)).to_rfc3339_seconds();
@@ -97,7 +97,7 @@ async fn m122_a_dry_run_counts_and_makes_nothing() {
 }
 
 #[tokio::test]
-async fn m122_a_dry_run_is_refused_as_the_order_itself_is() {
+async fn mg122_a_dry_run_is_refused_as_the_order_itself_is() {
     let api = Api::new();
     api.agent("a", None).await;
     let before = api.record("a").await.unwrap();
@@ -140,7 +140,7 @@ async fn an_empty_list_of_agents_is_refused() {
 }
 
 #[tokio::test]
-async fn m121_ten_thousand_agents_are_reassigned_at_once_and_exactly() {
+async fn mg121_ten_thousand_agents_are_reassigned_at_once_and_exactly() {
     let api = Api::new();
     let policy = api.policy("target").await;
     for thousand in 0..10 {
@@ -164,7 +164,7 @@ async fn m121_ten_thousand_agents_are_reassigned_at_once_and_exactly() {
 }
 
 #[tokio::test]
-async fn m123_m124_m125_a_rollout_is_spread_and_ends() {
+async fn mg123_mg124_mg125_a_rollout_is_spread_and_ends() {
     let api = Api::new();
     for number in 0..4 {
         api.agent(&format!("a{number}"), None).await;
@@ -186,7 +186,7 @@ async fn m123_m124_m125_a_rollout_is_spread_and_ends() {
 }
 
 #[tokio::test]
-async fn m113_m114_signed_orders_are_signed_for_each_agent_with_its_own_start() {
+async fn mg113_mg114_signed_orders_are_signed_for_each_agent_with_its_own_start() {
     let api = Api::new();
     api.agent("a", None).await;
     api.agent("b", None).await;
@@ -207,7 +207,7 @@ async fn m113_m114_signed_orders_are_signed_for_each_agent_with_its_own_start() 
 }
 
 #[tokio::test]
-async fn m126_m127_upgrades_need_a_reason() {
+async fn mg126_mg127_upgrades_need_a_reason() {
     let api = Api::new();
     api.agent("a", None).await;
     let refused = api.post("/agents/a/upgrade", json!({"version": "9.4.0"})).await.refused(400);
@@ -219,7 +219,7 @@ async fn m126_m127_upgrades_need_a_reason() {
 }
 
 #[tokio::test]
-async fn m128_m129_m145_a_cancelled_upgrade_is_undone() {
+async fn mg128_mg129_mg145_a_cancelled_upgrade_is_undone() {
     let api = Api::new();
     api.agent("a", None).await;
     let id = api.post("/agents/a/upgrade", json!({"version": "9.6.0"})).await.ok()["actionId"].clone();
@@ -242,7 +242,7 @@ async fn m128_m129_m145_a_cancelled_upgrade_is_undone() {
 }
 
 #[tokio::test]
-async fn m131_diagnostics_end_after_three_hours() {
+async fn mg131_diagnostics_end_after_three_hours() {
     let api = Api::new();
     api.agent("a", None).await;
     let body = json!({"additional_metrics": ["CPU"]});
@@ -254,7 +254,7 @@ async fn m131_diagnostics_end_after_three_hours() {
 }
 
 #[tokio::test]
-async fn m132_m133_reassignment() {
+async fn mg132_mg133_reassignment() {
     let api = Api::new();
     let (p, q) = (api.policy("p").await, api.policy("q").await);
     api.agent("a", Some(&p)).await;
@@ -273,7 +273,7 @@ async fn m132_m133_reassignment() {
 }
 
 #[tokio::test]
-async fn m134_revoking_kills_the_key_at_once_and_completes_what_was_open() {
+async fn mg134_revoking_kills_the_key_at_once_and_completes_what_was_open() {
     let api = Api::new();
     let key = api.agent("a", None).await;
     let graceful = api.post("/agents/a/unenroll", json!({})).await.ok()["actionId"].clone();
@@ -292,7 +292,7 @@ async fn m134_revoking_kills_the_key_at_once_and_completes_what_was_open() {
 }
 
 #[tokio::test]
-async fn m135_graceful_unenrolment_waits_for_the_ack() {
+async fn mg135_graceful_unenrolment_waits_for_the_ack() {
     let api = Api::new();
     api.agent("a", None).await;
     let id = api.post("/agents/a/unenroll", json!({})).await.ok()["actionId"].clone();
@@ -304,7 +304,7 @@ async fn m135_graceful_unenrolment_waits_for_the_ack() {
 }
 
 #[tokio::test]
-async fn m136_m137_tags() {
+async fn mg136_mg137_tags() {
     let api = Api::new();
     api.agent_with("a", None, |agent| agent.tags = vec!["x".into(), "y".into(), "z".into()]).await;
     let body = json!({"agents": ["a"], "tagsToAdd": ["new"], "tagsToRemove": ["y"]});
@@ -322,7 +322,7 @@ async fn m136_m137_tags() {
 }
 
 #[tokio::test]
-async fn m138_a_bulk_rollback_makes_an_action_for_each_version() {
+async fn mg138_a_bulk_rollback_makes_an_action_for_each_version() {
     let api = Api::new();
     let until = api.now().plus(Duration::from_secs(60)).to_rfc3339_seconds();
     for (id, version) in [("a", "9.4.0"), ("b", "9.3.0"), ("c", "9.4.0")] {
@@ -341,7 +341,7 @@ async fn m138_a_bulk_rollback_makes_an_action_for_each_version() {
 }
 
 #[tokio::test]
-async fn m139_actions_show_who_gave_them_and_whom_they_were_for() {
+async fn mg139_actions_show_who_gave_them_and_whom_they_were_for() {
     let api = Api::new();
     api.agent("a", None).await;
     api.agent("b", None).await;

@@ -1,4 +1,4 @@
-//! §1.5: outputs over REST.
+//! MG §1.5: outputs over REST.
 
 use muster_core::id::PolicyId;
 use serde_json::json;
@@ -10,7 +10,7 @@ fn logstash() -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn m105_outputs_are_made_changed_and_deleted() {
+async fn mg105_outputs_are_made_changed_and_deleted() {
     let api = Api::new();
     let made = api.post("/outputs", logstash()).await.ok()["item"].clone();
     let path = format!("/outputs/{}", made["id"].as_str().unwrap());

@@ -1,4 +1,4 @@
-//! What bad input gets at each endpoint of the table: status and body, word for word (§1.1).
+//! What bad input gets at each endpoint of the table: status and body, word for word (MG §1.1).
 
 use std::fmt::Write as _;
 
@@ -36,7 +36,7 @@ fn faults(method: &Method) -> Vec<(&'static str, &'static str, &'static str)> {
 }
 
 #[tokio::test]
-async fn m2_m13_what_bad_input_gets_at_each_endpoint() {
+async fn mg2_mg13_what_bad_input_gets_at_each_endpoint() {
     let mut text = String::new();
     for endpoint in endpoints::all() {
         writeln!(text, "{} {}", endpoint.method, endpoint.path).unwrap();

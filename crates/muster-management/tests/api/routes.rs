@@ -24,7 +24,7 @@ async fn pair() -> Api {
 }
 
 #[tokio::test]
-async fn m136_one_agents_tags_change_by_its_own_route() {
+async fn mg136_one_agents_tags_change_by_its_own_route() {
     let api = pair().await;
     let body = json!({"tagsToAdd": ["web", "prod"]});
     let id = api.post("/agents/a/tags", body).await.ok()["actionId"].clone();
@@ -36,7 +36,7 @@ async fn m136_one_agents_tags_change_by_its_own_route() {
 }
 
 #[tokio::test]
-async fn m132_a_reassignment_may_be_put_as_well_as_posted() {
+async fn mg132_a_reassignment_may_be_put_as_well_as_posted() {
     let api = pair().await;
     let policy = api.policy("p").await;
     api.put("/agents/a/reassign", json!({"policy_id": policy})).await.ok();
@@ -45,7 +45,7 @@ async fn m132_a_reassignment_may_be_put_as_well_as_posted() {
 }
 
 #[tokio::test]
-async fn m138_one_agent_is_rolled_back_to_what_it_offers() {
+async fn mg138_one_agent_is_rolled_back_to_what_it_offers() {
     let api = Api::new();
     let until = api.now().plus(std::time::Duration::from_secs(60)).to_rfc3339_seconds();
     let offers = json!([{"version": "9.4.0", "valid_until": until}]).to_string();
@@ -99,7 +99,7 @@ async fn any_order_can_be_given_to_many() {
 }
 
 #[tokio::test]
-async fn m119_a_bulk_upgrade_is_delivered_with_its_source() {
+async fn mg119_a_bulk_upgrade_is_delivered_with_its_source() {
     let api = pair().await;
     let body = json!({"agents": ["a"], "version": "9.7.0", "source_uri": "https://mirror.example/"});
     api.post("/agents/bulk_upgrade", body).await.ok();
@@ -123,7 +123,7 @@ async fn an_old_revision_is_read_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn m148_agents_of_several_actions_are_listed_once() {
+async fn mg148_agents_of_several_actions_are_listed_once() {
     let api = pair().await;
     let mut ids = Vec::new();
     for agents in [json!(["a"]), json!(["a", "b"])] {

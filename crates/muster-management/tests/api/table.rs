@@ -46,7 +46,7 @@ fn request(method: &Method, path: &str, peer: Option<Peer>, body: &'static str) 
 }
 
 #[tokio::test]
-async fn m7_every_endpoint_refuses_strangers_with_401() {
+async fn mg7_every_endpoint_refuses_strangers_with_401() {
     let api = Api::new();
     let over_tcp = Peer {
         address: Some("127.0.0.1:50000".parse().unwrap()),
@@ -65,7 +65,7 @@ async fn m7_every_endpoint_refuses_strangers_with_401() {
 }
 
 #[tokio::test]
-async fn m11_every_endpoint_answers_404_to_an_unknown_id() {
+async fn mg11_every_endpoint_answers_404_to_an_unknown_id() {
     let api = Api::new();
     for endpoint in endpoints::all().into_iter().filter(|endpoint| names_a_thing(endpoint.path)) {
         let body = plausible_body(endpoint.path);

@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/{id}/acks` (§5).
+//! `POST /api/fleet/agents/{id}/acks` (EA §5).
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 /// The request. `events` may be absent, `null` or empty (EA111).
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct AckRequest<'a> {
-    /// One element an ack, raw: a malformed one spoils only its own item (§5.1).
+    /// One element an ack, raw: a malformed one spoils only its own item (EA §5.1).
     #[serde(borrow, default)]
     pub events: Option<Vec<&'a RawValue>>,
 }
@@ -71,7 +71,7 @@ pub struct RetryPayload {
     pub retry_attempt: i64,
 }
 
-/// The reply (§5.2).
+/// The reply (EA §5.2).
 #[derive(Debug, Deserialize, Serialize)]
 pub struct AckResponse {
     /// `acks`.

@@ -1,4 +1,4 @@
-//! `POST /api/fleet/agents/{id}/audit/unenroll` (§8).
+//! `POST /api/fleet/agents/{id}/audit/unenroll` (EA §8).
 
 use std::borrow::Cow;
 

@@ -1,11 +1,11 @@
-//! `POST /api/fleet/agents/{id}/checkin` (§4).
+//! `POST /api/fleet/agents/{id}/checkin` (EA §4).
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The request (§4.1). Documents stay raw: they are compared and stored, rarely looked into.
+/// The request (EA §4.1). Documents stay raw: they are compared and stored, rarely looked into.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct CheckInRequest<'a> {
     /// Required, not empty; any value (EA50, EA51).
@@ -26,7 +26,7 @@ pub struct CheckInRequest<'a> {
     /// Go duration: how long the client waits (EA68).
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub poll_timeout: Option<Cow<'a, str>>,
-    /// A running upgrade (§4.6).
+    /// A running upgrade (EA §4.6).
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub upgrade_details: Option<&'a RawValue>,
     /// The policy that runs (EA92).
@@ -55,7 +55,7 @@ pub struct Component<'a> {
     /// The message beside it.
     #[serde(borrow, default)]
     pub message: Cow<'a, str>,
-    /// Inputs and outputs. Their order varies between check-ins (§15): compare as sets.
+    /// Inputs and outputs. Their order varies between check-ins (EA §15): compare as sets.
     #[serde(borrow, default)]
     pub units: Option<Vec<Unit<'a>>>,
 }
@@ -77,7 +77,7 @@ pub struct Unit<'a> {
     pub message: Cow<'a, str>,
 }
 
-/// The reply (§4.13), as clients read it. The server writes it from pieces.
+/// The reply (EA §4.13), as clients read it. The server writes it from pieces.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct CheckInResponse {
     /// Empty: keep the old one.
@@ -91,7 +91,7 @@ pub struct CheckInResponse {
     pub actions: Vec<WireAction>,
 }
 
-/// One action as delivered (§4.11).
+/// One action as delivered (EA §4.11).
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct WireAction {
     /// The addressed agent.
@@ -122,7 +122,7 @@ pub struct WireAction {
     pub signed: Option<WireSigned>,
 }
 
-/// `signed` (§10.9).
+/// `signed` (EA §10.9).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct WireSigned {
     /// Base64 of the signed bytes.

@@ -1,11 +1,11 @@
-//! `POST /api/fleet/agents/enroll` (§3).
+//! `POST /api/fleet/agents/enroll` (EA §3).
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The request (§3.1). Unknown fields are ignored (EA8).
+/// The request (EA §3.1). Unknown fields are ignored (EA8).
 #[derive(Debug, Deserialize, Serialize)]
 pub struct EnrollRequest<'a> {
     /// `PERMANENT`, `EPHEMERAL` or `TEMPORARY`.
@@ -39,7 +39,7 @@ pub struct EnrollMetadata<'a> {
     pub tags: Option<Vec<String>>,
 }
 
-/// The reply (§3.7).
+/// The reply (EA §3.7).
 #[derive(Debug, Deserialize, Serialize)]
 pub struct EnrollResponse {
     /// Always `created`.
@@ -64,7 +64,7 @@ pub struct EnrolledItem {
     pub enrolled_at: String,
     /// `null`.
     pub user_provided_metadata: Option<Box<RawValue>>,
-    /// As sent, with the assigned id in `elastic.agent.id` (§3.5).
+    /// As sent, with the assigned id in `elastic.agent.id` (EA §3.5).
     pub local_metadata: Option<Box<RawValue>>,
     /// Public half of the access key.
     pub access_api_key_id: String,

@@ -1,4 +1,4 @@
-//! The error body (§1.11).
+//! The error body (EA §1.11).
 
 use std::borrow::Cow;
 

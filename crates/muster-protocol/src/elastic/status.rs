@@ -1,4 +1,4 @@
-//! `GET /api/status` (§2).
+//! `GET /api/status` (EA §2).
 
 use serde::{Deserialize, Serialize};
 

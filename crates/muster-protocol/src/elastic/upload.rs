@@ -1,4 +1,4 @@
-//! File uploads from agents (§7.2).
+//! File uploads from agents (EA §7.2).
 
 use std::borrow::Cow;
 

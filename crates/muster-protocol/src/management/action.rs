@@ -1,4 +1,4 @@
-//! Actions and how they stand (§2.11, §5.7).
+//! Actions and how they stand (MG §2.11, §5.7).
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +13,7 @@ pub struct CreateAction {
     pub action: NewAction,
 }
 
-/// An order of any type (protocol reference §4.11).
+/// An order of any type (EA §4.11).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewAction {
@@ -180,7 +180,7 @@ pub struct ActionResult {
     pub fields: Option<Json>,
 }
 
-/// `GET /agents/action_status` (§5.7). Its pages start at 0.
+/// `GET /agents/action_status` (MG §5.7). Its pages start at 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListActionStatus {

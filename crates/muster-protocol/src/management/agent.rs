@@ -1,4 +1,4 @@
-//! `/api/fleet/agents` (§1.2, §2.1).
+//! `/api/fleet/agents` (MG §1.2, §2.1).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ pub struct Agent {
     pub kind: String,
     /// False once unenrolled.
     pub active: bool,
-    /// One word (§3.1).
+    /// One word (MG §3.1).
     pub status: String,
     /// Since when that word holds.
     #[serde(default)]
@@ -135,7 +135,7 @@ pub struct Agents {
     pub status_summary: Option<Map<String, Value>>,
 }
 
-/// `GET /agents` (§1.2.1).
+/// `GET /agents` (MG §1.2.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListAgents {
@@ -145,7 +145,7 @@ pub struct ListAgents {
     /// Rows on a page, default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_page: Option<u32>,
-    /// KQL (§1.14).
+    /// KQL (MG §1.14).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kuery: Option<String>,
     /// Shows inactive agents too.
@@ -182,7 +182,7 @@ pub struct AgentsOfActions {
     pub action_ids: Vec<String>,
 }
 
-/// `GET /agent_status` (§3.6).
+/// `GET /agent_status` (MG §3.6).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct AgentStatus {
     /// The counts.

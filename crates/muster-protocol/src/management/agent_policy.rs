@@ -1,4 +1,4 @@
-//! `/api/fleet/agent_policies` (§1.3, §2.2), with `config` and `secrets` of ours.
+//! `/api/fleet/agent_policies` (MG §1.3, §2.2), with `config` and `secrets` of ours.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Bulk requests: which agents (§1.2.2), and what to do with them.
+//! Bulk requests: which agents (MG §1.2.2), and what to do with them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -137,7 +137,7 @@ bulk_request!(
         uri: String,
         /// A token of its.
         enrollment_token: String,
-        /// How to reach it (§1.2.3).
+        /// How to reach it (MG §1.2.3).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         settings: Option<Map<String, Value>>,
     }

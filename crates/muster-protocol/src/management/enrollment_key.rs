@@ -1,4 +1,4 @@
-//! `/api/fleet/enrollment_api_keys` (§1.6, §2.9).
+//! `/api/fleet/enrollment_api_keys` (MG §1.6, §2.9).
 
 use serde::{Deserialize, Serialize};
 

@@ -1,11 +1,11 @@
-//! What is around every answer: `{item}`, `{items, total, page, perPage}`, the error body (§1.1).
+//! What is around every answer: `{item}`, `{items, total, page, perPage}`, the error body (MG §1.1).
 
 use serde::{Deserialize, Serialize};
 
 /// Rows on a page, unless the request says otherwise.
 pub const DEFAULT_PER_PAGE: u32 = 20;
 
-/// The only public API version (§1.1).
+/// The only public API version (MG §1.1).
 pub const API_VERSION: &str = "2023-10-31";
 
 /// One object.

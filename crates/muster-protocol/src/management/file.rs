@@ -1,4 +1,4 @@
-//! Uploads from agents (§2.12), and what agents may fetch.
+//! Uploads from agents (MG §2.12), and what agents may fetch.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The management REST API: `/api/fleet/…` in Kibana's shapes (management reference §1, §2), with additions of ours.
+//! The management REST API: `/api/fleet/…` in Kibana's shapes (MG §1, §2), with additions of ours.
 //!
 //! Requests refuse fields that they do not know; answers read by the client let new ones pass.
 

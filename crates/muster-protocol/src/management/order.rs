@@ -1,4 +1,4 @@
-//! Orders to one agent (§1.2), and what an order answers.
+//! Orders to one agent (MG §1.2), and what an order answers.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -73,7 +73,7 @@ pub struct Migrate {
     pub uri: String,
     /// A token of its.
     pub enrollment_token: String,
-    /// How to reach it (§1.2.3).
+    /// How to reach it (MG §1.2.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Map<String, Value>>,
 }

@@ -1,4 +1,4 @@
-//! `/api/fleet/outputs` (§1.5, §2.5).
+//! `/api/fleet/outputs` (MG §1.5, §2.5).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

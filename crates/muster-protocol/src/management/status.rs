@@ -1,4 +1,4 @@
-//! Counts by status (§3.6) and `GET /api/status` (§1.15).
+//! Counts by status (MG §3.6) and `GET /api/status` (MG §1.15).
 
 use serde::{Deserialize, Serialize};
 

@@ -85,7 +85,7 @@ async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itsel
     let full = muster_store::StoreError::Unavailable { reason: "database or disk is full".into() };
     let overall = async || ask(UnixStream::connect(server.data.join("admin.sock")).await.unwrap(), "/api/status").await;
     assert!(overall().await.contains("available"));
-    server.fleet.watched_store().note(Some(&full));
+    server.fleet.note(Some(&full));
     let told = admin(&server, "/readyz").await;
     assert!(
         told.starts_with("HTTP/1.1 503") && told.contains("takes no writes: not applied: database or disk"),

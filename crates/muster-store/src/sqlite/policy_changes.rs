@@ -1,4 +1,4 @@
-//! Revisions of policies, listed among actions (M146, M147).
+//! Revisions of policies, listed among actions (MG146, MG147).
 
 use std::collections::HashMap;
 

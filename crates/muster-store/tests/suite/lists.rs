@@ -93,7 +93,7 @@ pub async fn a_filter_of_very_many_ids_works(store: &impl Store) {
     matches(store, &AgentFilter { ids: Some(ids), ..Default::default() }, "a1 a2 a3 a4 a5").await;
 }
 
-pub async fn m149_agents_unseen_for_long_are_found(store: &impl Store) {
+pub async fn mg149_agents_unseen_for_long_are_found(store: &impl Store) {
     with_fleet(store).await;
     let unseen = |n| AgentFilter { unseen_since: Some(at(n)), ..AgentFilter::default() };
     matches(store, &unseen(2), "").await;

@@ -97,7 +97,7 @@ macro_rules! run_for {
         suite::run_for!(@module $make, lists: [
             each_filter_holds_and_all_of_them_together,
             a_filter_of_very_many_ids_works,
-            m149_agents_unseen_for_long_are_found,
+            mg149_agents_unseen_for_long_are_found,
             agents_with_another_inactivity_timeout_are_found,
             each_order_and_its_reverse,
             pages_cover_the_list_and_tell_the_total,

@@ -11,7 +11,7 @@ use crate::secret_refs::join;
 const OURS: [&str; 2] = ["id", "protection"];
 /// Keys under `agent` that must be objects where they are given.
 const OBJECTS: [&str; 7] = ["monitoring", "download", "features", "logging", "limits", "internal", "process"];
-/// Keys under `fleet` (§4.8 and the client's state of §10.3).
+/// Keys under `fleet` (EA §4.8 and the client's state of EA §10.3).
 const FLEET_KEYS: [&str; 6] = ["hosts", "proxy_url", "proxy_headers", "ssl", "secrets", "timeout"];
 
 pub(super) fn check_agent(agent: &Value, path: &str, problems: &mut Problems) {

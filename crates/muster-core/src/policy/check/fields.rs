@@ -1,4 +1,4 @@
-//! A policy's own fields, beside its configuration (management reference §2.2).
+//! A policy's own fields, beside its configuration (MG §2.2).
 
 use serde_json::{Map, Value};
 

@@ -11,7 +11,7 @@ use crate::yaml;
 /// Longest name of an output object, bytes.
 const MAX_NAME: usize = 255;
 
-/// Types of outputs that agents can be given (§6.1).
+/// Types of outputs that agents can be given (EA §6.1).
 pub const OUTPUT_TYPES: [&str; 4] = ["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
 
 /// Whether an output of that type speaks to Elasticsearch, and so has permissions.
@@ -48,7 +48,7 @@ fn check_one(output: &Map<String, Value>, path: &str, problems: &mut Problems) {
     }
 }
 
-/// Checks an output object of the management API (§2.5): stricter than a configuration, where variables may stand.
+/// Checks an output object of the management API (MG §2.5): stricter than a configuration, where variables may stand.
 pub fn check_record(output: &Output) -> Problems {
     let mut problems = Problems::default();
     let Value::Object(fields) = &output.fields else {

@@ -1,4 +1,4 @@
-//! From what people wrote to what agents get: the compiled policy (reference §4.8; management reference §2.4).
+//! From what people wrote to what agents get: the compiled policy (EA §4.8; MG §2.4).
 //!
 //! Compiled once, when a revision is made. Secrets stay references by id; they are put in place by
 //! [`super::render`]. Overrides are merged first and the result is signed, so that the readable and the signed part

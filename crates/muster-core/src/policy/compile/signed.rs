@@ -1,4 +1,4 @@
-//! `signed`: what must not be changed on the way (reference §10.9).
+//! `signed`: what must not be changed on the way (EA §10.9).
 //!
 //! Of programs that our own agent runs, the command, the arguments and the environment are signed too, word for word:
 //! whoever changes the policy on its way can then make an agent run nothing else. Secrets are put in place after the
