@@ -57,8 +57,12 @@ impl Outputs {
         if let Ok(output) = OutputId::parse(id)
             && self.store.output_in(space, &output).await?.is_some()
         {
-            let users =
-                self.policies.output_users(space, self.store.outputs(space).await?).await?.remove(&output).unwrap_or_default();
+            let users = self
+                .policies
+                .output_users(space, self.store.outputs(space).await?)
+                .await?
+                .remove(&output)
+                .unwrap_or_default();
             return Ok(users.into_iter().map(|policy| policy.id).collect());
         }
         let named = |config: &Value| config.get("outputs").is_some_and(|outputs| outputs.get(id).is_some());

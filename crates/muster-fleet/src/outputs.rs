@@ -171,7 +171,11 @@ impl Outputs {
             subject(&after),
             json!({"name": after.name, "type": after.kind}),
         ));
-        writes.extend(self.policies.revise_all(grant.actor(), grant.space(), with(self.store.outputs(grant.space()).await?, &after), now).await?);
+        writes.extend(
+            self.policies
+                .revise_all(grant.actor(), grant.space(), with(self.store.outputs(grant.space()).await?, &after), now)
+                .await?,
+        );
         let kept = secret_ids(&after.fields);
         let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));
         writes.extend(gone.map(|id| Write::Secret(SecretWrite::Delete { id })));

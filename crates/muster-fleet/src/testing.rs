@@ -19,7 +19,7 @@ use muster_core::testing::{self, Sequence, TestClock, at};
 use muster_core::time::{Clock, Timestamp};
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
 use muster_store::sqlite::SqliteStore;
-use muster_store::{StoreError, ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, Write};
+use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, StoreError, Write};
 use serde_json::Value;
 
 use crate::authority::System;

@@ -130,7 +130,11 @@ impl<G: Gate> AgentStore for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> EnrollmentKeyStore for Gated<G> {
-    async fn enrollment_key_in(&self, space: &SpaceId, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
+    async fn enrollment_key_in(
+        &self,
+        space: &SpaceId,
+        id: &EnrollmentKeyId,
+    ) -> Result<Option<EnrollmentKey>, StoreError> {
         self.gate.read()?;
         self.inner.enrollment_key_in(space, id).await
     }

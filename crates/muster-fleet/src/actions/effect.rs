@@ -53,9 +53,7 @@ impl Effect {
         // An error of core's: unenrolled or reassigned by somebody else since we looked; nothing is left to do.
         let alone = |record| AgentChange { record, writes: Vec::new() };
         match self {
-            Self::Reassign(policy) => {
-                alone(lifecycle::reassign(before, policy.as_deref(), seen, now).unwrap_or(None))
-            }
+            Self::Reassign(policy) => alone(lifecycle::reassign(before, policy.as_deref(), seen, now).unwrap_or(None)),
             Self::AskToLeave => alone(lifecycle::begin_unenroll(before, seen, now).unwrap_or(None)),
             Self::ShutOut(open) => shut_out(before, action, open, now),
             Self::BeginUpgrade => {

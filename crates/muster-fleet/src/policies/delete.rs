@@ -70,7 +70,8 @@ impl Policies {
         let mut changes = Vec::new();
         loop {
             let offset = u32::try_from(changes.len()).unwrap_or(u32::MAX);
-            let keys = self.store.enrollment_keys(&policy.space, Some(&policy.id), Page { offset, limit: BATCH }).await?.items;
+            let keys =
+                self.store.enrollment_keys(&policy.space, Some(&policy.id), Page { offset, limit: BATCH }).await?.items;
             let is_last = keys.len() < BATCH as usize;
             changes.extend(keys.into_iter().map(|key| Write::Changed(Change::EnrollmentKey(key.id))));
             if is_last {

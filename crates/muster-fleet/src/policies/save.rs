@@ -159,7 +159,8 @@ impl Policies {
         if !policy.is_default {
             return Ok(Vec::new());
         }
-        let others = self.all_in(&policy.space).await?.into_iter().filter(|other| other.is_default && other.id != policy.id);
+        let others =
+            self.all_in(&policy.space).await?.into_iter().filter(|other| other.is_default && other.id != policy.id);
         let unmark = |other: Policy| {
             let changed = Write::Changed(Change::Policy(other.id.clone()));
             let update = Write::Policy(PolicyWrite::Update {

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use muster_core::authorization::{Actor, Grant, OpContext, PoliciesRead, Privilege};
 use muster_core::credential::ApiKey;
-use muster_core::id::{OutputId, PolicyId, SecretId};
+use muster_core::id::{OutputId, PolicyId, SecretId, SpaceId};
 use muster_core::output::Output;
 use muster_core::policy::Policy;
 use muster_core::seal::{Place, Sealer};
@@ -296,7 +296,7 @@ async fn one_policy_is_the_default_at_most() {
     let marked = |policies: Vec<Policy>| -> Vec<PolicyId> {
         policies.into_iter().filter(|policy| policy.is_default).map(|policy| policy.id).collect()
     };
-    assert_eq!(marked(fleet.policies().all().await.unwrap()), std::slice::from_ref(&second.policy.id));
+    assert_eq!(marked(fleet.policies().all_in(&SpaceId::default()).await.unwrap()), std::slice::from_ref(&second.policy.id));
     for id in [&first.policy.id, &second.policy.id] {
         delete(&fleet, id.as_str()).await.unwrap();
     }

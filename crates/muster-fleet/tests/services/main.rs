@@ -3,4 +3,5 @@
 mod check_in;
 mod policies;
 mod setting;
+mod spaces;
 mod statuses;

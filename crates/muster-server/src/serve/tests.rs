@@ -146,7 +146,13 @@ async fn the_first_start_makes_policy_and_key_once() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder, &["external_url=https://fleet.example:8220"]);
     let server = Server::start(&config).await.unwrap();
-    let policy = server.fleet.store().policy_by_name(&muster_core::id::SpaceId::default(), "Default policy").await.unwrap().unwrap();
+    let policy = server
+        .fleet
+        .store()
+        .policy_by_name(&muster_core::id::SpaceId::default(), "Default policy")
+        .await
+        .unwrap()
+        .unwrap();
     assert!(policy.is_default);
     let first = server.first_start.clone();
     let token = first.enrollment_token.clone().unwrap();
@@ -170,7 +176,17 @@ async fn the_first_start_makes_policy_and_key_once() {
     assert_eq!(server.first_start.ca_fingerprint, first.ca_fingerprint);
     assert_eq!(server.fleet.inner().signer.public_key(), signing_key, "the signing key is kept");
     let page = muster_store::query::Page { offset: 0, limit: 10 };
-    assert_eq!(server.fleet.store().enrollment_keys(&muster_core::id::SpaceId::default(), None, page).await.unwrap().items.len(), 1);
+    assert_eq!(
+        server
+            .fleet
+            .store()
+            .enrollment_keys(&muster_core::id::SpaceId::default(), None, page)
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
     server.stop().await;
 }
 
@@ -185,7 +201,13 @@ async fn the_greeting_names_a_policy_that_is_there() {
     let config = config(&folder, &[]);
     let server = Server::start(&config).await.unwrap();
     let root = OpContext::administrator(Actor::System);
-    let default = server.fleet.store().policy_by_name(&muster_core::id::SpaceId::default(), "Default policy").await.unwrap().unwrap();
+    let default = server
+        .fleet
+        .store()
+        .policy_by_name(&muster_core::id::SpaceId::default(), "Default policy")
+        .await
+        .unwrap()
+        .unwrap();
     let web = PolicyDraft { name: Some("it's web".into()), ..PolicyDraft::default() };
     server.fleet.policies().create(&root.grant().unwrap(), web).await.unwrap();
     delete_policy(&server, &root, default.id.as_str()).await;
@@ -195,7 +217,8 @@ async fn the_greeting_names_a_policy_that_is_there() {
     let greeting = server.first_start.greeting(&config, &server.addresses);
     assert!(greeting.contains(r"--policy 'it'\''s web'"), "{greeting}");
     assert!(!greeting.contains("Default policy"), "{greeting}");
-    let web = server.fleet.store().policy_by_name(&muster_core::id::SpaceId::default(), "it's web").await.unwrap().unwrap();
+    let web =
+        server.fleet.store().policy_by_name(&muster_core::id::SpaceId::default(), "it's web").await.unwrap().unwrap();
     delete_policy(&server, &root, web.id.as_str()).await;
     server.stop().await;
 

@@ -35,7 +35,14 @@ pub(super) fn page(
 ) -> Result<Listed<(Action, ActionCounts)>> {
     let keys = all_composed(connection, &filter::key_page(wanted, page), |row| {
         let mut c = Columns::of(row);
-        Ok(Key { at: c.time()?, seq: c.take()?, policy: c.id()?, revision: c.take()?, created_by: c.take()?, space: c.id()? })
+        Ok(Key {
+            at: c.time()?,
+            seq: c.take()?,
+            policy: c.id()?,
+            revision: c.take()?,
+            created_by: c.take()?,
+            space: c.id()?,
+        })
     })?;
     let total = count_composed(connection, &filter::key_total(wanted))?;
     let mut policies: HashMap<PolicyId, Running> = HashMap::new();

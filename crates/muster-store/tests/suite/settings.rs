@@ -24,7 +24,8 @@ pub async fn outputs_are_listed_by_name_and_a_name_is_taken_once(store: &impl St
     for (id, name) in [("a", "zeta"), ("b", "Beta"), ("c", "alpha")] {
         commit(store, vec![put(&Output { name: name.into(), ..output(id) })]).await;
     }
-    let names: Vec<_> = store.outputs(&SpaceId::default()).await.unwrap().into_iter().map(|output| output.name).collect();
+    let names: Vec<_> =
+        store.outputs(&SpaceId::default()).await.unwrap().into_iter().map(|output| output.name).collect();
     assert_eq!(names, ["alpha", "Beta", "zeta"]);
     let taken = Output { name: "alpha".into(), ..output("d") };
     assert_eq!(refused(store, vec![put(&taken)]).await, Precondition::NameTaken("alpha".into()));

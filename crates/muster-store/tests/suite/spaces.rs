@@ -38,7 +38,10 @@ async fn fill(store: &impl Store, space: &SpaceId) {
             Write::Policy(PolicyWrite::Insert(Box::new(policy))),
             Write::Policy(PolicyWrite::InsertRevision(Box::new(revision(&id("policy"), 2)))),
             Write::Output(OutputWrite::Put(Box::new(output))),
-            Write::Action(ActionWrite::Insert { action: Box::new(action), targets: vec![AgentId::trusted(id("agent"))] }),
+            Write::Action(ActionWrite::Insert {
+                action: Box::new(action),
+                targets: vec![AgentId::trusted(id("agent"))],
+            }),
             Write::File(FileWrite::InsertUpload(Box::new(upload))),
         ],
     )

@@ -11,7 +11,11 @@ use crate::sqlite::enrollment_keys;
 
 #[async_trait]
 impl EnrollmentKeyStore for SqliteStore {
-    async fn enrollment_key_in(&self, space: &SpaceId, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
+    async fn enrollment_key_in(
+        &self,
+        space: &SpaceId,
+        id: &EnrollmentKeyId,
+    ) -> Result<Option<EnrollmentKey>, StoreError> {
         let (space, id) = (space.clone(), id.clone());
         self.points.read(move |c| enrollment_keys::by_id_in(c, &space, &id)).await
     }
