@@ -12,7 +12,6 @@ CREATE TABLE agents (
     action_position INTEGER NOT NULL,
     action_token TEXT,
     tags TEXT NOT NULL,
-    space TEXT NOT NULL,
     agent_version TEXT NOT NULL,
     newer_than_tested INTEGER NOT NULL,
     hostname TEXT NOT NULL,
@@ -42,15 +41,17 @@ CREATE TABLE agents (
     enrollment_key_id TEXT,
     enrollment_id TEXT,
     enrolled_at INTEGER NOT NULL,
-    policy_id TEXT
+    policy_id TEXT,
+    space TEXT NOT NULL
 ) STRICT;
 -- A column named here makes an update dearer: see "agents" among the statements.
 CREATE UNIQUE INDEX agents_by_access_key ON agents (access_key_id) WHERE access_key_id IS NOT NULL;
 CREATE INDEX agents_by_policy ON agents (policy_id, active);
-CREATE INDEX agents_by_status ON agents (status);
+CREATE INDEX agents_by_status ON agents (space, status);
 CREATE INDEX agents_by_deadline ON agents (status_deadline) WHERE status_deadline IS NOT NULL;
 CREATE INDEX agents_by_enrollment_key ON agents (enrollment_key_id) WHERE enrollment_key_id IS NOT NULL;
 CREATE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrolled_at, id) WHERE enrollment_id IS NOT NULL;
+CREATE INDEX agents_by_space ON agents (space, id);
 CREATE INDEX agents_by_enrolment ON agents (space, enrolled_at, id);
 
 CREATE TABLE agent_documents (

@@ -8,7 +8,7 @@ use super::statements;
 macro_rules! plain {
     () => {
         "version, kind, replace_token, updated_at, running_policy_id, policy_revision, action_position, \
-         action_token, tags, space, agent_version, newer_than_tested, hostname, last_checkin, health_status, \
+         action_token, tags, agent_version, newer_than_tested, hostname, last_checkin, health_status, \
          health_message, unhealthy_reason, status_since, audit_reason, audit_at, unenrollment_started_at, \
          unenrolled_at, unenrolled_reason, upgrade_started_at, upgraded_at, upgrade_details, upgrade_rollbacks, \
          user_metadata, first_address, last_address, inactivity_timeout"
@@ -17,7 +17,7 @@ macro_rules! plain {
 macro_rules! plain_values {
     () => {
         "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-         $24, $25, $26, $27, $28, $29, $30, $31"
+         $24, $25, $26, $27, $28, $29, $30"
     };
 }
 macro_rules! status {
@@ -27,17 +27,17 @@ macro_rules! status {
 }
 macro_rules! status_values {
     () => {
-        "$32, $33"
+        "$31, $32"
     };
 }
 macro_rules! keys {
     () => {
-        "active, access_key_id, access_key_hash, enrollment_key_id, enrollment_id, enrolled_at, policy_id"
+        "active, access_key_id, access_key_hash, enrollment_key_id, enrollment_id, enrolled_at, policy_id, space"
     };
 }
 macro_rules! keys_values {
     () => {
-        "$34, $35, $36, $37, $38, $39, $40"
+        "$33, $34, $35, $36, $37, $38, $39, $40"
     };
 }
 macro_rules! columns {
@@ -58,12 +58,12 @@ statements! {
     );
     /// Changes no indexed column.
     UPDATE_PLAIN = concat!(
-        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $32 AND version = $33"
+        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $31 AND version = $32"
     );
     /// Changes the status too.
     UPDATE_STATUS = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ") = (", plain_values!(), ", ", status_values!(),
-        ") WHERE id = $34 AND version = $35"
+        ") WHERE id = $33 AND version = $34"
     );
     /// Changes everything but the id.
     UPDATE_ALL = concat!(
