@@ -6,9 +6,42 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::credential::SecretHash;
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId, SpaceId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
 use crate::status::Status;
 use crate::time::Timestamp;
+
+/// Which program an agent is, and so which protocol it speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// Elastic Agent.
+    #[default]
+    Elastic,
+    /// Our own agent.
+    Muster,
+    /// fleetd's supervisor.
+    Orbit,
+    /// osqueryd.
+    Osquery,
+    /// An OpenTelemetry Collector, or any other agent that speaks OpAMP.
+    Opamp,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 5] = [Self::Elastic, Self::Muster, Self::Orbit, Self::Osquery, Self::Opamp];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Elastic => "elastic",
+            Self::Muster => "muster",
+            Self::Orbit => "orbit",
+            Self::Osquery => "osquery",
+            Self::Opamp => "opamp",
+        }
+    }
+}
 
 /// Whether an agent's record outlives its absence (EA §3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +56,8 @@ pub enum AgentType {
     Temporary,
 }
 
-/// The credential an agent authenticates with after enrolment. Gone from the record once revoked.
+/// The credential an agent authenticates with after enrolment. Gone from the record once revoked; what an agent had
+/// before stays in the store as a [`Credential`](crate::credential::Credential).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessKey {
     /// The public half.
@@ -87,6 +121,10 @@ pub struct AgentRecord {
     pub id: AgentId,
     /// Optimistic lock: 1 for a new record, one more with each update.
     pub version: i64,
+    /// Which program it is.
+    pub family: Family,
+    /// The machine that it runs on; `None`: it is not known.
+    pub host_id: Option<HostId>,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
     /// False once unenrolled; then there is no access key.

@@ -69,6 +69,10 @@ id_type!(
     AgentId
 );
 id_type!(
+    /// The machine that agents run on.
+    HostId
+);
+id_type!(
     /// The public half of an API key: of an enrollment key's or an access key's token.
     KeyId
 );

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use muster_core::Entropy;
+use muster_core::Error;
+use muster_core::denial::Denial;
 use muster_core::file::{ChunkInfo, DeliverableFile};
 use muster_core::id::FileId;
 use muster_core::time::Clock;
-use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::Resources;
 use tokio::sync::mpsc;
 
@@ -51,9 +53,7 @@ impl Files {
             Ok(id) => self.store.file(&id).await?,
             Err(_) => None,
         };
-        found
-            .filter(|file| file.agents.contains(entry.id()))
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "ErrFileForDeliveryNotFound", "file not found"))
+        found.filter(|file| file.agents.contains(entry.id())).ok_or_else(|| Denial::UnknownFile.into())
     }
 
     /// The bytes of a part, as they are read: one chunk is read while the one before is on its way. `guard` is kept
@@ -68,7 +68,7 @@ impl Files {
         let chunks = self.store.chunks(&file.id).await?;
         let stored: u64 = chunks.iter().map(|chunk| u64::try_from(chunk.length).unwrap_or(0)).sum();
         if stored != u64::try_from(file.size).unwrap_or(0) {
-            return Err(Error::new(ErrorKind::NotFound, "ErrNoFile", "file not found"));
+            return Err(Denial::FileGone.into());
         }
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(send(self.store.share(), file.id.clone(), slices(&chunks, piece), sender, guard));

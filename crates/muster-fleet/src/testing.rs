@@ -6,24 +6,27 @@ pub mod golden;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::Error;
+use muster_core::acknowledge::Verdict;
 use muster_core::action::{Action, ActionType};
 use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
+use muster_core::documents::bytes_digest;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
-use muster_core::testing::{self, Sequence, TestClock, at};
+use muster_core::testing::{self, Sequence, TestClock, at, family};
 use muster_core::time::{Clock, Timestamp};
-use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
 use muster_store::sqlite::SqliteStore;
 use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, StoreError, Write};
 use serde_json::Value;
 
 use crate::authority::System;
-use crate::enroll::EnrollInput;
+use crate::check_in::{CheckInInput, CheckInOutcome};
+use crate::enroll::{EnrollInput, Enrolment};
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;
 use crate::registry::{AgentEntry, Registry};
@@ -90,6 +93,21 @@ pub struct TestFleet {
     pub clock: Arc<TestClock>,
     /// The fleet's generator.
     pub entropy: Arc<Sequence>,
+}
+
+/// An agent of the test family that enrolled.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// Its id.
+    pub id: String,
+    /// Its policy; empty: none.
+    pub policy_id: String,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its key.
+    pub key: ApiKey,
 }
 
 /// Settings under which a held poll's length is known: without jitter.
@@ -222,14 +240,41 @@ impl TestFleet {
         api_key
     }
 
-    /// Enrols as the adapter does.
-    pub async fn enroll(&self, key: &ApiKey, body: &Value) -> Result<EnrolledItem, muster_core::Error> {
+    /// Enrols an agent of the test family.
+    pub async fn enroll(&self, key: &ApiKey, body: &Value) -> Result<Enrolled, Error> {
         let admission = self.fleet.enrollment().authenticate(key).await?;
-        let text = body.to_string();
-        let request: EnrollRequest<'_> = serde_json::from_str(&text).expect("an enrolment request");
-        let input =
-            EnrollInput { request: &request, agent_version: "9.5.2", newer_than_tested: false, address: "192.0.2.9" };
-        self.fleet.enrollment().enroll(&admission, input).await
+        let enrol = family::Enrol::read(&body.to_string());
+        let request = &enrol.request();
+        let input = EnrollInput { request, agent_version: "9.5.2", newer_than_tested: false, address: "192.0.2.9" };
+        let Enrolment { record, key, .. } = self.fleet.enrollment().enroll(&admission, input).await?;
+        Ok(Enrolled {
+            id: record.id.to_string(),
+            policy_id: record.policy_id.map(|id| id.to_string()).unwrap_or_default(),
+            enrolled_at: record.enrolled_at,
+            tags: record.tags,
+            key,
+        })
+    }
+
+    /// Takes a check-in of the test family.
+    pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> Result<CheckInOutcome, Error> {
+        let check_in = family::CheckIn::read(body);
+        let report = &check_in.report();
+        let digest = bytes_digest(&[body.as_bytes()]);
+        let (agent_version, address) = ("9.5.2", "127.0.0.1");
+        let input = CheckInInput { report, agent_version, newer_than_tested: false, address, digest };
+        self.fleet.check_ins().check_in(entry, input).await
+    }
+
+    /// Takes acks of the test family; answers verdicts as statuses, which are shorter to read.
+    pub async fn ack(&self, entry: &AgentEntry, answers: &Value) -> Result<Vec<u16>, Error> {
+        let status = |verdict: Verdict| match verdict {
+            Verdict::Taken => 200,
+            Verdict::Refused => 400,
+            Verdict::Unknown => 404,
+        };
+        let verdicts = self.fleet.check_ins().acknowledge(entry, &family::acks(&answers.to_string())).await?;
+        Ok(verdicts.into_iter().map(status).collect())
     }
 
     /// Puts a record in the store; the key is the agent's from now on.
@@ -247,9 +292,8 @@ impl TestFleet {
     }
 
     /// The entry of an enrolled agent, by its new key.
-    pub async fn entry(&self, item: &EnrolledItem) -> Result<Arc<AgentEntry>, muster_core::Error> {
-        let key = ApiKey::parse(&item.access_api_key).expect("a key");
-        self.fleet.authentication().agent(&item.id, &key).await
+    pub async fn entry(&self, enrolled: &Enrolled) -> Result<Arc<AgentEntry>, Error> {
+        self.fleet.authentication().agent(&enrolled.id, &enrolled.key).await
     }
 
     /// An agent's record as it is stored.

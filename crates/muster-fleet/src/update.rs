@@ -25,7 +25,7 @@ pub struct AgentChange {
 
 impl Records {
     /// Changes an agent's record. `change` is called again with the newer record when somebody else was faster.
-    /// Answers the record as it then stands. `AgentNotFound` when the agent was deleted.
+    /// Answers the record as it then stands. Refused as unknown when the agent was deleted.
     pub async fn update(
         &self,
         by: &(impl Authority + ?Sized),

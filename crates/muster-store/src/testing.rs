@@ -6,8 +6,10 @@ use async_trait::async_trait;
 use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target, TargetState};
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::change::Change;
+use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
+use muster_core::host::Host;
 use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId, SpaceId};
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
@@ -75,6 +77,16 @@ impl<G: Gate> AgentStore for Gated<G> {
     async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError> {
         self.gate.read()?;
         self.inner.agent_by_access_key(key).await
+    }
+
+    async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError> {
+        self.gate.read()?;
+        self.inner.agent_credentials(id).await
+    }
+
+    async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError> {
+        self.gate.read()?;
+        self.inner.host_by_machine(space, machine_id).await
     }
 
     async fn agent_by_enrollment_id(

@@ -296,7 +296,10 @@ async fn one_policy_is_the_default_at_most() {
     let marked = |policies: Vec<Policy>| -> Vec<PolicyId> {
         policies.into_iter().filter(|policy| policy.is_default).map(|policy| policy.id).collect()
     };
-    assert_eq!(marked(fleet.policies().all_in(&SpaceId::default()).await.unwrap()), std::slice::from_ref(&second.policy.id));
+    assert_eq!(
+        marked(fleet.policies().all_in(&SpaceId::default()).await.unwrap()),
+        std::slice::from_ref(&second.policy.id)
+    );
     for id in [&first.policy.id, &second.policy.id] {
         delete(&fleet, id.as_str()).await.unwrap();
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use muster_core::action::ActionType;
 use muster_core::change::Change;
+use muster_core::denial::Denial;
 use muster_core::id::{AgentId, PolicyId};
 use muster_fleet::FleetSettings;
 use muster_fleet::check_in::{CheckInOutcome, Delivery};
@@ -143,9 +144,9 @@ async fn d21_ea55_revoking_cuts_the_held_poll_and_refuses_the_next_request() {
     let update = Write::Agent(AgentWrite::Update { before, after: Arc::new(after) });
     setting.commit(vec![update, Write::Changed(change)]).await;
     let cut = tokio::time::timeout(Duration::from_secs(1), held).await.expect("within a second").unwrap();
-    assert_eq!(cut.err().map(|error| error.code), Some("ErrUnauthorized"));
+    assert_eq!(cut.err().and_then(|error| error.denial), Some(Denial::UnknownKey));
     let refused = setting.fleet.authentication().agent("a", &key).await;
-    assert_eq!(refused.err().map(|error| error.code), Some("ErrUnauthorized"));
+    assert_eq!(refused.err().and_then(|error| error.denial), Some(Denial::UnknownKey));
 }
 
 #[tokio::test]
@@ -156,7 +157,7 @@ async fn ea54_another_agents_key_is_refused_with_an_audit_line_and_no_change() {
     let before = setting.stored("a").await;
     for path in ["a", "nobody", "../a", "a\u{1b}[31m"] {
         let refused = setting.fleet.authentication().agent(path, &other).await;
-        assert_eq!(refused.err().map(|error| error.code), Some("ErrAgentIdentity"), "{path:?}");
+        assert_eq!(refused.err().and_then(|error| error.denial), Some(Denial::ForeignKey), "{path:?}");
     }
     assert_eq!(setting.stored("a").await, before);
     let lines = setting.fleet.store().audit_events(0, 10).await.unwrap();

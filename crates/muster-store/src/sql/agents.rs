@@ -7,7 +7,7 @@ use super::statements;
 
 macro_rules! plain {
     () => {
-        "version, kind, replace_token, updated_at, running_policy_id, policy_revision, action_position, \
+        "version, family, kind, replace_token, updated_at, running_policy_id, policy_revision, action_position, \
          action_token, tags, agent_version, newer_than_tested, hostname, last_checkin, health_status, \
          health_message, unhealthy_reason, status_since, audit_reason, audit_at, unenrollment_started_at, \
          unenrolled_at, unenrolled_reason, upgrade_started_at, upgraded_at, upgrade_details, upgrade_rollbacks, \
@@ -17,7 +17,7 @@ macro_rules! plain {
 macro_rules! plain_values {
     () => {
         "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-         $24, $25, $26, $27, $28, $29, $30"
+         $24, $25, $26, $27, $28, $29, $30, $31"
     };
 }
 macro_rules! status {
@@ -27,17 +27,17 @@ macro_rules! status {
 }
 macro_rules! status_values {
     () => {
-        "$31, $32"
+        "$32, $33"
     };
 }
 macro_rules! keys {
     () => {
-        "active, access_key_id, access_key_hash, enrollment_key_id, enrollment_id, enrolled_at, policy_id, space"
+        "active, host_id, enrollment_key_id, enrollment_id, enrolled_at, policy_id, space"
     };
 }
 macro_rules! keys_values {
     () => {
-        "$33, $34, $35, $36, $37, $38, $39, $40"
+        "$34, $35, $36, $37, $38, $39, $40"
     };
 }
 macro_rules! columns {
@@ -51,6 +51,13 @@ macro_rules! values {
     };
 }
 
+/// A record with its live credential. No two of the columns have one name.
+macro_rules! select {
+    ($from:literal) => {
+        concat!("SELECT ", columns!(), ", key_id, hash ", $from)
+    };
+}
+
 statements! {
     /// A new agent; nothing happens when the id is taken.
     INSERT = concat!(
@@ -58,12 +65,12 @@ statements! {
     );
     /// Changes no indexed column.
     UPDATE_PLAIN = concat!(
-        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $31 AND version = $32"
+        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $32 AND version = $33"
     );
     /// Changes the status too.
     UPDATE_STATUS = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ") = (", plain_values!(), ", ", status_values!(),
-        ") WHERE id = $33 AND version = $34"
+        ") WHERE id = $34 AND version = $35"
     );
     /// Changes everything but the id.
     UPDATE_ALL = concat!(
@@ -76,6 +83,30 @@ statements! {
     DELETE = "DELETE FROM agents WHERE id = $1";
     /// Whether there is one.
     EXISTS = "SELECT 1 FROM agents WHERE id = $1";
+
+    /// A new credential; nothing happens when the public half is taken.
+    INSERT_CREDENTIAL = "INSERT INTO credentials (key_id, agent_id, type, hash, issued_at) VALUES ($1, $2, $3, $4, $5) \
+        ON CONFLICT (key_id) DO NOTHING";
+    /// The end of the live credential, and when it was used last.
+    REVOKE_CREDENTIAL = "UPDATE credentials SET revoked_at = $1, last_used_at = $2 \
+        WHERE agent_id = $3 AND revoked_at IS NULL";
+    /// All that an agent ever had, the newest first.
+    CREDENTIALS = "SELECT key_id, type, hash, issued_at, last_used_at, revoked_at FROM credentials \
+        WHERE agent_id = $1 ORDER BY issued_at DESC, key_id DESC";
+
+    /// A new host; nothing happens when its id or its machine is taken.
+    INSERT_HOST = "INSERT INTO hosts (id, space, machine_id, hostname, created_at) VALUES ($1, $2, $3, $4, $5) \
+        ON CONFLICT DO NOTHING";
+    /// Whether there is such a host.
+    HOST_EXISTS = "SELECT 1 FROM hosts WHERE id = $1";
+    /// The host of a machine.
+    HOST_BY_MACHINE = "SELECT id, space, machine_id, hostname, created_at FROM hosts \
+        WHERE space = $1 AND machine_id = $2";
+    /// A host that has lost its last agent.
+    DELETE_EMPTY_HOST = "DELETE FROM hosts WHERE id = $1 AND NOT EXISTS \
+        (SELECT 1 FROM agents WHERE agents.host_id = hosts.id)";
+    /// The host that an agent is on.
+    HOST_OF_AGENT = "SELECT host_id FROM agents WHERE id = $1";
 
     /// Documents of a new agent.
     INSERT_DOCUMENTS = "INSERT INTO agent_documents (agent_id, local_metadata, components) VALUES ($1, $2, $3)";
@@ -102,20 +133,22 @@ statements! {
     DELETE_TAGS = "DELETE FROM agent_tags WHERE agent_id = $1";
 
     /// One agent.
-    BY_ID = concat!("SELECT ", columns!(), " FROM agents WHERE id = $1");
+    BY_ID = select!("FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL WHERE id = $1");
     /// One agent of a space.
-    BY_ID_IN = concat!("SELECT ", columns!(), " FROM agents WHERE id = $1 AND space = $2");
+    BY_ID_IN = select!(
+        "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL WHERE id = $1 AND space = $2"
+    );
     /// The holder of an access key.
-    BY_ACCESS_KEY = concat!("SELECT ", columns!(), " FROM agents WHERE access_key_id = $1");
+    BY_ACCESS_KEY = select!("FROM credentials JOIN agents ON id = agent_id WHERE key_id = $1 AND revoked_at IS NULL");
     /// The one that came in by a key with an idempotency handle and never checked in.
-    BY_ENROLLMENT_ID = concat!(
-        "SELECT ", columns!(), " FROM agents WHERE enrollment_id = $1 AND enrollment_key_id = $2 \
-         AND last_checkin IS NULL"
+    BY_ENROLLMENT_ID = select!(
+        "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL \
+         WHERE enrollment_id = $1 AND enrollment_key_id = $2 AND last_checkin IS NULL"
     );
     /// Those whose deadline has come.
-    DUE = concat!(
-        "SELECT ", columns!(),
-        " FROM agents WHERE status_deadline IS NOT NULL AND status_deadline <= $1 ORDER BY status_deadline LIMIT $2"
+    DUE = select!(
+        "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL \
+         WHERE status_deadline IS NOT NULL AND status_deadline <= $1 ORDER BY status_deadline LIMIT $2"
     );
     /// Active agents on each policy.
     PER_POLICY = "SELECT policy_id, count(*) FROM agents WHERE active = 1 AND policy_id IS NOT NULL \

@@ -70,6 +70,7 @@ fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done)
 fn agent(c: &Connection, recent: &mut Batch<'_>, write: &AgentWrite) -> Result<(), Failure> {
     match write {
         AgentWrite::Insert { record, documents } => agents::insert(c, record, documents),
+        AgentWrite::PutHost(host) => agents::put_host(c, host),
         AgentWrite::Update { before, after } => agents::update(c, before, after),
         AgentWrite::Documents { id, documents } => agents::put_documents(c, recent, id, documents),
         AgentWrite::Delete { id, now } => agents::delete(c, recent, id, *now),

@@ -2,7 +2,8 @@
 
 use muster_core::action::ActionResult;
 use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport};
-use muster_core::id::{EnrollmentKeyId, FileId, KeyId, PolicyId};
+use muster_core::host::Host;
+use muster_core::id::{EnrollmentKeyId, FileId, HostId, KeyId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use muster_store::{AgentWrite, FileWrite, Precondition, Store, StoreError, Write};
 
@@ -137,6 +138,61 @@ pub async fn ea41_a_replaced_access_key_finds_nobody(store: &impl Store) {
     commit(store, vec![update(&second, &revoked)]).await;
     assert_eq!(store.agent_by_access_key(&KeyId::trusted("new")).await.unwrap(), None);
     assert_eq!(store.agent_by_access_key(&KeyId::trusted("NEW")).await.unwrap(), None, "case matters");
+}
+
+pub async fn credentials_stay_as_rows_after_their_end(store: &impl Store) {
+    let first = next(&bare_agent("a"), |a| (a.version, a.access_key) = (1, Some(access_key("one"))));
+    commit(store, vec![insert(&first)]).await;
+    let second = next(&first, |a| {
+        (a.access_key, a.updated_at, a.last_checkin) = (Some(access_key("two")), at(50), Some(at(40)));
+    });
+    commit(store, vec![update(&first, &second)]).await;
+    let third = next(&second, |a| (a.access_key, a.updated_at) = (None, at(60)));
+    commit(store, vec![update(&second, &third)]).await;
+    let found = store.agent_credentials(&first.id).await.unwrap();
+    let of = |n: usize| (found[n].key_id.as_str(), found[n].created_at, found[n].last_used_at, found[n].revoked_at);
+    assert_eq!(of(0), ("two", at(50), Some(at(40)), Some(at(60))));
+    assert_eq!(of(1), ("one", first.enrolled_at, Some(at(40)), Some(at(50))));
+    let again = next(&third, |a| a.access_key = Some(access_key("one")));
+    let taken = refused(store, vec![update(&third, &again)]).await;
+    assert!(matches!(taken, Precondition::Exists(_)), "a public half is never used twice: {taken:?}");
+    commit(store, vec![Write::Agent(AgentWrite::Delete { id: first.id.clone(), now: at(70) })]).await;
+    assert_eq!(store.agent_credentials(&first.id).await.unwrap(), []);
+}
+
+pub async fn a_host_is_its_machines_and_goes_with_its_last_agent(store: &impl Store) {
+    let host = |id: &str, space: &str, machine: Option<&str>| Host {
+        id: HostId::trusted(id),
+        space: SpaceId::trusted(space),
+        machine_id: machine.map(str::to_owned),
+        hostname: "web-1".into(),
+        created_at: at(1),
+    };
+    let shared = host("h-1", "default", Some("m"));
+    let on = |agent: &str, host: &str| {
+        let mut record = bare_agent(agent);
+        record.host_id = Some(HostId::trusted(host));
+        record
+    };
+    let (a, b) = (on("a", "h-1"), on("b", "h-1"));
+    commit(store, vec![Write::Agent(AgentWrite::PutHost(shared.clone())), insert(&a), insert(&b)]).await;
+    assert_eq!(store.host_by_machine(&SpaceId::trusted("default"), "m").await.unwrap().as_ref(), Some(&shared));
+    assert_eq!(store.host_by_machine(&SpaceId::trusted("other"), "m").await.unwrap(), None);
+    let taken = refused(store, vec![Write::Agent(AgentWrite::PutHost(host("h-2", "default", Some("m"))))]).await;
+    assert!(matches!(taken, Precondition::Exists(_)), "{taken:?}");
+    commit(
+        store,
+        vec![
+            Write::Agent(AgentWrite::PutHost(host("h-3", "other", Some("m")))),
+            Write::Agent(AgentWrite::PutHost(host("h-4", "default", None))),
+        ],
+    )
+    .await;
+    let moved = next(&a, |a| a.host_id = Some(HostId::trusted("h-4")));
+    commit(store, vec![update(&a, &moved)]).await;
+    assert!(store.host_by_machine(&SpaceId::trusted("default"), "m").await.unwrap().is_some(), "b is still on it");
+    commit(store, vec![Write::Agent(AgentWrite::Delete { id: b.id.clone(), now: at(70) })]).await;
+    assert_eq!(store.host_by_machine(&SpaceId::trusted("default"), "m").await.unwrap(), None);
 }
 
 pub async fn one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in(store: &impl Store) {

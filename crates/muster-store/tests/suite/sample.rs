@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use muster_core::action::{Action, ActionResult, ActionType, Signed};
 use muster_core::agent::{
-    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, ReportedHealth, UpgradeState,
+    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, Family, ReportedHealth, UpgradeState,
 };
 use muster_core::credential::SecretHash;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, DeliverableFile, FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId, SpaceId};
+use muster_core::id::{
+    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
+};
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
@@ -44,6 +46,8 @@ pub fn full_agent(id: &str) -> AgentRecord {
     AgentRecord {
         id: agent_id(id),
         version: 1,
+        family: Family::Osquery,
+        host_id: Some(HostId::trusted("host-1")),
         kind: AgentType::Ephemeral,
         active: false,
         access_key: Some(access_key(&format!("key-of-{id}"))),

@@ -2,6 +2,8 @@
 
 use async_trait::async_trait;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
+use muster_core::credential::Credential;
+use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -26,6 +28,16 @@ impl AgentStore for SqliteStore {
     async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError> {
         let key = key.clone();
         self.points.read(move |c| agents::by_access_key(c, &key)).await
+    }
+
+    async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| agents::credentials(c, &id)).await
+    }
+
+    async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError> {
+        let (space, machine_id) = (space.clone(), machine_id.to_owned());
+        self.points.read(move |c| agents::host_by_machine(c, &space, &machine_id)).await
     }
 
     async fn agent_by_enrollment_id(
