@@ -21,7 +21,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure a release server, beside a bare Go one, and print one table.
+    /// Measure a release server next to another one, and print one table
     Bench(bench::BenchArgs),
     /// Make `docs/conformance.md` from the names of the tests.
     Conformance(conformance::ConformanceArgs),

@@ -1,4 +1,4 @@
-//! A process that we started, as the kernel sees it.
+//! Processes: started here, and measured through `/proc`.
 
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,22 +8,62 @@ use anyhow::Context as _;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-/// Ticks of `/proc/PID/stat` in a second: fixed in Linux' interface to programs.
+/// Clock ticks per second in `/proc/PID/stat`: fixed in Linux's interface to programs.
 const TICKS: f64 = 100.0;
 const START: Duration = Duration::from_secs(30);
 
 /// A program that is killed when it is dropped.
 pub struct Process(Child);
 
+/// What the kernel says about a process, started here or elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage(u32);
+
+impl Usage {
+    /// Of the process with this id.
+    pub fn of(pid: u32) -> Self {
+        Self(pid)
+    }
+
+    /// Returns the processor time so far, in seconds.
+    pub fn cpu(self) -> anyhow::Result<f64> {
+        Ok(Stat::read(self.0)?.cpu)
+    }
+
+    /// Returns the resident memory in bytes.
+    pub fn resident(self) -> anyhow::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// Returns the highest resident memory so far in bytes.
+    pub fn peak(self) -> anyhow::Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// Returns the number of bytes written to disk so far.
+    pub fn written(self) -> anyhow::Result<u64> {
+        field(&self.proc("io")?, "write_bytes:")
+    }
+
+    fn status(self, name: &str) -> anyhow::Result<u64> {
+        Ok(field(&self.proc("status")?, name)? * 1024)
+    }
+
+    fn proc(self, file: &str) -> anyhow::Result<String> {
+        let path = format!("/proc/{}/{file}", self.0);
+        std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))
+    }
+}
+
 impl Process {
-    /// Starts it, its output into a file.
+    /// Starts it, with its output appended to a file.
     pub fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        Ok(Self(child.with_context(|| format!("cannot start {command:?}"))?))
+        Ok(Self(child.with_context(|| format!("can't start {command:?}"))?))
     }
 
-    /// Waits until `ready` says so; fails when the program ends first.
+    /// Waits until `ready` returns true; fails if the program ends first.
     pub fn wait_until(&mut self, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
         let began = Instant::now();
         while !ready() {
@@ -36,27 +76,12 @@ impl Process {
         Ok(())
     }
 
-    /// Seconds of processor time so far.
-    pub fn cpu(&self) -> anyhow::Result<f64> {
-        Ok(Stat::read(self.0.id())?.cpu)
+    /// Returns what the kernel says about it.
+    pub fn usage(&self) -> Usage {
+        Usage(self.0.id())
     }
 
-    /// Bytes of memory in use.
-    pub fn resident(&self) -> anyhow::Result<u64> {
-        self.status("VmRSS:")
-    }
-
-    /// The most that it ever was.
-    pub fn peak(&self) -> anyhow::Result<u64> {
-        self.status("VmHWM:")
-    }
-
-    /// Bytes sent to the disk so far.
-    pub fn written(&self) -> anyhow::Result<u64> {
-        field(&self.proc("io")?, "write_bytes:")
-    }
-
-    /// Asks it to end, and kills it if it does not in time; says how it ended when it did.
+    /// Sends SIGTERM, and kills it if it does not exit in time; returns its status if it did.
     pub fn stop(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
         if self.0.try_wait()?.is_none() {
             let pid = Pid::from_raw(i32::try_from(self.0.id())?);
@@ -69,7 +94,7 @@ impl Process {
         Ok(ended)
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub fn wait(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + within;
         loop {
@@ -81,42 +106,34 @@ impl Process {
         }
     }
 
-    /// As a power cut would end it.
+    /// Kills it, as a power cut would.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.0.kill()?;
         self.0.wait()?;
         Ok(())
     }
-
-    fn status(&self, name: &str) -> anyhow::Result<u64> {
-        Ok(field(&self.proc("status")?, name)? * 1024)
-    }
-
-    fn proc(&self, file: &str) -> anyhow::Result<String> {
-        Ok(std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id()))?)
-    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = self.kill();
     }
 }
 
-/// Seconds of processor time of a process and its children, without those that ended.
+/// Returns the processor time of a process and its running children, in seconds.
 pub fn cpu_with_children(pid: u32) -> anyhow::Result<f64> {
     let mut cpu = Stat::read(pid)?.cpu;
     for entry in std::fs::read_dir("/proc")? {
         let other = entry?.file_name().to_str().and_then(|name| name.parse().ok());
-        // One that ended meanwhile is none.
+        // A process that has exited meanwhile is skipped.
         let stat = other.and_then(|other| Stat::read(other).ok());
         cpu += stat.filter(|stat| stat.parent == pid).map_or(0.0, |stat| stat.cpu);
     }
     Ok(cpu)
 }
 
-/// What matters of `/proc/PID/stat`.
+/// The needed part of `/proc/PID/stat`.
 struct Stat {
     parent: u32,
     cpu: f64,
@@ -125,14 +142,14 @@ struct Stat {
 impl Stat {
     fn read(pid: u32) -> anyhow::Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name in parentheses may hold anything, spaces too.
+        // The name in parentheses may contain anything, spaces too.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).context("/proc/PID/stat");
         Ok(Self { parent: number(1)?, cpu: f64::from(number(11)? + number(12)?) / TICKS })
     }
 }
 
-/// The number after a name at the beginning of a line.
+/// Returns the number after a name at the beginning of a line.
 pub fn field(text: &str, name: &str) -> anyhow::Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
     Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
@@ -143,15 +160,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_seen_from_outside() {
+    fn a_process_is_measured_from_outside() {
         let folder = tempfile::tempdir().unwrap();
         let mut process = Process::start(Command::new("sleep").arg("60"), &folder.path().join("log")).unwrap();
         process.wait_until(|| true).unwrap();
-        // In this order: the process still grows while it is looked at.
-        let resident = process.resident().unwrap();
-        assert!(resident > 0 && process.peak().unwrap() >= resident);
-        assert!(process.cpu().unwrap() < 1.0);
-        assert!(cpu_with_children(std::process::id()).unwrap() >= process.cpu().unwrap());
+        // In this order: the process still grows.
+        let usage = process.usage();
+        let resident = usage.resident().unwrap();
+        assert!(resident > 0 && usage.peak().unwrap() >= resident);
+        assert!(usage.cpu().unwrap() < 1.0);
+        assert!(cpu_with_children(std::process::id()).unwrap() >= usage.cpu().unwrap());
         process.kill().unwrap();
         assert!(process.wait_until(|| false).unwrap_err().to_string().contains("ended"));
     }

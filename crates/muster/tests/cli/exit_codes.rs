@@ -146,7 +146,7 @@ fn code_4_is_refused() {
 fn code_5_is_unreachable() {
     let told = fails(5, &["agent", "list", "--data-dir", "/nowhere"]);
     assert!(told.contains("can't reach /nowhere/admin.sock: No such file"), "{told}");
-    assert!(told.contains("\n        see whether the server runs"), "{told}");
+    assert!(told.contains("\n        check that the server is running"), "{told}");
     // Nobody listens on port 1.
     let told = fails(5, &["status", "--url", "http://127.0.0.1:1"]);
     assert!(told.contains("can't reach http://127.0.0.1:1: ") && told.contains("refused"), "{told}");
