@@ -37,7 +37,6 @@ pub mod seal;
 pub mod secret_refs;
 pub mod signing;
 pub mod status;
-pub mod strict_json;
 pub mod time;
 pub mod upgrade_details;
 pub mod user_agent;

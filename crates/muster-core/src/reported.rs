@@ -170,6 +170,29 @@ mod tests {
     }
 
     #[test]
+    fn the_page_tells_every_bound() {
+        let page = include_str!("../../../docs/bounds.md");
+        let row = |begin: &str| page.lines().find(|line| line.starts_with(&format!("| {begin}"))).unwrap_or_default();
+        let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
+        let thousands = |count: usize| format!("{},{:03}", count / 1000, count % 1000);
+        for (begin, bounds) in [
+            ("metadata of", vec![kib(METADATA_BYTES), thousands(METADATA_NODES), DEPTH.to_string()]),
+            ("components", vec![format!("{} MiB", COMPONENTS_BYTES >> 20), thousands(COMPONENTS_NODES)]),
+            ("id and type", vec![kib(NAME_BYTES)]),
+            ("status of", vec![format!("{STATUS_BYTES} bytes")]),
+            ("message of", vec![kib(MESSAGE_BYTES)]),
+            ("payload of", vec![kib(PAYLOAD_BYTES), thousands(PAYLOAD_NODES)]),
+            ("details of", vec![kib(UPGRADE_BYTES), thousands(UPGRADE_NODES), kib(UPGRADE_KEPT_BYTES)]),
+            ("rollbacks", vec![MOST_ROLLBACKS.to_string()]),
+            ("fields of", vec![kib(RESULT_BYTES)]),
+        ] {
+            for bound in bounds {
+                assert!(row(begin).contains(&bound), "{bound} in {:?}", row(begin));
+            }
+        }
+    }
+
+    #[test]
     fn each_bound_is_checked_and_named() {
         assert_eq!(check("[0,0]", 5, 3), Ok(()));
         assert_eq!(check("[0,0]", 4, 3), Err("5 bytes; at most 4".into()));

@@ -23,6 +23,7 @@ pub mod request_id;
 mod respond;
 pub mod route;
 pub mod status;
+pub mod strict_json;
 pub mod upgrade;
 mod upload;
 mod version_header;

@@ -1,6 +1,8 @@
 //! What a small request may cost: a body that unfolds into millions of values. One test in a process of its own, since it
 //! looks at the peak of the process's memory.
 
+#![cfg(target_os = "linux")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
