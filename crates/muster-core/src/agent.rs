@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::credential::SecretHash;
+pub use crate::duplicate_hosts::DuplicateHosts;
 use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
 use crate::status::Status;
 use crate::time::Timestamp;
+pub use crate::upgrade::UpgradeState;
 
 /// Which program an agent is, and so which protocol it speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,6 +91,16 @@ pub struct AuditReport {
     pub at: Timestamp,
 }
 
+/// A revision of the assigned policy that an agent stored and could not apply: its check-ins claim the revision all the
+/// same, with status `error`, and it is never acked (AG160).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyFailure {
+    /// The revision.
+    pub revision: i64,
+    /// What the agent says of it.
+    pub reason: String,
+}
+
 /// What an agent last said of itself in a check-in, verbatim (D13).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportedHealth {
@@ -98,19 +110,6 @@ pub struct ReportedHealth {
     pub message: String,
     /// `input`, `output`, `other`: where the unhealthy components are; empty when healthy (D5).
     pub unhealthy_reason: Vec<String>,
-}
-
-/// How far an agent's upgrade is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UpgradeState {
-    /// When the order was given; cleared when done, failed or cancelled.
-    pub started_at: Option<Timestamp>,
-    /// When the last one succeeded.
-    pub upgraded_at: Option<Timestamp>,
-    /// What the agent reports while one runs: JSON, validated (EA §4.6).
-    pub details: Option<Arc<str>>,
-    /// Versions that the agent could go back to: JSON array (EA66).
-    pub rollbacks: Option<Arc<str>>,
 }
 
 /// An enrolled agent's record. One row; the store adds to `version` with every update and refuses an update that
@@ -143,14 +142,20 @@ pub struct AgentRecord {
     pub updated_at: Timestamp,
     /// The assigned policy (0 or 1).
     pub policy_id: Option<PolicyId>,
+    /// The revision of the assigned policy that it should run; `None`: the policy's newest, whichever that is.
+    pub target_revision: Option<i64>,
     /// The policy that the agent says it runs.
     pub running_policy_id: Option<PolicyId>,
     /// The revision it runs, by check-in or ack; 0 when it wants a policy.
     pub policy_revision: i64,
+    /// A revision that it was given and could not apply.
+    pub policy_failure: Option<Box<PolicyFailure>>,
     /// Greatest sequence number of an action delivered and confirmed by an ack token; −1 when none (EA44).
     pub action_position: i64,
     /// The ack token that `action_position` came from.
     pub action_token: Option<ActionId>,
+    /// Hosts that share its key.
+    pub duplicate_hosts: Option<Box<DuplicateHosts>>,
     /// Tags, no duplicates, order of first appearance.
     pub tags: Vec<String>,
     /// The space that it belongs to: its enrollment key's.

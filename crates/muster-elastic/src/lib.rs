@@ -135,6 +135,12 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
     async fn read(self) -> Result<Received, BodyError> {
         body::read(&self.head.headers, self.body, self.bounds, self.bodies).await
     }
+
+    /// The body, of at most `limit` bytes, if the bound of its kind allows as many.
+    async fn read_up_to(mut self, limit: usize) -> Result<Received, BodyError> {
+        self.bounds.limit = self.bounds.limit.min(limit);
+        self.read().await
+    }
 }
 
 impl AgentApi {

@@ -139,7 +139,7 @@ impl ChangeFeed {
     }
 
     async fn fan_out(&self, policy: &PolicyId) {
-        for wave in self.registry.parked_on(policy).chunks(WAVE) {
+        for wave in self.registry.parked_followers(policy).chunks(WAVE) {
             for entry in wave {
                 entry.wake_for_policy();
             }

@@ -19,12 +19,10 @@ use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Pl
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
 use muster_core::host::Host;
-use muster_core::id::{AgentId, HostId, SpaceId};
+use muster_core::id::{AgentId, HostId};
 use muster_core::lifecycle::inactivity_timeout;
-use muster_core::policy::Policy;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, replace_token};
-use muster_store::query::Page;
 use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
@@ -237,15 +235,15 @@ impl Enrollment {
         };
         let mut placement = applicant.placement(key, &rules, address);
         let policy = match &placement.policy_id {
-            Some(id) => self.store.policy(id).await?,
-            None => self.default_policy(&key.space).await?,
+            Some(id) => self.store.policy_head(id).await?,
+            None => self.store.default_policy_head(&key.space).await?,
         };
         // A key without a policy may come to none: the agent stays enrolled and waits for one. A key that names one that
         // is gone promises what nobody can keep.
         if policy.is_none() && key.policy_id.is_some() {
             return Err(Denial::PolicyGone.into());
         }
-        placement.inactivity_timeout = inactivity_timeout(policy.as_ref());
+        placement.inactivity_timeout = inactivity_timeout(policy.as_ref().map(|policy| policy.inactivity_timeout));
         placement.policy_id = policy.map(|policy| policy.id);
         Ok(placement)
     }
@@ -257,19 +255,6 @@ impl Enrollment {
             tracing::error!(%error, "assignment rules are not applied");
             AssignmentRules::default()
         }))
-    }
-
-    async fn default_policy(&self, space: &SpaceId) -> Result<Option<Policy>, Error> {
-        let mut offset = 0;
-        loop {
-            let page = self.store.policies(Some(space), Page { offset, limit: 500 }).await?;
-            offset += page.items.len() as u32;
-            let last = page.items.is_empty() || u64::from(offset) >= page.total;
-            match page.items.into_iter().find(|policy| policy.is_default) {
-                None if !last => {}
-                found => return Ok(found),
-            }
-        }
     }
 
     /// Commits; false when the ground changed meanwhile and the decision must be taken anew.

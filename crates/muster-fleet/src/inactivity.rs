@@ -37,7 +37,7 @@ impl Statuses {
         let mut after = None;
         while !self.stopping.has_begun() {
             let Some(policy) = self.store.policy(id).await? else { break };
-            let timeout = inactivity_timeout(Some(&policy));
+            let timeout = inactivity_timeout(Some(policy.inactivity_timeout));
             let filter = AgentFilter {
                 policy_ids: Some(vec![id.clone()]),
                 without_statuses: vec![Status::Unenrolled],

@@ -14,6 +14,7 @@ pub mod authenticate;
 pub mod authority;
 mod change_feed;
 pub mod check_in;
+pub mod disk;
 pub mod enroll;
 pub mod files;
 pub mod force;
@@ -26,6 +27,7 @@ pub mod membership;
 pub mod moment;
 mod offered_files;
 pub mod output_health;
+mod output_yaml;
 pub mod outputs;
 pub mod policies;
 pub mod policy_cache;
@@ -201,9 +203,9 @@ impl Fleet {
             s(),
             c(),
             e(),
-            r(),
             Arc::clone(&records),
             Arc::clone(&secrets),
+            Arc::clone(&policy_cache),
             settings.accepted_versions(),
         ));
         let check_ins = Arc::new(CheckIns::new(CheckInParts {
@@ -236,7 +238,7 @@ impl Fleet {
             enrollment_keys: EnrollmentKeys::new(s(), c(), e(), Arc::clone(&secrets)),
             outputs: Outputs::new(s(), c(), e(), secrets, Arc::clone(&policies)),
             files: Files::new(s(), c(), e()),
-            server_status: ServerStatus::new(s(), e(), settings.tested_version),
+            server_status: ServerStatus::new(s(), c(), e(), settings.tested_version),
             check_ins,
             actions,
             policies,

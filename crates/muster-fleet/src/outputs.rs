@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::audit::audit_line;
 use super::authority::Authorized;
+use super::output_yaml;
 use super::policies::Policies;
 use super::secrets::SealedSecrets;
 use super::watched_store::WatchedStore;
@@ -50,7 +51,7 @@ pub struct Outputs {
     pub(super) store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    secrets: Arc<SealedSecrets>,
+    pub(super) secrets: Arc<SealedSecrets>,
     pub(super) policies: Arc<Policies>,
 }
 
@@ -192,7 +193,8 @@ impl Outputs {
         let mut fields = after.fields.as_object().cloned().unwrap_or_default();
         let known = fields.remove("secrets").unwrap_or_default();
         fields.extend(draft.fields);
-        let writes = self.seal_output_secrets(&mut fields, &known).await?;
+        let mut writes = self.seal_output_secrets(&mut fields, &known).await?;
+        writes.extend(self.seal_output_yaml(&mut fields, &before.fields).await?);
         fields.retain(|_, value| !value.is_null());
         after.fields = Value::Object(fields);
         Ok((after, writes))
@@ -309,7 +311,7 @@ fn refuse_unknown(given: &Value, path: &str) -> Result<(), Error> {
 
 fn secret_ids(fields: &Value) -> BTreeSet<SecretId> {
     let ids = SECRET_FIELDS.iter().filter_map(|path| at(&fields["secrets"], path)?.get("id")?.as_str());
-    ids.map(SecretId::trusted).collect()
+    ids.map(SecretId::trusted).chain(output_yaml::secret_ids(fields)).collect()
 }
 
 fn in_use(output: &Output, users: &[Policy]) -> String {

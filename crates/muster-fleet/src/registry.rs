@@ -153,11 +153,11 @@ impl Registry {
         found
     }
 
-    /// Entries of agents on `policy` with a poll held now.
-    pub fn parked_on(&self, policy: &PolicyId) -> Vec<Arc<AgentEntry>> {
-        self.select(|entry| {
-            entry.is_connected() && entry.record().is_some_and(|record| record.policy_id.as_ref() == Some(policy))
-        })
+    /// Entries of agents that follow the newest revision of `policy` and have a poll held now.
+    pub fn parked_followers(&self, policy: &PolicyId) -> Vec<Arc<AgentEntry>> {
+        let follows =
+            |record: &AgentRecord| record.policy_id.as_ref() == Some(policy) && record.target_revision.is_none();
+        self.select(|entry| entry.is_connected() && entry.record().is_some_and(|record| follows(&record)))
     }
 
     /// Drops entries for which `quiet` holds; returns how many.

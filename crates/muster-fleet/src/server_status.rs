@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::entropy::random_uuid;
+use muster_core::time::Clock;
 use muster_core::{Entropy, Error};
 use muster_store::{SettingWrite, Write};
 
 use super::authority::System;
+use super::disk::Disk;
 use super::watched_store::WatchedStore;
 
 /// The setting that holds this installation's id.
@@ -22,9 +24,9 @@ const STORE_ANSWERS: Duration = Duration::from_secs(2);
 /// Why the server is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
-    /// The store takes no writes.
-    #[error("the store takes no writes: {0}")]
-    NoWrites(String),
+    /// The store is damaged, or takes no writes.
+    #[error("{0}")]
+    Trouble(String),
     /// A read failed.
     #[error("the store: {0}")]
     Failed(String),
@@ -36,25 +38,46 @@ pub enum NotReady {
 /// The service of the server's own state.
 pub struct ServerStatus {
     store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     /// Highest agent version that this server was tested with: major and minor.
     tested_version: (u32, u32),
 }
 
 impl ServerStatus {
-    pub(crate) fn new(store: Arc<WatchedStore>, entropy: Arc<dyn Entropy>, tested_version: (u32, u32)) -> Self {
-        Self { store, entropy, tested_version }
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        tested_version: (u32, u32),
+    ) -> Self {
+        Self { store, clock, entropy, tested_version }
     }
 
-    /// Why the store takes no writes; `None` while it takes them.
-    pub fn write_failure(&self) -> Option<String> {
-        self.store.failure()
+    /// Why the store is not well: it is damaged, or takes no writes. `None` while it is.
+    pub fn trouble(&self) -> Option<String> {
+        self.store.trouble()
+    }
+
+    /// Says on which disk the store lies, once. `on_reserve`: its reserve had to be given back to open the store.
+    pub fn lies_on(&self, disk: Arc<dyn Disk>, on_reserve: bool) {
+        self.store.lies_on(disk, on_reserve);
+    }
+
+    /// Keeps room on the disk for revoking and deleting.
+    pub fn set_reserve_aside(&self) {
+        self.store.set_reserve_aside();
+    }
+
+    /// Writes something, to learn whether the store takes writes.
+    pub async fn probe_store(&self) {
+        self.store.probe(&*self.clock).await;
     }
 
     /// Whether the store answers and takes writes.
     pub async fn check_ready(&self) -> Result<(), NotReady> {
-        if let Some(reason) = self.store.failure() {
-            return Err(NotReady::NoWrites(reason));
+        if let Some(trouble) = self.store.trouble() {
+            return Err(NotReady::Trouble(trouble));
         }
         match tokio::time::timeout(STORE_ANSWERS, self.store.setting("ready")).await {
             Ok(Ok(_)) => Ok(()),

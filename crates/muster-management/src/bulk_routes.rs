@@ -101,7 +101,8 @@ async fn reassign(
     Body(body): Body<BulkReassign>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
-    ordered(&context, &fleet.actions().reassign(&agents, body.policy_id.as_deref(), body.force.into()).await?)
+    let (policy, force) = (body.policy_id.as_deref(), body.force.into());
+    ordered(&context, &fleet.actions().reassign(&agents, policy, body.policy_revision, force).await?)
 }
 
 async fn upgrade(

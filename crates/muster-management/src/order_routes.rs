@@ -67,8 +67,9 @@ async fn reassign(
     Path(id): Path<String>,
     Body(body): Body<Reassign>,
 ) -> Answer<Ordered> {
+    let Reassign { policy_id, policy_revision, force } = body;
     let agent = one(&fleet, &context, &id).await?;
-    ordered(&fleet.actions().reassign(&agent, body.policy_id.as_deref(), body.force.into()).await?)
+    ordered(&fleet.actions().reassign(&agent, policy_id.as_deref(), policy_revision, force.into()).await?)
 }
 
 async fn upgrade(

@@ -30,5 +30,5 @@ pub async fn get(State(fleet): State<Arc<Fleet>>) -> Answer<ServerStatus> {
 
 /// Degraded: it reads, and takes no changes.
 fn level(fleet: &Fleet) -> &'static str {
-    if fleet.server_status().write_failure().is_some() { "degraded" } else { "available" }
+    if fleet.server_status().trouble().is_some() { "degraded" } else { "available" }
 }

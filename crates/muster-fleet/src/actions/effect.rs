@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::Actions;
 use crate::authority::{Authority, System};
 use crate::tags::TagChange;
-use crate::update::AgentChange;
+use crate::update::{AgentChange, end_of_upgrade};
 
 const TARGETS_AT_ONCE: u32 = 5000;
 /// Later orders of one agent that are looked through.
@@ -28,14 +28,14 @@ pub(super) type Open = HashMap<AgentId, Vec<ActionId>>;
 
 /// What is done to each record.
 pub(super) enum Effect {
-    /// Another policy, or none.
-    Reassign(Option<Box<Policy>>),
+    /// Another policy, or none, and the revision of it; none: the newest.
+    Reassign { policy: Option<Box<Policy>>, revision: Option<i64> },
     /// It is asked to leave.
     AskToLeave,
     /// It is shut out; with the orders to leave that this answers.
     ShutOut(Open),
-    /// Its upgrade begins.
-    BeginUpgrade,
+    /// Its upgrade to that version begins.
+    BeginUpgrade(String),
     /// Other tags.
     Tags(TagChange),
     /// What that order did is taken back.
@@ -53,12 +53,16 @@ impl Effect {
         // An error of core's: unenrolled or reassigned by somebody else since we looked; nothing is left to do.
         let alone = |record| AgentChange { record, writes: Vec::new() };
         match self {
-            Self::Reassign(policy) => alone(lifecycle::reassign(before, policy.as_deref(), seen, now).unwrap_or(None)),
+            Self::Reassign { policy, revision } => {
+                alone(lifecycle::reassign(before, policy.as_deref(), *revision, seen, now).unwrap_or(None))
+            }
             Self::AskToLeave => alone(lifecycle::begin_unenroll(before, seen, now).unwrap_or(None)),
             Self::ShutOut(open) => shut_out(before, action, open, now),
-            Self::BeginUpgrade => {
+            Self::BeginUpgrade(version) => {
                 let start = action.start_time.map_or(now, |start| start.max(now));
-                alone(lifecycle::begin_upgrade(before, start, seen, now))
+                let (record, replaced) = lifecycle::begin_upgrade(before, &action.id, version, start, seen, now);
+                let writes = replaced.map(|ended| end_of_upgrade(&before.id, &ended, now));
+                AgentChange { record, writes: writes.into_iter().collect() }
             }
             Self::Tags(change) => AgentChange {
                 record: lifecycle::set_tags(before, change.apply(&before.tags), seen, now),
@@ -70,7 +74,8 @@ impl Effect {
 
     /// Whether a record carries the effect already, where doing it again would change it.
     fn is_done(&self, record: &AgentRecord, action: &Action) -> bool {
-        matches!(self, Self::BeginUpgrade) && record.upgrade.started_at.is_some_and(|at| at >= action.created_at)
+        matches!(self, Self::BeginUpgrade(_))
+            && record.upgrade.open.as_ref().is_some_and(|open| open.action == action.id)
     }
 }
 
@@ -85,7 +90,7 @@ fn shut_out(before: &AgentRecord, action: &Action, open: &Open, now: Timestamp) 
 /// The record without what the order did to it.
 fn undone(target: &Action, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Option<AgentRecord> {
     match target.kind {
-        ActionType::Upgrade => lifecycle::cancel_upgrade(before, seen, now),
+        ActionType::Upgrade => lifecycle::cancel_upgrade(before, &target.id, seen, now),
         ActionType::Unenroll => lifecycle::cancel_unenroll(before, seen, now),
         _ => None,
     }
@@ -149,16 +154,15 @@ impl Actions {
         let words = |name: &str| serde_json::from_value::<Vec<String>>(data[name].clone()).unwrap_or_default();
         Ok(match action.kind {
             ActionType::PolicyReassign => match text("policy_id") {
-                "" => Some(Effect::Reassign(None)),
-                id => self
-                    .store
-                    .policy(&PolicyId::trusted(id))
-                    .await?
-                    .map(|policy| Effect::Reassign(Some(Box::new(policy)))),
+                "" => Some(Effect::Reassign { policy: None, revision: None }),
+                id => self.store.policy(&PolicyId::trusted(id)).await?.map(|policy| Effect::Reassign {
+                    policy: Some(Box::new(policy)),
+                    revision: data["policy_revision"].as_i64(),
+                }),
             },
             ActionType::Unenroll => Some(Effect::AskToLeave),
             ActionType::ForceUnenroll => Some(Effect::ShutOut(self.open_unenrolments(agents).await?)),
-            ActionType::Upgrade => Some(Effect::BeginUpgrade),
+            ActionType::Upgrade => Some(Effect::BeginUpgrade(text("version").to_owned())),
             ActionType::UpdateTags => {
                 Some(Effect::Tags(TagChange { add: words("tags_to_add"), remove: words("tags_to_remove") }))
             }
@@ -294,7 +298,11 @@ mod tests {
     async fn an_upgrade_under_way_is_not_begun_again_and_a_cancelled_one_not_at_all() {
         let (test, ids) = three().await;
         let action = cut_off(&test, &ids[..2], ActionType::Upgrade, json!({"version": "9.5.1"})).await;
-        test.fleet.actions().carry_out(&grant(), &action, &ids[..1], &Effect::BeginUpgrade).await.unwrap();
+        test.fleet
+            .actions()
+            .carry_out(&grant(), &action, &ids[..1], &Effect::BeginUpgrade("9.5.1".into()))
+            .await
+            .unwrap();
         test.commit(vec![Write::Action(ActionWrite::Begin { id: action.id.clone() })]).await;
         let begun = record(&test, &ids[0]).await;
         test.clock.advance(std::time::Duration::from_secs(60));
@@ -314,7 +322,7 @@ mod tests {
         let one = Selected::one(ids[0].as_str()).unwrap();
         let agents = test.fleet.agents();
         let selection = agents.select::<AgentsWrite>(&root(), &one).await.unwrap();
-        actions.reassign(&selection, Some("other"), Force::No).await.unwrap();
+        actions.reassign(&selection, Some("other"), None, Force::No).await.unwrap();
         let wanted = UpgradeOrder { version: "9.5.1".into(), force: Force::Yes, ..UpgradeOrder::default() };
         let upgrade = actions.upgrade(&selection, &wanted).await.unwrap();
         let upgrade = actions.find::<AgentsWrite>(&root(), upgrade.action.id.as_str()).await.unwrap();

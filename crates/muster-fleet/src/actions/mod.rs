@@ -27,6 +27,7 @@ use muster_core::user_agent::AcceptedVersions;
 pub use migrate::MigrateOrder;
 pub use upgrade::UpgradeOrder;
 
+use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::Registry;
 use super::secrets::SealedSecrets;
@@ -40,6 +41,8 @@ pub struct Actions {
     registry: Arc<Registry>,
     records: Arc<Records>,
     secrets: Arc<SealedSecrets>,
+    /// Rendered policies: a revision that agents are put on must be one of them.
+    policies: Arc<PolicyCache>,
     /// Versions that agents can be upgraded to.
     accepted: AcceptedVersions,
 }
@@ -49,12 +52,13 @@ impl Actions {
         store: Arc<WatchedStore>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
-        registry: Arc<Registry>,
         records: Arc<Records>,
         secrets: Arc<SealedSecrets>,
+        policies: Arc<PolicyCache>,
         accepted: AcceptedVersions,
     ) -> Self {
-        Self { store, clock, entropy, registry, records, secrets, accepted }
+        let registry = Arc::clone(&records.registry);
+        Self { store, clock, entropy, registry, records, secrets, policies, accepted }
     }
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use muster_core::action::ActionType;
 use muster_core::agent::AgentDetails;
 use muster_core::authorization::{AgentsWrite, Grant};
+use muster_core::canonical;
 use muster_core::eligibility::Wish;
 use muster_core::id::AgentId;
 use muster_core::order::NewOrder;
 use muster_core::raw_json::{each_element, text};
 use muster_core::time::Timestamp;
-use muster_core::user_agent::Version;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
@@ -42,10 +42,16 @@ pub struct UpgradeOrder {
 }
 
 impl UpgradeOrder {
+    /// The same with its texts in the form that agents get: what is judged is what goes out.
+    fn canonical(&self) -> Result<Self, Error> {
+        let order = self.order()?.canonical()?;
+        let text = |field: &str| order.data[field].as_str().map(str::to_owned);
+        Ok(Self { version: text("version").unwrap_or_default(), source_uri: text("source_uri"), ..self.clone() })
+    }
+
     fn order(&self) -> Result<NewOrder, Error> {
-        Version::parse(&self.version).ok_or_else(|| Error::invalid("version", "is no version like 9.1.2"))?;
         let mut data = json!({"version": self.version});
-        if let Some(source) = self.source_uri.as_deref().filter(|source| !source.is_empty()) {
+        if let Some(source) = self.source_uri.as_deref().filter(|source| !source.trim().is_empty()) {
             data["source_uri"] = source.into();
         }
         let window = self.rollout_seconds.map(u64::try_from).transpose();
@@ -76,7 +82,7 @@ impl Actions {
         wanted: &UpgradeOrder,
     ) -> Result<Given, Error> {
         // What is wrong with the order itself is told before the agents are looked at.
-        wanted.order()?;
+        let wanted = wanted.canonical()?;
         let facts = self.policy_facts().await?;
         let accepted = self.accepted;
         let wish = Wish::Upgrade {
@@ -86,7 +92,7 @@ impl Actions {
             skip_rate_limit: wanted.skip_rate_limit,
         };
         let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
-        self.begin_upgrades(selection.grant(), sorted, wanted.order()?).await
+        self.begin_upgrades(selection.grant(), sorted, &wanted.version, wanted.order()?).await
     }
 
     /// Orders agents back to the version that each had before: one action for each such version.
@@ -96,6 +102,10 @@ impl Actions {
         let sorted = self
             .sort_targets(selection, &|agent, now| {
                 let version = offered_version(agent).ok_or("agent offers no rollback")?;
+                // Agents look the version up among their own, letter by letter; one bad offer must not stop the others.
+                if canonical::version(&version).as_ref() != Ok(&version) {
+                    return Err(format!("agent offers a rollback to {version:?}, which is not a version"));
+                }
                 facts.check(agent, Wish::Rollback { version: &version }, now)?;
                 let mut versions = versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 versions.entry(version).or_default().push(agent.record.id.clone());
@@ -115,7 +125,7 @@ impl Actions {
             let sorted = Sorted { eligible, refused: refused.take().unwrap_or_default() };
             let data = json!({"version": version, "rollback": true});
             let order = NewOrder::new(ActionType::Upgrade, data);
-            given.push(self.begin_upgrades(selection.grant(), sorted, order).await?);
+            given.push(self.begin_upgrades(selection.grant(), sorted, &version, order).await?);
         }
         Ok(given)
     }
@@ -124,8 +134,9 @@ impl Actions {
         &self,
         grant: &Grant<AgentsWrite>,
         sorted: Sorted,
+        version: &str,
         order: NewOrder,
     ) -> Result<Given, Error> {
-        self.give_to(grant, sorted, order, Some(Effect::BeginUpgrade)).await
+        self.give_to(grant, sorted, order, Some(Effect::BeginUpgrade(version.to_owned()))).await
     }
 }

@@ -27,7 +27,7 @@ async fn newest_is_cached(setting: &Setting, policy: &PolicyId, revision: i64) {
         .fleet
         .inner()
         .policy_cache
-        .get(policy)
+        .newest(policy)
         .await
         .expect("readable")
         .is_none_or(|policy| policy.revision < revision)

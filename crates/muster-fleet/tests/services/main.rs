@@ -1,8 +1,11 @@
 //! Operations over a real store: check-ins, held polls, wake-ups, revocation, statuses in time.
 
 mod check_in;
+mod duplicates;
 mod family;
 mod policies;
 mod setting;
 mod spaces;
 mod statuses;
+mod targets;
+mod upgrades;

@@ -23,7 +23,7 @@ fn plausible_body(path: &str) -> &'static str {
         "reassign" => r#"{"policy_id": null}"#,
         "upgrade" => r#"{"version": "9.6.0"}"#,
         "tags" => r#"{"tagsToAdd": ["a"]}"#,
-        "migrate" => r#"{"uri": "https://other", "enrollment_token": "t"}"#,
+        "migrate" => r#"{"uri": "https://other", "enrollment_token": "aWQ6c2VjcmV0"}"#,
         "actions" => r#"{"action": {"type": "SETTINGS", "data": {"log_level": "debug"}}}"#,
         "copy" => r#"{"name": "copy"}"#,
         _ if path.starts_with("/agent_policies/{id}/rollback") => r#"{"revision": 1}"#,

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use super::names::{self, Key, Setting};
 use super::value::{Kind, Raw, Value, write_span};
 use muster_elastic::limits::{Limits, Operation};
 use muster_fleet::upload_limits::UploadLimits;
@@ -20,6 +21,8 @@ pub struct Definition {
     pub help: String,
     /// The flag of `muster serve` that sets it, when there is one beside `--set`.
     pub flag: Option<&'static str>,
+    /// Whether a value is of the type in which the key is read.
+    is_read_as_defined: fn(&Value) -> bool,
 }
 
 impl Definition {
@@ -30,7 +33,8 @@ impl Definition {
 
     /// The default as a value.
     pub fn default_value(&self) -> Value {
-        self.kind.parse(&self.default).expect("defaults are of their kind; a test reads them all")
+        let value = self.kind.parse(&self.default).ok().filter(self.is_read_as_defined);
+        value.expect("defaults are of their kind, and kinds of their key's type; a test reads them all")
     }
 }
 
@@ -50,8 +54,9 @@ pub fn find(key: &str) -> Option<&'static Definition> {
     KEYS.iter().find(|definition| definition.key == key)
 }
 
-fn key(key: &str, kind: Kind, default: Raw, flag: Option<&'static str>, help: &str) -> Definition {
-    Definition { key: key.into(), kind, default, help: help.into(), flag }
+fn key<T: Setting>(key: &Key<T>, kind: Kind, default: Raw, flag: Option<&'static str>, help: &str) -> Definition {
+    let is_read_as_defined = |value: &Value| T::of(value).is_some();
+    Definition { key: key.name().to_owned(), kind, default, help: help.into(), flag, is_read_as_defined }
 }
 
 fn text(value: &str) -> Raw {
@@ -61,28 +66,28 @@ fn text(value: &str) -> Raw {
 fn general() -> Vec<Definition> {
     vec![
         key(
-            "data_dir",
+            &names::DATA_DIR,
             Kind::Text,
             text(""),
             Some("--data-dir"),
             "Folder of the database, the certificates and the keys.\nEmpty: /var/lib/muster for root, else $XDG_STATE_HOME/muster (~/.local/state/muster).",
         ),
         key(
-            "database",
+            &names::DATABASE,
             Kind::Text,
             text(""),
             Some("--database"),
             "Address of the database. Empty: SQLite in the data folder.",
         ),
         key(
-            "external_url",
+            &names::EXTERNAL_URL,
             Kind::Urls,
             Raw::List(Vec::new()),
             Some("--external-url"),
             "What agents are told as this server's addresses, each https://HOST:PORT.\nTheir hosts stand in the server's own certificate, beside this host's name and addresses.\nEmpty: the address that `agent.listen` came to, with its port (that of `local.listen` when it is `none`);\nthis host's name stands in place of 0.0.0.0 or [::].",
         ),
         key(
-            "insecure_http",
+            &names::INSECURE_HTTP,
             Kind::Flag,
             Raw::Flag(false),
             Some("--insecure-http"),
@@ -94,25 +99,32 @@ fn general() -> Vec<Definition> {
 fn listeners() -> Vec<Definition> {
     vec![
         key(
-            "agent.listen",
+            &names::AGENT_LISTEN,
             Kind::Address,
             text("0.0.0.0:8220"),
             Some("--agent-listen"),
             "Where agents connect. Port 0 takes any free port; `none` switches the listener off.",
         ),
         key(
-            "local.listen",
+            &names::LOCAL_LISTEN,
             Kind::Address,
             text("127.0.0.1:8221"),
             Some("--local-listen"),
             "Where the agent on this host connects, under limits of its own.",
         ),
         key(
-            "admin.listen",
+            &names::ADMIN_LISTEN,
             Kind::Address,
             text("127.0.0.1:8230"),
             Some("--admin-listen"),
             "REST API and metrics. Plain HTTP on a loopback address, TLS on any other.",
+        ),
+        key(
+            &names::ADMIN_HOSTS,
+            Kind::Hosts,
+            Raw::List(Vec::new()),
+            None,
+            "Further host names by which people reach `admin.listen`, such as a proxy's. Requests for other names are rejected:\na page in a browser must not reach this listener under its own name. Addresses, `localhost`, this host's name and the\nhosts of `external_url` are always served.",
         ),
     ]
 }
@@ -120,15 +132,21 @@ fn listeners() -> Vec<Definition> {
 fn tls() -> Vec<Definition> {
     vec![
         key(
-            "tls.cert",
+            &names::TLS_CERT,
             Kind::Text,
             text(""),
             Some("--tls-cert"),
             "PEM file of a certificate and its chain, instead of one by the server's own CA.\nRead again when it changes and on SIGHUP.",
         ),
-        key("tls.key", Kind::Text, text(""), Some("--tls-key"), "PEM file of the key that belongs to `tls.cert`."),
         key(
-            "tls.client_ca",
+            &names::TLS_KEY,
+            Kind::Text,
+            text(""),
+            Some("--tls-key"),
+            "PEM file of the key that belongs to `tls.cert`.",
+        ),
+        key(
+            &names::TLS_CLIENT_CA,
             Kind::Text,
             text(""),
             Some("--tls-client-ca"),
@@ -140,46 +158,46 @@ fn tls() -> Vec<Definition> {
 fn timeouts() -> Vec<Definition> {
     vec![
         key(
-            "timeouts.checkin_long_poll",
+            &names::LONG_POLL,
             ANY,
             text("5m"),
             None,
             "How long a check-in is held when there is nothing to deliver; 0s: answered at once, which agents take as a\nreason to ask every second. Agents give up after 10 minutes.",
         ),
         key(
-            "timeouts.checkin_jitter",
+            &names::JITTER,
             ANY,
             text("30s"),
             None,
             "Upper bound of a random span that is taken off it, so that agents don't come back at once. Left at its default, it\nis never more than a tenth of timeouts.checkin_long_poll.",
         ),
-        key("timeouts.checkin_max_poll", SOME, text("1h"), None, "Highest span that an agent may ask for."),
-        key("timeouts.handshake", SOME, text("10s"), None, "TLS handshake, from the first byte to the last."),
-        key("timeouts.read_header", SOME, text("5s"), None, "Head of a request, from its first byte."),
+        key(&names::MAX_POLL, SOME, text("1h"), None, "Highest span that an agent may ask for."),
+        key(&names::HANDSHAKE, SOME, text("10s"), None, "TLS handshake, from the first byte to the last."),
+        key(&names::READ_HEADER, SOME, text("5s"), None, "Head of a request, from its first byte."),
         key(
-            "timeouts.read",
+            &names::READ,
             SOME,
             text("1m"),
             None,
             "Body of a request, from the end of its head; 20s at most for any but a chunk of an upload.",
         ),
         key(
-            "timeouts.write",
+            &names::WRITE,
             SOME,
             text("10m"),
             None,
             "How long a client may be behind with taking a reply, from when it first takes no more.",
         ),
-        key("timeouts.write_stall", SOME, text("30s"), None, "Longest pause of a client that does not read its reply."),
-        key("timeouts.idle", SOME, text("35s"), None, "Pause between two requests of a connection."),
-        key("timeouts.drain", ANY, text("10s"), None, "How long a stopping server waits for requests that run."),
+        key(&names::WRITE_STALL, SOME, text("30s"), None, "Longest pause of a client that does not read its reply."),
+        key(&names::IDLE, SOME, text("35s"), None, "Pause between two requests of a connection."),
+        key(&names::DRAIN, ANY, text("10s"), None, "How long a stopping server waits for requests that run."),
     ]
 }
 
 fn limits() -> Vec<Definition> {
     let defaults = Limits::default();
     let mut keys = vec![key(
-        "limits.max_connections",
+        &names::MAX_CONNECTIONS,
         NUMBER,
         Raw::Integer(0),
         None,
@@ -189,7 +207,7 @@ fn limits() -> Vec<Definition> {
     )];
     keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));
     keys.push(key(
-        "limits.checkin.max_body_decompressed",
+        &names::MAX_DECOMPRESSED,
         SIZE,
         size(defaults.max_decompressed),
         None,
@@ -204,15 +222,14 @@ fn size(bytes: usize) -> Raw {
 
 fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
     let limit = defaults.of(operation);
-    let section = |field: &str| format!("limits.{}.{field}", operation.key());
     let what = operation_help(operation);
     let interval = format!("{what}\nOne more is let in each `interval`, up to `burst` saved up; 0 is no such limit.");
     vec![
-        key(&section("interval"), ANY, text(&write_span(limit.interval)), None, &interval),
-        key(&section("burst"), NUMBER, Raw::Integer(i64::from(limit.burst)), None, "How many may come at once."),
-        key(&section("max"), NUMBER, size(limit.max), None, "How many may run at a time; 0 is no such limit."),
+        key(&names::interval(operation), ANY, text(&write_span(limit.interval)), None, &interval),
+        key(&names::burst(operation), NUMBER, Raw::Integer(i64::from(limit.burst)), None, "How many may come at once."),
+        key(&names::max(operation), NUMBER, size(limit.max), None, "How many may run at a time; 0 is no such limit."),
         key(
-            &section("max_body"),
+            &names::max_body(operation),
             SIZE,
             size(limit.max_body),
             None,
@@ -238,29 +255,36 @@ fn operation_help(operation: Operation) -> &'static str {
 }
 
 fn uploads() -> Vec<Definition> {
-    let UploadLimits { max_bytes, max_bytes_per_agent, max_open_per_agent } = UploadLimits::default();
+    let UploadLimits { max_bytes, max_bytes_per_agent, max_open_per_agent, min_free_bytes } = UploadLimits::default();
     let number = |number: u64| i64::try_from(number).map_or(Raw::Other("a number too large"), Raw::Integer);
     vec![
         key(
-            "uploads.max_bytes",
+            &names::UPLOAD_MAX_BYTES,
             FILES,
             number(max_bytes),
             None,
             "Highest size of a file that an agent uploads, such as its diagnostics, bytes; 0 switches uploads off.",
         ),
         key(
-            "uploads.max_bytes_per_agent",
+            &names::UPLOAD_MAX_BYTES_PER_AGENT,
             FILES,
             number(max_bytes_per_agent),
             None,
             "Bytes of all files that are kept of an agent; one that would exceed it is refused. They are kept for 7 days.",
         ),
         key(
-            "uploads.max_open_per_agent",
+            &names::UPLOAD_MAX_OPEN_PER_AGENT,
             NUMBER,
             number(max_open_per_agent),
             None,
             "Uploads of an agent that may be under way at a time; it is told to come again with the next.",
+        ),
+        key(
+            &names::UPLOAD_MIN_FREE_BYTES,
+            FILES,
+            number(min_free_bytes),
+            None,
+            "Free bytes on the data directory's disk below which uploads are rejected; agents retry.",
         ),
     ]
 }
@@ -268,14 +292,14 @@ fn uploads() -> Vec<Definition> {
 fn agents() -> Vec<Definition> {
     vec![
         key(
-            "agents.highest_version",
+            &names::HIGHEST_VERSION,
             Kind::Version { minor: false },
             text("9"),
             None,
             "Highest version of agents that are let in: `MAJOR` takes any minor of it, or `MAJOR.MINOR`.",
         ),
         key(
-            "agents.lowest_version",
+            &names::LOWEST_VERSION,
             Kind::Version { minor: true },
             text("7.13"),
             None,
@@ -286,9 +310,15 @@ fn agents() -> Vec<Definition> {
 
 fn log() -> Vec<Definition> {
     vec![
-        key("log.format", Kind::Choice(&["text", "json"]), text("text"), Some("--log-format"), "Form of log lines."),
         key(
-            "log.level",
+            &names::LOG_FORMAT,
+            Kind::Choice(&["text", "json"]),
+            text("text"),
+            Some("--log-format"),
+            "Form of log lines.",
+        ),
+        key(
+            &names::LOG_LEVEL,
             Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
             text("info"),
             Some("--log-level"),

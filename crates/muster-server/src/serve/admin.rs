@@ -7,28 +7,38 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use muster_core::time::Clock;
 use tower::ServiceExt;
 
+use super::hosts::Hosts;
 use crate::metrics::{Asked, Metrics};
 use crate::tls::Tls;
 use crate::tls::validity::Warning;
 use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
+use muster_fleet::system::SystemClock;
+use muster_fleet::throttle::Throttle;
 use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::Peer;
+use muster_listen::reply::{ListenerKind, Peer};
 use muster_listen::{Answer, Handler, Work};
 use muster_management::error::http_error;
 use muster_management::management_router;
+
+/// Between two log lines about requests for the same foreign host.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// The handler of the admin listener and of the admin socket.
 #[derive(Clone)]
 pub(super) struct AdminHandler {
     router: Router,
     metrics: Arc<Metrics>,
+    hosts: Arc<Hosts>,
+    throttle: Arc<Throttle>,
 }
 
 #[derive(Clone)]
@@ -43,14 +53,37 @@ struct Watched {
 impl AdminHandler {
     /// The management API with `/healthz` (alive), `/readyz` (store answers) and `/metrics` beside it. `tls` is what
     /// agents connect by.
-    pub fn new(fleet: &Arc<Fleet>, health: Health, metrics: &Arc<Metrics>, tls: Option<Arc<Tls>>) -> Self {
+    pub fn new(
+        fleet: &Arc<Fleet>,
+        health: Health,
+        metrics: &Arc<Metrics>,
+        tls: Option<Arc<Tls>>,
+        hosts: Hosts,
+    ) -> Self {
         let watched = Watched { fleet: Arc::clone(fleet), health, metrics: Arc::clone(metrics), tls };
         let watch = Router::new()
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))
             .route("/metrics", get(render))
             .with_state(watched);
-        Self { router: management_router(Arc::clone(fleet)).merge(watch), metrics: Arc::clone(metrics) }
+        let router = management_router(Arc::clone(fleet)).merge(watch);
+        Self {
+            router,
+            metrics: Arc::clone(metrics),
+            hosts: Arc::new(hosts),
+            throttle: Arc::new(Throttle::new(TOLD_AGAIN)),
+        }
+    }
+
+    /// The reply to a request for a host that is not ours. The socket is none of a browser's business.
+    fn misdirected(&self, request: &Parts, peer: &Peer) -> Option<Response> {
+        let host = (peer.listener != ListenerKind::Socket).then(|| self.hosts.foreign(request)).flatten()?;
+        if self.throttle.first_in_a_while(&host, SystemClock.now()) {
+            let address = peer.address;
+            tracing::warn!(host, ?address, "rejected: the request is for a host that admin.hosts does not name");
+        }
+        let message = format!("the host {host:?} is not this server's; admin.hosts names those that are");
+        Some(http_error(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message))
     }
 }
 
@@ -65,7 +98,12 @@ impl Handler for AdminHandler {
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<Body> {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
-        let mut request = request.map(Body::new);
+        let (parts, body) = request.into_parts();
+        if let Some(refused) = self.misdirected(&parts, &peer) {
+            metrics.answered(Asked::MANAGEMENT, refused.status(), began.elapsed());
+            return Box::pin(std::future::ready(Answer::Reply(refused)));
+        }
+        let mut request = Request::from_parts(parts, Body::new(body));
         request.extensions_mut().insert(peer);
         let work = self.router.clone().oneshot(request);
         Box::pin(async move {

@@ -18,8 +18,11 @@ CREATE TABLE agents (
     kind TEXT NOT NULL,
     replace_token TEXT,
     updated_at INTEGER NOT NULL,
+    target_revision INTEGER,
     running_policy_id TEXT,
     policy_revision INTEGER NOT NULL,
+    policy_failure TEXT,
+    duplicate_hosts TEXT,
     action_position INTEGER NOT NULL,
     action_token TEXT,
     tags TEXT NOT NULL,
@@ -38,6 +41,7 @@ CREATE TABLE agents (
     unenrolled_reason TEXT,
     upgrade_started_at INTEGER,
     upgraded_at INTEGER,
+    upgrade_open TEXT,
     upgrade_details TEXT,
     upgrade_rollbacks TEXT,
     user_metadata TEXT,
@@ -133,6 +137,7 @@ CREATE TABLE policies (
     updated_at INTEGER NOT NULL,
     UNIQUE (space, name)
 ) STRICT;
+CREATE INDEX policies_default ON policies (is_default) WHERE is_default = 1;
 
 CREATE TABLE policy_revisions (
     policy_id TEXT NOT NULL REFERENCES policies (id) ON DELETE CASCADE,
@@ -209,7 +214,6 @@ CREATE TABLE uploads (
     size INTEGER NOT NULL,
     status TEXT NOT NULL,
     started_at INTEGER NOT NULL,
-    request TEXT NOT NULL,
     transit_hash TEXT,
     UNIQUE (agent_id, action_id)
 ) STRICT;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::id::{PolicyId, SpaceId};
-use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 
 use super::{StoreError, Write};
@@ -43,6 +43,10 @@ impl From<PolicyWrite> for Write {
 pub trait PolicyStore: Send + Sync + 'static {
     /// One policy.
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
+    /// A policy's head.
+    async fn policy_head(&self, id: &PolicyId) -> Result<Option<PolicyHead>, StoreError>;
+    /// The head of the default policy of a space.
+    async fn default_policy_head(&self, space: &SpaceId) -> Result<Option<PolicyHead>, StoreError>;
     /// One policy, if it is of the space.
     async fn policy_in(&self, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
     /// The policy of that name in the space.

@@ -52,6 +52,9 @@ statements! {
     /// Ends an agent's open targets with an error.
     END_OPEN = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
         WHERE agent_id = $4 AND state = 'queued'";
+    /// Ends one open target.
+    END_TARGET = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
+        WHERE agent_id = $4 AND action_seq = (SELECT seq FROM actions WHERE id = $5) AND state = 'queued'";
     /// Separates everything that was ever given to this id from the life that begins.
     CLOSE_LIFE = "UPDATE action_targets SET former = 1 WHERE agent_id = $1 AND former = 0";
     /// Forgets what a deleted agent reported; how its targets ended stays with the action.

@@ -15,7 +15,7 @@ use rusqlite::{Connection, params};
 use super::actions;
 use super::error::Failure;
 use super::recent::Batch;
-use super::row::{Columns, Result, all, any, first, run};
+use super::row::{Columns, Result, all, any, first, readable, run};
 use super::words::Word;
 use crate::port::Precondition;
 use crate::sql::{agents as sql, files as files_sql};
@@ -230,7 +230,7 @@ pub(super) fn documents(connection: &Connection, id: &AgentId) -> Result<Option<
 
 /// Those whose deadline has come.
 pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>> {
-    all(connection, sql::DUE, params![now.as_micros(), limit], record::read)
+    readable(connection, "agents", sql::DUE, params![now.as_micros(), limit], record::read)
 }
 
 /// Active agents on each policy.

@@ -1,12 +1,12 @@
 //! Policies and their revisions.
 
 use muster_core::id::{PolicyId, SpaceId};
-use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, ToSql, params};
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, any, count, first, run, to_json};
+use super::row::{Columns, Result, all, any, count, first, readable, run, to_json};
 use crate::port::Precondition;
 use crate::query::{Listed, Page};
 use crate::sql::{agents as agents_sql, enrollment_keys as keys_sql, policies as sql};
@@ -168,6 +168,21 @@ pub(super) fn by_id(connection: &Connection, id: &PolicyId) -> Result<Option<Pol
     first(connection, sql::BY_ID, [id.as_str()], read)
 }
 
+fn read_head(row: &Row<'_>) -> Result<PolicyHead> {
+    let mut c = Columns::of(row);
+    Ok(PolicyHead { id: c.id()?, inactivity_timeout: c.take()? })
+}
+
+/// A policy's head.
+pub(super) fn head(connection: &Connection, id: &PolicyId) -> Result<Option<PolicyHead>> {
+    first(connection, sql::HEAD, [id.as_str()], read_head)
+}
+
+/// The head of a space's default policy.
+pub(super) fn default_head(connection: &Connection, space: &SpaceId) -> Result<Option<PolicyHead>> {
+    first(connection, sql::DEFAULT_HEAD, [space.as_str()], read_head)
+}
+
 /// One policy of a space.
 pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>> {
     first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], read)
@@ -183,11 +198,11 @@ pub(super) fn page(connection: &Connection, space: Option<&SpaceId>, page: Page)
     let Page { limit, offset } = page;
     Ok(match space {
         None => Listed {
-            items: all(connection, sql::LIST, [limit, offset], read)?,
+            items: readable(connection, "policies", sql::LIST, [limit, offset], read)?,
             total: count(connection, sql::COUNT, [])?,
         },
         Some(space) => Listed {
-            items: all(connection, sql::LIST_IN, params![space.as_str(), limit, offset], read)?,
+            items: readable(connection, "policies", sql::LIST_IN, params![space.as_str(), limit, offset], read)?,
             total: count(connection, sql::COUNT_IN, [space.as_str()])?,
         },
     })

@@ -37,7 +37,7 @@ pub enum AgentCommand {
     Unenroll(UnenrollArgs),
     /// Put agents on another policy, or on none
     #[command(
-        after_help = "Examples:\n  muster agent reassign web-1 --policy web\n  muster agent reassign --filter 'tags:\"web\"' --policy web --yes\n  muster agent reassign web-1 --no-policy"
+        after_help = "Examples:\n  muster agent reassign web-1 --policy web\n  muster agent reassign --filter 'tags:\"web\"' --policy web --yes\n  muster agent reassign web-1 --policy web --revision 3\n  muster agent reassign web-1 --no-policy"
     )]
     Reassign(ReassignArgs),
     /// Order agents to upgrade to another version
@@ -83,7 +83,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id, joined by and, or, not and ( )
+    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id, duplicate_hosts, joined by and, or, not and ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Inactive agents too
@@ -150,9 +150,16 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("POLICY", Named::policy),
     column("POLICY ID", |agent| or_dash(agent.policy_id.as_deref())),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
+    column("TARGET", |agent| {
+        agent.target_revision.map_or_else(|| "newest".into(), |target| format!("revision {target}"))
+    }),
+    column("POLICY FAILED", |agent| policy_failure(agent)),
     column("VERSION", |agent| version(agent)),
     column("UPGRADE", |agent| upgrade(agent)),
     column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
+    column("DUPLICATE HOSTS", |agent| {
+        or_dash(agent.duplicate_hosts.as_ref().map(|known| known.hosts.join(", ")).as_deref())
+    }),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
     column("ENROLLMENT KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),
     column("FIRST ADDRESS", |agent| agent.first_address.clone()),
@@ -161,6 +168,12 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("UNENROLLED", |agent| or_dash(agent.unenrolled_at.as_deref())),
     column("COMPONENTS", |agent| components(agent)),
 ];
+
+/// The revision that the agent was given and could not apply, and why.
+fn policy_failure(agent: &Agent) -> String {
+    let failure = agent.policy_failure.as_ref();
+    failure.map_or_else(|| "-".into(), |failed| format!("revision {}: {}", failed.revision, failed.reason))
+}
 
 fn version(agent: &Agent) -> String {
     let note = if agent.newer_than_tested { " (newer than tested)" } else { "" };
