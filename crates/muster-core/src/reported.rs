@@ -13,7 +13,7 @@ pub const METADATA_NODES: usize = 20_000;
 /// Maximum size of `components` as they are stored, bytes.
 pub const COMPONENTS_BYTES: usize = 2 << 20;
 /// Maximum number of JSON values in them.
-pub const COMPONENTS_NODES: usize = 50_000;
+pub const COMPONENTS_NODES: usize = 100_000;
 /// Payloads of components and units above this many bytes are left out.
 pub const PAYLOAD_BYTES: usize = 256 << 10;
 /// Payloads with more JSON values than this are left out.

@@ -52,6 +52,8 @@ impl Inner {
         let sha256 = chunk_hash(call.headers())?;
         let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is no number"))?;
         let upload = self.fleet.files().upload_for_chunk(&entry, id, number).await?;
+        // Held while the chunk comes: an agent that sends slowly takes no more than its share of the places.
+        let _share = self.agent_chunks.take(entry.id())?;
         // No more is read than may be kept, whatever the limit of chunks.
         let room = usize::try_from(upload.chunk_room(number)).unwrap_or(usize::MAX);
         let is_shorter = room < call.bounds.limit;

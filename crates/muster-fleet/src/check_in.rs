@@ -359,14 +359,14 @@ impl ParkedCheckIn {
     pub async fn wait(mut self) -> Result<Delivery, Error> {
         loop {
             // Before each wait: the server may have begun to stop before this poll counted as held.
-            if self.check_ins.stopping.has_begun() {
+            if self.check_ins.stopping.has_begun() || self.slot.is_superseded() {
                 return Ok(Delivery::Nothing);
             }
             let over = tokio::select! {
                 () = self.slot.entry().woken_after(self.generation) => false,
                 () = tokio::time::sleep_until(self.deadline) => true,
             };
-            if self.check_ins.stopping.has_begun() {
+            if self.check_ins.stopping.has_begun() || self.slot.is_superseded() {
                 return Ok(Delivery::Nothing);
             }
             self.generation = self.slot.entry().generation();

@@ -32,6 +32,7 @@ pub mod outputs;
 pub mod policies;
 pub mod policy_cache;
 mod records;
+pub mod refusals;
 pub mod registry;
 pub mod secrets;
 pub mod selection;
@@ -75,6 +76,7 @@ use self::outputs::Outputs;
 use self::policies::Policies;
 use self::policy_cache::PolicyCache;
 use self::records::Records;
+use self::refusals::Refusals;
 use self::registry::Registry;
 use self::secrets::SealedSecrets;
 use self::server_status::ServerStatus;
@@ -148,6 +150,7 @@ pub struct Fleet {
     outputs: Outputs,
     files: Files,
     statuses: Arc<Statuses>,
+    refusals: Refusals,
     server_status: ServerStatus,
     housekeeping: Arc<Housekeeping>,
     feed: Arc<ChangeFeed>,
@@ -249,6 +252,7 @@ impl Fleet {
             clock,
             entropy,
             settings,
+            refusals: Refusals::default(),
             registry,
             stopping,
             #[cfg(any(test, feature = "testing"))]
@@ -314,6 +318,11 @@ impl Fleet {
     /// What is done every ten minutes.
     pub fn housekeeping(&self) -> &Housekeeping {
         &self.housekeeping
+    }
+
+    /// Requests of agents that this node refused.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// The configuration's part.

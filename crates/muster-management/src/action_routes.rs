@@ -60,7 +60,7 @@ async fn list(
         None => fleet.actions().list(&grant, &question, paging.rows()).await?,
         Some(rest) => {
             let all = Page { offset: 0, limit: MAX_SEARCHED };
-            let matching = select_by(&TABLE, &rest, fleet.actions().list(&grant, &question, all).await?.items)?;
+            let matching = select_by(&TABLE, rest, fleet.actions().list(&grant, &question, all).await?.items).await?;
             let total = matching.len() as u64;
             let mut items = paging.cut(matching);
             fleet.actions().add_errors(&grant, &mut items, errors).await?;

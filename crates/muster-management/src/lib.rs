@@ -24,6 +24,7 @@ mod order_routes;
 mod outputs;
 mod policy_convert;
 mod query;
+mod refused;
 mod selector;
 pub mod server_status;
 

@@ -160,9 +160,9 @@ async fn futures_of(server: &Server, ask: Ask, count: usize) -> Vec<Got> {
     for _ in 0..count {
         let (api, request) = (server.api.clone(), ask.clone().into_parts());
         tasks.spawn(async move {
-            match api.handle(request.0, request.1).await.outcome {
-                muster_listen::reply::Outcome::Reply(reply) => Got::of(reply).await,
-                muster_listen::reply::Outcome::Park(_) => panic!("parked"),
+            match api.handle(request.0, request.1).await.answer {
+                muster_listen::reply::Answer::Reply(reply) => Got::of(reply).await,
+                _ => panic!("parked"),
             }
         });
     }

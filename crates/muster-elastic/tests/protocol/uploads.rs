@@ -399,3 +399,40 @@ async fn uploads_wait_while_the_disk_is_nearly_full() {
     let id = begun(&server, &agent, 100).await;
     assert_eq!(chunk(&server, &agent, &id, "0", &[1; 100]).await.status, 200);
 }
+
+/// A chunk that begins and never ends.
+struct Stalled(Option<tokio::sync::oneshot::Sender<()>>);
+
+impl http_body::Body for Stalled {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        if let Some(reads) = self.0.take() {
+            let _ = reads.send(());
+        }
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn one_agent_s_stalled_chunks_are_a_share_of_all() {
+    let server = Server::start().await;
+    let (agent, other) = (server.enrolled().await, server.enrolled().await);
+    let (id, its) = (begun(&server, &agent, 3).await, begun(&server, &other, 3).await);
+    let mut stalled = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let ask = Ask::put(&format!("{PATH}/{id}/0")).key(&agent.token).header("X-Chunk-Sha2", "0".repeat(64));
+        let (request, peer) = ask.into_parts();
+        let (reads, is_read) = tokio::sync::oneshot::channel();
+        stalled.spawn(server.api.handle(request.map(|_| Stalled(Some(reads))), peer));
+        is_read.await.expect("the chunk is read");
+    }
+    assert_eq!(chunk(&server, &agent, &id, "0", b"abc").await.refusal(), refused(429, "MaxLimit"));
+    assert_eq!(chunk(&server, &other, &its, "0", b"abc").await.status, 200);
+    stalled.shutdown().await;
+    assert_eq!(chunk(&server, &agent, &id, "0", b"abc").await.status, 200);
+}

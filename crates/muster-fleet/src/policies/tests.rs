@@ -522,7 +522,7 @@ async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
         more.insert("config_yaml".into(), text.into());
         output("two", Value::Object(more))
     };
-    let made = fleet.create_output(&root(), with_yaml(text)).await.unwrap();
+    let made = fleet.outputs().create(&grant(), with_yaml(text)).await.unwrap();
     let saved = create(&fleet, "web", json!({"inputs": [{"type": "a", "use_output": "two"}]})).await;
     let sent_output = async || sent(&fleet, &saved.policy.id).await["outputs"]["two"].clone();
     let got = sent_output().await;
@@ -539,15 +539,15 @@ async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
     // What is shown can be sent back, and the same secrets again are no change.
     for same in [shown.as_str(), text] {
         let again = OutputDraft { id: None, ..with_yaml(same) };
-        let again = fleet.update_output(&root(), "two", again).await.unwrap();
+        let again = update_output(&fleet, "two", again).await.unwrap();
         assert_eq!(again.fields, made.fields);
     }
     // Another value, and none: what nobody refers to is gone.
     let changed = OutputDraft { id: None, ..with_yaml(&text.replace("hunter2", "hunter3")) };
-    let changed = fleet.update_output(&root(), "two", changed).await.unwrap();
+    let changed = update_output(&fleet, "two", changed).await.unwrap();
     assert_eq!(sent_output().await["password"], "hunter3-plain");
     let cleared = OutputDraft { fields: fields(json!({"config_yaml": null})), ..OutputDraft::default() };
-    fleet.update_output(&root(), "two", cleared).await.unwrap();
+    update_output(&fleet, "two", cleared).await.unwrap();
     let ids: Vec<_> =
         [&made, &changed].iter().flat_map(|output| crate::output_yaml::secret_ids(&output.fields)).collect();
     assert_eq!(ids.len(), 4);
@@ -555,6 +555,6 @@ async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
 
     // Another output's secret can't be had by its id.
     let stolen = OutputDraft { id: Some("thief".into()), name: Some("thief".into()), ..with_yaml(&shown) };
-    let refused = fleet.create_output(&root(), stolen).await.unwrap_err();
+    let refused = fleet.outputs().create(&grant(), stolen).await.unwrap_err();
     assert_eq!(refused.field.as_deref(), Some("config_yaml"));
 }

@@ -425,3 +425,13 @@ async fn any_type_can_be_ordered_if_agents_could_read_it() {
     order(json!({"type": "UNENROLL"})).await.ok();
     assert_eq!(api.status_of("a").await, "unenrolling");
 }
+
+#[tokio::test]
+async fn a_bulk_request_names_at_most_ten_thousand_agents() {
+    let api = Api::new();
+    let ids = |count: usize| json!({"agents": vec!["a"; count], "dryRun": true});
+    let told = api.post("/agents/bulk_unenroll", ids(10_001)).await.refused(400);
+    assert_eq!((&told["field"], told["remedy"].is_string()), (&json!("agents"), true), "{told}");
+    assert_ne!(api.post("/agents/bulk_unenroll", ids(10_000)).await.body["field"], "agents");
+    api.post("/agents/bulk_unenroll", json!({"agents": ["a".repeat(3 << 20)]})).await.refused(413);
+}

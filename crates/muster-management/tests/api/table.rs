@@ -48,12 +48,7 @@ fn request(method: &Method, path: &str, peer: Option<Peer>, body: &'static str) 
 #[tokio::test]
 async fn mg7_every_endpoint_refuses_strangers_with_401() {
     let api = Api::new();
-    let over_tcp = Peer {
-        address: Some("127.0.0.1:50000".parse().unwrap()),
-        tls: false,
-        listener: ListenerKind::Admin,
-        uid: None,
-    };
+    let over_tcp = Peer { address: Some("127.0.0.1:50000".parse().unwrap()), ..Peer::new(ListenerKind::Admin) };
     for endpoint in endpoints::all() {
         for peer in [None, Some(over_tcp.clone())] {
             let answer = api.send(request(&endpoint.method, endpoint.path, peer, "{}")).await;

@@ -172,8 +172,14 @@ fn timeouts() -> Vec<Definition> {
             "Upper bound of a random span that is taken off it, so that agents don't come back at once. Left at its default, it\nis never more than a tenth of timeouts.checkin_long_poll.",
         ),
         key(&names::MAX_POLL, SOME, text("1h"), None, "Highest span that an agent may ask for."),
-        key(&names::HANDSHAKE, SOME, text("10s"), None, "TLS handshake, from the first byte to the last."),
-        key(&names::READ_HEADER, SOME, text("5s"), None, "Head of a request, from its first byte."),
+        key(&names::HANDSHAKE, SOME, text("10s"), None, "Maximum duration of a TLS handshake, from its first byte."),
+        key(
+            &names::READ_HEADER,
+            SOME,
+            text("5s"),
+            None,
+            "Maximum time in which the head of a request must arrive, from its first byte.",
+        ),
         key(
             &names::READ,
             SOME,
@@ -189,7 +195,16 @@ fn timeouts() -> Vec<Definition> {
             "How long a client may be behind with taking a reply, from when it first takes no more.",
         ),
         key(&names::WRITE_STALL, SOME, text("30s"), None, "Longest pause of a client that does not read its reply."),
-        key(&names::IDLE, SOME, text("35s"), None, "Pause between two requests of a connection."),
+        key(
+            &names::IDLE,
+            SOME,
+            text("75s"),
+            None,
+            "Maximum time that a connection may stay open without a request, also before its first one.\n\
+             Behind a load balancer, make it longer than the balancer's own idle timeout for servers.\n\
+             Of the connections that have not authenticated, one in sixteen of all (at least 16, at most 1024) may idle;\n\
+             the others are closed after a response, and have `timeouts.read_header` to begin a request.",
+        ),
         key(&names::DRAIN, ANY, text("10s"), None, "How long a stopping server waits for requests that run."),
     ]
 }
@@ -203,6 +218,7 @@ fn limits() -> Vec<Definition> {
         None,
         "Requests at a time on the agent listener, held check-ins included; more get 429.\n\
          One connection in ten above that is accepted, more are closed at once.\n\
+         One address gets at most half of the connections before it authenticates.\n\
          0: as many as the limit of open files allows. The other listeners take 256, or this if it is less.",
     )];
     keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));

@@ -22,7 +22,7 @@ fn defaults_make_a_configuration() {
     assert_eq!(loaded.config.data_dir, "/var/lib/muster");
     assert_eq!(loaded.config.limits, Limits::default());
     assert_eq!(loaded.config.listen.agent, Some("0.0.0.0:8220".parse().unwrap()));
-    assert_eq!(loaded.config.timeouts.idle, Duration::from_secs(35));
+    assert_eq!(loaded.config.timeouts.idle, Duration::from_secs(75));
     assert_eq!(loaded.config.highest_version, (9, None));
 }
 

@@ -1,7 +1,7 @@
 //! The management API behind the accept loop, with what watches a server: `/healthz`, `/readyz`, `/metrics`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -22,11 +22,10 @@ use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
 use muster_fleet::system::SystemClock;
 use muster_fleet::throttle::Throttle;
-use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::{ListenerKind, Peer};
-use muster_listen::{Answer, Handler, Work};
-use muster_management::error::http_error;
+use muster_listen::reply::{ListenerKind, Peer, Reply};
+use muster_listen::web::{Web, WebBody, WebWork};
+use muster_management::error::{error_reply, http_error};
 use muster_management::management_router;
 
 /// Between two log lines about requests for the same foreign host.
@@ -87,21 +86,21 @@ impl AdminHandler {
     }
 }
 
-impl Handler for AdminHandler {
+impl Web for AdminHandler {
     type Body = Body;
 
-    fn refuse(&self, refusal: &Refusal) -> Response {
+    fn refuse(&self, refusal: &Refusal, _: &Peer) -> Reply {
         let code = if *refusal == Refusal::Full { "too_many_requests" } else { "bad_request" };
-        http_error(refusal.status(), code, refusal.to_string())
+        error_reply(refusal.status(), code, refusal.to_string())
     }
 
-    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<Body> {
+    fn handle(&self, request: Request<WebBody>, peer: Peer) -> WebWork<Body> {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
         let (parts, body) = request.into_parts();
         if let Some(refused) = self.misdirected(&parts, &peer) {
             metrics.answered(Asked::MANAGEMENT, refused.status(), began.elapsed());
-            return Box::pin(std::future::ready(Answer::Reply(refused)));
+            return Box::pin(std::future::ready(refused));
         }
         let mut request = Request::from_parts(parts, Body::new(body));
         request.extensions_mut().insert(peer);
@@ -109,7 +108,7 @@ impl Handler for AdminHandler {
         Box::pin(async move {
             let response = work.await.unwrap_or_else(|never| match never {});
             metrics.answered(Asked::MANAGEMENT, response.status(), began.elapsed());
-            Answer::Reply(response)
+            response
         })
     }
 }

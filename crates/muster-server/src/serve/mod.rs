@@ -40,7 +40,9 @@ use muster_fleet::system::SystemClock;
 use muster_listen::accept::{self, Drained};
 use muster_listen::gate::Gate;
 use muster_listen::reply::ListenerKind;
-use muster_listen::{Handler, Listening, socket};
+use muster_listen::strangers::Strangers;
+use muster_listen::web::OnHyper;
+use muster_listen::{Listening, Serve, socket};
 
 /// Files that are open besides connections of agents: database, certificates, uploads, the other listeners'.
 const RESERVED_FILES: u64 = 1280;
@@ -270,23 +272,25 @@ impl Starting<'_> {
         let told = fleet.settings().external_urls.iter().filter_map(|url| host::url_host(url));
         let hosts = Hosts::new(self.config.admin_hosts.iter().cloned().chain(told).chain(host::name()));
         let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, hosts);
+        let web = || OnHyper(admin.clone());
         if let Some(listener) = bound.admin {
             let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
             let tls = (!plain).then(|| Arc::clone(self.tls));
-            tasks.spawn(accept::run(listener, self.listening(ListenerKind::Admin, admin.clone(), tls)));
+            tasks.spawn(accept::run(listener, self.listening(ListenerKind::Admin, web(), tls)));
         }
-        tasks.spawn(accept::run_unix(bound.socket, self.listening(ListenerKind::Socket, admin, None)));
+        tasks.spawn(accept::run_unix(bound.socket, self.listening(ListenerKind::Socket, web(), None)));
         tasks
     }
 
-    fn listening<H: Handler>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
+    fn listening<H: Serve>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
         let limit = if kind == ListenerKind::Agent { self.limit } else { self.limit.min(FEW) };
-        let (requests, connections) = (Gate::new(limit), Gate::new(limit.saturating_add(limit / 10)));
+        let places = limit.saturating_add(limit / 10);
+        let (requests, connections, strangers) = (Gate::new(limit), Gate::new(places), Strangers::new(places));
         self.metrics.show_gates(kind, &connections, &requests);
         let timeouts = self.config.timeouts;
         let tls = tls.map(|tls| Arc::clone(tls.live()));
         let (metrics, shutdown) = (Arc::clone(&self.metrics.connection), self.shutdown.clone());
-        Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, metrics, shutdown })
+        Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, strangers, metrics, shutdown })
     }
 }
 
