@@ -154,6 +154,8 @@ const DETAILS: &[Column<Named<Agent>>] = &[
         agent.target_revision.map_or_else(|| "newest".into(), |target| format!("revision {target}"))
     }),
     column("POLICY FAILED", |agent| policy_failure(agent)),
+    column("FAMILY", |agent| or_dash(Some(&agent.family))),
+    column("HOST ID", |agent| or_dash(agent.host_id.as_deref())),
     column("VERSION", |agent| version(agent)),
     column("UPGRADE", |agent| upgrade(agent)),
     column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
