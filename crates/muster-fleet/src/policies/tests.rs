@@ -551,7 +551,7 @@ async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
     let ids: Vec<_> =
         [&made, &changed].iter().flat_map(|output| crate::output_yaml::secret_ids(&output.fields)).collect();
     assert_eq!(ids.len(), 4);
-    assert!(fleet.open_secrets(&ids).await.unwrap().is_empty());
+    assert!(fleet.store().secrets(&ids).await.unwrap().is_empty());
 
     // Another output's secret can't be had by its id.
     let stolen = OutputDraft { id: Some("thief".into()), name: Some("thief".into()), ..with_yaml(&shown) };

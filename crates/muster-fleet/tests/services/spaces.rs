@@ -87,7 +87,7 @@ async fn actions_keys_and_policies_stay_in_their_space() {
     let found = fleet.policies().find_by_name::<muster_core::authorization::PoliciesRead>(&red, "same").await.unwrap();
     assert_eq!(found.id, policy.id);
     let selection = fleet.agents().select::<AgentsWrite>(&blue, &Selected::one("blue").unwrap()).await.unwrap();
-    let moved = fleet.actions().reassign(&selection, Some(policy.id.as_str()), Force::No).await;
+    let moved = fleet.actions().reassign(&selection, Some(policy.id.as_str()), None, Force::No).await;
     assert!(is_not_found(moved), "a policy of another space is no target");
 }
 
