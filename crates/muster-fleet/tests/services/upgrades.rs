@@ -61,7 +61,7 @@ async fn ack(setting: &Setting, entry: &Arc<AgentEntry>, mut event: Value, actio
 
 /// How the action stands, with its error, once the record agrees that the upgrade is over.
 async fn end(setting: &Setting, action: &str) -> (ActionStatus, String) {
-    let view = shown(&setting, action).await.expect("taken");
+    let view = shown(setting, action).await.expect("taken");
     let record = setting.stored("a").await;
     assert_eq!(record.upgrade.open.is_none(), view.progress.status != ActionStatus::InProgress);
     assert_eq!(record.upgrade.upgraded_at.is_some(), view.progress.status == ActionStatus::Complete);
