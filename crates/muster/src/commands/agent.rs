@@ -154,10 +154,12 @@ const DETAILS: &[Column<Named<Agent>>] = &[
         agent.target_revision.map_or_else(|| "newest".into(), |target| format!("revision {target}"))
     }),
     column("POLICY FAILED", |agent| policy_failure(agent)),
+    column("FAMILY", |agent| or_dash(Some(&agent.family))),
+    column("HOST ID", |agent| or_dash(agent.host_id.as_deref())),
     column("VERSION", |agent| version(agent)),
     column("UPGRADE", |agent| upgrade(agent)),
     column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
-    column("DUPLICATE HOSTS", |agent| {
+    column("DUPLICATES", |agent| {
         or_dash(agent.duplicate_hosts.as_ref().map(|known| known.hosts.join(", ")).as_deref())
     }),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
