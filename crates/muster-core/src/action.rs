@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ActionId, AgentId};
+use crate::id::{ActionId, AgentId, SpaceId};
 use crate::time::Timestamp;
 
 /// The types of EA §4.11 and of MG §5.1.
@@ -78,6 +78,8 @@ pub struct Action {
     pub seq: i64,
     /// The action's id; also its ack token.
     pub id: ActionId,
+    /// The space that it belongs to.
+    pub space: SpaceId,
     /// What is ordered.
     pub kind: ActionType,
     /// When it was given.

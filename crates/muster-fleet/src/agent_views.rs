@@ -2,13 +2,14 @@
 
 use muster_core::Error;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
-use muster_core::context::{OpContext, Privilege};
+use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page};
 
-use super::Fleet;
+use super::agents::Agents;
+use super::authority::Authorized;
 
 /// An agent with its presence.
 #[derive(Clone, Debug)]
@@ -46,16 +47,16 @@ pub enum Rows {
 /// Agents that can be looked up at once, and that an answer holds.
 const MAX_NAMED: usize = 1000;
 
-impl Fleet {
+impl Agents {
     /// A page of agents.
-    pub async fn list_agents(&self, context: &OpContext, question: &AgentQuestion) -> Result<Listed<AgentView>, Error> {
-        context.require(Privilege::AgentsRead)?;
+    pub async fn list(&self, grant: &Grant<AgentsRead>, question: &AgentQuestion) -> Result<Listed<AgentView>, Error> {
         let AgentQuestion { filter, sort, descending, rows } = question;
+        let filter = in_space(grant, filter);
         let found = match rows {
-            Rows::Page(page) => self.store.agent_list(filter, *sort, *descending, *page).await?,
+            Rows::Page(page) => self.store.agent_list(&filter, *sort, *descending, *page).await?,
             Rows::After(cursor, limit) => Listed {
-                items: self.store.agents_after(filter, *sort, *descending, cursor, *limit).await?,
-                total: self.store.agent_counts(filter).await?.into_iter().map(|(_, count)| count).sum(),
+                items: self.store.agents_after(&filter, *sort, *descending, cursor, *limit).await?,
+                total: self.store.agent_counts(&filter).await?.into_iter().map(|(_, count)| count).sum(),
             },
         };
         let items = found.items.into_iter().map(|details| self.with_presence(details)).collect();
@@ -64,20 +65,19 @@ impl Fleet {
 
     /// The agents of these ids, and those on hosts of these names, whatever their status; host names are compared
     /// without regard to case.
-    pub async fn agents_named(
+    pub async fn named(
         &self,
-        context: &OpContext,
+        grant: &Grant<AgentsRead>,
         ids: &[String],
         hostnames: &[String],
     ) -> Result<Vec<AgentRecord>, Error> {
-        context.require(Privilege::AgentsRead)?;
         if ids.len() + hostnames.len() > 2 * MAX_NAMED {
             return Err(Error::invalid("ids", format!("at most {} ids and host names at once", 2 * MAX_NAMED)));
         }
         let known = ids.iter().filter_map(|id| AgentId::parse(id).ok()).collect();
         let named =
             AgentCondition::Any(vec![AgentCondition::Ids(known), AgentCondition::Hostnames(hostnames.to_vec())]);
-        let filter = AgentFilter { conditions: vec![named], ..AgentFilter::default() };
+        let filter = in_space(grant, &AgentFilter { conditions: vec![named], ..AgentFilter::default() });
         let page = Page { offset: 0, limit: u32::try_from(2 * MAX_NAMED + 1).unwrap_or(u32::MAX) };
         let found = self.store.agent_list(&filter, AgentSort::EnrolledAt, true, page).await?.items;
         if found.len() > 2 * MAX_NAMED {
@@ -88,24 +88,20 @@ impl Fleet {
     }
 
     /// One agent with all its documents.
-    pub async fn show_agent(&self, context: &OpContext, id: &str) -> Result<AgentView, Error> {
-        context.require(Privilege::AgentsRead)?;
-        let id = AgentId::parse(id).map_err(|_| Error::not_found("agent", id))?;
-        let record = self.store.agent(&id).await?.ok_or_else(|| Error::not_found("agent", &id))?;
-        let documents: AgentDocuments = self.store.agent_documents(&id).await?.unwrap_or_default();
+    pub async fn show(&self, agent: Authorized<AgentRecord, AgentsRead>) -> Result<AgentView, Error> {
+        let documents: AgentDocuments = self.store.agent_documents(&agent.id).await?.unwrap_or_default();
+        let record = agent.into_inner();
         Ok(self.with_presence(AgentDetails { record, documents }))
     }
 
     /// Number of agents in each status, among those that match.
-    pub async fn count_agents(&self, context: &OpContext, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, Error> {
-        context.require(Privilege::AgentsRead)?;
-        Ok(self.store.agent_counts(filter).await?)
+    pub async fn count(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, Error> {
+        Ok(self.store.agent_counts(&in_space(grant, filter)).await?)
     }
 
     /// Every tag in use among those that match, sorted ignoring case.
-    pub async fn tags_in_use(&self, context: &OpContext, filter: &AgentFilter) -> Result<Vec<String>, Error> {
-        context.require(Privilege::AgentsRead)?;
-        Ok(self.store.agent_tags(filter).await?)
+    pub async fn tags_in_use(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<String>, Error> {
+        Ok(self.store.agent_tags(&in_space(grant, filter)).await?)
     }
 
     fn with_presence(&self, details: AgentDetails) -> AgentView {
@@ -114,4 +110,9 @@ impl Fleet {
         let last_checkin = seen.max(details.record.last_checkin);
         AgentView { connected: self.registry.is_connected(id), last_checkin, details }
     }
+}
+
+/// The same filter, within the caller's space.
+fn in_space(grant: &Grant<AgentsRead>, filter: &AgentFilter) -> AgentFilter {
+    AgentFilter { space: Some(grant.space().clone()), ..filter.clone() }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
-use muster_core::context::OpContext;
+use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::time::Timestamp;
 use muster_protocol::management::action::{ActionResult, ActionStatus, CancelAction, CancelRequest, ListActionStatus};
 use muster_protocol::management::envelope::{Counted, Whole};
@@ -58,16 +58,17 @@ async fn list(
         errors: if wanted.rest.is_some() { 0 } else { errors },
         after: after.clone(),
     };
+    let grant = context.grant()?;
     let found = match wanted.rest {
-        None => fleet.list_actions(&context, &question, paging.rows()).await?,
+        None => fleet.actions().list(&grant, &question, paging.rows()).await?,
         Some(rest) => {
             let all = ActionQuestion { after: None, ..question };
-            let matching = every_match(&fleet, &context, all, &rest).await?;
+            let matching = every_match(&fleet, &grant, all, &rest).await?;
             let total = matching.len() as u64;
             let place = |view: &ActionView| Some(ActionCursor::behind(&view.action)) == after;
             let behind = after.as_ref().and_then(|_| matching.iter().position(place)).map_or(0, |place| place + 1);
             let mut items = paging.cut(matching.into_iter().skip(behind).collect());
-            fleet.add_errors(&context, &mut items, errors).await?;
+            fleet.actions().add_errors(&grant, &mut items, errors).await?;
             Listed { items, total }
         }
     };
@@ -80,13 +81,13 @@ async fn list(
 /// Every action that matches, read in batches.
 async fn every_match(
     fleet: &Fleet,
-    context: &OpContext,
+    grant: &Grant<AgentsRead>,
     mut question: ActionQuestion,
     wanted: &Expr,
 ) -> Result<Vec<ActionView>, Error> {
     let mut found = Vec::new();
     loop {
-        let batch = fleet.list_actions(context, &question, Page { offset: 0, limit: cursor::BATCH }).await?.items;
+        let batch = fleet.actions().list(grant, &question, Page { offset: 0, limit: cursor::BATCH }).await?.items;
         question.after = batch.last().map(|last| ActionCursor::behind(&last.action));
         found.append(&mut select_by(&TABLE, wanted.clone(), batch).await?);
         if question.after.is_none() {
@@ -107,7 +108,8 @@ async fn get(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<Item<ActionStatus>> {
-    Ok(item(convert::status(fleet.show_action(&context, &id, ERRORS).await?)))
+    let action = fleet.actions().find_listed(&context, &id).await?;
+    Ok(item(convert::status(fleet.actions().show(&action, ERRORS).await?)))
 }
 
 #[derive(Deserialize)]
@@ -123,7 +125,8 @@ async fn results(
     Query(query): Query<ResultsQuery>,
 ) -> Answer<Whole<ActionResult>> {
     let limit = query.limit.unwrap_or(MOST_RESULTS).min(MOST_RESULTS);
-    let found = fleet.action_results(&context, &id, query.after.unwrap_or(-1), limit).await?;
+    let action = fleet.actions().find_listed(&context, &id).await?;
+    let found = fleet.actions().results(&action, query.after.unwrap_or(-1), limit).await?;
     Ok(whole(found.into_iter().map(convert::result).collect()))
 }
 
@@ -134,7 +137,7 @@ async fn cancel(
     Body(body): Body<CancelRequest>,
 ) -> Answer<CancelAnswer> {
     let context = context.trying(body.dry_run == Some(true));
-    let given = fleet.cancel_action(&context, &id).await?;
+    let given = fleet.actions().cancel(&fleet.actions().find(&context, &id).await?).await?;
     if context.is_dry_run() {
         return Ok(Json(CancelAnswer::Counted(Counted { count: given.ordered, ..Counted::default() })));
     }

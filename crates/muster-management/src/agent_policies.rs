@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
-use muster_core::context::OpContext;
+use muster_core::authorization::{Grant, OpContext, PoliciesRead, PoliciesWrite};
 use muster_core::policy::Policy;
 use muster_protocol::management::agent_policy::{
     AgentPolicy, AppliedPolicy, ApplyPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff,
@@ -91,14 +91,15 @@ async fn list(
     }
     let after = cursor::name(query.search_after.as_deref(), query.page)?;
     let kuery = query.kuery.as_deref().filter(|kuery| !kuery.trim().is_empty());
+    let grant = context.grant()?;
     let found = match (kuery, &after) {
-        (None, None) => fleet.list_policies(&context, paging.rows()).await?,
+        (None, None) => fleet.policies().list(&grant, paging.rows()).await?,
         (None, Some(name)) => Listed {
-            items: fleet.list_policies_after(&context, name, paging.per_page).await?,
-            total: fleet.list_policies(&context, Page { offset: 0, limit: 0 }).await?.total,
+            items: fleet.policies().list_after(&grant, name, paging.per_page).await?,
+            total: fleet.policies().list(&grant, Page { offset: 0, limit: 0 }).await?.total,
         },
         (Some(kuery), after) => {
-            let mut items = every_match(&fleet, &context, kuery).await?;
+            let mut items = every_match(&fleet, &grant, kuery).await?;
             let total = items.len() as u64;
             // In the order of the store: by name, whatever its case.
             let key = |name: &str| (name.to_ascii_lowercase(), name.to_owned());
@@ -110,18 +111,18 @@ async fn list(
     };
     let is_full = found.items.len() == paging.per_page as usize;
     let next = found.items.last().filter(|_| is_full).map(|last| json!([last.name]).to_string());
-    let counts = if counted { fleet.policy_agent_counts(&context).await?.into() } else { AgentCounts::default() };
+    let counts = if counted { fleet.policies().agent_counts(&grant).await?.into() } else { AgentCounts::default() };
     let items = found.items.into_iter().map(|one| policy(one, &counts, full)).collect();
     Ok(page_with_next(items, found.total, &paging, next))
 }
 
 /// Every policy that matches, read in batches.
-async fn every_match(fleet: &Fleet, context: &OpContext, kuery: &str) -> Result<Vec<Policy>, Error> {
+async fn every_match(fleet: &Fleet, grant: &Grant<PoliciesRead>, kuery: &str) -> Result<Vec<Policy>, Error> {
     let mut found = Vec::new();
-    let mut batch = fleet.list_policies(context, Page { offset: 0, limit: cursor::BATCH }).await?.items;
+    let mut batch = fleet.policies().list(grant, Page { offset: 0, limit: cursor::BATCH }).await?.items;
     while let Some(last) = batch.last().map(|policy| policy.name.clone()) {
         found.append(&mut matching(kuery, batch).await);
-        batch = fleet.list_policies_after(context, &last, cursor::BATCH).await?;
+        batch = fleet.policies().list_after(grant, &last, cursor::BATCH).await?;
     }
     Ok(found)
 }
@@ -132,7 +133,7 @@ async fn create(
     Query(dry_run): Query<DryRun>,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
-    let made = fleet.create_policy(&dry_run.of(context), draft(body)?).await?;
+    let made = fleet.policies().create(&dry_run.of(context).grant()?, draft(body)?).await?;
     Ok(item(saved(made, &AgentCounts::default())))
 }
 
@@ -144,8 +145,8 @@ async fn apply(
     Body(body): Body<ApplyPolicy>,
 ) -> Answer<Item<AppliedPolicy>> {
     let context = dry_run.of(context);
-    let done = fleet.apply_policy(&context, application(body, version)).await?;
-    let counts = fleet.policy_agent_counts(&context).await?.into();
+    let done = fleet.policies().apply(&context.grant()?, application(body, version)).await?;
+    let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(applied(done, &counts)))
 }
 
@@ -154,8 +155,9 @@ async fn bulk_get(
     Caller(context): Caller,
     Body(body): Body<BulkGet>,
 ) -> Answer<Whole<AgentPolicy>> {
-    let counts = fleet.policy_agent_counts(&context).await?.into();
-    let (found, missing) = fleet.policies_of(&context, &body.ids, &body.names).await?;
+    let grant = context.grant()?;
+    let counts = fleet.policies().agent_counts(&grant).await?.into();
+    let (found, missing) = fleet.policies().named(&grant, &body.ids, &body.names).await?;
     match missing.first().filter(|_| body.ignore_missing != Some(true)) {
         Some(missing) => Err(Error::not_found("agent policy", missing).into()),
         None => Ok(whole(found.into_iter().map(|one| policy(one, &counts, body.full == Some(true))).collect())),
@@ -167,8 +169,8 @@ async fn get(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<Item<AgentPolicy>> {
-    let found = fleet.policy(&context, &id).await?;
-    let counts = fleet.policy_agent_counts(&context).await?.into();
+    let found = fleet.policies().find::<PoliciesRead>(&context, &id).await?.into_inner();
+    let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(policy(found, &counts, true)))
 }
 
@@ -187,10 +189,11 @@ async fn update(
         return Err(Error::invalid("id", "a policy keeps its id").into());
     }
     let context = dry_run.of(context);
+    let before = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
     let mut wanted = draft(body)?;
     wanted.expected.version = version;
-    let changed = fleet.update_policy(&context, &id, wanted).await?;
-    let counts = fleet.policy_agent_counts(&context).await?.into();
+    let changed = fleet.policies().update(&before, wanted).await?;
+    let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(saved(changed, &counts)))
 }
 
@@ -200,7 +203,8 @@ async fn copy(
     Path(id): Path<String>,
     Body(body): Body<CopyAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
-    let copied = fleet.copy_policy(&context, &id, &body.name, body.description).await?;
+    let from = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
+    let copied = fleet.policies().copy(&from, &body.name, body.description).await?;
     Ok(item(saved(copied, &AgentCounts::default())))
 }
 
@@ -210,7 +214,8 @@ async fn delete(
     Query(dry_run): Query<DryRun>,
     Body(body): Body<DeleteAgentPolicy>,
 ) -> Answer<DeletedAgentPolicy> {
-    let gone = fleet.delete_policy(&dry_run.of(context), &body.agent_policy_id, body.force == Some(true)).await?;
+    let found = fleet.policies().find::<PoliciesWrite>(&dry_run.of(context), &body.agent_policy_id).await?;
+    let gone = fleet.policies().delete(&found, body.force.into()).await?;
     Ok(Json(DeletedAgentPolicy { id: gone.id.to_string(), name: gone.name }))
 }
 
@@ -222,11 +227,9 @@ struct FullQuery {
 
 /// What agents get; standalone without what only a fleet has (MG107).
 async fn compiled(fleet: &Fleet, context: &OpContext, id: &str, query: &FullQuery) -> Result<Value, Error> {
-    let revision = match query.revision {
-        Some(revision) => revision,
-        None => fleet.policy(context, id).await?.revision,
-    };
-    let mut compiled = fleet.policy_revision(context, id, revision).await?.compiled;
+    let policy = fleet.policies().find::<PoliciesRead>(context, id).await?;
+    let revision = query.revision.unwrap_or(policy.revision);
+    let mut compiled = fleet.policies().revision(&policy, revision).await?.compiled;
     if query.standalone == Some(true)
         && let Some(fields) = compiled.as_object_mut()
     {
@@ -264,7 +267,8 @@ async fn revisions(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<Whole<Revision>> {
-    let found = fleet.policy_revisions(&context, &id).await?;
+    let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
+    let found = fleet.policies().revisions(&policy).await?;
     let row = |(revision, at, created_by)| Revision { revision, created_at: time(at), created_by };
     Ok(whole(found.into_iter().map(row).collect()))
 }
@@ -275,7 +279,8 @@ async fn revision(
     Path((id, number)): Path<(String, String)>,
 ) -> Answer<Item<RevisionDetails>> {
     let number: i64 = number.parse().map_err(|_| Error::not_found("revision", &number))?;
-    let found = fleet.policy_revision(&context, &id, number).await?;
+    let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
+    let found = fleet.policies().revision(&policy, number).await?;
     Ok(item(RevisionDetails {
         revision: found.revision,
         created_at: time(found.created_at),
@@ -298,10 +303,10 @@ async fn diff(
     Path(id): Path<String>,
     Query(query): Query<DiffQuery>,
 ) -> Answer<Item<Diff>> {
-    let newest = fleet.policy(&context, &id).await?.revision;
-    let to = query.to.unwrap_or(newest);
+    let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
+    let to = query.to.unwrap_or(policy.revision);
     let from = query.from.unwrap_or((to - 1).max(1));
-    let changes = fleet.policy_diff(&context, &id, from, to).await?.into_iter().map(difference);
+    let changes = fleet.policies().diff(&policy, from, to).await?.into_iter().map(difference);
     Ok(item(Diff { from, to, changes: changes.collect() }))
 }
 
@@ -313,7 +318,8 @@ async fn roll_back(
     Body(body): Body<Rollback>,
 ) -> Answer<Item<AgentPolicy>> {
     let context = dry_run.of(context);
-    let rolled = fleet.rollback_policy(&context, &id, body.revision, body.force == Some(true)).await?;
-    let counts = fleet.policy_agent_counts(&context).await?.into();
+    let before = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
+    let rolled = fleet.policies().roll_back(&before, body.revision, body.force.into()).await?;
+    let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(saved(rolled, &counts)))
 }

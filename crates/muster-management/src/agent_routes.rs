@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
+use muster_core::authorization::{AgentsRead, AgentsWrite};
 use muster_core::id::PolicyId;
 use muster_core::status::Status;
 use muster_protocol::management::Item;
@@ -24,7 +25,7 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::kql::agents as kql;
 use super::query::{Paging, Query};
-use super::{convert, cursor, versions};
+use super::{convert, cursor};
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentQuestion, Rows};
 use muster_fleet::membership::AgentNote;
@@ -71,7 +72,7 @@ async fn list(
 ) -> Answer<Agents> {
     let paging = Paging::from_one(query.page, query.per_page)?;
     let sort = sort_field(query.sort_field.as_deref())?;
-    let pit = cursor::point_in_time(&query, fleet.clock.now())?;
+    let pit = cursor::point_in_time(&query, fleet.now())?;
     let mut filter = kql::visible(query.kuery.as_deref().unwrap_or_default(), query.show_inactive == Some(true))?;
     filter.enrolled_by = pit;
     let rows = match cursor::read(&query, sort)? {
@@ -79,9 +80,10 @@ async fn list(
         None => Rows::Page(paging.rows()),
     };
     let question = AgentQuestion { filter, sort, descending: descending(query.sort_order.as_deref())?, rows };
-    let found = fleet.list_agents(&context, &question).await?;
+    let grant = context.grant::<AgentsRead>()?;
+    let found = fleet.agents().list(&grant, &question).await?;
     let status_summary = if query.get_status_summary == Some(true) {
-        Some(summary(&fleet.count_agents(&context, &question.filter).await?))
+        Some(summary(&fleet.agents().count(&grant, &question.filter).await?))
     } else {
         None
     };
@@ -104,7 +106,7 @@ async fn bulk_get(
     Caller(context): Caller,
     Body(body): Body<NamedAgents>,
 ) -> Answer<Whole<NamedAgent>> {
-    let found = fleet.agents_named(&context, &body.ids, &body.hostnames).await?;
+    let found = fleet.agents().named(&context.grant()?, &body.ids, &body.hostnames).await?;
     let named = |record: AgentRecord| NamedAgent {
         id: record.id.to_string(),
         hostname: record.hostname,
@@ -124,7 +126,7 @@ async fn of_actions(
     Caller(context): Caller,
     Body(body): Body<AgentsOfActions>,
 ) -> Answer<Words> {
-    let agents = fleet.agents_of_actions(&context, &body.action_ids).await?;
+    let agents = fleet.actions().agents_of(&context, &body.action_ids).await?;
     Ok(whole(agents.iter().map(ToString::to_string).collect()))
 }
 
@@ -135,15 +137,16 @@ async fn tags(
 ) -> Answer<Words> {
     let kuery = query.kuery.unwrap_or_default();
     let filter = kql::visible(&kuery, query.show_inactive == Some(true))?;
-    Ok(whole(fleet.tags_in_use(&context, &filter).await?))
+    Ok(whole(fleet.agents().tags_in_use(&context.grant()?, &filter).await?))
 }
 
 async fn available_versions(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Words> {
-    Ok(whole(versions::available(&fleet, &context).await?))
+    Ok(whole(fleet.server_status().available_versions(&context.grant()?).await?))
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Agent>> {
-    Ok(item(convert::agent(fleet.show_agent(&context, &id).await?)))
+    let agent = fleet.agents().find::<AgentsRead>(&context, &id).await?;
+    Ok(item(convert::agent(fleet.agents().show(agent).await?)))
 }
 
 async fn update(
@@ -153,12 +156,14 @@ async fn update(
     Body(body): Body<UpdateAgent>,
 ) -> Answer<Item<Agent>> {
     let note = AgentNote { tags: body.tags, user_metadata: body.user_provided_metadata };
-    fleet.note_agent(&context, &id, &note).await?;
-    Ok(item(convert::agent(fleet.show_agent(&context, &id).await?)))
+    let agents = fleet.agents();
+    agents.note(&agents.find::<AgentsWrite>(&context, &id).await?, &note).await?;
+    let agent = agents.find::<AgentsRead>(&context, &id).await?;
+    Ok(item(convert::agent(agents.show(agent).await?)))
 }
 
 async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Deleted> {
-    fleet.delete_agent(&context, &id).await?;
+    fleet.agents().delete(&fleet.agents().find(&context, &id).await?).await?;
     Ok(Json(Deleted { action: "deleted".into() }))
 }
 
@@ -181,7 +186,7 @@ async fn status(
     if !policies.is_empty() {
         filter.policy_ids = Some(policies.into_iter().map(PolicyId::trusted).collect());
     }
-    let results = convert::status_results(&fleet.count_agents(&context, &filter).await?);
+    let results = convert::status_results(&fleet.agents().count(&context.grant()?, &filter).await?);
     Ok(Json(AgentStatus { results }))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
-use muster_core::context::OpContext;
+use muster_core::authorization::{Grant, KeysRead};
 use muster_core::enrollment_key::EnrollmentKey as Record;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_protocol::management::Item;
@@ -51,14 +51,15 @@ async fn list(
     let after = cursor::time_and_id(query.search_after.as_deref(), query.page)?;
     let after = after.map(|(at, id)| (at, EnrollmentKeyId::trusted(id)));
     let kuery = query.kuery.unwrap_or_default();
+    let grant = context.grant()?;
     let found = match (only_policy(&kuery)?, &after) {
-        (Some(policy), None) => fleet.enrollment_keys(&context, policy.as_ref(), paging.rows()).await?,
+        (Some(policy), None) => fleet.enrollment_keys().list(&grant, policy.as_ref(), paging.rows()).await?,
         (Some(policy), Some((at, id))) => Listed {
-            items: fleet.enrollment_keys_after(&context, policy.as_ref(), (*at, id), paging.per_page).await?,
-            total: fleet.enrollment_keys(&context, policy.as_ref(), Page { offset: 0, limit: 0 }).await?.total,
+            items: fleet.enrollment_keys().list_after(&grant, policy.as_ref(), (*at, id), paging.per_page).await?,
+            total: fleet.enrollment_keys().list(&grant, policy.as_ref(), Page { offset: 0, limit: 0 }).await?.total,
         },
         (None, after) => {
-            let mut items = every_match(&fleet, &context, &kuery).await?;
+            let mut items = every_match(&fleet, &grant, &kuery).await?;
             let total = items.len() as u64;
             if let Some((at, id)) = after {
                 items.retain(|key| (key.created_at, &key.id) < (*at, id));
@@ -69,7 +70,7 @@ async fn list(
     let is_full = found.items.len() == paging.per_page as usize;
     let next =
         found.items.last().filter(|_| is_full).map(|last| json!([last.created_at.as_micros(), last.id]).to_string());
-    let now = fleet.clock.now();
+    let now = fleet.now();
     let items: Vec<EnrollmentKey> = found.items.into_iter().map(|key| convert::key(key, None, now)).collect();
     let list = items.clone();
     let Paging { page, per_page, .. } = paging;
@@ -77,14 +78,14 @@ async fn list(
 }
 
 /// Every key that matches, read in batches.
-async fn every_match(fleet: &Fleet, context: &OpContext, kuery: &str) -> Result<Vec<Record>, Error> {
+async fn every_match(fleet: &Fleet, grant: &Grant<KeysRead>, kuery: &str) -> Result<Vec<Record>, Error> {
     let mut found = Vec::new();
-    let mut batch = fleet.enrollment_keys(context, None, Page { offset: 0, limit: cursor::BATCH }).await?.items;
+    let mut batch = fleet.enrollment_keys().list(grant, None, Page { offset: 0, limit: cursor::BATCH }).await?.items;
     // An unknown field is told even when there is no key.
     select(&TABLE, kuery, Vec::new()).await?;
     while let Some((at, id)) = batch.last().map(|key| (key.created_at, key.id.clone())) {
         found.append(&mut select(&TABLE, kuery, batch).await?);
-        batch = fleet.enrollment_keys_after(context, None, (at, &id), cursor::BATCH).await?;
+        batch = fleet.enrollment_keys().list_after(grant, None, (at, &id), cursor::BATCH).await?;
     }
     Ok(found)
 }
@@ -131,11 +132,11 @@ async fn create(
         // Agents' container command, Terraform and the ECK operator read the token back.
         retrievable: body.retrievable.unwrap_or(true),
     };
-    created(&fleet, fleet.create_enrollment_key(&context, &new).await?)
+    created(&fleet, fleet.enrollment_keys().create(&context.grant()?, &new).await?)
 }
 
 fn created(fleet: &Fleet, (key, token): (Record, String)) -> Answer<CreatedEnrollmentKey> {
-    let item = convert::key(key, Some(token), fleet.clock.now());
+    let item = convert::key(key, Some(token), fleet.now());
     Ok(Json(CreatedEnrollmentKey { item, action: "created".into() }))
 }
 
@@ -144,8 +145,9 @@ async fn get(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<Item<EnrollmentKey>> {
-    let (key, token) = fleet.reveal_enrollment_key(&context, &id).await?;
-    Ok(item(convert::key(key, token, fleet.clock.now())))
+    let keys = fleet.enrollment_keys();
+    let (key, token) = keys.reveal(keys.find(&context, &id).await?).await?;
+    Ok(item(convert::key(key, token, fleet.now())))
 }
 
 #[derive(Deserialize)]
@@ -162,10 +164,12 @@ async fn delete(
     Query(dry_run): Query<DryRun>,
 ) -> Answer<Deleted> {
     let context = dry_run.of(context);
+    let keys = fleet.enrollment_keys();
+    let key = keys.find(&context, &id).await?;
     if query.force_delete == Some(true) {
-        fleet.delete_enrollment_key(&context, &id).await?;
+        keys.delete(&key).await?;
     } else {
-        fleet.revoke_enrollment_key(&context, &id).await?;
+        keys.revoke(&key).await?;
     }
     Ok(Json(Deleted { action: "deleted".into() }))
 }
@@ -177,10 +181,11 @@ async fn replace_one(
     Query(dry_run): Query<DryRun>,
 ) -> Answer<CreatedEnrollmentKey> {
     let context = dry_run.of(context);
-    let (key, token) = fleet.replace_enrollment_key(&context, &id).await?;
+    let keys = fleet.enrollment_keys();
+    let (key, token) = keys.replace(&keys.find(&context, &id).await?).await?;
     if context.is_dry_run() {
         // A token that will never be good for anything is not told.
-        let item = convert::key(key, None, fleet.clock.now());
+        let item = convert::key(key, None, fleet.now());
         return Ok(Json(CreatedEnrollmentKey { item, action: "created".into() }));
     }
     created(&fleet, (key, token))

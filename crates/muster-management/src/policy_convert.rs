@@ -69,7 +69,7 @@ pub fn application(body: ApplyPolicy, version: Option<String>) -> Application {
     Application {
         text: body.policy,
         secrets: secrets.into_iter().map(|(name, value)| (name, value.map(Zeroizing::new))).collect(),
-        force: body.force == Some(true),
+        force: body.force.into(),
         expected: Expected { revision: body.expected_revision, version },
     }
 }
@@ -119,7 +119,7 @@ pub fn draft(body: SaveAgentPolicy) -> Result<PolicyDraft, Error> {
         config: body.config,
         secrets: secrets.into_iter().map(|(name, value)| (name, value.map(Zeroizing::new))).collect(),
         fields: body.fields,
-        force: body.force == Some(true),
+        force: body.force.into(),
         expected: Expected { revision: body.expected_revision, version: None },
     })
 }

@@ -29,7 +29,7 @@ enum Command {
     Serve(serve::ServeArgs),
     #[command(flatten)]
     Admin(AdminCommand),
-    /// Simulate agents against a server, to see how it bears them
+    /// Load-test a server with simulated agents
     #[command(
         after_help = "Examples:\n  muster drones --url https://127.0.0.1:8220 --ca /var/lib/muster/ca.crt --enrollment-token TOKEN --count 1000\n  muster drones --url https://127.0.0.1:8220 --ca ca.crt --enrollment-token TOKEN --mode change --rate 500 --seconds 30"
     )]

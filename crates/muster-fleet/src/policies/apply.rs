@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_core::Error;
-use muster_core::context::{OpContext, Privilege};
+use muster_core::authorization::{Grant, PoliciesWrite};
 use muster_core::policy::diff::{Difference, diff};
 use muster_core::policy::file::{self, PolicyFile};
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use super::draft::{blank, warn_of};
 use super::revise::off_thread;
-use super::{Expected, PolicyDraft, SavedPolicy, refuse_hosted};
-use crate::Fleet;
+use super::{Expected, Policies, PolicyDraft, SavedPolicy, refuse_hosted};
+use crate::force::Force;
 
 /// A policy file and what is given beside it.
 #[derive(Default)]
@@ -24,7 +24,7 @@ pub struct Application {
     /// Secrets by name: a value replaces, `None` removes, an absent one stays.
     pub secrets: BTreeMap<String, Option<Zeroizing<String>>>,
     /// Changes a hosted policy too.
-    pub force: bool,
+    pub force: Force,
     /// What the caller saw last.
     pub expected: Expected,
 }
@@ -42,15 +42,14 @@ pub struct Applied {
     pub secrets: Vec<String>,
 }
 
-impl Fleet {
+impl Policies {
     /// Applies a policy file. Problems and warnings carry their places in it.
-    pub async fn apply_policy(&self, context: &OpContext, application: Application) -> Result<Applied, Error> {
-        context.require(Privilege::PoliciesWrite)?;
+    pub async fn apply(&self, grant: &Grant<PoliciesWrite>, application: Application) -> Result<Applied, Error> {
         let Application { text, secrets, force, expected } = application;
         let warnings = warn_of(&secrets);
         let (file, places) = off_thread(move || file::read(&text)).await??;
         let mut applied = self
-            .apply_file(context, PolicyDraft { secrets, force, expected, ..drafted(file) })
+            .apply_file(grant, PolicyDraft { secrets, force, expected, ..drafted(file) })
             .await
             .map_err(|error| located(error, &places))?;
         applied.saved = applied.saved.with_warnings(warnings);
@@ -58,15 +57,16 @@ impl Fleet {
         Ok(applied)
     }
 
-    async fn apply_file(&self, context: &OpContext, draft: PolicyDraft) -> Result<Applied, Error> {
-        let _turn = self.revising.lock().await;
+    async fn apply_file(&self, grant: &Grant<PoliciesWrite>, draft: PolicyDraft) -> Result<Applied, Error> {
+        let _turn = self.turn().await;
         let name = draft.name.clone().unwrap_or_default();
-        let before = self.store.policy_by_name(name.trim()).await?;
+        let before = self.store.policy_by_name(grant.space(), name.trim()).await?;
         draft.expected.check(before.as_ref(), &name)?;
         let Some(before) = before else {
-            let (policy, writes) = self.drafted(blank(self.new_policy_id(None)?, self.clock.now()), draft).await?;
+            let (policy, writes) =
+                self.drafted(blank(self.new_policy_id(None)?, grant.space().clone(), self.clock.now()), draft).await?;
             let secrets = changed_secrets(&[], &policy.secrets);
-            let saved = self.insert_policy(context, policy, writes).await?;
+            let saved = self.insert_policy(grant, policy, writes).await?;
             return Ok(Applied { saved, previous_revision: None, changes: Vec::new(), secrets });
         };
         refuse_hosted(&before, draft.force)?;
@@ -80,7 +80,7 @@ impl Fleet {
         let changes = changes(&before, &after);
         let secrets = changed_secrets(&before.secrets, &after.secrets);
         let previous_revision = Some(before.revision);
-        let saved = self.save_policy(context, before, after, writes, "policy.update").await?;
+        let saved = self.save_policy(grant, before, after, writes, "policy.update").await?;
         Ok(Applied { saved, previous_revision, changes, secrets })
     }
 }

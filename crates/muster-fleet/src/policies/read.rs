@@ -1,41 +1,45 @@
 //! Look and compare.
 
 use muster_core::Error;
-use muster_core::context::{OpContext, Privilege};
+use muster_core::authorization::{Grant, PoliciesRead};
 use muster_core::id::PolicyId;
 use muster_core::policy::diff::{Difference, diff};
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::time::Timestamp;
 use muster_store::query::{Listed, Page};
 
-use crate::Fleet;
+use super::Policies;
+use crate::authority::Authorized;
 
 /// Policies that can be looked up at once.
 const MAX_NAMED: usize = 1000;
 
-impl Fleet {
-    /// One policy.
-    pub async fn policy(&self, context: &OpContext, id: &str) -> Result<Policy, Error> {
-        context.require(Privilege::PoliciesRead)?;
-        self.find_policy(id).await
+impl Policies {
+    /// A page of policies by name.
+    pub async fn list(&self, grant: &Grant<PoliciesRead>, page: Page) -> Result<Listed<Policy>, Error> {
+        Ok(self.store.policies(Some(grant.space()), page).await?)
+    }
+
+    /// Policies behind a name, by name.
+    pub async fn list_after(&self, grant: &Grant<PoliciesRead>, name: &str, limit: u32) -> Result<Vec<Policy>, Error> {
+        Ok(self.store.policies_after(grant.space(), name, limit).await?)
     }
 
     /// The policies of these ids and names, each once; with the ids and names that no policy has.
-    pub async fn policies_of(
+    pub async fn named(
         &self,
-        context: &OpContext,
+        grant: &Grant<PoliciesRead>,
         ids: &[String],
         names: &[String],
     ) -> Result<(Vec<Policy>, Vec<String>), Error> {
-        context.require(Privilege::PoliciesRead)?;
         if ids.len() + names.len() > MAX_NAMED {
             return Err(Error::invalid("ids", format!("at most {MAX_NAMED} ids and names at once")));
         }
         let (mut found, mut missing): (Vec<Policy>, Vec<String>) = (Vec::new(), Vec::new());
         for (place, named) in ids.iter().chain(names).enumerate() {
             let policy = match PolicyId::parse(named) {
-                _ if place >= ids.len() => self.store.policy_by_name(named).await?,
-                Ok(id) => self.store.policy(&id).await?,
+                _ if place >= ids.len() => self.store.policy_by_name(grant.space(), named).await?,
+                Ok(id) => self.store.policy_in(grant.space(), &id).await?,
                 Err(_) => None,
             };
             match policy {
@@ -47,53 +51,36 @@ impl Fleet {
         Ok((found, missing))
     }
 
-    /// A page of policies by name.
-    pub async fn list_policies(&self, context: &OpContext, page: Page) -> Result<Listed<Policy>, Error> {
-        context.require(Privilege::PoliciesRead)?;
-        Ok(self.store.policies(page).await?)
-    }
-
-    /// Policies behind a name, by name.
-    pub async fn list_policies_after(&self, context: &OpContext, name: &str, limit: u32) -> Result<Vec<Policy>, Error> {
-        context.require(Privilege::PoliciesRead)?;
-        Ok(self.store.policies_after(name, limit).await?)
-    }
-
     /// Number of active agents on each policy that has any.
-    pub async fn policy_agent_counts(&self, context: &OpContext) -> Result<Vec<(PolicyId, u64)>, Error> {
-        context.require(Privilege::PoliciesRead)?;
+    pub async fn agent_counts(&self, _grant: &Grant<PoliciesRead>) -> Result<Vec<(PolicyId, u64)>, Error> {
         Ok(self.store.policy_agent_counts().await?)
     }
 
     /// Numbers, times and authors of a policy's revisions, newest first.
-    pub async fn policy_revisions(
+    pub async fn revisions(
         &self,
-        context: &OpContext,
-        id: &str,
+        policy: &Authorized<Policy, PoliciesRead>,
     ) -> Result<Vec<(i64, Timestamp, String)>, Error> {
-        context.require(Privilege::PoliciesRead)?;
-        let policy = self.find_policy(id).await?;
         Ok(self.store.policy_revisions(&policy.id).await?)
     }
 
     /// One revision: what it was compiled from and to, secrets as references.
-    pub async fn policy_revision(&self, context: &OpContext, id: &str, revision: i64) -> Result<PolicyRevision, Error> {
-        context.require(Privilege::PoliciesRead)?;
-        let policy = self.find_policy(id).await?;
-        self.find_revision(&policy, revision).await
+    pub async fn revision(
+        &self,
+        policy: &Authorized<Policy, PoliciesRead>,
+        revision: i64,
+    ) -> Result<PolicyRevision, Error> {
+        self.find_revision(policy, revision).await
     }
 
     /// What changed from one revision to another, in what people wrote.
-    pub async fn policy_diff(
+    pub async fn diff(
         &self,
-        context: &OpContext,
-        id: &str,
+        policy: &Authorized<Policy, PoliciesRead>,
         from: i64,
         to: i64,
     ) -> Result<Vec<Difference>, Error> {
-        context.require(Privilege::PoliciesRead)?;
-        let policy = self.find_policy(id).await?;
-        let (from, to) = (self.find_revision(&policy, from).await?, self.find_revision(&policy, to).await?);
+        let (from, to) = (self.find_revision(policy, from).await?, self.find_revision(policy, to).await?);
         Ok(diff(&from.source, &to.source))
     }
 

@@ -4,7 +4,7 @@ use super::statements;
 
 macro_rules! columns {
     () => {
-        "id, name, namespace, description, revision, is_managed, is_default, inactivity_timeout, unenroll_timeout, \
+        "id, space, name, namespace, description, revision, is_managed, is_default, inactivity_timeout, unenroll_timeout, \
          config, secrets, fields, updated_by, created_at, updated_at"
     };
 }
@@ -18,37 +18,45 @@ statements! {
     /// A new policy; nothing happens when its id or its name is taken.
     INSERT = concat!(
         "INSERT INTO policies (", columns!(), ") \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING"
     );
     /// Changes everything, when it is still what the change started from.
     UPDATE = concat!(
         "UPDATE policies SET (", columns!(), ") = \
-         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-         WHERE id = $1 AND revision = $16 AND updated_at = $17"
+         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+         WHERE id = $1 AND revision = $17 AND updated_at = $18"
     );
     /// Whether there is one.
     EXISTS = "SELECT 1 FROM policies WHERE id = $1";
-    /// Whether another has the name.
-    NAME_TAKEN = "SELECT 1 FROM policies WHERE name = $1 AND id <> $2";
+    /// Whether another of the space has the name.
+    NAME_TAKEN = "SELECT 1 FROM policies WHERE space = $1 AND name = $2 AND id <> $3";
     /// Revisions go with it.
     DELETE = "DELETE FROM policies WHERE id = $1";
     /// One policy.
     BY_ID = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1");
+    /// One policy of a space.
+    BY_ID_IN = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1 AND space = $2");
     /// What enrolment needs; none of the columns lies behind the long ones.
     HEAD = "SELECT id, inactivity_timeout FROM policies WHERE id = $1";
-    /// The same of the default policy.
-    DEFAULT_HEAD = "SELECT id, inactivity_timeout FROM policies WHERE is_default = 1 LIMIT 1";
-    /// The policy of a name.
-    BY_NAME = concat!("SELECT ", columns!(), " FROM policies WHERE name = $1");
+    /// The same of the default policy of a space.
+    DEFAULT_HEAD = "SELECT id, inactivity_timeout FROM policies WHERE space = $1 AND is_default = 1 LIMIT 1";
+    /// The policy of a name in a space.
+    BY_NAME = concat!("SELECT ", columns!(), " FROM policies WHERE space = $1 AND name = $2");
     /// By name.
-    LIST = concat!("SELECT ", columns!(), " FROM policies ORDER BY lower(name), name LIMIT $1 OFFSET $2");
-    /// Those behind a name.
-    LIST_AFTER = concat!(
-        "SELECT ", columns!(),
-        " FROM policies WHERE (lower(name), name) > (lower($1), $1) ORDER BY lower(name), name LIMIT $2"
-    );
+    LIST = concat!("SELECT ", columns!(), " FROM policies ORDER BY lower(name), name, id LIMIT $1 OFFSET $2");
     /// How many.
     COUNT = "SELECT count(*) FROM policies";
+    /// A space's, by name.
+    LIST_IN = concat!(
+        "SELECT ", columns!(), " FROM policies WHERE space = $1 ORDER BY lower(name), name LIMIT $2 OFFSET $3"
+    );
+    /// A space's behind a name, by name.
+    LIST_AFTER = concat!(
+        "SELECT ", columns!(),
+        " FROM policies WHERE space = $1 AND (lower(name), name) > (lower($2), $2) ORDER BY lower(name), name LIMIT $3"
+    );
+    /// How many of a space.
+    COUNT_IN = "SELECT count(*) FROM policies WHERE space = $1";
 
     /// A new revision; nothing happens when the number is taken.
     INSERT_REVISION = concat!(

@@ -159,7 +159,7 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("VERSION", |agent| version(agent)),
     column("UPGRADE", |agent| upgrade(agent)),
     column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
-    column("DUPLICATE HOSTS", |agent| {
+    column("DUPLICATES", |agent| {
         or_dash(agent.duplicate_hosts.as_ref().map(|known| known.hosts.join(", ")).as_deref())
     }),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
