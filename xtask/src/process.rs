@@ -1,4 +1,4 @@
-//! A process that we started, as the kernel sees it.
+//! Child processes and their resource usage.
 
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,22 +8,22 @@ use anyhow::Context as _;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-/// Ticks of `/proc/PID/stat` in a second: fixed in Linux' interface to programs.
+/// Ticks per second in `/proc/PID/stat`: fixed by the Linux ABI.
 const TICKS: f64 = 100.0;
 const START: Duration = Duration::from_secs(30);
 
-/// A program that is killed when it is dropped.
+/// Child process, killed on drop.
 pub struct Process(Child);
 
 impl Process {
-    /// Starts it, its output into a file.
+    /// Starts a program with its output in a file.
     pub fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
         Ok(Self(child.with_context(|| format!("cannot start {command:?}"))?))
     }
 
-    /// Waits until `ready` says so; fails when the program ends first.
+    /// Waits until `ready` returns true. Fails if the program exits first.
     pub fn wait_until(&mut self, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
         let began = Instant::now();
         while !ready() {
@@ -36,27 +36,27 @@ impl Process {
         Ok(())
     }
 
-    /// Seconds of processor time so far.
+    /// Returns the CPU time in seconds.
     pub fn cpu(&self) -> anyhow::Result<f64> {
         Ok(Stat::read(self.0.id())?.cpu)
     }
 
-    /// Bytes of memory in use.
+    /// Returns the resident memory in bytes.
     pub fn resident(&self) -> anyhow::Result<u64> {
         self.status("VmRSS:")
     }
 
-    /// The most that it ever was.
+    /// Returns the peak resident memory in bytes.
     pub fn peak(&self) -> anyhow::Result<u64> {
         self.status("VmHWM:")
     }
 
-    /// Bytes sent to the disk so far.
+    /// Returns the number of bytes written to disk.
     pub fn written(&self) -> anyhow::Result<u64> {
         field(&self.proc("io")?, "write_bytes:")
     }
 
-    /// Asks it to end, and kills it if it does not in time; says how it ended when it did.
+    /// Terminates the process, and kills it after a timeout. Returns its exit status if it exited by itself.
     pub fn stop(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
         if self.0.try_wait()?.is_none() {
             let pid = Pid::from_raw(i32::try_from(self.0.id())?);
@@ -69,7 +69,7 @@ impl Process {
         Ok(ended)
     }
 
-    /// Waits for its end.
+    /// Waits for the process to exit.
     pub fn wait(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + within;
         loop {
@@ -81,7 +81,7 @@ impl Process {
         }
     }
 
-    /// As a power cut would end it.
+    /// Kills the process.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.0.kill()?;
         self.0.wait()?;
@@ -99,24 +99,24 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited by itself.
         let _ = self.kill();
     }
 }
 
-/// Seconds of processor time of a process and its children, without those that ended.
+/// Returns the CPU time of a process and its running children in seconds.
 pub fn cpu_with_children(pid: u32) -> anyhow::Result<f64> {
     let mut cpu = Stat::read(pid)?.cpu;
     for entry in std::fs::read_dir("/proc")? {
         let other = entry?.file_name().to_str().and_then(|name| name.parse().ok());
-        // One that ended meanwhile is none.
+        // A child that has exited meanwhile does not count.
         let stat = other.and_then(|other| Stat::read(other).ok());
         cpu += stat.filter(|stat| stat.parent == pid).map_or(0.0, |stat| stat.cpu);
     }
     Ok(cpu)
 }
 
-/// What matters of `/proc/PID/stat`.
+/// Fields of `/proc/PID/stat`.
 struct Stat {
     parent: u32,
     cpu: f64,
@@ -125,14 +125,14 @@ struct Stat {
 impl Stat {
     fn read(pid: u32) -> anyhow::Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name in parentheses may hold anything, spaces too.
+        // The name in parentheses may contain anything, including spaces.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).context("/proc/PID/stat");
         Ok(Self { parent: number(1)?, cpu: f64::from(number(11)? + number(12)?) / TICKS })
     }
 }
 
-/// The number after a name at the beginning of a line.
+/// Returns the number after a name at the beginning of a line.
 pub fn field(text: &str, name: &str) -> anyhow::Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
     Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
@@ -147,7 +147,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut process = Process::start(Command::new("sleep").arg("60"), &folder.path().join("log")).unwrap();
         process.wait_until(|| true).unwrap();
-        // In this order: the process still grows while it is looked at.
+        // In this order, because the process may still grow.
         let resident = process.resident().unwrap();
         assert!(resident > 0 && process.peak().unwrap() >= resident);
         assert!(process.cpu().unwrap() < 1.0);

@@ -2,10 +2,10 @@
 
 use muster_protocol::management::action::{Action, CreateAction, NewAction};
 use muster_protocol::management::agent::{Agent, AgentStatus, Agents, AgentsOfActions, ListAgents, UpdateAgent, Words};
-use muster_protocol::management::enrollment_key::Deleted;
-use muster_protocol::management::order::{
-    ChangeTags, Diagnostics, Migrate, Ordered, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
+use muster_protocol::management::agent_action::{
+    ChangeTags, CreatedAction, Diagnostics, Migrate, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
 };
+use muster_protocol::management::enrollment_key::Deleted;
 use muster_protocol::management::{AgentStatusResults, Empty, Item};
 
 use crate::{Client, Result};
@@ -56,42 +56,42 @@ impl Client {
     }
 
     /// Orders an agent to leave, or shuts it out.
-    pub async fn unenroll(&self, id: &str, order: &Unenroll) -> Result<Ordered> {
+    pub async fn unenroll(&self, id: &str, order: &Unenroll) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "unenroll"], order).await
     }
 
     /// Puts an agent on another policy, or on none.
-    pub async fn reassign(&self, id: &str, order: &Reassign) -> Result<Ordered> {
+    pub async fn reassign(&self, id: &str, order: &Reassign) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "reassign"], order).await
     }
 
     /// Orders another version.
-    pub async fn upgrade(&self, id: &str, order: &Upgrade) -> Result<Ordered> {
+    pub async fn upgrade(&self, id: &str, order: &Upgrade) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "upgrade"], order).await
     }
 
     /// Orders an agent back to the version it had before.
-    pub async fn roll_back_agent(&self, id: &str) -> Result<Ordered> {
+    pub async fn roll_back_agent(&self, id: &str) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "rollback"], &Empty {}).await
     }
 
     /// Asks for a diagnostics bundle.
-    pub async fn request_diagnostics(&self, id: &str, order: &Diagnostics) -> Result<Ordered> {
+    pub async fn request_diagnostics(&self, id: &str, order: &Diagnostics) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "request_diagnostics"], order).await
     }
 
     /// Adds tags and takes tags away.
-    pub async fn change_tags(&self, id: &str, change: &ChangeTags) -> Result<Ordered> {
+    pub async fn change_tags(&self, id: &str, change: &ChangeTags) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "tags"], change).await
     }
 
     /// Orders an agent to another server.
-    pub async fn migrate(&self, id: &str, order: &Migrate) -> Result<Ordered> {
+    pub async fn migrate(&self, id: &str, order: &Migrate) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "migrate"], order).await
     }
 
     /// Orders an agent to drop its privileges.
-    pub async fn change_privilege_level(&self, id: &str, order: &PrivilegeLevelChange) -> Result<Ordered> {
+    pub async fn change_privilege_level(&self, id: &str, order: &PrivilegeLevelChange) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "privilege_level_change"], order).await
     }
 

@@ -1,4 +1,4 @@
-//! What an agent's acks change, decided purely (EA §5).
+//! Decision on acks (EA §5).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,48 +15,48 @@ use crate::reported::{self, RESULT_BYTES, shortened};
 use crate::status;
 use crate::time::Timestamp;
 
-/// What an order is to the agent that acks it.
+/// An action, as seen by the agent that acknowledges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
     /// Its type.
     pub kind: ActionType,
-    /// How the agent stands to it; `None`: it was not addressed to this agent (D17).
+    /// Target state of the agent; `None` if the action was not addressed to it (D17).
     pub target: Option<TargetState>,
 }
 
-/// What must be looked up before the decision.
+/// Look-ups required for the decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Orders that are acked.
+    /// Ids of acknowledged actions.
     pub actions: BTreeSet<ActionId>,
-    /// Revisions of the assigned policy that are acked and newer than the one known (D16).
+    /// Acknowledged revisions of the assigned policy that are newer than the known one (D16).
     pub revisions: BTreeSet<i64>,
 }
 
-/// What was looked up.
+/// Results of the look-ups.
 #[derive(Clone, Debug, Default)]
 pub struct LookedUp {
-    /// The orders that exist.
+    /// Actions that exist.
     pub orders: BTreeMap<ActionId, Order>,
-    /// Those of the wanted revisions that exist, with the policy that they were looked up for: the agent may have
+    /// Requested revisions that exist, with the policy for which they were looked up: the agent may have
     /// been reassigned meanwhile.
     pub revisions: BTreeSet<(PolicyId, i64)>,
 }
 
-/// What acks change.
+/// Outcome of acks.
 #[derive(Clone, Debug)]
 pub struct Acknowledged {
-    /// One item an event, in order (EA112).
+    /// One item per event, in order (EA112).
     pub items: Vec<AckItem>,
-    /// Results to store; the store keeps the first one of each (EA119, EA120).
+    /// Results to store. The store keeps the first one for each action (EA119, EA120).
     pub results: Vec<ActionResult>,
-    /// The changed record; `None`: nothing in it changed.
+    /// Changed record; `None` if nothing changed.
     pub record: Option<AgentRecord>,
-    /// Whether the agent's keys die with this (EA122): its life in the fleet ended.
+    /// Whether this unenrolls the agent, so that its keys are revoked (EA122).
     pub deactivated: bool,
 }
 
-/// The acks of one request, read.
+/// Parsed acks of one request.
 #[derive(Clone, Debug)]
 pub struct Acks<'a>(Vec<Ack<'a>>);
 
@@ -74,12 +74,12 @@ enum What {
 }
 
 impl<'a> Acks<'a> {
-    /// Reads events; a malformed one spoils its own item only, and a field that can't be read counts as missing.
+    /// Parses events. A malformed event fails only its own item; a malformed field counts as missing.
     pub fn read(events: &[&'a RawValue]) -> Self {
         Self(events.iter().map(|raw| read_event(raw)).map(|event| Ack { what: what(&event), event }).collect())
     }
 
-    /// What to look up for `record`.
+    /// Returns the look-ups for `record`.
     pub fn wanted(&self, record: &AgentRecord) -> Wanted {
         let actions = self.0.iter().filter_map(|ack| match &ack.what {
             What::Action(id) => id.clone(),
@@ -88,7 +88,7 @@ impl<'a> Acks<'a> {
         Wanted { actions: actions.collect(), revisions: self.newer_revisions(record).collect() }
     }
 
-    /// Revisions of the record's own policy, newer than its own, acked without an error (EA117, EA118).
+    /// Returns the revisions of the assigned policy that are newer than the known one and acknowledged without an error (EA117, EA118).
     fn newer_revisions(&self, record: &AgentRecord) -> impl Iterator<Item = i64> {
         let assigned = record.policy_id.as_ref().map(PolicyId::as_str);
         let newer = record.policy_revision.max(0);
@@ -101,7 +101,7 @@ impl<'a> Acks<'a> {
     }
 }
 
-/// Decides what `acks` change. `seen` is the latest sighting of the agent.
+/// Decides on `acks`. `seen` is the time the agent was last seen.
 pub fn decide(
     record: &AgentRecord,
     acks: &Acks<'_>,
@@ -129,13 +129,13 @@ pub fn decide(
     Acknowledged { items, results, record: changed, deactivated }
 }
 
-/// The highest acked revision of the assigned policy that exists (EA117, D16).
+/// Returns the highest acknowledged revision of the assigned policy that exists (EA117, D16).
 fn believed_revision(record: &AgentRecord, acks: &Acks<'_>, looked_up: &LookedUp) -> Option<i64> {
     let policy = record.policy_id.as_ref()?;
     acks.newer_revisions(record).filter(|newer| looked_up.revisions.contains(&(policy.clone(), *newer))).max()
 }
 
-/// The order that is acked; `None` for a policy (EA116); the item's status when the ack is refused.
+/// Returns the acknowledged action, `None` for a policy (EA116), or the status of the item if the ack is rejected.
 fn own_order(record: &AgentRecord, ack: &Ack<'_>, looked_up: &LookedUp) -> Result<Option<(ActionId, Order)>, u16> {
     if !is_own(&ack.event, &record.id) {
         return Err(400);
@@ -164,7 +164,7 @@ fn item(status: u16) -> AckItem {
     AckItem { status, message: Some(Cow::Borrowed(message)) }
 }
 
-/// What an order that was carried out, or failed, does to the record (EA §5.4).
+/// Applies the outcome of an action to the record (EA §5.4).
 fn apply(next: &mut AgentRecord, kind: ActionType, event: &AckEvent<'_>, now: Timestamp) {
     match (kind, event.error.is_some()) {
         (ActionType::Upgrade, false) => {
@@ -180,7 +180,7 @@ fn apply(next: &mut AgentRecord, kind: ActionType, event: &AckEvent<'_>, now: Ti
     }
 }
 
-/// Ends the agent's life in the fleet: its access key is gone with this record.
+/// Unenrolls the agent, which removes its access key from the record.
 pub(crate) fn deactivate(next: &mut AgentRecord, reason: &str, now: Timestamp) {
     if next.active {
         next.active = false;
@@ -263,7 +263,7 @@ fn read_event<'a>(raw: &'a RawValue) -> AckEvent<'a> {
     serde_json::from_str(raw.get()).unwrap_or_else(|_| read_leniently(raw))
 }
 
-/// Field by field: what can't be read is missing.
+/// Parsed field by field: an invalid field counts as missing.
 fn read_leniently<'a>(raw: &'a RawValue) -> AckEvent<'a> {
     let fields: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
     AckEvent {
@@ -293,7 +293,7 @@ fn text<'a>(fields: &BTreeMap<Cow<'a, str>, &'a RawValue>, key: &str) -> Option<
     serde_json::from_str::<Text<'a>>(raw.get()).ok().map(|text| text.0)
 }
 
-/// An error that is no text is an error all the same: success must not be read out of a malformed failure.
+/// An error that is not a string is still an error: a malformed failure must not pass as a success.
 fn error<'a>(fields: &BTreeMap<Cow<'a, str>, &'a RawValue>) -> Option<Cow<'a, str>> {
     let raw = fields.get("error").filter(|raw| raw.get() != "null")?;
     Some(text(fields, "error").unwrap_or_else(|| Cow::Borrowed(raw.get())))

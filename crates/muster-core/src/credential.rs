@@ -20,7 +20,7 @@ const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '
 /// A presented or freshly made API key. Its secret is wiped on drop and never printed.
 #[derive(Clone)]
 pub struct ApiKey {
-    /// The public half.
+    /// Id of the key.
     pub id: KeyId,
     secret: Zeroizing<String>,
 }

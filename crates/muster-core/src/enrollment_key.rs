@@ -23,7 +23,7 @@ pub struct EnrollmentKey {
     pub tags: Vec<String>,
     /// Spaces in which the key is visible.
     pub namespaces: Vec<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Option<Timestamp>,

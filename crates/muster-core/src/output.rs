@@ -1,4 +1,4 @@
-//! Outputs: where agents ship their data.
+//! Outputs: where agents ship data.
 
 use crate::id::OutputId;
 use crate::time::Timestamp;
@@ -12,14 +12,14 @@ pub struct Output {
     pub name: String,
     /// `elasticsearch`, `remote_elasticsearch`, `logstash` or `kafka`.
     pub kind: String,
-    /// The holder of this flag serves every policy that names no output.
+    /// Whether it is the default of policies that name no output.
     pub is_default: bool,
-    /// The same for monitoring data.
+    /// Whether it is the default for monitoring data.
     pub is_default_monitoring: bool,
-    /// All other fields, as a JSON object; secrets stand in it as `{"id": SECRET_ID}`.
+    /// Other fields as a JSON object, with secrets as `{"id": SECRET_ID}`.
     pub fields: serde_json::Value,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }

@@ -4,77 +4,77 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// What the drones do once they are there.
+/// Behaviour of the simulated agents after enrolment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Live as real agents do, until stopped: check in, take policies and actions, ack.
+    /// Behave like real agents until stopped: check in, take policies and actions, acknowledge them.
     Live,
-    /// Enrol `--count` agents as fast as the server lets them, then end.
+    /// Enroll `--count` agents as fast as possible, then exit.
     Enroll,
-    /// Check in again and again, saying the same each time.
+    /// Check in repeatedly with an unchanged report.
     Heartbeat,
-    /// Check in again and again, with a component's state changed each time.
+    /// Check in repeatedly, with a component's state changed each time.
     Change,
 }
 
-/// Simulates agents against a server.
+/// Arguments of the load test.
 #[derive(Clone, Debug, Args)]
 pub struct DronesArgs {
-    /// Where agents reach the server: `https://HOST:PORT`.
+    /// URL of the server's listener for agents: `https://HOST:PORT`.
     #[arg(long)]
     pub url: String,
-    /// Token that admits agents.
+    /// Enrollment token.
     #[arg(long, env = "MUSTER_ENROLLMENT_TOKEN", hide_env_values = true, required_unless_present = "invent")]
     pub enrollment_token: Option<String>,
-    /// File with the CA to trust (PEM).
+    /// PEM file of the CA to trust.
     #[arg(long)]
     pub ca: PathBuf,
-    /// How many agents.
+    /// Number of agents.
     #[arg(long, default_value_t = 100)]
     pub count: u32,
-    /// Processes to spread them over.
+    /// Number of processes.
     #[arg(long, default_value_t = 1)]
     pub processes: u32,
-    /// What they do.
+    /// Behaviour of the agents.
     #[arg(long, value_enum, default_value = "live")]
     pub mode: Mode,
-    /// Enrolments under way at a time, over all processes.
+    /// Maximum number of concurrent enrollments, over all processes.
     #[arg(long, default_value_t = 64)]
     pub in_flight: u32,
-    /// Mode `enroll`: a connection of its own for every agent instead of `--in-flight` lasting ones.
+    /// Mode `enroll`: one connection per agent, instead of `--in-flight` shared ones.
     #[arg(long)]
     pub fresh_connections: bool,
-    /// Stop after this many seconds; 0: when told so.
+    /// Stop after this many seconds; 0 means never.
     #[arg(long, default_value_t = 0.0)]
     pub seconds: f64,
-    /// Modes `heartbeat` and `change`: check-ins a second over all agents, on a fixed schedule; 0: as fast as answered.
+    /// Modes `heartbeat` and `change`: check-ins per second over all agents, on a fixed schedule; 0 means as fast as possible.
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
-    /// First back-off after a failure in seconds; doubled each time.
+    /// First back-off after a failure in seconds; doubles each time.
     #[arg(long, default_value_t = 60.0)]
     pub back_off: f64,
-    /// Longest back-off in seconds.
+    /// Maximum back-off in seconds.
     #[arg(long, default_value_t = 600.0)]
     pub back_off_max: f64,
-    /// Do not enrol: make ids and keys up, for a server that does not look at them.
+    /// Do not enroll: invent ids and keys, for a server that does not check them.
     #[arg(long)]
     pub invent: bool,
-    /// Resume TLS sessions when connecting again.
+    /// Resume TLS sessions on reconnect.
     #[arg(long)]
     pub resume_tls: bool,
-    /// Version that they claim to be.
+    /// Version that the agents report.
     #[arg(long, default_value = "9.5.2")]
     pub agent_version: String,
-    /// Tags to enrol with.
+    /// Tags of the agents.
     #[arg(long, value_delimiter = ',', default_value = "drone")]
     pub tags: Vec<String>,
-    /// Number of the first agent: names hosts `drone-N`.
+    /// Number of the first agent; hosts are named `drone-N`.
     #[arg(long, default_value_t = 0)]
     pub first: u32,
-    /// Tell what happens as JSON lines.
+    /// Print events as JSON lines.
     #[arg(long)]
     pub json: bool,
-    /// Set in the processes that this one starts: which share is theirs.
+    /// Set for child processes: their share of the agents.
     #[arg(long, hide = true)]
     pub share: Option<u32>,
 }

@@ -10,7 +10,9 @@ use axum::response::Response;
 use axum::routing::{self, MethodRouter};
 
 use super::error::http_error;
-use super::{action_routes, agent_policies, agent_routes, bulk_routes, enrollment_keys, files, order_routes, outputs};
+use super::{
+    action_routes, agent_action_routes, agent_policies, agent_routes, bulk_routes, enrollment_keys, files, outputs,
+};
 use muster_fleet::Fleet;
 
 /// Longest JSON body, bytes: a bulk request with 100,000 ids fits.
@@ -57,7 +59,7 @@ pub fn all() -> Vec<Endpoint> {
     let families = [
         enrollment_keys::endpoints(),
         agent_routes::endpoints(),
-        order_routes::endpoints(),
+        agent_action_routes::endpoints(),
         bulk_routes::endpoints(),
         action_routes::endpoints(),
         files::endpoints(),

@@ -1,4 +1,4 @@
-//! The port: what every engine offers.
+//! The store port, implemented by every engine.
 
 use std::sync::Arc;
 
@@ -18,28 +18,28 @@ use tokio::sync::watch;
 
 use crate::query::{ActionFilter, AgentFilter, AgentSort, Listed, Page};
 
-/// What went wrong in the store, and whether the write may have happened.
+/// Error of the store, which says whether a write may have been applied.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Certainly not applied, and trying again as it is won't help: a precondition did not hold.
+    /// Not applied, because a precondition did not hold. Retrying the same write is pointless.
     #[error("not applied: {0}")]
     Conflict(Precondition),
-    /// Certainly not applied; the store can't write or read now (disk full, read-only, busy, overloaded).
+    /// Not applied, because the store is unavailable (disk full, read-only, busy, overloaded).
     #[error("not applied: {reason}")]
     Unavailable {
-        /// What the engine said.
+        /// Message of the engine.
         reason: String,
     },
-    /// It is not known whether the write was applied.
+    /// It is unknown whether the write was applied.
     #[error("unknown whether applied: {reason}")]
     Unknown {
-        /// What the engine said.
+        /// Message of the engine.
         reason: String,
     },
-    /// The stored data can't be read as what it should be.
+    /// Stored data is corrupt.
     #[error("stored data is damaged: {reason}")]
     Corrupt {
-        /// What and where.
+        /// What is corrupt, and where.
         reason: String,
     },
 }
@@ -59,49 +59,49 @@ impl From<StoreError> for muster_core::Error {
     }
 }
 
-/// The precondition of a [`Write`] that did not hold.
+/// Failed precondition of a [`Write`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Precondition {
-    /// The record is newer than the one that the change started from.
+    /// The record has changed since it was read.
     #[error("{0} changed meanwhile")]
     Changed(String),
-    /// The record is not there (any more).
+    /// The record does not exist (any more).
     #[error("{0} does not exist")]
     Missing(String),
-    /// Another record has this id.
+    /// The id is taken.
     #[error("{0} exists already")]
     Exists(String),
-    /// Another record has this name.
+    /// The name is taken.
     #[error("the name {0:?} is taken")]
     NameTaken(String),
-    /// The enrollment key admits nobody any more.
+    /// The enrollment key is revoked, expired or used up.
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,
 }
 
-/// One change of the stored state. A list of them is committed together or not at all.
+/// A change to the stored state. A list of writes is committed together or not at all.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// A new agent. `Exists` when the id is taken.
+    /// Inserts an agent. Fails with `Exists` if the id is taken.
     AgentInsert {
-        /// The record; its `version` is stored as it is.
+        /// Record; its `version` is stored unchanged.
         record: Box<AgentRecord>,
-        /// Its documents.
+        /// Documents of the agent.
         documents: AgentDocuments,
     },
     /// A changed record: `after.version` must be `before.version + 1`. `Changed` or `Missing` otherwise. An engine
     /// may compare the two to touch only the indexes concerned.
     AgentUpdate {
-        /// The record that the change started from.
+        /// Record that the change is based on.
         before: Arc<AgentRecord>,
-        /// The record to store.
+        /// Record to store.
         after: Arc<AgentRecord>,
     },
-    /// Changed documents of an agent; `None` fields stay as they are.
+    /// Updates documents of an agent. `None` fields are kept.
     AgentDocuments {
         /// The agent.
         id: AgentId,
-        /// What changed.
+        /// Changed documents.
         documents: AgentDocuments,
     },
     /// Removes an agent with its documents, its keys and its uploads (M13). Its open targets end as by
@@ -130,60 +130,60 @@ pub enum Write {
         /// When.
         now: Timestamp,
     },
-    /// Later check-in times of connected agents; never earlier ones, no version change.
+    /// Sets later check-in times of connected agents, without a version change.
     AgentsSeen {
-        /// Agents and the times they were seen.
+        /// Agents and the times when they were last seen.
         seen: Vec<(AgentId, Timestamp)>,
     },
-    /// A new enrollment key. `NameTaken` when a live key of the same policy has the name.
+    /// Inserts an enrollment key. Fails with `NameTaken` if an active key of the same policy has the name.
     EnrollmentKeyInsert(Box<EnrollmentKey>),
     /// Notes a use. `KeyRefused` unless the key admits at `now`, checked inside the commit (one use of a
     /// `max_uses: 1` key wins).
     EnrollmentKeyUse {
         /// The key.
         id: EnrollmentKeyId,
-        /// The time of use.
+        /// Time of the use.
         now: Timestamp,
         /// Whether it counts. The agent that takes the place of one that this key let in is no further one: the key
         /// must be neither revoked nor expired, but the number of its uses stays and does not matter.
         counts: bool,
     },
-    /// Revokes a key; does nothing to one that is revoked already. `Missing` when not there.
+    /// Revokes a key; ignored if it is revoked. Fails with `Missing`.
     EnrollmentKeyRevoke {
         /// The key.
         id: EnrollmentKeyId,
-        /// The time.
+        /// Time.
         now: Timestamp,
     },
-    /// Removes a key's record. `Missing` when not there.
+    /// Deletes a key. Fails with `Missing`.
     EnrollmentKeyDelete {
         /// The key.
         id: EnrollmentKeyId,
     },
-    /// A new policy. `Exists` or `NameTaken`.
+    /// Inserts a policy. Fails with `Exists` or `NameTaken`.
     PolicyInsert(Box<Policy>),
     /// A changed policy. `Changed` unless the stored revision is `before_revision` and the stored `updated_at` is
     /// `before_updated_at`; `NameTaken`.
     PolicyUpdate {
-        /// The revision that the change started from.
+        /// Revision that the change is based on.
         before_revision: i64,
-        /// The change time that the change started from.
+        /// `updated_at` that the change is based on.
         before_updated_at: Timestamp,
-        /// What to store.
+        /// Policy to store.
         policy: Box<Policy>,
     },
-    /// A new revision. `Exists` when there is one of that number.
+    /// Inserts a revision. Fails with `Exists` if the number is taken.
     PolicyRevisionInsert(Box<PolicyRevision>),
-    /// Removes a policy, its revisions and its enrollment keys. `Changed` while an active agent is on it.
+    /// Deletes a policy, its revisions and its enrollment keys. Fails with `Changed` if it has active agents.
     PolicyDelete {
         /// The policy.
         id: PolicyId,
     },
-    /// A new action and its targets in order; the store assigns its sequence number.
+    /// Inserts an action and its targets in order. The store assigns its sequence number.
     ActionInsert {
-        /// The action; `seq` is ignored.
+        /// Action; its `seq` is ignored.
         action: Box<Action>,
-        /// Its targets.
+        /// Target agents.
         targets: Vec<AgentId>,
     },
     /// One agent's answer. The first one stays; later ones are ignored (EA119, EA120). An agent that the action was
@@ -194,7 +194,7 @@ pub enum Write {
         /// Whether the agent must be one of the targets: `Missing` when it is not.
         addressed: bool,
     },
-    /// Marks an action as cancelled; the first time stays. `Missing` when not there.
+    /// Marks an action as cancelled, unless it is already. Fails with `Missing`.
     ActionCancel {
         /// The action.
         id: ActionId,
@@ -202,31 +202,31 @@ pub enum Write {
         now: Timestamp,
     },
     /// Notes that an order's effect on the records of its agents is to follow: commits of its own, of which the last
-    /// is [`Write::OrderFinished`].
-    OrderBegun {
+    /// is [`Write::EffectFinished`].
+    EffectBegun {
         /// The order.
         id: ActionId,
     },
     /// The order's effect is all committed; one that was not begun is no error.
-    OrderFinished {
+    EffectFinished {
         /// The order.
         id: ActionId,
     },
-    /// A new or changed output. `is_default` clears the flag of the others in the same commit. `NameTaken`.
+    /// Inserts or updates an output. `is_default` clears the flag of others in the same commit. Fails with `NameTaken`.
     OutputPut(Box<Output>),
-    /// Removes an output. `Missing` when not there.
+    /// Deletes an output. Fails with `Missing`.
     OutputDelete {
         /// The output.
         id: OutputId,
     },
-    /// A sealed secret, new or replaced.
+    /// Inserts or replaces a sealed secret.
     SecretPut {
         /// Its id.
         id: SecretId,
         /// Ciphertext with nonce and key id.
         sealed: Vec<u8>,
     },
-    /// Removes a secret; one that is not there is no error.
+    /// Deletes a secret, if it exists.
     SecretDelete {
         /// Its id.
         id: SecretId,
@@ -234,13 +234,13 @@ pub enum Write {
     /// A new upload. It takes the place of one that failed or was removed; `Exists` when the agent has any other for
     /// that action.
     UploadInsert(Box<Upload>),
-    /// A changed state of an upload; `UploadError` and `Deleted` remove its chunks.
+    /// Updates the state of an upload. `UploadError` and `Deleted` delete its chunks.
     UploadStatus {
         /// The upload.
         id: FileId,
-        /// Its new state.
+        /// New state.
         status: FileStatus,
-        /// Its transit hash, when complete.
+        /// Transit hash, if complete.
         transit_hash: Option<String>,
     },
     /// A chunk of an upload or of a deliverable file. The same number with the same hash again changes nothing
@@ -248,54 +248,54 @@ pub enum Write {
     ChunkPut {
         /// The upload or file.
         file: FileId,
-        /// Its number from 0.
+        /// Chunk number, from 0.
         number: i64,
         /// SHA-256 of the bytes.
         sha256: [u8; 32],
-        /// The bytes.
+        /// Bytes of the chunk.
         data: Vec<u8>,
     },
-    /// A new file for agents; its chunks are written beside it.
+    /// Inserts a file for agents. Its chunks are written separately.
     FileInsert(Box<DeliverableFile>),
-    /// A new or replaced artifact.
+    /// Inserts or replaces an artifact.
     ArtifactPut {
-        /// What it is.
+        /// Artifact.
         artifact: Box<Artifact>,
-        /// Its encoded bytes.
+        /// Encoded bytes.
         body: Vec<u8>,
     },
-    /// A setting: small text under a name.
+    /// Sets a setting: a short string under a name.
     SettingPut {
         /// Its name.
         name: String,
-        /// Its value, JSON or text.
+        /// Value, as JSON or a string.
         value: String,
     },
-    /// One line for the audit log; the store chains it.
+    /// Appends a line to the audit log. The store chains it.
     Audit(AuditEvent),
-    /// One row for the change log.
+    /// Appends a row to the change log.
     Changed(Change),
 }
 
-/// What a commit answers.
+/// Result of a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// Sequence numbers of the actions inserted, in order.
+    /// Sequence numbers of inserted actions, in order.
     pub action_seqs: Vec<i64>,
 }
 
-/// A store engine. Every method may answer [`StoreError::Unavailable`].
+/// A store engine. Every method may return [`StoreError::Unavailable`].
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Commits all `writes` or none. When it answers `Ok`, they are on disk.
+    /// Commits all `writes` or none. Once it returns `Ok`, they are on disk.
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError>;
 
-    /// The change log's newest sequence number; the receiver wakes when it grows.
+    /// Returns a receiver of the newest sequence number of the change log.
     fn changes(&self) -> watch::Receiver<i64>;
     /// Changes after `seq`, oldest first, at most `limit`, each with its number. Unknown kinds are `None`.
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError>;
-    /// Removes the oldest rows of the change log up to and with number `through`, at most `limit`; answers how many.
-    /// The newest row always stays: it holds the place where the numbers go on.
+    /// Deletes up to `limit` of the oldest changes, up to and including number `through`, and returns their number.
+    /// The newest row is always kept, because it holds the current number.
     async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError>;
 
     /// One agent's record.
@@ -309,7 +309,7 @@ pub trait Store: Send + Sync + 'static {
         enrollment_id: &str,
         key: &EnrollmentKeyId,
     ) -> Result<Option<AgentRecord>, StoreError>;
-    /// One agent's documents.
+    /// Selects the documents of an agent.
     async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError>;
     /// A page of agents. `descending` turns the order round; ties are broken by id. Components are left out
     /// (`None`) to keep lists small.
@@ -342,7 +342,7 @@ pub trait Store: Send + Sync + 'static {
     async fn enrollment_keys(&self, policy: Option<&PolicyId>, page: Page)
     -> Result<Listed<EnrollmentKey>, StoreError>;
 
-    /// One policy.
+    /// Selects a policy.
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
     /// The policy of that name.
     async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError>;
@@ -357,7 +357,7 @@ pub trait Store: Send + Sync + 'static {
     /// Numbers, times and authors of a policy's revisions, newest first.
     async fn policy_revisions(&self, id: &PolicyId) -> Result<Vec<(i64, Timestamp, String)>, StoreError>;
 
-    /// One action.
+    /// Selects an action.
     async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError>;
     /// Actions after position `after` that are addressed to the agent in its present life, not cancelled and not
     /// expired at `now`, in order, at most `limit` (EA75, EA76). Types that are never delivered are included: the position passes them.
@@ -388,10 +388,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<ActionResult>, StoreError>;
     /// Removes actions whose expiration is before `before`, with their targets and results, at most `limit`.
     async fn actions_collect(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
-    /// Orders that were begun and not finished, as [`Write::OrderBegun`] says, oldest first.
-    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError>;
+    /// Orders that were begun and not finished, as [`Write::EffectBegun`] says, oldest first.
+    async fn unfinished_effects(&self) -> Result<Vec<ActionId>, StoreError>;
 
-    /// One output.
+    /// Selects an output.
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError>;
     /// All outputs, by name.
     async fn outputs(&self) -> Result<Vec<Output>, StoreError>;
@@ -399,11 +399,11 @@ pub trait Store: Send + Sync + 'static {
     /// Sealed secrets of those ids; missing ones are left out.
     async fn secrets(&self, ids: &[SecretId]) -> Result<Vec<(SecretId, Vec<u8>)>, StoreError>;
 
-    /// One upload.
+    /// Selects an upload.
     async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError>;
     /// The upload of an agent for an action.
     async fn upload_for(&self, action: &ActionId, agent: &AgentId) -> Result<Option<Upload>, StoreError>;
-    /// An agent's uploads, newest first.
+    /// Returns the uploads of an agent, newest first.
     async fn uploads(&self, agent: &AgentId) -> Result<Vec<Upload>, StoreError>;
     /// Uploads in that state that began before `before`, oldest first, at most `limit`.
     async fn uploads_begun_before(
@@ -414,15 +414,15 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Upload>, StoreError>;
     /// Chunks of an upload or file, without their bytes, in order.
     async fn chunks(&self, file: &FileId) -> Result<Vec<ChunkInfo>, StoreError>;
-    /// One chunk's bytes.
+    /// Returns the bytes of a chunk.
     async fn chunk(&self, file: &FileId, number: i64) -> Result<Option<Vec<u8>>, StoreError>;
-    /// A file for agents.
+    /// Returns a file for agents.
     async fn file(&self, id: &FileId) -> Result<Option<DeliverableFile>, StoreError>;
     /// An artifact and its encoded bytes.
     async fn artifact(&self, identifier: &str, decoded_sha256: &str)
     -> Result<Option<(Artifact, Vec<u8>)>, StoreError>;
 
-    /// A setting's value.
+    /// Returns the value of a setting.
     async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
     /// Audit lines after `seq`, oldest first, at most `limit`: number, event JSON as hashed, hash.
     async fn audit_events(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;

@@ -55,7 +55,7 @@ fn a_wrong_configuration_is_refused_with_exit_code_2() {
     assert_eq!(output.status.code(), Some(2));
     let message = text(&output.stderr);
     assert!(message.contains("muster.toml:2: timeouts.idel: unknown key; is timeouts.idle meant?"), "{message}");
-    assert!(message.contains("--log-format: log.format: \"xml\" is none of text, json"), "{message}");
+    assert!(message.contains("--log-format: log.format: \"xml\" is not one of text, json"), "{message}");
     let output = run(&["serve", "--config", "/nowhere/muster.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/nowhere/muster.toml: the file can't be read"));

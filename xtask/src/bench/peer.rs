@@ -19,7 +19,7 @@ pub struct Peer {
 pub struct Running {
     /// Its process.
     pub process: Process,
-    /// Where agents go.
+    /// Returns the address for agents.
     pub url: String,
     /// The CA to trust.
     pub ca: PathBuf,

@@ -14,7 +14,7 @@ use crate::process::Process;
 pub struct Server {
     /// Its process.
     pub process: Process,
-    /// Where agents go.
+    /// Returns the address for agents.
     pub url: String,
     /// Its data folder.
     pub data: PathBuf,

@@ -236,9 +236,9 @@ impl Store for Outage {
         self.inner.actions_collect(before, limit).await
     }
 
-    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError> {
+    async fn unfinished_effects(&self) -> Result<Vec<ActionId>, StoreError> {
         self.check()?;
-        self.inner.unfinished_orders().await
+        self.inner.unfinished_effects().await
     }
 
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {

@@ -1,9 +1,9 @@
 //! Orders that need nothing but an agent that listens: diagnostics, settings, input actions, and any type by name.
 
 use muster_core::action::ActionType;
+use muster_core::action_request::ActionRequest;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
-use muster_core::order::NewOrder;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
@@ -20,11 +20,11 @@ impl Fleet {
         metrics: &[String],
     ) -> Result<Given, Error> {
         let data = if metrics.is_empty() { json!({}) } else { json!({"additional_metrics": metrics}) };
-        self.order(context, selected, NewOrder::new(ActionType::RequestDiagnostics, data)).await
+        self.order(context, selected, ActionRequest::new(ActionType::RequestDiagnostics, data)).await
     }
 
     /// Gives an order of any type. Those that change the agent's record have operations of their own.
-    pub async fn order(&self, context: &OpContext, selected: &Selected, order: NewOrder) -> Result<Given, Error> {
+    pub async fn order(&self, context: &OpContext, selected: &Selected, order: ActionRequest) -> Result<Given, Error> {
         context.require(Privilege::AgentsWrite)?;
         let wish = match order.kind {
             ActionType::Unenroll => return self.unenroll(context, selected, UnenrollOrder::default()).await,

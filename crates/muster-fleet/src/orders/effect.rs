@@ -106,7 +106,7 @@ impl Fleet {
     /// Goes on with orders whose effect was cut off by the end of the server, before any agent is served. Answers how
     /// many. What can't be finished now is left for the next start.
     pub async fn finish_orders(&self) -> Result<usize, Error> {
-        let unfinished = self.store.unfinished_orders().await?;
+        let unfinished = self.store.unfinished_effects().await?;
         for id in &unfinished {
             let agents = self.finish_order(id).await?;
             tracing::warn!(action = %id, agents, "an order that was cut off is finished");
@@ -129,7 +129,7 @@ impl Fleet {
                 self.change_agents(&left, &decide).await?;
             }
         }
-        self.store.commit(vec![Write::OrderFinished { id: id.clone() }]).await?;
+        self.store.commit(vec![Write::EffectFinished { id: id.clone() }]).await?;
         Ok(left.len())
     }
 
@@ -190,15 +190,15 @@ impl Fleet {
             effect.change(before, action, seen, now)
         };
         self.change_agents(agents, &decide).await?;
-        self.store.commit(vec![Write::OrderFinished { id: action.id.clone() }]).await?;
+        self.store.commit(vec![Write::EffectFinished { id: action.id.clone() }]).await?;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use muster_core::action_request::ActionRequest;
     use muster_core::context::{Actor, OpContext};
-    use muster_core::order::NewOrder;
     use serde_json::json;
 
     use super::*;
@@ -227,7 +227,7 @@ mod tests {
 
     /// The order as it stands when the server is killed right after its first commit.
     async fn cut_off(test: &TestFleet, ids: &[AgentId], kind: ActionType, data: Value) -> Action {
-        let order = NewOrder::new(kind, data);
+        let order = ActionRequest::new(kind, data);
         let sorted = Sorted { eligible: ids.to_vec(), refused: Vec::new() };
         test.fleet.begin_order(&root(), &sorted, order.into(), true).await.unwrap()
     }
@@ -259,7 +259,7 @@ mod tests {
         let (test, ids) = three().await;
         let action = cut_off(&test, &ids, ActionType::ForceUnenroll, Value::Null).await;
         test.fleet.carry_out(&action, &ids[..1], &Effect::ShutOut(Open::new())).await.unwrap();
-        test.commit(vec![Write::OrderBegun { id: action.id.clone() }]).await;
+        test.commit(vec![Write::EffectBegun { id: action.id.clone() }]).await;
         let done_before = record(&test, &ids[0]).await;
         test.beside().fleet.finish_orders().await.unwrap();
         assert_eq!(record(&test, &ids[0]).await, done_before);
@@ -276,7 +276,7 @@ mod tests {
         let (test, ids) = three().await;
         let action = cut_off(&test, &ids[..2], ActionType::Upgrade, json!({"version": "9.5.1"})).await;
         test.fleet.carry_out(&action, &ids[..1], &Effect::BeginUpgrade).await.unwrap();
-        test.commit(vec![Write::OrderBegun { id: action.id.clone() }]).await;
+        test.commit(vec![Write::EffectBegun { id: action.id.clone() }]).await;
         let begun = record(&test, &ids[0]).await;
         test.clock.advance(std::time::Duration::from_secs(60));
         test.beside().fleet.finish_orders().await.unwrap();
@@ -298,6 +298,6 @@ mod tests {
         let upgrade = fleet.upgrade(&root(), &one, &wanted).await.unwrap();
         fleet.cancel_action(&root(), upgrade.action.id.as_str()).await.unwrap();
         fleet.unenroll(&root(), &one, UnenrollOrder { revoke: true, force: true }).await.unwrap();
-        assert_eq!(test.store().unfinished_orders().await.unwrap(), []);
+        assert_eq!(test.store().unfinished_effects().await.unwrap(), []);
     }
 }

@@ -107,7 +107,7 @@ impl Fleet {
         writes.push(audit_line(context, now, "action.create", format!("action:{}", action.id), detail));
         // With an effect the change is told when the effect is done: agents woken earlier would find their old record.
         writes.push(if has_effect {
-            Write::OrderBegun { id: action.id.clone() }
+            Write::EffectBegun { id: action.id.clone() }
         } else {
             Write::Changed(Change::Action(action.id.clone()))
         });

@@ -2,9 +2,9 @@
 
 use muster_core::Error;
 use muster_core::action::ActionType;
+use muster_core::action_request::ActionRequest;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
-use muster_core::order::NewOrder;
 use serde_json::{Map, Value, json};
 
 use super::Given;
@@ -70,7 +70,7 @@ impl Fleet {
             "enrollment_token": wanted.enrollment_token,
             "settings": wanted.settings,
         });
-        let order = self.seal_secrets(NewOrder::new(ActionType::Migrate, data))?;
+        let order = self.seal_secrets(ActionRequest::new(ActionType::Migrate, data))?;
         self.give(context, selected, order, &|agent, now| facts.check(agent, Wish::Migrate, now)).await
     }
 
@@ -87,7 +87,7 @@ impl Fleet {
             data["user_info"] = user;
         }
         let facts = self.policy_facts().await?;
-        let order = self.seal_secrets(NewOrder::new(ActionType::PrivilegeLevelChange, data))?;
+        let order = self.seal_secrets(ActionRequest::new(ActionType::PrivilegeLevelChange, data))?;
         self.give(context, selected, order, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
     }
 }

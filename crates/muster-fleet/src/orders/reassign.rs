@@ -1,10 +1,10 @@
 //! Another policy, or none (MG §5.6).
 
 use muster_core::action::ActionType;
+use muster_core::action_request::ActionRequest;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
 use muster_core::id::PolicyId;
-use muster_core::order::NewOrder;
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
@@ -49,7 +49,7 @@ impl Fleet {
             let message = format!("not one of {} agents can be reassigned: {reason}", sorted.refused.len());
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
-        let order = NewOrder::new(ActionType::PolicyReassign, json!({"policy_id": policy_id.unwrap_or_default()}));
+        let order = ActionRequest::new(ActionType::PolicyReassign, json!({"policy_id": policy_id.unwrap_or_default()}));
         self.give_to(context, sorted, order, Some(Effect::Reassign(policy.map(Box::new)))).await
     }
 

@@ -2,9 +2,9 @@
 
 use muster_core::Error;
 use muster_core::action::ActionType;
+use muster_core::action_request::ActionRequest;
 use muster_core::entropy::random_uuid;
 use muster_core::id::SecretId;
-use muster_core::order::NewOrder;
 use muster_core::seal::Place;
 use muster_store::Write;
 use serde_json::Value;
@@ -15,14 +15,14 @@ use crate::Fleet;
 #[derive(Debug)]
 pub(super) struct Sealed {
     /// The order, with references in place of secrets.
-    pub(super) order: NewOrder,
+    pub(super) order: ActionRequest,
     /// What is committed with it.
     pub(super) secrets: Vec<Write>,
 }
 
-impl From<NewOrder> for Sealed {
+impl From<ActionRequest> for Sealed {
     /// An order that has no secrets.
-    fn from(order: NewOrder) -> Self {
+    fn from(order: ActionRequest) -> Self {
         Self { order, secrets: Vec::new() }
     }
 }
@@ -46,7 +46,7 @@ fn secret_places(kind: ActionType) -> &'static [&'static str] {
 impl Fleet {
     /// Seals what is secret in the order and puts references in its place. References from outside are refused: they
     /// could name somebody else's secret.
-    pub(super) fn seal_secrets(&self, mut order: NewOrder) -> Result<Sealed, Error> {
+    pub(super) fn seal_secrets(&self, mut order: ActionRequest) -> Result<Sealed, Error> {
         if mentions_secret(&order.data) {
             return Err(Error::invalid("data", format!("must not hold {REFERENCE}…}}")));
         }

@@ -2,9 +2,9 @@
 
 use muster_core::Error;
 use muster_core::action::ActionType;
+use muster_core::action_request::ActionRequest;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
-use muster_core::order::NewOrder;
 use serde_json::json;
 
 use super::Given;
@@ -24,7 +24,7 @@ impl Fleet {
         context.require(Privilege::AgentsWrite)?;
         let facts = self.policy_facts().await?;
         let data = json!({"tags_to_add": change.add, "tags_to_remove": change.remove});
-        let order = NewOrder::new(ActionType::UpdateTags, data);
+        let order = ActionRequest::new(ActionType::UpdateTags, data);
         let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, Wish::Tags, now)).await?;
         self.give_to(context, sorted, order, Some(Effect::Tags(change.clone()))).await
     }

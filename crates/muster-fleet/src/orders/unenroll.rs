@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use muster_core::action::{ActionType, TargetState};
+use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentRecord;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
 use muster_core::id::{ActionId, AgentId};
-use muster_core::order::NewOrder;
 use muster_core::time::Timestamp;
 use muster_core::{Error, lifecycle};
 use muster_store::Write;
@@ -49,13 +49,13 @@ impl Fleet {
     }
 
     async fn ask_to_leave(&self, context: &OpContext, sorted: Sorted) -> Result<Given, Error> {
-        let order = NewOrder::new(ActionType::Unenroll, Value::Null);
+        let order = ActionRequest::new(ActionType::Unenroll, Value::Null);
         self.give_to(context, sorted, order, Some(Effect::AskToLeave)).await
     }
 
     async fn shut_out(&self, context: &OpContext, sorted: Sorted) -> Result<Given, Error> {
         let open = self.open_unenrolments(&sorted.eligible).await?;
-        let order = NewOrder::new(ActionType::ForceUnenroll, Value::Null);
+        let order = ActionRequest::new(ActionType::ForceUnenroll, Value::Null);
         self.give_to(context, sorted, order, Some(Effect::ShutOut(open))).await
     }
 

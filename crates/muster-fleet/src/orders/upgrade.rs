@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use muster_core::action::ActionType;
+use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentDetails;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
 use muster_core::id::AgentId;
-use muster_core::order::NewOrder;
 use muster_core::raw_json::{each_element, text};
 use muster_core::time::Timestamp;
 use muster_core::user_agent::Version;
@@ -41,7 +41,7 @@ pub struct UpgradeOrder {
 }
 
 impl UpgradeOrder {
-    fn order(&self) -> Result<NewOrder, Error> {
+    fn order(&self) -> Result<ActionRequest, Error> {
         Version::parse(&self.version).ok_or_else(|| Error::invalid("version", "is no version like 9.1.2"))?;
         let mut data = json!({"version": self.version});
         if let Some(source) = self.source_uri.as_deref().filter(|source| !source.is_empty()) {
@@ -49,10 +49,10 @@ impl UpgradeOrder {
         }
         let window = self.rollout_seconds.map(u64::try_from).transpose();
         let window = window.map_err(|_| Error::invalid("rollout_duration_seconds", "must not be negative"))?;
-        Ok(NewOrder {
+        Ok(ActionRequest {
             start_time: self.start_time,
             rollout: window.map(Duration::from_secs),
-            ..NewOrder::new(ActionType::Upgrade, data)
+            ..ActionRequest::new(ActionType::Upgrade, data)
         })
     }
 }
@@ -122,13 +122,13 @@ impl Fleet {
             // Those that can't be rolled back are told with the first of the actions.
             let sorted = Sorted { eligible, refused: refused.take().unwrap_or_default() };
             let data = json!({"version": version, "rollback": true});
-            let order = NewOrder::new(ActionType::Upgrade, data);
+            let order = ActionRequest::new(ActionType::Upgrade, data);
             given.push(self.begin_upgrades(context, sorted, order).await?);
         }
         Ok(given)
     }
 
-    async fn begin_upgrades(&self, context: &OpContext, sorted: Sorted, order: NewOrder) -> Result<Given, Error> {
+    async fn begin_upgrades(&self, context: &OpContext, sorted: Sorted, order: ActionRequest) -> Result<Given, Error> {
         self.give_to(context, sorted, order, Some(Effect::BeginUpgrade)).await
     }
 }

@@ -1,4 +1,4 @@
-//! The table of every key: its kind, its default, what it is for, and the flag that sets it.
+//! The configuration keys: type, default, meaning, and the flag that sets each.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use muster_fleet::upload_limits::UploadLimits;
 /// One key of the configuration.
 #[derive(Clone, Debug)]
 pub struct Definition {
-    /// Its name, sections divided by dots.
+    /// Name, with dots between sections.
     pub key: String,
-    /// What it holds.
+    /// Type of its value.
     pub kind: Kind,
-    /// Its default, as written in a file.
+    /// Default, as written in a file.
     pub default: Raw,
-    /// What it is for; lines of prose.
+    /// Meaning, in lines of prose.
     pub help: String,
-    /// The flag of `muster serve` that sets it, when there is one beside `--set`.
+    /// Flag of `muster serve` that sets it, if there is one besides `--set`.
     pub flag: Option<&'static str>,
 }
 
 impl Definition {
-    /// The environment variable that sets it.
+    /// Returns the environment variable that sets the key.
     pub fn variable(&self) -> String {
         format!("MUSTER_{}", self.key.replace('.', "_").to_ascii_uppercase())
     }
 
-    /// The default as a value.
+    /// Returns the default as a value.
     pub fn default_value(&self) -> Value {
         self.kind.parse(&self.default).expect("defaults are of their kind; a test reads them all")
     }
@@ -45,7 +45,7 @@ const NUMBER: Kind = Kind::Count { max: 10_000_000 };
 pub static KEYS: LazyLock<Vec<Definition>> =
     LazyLock::new(|| [general(), listeners(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat());
 
-/// The definition of `key`.
+/// Returns the definition of `key`.
 pub fn find(key: &str) -> Option<&'static Definition> {
     KEYS.iter().find(|definition| definition.key == key)
 }
@@ -65,28 +65,28 @@ fn general() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--data-dir"),
-            "Folder of the database, the certificates and the keys.\nEmpty: /var/lib/muster for root, else $XDG_STATE_HOME/muster (~/.local/state/muster).",
+            "Directory of the database, the certificates and the keys.\nDefault: /var/lib/muster for root, otherwise $XDG_STATE_HOME/muster (~/.local/state/muster).",
         ),
         key(
             "database",
             Kind::Text,
             text(""),
             Some("--database"),
-            "Address of the database. Empty: SQLite in the data folder.",
+            "URL of the database. Empty means SQLite in the data directory.",
         ),
         key(
             "external_url",
             Kind::Urls,
             Raw::List(Vec::new()),
             Some("--external-url"),
-            "What agents are told as this server's addresses, each https://HOST:PORT.\nTheir hosts stand in the server's own certificate, beside this host's name and addresses.\nEmpty: the address that `agent.listen` came to, with its port (that of `local.listen` when it is `none`);\nthis host's name stands in place of 0.0.0.0 or [::].",
+            "URLs at which agents reach this server, each https://HOST:PORT.\nThe server's own certificate covers their hosts, and this host's names and addresses.\nDefault: the bound address of `agent.listen` (of `local.listen` if that is `none`), with this host's name\nin place of 0.0.0.0 or [::].",
         ),
         key(
             "insecure_http",
             Kind::Flag,
             Raw::Flag(false),
             Some("--insecure-http"),
-            "Serve agents over plain HTTP. Loopback addresses only.",
+            "Serve agents over plain HTTP, on loopback addresses only.",
         ),
     ]
 }
@@ -98,21 +98,21 @@ fn listeners() -> Vec<Definition> {
             Kind::Address,
             text("0.0.0.0:8220"),
             Some("--agent-listen"),
-            "Where agents connect. Port 0 takes any free port; `none` switches the listener off.",
+            "Listener for agents. Port 0 selects a free port; `none` disables the listener.",
         ),
         key(
             "local.listen",
             Kind::Address,
             text("127.0.0.1:8221"),
             Some("--local-listen"),
-            "Where the agent on this host connects, under limits of its own.",
+            "Listener for the agent on this host, with limits of its own.",
         ),
         key(
             "admin.listen",
             Kind::Address,
             text("127.0.0.1:8230"),
             Some("--admin-listen"),
-            "REST API and metrics. Plain HTTP on a loopback address, TLS on any other.",
+            "Listener for the REST API and metrics: plain HTTP on a loopback address, TLS on any other.",
         ),
     ]
 }
@@ -124,15 +124,15 @@ fn tls() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--tls-cert"),
-            "PEM file of a certificate and its chain, instead of one by the server's own CA.\nRead again when it changes and on SIGHUP.",
+            "PEM file with a certificate and its chain, instead of a certificate by the server's own CA.\nReloaded when it changes, and on SIGHUP.",
         ),
-        key("tls.key", Kind::Text, text(""), Some("--tls-key"), "PEM file of the key that belongs to `tls.cert`."),
+        key("tls.key", Kind::Text, text(""), Some("--tls-key"), "PEM file with the private key of `tls.cert`."),
         key(
             "tls.client_ca",
             Kind::Text,
             text(""),
             Some("--tls-client-ca"),
-            "PEM file of CAs. A client that shows a certificate must show one by these; none is needed.",
+            "PEM file with CAs for optional client certificates: a certificate that is presented must chain to one of them.",
         ),
     ]
 }
@@ -144,35 +144,35 @@ fn timeouts() -> Vec<Definition> {
             ANY,
             text("5m"),
             None,
-            "How long a check-in is held when there is nothing to deliver; 0s: answered at once, which agents take as a\nreason to ask every second. Agents give up after 10 minutes.",
+            "Duration of a long poll: how long a check-in is held while nothing is due. With 0s check-ins are answered immediately, and\nagents poll about once a second. Agents time out after 10 minutes.",
         ),
         key(
             "timeouts.checkin_jitter",
             ANY,
             text("30s"),
             None,
-            "Upper bound of a random span that is taken off it, so that agents don't come back at once. Left at its default, it\nis never more than a tenth of timeouts.checkin_long_poll.",
+            "Maximum of a random duration that is subtracted from the long poll, so that agents do not return all at once. The default is at most\na tenth of timeouts.checkin_long_poll.",
         ),
-        key("timeouts.checkin_max_poll", SOME, text("1h"), None, "Highest span that an agent may ask for."),
-        key("timeouts.handshake", SOME, text("10s"), None, "TLS handshake, from the first byte to the last."),
-        key("timeouts.read_header", SOME, text("5s"), None, "Head of a request, from its first byte."),
+        key("timeouts.checkin_max_poll", SOME, text("1h"), None, "Maximum long poll that an agent may request."),
+        key("timeouts.handshake", SOME, text("10s"), None, "Maximum time of a TLS handshake."),
+        key(
+            "timeouts.read_header",
+            SOME,
+            text("5s"),
+            None,
+            "Maximum time to read the head of a request, from its first byte.",
+        ),
         key(
             "timeouts.read",
             SOME,
             text("1m"),
             None,
-            "Body of a request, from the end of its head; 20s at most for any but a chunk of an upload.",
+            "Maximum time to read the body of a request, from the end of its head; at most 20s except for chunks of uploads.",
         ),
-        key(
-            "timeouts.write",
-            SOME,
-            text("10m"),
-            None,
-            "How long a client may be behind with taking a reply, from when it first takes no more.",
-        ),
-        key("timeouts.write_stall", SOME, text("30s"), None, "Longest pause of a client that does not read its reply."),
-        key("timeouts.idle", SOME, text("35s"), None, "Pause between two requests of a connection."),
-        key("timeouts.drain", ANY, text("10s"), None, "How long a stopping server waits for requests that run."),
+        key("timeouts.write", SOME, text("10m"), None, "Maximum total time that a client may block a response."),
+        key("timeouts.write_stall", SOME, text("30s"), None, "Maximum time without progress while a response is sent."),
+        key("timeouts.idle", SOME, text("35s"), None, "Maximum idle time between two requests of a connection."),
+        key("timeouts.drain", ANY, text("10s"), None, "Maximum time to wait for running requests on shutdown."),
     ]
 }
 
@@ -183,9 +183,9 @@ fn limits() -> Vec<Definition> {
         NUMBER,
         Raw::Integer(0),
         None,
-        "Requests at a time on the agent listener, held check-ins included; more get 429.\n\
-         One connection in ten above that is accepted, more are closed at once.\n\
-         0: as many as the limit of open files allows. The other listeners take 256, or this if it is less.",
+        "Maximum number of concurrent requests on the agent listener, held check-ins included; more are answered 429.\n\
+         Up to 10 % more connections are accepted, any further ones are closed.\n\
+         0 means as many as the limit of open files allows. Other listeners accept 256, or this if it is less.",
     )];
     keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));
     keys.push(key(
@@ -193,7 +193,7 @@ fn limits() -> Vec<Definition> {
         SIZE,
         size(defaults.max_decompressed),
         None,
-        "Highest size of a check-in's body after decompression, bytes.",
+        "Maximum size of a check-in's body after decompression, in bytes.",
     ));
     keys
 }
@@ -206,17 +206,18 @@ fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
     let limit = defaults.of(operation);
     let section = |field: &str| format!("limits.{}.{field}", operation.key());
     let what = operation_help(operation);
-    let interval = format!("{what}\nOne more is let in each `interval`, up to `burst` saved up; 0 is no such limit.");
+    let interval =
+        format!("{what}\nToken bucket: one request per `interval`, with a capacity of `burst`; 0 means no rate limit.");
     vec![
         key(&section("interval"), ANY, text(&write_span(limit.interval)), None, &interval),
-        key(&section("burst"), NUMBER, Raw::Integer(i64::from(limit.burst)), None, "How many may come at once."),
-        key(&section("max"), NUMBER, size(limit.max), None, "How many may run at a time; 0 is no such limit."),
+        key(&section("burst"), NUMBER, Raw::Integer(i64::from(limit.burst)), None, "Capacity of the token bucket."),
+        key(&section("max"), NUMBER, size(limit.max), None, "Maximum number of concurrent requests; 0 means no limit."),
         key(
             &section("max_body"),
             SIZE,
             size(limit.max_body),
             None,
-            "Highest size of a body, bytes; 0 is the bound of every body, 64 MiB.",
+            "Maximum body size in bytes; 0 means the global limit of 64 MiB.",
         ),
     ]
 }
@@ -225,15 +226,15 @@ fn operation_help(operation: Operation) -> &'static str {
     match operation {
         Operation::Status => "Status requests.",
         Operation::Enroll => "Enrolments.",
-        Operation::CheckIn => "Check-ins; a held one counts against `max` the whole time.",
+        Operation::CheckIn => "Check-ins. A held check-in counts against `max` for its whole duration.",
         Operation::Ack => "Acknowledgements of actions.",
-        Operation::AuditUnenroll => "Notices of uninstalled agents.",
+        Operation::AuditUnenroll => "Reports of uninstalled agents.",
         Operation::Artifact => "Artifact downloads.",
-        Operation::UploadStart => "Beginnings of uploads.",
-        Operation::UploadChunk => "Chunks of uploads; each running one holds its bytes in memory.",
-        Operation::UploadEnd => "Ends of uploads.",
-        Operation::FileDelivery => "Downloads of files by agents.",
-        Operation::PgpRetrieval => "Requests for the PGP key of upgrades.",
+        Operation::UploadStart => "Upload begin requests.",
+        Operation::UploadChunk => "Upload chunks. Each running request holds its chunk in memory.",
+        Operation::UploadEnd => "Upload complete requests.",
+        Operation::FileDelivery => "File downloads by agents.",
+        Operation::PgpRetrieval => "Requests for the PGP key that signs upgrades.",
     }
 }
 
@@ -246,21 +247,21 @@ fn uploads() -> Vec<Definition> {
             FILES,
             number(max_bytes),
             None,
-            "Highest size of a file that an agent uploads, such as its diagnostics, bytes; 0 switches uploads off.",
+            "Maximum size of an uploaded file, such as a diagnostics bundle, in bytes; 0 disables uploads.",
         ),
         key(
             "uploads.max_bytes_per_agent",
             FILES,
             number(max_bytes_per_agent),
             None,
-            "Bytes of all files that are kept of an agent; one that would exceed it is refused. They are kept for 7 days.",
+            "Maximum total size of the files of one agent, in bytes; an upload that would exceed it is rejected. Files are kept for 7 days.",
         ),
         key(
             "uploads.max_open_per_agent",
             NUMBER,
             number(max_open_per_agent),
             None,
-            "Uploads of an agent that may be under way at a time; it is told to come again with the next.",
+            "Maximum number of concurrent uploads of one agent; more are answered 429.",
         ),
     ]
 }
@@ -272,27 +273,27 @@ fn agents() -> Vec<Definition> {
             Kind::Version { minor: false },
             text("9"),
             None,
-            "Highest version of agents that are let in: `MAJOR` takes any minor of it, or `MAJOR.MINOR`.",
+            "Highest agent version that is accepted: `MAJOR` (any minor version) or `MAJOR.MINOR`.",
         ),
         key(
             "agents.lowest_version",
             Kind::Version { minor: true },
             text("7.13"),
             None,
-            "Lowest version of agents that are let in.",
+            "Lowest agent version that is accepted.",
         ),
     ]
 }
 
 fn log() -> Vec<Definition> {
     vec![
-        key("log.format", Kind::Choice(&["text", "json"]), text("text"), Some("--log-format"), "Form of log lines."),
+        key("log.format", Kind::Choice(&["text", "json"]), text("text"), Some("--log-format"), "Format of log lines."),
         key(
             "log.level",
             Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
             text("info"),
             Some("--log-level"),
-            "Lowest level that is logged.",
+            "Minimum log level.",
         ),
     ]
 }

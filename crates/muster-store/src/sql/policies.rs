@@ -15,46 +15,46 @@ macro_rules! revision_columns {
 }
 
 statements! {
-    /// A new policy; nothing happens when its id or its name is taken.
+    /// Inserts a policy unless its id or name is taken.
     INSERT = concat!(
         "INSERT INTO policies (", columns!(), ") \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING"
     );
-    /// Changes everything, when it is still what the change started from.
+    /// Updates a policy if it has not changed meanwhile.
     UPDATE = concat!(
         "UPDATE policies SET (", columns!(), ") = \
          ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
          WHERE id = $1 AND revision = $16 AND updated_at = $17"
     );
-    /// Whether there is one.
+    /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM policies WHERE id = $1";
-    /// Whether another has the name.
+    /// Selects whether another one has the name.
     NAME_TAKEN = "SELECT 1 FROM policies WHERE name = $1 AND id <> $2";
-    /// Revisions go with it.
+    /// Deletes a policy with its revisions.
     DELETE = "DELETE FROM policies WHERE id = $1";
-    /// One policy.
+    /// Selects a policy.
     BY_ID = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1");
-    /// The policy of a name.
+    /// Selects a policy by name.
     BY_NAME = concat!("SELECT ", columns!(), " FROM policies WHERE name = $1");
-    /// By name.
+    /// Selects all, by name.
     LIST = concat!("SELECT ", columns!(), " FROM policies ORDER BY lower(name), name LIMIT $1 OFFSET $2");
-    /// How many.
+    /// Counts all.
     COUNT = "SELECT count(*) FROM policies";
 
-    /// A new revision; nothing happens when the number is taken.
+    /// Inserts a revision unless its number is taken.
     INSERT_REVISION = concat!(
         "INSERT INTO policy_revisions (", revision_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT DO NOTHING"
     );
-    /// The newest revision.
+    /// Selects the newest revision.
     NEWEST_REVISION = concat!(
         "SELECT ", revision_columns!(), " FROM policy_revisions WHERE policy_id = $1 ORDER BY revision DESC LIMIT 1"
     );
-    /// A revision.
+    /// Selects a revision.
     REVISION = concat!(
         "SELECT ", revision_columns!(), " FROM policy_revisions WHERE policy_id = $1 AND revision = $2"
     );
-    /// A policy's revisions without their contents.
+    /// Selects the revisions of a policy without their contents.
     REVISIONS = "SELECT revision, created_at, created_by FROM policy_revisions WHERE policy_id = $1 \
         ORDER BY revision DESC";
 }

@@ -15,7 +15,7 @@ fn missing(id: &PolicyId) -> Precondition {
     Precondition::Missing(format!("policy {id}"))
 }
 
-/// The columns of a policy, as they are bound.
+/// Columns of a policy, as they are bound.
 struct Values<'p> {
     id: &'p str,
     policy: &'p Policy,
@@ -60,7 +60,7 @@ impl<'p> Values<'p> {
     }
 }
 
-/// A new policy.
+/// Inserts a policy.
 pub(super) fn insert(connection: &Connection, policy: &Policy) -> std::result::Result<(), Failure> {
     let values = Values::of(policy)?;
     if run(connection, sql::INSERT, values.bind().as_slice())? > 0 {
@@ -74,7 +74,7 @@ pub(super) fn insert(connection: &Connection, policy: &Policy) -> std::result::R
     })
 }
 
-/// A changed policy.
+/// Updates a policy.
 pub(super) fn update(
     connection: &Connection,
     before_revision: i64,
@@ -96,7 +96,7 @@ pub(super) fn update(
     Err(if exists { Precondition::Changed(format!("policy {id}")) } else { missing(&policy.id) }.into())
 }
 
-/// A new revision.
+/// Inserts a revision.
 pub(super) fn insert_revision(connection: &Connection, revision: &PolicyRevision) -> std::result::Result<(), Failure> {
     let values = params![
         revision.policy_id.as_str(),
@@ -113,7 +113,7 @@ pub(super) fn insert_revision(connection: &Connection, revision: &PolicyRevision
     Ok(())
 }
 
-/// Removes a policy with its revisions and enrollment keys.
+/// Deletes a policy with its revisions and enrollment keys.
 pub(super) fn delete(connection: &Connection, id: &PolicyId) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
     if any(connection, agents_sql::ACTIVE_ON_POLICY, key)? {
@@ -159,33 +159,33 @@ fn read_revision(row: &Row<'_>) -> Result<PolicyRevision> {
     })
 }
 
-/// One policy.
+/// Selects a policy.
 pub(super) fn by_id(connection: &Connection, id: &PolicyId) -> Result<Option<Policy>> {
     first(connection, sql::BY_ID, [id.as_str()], read)
 }
 
-/// The policy of a name.
+/// Selects a policy by name.
 pub(super) fn by_name(connection: &Connection, name: &str) -> Result<Option<Policy>> {
     first(connection, sql::BY_NAME, [name], read)
 }
 
-/// A page by name.
+/// Returns a page of policies by name.
 pub(super) fn page(connection: &Connection, page: Page) -> Result<Listed<Policy>> {
     let items = all(connection, sql::LIST, [page.limit, page.offset], read)?;
     Ok(Listed { items, total: count(connection, sql::COUNT, [])? })
 }
 
-/// The newest revision.
+/// Selects the newest revision.
 pub(super) fn newest_revision(connection: &Connection, id: &PolicyId) -> Result<Option<PolicyRevision>> {
     first(connection, sql::NEWEST_REVISION, [id.as_str()], read_revision)
 }
 
-/// A revision.
+/// Selects a revision.
 pub(super) fn revision(connection: &Connection, id: &PolicyId, revision: i64) -> Result<Option<PolicyRevision>> {
     first(connection, sql::REVISION, params![id.as_str(), revision], read_revision)
 }
 
-/// Numbers, times and authors of a policy's revisions.
+/// Returns numbers, times and authors of a policy's revisions.
 pub(super) fn revisions(connection: &Connection, id: &PolicyId) -> Result<Vec<(i64, Timestamp, String)>> {
     all(connection, sql::REVISIONS, [id.as_str()], |row| {
         let mut c = Columns::of(row);

@@ -1,4 +1,4 @@
-//! The port, over the writing and the reading threads.
+//! Implementation of the port with the writer and reader threads.
 
 use std::path::Path;
 
@@ -26,16 +26,16 @@ use super::{actions, agents, connection, enrollment_keys, files, log, policies, 
 use crate::port::{Committed, Store, StoreError, Write};
 use crate::query::{ActionFilter, AgentFilter, AgentSort, Listed, Page};
 
-/// Bounds and durability of a store.
+/// Limits and durability of a store.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Jobs that may wait to be written.
+    /// Maximum number of waiting write jobs.
     pub write_queue: usize,
-    /// About how many bytes may wait to be written.
+    /// Maximum estimated size of waiting write jobs in bytes.
     pub write_queue_bytes: usize,
-    /// Reads that may wait, of each kind.
+    /// Maximum number of waiting reads of each kind.
     pub read_queue: usize,
-    /// Whether a commit waits for the disk. Off in tests only: what was answered could be lost in a power cut.
+    /// Whether a commit waits for the disk. Disabled in tests only: acknowledged data could be lost in a power failure.
     pub durable: bool,
 }
 
@@ -45,9 +45,9 @@ impl Default for Options {
     }
 }
 
-/// The embedded store. Dropping it finishes what waits; [`close`](Self::close) does so without blocking.
+/// The embedded store. Dropping it finishes waiting jobs; [`close`](Self::close) does so without blocking.
 pub struct SqliteStore {
-    // In this order: readers end before the writer, the directory goes last.
+    // Drop order: readers end before the writer, and the directory is removed last.
     points: Reader,
     lists: Reader,
     writer: Writer,
@@ -57,7 +57,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it, and brings its schema to the newest.
+    /// Opens or creates the file and migrates its schema.
     pub fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
         let mut writing = connection::writer(path, options.durable)?;
         migrate(&mut writing, MIGRATIONS)?;
@@ -77,7 +77,7 @@ impl SqliteStore {
         })
     }
 
-    /// A store for tests, in a directory that goes away with it; commits do not wait for the disk.
+    /// Creates a store for tests in a temporary directory. Commits do not wait for the disk.
     pub fn temporary() -> Result<Self, OpenError> {
         let directory = TemporaryDirectory::new()?;
         let options = Options { durable: false, ..Options::default() };
@@ -86,18 +86,18 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Takes no more writes, and waits until what was taken is on disk and the log is in the file.
+    /// Stops accepting writes, and waits until accepted ones are on disk and the WAL is checkpointed.
     pub async fn close(&self) {
         self.writer.close().await;
     }
 
-    /// The writing thread, for tests of faults.
+    /// Returns the writer thread, for fault tests.
     #[cfg(test)]
     pub(super) fn writer(&self) -> &Writer {
         &self.writer
     }
 
-    /// The thread of point reads, for tests of faults.
+    /// Returns the thread of point reads, for fault tests.
     #[cfg(test)]
     pub(super) fn points(&self) -> &Reader {
         &self.points
@@ -152,7 +152,7 @@ impl Store for SqliteStore {
             let before = self.on_the_way.of(id);
             let key = id.clone();
             let stored = self.points.read(move |c| agents::documents(c, &key)).await?;
-            // Between the two looks components may have come into their table, or the agent may have gone.
+            // Between the two reads components may have moved to their table, or the agent may have been deleted.
             if self.on_the_way.of(id) == before {
                 let components = before.and_then(|place| place.components);
                 return Ok(
@@ -302,7 +302,7 @@ impl Store for SqliteStore {
         Ok(self.writer.task(collect).await?.removed)
     }
 
-    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError> {
+    async fn unfinished_effects(&self) -> Result<Vec<ActionId>, StoreError> {
         self.lists.read(actions::unfinished).await
     }
 

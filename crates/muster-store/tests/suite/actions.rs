@@ -226,18 +226,18 @@ pub async fn old_actions_are_collected_with_all_their_own(store: &impl Store) {
 }
 
 pub async fn orders_are_unfinished_until_they_are_finished_or_gone(store: &impl Store) {
-    let begun = |id: &str| Write::OrderBegun { id: action_id(id) };
-    let finished = |id: &str| Write::OrderFinished { id: action_id(id) };
+    let begun = |id: &str| Write::EffectBegun { id: action_id(id) };
+    let finished = |id: &str| Write::EffectFinished { id: action_id(id) };
     for id in ["b", "a", "plain", "old"] {
         let mut action = action(id);
         action.expiration = (id == "old").then(|| at(3));
         commit(store, vec![order(&action, &["x"])]).await;
     }
     commit(store, vec![begun("a"), begun("b"), begun("old"), begun("b")]).await;
-    assert_eq!(store.unfinished_orders().await.unwrap(), ["b", "a", "old"].map(action_id), "in their order");
+    assert_eq!(store.unfinished_effects().await.unwrap(), ["b", "a", "old"].map(action_id), "in their order");
     store.actions_collect(at(10), 10).await.unwrap();
     commit(store, vec![finished("b"), finished("b"), finished("never begun")]).await;
-    assert_eq!(store.unfinished_orders().await.unwrap(), ["a"].map(action_id));
+    assert_eq!(store.unfinished_effects().await.unwrap(), ["a"].map(action_id));
 }
 
 pub async fn revisions_after_the_first_are_listed_among_actions(store: &impl Store) {

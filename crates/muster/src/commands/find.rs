@@ -1,4 +1,4 @@
-//! Things by what people call them: policies and enrollment keys by id or name, agents by id or host name.
+//! Look-ups by name: policies and enrollment keys by id or name, agents by id or host name.
 
 use std::borrow::Cow;
 
@@ -10,14 +10,14 @@ use muster_protocol::management::enrollment_key::EnrollmentKey;
 
 use super::failure::Failed;
 
-/// Rows asked for at a time.
+/// Rows per request.
 const PER_PAGE: u32 = 100;
-/// Rows that the API lists, at most.
+/// Maximum number of rows that the API lists.
 pub const MOST_ROWS: u32 = 10_000;
-/// Agents asked for at a time.
+/// Agents per request.
 const AGENTS_PER_PAGE: u32 = 1000;
 
-/// `None` instead of the error that there is no such thing.
+/// Turns a not-found error into `None`.
 pub fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Failed> {
     match answer {
         Ok(found) => Ok(Some(found)),
@@ -26,19 +26,20 @@ pub fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Failed> {
     }
 }
 
-/// The policy of that id, else of that name.
+/// Returns the policy with this id, else with this name.
 pub async fn find_policy(client: &Client, named: &str) -> Result<AgentPolicy, Failed> {
     if let Some(policy) = if_there(client.agent_policy(named).await)? {
         return Ok(policy);
     }
     let listed = all_policies(client, None).await?.into_iter().find(|policy| policy.name == named);
     let found = listed.ok_or_else(|| {
-        Failed::not_found(format!("no policy has the name or id {named:?}")).remedy("muster policy list shows them")
+        Failed::not_found(format!("no policy with the name or id {named:?}"))
+            .remedy("list policies: muster policy list")
     })?;
     Ok(client.agent_policy(&found.id).await?)
 }
 
-/// Every policy that matches.
+/// Returns every policy that matches.
 pub async fn all_policies(client: &Client, filter: Option<&str>) -> Result<Vec<AgentPolicy>, Failed> {
     let mut policies = Vec::new();
     for page in 1..=MOST_ROWS / PER_PAGE {
@@ -58,7 +59,7 @@ pub async fn all_policies(client: &Client, filter: Option<&str>) -> Result<Vec<A
     Ok(policies)
 }
 
-/// The enrollment key of that id, else the one of that name: names need not be unique.
+/// Returns the enrollment key with this id, else the only one with this name.
 pub async fn find_key(client: &Client, named: &str) -> Result<EnrollmentKey, Failed> {
     if let Some(key) = if_there(client.enrollment_key(named).await)? {
         return Ok(key);
@@ -69,10 +70,10 @@ pub async fn find_key(client: &Client, named: &str) -> Result<EnrollmentKey, Fai
         found.retain(|key| key.active);
     }
     only("enrollment key", "name", named, found, |key| key.id.clone())
-        .map_err(|failed| failed.or_remedy("muster enrollment-key list shows them"))
+        .map_err(|failed| failed.or_remedy("list enrollment keys: muster enrollment-key list"))
 }
 
-/// Every enrollment key that matches.
+/// Returns every enrollment key that matches.
 pub async fn all_keys(client: &Client, filter: Option<&str>) -> Result<Vec<EnrollmentKey>, Failed> {
     let mut keys = Vec::new();
     for page in 1..=MOST_ROWS / PER_PAGE {
@@ -85,7 +86,7 @@ pub async fn all_keys(client: &Client, filter: Option<&str>) -> Result<Vec<Enrol
     Ok(keys)
 }
 
-/// The agent of that id, else the one whose host has that name.
+/// Returns the agent with this id, else the only one with this host name.
 pub async fn find_agent(client: &Client, named: &str) -> Result<Agent, Failed> {
     if let Some(agent) = if_there(client.agent(named).await)? {
         return Ok(agent);
@@ -94,16 +95,15 @@ pub async fn find_agent(client: &Client, named: &str) -> Result<Agent, Failed> {
     let (mut found, total) = list_agents(client, &query, MOST_ROWS).await?;
     found.retain(|agent| hostname(agent) == named);
     let hint = match total > u64::from(MOST_ROWS) {
-        true => format!("host names are looked for in the newest {MOST_ROWS} of {total} agents; give the id"),
-        false => {
-            "muster agent list --inactive --filter 'status:*' shows all; those that were unenrolled go by id".to_owned()
-        }
+        true => format!("host names are searched in the newest {MOST_ROWS} of {total} agents: pass the id"),
+        false => "list all agents: muster agent list --inactive --filter 'status:*'; pass the id of an unenrolled one"
+            .to_owned(),
     };
     let agent = only("agent", "host name", named, found, |agent| agent.id.clone()).map_err(|e| e.or_remedy(hint))?;
     Ok(client.agent(&agent.id).await?)
 }
 
-/// Agents that match, at most `limit`, and how many match in all.
+/// Returns at most `limit` agents that match, and the total.
 pub async fn list_agents(client: &Client, query: &ListAgents, limit: u32) -> Result<(Vec<Agent>, u64), Failed> {
     let mut agents = Vec::new();
     let per_page = limit.clamp(1, AGENTS_PER_PAGE);
@@ -121,21 +121,21 @@ pub async fn list_agents(client: &Client, query: &ListAgents, limit: u32) -> Res
     }
 }
 
-/// What the agent's host is called.
+/// Returns the host name of an agent.
 pub fn hostname(agent: &Agent) -> Cow<'_, str> {
     raw_json::text(agent.local_metadata.get(), &["host", "hostname"]).unwrap_or("-".into())
 }
 
-/// The only one found; else why not.
+/// Returns the only item, or an error that lists the candidates.
 fn only<T>(what: &str, word: &str, named: &str, mut found: Vec<T>, id: fn(&T) -> String) -> Result<T, Failed> {
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),
-        (None, _) => Err(Failed::not_found(format!("no {what} has the id or {word} {named:?}"))),
+        (None, _) => Err(Failed::not_found(format!("no {what} with the id or {word} {named:?}"))),
         (Some(last), false) => {
             found.push(last);
             let ids: Vec<String> = found.iter().take(10).map(id).collect();
             let message = format!("{} {what}s have the {word} {named:?}: {}", found.len(), ids.join(", "));
-            Err(Failed::usage(message).remedy("name one by its id"))
+            Err(Failed::usage(message).remedy("pass the id of one of them"))
         }
     }
 }
@@ -145,13 +145,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_several_have_names_none() {
+    fn ambiguous_name_is_an_error() {
         let of = |ids: &[&str]| {
             only("agent", "host name", "web", ids.iter().map(ToString::to_string).collect(), String::clone)
         };
         assert_eq!(of(&["a"]).unwrap(), "a");
         assert!(of(&[]).unwrap_err().is_not_found());
         let told = of(&["a", "b"]).unwrap_err().to_string();
-        assert_eq!(told, "muster: 2 agents have the host name \"web\": a, b\n        name one by its id");
+        assert_eq!(told, "muster: 2 agents have the host name \"web\": a, b\n  hint: pass the id of one of them");
     }
 }

@@ -1,4 +1,4 @@
-//! Policies as people write them: a YAML file, and the secrets given beside it.
+//! Policy files and their secrets.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -12,13 +12,13 @@ use serde_json::Value;
 
 use super::failure::Failed;
 
-/// Longest policy file, bytes.
+/// Maximum size of a policy file in bytes.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// A policy that was read, and where in the file what stands.
+/// A parsed policy file with the positions of its fields.
 #[derive(Debug)]
 pub struct Written {
-    /// What the server is asked for.
+    /// Request for the server.
     pub policy: SaveAgentPolicy,
     source: Source,
 }
@@ -64,10 +64,10 @@ fn wanted(read: PolicyFile, secrets: Option<BTreeMap<String, Option<String>>>) -
 }
 
 impl Written {
-    /// What the server says of the policy, with the places in the file that it means.
+    /// Adds positions in the file to errors of the server.
     pub fn failed(&self, error: muster_client::Error) -> Failed {
         match error.body() {
-            // One line for each problem, the last perhaps `and 7 more`.
+            // One line per problem; the last one may be `and 7 more`.
             Some(body) if body.status_code == 400 && body.field.is_some() => {
                 let lines: Vec<String> = body.message.lines().map(|line| self.source.placed(line)).collect();
                 let told_already = error.remedy().is_some_and(|remedy| body.message.contains(&remedy));
@@ -85,10 +85,10 @@ impl Source {
         Failed::usage(told.lines().map(|line| self.placed(line)).collect::<Vec<_>>().join("\n"))
     }
 
-    /// `path: reason`, with file, line and column before it.
+    /// Prefixes `path: reason` with file, line and column.
     fn placed(&self, line: &str) -> String {
         let path = line.split_once(": ").map_or(line, |(path, _)| path);
-        // The server knows no `settings`: their fields stand at the top there.
+        // In the API the fields of `settings` are at the top level.
         let first = path.split_once('.').map_or(path, |(first, _)| first);
         let is_setting = self.places.has(&format!("settings.{first}"));
         let place = self.places.find(&if is_setting { format!("settings.{path}") } else { path.to_owned() });
@@ -99,7 +99,7 @@ impl Source {
     }
 }
 
-/// `web.yml:3:7: config.inputs: reason`, as editors and people can follow it.
+/// Formats an error as `web.yml:3:7: config.inputs: reason`.
 fn refused(file: &Utf8Path, error: &YamlError) -> Failed {
     let YamlError { line, column, path, reason } = error;
     let place = if *line > 0 { format!("{file}:{line}:{column}") } else { file.to_string() };
@@ -107,7 +107,7 @@ fn refused(file: &Utf8Path, error: &YamlError) -> Failed {
     Failed::usage(format!("{place}: {path}{reason}"))
 }
 
-/// A text file, or standard input.
+/// Reads a text file, or standard input for `-`.
 pub fn read_text(file: &Utf8Path) -> Result<String, Failed> {
     let mut text = String::new();
     let read = if file == "-" {
@@ -115,17 +115,16 @@ pub fn read_text(file: &Utf8Path) -> Result<String, Failed> {
     } else {
         std::fs::File::open(file).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
     };
-    read.map_err(|error| Failed::usage(format!("can't read {file}: {error}")))?;
+    read.map_err(|error| Failed::usage(format!("cannot read {file}: {error}")))?;
     Ok(text)
 }
 
-/// `NAME=VALUE`, or `NAME=@FILE` to keep the value out of the process list.
+/// Parses `NAME=VALUE` pairs; `NAME=@FILE` keeps the value out of the process list.
 fn read_secrets(given: &[String]) -> Result<Option<BTreeMap<String, Option<String>>>, Failed> {
     let mut secrets = BTreeMap::new();
     for pair in given {
-        let (name, value) = pair
-            .split_once('=')
-            .ok_or_else(|| Failed::usage("--secret takes NAME=VALUE or NAME=@FILE; there is no = in it"))?;
+        let (name, value) =
+            pair.split_once('=').ok_or_else(|| Failed::usage("--secret expects NAME=VALUE or NAME=@FILE"))?;
         let value = match value.strip_prefix('@') {
             Some(path) => read_text(Utf8Path::new(path))?.trim_end_matches(['\r', '\n']).to_owned(),
             None => value.to_owned(),
@@ -153,7 +152,7 @@ mod tests {
         let place = format!("muster: {file}:2:1: setings: unknown field `setings`; did you mean `settings`?");
         assert_eq!(told, place);
         let told = read(Utf8Path::new("/nowhere/web.yml"), &[]).unwrap_err().to_string();
-        assert!(told.starts_with("muster: can't read /nowhere/web.yml: "), "{told}");
+        assert!(told.starts_with("muster: cannot read /nowhere/web.yml: "), "{told}");
     }
 
     #[test]

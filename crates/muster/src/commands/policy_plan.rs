@@ -1,4 +1,4 @@
-//! What `muster policy apply` would change.
+//! Preview of `muster policy apply`.
 
 use muster_core::policy::diff::diff;
 use muster_protocol::management::agent_policy::{AgentPolicy, Difference, SaveAgentPolicy};
@@ -10,54 +10,54 @@ use super::listing::print_table;
 use super::policy::CHANGES;
 use super::text::print_line;
 
-/// What would change.
+/// Planned changes.
 #[derive(Debug, Serialize)]
 pub struct Plan {
     name: String,
-    /// The revision that stands; `None`: the policy would be made.
+    /// Current revision; `None` if the policy would be created.
     revision: Option<i64>,
     secrets: Vec<String>,
     changes: Vec<Difference>,
 }
 
 impl Plan {
-    /// Compares what is there with what is wanted.
+    /// Compares the existing policy with the file.
     pub fn of(existing: Option<&AgentPolicy>, wanted: &SaveAgentPolicy) -> Result<Self, Failed> {
         Ok(Self {
             name: wanted.name.clone(),
             revision: existing.map(|policy| policy.revision),
-            // Whether a value is the one that is stored, only the server knows.
+            // Only the server can tell whether a value differs.
             secrets: wanted.secrets.iter().flatten().map(|(name, _)| name.clone()).collect(),
             changes: existing.map_or_else(|| Ok(Vec::new()), |policy| changes(policy, wanted))?,
         })
     }
 
-    /// Whether the policy is there and as it is wanted, as far as can be told.
+    /// Returns whether nothing would change, as far as the client can tell.
     pub fn is_empty(&self) -> bool {
         self.revision.is_some() && self.secrets.is_empty() && self.changes.is_empty()
     }
 
-    /// Tells it.
+    /// Prints the plan.
     pub fn print(&self) -> Result<(), Failed> {
         let name = &self.name;
         let Some(revision) = self.revision else {
             return print_line(format!("would create the policy {name:?}"));
         };
         if self.is_empty() {
-            return print_line(format!("the policy {name:?} is as the file says (revision {revision})"));
+            return print_line(format!("the policy {name:?} is up to date (revision {revision})"));
         }
         for secret in &self.secrets {
-            print_line(format!("would store the secret {secret} of the policy {name:?}, if it is another value"))?;
+            print_line(format!("would set the secret {secret} of the policy {name:?}, if its value differs"))?;
         }
         if self.changes.is_empty() {
             return Ok(());
         }
-        print_line(format!("would change the policy {name:?} (now revision {revision}):"))?;
+        print_line(format!("would update the policy {name:?} (now revision {revision}):"))?;
         print_table(&self.changes, false, CHANGES)
     }
 }
 
-/// What applying `wanted` would change of `existing`.
+/// Returns the differences between `existing` and `wanted`.
 fn changes(existing: &AgentPolicy, wanted: &SaveAgentPolicy) -> Result<Vec<Difference>, Failed> {
     let before = comparable(existing)?;
     let mut after = before.clone();
@@ -71,15 +71,15 @@ fn changes(existing: &AgentPolicy, wanted: &SaveAgentPolicy) -> Result<Vec<Diffe
         .collect())
 }
 
-/// Nothing, or an empty list: of a policy's fields that is the same.
+/// Returns whether a value is absent or an empty list, which are equivalent in a policy.
 fn is_empty(value: Option<&Value>) -> bool {
     value.is_none_or(|value| value.is_null() || value.as_array().is_some_and(Vec::is_empty))
 }
 
-/// Fields that are not for comparing: what the server adds, and what is no part of the policy.
+/// Fields that are not compared, because they are not part of the policy.
 const NOT_COMPARED: [&str; 4] = ["id", "secrets", "force", "bumpRevision"];
 
-/// What a policy file can say, of either side.
+/// Returns the fields that a policy file can set.
 fn comparable(policy: &impl Serialize) -> Result<Value, Failed> {
     let mut whole = serde_json::to_value(policy).map_err(|error| Failed::new(error.to_string()))?;
     if let Value::Object(fields) = &mut whole {

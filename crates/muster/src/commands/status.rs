@@ -1,4 +1,4 @@
-//! `muster status`: the server and its agents, in numbers.
+//! `muster status`.
 
 use clap::Args;
 use muster_client::Client;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::failure::Failed;
 use super::listing::{Column, OutputArg, column, print_one};
 
-/// Numbers of agents by status.
+/// Flags of `status`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  muster status\n  muster status --output json")]
 pub struct StatusArgs {
@@ -36,7 +36,7 @@ const COLUMNS: &[Column<Overview>] = &[
 ];
 
 impl StatusArgs {
-    /// `muster status`: one request; exit code 5 where nothing answers.
+    /// Prints the state of the server and the number of agents by status.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let server = client.server_status().await?;
         let overview = Overview { server: server.status.overall.level, agents: client.agent_status(None).await? };

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_protocol::management::action::{Action, CreateAction};
-use muster_protocol::management::order::{
-    ChangeTags, Diagnostics, Migrate, Ordered, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
+use muster_protocol::management::agent_action::{
+    ChangeTags, CreatedAction, Diagnostics, Migrate, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
 };
 use muster_protocol::management::{Empty, Item};
 
+use super::action_requests as requests;
 use super::answer::{Answer, item};
 use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
-use super::order_requests as requests;
 use muster_fleet::Fleet;
 use muster_fleet::orders::Given;
 use muster_fleet::selection::Selected;
@@ -35,8 +35,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn ordered(given: &Given) -> Answer<Ordered> {
-    Ok(Json(Ordered { action_id: given.action.id.to_string() }))
+fn ordered(given: &Given) -> Answer<CreatedAction> {
+    Ok(Json(CreatedAction { action_id: given.action.id.to_string() }))
 }
 
 async fn unenroll(
@@ -44,7 +44,7 @@ async fn unenroll(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Unenroll>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let order = requests::unenroll(body.revoke, body.force);
     ordered(&fleet.unenroll(&context, &Selected::one(&id)?, order).await?)
 }
@@ -54,7 +54,7 @@ async fn reassign(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Reassign>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let force = body.force == Some(true);
     ordered(&fleet.reassign(&context, &Selected::one(&id)?, body.policy_id.as_deref(), force).await?)
 }
@@ -64,7 +64,7 @@ async fn upgrade(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Upgrade>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     ordered(&fleet.upgrade(&context, &Selected::one(&id)?, &requests::upgrade(body)).await?)
 }
 
@@ -73,7 +73,7 @@ async fn roll_back(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(Empty {}): Body<Empty>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     ordered(&fleet.roll_back_agent(&context, &id).await?)
 }
 
@@ -82,7 +82,7 @@ async fn diagnostics(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Diagnostics>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let metrics = body.additional_metrics.unwrap_or_default();
     ordered(&fleet.request_diagnostics(&context, &Selected::one(&id)?, &metrics).await?)
 }
@@ -92,7 +92,7 @@ async fn tags(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<ChangeTags>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
     ordered(&fleet.change_tags(&context, &Selected::one(&id)?, &change).await?)
 }
@@ -102,7 +102,7 @@ async fn migrate(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Migrate>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let order = requests::migrate(body.uri, body.enrollment_token, body.settings);
     ordered(&fleet.migrate(&context, &Selected::one(&id)?, &order).await?)
 }
@@ -112,7 +112,7 @@ async fn privilege_level(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<PrivilegeLevelChange>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let user = requests::user(body.user_info);
     ordered(&fleet.change_privilege_level(&context, &Selected::one(&id)?, user).await?)
 }
