@@ -17,7 +17,7 @@ use self::commands::{AdminCommand, Failed, report};
 #[command(
     name = "muster",
     version,
-    after_help = "Examples:\n  muster serve\n  muster policy apply -f web.yml\n  muster enrollment-key create --policy web\n  muster agent list --filter status:offline\n  muster agent unenroll web-1\n\nExit codes: 0 success, 1 failure, 2 usage error, 3 not found, 4 access denied, 5 server unreachable, 6 conflict"
+    after_help = "Examples:\n  muster serve\n  muster policy apply -f web.yml\n  muster enrollment-key create --policy web\n  muster agent list --filter status:offline\n  muster agent unenroll web-1\n\nExit codes: 0 success, 1 failure, 2 usage, 3 not found, 4 denied, 5 unreachable, 6 conflict"
 )]
 struct Cli {
     #[command(subcommand)]

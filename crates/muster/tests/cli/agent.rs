@@ -32,7 +32,7 @@ fn agents_are_listed_by_filter_and_shown_by_id_or_host_name() {
 fn a_host_name_that_two_have_names_neither() {
     let (_, agents) = fleet("twins", &["twin", "twin"]);
     let told = fails(2, &["agent", "unenroll", "twin"]);
-    assert!(told.contains("2 agents have the host name \"twin\"") && told.contains("by its id"), "{told}");
+    assert!(told.contains("2 agents have the host name \"twin\"") && told.contains("pass the id of one of them"), "{told}");
     assert!(agents.iter().all(|agent| told.contains(&agent.id)), "{told}");
 }
 
@@ -43,7 +43,7 @@ fn agents_are_told_to_leave_or_shut_out() {
     assert_eq!(dry, "would unenroll 3 agents\n");
     assert_eq!(
         ok(&["agent", "unenroll", "leave-1", "--force", "--dry-run"]),
-        "would revoke the keys of, and unenroll, 1 agent\n"
+        "would revoke the access keys of, and unenroll, 1 agent\n"
     );
     assert!(agents.iter().all(|agent| shown(&agent.id)["unenrollment_started_at"].is_null()));
 
@@ -130,7 +130,7 @@ fn log_levels_are_set_and_reset() {
 fn diagnostics_are_asked_for() {
     let (_, agents) = fleet("probe", &["probe-1", "probe-2"]);
     let dry = ok(&["agent", "diagnostics", "--filter", "tags:probe", "--dry-run"]);
-    assert_eq!(dry, "would ask for diagnostics of 2 agents\n");
+    assert_eq!(dry, "would request diagnostics from 2 agents\n");
     ok(&["agent", "diagnostics", "probe-1", "--cpu"]);
     assert_eq!(agents[0].take("REQUEST_DIAGNOSTICS", None)["data"]["additional_metrics"][0], "CPU");
     fails(2, &["agent", "diagnostics", "probe-1", "--download", "."]);
@@ -178,7 +178,7 @@ fn a_dry_run_is_refused_as_the_order_itself_would_be_and_changes_nothing() {
         (2, &["agent", "upgrade", one, "--version", "9.6.0", "--start", "soon"], "start_time"),
         (1, &["agent", "upgrade", one, "--version", "9.5.2"], "is not newer than"),
         (1, &["agent", "reassign", one, "--policy", "try"], "is on policy"),
-        (3, &["agent", "reassign", one, "--policy", "none such"], "no policy has the name or id"),
+        (3, &["agent", "reassign", one, "--policy", "none such"], "no policy with the name or id"),
         (2, &["agent", "tag", one, "--tag", " "], "a tag has"),
     ] {
         let meant = fails(code, words);
@@ -290,7 +290,7 @@ fn agents_are_told_to_move_to_another_server() {
 fn agents_are_told_to_run_without_root() {
     let (_, agents) = fleet("humble", &["humble-1", "humble-2"]);
     let dry = ok(&["agent", "privilege-level", "--filter", "tags:humble", "--dry-run"]);
-    assert_eq!(dry, "would let 2 agents run as an unprivileged user, without root\n");
+    assert_eq!(dry, "would make 2 agents run as an unprivileged user, without root privileges\n");
     let (_folder, password) = crate::world::file("password.txt", "s3cret\n");
     let user = ["--user", "agents", "--group", "staff", "--password-file", &password];
     ok(&[&["agent", "privilege-level", "humble-1"], &user[..]].concat());

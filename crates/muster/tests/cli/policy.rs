@@ -42,7 +42,7 @@ fn applying_twice_is_a_no_op() {
     let again = ["policy", "apply", "-f", &path];
     assert_eq!(ok(&again), "unchanged: the policy \"twice\", revision 1\n");
     let dry = ok(&[&again[..], &["--dry-run"]].concat());
-    assert_eq!(dry, "the policy \"twice\" is as the file says (revision 1)\n");
+    assert_eq!(dry, "the policy \"twice\" is up to date (revision 1)\n");
     assert_eq!(json(&["policy", "show", "twice"]), before, "not even its times change");
 }
 
@@ -58,7 +58,7 @@ fn a_dry_run_tells_each_change_and_makes_none() {
     assert!(lines[2].starts_with("/config/inputs/more  -"), "{dry}");
     assert!(lines[3].starts_with("/description") && lines[3].contains("\"Web servers\"  \"Shop\""), "{dry}");
     assert_eq!((lines.len(), revision("plan")), (4, 1));
-    assert_eq!(ok(&["policy", "apply", "-f", &path]), "changed the policy \"plan\", revision 2\n");
+    assert_eq!(ok(&["policy", "apply", "-f", &path]), "updated the policy \"plan\", revision 2\n");
     let changed = json(&["policy", "apply", "-f", &path]);
     assert_eq!((&changed["revision"], &changed["description"]), (&2.into(), &"Shop".into()));
 }
@@ -116,7 +116,7 @@ fn changing_the_policy_of_many_agents_asks_first() {
     let told = fails(2, &["policy", "apply", "-f", &path]);
     assert!(told.contains("Update the policy \"many\" of 2 agents? Nothing was changed"), "{told}");
     assert_eq!(revision("many"), 1);
-    assert_eq!(ok(&["policy", "apply", "-f", &path, "--yes"]), "changed the policy \"many\", revision 2\n");
+    assert_eq!(ok(&["policy", "apply", "-f", &path, "--yes"]), "updated the policy \"many\", revision 2\n");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn secrets_are_never_shown() {
     assert!(shown.iter().all(|text| !text.contains("hunter2")), "{shown:?}");
     assert!(shown[0].contains("secrets      KEY"), "{}", shown[0]);
     let told = fails(2, &["policy", "apply", "-f", &path, "--secret", "hunter2"]);
-    assert!(told.contains("--secret takes NAME=VALUE") && !told.contains("hunter2"), "{told}");
+    assert!(told.contains("--secret expects NAME=VALUE") && !told.contains("hunter2"), "{told}");
 }
 
 #[test]
