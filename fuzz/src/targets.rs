@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use muster_core::poll::GoDuration;
-use muster_core::{documents, upgrade_details, yaml};
+use muster_core::{documents, yaml};
 use muster_elastic::range::Wanted;
-use muster_elastic::{authorization as header, gzip, json};
+use muster_elastic::{authorization as header, gzip, json, upgrade};
 use muster_management::kql::agents;
 use muster_management::multipart as form;
 use muster_protocol::elastic::ack::{AckEvent, AckRequest};
@@ -52,9 +52,9 @@ pub fn check_in(data: &[u8]) {
         assert_eq!(again.digest, read.digest, "what is left out is no change");
     }
     if let Some(details) = request.upgrade_details {
-        let _ = upgrade_details::check(details.get());
+        let _ = upgrade::reported(details.get());
     }
-    let _ = upgrade_details::rollbacks(request.upgrade.map(RawValue::get));
+    let _ = upgrade::rollbacks(request.upgrade.map(RawValue::get));
     if let Some(wish) = request.poll_timeout {
         poll_duration(wish.as_bytes());
     }

@@ -22,7 +22,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Benchmark a release server next to a bare Go server, and print a table.
+    /// Measure a release server next to another one, and print one table
     Bench(bench::BenchArgs),
     /// Generate `docs/conformance.md` from the names of the tests.
     Conformance(conformance::ConformanceArgs),

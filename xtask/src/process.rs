@@ -1,4 +1,4 @@
-//! Child processes and their resource usage.
+//! Processes: started here, and measured through `/proc`.
 
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,22 +8,62 @@ use anyhow::Context as _;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-/// Ticks per second in `/proc/PID/stat`: fixed by the Linux ABI.
+/// Clock ticks per second in `/proc/PID/stat`: fixed in Linux's interface to programs.
 const TICKS: f64 = 100.0;
 const START: Duration = Duration::from_secs(30);
 
 /// Child process, killed on drop.
 pub struct Process(Child);
 
+/// What the kernel says about a process, started here or elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage(u32);
+
+impl Usage {
+    /// Of the process with this id.
+    pub fn of(pid: u32) -> Self {
+        Self(pid)
+    }
+
+    /// Returns the processor time so far, in seconds.
+    pub fn cpu(self) -> anyhow::Result<f64> {
+        Ok(Stat::read(self.0)?.cpu)
+    }
+
+    /// Returns the resident memory in bytes.
+    pub fn resident(self) -> anyhow::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// Returns the highest resident memory so far in bytes.
+    pub fn peak(self) -> anyhow::Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// Returns the number of bytes written to disk so far.
+    pub fn written(self) -> anyhow::Result<u64> {
+        field(&self.proc("io")?, "write_bytes:")
+    }
+
+    fn status(self, name: &str) -> anyhow::Result<u64> {
+        Ok(field(&self.proc("status")?, name)? * 1024)
+    }
+
+    fn proc(self, file: &str) -> anyhow::Result<String> {
+        let path = format!("/proc/{}/{file}", self.0);
+        std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))
+    }
+}
+
 impl Process {
-    /// Starts a program with its output in a file.
+    /// Starts it, with its output appended to a file.
     pub fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        Ok(Self(child.with_context(|| format!("cannot start {command:?}"))?))
+        Ok(Self(child.with_context(|| format!("can't start {command:?}"))?))
     }
 
-    /// Waits until `ready` returns true. Fails if the program exits first.
+    /// Waits until `ready` returns true; fails if the program ends first.
     pub fn wait_until(&mut self, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
         let began = Instant::now();
         while !ready() {
@@ -36,27 +76,12 @@ impl Process {
         Ok(())
     }
 
-    /// Returns the CPU time in seconds.
-    pub fn cpu(&self) -> anyhow::Result<f64> {
-        Ok(Stat::read(self.0.id())?.cpu)
+    /// Returns what the kernel says about it.
+    pub fn usage(&self) -> Usage {
+        Usage(self.0.id())
     }
 
-    /// Returns the resident memory in bytes.
-    pub fn resident(&self) -> anyhow::Result<u64> {
-        self.status("VmRSS:")
-    }
-
-    /// Returns the peak resident memory in bytes.
-    pub fn peak(&self) -> anyhow::Result<u64> {
-        self.status("VmHWM:")
-    }
-
-    /// Returns the number of bytes written to disk.
-    pub fn written(&self) -> anyhow::Result<u64> {
-        field(&self.proc("io")?, "write_bytes:")
-    }
-
-    /// Terminates the process, and kills it after a timeout. Returns its exit status if it exited by itself.
+    /// Sends SIGTERM, and kills it if it does not exit in time; returns its status if it did.
     pub fn stop(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
         if self.0.try_wait()?.is_none() {
             let pid = Pid::from_raw(i32::try_from(self.0.id())?);
@@ -69,7 +94,7 @@ impl Process {
         Ok(ended)
     }
 
-    /// Waits for the process to exit.
+    /// Waits until it exits.
     pub fn wait(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + within;
         loop {
@@ -81,42 +106,34 @@ impl Process {
         }
     }
 
-    /// Kills the process.
+    /// Kills it, as a power cut would.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.0.kill()?;
         self.0.wait()?;
         Ok(())
     }
-
-    fn status(&self, name: &str) -> anyhow::Result<u64> {
-        Ok(field(&self.proc("status")?, name)? * 1024)
-    }
-
-    fn proc(&self, file: &str) -> anyhow::Result<String> {
-        Ok(std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id()))?)
-    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have exited by itself.
+        // It may have exited already.
         let _ = self.kill();
     }
 }
 
-/// Returns the CPU time of a process and its running children in seconds.
+/// Returns the processor time of a process and its running children, in seconds.
 pub fn cpu_with_children(pid: u32) -> anyhow::Result<f64> {
     let mut cpu = Stat::read(pid)?.cpu;
     for entry in std::fs::read_dir("/proc")? {
         let other = entry?.file_name().to_str().and_then(|name| name.parse().ok());
-        // A child that has exited meanwhile does not count.
+        // A process that has exited meanwhile is skipped.
         let stat = other.and_then(|other| Stat::read(other).ok());
         cpu += stat.filter(|stat| stat.parent == pid).map_or(0.0, |stat| stat.cpu);
     }
     Ok(cpu)
 }
 
-/// Fields of `/proc/PID/stat`.
+/// The needed part of `/proc/PID/stat`.
 struct Stat {
     parent: u32,
     cpu: f64,
@@ -125,7 +142,7 @@ struct Stat {
 impl Stat {
     fn read(pid: u32) -> anyhow::Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name in parentheses may contain anything, including spaces.
+        // The name in parentheses may contain anything, spaces too.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).context("/proc/PID/stat");
         Ok(Self { parent: number(1)?, cpu: f64::from(number(11)? + number(12)?) / TICKS })
@@ -143,15 +160,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_seen_from_outside() {
+    fn a_process_is_measured_from_outside() {
         let folder = tempfile::tempdir().unwrap();
         let mut process = Process::start(Command::new("sleep").arg("60"), &folder.path().join("log")).unwrap();
         process.wait_until(|| true).unwrap();
-        // In this order, because the process may still grow.
-        let resident = process.resident().unwrap();
-        assert!(resident > 0 && process.peak().unwrap() >= resident);
-        assert!(process.cpu().unwrap() < 1.0);
-        assert!(cpu_with_children(std::process::id()).unwrap() >= process.cpu().unwrap());
+        // In this order: the process still grows.
+        let usage = process.usage();
+        let resident = usage.resident().unwrap();
+        assert!(resident > 0 && usage.peak().unwrap() >= resident);
+        assert!(usage.cpu().unwrap() < 1.0);
+        assert!(cpu_with_children(std::process::id()).unwrap() >= usage.cpu().unwrap());
         process.kill().unwrap();
         assert!(process.wait_until(|| false).unwrap_err().to_string().contains("ended"));
     }

@@ -1,11 +1,11 @@
-//! Waiting times: uniform jitter and equal-jitter back-off (EA §10.1). Pure but for the entropy handed in.
+//! Waits: uniform jitter, and back-off with equal jitter (EA §10.1).
 
 use std::time::Duration;
 
 use muster_core::Entropy;
 use muster_core::entropy::random_bytes;
 
-/// A duration drawn uniformly from `[low, high)`; `low` when the range is empty.
+/// Returns a random duration in `[low, high)`, uniformly; `low` if the range is empty.
 pub fn between(entropy: &dyn Entropy, low: Duration, high: Duration) -> Duration {
     let span = high.saturating_sub(low).as_nanos().min(u128::from(u64::MAX));
     if span == 0 {
@@ -16,7 +16,7 @@ pub fn between(entropy: &dyn Entropy, low: Duration, high: Duration) -> Duration
     low + Duration::from_nanos(u64::try_from(offset).unwrap_or(0))
 }
 
-/// Equal-jitter back-off: wait *n* lies in `[b, 2b)`, where *b* doubles from `init` to half of `max`.
+/// Back-off with equal jitter: each wait is in `[b, 2b)`, where *b* doubles from `init` to half of `max`.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     init: Duration,
@@ -26,27 +26,27 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A back-off whose first wait lies in `[init, 2·init)` and of which none reaches `max`.
+    /// A back-off with a first wait in `[init, 2·init)` and no wait above `max`.
     pub fn new(init: Duration, max: Duration) -> Self {
         let max = max.max(init);
         Self { init, max, base: init.min(max / 2), failures: 0 }
     }
 
-    /// The next wait; the one after it is drawn from a range twice as far away.
+    /// Returns the next wait, and doubles the range of the one after it.
     pub fn next(&mut self, entropy: &dyn Entropy) -> Duration {
-        // Never below the base: a fleet that lost its server comes back spread, and no agent of it early.
+        // Never below the base: after an outage the agents of a fleet return spread out, and none of them early.
         let wait = between(entropy, self.base, (self.base * 2).min(self.max));
         self.base = (self.base * 2).min(self.max / 2);
         self.failures = self.failures.saturating_add(1);
         wait
     }
 
-    /// How many waits were drawn since the last success.
+    /// Returns the number of failures since the last success.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// After a success: begin anew.
+    /// Starts over after a success.
     pub fn reset(&mut self) {
         *self = Self::new(self.init, self.max);
     }
@@ -58,7 +58,7 @@ mod tests {
     use crate::entropy::Seeded;
 
     #[test]
-    fn waits_lie_within_the_observed_bounds_for_every_seed() {
+    fn waits_are_within_the_bounds_for_every_seed() {
         let bounds = [(60, 120), (120, 240), (240, 480), (300, 600), (300, 600)];
         for seed in 0..10_000 {
             let entropy = Seeded::new(seed);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_range_is_its_lower_end() {
+    fn an_empty_range_gives_its_lower_bound() {
         let entropy = Seeded::new(1);
         assert_eq!(between(&entropy, Duration::from_secs(2), Duration::from_secs(1)), Duration::from_secs(2));
     }

@@ -1,4 +1,4 @@
-//! The system's clock; the only place in the agent that reads it.
+//! The system clock. Nothing else in the agent reads it.
 
 use muster_core::Timestamp;
 use muster_core::time::Clock;

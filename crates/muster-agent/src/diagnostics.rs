@@ -1,4 +1,4 @@
-//! The bundle that REQUEST_DIAGNOSTICS hands in: one JSON document, compressed, without secrets.
+//! The diagnostics bundle: one compressed JSON document without secrets.
 
 use bytes::Bytes;
 use muster_core::Timestamp;
@@ -10,12 +10,12 @@ use crate::fleet::upload::Upload;
 use crate::net::gzip;
 use crate::state::State;
 
-/// Words in the name of a field whose value is not shown.
+/// Words in names of fields whose values are redacted.
 const SECRET_WORDS: [&str; 8] =
     ["password", "passphrase", "secret", "token", "api_key", "credential", "private", "authorization"];
 const REDACTED: &str = "[redacted]";
 
-/// Collects the bundle.
+/// Builds the bundle.
 pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str) -> std::io::Result<Bytes> {
     let policy = state.policy.as_ref().map(|policy| redacted(parse(&policy.policy)));
     let inbox: Vec<Value> = state
@@ -28,7 +28,7 @@ pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str
         "status": snapshot,
         "host": parse(metadata),
         "policy": policy,
-        "turned_down": state.rejected,
+        "rejected_policy": state.rejected,
         "queued": inbox,
         "pending_acks": state.outbox,
         "log": log.lines().collect::<Vec<_>>(),
@@ -36,7 +36,7 @@ pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str
     gzip::compress(&serde_json::to_vec_pretty(&document)?).map(Bytes::from)
 }
 
-/// The bundle as an upload.
+/// Turns a bundle into an upload.
 pub fn upload(action_id: &str, agent_id: &str, content: Bytes, now: Timestamp) -> Upload {
     let stamp = now.to_rfc3339_seconds().replace(':', "-");
     Upload {
@@ -53,7 +53,7 @@ fn parse(raw: &RawValue) -> Value {
     serde_json::from_str(raw.get()).unwrap_or(Value::Null)
 }
 
-/// A policy without what `secret_paths` names, without environments, and without fields that sound secret.
+/// Redacts a policy: what `secret_paths` names, environments, and fields with names of secrets.
 fn redacted(mut policy: Value) -> Value {
     let paths: Vec<String> = policy["secret_paths"]
         .as_array()
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_secret_is_in_the_policy_of_a_bundle() {
+    fn a_bundle_contains_no_secret_of_the_policy() {
         let policy = json!({"secret_paths": ["inputs.0.deep.word"], "outputs": {"default": {"api_key": "s1", "hosts": ["h"]}},
             "inputs": [{"id": "x", "deep": {"word": "s2"}, "env": {"A": "s3"}, "Password": "s4"}]});
         let text = redacted(policy).to_string();

@@ -1,12 +1,12 @@
-//! Durations as people write them: `250ms`, `30s`, `5m`, `1h30m`.
+//! Durations as text: `250ms`, `30s`, `5m`, `1h30m`.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-/// Reads a duration.
+/// Parses a duration.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let bad = || format!("{text:?} is no duration; write it as 250ms, 30s, 5m or 1h30m");
+    let bad = || format!("invalid duration {text:?}: expected the form 250ms, 30s, 5m or 1h30m");
     let mut rest = text.trim();
     let mut total = Duration::ZERO;
     if rest.is_empty() {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read() {
+    fn durations_are_parsed() {
         assert_eq!(parse("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse("1h30m"), Ok(Duration::from_secs(5400)));
         for bad in ["", "5", "m", "5x", "-5s", "99999999999999999999s", "9999999999999999d"] {

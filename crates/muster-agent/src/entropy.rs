@@ -1,4 +1,4 @@
-//! Sources of randomness: the operating system's, and a seeded one for tests and simulations.
+//! Sources of randomness: the operating system's generator, and a seeded one for tests.
 
 use std::sync::Mutex;
 
@@ -15,12 +15,12 @@ impl Entropy for System {
     }
 }
 
-/// A repeatable generator: the same seed gives the same run.
+/// A deterministic generator: the same seed gives the same values.
 #[derive(Debug)]
 pub struct Seeded(Mutex<rand::rngs::StdRng>);
 
 impl Seeded {
-    /// A generator that begins at `seed`.
+    /// A generator with this seed.
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(rand::rngs::StdRng::seed_from_u64(seed)))
     }

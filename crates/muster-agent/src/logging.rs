@@ -1,4 +1,4 @@
-//! The agent's own log: text on stderr, JSON lines in a file of bounded size, one level for both.
+//! The agent's own log: text on stderr, JSON lines in a rotated file, with one level for both.
 
 use std::io::{IsTerminal, Read, Seek, SeekFrom};
 use std::sync::Mutex;
@@ -13,11 +13,11 @@ use crate::components::log_file::LogFile;
 use crate::coordinator::LogLevel;
 use crate::paths::Layout;
 
-/// Bytes of one log file.
+/// Maximum size of a log file.
 const MAX_BYTES: u64 = 10 << 20;
-/// How many are kept beside the current one.
+/// Number of rotated files to keep.
 const OLD_FILES: u32 = 2;
-/// How much of the log a diagnostics bundle takes along.
+/// How much of the log goes into a diagnostics bundle.
 const TAIL: u64 = 256 << 10;
 
 /// The installed log.
@@ -26,7 +26,7 @@ pub struct Log {
     path: Utf8PathBuf,
 }
 
-/// Sends everything that the agent says to stderr and to `logs/muster-agent.jsonl`.
+/// Sends the log to stderr and to `logs/muster-agent.jsonl`.
 pub fn install(layout: &Layout) -> Log {
     let path = layout.logs().join("muster-agent.jsonl");
     let (filter, handle) = reload::Layer::new(targets(LevelFilter::INFO));
@@ -34,12 +34,12 @@ pub fn install(layout: &Layout) -> Log {
     let colours = std::io::stderr().is_terminal();
     let stderr = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
     let layers = file.and_then(stderr).with_filter(filter);
-    // A second installation in one process (tests) leaves the first in place.
+    // Fails if a subscriber is installed already, as in tests; that one stays.
     let _ = tracing_subscriber::registry().with(layers).try_init();
     Log { handle, path }
 }
 
-/// Our own words at `level`; those of libraries only when they warn.
+/// The agent's messages at `level`; those of libraries from warnings on.
 fn targets(level: LevelFilter) -> Targets {
     Targets::new().with_target("muster_agent", level).with_default(LevelFilter::WARN.min(level))
 }

@@ -1,4 +1,4 @@
-//! The endpoint agent's program.
+//! The `muster-agent` program.
 
 use std::process::ExitCode;
 
@@ -7,11 +7,11 @@ use muster_agent::cli::{self, Cli};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // One thread does: the agent waits most of its life, and a thread costs memory.
+    // One thread is enough: the agent mostly waits, and every thread costs memory.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => ExitCode::from(runtime.block_on(cli::main(cli))),
         Err(error) => {
-            eprintln!("Error: the runtime can't start: {error}");
+            eprintln!("Error: can't start the runtime: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,8 +1,8 @@
-//! Where things lie under the base path.
+//! Files and directories under the base path.
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-/// The folders and files of one agent; everything it owns lies under its base path.
+/// The paths of one agent. All of its files are under its base path.
 #[derive(Clone, Debug)]
 pub struct Layout {
     base: Utf8PathBuf,
@@ -14,32 +14,32 @@ impl Layout {
         Self { base: base.into() }
     }
 
-    /// The top folder, mode 0700.
+    /// The base directory, mode 0700.
     pub fn base(&self) -> &Utf8Path {
         &self.base
     }
 
-    /// Connection, identity, credentials: `fleet.json`, mode 0600.
+    /// Servers, identity and credentials: `fleet.json`, mode 0600.
     pub fn fleet(&self) -> Utf8PathBuf {
         self.base.join("fleet.json")
     }
 
-    /// Policy, queue, outbox: `state.json`, mode 0600.
+    /// Policy, queued actions and pending acks: `state.json`, mode 0600.
     pub fn state(&self) -> Utf8PathBuf {
         self.base.join("state.json")
     }
 
-    /// What a person may set: `agent.yml`. Optional.
+    /// Settings: `agent.yml`, optional.
     pub fn settings(&self) -> Utf8PathBuf {
         self.base.join("agent.yml")
     }
 
-    /// The agent's own logs and those of the programs.
+    /// Logs of the agent and of its programs.
     pub fn logs(&self) -> Utf8PathBuf {
         self.base.join("logs")
     }
 
-    /// What lives as long as the daemon: socket, lock, working folders of the programs.
+    /// Runtime files of the daemon: socket, lock, working directories of programs.
     pub fn run(&self) -> Utf8PathBuf {
         self.base.join("run")
     }
@@ -49,12 +49,12 @@ impl Layout {
         self.run().join("agent.sock")
     }
 
-    /// Held by the one daemon.
+    /// Lock file of the daemon.
     pub fn lock(&self) -> Utf8PathBuf {
         self.run().join("agent.lock")
     }
 
-    /// The working folder of one program.
+    /// Working directory of one program.
     pub fn component(&self, name: &str) -> Utf8PathBuf {
         self.run().join("components").join(name)
     }

@@ -1,4 +1,4 @@
-//! What a person may set in `agent.yml` or with `--set`. All of it has a default.
+//! Settings: `agent.yml` and `--set`. Every key has a default.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use serde::Deserialize;
 
 use crate::{duration, state::atomic};
 
-/// Greatest settings file.
+/// Maximum size of the settings file.
 const FILE_MAX: usize = 1 << 20;
 
-/// Every setting.
+/// All settings.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How the server is asked.
+    /// Check-ins.
     pub checkin: CheckInSettings,
-    /// How acks are repeated.
+    /// Delivery of acks.
     pub ack: AckSettings,
-    /// When a refusal is definite.
+    /// Detection of a revoked access key.
     pub revocation: RevocationSettings,
-    /// How programs are kept.
+    /// Supervision of programs.
     pub process: ProcessSettings,
 }
 
@@ -28,21 +28,21 @@ pub struct Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckInSettings {
-    /// First wait after a failure, at least.
+    /// Minimum of the first wait after a failure.
     #[serde(deserialize_with = "duration::deserialize")]
     pub request_backoff_init: Duration,
-    /// No wait reaches it.
+    /// Upper bound of the waits.
     #[serde(deserialize_with = "duration::deserialize")]
     pub request_backoff_max: Duration,
-    /// Wait between a reply and the next request.
+    /// Wait between a response and the next request.
     #[serde(deserialize_with = "duration::deserialize")]
     pub interval: Duration,
-    /// What is added to it by chance, at most.
+    /// Maximum random addition to it.
     #[serde(deserialize_with = "duration::deserialize")]
     pub jitter: Duration,
-    /// When a held request is given up to report a change at once.
+    /// Whether a state change interrupts a held request.
     pub mode: Mode,
-    /// The least time between two requests that a change of state causes.
+    /// Minimum time between two requests caused by state changes.
     #[serde(deserialize_with = "duration::deserialize")]
     pub state_change_gap: Duration,
 }
@@ -51,9 +51,9 @@ pub struct CheckInSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// A change is reported with the next request.
+    /// The next request reports a change.
     Standard,
-    /// A change of a component's state gives up the held request.
+    /// A change of a component's state interrupts the held request.
     OnStateChange,
 }
 
@@ -61,13 +61,13 @@ pub enum Mode {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AckSettings {
-    /// First wait after a failure, at least.
+    /// Minimum of the first wait after a failure.
     #[serde(deserialize_with = "duration::deserialize")]
     pub backoff_init: Duration,
-    /// No wait reaches it.
+    /// Upper bound of the waits.
     #[serde(deserialize_with = "duration::deserialize")]
     pub backoff_max: Duration,
-    /// How often the server may refuse one ack before it is dropped.
+    /// Number of rejections after which an ack is dropped.
     pub attempts: u32,
 }
 
@@ -75,12 +75,12 @@ pub struct AckSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RevocationSettings {
-    /// How many refusals in a row.
+    /// Number of consecutive refusals.
     pub attempts: u32,
-    /// From the first to the last of them, at least.
+    /// Minimum time from the first to the last of them.
     #[serde(deserialize_with = "duration::deserialize")]
     pub spread: Duration,
-    /// How often a revoked agent asks whether it may come back.
+    /// Polling interval of a revoked agent.
     #[serde(deserialize_with = "duration::deserialize")]
     pub poll: Duration,
 }
@@ -89,21 +89,21 @@ pub struct RevocationSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProcessSettings {
-    /// First wait before a restart, at least.
+    /// Minimum of the first wait before a restart.
     #[serde(deserialize_with = "duration::deserialize")]
     pub restart_backoff_init: Duration,
-    /// No wait reaches it.
+    /// Upper bound of the waits.
     #[serde(deserialize_with = "duration::deserialize")]
     pub restart_backoff_max: Duration,
-    /// A program that ran this long begins with the first wait again.
+    /// Running time after which the back-off starts over.
     #[serde(deserialize_with = "duration::deserialize")]
     pub stable_after: Duration,
-    /// From the polite signal to the other one.
+    /// Time between SIGTERM and SIGKILL.
     #[serde(deserialize_with = "duration::deserialize")]
     pub stop_timeout: Duration,
-    /// Bytes of one log file of a program.
+    /// Maximum size of a program's log file, in bytes.
     pub log_max_bytes: u64,
-    /// How many of them are kept beside the current one.
+    /// Number of rotated log files to keep.
     pub log_files: u32,
 }
 
@@ -145,7 +145,7 @@ impl Default for ProcessSettings {
     }
 }
 
-/// Settings that can't be used.
+/// Invalid settings.
 #[derive(Debug, thiserror::Error)]
 #[error("{origin}: {reason}")]
 pub struct BadSettings {
@@ -154,17 +154,17 @@ pub struct BadSettings {
 }
 
 impl Settings {
-    /// The file's, if there is one, with `KEY=VALUE` pairs over it.
+    /// Loads the file, if it exists, and overrides its keys with `KEY=VALUE` pairs.
     pub fn load(file: &Utf8Path, pairs: &[String]) -> Result<Self, BadSettings> {
         let bad = |reason: String| BadSettings { origin: file.to_string(), reason };
         let bytes = atomic::read(file).map_err(|error| bad(error.to_string()))?.unwrap_or_default();
         if bytes.len() > FILE_MAX {
-            return Err(bad(format!("longer than {FILE_MAX} bytes")));
+            return Err(bad(format!("larger than {FILE_MAX} bytes")));
         }
         let text = String::from_utf8(bytes).map_err(|error| bad(error.to_string()))?;
         let mut tree = serde_json::json!({});
         if !text.trim().is_empty() {
-            // Once into the type for errors with their position, once into a tree that pairs can be laid over.
+            // Parsed twice: into the type for errors with a position, and into a tree whose keys can be overridden.
             serde_saphyr::from_str::<Self>(&text).map_err(|error| bad(error.to_string()))?;
             tree = serde_saphyr::from_str(&text).map_err(|error| bad(error.to_string()))?;
         }
@@ -178,11 +178,11 @@ impl Settings {
 
 fn set(tree: &mut serde_json::Value, pair: &str) -> Result<(), BadSettings> {
     let bad = |reason: &str| BadSettings { origin: format!("--set {pair}"), reason: reason.to_owned() };
-    let (key, value) = pair.split_once('=').ok_or_else(|| bad("write KEY=VALUE"))?;
+    let (key, value) = pair.split_once('=').ok_or_else(|| bad("expected KEY=VALUE"))?;
     let value = value.parse::<u64>().map_or_else(|_| value.into(), serde_json::Value::from);
     let mut place = tree;
     for part in key.split('.') {
-        let object = place.as_object_mut().ok_or_else(|| bad("there is no such key"))?;
+        let object = place.as_object_mut().ok_or_else(|| bad("unknown key"))?;
         place = object.entry(part).or_insert_with(|| serde_json::json!({}));
     }
     *place = value;
@@ -194,14 +194,14 @@ mod tests {
     use super::*;
 
     fn load(text: &str, pairs: &[&str]) -> Result<Settings, BadSettings> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = Utf8Path::from_path(folder.path()).unwrap().join("agent.yml");
+        let directory = tempfile::tempdir().unwrap();
+        let file = Utf8Path::from_path(directory.path()).unwrap().join("agent.yml");
         fs_err::write(&file, text).unwrap();
         Settings::load(&file, &pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
-    fn pairs_lie_over_the_file_and_the_file_over_the_defaults() {
+    fn pairs_override_the_file_and_the_file_overrides_defaults() {
         let text = "checkin:\n  request_backoff_init: 2s\n  mode: standard\n";
         let settings = load(text, &["checkin.request_backoff_init=3s", "revocation.attempts=2"]).unwrap();
         assert_eq!(settings.checkin.request_backoff_init, Duration::from_secs(3));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_and_a_bad_value_are_refused() {
+    fn unknown_keys_and_invalid_values_are_rejected() {
         assert!(load("checkin:\n  intervall: 2s\n", &[]).unwrap_err().to_string().contains("intervall"));
         assert!(load("", &["checkin.interval=soon"]).unwrap_err().to_string().contains("soon"));
         assert!(load("", &["nothing"]).is_err());

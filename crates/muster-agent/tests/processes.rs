@@ -1,4 +1,4 @@
-//! Programs as real processes: started, restarted, stopped, logged.
+//! Programs as real processes: start, restart, stop, logs.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -80,7 +80,7 @@ fn alive(pid: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_program_runs_in_its_own_folder_and_its_output_is_kept() {
+async fn a_program_runs_in_its_own_directory_and_its_output_is_logged() {
     let host = host();
     let script = "echo $GREETING $MUSTER_COMPONENT_ID; pwd; echo oops >&2; exec sleep 60";
     host.supervisor.apply(vec![shell("a", script, Restart::Always)]).await;
@@ -91,11 +91,11 @@ async fn a_program_runs_in_its_own_folder_and_its_output_is_kept() {
     }
     host.supervisor.halt().await;
     assert_eq!(host.supervisor.states()[0].state, Health::Stopped);
-    assert!(host.layout.component("a").try_exists().unwrap(), "what it keeps there stays");
+    assert!(host.layout.component("a").try_exists().unwrap(), "the working directory is kept");
 }
 
 #[tokio::test]
-async fn a_program_that_ends_is_started_again_as_the_policy_says() {
+async fn a_program_is_restarted_as_the_policy_says() {
     let host = host();
     host.supervisor
         .apply(vec![
@@ -125,7 +125,7 @@ async fn a_program_that_ends_is_started_again_as_the_policy_says() {
 }
 
 #[tokio::test]
-async fn a_program_that_can_not_start_says_why() {
+async fn a_program_that_can_not_start_has_a_reason() {
     let host = host();
     let mut wanted = shell("a", "", Restart::Always);
     if let Ok(process) = &mut wanted.process {
@@ -141,7 +141,7 @@ async fn a_program_that_can_not_start_says_why() {
 }
 
 #[tokio::test]
-async fn the_whole_group_is_stopped_even_when_it_will_not() {
+async fn the_whole_process_group_is_killed_if_it_ignores_sigterm() {
     let host = host();
     let stubborn = "trap '' TERM; sh -c 'trap \"\" TERM; echo child $$ end; while :; do sleep 1; done' & \
                     echo leader $$ end; while :; do sleep 1; done";
@@ -200,7 +200,7 @@ async fn processes_that_left_the_group_are_stopped_with_the_program() {
 }
 
 #[tokio::test]
-async fn a_change_touches_only_what_changed() {
+async fn a_change_restarts_only_changed_programs() {
     let host = host();
     let steady = shell("steady", "echo $$; exec sleep 60", Restart::Always);
     host.supervisor.apply(vec![steady.clone(), shell("b", "echo one; exec sleep 60", Restart::Always)]).await;
@@ -212,7 +212,7 @@ async fn a_change_touches_only_what_changed() {
 }
 
 #[tokio::test]
-async fn a_talkative_program_fills_no_disk() {
+async fn the_log_of_a_verbose_program_is_limited() {
     let host = host();
     let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo done; exec sleep 60";
     host.supervisor.apply(vec![shell("a", script, Restart::Always)]).await;

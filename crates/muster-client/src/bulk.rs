@@ -1,4 +1,4 @@
-//! Orders to many agents. [`Client::try_bulk`] only asks what one would come to.
+//! Bulk actions. [`Client::try_bulk`] is a dry run.
 
 use muster_protocol::management::agent_action::{CreatedAction, CreatedActions};
 use muster_protocol::management::bulk::{
@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use crate::{Client, Result};
 
-/// A bulk request: where it goes and what it answers.
+/// A bulk request: its path and its response.
 pub trait Bulk: Serialize {
-    /// Last segment of its path.
+    /// Last segment of the path.
     const PATH: &'static str;
-    /// What it answers, unless it only tries.
+    /// Response, except to a dry run.
     type Answer: serde::de::DeserializeOwned;
-    /// The same request, only trying.
+    /// Turns the request into a dry run.
     #[must_use]
     fn trying(self) -> Self;
 }
@@ -47,12 +47,12 @@ bulk!(
 );
 
 impl Client {
-    /// Carries a bulk request out.
+    /// Sends a bulk request.
     pub async fn bulk<B: Bulk>(&self, request: &B) -> Result<B::Answer> {
         self.post(&["agents", B::PATH], request).await
     }
 
-    /// Tells what a bulk request would come to: it is checked as if it were meant, and changes nothing.
+    /// Validates a bulk request and returns the number of targets; changes nothing.
     pub async fn try_bulk<B: Bulk>(&self, request: B) -> Result<Counted> {
         self.post(&["agents", B::PATH], &request.trying()).await
     }

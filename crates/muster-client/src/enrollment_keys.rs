@@ -11,44 +11,44 @@ use crate::{Client, Result};
 const KEYS: &str = "enrollment_api_keys";
 
 impl Client {
-    /// A page of keys, newest first; `kuery` may be `policy_id:ID`.
+    /// Returns a page of keys, newest first; `kuery` may be `policy_id:ID`.
     pub async fn enrollment_keys(&self, page: u32, per_page: u32, kuery: Option<&str>) -> Result<EnrollmentKeys> {
         let mut query = vec![("page", page.to_string()), ("perPage", per_page.to_string())];
         query.extend(kuery.map(|kuery| ("kuery", kuery.to_owned())));
         self.get_with(&[KEYS], &query).await
     }
 
-    /// One key, with its token when that is retrievable.
+    /// Returns one key, with its token if that is retrievable.
     pub async fn enrollment_key(&self, id: &str) -> Result<EnrollmentKey> {
         Ok(self.get::<Item<_>>(&[KEYS, id]).await?.item)
     }
 
-    /// Makes a key; the answer holds its token.
+    /// Creates a key; the response contains its token.
     pub async fn create_enrollment_key(&self, key: &CreateEnrollmentKey) -> Result<EnrollmentKey> {
         Ok(self.post::<CreatedEnrollmentKey>(&[KEYS], key).await?.item)
     }
 
-    /// Revokes a key: it admits nobody from now on.
+    /// Revokes a key: no agent can enroll with it from then on.
     pub async fn revoke_enrollment_key(&self, id: &str) -> Result<()> {
         self.delete::<Deleted>(&[KEYS, id], &()).await.map(drop)
     }
 
-    /// Revokes a key and removes its record.
+    /// Revokes a key and deletes its record.
     pub async fn delete_enrollment_key(&self, id: &str) -> Result<()> {
         self.delete::<Deleted>(&[KEYS, id], &[("forceDelete", "true")]).await.map(drop)
     }
 
-    /// Makes a key of the same properties and revokes this one, in one step.
+    /// Creates a key with the same properties and revokes this one, in one step.
     pub async fn replace_enrollment_key(&self, id: &str) -> Result<EnrollmentKey> {
         Ok(self.post::<CreatedEnrollmentKey>(&[KEYS, id, "replace"], &Empty {}).await?.item)
     }
 
-    /// Tells whether [`Self::revoke_enrollment_key`] would revoke it; changes nothing.
+    /// Validates [`Self::revoke_enrollment_key`]; changes nothing.
     pub async fn try_revoke_enrollment_key(&self, id: &str) -> Result<()> {
         self.delete::<Deleted>(&[KEYS, id], &DRY_RUN).await.map(drop)
     }
 
-    /// Tells what key [`Self::replace_enrollment_key`] would make, without a token; changes nothing.
+    /// Returns the key that [`Self::replace_enrollment_key`] would create, without a token; changes nothing.
     pub async fn try_replace_enrollment_key(&self, id: &str) -> Result<EnrollmentKey> {
         Ok(self.try_post::<CreatedEnrollmentKey>(&[KEYS, id, "replace"], &Empty {}).await?.item)
     }

@@ -1,65 +1,75 @@
-//! The one error type, and the classes that exit codes follow.
+//! The error type, and its classes, one for each exit code.
 
 use std::io;
 
 use muster_protocol::management::ErrorBody;
 
+use crate::ErrorCode;
+
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The server answered with an error.
+    /// The server responded with an error.
     #[error("{}", .0.message)]
     Answered(Box<ErrorBody>),
-    /// No connection came about: nothing was done.
+    /// No connection: the request was not sent.
     #[error("can't reach {target}: {reason}")]
     Unreachable {
-        /// Whom.
+        /// Socket or URL.
         target: String,
-        /// Why.
+        /// The innermost cause.
         reason: String,
+        /// The whole chain of causes.
+        source: Option<reqwest::Error>,
     },
-    /// This user may not open the socket.
+    /// This user may not connect to the socket.
     #[error("{target}: permission denied")]
     Denied {
-        /// Which socket.
+        /// Socket or URL.
         target: String,
+        /// The whole chain of causes.
+        source: Option<reqwest::Error>,
     },
-    /// The connection broke or timed out after the request was sent: it may have been done.
-    #[error("the connection to {target} broke: {reason}; the request may have been carried out")]
+    /// The connection broke or timed out after the request was sent: the server may have processed it.
+    #[error("the connection to {target} broke: {reason}; the request may have been processed")]
     Broken {
-        /// To whom.
+        /// Socket or URL.
         target: String,
-        /// Why.
+        /// The innermost cause.
         reason: String,
+        /// The whole chain of causes.
+        source: Option<reqwest::Error>,
     },
-    /// The answer is none of this API's.
-    #[error("{target} answered {status}, which is no answer of this API: {reason}")]
+    /// The response is not one of this API.
+    #[error("{target} responded with {status}, not as this API does: {reason}")]
     Unexpected {
-        /// Who.
+        /// Socket or URL.
         target: String,
-        /// The HTTP status.
+        /// HTTP status.
         status: u16,
-        /// What is wrong with it.
+        /// What is wrong with the response.
         reason: String,
+        /// The parser's error, if the status was fine.
+        source: Option<serde_json::Error>,
     },
-    /// The client was set up wrongly, or the request can't be made.
+    /// The client's configuration or the request is invalid.
     #[error("{0}")]
     Usage(String),
-    /// What came could not be written where it should go.
+    /// Downloaded data could not be written.
     #[error("can't write: {0}")]
     Output(#[from] io::Error),
 }
 
-/// What kind of failure it is: one for each exit code of the interfaces page.
+/// Classes of failures, one for each exit code of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It failed (1).
+    /// Any other failure (1).
     Failed,
     /// Wrong usage (2).
     Usage,
     /// Not found (3).
     NotFound,
-    /// Refused: authentication or privilege (4).
+    /// Authentication or privilege missing (4).
     Refused,
     /// Unreachable (5).
     Unreachable,
@@ -68,7 +78,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The process exit code.
+    /// Returns the exit code of the process.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Failed => 1,
@@ -82,10 +92,10 @@ impl Failure {
 }
 
 impl Error {
-    /// What kind of failure it is.
+    /// Returns the class of the failure.
     pub fn failure(&self) -> Failure {
         match self {
-            // Somebody's own value is at fault when a field is named.
+            // An error that names a field is about a value that the caller passed.
             Self::Answered(body) if body.status_code == 400 && body.field.is_some() => Failure::Usage,
             Self::Answered(body) => by_status(body.status_code),
             Self::Unreachable { .. } => Failure::Unreachable,
@@ -95,22 +105,27 @@ impl Error {
         }
     }
 
-    /// What to do about it, when anyone knows.
+    /// Returns a remedy, if there is one.
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Answered(body) => body.remedy.clone(),
             Self::Unreachable { target, .. } if target.contains("://") => {
-                Some("see whether the server runs, and whether that is its management address".into())
+                Some("check that the server is running, and that this is its management address".into())
             }
-            Self::Unreachable { .. } => {
-                Some("see whether the server runs; say with --data-dir where its data is, unless there".into())
-            }
-            Self::Denied { .. } => Some("run as root or as the server's own user".into()),
+            Self::Unreachable { .. } => Some(
+                "check that the server is running; --data-dir names its data directory if it is not this one".into(),
+            ),
+            Self::Denied { .. } => Some("run as root or as the server's user".into()),
             _ => None,
         }
     }
 
-    /// The server's error, if it answered with one.
+    /// Returns the code of the server's error response.
+    pub fn code(&self) -> Option<ErrorCode> {
+        self.body().map(|body| ErrorCode::from(body.code.as_str()))
+    }
+
+    /// Returns the server's error response.
     pub fn body(&self) -> Option<&ErrorBody> {
         match self {
             Self::Answered(body) => Some(body),
@@ -118,14 +133,18 @@ impl Error {
         }
     }
 
-    pub(crate) fn of_send(target: &str, error: &reqwest::Error) -> Self {
-        let (target, reason) = (target.to_owned(), innermost(error));
-        match io_kind(error) {
-            Some(io::ErrorKind::PermissionDenied) => Self::Denied { target },
-            _ if error.is_connect() => Self::Unreachable { target, reason },
-            _ if error.is_builder() => Self::Usage(reason),
-            _ if error.is_timeout() => Self::Broken { target, reason: "timed out".into() },
-            _ => Self::Broken { target, reason },
+    pub(crate) fn of_send(target: &str, error: reqwest::Error) -> Self {
+        let (target, reason, kind) = (target.to_owned(), innermost(&error), io_kind(&error));
+        if error.is_builder() {
+            return Self::Usage(reason);
+        }
+        let (is_connect, is_timeout) = (error.is_connect(), error.is_timeout());
+        let source = Some(error);
+        match kind {
+            Some(io::ErrorKind::PermissionDenied) => Self::Denied { target, source },
+            _ if is_connect => Self::Unreachable { target, reason, source },
+            _ if is_timeout => Self::Broken { target, reason: "timed out".into(), source },
+            _ => Self::Broken { target, reason, source },
         }
     }
 }
@@ -144,7 +163,7 @@ fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error
     std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source())
 }
 
-/// The last link says what happened; the others only say where.
+/// The last cause says what happened; the others only say where.
 fn innermost(error: &reqwest::Error) -> String {
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Uploads from agents, and what agents may fetch.
+//! Files that agents uploaded, and files that agents may fetch.
 
 use muster_protocol::management::Item;
 use muster_protocol::management::envelope::Whole;
@@ -9,17 +9,17 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use crate::{Client, Result};
 
 impl Client {
-    /// Diagnostics bundles of an agent, and requests for such.
+    /// Returns the diagnostics bundles of an agent, and the pending requests for some.
     pub async fn agent_uploads(&self, agent: &str) -> Result<Vec<AgentUpload>> {
         Ok(self.get::<Whole<_>>(&["agents", agent, "uploads"]).await?.items)
     }
 
-    /// Writes an uploaded file to `to`, chunk by chunk; answers its length.
+    /// Downloads an uploaded file to `to`, chunk by chunk; returns its length.
     pub async fn download_upload(&self, id: &str, name: &str, to: &mut (impl AsyncWrite + Unpin)) -> Result<u64> {
         let url = self.fleet(&["agents", "files", id, name])?;
         let mut response = self.send(self.request(Method::GET, url)).await?;
         let mut length = 0;
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(&e))? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(e))? {
             to.write_all(&chunk).await?;
             length += chunk.len() as u64;
         }
@@ -32,7 +32,7 @@ impl Client {
         self.delete(&["agents", "files", id], &()).await
     }
 
-    /// Stores a file that one agent may fetch.
+    /// Uploads a file that one agent may fetch.
     pub async fn upload_file(
         &self,
         agent: &str,
@@ -45,7 +45,7 @@ impl Client {
         Ok(self.answer::<Item<_>>(request.header("content-type", mime_type).body(data)).await?.item)
     }
 
-    /// Stores an artifact under the identifier that policies name.
+    /// Uploads an artifact under the identifier that policies use.
     pub async fn upload_artifact(&self, identifier: &str, data: Vec<u8>) -> Result<Artifact> {
         let request = self.request(Method::POST, self.fleet(&["artifacts"])?).query(&[("name", identifier)]);
         Ok(self.answer::<Item<_>>(request.header("content-type", "application/octet-stream").body(data)).await?.item)

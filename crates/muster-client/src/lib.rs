@@ -1,11 +1,12 @@
 //! Typed client of the management API, over the admin socket or HTTP(S).
 //!
-//! Every method is one request. An [`Error`] tells apart what a command has to tell apart: the server refused and why,
-//! it could not be reached, or the connection broke after the request was sent.
+//! Every method sends one request. An [`Error`] distinguishes what a command has to distinguish: the server responded with
+//! an error, it could not be reached, or the connection broke after the request was sent.
 
 mod actions;
 mod agents;
 mod bulk;
+mod code;
 mod enrollment_keys;
 mod error;
 mod files;
@@ -18,9 +19,10 @@ mod transport;
 mod tests;
 
 pub use bulk::Bulk;
+pub use code::ErrorCode;
 pub use error::{Error, Failure};
 pub use muster_protocol::management as types;
 pub use transport::{Client, HttpOptions};
 
-/// What every method answers.
+/// Result of every method.
 pub type Result<T> = std::result::Result<T, Error>;

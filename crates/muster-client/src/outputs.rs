@@ -9,32 +9,32 @@ use crate::{Client, Result};
 const OUTPUTS: &str = "outputs";
 
 impl Client {
-    /// A page of outputs, by name.
+    /// Returns a page of outputs, sorted by name.
     pub async fn outputs(&self, page: u32, per_page: u32) -> Result<Items<Output>> {
         self.get_with(&[OUTPUTS], &[("page", page), ("perPage", per_page)]).await
     }
 
-    /// One output.
+    /// Returns one output.
     pub async fn output(&self, id: &str) -> Result<Output> {
         Ok(self.get::<Item<_>>(&[OUTPUTS, id]).await?.item)
     }
 
-    /// Makes an output; the fields stand in MG §2.5.
+    /// Creates an output; see MG §2.5 for the fields.
     pub async fn create_output(&self, output: &Map<String, Value>) -> Result<Output> {
         Ok(self.post::<Item<_>>(&[OUTPUTS], output).await?.item)
     }
 
-    /// Changes an output.
+    /// Updates an output.
     pub async fn update_output(&self, id: &str, output: &Map<String, Value>) -> Result<Output> {
         Ok(self.put::<Item<_>>(&[OUTPUTS, id], output).await?.item)
     }
 
-    /// Deletes an output that is not the default.
+    /// Deletes an output, unless it is the default.
     pub async fn delete_output(&self, id: &str) -> Result<DeletedId> {
         self.delete(&[OUTPUTS, id], &()).await
     }
 
-    /// How an output does, by id or, for one inside a policy's `config`, by name.
+    /// Returns the health of an output, by id or, for one inside a policy's `config`, by name.
     pub async fn output_health(&self, id: &str) -> Result<OutputHealth> {
         self.get(&[OUTPUTS, id, "health"]).await
     }

@@ -13,85 +13,85 @@ use crate::{Client, Result};
 const POLICIES: &str = "agent_policies";
 
 impl Client {
-    /// A page of policies, by name.
+    /// Returns a page of policies, sorted by name.
     pub async fn agent_policies(&self, query: &ListAgentPolicies) -> Result<Items<AgentPolicy>> {
         self.get_with(&[POLICIES], query).await
     }
 
-    /// One policy.
+    /// Returns one policy.
     pub async fn agent_policy(&self, id: &str) -> Result<AgentPolicy> {
         Ok(self.get::<Item<_>>(&[POLICIES, id]).await?.item)
     }
 
-    /// Several policies; 404 when one is not there, unless missing ones are ignored.
+    /// Returns several policies; fails with 404 if one does not exist, unless missing ones are ignored.
     pub async fn agent_policies_of(&self, request: &BulkGet) -> Result<Vec<AgentPolicy>> {
         Ok(self.post::<Whole<_>>(&[POLICIES, "_bulk_get"], request).await?.items)
     }
 
-    /// Makes a policy.
+    /// Creates a policy.
     pub async fn create_agent_policy(&self, policy: &SaveAgentPolicy) -> Result<AgentPolicy> {
         Ok(self.post::<Item<_>>(&[POLICIES], policy).await?.item)
     }
 
-    /// Changes a policy: a new revision, unless nothing is different.
+    /// Updates a policy: creates a revision, unless nothing differs.
     pub async fn update_agent_policy(&self, id: &str, policy: &SaveAgentPolicy) -> Result<AgentPolicy> {
         Ok(self.put::<Item<_>>(&[POLICIES, id], policy).await?.item)
     }
 
-    /// Tells what [`Self::create_agent_policy`] would make; changes nothing.
+    /// Returns what [`Self::create_agent_policy`] would create; changes nothing.
     pub async fn try_create_agent_policy(&self, policy: &SaveAgentPolicy) -> Result<AgentPolicy> {
         Ok(self.try_post::<Item<_>>(&[POLICIES], policy).await?.item)
     }
 
-    /// Tells what [`Self::update_agent_policy`] would make; changes nothing.
+    /// Returns what [`Self::update_agent_policy`] would create; changes nothing.
     pub async fn try_update_agent_policy(&self, id: &str, policy: &SaveAgentPolicy) -> Result<AgentPolicy> {
         Ok(self.try_put::<Item<_>>(&[POLICIES, id], policy).await?.item)
     }
 
-    /// Copies a policy under another name.
+    /// Copies a policy to another name.
     pub async fn copy_agent_policy(&self, id: &str, copy: &CopyAgentPolicy) -> Result<AgentPolicy> {
         Ok(self.post::<Item<_>>(&[POLICIES, id, "copy"], copy).await?.item)
     }
 
-    /// Deletes a policy on which there is no active agent.
+    /// Deletes a policy that no active agent has.
     pub async fn delete_agent_policy(&self, id: &str, force: bool) -> Result<DeletedAgentPolicy> {
         let request = DeleteAgentPolicy { agent_policy_id: id.to_owned(), force: force.then_some(true) };
         self.post(&[POLICIES, "delete"], &request).await
     }
 
-    /// Tells whether [`Self::delete_agent_policy`] would delete it; changes nothing.
+    /// Validates [`Self::delete_agent_policy`]; changes nothing.
     pub async fn try_delete_agent_policy(&self, id: &str, force: bool) -> Result<DeletedAgentPolicy> {
         let request = DeleteAgentPolicy { agent_policy_id: id.to_owned(), force: force.then_some(true) };
         self.try_post(&[POLICIES, "delete"], &request).await
     }
 
-    /// What agents on a policy get, secrets as references.
+    /// Returns the policy as agents receive it, with references in place of secrets.
     pub async fn full_agent_policy(&self, id: &str, revision: Option<i64>) -> Result<Value> {
         let query: Vec<_> = revision.map(|revision| ("revision", revision)).into_iter().collect();
         Ok(self.get_with::<Item<_>>(&[POLICIES, id, "full"], &query).await?.item)
     }
 
-    /// A policy's revisions, newest first.
+    /// Returns a policy's revisions, newest first.
     pub async fn policy_revisions(&self, id: &str) -> Result<Vec<Revision>> {
         Ok(self.get::<Whole<_>>(&[POLICIES, id, "revisions"]).await?.items)
     }
 
-    /// One revision.
+    /// Returns one revision.
     pub async fn policy_revision(&self, id: &str, revision: i64) -> Result<RevisionDetails> {
         Ok(self.get::<Item<_>>(&[POLICIES, id, "revisions", &revision.to_string()]).await?.item)
     }
 
-    /// What differs between two revisions.
+    /// Returns the differences between two revisions.
     pub async fn policy_diff(&self, id: &str, from: i64, to: i64) -> Result<Diff> {
         Ok(self.get_with::<Item<_>>(&[POLICIES, id, "diff"], &[("from", from), ("to", to)]).await?.item)
     }
 
-    /// Makes a new revision with the content of an older one.
+    /// Creates a revision with the content of an older one.
     pub async fn roll_back_policy(&self, id: &str, rollback: &Rollback) -> Result<AgentPolicy> {
         Ok(self.post::<Item<_>>(&[POLICIES, id, "rollback"], rollback).await?.item)
     }
 
-    /// Tells what [`Self::roll_back_policy`] would make; changes nothing.
+    /// Returns what [`Self::roll_back_policy`] would create; changes nothing.
     pub async fn try_roll_back_policy(&self, id: &str, rollback: &Rollback) -> Result<AgentPolicy> {
         Ok(self.try_post::<Item<_>>(&[POLICIES, id, "rollback"], rollback).await?.item)
     }

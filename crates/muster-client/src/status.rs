@@ -1,4 +1,4 @@
-//! The server itself.
+//! Status of the server.
 
 use muster_protocol::management::ServerStatus;
 use reqwest::Method;
@@ -6,7 +6,7 @@ use reqwest::Method;
 use crate::{Client, Result};
 
 impl Client {
-    /// `GET /api/status`: whether the server is there, and what API level it speaks.
+    /// Returns the server's status and version (`GET /api/status`).
     pub async fn server_status(&self) -> Result<ServerStatus> {
         let url = self.path(["api", "status"])?;
         self.answer(self.request(Method::GET, url)).await

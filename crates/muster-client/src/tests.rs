@@ -1,17 +1,19 @@
-//! Errors are of the class that a command has to tell apart; nothing is sent to whom it should not.
+//! Errors have the class that exit codes need, and nothing is sent to the wrong server.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::types::ErrorBody;
-use crate::{Client, Error, Failure, HttpOptions};
+use std::error::Error as _;
+
+use crate::{Client, Error, ErrorCode, Failure, HttpOptions};
 
 fn answered(status_code: u16, field: Option<&str>) -> Error {
     let field = field.map(str::to_owned);
     Error::Answered(Box::new(ErrorBody { status_code, field, message: "no".into(), ..ErrorBody::default() }))
 }
 
-/// A server that reads one request's head, answers so and closes; gives its URL and what it read.
+/// A server that reads the head of one request, responds, and closes; returns its URL and what it reads.
 async fn server(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -35,7 +37,7 @@ async fn error_of(answer: &'static str) -> Error {
 }
 
 #[test]
-fn answers_are_classed_by_status() {
+fn responses_are_classified_by_status() {
     for (status, field, failure) in [
         (400, Some("kuery"), Failure::Usage),
         (400, None, Failure::Failed),
@@ -52,36 +54,37 @@ fn answers_are_classed_by_status() {
 }
 
 #[test]
-fn every_class_has_its_exit_code() {
+fn every_class_has_its_own_exit_code() {
     use Failure::{Conflict, Failed, NotFound, Refused, Unreachable, Usage};
     let codes = [Failed, Usage, NotFound, Refused, Unreachable, Conflict].map(Failure::exit_code);
     assert_eq!(codes, [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
-fn only_what_can_be_mended_has_a_remedy() {
-    let denied = Error::Denied { target: "/x/admin.sock".into() };
+fn only_what_the_caller_can_fix_has_a_remedy() {
+    let denied = Error::Denied { target: "/x/admin.sock".into(), source: None };
     assert_eq!((denied.failure(), denied.to_string().as_str()), (Failure::Refused, "/x/admin.sock: permission denied"));
-    assert!(denied.remedy().unwrap().contains("as root or as the server's own user"));
+    assert!(denied.remedy().unwrap().contains("as root or as the server's user"));
     assert_eq!(answered(404, None).remedy(), None);
-    let broken = Error::Broken { target: "x".into(), reason: "reset".into() };
+    let broken = Error::Broken { target: "x".into(), reason: "reset".into(), source: None };
     assert_eq!((broken.failure(), broken.remedy()), (Failure::Failed, None));
-    assert!(broken.to_string().contains("may have been carried out"));
+    assert!(broken.to_string().contains("may have been processed"));
 }
 
 #[tokio::test]
-async fn the_servers_own_error_comes_through_with_the_status_of_http() {
+async fn the_servers_error_is_returned_with_the_http_status() {
     let error = error_of(concat!(
-        "HTTP/1.1 409 Conflict\r\ncontent-type: application/json\r\ncontent-length: 96\r\n\r\n",
-        r#"{"statusCode":200,"error":"Conflict","message":"name taken","code":"taken","remedy":"another"}  "#
+        "HTTP/1.1 409 Conflict\r\ncontent-type: application/json\r\ncontent-length: 106\r\n\r\n",
+        r#"{"statusCode":200,"error":"Conflict","message":"name taken","code":"policy_name_taken","remedy":"another"}"#
     ))
     .await;
     assert_eq!((error.failure(), error.to_string().as_str()), (Failure::Conflict, "name taken"));
     assert_eq!((error.remedy().as_deref(), error.body().unwrap().status_code), (Some("another"), 409));
+    assert_eq!(error.code(), Some(ErrorCode::PolicyNameTaken));
 }
 
 #[tokio::test]
-async fn another_servers_answer_is_told_apart() {
+async fn a_response_of_another_server_is_recognised() {
     let error = error_of("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 13\r\n\r\n<html>proxy</").await;
     assert!(matches!(&error, Error::Unexpected { status: 502, reason, .. } if reason == "<html>proxy</"), "{error:?}");
     let error = error_of("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").await;
@@ -95,20 +98,21 @@ async fn a_redirect_is_not_followed_with_the_token() {
     let redirect = format!("HTTP/1.1 302 Found\r\nlocation: {elsewhere}/\r\ncontent-length: 0\r\n\r\n");
     let error = error_of(redirect.leak()).await;
     assert!(matches!(error, Error::Unexpected { status: 302, .. }), "{error:?}");
-    assert!(!read.is_finished(), "nobody came to {elsewhere}");
+    assert!(!read.is_finished(), "nothing was sent to {elsewhere}");
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_says_that_the_request_may_have_been_done() {
+async fn after_a_broken_connection_the_request_may_have_been_processed() {
     for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"] {
         let error = error_of(answer).await;
         assert!(matches!(error, Error::Broken { .. }), "{error:?}");
+        assert!(error.source().is_some(), "the chain of causes is kept");
     }
 }
 
 #[tokio::test]
-async fn nobody_there_is_unreachable_over_either_way() {
-    let missing = std::env::temp_dir().join("muster-client-test-no-such-folder/admin.sock");
+async fn a_server_that_is_not_running_is_unreachable_by_socket_and_url() {
+    let missing = std::env::temp_dir().join("muster-client-test-no-such-directory/admin.sock");
     let client = Client::unix(&missing).unwrap();
     assert_eq!(client.target(), missing.display().to_string());
     let error = client.agent("a").await.unwrap_err();
@@ -118,7 +122,7 @@ async fn nobody_there_is_unreachable_over_either_way() {
     drop(listener);
     let error = Client::http(&url, None).unwrap().server_status().await.unwrap_err();
     assert_eq!(error.failure(), Failure::Unreachable, "{error:?}");
-    assert!(error.remedy().unwrap().contains("whether the server runs"));
+    assert!(error.remedy().unwrap().contains("that the server is running"));
 }
 
 #[tokio::test]
@@ -140,7 +144,7 @@ async fn requests_carry_token_version_and_space_and_escape_ids() {
 }
 
 #[test]
-fn a_client_that_cannot_be_is_wrong_usage() {
+fn an_invalid_configuration_is_wrong_usage() {
     for url in ["nonsense", "ftp://host/", "unix:/x", "mailto:a@b"] {
         assert_eq!(Client::http(url, None).unwrap_err().failure(), Failure::Usage, "{url}");
     }

@@ -1,4 +1,4 @@
-//! How requests travel: the Unix socket or HTTP(S), one way to send and one to read answers.
+//! The transport: a Unix socket or HTTP(S), with one way to send requests and one to read responses.
 
 use std::fmt;
 use std::path::Path;
@@ -14,16 +14,16 @@ use serde::de::DeserializeOwned;
 use crate::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest silence: bulk orders to large fleets answer after seconds.
+/// Maximum time without data: bulk actions on large fleets take seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What makes a dry run of a change.
+/// Query that makes a change a dry run.
 pub(crate) const DRY_RUN: [(&str, &str); 1] = [("dryRun", "true")];
 
-/// How to reach a server over HTTP(S).
+/// Options of HTTP(S) connections.
 #[derive(Clone, Debug, Default)]
 pub struct HttpOptions {
-    /// Certificates (PEM) of the authorities to trust instead of the system's.
+    /// Certificate authorities (PEM) to trust instead of the system's.
     pub ca_pem: Option<Vec<u8>>,
 }
 
@@ -43,39 +43,39 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Over the admin socket: `DATA/admin.sock`.
+    /// A client over the admin socket: `DATA/admin.sock`.
     pub fn unix(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let builder = builder(None)?.unix_socket(path).tls_certs_only([]);
         Self::build(builder, "http://localhost/", path.display().to_string())
     }
 
-    /// Over HTTP(S), with the system's authorities; `token` is sent as `Authorization: Bearer …`.
+    /// A client over HTTP(S) that trusts the system's authorities; `token` is sent as `Authorization: Bearer …`.
     pub fn http(url: &str, token: Option<&str>) -> Result<Self> {
         Self::http_with(url, token, &HttpOptions::default())
     }
 
-    /// Over HTTP(S), with options.
+    /// A client over HTTP(S), with options.
     pub fn http_with(url: &str, token: Option<&str>, options: &HttpOptions) -> Result<Self> {
         let mut builder = builder(token)?;
         let authorities = options.ca_pem.as_deref().map(authorities).transpose()?;
         match authorities {
             Some(authorities) => builder = builder.tls_certs_only(authorities),
-            // Nothing is verified on plain HTTP, so the system's authorities need not be read.
+            // Plain HTTP verifies nothing, so the system's authorities need not be loaded.
             None if url.starts_with("http://") => builder = builder.tls_certs_only([]),
             None => {}
         }
         Self::build(builder, url, url.to_owned())
     }
 
-    /// The same server, in another space.
+    /// A client of the same server in another space.
     #[must_use]
     pub fn in_space(mut self, space: &str) -> Self {
         self.space = Some(space.to_owned());
         self
     }
 
-    /// Whom this client talks to: the socket's path or the URL.
+    /// Returns the socket's path or the URL.
     pub fn target(&self) -> &str {
         &self.target
     }
@@ -85,11 +85,11 @@ impl Client {
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             return Err(Error::Usage(format!("{base} is not an http or https URL")));
         }
-        let http = builder.build().map_err(|e| Error::of_send(&target, &e))?;
+        let http = builder.build().map_err(|e| Error::of_send(&target, e))?;
         Ok(Self { http, base, target, space: None })
     }
 
-    /// A path under `/api/fleet`, each segment escaped.
+    /// Returns a URL under `/api/fleet`, with each segment escaped.
     pub(crate) fn fleet(&self, segments: &[&str]) -> Result<Url> {
         let space = self.space.iter().flat_map(|space| ["s", space.as_str()]);
         self.path(space.chain(["api", "fleet"]).chain(segments.iter().copied()))
@@ -100,9 +100,9 @@ impl Client {
         let mut path = url.path_segments_mut().map_err(|()| Error::Usage("not a base URL".into()))?;
         path.pop_if_empty();
         for segment in segments {
-            // Dots would be taken for folders and change which resource is meant.
+            // Dot segments would be resolved, and the request would be for another resource.
             if matches!(segment, "" | "." | "..") {
-                return Err(Error::Usage(format!("{segment:?} is no id")));
+                return Err(Error::Usage(format!("invalid id {segment:?}")));
             }
             path.push(segment);
         }
@@ -122,7 +122,7 @@ impl Client {
         self.answer(self.http.post(self.fleet(segments)?).json(body)).await
     }
 
-    /// The same with `?dryRun=true`: the server checks everything and changes nothing.
+    /// Sends a `POST` with `?dryRun=true`: the server validates it and changes nothing.
     pub(crate) async fn try_post<T: DeserializeOwned>(&self, segments: &[&str], body: &impl Serialize) -> Result<T> {
         self.answer(self.http.post(self.fleet(segments)?).query(&DRY_RUN).json(body)).await
     }
@@ -144,47 +144,49 @@ impl Client {
         self.http.request(method, url)
     }
 
-    /// Sends, and reads the answer as `T`.
+    /// Sends a request and parses the response as `T`.
     pub(crate) async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
         let response = self.send(request).await?;
         let status = response.status().as_u16();
-        let bytes = response.bytes().await.map_err(|e| self.broken(&e))?;
-        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(status, e.to_string()))
+        let bytes = response.bytes().await.map_err(|e| self.broken(e))?;
+        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(status, e.to_string(), Some(e)))
     }
 
-    /// Sends, and turns error answers into errors.
+    /// Sends a request and turns error responses into errors.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
-        let response = request.send().await.map_err(|e| Error::of_send(&self.target, &e))?;
+        let response = request.send().await.map_err(|e| Error::of_send(&self.target, e))?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
-        let bytes = response.bytes().await.map_err(|e| self.broken(&e))?;
+        let bytes = response.bytes().await.map_err(|e| self.broken(e))?;
         match serde_json::from_slice::<ErrorBody>(&bytes) {
             Ok(body) => Err(Error::Answered(Box::new(ErrorBody { status_code: status.as_u16(), ..body }))),
+            // A proxy's page, most likely: its beginning says more than the parser's error.
             Err(_) => {
-                Err(self.unexpected(status.as_u16(), String::from_utf8_lossy(&bytes).chars().take(200).collect()))
+                let text = String::from_utf8_lossy(&bytes).chars().take(200).collect();
+                Err(self.unexpected(status.as_u16(), text, None))
             }
         }
     }
 
-    pub(crate) fn broken(&self, error: &reqwest::Error) -> Error {
+    pub(crate) fn broken(&self, error: reqwest::Error) -> Error {
         Error::of_send(&self.target, error)
     }
 
-    fn unexpected(&self, status: u16, reason: String) -> Error {
-        Error::Unexpected { target: self.target.clone(), status, reason }
+    fn unexpected(&self, status: u16, reason: String, source: Option<serde_json::Error>) -> Error {
+        Error::Unexpected { target: self.target.clone(), status, reason, source }
     }
 }
 
 fn builder(token: Option<&str>) -> Result<ClientBuilder> {
-    // Fails only when one is installed already, which is as good.
+    // Fails only if a provider is installed already.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     Ok(reqwest::Client::builder()
         .default_headers(headers(token)?)
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
-        // A token must not follow a redirect to somebody else.
+        // A redirect must not send the token to another server.
         .redirect(reqwest::redirect::Policy::none()))
 }
 
@@ -194,7 +196,8 @@ fn headers(token: Option<&str>) -> Result<HeaderMap> {
     headers.insert("kbn-xsrf", HeaderValue::from_static("true"));
     if let Some(token) = token {
         let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
-        let mut value = bearer.map_err(|_| Error::Usage("the token has characters that no token has".into()))?;
+        let mut value = bearer
+            .map_err(|_| Error::Usage("the token contains characters that are not allowed in a header".into()))?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
@@ -202,6 +205,11 @@ fn headers(token: Option<&str>) -> Result<HeaderMap> {
 }
 
 fn authorities(pem: &[u8]) -> Result<Vec<Certificate>> {
-    let certificates = Certificate::from_pem_bundle(pem).map_err(|_| Error::Usage("no PEM certificates".into()))?;
-    if certificates.is_empty() { Err(Error::Usage("no PEM certificates".into())) } else { Ok(certificates) }
+    let certificates = Certificate::from_pem_bundle(pem)
+        .map_err(|_| Error::Usage("the CA file contains no PEM certificates".into()))?;
+    if certificates.is_empty() {
+        Err(Error::Usage("the CA file contains no PEM certificates".into()))
+    } else {
+        Ok(certificates)
+    }
 }

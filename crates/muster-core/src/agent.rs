@@ -6,9 +6,42 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::credential::SecretHash;
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId};
 use crate::status::Status;
 use crate::time::Timestamp;
+
+/// Which program an agent is, and so which protocol it speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// Elastic Agent.
+    #[default]
+    Elastic,
+    /// Our own agent.
+    Muster,
+    /// fleetd's supervisor.
+    Orbit,
+    /// osqueryd.
+    Osquery,
+    /// An OpenTelemetry Collector, or any other agent that speaks OpAMP.
+    Opamp,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 5] = [Self::Elastic, Self::Muster, Self::Orbit, Self::Osquery, Self::Opamp];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Elastic => "elastic",
+            Self::Muster => "muster",
+            Self::Orbit => "orbit",
+            Self::Osquery => "osquery",
+            Self::Opamp => "opamp",
+        }
+    }
+}
 
 /// Enrolment type: whether a record outlives the agent's absence (EA §3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +56,8 @@ pub enum AgentType {
     Temporary,
 }
 
-/// Access key of an agent. Removed from the record when revoked.
+/// The credential an agent authenticates with after enrolment. Gone from the record once revoked; what an agent had
+/// before stays in the store as a [`Credential`](crate::credential::Credential).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessKey {
     /// Id of the key.
@@ -87,6 +121,10 @@ pub struct AgentRecord {
     pub id: AgentId,
     /// Version for optimistic locking, from 1.
     pub version: i64,
+    /// Which program it is.
+    pub family: Family,
+    /// The machine that it runs on; `None`: it is not known.
+    pub host_id: Option<HostId>,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
     /// False if unenrolled, in which case there is no access key.

@@ -1,8 +1,7 @@
 //! What a check-in changes, decided purely (EA §4.2, §4.4–§4.7).
 
 use std::borrow::Cow;
-
-use muster_protocol::elastic::check_in::CheckInRequest;
+use std::sync::Arc;
 
 use crate::agent::{AgentDocuments, AgentRecord};
 use crate::documents::components::OTHER_REASON;
@@ -12,7 +11,8 @@ use crate::poll::GoDuration;
 use crate::reported::{self, STATUS_BYTES, shortened};
 use crate::status;
 use crate::time::Timestamp;
-use crate::upgrade_details::{self, UpgradeDetails};
+use crate::upgrade_details::UpgradeDetails;
+use crate::{Error, ErrorKind};
 
 /// Fingerprints of the documents that are known of an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,39 @@ impl KnownDocuments {
             components: components.map(|components| components.digest),
         }
     }
+}
+
+/// What an agent reports with a check-in, in the fleet's own terms. Texts are the request's own: nothing is copied
+/// before it is known to have changed.
+#[derive(Clone, Debug, Default)]
+pub struct Report<'a> {
+    /// Its own status: any word.
+    pub status: &'a str,
+    /// Human-readable message.
+    pub message: &'a str,
+    /// Host and agent facts, JSON text; `None`: nothing new.
+    pub metadata: Option<&'a str>,
+    /// Supervised programs and their units, JSON text; `None`: not reported.
+    pub components: Option<&'a str>,
+    /// The upgrade that goes on; `None`: none.
+    pub upgrade: Option<ReportedUpgrade>,
+    /// The versions that it could go back to, JSON text; the outer `None`: it said nothing that can be read.
+    pub rollbacks: Option<Option<Arc<str>>>,
+    /// The policy that runs, and its revision; `None`: it does not say.
+    pub running: Option<(&'a str, i64)>,
+    /// Token of the last actions that were delivered; empty: none.
+    pub confirmed: &'a str,
+    /// How long the client waits for an answer.
+    pub poll_timeout: Option<GoDuration>,
+}
+
+/// An upgrade that an agent reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportedUpgrade {
+    /// The action that it answers: when there is none of that id, the report is ignored (EA63).
+    pub action_id: String,
+    /// How far it is, or why that can't be read.
+    pub details: Result<UpgradeDetails, String>,
 }
 
 /// What the request does not say by itself, looked up before the decision.
@@ -72,34 +105,39 @@ pub struct Decision {
 /// The record as it becomes: a copy only once something in it changes, which most check-ins don't do.
 type Next<'r> = Cow<'r, AgentRecord>;
 
-/// A request that can't be accepted: answered 400 `BadRequest` with this text (D1, EA §4.6).
+/// Why a report can't be accepted (D1, EA §4.6).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Bad request: {0}")]
+#[error("{0}")]
 pub struct BadCheckIn(pub String);
+
+impl From<BadCheckIn> for Error {
+    fn from(bad: BadCheckIn) -> Self {
+        Self::new(ErrorKind::Invalid, "bad_report", bad.0)
+    }
+}
 
 /// Decides what a check-in changes. Heartbeats that change nothing give `record: None` and no documents: the time of
 /// the check-in itself is presence, kept in memory by the caller.
 pub fn decide(
     record: &AgentRecord,
     known: KnownDocuments,
-    request: &CheckInRequest<'_>,
+    report: &Report<'_>,
     circumstances: &Circumstances<'_>,
     now: Timestamp,
 ) -> Result<Decision, BadCheckIn> {
-    let poll_timeout = poll_timeout(request)?;
     let mut next = Next::Borrowed(record);
     let mut documents = AgentDocuments::default();
     let mut known = known;
-    say_health(&mut next, request)?;
-    take_components(&mut next, &mut documents, &mut known, request)?;
-    take_metadata(&mut next, &mut documents, &mut known, request)?;
-    take_upgrade(&mut next, request, circumstances, now)?;
+    say_health(&mut next, report)?;
+    take_components(&mut next, &mut documents, &mut known, report)?;
+    take_metadata(&mut next, &mut documents, &mut known, report)?;
+    take_upgrade(&mut next, report, circumstances, now)?;
     take_version(&mut next, circumstances);
     take_position(&mut next, circumstances);
-    let policy_revision = take_policy(&mut next, request, circumstances);
+    let policy_revision = take_policy(&mut next, report, circumstances);
     forget_farewell(&mut next);
     let record = changed(record, next, circumstances, now);
-    Ok(Decision { record, documents, known, policy_revision, poll_timeout })
+    Ok(Decision { record, documents, known, policy_revision, poll_timeout: report.poll_timeout })
 }
 
 /// The record to write, if anything in it or its status is another.
@@ -126,19 +164,17 @@ fn bad(reason: impl Into<String>) -> BadCheckIn {
     BadCheckIn(reason.into())
 }
 
-fn poll_timeout(request: &CheckInRequest<'_>) -> Result<Option<GoDuration>, BadCheckIn> {
-    request.poll_timeout.as_deref().map(GoDuration::parse).transpose().map_err(|error| bad(error.to_string()))
-}
-
 /// Status and message, verbatim (D13) but for the end of a message that exceeds its bound: errors that repeat themselves
 /// must not lock an agent out.
-fn say_health(next: &mut Next<'_>, request: &CheckInRequest<'_>) -> Result<(), BadCheckIn> {
-    let status = request.status.as_deref().filter(|status| !status.is_empty());
-    let status = status.ok_or_else(|| bad("checkin status missing"))?;
+fn say_health(next: &mut Next<'_>, report: &Report<'_>) -> Result<(), BadCheckIn> {
+    let status = report.status;
+    if status.is_empty() {
+        return Err(bad("checkin status missing"));
+    }
     if status.len() > STATUS_BYTES {
         return Err(bad(format!("checkin status is {} bytes long; at most {STATUS_BYTES}", status.len())));
     }
-    let message = shortened(request.message.as_deref().unwrap_or_default());
+    let message = shortened(report.message);
     if next.health.status != status || next.health.message != message {
         let health = &mut next.to_mut().health;
         status.clone_into(&mut health.status);
@@ -152,9 +188,9 @@ fn take_components(
     next: &mut Next<'_>,
     documents: &mut AgentDocuments,
     known: &mut KnownDocuments,
-    request: &CheckInRequest<'_>,
+    report: &Report<'_>,
 ) -> Result<(), BadCheckIn> {
-    let raw = request.components.map(serde_json::value::RawValue::get);
+    let raw = report.components;
     let components = raw.map(components::read).transpose();
     let components = components.map_err(|error| bad(format!("unable to read components: {error}")))?.flatten();
     if let (Some(components), Some(raw)) = (&components, raw) {
@@ -192,11 +228,9 @@ fn take_metadata(
     next: &mut Next<'_>,
     documents: &mut AgentDocuments,
     known: &mut KnownDocuments,
-    request: &CheckInRequest<'_>,
+    report: &Report<'_>,
 ) -> Result<(), BadCheckIn> {
-    let Some(raw) = request.local_metadata.map(serde_json::value::RawValue::get).filter(|raw| *raw != "null") else {
-        return Ok(());
-    };
+    let Some(raw) = report.metadata else { return Ok(()) };
     let text = Some(text_digest(raw));
     if known.metadata_text == text {
         return Ok(());
@@ -219,19 +253,19 @@ fn take_metadata(
 /// `upgrade_details` and the rollbacks on offer.
 fn take_upgrade(
     next: &mut Next<'_>,
-    request: &CheckInRequest<'_>,
+    report: &Report<'_>,
     circumstances: &Circumstances<'_>,
     now: Timestamp,
 ) -> Result<(), BadCheckIn> {
-    match request.upgrade_details.map(serde_json::value::RawValue::get) {
+    match &report.upgrade {
         None => end_upgrade(next, now),
         Some(_) if !circumstances.upgrade_action_known => {}
-        Some(raw) => keep_details(next, &upgrade_details::check(raw).map_err(bad)?),
+        Some(upgrade) => keep_details(next, upgrade.details.as_ref().map_err(bad)?),
     }
-    if let Ok(rollbacks) = upgrade_details::rollbacks(request.upgrade.map(serde_json::value::RawValue::get))
-        && next.upgrade.rollbacks != rollbacks
+    if let Some(rollbacks) = &report.rollbacks
+        && next.upgrade.rollbacks != *rollbacks
     {
-        next.to_mut().upgrade.rollbacks = rollbacks;
+        next.to_mut().upgrade.rollbacks.clone_from(rollbacks);
     }
     Ok(())
 }
@@ -284,10 +318,8 @@ fn take_position(next: &mut Next<'_>, circumstances: &Circumstances<'_>) {
 ///
 /// What an agent runs of a policy that is not its own, or of a revision that does not exist (D16), is no revision of
 /// the assigned policy: it is kept as 0, so that the status stays `updating` until the agent follows.
-fn take_policy(next: &mut Next<'_>, request: &CheckInRequest<'_>, circumstances: &Circumstances<'_>) -> i64 {
-    let (Some(id), Some(revision)) = (request.agent_policy_id.as_deref(), request.policy_revision_idx) else {
-        return next.policy_revision;
-    };
+fn take_policy(next: &mut Next<'_>, report: &Report<'_>, circumstances: &Circumstances<'_>) -> i64 {
+    let Some((id, revision)) = report.running else { return next.policy_revision };
     if next.running_policy_id.as_ref().map(PolicyId::as_str) != Some(id) {
         next.to_mut().running_policy_id = PolicyId::parse(id).ok();
     }

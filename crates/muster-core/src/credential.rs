@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::entropy::{Entropy, random_bytes};
 use crate::id::KeyId;
+use crate::time::Timestamp;
 
 /// Quotes that shells, spreadsheets and word processors put around a token.
 const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
@@ -29,6 +30,34 @@ pub struct ApiKey {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretHash(pub [u8; 32]);
+
+/// One credential of an agent: the live one, or one of those that it had before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// Id of the key.
+    pub key_id: KeyId,
+    /// What it is.
+    pub kind: CredentialKind,
+    /// SHA-256 of the secret.
+    pub hash: SecretHash,
+    /// When it was issued.
+    pub created_at: Timestamp,
+    /// The last check-in with it that was written down, once it is revoked. A live one is in use.
+    pub last_used_at: Option<Timestamp>,
+    /// When it was revoked; `None`: it is live.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What an agent authenticates with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialKind {
+    /// An API key: id and secret.
+    #[default]
+    AccessKey,
+    /// A secret without an id, looked up by its hash.
+    NodeKey,
+}
 
 /// Why a token is invalid. No message repeats any of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,11 +1,11 @@
-//! What is due to one agent, as it goes over the wire (EA §4.11).
+//! What is due to one agent (EA §4.11). Its adapter puts it on the wire.
 
-use muster_protocol::elastic::check_in::{WireAction, WireSigned};
-use serde_json::value::RawValue;
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use crate::action::{Action, ActionType, DueAction};
-use crate::id::{ActionId, AgentId, SecretId};
+use crate::id::{ActionId, SecretId};
 use crate::secret_refs::{inline_ids, substitute};
 use crate::time::Timestamp;
 
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 pub struct Delivery {
     /// The orders, in the order of creation. May be empty although the position moved: what was due is never
     /// delivered (EA77).
-    pub actions: Vec<WireAction>,
+    pub actions: Vec<Delivered>,
     /// Token that confirms all that was due; `None`: nothing was.
     pub ack_token: Option<ActionId>,
     /// Sequence number that the token stands for; the caller's own position when nothing was due.
@@ -23,21 +23,27 @@ pub struct Delivery {
     pub misfits: Vec<ActionId>,
 }
 
-/// Prepares what is due to `agent`. `secret` answers the secrets that [`secrets_of`] named; unknown ones leave the
+/// One action as one agent gets it.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// The action, shared by all its agents.
+    pub action: Arc<Action>,
+    /// JSON text of what its type knows, secrets in place; `None` for nothing.
+    pub data: Option<Arc<str>>,
+    /// When this agent is to run it.
+    pub start_time: Option<Timestamp>,
+}
+
+/// Prepares what is due to an agent. `secret` answers the secrets that [`secrets_of`] named; unknown ones leave the
 /// text as it is.
-pub fn deliver(
-    due: &[DueAction],
-    agent: &AgentId,
-    position: i64,
-    secret: &dyn Fn(&SecretId) -> Option<String>,
-) -> Delivery {
+pub fn deliver(due: &[DueAction], position: i64, secret: &dyn Fn(&SecretId) -> Option<String>) -> Delivery {
     let mut delivery = Delivery { actions: Vec::new(), ack_token: None, position, misfits: Vec::new() };
     for one in due {
         // Also of what is not delivered: a type that is passed over once must not come up with every check-in (EA77).
         delivery.ack_token = Some(one.action.id.clone());
         delivery.position = delivery.position.max(one.action.seq);
         if one.action.kind.is_delivered() {
-            match to_wire(one, agent, secret) {
+            match delivered(one, secret) {
                 Some(action) => delivery.actions.push(action),
                 None => delivery.misfits.push(one.action.id.clone()),
             }
@@ -46,23 +52,9 @@ pub fn deliver(
     delivery
 }
 
-fn to_wire(due: &DueAction, agent: &AgentId, secret: &dyn Fn(&SecretId) -> Option<String>) -> Option<WireAction> {
-    let action = &due.action;
-    Some(WireAction {
-        agent_id: agent.as_str().to_owned(),
-        created_at: action.created_at.to_rfc3339_millis(),
-        id: action.id.as_str().to_owned(),
-        kind: action.kind.as_str().to_owned(),
-        input_type: action.input_type.clone(),
-        data: wire_data(action, secret)?,
-        start_time: start_time(action, due.position).map(Timestamp::to_rfc3339_seconds),
-        expiration: action.expiration.map(Timestamp::to_rfc3339_millis),
-        timeout: action.timeout,
-        signed: action
-            .signed
-            .as_ref()
-            .map(|signed| WireSigned { data: signed.data.clone(), signature: signed.signature.clone() }),
-    })
+fn delivered(due: &DueAction, secret: &dyn Fn(&SecretId) -> Option<String>) -> Option<Delivered> {
+    let data = data(&due.action, secret)?;
+    Some(Delivered { action: Arc::clone(&due.action), data, start_time: start_time(&due.action, due.position) })
 }
 
 /// The agent's own start: the base plus its share of the window, by its place among the targets (EA83, D3).
@@ -84,7 +76,7 @@ pub fn secrets_of(due: &[DueAction]) -> Vec<SecretId> {
 }
 
 /// The data cut down to what its type knows, secrets in place; `None` when it does not fit.
-fn wire_data(action: &Action, secret: &dyn Fn(&SecretId) -> Option<String>) -> Option<Option<Box<RawValue>>> {
+fn data(action: &Action, secret: &dyn Fn(&SecretId) -> Option<String>) -> Option<Option<Arc<str>>> {
     let mut data: Value = match action.data.as_deref() {
         Some(text) => serde_json::from_str(text).ok()?,
         None => Value::Null,
@@ -92,7 +84,7 @@ fn wire_data(action: &Action, secret: &dyn Fn(&SecretId) -> Option<String>) -> O
     substitute(&mut data, secret);
     match reshape(action.kind, data)? {
         Value::Null => Some(None),
-        shaped => Some(Some(serde_json::value::to_raw_value(&shaped).ok()?)),
+        shaped => Some(Some(shaped.to_string().into())),
     }
 }
 

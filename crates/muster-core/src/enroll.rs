@@ -5,17 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::agent::{AccessKey, AgentDocuments, AgentRecord, AgentType, ReportedHealth, UpgradeState};
+use crate::agent::{AccessKey, AgentDocuments, AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
 use crate::assignment::{AssignmentRules, HostFacts};
 use crate::credential::ApiKey;
+use crate::denial::Denial;
 use crate::documents::metadata;
 use crate::enrollment_key::EnrollmentKey;
 use crate::error::{Error, ErrorKind};
-use crate::id::{AgentId, PolicyId};
+use crate::host::{self, Host};
+use crate::id::{AgentId, HostId, PolicyId};
 use crate::reported;
 use crate::status::{self, Status};
 use crate::time::Timestamp;
@@ -26,9 +26,34 @@ const LONGEST_TAG: usize = 256;
 /// Longest replace token and enrollment id, bytes.
 const LONGEST_TOKEN: usize = 1024;
 
-/// A request that is one: what the agent asks for.
+/// What an agent asks for, in the fleet's own terms.
+#[derive(Clone, Copy, Default)]
+pub struct Request<'a> {
+    /// Which program asks.
+    pub family: Family,
+    /// What the operating system calls the machine; empty: it does not say.
+    pub machine_id: &'a str,
+    /// Permanent, ephemeral or temporary.
+    pub kind: AgentType,
+    /// The id that it wants; empty: any.
+    pub id: &'a str,
+    /// The handle that makes a repeated request the same one; empty: none.
+    pub enrollment_id: &'a str,
+    /// The secret that lets the record be replaced; empty: none.
+    pub replace_token: &'a str,
+    /// Its own tags.
+    pub tags: &'a [String],
+    /// Host and agent facts, JSON text: an object, or `null`.
+    pub metadata: &'a str,
+}
+
+/// A request that was checked.
 #[derive(Clone)]
 pub struct Applicant {
+    /// Which program it is.
+    pub family: Family,
+    /// What the operating system calls its machine.
+    pub machine_id: Option<String>,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
     /// The id it wants.
@@ -74,6 +99,8 @@ pub struct Circumstances<'a> {
     pub by_id: Option<&'a AgentRecord>,
     /// The newest stored agent with the same enrollment id.
     pub by_enrollment_id: Option<&'a AgentRecord>,
+    /// The stored host of the agent's machine id, in the key's space.
+    pub host: Option<&'a Host>,
 }
 
 /// What an enrolment is to the stored record of the same id.
@@ -94,6 +121,8 @@ pub struct Admitted<'a> {
     pub life: Life,
     /// The wanted id, or a new one.
     pub id: AgentId,
+    /// A new id, for a machine that is not known yet.
+    pub host_id: HostId,
     /// The agent's new key.
     pub access_key: &'a ApiKey,
     /// Its policy and tags.
@@ -113,30 +142,33 @@ pub struct Enrolled {
     pub life: Life,
     /// An abandoned agent of the same enrollment id, to be deleted (EA47).
     pub discard: Option<AgentId>,
+    /// The agent's machine, to be put where it is not there; `None`: it stays what it was.
+    pub host: Option<Host>,
 }
 
 fn bad_request(reason: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Invalid, "BadRequest", format!("Bad request: {reason}"))
+    Error::new(ErrorKind::Invalid, "bad_enrolment", reason.to_string())
 }
 
 /// All refusals look the same (EA §3.4).
 fn not_replaceable(internal: &str) -> Error {
-    Error::new(ErrorKind::Forbidden, "AgentNotReplaceable", "existing agent cannot be replaced").for_log(internal)
+    Error::from(Denial::NotReplaceable).for_log(internal)
 }
 
 impl Applicant {
-    /// Checks a request: 400 `BadRequest` for what can't be one (D1).
-    pub fn read(request: &EnrollRequest<'_>) -> Result<Self, Error> {
+    /// Checks a request (D1).
+    pub fn read(request: &Request<'_>) -> Result<Self, Error> {
+        let token = given(request.replace_token).map(|token| bounded("replace_token", token)).transpose()?;
+        let handle = given(request.enrollment_id).map(|handle| bounded("enrollment_id", handle)).transpose()?;
         Ok(Self {
-            kind: agent_type(&request.kind)?,
-            id: given(request.id.as_deref()).map(AgentId::parse).transpose().map_err(bad_request)?,
-            enrollment_id: given(request.enrollment_id.as_deref()).map(bounded).transpose()?.map(str::to_owned),
-            replace_token: given(request.replace_token.as_deref())
-                .map(bounded)
-                .transpose()?
-                .map(|token| Zeroizing::new(token.to_owned())),
-            tags: clean_tags(request.metadata.tags.iter().flatten())?,
-            metadata: read_metadata(request.metadata.local)?,
+            family: request.family,
+            machine_id: host::machine_id(request.machine_id),
+            kind: request.kind,
+            id: given(request.id).map(AgentId::parse).transpose().map_err(bad_request)?,
+            enrollment_id: handle.map(str::to_owned),
+            replace_token: token.map(|token| Zeroizing::new(token.to_owned())),
+            tags: clean_tags(request.tags.iter())?,
+            metadata: read_metadata(request.metadata)?,
         })
     }
 
@@ -189,17 +221,41 @@ impl Applicant {
     /// Decides the enrolment.
     pub fn enroll(&self, admitted: Admitted<'_>, circumstances: &Circumstances<'_>, now: Timestamp) -> Enrolled {
         let (life, id) = (admitted.life, admitted.id.clone());
-        let record = match (life, circumstances.by_id) {
+        let (host_id, host) = self.host(&admitted.host_id, circumstances, now);
+        let mut record = match (life, circumstances.by_id) {
             (Life::Continued, Some(stored)) => self.continued(stored, admitted, circumstances, now),
             (_, stored) => {
                 let fresh = self.fresh(admitted, circumstances, now);
                 started(fresh, stored.map_or(0, |stored| stored.version), now)
             }
         };
+        record.host_id = Some(host_id);
         let local = self.metadata_for(&id);
         let components = (life == Life::Next).then(|| Arc::from("[]"));
         let discard = self.abandoned(circumstances).map(|abandoned| abandoned.id.clone()).filter(|old| *old != id);
-        Enrolled { record, documents: AgentDocuments { local_metadata: Some(local), components }, life, discard }
+        Enrolled { record, documents: AgentDocuments { local_metadata: Some(local), components }, life, discard, host }
+    }
+
+    /// The machine that the agent belongs to: the one of its machine id, else the one that its record was on before,
+    /// else a new one.
+    fn host(&self, new: &HostId, circumstances: &Circumstances<'_>, now: Timestamp) -> (HostId, Option<Host>) {
+        let before =
+            circumstances.by_id.filter(|_| self.machine_id.is_none()).and_then(|stored| stored.host_id.as_ref());
+        if let Some(known) = circumstances.host {
+            // Put again: it may go with an agent that is discarded.
+            return (known.id.clone(), Some(known.clone()));
+        }
+        if let Some(before) = before {
+            return (before.clone(), None);
+        }
+        let host = Host {
+            id: new.clone(),
+            space: space_of(circumstances.key).to_owned(),
+            machine_id: self.machine_id.clone(),
+            hostname: self.hostname(),
+            created_at: now,
+        };
+        (new.clone(), Some(host))
     }
 
     fn fresh(&self, admitted: Admitted<'_>, circumstances: &Circumstances<'_>, now: Timestamp) -> AgentRecord {
@@ -207,6 +263,8 @@ impl Applicant {
         AgentRecord {
             id,
             version: 0,
+            family: self.family,
+            host_id: None,
             kind: self.kind,
             active: true,
             access_key: Some(stored_key(access_key)),
@@ -251,6 +309,7 @@ impl Applicant {
         now: Timestamp,
     ) -> AgentRecord {
         let next = AgentRecord {
+            family: self.family,
             access_key: Some(stored_key(admitted.access_key)),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             policy_revision: 0,
@@ -284,6 +343,11 @@ impl Applicant {
     }
 }
 
+/// The space that a key's hosts are seen in.
+pub fn space_of(key: &EnrollmentKey) -> &str {
+    key.namespaces.first().map_or("default", String::as_str)
+}
+
 fn stored_key(key: &ApiKey) -> AccessKey {
     AccessKey { id: key.id.clone(), hash: key.hash() }
 }
@@ -295,59 +359,21 @@ fn started(mut record: AgentRecord, version_before: i64, now: Timestamp) -> Agen
     record
 }
 
-impl Enrolled {
-    /// The reply's item. `access_key` holds the secret, told this once.
-    pub fn item(&self, access_key: &ApiKey) -> EnrolledItem {
-        let mut tags = self.record.tags.clone();
-        tags.sort_unstable();
-        let local =
-            self.documents.local_metadata.as_deref().and_then(|text| RawValue::from_string(text.to_owned()).ok());
-        EnrolledItem {
-            id: self.record.id.as_str().to_owned(),
-            active: true,
-            policy_id: self.record.policy_id.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
-            kind: type_word(self.record.kind).to_owned(),
-            enrolled_at: self.record.enrolled_at.to_rfc3339_seconds(),
-            user_provided_metadata: None,
-            local_metadata: local.filter(|raw| raw.get() != "null"),
-            access_api_key_id: access_key.id.as_str().to_owned(),
-            access_api_key: access_key.token(),
-            status: "online".to_owned(),
-            tags,
-        }
-    }
-}
-
-fn agent_type(word: &str) -> Result<AgentType, Error> {
-    [AgentType::Permanent, AgentType::Ephemeral, AgentType::Temporary]
-        .into_iter()
-        .find(|kind| type_word(*kind) == word)
-        .ok_or_else(|| bad_request("unknown enroll request type"))
-}
-
-fn type_word(kind: AgentType) -> &'static str {
-    match kind {
-        AgentType::Permanent => "PERMANENT",
-        AgentType::Ephemeral => "EPHEMERAL",
-        AgentType::Temporary => "TEMPORARY",
-    }
-}
-
 /// An empty text is none (EA27).
-fn given(text: Option<&str>) -> Option<&str> {
-    text.filter(|text| !text.is_empty())
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
-fn bounded(text: &str) -> Result<&str, Error> {
+fn bounded<'a>(field: &str, text: &'a str) -> Result<&'a str, Error> {
     if text.len() <= LONGEST_TOKEN {
         Ok(text)
     } else {
-        Err(bad_request(format!("a field is longer than {LONGEST_TOKEN} bytes")))
+        Err(bad_request(format!("{field} is {} bytes long; at most {LONGEST_TOKEN}", text.len())))
     }
 }
 
-fn read_metadata(local: Option<&RawValue>) -> Result<Arc<str>, Error> {
-    let raw = local.map_or("null", RawValue::get);
+fn read_metadata(raw: &str) -> Result<Arc<str>, Error> {
+    let raw = if raw.is_empty() { "null" } else { raw };
     if raw != "null" && !raw.starts_with('{') {
         return Err(bad_request("metadata.local is not an object"));
     }

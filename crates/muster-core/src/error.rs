@@ -2,6 +2,7 @@
 //! protocol's own shape as the last step.
 
 use crate::context::Forbidden;
+use crate::denial::Denial;
 
 /// Who has to act on an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +41,14 @@ pub struct Error {
     pub remedy: Option<String>,
     /// More, for the log.
     pub internal: Option<String>,
+    /// The reason, where agents' protocols have a word of their own for it.
+    pub denial: Option<Denial>,
 }
 
 impl Error {
     /// An error of `kind` with a code and the caller's message.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, code, message: message.into(), field: None, remedy: None, internal: None }
+        Self { kind, code, message: message.into(), field: None, remedy: None, internal: None, denial: None }
     }
 
     /// A bad field.

@@ -69,6 +69,10 @@ id_type!(
     AgentId
 );
 id_type!(
+    /// The machine that agents run on.
+    HostId
+);
+id_type!(
     /// Id part of an API key: of an enrollment token or an access key.
     KeyId
 );

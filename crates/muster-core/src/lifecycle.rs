@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::acknowledge::deactivate;
 use crate::agent::{AgentRecord, AuditReason, AuditReport};
+use crate::denial::Denial;
 use crate::error::Error;
 use crate::id::PolicyId;
 use crate::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
@@ -29,7 +30,7 @@ pub fn report_left(
     now: Timestamp,
 ) -> Result<Changed, Error> {
     if before.audit.is_some_and(|known| known.reason == AuditReason::Orphaned) {
-        return Err(Error::conflict("ErrAuditReasonConflict", "agent document contains audit_unenroll_reason"));
+        return Err(Denial::LeftForGood.into());
     }
     let next = AgentRecord { audit: Some(report), ..before.clone() };
     Ok(changed(before, next, seen, now))
@@ -193,7 +194,7 @@ mod tests {
         assert_eq!(orphaned.status, Status::Orphaned);
         for reason in [AuditReason::Orphaned, AuditReason::Uninstall] {
             let error = report(&orphaned, reason).unwrap_err();
-            assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "ErrAuditReasonConflict"));
+            assert_eq!((error.kind, error.denial), (ErrorKind::Conflict, Some(Denial::LeftForGood)));
         }
     }
 

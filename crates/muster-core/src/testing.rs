@@ -3,13 +3,15 @@
 //!
 //! A test names only what it is about: `Action { expiration: Some(at(60)), ..action("a", ActionType::Settings, at(0)) }`.
 
+pub mod family;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::action::{Action, ActionType};
-use crate::agent::{AccessKey, AgentRecord, AgentType, ReportedHealth, UpgradeState};
+use crate::agent::{AccessKey, AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
 use crate::credential::{ApiKey, SecretHash};
 use crate::enrollment_key::EnrollmentKey;
 use crate::entropy::Entropy;
@@ -98,6 +100,8 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
     AgentRecord {
         id: AgentId::trusted(id),
         version: 1,
+        family: Family::Elastic,
+        host_id: None,
         kind: AgentType::Permanent,
         active: true,
         access_key: None,

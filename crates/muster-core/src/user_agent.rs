@@ -38,22 +38,6 @@ pub enum RefusedVersion {
     Unsupported,
 }
 
-impl RefusedVersion {
-    /// The reference's word for it.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Invalid => "InvalidUserAgent",
-            Self::Unsupported => "UnsupportedVersion",
-        }
-    }
-}
-
-impl From<RefusedVersion> for crate::Error {
-    fn from(refused: RefusedVersion) -> Self {
-        Self::new(crate::ErrorKind::Invalid, refused.code(), refused.to_string())
-    }
-}
-
 /// A version of an agent: major, minor, patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
@@ -130,8 +114,6 @@ mod tests {
         for stranger in ["curl/8", "elastic-agent 8.6.0", "elastic agent", "elastic agent ", "elastic agent x.y"] {
             assert_eq!(check(stranger), Err(RefusedVersion::Invalid), "{stranger}");
         }
-        assert_eq!(RefusedVersion::Unsupported.code(), "UnsupportedVersion");
-        assert_eq!(RefusedVersion::Invalid.code(), "InvalidUserAgent");
     }
 
     #[test]

@@ -4,83 +4,88 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// Behaviour of the simulated agents after enrolment.
+/// What the simulated agents do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Behave like real agents until stopped: check in, take policies and actions, acknowledge them.
+    /// Behave like real agents until stopped: check in, apply policies, run and acknowledge actions
     Live,
-    /// Enroll `--count` agents as fast as possible, then exit.
+    /// Enroll `--count` agents as fast as the server accepts them, then exit
     Enroll,
-    /// Check in repeatedly with an unchanged report.
+    /// Check in repeatedly without any change
     Heartbeat,
-    /// Check in repeatedly, with a component's state changed each time.
+    /// Check in repeatedly, with a changed component each time
     Change,
+    /// Send one check-in of `--body-bytes` each, all at the same time, then exit
+    Burst,
 }
 
-/// Arguments of the load test.
+/// Arguments of the load generator.
 #[derive(Clone, Debug, Args)]
 pub struct DronesArgs {
-    /// URL of the server's listener for agents: `https://HOST:PORT`.
+    /// URL of the server's agent listener: `https://HOST:PORT`
     #[arg(long)]
     pub url: String,
-    /// Enrollment token.
+    /// Enrollment token
     #[arg(long, env = "MUSTER_ENROLLMENT_TOKEN", hide_env_values = true, required_unless_present = "invent")]
     pub enrollment_token: Option<String>,
-    /// PEM file of the CA to trust.
+    /// PEM file with the certificate authority to trust
     #[arg(long)]
     pub ca: PathBuf,
-    /// Number of agents.
+    /// Number of agents
     #[arg(long, default_value_t = 100)]
     pub count: u32,
-    /// Number of processes.
+    /// Number of processes to spread them over
     #[arg(long, default_value_t = 1)]
     pub processes: u32,
-    /// Behaviour of the agents.
+    /// What the agents do
     #[arg(long, value_enum, default_value = "live")]
     pub mode: Mode,
-    /// Maximum number of concurrent enrollments, over all processes.
+    /// Maximum number of concurrent enrollments, over all processes
     #[arg(long, default_value_t = 64)]
     pub in_flight: u32,
-    /// Mode `enroll`: one connection per agent, instead of `--in-flight` shared ones.
+    /// Mode `enroll`: open a connection for every agent instead of `--in-flight` lasting ones
     #[arg(long)]
     pub fresh_connections: bool,
-    /// Stop after this many seconds; 0 means never.
+    /// Stop after this many seconds; 0 means on interrupt
     #[arg(long, default_value_t = 0.0)]
     pub seconds: f64,
-    /// Modes `heartbeat` and `change`: check-ins per second over all agents, on a fixed schedule; 0 means as fast as possible.
+    /// Modes `heartbeat` and `change`: check-ins per second over all agents, on a fixed schedule; 0 means no limit
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
-    /// First back-off after a failure in seconds; doubles each time.
+    /// Mode `burst`: size of each body in bytes, before compression
+    #[arg(long, default_value_t = 1_000_000)]
+    pub body_bytes: usize,
+    /// First back-off after a failure, in seconds; doubles each time
     #[arg(long, default_value_t = 60.0)]
     pub back_off: f64,
-    /// Maximum back-off in seconds.
+    /// Maximum back-off, in seconds
     #[arg(long, default_value_t = 600.0)]
     pub back_off_max: f64,
-    /// Do not enroll: invent ids and keys, for a server that does not check them.
+    /// Make up ids and keys instead of enrolling, for a server that does not check them
     #[arg(long)]
     pub invent: bool,
-    /// Resume TLS sessions on reconnect.
+    /// Resume TLS sessions on reconnect
     #[arg(long)]
     pub resume_tls: bool,
-    /// Version that the agents report.
+    /// Agent version to report
     #[arg(long, default_value = "9.5.2")]
     pub agent_version: String,
-    /// Tags of the agents.
+    /// Tags of the agents, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "drone")]
     pub tags: Vec<String>,
-    /// Number of the first agent; hosts are named `drone-N`.
+    /// Number of the first agent; hosts are named `drone-N`
     #[arg(long, default_value_t = 0)]
     pub first: u32,
-    /// Print events as JSON lines.
+    /// Print events as JSON lines
     #[arg(long)]
     pub json: bool,
-    /// Set for child processes: their share of the agents.
+    /// Number of the share, set in the processes that the leading one starts
     #[arg(long, hide = true)]
     pub share: Option<u32>,
 }
 
 impl DronesArgs {
-    /// The numbers of the agents of one share.
+    /// Returns the numbers of the agents of one share.
     #[must_use]
     pub fn numbers(&self, share: u32) -> std::ops::Range<u32> {
         let processes = u64::from(self.processes.max(1));
@@ -89,7 +94,7 @@ impl DronesArgs {
         bound(u64::from(share))..bound(u64::from(share) + 1)
     }
 
-    /// Enrolments under way at a time in one share.
+    /// Maximum number of concurrent enrollments in one share.
     #[must_use]
     pub fn in_flight_of_share(&self) -> usize {
         (self.in_flight / self.processes.max(1)).max(1) as usize

@@ -1,59 +1,63 @@
-//! Modes `heartbeat` and `change`: check-ins one after another, to see how many a server takes.
+//! Modes `heartbeat` and `change`: check-ins one after another, to measure the server's throughput.
 //!
-//! With a rate, each agent has a schedule, and a check-in's latency counts from the moment it was due: if the server
-//! stalls, the check-ins that could not be sent meanwhile are charged to it as well.
+//! With a rate, each agent has a schedule, and the latency of a check-in counts from when it was due: if the server
+//! stalls, check-ins that could not be sent meanwhile count as slow too.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::drone::{Drone, Fault};
+use crate::drone::Drone;
+use crate::fault::Fault;
 use crate::session::Shared;
 
-/// A check-in that is not answered within this time is held.
+/// A check-in without a response after this time is held by the server.
 const HELD: Duration = Duration::from_secs(2);
 
-/// Where a share stands.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Getting ready.
+    /// Enrolling and settling.
     Waiting,
     /// Measuring.
     Running,
-    /// Over.
+    /// Ending.
     Stopped,
 }
 
-/// How the check-ins go.
+/// The pattern of the check-ins.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// Report a changed component each time.
     pub change: bool,
-    /// Time between two check-ins of one agent; `None`: at once.
+    /// Time between two check-ins of one agent; `None` means none.
     pub interval: Option<Duration>,
 }
 
-/// Brings an agent to where it has nothing new to hear: connected, on its policy.
+/// Brings an agent to where nothing is pending for it: connected, with its policy applied.
 ///
 /// # Errors
-/// When the server refuses.
+/// If the server rejects a request.
 pub async fn settle(drone: &mut Drone, invented: bool) -> Result<(), Fault> {
     drone.connect().await?;
     if !invented {
         let reply = drone.check_in(Instant::now()).await?;
         drone.act_on(reply).await?;
-        // The second says that the policy runs: only then does a heartbeat change nothing. A server that holds it has
-        // written that down already.
+        // The second check-in reports that the policy runs: only then does a heartbeat change nothing. If the server
+        // holds it, it has stored that already.
         match tokio::time::timeout(HELD, drone.check_in(Instant::now())).await {
             Ok(reply) => drop(drone.act_on(reply?).await?),
-            Err(_) => drone.connect().await?,
+            Err(_) => {
+                drone.disconnect();
+                drone.connect().await?;
+            }
         }
     }
     Ok(())
 }
 
-/// Checks in from when the phase says so until it ends.
+/// Checks in repeatedly while the phase is `Running`.
 pub async fn repeat(shared: Arc<Shared>, mut drone: Drone, pace: Pace, mut phase: watch::Receiver<Phase>) {
     if phase.wait_for(|phase| *phase != Phase::Waiting).await.is_err() {
         return;
@@ -63,7 +67,7 @@ pub async fn repeat(shared: Arc<Shared>, mut drone: Drone, pace: Pace, mut phase
     while *phase.borrow() == Phase::Running {
         tokio::time::sleep_until(due.into()).await;
         drone.pid += u32::from(pace.change);
-        // A server that holds the poll must not hold the end of the run.
+        // A held check-in must not delay the end of the run.
         let turned = tokio::select! {
             turned = turn(&mut drone, due) => turned,
             _ = over.wait_for(|phase| *phase == Phase::Stopped) => return,

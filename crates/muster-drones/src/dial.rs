@@ -1,4 +1,4 @@
-//! Connecting: local addresses spread over `127.0.1.x`, one TLS configuration for all.
+//! Connections: local addresses spread over `127.0.1.x`, one TLS configuration for all agents.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -12,15 +12,15 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How long a connection may take to come up.
+/// Maximum time to connect.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Local addresses in use: a port is unique per local address only, and one address has some 28,000.
+/// Number of local addresses: ports are unique per address, and each has some 28,000 for outgoing connections.
 const ADDRESSES: u32 = 250;
 
-/// Where the server is and how to get there.
+/// Connects to one server.
 #[derive(Clone)]
 pub struct Dialer {
-    /// `host:port`, as the `Host` header says it.
+    /// `host:port`, for the `Host` header.
     pub authority: String,
     address: SocketAddr,
     name: ServerName<'static>,
@@ -28,14 +28,14 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Resolves `url` and reads the CA.
+    /// Resolves `url` and reads the certificate authority.
     ///
     /// # Errors
-    /// When the URL is not `https://host:port`, does not resolve, or the CA can't be read.
+    /// If the URL is not `https://host:port`, does not resolve, or the file can't be read.
     pub async fn new(url: &str, ca: &Path, resume: bool) -> anyhow::Result<Self> {
-        let uri: http::Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
-        anyhow::ensure!(uri.scheme_str() == Some("https"), "{url}: agents come over https");
-        let host = uri.host().with_context(|| format!("{url} names no host"))?.to_owned();
+        let uri: http::Uri = url.parse().with_context(|| format!("invalid URL {url:?}"))?;
+        anyhow::ensure!(uri.scheme_str() == Some("https"), "{url}: agents connect over https");
+        let host = uri.host().with_context(|| format!("{url} has no host"))?.to_owned();
         let port = uri.port_u16().unwrap_or(443);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let mut found =
@@ -46,12 +46,12 @@ impl Dialer {
         Ok(Self { authority: format!("{host}:{port}"), address, name, tls })
     }
 
-    /// A fresh connection for the agent with this number.
+    /// Opens a connection for the agent with this number.
     ///
     /// # Errors
-    /// When it does not come up in time.
+    /// If connecting fails or takes too long.
     pub async fn dial(&self, number: u32) -> anyhow::Result<TlsStream<TcpStream>> {
-        tokio::time::timeout(TIMEOUT, self.connect(number)).await.context("connecting took too long")?
+        tokio::time::timeout(TIMEOUT, self.connect(number)).await.context("timeout while connecting")?
     }
 
     async fn connect(&self, number: u32) -> anyhow::Result<TlsStream<TcpStream>> {
@@ -65,21 +65,21 @@ impl Dialer {
     }
 }
 
-/// The local address to come from: only on loopback is there more than one for certain.
+/// The local address to connect from: only loopback is sure to have more than one.
 fn source(server: IpAddr, number: u32) -> Option<IpAddr> {
     let last = u8::try_from(1 + number % ADDRESSES).ok()?;
     (server.is_loopback() && server.is_ipv4()).then(|| Ipv4Addr::new(127, 0, 1, last).into())
 }
 
-/// What drones trust; an error names the file and what is wrong with it.
+/// The TLS configuration that trusts the certificates in a file. Errors name the file and the fault.
 pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read {}", ca.display()))?;
     for certificate in certificates {
-        let damaged = || format!("{}: a certificate in it is damaged", ca.display());
-        roots.add(certificate.with_context(damaged)?).with_context(damaged)?;
+        let malformed = || format!("{}: a certificate in it is malformed", ca.display());
+        roots.add(certificate.with_context(malformed)?).with_context(malformed)?;
     }
-    anyhow::ensure!(!roots.is_empty(), "{} holds no certificate (PEM); give the server's ca.crt", ca.display());
+    anyhow::ensure!(!roots.is_empty(), "{} contains no PEM certificate; pass the server's ca.crt", ca.display());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut configuration = builder.with_root_certificates(roots).with_no_client_auth();
@@ -89,10 +89,10 @@ pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::C
     Ok(configuration)
 }
 
-/// Lets this process open as many files as it may.
+/// Raises the limit on open files to the hard limit.
 ///
 /// # Errors
-/// When the limit can't be read or raised to the hard one.
+/// If the limit can't be read or raised.
 pub fn raise_open_files() -> anyhow::Result<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

@@ -1,6 +1,5 @@
-//! One simulated agent: what it knows and the three things that it asks of the server.
+//! One simulated agent: its state, and its three requests: enroll, check in, acknowledge.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -10,59 +9,27 @@ use http::{HeaderValue, Method};
 use muster_protocol::elastic::ack::AckResponse;
 use muster_protocol::elastic::check_in::{CheckInResponse, WireAction};
 use muster_protocol::elastic::enroll::EnrollResponse;
-use muster_protocol::elastic::error::ErrorBody;
 use serde_json::value::RawValue;
 
+use crate::fault::{Fault, accepted};
 use crate::gzip;
 use crate::session::{Answer, Ask, Session, Shared};
 use crate::tally::Waiting;
 use crate::upload::upload;
 use crate::wire::{self, Done, Host, Report};
 
-/// How often an ack is tried before it is dropped, as real agents do.
+/// Attempts before an ack is dropped, as by real agents.
 const ACK_ATTEMPTS: u8 = 5;
 
-/// Replies that are looked at from their head only are at least this large, compressed.
+/// Minimum size, compressed, of a response of which only the head is parsed.
 const LARGE: usize = 2048;
-/// As much of a large reply as is looked at.
+/// Size of that head, decompressed.
 const HEAD: u64 = 512;
 
-/// Why something did not work.
-#[derive(Debug)]
-pub enum Fault {
-    /// The server answered, but not with 200.
-    Refused(u16, String),
-    /// There was no answer, or none that could be read.
-    Broken(anyhow::Error),
-}
-
-impl Fault {
-    /// Whether the credentials are dead.
-    #[must_use]
-    pub fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Refused(401, _))
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(status, kind) => write!(f, "{status} {kind}"),
-            Self::Broken(error) => write!(f, "{}", error.root_cause()),
-        }
-    }
-}
-
-impl From<anyhow::Error> for Fault {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Broken(error)
-    }
-}
-
-/// Whether an agent lives on after what it was told.
+/// Whether an agent goes on after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It does.
+    /// It goes on.
     Stays,
     /// It was unenrolled.
     Goes,
@@ -84,12 +51,12 @@ pub struct Drone {
     ack_token: String,
     policy: Option<(String, i64)>,
     acks: Vec<PendingAck>,
-    /// Which process its component claims to run as; another one is a change to report.
+    /// Process id that its first component reports; another one is a change.
     pub pid: u32,
 }
 
 impl Drone {
-    /// An agent that has not enrolled yet.
+    /// An agent that is not enrolled.
     #[must_use]
     pub fn new(shared: Arc<Shared>, number: u32) -> Self {
         Self {
@@ -105,10 +72,10 @@ impl Drone {
         }
     }
 
-    /// Makes an id, a key and a policy up.
+    /// Makes up an id, a key and a policy.
     ///
     /// # Errors
-    /// Never: what it makes up is fit for a header.
+    /// Never in practice: the key is fit for a header.
     pub fn invent(&mut self) -> anyhow::Result<()> {
         self.id = uuid::Uuid::new_v4().to_string();
         self.authorization = authorization(&format!("{:064x}", rand::random::<u128>()))?;
@@ -117,10 +84,10 @@ impl Drone {
         Ok(())
     }
 
-    /// Enrols over a session that may be another's, and takes what it is given.
+    /// Enrolls over the given session or its own, and keeps the id and the key.
     ///
     /// # Errors
-    /// When the server does not answer 200 with what an agent needs.
+    /// If the server does not respond with 200, an id and a key.
     pub async fn enroll(
         &mut self,
         over: Option<&mut Session>,
@@ -146,29 +113,53 @@ impl Drone {
         Ok(())
     }
 
-    /// Opens the connection ahead of the first check-in.
+    /// Opens the connection before the first check-in.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// If connecting fails.
     pub async fn connect(&mut self) -> Result<(), Fault> {
         Ok(self.session.connect().await?)
     }
 
-    /// Checks in and waits for the answer, however long the server holds it. `due` is when it should have been sent.
+    /// Closes the connection after a check-in that is held and was given up. Another request on it would have to wait.
+    pub fn disconnect(&mut self) {
+        self.session.close();
+    }
+
+    /// Checks in and waits for the response, however long the server holds it. `due` is when it should have been sent.
     ///
     /// # Errors
-    /// When the server does not answer 200 with a reply that reads.
+    /// If the server does not respond with 200 and a well-formed body.
     pub async fn check_in(&mut self, due: Instant) -> Result<CheckInResponse, Fault> {
+        let body = gzip::pack(self.report(0).as_bytes())?;
+        self.send_check_in(due, body.into(), true).await
+    }
+
+    /// As [`Self::check_in`], with components that fill the body up to `bytes`, and without compression: older agents
+    /// send none.
+    ///
+    /// # Errors
+    /// As [`Self::check_in`].
+    pub async fn check_in_with(&mut self, due: Instant, bytes: usize) -> Result<CheckInResponse, Fault> {
+        let body = self.report(bytes).into();
+        self.send_check_in(due, body, false).await
+    }
+
+    fn report(&self, bytes: usize) -> String {
         let report = Report {
             ack_token: &self.ack_token,
             policy: self.policy.as_ref().map(|(policy, revision)| (policy.as_str(), *revision)),
             pid: self.pid,
+            fill: bytes,
         };
-        let body = gzip::pack(wire::check_in(&self.host(), &report).as_bytes())?;
+        wire::check_in(&self.host(), &report)
+    }
+
+    async fn send_check_in(&mut self, due: Instant, body: Bytes, packed: bool) -> Result<CheckInResponse, Fault> {
         let path = format!("/api/fleet/agents/{}/checkin?", self.id);
         let answer = {
             let _waiting = Waiting::new(&self.shared.tally.waiting);
-            ask(&mut self.session, Method::POST, &path, &self.authorization, body.into(), true).await?
+            ask(&mut self.session, Method::POST, &path, &self.authorization, body, packed).await?
         };
         let reply = match policy_in_head(&answer) {
             Some(reply) => reply,
@@ -178,17 +169,19 @@ impl Drone {
         Ok(reply)
     }
 
-    /// Takes a reply: keeps its token, takes on its policy, acks its actions.
+    /// Handles a response: keeps its token, applies its policy, acknowledges its actions.
     ///
     /// # Errors
-    /// When the acks did not get through; they are kept and go with the next.
+    /// If the acks can't be delivered; they are retried with the next ones.
     pub async fn act_on(&mut self, reply: CheckInResponse) -> Result<Fate, Fault> {
         if !reply.ack_token.is_empty() {
             self.ack_token = reply.ack_token;
         }
         let mut fate = Fate::Stays;
         for action in &reply.actions {
-            if action.kind != "POLICY_CHANGE" {
+            if action.kind == "POLICY_CHANGE" {
+                self.shared.tally.received(&action.id);
+            } else {
                 self.shared.tally.action(&self.id, &action.id, &action.kind);
             }
             if action.kind == "UNENROLL" {
@@ -207,12 +200,12 @@ impl Drone {
         Ok(fate)
     }
 
-    /// Counts something that failed.
+    /// Counts a failure.
     pub fn count_failure(&self, kind: &str) {
         self.shared.tally.failed(kind);
     }
 
-    /// Does what an action asks, as far as a drone does anything.
+    /// Runs an action, as far as a drone does anything.
     async fn carry_out(&mut self, action: &WireAction) -> Done {
         let outcome = match action.kind.as_str() {
             "POLICY_CHANGE" => self.take_on(&action.id).await.map(|()| None),
@@ -230,7 +223,7 @@ impl Drone {
         }
     }
 
-    /// A policy becomes the one that runs; the first one makes an agent look whether its server is there.
+    /// Applies a policy. Real agents probe their server when the first one names it.
     async fn take_on(&mut self, action_id: &str) -> Result<(), Fault> {
         let Some((policy, revision)) = policy_of(action_id) else { return Ok(()) };
         if self.policy.is_none() {
@@ -240,7 +233,7 @@ impl Drone {
         Ok(())
     }
 
-    /// Sends what is to be acked; what is refused stays for the next time, but not for ever.
+    /// Delivers pending acks; rejected ones are retried with the next ones, up to a limit.
     async fn send_acks(&mut self) -> Result<(), Fault> {
         if self.acks.is_empty() {
             return Ok(());
@@ -265,10 +258,10 @@ impl Drone {
     }
 }
 
-/// Header value of an access key.
+/// Returns the header value for a key.
 ///
 /// # Errors
-/// When the key holds what a header can't.
+/// If the key contains characters that a header can't.
 pub fn authorization(key: &str) -> anyhow::Result<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("ApiKey {key}"))?;
     value.set_sensitive(true);
@@ -286,22 +279,11 @@ async fn ask(
     Ok(session.ask(&Ask { method, path, authorization, body, packed, chunk_sha2: None }).await?)
 }
 
-/// What an answer with 200 holds.
+/// Parses a large response with a policy from its head alone.
 ///
-/// # Errors
-/// When it is another status, or does not read.
-pub fn accepted<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, Fault> {
-    if answer.status != 200 {
-        let kind = serde_json::from_slice::<ErrorBody>(&answer.text()?).map(|body| body.error.into_owned());
-        return Err(Fault::Refused(answer.status, kind.unwrap_or_default()));
-    }
-    Ok(serde_json::from_slice(&answer.text()?).map_err(anyhow::Error::from)?)
-}
-
-/// A policy alone in a large reply, read from the head of it.
-///
-/// A real agent unpacks a policy on a machine of its own; thousands of drones would do it on the server's, and be what
-/// is measured. A policy comes alone, so its head says all that a drone wants; whatever has another head is read whole.
+/// A real agent decompresses a policy on a machine of its own; thousands of drones would do it on the server's, and the
+/// measurement would be theirs. A policy comes alone, so the head says all that a drone needs; a response with another
+/// head is parsed as a whole.
 fn policy_in_head(answer: &Answer) -> Option<CheckInResponse> {
     if answer.status != 200 || !answer.packed || answer.body.len() < LARGE {
         return None;
@@ -327,14 +309,14 @@ fn policy_in_head(answer: &Answer) -> Option<CheckInResponse> {
     Some(CheckInResponse { ack_token: String::new(), action: "checkin".to_owned(), actions: vec![action] })
 }
 
-/// Statuses of an ack reply's items. An agent looks at the items, whatever the HTTP status is.
+/// Returns the statuses of an ack response's items, whatever the HTTP status is.
 fn item_statuses(answer: &Answer) -> Vec<u16> {
     let Ok(text) = answer.text() else { return Vec::new() };
     let reply = serde_json::from_slice::<AckResponse>(&text).ok().filter(|reply| reply.action == "acks");
     reply.map(|reply| reply.items.iter().map(|item| item.status).collect()).unwrap_or_default()
 }
 
-/// Kinds that real agents ack: all that they know, but not cancellations.
+/// Returns whether real agents acknowledge this type: all that they know, except cancellations.
 fn is_acked(kind: &str) -> bool {
     const KNOWN: [&str; 9] = [
         "POLICY_CHANGE",
@@ -350,7 +332,7 @@ fn is_acked(kind: &str) -> bool {
     KNOWN.contains(&kind)
 }
 
-/// Policy and revision of an action id `policy:<id>:<revision>`.
+/// Parses policy and revision from an action id `policy:<id>:<revision>`.
 fn policy_of(action_id: &str) -> Option<(&str, i64)> {
     let (policy, revision) = action_id.strip_prefix("policy:")?.split_once(':')?;
     Some((policy, revision.parse().ok()?))
@@ -397,13 +379,5 @@ mod tests {
         let body = br#"{"action":"acks","errors":true,"items":[{"status":200},{"status":404}]}"#;
         assert_eq!(item_statuses(&plain(404, body)), [200, 404]);
         assert!(item_statuses(&plain(401, b"{}")).is_empty());
-    }
-
-    #[test]
-    fn a_refusal_says_its_kind() {
-        let body = br#"{"statusCode":401,"error":"ErrUnauthorized"}"#;
-        let fault = accepted::<CheckInResponse>(&plain(401, body)).err().unwrap();
-        assert!(fault.is_unauthorized());
-        assert_eq!(fault.to_string(), "401 ErrUnauthorized");
     }
 }

@@ -1,15 +1,15 @@
-//! Mode `enroll`: as many enrolments as the server takes.
+//! Mode `enroll`: as many enrollments per second as the server accepts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use tokio::task::JoinSet;
 
+use crate::admission::Admission;
 use crate::drone::Drone;
 use crate::session::{Session, Shared};
-use crate::share::Admission;
 
-/// Enrols the numbers of a share over `in_flight` lasting connections, or over one for each agent.
+/// Enrolls the agents of a share over `in_flight` lasting connections, or over one connection per agent.
 pub async fn enroll(shared: Arc<Shared>, numbers: std::ops::Range<u32>, admission: Arc<Admission>, fresh: bool) {
     let next = Arc::new(AtomicU32::new(numbers.start));
     let mut workers = JoinSet::new();

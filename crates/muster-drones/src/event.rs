@@ -1,4 +1,4 @@
-//! What a share tells the process that leads, one JSON object a line.
+//! Events that a share sends to the leading process, one JSON object per line.
 
 use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
@@ -7,63 +7,66 @@ use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
 
-/// One line.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The share stands ready for the measured part, which begins when it is told to go.
+    /// The share is ready for the measured part, which begins on a command.
     Ready,
-    /// The measured part began (from the leading process, when all were ready).
+    /// The measured part began; sent by the leading process once all shares are ready.
     Began {
         /// Microseconds since 1970.
         at_us: u64,
     },
-    /// How far it is; several times a second.
+    /// Progress, several times a second.
     Progress(Counts),
-    /// An action other than a policy arrived.
+    /// An agent received an action other than a policy.
     Action {
-        /// Microseconds since 1970, taken when the reply was read.
+        /// When the response was read, microseconds since 1970.
         at_us: u64,
-        /// The addressed agent.
+        /// The agent's id.
         agent_id: String,
-        /// The action.
+        /// The action's id.
         action_id: String,
-        /// `SETTINGS` …
+        /// The action's type: `SETTINGS`.
         kind: String,
     },
-    /// Every agent has acked one policy revision.
+    /// Every agent has acknowledged a policy revision.
     Revision {
         /// `policy:<id>:<revision>`.
         action_id: String,
-        /// When each ack was answered, microseconds since 1970, in no order.
+        /// When each agent had read the policy, microseconds since 1970, in no order.
+        #[serde(default)]
+        received_us: Vec<u64>,
+        /// When each ack was confirmed, microseconds since 1970, in no order.
         acked_us: Vec<u64>,
     },
     /// The end.
     Summary(Summary),
 }
 
-/// Numbers of a share, or of all.
+/// Counters of a share, or of all shares.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Agents that enrolled.
+    /// Enrolled agents.
     pub enrolled: u64,
-    /// Check-ins sent and not yet answered: the parked agents, where the server holds.
+    /// Check-ins without a response yet: the parked agents, if the server holds check-ins.
     pub waiting: u64,
-    /// Connections opened.
+    /// Opened connections.
     pub connects: u64,
-    /// Check-ins answered.
+    /// Check-ins with a response.
     pub check_ins: u64,
-    /// Acks answered.
+    /// Confirmed acks.
     pub acks: u64,
-    /// Agents that acked an `UNENROLL` and went.
+    /// Unenrolled agents.
     pub gone: u64,
     /// Failures by kind.
     pub errors: BTreeMap<String, u64>,
 }
 
 impl Counts {
-    /// Adds another share's.
+    /// Adds the counters of another share.
     pub fn add(&mut self, other: &Self) {
         self.enrolled += other.enrolled;
         self.waiting += other.waiting;
@@ -77,20 +80,20 @@ impl Counts {
     }
 }
 
-/// What was measured.
+/// Results of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Summary {
     /// Length of the measured part.
     pub seconds: f64,
-    /// All that happened in it.
+    /// Counters.
     pub counts: Counts,
     /// Latencies by operation: `connect`, `enroll`, `check_in`, `ack`.
     pub latencies: BTreeMap<String, Histogram>,
 }
 
 impl Summary {
-    /// Adds another share's; the parts ran beside each other, so the longest counts.
+    /// Adds the results of another share. Shares run side by side, so the longest duration counts.
     pub fn add(&mut self, other: &Self) {
         self.seconds = self.seconds.max(other.seconds);
         self.counts.add(&other.counts);
@@ -100,7 +103,7 @@ impl Summary {
     }
 }
 
-/// Microseconds since 1970. The wall clock, since several processes on one machine compare their readings.
+/// Returns microseconds since 1970. The wall clock, since several processes compare their readings.
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "a load generator measures real time; there is no domain clock here")]
 pub fn now_us() -> u64 {
@@ -113,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_say_what_they_are() {
+    fn events_carry_their_type() {
         let event = Event::Progress(Counts { enrolled: 3, ..Counts::default() });
         let line = serde_json::to_string(&event).unwrap();
         assert!(line.starts_with(r#"{"event":"progress","enrolled":3"#), "{line}");
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn summaries_add_up_and_keep_the_longest_time() {
+    fn summaries_add_up_and_keep_the_longest_duration() {
         let one = Summary { seconds: 1.0, ..Summary::default() };
         let mut two = Summary { seconds: 2.0, ..Summary::default() };
         two.counts.errors.insert("401".into(), 1);

@@ -1,15 +1,14 @@
-//! Latencies in logarithmic buckets: 128 to each power of two, so that a value is known to better than 1 %.
+//! Latencies in logarithmic buckets: 128 per power of two, which keeps the error under 1 %.
 //!
-//! Corrected for coordinated omission where the load has a schedule: the caller measures from the moment a request was
-//! *due*, not from when it could be sent (see [`crate::check_in`]), so that a stalled server is charged for every
-//! request that it kept from being sent.
+//! Callers with a schedule measure from when a request was *due*, not from when it was sent (see [`crate::check_in`]): a
+//! stalled server is then charged for every request that it delayed, which avoids coordinated omission.
 
 use serde::{Deserialize, Serialize};
 
 const SUB_BITS: u32 = 7;
 const SUB: u64 = 1 << SUB_BITS;
 
-/// Counts of values (microseconds) by bucket. On the wire: pairs of bucket and count.
+/// Counts of values (microseconds) by bucket. Serialized as pairs of bucket and count.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<(u32, u64)>", into = "Vec<(u32, u64)>")]
 pub struct Histogram {
@@ -22,20 +21,20 @@ impl Histogram {
         self.add(bucket(micros), 1);
     }
 
-    /// Adds another's counts.
+    /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
         for (index, count) in other.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             self.add(index, *count);
         }
     }
 
-    /// How many values.
+    /// Returns the number of values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The value below or at which a share `q` (0 to 1) of all lies; 0 when empty.
+    /// Returns the quantile `q` (0 to 1), or 0 if there is no value.
     #[must_use]
     pub fn quantile(&self, q: f64) -> u64 {
         let wanted = (q * self.count() as f64).ceil().max(1.0) as u64;
@@ -57,7 +56,7 @@ impl Histogram {
     }
 }
 
-/// The bucket of a value: exact below 128, then the seven bits after the leading one.
+/// Returns the bucket of a value: exact below 128, then by the seven bits after the leading one.
 fn bucket(value: u64) -> usize {
     if value < SUB {
         return value as usize;
@@ -66,7 +65,7 @@ fn bucket(value: u64) -> usize {
     ((shift + 1) * SUB + ((value >> shift) - SUB)) as usize
 }
 
-/// The highest value of a bucket.
+/// Returns the highest value of a bucket.
 fn highest(index: usize) -> u64 {
     let (row, column) = (index as u64 / SUB, index as u64 % SUB);
     match row {
@@ -78,7 +77,7 @@ fn highest(index: usize) -> u64 {
 impl From<Vec<(u32, u64)>> for Histogram {
     fn from(pairs: Vec<(u32, u64)>) -> Self {
         let mut histogram = Self::default();
-        // A bucket beyond the last that a u64 can reach is noise, not a reason to allocate.
+        // No value reaches a bucket beyond that of the largest u64: malformed input must not make us allocate.
         for (index, count) in pairs.into_iter().filter(|(index, _)| *index as usize <= bucket(u64::MAX)) {
             histogram.add(index as usize, count);
         }
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_of_a_known_row() {
+    fn quantiles_of_known_values() {
         let mut histogram = Histogram::default();
         (1..=100).for_each(|value| histogram.record(value));
         assert_eq!([0.0, 0.5, 0.99, 1.0].map(|q| histogram.quantile(q)), [1, 50, 99, 100]);
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn travels_as_pairs_and_merges() {
+    fn serializes_as_pairs_and_merges() {
         let mut one = Histogram::default();
         one.record(3);
         one.record(70_000);
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_bucket_allocates_nothing() {
+    fn an_impossible_bucket_allocates_nothing() {
         let histogram: Histogram = serde_json::from_str("[[4294967295,1]]").unwrap();
         assert_eq!(histogram.count(), 0);
     }

@@ -1,19 +1,23 @@
-//! Simulated agents for load.
+//! Simulated agents for load tests.
 //!
-//! A drone behaves on the wire as a real Elastic Agent does: it enrols, checks in with a gzip body of realistic size,
-//! keeps the ack token, reports the policy that it runs, acks what it gets over the same connection, and backs off when
-//! refused. It does nothing else, so that one machine can hold many: one task an agent, one TLS configuration for all,
-//! several processes where one may not open enough files ([`processes`]), local addresses spread over `127.0.1.x`
+//! A drone behaves on the wire like a real Elastic Agent: it enrolls, checks in with a gzip body of realistic size, keeps
+//! the ack token, reports the policy that it runs, acknowledges actions over the same connection, and backs off after
+//! errors. It does nothing else, so that one machine can run many: one task per agent, one TLS configuration for all,
+//! several processes where the limit on open files is low ([`processes`]), local addresses spread over `127.0.1.x`
 //! ([`dial`]).
 //!
-//! Start with [`run`]; what one drone does is in [`drone`], what it says in [`wire`].
+//! Start with [`run`]; [`drone`] is what one drone does, [`wire`] what it sends.
 
+pub mod admission;
 pub mod args;
+pub mod back_off;
+pub mod burst;
 pub mod check_in;
 pub mod dial;
 pub mod drone;
 pub mod enroll;
 pub mod event;
+pub mod fault;
 pub mod gzip;
 pub mod histogram;
 pub mod live;

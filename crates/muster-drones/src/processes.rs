@@ -1,8 +1,8 @@
-//! Several processes: this one starts itself again for each share, tells them when to go and when to stop over their
-//! standard input, and reads what happens from their standard output.
+//! Several processes: the leading one starts itself again for each share, sends commands over standard input, and reads
+//! events from standard output.
 //!
-//! A share says [`Event::Ready`]; when all have, each is sent a line, and the measured part begins. The end of its input
-//! tells a share to stop, so that none outlives the process that leads.
+//! Each share sends [`Event::Ready`]; once all have, each gets a line, and the measured part begins. The end of its input
+//! stops a share, so that none outlives the leading process.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::event::Event;
 use crate::report::Report;
 use crate::share;
 
-/// How long shares have to say their last word.
-const LAST_WORD: Duration = Duration::from_secs(10);
+/// Time for shares to send their summaries.
+const SUMMARIES: Duration = Duration::from_secs(10);
 
-/// Runs what the arguments say, until it is done, its time is up, or it is interrupted.
+/// Runs the load that the arguments describe until it is done, the time is up, or an interrupt.
 ///
 /// # Errors
-/// When the server's address or CA is unusable, or a process can't be started.
+/// If the server's address or CA is unusable, or a process can't be started.
 pub async fn run(args: &DronesArgs) -> anyhow::Result<()> {
     match args.share {
         Some(share) => follow(args, share).await,
@@ -34,12 +34,12 @@ pub async fn run(args: &DronesArgs) -> anyhow::Result<()> {
     }
 }
 
-/// A share of its own process: events to standard output, orders from standard input.
+/// Runs one share in this process: events to standard output, commands from standard input.
 async fn follow(args: &DronesArgs, share: u32) -> anyhow::Result<()> {
     let (events, mut told) = share::events();
     let (phases, phase) = watch::channel(Phase::Waiting);
-    take_orders(phases);
-    // An interrupt reaches the whole group of processes; the leading one tells us to stop.
+    follow_commands(phases);
+    // An interrupt reaches the whole process group; this process stops when the leading one says so.
     tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
     let writer = tokio::spawn(async move {
         let mut out = tokio::io::stdout();
@@ -56,8 +56,8 @@ async fn follow(args: &DronesArgs, share: u32) -> anyhow::Result<()> {
     outcome
 }
 
-/// Follows standard input in a thread of its own, which, unlike tokio's, does not keep the program from ending.
-fn take_orders(phases: watch::Sender<Phase>) {
+/// Reads standard input in a thread of its own; unlike tokio's, it does not keep the program from exiting.
+fn follow_commands(phases: watch::Sender<Phase>) {
     std::thread::spawn(move || {
         for _ in std::io::stdin().lines().map_while(Result::ok) {
             phases.send_replace(Phase::Running);
@@ -66,9 +66,9 @@ fn take_orders(phases: watch::Sender<Phase>) {
     });
 }
 
-/// The leading process: starts the shares, gives the orders, tells what happens.
+/// The leading process: starts the shares, sends commands, collects events.
 async fn lead(args: &DronesArgs) -> anyhow::Result<()> {
-    // Told once and at once, not by every share.
+    // An unusable CA is reported once and at once, not by every share.
     configuration(&args.ca, args.resume_tls)?;
     let (events, told) = share::events();
     let (phases, phase) = watch::channel(Phase::Waiting);
@@ -92,7 +92,7 @@ fn start(
     events: UnboundedSender<Event>,
     phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<()>>> {
-    let program = std::env::current_exe().context("cannot find this program")?;
+    let program = std::env::current_exe().context("can't find this program")?;
     let child = Command::new(program)
         .args(std::env::args_os().skip(1))
         .arg("--share")
@@ -101,7 +101,7 @@ fn start(
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .context("cannot start a process for a share")?;
+        .context("can't start a process for a share")?;
     Ok(tokio::spawn(attend(child, share, events, phase)))
 }
 
@@ -112,8 +112,8 @@ async fn attend(
     events: UnboundedSender<Event>,
     mut phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<()> {
-    let mut input = child.stdin.take().context("a child has its input")?;
-    let mut lines = BufReader::new(child.stdout.take().context("a child has its output")?).lines();
+    let mut input = child.stdin.take().context("no standard input")?;
+    let mut lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
     tokio::spawn(async move {
         while phase.changed().await.is_ok() && *phase.borrow_and_update() == Phase::Running {
             if input.write_all(b"go\n").await.is_err() {
@@ -122,7 +122,7 @@ async fn attend(
         }
     });
     while let Some(line) = lines.next_line().await? {
-        let event = serde_json::from_str(&line).with_context(|| format!("share {share} said {line:?}"))?;
+        let event = serde_json::from_str(&line).with_context(|| format!("share {share} sent {line:?}"))?;
         let _ = events.send(event);
     }
     let status = child.wait().await?;
@@ -130,7 +130,7 @@ async fn attend(
     Ok(())
 }
 
-/// Takes events until every share has said its last.
+/// Handles events until every share has ended.
 async fn listen(
     args: &DronesArgs,
     mut told: UnboundedReceiver<Event>,
@@ -170,7 +170,7 @@ async fn listen(
 
 fn stop(phases: &watch::Sender<Phase>) -> Option<tokio::time::Instant> {
     phases.send_replace(Phase::Stopped);
-    Some(tokio::time::Instant::now() + LAST_WORD)
+    Some(tokio::time::Instant::now() + SUMMARIES)
 }
 
 async fn until(deadline: Option<tokio::time::Instant>) {
@@ -180,7 +180,7 @@ async fn until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// With `--json` a program drives us: the end of our input is its word to stop.
+/// Returns at the end of standard input if another program drives this one, as with `--json`: it then means to stop.
 async fn input_closed(driven: bool) {
     if !driven {
         return std::future::pending().await;

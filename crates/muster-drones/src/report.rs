@@ -1,4 +1,4 @@
-//! What the shares tell, put together and shown: JSON lines for programs, a line a second and a table for people.
+//! Collects the events of all shares: as JSON lines for programs, or a line per second and a table for people.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -16,13 +16,13 @@ pub struct Report {
     ended: usize,
     latest: Vec<Counts>,
     round: usize,
-    revisions: HashMap<String, (usize, Vec<u64>)>,
+    revisions: HashMap<String, (usize, Vec<u64>, Vec<u64>)>,
     summary: Summary,
     shown: Instant,
 }
 
 impl Report {
-    /// Nothing happened yet.
+    /// A report without events.
     #[must_use]
     pub fn new(args: &DronesArgs) -> Self {
         Self {
@@ -39,10 +39,10 @@ impl Report {
         }
     }
 
-    /// Takes one event; true when all shares are ready now.
+    /// Handles one event; returns true if it made the last share ready.
     ///
     /// # Errors
-    /// When nobody reads what is written.
+    /// If standard output is closed.
     pub fn take(&mut self, event: Event) -> anyhow::Result<bool> {
         match event {
             Event::Ready => {
@@ -53,7 +53,7 @@ impl Report {
                 }
             }
             Event::Progress(counts) => self.progress(counts)?,
-            Event::Revision { action_id, acked_us } => self.revision(action_id, acked_us)?,
+            Event::Revision { action_id, received_us, acked_us } => self.revision(action_id, received_us, acked_us)?,
             Event::Summary(summary) => {
                 self.ended += 1;
                 self.summary.add(&summary);
@@ -63,26 +63,26 @@ impl Report {
         Ok(false)
     }
 
-    /// Whether every share has ended.
+    /// Returns whether every share has ended.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.ended == self.shares
     }
 
-    /// The last word.
+    /// Writes the summary.
     ///
     /// # Errors
-    /// When nobody reads it, or when a share did not end as it should.
+    /// If standard output is closed, or a share ended without a summary.
     pub fn finish(self) -> anyhow::Result<()> {
         self.write(&Event::Summary(self.summary.clone()))?;
         if !self.json {
             show(self.mode, &self.summary);
         }
-        anyhow::ensure!(self.is_complete(), "{} of {} shares gave no summary", self.shares - self.ended, self.shares);
+        anyhow::ensure!(self.is_complete(), "{} of {} shares sent no summary", self.shares - self.ended, self.shares);
         Ok(())
     }
 
-    /// Numbers of all shares are told together, once each share has told its own.
+    /// Adds up progress: written once each share has sent its own.
     fn progress(&mut self, counts: Counts) -> anyhow::Result<()> {
         self.latest.push(counts);
         self.round += 1;
@@ -99,14 +99,14 @@ impl Report {
         self.write(&Event::Progress(all))
     }
 
-    fn revision(&mut self, action_id: String, acked_us: Vec<u64>) -> anyhow::Result<()> {
-        let (shares, acked) = self.revisions.entry(action_id.clone()).or_default();
+    fn revision(&mut self, action_id: String, received_us: Vec<u64>, acked_us: Vec<u64>) -> anyhow::Result<()> {
+        let (shares, received, acked) = self.revisions.entry(action_id.clone()).or_default();
         *shares += 1;
+        received.extend(received_us);
         acked.extend(acked_us);
         if *shares == self.shares {
-            let acked_us = std::mem::take(acked);
-            self.revisions.remove(&action_id);
-            self.write(&Event::Revision { action_id, acked_us })?;
+            let (_, received_us, acked_us) = self.revisions.remove(&action_id).unwrap_or_default();
+            self.write(&Event::Revision { action_id, received_us, acked_us })?;
         }
         Ok(())
     }
@@ -138,7 +138,8 @@ fn show(mode: Mode, summary: &Summary) {
     let seconds = summary.seconds.max(f64::EPSILON);
     match mode {
         Mode::Live => {}
-        Mode::Enroll => println!("{:.0} enrolments/s", summary.counts.enrolled as f64 / seconds),
+        Mode::Enroll => println!("{:.0} enrollments/s", summary.counts.enrolled as f64 / seconds),
+        Mode::Burst => println!("{seconds:.1} s"),
         Mode::Heartbeat | Mode::Change => println!("{:.0} check-ins/s", summary.counts.check_ins as f64 / seconds),
     }
     println!("{:>10} {:>9} {:>9} {:>9} {:>9} {:>9}  (ms)", "", "count", "p50", "p90", "p99", "max");

@@ -23,29 +23,29 @@ use crate::gzip;
 use crate::tally::Tally;
 use crate::wire;
 
-/// The client's own limit, as a real agent has it.
+/// Client-side limit on a request, as real agents have it.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 type Sender = SendRequest<Full<Bytes>>;
 type Wire = Connection<TokioIo<TlsStream<TcpStream>>, Full<Bytes>>;
 
-/// What every agent of a share uses.
+/// Shared by all agents of a share.
 pub struct Shared {
-    /// How to get to the server.
+    /// Connects to the server.
     pub dialer: Dialer,
-    /// What is counted.
+    /// Counts what happens.
     pub tally: Tally,
     /// `User-Agent`.
     pub user_agent: HeaderValue,
-    /// The version in bodies.
+    /// Version in request bodies.
     pub version: String,
 }
 
-/// What to ask.
+/// One request.
 pub struct Ask<'a> {
     /// Method.
     pub method: Method,
-    /// Path, with the bare `?` that real agents send.
+    /// Path, with the trailing `?` that real agents send.
     pub path: &'a str,
     /// `ApiKey …`.
     pub authorization: &'a HeaderValue,
@@ -57,7 +57,7 @@ pub struct Ask<'a> {
     pub chunk_sha2: Option<String>,
 }
 
-/// An answer, as it came.
+/// A response as received.
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
@@ -68,10 +68,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body, unpacked.
+    /// Returns the body, decompressed.
     ///
     /// # Errors
-    /// When it is no gzip though it says so, or unpacks to too much.
+    /// If the body is malformed gzip, or too large.
     pub fn text(&self) -> anyhow::Result<Cow<'_, [u8]>> {
         if self.packed { Ok(gzip::unpack(&self.body)?.into()) } else { Ok((&*self.body).into()) }
     }
@@ -85,16 +85,21 @@ pub struct Session {
 }
 
 impl Session {
-    /// Nothing is opened before it is needed.
+    /// A session that connects on first use.
     #[must_use]
     pub fn new(shared: Arc<Shared>, number: u32) -> Self {
         Self { shared, number, open: None }
     }
 
-    /// Opens the connection, if it is not.
+    /// Closes the connection, with a request that is held on it.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Opens the connection, if it is not open.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// If connecting fails.
     pub async fn connect(&mut self) -> anyhow::Result<()> {
         if self.open.is_none() {
             let began = Instant::now();
@@ -107,10 +112,11 @@ impl Session {
         Ok(())
     }
 
-    /// Asks and reads the answer. A kept connection that turns out closed is opened once more, as Go's client does.
+    /// Sends a request and reads the response. If the idle connection was closed, retries on a new one, as Go's client
+    /// does.
     ///
     /// # Errors
-    /// When the server can't be reached or breaks off.
+    /// If the server can't be reached or the connection breaks.
     pub async fn ask(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
         let kept = self.open.is_some();
         match self.ask_once(ask).await {
@@ -126,7 +132,7 @@ impl Session {
         let exchange = drive(wire, exchange(sender, request));
         let outcome = match tokio::time::timeout(TIMEOUT, exchange).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(anyhow::anyhow!("no answer within {} s", TIMEOUT.as_secs())),
+            Err(_) => Err(anyhow::anyhow!("no response within {} s", TIMEOUT.as_secs())),
         };
         if !matches!(&outcome, Ok((_, true))) {
             self.open = None;
@@ -157,7 +163,7 @@ impl Session {
     }
 }
 
-/// Sends and reads to the end; says whether the connection can be kept.
+/// Sends a request and reads the whole response; also returns whether the connection can be reused.
 async fn exchange(sender: &mut Sender, request: Request<Full<Bytes>>) -> anyhow::Result<(Answer, bool)> {
     sender.ready().await?;
     let response = sender.send_request(request).await?;
@@ -172,7 +178,7 @@ async fn read(response: Response<Incoming>) -> anyhow::Result<Answer> {
     Ok(Answer { status, body, packed })
 }
 
-/// Runs an exchange and the connection that carries it in the same task.
+/// Runs an exchange and the connection that carries it in one task: a task of its own would double an agent's memory.
 async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut exchange = pin!(exchange);
     let mut over = false;
@@ -185,7 +191,7 @@ async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result
                 return Poll::Ready(Err(anyhow::anyhow!("the connection ended")));
             }
             match Pin::new(&mut *wire).poll(cx) {
-                // What it read last may still have to reach the exchange: look once more.
+                // The exchange may not have seen the last bytes that the connection read: poll it once more.
                 Poll::Ready(_) => over = true,
                 Poll::Pending => return Poll::Pending,
             }
@@ -194,7 +200,7 @@ async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result
     .await
 }
 
-/// Whether the server had closed a kept connection before it saw the request.
+/// Returns whether the server had closed an idle connection before it read the request.
 fn was_closed(error: &anyhow::Error) -> bool {
     let Some(error) = error.downcast_ref::<hyper::Error>() else { return false };
     error.is_canceled() || error.is_closed() || error.is_incomplete_message()

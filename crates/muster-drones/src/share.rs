@@ -1,81 +1,33 @@
-//! One process's share of the agents.
+//! The share of the agents that one process runs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::admission::Admission;
 use crate::args::{DronesArgs, Mode};
+use crate::back_off::BackOff;
+use crate::burst;
 use crate::check_in::{self, Pace, Phase};
 use crate::dial::{self, Dialer};
-use crate::drone::{Drone, authorization};
+use crate::drone::Drone;
 use crate::enroll;
 use crate::event::{Event, Summary};
-use crate::live::{BackOff, live};
+use crate::live::live;
 use crate::session::Shared;
 use crate::tally::Tally;
 
-/// How often the numbers are told.
-const TOLD_EVERY: Duration = Duration::from_millis(200);
+/// How often progress is reported.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// How agents of this share come in.
-pub struct Admission {
-    token: Option<HeaderValue>,
-    tags: Vec<String>,
-    permits: Semaphore,
-    in_flight: usize,
-}
-
-impl Admission {
-    fn new(args: &DronesArgs) -> anyhow::Result<Self> {
-        let token = args.enrollment_token.as_deref().filter(|_| !args.invent).map(authorization).transpose()?;
-        let in_flight = args.in_flight_of_share();
-        Ok(Self { token, tags: args.tags.clone(), permits: Semaphore::new(in_flight), in_flight })
-    }
-
-    /// How many may be under way.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
-    /// The token that admits.
-    #[must_use]
-    pub fn token(&self) -> &HeaderValue {
-        static NONE: HeaderValue = HeaderValue::from_static("");
-        self.token.as_ref().unwrap_or(&NONE)
-    }
-
-    /// The tags to enrol with.
-    #[must_use]
-    pub fn tags(&self) -> &[String] {
-        &self.tags
-    }
-
-    /// Lets an agent in, however often it takes.
-    pub async fn admit(&self, drone: &mut Drone, back_off: &mut BackOff) {
-        loop {
-            let permit = self.permits.acquire().await;
-            let outcome = if self.token.is_some() {
-                drone.enroll(None, self.token(), &self.tags).await
-            } else {
-                drone.invent().map_err(Into::into)
-            };
-            drop(permit);
-            let Err(fault) = outcome else { return back_off.reset() };
-            drone.count_failure(&format!("enroll: {fault}"));
-            tokio::time::sleep(back_off.next_pause()).await;
-        }
-    }
-}
-
-/// Runs one share until its mode ends or the phase says stop; events go out as they come.
+/// Runs one share until its mode ends or the phase is `Stopped`; sends events as they happen.
 ///
 /// # Errors
-/// When the server's address or CA is unusable.
+/// If the server's address or CA is unusable.
 pub async fn run(
     args: &DronesArgs,
     share: u32,
@@ -103,20 +55,20 @@ pub async fn run(
     Ok(())
 }
 
-/// Drives the work beside the ticking of numbers; gives when the measured part began.
+/// Runs the work and reports progress meanwhile; returns when the measured part began.
 async fn until_stopped(
     work: impl Future<Output = Option<Instant>>,
     phase: watch::Receiver<Phase>,
     shared: &Shared,
 ) -> Option<Instant> {
     let mut stopped = std::pin::pin!(stopped(phase));
-    let mut ticks = tokio::time::interval(TOLD_EVERY);
+    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
             measured = &mut work => return measured,
             () = &mut stopped => {
-                // A moment for loops that end by themselves and know when they began.
+                // Loops that check the phase themselves end soon and return when they began.
                 return tokio::time::timeout(Duration::from_secs(2), work).await.ok().flatten();
             }
             _ = ticks.tick() => shared.tally.tell(Event::Progress(shared.tally.counts())),
@@ -145,6 +97,7 @@ async fn work(
             live_all(args, shared, numbers, admission).await;
             None
         }
+        Mode::Burst => burst_all(args, shared, numbers, admission, phase).await,
         Mode::Heartbeat | Mode::Change => repeat_all(args, shared, numbers, admission, phase).await,
     }
 }
@@ -159,7 +112,7 @@ async fn live_all(args: &DronesArgs, shared: Arc<Shared>, numbers: std::ops::Ran
     while agents.join_next().await.is_some() {}
 }
 
-/// Lets all in, settles them, waits for the word to go, and gives when that was.
+/// Enrolls and settles all agents, waits for the start of the measured part, and returns when that was.
 async fn repeat_all(
     args: &DronesArgs,
     shared: Arc<Shared>,
@@ -178,6 +131,27 @@ async fn repeat_all(
     shared.tally.tell(Event::Ready);
     phase.wait_for(|phase| *phase != Phase::Waiting).await.ok()?;
     let began = Instant::now();
+    while agents.join_next().await.is_some() {}
+    Some(began)
+}
+
+/// As [`repeat_all`], but each agent checks in once, with a large body, all at the same time.
+async fn burst_all(
+    args: &DronesArgs,
+    shared: Arc<Shared>,
+    numbers: std::ops::Range<u32>,
+    admission: Arc<Admission>,
+    mut phase: watch::Receiver<Phase>,
+) -> Option<Instant> {
+    let drones = settled(args, &shared, numbers, admission).await;
+    shared.tally.begin_check_ins();
+    shared.tally.tell(Event::Ready);
+    phase.wait_for(|phase| *phase != Phase::Waiting).await.ok()?;
+    let began = Instant::now();
+    let mut agents = JoinSet::new();
+    for drone in drones {
+        agents.spawn(burst::send(shared.clone(), drone, args.body_bytes, back_off(args)));
+    }
     while agents.join_next().await.is_some() {}
     Some(began)
 }
@@ -210,7 +184,7 @@ fn back_off(args: &DronesArgs) -> BackOff {
     BackOff::new(seconds(args.back_off), seconds(args.back_off_max))
 }
 
-/// The channel between a share and whoever listens.
+/// The channel from a share to the process that collects its events.
 #[must_use]
 pub fn events() -> (UnboundedSender<Event>, UnboundedReceiver<Event>) {
     unbounded_channel()

@@ -1,4 +1,4 @@
-//! What one share counts, shared by all its agents.
+//! Counters and latencies of one share, used by all of its agents.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,11 +10,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::event::{Counts, Event, now_us};
 use crate::histogram::Histogram;
 
-/// Counters, latencies and the way out for events.
+/// Counters, latencies, and the channel for events.
 pub struct Tally {
-    /// Agents that enrolled.
+    /// Enrolled agents.
     pub enrolled: AtomicU64,
-    /// Check-ins sent and not yet answered.
+    /// Check-ins without a response yet.
     pub waiting: AtomicU64,
     connects: AtomicU64,
     check_ins: AtomicU64,
@@ -22,13 +22,20 @@ pub struct Tally {
     gone: AtomicU64,
     errors: Mutex<BTreeMap<String, u64>>,
     latencies: Mutex<BTreeMap<&'static str, Histogram>>,
-    revisions: Mutex<HashMap<String, Vec<u64>>>,
+    revisions: Mutex<HashMap<String, Times>>,
     agents: u64,
     events: UnboundedSender<Event>,
 }
 
+/// When the agents received and acknowledged a policy revision, microseconds since 1970.
+#[derive(Default)]
+struct Times {
+    received: Vec<u64>,
+    acked: Vec<u64>,
+}
+
 impl Tally {
-    /// For a share of `agents`.
+    /// A tally for a share of `agents`.
     #[must_use]
     pub fn new(agents: u64, events: UnboundedSender<Event>) -> Self {
         Self {
@@ -46,25 +53,25 @@ impl Tally {
         }
     }
 
-    /// A connection came up.
+    /// Counts a new connection.
     pub fn connected(&self, took: Duration) {
         self.connects.fetch_add(1, Relaxed);
         self.took("connect", took);
     }
 
-    /// An agent enrolled.
+    /// Counts an enrollment.
     pub fn enrolled(&self, took: Duration) {
         self.enrolled.fetch_add(1, Relaxed);
         self.took("enroll", took);
     }
 
-    /// A check-in was answered.
+    /// Counts a response to a check-in.
     pub fn checked_in(&self, took: Duration) {
         self.check_ins.fetch_add(1, Relaxed);
         self.took("check_in", took);
     }
 
-    /// Acks of these actions were answered.
+    /// Counts acks that the server accepted.
     pub fn acked<'a>(&self, actions: impl Iterator<Item = &'a str>, took: Duration) {
         self.took("ack", took);
         for action in actions {
@@ -75,26 +82,31 @@ impl Tally {
         }
     }
 
-    /// An action other than a policy arrived.
+    /// Notes that an agent received a policy revision.
+    pub fn received(&self, action_id: &str) {
+        lock(&self.revisions).entry(action_id.to_owned()).or_default().received.push(now_us());
+    }
+
+    /// Reports an action other than a policy.
     pub fn action(&self, agent_id: &str, action_id: &str, kind: &str) {
         let (agent_id, action_id, kind) = (agent_id.to_owned(), action_id.to_owned(), kind.to_owned());
         self.tell(Event::Action { at_us: now_us(), agent_id, action_id, kind });
     }
 
-    /// An agent was told to go.
+    /// Counts an unenrolled agent.
     pub fn left(&self) {
         self.gone.fetch_add(1, Relaxed);
     }
 
-    /// Something failed.
+    /// Counts a failure.
     pub fn failed(&self, kind: &str) {
         let mut errors = lock(&self.errors);
-        // Kinds come from the server's replies: bounded, whatever it says.
+        // Names of errors come from the server; whatever it sends, their number is limited.
         let known = errors.len() < 64 || errors.contains_key(kind);
         *errors.entry(if known { kind } else { "other" }.to_owned()).or_default() += 1;
     }
 
-    /// The numbers as they stand.
+    /// Returns the current counters.
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
@@ -108,7 +120,7 @@ impl Tally {
         }
     }
 
-    /// The latencies so far.
+    /// Returns the latencies so far.
     #[must_use]
     pub fn latencies(&self) -> BTreeMap<String, Histogram> {
         lock(&self.latencies)
@@ -117,13 +129,13 @@ impl Tally {
             .collect()
     }
 
-    /// Forgets the check-ins so far: the measured part begins.
+    /// Resets the check-ins at the start of the measured part.
     pub fn begin_check_ins(&self) {
         self.check_ins.store(0, Relaxed);
         lock(&self.latencies).remove("check_in");
     }
 
-    /// Sends an event out. Nobody listening means that the end has come.
+    /// Sends an event. Without a receiver the run is ending, and the event is dropped.
     pub fn tell(&self, event: Event) {
         let _ = self.events.send(event);
     }
@@ -135,25 +147,25 @@ impl Tally {
 
     fn revision_acked(&self, action: &str) {
         let mut revisions = lock(&self.revisions);
-        let acked_us = revisions.entry(action.to_owned()).or_default();
-        acked_us.push(now_us());
-        if acked_us.len() as u64 == self.agents {
-            let acked_us = revisions.remove(action).unwrap_or_default();
-            self.tell(Event::Revision { action_id: action.to_owned(), acked_us });
+        let times = revisions.entry(action.to_owned()).or_default();
+        times.acked.push(now_us());
+        if times.acked.len() as u64 == self.agents {
+            let Times { received, acked } = revisions.remove(action).unwrap_or_default();
+            self.tell(Event::Revision { action_id: action.to_owned(), received_us: received, acked_us: acked });
         }
     }
 }
 
-/// A counter is whole even if whoever held its lock panicked.
+/// A counter stays valid even if the holder of its lock panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Counts a check-in as waiting for as long as it lives, also when it is cancelled.
+/// Counts a check-in as waiting until it is dropped, which includes cancellation.
 pub struct Waiting<'a>(&'a AtomicU64);
 
 impl<'a> Waiting<'a> {
-    /// One more.
+    /// Counts one more.
     #[must_use]
     pub fn new(counter: &'a AtomicU64) -> Self {
         counter.fetch_add(1, Relaxed);
@@ -172,13 +184,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_revision_is_told_when_the_last_agent_acked_it() {
+    fn a_revision_is_reported_once_the_last_agent_has_acknowledged_it() {
         let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
         let tally = Tally::new(2, events);
         tally.acked(["policy:p:1", "other"].into_iter(), Duration::ZERO);
         assert!(told.try_recv().is_err());
         tally.acked(std::iter::once("policy:p:1"), Duration::ZERO);
-        let Ok(Event::Revision { action_id, acked_us }) = told.try_recv() else { panic!("nothing was told") };
+        let Ok(Event::Revision { action_id, acked_us, .. }) = told.try_recv() else { panic!("no event") };
         assert_eq!((action_id.as_str(), acked_us.len(), tally.counts().acks), ("policy:p:1", 2, 3));
     }
 
@@ -192,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_errors_are_bounded() {
+    fn the_number_of_error_kinds_is_limited() {
         let (events, _told) = tokio::sync::mpsc::unbounded_channel();
         let tally = Tally::new(1, events);
         (0..1000).for_each(|n| tally.failed(&n.to_string()));

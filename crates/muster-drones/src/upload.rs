@@ -1,21 +1,20 @@
-//! What a drone uploads when diagnostics are asked of it: one chunk of noise, announced, hashed and closed as real
-//! agents do.
+//! The upload that REQUEST_DIAGNOSTICS leads to: one chunk of noise, announced, hashed and completed as by real agents.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 use muster_protocol::elastic::upload::{UploadBeginResponse, UploadCompleteRequest, UploadCompleteResponse};
 
-use crate::drone::{Fault, accepted};
+use crate::fault::{Fault, accepted};
 use crate::session::{Ask, Session};
 
-/// As large as the archives that were seen.
+/// Size of the archives that real agents were seen to upload.
 const SIZE: usize = 70_000;
 
-/// Uploads for one action; gives the upload's id.
+/// Uploads a file for an action; returns the upload's id.
 ///
 /// # Errors
-/// When a step is not answered 200.
+/// If a request is not answered with 200.
 pub async fn upload(
     session: &mut Session,
     authorization: &HeaderValue,
@@ -40,7 +39,7 @@ pub async fn upload(
         return Err(Fault::Refused(answer.status, "chunk".to_owned()));
     }
 
-    // The hash of all chunks is that over the raw hashes of each.
+    // The transit hash is the hash of the chunks' raw hashes.
     let mut end = UploadCompleteRequest::default();
     end.transithash.sha256 = hex(digest(&SHA256, hash.as_ref()).as_ref());
     let body = serde_json::to_vec(&end).map_err(anyhow::Error::from)?;
@@ -50,7 +49,7 @@ pub async fn upload(
     Ok(upload_id)
 }
 
-/// Bytes that do not compress, after the mark of a zip archive.
+/// Incompressible bytes that begin like a zip archive.
 fn noise() -> Bytes {
     let mut bytes = b"PK\x03\x04".to_vec();
     bytes.resize_with(SIZE, rand::random);

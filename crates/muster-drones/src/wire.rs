@@ -1,4 +1,4 @@
-//! What a drone says: host facts, components, acks, in the shapes and sizes that real agents send.
+//! Request bodies: host metadata, components and acks, in the shapes and sizes that real agents send.
 
 use std::fmt::Write as _;
 
@@ -9,18 +9,18 @@ use serde_json::value::to_raw_value;
 
 use crate::event::now_us;
 
-/// One simulated host, all of it derived from the agent's number.
+/// One simulated host; everything is derived from the agent's number.
 pub struct Host<'a> {
-    /// The number.
+    /// Number of the agent.
     pub number: u32,
-    /// The agent's id; empty before it has one.
+    /// Id of the agent; empty before enrollment.
     pub agent_id: &'a str,
-    /// The agent's version.
+    /// Version of the agent.
     pub version: &'a str,
 }
 
 impl Host<'_> {
-    /// `local_metadata`, some 900 bytes.
+    /// Returns `local_metadata`, some 900 bytes.
     #[must_use]
     pub fn metadata(&self) -> String {
         let Self { number, agent_id, version } = self;
@@ -45,10 +45,10 @@ impl Host<'_> {
         )
     }
 
-    /// The body of an enrol request, in the form of 9.x.
+    /// Returns the body of an enroll request, in the form of 9.x.
     ///
     /// # Errors
-    /// When a tag can't be written as JSON, which strings can.
+    /// Never in practice: strings can be written as JSON.
     pub fn enroll(&self, tags: &[String]) -> anyhow::Result<String> {
         let (local, tags) = (self.metadata(), serde_json::to_string(tags)?);
         Ok(format!(
@@ -57,18 +57,20 @@ impl Host<'_> {
     }
 }
 
-/// What a check-in reports beside the host.
+/// What a check-in reports besides the host.
 #[derive(Default)]
 pub struct Report<'a> {
-    /// The token of the last actions, empty: none.
+    /// Token of the last actions; empty for none.
     pub ack_token: &'a str,
-    /// The policy that runs and its revision.
+    /// Running policy and revision.
     pub policy: Option<(&'a str, i64)>,
-    /// Changes with each value: the process that a component runs as.
+    /// Process id of the first component; another value makes a changed report.
     pub pid: u32,
+    /// Minimum size of the body in bytes; more components fill it up.
+    pub fill: usize,
 }
 
-/// The body of a check-in before gzip: some 900 bytes before the first policy, 2 KB with it.
+/// Returns the body of a check-in before gzip: some 900 bytes before the first policy, 2 KB after.
 #[must_use]
 pub fn check_in(host: &Host<'_>, report: &Report<'_>) -> String {
     let mut body = String::with_capacity(2048);
@@ -86,6 +88,12 @@ pub fn check_in(host: &Host<'_>, report: &Report<'_>) -> String {
     component(&mut body, "log", report.pid);
     body.push(',');
     component(&mut body, "system/metrics", 4711);
+    let mut more = 0;
+    while body.len() < report.fill {
+        more += 1;
+        body.push(',');
+        component(&mut body, &format!("log/app-{more}"), 4711 + more);
+    }
     let _ = write!(body, r#"],"agent_policy_id":"{policy}","policy_revision_idx":{revision},"upgrade":{{}}}}"#);
     body
 }
@@ -104,19 +112,19 @@ fn component(body: &mut String, kind: &str, pid: u32) {
     );
 }
 
-/// What came of an action.
+/// Result of an action.
 #[derive(Debug, Default)]
 pub struct Done {
-    /// The upload that diagnostics led to.
+    /// Id of the diagnostics upload.
     pub upload_id: Option<String>,
-    /// Why it failed.
+    /// Error, if it failed.
     pub error: Option<String>,
 }
 
-/// The ack of one action as 9.x writes it, as JSON.
+/// Returns the ack of one action, in the form of 9.x.
 ///
 /// # Errors
-/// When it can't be written as JSON, which it can.
+/// Never in practice: it can be written as JSON.
 pub fn ack(agent_id: &str, action: &WireAction, done: &Done) -> anyhow::Result<Box<serde_json::value::RawValue>> {
     let response = to_raw_value(&serde_json::json!({"drone": {"stdout": "done"}}))?;
     let data = done.upload_id.as_ref().map(|id| to_raw_value(&serde_json::json!({ "upload_id": id }))).transpose()?;
@@ -141,10 +149,10 @@ pub fn ack(agent_id: &str, action: &WireAction, done: &Done) -> anyhow::Result<B
     Ok(to_raw_value(&event)?)
 }
 
-/// The body of an ack request.
+/// Returns the body of an ack request.
 ///
 /// # Errors
-/// When it can't be written as JSON, which it can.
+/// Never in practice: it can be written as JSON.
 pub fn acks<'a>(events: impl Iterator<Item = &'a serde_json::value::RawValue>) -> anyhow::Result<Vec<u8>> {
     json(&AckRequest { events: Some(events.collect()) })
 }
@@ -153,7 +161,7 @@ fn json(value: &impl Serialize) -> anyhow::Result<Vec<u8>> {
     Ok(serde_json::to_vec(value)?)
 }
 
-/// RFC 3339 in UTC with microseconds.
+/// Formats a time as RFC 3339 in UTC with microseconds.
 #[must_use]
 pub fn timestamp(micros: u64) -> String {
     let (days, second) = (micros / 86_400_000_000, micros / 1_000_000 % 86_400);
@@ -162,7 +170,7 @@ pub fn timestamp(micros: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
 }
 
-/// The date of a day since 1970, by the usual reckoning from 1 March.
+/// Returns the date of a day since 1970; years are counted from 1 March, so that leap days come last.
 fn date(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
@@ -174,7 +182,7 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
-/// A ULID, as real agents number their requests.
+/// Returns a ULID, the request id of real agents.
 #[must_use]
 pub fn request_id() -> String {
     const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -194,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_check_in_is_as_large_as_a_real_one_and_reads_back() {
-        let report = Report { ack_token: "t1", policy: Some(("policy-1", 7)), pid: 12 };
+        let report = Report { ack_token: "t1", policy: Some(("policy-1", 7)), pid: 12, fill: 0 };
         let body = check_in(&HOST, &report);
         assert!((1500..2200).contains(&body.len()), "{} bytes", body.len());
         let packed = crate::gzip::pack(body.as_bytes()).unwrap();
@@ -205,6 +213,16 @@ mod tests {
         let components: Vec<Component<'_>> = serde_json::from_str(read.components.unwrap().get()).unwrap();
         assert_eq!(components.len(), 2);
         assert!(components[0].message.contains("'12'"));
+    }
+
+    #[test]
+    fn a_large_check_in_is_filled_up_with_components() {
+        let report = Report { policy: Some(("policy-1", 7)), fill: 1_000_000, ..Report::default() };
+        let body = check_in(&HOST, &report);
+        assert!((1_000_000..1_001_000).contains(&body.len()), "{} bytes", body.len());
+        let read: CheckInRequest<'_> = serde_json::from_str(&body).unwrap();
+        let components: Vec<Component<'_>> = serde_json::from_str(read.components.unwrap().get()).unwrap();
+        assert!(components.len() > 1000);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use muster_fleet::{Fleet, FleetParts, FleetSettings};
 use muster_listen::reply::{ListenerKind, Outcome, Peer};
 use muster_protocol::elastic::enroll::EnrollResponse;
 use muster_store::sqlite::Options;
-use muster_store::{SqliteStore, Store, Write};
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, SqliteStore, Store, Write};
 use nix::sys::resource::{UsageWho, getrusage};
 
 type Outcomes<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -223,9 +223,9 @@ fn foundation(key: &ApiKey, now: Timestamp) -> Vec<Write> {
     let enrollment_key =
         EnrollmentKey { policy_id: Some(PolicyId::trusted(POLICY)), ..testing::key_of("bench-key", key, now) };
     vec![
-        Write::PolicyInsert(Box::new(testing::policy(POLICY, now))),
-        Write::PolicyRevisionInsert(Box::new(testing::revision(POLICY, 1, now))),
-        Write::EnrollmentKeyInsert(Box::new(enrollment_key)),
+        Write::Policy(PolicyWrite::Insert(Box::new(testing::policy(POLICY, now)))),
+        Write::Policy(PolicyWrite::InsertRevision(Box::new(testing::revision(POLICY, 1, now)))),
+        Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(enrollment_key))),
     ]
 }
 

@@ -10,15 +10,21 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
+use muster_core::check_in::Report;
+use muster_core::delivery::Delivered;
 use muster_core::documents::{Digest, bytes_digest, known_text};
+use muster_core::id::AgentId;
+use muster_core::poll::GoDuration;
+use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
-use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
+use muster_protocol::elastic::check_in::{CheckInRequest, WireAction, WireSigned};
+use serde_json::value::RawValue;
 
 use super::body::BodyError;
 use super::error::ApiError;
 use super::limits::Permit;
 use super::request_id::RequestId;
-use super::{Answer, Call, Inner, accept_encoding, authorization, body, gzip, json, respond};
+use super::{Answer, Call, Inner, accept_encoding, authorization, body, gzip, json, respond, upgrade};
 use muster_fleet::check_in::{CheckInInput, CheckInOutcome, Delivery, ParkedCheckIn};
 use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::{Reply, ReplyBody};
@@ -56,7 +62,7 @@ impl Inner {
         let text = without_known_metadata(text, &entry)?;
         let request: CheckInRequest<'_> = json::parse_checked(&text)?;
         let input = CheckInInput {
-            request: &request,
+            report: &report(&request)?,
             agent_version: &version.version,
             newer_than_tested: version.newer_than_tested,
             address: &peer.ip(),
@@ -71,6 +77,23 @@ impl Inner {
 fn without_known_metadata<'a>(text: &'a [u8], entry: &AgentEntry) -> Result<Cow<'a, str>, ApiError> {
     let metadata = entry.known_documents().and_then(|known| known.metadata_text);
     json::without_known(text, "local_metadata", &|rest| known_text(rest, metadata.as_ref()?))
+}
+
+/// The request as the fleet takes it.
+fn report<'a>(request: &'a CheckInRequest<'a>) -> Result<Report<'a>, ApiError> {
+    let raw = |document: Option<&'a RawValue>| document.map(RawValue::get).filter(|raw| *raw != "null");
+    let poll_timeout = request.poll_timeout.as_deref().map(GoDuration::parse).transpose();
+    Ok(Report {
+        status: request.status.as_deref().unwrap_or_default(),
+        message: request.message.as_deref().unwrap_or_default(),
+        metadata: raw(request.local_metadata),
+        components: raw(request.components),
+        upgrade: raw(request.upgrade_details).map(upgrade::reported),
+        rollbacks: upgrade::rollbacks(request.upgrade.map(RawValue::get)).ok(),
+        running: request.agent_policy_id.as_deref().zip(request.policy_revision_idx),
+        confirmed: request.ack_token.as_deref().unwrap_or_default(),
+        poll_timeout: poll_timeout.map_err(ApiError::bad_request)?,
+    })
 }
 
 /// A fingerprint of all that decides what a check-in means.
@@ -118,13 +141,34 @@ fn for_now(error: Error) -> Result<Delivery, Error> {
 fn reply(delivery: Delivery, entry: &AgentEntry, takes_gzip: bool) -> Result<Reply, ApiError> {
     match delivery {
         Delivery::Nothing => Ok(respond::json_bytes(Bytes::from_static(NOTHING))),
-        Delivery::Actions { ack_token, actions } => actions_reply(ack_token.as_str(), &actions, takes_gzip),
+        Delivery::Actions { ack_token, actions } => {
+            let actions: Vec<WireAction> = actions.iter().filter_map(|action| wire(action, entry.id())).collect();
+            actions_reply(ack_token.as_str(), &actions, takes_gzip)
+        }
         Delivery::Policy(policy) => {
             let (agent, compress) = (entry.id().as_str(), takes_gzip && policy.plain_len() > COMPRESS_ABOVE);
             let pieces = if compress { policy.gzip(agent) } else { policy.plain(agent) };
             Ok(compressed(respond::json_bytes(ReplyBody::pieces(pieces)), compress))
         }
     }
+}
+
+/// An action on the wire (EA78, EA79).
+fn wire(delivered: &Delivered, agent: &AgentId) -> Option<WireAction> {
+    let Delivered { action, data, start_time } = delivered;
+    let signed = action.signed.as_ref();
+    Some(WireAction {
+        agent_id: agent.as_str().to_owned(),
+        created_at: action.created_at.to_rfc3339_millis(),
+        id: action.id.as_str().to_owned(),
+        kind: action.kind.as_str().to_owned(),
+        input_type: action.input_type.clone(),
+        data: data.as_deref().map(|text| RawValue::from_string(text.to_owned())).transpose().ok()?,
+        start_time: start_time.map(Timestamp::to_rfc3339_seconds),
+        expiration: action.expiration.map(Timestamp::to_rfc3339_millis),
+        timeout: action.timeout,
+        signed: signed.map(|signed| WireSigned { data: signed.data.clone(), signature: signed.signature.clone() }),
+    })
 }
 
 fn actions_reply(ack_token: &str, actions: &[WireAction], takes_gzip: bool) -> Result<Reply, ApiError> {
@@ -150,7 +194,25 @@ fn compressed(mut reply: Reply, is: bool) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use muster_core::action::{Action, ActionType};
+    use muster_core::testing::{action, at};
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn ea78_ea79_every_envelope_is_complete() {
+        let action = Action { expiration: Some(at(60)), ..action("a-7", ActionType::Unenroll, at(0)) };
+        let delivered = Delivered { action: Arc::new(action), data: None, start_time: Some(at(30)) };
+        let expected = json!({
+            "agent_id": "agent-1", "created_at": at(0).to_rfc3339_millis(), "id": "a-7", "type": "UNENROLL",
+            "input_type": "", "data": null, "start_time": at(30).to_rfc3339_seconds(),
+            "expiration": at(60).to_rfc3339_millis(),
+        });
+        assert_eq!(serde_json::to_value(wire(&delivered, &AgentId::trusted("agent-1")).unwrap()).unwrap(), expected);
+    }
 
     #[test]
     fn the_fingerprint_tells_bodies_encodings_and_versions_apart() {

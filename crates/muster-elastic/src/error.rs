@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
+use muster_core::denial::Denial;
 use muster_core::reported::shortened_to;
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::error::ErrorBody;
@@ -163,13 +164,46 @@ fn row(code: &str) -> Option<Row> {
 }
 
 impl From<Error> for ApiError {
-    /// By the error's code when the table has it, else by who has to act.
+    /// By the denial when the protocol has a word for it, else by who has to act.
     fn from(error: Error) -> Self {
-        let Error { kind, code, message, internal, .. } = error;
-        let known = row(code)
-            .map(|row| if row.2.is_empty() { Self::of(row.0).message(message.clone()) } else { Self::of(row.0) });
-        let found = known.unwrap_or_else(|| of_kind(kind, message));
+        let Error { kind, message, internal, denial, .. } = error;
+        let found = match denial.map(word) {
+            // A row without a message has as many reasons as it has uses.
+            Some(word) if row(word).is_some_and(|row| row.2.is_empty()) => Self::of(word).message(message),
+            Some(word) => Self::of(word),
+            None => of_kind(kind, message),
+        };
         Self { internal, ..found }
+    }
+}
+
+/// The protocol's word for a denial.
+const fn word(denial: Denial) -> &'static str {
+    match denial {
+        Denial::UnknownKey => "ErrUnauthorized",
+        Denial::ForeignKey => "ErrAgentIdentity",
+        Denial::NotAnAgent => "AgentNotFound",
+        Denial::NotReplaceable => "AgentNotReplaceable",
+        Denial::EnrolmentRace => "EnrollDuplicate",
+        Denial::PolicyGone => "ErrPolicyNotFound",
+        Denial::LeftForGood => "ErrAuditReasonConflict",
+        Denial::UploadsDisabled => "ErrFileFeatureDisable",
+        Denial::UploadField => "ErrFieldRequired",
+        Denial::UploadSizeMissing => "ErrFileSizeRequired",
+        Denial::UploadSizeInvalid => "ErrInvalidFileSize",
+        Denial::UploadTooLarge => "ErrFileSizeTooLarge",
+        Denial::TooManyUploads => "MaxLimit",
+        Denial::UnknownUpload => "ErrInvalidFileID",
+        Denial::UploadExpired => "ErrUploadExpired",
+        Denial::UploadStopped => "ErrUploadStopped",
+        Denial::ChunkNumber => "ErrInvalidChunkNum",
+        Denial::ChunkHash => "ErrHashMismatch",
+        Denial::UploadHashMissing => "TransitHashRequired",
+        Denial::UploadClosed => "ErrStatusNoUploads",
+        Denial::ChunksMissing => "ErrMissingChunks",
+        Denial::UploadInvalid => "ErrFailValidation",
+        Denial::UnknownFile => "ErrFileForDeliveryNotFound",
+        Denial::FileGone => "ErrNoFile",
     }
 }
 
@@ -220,9 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn domain_errors_find_their_row_by_code() {
-        let error = Error::new(ErrorKind::Unauthenticated, "ErrAgentInactive", "whatever");
-        assert_eq!(ApiError::from(error), ApiError::of("ErrAgentInactive"));
+    fn domain_errors_find_their_row_by_their_denial_or_kind() {
+        assert_eq!(ApiError::from(Error::from(Denial::ForeignKey)), ApiError::of("ErrAgentIdentity"));
+        let error = Denial::UploadField.because("src is required");
+        assert_eq!(ApiError::from(error).message, "src is required");
         let error = Error::new(ErrorKind::Invalid, "invalid", "status: missing");
         assert_eq!(ApiError::from(error).message, "Bad request: status: missing");
     }

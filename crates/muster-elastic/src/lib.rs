@@ -23,6 +23,7 @@ pub mod request_id;
 mod respond;
 pub mod route;
 pub mod status;
+pub mod upgrade;
 mod upload;
 mod version_header;
 
@@ -36,7 +37,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request};
 use http_body::Body;
-use muster_core::user_agent::{AcceptedVersion, AcceptedVersions};
+use muster_core::user_agent::{AcceptedVersion, AcceptedVersions, RefusedVersion};
 use muster_protocol::elastic::status::ServerVersion;
 use tokio::sync::Semaphore;
 
@@ -263,6 +264,11 @@ impl Inner {
             tested: settings.tested_version,
         };
         let header = headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        accepted.check(header).map_err(|refused| ApiError::of(refused.code()))
+        accepted.check(header).map_err(|refused| {
+            ApiError::of(match refused {
+                RefusedVersion::Invalid => "InvalidUserAgent",
+                RefusedVersion::Unsupported => "UnsupportedVersion",
+            })
+        })
     }
 }

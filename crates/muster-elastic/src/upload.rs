@@ -12,7 +12,7 @@ use muster_protocol::elastic::upload::{
 use super::body::BodyError;
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
-use muster_fleet::uploads::Chunk;
+use muster_fleet::uploads::{Chunk, NewUpload};
 use muster_listen::reply::Reply;
 
 impl Inner {
@@ -33,7 +33,16 @@ impl Inner {
         let entry = self.fleet.authenticate_agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
         // `json::parse` has seen that it is text.
         let text = String::from_utf8_lossy(&body);
-        let upload = self.fleet.begin_upload(&entry, &request, &text, &self.options.uploads).await?;
+        let file = request.file.unwrap_or_default();
+        let new = NewUpload {
+            action_id: request.action_id.as_deref(),
+            source: request.src.as_deref(),
+            name: file.name.as_deref(),
+            mime_type: file.mime_type.as_deref(),
+            size: file.size,
+            request: &text,
+        };
+        let upload = self.fleet.begin_upload(&entry, &new, &self.options.uploads).await?;
         respond::json(&UploadBeginResponse { upload_id: upload.as_str().to_owned(), chunk_size: CHUNK_BYTES })
     }
 

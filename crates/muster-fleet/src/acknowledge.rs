@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use muster_core::Error;
-use muster_core::ErrorKind;
-use muster_core::acknowledge::{Acknowledged, Acks, LookedUp, Order, Wanted, decide};
+use muster_core::acknowledge::{Acknowledged, Acks, LookedUp, Order, Verdict, Wanted, decide};
 use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::id::{AgentId, PolicyId};
 use muster_core::time::Timestamp;
-use muster_protocol::elastic::ack::AckItem;
-use muster_store::Write;
+use muster_store::{ActionWrite, Write};
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::Fleet;
 use super::authenticate::unauthorized;
@@ -21,24 +18,22 @@ use super::registry::AgentEntry;
 use super::update::AgentChange;
 
 /// Most acks in one request; agents send a few.
-const MOST_EVENTS: usize = 1000;
+const MOST_ACKS: usize = 1000;
 
 impl Fleet {
-    /// Takes an agent's acks; one item each, in order. What they change is one commit.
-    pub async fn acknowledge(&self, entry: &AgentEntry, events: &[&RawValue]) -> Result<Vec<AckItem>, Error> {
-        if events.len() > MOST_EVENTS {
-            let message = format!("Bad request: at most {MOST_EVENTS} events");
-            return Err(Error::new(ErrorKind::Invalid, "BadRequest", message));
+    /// Takes an agent's acks; one verdict each, in order. What they change is one commit.
+    pub async fn acknowledge(&self, entry: &AgentEntry, acks: &Acks<'_>) -> Result<Vec<Verdict>, Error> {
+        if acks.0.len() > MOST_ACKS {
+            return Err(Error::invalid("acks", format!("{} acks; at most {MOST_ACKS}", acks.0.len())));
         }
-        if events.is_empty() {
+        if acks.0.is_empty() {
             return Ok(Vec::new());
         }
         let record = entry.record().ok_or_else(unauthorized)?;
-        let acks = Acks::read(events);
         let looked_up = self.look_up(&record, acks.wanted(&record)).await?;
         let mut outcome = None;
         self.update_agent(entry, |before, now| {
-            let acknowledged = decide(before, &acks, &looked_up, entry.last_seen(now).max(Some(now)), now);
+            let acknowledged = decide(before, acks, &looked_up, entry.last_seen(now).max(Some(now)), now);
             let change = to_change(before, &acknowledged, now);
             outcome = Some(acknowledged);
             Ok(change)
@@ -50,7 +45,7 @@ impl Fleet {
             entry.wake();
             tracing::info!(agent = %entry.id(), "unenrolled by its own ack");
         }
-        Ok(acknowledged.items)
+        Ok(acknowledged.verdicts)
     }
 
     async fn look_up(&self, record: &AgentRecord, wanted: Wanted) -> Result<LookedUp, Error> {
@@ -83,8 +78,9 @@ impl Fleet {
 
 fn to_change(before: &Arc<AgentRecord>, acknowledged: &Acknowledged, now: Timestamp) -> AgentChange {
     let results = acknowledged.results.iter().cloned();
-    let mut writes: Vec<Write> =
-        results.map(|result| Write::ActionResult { result: Box::new(result), addressed: true }).collect();
+    let mut writes: Vec<Write> = results
+        .map(|result| Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true }))
+        .collect();
     if acknowledged.deactivated {
         writes.push(Write::Audit(audit_line(&before.id, acknowledged, now)));
         writes.push(Write::Changed(Change::Agent(before.id.clone())));

@@ -11,7 +11,7 @@ use super::registry::AgentEntry;
 use super::uploads::hex;
 
 fn forbidden(message: &str) -> Error {
-    Error::new(ErrorKind::Forbidden, "Forbidden", message)
+    Error::new(ErrorKind::Forbidden, "forbidden", message)
 }
 
 impl Fleet {
@@ -24,7 +24,7 @@ impl Fleet {
             return Err(forbidden("agent not authorized for artifact"));
         }
         let found = self.store.artifact(identifier, decoded_sha256).await?;
-        let (artifact, body) = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "NotFound", "not found"))?;
+        let (artifact, body) = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "not_found", "not found"))?;
         if hex(digest(&SHA256, &body).as_ref()) != artifact.encoded_sha256 {
             return Err(Error::internal(format!("the stored bytes of artifact {identifier:?} don't have their hash")));
         }

@@ -15,7 +15,7 @@ use super::update::AgentChange;
 
 impl Fleet {
     /// Keeps the report; the agent stays active, and its next check-in takes the report back (EA61, EA140).
-    /// `ErrAuditReasonConflict` once `orphaned` was reported (EA138).
+    /// `Denial::LeftForGood` once `orphaned` was reported (EA138).
     pub async fn report_unenroll(&self, entry: &AgentEntry, reason: AuditReason, at: Timestamp) -> Result<(), Error> {
         let report = AuditReport { reason, at };
         self.update_agent(entry, |record, now| {

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
+use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::credential::ApiKey;
+use muster_core::denial::Denial;
 use muster_core::id::AgentId;
-use muster_core::{Error, ErrorKind};
 use muster_store::Write;
 use serde_json::json;
 
@@ -17,7 +18,7 @@ use super::registry::AgentEntry;
 
 /// The one answer to a key that opens nothing.
 pub fn unauthorized() -> Error {
-    Error::new(ErrorKind::Unauthenticated, "ErrUnauthorized", "unauthorized")
+    Denial::UnknownKey.into()
 }
 
 fn holds_key(record: &AgentRecord, key: &ApiKey) -> bool {
@@ -25,8 +26,8 @@ fn holds_key(record: &AgentRecord, key: &ApiKey) -> bool {
 }
 
 impl Fleet {
-    /// The agent of that id, if the key is its own. A live key of somebody else: `ErrAgentIdentity` (EA54), with an
-    /// audit line; any other: `ErrUnauthorized`.
+    /// The agent of that id, if the key is its own. A live key of somebody else: [`Denial::ForeignKey`] (EA54), with an
+    /// audit line; any other: [`Denial::UnknownKey`].
     pub async fn authenticate_agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
         if let Ok(id) = AgentId::parse(id) {
             let entry = match self.registry.get(&id) {
@@ -44,16 +45,16 @@ impl Fleet {
     async fn refuse_key<T>(&self, id: &str, key: &ApiKey) -> Result<T, Error> {
         let holder = self.key_holder(key).await?.ok_or_else(unauthorized)?;
         self.audit_identity_mismatch(&holder, id).await;
-        Err(Error::new(ErrorKind::Forbidden, "ErrAgentIdentity", "Agent header contains wrong identifier"))
+        Err(Denial::ForeignKey.into())
     }
 
-    /// The agent whose access key this is; `AgentNotFound` for a live key that is not an agent's.
+    /// The agent whose access key this is; [`Denial::NotAnAgent`] for a live key that is not an agent's.
     pub async fn authenticate_any_agent(&self, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
         if let Some(record) = self.store.agent_by_access_key(&key.id).await?.filter(|record| holds_key(record, key)) {
             return Ok(self.registry.admit(record));
         }
         if self.is_enrollment_key(key).await? {
-            return Err(Error::new(ErrorKind::NotFound, "AgentNotFound", "agent could not be found"));
+            return Err(Denial::NotAnAgent.into());
         }
         Err(unauthorized())
     }

@@ -9,19 +9,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::check_in::{Circumstances, Decision, KnownDocuments, decide};
-use muster_core::delivery::{deliver, secrets_of};
+use muster_core::check_in::{Circumstances, Decision, KnownDocuments, Report, decide};
+use muster_core::delivery::{Delivered, deliver, secrets_of};
 use muster_core::documents::Digest;
 use muster_core::entropy::random_bytes;
 use muster_core::id::{ActionId, PolicyId};
 use muster_core::policy::render::RenderedPolicy;
 use muster_core::poll::GoDuration;
 use muster_core::status::Status;
-use muster_core::{Error, ErrorKind};
-use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
-use muster_store::Write;
-use serde::Deserialize;
+use muster_store::{AgentWrite, Write};
 use tokio::time::Instant;
 
 use super::Fleet;
@@ -38,11 +36,11 @@ const OFFERS_AT_ONCE: u32 = 3;
 const FIRST_OFFER_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_OFFER_PAUSE: Duration = Duration::from_secs(300);
 
-/// A decoded check-in and what the adapter knows besides.
+/// A check-in as its adapter read it, and what the adapter knows besides.
 #[derive(Debug)]
 pub struct CheckInInput<'a> {
-    /// The request.
-    pub request: &'a CheckInRequest<'a>,
+    /// What the agent reports.
+    pub report: &'a Report<'a>,
     /// Version from the User-Agent, normalised.
     pub agent_version: &'a str,
     /// It is above what this server was tested with.
@@ -71,7 +69,7 @@ pub enum Delivery {
         /// Presented later, it suppresses these and everything before (EA73).
         ack_token: ActionId,
         /// In the order in which to run them; may be empty when all were of types that are not delivered (EA77).
-        actions: Vec<WireAction>,
+        actions: Vec<Delivered>,
     },
     /// A policy, alone (EA95).
     Policy(Arc<RenderedPolicy>),
@@ -105,12 +103,6 @@ enum Due {
     /// A policy is due, but was offered too often lately.
     Later(Duration),
     Nothing,
-}
-
-#[derive(Deserialize)]
-struct UpgradeActionId<'a> {
-    #[serde(borrow, default)]
-    action_id: Option<std::borrow::Cow<'a, str>>,
 }
 
 impl Fleet {
@@ -155,8 +147,8 @@ impl Fleet {
             agent_version: input.agent_version,
             newer_than_tested: input.newer_than_tested,
             address: input.address,
-            acknowledged: self.acknowledged(&before, input.request).await?,
-            upgrade_action_known: self.upgrade_action_known(input.request).await?,
+            acknowledged: self.acknowledged(&before, input.report).await?,
+            upgrade_action_known: self.upgrade_action_known(input.report).await?,
             newest_revision: self.newest_revision(&before).await?,
         };
         let (mut revision, mut poll, before_known) = (0, None, known);
@@ -165,7 +157,7 @@ impl Fleet {
                 if !record.active {
                     return Err(unauthorized());
                 }
-                let decision = decide(record, before_known, input.request, &circumstances, now).map_err(bad_request)?;
+                let decision = decide(record, before_known, input.report, &circumstances, now)?;
                 (revision, poll) = (decision.policy_revision, decision.poll_timeout);
                 let change = to_change(record, &decision);
                 known = decision.known;
@@ -185,24 +177,18 @@ impl Fleet {
     }
 
     /// The action that the ack token names (EA §4.4). The record's own token needs no look-up.
-    async fn acknowledged(
-        &self,
-        record: &AgentRecord,
-        request: &CheckInRequest<'_>,
-    ) -> Result<Option<(ActionId, i64)>, Error> {
-        let Some(token) = request.ack_token.as_deref().filter(|token| !token.is_empty()) else { return Ok(None) };
+    async fn acknowledged(&self, record: &AgentRecord, report: &Report<'_>) -> Result<Option<(ActionId, i64)>, Error> {
+        let token = report.confirmed;
         // Agents send their last token with every check-in, so this is nearly every one of them.
-        if record.action_token.as_ref().is_some_and(|own| own.as_str() == token) {
+        if token.is_empty() || record.action_token.as_ref().is_some_and(|own| own.as_str() == token) {
             return Ok(None);
         }
         let Ok(id) = ActionId::parse(token) else { return Ok(None) };
         Ok(self.store.action(&id).await?.map(|action| (id, action.seq)))
     }
 
-    async fn upgrade_action_known(&self, request: &CheckInRequest<'_>) -> Result<bool, Error> {
-        let Some(details) = request.upgrade_details else { return Ok(false) };
-        let named = serde_json::from_str::<UpgradeActionId<'_>>(details.get()).ok().and_then(|named| named.action_id);
-        match named.map(|id| ActionId::parse(&id)) {
+    async fn upgrade_action_known(&self, report: &Report<'_>) -> Result<bool, Error> {
+        match report.upgrade.as_ref().map(|upgrade| ActionId::parse(&upgrade.action_id)) {
             Some(Ok(id)) => Ok(self.store.action(&id).await?.is_some()),
             _ => Ok(false),
         }
@@ -281,8 +267,7 @@ impl Fleet {
         // Opened as late as possible: secrets are in memory while a reply is made, not while a poll is held.
         let secrets = open_secrets(&*self.store, &self.sealer, &secrets_of(&due)).await?;
         let due = self.sign_for(&record.id, due)?;
-        let delivery =
-            deliver(&due, &record.id, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
+        let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
         for action in &delivery.misfits {
             tracing::warn!(%action, agent = %record.id, "an action's data does not fit its type; passed over");
         }
@@ -357,13 +342,9 @@ fn to_change(record: &AgentRecord, decision: &Decision) -> AgentChange {
     let documents = &decision.documents;
     let changed = documents.local_metadata.is_some() || documents.components.is_some();
     let writes = if changed {
-        vec![Write::AgentDocuments { id: record.id.clone(), documents: documents.clone() }]
+        vec![Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents: documents.clone() })]
     } else {
         Vec::new()
     };
     AgentChange { record: None, writes }
-}
-
-fn bad_request(error: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Invalid, "BadRequest", error.to_string())
 }

@@ -14,17 +14,18 @@ use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::check_in::KnownDocuments;
 use muster_core::credential::ApiKey;
-use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement};
+use muster_core::denial::Denial;
+use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request, space_of};
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
-use muster_core::id::AgentId;
+use muster_core::host::Host;
+use muster_core::id::{AgentId, HostId};
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
-use muster_core::{Error, ErrorKind, replace_token};
-use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
+use muster_core::{Error, replace_token};
 use muster_store::query::Page;
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
@@ -51,16 +52,26 @@ impl Admission {
 }
 
 /// What an adapter unpacked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct EnrollInput<'a> {
-    /// The request.
-    pub request: &'a EnrollRequest<'a>,
+    /// What the agent asks for.
+    pub request: &'a Request<'a>,
     /// Version from the User-Agent, normalised (EA33).
     pub agent_version: &'a str,
     /// Above what this server was tested with.
     pub newer_than_tested: bool,
     /// The agent's address.
     pub address: &'a str,
+}
+
+/// An agent that was let in.
+pub struct Enrolment {
+    /// Its record.
+    pub record: AgentRecord,
+    /// Host and agent facts as they are stored: JSON text.
+    pub metadata: Arc<str>,
+    /// Its key, with the secret: told this once.
+    pub key: ApiKey,
 }
 
 /// What keeps enrolments of the same handle in order, and slow hashes few.
@@ -114,6 +125,7 @@ impl Enrolling {
 struct Stored {
     by_id: Option<AgentRecord>,
     by_enrollment_id: Option<AgentRecord>,
+    host: Option<Host>,
 }
 
 impl Fleet {
@@ -129,7 +141,7 @@ impl Fleet {
     }
 
     /// Enrols an agent.
-    pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<EnrolledItem, Error> {
+    pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<Enrolment, Error> {
         let applicant = Applicant::read(input.request)?;
         // Outside the turn: it depends on no other enrolment, and turns are shared by all ids of a stripe.
         let placement = self.placement(&applicant, admission, input.address).await?;
@@ -149,14 +161,16 @@ impl Fleet {
             let access_key = ApiKey::generate(&*self.entropy);
             let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(random_uuid(&*self.entropy)));
             let (placement, token_hash) = (placement.clone(), token_hash.clone());
-            let admitted = Admitted { life, id, access_key: &access_key, placement, token_hash };
+            let host_id = HostId::trusted(random_uuid(&*self.entropy));
+            let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let now = self.clock.now();
             let enrolled = applicant.enroll(admitted, &around, now);
             if self.commit_enrolment(&enrolled, stored.by_id, admission, now).await? {
-                return Ok(enrolled.item(&access_key));
+                let metadata = enrolled.documents.local_metadata.unwrap_or_else(|| "null".into());
+                return Ok(Enrolment { record: enrolled.record, metadata, key: access_key });
             }
         }
-        Err(Error::new(ErrorKind::TooMany, "EnrollDuplicate", "concurrent enrollment for same id: retry"))
+        Err(Denial::EnrolmentRace.into())
     }
 
     async fn stored(&self, applicant: &Applicant, admission: &Admission) -> Result<Stored, Error> {
@@ -166,6 +180,9 @@ impl Fleet {
         }
         if let Some(handle) = &applicant.enrollment_id {
             stored.by_enrollment_id = self.store.agent_by_enrollment_id(handle, &admission.key().id).await?;
+        }
+        if let Some(machine) = &applicant.machine_id {
+            stored.host = self.store.host_by_machine(space_of(admission.key()), machine).await?;
         }
         Ok(stored)
     }
@@ -207,7 +224,7 @@ impl Fleet {
         // A key without a policy may come to none: the agent stays enrolled and waits for one. A key that names one that
         // is gone promises what nobody can keep.
         if policy.is_none() && key.policy_id.is_some() {
-            return Err(Error::new(ErrorKind::Invalid, "ErrPolicyNotFound", "ErrPolicyNotFound"));
+            return Err(Denial::PolicyGone.into());
         }
         placement.inactivity_timeout = inactivity_timeout(policy.as_ref());
         placement.policy_id = policy.map(|policy| policy.id);
@@ -246,7 +263,7 @@ impl Fleet {
     ) -> Result<bool, Error> {
         let key = admission.key();
         let counts = !takes_own_place(enrolled, before.as_ref(), key);
-        let mut writes = vec![Write::EnrollmentKeyUse { id: key.id.clone(), now, counts }];
+        let mut writes = vec![Write::EnrollmentKey(EnrollmentKeyWrite::Use { id: key.id.clone(), now, counts })];
         writes.extend(record_writes(enrolled, before, now));
         writes.push(Write::Audit(audit_line(enrolled, key, now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
@@ -289,6 +306,7 @@ fn circumstances<'a>(admission: &'a Admission, input: &EnrollInput<'a>, stored: 
         address: input.address,
         by_id: stored.by_id.as_ref(),
         by_enrollment_id: stored.by_enrollment_id.as_ref(),
+        host: stored.host.as_ref(),
     }
 }
 
@@ -305,18 +323,20 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
     let (record, documents) = (&enrolled.record, enrolled.documents.clone());
     let mut writes = Vec::new();
     if let Some(id) = enrolled.discard.clone() {
-        writes.extend([Write::AgentDelete { id: id.clone(), now }, Write::Changed(Change::Agent(id))]);
+        writes.extend([Write::Agent(AgentWrite::Delete { id: id.clone(), now }), Write::Changed(Change::Agent(id))]);
     }
+    // After what is discarded: a host goes with its last agent.
+    writes.extend(enrolled.host.clone().map(|host| AgentWrite::PutHost(host).into()));
     match before {
-        None => writes.push(Write::AgentInsert { record: Box::new(record.clone()), documents }),
+        None => writes.push(Write::Agent(AgentWrite::Insert { record: Box::new(record.clone()), documents })),
         Some(before) => {
-            writes.push(Write::AgentUpdate { before: Arc::new(before), after: Arc::new(record.clone()) });
-            writes.push(Write::AgentDocuments { id: record.id.clone(), documents });
+            writes.push(Write::Agent(AgentWrite::Update { before: Arc::new(before), after: Arc::new(record.clone()) }));
+            writes.push(Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents }));
         }
     }
     // Orders to the old life are not for the new one, an old UNENROLL least of all, whether answered or not (D14).
     if enrolled.life == Life::Next {
-        writes.push(Write::AgentLifeBegins { id: record.id.clone(), now });
+        writes.push(Write::Agent(AgentWrite::BeginLife { id: record.id.clone(), now }));
     }
     writes
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use muster_core::Error;
+use muster_core::denial::Denial;
 use muster_core::file::{ChunkInfo, DeliverableFile};
 use muster_core::id::FileId;
-use muster_core::{Error, ErrorKind};
 use muster_store::Store;
 use tokio::sync::mpsc;
 
@@ -36,9 +37,7 @@ impl Fleet {
             Ok(id) => self.store.file(&id).await?,
             Err(_) => None,
         };
-        found
-            .filter(|file| file.agents.contains(entry.id()))
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "ErrFileForDeliveryNotFound", "file not found"))
+        found.filter(|file| file.agents.contains(entry.id())).ok_or_else(|| Denial::UnknownFile.into())
     }
 
     /// The bytes of a part, as they are read: one chunk is read while the one before is on its way. `guard` is kept
@@ -53,7 +52,7 @@ impl Fleet {
         let chunks = self.store.chunks(&file.id).await?;
         let stored: u64 = chunks.iter().map(|chunk| u64::try_from(chunk.length).unwrap_or(0)).sum();
         if stored != u64::try_from(file.size).unwrap_or(0) {
-            return Err(Error::new(ErrorKind::NotFound, "ErrNoFile", "file not found"));
+            return Err(Denial::FileGone.into());
         }
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(send(self.store.share(), file.id.clone(), slices(&chunks, piece), sender, guard));

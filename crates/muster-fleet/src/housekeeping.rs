@@ -16,7 +16,7 @@ use muster_core::Error;
 use muster_core::context::{Actor, OpContext};
 use muster_core::file::FileStatus;
 use muster_core::time::Timestamp;
-use muster_store::{StoreError, Write};
+use muster_store::{FileWrite, StoreError, Write};
 use serde_json::json;
 
 use super::Fleet;
@@ -109,7 +109,14 @@ impl Fleet {
             let writes = found.into_iter().flat_map(|upload| {
                 let detail = json!({"agent": upload.agent_id, "name": upload.name, "reason": reason});
                 let line = audit_line(&context, now, "file.delete", format_args!("file:{}", upload.id), detail);
-                [Write::UploadStatus { id: upload.id, status: FileStatus::Deleted, transit_hash: None }, line]
+                [
+                    Write::File(FileWrite::UploadStatus {
+                        id: upload.id,
+                        status: FileStatus::Deleted,
+                        transit_hash: None,
+                    }),
+                    line,
+                ]
             });
             match self.store.commit(writes.collect()).await {
                 Ok(_) => Ok(count),

@@ -10,7 +10,7 @@ use muster_core::seal::Place;
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use muster_store::query::{Listed, Page};
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 
 use super::Fleet;
@@ -76,7 +76,7 @@ impl Fleet {
         };
         let detail = json!({"name": record.name, "policy_id": record.policy_id});
         let writes = vec![
-            Write::EnrollmentKeyInsert(Box::new(record.clone())),
+            Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(record.clone()))),
             changed(&record.id),
             audit_line(context, now, "enrollment_key.create", subject(&record.id), detail),
         ];
@@ -128,7 +128,8 @@ impl Fleet {
         let key = self.enrollment_key(context, id).await?;
         let now = self.clock.now();
         let line = audit_line(context, now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name}));
-        let writes = vec![Write::EnrollmentKeyRevoke { id: key.id.clone(), now }, changed(&key.id), line];
+        let writes =
+            vec![Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: key.id.clone(), now }), changed(&key.id), line];
         self.commit_for(context, writes).await.map_err(|error| gone(error, id))
     }
 
@@ -138,7 +139,8 @@ impl Fleet {
         let key = self.enrollment_key(context, id).await?;
         let line =
             audit_line(context, self.clock.now(), "enrollment_key.delete", subject(&key.id), json!({"name": key.name}));
-        let writes = vec![Write::EnrollmentKeyDelete { id: key.id.clone() }, changed(&key.id), line];
+        let writes =
+            vec![Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: key.id.clone() }), changed(&key.id), line];
         self.commit_for(context, writes).await.map_err(|error| gone(error, id))
     }
 
@@ -165,8 +167,8 @@ impl Fleet {
         let detail = json!({"name": old.name, "by": record.id});
         // Revoked first: a name is taken by live keys only.
         let writes = vec![
-            Write::EnrollmentKeyRevoke { id: old.id.clone(), now },
-            Write::EnrollmentKeyInsert(Box::new(record.clone())),
+            Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: old.id.clone(), now }),
+            Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(record.clone()))),
             changed(&old.id),
             changed(&record.id),
             audit_line(context, now, "enrollment_key.replace", subject(&old.id), detail),

@@ -7,7 +7,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::change::Change;
 use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
-use muster_store::{StoreError, Write};
+use muster_store::{AgentWrite, StoreError, Write};
 
 use super::Fleet;
 use super::update::{AgentChange, end_of_actions};
@@ -70,7 +70,7 @@ impl Fleet {
                 writes.extend(more);
                 continue;
             };
-            writes.push(Write::AgentUpdate { before: Arc::clone(before), after: Arc::clone(&after) });
+            writes.push(Write::Agent(AgentWrite::Update { before: Arc::clone(before), after: Arc::clone(&after) }));
             writes.push(Write::Changed(Change::Agent(after.id.clone())));
             writes.extend(more);
             writes.extend(end_of_actions(before, &after));

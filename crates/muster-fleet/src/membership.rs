@@ -4,7 +4,7 @@ use muster_core::change::Change;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::AgentId;
 use muster_core::{Error, ErrorKind, status};
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{AgentWrite, Precondition, StoreError, Write};
 use serde_json::{Map, Value, json};
 
 use super::Fleet;
@@ -89,7 +89,7 @@ impl Fleet {
         let now = self.clock.now();
         let writes = ids.iter().flat_map(|id| {
             [
-                Write::AgentDelete { id: id.clone(), now },
+                Write::Agent(AgentWrite::Delete { id: id.clone(), now }),
                 Write::Changed(Change::Agent(id.clone())),
                 audit_line(context, now, "agent.delete", format!("agent:{id}"), json!({})),
             ]

@@ -11,7 +11,7 @@ use muster_core::context::{OpContext, Privilege};
 use muster_core::entropy::random_uuid;
 use muster_core::file::{Artifact, CHUNK_BYTES, DeliverableFile};
 use muster_core::id::FileId;
-use muster_store::Write;
+use muster_store::{FileWrite, Write};
 use serde_json::json;
 
 use super::Fleet;
@@ -45,15 +45,17 @@ impl Fleet {
         };
         let detail = json!({"agent": file.agents, "name": name, "size": file.size});
         let mut writes = vec![
-            Write::FileInsert(Box::new(file.clone())),
+            Write::File(FileWrite::InsertFile(Box::new(file.clone()))),
             audit_line(context, now, "file.offer", format!("file:{}", file.id), detail),
         ];
         let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
-        writes.extend(chunks.map(|(part, number)| Write::ChunkPut {
-            file: file.id.clone(),
-            number,
-            sha256: sha256(part),
-            data: part.to_vec(),
+        writes.extend(chunks.map(|(part, number)| {
+            Write::File(FileWrite::PutChunk {
+                file: file.id.clone(),
+                number,
+                sha256: sha256(part),
+                data: part.to_vec(),
+            })
         }));
         self.store.commit(writes).await?;
         Ok(file)
@@ -81,7 +83,9 @@ impl Fleet {
         };
         let detail = json!({"sha256": artifact.decoded_sha256, "size": artifact.decoded_size});
         let line = audit_line(context, now, "artifact.store", format!("artifact:{identifier}"), detail);
-        self.store.commit(vec![Write::ArtifactPut { artifact: Box::new(artifact.clone()), body }, line]).await?;
+        self.store
+            .commit(vec![Write::File(FileWrite::PutArtifact { artifact: Box::new(artifact.clone()), body }), line])
+            .await?;
         Ok(artifact)
     }
 }

@@ -15,7 +15,7 @@ use muster_core::policy::Policy;
 use muster_core::policy::check::check_record;
 use muster_core::policy::problem::nearest;
 use muster_core::time::Timestamp;
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{OutputWrite, Precondition, SecretWrite, StoreError, Write};
 use serde_json::{Map, Value, json};
 
 use super::Fleet;
@@ -92,11 +92,11 @@ impl Fleet {
         }
         let now = self.clock.now();
         let mut writes = vec![
-            Write::OutputDelete { id: output.id.clone() },
+            Write::Output(OutputWrite::Delete { id: output.id.clone() }),
             Write::Changed(Change::Output(output.id.clone())),
             audit_line(context, now, "output.delete", subject(&output), json!({"name": output.name})),
         ];
-        writes.extend(secret_ids(&output.fields).into_iter().map(|id| Write::SecretDelete { id }));
+        writes.extend(secret_ids(&output.fields).into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })));
         self.store.commit(writes).await.map_err(refused)?;
         Ok(output)
     }
@@ -135,13 +135,13 @@ impl Fleet {
             return Ok(before);
         }
         after.updated_at = now;
-        writes.push(Write::OutputPut(Box::new(after.clone())));
+        writes.push(Write::Output(OutputWrite::Put(Box::new(after.clone()))));
         writes.push(Write::Changed(Change::Output(after.id.clone())));
         writes.push(audit_line(context, now, action, subject(&after), json!({"name": after.name, "type": after.kind})));
         writes.extend(self.revise_all(context, with(self.store.outputs().await?, &after), now).await?);
         let kept = secret_ids(&after.fields);
         let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));
-        writes.extend(gone.map(|id| Write::SecretDelete { id }));
+        writes.extend(gone.map(|id| Write::Secret(SecretWrite::Delete { id })));
         self.store.commit(writes).await.map_err(refused)?;
         Ok(after)
     }

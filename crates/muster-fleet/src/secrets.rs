@@ -10,7 +10,7 @@ use muster_core::seal::{Place, Sealer};
 use muster_core::secret_refs::Secrets;
 use muster_core::signing::Signer;
 use muster_core::{Error, ErrorKind};
-use muster_store::{Store, Write};
+use muster_store::{SecretWrite, SettingWrite, Store, Write};
 use zeroize::Zeroizing;
 
 use super::Fleet;
@@ -36,7 +36,7 @@ impl Fleet {
     pub(super) fn seal_secret_as(&self, id: &SecretId, value: &str) -> Result<Write, Error> {
         let sealed = self.sealer.seal(Place::secret(id), value.as_bytes(), &*self.entropy);
         let sealed = sealed.map_err(|error| Error::internal(format!("sealing a secret: {error}")))?;
-        Ok(Write::SecretPut { id: id.clone(), sealed })
+        Ok(Write::Secret(SecretWrite::Put { id: id.clone(), sealed }))
     }
 
     /// Reads and opens secrets; ids without one are left out.
@@ -73,7 +73,9 @@ pub async fn ensure_signing_key(
     let (signer, pkcs8) = Signer::generate().map_err(|error| Error::internal(error.to_string()))?;
     let sealed = sealer.seal(Place::setting(SIGNING_KEY), &pkcs8, entropy);
     let sealed = sealed.map_err(|error| Error::internal(format!("sealing the signing key: {error}")))?;
-    store.commit(vec![Write::SettingPut { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) }]).await?;
+    store
+        .commit(vec![Write::Setting(SettingWrite::Put { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) })])
+        .await?;
     Ok(Arc::new(signer))
 }
 

@@ -10,7 +10,7 @@ use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::status::transition;
 use muster_core::time::Timestamp;
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -130,7 +130,7 @@ impl Fleet {
             .map(|(record, seen)| (record.id.clone(), seen))
             .collect();
         for chunk in seen.chunks(1000) {
-            self.store.commit(vec![Write::AgentsSeen { seen: chunk.to_vec() }]).await?;
+            self.store.commit(vec![Write::Agent(AgentWrite::Seen { seen: chunk.to_vec() })]).await?;
         }
         Ok(())
     }

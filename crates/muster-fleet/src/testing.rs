@@ -6,23 +6,26 @@ pub mod golden;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::Error;
+use muster_core::acknowledge::Verdict;
 use muster_core::action::{Action, ActionType};
 use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
+use muster_core::documents::bytes_digest;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
-use muster_core::testing::{self, Sequence, TestClock, at};
+use muster_core::testing::{self, Sequence, TestClock, at, family};
 use muster_core::time::{Clock, Timestamp};
-use muster_protocol::elastic::enroll::{EnrollRequest, EnrolledItem};
 use muster_store::sqlite::SqliteStore;
-use muster_store::{Store, Write};
+use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, Write};
 use serde_json::Value;
 
-use crate::enroll::EnrollInput;
+use crate::check_in::{CheckInInput, CheckInOutcome};
+use crate::enroll::{EnrollInput, Enrolment};
 use crate::registry::AgentEntry;
 use crate::{Fleet, FleetParts, FleetSettings};
 
@@ -34,6 +37,21 @@ pub struct TestFleet {
     pub clock: Arc<TestClock>,
     /// The fleet's generator.
     pub entropy: Arc<Sequence>,
+}
+
+/// An agent of the test family that enrolled.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// Its id.
+    pub id: String,
+    /// Its policy; empty: none.
+    pub policy_id: String,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its key.
+    pub key: ApiKey,
 }
 
 /// Settings under which a held poll's length is known: without jitter.
@@ -114,7 +132,7 @@ impl TestFleet {
     pub async fn add_policy(&self, id: &str, change: impl FnOnce(&mut Policy)) -> PolicyId {
         let mut policy = testing::policy(id, self.now());
         change(&mut policy);
-        self.commit(vec![Write::PolicyInsert(Box::new(policy))]).await;
+        self.commit(vec![Write::Policy(PolicyWrite::Insert(Box::new(policy)))]).await;
         PolicyId::trusted(id)
     }
 
@@ -150,7 +168,7 @@ impl TestFleet {
 
     async fn publish(&self, revision: PolicyRevision) {
         let change = Write::Changed(Change::Policy(revision.policy_id.clone()));
-        self.commit(vec![Write::PolicyRevisionInsert(Box::new(revision)), change]).await;
+        self.commit(vec![Write::Policy(PolicyWrite::InsertRevision(Box::new(revision))), change]).await;
     }
 
     /// An enrollment key for `policy`, changed by `change`.
@@ -162,18 +180,45 @@ impl TestFleet {
             ..testing::key_of(api_key.id.as_str(), &api_key, self.now())
         };
         change(&mut key);
-        self.commit(vec![Write::EnrollmentKeyInsert(Box::new(key))]).await;
+        self.commit(vec![Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key)))]).await;
         api_key
     }
 
-    /// Enrols as the adapter does.
-    pub async fn enroll(&self, key: &ApiKey, body: &Value) -> Result<EnrolledItem, muster_core::Error> {
+    /// Enrols an agent of the test family.
+    pub async fn enroll(&self, key: &ApiKey, body: &Value) -> Result<Enrolled, Error> {
         let admission = self.fleet.authenticate_enrollment(key).await?;
-        let text = body.to_string();
-        let request: EnrollRequest<'_> = serde_json::from_str(&text).expect("an enrolment request");
-        let input =
-            EnrollInput { request: &request, agent_version: "9.5.2", newer_than_tested: false, address: "192.0.2.9" };
-        self.fleet.enroll(&admission, input).await
+        let enrol = family::Enrol::read(&body.to_string());
+        let request = &enrol.request();
+        let input = EnrollInput { request, agent_version: "9.5.2", newer_than_tested: false, address: "192.0.2.9" };
+        let Enrolment { record, key, .. } = self.fleet.enroll(&admission, input).await?;
+        Ok(Enrolled {
+            id: record.id.to_string(),
+            policy_id: record.policy_id.map(|id| id.to_string()).unwrap_or_default(),
+            enrolled_at: record.enrolled_at,
+            tags: record.tags,
+            key,
+        })
+    }
+
+    /// Takes a check-in of the test family.
+    pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> Result<CheckInOutcome, Error> {
+        let check_in = family::CheckIn::read(body);
+        let report = &check_in.report();
+        let digest = bytes_digest(&[body.as_bytes()]);
+        let (agent_version, address) = ("9.5.2", "127.0.0.1");
+        let input = CheckInInput { report, agent_version, newer_than_tested: false, address, digest };
+        self.fleet.check_in(entry, input).await
+    }
+
+    /// Takes acks of the test family; answers verdicts as statuses, which are shorter to read.
+    pub async fn ack(&self, entry: &AgentEntry, answers: &Value) -> Result<Vec<u16>, Error> {
+        let status = |verdict: Verdict| match verdict {
+            Verdict::Taken => 200,
+            Verdict::Refused => 400,
+            Verdict::Unknown => 404,
+        };
+        let verdicts = self.fleet.acknowledge(entry, &family::acks(&answers.to_string())).await?;
+        Ok(verdicts.into_iter().map(status).collect())
     }
 
     /// Puts a record in the store; the key is the agent's from now on.
@@ -187,13 +232,12 @@ impl TestFleet {
     pub fn insertion(&self, record: AgentRecord, documents: AgentDocuments) -> (Write, ApiKey) {
         let key = ApiKey::generate(&*self.entropy);
         let access_key = Some(AccessKey { id: key.id.clone(), hash: key.hash() });
-        (Write::AgentInsert { record: Box::new(AgentRecord { access_key, ..record }), documents }, key)
+        (Write::Agent(AgentWrite::Insert { record: Box::new(AgentRecord { access_key, ..record }), documents }), key)
     }
 
     /// The entry of an enrolled agent, by its new key.
-    pub async fn entry(&self, item: &EnrolledItem) -> Result<Arc<AgentEntry>, muster_core::Error> {
-        let key = ApiKey::parse(&item.access_api_key).expect("a key");
-        self.fleet.authenticate_agent(&item.id, &key).await
+    pub async fn entry(&self, enrolled: &Enrolled) -> Result<Arc<AgentEntry>, Error> {
+        self.fleet.authenticate_agent(&enrolled.id, &enrolled.key).await
     }
 
     /// An agent's record as it is stored.
@@ -206,7 +250,8 @@ impl TestFleet {
         let mut action = testing::action(id, kind, self.now());
         change(&mut action);
         let change = Write::Changed(Change::Action(action.id.clone()));
-        let insert = Write::ActionInsert { action: Box::new(action), targets: vec![AgentId::trusted(agent)] };
+        let insert =
+            Write::Action(ActionWrite::Insert { action: Box::new(action), targets: vec![AgentId::trusted(agent)] });
         self.commit(vec![insert, change]).await;
     }
 }

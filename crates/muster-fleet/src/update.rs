@@ -6,7 +6,7 @@ use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{AgentWrite, Precondition, StoreError, Write};
 
 use super::Fleet;
 use super::registry::AgentEntry;
@@ -33,7 +33,7 @@ impl Fleet {
     }
 
     /// Changes an agent's record. `change` is called again with the newer record when somebody else was faster.
-    /// Answers the record as it then stands. `AgentNotFound` when the agent was deleted.
+    /// Answers the record as it then stands. Refused as unknown when the agent was deleted.
     pub async fn update_agent(
         &self,
         entry: &AgentEntry,
@@ -45,7 +45,10 @@ impl Fleet {
             let after = record.map_or_else(|| Arc::clone(&before), Arc::new);
             if !Arc::ptr_eq(&before, &after) {
                 // First, since its precondition is the likeliest to fail, and then nothing else need be tried.
-                writes.insert(0, Write::AgentUpdate { before: Arc::clone(&before), after: Arc::clone(&after) });
+                writes.insert(
+                    0,
+                    Write::Agent(AgentWrite::Update { before: Arc::clone(&before), after: Arc::clone(&after) }),
+                );
                 writes.extend(end_of_actions(&before, &after));
             }
             // A heartbeat that changes nothing ends here: no commit, no wait for the disk.
@@ -86,7 +89,8 @@ impl Fleet {
 /// What the end of an agent's life does to its open actions, whatever ended it. It comes after all other writes of
 /// the change: an UNENROLL that was carried out is answered, and not ended.
 pub(super) fn end_of_actions(before: &AgentRecord, after: &AgentRecord) -> Option<Write> {
-    (before.active && !after.active).then(|| Write::AgentActionsEnd { id: after.id.clone(), now: after.updated_at })
+    (before.active && !after.active)
+        .then(|| Write::Agent(AgentWrite::EndActions { id: after.id.clone(), now: after.updated_at }))
 }
 
 fn agent_gone() -> Error {

@@ -1,8 +1,9 @@
 //! How much agents may upload.
 
+use muster_core::Error;
+use muster_core::denial::Denial;
 use muster_core::file::{FileStatus, Upload};
 use muster_core::time::Timestamp;
-use muster_core::{Error, ErrorKind};
 
 use super::uploads::LIFE;
 
@@ -30,15 +31,14 @@ impl UploadLimits {
         let others = || known.iter().filter(|upload| upload.action_id != next.action_id);
         let is_open = |upload: &&Upload| upload.is_open() && now.since(upload.started_at) <= LIFE;
         if others().filter(is_open).count() as u64 >= self.max_open_per_agent {
-            let message = "too many uploads of this agent are under way";
-            return Err(Error::new(ErrorKind::TooMany, "MaxLimit", message));
+            return Err(Denial::TooManyUploads.into());
         }
         let is_kept = |upload: &&Upload| upload.status == FileStatus::Ready || is_open(upload);
         let bytes = |upload: &Upload| u64::try_from(upload.size).unwrap_or(0);
         let kept: u64 = others().filter(is_kept).map(bytes).sum();
         if kept.saturating_add(bytes(next)) > self.max_bytes_per_agent {
             let message = "with this file the agent's uploads exceed what is kept of them: delete older ones";
-            return Err(Error::new(ErrorKind::Invalid, "ErrFileSizeTooLarge", message));
+            return Err(Denial::UploadTooLarge.because(message));
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use muster_core::context::{OpContext, Privilege};
 use muster_core::file::{DeliverableFile, FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, FileId};
 use muster_core::time::Timestamp;
-use muster_store::Write;
 use muster_store::query::{ActionFilter, Page};
+use muster_store::{FileWrite, Write};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -99,8 +99,11 @@ impl Fleet {
         let upload = self.known_upload(id).await?;
         let detail = json!({"agent": upload.agent_id, "name": upload.name});
         let line = audit_line(context, self.clock.now(), "file.delete", format!("file:{}", upload.id), detail);
-        let status =
-            Write::UploadStatus { id: upload.id, status: FileStatus::Deleted, transit_hash: upload.transit_hash };
+        let status = Write::File(FileWrite::UploadStatus {
+            id: upload.id,
+            status: FileStatus::Deleted,
+            transit_hash: upload.transit_hash,
+        });
         self.store.commit(vec![status, line]).await?;
         Ok(())
     }

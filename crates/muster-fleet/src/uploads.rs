@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
+use muster_core::Error;
+use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
 use muster_core::file::{CHUNK_BYTES, ChunkInfo, FileStatus, Upload};
 use muster_core::id::{ActionId, FileId};
-use muster_core::{Error, ErrorKind};
-use muster_protocol::elastic::upload::{UploadBeginRequest, UploadFile};
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{FileWrite, Precondition, StoreError, Write};
 
 use super::Fleet;
 use super::registry::AgentEntry;
@@ -44,25 +44,36 @@ impl OpenUpload {
         if self.0.agent_id == *entry.id() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Forbidden, "ErrAgentIdentity", "Agent header contains wrong identifier"))
+        Err(Denial::ForeignKey.into())
     }
 }
 
-fn refused(code: &'static str, message: &str) -> Error {
-    Error::new(ErrorKind::Invalid, code, message)
+/// A file that an agent is about to send, as its adapter read it. What is missing is refused by name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NewUpload<'a> {
+    /// The action that asked for it.
+    pub action_id: Option<&'a str>,
+    /// `agent` or `endpoint`.
+    pub source: Option<&'a str>,
+    /// File name.
+    pub name: Option<&'a str>,
+    /// MIME type.
+    pub mime_type: Option<&'a str>,
+    /// Bytes.
+    pub size: Option<i64>,
+    /// The whole request, kept beside the file.
+    pub request: &'a str,
 }
 
 impl Fleet {
-    /// Begins an upload within `limits`; the same one again gives the same id, unless it failed. `text` is the
-    /// whole request.
+    /// Begins an upload within `limits`; the same one again gives the same id, unless it failed.
     pub async fn begin_upload(
         &self,
         entry: &AgentEntry,
-        request: &UploadBeginRequest<'_>,
-        text: &str,
+        new: &NewUpload<'_>,
         limits: &UploadLimits,
     ) -> Result<FileId, Error> {
-        let upload = self.new_upload(entry, request, text, limits.max_bytes)?;
+        let upload = self.new_upload(entry, new, limits.max_bytes)?;
         // An agent's uploads are limited together: two beginnings at once must not both find the room for one.
         let _turn = self.beginning_upload.lock().await;
         let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
@@ -73,9 +84,9 @@ impl Fleet {
         };
         limits.admit(&self.store.uploads(entry.id()).await?, &upload, upload.started_at)?;
         // What failed, was removed or took too long makes room: the agent tries again.
-        let close = |id| Write::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None };
+        let close = |id| Write::File(FileWrite::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None });
         let mut writes: Vec<Write> = expired.map(close).into_iter().collect();
-        writes.push(Write::UploadInsert(Box::new(upload.clone())));
+        writes.push(Write::File(FileWrite::InsertUpload(Box::new(upload.clone()))));
         match self.store.commit(writes).await {
             Ok(_) => Ok(upload.id),
             // Begun twice at the same time: both get the one that is there.
@@ -87,47 +98,39 @@ impl Fleet {
         }
     }
 
-    fn new_upload(
-        &self,
-        entry: &AgentEntry,
-        request: &UploadBeginRequest<'_>,
-        text: &str,
-        max_bytes: u64,
-    ) -> Result<Upload, Error> {
+    fn new_upload(&self, entry: &AgentEntry, new: &NewUpload<'_>, max_bytes: u64) -> Result<Upload, Error> {
         if max_bytes == 0 {
-            let message = "File Transfer is disabled in Fleet Server configuration";
-            return Err(Error::new(ErrorKind::Forbidden, "ErrFileFeatureDisable", message));
+            return Err(Denial::UploadsDisabled.into());
         }
-        let file = request.file.as_ref().unwrap_or(&NO_FILE);
-        let name = required("file.name", file.name.as_deref())?;
-        let mime_type = required("file.mime_type", file.mime_type.as_deref())?;
-        let action_id = required("action_id", request.action_id.as_deref())?;
-        let source = required("src", request.src.as_deref())?;
+        let name = required("file.name", new.name)?;
+        let mime_type = required("file.mime_type", new.mime_type)?;
+        let action_id = required("action_id", new.action_id)?;
+        let source = required("src", new.source)?;
         Ok(Upload {
             id: FileId::trusted(random_uuid(&*self.entropy)),
             action_id: ActionId::parse(action_id)
-                .map_err(|bad| refused("ErrFieldRequired", &format!("action_id: {bad}")))?,
+                .map_err(|bad| Denial::UploadField.because(format!("action_id: {bad}")))?,
             agent_id: entry.id().clone(),
             source: known_source(source)?.to_owned(),
             name: name.to_owned(),
             mime_type: mime_type.to_owned(),
-            size: checked_size(file.size, max_bytes)?,
+            size: checked_size(new.size, max_bytes)?,
             status: FileStatus::AwaitingUpload,
             started_at: self.clock.now(),
-            request: text.into(),
+            request: new.request.into(),
             transit_hash: None,
         })
     }
 
-    /// The upload, if it takes the chunk of that number. `ErrInvalidFileID`, `ErrUploadExpired`, `ErrUploadStopped`
-    /// or `ErrInvalidChunkNum` otherwise, in this order.
+    /// The upload, if it takes the chunk of that number; refused as unknown, expired, stopped or for the chunk's number
+    /// otherwise, in this order.
     pub async fn upload_for_chunk(&self, id: &str, number: i64) -> Result<OpenUpload, Error> {
         let upload = self.upload_within_life(id).await?;
         if upload.status != FileStatus::AwaitingUpload {
-            return Err(refused("ErrUploadStopped", "upload has stopped"));
+            return Err(Denial::UploadStopped.into());
         }
         if !(0..chunk_count(upload.size)).contains(&number) {
-            return Err(refused("ErrInvalidChunkNum", "invalid chunk number"));
+            return Err(Denial::ChunkNumber.into());
         }
         Ok(OpenUpload(upload))
     }
@@ -139,10 +142,10 @@ impl Fleet {
         // Before it is written: bytes that are not the ones that were meant never reach the disk.
         context.update(&data);
         if context.finish().as_ref() != sha256 {
-            return Err(refused("ErrHashMismatch", "hash does not match"));
+            return Err(Denial::ChunkHash.into());
         }
         let file = upload.0.id.clone();
-        self.store.commit(vec![Write::ChunkPut { file, number, sha256, data: data.into() }]).await?;
+        self.store.commit(vec![Write::File(FileWrite::PutChunk { file, number, sha256, data: data.into() })]).await?;
         Ok(())
     }
 
@@ -156,9 +159,9 @@ impl Fleet {
             Ok(id) => self.store.upload(&id).await?,
             Err(_) => None,
         };
-        let upload = found.ok_or_else(|| refused("ErrInvalidFileID", "ErrInvalidID"))?;
+        let upload = found.ok_or(Denial::UnknownUpload)?;
         if self.clock.now().since(upload.started_at) > LIFE {
-            return Err(refused("ErrUploadExpired", "upload has expired"));
+            return Err(Denial::UploadExpired.into());
         }
         Ok(upload)
     }
@@ -168,7 +171,7 @@ impl Fleet {
     pub async fn complete_upload(&self, upload: &OpenUpload, transit_hash: &str) -> Result<(), Error> {
         let upload = &upload.0;
         if transit_hash.is_empty() {
-            return Err(refused("TransitHashRequired", "Transit hash required"));
+            return Err(Denial::UploadHashMissing.into());
         }
         let given = transit_hash.to_ascii_lowercase();
         // The reply to the first end may have been lost, and the agent asks again.
@@ -176,41 +179,39 @@ impl Fleet {
             return Ok(());
         }
         if upload.status != FileStatus::AwaitingUpload {
-            return Err(refused("ErrStatusNoUploads", "file closed, not accepting uploads"));
+            return Err(Denial::UploadClosed.into());
         }
         let chunks = self.store.chunks(&upload.id).await?;
         if !is_whole(&chunks, chunk_count(upload.size)) {
-            return Err(refused("ErrMissingChunks", "file data incomplete, not all chunks were uploaded"));
+            return Err(Denial::ChunksMissing.into());
         }
         let fits = lengths_fit(&chunks) && transit_hash_of(&chunks) == given;
         // Closed, not left open (EA132): which chunk is at fault can't be told, so the agent begins anew.
         let status = if fits { FileStatus::Ready } else { FileStatus::UploadError };
         let transit_hash = fits.then_some(given);
-        self.store.commit(vec![Write::UploadStatus { id: upload.id.clone(), status, transit_hash }]).await?;
-        if fits { Ok(()) } else { Err(refused("ErrFailValidation", "file contents failed validation")) }
+        self.store
+            .commit(vec![Write::File(FileWrite::UploadStatus { id: upload.id.clone(), status, transit_hash })])
+            .await?;
+        if fits { Ok(()) } else { Err(Denial::UploadInvalid.into()) }
     }
 }
-
-const NO_FILE: UploadFile<'static> = UploadFile { size: None, name: None, ext: None, mime_type: None };
 
 fn required<'a>(field: &str, value: Option<&'a str>) -> Result<&'a str, Error> {
     value
         .filter(|text| !text.trim().is_empty())
-        .ok_or_else(|| refused("ErrFieldRequired", &format!("{field} is required")))
+        .ok_or_else(|| Denial::UploadField.because(format!("{field} is required")))
 }
 
 fn known_source(source: &str) -> Result<&'static str, Error> {
     let found = SOURCES.into_iter().find(|known| *known == source);
-    found.ok_or_else(|| refused("ErrFieldRequired", "src is agent or endpoint"))
+    found.ok_or_else(|| Denial::UploadField.because("src is agent or endpoint"))
 }
 
 fn checked_size(size: Option<i64>, max_bytes: u64) -> Result<i64, Error> {
-    let size = size.ok_or_else(|| refused("ErrFileSizeRequired", "file.size is required"))?;
+    let size = size.ok_or(Denial::UploadSizeMissing)?;
     match u64::try_from(size) {
-        Ok(0) | Err(_) => Err(refused("ErrInvalidFileSize", "file.size must be greater than zero")),
-        Ok(bytes) if bytes > max_bytes => {
-            Err(refused("ErrFileSizeTooLarge", "this file exceeds the maximum allowed file size"))
-        }
+        Ok(0) | Err(_) => Err(Denial::UploadSizeInvalid.into()),
+        Ok(bytes) if bytes > max_bytes => Err(Denial::UploadTooLarge.into()),
         Ok(_) => Ok(size),
     }
 }
@@ -218,12 +219,12 @@ fn checked_size(size: Option<i64>, max_bytes: u64) -> Result<i64, Error> {
 /// The id of the upload that was begun before, if it is the same file's and still open.
 fn same_upload(begun: &Upload, again: &Upload) -> Result<FileId, Error> {
     if !begun.is_open() {
-        return Err(refused("ErrStatusNoUploads", "file closed, not accepting uploads"));
+        return Err(Denial::UploadClosed.into());
     }
     if begun.name == again.name && begun.size == again.size && begun.source == again.source {
         return Ok(begun.id.clone());
     }
-    Err(refused("ErrUploadStopped", "another upload was begun for this action"))
+    Err(Denial::UploadStopped.because("another upload was begun for this action"))
 }
 
 fn chunk_count(size: i64) -> i64 {

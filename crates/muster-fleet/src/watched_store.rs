@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use muster_store::{Committed, Store, StoreError, Write};
+use muster_store::{Committed, SettingWrite, Store, StoreError, Write};
 use tokio::sync::watch;
 
 use super::Fleet;
@@ -87,7 +87,7 @@ impl Fleet {
                 }
                 let value = self.clock.now().to_string();
                 // The outcome is noted by the commit itself.
-                let _ = self.store.commit(vec![Write::SettingPut { name: PROBE.into(), value }]).await;
+                let _ = self.store.commit(vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
             }
             tracing::info!("the store takes writes again");
         }

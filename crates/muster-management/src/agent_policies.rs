@@ -121,7 +121,7 @@ async fn bulk_get(
     for id in &body.ids {
         match fleet.policy(&context, id).await {
             Ok(one) => found.push(policy(one, &counts, body.full == Some(true))),
-            Err(error) if error.code == "not_found" && body.ignore_missing == Some(true) => {}
+            Err(error) if error.kind == muster_core::ErrorKind::NotFound && body.ignore_missing == Some(true) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -76,6 +76,8 @@ pub fn agent(view: AgentView) -> Agent {
     let said = Some(record.health.status).filter(|status| !status.is_empty());
     Agent {
         kind: kind_word(record.kind).into(),
+        family: record.family.as_str().into(),
+        host_id: record.host_id.map(|id| id.to_string()),
         active: record.active,
         status: record.status.as_str().into(),
         status_since: time(record.status_since),

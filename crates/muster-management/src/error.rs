@@ -44,7 +44,7 @@ const fn retry_after(kind: ErrorKind) -> Option<&'static str> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Error { kind, code, message, field, remedy, internal } = self.0;
+        let Error { kind, code, message, field, remedy, internal, .. } = self.0;
         if let Some(internal) = internal {
             tracing::warn!(code, %internal, "management request failed");
         }

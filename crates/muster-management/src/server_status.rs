@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use muster_core::entropy::random_uuid;
 use muster_protocol::management::status::{ApiLevel, Level, OverallStatus, ServerStatus};
-use muster_store::Write;
+use muster_store::{SettingWrite, Write};
 
 use super::answer::Answer;
 use muster_fleet::Fleet;
@@ -43,7 +43,10 @@ pub async fn installation(fleet: &Fleet) -> Result<String, muster_core::Error> {
         return Ok(uuid);
     }
     let uuid = random_uuid(&*fleet.entropy);
-    fleet.store.commit(vec![Write::SettingPut { name: UUID_SETTING.into(), value: uuid.clone() }]).await?;
+    fleet
+        .store
+        .commit(vec![Write::Setting(SettingWrite::Put { name: UUID_SETTING.into(), value: uuid.clone() })])
+        .await?;
     // Two first questions at once: both answer what the later one wrote.
     Ok(fleet.store.setting(UUID_SETTING).await?.unwrap_or(uuid))
 }

@@ -15,7 +15,7 @@ use muster_core::testing;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentFilter, AgentSort, Page};
 use muster_store::sqlite::{Options, SqliteStore};
-use muster_store::{Store, StoreError, Write};
+use muster_store::{AgentStore as _, AgentWrite, Store, StoreError, Write};
 use tokio::task::JoinSet;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -124,7 +124,7 @@ fn cpu_seconds() -> f64 {
 
 fn insert(record: &Arc<AgentRecord>) -> Vec<Write> {
     let documents = AgentDocuments { local_metadata: Some(METADATA.into()), components: Some("[]".into()) };
-    vec![Write::AgentInsert { record: Box::new((**record).clone()), documents }]
+    vec![Write::Agent(AgentWrite::Insert { record: Box::new((**record).clone()), documents })]
 }
 
 type Updates = (Vec<Vec<Write>>, Vec<Arc<AgentRecord>>);
@@ -135,7 +135,7 @@ fn next_updates(records: &[Arc<AgentRecord>], change: impl Fn(&mut AgentRecord))
         after.version += 1;
         change(&mut after);
         let after = Arc::new(after);
-        (vec![Write::AgentUpdate { before: before.clone(), after: after.clone() }], after)
+        (vec![Write::Agent(AgentWrite::Update { before: before.clone(), after: after.clone() })], after)
     };
     records.iter().map(step).unzip()
 }

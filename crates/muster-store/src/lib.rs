@@ -7,6 +7,12 @@ pub mod port;
 pub mod query;
 mod sql;
 pub mod sqlite;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
-pub use port::{Committed, Precondition, Store, StoreError, Write};
+pub use port::{
+    ActionStore, ActionWrite, AgentStore, AgentWrite, AuditStore, ChangeStore, Committed, EnrollmentKeyStore,
+    EnrollmentKeyWrite, FileStore, FileWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
+    Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError, Write,
+};
 pub use sqlite::SqliteStore;

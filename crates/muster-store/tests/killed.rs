@@ -12,7 +12,7 @@ use muster_core::audit::{AuditEvent, chain_hash};
 use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId};
 use muster_store::sqlite::{Options, SqliteStore};
-use muster_store::{Store, Write};
+use muster_store::{ActionStore as _, AgentStore as _, AuditStore as _, ChangeStore as _, Store as _, Write};
 
 #[path = "suite/sample.rs"]
 #[allow(dead_code, reason = "the samples are the suite's; only some are needed here")]

@@ -1,4 +1,4 @@
-//! `muster drones`, driven: its events come as JSON lines, the end of its input tells it to stop.
+//! Runs `muster drones`: reads its events as JSON lines, and stops it by closing its input.
 
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
@@ -13,51 +13,53 @@ use serde::Deserialize;
 use super::Bench;
 use crate::process::cpu_with_children;
 
-/// What the bench looks at in an event; see `muster_drones::event`.
+/// The parts of an event that the bench needs; see `muster_drones::event`.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The measured part began.
     Began {},
-    /// Numbers.
+    /// Progress.
     Progress(Counts),
-    /// An action arrived.
+    /// An agent received an action.
     Action {
         /// When, microseconds since 1970.
         at_us: u64,
-        /// Which.
+        /// Its id.
         action_id: String,
     },
-    /// All have acked a policy.
+    /// All agents have acknowledged a policy.
     Revision {
         /// `policy:<id>:<revision>`.
         action_id: String,
-        /// When each did.
+        /// When each had read it.
+        received_us: Vec<u64>,
+        /// When each ack was confirmed.
         acked_us: Vec<u64>,
     },
     /// The end.
     Summary(Summary),
 }
 
-/// Numbers.
+/// Counters.
 #[derive(Debug, Default, Deserialize)]
 pub struct Counts {
-    /// Agents enrolled.
+    /// Enrolled agents.
     pub enrolled: u64,
-    /// Check-ins that wait for an answer.
+    /// Check-ins without a response yet.
     pub waiting: u64,
-    /// Check-ins answered.
+    /// Check-ins with a response.
     pub check_ins: u64,
     /// Failures.
     pub errors: BTreeMap<String, u64>,
 }
 
-/// The end.
+/// Results.
 #[derive(Debug, Deserialize)]
 pub struct Summary {
-    /// How long it was measured.
+    /// Length of the measured part.
     pub seconds: f64,
-    /// What happened.
+    /// Counters.
     pub counts: Counts,
 }
 
@@ -67,13 +69,13 @@ pub struct Drones {
     events: Receiver<anyhow::Result<Event>>,
 }
 
-/// Where drones go.
+/// Where drones connect to.
 pub struct Target<'a> {
     /// `https://…`
     pub url: &'a str,
-    /// CA to trust.
+    /// Certificate authority to trust.
     pub ca: &'a Path,
-    /// Enrollment token; `None`: the server does not look.
+    /// Enrollment token; `None` if the server does not check credentials.
     pub token: Option<&'a str>,
 }
 
@@ -91,8 +93,8 @@ impl Drones {
         };
         command.args(["--processes", &bench.processes.to_string()]).args(arguments);
         let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the drones")?;
-        let output = std::io::BufReader::new(child.stdout.take().context("drones have an output")?);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("can't start the drones")?;
+        let output = std::io::BufReader::new(child.stdout.take().context("no standard output")?);
         let (sender, events) = channel();
         std::thread::spawn(move || {
             for line in output.lines() {
@@ -105,7 +107,7 @@ impl Drones {
         Ok(Self { child, events })
     }
 
-    /// The next event for which `pick` gives something.
+    /// Waits for an event for which `pick` returns something.
     pub fn wait_for<T>(&self, within: Duration, mut pick: impl FnMut(Event) -> Option<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + within;
         loop {
@@ -117,14 +119,14 @@ impl Drones {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    anyhow::bail!("the drones did not get there in {} s", within.as_secs())
+                    anyhow::bail!("timeout after {} s", within.as_secs())
                 }
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the drones ended"),
             }
         }
     }
 
-    /// Waits until `count` check-ins have been waiting for `still`; gives when the last one came to it.
+    /// Waits until `count` check-ins have been held for `still`; returns when the last one began.
     pub fn wait_parked(&self, count: u32, still: Duration, within: Duration) -> anyhow::Result<Instant> {
         let mut since = None;
         let mut latest = Counts::default();
@@ -137,12 +139,12 @@ impl Drones {
         parked.with_context(|| format!("parked {} of {count}; {:?}", latest.waiting, latest.errors))
     }
 
-    /// Seconds of processor time of all their processes so far.
+    /// Returns the processor time of all their processes so far, in seconds.
     pub fn cpu(&self) -> anyhow::Result<f64> {
         cpu_with_children(self.child.id())
     }
 
-    /// Waits for the end.
+    /// Waits for the results.
     pub fn summary(self, within: Duration) -> anyhow::Result<Summary> {
         self.wait_for(within, |event| if let Event::Summary(summary) = event { Some(summary) } else { None })
     }
@@ -150,7 +152,7 @@ impl Drones {
 
 impl Drop for Drones {
     fn drop(&mut self) {
-        // The end of its input is its word to stop; it has its own children to end.
+        // It stops when its input is closed, and then has children of its own to stop.
         drop(self.child.stdin.take());
         let deadline = Instant::now() + Duration::from_secs(15);
         while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {

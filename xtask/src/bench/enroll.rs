@@ -1,45 +1,83 @@
-//! Durable enrolments, and the start of a server on the store that they leave.
+//! Durable enrollments, and the start of a server on the store that they leave behind.
 
 use std::time::Duration;
-
-use serde_json::json;
 
 use super::drones::{Drones, Target};
 use super::server::Server;
 use super::table::{Goal, Row, Table};
-use super::{Bench, say};
+use super::{Bench, policy, say};
+use crate::process::Usage;
 
-/// Starts that are measured; the middle one counts.
+/// Measured starts; the median counts.
 const STARTS: usize = 5;
 
-/// Rows for enrolments and, if wanted, for the start.
+/// Results of one run.
+struct Run {
+    /// Enrollments per second.
+    rate: f64,
+    /// Enrollments per second of the server's processor time, if that can be measured.
+    per_core: Option<f64>,
+}
+
+/// Adds rows for enrollments and, if wanted, for the start.
 pub fn measure(bench: &Bench, table: &mut Table, restart: bool) -> anyhow::Result<()> {
-    say("enrolments");
+    say("enrollments");
     let server = Server::start(bench, "enroll", &[])?;
     let admin = server.admin();
-    let policy = admin.make_policy("bench", &json!({"inputs": []}))?;
+    let policy = admin.make_policy("bench", &policy::real_sized("enroll"))?;
     let token = admin.make_token(&policy)?;
     let few = bench.agents.min(bench.stored / 2);
-    let each = enroll(bench, &server, &token, few, &["--fresh-connections"])?;
-    let lasting = enroll(bench, &server, &token, bench.stored - few, &["--first", &few.to_string()])?;
-    let row = |figure, goal, ours| Row { figure, unit: "/s", goal, ours, other: None };
-    table.add(row("durable enrolments", Goal::AtLeast(2_000.0), lasting));
-    table.add(row("durable enrolments, a TLS handshake for each", Goal::None, each));
+    let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
+    let usage = Some(server.process.usage());
+    let each = enroll(bench, &target, usage, few, &["--fresh-connections"])?;
+    let lasting = enroll(bench, &target, usage, bench.stored - few, &["--first", &few.to_string()])?;
+    let other = theirs(bench, few)?;
+    let row = |figure: &str, goal, ours, other| Row { figure: figure.into(), unit: "/s", goal, ours, other };
+    table.add(row(
+        "enrollments per core of server CPU, each with its TLS handshake",
+        Goal::AtLeast(4_000.0),
+        each.per_core.unwrap_or_default(),
+        other.as_ref().and_then(|other| other.per_core),
+    ));
+    let rate = other.as_ref().map(|other| other.rate);
+    table.add(row("enrollments, each with its TLS handshake, drones on the same cores", Goal::None, each.rate, rate));
+    table.add(row("enrollments over lasting connections, drones on the same cores", Goal::None, lasting.rate, None));
     if restart { start(server, bench.stored, table) } else { Ok(()) }
 }
 
-fn enroll(bench: &Bench, server: &Server, token: &str, count: u32, arguments: &[&str]) -> anyhow::Result<f64> {
-    let target = Target { url: &server.url, ca: &server.ca(), token: Some(token) };
+/// Enrolls at the other server, if it enrolls agents at all.
+fn theirs(bench: &Bench, count: u32) -> anyhow::Result<Option<Run>> {
+    let Some(other) = &bench.other else { return Ok(None) };
+    let running = other.start("300s")?;
+    if running.token.is_none() {
+        return Ok(None);
+    }
+    say("enrollments at the other server");
+    enroll(bench, &running.target(), running.usage, count, &["--fresh-connections"]).map(Some)
+}
+
+fn enroll(
+    bench: &Bench,
+    target: &Target<'_>,
+    server: Option<Usage>,
+    count: u32,
+    arguments: &[&str],
+) -> anyhow::Result<Run> {
     let arguments = [&["--mode", "enroll", "--in-flight", "64"], arguments].concat();
-    let summary = Drones::start(bench, &target, count, &arguments)?.summary(Duration::from_secs(900))?;
+    let before = server.map(Usage::cpu).transpose()?;
+    let summary = Drones::start(bench, target, count, &arguments)?.summary(Duration::from_secs(900))?;
+    let after = server.map(Usage::cpu).transpose()?;
     let all = summary.counts.enrolled == u64::from(count);
     anyhow::ensure!(all, "{} of {count} enrolled: {:?}", summary.counts.enrolled, summary.counts.errors);
-    Ok(f64::from(count) / summary.seconds)
+    let cpu = before.zip(after).map(|(before, after)| after - before);
+    // Clock ticks are coarse: a tiny run may use none.
+    let per_core = cpu.filter(|cpu| *cpu > 0.0).map(|cpu| f64::from(count) / cpu);
+    Ok(Run { rate: f64::from(count) / summary.seconds, per_core })
 }
 
 /// From the start of the process, after a `kill -9`, until it listens.
 fn start(mut server: Server, stored: u32, table: &mut Table) -> anyhow::Result<()> {
-    say("starts on the store that this left");
+    say("starts on the store left behind");
     let mut took = Vec::new();
     for _ in 0..STARTS {
         server = server.restart()?;
@@ -49,7 +87,7 @@ fn start(mut server: Server, stored: u32, table: &mut Table) -> anyhow::Result<(
     anyhow::ensure!(total["total"] == stored, "{} of {stored} agents are there after the start", total["total"]);
     took.sort_by(f64::total_cmp);
     table.add(Row {
-        figure: "start on a store of 100,000 agents, after kill -9, until ready",
+        figure: format!("start on a store of {stored} agents, after kill -9, until ready"),
         unit: "s",
         goal: Goal::AtMost(1.0),
         ours: took[STARTS / 2],

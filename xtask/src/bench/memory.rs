@@ -1,34 +1,34 @@
-//! The kernel's memory for connections.
+//! Kernel memory of connections.
 //!
-//! Both ends of every connection are on this machine, so half of what the kernel's socket caches and buffers grew by
-//! is the server's. `/proc/slabinfo` is for root alone; without it, only the buffers that `/proc/net/sockstat` tells of
-//! are counted, and the bench says so.
+//! Both ends of every connection are on this machine, so half of the growth of the kernel's socket caches and buffers is
+//! the server's. Only root may read `/proc/slabinfo`; without it, only the buffers in `/proc/net/sockstat` are counted,
+//! and the bench says so.
 
 use super::say;
 
-/// Caches whose objects come and go with connections.
+/// Slab caches with objects of connections.
 const CACHES: [&str; 6] = ["TCP", "sock_inode_cache", "filp", "eventpoll_epi", "eventpoll_pwq", "ep_head"];
 
-/// Bytes that the kernel holds for connections now, both ends.
+/// Returns the bytes that the kernel uses for connections now, both ends.
 pub fn kernel_sockets() -> u64 {
     let buffers = std::fs::read_to_string("/proc/net/sockstat").map(|text| socket_pages(&text) * 4096).unwrap_or(0);
     match std::fs::read_to_string("/proc/slabinfo") {
         Ok(text) => buffers + slabs(&text),
         Err(_) => {
-            say("/proc/slabinfo can't be read: the kernel's share of memory is too low");
+            say("/proc/slabinfo can't be read: the kernel's memory is underestimated");
             buffers
         }
     }
 }
 
-/// `mem` of the line `TCP:`.
+/// Returns `mem` of the line `TCP:`.
 fn socket_pages(sockstat: &str) -> u64 {
     let line = sockstat.lines().find(|line| line.starts_with("TCP:")).unwrap_or_default();
     let mut words = line.split_whitespace().skip_while(|word| *word != "mem").skip(1);
     words.next().and_then(|pages| pages.parse().ok()).unwrap_or(0)
 }
 
-/// Objects in use by their size, of the caches that matter.
+/// Returns the bytes of objects in use, of the caches of connections.
 fn slabs(slabinfo: &str) -> u64 {
     let cache = |line: &str| {
         let mut words = line.split_whitespace();
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_are_found_in_what_the_kernel_tells() {
+    fn memory_of_sockets_is_read_from_proc() {
         assert_eq!(
             socket_pages("sockets: used 9\nTCP: inuse 2 orphan 0 tw 0 alloc 2 mem 225\nUDP: inuse 0 mem 7\n"),
             225

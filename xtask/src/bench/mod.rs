@@ -1,13 +1,15 @@
-//! `cargo xtask bench`: what a release server does, beside a bare Go server that does nothing but hold connections
-//! (`bench/go-hold`), in the same run on the same machine; one table at the end.
+//! `cargo xtask bench`: measures a release server next to another one, in the same run on the same machine, and prints one
+//! table. The other server is a bare Go one that only holds connections (`bench/go-hold`), or that of `--against`.
 
+mod burst;
 mod check_in;
 mod drones;
 mod enroll;
 mod fleet;
 mod machine;
 mod memory;
-mod peer;
+mod other;
+mod policy;
 mod rest;
 mod server;
 mod table;
@@ -17,73 +19,100 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::shell;
-use peer::Peer;
+use other::Other;
 use table::Table;
 
-/// What can be measured.
+/// The groups of figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Figure {
-    /// Memory at rest.
+    /// Memory at rest
     Rest,
-    /// Durable enrolments.
+    /// Durable enrollments
     Enroll,
-    /// Start on a large store: needs the store that `enroll` leaves.
+    /// Start on a large store, the one that `enroll` leaves behind
     Restart,
-    /// Check-ins answered at once.
+    /// Check-ins that are answered at once
     CheckIn,
-    /// Memory of parked agents, a roll-out to them, actions to one of them, all of them coming back.
+    /// Parked agents: memory, a roll-out, actions, a bulk reassign, all agents reconnecting
     Fleet,
+    /// Memory after a burst of large requests
+    Burst,
 }
 
 /// Arguments of `bench`.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// What to measure; everything when none is named.
+    /// Figures to measure [default: all]
     #[arg(value_enum)]
     figures: Vec<Figure>,
-    /// Parked agents.
+    /// Number of parked agents
     #[arg(long, default_value_t = 10_000)]
     agents: u32,
-    /// Agents of the large store.
+    /// Number of agents in the large store
     #[arg(long, default_value_t = 100_000)]
     stored: u32,
-    /// Seconds for which check-ins are measured.
+    /// Duration of the check-in measurements, in seconds
     #[arg(long, default_value_t = 8)]
     seconds: u32,
-    /// Processes for the drones.
+    /// Number of processes for the drones
     #[arg(long, default_value_t = 2)]
     processes: u32,
-    /// Write `docs/benchmarks.md`.
+    /// Seconds between the burst of large requests and the memory measurement
+    #[arg(long, default_value_t = 30)]
+    after_burst: u32,
+    /// Write `docs/benchmarks.md`
     #[arg(long)]
     write: bool,
-    /// Measure this `muster` program instead of building one.
+    /// Measure this `muster` program instead of building one
     #[arg(long, value_name = "FILE")]
     muster: Option<PathBuf>,
+    #[command(flatten)]
+    against: Against,
 }
 
-/// What every figure needs.
+/// The server to compare with.
+#[derive(Args)]
+pub struct Against {
+    /// Run the same drones against another server of the protocol: the URL of a running one, or a program to start as
+    /// `PROGRAM -dir DIR -hold DURATION`, which writes DIR/ca.crt, DIR/token and DIR/listen.json as bench/go-hold does
+    #[arg(long, value_name = "URL-or-PROGRAM")]
+    against: Option<String>,
+    /// With a URL: PEM file with the certificate authority to trust
+    #[arg(long, value_name = "FILE", requires = "against")]
+    against_ca: Option<PathBuf>,
+    /// With a URL: enrollment token; without it, the server must not check credentials
+    #[arg(long, value_name = "TOKEN", env = "MUSTER_BENCH_TOKEN", hide_env_values = true, requires = "against")]
+    against_token: Option<String>,
+    /// With a URL: process id of the server, if it runs on this machine; processor time and memory are measured by it
+    #[arg(long, value_name = "PID", requires = "against")]
+    against_pid: Option<u32>,
+}
+
+/// What all figures need.
 pub struct Bench {
     /// The `muster` program, built for release.
     pub muster: PathBuf,
-    /// A folder that is emptied at the start.
+    /// Directory for all data; emptied at the start.
     pub folder: PathBuf,
-    /// The other server, where Go is installed.
-    pub peer: Option<Peer>,
-    /// Parked agents.
+    /// The other server.
+    pub other: Option<Other>,
+    /// Number of parked agents.
     pub agents: u32,
-    /// Agents of the large store.
+    /// Number of agents in the large store.
     pub stored: u32,
-    /// Seconds of check-ins.
+    /// Duration of the check-in measurements, in seconds.
     pub seconds: u32,
-    /// Processes for the drones.
+    /// Seconds between the burst and the memory measurement.
+    pub after_burst: u32,
+    /// Number of processes for the drones.
     pub processes: u32,
 }
 
-/// Measures and prints.
+/// Measures, and prints the table.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let bench = prepare(args)?;
     let wanted = |figure| args.figures.is_empty() || args.figures.contains(&figure);
-    let mut table = Table::default();
+    let mut table = Table::new(bench.other.as_ref().map_or("other", Other::name));
     let restart = wanted(Figure::Restart);
     if wanted(Figure::Rest) {
         rest::measure(&bench, &mut table)?;
@@ -94,12 +123,15 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if wanted(Figure::Fleet) {
         fleet::measure(&bench, &mut table)?;
     }
+    if wanted(Figure::Burst) {
+        burst::measure(&bench, &mut table)?;
+    }
     if wanted(Figure::Enroll) || restart {
         enroll::measure(&bench, &mut table, restart)?;
     }
     println!("\n{}", table.render());
     if args.write {
-        anyhow::ensure!(args.figures.is_empty(), "--write wants the whole table");
+        anyhow::ensure!(args.figures.is_empty(), "--write requires all figures");
         std::fs::write(shell::root().join("docs/benchmarks.md"), machine::page(&table))?;
     }
     Ok(())
@@ -119,19 +151,20 @@ fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
         std::fs::remove_dir_all(&folder)?;
     }
     std::fs::create_dir_all(&folder)?;
-    let peer = Peer::build(&folder)?;
+    let other = Other::choose(&args.against, &folder)?;
     Ok(Bench {
         muster,
         folder,
-        peer,
+        other,
         agents: args.agents,
         stored: args.stored,
         seconds: args.seconds,
+        after_burst: args.after_burst,
         processes: args.processes,
     })
 }
 
-/// Says what is going on, beside the table.
+/// Prints progress to standard error; the table goes to standard output.
 pub fn say(what: &str) {
     eprintln!("bench: {what}");
 }

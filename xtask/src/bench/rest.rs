@@ -1,27 +1,31 @@
-//! Memory of a server that nobody talks to.
+//! Memory of a server without agents.
 
 use std::time::Duration;
 
 use super::server::Server;
 use super::table::{Goal, Row, Table};
-use super::{Bench, say};
+use super::{Bench, policy, say};
+use crate::process::Usage;
 
-/// What start-up used must have settled by then.
+/// Time for the server to settle after its start.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// One row.
+/// Adds one row.
 pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     say("at rest");
     let server = Server::start(bench, "rest", &[])?;
-    let other = bench.peer.as_ref().map(|peer| peer.start("300s")).transpose()?;
+    server.admin().make_policy("bench", &policy::real_sized("rest"))?;
+    let other = bench.other.as_ref().map(|other| other.start("300s")).transpose()?;
     std::thread::sleep(SETTLED);
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    // Only borrowed: dropping it would end it before it is measured.
+    let other = other.as_ref().and_then(|other| other.usage).map(Usage::resident).transpose()?;
     table.add(Row {
-        figure: "server at rest, resident",
+        figure: "server at rest, resident".into(),
         unit: "MB",
-        goal: Goal::AtMost(20.0),
-        ours: megabytes(server.process.resident()?),
-        other: other.map(|other| other.process.resident()).transpose()?.map(megabytes),
+        goal: Goal::AtMost(17.0),
+        ours: megabytes(server.process.usage().resident()?),
+        other: other.map(megabytes),
     });
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A release `muster serve` with a data folder of its own.
+//! A release `muster serve` with its own data directory.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,11 +14,11 @@ use crate::process::Process;
 pub struct Server {
     /// Its process.
     pub process: Process,
-    /// Returns the address for agents.
+    /// URL of its agent listener.
     pub url: String,
-    /// Its data folder.
+    /// Its data directory.
     pub data: PathBuf,
-    /// From its start until it listened.
+    /// Time from its start until it listened.
     pub took: Duration,
     address: String,
     muster: PathBuf,
@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on a folder `name` of the bench's folder, which may hold a store.
+    /// Starts it on the data directory `name`, which may hold a store already.
     pub fn start(bench: &Bench, name: &str, settings: &[&str]) -> anyhow::Result<Self> {
         let data = bench.folder.join(name);
         std::fs::create_dir_all(&data)?;
@@ -34,7 +34,7 @@ impl Server {
         Self::launch(bench.muster.clone(), data, "127.0.0.1:0", settings)
     }
 
-    /// Ends it as a power cut would and starts it again on the same port.
+    /// Kills it and starts it again on the same port.
     pub fn restart(mut self) -> anyhow::Result<Self> {
         self.process.kill()?;
         let Self { muster, data, address, settings, .. } = self;
@@ -46,7 +46,7 @@ impl Server {
         Admin::new(self.data.join("admin.sock"))
     }
 
-    /// The CA to trust.
+    /// Certificate authority to trust.
     pub fn ca(&self) -> PathBuf {
         self.data.join("ca.crt")
     }
@@ -70,13 +70,13 @@ impl Server {
             found.is_some()
         });
         ready.with_context(|| format!("muster serve, see {}", log.display()))?;
-        let address = found.context("it listens")?;
+        let address = found.context("no address in listen.json")?;
         let took = began.elapsed();
         Ok(Self { process, url: format!("https://{address}"), data, took, address, muster, settings })
     }
 }
 
-/// Where agents go, as `listen.json` says.
+/// Reads the address of the agent listener from `listen.json`.
 pub fn agent_address(listen: &std::path::Path) -> Option<String> {
     let listen: serde_json::Value = serde_json::from_slice(&std::fs::read(listen).ok()?).ok()?;
     Some(listen.get("agent")?.as_str()?.to_owned())

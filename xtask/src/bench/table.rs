@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-/// What a figure should be.
+/// The target of a figure.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
-    /// The more the better.
+    /// At least this much.
     AtLeast(f64),
-    /// The less the better.
+    /// At most this much.
     AtMost(f64),
-    /// Told for its own sake.
+    /// For information.
     None,
 }
 
@@ -17,34 +17,44 @@ pub enum Goal {
 #[derive(Debug)]
 pub struct Row {
     /// What was measured.
-    pub figure: &'static str,
-    /// Its unit.
+    pub figure: String,
+    /// Unit.
     pub unit: &'static str,
-    /// What it should be.
+    /// Target.
     pub goal: Goal,
-    /// What it is.
+    /// Muster's value.
     pub ours: f64,
-    /// What the other server has.
+    /// The other server's value.
     pub other: Option<f64>,
 }
 
 /// All figures.
-#[derive(Debug, Default)]
-pub struct Table(Vec<Row>);
+#[derive(Debug)]
+pub struct Table {
+    /// Name of the other server.
+    other: String,
+    rows: Vec<Row>,
+}
 
 impl Table {
-    /// One more; it is told at once as well.
-    pub fn add(&mut self, row: Row) {
-        super::say(&row.line());
-        self.0.push(row);
+    /// An empty table with this name for the other server.
+    pub fn new(other: &str) -> Self {
+        Self { other: other.to_owned(), rows: Vec::new() }
     }
 
-    /// In Markdown.
+    /// Adds a row, and prints it at once.
+    pub fn add(&mut self, row: Row) {
+        super::say(&row.line());
+        self.rows.push(row);
+    }
+
+    /// Renders the table as Markdown.
     pub fn render(&self) -> String {
-        let mut text = String::from(
-            "| figure | target | Muster | bare Go | ratio | |\n| --- | ---: | ---: | ---: | ---: | --- |\n",
+        let mut text = format!(
+            "| figure | target | Muster | {} | ratio | |\n| --- | ---: | ---: | ---: | ---: | --- |\n",
+            self.other
         );
-        for row in &self.0 {
+        for row in &self.rows {
             let _ = writeln!(text, "{}", row.line());
         }
         text
@@ -74,7 +84,7 @@ impl Row {
     }
 }
 
-/// Three digits that count, and thousands set apart.
+/// Formats three significant digits, with separators between thousands.
 fn number(value: f64) -> String {
     if value.abs() < 100.0 && value.fract() != 0.0 {
         return format!("{value:.prec$}", prec = if value.abs() < 10.0 { 2 } else { 1 });
@@ -89,16 +99,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_are_formatted_for_people() {
         let shown: Vec<_> = [0.0, 1.234, 27.36, 100.5, 12345.6, 1_000_000.0, -4321.0].map(number).to_vec();
         assert_eq!(shown, ["0", "1.23", "27.4", "100", "12,346", "1,000,000", "-4,321"]);
     }
 
     #[test]
-    fn a_row_says_whether_its_goal_is_met() {
-        let row = Row { figure: "x", unit: "/s", goal: Goal::AtLeast(2000.0), ours: 1500.0, other: Some(3000.0) };
+    fn a_row_shows_whether_its_target_is_met() {
+        let row =
+            Row { figure: "x".into(), unit: "/s", goal: Goal::AtLeast(2000.0), ours: 1500.0, other: Some(3000.0) };
         assert_eq!(row.line(), "| x | ≥ 2,000 /s | 1,500 /s | 3,000 /s | 0.50 | **missed** |");
-        let row = Row { figure: "x", unit: "ms", goal: Goal::AtMost(20.0), ours: 3.0, other: None };
+        let row = Row { figure: "x".into(), unit: "ms", goal: Goal::AtMost(20.0), ours: 3.0, other: None };
         assert_eq!(row.line(), "| x | ≤ 20 ms | 3 ms |  |  | met |");
     }
 }

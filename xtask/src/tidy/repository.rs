@@ -69,7 +69,27 @@ fn member(path: &Path, text: &str) -> anyhow::Result<Vec<String>> {
     if description.as_ref().and_then(|text| text.as_str()).is_none_or(|text| text.len() < 20) {
         stops.push(format!("{}: the description is missing or too short", path.display()));
     }
+    let name = at("package", "name");
+    stops.extend(walls(name.as_ref().and_then(|name| name.as_str()).unwrap_or_default(), &manifest));
     Ok(stops)
+}
+
+/// What a crate must never know, tests included: core and services decide for every family of agents, so that none of
+/// them may bring its wire types or its transport along.
+const WALLS: [(&str, &[&str]); 3] = [
+    ("muster-core", &["muster-protocol", "muster-store", "http", "hyper", "axum", "tokio", "rusqlite"]),
+    ("muster-fleet", &["muster-protocol", "muster-listen", "muster-elastic", "http", "hyper", "axum", "rusqlite"]),
+    ("muster-store", &["muster-protocol", "muster-fleet", "http", "hyper", "axum"]),
+];
+
+fn walls(name: &str, manifest: &toml::Table) -> Vec<String> {
+    let forbidden = WALLS.iter().filter(|(member, _)| *member == name).flat_map(|(_, forbidden)| *forbidden);
+    let has =
+        |section: &str, dependency: &str| manifest.get(section).and_then(|section| section.get(dependency)).is_some();
+    forbidden
+        .filter(|dependency| ["dependencies", "dev-dependencies"].iter().any(|section| has(section, dependency)))
+        .map(|dependency| format!("{name}: it must not depend on {dependency}"))
+        .collect()
 }
 
 /// Returns crates of the lock file that `deny.toml` bans.
@@ -122,6 +142,18 @@ mod tests {
         assert_eq!(stops.len(), 2);
         let whole = "[package]\ndescription = \"Simulated agents for load.\"\n[lints]\nworkspace = true";
         assert!(member(Path::new("a"), whole).unwrap().is_empty());
+    }
+
+    #[test]
+    fn core_and_services_know_no_family_and_no_transport() {
+        let manifest = |text: &str| text.parse::<toml::Table>().unwrap();
+        let wire = manifest("[dependencies]\nmuster-protocol.workspace = true\n[dev-dependencies]\nhttp = \"1\"");
+        assert_eq!(
+            walls("muster-core", &wire),
+            ["muster-core: it must not depend on muster-protocol", "muster-core: it must not depend on http"]
+        );
+        assert!(walls("muster-elastic", &wire).is_empty());
+        assert!(walls("muster-fleet", &manifest("[dependencies]\nmuster-core.workspace = true")).is_empty());
     }
 
     #[test]

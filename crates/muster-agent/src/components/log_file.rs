@@ -1,4 +1,4 @@
-//! A log file of bounded size: when it is full it becomes `.1`, and the oldest goes.
+//! A log file of limited size: a full one is renamed to `.1`, and the oldest is deleted.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-/// An open log file.
+/// A rotated log file.
 #[derive(Debug)]
 pub struct LogFile {
     path: Utf8PathBuf,
@@ -16,12 +16,12 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// A log at `path`; opened with the first write.
+    /// A log at `path`, opened by the first write.
     pub fn new(path: impl Into<Utf8PathBuf>, max_bytes: u64, old_files: u32) -> Self {
         Self { path: path.into(), max_bytes: max_bytes.max(1), old_files, open: None }
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    fn rotate(&mut self) -> io::Result<()> {
         self.open = None;
         for number in (1..self.old_files).rev() {
             rename(&self.numbered(number), &self.numbered(number + 1))?;
@@ -48,7 +48,7 @@ impl Write for LogFile {
         let max = self.max_bytes;
         let length = self.opened()?.1;
         if length > 0 && length + bytes.len() as u64 > max {
-            self.turn()?;
+            self.rotate()?;
         }
         let room = usize::try_from(max).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(room)];
@@ -70,7 +70,8 @@ fn rename(from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
     }
 }
 
-/// A file name for a component's id, whatever is in it: what is odd becomes `_`, and a digest keeps it unique.
+/// Returns a file name for a component's id. Ids come from policies: characters other than letters, digits, `-` and `_` are
+/// replaced, and a digest keeps the name unique.
 pub fn file_name(id: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if id.chars().all(plain) && !id.is_empty() && id.len() <= 100 {
@@ -86,15 +87,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_never_takes_more_than_its_share() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = Utf8Path::from_path(folder.path()).unwrap().join("x.log");
+    fn a_log_never_exceeds_its_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap().join("x.log");
         let mut log = LogFile::new(&path, 100, 2);
         for line in 0..200 {
             log.write_all(format!("line {line:03}\n").as_bytes()).unwrap();
         }
         let mut total = 0;
-        for entry in fs_err::read_dir(folder.path()).unwrap() {
+        for entry in fs_err::read_dir(directory.path()).unwrap() {
             let length = entry.unwrap().metadata().unwrap().len();
             assert!(length <= 100);
             total += length;
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_never_paths() {
+    fn ids_never_become_paths() {
         assert_eq!(file_name("process-default-web"), "process-default-web");
         for odd in ["../../etc/passwd", "a/b", "", ".", "..", "x\0y", "\u{1b}[31m", "é"] {
             let name = file_name(odd);

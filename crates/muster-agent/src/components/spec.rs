@@ -1,62 +1,62 @@
-//! What shall run.
+//! What a policy asks to run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// The type of the inputs that this agent runs by itself.
+/// Type of the inputs that this agent runs itself.
 pub const PROCESS: &str = "process";
 
-/// When a program that ended is started again.
+/// When a program is restarted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
-    /// Whenever it ended.
+    /// Whenever it ends.
     #[default]
     Always,
-    /// When it ended with another code than 0, or by a signal.
+    /// When it ends with an exit code other than 0, or by a signal.
     OnFailure,
     /// Never.
     Never,
 }
 
-/// A program.
+/// A program to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
-    /// A path, or a name to be found in `PATH`.
+    /// Path, or name to look up in `PATH`.
     pub command: String,
-    /// Its arguments.
+    /// Arguments.
     pub args: Vec<String>,
-    /// What is added to its environment.
+    /// Additional environment variables.
     pub env: BTreeMap<String, String>,
-    /// When it is started again.
+    /// When it is restarted.
     pub restart: Restart,
-    /// From the polite signal to the other one; `None`: the agent's setting.
+    /// Time between SIGTERM and SIGKILL; `None` means the agent's setting.
     pub stop_timeout: Option<Duration>,
 }
 
 /// A component that a policy asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// `process-default-web`.
+    /// Id: `process-default-web`.
     pub id: String,
-    /// The input's type.
+    /// Type of the input.
     pub kind: String,
-    /// The program, or why there is none.
+    /// The program, or why it can't run.
     pub process: Result<ProcessSpec, String>,
 }
 
-/// What has to happen so that what runs becomes what is wanted.
+/// The steps from the running components to the wanted ones.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Ids to stop first.
+    /// Ids to stop, before anything starts.
     pub stop: Vec<String>,
-    /// What to start afterwards.
+    /// Components to start.
     pub start: Vec<Wanted>,
 }
 
-/// Compares what runs with what is wanted.
+/// Compares the running components with the wanted ones.
 pub fn plan(running: &BTreeMap<String, Wanted>, wanted: Vec<Wanted>) -> Plan {
     let stays = |id: &str, now: &Wanted| wanted.iter().any(|next| next.id == id && next == now);
     let stop = running.iter().filter(|(id, now)| !stays(id, now)).map(|(id, _)| id.clone()).collect();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_change_goes_on() {
+    fn unchanged_components_keep_running() {
         let running = ["a", "b", "c"].map(|id| (id.to_owned(), wanted(id, "x"))).into();
         let plan = plan(&running, vec![wanted("a", "x"), wanted("b", "y"), wanted("d", "x")]);
         assert_eq!(plan.stop, ["b", "c"]);

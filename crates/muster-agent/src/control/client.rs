@@ -1,4 +1,4 @@
-//! The commands' side of the control socket.
+//! Client of the control socket.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::net::UnixStream;
 
 use crate::exit::{self, Failure};
 
-/// Greatest answer.
+/// Maximum size of a response.
 const ANSWER_MAX: usize = 8 << 20;
 
-/// Whether a daemon listens, and what it answers; `None`: nobody listens.
+/// Sends a request to the daemon; `None` if none is running.
 pub async fn call<T: DeserializeOwned>(
     socket: &Utf8Path,
     method: Method,
@@ -25,17 +25,18 @@ pub async fn call<T: DeserializeOwned>(
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(Failure::new(exit::PERMISSION, format!("{socket}: {error}. Run it as the agent's own user")));
+            return Err(Failure::new(exit::PERMISSION, format!("{socket}: {error}")).hint("run it as the agent's user"));
         }
         Err(_) => return Ok(None),
     };
     match tokio::time::timeout(timeout, exchange(stream, method, path)).await {
         Ok(Ok(body)) => {
             let read = serde_json::from_slice(&body);
-            read.map(Some).map_err(|error| Failure::new(exit::FAILED, format!("the daemon's answer: {error}")))
+            read.map(Some)
+                .map_err(|error| Failure::new(exit::FAILED, format!("malformed response of the daemon: {error}")))
         }
-        Ok(Err(error)) => Err(Failure::new(exit::FAILED, format!("the daemon does not answer: {error}"))),
-        Err(_) => Err(Failure::new(exit::TIMEOUT, format!("the daemon does not answer within {timeout:?}"))),
+        Ok(Err(error)) => Err(Failure::new(exit::FAILED, format!("no response from the daemon: {error}"))),
+        Err(_) => Err(Failure::new(exit::TIMEOUT, format!("no response from the daemon within {timeout:?}"))),
     }
 }
 
@@ -50,7 +51,7 @@ async fn exchange(
     let response = sender.send_request(request).await?;
     let status = response.status();
     if !status.is_success() {
-        return Err(format!("it answers {status}").into());
+        return Err(format!("status {status}").into());
     }
     Ok(Limited::new(response.into_body(), ANSWER_MAX).collect().await?.to_bytes())
 }

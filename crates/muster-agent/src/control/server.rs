@@ -1,4 +1,4 @@
-//! The daemon's side of the control socket.
+//! Server of the control socket.
 
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
@@ -20,39 +20,39 @@ use tokio::task::JoinHandle;
 use super::Answer;
 use crate::coordinator::Command;
 
-/// How many connections at once.
+/// Maximum number of connections.
 const CONNECTIONS: usize = 16;
-/// How long the last answers may take when the daemon ends.
+/// Time for the last responses when the daemon exits.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// How long a request's head may take.
+/// Maximum time to receive a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Binds the socket, in place of one that a dead daemon left. The caller holds the daemon's lock.
+/// Binds the socket, in place of one that a killed daemon left behind. The caller must hold the daemon's lock.
 pub fn bind(path: &Utf8Path) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The folder is 0700, so nobody gets in between bind and chmod.
+    // The directory has mode 0700, so nobody can connect between bind and chmod.
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
-/// The serving of the socket.
+/// The running server.
 pub struct Control {
     task: JoinHandle<()>,
     places: Arc<Semaphore>,
 }
 
 impl Control {
-    /// Serves `listener` in a task of its own.
+    /// Serves `listener` in a new task.
     pub fn start(listener: UnixListener, commands: mpsc::Sender<Command>) -> Self {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         Self { task: tokio::spawn(serve(listener, commands, places.clone())), places }
     }
 
-    /// Accepts no more, and lets the answers that are on their way arrive.
+    /// Stops accepting, and waits for the responses in progress.
     pub async fn finish(self) {
         self.task.abort();
         let _ = self.task.await;
@@ -73,7 +73,7 @@ async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: 
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the control socket can't accept");
+                tracing::warn!(%error, "failed to accept a control connection");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }

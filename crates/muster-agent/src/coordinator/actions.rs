@@ -1,4 +1,4 @@
-//! What an action means: pure. The doing is the coordinator's.
+//! Interprets actions. The coordinator carries them out.
 
 use muster_core::Timestamp;
 use muster_protocol::elastic::check_in::WireAction;
@@ -7,39 +7,39 @@ use serde_json::value::RawValue;
 
 use crate::policy::verify;
 
-/// What an action asks for.
+/// What to do for an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Task {
     /// Nothing but an ack.
     Nothing,
-    /// Set the log level, or clear what was set.
+    /// Set the log level, or clear it.
     LogLevel(Option<String>),
-    /// Stop, forget, leave.
+    /// Stop all programs and leave the fleet.
     Unenroll,
-    /// Hand a diagnostics bundle in.
+    /// Upload a diagnostics bundle.
     Diagnose,
 }
 
-/// Levels that SETTINGS may ask for.
+/// Log levels that SETTINGS may set.
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warning", "error"];
 
-/// Reads an action; an error is what its ack says.
-pub fn read(action: &WireAction, agent_id: &str, pinned: Option<&str>, now: Timestamp) -> Result<Order, String> {
+/// Interprets an action; an error goes into its ack.
+pub fn read(action: &WireAction, agent_id: &str, pinned: Option<&str>, now: Timestamp) -> Result<Task, String> {
     if action.expiration.as_deref().and_then(|text| Timestamp::parse_rfc3339(text).ok()).is_some_and(|end| end <= now) {
-        return Err("it expired before its turn came".into());
+        return Err("the action expired before it could run".into());
     }
     let signed = || verify::action(action, agent_id, pinned).map(|_| ()).map_err(|error| error.to_string());
-    let not_yet = |what: &str| Err(format!("this version of muster-agent can't {what}"));
+    let unsupported = |what: &str| Err(format!("this version of muster-agent does not support {what}"));
     match action.kind.as_str() {
-        "POLICY_REASSIGN" => Ok(Order::Nothing),
-        "SETTINGS" => log_level(action.data.as_deref()).map(Order::LogLevel),
-        "UNENROLL" => signed().map(|()| Order::Unenroll),
-        "REQUEST_DIAGNOSTICS" => Ok(Order::Diagnose),
-        "UPGRADE" => signed().and_then(|()| not_yet("upgrade itself yet")),
-        "MIGRATE" => signed().and_then(|()| not_yet("migrate to another fleet yet; enrol it there")),
-        "PRIVILEGE_LEVEL_CHANGE" => not_yet("change its privileges yet"),
-        "INPUT_ACTION" => Err(format!("no component takes actions for inputs of type {:?}", action.input_type)),
-        other => Err(format!("this agent knows no action of type {:?}", other.chars().take(64).collect::<String>())),
+        "POLICY_REASSIGN" => Ok(Task::Nothing),
+        "SETTINGS" => log_level(action.data.as_deref()).map(Task::LogLevel),
+        "UNENROLL" => signed().map(|()| Task::Unenroll),
+        "REQUEST_DIAGNOSTICS" => Ok(Task::Diagnose),
+        "UPGRADE" => signed().and_then(|()| unsupported("upgrades")),
+        "MIGRATE" => signed().and_then(|()| unsupported("migration; enroll it at the other server")),
+        "PRIVILEGE_LEVEL_CHANGE" => unsupported("changes of its privilege level"),
+        "INPUT_ACTION" => Err(format!("no component handles actions for inputs of type {:?}", action.input_type)),
+        other => Err(format!("unknown action type {:?}", other.chars().take(64).collect::<String>())),
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    fn order(kind: &str, data: impl Into<Value>) -> Result<Order, String> {
+    fn task(kind: &str, data: impl Into<Value>) -> Result<Task, String> {
         let data: Value = data.into();
         let action = json!({"agent_id": "a", "created_at": "", "id": "x", "type": kind, "data": data,
             "expiration": "2026-01-01T00:00:00Z"});
@@ -66,13 +66,13 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_done_is_an_order_and_the_rest_says_why_not() {
-        assert_eq!(order("SETTINGS", json!({"log_level": "debug"})), Ok(Order::LogLevel(Some("debug".into()))));
-        assert_eq!(order("SETTINGS", json!({})), Ok(Order::LogLevel(None)));
-        assert!(order("SETTINGS", json!({"log_level": "loud"})).unwrap_err().contains("one of"));
-        assert_eq!(order("UNENROLL", Value::Null), Ok(Order::Unenroll));
+    fn supported_actions_are_tasks_and_others_are_errors() {
+        assert_eq!(task("SETTINGS", json!({"log_level": "debug"})), Ok(Task::LogLevel(Some("debug".into()))));
+        assert_eq!(task("SETTINGS", json!({})), Ok(Task::LogLevel(None)));
+        assert!(task("SETTINGS", json!({"log_level": "loud"})).unwrap_err().contains("one of"));
+        assert_eq!(task("UNENROLL", Value::Null), Ok(Task::Unenroll));
         for kind in ["UPGRADE", "MIGRATE", "PRIVILEGE_LEVEL_CHANGE", "INPUT_ACTION", "DANCE"] {
-            assert!(order(kind, json!({})).is_err(), "{kind}");
+            assert!(task(kind, json!({})).is_err(), "{kind}");
         }
     }
 
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_pinned_key_nobody_unenrols_us_without_a_signature() {
+    fn with_a_pinned_key_an_unenroll_must_be_signed() {
         let action = json!({"agent_id": "a", "created_at": "", "id": "x", "type": "UNENROLL", "data": null});
         let action = serde_json::from_value(action).unwrap();
         assert!(read(&action, "a", Some("a2V5"), Timestamp::from_micros(0)).unwrap_err().contains("not signed"));

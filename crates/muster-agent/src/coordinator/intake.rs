@@ -1,4 +1,4 @@
-//! What a reply brings, put into the state: pure, and stored before anything of it runs.
+//! Takes the contents of a response into the state, which is stored before any action runs.
 
 use muster_core::Timestamp;
 use muster_protocol::elastic::check_in::WireAction;
@@ -7,19 +7,19 @@ use crate::fleet::check_in::Reply;
 use crate::policy;
 use crate::state::{INBOX_MAX, PendingAck, State};
 
-/// What a reply changed.
+/// What a response changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Intake {
-    /// There is something to store.
+    /// Whether the state has to be stored.
     pub changed: bool,
-    /// A policy that was turned down came again: asking at once would only bring it once more.
-    pub turned_down_again: bool,
+    /// Whether a rejected policy was delivered again. Polling at once would only deliver it once more.
+    pub rejected_again: bool,
 }
 
-/// Puts a reply into `state`. `running` is the action in work, which nobody can call off.
+/// Takes a response into `state`. `running` is the action in progress, which can't be cancelled any more.
 pub fn take_in(state: &mut State, reply: Reply, running: Option<&str>, now: Timestamp) -> Intake {
     let mut intake = Intake::default();
-    // Cancels last, wherever they stand: one may call off an order of its own batch.
+    // CANCEL actions come last, whatever their position: one may cancel an action of its own batch.
     let (cancels, others): (Vec<_>, Vec<_>) = reply.actions.into_iter().partition(|action| action.kind == "CANCEL");
     for action in others {
         if action.kind == "POLICY_CHANGE" {
@@ -44,7 +44,7 @@ fn take_policy(state: &mut State, action: WireAction, now: Timestamp, intake: &m
     if let (Some(current), Some(raw)) = (current, &raw)
         && current.policy.get() == raw.get()
     {
-        // It runs already; the ack was lost.
+        // It is in effect already: the ack was lost.
         intake.changed |= state.candidate.take().is_some();
         if !state.outbox.iter().any(|ack| ack.action_id == action.id) {
             state.owe(PendingAck::of(&action, now, Ok(())));
@@ -54,7 +54,7 @@ fn take_policy(state: &mut State, action: WireAction, now: Timestamp, intake: &m
     }
     let digest = raw.as_deref().map(policy::digest).unwrap_or_default();
     if state.rejected.as_ref().is_some_and(|known| known.action_id == action.id && known.digest == digest) {
-        intake.turned_down_again = true;
+        intake.rejected_again = true;
         return;
     }
     state.candidate = Some(action);
@@ -66,14 +66,14 @@ fn take_action(state: &mut State, action: WireAction, now: Timestamp) -> bool {
     if state.inbox.iter().any(|known| known.id == action.id) || state.outbox.iter().any(|ack| same(&ack)) {
         return false;
     }
-    // Done before, the ack was lost: answered again as the first time, not run again.
+    // It has run already and its ack was lost: send the same ack, and do not run it again.
     if let Some(ack) = state.handled.iter().find(same).cloned() {
         state.owe(ack);
         return true;
     }
     if state.inbox.len() >= INBOX_MAX {
-        // Refused with a reason, rather than dropped: the server would deliver it again and again.
-        state.handled(PendingAck::of(&action, now, Err("this agent's queue of actions is full".into())));
+        // Refused with an ack rather than dropped, since the server would deliver it again and again.
+        state.handled(PendingAck::of(&action, now, Err("the agent's action queue is full".into())));
     } else {
         state.inbox.push_back(action);
     }
@@ -86,10 +86,10 @@ fn take_cancel(state: &mut State, cancel: &WireAction, running: Option<&str>, no
     }
     let target = target_of(cancel);
     let outcome = match target.as_deref() {
-        None => Err("it names no target_id".into()),
-        Some(target) if running == Some(target) => Err("the action is running; it can't be called off".into()),
+        None => Err("target_id is missing".into()),
+        Some(target) if running == Some(target) => Err("the action is running and can't be cancelled".into()),
         Some(target) => {
-            call_off(state, target, now);
+            cancel_action(state, target, now);
             Ok(())
         }
     };
@@ -97,8 +97,8 @@ fn take_cancel(state: &mut State, cancel: &WireAction, running: Option<&str>, no
     true
 }
 
-/// Takes an action out of the inbox and remembers it, so that a second delivery does not bring it back.
-fn call_off(state: &mut State, target: &str, now: Timestamp) {
+/// Removes an action from the inbox and remembers it, so that a second delivery does not bring it back.
+fn cancel_action(state: &mut State, target: &str, now: Timestamp) {
     let Some(place) = state.inbox.iter().position(|action| action.id == target) else { return };
     if let Some(action) = state.inbox.remove(place) {
         state.handled(PendingAck::of(&action, now, Err("cancelled".into())));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_actions_delivered_twice_are_taken_once() {
+    fn actions_delivered_twice_are_queued_once() {
         let mut state = State::default();
         assert!(take_in(&mut state, reply("t", vec![settings("x"), settings("y")]), None, NOW).changed);
         assert!(!take_in(&mut state, reply("t", vec![settings("x"), settings("y")]), None, NOW).changed);
@@ -143,38 +143,38 @@ mod tests {
         state.handled(done.clone());
         state.outbox.clear();
         take_in(&mut state, reply("t", vec![settings("x")]), None, NOW);
-        assert_eq!(state.inbox.len(), 1, "it does not run again");
-        assert_eq!(state.outbox, [done], "it is answered as the first time");
+        assert_eq!(state.inbox.len(), 1, "not queued again");
+        assert_eq!(state.outbox, [done], "the same ack as the first time");
     }
 
     #[test]
-    fn a_cancel_takes_out_what_waits_even_of_its_own_batch() {
+    fn a_cancel_removes_queued_actions_of_its_own_batch_too() {
         let mut state = State::default();
         let cancel = |id, target| action(id, "CANCEL", json!({"target_id": target}));
         take_in(&mut state, reply("", vec![cancel("c", "x"), settings("x"), settings("y")]), None, NOW);
         assert_eq!(state.inbox.iter().map(|a| a.id.as_str()).collect::<Vec<_>>(), ["y"]);
         assert_eq!(state.outbox.iter().map(|a| a.action_id.as_str()).collect::<Vec<_>>(), ["c"]);
         take_in(&mut state, reply("", vec![settings("x")]), None, NOW);
-        assert_eq!(state.inbox.len(), 1, "called off for good");
+        assert_eq!(state.inbox.len(), 1, "cancelled for good");
         take_in(&mut state, reply("", vec![cancel("d", "y")]), Some("y"), NOW);
         assert!(state.outbox.iter().any(|a| a.action_id == "d" && a.error.is_some()));
         assert_eq!(state.inbox.len(), 1);
     }
 
     #[test]
-    fn a_policy_that_was_turned_down_is_not_looked_at_again_unless_its_bytes_differ() {
+    fn a_rejected_policy_is_checked_again_only_if_it_differs() {
         let policy = |name: &str| action("policy:p:1", "POLICY_CHANGE", json!({"policy": {"id": "p", "name": name}}));
         let mut state = State::default();
         let digest = policy::digest(&policy::raw(&policy("bad")).unwrap());
         state.rejected = Some(crate::state::Rejected { action_id: "policy:p:1".into(), digest, reason: "no".into() });
-        assert!(take_in(&mut state, reply("", vec![policy("bad")]), None, NOW).turned_down_again);
+        assert!(take_in(&mut state, reply("", vec![policy("bad")]), None, NOW).rejected_again);
         assert!(state.candidate.is_none());
         assert!(take_in(&mut state, reply("", vec![policy("good")]), None, NOW).changed);
         assert!(state.candidate.is_some());
     }
 
     #[test]
-    fn an_inbox_has_a_bound() {
+    fn the_inbox_is_limited() {
         let mut state = State::default();
         let many = (0..INBOX_MAX + 1).map(|n| settings(&n.to_string())).collect();
         take_in(&mut state, reply("", many), None, NOW);

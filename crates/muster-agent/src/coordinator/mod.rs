@@ -1,7 +1,7 @@
-//! The coordinator: one loop that owns all state. After every event it asks the planner what to do and does it.
+//! The coordinator: one loop that owns all state. After every event it asks the planner for the next step and starts it.
 //!
-//! What takes time runs beside the loop in slots, at most one of each kind: a check-in, a delivery of acks, a piece of
-//! work (a policy, an unenrolment), a background action (diagnostics). Nothing else changes the state.
+//! Whatever takes time runs in slots, at most one future of each kind: a check-in, a delivery of acks, a piece of work (a
+//! policy, an unenrollment), a background action (diagnostics). Only the loop changes the state, so nothing is locked.
 
 pub mod actions;
 pub mod intake;
@@ -39,61 +39,61 @@ use poll_length::PollLength;
 use refusal::Refusals;
 use report::Snapshot;
 
-/// The first check-in follows the start within this time (EA §10.1).
+/// Maximum delay of the first check-in after the start (EA §10.1).
 const FIRST_CHECK_IN: Duration = Duration::from_millis(500);
-/// How often a state that could not be kept is tried again.
+/// Time between attempts to store a state that could not be stored.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);
 
-/// What the coordinator needs from outside.
+/// The coordinator's dependencies; tests replace all of them.
 #[derive(Clone)]
 pub struct Deps {
-    /// Where the documents are kept.
+    /// Stores the documents.
     pub store: Arc<dyn Store>,
-    /// The network.
+    /// Sends requests.
     pub transport: Arc<dyn Transport>,
-    /// The programs.
+    /// Runs the programs.
     pub components: Arc<dyn Components>,
-    /// The host.
+    /// Provides host metadata.
     pub facts: Arc<dyn Facts>,
-    /// The time.
+    /// Provides the wall-clock time.
     pub clock: Arc<dyn Clock>,
-    /// Chance.
+    /// Provides randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// The log's level.
+    /// Sets the log level.
     pub log_level: Arc<dyn LogLevel>,
-    /// What a person set.
+    /// Settings.
     pub settings: Settings,
 }
 
-/// The log whose level can be set.
+/// A log with a level that can be set.
 pub trait LogLevel: Send + Sync {
-    /// Sets it: `trace`, `debug`, `info`, `warning`, `error`.
+    /// Sets the level: `trace`, `debug`, `info`, `warning` or `error`.
     fn set(&self, level: &str);
-    /// The end of the log, for diagnostics.
+    /// Returns the end of the log, for diagnostics.
     fn tail(&self) -> String;
 }
 
-/// What the control socket asks for.
+/// Commands of the control socket and of signals.
 #[derive(Debug)]
 pub enum Command {
-    /// How the agent is.
+    /// Return the status.
     Status(oneshot::Sender<Snapshot>),
-    /// Leave the fleet; answered when it is done, with what could not be.
+    /// Leave the fleet; the response says what could not be done.
     Unenroll(oneshot::Sender<Option<String>>),
-    /// The enrolment changed on disk: begin anew.
+    /// Reload the enrollment, which has changed on disk.
     Reload,
-    /// End; programs stop, the state stays.
+    /// Stop programs and exit; the state is kept.
     Stop,
 }
 
-/// Why the loop ended.
+/// Why the loop has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It was told to stop.
+    /// It was stopped.
     Stopped,
-    /// This agent is unenrolled.
+    /// The agent is unenrolled.
     Unenrolled,
-    /// It is to begin anew.
+    /// The enrollment is to be reloaded.
     Reload,
 }
 
@@ -107,16 +107,16 @@ enum Poll {
     Failed(CallError),
 }
 
-/// Acks that were sent, and what the server says to each.
+/// Acks that were sent, and the server's response for each.
 type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
 
-/// What long work brings.
+/// Result of a piece of work.
 enum Done {
-    /// A new policy runs; the servers to ask from now on, or why the old ones stay.
+    /// A new policy is in effect; with the servers to use from now on, or why the old ones stay.
     Applied(Box<Accepted>, Result<Option<Vec<Server>>, String>),
-    /// The stored policy runs again, or all programs are stopped.
+    /// The stored policy is in effect again, or all programs are stopped.
     Settled,
-    /// An UNENROLL's programs are stopped.
+    /// All programs are stopped because of an UNENROLL.
     Unenrolled(PendingAck),
 }
 
@@ -130,7 +130,7 @@ enum Event {
     Command(Command),
 }
 
-/// The loop and all that it owns.
+/// The loop and its state.
 pub struct Coordinator {
     deps: Deps,
     client: Arc<FleetClient>,
@@ -149,9 +149,9 @@ pub struct Coordinator {
     ack_backoff: Backoff,
     policy_backoff: Backoff,
     refusals: Refusals,
-    /// What the check-in on its way says, to see whether it still holds.
+    /// What the check-in in progress reports, to notice when it no longer holds.
     reported: String,
-    /// When a server took the check-in on its way.
+    /// When a server took the check-in in progress.
     reached: Reached,
     poll_length: PollLength,
     fleet_message: Result<String, String>,
@@ -163,13 +163,13 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A coordinator over what the store holds. A damaged state is put aside and a new one begun.
+    /// A coordinator with the stored state. A corrupt state is set aside, and a new one begins.
     pub fn new(deps: Deps, enrollment: Enrollment) -> Result<Self, StoreError> {
         let (state, storage_fault) = match deps.store.state() {
             Ok(state) => (state, None),
             Err(error @ StoreError::Damaged { .. }) => {
                 let aside = deps.store.set_state_aside()?;
-                tracing::error!(%error, aside, "beginning without the state; the server sends the policy again");
+                tracing::error!(%error, aside, "starting without state; the server sends the policy again");
                 (State::default(), None)
             }
             Err(error) => return Err(error),
@@ -211,7 +211,7 @@ impl Coordinator {
         })
     }
 
-    /// Works until the agent is told to stop or is unenrolled.
+    /// Runs until the agent is stopped or unenrolled.
     pub async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> Ending {
         self.replay();
         loop {
@@ -258,14 +258,14 @@ impl Coordinator {
         }
     }
 
-    /// When something becomes due by itself.
+    /// Returns when the next step becomes due without an event.
     fn wake_at(&self) -> Instant {
         let (now, clock) = (Instant::now(), self.deps.clock.now());
         let mut wake = now + Duration::from_secs(3600);
         if self.storage_fault.is_some() {
             wake = wake.min(now + SAVE_AGAIN);
         }
-        // While work goes on nothing else begins.
+        // No other step starts during a piece of work.
         if self.work.is_some() {
             return wake;
         }
@@ -282,7 +282,7 @@ impl Coordinator {
     }
 }
 
-/// Waits for what is in the slot, and empties it; for ever when nothing is.
+/// Waits for the future in the slot and empties it; never returns if the slot is empty.
 async fn settle<T>(slot: &mut Slot<T>) -> T {
     match slot {
         Some(future) => {

@@ -1,4 +1,4 @@
-//! What every event changes.
+//! Handles events.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::net::{Server, TransportError};
 use crate::policy::Accepted;
 use crate::state::{Enrollment, PendingAck, Phase, State};
 
-/// How often the last ack of an unenrolled agent is tried.
+/// Maximum attempts to deliver the last ack of an unenrolled agent.
 const LAST_ACK_ATTEMPTS: u32 = 10;
 /// Maximum random part of the pause after a cut: a load balancer that restarts cuts all agents at once.
 const SPREAD_AFTER_CUT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ impl Coordinator {
     fn command(&mut self, command: Command) {
         match command {
             Command::Status(reply) => {
-                // Who asked may have gone.
+                // The command that asked may have been interrupted.
                 let _ = reply.send(self.snapshot());
             }
             Command::Unenroll(reply) => self.leaving = Some((Ending::Unenrolled, Some(reply))),
@@ -115,21 +115,21 @@ impl Coordinator {
         self.next_poll = Instant::now() + backoff::between(&*self.deps.entropy, rarely, rarely + rarely / 10);
     }
 
-    /// What came is on disk before anything of it runs, and before its token is used.
+    /// Handles a response: it is stored before any action runs and before its ack token is used.
     fn polled(&mut self, reply: Reply) {
         self.connected(&reply);
         let mut next = self.state.clone();
         if next.phase == Phase::Revoked {
-            tracing::info!("the server takes us back");
+            tracing::info!("access restored by the server");
             next.phase = Phase::Active;
         }
         let returned = next.phase != self.state.phase;
         let taken = intake::take_in(&mut next, reply, self.background_id.as_deref(), self.deps.clock.now());
         if taken.changed || returned {
             if let Err(error) = self.deps.store.save_state(&next) {
-                tracing::error!(%error, "what the server sent can't be kept, so it is not taken; it comes again");
+                tracing::error!(%error, "failed to store a response; the server will send it again");
                 self.storage_fault = Some(error.to_string());
-                // Not acked and no token remembered: the server gives the same again, once there is room to keep it.
+                // Without its token being used, the server delivers the same again until there is space to store it.
                 self.next_poll = Instant::now() + self.poll_backoff.next(&*self.deps.entropy);
                 return;
             }
@@ -139,8 +139,8 @@ impl Coordinator {
         self.poll_backoff.reset();
         let checkin = &self.deps.settings.checkin;
         let mut wait = backoff::between(&*self.deps.entropy, checkin.interval, checkin.interval + checkin.jitter);
-        // A check-in with a policy that we turn down is answered at once: without a pause of its own this would be a loop.
-        if taken.turned_down_again {
+        // The server responds at once as long as we reject its policy: without a pause this would be a busy loop.
+        if taken.rejected_again {
             wait = wait.max(self.policy_backoff.next(&*self.deps.entropy));
         } else {
             self.policy_backoff.reset();
@@ -153,11 +153,11 @@ impl Coordinator {
         self.last_check_in = Some(self.deps.clock.now());
         self.fleet_message = match &reply.warning {
             None => Ok("Connected".into()),
-            // From outside, and shown to people: no control characters, and not for ever.
+            // It comes from the network and is shown on terminals.
             Some(warning) => Err(warning.chars().filter(|c| !c.is_control()).take(300).collect()),
         };
         if reply.malformed > 0 {
-            tracing::error!(malformed = reply.malformed, "actions that can't be read were left out");
+            tracing::error!(malformed = reply.malformed, "malformed actions skipped");
         }
         tracing::debug!(actions = reply.actions.len(), "checked in");
     }
@@ -166,15 +166,15 @@ impl Coordinator {
         let wait = self.poll_backoff.next(&*self.deps.entropy);
         self.fleet_message = Err(error.to_string());
         match error {
-            // Refused already: nothing is left to take away.
+            // Revoked already: nothing is left to delete.
             CallError::Refused { .. } if self.state.phase == Phase::Revoked => {}
             CallError::Refused { .. } => {
-                // One 401 may be a server that was restored from an old copy; only many over a time are a decision.
+                // A single 401 may come from a server restored from an old backup; many over some time are a decision.
                 if self.refusals.count(Instant::now()) {
                     self.revoke();
                 }
             }
-            // Without a reply we know no more than before.
+            // No response is no evidence, in either direction.
             CallError::Transport(_) => {}
             _ => self.refusals.reset(),
         }
@@ -189,9 +189,9 @@ impl Coordinator {
         }
     }
 
-    /// Shut out for good: nothing of what we were given stays, but who we are.
+    /// Handles a permanent revocation: deletes policy and secrets, keeps the identity.
     fn revoke(&mut self) {
-        tracing::error!("definitely refused: programs stop, the policy is deleted, the server is asked rarely");
+        tracing::error!("access revoked: stopping programs, deleting the policy, polling hourly");
         self.state = State::without_policy(Phase::Revoked);
         self.background = None;
         self.background_id = None;
@@ -211,16 +211,16 @@ impl Coordinator {
             let Some(kept) = self.state.outbox.iter_mut().find(|kept| kept.action_id == ack.action_id) else {
                 continue;
             };
-            // Answered anew while this one was on its way: the newer answer is still owed.
+            // Replaced by a newer ack for the same action, which is still pending.
             if kept.timestamp != ack.timestamp {
                 continue;
             }
             kept.refusals += 1;
             let given_up = kept.refusals >= attempts;
-            // A 400 does not get better by being sent again.
+            // Retrying an ack that got a 400 can't succeed.
             if status <= 400 || given_up {
                 if status >= 400 {
-                    tracing::error!(action = ack.action_id, status, "the server does not take this ack; it is dropped");
+                    tracing::error!(action = ack.action_id, status, "ack rejected by the server; dropping it");
                 }
                 self.state.outbox.retain(|kept| kept.action_id != ack.action_id);
             }
@@ -233,11 +233,11 @@ impl Coordinator {
 
     fn acks_failed(&mut self, error: &CallError) {
         let wait = self.ack_backoff.next(&*self.deps.entropy);
-        tracing::warn!(%error, ?wait, "acks could not be delivered");
+        tracing::warn!(%error, ?wait, "failed to deliver acks");
         self.next_acks = Instant::now() + wait;
-        let dead_key = matches!(error, CallError::Refused { .. });
-        // Programs and policy are gone by now. If the key is dead or nobody answers, leaving matters more than the ack.
-        if self.state.phase == Phase::Unenrolling && (dead_key || self.ack_backoff.failures() >= LAST_ACK_ATTEMPTS) {
+        let revoked_key = matches!(error, CallError::Refused { .. });
+        // Programs and policy are gone by now: if the key is revoked or the server is gone, the ack is not worth waiting for.
+        if self.state.phase == Phase::Unenrolling && (revoked_key || self.ack_backoff.failures() >= LAST_ACK_ATTEMPTS) {
             self.state.outbox.clear();
             self.persist();
         }
@@ -312,7 +312,7 @@ impl Coordinator {
     pub(super) fn persist(&mut self) {
         let saved = self.deps.store.save_state(&self.state);
         if let Err(error) = &saved {
-            tracing::error!(%error, "the state can't be kept; trying again");
+            tracing::error!(%error, "failed to store the state; retrying");
         }
         self.storage_fault = saved.err().map(|error| error.to_string());
     }

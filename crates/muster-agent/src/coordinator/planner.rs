@@ -1,54 +1,54 @@
-//! What to do next: a pure function of what is known. The loop asks it after every event and does what it says.
+//! Decides the next step: a pure function of the situation. The loop calls it after every event.
 
 use muster_core::Timestamp;
 use muster_protocol::elastic::check_in::WireAction;
 
 use crate::state::{Phase, State};
 
-/// All that the plan depends on.
+/// Everything that the plan depends on.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
-    /// What is kept.
+    /// The stored state.
     pub state: &'a State,
-    /// The time.
+    /// Wall-clock time.
     pub now: Timestamp,
-    /// A policy is being applied, or programs are being stopped.
+    /// Whether a policy is being applied or programs are being stopped.
     pub working: bool,
-    /// The action whose long work goes on beside everything else.
+    /// The action that is running in the background.
     pub background: Option<&'a str>,
-    /// A check-in is on its way.
+    /// Whether a check-in is in progress.
     pub polling: bool,
-    /// The next check-in is due.
+    /// Whether the next check-in is due.
     pub poll_due: bool,
-    /// The check-in on its way reports what is no longer so.
+    /// Whether the check-in in progress reports outdated facts.
     pub stale: bool,
-    /// Acks are on their way.
+    /// Whether a delivery of acks is in progress.
     pub acking: bool,
-    /// The next delivery of acks is due.
+    /// Whether the next delivery of acks is due.
     pub acks_due: bool,
 }
 
-/// One thing to do.
+/// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Apply the policy that waits.
+    /// Apply the received policy.
     Apply,
-    /// Run the action at this place of the inbox.
+    /// Run the action at this index of the inbox.
     Run(usize),
-    /// Deliver the acks.
+    /// Deliver pending acks.
     Acknowledge,
-    /// Ask the server.
+    /// Check in.
     CheckIn,
-    /// Give the held check-in up, since it reports what is no longer so.
+    /// Interrupt the held check-in, which reports outdated facts.
     Interrupt,
-    /// Nothing is left to do, for good.
+    /// The agent is unenrolled, and nothing is left to do.
     Finish,
 }
 
-/// The next step; `None`: wait for an event.
+/// Returns the next step; `None` means to wait for an event.
 pub fn plan(situation: &Situation<'_>) -> Option<Step> {
     match situation.state.phase {
-        // Whatever comes next depends on how the work ends: strictly one thing after the other.
+        // The next step depends on the result of the work in progress.
         _ if situation.working => None,
         Phase::Unenrolled => Some(Step::Finish),
         Phase::Unenrolling if situation.state.outbox.is_empty() => Some(Step::Finish),
@@ -59,7 +59,7 @@ pub fn plan(situation: &Situation<'_>) -> Option<Step> {
     }
 }
 
-/// The policy first, then actions in order.
+/// The policy comes first, then the actions in order: they may depend on it.
 fn work(situation: &Situation<'_>) -> Option<Step> {
     if situation.state.candidate.is_some() {
         return Some(Step::Apply);
@@ -68,27 +68,27 @@ fn work(situation: &Situation<'_>) -> Option<Step> {
     situation.state.inbox.iter().position(ready).map(Step::Run)
 }
 
-/// One request for all acks of a batch: only when no work is left that would add to them.
+/// Acks are delivered once no work is left that would add to them: one request for a whole batch.
 fn acknowledge(situation: &Situation<'_>) -> Option<Step> {
     let owed = !situation.state.outbox.is_empty() && situation.acks_due && !situation.acking;
     owed.then_some(Step::Acknowledge)
 }
 
-/// One check-in at a time, after the acks.
+/// One check-in at a time, after the acks are delivered.
 fn poll(situation: &Situation<'_>) -> Option<Step> {
     if situation.polling {
         return situation.stale.then_some(Step::Interrupt);
     }
-    // A check-in beside acks on their way would bring the same orders again.
+    // Before its acks are confirmed, the server would deliver the same actions again.
     (situation.poll_due && !situation.acking).then_some(Step::CheckIn)
 }
 
-/// Whether an action's time has come; a time that can't be read has.
+/// Returns whether an action's start time has passed; a malformed time counts as passed.
 pub fn is_due(action: &WireAction, now: Timestamp) -> bool {
     start_of(action).is_none_or(|start| start <= now)
 }
 
-/// When the next action that waits for its time becomes due.
+/// Returns the start time of the next action that is not due yet.
 pub fn next_start(state: &State, now: Timestamp) -> Option<Timestamp> {
     state.inbox.iter().filter_map(start_of).filter(|start| *start > now).min()
 }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_with_a_start_time_waits_and_holds_nobody_up() {
+    fn an_action_with_a_start_time_waits_without_delaying_others() {
         let mut later = action("later", "SETTINGS");
         later.start_time = Some("1970-01-01T00:00:10Z".into());
         let mut state = State::default();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_delivers_the_last_acks_and_polls_no_more() {
+    fn an_unenrolled_agent_delivers_its_last_acks_and_stops_polling() {
         let mut state = State::without_policy(Phase::Unenrolling);
         assert_eq!(plan(&situation(&state)), Some(Step::Finish));
         state.owe(PendingAck::of(&action("u", "UNENROLL"), Timestamp::from_micros(0), Ok(())));

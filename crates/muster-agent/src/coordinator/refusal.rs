@@ -1,5 +1,5 @@
-//! When is a refusal definite? One 401 may come from a proxy or a server in trouble; many of them, over some time, mean
-//! that we were shut out (AG §9.1).
+//! Decides when a refusal is a revocation. One 401 may come from a proxy or a broken server; many, over some time, mean that
+//! the access key is revoked (AG §9.1).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::settings::RevocationSettings;
 
-/// The refusals in a row.
+/// Consecutive refusals.
 #[derive(Clone, Debug)]
 pub struct Refusals {
     attempts: u32,
@@ -17,19 +17,19 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// None yet.
+    /// No refusals.
     pub fn new(settings: &RevocationSettings) -> Self {
         Self { attempts: settings.attempts.max(1), spread: settings.spread, count: 0, first: None }
     }
 
-    /// Counts one; answers whether it is definite now.
+    /// Counts a refusal; returns true once they amount to a revocation.
     pub fn count(&mut self, now: Instant) -> bool {
         self.count = self.count.saturating_add(1);
         let first = *self.first.get_or_insert(now);
         self.count >= self.attempts && now.duration_since(first) >= self.spread
     }
 
-    /// Another answer came between.
+    /// Starts over after any other response.
     pub fn reset(&mut self) {
         (self.count, self.first) = (0, None);
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_takes_enough_of_them_over_enough_time() {
+    async fn a_revocation_takes_enough_refusals_over_enough_time() {
         let settings = RevocationSettings { attempts: 3, spread: Duration::from_secs(10), ..Default::default() };
         let mut refusals = Refusals::new(&settings);
         let start = Instant::now();

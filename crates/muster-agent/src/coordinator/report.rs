@@ -1,4 +1,4 @@
-//! How the agent is, in the words of the wire and of `muster-agent status`: pure.
+//! The agent's state, as on the wire and in `muster-agent status`.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,18 +10,18 @@ use crate::components::{ComponentState, Health};
 pub enum AgentState {
     /// No policy yet.
     Starting,
-    /// Runs, nothing wrong.
+    /// Running, without any fault.
     Healthy,
-    /// Something below is wrong.
+    /// A policy, a component or the storage has a fault.
     Degraded,
-    /// The agent itself can't do its job.
+    /// The agent itself does not work.
     Failed,
-    /// On its way down.
+    /// Leaving the fleet.
     Stopping,
 }
 
 impl AgentState {
-    /// `status` of a check-in; the mixed case is the protocol's.
+    /// Returns the `status` of a check-in; the mixed case is the protocol's.
     pub fn wire(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -31,7 +31,7 @@ impl AgentState {
         }
     }
 
-    /// As `status` prints it.
+    /// Returns the name that `muster-agent status` prints.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "STARTING",
@@ -43,27 +43,27 @@ impl AgentState {
     }
 }
 
-/// What the whole depends on.
+/// The facts that the overall state depends on.
 #[derive(Clone, Debug, Default)]
 pub struct Parts<'a> {
-    /// Shut out.
+    /// Whether the access key is revoked.
     pub revoked: bool,
-    /// Leaving.
+    /// Whether the agent is leaving the fleet.
     pub leaving: bool,
-    /// A policy runs.
+    /// Whether a policy is in effect.
     pub has_policy: bool,
-    /// Why the last policy was turned down.
+    /// Why the last policy was rejected.
     pub rejection: Option<&'a str>,
-    /// Why the state can't be kept.
+    /// Why the state can't be stored.
     pub storage_fault: Option<&'a str>,
-    /// What runs.
+    /// State of the components.
     pub components: &'a [ComponentState],
 }
 
-/// The whole, and a message that names the causes.
+/// Returns the overall state, and a message that names the causes.
 pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
     if parts.revoked {
-        let message = "Revoked: the server refuses this agent's access key; nothing runs. Enrol again, or restore it";
+        let message = "Revoked: the server rejects this agent's access key, and nothing runs. Enroll it again, or restore the key";
         return (AgentState::Failed, message.into());
     }
     if parts.leaving {
@@ -80,10 +80,10 @@ pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
     }
 }
 
-/// The first three causes, and how many more there are.
+/// The first three causes, and the number of others.
 fn causes(parts: &Parts<'_>) -> String {
-    let policy = parts.rejection.map(|why| format!("policy turned down, the last good one goes on: {why}"));
-    let storage = parts.storage_fault.map(|why| format!("state can't be kept: {why}"));
+    let policy = parts.rejection.map(|why| format!("policy rejected, the last accepted one stays in effect: {why}"));
+    let storage = parts.storage_fault.map(|why| format!("can't store the state: {why}"));
     let bad = parts.components.iter().filter(|part| matches!(part.state, Health::Failed | Health::Degraded));
     let components = bad.map(|part| format!("{} is {}: {}", part.id, part.state.as_str(), part.message));
     let all: Vec<String> = policy.into_iter().chain(storage).chain(components).collect();
@@ -94,59 +94,59 @@ fn causes(parts: &Parts<'_>) -> String {
     text
 }
 
-/// How the connection to the server is.
+/// State of the connection to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetStatus {
     /// `STARTING`, `HEALTHY`, `DEGRADED` or `FAILED`.
     pub state: AgentState,
-    /// The message beside it.
+    /// Description of the state.
     pub message: String,
-    /// RFC 3339 of the last reply.
+    /// Time of the last check-in that the server answered or held (RFC 3339).
     pub last_check_in: Option<String>,
-    /// Failures since then.
+    /// Consecutive failures.
     pub failures: u32,
-    /// Where the server is.
+    /// URLs of the servers.
     pub servers: Vec<String>,
     /// Longest poll, when something on the way cuts longer ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_limit_seconds: Option<u64>,
 }
 
-/// The policy that runs.
+/// The policy in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyStatus {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// Its revision.
+    /// Revision.
     pub revision: i64,
 }
 
 /// What `muster-agent status` shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Our id.
+    /// Agent id.
     pub agent_id: String,
-    /// Our version.
+    /// Version of muster-agent.
     pub version: String,
-    /// The daemon's process.
+    /// Process id of the daemon.
     pub pid: u32,
-    /// The whole.
+    /// Overall state.
     pub state: AgentState,
-    /// The message beside it.
+    /// Description of the state.
     pub message: String,
-    /// The connection.
+    /// Connection to the server.
     pub fleet: FleetStatus,
-    /// What runs.
+    /// Policy in effect.
     pub policy: Option<PolicyStatus>,
-    /// How it runs.
+    /// State of the components.
     pub components: Vec<ComponentState>,
-    /// Actions that wait.
+    /// Number of queued actions.
     pub queued_actions: usize,
-    /// Acks that wait.
+    /// Number of pending acks.
     pub pending_acks: usize,
-    /// The level in force.
+    /// Log level in effect.
     pub log_level: String,
-    /// Whether policies are held against a pinned key.
+    /// Whether policies are verified with a pinned key.
     pub signing_key_pinned: bool,
 }
 
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_wins_and_is_named() {
+    fn the_worst_fault_decides_and_is_named() {
         let parts = Parts { has_policy: true, ..Parts::default() };
         assert_eq!(overall(&parts), (AgentState::Healthy, "Running".into()));
         assert_eq!(overall(&Parts::default()).0.wire(), "starting");

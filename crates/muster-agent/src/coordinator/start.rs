@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::actions::{self, Order};
+use super::actions::{self, Task};
 use super::{Coordinator, Done, Ending, Poll, Step};
 use crate::diagnostics;
 use crate::fleet::FleetClient;
@@ -12,9 +12,9 @@ use crate::net::{Reached, Server};
 use crate::policy::{self, Accepted};
 use crate::state::{PendingAck, Phase, Rejected};
 
-/// How long a new server may take to say that it serves.
+/// Maximum time for a new server to respond to a probe.
 const PROBE: Duration = Duration::from_secs(15);
-/// One diagnostics bundle in this time.
+/// Minimum time between two diagnostics bundles.
 const DIAGNOSTICS_EVERY: Duration = Duration::from_secs(60);
 
 impl Coordinator {
@@ -68,7 +68,7 @@ impl Coordinator {
             Ok(accepted) => self.work = Some(self.application(accepted)),
             Err(rejection) => {
                 let reason = rejection.to_string();
-                tracing::error!(action = action.id, reason, "policy turned down; the last good one goes on");
+                tracing::error!(action = action.id, reason, "policy rejected; the last accepted one stays in effect");
                 let digest = policy::raw(&action).map(|raw| policy::digest(&raw)).unwrap_or_default();
                 self.state.rejected = Some(Rejected { action_id: action.id.clone(), digest, reason: reason.clone() });
                 self.state.candidate = None;
@@ -92,10 +92,10 @@ impl Coordinator {
     fn run_action(&mut self, place: usize) {
         let Some(action) = self.state.inbox.get(place).cloned() else { return };
         let now = self.deps.clock.now();
-        let order = actions::read(&action, &self.enrollment.agent_id, self.enrollment.signing_key.as_deref(), now);
-        tracing::info!(id = action.id, kind = action.kind, ?order, "action");
-        match order {
-            Ok(Order::Unenroll) => {
+        let task = actions::read(&action, &self.enrollment.agent_id, self.enrollment.signing_key.as_deref(), now);
+        tracing::info!(id = action.id, kind = action.kind, ?task, "running an action");
+        match task {
+            Ok(Task::Unenroll) => {
                 let (components, ack) = (self.deps.components.clone(), PendingAck::of(&action, now, Ok(())));
                 self.work = Some(Box::pin(async move {
                     components.apply(Vec::new()).await;
@@ -103,17 +103,17 @@ impl Coordinator {
                 }));
                 return;
             }
-            Ok(Order::Diagnose) if self.may_diagnose() => return self.diagnose(&action),
-            Ok(Order::Diagnose) => {
-                let error = "a bundle was asked for less than a minute ago, or is on its way".into();
+            Ok(Task::Diagnose) if self.may_diagnose() => return self.diagnose(&action),
+            Ok(Task::Diagnose) => {
+                let error = "another bundle was requested less than a minute ago, or is being uploaded".into();
                 self.state.handled(PendingAck::of(&action, now, Err(error)));
             }
-            Ok(Order::LogLevel(level)) => {
+            Ok(Task::LogLevel(level)) => {
                 self.state.log_level = level;
                 self.set_log_level();
                 self.state.handled(PendingAck::of(&action, now, Ok(())));
             }
-            Ok(Order::Nothing) => self.state.handled(PendingAck::of(&action, now, Ok(()))),
+            Ok(Task::Nothing) => self.state.handled(PendingAck::of(&action, now, Ok(()))),
             Err(error) => self.state.handled(PendingAck::of(&action, now, Err(error))),
         }
         self.persist();
@@ -184,7 +184,8 @@ async fn held_for(reached: &Reached, limit: Option<Duration>) {
     }
 }
 
-/// Which servers to ask from now on: those that a policy names, if they differ and one of them answers.
+/// Decides which servers to use: those that a policy names, if they differ from the present ones and one of them responds.
+/// A policy with a wrong address must not cut the agent off.
 async fn elect(
     client: &FleetClient,
     named: &[Server],
@@ -203,5 +204,5 @@ async fn elect(
             Err(error) => why = format!("{server}: {error}"),
         }
     }
-    Err(format!("the servers that the policy names do not answer, so the present ones stay ({why})"))
+    Err(format!("the servers in the policy do not respond; keeping the present ones ({why})"))
 }

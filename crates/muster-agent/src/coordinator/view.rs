@@ -1,4 +1,4 @@
-//! What the coordinator says of itself.
+//! What the coordinator reports about itself.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::settings::Mode;
 use crate::state::Phase;
 use crate::version;
 
-/// A check-in's body, owned.
+/// An owned check-in body.
 pub(super) struct Report {
     status: AgentState,
     message: String,
@@ -65,18 +65,18 @@ impl Coordinator {
         self.deps.facts.local_metadata(own)
     }
 
-    /// What of the report matters to whoever watches.
+    /// The part of the report whose changes are worth an interruption.
     pub(super) fn gist(&self) -> String {
         let components = self.deps.components.states();
         format!("{:?} {components:?}", self.overall(&components))
     }
 
-    /// Whether the check-in on its way says what is no longer so.
+    /// Whether the check-in in progress reports outdated facts.
     pub(super) fn news(&self) -> bool {
         self.deps.settings.checkin.mode == Mode::OnStateChange && self.poll.is_some() && self.gist() != self.reported
     }
 
-    /// Whether it is also time to say so.
+    /// Whether it is also time to interrupt it.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         now >= self.last_poll + self.deps.settings.checkin.state_change_gap && self.news()
     }
@@ -120,7 +120,7 @@ impl Coordinator {
         }
     }
 
-    /// Whether a server holds our check-in: it took it, and has not turned it down at once.
+    /// Whether a server holds the check-in: it took the request and has not rejected it at once.
     fn is_held(&self) -> bool {
         self.poll.is_some() && self.reached.held().is_some_and(|held| held >= HELD_AFTER)
     }

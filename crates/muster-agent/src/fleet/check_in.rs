@@ -11,14 +11,14 @@ use super::client::{Call, expect_ok};
 use super::{CallError, FleetClient};
 use crate::net::{Reached, gzip};
 
-/// What came back.
+/// The response to a check-in.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// Empty: keep the old one.
+    /// Ack token; empty means to keep the old one.
     pub ack_token: String,
-    /// The actions that could be read, in their order.
+    /// The well-formed actions, in order.
     pub actions: Vec<WireAction>,
-    /// How many could not.
+    /// Number of malformed actions.
     pub malformed: usize,
     /// The `Warning` header.
     pub warning: Option<String>,
@@ -41,7 +41,7 @@ impl FleetClient {
         timeout: Duration,
         reached: Reached,
     ) -> Result<Reply, CallError> {
-        let unwritable = |error: String| CallError::Undecodable(format!("the report can't be written: {error}"));
+        let unwritable = |error: String| CallError::Undecodable(format!("can't serialize the report: {error}"));
         let json = serde_json::to_vec(body).map_err(|error| unwritable(error.to_string()))?;
         let packed = gzip::compress(&json).map_err(|error| unwritable(error.to_string()))?;
         let mut call = Call::post(format!("/api/fleet/agents/{agent_id}/checkin"), packed);
@@ -54,7 +54,7 @@ impl FleetClient {
     }
 }
 
-/// Reads a reply; a malformed action spoils itself alone.
+/// Parses a response. A malformed action must not keep the others from running.
 pub fn parse(body: &[u8]) -> Result<Reply, CallError> {
     let loose: LooseReply = serde_json::from_slice(body).map_err(|error| CallError::Undecodable(error.to_string()))?;
     let raw = loose.actions.unwrap_or_default();
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_malformed_action_leaves_the_others() {
+    fn a_malformed_action_does_not_affect_the_others() {
         let body = br#"{"action":"checkin","ack_token":"t","actions":[
             {"id":7,"type":"SETTINGS"},
             {"agent_id":"a","created_at":"","id":"x","type":"SETTINGS","input_type":"","data":{}}]}"#;

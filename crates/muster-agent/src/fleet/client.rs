@@ -1,4 +1,4 @@
-//! Headers, choice of the server, and the sending of one call.
+//! Sends requests: headers, and the choice of the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::net::{Reached, Request, Response, Server, Transport};
 use crate::state::enrollment::Secret;
 use crate::version;
 
-/// How long an ordinary call may take.
+/// Timeout of an ordinary request.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One call: what differs between them.
+/// The parts in which requests differ.
 pub(crate) struct Call {
     pub method: Method,
     pub path: String,
@@ -33,14 +33,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// A `POST` of a JSON body.
+    /// A `POST` with a JSON body.
     pub fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
         let (method, timeout) = (Method::POST, CALL_TIMEOUT);
         Self { method, path: path.into(), body: body.into(), timeout, headers: Vec::new(), reached: Reached::default() }
     }
 }
 
-/// The client of one fleet, with one credential.
+/// A client of one fleet, with one credential.
 pub struct FleetClient {
     transport: Arc<dyn Transport>,
     servers: Mutex<Servers>,
@@ -49,7 +49,7 @@ pub struct FleetClient {
 }
 
 impl FleetClient {
-    /// A client that asks `servers` with `credential`: an enrollment token or an access key, base64 as it goes out.
+    /// A client of `servers` with `credential`: an enrollment token or an access key, in base64.
     pub fn new(
         transport: Arc<dyn Transport>,
         servers: Vec<Server>,
@@ -59,12 +59,12 @@ impl FleetClient {
         Self { transport, servers: Mutex::new(Servers::new(servers)), credential, entropy }
     }
 
-    /// Asks other servers from now on.
+    /// Uses other servers from now on.
     pub fn set_servers(&self, servers: Vec<Server>) {
         *self.servers.lock().unwrap_or_else(PoisonError::into_inner) = Servers::new(servers);
     }
 
-    /// Asks `server` whether it serves agents (`GET /api/status`).
+    /// Checks that `server` serves agents (`GET /api/status`).
     pub async fn probe(&self, server: &Server, timeout: Duration) -> Result<(), CallError> {
         let call = Call {
             method: Method::GET,
@@ -78,11 +78,11 @@ impl FleetClient {
         if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }
     }
 
-    /// Sends one call to the server whose turn it is. Any status is a reply; only the network fails.
+    /// Sends a request to the current server. Any status is a response; only the network fails.
     pub(crate) async fn send(&self, call: Call) -> Result<Response, CallError> {
         let server = self.pick().ok_or(CallError::NoServer)?;
         let outcome = self.transport.send(&server, self.request(call)?).await;
-        // Only a server that can't be reached loses its turn: one that refuses has been heard, and others would say the same.
+        // Only a server that can't be reached is avoided: one that rejects a request would be joined by the others.
         let reached = !matches!(&outcome, Err(error) if error.is_connect());
         self.servers.lock().unwrap_or_else(PoisonError::into_inner).note(&server, reached, Instant::now());
         Ok(outcome?)
@@ -100,9 +100,10 @@ impl FleetClient {
     }
 
     fn headers(&self) -> Result<HeaderMap, CallError> {
-        let unusable = |_| CallError::Undecodable("the credential can't stand in a header".into());
+        let unusable =
+            |_| CallError::Undecodable("the credential contains characters that are not allowed in a header".into());
         let mut secret = HeaderValue::from_str(&format!("ApiKey {}", self.credential.expose())).map_err(unusable)?;
-        // Debug output of the request shows no key.
+        // Keeps the key out of debug output.
         secret.set_sensitive(true);
         let request_id = HeaderValue::from_str(&random_uuid(&*self.entropy)).map_err(unusable)?;
         let agent = HeaderValue::from_str(&version::user_agent()).map_err(unusable)?;
@@ -119,7 +120,7 @@ impl FleetClient {
     }
 }
 
-/// The body of a 200; every other reply is an error.
+/// Returns a response with status 200; any other status is an error.
 pub(crate) fn expect_ok(response: Response) -> Result<Response, CallError> {
     if response.status == 200 { Ok(response) } else { Err(CallError::from_reply(&response)) }
 }

@@ -8,21 +8,21 @@ use serde_json::value::RawValue;
 use super::client::{Call, expect_ok};
 use super::{CallError, FleetClient};
 
-/// What an enrolment says beside the facts.
+/// What an enrollment asks for, besides the host's metadata.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
-    /// The wanted agent id.
+    /// Requested agent id.
     pub id: Option<String>,
-    /// The secret that allows to replace it later.
+    /// Secret that allows a later enrollment under the same id.
     pub replace_token: Option<String>,
-    /// The same for every attempt, so that a lost reply leaves no ghost.
+    /// The same for every attempt, so that a lost response leaves no second agent behind.
     pub enrollment_id: String,
     /// Tags.
     pub tags: Vec<String>,
 }
 
 impl FleetClient {
-    /// Enrols with the enrollment token that this client carries.
+    /// Enrolls with this client's credential, an enrollment token.
     pub async fn enroll(&self, wish: &Wish, facts: &RawValue) -> Result<EnrolledItem, CallError> {
         let body =
             serde_json::to_vec(&request(wish, facts)).map_err(|error| CallError::Undecodable(error.to_string()))?;
@@ -47,15 +47,15 @@ fn request<'a>(wish: &'a Wish, facts: &'a RawValue) -> EnrollRequest<'a> {
 fn checked(reply: EnrollResponse) -> Result<EnrolledItem, CallError> {
     let item = reply.item;
     if reply.action != "created" || item.kind != "PERMANENT" {
-        return Err(CallError::Undecodable("it is no enrolment of a permanent agent".into()));
+        return Err(CallError::Undecodable("not an enrollment of a permanent agent".into()));
     }
     if item.id.is_empty() || item.access_api_key.is_empty() || !is_plain(&item.id) {
-        return Err(CallError::Undecodable("it lacks a usable agent id or access key".into()));
+        return Err(CallError::Undecodable("no usable agent id or access key".into()));
     }
     Ok(item)
 }
 
-/// Whether an id can stand in a path as it is.
+/// Returns whether an id can be used in a path without escaping.
 fn is_plain(id: &str) -> bool {
     id.len() <= 512 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b))
 }

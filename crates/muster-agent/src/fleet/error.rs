@@ -1,55 +1,53 @@
-//! Why a call to the server failed.
+//! Why a request to the server failed.
 
 use muster_protocol::elastic::error::ErrorBody;
 
 use crate::net::{Response, TransportError};
 
-/// The failure of one call.
+/// The failure of one request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// No reply.
+    /// No response.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// 401 or 403 in the protocol's own error shape: the server knows what it refuses.
-    #[error("the server refuses our credentials: {status} {kind} {message}")]
+    /// 401 or 403 with an error body of the protocol: the server itself rejects the credential, not a proxy.
+    #[error("the server rejects the credentials: {status} {kind} {message}")]
     Refused {
         /// 401 or 403.
         status: u16,
-        /// `ErrAgentInactive`.
+        /// Name of the error: `ErrAgentInactive`.
         kind: String,
-        /// What it says beside it.
+        /// Message of the error.
         message: String,
     },
-    /// Another status than the call needs.
-    #[error("the server answers {status} {kind} {message}")]
+    /// Any other unexpected status.
+    #[error("the server responded with {status} {kind} {message}")]
     Status {
-        /// The status.
+        /// Status.
         status: u16,
-        /// The error's kind, when it has the protocol's shape.
+        /// Name of the error, if the body is one of the protocol.
         kind: String,
-        /// What it says beside it.
+        /// Message of the error.
         message: String,
     },
-    /// A redirect; following it would hand our credentials to someone else.
-    #[error(
-        "the server answers {status}, a redirect to {location:?}; it is not followed, since it would carry our credentials"
-    )]
+    /// A redirect. Following it would send the credentials to another server.
+    #[error("the server responded with {status}, a redirect to {location:?}, which is not followed")]
     Redirect {
         /// 301 … 308.
         status: u16,
-        /// Where to.
+        /// Target.
         location: String,
     },
-    /// 200, but not what the protocol says.
-    #[error("the reply can't be understood: {0}")]
+    /// 200 with a body that is not the protocol's.
+    #[error("malformed response: {0}")]
     Undecodable(String),
-    /// There is no server to ask.
-    #[error("no server is known; enrol again")]
+    /// No server is configured.
+    #[error("no server is configured; enroll again")]
     NoServer,
 }
 
 impl CallError {
-    /// What a reply other than 200 means.
+    /// Interprets a response with a status other than 200.
     pub fn from_reply(response: &Response) -> Self {
         let status = response.status;
         if (300..400).contains(&status) {
@@ -66,7 +64,7 @@ impl CallError {
         Self::Status { status, kind, message }
     }
 
-    /// The status, if there was a reply.
+    /// Returns the status, if there was a response.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } | Self::Status { status, .. } | Self::Redirect { status, .. } => Some(*status),
@@ -75,7 +73,7 @@ impl CallError {
     }
 }
 
-/// What a server says, cut to a line that can stand in a log or on a terminal.
+/// Makes text from a server safe for logs and terminals: one line, of limited length.
 fn printable(text: &str) -> String {
     text.chars().take(300).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -89,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_protocols_own_refusal_counts_as_one() {
+    fn only_errors_of_the_protocol_count_as_refusals() {
         let ours = reply(401, r#"{"statusCode":401,"error":"ErrUnauthorized","message":"unauthorized"}"#);
         assert!(matches!(CallError::from_reply(&ours), CallError::Refused { status: 401, .. }));
         let proxy = reply(403, "<html>blocked by policy</html>");

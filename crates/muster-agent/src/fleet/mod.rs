@@ -1,4 +1,4 @@
-//! The calls that an agent makes to its server, over any [`Transport`](crate::net::Transport).
+//! The requests of the Fleet Server protocol, over any [`Transport`](crate::net::Transport).
 
 pub mod acks;
 pub mod check_in;

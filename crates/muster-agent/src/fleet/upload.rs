@@ -16,37 +16,37 @@ use crate::backoff::Backoff;
 use crate::hex;
 use crate::net::{Reached, Response};
 
-/// How often one call of an upload is tried.
+/// Maximum attempts for each request of an upload.
 const ATTEMPTS: u32 = 10;
-/// How long one chunk may take.
+/// Timeout of one chunk.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A file to hand in.
+/// A file to upload.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    /// The action that asked for it.
+    /// Id of the action that requested it.
     pub action_id: String,
-    /// Who uploads.
+    /// Id of this agent.
     pub agent_id: String,
     /// File name.
     pub name: String,
-    /// Its ending.
+    /// File extension.
     pub ext: &'static str,
     /// MIME type.
     pub mime_type: &'static str,
-    /// What is in it.
+    /// Content.
     pub content: Bytes,
 }
 
 impl FleetClient {
-    /// Hands a file in; answers with the upload's id.
+    /// Uploads a file; returns the upload's id.
     pub async fn upload(&self, upload: &Upload, entropy: &dyn Entropy) -> Result<String, CallError> {
         let begun = self.tried(|| begin(upload), entropy).await?;
         let begun: UploadBeginResponse =
             serde_json::from_slice(&begun.body).map_err(|error| CallError::Undecodable(error.to_string()))?;
         let size = usize::try_from(begun.chunk_size).unwrap_or(0);
         if size == 0 || !begun.upload_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-            return Err(CallError::Undecodable("the upload has no usable id or chunk size".into()));
+            return Err(CallError::Undecodable("no usable upload id or chunk size".into()));
         }
         let mut hashes = Vec::new();
         for (number, start) in (0..upload.content.len()).step_by(size).enumerate() {
@@ -60,7 +60,7 @@ impl FleetClient {
         Ok(begun.upload_id)
     }
 
-    /// Repeats a call while the network or a full server is in the way.
+    /// Sends a request, with retries after network errors and while the server is busy.
     async fn tried(&self, call: impl Fn() -> Call, entropy: &dyn Entropy) -> Result<Response, CallError> {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(600));
         loop {

@@ -1,4 +1,4 @@
-//! What the agent says of its host and itself (`local_metadata`, EA §3.1).
+//! Metadata of the host and the agent (`local_metadata`, EA §3.1).
 
 mod network;
 mod os;
@@ -8,22 +8,22 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::version;
 
-/// What of the facts is not the host's but the agent's.
+/// The part of the metadata that is about the agent.
 #[derive(Clone, Copy, Debug)]
 pub struct Own<'a> {
-    /// Empty before enrolment.
+    /// Agent id; empty before enrollment.
     pub agent_id: &'a str,
-    /// `info`.
+    /// Log level: `info`.
     pub log_level: &'a str,
 }
 
-/// A source of host facts.
+/// A source of metadata.
 pub trait Facts: Send + Sync {
-    /// The facts as they are now.
+    /// Returns the current metadata.
     fn local_metadata(&self, own: Own<'_>) -> Box<RawValue>;
 }
 
-/// The facts of the host that we run on.
+/// Metadata of this host.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostFacts;
 
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_facts_have_the_shape_that_servers_and_pages_read() {
+    fn metadata_has_the_fields_that_servers_read() {
         let raw = HostFacts.local_metadata(Own { agent_id: "a-1", log_level: "info" });
         let facts: serde_json::Value = serde_json::from_str(raw.get()).unwrap();
         assert_eq!(facts["elastic"]["agent"]["id"], "a-1");

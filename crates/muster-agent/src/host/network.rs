@@ -1,9 +1,9 @@
-//! Addresses of the host's interfaces.
+//! Addresses of the network interfaces.
 
 use sysinfo::Networks;
 
-/// Addresses with their prefix (`10.0.0.5/24`), and hardware addresses without the empty one; both sorted, so that
-/// two check-ins of an unchanged host say the same.
+/// Returns IP addresses with prefix (`10.0.0.5/24`) and hardware addresses. Both are sorted: a check-in of an unchanged host
+/// must not differ from the one before.
 pub fn addresses() -> (Vec<String>, Vec<String>) {
     let (mut ip, mut mac) = (Vec::new(), Vec::new());
     let Ok(networks) = Networks::new_with_refreshed_list() else { return (ip, mac) };

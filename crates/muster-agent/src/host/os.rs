@@ -1,10 +1,10 @@
-//! The operating system, from its own files.
+//! The operating system, from its release file.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-/// `os` of the facts.
+/// `os` of the metadata.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Os {
     family: String,
@@ -15,14 +15,14 @@ pub struct Os {
     full: String,
 }
 
-/// The operating system that we run on.
+/// Returns this host's operating system.
 pub fn read() -> Os {
     let text = fs_err::read_to_string("/etc/os-release").or_else(|_| fs_err::read_to_string("/usr/lib/os-release"));
     let kernel = sysinfo::System::kernel_version().map(|version| version.to_string()).unwrap_or_default();
     from_release(&text.unwrap_or_default(), kernel)
 }
 
-/// The machine's id: 32 hex digits, or nothing.
+/// Returns the machine id: 32 hex digits, or an empty string.
 pub fn machine_id() -> String {
     let text =
         fs_err::read_to_string("/etc/machine-id").or_else(|_| fs_err::read_to_string("/var/lib/dbus/machine-id"));
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_file_becomes_what_real_agents_say() {
+    fn a_release_file_is_reported_as_by_real_agents() {
         let text = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\n\
                     VERSION=\"12 (bookworm)\"\nVERSION_CODENAME=bookworm\nID=debian\n";
         let os = from_release(text, "6.1.0".into());

@@ -1,4 +1,4 @@
-//! gzip with a limit on what comes out.
+//! gzip with a limit on the decompressed size.
 
 use std::io::{self, Read, Write};
 
@@ -13,7 +13,7 @@ pub fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// Decompresses all members of `bytes`; `None` when more than `limit` bytes come out.
+/// Decompresses all members of `bytes`; `None` if the result exceeds `limit`.
 pub fn decompress(bytes: &[u8], limit: usize) -> io::Result<Option<Vec<u8>>> {
     let mut out = Vec::new();
     let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_follow_one_another_and_a_bomb_stops_at_the_limit() {
+    fn members_are_concatenated_and_bombs_are_stopped_at_the_limit() {
         let mut two = compress(b"one ").unwrap();
         two.extend(compress(b"two").unwrap());
         assert_eq!(decompress(&two, 100).unwrap().unwrap(), b"one two");

@@ -1,4 +1,4 @@
-//! Addresses of servers, and which one to ask next.
+//! URLs of servers, and which one to use next.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,34 +6,34 @@ use std::time::Duration;
 use http::Uri;
 use tokio::time::Instant;
 
-/// How long a server that could not be reached is avoided.
+/// How long an unreachable server is avoided.
 const AVOID: Duration = Duration::from_secs(300);
-/// The port of agents' listeners.
+/// Default port of agent listeners.
 const DEFAULT_PORT: u16 = 8220;
 
-/// One server's address.
+/// URL of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Server {
-    /// TLS or plain.
+    /// Whether to use TLS.
     pub tls: bool,
-    /// Name or address, without brackets.
+    /// Host name or address, without brackets.
     pub host: String,
-    /// Its port.
+    /// Port.
     pub port: u16,
-    /// What stands before every path, without a trailing slash.
+    /// Prefix of every path, without a trailing slash.
     pub prefix: String,
 }
 
-/// An address that can't be used.
+/// An invalid server URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{url:?} is no address of a server: {reason}")]
+#[error("invalid server URL {url:?}: {reason}")]
 pub struct BadServer {
     url: String,
     reason: &'static str,
 }
 
 impl Server {
-    /// Reads `https://name:8220/prefix`. Without a scheme `https` is meant, without a port 8220.
+    /// Parses `https://name:8220/prefix`. The default scheme is `https`, the default port 8220.
     pub fn parse(url: &str) -> Result<Self, BadServer> {
         let bad = |reason| BadServer { url: url.chars().take(200).collect(), reason };
         let whole = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
@@ -41,26 +41,26 @@ impl Server {
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err(bad("its scheme must be https or http")),
+            _ => return Err(bad("the scheme must be https or http")),
         };
-        let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
+        let authority = uri.authority().ok_or_else(|| bad("no host"))?;
         if authority.as_str().contains('@') {
-            return Err(bad("it must not carry credentials"));
+            return Err(bad("credentials are not allowed"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() {
-            return Err(bad("it names no host"));
+            return Err(bad("no host"));
         }
         let prefix = uri.path().trim_end_matches('/').to_owned();
         Ok(Self { tls, host, port: authority.port_u16().unwrap_or(DEFAULT_PORT), prefix })
     }
 
-    /// Whether it names this very host by a loopback address or `localhost`.
+    /// Returns whether the host is a loopback address or `localhost`.
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// `name:port`, brackets around an IPv6 address.
+    /// Returns `name:port`, with brackets around an IPv6 address.
     pub fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -76,26 +76,26 @@ impl fmt::Display for Server {
     }
 }
 
-/// The servers of a fleet, and when each last could not be reached.
+/// The servers of a fleet, and when each was last unreachable.
 #[derive(Clone, Debug)]
 pub struct Servers {
     list: Vec<(Server, Option<Instant>)>,
 }
 
 impl Servers {
-    /// From addresses; at least one.
+    /// A list of servers, in order of preference.
     pub fn new(servers: Vec<Server>) -> Self {
         Self { list: servers.into_iter().map(|server| (server, None)).collect() }
     }
 
-    /// Whom to ask: the first that was not unreachable lately, else the one for which that is longest ago.
+    /// Returns the first server that was not unreachable lately, or else the one for which that is longest ago.
     pub fn pick(&self, now: Instant) -> Option<Server> {
         let good = |failed: &Option<Instant>| failed.is_none_or(|at| now.duration_since(at) >= AVOID);
         let first = self.list.iter().find(|(_, failed)| good(failed));
         first.or_else(|| self.list.iter().min_by_key(|(_, failed)| *failed)).map(|(server, _)| server.clone())
     }
 
-    /// Notes how it went: `reached` false when there was no connection.
+    /// Notes whether a server could be reached.
     pub fn note(&mut self, server: &Server, reached: bool, now: Instant) {
         for (known, failed) in &mut self.list {
             if known == server {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_completed() {
+    fn urls_get_defaults() {
         let server = Server::parse("fleet.example").unwrap();
         assert_eq!(server.to_string(), "https://fleet.example:8220");
         let server = Server::parse("http://[::1]:9/x/").unwrap();

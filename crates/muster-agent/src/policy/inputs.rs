@@ -1,4 +1,4 @@
-//! From the inputs of a policy to the programs that shall run.
+//! Turns the inputs of a policy into components.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::components::spec::{PROCESS, ProcessSpec, Restart, Wanted};
 use crate::duration;
 
-/// How many inputs one policy may have; more are reported as failed.
+/// Maximum number of inputs in a policy; others are reported as failed.
 pub const INPUTS_MAX: usize = 256;
 
 #[derive(Deserialize)]
@@ -24,13 +24,13 @@ struct ProcessInput {
     stop_timeout: Option<String>,
 }
 
-/// What `inputs` ask for, each under a component id of its own.
+/// Returns the component of each enabled input, with unique ids.
 pub fn wanted(inputs: &[Value]) -> Vec<Wanted> {
     let mut taken = HashSet::new();
     let enabled = inputs.iter().enumerate().filter(|(_, input)| input["enabled"] != Value::Bool(false));
     let mut wanted: Vec<Wanted> = enabled.map(|(place, input)| one(place, input, &mut taken)).collect();
     for extra in wanted.iter_mut().skip(INPUTS_MAX) {
-        extra.process = Err(format!("Failed: a policy may have {INPUTS_MAX} inputs"));
+        extra.process = Err(format!("Failed: more than {INPUTS_MAX} inputs in the policy"));
     }
     wanted
 }
@@ -45,20 +45,20 @@ fn one(place: usize, input: &Value, taken: &mut HashSet<String>) -> Wanted {
     let process = match kind.as_str() {
         _ if !unique => Err(format!("Failed: two inputs have the id {name:?}")),
         PROCESS => process(input),
-        _ => Err(format!("Failed: this agent has no component for inputs of type {kind:?}")),
+        _ => Err(format!("Failed: unsupported input type {kind:?}")),
     };
     Wanted { id, kind, process }
 }
 
 fn process(input: &Value) -> Result<ProcessSpec, String> {
-    let read = ProcessInput::deserialize(input).map_err(|error| format!("Failed: the input can't be read: {error}"))?;
+    let read = ProcessInput::deserialize(input).map_err(|error| format!("Failed: malformed input: {error}"))?;
     if read.command.is_empty() {
-        return Err("Failed: the input names no command".into());
+        return Err("Failed: command is missing".into());
     }
     let bad = |name: &String| name.is_empty() || name.contains(['=', '\0']);
     let nul = |text: &String| text.contains('\0');
     if read.env.keys().any(bad) || read.env.values().any(nul) || read.args.iter().any(nul) || nul(&read.command) {
-        return Err("Failed: command, arguments and environment must not hold NUL, nor a name '='".into());
+        return Err("Failed: NUL in command, args or env, or '=' in the name of a variable".into());
     }
     let stop_timeout = read.stop_timeout.as_deref().map(duration::parse).transpose();
     let stop_timeout = stop_timeout.map_err(|error| format!("Failed: stop_timeout: {error}"))?;
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_run_says_why() {
+    fn inputs_that_can_not_run_have_a_reason() {
         let inputs = [
             json!({"id": "a", "type": "logfile"}),
             json!({"id": "b", "type": "process"}),

@@ -1,7 +1,10 @@
-//! Who ordered this? Signatures of policies and actions against the pinned key (EA §10.9).
+//! Verifies signatures of policies and actions with the pinned key (EA §10.9).
 //!
-//! The first key that a policy shows is pinned, if that policy is signed with it. From then on a policy must be signed
-//! with the pinned key; another key in the signed part takes its place: the old key vouches for the new one.
+//! The first key in a policy is pinned if the policy is signed with it. From then on every policy must be signed with the
+//! pinned key. Another key in the signed part replaces it: the old key vouches for the new one.
+//!
+//! A server signs the id and the type of each input, and for programs also command, arguments and environment, so that
+//! nobody else can make the agent run anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,23 +17,23 @@ use serde_json::{Map, Value};
 
 use crate::components::spec::PROCESS;
 
-/// Why something is not to be believed.
+/// Why verification failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
-    /// No `signed`, though a key is pinned.
-    #[error("it is not signed, but this agent knows its fleet's signing key")]
+    /// Unsigned, although a key is pinned.
+    #[error("it is not signed, but a signing key is pinned")]
     NotSigned,
-    /// The signature does not match, or is none.
-    #[error("its signature is wrong: {0}")]
+    /// The signature is malformed or does not match.
+    #[error("invalid signature: {0}")]
     Signature(#[from] signing::VerifyError),
-    /// The signed bytes are no JSON of the right shape.
-    #[error("its signed part can't be read: {0}")]
+    /// The signed part is malformed.
+    #[error("malformed signed part: {0}")]
     Unreadable(String),
-    /// A program would run otherwise than the signed part says.
-    #[error("its signed part says otherwise what the input {0:?} runs")]
+    /// A program differs from the signed part.
+    #[error("input {0:?} differs from its signed copy")]
     Program(String),
-    /// The signed part speaks of something else.
-    #[error("its signed part is about another {0}")]
+    /// The signed part is about something else.
+    #[error("signed for another {0}")]
     Other(&'static str),
 }
 
@@ -77,8 +80,8 @@ impl Input {
         (self.id.as_deref(), self.kind.as_deref())
     }
 
-    /// Whether `sent` runs what this signed entry says: the same words, and in the environment the same names. Where
-    /// the entry has `null`, a secret was put in place after the signing.
+    /// Returns whether `sent` runs exactly what this signed copy says. A `null` in the copy's environment stands for a
+    /// secret, which the server fills in after signing.
     fn allows(&self, sent: &Self) -> bool {
         let fits = |name: &String, value: &Value| match self.env.get(name) {
             None => false,
@@ -113,7 +116,7 @@ impl Policy {
         self.inputs.iter().flatten().map(Input::name).collect()
     }
 
-    /// Each program that `sent` makes run must be in this signed part, as it is.
+    /// Checks that each program in `sent` is in this signed part, unchanged.
     fn check_programs(&self, sent: &Self) -> Result<(), Unverified> {
         let signed: BTreeMap<_, _> = self.inputs.iter().flatten().map(|input| (input.name(), input)).collect();
         let programs = sent.inputs.iter().flatten().filter(|input| input.kind.as_deref() == Some(PROCESS));
@@ -126,12 +129,12 @@ impl Policy {
     }
 }
 
-/// Checks a policy; answers the key to pin from now on.
+/// Verifies a policy; returns the key to pin from now on.
 pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>, Unverified> {
     let outer: Policy = parse(policy.get().as_bytes())?;
     let Some(key) = pinned.or_else(|| outer.signing_key()) else { return Ok(None) };
     let Some(signed) = &outer.signed else {
-        // Before a key is pinned, a policy may show one without being signed: there is nothing to hold it against.
+        // Before a key is pinned there is nothing to verify an unsigned policy with.
         return if pinned.is_some() { Err(Unverified::NotSigned) } else { Ok(None) };
     };
     let inner: Policy = parse(&checked(key, signed)?)?;
@@ -149,8 +152,8 @@ pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>,
     Ok(next.or_else(|| Some(key.to_owned())))
 }
 
-/// Checks an action; answers the data that was signed, which alone is to be believed. Without a pinned key there is
-/// nothing to check, and `None` is answered.
+/// Verifies an action; returns the signed data, the only trustworthy one. Without a pinned key nothing is verified, and the
+/// result is `None`.
 pub fn action(action: &WireAction, agent_id: &str, pinned: Option<&str>) -> Result<Option<Box<RawValue>>, Unverified> {
     let Some(key) = pinned else { return Ok(None) };
     let signed = action.signed.as_ref().ok_or(Unverified::NotSigned)?;
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_is_pinned_and_a_signed_successor_takes_its_place() {
+    fn the_first_key_is_pinned_and_a_signed_successor_replaces_it() {
         let (first, second) = (signer(), signer());
         let policy_one = signed(body("p", first.public_key()), &first, &body("p", first.public_key()));
         let pinned = policy(&policy_one, None).unwrap().unwrap();
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_must_be_what_is_sent() {
+    fn a_policy_must_match_its_signed_part() {
         let key = signer();
         let good = body("p", key.public_key());
         let other_id = signed(good.clone(), &key, &body("q", key.public_key()));
@@ -226,7 +229,7 @@ mod tests {
         assert_eq!(policy(&to_raw_value(&json!({"id": "p"})).unwrap(), None), Ok(None));
     }
 
-    /// A policy with these inputs as a server compiles and signs it; `secret` stands for the one it has.
+    /// A policy with these inputs, compiled and signed as by a server, with one secret.
     fn compiled(inputs: &Value, signer: &Signer) -> Value {
         let policy = policy::Policy {
             config: json!({"inputs": inputs}),
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_runs_as_it_was_signed_or_not_at_all() {
+    fn a_program_must_match_its_signed_copy() {
         let key = signer();
         let inputs = json!([
             {"id": "web", "type": "process", "command": "/bin/web", "args": ["-p", "80"],
@@ -284,13 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_part_without_inputs_lets_no_process_run() {
+    fn a_signed_part_without_inputs_allows_no_program() {
         let key = signer();
         let mut sent = body("", key.public_key());
         sent["inputs"][0]["command"] = json!("/bin/evil");
-        // An order is signed with the same key, and says nothing of inputs.
-        let order = json!({"action_id": "x", "type": "UNENROLL", "agents": ["me"]});
-        let sent = signed(sent, &key, &order);
+        // An action is signed with the same key, and its signed part has no inputs.
+        let action = json!({"action_id": "x", "type": "UNENROLL", "agents": ["me"]});
+        let sent = signed(sent, &key, &action);
         assert_eq!(policy(&sent, Some(key.public_key())), Err(Unverified::Program("i".into())));
         let older = json!({"id": "p", "inputs": [{"id": "i", "type": "process"}]});
         let mut sent = body("p", key.public_key());
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_must_name_itself_and_us() {
+    fn an_action_must_be_signed_for_its_id_type_and_agent() {
         let key = signer();
         let act = |document: Value| -> WireAction {
             let block = key.sign(document.to_string().as_bytes()).unwrap();

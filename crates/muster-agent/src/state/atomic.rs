@@ -1,11 +1,11 @@
-//! Replacing a file so that a crash leaves the old one or the new one, never half of one.
+//! Files that are replaced atomically: a crash leaves the old one or the new one, complete.
 
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 
 use camino::Utf8Path;
 
-/// Makes `path` with mode 0700, and its parents; tightens it when it is there already and ours.
+/// Creates `path` and its parents with mode 0700; restricts an existing directory to 0700.
 pub fn private_dir(path: &Utf8Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let metadata = fs_err::metadata(path)?;
@@ -15,10 +15,10 @@ pub fn private_dir(path: &Utf8Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces `path` with `bytes`, mode 0600: a temporary file beside it, written, synced, renamed, folder synced.
+/// Replaces `path` with `bytes`, mode 0600: writes and syncs a temporary file, renames it, syncs the directory.
 pub fn replace(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    // Synced before it takes the name, and the folder after: a power cut leaves the old file or the new one, whole.
+    // The file is synced before the rename and the directory after it: a power cut can't leave a half-written file.
     let written = write_synced(&temporary, bytes).and_then(|()| fs_err::rename(&temporary, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
@@ -27,7 +27,7 @@ pub fn replace(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Removes `path`, if it is there, for good.
+/// Removes `path` if it exists, durably.
 pub fn remove(path: &Utf8Path) -> io::Result<()> {
     match fs_err::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -36,7 +36,7 @@ pub fn remove(path: &Utf8Path) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Reads `path`; `None` when it is not there.
+/// Reads `path`; `None` if it does not exist.
 pub fn read(path: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
     match fs_err::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -48,7 +48,7 @@ pub fn read(path: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
 fn write_synced(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    // The mode above holds for a new file only; one that a crash left behind keeps its own.
+    // The mode above applies to new files only; one that a crash left behind keeps its own.
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -66,9 +66,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replaced_file_is_private_and_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let base = Utf8Path::from_path(folder.path()).unwrap().join("agent");
+    fn a_replaced_file_is_private_and_no_temporary_file_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = Utf8Path::from_path(directory.path()).unwrap().join("agent");
         private_dir(&base).unwrap();
         let file = base.join("state.json");
         replace(&file, b"one").unwrap();

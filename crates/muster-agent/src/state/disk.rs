@@ -8,10 +8,10 @@ use super::enrollment::ENROLLMENT_VERSION;
 use super::{Enrollment, STATE_VERSION, State, Store, StoreError, atomic};
 use crate::paths::Layout;
 
-/// Greatest document that is read.
+/// Maximum size of a document.
 const DOCUMENT_MAX: usize = 64 << 20;
 
-/// The two documents as files under a base path.
+/// The documents as files under a base path.
 #[derive(Clone, Debug)]
 pub struct DiskStore {
     layout: Layout,
@@ -23,10 +23,10 @@ impl DiskStore {
         Self { layout }
     }
 
-    /// Makes the folders.
+    /// Creates the directories.
     pub fn prepare(&self) -> Result<(), StoreError> {
-        for folder in [self.layout.base().to_owned(), self.layout.run(), self.layout.logs()] {
-            atomic::private_dir(&folder).map_err(|source| io_error(&folder, source))?;
+        for directory in [self.layout.base().to_owned(), self.layout.run(), self.layout.logs()] {
+            atomic::private_dir(&directory).map_err(|source| io_error(&directory, source))?;
         }
         Ok(())
     }
@@ -66,7 +66,7 @@ fn load<T: DeserializeOwned>(path: &Utf8Path, known: u32) -> Result<Option<T>, S
     let Some(bytes) = atomic::read(path).map_err(|source| io_error(path, source))? else { return Ok(None) };
     let damaged = |reason: String| StoreError::Damaged { path: path.to_string(), reason };
     if bytes.len() > DOCUMENT_MAX {
-        return Err(damaged(format!("{} bytes are more than it can have", bytes.len())));
+        return Err(damaged(format!("{} bytes exceed the maximum of {DOCUMENT_MAX}", bytes.len())));
     }
     #[derive(serde::Deserialize)]
     struct Versioned {
@@ -95,16 +95,16 @@ mod tests {
     use crate::state::Phase;
 
     fn store() -> (tempfile::TempDir, DiskStore, Layout) {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(Utf8Path::from_path(folder.path()).unwrap().join("agent"));
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap().join("agent"));
         let store = DiskStore::new(layout.clone());
         store.prepare().unwrap();
-        (folder, store, layout)
+        (directory, store, layout)
     }
 
     #[test]
-    fn a_state_comes_back_as_it_was() {
-        let (_folder, store, _) = store();
+    fn a_saved_state_is_loaded_again() {
+        let (_directory, store, _) = store();
         assert_eq!(store.state().unwrap().phase, Phase::Active);
         store.save_state(&State { ack_token: "t".into(), phase: Phase::Revoked, ..State::default() }).unwrap();
         let state = store.state().unwrap();
@@ -112,20 +112,20 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_state_says_so_and_can_be_set_aside() {
-        let (_folder, store, layout) = store();
+    fn a_corrupt_state_is_reported_and_can_be_set_aside() {
+        let (_directory, store, layout) = store();
         fs_err::write(layout.state(), b"{\"version\": 1, \"inbox\": [").unwrap();
         let error = store.state().unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-        assert!(error.to_string().contains("state.json is damaged"), "{error}");
+        assert!(error.to_string().contains("state.json is corrupt"), "{error}");
         let aside = store.set_state_aside().unwrap();
         assert!(Utf8Path::new(&aside).try_exists().unwrap());
         assert_eq!(store.state().unwrap().ack_token, "");
     }
 
     #[test]
-    fn a_state_from_the_future_is_left_alone() {
-        let (_folder, store, layout) = store();
+    fn a_state_of_a_newer_version_is_left_alone() {
+        let (_directory, store, layout) = store();
         fs_err::write(layout.state(), b"{\"version\": 7}").unwrap();
         assert!(matches!(store.state().unwrap_err(), StoreError::Newer { found: 7, .. }));
     }

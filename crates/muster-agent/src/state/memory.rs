@@ -1,10 +1,10 @@
-//! The store in memory, for simulations. It keeps text, as the disk does, so that a restart reads what was written.
+//! The store in memory, for simulations. It keeps JSON, like the disk, so that a restart reads what was written.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Enrollment, State, Store, StoreError};
 
-/// Both documents as JSON text, and how often they were written.
+/// Both documents as JSON, and a count of writes.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     documents: Mutex<Documents>,
@@ -19,12 +19,12 @@ struct Documents {
 }
 
 impl MemoryStore {
-    /// How many writes there were.
+    /// Returns the number of writes.
     pub fn writes(&self) -> usize {
         self.documents().writes
     }
 
-    /// From now on (or no longer) every write fails as on a full disk.
+    /// Makes every write fail as on a full disk, or no longer.
     pub fn set_full(&self, full: bool) {
         self.documents().full = full;
     }

@@ -1,7 +1,7 @@
-//! What the agent keeps: the enrolment (who we are and where the server is) and the state (what we run and owe).
+//! What the agent stores: the enrollment (identity, credentials, servers) and the state (policy, actions, acks).
 //!
-//! Two documents, each with a version, each replaced atomically. They are written when something changed and never
-//! because time passed.
+//! Two documents, each with a version, each replaced atomically. They are written when something has changed, and never
+//! because time has passed.
 
 pub mod atomic;
 pub mod disk;
@@ -19,31 +19,31 @@ pub use enrollment::Enrollment;
 
 /// Version of the state document.
 pub const STATE_VERSION: u32 = 1;
-/// How many handled actions are remembered, to tell a second delivery from a first.
+/// Number of handled actions to remember, so that a second delivery is recognised.
 pub const HANDLED_MAX: usize = 256;
-/// How many acks may wait; the oldest give way.
+/// Maximum number of pending acks; the oldest are dropped.
 pub const OUTBOX_MAX: usize = 1000;
-/// Characters of an error that an ack carries.
+/// Maximum length of the error in an ack, in characters.
 pub const ERROR_MAX: usize = 2000;
-/// How many actions may wait.
+/// Maximum number of queued actions.
 pub const INBOX_MAX: usize = 1000;
 
-/// Where the agent stands in its life.
+/// Phase of the agent's life cycle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Enrolled, working.
+    /// Enrolled and working.
     #[default]
     Active,
-    /// Told to unenrol; the last ack is on its way.
+    /// UNENROLL received; the last ack is pending.
     Unenrolling,
-    /// Unenrolled: nothing runs, nothing is polled, until a new enrolment.
+    /// Unenrolled: nothing runs and nothing is polled until the next enrollment.
     Unenrolled,
-    /// Definitely refused: nothing runs, the server is asked rarely.
+    /// Access key revoked: nothing runs, and the server is polled rarely.
     Revoked,
 }
 
-/// A policy that was accepted.
+/// An accepted policy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StoredPolicy {
     /// `policy:<id>:<revision>`.
@@ -52,18 +52,18 @@ pub struct StoredPolicy {
     pub id: String,
     /// `data.policy.revision`.
     pub revision: i64,
-    /// `data.policy`, byte for byte.
+    /// `data.policy`, byte for byte: its signature covers the bytes.
     pub policy: Box<RawValue>,
 }
 
-/// A policy that was not accepted; the last good one goes on.
+/// A rejected policy; the last accepted one stays in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
-    /// The action that brought it.
+    /// Id of its action.
     pub action_id: String,
-    /// SHA-256 over the policy's bytes, hex: another policy under the same id is looked at anew.
+    /// SHA-256 of the policy, hex: another policy with the same id is checked again.
     pub digest: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -76,25 +76,25 @@ pub struct PollLimit {
     pub confirmed: bool,
 }
 
-/// An ack that the server has not confirmed yet.
+/// An ack that the server has not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingAck {
-    /// The action's id.
+    /// Id of the action.
     pub action_id: String,
-    /// The action's type, for the message.
+    /// Type of the action, for the message.
     pub kind: String,
-    /// RFC 3339: when it was done.
+    /// Time of completion (RFC 3339).
     pub timestamp: String,
-    /// Why it failed.
+    /// Error, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// `data` of the ack: the upload's id.
+    /// `data` of the ack: the id of an upload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<serde_json::Value>,
-    /// `INPUT_ACTION`: the type asked for.
+    /// For `INPUT_ACTION`: the input type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_type: Option<String>,
-    /// How often the server refused this very item.
+    /// How often the server has rejected this ack.
     #[serde(default)]
     pub refusals: u32,
 }
@@ -104,31 +104,31 @@ pub struct PendingAck {
 pub struct State {
     /// [`STATE_VERSION`].
     pub version: u32,
-    /// Where we stand.
+    /// Phase.
     #[serde(default)]
     pub phase: Phase,
-    /// The last good policy.
+    /// The last accepted policy.
     #[serde(default)]
     pub policy: Option<StoredPolicy>,
-    /// The policy that came last and is to be applied.
+    /// A received policy that is to be applied.
     #[serde(default)]
     pub candidate: Option<WireAction>,
-    /// The policy that was turned down last.
+    /// The last rejected policy.
     #[serde(default)]
     pub rejected: Option<Rejected>,
-    /// Token of the last actions that lie in `inbox` or are handled.
+    /// Ack token of the last actions that are in `inbox` or handled.
     #[serde(default)]
     pub ack_token: String,
-    /// Actions to run, in order.
+    /// Queued actions, in order.
     #[serde(default)]
     pub inbox: VecDeque<WireAction>,
-    /// The acks of actions that ran, newest last: who comes again is answered the same.
+    /// Acks of handled actions, newest last: an action that is delivered again gets the same ack.
     #[serde(default)]
     pub handled: VecDeque<PendingAck>,
-    /// Acks to deliver, oldest first.
+    /// Pending acks, oldest first.
     #[serde(default)]
     pub outbox: VecDeque<PendingAck>,
-    /// Log level that SETTINGS asked for.
+    /// Log level set by SETTINGS.
     #[serde(default)]
     pub log_level: Option<String>,
     /// Limit on the length of polls, learned from cut ones.
@@ -155,7 +155,7 @@ impl Default for State {
 }
 
 impl PendingAck {
-    /// The ack of `action`, done at `now`.
+    /// The ack of `action`, completed at `now`.
     pub fn of(action: &WireAction, now: Timestamp, outcome: Result<(), String>) -> Self {
         let error = outcome.err().map(|error| error.chars().take(ERROR_MAX).collect());
         let input_type = (action.kind == "INPUT_ACTION").then(|| action.input_type.clone());
@@ -165,12 +165,12 @@ impl PendingAck {
 }
 
 impl State {
-    /// What remains when the policy and all that came with it is to be forgotten.
+    /// An empty state in this phase: policy, actions and acks are forgotten.
     pub fn without_policy(phase: Phase) -> Self {
         Self { phase, ..Self::default() }
     }
 
-    /// Records that an action was handled: it leaves the inbox, its ack is owed and remembered.
+    /// Records that an action was handled: removes it from the inbox, queues and remembers its ack.
     pub fn handled(&mut self, ack: PendingAck) {
         self.inbox.retain(|action| action.id != ack.action_id);
         self.handled.retain(|known| known.action_id != ack.action_id);
@@ -181,7 +181,7 @@ impl State {
         self.owe(ack);
     }
 
-    /// Puts an ack into the outbox, in place of an older one for the same action.
+    /// Queues an ack, in place of an older one for the same action.
     pub fn owe(&mut self, ack: PendingAck) {
         self.outbox.retain(|known| known.action_id != ack.action_id);
         self.outbox.push_back(ack);
@@ -191,51 +191,49 @@ impl State {
     }
 }
 
-/// Why a document can't be used.
+/// Why a document can't be loaded or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It can't be read or written.
+    /// Reading or writing failed.
     #[error("{path}: {source}")]
     Io {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It is not what we wrote.
-    #[error("{path} is damaged: {reason}")]
+    /// It is not what was written.
+    #[error("{path} is corrupt: {reason}")]
     Damaged {
         /// The file.
         path: String,
-        /// Where and why.
+        /// Position and reason.
         reason: String,
     },
     /// A newer agent wrote it.
-    #[error(
-        "{path} has version {found}; this agent knows version {known}. Use the agent that wrote it, or enrol again"
-    )]
+    #[error("{path} has version {found}, newer than {known}, the newest that this agent supports")]
     Newer {
         /// The file.
         path: String,
         /// Its version.
         found: u64,
-        /// Ours.
+        /// The newest supported one.
         known: u32,
     },
 }
 
-/// Where the two documents are kept.
+/// Storage of the two documents.
 pub trait Store: Send + Sync {
-    /// The enrolment; `None` before the first.
+    /// Loads the enrollment; `None` if there is none.
     fn enrollment(&self) -> Result<Option<Enrollment>, StoreError>;
-    /// Replaces the enrolment.
+    /// Replaces the enrollment.
     fn save_enrollment(&self, enrollment: &Enrollment) -> Result<(), StoreError>;
-    /// Removes the enrolment with its credentials.
+    /// Removes the enrollment with its credentials.
     fn forget_enrollment(&self) -> Result<(), StoreError>;
-    /// The state; the default when there is none.
+    /// Loads the state; the default if there is none.
     fn state(&self) -> Result<State, StoreError>;
     /// Replaces the state.
     fn save_state(&self, state: &State) -> Result<(), StoreError>;
-    /// Puts a damaged state aside, so that a new one can begin; says where it lies.
+    /// Moves a corrupt state out of the way; returns its new path.
     fn set_state_aside(&self) -> Result<String, StoreError>;
 }

@@ -1,4 +1,4 @@
-//! The program itself against a TLS server on loopback: enroll, run, status, unenroll.
+//! The program against a TLS server on loopback: enroll, run, status, unenroll.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -73,7 +73,7 @@ impl Agent {
     }
 }
 
-/// A running daemon, which is ended when the test is.
+/// A running daemon, killed at the end of the test.
 struct Daemon(std::process::Child);
 
 impl Daemon {
@@ -83,7 +83,7 @@ impl Daemon {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status.code().unwrap_or(-1);
             }
-            assert!(begun.elapsed() < Duration::from_secs(30), "it does not end");
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not exit");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -106,7 +106,7 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 #[test]
-fn an_agent_lives_and_leaves() {
+fn an_agent_enrolls_runs_and_unenrolls() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let ca = server.ca_file.to_str().unwrap();
@@ -355,7 +355,7 @@ fn a_file_without_certificates_is_refused_with_its_name_and_a_hint() {
 }
 
 #[test]
-fn wrong_tokens_and_wrong_usage_say_what_to_do() {
+fn wrong_tokens_and_wrong_usage_get_a_hint() {
     let server = TlsServer::start();
     let agent = Agent::new();
     server.lock().refuse_enroll = Some(401);
@@ -378,5 +378,5 @@ fn wrong_tokens_and_wrong_usage_say_what_to_do() {
     std::fs::create_dir(agent.path("")).unwrap();
     std::fs::write(agent.path("fleet.json"), b"{\"version\": 1, ").unwrap();
     let (code, text) = output(&mut agent.command("run"));
-    assert_eq!((code, text.contains("fleet.json is damaged")), (1, true), "{text}");
+    assert_eq!((code, text.contains("fleet.json is corrupt")), (1, true), "{text}");
 }

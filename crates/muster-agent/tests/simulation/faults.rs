@@ -1,4 +1,4 @@
-//! Lost requests, lost replies, full disks, kills: nothing runs twice, nothing is forgotten.
+//! Lost requests, lost responses, full disks, kills: no action runs twice, none is lost.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn broken() -> Fault {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_reply_brings_the_same_actions_again_and_they_run_once() {
+async fn actions_run_once_although_a_lost_response_is_repeated() {
     let mut agent = Agent::new(20);
     agent.server.change(|server| {
         server.actions = vec![level("a", "debug"), level("b", "error")];
@@ -31,13 +31,13 @@ async fn a_lost_reply_brings_the_same_actions_again_and_they_run_once() {
     });
     agent.pass(MINUTE).await;
     assert_eq!(agent.did(), ["level debug", "level error"]);
-    assert_eq!(agent.server.acked(), ["a", "b", "a", "b"], "they are answered again, the same way");
+    assert_eq!(agent.server.acked(), ["a", "b", "a", "b"], "acknowledged again, with the same acks");
     let acks = agent.server.acks();
     assert_eq!(acks[..2], acks[2..]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn acks_are_tried_again_until_they_arrive_even_over_a_restart() {
+async fn acks_are_retried_until_delivered_even_after_a_restart() {
     let mut agent = Agent::new(21);
     agent.server.change(|server| {
         server.actions = vec![level("a", "debug")];
@@ -54,9 +54,9 @@ async fn acks_are_tried_again_until_they_arrive_even_over_a_restart() {
     assert!(agent.state().outbox.is_empty());
 }
 
-/// The server takes the token for a receipt: what lies under it must be on disk with it.
+/// The server takes the token as a receipt, so actions must be stored together with it.
 #[tokio::test(start_paused = true)]
-async fn killed_between_a_reply_and_its_actions_it_runs_them_after_the_start() {
+async fn actions_of_a_stored_response_run_after_a_kill() {
     let mut agent = Agent::new(24);
     let actions = vec![level("a", "debug"), level("b", "error")];
     let with_policy = json!([policy_change(&policy(1, "web")), actions[0], actions[1]]);
@@ -80,7 +80,7 @@ async fn killed_between_a_reply_and_its_actions_it_runs_them_after_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ack_that_the_server_does_not_know_is_dropped_in_the_end() {
+async fn an_ack_that_the_server_keeps_rejecting_is_dropped() {
     let mut agent = Agent::new(22);
     agent.server.change(|server| {
         server.actions = vec![level("a", "debug"), level("b", "debug")];
@@ -90,19 +90,19 @@ async fn an_ack_that_the_server_does_not_know_is_dropped_in_the_end() {
     agent.pass(HOUR * 2).await;
     let acked = agent.server.acked();
     assert_eq!(acked.iter().filter(|id| *id == "a").count(), 5);
-    assert_eq!(acked.iter().filter(|id| *id == "b").count(), 1, "the others are not sent again");
+    assert_eq!(acked.iter().filter(|id| *id == "b").count(), 1, "other acks are not repeated");
     assert!(agent.state().outbox.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_are_spaced_as_the_protocol_says() {
+async fn failures_are_spaced_by_the_back_off() {
     for seed in 0..50 {
         let mut agent = Agent::new(1000 + seed);
         agent.server.change(|server| server.always = Some(("/checkin", broken())));
         agent.start();
         agent.pass(HOUR * 2).await;
         agent.kill().await;
-        // The fault answers before the server notes the check-in, so the requests are looked at.
+        // The fault responds before the server records a check-in, so requests are counted.
         let count = agent.server.lock().requests.len();
         assert!((13..=30).contains(&count), "{count} requests in two hours, seed {seed}");
     }
@@ -127,25 +127,25 @@ async fn after_a_success_the_next_check_in_follows_within_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_full_disk_nothing_is_taken_and_all_of_it_comes_later() {
+async fn on_a_full_disk_no_action_runs_until_there_is_space() {
     let mut agent = Agent::new(23);
     agent.start();
     agent.pass(SECOND).await;
     agent.store.set_full(true);
     agent.server.change(|server| server.actions = vec![level("a", "debug")]);
     agent.pass(MINUTE * 10).await;
-    assert_eq!(agent.did(), [""; 0], "what is not kept is not run");
-    assert!(agent.snapshot().await.message.contains("state can't be kept"));
+    assert_eq!(agent.did(), [""; 0], "what can't be stored does not run");
+    assert!(agent.snapshot().await.message.contains("can't store the state"));
     agent.store.set_full(false);
     agent.pass(MINUTE * 15).await;
     assert_eq!(agent.did(), ["level debug"]);
     assert_eq!(agent.server.acked(), ["a"]);
 }
 
-/// Any order of lost requests, lost replies, server errors and kills: every action runs once and in its order, every
-/// ack arrives, the last policy runs.
+/// Any sequence of lost requests, lost responses, server errors and kills: every action runs once and in order, every ack
+/// is delivered, and the last policy is in effect.
 #[tokio::test(start_paused = true)]
-async fn whatever_happens_each_action_runs_once_in_order_and_is_acked() {
+async fn under_random_faults_each_action_runs_once_in_order_and_is_acknowledged() {
     for seed in 0..400 {
         storm(seed).await;
     }

@@ -1,4 +1,4 @@
-//! One simulated agent: what it needs from outside, pretended.
+//! One simulated agent with simulated dependencies.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::server::FakeServer;
 
-/// What the agent did to its host, in order.
+/// What the agent did on its host, in order.
 pub type Journal = Arc<Mutex<Vec<String>>>;
 
 struct SimClock(Instant);
@@ -43,7 +43,7 @@ impl Facts for StillFacts {
     }
 }
 
-/// Programs that are pretended to run.
+/// Simulated programs.
 pub struct FakeComponents {
     journal: Journal,
     running: Mutex<Vec<ComponentState>>,
@@ -51,7 +51,7 @@ pub struct FakeComponents {
 }
 
 impl FakeComponents {
-    /// Lets a component fail.
+    /// Makes a component fail.
     pub fn fail(&self, id: &str) {
         for part in self.running.lock().unwrap().iter_mut().filter(|part| part.id == id) {
             part.state = Health::Failed;
@@ -102,7 +102,7 @@ impl LogLevel for JournalLevel {
     }
 }
 
-/// A simulated agent, which can be killed and started again over the same store.
+/// A simulated agent, which can be killed and restarted with the same store.
 pub struct Agent {
     pub server: FakeServer,
     pub store: Arc<MemoryStore>,
@@ -116,7 +116,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An enrolled agent that does not run yet.
+    /// An enrolled agent that is not running.
     pub fn new(seed: u64) -> Self {
         let store = Arc::new(MemoryStore::default());
         store.save_enrollment(&enrollment()).unwrap();
@@ -134,7 +134,7 @@ impl Agent {
         }
     }
 
-    /// Runs it.
+    /// Starts it.
     pub fn start(&mut self) {
         self.seed += 1;
         let deps = Deps {
@@ -153,7 +153,7 @@ impl Agent {
         self.running = Some(tokio::spawn(async move { coordinator.run(&mut received).await }));
     }
 
-    /// As `kill -9`: nothing is said, nothing is written, and the programs are gone.
+    /// Kills it as by `kill -9`: nothing is written, and its programs are gone.
     pub async fn kill(&mut self) {
         if let Some(running) = self.running.take() {
             running.abort();
@@ -162,12 +162,12 @@ impl Agent {
         self.components = components(&self.journal);
     }
 
-    /// Lets time pass.
+    /// Lets simulated time pass.
     pub async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
 
-    /// Waits until the agent ends by itself.
+    /// Waits until the agent exits.
     pub async fn ended(&mut self, within: Duration) -> Ending {
         let running = self.running.take().unwrap();
         tokio::time::timeout(within, running).await.expect("the agent ends").unwrap()
@@ -183,7 +183,7 @@ impl Agent {
         self.store.state().unwrap()
     }
 
-    /// What it did to its host, without what every start does.
+    /// What it did on its host, except what every start does.
     pub fn did(&self) -> Vec<String> {
         let journal = self.journal.lock().unwrap();
         journal.iter().filter(|line| *line != "level info").cloned().collect()
@@ -220,7 +220,7 @@ pub fn action(id: &str, kind: &str, data: impl Into<Value>) -> Value {
         "input_type": "", "data": data})
 }
 
-/// An action whose running shows in the journal.
+/// An action that shows up in the journal when it runs.
 pub fn level(id: &str, level: &str) -> Value {
     action(id, "SETTINGS", json!({"log_level": level}))
 }
@@ -230,7 +230,7 @@ pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
 
 impl Agent {
-    /// Whether the first check-in came this soon after the beginning.
+    /// Whether the first check-in followed the start within this time.
     pub fn begun_within(&self, time: Duration) -> bool {
         self.server.lock().check_ins[0].at - self.begun <= time
     }

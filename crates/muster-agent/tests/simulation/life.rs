@@ -1,4 +1,4 @@
-//! An agent's life when nothing goes wrong.
+//! The life cycle of an agent without faults.
 
 use muster_agent::coordinator::{Command, Ending};
 use muster_agent::state::{Phase, Store};
@@ -10,7 +10,7 @@ use crate::fixture::{Agent, HOUR, MINUTE, SECOND, action, level, policy};
 use crate::server::policy_change;
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_comes_first_then_actions_in_order_then_one_request_of_acks() {
+async fn the_policy_is_applied_before_actions_and_acks_go_in_one_request() {
     let mut agent = Agent::new(1);
     let actions = json!([level("a", "debug"), policy_change(&policy(1, "web")), level("b", "error")]);
     agent.server.change(|server| {
@@ -27,7 +27,7 @@ async fn a_policy_comes_first_then_actions_in_order_then_one_request_of_acks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_reports_what_it_runs_and_how_that_is() {
+async fn a_check_in_reports_policy_and_components() {
     let mut agent = Agent::new(2);
     agent.server.change(|server| server.policy = Some(policy(3, "web")));
     agent.start();
@@ -45,12 +45,12 @@ async fn it_reports_what_it_runs_and_how_that_is() {
     agent.components.fail("process-default-web");
     agent.pass(SECOND * 10).await;
     let last = agent.server.lock().check_ins.last().unwrap().body.clone();
-    assert_eq!(last["status"], "DEGRADED", "a change gives up the held request");
+    assert_eq!(last["status"], "DEGRADED", "a change interrupts the held request");
     assert!(last["message"].as_str().unwrap().contains("process-default-web is FAILED"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_day_costs_one_request_in_five_minutes_and_no_write() {
+async fn an_idle_agent_sends_one_request_in_five_minutes_and_writes_nothing() {
     let mut agent = Agent::new(3);
     agent.server.change(|server| server.policy = Some(policy(1, "web")));
     agent.start();
@@ -63,7 +63,7 @@ async fn an_idle_day_costs_one_request_in_five_minutes_and_no_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_start_the_last_good_policy_runs_before_the_server_answers() {
+async fn the_stored_policy_is_applied_before_the_server_responds() {
     let mut agent = Agent::new(4);
     agent.server.change(|server| server.policy = Some(policy(1, "web")));
     agent.start();
@@ -76,16 +76,16 @@ async fn after_a_start_the_last_good_policy_runs_before_the_server_answers() {
     agent.pass(SECOND).await;
     assert_eq!(agent.did(), ["apply [process-default-web]"]);
     agent.pass(MINUTE).await;
-    assert_eq!(agent.server.acked().len(), acked, "it is not acked again");
+    assert_eq!(agent.server.acked().len(), acked, "not acknowledged again");
     assert_eq!(agent.snapshot().await.fleet.state.as_str(), "FAILED");
     agent.server.change(|server| server.always = None);
     agent.pass(MINUTE * 4).await;
     let fleet = agent.snapshot().await.fleet;
-    assert_eq!((fleet.state.as_str(), fleet.last_check_in), ("HEALTHY", None), "held, though not answered yet");
+    assert_eq!((fleet.state.as_str(), fleet.last_check_in), ("HEALTHY", None), "held, without a response yet");
 }
 
 #[tokio::test(start_paused = true)]
-async fn unenrolled_it_stops_acks_forgets_and_ends() {
+async fn an_unenroll_stops_programs_is_acknowledged_and_deletes_credentials() {
     let mut agent = Agent::new(5);
     agent.server.change(|server| server.policy = Some(policy(1, "web")));
     agent.start();
@@ -98,12 +98,12 @@ async fn unenrolled_it_stops_acks_forgets_and_ends() {
     assert!(agent.store.enrollment().unwrap().is_none(), "credentials are gone");
     let state = agent.state();
     assert_eq!(state.phase, Phase::Unenrolled);
-    assert!(state.policy.is_none() && state.ack_token.is_empty(), "nothing of the policy stays");
-    assert!(agent.server.lock().audits.is_empty(), "who was told to go need not say so");
+    assert!(state.policy.is_none() && state.ack_token.is_empty(), "nothing of the policy is kept");
+    assert!(agent.server.lock().audits.is_empty(), "an agent that was unenrolled by its server does not report it");
 }
 
 #[tokio::test(start_paused = true)]
-async fn killed_while_it_unenrols_it_still_delivers_the_ack() {
+async fn the_ack_of_an_unenroll_is_delivered_even_after_a_kill() {
     let mut agent = Agent::new(6);
     agent.server.change(|server| {
         server.actions = vec![action("u", "UNENROLL", Value::Null)];
@@ -118,11 +118,11 @@ async fn killed_while_it_unenrols_it_still_delivers_the_ack() {
     agent.start();
     assert_eq!(agent.ended(MINUTE).await, Ending::Unenrolled);
     assert_eq!(agent.server.acked(), ["u"]);
-    assert_eq!(agent.server.lock().check_ins.len(), polls, "it polls no more");
+    assert_eq!(agent.server.lock().check_ins.len(), polls, "polling has stopped");
 }
 
 #[tokio::test(start_paused = true)]
-async fn leaving_by_itself_it_tells_the_server() {
+async fn an_unenrollment_on_the_host_is_reported_to_the_server() {
     let mut agent = Agent::new(7);
     agent.start();
     agent.pass(SECOND * 3).await;
@@ -136,7 +136,7 @@ async fn leaving_by_itself_it_tells_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_action_with_a_start_time_runs_then_and_can_be_cancelled() {
+async fn an_action_with_a_start_time_runs_on_time_and_can_be_cancelled() {
     let mut agent = Agent::new(8);
     let mut later = level("later", "debug");
     later["start_time"] = "2026-06-01T00:10:00Z".into();
@@ -155,7 +155,7 @@ async fn an_action_with_a_start_time_runs_then_and_can_be_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_it_can_not_do_is_acked_with_the_reason() {
+async fn unsupported_actions_are_acknowledged_with_an_error() {
     let mut agent = Agent::new(9);
     let kinds = ["UPGRADE", "MIGRATE", "PRIVILEGE_LEVEL_CHANGE", "INPUT_ACTION", "WHATEVER"];
     agent.server.change(|server| server.actions = kinds.map(|kind| action(kind, kind, json!({}))).into());
@@ -167,7 +167,7 @@ async fn what_it_can_not_do_is_acked_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn diagnostics_are_handed_in_while_everything_else_goes_on() {
+async fn diagnostics_are_uploaded_without_delaying_other_actions() {
     let mut agent = Agent::new(10);
     agent.server.change(|server| {
         server.policy = Some(policy(1, "web"));
@@ -198,7 +198,7 @@ async fn diagnostics_are_handed_in_while_everything_else_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_servers_are_asked_only_when_they_answer() {
+async fn new_servers_are_used_only_if_they_respond() {
     let mut agent = Agent::new(11);
     let mut moved = policy(1, "web");
     moved["fleet"] = json!({"hosts": ["https://other.example:8220"]});
@@ -209,7 +209,7 @@ async fn new_servers_are_asked_only_when_they_answer() {
     agent.start();
     agent.pass(MINUTE).await;
     assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, ["https://fleet.example:8220"]);
-    assert!(agent.snapshot().await.fleet.message.contains("do not answer"));
+    assert!(agent.snapshot().await.fleet.message.contains("do not respond"));
     moved["revision"] = 2.into();
     agent.server.change(|server| server.policy = Some(moved));
     agent.pass(MINUTE).await;

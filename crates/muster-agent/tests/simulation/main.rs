@@ -1,4 +1,4 @@
-//! The coordinator against a pretended server, network, disk and clock: hours of an agent's life in milliseconds.
+//! The coordinator against a simulated server, network, disk and clock: hours of an agent's life in milliseconds.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! A server in memory that behaves as the protocol says, and a network before it that can fail.
+//! A server in memory that follows the protocol, behind a network that can fail.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,13 +17,13 @@ const POLL: Duration = Duration::from_secs(300);
 /// What happens to a request on its way.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// It never arrives.
+    /// The request is lost.
     LoseRequest,
-    /// It arrives and has its effect; the reply does not come back.
+    /// The request has its effect, and the response is lost.
     LoseReply,
-    /// Another answer comes instead, before the server sees the request.
+    /// Something else responds, and the server does not see the request.
     Answer(u16, Value),
-    /// A redirect comes instead.
+    /// Something else responds with a redirect.
     Redirect(&'static str),
 }
 
@@ -40,16 +40,16 @@ pub enum Middlebox {
     Crashes(Duration),
 }
 
-/// One check-in as it came.
+/// One received check-in.
 #[derive(Clone, Debug)]
 pub struct CheckIn {
-    /// When.
+    /// Time of arrival.
     pub at: Instant,
-    /// What it said.
+    /// Body.
     pub body: Value,
 }
 
-/// One ack as it came.
+/// One received ack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack {
     pub action_id: String,
@@ -62,20 +62,20 @@ pub struct Ack {
 pub struct Inner {
     /// The policy: `data.policy`.
     pub policy: Option<Value>,
-    /// Actions in order; the token is the number of those delivered.
+    /// Actions in order; the ack token is the number of delivered ones.
     pub actions: Vec<Value>,
-    /// Bodies to answer check-ins with before anything else.
+    /// Responses to the next check-ins, before anything else.
     pub scripted: VecDeque<Value>,
-    /// What happens to the next requests whose path ends so.
+    /// Faults for the next requests whose paths have this suffix.
     pub faults: VecDeque<(&'static str, Fault)>,
-    /// What happens to every request whose path ends so.
+    /// Fault for every request whose path has this suffix.
     pub always: Option<(&'static str, Fault)>,
-    /// Ack items of these actions are answered with this status.
+    /// Acks of these actions get this status.
     pub refuse_acks: Option<(HashSet<String>, u16)>,
     pub check_ins: Vec<CheckIn>,
     pub ack_requests: Vec<Vec<Ack>>,
     pub audits: Vec<Value>,
-    /// What stands between agent and server.
+    /// Middlebox between agent and server.
     pub middlebox: Option<Middlebox>,
     /// Polls that it cut, by the time when they began.
     pub cuts: Vec<Instant>,
@@ -84,7 +84,7 @@ pub struct Inner {
     pub hosts: Vec<Server>,
 }
 
-/// The server; clones are the same one.
+/// The server. Clones share their state.
 #[derive(Clone, Default)]
 pub struct FakeServer {
     inner: Arc<Mutex<Inner>>,
@@ -96,18 +96,18 @@ impl FakeServer {
         self.inner.lock().unwrap()
     }
 
-    /// Changes something and wakes the held check-in.
+    /// Changes the server's state and wakes the held check-in.
     pub fn change(&self, change: impl FnOnce(&mut Inner)) {
         change(&mut self.lock());
         self.bell.notify_waiters();
     }
 
-    /// Every ack that arrived, in order.
+    /// Returns all received acks, in order.
     pub fn acks(&self) -> Vec<Ack> {
         self.lock().ack_requests.concat()
     }
 
-    /// Ids of the acks that arrived, in order.
+    /// Returns the action ids of all received acks, in order.
     pub fn acked(&self) -> Vec<String> {
         self.acks().into_iter().map(|ack| ack.action_id).collect()
     }
@@ -188,7 +188,7 @@ fn deliverable(inner: &mut Inner, body: &Value) -> Option<Value> {
     Some(json!({"action": "checkin", "ack_token": "", "actions": [policy_change(policy)]}))
 }
 
-/// The action that brings a policy.
+/// The action that delivers a policy.
 pub fn policy_change(policy: &Value) -> Value {
     let id = format!("policy:{}:{}", policy["id"].as_str().unwrap_or(""), policy["revision"]);
     json!({"agent_id": "agent-1", "created_at": "2026-01-01T00:00:00.000Z", "id": id, "type": "POLICY_CHANGE",
@@ -231,7 +231,7 @@ impl Transport for FakeServer {
         if fault.is_none() {
             request.reached.mark();
         }
-        // The network takes time, so that other things happen meanwhile.
+        // The network takes time, so that other events can happen meanwhile.
         tokio::time::sleep(Duration::from_millis(5)).await;
         match fault {
             Some(Fault::LoseRequest) => Err(TransportError::Broken("lost".into())),

@@ -1,4 +1,4 @@
-//! Whom the agent believes, and what it does when it is shut out.
+//! Signatures, revocation, redirects: whom the agent trusts.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn signer() -> Signer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_with_a_wrong_signature_is_turned_down_and_the_last_good_one_goes_on() {
+async fn a_policy_with_an_invalid_signature_is_rejected_and_the_last_one_stays() {
     let (ours, theirs) = (signer(), signer());
     let mut agent = Agent::new(30);
     agent.server.change(|server| server.policy = Some(signed_policy(1, "good", &ours, &ours)));
@@ -44,7 +44,10 @@ async fn a_policy_with_a_wrong_signature_is_turned_down_and_the_last_good_one_go
     assert_eq!((&last["status"], &last["policy_revision_idx"]), (&json!("DEGRADED"), &json!(1)));
     assert!(last["message"].as_str().unwrap().contains("signature"), "{last}");
     let polls = agent.server.lock().check_ins.len() - before;
-    assert!(polls < 40, "a policy that comes again and again does not make the agent poll fast: {polls}");
+    assert!(
+        polls < 40,
+        "a rejected policy that is delivered again and again must not make the agent poll fast: {polls}"
+    );
     let refused: Vec<_> = agent.server.acks().into_iter().filter(|ack| ack.action_id == "policy:p:2").collect();
     assert!(refused.len() == 1 && refused[0].error.is_some(), "{refused:?}");
     agent.server.change(|server| server.policy = Some(signed_policy(3, "next", &ours, &ours)));
@@ -154,7 +157,7 @@ async fn with_a_pinned_key_only_a_signed_action_unenrolls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revoked_key_stops_everything_and_a_restored_one_brings_it_back() {
+async fn a_revoked_key_stops_everything_and_a_restored_one_resumes_it() {
     let mut agent = Agent::new(33);
     agent.server.change(|server| server.policy = Some(policy(1, "web")));
     agent.start();
@@ -167,7 +170,7 @@ async fn a_revoked_key_stops_everything_and_a_restored_one_brings_it_back() {
     assert_eq!(state.phase, Phase::Revoked);
     assert!(state.policy.is_none(), "the policy and its secrets are deleted");
     let enrollment = agent.store.enrollment().unwrap().unwrap();
-    assert_eq!(enrollment.agent_id, "agent-1", "who we are stays");
+    assert_eq!(enrollment.agent_id, "agent-1", "the identity is kept");
     let before = agent.server.lock().requests.len();
     assert!(before - sent >= 7, "one refusal is not enough");
     agent.pass(HOUR * 10).await;
@@ -181,7 +184,7 @@ async fn a_revoked_key_stops_everything_and_a_restored_one_brings_it_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_refusal_of_the_servers_own_never_stops_the_programs() {
+async fn a_proxys_403_or_a_500_never_stops_programs() {
     let mut agent = Agent::new(34);
     agent.server.change(|server| server.policy = Some(policy(1, "web")));
     agent.start();
@@ -190,7 +193,7 @@ async fn what_is_no_refusal_of_the_servers_own_never_stops_the_programs() {
     agent.server.change(|server| server.always = Some(("/checkin", proxy)));
     agent.pass(HOUR * 24).await;
     assert_eq!(agent.state().phase, Phase::Active);
-    // Six refusals, then another answer: the count begins anew.
+    // Six refusals, then another response: the count starts over.
     agent.server.change(|server| {
         server.always = None;
         for _ in 0..3 {
@@ -215,7 +218,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_request_carries_what_servers_look_at() {
+async fn every_request_has_the_headers_that_servers_check() {
     let mut agent = Agent::new(36);
     agent.server.change(|server| server.actions = vec![level("a", "debug")]);
     agent.start();

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::reported::MESSAGE_BYTES;
 use crate::status::Status;
+use crate::testing::family::acks;
 use crate::testing::{agent, at};
 
 fn known() -> LookedUp {
@@ -26,17 +28,21 @@ fn known() -> LookedUp {
 }
 
 fn run_on(record: &AgentRecord, events: &Value) -> Acknowledged {
-    let text = events.to_string();
-    let raw: Vec<&RawValue> = serde_json::from_str(&text).unwrap();
-    decide(record, &Acks::read(&raw), &known(), record.last_checkin, at(60))
+    decide(record, &acks(&events.to_string()), &known(), record.last_checkin, at(60))
 }
 
 fn run(events: &Value) -> Acknowledged {
     run_on(&agent(), events)
 }
 
+/// The verdicts as statuses, which are shorter to read.
 fn statuses(acknowledged: &Acknowledged) -> Vec<u16> {
-    acknowledged.items.iter().map(|item| item.status).collect()
+    let status = |verdict: &Verdict| match verdict {
+        Verdict::Taken => 200,
+        Verdict::Refused => 400,
+        Verdict::Unknown => 404,
+    };
+    acknowledged.verdicts.iter().map(status).collect()
 }
 
 fn upgrading() -> AgentRecord {
@@ -49,10 +55,10 @@ fn upgrading() -> AgentRecord {
 fn errors_are_cut_and_fields_that_are_too_large_left_out() {
     let answer = run(&json!([
         {"action_id": "set", "error": "x".repeat(1 << 20)},
-        {"action_id": "input", "action_response": vec![0; 100_000], "completed_at": "2026-01-02T03:04:05Z"},
+        {"action_id": "input", "fields": vec![0; 100_000]},
     ]));
     assert_eq!(statuses(&answer), [200, 200]);
-    assert!(answer.results[0].error.as_ref().unwrap().len() <= reported::MESSAGE_BYTES);
+    assert!(answer.results[0].error.as_ref().unwrap().len() <= MESSAGE_BYTES);
     assert_eq!(answer.results[1].fields, None);
 }
 
@@ -60,17 +66,15 @@ fn errors_are_cut_and_fields_that_are_too_large_left_out() {
 fn ea112_ea115_one_item_an_event_in_order() {
     let answer = run(&json!([
         {"action_id": "set", "agent_id": "agent-1"}, {"action_id": "nobody"}, {"action_id": "set", "agent_id": "other"},
-        {"action_id": "policy:p:2"}, 5, {}, {"action_id": "set", "agent_id": ""},
+        {"action_id": "policy:p:2"}, {}, {"action_id": "set", "agent_id": ""},
     ]));
-    assert_eq!(statuses(&answer), [200, 404, 400, 200, 404, 404, 200]);
-    let messages: Vec<_> = answer.items.iter().take(3).map(|item| item.message.as_deref().unwrap()).collect();
-    assert_eq!(messages, ["OK", "Not Found", "Bad Request"]);
+    assert_eq!(statuses(&answer), [200, 404, 400, 200, 404, 200]);
 }
 
 #[test]
 fn ea111_no_events_change_nothing() {
     let answer = run(&json!([]));
-    assert_eq!((answer.items.len(), answer.results.len(), answer.record), (0, 0, None));
+    assert_eq!((answer.verdicts.len(), answer.results.len(), answer.record), (0, 0, None));
 }
 
 #[test]
@@ -84,9 +88,8 @@ fn d17_an_order_to_another_agent_is_refused_and_nothing_stored() {
 fn ea116_ea117_policy_acks_move_the_revision_upward_for_the_assigned_policy_only() {
     let revision = |events: Value| run(&events).record.map(|record| record.policy_revision);
     assert_eq!(revision(json!([{"action_id": "policy:p:2"}])), Some(2));
-    assert_eq!(revision(json!([{"action_id": "policy:p:2"}, {"action_id": "policy:p:3:1"}])), Some(3));
-    for unchanged in ["policy:p:1", "policy:p:0", "policy:q:2", "policy:p:x", "policy:p", "policy:p:2:1:1", "policy::2"]
-    {
+    assert_eq!(revision(json!([{"action_id": "policy:p:2"}, {"action_id": "policy:p:3"}])), Some(3));
+    for unchanged in ["policy:p:1", "policy:p:0", "policy:q:2", "policy:p:x"] {
         let answer = run(&json!([{"action_id": unchanged}]));
         assert_eq!((statuses(&answer), answer.record), (vec![200], None), "{unchanged}");
     }
@@ -108,8 +111,7 @@ fn d16_a_revision_that_does_not_exist_is_not_believed() {
 #[test]
 fn d16_what_is_looked_up_is_what_could_be_believed() {
     let text = json!([{"action_id": "policy:p:7"}, {"action_id": "policy:q:9"}, {"action_id": "up"}]).to_string();
-    let raw: Vec<&RawValue> = serde_json::from_str(&text).unwrap();
-    let wanted = Acks::read(&raw).wanted(&agent());
+    let wanted = acks(&text).wanted(&agent());
     assert_eq!(wanted, Wanted { actions: [ActionId::trusted("up")].into(), revisions: [7].into() });
 }
 
@@ -134,18 +136,13 @@ fn ea121_a_successful_upgrade_is_marked() {
 
 #[test]
 fn ea121_a_failed_upgrade_that_is_tried_again_goes_on() {
-    let retry = json!([{"action_id": "up", "error": "e", "payload": {"retry": true, "retry_attempt": 1}}]);
-    let answer = run_on(&upgrading(), &retry);
-    assert_eq!(answer.record, None);
-    assert_eq!(answer.results[0].fields.as_deref(), Some(r#"{"payload":{"retry":true,"retry_attempt":1}}"#));
+    let answer = run_on(&upgrading(), &json!([{"action_id": "up", "error": "e", "retries": true}]));
+    assert_eq!((answer.record, answer.results.len()), (None, 1));
 }
 
 #[test]
 fn ea121_a_failed_upgrade_without_another_try_ends() {
-    for event in [
-        json!({"action_id": "up", "error": "e"}),
-        json!({"action_id": "up", "error": "", "payload": {"retry": false, "retry_attempt": -1}}),
-    ] {
+    for event in [json!({"action_id": "up", "error": "e"}), json!({"action_id": "up", "error": "", "retries": false})] {
         let after = run_on(&upgrading(), &json!([event])).record.unwrap();
         assert_eq!((after.upgrade.started_at, after.upgrade.upgraded_at), (None, None));
     }
@@ -179,23 +176,13 @@ fn ea119_a_repeated_ack_changes_nothing_again() {
 }
 
 #[test]
-fn ea120_results_hold_the_error_and_the_fields_of_the_type() {
+fn ea120_results_hold_the_error_and_the_fields_of_the_answer() {
     let answer = run(&json!([
-        {"action_id": "diag", "data": {"upload_id": "u"}, "action_response": {"x": 1}},
-        {"action_id": "input", "action_input_type": "osquery", "action_response": {"rows": 1},
-         "started_at": "s", "completed_at": "c", "data": 1},
-        {"action_id": "set", "error": "boom", "data": 1},
+        {"action_id": "diag", "fields": {"upload_id": "u"}},
+        {"action_id": "set", "error": "boom"},
     ]));
-    let fields: Vec<_> = answer.results.iter().map(|result| result.fields.as_deref()).collect();
-    assert_eq!(
-        fields,
-        [
-            Some(r#"{"data":{"upload_id":"u"}}"#),
-            Some(r#"{"action_input_type":"osquery","action_response":{"rows":1},"completed_at":"c","started_at":"s"}"#),
-            None,
-        ]
-    );
-    assert_eq!(answer.results[2].error.as_deref(), Some("boom"));
+    assert_eq!(answer.results[0].fields.as_deref(), Some(r#"{"upload_id":"u"}"#));
+    assert_eq!((answer.results[1].error.as_deref(), &answer.results[1].fields), (Some("boom"), &None));
 }
 
 #[test]
@@ -204,14 +191,6 @@ fn ea124_timestamps_have_any_offset_and_fraction() {
     assert_eq!(time("2026-01-02T04:00:00.2+01:00"), Timestamp::parse_rfc3339("2026-01-02T03:00:00.2Z").unwrap());
     assert_eq!(time("2026-01-02T03:00:26.0279+00:00"), Timestamp::parse_rfc3339("2026-01-02T03:00:26.0279Z").unwrap());
     assert_eq!(time("yesterday"), at(60));
-}
-
-#[test]
-fn ea120_a_field_that_cannot_be_read_is_missing_but_a_malformed_error_is_none_the_less_one() {
-    let answer = run(&json!([{"action_id": "out", "timestamp": 5, "error": {"code": 1}}, {"action_id": 7}]));
-    assert_eq!(statuses(&answer), [200, 404]);
-    assert_eq!(answer.results[0].error.as_deref(), Some(r#"{"code":1}"#));
-    assert!(!answer.deactivated);
 }
 
 proptest! {
@@ -225,8 +204,8 @@ proptest! {
             .map(|(action, error, agent)| json!({"action_id": action, "error": error, "agent_id": agent}))
             .collect();
         let answer = run(&json!(events));
-        prop_assert_eq!(answer.items.len(), events.len());
-        prop_assert!(answer.results.len() <= answer.items.iter().filter(|item| item.status == 200).count());
+        prop_assert_eq!(answer.verdicts.len(), events.len());
+        prop_assert!(answer.results.len() <= answer.verdicts.iter().filter(|verdict| **verdict == Verdict::Taken).count());
         if let Some(record) = answer.record {
             prop_assert!(record.policy_revision >= agent().policy_revision);
             prop_assert_eq!(record.active, !answer.deactivated);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use muster_core::action::{Action, ActionType, DueAction};
 use muster_core::delivery::{deliver, start_time};
-use muster_core::id::AgentId;
 use muster_core::testing::{self, at};
 use proptest::prelude::*;
 
@@ -38,8 +37,8 @@ fn is_good(due: &DueAction) -> bool {
 }
 
 fn ids(due: &[DueAction], from: i64) -> (Vec<String>, i64) {
-    let delivery = deliver(due, &AgentId::trusted("agent-1"), from, &|_| None);
-    (delivery.actions.into_iter().map(|action| action.id).collect(), delivery.position)
+    let delivery = deliver(due, from, &|_| None);
+    (delivery.actions.into_iter().map(|delivered| delivered.action.id.to_string()).collect(), delivery.position)
 }
 
 proptest! {
@@ -52,7 +51,7 @@ proptest! {
 
     #[test]
     fn ea77_ea145_the_token_passes_what_was_not_delivered(due in due(), position in -1_i64..40) {
-        let delivery = deliver(&due, &AgentId::trusted("agent-1"), position, &|_| None);
+        let delivery = deliver(&due, position, &|_| None);
         let last = due.last().map(|one| (one.action.id.clone(), one.action.seq));
         prop_assert_eq!(&delivery.ack_token, &last.as_ref().map(|(id, _)| id.clone()));
         prop_assert_eq!(delivery.position, last.map_or(position, |(_, seq)| position.max(seq)));

@@ -1,4 +1,4 @@
-//! A drone's life against a scripted server: what it says, in which order, and when it goes.
+//! A drone against a scripted server: its requests, their order, and when it ends.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't set its scene has failed")]
 
@@ -21,6 +21,7 @@ fn args(server: &Server, mode: Mode) -> DronesArgs {
         fresh_connections: false,
         seconds: 0.0,
         rate: 0.0,
+        body_bytes: 1_000_000,
         back_off: 0.05,
         back_off_max: 0.1,
         invent: false,
@@ -33,7 +34,7 @@ fn args(server: &Server, mode: Mode) -> DronesArgs {
     }
 }
 
-/// Runs one share to its end and gives what it told.
+/// Runs one share to its end; returns its events and its summary.
 async fn run(args: &DronesArgs) -> (Vec<Event>, Summary) {
     let (events, mut told) = share::events();
     let (_phases, phase) = watch::channel(Phase::Running);
@@ -51,7 +52,7 @@ fn check_ins(seen: &[Seen]) -> Vec<&Seen> {
 }
 
 #[tokio::test]
-async fn a_drone_lives_as_a_real_agent_does() {
+async fn a_drone_sends_the_requests_of_a_real_agent() {
     let server = Server::start().await;
     let (events, summary) = run(&args(&server, Mode::Live)).await;
     let seen = server.seen();
@@ -79,7 +80,7 @@ async fn a_drone_lives_as_a_real_agent_does() {
 }
 
 #[tokio::test]
-async fn diagnostics_are_uploaded_and_acked_with_the_upload() {
+async fn diagnostics_are_uploaded_and_acked_with_the_uploads_id() {
     let server = Server::start().await;
     run(&args(&server, Mode::Live)).await;
     let seen = server.seen();
@@ -108,7 +109,7 @@ async fn it_sends_the_headers_of_a_real_agent() {
 }
 
 #[tokio::test]
-async fn refusals_are_counted_and_tried_again() {
+async fn refusals_are_counted_and_retried() {
     let server = Server::start().await;
     server.refuse_next(2);
     let (_, summary) = run(&args(&server, Mode::Live)).await;
@@ -117,7 +118,7 @@ async fn refusals_are_counted_and_tried_again() {
 }
 
 #[tokio::test]
-async fn enrolments_go_over_few_connections_or_one_each() {
+async fn enrollments_share_connections_or_have_one_each() {
     for (fresh_connections, connections) in [(false, 4), (true, 20)] {
         let server = Server::start().await;
         let args = DronesArgs { count: 20, fresh_connections, ..args(&server, Mode::Enroll) };
@@ -127,5 +128,19 @@ async fn enrolments_go_over_few_connections_or_one_each() {
         let hosts: std::collections::BTreeSet<_> =
             server.seen().iter().map(|seen| seen.body["metadata"]["local"]["host"]["hostname"].to_string()).collect();
         assert_eq!(hosts.len(), 20);
+    }
+}
+
+#[tokio::test]
+async fn a_burst_is_one_large_uncompressed_check_in_per_agent() {
+    let server = Server::start().await;
+    let (_, summary) = run(&DronesArgs { count: 3, body_bytes: 300_000, ..args(&server, Mode::Burst) }).await;
+    let seen = server.seen();
+    let large: Vec<_> =
+        check_ins(&seen).into_iter().filter(|seen| seen.header("content-encoding").is_empty()).collect();
+    assert_eq!((large.len(), summary.counts.check_ins), (3, 3));
+    for request in large {
+        assert!(request.header("content-length").parse::<usize>().unwrap() >= 300_000);
+        assert_eq!(request.body["status"], "online");
     }
 }

@@ -1,4 +1,4 @@
-//! A server that lets anybody in, gives a policy, then a setting, then sends the agent away, and remembers what it saw.
+//! A server that enrolls anybody, sends a policy, then two actions, then unenrolls the agent, and records all requests.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// One request.
+/// A recorded request.
 pub struct Seen {
     pub method: Method,
     pub path: String,
@@ -41,7 +41,7 @@ struct State {
     turns: HashMap<String, u32>,
 }
 
-/// The server; it ends with the test.
+/// The server. It stops with the test.
 pub struct Server {
     pub url: String,
     pub ca: PathBuf,
@@ -50,7 +50,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// On a port of its own, with a certificate of its own.
+    /// Starts a server with its own port and certificate.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = folder.path().join("ca.crt");
@@ -69,17 +69,17 @@ impl Server {
         Self { url, ca, state, _folder: folder }
     }
 
-    /// All requests so far, taken out.
+    /// Takes all requests so far.
     pub fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.state.lock().unwrap().seen)
     }
 
-    /// Connections so far.
+    /// Number of connections so far.
     pub fn connections(&self) -> usize {
         self.state.lock().unwrap().connections
     }
 
-    /// The next requests are answered 429.
+    /// Answers the next requests with 429.
     pub fn refuse_next(&self, count: u32) {
         self.state.lock().unwrap().refuse = count;
     }
@@ -159,7 +159,7 @@ fn check_in(turn: u32) -> Value {
     json!({"action": "checkin", "ack_token": token, "actions": [action]})
 }
 
-/// A reply in two gzip members, as a server that splices shared pieces writes it.
+/// A response of two gzip members, as from a server that splices shared pieces.
 fn packed(reply: &Value) -> Response<Full<Bytes>> {
     let text = reply.to_string();
     let (head, tail) = text.split_at(text.len() / 2);

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use muster_core::file::Artifact;
-use muster_store::Write;
+use muster_store::{FileWrite, Write};
 use serde_json::json;
 
 use crate::setting::{Ask, Enrolled, Server, refused};
@@ -34,7 +34,7 @@ async fn with_artifact(encoded_sha256: Option<String>) -> (Server, Enrolled) {
         compression: "zlib".into(),
         created_at: muster_core::time::Timestamp::from_micros(0),
     };
-    server.commit(vec![Write::ArtifactPut { artifact: Box::new(artifact), body }]).await;
+    server.commit(vec![Write::File(FileWrite::PutArtifact { artifact: Box::new(artifact), body })]).await;
     (server, agent)
 }
 

@@ -3,7 +3,7 @@
 use muster_core::credential::SecretHash;
 use muster_core::file::DeliverableFile;
 use muster_core::id::{AgentId, FileId};
-use muster_store::Write;
+use muster_store::{FileWrite, Write};
 
 use crate::setting::{Ask, Enrolled, Got, Server, refused};
 
@@ -21,13 +21,17 @@ async fn with_file() -> (Server, Enrolled) {
         agents: vec![AgentId::trusted(agent.id.as_str())],
         created_at: muster_core::time::Timestamp::from_micros(0),
     };
-    let chunks = bytes.chunks(10).zip(0..).map(|(data, number)| Write::ChunkPut {
-        file: file.id.clone(),
-        number,
-        sha256: SecretHash::of(data).0,
-        data: data.to_vec(),
+    let chunks = bytes.chunks(10).zip(0..).map(|(data, number)| {
+        Write::File(FileWrite::PutChunk {
+            file: file.id.clone(),
+            number,
+            sha256: SecretHash::of(data).0,
+            data: data.to_vec(),
+        })
     });
-    server.commit(std::iter::once(Write::FileInsert(Box::new(file.clone()))).chain(chunks).collect()).await;
+    server
+        .commit(std::iter::once(Write::File(FileWrite::InsertFile(Box::new(file.clone())))).chain(chunks).collect())
+        .await;
     (server, agent)
 }
 

@@ -3,33 +3,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
-use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target, TargetState};
-use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
-use muster_core::change::Change;
-use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
-use muster_core::output::Output;
-use muster_core::policy::{Policy, PolicyRevision};
-use muster_core::status::Status;
-use muster_core::time::Timestamp;
-use muster_store::query::{ActionFilter, AgentFilter, AgentSort, Listed, Page};
-use muster_store::{Committed, Store, StoreError, Write};
-use tokio::sync::watch;
+use muster_store::testing::{Gate, Gated};
+use muster_store::{Store, StoreError, Write};
 
-/// The switch and the store behind it.
-pub struct Outage {
-    inner: Arc<dyn Store>,
+/// The store with its switches.
+pub type Outage = Gated<Switches>;
+
+/// A store that is on.
+pub fn switched(inner: Arc<dyn Store>) -> Outage {
+    Gated::new(inner, Switches::default())
+}
+
+/// What the store refuses.
+#[derive(Default)]
+pub struct Switches {
     off: AtomicBool,
     read_only: AtomicBool,
 }
 
-impl Outage {
-    pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, off: AtomicBool::new(false), read_only: AtomicBool::new(false) }
-    }
-
+impl Switches {
     pub fn set(&self, off: bool) {
         self.off.store(off, Ordering::SeqCst);
     }
@@ -38,280 +30,18 @@ impl Outage {
     pub fn set_read_only(&self, read_only: bool) {
         self.read_only.store(read_only, Ordering::SeqCst);
     }
-
-    fn check(&self) -> Result<(), StoreError> {
-        if self.off.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable { reason: "disk full: /secret/path".into() });
-        }
-        Ok(())
-    }
 }
 
-#[async_trait]
-impl Store for Outage {
-    async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
-        self.check()?;
-        if self.read_only.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable { reason: "disk full: /secret/path".into() });
-        }
-        self.inner.commit(writes).await
+fn full() -> StoreError {
+    StoreError::Unavailable { reason: "disk full: /secret/path".into() }
+}
+
+impl Gate for Switches {
+    fn read(&self) -> Result<(), StoreError> {
+        if self.off.load(Ordering::SeqCst) { Err(full()) } else { Ok(()) }
     }
 
-    fn changes(&self) -> watch::Receiver<i64> {
-        self.inner.changes()
-    }
-
-    async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError> {
-        self.check()?;
-        self.inner.changes_since(seq, limit).await
-    }
-
-    async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError> {
-        self.check()?;
-        self.inner.changes_prune(through, limit).await
-    }
-
-    async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
-        self.check()?;
-        self.inner.agent(id).await
-    }
-
-    async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError> {
-        self.check()?;
-        self.inner.agent_by_access_key(key).await
-    }
-
-    async fn agent_by_enrollment_id(
-        &self,
-        enrollment_id: &str,
-        key: &EnrollmentKeyId,
-    ) -> Result<Option<AgentRecord>, StoreError> {
-        self.check()?;
-        self.inner.agent_by_enrollment_id(enrollment_id, key).await
-    }
-
-    async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError> {
-        self.check()?;
-        self.inner.agent_documents(id).await
-    }
-
-    async fn agent_list(
-        &self,
-        filter: &AgentFilter,
-        sort: AgentSort,
-        descending: bool,
-        page: Page,
-    ) -> Result<Listed<AgentDetails>, StoreError> {
-        self.check()?;
-        self.inner.agent_list(filter, sort, descending, page).await
-    }
-
-    async fn agent_ids(
-        &self,
-        filter: &AgentFilter,
-        after: Option<&AgentId>,
-        limit: u32,
-    ) -> Result<Vec<AgentId>, StoreError> {
-        self.check()?;
-        self.inner.agent_ids(filter, after, limit).await
-    }
-
-    async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError> {
-        self.check()?;
-        self.inner.agent_counts(filter).await
-    }
-
-    async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError> {
-        self.check()?;
-        self.inner.agent_tags(filter).await
-    }
-
-    async fn agents_due(&self, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>, StoreError> {
-        self.check()?;
-        self.inner.agents_due(now, limit).await
-    }
-
-    async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
-        self.check()?;
-        self.inner.enrollment_key(id).await
-    }
-
-    async fn enrollment_key_by_key_id(&self, key: &KeyId) -> Result<Option<EnrollmentKey>, StoreError> {
-        self.check()?;
-        self.inner.enrollment_key_by_key_id(key).await
-    }
-
-    async fn enrollment_keys(
-        &self,
-        policy: Option<&PolicyId>,
-        page: Page,
-    ) -> Result<Listed<EnrollmentKey>, StoreError> {
-        self.check()?;
-        self.inner.enrollment_keys(policy, page).await
-    }
-
-    async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
-        self.check()?;
-        self.inner.policy(id).await
-    }
-
-    async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError> {
-        self.check()?;
-        self.inner.policy_by_name(name).await
-    }
-
-    async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError> {
-        self.check()?;
-        self.inner.policies(page).await
-    }
-
-    async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {
-        self.check()?;
-        self.inner.policy_agent_counts().await
-    }
-
-    async fn policy_newest_revision(&self, id: &PolicyId) -> Result<Option<PolicyRevision>, StoreError> {
-        self.check()?;
-        self.inner.policy_newest_revision(id).await
-    }
-
-    async fn policy_revision(&self, id: &PolicyId, revision: i64) -> Result<Option<PolicyRevision>, StoreError> {
-        self.check()?;
-        self.inner.policy_revision(id, revision).await
-    }
-
-    async fn policy_revisions(&self, id: &PolicyId) -> Result<Vec<(i64, Timestamp, String)>, StoreError> {
-        self.check()?;
-        self.inner.policy_revisions(id).await
-    }
-
-    async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError> {
-        self.check()?;
-        self.inner.action(id).await
-    }
-
-    async fn actions_due(
-        &self,
-        agent: &AgentId,
-        after: i64,
-        now: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<DueAction>, StoreError> {
-        self.check()?;
-        self.inner.actions_due(agent, after, now, limit).await
-    }
-
-    async fn action_targets(
-        &self,
-        id: &ActionId,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<(i64, AgentId, TargetState)>, StoreError> {
-        self.check()?;
-        self.inner.action_targets(id, after, limit).await
-    }
-
-    async fn action_target(&self, id: &ActionId, agent: &AgentId) -> Result<Option<Target>, StoreError> {
-        self.check()?;
-        self.inner.action_target(id, agent).await
-    }
-
-    async fn actions(&self, filter: &ActionFilter, page: Page) -> Result<Listed<(Action, ActionCounts)>, StoreError> {
-        self.check()?;
-        self.inner.actions(filter, page).await
-    }
-
-    async fn action_results(
-        &self,
-        id: &ActionId,
-        failed_only: bool,
-        limit: u32,
-    ) -> Result<Vec<ActionResult>, StoreError> {
-        self.check()?;
-        self.inner.action_results(id, failed_only, limit).await
-    }
-
-    async fn actions_collect(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
-        self.check()?;
-        self.inner.actions_collect(before, limit).await
-    }
-
-    async fn unfinished_effects(&self) -> Result<Vec<ActionId>, StoreError> {
-        self.check()?;
-        self.inner.unfinished_effects().await
-    }
-
-    async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {
-        self.check()?;
-        self.inner.output(id).await
-    }
-
-    async fn outputs(&self) -> Result<Vec<Output>, StoreError> {
-        self.check()?;
-        self.inner.outputs().await
-    }
-
-    async fn secrets(&self, ids: &[SecretId]) -> Result<Vec<(SecretId, Vec<u8>)>, StoreError> {
-        self.check()?;
-        self.inner.secrets(ids).await
-    }
-
-    async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError> {
-        self.check()?;
-        self.inner.upload(id).await
-    }
-
-    async fn upload_for(&self, action: &ActionId, agent: &AgentId) -> Result<Option<Upload>, StoreError> {
-        self.check()?;
-        self.inner.upload_for(action, agent).await
-    }
-
-    async fn uploads(&self, agent: &AgentId) -> Result<Vec<Upload>, StoreError> {
-        self.check()?;
-        self.inner.uploads(agent).await
-    }
-
-    async fn uploads_begun_before(
-        &self,
-        status: FileStatus,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Upload>, StoreError> {
-        self.check()?;
-        self.inner.uploads_begun_before(status, before, limit).await
-    }
-
-    async fn chunks(&self, file: &FileId) -> Result<Vec<ChunkInfo>, StoreError> {
-        self.check()?;
-        self.inner.chunks(file).await
-    }
-
-    async fn chunk(&self, file: &FileId, number: i64) -> Result<Option<Vec<u8>>, StoreError> {
-        self.check()?;
-        self.inner.chunk(file, number).await
-    }
-
-    async fn file(&self, id: &FileId) -> Result<Option<DeliverableFile>, StoreError> {
-        self.check()?;
-        self.inner.file(id).await
-    }
-
-    async fn artifact(
-        &self,
-        identifier: &str,
-        decoded_sha256: &str,
-    ) -> Result<Option<(Artifact, Vec<u8>)>, StoreError> {
-        self.check()?;
-        self.inner.artifact(identifier, decoded_sha256).await
-    }
-
-    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
-        self.check()?;
-        self.inner.setting(name).await
-    }
-
-    async fn audit_events(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError> {
-        self.check()?;
-        self.inner.audit_events(seq, limit).await
+    fn commit(&self, _writes: &[Write]) -> Result<(), StoreError> {
+        if self.read_only.load(Ordering::SeqCst) { Err(full()) } else { self.read() }
     }
 }

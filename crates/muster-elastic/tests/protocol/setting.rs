@@ -15,10 +15,10 @@ use muster_fleet::FleetSettings;
 use muster_fleet::health::ServerState;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_listen::reply::{ListenerKind, Outcome, Parked, Peer, Reply};
-use muster_store::{SqliteStore, Store, Write};
+use muster_store::{EnrollmentKeyWrite, SqliteStore, Store, Write};
 use serde_json::{Value, json};
 
-use crate::outage::Outage;
+use crate::outage::{Outage, switched};
 
 pub const AGENT: &str = "Elastic Agent v9.5.2";
 
@@ -61,7 +61,7 @@ impl Server {
         change(&mut options);
         let mut fleet_settings = steady();
         settings(&mut fleet_settings);
-        let store = Arc::new(Outage::new(Arc::new(SqliteStore::temporary().expect("a temporary store"))));
+        let store = Arc::new(switched(Arc::new(SqliteStore::temporary().expect("a temporary store"))));
         let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, fleet_settings).following_changes();
         let api = AgentApi::new(Arc::clone(&test.fleet), options.clone());
         Self { api, test, store, options }
@@ -75,7 +75,7 @@ impl Server {
 
     pub async fn revoke_enrollment_key(&self, id: &str) {
         let (id, now) = (EnrollmentKeyId::trusted(id), self.now());
-        self.commit(vec![Write::EnrollmentKeyRevoke { id, now }]).await;
+        self.commit(vec![Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id, now })]).await;
     }
 
     /// A policy at revision 1 with this compiled document.

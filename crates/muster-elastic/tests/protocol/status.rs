@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_fleet::health::ServerState;
-use muster_store::Write;
+use muster_store::{SettingWrite, Write};
 use serde_json::json;
 
 use crate::setting::{Ask, Server};
@@ -53,7 +53,7 @@ async fn ea25_a_bad_key_gets_the_short_answer() {
 async fn ea26_it_answers_at_once_even_without_a_store() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
-    server.store.set(true);
+    server.store.gate().set(true);
     let answering = server.get(Ask::get(PATH).key(&agent.token));
     let got = tokio::time::timeout(Duration::from_secs(5), answering).await.expect("in time");
     assert_eq!((got.status, got.json().get("version")), (200, None));
@@ -68,12 +68,12 @@ async fn a_store_that_takes_no_writes_is_told_until_it_takes_one() {
         assert!(got.json().get("version").is_some(), "it still reads");
         (got.status, got.json()["status"].as_str().unwrap().to_owned())
     };
-    server.store.set_read_only(true);
+    server.store.gate().set_read_only(true);
     assert_eq!(word().await, (200, "HEALTHY".into()), "nobody has written yet");
-    let put = Write::SettingPut { name: "a".into(), value: "b".into() };
+    let put = Write::Setting(SettingWrite::Put { name: "a".into(), value: "b".into() });
     server.fleet.store.commit(vec![put]).await.unwrap_err();
     assert_eq!(word().await, (503, "DEGRADED".into()));
-    server.store.set_read_only(false);
+    server.store.gate().set_read_only(false);
     assert_eq!(word().await, (503, "DEGRADED".into()), "until a write went through");
     server.enrollment_key("k", None).await;
     assert_eq!(word().await, (200, "HEALTHY".into()));

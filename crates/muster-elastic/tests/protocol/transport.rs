@@ -155,7 +155,7 @@ async fn ea18_d2_without_a_store_every_endpoint_says_503_and_when_to_come_back()
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let strange = server.enrollment_key("k", None).await;
-    server.store.set(true);
+    server.store.gate().set(true);
     for ask in guarded() {
         let got = server.get(ask.clone().key(&strange).agent(AGENT).header("x-chunk-sha2", "0".repeat(64))).await;
         assert_eq!(got.refusal(), refused(503, "ServiceUnavailable"), "{ask:?}");
@@ -165,7 +165,7 @@ async fn ea18_d2_without_a_store_every_endpoint_says_503_and_when_to_come_back()
     // What is in memory can still be read; nothing is promised that can't be written.
     let ask = server.check_in(&agent, &json!({"status": "online", "local_metadata": {"host": {}}}));
     assert_eq!(server.get(ask.clone()).await.refusal(), refused(503, "ServiceUnavailable"));
-    server.store.set(false);
+    server.store.gate().set(false);
     server.holds(ask).await;
 }
 

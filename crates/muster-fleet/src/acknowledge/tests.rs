@@ -5,18 +5,18 @@ use std::time::Duration;
 use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::AuditReason;
 use muster_core::credential::ApiKey;
+use muster_core::denial::Denial;
 use muster_core::id::ActionId;
 use muster_core::status::Status;
-use muster_protocol::elastic::enroll::EnrolledItem;
 use serde_json::Value;
 
 use super::*;
-use crate::testing::TestFleet;
+use crate::testing::{Enrolled, TestFleet};
 
 struct Agent {
     test: TestFleet,
     key: ApiKey,
-    item: EnrolledItem,
+    item: Enrolled,
     entry: Arc<AgentEntry>,
 }
 
@@ -35,10 +35,7 @@ impl Agent {
     }
 
     async fn ack(&self, events: Value) -> Vec<u16> {
-        let text = events.to_string();
-        let events: Vec<&RawValue> = serde_json::from_str(&text).unwrap();
-        let items = self.test.fleet.acknowledge(&self.entry, &events).await.unwrap();
-        items.iter().map(|item| item.status).collect()
+        self.test.ack(&self.entry, &events).await.unwrap()
     }
 
     async fn stored(&self) -> AgentRecord {
@@ -108,7 +105,7 @@ async fn ea122_after_an_unenroll_ack_the_key_is_dead_and_the_poll_cut() {
     let record = agent.stored().await;
     assert_eq!((record.active, record.access_key, record.status), (false, None, Status::Unenrolled));
     let refused = agent.test.entry(&agent.item).await.err().unwrap();
-    assert_eq!(refused.kind, ErrorKind::Unauthenticated);
+    assert_eq!(refused.denial, Some(Denial::UnknownKey));
     let lines = agent.test.store().audit_events(0, 20).await.unwrap();
     assert!(lines.iter().any(|(_, event, _)| event.contains("agent.unenroll")));
 }
@@ -117,9 +114,9 @@ async fn ea122_after_an_unenroll_ack_the_key_is_dead_and_the_poll_cut() {
 async fn ea111_no_events_and_too_many() {
     let agent = Agent::new().await;
     assert_eq!(agent.ack(json!([])).await, [0; 0]);
-    let many = json!(vec![json!({"action_id": "x"}); MOST_EVENTS + 1]).to_string();
-    let events: Vec<&RawValue> = serde_json::from_str(&many).unwrap();
-    assert_eq!(agent.test.fleet.acknowledge(&agent.entry, &events).await.unwrap_err().code, "BadRequest");
+    let many = json!(vec![json!({"action_id": "x"}); MOST_ACKS + 1]);
+    let error = agent.test.ack(&agent.entry, &many).await.unwrap_err();
+    assert_eq!(error.to_string(), "acks: 1001 acks; at most 1000");
 }
 
 #[tokio::test]
@@ -133,5 +130,5 @@ async fn ea137_ea138_ea140_farewells_are_kept_and_only_orphaned_sticks() {
     assert!(agent.test.entry(&agent.item).await.is_ok());
     report(AuditReason::Orphaned).await.unwrap();
     assert_eq!(agent.stored().await.status, Status::Orphaned);
-    assert_eq!(report(AuditReason::Uninstall).await.unwrap_err().code, "ErrAuditReasonConflict");
+    assert_eq!(report(AuditReason::Uninstall).await.unwrap_err().denial, Some(Denial::LeftForGood));
 }

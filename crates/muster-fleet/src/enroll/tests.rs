@@ -5,13 +5,15 @@ use std::time::Duration;
 use muster_core::action::{ActionType, Target, TargetState};
 use muster_core::id::{ActionId, PolicyId};
 use muster_core::status::Status;
+use muster_store::SettingWrite;
 use muster_store::query::AgentFilter;
-use serde_json::value::RawValue;
 
 use super::*;
 use crate::registry::AgentEntry;
 use crate::testing::TestFleet;
 
+const UNKNOWN_KEY: Denial = Denial::UnknownKey;
+const NOT_REPLACEABLE: Denial = Denial::NotReplaceable;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn plain() -> serde_json::Value {
@@ -27,7 +29,7 @@ async fn ea28_ea34_ea36_an_agent_enrols_and_its_key_works_at_once() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let item = test.enroll(&key, &plain()).await.unwrap();
-    assert_eq!((item.policy_id.as_str(), item.status.as_str()), ("p", "online"));
+    assert_eq!(item.policy_id, "p");
     let record = test.entry(&item).await.unwrap().record().unwrap();
     assert_eq!((record.status, record.inactivity_timeout), (Status::Enrolling, Some(Duration::from_secs(3600))));
     assert_eq!(test.store().agent(&record.id).await.unwrap().as_ref(), Some(&*record));
@@ -45,10 +47,10 @@ async fn ea28_ea29_d1_d20_only_a_live_enrollment_key_admits() {
     let now = test.now();
     let revoked = test.add_key(Some("p"), |key| key.revoked_at = Some(now)).await;
     let expired = test.add_key(Some("p"), |key| key.expires_at = Some(now)).await;
-    let access = ApiKey::parse(&item.access_api_key).unwrap();
+    let access = item.key.clone();
     for dead in [revoked, expired, access, ApiKey::generate(&*test.fleet.entropy)] {
         let error = test.enroll(&dead, &plain()).await.unwrap_err();
-        assert_eq!((error.kind, error.code), (ErrorKind::Unauthenticated, "ErrUnauthorized"));
+        assert_eq!(error.denial, Some(UNKNOWN_KEY));
     }
     assert_eq!(agents(&test).await, 1);
 }
@@ -71,7 +73,7 @@ async fn ea47_mg75_an_agent_whose_reply_was_lost_comes_again_by_a_used_up_key() 
     let first = test.enroll(&key, &retried).await.unwrap();
     let second = test.enroll(&key, &retried).await.unwrap();
     assert!(test.entry(&first).await.is_err() && test.entry(&second).await.is_ok());
-    assert_eq!(test.enroll(&key, &plain()).await.unwrap_err().code, "ErrUnauthorized");
+    assert_eq!(test.enroll(&key, &plain()).await.unwrap_err().denial, Some(UNKNOWN_KEY));
     assert_eq!(agents(&test).await, 1);
 }
 
@@ -97,7 +99,7 @@ async fn ea41_mg75_an_agent_replaces_itself_by_a_used_up_key() {
     let own = json!({"type": "PERMANENT", "id": "fixed", "replace_token": "open"});
     test.enroll(&key, &own).await.unwrap();
     test.enroll(&key, &own).await.unwrap();
-    assert_eq!(test.enroll(&key, &plain()).await.unwrap_err().code, "ErrUnauthorized");
+    assert_eq!(test.enroll(&key, &plain()).await.unwrap_err().denial, Some(UNKNOWN_KEY));
 }
 
 #[tokio::test]
@@ -109,7 +111,7 @@ async fn ea40_ea41_ea43_a_replace_token_opens_the_record_and_nothing_else_does()
     let stored = test.store().agent(&AgentId::trusted("fixed")).await.unwrap().unwrap();
     assert!(stored.replace_token.unwrap().starts_with("$pbkdf2-sha512$210000$"));
     for wrong in ["", "close"] {
-        assert_eq!(test.enroll(&key, &with(wrong)).await.unwrap_err().code, "AgentNotReplaceable");
+        assert_eq!(test.enroll(&key, &with(wrong)).await.unwrap_err().denial, Some(NOT_REPLACEABLE));
     }
     assert!(test.entry(&first).await.is_ok());
     test.clock.advance(Duration::from_secs(60));
@@ -181,11 +183,8 @@ async fn ea42_d14_a_new_life_of_an_id_is_given_nothing_that_the_former_one_answe
 }
 
 async fn ack(test: &TestFleet, entry: &AgentEntry, actions: &[&str]) -> Vec<u16> {
-    let events: Vec<_> = actions.iter().map(|id| json!({"action_id": id}).to_string()).collect();
-    let events: Vec<Box<RawValue>> = events.into_iter().map(|event| RawValue::from_string(event).unwrap()).collect();
-    let events: Vec<&RawValue> = events.iter().map(|event| &**event).collect();
-    let items = test.fleet.acknowledge(entry, &events).await.unwrap();
-    items.iter().map(|item| item.status).collect()
+    let events: Vec<_> = actions.iter().map(|id| json!({"action_id": id})).collect();
+    test.ack(entry, &json!(events)).await.unwrap()
 }
 
 #[tokio::test]
@@ -217,7 +216,7 @@ async fn ea46_the_same_id_many_times_at_once_gives_one_agent() {
     let outcomes = [outcomes.0, outcomes.1, outcomes.2];
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
     let refused = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-    assert!(refused.into_iter().all(|error| error.code == "AgentNotReplaceable"));
+    assert!(refused.into_iter().all(|error| error.denial == Some(NOT_REPLACEABLE)));
     assert_eq!(agents(&test).await, 1);
 }
 
@@ -225,8 +224,8 @@ async fn ea46_the_same_id_many_times_at_once_gives_one_agent() {
 async fn ea45_a_refused_enrolment_leaves_nothing_behind() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
-    let error = test.enroll(&key, &json!({"type": "OPAMP"})).await.unwrap_err();
-    assert_eq!(error.code, "BadRequest");
+    let error = test.enroll(&key, &json!({"type": "PERMANENT", "id": "a/b"})).await.unwrap_err();
+    assert_eq!(error.code, "bad_enrolment");
     let stored = test.store().enrollment_key_by_key_id(&key.id).await.unwrap().unwrap();
     assert_eq!((agents(&test).await, stored.uses), (0, 0));
 }
@@ -240,7 +239,7 @@ async fn m11_without_a_policy_in_the_key_rules_decide_and_then_the_default_polic
     test.revised_policy("fallback", |policy| policy.is_default = true).await;
     assert_eq!(policy(plain()).await, "fallback");
     let rules = r#"[{"match": {"hostname": "web-*"}, "policy_id": "p", "tags": ["ruled"]}]"#.to_owned();
-    test.commit(vec![Write::SettingPut { name: assignment::SETTING.into(), value: rules }]).await;
+    test.commit(vec![Write::Setting(SettingWrite::Put { name: assignment::SETTING.into(), value: rules })]).await;
     let item = test.enroll(&key, &plain()).await.unwrap();
     assert_eq!((item.policy_id.as_str(), &item.tags[..]), ("p", &["a".to_owned(), "ruled".to_owned()][..]));
     let record = test.entry(&item).await.unwrap().record().unwrap();

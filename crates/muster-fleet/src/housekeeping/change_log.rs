@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::time::Timestamp;
-use muster_store::Write;
+use muster_store::{SettingWrite, Write};
 
 use super::DAY;
 use crate::Fleet;
@@ -50,7 +50,7 @@ impl Fleet {
             let aged = marks.iter().rposition(|mark| age(mark) > DAY).unwrap_or(0);
             marks.drain(..aged);
             let value = serde_json::to_string(&marks).map_err(|error| Error::internal(error.to_string()))?;
-            self.store.commit(vec![Write::SettingPut { name: MARKS.into(), value }]).await?;
+            self.store.commit(vec![Write::Setting(SettingWrite::Put { name: MARKS.into(), value })]).await?;
         }
         Ok(marks.iter().rfind(|mark| age(mark) > DAY).map_or(0, |mark| mark.1))
     }

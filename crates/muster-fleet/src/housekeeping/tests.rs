@@ -9,6 +9,7 @@ use muster_core::file::Upload;
 use muster_core::id::{ActionId, AgentId, FileId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::status::Status;
+use muster_store::PolicyWrite;
 
 use super::*;
 use crate::registry::PollSlot;
@@ -32,11 +33,11 @@ async fn change_policy(test: &TestFleet, id: &str, change: impl FnOnce(&mut Poli
     let before = test.store().policy(&PolicyId::trusted(id)).await.unwrap().unwrap();
     let mut after = before.clone();
     change(&mut after);
-    let update = Write::PolicyUpdate {
+    let update = Write::Policy(PolicyWrite::Update {
         before_revision: before.revision,
         before_updated_at: before.updated_at,
         policy: Box::new(after),
-    };
+    });
     test.commit(vec![update, Write::Changed(Change::Policy(before.id))]).await;
 }
 
@@ -129,8 +130,13 @@ async fn begin(test: &TestFleet, name: &str, status: FileStatus) {
         request: "{}".into(),
         transit_hash: None,
     };
-    let chunk = Write::ChunkPut { file: FileId::trusted(name), number: 0, sha256: [1; 32], data: b"bytes".to_vec() };
-    test.commit(vec![Write::UploadInsert(Box::new(upload)), chunk]).await;
+    let chunk = Write::File(FileWrite::PutChunk {
+        file: FileId::trusted(name),
+        number: 0,
+        sha256: [1; 32],
+        data: b"bytes".to_vec(),
+    });
+    test.commit(vec![Write::File(FileWrite::InsertUpload(Box::new(upload))), chunk]).await;
 }
 
 /// How an upload stands, and how many chunks it has.

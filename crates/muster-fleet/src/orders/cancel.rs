@@ -7,7 +7,7 @@ use muster_core::change::Change;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
-use muster_store::Write;
+use muster_store::{ActionWrite, Write};
 use serde_json::json;
 
 use super::Given;
@@ -32,7 +32,7 @@ impl Fleet {
             return self.give_to(context, sorted, order, None).await;
         }
         let line = audit_line(context, now, "action.cancel", format!("action:{}", target.id), json!({}));
-        let cancelled = Write::ActionCancel { id: target.id.clone(), now };
+        let cancelled = Write::Action(ActionWrite::Cancel { id: target.id.clone(), now });
         // Before anyone is told: whoever looks at the action from now on finds it cancelled.
         self.store.commit(vec![cancelled, line, Write::Changed(Change::Action(target.id.clone()))]).await?;
         let eligible = self.open_targets(&target.id).await?;

@@ -9,7 +9,7 @@ use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
 use muster_core::{Error, lifecycle};
-use muster_store::Write;
+use muster_store::{ActionWrite, Write};
 use serde_json::Value;
 
 use super::give::done;
@@ -129,7 +129,7 @@ impl Fleet {
                 self.change_agents(&left, &decide).await?;
             }
         }
-        self.store.commit(vec![Write::EffectFinished { id: id.clone() }]).await?;
+        self.store.commit(vec![Write::Action(ActionWrite::Finish { id: id.clone() })]).await?;
         Ok(left.len())
     }
 
@@ -190,7 +190,7 @@ impl Fleet {
             effect.change(before, action, seen, now)
         };
         self.change_agents(agents, &decide).await?;
-        self.store.commit(vec![Write::EffectFinished { id: action.id.clone() }]).await?;
+        self.store.commit(vec![Write::Action(ActionWrite::Finish { id: action.id.clone() })]).await?;
         Ok(())
     }
 }
@@ -259,7 +259,7 @@ mod tests {
         let (test, ids) = three().await;
         let action = cut_off(&test, &ids, ActionType::ForceUnenroll, Value::Null).await;
         test.fleet.carry_out(&action, &ids[..1], &Effect::ShutOut(Open::new())).await.unwrap();
-        test.commit(vec![Write::EffectBegun { id: action.id.clone() }]).await;
+        test.commit(vec![Write::Action(ActionWrite::Begin { id: action.id.clone() })]).await;
         let done_before = record(&test, &ids[0]).await;
         test.beside().fleet.finish_orders().await.unwrap();
         assert_eq!(record(&test, &ids[0]).await, done_before);
@@ -276,14 +276,14 @@ mod tests {
         let (test, ids) = three().await;
         let action = cut_off(&test, &ids[..2], ActionType::Upgrade, json!({"version": "9.5.1"})).await;
         test.fleet.carry_out(&action, &ids[..1], &Effect::BeginUpgrade).await.unwrap();
-        test.commit(vec![Write::EffectBegun { id: action.id.clone() }]).await;
+        test.commit(vec![Write::Action(ActionWrite::Begin { id: action.id.clone() })]).await;
         let begun = record(&test, &ids[0]).await;
         test.clock.advance(std::time::Duration::from_secs(60));
         test.beside().fleet.finish_orders().await.unwrap();
         assert_eq!(record(&test, &ids[0]).await, begun);
         assert_eq!(record(&test, &ids[1]).await.upgrade.started_at, Some(test.now()));
         let action = cut_off(&test, &ids[2..], ActionType::Unenroll, Value::Null).await;
-        test.commit(vec![Write::ActionCancel { id: action.id.clone(), now: test.now() }]).await;
+        test.commit(vec![Write::Action(ActionWrite::Cancel { id: action.id.clone(), now: test.now() })]).await;
         test.beside().fleet.finish_orders().await.unwrap();
         assert_eq!(record(&test, &ids[2]).await.unenrollment_started_at, None);
     }

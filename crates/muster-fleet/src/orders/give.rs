@@ -8,7 +8,7 @@ use muster_core::entropy::random_uuid;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
-use muster_store::Write;
+use muster_store::{ActionWrite, Write};
 use serde_json::json;
 
 use super::Given;
@@ -101,13 +101,13 @@ impl Fleet {
             return Ok(action);
         }
         let mut writes = secrets;
-        writes.push(Write::ActionInsert { action: Box::new(action.clone()), targets: eligible.clone() });
+        writes.push(Write::Action(ActionWrite::Insert { action: Box::new(action.clone()), targets: eligible.clone() }));
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
         let detail = json!({"type": action.kind.as_str(), "agents": eligible.len(), "refused": refused.len()});
         writes.push(audit_line(context, now, "action.create", format!("action:{}", action.id), detail));
         // With an effect the change is told when the effect is done: agents woken earlier would find their old record.
         writes.push(if has_effect {
-            Write::EffectBegun { id: action.id.clone() }
+            Write::Action(ActionWrite::Begin { id: action.id.clone() })
         } else {
             Write::Changed(Change::Action(action.id.clone()))
         });
@@ -135,12 +135,12 @@ fn refusal(action: &ActionId, agent: &AgentId, reason: &str, now: Timestamp) -> 
         error: Some(reason.to_owned()),
         fields: None,
     };
-    Write::ActionResult { result: Box::new(result), addressed: false }
+    Write::Action(ActionWrite::Result { result: Box::new(result), addressed: false })
 }
 
 /// The result of an order that the server itself carried out.
 pub(super) fn done(action: &ActionId, agent: &AgentId, now: Timestamp) -> Write {
     let result =
         ActionResult { action_id: action.clone(), agent_id: agent.clone(), at: now, error: None, fields: None };
-    Write::ActionResult { result: Box::new(result), addressed: true }
+    Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true })
 }

@@ -6,7 +6,7 @@ use muster_core::action_request::ActionRequest;
 use muster_core::entropy::random_uuid;
 use muster_core::id::SecretId;
 use muster_core::seal::Place;
-use muster_store::Write;
+use muster_store::{SecretWrite, Write};
 use serde_json::Value;
 
 use crate::Fleet;
@@ -57,7 +57,7 @@ impl Fleet {
             let sealed = self.sealer.seal(Place::secret(&id), text.as_bytes(), &*self.entropy);
             let sealed = sealed.map_err(|error| Error::internal(format!("sealing an order's secret: {error}")))?;
             *text = format!("{REFERENCE}{id}}}");
-            secrets.push(Write::SecretPut { id, sealed });
+            secrets.push(Write::Secret(SecretWrite::Put { id, sealed }));
         }
         Ok(Sealed { order, secrets })
     }

@@ -9,7 +9,7 @@ use muster_core::id::SecretId;
 use muster_core::policy::Policy;
 use muster_core::policy::source::secrets_of;
 use muster_store::query::Page;
-use muster_store::{Precondition, StoreError, Write};
+use muster_store::{PolicyWrite, Precondition, SecretWrite, StoreError, Write};
 use serde_json::json;
 
 use super::{BATCH, refuse_hosted, refused};
@@ -25,8 +25,10 @@ impl Fleet {
         refuse_hosted(&policy, force)?;
         self.refuse_in_use(&policy).await?;
         let now = self.clock.now();
-        let mut writes = vec![Write::PolicyDelete { id: policy.id.clone() }];
-        writes.extend(self.secrets_of_revisions(&policy).await?.into_iter().map(|id| Write::SecretDelete { id }));
+        let mut writes = vec![Write::Policy(PolicyWrite::Delete { id: policy.id.clone() })];
+        writes.extend(
+            self.secrets_of_revisions(&policy).await?.into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })),
+        );
         writes.extend(self.key_changes(&policy).await?);
         writes.push(Write::Changed(Change::Policy(policy.id.clone())));
         let detail = json!({"name": policy.name});

@@ -2,8 +2,8 @@
 
 use muster_core::Error;
 use muster_core::context::{Actor, OpContext};
-use muster_store::Write;
 use muster_store::query::Page;
+use muster_store::{SettingWrite, Write};
 
 use super::draft::blank;
 use super::{PolicyDraft, SavedPolicy};
@@ -37,7 +37,7 @@ impl Fleet {
         };
         let id = self.new_policy_id(None)?;
         let (policy, mut writes) = self.drafted(blank(id.clone(), self.clock.now()), draft).await?;
-        writes.push(Write::SettingPut { name: MADE.into(), value: id.as_str().to_owned() });
+        writes.push(Write::Setting(SettingWrite::Put { name: MADE.into(), value: id.as_str().to_owned() }));
         self.insert_policy(&context, policy, writes).await.map(Some)
     }
 }

@@ -17,7 +17,7 @@ use muster_core::policy::source::source_of;
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::signing::Signer;
 use muster_core::time::Timestamp;
-use muster_store::Write;
+use muster_store::{PolicyWrite, Write};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -106,7 +106,7 @@ impl Fleet {
         context.require(Privilege::PoliciesWrite)?;
         let _turn = self.revising.lock().await;
         let writes = self.revise_all(context, self.store.outputs().await?, self.clock.now()).await?;
-        let count = writes.iter().filter(|write| matches!(write, Write::PolicyUpdate { .. })).count();
+        let count = writes.iter().filter(|write| matches!(write, Write::Policy(PolicyWrite::Update { .. }))).count();
         if !writes.is_empty() {
             self.store.commit(writes).await.map_err(super::refused)?;
         }
@@ -182,11 +182,11 @@ fn next_revision(context: &OpContext, before: &Policy, compiled: Value, now: Tim
         revision_write(context, &after, compiled, now),
         Write::Changed(Change::Policy(after.id.clone())),
         audit_line(context, now, "policy.revise", format_args!("policy:{}", after.id), detail),
-        Write::PolicyUpdate {
+        Write::Policy(PolicyWrite::Update {
             before_revision: before.revision,
             before_updated_at: before.updated_at,
             policy: Box::new(after),
-        },
+        }),
     ]
 }
 
@@ -197,14 +197,14 @@ fn of_policy(policy: &Policy, error: CompileError) -> Error {
 }
 
 fn revision_write(context: &OpContext, policy: &Policy, compiled: Value, now: Timestamp) -> Write {
-    Write::PolicyRevisionInsert(Box::new(PolicyRevision {
+    Write::Policy(PolicyWrite::InsertRevision(Box::new(PolicyRevision {
         policy_id: policy.id.clone(),
         revision: policy.revision,
         created_at: now,
         created_by: context.actor.to_string(),
         source: source_of(policy),
         compiled,
-    }))
+    })))
 }
 
 async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {

@@ -11,7 +11,7 @@ use muster_core::policy::Policy;
 use muster_core::policy::source::{restore, source_of};
 use muster_core::seal::Place;
 use muster_core::time::Timestamp;
-use muster_store::Write;
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, Write};
 use serde_json::{Value, json};
 
 use super::draft::blank;
@@ -111,9 +111,9 @@ impl Fleet {
         let revision = self.revise(context, &policy, now).await?;
         let key = self.default_key(context, &policy, now)?;
         writes.extend(self.take_default_mark(&policy, now).await?);
-        writes.push(Write::PolicyInsert(Box::new(policy.clone())));
+        writes.push(Write::Policy(PolicyWrite::Insert(Box::new(policy.clone()))));
         writes.extend(revision.writes);
-        writes.push(Write::EnrollmentKeyInsert(Box::new(key.clone())));
+        writes.push(Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key.clone()))));
         writes.push(Write::Changed(Change::EnrollmentKey(key.id.clone())));
         writes.extend(told(context, &policy, now, "policy.create"));
         self.commit_for(context, writes).await.map_err(refused)?;
@@ -146,11 +146,11 @@ impl Fleet {
         if !before.is_default {
             writes.extend(self.take_default_mark(&after, now).await?);
         }
-        writes.push(Write::PolicyUpdate {
+        writes.push(Write::Policy(PolicyWrite::Update {
             before_revision: before.revision,
             before_updated_at: before.updated_at,
             policy: Box::new(after.clone()),
-        });
+        }));
         writes.extend(told(context, &after, now, action));
         self.commit_for(context, writes).await.map_err(refused)?;
         Ok(SavedPolicy { policy: after, warnings, changed: true, enrollment_key: None })
@@ -164,11 +164,11 @@ impl Fleet {
         let others = self.all_policies().await?.into_iter().filter(|other| other.is_default && other.id != policy.id);
         let unmark = |other: Policy| {
             let changed = Write::Changed(Change::Policy(other.id.clone()));
-            let update = Write::PolicyUpdate {
+            let update = Write::Policy(PolicyWrite::Update {
                 before_revision: other.revision,
                 before_updated_at: other.updated_at,
                 policy: Box::new(Policy { is_default: false, updated_at: now, ..other }),
-            };
+            });
             [update, changed]
         };
         Ok(others.flat_map(unmark).collect())

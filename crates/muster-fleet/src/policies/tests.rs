@@ -10,7 +10,7 @@ use muster_core::signing::Signer;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Error, ErrorKind};
 use muster_store::query::Page;
-use muster_store::{SqliteStore, Store, Write};
+use muster_store::{SecretWrite, SqliteStore, Store, Write};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -445,7 +445,7 @@ async fn a_policy_whose_secret_is_gone_is_an_error_and_not_a_broken_policy() {
     let config = json!({"inputs": [{"type": "a", "password": "$co.elastic.secret{PW}"}]});
     let saved = fleet.create_policy(&root(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
     let id = saved.policy.secrets[0].1.clone();
-    fleet.store.commit(vec![Write::SecretDelete { id }]).await.unwrap();
+    fleet.store.commit(vec![Write::Secret(SecretWrite::Delete { id })]).await.unwrap();
     let error = fleet.policies.get(&saved.policy.id).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
     assert!(error.internal.unwrap().contains("do not exist"));

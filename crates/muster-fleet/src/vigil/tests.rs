@@ -5,7 +5,7 @@ use std::sync::Arc;
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::id::{AgentId, PolicyId};
 use muster_core::testing::{TestClock, at, bare_agent};
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 
 use super::*;
 use crate::registry::PollSlot;
@@ -130,7 +130,7 @@ async fn connected_agent_stays_present_however_the_clock_is_set() {
 async fn sightings_in_the_future_are_corrected_at_a_start() {
     let test = fleet().await;
     let seen = vec![(AgentId::trusted(AGENT), test.now().plus(DAY * 100))];
-    test.commit(vec![Write::AgentsSeen { seen }]).await;
+    test.commit(vec![Write::Agent(AgentWrite::Seen { seen })]).await;
     let restarted = test.beside();
     assert_eq!(look(&restarted).await.last_checkin, Some(test.now()));
     test.clock.advance(Duration::from_secs(301));

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use muster_core::action::ActionType;
 use muster_core::change::Change;
+use muster_core::denial::Denial;
 use muster_core::id::{AgentId, PolicyId};
 use muster_fleet::FleetSettings;
 use muster_fleet::check_in::{CheckInOutcome, Delivery};
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 
 use crate::setting::{Setting, action_ids, parked, policy_revision};
 
@@ -132,12 +133,12 @@ async fn d21_ea55_revoking_cuts_the_held_poll_and_refuses_the_next_request() {
     let mut after = (*before).clone();
     (after.version, after.active, after.access_key) = (before.version + 1, false, None);
     let change = Change::Agent(AgentId::trusted("a"));
-    let update = Write::AgentUpdate { before, after: Arc::new(after) };
+    let update = Write::Agent(AgentWrite::Update { before, after: Arc::new(after) });
     setting.commit(vec![update, Write::Changed(change)]).await;
     let cut = tokio::time::timeout(Duration::from_secs(1), held).await.expect("within a second").unwrap();
-    assert_eq!(cut.err().map(|error| error.code), Some("ErrUnauthorized"));
+    assert_eq!(cut.err().and_then(|error| error.denial), Some(Denial::UnknownKey));
     let refused = setting.fleet.authenticate_agent("a", &key).await;
-    assert_eq!(refused.err().map(|error| error.code), Some("ErrUnauthorized"));
+    assert_eq!(refused.err().and_then(|error| error.denial), Some(Denial::UnknownKey));
 }
 
 #[tokio::test]
@@ -148,7 +149,7 @@ async fn ea54_another_agents_key_is_refused_with_an_audit_line_and_no_change() {
     let before = setting.stored("a").await;
     for path in ["a", "nobody", "../a", "a\u{1b}[31m"] {
         let refused = setting.fleet.authenticate_agent(path, &other).await;
-        assert_eq!(refused.err().map(|error| error.code), Some("ErrAgentIdentity"), "{path:?}");
+        assert_eq!(refused.err().and_then(|error| error.denial), Some(Denial::ForeignKey), "{path:?}");
     }
     assert_eq!(setting.stored("a").await, before);
     let lines = setting.fleet.store.audit_events(0, 10).await.unwrap();
@@ -217,7 +218,7 @@ async fn ea90_a_reassigned_agent_gets_the_other_policy_whatever_revision_it_runs
     let before = entry.record().unwrap();
     let mut after = (*before).clone();
     (after.version, after.policy_id, after.policy_revision) = (before.version + 1, Some(db), 0);
-    let update = Write::AgentUpdate { before, after: Arc::new(after) };
+    let update = Write::Agent(AgentWrite::Update { before, after: Arc::new(after) });
     setting.commit(vec![update, Write::Changed(Change::Agent(AgentId::trusted("a")))]).await;
     match held.await.unwrap().unwrap() {
         Delivery::Policy(policy) => assert_eq!(policy.policy_id.as_str(), "db"),

@@ -1,6 +1,7 @@
 //! Operations over a real store: check-ins, held polls, wake-ups, revocation, statuses in time.
 
 mod check_in;
+mod family;
 mod policies;
 mod setting;
 mod statuses;

@@ -10,11 +10,10 @@ use muster_core::credential::ApiKey;
 use muster_core::id::PolicyId;
 use muster_core::testing::bare_agent;
 use muster_fleet::FleetSettings;
-use muster_fleet::check_in::{CheckInInput, CheckInOutcome, Delivery};
+use muster_fleet::check_in::{CheckInOutcome, Delivery};
 use muster_fleet::registry::AgentEntry;
 use muster_fleet::testing::{TestFleet, steady};
-use muster_protocol::elastic::check_in::CheckInRequest;
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 
 pub struct Setting(TestFleet);
 
@@ -49,7 +48,7 @@ impl Setting {
         for _ in 0..100 {
             let before = self.stored(id).await;
             let after = AgentRecord { active: false, version: before.version + 1, ..before.clone() };
-            let update = Write::AgentUpdate { before: before.into(), after: after.into() };
+            let update = Write::Agent(AgentWrite::Update { before: before.into(), after: after.into() });
             if self.fleet.store.commit(vec![update]).await.is_ok() {
                 return;
             }
@@ -69,12 +68,7 @@ impl Setting {
 
     /// A check-in with this body.
     pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> CheckInOutcome {
-        let request: CheckInRequest<'_> = serde_json::from_str(body).expect("a request");
-        let mut digest = [0; 16];
-        digest.copy_from_slice(&muster_core::credential::SecretHash::of(body.as_bytes()).0[..16]);
-        let (agent_version, address) = ("9.5.2", "127.0.0.1");
-        let input = CheckInInput { request: &request, agent_version, newer_than_tested: false, address, digest };
-        self.fleet.check_in(entry, input).await.expect("accepted")
+        self.0.check_in(entry, body).await.expect("accepted")
     }
 }
 
@@ -97,9 +91,10 @@ pub fn parked(outcome: CheckInOutcome) -> muster_fleet::check_in::ParkedCheckIn 
 /// Ids of the actions that are delivered, and the token.
 pub fn action_ids(delivery: Delivery) -> (Vec<String>, String) {
     match delivery {
-        Delivery::Actions { ack_token, actions } => {
-            (actions.into_iter().map(|action| action.id).collect(), ack_token.as_str().to_owned())
-        }
+        Delivery::Actions { ack_token, actions } => (
+            actions.into_iter().map(|delivered| delivered.action.id.to_string()).collect(),
+            ack_token.as_str().to_owned(),
+        ),
         Delivery::Nothing => panic!("nothing delivered"),
         Delivery::Policy(_) => panic!("a policy delivered"),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_core::action::ActionResult;
 use muster_core::agent::AgentRecord;
 use muster_core::id::{ActionId, AgentId};
-use muster_store::Write;
+use muster_store::{ActionWrite, AgentWrite, Write};
 use serde_json::json;
 
 use crate::support::{Api, column};
@@ -19,7 +19,7 @@ async fn fail(api: &Api, id: &str, agent: &str, error: &str) {
         error: Some(error.into()),
         fields: None,
     };
-    let write = Write::ActionResult { result: Box::new(result), addressed: true };
+    let write = Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true });
     api.fleet.store.commit(vec![write]).await.unwrap();
 }
 
@@ -126,7 +126,7 @@ async fn mg146_a_revision_is_listed_and_complete_when_all_run_it() {
         assert_eq!((&shown["policyId"], &shown["revision"]), (&json!(policy), &json!(2)));
         let before = Arc::new(api.record(agent).await.unwrap());
         let after = Arc::new(AgentRecord { policy_revision: 2, version: before.version + 1, ..(*before).clone() });
-        api.fleet.store.commit(vec![Write::AgentUpdate { before, after }]).await.unwrap();
+        api.fleet.store.commit(vec![Write::Agent(AgentWrite::Update { before, after })]).await.unwrap();
     }
     let done = api.get("/agents/action_status").await.ok()["items"][0].clone();
     assert_eq!((&done["status"], &done["nbAgentsFailed"]), (&json!("COMPLETE"), &json!(0)));

@@ -170,7 +170,11 @@ async fn rows_carry_the_beginning_of_a_message_and_no_large_metadata() {
     let facts = json!({"host": {"hostname": "host-a"}, "facts": "x".repeat(100_000)});
     let documents = AgentDocuments { local_metadata: Some(facts.to_string().into()), components: None };
     let id = AgentId::trusted("a");
-    api.fleet.store.commit(vec![muster_store::Write::AgentDocuments { id, documents }]).await.unwrap();
+    api.fleet
+        .store
+        .commit(vec![muster_store::Write::Agent(muster_store::AgentWrite::Documents { id, documents })])
+        .await
+        .unwrap();
 
     let row = api.get("/agents?kuery=status:*").await.ok()["items"][0].clone();
     assert!(row["last_checkin_message"].as_str().unwrap().len() <= 256, "{row}");
@@ -184,7 +188,8 @@ async fn versions_to_upgrade_to_come_newest_first() {
     let api = Api::new();
     assert_eq!(api.get("/agents/available_versions").await.ok()["items"], json!(["9.5.0"]));
     let value = json!(["8.9.0", "9.1.0", "8.19.0"]).to_string();
-    let setting = muster_store::Write::SettingPut { name: "available_versions".into(), value };
+    let setting =
+        muster_store::Write::Setting(muster_store::SettingWrite::Put { name: "available_versions".into(), value });
     api.fleet.store.commit(vec![setting]).await.unwrap();
     let items: Value = api.get("/agents/available_versions").await.ok()["items"].clone();
     assert_eq!(items, json!(["9.1.0", "8.19.0", "8.9.0"]));

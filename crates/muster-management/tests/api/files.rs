@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use muster_core::file::{FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, FileId};
-use muster_store::Write;
+use muster_store::{FileWrite, Write};
 use serde_json::{Value, json};
 
 use crate::support::{Api, administrator};
@@ -24,9 +24,9 @@ async fn upload(api: &Api, action: &str, name: &str, bytes: &[u8]) {
         request: "{}".into(),
         transit_hash: None,
     };
-    let chunk = Write::ChunkPut { file: id.clone(), number: 0, sha256: [0; 32], data: bytes.to_vec() };
-    let done = Write::UploadStatus { id, status: FileStatus::Ready, transit_hash: Some("00".into()) };
-    api.fleet.store.commit(vec![Write::UploadInsert(Box::new(begun)), chunk, done]).await.unwrap();
+    let chunk = Write::File(FileWrite::PutChunk { file: id.clone(), number: 0, sha256: [0; 32], data: bytes.to_vec() });
+    let done = Write::File(FileWrite::UploadStatus { id, status: FileStatus::Ready, transit_hash: Some("00".into()) });
+    api.fleet.store.commit(vec![Write::File(FileWrite::InsertUpload(Box::new(begun))), chunk, done]).await.unwrap();
 }
 
 #[tokio::test]

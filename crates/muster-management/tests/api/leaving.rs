@@ -1,8 +1,9 @@
 //! What becomes of an agent's open actions when the agent leaves.
 
+use muster_core::acknowledge::Verdict;
 use muster_core::action::ActionType;
 use muster_core::credential::ApiKey;
-use serde_json::value::RawValue;
+use muster_core::testing::family;
 use serde_json::{Value, json};
 
 use crate::support::Api;
@@ -28,9 +29,8 @@ async fn orders(api: &Api, agents: [&str; 2]) -> Vec<String> {
 
 async fn ack(api: &Api, agent: &str, key: &ApiKey, action: &str) {
     let entry = api.fleet.authenticate_agent(agent, key).await.expect("its key");
-    let event = RawValue::from_string(json!({"action_id": action}).to_string()).expect("JSON");
-    let items = api.fleet.acknowledge(&entry, &[&event]).await.expect("taken");
-    assert_eq!(items[0].status, 200, "{action}");
+    let acks = family::acks(&json!([{"action_id": action}]).to_string());
+    assert_eq!(api.fleet.acknowledge(&entry, &acks).await.expect("taken"), [Verdict::Taken], "{action}");
 }
 
 async fn shown(api: &Api, action: &str) -> Value {

@@ -7,7 +7,7 @@ use muster_core::credential::ApiKey;
 use muster_core::id::{ActionId, AgentId, SecretId};
 use muster_core::seal::Place;
 use muster_core::signing::verify;
-use muster_store::Write;
+use muster_store::{ActionWrite, Write};
 use serde_json::{Value, json};
 
 use crate::support::Api;
@@ -29,7 +29,7 @@ async fn ack(api: &Api, id: &Value, agent: &str) {
         error: None,
         fields: None,
     };
-    let write = Write::ActionResult { result: Box::new(result), addressed: true };
+    let write = Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true });
     api.fleet.store.commit(vec![write]).await.unwrap();
 }
 

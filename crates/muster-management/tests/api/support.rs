@@ -14,7 +14,7 @@ use muster_core::testing::online_agent;
 use muster_fleet::testing::TestFleet;
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_management::management_router;
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -142,7 +142,7 @@ impl Api {
         });
         let documents =
             AgentDocuments { local_metadata: Some(metadata.to_string().into()), components: Some("[]".into()) };
-        Write::AgentInsert { record: Box::new(record), documents }
+        Write::Agent(AgentWrite::Insert { record: Box::new(record), documents })
     }
 
     /// The record as it is stored.

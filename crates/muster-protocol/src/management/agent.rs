@@ -14,6 +14,12 @@ pub struct Agent {
     /// `PERMANENT`, `EPHEMERAL` or `TEMPORARY`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// Which program it is: `elastic`, `muster`, `orbit`, `osquery` or `opamp`.
+    #[serde(default)]
+    pub family: String,
+    /// The machine that it runs on; agents of one machine share it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<String>,
     /// False if unenrolled.
     pub active: bool,
     /// Status (MG §3.1).

@@ -11,7 +11,7 @@ use muster_core::seal::{Place, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
 use muster_store::sqlite::{self, Options};
-use muster_store::{SqliteStore, Store, StoreError, Write};
+use muster_store::{SettingWrite, SqliteStore, Store, StoreError, Write};
 use secrecy::ExposeSecret;
 
 use super::ServeError;
@@ -98,7 +98,7 @@ async fn signer(
     begin.check("holds no fleet")?;
     let (signer, pkcs8) = Signer::generate().map_err(|error| failed(error.to_string()))?;
     let sealed = sealer.seal(place, &pkcs8, entropy).map_err(|error| failed(error.to_string()))?;
-    let put = Write::SettingPut { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) };
+    let put = Write::Setting(SettingWrite::Put { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) });
     store.commit(vec![put]).await.map_err(unreadable)?;
     Ok(signer)
 }

@@ -1,9 +1,20 @@
 -- The first schema. Times are microseconds since 1970, ids are text, lists and documents are JSON as text,
 -- flags are 0 or 1.
 
+-- Machines. Agents of one space that report the same machine id share one.
+CREATE TABLE hosts (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    machine_id TEXT,
+    hostname TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX hosts_by_machine ON hosts (space, machine_id) WHERE machine_id IS NOT NULL;
+
 CREATE TABLE agents (
     id TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
+    family TEXT NOT NULL,
     kind TEXT NOT NULL,
     replace_token TEXT,
     updated_at INTEGER NOT NULL,
@@ -37,21 +48,33 @@ CREATE TABLE agents (
     status TEXT NOT NULL,
     status_deadline INTEGER,
     active INTEGER NOT NULL,
-    access_key_id TEXT,
-    access_key_hash BLOB,
+    host_id TEXT,
     enrollment_key_id TEXT,
     enrollment_id TEXT,
     enrolled_at INTEGER NOT NULL,
     policy_id TEXT
 ) STRICT;
 -- A column named here makes an update dearer: see "agents" among the statements.
-CREATE UNIQUE INDEX agents_by_access_key ON agents (access_key_id) WHERE access_key_id IS NOT NULL;
+CREATE INDEX agents_by_host ON agents (host_id) WHERE host_id IS NOT NULL;
 CREATE INDEX agents_by_policy ON agents (policy_id, active);
 CREATE INDEX agents_by_status ON agents (status);
 CREATE INDEX agents_by_deadline ON agents (status_deadline) WHERE status_deadline IS NOT NULL;
 CREATE INDEX agents_by_enrollment_key ON agents (enrollment_key_id) WHERE enrollment_key_id IS NOT NULL;
 CREATE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrolled_at, id) WHERE enrollment_id IS NOT NULL;
 CREATE INDEX agents_by_enrolment ON agents (enrolled_at, id);
+
+-- What agents authenticate with: one live credential at most for each, and those that it had before.
+CREATE TABLE credentials (
+    key_id TEXT NOT NULL PRIMARY KEY,
+    agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+    type TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    issued_at INTEGER NOT NULL,
+    last_used_at INTEGER,
+    revoked_at INTEGER
+) STRICT;
+CREATE UNIQUE INDEX credentials_live ON credentials (agent_id) WHERE revoked_at IS NULL;
+CREATE INDEX credentials_by_agent ON credentials (agent_id, issued_at, key_id);
 
 CREATE TABLE agent_documents (
     agent_id TEXT NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,

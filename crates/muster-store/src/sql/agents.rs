@@ -7,7 +7,7 @@ use super::statements;
 
 macro_rules! plain {
     () => {
-        "version, kind, replace_token, updated_at, running_policy_id, policy_revision, action_position, \
+        "version, family, kind, replace_token, updated_at, running_policy_id, policy_revision, action_position, \
          action_token, tags, namespaces, agent_version, newer_than_tested, hostname, last_checkin, health_status, \
          health_message, unhealthy_reason, status_since, audit_reason, audit_at, unenrollment_started_at, \
          unenrolled_at, unenrolled_reason, upgrade_started_at, upgraded_at, upgrade_details, upgrade_rollbacks, \
@@ -17,7 +17,7 @@ macro_rules! plain {
 macro_rules! plain_values {
     () => {
         "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-         $24, $25, $26, $27, $28, $29, $30, $31"
+         $24, $25, $26, $27, $28, $29, $30, $31, $32"
     };
 }
 macro_rules! status {
@@ -27,17 +27,17 @@ macro_rules! status {
 }
 macro_rules! status_values {
     () => {
-        "$32, $33"
+        "$33, $34"
     };
 }
 macro_rules! keys {
     () => {
-        "active, access_key_id, access_key_hash, enrollment_key_id, enrollment_id, enrolled_at, policy_id"
+        "active, host_id, enrollment_key_id, enrollment_id, enrolled_at, policy_id"
     };
 }
 macro_rules! keys_values {
     () => {
-        "$34, $35, $36, $37, $38, $39, $40"
+        "$35, $36, $37, $38, $39, $40"
     };
 }
 macro_rules! columns {
@@ -51,6 +51,13 @@ macro_rules! values {
     };
 }
 
+/// A record with its live credential. No two of the columns have one name.
+macro_rules! select {
+    ($from:literal) => {
+        concat!("SELECT ", columns!(), ", key_id, hash ", $from)
+    };
+}
+
 statements! {
     /// Inserts an agent unless the id is taken.
     INSERT = concat!(
@@ -58,12 +65,12 @@ statements! {
     );
     /// Updates columns without an index.
     UPDATE_PLAIN = concat!(
-        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $32 AND version = $33"
+        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $33 AND version = $34"
     );
     /// Updates the status as well.
     UPDATE_STATUS = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ") = (", plain_values!(), ", ", status_values!(),
-        ") WHERE id = $34 AND version = $35"
+        ") WHERE id = $35 AND version = $36"
     );
     /// Updates everything except the id.
     UPDATE_ALL = concat!(
@@ -76,6 +83,30 @@ statements! {
     DELETE = "DELETE FROM agents WHERE id = $1";
     /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM agents WHERE id = $1";
+
+    /// A new credential; nothing happens when the public half is taken.
+    INSERT_CREDENTIAL = "INSERT INTO credentials (key_id, agent_id, type, hash, issued_at) VALUES ($1, $2, $3, $4, $5) \
+        ON CONFLICT (key_id) DO NOTHING";
+    /// The end of the live credential, and when it was used last.
+    REVOKE_CREDENTIAL = "UPDATE credentials SET revoked_at = $1, last_used_at = $2 \
+        WHERE agent_id = $3 AND revoked_at IS NULL";
+    /// All that an agent ever had, the newest first.
+    CREDENTIALS = "SELECT key_id, type, hash, issued_at, last_used_at, revoked_at FROM credentials \
+        WHERE agent_id = $1 ORDER BY issued_at DESC, key_id DESC";
+
+    /// A new host; nothing happens when its id or its machine is taken.
+    INSERT_HOST = "INSERT INTO hosts (id, space, machine_id, hostname, created_at) VALUES ($1, $2, $3, $4, $5) \
+        ON CONFLICT DO NOTHING";
+    /// Whether there is such a host.
+    HOST_EXISTS = "SELECT 1 FROM hosts WHERE id = $1";
+    /// The host of a machine.
+    HOST_BY_MACHINE = "SELECT id, space, machine_id, hostname, created_at FROM hosts \
+        WHERE space = $1 AND machine_id = $2";
+    /// A host that has lost its last agent.
+    DELETE_EMPTY_HOST = "DELETE FROM hosts WHERE id = $1 AND NOT EXISTS \
+        (SELECT 1 FROM agents WHERE agents.host_id = hosts.id)";
+    /// The host that an agent is on.
+    HOST_OF_AGENT = "SELECT host_id FROM agents WHERE id = $1";
 
     /// Inserts the documents of an agent.
     INSERT_DOCUMENTS = "INSERT INTO agent_documents (agent_id, local_metadata, components) VALUES ($1, $2, $3)";
@@ -102,18 +133,18 @@ statements! {
     DELETE_TAGS = "DELETE FROM agent_tags WHERE agent_id = $1";
 
     /// Selects an agent.
-    BY_ID = concat!("SELECT ", columns!(), " FROM agents WHERE id = $1");
+    BY_ID = select!("FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL WHERE id = $1");
     /// Selects the agent with an access key.
-    BY_ACCESS_KEY = concat!("SELECT ", columns!(), " FROM agents WHERE access_key_id = $1");
+    BY_ACCESS_KEY = select!("FROM credentials JOIN agents ON id = agent_id WHERE key_id = $1 AND revoked_at IS NULL");
     /// Selects the agent that enrolled with a key and an idempotency handle and has never checked in.
-    BY_ENROLLMENT_ID = concat!(
-        "SELECT ", columns!(), " FROM agents WHERE enrollment_id = $1 AND enrollment_key_id = $2 \
-         AND last_checkin IS NULL"
+    BY_ENROLLMENT_ID = select!(
+        "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL \
+         WHERE enrollment_id = $1 AND enrollment_key_id = $2 AND last_checkin IS NULL"
     );
     /// Selects agents whose status deadline has passed.
-    DUE = concat!(
-        "SELECT ", columns!(),
-        " FROM agents WHERE status_deadline IS NOT NULL AND status_deadline <= $1 ORDER BY status_deadline LIMIT $2"
+    DUE = select!(
+        "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL \
+         WHERE status_deadline IS NOT NULL AND status_deadline <= $1 ORDER BY status_deadline LIMIT $2"
     );
     /// Counts the active agents of each policy.
     PER_POLICY = "SELECT policy_id, count(*) FROM agents WHERE active = 1 AND policy_id IS NOT NULL \

@@ -6,7 +6,9 @@ mod record;
 pub(super) use list::{counts, ids, page, tags};
 
 use muster_core::agent::{AgentDocuments, AgentRecord};
-use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, PolicyId};
+use muster_core::credential::{Credential, CredentialKind, SecretHash};
+use muster_core::host::Host;
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, params};
 
@@ -14,6 +16,7 @@ use super::actions;
 use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, all, any, first, run};
+use super::words::Word;
 use crate::port::Precondition;
 use crate::sql::{agents as sql, files as files_sql};
 
@@ -35,6 +38,7 @@ pub(super) fn insert(
         return Err(Precondition::Exists(format!("agent {}", record.id)).into());
     }
     let id = record.id.as_str();
+    issue(connection, record, record.enrolled_at)?;
     run(connection, sql::INSERT_DOCUMENTS, params![id, documents.local_metadata, documents.components])?;
     insert_tags(connection, record)?;
     actions::close_life(connection, &record.id, record.enrolled_at)?;
@@ -51,6 +55,16 @@ pub(super) fn update(
     if !follows || record::update(connection, before, after)? == 0 {
         return Err(not_updated(connection, &before.id)?.into());
     }
+    if before.access_key != after.access_key {
+        // What was used last is known when the credential ends; while it lives, each check-in uses it.
+        let last_used = after.last_checkin.max(before.last_checkin).map(Timestamp::as_micros);
+        let end = params![after.updated_at.as_micros(), last_used, after.id.as_str()];
+        run(connection, sql::REVOKE_CREDENTIAL, end)?;
+        issue(connection, after, after.updated_at)?;
+    }
+    if before.host_id != after.host_id {
+        leave_host(connection, before.host_id.as_ref())?;
+    }
     if before.tags != after.tags {
         run(connection, sql::DELETE_TAGS, [after.id.as_str()])?;
         insert_tags(connection, after)?;
@@ -60,7 +74,56 @@ pub(super) fn update(
 
 /// Returns whether an update is a single statement, which is atomic by itself.
 pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord) -> bool {
-    before.tags == after.tags
+    before.tags == after.tags && before.access_key == after.access_key && before.host_id == after.host_id
+}
+
+/// The record's credential as a row of its own.
+fn issue(connection: &Connection, record: &AgentRecord, at: Timestamp) -> std::result::Result<(), Failure> {
+    let Some(key) = &record.access_key else { return Ok(()) };
+    let kind = CredentialKind::AccessKey.word();
+    let values = params![key.id.as_str(), record.id.as_str(), kind, key.hash.0, at.as_micros()];
+    if run(connection, sql::INSERT_CREDENTIAL, values)? == 0 {
+        return Err(Precondition::Exists(format!("credential {}", key.id)).into());
+    }
+    Ok(())
+}
+
+/// A host is there as long as an agent is on it.
+fn leave_host(connection: &Connection, host: Option<&HostId>) -> Result<()> {
+    let Some(host) = host else { return Ok(()) };
+    run(connection, sql::DELETE_EMPTY_HOST, [host.as_str()]).map(|_| ())
+}
+
+/// A host, unless it is there. `Exists` when its machine has another one.
+pub(super) fn put_host(connection: &Connection, host: &Host) -> std::result::Result<(), Failure> {
+    let values = params![host.id.as_str(), host.space, host.machine_id, host.hostname, host.created_at.as_micros()];
+    if run(connection, sql::INSERT_HOST, values)? == 0 && !any(connection, sql::HOST_EXISTS, [host.id.as_str()])? {
+        return Err(Precondition::Exists(format!("host {}", host.id)).into());
+    }
+    Ok(())
+}
+
+/// The host of a machine.
+pub(super) fn host_by_machine(connection: &Connection, space: &str, machine_id: &str) -> Result<Option<Host>> {
+    first(connection, sql::HOST_BY_MACHINE, [space, machine_id], |row| {
+        let mut c = Columns::of(row);
+        Ok(Host { id: c.id()?, space: c.take()?, machine_id: c.take()?, hostname: c.take()?, created_at: c.time()? })
+    })
+}
+
+/// Everything that an agent ever authenticated with, the newest first.
+pub(super) fn credentials(connection: &Connection, id: &AgentId) -> Result<Vec<Credential>> {
+    all(connection, sql::CREDENTIALS, [id.as_str()], |row| {
+        let mut c = Columns::of(row);
+        Ok(Credential {
+            key_id: c.id()?,
+            kind: c.word()?,
+            hash: SecretHash(c.sha256()?),
+            created_at: c.time()?,
+            last_used_at: c.time_option()?,
+            revoked_at: c.time_option()?,
+        })
+    })
 }
 
 fn not_updated(connection: &Connection, id: &AgentId) -> Result<Precondition> {
@@ -113,7 +176,10 @@ pub(super) fn delete(
     now: Timestamp,
 ) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
+    let host: Option<HostId> =
+        first(connection, sql::HOST_OF_AGENT, key, |row| Columns::of(row).id_option())?.flatten();
     affected_or_missing(run(connection, sql::DELETE, key)?, id)?;
+    leave_host(connection, host.as_ref())?;
     recent.supersede(id);
     actions::forget_agent(connection, id, now)?;
     run(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;

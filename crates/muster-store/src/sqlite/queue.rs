@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::port::{StoreError, Write};
+use crate::port::{ActionWrite, AgentWrite, FileWrite, PolicyWrite, StoreError, Write};
 
 /// Budget of bytes that may wait.
 #[derive(Clone, Debug)]
@@ -65,15 +65,21 @@ pub(super) fn weight(writes: &[Write]) -> usize {
 fn payload(write: &Write) -> usize {
     let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
     match write {
-        Write::ChunkPut { data, .. } => data.len(),
-        Write::ArtifactPut { body, .. } => body.len(),
-        Write::AgentDocuments { documents, .. } => text(&documents.local_metadata) + text(&documents.components),
-        Write::AgentInsert { documents, .. } => text(&documents.local_metadata) + text(&documents.components) + 1024,
-        Write::AgentUpdate { .. } => 1024,
-        Write::AgentsSeen { seen } => seen.len() * 64,
-        Write::ActionInsert { action, targets } => text(&action.data) + targets.len() * 64,
-        Write::ActionResult { result, .. } => text(&result.fields),
-        Write::PolicyInsert(_) | Write::PolicyUpdate { .. } | Write::PolicyRevisionInsert(_) => 64 * 1024,
+        Write::File(FileWrite::PutChunk { data, .. }) => data.len(),
+        Write::File(FileWrite::PutArtifact { body, .. }) => body.len(),
+        Write::Agent(AgentWrite::Documents { documents, .. }) => {
+            text(&documents.local_metadata) + text(&documents.components)
+        }
+        Write::Agent(AgentWrite::Insert { documents, .. }) => {
+            text(&documents.local_metadata) + text(&documents.components) + 1024
+        }
+        Write::Agent(AgentWrite::Update { .. }) => 1024,
+        Write::Agent(AgentWrite::Seen { seen }) => seen.len() * 64,
+        Write::Action(ActionWrite::Insert { action, targets }) => text(&action.data) + targets.len() * 64,
+        Write::Action(ActionWrite::Result { result, .. }) => text(&result.fields),
+        Write::Policy(PolicyWrite::Insert(_))
+        | Write::Policy(PolicyWrite::Update { .. })
+        | Write::Policy(PolicyWrite::InsertRevision(_)) => 64 * 1024,
         _ => 256,
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId};
 use muster_core::time::Timestamp;
 use rusqlite::types::{FromSql, Type};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
@@ -37,7 +37,7 @@ macro_rules! stored_ids {
         })+
     };
 }
-stored_ids!(ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId);
+stored_ids!(ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId);
 
 /// Returns an error for a column with an invalid value.
 #[derive(Debug)]

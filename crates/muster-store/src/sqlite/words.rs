@@ -1,7 +1,8 @@
 //! Enumerations as the words stored in columns.
 
 use muster_core::action::{ActionType, TargetState};
-use muster_core::agent::{AgentType, AuditReason};
+use muster_core::agent::{AgentType, AuditReason, Family};
+use muster_core::credential::CredentialKind;
 use muster_core::file::FileStatus;
 use muster_core::status::Status;
 
@@ -28,6 +29,14 @@ macro_rules! words {
 }
 
 words!(AgentType { Permanent = "PERMANENT", Ephemeral = "EPHEMERAL", Temporary = "TEMPORARY" });
+words!(CredentialKind { AccessKey = "access_key", NodeKey = "node_key" });
+words!(Family {
+    Elastic = "elastic",
+    Muster = "muster",
+    Orbit = "orbit",
+    Osquery = "osquery",
+    Opamp = "opamp",
+});
 words!(AuditReason {
     Uninstall = "uninstall",
     Orphaned = "orphaned",
@@ -108,6 +117,8 @@ mod tests {
 
     #[test]
     fn words_are_the_wire_words_and_come_back() {
+        check(&Family::ALL, |v| json!(v));
+        check(&[CredentialKind::AccessKey, CredentialKind::NodeKey], |v| json!(v));
         check(&[AgentType::Permanent, AgentType::Ephemeral, AgentType::Temporary], |v| json!(v));
         check(&[AuditReason::Uninstall, AuditReason::Orphaned, AuditReason::KeyRevoked, AuditReason::Migrated], |v| {
             json!(v)

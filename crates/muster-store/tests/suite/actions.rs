@@ -4,7 +4,7 @@ use muster_core::action::{Action, ActionResult, ActionType, Target, TargetState}
 use muster_core::id::PolicyId;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionFilter, Page};
-use muster_store::{Precondition, Store, Write};
+use muster_store::{ActionWrite, AgentWrite, PolicyWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
@@ -12,7 +12,7 @@ const ALL: Page = Page { offset: 0, limit: 100 };
 
 fn ineligible(action: &str, agent: &str, n: i64) -> Write {
     let result = result(action, agent, n, Some("too old"));
-    Write::ActionResult { result: Box::new(result), addressed: false }
+    Write::Action(ActionWrite::Result { result: Box::new(result), addressed: false })
 }
 
 async fn due(store: &impl Store, agent: &str, after: i64, now: Timestamp) -> Vec<String> {
@@ -79,7 +79,7 @@ pub async fn ea77_types_that_are_never_delivered_are_due_so_that_the_position_pa
 pub async fn d14_the_open_targets_of_an_agent_that_left_end_with_an_error(store: &impl Store) {
     commit(store, vec![order(&action("open"), &["a", "b"]), order(&action("done"), &["a"])]).await;
     commit(store, vec![answer(&result("done", "a", 1, None))]).await;
-    commit(store, vec![Write::AgentActionsEnd { id: agent_id("a"), now: at(2) }]).await;
+    commit(store, vec![Write::Agent(AgentWrite::EndActions { id: agent_id("a"), now: at(2) })]).await;
     assert_eq!(state(store, "open", "a").await, Some(TargetState::Failed));
     assert_eq!(state(store, "done", "a").await, Some(TargetState::Acked), "what was answered stays answered");
     assert_eq!(state(store, "open", "b").await, Some(TargetState::Queued), "others are not concerned");
@@ -92,7 +92,7 @@ pub async fn ea42_d14_a_new_life_starts_after_all_that_was_before_it(store: &imp
     commit(store, ["done", "failed", "open", "other"].map(|id| order(&action(id), &["a", "b"])).to_vec()).await;
     let answers = [result("done", "a", 1, None), result("failed", "a", 1, Some("no space"))];
     commit(store, answers.iter().map(answer).collect()).await;
-    commit(store, vec![Write::AgentLifeBegins { id: agent_id("a"), now: at(5) }]).await;
+    commit(store, vec![Write::Agent(AgentWrite::BeginLife { id: agent_id("a"), now: at(5) })]).await;
     assert_eq!(due(store, "a", -1, at(0)).await, Vec::<String>::new());
     assert_eq!(due(store, "b", -1, at(0)).await, ["done", "failed", "open", "other"], "others are not concerned");
     for (id, stands) in [("done", TargetState::Acked), ("failed", TargetState::Failed), ("open", TargetState::Failed)] {
@@ -173,13 +173,13 @@ pub async fn targets_come_in_slices_that_meet(store: &impl Store) {
 pub async fn counts_follow_the_results(store: &impl Store) {
     commit(store, vec![order(&action("x"), &["a", "b", "c", "d"])]).await;
     commit(store, vec![answer(&result("x", "a", 8, None)), answer(&result("x", "b", 3, Some("no")))]).await;
-    commit(store, vec![Write::AgentActionsEnd { id: agent_id("c"), now: at(4) }]).await;
+    commit(store, vec![Write::Agent(AgentWrite::EndActions { id: agent_id("c"), now: at(4) })]).await;
     let (_, counts) = store.actions(&ActionFilter::default(), ALL).await.unwrap().items.remove(0);
     assert_eq!((counts.created, counts.acked, counts.failed, counts.latest_result_at), (4, 1, 2, Some(at(8))));
 }
 
 pub async fn a_cancellation_keeps_its_first_time(store: &impl Store) {
-    let cancel = |id: &str, n| vec![Write::ActionCancel { id: action_id(id), now: at(n) }];
+    let cancel = |id: &str, n| vec![Write::Action(ActionWrite::Cancel { id: action_id(id), now: at(n) })];
     commit(store, vec![order(&action("x"), &["a"])]).await;
     commit(store, cancel("x", 5)).await;
     commit(store, cancel("x", 9)).await;
@@ -226,8 +226,8 @@ pub async fn old_actions_are_collected_with_all_their_own(store: &impl Store) {
 }
 
 pub async fn orders_are_unfinished_until_they_are_finished_or_gone(store: &impl Store) {
-    let begun = |id: &str| Write::EffectBegun { id: action_id(id) };
-    let finished = |id: &str| Write::EffectFinished { id: action_id(id) };
+    let begun = |id: &str| Write::Action(ActionWrite::Begin { id: action_id(id) });
+    let finished = |id: &str| Write::Action(ActionWrite::Finish { id: action_id(id) });
     for id in ["b", "a", "plain", "old"] {
         let mut action = action(id);
         action.expiration = (id == "old").then(|| at(3));
@@ -244,11 +244,12 @@ pub async fn revisions_after_the_first_are_listed_among_actions(store: &impl Sto
     let at_time = |number: i64, n: i64| {
         let mut revision = revision("p", number);
         revision.created_at = at(n);
-        Write::PolicyRevisionInsert(Box::new(revision))
+        Write::Policy(PolicyWrite::InsertRevision(Box::new(revision)))
     };
     let mut first = action("first");
     first.created_at = at(4);
-    let writes = vec![Write::PolicyInsert(Box::new(policy("p"))), at_time(1, 1), at_time(2, 3), at_time(3, 5)];
+    let writes =
+        vec![Write::Policy(PolicyWrite::Insert(Box::new(policy("p")))), at_time(1, 1), at_time(2, 3), at_time(3, 5)];
     commit(store, writes).await;
     commit(store, vec![order(&first, &["a"])]).await;
     for (id, running, revision, active) in

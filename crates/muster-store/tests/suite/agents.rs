@@ -2,9 +2,10 @@
 
 use muster_core::action::ActionResult;
 use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport};
-use muster_core::id::{EnrollmentKeyId, FileId, KeyId, PolicyId};
+use muster_core::host::Host;
+use muster_core::id::{EnrollmentKeyId, FileId, HostId, KeyId, PolicyId};
 use muster_core::status::Status;
-use muster_store::{Precondition, Store, StoreError, Write};
+use muster_store::{AgentWrite, FileWrite, Precondition, Store, StoreError, Write};
 
 use super::sample::*;
 
@@ -139,6 +140,61 @@ pub async fn ea41_a_replaced_access_key_finds_nobody(store: &impl Store) {
     assert_eq!(store.agent_by_access_key(&KeyId::trusted("NEW")).await.unwrap(), None, "case matters");
 }
 
+pub async fn credentials_stay_as_rows_after_their_end(store: &impl Store) {
+    let first = next(&bare_agent("a"), |a| (a.version, a.access_key) = (1, Some(access_key("one"))));
+    commit(store, vec![insert(&first)]).await;
+    let second = next(&first, |a| {
+        (a.access_key, a.updated_at, a.last_checkin) = (Some(access_key("two")), at(50), Some(at(40)));
+    });
+    commit(store, vec![update(&first, &second)]).await;
+    let third = next(&second, |a| (a.access_key, a.updated_at) = (None, at(60)));
+    commit(store, vec![update(&second, &third)]).await;
+    let found = store.agent_credentials(&first.id).await.unwrap();
+    let of = |n: usize| (found[n].key_id.as_str(), found[n].created_at, found[n].last_used_at, found[n].revoked_at);
+    assert_eq!(of(0), ("two", at(50), Some(at(40)), Some(at(60))));
+    assert_eq!(of(1), ("one", first.enrolled_at, Some(at(40)), Some(at(50))));
+    let again = next(&third, |a| a.access_key = Some(access_key("one")));
+    let taken = refused(store, vec![update(&third, &again)]).await;
+    assert!(matches!(taken, Precondition::Exists(_)), "a public half is never used twice: {taken:?}");
+    commit(store, vec![Write::Agent(AgentWrite::Delete { id: first.id.clone(), now: at(70) })]).await;
+    assert_eq!(store.agent_credentials(&first.id).await.unwrap(), []);
+}
+
+pub async fn a_host_is_its_machines_and_goes_with_its_last_agent(store: &impl Store) {
+    let host = |id: &str, space: &str, machine: Option<&str>| Host {
+        id: HostId::trusted(id),
+        space: space.into(),
+        machine_id: machine.map(str::to_owned),
+        hostname: "web-1".into(),
+        created_at: at(1),
+    };
+    let shared = host("h-1", "default", Some("m"));
+    let on = |agent: &str, host: &str| {
+        let mut record = bare_agent(agent);
+        record.host_id = Some(HostId::trusted(host));
+        record
+    };
+    let (a, b) = (on("a", "h-1"), on("b", "h-1"));
+    commit(store, vec![Write::Agent(AgentWrite::PutHost(shared.clone())), insert(&a), insert(&b)]).await;
+    assert_eq!(store.host_by_machine("default", "m").await.unwrap().as_ref(), Some(&shared));
+    assert_eq!(store.host_by_machine("other", "m").await.unwrap(), None);
+    let taken = refused(store, vec![Write::Agent(AgentWrite::PutHost(host("h-2", "default", Some("m"))))]).await;
+    assert!(matches!(taken, Precondition::Exists(_)), "{taken:?}");
+    commit(
+        store,
+        vec![
+            Write::Agent(AgentWrite::PutHost(host("h-3", "other", Some("m")))),
+            Write::Agent(AgentWrite::PutHost(host("h-4", "default", None))),
+        ],
+    )
+    .await;
+    let moved = next(&a, |a| a.host_id = Some(HostId::trusted("h-4")));
+    commit(store, vec![update(&a, &moved)]).await;
+    assert!(store.host_by_machine("default", "m").await.unwrap().is_some(), "b is still on it");
+    commit(store, vec![Write::Agent(AgentWrite::Delete { id: b.id.clone(), now: at(70) })]).await;
+    assert_eq!(store.host_by_machine("default", "m").await.unwrap(), None);
+}
+
 pub async fn one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in(store: &impl Store) {
     let with_handle = |id: &str, key: &str, seen: bool| {
         let mut record = bare_agent(id);
@@ -161,7 +217,7 @@ pub async fn one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_i
     let second = with_handle("c", "k", false);
     let refused = store.commit(vec![insert(&second)]).await.unwrap_err();
     assert!(matches!(refused, StoreError::Conflict(Precondition::Exists(_))), "{refused}");
-    commit(store, vec![Write::AgentDelete { id: first.id.clone(), now: at(1) }, insert(&second)]).await;
+    commit(store, vec![Write::Agent(AgentWrite::Delete { id: first.id.clone(), now: at(1) }), insert(&second)]).await;
     assert_eq!(find("handle", "k").await, Some(agent_id("c")));
     let seen = next(&second, |record| record.last_checkin = Some(at(9)));
     commit(store, vec![update(&second, &seen)]).await;
@@ -180,10 +236,10 @@ pub async fn documents_that_are_not_named_stay(store: &impl Store) {
     ] {
         expected.local_metadata = changed.local_metadata.clone().or(expected.local_metadata);
         expected.components = changed.components.clone().or(expected.components);
-        commit(store, vec![Write::AgentDocuments { id: id.clone(), documents: changed }]).await;
+        commit(store, vec![Write::Agent(AgentWrite::Documents { id: id.clone(), documents: changed })]).await;
         assert_eq!(store.agent_documents(&id).await.unwrap().as_ref(), Some(&expected));
     }
-    let nobody = Write::AgentDocuments { id: agent_id("nobody"), documents: documents("{}", "[]") };
+    let nobody = Write::Agent(AgentWrite::Documents { id: agent_id("nobody"), documents: documents("{}", "[]") });
     assert!(matches!(refused(store, vec![nobody]).await, Precondition::Missing(_)));
     assert_eq!(store.agent_documents(&agent_id("nobody")).await.unwrap(), None);
 }
@@ -193,7 +249,7 @@ pub async fn check_in_times_only_grow(store: &impl Store) {
     commit(store, vec![insert(&record), insert(&full_agent("b"))]).await;
     for (seen, expected) in [(at(50), at(50)), (at(40), at(50)), (at(60), at(60))] {
         let seen = vec![(agent_id("a"), seen), (agent_id("gone"), seen)];
-        commit(store, vec![Write::AgentsSeen { seen }]).await;
+        commit(store, vec![Write::Agent(AgentWrite::Seen { seen })]).await;
         let stored = store.agent(&record.id).await.unwrap().unwrap();
         assert_eq!(stored.last_checkin, Some(expected));
         assert_eq!(stored.version, 1, "no version change");
@@ -212,15 +268,15 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
             order(&action("x"), &["a", "b"]),
             answer(&result("x", "a", 1, None)),
             order(&action("open"), &["a"]),
-            Write::UploadInsert(Box::new(upload("u", "x", "a"))),
+            Write::File(FileWrite::InsertUpload(Box::new(upload("u", "x", "a")))),
             chunk("u", 0, b"bytes"),
-            Write::UploadInsert(Box::new(upload("v", "x", "b"))),
+            Write::File(FileWrite::InsertUpload(Box::new(upload("v", "x", "b")))),
             chunk("v", 0, b"other"),
-            Write::FileInsert(Box::new(file("f", &["a", "b"]))),
+            Write::File(FileWrite::InsertFile(Box::new(file("f", &["a", "b"])))),
         ],
     )
     .await;
-    commit(store, vec![Write::AgentDelete { id: id.clone(), now: at(7) }]).await;
+    commit(store, vec![Write::Agent(AgentWrite::Delete { id: id.clone(), now: at(7) })]).await;
     assert_eq!(store.agent(id).await.unwrap(), None);
     assert_eq!(store.agent_documents(id).await.unwrap(), None);
     assert_eq!(store.agent_by_access_key(&record.access_key.unwrap().id).await.unwrap(), None);
@@ -234,7 +290,7 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
     assert_eq!(store.file(&FileId::trusted("f")).await.unwrap().unwrap().agents, [agent_id("b")]);
     assert!(store.chunk(&FileId::trusted("v"), 0).await.unwrap().is_some(), "the other agent keeps its own");
     assert!(store.action_target(&action_id("x"), &agent_id("b")).await.unwrap().is_some());
-    let again = refused(store, vec![Write::AgentDelete { id: id.clone(), now: at(8) }]).await;
+    let again = refused(store, vec![Write::Agent(AgentWrite::Delete { id: id.clone(), now: at(8) })]).await;
     assert!(matches!(again, Precondition::Missing(_)), "{again:?}");
 }
 

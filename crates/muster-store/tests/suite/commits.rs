@@ -6,7 +6,7 @@ use futures_like::join_all;
 use muster_core::audit::{AuditEvent, chain_hash};
 use muster_core::change::Change;
 use muster_core::id::{OutputId, PolicyId};
-use muster_store::{Committed, Precondition, Store, Write};
+use muster_store::{Committed, OutputWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
@@ -53,7 +53,7 @@ pub async fn a_commit_is_whole_or_not_there(store: &impl Store) {
             last,
         ]
     };
-    let missing = refused(store, writes(Write::OutputDelete { id: OutputId::trusted("none") })).await;
+    let missing = refused(store, writes(Write::Output(OutputWrite::Delete { id: OutputId::trusted("none") }))).await;
     assert!(matches!(missing, Precondition::Missing(_)), "{missing:?}");
     assert_eq!(store.setting("a").await.unwrap(), None);
     assert_eq!(store.agent(&agent_id("agent")).await.unwrap(), None);

@@ -3,26 +3,26 @@
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
 use muster_store::query::Page;
-use muster_store::{Precondition, Store, Write};
+use muster_store::{EnrollmentKeyWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
 const ALL: Page = Page { offset: 0, limit: 100 };
 
 fn put(key: &EnrollmentKey) -> Write {
-    Write::EnrollmentKeyInsert(Box::new(key.clone()))
+    Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key.clone())))
 }
 
 fn use_at(id: &str, n: i64) -> Write {
-    Write::EnrollmentKeyUse { id: EnrollmentKeyId::trusted(id), now: at(n), counts: true }
+    Write::EnrollmentKey(EnrollmentKeyWrite::Use { id: EnrollmentKeyId::trusted(id), now: at(n), counts: true })
 }
 
 fn use_again_at(id: &str, n: i64) -> Write {
-    Write::EnrollmentKeyUse { id: EnrollmentKeyId::trusted(id), now: at(n), counts: false }
+    Write::EnrollmentKey(EnrollmentKeyWrite::Use { id: EnrollmentKeyId::trusted(id), now: at(n), counts: false })
 }
 
 fn revoke_at(id: &str, n: i64) -> Write {
-    Write::EnrollmentKeyRevoke { id: EnrollmentKeyId::trusted(id), now: at(n) }
+    Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: EnrollmentKeyId::trusted(id), now: at(n) })
 }
 
 async fn stored(store: &impl Store, id: &str) -> Option<EnrollmentKey> {
@@ -120,7 +120,7 @@ pub async fn a_revocation_keeps_its_first_time(store: &impl Store) {
 }
 
 pub async fn a_deleted_key_is_gone(store: &impl Store) {
-    let delete = || Write::EnrollmentKeyDelete { id: EnrollmentKeyId::trusted("a") };
+    let delete = || Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: EnrollmentKeyId::trusted("a") });
     commit(store, vec![put(&enrollment_key("a"))]).await;
     commit(store, vec![delete()]).await;
     assert_eq!(stored(store, "a").await, None);

@@ -3,7 +3,7 @@
 use muster_core::credential::SecretHash;
 use muster_core::file::{ChunkInfo, FileStatus};
 use muster_core::id::FileId;
-use muster_store::{Precondition, Store, Write};
+use muster_store::{FileWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
@@ -12,26 +12,26 @@ fn id(id: &str) -> FileId {
 }
 
 fn status(file: &str, status: FileStatus, transit_hash: Option<&str>) -> Write {
-    Write::UploadStatus { id: id(file), status, transit_hash: transit_hash.map(str::to_owned) }
+    Write::File(FileWrite::UploadStatus { id: id(file), status, transit_hash: transit_hash.map(str::to_owned) })
 }
 
 pub async fn an_upload_comes_back_by_id_and_by_order(store: &impl Store) {
     let written = upload("u", "x", "a");
-    commit(store, vec![Write::UploadInsert(Box::new(written.clone()))]).await;
+    commit(store, vec![Write::File(FileWrite::InsertUpload(Box::new(written.clone())))]).await;
     assert_eq!(store.upload(&id("u")).await.unwrap().as_ref(), Some(&written));
     assert_eq!(store.upload_for(&action_id("x"), &agent_id("a")).await.unwrap(), Some(written));
     assert_eq!(store.upload_for(&action_id("x"), &agent_id("b")).await.unwrap(), None);
 }
 
 pub async fn d6_an_agent_has_one_upload_for_an_action(store: &impl Store) {
-    commit(store, vec![Write::UploadInsert(Box::new(upload("u", "x", "a")))]).await;
-    let again = refused(store, vec![Write::UploadInsert(Box::new(upload("v", "x", "a")))]).await;
+    commit(store, vec![Write::File(FileWrite::InsertUpload(Box::new(upload("u", "x", "a"))))]).await;
+    let again = refused(store, vec![Write::File(FileWrite::InsertUpload(Box::new(upload("v", "x", "a"))))]).await;
     assert!(matches!(again, Precondition::Exists(_)), "{again:?}");
     commit(
         store,
         vec![
-            Write::UploadInsert(Box::new(upload("v", "x", "b"))),
-            Write::UploadInsert(Box::new(upload("w", "y", "a"))),
+            Write::File(FileWrite::InsertUpload(Box::new(upload("v", "x", "b")))),
+            Write::File(FileWrite::InsertUpload(Box::new(upload("w", "y", "a")))),
         ],
     )
     .await;
@@ -41,14 +41,14 @@ pub async fn uploads_are_listed_newest_first(store: &impl Store) {
     for (name, n) in [("u", 1), ("v", 3), ("w", 2)] {
         let mut upload = upload(name, name, "a");
         upload.started_at = at(n);
-        commit(store, vec![Write::UploadInsert(Box::new(upload))]).await;
+        commit(store, vec![Write::File(FileWrite::InsertUpload(Box::new(upload)))]).await;
     }
     let listed = store.uploads(&agent_id("a")).await.unwrap();
     assert_eq!(listed.iter().map(|upload| upload.id.as_str()).collect::<Vec<_>>(), ["v", "w", "u"]);
 }
 
 pub async fn d6_a_new_upload_takes_the_place_of_a_failed_or_removed_one(store: &impl Store) {
-    let insert = |name: &str| vec![Write::UploadInsert(Box::new(upload(name, "x", "a")))];
+    let insert = |name: &str| vec![Write::File(FileWrite::InsertUpload(Box::new(upload(name, "x", "a"))))];
     for (name, next, end) in [("u", "v", FileStatus::UploadError), ("v", "w", FileStatus::Deleted)] {
         commit(store, [insert(name), vec![status(name, end, None)]].concat()).await;
         // A chunk that was under way when it ended.
@@ -74,7 +74,7 @@ pub async fn ea134_uploads_of_an_age_are_found_by_state(store: &impl Store) {
     ] {
         let mut upload = upload(name, name, "a");
         upload.started_at = at(n);
-        commit(store, vec![Write::UploadInsert(Box::new(upload)), status(name, state, None)]).await;
+        commit(store, vec![Write::File(FileWrite::InsertUpload(Box::new(upload))), status(name, state, None)]).await;
     }
     let found = async |state, n, limit| -> Vec<String> {
         let found = store.uploads_begun_before(state, at(n), limit).await.unwrap();
@@ -116,7 +116,11 @@ pub async fn a_whole_chunk_comes_back(store: &impl Store) {
 
 pub async fn a_complete_upload_keeps_its_chunks_and_a_failed_one_does_not(store: &impl Store) {
     for (name, action) in [("u", "x"), ("v", "y"), ("w", "z")] {
-        commit(store, vec![Write::UploadInsert(Box::new(upload(name, action, "a"))), chunk(name, 0, b"bytes")]).await;
+        commit(
+            store,
+            vec![Write::File(FileWrite::InsertUpload(Box::new(upload(name, action, "a")))), chunk(name, 0, b"bytes")],
+        )
+        .await;
     }
     commit(
         store,
@@ -140,16 +144,16 @@ pub async fn a_complete_upload_keeps_its_chunks_and_a_failed_one_does_not(store:
 
 pub async fn a_file_for_agents_comes_back(store: &impl Store) {
     let written = file("f", &["b", "a"]);
-    commit(store, vec![Write::FileInsert(Box::new(written.clone())), chunk("f", 0, b"bytes")]).await;
+    commit(store, vec![Write::File(FileWrite::InsertFile(Box::new(written.clone()))), chunk("f", 0, b"bytes")]).await;
     assert_eq!(store.file(&id("f")).await.unwrap(), Some(written));
     assert_eq!(store.file(&id("none")).await.unwrap(), None);
-    let again = refused(store, vec![Write::FileInsert(Box::new(file("f", &[])))]).await;
+    let again = refused(store, vec![Write::File(FileWrite::InsertFile(Box::new(file("f", &[]))))]).await;
     assert!(matches!(again, Precondition::Exists(_)), "{again:?}");
 }
 
 pub async fn ea126_an_artifact_is_found_by_name_and_hash_and_can_be_replaced(store: &impl Store) {
     let put = |artifact: &muster_core::file::Artifact, body: &[u8]| {
-        vec![Write::ArtifactPut { artifact: Box::new(artifact.clone()), body: body.to_vec() }]
+        vec![Write::File(FileWrite::PutArtifact { artifact: Box::new(artifact.clone()), body: body.to_vec() })]
     };
     let mut written = artifact("list", "aa");
     commit(store, put(&written, b"\x78\x01")).await;

@@ -7,7 +7,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
 use muster_store::query::{AgentFilter, AgentSort, Page};
-use muster_store::{Store, Write};
+use muster_store::{AgentWrite, Store, Write};
 
 use super::sample::*;
 
@@ -195,6 +195,6 @@ pub async fn changed_tags_are_filtered_by_at_once(store: &impl Store) {
     assert_eq!(store.agent_tags(&AgentFilter::default()).await.unwrap(), ["kept", "new"]);
     let old = AgentFilter { tags: vec!["old".into()], ..Default::default() };
     assert_eq!(store.agent_ids(&old, None, 10).await.unwrap(), []);
-    commit(store, vec![Write::AgentDelete { id: first.id, now: at(1) }]).await;
+    commit(store, vec![Write::Agent(AgentWrite::Delete { id: first.id, now: at(1) })]).await;
     assert_eq!(store.agent_tags(&AgentFilter::default()).await.unwrap(), Vec::<String>::new());
 }

@@ -3,26 +3,26 @@
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_store::query::Page;
-use muster_store::{Precondition, Store, Write};
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
 const ALL: Page = Page { offset: 0, limit: 100 };
 
 fn put(policy: &Policy) -> Write {
-    Write::PolicyInsert(Box::new(policy.clone()))
+    Write::Policy(PolicyWrite::Insert(Box::new(policy.clone())))
 }
 
 fn put_revision(policy: &str, number: i64) -> Write {
-    Write::PolicyRevisionInsert(Box::new(revision(policy, number)))
+    Write::Policy(PolicyWrite::InsertRevision(Box::new(revision(policy, number))))
 }
 
 fn change(before: &Policy, after: &Policy) -> Write {
-    Write::PolicyUpdate {
+    Write::Policy(PolicyWrite::Update {
         before_revision: before.revision,
         before_updated_at: before.updated_at,
         policy: Box::new(after.clone()),
-    }
+    })
 }
 
 async fn stored(store: &impl Store, id: &str) -> Option<Policy> {
@@ -114,7 +114,7 @@ pub async fn active_agents_are_counted_per_policy(store: &impl Store) {
 
 pub async fn a_policy_with_active_agents_stays_and_one_without_goes_with_all_its_own(store: &impl Store) {
     let id = PolicyId::trusted("p");
-    let delete = || vec![Write::PolicyDelete { id: id.clone() }];
+    let delete = || vec![Write::Policy(PolicyWrite::Delete { id: id.clone() })];
     let mut agent = bare_agent("a");
     agent.policy_id = Some(id.clone());
     let key = enrollment_key("k");
@@ -123,7 +123,7 @@ pub async fn a_policy_with_active_agents_stays_and_one_without_goes_with_all_its
         vec![
             put(&policy("p")),
             put_revision("p", 1),
-            Write::EnrollmentKeyInsert(Box::new(key.clone())),
+            Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key.clone()))),
             insert(&agent),
         ],
     )

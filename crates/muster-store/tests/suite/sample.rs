@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use muster_core::action::{Action, ActionResult, ActionType, Signed};
 use muster_core::agent::{
-    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, ReportedHealth, UpgradeState,
+    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, Family, ReportedHealth, UpgradeState,
 };
 use muster_core::credential::SecretHash;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, DeliverableFile, FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId};
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
 use muster_core::testing;
 use muster_core::time::Timestamp;
-use muster_store::{Committed, Precondition, Store, StoreError, Write};
+use muster_store::{
+    ActionWrite, AgentWrite, Committed, FileWrite, Precondition, SettingWrite, Store, StoreError, Write,
+};
 use serde_json::json;
 
 /// A time: `n` microseconds after a fixed one.
@@ -42,6 +44,8 @@ pub fn full_agent(id: &str) -> AgentRecord {
     AgentRecord {
         id: agent_id(id),
         version: 1,
+        family: Family::Osquery,
+        host_id: Some(HostId::trusted("host-1")),
         kind: AgentType::Ephemeral,
         active: false,
         access_key: Some(access_key(&format!("key-of-{id}"))),
@@ -95,14 +99,14 @@ pub fn documents(local_metadata: &str, components: &str) -> AgentDocuments {
 }
 
 pub fn insert(record: &AgentRecord) -> Write {
-    Write::AgentInsert {
+    Write::Agent(AgentWrite::Insert {
         record: Box::new(record.clone()),
         documents: documents(r#"{"host":{"hostname":"h"}}"#, r#"[{"id":"c"}]"#),
-    }
+    })
 }
 
 pub fn update(before: &AgentRecord, after: &AgentRecord) -> Write {
-    Write::AgentUpdate { before: Arc::new(before.clone()), after: Arc::new(after.clone()) }
+    Write::Agent(AgentWrite::Update { before: Arc::new(before.clone()), after: Arc::new(after.clone()) })
 }
 
 /// The record's next version, changed by `change`.
@@ -172,10 +176,10 @@ pub fn full_action(id: &str) -> Action {
 }
 
 pub fn order(action: &Action, targets: &[&str]) -> Write {
-    Write::ActionInsert {
+    Write::Action(ActionWrite::Insert {
         action: Box::new(action.clone()),
         targets: targets.iter().map(|target| agent_id(target)).collect(),
-    }
+    })
 }
 
 pub fn result(action: &str, agent: &str, n: i64, error: Option<&str>) -> ActionResult {
@@ -189,7 +193,7 @@ pub fn result(action: &str, agent: &str, n: i64, error: Option<&str>) -> ActionR
 }
 
 pub fn answer(result: &ActionResult) -> Write {
-    Write::ActionResult { result: Box::new(result.clone()), addressed: true }
+    Write::Action(ActionWrite::Result { result: Box::new(result.clone()), addressed: true })
 }
 
 pub fn output(id: &str) -> Output {
@@ -222,7 +226,12 @@ pub fn upload(id: &str, action: &str, agent: &str) -> Upload {
 }
 
 pub fn chunk(file: &str, number: i64, data: &[u8]) -> Write {
-    Write::ChunkPut { file: FileId::trusted(file), number, sha256: SecretHash::of(data).0, data: data.to_vec() }
+    Write::File(FileWrite::PutChunk {
+        file: FileId::trusted(file),
+        number,
+        sha256: SecretHash::of(data).0,
+        data: data.to_vec(),
+    })
 }
 
 pub fn file(id: &str, agents: &[&str]) -> DeliverableFile {
@@ -249,7 +258,7 @@ pub fn artifact(identifier: &str, decoded_sha256: &str) -> Artifact {
 }
 
 pub fn setting(name: &str, value: &str) -> Write {
-    Write::SettingPut { name: name.into(), value: value.into() }
+    Write::Setting(SettingWrite::Put { name: name.into(), value: value.into() })
 }
 
 /// Commits what must go through.

@@ -2,12 +2,12 @@
 
 use muster_core::id::{OutputId, SecretId};
 use muster_core::output::Output;
-use muster_store::{Precondition, Store, Write};
+use muster_store::{OutputWrite, Precondition, SecretWrite, Store, Write};
 
 use super::sample::*;
 
 fn put(output: &Output) -> Write {
-    Write::OutputPut(Box::new(output.clone()))
+    Write::Output(OutputWrite::Put(Box::new(output.clone())))
 }
 
 pub async fn an_output_comes_back_and_changes(store: &impl Store) {
@@ -43,7 +43,7 @@ pub async fn each_default_flag_has_one_holder(store: &impl Store) {
 }
 
 pub async fn a_deleted_output_is_gone(store: &impl Store) {
-    let delete = || vec![Write::OutputDelete { id: OutputId::trusted("o") }];
+    let delete = || vec![Write::Output(OutputWrite::Delete { id: OutputId::trusted("o") })];
     commit(store, vec![put(&output("o"))]).await;
     commit(store, delete()).await;
     assert_eq!(store.outputs().await.unwrap(), []);
@@ -52,11 +52,11 @@ pub async fn a_deleted_output_is_gone(store: &impl Store) {
 
 pub async fn secrets_are_put_replaced_and_removed(store: &impl Store) {
     let id = |id: &str| SecretId::trusted(id);
-    let put = |name: &str, sealed: &[u8]| Write::SecretPut { id: id(name), sealed: sealed.to_vec() };
+    let put = |name: &str, sealed: &[u8]| Write::Secret(SecretWrite::Put { id: id(name), sealed: sealed.to_vec() });
     commit(store, vec![put("a", b"\0one"), put("b", b"two"), put("a", b"\xff three")]).await;
     let found = store.secrets(&[id("b"), id("none"), id("a")]).await.unwrap();
     assert_eq!(found, [(id("b"), b"two".to_vec()), (id("a"), b"\xff three".to_vec())]);
-    let delete = || vec![Write::SecretDelete { id: id("a") }];
+    let delete = || vec![Write::Secret(SecretWrite::Delete { id: id("a") })];
     commit(store, delete()).await;
     commit(store, delete()).await;
     assert_eq!(store.secrets(&[id("a")]).await.unwrap(), []);

@@ -32,7 +32,10 @@ fn agents_are_listed_by_filter_and_shown_by_id_or_host_name() {
 fn a_host_name_that_two_have_names_neither() {
     let (_, agents) = fleet("twins", &["twin", "twin"]);
     let told = fails(2, &["agent", "unenroll", "twin"]);
-    assert!(told.contains("2 agents have the host name \"twin\"") && told.contains("pass the id of one of them"), "{told}");
+    assert!(
+        told.contains("2 agents have the host name \"twin\"") && told.contains("pass the id of one of them"),
+        "{told}"
+    );
     assert!(agents.iter().all(|agent| told.contains(&agent.id)), "{told}");
 }
 

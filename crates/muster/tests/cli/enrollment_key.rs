@@ -79,7 +79,10 @@ fn a_name_that_several_active_keys_have_names_none() {
         ok(&["enrollment-key", "create", "--policy", policy, "--name", "same name"]);
     }
     let told = fails(2, &["enrollment-key", "revoke", "same name", "--yes"]);
-    assert!(told.contains("enrollment keys have the name \"same name\"") && told.contains("pass the id of one of them"), "{told}");
+    assert!(
+        told.contains("enrollment keys have the name \"same name\"") && told.contains("pass the id of one of them"),
+        "{told}"
+    );
 }
 
 #[test]

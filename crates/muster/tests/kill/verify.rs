@@ -9,8 +9,8 @@ use muster_core::id::{ActionId, AgentId};
 use muster_core::raw_json;
 use muster_drones::session::{Ask, Session};
 use muster_drones::wire::{self, Host, Report};
-use muster_store::Store as _;
 use muster_store::sqlite::{Options, SqliteStore};
+use muster_store::{ActionStore as _, AgentStore as _, AuditStore as _};
 
 use crate::load::{Agent, Answered, Fleet, marker};
 use crate::server::Server;

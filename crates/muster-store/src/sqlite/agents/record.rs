@@ -49,7 +49,7 @@ fn same_status(before: &AgentRecord, after: &AgentRecord) -> bool {
 
 fn same_keys(before: &AgentRecord, after: &AgentRecord) -> bool {
     before.active == after.active
-        && before.access_key == after.access_key
+        && before.host_id == after.host_id
         && before.enrollment_key_id == after.enrollment_key_id
         && before.enrollment_id == after.enrollment_id
         && before.enrolled_at == after.enrolled_at
@@ -84,6 +84,7 @@ impl<'c> Values<'c> {
     /// The columns that stand in no index.
     fn plain(&mut self, record: &AgentRecord) -> Result<()> {
         self.bind(record.version)?;
+        self.bind(record.family.word())?;
         self.bind(record.kind.word())?;
         self.bind(&record.replace_token)?;
         self.bind(record.updated_at.as_micros())?;
@@ -133,8 +134,7 @@ impl<'c> Values<'c> {
     /// The other columns that stand in indexes.
     fn keys(&mut self, record: &AgentRecord) -> Result<()> {
         self.bind(record.active)?;
-        self.bind(record.access_key.as_ref().map(|key| key.id.as_str()))?;
-        self.bind(record.access_key.as_ref().map(|key| key.hash.0))?;
+        self.bind(record.host_id.as_ref().map(muster_core::id::HostId::as_str))?;
         self.bind(record.enrollment_key_id.as_ref().map(muster_core::id::EnrollmentKeyId::as_str))?;
         self.bind(&record.enrollment_id)?;
         self.bind(record.enrolled_at.as_micros())?;
@@ -151,6 +151,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
     let mut c = Columns::of(row);
     Ok(AgentRecord {
         version: c.take()?,
+        family: c.word()?,
         kind: c.word()?,
         replace_token: c.take()?,
         updated_at: c.time()?,
@@ -183,12 +184,13 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         status: c.word()?,
         status_deadline: c.time_option()?,
         active: c.flag()?,
-        access_key: access_key(&mut c)?,
+        host_id: c.id_option()?,
         enrollment_key_id: c.id_option()?,
         enrollment_id: c.take()?,
         enrolled_at: c.time()?,
         policy_id: c.id_option()?,
         id: c.id()?,
+        access_key: access_key(&mut c)?,
     })
 }
 

@@ -7,7 +7,9 @@ use muster_core::id::{OutputId, SecretId};
 use rusqlite::Connection;
 use tokio::task::JoinHandle;
 
-use crate::port::{Committed, Store, StoreError, Write};
+use crate::port::{
+    ChangeStore, Committed, FileStore, FileWrite, OutputWrite, SecretStore, SecretWrite, Store, StoreError, Write,
+};
 use crate::sqlite::apply::Done;
 use crate::sqlite::store::{Options, SqliteStore};
 use crate::sqlite::temporary::TemporaryDirectory;
@@ -25,7 +27,7 @@ fn with(options: &Options) -> Fixture {
 }
 
 fn put(name: &str, bytes: usize) -> Write {
-    Write::SecretPut { id: SecretId::trusted(name), sealed: vec![7; bytes] }
+    Write::Secret(SecretWrite::Put { id: SecretId::trusted(name), sealed: vec![7; bytes] })
 }
 
 impl Fixture {
@@ -221,7 +223,7 @@ async fn a_panic_in_a_read_ends_that_read_alone() {
 #[tokio::test]
 async fn a_refused_job_in_a_shared_transaction_takes_back_its_own_writes_only() {
     let fixture = with(&Options::default());
-    let missing = || Write::OutputDelete { id: OutputId::trusted("none") };
+    let missing = || Write::Output(OutputWrite::Delete { id: OutputId::trusted("none") });
     let (release, held) = fixture.hold().await;
     let first = fixture.start(vec![put("first", 10)]).await;
     let refused = fixture.start(vec![put("first", 20), put("refused", 10), missing()]).await;
@@ -250,11 +252,13 @@ async fn full_queues_refuse_instead_of_growing() {
         task.await.unwrap().unwrap();
     }
     let (release, held) = fixture.hold().await;
-    let chunk = |number| Write::ChunkPut {
-        file: muster_core::id::FileId::trusted("f"),
-        number,
-        sha256: [0; 32],
-        data: vec![0; 8_000],
+    let chunk = |number| {
+        Write::File(FileWrite::PutChunk {
+            file: muster_core::id::FileId::trusted("f"),
+            number,
+            sha256: [0; 32],
+            data: vec![0; 8_000],
+        })
     };
     let large = fixture.start(vec![chunk(0)]).await;
     let refused = fixture.store.commit(vec![chunk(1)]).await;

@@ -9,7 +9,7 @@ use muster_core::id::AgentId;
 use muster_core::testing::bare_agent;
 use muster_core::time::Timestamp;
 
-use crate::port::{Precondition, Store, StoreError, Write};
+use crate::port::{AgentStore, AgentWrite, Precondition, Store, StoreError, Write};
 use crate::sqlite::store::{Options, SqliteStore};
 use crate::sqlite::temporary::TemporaryDirectory;
 
@@ -20,7 +20,7 @@ fn open(directory: &Path) -> SqliteStore {
 
 fn insert(id: &str) -> Write {
     let record = bare_agent(id, Timestamp::from_micros(1));
-    Write::AgentInsert { record: Box::new(record), documents: documents(Some("{}"), Some("[]")) }
+    Write::Agent(AgentWrite::Insert { record: Box::new(record), documents: documents(Some("{}"), Some("[]")) })
 }
 
 fn documents(local_metadata: Option<&str>, components: Option<&str>) -> AgentDocuments {
@@ -28,11 +28,11 @@ fn documents(local_metadata: Option<&str>, components: Option<&str>) -> AgentDoc
 }
 
 fn report(id: &str, local_metadata: Option<&str>, components: Option<&str>) -> Write {
-    Write::AgentDocuments { id: AgentId::trusted(id), documents: documents(local_metadata, components) }
+    Write::Agent(AgentWrite::Documents { id: AgentId::trusted(id), documents: documents(local_metadata, components) })
 }
 
 fn delete(id: &str) -> Write {
-    Write::AgentDelete { id: AgentId::trusted(id), now: Timestamp::from_micros(0) }
+    Write::Agent(AgentWrite::Delete { id: AgentId::trusted(id), now: Timestamp::from_micros(0) })
 }
 
 async fn stored(store: &SqliteStore, id: &str) -> Option<(String, String)> {

@@ -1,0 +1,63 @@
+//! Enrollment of the agents of one share.
+
+use http::HeaderValue;
+use tokio::sync::Semaphore;
+
+use crate::args::DronesArgs;
+use crate::back_off::BackOff;
+use crate::drone::{Drone, authorization};
+
+/// How the agents of a share enroll.
+pub struct Admission {
+    token: Option<HeaderValue>,
+    tags: Vec<String>,
+    permits: Semaphore,
+    in_flight: usize,
+}
+
+impl Admission {
+    /// The admission that the arguments describe.
+    ///
+    /// # Errors
+    /// If the enrollment token can't be sent in a header.
+    pub fn new(args: &DronesArgs) -> anyhow::Result<Self> {
+        let token = args.enrollment_token.as_deref().filter(|_| !args.invent).map(authorization).transpose()?;
+        let in_flight = args.in_flight_of_share();
+        Ok(Self { token, tags: args.tags.clone(), permits: Semaphore::new(in_flight), in_flight })
+    }
+
+    /// Maximum number of concurrent enrollments.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Returns the enrollment token; empty if ids are made up.
+    #[must_use]
+    pub fn token(&self) -> &HeaderValue {
+        static NONE: HeaderValue = HeaderValue::from_static("");
+        self.token.as_ref().unwrap_or(&NONE)
+    }
+
+    /// Returns the tags of new agents.
+    #[must_use]
+    pub fn tags(&self) -> &[String] {
+        &self.tags
+    }
+
+    /// Enrolls an agent, with as many retries as it takes.
+    pub async fn admit(&self, drone: &mut Drone, back_off: &mut BackOff) {
+        loop {
+            let permit = self.permits.acquire().await;
+            let outcome = if self.token.is_some() {
+                drone.enroll(None, self.token(), &self.tags).await
+            } else {
+                drone.invent().map_err(Into::into)
+            };
+            drop(permit);
+            let Err(fault) = outcome else { return back_off.reset() };
+            drone.count_failure(&format!("enroll: {fault}"));
+            tokio::time::sleep(back_off.next_pause()).await;
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Agents and their documents.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
+use muster_core::credential::Credential;
+use muster_core::host::Host;
+use muster_core::id::{AgentId, EnrollmentKeyId, KeyId};
+use muster_core::status::Status;
+use muster_core::time::Timestamp;
+
+use super::{StoreError, Write};
+use crate::query::{AgentFilter, AgentSort, Listed, Page};
+
+/// A change of agents and their documents.
+#[derive(Clone, Debug)]
+pub enum AgentWrite {
+    /// Inserts an agent. Fails with `Exists` if the id is taken.
+    Insert {
+        /// Record; its `version` is stored unchanged.
+        record: Box<AgentRecord>,
+        /// Documents of the agent.
+        documents: AgentDocuments,
+    },
+    /// A host, unless it is there. `Exists` when its machine has another one in its space. It goes with its last agent.
+    PutHost(Host),
+    /// A changed record: `after.version` must be `before.version + 1`. `Changed` or `Missing` otherwise. An engine
+    /// may compare the two to touch only the indexes concerned.
+    Update {
+        /// Record that the change is based on.
+        before: Arc<AgentRecord>,
+        /// Record to store.
+        after: Arc<AgentRecord>,
+    },
+    /// Updates documents of an agent. `None` fields are kept.
+    Documents {
+        /// The agent.
+        id: AgentId,
+        /// Changed documents.
+        documents: AgentDocuments,
+    },
+    /// Removes an agent with its documents, its keys and its uploads (M13). Its open targets end as by
+    /// [`AgentWrite::EndActions`]; those that it answered keep the outcome without what it reported. `Missing` when not
+    /// there.
+    Delete {
+        /// The agent.
+        id: AgentId,
+        /// When.
+        now: Timestamp,
+    },
+    /// Ends the open targets of an agent that left, with the error [`UNENROLLED`](muster_core::action::UNENROLLED), so
+    /// that its actions come to an end without it.
+    EndActions {
+        /// The agent.
+        id: AgentId,
+        /// When.
+        now: Timestamp,
+    },
+    /// Begins a new life of an agent's id: nothing that was given to the id before, answered or not, is delivered to
+    /// it again, and it can't answer it (EA42, D14). What is open ends as by [`AgentWrite::EndActions`].
+    /// [`AgentWrite::Insert`] does this by itself.
+    BeginLife {
+        /// The agent.
+        id: AgentId,
+        /// When.
+        now: Timestamp,
+    },
+    /// Sets later check-in times of connected agents, without a version change.
+    Seen {
+        /// Agents and the times when they were last seen.
+        seen: Vec<(AgentId, Timestamp)>,
+    },
+}
+
+impl From<AgentWrite> for Write {
+    fn from(write: AgentWrite) -> Self {
+        Self::Agent(write)
+    }
+}
+
+/// Reads of agents and their documents.
+#[async_trait]
+pub trait AgentStore: Send + Sync + 'static {
+    /// One agent's record.
+    async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
+    /// The agent with this access key.
+    async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
+    /// Everything that an agent ever authenticated with, the newest first.
+    async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError>;
+    /// The host of a machine in a space.
+    async fn host_by_machine(&self, space: &str, machine_id: &str) -> Result<Option<Host>, StoreError>;
+    /// The agent that enrolled by this key with this idempotency handle and never checked in. There is one at most: a
+    /// second one is refused as [`Precondition::Exists`](super::Precondition::Exists), whichever node commits it.
+    async fn agent_by_enrollment_id(
+        &self,
+        enrollment_id: &str,
+        key: &EnrollmentKeyId,
+    ) -> Result<Option<AgentRecord>, StoreError>;
+    /// Selects the documents of an agent.
+    async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError>;
+    /// A page of agents. `descending` turns the order round; ties are broken by id. Components are left out
+    /// (`None`) to keep lists small.
+    async fn agent_list(
+        &self,
+        filter: &AgentFilter,
+        sort: AgentSort,
+        descending: bool,
+        page: Page,
+    ) -> Result<Listed<AgentDetails>, StoreError>;
+    /// Ids of all agents that match, ordered, after `after`, at most `limit`.
+    async fn agent_ids(
+        &self,
+        filter: &AgentFilter,
+        after: Option<&AgentId>,
+        limit: u32,
+    ) -> Result<Vec<AgentId>, StoreError>;
+    /// Number of agents in each status, among those that match.
+    async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError>;
+    /// Every tag in use among those that match, sorted ignoring case.
+    async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError>;
+    /// Agents whose `status_deadline` is at or before `now`, at most `limit`.
+    async fn agents_due(&self, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>, StoreError>;
+}

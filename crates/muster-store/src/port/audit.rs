@@ -1,0 +1,12 @@
+//! The audit log.
+
+use async_trait::async_trait;
+
+use super::StoreError;
+
+/// Reads of the audit log.
+#[async_trait]
+pub trait AuditStore: Send + Sync + 'static {
+    /// Audit lines after `seq`, oldest first, at most `limit`: number, event JSON as hashed, hash.
+    async fn audit_events(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
+}

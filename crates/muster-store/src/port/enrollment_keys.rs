@@ -1,0 +1,57 @@
+//! Enrollment keys.
+
+use async_trait::async_trait;
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
+use muster_core::time::Timestamp;
+
+use super::{StoreError, Write};
+use crate::query::{Listed, Page};
+
+/// A change of enrollment keys.
+#[derive(Clone, Debug)]
+pub enum EnrollmentKeyWrite {
+    /// Inserts an enrollment key. Fails with `NameTaken` if an active key of the same policy has the name.
+    Insert(Box<EnrollmentKey>),
+    /// Notes a use. `KeyRefused` unless the key admits at `now`, checked inside the commit (one use of a
+    /// `max_uses: 1` key wins).
+    Use {
+        /// The key.
+        id: EnrollmentKeyId,
+        /// Time of the use.
+        now: Timestamp,
+        /// Whether it counts. The agent that takes the place of one that this key let in is no further one: the key
+        /// must be neither revoked nor expired, but the number of its uses stays and does not matter.
+        counts: bool,
+    },
+    /// Revokes a key; ignored if it is revoked. Fails with `Missing`.
+    Revoke {
+        /// The key.
+        id: EnrollmentKeyId,
+        /// Time.
+        now: Timestamp,
+    },
+    /// Deletes a key. Fails with `Missing`.
+    Delete {
+        /// The key.
+        id: EnrollmentKeyId,
+    },
+}
+
+impl From<EnrollmentKeyWrite> for Write {
+    fn from(write: EnrollmentKeyWrite) -> Self {
+        Self::EnrollmentKey(write)
+    }
+}
+
+/// Reads of enrollment keys.
+#[async_trait]
+pub trait EnrollmentKeyStore: Send + Sync + 'static {
+    /// One enrollment key.
+    async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError>;
+    /// The enrollment key with this public half.
+    async fn enrollment_key_by_key_id(&self, key: &KeyId) -> Result<Option<EnrollmentKey>, StoreError>;
+    /// Enrollment keys, newest first, of one policy or of all.
+    async fn enrollment_keys(&self, policy: Option<&PolicyId>, page: Page)
+    -> Result<Listed<EnrollmentKey>, StoreError>;
+}

@@ -1,0 +1,157 @@
+//! The port: what every engine offers, a trait and an enum of writes for each resource.
+
+mod actions;
+mod agents;
+mod audit;
+mod changes;
+mod enrollment_keys;
+mod files;
+mod outputs;
+mod policies;
+mod secrets;
+mod settings;
+
+use async_trait::async_trait;
+use muster_core::audit::AuditEvent;
+use muster_core::change::Change;
+
+pub use self::actions::{ActionStore, ActionWrite};
+pub use self::agents::{AgentStore, AgentWrite};
+pub use self::audit::AuditStore;
+pub use self::changes::ChangeStore;
+pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
+pub use self::files::{FileStore, FileWrite};
+pub use self::outputs::{OutputStore, OutputWrite};
+pub use self::policies::{PolicyStore, PolicyWrite};
+pub use self::secrets::{SecretStore, SecretWrite};
+pub use self::settings::{SettingStore, SettingWrite};
+
+/// Error of the store, which says whether a write may have been applied.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not applied, because a precondition did not hold. Retrying the same write is pointless.
+    #[error("not applied: {0}")]
+    Conflict(Precondition),
+    /// Not applied, because the store is unavailable (disk full, read-only, busy, overloaded).
+    #[error("not applied: {reason}")]
+    Unavailable {
+        /// Message of the engine.
+        reason: String,
+    },
+    /// It is unknown whether the write was applied.
+    #[error("unknown whether applied: {reason}")]
+    Unknown {
+        /// Message of the engine.
+        reason: String,
+    },
+    /// Stored data is corrupt.
+    #[error("stored data is damaged: {reason}")]
+    Corrupt {
+        /// What is corrupt, and where.
+        reason: String,
+    },
+}
+
+impl From<StoreError> for muster_core::Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(precondition) => Self::conflict("conflict", precondition.to_string()),
+            StoreError::Unavailable { reason } | StoreError::Unknown { reason } => Self::new(
+                muster_core::ErrorKind::Unavailable,
+                "store_unavailable",
+                "the store can't be written or read now; try again later",
+            )
+            .for_log(reason),
+            StoreError::Corrupt { reason } => Self::internal(reason),
+        }
+    }
+}
+
+/// Failed precondition of a [`Write`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Precondition {
+    /// The record has changed since it was read.
+    #[error("{0} changed meanwhile")]
+    Changed(String),
+    /// The record does not exist (any more).
+    #[error("{0} does not exist")]
+    Missing(String),
+    /// The id is taken.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// The name is taken.
+    #[error("the name {0:?} is taken")]
+    NameTaken(String),
+    /// The enrollment key is revoked, expired or used up.
+    #[error("the enrollment key is revoked, expired or used up")]
+    KeyRefused,
+}
+
+/// A change to the stored state. A list of writes is committed together or not at all.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Of agents and their documents.
+    Agent(AgentWrite),
+    /// Of enrollment keys.
+    EnrollmentKey(EnrollmentKeyWrite),
+    /// Of policies and their revisions.
+    Policy(PolicyWrite),
+    /// Of actions, their targets and results.
+    Action(ActionWrite),
+    /// Of outputs.
+    Output(OutputWrite),
+    /// Of sealed secrets.
+    Secret(SecretWrite),
+    /// Of uploads, files for agents, artifacts, and their bytes.
+    File(FileWrite),
+    /// Of settings.
+    Setting(SettingWrite),
+    /// Appends a line to the audit log. The store chains it.
+    Audit(AuditEvent),
+    /// Appends a row to the change log.
+    Changed(Change),
+}
+
+/// Result of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Sequence numbers of inserted actions, in order.
+    pub action_seqs: Vec<i64>,
+}
+
+/// What every resource can be asked for, without the commit: a service that holds this changes nothing.
+pub trait Resources:
+    ActionStore
+    + AgentStore
+    + AuditStore
+    + ChangeStore
+    + EnrollmentKeyStore
+    + FileStore
+    + OutputStore
+    + PolicyStore
+    + SecretStore
+    + SettingStore
+{
+}
+
+impl<T> Resources for T where
+    T: ActionStore
+        + AgentStore
+        + AuditStore
+        + ChangeStore
+        + EnrollmentKeyStore
+        + FileStore
+        + OutputStore
+        + PolicyStore
+        + SecretStore
+        + SettingStore
+        + ?Sized
+{
+}
+
+/// A store engine: every resource, and one commit. Every method may return [`StoreError::Unavailable`].
+#[async_trait]
+pub trait Store: Resources {
+    /// Commits all `writes` or none. When it returns `Ok`, they are on disk.
+    async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError>;
+}

@@ -1,0 +1,58 @@
+//! Policies and their revisions.
+
+use async_trait::async_trait;
+use muster_core::id::PolicyId;
+use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::time::Timestamp;
+
+use super::{StoreError, Write};
+use crate::query::{Listed, Page};
+
+/// A change of policies and their revisions.
+#[derive(Clone, Debug)]
+pub enum PolicyWrite {
+    /// Inserts a policy. Fails with `Exists` or `NameTaken`.
+    Insert(Box<Policy>),
+    /// A changed policy. `Changed` unless the stored revision is `before_revision` and the stored `updated_at` is
+    /// `before_updated_at`; `NameTaken`.
+    Update {
+        /// Revision that the change is based on.
+        before_revision: i64,
+        /// `updated_at` that the change is based on.
+        before_updated_at: Timestamp,
+        /// Policy to store.
+        policy: Box<Policy>,
+    },
+    /// Inserts a revision. Fails with `Exists` if the number is taken.
+    InsertRevision(Box<PolicyRevision>),
+    /// Deletes a policy, its revisions and its enrollment keys. Fails with `Changed` if it has active agents.
+    Delete {
+        /// The policy.
+        id: PolicyId,
+    },
+}
+
+impl From<PolicyWrite> for Write {
+    fn from(write: PolicyWrite) -> Self {
+        Self::Policy(write)
+    }
+}
+
+/// Reads of policies and their revisions.
+#[async_trait]
+pub trait PolicyStore: Send + Sync + 'static {
+    /// Selects a policy.
+    async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
+    /// The policy of that name.
+    async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError>;
+    /// Policies by name.
+    async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError>;
+    /// Number of active agents on each policy.
+    async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError>;
+    /// The newest revision of a policy.
+    async fn policy_newest_revision(&self, id: &PolicyId) -> Result<Option<PolicyRevision>, StoreError>;
+    /// A revision of a policy.
+    async fn policy_revision(&self, id: &PolicyId, revision: i64) -> Result<Option<PolicyRevision>, StoreError>;
+    /// Numbers, times and authors of a policy's revisions, newest first.
+    async fn policy_revisions(&self, id: &PolicyId) -> Result<Vec<(i64, Timestamp, String)>, StoreError>;
+}

@@ -1,0 +1,36 @@
+//! Sealed secrets.
+
+use async_trait::async_trait;
+use muster_core::id::SecretId;
+
+use super::{StoreError, Write};
+
+/// A change of sealed secrets.
+#[derive(Clone, Debug)]
+pub enum SecretWrite {
+    /// Inserts or replaces a sealed secret.
+    Put {
+        /// Its id.
+        id: SecretId,
+        /// Ciphertext with nonce and key id.
+        sealed: Vec<u8>,
+    },
+    /// Deletes a secret, if it exists.
+    Delete {
+        /// Its id.
+        id: SecretId,
+    },
+}
+
+impl From<SecretWrite> for Write {
+    fn from(write: SecretWrite) -> Self {
+        Self::Secret(write)
+    }
+}
+
+/// Reads of sealed secrets.
+#[async_trait]
+pub trait SecretStore: Send + Sync + 'static {
+    /// Sealed secrets of those ids; missing ones are left out.
+    async fn secrets(&self, ids: &[SecretId]) -> Result<Vec<(SecretId, Vec<u8>)>, StoreError>;
+}

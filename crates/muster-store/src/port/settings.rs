@@ -1,0 +1,30 @@
+//! Settings.
+
+use async_trait::async_trait;
+
+use super::{StoreError, Write};
+
+/// A change of settings.
+#[derive(Clone, Debug)]
+pub enum SettingWrite {
+    /// Sets a setting: a short string under a name.
+    Put {
+        /// Its name.
+        name: String,
+        /// Value, as JSON or a string.
+        value: String,
+    },
+}
+
+impl From<SettingWrite> for Write {
+    fn from(write: SettingWrite) -> Self {
+        Self::Setting(write)
+    }
+}
+
+/// Reads of settings.
+#[async_trait]
+pub trait SettingStore: Send + Sync + 'static {
+    /// Returns the value of a setting.
+    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
+}

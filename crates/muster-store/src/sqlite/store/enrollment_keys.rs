@@ -1,0 +1,32 @@
+//! Reads of enrollment keys.
+
+use async_trait::async_trait;
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
+
+use super::SqliteStore;
+use crate::port::{EnrollmentKeyStore, StoreError};
+use crate::query::{Listed, Page};
+use crate::sqlite::enrollment_keys;
+
+#[async_trait]
+impl EnrollmentKeyStore for SqliteStore {
+    async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| enrollment_keys::by_id(c, &id)).await
+    }
+
+    async fn enrollment_key_by_key_id(&self, key: &KeyId) -> Result<Option<EnrollmentKey>, StoreError> {
+        let key = key.clone();
+        self.points.read(move |c| enrollment_keys::by_key_id(c, &key)).await
+    }
+
+    async fn enrollment_keys(
+        &self,
+        policy: Option<&PolicyId>,
+        page: Page,
+    ) -> Result<Listed<EnrollmentKey>, StoreError> {
+        let policy = policy.cloned();
+        self.lists.snapshot(move |c| enrollment_keys::page(c, policy.as_ref(), page)).await
+    }
+}

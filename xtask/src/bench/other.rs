@@ -1,0 +1,143 @@
+//! The server that Muster is compared with: bare Go, a program, or one that runs elsewhere.
+//!
+//! A program is started as `PROGRAM -dir DIR -hold DURATION`. It writes `DIR/ca.crt`, and `DIR/token` if agents have to
+//! enroll, and then `DIR/listen.json` with `{"agent": "HOST:PORT"}`. It holds each check-in for that long (`0s`: not at
+//! all) and runs until it is killed. `bench/go-hold` is such a program.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use super::drones::Target;
+use super::{Against, say, server};
+use crate::process::{Process, Usage};
+use crate::shell;
+
+/// The other server, not running yet if it is a program.
+pub enum Other {
+    /// A program to start.
+    Program {
+        /// Path of its file.
+        program: PathBuf,
+        /// Directory for its data.
+        directory: PathBuf,
+        /// Name in the table.
+        name: String,
+    },
+    /// A server that is running already.
+    Remote {
+        /// URL of its agent listener.
+        url: String,
+        /// Certificate authority to trust.
+        ca: PathBuf,
+        /// Enrollment token, unless it does not check credentials.
+        token: Option<String>,
+        /// Its process, if it is on this machine.
+        pid: Option<u32>,
+    },
+}
+
+/// The other server, running.
+pub struct Running {
+    /// URL of its agent listener.
+    pub url: String,
+    /// Certificate authority to trust.
+    pub ca: PathBuf,
+    /// Enrollment token; `None` if it does not check credentials.
+    pub token: Option<String>,
+    /// What it uses, if it is on this machine.
+    pub usage: Option<Usage>,
+    /// Ends with this value.
+    _process: Option<Process>,
+}
+
+impl Running {
+    /// Where drones connect to.
+    pub fn target(&self) -> Target<'_> {
+        Target { url: &self.url, ca: &self.ca, token: self.token.as_deref() }
+    }
+}
+
+impl Other {
+    /// The server of `--against`, or bare Go if it is installed.
+    pub fn choose(against: &Against, directory: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(other) = &against.against else { return Self::bare_go(directory) };
+        if other.contains("://") {
+            let ca = against.against_ca.clone().context("--against URL requires --against-ca FILE")?;
+            let (token, pid) = (against.against_token.clone(), against.against_pid);
+            return Ok(Some(Self::Remote { url: other.clone(), ca, token, pid }));
+        }
+        let program = std::fs::canonicalize(other).with_context(|| format!("--against {other}"))?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Some(Self::Program { program, directory: directory.to_owned(), name }))
+    }
+
+    fn bare_go(directory: &Path) -> anyhow::Result<Option<Self>> {
+        let program = directory.join("go-hold");
+        let source = shell::root().join("bench/go-hold");
+        let mut command = Command::new("go");
+        command.current_dir(source).env("CGO_ENABLED", "0").arg("build").arg("-o").arg(&program).arg(".");
+        match command.status() {
+            Ok(status) if status.success() => {
+                Ok(Some(Self::Program { program, directory: directory.to_owned(), name: "bare Go".into() }))
+            }
+            Ok(status) => anyhow::bail!("go build of bench/go-hold ended with {status}"),
+            Err(_) => {
+                say("Go is not installed: the columns of the other server stay empty");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Name of its column in the table.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Program { name, .. } => name,
+            Self::Remote { url, .. } => url,
+        }
+    }
+
+    /// Starts it so that it holds each check-in for this long (`0s`: not at all). A remote server does as it does.
+    pub fn start(&self, hold: &str) -> anyhow::Result<Running> {
+        match self {
+            Self::Remote { url, ca, token, pid } => Ok(Running {
+                url: url.clone(),
+                ca: ca.clone(),
+                token: token.clone(),
+                usage: pid.map(Usage::of),
+                _process: None,
+            }),
+            Self::Program { program, directory, .. } => launch(program, &directory.join(format!("other-{hold}")), hold),
+        }
+    }
+}
+
+fn launch(program: &Path, directory: &Path, hold: &str) -> anyhow::Result<Running> {
+    if directory.try_exists()? {
+        // The address of an earlier run would be taken for this one's.
+        std::fs::remove_dir_all(directory)?;
+    }
+    std::fs::create_dir_all(directory)?;
+    let log = directory.join("log");
+    let mut command = Command::new(program);
+    let mut process = Process::start(command.arg("-dir").arg(directory).args(["-hold", hold]), &log)?;
+    let mut address = None;
+    let ready = process.wait_until(|| {
+        address = server::agent_address(&directory.join("listen.json"));
+        address.is_some()
+    });
+    ready.with_context(|| format!("{}, see {}", program.display(), log.display()))?;
+    let token = match std::fs::read_to_string(directory.join("token")) {
+        Ok(token) => Some(token.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Running {
+        url: format!("https://{}", address.context("no address in listen.json")?),
+        ca: directory.join("ca.crt"),
+        token,
+        usage: Some(process.usage()),
+        _process: Some(process),
+    })
+}
