@@ -23,7 +23,7 @@ use crate::{accepts, round_trip};
 #[test]
 fn agents_round_trip() {
     round_trip::<Agents>(
-        r#"{"items":[{"id":"a","type":"PERMANENT","active":true,"status":"online","status_since":"t","connected":true,
+        r#"{"items":[{"id":"a","type":"PERMANENT","family":"elastic","host_id":"h","active":true,"status":"online","status_since":"t","connected":true,
             "enrolled_at":"t","unenrolled_at":"t","unenrolled_reason":"forced","unenrollment_started_at":"t",
             "audit_unenrolled_reason":"uninstall","audit_unenrolled_time":"t","upgrade_started_at":null,
             "upgraded_at":null,"upgrade_details":{"state":"UPG_FAILED"},"upgrade":{"rollbacks":[]},

@@ -78,7 +78,7 @@ fn values_of_another_type_are_told_what_is_needed() {
         ("limits.max_connections = -1", "expected a non-negative integer"),
         ("limits.max_connections = 99999999999999999999999", "expected a non-negative integer"),
         ("limits.max_connections = 10000001", "10000001 exceeds the maximum of 10000000"),
-        ("timeouts.idle = \"2d\"", "\"2d\" is no duration"),
+        ("timeouts.idle = \"2d\"", "\"2d\" is not a duration"),
         ("timeouts.idle = \"0\"", "0 is outside 1ms to 24h"),
         ("external_url = [3]", "expected a string in quotes, found a list of something other than strings"),
         ("external_url = \"fleet.example\"", "is no address of a server; write https://HOST:PORT"),

@@ -58,8 +58,8 @@ fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
         ("garbage", "it is not PEM"),
         ("", "it is empty"),
         ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no certificate but a private key"),
-        (&good.replace("MII", "AII"), "certificate 1 is damaged"),
-        (&format!("{good}-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "certificate 2 is damaged"),
+        (&good.replace("MII", "AII"), "certificate 1 is corrupt"),
+        (&format!("{good}-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "certificate 2 is corrupt"),
     ] {
         let (_folder, path) = file("given.pem", content);
         let told = fails(2, &["status", "--url", "https://127.0.0.1:1", "--ca", &path]);
@@ -70,7 +70,7 @@ fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
         assert!(told.contains(&path) && !told.contains("shares"), "{told}");
     }
     let told = fails(2, &["status", "--url", "https://127.0.0.1:1", "--ca", "/nowhere.pem"]);
-    assert!(told.contains("--ca: /nowhere.pem: can't read it: No such file"), "{told}");
+    assert!(told.contains("--ca: /nowhere.pem: cannot read the file: No such file"), "{told}");
     let (_folder, path) = file("good.pem", &good);
     fails(5, &["status", "--url", "https://127.0.0.1:1", "--ca", &path]);
 }
@@ -101,7 +101,7 @@ fn a_stray_variable_concerns_the_server_alone() {
 #[test]
 fn code_3_is_not_found() {
     let told = fails(3, &["agent", "show", "nobody"]);
-    assert!(told.contains("no agent has the id or host name \"nobody\""), "{told}");
+    assert!(told.contains("no agent with the id or host name \"nobody\""), "{told}");
     assert!(told.contains("\n  hint: list all agents: muster agent list --inactive --filter"), "{told}");
     let told = fails(3, &["policy", "show", "nothing"]);
     assert!(
