@@ -3,14 +3,17 @@
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt as _;
 use muster_listen::Timeouts;
+use muster_listen::accept::Place;
 use muster_listen::body::RequestBody;
 use muster_listen::gate::Gate;
 use muster_listen::metrics::ConnectionMetrics;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::{ListenerKind, Peer};
+use muster_listen::reply::{ListenerKind, Peer, Reply};
+use muster_listen::strangers::Strangers;
 use muster_listen::{Answer, Handler, Listening, Work, connection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::runtime::{Builder, Runtime};
@@ -38,7 +41,8 @@ async fn requests(data: &[u8], step: usize) -> Vec<String> {
     let seen = Seen::default();
     let listening = Arc::new(listening(seen.clone()));
     let (ours, theirs) = duplex(UNDER_WAY);
-    let peer = Peer { address: None, tls: false, listener: ListenerKind::Agent, uid: None };
+    let peer = Peer::new(ListenerKind::Agent);
+    let place = Place::take(&listening, &peer).expect("nobody else is there");
     let (mut reads, mut writes) = tokio::io::split(ours);
     let send = async move {
         for part in data.chunks(step.min(data.len().max(1))) {
@@ -53,7 +57,7 @@ async fn requests(data: &[u8], step: usize) -> Vec<String> {
         let mut replies = Vec::new();
         let _ = reads.read_to_end(&mut replies).await;
     };
-    tokio::join!(connection::serve(theirs, listening, peer), send, receive);
+    tokio::join!(connection::serve(theirs, listening, peer, place), send, receive);
     let seen = seen.0.lock().unwrap_or_else(PoisonError::into_inner);
     seen.clone()
 }
@@ -63,20 +67,18 @@ async fn requests(data: &[u8], step: usize) -> Vec<String> {
 struct Seen(Arc<Mutex<Vec<String>>>);
 
 impl Handler for Seen {
-    type Body = Full<bytes::Bytes>;
-
-    fn refuse(&self, refusal: &Refusal) -> Response<Self::Body> {
-        Response::new(Full::from(refusal.to_string()))
+    fn refuse(&self, refusal: &Refusal, _: &Peer) -> Reply {
+        Reply::new(Bytes::from(refusal.to_string()).into())
     }
 
-    fn handle(&self, request: Request<RequestBody>, _: Peer) -> Work<Self::Body> {
+    fn handle(&self, request: Request<RequestBody>, _: Peer) -> Work {
         let seen = Arc::clone(&self.0);
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map(http_body_util::Collected::to_bytes);
             let line = format!("{} {} {:?} {:?}", head.method, head.uri, head.headers, body.ok());
             seen.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            Answer::Reply(Response::new(Full::default()))
+            Answer::Reply(Reply::default())
         })
     }
 }
@@ -99,6 +101,7 @@ fn listening(handler: Seen) -> Listening<Seen> {
         timeouts,
         requests: Gate::new(10),
         connections: Gate::new(10),
+        strangers: Strangers::new(1),
         metrics: Arc::clone(&METRICS),
         shutdown: CancellationToken::new(),
     }

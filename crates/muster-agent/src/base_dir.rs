@@ -76,6 +76,7 @@ pub fn check(base: &Utf8Path) -> Result<(), BadBase> {
     if metadata.uid() != user {
         return Err(BadBase::Owner { path, owner: metadata.uid(), user });
     }
+    // Empty or not: others may be about to use it.
     if metadata.mode() & SHARED != 0 {
         return Err(BadBase::Shared { path, mode: metadata.mode() & 0o7777 });
     }
@@ -92,6 +93,7 @@ fn foreign(base: &Utf8Path) -> io::Result<Option<String>> {
     let mut foreign = None;
     for entry in fs_err::read_dir(base)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
+        // Whatever else is in it, an agent has been here, or an administrator has prepared it for one.
         if MARKS.contains(&name.as_str()) {
             return Ok(None);
         }

@@ -18,6 +18,7 @@ const REDACTED: &str = "[redacted]";
 /// Builds the bundle.
 pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str) -> std::io::Result<Bytes> {
     let policy = state.policy.as_ref().map(|policy| redacted(parse(&policy.policy)));
+    // Without their data, which may contain secrets.
     let inbox: Vec<Value> = state
         .inbox
         .iter()
@@ -55,6 +56,7 @@ fn parse(raw: &RawValue) -> Value {
 
 /// Redacts a policy: what `secret_paths` names, environments, and fields with names of secrets.
 fn redacted(mut policy: Value) -> Value {
+    // The server names the places where it filled in secrets.
     let paths: Vec<String> = policy["secret_paths"]
         .as_array()
         .map(|paths| {
@@ -76,6 +78,7 @@ fn hide(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let lower = name.to_lowercase();
+                // Redacts too much rather than too little: a bundle leaves the host.
                 if lower == "env"
                     || lower == "key"
                     || SECRET_WORDS.iter().any(|word| lower.contains(word)) && name != "secret_paths"

@@ -51,16 +51,19 @@ pub async fn enroll(
 ) -> Result<EnrolledItem, Failure> {
     let deadline = patience.timeout.map(|timeout| Instant::now() + timeout);
     let mut backoff = Backoff::new(patience.backoff_init, patience.backoff_max);
+    // Provisioning tools start many hosts in the same second.
     tokio::time::sleep(between(entropy, Duration::ZERO, patience.spread)).await;
     loop {
         let error = match client.enroll(wish, facts).await {
             Ok(item) => return Ok(item),
             Err(error) => error,
         };
+        // Whoever enrolls a host is waiting: only failures that may pass are worth a retry.
         if let Some(failure) = permanent(&error) {
             return Err(failure);
         }
         let wait = backoff.next(entropy);
+        // A wait that would end after the deadline is not begun.
         let over = patience.attempts.is_some_and(|attempts| backoff.failures() >= attempts);
         if over || deadline.is_some_and(|deadline| Instant::now() + wait > deadline) {
             return Err(given_up(&error, backoff.failures()));

@@ -157,6 +157,7 @@ impl Settings {
     /// Loads the file, if it exists, and overrides its keys with `KEY=VALUE` pairs.
     pub fn load(file: &Utf8Path, pairs: &[String]) -> Result<Self, BadSettings> {
         let bad = |reason: String| BadSettings { origin: file.to_string(), reason };
+        // A missing file is fine, and an unreadable one is not: it may contain what the administrator relies on.
         let bytes = atomic::read(file).map_err(|error| bad(error.to_string()))?.unwrap_or_default();
         if bytes.len() > FILE_MAX {
             return Err(bad(format!("larger than {FILE_MAX} bytes")));
@@ -179,10 +180,12 @@ impl Settings {
 fn set(tree: &mut serde_json::Value, pair: &str) -> Result<(), BadSettings> {
     let bad = |reason: &str| BadSettings { origin: format!("--set {pair}"), reason: reason.to_owned() };
     let (key, value) = pair.split_once('=').ok_or_else(|| bad("expected KEY=VALUE"))?;
+    // Numbers for counts and sizes; everything else in the settings is text.
     let value = value.parse::<u64>().map_or_else(|_| value.into(), serde_json::Value::from);
     let mut place = tree;
     for part in key.split('.') {
         let object = place.as_object_mut().ok_or_else(|| bad("unknown key"))?;
+        // A mistyped key is caught afterwards, by the type's unknown-field check.
         place = object.entry(part).or_insert_with(|| serde_json::json!({}));
     }
     *place = value;

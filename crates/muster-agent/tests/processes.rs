@@ -52,7 +52,8 @@ impl Host {
                 if let Some(found) = self.supervisor.states().into_iter().find(|state| state.id == id && good(state)) {
                     return found;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                // A change that came between the look and this wait has left its notification.
+                self.supervisor.changed().await;
             }
         };
         let found = tokio::time::timeout(Duration::from_secs(20), waiting).await;

@@ -21,6 +21,7 @@ pub trait Bulk: Serialize {
     fn trying(self) -> Self;
 }
 
+// The requests differ in name, path and response only.
 macro_rules! bulk {
     ($($request:ident $path:literal $answer:ident,)*) => {
         $(impl Bulk for $request {

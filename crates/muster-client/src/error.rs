@@ -134,7 +134,9 @@ impl Error {
     }
 
     pub(crate) fn of_send(target: &str, error: reqwest::Error) -> Self {
+        // Everything is taken from the error before it becomes the source.
         let (target, reason, kind) = (target.to_owned(), innermost(&error), io_kind(&error));
+        // The request could not be built, so nothing was sent: the caller's values are at fault.
         if error.is_builder() {
             return Self::Usage(reason);
         }
@@ -142,6 +144,7 @@ impl Error {
         let source = Some(error);
         match kind {
             Some(io::ErrorKind::PermissionDenied) => Self::Denied { target, source },
+            // Only a failure to connect guarantees that the server did not get the request.
             _ if is_connect => Self::Unreachable { target, reason, source },
             _ if is_timeout => Self::Broken { target, reason: "timed out".into(), source },
             _ => Self::Broken { target, reason, source },
@@ -154,6 +157,7 @@ fn by_status(status: u16) -> Failure {
         401 | 403 => Failure::Refused,
         404 => Failure::NotFound,
         409 => Failure::Conflict,
+        // The server is starting, stopping or read-only: to a script that is as good as not reachable.
         503 => Failure::Unreachable,
         _ => Failure::Failed,
     }

@@ -19,6 +19,7 @@ impl Client {
         let url = self.fleet(&["agents", "files", id, name])?;
         let mut response = self.send(self.request(Method::GET, url)).await?;
         let mut length = 0;
+        // Chunk by chunk: bundles may be larger than the memory of whoever downloads them.
         while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(e))? {
             to.write_all(&chunk).await?;
             length += chunk.len() as u64;

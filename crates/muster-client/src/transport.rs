@@ -46,6 +46,7 @@ impl Client {
     /// A client over the admin socket: `DATA/admin.sock`.
     pub fn unix(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        // The socket's permissions are the credential, so no token is sent.
         let builder = builder(None)?.unix_socket(path).tls_certs_only([]);
         Self::build(builder, "http://localhost/", path.display().to_string())
     }
@@ -96,6 +97,7 @@ impl Client {
     }
 
     pub(crate) fn path<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Result<Url> {
+        // A base with a path stays in front: the API may be behind a reverse proxy.
         let mut url = self.base.clone();
         let mut path = url.path_segments_mut().map_err(|()| Error::Usage("not a base URL".into()))?;
         path.pop_if_empty();
@@ -161,6 +163,7 @@ impl Client {
         let status = response.status();
         let bytes = response.bytes().await.map_err(|e| self.broken(e))?;
         match serde_json::from_slice::<ErrorBody>(&bytes) {
+            // The status line is authoritative; a body may repeat another status.
             Ok(body) => Err(Error::Answered(Box::new(ErrorBody { status_code: status.as_u16(), ..body }))),
             // A proxy's page, most likely: its beginning says more than the parser's error.
             Err(_) => {
@@ -193,11 +196,13 @@ fn builder(token: Option<&str>) -> Result<ClientBuilder> {
 fn headers(token: Option<&str>) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     headers.insert("elastic-api-version", HeaderValue::from_static(API_VERSION));
+    // Kibana's API requires it on changes, and scripts send it to both.
     headers.insert("kbn-xsrf", HeaderValue::from_static("true"));
     if let Some(token) = token {
         let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
         let mut value = bearer
             .map_err(|_| Error::Usage("the token contains characters that are not allowed in a header".into()))?;
+        // Keeps the token out of debug output.
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }

@@ -10,6 +10,7 @@ use crate::id::{ActionId, AgentId, PolicyId};
 use crate::reported::{RESULT_BYTES, shortened};
 use crate::status;
 use crate::time::Timestamp;
+use crate::upgrade::UpgradeAck;
 
 /// An action, as seen by the agent that acknowledges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,16 +102,18 @@ impl Acks<'_> {
             Subject::Action(id) => id.clone(),
             Subject::Policy(_) => None,
         });
-        Wanted { actions: actions.collect(), revisions: self.newer_revisions(record).collect() }
+        Wanted { actions: actions.collect(), revisions: self.news(record).collect() }
     }
 
-    /// Returns the revisions of the assigned policy that are newer than the known one and acknowledged without an error (EA117, EA118).
-    fn newer_revisions(&self, record: &AgentRecord) -> impl Iterator<Item = i64> {
+    /// Revisions of the record's own policy, acked without an error (EA117, EA118), that are news: newer than the one
+    /// it runs, or the older one that it was told to run. Agents ack the policy that they restore at each start, too.
+    fn news(&self, record: &AgentRecord) -> impl Iterator<Item = i64> {
         let assigned = record.policy_id.as_ref().map(PolicyId::as_str);
-        let newer = record.policy_revision.max(0);
+        let (runs, target) = (record.policy_revision.max(0), record.target_revision);
+        let is_news = move |revision: i64| revision > runs || (target == Some(revision) && revision != runs);
         self.0.iter().filter(|ack| ack.error.is_none() && ack.is_of(&record.id)).filter_map(move |ack| {
             match &ack.subject {
-                Subject::Policy(Some((id, revision))) if assigned == Some(id) && *revision > newer => Some(*revision),
+                Subject::Policy(Some((id, revision))) if assigned == Some(id) && is_news(*revision) => Some(*revision),
                 _ => None,
             }
         })
@@ -132,23 +135,25 @@ pub fn decide(
         let order = own_order(record, ack, looked_up);
         verdicts.push(order.as_ref().err().copied().unwrap_or(Verdict::Taken));
         let Ok(Some((id, order))) = order else { continue };
-        if results.iter().all(|result| result.action_id != id) {
-            results.push(result(record, id, order.kind, ack, now));
+        if results.iter().any(|result| result.action_id == id) || !apply(&mut next, &id, order, ack, now) {
+            continue;
         }
-        if order.target != Some(TargetState::Acked) {
-            apply(&mut next, order.kind, ack, now);
-        }
+        results.push(result(record, id, order.kind, ack, now));
     }
-    next.policy_revision = believed_revision(record, acks, looked_up).unwrap_or(next.policy_revision);
+    if let Some(revision) = believed_revision(record, acks, looked_up) {
+        next.policy_revision = revision;
+        next.policy_failure = None;
+    }
     let deactivated = record.active && !next.active;
     let changed = (next != *record).then(|| status::finish(record, next, seen, now));
     Acknowledged { verdicts, results, record: changed, deactivated }
 }
 
-/// Returns the highest acknowledged revision of the assigned policy that exists (EA117, D16).
+/// The acked revision of the assigned policy that exists (EA117, D16): the target, else the highest.
 fn believed_revision(record: &AgentRecord, acks: &Acks<'_>, looked_up: &LookedUp) -> Option<i64> {
     let policy = record.policy_id.as_ref()?;
-    acks.newer_revisions(record).filter(|newer| looked_up.revisions.contains(&(policy.clone(), *newer))).max()
+    let exists = |revision: &i64| looked_up.revisions.contains(&(policy.clone(), *revision));
+    acks.news(record).filter(exists).max_by_key(|revision| (record.target_revision == Some(*revision), *revision))
 }
 
 /// The order that is acked; `None` for a policy (EA116); the verdict when the ack is not taken.
@@ -173,20 +178,20 @@ impl Ack<'_> {
     }
 }
 
-/// Applies the outcome of an action to the record (EA §5.4).
-fn apply(next: &mut AgentRecord, kind: ActionType, ack: &Ack<'_>, now: Timestamp) {
-    match (kind, ack.error.is_some()) {
-        (ActionType::Upgrade, false) => {
-            next.upgrade.started_at = None;
-            next.upgrade.upgraded_at = Some(now);
+/// What an ack does to the record (EA §5.4). Returns whether it is the answer: that of an UPGRADE may not be the last word.
+fn apply(next: &mut AgentRecord, id: &ActionId, order: Order, ack: &Ack<'_>, now: Timestamp) -> bool {
+    match (order.kind, ack.error.is_some()) {
+        (ActionType::Upgrade, _) if order.target == Some(TargetState::Queued) => {
+            let ack = UpgradeAck { action: id, error: ack.error.as_deref(), retries: ack.retries };
+            let (upgrade, ended) = next.upgrade.acked(ack, &next.agent_version, now);
+            next.upgrade = upgrade;
+            return ended.is_some();
         }
-        (ActionType::Upgrade, true) if !ack.retries => {
-            next.upgrade.started_at = None;
-        }
-        (ActionType::Unenroll, false) => deactivate(next, "manual", now),
-        (ActionType::Migrate, false) => deactivate(next, "migrated", now),
+        (ActionType::Unenroll, false) if order.target != Some(TargetState::Acked) => deactivate(next, "manual", now),
+        (ActionType::Migrate, false) if order.target != Some(TargetState::Acked) => deactivate(next, "migrated", now),
         _ => {}
     }
+    true
 }
 
 /// Unenrolls the agent, which removes its access key from the record.

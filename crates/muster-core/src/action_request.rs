@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::action::{Action, ActionCounts, ActionType};
+use crate::canonical;
 use crate::delivery::reshape;
 use crate::error::Error;
 use crate::id::ActionId;
@@ -49,7 +50,27 @@ impl ActionRequest {
     /// Validates the request and creates the action. Every action has an expiration, so that none is undeliverable or
     /// delivered for ever (D4). It is signed afterwards, when every field is final.
     pub fn into_action(self, id: ActionId, total: i64, created_by: &str, now: Timestamp) -> Result<Action, Error> {
-        self.check(now)?;
+        let new = self.canonical()?;
+        new.check(now)?;
+        new.checked_action(id, total, created_by, now)
+    }
+
+    /// The same with every text that agents act on in its canonical form. To be called before secrets are sealed;
+    /// references to sealed ones are left alone.
+    pub fn canonical(mut self) -> Result<Self, Error> {
+        let input_type = canonical::input_type(&self.input_type);
+        self.input_type = input_type.map_err(|reason| Error::invalid("input_type", reason))?;
+        for (pointer, form) in canonical_fields(self.kind) {
+            let Some(Value::String(text)) = self.data.pointer_mut(pointer) else { continue };
+            if !text.starts_with(SECRET_REFERENCE) {
+                let field = pointer.trim_start_matches('/').replace('/', ".");
+                *text = form(text).map_err(|reason| Error::invalid(field, reason))?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn checked_action(self, id: ActionId, total: i64, created_by: &str, now: Timestamp) -> Result<Action, Error> {
         // A window needs a start time, from which the start of each agent is computed (EA83).
         let start_time = self.start_time.or(self.rollout.map(|_| now));
         let expiration = self.expiration.unwrap_or_else(|| ends_at(self.kind, start_time, self.rollout, now));
@@ -89,12 +110,41 @@ impl ActionRequest {
     }
 }
 
+const SECRET_REFERENCE: &str = "$co.elastic.secret{";
+/// Schemes that agents fetch packages by.
+const SOURCE_SCHEMES: [&str; 3] = ["https", "http", "file"];
+
+/// A text's canonical form, or the reason why it has none.
+type Form = fn(&str) -> Result<String, String>;
+
+/// JSON pointers to the texts in the data of that type that are parsed by somebody, and their forms.
+fn canonical_fields(kind: ActionType) -> &'static [(&'static str, Form)] {
+    match kind {
+        ActionType::Upgrade => {
+            &[("/version", canonical::version), ("/source_uri", |text| canonical::url(text, &SOURCE_SCHEMES))]
+        }
+        ActionType::Migrate => &[
+            ("/target_uri", |text| canonical::url(text, &["https", "http"])),
+            ("/enrollment_token", canonical::token),
+            ("/settings/proxy_url", |text| canonical::url(text, &["https", "http", "socks5"])),
+        ],
+        _ => &[],
+    }
+}
+
 /// Returns the known fields of the type. What agents cannot parse is rejected here rather than dropped at delivery.
 fn checked_data(kind: ActionType, data: Value) -> Result<Value, Error> {
     if !kind.is_delivered() {
         return Ok(data);
     }
-    reshape(kind, data).ok_or_else(|| Error::invalid("data", format!("does not fit {}", kind.as_str())))
+    let revision = if kind == ActionType::PolicyReassign { data.get("policy_revision").cloned() } else { None };
+    let misfit = || Error::invalid("data", format!("does not fit {}", kind.as_str()));
+    let mut shaped = reshape(kind, data).ok_or_else(misfit)?;
+    // Ours alone: it says how to finish the reassignment after a crash. Agents are sent the policy's id.
+    if let Some(revision) = revision.filter(Value::is_i64) {
+        shaped["policy_revision"] = revision;
+    }
+    Ok(shaped)
 }
 
 /// Returns the expiration of a type (MG §5.4): twice a window of up to two hours, a longer window itself.

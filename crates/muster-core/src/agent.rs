@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::credential::SecretHash;
+pub use crate::duplicate_hosts::DuplicateHosts;
 use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId};
 use crate::status::Status;
 use crate::time::Timestamp;
+pub use crate::upgrade::UpgradeState;
 
 /// Which program an agent is, and so which protocol it speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,6 +91,16 @@ pub struct AuditReport {
     pub at: Timestamp,
 }
 
+/// A revision of the assigned policy that an agent stored and could not apply: its check-ins claim the revision all the
+/// same, with status `error`, and it is never acked (AG160).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyFailure {
+    /// The revision.
+    pub revision: i64,
+    /// What the agent says of it.
+    pub reason: String,
+}
+
 /// Health that the agent reported in its last check-in, verbatim (D13).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportedHealth {
@@ -98,19 +110,6 @@ pub struct ReportedHealth {
     pub message: String,
     /// `input`, `output`, `other`: where the unhealthy components are; empty when healthy (D5).
     pub unhealthy_reason: Vec<String>,
-}
-
-/// Progress of an upgrade.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UpgradeState {
-    /// Creation time of the action; cleared when done, failed or cancelled.
-    pub started_at: Option<Timestamp>,
-    /// Time of the last success.
-    pub upgraded_at: Option<Timestamp>,
-    /// Validated report of a running upgrade as JSON (EA §4.6).
-    pub details: Option<Arc<str>>,
-    /// Versions to which the agent can roll back, as a JSON array (EA66).
-    pub rollbacks: Option<Arc<str>>,
 }
 
 /// Record of an enrolled agent. The store increments `version` with every update and rejects an update that
@@ -143,14 +142,20 @@ pub struct AgentRecord {
     pub updated_at: Timestamp,
     /// The assigned policy (0 or 1).
     pub policy_id: Option<PolicyId>,
+    /// The revision of the assigned policy that it should run; `None`: the policy's newest, whichever that is.
+    pub target_revision: Option<i64>,
     /// Policy that the agent reports as running.
     pub running_policy_id: Option<PolicyId>,
     /// Revision that it runs, by check-in or ack; 0 if it needs a policy.
     pub policy_revision: i64,
+    /// A revision that it was given and could not apply.
+    pub policy_failure: Option<Box<PolicyFailure>>,
     /// Greatest sequence number confirmed by an ack token; −1 if none (EA44).
     pub action_position: i64,
     /// Ack token that `action_position` is from.
     pub action_token: Option<ActionId>,
+    /// Hosts that share its key.
+    pub duplicate_hosts: Option<Box<DuplicateHosts>>,
     /// Tags without duplicates, in the order of first appearance.
     pub tags: Vec<String>,
     /// Spaces in which it is visible.

@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::agent::{AgentDocuments, AgentRecord};
+use crate::agent::{AgentDocuments, AgentRecord, PolicyFailure};
 use crate::documents::components::OTHER_REASON;
 use crate::documents::{Digest, components, metadata, text_digest};
+use crate::duplicate_hosts::{HostTrail, noted};
 use crate::id::{ActionId, PolicyId};
 use crate::poll::GoDuration;
 use crate::reported::{self, STATUS_BYTES, shortened};
 use crate::status;
 use crate::time::Timestamp;
+use crate::upgrade::Ended;
 use crate::upgrade_details::UpgradeDetails;
 use crate::{Error, ErrorKind};
 
@@ -21,6 +23,8 @@ pub struct KnownDocuments {
     pub local_metadata: Option<Digest>,
     /// Of the very text of `local_metadata` that was looked at last: the same text again need not be read.
     pub metadata_text: Option<Digest>,
+    /// The hosts that checked in last.
+    pub hosts: HostTrail,
     /// Of `components`: ids, statuses, messages and the set of units; payloads and order aside (EA58, EA §15).
     pub components: Option<Digest>,
 }
@@ -33,6 +37,7 @@ impl KnownDocuments {
             local_metadata: documents.local_metadata.as_deref().map(metadata::digest),
             metadata_text: documents.local_metadata.as_deref().map(text_digest),
             components: components.map(|components| components.digest),
+            hosts: HostTrail::of(documents.local_metadata.as_deref().and_then(metadata::host_id).as_deref()),
         }
     }
 }
@@ -79,6 +84,8 @@ pub struct Circumstances<'a> {
     pub newer_than_tested: bool,
     /// The agent's address.
     pub address: &'a str,
+    /// Another poll of the agent is held now.
+    pub polled: bool,
     /// The action that the request's ack token names, with its sequence number; `None`: absent or unknown (EA74).
     pub acknowledged: Option<(ActionId, i64)>,
     /// Whether the action that `upgrade_details` names exists (EA63).
@@ -96,10 +103,14 @@ pub struct Decision {
     pub documents: AgentDocuments,
     /// Fingerprints after this check-in.
     pub known: KnownDocuments,
-    /// A policy is due as soon as the newest revision is greater than this (`R` of EA §4.7).
+    /// The revision that the agent has of its policy, applied or not (`R` of EA §4.7): another target than this is due.
     pub policy_revision: i64,
     /// How long the client waits (EA53, EA68).
     pub poll_timeout: Option<GoDuration>,
+    /// The end of the upgrade that the agent was asked for.
+    pub upgrade: Option<Ended>,
+    /// A second host was noticed behind the agent's key with this check-in.
+    pub has_duplicate: bool,
 }
 
 /// The record as it becomes: a copy only once something in it changes, which most check-ins don't do.
@@ -130,14 +141,17 @@ pub fn decide(
     let mut known = known;
     say_health(&mut next, report)?;
     take_components(&mut next, &mut documents, &mut known, report)?;
-    take_metadata(&mut next, &mut documents, &mut known, report)?;
-    take_upgrade(&mut next, report, circumstances, now)?;
+    take_metadata(&mut next, &mut documents, &mut known, report, circumstances, now)?;
+    let has_duplicate = record.duplicate_hosts.is_none() && next.duplicate_hosts.is_some();
+    // The version first: it tells whether an upgrade that ends has succeeded.
     take_version(&mut next, circumstances);
+    let upgrade = take_upgrade(&mut next, report, circumstances, now)?;
     take_position(&mut next, circumstances);
     let policy_revision = take_policy(&mut next, report, circumstances);
     forget_farewell(&mut next);
     let record = changed(record, next, circumstances, now);
-    Ok(Decision { record, documents, known, policy_revision, poll_timeout: report.poll_timeout })
+    let poll_timeout = report.poll_timeout;
+    Ok(Decision { record, documents, known, policy_revision, poll_timeout, upgrade, has_duplicate })
 }
 
 /// The record to write, if anything in it or its status is another.
@@ -229,6 +243,8 @@ fn take_metadata(
     documents: &mut AgentDocuments,
     known: &mut KnownDocuments,
     report: &Report<'_>,
+    circumstances: &Circumstances<'_>,
+    now: Timestamp,
 ) -> Result<(), BadCheckIn> {
     let Some(raw) = report.metadata else { return Ok(()) };
     let text = Some(text_digest(raw));
@@ -238,6 +254,11 @@ fn take_metadata(
     let within = reported::check(raw, reported::METADATA_BYTES, reported::METADATA_NODES);
     within.map_err(|reason| bad(format!("local_metadata: {reason}")))?;
     known.metadata_text = text;
+    if let Some(host) = metadata::host_id(raw)
+        && let Some(duplicates) = noted(next, &mut known.hosts, &host, circumstances.polled, now)
+    {
+        next.to_mut().duplicate_hosts = duplicates;
+    }
     let digest = Some(metadata::digest(raw));
     if known.local_metadata == digest {
         return Ok(());
@@ -250,47 +271,30 @@ fn take_metadata(
     Ok(())
 }
 
-/// `upgrade_details` and the rollbacks on offer.
+/// `upgrade_details` and the rollbacks on offer; the end of the upgrade, if this is it.
 fn take_upgrade(
     next: &mut Next<'_>,
     report: &Report<'_>,
     circumstances: &Circumstances<'_>,
     now: Timestamp,
-) -> Result<(), BadCheckIn> {
-    match &report.upgrade {
-        None => end_upgrade(next, now),
-        Some(_) if !circumstances.upgrade_action_known => {}
-        Some(upgrade) => keep_details(next, upgrade.details.as_ref().map_err(bad)?),
-    }
+) -> Result<Option<Ended>, BadCheckIn> {
+    let details = match &report.upgrade {
+        None => Some(None),
+        // Neither a word on the upgrade nor its end (EA63).
+        Some(_) if !circumstances.upgrade_action_known => None,
+        Some(upgrade) => Some(Some(upgrade.details.as_ref().map_err(bad)?)),
+    };
+    let changed = details.and_then(|details| next.upgrade.reported(&next.agent_version, details, now));
+    let ended = changed.and_then(|(upgrade, ended)| {
+        next.to_mut().upgrade = upgrade;
+        ended
+    });
     if let Some(rollbacks) = &report.rollbacks
         && next.upgrade.rollbacks != *rollbacks
     {
         next.to_mut().upgrade.rollbacks.clone_from(rollbacks);
     }
-    Ok(())
-}
-
-/// A failure takes back what the ack of the order said: agents that can't upgrade ack without an error.
-fn keep_details(next: &mut Next<'_>, details: &UpgradeDetails) {
-    let kept = details.to_json();
-    if next.upgrade.details.as_ref() != Some(&kept) {
-        let upgrade = &mut next.to_mut().upgrade;
-        upgrade.details = Some(kept);
-        if details.has_failed() {
-            upgrade.upgraded_at = None;
-        }
-    }
-}
-
-/// Details that disappear mean that the upgrade succeeded (EA62), unless the last word was that it failed.
-fn end_upgrade(next: &mut Next<'_>, now: Timestamp) {
-    let Some(details) = next.upgrade.details.clone() else { return };
-    let upgrade = &mut next.to_mut().upgrade;
-    upgrade.details = None;
-    upgrade.started_at = None;
-    if !UpgradeDetails::stored(&details).is_some_and(|details| details.has_failed()) {
-        upgrade.upgraded_at = Some(now);
-    }
+    Ok(ended)
 }
 
 /// The version, which an upgrade changes (EA60).
@@ -324,15 +328,37 @@ fn take_policy(next: &mut Next<'_>, report: &Report<'_>, circumstances: &Circums
         next.to_mut().running_policy_id = PolicyId::parse(id).ok();
     }
     let assigned = next.policy_id.as_ref().map(PolicyId::as_str);
-    let runs = match circumstances.newest_revision {
+    let claimed = match circumstances.newest_revision {
         Some(newest) if assigned == Some(id) && revision <= newest => revision.max(0),
         None if assigned == Some(id) => next.policy_revision,
         _ => 0,
     };
-    if next.policy_revision != runs {
-        next.to_mut().policy_revision = runs;
+    let failure = not_applied(next, claimed);
+    if failure.is_none() && next.policy_revision != claimed {
+        next.to_mut().policy_revision = claimed;
     }
-    runs
+    if next.policy_failure != failure {
+        next.to_mut().policy_failure = failure;
+    }
+    claimed
+}
+
+/// The failure to apply the claimed revision, if the claim does not count as running. Agents of 9.x claim the revision
+/// that they stored last: one that could not be applied, too, which they never ack (AG160).
+fn not_applied(record: &AgentRecord, claimed: i64) -> Option<Box<PolicyFailure>> {
+    // What ran once does run: a component that fails later is no failure of the policy.
+    if claimed <= 0 || claimed == record.policy_revision {
+        return None;
+    }
+    let said = &record.health.status;
+    let known = record.policy_failure.as_ref().filter(|known| known.revision == claimed);
+    if said.eq_ignore_ascii_case("error") || said.eq_ignore_ascii_case("failed") {
+        let reason = Some(record.health.message.as_str()).filter(|message| !message.is_empty());
+        let reason = reason.unwrap_or("the agent reports an error").to_owned();
+        return Some(Box::new(PolicyFailure { revision: claimed, reason }));
+    }
+    // A restarted agent says "starting" before it fails again.
+    known.filter(|_| said.eq_ignore_ascii_case("starting")).cloned()
 }
 
 /// An agent that checks in has not left (EA61).

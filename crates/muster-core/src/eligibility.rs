@@ -60,6 +60,8 @@ pub enum Wish<'a> {
     Reassign {
         /// The policy.
         policy: &'a PolicyId,
+        /// Its revision; `None`: the newest.
+        revision: Option<i64>,
         /// That policy is hosted.
         hosted: bool,
         /// Allows hosted ones.
@@ -143,9 +145,10 @@ impl Wish<'_> {
                 candidate.upgrade(version, accepted, *force, *skip_rate_limit, now)
             }
             Self::Rollback { version } => candidate.rollback(version, now),
-            Self::Reassign { policy, hosted, force } => {
+            Self::Reassign { policy, revision, hosted, force } => {
                 refuse_if(!force && (candidate.hosted || *hosted), Ineligible::Hosted)?;
-                let same = candidate.record.policy_id.as_ref() == Some(*policy);
+                let record = candidate.record;
+                let same = record.policy_id.as_ref() == Some(*policy) && record.target_revision == *revision;
                 refuse_if(same, Ineligible::SamePolicy((*policy).clone()))
             }
             Self::Unenroll { force } => refuse_if(!force && candidate.hosted, Ineligible::Hosted),
@@ -341,21 +344,21 @@ mod tests {
     fn mg119_mg137_hosted_policies_refuse_without_force() {
         let (record, metadata, q) = (agent(), upgradeable(), PolicyId::trusted("q"));
         let hosted = Candidate { hosted: true, ..candidate(&record, &metadata) };
-        let reassign = |force| Wish::Reassign { policy: &q, hosted: false, force };
+        let reassign = |force| Wish::Reassign { policy: &q, revision: None, hosted: false, force };
         for wish in [upgrade("9.6.0", false), Wish::Tags, Wish::Unenroll { force: false }, reassign(false)] {
             assert_eq!(wish.suits(&hosted, at(60)), Err(Ineligible::Hosted));
         }
         for wish in [upgrade("9.6.0", true), Wish::Unenroll { force: true }, reassign(true)] {
             assert_eq!(wish.suits(&hosted, at(60)), Ok(()));
         }
-        let target = Wish::Reassign { policy: &q, hosted: true, force: false };
+        let target = Wish::Reassign { policy: &q, revision: None, hosted: true, force: false };
         assert_eq!(target.suits(&candidate(&record, &metadata), at(60)), Err(Ineligible::Hosted));
     }
 
     #[test]
     fn mg133_the_same_policy_is_no_change() {
         let (record, p) = (agent(), PolicyId::trusted("p"));
-        let wish = Wish::Reassign { policy: &p, hosted: false, force: true };
+        let wish = Wish::Reassign { policy: &p, revision: None, hosted: false, force: true };
         assert_eq!(wish.suits(&candidate(&record, ""), at(60)), Err(Ineligible::SamePolicy(p.clone())));
     }
 

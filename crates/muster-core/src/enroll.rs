@@ -274,8 +274,11 @@ impl Applicant {
             enrolled_at: now,
             updated_at: now,
             policy_id: placement.policy_id,
+            target_revision: None,
             running_policy_id: None,
             policy_revision: 0,
+            policy_failure: None,
+            duplicate_hosts: None,
             action_position: -1,
             action_token: None,
             tags: placement.tags,
@@ -313,6 +316,9 @@ impl Applicant {
             access_key: Some(stored_key(admitted.access_key)),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             policy_revision: 0,
+            policy_failure: None,
+            // The new key is this host's alone.
+            duplicate_hosts: None,
             running_policy_id: None,
             tags: admitted.placement.tags,
             namespaces: circumstances.key.namespaces.clone(),
@@ -323,7 +329,7 @@ impl Applicant {
             audit: None,
             unenrolled_at: None,
             unenrolled_reason: None,
-            upgrade: UpgradeState { upgraded_at: stored.upgrade.upgraded_at, ..UpgradeState::default() },
+            upgrade: stored.upgrade.reinstalled(),
             last_address: circumstances.address.to_owned(),
             ..stored.clone()
         };

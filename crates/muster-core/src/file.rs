@@ -1,7 +1,5 @@
 //! Files: uploads from agents, files to agents, artifacts.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ActionId, AgentId, FileId};
@@ -45,8 +43,6 @@ pub struct Upload {
     pub status: FileStatus,
     /// When it began.
     pub started_at: Timestamp,
-    /// The request's other fields: JSON.
-    pub request: Arc<str>,
     /// Transit hash once complete: lower-case hex.
     pub transit_hash: Option<String>,
 }

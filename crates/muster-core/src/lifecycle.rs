@@ -9,10 +9,11 @@ use crate::acknowledge::deactivate;
 use crate::agent::{AgentRecord, AuditReason, AuditReport};
 use crate::denial::Denial;
 use crate::error::Error;
-use crate::id::PolicyId;
+use crate::id::{ActionId, PolicyId};
 use crate::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use crate::status::{self, Status, finish};
 use crate::time::Timestamp;
+use crate::upgrade::Ended;
 
 /// Changed record, if any.
 type Changed = Option<AgentRecord>;
@@ -64,26 +65,31 @@ pub fn force_unenroll(before: &AgentRecord, reason: &str, now: Timestamp) -> Res
     Ok(changed(before, next, None, now))
 }
 
-/// Assigns another policy, or none. Resets the running revision, so that the new policy is due; credentials are kept.
+/// Another target: a policy, or none, and the revision of it that the agent should run (`None`: the newest). On another
+/// policy the running revision is forgotten, so that the new policy is due; credentials stay.
 pub fn reassign(
     before: &AgentRecord,
     policy: Option<&Policy>,
+    revision: Option<i64>,
     namespaces: Option<Vec<String>>,
     seen: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
     let policy_id = policy.map(|policy| policy.id.clone());
-    if policy_id == before.policy_id {
+    let same_policy = policy_id == before.policy_id;
+    if same_policy && revision == before.target_revision {
         let name = policy_id.as_ref().map_or("no policy", PolicyId::as_str);
         return Err(Error::invalid("policy_id", format!("agent {} is on {name} already", before.id)));
     }
     let next = AgentRecord {
         policy_id,
+        target_revision: revision,
         // The first revision of the new policy must be greater than the running one (EA §4.7).
-        policy_revision: 0,
+        policy_revision: if same_policy { before.policy_revision } else { 0 },
+        policy_failure: before.policy_failure.clone().filter(|_| same_policy),
         namespaces: namespaces.unwrap_or_else(|| before.namespaces.clone()),
-        inactivity_timeout: inactivity_timeout(policy),
+        inactivity_timeout: inactivity_timeout(policy.map(|policy| policy.inactivity_timeout)),
         ..before.clone()
     };
     Ok(changed(before, next, seen, now))
@@ -110,29 +116,31 @@ pub fn changed_tags(tags: &[String], add: &[String], remove: &[String]) -> Vec<S
     after
 }
 
-/// Starts an upgrade at `start`. The status does not change before that time.
-pub fn begin_upgrade(before: &AgentRecord, start: Timestamp, seen: Option<Timestamp>, now: Timestamp) -> Changed {
-    let mut next = before.clone();
-    next.upgrade.started_at = Some(start);
-    next.upgrade.upgraded_at = None;
-    // Details of the previous upgrade: a stale failure would mark the agent as stuck (MG §3.5).
-    next.upgrade.details = None;
-    changed(before, next, seen, now)
+/// An upgrade to `version` was asked for by `action`, to begin at `start`: now, or a time to come, until which the status
+/// does not change. Beside the record: the end of the upgrade that it replaces.
+pub fn begin_upgrade(
+    before: &AgentRecord,
+    action: &ActionId,
+    version: &str,
+    start: Timestamp,
+    seen: Option<Timestamp>,
+    now: Timestamp,
+) -> (Changed, Option<Ended>) {
+    let (upgrade, replaced) = before.upgrade.begun(action, version, &before.agent_version, start);
+    (changed(before, AgentRecord { upgrade, ..before.clone() }, seen, now), replaced)
 }
 
-/// Cancels the upgrade.
-pub fn cancel_upgrade(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Changed {
-    let mut next = before.clone();
-    next.upgrade.started_at = None;
-    next.upgrade.upgraded_at = None;
-    changed(before, next, seen, now)
+/// The upgrade that `action` asked for was cancelled.
+pub fn cancel_upgrade(before: &AgentRecord, action: &ActionId, seen: Option<Timestamp>, now: Timestamp) -> Changed {
+    changed(before, AgentRecord { upgrade: before.upgrade.cancelled(action), ..before.clone() }, seen, now)
 }
 
-/// Returns the inactivity timeout of a policy, or the default without one; `None` means never.
-pub fn inactivity_timeout(policy: Option<&Policy>) -> Option<Duration> {
-    match policy {
+/// Time without a sighting until agents are inactive, from their policy's `inactivity_timeout` in seconds; `None`:
+/// never. Without a policy the default.
+pub fn inactivity_timeout(seconds: Option<i64>) -> Option<Duration> {
+    match seconds {
         None => Some(DEFAULT_INACTIVITY_TIMEOUT),
-        Some(policy) => u64::try_from(policy.inactivity_timeout).ok().filter(|s| *s > 0).map(Duration::from_secs),
+        Some(seconds) => u64::try_from(seconds).ok().filter(|s| *s > 0).map(Duration::from_secs),
     }
 }
 
@@ -219,13 +227,24 @@ mod tests {
     #[test]
     fn mg132_reassigned_agents_update_and_keep_their_credentials() {
         let target = policy("q", 60);
-        let after = reassign(&agent(), Some(&target), Some(vec!["ops".into()]), None, at(30)).unwrap().unwrap();
+        let after = reassign(&agent(), Some(&target), None, Some(vec!["ops".into()]), None, at(30)).unwrap().unwrap();
         assert_eq!((after.policy_revision, after.status), (0, Status::Updating));
         assert_eq!((after.namespaces, after.access_key), (vec!["ops".to_owned()], agent().access_key));
         assert_eq!(after.inactivity_timeout, Some(Duration::from_secs(60)));
-        let same = reassign(&agent(), Some(&policy("p", 60)), None, None, at(30)).unwrap_err();
+        let same = reassign(&agent(), Some(&policy("p", 60)), None, None, None, at(30)).unwrap_err();
         assert_eq!(same.field.as_deref(), Some("policy_id"));
-        assert_eq!(reassign(&agent(), None, None, None, at(30)).unwrap().unwrap().status, Status::Online);
+        assert_eq!(reassign(&agent(), None, None, None, None, at(30)).unwrap().unwrap().status, Status::Online);
+    }
+
+    #[test]
+    fn another_revision_of_the_same_policy_is_another_target() {
+        let (same, running) = (policy("p", 60), AgentRecord { policy_revision: 5, ..agent() });
+        let target = |record: &AgentRecord, revision| reassign(record, Some(&same), revision, None, None, at(30));
+        let pinned = target(&running, Some(3)).unwrap().unwrap();
+        assert_eq!((pinned.target_revision, pinned.policy_revision), (Some(3), 5));
+        assert_eq!(target(&pinned, Some(3)).unwrap_err().field.as_deref(), Some("policy_id"));
+        let following = target(&pinned, None).unwrap().unwrap();
+        assert_eq!((following.target_revision, following.policy_revision), (None, 5));
     }
 
     #[test]
@@ -244,17 +263,19 @@ mod tests {
 
     #[test]
     fn mg57_mg128_an_upgrade_is_updating_from_its_start_until_cancelled() {
-        let now = begin_upgrade(&agent(), at(10), None, at(10)).unwrap();
+        let up = ActionId::trusted("up");
+        let begin = |start| begin_upgrade(&agent(), &up, "9.6.0", start, None, at(10)).0.unwrap();
+        let now = begin(at(10));
         assert_eq!((now.status, now.upgrade.started_at), (Status::Updating, Some(at(10))));
-        let later = begin_upgrade(&agent(), at(86_400), None, at(10)).unwrap();
+        let later = begin(at(86_400));
         assert_eq!(later.status, Status::Online);
-        assert_eq!(cancel_upgrade(&now, None, at(20)).unwrap().status, Status::Online);
+        assert_eq!(cancel_upgrade(&now, &up, None, at(20)).unwrap().status, Status::Online);
     }
 
     #[test]
     fn mg43_a_timeout_of_zero_means_never() {
-        assert_eq!(inactivity_timeout(Some(&policy("p", 0))), None);
-        assert_eq!(inactivity_timeout(Some(&policy("p", -5))), None);
+        assert_eq!(inactivity_timeout(Some(0)), None);
+        assert_eq!(inactivity_timeout(Some(-5)), None);
         assert_eq!(inactivity_timeout(None), Some(DEFAULT_INACTIVITY_TIMEOUT));
         let short = set_inactivity_timeout(&agent(), Some(Duration::from_secs(10)), None, at(60)).unwrap();
         assert_eq!(short.status, Status::Inactive);

@@ -13,7 +13,7 @@ pub const METADATA_NODES: usize = 20_000;
 /// Maximum size of `components` as they are stored, bytes.
 pub const COMPONENTS_BYTES: usize = 2 << 20;
 /// Maximum number of JSON values in them.
-pub const COMPONENTS_NODES: usize = 50_000;
+pub const COMPONENTS_NODES: usize = 100_000;
 /// Payloads of components and units above this many bytes are left out.
 pub const PAYLOAD_BYTES: usize = 256 << 10;
 /// Payloads with more JSON values than this are left out.
@@ -166,6 +166,29 @@ mod tests {
             prop_assert!(short.len() <= bytes);
             prop_assert!(text.starts_with(short.trim_end_matches('…')));
             prop_assert_eq!(short == text, text.len() <= bytes);
+        }
+    }
+
+    #[test]
+    fn the_page_tells_every_bound() {
+        let page = include_str!("../../../docs/bounds.md");
+        let row = |begin: &str| page.lines().find(|line| line.starts_with(&format!("| {begin}"))).unwrap_or_default();
+        let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
+        let thousands = |count: usize| format!("{},{:03}", count / 1000, count % 1000);
+        for (begin, bounds) in [
+            ("metadata of", vec![kib(METADATA_BYTES), thousands(METADATA_NODES), DEPTH.to_string()]),
+            ("components", vec![format!("{} MiB", COMPONENTS_BYTES >> 20), thousands(COMPONENTS_NODES)]),
+            ("id and type", vec![kib(NAME_BYTES)]),
+            ("status of", vec![format!("{STATUS_BYTES} bytes")]),
+            ("message of", vec![kib(MESSAGE_BYTES)]),
+            ("payload of", vec![kib(PAYLOAD_BYTES), thousands(PAYLOAD_NODES)]),
+            ("details of", vec![kib(UPGRADE_BYTES), thousands(UPGRADE_NODES), kib(UPGRADE_KEPT_BYTES)]),
+            ("rollbacks", vec![MOST_ROLLBACKS.to_string()]),
+            ("fields of", vec![kib(RESULT_BYTES)]),
+        ] {
+            for bound in bounds {
+                assert!(row(begin).contains(&bound), "{bound} in {:?}", row(begin));
+            }
         }
     }
 

@@ -135,7 +135,9 @@ fn present(record: &AgentRecord, seen: bool, now: Timestamp) -> (Status, Option<
     let later = upgrade_at.filter(|at| *at > now);
     let upgrading = upgrade_at.is_some() && later.is_none();
     // An agent without a policy has none to wait for, and is as healthy as it says.
-    let wants_policy = seen && record.policy_id.is_some() && record.policy_revision <= 0;
+    // One that could not apply the first one has it, and says how it is.
+    let waits = record.policy_revision <= 0 && record.policy_failure.is_none();
+    let wants_policy = seen && record.policy_id.is_some() && waits;
     let status = if upgrading || wants_policy {
         Status::Updating
     } else if !seen {

@@ -62,6 +62,13 @@ impl UpgradeDetails {
         self.state == FAILED
     }
 
+    /// The agent's last word on what went wrong, also while it retries.
+    pub fn error(&self) -> Option<&str> {
+        let metadata = self.metadata.as_ref()?;
+        let texts = ["error_msg", "retry_error_msg"].map(|key| metadata.get(key).and_then(Value::as_str));
+        texts.into_iter().flatten().find(|text| !text.is_empty())
+    }
+
     /// When it is due, while it only waits for its time.
     pub fn scheduled_at(&self) -> Option<Timestamp> {
         let at = self.metadata.as_ref()?.get("scheduled_at")?.as_str()?;

@@ -4,6 +4,7 @@
 //! Every refusal tells line and column; [`Places`] has them for what is found wrong later.
 
 mod places;
+mod secrets;
 
 use std::fmt;
 
@@ -16,6 +17,7 @@ use serde_saphyr::{DuplicateKeyPolicy, Location, MergeKeyPolicy, Options};
 use crate::policy::problem::{nearest, shortened};
 
 pub use places::Places;
+pub use secrets::{plain_secrets, with_references};
 
 /// Greatest length of a file, bytes.
 pub const MAX_BYTES: usize = 4 << 20;

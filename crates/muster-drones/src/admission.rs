@@ -48,12 +48,14 @@ impl Admission {
     /// Enrolls an agent, with as many retries as it takes.
     pub async fn admit(&self, drone: &mut Drone, back_off: &mut BackOff) {
         loop {
+            // Without a limit all agents would enroll at once, and time out on each other.
             let permit = self.permits.acquire().await;
             let outcome = if self.token.is_some() {
                 drone.enroll(None, self.token(), &self.tags).await
             } else {
                 drone.invent().map_err(Into::into)
             };
+            // Before the pause: others may enroll meanwhile.
             drop(permit);
             let Err(fault) = outcome else { return back_off.reset() };
             drone.count_failure(&format!("enroll: {fault}"));

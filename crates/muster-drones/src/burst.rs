@@ -17,9 +17,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn send(shared: Arc<Shared>, mut drone: Drone, bytes: usize, mut back_off: BackOff) {
     tokio::time::sleep(PAUSE).await;
     loop {
+        // A response means that the body was small work; a held request, that the server has taken it.
         let sent = tokio::time::timeout(HELD, drone.check_in_with(Instant::now(), bytes)).await;
         match sent {
             Ok(Ok(_)) | Err(_) => return,
+            // A server that limits memory refuses some of them for now: that is what the burst is for.
             Ok(Err(fault)) => {
                 shared.tally.failed(&format!("burst: {fault}"));
                 tokio::time::sleep(back_off.next_pause()).await;

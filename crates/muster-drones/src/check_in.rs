@@ -63,6 +63,7 @@ pub async fn repeat(shared: Arc<Shared>, mut drone: Drone, pace: Pace, mut phase
         return;
     }
     let mut over = phase.clone();
+    // Agents start at random points of their schedules, or all would check in at once.
     let mut due = Instant::now() + pace.interval.unwrap_or_default().mul_f64(rand::random());
     while *phase.borrow() == Phase::Running {
         tokio::time::sleep_until(due.into()).await;
@@ -73,9 +74,11 @@ pub async fn repeat(shared: Arc<Shared>, mut drone: Drone, pace: Pace, mut phase
             _ = over.wait_for(|phase| *phase == Phase::Stopped) => return,
         };
         if let Err(fault) = turned {
+            // A short pause keeps a failing server from being hit in a busy loop.
             shared.tally.failed(&format!("check-in: {fault}"));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        // From the schedule and not from now: a late check-in must not shift the following ones.
         due = pace.interval.map_or_else(Instant::now, |interval| due + interval);
     }
 }

@@ -37,6 +37,7 @@ impl Dialer {
         anyhow::ensure!(uri.scheme_str() == Some("https"), "{url}: agents connect over https");
         let host = uri.host().with_context(|| format!("{url} has no host"))?.to_owned();
         let port = uri.port_u16().unwrap_or(443);
+        // IPv6 addresses have brackets in URLs, but not in name resolution.
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let mut found =
             tokio::net::lookup_host((bare, port)).await.with_context(|| format!("cannot resolve {host}"))?;
@@ -56,10 +57,12 @@ impl Dialer {
 
     async fn connect(&self, number: u32) -> anyhow::Result<TlsStream<TcpStream>> {
         let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // The port is left to the kernel.
         if let Some(source) = source(self.address.ip(), number) {
             socket.bind(SocketAddr::new(source, 0)).with_context(|| format!("cannot bind {source}"))?;
         }
         let stream = socket.connect(self.address).await?;
+        // Latencies must not include the delay of small writes.
         stream.set_nodelay(true)?;
         Ok(self.tls.connect(self.name.clone(), stream).await?)
     }
@@ -83,6 +86,7 @@ pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::C
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut configuration = builder.with_root_certificates(roots).with_no_client_auth();
+    // Real agents reconnect with a full handshake, since each process starts without session tickets.
     if !resume {
         configuration.resumption = rustls::client::Resumption::disabled();
     }

@@ -157,6 +157,7 @@ impl Drone {
 
     async fn send_check_in(&mut self, due: Instant, body: Bytes, packed: bool) -> Result<CheckInResponse, Fault> {
         let path = format!("/api/fleet/agents/{}/checkin?", self.id);
+        // Counted as waiting only while the request is in progress, also if it is cancelled.
         let answer = {
             let _waiting = Waiting::new(&self.shared.tally.waiting);
             ask(&mut self.session, Method::POST, &path, &self.authorization, body, packed).await?
@@ -184,6 +185,7 @@ impl Drone {
             } else {
                 self.shared.tally.action(&self.id, &action.id, &action.kind);
             }
+            // The ack is sent first; the agent ends after it.
             if action.kind == "UNENROLL" {
                 fate = Fate::Goes;
             }
@@ -226,6 +228,7 @@ impl Drone {
     /// Applies a policy. Real agents probe their server when the first one names it.
     async fn take_on(&mut self, action_id: &str) -> Result<(), Fault> {
         let Some((policy, revision)) = policy_of(action_id) else { return Ok(()) };
+        // The first policy only, as the real agent does it.
         if self.policy.is_none() {
             ask(&mut self.session, Method::GET, "/api/status?", &self.authorization, Bytes::new(), false).await?;
         }
@@ -239,11 +242,13 @@ impl Drone {
             return Ok(());
         }
         let began = Instant::now();
+        // Counted before the request: one that gets no response counts too.
         self.acks.iter_mut().for_each(|ack| ack.attempts += 1);
         let body = wire::acks(self.acks.iter().map(|ack| &*ack.event))?;
         let path = format!("/api/fleet/agents/{}/acks?", self.id);
         let outcome = ask(&mut self.session, Method::POST, &path, &self.authorization, body.into(), false).await;
         let statuses = outcome.as_ref().map(item_statuses).unwrap_or_default();
+        // An ack without an item in the response is pending still.
         let mut statuses = statuses.iter().copied().chain(std::iter::repeat(0));
         let (done, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.acks).into_iter().partition(|_| statuses.next() == Some(200));

@@ -19,11 +19,13 @@ pub async fn enroll(shared: Arc<Shared>, numbers: std::ops::Range<u32>, admissio
         workers.spawn(async move {
             let mut session = Session::new(shared.clone(), number);
             loop {
+                // Workers share one counter: a slow enrollment does not leave a worker idle at the end.
                 let number = next.fetch_add(1, Relaxed);
                 if number >= end {
                     return;
                 }
                 let mut drone = Drone::new(shared.clone(), number);
+                // Without a session of the worker's, the drone opens its own, with a handshake.
                 let over = (!fresh).then_some(&mut session);
                 if let Err(fault) = drone.enroll(over, admission.token(), admission.tags()).await {
                     shared.tally.failed(&format!("enroll: {fault}"));

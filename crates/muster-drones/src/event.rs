@@ -107,6 +107,7 @@ impl Summary {
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "a load generator measures real time; there is no domain clock here")]
 pub fn now_us() -> u64 {
+    // Before 1970 is 0, which only a broken clock says.
     let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -20,6 +20,7 @@ thread_local! {
 pub fn pack(plain: &[u8]) -> anyhow::Result<Vec<u8>> {
     COMPRESSOR.with_borrow_mut(|compressor| {
         compressor.reset();
+        // Room for incompressible input, which grows a little.
         let mut packed = Vec::with_capacity(plain.len() + 64);
         let status = compressor.compress_vec(plain, &mut packed, FlushCompress::Finish)?;
         anyhow::ensure!(status == Status::StreamEnd, "compressed data exceeds its buffer");

@@ -37,6 +37,7 @@ impl Histogram {
     /// Returns the quantile `q` (0 to 1), or 0 if there is no value.
     #[must_use]
     pub fn quantile(&self, q: f64) -> u64 {
+        // At least the first value: the quantile 0 is the minimum.
         let wanted = (q * self.count() as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (index, count) in self.counts.iter().enumerate() {

@@ -17,6 +17,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub async fn live(shared: Arc<Shared>, number: u32, admission: Arc<Admission>, mut back_off: BackOff) {
     let mut drone = Drone::new(shared.clone(), number);
     admission.admit(&mut drone, &mut back_off).await;
+    // As real agents: the first check-in is spread, and later ones follow a response after 1 to 1.5 s.
     tokio::time::sleep(up_to_half_a_second()).await;
     let mut refused = 0;
     loop {

@@ -73,6 +73,7 @@ async fn lead(args: &DronesArgs) -> anyhow::Result<()> {
     let (events, told) = share::events();
     let (phases, phase) = watch::channel(Phase::Waiting);
     let shares = if args.processes <= 1 {
+        // Without other processes there is nothing to start: the share runs in this one.
         let args = args.clone();
         vec![tokio::spawn(async move { share::run(&args, 0, events, phase).await })]
     } else {
@@ -92,6 +93,7 @@ fn start(
     events: UnboundedSender<Event>,
     phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<()>>> {
+    // The same program with the same arguments: no share can differ from another.
     let program = std::env::current_exe().context("can't find this program")?;
     let child = Command::new(program)
         .args(std::env::args_os().skip(1))
@@ -125,6 +127,7 @@ async fn attend(
         let event = serde_json::from_str(&line).with_context(|| format!("share {share} sent {line:?}"))?;
         let _ = events.send(event);
     }
+    // After the end of its output: a share that failed has said so on standard error.
     let status = child.wait().await?;
     anyhow::ensure!(status.success(), "the process of share {share} ended with {status}");
     Ok(())

@@ -84,6 +84,7 @@ impl Report {
 
     /// Adds up progress: written once each share has sent its own.
     fn progress(&mut self, counts: Counts) -> anyhow::Result<()> {
+        // Shares report at the same rate, so a round ends when each has reported once.
         self.latest.push(counts);
         self.round += 1;
         if self.round < self.shares {
@@ -92,6 +93,7 @@ impl Report {
         self.round = 0;
         let mut all = Counts::default();
         self.latest.drain(..).for_each(|counts| all.add(&counts));
+        // Programs get every report; people one a second.
         if !self.json && self.shown.elapsed() >= Duration::from_secs(1) {
             self.shown = Instant::now();
             println!("{}", line(&all));
@@ -116,6 +118,7 @@ impl Report {
             let mut out = std::io::stdout().lock();
             serde_json::to_writer(&mut out, event)?;
             out.write_all(b"\n")?;
+            // The reader acts on events as they happen.
             out.flush()?;
         }
         Ok(())

@@ -134,6 +134,7 @@ impl Session {
             Ok(outcome) => outcome,
             Err(_) => Err(anyhow::anyhow!("no response within {} s", TIMEOUT.as_secs())),
         };
+        // After any failure the connection's state is unknown.
         if !matches!(&outcome, Ok((_, true))) {
             self.open = None;
         }

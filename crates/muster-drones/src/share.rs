@@ -34,6 +34,7 @@ pub async fn run(
     events: UnboundedSender<Event>,
     phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<()> {
+    // Each agent needs a file descriptor, and default limits allow a thousand.
     dial::raise_open_files()?;
     let numbers = args.numbers(share);
     let shared = Arc::new(Shared {
@@ -121,6 +122,7 @@ async fn repeat_all(
     mut phase: watch::Receiver<Phase>,
 ) -> Option<Instant> {
     let drones = settled(args, &shared, numbers, admission).await;
+    // The rate is for all agents together.
     let interval = (args.rate > 0.0).then(|| Duration::from_secs_f64(f64::from(args.count) / args.rate));
     let pace = Pace { change: args.mode == Mode::Change, interval };
     let mut agents = JoinSet::new();

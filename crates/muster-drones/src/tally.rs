@@ -73,6 +73,7 @@ impl Tally {
 
     /// Counts acks that the server accepted.
     pub fn acked<'a>(&self, actions: impl Iterator<Item = &'a str>, took: Duration) {
+        // Once per request, whatever number of acks it carried.
         self.took("ack", took);
         for action in actions {
             self.acks.fetch_add(1, Relaxed);
@@ -150,6 +151,7 @@ impl Tally {
         let times = revisions.entry(action.to_owned()).or_default();
         times.acked.push(now_us());
         if times.acked.len() as u64 == self.agents {
+            // Removed once reported: a long run must not collect the times of every revision.
             let Times { received, acked } = revisions.remove(action).unwrap_or_default();
             self.tell(Event::Revision { action_id: action.to_owned(), received_us: received, acked_us: acked });
         }

@@ -76,10 +76,12 @@ pub fn check_in(host: &Host<'_>, report: &Report<'_>) -> String {
     let mut body = String::with_capacity(2048);
     let running = report.policy.is_some();
     body.push_str(if running { r#"{"status":"online","# } else { r#"{"status":"starting","# });
+    // Real agents omit an empty token.
     if !report.ack_token.is_empty() {
         let _ = write!(body, r#""ack_token":"{}","#, report.ack_token);
     }
     let _ = write!(body, r#""local_metadata":{},"message":"#, host.metadata());
+    // Real agents report neither components nor a policy before the first one.
     let Some((policy, revision)) = report.policy else {
         body.push_str(r#""Waiting for initial configuration and composable variables","components":[],"upgrade":{}}"#);
         return body;

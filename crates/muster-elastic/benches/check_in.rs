@@ -25,7 +25,7 @@ use muster_elastic::{AgentApi, AgentApiOptions};
 use muster_fleet::health::ServerState;
 use muster_fleet::system::{SystemClock, SystemEntropy};
 use muster_fleet::{Fleet, FleetParts, FleetSettings};
-use muster_listen::reply::{ListenerKind, Outcome, Peer};
+use muster_listen::reply::{Answer, ListenerKind, Peer};
 use muster_protocol::elastic::enroll::EnrollResponse;
 use muster_store::sqlite::Options;
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, SqliteStore, Store, Write};
@@ -210,10 +210,11 @@ async fn ask(api: &AgentApi, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Out
     *request.uri_mut() = uri.clone();
     *request.headers_mut() = headers.clone();
     let address = Some(([127, 0, 0, 1], 50_000).into());
-    let peer = Peer { address, tls: true, listener: ListenerKind::Agent, uid: None };
-    let reply = match api.handle(request, peer).await.outcome {
-        Outcome::Reply(reply) => reply,
-        Outcome::Park(parked) => parked.await,
+    let peer = Peer { address, tls: true, ..Peer::new(ListenerKind::Agent) };
+    let reply = match api.handle(request, peer).await.answer {
+        Answer::Reply(reply) => reply,
+        Answer::Park(parked) => parked.await,
+        Answer::Upgrade(_) => panic!("upgraded"),
     };
     Ok((reply.status().as_u16(), reply.into_body().collect().await?.to_bytes()))
 }

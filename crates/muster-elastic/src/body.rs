@@ -32,6 +32,8 @@ pub enum BodyError {
     Lengths,
     /// Not the gzip that the header announced.
     NotGzip,
+    /// In a coding that is not supported here.
+    Coding,
     /// Too many large bodies are being handled.
     Busy,
 }
@@ -39,11 +41,12 @@ pub enum BodyError {
 impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::TooLarge => Self::bad_request("http: request body too large"),
+            BodyError::TooLarge => Self::bad_request("http: request body too large").because("BodyTooLarge"),
             BodyError::Late => Self::of("RequestTimeout"),
             BodyError::Broken => Self::bad_request("the request body could not be read"),
             BodyError::Lengths => Self::bad_request("conflicting lengths of the request body"),
             BodyError::NotGzip => Self::bad_request("the request body is not valid gzip"),
+            BodyError::Coding => Self::of("UnsupportedMediaType"),
             BodyError::Busy => Self::of("MaxLimit"),
         }
     }
@@ -69,7 +72,7 @@ impl BodyError {
     /// As the upload calls answer it: too large is 413 there (EA20).
     pub fn of_upload(self) -> ApiError {
         match self {
-            Self::TooLarge => ApiError::of("ErrPayloadSizeTooLarge"),
+            Self::TooLarge => ApiError::of("ErrPayloadSizeTooLarge").because("BodyTooLarge"),
             other => other.into(),
         }
     }
@@ -89,8 +92,8 @@ pub async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds, budget: &Budg
 where
     B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
-    check_lengths(headers, bounds.limit)?;
-    let mut reading = pin!(collect(body, bounds.limit, budget));
+    let stated = check_lengths(headers, bounds.limit)?;
+    let mut reading = pin!(collect(body, bounds.limit, stated.unwrap_or(bounds.limit), budget));
     // Most bodies are here already and need no timer.
     let at_once = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
     if let Poll::Ready(body) = at_once {
@@ -99,23 +102,24 @@ where
     tokio::time::timeout(bounds.timeout, reading).await.map_err(|_| BodyError::Late)?
 }
 
-/// Refuses what contradicts itself or is too long by its own account, before a byte is read.
-fn check_lengths(headers: &HeaderMap, limit: usize) -> Result<(), BodyError> {
+/// Refuses what contradicts itself or is too long by its own account, before a byte is read; else the stated length.
+fn check_lengths(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, BodyError> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else { return Ok(()) };
+    let Some(first) = lengths.next() else { return Ok(None) };
     if headers.contains_key(TRANSFER_ENCODING) || lengths.any(|other| other != first) {
         return Err(BodyError::Lengths);
     }
     let length = first.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match length.ok_or(BodyError::Lengths)?.parse::<usize>() {
-        Ok(length) if length <= limit => Ok(()),
+        Ok(length) if length <= limit => Ok(Some(length)),
         // Digits that are no number here are a number above every limit.
         _ => Err(BodyError::TooLarge),
     }
 }
 
-/// Most bodies come in one piece, which is kept as it is.
-async fn collect<B>(body: B, limit: usize, budget: &Budget) -> Result<Received, BodyError>
+/// Most bodies come in one piece, which is kept as it is. `most` is what the body can come to: its own account of its
+/// length, else the limit.
+async fn collect<B>(body: B, limit: usize, most: usize, budget: &Budget) -> Result<Received, BodyError>
 where
     B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
@@ -138,9 +142,9 @@ where
         if rest.is_empty() {
             rest.extend_from_slice(&std::mem::take(&mut first));
         }
-        // From here on it may grow to its limit, and a client that sends no more must not be one of thousands.
-        if rest.len() + data.len() > SMALL_COMING && share.as_ref().is_none_or(|share| share.size < limit) {
-            share = Some(budget.share(limit)?);
+        // From here on it may grow to its length, and a client that sends no more must not be one of thousands.
+        if rest.len() + data.len() > SMALL_COMING && share.as_ref().is_none_or(|share| share.size < most) {
+            share = Some(budget.share(most)?);
         }
         rest.extend_from_slice(&data);
     }
@@ -173,9 +177,26 @@ impl std::ops::Deref for Received {
     }
 }
 
-/// Whether the body is gzip: only the exact value counts (EA §1.9).
-pub fn is_gzip(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_ENCODING).is_some_and(|value| value == "gzip")
+/// How a body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// As it is.
+    Identity,
+    /// Compressed.
+    Gzip,
+}
+
+/// The coding of the body (RFC 9110 §8.4): its name in any case, and `x-gzip` for `gzip`. Any other, and several at
+/// once, are refused: a body that is not decoded would only be a syntax error.
+pub fn coding(headers: &HeaderMap) -> Result<Coding, BodyError> {
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let Some(value) = values.next() else { return Ok(Coding::Identity) };
+    let is = |name: &[u8]| value.as_bytes().eq_ignore_ascii_case(name);
+    match values.next() {
+        None if is(b"gzip") || is(b"x-gzip") => Ok(Coding::Gzip),
+        None if is(b"identity") || is(b"") => Ok(Coding::Identity),
+        _ => Err(BodyError::Coding),
+    }
 }
 
 /// Bodies up to this size don't count while they come.
@@ -390,6 +411,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_cut_at_the_deadline() {
         assert_eq!(read(&HeaderMap::new(), Never, BOUNDS, &Budget::new(1 << 20)).await, Err(BodyError::Late));
+    }
+
+    #[test]
+    fn codings_are_known_in_any_case_and_others_are_refused() {
+        let coded = |values: &[&'static str]| {
+            coding(&lengths(&values.iter().map(|value| ("content-encoding", *value)).collect::<Vec<_>>()))
+        };
+        for gzip in ["gzip", "GZIP", "x-gzip", "X-Gzip"] {
+            assert_eq!(coded(&[gzip]), Ok(Coding::Gzip), "{gzip}");
+        }
+        for identity in [&[][..], &[""], &["identity"], &["Identity"]] {
+            assert_eq!(coded(identity), Ok(Coding::Identity), "{identity:?}");
+        }
+        for other in [&["br"][..], &["deflate"], &["gzip, gzip"], &["gzip", "gzip"], &["gzip;q=1"], &["zstd"]] {
+            assert_eq!(coded(other), Err(BodyError::Coding), "{other:?}");
+        }
+        assert_eq!(ApiError::from(BodyError::Coding).status().as_u16(), 415);
     }
 
     #[test]

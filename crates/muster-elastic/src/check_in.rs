@@ -20,14 +20,14 @@ use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction, WireSigned};
 use serde_json::value::RawValue;
 
-use super::body::BodyError;
+use super::body::{BodyError, Coding};
 use super::error::ApiError;
 use super::limits::Permit;
 use super::request_id::RequestId;
-use super::{Answer, Call, Inner, accept_encoding, authorization, body, gzip, json, respond, upgrade};
+use super::{Call, Inner, accept_encoding, authorization, body, gzip, json, respond, upgrade};
 use muster_fleet::check_in::{CheckInInput, CheckInOutcome, Delivery, ParkedCheckIn};
 use muster_fleet::registry::AgentEntry;
-use muster_listen::reply::{Reply, ReplyBody};
+use muster_listen::reply::{Answer, Reply, ReplyBody};
 
 /// The answer when there is nothing (EA §4.13). An empty token: keep the old one.
 const NOTHING: &[u8] = br#"{"action":"checkin","ack_token":""}"#;
@@ -35,23 +35,25 @@ const NOTHING: &[u8] = br#"{"action":"checkin","ack_token":""}"#;
 const COMPRESS_ABOVE: usize = 1024;
 
 impl Inner {
-    pub(super) async fn check_in<B>(&self, id: &str, call: Call<'_, B>) -> Result<Answer, ApiError>
+    pub(super) async fn check_in<B>(&self, agent: &str, call: Call<'_, B>) -> Result<Answer, ApiError>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let entry = self.fleet.authenticate_agent(id, &key).await?;
+        let entry = self.fleet.authenticate_agent(agent, &key).await?;
         let version = self.agent_version(call.headers())?;
-        let (headers, peer) = (call.headers(), call.peer);
+        let (headers, peer) = (&call.head.headers, call.peer);
         let takes_gzip = accept_encoding::takes_gzip(headers);
-        let head = call.head;
-        let wire = call.read().await?;
+        let (head, id, permit) = (call.head, call.id, call.permit);
+        // Refused before the body is read: it would be of no use.
+        let coding = body::coding(headers)?;
+        let wire = body::read(&head.headers, call.body, call.bounds, call.bodies).await?;
         let digest = fingerprint(&head.headers, &wire);
         if let Some(outcome) = self.fleet.check_in_unchanged(&entry, &digest).await? {
-            return answer(outcome, &entry, takes_gzip);
+            return answer(outcome, &entry, takes_gzip, id, permit);
         }
         let decoded;
-        let text: &[u8] = if body::is_gzip(&head.headers) {
+        let text: &[u8] = if coding == Coding::Gzip {
             decoded = self.bodies.inflate(&wire, self.limiter.limits().max_decompressed)?;
             &decoded
         } else {
@@ -69,7 +71,7 @@ impl Inner {
             digest,
         };
         // Boxed: a heartbeat does not get as far, and need not carry the room.
-        answer(Box::pin(self.fleet.check_in(&entry, input)).await?, &entry, takes_gzip)
+        answer(Box::pin(self.fleet.check_in(&entry, input)).await?, &entry, takes_gzip, id, permit)
     }
 }
 
@@ -102,22 +104,32 @@ fn fingerprint(headers: &HeaderMap, wire: &[u8]) -> Digest {
     bytes_digest(&[header(CONTENT_ENCODING), header(USER_AGENT), wire])
 }
 
-fn answer(outcome: CheckInOutcome, entry: &AgentEntry, takes_gzip: bool) -> Result<Answer, ApiError> {
+/// What is due at once, or the parked poll, which keeps its place in the limits (EA16).
+fn answer(
+    outcome: CheckInOutcome,
+    entry: &AgentEntry,
+    takes_gzip: bool,
+    id: &RequestId,
+    permit: &mut Option<Permit>,
+) -> Result<Answer, ApiError> {
     match outcome {
         CheckInOutcome::Deliver(delivery) => reply(delivery, entry, takes_gzip).map(Answer::Reply),
-        CheckInOutcome::Park(parked) => Ok(Answer::Park(Held { parked, takes_gzip })),
+        CheckInOutcome::Park(parked) => {
+            let held = Held { parked, takes_gzip };
+            Ok(Answer::Park(Box::pin(held.wait(id.clone(), permit.take()))))
+        }
     }
 }
 
 /// A parked check-in, and whether its reply may be compressed.
-pub(super) struct Held {
+struct Held {
     parked: ParkedCheckIn,
     takes_gzip: bool,
 }
 
 impl Held {
-    /// Waits for the reply. The permit keeps the slot in the limits meanwhile (EA16).
-    pub(super) async fn wait(self, id: RequestId, permit: Option<Permit>) -> Reply {
+    /// Waits for the reply.
+    async fn wait(self, id: RequestId, permit: Option<Permit>) -> Reply {
         let entry = Arc::clone(self.parked.entry());
         let delivery = self.parked.wait().await.or_else(for_now);
         let answer = delivery.map_err(ApiError::from).and_then(|delivery| reply(delivery, &entry, self.takes_gzip));

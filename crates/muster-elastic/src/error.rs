@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use muster_core::denial::Denial;
 use muster_core::reported::shortened_to;
@@ -76,6 +76,7 @@ const TABLE: &[Row] = &[
     ("ErrAuditReasonConflict", 409, "agent document contains audit_unenroll_reason"),
     ("ErrPayloadSizeTooLarge", 413, "the request body exceeds the maximum allowed size"),
     ("BadRequest", 400, ""),
+    ("UnsupportedMediaType", 415, "the Content-Encoding is not supported: send gzip in a check-in, else no encoding"),
     ("HeaderTooLarge", 431, ""),
     ("ServiceUnavailable", 503, ""),
     ("InternalServerError", 500, ""),
@@ -88,13 +89,21 @@ pub struct ApiError {
     message: Cow<'static, str>,
     retry_after: Option<u32>,
     internal: Option<String>,
+    /// Why, for operators, where the word says less than is known.
+    because: Option<&'static str>,
 }
 
 impl ApiError {
     /// The row of that word, with its message. A word without a row is our own fault and says so to the client.
     pub fn of(code: &'static str) -> Self {
         let row = row(code).unwrap_or(("InternalServerError", 500, "internal error; the server's log says more"));
-        Self { row, message: row.2.into(), retry_after: matches!(row.1, 429 | 503).then_some(1), internal: None }
+        Self {
+            row,
+            message: row.2.into(),
+            retry_after: matches!(row.1, 429 | 503).then_some(1),
+            internal: None,
+            because: None,
+        }
     }
 
     /// 400 `BadRequest` with this text.
@@ -108,7 +117,8 @@ impl ApiError {
         let code = match refusal {
             Refusal::HeadTooLarge => "HeaderTooLarge",
             Refusal::Full => "TooManyRequests",
-            Refusal::Malformed(_) | Refusal::Length(_) => "BadRequest",
+            Refusal::Handshake(_) | Refusal::TooManyConnections => "ServiceUnavailable",
+            Refusal::Malformed(_) | Refusal::Length(_) | Refusal::PlainHttp => "BadRequest",
         };
         Self::of(code).message(format!("Bad request: {refusal}"))
     }
@@ -125,6 +135,23 @@ impl ApiError {
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds.max(1));
         self
+    }
+
+    /// With a reason for operators that says more than the word.
+    #[must_use]
+    pub fn because(mut self, reason: &'static str) -> Self {
+        self.because = Some(reason);
+        self
+    }
+
+    /// Why, in one word, for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        self.because.unwrap_or(self.row.0)
+    }
+
+    /// Why, in a sentence.
+    pub fn text(&self) -> &str {
+        &self.message
     }
 
     /// The HTTP status.
@@ -154,6 +181,10 @@ impl ApiError {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // Tells a refused media type from a refused coding (RFC 9110 §15.5.16).
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
         reply
     }

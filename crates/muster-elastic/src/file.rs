@@ -9,6 +9,7 @@ use muster_core::file::DeliverableFile;
 
 use super::error::ApiError;
 use super::range::{BadRange, Wanted};
+use super::shares::Share;
 use super::{Inner, authorization};
 use muster_fleet::files::Piece;
 use muster_listen::reply::{Reply, ReplyBody};
@@ -26,13 +27,14 @@ impl Inner {
             return Err(library_file(source, &head.headers));
         }
         let file = self.fleet.deliverable(&entry, id).await?;
+        let share = self.agent_streams.take(entry.id())?;
         let size = u64::try_from(file.size).unwrap_or(0);
         let wanted = Wanted::parse(range_header(&head.headers)?, size);
         match wanted {
-            Ok(Wanted::Whole) => self.send(&file, Piece { first: 0, length: size }, StatusCode::OK).await,
+            Ok(Wanted::Whole) => self.send(&file, Piece { first: 0, length: size }, StatusCode::OK, share).await,
             Ok(Wanted::Part { first, last }) => {
                 let piece = Piece { first, length: last - first + 1 };
-                let mut reply = self.send(&file, piece, StatusCode::PARTIAL_CONTENT).await?;
+                let mut reply = self.send(&file, piece, StatusCode::PARTIAL_CONTENT, share).await?;
                 reply.headers_mut().insert(CONTENT_RANGE, header(format!("bytes {first}-{last}/{size}"))?);
                 Ok(reply)
             }
@@ -40,10 +42,16 @@ impl Inner {
         }
     }
 
-    async fn send(&self, file: &DeliverableFile, piece: Piece, status: StatusCode) -> Result<Reply, ApiError> {
+    async fn send(
+        &self,
+        file: &DeliverableFile,
+        piece: Piece,
+        status: StatusCode,
+        share: Share,
+    ) -> Result<Reply, ApiError> {
         // Kept until the last byte is sent: a slow reader counts all the while.
         let slot = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| ApiError::of("MaxLimit"))?;
-        let pieces = self.fleet.read_file(file, piece, slot).await?;
+        let pieces = self.fleet.read_file(file, piece, (slot, share)).await?;
         let mut reply = Response::new(ReplyBody::stream(pieces, piece.length));
         *reply.status_mut() = status;
         let headers = reply.headers_mut();

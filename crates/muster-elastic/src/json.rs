@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use muster_core::strict_json::{self, Known};
 use serde::Deserialize;
 
 use super::error::ApiError;
+use super::strict_json::{self, Known};
 
 /// The text of a body whose member `key` may hold an object that was read before: then it says `null` there, and that
 /// object is neither checked nor read again. `length` tells how long it is if the rest of the text begins with it.

@@ -19,10 +19,14 @@ pub mod json;
 pub mod limits;
 mod pgp_key;
 pub mod range;
+mod refused;
+mod remedy;
 pub mod request_id;
 mod respond;
 pub mod route;
+mod shares;
 pub mod status;
+pub mod strict_json;
 pub mod upgrade;
 mod upload;
 mod version_header;
@@ -42,23 +46,27 @@ use muster_protocol::elastic::status::ServerVersion;
 use tokio::sync::Semaphore;
 
 use self::artifact::Gate;
-use self::body::{BodyError, Bounds, Budget, Received};
-use self::check_in::Held;
+use self::body::{BodyError, Bounds, Budget, Coding, Received};
 use self::error::ApiError;
 use self::limits::{Limiter, Limits, Operation, Permit};
 use self::request_id::RequestId;
 use self::route::Route;
+use self::shares::Shares;
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
+use muster_fleet::refusals::Refused;
 use muster_fleet::upload_limits::UploadLimits;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::{Outcome, Peer, Reply};
+use muster_listen::reply::{Answer, Peer, Reply};
 
 /// Memory of all large bodies together: those that are still coming count with the limit of their operation, the others
 /// with their size, inflated ones and what is kept of them besides.
 const BODIES_BUDGET: usize = 512 << 20;
-/// Files being sent at the same time, each with two chunks in memory.
+/// Files being sent at the same time, each with a chunk in memory.
 const STREAMS: usize = 64;
+/// Those of them that are one agent's, and its chunks of uploads that are coming at the same time.
+const STREAMS_OF_AGENT: usize = 4;
+const CHUNKS_OF_AGENT: usize = 4;
 
 /// What the adapter needs to know besides the fleet.
 #[derive(Clone, Debug)]
@@ -103,18 +111,8 @@ struct Inner {
     bodies: Budget,
     artifacts: Gate,
     streams: Arc<Semaphore>,
-}
-
-/// What an endpoint answers.
-enum Answer {
-    Reply(Reply),
-    Park(Held),
-}
-
-impl From<Reply> for Answer {
-    fn from(reply: Reply) -> Self {
-        Self::Reply(reply)
-    }
+    agent_streams: Arc<Shares>,
+    agent_chunks: Arc<Shares>,
 }
 
 /// One request, as endpoints see it.
@@ -124,6 +122,9 @@ struct Call<'a, B> {
     peer: &'a Peer,
     bounds: Bounds,
     bodies: &'a Budget,
+    id: &'a RequestId,
+    /// Taken by an endpoint that parks: its place in the limits is kept as long as the poll.
+    permit: &'a mut Option<Permit>,
 }
 
 impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
@@ -131,8 +132,23 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
         &self.head.headers
     }
 
+    /// The body, which must not be encoded.
     async fn read(self) -> Result<Received, BodyError> {
+        match body::coding(self.headers())? {
+            Coding::Identity => self.read_encoded().await,
+            Coding::Gzip => Err(BodyError::Coding),
+        }
+    }
+
+    /// The body as it came over the wire.
+    async fn read_encoded(self) -> Result<Received, BodyError> {
         body::read(&self.head.headers, self.body, self.bounds, self.bodies).await
+    }
+
+    /// The body as it came over the wire, of at most `limit` bytes, if the bound of its kind allows as many.
+    async fn read_up_to(mut self, limit: usize) -> Result<Received, BodyError> {
+        self.bounds.limit = self.bounds.limit.min(limit);
+        self.read_encoded().await
     }
 }
 
@@ -147,6 +163,8 @@ impl AgentApi {
             bodies: Budget::new(BODIES_BUDGET),
             artifacts: Gate::default(),
             streams: Arc::new(Semaphore::new(STREAMS)),
+            agent_streams: Shares::new(STREAMS_OF_AGENT),
+            agent_chunks: Shares::new(CHUNKS_OF_AGENT),
         }))
     }
 
@@ -155,8 +173,20 @@ impl AgentApi {
         self.0.limiter.running(operation)
     }
 
+    /// Takes note of a client that the connection layer turned away.
+    pub fn note(&self, refusal: &Refusal, peer: &Peer) {
+        let (reason, message) = (refusal.reason(), refusal.to_string());
+        let status = match refusal {
+            Refusal::Handshake(_) | Refusal::TooManyConnections => 0,
+            refusal => refusal.status().as_u16(),
+        };
+        let refused = Refused { reason, message, status, remedy: remedy::of(reason), ..refused::from(peer) };
+        self.0.fleet.refusals.note(refused, self.0.fleet.clock.now());
+    }
+
     /// The reply to a request that the connection layer refuses: it has no path and no version yet.
-    pub fn refuse(&self, refusal: &Refusal) -> Reply {
+    pub fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply {
+        self.note(refusal, peer);
         let id = RequestId::of(&HeaderMap::new(), &*self.0.fleet.entropy);
         let reply = match refusal {
             Refusal::Full => respond::full(),
@@ -183,8 +213,10 @@ fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future
 pub struct Handled {
     /// What it asked for; `None`: nothing that there is.
     pub operation: Option<Operation>,
+    /// Why it was refused, if it was.
+    pub refused: Option<&'static str>,
     /// The answer.
-    pub outcome: Outcome,
+    pub answer: Answer,
 }
 
 /// How far a request came through the checks before its endpoint.
@@ -194,6 +226,8 @@ struct Passage {
     permit: Option<Permit>,
     /// Its version was looked at: the reply names ours.
     versioned: bool,
+    /// Why it is refused, where no error says so.
+    refused: Option<&'static str>,
 }
 
 impl Inner {
@@ -204,34 +238,61 @@ impl Inner {
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers, &*self.fleet.entropy);
         let mut passage = Passage::default();
-        let answer = self.dispatch(&head, body, &peer, &mut passage).await;
-        let Passage { operation, permit, versioned } = passage;
-        let outcome = match answer {
-            Ok(Answer::Reply(reply)) => respond::finish(reply, &id, versioned).into(),
-            Ok(Answer::Park(held)) => Outcome::Park(Box::pin(held.wait(id, permit))),
-            Err(error) => respond::finish(respond::failure(error, &id), &id, versioned).into(),
+        let answer = self.dispatch(&head, body, &peer, &id, &mut passage).await;
+        let Passage { operation, versioned, refused, .. } = passage;
+        let (reply, refused, message) = match answer {
+            Ok(Answer::Reply(reply)) => (reply, refused, String::new()),
+            Ok(parked) => {
+                peer.set_authenticated();
+                return Handled { operation, refused, answer: parked };
+            }
+            Err(error) => {
+                let refused = refused::reason(&error);
+                let message = refused.map(|_| error.text().to_owned());
+                (respond::failure(error, &id), refused, message.unwrap_or_default())
+            }
         };
-        Handled { operation, outcome }
+        if let Some(reason) = refused {
+            let (status, seen) = (reply.status().as_u16(), refused::describe(&head, &peer, operation));
+            let refused = Refused { status, reason, message, remedy: remedy::of(reason), ..seen };
+            self.fleet.refusals.note(refused, self.fleet.clock.now());
+        }
+        if reply.status().is_success() && operation.is_some_and(Operation::asks_for_key) {
+            peer.set_authenticated();
+        }
+        Handled { operation, refused, answer: respond::finish(reply, &id, versioned).into() }
     }
 
     /// The checks before an endpoint, in the order of EA §1.4.
-    async fn dispatch<B>(&self, head: &Parts, body: B, peer: &Peer, passage: &mut Passage) -> Result<Answer, ApiError>
+    async fn dispatch<B>(
+        &self,
+        head: &Parts,
+        body: B,
+        peer: &Peer,
+        id: &RequestId,
+        passage: &mut Passage,
+    ) -> Result<Answer, ApiError>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
-        let Some(route) = Route::of(head.uri.path()) else { return Ok(respond::not_found().into()) };
+        let Some(route) = Route::of(head.uri.path()) else {
+            passage.refused = Some("NoSuchPath");
+            return Ok(respond::not_found().into());
+        };
         let operation = route.operation();
         passage.operation = Some(operation);
         // Before credentials are looked at (EA §1.4): whoever is over the limit costs no hash and no read.
         passage.permit = Some(self.limiter.admit(operation, Instant::now())?);
-        if head.method != route.method() {
-            return Ok(respond::method_not_allowed().into());
+        if !route.takes(&head.method) {
+            passage.refused = Some("MethodNotAllowed");
+            return Ok(respond::method_not_allowed(route.allow()).into());
         }
         passage.versioned = true;
         version_header::check(&head.headers)?;
         let limits = self.limiter.limits();
         let bounds = Bounds { limit: limits.body(operation), timeout: limits.read_timeout(operation) };
-        self.endpoint(route, Call { head, body, peer, bounds, bodies: &self.bodies }).await
+        let permit = &mut passage.permit;
+        self.endpoint(route, Call { head, body, peer, bounds, bodies: &self.bodies, id, permit }).await
     }
 
     async fn endpoint<B>(&self, route: Route<'_>, call: Call<'_, B>) -> Result<Answer, ApiError>

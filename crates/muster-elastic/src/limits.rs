@@ -51,6 +51,11 @@ impl Operation {
         Self::PgpRetrieval,
     ];
 
+    /// Whether its requests are refused without a valid key.
+    pub const fn asks_for_key(self) -> bool {
+        !matches!(self, Self::Status | Self::PgpRetrieval)
+    }
+
     /// The name under `limits.` in the configuration file.
     pub const fn key(self) -> &'static str {
         match self {
@@ -116,7 +121,8 @@ impl Default for Limits {
         let by_operation = Operation::ALL.map(|operation| match operation {
             Operation::Status => OperationLimit::new(micros(100), 5_000, 2_000, 0),
             Operation::Enroll => OperationLimit::new(micros(100), 20_000, 5_000, 512 * KIB),
-            Operation::CheckIn => OperationLimit::new(micros(4), 250_000, 0, MIB),
+            // Agents before 9.x send plain bodies, and one with a thousand components sends more than a megabyte.
+            Operation::CheckIn => OperationLimit::new(micros(4), 250_000, 0, 8 * MIB),
             Operation::Ack => OperationLimit::new(micros(10), 100_000, 20_000, 2 * MIB),
             Operation::AuditUnenroll => OperationLimit::new(micros(500), 5_000, 2_000, KIB),
             Operation::Artifact => OperationLimit::new(micros(200), 2_000, 500, 0),

@@ -1,7 +1,7 @@
 //! The parts that replies are made of.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use muster_protocol::elastic::{API_VERSION_HEADER, REQUEST_ID_HEADER};
 use serde::Serialize;
@@ -50,9 +50,10 @@ pub fn not_found() -> Reply {
 }
 
 /// Another method than the path has (EA3).
-pub fn method_not_allowed() -> Reply {
+pub fn method_not_allowed(allow: HeaderValue) -> Reply {
     let mut reply = empty();
     *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    reply.headers_mut().insert(ALLOW, allow);
     reply
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::Method;
+use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 
 use super::limits::Operation;
@@ -79,13 +79,28 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The one method that the path knows.
-    pub fn method(&self) -> Method {
+    /// The method of the path.
+    fn method(&self) -> Method {
         match self {
             Self::Status | Self::Artifact(..) | Self::File(_) | Self::PgpKey(_) => Method::GET,
             Self::UploadChunk(..) => Method::PUT,
             _ => Method::POST,
         }
+    }
+
+    /// Whether the path takes `method`: its own, or HEAD in place of GET, which load balancers check servers with.
+    pub fn takes(&self, method: &Method) -> bool {
+        let own = self.method();
+        *method == own || (own == Method::GET && *method == Method::HEAD)
+    }
+
+    /// The methods that the path takes, for the `Allow` header (RFC 9110 §15.5.6).
+    pub fn allow(&self) -> HeaderValue {
+        HeaderValue::from_static(match self.method() {
+            Method::GET => "GET, HEAD",
+            Method::PUT => "PUT",
+            _ => "POST",
+        })
     }
 
     /// The operation whose limits hold for the route.

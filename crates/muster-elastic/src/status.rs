@@ -18,7 +18,7 @@ impl Inner {
     /// Never refuses: a bad key only gets the short answer (EA25).
     pub(super) async fn status(&self, headers: &HeaderMap) -> Reply {
         let state = match self.options.health.get() {
-            ServerState::Healthy if self.fleet.store.failure().is_some() => ServerState::Degraded,
+            ServerState::Healthy if self.fleet.store.trouble().is_some() => ServerState::Degraded,
             state => state,
         };
         let known = tokio::time::timeout(LOOK_UP, self.is_known(headers)).await.unwrap_or(false);

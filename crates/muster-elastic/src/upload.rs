@@ -31,8 +31,6 @@ impl Inner {
         let request: UploadBeginRequest<'_> = json::parse(&body)?;
         let agent = request.agent_id.as_deref().filter(|id| !id.trim().is_empty());
         let entry = self.fleet.authenticate_agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
-        // `json::parse` has seen that it is text.
-        let text = String::from_utf8_lossy(&body);
         let file = request.file.unwrap_or_default();
         let new = NewUpload {
             action_id: request.action_id.as_deref(),
@@ -40,7 +38,6 @@ impl Inner {
             name: file.name.as_deref(),
             mime_type: file.mime_type.as_deref(),
             size: file.size,
-            request: &text,
         };
         let upload = self.fleet.begin_upload(&entry, &new, &self.options.uploads).await?;
         respond::json(&UploadBeginResponse { upload_id: upload.as_str().to_owned(), chunk_size: CHUNK_BYTES })
@@ -56,8 +53,16 @@ impl Inner {
         let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is no number"))?;
         let upload = self.fleet.upload_for_chunk(id, number).await?;
         upload.check_owner(&entry)?;
-        let data = call.read().await?;
-        self.fleet.put_chunk(&upload, Chunk { number, sha256, data: data.bytes() }).await?;
+        // Held while the chunk comes: an agent that sends slowly takes no more than its share of the places.
+        let _share = self.agent_chunks.take(entry.id())?;
+        // No more is read than may be kept, whatever the limit of chunks.
+        let room = usize::try_from(upload.chunk_room(number)).unwrap_or(usize::MAX);
+        let is_shorter = room < call.bounds.limit;
+        let data = call.read_up_to(room).await.map_err(|error| match error {
+            BodyError::TooLarge if is_shorter => upload.chunk_too_long(number).into(),
+            error => ApiError::from(error),
+        })?;
+        self.fleet.put_chunk(&upload, Chunk { number, sha256, data: data.bytes() }, &self.options.uploads).await?;
         Ok(respond::empty())
     }
 

@@ -1,6 +1,8 @@
 //! What a small request may cost: a body that unfolds into millions of values. One test in a process of its own, since it
 //! looks at the peak of the process's memory.
 
+#![cfg(target_os = "linux")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +13,7 @@ use muster_elastic::gzip::deflate;
 use muster_elastic::{AgentApi, AgentApiOptions};
 use muster_fleet::health::ServerState;
 use muster_fleet::testing::TestFleet;
-use muster_listen::reply::{ListenerKind, Outcome, Peer};
+use muster_listen::reply::{Answer, ListenerKind, Peer};
 use serde_json::{Value, json};
 
 /// Bytes by which the peak may rise over a body of 20 MB: the inflated body, and room for the allocator.
@@ -40,15 +42,14 @@ impl Server {
             request = request.header("content-encoding", "gzip");
         }
         let request = request.body(Full::new(Bytes::from(body))).expect("a request");
-        let peer =
-            Peer { listener: ListenerKind::Agent, address: Some(([192, 0, 2, 1], 5000).into()), uid: None, tls: true };
-        match self.api.handle(request, peer).await.outcome {
-            Outcome::Reply(reply) => {
+        let peer = Peer { address: Some(([192, 0, 2, 1], 5000).into()), tls: true, ..Peer::new(ListenerKind::Agent) };
+        match self.api.handle(request, peer).await.answer {
+            Answer::Reply(reply) => {
                 let status = reply.status().as_u16();
                 let bytes = reply.into_body().collect().await.expect("a body").to_bytes();
                 (status, serde_json::from_slice(&bytes).unwrap_or_default())
             }
-            Outcome::Park(_) => (200, Value::Null),
+            Answer::Park(_) | Answer::Upgrade(_) => (200, Value::Null),
         }
     }
 }

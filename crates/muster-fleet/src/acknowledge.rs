@@ -71,7 +71,7 @@ impl Fleet {
     /// Whether the policy has that revision (D16): they are numbered without gaps, so the newest one in memory tells;
     /// the store is asked about newer ones.
     async fn is_revision(&self, policy: &PolicyId, revision: i64) -> Result<bool, Error> {
-        let newest = self.policies.get(policy).await?.map_or(0, |rendered| rendered.revision);
+        let newest = self.policies.newest_revision(policy).await?.unwrap_or(0);
         Ok(revision <= newest || self.store.policy_revision(policy, revision).await?.is_some())
     }
 }

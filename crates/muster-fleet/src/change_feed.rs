@@ -99,7 +99,7 @@ impl Fleet {
     }
 
     async fn fan_out(&self, policy: &PolicyId) {
-        for wave in self.registry.parked_on(policy).chunks(WAVE) {
+        for wave in self.registry.parked_followers(policy).chunks(WAVE) {
             for entry in wave {
                 entry.wake_for_policy();
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
+use muster_core::audit::AuditEvent;
 use muster_core::check_in::{Circumstances, Decision, KnownDocuments, Report, decide};
 use muster_core::delivery::{Delivered, deliver, secrets_of};
 use muster_core::documents::Digest;
@@ -19,6 +20,7 @@ use muster_core::id::{ActionId, PolicyId};
 use muster_core::policy::render::RenderedPolicy;
 use muster_core::poll::GoDuration;
 use muster_core::status::Status;
+use muster_core::time::Timestamp;
 use muster_store::{AgentWrite, Write};
 use tokio::time::Instant;
 
@@ -26,7 +28,7 @@ use super::Fleet;
 use super::authenticate::unauthorized;
 use super::policy_cache::open_secrets;
 use super::registry::{AgentEntry, LastRequest, PollSlot};
-use super::update::AgentChange;
+use super::update::{AgentChange, end_of_upgrade};
 
 /// Actions in one reply, at most (EA75).
 const BATCH: u32 = 100;
@@ -84,7 +86,7 @@ pub struct ParkedCheckIn {
     generation: u64,
 }
 
-/// The policy and revision that the agent has: a newer one is due.
+/// The policy and revision that the agent has: its target is due when it is another one.
 #[derive(Clone, Debug)]
 struct Baseline {
     policy: Option<PolicyId>,
@@ -92,7 +94,7 @@ struct Baseline {
 }
 
 impl Baseline {
-    /// The revision above which a policy is due; 0 when the agent was reassigned meanwhile.
+    /// The revision that the agent has of its policy; 0 when it was put on another one meanwhile.
     fn revision_for(&self, record: &AgentRecord) -> i64 {
         if self.policy == record.policy_id { self.revision } else { 0 }
     }
@@ -147,9 +149,10 @@ impl Fleet {
             agent_version: input.agent_version,
             newer_than_tested: input.newer_than_tested,
             address: input.address,
+            polled: entry.is_connected(),
             acknowledged: self.acknowledged(&before, input.report).await?,
             upgrade_action_known: self.upgrade_action_known(input.report).await?,
-            newest_revision: self.newest_revision(&before).await?,
+            newest_revision: self.newest_revision(&before, input.report.running).await?,
         };
         let (mut revision, mut poll, before_known) = (0, None, known);
         let after = self
@@ -159,7 +162,7 @@ impl Fleet {
                 }
                 let decision = decide(record, before_known, input.report, &circumstances, now)?;
                 (revision, poll) = (decision.policy_revision, decision.poll_timeout);
-                let change = to_change(record, &decision);
+                let change = to_change(record, &decision, now);
                 known = decision.known;
                 Ok(AgentChange { record: decision.record, ..change })
             })
@@ -194,11 +197,24 @@ impl Fleet {
         }
     }
 
-    async fn newest_revision(&self, record: &AgentRecord) -> Result<Option<i64>, Error> {
-        match &record.policy_id {
-            Some(id) => Ok(self.policies.get(id).await?.map(|policy| policy.revision)),
-            None => Ok(None),
+    async fn newest_revision(&self, record: &AgentRecord, running: Option<(&str, i64)>) -> Result<Option<i64>, Error> {
+        let Some(id) = &record.policy_id else { return Ok(None) };
+        let newest = self.policies.newest_revision(id).await?;
+        // Another node may have told the agent of a revision that this one has not heard of yet.
+        let claimed = running.filter(|(policy, _)| *policy == id.as_str()).map(|(_, revision)| revision);
+        if newest.is_some_and(|newest| claimed.is_some_and(|claimed| claimed > newest)) {
+            return Ok(self.policies.refresh(id).await?.map(|policy| policy.revision));
         }
+        Ok(newest)
+    }
+
+    /// The revision that the agent should run, if that is another one than it has: its own target, else a newer one of
+    /// its policy.
+    async fn due_revision(&self, record: &AgentRecord, policy: &PolicyId, has: i64) -> Result<Option<i64>, Error> {
+        if let Some(target) = record.target_revision {
+            return Ok(Some(target).filter(|target| *target != has));
+        }
+        Ok(self.policies.newest_revision(policy).await?.filter(|newest| *newest > has))
     }
 
     /// Delivers what is due, or holds the poll.
@@ -277,10 +293,12 @@ impl Fleet {
 
     async fn due_policy(&self, entry: &AgentEntry, record: &AgentRecord, baseline: &Baseline) -> Result<Due, Error> {
         let Some(policy_id) = &record.policy_id else { return Ok(Due::Nothing) };
-        let Some(policy) = self.policies.get(policy_id).await? else { return Ok(Due::Nothing) };
-        if policy.revision <= baseline.revision_for(record) {
+        let has = baseline.revision_for(record);
+        let Some(revision) = self.due_revision(record, policy_id, has).await? else { return Ok(Due::Nothing) };
+        let Some(policy) = self.policies.get(policy_id, revision).await? else {
+            tracing::warn!(agent = %record.id, policy = %policy_id, revision, "the target revision does not exist");
             return Ok(Due::Nothing);
-        }
+        };
         let (offers, now) = (entry.offers(), self.clock.now());
         // An agent that turns a revision down asks for it again at once, and would be given it in a circle (D11).
         if offers.revision == policy.revision && offers.count >= OFFERS_AT_ONCE {
@@ -301,14 +319,14 @@ impl ParkedCheckIn {
     pub async fn wait(mut self) -> Result<Delivery, Error> {
         loop {
             // Before each wait: the server may have begun to stop before this poll counted as held.
-            if self.fleet.is_stopping() {
+            if self.fleet.is_stopping() || self.slot.is_superseded() {
                 return Ok(Delivery::Nothing);
             }
             let over = tokio::select! {
                 () = self.slot.entry().woken_after(self.generation) => false,
                 () = tokio::time::sleep_until(self.deadline) => true,
             };
-            if self.fleet.is_stopping() {
+            if self.fleet.is_stopping() || self.slot.is_superseded() {
                 return Ok(Delivery::Nothing);
             }
             self.generation = self.slot.entry().generation();
@@ -338,13 +356,32 @@ fn is_settled(status: Status) -> bool {
     matches!(status, Status::Online | Status::Degraded | Status::Error | Status::Updating | Status::Unenrolling)
 }
 
-fn to_change(record: &AgentRecord, decision: &Decision) -> AgentChange {
+fn to_change(record: &AgentRecord, decision: &Decision, now: Timestamp) -> AgentChange {
     let documents = &decision.documents;
     let changed = documents.local_metadata.is_some() || documents.components.is_some();
-    let writes = if changed {
-        vec![Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents: documents.clone() })]
-    } else {
-        Vec::new()
-    };
+    let mut writes = Vec::new();
+    if changed {
+        writes.push(Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents: documents.clone() }));
+    }
+    if decision.has_duplicate {
+        writes.push(Write::Audit(duplicate_line(record, decision, now)));
+    }
+    writes.extend(decision.upgrade.as_ref().map(|ended| end_of_upgrade(&record.id, ended, now)));
     AgentChange { record: None, writes }
+}
+
+fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> AuditEvent {
+    let hosts = decision.record.as_ref().and_then(|record| record.duplicate_hosts.as_deref()).map(|known| &known.hosts);
+    tracing::warn!(
+        agent = %record.id, host = %record.hostname, ?hosts,
+        hint = "a machine was cloned with its agent; enroll the copy anew",
+        "two hosts use the key of one agent"
+    );
+    AuditEvent {
+        at: now,
+        actor: format!("agent:{}", record.id),
+        action: "agent.duplicate_hosts".to_owned(),
+        subject: format!("agent:{}", record.id),
+        detail: serde_json::json!({"hosts": hosts, "hostname": record.hostname}),
+    }
 }

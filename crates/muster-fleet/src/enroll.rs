@@ -5,6 +5,7 @@
 //! same enrollment id go one after the other (EA46); what another node does meanwhile shows as a conflict in the
 //! commit, and the decision is taken anew.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -19,12 +20,10 @@ use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Pl
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
 use muster_core::host::Host;
-use muster_core::id::{AgentId, HostId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId};
 use muster_core::lifecycle::inactivity_timeout;
-use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
-use muster_core::{Error, replace_token};
-use muster_store::query::Page;
+use muster_core::{Error, ErrorKind, replace_token};
 use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
@@ -37,8 +36,11 @@ use super::authenticate::unauthorized;
 const ATTEMPTS: usize = 5;
 /// Handles that can be worked on side by side.
 const STRIPES: usize = 256;
-/// Slow hashes at the same time.
-const SLOW_HASHES: usize = 2;
+/// Slow hashes at the same time: one, so that they never hold more than one core.
+const SLOW_HASHES: usize = 1;
+/// Enrolments that may wait for a slow hash, in all and by one enrollment key; each takes a tenth of a second.
+const MOST_WAITING: usize = 64;
+const MOST_WAITING_BY_KEY: usize = 16;
 
 /// An enrollment key that admits.
 #[derive(Clone, Debug)]
@@ -79,6 +81,8 @@ pub struct Enrolling {
     stripes: Vec<Mutex<()>>,
     hasher: std::hash::RandomState,
     slow: Arc<Semaphore>,
+    /// Enrolments that wait for a slow hash or compute one, by enrollment key.
+    waiting: std::sync::Mutex<HashMap<EnrollmentKeyId, usize>>,
 }
 
 impl Default for Enrolling {
@@ -87,6 +91,7 @@ impl Default for Enrolling {
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             hasher: std::hash::RandomState::new(),
             slow: Arc::new(Semaphore::new(SLOW_HASHES)),
+            waiting: std::sync::Mutex::default(),
         }
     }
 }
@@ -108,6 +113,23 @@ impl Enrolling {
         turn
     }
 
+    /// A place among those that wait for slow hashes. Anybody with a token can ask for one after the other, so the
+    /// queue has a bound, and one key never takes all of it.
+    fn queue(&self, key: &EnrollmentKeyId) -> Result<Queued<'_>, Error> {
+        let mut waiting = self.waiting();
+        let (all, own) = (waiting.values().sum::<usize>(), waiting.get(key).copied().unwrap_or_default());
+        if all >= MOST_WAITING || own >= MOST_WAITING_BY_KEY {
+            let message = "too many enrolments with a replace_token at a time";
+            return Err(Error::new(ErrorKind::TooMany, "TooManyRequests", message));
+        }
+        waiting.insert(key.clone(), own + 1);
+        Ok(Queued { enrolling: self, key: key.clone() })
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<EnrollmentKeyId, usize>> {
+        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// Runs a slow hash where it holds nobody up.
     async fn slowly<T: Send + 'static>(&self, hash: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let permit = Arc::clone(&self.slow).acquire_owned().await;
@@ -117,6 +139,24 @@ impl Enrolling {
             hash()
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(error.to_string()))
+    }
+}
+
+/// A place in the queue for slow hashes.
+struct Queued<'a> {
+    enrolling: &'a Enrolling,
+    key: EnrollmentKeyId,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.enrolling.waiting();
+        if let Some(count) = waiting.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.key);
+            }
+        }
     }
 }
 
@@ -145,18 +185,16 @@ impl Fleet {
         let applicant = Applicant::read(input.request)?;
         // Outside the turn: it depends on no other enrolment, and turns are shared by all ids of a stripe.
         let placement = self.placement(&applicant, admission, input.address).await?;
+        let slow = applicant.replace_token().map(|_| self.enrolling.queue(&admission.key().id)).transpose()?;
+        // Computed outside the turn, too: who waits for a slow hash must not hold up others of its stripe.
+        let token_hash = self.token_hash(&applicant).await?;
         let _turn = self.enrolling.turn(&applicant).await;
-        let mut token_hash = None;
         // The turn orders enrolments of this node alone; another node, or a check-in, may still change the record between
         // the look and the commit. The commit then refuses, and the decision is taken anew.
         for _ in 0..ATTEMPTS {
             let stored = self.stored(&applicant, admission).await?;
             let around = circumstances(admission, &input, &stored);
             let life = self.life(&applicant, &around).await?;
-            // Once for all attempts: the hash is slow on purpose, and the token does not change.
-            if life != Life::Continued && token_hash.is_none() {
-                token_hash = self.token_hash(&applicant).await?;
-            }
             // A new key for each attempt: none that may have been committed is ever handed out twice.
             let access_key = ApiKey::generate(&*self.entropy);
             let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(random_uuid(&*self.entropy)));
@@ -166,6 +204,7 @@ impl Fleet {
             let now = self.clock.now();
             let enrolled = applicant.enroll(admitted, &around, now);
             if self.commit_enrolment(&enrolled, stored.by_id, admission, now).await? {
+                drop(slow);
                 let metadata = enrolled.documents.local_metadata.unwrap_or_else(|| "null".into());
                 return Ok(Enrolment { record: enrolled.record, metadata, key: access_key });
             }
@@ -218,15 +257,15 @@ impl Fleet {
         };
         let mut placement = applicant.placement(key, &rules, address);
         let policy = match &placement.policy_id {
-            Some(id) => self.store.policy(id).await?,
-            None => self.default_policy().await?,
+            Some(id) => self.store.policy_head(id).await?,
+            None => self.store.default_policy_head().await?,
         };
         // A key without a policy may come to none: the agent stays enrolled and waits for one. A key that names one that
         // is gone promises what nobody can keep.
         if policy.is_none() && key.policy_id.is_some() {
             return Err(Denial::PolicyGone.into());
         }
-        placement.inactivity_timeout = inactivity_timeout(policy.as_ref());
+        placement.inactivity_timeout = inactivity_timeout(policy.as_ref().map(|policy| policy.inactivity_timeout));
         placement.policy_id = policy.map(|policy| policy.id);
         Ok(placement)
     }
@@ -238,19 +277,6 @@ impl Fleet {
             tracing::error!(%error, "assignment rules are not applied");
             AssignmentRules::default()
         }))
-    }
-
-    async fn default_policy(&self) -> Result<Option<Policy>, Error> {
-        let mut offset = 0;
-        loop {
-            let page = self.store.policies(Page { offset, limit: 500 }).await?;
-            offset += page.items.len() as u32;
-            let last = page.items.is_empty() || u64::from(offset) >= page.total;
-            match page.items.into_iter().find(|policy| policy.is_default) {
-                None if !last => {}
-                found => return Ok(found),
-            }
-        }
     }
 
     /// Commits; false when the ground changed meanwhile and the decision must be taken anew.

@@ -13,6 +13,9 @@ use tokio::sync::mpsc;
 use super::Fleet;
 use super::registry::AgentEntry;
 
+/// Bytes that are handed to a reader at a time.
+const PIECE: usize = 64 * 1024;
+
 /// A part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -40,7 +43,7 @@ impl Fleet {
         found.filter(|file| file.agents.contains(entry.id())).ok_or_else(|| Denial::UnknownFile.into())
     }
 
-    /// The bytes of a part, as they are read: one chunk is read while the one before is on its way. `guard` is kept
+    /// The bytes of a part, in pieces, as they are read. `guard` is kept
     /// until the last byte was taken or the reader is gone. A reader that gets fewer bytes than asked for knows that
     /// reading failed.
     pub async fn read_file(
@@ -68,13 +71,16 @@ async fn send(
     _guard: impl Send + 'static,
 ) {
     for Slice { number, start, end } in slices {
-        let part = match store.chunk(&file, number).await {
-            Ok(Some(bytes)) if bytes.len() >= end => Bytes::from(bytes).slice(start..end),
+        let chunk = match store.chunk(&file, number).await {
+            Ok(Some(bytes)) if bytes.len() >= end => bytes,
             Ok(_) => return tracing::error!(%file, number, "a chunk of a file is missing"),
             Err(error) => return tracing::error!(%file, number, %error, "a chunk of a file can't be read"),
         };
-        if sender.send(part).await.is_err() {
-            return;
+        // Copied in pieces: a reader that stalls holds one chunk and a few pieces, and not three chunks.
+        for piece in chunk[start..end].chunks(PIECE) {
+            if sender.send(Bytes::copy_from_slice(piece)).await.is_err() {
+                return;
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod audit_report;
 pub mod authenticate;
 pub mod change_feed;
 pub mod check_in;
+pub mod disk;
 pub mod enroll;
 pub mod files;
 pub mod health;
@@ -22,9 +23,11 @@ pub mod moment;
 pub mod offered_files;
 pub mod orders;
 pub mod output_health;
+mod output_yaml;
 pub mod outputs;
 pub mod policies;
 pub mod policy_cache;
+pub mod refusals;
 pub mod registry;
 pub mod secrets;
 pub mod selection;
@@ -57,6 +60,7 @@ use tokio::sync::watch;
 use self::enroll::Enrolling;
 use self::policies::output_uses::OutputUses;
 use self::policy_cache::PolicyCache;
+use self::refusals::Refusals;
 use self::registry::Registry;
 use self::throttle::Throttle;
 use self::vigil::Vigil;
@@ -130,9 +134,9 @@ pub struct Fleet {
     /// Which outputs policies use.
     output_uses: OutputUses,
     enrolling: Enrolling,
-    /// Held while an upload begins, so that an agent's are counted right.
-    beginning_upload: tokio::sync::Mutex<()>,
     mismatches: Throttle,
+    /// Requests of agents that this node refused.
+    pub refusals: Refusals,
     vigil: Vigil,
     stopping: watch::Sender<bool>,
 }
@@ -177,8 +181,8 @@ impl Fleet {
             revising: tokio::sync::Mutex::default(),
             output_uses: OutputUses::default(),
             enrolling: Enrolling::default(),
-            beginning_upload: tokio::sync::Mutex::default(),
             mismatches: Throttle::new(Duration::from_secs(60)),
+            refusals: Refusals::default(),
             stopping: watch::Sender::new(false),
         })
     }

@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 
 use super::Fleet;
 use super::audit::audit_line;
+use super::output_yaml;
 
 /// Where an output has secrets, as paths below `secrets` and below the output itself.
 const SECRET_FIELDS: [&str; 4] = ["kibana_api_key", "password", "service_token", "ssl.key"];
@@ -155,7 +156,8 @@ impl Fleet {
         let mut fields = after.fields.as_object().cloned().unwrap_or_default();
         let known = fields.remove("secrets").unwrap_or_default();
         fields.extend(draft.fields);
-        let writes = self.seal_output_secrets(&mut fields, &known).await?;
+        let mut writes = self.seal_output_secrets(&mut fields, &known).await?;
+        writes.extend(self.seal_output_yaml(&mut fields, &before.fields).await?);
         fields.retain(|_, value| !value.is_null());
         after.fields = Value::Object(fields);
         Ok((after, writes))
@@ -272,7 +274,7 @@ fn refuse_unknown(given: &Value, path: &str) -> Result<(), Error> {
 
 fn secret_ids(fields: &Value) -> BTreeSet<SecretId> {
     let ids = SECRET_FIELDS.iter().filter_map(|path| at(&fields["secrets"], path)?.get("id")?.as_str());
-    ids.map(SecretId::trusted).collect()
+    ids.map(SecretId::trusted).chain(output_yaml::secret_ids(fields)).collect()
 }
 
 fn in_use(output: &Output, users: &[Policy]) -> String {

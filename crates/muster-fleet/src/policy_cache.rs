@@ -1,14 +1,15 @@
-//! Rendered policies of this node: the newest revision of each, rendered once however many agents wait for it.
+//! Rendered policies of this node: each revision that agents are on their way to, rendered once however many wait for it.
 //!
-//! Reads are an atomic load and a look into an immutable map. Loading is serialised per policy, so that a thousand
-//! agents that come at once cost one read of the store and one rendering.
+//! What is cached is a revision, which never changes; which one is a policy's newest is a number beside it. Reads are
+//! an atomic load and a look into an immutable map. Loading is serialised per revision, so that a thousand agents that
+//! come at once cost one read of the store and one rendering.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use muster_core::Error;
 use muster_core::id::{PolicyId, SecretId};
 use muster_core::policy::PolicyRevision;
@@ -16,11 +17,12 @@ pub use muster_core::policy::RenderedPolicy;
 use muster_core::seal::Sealer;
 use muster_core::secret_refs::{self, Secrets};
 use muster_store::Store;
+use tokio::sync::OnceCell;
 
 pub use super::secrets::open_secrets;
 
-/// Policies kept at most.
-const MAX_POLICIES: usize = 8192;
+/// Maximum number of revisions that are kept.
+const MAX_REVISIONS: usize = 8192;
 /// Memory that their pieces may take, bytes.
 const MAX_BYTES: usize = 512 << 20;
 
@@ -28,161 +30,297 @@ const MAX_BYTES: usize = 512 << 20;
 pub struct PolicyCache {
     store: Arc<dyn Store>,
     sealer: Arc<Sealer>,
-    slots: ArcSwap<HashMap<PolicyId, Arc<Slot>>>,
-    /// Held while the map is replaced.
+    policies: ArcSwap<HashMap<PolicyId, Arc<Known>>>,
+    /// Held while the map, or the revisions of a policy in it, are replaced.
     replacing: Mutex<()>,
-    /// Grows with every policy that is loaded: the time by which the least recently used one is found.
+    /// Grows with every revision that is loaded: the time by which the least recently used one is found.
     clock: AtomicU64,
-    max_policies: usize,
+    max_revisions: usize,
     max_bytes: usize,
 }
 
+/// What this node knows of a policy.
 #[derive(Default)]
-struct Slot {
-    rendered: ArcSwapOption<RenderedPolicy>,
-    used: AtomicU64,
+struct Known {
+    /// Its newest revision; 0: not known yet.
+    newest: AtomicI64,
+    /// Its cached revisions: the newest, and those that agents are assigned to.
+    revisions: ArcSwap<Vec<Arc<Slot>>>,
     /// Refreshes asked for so far.
     asked: AtomicU64,
     /// How many of them the last load covers; the lock is held while loading.
     covered: tokio::sync::Mutex<u64>,
 }
 
+/// One revision, while it is loaded and after.
+struct Slot {
+    revision: i64,
+    rendered: OnceCell<Arc<RenderedPolicy>>,
+    used: AtomicU64,
+}
+
+/// Why a revision was not loaded.
+enum Missing {
+    /// There is none of that number.
+    Revision,
+    /// It could not be read or rendered.
+    Rendered(Error),
+}
+
+impl From<Error> for Missing {
+    fn from(error: Error) -> Self {
+        Self::Rendered(error)
+    }
+}
+
+impl Known {
+    fn slot(&self, revision: i64) -> Option<Arc<Slot>> {
+        self.revisions.load().iter().find(|slot| slot.revision == revision).cloned()
+    }
+}
+
 impl PolicyCache {
     /// An empty cache over this store.
     pub fn new(store: Arc<dyn Store>, sealer: Arc<Sealer>) -> Self {
-        Self::bounded(store, sealer, MAX_POLICIES, MAX_BYTES)
+        Self::bounded(store, sealer, MAX_REVISIONS, MAX_BYTES)
     }
 
-    pub(super) fn bounded(store: Arc<dyn Store>, sealer: Arc<Sealer>, max_policies: usize, max_bytes: usize) -> Self {
+    pub(super) fn bounded(store: Arc<dyn Store>, sealer: Arc<Sealer>, max_revisions: usize, max_bytes: usize) -> Self {
         Self {
             store,
             sealer,
-            slots: ArcSwap::default(),
+            policies: ArcSwap::default(),
             replacing: Mutex::new(()),
             clock: AtomicU64::new(0),
-            max_policies,
+            max_revisions,
             max_bytes,
         }
     }
 
-    /// The policy's newest revision as this node knows it; never waits.
-    pub fn cached(&self, id: &PolicyId) -> Option<Arc<RenderedPolicy>> {
-        let slots = self.slots.load();
-        let slot = slots.get(id)?;
+    /// A revision that is rendered already; never waits.
+    pub fn cached(&self, id: &PolicyId, revision: i64) -> Option<Arc<RenderedPolicy>> {
+        let policies = self.policies.load();
+        let revisions = policies.get(id)?.revisions.load();
+        let slot = revisions.iter().find(|slot| slot.revision == revision)?;
+        let rendered = slot.rendered.get()?;
         let now = self.clock.load(Ordering::Relaxed);
         // Written only when it changes: thousands of check-ins a second read this line of memory, on every core.
         if slot.used.load(Ordering::Relaxed) != now {
             slot.used.store(now, Ordering::Relaxed);
         }
-        slot.rendered.load_full()
+        Some(Arc::clone(rendered))
     }
 
-    /// The policy's newest revision; loads it when this node does not know it yet. `None`: there is no such policy.
-    pub async fn get(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
-        match self.cached(id) {
+    /// A revision of a policy, rendered. `None`: there is no such revision.
+    pub async fn get(&self, id: &PolicyId, revision: i64) -> Result<Option<Arc<RenderedPolicy>>, Error> {
+        match self.cached(id, revision) {
             Some(rendered) => Ok(Some(rendered)),
+            None => self.load(id, revision, None).await,
+        }
+    }
+
+    /// The number of the policy's newest revision as this node knows it; asks the store when it does not know any.
+    /// `None`: there is no such policy.
+    pub async fn newest_revision(&self, id: &PolicyId) -> Result<Option<i64>, Error> {
+        match self.known_newest(id) {
+            Some(newest) => Ok(Some(newest)),
+            None => Ok(self.refresh(id).await?.map(|rendered| rendered.revision)),
+        }
+    }
+
+    /// The policy's newest revision as this node knows it, rendered.
+    pub async fn newest(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
+        match self.known_newest(id) {
+            Some(newest) => self.get(id, newest).await,
             None => self.refresh(id).await,
         }
+    }
+
+    fn known_newest(&self, id: &PolicyId) -> Option<i64> {
+        let newest = self.policies.load().get(id)?.newest.load(Ordering::Acquire);
+        (newest > 0).then_some(newest)
     }
 
     /// Looks whether the store has a newer revision, and renders it. Whoever asks while another one loads waits for a
     /// load that began after the question.
     pub async fn refresh(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
-        let slot = self.slot(id);
+        let known = self.known(id);
         // One load serves all that asked before it began. A roll-out wakes every agent of a policy at once, and each asks.
-        let ticket = slot.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut covered = slot.covered.lock().await;
+        let ticket = known.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut covered = known.covered.lock().await;
         if *covered >= ticket {
-            return Ok(slot.rendered.load_full());
+            return match known.newest.load(Ordering::Acquire) {
+                0 => Ok(None),
+                newest => self.get(id, newest).await,
+            };
         }
-        let covers = slot.asked.load(Ordering::SeqCst);
-        let rendered = self.load(id, slot.rendered.load_full()).await?;
+        let covers = known.asked.load(Ordering::SeqCst);
+        let rendered = self.load_newest(id).await?;
         *covered = covers;
-        slot.rendered.store(rendered.clone());
         match &rendered {
-            Some(_) => self.shrink(id),
-            None => self.forget(id),
+            Some(rendered) => self.advance(id, &known, rendered.revision),
+            None => {
+                known.newest.store(0, Ordering::Release);
+                self.replace(|policies| drop(policies.remove(id)));
+            }
         }
         Ok(rendered)
     }
 
-    async fn load(
-        &self,
-        id: &PolicyId,
-        known: Option<Arc<RenderedPolicy>>,
-    ) -> Result<Option<Arc<RenderedPolicy>>, Error> {
+    async fn load_newest(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
         let Some(newest) = self.store.policy_newest_revision(id).await? else { return Ok(None) };
-        if let Some(known) = known.filter(|known| known.revision == newest.revision) {
-            return Ok(Some(known));
+        if let Some(rendered) = self.cached(id, newest.revision) {
+            return Ok(Some(rendered));
         }
-        match self.rendered(newest).await {
-            Ok(rendered) => Ok(Some(Arc::new(rendered))),
+        match self.load(id, newest.revision, Some(newest)).await {
+            Ok(rendered) => Ok(rendered),
             // Secrets go with the revisions that used them: perhaps there is a newer one by now.
             Err(_) => match self.store.policy_newest_revision(id).await? {
-                Some(newest) => Ok(Some(Arc::new(self.rendered(newest).await?))),
+                Some(newest) => self.load(id, newest.revision, Some(newest)).await,
                 None => Ok(None),
             },
         }
     }
 
-    async fn rendered(&self, revision: PolicyRevision) -> Result<RenderedPolicy, Error> {
+    /// Makes `newest` the policy's newest. The one before goes, unless agents are assigned to it: then it is loaded again.
+    fn advance(&self, id: &PolicyId, known: &Known, newest: i64) {
+        let before = known.newest.swap(newest, Ordering::AcqRel);
+        if before != newest {
+            self.replace(|policies| {
+                if let Some(known) = policies.get(id) {
+                    retain(known, |slot| slot.revision != before);
+                }
+            });
+        }
+    }
+
+    /// Renders a revision, which is read unless it is `stored`, and keeps it within the bounds. One loads for all that
+    /// ask meanwhile.
+    async fn load(
+        &self,
+        id: &PolicyId,
+        revision: i64,
+        stored: Option<PolicyRevision>,
+    ) -> Result<Option<Arc<RenderedPolicy>>, Error> {
+        let slot = self.slot(id, revision);
+        let load = async {
+            let stored = match stored {
+                Some(stored) => stored,
+                None => {
+                    self.store.policy_revision(id, revision).await.map_err(Error::from)?.ok_or(Missing::Revision)?
+                }
+            };
+            self.rendered(stored).await.map_err(Missing::Rendered)
+        };
+        match slot.rendered.get_or_try_init(|| load).await {
+            Ok(rendered) => {
+                self.shrink(&slot);
+                Ok(Some(Arc::clone(rendered)))
+            }
+            Err(missing) => {
+                self.replace(|policies| {
+                    if let Some(known) = policies.get(id) {
+                        retain(known, |other| !Arc::ptr_eq(other, &slot) || other.rendered.get().is_some());
+                    }
+                });
+                match missing {
+                    Missing::Revision => Ok(None),
+                    Missing::Rendered(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    async fn rendered(&self, revision: PolicyRevision) -> Result<Arc<RenderedPolicy>, Error> {
         let ids: Vec<SecretId> = secret_refs::ids(&revision.compiled).into_iter().collect();
         let secrets = open_secrets(&*self.store, &self.sealer, &ids).await?;
         let render = move || render(&revision, &secrets);
         // Rendering and compressing a large policy takes milliseconds; held polls of this thread would wait.
-        tokio::task::spawn_blocking(render).await.map_err(|error| Error::internal(error.to_string()))?
+        let rendered = tokio::task::spawn_blocking(render).await.map_err(|error| Error::internal(error.to_string()))?;
+        rendered.map(Arc::new)
     }
 
-    fn slot(&self, id: &PolicyId) -> Arc<Slot> {
-        if let Some(slot) = self.slots.load().get(id) {
-            return Arc::clone(slot);
+    fn known(&self, id: &PolicyId) -> Arc<Known> {
+        if let Some(known) = self.policies.load().get(id) {
+            return Arc::clone(known);
         }
-        let mut slot = Arc::default();
-        self.replace(|slots| slot = Arc::clone(slots.entry(id.clone()).or_default()));
-        slot
+        let mut known = Arc::default();
+        self.replace(|policies| known = Arc::clone(policies.entry(id.clone()).or_default()));
+        known
     }
 
-    fn forget(&self, id: &PolicyId) {
-        self.replace(|slots| drop(slots.remove(id)));
+    fn slot(&self, id: &PolicyId, revision: i64) -> Arc<Slot> {
+        let known = self.known(id);
+        if let Some(slot) = known.slot(revision) {
+            return slot;
+        }
+        let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked up again under the lock: two that load the same revision must share one slot.
+        known.slot(revision).unwrap_or_else(|| {
+            let slot = Arc::new(Slot { revision, rendered: OnceCell::new(), used: AtomicU64::new(0) });
+            let mut revisions = Vec::clone(&known.revisions.load());
+            revisions.push(Arc::clone(&slot));
+            known.revisions.store(Arc::new(revisions));
+            slot
+        })
     }
 
-    /// Lets go of the least recently used policies, but not of `newest`, until the rest is within bounds.
-    fn shrink(&self, newest: &PolicyId) {
+    /// Lets go of the least recently used revisions, but not of `loaded`, until the rest is within bounds.
+    fn shrink(&self, loaded: &Arc<Slot>) {
         // Whoever is read from now on counts as used later than this one was loaded.
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        if let Some(slot) = self.slots.load().get(newest) {
-            slot.used.store(now, Ordering::Relaxed);
-        }
-        if self.is_within_bounds(&self.slots.load()) {
+        loaded.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        if self.is_within_bounds(&self.policies.load()) {
             return;
         }
-        self.replace(|slots| {
-            while slots.len() > 1 && !self.is_within_bounds(slots) {
-                let others = slots.iter().filter(|(id, _)| *id != newest);
-                let oldest = others.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed)).map(|(id, _)| id.clone());
-                oldest.and_then(|id| slots.remove(&id));
+        self.replace(|policies| {
+            while !self.is_within_bounds(policies) {
+                let slots = policies.iter().flat_map(|(id, known)| {
+                    known.revisions.load().iter().map(|slot| (id.clone(), Arc::clone(slot))).collect::<Vec<_>>()
+                });
+                let others = slots.filter(|(_, slot)| !Arc::ptr_eq(slot, loaded));
+                let Some((id, oldest)) = others.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed)) else {
+                    return;
+                };
+                if let Some(known) = policies.get(&id) {
+                    retain(known, |slot| !Arc::ptr_eq(slot, &oldest));
+                    if known.revisions.load().is_empty() {
+                        policies.remove(&id);
+                    }
+                }
             }
         });
     }
 
-    fn is_within_bounds(&self, slots: &HashMap<PolicyId, Arc<Slot>>) -> bool {
-        let memory = |slot: &Arc<Slot>| slot.rendered.load().as_ref().map_or(0, |rendered| rendered.memory());
-        slots.len() <= self.max_policies && slots.values().map(memory).sum::<usize>() <= self.max_bytes
+    fn is_within_bounds(&self, policies: &HashMap<PolicyId, Arc<Known>>) -> bool {
+        let (mut revisions, mut bytes) = (0, 0);
+        for known in policies.values() {
+            for slot in known.revisions.load().iter() {
+                revisions += 1;
+                bytes += slot.rendered.get().map_or(0, |rendered| rendered.memory());
+            }
+        }
+        revisions <= self.max_revisions && bytes <= self.max_bytes
     }
 
-    fn replace(&self, change: impl FnOnce(&mut HashMap<PolicyId, Arc<Slot>>)) {
+    fn replace(&self, change: impl FnOnce(&mut HashMap<PolicyId, Arc<Known>>)) {
         let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         // Copied and exchanged: reads, which are nearly all there is, take no lock.
-        let mut slots = HashMap::clone(&self.slots.load());
-        change(&mut slots);
-        self.slots.store(Arc::new(slots));
+        let mut policies = HashMap::clone(&self.policies.load());
+        change(&mut policies);
+        self.policies.store(Arc::new(policies));
     }
 }
 
 impl fmt::Debug for PolicyCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PolicyCache({} policies)", self.slots.load().len())
+        write!(f, "PolicyCache({} policies)", self.policies.load().len())
     }
+}
+
+/// Keeps the revisions for which `wanted` holds. The caller holds the lock on replacements.
+fn retain(known: &Known, wanted: impl Fn(&Arc<Slot>) -> bool) {
+    let kept: Vec<_> = known.revisions.load().iter().filter(|slot| wanted(slot)).cloned().collect();
+    known.revisions.store(Arc::new(kept));
 }
 
 fn render(revision: &PolicyRevision, secrets: &Secrets) -> Result<RenderedPolicy, Error> {

@@ -17,6 +17,9 @@ use muster_core::time::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 const SHARDS: usize = 64;
+/// Polls of one agent that are held at a time. Two, because an agent that lost its connection asks again before its
+/// old one is known to be dead; more would let one key take any number of places.
+const MAX_POLLS: u32 = 2;
 
 type Shard = Mutex<HashMap<AgentId, Arc<AgentEntry>>>;
 
@@ -35,6 +38,8 @@ pub struct AgentEntry {
     generation: AtomicU64,
     orders: AtomicU64,
     polls: AtomicU32,
+    /// Polls that were ever held: the number of the newest.
+    newest_poll: AtomicU32,
     last_seen: AtomicI64,
 }
 
@@ -153,11 +158,11 @@ impl Registry {
         found
     }
 
-    /// Entries of agents on `policy` with a poll held now.
-    pub fn parked_on(&self, policy: &PolicyId) -> Vec<Arc<AgentEntry>> {
-        self.select(|entry| {
-            entry.is_connected() && entry.record().is_some_and(|record| record.policy_id.as_ref() == Some(policy))
-        })
+    /// Entries of agents that follow the newest revision of `policy` and have a poll held now.
+    pub fn parked_followers(&self, policy: &PolicyId) -> Vec<Arc<AgentEntry>> {
+        let follows =
+            |record: &AgentRecord| record.policy_id.as_ref() == Some(policy) && record.target_revision.is_none();
+        self.select(|entry| entry.is_connected() && entry.record().is_some_and(|record| follows(&record)))
     }
 
     /// Drops entries for which `quiet` holds; returns how many.
@@ -191,6 +196,7 @@ impl AgentEntry {
             generation: AtomicU64::new(0),
             orders: AtomicU64::new(0),
             polls: AtomicU32::new(0),
+            newest_poll: AtomicU32::new(0),
             last_seen: AtomicI64::new(i64::MIN),
         }
     }
@@ -326,6 +332,7 @@ impl AgentEntry {
 /// A held poll. While it lives the agent counts as connected.
 pub struct PollSlot {
     entry: Arc<AgentEntry>,
+    number: u32,
     parked: Arc<AtomicUsize>,
     clock: Arc<dyn Clock>,
 }
@@ -333,9 +340,18 @@ pub struct PollSlot {
 impl PollSlot {
     /// Counts a poll of the agent as held.
     pub fn new(registry: &Registry, entry: Arc<AgentEntry>, clock: Arc<dyn Clock>) -> Self {
-        entry.polls.fetch_add(1, Ordering::Relaxed);
+        let number = entry.newest_poll.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         registry.parked.fetch_add(1, Ordering::Relaxed);
-        Self { entry, parked: Arc::clone(&registry.parked), clock }
+        if entry.polls.fetch_add(1, Ordering::Relaxed) >= MAX_POLLS {
+            // The oldest finds itself superseded; the others look, and wait on.
+            entry.wake_for_policy();
+        }
+        Self { entry, number, parked: Arc::clone(&registry.parked), clock }
+    }
+
+    /// Whether the agent has begun as many newer polls as it may have at a time: this one is answered.
+    pub fn is_superseded(&self) -> bool {
+        self.entry.newest_poll.load(Ordering::Acquire).wrapping_sub(self.number) >= MAX_POLLS
     }
 
     /// The agent.

@@ -202,10 +202,20 @@ impl TestFleet {
 
     /// Takes a check-in of the test family.
     pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> Result<CheckInOutcome, Error> {
+        self.check_in_of(entry, body, "9.5.2").await
+    }
+
+    /// Takes a check-in of an agent of that version.
+    pub async fn check_in_of(
+        &self,
+        entry: &Arc<AgentEntry>,
+        body: &str,
+        agent_version: &str,
+    ) -> Result<CheckInOutcome, Error> {
         let check_in = family::CheckIn::read(body);
         let report = &check_in.report();
         let digest = bytes_digest(&[body.as_bytes()]);
-        let (agent_version, address) = ("9.5.2", "127.0.0.1");
+        let address = "127.0.0.1";
         let input = CheckInInput { report, agent_version, newer_than_tested: false, address, digest };
         self.fleet.check_in(entry, input).await
     }

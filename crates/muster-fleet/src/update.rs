@@ -6,7 +6,8 @@ use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
-use muster_store::{AgentWrite, Precondition, StoreError, Write};
+use muster_core::upgrade::Ended;
+use muster_store::{ActionWrite, AgentWrite, Precondition, StoreError, Write};
 
 use super::Fleet;
 use super::registry::AgentEntry;
@@ -91,6 +92,12 @@ impl Fleet {
 pub(super) fn end_of_actions(before: &AgentRecord, after: &AgentRecord) -> Option<Write> {
     (before.active && !after.active)
         .then(|| Write::Agent(AgentWrite::EndActions { id: after.id.clone(), now: after.updated_at }))
+}
+
+/// What the end of an upgrade in the agent's record does to its action.
+pub(super) fn end_of_upgrade(agent: &AgentId, ended: &Ended, now: Timestamp) -> Write {
+    let Ended { action, error } = ended.clone();
+    Write::Action(ActionWrite::EndTarget { action, agent: agent.clone(), error, now })
 }
 
 fn agent_gone() -> Error {

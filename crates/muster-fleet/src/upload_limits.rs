@@ -2,8 +2,8 @@
 
 use muster_core::Error;
 use muster_core::denial::Denial;
-use muster_core::file::{FileStatus, Upload};
-use muster_core::time::Timestamp;
+use muster_core::file::Upload;
+use muster_store::{UploadLimit, UploadQuota};
 
 use super::uploads::LIFE;
 
@@ -16,30 +16,50 @@ pub struct UploadLimits {
     pub max_bytes_per_agent: u64,
     /// Uploads of an agent that are begun and not complete.
     pub max_open_per_agent: u64,
+    /// Free bytes on the server's disk below which nothing is uploaded.
+    pub min_free_bytes: u64,
 }
+
+/// Records of uploads of one agent; those that failed or were removed are few anyway.
+const MAX_RECORDS: u64 = 1000;
 
 impl Default for UploadLimits {
     fn default() -> Self {
-        Self { max_bytes: 1 << 30, max_bytes_per_agent: 4 << 30, max_open_per_agent: 8 }
+        Self { max_bytes: 1 << 30, max_bytes_per_agent: 4 << 30, max_open_per_agent: 8, min_free_bytes: 256 << 20 }
     }
 }
 
 impl UploadLimits {
-    /// Whether `next` may begin beside what there is of its agent's. What has to wait for others of its kind is told
-    /// to come again; agents do.
-    pub(super) fn admit(&self, known: &[Upload], next: &Upload, now: Timestamp) -> Result<(), Error> {
-        let others = || known.iter().filter(|upload| upload.action_id != next.action_id);
-        let is_open = |upload: &&Upload| upload.is_open() && now.since(upload.started_at) <= LIFE;
-        if others().filter(is_open).count() as u64 >= self.max_open_per_agent {
-            return Err(Denial::TooManyUploads.into());
+    /// What the store is to check while it takes `next`.
+    pub(super) fn quota(&self, next: &Upload) -> UploadQuota {
+        UploadQuota {
+            bytes: u64::try_from(next.size).unwrap_or(0),
+            open_since: next.started_at.minus(LIFE),
+            max_open: self.max_open_per_agent,
+            max_records: MAX_RECORDS,
+            max_bytes: self.max_bytes_per_agent,
         }
-        let is_kept = |upload: &&Upload| upload.status == FileStatus::Ready || is_open(upload);
-        let bytes = |upload: &Upload| u64::try_from(upload.size).unwrap_or(0);
-        let kept: u64 = others().filter(is_kept).map(bytes).sum();
-        if kept.saturating_add(bytes(next)) > self.max_bytes_per_agent {
+    }
+
+    /// Refuses bytes for which there would soon be no room: what is left is for the fleet itself. `free` is unknown on
+    /// file systems that don't tell.
+    pub(super) fn check_room(&self, free: Option<u64>, bytes: u64) -> Result<(), Error> {
+        if free.is_none_or(|free| free.saturating_sub(bytes) >= self.min_free_bytes) {
+            return Ok(());
+        }
+        tracing::warn!(free, bytes, floor = self.min_free_bytes, "an upload is refused: the disk is nearly full");
+        Err(Denial::TooManyUploads.because("the server's disk has too little room for uploads"))
+    }
+}
+
+/// What an agent is told of a limit. What has to wait for others of its kind is told to come again; agents do.
+pub(super) fn over(limit: UploadLimit) -> Error {
+    match limit {
+        UploadLimit::Open => Denial::TooManyUploads.into(),
+        UploadLimit::Records => Denial::TooManyUploads.because("too many uploads of this agent are kept"),
+        UploadLimit::Bytes => {
             let message = "with this file the agent's uploads exceed what is kept of them: delete older ones";
-            return Err(Denial::UploadTooLarge.because(message));
+            Denial::UploadTooLarge.because(message)
         }
-        Ok(())
     }
 }

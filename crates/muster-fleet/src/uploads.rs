@@ -15,7 +15,7 @@ use muster_store::{FileWrite, Precondition, StoreError, Write};
 
 use super::Fleet;
 use super::registry::AgentEntry;
-use super::upload_limits::UploadLimits;
+use super::upload_limits::{UploadLimits, over};
 
 /// Time that an upload may take (EA134).
 pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -46,6 +46,20 @@ impl OpenUpload {
         }
         Err(Denial::ForeignKey.into())
     }
+
+    /// Bytes that the chunk of that number may have: a whole chunk, or what the declared size leaves for the last one.
+    pub fn chunk_room(&self, number: i64) -> u64 {
+        let before = u64::try_from(number).unwrap_or(u64::MAX).saturating_mul(CHUNK_BYTES);
+        u64::try_from(self.0.size).unwrap_or(0).saturating_sub(before).min(CHUNK_BYTES)
+    }
+
+    /// What a client is told of a chunk with more bytes than that.
+    pub fn chunk_too_long(&self, number: i64) -> Error {
+        let (room, size) = (self.chunk_room(number), self.0.size);
+        let message =
+            format!("chunk {number} has more than {room} bytes, which the declared size {size} leaves for it");
+        Denial::UploadTooLarge.because(message)
+    }
 }
 
 /// A file that an agent is about to send, as its adapter read it. What is missing is refused by name.
@@ -61,8 +75,6 @@ pub struct NewUpload<'a> {
     pub mime_type: Option<&'a str>,
     /// Bytes.
     pub size: Option<i64>,
-    /// The whole request, kept beside the file.
-    pub request: &'a str,
 }
 
 impl Fleet {
@@ -74,21 +86,27 @@ impl Fleet {
         limits: &UploadLimits,
     ) -> Result<FileId, Error> {
         let upload = self.new_upload(entry, new, limits.max_bytes)?;
-        // An agent's uploads are limited together: two beginnings at once must not both find the room for one.
-        let _turn = self.beginning_upload.lock().await;
         let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
         let expired = match begun {
             Some(begun) if begun.is_open() && upload.started_at.since(begun.started_at) > LIFE => Some(begun.id),
             Some(begun) if !begun.is_failed() => return same_upload(&begun, &upload),
             _ => None,
         };
-        limits.admit(&self.store.uploads(entry.id()).await?, &upload, upload.started_at)?;
+        limits.check_room(self.store.free_bytes(), u64::try_from(upload.size).unwrap_or(0))?;
         // What failed, was removed or took too long makes room: the agent tries again.
         let close = |id| Write::File(FileWrite::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None });
         let mut writes: Vec<Write> = expired.map(close).into_iter().collect();
+        // An agent's uploads are limited together. Counted in the commit, so that two beginnings at once, on whichever
+        // nodes, don't both find the room for one.
+        writes.push(Write::File(FileWrite::UploadFits {
+            agent: entry.id().clone(),
+            action: upload.action_id.clone(),
+            quota: limits.quota(&upload),
+        }));
         writes.push(Write::File(FileWrite::InsertUpload(Box::new(upload.clone()))));
         match self.store.commit(writes).await {
             Ok(_) => Ok(upload.id),
+            Err(StoreError::Conflict(Precondition::OverLimit(limit))) => Err(over(limit)),
             // Begun twice at the same time: both get the one that is there.
             Err(StoreError::Conflict(Precondition::Exists(_) | Precondition::Missing(_))) => {
                 let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
@@ -102,8 +120,8 @@ impl Fleet {
         if max_bytes == 0 {
             return Err(Denial::UploadsDisabled.into());
         }
-        let name = required("file.name", new.name)?;
-        let mime_type = required("file.mime_type", new.mime_type)?;
+        let name = short("file.name", required("file.name", new.name)?, MAX_NAME)?;
+        let mime_type = short("file.mime_type", required("file.mime_type", new.mime_type)?, MAX_TYPE)?;
         let action_id = required("action_id", new.action_id)?;
         let source = required("src", new.source)?;
         Ok(Upload {
@@ -117,7 +135,6 @@ impl Fleet {
             size: checked_size(new.size, max_bytes)?,
             status: FileStatus::AwaitingUpload,
             started_at: self.clock.now(),
-            request: new.request.into(),
             transit_hash: None,
         })
     }
@@ -135,9 +152,13 @@ impl Fleet {
         Ok(OpenUpload(upload))
     }
 
-    /// Stores a chunk whose bytes are the ones that the client meant.
-    pub async fn put_chunk(&self, upload: &OpenUpload, chunk: Chunk) -> Result<(), Error> {
+    /// Stores a chunk whose bytes are the ones that the client meant, and no more than it declared.
+    pub async fn put_chunk(&self, upload: &OpenUpload, chunk: Chunk, limits: &UploadLimits) -> Result<(), Error> {
         let Chunk { number, sha256, data } = chunk;
+        if data.len() as u64 > upload.chunk_room(number) {
+            return Err(upload.chunk_too_long(number));
+        }
+        limits.check_room(self.store.free_bytes(), data.len() as u64)?;
         let mut context = Context::new(&SHA256);
         // Before it is written: bytes that are not the ones that were meant never reach the disk.
         context.update(&data);
@@ -145,8 +166,15 @@ impl Fleet {
             return Err(Denial::ChunkHash.into());
         }
         let file = upload.0.id.clone();
-        self.store.commit(vec![Write::File(FileWrite::PutChunk { file, number, sha256, data: data.into() })]).await?;
-        Ok(())
+        // It may have ended since this chunk was begun: what is complete is not written to, and what is removed gets no
+        // bytes that nobody would remove again.
+        let is_open = FileWrite::UploadIsOpen { id: file.clone(), chunks: None };
+        let put = FileWrite::PutChunk { file, number, sha256, data: data.into() };
+        match self.store.commit(vec![is_open.into(), put.into()]).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Conflict(_)) => Err(Denial::UploadStopped.into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The upload, if there is one within its time.
@@ -189,11 +217,30 @@ impl Fleet {
         // Closed, not left open (EA132): which chunk is at fault can't be told, so the agent begins anew.
         let status = if fits { FileStatus::Ready } else { FileStatus::UploadError };
         let transit_hash = fits.then_some(given);
-        self.store
-            .commit(vec![Write::File(FileWrite::UploadStatus { id: upload.id.clone(), status, transit_hash })])
-            .await?;
+        // Decided on these chunks: one that came since may be another one.
+        let is_open = FileWrite::UploadIsOpen { id: upload.id.clone(), chunks: Some(chunks) };
+        let end = FileWrite::UploadStatus { id: upload.id.clone(), status, transit_hash };
+        match self.store.commit(vec![is_open.into(), end.into()]).await {
+            Ok(_) => {}
+            Err(StoreError::Conflict(_)) => {
+                return Err(Denial::UploadClosed.because("the upload changed while it was ended"));
+            }
+            Err(error) => return Err(error.into()),
+        }
         if fits { Ok(()) } else { Err(Denial::UploadInvalid.into()) }
     }
+}
+
+/// Longest name of a file, bytes: file systems have 255.
+const MAX_NAME: usize = 1024;
+/// Longest type, bytes.
+const MAX_TYPE: usize = 255;
+
+fn short<'a>(field: &str, value: &'a str, max: usize) -> Result<&'a str, Error> {
+    if value.len() <= max {
+        return Ok(value);
+    }
+    Err(Denial::UploadField.because(format!("{field} has {} bytes, and at most {max} are taken", value.len())))
 }
 
 fn required<'a>(field: &str, value: Option<&'a str>) -> Result<&'a str, Error> {

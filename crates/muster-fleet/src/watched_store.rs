@@ -1,19 +1,25 @@
 //! The store, and whether it takes writes: what probes and agents are told while a disk is full or read-only.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use muster_store::{Committed, SettingWrite, Store, StoreError, Write};
 use tokio::sync::watch;
 
 use super::Fleet;
+use super::disk::{Disk, is_relief};
 
 /// Between two tries of a store that takes no writes.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// The setting that is written to see whether anything can be.
 const PROBE: &str = "write_probe";
+/// Why a write is refused that may not use the reserve.
+const ON_RESERVE: &str = "the disk is full; what is left is kept for revoking and deleting";
+
+type Applying<'a> = Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send + 'a>>;
 
 /// The store; it notes how the last commit went. Everything but [`commit`](Self::commit) is the store's own.
 pub struct WatchedStore {
@@ -21,12 +27,60 @@ pub struct WatchedStore {
     /// Whether `failure` holds one: a commit that goes well looks no further.
     failing: AtomicBool,
     failure: watch::Sender<Option<String>>,
+    disk: OnceLock<Arc<dyn Disk>>,
+    /// Whether the disk's reserve was given back: what room there is, is for a few writes only.
+    on_reserve: AtomicBool,
 }
 
 impl WatchedStore {
     /// Over a store that is taken to be well.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, failing: AtomicBool::new(false), failure: watch::Sender::new(None) }
+        Self {
+            inner,
+            failing: AtomicBool::new(false),
+            failure: watch::Sender::new(None),
+            disk: OnceLock::new(),
+            on_reserve: AtomicBool::new(false),
+        }
+    }
+
+    /// Says on which disk the store lies, once. `on_reserve`: its reserve had to be given back to open the store.
+    pub fn lies_on(&self, disk: Arc<dyn Disk>, on_reserve: bool) {
+        // A second disk would be a mistake of the caller; the first one stays.
+        let _ = self.disk.set(disk);
+        if on_reserve {
+            self.now_on_reserve();
+        }
+    }
+
+    /// Bytes that may still be written; `None` when that can't be told.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.disk.get()?.free_bytes()
+    }
+
+    /// Sets the disk's reserve aside, if there is room.
+    pub fn set_reserve_aside(&self) {
+        if self.disk.get().is_some_and(|disk| !disk.restore_reserve()) {
+            tracing::warn!("the disk has no room for a reserve: on a full disk nothing could be revoked");
+        }
+    }
+
+    fn now_on_reserve(&self) {
+        self.on_reserve.store(true, Ordering::Relaxed);
+        self.note(Some(&StoreError::Unavailable { reason: ON_RESERVE.into() }));
+    }
+
+    fn is_on_reserve(&self) -> bool {
+        self.on_reserve.load(Ordering::Relaxed)
+    }
+
+    /// Sets the reserve aside again, if there is room. Returns false while there is none.
+    fn leave_reserve(&self) -> bool {
+        let restored = self.disk.get().is_none_or(|disk| disk.restore_reserve());
+        if restored {
+            self.on_reserve.store(false, Ordering::Relaxed);
+        }
+        restored
     }
 
     /// The store for what outlives the caller and only reads.
@@ -36,9 +90,41 @@ impl WatchedStore {
 
     /// Applies all writes or none, and notes whether the store took them.
     pub async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
-        let outcome = self.inner.commit(writes).await;
-        self.note(outcome.as_ref().err());
+        self.commit_by(writes, |writes| self.inner.commit(writes)).await
+    }
+
+    async fn commit_by<'a>(
+        &'a self,
+        writes: Vec<Write>,
+        apply: impl Fn(Vec<Write>) -> Applying<'a> + Send,
+    ) -> Result<Committed, StoreError> {
+        let relief = is_relief(&writes);
+        if self.is_on_reserve() && !relief {
+            return Err(StoreError::Unavailable { reason: ON_RESERVE.into() });
+        }
+        // Only these are tried twice, and they are few and small.
+        let again = relief.then(|| writes.clone());
+        let mut outcome = apply(writes).await;
+        // Not for a store that is merely busy: the reserve is for a disk that is full.
+        if let (Some(writes), Err(error)) = (again, &outcome)
+            && error.lacks_room()
+            && self.disk.get().is_some_and(|disk| disk.release_reserve())
+        {
+            tracing::warn!("the disk is full: the reserve is given back to it, for revoking and deleting");
+            self.now_on_reserve();
+            outcome = apply(writes).await;
+        }
+        if !self.is_on_reserve() {
+            self.note(outcome.as_ref().err());
+        }
         outcome
+    }
+
+    /// Why the store is not well: it is damaged, or takes no writes. `None` while it is.
+    pub fn trouble(&self) -> Option<String> {
+        let damaged = |reason| format!("the store is damaged: {reason}; restore it from a backup");
+        let failing = || self.failure().map(|reason| format!("the store takes no writes: {reason}"));
+        self.inner.damage().map(damaged).or_else(failing)
     }
 
     /// Why the store takes no writes: what it said at the last one; `None` while it takes them.
@@ -69,6 +155,12 @@ impl Deref for WatchedStore {
 }
 
 impl Fleet {
+    /// Writes something, to learn whether the store takes writes; the outcome is noted by the commit itself.
+    pub async fn probe_store(&self) {
+        let value = self.clock.now().to_string();
+        let _ = self.store.commit(vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
+    }
+
     /// Tries a store that took no write until it takes one again, so that the server is well again by itself even
     /// when nobody else writes. A store that is well is left alone.
     pub(super) async fn keep_trying_store(self: Arc<Self>) {
@@ -85,9 +177,10 @@ impl Fleet {
                     () = tokio::time::sleep(TRY_AGAIN) => {}
                     () = self.stopped() => return,
                 }
-                let value = self.clock.now().to_string();
-                // The outcome is noted by the commit itself.
-                let _ = self.store.commit(vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
+                if self.store.is_on_reserve() && !self.store.leave_reserve() {
+                    continue;
+                }
+                self.probe_store().await;
             }
             tracing::info!("the store takes writes again");
         }
@@ -96,7 +189,11 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
-    use muster_store::{Precondition, SqliteStore};
+    use std::sync::atomic::AtomicI64;
+
+    use muster_core::id::EnrollmentKeyId;
+    use muster_core::time::Timestamp;
+    use muster_store::{EnrollmentKeyWrite, Precondition, SqliteStore};
 
     use super::*;
 
@@ -111,5 +208,80 @@ mod tests {
         assert!(store.failure().is_some(), "a refused precondition says nothing of the disk");
         store.note(None);
         assert_eq!(store.failure(), None);
+    }
+
+    /// A disk with room for so many commits, and a reserve with room for two more.
+    struct Small {
+        room: AtomicI64,
+        reserve: AtomicBool,
+        has_room_again: AtomicBool,
+    }
+
+    impl Disk for Small {
+        fn free_bytes(&self) -> Option<u64> {
+            u64::try_from(self.room.load(Ordering::SeqCst)).ok()
+        }
+
+        fn release_reserve(&self) -> bool {
+            let there = self.reserve.swap(false, Ordering::SeqCst);
+            self.room.fetch_add(if there { 2 } else { 0 }, Ordering::SeqCst);
+            there
+        }
+
+        fn restore_reserve(&self) -> bool {
+            self.has_room_again.load(Ordering::SeqCst)
+        }
+    }
+
+    #[tokio::test]
+    async fn busy_store_leaves_the_reserve_alone() {
+        let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
+        let store = WatchedStore::new(Arc::new(SqliteStore::temporary().unwrap()));
+        store.lies_on(disk.clone(), false);
+        let busy = |_: Vec<Write>| -> Applying<'_> {
+            let reason = "too much is waiting for the store".into();
+            Box::pin(std::future::ready(Err(StoreError::Unavailable { reason })))
+        };
+        store.commit_by(vec![revoke()], busy).await.unwrap_err();
+        assert!(!store.is_on_reserve() && disk.reserve.load(Ordering::SeqCst));
+    }
+
+    fn change() -> Write {
+        SettingWrite::Put { name: "x".into(), value: "y".into() }.into()
+    }
+
+    fn revoke() -> Write {
+        EnrollmentKeyWrite::Revoke { id: EnrollmentKeyId::trusted("k"), now: Timestamp::from_micros(0) }.into()
+    }
+
+    #[tokio::test]
+    async fn full_disk_takes_revocations_from_its_reserve_and_nothing_else() {
+        let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
+        let store = WatchedStore::new(Arc::new(SqliteStore::temporary().unwrap()));
+        store.lies_on(disk.clone(), false);
+        let apply = |_: Vec<Write>| -> Applying<'_> {
+            let taken = disk.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| (room > 0).then(|| room - 1));
+            let full = |_| StoreError::Unavailable { reason: "database or disk is full".into() };
+            let outcome = taken.map(|_| Committed::default()).map_err(full);
+            Box::pin(std::future::ready(outcome))
+        };
+        let commit = async |write: fn() -> Write| store.commit_by(vec![write()], apply).await;
+        commit(change).await.unwrap();
+        commit(change).await.unwrap_err();
+        assert!(!store.is_on_reserve(), "an ordinary write leaves the reserve alone");
+        commit(revoke).await.unwrap();
+        assert!(store.is_on_reserve());
+        let refused = commit(change).await.unwrap_err();
+        assert!(refused.to_string().contains("kept for revoking and deleting"), "{refused}");
+        commit(revoke).await.unwrap();
+        assert!(store.trouble().unwrap().contains("takes no writes"), "one that went through makes nothing well");
+        commit(revoke).await.unwrap_err();
+
+        assert!(!store.leave_reserve());
+        disk.has_room_again.store(true, Ordering::SeqCst);
+        disk.room.store(9, Ordering::SeqCst);
+        assert!(store.leave_reserve());
+        commit(change).await.unwrap();
+        assert_eq!(store.trouble(), None);
     }
 }

@@ -5,17 +5,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, warn};
 
 use super::gate::Pass;
 use super::plain::Plain;
-use super::{Handler, Listening, connection, socket};
+use super::refusal::Refusal;
+use super::reserve::{Lent, Reserve, is_exhausted};
+use super::strangers::Stranger;
+use super::{Listening, Serve, connection, socket};
 use crate::reply::Peer;
+use crate::tls::ServerTls;
 
 /// Plain bytes and TLS records that rustls may hold for one client.
 const TLS_BUFFER: usize = 32 * 1024;
@@ -33,7 +37,7 @@ pub struct Drained {
 }
 
 /// Accepts on a TCP port until shutdown, then drains.
-pub async fn run<H: Handler>(listener: TcpListener, listening: Arc<Listening<H>>) -> Drained {
+pub async fn run<H: Serve>(listener: TcpListener, listening: Arc<Listening<H>>) -> Drained {
     let mut tasks = JoinSet::new();
     let mut shortage = Shortage::new();
     loop {
@@ -44,39 +48,10 @@ pub async fn run<H: Handler>(listener: TcpListener, listening: Arc<Listening<H>>
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     shortage.over();
-                    let peer = Peer {
-                        address: Some(address),
-                        tls: listening.tls.is_some(),
-                        listener: listening.kind,
-                        uid: None,
-                    };
-                    admit(&mut tasks, &listening, |listening, pass| serve_tcp(stream, listening, peer, pass));
-                }
-                Err(error) => shortage.handle(&error, || listener.accept_now()).await,
-            },
-        }
-    }
-    drop(listener);
-    drain(tasks, listening.timeouts.drain).await
-}
-
-/// Accepts on the Unix socket until shutdown, then drains. Root and our own user only.
-pub async fn run_unix<H: Handler>(listener: UnixListener, listening: Arc<Listening<H>>) -> Drained {
-    let mut tasks = JoinSet::new();
-    let mut shortage = Shortage::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = listening.shutdown.cancelled() => break,
-            Some(ended) = tasks.join_next(), if !tasks.is_empty() => note_end(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    shortage.over();
-                    let Some(uid) = administrator(&stream) else { continue };
-                    let peer = Peer { address: None, tls: false, listener: listening.kind, uid: Some(uid) };
-                    admit(&mut tasks, &listening, |listening, pass| async move {
-                        connection::serve(stream, listening, peer).await;
-                        drop(pass);
+                    let tls = listening.tls.is_some();
+                    let peer = Peer { address: Some(address), tls, ..Peer::new(listening.kind) };
+                    admit(&mut tasks, &listening, peer, |listening, peer, place| {
+                        serve_tcp(stream, listening, peer, place)
                     });
                 }
                 Err(error) => shortage.handle(&error, || listener.accept_now()).await,
@@ -87,19 +62,102 @@ pub async fn run_unix<H: Handler>(listener: UnixListener, listening: Arc<Listeni
     drain(tasks, listening.timeouts.drain).await
 }
 
+/// Administrators that are served when no more files can be opened.
+const ADMIN_RESERVE: usize = 4;
+
+/// Accepts on the Unix socket until shutdown, then drains. Root and our own user only. When agents hold every file that
+/// may be opened, the socket still takes a few connections: who has to mend that must not be locked out.
+pub async fn run_unix<H: Serve>(listener: UnixListener, listening: Arc<Listening<H>>) -> Drained {
+    let mut tasks = JoinSet::new();
+    let mut shortage = Shortage::new();
+    let reserve = Reserve::new(ADMIN_RESERVE);
+    loop {
+        tokio::select! {
+            biased;
+            () = listening.shutdown.cancelled() => break,
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => note_end(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    shortage.over();
+                    admit_administrator(&mut tasks, &listening, stream, None);
+                }
+                Err(error) => match take_by_reserve(&error, &listener, &reserve) {
+                    Some((stream, lent)) => admit_administrator(&mut tasks, &listening, stream, Some(lent)),
+                    None => shortage.handle(&error, || listener.accept_now()).await,
+                },
+            },
+        }
+    }
+    drop(listener);
+    drain(tasks, listening.timeouts.drain).await
+}
+
+/// Takes a waiting connection with a file of the reserve.
+fn take_by_reserve(error: &io::Error, listener: &UnixListener, reserve: &Arc<Reserve>) -> Option<(UnixStream, Lent)> {
+    if !is_exhausted(error) {
+        return None;
+    }
+    let lent = reserve.lend()?;
+    let (socket, _) = socket2::SockRef::from(listener).accept().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    let stream = UnixStream::from_std(socket.into()).ok()?;
+    warn!(%error, "no more files can be opened: an administrator is served from the reserve");
+    Some((stream, lent))
+}
+
+fn admit_administrator<H: Serve>(
+    tasks: &mut JoinSet<()>,
+    listening: &Arc<Listening<H>>,
+    stream: UnixStream,
+    lent: Option<Lent>,
+) {
+    let Some(uid) = administrator(&stream) else { return };
+    let peer = Peer { uid: Some(uid), ..Peer::new(listening.kind) };
+    // The kernel has told who it is.
+    peer.set_authenticated();
+    admit(tasks, listening, peer, |listening, peer, place| async move {
+        H::serve(stream, listening, peer, place).await;
+        drop(lent);
+    });
+}
+
+/// What a connection holds of the listener's places.
+#[derive(Debug)]
+pub struct Place {
+    _pass: Pass,
+    /// Its place among the unauthenticated, until it authenticates.
+    pub(super) stranger: Option<Stranger>,
+}
+
+impl Place {
+    /// A place for a connection from `peer`, if there is one.
+    pub fn take<H>(listening: &Listening<H>, peer: &Peer) -> Option<Self> {
+        let pass = listening.connections.enter()?;
+        let stranger = if peer.is_authenticated() { None } else { Some(listening.strangers.admit(peer.address)?) };
+        Some(Self { _pass: pass, stranger })
+    }
+
+    /// Whether the connection may stay open without a request.
+    pub fn may_idle(&self) -> bool {
+        self.stranger.as_ref().is_none_or(Stranger::may_idle)
+    }
+}
+
 /// Spawns the connection's task, or drops the connection when there are too many.
-fn admit<H, F, T>(tasks: &mut JoinSet<()>, listening: &Arc<Listening<H>>, task: F)
+fn admit<H, F, T>(tasks: &mut JoinSet<()>, listening: &Arc<Listening<H>>, peer: Peer, task: F)
 where
-    F: FnOnce(Arc<Listening<H>>, Pass) -> T,
+    H: Serve,
+    F: FnOnce(Arc<Listening<H>>, Peer, Place) -> T,
     T: Future<Output = ()> + Send + 'static,
 {
-    match listening.connections.enter() {
-        Some(pass) => {
+    match Place::take(listening, &peer) {
+        Some(place) => {
             listening.metrics.accepted.inc();
-            tasks.spawn(task(Arc::clone(listening), pass));
+            tasks.spawn(task(Arc::clone(listening), peer, place));
         }
         None => {
             listening.metrics.refused_connections.inc();
+            listening.handler.note(&Refusal::TooManyConnections, &peer);
         }
     }
 }
@@ -114,43 +172,64 @@ fn administrator(stream: &UnixStream) -> Option<u32> {
     None
 }
 
-pub(super) async fn serve_tcp<H: Handler>(stream: TcpStream, listening: Arc<Listening<H>>, peer: Peer, pass: Pass) {
+pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listening<H>>, mut peer: Peer, place: Place) {
     if let Err(error) = socket::prepare(&stream) {
         return debug!(%error, "a connection was gone at once");
     }
-    let stream = Plain(stream);
-    match listening.tls.as_ref().map(|tls| TlsAcceptor::from(tls.current())) {
-        None => connection::serve(stream, listening, peer).await,
-        Some(acceptor) => {
-            // Boxed, so that the space of the handshake is free afterwards.
-            let handshake = Box::pin(shake_hands(acceptor, stream, &listening)).await;
-            if let Some(stream) = handshake {
-                connection::serve(stream, listening, peer).await;
-            }
+    let Some(tls) = listening.tls.clone() else {
+        return H::serve(Plain(stream), listening, peer, place).await;
+    };
+    // Boxed, so that the space of the handshake is free afterwards.
+    match Box::pin(begin_tls(stream, tls, &listening, &place)).await {
+        Begun::Tls(stream) => {
+            peer.certificates = stream.get_ref().1.peer_certificates().map(Into::into);
+            H::serve(stream, listening, peer, place).await;
         }
+        Begun::PlainHttp(stream) => {
+            listening.metrics.failed_handshakes.inc();
+            peer.tls = false;
+            let reply = listening.handler.refuse(&Refusal::PlainHttp, &peer);
+            Box::pin(connection::turn_away(stream, reply)).await;
+        }
+        Begun::Failed(reason) => {
+            listening.metrics.failed_handshakes.inc();
+            listening.handler.note(&Refusal::Handshake(reason), &peer);
+        }
+        Begun::Nothing => {}
     }
-    drop(pass);
 }
 
-/// The stream is boxed: the state of an async function has a place for every value that it hands on.
-async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin, H>(
-    acceptor: TlsAcceptor,
-    stream: S,
-    listening: &Listening<H>,
-) -> Option<Box<tokio_rustls::server::TlsStream<S>>> {
-    let handshake = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TLS_BUFFER)));
-    match timeout(listening.timeouts.handshake, handshake).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
-        Ok(Err(error)) => {
-            listening.metrics.failed_handshakes.inc();
-            debug!(%error, "a TLS handshake failed");
-            None
-        }
-        Err(_) => {
-            listening.metrics.failed_handshakes.inc();
-            debug!("a TLS handshake was not finished in time");
-            None
-        }
+/// How a connection to a TLS port began.
+enum Begun {
+    /// Boxed: the state of an async function has a place for every value that it hands on.
+    Tls(Box<TlsStream<Plain>>),
+    /// With a request in plain HTTP, which is still unread.
+    PlainHttp(Plain),
+    /// With a handshake that failed.
+    Failed(String),
+    /// Not at all.
+    Nothing,
+}
+
+/// The handshake. A client may be silent before it as it may before its first request: some load balancers open
+/// connections ahead of need.
+async fn begin_tls<H>(stream: TcpStream, tls: Arc<ServerTls>, listening: &Listening<H>, place: &Place) -> Begun {
+    let timeouts = &listening.timeouts;
+    let silence = if place.may_idle() { timeouts.idle } else { timeouts.handshake };
+    let mut first = [0];
+    match timeout(silence, stream.peek(&mut first)).await {
+        // A handshake record begins with 22. A letter is the begin of a method: that client asks for http://.
+        Ok(Ok(1)) if first[0].is_ascii_alphabetic() => return Begun::PlainHttp(Plain(stream)),
+        Ok(Ok(1)) => {}
+        // Closed or silent: a port check by a load balancer or a monitor, and no failed handshake.
+        _ => return Begun::Nothing,
+    }
+    let acceptor = TlsAcceptor::from(tls.current());
+    let handshake = acceptor.accept_with(Plain(stream), |session| session.set_buffer_limit(Some(TLS_BUFFER)));
+    match timeout(timeouts.handshake, handshake).await {
+        Ok(Ok(stream)) => Begun::Tls(Box::new(stream)),
+        Ok(Err(error)) => Begun::Failed(error.to_string()),
+        Err(_) => Begun::Failed("not finished in time".into()),
     }
 }
 

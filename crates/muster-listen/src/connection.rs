@@ -7,13 +7,15 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tracing::{debug, trace};
 
+use super::accept::Place;
 use super::alarm::Alarm;
 use super::exchange::{End, Exchanges, ParkedRequest};
-use super::hold::{Held, hold};
+use super::hold::{Held, MAX_EARLY, hold};
 use super::link::Link;
-use super::wire::{Manner, Sending};
+use super::upgrade::Upgraded;
+use super::wire::{self, Manner, Sending};
 use super::{Handler, Listening};
-use crate::reply::Peer;
+use crate::reply::{Peer, Reply};
 
 /// A slot answers by itself at the end of its poll; one that does not is cut this long after the longest poll.
 const HOLD_GRACE: Duration = Duration::from_secs(300);
@@ -21,7 +23,7 @@ const HOLD_GRACE: Duration = Duration::from_secs(300);
 const CLOSE: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends. TLS, if any, is done already.
-pub async fn serve<S, H>(stream: S, listening: Arc<Listening<H>>, peer: Peer)
+pub async fn serve<S, H>(stream: S, listening: Arc<Listening<H>>, peer: Peer, mut place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
@@ -30,7 +32,7 @@ where
     let mut is_first = true;
     loop {
         // Boxed, so that a parked connection does not keep the space.
-        let phase = Box::pin(Exchanges::new(link, &listening, &peer, is_first).run());
+        let phase = Box::pin(Exchanges::new(link, &listening, &peer, &mut place, is_first).run());
         let (end, back) = phase.await;
         link = back;
         is_first = false;
@@ -39,9 +41,22 @@ where
                 Some(back) => link = back,
                 None => return,
             },
+            End::Upgrade { takeover, pass } => {
+                let early = std::mem::take(&mut link.input).freeze();
+                takeover(Upgraded::new(link.stream, early)).await;
+                return drop(pass);
+            }
             End::Close { unread } => return close(link, unread).await,
             End::Cut => return,
         }
+    }
+}
+
+/// Sends a reply to a client whose request is not read, and closes the connection.
+pub(super) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(stream: S, reply: Reply) {
+    let mut link = Link::new(stream);
+    if let Ok(Ok(())) = timeout(CLOSE, link.stream.write_all(&wire::whole(reply))).await {
+        close(link, true).await;
     }
 }
 
@@ -58,10 +73,18 @@ where
     let ParkedRequest { mut slot, pass, manner } = request;
     let longest = listening.timeouts.hold + HOLD_GRACE;
     listening.metrics.parked.inc();
-    let held = timeout(longest, hold(&mut link, &mut slot)).await;
+    let held = timeout(longest, hold(&mut link, &mut slot, manner.is_11)).await;
     listening.metrics.parked.dec();
     drop(slot);
-    let Ok(Held::Reply(reply)) = held else { return None };
+    let reply = match held {
+        Ok(Held::Reply(reply)) => reply,
+        Ok(Held::Flooded) => {
+            listening.metrics.cut_connections.inc();
+            debug!(limit = MAX_EARLY, "connection cut: its client sent too much while its request was held");
+            return None;
+        }
+        Ok(Held::Gone) | Err(_) => return None,
+    };
     let keep_alive = manner.keep_alive && !listening.shutdown.is_cancelled();
     let manner = Manner { keep_alive, ..manner };
     let timeouts = &listening.timeouts;

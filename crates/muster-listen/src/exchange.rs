@@ -5,21 +5,23 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Method, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFuture;
 use tracing::{debug, trace};
 
+use super::accept::Place;
 use super::alarm::Alarm;
 use super::feed::Feed;
 use super::gate::Pass;
 use super::head::{self, Head};
 use super::link::Link;
 use super::refusal::Refusal;
+use super::upgrade::{Takeover, Upgrade};
 use super::wire::{self, Manner, SendError, Sending};
-use super::{Answer, Handler, Listening, Work};
-use crate::reply::{Parked, Peer};
+use super::{Handler, Listening, Work};
+use crate::reply::{Answer, Parked, Peer, Reply};
 
 /// A request that was parked, and what is needed to answer it.
 pub(super) struct ParkedRequest {
@@ -39,11 +41,13 @@ pub(super) enum End {
     Cut,
     /// A handler wants to be parked.
     Park(ParkedRequest),
+    /// A handler takes the connection over; it keeps its place among running requests.
+    Upgrade { takeover: Takeover, pass: Pass },
 }
 
 /// What became of a handler's work.
-enum Worked<B> {
-    Answered(Answer<B>),
+enum Worked {
+    Answered(Answer),
     /// Its request did not come in time, and it did not say so.
     Late,
 }
@@ -53,6 +57,7 @@ pub(super) struct Exchanges<'a, S, H> {
     link: Link<S>,
     listening: &'a Arc<Listening<H>>,
     peer: &'a Peer,
+    place: &'a mut Place,
     alarm: Alarm,
     /// When the connection came, or the last reply went.
     since: Instant,
@@ -64,12 +69,26 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
-    /// Over `link`, from now on. The first exchange of a connection has the idle time from its beginning; one after a
-    /// parked reply counts as an exchange after another.
-    pub fn new(link: Link<S>, listening: &'a Arc<Listening<H>>, peer: &'a Peer, is_first: bool) -> Self {
+    /// Over `link`, from now on. One after a parked reply counts as an exchange after another.
+    pub fn new(
+        link: Link<S>,
+        listening: &'a Arc<Listening<H>>,
+        peer: &'a Peer,
+        place: &'a mut Place,
+        is_first: bool,
+    ) -> Self {
         let since = Instant::now();
         let alarm = Alarm::new(since + listening.timeouts.idle.min(listening.timeouts.read_header));
-        Self { link, listening, peer, alarm, since, is_first }
+        let mut exchanges = Self { link, listening, peer, place, alarm, since, is_first };
+        exchanges.note_authentication();
+        exchanges
+    }
+
+    /// Frees the place among the unauthenticated as soon as a request carried valid credentials.
+    fn note_authentication(&mut self) {
+        if self.place.stranger.is_some() && self.peer.is_authenticated() {
+            self.place.stranger = None;
+        }
     }
 
     /// Runs to the end; gives the stream back.
@@ -110,7 +129,7 @@ where
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Close { unread: false })),
                 Poll::Ready(Ok(_)) => {
                     fresh = true;
-                    if idle && !self.is_first {
+                    if idle {
                         self.since = Instant::now();
                     }
                     continue;
@@ -128,13 +147,13 @@ where
         }
     }
 
-    /// A connection's first head is due from its beginning, every other one from its first byte.
+    /// A head is due from its first byte. Before that a connection may idle, also before its first request (load
+    /// balancers open spare ones), unless it is one too many of the unauthenticated.
     fn poll_head_late(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<End> {
         let timeouts = &self.listening.timeouts;
-        let waits_for_request = idle && !self.is_first;
-        let deadline = self.since + if waits_for_request { timeouts.idle } else { timeouts.read_header };
-        ready!(self.alarm.poll(deadline, cx));
-        Poll::Ready(if waits_for_request { End::Close { unread: false } } else { self.cut("its head came too slowly") })
+        let patience = if idle && self.place.may_idle() { timeouts.idle } else { timeouts.read_header };
+        ready!(self.alarm.poll(self.since + patience, cx));
+        Poll::Ready(if idle { End::Close { unread: false } } else { self.cut("its head came too slowly") })
     }
 
     fn cut(&self, why: &str) -> End {
@@ -146,7 +165,7 @@ where
     /// Answers a request that no handler sees.
     async fn refuse(&mut self, refusal: &Refusal) -> Option<End> {
         let manner = Manner { keep_alive: false, is_11: true, head_only: false };
-        let reply = self.listening.handler.refuse(refusal);
+        let reply = self.listening.handler.refuse(refusal, self.peer);
         match self.send(reply, manner).await {
             Ok(()) => Some(End::Close { unread: true }),
             Err(end) => Some(end),
@@ -165,7 +184,7 @@ where
         let Some(pass) = self.listening.requests.enter() else {
             self.listening.metrics.refused_requests.inc();
             drop((request, body));
-            let reply = self.listening.handler.refuse(&Refusal::Full);
+            let reply = self.listening.handler.refuse(&Refusal::Full, self.peer);
             return self.finish(reply, feed, manner).await;
         };
         let work = self.listening.handler.handle(request.map(|()| body), self.peer.clone());
@@ -179,13 +198,28 @@ where
                 let manner = Manner { keep_alive: manner.keep_alive && !feed.is_open(), ..manner };
                 Some(End::Park(ParkedRequest { slot, pass, manner }))
             }
+            Worked::Answered(Answer::Upgrade(upgrade)) => Some(self.upgrade(upgrade, pass, &feed).await),
             Worked::Late => Some(self.cut("its body came too slowly")),
+        }
+    }
+
+    /// Sends the head of an upgrade. What the client sent behind its request belongs to the new protocol.
+    async fn upgrade(&mut self, upgrade: Upgrade, pass: Pass, feed: &Feed) -> End {
+        // Where the request ends and the other protocol begins must not depend on how the body is read.
+        if feed.is_open() {
+            return self.cut("it was to be upgraded with its body unread");
+        }
+        self.note_authentication();
+        let Upgrade { reply, takeover } = upgrade;
+        match self.send(reply, Manner { keep_alive: false, is_11: true, head_only: true }).await {
+            Ok(()) => End::Upgrade { takeover, pass },
+            Err(end) => end,
         }
     }
 
     /// Lets the handler work, and feeds it with the body as far as it reads. A body that is late is told so, and has
     /// as long again to answer 408.
-    async fn work(&mut self, mut work: Work<H::Body>, feed: &mut Feed) -> Worked<H::Body> {
+    async fn work(&mut self, mut work: Work, feed: &mut Feed) -> Worked {
         let read = self.listening.timeouts.read;
         let mut due = feed.is_open().then(|| Instant::now() + read);
         poll_fn(|cx| {
@@ -208,10 +242,12 @@ where
     }
 
     /// Sends a reply and makes ready for the next request. `None`: it may come.
-    async fn finish(&mut self, reply: Response<H::Body>, mut feed: Feed, manner: Manner) -> Option<End> {
+    async fn finish(&mut self, reply: Reply, mut feed: Feed, manner: Manner) -> Option<End> {
         // A client whose body was late has a connection that nobody waits for any longer.
         let late = reply.status() == StatusCode::REQUEST_TIMEOUT;
-        let stays = manner.keep_alive && feed.can_be_skipped() && !late && !self.listening.shutdown.is_cancelled();
+        self.note_authentication();
+        let may_stay = self.place.may_idle() && !self.listening.shutdown.is_cancelled();
+        let stays = manner.keep_alive && feed.can_be_skipped() && !late && may_stay;
         let manner = Manner { keep_alive: stays, ..manner };
         let keep_alive = !wire::ends_connection(&reply, manner);
         let manner = Manner { keep_alive, ..manner };
@@ -224,7 +260,7 @@ where
         if feed.is_open() { self.skip(&mut feed).await } else { None }
     }
 
-    async fn send(&mut self, reply: Response<H::Body>, manner: Manner) -> Result<(), End> {
+    async fn send(&mut self, reply: Reply, manner: Manner) -> Result<(), End> {
         let timeouts = &self.listening.timeouts;
         let mut sending = Sending::begin(&mut self.link.stream, &mut self.alarm, timeouts, reply, manner);
         let sent = poll_fn(|cx| sending.poll(cx)).await;

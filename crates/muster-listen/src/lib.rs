@@ -1,12 +1,15 @@
 //! Our accept loop and our HTTP/1.1: everything with a limit or a deadline is here.
 //!
-//! * [`socket`] binds, [`accept`] takes connections within limits ([`gate`]) and drains them at the end.
+//! * [`socket`] binds, [`accept`] takes connections within limits ([`gate`], [`strangers`]) and drains them
+//!   at the end.
 //! * [`connection`] drives one: [`exchange`] reads a request's [`head`], lets the handler work while [`feed`] brings
 //!   the body ([`body`], [`chunked`]), and sends the reply ([`wire`], [`pieces`]). When a handler parks, all of that
 //!   is freed, and the connection holds its stream and the slot alone ([`hold`]).
+//!   [`upgrade`] hands the connection over to another protocol.
+//! * [`web`] serves people's listeners by hyper, with our checks and deadlines in front ([`guard`]).
 //! * [`refusal`] is what never reaches a handler.
 //!
-//! `httparse` reads the syntax. There is no general HTTP server below, because an agent is parked almost all its life:
+//! `httparse` reads the syntax. Agents have no general HTTP server below them, because an agent is parked almost all its life:
 //! what a parked connection weighs and what a heartbeat costs is decided here (docs/where-the-time-goes.md).
 
 pub mod accept;
@@ -18,6 +21,7 @@ mod date;
 mod exchange;
 mod feed;
 pub mod gate;
+mod guard;
 mod head;
 mod hold;
 mod link;
@@ -26,9 +30,13 @@ mod pieces;
 mod plain;
 pub mod refusal;
 pub mod reply;
+mod reserve;
 pub mod socket;
+pub mod strangers;
 mod timeouts;
 pub mod tls;
+pub mod upgrade;
+pub mod web;
 mod wire;
 
 #[cfg(any(test, feature = "testing"))]
@@ -40,53 +48,77 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
+use http::Request;
 use tokio_util::sync::CancellationToken;
 
+use self::accept::Place;
 use self::body::RequestBody;
 use self::gate::Gate;
 use self::refusal::Refusal;
+use self::strangers::Strangers;
+use self::upgrade::Stream;
 use crate::metrics::ConnectionMetrics;
-use crate::reply::{ListenerKind, Outcome, Parked, Peer, ReplyBody};
+use crate::reply::{ListenerKind, Peer, Reply};
 use crate::tls::ServerTls;
 
+pub use self::reply::Answer;
 pub use self::timeouts::Timeouts;
 
 /// An error of any body.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a handler answers: a reply with a body of its kind, or the wish to be parked.
-pub enum Answer<B> {
-    /// Send this.
-    Reply(Response<B>),
-    /// Drop the request and wait for this.
-    Park(Parked),
-}
-
-impl From<Outcome> for Answer<ReplyBody> {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Reply(reply) => Self::Reply(reply),
-            Outcome::Park(parked) => Self::Park(parked),
-        }
-    }
-}
-
 /// A handler's work on one request.
-pub type Work<B> = Pin<Box<dyn Future<Output = Answer<B>> + Send>>;
+pub type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// What answers the requests of a listener.
+/// What answers the requests of an agents' listener.
 pub trait Handler: Send + Sync + 'static {
-    /// Bodies of its replies.
-    type Body: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static;
-
     /// The reply to a request that the connection layer refuses.
-    fn refuse(&self, refusal: &Refusal) -> Response<Self::Body>;
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply;
+
+    /// Takes note of a client that was turned away without a reply.
+    fn note(&self, refusal: &Refusal, peer: &Peer) {
+        let _ = (refusal, peer);
+    }
 
     /// Begins to answer a request.
-    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<Self::Body>;
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work;
+}
+
+/// How the connections of a listener are served: by our own HTTP/1.1 (any [`Handler`]), or by hyper
+/// ([`web::OnHyper`]).
+pub trait Serve: Send + Sync + Sized + 'static {
+    /// The reply to a client that is refused before its request is read.
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply;
+
+    /// Takes note of a client that was turned away without a reply.
+    fn note(&self, refusal: &Refusal, peer: &Peer);
+
+    /// Serves a connection until it ends. TLS, if any, is done already.
+    fn serve<S: Stream>(
+        stream: S,
+        listening: Arc<Listening<Self>>,
+        peer: Peer,
+        place: Place,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+impl<H: Handler> Serve for H {
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply {
+        Handler::refuse(self, refusal, peer)
+    }
+
+    fn note(&self, refusal: &Refusal, peer: &Peer) {
+        Handler::note(self, refusal, peer);
+    }
+
+    fn serve<S: Stream>(
+        stream: S,
+        listening: Arc<Listening<Self>>,
+        peer: Peer,
+        place: Place,
+    ) -> impl Future<Output = ()> + Send {
+        connection::serve(stream, listening, peer, place)
+    }
 }
 
 /// Everything that the connections of one listener share.
@@ -103,6 +135,8 @@ pub struct Listening<H> {
     pub requests: Arc<Gate>,
     /// Connections at a time.
     pub connections: Arc<Gate>,
+    /// Those of them that have not authenticated.
+    pub strangers: Arc<Strangers>,
     /// Counters.
     pub metrics: Arc<ConnectionMetrics>,
     /// Cancelled when the server stops.

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 /// Why a request got no further than the connection layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is no HTTP, or against its rules.
     #[error("{0}")]
@@ -14,6 +14,15 @@ pub enum Refusal {
     /// Its head has too many bytes or lines.
     #[error("the head of the request is longer than 8192 bytes or has more than 100 lines")]
     HeadTooLarge,
+    /// Plain HTTP came to a port that speaks TLS.
+    #[error("plain HTTP was sent to a TLS port: use https://")]
+    PlainHttp,
+    /// The TLS handshake failed: why, as the client or our TLS tells it.
+    #[error("TLS handshake failed: {0}")]
+    Handshake(String),
+    /// Too many connections are open, in all or of this address.
+    #[error("too many connections")]
+    TooManyConnections,
     /// Too many requests run on this listener (EA17).
     #[error("Server capacity exceeded.")]
     Full,
@@ -23,9 +32,23 @@ impl Refusal {
     /// The status that HTTP has for it.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::Length(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::Length(_) | Self::PlainHttp => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
+            // Nobody can be told.
+            Self::Handshake(_) | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The reason in one word, for logs and metrics.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) | Self::Length(_) => "Malformed",
+            Self::HeadTooLarge => "HeaderTooLarge",
+            Self::PlainHttp => "PlainHttp",
+            Self::Handshake(_) => "TlsHandshake",
+            Self::TooManyConnections => "TooManyConnections",
+            Self::Full => "Full",
         }
     }
 }

@@ -1,20 +1,25 @@
 //! What handlers answer with: a finished reply, or the wish to be parked.
 //!
-//! An agent handler is never an `async fn` that waits with the request in its hands. It answers [`Outcome::Reply`],
-//! or [`Outcome::Park`] with a slot of a few hundred bytes; the connection layer drops the request, its buffers and
-//! its decoder and then waits on the slot.
+//! An agent handler is never an `async fn` that waits with the request in its hands. It answers [`Answer::Reply`],
+//! or [`Answer::Park`] with a slot of a few hundred bytes; the connection layer drops the request, its buffers and
+//! its decoder and then waits on the slot. [`Answer::Upgrade`] ends HTTP on the connection and takes it over.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
+
+use crate::upgrade::Upgrade;
 
 /// A reply's body: zero or more pieces that are ready, some of them shared between agents; or a stream of pieces, for
 /// what is too large to be held at once.
@@ -52,6 +57,11 @@ impl ReplyBody {
     pub fn len(&self) -> usize {
         let left = self.tail.as_ref().map_or(0, |tail| tail.left);
         self.pieces.iter().map(Bytes::len).sum::<usize>() + usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// The pieces that are ready.
+    pub(crate) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
+        self.pieces.into_iter()
     }
 
     /// Whether there is nothing in it.
@@ -111,14 +121,16 @@ pub type Reply = Response<ReplyBody>;
 pub type Parked = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// What a handler answers.
-pub enum Outcome {
+pub enum Answer {
     /// Send this.
     Reply(Reply),
     /// Drop the request and wait for this.
     Park(Parked),
+    /// Hand the connection over.
+    Upgrade(Upgrade),
 }
 
-impl From<Reply> for Outcome {
+impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
         Self::Reply(reply)
     }
@@ -148,9 +160,33 @@ pub struct Peer {
     pub listener: ListenerKind,
     /// The peer's user number, on the Unix socket.
     pub uid: Option<u32>,
+    /// The client certificate and its chain, leaf first, when the client presented one. It was verified in the
+    /// handshake.
+    pub certificates: Option<Arc<[CertificateDer<'static>]>>,
+    /// Whether a request of this connection carried valid credentials; shared by all its requests.
+    pub authenticated: Arc<AtomicBool>,
 }
 
 impl Peer {
+    /// An unknown peer of `listener`, without an address and without TLS.
+    pub fn new(listener: ListenerKind) -> Self {
+        Self { address: None, tls: false, listener, uid: None, certificates: None, authenticated: Arc::default() }
+    }
+
+    /// Records that a request of this connection carried valid credentials. Until then the connection has one of the
+    /// few places for unauthenticated clients.
+    pub fn set_authenticated(&self) {
+        // Loaded first: writing would take the cache line from whoever else reads it, with each request.
+        if !self.is_authenticated() {
+            self.authenticated.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether a request of this connection carried valid credentials.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated.load(Ordering::Relaxed)
+    }
+
     /// The address without its port, for records and limits; empty on the Unix socket.
     pub fn ip(&self) -> String {
         self.address.map(|address| address.ip().to_string()).unwrap_or_default()

@@ -2,14 +2,10 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "for tests")]
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body, Frame};
+use http::Request;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,63 +19,47 @@ use crate::gate::Gate;
 use crate::metrics::ConnectionMetrics;
 use crate::refusal::Refusal;
 use crate::reply::{ListenerKind, Peer, Reply, ReplyBody};
+use crate::strangers::Strangers;
 use crate::tls::ServerTls;
-use crate::{Answer, Handler, Listening, Work, socket};
+use crate::{Answer, Handler, Listening, Serve, Work, socket};
 
 /// Long enough for a loaded machine, short enough to fail soon.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-type Closure = dyn Fn(Request<RequestBody>) -> Work<ReplyBody> + Send + Sync;
+type Closure = dyn Fn(Request<RequestBody>, Peer) -> Work + Send + Sync;
 
 pub struct TestHandler(Box<Closure>);
 
 impl Handler for TestHandler {
-    type Body = ReplyBody;
-
-    fn refuse(&self, refusal: &Refusal) -> Reply {
+    fn refuse(&self, refusal: &Refusal, _: &Peer) -> Reply {
         let mut reply = reply(refusal.to_string());
         *reply.status_mut() = refusal.status();
         reply
     }
 
-    fn handle(&self, request: Request<RequestBody>, _: Peer) -> Work<ReplyBody> {
-        (self.0)(request)
-    }
-}
-
-/// Answers with a body that does not know its length.
-pub struct Unsized(pub &'static str);
-
-pub struct UnsizedBody(Option<Bytes>);
-
-impl Body for UnsizedBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.0.take().map(|data| Ok(Frame::data(data))))
-    }
-}
-
-impl Handler for Unsized {
-    type Body = UnsizedBody;
-
-    fn refuse(&self, _: &Refusal) -> Response<UnsizedBody> {
-        Response::new(UnsizedBody(None))
-    }
-
-    fn handle(&self, _: Request<RequestBody>, _: Peer) -> Work<UnsizedBody> {
-        let text = self.0;
-        Box::pin(async move { Answer::Reply(Response::new(UnsizedBody(Some(text.into())))) })
+    /// A request to a path that begins with `/known` counts as one with valid credentials.
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work {
+        if request.uri().path().starts_with("/known") {
+            peer.set_authenticated();
+        }
+        (self.0)(request, peer)
     }
 }
 
 /// A handler of an async closure.
 pub fn handler<F>(work: impl Fn(Request<RequestBody>) -> F + Send + Sync + 'static) -> TestHandler
 where
-    F: Future<Output = Answer<ReplyBody>> + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
 {
-    TestHandler(Box::new(move |request| Box::pin(work(request))))
+    TestHandler(Box::new(move |request, _| Box::pin(work(request))))
+}
+
+/// A handler that answers with what it makes of the peer.
+pub fn handler_of_peers(answer: impl Fn(&Peer) -> Reply + Send + Sync + 'static) -> TestHandler {
+    TestHandler(Box::new(move |_, peer| {
+        let reply = answer(&peer);
+        Box::pin(async { Answer::Reply(reply) })
+    }))
 }
 
 /// Answers with the path and the body, or with the reason why there is no body: 408.
@@ -134,6 +114,7 @@ pub struct Server {
     pub metrics: Arc<ConnectionMetrics>,
     pub requests: Arc<Gate>,
     pub connections: Arc<Gate>,
+    pub strangers: Arc<Strangers>,
     pub shutdown: CancellationToken,
     task: JoinHandle<Drained>,
 }
@@ -153,7 +134,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    pub fn listening<H: Handler>(self, handler: H) -> Listening<H> {
+    pub fn listening<H: Serve>(self, handler: H) -> Listening<H> {
         Listening {
             kind: ListenerKind::Agent,
             handler,
@@ -161,12 +142,13 @@ impl Setup {
             timeouts: self.timeouts,
             requests: Gate::new(self.requests),
             connections: Gate::new(self.connections),
+            strangers: Strangers::new(self.connections),
             metrics: Arc::new(ConnectionMetrics::default()),
             shutdown: CancellationToken::new(),
         }
     }
 
-    pub fn start<H: Handler>(self, handler: H) -> Server {
+    pub fn start<H: Serve>(self, handler: H) -> Server {
         let listener = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let listening = Arc::new(self.listening(handler));
@@ -175,6 +157,7 @@ impl Setup {
             metrics: Arc::clone(&listening.metrics),
             requests: Arc::clone(&listening.requests),
             connections: Arc::clone(&listening.connections),
+            strangers: Arc::clone(&listening.strangers),
             shutdown: listening.shutdown.clone(),
             task: tokio::spawn(accept::run(listener, listening)),
         }
@@ -244,6 +227,16 @@ impl Client {
             assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&self.buffer));
             self.buffer.extend_from_slice(&part[..count]);
         }
+    }
+
+    /// Reads the head of a reply to HEAD.
+    pub async fn receive_head(&mut self) -> String {
+        while !self.buffer.windows(4).any(|end| end == b"\r\n\r\n") {
+            let count = within(self.stream.read_buf(&mut self.buffer)).await.unwrap();
+            assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+        let end = self.buffer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        String::from_utf8(self.buffer.drain(..end).collect()).unwrap()
     }
 
     fn take_reply(&mut self) -> Option<Received> {

@@ -1,5 +1,8 @@
 //! Tests of the accept loop and of connections, over real sockets with short deadlines.
 
+mod balancers;
 mod hostile;
 mod ordinary;
 mod parking;
+mod upgrades;
+mod web;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use super::date::write_date;
 use super::pieces::Pieces;
 use super::{BodyError, head};
 use crate::Timeouts;
+use crate::reply::{Reply, ReplyBody};
 
 /// What the request says about how its reply is framed.
 #[derive(Clone, Copy, Debug)]
@@ -49,25 +50,17 @@ enum Framing {
     Nothing,
     /// So many bytes.
     Exact(u64),
-    /// In chunks.
-    Chunks,
-    /// Until the connection ends.
-    ToTheEnd,
 }
 
 impl Framing {
-    fn of<B: Body>(reply: &Response<B>, manner: Manner) -> Self {
+    fn of(reply: &Reply, manner: Manner) -> Self {
         if is_bodiless(reply.status()) {
             return Self::Nothing;
         }
         let stated = || reply.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        // What a handler states counts where its body does not know: a file, or the reply to HEAD.
+        // In the reply to HEAD a handler may state a length without having the body.
         let known = if manner.head_only { stated() } else { None };
-        match known.or_else(|| reply.body().size_hint().exact()).or_else(stated) {
-            Some(bytes) => Self::Exact(bytes),
-            None if manner.is_11 => Self::Chunks,
-            None => Self::ToTheEnd,
-        }
+        Self::Exact(known.unwrap_or(reply.body().len() as u64))
     }
 }
 
@@ -76,18 +69,25 @@ fn is_bodiless(status: StatusCode) -> bool {
 }
 
 /// Whether a reply ends the connection, whatever the client wishes.
-pub(super) fn ends_connection<B: Body>(reply: &Response<B>, manner: Manner) -> bool {
-    !manner.keep_alive
-        || head::says(reply.headers(), &CONNECTION, "close")
-        || Framing::of(reply, manner) == Framing::ToTheEnd
+pub(super) fn ends_connection(reply: &Reply, manner: Manner) -> bool {
+    !manner.keep_alive || head::says(reply.headers(), &CONNECTION, "close")
+}
+
+/// A whole reply, as it goes over the wire before the connection is closed.
+pub(super) fn whole(reply: Reply) -> Vec<u8> {
+    let framing = Framing::of(&reply, Manner { keep_alive: false, is_11: true, head_only: false });
+    let (parts, body) = reply.into_parts();
+    let mut bytes = write_head(parts.status, &parts.headers, framing, false);
+    body.into_pieces().for_each(|piece| bytes.extend_from_slice(&piece));
+    bytes
 }
 
 /// A reply on its way out.
-pub(super) struct Sending<'a, S, B> {
+pub(super) struct Sending<'a, S> {
     stream: &'a mut S,
     alarm: &'a mut Alarm,
     timeouts: &'a Timeouts,
-    body: Option<B>,
+    body: Option<ReplyBody>,
     framing: Framing,
     /// Bytes of the body that went out or wait in `pieces`.
     came: u64,
@@ -104,17 +104,13 @@ struct Blocked {
     moved: Instant,
 }
 
-impl<'a, S, B> Sending<'a, S, B>
-where
-    S: AsyncWrite + Unpin,
-    B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin,
-{
+impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
     /// Begins with the head.
     pub fn begin(
         stream: &'a mut S,
         alarm: &'a mut Alarm,
         timeouts: &'a Timeouts,
-        reply: Response<B>,
+        reply: Reply,
         manner: Manner,
     ) -> Self {
         let framing = Framing::of(&reply, manner);
@@ -179,22 +175,12 @@ where
             return;
         }
         self.came += data.len() as u64;
-        if self.framing == Framing::Chunks {
-            self.pieces.add(Bytes::from(format!("{:x}\r\n", data.len())));
-            self.pieces.add(data);
-            self.pieces.add(Bytes::from_static(b"\r\n"));
-        } else {
-            self.pieces.add(data);
-        }
+        self.pieces.add(data);
     }
 
     fn end(&mut self) -> Result<(), BodyError> {
         match self.framing {
             Framing::Exact(bytes) if bytes != self.came => Err(format!("{} bytes of {bytes} came", self.came).into()),
-            Framing::Chunks => {
-                self.pieces.add(Bytes::from_static(b"0\r\n\r\n"));
-                Ok(())
-            }
             _ => Ok(()),
         }
     }
@@ -241,12 +227,12 @@ fn write_head(status: StatusCode, headers: &HeaderMap, framing: Framing, keep_al
     for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
         line(&mut head, name.as_str(), value.as_bytes());
     }
-    match framing {
-        Framing::Exact(bytes) => line(&mut head, "content-length", HeaderValue::from(bytes).as_bytes()),
-        Framing::Chunks => line(&mut head, "transfer-encoding", b"chunked"),
-        Framing::Nothing | Framing::ToTheEnd => {}
+    if let Framing::Exact(bytes) = framing {
+        line(&mut head, "content-length", HeaderValue::from(bytes).as_bytes());
     }
-    if !keep_alive {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        line(&mut head, "connection", b"upgrade");
+    } else if !keep_alive {
         line(&mut head, "connection", b"close");
     }
     head.extend_from_slice(b"\r\ndate: ");

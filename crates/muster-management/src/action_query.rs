@@ -13,7 +13,7 @@ use muster_fleet::action_views::ActionView;
 const PREFIXES: [&str; 1] = ["fleet-actions"];
 
 /// Fields of an action that a query may name, beside `agent_id`. Words are taken in either case.
-pub const TABLE: Table<ActionView> = Table {
+pub static TABLE: Table<ActionView> = Table {
     prefixes: &PREFIXES,
     fields: &[
         ("id", |view| vec![view.action.id.to_string()]),

@@ -59,7 +59,7 @@ async fn list(
         None => fleet.list_actions(&context, &question, paging.rows()).await?,
         Some(rest) => {
             let all = Page { offset: 0, limit: MAX_SEARCHED };
-            let matching = select_by(&TABLE, &rest, fleet.list_actions(&context, &question, all).await?.items)?;
+            let matching = select_by(&TABLE, rest, fleet.list_actions(&context, &question, all).await?.items).await?;
             let total = matching.len() as u64;
             let mut items = paging.cut(matching);
             fleet.add_errors(&context, &mut items, errors).await?;

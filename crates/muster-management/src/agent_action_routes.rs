@@ -55,8 +55,9 @@ async fn reassign(
     Path(id): Path<String>,
     Body(body): Body<Reassign>,
 ) -> Answer<CreatedAction> {
-    let force = body.force == Some(true);
-    ordered(&fleet.reassign(&context, &Selected::one(&id)?, body.policy_id.as_deref(), force).await?)
+    let Reassign { policy_id, policy_revision, force } = body;
+    let agent = Selected::one(&id)?;
+    ordered(&fleet.reassign(&context, &agent, policy_id.as_deref(), policy_revision, force == Some(true)).await?)
 }
 
 async fn upgrade(

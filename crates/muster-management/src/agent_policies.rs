@@ -54,7 +54,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 /// Fields of a policy that a query may name.
-const TABLE: Table<Policy> = Table {
+static TABLE: Table<Policy> = Table {
     prefixes: &["ingest-agent-policies", "fleet-agent-policies"],
     fields: &[
         ("id", |policy| vec![policy.id.to_string()]),
@@ -68,9 +68,9 @@ const TABLE: Table<Policy> = Table {
 };
 
 /// Those that match; a query that is none is a text looked for in name and description (MG24).
-fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
+async fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
     let wanted = kuery.trim().to_lowercase();
-    select(&TABLE, kuery, all.clone()).unwrap_or_else(|_| {
+    select(&TABLE, kuery, all.clone()).await.unwrap_or_else(|_| {
         let has = |text: &str| text.to_lowercase().contains(&wanted);
         all.into_iter().filter(|policy| has(&policy.name) || has(&policy.description)).collect()
     })
@@ -92,7 +92,7 @@ async fn list(
         None => fleet.list_policies(&context, paging.rows()).await?,
         Some(kuery) => {
             let all = fleet.list_policies(&context, Page { offset: 0, limit: MAX_SEARCHED }).await?.items;
-            let items = matching(kuery, all);
+            let items = matching(kuery, all).await;
             Listed { total: items.len() as u64, items: paging.cut(items) }
         }
     };

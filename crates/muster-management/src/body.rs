@@ -3,12 +3,14 @@
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_ENCODING;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, http_error};
+use muster_listen::body::RequestBodyError;
 
 /// A JSON body. An empty one reads as `{}`, since some clients send none.
 pub struct Body<T>(pub T);
@@ -17,16 +19,44 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        if let Some(refused) = unsupported_coding(request.headers()) {
+            return Err(refused);
+        }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection))?;
         parse(&bytes).map(Self).map_err(|error| ApiError(error).into_response())
     }
 }
 
-/// Why a body could not be read: too long, or broken off.
+/// Why a body could not be read: too long, late, or broken off.
 pub fn unreadable(rejection: &BytesRejection) -> Response {
+    if is_late(rejection) {
+        return http_error(StatusCode::REQUEST_TIMEOUT, "body_late", "the request body did not arrive in time");
+    }
     let status = rejection.status();
     let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "body_too_large" } else { "body_unreadable" };
     http_error(status, code, rejection.body_text())
+}
+
+/// Whether the connection layer gave the body up at its deadline; that error is wrapped by everything above.
+fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<RequestBodyError>() == Some(&RequestBodyError::Late) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Nothing here is decoded, and an encoded body would only be a syntax error.
+fn unsupported_coding(headers: &HeaderMap) -> Option<Response> {
+    let coding = headers.get(CONTENT_ENCODING)?;
+    if coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return None;
+    }
+    let message = format!("Content-Encoding {coding:?} is not supported: send the body without encoding");
+    Some(http_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", message))
 }
 
 /// Reads JSON; the error names the field.

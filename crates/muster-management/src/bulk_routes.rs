@@ -24,9 +24,12 @@ use super::selector::selected;
 use muster_fleet::Fleet;
 use muster_fleet::orders::Given;
 
+/// Longest body, bytes: the most ids that are taken fit, at their longest.
+const MAX_BODY: usize = 2 << 20;
+
 /// The ten orders to many agents.
 pub fn endpoints() -> Vec<Endpoint> {
-    vec![
+    let endpoints = [
         Endpoint::post("/agents/bulk_unenroll", unenroll),
         Endpoint::post("/agents/bulk_reassign", reassign),
         Endpoint::post("/agents/bulk_upgrade", upgrade),
@@ -37,7 +40,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::post("/agents/bulk_privilege_level_change", privilege_level),
         Endpoint::post("/agents/bulk_actions", any),
         Endpoint::post("/agents/bulk_delete", delete),
-    ]
+    ];
+    endpoints.into_iter().map(|endpoint| endpoint.taking(MAX_BODY)).collect()
 }
 
 /// What a bulk request answers.
@@ -94,7 +98,8 @@ async fn reassign(
     Body(body): Body<BulkReassign>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(context, body);
-    ordered(&context, &fleet.reassign(&context, &agents, body.policy_id.as_deref(), body.force == Some(true)).await?)
+    let (policy, force) = (body.policy_id.as_deref(), body.force == Some(true));
+    ordered(&context, &fleet.reassign(&context, &agents, policy, body.policy_revision, force).await?)
 }
 
 async fn upgrade(

@@ -5,7 +5,7 @@ use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::reported::shortened_to;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_protocol::management::agent::{Agent, AgentVersion};
+use muster_protocol::management::agent::{Agent, AgentVersion, DuplicateHosts, PolicyFailure};
 use muster_protocol::management::{AgentStatusResults, Json, enrollment_key};
 use serde_json::{Value, json};
 
@@ -96,6 +96,10 @@ pub fn agent(view: AgentView) -> Agent {
         enrollment_key_id: record.enrollment_key_id.map(|id| id.to_string()),
         policy_id: record.policy_id.map(|id| id.to_string()),
         policy_revision: Some(record.policy_revision).filter(|revision| *revision > 0),
+        target_revision: record.target_revision,
+        policy_failure: record
+            .policy_failure
+            .map(|failed| PolicyFailure { revision: failed.revision, reason: failed.reason }),
         last_checkin: times(last_checkin),
         last_checkin_status: said.map(|status| status.to_lowercase()),
         last_checkin_message: Some(record.health.message).filter(|message| !message.is_empty()),
@@ -103,6 +107,11 @@ pub fn agent(view: AgentView) -> Agent {
         components: documents.components.as_deref().map(|text| reported(Some(text))),
         local_metadata: reported(documents.local_metadata.as_deref()),
         user_provided_metadata: reported(Some(record.user_metadata.as_deref().unwrap_or("{}"))),
+        duplicate_hosts: record.duplicate_hosts.map(|known| DuplicateHosts {
+            hosts: known.hosts,
+            since: time(known.since),
+            last: time(known.last),
+        }),
         tags: record.tags,
         agent: AgentVersion { id: record.id.to_string(), version: record.agent_version },
         newer_than_tested: record.newer_than_tested,

@@ -12,10 +12,11 @@ use axum::routing::{self, MethodRouter};
 use super::error::http_error;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, bulk_routes, enrollment_keys, files, outputs,
+    refused,
 };
 use muster_fleet::Fleet;
 
-/// Longest JSON body, bytes: a bulk request with 100,000 ids fits.
+/// Longest JSON body, bytes.
 const MAX_BODY: usize = 8 << 20;
 
 /// One route.
@@ -65,6 +66,7 @@ pub fn all() -> Vec<Endpoint> {
         files::endpoints(),
         agent_policies::endpoints(),
         outputs::endpoints(),
+        refused::endpoints(),
     ];
     families.into_iter().flatten().collect()
 }

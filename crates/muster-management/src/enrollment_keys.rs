@@ -62,7 +62,7 @@ async fn list(
         Some(policy) => fleet.enrollment_keys(&context, policy.as_ref(), paging.rows()).await?,
         None => {
             let all = Page { offset: 0, limit: MAX_SEARCHED };
-            let items = select(&TABLE, &kuery, fleet.enrollment_keys(&context, None, all).await?.items)?;
+            let items = select(&TABLE, &kuery, fleet.enrollment_keys(&context, None, all).await?.items).await?;
             Listed { total: items.len() as u64, items: paging.cut(items) }
         }
     };
@@ -73,7 +73,7 @@ async fn list(
 }
 
 /// Fields of a key that a query may name.
-const TABLE: Table<Record> = Table {
+static TABLE: Table<Record> = Table {
     prefixes: &["fleet-enrollment-api-keys"],
     fields: &[
         ("id", |key| vec![key.id.to_string()]),

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn peer(listener: ListenerKind, uid: Option<u32>) -> Peer {
-        Peer { address: None, tls: false, listener, uid }
+        Peer { uid, ..Peer::new(listener) }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! A domain error in this API's shape: `{statusCode, error, message, code, field?, remedy?}`.
 
 use axum::Json;
-use axum::http::header::RETRY_AFTER;
+use axum::body::Bytes;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::{Error, ErrorKind};
+use muster_listen::reply::{Reply, ReplyBody};
 use muster_protocol::management::ErrorBody;
 
 /// An error on its way out.
@@ -61,6 +63,15 @@ pub fn http_error(status: StatusCode, code: &str, message: impl Into<String>) ->
     with_status(status, code, message.into(), None, None)
 }
 
+/// [`http_error`] for the connection layer, which refuses requests before there is a router.
+pub fn error_reply(status: StatusCode, code: &str, message: String) -> Reply {
+    let body = serde_json::to_vec(&body(status, code, message, None, None)).unwrap_or_default();
+    let mut reply = Reply::new(ReplyBody::from(Bytes::from(body)));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
 fn with_status(
     status: StatusCode,
     code: &str,
@@ -68,7 +79,10 @@ fn with_status(
     field: Option<String>,
     remedy: Option<String>,
 ) -> Response {
+    (status, Json(body(status, code, message, field, remedy))).into_response()
+}
+
+fn body(status: StatusCode, code: &str, message: String, field: Option<String>, remedy: Option<String>) -> ErrorBody {
     let error = status.canonical_reason().unwrap_or("Error").to_owned();
-    let body = ErrorBody { status_code: status.as_u16(), error, message, code: code.to_owned(), field, remedy };
-    (status, Json(body)).into_response()
+    ErrorBody { status_code: status.as_u16(), error, message, code: code.to_owned(), field, remedy }
 }

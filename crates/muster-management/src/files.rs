@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
 use muster_protocol::management::Item;
@@ -92,6 +92,8 @@ async fn download(
         (CONTENT_TYPE, UNKNOWN_TYPE.to_owned()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (CONTENT_DISPOSITION, format!("attachment; filename*=UTF-8''{name}")),
+        // Should a browser show it all the same, it may load and run nothing.
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; sandbox".to_owned()),
     ];
     Ok((headers, body).into_response())
 }

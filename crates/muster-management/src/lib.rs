@@ -24,6 +24,7 @@ pub mod multipart;
 mod outputs;
 mod policy_convert;
 mod query;
+mod refused;
 mod selector;
 pub mod server_status;
 mod versions;

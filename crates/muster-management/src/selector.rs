@@ -7,12 +7,19 @@ use muster_protocol::management::bulk::{AgentSelector, Selection};
 use super::kql::agents::visible;
 use muster_fleet::selection::Selected;
 
+/// Ids in one bulk request, at most. Each is kept several times until its record is changed.
+const MOST_IDS: usize = 10_000;
+
 /// Which agents a bulk request means. Unenrolled ones are meant only when named or asked for by status.
 pub fn selected(selection: &Selection) -> Result<Selected, Error> {
     match &selection.agents {
         // Somebody's list came out empty; an order for nobody would look as if it had been given.
         AgentSelector::Ids(ids) if ids.is_empty() => {
             Err(Error::invalid("agents", "the list is empty; name agents by id, or give a query"))
+        }
+        AgentSelector::Ids(ids) if ids.len() > MOST_IDS => {
+            let reason = format!("{} ids; at most {MOST_IDS} in one request", ids.len());
+            Err(Error::invalid("agents", reason).remedy("give a query instead, or send several requests"))
         }
         AgentSelector::Ids(ids) => ids.iter().enumerate().map(agent_id).collect::<Result<_, _>>().map(Selected::Ids),
         AgentSelector::Query(kuery) => {

@@ -34,7 +34,7 @@ pub async fn get(State(fleet): State<Arc<Fleet>>) -> Answer<ServerStatus> {
 
 /// Degraded: it reads, and takes no changes.
 fn level(fleet: &Fleet) -> &'static str {
-    if fleet.store.failure().is_some() { "degraded" } else { "available" }
+    if fleet.store.trouble().is_some() { "degraded" } else { "available" }
 }
 
 /// Made at the first start, or at the first question in older stores; then always the same.

@@ -18,7 +18,8 @@ use muster_listen::body::RequestBody;
 use muster_listen::gate::Gate;
 use muster_listen::metrics::ConnectionMetrics;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::{ListenerKind, Peer, Reply, ReplyBody};
+use muster_listen::reply::{ListenerKind, Peer, Reply};
+use muster_listen::strangers::Strangers;
 use muster_listen::{Answer, Handler, Listening, Work, accept, socket};
 use muster_server::config::{Layers, TlsConfig, load};
 use muster_server::data_dir::DataDir;
@@ -35,15 +36,15 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 struct Tiny;
 
 impl Handler for Tiny {
-    type Body = ReplyBody;
-
-    fn refuse(&self, refusal: &Refusal) -> Reply {
+    fn refuse(&self, refusal: &Refusal, _: &Peer) -> Reply {
         let mut reply = Reply::new(Bytes::from(refusal.to_string()).into());
         *reply.status_mut() = refusal.status();
         reply
     }
 
-    fn handle(&self, request: Request<RequestBody>, _: Peer) -> Work<ReplyBody> {
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work {
+        // Without credentials only a few connections would stay open.
+        peer.set_authenticated();
         Box::pin(async {
             let parks = request.method() == Method::POST;
             let body = request.into_body().collect().await.map(|body| body.to_bytes().len());
@@ -82,6 +83,7 @@ async fn serve(address: SocketAddr, folder: &str, secure: bool) -> Result<()> {
         timeouts: config.timeouts,
         requests: Gate::new(1_000_000),
         connections: Gate::new(1_000_000),
+        strangers: Strangers::new(2_000_000),
         metrics: Arc::new(ConnectionMetrics::default()),
         shutdown: CancellationToken::new(),
     };

@@ -1,5 +1,6 @@
 //! The data folder: what lies where, who may read it, and that one server only uses it.
 
+mod reserve;
 mod suitable;
 
 use std::fs::{File, TryLockError};
@@ -13,6 +14,8 @@ use muster_core::Entropy;
 use muster_core::entropy::random_bytes;
 use secrecy::SecretBox;
 use serde::Serialize;
+
+pub use self::reserve::DataDisk;
 
 /// Why the data folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,13 @@ pub enum DataDirError {
         /// The file that gives the fleet away.
         key: &'static str,
     },
+}
+
+impl DataDirError {
+    /// Whether more room on the disk would help.
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::StorageFull)
+    }
 }
 
 /// Name of the embedded store's file.
@@ -181,6 +191,11 @@ impl DataDir {
             Ok(found) if found == text.as_bytes() => Ok(()),
             _ => self.write_public(FLEET_ID, text.as_bytes()),
         }
+    }
+
+    /// The disk that the directory lies on.
+    pub fn disk(&self) -> DataDisk {
+        DataDisk::new(&self.path)
     }
 
     /// Tells scripts where we listen. Written once everything accepts.

@@ -49,8 +49,9 @@ impl<W: Write> Write for Line<W> {
     }
 }
 
-/// The event with every control character but the line break at its end written as `\xNN`: a client's ESC, CR or LF
-/// must neither move a terminal's cursor nor forge a line.
+/// The event with every control character but the line break at its end written as `\xNN`, and every character that
+/// is invisible or turns the text around as `\u{NNNN}`: what a client sends must neither move a terminal's cursor, nor
+/// forge a line, nor show a reader another text than the one that is there.
 fn escaped(event: &[u8]) -> Vec<u8> {
     let (text, end) = match event.strip_suffix(b"\n") {
         Some(text) => (text, "\n"),
@@ -60,12 +61,39 @@ fn escaped(event: &[u8]) -> Vec<u8> {
     for c in String::from_utf8_lossy(text).chars() {
         if c.is_control() {
             line.extend_from_slice(format!("\\x{:02x}", u32::from(c)).as_bytes());
+        } else if deceives(c) {
+            line.extend_from_slice(format!("\\u{{{:x}}}", u32::from(c)).as_bytes());
         } else {
             line.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }
     line.extend_from_slice(end.as_bytes());
     line
+}
+
+/// Whether a character has no form of its own and changes how others are shown or read: marks of direction, joiners,
+/// separators of lines, fillers, variation selectors and tags.
+fn deceives(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 #[cfg(test)]
@@ -92,6 +120,18 @@ mod tests {
             let filter = EnvFilter::try_new(directives(level)).unwrap().to_string();
             assert!(filter.contains(level), "{filter}");
             assert!(level == "error" || filter.contains("hyper=warn"), "{filter}");
+        }
+    }
+
+    #[test]
+    fn characters_that_deceive_a_reader_are_escaped_and_others_are_not() {
+        let written = |text: &str| String::from_utf8(escaped(text.as_bytes())).unwrap();
+        assert_eq!(written("host=\u{202e}gnp.exe"), "host=\\u{202e}gnp.exe");
+        for c in ['\u{200b}', '\u{200f}', '\u{2028}', '\u{2066}', '\u{feff}', '\u{ad}', '\u{e0041}'] {
+            assert_eq!(written(&c.to_string()), format!("\\u{{{:x}}}", u32::from(c)));
+        }
+        for text in ["Grüße", "日本語", "عربي", "🦀", "a b"] {
+            assert_eq!(written(text), text);
         }
     }
 

@@ -35,6 +35,11 @@ struct ListenerLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CertificateLabel {
     certificate: &'static str,
 }
@@ -97,6 +102,7 @@ pub struct Metrics {
     running: Family<ListenerLabel, Gauge>,
     requests: Family<RequestLabels, Counter>,
     durations: Family<OperationLabel, Histogram>,
+    refusals: Family<ReasonLabel, Counter>,
     counted: [Counted; Asked::COUNT],
     /// Counters of the connection layer.
     pub connection: Arc<ConnectionMetrics>,
@@ -129,6 +135,7 @@ impl Metrics {
             running: Family::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            refusals: Family::default(),
             counted: Default::default(),
             connection: Arc::default(),
         };
@@ -146,6 +153,8 @@ impl Metrics {
         );
         registry.register("requests", "Answered requests by operation and status class", self.requests.clone());
         registry.register("request_duration_seconds", "Time to the reply or to the hold", self.durations.clone());
+        let refusals = self.refusals.clone();
+        registry.register("refusals", "Clients and requests of agents that were refused, by reason", refusals);
         registry.register(
             "certificate_expires_seconds",
             "Time until a certificate in use expires; negative since it did",
@@ -162,6 +171,11 @@ impl Metrics {
             requests: Arc::clone(requests),
         };
         self.gates.lock().unwrap_or_else(PoisonError::into_inner).push(gates);
+    }
+
+    /// Counts a refused request or client of an agents' listener. `reason` is one of few words.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Shows when certificates expire: `expiries` is asked at each rendering.

@@ -13,6 +13,7 @@ pub mod testing;
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditStore, ChangeStore, Committed, EnrollmentKeyStore,
     EnrollmentKeyWrite, FileStore, FileWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
-    Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError, Write,
+    Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota,
+    Write,
 };
 pub use sqlite::SqliteStore;

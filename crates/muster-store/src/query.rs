@@ -62,6 +62,8 @@ pub enum AgentCondition {
     EnrollmentKeys(Vec<EnrollmentKeyId>),
     /// Came in by any key that is known.
     HasEnrollmentKey,
+    /// Seen on several hosts at once.
+    HasDuplicateHosts,
 }
 
 /// By what a list of agents is sorted.

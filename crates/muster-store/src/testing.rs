@@ -12,7 +12,7 @@ use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload
 use muster_core::host::Host;
 use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
 use muster_core::output::Output;
-use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use tokio::sync::watch;
@@ -59,6 +59,10 @@ impl<G: Gate> Store for Gated<G> {
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
         self.gate.commit(&writes)?;
         self.inner.commit(writes).await
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.inner.damage()
     }
 }
 
@@ -162,6 +166,16 @@ impl<G: Gate> PolicyStore for Gated<G> {
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
         self.gate.read()?;
         self.inner.policy(id).await
+    }
+
+    async fn policy_head(&self, id: &PolicyId) -> Result<Option<PolicyHead>, StoreError> {
+        self.gate.read()?;
+        self.inner.policy_head(id).await
+    }
+
+    async fn default_policy_head(&self) -> Result<Option<PolicyHead>, StoreError> {
+        self.gate.read()?;
+        self.inner.default_policy_head().await
     }
 
     async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError> {

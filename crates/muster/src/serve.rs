@@ -144,7 +144,10 @@ fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
     };
     let build = Build { hash: env!("COMMIT_HASH").into(), time: env!("COMMIT_TIME").into() };
     let config = Config { build, new_fleet, ..loaded.config.clone() };
-    match runtime.block_on(serve::run(&config, &mut io::stdout())) {
+    let outcome = runtime.block_on(serve::run(&config, &mut io::stdout()));
+    // What still runs is a start that hangs, or what a second signal cut off: nothing to wait for.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }

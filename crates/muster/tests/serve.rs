@@ -275,3 +275,91 @@ fn the_server_tells_which_commit_it_is_made_of() {
     signal(&child, "-TERM");
     assert!(child.wait().unwrap().success());
 }
+
+/// A start that hangs in the system: the certificate comes from a pipe that nobody writes to.
+#[test]
+fn term_ends_a_start_that_hangs() {
+    let keep = tempfile::tempdir().unwrap();
+    let (data, pipe, key) = (keep.path().join("data"), keep.path().join("pipe"), keep.path().join("key.pem"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut child = muster(&["serve", "--agent-listen", "127.0.0.1:0", "--local-listen", "none"])
+        .args(["--admin-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&data)
+        .arg("--tls-cert")
+        .arg(&pipe)
+        .arg("--tls-key")
+        .arg(&key)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    // The last thing that is made before the certificate is read; signals are taken before any of it.
+    while !data.join("muster.db").try_exists().unwrap() {
+        assert!(Instant::now() < end && child.try_wait().unwrap().is_none(), "it does not come so far");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(&child, "-TERM");
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if Instant::now() >= end => {
+                child.kill().unwrap();
+                panic!("SIGTERM is ignored during the start");
+            }
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    assert!(status.success(), "{status}");
+}
+
+/// A limit on the size of files stands for the full disk: the log that a killed server left can be read and not grow.
+#[test]
+fn server_that_was_killed_on_a_full_disk_is_not_ready_and_can_be_read() {
+    let keep = tempfile::tempdir().unwrap();
+    let data = keep.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let mut child = start(&data);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let log = std::fs::metadata(data.join("muster.db-wal")).unwrap().len();
+    assert!(log > 128 * 512, "the log is longer than files may become: {log}");
+    std::fs::remove_file(data.join("listen.json")).unwrap();
+
+    let serve = "trap '' XFSZ; ulimit -f 128; exec \"$@\"";
+    let mut child = Command::new("sh")
+        .args(["-c", serve, "sh", env!("CARGO_BIN_EXE_muster"), "serve", "--local-listen", "none"])
+        .args(["--agent-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&data)
+        .env_remove("MUSTER_CONFIG")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    let listen = data.join("listen.json");
+    while !listen.try_exists().unwrap() {
+        assert!(Instant::now() < end && child.try_wait().unwrap().is_none(), "it does not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&listen).unwrap()).unwrap();
+    let ready = get(told["admin"].as_str().unwrap(), "/readyz");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("the store takes no writes: "), "{ready}");
+    let place = ["--data-dir", data.to_str().unwrap()];
+    let read = run(&[&["policy", "list", "--output", "name"][..], &place].concat());
+    assert!(read.status.success() && !text(&read.stdout).is_empty(), "{}", text(&read.stderr));
+    let written = run(&[&["policy", "create", "web"][..], &place].concat());
+    assert!(!written.status.success());
+    signal(&child, "-TERM");
+    assert!(child.wait().unwrap().success());
+}
+
+fn get(address: &str, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}

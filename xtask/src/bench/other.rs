@@ -141,3 +141,46 @@ fn launch(program: &Path, directory: &Path, hold: &str) -> anyhow::Result<Runnin
         _process: Some(process),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn against(other: &str) -> Against {
+        Against { against: Some(other.into()), against_ca: None, against_token: None, against_pid: None }
+    }
+
+    #[test]
+    fn a_url_is_compared_with_as_it_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Other::choose(&against("https://fleet.example:8220"), directory.path()).err().unwrap();
+        assert!(error.to_string().contains("--against-ca"), "{error}");
+        let against = Against {
+            against_ca: Some("ca.crt".into()),
+            against_token: Some("token".into()),
+            against_pid: Some(std::process::id()),
+            ..against("https://fleet.example:8220")
+        };
+        let other = Other::choose(&against, directory.path()).unwrap().unwrap();
+        assert_eq!(other.name(), "https://fleet.example:8220");
+        let running = other.start("0s").unwrap();
+        assert_eq!((running.target().url, running.target().token), ("https://fleet.example:8220", Some("token")));
+        assert!(running.usage.unwrap().resident().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_program_is_started_in_its_own_directory() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("server");
+        let script = "#!/bin/sh\n[ \"$1 $3 $4\" = \"-dir -hold 5s\" ] || exit 1\nprintf 'tok\\n' > \"$2/token\"\n\
+                      printf '{\"agent\": \"127.0.0.1:1\"}' > \"$2/listen.new\"\nmv \"$2/listen.new\" \"$2/listen.json\"\nexec sleep 60\n";
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let other = Other::choose(&against(program.to_str().unwrap()), directory.path()).unwrap().unwrap();
+        assert_eq!(other.name(), "server");
+        let running = other.start("5s").unwrap();
+        assert_eq!((running.url.as_str(), running.token.as_deref()), ("https://127.0.0.1:1", Some("tok")));
+        assert!(running.ca.starts_with(directory.path()) && running.usage.is_some());
+    }
+}

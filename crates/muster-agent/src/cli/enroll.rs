@@ -92,6 +92,7 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     check_tokens(&args)?;
     let trust = trust(&args)?;
     check_base(layout.base())?;
+    // Opens nothing yet: the directory may not exist.
     let store = DiskStore::new(layout.clone());
     let former = former(&store, args.force)?;
     let client =
@@ -107,6 +108,7 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let patience = Patience { timeout, attempts: args.attempts, ..Patience::default() };
     eprintln!("Enrolling at {} …", list(&servers));
     let item = enroll(&client, &wish, &facts, &patience, &System, |line| eprintln!("{line}")).await?;
+    // From here on the agent is enrolled: a failure leaves it known to the server and not to this host.
     store.prepare()?;
     keep(&store, &servers, trust, &item)?;
     println!("Enrolled as agent {}{}", item.id, on_policy(&item));
@@ -123,6 +125,7 @@ fn servers(args: &Args) -> Result<Vec<Server>, Failure> {
     let mut servers = Vec::new();
     for url in &args.urls {
         let server = Server::parse(url).map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))?;
+        // Plain HTTP over loopback can't be overheard; anywhere else the access key could be.
         if !(server.tls || args.insecure && server.is_loopback()) {
             let failure = Failure::new(exit::USAGE, format!("--url: {server} would carry credentials in clear text"));
             return Err(failure.hint("use https; --insecure allows http to a loopback address only"));
@@ -223,6 +226,7 @@ async fn reload_daemon(layout: &Layout) {
 /// agent as it was. After the reload: a check-in under the former id would bring that agent back.
 async fn say_farewell(former: Former, agent_id: &str) {
     let (id, failed) = match former {
+        // A first enrollment has nobody to inform.
         Former::None => return,
         // The same agent under a new key: nobody is gone.
         Former::Enrolled(former) if former.agent_id == agent_id => return,

@@ -43,6 +43,7 @@ enum Command {
 pub async fn main(cli: Cli) -> u8 {
     match dispatch(cli).await {
         Ok(code) => code,
+        // Only here are failures printed: every command returns them with their exit code.
         Err(failure) => {
             eprintln!("Error: {}", failure.message);
             if let Some(hint) = failure.hint {
@@ -64,6 +65,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
 }
 
 fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
+    // Absolute, since programs run in other working directories and get paths below this one.
     let made = std::path::absolute(path).map_err(|error| Failure::new(exit::USAGE, format!("{path}: {error}")))?;
     Utf8PathBuf::from_path_buf(made)
         .map_err(|path| Failure::new(exit::USAGE, format!("{} is not UTF-8", path.display())))

@@ -38,12 +38,14 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let settings = Settings::load(&layout.settings(), &args.settings)
         .map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
     check_base(layout.base())?;
+    // Loaded again on every reload below.
     let store = Arc::new(DiskStore::new(layout.clone()));
     // Before anything is created: a mistyped base path leaves no trace.
     if enrollment(&store)?.is_none() {
         return Ok(exit::DONE);
     }
     store.prepare()?;
+    // Before the socket: two daemons would take it from each other.
     let _lock = lock(layout)?;
     let log = Arc::new(logging::install(layout));
     let (commands, mut received) = mpsc::channel(16);
@@ -56,6 +58,7 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let components = Arc::new(supervisor);
     components.stop_leftovers().await;
     let ending = work(&store, &components, &log, &settings, &mut received).await;
+    // Commands must find no socket rather than one that nobody serves.
     let _ = std::fs::remove_file(layout.socket());
     drop(received);
     control.finish().await;

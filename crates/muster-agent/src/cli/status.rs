@@ -49,6 +49,7 @@ fn code(state: AgentState) -> u8 {
 
 fn no_daemon(layout: &Layout) -> Failure {
     let store = DiskStore::new(layout.clone());
+    // Without a daemon, the files say whether there should be one.
     let unenrolled = store.state().is_ok_and(|state| state.phase == Phase::Unenrolled);
     match store.enrollment() {
         Err(error) => error.into(),

@@ -50,6 +50,7 @@ impl Write for LogFile {
         if length > 0 && length + bytes.len() as u64 > max {
             self.rotate()?;
         }
+        // A single write larger than the limit is split; the rest comes with the next call.
         let room = usize::try_from(max).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(room)];
         let (file, length) = self.opened()?;

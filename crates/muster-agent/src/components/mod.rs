@@ -72,6 +72,7 @@ impl ComponentState {
             kind: self.kind.as_str().into(),
             status: self.state.as_str().into(),
             message: self.message.as_str().into(),
+            // Real agents report both units of every component, and servers count on that.
             units: Some(vec![unit(self.id.clone(), "output"), unit(format!("{}-unit", self.id), "input")]),
         }
     }

@@ -53,6 +53,7 @@ pub fn process(pid: u32) -> Option<Process> {
 /// All running processes of the program in `directory`: marked ones, and everything below these and below `leader`.
 pub fn of_program(directory: &Utf8Path, leader: Option<Process>) -> BTreeSet<Process> {
     let stats = all();
+    // The whole value, so that `a` does not match `ab`.
     let mark = format!("{MARK}={directory}");
     let marked = stats.iter().filter(|stat| has_mark(stat.process.pid, &mark)).map(|stat| stat.process);
     // The leader may have ended, and its id may be another process's by now.
@@ -114,6 +115,7 @@ pub async fn kill_all(find: impl Fn() -> BTreeSet<Process>) {
         if left.is_empty() {
             return;
         }
+        // A process in an uninterruptible wait can't be killed; waiting for it would block the agent.
         if Instant::now() >= deadline {
             tracing::error!(processes = left.len(), "failed to kill all processes of a program");
             return;
@@ -225,6 +227,7 @@ fn all() -> Vec<Stat> {
 }
 
 fn all_with_zombies() -> Vec<Stat> {
+    // Processes come and go meanwhile: what can't be read has ended.
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(stat).collect()
 }

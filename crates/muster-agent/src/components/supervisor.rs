@@ -101,6 +101,7 @@ impl Supervisor {
         let (stop, stopped) = watch::channel(false);
         let board = self.board.clone();
         let task = match &wanted.process {
+            // Shown as failed rather than left out: whoever wrote the policy has to learn why it does not run.
             Err(reason) => {
                 board.put(&wanted.id, &wanted.kind, Health::Failed, reason.clone());
                 None
@@ -143,6 +144,7 @@ impl Supervisor {
             if gone(&running.wanted.id) {
                 self.board.remove(&running.wanted.id);
                 let directory = self.layout.component(&file_name(&running.wanted.id));
+                // Best effort: an open file or another user's must not keep the policy from being applied.
                 let _ = std::fs::remove_dir_all(directory);
             }
         }

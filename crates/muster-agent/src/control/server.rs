@@ -54,6 +54,7 @@ impl Control {
 
     /// Stops accepting, and waits for the responses in progress.
     pub async fn finish(self) {
+        // The last response, to an `unenroll`, is still being written.
         self.task.abort();
         let _ = self.task.await;
         let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
@@ -63,6 +64,7 @@ impl Control {
 
 async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: Arc<Semaphore>) {
     loop {
+        // Waits for a free place before accepting, so that others queue in the kernel.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -83,6 +85,7 @@ async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: 
 async fn converse(stream: UnixStream, commands: mpsc::Sender<Command>) {
     let service = service_fn(move |request| answer(request, commands.clone()));
     let mut builder = hyper::server::conn::http1::Builder::new();
+    // One request per connection: the commands need no more, and an idle client must not keep a place.
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 << 10).keep_alive(false);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "control connection ended");

@@ -165,6 +165,7 @@ pub struct Coordinator {
 impl Coordinator {
     /// A coordinator with the stored state. A corrupt state is set aside, and a new one begins.
     pub fn new(deps: Deps, enrollment: Enrollment) -> Result<Self, StoreError> {
+        // A corrupt state must not keep an agent from running: all of it can be fetched again.
         let (state, storage_fault) = match deps.store.state() {
             Ok(state) => (state, None),
             Err(error @ StoreError::Damaged { .. }) => {
@@ -215,6 +216,7 @@ impl Coordinator {
     pub async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> Ending {
         self.replay();
         loop {
+            // Steps are started until the planner has to wait for an event. Each start changes the situation.
             while self.leaving.is_none()
                 && let Some(step) = planner::plan(&self.situation())
             {
@@ -247,6 +249,7 @@ impl Coordinator {
         let wake = self.wake_at();
         let components = self.deps.components.clone();
         tokio::select! {
+            // In order of importance: a stop comes first, and check-ins last.
             biased;
             command = commands.recv() => Event::Command(command.unwrap_or(Command::Stop)),
             done = settle(&mut self.work) => Event::Worked(done),
@@ -261,6 +264,7 @@ impl Coordinator {
     /// Returns when the next step becomes due without an event.
     fn wake_at(&self) -> Instant {
         let (now, clock) = (Instant::now(), self.deps.clock.now());
+        // At least hourly, in case the wall clock jumped past the start time of an action.
         let mut wake = now + Duration::from_secs(3600);
         if self.storage_fault.is_some() {
             wake = wake.min(now + SAVE_AGAIN);
@@ -278,6 +282,7 @@ impl Coordinator {
             wake = wake.min(self.last_poll + self.deps.settings.checkin.state_change_gap);
         }
         let start = planner::next_start(&self.state, clock).map(|at| now + at.since(clock));
+        // Never at once: a step that can't start yet would make this a busy loop.
         start.map_or(wake, |start| wake.min(start)).max(now + Duration::from_millis(1))
     }
 }

@@ -62,6 +62,7 @@ pub struct Parts<'a> {
 
 /// Returns the overall state, and a message that names the causes.
 pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
+    // The worst comes first: whatever else is wrong follows from it.
     if parts.revoked {
         let message = "Revoked: the server rejects this agent's access key, and nothing runs. Enroll it again, or restore the key";
         return (AgentState::Failed, message.into());
@@ -87,6 +88,7 @@ fn causes(parts: &Parts<'_>) -> String {
     let bad = parts.components.iter().filter(|part| matches!(part.state, Health::Failed | Health::Degraded));
     let components = bad.map(|part| format!("{} is {}: {}", part.id, part.state.as_str(), part.message));
     let all: Vec<String> = policy.into_iter().chain(storage).chain(components).collect();
+    // Servers and pages show the message in one line.
     let mut text = all.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; ");
     if all.len() > 3 {
         text.push_str(&format!("; and {} more", all.len() - 3));

@@ -95,6 +95,7 @@ impl Coordinator {
         let task = actions::read(&action, &self.enrollment.agent_id, self.enrollment.signing_key.as_deref(), now);
         tracing::info!(id = action.id, kind = action.kind, ?task, "running an action");
         match task {
+            // Programs stop before the ack: once it is sent, the server revokes the key.
             Ok(Task::Unenroll) => {
                 let (components, ack) = (self.deps.components.clone(), PendingAck::of(&action, now, Ok(())));
                 self.work = Some(Box::pin(async move {
@@ -142,6 +143,7 @@ impl Coordinator {
 
     fn acknowledge(&mut self) {
         let (client, agent_id) = (self.client.clone(), self.enrollment.agent_id.clone());
+        // A copy: the outbox may change while the request is in progress.
         let sent: Vec<PendingAck> = self.state.outbox.iter().cloned().collect();
         self.acks = Some(Box::pin(async move {
             let outcome = client.acknowledge(&agent_id, &sent).await;
@@ -192,6 +194,7 @@ async fn elect(
     now: &[Server],
     insecure: bool,
 ) -> Result<Option<Vec<Server>>, String> {
+    // A policy must not move the agent from TLS to plain HTTP.
     let usable = |server: &&Server| server.tls || (insecure && server.is_loopback());
     let next: Vec<Server> = named.iter().filter(usable).cloned().collect();
     if next.is_empty() || next == now {

@@ -49,6 +49,7 @@ impl Coordinator {
         let components = self.deps.components.states();
         let (status, message) = self.overall(&components);
         let wire: Vec<_> = components.iter().map(ComponentState::to_wire).collect();
+        // An empty id would be taken for another policy than the assigned one.
         let policy = self.state.policy.as_ref().filter(|policy| !policy.id.is_empty());
         Report {
             status,
@@ -68,6 +69,7 @@ impl Coordinator {
     /// The part of the report whose changes are worth an interruption.
     pub(super) fn gist(&self) -> String {
         let components = self.deps.components.states();
+        // Metadata is left out: a changed address can wait for the next check-in.
         format!("{:?} {components:?}", self.overall(&components))
     }
 
@@ -127,8 +129,10 @@ impl Coordinator {
 
     fn fleet_status(&self) -> FleetStatus {
         let failures = self.poll_backoff.failures();
+        // A held check-in says nothing for minutes, and must not look like an agent that is still connecting.
         let held = "Connected; the server holds the check-in".to_owned();
         let (state, message) = match (&self.fleet_message, &self.servers_message) {
+            // A held check-in is the best sign of a working connection, whatever happened before it.
             (_, None) if self.is_held() => (AgentState::Healthy, &held),
             (Err(error), _) if failures > 0 => (AgentState::Failed, error),
             (Err(warning), _) => (AgentState::Degraded, warning),

@@ -105,6 +105,7 @@ impl FleetClient {
         let mut secret = HeaderValue::from_str(&format!("ApiKey {}", self.credential.expose())).map_err(unusable)?;
         // Keeps the key out of debug output.
         secret.set_sensitive(true);
+        // The server echoes it and logs it, which connects its log with ours.
         let request_id = HeaderValue::from_str(&random_uuid(&*self.entropy)).map_err(unusable)?;
         let agent = HeaderValue::from_str(&version::user_agent()).map_err(unusable)?;
         let mut headers = HeaderMap::with_capacity(10);

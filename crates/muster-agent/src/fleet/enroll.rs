@@ -49,6 +49,7 @@ fn checked(reply: EnrollResponse) -> Result<EnrolledItem, CallError> {
     if reply.action != "created" || item.kind != "PERMANENT" {
         return Err(CallError::Undecodable("not an enrollment of a permanent agent".into()));
     }
+    // The id becomes part of every later path, so it must not change which resource is meant.
     if item.id.is_empty() || item.access_api_key.is_empty() || !is_plain(&item.id) {
         return Err(CallError::Undecodable("no usable agent id or access key".into()));
     }

@@ -45,6 +45,7 @@ impl FleetClient {
         let begun: UploadBeginResponse =
             serde_json::from_slice(&begun.body).map_err(|error| CallError::Undecodable(error.to_string()))?;
         let size = usize::try_from(begun.chunk_size).unwrap_or(0);
+        // The id becomes part of paths, and a chunk size of 0 would never end.
         if size == 0 || !begun.upload_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(CallError::Undecodable("no usable upload id or chunk size".into()));
         }
@@ -53,6 +54,7 @@ impl FleetClient {
             let chunk = upload.content.slice(start..upload.content.len().min(start + size));
             let hash = hex::sha256(&chunk);
             hashes.extend_from_slice(&hash);
+            // The server checks each chunk's hash as it arrives, and the transit hash at the end.
             self.tried(|| put_chunk(&begun.upload_id, number, &chunk, &hash), entropy).await?;
         }
         let transit = hex::encode(&hex::sha256(&hashes));
@@ -65,6 +67,7 @@ impl FleetClient {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(600));
         loop {
             match self.send(call()).await.and_then(expect_ok) {
+                // Chunks are idempotent: the server takes the same one twice.
                 Err(error) if may_retry(&error) && backoff.failures() + 1 < ATTEMPTS => {
                     tokio::time::sleep(backoff.next(entropy)).await;
                 }

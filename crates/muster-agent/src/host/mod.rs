@@ -65,6 +65,7 @@ struct Host {
 
 impl Facts for HostFacts {
     fn local_metadata(&self, own: Own<'_>) -> Box<RawValue> {
+        // Read again for every check-in: addresses and host names change while the agent runs.
         let metadata = Metadata { elastic: Elastic { agent: agent(own) }, host: host(), os: os::read() };
         to_raw_value(&metadata).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
@@ -76,6 +77,7 @@ fn agent(own: Own<'_>) -> Agent<'_> {
         version: version::PROTOCOL_VERSION,
         snapshot: false,
         build: version::build(),
+        // Servers must not replace this agent by another program (`docs/agent.md`).
         upgradeable: false,
         log_level: own.log_level,
         complete: false,

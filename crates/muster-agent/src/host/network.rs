@@ -9,6 +9,7 @@ pub fn addresses() -> (Vec<String>, Vec<String>) {
     let Ok(networks) = Networks::new_with_refreshed_list() else { return (ip, mac) };
     for data in networks.values() {
         ip.extend(data.ip_networks().iter().map(|network| format!("{}/{}", network.addr, network.prefix)));
+        // Loopback and tunnels have none.
         if !data.mac_address().is_unspecified() {
             mac.push(data.mac_address().to_string());
         }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::tls_fault::handshake_fault;
-use super::{REPLY_MAX, Request, Response, Server, TlsFault, Transport, TransportError, gzip};
+use super::{REPLY_MAX, Request, Response, Server, TlsFault, Transport, TransportError, causes, gzip};
 
 /// Maximum number of idle connections: one for the long poll, one for other requests.
 const IDLE_MAX: usize = 2;
@@ -41,6 +41,7 @@ impl Http1 {
 
     fn take_idle(&self, server: &Server) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // Servers close idle connections after a while; most of them are noticed here.
         idle.retain(|(_, connection)| !connection.is_closed());
         let place = idle.iter().position(|(known, connection)| known == server && connection.is_ready())?;
         Some(idle.swap_remove(place).1)
@@ -63,7 +64,8 @@ impl Http1 {
     async fn connect_now(&self, server: &Server) -> Result<Connection, TransportError> {
         let stream = TcpStream::connect((server.host.as_str(), server.port))
             .await
-            .map_err(|error| refused(server, error.to_string()))?;
+            .map_err(|error| refused(server, causes(&error)))?;
+        // A request is one write, and must not wait for the ack of an earlier one.
         let _ = stream.set_nodelay(true);
         if !server.tls {
             return shake_hands(server, stream).await;
@@ -96,10 +98,11 @@ impl Http1 {
         server: &Server,
         request: &Request,
     ) -> Result<Response, TransportError> {
-        let broken = |error: hyper::Error| TransportError::Broken(error.to_string());
+        let broken = |error: hyper::Error| TransportError::Broken(causes(&error));
         request.reached.mark();
         let reply = connection.send_request(outgoing(server, request)?).await.map_err(broken)?;
         let (head, body) = reply.into_parts();
+        // The limit applies while reading: a server must not make us buffer more than we would accept.
         let body = Limited::new(body, REPLY_MAX).collect().await.map_err(|error| too_large_or_broken(&*error))?;
         self.keep_idle(server, connection);
         let body = decoded(&head.headers, body.to_bytes())?;
@@ -123,7 +126,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let made = http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = made.map_err(|error| refused(server, error.to_string()))?;
+    let (sender, connection) = made.map_err(|error| refused(server, causes(&error)))?;
     // Ends when the sender is dropped or the server closes the connection; errors reach the request itself.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -165,10 +168,72 @@ fn too_large_or_broken(error: &(dyn std::error::Error + Send + Sync + 'static)) 
     if error.is::<http_body_util::LengthLimitError>() {
         TransportError::TooLarge
     } else {
-        TransportError::Broken(error.to_string())
+        TransportError::Broken(causes(error))
     }
 }
 
 fn refused(server: &Server, reason: String) -> TransportError {
     TransportError::Connect { server: server.to_string(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::net::Reached;
+    use crate::state::enrollment::Trust;
+
+    /// A server that answers the first request on its first connection, holds the second one for `hold`, and closes.
+    async fn server(hold: Duration) -> (Server, tokio::task::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let requests = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 4096];
+            assert!(stream.read(&mut buffer).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+            assert!(stream.read(&mut buffer).await.unwrap() > 0);
+            tokio::time::sleep(hold).await;
+            drop(stream);
+            let (mut stream, _) = match tokio::time::timeout(Duration::from_secs(1), listener.accept()).await {
+                Ok(accepted) => accepted.unwrap(),
+                Err(_) => return 2,
+            };
+            assert!(stream.read(&mut buffer).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+            3
+        });
+        (server, requests)
+    }
+
+    fn request() -> Request {
+        Request {
+            method: http::Method::POST,
+            path: "/".into(),
+            headers: http::HeaderMap::new(),
+            body: Bytes::from_static(b"{}"),
+            timeout: Duration::from_secs(30),
+            reached: Reached::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stale_connection_is_retried_and_a_cut_poll_is_not() {
+        let transport = Http1::new(crate::net::tls::client_config(&Trust::default()).unwrap());
+        let (stale, requests) = server(Duration::ZERO).await;
+        transport.send(&stale, request()).await.unwrap();
+        transport.send(&stale, request()).await.unwrap();
+        assert_eq!(requests.await.unwrap(), 3);
+        let (held, requests) = server(STALE + Duration::from_millis(100)).await;
+        transport.send(&held, request()).await.unwrap();
+        let poll = request();
+        let error = transport.send(&held, poll.clone()).await.unwrap_err();
+        assert!(matches!(error, TransportError::Broken(_)), "{error}");
+        assert!(poll.reached.held().unwrap() >= STALE);
+        assert_eq!(requests.await.unwrap(), 2, "the cut poll is reported, not repeated");
+    }
 }

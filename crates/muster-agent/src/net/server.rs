@@ -36,6 +36,7 @@ impl Server {
     /// Parses `https://name:8220/prefix`. The default scheme is `https`, the default port 8220.
     pub fn parse(url: &str) -> Result<Self, BadServer> {
         let bad = |reason| BadServer { url: url.chars().take(200).collect(), reason };
+        // The parser takes `fleet:8220` for a scheme and a path, so the scheme comes first.
         let whole = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
         let uri: Uri = whole.parse().map_err(|_| bad("not a URL"))?;
         let tls = match uri.scheme_str() {
@@ -44,6 +45,7 @@ impl Server {
             _ => return Err(bad("the scheme must be https or http")),
         };
         let authority = uri.authority().ok_or_else(|| bad("no host"))?;
+        // Credentials in a URL would end up in logs and in the stored enrollment.
         if authority.as_str().contains('@') {
             return Err(bad("credentials are not allowed"));
         }
@@ -92,6 +94,7 @@ impl Servers {
     pub fn pick(&self, now: Instant) -> Option<Server> {
         let good = |failed: &Option<Instant>| failed.is_none_or(|at| now.duration_since(at) >= AVOID);
         let first = self.list.iter().find(|(_, failed)| good(failed));
+        // All are unreachable: try the one that has had the most time to recover.
         first.or_else(|| self.list.iter().min_by_key(|(_, failed)| *failed)).map(|(server, _)| server.clone())
     }
 

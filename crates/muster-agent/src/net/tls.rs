@@ -40,6 +40,7 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
         .map_err(|error| TrustError::Setup(error.to_string()))?;
     let verifier = verifier(trust, &provider)?;
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    // Enough for the servers of a fleet; each session costs memory as long as the agent runs.
     config.resumption = rustls::client::Resumption::in_memory_sessions(4);
     Ok(Arc::new(config))
 }
@@ -52,6 +53,7 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
         let inner = built.map_err(|error| TrustError::Setup(error.to_string()))?;
         return Ok(Arc::new(Given { inner, given, provider: provider.clone() }));
     }
+    // Without certificates to trust, the pinned one has to come from the server's chain.
     if !pins.is_empty() {
         return Ok(Arc::new(Pinned { pins, provider: provider.clone() }));
     }
@@ -96,6 +98,7 @@ fn certificates(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, TrustEr
 /// Parses a fingerprint: 64 hex digits with or without colons, or base64 of 32 bytes.
 pub fn fingerprint(text: &str) -> Result<[u8; 32], TrustError> {
     let bad = || TrustError::BadFingerprint(text.chars().take(100).collect());
+    // openssl prints colons between bytes, and other tools prefix the algorithm.
     let plain: String = text.trim().trim_start_matches("sha256:").chars().filter(|c| *c != ':').collect();
     let bytes = if plain.len() == 64 { decode_hex(&plain) } else { STANDARD.decode(&plain).ok() };
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(bad)
@@ -108,6 +111,7 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
 
 /// Returns whether the SHA-256 of the certificate, or of its public key, is among the pins.
 fn has_pin(certificate: &CertificateDer<'_>, pins: &[[u8; 32]]) -> bool {
+    // A pin of the key stays valid when the certificate is renewed with the same key.
     let mut digests = vec![sha256(certificate)];
     digests.extend(public_key(certificate).map(|key| sha256(&key)));
     pins.iter().any(|pin| digests.contains(pin))
@@ -118,6 +122,7 @@ fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let mut store = RootCertStore::empty();
     store.add(certificate.clone().into_owned()).ok()?;
     let content = store.roots.first()?.subject_public_key_info.to_vec();
+    // DER: the tag of a SEQUENCE, then the length, in one byte or with its own length first.
     let length = content.len().to_be_bytes();
     let significant: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
     let mut der = vec![0x30];
@@ -182,6 +187,7 @@ impl ServerCertVerifier for Given {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        // Byte for byte the same certificate: no chain to verify.
         if self.given.contains(end_entity) {
             return verify_trusted_itself(end_entity, server_name, now, &self.provider);
         }
@@ -226,6 +232,7 @@ impl ServerCertVerifier for Pinned {
         let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let anchor = intermediates.iter().find(|certificate| has_pin(certificate, &self.pins)).ok_or_else(unknown)?;
         let mut roots = RootCertStore::empty();
+        // The pinned certificate alone: nothing else in the chain is trusted.
         roots.add(anchor.clone().into_owned())?;
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.provider.signature_verification_algorithms.all;

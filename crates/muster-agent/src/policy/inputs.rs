@@ -41,6 +41,7 @@ fn one(place: usize, input: &Value, taken: &mut HashSet<String>) -> Wanted {
     let name = input["id"].as_str().map_or_else(|| place.to_string(), str::to_owned);
     let id = format!("{kind}-{output}-{name}");
     let unique = taken.insert(id.clone());
+    // Two components with one id would hide each other; the second is reported under an id of its own.
     let id = if unique { id } else { format!("{id}-{place}") };
     let process = match kind.as_str() {
         _ if !unique => Err(format!("Failed: two inputs have the id {name:?}")),

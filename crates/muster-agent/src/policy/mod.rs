@@ -90,6 +90,7 @@ pub fn digest(policy: &RawValue) -> String {
 
 /// Accepts or rejects the policy of an action. `pinned` is the key that must have signed it.
 pub fn accept(action: &WireAction, pinned: Option<&str>) -> Result<Accepted, Rejection> {
+    // The exact bytes are kept: parsing and writing them again could invalidate the signature.
     let policy = raw(action)?;
     let signing_key = verify::policy(&policy, pinned)?;
     let mut accepted = read(&policy)?;
@@ -119,6 +120,7 @@ fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
     Ok(Accepted {
         wanted: inputs::wanted(&head.inputs.unwrap_or_default()),
         signing_key: None,
+        // An unusable URL among several must not make the policy unusable.
         servers: hosts.iter().filter_map(|host| Server::parse(host).ok()).collect(),
         log_level: head.agent.and_then(|agent| agent.logging).and_then(|logging| logging.level),
         stored: StoredPolicy {

@@ -1,7 +1,7 @@
 //! Verifies signatures of policies and actions with the pinned key (EA §10.9).
 //!
-//! The first key in a policy is pinned if the policy is signed with it. From then on every policy must be signed with the
-//! pinned key. Another key in the signed part replaces it: the old key vouches for the new one.
+//! The first key in a policy is pinned if the policy is signed with it. From then on every policy must be signed with
+//! the pinned key. Another key in the signed part replaces it: the old key vouches for the new one.
 //!
 //! A server signs the id and the type of each input, and for programs also command, arguments and environment, so that
 //! nobody else can make the agent run anything.
@@ -85,6 +85,7 @@ impl Input {
     fn allows(&self, sent: &Self) -> bool {
         let fits = |name: &String, value: &Value| match self.env.get(name) {
             None => false,
+            // The server can't sign a secret that it fills in later.
             Some(signed) => signed.is_null() || signed == value,
         };
         let fields = |env: &Value| env.as_object().map_or(0, Map::len);
@@ -119,6 +120,7 @@ impl Policy {
     /// Checks that each program in `sent` is in this signed part, unchanged.
     fn check_programs(&self, sent: &Self) -> Result<(), Unverified> {
         let signed: BTreeMap<_, _> = self.inputs.iter().flatten().map(|input| (input.name(), input)).collect();
+        // Only programs: the agent runs no other type of input, and nothing else in one can harm the host.
         let programs = sent.inputs.iter().flatten().filter(|input| input.kind.as_deref() == Some(PROCESS));
         for program in programs {
             if !signed.get(&program.name()).is_some_and(|signed| signed.allows(program)) {
@@ -138,6 +140,7 @@ pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>,
         return if pinned.is_some() { Err(Unverified::NotSigned) } else { Ok(None) };
     };
     let inner: Policy = parse(&checked(key, signed)?)?;
+    // A signature of another policy of the same fleet is valid too, but not for this one.
     if inner.id != outer.id {
         return Err(Unverified::Other("policy"));
     }
@@ -152,12 +155,13 @@ pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>,
     Ok(next.or_else(|| Some(key.to_owned())))
 }
 
-/// Verifies an action; returns the signed data, the only trustworthy one. Without a pinned key nothing is verified, and the
-/// result is `None`.
+/// Verifies an action; returns the signed data, the only trustworthy one. Without a pinned key nothing is verified, and
+/// the result is `None`.
 pub fn action(action: &WireAction, agent_id: &str, pinned: Option<&str>) -> Result<Option<Box<RawValue>>, Unverified> {
     let Some(key) = pinned else { return Ok(None) };
     let signed = action.signed.as_ref().ok_or(Unverified::NotSigned)?;
     let inner: SignedAction = parse(&checked(key, signed)?)?;
+    // The signature is checked first: until then nothing in the signed part can be trusted.
     if inner.action_id != action.id {
         return Err(Unverified::Other("action"));
     }

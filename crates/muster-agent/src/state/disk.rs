@@ -72,6 +72,7 @@ fn load<T: DeserializeOwned>(path: &Utf8Path, known: u32) -> Result<Option<T>, S
     struct Versioned {
         version: u64,
     }
+    // The version first: a newer document may not parse as ours, and must not be reported as corrupt.
     let found: Versioned = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     if found.version > u64::from(known) {
         return Err(StoreError::Newer { path: path.to_string(), found: found.version, known });

@@ -7,6 +7,7 @@ use super::{Enrollment, State, Store, StoreError};
 /// Both documents as JSON, and a count of writes.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
+    // The trait takes `&self`: several parts of the agent share one store.
     documents: Mutex<Documents>,
 }
 
@@ -35,6 +36,7 @@ impl MemoryStore {
 
     fn write(&self, change: impl FnOnce(&mut Documents)) -> Result<(), StoreError> {
         let mut documents = self.documents();
+        // Nothing changes on a failed write, as with the atomic replacement of files.
         if documents.full {
             let source = std::io::ErrorKind::StorageFull.into();
             return Err(StoreError::Io { path: "memory".into(), source });

@@ -157,6 +157,7 @@ impl Default for State {
 impl PendingAck {
     /// The ack of `action`, completed at `now`.
     pub fn of(action: &WireAction, now: Timestamp, outcome: Result<(), String>) -> Self {
+        // Errors may quote what a program or the network said, at any length.
         let error = outcome.err().map(|error| error.chars().take(ERROR_MAX).collect());
         let input_type = (action.kind == "INPUT_ACTION").then(|| action.input_type.clone());
         let (action_id, kind) = (action.id.clone(), action.kind.clone());
@@ -172,9 +173,11 @@ impl State {
 
     /// Records that an action was handled: removes it from the inbox, queues and remembers its ack.
     pub fn handled(&mut self, ack: PendingAck) {
+        // All in one document and one write: after a crash the action is either queued, or handled with its ack.
         self.inbox.retain(|action| action.id != ack.action_id);
         self.handled.retain(|known| known.action_id != ack.action_id);
         self.handled.push_back(ack.clone());
+        // The state file is rewritten on every change, so everything in it is limited.
         while self.handled.len() > HANDLED_MAX {
             self.handled.pop_front();
         }

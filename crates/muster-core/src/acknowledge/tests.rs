@@ -47,7 +47,7 @@ fn statuses(acknowledged: &Acknowledged) -> Vec<u16> {
 
 fn upgrading() -> AgentRecord {
     let mut record = agent();
-    record.upgrade.started_at = Some(at(1));
+    record.upgrade = record.upgrade.begun(&ActionId::trusted("up"), "9.5.2", "9.5.0", at(1)).0;
     record
 }
 
@@ -97,6 +97,16 @@ fn ea116_ea117_policy_acks_move_the_revision_upward_for_the_assigned_policy_only
 }
 
 #[test]
+fn ea117_the_ack_of_an_older_target_is_believed_and_ends_a_failure() {
+    let failure = Some(Box::new(crate::agent::PolicyFailure { revision: 3, reason: "e".into() }));
+    let record = AgentRecord { policy_revision: 3, target_revision: Some(2), policy_failure: failure, ..agent() };
+    let after = run_on(&record, &json!([{"action_id": "policy:p:3"}, {"action_id": "policy:p:2"}])).record.unwrap();
+    assert_eq!((after.policy_revision, after.policy_failure), (2, None));
+    let again = AgentRecord { policy_revision: 2, target_revision: Some(2), ..agent() };
+    assert_eq!(run_on(&again, &json!([{"action_id": "policy:p:2"}])).record, None, "acked at each start");
+}
+
+#[test]
 fn ea118_policy_acks_with_an_error_are_ignored() {
     let answer = run(&json!([{"action_id": "policy:p:2", "error": ""}, {"action_id": "policy:p:2", "error": "e"}]));
     assert_eq!((statuses(&answer), answer.record), (vec![200, 200], None));
@@ -137,14 +147,17 @@ fn ea121_a_successful_upgrade_is_marked() {
 #[test]
 fn ea121_a_failed_upgrade_that_is_tried_again_goes_on() {
     let answer = run_on(&upgrading(), &json!([{"action_id": "up", "error": "e", "retries": true}]));
-    assert_eq!((answer.record, answer.results.len()), (None, 1));
+    // The last attempt is the answer, and the first result of an action stays.
+    assert_eq!((statuses(&answer), answer.record, answer.results), (vec![200], None, Vec::new()));
 }
 
 #[test]
 fn ea121_a_failed_upgrade_without_another_try_ends() {
     for event in [json!({"action_id": "up", "error": "e"}), json!({"action_id": "up", "error": "", "retries": false})] {
-        let after = run_on(&upgrading(), &json!([event])).record.unwrap();
+        let answer = run_on(&upgrading(), &json!([event]));
+        let after = answer.record.unwrap();
         assert_eq!((after.upgrade.started_at, after.upgrade.upgraded_at), (None, None));
+        assert_eq!((answer.results.len(), answer.results[0].error.is_some()), (1, true));
     }
 }
 

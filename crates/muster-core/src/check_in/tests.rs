@@ -168,10 +168,11 @@ fn upgrading() -> serde_json::Value {
 fn ea62_details_are_stored_and_their_end_is_success() {
     let (mut record, known) = settled();
     record.upgrade.started_at = Some(at(1));
-    let running = run(&record, known, &upgrading(), &circumstances()).unwrap().record.unwrap();
+    let upgraded = Circumstances { agent_version: "9.6.1", ..circumstances() };
+    let running = run(&record, known, &upgrading(), &upgraded).unwrap().record.unwrap();
     assert!(running.upgrade.details.as_deref().unwrap().contains("UPG_WATCHING"));
     assert_eq!(running.status, Status::Updating);
-    let done = run(&running, known, &body(), &circumstances()).unwrap().record.unwrap();
+    let done = run(&running, known, &body(), &upgraded).unwrap().record.unwrap();
     assert_eq!((done.upgrade.details, done.upgrade.started_at, done.upgrade.upgraded_at), (None, None, Some(at(60))));
     assert_eq!(done.status, Status::Online);
 }
@@ -264,6 +265,45 @@ fn ea91_d16_a_revision_that_does_not_exist_is_none() {
 fn ea92_the_reported_pair_is_believed_without_an_ack() {
     let record = AgentRecord { policy_revision: 0, running_policy_id: None, ..settled().0 };
     assert_eq!(revision_of(&record, &with("policy_revision_idx", json!(2)), Some(3)), (2, Some(2)));
+}
+
+/// A check-in that claims a revision of the agent's policy.
+fn claim(status: &str, message: &str, revision: i64) -> serde_json::Value {
+    let mut body = with("policy_revision_idx", json!(revision));
+    (body["status"], body["message"]) = (json!(status), json!(message));
+    body
+}
+
+#[test]
+fn ag160_a_revision_that_could_not_be_applied_does_not_run_and_is_not_offered_again() {
+    let (record, known) = settled();
+    let newest = Circumstances { newest_revision: Some(3), ..circumstances() };
+    let decide = |record: &AgentRecord, body| run(record, known, &body, &newest).unwrap();
+    let failed = decide(&record, claim("error", "input log-1 has no such type", 3));
+    assert_eq!(failed.policy_revision, 3, "the agent has it");
+    let failed = failed.record.unwrap();
+    assert_eq!((failed.policy_revision, failed.status), (1, Status::Error));
+    let failure = PolicyFailure { revision: 3, reason: "input log-1 has no such type".into() };
+    assert_eq!(failed.policy_failure.as_deref(), Some(&failure));
+    let restarted = decide(&failed, claim("starting", "", 3)).record.unwrap();
+    assert_eq!((restarted.policy_revision, restarted.policy_failure.as_deref()), (1, Some(&failure)));
+    let well = decide(&restarted, claim("online", "Running", 3)).record.unwrap();
+    assert_eq!((well.policy_revision, well.policy_failure), (3, None));
+}
+
+#[test]
+fn ag160_an_error_under_a_revision_that_runs_is_no_failure_of_the_policy() {
+    let (record, known) = settled();
+    let sick = run(&record, known, &claim("error", "output down", 1), &circumstances()).unwrap().record.unwrap();
+    assert_eq!((sick.policy_revision, sick.policy_failure), (1, None));
+}
+
+#[test]
+fn ag160_an_agent_that_cannot_apply_its_first_policy_says_error_and_not_updating_for_ever() {
+    let (record, known) = settled();
+    let fresh = AgentRecord { policy_revision: 0, running_policy_id: None, ..record };
+    let failed = run(&fresh, known, &claim("error", "no", 1), &circumstances()).unwrap().record.unwrap();
+    assert_eq!((failed.policy_revision, failed.status), (0, Status::Error));
 }
 
 #[test]

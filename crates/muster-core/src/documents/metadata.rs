@@ -23,6 +23,12 @@ pub fn hostname(raw: &str) -> Option<String> {
     names.into_iter().flatten().find_map(raw_json::as_text).map(|name| bounded_name(&name))
 }
 
+/// The host's own id in `local_metadata`: `host.id`; none when it is empty.
+pub fn host_id(raw: &str) -> Option<Cow<'_, str>> {
+    let id = raw_json::at(raw, &["host", "id"]).and_then(raw_json::as_text)?;
+    Some(id).filter(|id| !id.is_empty())
+}
+
 /// `raw` with `id` as `elastic.agent.id` where there is such a key (EA38).
 pub fn with_agent_id<'a>(raw: &'a str, id: &str) -> Cow<'a, str> {
     let Some(slot) = raw_json::at(raw, &["elastic", "agent", "id"]) else { return raw.into() };

@@ -55,6 +55,15 @@ pub struct Policy {
     pub updated_at: Timestamp,
 }
 
+/// What enrolment needs of a policy: read without its contents, which may have tens of kilobytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyHead {
+    /// Its id.
+    pub id: PolicyId,
+    /// Seconds without a check-in until inactive; 0: never.
+    pub inactivity_timeout: i64,
+}
+
 /// One immutable revision, compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyRevision {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::agent::{AgentRecord, AuditReason, AuditReport};
+use muster_core::id::ActionId;
 use muster_core::lifecycle;
 use muster_core::status::{Status, evaluate};
 use muster_core::testing::{agent, at, policy};
@@ -39,6 +40,10 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+fn action() -> ActionId {
+    ActionId::trusted("up")
+}
+
 fn happen(before: &AgentRecord, event: &Event, now: Timestamp) -> Result<Option<AgentRecord>, Error> {
     match event {
         Event::Leave(reason) => lifecycle::report_left(before, AuditReport { reason: *reason, at: now }, None, now),
@@ -47,11 +52,11 @@ fn happen(before: &AgentRecord, event: &Event, now: Timestamp) -> Result<Option<
         Event::ForceUnenroll => lifecycle::force_unenroll(before, "forced", now),
         Event::Reassign(to) => {
             let policy = to.map(|id| policy(id, at(0)));
-            lifecycle::reassign(before, policy.as_ref(), None, None, now)
+            lifecycle::reassign(before, policy.as_ref(), None, None, None, now)
         }
         Event::Tags(tags) => Ok(lifecycle::set_tags(before, tags.clone(), None, now)),
-        Event::BeginUpgrade(start) => Ok(lifecycle::begin_upgrade(before, at(*start), None, now)),
-        Event::CancelUpgrade => Ok(lifecycle::cancel_upgrade(before, None, now)),
+        Event::BeginUpgrade(start) => Ok(lifecycle::begin_upgrade(before, &action(), "9.6.0", at(*start), None, now).0),
+        Event::CancelUpgrade => Ok(lifecycle::cancel_upgrade(before, &action(), None, now)),
         Event::InactivityTimeout(timeout) => {
             Ok(lifecycle::set_inactivity_timeout(before, timeout.map(Duration::from_secs), None, now))
         }

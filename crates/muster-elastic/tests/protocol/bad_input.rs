@@ -51,7 +51,7 @@ async fn d23_lengths_that_contradict_each_other_are_refused_and_absurd_ones_allo
     let body = online().to_string();
     let both = check_in(&agent, body.clone()).header("content-length", body.len().to_string());
     assert_eq!(server.get(both.header("transfer-encoding", "chunked")).await.refusal(), refused(400, "BadRequest"));
-    for length in ["18446744073709551615", "99999999999999999999999999", "1048577"] {
+    for length in ["18446744073709551615", "99999999999999999999999999", "8388609"] {
         let got = server.get(check_in(&agent, body.clone()).header("content-length", length)).await;
         assert_eq!(got.refusal(), refused(400, "BadRequest"), "{length}");
     }
@@ -67,7 +67,7 @@ async fn ea19_bodies_above_the_limits_are_400() {
     let enroll = json!({"type": "PERMANENT", "metadata": {"local": {"x": "x".repeat(512 << 10)}}});
     for ask in [
         Ask::post("/api/fleet/agents/enroll").key(&token).agent(AGENT).json(&enroll),
-        check_in(&agent, format!(r#"{{"status":"online","message":"{}"}}"#, "x".repeat(1 << 20))),
+        check_in(&agent, format!(r#"{{"status":"online","message":"{}"}}"#, "x".repeat(8 << 20))),
     ] {
         let got = server.get(ask).await;
         assert_eq!(got.refusal(), refused(400, "BadRequest"));
@@ -88,7 +88,7 @@ async fn odd_header_bytes_are_no_reason_to_fall_over() {
         ("x-request-id", b"\xff"),
     ] {
         let got = server.ask(check_in(&agent, online().to_string()).header(name, value)).await;
-        if let muster_listen::reply::Outcome::Reply(reply) = got {
+        if let muster_listen::reply::Answer::Reply(reply) = got {
             let status = reply.status().as_u16();
             assert!((400..500).contains(&status), "{name}: {status}");
         }

@@ -31,7 +31,7 @@ async fn ea48_gzip_and_plain_bodies_mean_the_same() {
 }
 
 #[tokio::test]
-async fn ea48_only_the_exact_word_gzip_is_decoded() {
+async fn ea48_what_is_named_gzip_and_is_none_is_refused() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     server.holds(server.check_in(&agent, &online()).header("content-encoding", "identity")).await;

@@ -29,6 +29,26 @@ async fn ea27_what_agents_send_is_accepted() {
 }
 
 #[tokio::test]
+async fn ag157_a_former_agent_id_in_the_metadata_takes_over_nothing() {
+    let server = Server::start().await;
+    let token = server.enrollment_key("k", None).await;
+    let first = server.enroll_with(&token, &permanent()).await;
+    let before = server.stored(&first.id).await;
+    // A host that enrolls again names the id that it had, here or on another server.
+    for former in [first.id.as_str(), "6f1d2c3b-0000-4000-8000-1234567890ab"] {
+        let local = json!({"elastic": {"agent": {"id": former, "version": "9.5.2"}}, "host": {"id": "h"}});
+        let again = json!({"type": "PERMANENT", "id": "", "metadata": {"local": local}});
+        let got = enroll(&server, &token, &again).await.json();
+        let item = &got["item"];
+        assert_ne!(item["id"], json!(former));
+        assert_eq!(item["local_metadata"]["elastic"]["agent"]["id"], item["id"], "EA38");
+        assert_ne!(server.stored(item["id"].as_str().expect("an id")).await.access_key, before.access_key);
+    }
+    assert_eq!(server.stored(&first.id).await, before);
+    server.holds(server.check_in(&first, &online())).await;
+}
+
+#[tokio::test]
 async fn ea28_ea29_d1_d20_only_a_live_enrollment_key_admits() {
     let server = Server::start().await;
     let token = server.enrollment_key("k", None).await;
@@ -140,9 +160,9 @@ async fn futures_of(server: &Server, ask: Ask, count: usize) -> Vec<Got> {
     for _ in 0..count {
         let (api, request) = (server.api.clone(), ask.clone().into_parts());
         tasks.spawn(async move {
-            match api.handle(request.0, request.1).await.outcome {
-                muster_listen::reply::Outcome::Reply(reply) => Got::of(reply).await,
-                muster_listen::reply::Outcome::Park(_) => panic!("parked"),
+            match api.handle(request.0, request.1).await.answer {
+                muster_listen::reply::Answer::Reply(reply) => Got::of(reply).await,
+                _ => panic!("parked"),
             }
         });
     }

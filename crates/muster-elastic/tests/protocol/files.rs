@@ -121,3 +121,19 @@ async fn ea136_the_pgp_key_is_for_everybody_over_tls() {
         assert_eq!(got.refusal(), refused(400, "BadRequest"), "{version}");
     }
 }
+
+#[tokio::test]
+async fn one_agent_s_downloads_are_a_share_of_all_and_another_s_go_on() {
+    let (server, agent) = with_file().await;
+    let ask = || Ask::get("/api/fleet/file/f").key(&agent.token);
+    let mut stalled = Vec::new();
+    for _ in 0..4 {
+        stalled.push(server.ask(ask()).await);
+    }
+    assert_eq!(server.get(ask()).await.refusal(), refused(429, "MaxLimit"));
+    let other = server.enrolled().await;
+    let got = server.get(Ask::get("/api/fleet/file/f").key(&other.token)).await;
+    assert_eq!(got.refusal(), refused(404, "ErrFileForDeliveryNotFound"), "its own share is not the matter");
+    stalled.pop();
+    assert_eq!(server.get(ask()).await.status, 200);
+}

@@ -13,7 +13,7 @@ use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::status::Status;
 use muster_fleet::orders::UnenrollOrder;
 use muster_fleet::selection::Selected;
-use muster_listen::reply::Outcome;
+use muster_listen::reply::Answer;
 use serde_json::{Value, json};
 
 use crate::setting::{Ask, Got, Server};
@@ -125,8 +125,9 @@ impl Life {
 
     async fn answer(&self, line: &Value) -> Got {
         let reply = match self.server.ask(self.ask(line)).await {
-            Outcome::Reply(reply) => reply,
-            Outcome::Park(held) => tokio::time::timeout(PATIENCE, held).await.expect("what was given wakes the poll"),
+            Answer::Reply(reply) => reply,
+            Answer::Upgrade(_) => panic!("upgraded"),
+            Answer::Park(held) => tokio::time::timeout(PATIENCE, held).await.expect("what was given wakes the poll"),
         };
         let got = Got::of(reply).await;
         assert_eq!(u64::from(got.status), line["status"], "{}: {got:?}", line["seq"]);

@@ -48,5 +48,27 @@ async fn every_listener_has_limits_of_its_own() {
     let _parked = server.park(server.check_in(&agent, &online())).await;
     let local = muster_elastic::AgentApi::new(server.fleet.clone(), server.options.clone());
     let (request, peer) = server.check_in(&agent, &online()).into_parts();
-    assert!(matches!(local.handle(request, peer).await.outcome, muster_listen::reply::Outcome::Park(_)));
+    assert!(matches!(local.handle(request, peer).await.answer, muster_listen::reply::Answer::Park(_)));
+}
+
+#[tokio::test]
+async fn an_agent_holds_two_polls_and_a_third_has_the_oldest_answered() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let poll = || server.park(server.check_in(&agent, &online()));
+    let (mut first, mut second) = (poll().await, poll().await);
+    let is_held = |poll: &mut muster_listen::reply::Parked| {
+        let waker = std::task::Waker::noop();
+        poll.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending()
+    };
+    assert!(is_held(&mut first) && is_held(&mut second));
+    let mut third = poll().await;
+    let answered = crate::setting::Got::of(first.await).await;
+    assert_eq!((answered.status, answered.json()["action"].as_str()), (200, Some("checkin")));
+    assert!(is_held(&mut second) && is_held(&mut third));
+    assert_eq!(server.api.running(Operation::CheckIn), 2);
+    // It is a bound for each agent: another one's polls are held.
+    let other = server.enrolled().await;
+    server.holds(server.check_in(&other, &online())).await;
+    assert!(is_held(&mut second));
 }

@@ -10,6 +10,7 @@ mod enroll;
 mod files;
 mod life;
 mod limits;
+mod noticed;
 mod outage;
 mod recorded;
 mod refusals;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::Method;
 use muster_core::action::ActionType;
-use muster_listen::reply::Outcome;
+use muster_listen::reply::Answer;
 use serde_json::{Value, json};
 
 use crate::setting::{Ask, Got, Server};
@@ -89,8 +89,8 @@ impl Replay {
 
     async fn answered(&self, exchange: &Value) -> Option<Got> {
         match self.server.ask(self.ask(exchange)).await {
-            Outcome::Reply(reply) => Some(Got::of(reply).await),
-            Outcome::Park(_) => None,
+            Answer::Reply(reply) => Some(Got::of(reply).await),
+            _ => None,
         }
     }
 

@@ -106,8 +106,8 @@ async fn refusals(method: &str, path: &str, body: &str) -> String {
     let mut text = format!("{} {path}\n", endpoint.method);
     for (fault, ask) in endpoint.faults().await {
         let got = match server.ask(ask).await {
-            muster_listen::reply::Outcome::Reply(reply) => crate::setting::Got::of(reply).await,
-            muster_listen::reply::Outcome::Park(_) => {
+            muster_listen::reply::Answer::Reply(reply) => crate::setting::Got::of(reply).await,
+            _ => {
                 writeln!(text, "  {fault}: held").unwrap();
                 continue;
             }

@@ -14,7 +14,7 @@ use muster_elastic::{AgentApi, AgentApiOptions};
 use muster_fleet::FleetSettings;
 use muster_fleet::health::ServerState;
 use muster_fleet::testing::{TestFleet, steady};
-use muster_listen::reply::{ListenerKind, Outcome, Parked, Peer, Reply};
+use muster_listen::reply::{Answer, ListenerKind, Parked, Peer, Reply};
 use muster_store::{EnrollmentKeyWrite, SqliteStore, Store, Write};
 use serde_json::{Value, json};
 
@@ -105,24 +105,25 @@ impl Server {
         Enrolled { id: text("id"), token: text("access_api_key") }
     }
 
-    pub async fn ask(&self, ask: Ask) -> Outcome {
+    pub async fn ask(&self, ask: Ask) -> Answer {
         let (request, peer) = ask.into_parts();
-        self.api.handle(request, peer).await.outcome
+        self.api.handle(request, peer).await.answer
     }
 
     /// The reply; a panic when the request is parked.
     pub async fn get(&self, ask: Ask) -> Got {
         match self.ask(ask).await {
-            Outcome::Reply(reply) => Got::of(reply).await,
-            Outcome::Park(_) => panic!("parked"),
+            Answer::Reply(reply) => Got::of(reply).await,
+            _ => panic!("parked"),
         }
     }
 
     /// The parked request; a panic when it is answered at once.
     pub async fn park(&self, ask: Ask) -> Parked {
         match self.ask(ask).await {
-            Outcome::Park(parked) => parked,
-            Outcome::Reply(reply) => panic!("answered: {:?}", Got::of(reply).await),
+            Answer::Park(parked) => parked,
+            Answer::Reply(reply) => panic!("answered: {:?}", Got::of(reply).await),
+            Answer::Upgrade(_) => panic!("upgraded"),
         }
     }
 
@@ -215,7 +216,7 @@ impl Ask {
     /// The request, and whom it comes from.
     pub fn into_parts(self) -> (Request<Full<Bytes>>, Peer) {
         let address = Some("192.0.2.7:40000".parse().expect("an address"));
-        let peer = Peer { address, tls: self.tls, listener: ListenerKind::Agent, uid: None };
+        let peer = Peer { address, tls: self.tls, ..Peer::new(ListenerKind::Agent) };
         let mut request = Request::builder().method(self.method).uri(self.path);
         for (name, value) in self.headers {
             request = request.header(name, value);

@@ -41,9 +41,59 @@ async fn ea3_unknown_paths_are_404_in_plain_text_and_wrong_methods_405_without_a
     assert!(!got.headers.contains_key("elastic-api-version"));
     for path in ["/api/fleet/agents/enroll", "/api/fleet/agents/a/checkin", "/api/fleet/uploads"] {
         let got = server.get(Ask::new(Method::DELETE, path)).await;
-        assert_eq!((got.status, got.body.len()), (405, 0), "{path}");
+        assert_eq!((got.status, got.body.len(), got.header("allow")), (405, 0, "POST"), "{path}");
         assert!(!got.headers.contains_key("elastic-api-version"), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_405_names_the_methods_that_the_path_takes() {
+    let server = Server::start().await;
+    for (path, allow) in [
+        ("/api/status", "GET, HEAD"),
+        ("/api/fleet/agents/enroll", "POST"),
+        ("/api/fleet/agents/a/checkin", "POST"),
+        ("/api/fleet/agents/a/acks", "POST"),
+        ("/api/fleet/agents/a/audit/unenroll", "POST"),
+        ("/api/fleet/artifacts/a/00", "GET, HEAD"),
+        ("/api/fleet/uploads", "POST"),
+        ("/api/fleet/uploads/u", "POST"),
+        ("/api/fleet/uploads/u/0", "PUT"),
+        ("/api/fleet/file/f", "GET, HEAD"),
+        ("/api/agents/upgrades/9.6.0/pgp-public-key", "GET, HEAD"),
+    ] {
+        let got = server.get(Ask::new(Method::PATCH, path)).await;
+        assert_eq!((got.status, got.header("allow")), (405, allow), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn head_is_answered_like_get() {
+    let server = Server::start().await;
+    for path in ["/api/status", "/api/fleet/file/f", "/api/agents/upgrades/9.6.0/pgp-public-key", "/nowhere"] {
+        let (get, head) = (server.get(Ask::get(path)).await, server.get(Ask::new(Method::HEAD, path)).await);
+        assert_eq!(get.status, head.status, "{path}");
+    }
+    assert_eq!(server.get(Ask::new(Method::HEAD, "/api/fleet/agents/enroll")).await.status, 405);
+}
+
+#[tokio::test]
+async fn a_body_is_decoded_by_the_name_of_its_coding_in_any_case_or_refused_with_415() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let zipped = muster_elastic::gzip::deflate(online().to_string().as_bytes());
+    for name in ["gzip", "GZIP", "x-gzip", "X-GZip"] {
+        let ask = Ask::post(&agent.path("checkin")).key(&agent.token).agent(AGENT);
+        server.holds(ask.header("content-encoding", name).body(zipped.clone())).await;
+    }
+    server.holds(server.check_in(&agent, &online()).header("content-encoding", "identity")).await;
+    for name in ["br", "deflate", "zstd", "gzip, gzip"] {
+        let got = server.get(server.check_in(&agent, &online()).header("content-encoding", name)).await;
+        assert_eq!(got.refusal(), refused(415, "UnsupportedMediaType"), "{name}");
+        assert_eq!(got.header("accept-encoding"), "gzip");
+    }
+    let got = server.get(server.acks(&agent, &json!([])).gzip()).await;
+    assert_eq!(got.refusal(), refused(415, "UnsupportedMediaType"), "only check-ins are decoded");
 }
 
 #[tokio::test]

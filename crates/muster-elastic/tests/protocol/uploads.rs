@@ -154,6 +154,8 @@ async fn ea20_long_beginnings_and_ends_are_413_and_long_chunks_400() {
     let id = begun(&server, &agent, 10).await;
     let got = complete(&server, &agent, &id, &"0".repeat(1024)).await;
     assert_eq!(got.refusal(), refused(413, "ErrPayloadSizeTooLarge"));
+    let large = for_action(&agent, "large", 2 * CHUNK);
+    let id = begin(&server, &agent, &large).await.json()["upload_id"].as_str().unwrap().to_owned();
     let got = chunk(&server, &agent, &id, "0", &vec![0; CHUNK + 1]).await;
     assert_eq!(got.refusal(), refused(400, "BadRequest"));
 }
@@ -301,4 +303,134 @@ async fn what_is_kept_of_an_agent_is_bounded_also_when_many_begin_at_once() {
     assert_eq!(refusals.len(), 2);
     assert_eq!(refusals[0].refusal(), refused(400, "ErrFileSizeTooLarge"));
     assert!(refusals[0].json()["message"].as_str().unwrap().contains("delete older ones"));
+}
+
+/// Bytes that are stored of an upload.
+async fn stored(server: &Server, id: &str) -> i64 {
+    let chunks = server.fleet.store.chunks(&FileId::trusted(id)).await.expect("readable");
+    chunks.iter().map(|chunk| chunk.length).sum()
+}
+
+#[tokio::test]
+async fn chunk_holds_no_more_than_was_declared() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    for (size, number, bytes) in
+        [(1, "0", CHUNK), (10, "0", 11), (CHUNK + 1, "1", 2), (CHUNK + 1, "1", CHUNK), (2 * CHUNK, "1", CHUNK + 1)]
+    {
+        let request = for_action(&agent, &format!("a-{size}-{number}-{bytes}"), size);
+        let id = begin(&server, &agent, &request).await.json()["upload_id"].as_str().unwrap().to_owned();
+        let got = chunk(&server, &agent, &id, number, &vec![7; bytes]).await;
+        assert_eq!(got.status, 400, "{size} {number} {bytes}: {got:?}");
+        assert_eq!(stored(&server, &id).await, 0);
+    }
+    let request = for_action(&agent, "fits", CHUNK + 1);
+    let id = begin(&server, &agent, &request).await.json()["upload_id"].as_str().unwrap().to_owned();
+    assert_eq!(chunk(&server, &agent, &id, "1", b"x").await.status, 200);
+    let got = chunk(&server, &agent, &id, "1", b"xy").await;
+    let told = got.json()["message"].as_str().unwrap().to_owned();
+    assert!(told.contains("chunk 1") && told.contains("more than 1 bytes") && told.contains("4194305"), "{told}");
+}
+
+#[tokio::test]
+async fn chunk_that_was_under_way_when_the_upload_ended_changes_nothing() {
+    use muster_fleet::uploads::Chunk;
+
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let id = begun(&server, &agent, 5).await;
+    assert_eq!(chunk(&server, &agent, &id, "0", b"first").await.status, 200);
+    // Begun before the end: the look at the upload's state is behind it, its bytes are not here yet.
+    let under_way = server.fleet.upload_for_chunk(&id, 0).await.unwrap();
+    assert_eq!(complete(&server, &agent, &id, &transit(&[b"first"])).await.status, 200);
+    let late =
+        || Chunk { number: 0, sha256: sha256(b"other").try_into().unwrap(), data: bytes::Bytes::from_static(b"other") };
+    let limits = muster_fleet::upload_limits::UploadLimits::default();
+    let refused = server.fleet.put_chunk(&under_way, late(), &limits).await.unwrap_err();
+    assert_eq!(refused.denial, Some(muster_core::denial::Denial::UploadStopped));
+    let file = FileId::trusted(id.as_str());
+    assert_eq!(server.fleet.store.chunk(&file, 0).await.unwrap().as_deref(), Some(&b"first"[..]));
+    // Removed: no bytes come to stay.
+    let root = muster_core::context::OpContext::administrator(muster_core::context::Actor::System);
+    server.fleet.delete_upload(&root, &id).await.unwrap();
+    server.fleet.put_chunk(&under_way, late(), &limits).await.unwrap_err();
+    assert_eq!(stored(&server, &id).await, 0);
+}
+
+#[tokio::test]
+async fn nothing_of_a_beginning_is_kept_but_what_is_needed() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let mut request = request(&agent, 10);
+    request["contents"] = json!([{"type": "x", "filler": "y".repeat(1 << 20)}]);
+    assert_eq!(begin(&server, &agent, &request).await.status, 200);
+    for (pointer, length) in [("/file/name", 1025), ("/file/mime_type", 256)] {
+        let mut long = for_action(&agent, "long", 10);
+        *long.pointer_mut(pointer).unwrap() = json!("n".repeat(length));
+        let got = begin(&server, &agent, &long).await;
+        assert_eq!(got.refusal(), refused(400, "ErrFieldRequired"), "{pointer}");
+        *long.pointer_mut(pointer).unwrap() = json!("n".repeat(length - 1));
+    }
+}
+
+#[tokio::test]
+async fn uploads_wait_while_the_disk_is_nearly_full() {
+    struct Nearly;
+    impl muster_fleet::disk::Disk for Nearly {
+        fn free_bytes(&self) -> Option<u64> {
+            Some(1000)
+        }
+
+        fn release_reserve(&self) -> bool {
+            false
+        }
+
+        fn restore_reserve(&self) -> bool {
+            true
+        }
+    }
+    let server = Server::with(|options| options.uploads.min_free_bytes = 900, |_| {}).await;
+    let agent = server.enrolled().await;
+    server.fleet.store.lies_on(std::sync::Arc::new(Nearly), false);
+    let got = begin(&server, &agent, &for_action(&agent, "large", 101)).await;
+    assert_eq!(got.refusal(), refused(429, "MaxLimit"));
+    let id = begun(&server, &agent, 100).await;
+    assert_eq!(chunk(&server, &agent, &id, "0", &[1; 100]).await.status, 200);
+}
+
+/// A chunk that begins and never ends.
+struct Stalled(Option<tokio::sync::oneshot::Sender<()>>);
+
+impl http_body::Body for Stalled {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        if let Some(reads) = self.0.take() {
+            let _ = reads.send(());
+        }
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn one_agent_s_stalled_chunks_are_a_share_of_all() {
+    let server = Server::start().await;
+    let (agent, other) = (server.enrolled().await, server.enrolled().await);
+    let (id, its) = (begun(&server, &agent, 3).await, begun(&server, &other, 3).await);
+    let mut stalled = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let ask = Ask::put(&format!("{PATH}/{id}/0")).key(&agent.token).header("X-Chunk-Sha2", "0".repeat(64));
+        let (request, peer) = ask.into_parts();
+        let (reads, is_read) = tokio::sync::oneshot::channel();
+        stalled.spawn(server.api.handle(request.map(|_| Stalled(Some(reads))), peer));
+        is_read.await.expect("the chunk is read");
+    }
+    assert_eq!(chunk(&server, &agent, &id, "0", b"abc").await.refusal(), refused(429, "MaxLimit"));
+    assert_eq!(chunk(&server, &other, &its, "0", b"abc").await.status, 200);
+    stalled.shutdown().await;
+    assert_eq!(chunk(&server, &agent, &id, "0", b"abc").await.status, 200);
 }

@@ -246,3 +246,17 @@ async fn m11_without_a_policy_in_the_key_rules_decide_and_then_the_default_polic
     assert_eq!(record.policy_id, Some(PolicyId::trusted("p")));
     assert_eq!(policy(json!({"type": "PERMANENT"})).await, "fallback");
 }
+
+#[test]
+fn slow_hashes_are_queued_within_a_bound_for_all_and_for_each_key() {
+    let enrolling = Enrolling::default();
+    let key = |number: usize| EnrollmentKeyId::trusted(number.to_string());
+    let own: Vec<_> = (0..MOST_WAITING_BY_KEY).map(|_| enrolling.queue(&key(0)).unwrap()).collect();
+    let refused = enrolling.queue(&key(0)).err().expect("one key does not take the whole queue");
+    assert_eq!((refused.kind, refused.code), (ErrorKind::TooMany, "TooManyRequests"));
+    let others: Vec<_> = (1..=MOST_WAITING - own.len()).map(|number| enrolling.queue(&key(number)).unwrap()).collect();
+    assert!(enrolling.queue(&key(999)).is_err(), "the queue is full");
+    drop((own, others));
+    assert!(enrolling.queue(&key(0)).is_ok());
+    assert!(enrolling.waiting().is_empty());
+}

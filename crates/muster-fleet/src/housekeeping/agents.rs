@@ -40,7 +40,7 @@ impl Fleet {
         let mut after = None;
         while !self.is_stopping() {
             let Some(policy) = self.store.policy(id).await? else { break };
-            let timeout = inactivity_timeout(Some(&policy));
+            let timeout = inactivity_timeout(Some(policy.inactivity_timeout));
             let filter = AgentFilter {
                 policy_ids: Some(vec![id.clone()]),
                 without_statuses: vec![Status::Unenrolled],

@@ -127,7 +127,6 @@ async fn begin(test: &TestFleet, name: &str, status: FileStatus) {
         size: 5,
         status,
         started_at: test.now(),
-        request: "{}".into(),
         transit_hash: None,
     };
     let chunk = Write::File(FileWrite::PutChunk {

@@ -16,7 +16,7 @@ use super::give::done;
 use super::unenroll::Open;
 use crate::Fleet;
 use crate::tags::TagChange;
-use crate::update::AgentChange;
+use crate::update::{AgentChange, end_of_upgrade};
 
 const TARGETS_AT_ONCE: u32 = 5000;
 /// Later orders of one agent that are looked through.
@@ -24,14 +24,14 @@ const LOOKED_THROUGH: u32 = 100;
 
 /// What is done to each record.
 pub(super) enum Effect {
-    /// Another policy, or none.
-    Reassign(Option<Box<Policy>>),
+    /// Another policy, or none, and the revision of it; none: the newest.
+    Reassign { policy: Option<Box<Policy>>, revision: Option<i64> },
     /// It is asked to leave.
     AskToLeave,
     /// It is shut out; with the orders to leave that this answers.
     ShutOut(Open),
-    /// Its upgrade begins.
-    BeginUpgrade,
+    /// Its upgrade to that version begins.
+    BeginUpgrade(String),
     /// Other tags.
     Tags(TagChange),
     /// What that order did is taken back.
@@ -49,14 +49,16 @@ impl Effect {
         // An error of core's: unenrolled or reassigned by somebody else since we looked; nothing is left to do.
         let alone = |record| AgentChange { record, writes: Vec::new() };
         match self {
-            Self::Reassign(policy) => {
-                alone(lifecycle::reassign(before, policy.as_deref(), None, seen, now).unwrap_or(None))
+            Self::Reassign { policy, revision } => {
+                alone(lifecycle::reassign(before, policy.as_deref(), *revision, None, seen, now).unwrap_or(None))
             }
             Self::AskToLeave => alone(lifecycle::begin_unenroll(before, seen, now).unwrap_or(None)),
             Self::ShutOut(open) => shut_out(before, action, open, now),
-            Self::BeginUpgrade => {
+            Self::BeginUpgrade(version) => {
                 let start = action.start_time.map_or(now, |start| start.max(now));
-                alone(lifecycle::begin_upgrade(before, start, seen, now))
+                let (record, replaced) = lifecycle::begin_upgrade(before, &action.id, version, start, seen, now);
+                let writes = replaced.map(|ended| end_of_upgrade(&before.id, &ended, now));
+                AgentChange { record, writes: writes.into_iter().collect() }
             }
             Self::Tags(change) => AgentChange {
                 record: lifecycle::set_tags(before, change.apply(&before.tags), seen, now),
@@ -68,7 +70,8 @@ impl Effect {
 
     /// Whether a record carries the effect already, where doing it again would change it.
     fn is_done(&self, record: &AgentRecord, action: &Action) -> bool {
-        matches!(self, Self::BeginUpgrade) && record.upgrade.started_at.is_some_and(|at| at >= action.created_at)
+        matches!(self, Self::BeginUpgrade(_))
+            && record.upgrade.open.as_ref().is_some_and(|open| open.action == action.id)
     }
 }
 
@@ -83,7 +86,7 @@ fn shut_out(before: &AgentRecord, action: &Action, open: &Open, now: Timestamp) 
 /// The record without what the order did to it.
 fn undone(target: &Action, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Option<AgentRecord> {
     match target.kind {
-        ActionType::Upgrade => lifecycle::cancel_upgrade(before, seen, now),
+        ActionType::Upgrade => lifecycle::cancel_upgrade(before, &target.id, seen, now),
         ActionType::Unenroll => lifecycle::cancel_unenroll(before, seen, now),
         _ => None,
     }
@@ -140,16 +143,15 @@ impl Fleet {
         let words = |name: &str| serde_json::from_value::<Vec<String>>(data[name].clone()).unwrap_or_default();
         Ok(match action.kind {
             ActionType::PolicyReassign => match text("policy_id") {
-                "" => Some(Effect::Reassign(None)),
-                id => self
-                    .store
-                    .policy(&PolicyId::trusted(id))
-                    .await?
-                    .map(|policy| Effect::Reassign(Some(Box::new(policy)))),
+                "" => Some(Effect::Reassign { policy: None, revision: None }),
+                id => self.store.policy(&PolicyId::trusted(id)).await?.map(|policy| Effect::Reassign {
+                    policy: Some(Box::new(policy)),
+                    revision: data["policy_revision"].as_i64(),
+                }),
             },
             ActionType::Unenroll => Some(Effect::AskToLeave),
             ActionType::ForceUnenroll => Some(Effect::ShutOut(self.open_unenrolments(agents).await?)),
-            ActionType::Upgrade => Some(Effect::BeginUpgrade),
+            ActionType::Upgrade => Some(Effect::BeginUpgrade(text("version").to_owned())),
             ActionType::UpdateTags => {
                 Some(Effect::Tags(TagChange { add: words("tags_to_add"), remove: words("tags_to_remove") }))
             }
@@ -275,7 +277,7 @@ mod tests {
     async fn an_upgrade_under_way_is_not_begun_again_and_a_cancelled_one_not_at_all() {
         let (test, ids) = three().await;
         let action = cut_off(&test, &ids[..2], ActionType::Upgrade, json!({"version": "9.5.1"})).await;
-        test.fleet.carry_out(&action, &ids[..1], &Effect::BeginUpgrade).await.unwrap();
+        test.fleet.carry_out(&action, &ids[..1], &Effect::BeginUpgrade("9.5.1".into())).await.unwrap();
         test.commit(vec![Write::Action(ActionWrite::Begin { id: action.id.clone() })]).await;
         let begun = record(&test, &ids[0]).await;
         test.clock.advance(std::time::Duration::from_secs(60));
@@ -293,7 +295,7 @@ mod tests {
         let (test, ids) = three().await;
         let fleet = &test.fleet;
         let one = Selected::one(ids[0].as_str()).unwrap();
-        fleet.reassign(&root(), &one, Some("other"), false).await.unwrap();
+        fleet.reassign(&root(), &one, Some("other"), None, false).await.unwrap();
         let wanted = UpgradeOrder { version: "9.5.1".into(), force: true, ..UpgradeOrder::default() };
         let upgrade = fleet.upgrade(&root(), &one, &wanted).await.unwrap();
         fleet.cancel_action(&root(), upgrade.action.id.as_str()).await.unwrap();

@@ -3,6 +3,7 @@
 use muster_core::Error;
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
+use muster_core::canonical;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
 use serde_json::{Map, Value, json};
@@ -41,12 +42,7 @@ pub struct MigrateOrder {
 
 impl MigrateOrder {
     fn check(&self) -> Result<(), Error> {
-        if !(self.uri.starts_with("https://") || self.uri.starts_with("http://")) {
-            return Err(Error::invalid("uri", "must begin with https:// or http://"));
-        }
-        if self.enrollment_token.is_empty() {
-            return Err(Error::invalid("enrollment_token", "must not be empty"));
-        }
+        canonical::url(&self.uri, &["https", "http"]).map_err(|reason| Error::invalid("uri", reason))?;
         match self.settings.keys().find(|key| !SETTINGS.contains(&key.as_str())) {
             Some(unknown) => Err(Error::invalid(format!("settings.{unknown}"), "agents know no such setting")),
             None => Ok(()),

@@ -15,12 +15,14 @@ use crate::Fleet;
 use crate::selection::Selected;
 
 impl Fleet {
-    /// Puts agents on a policy, or on none; 400 when not one of them can be.
+    /// Puts agents on a policy, or on none; 400 when not one of them can be. With a `revision` they run that one, older
+    /// or newer than what they run now, until they are assigned anew; without one they follow the policy's newest.
     pub async fn reassign(
         &self,
         context: &OpContext,
         selected: &Selected,
         policy_id: Option<&str>,
+        revision: Option<i64>,
         force: bool,
     ) -> Result<Given, Error> {
         context.require(Privilege::AgentsWrite)?;
@@ -28,12 +30,13 @@ impl Fleet {
             Some(id) => Some(self.target_policy(id, force).await?),
             None => None,
         };
+        self.check_revision(policy.as_ref(), revision).await?;
         let facts = self.policy_facts().await?;
         let sorted = self
             .sort_targets(selected, &|agent, now| {
                 match &policy {
                     Some(to) => {
-                        let wish = Wish::Reassign { policy: &to.id, hosted: to.is_managed, force };
+                        let wish = Wish::Reassign { policy: &to.id, revision, hosted: to.is_managed, force };
                         facts.check(agent, wish, now)
                     }
                     None => {
@@ -49,8 +52,32 @@ impl Fleet {
             let message = format!("not one of {} agents can be reassigned: {reason}", sorted.refused.len());
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
-        let order = ActionRequest::new(ActionType::PolicyReassign, json!({"policy_id": policy_id.unwrap_or_default()}));
-        self.give_to(context, sorted, order, Some(Effect::Reassign(policy.map(Box::new)))).await
+        let mut data = json!({"policy_id": policy_id.unwrap_or_default()});
+        if let Some(revision) = revision {
+            data["policy_revision"] = revision.into();
+        }
+        let order = ActionRequest::new(ActionType::PolicyReassign, data);
+        let effect = Effect::Reassign { policy: policy.map(Box::new), revision };
+        self.give_to(context, sorted, order, Some(effect)).await
+    }
+
+    /// Refuses a revision that agents could not be given: it must exist, and its secrets must be there.
+    async fn check_revision(&self, policy: Option<&Policy>, revision: Option<i64>) -> Result<(), Error> {
+        let Some(revision) = revision else { return Ok(()) };
+        let refused = |reason: String| Err(Error::invalid("policy_revision", reason));
+        let Some(policy) = policy else { return refused(format!("{revision} is of no policy")) };
+        match self.policies.get(&policy.id, revision).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => {
+                let newest = policy.revision;
+                refused(format!("the policy {:?} has no revision {revision}; its newest is {newest}", policy.name))
+            }
+            Err(error) if error.kind == ErrorKind::Internal => {
+                tracing::warn!(policy = %policy.id, revision, detail = ?error.internal, "a revision can't be rendered");
+                refused(format!("revision {revision} of {:?} uses a secret that no longer exists", policy.name))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn target_policy(&self, id: &str, force: bool) -> Result<Policy, Error> {

@@ -46,10 +46,12 @@ fn secret_places(kind: ActionType) -> &'static [&'static str] {
 impl Fleet {
     /// Seals what is secret in the order and puts references in its place. References from outside are refused: they
     /// could name somebody else's secret.
-    pub(super) fn seal_secrets(&self, mut order: ActionRequest) -> Result<Sealed, Error> {
+    pub(super) fn seal_secrets(&self, order: ActionRequest) -> Result<Sealed, Error> {
         if mentions_secret(&order.data) {
             return Err(Error::invalid("data", format!("must not hold {REFERENCE}…}}")));
         }
+        // Before anything is sealed: afterwards nobody can judge it.
+        let mut order = order.canonical()?;
         let mut secrets = Vec::new();
         for place in secret_places(order.kind) {
             let Some(Value::String(text)) = order.data.pointer_mut(place) else { continue };

@@ -8,12 +8,12 @@ use std::time::Duration;
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentDetails;
+use muster_core::canonical;
 use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
 use muster_core::id::AgentId;
 use muster_core::raw_json::{each_element, text};
 use muster_core::time::Timestamp;
-use muster_core::user_agent::Version;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
@@ -41,10 +41,16 @@ pub struct UpgradeOrder {
 }
 
 impl UpgradeOrder {
+    /// The same with its texts in the form that agents get: what is judged is what goes out.
+    fn canonical(&self) -> Result<Self, Error> {
+        let order = self.order()?.canonical()?;
+        let text = |field: &str| order.data[field].as_str().map(str::to_owned);
+        Ok(Self { version: text("version").unwrap_or_default(), source_uri: text("source_uri"), ..self.clone() })
+    }
+
     fn order(&self) -> Result<ActionRequest, Error> {
-        Version::parse(&self.version).ok_or_else(|| Error::invalid("version", "is no version like 9.1.2"))?;
         let mut data = json!({"version": self.version});
-        if let Some(source) = self.source_uri.as_deref().filter(|source| !source.is_empty()) {
+        if let Some(source) = self.source_uri.as_deref().filter(|source| !source.trim().is_empty()) {
             data["source_uri"] = source.into();
         }
         let window = self.rollout_seconds.map(u64::try_from).transpose();
@@ -77,7 +83,7 @@ impl Fleet {
     ) -> Result<Given, Error> {
         context.require(Privilege::AgentsWrite)?;
         // What is wrong with the order itself is told before the agents are looked at.
-        wanted.order()?;
+        let wanted = wanted.canonical()?;
         let facts = self.policy_facts().await?;
         let accepted = self.accepted_versions();
         let wish = Wish::Upgrade {
@@ -87,7 +93,7 @@ impl Fleet {
             skip_rate_limit: wanted.skip_rate_limit,
         };
         let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, wish, now)).await?;
-        self.begin_upgrades(context, sorted, wanted.order()?).await
+        self.begin_upgrades(context, sorted, &wanted.version, wanted.order()?).await
     }
 
     /// Orders one agent back to the version it had before.
@@ -104,6 +110,10 @@ impl Fleet {
         let sorted = self
             .sort_targets(selected, &|agent, now| {
                 let version = offered_version(agent).ok_or("agent offers no rollback")?;
+                // Agents look the version up among their own, letter by letter; one bad offer must not stop the others.
+                if canonical::version(&version).as_ref() != Ok(&version) {
+                    return Err(format!("agent offers a rollback to {version:?}, which is not a version"));
+                }
                 facts.check(agent, Wish::Rollback { version: &version }, now)?;
                 let mut versions = versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 versions.entry(version).or_default().push(agent.record.id.clone());
@@ -123,12 +133,18 @@ impl Fleet {
             let sorted = Sorted { eligible, refused: refused.take().unwrap_or_default() };
             let data = json!({"version": version, "rollback": true});
             let order = ActionRequest::new(ActionType::Upgrade, data);
-            given.push(self.begin_upgrades(context, sorted, order).await?);
+            given.push(self.begin_upgrades(context, sorted, &version, order).await?);
         }
         Ok(given)
     }
 
-    async fn begin_upgrades(&self, context: &OpContext, sorted: Sorted, order: ActionRequest) -> Result<Given, Error> {
-        self.give_to(context, sorted, order, Some(Effect::BeginUpgrade)).await
+    async fn begin_upgrades(
+        &self,
+        context: &OpContext,
+        sorted: Sorted,
+        version: &str,
+        order: ActionRequest,
+    ) -> Result<Given, Error> {
+        self.give_to(context, sorted, order, Some(Effect::BeginUpgrade(version.to_owned()))).await
     }
 }

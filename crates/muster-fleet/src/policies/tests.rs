@@ -233,13 +233,13 @@ async fn deleting_takes_revisions_keys_and_secrets_along() {
     let now = fleet.policy(&root(), saved.policy.id.as_str()).await.unwrap();
     let ids: Vec<SecretId> = [&saved.policy, &now].iter().map(|policy| policy.secrets[0].1.clone()).collect();
     assert_eq!(fleet.store.secrets(&ids).await.unwrap().len(), 2);
-    fleet.policies.get(&saved.policy.id).await.unwrap().unwrap();
+    fleet.policies.newest(&saved.policy.id).await.unwrap().unwrap();
 
     fleet.delete_policy(&root(), saved.policy.id.as_str(), false).await.unwrap();
     assert!(fleet.store.secrets(&ids).await.unwrap().is_empty());
     assert!(fleet.store.enrollment_key(&saved.enrollment_key.unwrap().id).await.unwrap().is_none());
     assert!(fleet.policies.refresh(&saved.policy.id).await.unwrap().is_none());
-    assert!(fleet.policies.cached(&saved.policy.id).is_none());
+    assert!(fleet.policies.cached(&saved.policy.id, 1).is_none());
 }
 
 #[tokio::test]
@@ -396,10 +396,10 @@ async fn a_new_address_revises_policies_at_start_and_only_once() {
 async fn ea99_the_cache_renders_once_however_many_ask_and_keeps_the_newest() {
     let fleet = fleet();
     let policy = create(&fleet, "web", json!({})).await.policy;
-    assert!(fleet.policies.cached(&policy.id).is_none());
+    assert!(fleet.policies.cached(&policy.id, 1).is_none());
     let asks = (0..50).map(|_| {
         let (fleet, id) = (fleet.clone(), policy.id.clone());
-        tokio::spawn(async move { fleet.policies.get(&id).await.unwrap().unwrap() })
+        tokio::spawn(async move { fleet.policies.newest(&id).await.unwrap().unwrap() })
     });
     let mut answers = Vec::new();
     for ask in asks.collect::<Vec<_>>() {
@@ -413,9 +413,15 @@ async fn ea99_the_cache_renders_once_however_many_ask_and_keeps_the_newest() {
         let change = PolicyDraft { description: Some(text.into()), ..PolicyDraft::default() };
         update(&fleet, &policy, change).await.unwrap();
     }
-    assert_eq!(fleet.policies.get(&policy.id).await.unwrap().unwrap().revision, 1, "until it is told");
+    assert_eq!(fleet.policies.newest(&policy.id).await.unwrap().unwrap().revision, 1, "until it is told");
     assert_eq!(fleet.policies.refresh(&policy.id).await.unwrap().unwrap().revision, 3);
-    assert_eq!(fleet.policies.cached(&policy.id).unwrap().revision, 3);
+    assert_eq!(fleet.policies.cached(&policy.id, 3).unwrap().revision, 3);
+    assert!(fleet.policies.cached(&policy.id, 1).is_none(), "nobody follows it any more");
+    assert_eq!(fleet.policies.get(&policy.id, 2).await.unwrap().unwrap().revision, 2);
+    assert_eq!(fleet.policies.newest_revision(&policy.id).await.unwrap(), Some(3));
+    assert!(
+        fleet.policies.get(&policy.id, 9).await.unwrap().is_none() && fleet.policies.cached(&policy.id, 9).is_none()
+    );
 }
 
 #[tokio::test]
@@ -426,17 +432,17 @@ async fn the_cache_lets_go_of_the_least_recently_used() {
     for name in ["a", "b", "c"] {
         ids.push(create(&fleet, name, json!({})).await.policy.id);
     }
-    cache.get(&ids[0]).await.unwrap().unwrap();
-    cache.get(&ids[1]).await.unwrap().unwrap();
-    cache.cached(&ids[0]).unwrap();
-    cache.get(&ids[2]).await.unwrap().unwrap();
-    assert!(cache.cached(&ids[1]).is_none());
-    assert!(cache.cached(&ids[0]).is_some() && cache.cached(&ids[2]).is_some());
+    cache.newest(&ids[0]).await.unwrap().unwrap();
+    cache.newest(&ids[1]).await.unwrap().unwrap();
+    cache.cached(&ids[0], 1).unwrap();
+    cache.newest(&ids[2]).await.unwrap().unwrap();
+    assert!(cache.cached(&ids[1], 1).is_none());
+    assert!(cache.cached(&ids[0], 1).is_some() && cache.cached(&ids[2], 1).is_some());
     let tight = PolicyCache::bounded(fleet.store.share(), fleet.sealer.clone(), 100, 1);
-    tight.get(&ids[0]).await.unwrap().unwrap();
-    tight.get(&ids[1]).await.unwrap().unwrap();
-    assert!(tight.cached(&ids[0]).is_none() && tight.cached(&ids[1]).is_some());
-    assert!(tight.get(&PolicyId::trusted("nobody")).await.unwrap().is_none());
+    tight.newest(&ids[0]).await.unwrap().unwrap();
+    tight.newest(&ids[1]).await.unwrap().unwrap();
+    assert!(tight.cached(&ids[0], 1).is_none() && tight.cached(&ids[1], 1).is_some());
+    assert!(tight.newest(&PolicyId::trusted("nobody")).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -446,7 +452,55 @@ async fn a_policy_whose_secret_is_gone_is_an_error_and_not_a_broken_policy() {
     let saved = fleet.create_policy(&root(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
     let id = saved.policy.secrets[0].1.clone();
     fleet.store.commit(vec![Write::Secret(SecretWrite::Delete { id })]).await.unwrap();
-    let error = fleet.policies.get(&saved.policy.id).await.unwrap_err();
+    let error = fleet.policies.newest(&saved.policy.id).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
     assert!(error.internal.unwrap().contains("do not exist"));
+}
+
+/// People override settings of an output in YAML, their passwords too.
+#[tokio::test]
+async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
+    let fleet = fleet();
+    let text =
+        "# of the team\nbulk_max_size: 50\npassword: hunter2-plain\nproxy_headers:\n  Authorization: Basic-plain\n";
+    let with_yaml = |text: &str| {
+        let mut more = fields(hosts());
+        more.insert("config_yaml".into(), text.into());
+        output("two", Value::Object(more))
+    };
+    let made = fleet.create_output(&root(), with_yaml(text)).await.unwrap();
+    let saved = create(&fleet, "web", json!({"inputs": [{"type": "a", "use_output": "two"}]})).await;
+    let sent_output = async || sent(&fleet, &saved.policy.id).await["outputs"]["two"].clone();
+    let got = sent_output().await;
+    assert_eq!((&got["password"], &got["bulk_max_size"]), (&json!("hunter2-plain"), &json!(50)));
+    assert_eq!(got["proxy_headers"]["Authorization"], "Basic-plain");
+
+    let shown = made.fields["config_yaml"].as_str().unwrap().to_owned();
+    assert!(shown.starts_with("# of the team\nbulk_max_size: 50\npassword: \"$co.elastic.secret{"), "{shown}");
+    let revision = fleet.store.policy_newest_revision(&saved.policy.id).await.unwrap().unwrap();
+    for stored in [made.fields.to_string(), revision.compiled.to_string()] {
+        assert!(!stored.contains("-plain"), "{stored}");
+    }
+
+    // What is shown can be sent back, and the same secrets again are no change.
+    for same in [shown.as_str(), text] {
+        let again = OutputDraft { id: None, ..with_yaml(same) };
+        let again = fleet.update_output(&root(), "two", again).await.unwrap();
+        assert_eq!(again.fields, made.fields);
+    }
+    // Another value, and none: what nobody refers to is gone.
+    let changed = OutputDraft { id: None, ..with_yaml(&text.replace("hunter2", "hunter3")) };
+    let changed = fleet.update_output(&root(), "two", changed).await.unwrap();
+    assert_eq!(sent_output().await["password"], "hunter3-plain");
+    let cleared = OutputDraft { fields: fields(json!({"config_yaml": null})), ..OutputDraft::default() };
+    fleet.update_output(&root(), "two", cleared).await.unwrap();
+    let ids: Vec<_> =
+        [&made, &changed].iter().flat_map(|output| crate::output_yaml::secret_ids(&output.fields)).collect();
+    assert_eq!(ids.len(), 4);
+    assert!(fleet.open_secrets(&ids).await.unwrap().is_empty());
+
+    // Another output's secret can't be had by its id.
+    let stolen = OutputDraft { id: Some("thief".into()), name: Some("thief".into()), ..with_yaml(&shown) };
+    let refused = fleet.create_output(&root(), stolen).await.unwrap_err();
+    assert_eq!(refused.field.as_deref(), Some("config_yaml"));
 }

@@ -23,7 +23,8 @@ fn running(policy: &str, revision: i64) -> String {
 
 /// Waits until this node has heard of the revision.
 async fn newest_is_cached(setting: &Setting, policy: &PolicyId, revision: i64) {
-    while setting.fleet.policies.get(policy).await.expect("readable").is_none_or(|policy| policy.revision < revision) {
+    while setting.fleet.policies.newest(policy).await.expect("readable").is_none_or(|policy| policy.revision < revision)
+    {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -1,7 +1,10 @@
 //! Operations over a real store: check-ins, held polls, wake-ups, revocation, statuses in time.
 
 mod check_in;
+mod duplicates;
 mod family;
 mod policies;
 mod setting;
 mod statuses;
+mod targets;
+mod upgrades;

@@ -68,7 +68,12 @@ impl Setting {
 
     /// A check-in with this body.
     pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> CheckInOutcome {
-        self.0.check_in(entry, body).await.expect("accepted")
+        self.check_in_of(entry, body, "9.5.2").await
+    }
+
+    /// A check-in of an agent of that version.
+    pub async fn check_in_of(&self, entry: &Arc<AgentEntry>, body: &str, agent_version: &str) -> CheckInOutcome {
+        self.0.check_in_of(entry, body, agent_version).await.expect("accepted")
     }
 }
 

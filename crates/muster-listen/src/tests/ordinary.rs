@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::Answer;
-use crate::testing::{Setup, Unsized, echo, handler, reply, timeouts, until, within};
+use crate::testing::{Setup, echo, handler, reply, timeouts, until, within};
 
 #[tokio::test]
 async fn requests_follow_each_other_on_a_connection() {
@@ -170,15 +170,4 @@ async fn large_bodies_come_and_go_whole() {
         client.send(&sent).await;
         assert_eq!(client.receive().await.body, format!("/a {body}"));
     }
-}
-
-#[tokio::test]
-async fn a_reply_without_a_known_length_comes_in_chunks_or_to_the_end() {
-    let server = Setup::default().start(Unsized("hello"));
-    let mut client = server.client().await;
-    client.send("GET / HTTP/1.1\r\nhost: h\r\n\r\nGET / HTTP/1.0\r\n\r\n").await;
-    let text = client.rest().await;
-    let (first, second) = text.split_once("0\r\n\r\n").unwrap();
-    assert!(first.contains("transfer-encoding: chunked\r\n") && first.ends_with("\r\n5\r\nhello\r\n"), "{text}");
-    assert!(second.contains("connection: close\r\n") && second.ends_with("\r\n\r\nhello"), "{text}");
 }

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use http::Request;
 use http_body_util::BodyExt;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
 
 use crate::Answer;
-use crate::accept::serve_tcp;
+use crate::accept::{Place, serve_tcp};
 use crate::body::RequestBody;
 use crate::reply::{ListenerKind, Peer, Reply, ReplyBody};
 use crate::testing::{Client, Server, Setup, TestHandler, handler, reply, until};
@@ -167,24 +168,57 @@ async fn a_parked_reply_of_many_pieces_arrives_whole_and_its_framing_is_ours() {
 }
 
 #[tokio::test]
-async fn much_that_is_sent_ahead_is_neither_lost_nor_held_without_bound() {
+async fn what_fits_the_buffer_is_answered_and_who_sends_more_is_disconnected() {
     let (server, slots, mut client) = parked(PARK).await;
     until("it is parked", || server.metrics.parked.get() == 1).await;
-    // Several times what is read ahead; the rest waits in the kernel.
     let padding = "p".repeat(3000);
     let ahead = format!("GET /now HTTP/1.1\r\nhost: h\r\nx: {padding}\r\n\r\n");
-    for _ in 0..20 {
+    for _ in 0..4 {
         client.send(&ahead).await;
     }
     client.send(PARK).await;
     answer(&slots, "first");
     assert_eq!(client.receive().await.body, "first");
-    for _ in 0..20 {
+    for _ in 0..4 {
         assert_eq!(client.receive().await.body, "now");
     }
-    until("the second waits", || slots.lock().unwrap().len() == 1).await;
-    answer(&slots, "second");
-    assert_eq!(client.receive().await.body, "second");
+    until("the second waits", || server.metrics.parked.get() == 1).await;
+    client.send(&ahead.repeat(6)).await;
+    assert_eq!(client.rest().await, "");
+    until("its places are free", || server.requests.inside() == 0 && server.connections.inside() == 0).await;
+    assert_eq!(server.metrics.cut_connections.get(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_ahead_and_hangs_up_frees_its_places() {
+    for ahead in [100, 15_000, 40_000] {
+        let (server, _slots, mut client) = parked(PARK).await;
+        until("it is parked", || server.metrics.parked.get() == 1).await;
+        client.send(&"x".repeat(ahead)).await;
+        drop(client);
+        until("its places are free", || server.requests.inside() == 0 && server.connections.inside() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_half_closed_client_gets_its_held_answer() {
+    let (server, slots, mut client) = parked(PARK).await;
+    until("it is parked", || server.metrics.parked.get() == 1).await;
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(client.receive().await.status(), "100", "the server asks whether the client is still there");
+    answer(&slots, "late but there");
+    assert_eq!(client.receive().await.body, "late but there");
+    assert_eq!(client.rest().await, "");
+    until("its places are free", || server.requests.inside() == 0 && server.connections.inside() == 0).await;
+}
+
+#[tokio::test]
+async fn an_http_1_0_client_that_closes_its_side_is_gone() {
+    let (server, _slots, mut client) = parked("GET /park HTTP/1.0\r\n\r\n").await;
+    until("it is parked", || server.metrics.parked.get() == 1).await;
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(client.rest().await, "");
+    until("its places are free", || server.requests.inside() == 0 && server.connections.inside() == 0).await;
 }
 
 #[tokio::test]
@@ -203,9 +237,9 @@ async fn the_task_of_a_connection_is_small() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let peer = Peer { address: Some(address), tls: true, listener: ListenerKind::Agent, uid: None };
-    let pass = listening.connections.enter().unwrap();
-    let task = serve_tcp(stream, listening, peer, pass);
+    let peer = Peer { address: Some(address), tls: true, ..Peer::new(ListenerKind::Agent) };
+    let place = Place::take(&listening, &peer).unwrap();
+    let task = serve_tcp(stream, listening, peer, place);
     let size = size_of_val(&task);
     assert!(size <= 1536, "{size} bytes");
 }

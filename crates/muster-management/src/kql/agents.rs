@@ -21,6 +21,7 @@ enum Field {
     Status,
     Tags,
     EnrollmentKey,
+    DuplicateHosts,
 }
 
 /// A compiled query.
@@ -115,6 +116,7 @@ impl AgentQuery {
             (Field::EnrollmentKey, [id]) if self.filter.enrollment_key_id.is_none() => {
                 self.filter.enrollment_key_id = Some(EnrollmentKeyId::trusted(*id));
             }
+            (Field::DuplicateHosts, _) => return Err(only_any("duplicate_hosts")),
             (Field::EnrollmentKey, words) => {
                 let ids = words.iter().copied().map(EnrollmentKeyId::trusted).collect();
                 self.filter.conditions.push(AgentCondition::EnrollmentKeys(ids));
@@ -153,6 +155,7 @@ impl AgentQuery {
                 Field::Policy => AgentCondition::HasPolicy,
                 Field::Tags => AgentCondition::HasTags,
                 Field::EnrollmentKey => AgentCondition::HasEnrollmentKey,
+                Field::DuplicateHosts => AgentCondition::HasDuplicateHosts,
             });
         }
         let word = plain(term)?;
@@ -166,6 +169,7 @@ impl AgentQuery {
             }
             Field::Tags => AgentCondition::Tags(vec![word.to_owned()]),
             Field::EnrollmentKey => AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted(word)]),
+            Field::DuplicateHosts => return Err(only_any("duplicate_hosts")),
         })
     }
 
@@ -243,8 +247,10 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "status" => Ok(Field::Status),
         "tags" => Ok(Field::Tags),
         "enrollment_key_id" => Ok(Field::EnrollmentKey),
+        "duplicate_hosts" => Ok(Field::DuplicateHosts),
         other => Err(syntax_error(format!(
-            "agents have no field {other:?} to search by; there are id, policy_id, status, tags, enrollment_key_id"
+            "agents have no field {other:?} to search by; there are id, policy_id, status, tags, \
+             enrollment_key_id, duplicate_hosts"
         ))),
     }
 }
@@ -265,6 +271,10 @@ fn narrow<T: PartialEq>(set: &mut Option<Vec<T>>, more: Vec<T>) {
         None => more,
         Some(old) => old.into_iter().filter(|one| more.contains(one)).collect(),
     });
+}
+
+fn only_any(field: &str) -> Error {
+    syntax_error(format!("{field} is asked for as {field}:*"))
 }
 
 fn no_free_text(term: &Term) -> Error {

@@ -5,7 +5,7 @@ use muster_core::Error;
 use super::{Comparison, Term, syntax_error};
 
 /// Longest query, bytes: sets of thousands of ids fit.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 256 << 10;
 
 /// One token.
 #[derive(Clone, Debug, PartialEq)]

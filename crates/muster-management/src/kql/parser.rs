@@ -10,6 +10,8 @@ use super::{Expr, Term, syntax_error};
 
 /// Deepest nesting.
 const MAX_DEPTH: usize = 64;
+/// Longest free text, bytes. It is looked for in every row.
+const MAX_TEXT: usize = 1024;
 
 /// Parses a query; `None` for an empty one.
 pub fn parse(text: &str) -> Result<Option<Expr>, Error> {
@@ -84,8 +86,12 @@ impl Parser {
         }
         let mut text = word;
         while let Some(Token::Word(more)) = self.tokens.next_if(|token| matches!(token, Token::Word(_))) {
-            text.text = format!("{} {}", text.text, more.text);
+            text.text.push(' ');
+            text.text.push_str(&more.text);
             text.pattern |= more.pattern;
+        }
+        if text.text.len() > MAX_TEXT {
+            return Err(syntax_error(format!("the free text is longer than {MAX_TEXT} bytes")));
         }
         Ok(Expr::Text(text))
     }
@@ -186,6 +192,18 @@ mod tests {
             let error = parse(bad).expect_err(bad);
             assert!(error.message.starts_with("KQLSyntaxError"), "{bad}: {}", error.message);
         }
+    }
+
+    #[test]
+    fn length_and_free_text_are_bounded() {
+        assert!(parse(&"a ".repeat(300)).is_ok());
+        let error = parse(&"a ".repeat(1 << 16)).unwrap_err();
+        assert!(error.message.contains("longer than 1024 bytes"), "{}", error.message);
+        assert!(parse(&"a".repeat(2000)).is_err());
+        let error = parse(&"a ".repeat(1 << 18)).unwrap_err();
+        assert!(error.message.contains("longer than 262144 bytes"), "{}", error.message);
+        let ids = (0..5000).map(|id| format!("{id:036}")).collect::<Vec<_>>().join(" or ");
+        assert!(parse(&format!("id:({ids})")).is_ok(), "sets of thousands of ids fit");
     }
 
     #[test]

@@ -17,28 +17,45 @@ pub struct Table<R: 'static> {
     pub text: &'static [&'static str],
 }
 
+/// Conditions of one query, at most: each is held against every row.
+const MOST_CONDITIONS: usize = 256;
+/// Comparisons that may be made on a thread that serves others.
+const FEW: usize = 1000;
+
 /// The rows that match; the empty text matches all.
-pub fn select<R: 'static>(table: &Table<R>, text: &str, rows: Vec<R>) -> Result<Vec<R>, Error> {
+pub async fn select<R: Send + 'static>(table: &'static Table<R>, text: &str, rows: Vec<R>) -> Result<Vec<R>, Error> {
     match parse(text)? {
-        Some(expr) => select_by(table, &expr, rows),
+        Some(expr) => select_by(table, expr, rows).await,
         None => Ok(rows),
     }
 }
 
 /// The rows that match a query that is parsed already.
-pub fn select_by<R: 'static>(table: &Table<R>, expr: &Expr, rows: Vec<R>) -> Result<Vec<R>, Error> {
-    table.check(expr)?;
-    Ok(rows.into_iter().filter(|row| table.matches(expr, row)).collect())
+pub async fn select_by<R>(table: &'static Table<R>, expr: Expr, rows: Vec<R>) -> Result<Vec<R>, Error>
+where
+    R: Send + 'static,
+{
+    let conditions = table.check(&expr)?;
+    if conditions > MOST_CONDITIONS {
+        return Err(syntax_error(format!("more than {MOST_CONDITIONS} conditions")));
+    }
+    let comparisons = conditions * rows.len();
+    let select = move || rows.into_iter().filter(|row| table.matches(&expr, row)).collect();
+    if comparisons <= FEW {
+        return Ok(select());
+    }
+    tokio::task::spawn_blocking(select).await.map_err(|error| Error::internal(error.to_string()))
 }
 
 impl<R: 'static> Table<R> {
-    fn check(&self, expr: &Expr) -> Result<(), Error> {
+    /// Checks the fields of a query; answers how many conditions it has.
+    fn check(&self, expr: &Expr) -> Result<usize, Error> {
         match expr {
-            Expr::And(parts) | Expr::Or(parts) => parts.iter().try_for_each(|part| self.check(part)),
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().map(|part| self.check(part)).sum(),
             Expr::Not(inner) => self.check(inner),
-            Expr::Is(field, _) => self.reader(field).map(drop),
+            Expr::Is(field, _) => self.reader(field).map(|_| 1),
             Expr::Compare(field, ..) => Err(syntax_error(format!("{field} can't be compared here"))),
-            Expr::Text(_) => Ok(()),
+            Expr::Text(_) => Ok(1),
         }
     }
 
@@ -94,25 +111,35 @@ mod tests {
     use super::*;
 
     type Row = (&'static str, bool);
-    const TABLE: Table<Row> = Table {
+    static TABLE: Table<Row> = Table {
         prefixes: &["rows"],
         fields: &[("name", |row| vec![row.0.to_owned()]), ("hidden", |row| vec![row.1.to_string()])],
         text: &["name"],
     };
 
-    fn names(text: &str) -> Vec<&'static str> {
+    async fn names(text: &str) -> Vec<&'static str> {
         let rows = vec![("web one", false), ("web two", true), ("mail", false)];
-        select(&TABLE, text, rows).expect(text).into_iter().map(|row| row.0).collect()
+        select(&TABLE, text, rows).await.expect(text).into_iter().map(|row| row.0).collect()
     }
 
-    #[test]
-    fn rows_are_selected_by_field_pattern_and_text() {
-        assert_eq!(names(""), ["web one", "web two", "mail"]);
-        assert_eq!(names("rows.name:web* and not hidden:true"), ["web one"]);
-        assert_eq!(names("hidden:true or name:mail"), ["web two", "mail"]);
-        assert_eq!(names("WEB"), ["web one", "web two"]);
-        assert_eq!(names("name:*a*l"), ["mail"]);
-        assert!(select(&TABLE, "nope:1", vec![]).is_err());
+    #[tokio::test]
+    async fn rows_are_selected_by_field_pattern_and_text() {
+        assert_eq!(names("").await, ["web one", "web two", "mail"]);
+        assert_eq!(names("rows.name:web* and not hidden:true").await, ["web one"]);
+        assert_eq!(names("hidden:true or name:mail").await, ["web two", "mail"]);
+        assert_eq!(names("WEB").await, ["web one", "web two"]);
+        assert_eq!(names("name:*a*l").await, ["mail"]);
+        assert!(select(&TABLE, "nope:1", vec![]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn many_comparisons_give_the_same_rows_and_too_many_conditions_are_refused() {
+        let rows: Vec<Row> = (0..FEW * 2).map(|number| ("web", number % 2 == 0)).collect();
+        assert_eq!(select(&TABLE, "hidden:true", rows.clone()).await.unwrap().len(), FEW);
+        let query = |count: usize| vec!["name:a"; count].join(" or ");
+        assert!(select(&TABLE, &query(MOST_CONDITIONS), rows.clone()).await.unwrap().is_empty());
+        let error = select(&TABLE, &query(MOST_CONDITIONS + 1), rows).await.unwrap_err();
+        assert!(error.message.contains("more than 256 conditions"), "{}", error.message);
     }
 
     #[test]

@@ -53,7 +53,7 @@ async fn the_client_speaks_with_the_server() {
     assert_eq!(client.enrollment_keys(1, 20, None).await.unwrap().total, 3);
 
     api.agent("a", None).await;
-    let reassign = Reassign { policy_id: Some(policy.id.clone()), force: None };
+    let reassign = Reassign { policy_id: Some(policy.id.clone()), policy_revision: None, force: None };
     client.reassign("a", &reassign).await.unwrap();
     let update = UpdateAgent { tags: Some(vec!["x".into()]), user_provided_metadata: None };
     assert_eq!(client.update_agent("a", &update).await.unwrap().tags, ["x"]);

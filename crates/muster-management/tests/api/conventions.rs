@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request, request};
+use muster_listen::body::RequestBodyError;
 use muster_listen::reply::{ListenerKind, Peer};
 use serde_json::json;
 
@@ -101,9 +102,54 @@ async fn mg13_an_unknown_field_is_named() {
 async fn another_user_of_the_host_is_forbidden() {
     let api = Api::new();
     let uid = Some(nix::unistd::Uid::effective().as_raw() + 4711);
-    let peer = Peer { address: None, tls: false, listener: ListenerKind::Socket, uid };
+    let peer = Peer { uid, ..Peer::new(ListenerKind::Socket) };
     let request = Request::builder().uri("/api/fleet/agents").extension(peer).body(Body::empty()).unwrap();
     api.send(request).await.refused(403);
+}
+
+/// A body that the connection layer gave up.
+struct Given(RequestBodyError);
+
+impl http_body::Body for Given {
+    type Data = axum::body::Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        std::task::Poll::Ready(Some(Err(self.0.clone())))
+    }
+}
+
+#[tokio::test]
+async fn a_late_body_is_408_and_a_broken_one_400() {
+    let api = Api::new();
+    for (error, status) in [(RequestBodyError::Late, 408), (RequestBodyError::Broken("cut off".into()), 400)] {
+        for path in ["/api/fleet/enrollment_api_keys", "/api/fleet/artifacts?name=a"] {
+            let body = Body::new(Given(error.clone()));
+            let request = Request::builder().uri(path).method(Method::POST).extension(administrator());
+            api.send(request.body(body).unwrap()).await.refused(status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_encoded_body_is_415() {
+    let api = Api::new();
+    for (coding, status) in [("gzip", 415), ("br", 415), ("Identity", 400)] {
+        let request = Request::builder().uri("/api/fleet/enrollment_api_keys").method(Method::POST);
+        let request = request.extension(administrator()).header("content-encoding", coding);
+        api.send(request.body(Body::from("x")).unwrap()).await.refused(status);
+    }
+}
+
+#[tokio::test]
+async fn a_405_names_the_methods_that_the_path_takes() {
+    let api = Api::new();
+    let answer = api.call(Method::PATCH, "/agents/a", None).await;
+    assert_eq!(answer.headers["allow"], "GET,HEAD,PUT,DELETE");
+    answer.refused(405);
 }
 
 #[tokio::test]

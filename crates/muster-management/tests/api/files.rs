@@ -21,7 +21,6 @@ async fn upload(api: &Api, action: &str, name: &str, bytes: &[u8]) {
         size: bytes.len() as i64,
         status: FileStatus::AwaitingUpload,
         started_at: api.now(),
-        request: "{}".into(),
         transit_hash: None,
     };
     let chunk = Write::File(FileWrite::PutChunk { file: id.clone(), number: 0, sha256: [0; 32], data: bytes.to_vec() });
@@ -43,6 +42,9 @@ async fn diagnostics_are_listed_downloaded_and_deleted() {
     let path = ready[0]["filePath"].as_str().unwrap().strip_prefix("/api/fleet").unwrap().to_owned();
     let file = api.get(&path).await;
     let disposition = file.headers["content-disposition"].to_str().unwrap().to_owned();
+    // An agent's HTML opened in the browser of somebody who is signed in must not run.
+    let csp = file.headers["content-security-policy"].to_str().unwrap();
+    assert!(csp.contains("default-src 'none'") && csp.contains("sandbox"), "{csp}");
     assert!(disposition.starts_with("attachment") && !disposition.contains('/'), "{disposition}");
     assert_eq!(file.headers["content-type"], "application/octet-stream");
     assert_eq!(file.ok(), "bundle");

@@ -11,9 +11,9 @@ use crate::support::Api;
 /// Gives both agents an action of every type that waits for an ack; their ids.
 async fn orders(api: &Api, agents: [&str; 2]) -> Vec<String> {
     let wanted = [
-        ("bulk_upgrade", json!({"version": "9.6.0", "force": true})),
+        ("bulk_upgrade", json!({"version": "9.5.0", "force": true})),
         ("bulk_request_diagnostics", json!({})),
-        ("bulk_migrate", json!({"uri": "https://other.example", "enrollment_token": "t"})),
+        ("bulk_migrate", json!({"uri": "https://other.example", "enrollment_token": "aWQ6c2VjcmV0"})),
         ("bulk_privilege_level_change", json!({})),
         ("bulk_actions", json!({"action": {"type": "SETTINGS", "data": {"log_level": "debug"}}})),
         ("bulk_actions", json!({"action": {"type": "INPUT_ACTION", "input_type": "osquery", "data": {"query": "x"}}})),
@@ -103,7 +103,7 @@ async fn the_open_actions_of_an_agent_that_acks_its_unenrolment_end() {
 #[tokio::test]
 async fn the_open_actions_of_an_agent_that_moved_to_another_server_end() {
     check(async |api: &Api, key: &ApiKey| {
-        let body = json!({"uri": "https://next.example", "enrollment_token": "t"});
+        let body = json!({"uri": "https://next.example", "enrollment_token": "aWQ6c2VjcmV0"});
         let given = api.post("/agents/leaves/migrate", body).await.ok();
         let action = given["actionId"].as_str().expect("an id").to_owned();
         ack(api, "leaves", key, &action).await;

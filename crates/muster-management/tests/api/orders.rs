@@ -77,7 +77,7 @@ async fn mg122_a_dry_run_counts_and_makes_nothing() {
         ("bulk_rollback", json!({})),
         ("bulk_request_diagnostics", json!({})),
         ("bulk_update_agent_tags", json!({"tagsToAdd": ["x"]})),
-        ("bulk_migrate", json!({"uri": "https://x", "enrollment_token": "t"})),
+        ("bulk_migrate", json!({"uri": "https://x", "enrollment_token": "aWQ6c2VjcmV0"})),
         ("bulk_privilege_level_change", json!({})),
         ("bulk_actions", json!({"action": {"type": "SETTINGS", "data": {"log_level": "debug"}}})),
         ("bulk_delete", json!({})),
@@ -109,7 +109,7 @@ async fn mg122_a_dry_run_is_refused_as_the_order_itself_is() {
         ("bulk_reassign", json!({"policy_id": null}), 400),
         ("bulk_rollback", json!({}), 400),
         ("bulk_update_agent_tags", json!({"tagsToAdd": []}), 400),
-        ("bulk_migrate", json!({"uri": "x", "enrollment_token": "t"}), 400),
+        ("bulk_migrate", json!({"uri": "x", "enrollment_token": "aWQ6c2VjcmV0"}), 400),
         ("bulk_actions", json!({"action": {"type": "SETTINGS", "data": {"log_level": "loud"}}}), 400),
         ("bulk_actions", json!({"action": {"type": "DANCE"}}), 400),
     ] {
@@ -216,6 +216,36 @@ async fn mg126_mg127_upgrades_need_a_reason() {
     api.post("/agents/a/upgrade", json!({"version": "9.4.0", "force": true})).await.ok();
     assert_eq!(api.status_of("a").await, "updating");
     assert_eq!(api.post("/agents/a/upgrade", json!({"version": "new"})).await.refused(400)["field"], "version");
+}
+
+#[tokio::test]
+async fn mg126_what_an_agent_is_sent_is_what_was_judged() {
+    let api = Api::new();
+    for (number, (given, sent)) in [("v9.6.0", "9.6.0"), (" 9.6.0", "9.6.0")].iter().enumerate() {
+        let agent = format!("a{number}");
+        api.agent(&agent, None).await;
+        let order = json!({"version": given, "source_uri": " HTTPS://mirror.example/x "});
+        api.post(&format!("/agents/{agent}/upgrade"), order).await.ok();
+        let due = api.due(&agent).await.remove(0).action;
+        let data: Value = serde_json::from_str(due.data.as_deref().unwrap()).unwrap();
+        assert_eq!(data, json!({"version": sent, "source_uri": "https://mirror.example/x"}));
+        assert_eq!(api.record(&agent).await.unwrap().upgrade.open.unwrap().version, *sent);
+    }
+    api.agent("b", None).await;
+    let refused = async |path: &str, body: Value| api.post(path, body).await.refused(400)["field"].clone();
+    for bad in ["09.6.0", "9.6", "9.6.0 ; x", "9.6.0.1"] {
+        let order = json!({"version": bad, "force": true});
+        assert_eq!(refused("/agents/b/upgrade", order).await, "version", "{bad}");
+    }
+    let source = json!({"version": "9.6.0", "source_uri": "mirror.example"});
+    assert_eq!(refused("/agents/b/upgrade", source).await, "source_uri");
+    let quoted = json!({"uri": "https://x", "enrollment_token": "'aWQ6c2VjcmV0'"});
+    assert_eq!(refused("/agents/b/migrate", quoted).await, "enrollment_token");
+    let spaced = json!({"uri": "https://x y", "enrollment_token": "aWQ6c2VjcmV0"});
+    assert_eq!(refused("/agents/b/migrate", spaced).await, "uri");
+    let input = json!({"agents": ["b"], "action": {"type": "INPUT_ACTION", "input_type": "os query", "data": {}}});
+    assert_eq!(refused("/agents/bulk_actions", input).await, "input_type");
+    assert_eq!(api.due("b").await.len(), 0);
 }
 
 #[tokio::test]
@@ -357,7 +387,8 @@ async fn mg139_actions_show_who_gave_them_and_whom_they_were_for() {
 async fn ea84_secrets_of_orders_are_sealed_and_never_shown() {
     let api = Api::new();
     api.agent("a", None).await;
-    let body = json!({"uri": "https://other:8220", "enrollment_token": "s3cret-token", "settings": {"insecure": true}});
+    let body =
+        json!({"uri": "https://other:8220", "enrollment_token": "c2VjcmV0OnRva2Vu", "settings": {"insecure": true}});
     let id = api.post("/agents/a/migrate", body).await.ok()["actionId"].clone();
     let stored = api.fleet.store.action(&ActionId::trusted(id.as_str().unwrap())).await.unwrap().unwrap();
     let data: Value = serde_json::from_str(stored.data.as_deref().unwrap()).unwrap();
@@ -365,10 +396,10 @@ async fn ea84_secrets_of_orders_are_sealed_and_never_shown() {
     let secret = reference.strip_prefix("$co.elastic.secret{").unwrap().strip_suffix('}').unwrap();
     let secret = SecretId::trusted(secret);
     let sealed = api.fleet.store.secrets(std::slice::from_ref(&secret)).await.unwrap().remove(0).1;
-    assert_eq!(api.fleet.sealer.open(Place::secret(&secret), &sealed).unwrap().as_slice(), b"s3cret-token");
+    assert_eq!(api.fleet.sealer.open(Place::secret(&secret), &sealed).unwrap().as_slice(), b"c2VjcmV0OnRva2Vu");
     let sneaky = json!({"action": {"type": "INPUT_ACTION", "input_type": "x", "data": {"a": reference}}});
     assert_eq!(api.post("/agents/a/actions", sneaky).await.refused(400)["field"], "data");
-    let unknown = json!({"uri": "https://x", "enrollment_token": "t", "settings": {"colour": 1}});
+    let unknown = json!({"uri": "https://x", "enrollment_token": "aWQ6c2VjcmV0", "settings": {"colour": 1}});
     assert_eq!(api.post("/agents/a/migrate", unknown).await.refused(400)["field"], "settings.colour");
     let password = json!({"user_info": {"username": "u", "password": "s3cret-password"}});
     let id = api.post("/agents/a/privilege_level_change", password).await.ok()["actionId"].clone();
@@ -393,4 +424,14 @@ async fn any_type_can_be_ordered_if_agents_could_read_it() {
     order(json!({"type": "UPDATE_TAGS"})).await.refused(400);
     order(json!({"type": "UNENROLL"})).await.ok();
     assert_eq!(api.status_of("a").await, "unenrolling");
+}
+
+#[tokio::test]
+async fn a_bulk_request_names_at_most_ten_thousand_agents() {
+    let api = Api::new();
+    let ids = |count: usize| json!({"agents": vec!["a"; count], "dryRun": true});
+    let told = api.post("/agents/bulk_unenroll", ids(10_001)).await.refused(400);
+    assert_eq!((&told["field"], told["remedy"].is_string()), (&json!("agents"), true), "{told}");
+    assert_ne!(api.post("/agents/bulk_unenroll", ids(10_000)).await.body["field"], "agents");
+    api.post("/agents/bulk_unenroll", json!({"agents": ["a".repeat(3 << 20)]})).await.refused(413);
 }

@@ -61,7 +61,7 @@ impl Answer {
 /// The server's own user, over the socket.
 pub fn administrator() -> Peer {
     let uid = Some(nix::unistd::Uid::effective().as_raw());
-    Peer { address: None, tls: false, listener: ListenerKind::Socket, uid }
+    Peer { uid, ..Peer::new(ListenerKind::Socket) }
 }
 
 impl Api {

@@ -23,7 +23,7 @@ fn plausible_body(path: &str) -> &'static str {
         "reassign" => r#"{"policy_id": null}"#,
         "upgrade" => r#"{"version": "9.6.0"}"#,
         "tags" => r#"{"tagsToAdd": ["a"]}"#,
-        "migrate" => r#"{"uri": "https://other", "enrollment_token": "t"}"#,
+        "migrate" => r#"{"uri": "https://other", "enrollment_token": "aWQ6c2VjcmV0"}"#,
         "actions" => r#"{"action": {"type": "SETTINGS", "data": {"log_level": "debug"}}}"#,
         "copy" => r#"{"name": "copy"}"#,
         _ if path.starts_with("/agent_policies/{id}/rollback") => r#"{"revision": 1}"#,
@@ -48,12 +48,7 @@ fn request(method: &Method, path: &str, peer: Option<Peer>, body: &'static str) 
 #[tokio::test]
 async fn mg7_every_endpoint_rejects_unauthenticated_requests() {
     let api = Api::new();
-    let over_tcp = Peer {
-        address: Some("127.0.0.1:50000".parse().unwrap()),
-        tls: false,
-        listener: ListenerKind::Admin,
-        uid: None,
-    };
+    let over_tcp = Peer { address: Some("127.0.0.1:50000".parse().unwrap()), ..Peer::new(ListenerKind::Admin) };
     for endpoint in endpoints::all() {
         for peer in [None, Some(over_tcp.clone())] {
             let answer = api.send(request(&endpoint.method, endpoint.path, peer, "{}")).await;

@@ -71,6 +71,12 @@ pub struct Agent {
     /// Revision that it runs.
     #[serde(default)]
     pub policy_revision: Option<i64>,
+    /// The revision that it should run; none: the policy's newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_revision: Option<i64>,
+    /// A revision that it was given and could not apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_failure: Option<PolicyFailure>,
     /// Time of the last check-in.
     #[serde(default)]
     pub last_checkin: Option<String>,
@@ -92,6 +98,9 @@ pub struct Agent {
     /// User-provided metadata.
     #[serde(default)]
     pub user_provided_metadata: Json,
+    /// Hosts that share its key: a machine was cloned with its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_hosts: Option<DuplicateHosts>,
     /// Tags.
     #[serde(default)]
     pub tags: Vec<String>,
@@ -113,6 +122,26 @@ pub struct Agent {
     /// Integrations of its policy.
     #[serde(default)]
     pub packages: Vec<String>,
+}
+
+/// Hosts behind one agent's key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct DuplicateHosts {
+    /// Their own ids, as far as they were seen to come back.
+    pub hosts: Vec<String>,
+    /// When the second one was noticed.
+    pub since: String,
+    /// When they last alternated.
+    pub last: String,
+}
+
+/// A policy revision that an agent could not apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct PolicyFailure {
+    /// The revision.
+    pub revision: i64,
+    /// What the agent says of it.
+    pub reason: String,
 }
 
 /// Id and version in an [`Agent`].

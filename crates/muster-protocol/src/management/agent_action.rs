@@ -22,6 +22,9 @@ pub struct Reassign {
     /// Policy id; `null` means no policy.
     #[serde(deserialize_with = "super::nullable")]
     pub policy_id: Option<String>,
+    /// The revision of it that the agent should run; none: the newest, whichever that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_revision: Option<i64>,
     /// Applies even if the policy is managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,

@@ -76,6 +76,9 @@ bulk_request!(
         /// Policy id; `null` means no policy.
         #[serde(deserialize_with = "super::nullable")]
         policy_id: Option<String>,
+        /// The revision of it that the agents should run; none: the newest, whichever that is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy_revision: Option<i64>,
         /// Applies even to agents of managed policies.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         force: Option<bool>,

@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod file;
 pub mod json;
 pub mod output;
+pub mod refused;
 pub mod status;
 
 pub use envelope::{Empty, ErrorBody, Item, Items};

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use super::names::{self, Key, Setting};
 use super::value::{Kind, Raw, Value, write_span};
 use muster_elastic::limits::{Limits, Operation};
 use muster_fleet::upload_limits::UploadLimits;
@@ -20,6 +21,8 @@ pub struct Definition {
     pub help: String,
     /// Flag of `muster serve` that sets it, if there is one besides `--set`.
     pub flag: Option<&'static str>,
+    /// Whether a value is of the type in which the key is read.
+    is_read_as_defined: fn(&Value) -> bool,
 }
 
 impl Definition {
@@ -30,7 +33,8 @@ impl Definition {
 
     /// Returns the default as a value.
     pub fn default_value(&self) -> Value {
-        self.kind.parse(&self.default).expect("defaults are of their kind; a test reads them all")
+        let value = self.kind.parse(&self.default).ok().filter(self.is_read_as_defined);
+        value.expect("defaults are of their kind, and kinds of their key's type; a test reads them all")
     }
 }
 
@@ -50,8 +54,9 @@ pub fn find(key: &str) -> Option<&'static Definition> {
     KEYS.iter().find(|definition| definition.key == key)
 }
 
-fn key(key: &str, kind: Kind, default: Raw, flag: Option<&'static str>, help: &str) -> Definition {
-    Definition { key: key.into(), kind, default, help: help.into(), flag }
+fn key<T: Setting>(key: &Key<T>, kind: Kind, default: Raw, flag: Option<&'static str>, help: &str) -> Definition {
+    let is_read_as_defined = |value: &Value| T::of(value).is_some();
+    Definition { key: key.name().to_owned(), kind, default, help: help.into(), flag, is_read_as_defined }
 }
 
 fn text(value: &str) -> Raw {
@@ -61,28 +66,28 @@ fn text(value: &str) -> Raw {
 fn general() -> Vec<Definition> {
     vec![
         key(
-            "data_dir",
+            &names::DATA_DIR,
             Kind::Text,
             text(""),
             Some("--data-dir"),
             "Directory of the database, the certificates and the keys.\nDefault: /var/lib/muster for root, otherwise $XDG_STATE_HOME/muster (~/.local/state/muster).",
         ),
         key(
-            "database",
+            &names::DATABASE,
             Kind::Text,
             text(""),
             Some("--database"),
             "URL of the database. Empty means SQLite in the data directory.",
         ),
         key(
-            "external_url",
+            &names::EXTERNAL_URL,
             Kind::Urls,
             Raw::List(Vec::new()),
             Some("--external-url"),
             "URLs at which agents reach this server, each https://HOST:PORT.\nThe server's own certificate covers their hosts, and this host's names and addresses.\nDefault: the bound address of `agent.listen` (of `local.listen` if that is `none`), with this host's name\nin place of 0.0.0.0 or [::].",
         ),
         key(
-            "insecure_http",
+            &names::INSECURE_HTTP,
             Kind::Flag,
             Raw::Flag(false),
             Some("--insecure-http"),
@@ -94,25 +99,32 @@ fn general() -> Vec<Definition> {
 fn listeners() -> Vec<Definition> {
     vec![
         key(
-            "agent.listen",
+            &names::AGENT_LISTEN,
             Kind::Address,
             text("0.0.0.0:8220"),
             Some("--agent-listen"),
             "Listener for agents. Port 0 selects a free port; `none` disables the listener.",
         ),
         key(
-            "local.listen",
+            &names::LOCAL_LISTEN,
             Kind::Address,
             text("127.0.0.1:8221"),
             Some("--local-listen"),
             "Listener for the agent on this host, with limits of its own.",
         ),
         key(
-            "admin.listen",
+            &names::ADMIN_LISTEN,
             Kind::Address,
             text("127.0.0.1:8230"),
             Some("--admin-listen"),
             "Listener for the REST API and metrics: plain HTTP on a loopback address, TLS on any other.",
+        ),
+        key(
+            &names::ADMIN_HOSTS,
+            Kind::Hosts,
+            Raw::List(Vec::new()),
+            None,
+            "Further host names by which people reach `admin.listen`, such as a proxy's. Requests for other names are rejected:\na page in a browser must not reach this listener under its own name. Addresses, `localhost`, this host's name and the\nhosts of `external_url` are always served.",
         ),
     ]
 }
@@ -120,15 +132,15 @@ fn listeners() -> Vec<Definition> {
 fn tls() -> Vec<Definition> {
     vec![
         key(
-            "tls.cert",
+            &names::TLS_CERT,
             Kind::Text,
             text(""),
             Some("--tls-cert"),
             "PEM file with a certificate and its chain, instead of a certificate by the server's own CA.\nReloaded when it changes, and on SIGHUP.",
         ),
-        key("tls.key", Kind::Text, text(""), Some("--tls-key"), "PEM file with the private key of `tls.cert`."),
+        key(&names::TLS_KEY, Kind::Text, text(""), Some("--tls-key"), "PEM file with the private key of `tls.cert`."),
         key(
-            "tls.client_ca",
+            &names::TLS_CLIENT_CA,
             Kind::Text,
             text(""),
             Some("--tls-client-ca"),
@@ -140,56 +152,66 @@ fn tls() -> Vec<Definition> {
 fn timeouts() -> Vec<Definition> {
     vec![
         key(
-            "timeouts.checkin_long_poll",
+            &names::LONG_POLL,
             ANY,
             text("5m"),
             None,
             "Duration of a long poll: how long a check-in is held while nothing is due. With 0s check-ins are answered immediately, and\nagents poll about once a second. Agents time out after 10 minutes.",
         ),
         key(
-            "timeouts.checkin_jitter",
+            &names::JITTER,
             ANY,
             text("30s"),
             None,
             "Maximum of a random duration that is subtracted from the long poll, so that agents do not return all at once. The default is at most\na tenth of timeouts.checkin_long_poll.",
         ),
-        key("timeouts.checkin_max_poll", SOME, text("1h"), None, "Maximum long poll that an agent may request."),
-        key("timeouts.handshake", SOME, text("10s"), None, "Maximum time of a TLS handshake."),
+        key(&names::MAX_POLL, SOME, text("1h"), None, "Maximum long poll that an agent may request."),
+        key(&names::HANDSHAKE, SOME, text("10s"), None, "Maximum duration of a TLS handshake, from its first byte."),
         key(
-            "timeouts.read_header",
+            &names::READ_HEADER,
             SOME,
             text("5s"),
             None,
-            "Maximum time to read the head of a request, from its first byte.",
+            "Maximum time in which the head of a request must arrive, from its first byte.",
         ),
         key(
-            "timeouts.read",
+            &names::READ,
             SOME,
             text("1m"),
             None,
             "Maximum time to read the body of a request, from the end of its head; at most 20s except for chunks of uploads.",
         ),
-        key("timeouts.write", SOME, text("10m"), None, "Maximum total time that a client may block a response."),
-        key("timeouts.write_stall", SOME, text("30s"), None, "Maximum time without progress while a response is sent."),
-        key("timeouts.idle", SOME, text("35s"), None, "Maximum idle time between two requests of a connection."),
-        key("timeouts.drain", ANY, text("10s"), None, "Maximum time to wait for running requests on shutdown."),
+        key(&names::WRITE, SOME, text("10m"), None, "Maximum total time that a client may block a response."),
+        key(&names::WRITE_STALL, SOME, text("30s"), None, "Maximum time without progress while a response is sent."),
+        key(
+            &names::IDLE,
+            SOME,
+            text("75s"),
+            None,
+            "Maximum time that a connection may stay open without a request, also before its first one.\n\
+             Behind a load balancer, make it longer than the balancer's own idle timeout for servers.\n\
+             Of the connections that have not authenticated, one in sixteen of all (at least 16, at most 1024) may idle;\n\
+             the others are closed after a response, and have `timeouts.read_header` to begin a request.",
+        ),
+        key(&names::DRAIN, ANY, text("10s"), None, "Maximum time to wait for running requests on shutdown."),
     ]
 }
 
 fn limits() -> Vec<Definition> {
     let defaults = Limits::default();
     let mut keys = vec![key(
-        "limits.max_connections",
+        &names::MAX_CONNECTIONS,
         NUMBER,
         Raw::Integer(0),
         None,
-        "Maximum number of concurrent requests on the agent listener, held check-ins included; more are answered 429.\n\
-         Up to 10 % more connections are accepted, any further ones are closed.\n\
-         0 means as many as the limit of open files allows. Other listeners accept 256, or this if it is less.",
+        "Requests at a time on the agent listener, held check-ins included; more get 429.\n\
+         One connection in ten above that is accepted, more are closed at once.\n\
+         One address gets at most half of the connections before it authenticates.\n\
+         0: as many as the limit of open files allows. The other listeners take 256, or this if it is less.",
     )];
     keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));
     keys.push(key(
-        "limits.checkin.max_body_decompressed",
+        &names::MAX_DECOMPRESSED,
         SIZE,
         size(defaults.max_decompressed),
         None,
@@ -204,16 +226,27 @@ fn size(bytes: usize) -> Raw {
 
 fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
     let limit = defaults.of(operation);
-    let section = |field: &str| format!("limits.{}.{field}", operation.key());
     let what = operation_help(operation);
     let interval =
         format!("{what}\nToken bucket: one request per `interval`, with a capacity of `burst`; 0 means no rate limit.");
     vec![
-        key(&section("interval"), ANY, text(&write_span(limit.interval)), None, &interval),
-        key(&section("burst"), NUMBER, Raw::Integer(i64::from(limit.burst)), None, "Capacity of the token bucket."),
-        key(&section("max"), NUMBER, size(limit.max), None, "Maximum number of concurrent requests; 0 means no limit."),
+        key(&names::interval(operation), ANY, text(&write_span(limit.interval)), None, &interval),
         key(
-            &section("max_body"),
+            &names::burst(operation),
+            NUMBER,
+            Raw::Integer(i64::from(limit.burst)),
+            None,
+            "Capacity of the token bucket.",
+        ),
+        key(
+            &names::max(operation),
+            NUMBER,
+            size(limit.max),
+            None,
+            "Maximum number of concurrent requests; 0 means no limit.",
+        ),
+        key(
+            &names::max_body(operation),
             SIZE,
             size(limit.max_body),
             None,
@@ -239,29 +272,36 @@ fn operation_help(operation: Operation) -> &'static str {
 }
 
 fn uploads() -> Vec<Definition> {
-    let UploadLimits { max_bytes, max_bytes_per_agent, max_open_per_agent } = UploadLimits::default();
+    let UploadLimits { max_bytes, max_bytes_per_agent, max_open_per_agent, min_free_bytes } = UploadLimits::default();
     let number = |number: u64| i64::try_from(number).map_or(Raw::Other("a number too large"), Raw::Integer);
     vec![
         key(
-            "uploads.max_bytes",
+            &names::UPLOAD_MAX_BYTES,
             FILES,
             number(max_bytes),
             None,
             "Maximum size of an uploaded file, such as a diagnostics bundle, in bytes; 0 disables uploads.",
         ),
         key(
-            "uploads.max_bytes_per_agent",
+            &names::UPLOAD_MAX_BYTES_PER_AGENT,
             FILES,
             number(max_bytes_per_agent),
             None,
             "Maximum total size of the files of one agent, in bytes; an upload that would exceed it is rejected. Files are kept for 7 days.",
         ),
         key(
-            "uploads.max_open_per_agent",
+            &names::UPLOAD_MAX_OPEN_PER_AGENT,
             NUMBER,
             number(max_open_per_agent),
             None,
             "Maximum number of concurrent uploads of one agent; more are answered 429.",
+        ),
+        key(
+            &names::UPLOAD_MIN_FREE_BYTES,
+            FILES,
+            number(min_free_bytes),
+            None,
+            "Free bytes on the data directory's disk below which uploads are rejected; agents retry.",
         ),
     ]
 }
@@ -269,14 +309,14 @@ fn uploads() -> Vec<Definition> {
 fn agents() -> Vec<Definition> {
     vec![
         key(
-            "agents.highest_version",
+            &names::HIGHEST_VERSION,
             Kind::Version { minor: false },
             text("9"),
             None,
             "Highest agent version that is accepted: `MAJOR` (any minor version) or `MAJOR.MINOR`.",
         ),
         key(
-            "agents.lowest_version",
+            &names::LOWEST_VERSION,
             Kind::Version { minor: true },
             text("7.13"),
             None,
@@ -287,9 +327,15 @@ fn agents() -> Vec<Definition> {
 
 fn log() -> Vec<Definition> {
     vec![
-        key("log.format", Kind::Choice(&["text", "json"]), text("text"), Some("--log-format"), "Format of log lines."),
         key(
-            "log.level",
+            &names::LOG_FORMAT,
+            Kind::Choice(&["text", "json"]),
+            text("text"),
+            Some("--log-format"),
+            "Format of log lines.",
+        ),
+        key(
+            &names::LOG_LEVEL,
             Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
             text("info"),
             Some("--log-level"),

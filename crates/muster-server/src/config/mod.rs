@@ -6,6 +6,7 @@
 pub mod document;
 pub mod gather;
 pub mod keys;
+pub mod names;
 pub mod problem;
 pub mod settings;
 pub mod source;
@@ -17,6 +18,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use self::keys::KEYS;
+use self::names::{Key, Setting};
 use self::problem::{Problem, Problems, Source, nearest};
 pub use self::settings::{Build, Config, ListenConfig, TlsConfig};
 use self::source::Entry;
@@ -48,9 +50,10 @@ impl Values {
         Self(KEYS.iter().map(entry).collect())
     }
 
-    /// The value of a key of the table.
-    pub fn get(&self, key: &str) -> &Value {
-        &self.0.get(key).expect("only keys of the table are asked for; a test builds a configuration of them all").0
+    /// The value of a key.
+    pub fn read<T: Setting>(&self, key: &Key<T>) -> T {
+        let value = self.0.get(key.name()).and_then(|(value, _)| T::of(value));
+        value.expect("every key is in the table, with a kind of its type; tests read them all")
     }
 
     /// Where the value of a key came from.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
+use super::names::{self, Key};
 use super::problem::{Problem, Source};
-use super::value::{Value, write_span};
+use super::value::write_span;
 use super::{Layers, Values};
 use muster_core::poll::PollLimits;
 use muster_elastic::limits::{Limits, Operation, OperationLimit};
@@ -26,6 +26,8 @@ pub struct Config {
     pub insecure_http: bool,
     /// Listener addresses.
     pub listen: ListenConfig,
+    /// Further names of the management listener's host.
+    pub admin_hosts: Vec<String>,
     /// Certificates.
     pub tls: TlsConfig,
     /// How long check-ins are held.
@@ -101,78 +103,47 @@ impl Config {
 }
 
 impl Values {
-    fn flag(&self, key: &str) -> bool {
-        matches!(self.get(key), Value::Flag(true))
-    }
-
-    fn count(&self, key: &str) -> u64 {
-        if let Value::Count(count) = self.get(key) { *count } else { 0 }
-    }
-
-    fn span(&self, key: &str) -> Duration {
-        if let Value::Span(span) = self.get(key) { *span } else { Duration::ZERO }
-    }
-
-    fn text(&self, key: &str) -> &str {
-        if let Value::Text(text) = self.get(key) { text } else { "" }
-    }
-
-    fn path(&self, key: &str) -> Option<Utf8PathBuf> {
-        Some(self.text(key)).filter(|path| !path.is_empty()).map(Utf8PathBuf::from)
-    }
-
-    fn address(&self, key: &str) -> Option<SocketAddr> {
-        if let Value::Address(address) = self.get(key) { *address } else { None }
-    }
-
-    fn version(&self, key: &str) -> (u32, Option<u32>) {
-        if let Value::Version(major, minor) = self.get(key) { (*major, *minor) } else { (0, None) }
-    }
-
-    fn problem(&self, key: &str, reason: impl Into<String>) -> Problem {
-        Problem { source: self.source(key), key: key.to_owned(), reason: reason.into() }
+    fn problem<T>(&self, key: &Key<T>, reason: impl Into<String>) -> Problem {
+        Problem { source: self.source(key.name()), key: key.name().to_owned(), reason: reason.into() }
     }
 }
 
 /// Final types from values; what does not fit together becomes problems.
 pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem>) -> Config {
-    let (lowest_major, lowest_minor) = values.version("agents.lowest_version");
+    let (lowest_major, lowest_minor) = values.read(&names::LOWEST_VERSION);
     let config = Config {
         data_dir: data_dir(values, layers, problems),
-        external_urls: external_urls(values),
-        insecure_http: values.flag("insecure_http"),
+        external_urls: values.read(&names::EXTERNAL_URL),
+        insecure_http: values.read(&names::INSECURE_HTTP),
         listen: ListenConfig {
-            agent: values.address("agent.listen"),
-            local: values.address("local.listen"),
-            admin: values.address("admin.listen"),
+            agent: values.read(&names::AGENT_LISTEN),
+            local: values.read(&names::LOCAL_LISTEN),
+            admin: values.read(&names::ADMIN_LISTEN),
         },
+        admin_hosts: values.read(&names::ADMIN_HOSTS),
         tls: tls(values, problems),
         poll: poll(values),
         timeouts: timeouts(values),
-        max_connections: values.count("limits.max_connections"),
+        max_connections: values.read(&names::MAX_CONNECTIONS),
         limits: limits(values),
         uploads: uploads(values),
-        highest_version: values.version("agents.highest_version"),
+        highest_version: values.read(&names::HIGHEST_VERSION),
         lowest_version: (lowest_major, lowest_minor.unwrap_or(0)),
         new_fleet: false,
         build: Build::default(),
-        log_json: values.text("log.format") == "json",
-        log_level: values.text("log.level").to_owned(),
+        log_json: values.read(&names::LOG_FORMAT) == "json",
+        log_level: values.read(&names::LOG_LEVEL),
     };
     check(&config, values, problems);
     config
 }
 
-fn external_urls(values: &Values) -> Vec<String> {
-    if let Value::Urls(urls) = values.get("external_url") { urls.clone() } else { Vec::new() }
-}
-
 fn data_dir(values: &Values, layers: &Layers, problems: &mut Vec<Problem>) -> Utf8PathBuf {
-    if let Some(path) = values.path("data_dir") {
+    if let Some(path) = values.read(&names::DATA_DIR) {
         return path;
     }
     default_data_dir(layers.root, &layers.environment).unwrap_or_else(|| {
-        problems.push(values.problem("data_dir", "there is no home folder to derive it from; set it"));
+        problems.push(values.problem(&names::DATA_DIR, "there is no home folder to derive it from; set it"));
         Utf8PathBuf::new()
     })
 }
@@ -189,71 +160,71 @@ pub fn default_data_dir(root: bool, environment: &BTreeMap<String, String>) -> O
 }
 
 fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
-    let custom = match (values.path("tls.cert"), values.path("tls.key")) {
+    let custom = match (values.read(&names::TLS_CERT), values.read(&names::TLS_KEY)) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         (Some(_), None) => {
-            problems.push(values.problem("tls.cert", "needs tls.key beside it"));
+            problems.push(values.problem(&names::TLS_CERT, "needs tls.key beside it"));
             None
         }
         (None, Some(_)) => {
-            problems.push(values.problem("tls.key", "needs tls.cert beside it"));
+            problems.push(values.problem(&names::TLS_KEY, "needs tls.cert beside it"));
             None
         }
     };
-    TlsConfig { custom, client_ca: values.path("tls.client_ca") }
+    TlsConfig { custom, client_ca: values.read(&names::TLS_CLIENT_CA) }
 }
 
 fn poll(values: &Values) -> PollLimits {
-    let default = values.span("timeouts.checkin_long_poll");
-    let jitter = values.span("timeouts.checkin_jitter");
+    let default = values.read(&names::LONG_POLL);
+    let jitter = values.read(&names::JITTER);
     // An operator who shortens the poll need not know of the jitter.
-    let is_default = matches!(values.source("timeouts.checkin_jitter"), Source::Default);
+    let is_default = matches!(values.source(names::JITTER.name()), Source::Default);
     PollLimits {
         default,
         jitter: if is_default { jitter.min(default / 10) } else { jitter },
-        max: values.span("timeouts.checkin_max_poll"),
+        max: values.read(&names::MAX_POLL),
     }
 }
 
 fn timeouts(values: &Values) -> Timeouts {
     Timeouts {
-        handshake: values.span("timeouts.handshake"),
-        read_header: values.span("timeouts.read_header"),
-        read: values.span("timeouts.read"),
-        write: values.span("timeouts.write"),
-        write_stall: values.span("timeouts.write_stall"),
-        idle: values.span("timeouts.idle"),
-        hold: values.span("timeouts.checkin_max_poll"),
-        drain: values.span("timeouts.drain"),
+        handshake: values.read(&names::HANDSHAKE),
+        read_header: values.read(&names::READ_HEADER),
+        read: values.read(&names::READ),
+        write: values.read(&names::WRITE),
+        write_stall: values.read(&names::WRITE_STALL),
+        idle: values.read(&names::IDLE),
+        hold: values.read(&names::MAX_POLL),
+        drain: values.read(&names::DRAIN),
     }
 }
 
 fn limits(values: &Values) -> Limits {
     let mut limits = Limits::default();
-    limits.read_timeout = values.span("timeouts.read");
-    limits.max_decompressed = size(values.count("limits.checkin.max_body_decompressed"));
+    limits.read_timeout = values.read(&names::READ);
+    limits.max_decompressed = size(values.read(&names::MAX_DECOMPRESSED));
     for operation in Operation::ALL {
-        *limits.of_mut(operation) = operation_limit(values, operation.key());
+        *limits.of_mut(operation) = operation_limit(values, operation);
     }
     limits
 }
 
 fn uploads(values: &Values) -> UploadLimits {
     UploadLimits {
-        max_bytes: values.count("uploads.max_bytes"),
-        max_bytes_per_agent: values.count("uploads.max_bytes_per_agent"),
-        max_open_per_agent: values.count("uploads.max_open_per_agent"),
+        max_bytes: values.read(&names::UPLOAD_MAX_BYTES),
+        max_bytes_per_agent: values.read(&names::UPLOAD_MAX_BYTES_PER_AGENT),
+        max_open_per_agent: values.read(&names::UPLOAD_MAX_OPEN_PER_AGENT),
+        min_free_bytes: values.read(&names::UPLOAD_MIN_FREE_BYTES),
     }
 }
 
-fn operation_limit(values: &Values, name: &str) -> OperationLimit {
-    let key = |field: &str| format!("limits.{name}.{field}");
+fn operation_limit(values: &Values, operation: Operation) -> OperationLimit {
     OperationLimit {
-        interval: values.span(&key("interval")),
-        burst: u32::try_from(values.count(&key("burst"))).unwrap_or(u32::MAX),
-        max: size(values.count(&key("max"))),
-        max_body: size(values.count(&key("max_body"))),
+        interval: values.read(&names::interval(operation)),
+        burst: u32::try_from(values.read(&names::burst(operation))).unwrap_or(u32::MAX),
+        max: size(values.read(&names::max(operation))),
+        max_body: size(values.read(&names::max_body(operation))),
     }
 }
 
@@ -263,27 +234,27 @@ fn size(count: u64) -> usize {
 
 /// What single values can't tell.
 fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
-    for (key, address) in [("agent.listen", config.listen.agent), ("local.listen", config.listen.local)] {
+    for (key, address) in [(names::AGENT_LISTEN, config.listen.agent), (names::LOCAL_LISTEN, config.listen.local)] {
         if let Some(address) = address.filter(|address| config.insecure_http && !address.ip().is_loopback()) {
             let reason = format!("{address} is not a loopback address, and insecure_http is on: use 127.0.0.1, or TLS");
-            problems.push(values.problem(key, reason));
+            problems.push(values.problem(&key, reason));
         }
     }
     for url in config.external_urls.iter().filter(|url| url.starts_with("http:") && !config.insecure_http) {
-        problems.push(values.problem("external_url", format!("{url} is plain HTTP, and insecure_http is off")));
+        problems.push(values.problem(&names::EXTERNAL_URL, format!("{url} is plain HTTP, and insecure_http is off")));
     }
     let PollLimits { default: long_poll, jitter, .. } = config.poll;
     if !jitter.is_zero() && jitter >= long_poll {
         let reason = format!("must be shorter than timeouts.checkin_long_poll, {}", write_span(long_poll));
-        problems.push(values.problem("timeouts.checkin_jitter", reason));
+        problems.push(values.problem(&names::JITTER, reason));
     }
-    if !values.text("database").is_empty() {
+    if !values.read(&names::DATABASE).is_empty() {
         let reason = "only SQLite in the data folder is supported by this version; leave it out";
-        problems.push(values.problem("database", reason));
+        problems.push(values.problem(&names::DATABASE, reason));
     }
     let UploadLimits { max_bytes, max_bytes_per_agent, .. } = config.uploads;
     if max_bytes > max_bytes_per_agent {
-        problems.push(values.problem("uploads.max_bytes", "is above uploads.max_bytes_per_agent"));
+        problems.push(values.problem(&names::UPLOAD_MAX_BYTES, "is above uploads.max_bytes_per_agent"));
     }
     check_versions(config, values, problems);
 }
@@ -291,6 +262,6 @@ fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
 fn check_versions(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
     let highest = (config.highest_version.0, config.highest_version.1.unwrap_or(u32::MAX));
     if config.lowest_version > highest {
-        problems.push(values.problem("agents.lowest_version", "is above agents.highest_version"));
+        problems.push(values.problem(&names::LOWEST_VERSION, "is above agents.highest_version"));
     }
 }

@@ -44,23 +44,49 @@ pub fn file(path: &str, text: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
         key: String::new(),
         reason: error.message().to_owned(),
     }));
-    let mut entries = Vec::new();
-    flatten("", table.get_ref(), &source, &mut entries);
-    entries
+    let mut found = Found { entries: Vec::new(), problems };
+    flatten("", table.get_ref(), &source, &mut found);
+    found.entries
 }
 
 fn line(text: &str, offset: usize) -> usize {
     1 + text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
 }
 
-fn flatten(prefix: &str, table: &DeTable<'_>, source: &dyn Fn(usize) -> Source, entries: &mut Vec<Entry>) {
+struct Found<'a> {
+    entries: Vec<Entry>,
+    problems: &'a mut Vec<Problem>,
+}
+
+fn flatten(prefix: &str, table: &DeTable<'_>, source: &dyn Fn(usize) -> Source, found: &mut Found<'_>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
         match value.get_ref() {
-            DeValue::Table(inner) => flatten(&key, inner, source, entries),
-            value => entries.push(Entry { key, raw: raw(value), source: source(name.span().start) }),
+            // Its keys would be told one by one, but an empty one has none: a misspelt section must not pass for that.
+            DeValue::Table(inner) if inner.is_empty() && !is_section(&key) => {
+                found.problems.push(unknown_section(key, source(name.span().start)));
+            }
+            DeValue::Table(inner) => flatten(&key, inner, source, found),
+            value => found.entries.push(Entry { key, raw: raw(value), source: source(name.span().start) }),
         }
     }
+}
+
+fn sections() -> impl Iterator<Item = &'static str> {
+    let around = |key: &'static str| std::iter::successors(key.rsplit_once('.'), |(outer, _)| outer.rsplit_once('.'));
+    KEYS.iter().flat_map(move |definition| around(&definition.key).map(|(section, _)| section))
+}
+
+fn is_section(name: &str) -> bool {
+    sections().any(|section| section == name)
+}
+
+fn unknown_section(key: String, source: Source) -> Problem {
+    let reason = match nearest(&key, sections()) {
+        Some(near) => format!("unknown section; is [{near}] meant?"),
+        None => "unknown section".into(),
+    };
+    Problem { source, key, reason }
 }
 
 fn raw(value: &DeValue<'_>) -> Raw {

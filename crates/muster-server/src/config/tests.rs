@@ -22,7 +22,7 @@ fn defaults_make_a_configuration() {
     assert_eq!(loaded.config.data_dir, "/var/lib/muster");
     assert_eq!(loaded.config.limits, Limits::default());
     assert_eq!(loaded.config.listen.agent, Some("0.0.0.0:8220".parse().unwrap()));
-    assert_eq!(loaded.config.timeouts.idle, Duration::from_secs(35));
+    assert_eq!(loaded.config.timeouts.idle, Duration::from_secs(75));
     assert_eq!(loaded.config.highest_version, (9, None));
 }
 
@@ -102,10 +102,22 @@ fn values_of_another_type_are_told_what_is_needed() {
         ("timeouts.checkin_jitter = \"6m\"", "must be shorter than timeouts.checkin_long_poll, 5m"),
         ("database = \"postgres://h/d\"", "only SQLite"),
         ("limits = 3", "unknown key"),
+        ("[limit]", "limit: unknown section; is [limits] meant?"),
+        ("[limits.check-in]", "limits.check-in: unknown section; is [limits.checkin] meant?"),
+        ("[timeouts]\nidle = {}", "timeouts.idle: unknown section"),
+        ("nonsense = {}", "nonsense: unknown section"),
+        ("admin.hosts = [\"fleet.example:8230\"]", "is no name of a host; write it without scheme and port"),
+        ("admin.hosts = [\"*.example\"]", "is no name of a host"),
+        ("admin.hosts = \"https://fleet.example\"", "is no name of a host"),
     ] {
         let text = refused(&layers(file));
         assert!(text.contains(reason), "{file}: {text}");
     }
+}
+
+#[test]
+fn empty_sections_that_are_known_are_fine() {
+    load(&layers("[limits]\n[limits.checkin]\n[timeouts]\n[tls]\n[admin]\nhosts = [\"Fleet.example\"]\n")).unwrap();
 }
 
 #[test]

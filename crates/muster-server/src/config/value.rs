@@ -29,6 +29,8 @@ pub enum Kind {
     Text,
     /// List of `https://HOST[:PORT]` URLs.
     Urls,
+    /// A list of names of hosts, without ports.
+    Hosts,
     /// Version: major and, with `minor` set, a required minor.
     Version {
         /// Whether the minor version is required.
@@ -66,6 +68,8 @@ pub enum Value {
     Address(Option<SocketAddr>),
     /// See [`Kind::Urls`].
     Urls(Vec<String>),
+    /// See [`Kind::Hosts`].
+    Hosts(Vec<String>),
     /// See [`Kind::Version`].
     Version(u32, Option<u32>),
 }
@@ -80,7 +84,8 @@ impl Kind {
             Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
             Self::Address => address(text(raw)?).map(Value::Address),
             Self::Text => text(raw).map(|text| Value::Text(text.to_owned())),
-            Self::Urls => urls(raw).map(Value::Urls),
+            Self::Urls => items(raw)?.iter().map(|text| url(text)).collect::<Result<_, _>>().map(Value::Urls),
+            Self::Hosts => items(raw)?.iter().map(|text| host(text)).collect::<Result<_, _>>().map(Value::Hosts),
             Self::Version { minor } => version(&version_text(raw)?, *minor),
         }
     }
@@ -95,6 +100,7 @@ impl Kind {
             Self::Address => "`ADDRESS:PORT` or `none`".into(),
             Self::Text => "string".into(),
             Self::Urls => "list of URLs".into(),
+            Self::Hosts => "a list of host names".into(),
             Self::Version { .. } => "version".into(),
         }
     }
@@ -109,7 +115,7 @@ impl fmt::Display for Value {
             Self::Text(value) => write!(f, "{value:?}"),
             Self::Address(Some(value)) => write!(f, "\"{value}\""),
             Self::Address(None) => f.write_str("\"none\""),
-            Self::Urls(values) => write!(f, "{values:?}"),
+            Self::Urls(values) | Self::Hosts(values) => write!(f, "{values:?}"),
             Self::Version(major, Some(minor)) => write!(f, "\"{major}.{minor}\""),
             Self::Version(major, None) => write!(f, "\"{major}\""),
         }
@@ -220,12 +226,19 @@ fn address(text: &str) -> Result<Option<SocketAddr>, String> {
     }
 }
 
-fn urls(raw: &Raw) -> Result<Vec<String>, String> {
-    let list: Vec<String> = match raw {
+/// The items of a list, which is written with commas where there are no brackets.
+fn items(raw: &Raw) -> Result<Vec<String>, String> {
+    Ok(match raw {
         Raw::List(list) => list.clone(),
-        raw => text(raw)?.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect(),
-    };
-    list.iter().map(|text| url(text)).collect()
+        raw => text(raw)?.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect(),
+    })
+}
+
+fn host(text: &str) -> Result<String, String> {
+    let wrong = || format!("{text:?} is no name of a host; write it without scheme and port");
+    let authority: http::uri::Authority = text.parse().map_err(|_| wrong())?;
+    let plain = authority.host() == text && !text.contains(['*', '@']);
+    plain.then(|| text.to_ascii_lowercase()).ok_or_else(wrong)
 }
 
 /// Takes `https://host[:port]`; a slash at the end goes away.

@@ -7,23 +7,29 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use muster_core::time::Clock;
 use tower::ServiceExt;
 
+use super::hosts::Hosts;
 use crate::metrics::{Asked, Metrics};
 use crate::tls::Tls;
 use crate::tls::validity::Warning;
 use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
-use muster_listen::body::RequestBody;
+use muster_fleet::system::SystemClock;
+use muster_fleet::throttle::Throttle;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::Peer;
-use muster_listen::{Answer, Handler, Work};
-use muster_management::error::http_error;
+use muster_listen::reply::{ListenerKind, Peer, Reply};
+use muster_listen::web::{Web, WebBody, WebWork};
+use muster_management::error::{error_reply, http_error};
 use muster_management::management_router;
 
+/// Between two log lines about requests for the same foreign host.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// How long the store may take to answer a server that is ready.
 const STORE_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -32,6 +38,8 @@ const STORE_ANSWERS: Duration = Duration::from_secs(2);
 pub(super) struct AdminHandler {
     router: Router,
     metrics: Arc<Metrics>,
+    hosts: Arc<Hosts>,
+    throttle: Arc<Throttle>,
 }
 
 #[derive(Clone)]
@@ -46,35 +54,63 @@ struct Watched {
 impl AdminHandler {
     /// The management API with `/healthz` (alive), `/readyz` (store answers) and `/metrics` beside it. `tls` is what
     /// agents connect by.
-    pub fn new(fleet: &Arc<Fleet>, health: Health, metrics: &Arc<Metrics>, tls: Option<Arc<Tls>>) -> Self {
+    pub fn new(
+        fleet: &Arc<Fleet>,
+        health: Health,
+        metrics: &Arc<Metrics>,
+        tls: Option<Arc<Tls>>,
+        hosts: Hosts,
+    ) -> Self {
         let watched = Watched { fleet: Arc::clone(fleet), health, metrics: Arc::clone(metrics), tls };
         let watch = Router::new()
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))
             .route("/metrics", get(render))
             .with_state(watched);
-        Self { router: management_router(Arc::clone(fleet)).merge(watch), metrics: Arc::clone(metrics) }
+        let router = management_router(Arc::clone(fleet)).merge(watch);
+        Self {
+            router,
+            metrics: Arc::clone(metrics),
+            hosts: Arc::new(hosts),
+            throttle: Arc::new(Throttle::new(TOLD_AGAIN)),
+        }
+    }
+
+    /// The reply to a request for a host that is not ours. The socket is none of a browser's business.
+    fn misdirected(&self, request: &Parts, peer: &Peer) -> Option<Response> {
+        let host = (peer.listener != ListenerKind::Socket).then(|| self.hosts.foreign(request)).flatten()?;
+        if self.throttle.first_in_a_while(&host, SystemClock.now()) {
+            let address = peer.address;
+            tracing::warn!(host, ?address, "rejected: the request is for a host that admin.hosts does not name");
+        }
+        let message = format!("the host {host:?} is not this server's; admin.hosts names those that are");
+        Some(http_error(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message))
     }
 }
 
-impl Handler for AdminHandler {
+impl Web for AdminHandler {
     type Body = Body;
 
-    fn refuse(&self, refusal: &Refusal) -> Response {
+    fn refuse(&self, refusal: &Refusal, _: &Peer) -> Reply {
         let code = if *refusal == Refusal::Full { "too_many_requests" } else { "bad_request" };
-        http_error(refusal.status(), code, refusal.to_string())
+        error_reply(refusal.status(), code, refusal.to_string())
     }
 
-    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<Body> {
+    fn handle(&self, request: Request<WebBody>, peer: Peer) -> WebWork<Body> {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
-        let mut request = request.map(Body::new);
+        let (parts, body) = request.into_parts();
+        if let Some(refused) = self.misdirected(&parts, &peer) {
+            metrics.answered(Asked::MANAGEMENT, refused.status(), began.elapsed());
+            return Box::pin(std::future::ready(refused));
+        }
+        let mut request = Request::from_parts(parts, Body::new(body));
         request.extensions_mut().insert(peer);
         let work = self.router.clone().oneshot(request);
         Box::pin(async move {
             let response = work.await.unwrap_or_else(|never| match never {});
             metrics.answered(Asked::MANAGEMENT, response.status(), began.elapsed());
-            Answer::Reply(response)
+            response
         })
     }
 }
@@ -85,9 +121,8 @@ async fn ready(State(watched): State<Watched>) -> Response {
     if !matches!(state, ServerState::Healthy | ServerState::Degraded) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", state.as_str())).into_response();
     }
-    if let Some(reason) = watched.fleet.store.failure() {
-        let told = format!("the store takes no writes: {reason}\n");
-        return (StatusCode::SERVICE_UNAVAILABLE, told).into_response();
+    if let Some(trouble) = watched.fleet.store.trouble() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")).into_response();
     }
     match tokio::time::timeout(STORE_ANSWERS, watched.fleet.store.setting("ready")).await {
         Ok(Ok(_)) => certificates(watched.tls.as_deref()),

@@ -14,8 +14,8 @@ use muster_fleet::Fleet;
 use muster_fleet::health::Health;
 use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::{Outcome, Parked, Peer, Reply, ReplyBody};
-use muster_listen::{Answer, Handler, Work};
+use muster_listen::reply::{Answer, Parked, Peer, Reply};
+use muster_listen::{Handler, Work};
 
 /// The handler of an agent listener; each has limits of its own.
 pub(super) struct AgentHandler {
@@ -40,28 +40,39 @@ impl AgentHandler {
 }
 
 impl Handler for AgentHandler {
-    type Body = ReplyBody;
-
-    fn refuse(&self, refusal: &Refusal) -> Reply {
-        self.api.refuse(refusal)
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply {
+        self.metrics.refused(refusal.reason());
+        self.api.refuse(refusal, peer)
     }
 
-    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work<ReplyBody> {
+    fn note(&self, refusal: &Refusal, peer: &Peer) {
+        self.metrics.refused(refusal.reason());
+        self.api.note(refusal, peer);
+    }
+
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
         let line = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
         let work = self.api.handle(request, peer);
         Box::pin(async move {
-            let Handled { operation, outcome } = work.await;
+            let Handled { operation, refused, answer } = work.await;
+            if let Some(reason) = refused {
+                metrics.refused(reason);
+            }
             let seen = Seen { asked: operation.map_or(Asked::NOTHING, Asked::from), began };
-            match outcome {
-                Outcome::Reply(reply) => {
+            match answer {
+                Answer::Reply(reply) => {
                     seen.answered(&metrics, &reply, line.as_deref());
                     Answer::Reply(reply)
                 }
-                Outcome::Park(slot) => {
+                Answer::Park(slot) => {
                     metrics.took(seen.asked, seen.began.elapsed());
                     Answer::Park(counted(slot, seen, metrics))
+                }
+                Answer::Upgrade(upgrade) => {
+                    metrics.answered(seen.asked, upgrade.reply.status(), seen.began.elapsed());
+                    Answer::Upgrade(upgrade)
                 }
             }
         })

@@ -5,6 +5,7 @@
 
 mod admin;
 mod agents;
+mod hosts;
 mod notify;
 mod open;
 mod signals;
@@ -26,19 +27,22 @@ use tracing::{error, info, warn};
 
 use self::admin::AdminHandler;
 use self::agents::AgentHandler;
+use self::hosts::Hosts;
 use self::traces::Traces;
 use crate::config::Config;
 use crate::data_dir::{ADMIN_SOCKET, DataDir, DataDirError, ListenAddresses};
 use crate::first_start::{self, FirstStart};
 use crate::metrics::Metrics;
-use crate::tls::{self, Tls, TlsError};
+use crate::tls::{self, Tls, TlsError, host};
 use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
 use muster_fleet::system::SystemClock;
 use muster_listen::accept::{self, Drained};
 use muster_listen::gate::Gate;
 use muster_listen::reply::ListenerKind;
-use muster_listen::{Handler, Listening, socket};
+use muster_listen::strangers::Strangers;
+use muster_listen::web::OnHyper;
+use muster_listen::{Listening, Serve, socket};
 
 /// Files that are open besides connections of agents: database, certificates, uploads, the other listeners'.
 const RESERVED_FILES: u64 = 1280;
@@ -68,6 +72,9 @@ pub enum ServeError {
     /// The master key or the signing key.
     #[error("{0}")]
     Key(String),
+    /// The start itself broke off.
+    #[error("the start broke off: {0}")]
+    Broken(String),
     /// The default policy or the default enrollment key.
     #[error("the first start failed: {0}")]
     FirstStart(String),
@@ -111,6 +118,29 @@ pub struct Stopped {
     pub took: Duration,
 }
 
+/// What a first start makes, marked once it is complete, and what an earlier run left unfinished.
+async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> Result<FirstStart, ServeError> {
+    let first_start = first_start::prepare(fleet, tls, config.insecure_http).await;
+    let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
+    data.mark_fleet(&first_start.installation)?;
+    // What can't be finished must not keep agents out.
+    if let Err(error) = fleet.finish_orders().await {
+        error!(error = whole_text(&error), "orders that were cut off are not finished; tried again at the next start");
+    }
+    Ok(first_start)
+}
+
+/// `listen.json` is for scripts; the command `muster` asks the socket, also on a full disk.
+fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), DataDirError> {
+    match data.write_listen(addresses) {
+        Err(error) if error.is_full_disk() => {
+            warn!(%error, "listen.json is not written: the disk is full");
+            Ok(())
+        }
+        written => written,
+    }
+}
+
 /// Sockets that are bound; nothing is accepted yet.
 struct Bound {
     agent: Option<TcpListener>,
@@ -132,18 +162,7 @@ impl Server {
         let (store, fleet) = open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
         let urls = fleet.settings.external_urls.clone();
         let tls = Tls::open(config.tls.clone(), urls, Arc::clone(&data), clock)?;
-        let first_start = first_start::prepare(&fleet, &tls, config.insecure_http).await;
-        let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
-
-        data.mark_fleet(&first_start.installation)?;
-
-        // What can't be finished must not keep agents out.
-        if let Err(error) = fleet.finish_orders().await {
-            error!(
-                error = whole_text(&error),
-                "orders that were cut off are not finished; tried again at the next start"
-            );
-        }
+        let first_start = prepared(config, &data, &fleet, &tls).await?;
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
         let certificates = Arc::clone(&tls);
@@ -155,7 +174,7 @@ impl Server {
         let background = tokio::spawn(Arc::clone(&fleet).run_background());
         let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
         health.set(ServerState::Healthy);
-        if let Err(error) = data.write_listen(&addresses) {
+        if let Err(error) = tell_addresses(&data, &addresses) {
             shutdown.cancel();
             fleet.stop();
             return Err(error.into());
@@ -250,31 +269,74 @@ impl Starting<'_> {
                 tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
             }
         }
-        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls);
+        let told = fleet.settings.external_urls.iter().filter_map(|url| host::url_host(url));
+        let hosts = Hosts::new(self.config.admin_hosts.iter().cloned().chain(told).chain(host::name()));
+        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, hosts);
+        let web = || OnHyper(admin.clone());
         if let Some(listener) = bound.admin {
             let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
             let tls = (!plain).then(|| Arc::clone(self.tls));
-            tasks.spawn(accept::run(listener, self.listening(ListenerKind::Admin, admin.clone(), tls)));
+            tasks.spawn(accept::run(listener, self.listening(ListenerKind::Admin, web(), tls)));
         }
-        tasks.spawn(accept::run_unix(bound.socket, self.listening(ListenerKind::Socket, admin, None)));
+        tasks.spawn(accept::run_unix(bound.socket, self.listening(ListenerKind::Socket, web(), None)));
         tasks
     }
 
-    fn listening<H: Handler>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
+    fn listening<H: Serve>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
         let limit = if kind == ListenerKind::Agent { self.limit } else { self.limit.min(FEW) };
-        let (requests, connections) = (Gate::new(limit), Gate::new(limit.saturating_add(limit / 10)));
+        let places = limit.saturating_add(limit / 10);
+        let (requests, connections, strangers) = (Gate::new(limit), Gate::new(places), Strangers::new(places));
         self.metrics.show_gates(kind, &connections, &requests);
         let timeouts = self.config.timeouts;
         let tls = tls.map(|tls| Arc::clone(tls.live()));
         let (metrics, shutdown) = (Arc::clone(&self.metrics.connection), self.shutdown.clone());
-        Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, metrics, shutdown })
+        Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, strangers, metrics, shutdown })
     }
+}
+
+/// How long a start that is told to stop may take to end by itself.
+const START_ENDS: Duration = Duration::from_secs(2);
+/// How long it may take to clean up after it was broken off.
+const CLEANED_UP: Duration = Duration::from_millis(200);
+
+/// A server, and the signal that came while it started.
+struct Started<T> {
+    server: T,
+    signal: Option<&'static str>,
+}
+
+/// Waits for a start. A signal to stop breaks it off, unless it ends soon: then the server is stopped in order. `None`
+/// when it was broken off; one that is stuck in the system (a file that does not answer, a log of gigabytes to recover)
+/// is left where it is, since the process ends.
+async fn started_unless<T: Send + 'static>(
+    mut starting: JoinHandle<Result<T, ServeError>>,
+    stop: impl Future<Output = &'static str>,
+) -> Result<Option<Started<T>>, ServeError> {
+    let broken = |error: tokio::task::JoinError| ServeError::Broken(error.to_string());
+    let signal = tokio::select! {
+        biased;
+        started = &mut starting => return started.map_err(broken)?.map(|server| Some(Started { server, signal: None })),
+        signal = stop => signal,
+    };
+    info!(signal, "stopping while starting");
+    if let Ok(started) = tokio::time::timeout(START_ENDS, &mut starting).await {
+        return started.map_err(broken)?.map(|server| Some(Started { server, signal: Some(signal) }));
+    }
+    starting.abort();
+    if tokio::time::timeout(CLEANED_UP, starting).await.is_err() {
+        warn!("the start does not end; the process ends without it");
+    }
+    Ok(None)
 }
 
 /// Serves until a signal says stop. What a person should see goes to `out`.
 pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), ServeError> {
     let mut signals = signals::Stop::new();
-    let server = Server::start(config).await?;
+    let starting = {
+        let config = config.clone();
+        tokio::spawn(async move { Server::start(&config).await })
+    };
+    let Some(Started { server, signal }) = started_unless(starting, signals.wait()).await? else { return Ok(()) };
     let watchdog = tokio::spawn(notify::keep_alive());
     notify::ready();
     if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {
@@ -284,7 +346,10 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
         agent = ?server.addresses.agent, local = ?server.addresses.local, admin = ?server.addresses.admin,
         data = %config.data_dir, "the server accepts"
     );
-    let signal = signals.wait().await;
+    let signal = match signal {
+        Some(signal) => signal,
+        None => signals.wait().await,
+    };
     notify::stopping();
     info!(signal, "stopping");
     tokio::select! {

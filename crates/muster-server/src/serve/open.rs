@@ -10,14 +10,15 @@ use muster_core::Entropy;
 use muster_core::seal::{Place, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
-use muster_store::sqlite::{self, Options};
+use muster_store::sqlite::{self, OpenError, Options};
 use muster_store::{SettingWrite, SqliteStore, Store, StoreError, Write};
 use secrecy::ExposeSecret;
 
 use super::ServeError;
 use crate::config::Config;
-use crate::data_dir::{DATABASE, DataDir, DataDirError, ListenAddresses};
+use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses};
 use crate::tls::host;
+use muster_fleet::disk::Disk;
 use muster_fleet::system::SystemEntropy;
 use muster_fleet::{Fleet, FleetParts};
 
@@ -40,7 +41,9 @@ pub(super) async fn fleet(
     let master_key = data.master_key(&*entropy)?;
     let sealer =
         Sealer::new(master_key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))?;
-    let store = Arc::new(SqliteStore::open(database.as_std_path(), &Options::default()).map_err(unopened)?);
+    let disk = data.disk();
+    let (store, on_reserve) = open_store(&database, &disk).map_err(unopened)?;
+    let store = Arc::new(store);
     let signer = signer(&*store, &sealer, &*entropy, &begin).await?;
     let settings = config.fleet_settings(&own_url(config, addresses));
     let fleet = Fleet::new(FleetParts {
@@ -51,7 +54,30 @@ pub(super) async fn fleet(
         signer: Arc::new(signer),
         settings,
     });
+    fleet.store.lies_on(Arc::new(disk), on_reserve);
+    if !on_reserve {
+        // A store that can be read is served whether it takes writes or not; which of the two is told from the start.
+        fleet.probe_store().await;
+    }
+    if let Some(trouble) = fleet.store.trouble() {
+        tracing::warn!(trouble, "read-only until this is mended: nothing can be changed, and agents can't enroll");
+    } else {
+        fleet.store.set_reserve_aside();
+    }
     Ok((store, fleet))
+}
+
+/// Opens the store. Even to read, the engine makes files beside it: on a full disk the reserve makes room for them.
+/// Returns whether it had to.
+fn open_store(database: &Utf8Path, disk: &DataDisk) -> Result<(SqliteStore, bool), OpenError> {
+    let open = || SqliteStore::open(database.as_std_path(), &Options::default());
+    match open() {
+        Err(error) if error.may_lack_space() && disk.release_reserve() => {
+            tracing::warn!(%error, "the disk is full: the reserve is given back to it");
+            Ok((open()?, true))
+        }
+        opened => Ok((opened?, false)),
+    }
 }
 
 /// Whether a fleet may begin in this directory.

@@ -28,8 +28,12 @@ fn config(folder: &tempfile::TempDir, more: &[&str]) -> Config {
     load(&Layers { assignments, root: true, ..Layers::default() }).unwrap().config
 }
 
-async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: S, path: &str) -> String {
+    ask_as(stream, "localhost:8230", path).await
+}
+
+async fn ask_as<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, host: &str, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
@@ -138,6 +142,85 @@ async fn certificates_that_end_are_told_by_readyz_and_metrics() {
         assert!((until - 1..=until).contains(&days), "{line}");
         server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn management_listener_serves_its_own_names_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = ["admin.hosts=proxy.example", "external_url=https://fleet.example:8220"];
+    let server = Server::start(&config(&folder, &more)).await.unwrap();
+    let connect = async || TcpStream::connect(server.addresses.admin.unwrap()).await.unwrap();
+    for path in ["/metrics", "/healthz", "/readyz", "/api/status", "/api/fleet/agents"] {
+        for own in ["proxy.example", "fleet.example:8230", "127.0.0.1"] {
+            let told = ask_as(connect().await, own, path).await;
+            assert!(!told.starts_with("HTTP/1.1 421"), "{own} {path}: {told}");
+        }
+        let told = ask_as(connect().await, "rebound.example:8230", path).await;
+        assert!(
+            told.starts_with("HTTP/1.1 421") && told.contains("unknown_host") && !told.contains("muster_"),
+            "{told}"
+        );
+    }
+    let socket = UnixStream::connect(server.data.join("admin.sock")).await.unwrap();
+    assert!(ask_as(socket, "anything", "/healthz").await.starts_with("HTTP/1.1 200"));
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn start_ends_when_it_is_told_to_stop() {
+    struct Ended(Arc<std::sync::atomic::AtomicBool>);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let ended = Ended(Arc::default());
+    let has_ended = Arc::clone(&ended.0);
+    let starting = tokio::spawn(async move {
+        let _ended = ended;
+        std::future::pending::<Result<(), ServeError>>().await
+    });
+    let stopped = started_unless(starting, std::future::ready("SIGTERM")).await.unwrap();
+    assert!(stopped.is_none() && has_ended.load(std::sync::atomic::Ordering::SeqCst));
+    // One that is nearly done is stopped in order, by whoever gets it.
+    let nearly = tokio::spawn(async {
+        tokio::time::sleep(START_ENDS / 2).await;
+        Ok(7)
+    });
+    let started = started_unless(nearly, std::future::ready("SIGTERM")).await.unwrap().unwrap();
+    assert_eq!((started.server, started.signal), (7, Some("SIGTERM")));
+    let started = started_unless(tokio::spawn(async { Ok(7) }), std::future::pending()).await.unwrap().unwrap();
+    assert_eq!((started.server, started.signal), (7, None));
+}
+
+#[tokio::test]
+async fn damaged_store_is_not_ready_once_somebody_came_upon_it() {
+    const PAGE: usize = 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = config(&folder, &[]);
+    let server = Server::start(&settings).await.unwrap();
+    let page = muster_store::query::Page { offset: 0, limit: 1 };
+    let key = server.fleet.store.enrollment_keys(None, page).await.unwrap().items.remove(0);
+    server.stop().await;
+    // The page that holds the key's token, which no start reads.
+    let path = settings.data_dir.join("muster.db");
+    let mut bytes = fs_err::read(&path).unwrap();
+    let token = key.sealed_token.unwrap();
+    let part = &token[..32];
+    let pages = bytes.chunks_mut(PAGE).skip(1).filter(|page| page.windows(part.len()).any(|there| there == part));
+    assert!(pages.map(|page| page.fill(0xa5)).count() > 0);
+    fs_err::write(&path, bytes).unwrap();
+
+    let server = Server::start(&settings).await.unwrap();
+    assert!(admin(&server, "/readyz").await.starts_with("HTTP/1.1 200"), "nobody came upon it yet");
+    let socket = UnixStream::connect(server.data.join("admin.sock")).await.unwrap();
+    let told = ask(socket, "/api/fleet/enrollment_api_keys").await;
+    assert!(told.starts_with("HTTP/1.1 500"), "{told}");
+    let told = admin(&server, "/readyz").await;
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("the store is damaged: "), "{told}");
+    let told = agent(&server, "/api/status").await;
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("DEGRADED"), "{told}");
+    server.stop().await;
 }
 
 #[tokio::test]

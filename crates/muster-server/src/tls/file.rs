@@ -168,38 +168,37 @@ pub fn check_chain(
     let Some(public) = signing.public_key() else { return Ok(Vec::new()) };
     let parsed: Vec<_> = chain.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
     match parsed.iter().position(|certificate| certificate.public_key().raw == public.as_ref()) {
-        Some(0) => {}
+        Some(0) => Ok(odd_order(cert_path, &parsed)),
         Some(place) => {
-            return Err(TlsError::file(
-                cert_path,
-                format!(
-                    "the chain is in the wrong order: the certificate of the key in {key_path} is number {}\n\
-                     hint: put the server's certificate first, then the CA that issued it, and so on",
-                    place + 1
-                ),
-            ));
+            let number = place + 1;
+            let reason = format!(
+                "the chain is in the wrong order: the certificate of the key in {key_path} is number {number}\n\
+                 hint: put the server's certificate first, then the CA that issued it, and so on"
+            );
+            Err(TlsError::file(cert_path, reason))
         }
         None => {
-            return Err(TlsError::file(
-                key_path,
-                format!("the key does not belong to the certificate in {cert_path}, nor to another one in that file"),
-            ));
+            let reason =
+                format!("the key does not belong to the certificate in {cert_path}, nor to another one in that file");
+            Err(TlsError::file(key_path, reason))
         }
     }
+}
+
+/// Certificates that are not followed by their issuer.
+fn odd_order(path: &Utf8Path, chain: &[X509Certificate<'_>]) -> Vec<String> {
     let mut odd = Vec::new();
-    for (place, pair) in (1..).zip(parsed.windows(2)) {
+    for (number, pair) in (1..).zip(chain.windows(2)) {
         let [lower, upper] = pair else { continue };
-        if lower.issuer() != upper.subject() {
-            let known = parsed.iter().any(|other| other.subject() == lower.issuer());
-            odd.push(if known {
-                format!(
-                    "{cert_path}: the chain is in the wrong order: certificate {} did not issue certificate {place}",
-                    place + 1
-                )
-            } else {
-                format!("{cert_path}: the issuer of certificate {place}, {}, is missing in the chain", lower.issuer())
-            });
+        if lower.issuer() == upper.subject() {
+            continue;
         }
+        let (next, issuer) = (number + 1, lower.issuer());
+        odd.push(if chain.iter().any(|other| other.subject() == issuer) {
+            format!("{path}: the chain is in the wrong order: certificate {next} did not issue certificate {number}")
+        } else {
+            format!("{path}: the issuer of certificate {number}, {issuer}, is missing in the chain")
+        });
     }
-    Ok(odd)
+    odd
 }

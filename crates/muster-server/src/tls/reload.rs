@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use camino::Utf8PathBuf;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,8 +20,14 @@ const REMIND: Duration = Duration::from_secs(24 * 3600);
 type Stamps = Vec<Option<SystemTime>>;
 
 /// Reloads on SIGHUP and when a file changed, renews the own certificate before it expires; ends with `shutdown`.
-pub async fn watch(tls: Arc<Tls>, shutdown: CancellationToken) {
-    let mut hangup = signal(SignalKind::hangup()).inspect_err(|error| warn!(%error, "SIGHUP can't be taken")).ok();
+///
+/// The signal is taken before this returns: until then it would end the process.
+pub fn watch(tls: Arc<Tls>, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
+    let hangup = signal(SignalKind::hangup()).inspect_err(|error| warn!(%error, "SIGHUP can't be taken")).ok();
+    follow(tls, shutdown, hangup)
+}
+
+async fn follow(tls: Arc<Tls>, shutdown: CancellationToken, mut hangup: Option<Signal>) {
     let mut look = interval(LOOK);
     let mut seen = stamps(&tls.files());
     let (mut renewed, mut reminded) = (Instant::now(), Instant::now());
@@ -49,7 +55,7 @@ pub async fn watch(tls: Arc<Tls>, shutdown: CancellationToken) {
     }
 }
 
-async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
+async fn hung_up(hangup: &mut Option<Signal>) {
     match hangup {
         Some(signal) => {
             signal.recv().await;

@@ -18,8 +18,11 @@ CREATE TABLE agents (
     kind TEXT NOT NULL,
     replace_token TEXT,
     updated_at INTEGER NOT NULL,
+    target_revision INTEGER,
     running_policy_id TEXT,
     policy_revision INTEGER NOT NULL,
+    policy_failure TEXT,
+    duplicate_hosts TEXT,
     action_position INTEGER NOT NULL,
     action_token TEXT,
     tags TEXT NOT NULL,
@@ -39,6 +42,7 @@ CREATE TABLE agents (
     unenrolled_reason TEXT,
     upgrade_started_at INTEGER,
     upgraded_at INTEGER,
+    upgrade_open TEXT,
     upgrade_details TEXT,
     upgrade_rollbacks TEXT,
     user_metadata TEXT,
@@ -130,6 +134,7 @@ CREATE TABLE policies (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX policies_default ON policies (is_default) WHERE is_default = 1;
 
 CREATE TABLE policy_revisions (
     policy_id TEXT NOT NULL REFERENCES policies (id) ON DELETE CASCADE,
@@ -202,7 +207,6 @@ CREATE TABLE uploads (
     size INTEGER NOT NULL,
     status TEXT NOT NULL,
     started_at INTEGER NOT NULL,
-    request TEXT NOT NULL,
     transit_hash TEXT,
     UNIQUE (agent_id, action_id)
 ) STRICT;

@@ -26,6 +26,17 @@ pub enum ActionWrite {
         /// Whether the agent must be one of the targets: `Missing` when it is not.
         addressed: bool,
     },
+    /// Ends one target that is still open, as the server saw it; one that was answered, or is gone, stays as it is.
+    EndTarget {
+        /// The action.
+        action: ActionId,
+        /// The agent.
+        agent: AgentId,
+        /// Why it failed; `None`: it succeeded.
+        error: Option<String>,
+        /// When.
+        now: Timestamp,
+    },
     /// Marks an action as cancelled, unless it is already. Fails with `Missing`.
     Cancel {
         /// The action.

@@ -7,9 +7,51 @@ use muster_core::time::Timestamp;
 
 use super::{StoreError, Write};
 
+/// A limit of an agent's uploads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadLimit {
+    /// Of those that are under way.
+    Open,
+    /// Of all that there is a record of.
+    Records,
+    /// Of the bytes of all that are kept.
+    Bytes,
+}
+
+/// What an agent may have beside the upload that it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadQuota {
+    /// Declared size of the new one, bytes.
+    pub bytes: u64,
+    /// Uploads begun before this time are over, whether complete or not.
+    pub open_since: Timestamp,
+    /// Uploads under way at a time.
+    pub max_open: u64,
+    /// Records of uploads, whatever their state.
+    pub max_records: u64,
+    /// Bytes of all uploads that are kept, declared sizes.
+    pub max_bytes: u64,
+}
+
 /// A change of uploads, files for agents, artifacts, and their bytes.
 #[derive(Clone, Debug)]
 pub enum FileWrite {
+    /// Nothing but a precondition: `OverLimit` unless one more upload of the agent, for this action, is within `quota`.
+    UploadFits {
+        /// The agent.
+        agent: AgentId,
+        /// The action; an upload for it does not count.
+        action: ActionId,
+        /// The limits.
+        quota: UploadQuota,
+    },
+    /// Nothing but a precondition: `Missing` or `Changed` unless the upload waits for bytes.
+    UploadIsOpen {
+        /// The upload.
+        id: FileId,
+        /// The chunks that it must have, in order, if that matters.
+        chunks: Option<Vec<ChunkInfo>>,
+    },
     /// A new upload. It takes the place of one that failed or was removed; `Exists` when the agent has any other for
     /// that action.
     InsertUpload(Box<Upload>),

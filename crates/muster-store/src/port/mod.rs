@@ -20,7 +20,7 @@ pub use self::agents::{AgentStore, AgentWrite};
 pub use self::audit::AuditStore;
 pub use self::changes::ChangeStore;
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
-pub use self::files::{FileStore, FileWrite};
+pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
@@ -50,6 +50,16 @@ pub enum StoreError {
         /// What is corrupt, and where.
         reason: String,
     },
+}
+
+impl StoreError {
+    /// Whether more room on the disk would help: in SQLite's words, which name it in two ways.
+    pub fn lacks_room(&self) -> bool {
+        match self {
+            Self::Unavailable { reason } => reason.contains("disk is full") || reason.contains("disk I/O error"),
+            Self::Conflict(_) | Self::Unknown { .. } | Self::Corrupt { .. } => false,
+        }
+    }
 }
 
 impl From<StoreError> for muster_core::Error {
@@ -85,6 +95,9 @@ pub enum Precondition {
     /// The enrollment key is revoked, expired or used up.
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,
+    /// The agent's uploads would exceed a limit.
+    #[error("the agent's uploads would exceed a limit: {0:?}")]
+    OverLimit(UploadLimit),
 }
 
 /// A change to the stored state. A list of writes is committed together or not at all.
@@ -154,4 +167,9 @@ impl<T> Resources for T where
 pub trait Store: Resources {
     /// Commits all `writes` or none. When it returns `Ok`, they are on disk.
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError>;
+
+    /// What an earlier read or write found to be damaged, if anything: such a store can't be trusted until it is restored.
+    fn damage(&self) -> Option<String> {
+        None
+    }
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::id::PolicyId;
-use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 
 use super::{StoreError, Write};
@@ -43,6 +43,10 @@ impl From<PolicyWrite> for Write {
 pub trait PolicyStore: Send + Sync + 'static {
     /// Selects a policy.
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
+    /// A policy's head.
+    async fn policy_head(&self, id: &PolicyId) -> Result<Option<PolicyHead>, StoreError>;
+    /// The head of the default policy.
+    async fn default_policy_head(&self) -> Result<Option<PolicyHead>, StoreError>;
     /// The policy of that name.
     async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError>;
     /// Policies by name.

@@ -4,7 +4,7 @@ use super::statements;
 
 macro_rules! upload_columns {
     () => {
-        "id, action_id, agent_id, source, name, mime_type, size, status, started_at, request, transit_hash"
+        "id, action_id, agent_id, source, name, mime_type, size, status, started_at, transit_hash"
     };
 }
 
@@ -17,9 +17,19 @@ statements! {
         WHERE agent_id = $1 AND action_id = $2 AND status IN ('UPLOAD_ERROR', 'DELETED')";
     /// Inserts an upload unless there is one.
     INSERT_UPLOAD = concat!(
-        "INSERT INTO uploads (", upload_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+        "INSERT INTO uploads (", upload_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          ON CONFLICT DO NOTHING"
     );
+    /// What an agent has beside its upload for one action: records, those open since a time, and bytes kept of all of them.
+    UPLOAD_USE = "SELECT count(*), count(*) FILTER (WHERE status = 'AWAITING_UPLOAD' AND started_at >= $1), \
+        coalesce(sum(size) FILTER (WHERE status = 'READY' OR (status = 'AWAITING_UPLOAD' AND started_at >= $1)), 0) \
+        FROM uploads WHERE agent_id = $2 AND action_id <> $3";
+    /// An agent's closed uploads, but for the newest.
+    DELETE_OLD_CLOSED = "DELETE FROM uploads WHERE agent_id = $1 AND status IN ('UPLOAD_ERROR', 'DELETED') AND id NOT IN \
+        (SELECT id FROM uploads WHERE agent_id = $1 AND status IN ('UPLOAD_ERROR', 'DELETED') \
+        ORDER BY started_at DESC, id DESC LIMIT $2)";
+    /// The state of an upload.
+    UPLOAD_STATE = "SELECT status FROM uploads WHERE id = $1";
     /// Updates the state; an existing transit hash is kept.
     UPLOAD_STATUS = "UPDATE uploads SET status = $1, transit_hash = coalesce($2, transit_hash) WHERE id = $3";
     /// Selects an upload.

@@ -106,6 +106,7 @@ impl Composed {
                 self.set("(coalesce(agents.enrollment_key_id, '') ", ids.iter().map(EnrollmentKeyId::as_str));
             }
             AgentCondition::HasEnrollmentKey => self.push("(agents.enrollment_key_id IS NOT NULL)"),
+            AgentCondition::HasDuplicateHosts => self.push("(agents.duplicate_hosts IS NOT NULL)"),
         }
     }
 
@@ -318,6 +319,7 @@ mod tests {
                     AgentCondition::HasTags,
                     AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted("l")]),
                     AgentCondition::HasEnrollmentKey,
+                    AgentCondition::HasDuplicateHosts,
                 ]))),
             ])],
         }

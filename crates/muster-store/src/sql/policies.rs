@@ -34,6 +34,10 @@ statements! {
     DELETE = "DELETE FROM policies WHERE id = $1";
     /// Selects a policy.
     BY_ID = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1");
+    /// What enrolment needs; none of the columns lies behind the long ones.
+    HEAD = "SELECT id, inactivity_timeout FROM policies WHERE id = $1";
+    /// The same of the default policy.
+    DEFAULT_HEAD = "SELECT id, inactivity_timeout FROM policies WHERE is_default = 1 LIMIT 1";
     /// Selects a policy by name.
     BY_NAME = concat!("SELECT ", columns!(), " FROM policies WHERE name = $1");
     /// Selects all, by name.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
 use super::policy_changes;
-use super::row::{Columns, Result, all, all_composed, count_composed, first, run};
+use super::row::{Columns, Result, all, all_composed, count_composed, first, run, unless_unreadable};
 use super::words::{ENDED, INELIGIBLE, Word};
 use crate::port::Precondition;
 use crate::query::{ActionFilter, Listed, Page};
@@ -114,6 +114,19 @@ pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp)
     run(connection, sql::END_OPEN, params![ENDED, now.as_micros(), UNENROLLED, agent.as_str()]).map(|_| ())
 }
 
+/// Ends one open target.
+pub(super) fn end_target(
+    connection: &Connection,
+    action: &ActionId,
+    agent: &AgentId,
+    error: Option<&str>,
+    now: Timestamp,
+) -> Result<()> {
+    let state = if error.is_some() { ENDED } else { TargetState::Acked.word() };
+    let values = params![state, now.as_micros(), error, agent.as_str(), action.as_str()];
+    run(connection, sql::END_TARGET, values).map(|_| ())
+}
+
 /// Ends the targets of earlier lives of an agent id.
 pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
     // Most ids are new, for which one index look-up finds no target.
@@ -210,10 +223,14 @@ pub(super) fn page(
         return policy_changes::page(connection, wanted, page);
     }
     let statement = filter::action_page(wanted, page);
-    let actions = all_composed(connection, &statement, |row| read(&mut Columns::of(row)))?;
+    let actions = all_composed(connection, &statement, |row| {
+        let name = || row.get::<_, i64>(0).map(|seq| seq.to_string()).unwrap_or_default();
+        unless_unreadable("actions", name, read(&mut Columns::of(row)))
+    })?;
     let total = count_composed(connection, &filter::action_total(wanted))?;
     let items = actions
         .into_iter()
+        .flatten()
         .map(|action| counts(connection, action.seq).map(|counts| (action, counts)))
         .collect::<Result<_>>()?;
     Ok(Listed { items, total })

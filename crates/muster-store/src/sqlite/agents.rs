@@ -15,7 +15,7 @@ use rusqlite::{Connection, params};
 use super::actions;
 use super::error::Failure;
 use super::recent::Batch;
-use super::row::{Columns, Result, all, any, first, run};
+use super::row::{Columns, Result, all, any, first, readable, run};
 use super::words::Word;
 use crate::port::Precondition;
 use crate::sql::{agents as sql, files as files_sql};
@@ -224,7 +224,7 @@ pub(super) fn documents(connection: &Connection, id: &AgentId) -> Result<Option<
 
 /// Selects agents whose status deadline has passed.
 pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>> {
-    all(connection, sql::DUE, params![now.as_micros(), limit], record::read)
+    readable(connection, "agents", sql::DUE, params![now.as_micros(), limit], record::read)
 }
 
 /// Counts the active agents of each policy.

@@ -105,6 +105,9 @@ fn action(c: &Connection, write: &ActionWrite) -> Result<Option<i64>, Failure> {
     match write {
         ActionWrite::Insert { action, targets } => return actions::insert(c, action, targets).map(Some),
         ActionWrite::Result { result, addressed } => actions::put_result(c, result, *addressed)?,
+        ActionWrite::EndTarget { action, agent, error, now } => {
+            actions::end_target(c, action, agent, error.as_deref(), *now)?;
+        }
         ActionWrite::Cancel { id, now } => actions::cancel(c, id, *now)?,
         ActionWrite::Begin { id } => actions::begin(c, id)?,
         ActionWrite::Finish { id } => actions::finish(c, id)?,
@@ -114,6 +117,8 @@ fn action(c: &Connection, write: &ActionWrite) -> Result<Option<i64>, Failure> {
 
 fn file(c: &Connection, write: &FileWrite) -> Result<(), Failure> {
     match write {
+        FileWrite::UploadFits { agent, action, quota } => files::upload_fits(c, agent, action, quota),
+        FileWrite::UploadIsOpen { id, chunks } => files::upload_is_open(c, id, chunks.as_deref()),
         FileWrite::InsertUpload(upload) => files::insert_upload(c, upload),
         FileWrite::UploadStatus { id, status, transit_hash } => {
             files::upload_status(c, id, *status, transit_hash.as_deref())

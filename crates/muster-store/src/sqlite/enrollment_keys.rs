@@ -7,7 +7,7 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, any, count, first, run, to_json};
+use super::row::{Columns, Result, any, count, first, readable, run, to_json};
 use crate::port::Precondition;
 use crate::query::{Listed, Page};
 use crate::sql::enrollment_keys as sql;
@@ -118,11 +118,17 @@ pub(super) fn page(connection: &Connection, policy: Option<&PolicyId>, page: Pag
     let Page { limit, offset } = page;
     Ok(match policy {
         None => Listed {
-            items: all(connection, sql::LIST, [limit, offset], read)?,
+            items: readable(connection, "enrollment keys", sql::LIST, [limit, offset], read)?,
             total: count(connection, sql::COUNT, [])?,
         },
         Some(policy) => Listed {
-            items: all(connection, sql::LIST_OF_POLICY, params![policy.as_str(), limit, offset], read)?,
+            items: readable(
+                connection,
+                "enrollment keys",
+                sql::LIST_OF_POLICY,
+                params![policy.as_str(), limit, offset],
+                read,
+            )?,
             total: count(connection, sql::COUNT_OF_POLICY, [policy.as_str()])?,
         },
     })

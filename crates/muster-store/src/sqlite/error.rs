@@ -5,6 +5,7 @@ use rusqlite::ffi::{
     SQLITE_CONSTRAINT_FOREIGNKEY, SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE,
 };
 
+use super::damage::is_of_the_row;
 use crate::port::{Precondition, StoreError};
 
 /// Why a store could not be opened.
@@ -61,13 +62,16 @@ pub enum OpenError {
     },
 }
 
+/// Even to read, the engine wants to make its log and its index beside the file.
+fn may_lack_space(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull | ErrorCode::CannotOpen))
+}
+
 /// What to do about it, where that can be known.
 fn remedy(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
-        // Even to read, the engine wants to make its log and its index beside the file.
-        Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull | ErrorCode::CannotOpen) => {
-            "; is the disk full or read-only? The store needs some megabytes beside its file"
-        }
+        _ if may_lack_space(error) => "; is the disk full or read-only? The store needs some megabytes beside its file",
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "; another program has it open",
         _ => "",
     }
@@ -77,6 +81,15 @@ impl OpenError {
     pub(super) fn engine(doing: impl Into<String>) -> impl FnOnce(rusqlite::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Engine { doing, source }
+    }
+
+    /// Whether more room on the disk could help.
+    pub fn may_lack_space(&self) -> bool {
+        match self {
+            Self::Engine { source, .. } => may_lack_space(source),
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::NotOurs { .. } | Self::Newer { .. } | Self::Foreign { .. } => false,
+        }
     }
 
     pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
@@ -130,10 +143,7 @@ pub(super) fn not_applied(error: &rusqlite::Error) -> StoreError {
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreError::Corrupt { reason },
             _ => StoreError::Unavailable { reason },
         },
-        rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::Utf8Error(..) => StoreError::Corrupt { reason },
+        error if is_of_the_row(error) => StoreError::Corrupt { reason },
         _ => StoreError::Unavailable { reason },
     }
 }

@@ -6,16 +6,63 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, first, run};
+use super::row::{Columns, Result, all, first, readable, run};
 use super::words::Word;
-use crate::port::Precondition;
+use crate::port::{Precondition, UploadLimit, UploadQuota};
 use crate::sql::files as sql;
+
+/// Records of failed and removed uploads that are kept of an agent.
+const CLOSED_KEPT: i64 = 100;
+
+/// Whether an agent may begin one more upload.
+pub(super) fn upload_fits(
+    connection: &Connection,
+    agent: &AgentId,
+    action: &ActionId,
+    quota: &UploadQuota,
+) -> std::result::Result<(), Failure> {
+    let values = params![quota.open_since.as_micros(), agent.as_str(), action.as_str()];
+    let used = first(connection, sql::UPLOAD_USE, values, |row| {
+        let mut c = Columns::of(row);
+        Ok((c.count()?, c.count()?, c.count()?))
+    })?;
+    let (records, open, bytes) = used.unwrap_or_default();
+    let over = if open >= quota.max_open {
+        UploadLimit::Open
+    } else if records >= quota.max_records {
+        UploadLimit::Records
+    } else if bytes.saturating_add(quota.bytes) > quota.max_bytes {
+        UploadLimit::Bytes
+    } else {
+        return Ok(());
+    };
+    Err(Precondition::OverLimit(over).into())
+}
+
+/// Whether an upload waits for bytes, and has exactly these chunks.
+pub(super) fn upload_is_open(
+    connection: &Connection,
+    id: &FileId,
+    decided_on: Option<&[ChunkInfo]>,
+) -> std::result::Result<(), Failure> {
+    let state = first(connection, sql::UPLOAD_STATE, [id.as_str()], |row| Columns::of(row).word::<FileStatus>())?;
+    let Some(state) = state else { return Err(Precondition::Missing(format!("upload {id}")).into()) };
+    let same = match decided_on {
+        Some(decided_on) => chunks(connection, id)? == decided_on,
+        None => true,
+    };
+    if state == FileStatus::AwaitingUpload && same {
+        return Ok(());
+    }
+    Err(Precondition::Changed(format!("upload {id}")).into())
+}
 
 /// Inserts an upload, replacing one that failed or was removed.
 pub(super) fn insert_upload(connection: &Connection, upload: &Upload) -> std::result::Result<(), Failure> {
     for statement in [sql::DELETE_CHUNKS_OF_CLOSED, sql::DELETE_CLOSED_UPLOAD] {
         run(connection, statement, [upload.agent_id.as_str(), upload.action_id.as_str()])?;
     }
+    run(connection, sql::DELETE_OLD_CLOSED, params![upload.agent_id.as_str(), CLOSED_KEPT])?;
     let values = params![
         upload.id.as_str(),
         upload.action_id.as_str(),
@@ -26,7 +73,6 @@ pub(super) fn insert_upload(connection: &Connection, upload: &Upload) -> std::re
         upload.size,
         upload.status.word(),
         upload.started_at.as_micros(),
-        upload.request,
         upload.transit_hash,
     ];
     if run(connection, sql::INSERT_UPLOAD, values)? == 0 {
@@ -103,7 +149,6 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
         size: c.take()?,
         status: c.word()?,
         started_at: c.time()?,
-        request: c.take()?,
         transit_hash: c.take()?,
     })
 }
@@ -120,7 +165,7 @@ pub(super) fn upload_for(connection: &Connection, action: &ActionId, agent: &Age
 
 /// Returns the uploads of an agent, newest first.
 pub(super) fn uploads(connection: &Connection, agent: &AgentId) -> Result<Vec<Upload>> {
-    all(connection, sql::UPLOADS, [agent.as_str()], read_upload)
+    readable(connection, "uploads", sql::UPLOADS, [agent.as_str()], read_upload)
 }
 
 /// Returns uploads in a state that began before a time, oldest first.
@@ -130,7 +175,13 @@ pub(super) fn uploads_begun_before(
     before: Timestamp,
     limit: u32,
 ) -> Result<Vec<Upload>> {
-    all(connection, sql::UPLOADS_BEGUN_BEFORE, params![status.word(), before.as_micros(), limit], read_upload)
+    readable(
+        connection,
+        "uploads",
+        sql::UPLOADS_BEGUN_BEFORE,
+        params![status.word(), before.as_micros(), limit],
+        read_upload,
+    )
 }
 
 /// Selects the chunks of a file without their bytes.

@@ -12,6 +12,7 @@ mod actions;
 mod agents;
 mod apply;
 mod connection;
+mod damage;
 mod enrollment_keys;
 mod error;
 mod files;

@@ -1,12 +1,12 @@
 //! Policies and their revisions.
 
 use muster_core::id::PolicyId;
-use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, ToSql, params};
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, any, count, first, run, to_json};
+use super::row::{Columns, Result, all, any, count, first, readable, run, to_json};
 use crate::port::Precondition;
 use crate::query::{Listed, Page};
 use crate::sql::{agents as agents_sql, enrollment_keys as keys_sql, policies as sql};
@@ -164,6 +164,21 @@ pub(super) fn by_id(connection: &Connection, id: &PolicyId) -> Result<Option<Pol
     first(connection, sql::BY_ID, [id.as_str()], read)
 }
 
+fn read_head(row: &Row<'_>) -> Result<PolicyHead> {
+    let mut c = Columns::of(row);
+    Ok(PolicyHead { id: c.id()?, inactivity_timeout: c.take()? })
+}
+
+/// A policy's head.
+pub(super) fn head(connection: &Connection, id: &PolicyId) -> Result<Option<PolicyHead>> {
+    first(connection, sql::HEAD, [id.as_str()], read_head)
+}
+
+/// The default policy's head.
+pub(super) fn default_head(connection: &Connection) -> Result<Option<PolicyHead>> {
+    first(connection, sql::DEFAULT_HEAD, [], read_head)
+}
+
 /// Selects a policy by name.
 pub(super) fn by_name(connection: &Connection, name: &str) -> Result<Option<Policy>> {
     first(connection, sql::BY_NAME, [name], read)
@@ -171,7 +186,7 @@ pub(super) fn by_name(connection: &Connection, name: &str) -> Result<Option<Poli
 
 /// Returns a page of policies by name.
 pub(super) fn page(connection: &Connection, page: Page) -> Result<Listed<Policy>> {
-    let items = all(connection, sql::LIST, [page.limit, page.offset], read)?;
+    let items = readable(connection, "policies", sql::LIST, [page.limit, page.offset], read)?;
     Ok(Listed { items, total: count(connection, sql::COUNT, [])? })
 }
 

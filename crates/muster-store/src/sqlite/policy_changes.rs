@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::actions;
-use super::row::{Columns, Result, all, all_composed, count_composed, first};
+use super::row::{Columns, Result, all, all_composed, count_composed, first, unless_unreadable};
 use crate::query::{ActionFilter, Listed, Page};
 use crate::sql::{actions as sql, filter};
 
@@ -41,7 +41,8 @@ pub(super) fn page(
     let mut items = Vec::with_capacity(keys.len());
     for key in keys {
         if key.seq > 0 {
-            items.extend(stored(connection, key.seq)?);
+            let found = unless_unreadable("actions", || key.seq.to_string(), stored(connection, key.seq))?;
+            items.extend(found.flatten());
             continue;
         }
         if !policies.contains_key(&key.policy) {

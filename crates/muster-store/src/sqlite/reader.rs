@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::damage::Damage;
 use super::error::{OpenError, not_applied};
 use super::queue::{closed, full};
 use crate::port::StoreError;
@@ -16,17 +17,18 @@ type Task = Box<dyn FnOnce(&Connection) + Send>;
 pub(super) struct Reader {
     queue: Option<mpsc::Sender<Task>>,
     thread: Option<JoinHandle<()>>,
+    damage: Damage,
 }
 
 impl Reader {
     /// Starts the thread.
-    pub(super) fn start(name: &str, connection: Connection, waiting: usize) -> Result<Self, OpenError> {
+    pub(super) fn start(name: &str, connection: Connection, waiting: usize, damage: Damage) -> Result<Self, OpenError> {
         let (queue, tasks) = mpsc::channel(waiting);
         let thread = std::thread::Builder::new()
             .name(name.into())
             .spawn(move || serve(&connection, tasks))
             .map_err(OpenError::io("start a reading thread of the store"))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), thread: Some(thread), damage })
     }
 
     /// Runs a read whose statements all see the same snapshot.
@@ -49,9 +51,14 @@ impl Reader {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
+        let damage = self.damage.clone();
         let task = move |connection: &Connection| {
+            let read = read(connection).map_err(|error| {
+                damage.note(&error);
+                not_applied(&error)
+            });
             // The caller may have stopped waiting.
-            let _ = reply.send(read(connection).map_err(|error| not_applied(&error)));
+            let _ = reply.send(read);
         };
         let queue = self.queue.as_ref().ok_or_else(closed)?;
         queue.try_send(Box::new(task)).map_err(|error| match error {

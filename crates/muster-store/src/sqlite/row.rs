@@ -10,6 +10,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::damage::is_of_the_row;
 use super::words::Word;
 use crate::sql::filter::{Bound, Composed};
 
@@ -113,6 +114,14 @@ impl<'r, 'stmt> Columns<'r, 'stmt> {
         serde_json::from_str(text.as_str()?).map_err(|error| self.unreadable(error))
     }
 
+    /// A value kept as JSON, or none.
+    pub(super) fn json_option<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        let text = self.row.get_ref(self.next)?;
+        self.next += 1;
+        let Some(text) = text.as_str_or_null()? else { return Ok(None) };
+        serde_json::from_str(text).map(Some).map_err(|error| self.unreadable(error))
+    }
+
     /// Returns a value that is stored as a word.
     pub(super) fn word<T: Word>(&mut self) -> Result<T> {
         match self.word_option()? {
@@ -155,6 +164,45 @@ pub(super) fn all<T>(
     read: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
     connection.prepare_cached(statement)?.query_map(params, read)?.collect()
+}
+
+/// All rows that can be read, for lists of `what`. One that can't is logged and left out: it must not keep whoever asks
+/// from all the others.
+pub(super) fn readable<T>(
+    connection: &Connection,
+    what: &'static str,
+    statement: &'static str,
+    params: impl Params,
+    mut read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = connection.prepare_cached(statement)?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.extend(unless_unreadable(what, || row_name(row), read(row))?);
+    }
+    Ok(found)
+}
+
+/// What was read, if it could be; `None` of a row that can't, which is logged.
+pub(super) fn unless_unreadable<T>(
+    what: &'static str,
+    name: impl FnOnce() -> String,
+    read: Result<T>,
+) -> Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_of_the_row(&error) => {
+            tracing::error!(row = name(), %error, "a row of {what} can't be read and is left out of lists");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The first column, which is the id in every list.
+fn row_name(row: &Row<'_>) -> String {
+    row.get_ref(0).ok().and_then(|value| value.as_str().ok().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Returns whether there is a row.

@@ -16,6 +16,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::damage::Damage;
 use super::error::OpenError;
 use super::migrate::{MIGRATIONS, migrate};
 use super::reader::Reader;
@@ -52,6 +53,7 @@ pub struct SqliteStore {
     writer: Writer,
     changes: watch::Receiver<i64>,
     on_the_way: OnTheWay,
+    damage: Damage,
     _directory: Option<TemporaryDirectory>,
 }
 
@@ -65,13 +67,22 @@ impl SqliteStore {
         let (newest, changes) = watch::channel(newest);
         let recent = Recent::load(&writing).map_err(OpenError::engine("read the components on their way"))?;
         let on_the_way = recent.on_the_way();
-        let start = |name, path| Reader::start(name, connection::reader(path)?, options.read_queue);
+        let damage = Damage::default();
+        let start = |name, path| Reader::start(name, connection::reader(path)?, options.read_queue, damage.clone());
         Ok(Self {
             points: start("store-points", path)?,
             lists: start("store-lists", path)?,
-            writer: Writer::start(writing, options.write_queue, options.write_queue_bytes, newest, recent)?,
+            writer: Writer::start(
+                writing,
+                options.write_queue,
+                options.write_queue_bytes,
+                newest,
+                recent,
+                damage.clone(),
+            )?,
             changes,
             on_the_way,
+            damage: damage.clone(),
             _directory: None,
         })
     }
@@ -110,6 +121,10 @@ impl Store for SqliteStore {
             return Ok(Committed::default());
         }
         Ok(self.writer.commit(writes).await?.committed)
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.damage.known()
     }
 }
 

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rusqlite::Connection;
 
 use super::apply::{self, Done};
+use super::damage::Damage;
 use super::error::{Failure, commit_failed, not_applied};
 use super::recent::{Batch, Recent};
 use super::row::{Result, run};
@@ -41,8 +42,13 @@ pub(super) struct Outcome {
 pub(super) fn attempt<'w>(
     connection: &Connection,
     recent: &mut Recent,
+    damage: &Damage,
     jobs: impl Iterator<Item = &'w Work>,
 ) -> std::result::Result<Outcome, Broken> {
+    let not_applied = |error: &rusqlite::Error| {
+        damage.note(error);
+        not_applied(error)
+    };
     begin(connection).map_err(|error| Broken::Whole(not_applied(&error)))?;
     let mut outcome = Outcome::default();
     let mut batch = recent.batch();

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::apply::Done;
+use super::damage::Damage;
 use super::error::OpenError;
 use super::queue::{Budget, Share, closed, full, weight};
 use super::recent::Recent;
@@ -62,10 +63,11 @@ impl Writer {
         bytes: usize,
         newest: watch::Sender<i64>,
         recent: Recent,
+        damage: Damage,
     ) -> Result<Self, OpenError> {
         let (sender, queue) = mpsc::channel(jobs);
         let callers = Handle::try_current().ok();
-        let thread = Thread { connection, queue, newest, recent, callers, crowded: false, closing: Vec::new() };
+        let thread = Thread { connection, queue, newest, recent, damage, callers, crowded: false, closing: Vec::new() };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run())
@@ -138,6 +140,7 @@ struct Thread {
     queue: mpsc::Receiver<Message>,
     newest: watch::Sender<i64>,
     recent: Recent,
+    damage: Damage,
     /// Where those who wait run, as far as is known.
     callers: Option<Handle>,
     /// Whether the last transaction had more than one job.
@@ -190,7 +193,7 @@ impl Thread {
             if jobs.is_empty() {
                 return;
             }
-            match attempt(&self.connection, &mut self.recent, jobs.iter().map(|job| &job.work)) {
+            match attempt(&self.connection, &mut self.recent, &self.damage, jobs.iter().map(|job| &job.work)) {
                 Ok(outcome) => {
                     self.publish(outcome.newest_change);
                     return self.answer(jobs, outcome.answers);

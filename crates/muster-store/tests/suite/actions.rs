@@ -88,6 +88,35 @@ pub async fn d14_the_open_targets_of_an_agent_that_left_end_with_an_error(store:
     assert_eq!(store.action_results(&action_id("open"), true, 10).await.unwrap(), [ended], "the first result stays");
 }
 
+pub async fn a_target_that_the_server_ends_is_answered_once(store: &impl Store) {
+    commit(store, vec![order(&action("x"), &["a", "b"]), answer(&result("x", "b", 1, None))]).await;
+    let end = |agent: &str, error: Option<&str>, n| {
+        let error = error.map(str::to_owned);
+        Write::Action(ActionWrite::EndTarget { action: action_id("x"), agent: agent_id(agent), error, now: at(n) })
+    };
+    commit(store, vec![end("a", Some("gave up"), 4), end("b", Some("late"), 5), end("stranger", None, 6)]).await;
+    commit(store, vec![end("a", None, 7), answer(&result("x", "a", 8, None))]).await;
+    let results = store.action_results(&action_id("x"), false, 10).await.unwrap();
+    let ended = ActionResult { fields: None, ..result("x", "a", 4, Some("gave up")) };
+    assert_eq!(results, [ended, result("x", "b", 1, None)]);
+    assert_eq!(store.action_results(&action_id("x"), true, 10).await.unwrap().len(), 1);
+    assert_eq!(due(store, "a", -1, at(0)).await, Vec::<String>::new(), "it is not delivered any more");
+    commit(
+        store,
+        vec![
+            order(&action("y"), &["a"]),
+            Write::Action(ActionWrite::EndTarget {
+                action: action_id("y"),
+                agent: agent_id("a"),
+                error: None,
+                now: at(9),
+            }),
+        ],
+    )
+    .await;
+    assert_eq!(state(store, "y", "a").await, Some(TargetState::Acked));
+}
+
 pub async fn ea42_d14_a_new_life_starts_after_all_that_was_before_it(store: &impl Store) {
     commit(store, ["done", "failed", "open", "other"].map(|id| order(&action(id), &["a", "b"])).to_vec()).await;
     let answers = [result("done", "a", 1, None), result("failed", "a", 1, Some("no space"))];

@@ -163,3 +163,93 @@ pub async fn ea126_an_artifact_is_found_by_name_and_hash_and_can_be_replaced(sto
     commit(store, put(&written, b"new")).await;
     assert_eq!(store.artifact("list", "aa").await.unwrap(), Some((written, b"new".to_vec())));
 }
+
+fn is_open(file: &str, chunks: Option<Vec<ChunkInfo>>) -> Write {
+    FileWrite::UploadIsOpen { id: id(file), chunks }.into()
+}
+
+pub async fn a_closed_upload_takes_no_chunk_in_the_commit_that_asks(store: &impl Store) {
+    let put = |name: &str| vec![is_open(name, None), chunk(name, 0, b"late")];
+    for (name, end) in [("u", FileStatus::Ready), ("v", FileStatus::UploadError), ("w", FileStatus::Deleted)] {
+        commit(
+            store,
+            vec![FileWrite::InsertUpload(Box::new(upload(name, name, "a"))).into(), chunk(name, 0, b"bytes")],
+        )
+        .await;
+        commit(store, put(name)).await;
+        let before = store.chunks(&id(name)).await.unwrap();
+        commit(store, vec![status(name, end, None)]).await;
+        let late = refused(store, [put(name), vec![chunk(name, 1, b"more")]].concat()).await;
+        assert!(matches!(late, Precondition::Changed(_)), "{late:?}");
+        let kept = if end == FileStatus::Ready { before } else { Vec::new() };
+        assert_eq!(store.chunks(&id(name)).await.unwrap(), kept, "{name}");
+    }
+    let gone = refused(store, put("nobody's")).await;
+    assert!(matches!(gone, Precondition::Missing(_)), "{gone:?}");
+    assert_eq!(store.chunks(&id("nobody's")).await.unwrap(), []);
+}
+
+pub async fn an_upload_ends_on_the_chunks_that_were_decided_on(store: &impl Store) {
+    commit(store, vec![FileWrite::InsertUpload(Box::new(upload("u", "x", "a"))).into(), chunk("u", 0, b"bytes")]).await;
+    let decided_on = store.chunks(&id("u")).await.unwrap();
+    commit(store, vec![chunk("u", 0, b"other")]).await;
+    let end = |chunks| vec![is_open("u", Some(chunks)), status("u", FileStatus::Ready, Some("abcd"))];
+    let stale = refused(store, end(decided_on)).await;
+    assert!(matches!(stale, Precondition::Changed(_)), "{stale:?}");
+    assert_eq!(store.upload(&id("u")).await.unwrap().unwrap().status, FileStatus::AwaitingUpload);
+    commit(store, end(store.chunks(&id("u")).await.unwrap())).await;
+    assert_eq!(store.upload(&id("u")).await.unwrap().unwrap().status, FileStatus::Ready);
+}
+
+pub async fn what_an_agent_may_upload_is_counted_in_the_commit(store: &impl Store) {
+    use muster_store::{UploadLimit, UploadQuota};
+    let roomy = UploadQuota { bytes: 9, open_since: at(5), max_open: 10, max_records: 10, max_bytes: 100 };
+    let begin = |name: &str, quota| {
+        let fits = FileWrite::UploadFits { agent: agent_id("a"), action: action_id(name), quota }.into();
+        let upload = muster_core::file::Upload { started_at: at(10), ..upload(name, name, "a") };
+        vec![fits, FileWrite::InsertUpload(Box::new(upload)).into()]
+    };
+    // Nine bytes each: two open, one complete, one over in time, one removed, and another agent's.
+    for (name, n, end) in [
+        ("open", 10, None),
+        ("open-too", 10, None),
+        ("ready", 0, Some(FileStatus::Ready)),
+        ("over", 4, None),
+        ("removed", 10, Some(FileStatus::Deleted)),
+    ] {
+        let upload = muster_core::file::Upload { started_at: at(n), ..upload(name, name, "a") };
+        commit(store, vec![FileWrite::InsertUpload(Box::new(upload)).into()]).await;
+        if let Some(end) = end {
+            commit(store, vec![status(name, end, None)]).await;
+        }
+    }
+    commit(store, vec![FileWrite::InsertUpload(Box::new(upload("other", "other", "b"))).into()]).await;
+    for (quota, limit) in [
+        (UploadQuota { max_open: 2, ..roomy }, UploadLimit::Open),
+        (UploadQuota { max_records: 5, ..roomy }, UploadLimit::Records),
+        (UploadQuota { max_bytes: 35, ..roomy }, UploadLimit::Bytes),
+        (UploadQuota { bytes: u64::MAX, ..roomy }, UploadLimit::Bytes),
+    ] {
+        let over = refused(store, begin("new", quota)).await;
+        assert!(matches!(over, Precondition::OverLimit(found) if found == limit), "{over:?}");
+    }
+    let exact = UploadQuota { max_open: 3, max_records: 6, max_bytes: 36, ..roomy };
+    commit(store, begin("new", exact)).await;
+    // The one for the same action does not count.
+    let again = refused(store, begin("new", exact)).await;
+    assert!(matches!(again, Precondition::Exists(_)), "{again:?}");
+}
+
+pub async fn few_records_of_closed_uploads_are_kept_of_an_agent(store: &impl Store) {
+    for n in 0..110 {
+        let name = format!("u{n:03}");
+        let mut upload = upload(&name, &name, "a");
+        upload.started_at = at(n);
+        commit(store, vec![FileWrite::InsertUpload(Box::new(upload)).into(), status(&name, FileStatus::Deleted, None)])
+            .await;
+    }
+    commit(store, vec![FileWrite::InsertUpload(Box::new(upload("last", "last", "a"))).into()]).await;
+    let kept = store.uploads(&agent_id("a")).await.unwrap();
+    assert_eq!(kept.len(), 101);
+    assert!(kept.iter().any(|upload| upload.id == id("u109")) && !kept.iter().any(|upload| upload.id == id("u009")));
+}

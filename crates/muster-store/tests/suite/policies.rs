@@ -1,7 +1,7 @@
 //! Policies and their revisions.
 
 use muster_core::id::PolicyId;
-use muster_core::policy::Policy;
+use muster_core::policy::{Policy, PolicyHead};
 use muster_store::query::Page;
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, Store, Write};
 
@@ -37,8 +37,13 @@ pub async fn a_policy_comes_back_by_id_and_name(store: &impl Store) {
     for policy in [full, bare] {
         commit(store, vec![put(&policy)]).await;
         assert_eq!(stored(store, policy.id.as_str()).await.as_ref(), Some(&policy));
+        let head = PolicyHead { id: policy.id.clone(), inactivity_timeout: policy.inactivity_timeout };
+        assert_eq!(store.policy_head(&policy.id).await.unwrap().as_ref(), Some(&head));
+        let default = store.default_policy_head().await.unwrap();
+        assert_eq!(default.filter(|default| default.id == policy.id), policy.is_default.then_some(head));
         assert_eq!(store.policy_by_name(&policy.name).await.unwrap(), Some(policy));
     }
+    assert_eq!(store.policy_head(&PolicyId::trusted("nobody")).await.unwrap(), None);
     assert_eq!(store.policy_by_name("nobody's").await.unwrap(), None);
 }
 

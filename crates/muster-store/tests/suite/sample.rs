@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use muster_core::action::{Action, ActionResult, ActionType, Signed};
 use muster_core::agent::{
-    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, Family, ReportedHealth, UpgradeState,
+    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, DuplicateHosts, Family, PolicyFailure,
+    ReportedHealth, UpgradeState,
 };
 use muster_core::credential::SecretHash;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -16,6 +17,7 @@ use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
 use muster_core::testing;
 use muster_core::time::Timestamp;
+use muster_core::upgrade::OpenUpgrade;
 use muster_store::{
     ActionWrite, AgentWrite, Committed, FileWrite, Precondition, SettingWrite, Store, StoreError, Write,
 };
@@ -57,6 +59,13 @@ pub fn full_agent(id: &str) -> AgentRecord {
         policy_id: Some(PolicyId::trusted("policy-assigned")),
         running_policy_id: Some(PolicyId::trusted("policy-running")),
         policy_revision: 7,
+        target_revision: Some(6),
+        policy_failure: Some(Box::new(PolicyFailure { revision: 7, reason: "no such input".into() })),
+        duplicate_hosts: Some(Box::new(DuplicateHosts {
+            hosts: vec!["a".into(), "b".into()],
+            since: at(31),
+            last: at(32),
+        })),
         action_position: 42,
         action_token: Some(action_id("token")),
         tags: vec!["prod".into(), "it's \"quoted\"".into(), "größe".into()],
@@ -79,6 +88,12 @@ pub fn full_agent(id: &str) -> AgentRecord {
         unenrolled_reason: Some("manual".into()),
         upgrade: UpgradeState {
             started_at: Some(at(9)),
+            open: Some(Box::new(OpenUpgrade {
+                action: action_id("up"),
+                version: "9.6.0".into(),
+                from: "9.5.2".into(),
+                acked: true,
+            })),
             upgraded_at: Some(at(10)),
             details: Some(r#"{"state":"UPG_DOWNLOADING"}"#.into()),
             rollbacks: Some("[]".into()),
@@ -220,7 +235,6 @@ pub fn upload(id: &str, action: &str, agent: &str) -> Upload {
         size: 9,
         status: FileStatus::AwaitingUpload,
         started_at: at(0),
-        request: r#"{"src":"agent"}"#.into(),
         transit_hash: None,
     }
 }

@@ -1,4 +1,4 @@
-//! `muster action …`..
+//! `muster action …`...
 
 use std::collections::HashSet;
 use std::time::Duration;

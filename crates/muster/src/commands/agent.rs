@@ -39,7 +39,7 @@ pub enum AgentCommand {
     Unenroll(UnenrollArgs),
     /// Assign agents to another policy, or to none
     #[command(
-        after_help = "Examples:\n  muster agent reassign web-1 --policy web\n  muster agent reassign --filter 'tags:\"web\"' --policy web --yes\n  muster agent reassign web-1 --no-policy"
+        after_help = "Examples:\n  muster agent reassign web-1 --policy web\n  muster agent reassign --filter 'tags:\"web\"' --policy web --yes\n  muster agent reassign web-1 --policy web --revision 3\n  muster agent reassign web-1 --no-policy"
     )]
     Reassign(ReassignArgs),
     /// Upgrade agents
@@ -82,8 +82,6 @@ pub enum AgentCommand {
     /// Delete agents with their keys, results and files
     ///
     /// This cannot be undone: a deleted agent is rejected until it enrolls again.
-    ///
-    /// This cannot be undone: a deleted agent is rejected until it enrolls again.
     #[command(
         after_help = "Examples:\n  muster agent delete web-1\n  muster agent delete --filter status:unenrolled --yes"
     )]
@@ -93,7 +91,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter; fields: id, policy_id, status, tags, enrollment_key_id; operators: and, or, not, ( )
+    /// Agents that match; fields: id, policy_id, status, tags, enrollment_key_id, duplicate_hosts, joined by and, or, not and ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Include inactive agents
@@ -160,9 +158,18 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("POLICY", Named::policy),
     column("POLICY ID", |agent| or_dash(agent.policy_id.as_deref())),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
+    column("TARGET", |agent| {
+        agent.target_revision.map_or_else(|| "newest".into(), |target| format!("revision {target}"))
+    }),
+    column("POLICY FAILED", |agent| policy_failure(agent)),
+    column("FAMILY", |agent| or_dash(Some(&agent.family))),
+    column("HOST ID", |agent| or_dash(agent.host_id.as_deref())),
     column("VERSION", |agent| version(agent)),
     column("UPGRADE", |agent| upgrade(agent)),
     column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
+    column("DUPLICATES", |agent| {
+        or_dash(agent.duplicate_hosts.as_ref().map(|known| known.hosts.join(", ")).as_deref())
+    }),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
     column("ENROLLMENT KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),
     column("FIRST ADDRESS", |agent| agent.first_address.clone()),
@@ -171,6 +178,12 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("UNENROLLED", |agent| or_dash(agent.unenrolled_at.as_deref())),
     column("COMPONENTS", |agent| components(agent)),
 ];
+
+/// The revision that the agent was given and could not apply, and why.
+fn policy_failure(agent: &Agent) -> String {
+    let failure = agent.policy_failure.as_ref();
+    failure.map_or_else(|| "-".into(), |failed| format!("revision {}: {}", failed.revision, failed.reason))
+}
 
 fn version(agent: &Agent) -> String {
     let note = if agent.newer_than_tested { " (newer than tested)" } else { "" };

@@ -94,6 +94,9 @@ pub struct ReassignArgs {
     /// Policy, by name or id
     #[arg(long, required_unless_present = "no_policy", conflicts_with = "no_policy")]
     policy: Option<String>,
+    /// The revision of the policy that the agents run until they are reassigned; without it they follow the newest
+    #[arg(long, requires = "policy", value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    revision: Option<i64>,
     /// Remove the policy; the agents stay enrolled and keep checking in
     #[arg(long)]
     no_policy: bool,
@@ -112,18 +115,29 @@ impl ReassignArgs {
             None => None,
         };
         let what = |agents: &str| match &policy {
-            Some(policy) => format!("assign {agents} to the policy {:?}", policy.name),
-            None => format!("remove {agents} from their policies"),
+            Some(policy) => match self.revision {
+                Some(revision) => format!("put {agents} on revision {revision} of the policy {:?}", policy.name),
+                None => format!("put {agents} on the policy {:?}", policy.name),
+            },
+            None => format!("take the policy from {agents}"),
         };
-        let force = self.force.then_some(true);
+        let (force, policy_revision) = (self.force.then_some(true), self.revision);
         let policy_id = || policy.as_ref().map(|policy| policy.id.clone());
         let request = |chosen: &Chosen| {
             let (Chosen { agents, include_inactive, .. }, policy_id) = (chosen.clone(), policy_id());
-            BulkReassign { agents, include_inactive, batch_size: None, dry_run: None, policy_id, force }
+            BulkReassign {
+                agents,
+                include_inactive,
+                batch_size: None,
+                dry_run: None,
+                policy_id,
+                policy_revision,
+                force,
+            }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         let created = match chosen.single() {
-            Some(agent) => client.reassign(agent, &Reassign { policy_id: policy_id(), force }).await?,
+            Some(agent) => client.reassign(agent, &Reassign { policy_id: policy_id(), policy_revision, force }).await?,
             None => client.bulk(&request(&chosen)).await?,
         };
         self.wait.finish(client, &created.action_id, chosen.single().is_some()).await

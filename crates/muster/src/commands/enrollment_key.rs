@@ -1,4 +1,4 @@
-//! `muster enrollment-key …`..
+//! `muster enrollment-key …`...
 
 use clap::{Args, Subcommand};
 use muster_client::Client;

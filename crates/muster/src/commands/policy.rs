@@ -1,4 +1,4 @@
-//! `muster policy …`..
+//! `muster policy …`...
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};

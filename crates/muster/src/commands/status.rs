@@ -1,14 +1,15 @@
-//! `muster status`.
+//! `muster status`: the server and its agents in numbers, and which agents it refused lately.
 
 use clap::Args;
 use muster_client::Client;
+use muster_protocol::management::refused::RefusedRequests;
 use muster_protocol::management::status::AgentStatusResults;
 use serde::Serialize;
 
 use super::failure::Failed;
-use super::listing::{Column, OutputArg, column, print_one};
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_one, print_table};
 
-/// Flags of `status`.
+/// Numbers of agents by status, and the agents that were refused lately.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  muster status\n  muster status --output json")]
 pub struct StatusArgs {
@@ -20,7 +21,20 @@ pub struct StatusArgs {
 struct Overview {
     server: String,
     agents: AgentStatusResults,
+    refused: Vec<RefusedRequests>,
 }
+
+/// Refused agents that a table shows; `--output json` shows all that the server keeps.
+const SHOWN: usize = 5;
+
+const REFUSED: &[Column<RefusedRequests>] = &[
+    column("REFUSED", |it| it.last.clone()),
+    column("TIMES", |it| it.count.to_string()),
+    column("ADDRESS", |it| or_dash(Some(&it.address))),
+    column("AGENT OR KEY", |it| or_dash(it.agent_id.as_deref().or(it.api_key_id.as_deref()))),
+    column("REASON", |it| it.reason.clone()),
+    column("WHAT TO DO", |it| or_dash(Some(&it.remedy))),
+];
 
 const COLUMNS: &[Column<Overview>] = &[
     column("SERVER", |it| it.server.clone()),
@@ -39,7 +53,14 @@ impl StatusArgs {
     /// Prints the state of the server and the number of agents by status.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let server = client.server_status().await?;
-        let overview = Overview { server: server.status.overall.level, agents: client.agent_status(None).await? };
-        print_one(&overview, self.output.output, COLUMNS, |it| it.server.clone())
+        let agents = client.agent_status(None).await?;
+        let refused = client.refused_requests().await?;
+        let overview = Overview { server: server.status.overall.level, agents, refused };
+        print_one(&overview, self.output.output, COLUMNS, |it| it.server.clone())?;
+        if matches!(self.output.output, Format::Table | Format::Wide) && !overview.refused.is_empty() {
+            let latest = &overview.refused[..overview.refused.len().min(SHOWN)];
+            return print_table(latest, true, REFUSED);
+        }
+        Ok(())
     }
 }

@@ -175,8 +175,8 @@ fn a_dry_run_is_refused_as_the_order_itself_would_be_and_changes_nothing() {
     new_policy("try target");
     let one = agents[0].id.as_str();
     for (code, words, reason) in [
-        (2, &["agent", "upgrade", one, "--version", "banana"][..], "version: is no version like 9.1.2"),
-        (2, &["agent", "upgrade", "--filter", "tags:try", "--version", "banana", "--yes"], "is no version"),
+        (2, &["agent", "upgrade", one, "--version", "banana"][..], "version: \"banana\" is not a version like 9.5.2"),
+        (2, &["agent", "upgrade", "--filter", "tags:try", "--version", "banana", "--yes"], "is not a version"),
         (2, &["agent", "upgrade", one, "--version", "9.6.0", "--rollout", "5m"], "rollout_duration_seconds"),
         (2, &["agent", "upgrade", one, "--version", "9.6.0", "--start", "soon"], "start_time"),
         (1, &["agent", "upgrade", one, "--version", "9.5.2"], "is not newer than"),
@@ -265,6 +265,18 @@ fn filters_join_fields_with_and_or_and_not() {
 }
 
 #[test]
+fn agents_are_put_on_one_revision_of_a_policy() {
+    fleet("pinned", &["pinned-1"]);
+    let assign = ["agent", "reassign", "pinned-1", "--policy", "pinned"];
+    let told = fails(2, &[&assign[..], &["--revision", "9"]].concat());
+    assert!(told.contains("policy_revision: the policy \"pinned\" has no revision 9; its newest is 1"), "{told}");
+    ok(&[&assign[..], &["--revision", "1"]].concat());
+    assert_eq!(shown("pinned-1")["target_revision"], 1);
+    ok(&assign);
+    assert_eq!(shown("pinned-1").get("target_revision"), None);
+}
+
+#[test]
 fn agents_are_told_to_move_to_another_server() {
     let (_, agents) = fleet("mover", &["mover-1", "mover-2"]);
     let (_folder, token) = crate::world::file("token.txt", "b3RoZXI6dG9rZW4=\n");
@@ -278,7 +290,7 @@ fn agents_are_told_to_move_to_another_server() {
     for more in [&["--dry-run"][..], &[]] {
         let told =
             fails(2, &[&["agent", "migrate", "mover-1", "--to", "other", "--enrollment-token", "t"], more].concat());
-        assert!(told.contains("uri: must begin with https:// or http://"), "{told}");
+        assert!(told.contains("uri: \"other\" is not a URL: it has no scheme"), "{told}");
         let told = fails(2, &[&migrate(&["mover-1", "--setting", "colour=red"])[..], more].concat());
         assert!(told.contains("settings.colour"), "{told}");
     }

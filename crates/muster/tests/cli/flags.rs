@@ -12,7 +12,7 @@ const VERBS: [&[&str]; 10] = [
     &["upgrade", "--version", "9.9.9"],
     &["diagnostics"],
     &["log-level", "--level", "info"],
-    &["migrate", "--to", "https://other.example:8220", "--enrollment-token", "t0ken"],
+    &["migrate", "--to", "https://other.example:8220", "--enrollment-token", "b3RoZXI6dG9rZW4="],
     &["privilege-level"],
     &["tag", "--tag", "flagged"],
     &["untag", "--tag", "flagged"],

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::by_id;
 use crate::query::{AgentFilter, AgentSort, Listed, Page};
 use crate::sql::{agents as sql, filter};
-use crate::sqlite::row::{Columns, Result, all_composed, count_composed, first};
+use crate::sqlite::row::{Columns, Result, all_composed, count_composed, first, unless_unreadable};
 
 /// A page: first the ids in order, then their records, so that a sort over the whole fleet carries ids only.
 pub(in crate::sqlite) fn page(
@@ -21,7 +21,11 @@ pub(in crate::sqlite) fn page(
     let statement = filter::agent_page(wanted, sort, descending, page);
     let ids: Vec<AgentId> = all_composed(connection, &statement, |row| Columns::of(row).id())?;
     let total = count_composed(connection, &filter::agent_total(wanted))?;
-    let items = ids.iter().filter_map(|id| details(connection, id).transpose()).collect::<Result<_>>()?;
+    let mut items = Vec::with_capacity(ids.len());
+    for id in &ids {
+        let found = unless_unreadable("agents", || id.to_string(), details(connection, id))?;
+        items.extend(found.flatten());
+    }
     Ok(Listed { items, total })
 }
 
@@ -44,10 +48,13 @@ pub(in crate::sqlite) fn ids(
 
 /// Number in each status.
 pub(in crate::sqlite) fn counts(connection: &Connection, wanted: &AgentFilter) -> Result<Vec<(Status, u64)>> {
-    all_composed(connection, &filter::agent_counts(wanted), |row| {
+    // A status that this version does not know must not hide how many are in the others.
+    let counts = all_composed(connection, &filter::agent_counts(wanted), |row| {
         let mut columns = Columns::of(row);
-        Ok((columns.word()?, columns.count()?))
-    })
+        let count = columns.word().and_then(|status| Ok((status, columns.count()?)));
+        unless_unreadable("counts of agents", || row.get(0).unwrap_or_default(), count)
+    })?;
+    Ok(counts.into_iter().flatten().collect())
 }
 
 /// Every tag in use, sorted ignoring case.

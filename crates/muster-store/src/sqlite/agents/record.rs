@@ -88,8 +88,11 @@ impl<'c> Values<'c> {
         self.bind(record.kind.word())?;
         self.bind(&record.replace_token)?;
         self.bind(record.updated_at.as_micros())?;
+        self.bind(record.target_revision)?;
         self.bind(record.running_policy_id.as_ref().map(muster_core::id::PolicyId::as_str))?;
         self.bind(record.policy_revision)?;
+        self.bind(record.policy_failure.as_ref().map(to_json).transpose()?)?;
+        self.bind(record.duplicate_hosts.as_ref().map(to_json).transpose()?)?;
         self.bind(record.action_position)?;
         self.bind(record.action_token.as_ref().map(muster_core::id::ActionId::as_str))?;
         self.words(&record.tags)?;
@@ -121,6 +124,7 @@ impl<'c> Values<'c> {
     fn upgrade(&mut self, upgrade: &UpgradeState) -> Result<()> {
         self.time(upgrade.started_at)?;
         self.time(upgrade.upgraded_at)?;
+        self.bind(upgrade.open.as_ref().map(to_json).transpose()?)?;
         self.bind(&upgrade.details)?;
         self.bind(&upgrade.rollbacks)
     }
@@ -155,8 +159,11 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         kind: c.word()?,
         replace_token: c.take()?,
         updated_at: c.time()?,
+        target_revision: c.take()?,
         running_policy_id: c.id_option()?,
         policy_revision: c.take()?,
+        policy_failure: c.json_option()?,
+        duplicate_hosts: c.json_option()?,
         action_position: c.take()?,
         action_token: c.id_option()?,
         tags: c.json()?,
@@ -174,6 +181,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         upgrade: UpgradeState {
             started_at: c.time_option()?,
             upgraded_at: c.time_option()?,
+            open: c.json_option()?,
             details: c.take()?,
             rollbacks: c.take()?,
         },

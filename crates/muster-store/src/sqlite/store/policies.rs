@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::id::PolicyId;
-use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 
 use super::SqliteStore;
@@ -15,6 +15,15 @@ impl PolicyStore for SqliteStore {
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| policies::by_id(c, &id)).await
+    }
+
+    async fn policy_head(&self, id: &PolicyId) -> Result<Option<PolicyHead>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| policies::head(c, &id)).await
+    }
+
+    async fn default_policy_head(&self) -> Result<Option<PolicyHead>, StoreError> {
+        self.points.read(policies::default_head).await
     }
 
     async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError> {

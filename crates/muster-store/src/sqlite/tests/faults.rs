@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
+use muster_core::action::ActionType;
+use muster_core::agent::AgentDocuments;
 use muster_core::id::{OutputId, SecretId};
 use rusqlite::Connection;
 use tokio::task::JoinHandle;
 
 use crate::port::{
-    ChangeStore, Committed, FileStore, FileWrite, OutputWrite, SecretStore, SecretWrite, Store, StoreError, Write,
+    ActionStore, ActionWrite, AgentStore, AgentWrite, ChangeStore, Committed, FileStore, FileWrite, OutputWrite,
+    PolicyStore, PolicyWrite, SecretStore, SecretWrite, Store, StoreError, Write,
 };
+use crate::query::{ActionFilter, AgentFilter, AgentSort, Page};
 use crate::sqlite::apply::Done;
 use crate::sqlite::store::{Options, SqliteStore};
 use crate::sqlite::temporary::TemporaryDirectory;
@@ -296,11 +300,80 @@ async fn damaged_data_is_told_as_such() {
     fixture
         .on_writer(|connection| {
             connection.execute("INSERT INTO changes (kind, subject) VALUES ('from-the-future', 'x')", [])?;
-            let text = "INSERT INTO uploads VALUES ('u', 'x', 'a', 's', 'n', 'm', 1, 'NONSENSE', 1, '{}', NULL)";
+            let text = "INSERT INTO uploads VALUES ('u', 'x', 'a', 's', 'n', 'm', 1, 'NONSENSE', 1, NULL)";
             connection.execute(text, []).map(|_| ())
         })
         .await;
     let damaged = fixture.store.upload(&muster_core::id::FileId::trusted("u")).await;
     assert!(matches!(&damaged, Err(StoreError::Corrupt { reason }) if reason.contains("status")), "{damaged:?}");
     assert_eq!(fixture.store.changes_since(0, 10).await.unwrap(), [(1, None)], "a newer kind is not damage");
+}
+
+/// A row that was written by hand, or by a version that knew another word.
+#[tokio::test]
+async fn bad_row_is_left_out_of_lists_and_the_others_are_there() {
+    let fixture = with(&Options::default());
+    let now = muster_core::testing::at(0);
+    for name in ["good", "bad", "fine"] {
+        let policy = muster_core::testing::policy(name, now);
+        let mut record = muster_core::testing::bare_agent(name, now);
+        record.status_deadline = Some(now);
+        let insert =
+            Write::Agent(AgentWrite::Insert { record: Box::new(record), documents: AgentDocuments::default() });
+        let action = muster_core::testing::action(name, ActionType::Settings, now);
+        let action = Write::Action(ActionWrite::Insert { action: Box::new(action), targets: Vec::new() });
+        fixture.store.commit(vec![Write::Policy(PolicyWrite::Insert(Box::new(policy))), insert, action]).await.unwrap();
+    }
+    fixture
+        .on_writer(|connection| {
+            connection.execute("UPDATE agents SET status = 'NONSENSE' WHERE id = 'bad'", [])?;
+            connection.execute("UPDATE actions SET kind = 'NONSENSE' WHERE id = 'bad'", [])?;
+            connection.execute("UPDATE policies SET config = '[' WHERE id = 'bad'", []).map(drop)
+        })
+        .await;
+    let page = Page { offset: 0, limit: 10 };
+    let listed = fixture.store.agent_list(&AgentFilter::default(), AgentSort::EnrolledAt, false, page).await.unwrap();
+    let mut ids: Vec<_> = listed.items.iter().map(|agent| agent.record.id.to_string()).collect();
+    ids.sort();
+    assert_eq!(ids, ["fine", "good"]);
+    let counts = fixture.store.agent_counts(&AgentFilter::default()).await.unwrap();
+    assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 2, "{counts:?}");
+    assert_eq!(fixture.store.agents_due(now, 10).await.unwrap().len(), 2, "statuses of the others go on");
+    let names: Vec<_> =
+        fixture.store.policies(page).await.unwrap().items.into_iter().map(|policy| policy.name).collect();
+    assert_eq!(names, ["fine", "good"]);
+    for with_policy_changes in [false, true] {
+        let filter = ActionFilter { with_policy_changes, ..ActionFilter::default() };
+        let actions = fixture.store.actions(&filter, page).await.unwrap().items;
+        let mut ids: Vec<_> = actions.iter().map(|(action, _)| action.id.to_string()).collect();
+        ids.sort();
+        assert_eq!(ids, ["fine", "good"]);
+    }
+    // Asked for by its name, it is told.
+    let asked = fixture.store.agent(&muster_core::id::AgentId::trusted("bad")).await;
+    assert!(matches!(asked, Err(StoreError::Corrupt { .. })), "{asked:?}");
+    assert_eq!(fixture.store.damage(), None, "the file is well");
+}
+
+/// Pages overwritten, as a failing disk leaves them.
+#[tokio::test]
+async fn damaged_file_is_known_once_a_read_comes_upon_it() {
+    let directory = TemporaryDirectory::new().unwrap();
+    let path = directory.path().join("muster.db");
+    let store = SqliteStore::open(&path, &Options::default()).unwrap();
+    for n in 0..200 {
+        store.commit(vec![put(&format!("secret-{n}"), 3000)]).await.unwrap();
+    }
+    store.close().await;
+    drop(store);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    let store = SqliteStore::open(&path, &Options::default()).unwrap();
+    assert_eq!(store.damage(), None, "nobody came upon it yet");
+    let ids: Vec<_> = (0..200).map(|n| SecretId::trusted(format!("secret-{n}"))).collect();
+    let read = store.secrets(&ids).await;
+    assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
+    assert!(store.damage().is_some_and(|told| told.contains("malformed")), "{:?}", store.damage());
 }

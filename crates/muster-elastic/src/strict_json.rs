@@ -85,22 +85,6 @@ pub fn check_but<'a>(bytes: &'a [u8], known: Known<'_>) -> Result<(&'a str, Opti
     Ok((text, known.and_then(|(_, place)| place)))
 }
 
-/// Why a body can't be read.
-#[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
-    /// It is not strict JSON.
-    #[error(transparent)]
-    Text(#[from] BadJson),
-    /// It is JSON of another shape.
-    #[error("{0}")]
-    Shape(#[from] serde_json::Error),
-}
-
-/// Checks `bytes` and decodes them.
-pub fn from_slice<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
-    Ok(serde_json::from_str(check(bytes)?)?)
-}
-
 /// A key's place in the text, quotes aside.
 #[derive(Clone, Copy)]
 struct Key {
@@ -546,13 +530,6 @@ mod tests {
         {
             assert!(check(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn d22_from_slice_tells_text_and_shape_apart() {
-        assert_eq!(from_slice::<Vec<u8>>(b"[1,2]").unwrap(), [1, 2]);
-        assert!(matches!(from_slice::<Vec<u8>>(b"[1,2]]"), Err(Unreadable::Text(_))));
-        assert!(matches!(from_slice::<Vec<u8>>(b"{}"), Err(Unreadable::Shape(_))));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

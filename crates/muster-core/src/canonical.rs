@@ -1,0 +1,195 @@
+//! Texts that people give and agents act on, in the one form that goes out.
+//!
+//! A text that is parsed to be judged must not be passed on as it was typed: agents compare, sign and fetch what they
+//! are sent. Each function returns the canonical form, or the reason why there is none.
+
+use crate::credential::ApiKey;
+
+/// Maximum length of a version, bytes.
+const VERSION_BYTES: usize = 128;
+/// Maximum length of a URL, bytes.
+const URL_BYTES: usize = 2048;
+/// Maximum length of an input type, bytes.
+const INPUT_TYPE_BYTES: usize = 256;
+
+/// `9.5.2`, `9.6.0-SNAPSHOT` or `9.5.2+build202601`. A leading `v` and white space around it are dropped; anything
+/// else that is no full version is refused, since what it means is a guess.
+pub fn version(text: &str) -> Result<String, String> {
+    let version = text.trim();
+    let version = version.strip_prefix(['v', 'V']).unwrap_or(version);
+    let (core, suffix) = version.split_at(version.find(['-', '+']).unwrap_or(version.len()));
+    let numbers: Vec<&str> = core.split('.').collect();
+    let whole = numbers.len() == 3 && numbers.iter().all(|number| is_number(number)) && is_suffix(suffix);
+    if !whole || version.len() > VERSION_BYTES {
+        return Err(format!("{} is not a version like 9.5.2", quoted(text)));
+    }
+    Ok(version.to_owned())
+}
+
+/// A decimal number without leading zeros that fits 32 bits.
+fn is_number(text: &str) -> bool {
+    text.parse::<u32>().is_ok_and(|number| number.to_string() == text)
+}
+
+/// Nothing, or `-` or `+` and identifiers separated by dots, as in semantic versions.
+fn is_suffix(suffix: &str) -> bool {
+    let identifier = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    suffix.is_empty() || suffix[1..].split(['.', '+']).all(identifier)
+}
+
+/// A URL with one of these schemes and, but for `file`, a host. The scheme in lower case; white space around it is dropped.
+pub fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let refused = |reason: &str| Err(format!("{} is not a URL: {reason}", quoted(text)));
+    let url = text.trim();
+    let Some((scheme, rest)) = url.split_once("://") else { return refused("it has no scheme") };
+    let scheme = scheme.to_ascii_lowercase();
+    if !schemes.contains(&scheme.as_str()) {
+        return refused(&format!("its scheme must be {}", schemes.join(" or ")));
+    }
+    if url.len() > URL_BYTES {
+        return refused(&format!("it is longer than {URL_BYTES} bytes"));
+    }
+    // What RFC 3986 leaves out must be percent-encoded; agents would each guess in their own way.
+    if let Some(bad) = rest.chars().find(|c| !c.is_ascii_graphic() || "\"<>\\^`{|}".contains(*c)) {
+        return refused(&format!("it contains {bad:?}"));
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if scheme != "file" && !is_host(host) {
+        return refused("it names no valid host and port");
+    }
+    Ok(format!("{scheme}://{rest}"))
+}
+
+/// A name or address, and perhaps a port.
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let named = match address {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._%~".contains(&b)),
+    };
+    named && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number > 0))
+}
+
+/// An enrollment token without white space around it. The reason repeats nothing of it.
+pub fn token(text: &str) -> Result<String, String> {
+    let token = text.trim();
+    ApiKey::parse(token).map(|_| token.to_owned()).map_err(|error| error.to_string())
+}
+
+/// The type of an input: `osquery`, `endpoint`.
+pub fn input_type(text: &str) -> Result<String, String> {
+    let kind = text.trim();
+    let fits =
+        kind.len() <= INPUT_TYPE_BYTES && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
+    if fits { Ok(kind.to_owned()) } else { Err(format!("{} is not the type of an input", quoted(text))) }
+}
+
+/// The value in an error: cut, so that a mistake can't fill the log.
+fn quoted(text: &str) -> String {
+    let cut: String = text.chars().take(80).collect();
+    format!("{cut:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::user_agent::Version;
+
+    #[test]
+    fn versions_take_their_canonical_form() {
+        for (given, sent) in [
+            ("9.5.0", "9.5.0"),
+            ("v9.5.0", "9.5.0"),
+            (" 9.5.0\n", "9.5.0"),
+            ("V9.6.0-SNAPSHOT", "9.6.0-SNAPSHOT"),
+            ("9.5.2+build202601", "9.5.2+build202601"),
+            ("9.0.0-rc.1+build2", "9.0.0-rc.1+build2"),
+        ] {
+            assert_eq!(version(given).as_deref(), Ok(sent), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_full_version_is_refused_with_its_value() {
+        for bad in [
+            "9.5",
+            "9",
+            "09.5.0",
+            "9.05.0",
+            "9.5.0.1",
+            "9.5.0-",
+            "9.5.0+",
+            "9.5.0- x",
+            "9. 5.0",
+            "",
+            "vv9.5.0",
+            "+9.5.0",
+            "99999999999.0.0",
+            "9.5.0;rm",
+            "9.5.0\u{a0}1",
+        ] {
+            assert!(version(bad).unwrap_err().contains(&format!("{bad:?}")), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn urls_take_their_canonical_form_or_are_refused() {
+        let web = |text: &str| url(text, &["https", "http", "file"]);
+        for (given, sent) in [
+            (" HTTPS://mirror.example/x/\n", "https://mirror.example/x/"),
+            ("http://10.0.0.1:8080", "http://10.0.0.1:8080"),
+            ("https://[::1]:8220/a?b=c", "https://[::1]:8220/a?b=c"),
+            ("https://user:pass@mirror.example/", "https://user:pass@mirror.example/"),
+            ("file:///srv/packages", "file:///srv/packages"),
+        ] {
+            assert_eq!(web(given).as_deref(), Ok(sent));
+        }
+        for bad in [
+            "mirror.example",
+            "ftp://x",
+            "https://",
+            "https:///x",
+            "https://a b",
+            "https://x/\u{202e}y",
+            "https://x:0",
+            "https://x:99999",
+            "https://[::1",
+            "https://x/<y>",
+            "javascript:alert(1)",
+        ] {
+            assert!(web(bad).is_err(), "{bad}");
+        }
+        assert!(web(&format!("https://x/{}", "y".repeat(3000))).is_err());
+    }
+
+    #[test]
+    fn tokens_lose_a_pasted_line_end_and_are_never_repeated() {
+        assert_eq!(token("aWQ6c2VjcmV0\n").as_deref(), Ok("aWQ6c2VjcmV0"));
+        for bad in ["", "\"aWQ6c2VjcmV0\"", "hunter2!", "aWQ"] {
+            let reason = token(bad).unwrap_err();
+            assert!(bad.is_empty() || !reason.contains(bad), "{reason}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_canonical_version_is_its_own_canonical_form(text in "[ v0-9.+-]{0,12}[a-z]{0,3} ?") {
+            if let Ok(canonical) = version(&text) {
+                prop_assert_eq!(version(&canonical), Ok(canonical.clone()));
+                prop_assert!(Version::parse(&canonical).is_some());
+            }
+        }
+
+        #[test]
+        fn any_text_is_answered(text in any::<String>()) {
+            let _ = (version(&text), url(&text, &["https"]), token(&text), input_type(&text));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Every way in which upgrades of real agents go on and end.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::testing::at;
+
+/// An agent's upgrade as it is seen from the server.
+struct Run {
+    state: UpgradeState,
+    runs: &'static str,
+    ended: Vec<Ended>,
+}
+
+fn action(id: &str) -> ActionId {
+    ActionId::trusted(id)
+}
+
+impl Run {
+    /// An agent on `from` that is asked for 9.6.0.
+    fn from(from: &'static str) -> Self {
+        let mut run = Self { state: UpgradeState::default(), runs: from, ended: Vec::new() };
+        run.asked("up", "9.6.0");
+        run
+    }
+
+    fn keep(&mut self, (state, ended): (UpgradeState, Option<Ended>)) -> &mut Self {
+        self.state = state;
+        self.ended.extend(ended);
+        self
+    }
+
+    fn asked(&mut self, id: &str, version: &str) -> &mut Self {
+        self.keep(self.state.begun(&action(id), version, self.runs, at(1)))
+    }
+
+    fn details(&mut self, id: &str, state: &str, metadata: &serde_json::Value) -> &mut Self {
+        let raw = json!({"target_version": "9.6.0", "state": state, "action_id": id, "metadata": metadata});
+        let details: UpgradeDetails = serde_json::from_value(raw).unwrap();
+        match self.state.reported(self.runs, Some(&details), at(60)) {
+            Some(changed) => self.keep(changed),
+            None => self,
+        }
+    }
+
+    fn in_state(&mut self, state: &str) -> &mut Self {
+        self.details("up", state, &json!(null))
+    }
+
+    fn silent(&mut self) -> &mut Self {
+        match self.state.reported(self.runs, None, at(60)) {
+            Some(changed) => self.keep(changed),
+            None => self,
+        }
+    }
+
+    fn on(&mut self, version: &'static str) -> &mut Self {
+        self.runs = version;
+        self
+    }
+
+    fn ack(&mut self, id: &str, error: Option<&str>, retries: bool) -> &mut Self {
+        self.keep(self.state.acked(UpgradeAck { action: &action(id), error, retries }, self.runs, at(60)))
+    }
+
+    /// The upgrade ended once, in the record and for its action alike; the error, if it failed.
+    fn end(&self) -> Option<&str> {
+        assert_eq!(self.ended.len(), 1, "{:?}", self.ended);
+        assert_eq!((&self.state.open, self.state.started_at), (&None, None));
+        assert_eq!(self.ended[0].action, action("up"));
+        assert_eq!(self.state.upgraded_at.is_some(), self.ended[0].error.is_none(), "record and action agree");
+        self.ended[0].error.as_deref()
+    }
+
+    fn assert_open(&self) {
+        assert_eq!(self.ended, []);
+        assert!(self.state.open.is_some() && self.state.started_at.is_some() && self.state.upgraded_at.is_none());
+    }
+}
+
+#[test]
+fn ea62_details_that_end_on_the_target_version_are_a_success() {
+    let mut run = Run::from("9.5.2");
+    run.in_state("UPG_DOWNLOADING").in_state("UPG_REPLACING").on("9.6.0").in_state("UPG_WATCHING").assert_open();
+    assert_eq!(run.silent().end(), None);
+}
+
+#[test]
+fn ea62_details_that_come_and_go_only_on_the_target_version_are_a_success() {
+    let mut run = Run::from("9.5.2");
+    run.on("9.6.0").in_state("UPG_WATCHING").assert_open();
+    assert_eq!(run.silent().end(), None);
+}
+
+#[test]
+fn an_agent_without_details_that_comes_back_on_the_target_version_has_succeeded() {
+    let mut run = Run::from("7.17.0");
+    run.silent().assert_open();
+    assert_eq!(run.on("9.6.0").silent().end(), None);
+}
+
+#[test]
+fn ea121_the_ack_of_an_agent_on_the_target_version_is_a_success_however_check_in_and_ack_are_ordered() {
+    let mut acked_first = Run::from("8.6.0");
+    acked_first.ack("up", None, false).assert_open();
+    assert_eq!(acked_first.on("9.6.0").silent().end(), None);
+    let mut seen_first = Run::from("8.6.0");
+    assert_eq!(seen_first.on("9.6.0").ack("up", None, false).end(), None);
+}
+
+#[test]
+fn an_ack_while_the_agent_still_watches_decides_nothing() {
+    let mut run = Run::from("9.5.2");
+    run.in_state("UPG_RESTARTING").on("9.6.0").ack("up", None, false).in_state("UPG_WATCHING").assert_open();
+    assert_eq!(run.silent().end(), None);
+}
+
+#[test]
+fn an_upgrade_that_was_acked_without_an_error_and_then_failed_has_failed() {
+    let mut run = Run::from("9.5.2");
+    run.ack("up", None, false).assert_open();
+    run.details("up", "UPG_FAILED", &json!({"error_msg": "cannot be upgraded", "failed_state": "UPG_REQUESTED"}));
+    assert_eq!(run.end(), Some("cannot be upgraded"));
+    assert!(run.state.details.is_some(), "the failure stays in view until the agent forgets it");
+    run.details("up", "UPG_FAILED", &json!({"error_msg": "cannot be upgraded"})).silent();
+    assert_eq!(run.end(), Some("cannot be upgraded"), "a failure that is forgotten is none the less one");
+}
+
+#[test]
+fn a_roll_back_that_falls_silent_has_failed() {
+    let mut run = Run::from("9.5.2");
+    run.on("9.6.0").in_state("UPG_WATCHING").on("9.5.2");
+    run.details("up", "UPG_ROLLBACK", &json!({"reason": "the watcher lost the agent"})).assert_open();
+    let error = run.silent().end().expect("a failure").to_owned();
+    assert!(error.contains("9.6.0") && error.contains("9.5.2") && error.contains("UPG_ROLLBACK"), "{error}");
+}
+
+#[test]
+fn details_that_disappear_on_the_old_version_are_a_failure() {
+    let mut run = Run::from("9.5.2");
+    run.details("up", "UPG_DOWNLOADING", &json!({"retry_error_msg": "no such package"}));
+    assert_eq!(run.silent().end(), Some("no such package"));
+}
+
+#[test]
+fn ea121_an_error_that_is_retried_ends_nothing_and_one_that_is_not_ends_both() {
+    let mut run = Run::from("9.5.2");
+    run.ack("up", Some("no space"), true).assert_open();
+    assert_eq!(run.ack("up", Some("no space"), false).end(), Some("no space"));
+    let mut retried = Run::from("9.5.2");
+    retried.ack("up", Some("no space"), true).on("9.6.0");
+    assert_eq!(retried.ack("up", None, false).end(), None, "the last attempt succeeded");
+}
+
+#[test]
+fn a_second_upgrade_ends_the_first_one_and_is_not_ended_by_its_echo() {
+    let mut run = Run::from("9.5.2");
+    run.in_state("UPG_DOWNLOADING").asked("next", "9.6.1");
+    assert_eq!(run.ended, [Ended { action: action("up"), error: Some("replaced by action next".into()) }]);
+    // Agents go on to report the first one until they get the second one, and then ack the first one.
+    run.details("up", "UPG_FAILED", &json!({"error_msg": "e"}));
+    assert_eq!(run.state.open.as_ref().map(|open| open.action.as_str()), Some("next"));
+    run.details("next", "UPG_WATCHING", &json!(null)).on("9.6.1").silent();
+    assert_eq!(run.ended[1], Ended { action: action("next"), error: None });
+}
+
+#[test]
+fn an_upgrade_to_the_very_version_needs_the_agents_word() {
+    let mut run = Run::from("9.6.0");
+    run.silent().silent().assert_open();
+    assert_eq!(run.ack("up", None, false).end(), None);
+    let mut watched = Run::from("9.6.0");
+    watched.in_state("UPG_WATCHING").assert_open();
+    assert_eq!(watched.silent().end(), None);
+}
+
+#[test]
+fn builds_and_suffixes_are_the_same_version() {
+    for target in ["9.6.0+build202601", "9.6.0-SNAPSHOT"] {
+        let mut run = Run { state: UpgradeState::default(), runs: "9.5.2", ended: Vec::new() };
+        run.asked("up", target);
+        assert_eq!(run.on("9.6.0").silent().end(), None, "{target}");
+    }
+}
+
+#[test]
+fn mg128_a_cancelled_upgrade_is_over_and_leaves_another_ones_alone() {
+    let mut run = Run::from("9.5.2");
+    let other = run.state.cancelled(&action("earlier"));
+    assert_eq!(other, run.state);
+    run.state = run.state.cancelled(&action("up"));
+    assert_eq!((&run.state.open, run.state.started_at), (&None, None));
+    // The agent had begun already, and can't stop any more.
+    run.in_state("UPG_WATCHING").on("9.6.0").silent();
+    assert_eq!((run.ended.len(), run.state.upgraded_at), (0, Some(at(60))));
+}
+
+#[test]
+fn a_scheduled_upgrade_that_is_given_up_has_failed() {
+    let mut run = Run::from("9.5.2");
+    run.details("up", "UPG_SCHEDULED", &json!({"scheduled_at": "2026-01-02T03:04:05Z"})).assert_open();
+    assert!(run.silent().end().is_some());
+}
+
+proptest! {
+    /// Whatever agents send in whatever order: an upgrade ends once at most, the record agrees with its action, and a
+    /// success means that the agent runs the target.
+    #[test]
+    fn record_and_action_end_together(steps in prop::collection::vec((0_u8..8, any::<bool>()), 0..20)) {
+        let mut run = Run::from("9.5.2");
+        for (step, new) in steps {
+            let ended = run.ended.len();
+            run.on(if new { "9.6.0" } else { "9.5.2" });
+            match step {
+                0 => run.silent(),
+                1 => run.in_state("UPG_WATCHING"),
+                2 => run.in_state("UPG_ROLLBACK"),
+                3 => run.details("up", "UPG_FAILED", &json!({"error_msg": "e"})),
+                4 => run.details("other", "UPG_FAILED", &json!({"error_msg": "e"})),
+                5 => run.ack("up", Some("e"), true),
+                _ if run.state.open.is_none() => &mut run,
+                6 => run.ack("up", None, false),
+                _ => run.ack("up", Some("e"), false),
+            };
+            prop_assert!(run.ended.len() <= 1);
+            prop_assert_eq!(run.state.open.is_none(), run.ended.len() == 1);
+            prop_assert_eq!(run.state.started_at.is_some(), run.state.open.is_some());
+            if ended < run.ended.len() {
+                let succeeded = run.ended[0].error.is_none();
+                prop_assert_eq!(run.state.upgraded_at.is_some(), succeeded);
+                prop_assert!(new || !succeeded, "the agent runs another version");
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Refusals are noticed: who was refused, why, and what to do about it.
+
+use muster_fleet::refusals::RefusedRow;
+use muster_listen::refusal::Refusal;
+use muster_listen::reply::{ListenerKind, Peer};
+use serde_json::json;
+
+use crate::setting::{AGENT, Ask, Server, online};
+
+fn reasons(server: &Server) -> Vec<(&'static str, u64)> {
+    server.fleet.refusals.latest().iter().map(|row| (row.refused.reason, row.count)).collect()
+}
+
+#[tokio::test]
+async fn a_refused_check_in_is_noticed_with_its_agent_key_version_and_remedy() {
+    let server = Server::start().await;
+    let (agent, other) = (server.enrolled().await, server.enrolled().await);
+    let ask = Ask::post(&agent.path("checkin")).key(&other.token).agent(AGENT).json(&online());
+    assert_eq!(server.get(ask.clone()).await.status, 403);
+    assert_eq!(server.get(ask).await.status, 403);
+    let rows = server.fleet.refusals.latest();
+    let [RefusedRow { refused, count: 2, .. }] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!((refused.reason, refused.operation, refused.status), ("ErrAgentIdentity", "checkin", 403));
+    assert_eq!((refused.agent.as_deref(), refused.version.as_str()), (Some(agent.id.as_str()), AGENT));
+    assert_eq!(refused.address, "192.0.2.7");
+    assert!(refused.key.is_some() && !refused.remedy.is_empty() && !refused.message.is_empty(), "{refused:?}");
+    let secret = muster_core::credential::ApiKey::parse(&other.token).unwrap();
+    assert!(!format!("{refused:?}").contains(secret.token().as_str()), "no secret is kept");
+}
+
+#[tokio::test]
+async fn every_kind_of_refusal_has_a_reason_and_success_has_none() {
+    let server =
+        Server::with(|options| options.limits.of_mut(muster_elastic::limits::Operation::Ack).max_body = 10, |_| {})
+            .await;
+    let agent = server.enrolled().await;
+    server.holds(server.check_in(&agent, &online())).await;
+    assert_eq!(reasons(&server), []);
+    for (ask, reason) in [
+        (Ask::get("/nowhere"), "NoSuchPath"),
+        (Ask::new(http::Method::DELETE, "/api/status"), "MethodNotAllowed"),
+        (Ask::post(&agent.path("checkin")), "ErrNoAuthHeader"),
+        (server.check_in(&agent, &online()).agent_instead("Elastic Agent v6.0.0"), "UnsupportedVersion"),
+        (server.check_in(&agent, &online()).header("content-encoding", "br"), "UnsupportedMediaType"),
+        (server.acks(&agent, &json!([1, 2, 3, 4, 5, 6])), "BodyTooLarge"),
+    ] {
+        assert!(server.get(ask).await.status >= 400);
+        assert_eq!(reasons(&server)[0], (reason, 1));
+    }
+    let peer = Peer { address: Some("192.0.2.9:1".parse().unwrap()), ..Peer::new(ListenerKind::Agent) };
+    server.api.note(&Refusal::Handshake("received fatal alert: UnknownCA".into()), &peer);
+    server.api.refuse(&Refusal::PlainHttp, &peer);
+    let rows = server.fleet.refusals.latest();
+    assert_eq!((rows[0].refused.reason, rows[0].refused.status), ("PlainHttp", 400));
+    assert_eq!((rows[1].refused.reason, rows[1].refused.status), ("TlsHandshake", 0));
+    assert!(rows[1].refused.message.contains("UnknownCA") && rows[1].refused.remedy.contains("CA"), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_large_plain_check_in_of_an_older_agent_is_taken() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let unit = |number, unit| {
+        let (id, stream) = (format!("u-{number}-{unit}"), format!("monitor-{number}-{unit}"));
+        let payload = json!({"streams": {stream: {"status": "HEALTHY"}}});
+        json!({"id": id, "type": "input", "status": "HEALTHY", "message": "Healthy", "payload": payload})
+    };
+    let component = |number| {
+        let units: Vec<_> = (0..8).map(|place| unit(number, place)).collect();
+        let id = format!("s-{number}");
+        json!({"id": id, "type": "synthetics/browser", "status": "HEALTHY", "message": "", "units": units})
+    };
+    let components: Vec<_> = (0..1200).map(component).collect();
+    let body = json!({"status": "online", "message": "Running", "components": components});
+    assert!(body.to_string().len() > 1 << 20, "more than a megabyte");
+    server.holds(server.check_in(&agent, &body).agent_instead("Elastic Agent v8.15.0")).await;
+    assert_eq!(reasons(&server), []);
+}

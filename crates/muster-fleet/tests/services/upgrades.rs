@@ -1,0 +1,128 @@
+//! Upgrades from the action to its end: what the record says and what the action says is the same.
+
+use std::sync::Arc;
+
+use muster_core::action_request::ActionStatus;
+use muster_core::context::{Actor, OpContext};
+use muster_core::status::Status;
+use muster_fleet::orders::UpgradeOrder;
+use muster_fleet::registry::AgentEntry;
+use muster_fleet::selection::Selected;
+use serde_json::{Value, json};
+
+use crate::setting::Setting;
+
+fn root() -> OpContext {
+    OpContext::administrator(Actor::Local { uid: 0 })
+}
+
+/// An agent on 9.5.2 that is asked for 9.6.0, and the action's id.
+async fn asked() -> (Setting, Arc<AgentEntry>, String) {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let entry = setting.entry("a", &key).await;
+    let id = ask(&setting, "9.6.0", &entry).await;
+    (setting, entry, id)
+}
+
+async fn ask(setting: &Setting, version: &str, entry: &Arc<AgentEntry>) -> String {
+    check_in(setting, entry, "9.5.2", None).await;
+    let order = UpgradeOrder { version: version.into(), force: true, ..UpgradeOrder::default() };
+    let given = setting.fleet.upgrade(&root(), &Selected::one("a").expect("an id"), &order).await.expect("taken");
+    assert_eq!(setting.stored("a").await.status, Status::Updating);
+    given.action.id.to_string()
+}
+
+async fn check_in(setting: &Setting, entry: &Arc<AgentEntry>, version: &str, details: Option<Value>) {
+    let mut body = json!({"status": "online", "message": "Running"});
+    if let Some(details) = details {
+        body["upgrade_details"] = details;
+    }
+    drop(setting.check_in_of(entry, &body.to_string(), version).await);
+}
+
+fn details(action: &str, state: &str) -> Option<Value> {
+    let metadata = if state == "UPG_FAILED" { json!({"error_msg": "no such package"}) } else { json!({}) };
+    Some(json!({"target_version": "9.6.0", "state": state, "action_id": action, "metadata": metadata}))
+}
+
+async fn ack(setting: &Setting, entry: &Arc<AgentEntry>, mut event: Value, action: &str) {
+    event["action_id"] = json!(action);
+    assert_eq!(setting.ack(entry, &json!([event])).await.expect("taken"), [200]);
+}
+
+/// How the action stands, with its error, once the record agrees that the upgrade is over.
+async fn end(setting: &Setting, action: &str) -> (ActionStatus, String) {
+    let view = setting.fleet.show_action(&root(), action, 10).await.expect("taken");
+    let record = setting.stored("a").await;
+    assert_eq!(record.upgrade.open.is_none(), view.progress.status != ActionStatus::InProgress);
+    assert_eq!(record.upgrade.upgraded_at.is_some(), view.progress.status == ActionStatus::Complete);
+    assert_eq!(record.status == Status::Updating, view.progress.status == ActionStatus::InProgress);
+    let error = view.errors.first().and_then(|one| one.result.error.clone()).unwrap_or_default();
+    (view.progress.status, error)
+}
+
+#[tokio::test]
+async fn ea62_details_that_come_and_go_on_the_target_version_complete_the_action() {
+    let (setting, entry, id) = asked().await;
+    check_in(&setting, &entry, "9.6.0", details(&id, "UPG_WATCHING")).await;
+    assert_eq!(end(&setting, &id).await.0, ActionStatus::InProgress);
+    check_in(&setting, &entry, "9.6.0", None).await;
+    assert_eq!(end(&setting, &id).await.0, ActionStatus::Complete);
+    ack(&setting, &entry, json!({}), &id).await;
+    assert_eq!(end(&setting, &id).await.0, ActionStatus::Complete, "a late ack changes nothing");
+}
+
+#[tokio::test]
+async fn an_agent_without_details_that_comes_back_on_the_target_version_completes_the_action() {
+    let (setting, entry, id) = asked().await;
+    check_in(&setting, &entry, "9.5.2", None).await;
+    assert_eq!(end(&setting, &id).await.0, ActionStatus::InProgress);
+    check_in(&setting, &entry, "9.6.0", None).await;
+    assert_eq!(end(&setting, &id).await.0, ActionStatus::Complete);
+}
+
+#[tokio::test]
+async fn a_failure_after_an_ack_without_an_error_fails_the_action() {
+    let (setting, entry, id) = asked().await;
+    ack(&setting, &entry, json!({}), &id).await;
+    assert_eq!(end(&setting, &id).await.0, ActionStatus::InProgress);
+    check_in(&setting, &entry, "9.5.2", details(&id, "UPG_FAILED")).await;
+    let failed = (ActionStatus::Failed, "no such package".to_owned());
+    assert_eq!(end(&setting, &id).await, failed);
+    check_in(&setting, &entry, "9.5.2", None).await;
+    assert_eq!(end(&setting, &id).await, failed, "a failure that is forgotten is none the less one");
+}
+
+#[tokio::test]
+async fn a_roll_back_that_falls_silent_fails_the_action() {
+    let (setting, entry, id) = asked().await;
+    check_in(&setting, &entry, "9.6.0", details(&id, "UPG_WATCHING")).await;
+    check_in(&setting, &entry, "9.5.2", details(&id, "UPG_ROLLBACK")).await;
+    check_in(&setting, &entry, "9.5.2", None).await;
+    let (status, error) = end(&setting, &id).await;
+    assert_eq!(status, ActionStatus::Failed);
+    assert!(error.contains("the agent runs 9.5.2 after UPG_ROLLBACK"), "{error}");
+}
+
+#[tokio::test]
+async fn ea121_an_error_that_is_retried_leaves_both_open() {
+    let (setting, entry, id) = asked().await;
+    ack(&setting, &entry, json!({"error": "no space", "retries": true}), &id).await;
+    assert_eq!(end(&setting, &id).await.0, ActionStatus::InProgress);
+    ack(&setting, &entry, json!({"error": "no space", "retries": false}), &id).await;
+    assert_eq!(end(&setting, &id).await, (ActionStatus::Failed, "no space".to_owned()));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_another_one_replaces_fails_and_is_not_delivered() {
+    let (setting, entry, first) = asked().await;
+    let second = ask(&setting, "9.6.1", &entry).await;
+    let view = setting.fleet.show_action(&root(), &first, 10).await.expect("taken");
+    assert_eq!(view.progress.status, ActionStatus::Failed);
+    assert_eq!(view.errors[0].result.error.as_deref(), Some(format!("replaced by action {second}").as_str()));
+    let due = setting.fleet.store.actions_due(entry.id(), -1, setting.now(), 10).await.expect("taken");
+    assert_eq!(due.iter().map(|due| due.action.id.as_str()).collect::<Vec<_>>(), [second.as_str()]);
+    setting.fleet.cancel_action(&root(), &first).await.expect("taken");
+    assert_eq!(end(&setting, &second).await.0, ActionStatus::InProgress, "the other action's cancel is not this one's");
+}

@@ -1,0 +1,335 @@
+//! The stream that hyper reads and writes on a management listener: our limits and deadlines stand in front.
+//!
+//! Nothing reaches hyper before we have checked it. A head is held back until it is whole and keeps our rules
+//! ([`head`]), so that two readers of the same bytes never see two requests; what breaks them is answered by us, in
+//! the API's own shape (hyper's refusals have no body). Bodies pass as they come, with their framing checked.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use tracing::trace;
+
+use super::accept::Place;
+use super::alarm::Alarm;
+use super::chunked::{Chunked, Step};
+use super::head::{self, Length, MAX_HEAD};
+use super::link::Link;
+use super::web::{OnHyper, Web};
+use super::wire;
+use super::{Listening, Serve as _};
+use crate::reply::Peer;
+
+/// How long a client that was refused may still send before it is cut: what nobody read would make the kernel take
+/// back the response.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// What the stream and the requests on it tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Requests whose response has not ended.
+    running: AtomicUsize,
+    /// The connection has no right to stay open without a request.
+    closes: AtomicBool,
+    /// The connection speaks another protocol now.
+    upgraded: AtomicBool,
+}
+
+impl Shared {
+    /// Whether the connection must be closed after the response at hand.
+    pub fn closes(&self) -> bool {
+        self.closes.load(Ordering::Relaxed)
+    }
+
+    /// The connection leaves HTTP: nothing of it is checked any more.
+    pub fn upgraded(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    /// A response ended.
+    pub fn ended(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What comes next from the client.
+enum Inbound {
+    Head,
+    Exact(u64),
+    Chunks(Chunked),
+    /// Nothing more is read: the client ended, or was refused.
+    Ended,
+}
+
+/// The client takes no more for now.
+#[derive(Clone, Copy)]
+struct Blocked {
+    began: Instant,
+    moved: Instant,
+}
+
+/// See the module's documentation.
+pub(super) struct Guard<S, W> {
+    link: Link<S>,
+    listening: Arc<Listening<OnHyper<W>>>,
+    peer: Peer,
+    place: Place,
+    shared: Arc<Shared>,
+    inbound: Inbound,
+    /// Checked, and not yet read by hyper.
+    checked: BytesMut,
+    reading: Alarm,
+    /// When the connection became idle, or the first byte of a head came.
+    since: Instant,
+    was_running: bool,
+    writing: Option<Alarm>,
+    blocked: Option<Blocked>,
+    /// What is still to be sent to a client that was refused.
+    refusal: Vec<u8>,
+    refused: bool,
+}
+
+impl<S, W> Guard<S, W>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    W: Web,
+{
+    pub fn new(
+        stream: S,
+        listening: Arc<Listening<OnHyper<W>>>,
+        peer: Peer,
+        place: Place,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let since = Instant::now();
+        let reading = Alarm::new(since + listening.timeouts.idle.min(listening.timeouts.read_header));
+        shared.closes.store(!place.may_idle(), Ordering::Relaxed);
+        Self {
+            link: Link::new(stream),
+            listening,
+            peer,
+            place,
+            shared,
+            inbound: Inbound::Head,
+            checked: BytesMut::new(),
+            reading,
+            since,
+            was_running: false,
+            writing: None,
+            blocked: None,
+            refusal: Vec::new(),
+            refused: false,
+        }
+    }
+
+    /// Ready when there are checked bytes, or none will come.
+    fn poll_checked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.checked.is_empty() {
+            match &mut self.inbound {
+                Inbound::Ended => break,
+                Inbound::Head if self.shared.upgraded.load(Ordering::Relaxed) => {
+                    self.checked = self.link.input.split();
+                    if self.checked.is_empty() {
+                        ready!(self.poll_more(cx))?;
+                    }
+                }
+                Inbound::Head => {
+                    if self.take_head() {
+                        continue;
+                    }
+                    ready!(self.poll_head(cx))?;
+                }
+                Inbound::Exact(left) => {
+                    let part = usize::try_from(*left).unwrap_or(usize::MAX).min(self.link.input.len());
+                    self.checked = self.link.input.split_to(part);
+                    *left -= part as u64;
+                    if *left == 0 {
+                        self.inbound = Inbound::Head;
+                    } else if part == 0 {
+                        ready!(self.poll_more(cx))?;
+                    }
+                }
+                Inbound::Chunks(chunks) => {
+                    let (length, is_whole) = advance(chunks, &self.link.input)?;
+                    self.checked = self.link.input.split_to(length);
+                    if is_whole {
+                        self.inbound = Inbound::Head;
+                    } else if length == 0 {
+                        ready!(self.poll_more(cx))?;
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Lets the next head through, or refuses it. `false`: it is not whole.
+    fn take_head(&mut self) -> bool {
+        if self.link.input.is_empty() {
+            return false;
+        }
+        let visible = self.link.input.len().min(MAX_HEAD + 1);
+        let mut copy = BytesMut::from(&self.link.input[..visible]);
+        match head::take(&mut copy) {
+            Ok(None) => return false,
+            Ok(Some(head)) => {
+                self.checked = self.link.input.split_to(visible - copy.len());
+                self.inbound = match head.length {
+                    Length::Exact(0) => Inbound::Head,
+                    Length::Exact(bytes) => Inbound::Exact(bytes),
+                    Length::Chunked => Inbound::Chunks(Chunked::new()),
+                };
+                self.shared.running.fetch_add(1, Ordering::Relaxed);
+                self.was_running = true;
+            }
+            Err(refusal) => {
+                self.refusal = wire::whole(self.listening.handler.refuse(&refusal, &self.peer));
+                self.refused = true;
+                self.inbound = Inbound::Ended;
+            }
+        }
+        true
+    }
+
+    /// Reads more of a head, within its deadlines: none while a response is under way, the idle time before the first
+    /// byte, the head's own from there.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let runs = self.shared.running.load(Ordering::Relaxed) > 0;
+        if !runs && std::mem::take(&mut self.was_running) {
+            self.since = Instant::now();
+        }
+        self.note_authentication();
+        let idle = self.link.input.is_empty();
+        if let Poll::Ready(count) = self.link.poll_fill(cx)? {
+            if count == 0 {
+                self.inbound = Inbound::Ended;
+            } else if idle {
+                self.since = Instant::now();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if runs {
+            return Poll::Pending;
+        }
+        let timeouts = &self.listening.timeouts;
+        let patience = if idle && self.place.may_idle() { timeouts.idle } else { timeouts.read_header };
+        ready!(self.reading.poll(self.since + patience, cx));
+        if !idle {
+            trace!("a connection was cut: its head came too slowly");
+            self.listening.metrics.cut_connections.inc();
+        }
+        self.inbound = Inbound::Ended;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads more of a body; its deadline is kept where it is read ([`super::web`]).
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if ready!(self.link.poll_fill(cx))? == 0 {
+            self.inbound = Inbound::Ended;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn note_authentication(&mut self) {
+        if self.place.stranger.is_some() && self.peer.is_authenticated() {
+            self.place.stranger = None;
+            self.shared.closes.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Ready with an error when the client lets us wait too long with a write.
+    fn poll_blocked<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let now = Instant::now();
+        let blocked = *self.blocked.get_or_insert(Blocked { began: now, moved: now });
+        let timeouts = &self.listening.timeouts;
+        let deadline = (blocked.began + timeouts.write).min(blocked.moved + timeouts.write_stall);
+        ready!(self.writing.get_or_insert_with(|| Alarm::new(deadline)).poll(deadline, cx));
+        self.listening.metrics.cut_connections.inc();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+
+    /// Sends what a refused client is told, ends the stream, and reads off what the client still sends.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.refusal.is_empty() {
+            let written = ready!(Pin::new(&mut self.link.stream).poll_write(cx, &self.refusal))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.refusal.drain(..written);
+        }
+        ready!(Pin::new(&mut self.link.stream).poll_shutdown(cx))?;
+        while self.refused {
+            self.link.input.clear();
+            self.refused = ready!(self.link.poll_fill(cx))? > 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// How many bytes of `input` belong to the chunks, and whether they end there.
+fn advance(chunks: &mut Chunked, input: &[u8]) -> io::Result<(usize, bool)> {
+    let mut copy = BytesMut::from(input);
+    loop {
+        match chunks.next(&mut copy).map_err(io::Error::other)? {
+            Step::Data(_) => {}
+            Step::More => return Ok((input.len() - copy.len(), false)),
+            Step::End => return Ok((input.len() - copy.len(), true)),
+        }
+    }
+}
+
+impl<S, W> AsyncRead for Guard<S, W>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    W: Web,
+{
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_checked(cx))?;
+        let part = self.checked.len().min(buffer.remaining());
+        buffer.put_slice(&self.checked[..part]);
+        self.checked.advance(part);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S, W> AsyncWrite for Guard<S, W>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    W: Web,
+{
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.link.stream).poll_write(cx, bytes) {
+            Poll::Ready(Ok(written)) => {
+                match &mut self.blocked {
+                    Some(blocked) if written < bytes.len() => blocked.moved = Instant::now(),
+                    blocked => *blocked = None,
+                }
+                Poll::Ready(Ok(written))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_blocked(cx),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.link.stream).poll_flush(cx) {
+            Poll::Pending => self.poll_blocked(cx),
+            flushed => flushed,
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(closed) = self.poll_close(cx) {
+            return Poll::Ready(closed);
+        }
+        let now = Instant::now();
+        let deadline = self.blocked.get_or_insert(Blocked { began: now, moved: now }).began + CLOSE;
+        self.writing.get_or_insert_with(|| Alarm::new(deadline)).poll(deadline, cx).map(Ok)
+    }
+}

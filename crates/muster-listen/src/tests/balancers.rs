@@ -1,0 +1,174 @@
+//! What load balancers and monitors do, and places for clients that have not authenticated.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+
+use crate::Timeouts;
+use crate::testing::{Client, Server, Setup, echo, self_signed_tls, timeouts, until};
+
+const SHORT: Duration = Duration::from_millis(300);
+
+/// Connections that may idle without credentials, on a small listener.
+const IDLE: usize = 16;
+
+/// Waits until a client that is younger than all others was cut at a deadline of [`SHORT`].
+async fn deadline_passes(server: &Server, begin: &str) {
+    let mut client = server.client().await;
+    client.send(begin).await;
+    assert_eq!(client.rest().await, "");
+}
+
+fn hurried() -> Timeouts {
+    Timeouts { read_header: SHORT, handshake: SHORT, ..timeouts() }
+}
+
+#[tokio::test]
+async fn a_connection_may_be_silent_before_its_first_request() {
+    let server = Setup { timeouts: hurried(), ..Setup::default() }.start(echo());
+    let mut spare = server.client().await;
+    until("it is here", || server.connections.inside() == 1).await;
+    deadline_passes(&server, "GET / HT").await;
+    spare.get("/spare").await;
+    assert_eq!(spare.receive().await.body, "/spare ");
+}
+
+#[tokio::test]
+async fn a_connection_may_be_silent_before_its_tls_handshake() {
+    let server = Setup { timeouts: hurried(), tls: Some(self_signed_tls()), ..Setup::default() }.start(echo());
+    let mut spare = server.client().await;
+    until("it is here", || server.connections.inside() == 1).await;
+    deadline_passes(&server, "\u{16}\u{3}\u{1}").await;
+    // Still open: it is told what it does wrong.
+    spare.get("/").await;
+    assert_eq!(spare.receive().await.status(), "400");
+}
+
+#[tokio::test]
+async fn plain_http_on_a_tls_port_is_told_so() {
+    let server = Setup { tls: Some(self_signed_tls()), ..Setup::default() }.start(echo());
+    for request in
+        ["GET / HTTP/1.1\r\nhost: h\r\n\r\n", "POST /a HTTP/1.0\r\n\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"]
+    {
+        let mut client = server.client().await;
+        client.send(request).await;
+        let received = client.receive().await;
+        assert_eq!(received.status(), "400", "{request}");
+        assert!(received.body.contains("https://"), "{}", received.body);
+        assert_eq!(client.rest().await, "");
+    }
+    assert_eq!(server.metrics.failed_handshakes.get(), 3);
+}
+
+#[tokio::test]
+async fn a_port_check_is_no_failed_handshake() {
+    let server = Setup { tls: Some(self_signed_tls()), ..Setup::default() }.start(echo());
+    let mut check = server.client().await;
+    check.stream.shutdown().await.unwrap();
+    assert_eq!(check.rest().await, "");
+    until("it is gone", || server.connections.inside() == 0).await;
+    assert_eq!((server.metrics.failed_handshakes.get(), server.metrics.cut_connections.get()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_proxy_preface_is_refused_with_a_reason() {
+    let server = Setup::default().start(echo());
+    for preface in ["PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n\r\n", "\r\n\r\n\0\r\nQUIT\n\u{21}\u{11}"] {
+        let mut client = server.client().await;
+        client.send(preface).await;
+        assert!(client.rest().await.starts_with("HTTP/1.1 400 "), "{preface:?}");
+    }
+}
+
+#[tokio::test]
+async fn head_requests_leave_the_connection_in_step() {
+    let server = Setup::default().start(echo());
+    let mut client = server.client().await;
+    client.send("HEAD /check HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    client.get("/next").await;
+    let text = client.receive_head().await;
+    assert!(text.contains("content-length: 7\r\n"), "{text}");
+    assert_eq!(client.receive().await.body, "/next ");
+}
+
+/// A client that asked once, without credentials.
+async fn asked(server: &Server) -> (Client, bool) {
+    let mut client = server.client().await;
+    client.get("/status").await;
+    let stays = !client.receive().await.head.contains("connection: close");
+    (client, stays)
+}
+
+#[tokio::test]
+async fn idle_connections_without_credentials_do_not_take_all_places() {
+    let server = Setup { connections: 44, requests: 40, ..Setup::default() }.start(echo());
+    let mut idle = Vec::new();
+    for number in 0..60 {
+        let (client, stays) = asked(&server).await;
+        assert_eq!(stays, number < IDLE, "connection {number}");
+        if stays {
+            idle.push(client);
+        } else {
+            assert_eq!(client.rest().await, "");
+            until("the surplus is closed", || server.connections.inside() == IDLE).await;
+        }
+    }
+    let mut agents = Vec::new();
+    for number in 0..44 - IDLE {
+        let mut agent = server.client().await;
+        agent.get("/known").await;
+        let received = agent.receive().await;
+        assert!(!received.head.contains("connection: close"), "agent {number}");
+        agents.push(agent);
+    }
+    assert_eq!(server.connections.inside(), 44);
+    assert_eq!(server.metrics.refused_connections.get(), 0);
+}
+
+#[tokio::test]
+async fn who_authenticates_gives_back_its_place_among_the_unauthenticated() {
+    let server = Setup::default().start(echo());
+    let mut client = server.client().await;
+    client.get("/status").await;
+    client.receive().await;
+    assert_eq!(server.strangers.idle(), 1);
+    client.get("/known").await;
+    client.receive().await;
+    until("it is no stranger", || server.strangers.idle() == 0).await;
+    client.get("/status").await;
+    assert!(!client.receive().await.head.contains("connection: close"));
+    assert_eq!((server.strangers.idle(), server.connections.inside()), (0, 1));
+}
+
+#[tokio::test]
+async fn one_address_takes_half_of_the_places_before_it_authenticates() {
+    let server = Setup { connections: 8, ..Setup::default() }.start(echo());
+    let silent = clients(4, &server).await;
+    until("half is taken", || server.connections.inside() == 4).await;
+    assert_eq!(server.client().await.rest().await, "");
+    assert_eq!(server.metrics.refused_connections.get(), 1);
+    drop(silent);
+    until("they are gone", || server.connections.inside() == 0).await;
+    assert!(asked(&server).await.1);
+}
+
+async fn clients(count: usize, server: &Server) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(server.client().await);
+    }
+    clients
+}
+
+#[tokio::test]
+async fn one_silent_connection_too_many_is_closed_soon() {
+    let server = Setup { timeouts: hurried(), ..Setup::default() };
+    let server = Setup { connections: 100, ..server }.start(echo());
+    let mut patient = clients(IDLE, &server).await;
+    until("they are here", || server.connections.inside() == IDLE).await;
+    assert_eq!(server.client().await.rest().await, "");
+    for client in &mut patient {
+        client.get("/").await;
+        client.receive().await;
+    }
+}

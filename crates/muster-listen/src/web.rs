@@ -1,0 +1,198 @@
+//! Management listeners: HTTP/1.1 by hyper, behind our accept loop, TLS, gates and deadlines ([`guard`]).
+//!
+//! People's requests are few and of every kind (pages, events, uploads, upgrades), so they get a general server. The
+//! agents' listener has our own HTTP ([`connection`](super::connection)), where what a parked connection weighs counts.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::debug;
+
+use super::accept::Place;
+use super::body::RequestBodyError;
+use super::gate::Pass;
+use super::guard::{Guard, Shared};
+use super::refusal::Refusal;
+use super::upgrade::Stream;
+use super::{BodyError, Listening, Serve};
+use crate::reply::{Peer, Reply, ReplyBody};
+
+/// Header lines of one request, as our own parser has it.
+const MAX_LINES: usize = 100;
+
+/// What answers the requests of a management listener.
+pub trait Web: Send + Sync + 'static {
+    /// Bodies of its responses.
+    type Body: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static;
+
+    /// The response to a request that the connection layer refuses.
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply;
+
+    /// Begins to answer a request.
+    fn handle(&self, request: Request<WebBody>, peer: Peer) -> WebWork<Self::Body>;
+}
+
+/// A handler's work on one request.
+pub type WebWork<B> = Pin<Box<dyn Future<Output = Response<B>> + Send>>;
+
+/// Serves a listener by hyper.
+pub struct OnHyper<W>(pub W);
+
+impl<W: Web> Serve for OnHyper<W> {
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply {
+        self.0.refuse(refusal, peer)
+    }
+
+    fn note(&self, refusal: &Refusal, peer: &Peer) {
+        debug!(address = peer.ip(), %refusal, "a management connection was turned away");
+    }
+
+    async fn serve<S: Stream>(stream: S, listening: Arc<Listening<Self>>, peer: Peer, place: Place) {
+        let shared = Arc::new(Shared::default());
+        let guard = Guard::new(stream, Arc::clone(&listening), peer.clone(), place, Arc::clone(&shared));
+        let (shutdown, ours) = (listening.shutdown.clone(), listening);
+        let service = service_fn(move |request| answer(request, Arc::clone(&ours), peer.clone(), Arc::clone(&shared)));
+        let connection = http1::Builder::new()
+            .half_close(true)
+            .max_headers(MAX_LINES)
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(guard), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "a management connection ended early");
+        }
+    }
+}
+
+/// Has a request answered, unless too many run.
+async fn answer<W: Web>(
+    request: Request<Incoming>,
+    listening: Arc<Listening<OnHyper<W>>>,
+    peer: Peer,
+    shared: Arc<Shared>,
+) -> Result<Response<Sent<W::Body>>, Infallible> {
+    let running = Running { shared: Arc::clone(&shared), _pass: listening.requests.enter() };
+    let mut response = if running._pass.is_some() {
+        let deadline = Instant::now() + listening.timeouts.read;
+        let work = listening.handler.0.handle(request.map(|body| WebBody::new(body, deadline)), peer.clone());
+        work.await.map(Content::Handler)
+    } else {
+        listening.metrics.refused_requests.inc();
+        listening.handler.0.refuse(&Refusal::Full, &peer).map(Content::Ours)
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        shared.upgraded();
+    } else if shared.closes() && !peer.is_authenticated() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|content| Sent { content, _running: running }))
+}
+
+/// A request under way: from its head to the end of its response.
+struct Running {
+    shared: Arc<Shared>,
+    _pass: Option<Pass>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.ended();
+    }
+}
+
+/// The body of a request: as it comes, until its deadline.
+pub struct WebBody {
+    incoming: Incoming,
+    deadline: Instant,
+    /// Made when the body has to be waited for; most are here with their head.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl WebBody {
+    fn new(incoming: Incoming, deadline: Instant) -> Self {
+        Self { incoming, deadline, late: None }
+    }
+}
+
+impl Body for WebBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            let broken = |error: hyper::Error| RequestBodyError::Broken(error.to_string());
+            return Poll::Ready(frame.map(|frame| frame.map_err(broken)));
+        }
+        let deadline = self.deadline;
+        ready!(self.late.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut().poll(cx));
+        Poll::Ready(Some(Err(RequestBodyError::Late)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The body of a response. While it lives, its request runs.
+pub(super) struct Sent<B> {
+    content: Content<B>,
+    _running: Running,
+}
+
+enum Content<B> {
+    Handler(B),
+    Ours(ReplyBody),
+}
+
+impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Body for Sent<B> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.content {
+            Content::Handler(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Content::Ours(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Handler(body) => body.is_end_stream(),
+            Content::Ours(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Handler(body) => body.size_hint(),
+            Content::Ours(body) => body.size_hint(),
+        }
+    }
+}

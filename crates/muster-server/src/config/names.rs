@@ -1,0 +1,151 @@
+//! The names of all keys, each with the type of its values: what is read of a configuration is of the type that it was
+//! defined with, and a name that is misspelt does not compile.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use muster_elastic::limits::Operation;
+
+use super::value::Value;
+
+/// A key with values of type `T`.
+#[derive(Clone, Debug)]
+pub struct Key<T> {
+    name: Cow<'static, str>,
+    values: PhantomData<fn() -> T>,
+}
+
+impl<T> Key<T> {
+    const fn of(name: &'static str) -> Self {
+        Self { name: Cow::Borrowed(name), values: PhantomData }
+    }
+
+    fn of_operation(operation: Operation, field: &str) -> Self {
+        Self { name: format!("limits.{}.{field}", operation.key()).into(), values: PhantomData }
+    }
+
+    /// Its name, sections divided by dots.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// A type of values.
+pub trait Setting: Sized {
+    /// The value in this type; `None` for one of another kind.
+    fn of(value: &Value) -> Option<Self>;
+}
+
+impl Setting for bool {
+    fn of(value: &Value) -> Option<Self> {
+        if let Value::Flag(flag) = value { Some(*flag) } else { None }
+    }
+}
+
+impl Setting for u64 {
+    fn of(value: &Value) -> Option<Self> {
+        if let Value::Count(count) = value { Some(*count) } else { None }
+    }
+}
+
+impl Setting for Duration {
+    fn of(value: &Value) -> Option<Self> {
+        if let Value::Span(span) = value { Some(*span) } else { None }
+    }
+}
+
+impl Setting for String {
+    fn of(value: &Value) -> Option<Self> {
+        if let Value::Text(text) = value { Some(text.clone()) } else { None }
+    }
+}
+
+/// Empty is none.
+impl Setting for Option<Utf8PathBuf> {
+    fn of(value: &Value) -> Option<Self> {
+        String::of(value).map(|text| Some(text).filter(|text| !text.is_empty()).map(Utf8PathBuf::from))
+    }
+}
+
+/// `none` is none.
+impl Setting for Option<SocketAddr> {
+    fn of(value: &Value) -> Option<Self> {
+        if let Value::Address(address) = value { Some(*address) } else { None }
+    }
+}
+
+impl Setting for Vec<String> {
+    fn of(value: &Value) -> Option<Self> {
+        if let Value::Urls(items) | Value::Hosts(items) = value { Some(items.clone()) } else { None }
+    }
+}
+
+/// Major and, unless any, minor.
+impl Setting for (u32, Option<u32>) {
+    fn of(value: &Value) -> Option<Self> {
+        if let Value::Version(major, minor) = value { Some((*major, *minor)) } else { None }
+    }
+}
+
+macro_rules! keys {
+    ($($name:ident: $type:ty = $key:literal;)+) => {
+        $(#[doc = concat!("`", $key, "`.")] pub const $name: Key<$type> = Key::of($key);)+
+    };
+}
+
+keys! {
+    DATA_DIR: Option<Utf8PathBuf> = "data_dir";
+    DATABASE: String = "database";
+    EXTERNAL_URL: Vec<String> = "external_url";
+    INSECURE_HTTP: bool = "insecure_http";
+    AGENT_LISTEN: Option<SocketAddr> = "agent.listen";
+    LOCAL_LISTEN: Option<SocketAddr> = "local.listen";
+    ADMIN_LISTEN: Option<SocketAddr> = "admin.listen";
+    ADMIN_HOSTS: Vec<String> = "admin.hosts";
+    TLS_CERT: Option<Utf8PathBuf> = "tls.cert";
+    TLS_KEY: Option<Utf8PathBuf> = "tls.key";
+    TLS_CLIENT_CA: Option<Utf8PathBuf> = "tls.client_ca";
+    LONG_POLL: Duration = "timeouts.checkin_long_poll";
+    JITTER: Duration = "timeouts.checkin_jitter";
+    MAX_POLL: Duration = "timeouts.checkin_max_poll";
+    HANDSHAKE: Duration = "timeouts.handshake";
+    READ_HEADER: Duration = "timeouts.read_header";
+    READ: Duration = "timeouts.read";
+    WRITE: Duration = "timeouts.write";
+    WRITE_STALL: Duration = "timeouts.write_stall";
+    IDLE: Duration = "timeouts.idle";
+    DRAIN: Duration = "timeouts.drain";
+    MAX_CONNECTIONS: u64 = "limits.max_connections";
+    MAX_DECOMPRESSED: u64 = "limits.checkin.max_body_decompressed";
+    UPLOAD_MAX_BYTES: u64 = "uploads.max_bytes";
+    UPLOAD_MAX_BYTES_PER_AGENT: u64 = "uploads.max_bytes_per_agent";
+    UPLOAD_MAX_OPEN_PER_AGENT: u64 = "uploads.max_open_per_agent";
+    UPLOAD_MIN_FREE_BYTES: u64 = "uploads.min_free_bytes";
+    HIGHEST_VERSION: (u32, Option<u32>) = "agents.highest_version";
+    LOWEST_VERSION: (u32, Option<u32>) = "agents.lowest_version";
+    LOG_FORMAT: String = "log.format";
+    LOG_LEVEL: String = "log.level";
+}
+
+/// Time in which one more request of a kind is let in.
+pub fn interval(operation: Operation) -> Key<Duration> {
+    Key::of_operation(operation, "interval")
+}
+
+/// Requests of a kind that may come at once.
+pub fn burst(operation: Operation) -> Key<u64> {
+    Key::of_operation(operation, "burst")
+}
+
+/// Requests of a kind that may run at a time.
+pub fn max(operation: Operation) -> Key<u64> {
+    Key::of_operation(operation, "max")
+}
+
+/// Bytes of a body of a kind of requests.
+pub fn max_body(operation: Operation) -> Key<u64> {
+    Key::of_operation(operation, "max_body")
+}

@@ -1,0 +1,102 @@
+//! Room on the data directory's disk that is set aside while there is plenty, so that on a full disk the server can start
+//! and an operator can revoke and delete.
+
+use std::os::unix::fs::OpenOptionsExt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use muster_fleet::disk::Disk;
+use nix::errno::Errno;
+use nix::fcntl::posix_fallocate;
+use nix::sys::statvfs::statvfs;
+
+/// The file that takes the room.
+pub(super) const FILE: &str = "reserve";
+/// What the store's log and index need for some thousand small commits.
+const BYTES: u64 = 16 << 20;
+/// The reserve is at most this share of what is free, so that a small disk is not filled by it.
+const SHARE: u64 = 8;
+/// Less than this is of no use.
+const LEAST: u64 = 1 << 20;
+
+/// The disk of a data directory.
+#[derive(Debug)]
+pub struct DataDisk {
+    directory: Utf8PathBuf,
+    reserve: Utf8PathBuf,
+}
+
+impl DataDisk {
+    /// Of the directory.
+    pub(super) fn new(directory: &Utf8Path) -> Self {
+        Self { directory: directory.to_owned(), reserve: directory.join(FILE) }
+    }
+
+    fn set_aside(&self) -> std::io::Result<bool> {
+        let there = match fs_err::metadata(&self.reserve) {
+            Ok(file) => file.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        let free = self.free_bytes().unwrap_or(0);
+        let wanted = BYTES.min((free + there) / SHARE);
+        if there > 0 && there >= wanted.min(LEAST) {
+            return Ok(true);
+        }
+        if wanted < LEAST {
+            return Ok(false);
+        }
+        let beside = self.reserve.with_extension("new");
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let length = i64::try_from(wanted).unwrap_or(i64::MAX);
+        match posix_fallocate(&file, 0, length) {
+            Ok(()) => fs_err::rename(&beside, &self.reserve).map(|()| true),
+            Err(error) => {
+                fs_err::remove_file(&beside)?;
+                if error == Errno::ENOSPC { Ok(false) } else { Err(error.into()) }
+            }
+        }
+    }
+}
+
+impl Disk for DataDisk {
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = statvfs(self.directory.as_std_path()).ok()?;
+        // Blocks that root alone may use are not counted: they are a reserve of the same kind.
+        Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
+    fn release_reserve(&self) -> bool {
+        fs_err::remove_file(&self.reserve).is_ok()
+    }
+
+    fn restore_reserve(&self) -> bool {
+        self.set_aside().unwrap_or_else(|error| {
+            tracing::warn!(%error, "no reserve could be set aside on the disk");
+            // It is a help, and no condition: a file system that can't do it is no full one.
+            true
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserve_takes_real_room_once_and_gives_it_back() {
+        let keep = tempfile::tempdir().unwrap();
+        let directory = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap();
+        let disk = DataDisk::new(&directory);
+        assert!(!disk.release_reserve());
+        for _ in 0..2 {
+            assert!(disk.restore_reserve());
+        }
+        let file = fs_err::metadata(directory.join(FILE)).unwrap();
+        assert!((LEAST..=BYTES).contains(&file.len()), "{}", file.len());
+        let blocks = std::os::unix::fs::MetadataExt::blocks(&file) * 512;
+        assert!(blocks >= file.len(), "{blocks}: a hole is no room");
+        assert!(!directory.join("reserve.new").try_exists().unwrap());
+        assert!(disk.release_reserve());
+        assert!(!directory.join(FILE).try_exists().unwrap());
+    }
+}
