@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ActionId, AgentId};
+use crate::id::{ActionId, AgentId, SpaceId};
 use crate::time::Timestamp;
 
 /// Type of an action (EA §4.11, MG §5.1).
@@ -78,6 +78,8 @@ pub struct Action {
     pub seq: i64,
     /// Id, which is also its ack token.
     pub id: ActionId,
+    /// The space that it belongs to.
+    pub space: SpaceId,
     /// Type.
     pub kind: ActionType,
     /// Creation time.

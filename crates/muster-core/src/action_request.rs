@@ -9,7 +9,7 @@ use crate::action::{Action, ActionCounts, ActionType};
 use crate::canonical;
 use crate::delivery::reshape;
 use crate::error::Error;
-use crate::id::ActionId;
+use crate::id::{ActionId, SpaceId};
 use crate::time::Timestamp;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -49,10 +49,17 @@ impl ActionRequest {
 
     /// Validates the request and creates the action. Every action has an expiration, so that none is undeliverable or
     /// delivered for ever (D4). It is signed afterwards, when every field is final.
-    pub fn into_action(self, id: ActionId, total: i64, created_by: &str, now: Timestamp) -> Result<Action, Error> {
+    pub fn into_action(
+        self,
+        id: ActionId,
+        space: SpaceId,
+        total: i64,
+        created_by: &str,
+        now: Timestamp,
+    ) -> Result<Action, Error> {
         let new = self.canonical()?;
         new.check(now)?;
-        new.checked_action(id, total, created_by, now)
+        new.checked_action(id, space, total, created_by, now)
     }
 
     /// The same with every text that agents act on in its canonical form. To be called before secrets are sealed;
@@ -70,7 +77,14 @@ impl ActionRequest {
         Ok(self)
     }
 
-    fn checked_action(self, id: ActionId, total: i64, created_by: &str, now: Timestamp) -> Result<Action, Error> {
+    fn checked_action(
+        self,
+        id: ActionId,
+        space: SpaceId,
+        total: i64,
+        created_by: &str,
+        now: Timestamp,
+    ) -> Result<Action, Error> {
         // A window needs a start time, from which the start of each agent is computed (EA83).
         let start_time = self.start_time.or(self.rollout.map(|_| now));
         let expiration = self.expiration.unwrap_or_else(|| ends_at(self.kind, start_time, self.rollout, now));
@@ -78,6 +92,7 @@ impl ActionRequest {
         Ok(Action {
             seq: 0,
             id,
+            space,
             kind: self.kind,
             created_at: now,
             expiration: Some(expiration),
@@ -174,7 +189,7 @@ pub fn cancel_of(target: &Action, id: ActionId, created_by: &str, now: Timestamp
         expiration: target.expiration.filter(|end| *end > now),
         ..ActionRequest::new(ActionType::Cancel, data)
     };
-    order.into_action(id, target.total, created_by, now)
+    order.into_action(id, target.space.clone(), target.total, created_by, now)
 }
 
 /// Status of an action (MG §5.7, first match wins).
@@ -260,7 +275,7 @@ mod tests {
     }
 
     fn make(order: ActionRequest) -> Result<Action, Error> {
-        order.into_action(ActionId::trusted("a"), 10, "local:root", at(0))
+        order.into_action(ActionId::trusted("a"), SpaceId::default(), 10, "local:root", at(0))
     }
 
     fn field(order: ActionRequest) -> Option<String> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::credential::SecretHash;
 pub use crate::duplicate_hosts::DuplicateHosts;
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
 use crate::status::Status;
 use crate::time::Timestamp;
 pub use crate::upgrade::UpgradeState;
@@ -158,8 +158,8 @@ pub struct AgentRecord {
     pub duplicate_hosts: Option<Box<DuplicateHosts>>,
     /// Tags without duplicates, in the order of first appearance.
     pub tags: Vec<String>,
-    /// Spaces in which it is visible.
-    pub namespaces: Vec<String>,
+    /// The space that it belongs to: its enrollment key's.
+    pub space: SpaceId,
     /// Version from the User-Agent, normalised (EA33).
     pub agent_version: String,
     /// Whether the version is newer than the highest tested one (EA32).

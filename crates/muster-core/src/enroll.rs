@@ -250,7 +250,7 @@ impl Applicant {
         }
         let host = Host {
             id: new.clone(),
-            space: space_of(circumstances.key).to_owned(),
+            space: circumstances.key.space.clone(),
             machine_id: self.machine_id.clone(),
             hostname: self.hostname(),
             created_at: now,
@@ -282,7 +282,7 @@ impl Applicant {
             action_position: -1,
             action_token: None,
             tags: placement.tags,
-            namespaces: circumstances.key.namespaces.clone(),
+            space: circumstances.key.space.clone(),
             agent_version: circumstances.agent_version.to_owned(),
             newer_than_tested: circumstances.newer_than_tested,
             hostname: self.hostname(),
@@ -321,7 +321,7 @@ impl Applicant {
             duplicate_hosts: None,
             running_policy_id: None,
             tags: admitted.placement.tags,
-            namespaces: circumstances.key.namespaces.clone(),
+            space: circumstances.key.space.clone(),
             agent_version: circumstances.agent_version.to_owned(),
             newer_than_tested: circumstances.newer_than_tested,
             hostname: self.hostname(),
@@ -347,11 +347,6 @@ impl Applicant {
             Cow::Owned(changed) => changed.into(),
         }
     }
-}
-
-/// The space that a key's hosts are seen in.
-pub fn space_of(key: &EnrollmentKey) -> &str {
-    key.namespaces.first().map_or("default", String::as_str)
 }
 
 fn stored_key(key: &ApiKey) -> AccessKey {

@@ -1,7 +1,7 @@
 //! Enrollment keys: they admit agents, and may name the policy and the tags these get.
 
 use crate::credential::SecretHash;
-use crate::id::{EnrollmentKeyId, KeyId, PolicyId};
+use crate::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use crate::time::Timestamp;
 
 /// An enrollment key's record.
@@ -21,8 +21,8 @@ pub struct EnrollmentKey {
     pub policy_id: Option<PolicyId>,
     /// Tags that agents get, beside their own.
     pub tags: Vec<String>,
-    /// Spaces in which the key is visible.
-    pub namespaces: Vec<String>,
+    /// The space that it belongs to, and the agents that it admits.
+    pub space: SpaceId,
     /// Creation time.
     pub created_at: Timestamp,
     /// When it ends.

@@ -1,7 +1,7 @@
 //! The domain error: what failed, for whom, and what to do. It knows no HTTP; each adapter turns it into its
 //! protocol's own shape as the last step.
 
-use crate::context::Forbidden;
+use crate::authorization::Forbidden;
 use crate::denial::Denial;
 
 /// Who has to act on an error.

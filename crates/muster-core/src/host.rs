@@ -5,7 +5,7 @@
 //! the agent's own word, and images that were cloned share it: a host groups records for people, and never lets one
 //! agent act for another.
 
-use crate::id::HostId;
+use crate::id::{HostId, SpaceId};
 use crate::time::Timestamp;
 
 /// Maximum length of a machine id, bytes; a longer one is none.
@@ -17,7 +17,7 @@ pub struct Host {
     /// Its id here.
     pub id: HostId,
     /// The space that it is seen in: the same machine in two spaces is two hosts.
-    pub space: String,
+    pub space: SpaceId,
     /// What the operating system calls it; `None`: its agent does not say, and shares it with no other.
     pub machine_id: Option<String>,
     /// Its name when it was first seen.

@@ -101,6 +101,18 @@ id_type!(
     SecretId
 );
 
+id_type!(
+    /// A space: the tenant that people, agents, keys, policies and outputs belong to.
+    SpaceId
+);
+
+impl Default for SpaceId {
+    /// The space that is always there.
+    fn default() -> Self {
+        Self::trusted("default")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -71,7 +71,6 @@ pub fn reassign(
     before: &AgentRecord,
     policy: Option<&Policy>,
     revision: Option<i64>,
-    namespaces: Option<Vec<String>>,
     seen: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Changed, Error> {
@@ -88,7 +87,6 @@ pub fn reassign(
         // The first revision of the new policy must be greater than the running one (EA §4.7).
         policy_revision: if same_policy { before.policy_revision } else { 0 },
         policy_failure: before.policy_failure.clone().filter(|_| same_policy),
-        namespaces: namespaces.unwrap_or_else(|| before.namespaces.clone()),
         inactivity_timeout: inactivity_timeout(policy.map(|policy| policy.inactivity_timeout)),
         ..before.clone()
     };
@@ -227,19 +225,19 @@ mod tests {
     #[test]
     fn mg132_reassigned_agents_update_and_keep_their_credentials() {
         let target = policy("q", 60);
-        let after = reassign(&agent(), Some(&target), None, Some(vec!["ops".into()]), None, at(30)).unwrap().unwrap();
+        let after = reassign(&agent(), Some(&target), None, None, at(30)).unwrap().unwrap();
         assert_eq!((after.policy_revision, after.status), (0, Status::Updating));
-        assert_eq!((after.namespaces, after.access_key), (vec!["ops".to_owned()], agent().access_key));
+        assert_eq!((after.space, after.access_key), (agent().space, agent().access_key));
         assert_eq!(after.inactivity_timeout, Some(Duration::from_secs(60)));
-        let same = reassign(&agent(), Some(&policy("p", 60)), None, None, None, at(30)).unwrap_err();
+        let same = reassign(&agent(), Some(&policy("p", 60)), None, None, at(30)).unwrap_err();
         assert_eq!(same.field.as_deref(), Some("policy_id"));
-        assert_eq!(reassign(&agent(), None, None, None, None, at(30)).unwrap().unwrap().status, Status::Online);
+        assert_eq!(reassign(&agent(), None, None, None, at(30)).unwrap().unwrap().status, Status::Online);
     }
 
     #[test]
     fn another_revision_of_the_same_policy_is_another_target() {
         let (same, running) = (policy("p", 60), AgentRecord { policy_revision: 5, ..agent() });
-        let target = |record: &AgentRecord, revision| reassign(record, Some(&same), revision, None, None, at(30));
+        let target = |record: &AgentRecord, revision| reassign(record, Some(&same), revision, None, at(30));
         let pinned = target(&running, Some(3)).unwrap().unwrap();
         assert_eq!((pinned.target_revision, pinned.policy_revision), (Some(3), 5));
         assert_eq!(target(&pinned, Some(3)).unwrap_err().field.as_deref(), Some("policy_id"));

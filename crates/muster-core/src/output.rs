@@ -1,6 +1,6 @@
 //! Outputs: where agents ship data.
 
-use crate::id::OutputId;
+use crate::id::{OutputId, SpaceId};
 use crate::time::Timestamp;
 
 /// An output object of the management API (MG §2.5).
@@ -8,11 +8,13 @@ use crate::time::Timestamp;
 pub struct Output {
     /// Its id.
     pub id: OutputId,
-    /// Its name.
+    /// The space that it belongs to.
+    pub space: SpaceId,
+    /// Its name, unique in its space.
     pub name: String,
     /// `elasticsearch`, `remote_elasticsearch`, `logstash` or `kafka`.
     pub kind: String,
-    /// Whether it is the default of policies that name no output.
+    /// The holder of this flag serves every policy of its space that names no output.
     pub is_default: bool,
     /// Whether it is the default for monitoring data.
     pub is_default_monitoring: bool,

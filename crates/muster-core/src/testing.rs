@@ -15,7 +15,7 @@ use crate::agent::{AccessKey, AgentRecord, AgentType, Family, ReportedHealth, Up
 use crate::credential::{ApiKey, SecretHash};
 use crate::enrollment_key::EnrollmentKey;
 use crate::entropy::Entropy;
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use crate::policy::{Policy, PolicyRevision};
 use crate::status::Status;
 use crate::time::{Clock, Timestamp};
@@ -119,7 +119,7 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
         action_position: -1,
         action_token: None,
         tags: Vec::new(),
-        namespaces: Vec::new(),
+        space: SpaceId::default(),
         agent_version: "9.5.2".into(),
         newer_than_tested: false,
         hostname: String::new(),
@@ -146,7 +146,6 @@ pub fn online_agent(id: &str, policy: Option<&str>, now: Timestamp) -> AgentReco
         policy_id: policy.map(PolicyId::trusted),
         running_policy_id: policy.map(PolicyId::trusted),
         policy_revision: 1,
-        namespaces: vec!["default".into()],
         hostname: "host".into(),
         last_checkin: Some(now),
         health: ReportedHealth { status: "online".into(), message: "Running".into(), unhealthy_reason: Vec::new() },
@@ -179,7 +178,7 @@ pub fn key_of(id: &str, api_key: &ApiKey, now: Timestamp) -> EnrollmentKey {
         sealed_token: None,
         policy_id: None,
         tags: Vec::new(),
-        namespaces: vec!["default".into()],
+        space: SpaceId::default(),
         created_at: now,
         expires_at: None,
         revoked_at: None,
@@ -207,6 +206,7 @@ pub fn enrollment_key() -> EnrollmentKey {
 pub fn policy(id: &str, now: Timestamp) -> Policy {
     Policy {
         id: PolicyId::trusted(id),
+        space: SpaceId::default(),
         name: id.to_owned(),
         namespace: "default".into(),
         description: String::new(),
@@ -241,6 +241,7 @@ pub fn action(id: &str, kind: ActionType, now: Timestamp) -> Action {
     Action {
         seq: 0,
         id: ActionId::trusted(id),
+        space: SpaceId::default(),
         kind,
         created_at: now,
         expiration: None,

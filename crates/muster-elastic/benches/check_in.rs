@@ -147,7 +147,7 @@ impl Server {
         });
         tokio::spawn(Arc::clone(&fleet).run_background());
         let key = ApiKey::generate(&*entropy);
-        store.commit(foundation(&key, fleet.clock.now())).await?;
+        store.commit(foundation(&key, fleet.now())).await?;
         let options = AgentApiOptions::default();
         options.health.set(ServerState::Healthy);
         Ok(Self { api: AgentApi::new(fleet, options), key: key.token() })

@@ -26,11 +26,11 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let entry = self.fleet.authenticate_agent(id, &key).await?;
+        let entry = self.fleet.authentication().agent(id, &key).await?;
         let body = call.read().await?;
         let request: AckRequest<'_> = json::parse(&body)?;
         let acks = read(&request.events.unwrap_or_default());
-        let verdicts = self.fleet.acknowledge(&entry, &acks).await?;
+        let verdicts = self.fleet.check_ins().acknowledge(&entry, &acks).await?;
         let items: Vec<AckItem> = verdicts.into_iter().map(item).collect();
         // The body is sent whatever the status is; the status is the greatest of the items' (EA113).
         let status = items.iter().map(|item| item.status).max().unwrap_or(200);

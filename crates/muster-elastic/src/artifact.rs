@@ -31,12 +31,12 @@ impl Gate {
 impl Inner {
     pub(super) async fn artifact(&self, id: &str, sha2: &str, headers: &HeaderMap) -> Result<Reply, ApiError> {
         let key = authorization::api_key(headers)?;
-        let entry = self.fleet.authenticate_any_agent(&key).await?;
+        let entry = self.fleet.authentication().any_agent(&key).await?;
         if !is_sha256(sha2) {
             return Err(ApiError::bad_request("the path holds no SHA-256 in hexadecimal form"));
         }
         let _pass = self.artifacts.pass()?;
-        let bytes = self.fleet.artifact(&entry, id, &sha2.to_ascii_lowercase()).await?;
+        let bytes = self.fleet.files().artifact(&entry, id, &sha2.to_ascii_lowercase()).await?;
         Ok(respond::typed(bytes, HeaderValue::from_static("application/octet-stream")))
     }
 }

@@ -17,7 +17,7 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let entry = self.fleet.authenticate_agent(id, &key).await?;
+        let entry = self.fleet.authentication().agent(id, &key).await?;
         // Before the body is looked at: `orphaned` sticks, whatever comes after it (EA138).
         let reported = entry.record().and_then(|record| record.audit);
         if reported.is_some_and(|report| report.reason == AuditReason::Orphaned) {
@@ -27,7 +27,7 @@ impl Inner {
         let request: AuditUnenrollRequest<'_> = json::parse(&body)?;
         let reason = reason(&request.reason).ok_or_else(|| ApiError::bad_request("unknown reason"))?;
         let at = Timestamp::parse_rfc3339(&request.timestamp).map_err(ApiError::bad_request)?;
-        self.fleet.report_unenroll(&entry, reason, at).await?;
+        self.fleet.check_ins().report_unenroll(&entry, reason, at).await?;
         Ok(respond::empty())
     }
 }

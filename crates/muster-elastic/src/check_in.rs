@@ -40,7 +40,7 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let entry = self.fleet.authenticate_agent(agent, &key).await?;
+        let entry = self.fleet.authentication().agent(agent, &key).await?;
         let version = self.agent_version(call.headers())?;
         let (headers, peer) = (&call.head.headers, call.peer);
         let takes_gzip = accept_encoding::takes_gzip(headers);
@@ -49,7 +49,7 @@ impl Inner {
         let coding = body::coding(headers)?;
         let wire = body::read(&head.headers, call.body, call.bounds, call.bodies).await?;
         let digest = fingerprint(&head.headers, &wire);
-        if let Some(outcome) = self.fleet.check_in_unchanged(&entry, &digest).await? {
+        if let Some(outcome) = self.fleet.check_ins().check_in_unchanged(&entry, &digest).await? {
             return answer(outcome, &entry, takes_gzip, id, permit);
         }
         let decoded;
@@ -71,7 +71,7 @@ impl Inner {
             digest,
         };
         // Boxed: a heartbeat does not get as far, and need not carry the room.
-        answer(Box::pin(self.fleet.check_in(&entry, input)).await?, &entry, takes_gzip, id, permit)
+        answer(Box::pin(self.fleet.check_ins().check_in(&entry, input)).await?, &entry, takes_gzip, id, permit)
     }
 }
 

@@ -23,7 +23,7 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let admission = self.fleet.authenticate_enrollment(&key).await?;
+        let admission = self.fleet.enrollment().authenticate(&key).await?;
         let version = self.agent_version(call.headers())?;
         let address = call.peer.ip();
         let body = call.read().await?;
@@ -36,7 +36,7 @@ impl Inner {
             newer_than_tested: version.newer_than_tested,
             address: &address,
         };
-        let enrolment = self.fleet.enroll(&admission, input).await?;
+        let enrolment = self.fleet.enrollment().enroll(&admission, input).await?;
         respond::json(&EnrollResponse { action: "created".into(), item: item(enrolment) })
     }
 }

@@ -22,11 +22,11 @@ const LIBRARY_CLIENT: &str = "endpoint-security";
 impl Inner {
     pub(super) async fn file(&self, id: &str, head: &Parts) -> Result<Reply, ApiError> {
         let key = authorization::api_key(&head.headers)?;
-        let entry = self.fleet.authenticate_any_agent(&key).await?;
+        let entry = self.fleet.authentication().any_agent(&key).await?;
         if let Some(source) = source(head.uri.query().unwrap_or_default()) {
             return Err(library_file(source, &head.headers));
         }
-        let file = self.fleet.deliverable(&entry, id).await?;
+        let file = self.fleet.files().deliverable(&entry, id).await?;
         let share = self.agent_streams.take(entry.id())?;
         let size = u64::try_from(file.size).unwrap_or(0);
         let wanted = Wanted::parse(range_header(&head.headers)?, size);
@@ -51,7 +51,7 @@ impl Inner {
     ) -> Result<Reply, ApiError> {
         // Kept until the last byte is sent: a slow reader counts all the while.
         let slot = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| ApiError::of("MaxLimit"))?;
-        let pieces = self.fleet.read_file(file, piece, (slot, share)).await?;
+        let pieces = self.fleet.files().read_file(file, piece, (slot, share)).await?;
         let mut reply = Response::new(ReplyBody::stream(pieces, piece.length));
         *reply.status_mut() = status;
         let headers = reply.headers_mut();

@@ -181,13 +181,13 @@ impl AgentApi {
             refusal => refusal.status().as_u16(),
         };
         let refused = Refused { reason, message, status, remedy: remedy::of(reason), ..refused::from(peer) };
-        self.0.fleet.refusals.note(refused, self.0.fleet.clock.now());
+        self.0.fleet.refusals().note(refused, self.0.fleet.now());
     }
 
     /// The reply to a request that the connection layer refuses: it has no path and no version yet.
     pub fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply {
         self.note(refusal, peer);
-        let id = RequestId::of(&HeaderMap::new(), &*self.0.fleet.entropy);
+        let id = RequestId::of(&HeaderMap::new(), self.0.fleet.entropy());
         let reply = match refusal {
             Refusal::Full => respond::full(),
             _ => respond::failure(ApiError::refused(refusal), &id),
@@ -236,7 +236,7 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let (head, body) = request.into_parts();
-        let id = RequestId::of(&head.headers, &*self.fleet.entropy);
+        let id = RequestId::of(&head.headers, self.fleet.entropy());
         let mut passage = Passage::default();
         let answer = self.dispatch(&head, body, &peer, &id, &mut passage).await;
         let Passage { operation, versioned, refused, .. } = passage;
@@ -255,7 +255,7 @@ impl Inner {
         if let Some(reason) = refused {
             let (status, seen) = (reply.status().as_u16(), refused::describe(&head, &peer, operation));
             let refused = Refused { status, reason, message, remedy: remedy::of(reason), ..seen };
-            self.fleet.refusals.note(refused, self.fleet.clock.now());
+            self.fleet.refusals().note(refused, self.fleet.now());
         }
         if reply.status().is_success() && operation.is_some_and(Operation::asks_for_key) {
             peer.set_authenticated();
@@ -318,7 +318,7 @@ impl Inner {
 
     /// The version in the `User-Agent`; a missing header is refused like an empty one (D19).
     fn agent_version(&self, headers: &HeaderMap) -> Result<AcceptedVersion, ApiError> {
-        let settings = &self.fleet.settings;
+        let settings = self.fleet.settings();
         let accepted = AcceptedVersions {
             lowest: settings.lowest_version,
             highest: settings.highest_version,

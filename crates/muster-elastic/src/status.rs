@@ -18,7 +18,7 @@ impl Inner {
     /// Never refuses: a bad key only gets the short answer (EA25).
     pub(super) async fn status(&self, headers: &HeaderMap) -> Reply {
         let state = match self.options.health.get() {
-            ServerState::Healthy if self.fleet.store.trouble().is_some() => ServerState::Degraded,
+            ServerState::Healthy if self.fleet.server_status().trouble().is_some() => ServerState::Degraded,
             state => state,
         };
         let known = tokio::time::timeout(LOOK_UP, self.is_known(headers)).await.unwrap_or(false);
@@ -37,7 +37,7 @@ impl Inner {
 
     async fn is_known(&self, headers: &HeaderMap) -> bool {
         match authorization::api_key(headers) {
-            Ok(key) => self.fleet.authenticate_any_key(&key).await.unwrap_or(false),
+            Ok(key) => self.fleet.authentication().any_key(&key).await.unwrap_or(false),
             Err(_) => false,
         }
     }

@@ -23,14 +23,14 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        self.fleet.authenticate_any_agent(&key).await?;
+        self.fleet.authentication().any_agent(&key).await?;
         let body = call.read().await.map_err(BodyError::of_upload)?;
         if body.is_empty() {
             return Err(ApiError::of("ErrFileInfoBodyRequired"));
         }
         let request: UploadBeginRequest<'_> = json::parse(&body)?;
         let agent = request.agent_id.as_deref().filter(|id| !id.trim().is_empty());
-        let entry = self.fleet.authenticate_agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
+        let entry = self.fleet.authentication().agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
         let file = request.file.unwrap_or_default();
         let new = NewUpload {
             action_id: request.action_id.as_deref(),
@@ -39,7 +39,7 @@ impl Inner {
             mime_type: file.mime_type.as_deref(),
             size: file.size,
         };
-        let upload = self.fleet.begin_upload(&entry, &new, &self.options.uploads).await?;
+        let upload = self.fleet.files().begin_upload(&entry, &new, &self.options.uploads).await?;
         respond::json(&UploadBeginResponse { upload_id: upload.as_str().to_owned(), chunk_size: CHUNK_BYTES })
     }
 
@@ -48,11 +48,10 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let entry = self.fleet.authenticate_any_agent(&key).await?;
+        let entry = self.fleet.authentication().any_agent(&key).await?;
         let sha256 = chunk_hash(call.headers())?;
         let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is no number"))?;
-        let upload = self.fleet.upload_for_chunk(id, number).await?;
-        upload.check_owner(&entry)?;
+        let upload = self.fleet.files().upload_for_chunk(&entry, id, number).await?;
         // Held while the chunk comes: an agent that sends slowly takes no more than its share of the places.
         let _share = self.agent_chunks.take(entry.id())?;
         // No more is read than may be kept, whatever the limit of chunks.
@@ -62,7 +61,8 @@ impl Inner {
             BodyError::TooLarge if is_shorter => upload.chunk_too_long(number).into(),
             error => ApiError::from(error),
         })?;
-        self.fleet.put_chunk(&upload, Chunk { number, sha256, data: data.bytes() }, &self.options.uploads).await?;
+        let chunk = Chunk { number, sha256, data: data.bytes() };
+        self.fleet.files().put_chunk(&entry, &upload, chunk, &self.options.uploads).await?;
         Ok(respond::empty())
     }
 
@@ -71,12 +71,11 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
-        let entry = self.fleet.authenticate_any_agent(&key).await?;
-        let upload = self.fleet.upload_to_complete(id).await?;
-        upload.check_owner(&entry)?;
+        let entry = self.fleet.authentication().any_agent(&key).await?;
+        let upload = self.fleet.files().upload_to_complete(&entry, id).await?;
         let body = call.read().await.map_err(BodyError::of_upload)?;
         let request: UploadCompleteRequest = json::parse(&body)?;
-        self.fleet.complete_upload(&upload, &request.transithash.sha256).await?;
+        self.fleet.files().complete_upload(&entry, &upload, &request.transithash.sha256).await?;
         respond::json(&UploadCompleteResponse { status: "ok".into() })
     }
 }

@@ -12,15 +12,15 @@ use muster_core::time::Timestamp;
 use muster_store::{ActionWrite, Write};
 use serde_json::json;
 
-use super::Fleet;
 use super::authenticate::unauthorized;
+use super::check_in::CheckIns;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
 
 /// Most acks in one request; agents send a few.
 const MOST_ACKS: usize = 1000;
 
-impl Fleet {
+impl CheckIns {
     /// Takes an agent's acks; one verdict each, in order. What they change is one commit.
     pub async fn acknowledge(&self, entry: &AgentEntry, acks: &Acks<'_>) -> Result<Vec<Verdict>, Error> {
         if acks.0.len() > MOST_ACKS {
@@ -32,13 +32,13 @@ impl Fleet {
         let record = entry.record().ok_or_else(unauthorized)?;
         let looked_up = self.look_up(&record, acks.wanted(&record)).await?;
         let mut outcome = None;
-        self.update_agent(entry, |before, now| {
+        let update = self.records.update(entry, entry, |before, now| {
             let acknowledged = decide(before, acks, &looked_up, entry.last_seen(now).max(Some(now)), now);
             let change = to_change(before, &acknowledged, now);
             outcome = Some(acknowledged);
             Ok(change)
-        })
-        .await?;
+        });
+        update.await?;
         let Some(acknowledged) = outcome else { return Ok(Vec::new()) };
         if acknowledged.deactivated {
             // Its held poll ends now, not when its time is over.

@@ -7,13 +7,14 @@ use muster_core::Error;
 use muster_core::action::{Action, ActionCounts, ActionResult, TargetState};
 use muster_core::action_request::{ActionProgress, progress};
 use muster_core::agent::AgentRecord;
-use muster_core::context::{OpContext, Privilege};
+use muster_core::authorization::{AgentsRead, Grant, OpContext};
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionFilter, AgentFilter, AgentSort, Listed, Page};
 
-use super::Fleet;
+use super::actions::Actions;
+use super::authority::Authorized;
 
 /// Targets read at once.
 const READ_AT_ONCE: u32 = 5000;
@@ -55,6 +56,22 @@ pub struct TargetView {
     pub result: Option<ActionResult>,
 }
 
+/// An entry of the list of actions.
+#[derive(Clone, Debug)]
+pub enum ListedAction {
+    /// An action.
+    Action(Box<Action>),
+    /// A new revision of a policy.
+    PolicyChange {
+        /// The policy.
+        policy: PolicyId,
+        /// Its revision.
+        revision: i64,
+        /// When it was made.
+        at: Timestamp,
+    },
+}
+
 /// Which actions.
 #[derive(Clone, Debug, Default)]
 pub struct ActionQuestion {
@@ -74,18 +91,18 @@ fn policy_change(id: &str) -> Option<(PolicyId, i64)> {
     Some((PolicyId::parse(policy).ok()?, revision.parse().ok()?))
 }
 
-impl Fleet {
+impl Actions {
     /// A page of actions and of changes of policies, newest first, without CANCEL entries.
-    pub async fn list_actions(
+    pub async fn list(
         &self,
-        context: &OpContext,
+        grant: &Grant<AgentsRead>,
         question: &ActionQuestion,
         page: Page,
     ) -> Result<Listed<ActionView>, Error> {
-        context.require(Privilege::AgentsRead)?;
         let now = self.clock.now();
         let since = question.latest.map(|latest| now.minus(latest));
         let filter = ActionFilter {
+            space: Some(grant.space().clone()),
             before: question.day.map(|day| day.plus(Duration::from_secs(86_400))),
             since: since.max(question.day),
             agent_id: question.agent.clone(),
@@ -101,38 +118,64 @@ impl Fleet {
     }
 
     /// Adds the latest errors to actions that were listed without.
-    pub async fn add_errors(&self, context: &OpContext, views: &mut [ActionView], errors: u32) -> Result<(), Error> {
-        context.require(Privilege::AgentsRead)?;
+    pub async fn add_errors(
+        &self,
+        _grant: &Grant<AgentsRead>,
+        views: &mut [ActionView],
+        errors: u32,
+    ) -> Result<(), Error> {
         for view in views.iter_mut().filter(|view| view.progress.failed > 0 && errors > 0) {
             view.errors = self.latest_errors(&view.action.id, errors).await?;
         }
         Ok(())
     }
 
+    /// Finds an entry of the list in the caller's space: an action, or a change of a policy by `<policy>:<revision>`.
+    pub async fn find_listed(
+        &self,
+        context: &OpContext,
+        id: &str,
+    ) -> Result<Authorized<ListedAction, AgentsRead>, Error> {
+        let Some((policy, revision)) = policy_change(id) else {
+            let action = self.find::<AgentsRead>(context, id).await?;
+            let grant = action.grant().clone();
+            return Ok(Authorized::new(ListedAction::Action(Box::new(action.into_inner())), grant));
+        };
+        let grant = context.grant::<AgentsRead>()?;
+        if self.store.policy_in(grant.space(), &policy).await?.is_none() {
+            return Err(Error::not_found("change of policy", id));
+        }
+        let revisions = self.store.policy_revisions(&policy).await?;
+        match revisions.into_iter().find(|(number, _, _)| *number == revision && *number > 1) {
+            Some((_, at, _)) => Ok(Authorized::new(ListedAction::PolicyChange { policy, revision, at }, grant)),
+            None => Err(Error::not_found("change of policy", id)),
+        }
+    }
+
     /// How one action stands.
-    pub async fn show_action(&self, context: &OpContext, id: &str, errors: u32) -> Result<ActionView, Error> {
-        context.require(Privilege::AgentsRead)?;
-        let (action, counts) = match policy_change(id) {
-            Some((policy, revision)) => self.counted_change(id, &policy, revision).await?,
-            None => self.counted(&self.known_action(id).await?).await?,
+    pub async fn show(&self, listed: &Authorized<ListedAction, AgentsRead>, errors: u32) -> Result<ActionView, Error> {
+        let (action, counts) = match &**listed {
+            ListedAction::PolicyChange { policy, revision, at } => {
+                self.counted_at(*at, &format!("{policy}:{revision}"), "change of policy").await?
+            }
+            ListedAction::Action(action) => self.counted_at(action.created_at, action.id.as_str(), "action").await?,
         };
         self.action_view(action, counts, errors).await
     }
 
     /// An action's targets and what they answered, after place `after`.
-    pub async fn action_results(
+    pub async fn results(
         &self,
-        context: &OpContext,
-        id: &str,
+        listed: &Authorized<ListedAction, AgentsRead>,
         after: i64,
         limit: u32,
     ) -> Result<Vec<TargetView>, Error> {
-        context.require(Privilege::AgentsRead)?;
-        if let Some((policy, revision)) = policy_change(id) {
-            self.counted_change(id, &policy, revision).await?;
-            return self.agents_of_change(policy, revision, after, limit).await;
-        }
-        let action = self.known_action(id).await?;
+        let action = match &**listed {
+            ListedAction::PolicyChange { policy, revision, .. } => {
+                return self.agents_of_change(policy.clone(), *revision, after, limit).await;
+            }
+            ListedAction::Action(action) => action,
+        };
         let targets = self.store.action_targets(&action.id, after, limit).await?;
         let results = self.store.action_results(&action.id, false, u32::MAX).await?;
         let mut results: HashMap<AgentId, ActionResult> =
@@ -146,13 +189,13 @@ impl Fleet {
     }
 
     /// The agents that some actions were for; `<policy>:<revision>` names a change of policy (MG148).
-    pub async fn agents_of_actions(&self, context: &OpContext, ids: &[String]) -> Result<BTreeSet<AgentId>, Error> {
-        context.require(Privilege::AgentsRead)?;
+    pub async fn agents_of(&self, context: &OpContext, ids: &[String]) -> Result<BTreeSet<AgentId>, Error> {
+        context.grant::<AgentsRead>()?;
         let mut agents = BTreeSet::new();
         for id in ids {
             match policy_change(id) {
                 Some((policy, _)) => agents.extend(self.agents_on(policy).await?),
-                None => agents.extend(self.targets_of(id).await?),
+                None => agents.extend(self.targets_of(&*self.find::<AgentsRead>(context, id).await?).await?),
             }
         }
         Ok(agents)
@@ -170,8 +213,7 @@ impl Fleet {
         }
     }
 
-    async fn targets_of(&self, id: &str) -> Result<Vec<AgentId>, Error> {
-        let action = self.known_action(id).await?;
+    async fn targets_of(&self, action: &Action) -> Result<Vec<AgentId>, Error> {
         let (mut agents, mut place) = (Vec::new(), -1);
         loop {
             let targets = self.store.action_targets(&action.id, place, READ_AT_ONCE).await?;
@@ -199,23 +241,6 @@ impl Fleet {
 
     async fn hostname(&self, agent: &AgentId) -> Result<Option<String>, Error> {
         Ok(self.store.agent(agent).await?.map(|record| record.hostname).filter(|name| !name.is_empty()))
-    }
-
-    async fn counted(&self, action: &Action) -> Result<(Action, ActionCounts), Error> {
-        self.counted_at(action.created_at, action.id.as_str(), "action").await
-    }
-
-    async fn counted_change(
-        &self,
-        id: &str,
-        policy: &PolicyId,
-        revision: i64,
-    ) -> Result<(Action, ActionCounts), Error> {
-        let revisions = self.store.policy_revisions(policy).await?;
-        match revisions.into_iter().find(|(number, _, _)| *number == revision && *number > 1) {
-            Some((_, at, _)) => self.counted_at(at, id, "change of policy").await,
-            None => Err(Error::not_found("change of policy", id)),
-        }
     }
 
     /// Every agent on the policy, with whether it runs the revision.

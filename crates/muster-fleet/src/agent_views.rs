@@ -1,14 +1,14 @@
 //! Agents as people see them: records, documents, and what this node's memory knows better.
 
 use muster_core::Error;
-use muster_core::agent::{AgentDetails, AgentDocuments};
-use muster_core::context::{OpContext, Privilege};
-use muster_core::id::AgentId;
+use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
+use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentFilter, AgentSort, Listed, Page};
 
-use super::Fleet;
+use super::agents::Agents;
+use super::authority::Authorized;
 
 /// An agent with its presence.
 #[derive(Clone, Debug)]
@@ -34,35 +34,31 @@ pub struct AgentQuestion {
     pub page: Page,
 }
 
-impl Fleet {
+impl Agents {
     /// A page of agents.
-    pub async fn list_agents(&self, context: &OpContext, question: &AgentQuestion) -> Result<Listed<AgentView>, Error> {
-        context.require(Privilege::AgentsRead)?;
+    pub async fn list(&self, grant: &Grant<AgentsRead>, question: &AgentQuestion) -> Result<Listed<AgentView>, Error> {
         let AgentQuestion { filter, sort, descending, page } = question;
-        let found = self.store.agent_list(filter, *sort, *descending, *page).await?;
+        let filter = in_space(grant, filter);
+        let found = self.store.agent_list(&filter, *sort, *descending, *page).await?;
         let items = found.items.into_iter().map(|details| self.with_presence(details)).collect();
         Ok(Listed { items, total: found.total })
     }
 
     /// One agent with all its documents.
-    pub async fn show_agent(&self, context: &OpContext, id: &str) -> Result<AgentView, Error> {
-        context.require(Privilege::AgentsRead)?;
-        let id = AgentId::parse(id).map_err(|_| Error::not_found("agent", id))?;
-        let record = self.store.agent(&id).await?.ok_or_else(|| Error::not_found("agent", &id))?;
-        let documents: AgentDocuments = self.store.agent_documents(&id).await?.unwrap_or_default();
+    pub async fn show(&self, agent: Authorized<AgentRecord, AgentsRead>) -> Result<AgentView, Error> {
+        let documents: AgentDocuments = self.store.agent_documents(&agent.id).await?.unwrap_or_default();
+        let record = agent.into_inner();
         Ok(self.with_presence(AgentDetails { record, documents }))
     }
 
     /// Number of agents in each status, among those that match.
-    pub async fn count_agents(&self, context: &OpContext, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, Error> {
-        context.require(Privilege::AgentsRead)?;
-        Ok(self.store.agent_counts(filter).await?)
+    pub async fn count(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, Error> {
+        Ok(self.store.agent_counts(&in_space(grant, filter)).await?)
     }
 
     /// Every tag in use among those that match, sorted ignoring case.
-    pub async fn tags_in_use(&self, context: &OpContext, filter: &AgentFilter) -> Result<Vec<String>, Error> {
-        context.require(Privilege::AgentsRead)?;
-        Ok(self.store.agent_tags(filter).await?)
+    pub async fn tags_in_use(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<String>, Error> {
+        Ok(self.store.agent_tags(&in_space(grant, filter)).await?)
     }
 
     fn with_presence(&self, details: AgentDetails) -> AgentView {
@@ -71,4 +67,9 @@ impl Fleet {
         let last_checkin = seen.max(details.record.last_checkin);
         AgentView { connected: self.registry.is_connected(id), last_checkin, details }
     }
+}
+
+/// The same filter, within the caller's space.
+fn in_space(grant: &Grant<AgentsRead>, filter: &AgentFilter) -> AgentFilter {
+    AgentFilter { space: Some(grant.space().clone()), ..filter.clone() }
 }

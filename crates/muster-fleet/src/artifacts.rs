@@ -6,7 +6,7 @@ use muster_core::id::PolicyId;
 use muster_core::{Error, ErrorKind};
 use serde_json::Value;
 
-use super::Fleet;
+use super::files::Files;
 use super::registry::AgentEntry;
 use super::uploads::hex;
 
@@ -14,7 +14,7 @@ fn forbidden(message: &str) -> Error {
     Error::new(ErrorKind::Forbidden, "forbidden", message)
 }
 
-impl Fleet {
+impl Files {
     /// The encoded bytes of an artifact, for an agent whose policy lists it with that hash (EA125).
     pub async fn artifact(&self, entry: &AgentEntry, identifier: &str, decoded_sha256: &str) -> Result<Bytes, Error> {
         let record = entry.record().ok_or_else(super::authenticate::unauthorized)?;

@@ -3,16 +3,16 @@
 use std::fmt::Display;
 
 use muster_core::audit::AuditEvent;
-use muster_core::context::OpContext;
+use muster_core::authorization::Actor;
 use muster_core::time::Timestamp;
 use muster_store::Write;
 use serde_json::Value;
 
-/// The line that says that the caller did `action` to `subject`.
-pub fn audit_line(context: &OpContext, at: Timestamp, action: &str, subject: impl Display, detail: Value) -> Write {
+/// The line that says that `actor` did `action` to `subject`.
+pub fn audit_line(actor: &Actor, at: Timestamp, action: &str, subject: impl Display, detail: Value) -> Write {
     Write::Audit(AuditEvent {
         at,
-        actor: context.actor.to_string(),
+        actor: actor.to_string(),
         action: action.to_owned(),
         subject: subject.to_string(),
         detail,

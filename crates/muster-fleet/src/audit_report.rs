@@ -9,21 +9,21 @@ use muster_core::time::Timestamp;
 use muster_store::Write;
 use serde_json::json;
 
-use super::Fleet;
+use super::check_in::CheckIns;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
 
-impl Fleet {
+impl CheckIns {
     /// Keeps the report; the agent stays active, and its next check-in takes the report back (EA61, EA140).
     /// `Denial::LeftForGood` once `orphaned` was reported (EA138).
     pub async fn report_unenroll(&self, entry: &AgentEntry, reason: AuditReason, at: Timestamp) -> Result<(), Error> {
         let report = AuditReport { reason, at };
-        self.update_agent(entry, |record, now| {
+        let update = self.records.update(entry, entry, |record, now| {
             let after = report_left(record, report, entry.last_seen(now), now)?;
             let writes = after.iter().map(|_| Write::Audit(audit_line(&record.id, report, now))).collect();
             Ok(AgentChange { record: after, writes })
-        })
-        .await?;
+        });
+        update.await?;
         Ok(())
     }
 }

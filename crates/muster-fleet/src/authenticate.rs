@@ -3,6 +3,7 @@
 //! Keys that are revoked, expired, truncated, of another case or unknown all give one and the same refusal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
@@ -10,11 +11,15 @@ use muster_core::audit::AuditEvent;
 use muster_core::credential::ApiKey;
 use muster_core::denial::Denial;
 use muster_core::id::AgentId;
+use muster_core::time::Clock;
 use muster_store::Write;
 use serde_json::json;
 
-use super::Fleet;
-use super::registry::AgentEntry;
+use super::authority::System;
+use super::records::Records;
+use super::registry::{AgentEntry, Registry};
+use super::throttle::Throttle;
+use super::watched_store::WatchedStore;
 
 /// The one answer to a key that opens nothing.
 pub fn unauthorized() -> Error {
@@ -25,15 +30,34 @@ fn holds_key(record: &AgentRecord, key: &ApiKey) -> bool {
     record.active && record.access_key.as_ref().is_some_and(|own| own.id == key.id && key.matches(&own.hash))
 }
 
-impl Fleet {
+/// The service of access keys: who presents one.
+pub struct Authentication {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    registry: Arc<Registry>,
+    records: Arc<Records>,
+    /// Keys of one agent presented for another, as far as they were written to the audit log.
+    mismatches: Throttle,
+}
+
+impl Authentication {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        registry: Arc<Registry>,
+        records: Arc<Records>,
+    ) -> Self {
+        Self { store, clock, registry, records, mismatches: Throttle::new(Duration::from_secs(60)) }
+    }
+
     /// The agent of that id, if the key is its own. A live key of somebody else: [`Denial::ForeignKey`] (EA54), with an
     /// audit line; any other: [`Denial::UnknownKey`].
-    pub async fn authenticate_agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
+    pub async fn agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
         if let Ok(id) = AgentId::parse(id) {
             let entry = match self.registry.get(&id) {
                 // From memory: a check-in costs no read of the store and one SHA-256.
                 Some(entry) => Some(entry),
-                None => Box::pin(self.agent(&id)).await?,
+                None => Box::pin(self.records.entry(&id)).await?,
             };
             if let Some(entry) = entry.filter(|entry| entry.record().is_some_and(|record| holds_key(&record, key))) {
                 return Ok(entry);
@@ -49,7 +73,7 @@ impl Fleet {
     }
 
     /// The agent whose access key this is; [`Denial::NotAnAgent`] for a live key that is not an agent's.
-    pub async fn authenticate_any_agent(&self, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
+    pub async fn any_agent(&self, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
         if let Some(record) = self.store.agent_by_access_key(&key.id).await?.filter(|record| holds_key(record, key)) {
             return Ok(self.registry.admit(record));
         }
@@ -60,7 +84,7 @@ impl Fleet {
     }
 
     /// Whether the key is live: an agent's or an enrollment key.
-    pub async fn authenticate_any_key(&self, key: &ApiKey) -> Result<bool, Error> {
+    pub async fn any_key(&self, key: &ApiKey) -> Result<bool, Error> {
         Ok(self.key_holder(key).await?.is_some())
     }
 
@@ -94,7 +118,7 @@ impl Fleet {
             detail: json!({"reason": "the key belongs to somebody else"}),
         };
         // The request is refused in any case; an audit log that can't be written must not turn a 403 into a 503.
-        if let Err(error) = self.store.commit(vec![Write::Audit(event)]).await {
+        if let Err(error) = self.store.commit(&System, vec![Write::Audit(event)]).await {
             tracing::warn!(%error, "identity mismatch not written to the audit log");
         }
     }

@@ -4,14 +4,19 @@
 //! handled; nothing depends on a message that could be lost.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId, PolicyId};
 
-use super::Fleet;
+use super::policy_cache::PolicyCache;
+use super::records::Records;
+use super::registry::Registry;
+use super::status_timer::Statuses;
+use super::stopping::Stopping;
+use super::watched_store::WatchedStore;
 
 const BATCH: u32 = 1000;
 /// After an error the store is asked again this much later.
@@ -20,23 +25,58 @@ const RETRY: Duration = Duration::from_secs(1);
 const WAVE: usize = 128;
 const WAVE_PAUSE: Duration = Duration::from_millis(5);
 
-impl Fleet {
-    /// Follows the change log until the fleet stops, from where it stood when the fleet was made: what was changed before
+/// Follows the change log on behalf of this node's memory.
+pub(crate) struct ChangeFeed {
+    store: Arc<WatchedStore>,
+    registry: Arc<Registry>,
+    records: Arc<Records>,
+    policies: Arc<PolicyCache>,
+    statuses: Arc<Statuses>,
+    stopping: Arc<Stopping>,
+    /// The last row of the change log that this node handled.
+    handled: AtomicI64,
+}
+
+impl ChangeFeed {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        registry: Arc<Registry>,
+        records: Arc<Records>,
+        policies: Arc<PolicyCache>,
+        statuses: Arc<Statuses>,
+        stopping: Arc<Stopping>,
+    ) -> Self {
+        let handled = AtomicI64::new(*store.changes().borrow());
+        Self { store, registry, records, policies, statuses, stopping, handled }
+    }
+
+    /// The last row that this node handled.
+    pub(crate) fn handled(&self) -> i64 {
+        self.handled.load(Ordering::Acquire)
+    }
+
+    /// Says where this node stands.
+    #[cfg(test)]
+    pub(crate) fn set_handled(&self, seq: i64) {
+        self.handled.store(seq, Ordering::Release);
+    }
+
+    /// Follows the change log until the fleet stops, from where it stood when it was made: what was changed before
     /// this task ran for the first time is not passed over.
-    pub async fn follow_changes(self: Arc<Self>) {
+    pub(crate) async fn follow(self: Arc<Self>) {
         let mut newest = self.store.changes();
-        let mut handled = self.handled_changes.load(Ordering::Acquire);
+        let mut handled = self.handled();
         loop {
             while handled < *newest.borrow_and_update() {
                 match self.handle_changes(handled).await {
                     Ok(seq) => {
                         handled = seq;
-                        self.handled_changes.store(handled, Ordering::Release);
+                        self.handled.store(handled, Ordering::Release);
                     }
                     Err(error) => {
                         tracing::warn!(error = %error, detail = ?error.internal, "change log can't be read");
                         tokio::time::sleep(RETRY).await;
-                        if self.is_stopping() {
+                        if self.stopping.has_begun() {
                             return;
                         }
                     }
@@ -44,7 +84,7 @@ impl Fleet {
             }
             tokio::select! {
                 grown = newest.changed() => if grown.is_err() { return },
-                () = self.stopped() => return,
+                () = self.stopping.begun() => return,
             }
         }
     }
@@ -67,7 +107,7 @@ impl Fleet {
 
     async fn agent_changed(&self, id: &AgentId) -> Result<(), Error> {
         let Some(entry) = self.registry.get(id) else { return Ok(()) };
-        self.reload(id).await?;
+        self.records.reload(id).await?;
         entry.wake();
         Ok(())
     }
@@ -88,12 +128,12 @@ impl Fleet {
 
     async fn policy_changed(self: &Arc<Self>, id: &PolicyId) -> Result<(), Error> {
         self.policies.refresh(id).await?;
-        let fleet = Arc::clone(self);
+        let feed = Arc::clone(self);
         let id = id.clone();
         // The fan-out is paced; other changes do not wait for it.
         tokio::spawn(async move {
-            fleet.fan_out(&id).await;
-            fleet.heal_inactivity_of(&id).await;
+            feed.fan_out(&id).await;
+            feed.statuses.heal_inactivity_of(&id).await;
         });
         Ok(())
     }

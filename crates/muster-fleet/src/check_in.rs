@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::Entropy;
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
@@ -18,17 +19,21 @@ use muster_core::documents::Digest;
 use muster_core::entropy::random_bytes;
 use muster_core::id::{ActionId, PolicyId};
 use muster_core::policy::render::RenderedPolicy;
-use muster_core::poll::GoDuration;
+use muster_core::poll::{GoDuration, PollLimits};
+use muster_core::seal::Sealer;
+use muster_core::signing::Signer;
 use muster_core::status::Status;
-use muster_core::time::Timestamp;
+use muster_core::time::{Clock, Timestamp};
 use muster_store::{AgentWrite, Write};
 use tokio::time::Instant;
 
-use super::Fleet;
 use super::authenticate::unauthorized;
-use super::policy_cache::open_secrets;
-use super::registry::{AgentEntry, LastRequest, PollSlot};
+use super::policy_cache::{PolicyCache, open_secrets};
+use super::records::Records;
+use super::registry::{AgentEntry, LastRequest, PollSlot, Registry};
+use super::stopping::Stopping;
 use super::update::{AgentChange, end_of_upgrade};
+use super::watched_store::WatchedStore;
 
 /// Actions in one reply, at most (EA75).
 const BATCH: u32 = 100;
@@ -79,7 +84,7 @@ pub enum Delivery {
 
 /// A held poll: all that is kept of a check-in while nothing is due.
 pub struct ParkedCheckIn {
-    fleet: Arc<Fleet>,
+    check_ins: Arc<CheckIns>,
     slot: PollSlot,
     deadline: Instant,
     baseline: Baseline,
@@ -107,9 +112,43 @@ enum Due {
     Nothing,
 }
 
-impl Fleet {
+/// The service of what agents send after enrolment: check-ins, acks, reports that they left.
+pub struct CheckIns {
+    pub(super) store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    sealer: Arc<Sealer>,
+    pub(super) signer: Arc<Signer>,
+    registry: Arc<Registry>,
+    pub(super) records: Arc<Records>,
+    pub(super) policies: Arc<PolicyCache>,
+    limits: PollLimits,
+    stopping: Arc<Stopping>,
+}
+
+/// What [`CheckIns`] stand on.
+pub(crate) struct CheckInParts {
+    pub(crate) store: Arc<WatchedStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) policies: Arc<PolicyCache>,
+    pub(crate) limits: PollLimits,
+    pub(crate) stopping: Arc<Stopping>,
+}
+
+impl CheckIns {
+    pub(crate) fn new(parts: CheckInParts) -> Self {
+        let CheckInParts { store, clock, entropy, sealer, signer, registry, records, policies, limits, stopping } =
+            parts;
+        Self { store, clock, entropy, sealer, signer, registry, records, policies, limits, stopping }
+    }
+
     /// A check-in with the very bytes of the last one, from an agent whose record is still the one that it left:
-    /// nothing need be decoded or decided. `None`: decode it and call [`Fleet::check_in`].
+    /// nothing need be decoded or decided. `None`: decode it and call [`CheckIns::check_in`].
     pub async fn check_in_unchanged(
         self: &Arc<Self>,
         entry: &Arc<AgentEntry>,
@@ -156,7 +195,8 @@ impl Fleet {
         };
         let (mut revision, mut poll, before_known) = (0, None, known);
         let after = self
-            .update_agent(entry, |record, now| {
+            .records
+            .update(&**entry, entry, |record, now| {
                 if !record.active {
                     return Err(unauthorized());
                 }
@@ -233,17 +273,17 @@ impl Fleet {
             Due::Nothing => {}
         }
         // A stopping server answers what is parked (EA87); it must not park anew meanwhile.
-        if hold.is_zero() || self.is_stopping() {
+        if hold.is_zero() || self.stopping.has_begun() {
             return Ok(CheckInOutcome::Deliver(Delivery::Nothing));
         }
         let slot = PollSlot::new(&self.registry, Arc::clone(entry), Arc::clone(&self.clock));
         let deadline = Instant::now() + hold;
-        Ok(CheckInOutcome::Park(ParkedCheckIn { fleet: Arc::clone(self), slot, deadline, baseline, generation }))
+        Ok(CheckInOutcome::Park(ParkedCheckIn { check_ins: Arc::clone(self), slot, deadline, baseline, generation }))
     }
 
     /// How long to hold a poll. A default of zero means that polls are not held.
     fn hold(&self, poll: Option<GoDuration>) -> Duration {
-        let limits = self.settings.poll();
+        let limits = self.limits;
         // A client that names a time is held for it even so; the minimum of a minute is the protocol's (EA68).
         if poll.is_none() && limits.default.is_zero() {
             return Duration::ZERO;
@@ -281,7 +321,7 @@ impl Fleet {
             return Ok(None);
         }
         // Opened as late as possible: secrets are in memory while a reply is made, not while a poll is held.
-        let secrets = open_secrets(&*self.store, &self.sealer, &secrets_of(&due)).await?;
+        let secrets = open_secrets(&**self.store, &self.sealer, &secrets_of(&due)).await?;
         let due = self.sign_for(&record.id, due)?;
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
         for action in &delivery.misfits {
@@ -319,20 +359,20 @@ impl ParkedCheckIn {
     pub async fn wait(mut self) -> Result<Delivery, Error> {
         loop {
             // Before each wait: the server may have begun to stop before this poll counted as held.
-            if self.fleet.is_stopping() || self.slot.is_superseded() {
+            if self.check_ins.stopping.has_begun() || self.slot.is_superseded() {
                 return Ok(Delivery::Nothing);
             }
             let over = tokio::select! {
                 () = self.slot.entry().woken_after(self.generation) => false,
                 () = tokio::time::sleep_until(self.deadline) => true,
             };
-            if self.fleet.is_stopping() || self.slot.is_superseded() {
+            if self.check_ins.stopping.has_begun() || self.slot.is_superseded() {
                 return Ok(Delivery::Nothing);
             }
             self.generation = self.slot.entry().generation();
             // Boxed, so that a poll that only waits does not carry the look's state.
             let look: Pin<Box<dyn Future<Output = Result<Due, Error>> + Send + '_>> =
-                Box::pin(self.fleet.due(self.slot.entry(), &self.baseline));
+                Box::pin(self.check_ins.due(self.slot.entry(), &self.baseline));
             match look.await? {
                 Due::Now(delivery) => return Ok(delivery),
                 // The look comes before this even when the time is over: what came at the last moment is delivered, not lost

@@ -16,21 +16,22 @@ use muster_core::change::Change;
 use muster_core::check_in::KnownDocuments;
 use muster_core::credential::ApiKey;
 use muster_core::denial::Denial;
-use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request, space_of};
+use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request};
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId};
 use muster_core::lifecycle::inactivity_timeout;
-use muster_core::time::Timestamp;
-use muster_core::{Error, ErrorKind, replace_token};
+use muster_core::time::{Clock, Timestamp};
+use muster_core::{Entropy, Error, ErrorKind, replace_token};
 use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
 
-use super::Fleet;
 use super::authenticate::unauthorized;
+use super::registry::Registry;
+use super::watched_store::WatchedStore;
 
 /// How often an enrolment is decided anew when others changed its ground meanwhile.
 const ATTEMPTS: usize = 5;
@@ -77,7 +78,7 @@ pub struct Enrolment {
 }
 
 /// What keeps enrolments of the same handle in order, and slow hashes few.
-pub struct Enrolling {
+struct Enrolling {
     stripes: Vec<Mutex<()>>,
     hasher: std::hash::RandomState,
     slow: Arc<Semaphore>,
@@ -168,10 +169,28 @@ struct Stored {
     host: Option<Host>,
 }
 
-impl Fleet {
+/// The service of enrolment.
+pub struct Enrollment {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    registry: Arc<Registry>,
+    enrolling: Enrolling,
+}
+
+impl Enrollment {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        registry: Arc<Registry>,
+    ) -> Self {
+        Self { store, clock, entropy, registry, enrolling: Enrolling::default() }
+    }
+
     /// The enrollment key, if it admits now; every other key gives the one refusal (EA28, EA29, D1, D20). One that is
     /// used up is refused at the commit: it still admits an agent that it let in before, whose reply was lost.
-    pub async fn authenticate_enrollment(&self, key: &ApiKey) -> Result<Admission, Error> {
+    pub async fn authenticate(&self, key: &ApiKey) -> Result<Admission, Error> {
         let stored = self.store.enrollment_key_by_key_id(&key.id).await?.filter(|stored| key.matches(&stored.hash));
         let stored = stored.ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
@@ -221,7 +240,7 @@ impl Fleet {
             stored.by_enrollment_id = self.store.agent_by_enrollment_id(handle, &admission.key().id).await?;
         }
         if let Some(machine) = &applicant.machine_id {
-            stored.host = self.store.host_by_machine(space_of(admission.key()), machine).await?;
+            stored.host = self.store.host_by_machine(&admission.key().space, machine).await?;
         }
         Ok(stored)
     }
@@ -258,7 +277,7 @@ impl Fleet {
         let mut placement = applicant.placement(key, &rules, address);
         let policy = match &placement.policy_id {
             Some(id) => self.store.policy_head(id).await?,
-            None => self.store.default_policy_head().await?,
+            None => self.store.default_policy_head(&key.space).await?,
         };
         // A key without a policy may come to none: the agent stays enrolled and waits for one. A key that names one that
         // is gone promises what nobody can keep.
@@ -293,7 +312,7 @@ impl Fleet {
         writes.extend(record_writes(enrolled, before, now));
         writes.push(Write::Audit(audit_line(enrolled, key, now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
-        match self.store.commit(writes).await {
+        match self.store.commit(admission, writes).await {
             Ok(_) => {
                 self.know(enrolled);
                 Ok(true)

@@ -1,17 +1,20 @@
-//! Files for agents (EA §7.3): who may fetch one, and its bytes, a chunk at a time.
+//! The service of files: uploads from agents, files for agents, artifacts of policies. Here: who may fetch a file
+//! (EA §7.3), and its bytes, a chunk at a time.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use muster_core::Entropy;
 use muster_core::Error;
 use muster_core::denial::Denial;
 use muster_core::file::{ChunkInfo, DeliverableFile};
 use muster_core::id::FileId;
-use muster_store::Store;
+use muster_core::time::Clock;
+use muster_store::Resources;
 use tokio::sync::mpsc;
 
-use super::Fleet;
 use super::registry::AgentEntry;
+use super::watched_store::WatchedStore;
 
 /// Bytes that are handed to a reader at a time.
 const PIECE: usize = 64 * 1024;
@@ -33,7 +36,18 @@ struct Slice {
     end: usize,
 }
 
-impl Fleet {
+/// Uploads, files for agents, and artifacts.
+pub struct Files {
+    pub(super) store: Arc<WatchedStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+}
+
+impl Files {
+    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { store, clock, entropy }
+    }
+
     /// The file of that id, if the agent may fetch it.
     pub async fn deliverable(&self, entry: &AgentEntry, id: &str) -> Result<DeliverableFile, Error> {
         let found = match FileId::parse(id) {
@@ -64,7 +78,7 @@ impl Fleet {
 }
 
 async fn send(
-    store: Arc<dyn Store>,
+    store: Arc<dyn Resources>,
     file: FileId,
     slices: Vec<Slice>,
     sender: mpsc::Sender<Bytes>,

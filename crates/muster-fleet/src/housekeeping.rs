@@ -13,15 +13,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Error;
-use muster_core::context::{Actor, OpContext};
 use muster_core::file::FileStatus;
-use muster_core::time::Timestamp;
+use muster_core::time::{Clock, Timestamp};
 use muster_store::{FileWrite, StoreError, Write};
 use serde_json::json;
 
-use super::Fleet;
+use super::actions::Actions;
 use super::audit::audit_line;
-use super::uploads::LIFE;
+use super::authority::System;
+use super::change_feed::ChangeFeed;
+use super::registry::Registry;
+use super::status_timer::Statuses;
+use super::stopping::Stopping;
+use super::upload_limits::LIFE;
+use super::watched_store::WatchedStore;
 
 /// From the start to the first run: agents come back first.
 const FIRST: Duration = Duration::from_secs(60);
@@ -44,27 +49,50 @@ const CHANGES_KEPT: i64 = 100_000;
 /// A call about an upload that began within its time may still be under way for so long.
 const UNDER_WAY: Duration = Duration::from_secs(600);
 
-impl Fleet {
+/// What is done every ten minutes.
+pub struct Housekeeping {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    registry: Arc<Registry>,
+    actions: Arc<Actions>,
+    statuses: Arc<Statuses>,
+    feed: Arc<ChangeFeed>,
+    stopping: Arc<Stopping>,
+}
+
+impl Housekeeping {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        registry: Arc<Registry>,
+        actions: Arc<Actions>,
+        statuses: Arc<Statuses>,
+        feed: Arc<ChangeFeed>,
+        stopping: Arc<Stopping>,
+    ) -> Self {
+        Self { store, clock, registry, actions, statuses, feed, stopping }
+    }
+
     /// Keeps house until the fleet stops.
-    pub async fn keep_house(self: Arc<Self>) {
+    pub(crate) async fn keep(self: Arc<Self>) {
         let mut wait = FIRST;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.stopped() => return,
+                () = self.stopping.begun() => return,
             }
             wait = EVERY;
-            self.housekeep().await;
+            self.run().await;
         }
     }
 
     /// Does all of it once.
-    pub async fn housekeep(&self) {
+    pub async fn run(&self) {
         tell("actions removed", self.collect_actions().await);
         tell("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
         tell("uploads removed", self.expire_uploads().await);
-        tell("sightings in the future corrected", self.correct_future_sightings().await);
-        tell("inactivity timeouts corrected", self.correct_inactivity().await);
+        tell("sightings in the future corrected", self.statuses.correct_future_sightings().await);
+        tell("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
         tell("agents unenrolled, since they were not seen for long", self.unenroll_unseen().await);
     }
 
@@ -83,7 +111,7 @@ impl Fleet {
             let batch = remove().await?;
             removed += batch;
             // Batch by batch, since all writes share one queue: an agent's check-in waits for one batch at the most.
-            if batch < size.into() || self.is_stopping() {
+            if batch < size.into() || self.stopping.has_begun() {
                 break;
             }
         }
@@ -101,14 +129,13 @@ impl Fleet {
     }
 
     async fn remove_uploads(&self, status: FileStatus, before: Timestamp, reason: &str) -> Result<u64, Error> {
-        let context = system();
         self.in_batches(UPLOADS_AT_ONCE, || async {
             let found = self.store.uploads_begun_before(status, before, UPLOADS_AT_ONCE).await?;
             let count = found.len() as u64;
             let now = self.clock.now();
             let writes = found.into_iter().flat_map(|upload| {
                 let detail = json!({"agent": upload.agent_id, "name": upload.name, "reason": reason});
-                let line = audit_line(&context, now, "file.delete", format_args!("file:{}", upload.id), detail);
+                let line = audit_line(&System::ACTOR, now, "file.delete", format_args!("file:{}", upload.id), detail);
                 [
                     Write::File(FileWrite::UploadStatus {
                         id: upload.id,
@@ -118,7 +145,7 @@ impl Fleet {
                     line,
                 ]
             });
-            match self.store.commit(writes.collect()).await {
+            match self.store.commit(&System, writes.collect()).await {
                 Ok(_) => Ok(count),
                 // One of them went with its agent, or made room: the next run looks anew.
                 Err(StoreError::Conflict(_)) => Ok(0),
@@ -127,10 +154,6 @@ impl Fleet {
         })
         .await
     }
-}
-
-fn system() -> OpContext {
-    OpContext::administrator(Actor::System)
 }
 
 fn tell(what: &'static str, outcome: Result<u64, Error>) {

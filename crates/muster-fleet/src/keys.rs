@@ -1,22 +1,26 @@
 //! Enrollment keys: make, look, reveal, revoke, delete, replace in one step.
 
+use std::sync::Arc;
+
+use muster_core::Entropy;
+use muster_core::authorization::{Grant, KeysRead, KeysWrite, OpContext, Privilege};
 use muster_core::change::Change;
-use muster_core::context::{OpContext, Privilege};
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
-use muster_core::seal::Place;
-use muster_core::time::Timestamp;
+use muster_core::time::{Clock, Timestamp};
 use muster_core::{Error, ErrorKind};
 use muster_store::query::{Listed, Page};
 use muster_store::{EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 
-use super::Fleet;
 use super::audit::audit_line;
+use super::authority::Authorized;
 use super::moment::parse_end;
+use super::secrets::SealedSecrets;
 use super::tags::clean_tags;
+use super::watched_store::WatchedStore;
 
 /// Longest name, bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -40,17 +44,48 @@ pub struct NewEnrollmentKey {
     pub retrievable: bool,
 }
 
-impl Fleet {
-    /// Makes a key; answers it with its token.
-    pub async fn create_enrollment_key(
+/// The service of enrollment keys.
+pub struct EnrollmentKeys {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    secrets: Arc<SealedSecrets>,
+}
+
+impl EnrollmentKeys {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        secrets: Arc<SealedSecrets>,
+    ) -> Self {
+        Self { store, clock, entropy, secrets }
+    }
+
+    /// Finds a key in the caller's space.
+    pub async fn find<P: Privilege>(
         &self,
         context: &OpContext,
+        id: &str,
+    ) -> Result<Authorized<EnrollmentKey, P>, Error> {
+        let grant = context.grant::<P>()?;
+        let found = match EnrollmentKeyId::parse(id) {
+            Ok(id) => self.store.enrollment_key_in(grant.space(), &id).await?,
+            Err(_) => None,
+        };
+        let key = found.ok_or_else(|| Error::not_found("enrollment key", id))?;
+        Ok(Authorized::new(key, grant))
+    }
+
+    /// Makes a key; returns it with its token.
+    pub async fn create(
+        &self,
+        grant: &Grant<KeysWrite>,
         new: &NewEnrollmentKey,
     ) -> Result<(EnrollmentKey, String), Error> {
-        context.require(Privilege::KeysWrite)?;
         let now = self.clock.now();
         let policy_id = match &new.policy_id {
-            Some(id) => Some(self.policy_for_key(id).await?),
+            Some(id) => Some(self.policy_for_key(grant, id).await?),
             None => None,
         };
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
@@ -59,11 +94,11 @@ impl Fleet {
             name: key_name(new.name.as_deref(), &id)?,
             key_id: key.id.clone(),
             hash: key.hash(),
-            sealed_token: if new.retrievable { Some(self.seal_token(&id, &key)?) } else { None },
+            sealed_token: if new.retrievable { Some(self.secrets.seal_token(&id, &key)?) } else { None },
             policy_id,
             tags: clean_tags("tags", &new.tags)?,
             // Agents inherit it; a key must not let agents into a space that its maker is not in.
-            namespaces: vec![context.space.clone()],
+            space: grant.space().clone(),
             created_at: now,
             expires_at: new.expiration.as_deref().map(|text| parse_end("expiration", text, now)).transpose()?,
             revoked_at: None,
@@ -71,88 +106,75 @@ impl Fleet {
             uses: 0,
             last_used_at: None,
             hidden: new.hidden,
-            created_by: context.actor.to_string(),
+            created_by: grant.actor().to_string(),
             id,
         };
         let detail = json!({"name": record.name, "policy_id": record.policy_id});
         let writes = vec![
             Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(record.clone()))),
             changed(&record.id),
-            audit_line(context, now, "enrollment_key.create", subject(&record.id), detail),
+            audit_line(grant.actor(), now, "enrollment_key.create", subject(&record.id), detail),
         ];
-        self.store.commit(writes).await.map_err(name_taken)?;
+        self.store.commit(grant, writes).await.map_err(name_taken)?;
         Ok((record, key.token()))
     }
 
     /// A page of keys, newest first, of one policy or of all.
-    pub async fn enrollment_keys(
+    pub async fn list(
         &self,
-        context: &OpContext,
+        grant: &Grant<KeysRead>,
         policy: Option<&PolicyId>,
         page: Page,
     ) -> Result<Listed<EnrollmentKey>, Error> {
-        context.require(Privilege::KeysRead)?;
-        Ok(self.store.enrollment_keys(policy, page).await?)
-    }
-
-    /// One key.
-    pub async fn enrollment_key(&self, context: &OpContext, id: &str) -> Result<EnrollmentKey, Error> {
-        context.require(Privilege::KeysRead)?;
-        let found = match EnrollmentKeyId::parse(id) {
-            Ok(id) => self.store.enrollment_key(&id).await?,
-            Err(_) => None,
-        };
-        found.ok_or_else(|| Error::not_found("enrollment key", id))
+        Ok(self.store.enrollment_keys(grant.space(), policy, page).await?)
     }
 
     /// One key with its token, when that may be shown again; showing it is an audit event (M10).
-    pub async fn reveal_enrollment_key(
+    pub async fn reveal(
         &self,
-        context: &OpContext,
-        id: &str,
+        key: Authorized<EnrollmentKey, KeysRead>,
     ) -> Result<(EnrollmentKey, Option<String>), Error> {
-        let key = self.enrollment_key(context, id).await?;
-        let Some(sealed) = &key.sealed_token else { return Ok((key, None)) };
-        let token = self.sealer.open(Place::enrollment_token(&key.id), sealed);
-        let token = token.map_err(|error| Error::internal(format!("token of key {}: {error}", key.id)))?;
-        let token = String::from_utf8(token.to_vec()).map_err(|_| Error::internal("a sealed token is no text"))?;
-        let line = audit_line(context, self.clock.now(), "enrollment_key.reveal", subject(&key.id), json!({}));
+        // What a dry run would show would not be in the audit log.
+        let Some(sealed) = key.sealed_token.as_ref().filter(|_| !key.grant().is_dry_run()) else {
+            return Ok((key.into_inner(), None));
+        };
+        let token = self.secrets.open_token(&key.id, sealed)?;
+        let line =
+            audit_line(key.grant().actor(), self.clock.now(), "enrollment_key.reveal", subject(&key.id), json!({}));
         // Before the token is shown: what was shown without a line in the log can't be found out later.
-        self.store.commit(vec![line]).await?;
-        Ok((key, Some(token)))
+        self.store.commit(key.grant(), vec![line]).await?;
+        Ok((key.into_inner(), Some(token)))
     }
 
     /// Revokes a key: it admits nobody from now on. Agents that came in by it stay.
-    pub async fn revoke_enrollment_key(&self, context: &OpContext, id: &str) -> Result<(), Error> {
-        context.require(Privilege::KeysWrite)?;
-        let key = self.enrollment_key(context, id).await?;
+    pub async fn revoke(&self, key: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(), Error> {
+        let grant = key.grant();
         let now = self.clock.now();
-        let line = audit_line(context, now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name}));
+        let line = audit_line(grant.actor(), now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name}));
         let writes =
             vec![Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: key.id.clone(), now }), changed(&key.id), line];
-        self.commit_for(context, writes).await.map_err(|error| gone(error, id))
+        self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
     }
 
     /// Revokes a key and removes its record.
-    pub async fn delete_enrollment_key(&self, context: &OpContext, id: &str) -> Result<(), Error> {
-        context.require(Privilege::KeysWrite)?;
-        let key = self.enrollment_key(context, id).await?;
-        let line =
-            audit_line(context, self.clock.now(), "enrollment_key.delete", subject(&key.id), json!({"name": key.name}));
+    pub async fn delete(&self, key: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(), Error> {
+        let grant = key.grant();
+        let line = audit_line(
+            grant.actor(),
+            self.clock.now(),
+            "enrollment_key.delete",
+            subject(&key.id),
+            json!({"name": key.name}),
+        );
         let writes =
             vec![Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: key.id.clone() }), changed(&key.id), line];
-        self.commit_for(context, writes).await.map_err(|error| gone(error, id))
+        self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
     }
 
     /// Makes a key with this one's properties and revokes this one, together: the name passes on, the count of uses
     /// starts anew, the end stays.
-    pub async fn replace_enrollment_key(
-        &self,
-        context: &OpContext,
-        id: &str,
-    ) -> Result<(EnrollmentKey, String), Error> {
-        context.require(Privilege::KeysWrite)?;
-        let old = self.enrollment_key(context, id).await?;
+    pub async fn replace(&self, old: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(EnrollmentKey, String), Error> {
+        let (grant, id) = (old.grant(), &old.id);
         let now = self.clock.now();
         // A dead key would come to life again under another token, without anyone having made it.
         if old.revoked_at.is_some() {
@@ -163,7 +185,7 @@ impl Fleet {
             return Err(Error::conflict("key_expired", format!("the key {id} has expired and can't be replaced"))
                 .remedy("create a new key"));
         }
-        let (record, token) = self.successor(context, &old, now)?;
+        let (record, token) = self.successor(grant, old, now)?;
         let detail = json!({"name": old.name, "by": record.id});
         // Revoked first: a name is taken by live keys only.
         let writes = vec![
@@ -171,21 +193,21 @@ impl Fleet {
             Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(record.clone()))),
             changed(&old.id),
             changed(&record.id),
-            audit_line(context, now, "enrollment_key.replace", subject(&old.id), detail),
+            audit_line(grant.actor(), now, "enrollment_key.replace", subject(&old.id), detail),
         ];
-        self.commit_for(context, writes).await.map_err(name_taken)?;
+        self.store.commit(grant, writes).await.map_err(name_taken)?;
         Ok((record, token))
     }
 
     fn successor(
         &self,
-        context: &OpContext,
+        grant: &Grant<KeysWrite>,
         old: &EnrollmentKey,
         now: Timestamp,
     ) -> Result<(EnrollmentKey, String), Error> {
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
         let key = ApiKey::generate(&*self.entropy);
-        let sealed_token = if old.sealed_token.is_some() { Some(self.seal_token(&id, &key)?) } else { None };
+        let sealed_token = if old.sealed_token.is_some() { Some(self.secrets.seal_token(&id, &key)?) } else { None };
         // A key without a name of its own is called by its id.
         let name = if old.name == old.id.as_str() { id.to_string() } else { old.name.clone() };
         let record = EnrollmentKey {
@@ -197,20 +219,15 @@ impl Fleet {
             created_at: now,
             uses: 0,
             last_used_at: None,
-            created_by: context.actor.to_string(),
+            created_by: grant.actor().to_string(),
             ..old.clone()
         };
         Ok((record, key.token()))
     }
 
-    fn seal_token(&self, id: &EnrollmentKeyId, key: &ApiKey) -> Result<Vec<u8>, Error> {
-        let sealed = self.sealer.seal(Place::enrollment_token(id), key.token().as_bytes(), &*self.entropy);
-        sealed.map_err(|error| Error::internal(format!("sealing a token: {error}")))
-    }
-
-    async fn policy_for_key(&self, id: &str) -> Result<PolicyId, Error> {
+    async fn policy_for_key(&self, grant: &Grant<KeysWrite>, id: &str) -> Result<PolicyId, Error> {
         let found = match PolicyId::parse(id) {
-            Ok(id) => self.store.policy(&id).await?,
+            Ok(id) => self.store.policy_in(grant.space(), &id).await?,
             Err(_) => None,
         };
         let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
@@ -258,7 +275,7 @@ fn name_taken(error: StoreError) -> Error {
 }
 
 /// Deleted by somebody else between our look and our write.
-fn gone(error: StoreError, id: &str) -> Error {
+fn gone(error: StoreError, id: &EnrollmentKeyId) -> Error {
     match error {
         StoreError::Conflict(Precondition::Missing(_)) => Error::not_found("enrollment key", id),
         other => other.into(),

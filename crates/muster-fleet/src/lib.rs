@@ -2,68 +2,86 @@
 //!
 //! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
 
-pub mod acknowledge;
+mod acknowledge;
 pub mod action_views;
+pub mod actions;
 pub mod agent_views;
-pub mod artifacts;
-pub mod audit;
-pub mod audit_report;
+pub mod agents;
+mod artifacts;
+mod audit;
+mod audit_report;
 pub mod authenticate;
-pub mod change_feed;
+pub mod authority;
+mod change_feed;
 pub mod check_in;
 pub mod disk;
 pub mod enroll;
 pub mod files;
+pub mod force;
 pub mod health;
 pub mod housekeeping;
+mod inactivity;
 pub mod keys;
-pub mod many;
+mod many;
 pub mod membership;
 pub mod moment;
-pub mod offered_files;
-pub mod orders;
+mod offered_files;
 pub mod output_health;
 mod output_yaml;
 pub mod outputs;
 pub mod policies;
 pub mod policy_cache;
+mod records;
 pub mod refusals;
 pub mod registry;
 pub mod secrets;
 pub mod selection;
+pub mod server_status;
+mod sign;
 pub mod status_timer;
+mod stopping;
 pub mod system;
 pub mod tags;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod throttle;
-pub mod update;
+mod update;
 pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
 mod vigil;
-pub mod watched_store;
+mod watched_store;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use muster_core::Entropy;
-use muster_core::context::OpContext;
 use muster_core::poll::PollLimits;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
-use muster_core::time::Clock;
-use muster_store::{Store, StoreError, Write};
-use tokio::sync::watch;
+use muster_core::time::{Clock, Timestamp};
+use muster_core::user_agent::AcceptedVersions;
+use muster_store::Store;
 
-use self::enroll::Enrolling;
-use self::policies::output_uses::OutputUses;
+use self::actions::Actions;
+use self::agents::Agents;
+use self::authenticate::Authentication;
+use self::change_feed::ChangeFeed;
+use self::check_in::{CheckInParts, CheckIns};
+use self::enroll::Enrollment;
+use self::files::Files;
+use self::housekeeping::Housekeeping;
+use self::keys::EnrollmentKeys;
+use self::outputs::Outputs;
+use self::policies::Policies;
 use self::policy_cache::PolicyCache;
+use self::records::Records;
 use self::refusals::Refusals;
 use self::registry::Registry;
-use self::throttle::Throttle;
-use self::vigil::Vigil;
+use self::secrets::SealedSecrets;
+use self::server_status::ServerStatus;
+use self::status_timer::Statuses;
+use self::stopping::Stopping;
 use self::watched_store::WatchedStore;
 
 /// What operations need to know of the configuration.
@@ -92,6 +110,11 @@ impl FleetSettings {
     pub fn poll(&self) -> PollLimits {
         PollLimits { default: self.long_poll, max: self.max_poll, jitter: self.poll_jitter }
     }
+
+    /// The agent versions that are let in.
+    pub fn accepted_versions(&self) -> AcceptedVersions {
+        AcceptedVersions { lowest: self.lowest_version, highest: self.highest_version, tested: self.tested_version }
+    }
 }
 
 impl Default for FleetSettings {
@@ -109,36 +132,31 @@ impl Default for FleetSettings {
     }
 }
 
-/// The fleet: everything that operations share.
+/// The fleet's services, put together over one store.
 pub struct Fleet {
-    /// The store.
-    pub store: WatchedStore,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// The generator.
-    pub entropy: Arc<dyn Entropy>,
-    /// Seals what must be read back.
-    pub sealer: Arc<Sealer>,
-    /// Signs policies and actions.
-    pub signer: Arc<Signer>,
-    /// The configuration's part.
-    pub settings: FleetSettings,
-    /// Agents known to this node, and who of them is connected.
-    pub registry: Registry,
-    /// Rendered policies.
-    pub policies: PolicyCache,
-    /// The last row of the change log that this node handled.
-    handled_changes: AtomicI64,
-    /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
-    revising: tokio::sync::Mutex<()>,
-    /// Which outputs policies use.
-    output_uses: OutputUses,
-    enrolling: Enrolling,
-    mismatches: Throttle,
-    /// Requests of agents that this node refused.
-    pub refusals: Refusals,
-    vigil: Vigil,
-    stopping: watch::Sender<bool>,
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    settings: FleetSettings,
+    registry: Arc<Registry>,
+    stopping: Arc<Stopping>,
+    authentication: Authentication,
+    enrollment: Enrollment,
+    check_ins: Arc<CheckIns>,
+    agents: Agents,
+    actions: Arc<Actions>,
+    enrollment_keys: EnrollmentKeys,
+    policies: Arc<Policies>,
+    outputs: Outputs,
+    files: Files,
+    statuses: Arc<Statuses>,
+    refusals: Refusals,
+    server_status: ServerStatus,
+    housekeeping: Arc<Housekeeping>,
+    feed: Arc<ChangeFeed>,
+    /// What tests look at besides.
+    #[cfg(any(test, feature = "testing"))]
+    inner: testing::Inner,
 }
 
 /// What a fleet stands on.
@@ -158,41 +176,177 @@ pub struct FleetParts {
 }
 
 impl Fleet {
-    /// Commits what an operation came to; in a dry run nothing.
-    pub(crate) async fn commit_for(&self, context: &OpContext, writes: Vec<Write>) -> Result<(), StoreError> {
-        if context.is_dry_run() { Ok(()) } else { self.store.commit(writes).await.map(drop) }
-    }
-
     /// A fleet over these parts. Its background work is started by [`Fleet::run_background`].
+    ///
+    /// What depends on what can be read here: each service is given what stands above it.
     pub fn new(parts: FleetParts) -> Arc<Self> {
         let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
-        let handled_changes = AtomicI64::new(*store.changes().borrow());
-        Arc::new(Self {
-            handled_changes,
-            policies: PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)),
-            store: WatchedStore::new(store),
-            vigil: Vigil::new(&*clock),
-            clock,
-            entropy,
+        let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
+        #[cfg(any(test, feature = "testing"))]
+        let inner = (Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&signer), Arc::clone(&policy_cache));
+        let store = Arc::new(WatchedStore::new(store));
+        let (registry, stopping) = (Arc::new(Registry::default()), Arc::new(Stopping::default()));
+        let (s, c, e, r) =
+            (|| Arc::clone(&store), || Arc::clone(&clock), || Arc::clone(&entropy), || Arc::clone(&registry));
+        let ending = || Arc::clone(&stopping);
+        let secrets = Arc::new(SealedSecrets::new(s(), Arc::clone(&sealer), e()));
+        let records = Arc::new(Records::new(s(), c(), r()));
+        #[cfg(any(test, feature = "testing"))]
+        let inner = testing::Inner::new(inner, &records);
+        let policies = Arc::new(Policies::new(
+            s(),
+            c(),
+            e(),
+            Arc::clone(&secrets),
+            Arc::clone(&signer),
+            settings.external_urls.clone(),
+        ));
+        let statuses = Arc::new(Statuses::new(s(), c(), r(), Arc::clone(&records), ending()));
+        let actions = Arc::new(Actions::new(
+            s(),
+            c(),
+            e(),
+            Arc::clone(&records),
+            Arc::clone(&secrets),
+            Arc::clone(&policy_cache),
+            settings.accepted_versions(),
+        ));
+        let check_ins = Arc::new(CheckIns::new(CheckInParts {
+            store: s(),
+            clock: c(),
+            entropy: e(),
             sealer,
             signer,
+            registry: r(),
+            records: Arc::clone(&records),
+            policies: Arc::clone(&policy_cache),
+            limits: settings.poll(),
+            stopping: ending(),
+        }));
+        let feed =
+            Arc::new(ChangeFeed::new(s(), r(), Arc::clone(&records), policy_cache, Arc::clone(&statuses), ending()));
+        let housekeeping = Arc::new(Housekeeping::new(
+            s(),
+            c(),
+            r(),
+            Arc::clone(&actions),
+            Arc::clone(&statuses),
+            Arc::clone(&feed),
+            ending(),
+        ));
+        Arc::new(Self {
+            authentication: Authentication::new(s(), c(), r(), Arc::clone(&records)),
+            enrollment: Enrollment::new(s(), c(), e(), r()),
+            agents: Agents::new(s(), c(), r(), records),
+            enrollment_keys: EnrollmentKeys::new(s(), c(), e(), Arc::clone(&secrets)),
+            outputs: Outputs::new(s(), c(), e(), secrets, Arc::clone(&policies)),
+            files: Files::new(s(), c(), e()),
+            server_status: ServerStatus::new(s(), c(), e(), settings.tested_version),
+            check_ins,
+            actions,
+            policies,
+            statuses,
+            housekeeping,
+            feed,
+            store,
+            clock,
+            entropy,
             settings,
-            registry: Registry::default(),
-            revising: tokio::sync::Mutex::default(),
-            output_uses: OutputUses::default(),
-            enrolling: Enrolling::default(),
-            mismatches: Throttle::new(Duration::from_secs(60)),
             refusals: Refusals::default(),
-            stopping: watch::Sender::new(false),
+            registry,
+            stopping,
+            #[cfg(any(test, feature = "testing"))]
+            inner,
         })
+    }
+
+    /// Agents, for people.
+    pub fn agents(&self) -> &Agents {
+        &self.agents
+    }
+
+    /// Actions.
+    pub fn actions(&self) -> &Actions {
+        &self.actions
+    }
+
+    /// Enrollment keys.
+    pub fn enrollment_keys(&self) -> &EnrollmentKeys {
+        &self.enrollment_keys
+    }
+
+    /// Policies.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// Outputs.
+    pub fn outputs(&self) -> &Outputs {
+        &self.outputs
+    }
+
+    /// Uploads, files for agents, artifacts.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Who presents an access key.
+    pub fn authentication(&self) -> &Authentication {
+        &self.authentication
+    }
+
+    /// Enrolment.
+    pub fn enrollment(&self) -> &Enrollment {
+        &self.enrollment
+    }
+
+    /// Check-ins, acks, and reports of agents that they left.
+    pub fn check_ins(&self) -> &Arc<CheckIns> {
+        &self.check_ins
+    }
+
+    /// Statuses and presence.
+    pub fn statuses(&self) -> &Arc<Statuses> {
+        &self.statuses
+    }
+
+    /// The server's own state.
+    pub fn server_status(&self) -> &ServerStatus {
+        &self.server_status
+    }
+
+    /// What is done every ten minutes.
+    pub fn housekeeping(&self) -> &Housekeeping {
+        &self.housekeeping
+    }
+
+    /// Requests of agents that this node refused.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// The configuration's part.
+    pub fn settings(&self) -> &FleetSettings {
+        &self.settings
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The generator.
+    pub fn entropy(&self) -> &dyn Entropy {
+        &*self.entropy
     }
 
     /// Follows the change log, keeps statuses and keeps house until [`Fleet::stop`]; ends when all have ended.
     pub async fn run_background(self: Arc<Self>) {
-        let feed = tokio::spawn(Arc::clone(&self).follow_changes());
-        let statuses = tokio::spawn(Arc::clone(&self).keep_statuses());
-        let trying = tokio::spawn(Arc::clone(&self).keep_trying_store());
-        let house = tokio::spawn(self.keep_house());
+        let feed = tokio::spawn(Arc::clone(&self.feed).follow());
+        let statuses = tokio::spawn(Arc::clone(&self.statuses).keep());
+        let trying = Arc::clone(&self.store).keep_trying(Arc::clone(&self.clock), Arc::clone(&self.stopping));
+        let trying = tokio::spawn(trying);
+        let house = tokio::spawn(Arc::clone(&self.housekeeping).keep());
         for task in [feed, statuses, trying, house] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended");
@@ -202,7 +356,7 @@ impl Fleet {
 
     /// Releases every held poll with an empty answer (EA87) and ends the background work.
     pub fn stop(&self) {
-        self.stopping.send_replace(true);
+        self.stopping.begin();
         for entry in self.registry.select(registry::AgentEntry::is_connected) {
             entry.wake();
         }
@@ -210,13 +364,11 @@ impl Fleet {
 
     /// Whether [`Fleet::stop`] was called.
     pub fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+        self.stopping.has_begun()
     }
 
     /// Waits for [`Fleet::stop`].
     pub async fn stopped(&self) {
-        let mut stopping = self.stopping.subscribe();
-        // An error means that the sender is gone, which it can't be while `self` lives.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
+        self.stopping.begun().await;
     }
 }

@@ -9,7 +9,8 @@ use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
 use muster_store::{AgentWrite, StoreError, Write};
 
-use super::Fleet;
+use super::authority::Authority;
+use super::records::Records;
 use super::update::{AgentChange, end_of_actions};
 
 /// Agents changed by one commit: others' writes wait no longer than this takes.
@@ -20,14 +21,19 @@ const ATTEMPTS: usize = 3;
 /// What to do to one agent's record; `None` in it leaves the record as it is.
 pub type Decide<'a> = dyn Fn(&AgentRecord, Timestamp) -> AgentChange + Send + Sync + 'a;
 
-impl Fleet {
+impl Records {
     /// Changes the records of `ids` as `decide` says. Agents deleted meanwhile are passed over.
-    pub(super) async fn change_agents(&self, ids: &[AgentId], decide: &Decide<'_>) -> Result<(), Error> {
+    pub(crate) async fn change_many<A: Authority>(
+        &self,
+        by: &A,
+        ids: &[AgentId],
+        decide: &Decide<'_>,
+    ) -> Result<(), Error> {
         for chunk in ids.chunks(CHUNK) {
             // A chunk fails as a whole when one of its records changed; one busy agent must not keep all others waiting.
-            if !self.change_chunk(chunk, decide).await? {
+            if !self.change_chunk(by, chunk, decide).await? {
                 for id in chunk {
-                    self.change_one(id, decide).await?;
+                    self.change_one(by, id, decide).await?;
                 }
             }
         }
@@ -35,20 +41,20 @@ impl Fleet {
     }
 
     /// False: others keep changing one of these.
-    async fn change_chunk(&self, ids: &[AgentId], decide: &Decide<'_>) -> Result<bool, Error> {
+    async fn change_chunk<A: Authority>(&self, by: &A, ids: &[AgentId], decide: &Decide<'_>) -> Result<bool, Error> {
         for _ in 0..ATTEMPTS {
             let records = self.read_records(ids).await?;
-            if self.commit_changes(&records, decide).await? {
+            if self.commit_changes(by, &records, decide).await? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    async fn change_one(&self, id: &AgentId, decide: &Decide<'_>) -> Result<(), Error> {
+    async fn change_one<A: Authority>(&self, by: &A, id: &AgentId, decide: &Decide<'_>) -> Result<(), Error> {
         for _ in 0..ATTEMPTS * 10 {
             let records = self.read_records(std::slice::from_ref(id)).await?;
-            if self.commit_changes(&records, decide).await? {
+            if self.commit_changes(by, &records, decide).await? {
                 return Ok(());
             }
         }
@@ -56,11 +62,16 @@ impl Fleet {
     }
 
     async fn read_records(&self, ids: &[AgentId]) -> Result<Vec<Arc<AgentRecord>>, Error> {
-        Ok(self.read_agents(ids).await?.into_iter().map(|details| Arc::new(details.record)).collect())
+        Ok(self.read(ids).await?.into_iter().map(|details| Arc::new(details.record)).collect())
     }
 
     /// False: a record changed meanwhile; nothing was applied.
-    async fn commit_changes(&self, records: &[Arc<AgentRecord>], decide: &Decide<'_>) -> Result<bool, Error> {
+    async fn commit_changes<A: Authority>(
+        &self,
+        by: &A,
+        records: &[Arc<AgentRecord>],
+        decide: &Decide<'_>,
+    ) -> Result<bool, Error> {
         let now = self.clock.now();
         let mut writes = Vec::new();
         let mut changed: Vec<Arc<AgentRecord>> = Vec::new();
@@ -79,7 +90,7 @@ impl Fleet {
         if writes.is_empty() {
             return Ok(true);
         }
-        match self.store.commit(writes).await {
+        match self.store.commit(by, writes).await {
             Ok(_) => {
                 changed.into_iter().for_each(|record| self.renew(record));
                 Ok(true)

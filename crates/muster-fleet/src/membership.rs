@@ -1,15 +1,17 @@
 //! What people change about agents directly: notes, tags, and deletion.
 
+use muster_core::agent::AgentRecord;
+use muster_core::authorization::{AgentsWrite, Grant};
 use muster_core::change::Change;
-use muster_core::context::{OpContext, Privilege};
 use muster_core::id::AgentId;
 use muster_core::{Error, ErrorKind, status};
 use muster_store::{AgentWrite, Precondition, StoreError, Write};
 use serde_json::{Map, Value, json};
 
-use super::Fleet;
+use super::agents::Agents;
 use super::audit::audit_line;
-use super::selection::Selected;
+use super::authority::Authorized;
+use super::selection::{Selected, Selection};
 use super::tags::clean_tags;
 use super::update::AgentChange;
 
@@ -27,16 +29,16 @@ pub struct AgentNote {
     pub user_metadata: Option<Map<String, Value>>,
 }
 
-impl Fleet {
+impl Agents {
     /// Sets tags and notes.
-    pub async fn note_agent(&self, context: &OpContext, id: &str, note: &AgentNote) -> Result<(), Error> {
-        context.require(Privilege::AgentsWrite)?;
+    pub async fn note(&self, agent: &Authorized<AgentRecord, AgentsWrite>, note: &AgentNote) -> Result<(), Error> {
         let tags = note.tags.as_deref().map(|tags| clean_tags("tags", tags)).transpose()?;
         let metadata = note.user_metadata.as_ref().map(metadata_text).transpose()?;
-        let agent = self.known_agent(id).await?;
+        let (grant, id) = (agent.grant(), &agent.id);
         let detail = json!({"tags": tags, "user_provided_metadata": metadata.is_some()});
-        let line = audit_line(context, self.clock.now(), "agent.update", format!("agent:{agent}"), detail);
-        self.change_agents(&[agent], &|before, now| {
+        let line = audit_line(grant.actor(), self.clock.now(), "agent.update", format_args!("agent:{id}"), detail);
+        let agents = std::slice::from_ref(id);
+        let decide = |before: &AgentRecord, now| {
             let mut after = before.clone();
             after.tags = tags.clone().unwrap_or(after.tags);
             after.user_metadata = metadata.as_deref().map(Into::into).or(after.user_metadata);
@@ -44,39 +46,36 @@ impl Fleet {
                 .then(|| status::finish(before, after, self.registry.last_seen(&before.id, now), now));
             let writes = if record.is_some() { vec![line.clone()] } else { Vec::new() };
             AgentChange { record, writes }
-        })
-        .await
+        };
+        self.records.change_many(grant, agents, &decide).await
     }
 
     /// Purges one agent: record, documents, keys, uploads (M13). Its actions keep how they ended, not what it reported.
-    pub async fn delete_agent(&self, context: &OpContext, id: &str) -> Result<(), Error> {
-        context.require(Privilege::AgentsWrite)?;
-        let agent = self.known_agent(id).await?;
-        match self.purge(context, std::slice::from_ref(&agent)).await {
-            Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("agent", id)),
+    pub async fn delete(&self, agent: &Authorized<AgentRecord, AgentsWrite>) -> Result<(), Error> {
+        match self.purge(agent.grant(), std::slice::from_ref(&agent.id)).await {
+            Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("agent", &agent.id)),
             other => Ok(other?),
         }
     }
 
     /// Purges a selection's agents; answers how many. A dry run counts them.
-    pub async fn delete_agents(&self, context: &OpContext, selected: &Selected) -> Result<u64, Error> {
-        context.require(Privilege::AgentsWrite)?;
-        let found = self.find_selected(selected).await?.ids;
-        if context.is_dry_run() {
-            return Ok(found.len() as u64);
+    pub async fn delete_many(&self, selection: &Authorized<Selection, AgentsWrite>) -> Result<u64, Error> {
+        let grant = selection.grant();
+        if grant.is_dry_run() {
+            return Ok(selection.ids.len() as u64);
         }
         let mut deleted = 0;
-        for chunk in found.chunks(DELETED_AT_ONCE) {
-            deleted += self.purge_those_left(context, chunk).await?;
+        for chunk in selection.ids.chunks(DELETED_AT_ONCE) {
+            deleted += self.purge_those_left(grant, chunk).await?;
         }
         Ok(deleted)
     }
 
     /// Somebody else may delete some of them meanwhile: then the rest is looked up anew.
-    async fn purge_those_left(&self, context: &OpContext, ids: &[AgentId]) -> Result<u64, Error> {
+    async fn purge_those_left(&self, grant: &Grant<AgentsWrite>, ids: &[AgentId]) -> Result<u64, Error> {
         for _ in 0..10 {
-            let left = self.find_selected(&Selected::Ids(ids.to_vec())).await?.ids;
-            match self.purge(context, &left).await {
+            let left = self.records.select(grant.space(), &Selected::Ids(ids.to_vec())).await?.ids;
+            match self.purge(grant, &left).await {
                 Ok(()) => return Ok(left.len() as u64),
                 Err(StoreError::Conflict(Precondition::Missing(_))) => {}
                 Err(error) => return Err(error.into()),
@@ -85,25 +84,20 @@ impl Fleet {
         Err(Error::conflict("agents_busy", "these agents are being deleted by somebody else; try again"))
     }
 
-    async fn purge(&self, context: &OpContext, ids: &[AgentId]) -> Result<(), StoreError> {
+    async fn purge(&self, grant: &Grant<AgentsWrite>, ids: &[AgentId]) -> Result<(), StoreError> {
         let now = self.clock.now();
         let writes = ids.iter().flat_map(|id| {
             [
                 Write::Agent(AgentWrite::Delete { id: id.clone(), now }),
                 Write::Changed(Change::Agent(id.clone())),
-                audit_line(context, now, "agent.delete", format!("agent:{id}"), json!({})),
+                audit_line(grant.actor(), now, "agent.delete", format!("agent:{id}"), json!({})),
             ]
         });
-        self.store.commit(writes.collect()).await?;
-        ids.iter().for_each(|id| self.registry.forget(id));
+        self.store.commit(grant, writes.collect()).await?;
+        if !grant.is_dry_run() {
+            ids.iter().for_each(|id| self.registry.forget(id));
+        }
         Ok(())
-    }
-
-    /// The id, if there is such an agent.
-    pub(super) async fn known_agent(&self, id: &str) -> Result<AgentId, Error> {
-        let unknown = || Error::not_found("agent", id);
-        let agent = AgentId::parse(id).map_err(|_| unknown())?;
-        self.store.agent(&agent).await?.map(|record| record.id).ok_or_else(unknown)
     }
 }
 

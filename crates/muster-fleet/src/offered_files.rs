@@ -7,32 +7,32 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use muster_core::Error;
-use muster_core::context::{OpContext, Privilege};
+use muster_core::agent::AgentRecord;
+use muster_core::authorization::{AgentsWrite, Grant, PoliciesWrite};
 use muster_core::entropy::random_uuid;
 use muster_core::file::{Artifact, CHUNK_BYTES, DeliverableFile};
 use muster_core::id::FileId;
 use muster_store::{FileWrite, Write};
 use serde_json::json;
 
-use super::Fleet;
 use super::audit::audit_line;
+use super::authority::Authorized;
+use super::files::Files;
 
 /// Longest file name and identifier, bytes.
 const MAX_NAME_BYTES: usize = 255;
 
-impl Fleet {
+impl Files {
     /// Stores a file that one agent may fetch.
-    pub async fn offer_file(
+    pub async fn offer(
         &self,
-        context: &OpContext,
-        agent: &str,
+        agent: &Authorized<AgentRecord, AgentsWrite>,
         name: &str,
         mime_type: &str,
         data: &Bytes,
     ) -> Result<DeliverableFile, Error> {
-        context.require(Privilege::AgentsWrite)?;
         check_name(name)?;
-        let agent = self.known_agent(agent).await?;
+        let grant = agent.grant();
         let now = self.clock.now();
         let file = DeliverableFile {
             id: FileId::trusted(random_uuid(&*self.entropy)),
@@ -40,13 +40,13 @@ impl Fleet {
             mime_type: mime_type.to_owned(),
             size: length(data),
             sha256: hex(&sha256(data)),
-            agents: vec![agent],
+            agents: vec![agent.id.clone()],
             created_at: now,
         };
         let detail = json!({"agent": file.agents, "name": name, "size": file.size});
         let mut writes = vec![
             Write::File(FileWrite::InsertFile(Box::new(file.clone()))),
-            audit_line(context, now, "file.offer", format!("file:{}", file.id), detail),
+            audit_line(grant.actor(), now, "file.offer", format!("file:{}", file.id), detail),
         ];
         let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
         writes.extend(chunks.map(|(part, number)| {
@@ -57,19 +57,18 @@ impl Fleet {
                 data: part.to_vec(),
             })
         }));
-        self.store.commit(writes).await?;
+        self.store.commit(grant, writes).await?;
         Ok(file)
     }
 
     /// Stores an artifact under the identifier that policies name; `compress`: as zlib.
     pub async fn store_artifact(
         &self,
-        context: &OpContext,
+        grant: &Grant<PoliciesWrite>,
         identifier: &str,
         data: &Bytes,
         compress: bool,
     ) -> Result<Artifact, Error> {
-        context.require(Privilege::PoliciesWrite)?;
         check_name(identifier)?;
         let body = if compress { zlib(data)? } else { data.to_vec() };
         let now = self.clock.now();
@@ -82,9 +81,12 @@ impl Fleet {
             created_at: now,
         };
         let detail = json!({"sha256": artifact.decoded_sha256, "size": artifact.decoded_size});
-        let line = audit_line(context, now, "artifact.store", format!("artifact:{identifier}"), detail);
+        let line = audit_line(grant.actor(), now, "artifact.store", format!("artifact:{identifier}"), detail);
         self.store
-            .commit(vec![Write::File(FileWrite::PutArtifact { artifact: Box::new(artifact.clone()), body }), line])
+            .commit(
+                grant,
+                vec![Write::File(FileWrite::PutArtifact { artifact: Box::new(artifact.clone()), body }), line],
+            )
             .await?;
         Ok(artifact)
     }

@@ -2,14 +2,14 @@
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::context::{OpContext, Privilege};
+use muster_core::authorization::{Grant, PoliciesRead};
 use muster_core::documents::components::failing_output;
-use muster_core::id::{OutputId, PolicyId};
+use muster_core::id::{OutputId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentFilter, AgentSort, Page};
 use serde_json::Value;
 
-use super::Fleet;
+use super::outputs::Outputs;
 
 /// Agents that are asked: those that checked in last.
 const ASKED: u32 = 500;
@@ -25,11 +25,10 @@ pub struct OutputHealth {
     pub since: Option<Timestamp>,
 }
 
-impl Fleet {
+impl Outputs {
     /// How an output does: one of the objects by id, or one inside policies' `config` by name.
-    pub async fn output_health(&self, context: &OpContext, id: &str) -> Result<OutputHealth, Error> {
-        context.require(Privilege::PoliciesRead)?;
-        let policies = self.policies_with_output(id).await?;
+    pub async fn health(&self, grant: &Grant<PoliciesRead>, id: &str) -> Result<OutputHealth, Error> {
+        let policies = self.policies_with_output(grant.space(), id).await?;
         if policies.is_empty() {
             return Ok(unknown("no policy uses it"));
         }
@@ -54,15 +53,20 @@ impl Fleet {
         Ok(OutputHealth { state: "DEGRADED", message, since })
     }
 
-    async fn policies_with_output(&self, id: &str) -> Result<Vec<PolicyId>, Error> {
+    async fn policies_with_output(&self, space: &SpaceId, id: &str) -> Result<Vec<PolicyId>, Error> {
         if let Ok(output) = OutputId::parse(id)
-            && self.store.output(&output).await?.is_some()
+            && self.store.output_in(space, &output).await?.is_some()
         {
-            let users = self.output_users(self.store.outputs().await?).await?.remove(&output).unwrap_or_default();
+            let users = self
+                .policies
+                .output_users(space, self.store.outputs(space).await?)
+                .await?
+                .remove(&output)
+                .unwrap_or_default();
             return Ok(users.into_iter().map(|policy| policy.id).collect());
         }
         let named = |config: &Value| config.get("outputs").is_some_and(|outputs| outputs.get(id).is_some());
-        let policies = self.all_policies().await?.into_iter().filter(|policy| named(&policy.config));
+        let policies = self.policies.all_in(space).await?.into_iter().filter(|policy| named(&policy.config));
         let policies: Vec<PolicyId> = policies.map(|policy| policy.id).collect();
         if policies.is_empty() { Err(Error::not_found("output", id)) } else { Ok(policies) }
     }

@@ -9,7 +9,7 @@ use muster_core::yaml;
 use muster_store::Write;
 use serde_json::{Map, Value};
 
-use super::Fleet;
+use super::outputs::Outputs;
 
 const FIELD: &str = "config_yaml";
 
@@ -18,7 +18,7 @@ pub(super) fn secret_ids(fields: &Value) -> BTreeSet<SecretId> {
     fields.get(FIELD).and_then(Value::as_str).map(|text| inline_ids(text).collect()).unwrap_or_default()
 }
 
-impl Fleet {
+impl Outputs {
     /// Seals what is plain among the secrets of `config_yaml`. A text that can't be read is left for the check to refuse.
     pub(super) async fn seal_output_yaml(
         &self,
@@ -42,7 +42,7 @@ impl Fleet {
             let id = match kept.get(&path) {
                 Some((id, value)) if *value == secret => id.clone(),
                 _ => {
-                    let (id, write) = self.seal_secret(&format!("{FIELD}.{path}"), &secret)?;
+                    let (id, write) = self.secrets.seal(&format!("{FIELD}.{path}"), &secret)?;
                     writes.push(write);
                     id
                 }
@@ -60,7 +60,7 @@ impl Fleet {
         let ids: Vec<SecretId> = secret_ids(before).into_iter().collect();
         let text = before.get(FIELD).and_then(Value::as_str).unwrap_or_default();
         let (false, Ok(mut value)) = (ids.is_empty(), yaml::parse_value(text)) else { return Ok(BTreeMap::new()) };
-        let opened = self.open_secrets(&ids).await?;
+        let opened = self.secrets.open(&ids).await?;
         let mut referred = BTreeMap::new();
         note_references(&mut value, &mut |id| opened.get(id).map(|value| value.to_string()), &mut referred);
         let plain = yaml::plain_secrets(&value);

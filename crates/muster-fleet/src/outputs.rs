@@ -4,23 +4,27 @@
 //! of an output are sealed when they come and stand as `{"id": …}` from then on.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use muster_core::Error;
+use muster_core::authorization::{Grant, OpContext, PoliciesRead, PoliciesWrite, Privilege};
 use muster_core::change::Change;
-use muster_core::context::{OpContext, Privilege};
 use muster_core::entropy::random_uuid;
 use muster_core::id::{OutputId, SecretId};
 use muster_core::output::Output;
 use muster_core::policy::Policy;
 use muster_core::policy::check::check_record;
 use muster_core::policy::problem::nearest;
-use muster_core::time::Timestamp;
+use muster_core::time::{Clock, Timestamp};
+use muster_core::{Entropy, Error};
 use muster_store::{OutputWrite, Precondition, SecretWrite, StoreError, Write};
 use serde_json::{Map, Value, json};
 
-use super::Fleet;
 use super::audit::audit_line;
+use super::authority::Authorized;
 use super::output_yaml;
+use super::policies::Policies;
+use super::secrets::SealedSecrets;
+use super::watched_store::WatchedStore;
 
 /// Where an output has secrets, as paths below `secrets` and below the output itself.
 const SECRET_FIELDS: [&str; 4] = ["kibana_api_key", "password", "service_token", "ssl.key"];
@@ -42,11 +46,40 @@ pub struct OutputDraft {
     pub fields: Map<String, Value>,
 }
 
-impl Fleet {
+/// The service of outputs.
+pub struct Outputs {
+    pub(super) store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    pub(super) secrets: Arc<SealedSecrets>,
+    pub(super) policies: Arc<Policies>,
+}
+
+impl Outputs {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        secrets: Arc<SealedSecrets>,
+        policies: Arc<Policies>,
+    ) -> Self {
+        Self { store, clock, entropy, secrets, policies }
+    }
+
+    /// Finds an output in the caller's space; its secrets are `{"id": …}`.
+    pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<Output, P>, Error> {
+        let grant = context.grant::<P>()?;
+        let found = match OutputId::parse(id) {
+            Ok(id) => self.store.output_in(grant.space(), &id).await?,
+            Err(_) => None,
+        };
+        let output = found.ok_or_else(|| Error::not_found("output", id))?;
+        Ok(Authorized::new(output, grant))
+    }
+
     /// Makes an output.
-    pub async fn create_output(&self, context: &OpContext, draft: OutputDraft) -> Result<Output, Error> {
-        context.require(Privilege::PoliciesWrite)?;
-        let _turn = self.revising.lock().await;
+    pub async fn create(&self, grant: &Grant<PoliciesWrite>, draft: OutputDraft) -> Result<Output, Error> {
+        let _turn = self.policies.turn().await;
         let now = self.clock.now();
         let id = match draft.id.as_deref() {
             Some(id) => OutputId::parse(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
@@ -57,6 +90,7 @@ impl Fleet {
         }
         let blank = Output {
             id,
+            space: grant.space().clone(),
             name: String::new(),
             kind: String::new(),
             is_default: false,
@@ -65,27 +99,29 @@ impl Fleet {
             created_at: now,
             updated_at: now,
         };
-        self.save_output(context, blank, draft, now, "output.create").await
+        self.save_output(grant, blank, draft, now, "output.create").await
     }
 
     /// Changes an output. A change that changes nothing writes nothing.
-    pub async fn update_output(&self, context: &OpContext, id: &str, draft: OutputDraft) -> Result<Output, Error> {
-        context.require(Privilege::PoliciesWrite)?;
-        let _turn = self.revising.lock().await;
-        let before = self.find_output(id).await?;
-        self.save_output(context, before, draft, self.clock.now(), "output.update").await
+    pub async fn update(
+        &self,
+        output: &Authorized<Output, PoliciesWrite>,
+        draft: OutputDraft,
+    ) -> Result<Output, Error> {
+        let _turn = self.policies.turn().await;
+        let before = self.current(output).await?;
+        self.save_output(output.grant(), before, draft, self.clock.now(), "output.update").await
     }
 
     /// Deletes an output; refused for the default one and while a policy uses it.
-    pub async fn delete_output(&self, context: &OpContext, id: &str) -> Result<Output, Error> {
-        context.require(Privilege::PoliciesWrite)?;
-        let _turn = self.revising.lock().await;
-        let output = self.find_output(id).await?;
+    pub async fn delete(&self, output: &Authorized<Output, PoliciesWrite>) -> Result<Output, Error> {
+        let (_turn, grant) = (self.policies.turn().await, output.grant());
+        let output = self.current(output).await?;
         if output.is_default || output.is_default_monitoring {
             let message = format!("{:?} is the default output", output.name);
             return Err(Error::conflict("output_is_default", message).remedy("make another one the default first"));
         }
-        let users = self.output_users(self.store.outputs().await?).await?;
+        let users = self.policies.output_users(grant.space(), self.store.outputs(grant.space()).await?).await?;
         if let Some(users) = users.get(&output.id) {
             return Err(
                 Error::conflict("output_in_use", in_use(&output, users)).remedy("give them another output first")
@@ -95,36 +131,27 @@ impl Fleet {
         let mut writes = vec![
             Write::Output(OutputWrite::Delete { id: output.id.clone() }),
             Write::Changed(Change::Output(output.id.clone())),
-            audit_line(context, now, "output.delete", subject(&output), json!({"name": output.name})),
+            audit_line(grant.actor(), now, "output.delete", subject(&output), json!({"name": output.name})),
         ];
         writes.extend(secret_ids(&output.fields).into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })));
-        self.store.commit(writes).await.map_err(refused)?;
+        self.store.commit(grant, writes).await.map_err(refused)?;
         Ok(output)
     }
 
-    /// One output; its secrets are `{"id": …}`.
-    pub async fn output(&self, context: &OpContext, id: &str) -> Result<Output, Error> {
-        context.require(Privilege::PoliciesRead)?;
-        self.find_output(id).await
-    }
-
     /// All outputs by name; their secrets are `{"id": …}`.
-    pub async fn outputs(&self, context: &OpContext) -> Result<Vec<Output>, Error> {
-        context.require(Privilege::PoliciesRead)?;
-        Ok(self.store.outputs().await?)
+    pub async fn list(&self, grant: &Grant<PoliciesRead>) -> Result<Vec<Output>, Error> {
+        Ok(self.store.outputs(grant.space()).await?)
     }
 
-    async fn find_output(&self, id: &str) -> Result<Output, Error> {
-        let found = match OutputId::parse(id) {
-            Ok(id) => self.store.output(&id).await?,
-            Err(_) => None,
-        };
-        found.ok_or_else(|| Error::not_found("output", id))
+    /// The output as it is now that the caller has the turn: it may have changed since it was found.
+    async fn current<P: Privilege>(&self, output: &Authorized<Output, P>) -> Result<Output, Error> {
+        let found = self.store.output_in(output.grant().space(), &output.id).await?;
+        found.ok_or_else(|| Error::not_found("output", &output.id))
     }
 
     async fn save_output(
         &self,
-        context: &OpContext,
+        grant: &Grant<PoliciesWrite>,
         before: Output,
         draft: OutputDraft,
         now: Timestamp,
@@ -138,12 +165,22 @@ impl Fleet {
         after.updated_at = now;
         writes.push(Write::Output(OutputWrite::Put(Box::new(after.clone()))));
         writes.push(Write::Changed(Change::Output(after.id.clone())));
-        writes.push(audit_line(context, now, action, subject(&after), json!({"name": after.name, "type": after.kind})));
-        writes.extend(self.revise_all(context, with(self.store.outputs().await?, &after), now).await?);
+        writes.push(audit_line(
+            grant.actor(),
+            now,
+            action,
+            subject(&after),
+            json!({"name": after.name, "type": after.kind}),
+        ));
+        writes.extend(
+            self.policies
+                .revise_all(grant.actor(), grant.space(), with(self.store.outputs(grant.space()).await?, &after), now)
+                .await?,
+        );
         let kept = secret_ids(&after.fields);
         let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));
         writes.extend(gone.map(|id| Write::Secret(SecretWrite::Delete { id })));
-        self.store.commit(writes).await.map_err(refused)?;
+        self.store.commit(grant, writes).await.map_err(refused)?;
         Ok(after)
     }
 
@@ -202,12 +239,12 @@ impl Fleet {
         writes: &mut Vec<Write>,
     ) -> Result<Value, Error> {
         if let Some(id) = kept.and_then(|kept| kept["id"].as_str()).map(SecretId::trusted) {
-            let opened = self.open_secrets(std::slice::from_ref(&id)).await?;
+            let opened = self.secrets.open(std::slice::from_ref(&id)).await?;
             if opened.get(&id).is_some_and(|value| value.as_str() == text) {
                 return Ok(json!({"id": id}));
             }
         }
-        let (id, write) = self.seal_secret(&format!("secrets.{path}"), text)?;
+        let (id, write) = self.secrets.seal(&format!("secrets.{path}"), text)?;
         writes.push(write);
         Ok(json!({"id": id}))
     }

@@ -7,11 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use muster_core::Error;
-use muster_core::context::{OpContext, Privilege};
+use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::time::Timestamp;
-
-use super::Fleet;
 
 /// Rows that are kept.
 const ROWS: usize = 128;
@@ -128,16 +125,18 @@ impl Refusals {
     }
 
     /// The latest refusals, newest first.
-    pub fn latest(&self) -> Vec<RefusedRow> {
-        self.table().rows.iter().rev().cloned().collect()
+    pub fn list(&self, _grant: &Grant<AgentsRead>) -> Vec<RefusedRow> {
+        self.rows()
     }
-}
 
-impl Fleet {
-    /// The latest refused requests of agents, newest first.
-    pub fn refused_requests(&self, context: &OpContext) -> Result<Vec<RefusedRow>, Error> {
-        context.require(Privilege::AgentsRead)?;
-        Ok(self.refusals.latest())
+    /// The same, for tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn latest(&self) -> Vec<RefusedRow> {
+        self.rows()
+    }
+
+    fn rows(&self) -> Vec<RefusedRow> {
+        self.table().rows.iter().rev().cloned().collect()
     }
 }
 

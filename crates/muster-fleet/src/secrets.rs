@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use muster_core::credential::ApiKey;
 use muster_core::entropy::{Entropy, random_uuid};
-use muster_core::id::SecretId;
+use muster_core::id::{EnrollmentKeyId, SecretId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::secret_refs::Secrets;
 use muster_core::signing::Signer;
 use muster_core::{Error, ErrorKind};
-use muster_store::{SecretWrite, SettingWrite, Store, Write};
+use muster_store::{Resources, SecretWrite, SettingWrite, Store, Write};
 use zeroize::Zeroizing;
 
-use super::Fleet;
+use super::watched_store::WatchedStore;
 
 /// The setting that holds the sealed signing key.
 const SIGNING_KEY: &str = "signing_key";
@@ -21,32 +22,56 @@ const SIGNING_KEY: &str = "signing_key";
 /// Longest value of a secret, bytes.
 const MAX_SECRET_BYTES: usize = 64 << 10;
 
-impl Fleet {
+/// Seals values and opens them, for the services.
+pub(crate) struct SealedSecrets {
+    store: Arc<WatchedStore>,
+    sealer: Arc<Sealer>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl SealedSecrets {
+    pub(crate) fn new(store: Arc<WatchedStore>, sealer: Arc<Sealer>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { store, sealer, entropy }
+    }
+
     /// Seals a value under an id of its own; answers the id and the write that stores it.
-    pub(super) fn seal_secret(&self, field: &str, value: &str) -> Result<(SecretId, Write), Error> {
+    pub(crate) fn seal(&self, field: &str, value: &str) -> Result<(SecretId, Write), Error> {
         if value.len() > MAX_SECRET_BYTES {
             return Err(Error::invalid(field, format!("a secret has at most {MAX_SECRET_BYTES} bytes")));
         }
         let id = SecretId::trusted(random_uuid(&*self.entropy));
-        let write = self.seal_secret_as(&id, value)?;
+        let write = self.seal_as(&id, value)?;
         Ok((id, write))
     }
 
     /// Seals a value under an id that is given.
-    pub(super) fn seal_secret_as(&self, id: &SecretId, value: &str) -> Result<Write, Error> {
+    pub(crate) fn seal_as(&self, id: &SecretId, value: &str) -> Result<Write, Error> {
         let sealed = self.sealer.seal(Place::secret(id), value.as_bytes(), &*self.entropy);
         let sealed = sealed.map_err(|error| Error::internal(format!("sealing a secret: {error}")))?;
         Ok(Write::Secret(SecretWrite::Put { id: id.clone(), sealed }))
     }
 
     /// Reads and opens secrets; ids without one are left out.
-    pub async fn open_secrets(&self, ids: &[SecretId]) -> Result<Secrets, Error> {
-        open_secrets(&*self.store, &self.sealer, ids).await
+    pub(crate) async fn open(&self, ids: &[SecretId]) -> Result<Secrets, Error> {
+        open_secrets(&**self.store, &self.sealer, ids).await
+    }
+
+    /// Seals the token of an enrollment key that may be shown again.
+    pub(crate) fn seal_token(&self, id: &EnrollmentKeyId, key: &ApiKey) -> Result<Vec<u8>, Error> {
+        let sealed = self.sealer.seal(Place::enrollment_token(id), key.token().as_bytes(), &*self.entropy);
+        sealed.map_err(|error| Error::internal(format!("sealing a token: {error}")))
+    }
+
+    /// The token of an enrollment key.
+    pub(crate) fn open_token(&self, id: &EnrollmentKeyId, sealed: &[u8]) -> Result<String, Error> {
+        let token = self.sealer.open(Place::enrollment_token(id), sealed);
+        let token = token.map_err(|error| Error::internal(format!("token of key {id}: {error}")))?;
+        String::from_utf8(token.to_vec()).map_err(|_| Error::internal("a sealed token is not text"))
     }
 }
 
 /// Reads and opens secrets; ids without one are left out.
-pub async fn open_secrets(store: &dyn Store, sealer: &Sealer, ids: &[SecretId]) -> Result<Secrets, Error> {
+pub async fn open_secrets(store: &dyn Resources, sealer: &Sealer, ids: &[SecretId]) -> Result<Secrets, Error> {
     if ids.is_empty() {
         return Ok(Secrets::new());
     }

@@ -1,13 +1,13 @@
-//! Which agents an order is for: named ones, or those that match; read page by page.
+//! Which agents an action is for: named ones, or those that match; read page by page.
 
 use std::collections::HashSet;
 
 use muster_core::Error;
 use muster_core::agent::AgentDetails;
-use muster_core::id::AgentId;
+use muster_core::id::{AgentId, SpaceId};
 use muster_store::query::{AgentFilter, AgentSort, Page};
 
-use super::Fleet;
+use super::records::Records;
 
 /// Agents read at once.
 const READ_AT_ONCE: u32 = 500;
@@ -31,33 +31,41 @@ impl Selected {
     }
 }
 
-/// A selection's agents.
+/// A selection's agents, found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Selection {
     /// Those that are there.
-    pub ids: Vec<AgentId>,
+    pub(crate) ids: Vec<AgentId>,
     /// Those that were named and are not there.
-    pub unknown: Vec<AgentId>,
+    pub(crate) unknown: Vec<AgentId>,
+    /// The one that was asked for, whose caller wants to hear at once when it can't be.
+    pub(crate) alone: Option<AgentId>,
 }
 
-impl Fleet {
+impl Records {
     /// The ids of a selection's agents, each once.
-    pub(super) async fn find_selected(&self, selected: &Selected) -> Result<Found, Error> {
+    pub(crate) async fn select(&self, space: &SpaceId, selected: &Selected) -> Result<Selection, Error> {
         match selected {
-            Selected::One(id) => self.find_named(std::slice::from_ref(id)).await,
-            Selected::Ids(ids) => self.find_named(ids).await,
-            Selected::Matching(filter) => Ok(Found { ids: self.all_ids(filter).await?, unknown: Vec::new() }),
+            Selected::One(id) => {
+                let found = self.find_named(space, std::slice::from_ref(id)).await?;
+                Ok(Selection { alone: Some(id.clone()), ..found })
+            }
+            Selected::Ids(ids) => self.find_named(space, ids).await,
+            Selected::Matching(filter) => {
+                let filter = AgentFilter { space: Some(space.clone()), ..(**filter).clone() };
+                Ok(Selection { ids: self.all_ids(&filter).await?, ..Selection::default() })
+            }
         }
     }
 
     /// In the order in which they were named: it decides who starts first in a roll-out.
-    async fn find_named(&self, named: &[AgentId]) -> Result<Found, Error> {
-        let filter = AgentFilter { ids: Some(named.to_vec()), ..AgentFilter::default() };
+    async fn find_named(&self, space: &SpaceId, named: &[AgentId]) -> Result<Selection, Error> {
+        let filter = AgentFilter { space: Some(space.clone()), ids: Some(named.to_vec()), ..AgentFilter::default() };
         let there: HashSet<AgentId> = self.all_ids(&filter).await?.into_iter().collect();
         let mut known = HashSet::new();
         let each_once: Vec<AgentId> = named.iter().filter(|id| known.insert((*id).clone())).cloned().collect();
         let (ids, unknown) = each_once.into_iter().partition(|id| there.contains(id));
-        Ok(Found { ids, unknown })
+        Ok(Selection { ids, unknown, alone: None })
     }
 
     async fn all_ids(&self, filter: &AgentFilter) -> Result<Vec<AgentId>, Error> {
@@ -72,7 +80,7 @@ impl Fleet {
     }
 
     /// Reads agents, a page's worth at a time at most.
-    pub(super) async fn read_agents(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, Error> {
+    pub(crate) async fn read(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, Error> {
         let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(READ_AT_ONCE as usize) {
             let filter = AgentFilter { ids: Some(some.to_vec()), ..AgentFilter::default() };

@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Error;
-use muster_core::agent::AgentRecord;
-use muster_core::status::transition;
-use muster_core::time::Timestamp;
+use muster_core::time::Clock;
 use muster_store::{AgentWrite, Write};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Fleet;
-use super::registry::AgentEntry;
+use super::authority::System;
+use super::records::Records;
+use super::registry::{AgentEntry, Registry};
+use super::stopping::Stopping;
 use super::update::AgentChange;
-use super::vigil::corrected_times;
+use super::vigil::{Vigil, looked_at};
+use super::watched_store::WatchedStore;
 
 /// How often due agents are looked for.
 const TICK: Duration = Duration::from_secs(2);
@@ -29,15 +30,36 @@ const BATCH: u32 = 500;
 const QUIET: Duration = Duration::from_secs(900);
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
 
-impl Fleet {
+/// The service of statuses and presence.
+pub struct Statuses {
+    pub(super) store: Arc<WatchedStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) records: Arc<Records>,
+    pub(super) vigil: Vigil,
+    pub(super) stopping: Arc<Stopping>,
+}
+
+impl Statuses {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        registry: Arc<Registry>,
+        records: Arc<Records>,
+        stopping: Arc<Stopping>,
+    ) -> Self {
+        let vigil = Vigil::new(&*clock);
+        Self { store, clock, registry, records, vigil, stopping }
+    }
+
     /// Looks for due statuses until the fleet stops; then writes down who was seen.
-    pub async fn keep_statuses(self: Arc<Self>) {
+    pub(crate) async fn keep(self: Arc<Self>) {
         let start = Instant::now();
         let mut retired = start;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
-                () = self.stopped() => break,
+                () = self.stopping.begun() => break,
             }
             if let Err(error) = self.follow_clock().await {
                 tracing::warn!(%error, detail = ?error.internal, "sightings in the future stay until housekeeping");
@@ -72,9 +94,9 @@ impl Fleet {
             looked_at += due.len();
             let mut moves = JoinSet::new();
             for record in due {
-                let (fleet, entry) = (Arc::clone(self), self.registry.admit(record));
+                let (statuses, entry) = (Arc::clone(self), self.registry.admit(record));
                 // Side by side, so that the writer can take them into one transaction.
-                moves.spawn(async move { fleet.transition_one(&entry).await });
+                moves.spawn(async move { statuses.transition_one(&entry).await });
             }
             for outcome in moves.join_all().await {
                 outcome?;
@@ -85,7 +107,8 @@ impl Fleet {
     async fn transition_one(&self, entry: &Arc<AgentEntry>) -> Result<(), Error> {
         let mut left = None;
         let moved = self
-            .update_agent(entry, |record, now| {
+            .records
+            .update(&System, entry, |record, now| {
                 let after = looked_at(record, entry.last_seen(now), now);
                 left = (after.status != record.status).then_some((record.status, after.status));
                 Ok(AgentChange { record: Some(after), writes: Vec::new() })
@@ -130,17 +153,8 @@ impl Fleet {
             .map(|(record, seen)| (record.id.clone(), seen))
             .collect();
         for chunk in seen.chunks(1000) {
-            self.store.commit(vec![Write::Agent(AgentWrite::Seen { seen: chunk.to_vec() })]).await?;
+            self.store.commit(&System, vec![Write::Agent(AgentWrite::Seen { seen: chunk.to_vec() })]).await?;
         }
         Ok(())
     }
-}
-
-/// The record after a look at the time.
-pub(super) fn looked_at(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
-    let mut after = record.clone();
-    after.version += 1;
-    (after.last_checkin, after.enrolled_at) = corrected_times(record, seen, now);
-    transition(&mut after, seen, now);
-    after
 }

@@ -21,13 +21,69 @@ use muster_core::signing::Signer;
 use muster_core::testing::{self, Sequence, TestClock, at, family};
 use muster_core::time::{Clock, Timestamp};
 use muster_store::sqlite::SqliteStore;
-use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, Write};
+use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, StoreError, Write};
 use serde_json::Value;
 
+use crate::authority::System;
 use crate::check_in::{CheckInInput, CheckInOutcome};
 use crate::enroll::{EnrollInput, Enrolment};
-use crate::registry::AgentEntry;
+use crate::policy_cache::PolicyCache;
+use crate::records::Records;
+use crate::registry::{AgentEntry, Registry};
 use crate::{Fleet, FleetParts, FleetSettings};
+
+/// What tests look at inside a fleet.
+pub struct Inner {
+    /// The store itself.
+    pub store: Arc<dyn Store>,
+    /// Seals what must be read back.
+    pub sealer: Arc<Sealer>,
+    /// Signs policies and actions.
+    pub signer: Arc<Signer>,
+    /// Rendered policies.
+    pub policy_cache: Arc<PolicyCache>,
+    pub(crate) records: Arc<Records>,
+}
+
+type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>, Arc<PolicyCache>);
+
+impl Inner {
+    pub(crate) fn new((store, sealer, signer, policy_cache): Parts, records: &Arc<Records>) -> Self {
+        Self { store, sealer, signer, policy_cache, records: Arc::clone(records) }
+    }
+}
+
+impl Fleet {
+    /// The store, past every service.
+    pub fn store(&self) -> &dyn Store {
+        &*self.inner.store
+    }
+
+    /// Commits as a service does: how it went is noted.
+    pub async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.store.commit(&System, writes).await.map(drop)
+    }
+
+    /// Notes how the store answered a commit.
+    pub fn note(&self, error: Option<&StoreError>) {
+        self.store.note(error);
+    }
+
+    /// What tests look at besides.
+    pub fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// Agents known to this node.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// An agent's entry, from memory or from the store.
+    pub async fn entry(&self, id: &AgentId) -> Option<Arc<AgentEntry>> {
+        self.inner.records.entry(id).await.expect("readable")
+    }
+}
 
 /// A fleet and what tests hold of it.
 pub struct TestFleet {
@@ -96,10 +152,10 @@ impl TestFleet {
     /// Another node over the same store.
     pub fn beside(&self) -> Self {
         let fleet = Fleet::new(FleetParts {
-            store: self.fleet.store.share(),
+            store: Arc::clone(&self.fleet.inner.store),
             clock: self.clock.clone(),
-            sealer: Arc::clone(&self.fleet.sealer),
-            signer: Arc::clone(&self.fleet.signer),
+            sealer: Arc::clone(&self.fleet.inner.sealer),
+            signer: Arc::clone(&self.fleet.inner.signer),
             entropy: Arc::clone(&self.fleet.entropy),
             settings: self.fleet.settings.clone(),
         });
@@ -109,7 +165,7 @@ impl TestFleet {
     /// Wakes polls as a server does, from now on. Needs a runtime.
     #[must_use]
     pub fn following_changes(self) -> Self {
-        tokio::spawn(Arc::clone(&self.fleet).follow_changes());
+        tokio::spawn(Arc::clone(&self.fleet.feed).follow());
         self
     }
 
@@ -120,12 +176,12 @@ impl TestFleet {
 
     /// The fleet's store.
     pub fn store(&self) -> &dyn Store {
-        &*self.fleet.store
+        self.fleet.store()
     }
 
     /// Commits what must go through.
     pub async fn commit(&self, writes: Vec<Write>) {
-        self.fleet.store.commit(writes).await.expect("the writes fit");
+        self.fleet.commit(writes).await.expect("the writes fit");
     }
 
     /// A policy changed by `change`, without a revision to deliver yet.
@@ -186,11 +242,11 @@ impl TestFleet {
 
     /// Enrols an agent of the test family.
     pub async fn enroll(&self, key: &ApiKey, body: &Value) -> Result<Enrolled, Error> {
-        let admission = self.fleet.authenticate_enrollment(key).await?;
+        let admission = self.fleet.enrollment().authenticate(key).await?;
         let enrol = family::Enrol::read(&body.to_string());
         let request = &enrol.request();
         let input = EnrollInput { request, agent_version: "9.5.2", newer_than_tested: false, address: "192.0.2.9" };
-        let Enrolment { record, key, .. } = self.fleet.enroll(&admission, input).await?;
+        let Enrolment { record, key, .. } = self.fleet.enrollment().enroll(&admission, input).await?;
         Ok(Enrolled {
             id: record.id.to_string(),
             policy_id: record.policy_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -217,7 +273,7 @@ impl TestFleet {
         let digest = bytes_digest(&[body.as_bytes()]);
         let address = "127.0.0.1";
         let input = CheckInInput { report, agent_version, newer_than_tested: false, address, digest };
-        self.fleet.check_in(entry, input).await
+        self.fleet.check_ins().check_in(entry, input).await
     }
 
     /// Takes acks of the test family; answers verdicts as statuses, which are shorter to read.
@@ -227,7 +283,7 @@ impl TestFleet {
             Verdict::Refused => 400,
             Verdict::Unknown => 404,
         };
-        let verdicts = self.fleet.acknowledge(entry, &family::acks(&answers.to_string())).await?;
+        let verdicts = self.fleet.check_ins().acknowledge(entry, &family::acks(&answers.to_string())).await?;
         Ok(verdicts.into_iter().map(status).collect())
     }
 
@@ -247,12 +303,12 @@ impl TestFleet {
 
     /// The entry of an enrolled agent, by its new key.
     pub async fn entry(&self, enrolled: &Enrolled) -> Result<Arc<AgentEntry>, Error> {
-        self.fleet.authenticate_agent(&enrolled.id, &enrolled.key).await
+        self.fleet.authentication().agent(&enrolled.id, &enrolled.key).await
     }
 
     /// An agent's record as it is stored.
     pub async fn stored(&self, id: &str) -> AgentRecord {
-        self.fleet.store.agent(&AgentId::trusted(id)).await.expect("readable").expect("there")
+        self.fleet.store().agent(&AgentId::trusted(id)).await.expect("readable").expect("there")
     }
 
     /// An action for one agent, changed by `change` and announced.

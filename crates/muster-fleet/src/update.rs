@@ -9,7 +9,8 @@ use muster_core::time::Timestamp;
 use muster_core::upgrade::Ended;
 use muster_store::{ActionWrite, AgentWrite, Precondition, StoreError, Write};
 
-use super::Fleet;
+use super::authority::Authority;
+use super::records::Records;
 use super::registry::AgentEntry;
 
 /// How often a change is tried again when others changed the record meanwhile.
@@ -24,19 +25,12 @@ pub struct AgentChange {
     pub writes: Vec<Write>,
 }
 
-impl Fleet {
-    /// The agent's entry: from memory, else from the store. `None`: no such agent.
-    pub async fn agent(&self, id: &AgentId) -> Result<Option<Arc<AgentEntry>>, Error> {
-        if let Some(entry) = self.registry.get(id) {
-            return Ok(Some(entry));
-        }
-        Ok(self.store.agent(id).await?.map(|record| self.registry.admit(record)))
-    }
-
+impl Records {
     /// Changes an agent's record. `change` is called again with the newer record when somebody else was faster.
     /// Answers the record as it then stands. Refused as unknown when the agent was deleted.
-    pub async fn update_agent(
+    pub async fn update(
         &self,
+        by: &(impl Authority + ?Sized),
         entry: &AgentEntry,
         mut change: impl FnMut(&Arc<AgentRecord>, Timestamp) -> Result<AgentChange, Error> + Send,
     ) -> Result<Arc<AgentRecord>, Error> {
@@ -56,7 +50,7 @@ impl Fleet {
             if writes.is_empty() {
                 return Ok(after);
             }
-            match self.store.commit(writes).await {
+            match self.store.commit(by, writes).await {
                 Ok(_) => {
                     entry.renew(Arc::clone(&after));
                     return Ok(after);
@@ -75,15 +69,6 @@ impl Fleet {
             }
         }
         Err(Error::conflict("agent_busy", "the agent's record keeps changing; try again"))
-    }
-
-    /// Reads the agent's record anew, and forgets the agent if it is gone.
-    pub async fn reload(&self, id: &AgentId) -> Result<(), Error> {
-        match self.store.agent(id).await? {
-            Some(record) => drop(self.registry.admit(record)),
-            None => self.registry.forget(id),
-        }
-        Ok(())
     }
 }
 

@@ -1,11 +1,14 @@
 //! How much agents may upload.
 
+use std::time::Duration;
+
 use muster_core::Error;
 use muster_core::denial::Denial;
 use muster_core::file::Upload;
 use muster_store::{UploadLimit, UploadQuota};
 
-use super::uploads::LIFE;
+/// Time that an upload may take (EA134).
+pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Bounds of uploads, each agent's counted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

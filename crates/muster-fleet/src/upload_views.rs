@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_core::Error;
 use muster_core::action::{Action, ActionType, TargetState};
-use muster_core::context::{OpContext, Privilege};
+use muster_core::agent::AgentRecord;
+use muster_core::authorization::{AgentsWrite, FilesRead, OpContext, Privilege};
 use muster_core::file::{DeliverableFile, FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, FileId};
 use muster_core::time::Timestamp;
@@ -15,9 +16,9 @@ use muster_store::{FileWrite, Write};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::Fleet;
 use super::audit::audit_line;
-use super::files::Piece;
+use super::authority::Authorized;
+use super::files::{Files, Piece};
 
 /// Orders of one agent that are looked through, newest first.
 const LOOKED_THROUGH: u32 = 1000;
@@ -54,18 +55,17 @@ pub struct UploadView {
     pub state: UploadState,
 }
 
-impl Fleet {
+impl Files {
     /// An agent's uploads and open requests for such, newest first.
-    pub async fn agent_uploads(&self, context: &OpContext, agent: &str) -> Result<Vec<UploadView>, Error> {
-        context.require(Privilege::FilesRead)?;
-        let agent = self.known_agent(agent).await?;
-        let uploads = self.store.uploads(&agent).await?;
+    pub async fn uploads_of(&self, agent: &Authorized<AgentRecord, FilesRead>) -> Result<Vec<UploadView>, Error> {
+        let agent = &agent.id;
+        let uploads = self.store.uploads(agent).await?;
         let mut by_action: HashMap<ActionId, Upload> =
             uploads.into_iter().map(|upload| (upload.action_id.clone(), upload)).collect();
         let mut views = Vec::new();
-        for action in self.diagnostics_of(&agent).await? {
+        for action in self.diagnostics_of(agent).await? {
             let upload = by_action.remove(&action.id);
-            views.extend(self.requested(&agent, action, upload).await?);
+            views.extend(self.requested(agent, action, upload).await?);
         }
         // What nobody asked for here, or whose order is too old to be known.
         views.extend(by_action.into_values().map(|upload| UploadView {
@@ -79,41 +79,51 @@ impl Fleet {
     }
 
     /// A complete upload and its bytes, as they are read; getting them is an audit event.
-    pub async fn download(&self, context: &OpContext, id: &str) -> Result<(Upload, mpsc::Receiver<Bytes>), Error> {
-        context.require(Privilege::FilesRead)?;
-        let upload = self.known_upload(id).await?;
+    pub async fn download(
+        &self,
+        upload: Authorized<Upload, FilesRead>,
+    ) -> Result<(Upload, mpsc::Receiver<Bytes>), Error> {
+        let grant = upload.grant().clone();
+        let upload = upload.into_inner();
         if upload.status != FileStatus::Ready {
-            return Err(Error::not_found("file", id));
+            return Err(Error::not_found("file", &upload.id));
         }
         let detail = json!({"agent": upload.agent_id, "name": upload.name});
-        let line = audit_line(context, self.clock.now(), "file.download", format!("file:{}", upload.id), detail);
-        self.store.commit(vec![line]).await?;
+        let line = audit_line(grant.actor(), self.clock.now(), "file.download", format!("file:{}", upload.id), detail);
+        self.store.commit(&grant, vec![line]).await?;
         let length = u64::try_from(upload.size).unwrap_or(0);
         let bytes = self.read_file(&as_file(&upload), Piece { first: 0, length }, ()).await?;
         Ok((upload, bytes))
     }
 
     /// Removes an upload's bytes; its record stays.
-    pub async fn delete_upload(&self, context: &OpContext, id: &str) -> Result<(), Error> {
-        context.require(Privilege::AgentsWrite)?;
-        let upload = self.known_upload(id).await?;
+    pub async fn delete_upload(&self, upload: Authorized<Upload, AgentsWrite>) -> Result<(), Error> {
+        let grant = upload.grant().clone();
+        let upload = upload.into_inner();
         let detail = json!({"agent": upload.agent_id, "name": upload.name});
-        let line = audit_line(context, self.clock.now(), "file.delete", format!("file:{}", upload.id), detail);
+        let line = audit_line(grant.actor(), self.clock.now(), "file.delete", format!("file:{}", upload.id), detail);
         let status = Write::File(FileWrite::UploadStatus {
             id: upload.id,
             status: FileStatus::Deleted,
             transit_hash: upload.transit_hash,
         });
-        self.store.commit(vec![status, line]).await?;
+        self.store.commit(&grant, vec![status, line]).await?;
         Ok(())
     }
 
-    async fn known_upload(&self, id: &str) -> Result<Upload, Error> {
+    /// Finds an upload of an agent in the caller's space.
+    pub async fn find_upload<P: Privilege>(
+        &self,
+        context: &OpContext,
+        id: &str,
+    ) -> Result<Authorized<Upload, P>, Error> {
+        let grant = context.grant::<P>()?;
         let found = match FileId::parse(id) {
-            Ok(id) => self.store.upload(&id).await?,
+            Ok(id) => self.store.upload_in(grant.space(), &id).await?,
             Err(_) => None,
         };
-        found.filter(|upload| upload.status != FileStatus::Deleted).ok_or_else(|| Error::not_found("file", id))
+        let upload = found.filter(|upload| upload.status != FileStatus::Deleted);
+        Ok(Authorized::new(upload.ok_or_else(|| Error::not_found("file", id))?, grant))
     }
 
     async fn diagnostics_of(&self, agent: &AgentId) -> Result<Vec<Action>, Error> {

@@ -2,8 +2,6 @@
 //!
 //! Beginning again and sending a chunk again change nothing (D6): agents repeat calls whose answer got lost.
 
-use std::time::Duration;
-
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use muster_core::Error;
@@ -13,12 +11,10 @@ use muster_core::file::{CHUNK_BYTES, ChunkInfo, FileStatus, Upload};
 use muster_core::id::{ActionId, FileId};
 use muster_store::{FileWrite, Precondition, StoreError, Write};
 
-use super::Fleet;
+use super::files::Files;
 use super::registry::AgentEntry;
-use super::upload_limits::{UploadLimits, over};
+use super::upload_limits::{LIFE, UploadLimits, over};
 
-/// Time that an upload may take (EA134).
-pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// What may upload. The word becomes part of names of storage, so that nothing else may stand there (D8).
 const SOURCES: [&str; 2] = ["agent", "endpoint"];
 
@@ -33,16 +29,15 @@ pub struct Chunk {
     pub data: Bytes,
 }
 
-/// An upload that takes what is asked of it. Whoever goes on with it must be its owner: see
-/// [`OpenUpload::check_owner`].
+/// An upload of the agent that goes on with it, which takes what is asked of it.
 #[derive(Clone, Debug)]
 pub struct OpenUpload(Upload);
 
 impl OpenUpload {
     /// Refuses agents other than the one that began the upload.
-    pub fn check_owner(&self, entry: &AgentEntry) -> Result<(), Error> {
-        if self.0.agent_id == *entry.id() {
-            return Ok(());
+    fn of(upload: Upload, entry: &AgentEntry) -> Result<Self, Error> {
+        if upload.agent_id == *entry.id() {
+            return Ok(Self(upload));
         }
         Err(Denial::ForeignKey.into())
     }
@@ -77,7 +72,7 @@ pub struct NewUpload<'a> {
     pub size: Option<i64>,
 }
 
-impl Fleet {
+impl Files {
     /// Begins an upload within `limits`; the same one again gives the same id, unless it failed.
     pub async fn begin_upload(
         &self,
@@ -104,7 +99,7 @@ impl Fleet {
             quota: limits.quota(&upload),
         }));
         writes.push(Write::File(FileWrite::InsertUpload(Box::new(upload.clone()))));
-        match self.store.commit(writes).await {
+        match self.store.commit(entry, writes).await {
             Ok(_) => Ok(upload.id),
             Err(StoreError::Conflict(Precondition::OverLimit(limit))) => Err(over(limit)),
             // Begun twice at the same time: both get the one that is there.
@@ -141,7 +136,7 @@ impl Fleet {
 
     /// The upload, if it takes the chunk of that number; refused as unknown, expired, stopped or for the chunk's number
     /// otherwise, in this order.
-    pub async fn upload_for_chunk(&self, id: &str, number: i64) -> Result<OpenUpload, Error> {
+    pub async fn upload_for_chunk(&self, entry: &AgentEntry, id: &str, number: i64) -> Result<OpenUpload, Error> {
         let upload = self.upload_within_life(id).await?;
         if upload.status != FileStatus::AwaitingUpload {
             return Err(Denial::UploadStopped.into());
@@ -149,11 +144,17 @@ impl Fleet {
         if !(0..chunk_count(upload.size)).contains(&number) {
             return Err(Denial::ChunkNumber.into());
         }
-        Ok(OpenUpload(upload))
+        OpenUpload::of(upload, entry)
     }
 
     /// Stores a chunk whose bytes are the ones that the client meant, and no more than it declared.
-    pub async fn put_chunk(&self, upload: &OpenUpload, chunk: Chunk, limits: &UploadLimits) -> Result<(), Error> {
+    pub async fn put_chunk(
+        &self,
+        by: &AgentEntry,
+        upload: &OpenUpload,
+        chunk: Chunk,
+        limits: &UploadLimits,
+    ) -> Result<(), Error> {
         let Chunk { number, sha256, data } = chunk;
         if data.len() as u64 > upload.chunk_room(number) {
             return Err(upload.chunk_too_long(number));
@@ -170,7 +171,7 @@ impl Fleet {
         // bytes that nobody would remove again.
         let is_open = FileWrite::UploadIsOpen { id: file.clone(), chunks: None };
         let put = FileWrite::PutChunk { file, number, sha256, data: data.into() };
-        match self.store.commit(vec![is_open.into(), put.into()]).await {
+        match self.store.commit(by, vec![is_open.into(), put.into()]).await {
             Ok(_) => Ok(()),
             Err(StoreError::Conflict(_)) => Err(Denial::UploadStopped.into()),
             Err(error) => Err(error.into()),
@@ -178,8 +179,8 @@ impl Fleet {
     }
 
     /// The upload, if there is one within its time.
-    pub async fn upload_to_complete(&self, id: &str) -> Result<OpenUpload, Error> {
-        self.upload_within_life(id).await.map(OpenUpload)
+    pub async fn upload_to_complete(&self, entry: &AgentEntry, id: &str) -> Result<OpenUpload, Error> {
+        OpenUpload::of(self.upload_within_life(id).await?, entry)
     }
 
     async fn upload_within_life(&self, id: &str) -> Result<Upload, Error> {
@@ -196,7 +197,7 @@ impl Fleet {
 
     /// Ends an upload: all chunks are there, and the transit hash is the one over their hashes (EA132). The same end
     /// again is fine; an upload that fails is closed, and its chunks are removed.
-    pub async fn complete_upload(&self, upload: &OpenUpload, transit_hash: &str) -> Result<(), Error> {
+    pub async fn complete_upload(&self, by: &AgentEntry, upload: &OpenUpload, transit_hash: &str) -> Result<(), Error> {
         let upload = &upload.0;
         if transit_hash.is_empty() {
             return Err(Denial::UploadHashMissing.into());
@@ -220,7 +221,7 @@ impl Fleet {
         // Decided on these chunks: one that came since may be another one.
         let is_open = FileWrite::UploadIsOpen { id: upload.id.clone(), chunks: Some(chunks) };
         let end = FileWrite::UploadStatus { id: upload.id.clone(), status, transit_hash };
-        match self.store.commit(vec![is_open.into(), end.into()]).await {
+        match self.store.commit(by, vec![is_open.into(), end.into()]).await {
             Ok(_) => {}
             Err(StoreError::Conflict(_)) => {
                 return Err(Denial::UploadClosed.because("the upload changed while it was ended"));

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::status::{Status, last_sighting};
+use muster_core::status::{Status, last_sighting, transition};
 use muster_core::time::{Clock, Timestamp};
 use muster_store::query::AgentFilter;
 
-use super::Fleet;
-use super::status_timer::looked_at;
+use super::authority::System;
+use super::status_timer::Statuses;
 use super::update::AgentChange;
 
 /// A smaller difference between two looks is a clock that is slewed, not set.
@@ -66,7 +66,12 @@ impl Vigil {
     }
 }
 
-impl Fleet {
+impl Statuses {
+    /// The time since which agents had a chance to be seen by this server.
+    pub(crate) fn absences_count_from(&self) -> Timestamp {
+        self.vigil.counts_from(&*self.clock)
+    }
+
     /// Follows the wall clock when it is set: times of sightings are moved with it.
     pub(super) async fn follow_clock(&self) -> Result<(), Error> {
         let Some(step) = self.vigil.look(&*self.clock) else { return Ok(()) };
@@ -85,15 +90,15 @@ impl Fleet {
             ..AgentFilter::default()
         };
         let mut after = None;
-        while !self.is_stopping() {
+        while !self.stopping.has_begun() {
             let ids = self.store.agent_ids(&filter, after.as_ref(), AT_ONCE).await?;
             let Some(last) = ids.last().cloned() else { break };
-            self.change_agents(&ids, &|before, now| {
+            let decide = |before: &AgentRecord, now| {
                 let seen = self.registry.last_seen(&before.id, now);
                 let is_ahead = before.active && before.last_checkin.unwrap_or(before.enrolled_at) > now;
                 AgentChange { record: is_ahead.then(|| looked_at(before, seen, now)), writes: Vec::new() }
-            })
-            .await?;
+            };
+            self.records.change_many(&System, &ids, &decide).await?;
             corrected += ids.len() as u64;
             after = Some(last);
         }
@@ -101,12 +106,17 @@ impl Fleet {
     }
 }
 
+/// The record after a look at the time.
+pub(super) fn looked_at(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
+    let mut after = record.clone();
+    after.version += 1;
+    (after.last_checkin, after.enrolled_at) = corrected_times(record, seen, now);
+    transition(&mut after, seen, now);
+    after
+}
+
 /// What a correction leaves of the record's times.
-pub(super) fn corrected_times(
-    record: &AgentRecord,
-    seen: Option<Timestamp>,
-    now: Timestamp,
-) -> (Option<Timestamp>, Timestamp) {
+fn corrected_times(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> (Option<Timestamp>, Timestamp) {
     (last_sighting(record, seen, now), record.enrolled_at.min(now))
 }
 

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use muster_store::{Committed, SettingWrite, Store, StoreError, Write};
+use muster_core::time::Clock;
+use muster_store::{Committed, Resources, SettingWrite, Store, StoreError, Write};
 use tokio::sync::watch;
 
-use super::Fleet;
+use super::authority::{Authority, System};
 use super::disk::{Disk, is_relief};
+use super::stopping::Stopping;
 
 /// Between two tries of a store that takes no writes.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
@@ -21,7 +23,8 @@ const ON_RESERVE: &str = "the disk is full; what is left is kept for revoking an
 
 type Applying<'a> = Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send + 'a>>;
 
-/// The store; it notes how the last commit went. Everything but [`commit`](Self::commit) is the store's own.
+/// The store, which notes how the last commit went. What it can be asked for is the store's own; a commit names its
+/// authority.
 pub struct WatchedStore {
     inner: Arc<dyn Store>,
     /// Whether `failure` holds one: a commit that goes well looks no further.
@@ -84,12 +87,15 @@ impl WatchedStore {
     }
 
     /// The store for what outlives the caller and only reads.
-    pub fn share(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.inner)
+    pub fn share(&self) -> Arc<dyn Resources> {
+        Arc::clone(&self.inner) as Arc<dyn Resources>
     }
 
-    /// Applies all writes or none, and notes whether the store took them.
-    pub async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
+    /// Applies all writes or none in the name of `by`, and notes whether the store took them; in a dry run nothing.
+    pub async fn commit(&self, by: &(impl Authority + ?Sized), writes: Vec<Write>) -> Result<Committed, StoreError> {
+        if by.is_dry_run() {
+            return Ok(Committed::default());
+        }
         self.commit_by(writes, |writes| self.inner.commit(writes)).await
     }
 
@@ -147,40 +153,40 @@ impl WatchedStore {
 }
 
 impl Deref for WatchedStore {
-    type Target = dyn Store;
+    type Target = dyn Resources;
 
     fn deref(&self) -> &Self::Target {
         &*self.inner
     }
 }
 
-impl Fleet {
+impl WatchedStore {
     /// Writes something, to learn whether the store takes writes; the outcome is noted by the commit itself.
-    pub async fn probe_store(&self) {
-        let value = self.clock.now().to_string();
-        let _ = self.store.commit(vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
+    pub async fn probe(&self, clock: &dyn Clock) {
+        let value = clock.now().to_string();
+        let _ = self.commit(&System, vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
     }
 
     /// Tries a store that took no write until it takes one again, so that the server is well again by itself even
     /// when nobody else writes. A store that is well is left alone.
-    pub(super) async fn keep_trying_store(self: Arc<Self>) {
-        let mut failure = self.store.failure.subscribe();
+    pub(crate) async fn keep_trying(self: Arc<Self>, clock: Arc<dyn Clock>, stopping: Arc<Stopping>) {
+        let mut failure = self.failure.subscribe();
         loop {
             tokio::select! {
                 // The sender lives as long as `self`.
                 failing = failure.wait_for(Option::is_some) => drop(failing),
-                () = self.stopped() => return,
+                () = stopping.begun() => return,
             }
-            tracing::warn!(reason = ?self.store.failure(), "the store takes no writes; it is tried until it does");
-            while self.store.failure().is_some() {
+            tracing::warn!(reason = ?self.failure(), "the store takes no writes; it is tried until it does");
+            while self.failure().is_some() {
                 tokio::select! {
                     () = tokio::time::sleep(TRY_AGAIN) => {}
-                    () = self.stopped() => return,
+                    () = stopping.begun() => return,
                 }
-                if self.store.is_on_reserve() && !self.store.leave_reserve() {
+                if self.is_on_reserve() && !self.leave_reserve() {
                     continue;
                 }
-                self.probe_store().await;
+                self.probe(&*clock).await;
             }
             tracing::info!("the store takes writes again");
         }

@@ -9,21 +9,16 @@ use muster_protocol::management::agent_action::{Upgrade, UserInfo};
 use muster_protocol::management::bulk::BulkUpgrade;
 use serde_json::{Map, Value, json};
 
+use muster_fleet::actions::{MigrateOrder, UpgradeOrder};
 use muster_fleet::moment::{parse_end, parse_time};
-use muster_fleet::orders::{MigrateOrder, UnenrollOrder, UpgradeOrder};
 use muster_fleet::tags::TagChange;
-
-/// Absent flags mean no.
-pub fn unenroll(revoke: Option<bool>, force: Option<bool>) -> UnenrollOrder {
-    UnenrollOrder { revoke: revoke == Some(true), force: force == Some(true) }
-}
 
 /// An upgrade of one agent begins at once: start and window belong to many (MG §1.2.2).
 pub fn upgrade(body: Upgrade) -> UpgradeOrder {
     UpgradeOrder {
         version: body.version,
         source_uri: body.source_uri,
-        force: body.force == Some(true),
+        force: body.force.into(),
         skip_rate_limit: body.skip_rate_limit_check == Some(true),
         start_time: None,
         rollout_seconds: None,
@@ -35,7 +30,7 @@ pub fn bulk_upgrade(body: BulkUpgrade) -> Result<UpgradeOrder, Error> {
     Ok(UpgradeOrder {
         version: body.version,
         source_uri: body.source_uri,
-        force: body.force == Some(true),
+        force: body.force.into(),
         skip_rate_limit: body.skip_rate_limit_check == Some(true),
         start_time: body.start_time.as_deref().map(|text| parse_time("start_time", text)).transpose()?,
         rollout_seconds: body.rollout_duration_seconds,

@@ -55,14 +55,15 @@ async fn list(
         latest: query.latest.map(Duration::from_millis),
         errors: if wanted.rest.is_some() { 0 } else { errors },
     };
+    let grant = context.grant()?;
     let found = match wanted.rest {
-        None => fleet.list_actions(&context, &question, paging.rows()).await?,
+        None => fleet.actions().list(&grant, &question, paging.rows()).await?,
         Some(rest) => {
             let all = Page { offset: 0, limit: MAX_SEARCHED };
-            let matching = select_by(&TABLE, rest, fleet.list_actions(&context, &question, all).await?.items).await?;
+            let matching = select_by(&TABLE, rest, fleet.actions().list(&grant, &question, all).await?.items).await?;
             let total = matching.len() as u64;
             let mut items = paging.cut(matching);
-            fleet.add_errors(&context, &mut items, errors).await?;
+            fleet.actions().add_errors(&grant, &mut items, errors).await?;
             Listed { items, total }
         }
     };
@@ -81,7 +82,8 @@ async fn get(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<Item<ActionStatus>> {
-    Ok(item(convert::status(fleet.show_action(&context, &id, ERRORS).await?)))
+    let action = fleet.actions().find_listed(&context, &id).await?;
+    Ok(item(convert::status(fleet.actions().show(&action, ERRORS).await?)))
 }
 
 #[derive(Deserialize)]
@@ -97,7 +99,8 @@ async fn results(
     Query(query): Query<ResultsQuery>,
 ) -> Answer<Whole<ActionResult>> {
     let limit = query.limit.unwrap_or(MOST_RESULTS).min(MOST_RESULTS);
-    let found = fleet.action_results(&context, &id, query.after.unwrap_or(-1), limit).await?;
+    let action = fleet.actions().find_listed(&context, &id).await?;
+    let found = fleet.actions().results(&action, query.after.unwrap_or(-1), limit).await?;
     Ok(whole(found.into_iter().map(convert::result).collect()))
 }
 
@@ -108,7 +111,7 @@ async fn cancel(
     Body(body): Body<CancelRequest>,
 ) -> Answer<CancelAnswer> {
     let context = context.trying(body.dry_run == Some(true));
-    let given = fleet.cancel_action(&context, &id).await?;
+    let given = fleet.actions().cancel(&fleet.actions().find(&context, &id).await?).await?;
     if context.is_dry_run() {
         return Ok(Json(CancelAnswer::Counted(Counted { count: given.ordered, ..Counted::default() })));
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use muster_core::Error;
+use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite, OpContext};
 use muster_protocol::management::action::{Action, CreateAction};
 use muster_protocol::management::agent_action::{
     ChangeTags, CreatedAction, Diagnostics, Migrate, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
@@ -16,8 +18,9 @@ use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use muster_fleet::Fleet;
-use muster_fleet::orders::Given;
-use muster_fleet::selection::Selected;
+use muster_fleet::actions::Given;
+use muster_fleet::authority::Authorized;
+use muster_fleet::selection::{Selected, Selection};
 
 /// The orders to one agent; reassignment by PUT as well as by POST.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -39,14 +42,23 @@ fn ordered(given: &Given) -> Answer<CreatedAction> {
     Ok(Json(CreatedAction { action_id: given.action.id.to_string() }))
 }
 
+/// The agent of the path, for an action.
+async fn one(fleet: &Fleet, context: &OpContext, id: &str) -> Result<Authorized<Selection, AgentsWrite>, Error> {
+    fleet.agents().select(context, &Selected::one(id)?).await
+}
+
 async fn unenroll(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Unenroll>,
 ) -> Answer<CreatedAction> {
-    let order = requests::unenroll(body.revoke, body.force);
-    ordered(&fleet.unenroll(&context, &Selected::one(&id)?, order).await?)
+    let force = body.force.into();
+    if body.revoke == Some(true) {
+        let agent = fleet.agents().select::<AgentsForceUnenroll>(&context, &Selected::one(&id)?).await?;
+        return ordered(&fleet.actions().force_unenroll(&agent, force).await?);
+    }
+    ordered(&fleet.actions().unenroll(&one(&fleet, &context, &id).await?, force).await?)
 }
 
 async fn reassign(
@@ -56,8 +68,8 @@ async fn reassign(
     Body(body): Body<Reassign>,
 ) -> Answer<CreatedAction> {
     let Reassign { policy_id, policy_revision, force } = body;
-    let agent = Selected::one(&id)?;
-    ordered(&fleet.reassign(&context, &agent, policy_id.as_deref(), policy_revision, force == Some(true)).await?)
+    let agent = one(&fleet, &context, &id).await?;
+    ordered(&fleet.actions().reassign(&agent, policy_id.as_deref(), policy_revision, force.into()).await?)
 }
 
 async fn upgrade(
@@ -66,7 +78,7 @@ async fn upgrade(
     Path(id): Path<String>,
     Body(body): Body<Upgrade>,
 ) -> Answer<CreatedAction> {
-    ordered(&fleet.upgrade(&context, &Selected::one(&id)?, &requests::upgrade(body)).await?)
+    ordered(&fleet.actions().upgrade(&one(&fleet, &context, &id).await?, &requests::upgrade(body)).await?)
 }
 
 async fn roll_back(
@@ -75,7 +87,8 @@ async fn roll_back(
     Path(id): Path<String>,
     Body(Empty {}): Body<Empty>,
 ) -> Answer<CreatedAction> {
-    ordered(&fleet.roll_back_agent(&context, &id).await?)
+    let given = fleet.actions().roll_back(&one(&fleet, &context, &id).await?).await?;
+    ordered(given.first().ok_or_else(|| Error::not_found("agent", &id))?)
 }
 
 async fn diagnostics(
@@ -85,7 +98,7 @@ async fn diagnostics(
     Body(body): Body<Diagnostics>,
 ) -> Answer<CreatedAction> {
     let metrics = body.additional_metrics.unwrap_or_default();
-    ordered(&fleet.request_diagnostics(&context, &Selected::one(&id)?, &metrics).await?)
+    ordered(&fleet.actions().request_diagnostics(&one(&fleet, &context, &id).await?, &metrics).await?)
 }
 
 async fn tags(
@@ -95,7 +108,7 @@ async fn tags(
     Body(body): Body<ChangeTags>,
 ) -> Answer<CreatedAction> {
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
-    ordered(&fleet.change_tags(&context, &Selected::one(&id)?, &change).await?)
+    ordered(&fleet.actions().change_tags(&one(&fleet, &context, &id).await?, &change).await?)
 }
 
 async fn migrate(
@@ -105,7 +118,7 @@ async fn migrate(
     Body(body): Body<Migrate>,
 ) -> Answer<CreatedAction> {
     let order = requests::migrate(body.uri, body.enrollment_token, body.settings);
-    ordered(&fleet.migrate(&context, &Selected::one(&id)?, &order).await?)
+    ordered(&fleet.actions().migrate(&one(&fleet, &context, &id).await?, &order).await?)
 }
 
 async fn privilege_level(
@@ -115,7 +128,7 @@ async fn privilege_level(
     Body(body): Body<PrivilegeLevelChange>,
 ) -> Answer<CreatedAction> {
     let user = requests::user(body.user_info);
-    ordered(&fleet.change_privilege_level(&context, &Selected::one(&id)?, user).await?)
+    ordered(&fleet.actions().change_privilege_level(&one(&fleet, &context, &id).await?, user).await?)
 }
 
 async fn any(
@@ -124,7 +137,7 @@ async fn any(
     Path(id): Path<String>,
     Body(body): Body<CreateAction>,
 ) -> Answer<Item<Action>> {
-    let order = requests::any(body.action, fleet.clock.now())?;
-    let given = fleet.order(&context, &Selected::one(&id)?, order).await?;
+    let order = requests::any(body.action, fleet.now())?;
+    let given = fleet.actions().create(&one(&fleet, &context, &id).await?, order).await?;
     Ok(item(super::action_convert::action(&given.action, vec![id])))
 }

@@ -6,8 +6,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use muster_core::Error;
+use muster_core::authorization::{OpContext, PoliciesRead, PoliciesWrite};
 use muster_core::policy::Policy;
+use muster_core::{Error, ErrorKind};
 use muster_protocol::management::agent_policy::{
     AgentPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff, Difference, ListAgentPolicies,
     Revision, RevisionDetails, Rollback, SaveAgentPolicy,
@@ -88,15 +89,16 @@ async fn list(
         let reason = format!("at most {MOST_FULL_ROWS} with full or withAgentCount");
         return Err(Error::invalid("perPage", reason).into());
     }
+    let grant = context.grant()?;
     let found = match query.kuery.as_deref().filter(|kuery| !kuery.trim().is_empty()) {
-        None => fleet.list_policies(&context, paging.rows()).await?,
+        None => fleet.policies().list(&grant, paging.rows()).await?,
         Some(kuery) => {
-            let all = fleet.list_policies(&context, Page { offset: 0, limit: MAX_SEARCHED }).await?.items;
+            let all = fleet.policies().list(&grant, Page { offset: 0, limit: MAX_SEARCHED }).await?.items;
             let items = matching(kuery, all).await;
             Listed { total: items.len() as u64, items: paging.cut(items) }
         }
     };
-    let counts = if counted { fleet.policy_agent_counts(&context).await?.into() } else { AgentCounts::default() };
+    let counts = if counted { fleet.policies().agent_counts(&grant).await?.into() } else { AgentCounts::default() };
     let items = found.items.into_iter().map(|one| policy(one, &counts, full)).collect();
     Ok(page(items, found.total, &paging))
 }
@@ -107,7 +109,7 @@ async fn create(
     Query(dry_run): Query<DryRun>,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
-    let saved = fleet.create_policy(&dry_run.of(context), draft(body)?).await?;
+    let saved = fleet.policies().create(&dry_run.of(context).grant()?, draft(body)?).await?;
     Ok(item(policy(saved.policy, &AgentCounts::default(), true)))
 }
 
@@ -116,12 +118,12 @@ async fn bulk_get(
     Caller(context): Caller,
     Body(body): Body<BulkGet>,
 ) -> Answer<Whole<AgentPolicy>> {
-    let counts = fleet.policy_agent_counts(&context).await?.into();
+    let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     let mut found = Vec::with_capacity(body.ids.len());
     for id in &body.ids {
-        match fleet.policy(&context, id).await {
-            Ok(one) => found.push(policy(one, &counts, body.full == Some(true))),
-            Err(error) if error.kind == muster_core::ErrorKind::NotFound && body.ignore_missing == Some(true) => {}
+        match fleet.policies().find::<PoliciesRead>(&context, id).await {
+            Ok(one) => found.push(policy(one.into_inner(), &counts, body.full == Some(true))),
+            Err(error) if error.kind == ErrorKind::NotFound && body.ignore_missing == Some(true) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -133,8 +135,8 @@ async fn get(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<Item<AgentPolicy>> {
-    let found = fleet.policy(&context, &id).await?;
-    let counts = fleet.policy_agent_counts(&context).await?.into();
+    let found = fleet.policies().find::<PoliciesRead>(&context, &id).await?.into_inner();
+    let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(policy(found, &counts, true)))
 }
 
@@ -152,8 +154,9 @@ async fn update(
         return Err(Error::invalid("id", "a policy keeps its id").into());
     }
     let context = dry_run.of(context);
-    let saved = fleet.update_policy(&context, &id, draft(body)?).await?;
-    let counts = fleet.policy_agent_counts(&context).await?.into();
+    let before = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
+    let saved = fleet.policies().update(&before, draft(body)?).await?;
+    let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(policy(saved.policy, &counts, true)))
 }
 
@@ -163,7 +166,8 @@ async fn copy(
     Path(id): Path<String>,
     Body(body): Body<CopyAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
-    let saved = fleet.copy_policy(&context, &id, &body.name, body.description).await?;
+    let from = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
+    let saved = fleet.policies().copy(&from, &body.name, body.description).await?;
     Ok(item(policy(saved.policy, &AgentCounts::default(), true)))
 }
 
@@ -173,7 +177,8 @@ async fn delete(
     Query(dry_run): Query<DryRun>,
     Body(body): Body<DeleteAgentPolicy>,
 ) -> Answer<DeletedAgentPolicy> {
-    let gone = fleet.delete_policy(&dry_run.of(context), &body.agent_policy_id, body.force == Some(true)).await?;
+    let found = fleet.policies().find::<PoliciesWrite>(&dry_run.of(context), &body.agent_policy_id).await?;
+    let gone = fleet.policies().delete(&found, body.force.into()).await?;
     Ok(Json(DeletedAgentPolicy { id: gone.id.to_string(), name: gone.name }))
 }
 
@@ -184,17 +189,10 @@ struct FullQuery {
 }
 
 /// What agents get; standalone without what only a fleet has (MG107).
-async fn compiled(
-    fleet: &Fleet,
-    context: &muster_core::context::OpContext,
-    id: &str,
-    query: &FullQuery,
-) -> Result<Value, Error> {
-    let revision = match query.revision {
-        Some(revision) => revision,
-        None => fleet.policy(context, id).await?.revision,
-    };
-    let mut compiled = fleet.policy_revision(context, id, revision).await?.compiled;
+async fn compiled(fleet: &Fleet, context: &OpContext, id: &str, query: &FullQuery) -> Result<Value, Error> {
+    let policy = fleet.policies().find::<PoliciesRead>(context, id).await?;
+    let revision = query.revision.unwrap_or(policy.revision);
+    let mut compiled = fleet.policies().revision(&policy, revision).await?.compiled;
     if query.standalone == Some(true)
         && let Some(fields) = compiled.as_object_mut()
     {
@@ -232,7 +230,8 @@ async fn revisions(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<Whole<Revision>> {
-    let found = fleet.policy_revisions(&context, &id).await?;
+    let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
+    let found = fleet.policies().revisions(&policy).await?;
     let row = |(revision, at, created_by)| Revision { revision, created_at: time(at), created_by };
     Ok(whole(found.into_iter().map(row).collect()))
 }
@@ -243,7 +242,8 @@ async fn revision(
     Path((id, number)): Path<(String, String)>,
 ) -> Answer<Item<RevisionDetails>> {
     let number: i64 = number.parse().map_err(|_| Error::not_found("revision", &number))?;
-    let found = fleet.policy_revision(&context, &id, number).await?;
+    let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
+    let found = fleet.policies().revision(&policy, number).await?;
     Ok(item(RevisionDetails {
         revision: found.revision,
         created_at: time(found.created_at),
@@ -266,10 +266,10 @@ async fn diff(
     Path(id): Path<String>,
     Query(query): Query<DiffQuery>,
 ) -> Answer<Item<Diff>> {
-    let newest = fleet.policy(&context, &id).await?.revision;
-    let to = query.to.unwrap_or(newest);
+    let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
+    let to = query.to.unwrap_or(policy.revision);
     let from = query.from.unwrap_or((to - 1).max(1));
-    let changes = fleet.policy_diff(&context, &id, from, to).await?.into_iter().map(|one| Difference {
+    let changes = fleet.policies().diff(&policy, from, to).await?.into_iter().map(|one| Difference {
         path: one.path,
         before: one.before,
         after: one.after,
@@ -285,7 +285,8 @@ async fn roll_back(
     Body(body): Body<Rollback>,
 ) -> Answer<Item<AgentPolicy>> {
     let context = dry_run.of(context);
-    let saved = fleet.rollback_policy(&context, &id, body.revision, body.force == Some(true)).await?;
-    let counts = fleet.policy_agent_counts(&context).await?.into();
+    let before = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
+    let saved = fleet.policies().roll_back(&before, body.revision, body.force.into()).await?;
+    let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(policy(saved.policy, &counts, true)))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
+use muster_core::authorization::{AgentsRead, AgentsWrite};
 use muster_core::id::PolicyId;
 use muster_core::status::Status;
 use muster_protocol::management::Item;
@@ -16,11 +17,11 @@ use serde_json::{Map, Value};
 
 use super::answer::{Answer, item, whole};
 use super::body::Body;
+use super::convert;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::kql::agents as kql;
 use super::query::{Paging, Query};
-use super::{convert, versions};
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::AgentQuestion;
 use muster_fleet::membership::AgentNote;
@@ -103,9 +104,10 @@ async fn list(
 ) -> Answer<Agents> {
     let paging = Paging::from_one(query.page, query.per_page)?;
     let question = query.question(&paging)?;
-    let found = fleet.list_agents(&context, &question).await?;
+    let grant = context.grant::<AgentsRead>()?;
+    let found = fleet.agents().list(&grant, &question).await?;
     let status_summary = if query.get_status_summary == Some(true) {
-        Some(summary(&fleet.count_agents(&context, &question.filter).await?))
+        Some(summary(&fleet.agents().count(&grant, &question.filter).await?))
     } else {
         None
     };
@@ -128,7 +130,7 @@ async fn of_actions(
     Caller(context): Caller,
     Body(body): Body<AgentsOfActions>,
 ) -> Answer<Words> {
-    let agents = fleet.agents_of_actions(&context, &body.action_ids).await?;
+    let agents = fleet.actions().agents_of(&context, &body.action_ids).await?;
     Ok(whole(agents.iter().map(ToString::to_string).collect()))
 }
 
@@ -139,15 +141,16 @@ async fn tags(
 ) -> Answer<Words> {
     let kuery = query.kuery.unwrap_or_default();
     let filter = kql::visible(&kuery, query.show_inactive == Some(true))?;
-    Ok(whole(fleet.tags_in_use(&context, &filter).await?))
+    Ok(whole(fleet.agents().tags_in_use(&context.grant()?, &filter).await?))
 }
 
 async fn available_versions(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Words> {
-    Ok(whole(versions::available(&fleet, &context).await?))
+    Ok(whole(fleet.server_status().available_versions(&context.grant()?).await?))
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Agent>> {
-    Ok(item(convert::agent(fleet.show_agent(&context, &id).await?)))
+    let agent = fleet.agents().find::<AgentsRead>(&context, &id).await?;
+    Ok(item(convert::agent(fleet.agents().show(agent).await?)))
 }
 
 async fn update(
@@ -157,12 +160,14 @@ async fn update(
     Body(body): Body<UpdateAgent>,
 ) -> Answer<Item<Agent>> {
     let note = AgentNote { tags: body.tags, user_metadata: body.user_provided_metadata };
-    fleet.note_agent(&context, &id, &note).await?;
-    Ok(item(convert::agent(fleet.show_agent(&context, &id).await?)))
+    let agents = fleet.agents();
+    agents.note(&agents.find::<AgentsWrite>(&context, &id).await?, &note).await?;
+    let agent = agents.find::<AgentsRead>(&context, &id).await?;
+    Ok(item(convert::agent(agents.show(agent).await?)))
 }
 
 async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Deleted> {
-    fleet.delete_agent(&context, &id).await?;
+    fleet.agents().delete(&fleet.agents().find(&context, &id).await?).await?;
     Ok(Json(Deleted { action: "deleted".into() }))
 }
 
@@ -185,7 +190,7 @@ async fn status(
     if !policies.is_empty() {
         filter.policy_ids = Some(policies.into_iter().map(PolicyId::trusted).collect());
     }
-    let results = convert::status_results(&fleet.count_agents(&context, &filter).await?);
+    let results = convert::status_results(&fleet.agents().count(&context.grant()?, &filter).await?);
     Ok(Json(AgentStatus { results }))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use muster_core::context::OpContext;
+use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite, OpContext};
 use muster_core::id::AgentId;
 use muster_protocol::management::agent_action::{CreatedAction, CreatedActions};
 use muster_protocol::management::bulk::{
@@ -22,7 +22,7 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::selector::selected;
 use muster_fleet::Fleet;
-use muster_fleet::orders::Given;
+use muster_fleet::actions::Given;
 
 /// Longest body, bytes: the most ids that are taken fit, at their longest.
 const MAX_BODY: usize = 2 << 20;
@@ -75,11 +75,13 @@ fn ordered(context: &OpContext, given: &Given) -> Answer<BulkAnswer> {
     Ok(Json(BulkAnswer::CreatedAction(CreatedAction { action_id: given.action.id.to_string() })))
 }
 
-/// Who asks, perhaps only to know, and for which agents.
+/// Who asks, perhaps only to know, and the agents that are meant, found.
 macro_rules! act_on {
-    ($context:ident, $body:ident) => {{
+    ($fleet:ident, $context:ident, $body:ident, $privilege:ty) => {{
         let selection = $body.selection();
-        ($context.trying(selection.dry_run), selected(&selection)?)
+        let context = $context.trying(selection.dry_run);
+        let agents = $fleet.agents().select::<$privilege>(&context, &selected(&selection)?).await?;
+        (context, agents)
     }};
 }
 
@@ -88,8 +90,13 @@ async fn unenroll(
     Caller(context): Caller,
     Body(body): Body<BulkUnenroll>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(context, body);
-    ordered(&context, &fleet.unenroll(&context, &agents, requests::unenroll(body.revoke, body.force)).await?)
+    let force = body.force.into();
+    if body.revoke == Some(true) {
+        let (context, agents) = act_on!(fleet, context, body, AgentsForceUnenroll);
+        return ordered(&context, &fleet.actions().force_unenroll(&agents, force).await?);
+    }
+    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    ordered(&context, &fleet.actions().unenroll(&agents, force).await?)
 }
 
 async fn reassign(
@@ -97,9 +104,9 @@ async fn reassign(
     Caller(context): Caller,
     Body(body): Body<BulkReassign>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(context, body);
-    let (policy, force) = (body.policy_id.as_deref(), body.force == Some(true));
-    ordered(&context, &fleet.reassign(&context, &agents, policy, body.policy_revision, force).await?)
+    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (policy, force) = (body.policy_id.as_deref(), body.force.into());
+    ordered(&context, &fleet.actions().reassign(&agents, policy, body.policy_revision, force).await?)
 }
 
 async fn upgrade(
@@ -107,8 +114,8 @@ async fn upgrade(
     Caller(context): Caller,
     Body(body): Body<BulkUpgrade>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(context, body);
-    ordered(&context, &fleet.upgrade(&context, &agents, &requests::bulk_upgrade(body)?).await?)
+    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    ordered(&context, &fleet.actions().upgrade(&agents, &requests::bulk_upgrade(body)?).await?)
 }
 
 async fn roll_back(
@@ -116,8 +123,8 @@ async fn roll_back(
     Caller(context): Caller,
     Body(body): Body<BulkRollback>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(context, body);
-    let given = fleet.roll_back_agents(&context, &agents).await?;
+    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let given = fleet.actions().roll_back(&agents).await?;
     if context.is_dry_run() {
         return Ok(Json(counted(&given)));
     }
@@ -130,10 +137,10 @@ async fn diagnostics(
     Caller(context): Caller,
     Body(body): Body<BulkDiagnostics>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(context, body);
+    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
     ordered(
         &context,
-        &fleet.request_diagnostics(&context, &agents, &body.additional_metrics.unwrap_or_default()).await?,
+        &fleet.actions().request_diagnostics(&agents, &body.additional_metrics.unwrap_or_default()).await?,
     )
 }
 
@@ -142,9 +149,9 @@ async fn tags(
     Caller(context): Caller,
     Body(body): Body<BulkTags>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(context, body);
+    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
-    ordered(&context, &fleet.change_tags(&context, &agents, &change).await?)
+    ordered(&context, &fleet.actions().change_tags(&agents, &change).await?)
 }
 
 async fn migrate(
@@ -152,9 +159,9 @@ async fn migrate(
     Caller(context): Caller,
     Body(body): Body<BulkMigrate>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(context, body);
+    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
     let order = requests::bulk_migrate(body.uri, body.enrollment_token, body.settings)?;
-    ordered(&context, &fleet.migrate(&context, &agents, &order).await?)
+    ordered(&context, &fleet.actions().migrate(&agents, &order).await?)
 }
 
 async fn privilege_level(
@@ -162,8 +169,8 @@ async fn privilege_level(
     Caller(context): Caller,
     Body(body): Body<BulkPrivilegeLevelChange>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(context, body);
-    ordered(&context, &fleet.change_privilege_level(&context, &agents, requests::user(body.user_info)).await?)
+    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    ordered(&context, &fleet.actions().change_privilege_level(&agents, requests::user(body.user_info)).await?)
 }
 
 async fn any(
@@ -171,9 +178,9 @@ async fn any(
     Caller(context): Caller,
     Body(body): Body<BulkActions>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(context, body);
-    let order = requests::any(body.action, fleet.clock.now())?;
-    ordered(&context, &fleet.order(&context, &agents, order).await?)
+    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let order = requests::any(body.action, fleet.now())?;
+    ordered(&context, &fleet.actions().create(&agents, order).await?)
 }
 
 async fn delete(
@@ -181,7 +188,7 @@ async fn delete(
     Caller(context): Caller,
     Body(body): Body<BulkDelete>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(context, body);
-    let count = fleet.delete_agents(&context, &agents).await?;
+    let (_, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let count = fleet.agents().delete_many(&agents).await?;
     Ok(Json(BulkAnswer::Counted(Counted { count, ..Counted::default() })))
 }

@@ -65,7 +65,7 @@ pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollm
         last_used_at: times(key.last_used_at),
         hidden: key.hidden,
         retrievable: key.sealed_token.is_some(),
-        namespaces: key.namespaces,
+        namespaces: vec![key.space.to_string()],
     }
 }
 
@@ -115,7 +115,7 @@ pub fn agent(view: AgentView) -> Agent {
         tags: record.tags,
         agent: AgentVersion { id: record.id.to_string(), version: record.agent_version },
         newer_than_tested: record.newer_than_tested,
-        namespaces: record.namespaces,
+        namespaces: vec![record.space.to_string()],
         first_address: record.first_address,
         last_address: record.last_address,
         packages: Vec::new(),

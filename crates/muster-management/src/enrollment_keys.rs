@@ -58,15 +58,16 @@ async fn list(
 ) -> Answer<EnrollmentKeys> {
     let paging = Paging::from_one(query.page, query.per_page)?;
     let kuery = query.kuery.unwrap_or_default();
+    let grant = context.grant()?;
     let found = match only_policy(&kuery)? {
-        Some(policy) => fleet.enrollment_keys(&context, policy.as_ref(), paging.rows()).await?,
+        Some(policy) => fleet.enrollment_keys().list(&grant, policy.as_ref(), paging.rows()).await?,
         None => {
             let all = Page { offset: 0, limit: MAX_SEARCHED };
-            let items = select(&TABLE, &kuery, fleet.enrollment_keys(&context, None, all).await?.items).await?;
+            let items = select(&TABLE, &kuery, fleet.enrollment_keys().list(&grant, None, all).await?.items).await?;
             Listed { total: items.len() as u64, items: paging.cut(items) }
         }
     };
-    let now = fleet.clock.now();
+    let now = fleet.now();
     let items: Vec<EnrollmentKey> = found.items.into_iter().map(|key| convert::key(key, None, now)).collect();
     let list = items.clone();
     Ok(Json(EnrollmentKeys { items, list, total: found.total, page: paging.page, per_page: paging.per_page }))
@@ -114,11 +115,11 @@ async fn create(
         // Agents' container command, Terraform and the ECK operator read the token back.
         retrievable: body.retrievable.unwrap_or(true),
     };
-    created(&fleet, fleet.create_enrollment_key(&context, &new).await?)
+    created(&fleet, fleet.enrollment_keys().create(&context.grant()?, &new).await?)
 }
 
 fn created(fleet: &Fleet, (key, token): (Record, String)) -> Answer<CreatedEnrollmentKey> {
-    let item = convert::key(key, Some(token), fleet.clock.now());
+    let item = convert::key(key, Some(token), fleet.now());
     Ok(Json(CreatedEnrollmentKey { item, action: "created".into() }))
 }
 
@@ -127,8 +128,9 @@ async fn get(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<Item<EnrollmentKey>> {
-    let (key, token) = fleet.reveal_enrollment_key(&context, &id).await?;
-    Ok(item(convert::key(key, token, fleet.clock.now())))
+    let keys = fleet.enrollment_keys();
+    let (key, token) = keys.reveal(keys.find(&context, &id).await?).await?;
+    Ok(item(convert::key(key, token, fleet.now())))
 }
 
 #[derive(Deserialize)]
@@ -145,10 +147,12 @@ async fn delete(
     Query(dry_run): Query<DryRun>,
 ) -> Answer<Deleted> {
     let context = dry_run.of(context);
+    let keys = fleet.enrollment_keys();
+    let key = keys.find(&context, &id).await?;
     if query.force_delete == Some(true) {
-        fleet.delete_enrollment_key(&context, &id).await?;
+        keys.delete(&key).await?;
     } else {
-        fleet.revoke_enrollment_key(&context, &id).await?;
+        keys.revoke(&key).await?;
     }
     Ok(Json(Deleted { action: "deleted".into() }))
 }
@@ -160,10 +164,11 @@ async fn replace_one(
     Query(dry_run): Query<DryRun>,
 ) -> Answer<CreatedEnrollmentKey> {
     let context = dry_run.of(context);
-    let (key, token) = fleet.replace_enrollment_key(&context, &id).await?;
+    let keys = fleet.enrollment_keys();
+    let (key, token) = keys.replace(&keys.find(&context, &id).await?).await?;
     if context.is_dry_run() {
         // A token that will never be good for anything is not told.
-        let item = convert::key(key, None, fleet.clock.now());
+        let item = convert::key(key, None, fleet.now());
         return Ok(Json(CreatedEnrollmentKey { item, action: "created".into() }));
     }
     created(&fleet, (key, token))

@@ -8,7 +8,8 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use muster_core::context::{Actor, OpContext};
+use muster_core::authorization::{Actor, OpContext};
+use muster_core::id::SpaceId;
 use muster_core::{Error, ErrorKind};
 use muster_protocol::management::envelope::API_VERSION;
 
@@ -42,18 +43,17 @@ pub async fn enter(State(_fleet): State<Arc<Fleet>>, mut request: Request, next:
 
 fn admit(request: &mut Request) -> ApiResult<()> {
     let (space, inner) = split_path(request.uri())?;
-    let mut context = who_asks(request.extensions().get::<Peer>())?;
+    let context = who_asks(request.extensions().get::<Peer>())?;
     check_version(request.headers().get(VERSION_HEADER))?;
     if space != DEFAULT_SPACE {
         return Err(Error::not_found("space", space).into());
     }
-    context.space = space;
     *request.uri_mut() = inner;
     // The outer route's parameters (`rest`) must not count as the inner one's.
     let peer = request.extensions_mut().remove::<Peer>();
     request.extensions_mut().clear();
     peer.and_then(|peer| request.extensions_mut().insert(peer));
-    request.extensions_mut().insert(context);
+    request.extensions_mut().insert(context.in_space(SpaceId::trusted(space)));
     Ok(())
 }
 

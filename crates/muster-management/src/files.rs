@@ -48,7 +48,8 @@ async fn list(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<Whole<AgentUpload>> {
-    Ok(whole(fleet.agent_uploads(&context, &id).await?.into_iter().map(upload).collect()))
+    let agent = fleet.agents().find(&context, &id).await?;
+    Ok(whole(fleet.files().uploads_of(&agent).await?.into_iter().map(upload).collect()))
 }
 
 fn upload(view: UploadView) -> AgentUpload {
@@ -84,7 +85,8 @@ async fn download(
     Caller(context): Caller,
     Path((id, _name)): Path<(String, String)>,
 ) -> ApiResult<Response> {
-    let (upload, bytes) = fleet.download(&context, &id).await?;
+    let upload = fleet.files().find_upload(&context, &id).await?;
+    let (upload, bytes) = fleet.files().download(upload).await?;
     let body = Body::new(ReplyBody::stream(bytes, u64::try_from(upload.size).unwrap_or(0)));
     // An agent chose the name and the type: neither may make a browser show what it sent.
     let name = utf8_percent_encode(&upload.name, NON_ALPHANUMERIC);
@@ -103,7 +105,7 @@ async fn delete(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<DeletedFile> {
-    fleet.delete_upload(&context, &id).await?;
+    fleet.files().delete_upload(fleet.files().find_upload(&context, &id).await?).await?;
     Ok(Json(DeletedFile { id, deleted: true }))
 }
 
@@ -140,7 +142,8 @@ async fn offer(
         let part = sent_file(&headers, body)?;
         let name = name_of(query.name, &part)?;
         let mime_type = part.mime_type.as_deref().unwrap_or(UNKNOWN_TYPE);
-        fleet.offer_file(&context, &id, &name, mime_type, &part.data).await
+        let agent = fleet.agents().find(&context, &id).await?;
+        fleet.files().offer(&agent, &name, mime_type, &part.data).await
     };
     let file = offered.await.map_err(|error| ApiError(error).into_response())?;
     Ok(item(DeliverableFile {
@@ -168,7 +171,7 @@ async fn store_artifact(
             Some("zlib") => true,
             Some(_) => return Err(Error::invalid("compression", "must be none or zlib")),
         };
-        fleet.store_artifact(&context, &name, &part.data, compress).await
+        fleet.files().store_artifact(&context.grant()?, &name, &part.data, compress).await
     };
     let artifact = stored.await.map_err(|error| ApiError(error).into_response())?;
     Ok(item(Artifact {

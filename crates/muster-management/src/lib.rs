@@ -27,7 +27,6 @@ mod query;
 mod refused;
 mod selector;
 pub mod server_status;
-mod versions;
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
+use muster_core::authorization::PoliciesRead;
 use muster_core::output::Output as Record;
 use muster_protocol::management::output::{DeletedId, Output, OutputHealth};
 use muster_protocol::management::{Item, Items};
@@ -94,7 +95,7 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Answer<Items<Output>> {
     let paging = Paging::from_one(query.page, query.per_page)?;
-    let all = fleet.outputs(&context).await?;
+    let all = fleet.outputs().list(&context.grant()?).await?;
     let total = all.len() as u64;
     Ok(page(paging.cut(all).into_iter().map(output).collect(), total, &paging))
 }
@@ -104,11 +105,11 @@ async fn create(
     Caller(context): Caller,
     Body(body): Body<Map<String, Value>>,
 ) -> Answer<Item<Output>> {
-    Ok(item(output(fleet.create_output(&context, draft(body)?).await?)))
+    Ok(item(output(fleet.outputs().create(&context.grant()?, draft(body)?).await?)))
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Output>> {
-    Ok(item(output(fleet.output(&context, &id).await?)))
+    Ok(item(output(fleet.outputs().find::<PoliciesRead>(&context, &id).await?.into_inner())))
 }
 
 async fn update(
@@ -121,11 +122,12 @@ async fn update(
     if draft.id.as_ref().is_some_and(|other| *other != id) {
         return Err(Error::invalid("id", "an output keeps its id").into());
     }
-    Ok(item(output(fleet.update_output(&context, &id, draft).await?)))
+    let before = fleet.outputs().find(&context, &id).await?;
+    Ok(item(output(fleet.outputs().update(&before, draft).await?)))
 }
 
 async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<DeletedId> {
-    let output = fleet.delete_output(&context, &id).await?;
+    let output = fleet.outputs().delete(&fleet.outputs().find(&context, &id).await?).await?;
     Ok(Json(DeletedId { id: output.id.to_string() }))
 }
 
@@ -134,7 +136,7 @@ async fn health(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<OutputHealth> {
-    let health = fleet.output_health(&context, &id).await?;
+    let health = fleet.outputs().health(&context.grant()?, &id).await?;
     let since = health.since.map(time);
     Ok(Json(OutputHealth { state: health.state.into(), message: health.message, timestamp: since.clone(), since }))
 }

@@ -74,7 +74,7 @@ pub fn draft(body: SaveAgentPolicy) -> Result<PolicyDraft, Error> {
         config: body.config,
         secrets: secrets.into_iter().map(|(name, value)| (name, value.map(Zeroizing::new))).collect(),
         fields: body.fields,
-        force: body.force == Some(true),
+        force: body.force.into(),
         expected_version: None,
     })
 }

@@ -3,7 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use muster_core::Error;
-use muster_core::context::OpContext;
+use muster_core::authorization::OpContext;
 use muster_protocol::management::envelope::DEFAULT_PER_PAGE;
 use muster_store::query::Page;
 use serde::Deserialize;

@@ -20,7 +20,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 /// Newest first; the table is in memory and has a bound.
 async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Whole<RefusedRequests>> {
-    Ok(whole(fleet.refused_requests(&context)?.into_iter().map(row).collect()))
+    Ok(whole(fleet.refusals().list(&context.grant()?).into_iter().map(row).collect()))
 }
 
 fn row(row: RefusedRow) -> RefusedRequests {

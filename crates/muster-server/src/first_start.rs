@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use muster_core::Error;
-use muster_core::context::{Actor, OpContext};
+use muster_core::authorization::{Actor, OpContext};
 
 use crate::config::Config;
 use crate::config::settings::default_data_dir;
@@ -11,7 +11,6 @@ use crate::data_dir::ListenAddresses;
 use crate::tls::Tls;
 use crate::tls::authority::Authority;
 use muster_fleet::Fleet;
-use muster_management::server_status::installation;
 
 /// What one needs to begin.
 #[derive(Clone, Debug, Default)]
@@ -35,21 +34,22 @@ pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<Fi
     Ok(FirstStart {
         enrollment_token: make(fleet).await?,
         // Written now, so that the server can tell it also when its disk is full later.
-        installation: installation(fleet).await?,
-        policy: fleet.policy_to_begin_with().await?,
+        installation: fleet.server_status().installation().await?,
+        policy: fleet.policies().to_begin_with().await?,
         ca_fingerprint: tls.authority().filter(|_| !insecure_http).map(Authority::fingerprint),
         ca_path: tls.ca_path().filter(|_| !insecure_http).map(|path| absolute(&path)),
-        url: fleet.settings.external_urls.first().cloned().unwrap_or_default(),
+        url: fleet.settings().external_urls.first().cloned().unwrap_or_default(),
     })
 }
 
 /// The token of the default key, if it was made just now.
 async fn make(fleet: &Fleet) -> Result<Option<String>, Error> {
-    let Some(key) = fleet.ensure_default_policy().await?.and_then(|saved| saved.enrollment_key) else {
+    let Some(key) = fleet.policies().ensure_default().await?.and_then(|saved| saved.enrollment_key) else {
         return Ok(None);
     };
     let context = OpContext::administrator(Actor::System);
-    let (_, token) = fleet.reveal_enrollment_key(&context, key.id.as_str()).await?;
+    let key = fleet.enrollment_keys().find(&context, key.id.as_str()).await?;
+    let (_, token) = fleet.enrollment_keys().reveal(key).await?;
     Ok(token)
 }
 

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
 /// Which agents. Empty fields do not filter; filled ones must all hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentFilter {
+    /// Of this space. `None`: of any, which is for the server's own work and never for a person.
+    pub space: Option<SpaceId>,
     /// One of these ids.
     pub ids: Option<Vec<AgentId>>,
     /// On one of these policies.
@@ -105,6 +107,8 @@ pub struct Listed<T> {
 /// Which actions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ActionFilter {
+    /// Of this space. `None`: of any, which is for the server's own work and never for a person.
+    pub space: Option<SpaceId>,
     /// Given before this time.
     pub before: Option<Timestamp>,
     /// Given at or after this time.

@@ -10,7 +10,7 @@ use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
 use muster_core::host::Host;
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId, SpaceId};
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::status::Status;
@@ -68,6 +68,11 @@ impl<G: Gate> Store for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> AgentStore for Gated<G> {
+    async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
+        self.gate.read()?;
+        self.inner.agent_in(space, id).await
+    }
+
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
         self.gate.read()?;
         self.inner.agent(id).await
@@ -83,7 +88,7 @@ impl<G: Gate> AgentStore for Gated<G> {
         self.inner.agent_credentials(id).await
     }
 
-    async fn host_by_machine(&self, space: &str, machine_id: &str) -> Result<Option<Host>, StoreError> {
+    async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError> {
         self.gate.read()?;
         self.inner.host_by_machine(space, machine_id).await
     }
@@ -141,6 +146,15 @@ impl<G: Gate> AgentStore for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> EnrollmentKeyStore for Gated<G> {
+    async fn enrollment_key_in(
+        &self,
+        space: &SpaceId,
+        id: &EnrollmentKeyId,
+    ) -> Result<Option<EnrollmentKey>, StoreError> {
+        self.gate.read()?;
+        self.inner.enrollment_key_in(space, id).await
+    }
+
     async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
         self.gate.read()?;
         self.inner.enrollment_key(id).await
@@ -153,16 +167,22 @@ impl<G: Gate> EnrollmentKeyStore for Gated<G> {
 
     async fn enrollment_keys(
         &self,
+        space: &SpaceId,
         policy: Option<&PolicyId>,
         page: Page,
     ) -> Result<Listed<EnrollmentKey>, StoreError> {
         self.gate.read()?;
-        self.inner.enrollment_keys(policy, page).await
+        self.inner.enrollment_keys(space, policy, page).await
     }
 }
 
 #[async_trait]
 impl<G: Gate> PolicyStore for Gated<G> {
+    async fn policy_in(&self, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
+        self.gate.read()?;
+        self.inner.policy_in(space, id).await
+    }
+
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
         self.gate.read()?;
         self.inner.policy(id).await
@@ -173,19 +193,19 @@ impl<G: Gate> PolicyStore for Gated<G> {
         self.inner.policy_head(id).await
     }
 
-    async fn default_policy_head(&self) -> Result<Option<PolicyHead>, StoreError> {
+    async fn default_policy_head(&self, space: &SpaceId) -> Result<Option<PolicyHead>, StoreError> {
         self.gate.read()?;
-        self.inner.default_policy_head().await
+        self.inner.default_policy_head(space).await
     }
 
-    async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError> {
+    async fn policy_by_name(&self, space: &SpaceId, name: &str) -> Result<Option<Policy>, StoreError> {
         self.gate.read()?;
-        self.inner.policy_by_name(name).await
+        self.inner.policy_by_name(space, name).await
     }
 
-    async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError> {
+    async fn policies(&self, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>, StoreError> {
         self.gate.read()?;
-        self.inner.policies(page).await
+        self.inner.policies(space, page).await
     }
 
     async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {
@@ -211,6 +231,11 @@ impl<G: Gate> PolicyStore for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> ActionStore for Gated<G> {
+    async fn action_in(&self, space: &SpaceId, id: &ActionId) -> Result<Option<Action>, StoreError> {
+        self.gate.read()?;
+        self.inner.action_in(space, id).await
+    }
+
     async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError> {
         self.gate.read()?;
         self.inner.action(id).await
@@ -270,14 +295,19 @@ impl<G: Gate> ActionStore for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> OutputStore for Gated<G> {
+    async fn output_in(&self, space: &SpaceId, id: &OutputId) -> Result<Option<Output>, StoreError> {
+        self.gate.read()?;
+        self.inner.output_in(space, id).await
+    }
+
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {
         self.gate.read()?;
         self.inner.output(id).await
     }
 
-    async fn outputs(&self) -> Result<Vec<Output>, StoreError> {
+    async fn outputs(&self, space: &SpaceId) -> Result<Vec<Output>, StoreError> {
         self.gate.read()?;
-        self.inner.outputs().await
+        self.inner.outputs(space).await
     }
 }
 
@@ -291,6 +321,11 @@ impl<G: Gate> SecretStore for Gated<G> {
 
 #[async_trait]
 impl<G: Gate> FileStore for Gated<G> {
+    async fn upload_in(&self, space: &SpaceId, id: &FileId) -> Result<Option<Upload>, StoreError> {
+        self.gate.read()?;
+        self.inner.upload_in(space, id).await
+    }
+
     async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError> {
         self.gate.read()?;
         self.inner.upload(id).await

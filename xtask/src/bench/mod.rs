@@ -81,7 +81,7 @@ pub struct Against {
     #[arg(long, value_name = "FILE", requires = "against")]
     against_ca: Option<PathBuf>,
     /// With a URL: enrollment token; without it, the server must not check credentials
-    #[arg(long, value_name = "TOKEN", env = "MUSTER_BENCH_TOKEN", hide_env_values = true, requires = "against")]
+    #[arg(long, value_name = "TOKEN", env = "BENCH_TOKEN", hide_env_values = true, requires = "against")]
     against_token: Option<String>,
     /// With a URL: process id of the server, if it runs on this machine; processor time and memory are measured by it
     #[arg(long, value_name = "PID", requires = "against")]

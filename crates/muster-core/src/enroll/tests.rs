@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::id::SpaceId;
 use crate::testing::family::Enrol;
 use crate::testing::{agent, api_key, at, enrollment_key};
 
@@ -90,7 +91,7 @@ fn ea33_ea37_ea44_a_new_record_begins_at_the_beginning() {
     let record = enrolled.record;
     assert_eq!((enrolled.life, record.id.as_str(), record.version), (Life::First, "mine", 1));
     assert_eq!((record.action_position, record.active, record.policy_revision), (-1, true, 0));
-    assert_eq!((record.policy_id, record.namespaces), (key.policy_id, key.namespaces));
+    assert_eq!((record.policy_id, record.space), (key.policy_id, key.space));
     assert_eq!((record.agent_version.as_str(), record.newer_than_tested), ("9.6.0", true));
     assert_eq!((record.status, record.hostname.as_str()), (Status::Enrolling, "web-1"));
     assert_eq!((record.enrollment_key_id, record.first_address.as_str()), (Some(key.id), "192.0.2.9"));
@@ -225,7 +226,7 @@ fn agents_of_one_machine_share_its_host_and_others_get_their_own() {
         enrollment_key(),
         Host {
             id: HostId::trusted("host-known"),
-            space: "default".into(),
+            space: SpaceId::default(),
             machine_id: Some("m-1".into()),
             hostname: "web-1".into(),
             created_at: at(0),

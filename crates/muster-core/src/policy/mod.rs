@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::id::PolicyId;
+use crate::id::{PolicyId, SpaceId};
 use crate::time::Timestamp;
 
 /// Time without a check-in after which an agent is inactive, unless its policy says otherwise (MG §3.3): two weeks.
@@ -24,6 +24,8 @@ pub use render::RenderedPolicy;
 pub struct Policy {
     /// Its id.
     pub id: PolicyId,
+    /// The space that it belongs to.
+    pub space: SpaceId,
     /// Its name, unique in its space.
     pub name: String,
     /// The data namespace.

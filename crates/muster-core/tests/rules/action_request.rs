@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_core::action::{Action, ActionCounts, ActionType};
 use muster_core::action_request::{ActionRequest, ActionStatus, cancel_of, is_cancellable, progress};
-use muster_core::id::ActionId;
+use muster_core::id::{ActionId, SpaceId};
 use muster_core::testing::{self, at};
 use muster_core::time::Timestamp;
 use proptest::prelude::*;
@@ -49,7 +49,7 @@ prop_compose! {
 }
 
 fn made(order: ActionRequest, now: Timestamp) -> Option<Action> {
-    order.into_action(ActionId::trusted("a"), 3, "local:root", now).ok()
+    order.into_action(ActionId::trusted("a"), SpaceId::default(), 3, "local:root", now).ok()
 }
 
 proptest! {

@@ -52,7 +52,7 @@ fn happen(before: &AgentRecord, event: &Event, now: Timestamp) -> Result<Option<
         Event::ForceUnenroll => lifecycle::force_unenroll(before, "forced", now),
         Event::Reassign(to) => {
             let policy = to.map(|id| policy(id, at(0)));
-            lifecycle::reassign(before, policy.as_ref(), None, None, None, now)
+            lifecycle::reassign(before, policy.as_ref(), None, None, now)
         }
         Event::Tags(tags) => Ok(lifecycle::set_tags(before, tags.clone(), None, now)),
         Event::BeginUpgrade(start) => Ok(lifecycle::begin_upgrade(before, &action(), "9.6.0", at(*start), None, now).0),

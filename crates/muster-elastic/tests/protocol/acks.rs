@@ -77,13 +77,13 @@ async fn ea119_the_same_ack_a_thousand_times_changes_nothing() {
     assert_eq!(acked(&server, &agent, json!([event(&agent, "a0")])).await.status, 200);
     let record = server.stored(&agent.id).await;
     let id = muster_core::id::ActionId::trusted("a0");
-    let results = server.fleet.store.action_results(&id, false, 10).await.unwrap();
+    let results = server.fleet.store().action_results(&id, false, 10).await.unwrap();
     let many = Value::Array(vec![event(&agent, "a0"); 100]);
     for _ in 0..10 {
         assert_eq!(acked(&server, &agent, many.clone()).await.status, 200);
     }
     assert_eq!(server.stored(&agent.id).await, record);
-    assert_eq!(server.fleet.store.action_results(&id, false, 10).await.unwrap(), results);
+    assert_eq!(server.fleet.store().action_results(&id, false, 10).await.unwrap(), results);
 }
 
 #[tokio::test]

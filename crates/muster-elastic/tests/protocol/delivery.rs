@@ -182,7 +182,7 @@ async fn ea143_a_look_that_fails_lets_a_held_poll_go_without_an_error() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let parked = server.park(server.check_in(&agent, &online())).await;
-    let entry = server.fleet.agent(&muster_core::id::AgentId::trusted(agent.id.as_str())).await.unwrap().unwrap();
+    let entry = server.fleet.entry(&muster_core::id::AgentId::trusted(agent.id.as_str())).await.unwrap();
     server.store.gate().set(true);
     entry.wake();
     let got = tokio::time::timeout(Duration::from_secs(2), parked).await.expect("let go");

@@ -151,7 +151,7 @@ async fn ea46_one_enrollment_id_at_the_same_time_gives_one_agent() {
     assert!(all.iter().all(|got| got.status == 200 || got.refusal().1 == "EnrollDuplicate"), "{all:?}");
     let page = muster_store::query::Page { offset: 0, limit: 100 };
     let (filter, sort) = (muster_store::query::AgentFilter::default(), muster_store::query::AgentSort::EnrolledAt);
-    let stored = server.fleet.store.agent_list(&filter, sort, false, page).await.unwrap();
+    let stored = server.fleet.store().agent_list(&filter, sort, false, page).await.unwrap();
     assert_eq!(stored.total, 1);
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::Method;
 use muster_core::action::{ActionType, TargetState};
-use muster_core::context::{Actor, OpContext};
+use muster_core::authorization::{Actor, OpContext};
 use muster_core::file::FileStatus;
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::status::Status;
-use muster_fleet::orders::UnenrollOrder;
+use muster_fleet::force::Force;
 use muster_fleet::selection::Selected;
 use muster_listen::reply::Answer;
 use serde_json::{Value, json};
@@ -116,9 +116,9 @@ impl Life {
     async fn cut(&self, line: &Value) {
         let parked = self.server.park(self.ask(line)).await;
         let selected = Selected::one(&self.agent).expect("an id");
-        let how = UnenrollOrder { revoke: true, force: false };
         let context = OpContext::administrator(Actor::System);
-        self.server.fleet.unenroll(&context, &selected, how).await.expect("shut out");
+        let selection = self.server.fleet.agents().select(&context, &selected).await.expect("there");
+        self.server.fleet.actions().force_unenroll(&selection, Force::No).await.expect("shut out");
         let reply = tokio::time::timeout(Duration::from_secs(1), parked).await.expect("cut in time");
         assert_eq!(u64::from(Got::of(reply).await.status), line["status"], "{}", line["seq"]);
     }
@@ -204,7 +204,7 @@ impl Life {
         let details = record.upgrade.details.map(|details| serde_json::from_str(&details).expect("JSON"));
         assert_eq!(details.as_ref().unwrap_or(&Value::Null), &body["upgrade_details"], "{}", line["seq"]);
         let id = AgentId::trusted(self.agent.as_str());
-        let kept = self.server.fleet.store.agent_documents(&id).await.expect("readable").expect("there").components;
+        let kept = self.server.fleet.store().agent_documents(&id).await.expect("readable").expect("there").components;
         let kept: Value = kept.map_or(json!([]), |kept| serde_json::from_str(&kept).expect("JSON"));
         // Agents list units in any order; another order alone is no change, so what is kept may have the earlier one.
         assert_eq!(units(&kept), units(&body["components"]), "{}", line["seq"]);
@@ -218,7 +218,7 @@ impl Life {
                 assert_eq!(policy.rsplit(':').next(), Some(revision.as_str()));
                 continue;
             }
-            let (id, store) = (ActionId::trusted(text(event, "action_id")), &self.server.fleet.store);
+            let (id, store) = (ActionId::trusted(text(event, "action_id")), self.server.fleet.store());
             let target = store.action_target(&id, &agent).await.expect("readable");
             assert_eq!(target.map(|target| target.state), Some(TargetState::Acked));
             let results = store.action_results(&id, false, 10).await.expect("readable");
@@ -244,7 +244,7 @@ impl Life {
         let lines = recorded.lines().map(|line| serde_json::from_str::<Value>(line).expect("a recorded request"));
         for line in lines.filter(|line| line["agent_id"].is_string()) {
             let ours = self.translate(text(&line, "agent_id"));
-            let uploads = self.server.fleet.store.uploads(&AgentId::trusted(ours.as_str())).await.expect("readable");
+            let uploads = self.server.fleet.store().uploads(&AgentId::trusted(ours.as_str())).await.expect("readable");
             endings.push((self.server.stored(&ours).await.status, uploads.first().map(|upload| upload.status)));
         }
         endings

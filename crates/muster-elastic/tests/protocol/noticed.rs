@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::setting::{AGENT, Ask, Server, online};
 
 fn reasons(server: &Server) -> Vec<(&'static str, u64)> {
-    server.fleet.refusals.latest().iter().map(|row| (row.refused.reason, row.count)).collect()
+    server.fleet.refusals().latest().iter().map(|row| (row.refused.reason, row.count)).collect()
 }
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn a_refused_check_in_is_noticed_with_its_agent_key_version_and_remedy() {
     let ask = Ask::post(&agent.path("checkin")).key(&other.token).agent(AGENT).json(&online());
     assert_eq!(server.get(ask.clone()).await.status, 403);
     assert_eq!(server.get(ask).await.status, 403);
-    let rows = server.fleet.refusals.latest();
+    let rows = server.fleet.refusals().latest();
     let [RefusedRow { refused, count: 2, .. }] = rows.as_slice() else { panic!("{rows:?}") };
     assert_eq!((refused.reason, refused.operation, refused.status), ("ErrAgentIdentity", "checkin", 403));
     assert_eq!((refused.agent.as_deref(), refused.version.as_str()), (Some(agent.id.as_str()), AGENT));
@@ -50,7 +50,7 @@ async fn every_kind_of_refusal_has_a_reason_and_success_has_none() {
     let peer = Peer { address: Some("192.0.2.9:1".parse().unwrap()), ..Peer::new(ListenerKind::Agent) };
     server.api.note(&Refusal::Handshake("received fatal alert: UnknownCA".into()), &peer);
     server.api.refuse(&Refusal::PlainHttp, &peer);
-    let rows = server.fleet.refusals.latest();
+    let rows = server.fleet.refusals().latest();
     assert_eq!((rows[0].refused.reason, rows[0].refused.status), ("PlainHttp", 400));
     assert_eq!((rows[1].refused.reason, rows[1].refused.status), ("TlsHandshake", 0));
     assert!(rows[1].refused.message.contains("UnknownCA") && rows[1].refused.remedy.contains("CA"), "{rows:?}");

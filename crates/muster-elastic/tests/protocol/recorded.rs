@@ -100,7 +100,8 @@ impl Replay {
             let id = event["action_id"].as_str().expect("an id");
             let agent = self.names.translate(event["agent_id"].as_str().expect("an id"));
             let id_type = muster_core::id::ActionId::trusted(id);
-            if !id.starts_with("policy:") && self.server.fleet.store.action(&id_type).await.expect("readable").is_none()
+            if !id.starts_with("policy:")
+                && self.server.fleet.store().action(&id_type).await.expect("readable").is_none()
             {
                 self.server.order(id, ActionType::Settings, &agent, r#"{"log_level":"info"}"#).await;
             }

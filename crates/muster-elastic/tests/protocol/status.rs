@@ -71,7 +71,7 @@ async fn a_store_that_takes_no_writes_is_told_until_it_takes_one() {
     server.store.gate().set_read_only(true);
     assert_eq!(word().await, (200, "HEALTHY".into()), "nobody has written yet");
     let put = Write::Setting(SettingWrite::Put { name: "a".into(), value: "b".into() });
-    server.fleet.store.commit(vec![put]).await.unwrap_err();
+    server.fleet.commit(vec![put]).await.unwrap_err();
     assert_eq!(word().await, (503, "DEGRADED".into()));
     server.store.gate().set_read_only(false);
     assert_eq!(word().await, (503, "DEGRADED".into()), "until a write went through");

@@ -243,7 +243,7 @@ async fn ea54_an_agent_s_key_on_another_agent_s_path_is_403_with_an_audit_line_a
         }
     }
     assert_eq!(server.stored(&b.id).await, before);
-    let events = server.fleet.store.audit_events(0, 1000).await.unwrap();
+    let events = server.fleet.store().audit_events(0, 1000).await.unwrap();
     let lines = events.iter().filter(|(_, json, _)| json.contains("agent.identity_mismatch")).count();
     assert!(lines >= 1, "{events:?}");
     assert!(events.iter().all(|(_, json, _)| !json.contains('\u{1b}') && !json.contains("\\u001b")));

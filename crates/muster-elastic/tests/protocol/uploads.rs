@@ -67,7 +67,7 @@ async fn ea128_ea131_ea132_ea133_a_file_in_three_chunks_in_any_order() {
     let hash = transit(&[&one, &two, &three]);
     let got = complete(&server, &agent, &id, &hash.to_uppercase()).await;
     assert_eq!((got.status, got.json()), (200, json!({"status": "ok"})));
-    let stored = server.fleet.store.upload(&FileId::trusted(id.as_str())).await.unwrap().unwrap();
+    let stored = server.fleet.store().upload(&FileId::trusted(id.as_str())).await.unwrap().unwrap();
     assert_eq!((stored.status, stored.transit_hash.as_deref()), (FileStatus::Ready, Some(hash.as_str())));
     assert_eq!(chunk(&server, &agent, &id, "0", &one).await.refusal(), refused(400, "ErrUploadStopped"));
     // D6: an end whose answer got lost is asked for again.
@@ -84,7 +84,7 @@ async fn d6_beginning_again_and_a_chunk_again_change_nothing() {
     for _ in 0..3 {
         assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.status, 200);
     }
-    let chunks = server.fleet.store.chunks(&FileId::trusted(id.as_str())).await.unwrap();
+    let chunks = server.fleet.store().chunks(&FileId::trusted(id.as_str())).await.unwrap();
     assert_eq!(chunks.len(), 1);
     assert_eq!(complete(&server, &agent, &id, &transit(&[b"0123456789"])).await.status, 200);
     // Another file for the same order is not the same upload.
@@ -171,7 +171,7 @@ async fn ea131_a_chunk_with_another_hash_or_number_is_refused() {
     assert_eq!(server.get(ask().header("x-chunk-sha2", "zz")).await.refusal(), refused(400, "BadRequest"));
     let wrong = server.get(ask().header("x-chunk-sha2", "0".repeat(64))).await;
     assert_eq!(wrong.refusal(), refused(400, "ErrHashMismatch"));
-    assert!(server.fleet.store.chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
+    assert!(server.fleet.store().chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
     let upper = ask().header("x-chunk-sha2", hex(&sha256(b"0123456789")).to_uppercase());
     assert_eq!(server.get(upper).await.status, 200);
     for number in ["1", "-1", "9223372036854775807"] {
@@ -191,7 +191,7 @@ async fn ea132_a_wrong_end_closes_the_upload_and_removes_its_chunks() {
     assert_eq!(complete(&server, &agent, &id, "00").await.refusal(), refused(400, "ErrMissingChunks"));
     assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.status, 200);
     assert_eq!(complete(&server, &agent, &id, &transit(&[b"x"])).await.refusal(), refused(400, "ErrFailValidation"));
-    assert!(server.fleet.store.chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
+    assert!(server.fleet.store().chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
     assert_eq!(chunk(&server, &agent, &id, "0", b"0123456789").await.refusal(), refused(400, "ErrUploadStopped"));
     let good = transit(&[b"0123456789"]);
     assert_eq!(complete(&server, &agent, &id, &good).await.refusal(), refused(400, "ErrStatusNoUploads"));
@@ -236,7 +236,7 @@ async fn ea134_an_upload_that_expired_is_begun_anew() {
     server.clock.advance(Duration::from_secs(24 * 3600 + 1));
     let (one, two) = tokio::join!(begun(&server, &agent, 10), begun(&server, &agent, 10));
     assert!(one == two && one != expired);
-    assert!(server.fleet.store.chunks(&FileId::trusted(expired.as_str())).await.unwrap().is_empty());
+    assert!(server.fleet.store().chunks(&FileId::trusted(expired.as_str())).await.unwrap().is_empty());
     assert_eq!(chunk(&server, &agent, &one, "0", b"0123456789").await.status, 200);
     assert_eq!(complete(&server, &agent, &one, &transit(&[b"0123456789"])).await.status, 200);
     assert_eq!(begin(&server, &agent, &request(&agent, 10)).await.refusal(), refused(400, "ErrStatusNoUploads"));
@@ -307,7 +307,7 @@ async fn what_is_kept_of_an_agent_is_bounded_also_when_many_begin_at_once() {
 
 /// Bytes that are stored of an upload.
 async fn stored(server: &Server, id: &str) -> i64 {
-    let chunks = server.fleet.store.chunks(&FileId::trusted(id)).await.expect("readable");
+    let chunks = server.fleet.store().chunks(&FileId::trusted(id)).await.expect("readable");
     chunks.iter().map(|chunk| chunk.length).sum()
 }
 
@@ -341,19 +341,21 @@ async fn chunk_that_was_under_way_when_the_upload_ended_changes_nothing() {
     let id = begun(&server, &agent, 5).await;
     assert_eq!(chunk(&server, &agent, &id, "0", b"first").await.status, 200);
     // Begun before the end: the look at the upload's state is behind it, its bytes are not here yet.
-    let under_way = server.fleet.upload_for_chunk(&id, 0).await.unwrap();
+    let entry = server.fleet.entry(&muster_core::id::AgentId::trusted(agent.id.as_str())).await.unwrap();
+    let under_way = server.fleet.files().upload_for_chunk(&entry, &id, 0).await.unwrap();
     assert_eq!(complete(&server, &agent, &id, &transit(&[b"first"])).await.status, 200);
     let late =
         || Chunk { number: 0, sha256: sha256(b"other").try_into().unwrap(), data: bytes::Bytes::from_static(b"other") };
     let limits = muster_fleet::upload_limits::UploadLimits::default();
-    let refused = server.fleet.put_chunk(&under_way, late(), &limits).await.unwrap_err();
+    let refused = server.fleet.files().put_chunk(&entry, &under_way, late(), &limits).await.unwrap_err();
     assert_eq!(refused.denial, Some(muster_core::denial::Denial::UploadStopped));
     let file = FileId::trusted(id.as_str());
-    assert_eq!(server.fleet.store.chunk(&file, 0).await.unwrap().as_deref(), Some(&b"first"[..]));
+    assert_eq!(server.fleet.store().chunk(&file, 0).await.unwrap().as_deref(), Some(&b"first"[..]));
     // Removed: no bytes come to stay.
-    let root = muster_core::context::OpContext::administrator(muster_core::context::Actor::System);
-    server.fleet.delete_upload(&root, &id).await.unwrap();
-    server.fleet.put_chunk(&under_way, late(), &limits).await.unwrap_err();
+    let root = muster_core::authorization::OpContext::administrator(muster_core::authorization::Actor::System);
+    let found = server.fleet.files().find_upload(&root, &id).await.unwrap();
+    server.fleet.files().delete_upload(found).await.unwrap();
+    server.fleet.files().put_chunk(&entry, &under_way, late(), &limits).await.unwrap_err();
     assert_eq!(stored(&server, &id).await, 0);
 }
 
@@ -391,7 +393,7 @@ async fn uploads_wait_while_the_disk_is_nearly_full() {
     }
     let server = Server::with(|options| options.uploads.min_free_bytes = 900, |_| {}).await;
     let agent = server.enrolled().await;
-    server.fleet.store.lies_on(std::sync::Arc::new(Nearly), false);
+    server.fleet.server_status().lies_on(std::sync::Arc::new(Nearly), false);
     let got = begin(&server, &agent, &for_action(&agent, "large", 101)).await;
     assert_eq!(got.refusal(), refused(429, "MaxLimit"));
     let id = begun(&server, &agent, 100).await;

@@ -122,7 +122,8 @@ async fn ea111_no_events_and_too_many() {
 #[tokio::test]
 async fn ea137_ea138_ea140_farewells_are_kept_and_only_orphaned_sticks() {
     let agent = Agent::new().await;
-    let report = async |reason| agent.test.fleet.report_unenroll(&agent.entry, reason, agent.test.now()).await;
+    let report =
+        async |reason| agent.test.fleet.check_ins().report_unenroll(&agent.entry, reason, agent.test.now()).await;
     report(AuditReason::Uninstall).await.unwrap();
     report(AuditReason::Uninstall).await.unwrap();
     let record = agent.stored().await;

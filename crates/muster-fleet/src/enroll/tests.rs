@@ -9,6 +9,7 @@ use muster_store::SettingWrite;
 use muster_store::query::AgentFilter;
 
 use super::*;
+use crate::authority::System;
 use crate::registry::AgentEntry;
 use crate::testing::TestFleet;
 
@@ -48,7 +49,7 @@ async fn ea28_ea29_d1_d20_only_a_live_enrollment_key_admits() {
     let revoked = test.add_key(Some("p"), |key| key.revoked_at = Some(now)).await;
     let expired = test.add_key(Some("p"), |key| key.expires_at = Some(now)).await;
     let access = item.key.clone();
-    for dead in [revoked, expired, access, ApiKey::generate(&*test.fleet.entropy)] {
+    for dead in [revoked, expired, access, ApiKey::generate(test.fleet.entropy())] {
         let error = test.enroll(&dead, &plain()).await.unwrap_err();
         assert_eq!(error.denial, Some(UNKNOWN_KEY));
     }
@@ -150,7 +151,7 @@ async fn ea42_d14_a_new_life_of_an_id_inherits_no_orders() {
         let record = muster_core::lifecycle::force_unenroll(record, "forced", now)?;
         Ok(super::super::update::AgentChange { record, writes: Vec::new() })
     };
-    test.fleet.update_agent(&entry, end).await.unwrap();
+    test.fleet.inner.records.update(&System, &entry, end).await.unwrap();
     let second = test.enroll(&key, &body).await.unwrap();
     let record = test.entry(&second).await.unwrap().record().unwrap();
     assert_eq!((record.action_position, record.active), (-1, true));

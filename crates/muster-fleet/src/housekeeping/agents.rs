@@ -1,73 +1,29 @@
-//! What policies say about agents that stay away: when they count as inactive, and when they are unenrolled.
+//! When policies have agents that stay away unenrolled.
 
 use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::id::PolicyId;
-use muster_core::lifecycle::{inactivity_timeout, is_due_to_unenroll, set_inactivity_timeout};
+use muster_core::lifecycle::is_due_to_unenroll;
 use muster_core::policy::Policy;
 use muster_core::status::Status;
 use muster_store::query::AgentFilter;
 
-use super::system;
-use crate::Fleet;
-use crate::update::AgentChange;
+use super::Housekeeping;
+use crate::policies::all_policies;
 
 /// Agents unenrolled in one run at most (MG §3.4).
 const UNENROLLED_AT_MOST: usize = 1000;
 /// Agents looked at before the policy is read anew.
 const AT_ONCE: usize = 500;
 
-impl Fleet {
-    /// Gives agents the inactivity timeout of their policy, if they have another.
-    pub(super) async fn correct_inactivity(&self) -> Result<u64, Error> {
-        let mut corrected = 0;
-        for policy in self.all_policies().await? {
-            corrected += self.correct_inactivity_on(&policy.id).await?;
-        }
-        Ok(corrected)
-    }
-
-    /// After a change of the policy. What fails is made good by the next housekeeping.
-    pub(crate) async fn heal_inactivity_of(&self, policy: &PolicyId) {
-        if let Err(error) = self.correct_inactivity_on(policy).await {
-            tracing::warn!(%policy, %error, detail = ?error.internal, "inactivity timeouts not changed yet");
-        }
-    }
-
-    async fn correct_inactivity_on(&self, id: &PolicyId) -> Result<u64, Error> {
-        let mut corrected = 0;
-        let mut after = None;
-        while !self.is_stopping() {
-            let Some(policy) = self.store.policy(id).await? else { break };
-            let timeout = inactivity_timeout(Some(policy.inactivity_timeout));
-            let filter = AgentFilter {
-                policy_ids: Some(vec![id.clone()]),
-                without_statuses: vec![Status::Unenrolled],
-                without_inactivity_timeout: Some(timeout),
-                ..AgentFilter::default()
-            };
-            let ids = self.store.agent_ids(&filter, after.as_ref(), AT_ONCE as u32).await?;
-            let Some(last) = ids.last().cloned() else { break };
-            self.change_agents(&ids, &|before, now| {
-                let concerned = before.active && before.policy_id.as_ref() == Some(id);
-                let seen = self.registry.last_seen(&before.id, now);
-                let record = concerned.then(|| set_inactivity_timeout(before, timeout, seen, now)).flatten();
-                AgentChange { record, writes: Vec::new() }
-            })
-            .await?;
-            corrected += ids.len() as u64;
-            after = Some(last);
-        }
-        Ok(corrected)
-    }
-
+impl Housekeeping {
     /// Unenrols agents that are inactive, and unseen for as long as their policy says while this server watched. Those of
     /// managed policies stay.
     pub(super) async fn unenroll_unseen(&self) -> Result<u64, Error> {
-        self.follow_clock().await?;
+        self.statuses.follow_clock().await?;
         let mut left = UNENROLLED_AT_MOST;
-        for policy in self.all_policies().await? {
+        for policy in all_policies(&**self.store, None).await? {
             if left > 0 && unenroll_timeout(&policy).is_some() {
                 left -= self.unenroll_unseen_on(&policy.id, left).await?.min(left);
             }
@@ -77,7 +33,7 @@ impl Fleet {
 
     async fn unenroll_unseen_on(&self, id: &PolicyId, at_most: usize) -> Result<usize, Error> {
         let (mut unenrolled, mut after) = (0, None);
-        while unenrolled < at_most && !self.is_stopping() {
+        while unenrolled < at_most && !self.stopping.has_begun() {
             // Read each time: who hosts a policy or takes its timeout away means the agents that are still there.
             let policy = self.store.policy(id).await?;
             let Some(timeout) = policy.as_ref().and_then(unenroll_timeout) else { break };
@@ -90,9 +46,10 @@ impl Fleet {
             let ids = self.store.agent_ids(&filter, after.as_ref(), AT_ONCE.min(at_most - unenrolled) as u32).await?;
             let Some(last) = ids.last().cloned() else { break };
             unenrolled += self
-                .shut_out_due(&system(), &ids, "timeout", &|record, now| {
+                .actions
+                .shut_out_due(&ids, "timeout", &|record, now| {
                     // Nobody could be seen by a server that was down, or whose clock stood elsewhere.
-                    let counts_from = self.vigil.counts_from(&*self.clock).min(now);
+                    let counts_from = self.statuses.absences_count_from().min(now);
                     let seen = self.registry.last_seen(&record.id, now).max(Some(counts_from));
                     record.policy_id.as_ref() == Some(id) && is_due_to_unenroll(record, timeout, seen, now)
                 })

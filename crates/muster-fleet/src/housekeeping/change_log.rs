@@ -3,15 +3,14 @@
 //! Its rows carry no time. So once an hour the number of the newest row is written down with the time; a row is older
 //! than a day when a mark that is older than a day has its number or a higher one.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::time::Timestamp;
 use muster_store::{SettingWrite, Write};
 
-use super::DAY;
-use crate::Fleet;
+use super::{DAY, Housekeeping};
+use crate::authority::System;
 
 /// The setting that holds the marks.
 const MARKS: &str = "housekeeping.change_marks";
@@ -23,12 +22,12 @@ const AT_ONCE: u32 = 5000;
 /// Microseconds, and the newest row then.
 type Mark = (i64, i64);
 
-impl Fleet {
+impl Housekeeping {
     /// Removes rows older than a day, beyond the newest `keep`, that this node has handled.
     pub(super) async fn prune_changes(&self, keep: i64) -> Result<u64, Error> {
         let newest = *self.store.changes().borrow();
         let aged = self.aged_changes(newest).await?;
-        let handled = self.handled_changes.load(Ordering::Acquire);
+        let handled = self.feed.handled();
         let through = aged.min(newest - keep).min(handled);
         if through <= 0 {
             return Ok(0);
@@ -50,7 +49,7 @@ impl Fleet {
             let aged = marks.iter().rposition(|mark| age(mark) > DAY).unwrap_or(0);
             marks.drain(..aged);
             let value = serde_json::to_string(&marks).map_err(|error| Error::internal(error.to_string()))?;
-            self.store.commit(vec![Write::Setting(SettingWrite::Put { name: MARKS.into(), value })]).await?;
+            self.store.commit(&System, vec![Write::Setting(SettingWrite::Put { name: MARKS.into(), value })]).await?;
         }
         Ok(marks.iter().rfind(|mark| age(mark) > DAY).map_or(0, |mark| mark.1))
     }

@@ -1,7 +1,5 @@
 //! Housekeeping against a store.
 
-use std::sync::atomic::Ordering;
-
 use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::AgentRecord;
 use muster_core::change::Change;
@@ -66,9 +64,9 @@ async fn actions_go_a_month_after_their_expiration() {
     order(&test, "young", ActionType::Settings, Some(end.plus(HOUR)), &agent).await;
     order(&test, "endless", ActionType::Settings, None, &agent).await;
     test.clock.advance(HOUR + ACTIONS_KEPT);
-    assert_eq!(test.fleet.collect_actions().await.unwrap(), 0);
+    assert_eq!(test.fleet.housekeeping().collect_actions().await.unwrap(), 0);
     test.clock.advance(Duration::from_secs(1));
-    test.fleet.housekeep().await;
+    test.fleet.housekeeping().run().await;
     assert!(!has_action(&test, "old-0").await && !has_action(&test, "old-24").await);
     assert!(has_action(&test, "young").await && has_action(&test, "endless").await);
     assert_eq!(test.store().action_target(&ActionId::trusted("old-0"), &agent).await.unwrap(), None);
@@ -87,19 +85,19 @@ async fn oldest_change(test: &TestFleet) -> i64 {
 async fn changes_go_when_they_are_a_day_old_handled_and_many() {
     let test = TestFleet::new().await;
     let first_day = log_changes(&test, 50).await;
-    let handled = |seq| test.fleet.handled_changes.store(seq, Ordering::Release);
+    let handled = |seq| test.fleet.feed.set_handled(seq);
     handled(first_day);
-    assert_eq!(test.fleet.prune_changes(10).await.unwrap(), 0, "younger than a day");
+    assert_eq!(test.fleet.housekeeping().prune_changes(10).await.unwrap(), 0, "younger than a day");
     test.clock.advance(DAY + Duration::from_secs(1));
     let second_day = log_changes(&test, 50).await;
-    assert_eq!(test.fleet.prune_changes(second_day).await.unwrap(), 0, "not many");
+    assert_eq!(test.fleet.housekeeping().prune_changes(second_day).await.unwrap(), 0, "not many");
     handled(20);
-    test.fleet.prune_changes(10).await.unwrap();
+    test.fleet.housekeeping().prune_changes(10).await.unwrap();
     assert_eq!(oldest_change(&test).await, 21, "what this node has not handled stays");
     handled(second_day);
-    test.fleet.prune_changes(second_day - 30).await.unwrap();
+    test.fleet.housekeeping().prune_changes(second_day - 30).await.unwrap();
     assert_eq!(oldest_change(&test).await, 31, "the newest stay");
-    test.fleet.prune_changes(10).await.unwrap();
+    test.fleet.housekeeping().prune_changes(10).await.unwrap();
     assert_eq!(oldest_change(&test).await, first_day + 1, "the last day stays");
 }
 
@@ -109,7 +107,7 @@ async fn marks_of_the_change_log_stay_few() {
     for _ in 0..100 {
         test.clock.advance(HOUR);
         log_changes(&test, 1).await;
-        test.fleet.prune_changes(i64::MAX).await.unwrap();
+        test.fleet.housekeeping().prune_changes(i64::MAX).await.unwrap();
     }
     let marks = test.store().setting("housekeeping.change_marks").await.unwrap().unwrap();
     let marks: Vec<(i64, i64)> = serde_json::from_str(&marks).unwrap();
@@ -154,17 +152,17 @@ async fn ea134_uploads_that_are_late_or_old_are_removed() {
     begin(&test, "ready", FileStatus::Ready).await;
     test.clock.advance(DAY);
     begin(&test, "young", FileStatus::AwaitingUpload).await;
-    test.fleet.housekeep().await;
+    test.fleet.housekeeping().run().await;
     assert_eq!(upload(&test, "late-0").await, (FileStatus::AwaitingUpload, 1), "its time is not over");
     test.clock.advance(HOUR);
-    test.fleet.housekeep().await;
+    test.fleet.housekeeping().run().await;
     for n in 0..25 {
         assert_eq!(upload(&test, &format!("late-{n}")).await, (FileStatus::Deleted, 0));
     }
     assert_eq!(upload(&test, "young").await, (FileStatus::AwaitingUpload, 1));
     assert_eq!(upload(&test, "ready").await, (FileStatus::Ready, 1));
     test.clock.advance(UPLOADS_KEPT - DAY);
-    test.fleet.housekeep().await;
+    test.fleet.housekeeping().run().await;
     assert_eq!(upload(&test, "ready").await, (FileStatus::Deleted, 0));
     assert_eq!(audited(&test, "file.delete").await.len(), 27);
 }
@@ -174,10 +172,10 @@ async fn away(test: &TestFleet, policy: &str, time: Duration) -> AgentId {
     // Absences count once this server has watched for a full back-off.
     test.clock.advance(BACK_OFF);
     let id = enrolled(test, policy).await;
-    let entry = test.fleet.registry.get(&id).unwrap();
-    drop(PollSlot::new(&test.fleet.registry, entry, test.clock.clone()));
+    let entry = test.fleet.registry().get(&id).unwrap();
+    drop(PollSlot::new(test.fleet.registry(), entry, test.clock.clone()));
     test.clock.advance(time);
-    test.fleet.transition_due().await.unwrap();
+    test.fleet.statuses().transition_due().await.unwrap();
     id
 }
 
@@ -189,14 +187,14 @@ async fn mg149_agents_inactive_and_unseen_for_long_are_unenrolled() {
     order(&test, "settings", ActionType::Settings, None, &gone).await;
     let young = enrolled(&test, "p").await;
     assert_eq!(record(&test, &gone).await.status, Status::Inactive);
-    test.fleet.housekeep().await;
+    test.fleet.housekeeping().run().await;
     assert!(record(&test, &gone).await.active, "inactive, but not for long enough");
     test.clock.advance(HOUR / 2);
-    test.fleet.housekeep().await;
+    test.fleet.housekeeping().run().await;
     assert!(record(&test, &gone).await.active, "long enough is more than the timeout");
     let newest = *test.store().changes().borrow();
     test.clock.advance(Duration::from_secs(1));
-    test.fleet.housekeep().await;
+    test.fleet.housekeeping().run().await;
     let after = record(&test, &gone).await;
     assert_eq!((after.active, after.status, &after.access_key), (false, Status::Unenrolled, &None));
     assert_eq!(after.unenrolled_reason.as_deref(), Some("timeout"));
@@ -209,7 +207,7 @@ async fn mg149_agents_inactive_and_unseen_for_long_are_unenrolled() {
     assert!(lines.len() == 1 && lines[0].contains(gone.as_str()) && lines[0].contains("timeout"), "{lines:?}");
     let changes = test.store().changes_since(newest, 10).await.unwrap();
     assert_eq!(changes.into_iter().map(|(_, change)| change.unwrap()).collect::<Vec<_>>(), [Change::Agent(gone)]);
-    test.fleet.housekeep().await;
+    test.fleet.housekeeping().run().await;
     assert_eq!(audited(&test, "agent.unenroll").await.len(), 1, "once");
 }
 
@@ -219,12 +217,12 @@ async fn mg149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactiv
     let gone = away(&test, "p", HOUR * 10).await;
     for timeout in [None, Some(0)] {
         change_policy(&test, "p", |policy| policy.unenroll_timeout = timeout).await;
-        test.fleet.housekeep().await;
+        test.fleet.housekeeping().run().await;
         assert!(record(&test, &gone).await.active);
     }
     // Never inactive, so never unenrolled, however long it is away.
     change_policy(&test, "p", |policy| (policy.inactivity_timeout, policy.unenroll_timeout) = (0, Some(60))).await;
-    test.fleet.housekeep().await;
+    test.fleet.housekeeping().run().await;
     let after = record(&test, &gone).await;
     assert_eq!((after.active, after.status), (true, Status::Offline));
 }
@@ -236,9 +234,9 @@ async fn mg150_an_agent_that_came_back_is_not_unenrolled() {
     let (back, gone) = (enrolled(&test, "p").await, away(&test, "p", HOUR * 3).await);
     assert_eq!(record(&test, &back).await.status, Status::Inactive);
     // It is here again; the store does not know yet.
-    let entry = test.fleet.registry.get(&back).unwrap();
-    let _poll = PollSlot::new(&test.fleet.registry, entry, test.clock.clone());
-    test.fleet.housekeep().await;
+    let entry = test.fleet.registry().get(&back).unwrap();
+    let _poll = PollSlot::new(test.fleet.registry(), entry, test.clock.clone());
+    test.fleet.housekeeping().run().await;
     assert!(record(&test, &back).await.active);
     assert!(!record(&test, &gone).await.active);
 }
@@ -248,7 +246,7 @@ async fn mg151_agents_of_hosted_policies_stay() {
     let test = TestFleet::new().await;
     change_policy(&test, "p", |policy| (policy.is_managed, policy.unenroll_timeout) = (true, Some(60))).await;
     let gone = away(&test, "p", HOUR * 3).await;
-    test.fleet.housekeep().await;
+    test.fleet.housekeeping().run().await;
     assert!(record(&test, &gone).await.active);
 }
 
@@ -262,8 +260,8 @@ async fn mg42_mg43_agents_get_the_new_inactivity_timeout_of_their_policy() {
         [(60, Some(Duration::from_secs(60)), Status::Inactive), (0, None, Status::Offline)]
     {
         change_policy(&test, "p", |policy| policy.inactivity_timeout = seconds).await;
-        assert_eq!(test.fleet.correct_inactivity().await.unwrap(), 1);
-        assert_eq!(test.fleet.correct_inactivity().await.unwrap(), 0, "nothing is left to correct");
+        assert_eq!(test.fleet.statuses().correct_inactivity().await.unwrap(), 1);
+        assert_eq!(test.fleet.statuses().correct_inactivity().await.unwrap(), 0, "nothing is left to correct");
         let after = record(&test, &gone).await;
         assert_eq!((after.inactivity_timeout, after.status), (timeout, status));
     }
@@ -276,7 +274,7 @@ async fn mg42_a_new_inactivity_timeout_reaches_agents_without_waiting_for_housek
     let agents = [enrolled(&test, "p").await, enrolled(&test, "p").await];
     let background = tokio::spawn(Arc::clone(&test.fleet).run_background());
     // The feed follows from where it begins: only then does it see the change.
-    while test.fleet.handled_changes.load(Ordering::Acquire) == 0 {
+    while test.fleet.feed.handled() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     change_policy(&test, "p", |policy| policy.inactivity_timeout = 60).await;
@@ -301,7 +299,7 @@ async fn the_first_run_is_a_minute_after_the_start_and_then_every_ten() {
     // The paused clock goes on whenever the store is waited for: what is told is no earlier than a run, and no later
     // than the one after the next.
     let start = tokio::time::Instant::now();
-    let house = tokio::spawn(Arc::clone(&test.fleet).keep_house());
+    let house = tokio::spawn(Arc::clone(&test.fleet.housekeeping).keep());
     for (id, next, earliest) in [("first", "second", FIRST), ("second", "third", FIRST + EVERY)] {
         while has_action(&test, id).await {
             tokio::time::sleep(Duration::from_millis(100)).await;

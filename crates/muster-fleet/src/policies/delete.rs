@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use muster_core::Error;
+use muster_core::authorization::PoliciesWrite;
 use muster_core::change::Change;
-use muster_core::context::{OpContext, Privilege};
 use muster_core::id::SecretId;
 use muster_core::policy::Policy;
 use muster_core::policy::source::secrets_of;
@@ -12,16 +12,16 @@ use muster_store::query::Page;
 use muster_store::{PolicyWrite, Precondition, SecretWrite, StoreError, Write};
 use serde_json::json;
 
-use super::{BATCH, refuse_hosted, refused};
-use crate::Fleet;
+use super::{BATCH, Policies, refuse_hosted, refused};
 use crate::audit::audit_line;
+use crate::authority::Authorized;
+use crate::force::Force;
 
-impl Fleet {
+impl Policies {
     /// Deletes a policy; refused while an active agent is on it, whatever its status.
-    pub async fn delete_policy(&self, context: &OpContext, id: &str, force: bool) -> Result<Policy, Error> {
-        context.require(Privilege::PoliciesWrite)?;
-        let _turn = self.revising.lock().await;
-        let policy = self.find_policy(id).await?;
+    pub async fn delete(&self, policy: &Authorized<Policy, PoliciesWrite>, force: Force) -> Result<Policy, Error> {
+        let (_turn, grant) = (self.turn().await, policy.grant());
+        let policy = self.current(policy).await?;
         refuse_hosted(&policy, force)?;
         self.refuse_in_use(&policy).await?;
         let now = self.clock.now();
@@ -32,9 +32,9 @@ impl Fleet {
         writes.extend(self.key_changes(&policy).await?);
         writes.push(Write::Changed(Change::Policy(policy.id.clone())));
         let detail = json!({"name": policy.name});
-        writes.push(audit_line(context, now, "policy.delete", format_args!("policy:{}", policy.id), detail));
-        match self.commit_for(context, writes).await {
-            Ok(()) => Ok(policy),
+        writes.push(audit_line(grant.actor(), now, "policy.delete", format_args!("policy:{}", policy.id), detail));
+        match self.store.commit(grant, writes).await {
+            Ok(_) => Ok(policy),
             Err(StoreError::Conflict(Precondition::Changed(_))) => {
                 self.refuse_in_use(&policy).await?;
                 Err(Error::conflict("policy_changed", "an agent came and went meanwhile").remedy("try again"))
@@ -70,7 +70,8 @@ impl Fleet {
         let mut changes = Vec::new();
         loop {
             let offset = u32::try_from(changes.len()).unwrap_or(u32::MAX);
-            let keys = self.store.enrollment_keys(Some(&policy.id), Page { offset, limit: BATCH }).await?.items;
+            let keys =
+                self.store.enrollment_keys(&policy.space, Some(&policy.id), Page { offset, limit: BATCH }).await?.items;
             let is_last = keys.len() < BATCH as usize;
             changes.extend(keys.into_iter().map(|key| Write::Changed(Change::EnrollmentKey(key.id))));
             if is_last {

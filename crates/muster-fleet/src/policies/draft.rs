@@ -1,23 +1,23 @@
 //! From a draft and what is there to what shall be.
 
 use muster_core::Error;
-use muster_core::id::{PolicyId, SecretId};
+use muster_core::id::{PolicyId, SecretId, SpaceId};
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use muster_core::time::Timestamp;
 use muster_store::Write;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::PolicyDraft;
-use crate::Fleet;
+use super::{Policies, PolicyDraft};
 
 /// Longest name of a secret.
 const MAX_SECRET_NAME: usize = 64;
 
 /// A policy before anybody said anything about it.
-pub(super) fn blank(id: PolicyId, now: Timestamp) -> Policy {
+pub(super) fn blank(id: PolicyId, space: SpaceId, now: Timestamp) -> Policy {
     Policy {
         id,
+        space,
         name: String::new(),
         namespace: "default".into(),
         description: String::new(),
@@ -35,7 +35,7 @@ pub(super) fn blank(id: PolicyId, now: Timestamp) -> Policy {
     }
 }
 
-impl Fleet {
+impl Policies {
     /// Applies a draft; answers the policy and the writes of its new secrets.
     pub(super) async fn drafted(&self, mut policy: Policy, draft: PolicyDraft) -> Result<(Policy, Vec<Write>), Error> {
         let writes = self.apply_secrets(&mut policy.secrets, draft.secrets).await?;
@@ -62,7 +62,7 @@ impl Fleet {
         let changes: Vec<(String, Option<Zeroizing<String>>)> = changes.into_iter().collect();
         let known = secrets.iter().filter(|(name, _)| changes.iter().any(|(changed, _)| changed == name));
         let known: Vec<SecretId> = known.map(|(_, id)| id.clone()).collect();
-        let now = self.open_secrets(&known).await?;
+        let now = self.secrets.open(&known).await?;
         let mut writes = Vec::new();
         for (name, value) in changes {
             check_secret_name(&name)?;
@@ -72,7 +72,7 @@ impl Fleet {
                 (None, None) => {}
                 (Some(place), Some(value)) if now.get(&secrets[place].1) == Some(&value) => {}
                 (place, Some(value)) => {
-                    let (id, write) = self.seal_secret(&format!("secrets.{name}"), &value)?;
+                    let (id, write) = self.secrets.seal(&format!("secrets.{name}"), &value)?;
                     writes.push(write);
                     match place {
                         Some(place) => secrets[place].1 = id,
@@ -91,11 +91,11 @@ impl Fleet {
         secrets: &[(String, SecretId)],
     ) -> Result<(Vec<(String, SecretId)>, Vec<Write>), Error> {
         let ids: Vec<SecretId> = secrets.iter().map(|(_, id)| id.clone()).collect();
-        let opened = self.open_secrets(&ids).await?;
+        let opened = self.secrets.open(&ids).await?;
         let (mut copies, mut writes) = (Vec::new(), Vec::new());
         for (name, id) in secrets {
             let value = opened.get(id).ok_or_else(|| Error::internal(format!("secret {id} is gone")))?;
-            let (id, write) = self.seal_secret(name, value)?;
+            let (id, write) = self.secrets.seal(name, value)?;
             copies.push((name.clone(), id));
             writes.push(write);
         }

@@ -15,17 +15,26 @@ mod save;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use muster_core::Entropy;
 use muster_core::Error;
+use muster_core::authorization::{OpContext, Privilege};
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::id::PolicyId;
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::Policy;
+use muster_core::signing::Signer;
+use muster_core::time::Clock;
 use muster_store::query::Page;
-use muster_store::{Precondition, StoreError};
+use muster_store::{Precondition, Resources, StoreError};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::Fleet;
+use self::output_uses::OutputUses;
+use super::authority::Authorized;
+use super::force::Force;
+use super::secrets::SealedSecrets;
+use super::watched_store::WatchedStore;
 
 /// Policies read at once.
 const BATCH: u32 = 500;
@@ -56,7 +65,7 @@ pub struct PolicyDraft {
     /// Every other field; `null` removes.
     pub fields: Map<String, Value>,
     /// Changes a hosted policy.
-    pub force: bool,
+    pub force: Force,
     /// Refuses the change unless the policy has this [`version_token`].
     pub expected_version: Option<String>,
 }
@@ -79,33 +88,99 @@ pub fn version_token(policy: &Policy) -> String {
     format!("{}-{}", policy.revision, policy.updated_at.as_micros())
 }
 
-impl Fleet {
-    async fn find_policy(&self, id: &str) -> Result<Policy, Error> {
-        let found = match PolicyId::parse(id) {
-            Ok(id) => self.store.policy(&id).await?,
-            Err(_) => None,
-        };
-        found.ok_or_else(|| Error::not_found("agent policy", id))
+/// The service of policies.
+pub struct Policies {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    secrets: Arc<SealedSecrets>,
+    signer: Arc<Signer>,
+    /// What agents are told as the server's addresses.
+    external_urls: Vec<String>,
+    /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
+    revising: tokio::sync::Mutex<()>,
+    /// Which outputs policies use.
+    pub(crate) output_uses: OutputUses,
+}
+
+impl Policies {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        secrets: Arc<SealedSecrets>,
+        signer: Arc<Signer>,
+        external_urls: Vec<String>,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            entropy,
+            secrets,
+            signer,
+            external_urls,
+            revising: tokio::sync::Mutex::default(),
+            output_uses: OutputUses::default(),
+        }
     }
 
-    /// Every policy.
-    pub(super) async fn all_policies(&self) -> Result<Vec<Policy>, Error> {
-        let mut policies = Vec::new();
-        loop {
-            let offset = u32::try_from(policies.len()).unwrap_or(u32::MAX);
-            let listed = self.store.policies(Page { offset, limit: BATCH }).await?;
-            let is_last = listed.items.len() < BATCH as usize;
-            policies.extend(listed.items);
-            if is_last {
-                return Ok(policies);
-            }
+    /// Finds a policy in the caller's space.
+    pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<Policy, P>, Error> {
+        let grant = context.grant::<P>()?;
+        let found = match PolicyId::parse(id) {
+            Ok(id) => self.store.policy_in(grant.space(), &id).await?,
+            Err(_) => None,
+        };
+        let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
+        Ok(Authorized::new(policy, grant))
+    }
+
+    /// Finds the policy of a name in the caller's space.
+    pub async fn find_by_name<P: Privilege>(
+        &self,
+        context: &OpContext,
+        name: &str,
+    ) -> Result<Authorized<Policy, P>, Error> {
+        let grant = context.grant::<P>()?;
+        let found = self.store.policy_by_name(grant.space(), name).await?;
+        let policy = found.ok_or_else(|| Error::not_found("agent policy", name))?;
+        Ok(Authorized::new(policy, grant))
+    }
+
+    /// Waits until nobody else changes policies or outputs.
+    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.revising.lock().await
+    }
+
+    /// The policy as it is now that the caller has the turn: it may have changed since it was found.
+    async fn current<P: Privilege>(&self, policy: &Authorized<Policy, P>) -> Result<Policy, Error> {
+        let found = self.store.policy_in(policy.grant().space(), &policy.id).await?;
+        found.ok_or_else(|| Error::not_found("agent policy", &policy.id))
+    }
+
+    /// Every policy of a space.
+    pub(crate) async fn all_in(&self, space: &SpaceId) -> Result<Vec<Policy>, Error> {
+        all_policies(&**self.store, Some(space)).await
+    }
+}
+
+/// Every policy of a space, or of every one.
+pub(crate) async fn all_policies(store: &dyn Resources, space: Option<&SpaceId>) -> Result<Vec<Policy>, Error> {
+    let mut policies = Vec::new();
+    loop {
+        let offset = u32::try_from(policies.len()).unwrap_or(u32::MAX);
+        let listed = store.policies(space, Page { offset, limit: BATCH }).await?;
+        let is_last = listed.items.len() < BATCH as usize;
+        policies.extend(listed.items);
+        if is_last {
+            return Ok(policies);
         }
     }
 }
 
 /// Refuses changes of a hosted policy.
-fn refuse_hosted(policy: &Policy, force: bool) -> Result<(), Error> {
-    if policy.is_managed && !force {
+fn refuse_hosted(policy: &Policy, force: Force) -> Result<(), Error> {
+    if policy.is_managed && !force.is_yes() {
         let message = format!("the policy {:?} is hosted", policy.name);
         return Err(Error::conflict("hosted_policy", message).remedy("change it with force if you must"));
     }

@@ -1,16 +1,16 @@
 //! New revisions: compiled from a policy, the outputs and the node's own facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_core::Error;
+use muster_core::authorization::Actor;
 use muster_core::change::Change;
-use muster_core::context::{OpContext, Privilege};
 use muster_core::entropy::random_bytes;
-use muster_core::id::{OutputId, PolicyId, SecretId};
+use muster_core::id::{OutputId, PolicyId, SecretId, SpaceId};
 use muster_core::output::Output;
 use muster_core::policy::compile::{CompileError, Compiled, Sources, compile, is_same};
 use muster_core::policy::source::source_of;
@@ -21,8 +21,9 @@ use muster_store::{PolicyWrite, Write};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::Fleet;
+use super::{Policies, all_policies};
 use crate::audit::audit_line;
+use crate::authority::System;
 
 /// A policy that became a revision, not committed yet.
 pub(super) struct Revision {
@@ -55,13 +56,13 @@ impl Job {
     }
 }
 
-impl Fleet {
+impl Policies {
     /// Compiles `policy` as the revision that its number says.
-    pub(super) async fn revise(&self, context: &OpContext, policy: &Policy, now: Timestamp) -> Result<Revision, Error> {
-        let outputs = Arc::new(self.store.outputs().await?);
+    pub(super) async fn revise(&self, actor: &Actor, policy: &Policy, now: Timestamp) -> Result<Revision, Error> {
+        let outputs = Arc::new(self.store.outputs(&policy.space).await?);
         let (job, mut writes) = self.job(policy.clone(), outputs).await?;
         let compiled = off_thread(move || job.run()).await??;
-        writes.push(revision_write(context, policy, compiled.policy.clone(), now));
+        writes.push(revision_write(actor, policy, compiled.policy.clone(), now));
         Ok(Revision { compiled, writes })
     }
 
@@ -71,7 +72,7 @@ impl Fleet {
         let job = Job {
             policy,
             outputs,
-            external_urls: self.settings.external_urls.clone(),
+            external_urls: self.external_urls.clone(),
             uninstall_token_hash,
             previous,
             signer: Arc::clone(&self.signer),
@@ -83,18 +84,19 @@ impl Fleet {
     /// they have: exactly those get a new revision. Refused when one of them would not compile any more.
     pub(crate) async fn revise_all(
         &self,
-        context: &OpContext,
+        actor: &Actor,
+        space: &SpaceId,
         outputs: Vec<Output>,
         now: Timestamp,
     ) -> Result<Vec<Write>, Error> {
         let outputs = Arc::new(outputs);
         let mut writes = Vec::new();
-        for before in self.all_policies().await? {
+        for before in self.all_in(space).await? {
             let (job, made) = self.job(before.clone(), Arc::clone(&outputs)).await?;
             writes.extend(made);
             let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(&before, error))?;
             if let Some(compiled) = compiled {
-                writes.extend(next_revision(context, &before, compiled, now));
+                writes.extend(next_revision(actor, &before, compiled, now));
             }
         }
         Ok(writes)
@@ -102,22 +104,35 @@ impl Fleet {
 
     /// Brings every policy up to date with the node's own facts: its address as agents are told it, its signing key.
     /// To be called at start; answers how many policies got a new revision.
-    pub async fn revise_outdated_policies(&self, context: &OpContext) -> Result<usize, Error> {
-        context.require(Privilege::PoliciesWrite)?;
-        let _turn = self.revising.lock().await;
-        let writes = self.revise_all(context, self.store.outputs().await?, self.clock.now()).await?;
+    pub async fn revise_outdated(&self) -> Result<usize, Error> {
+        let _turn = self.turn().await;
+        let mut writes = Vec::new();
+        for space in self.spaces().await? {
+            let outputs = self.store.outputs(&space).await?;
+            writes.extend(self.revise_all(&System::ACTOR, &space, outputs, self.clock.now()).await?);
+        }
         let count = writes.iter().filter(|write| matches!(write, Write::Policy(PolicyWrite::Update { .. }))).count();
         if !writes.is_empty() {
-            self.store.commit(writes).await.map_err(super::refused)?;
+            self.store.commit(&System, writes).await.map_err(super::refused)?;
         }
         Ok(count)
     }
 
+    /// The spaces that have policies.
+    async fn spaces(&self) -> Result<BTreeSet<SpaceId>, Error> {
+        let policies = all_policies(&**self.store, None).await?;
+        Ok(policies.into_iter().map(|policy| policy.space).collect())
+    }
+
     /// Policies that use each output object, by what their newest revisions compile to.
-    pub(crate) async fn output_users(&self, outputs: Vec<Output>) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
+    pub(crate) async fn output_users(
+        &self,
+        space: &SpaceId,
+        outputs: Vec<Output>,
+    ) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
         let outputs = Arc::new(outputs);
         let mut users: BTreeMap<OutputId, Vec<Policy>> = BTreeMap::new();
-        let policies = self.all_policies().await?;
+        let policies = self.all_in(space).await?;
         self.output_uses.keep(&policies);
         for policy in policies {
             for output in self.outputs_of(&policy, &outputs).await? {
@@ -143,12 +158,12 @@ impl Fleet {
     /// is none yet.
     async fn uninstall_token_hash(&self, policy: &PolicyId) -> Result<(String, Option<Write>), Error> {
         let id = uninstall_token_id(policy);
-        if let Some(token) = self.open_secrets(std::slice::from_ref(&id)).await?.get(&id) {
+        if let Some(token) = self.secrets.open(std::slice::from_ref(&id)).await?.get(&id) {
             return Ok((token_hash(token), None));
         }
         let bytes = Zeroizing::new(random_bytes::<16>(&*self.entropy));
         let token: Zeroizing<String> = Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
-        let write = self.seal_secret_as(&id, &token)?;
+        let write = self.secrets.seal_as(&id, &token)?;
         Ok((token_hash(&token), Some(write)))
     }
 }
@@ -170,18 +185,14 @@ fn changed(mut job: Job) -> Result<Option<Value>, CompileError> {
     Ok(is_new.then_some(compiled))
 }
 
-fn next_revision(context: &OpContext, before: &Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
-    let after = Policy {
-        revision: before.revision + 1,
-        updated_at: now,
-        updated_by: context.actor.to_string(),
-        ..before.clone()
-    };
+fn next_revision(actor: &Actor, before: &Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
+    let after =
+        Policy { revision: before.revision + 1, updated_at: now, updated_by: actor.to_string(), ..before.clone() };
     let detail = json!({"revision": after.revision, "because": "what it is made of changed"});
     [
-        revision_write(context, &after, compiled, now),
+        revision_write(actor, &after, compiled, now),
         Write::Changed(Change::Policy(after.id.clone())),
-        audit_line(context, now, "policy.revise", format_args!("policy:{}", after.id), detail),
+        audit_line(actor, now, "policy.revise", format_args!("policy:{}", after.id), detail),
         Write::Policy(PolicyWrite::Update {
             before_revision: before.revision,
             before_updated_at: before.updated_at,
@@ -196,12 +207,12 @@ fn of_policy(policy: &Policy, error: CompileError) -> Error {
     error
 }
 
-fn revision_write(context: &OpContext, policy: &Policy, compiled: Value, now: Timestamp) -> Write {
+fn revision_write(actor: &Actor, policy: &Policy, compiled: Value, now: Timestamp) -> Write {
     Write::Policy(PolicyWrite::InsertRevision(Box::new(PolicyRevision {
         policy_id: policy.id.clone(),
         revision: policy.revision,
         created_at: now,
-        created_by: context.actor.to_string(),
+        created_by: actor.to_string(),
         source: source_of(policy),
         compiled,
     })))

@@ -1,45 +1,42 @@
 //! Make, change, copy, go back.
 
 use muster_core::Error;
+use muster_core::authorization::{Actor, Grant, PoliciesWrite};
 use muster_core::change::Change;
-use muster_core::context::{OpContext, Privilege};
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::policy::source::{restore, source_of};
-use muster_core::seal::Place;
 use muster_core::time::Timestamp;
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, Write};
 use serde_json::{Value, json};
 
 use super::draft::blank;
-use super::{PolicyDraft, SavedPolicy, refuse_hosted, refused, version_token};
-use crate::Fleet;
+use super::{Policies, PolicyDraft, SavedPolicy, refuse_hosted, refused, version_token};
 use crate::audit::audit_line;
+use crate::authority::Authorized;
+use crate::force::Force;
 
-impl Fleet {
+impl Policies {
     /// Makes a policy, with its first revision and an enrollment key called as the policy is.
-    pub async fn create_policy(&self, context: &OpContext, draft: PolicyDraft) -> Result<SavedPolicy, Error> {
-        context.require(Privilege::PoliciesWrite)?;
-        let _turn = self.revising.lock().await;
+    pub async fn create(&self, grant: &Grant<PoliciesWrite>, draft: PolicyDraft) -> Result<SavedPolicy, Error> {
+        let _turn = self.turn().await;
         let id = self.new_policy_id(draft.id.as_deref())?;
-        let (policy, writes) = self.drafted(blank(id, self.clock.now()), draft).await?;
-        self.insert_policy(context, policy, writes).await
+        let (policy, writes) = self.drafted(blank(id, grant.space().clone(), self.clock.now()), draft).await?;
+        self.insert_policy(grant, policy, writes).await
     }
 
     /// Makes a policy of the same content as another one: its keys, agents and revisions stay with the other.
-    pub async fn copy_policy(
+    pub async fn copy(
         &self,
-        context: &OpContext,
-        id: &str,
+        from: &Authorized<Policy, PoliciesWrite>,
         name: &str,
         description: Option<String>,
     ) -> Result<SavedPolicy, Error> {
-        context.require(Privilege::PoliciesWrite)?;
-        let _turn = self.revising.lock().await;
-        let from = self.find_policy(id).await?;
+        let (_turn, grant) = (self.turn().await, from.grant());
+        let from = self.current(from).await?;
         let (secrets, writes) = self.copied_secrets(&from.secrets).await?;
         let now = self.clock.now();
         let copy = Policy {
@@ -52,39 +49,40 @@ impl Fleet {
             created_at: now,
             ..from
         };
-        self.insert_policy(context, copy, writes).await
+        self.insert_policy(grant, copy, writes).await
     }
 
     /// Changes a policy. A change that changes nothing makes no revision.
-    pub async fn update_policy(&self, context: &OpContext, id: &str, draft: PolicyDraft) -> Result<SavedPolicy, Error> {
-        context.require(Privilege::PoliciesWrite)?;
-        let _turn = self.revising.lock().await;
-        let before = self.find_policy(id).await?;
+    pub async fn update(
+        &self,
+        policy: &Authorized<Policy, PoliciesWrite>,
+        draft: PolicyDraft,
+    ) -> Result<SavedPolicy, Error> {
+        let _turn = self.turn().await;
+        let before = self.current(policy).await?;
         refuse_hosted(&before, draft.force)?;
         if draft.expected_version.as_ref().is_some_and(|expected| *expected != version_token(&before)) {
             let message = format!("the policy {:?} changed meanwhile", before.name);
             return Err(Error::conflict("policy_changed", message).remedy("look at it anew and try again"));
         }
         let (after, writes) = self.drafted(before.clone(), draft).await?;
-        self.save_policy(context, before, after, writes, "policy.update").await
+        self.save_policy(policy.grant(), before, after, writes, "policy.update").await
     }
 
     /// Makes a new revision with the content of an older one. The name stays.
-    pub async fn rollback_policy(
+    pub async fn roll_back(
         &self,
-        context: &OpContext,
-        id: &str,
+        policy: &Authorized<Policy, PoliciesWrite>,
         revision: i64,
-        force: bool,
+        force: Force,
     ) -> Result<SavedPolicy, Error> {
-        context.require(Privilege::PoliciesWrite)?;
-        let _turn = self.revising.lock().await;
-        let before = self.find_policy(id).await?;
+        let _turn = self.turn().await;
+        let before = self.current(policy).await?;
         refuse_hosted(&before, force)?;
         let old = self.find_revision(&before, revision).await?;
         let mut after = before.clone();
         restore(&mut after, &old.source);
-        self.save_policy(context, before, after, Vec::new(), "policy.rollback").await
+        self.save_policy(policy.grant(), before, after, Vec::new(), "policy.rollback").await
     }
 
     pub(super) fn new_policy_id(&self, wanted: Option<&str>) -> Result<PolicyId, Error> {
@@ -100,23 +98,23 @@ impl Fleet {
     /// Commits a new policy; `writes` are its secrets.
     pub(super) async fn insert_policy(
         &self,
-        context: &OpContext,
+        grant: &Grant<PoliciesWrite>,
         mut policy: Policy,
         mut writes: Vec<Write>,
     ) -> Result<SavedPolicy, Error> {
         let now = self.clock.now();
         policy.revision = 1;
         policy.updated_at = now;
-        policy.updated_by = context.actor.to_string();
-        let revision = self.revise(context, &policy, now).await?;
-        let key = self.default_key(context, &policy, now)?;
+        policy.updated_by = grant.actor().to_string();
+        let revision = self.revise(grant.actor(), &policy, now).await?;
+        let key = self.default_key(grant, &policy, now)?;
         writes.extend(self.take_default_mark(&policy, now).await?);
         writes.push(Write::Policy(PolicyWrite::Insert(Box::new(policy.clone()))));
         writes.extend(revision.writes);
         writes.push(Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key.clone()))));
         writes.push(Write::Changed(Change::EnrollmentKey(key.id.clone())));
-        writes.extend(told(context, &policy, now, "policy.create"));
-        self.commit_for(context, writes).await.map_err(refused)?;
+        writes.extend(told(grant.actor(), &policy, now, "policy.create"));
+        self.store.commit(grant, writes).await.map_err(refused)?;
         let warnings = revision.compiled.warnings;
         Ok(SavedPolicy { policy, warnings, changed: true, enrollment_key: Some(key) })
     }
@@ -124,7 +122,7 @@ impl Fleet {
     /// Commits a changed policy; `writes` are its new secrets.
     async fn save_policy(
         &self,
-        context: &OpContext,
+        grant: &Grant<PoliciesWrite>,
         before: Policy,
         mut after: Policy,
         mut writes: Vec<Write>,
@@ -137,12 +135,12 @@ impl Fleet {
         let mut warnings = Vec::new();
         if source_of(&before) != source_of(&after) {
             after.revision += 1;
-            let revision = self.revise(context, &after, now).await?;
+            let revision = self.revise(grant.actor(), &after, now).await?;
             writes.extend(revision.writes);
             warnings = revision.compiled.warnings;
         }
         after.updated_at = now;
-        after.updated_by = context.actor.to_string();
+        after.updated_by = grant.actor().to_string();
         if !before.is_default {
             writes.extend(self.take_default_mark(&after, now).await?);
         }
@@ -151,8 +149,8 @@ impl Fleet {
             before_updated_at: before.updated_at,
             policy: Box::new(after.clone()),
         }));
-        writes.extend(told(context, &after, now, action));
-        self.commit_for(context, writes).await.map_err(refused)?;
+        writes.extend(told(grant.actor(), &after, now, action));
+        self.store.commit(grant, writes).await.map_err(refused)?;
         Ok(SavedPolicy { policy: after, warnings, changed: true, enrollment_key: None })
     }
 
@@ -161,7 +159,8 @@ impl Fleet {
         if !policy.is_default {
             return Ok(Vec::new());
         }
-        let others = self.all_policies().await?.into_iter().filter(|other| other.is_default && other.id != policy.id);
+        let others =
+            self.all_in(&policy.space).await?.into_iter().filter(|other| other.is_default && other.id != policy.id);
         let unmark = |other: Policy| {
             let changed = Write::Changed(Change::Policy(other.id.clone()));
             let update = Write::Policy(PolicyWrite::Update {
@@ -175,19 +174,24 @@ impl Fleet {
     }
 
     /// A key called as the policy is, whose token can be shown again.
-    fn default_key(&self, context: &OpContext, policy: &Policy, now: Timestamp) -> Result<EnrollmentKey, Error> {
+    fn default_key(
+        &self,
+        grant: &Grant<PoliciesWrite>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<EnrollmentKey, Error> {
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
         let key = ApiKey::generate(&*self.entropy);
-        let sealed = self.sealer.seal(Place::enrollment_token(&id), key.token().as_bytes(), &*self.entropy);
+        let sealed = self.secrets.seal_token(&id, &key)?;
         Ok(EnrollmentKey {
             id,
             name: policy.name.clone(),
             key_id: key.id.clone(),
             hash: key.hash(),
-            sealed_token: Some(sealed.map_err(|error| Error::internal(format!("sealing a token: {error}")))?),
+            sealed_token: Some(sealed),
             policy_id: Some(policy.id.clone()),
             tags: Vec::new(),
-            namespaces: vec![context.space.clone()],
+            space: policy.space.clone(),
             created_at: now,
             expires_at: None,
             revoked_at: None,
@@ -195,14 +199,14 @@ impl Fleet {
             uses: 0,
             last_used_at: None,
             hidden: false,
-            created_by: context.actor.to_string(),
+            created_by: grant.actor().to_string(),
         })
     }
 }
 
 /// What others learn of a change: a row of the change log and a line of the audit log.
-fn told(context: &OpContext, policy: &Policy, now: Timestamp, action: &str) -> [Write; 2] {
+fn told(actor: &Actor, policy: &Policy, now: Timestamp, action: &str) -> [Write; 2] {
     let detail: Value = json!({"name": policy.name, "revision": policy.revision});
-    let line = audit_line(context, now, action, format_args!("policy:{}", policy.id), detail);
+    let line = audit_line(actor, now, action, format_args!("policy:{}", policy.id), detail);
     [Write::Changed(Change::Policy(policy.id.clone())), line]
 }

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use muster_core::context::{Actor, OpContext};
+use muster_core::authorization::{Actor, Grant, OpContext, PoliciesRead, Privilege};
 use muster_core::credential::ApiKey;
-use muster_core::id::{OutputId, PolicyId, SecretId};
+use muster_core::id::{OutputId, PolicyId, SecretId, SpaceId};
+use muster_core::output::Output;
 use muster_core::policy::Policy;
 use muster_core::seal::{Place, Sealer};
 use muster_core::signing::Signer;
@@ -15,6 +16,8 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{PolicyDraft, SavedPolicy, version_token};
+use crate::authority::Authorized;
+use crate::force::Force;
 use crate::outputs::OutputDraft;
 use crate::policy_cache::PolicyCache;
 use crate::secrets::ensure_signing_key;
@@ -51,6 +54,30 @@ fn root() -> OpContext {
     OpContext::administrator(Actor::Local { uid: 0 })
 }
 
+fn grant<P: Privilege>() -> Grant<P> {
+    root().grant().unwrap()
+}
+
+async fn find<P: Privilege>(fleet: &Fleet, id: impl ToString) -> Result<Authorized<Policy, P>, Error> {
+    fleet.policies().find(&root(), &id.to_string()).await
+}
+
+async fn delete(fleet: &Fleet, id: &str) -> Result<Policy, Error> {
+    fleet.policies().delete(&find(fleet, id).await?, Force::No).await
+}
+
+async fn roll_back(fleet: &Fleet, id: &str, revision: i64) -> Result<SavedPolicy, Error> {
+    fleet.policies().roll_back(&find(fleet, id).await?, revision, Force::No).await
+}
+
+async fn update_output(fleet: &Fleet, id: &str, draft: OutputDraft) -> Result<Output, Error> {
+    fleet.outputs().update(&fleet.outputs().find(&root(), id).await?, draft).await
+}
+
+async fn delete_output(fleet: &Fleet, id: &str) -> Result<Output, Error> {
+    fleet.outputs().delete(&fleet.outputs().find(&root(), id).await?).await
+}
+
 fn draft(name: &str, config: Value) -> PolicyDraft {
     PolicyDraft { name: Some(name.into()), config: Some(config), ..PolicyDraft::default() }
 }
@@ -61,16 +88,16 @@ fn with_secret(mut draft: PolicyDraft, name: &str, value: Option<&str>) -> Polic
 }
 
 async fn create(fleet: &Fleet, name: &str, config: Value) -> SavedPolicy {
-    fleet.create_policy(&root(), draft(name, config)).await.unwrap()
+    fleet.policies().create(&grant(), draft(name, config)).await.unwrap()
 }
 
 async fn update(fleet: &Fleet, policy: &Policy, draft: PolicyDraft) -> Result<SavedPolicy, Error> {
-    fleet.update_policy(&root(), policy.id.as_str(), draft).await
+    fleet.policies().update(&find(fleet, &policy.id).await?, draft).await
 }
 
 /// What an agent would be sent now.
 async fn sent(fleet: &Fleet, id: &PolicyId) -> Value {
-    let rendered = fleet.policies.refresh(id).await.unwrap().unwrap();
+    let rendered = fleet.inner().policy_cache.refresh(id).await.unwrap().unwrap();
     let reply: Value = serde_json::from_slice(&rendered.plain("agent-1").concat()).unwrap();
     reply["actions"][0]["data"]["policy"].clone()
 }
@@ -106,9 +133,9 @@ async fn a_new_policy_has_a_revision_and_a_key_that_can_be_shown() {
     assert_eq!(policy["fleet"]["hosts"], json!(["https://fleet:8220"]));
 
     let key = saved.enrollment_key.unwrap();
-    let stored = fleet.store.enrollment_key(&key.id).await.unwrap().unwrap();
+    let stored = fleet.store().enrollment_key(&key.id).await.unwrap().unwrap();
     assert_eq!((stored.name.as_str(), stored.policy_id.as_ref()), (saved.policy.name.as_str(), Some(&saved.policy.id)));
-    let token = fleet.sealer.open(Place::enrollment_token(&key.id), &stored.sealed_token.unwrap()).unwrap();
+    let token = fleet.inner().sealer.open(Place::enrollment_token(&key.id), &stored.sealed_token.unwrap()).unwrap();
     assert!(ApiKey::parse(std::str::from_utf8(&token).unwrap()).unwrap().matches(&stored.hash));
 }
 
@@ -116,18 +143,18 @@ async fn a_new_policy_has_a_revision_and_a_key_that_can_be_shown() {
 async fn names_ids_and_configurations_that_do_not_fit_are_refused() {
     let fleet = fleet();
     create(&fleet, "web", json!({})).await;
-    let taken = fleet.create_policy(&root(), draft("web", json!({}))).await.unwrap_err();
+    let taken = fleet.policies().create(&grant(), draft("web", json!({}))).await.unwrap_err();
     assert_eq!((taken.kind, taken.code), (ErrorKind::Conflict, "policy_name_taken"));
     for id in ["a:b", "a/b", ""] {
         let bad = PolicyDraft { id: Some(id.into()), ..draft("x", json!({})) };
-        assert_eq!(fleet.create_policy(&root(), bad).await.unwrap_err().field.as_deref(), Some("id"), "{id}");
+        assert_eq!(fleet.policies().create(&grant(), bad).await.unwrap_err().field.as_deref(), Some("id"), "{id}");
     }
-    let bad = fleet.create_policy(&root(), draft("x", json!({"input": []}))).await.unwrap_err();
+    let bad = fleet.policies().create(&grant(), draft("x", json!({"input": []}))).await.unwrap_err();
     assert_eq!((bad.kind, bad.field.as_deref()), (ErrorKind::Invalid, Some("config.input")));
-    let blank = fleet.create_policy(&root(), PolicyDraft::default()).await.unwrap_err();
+    let blank = fleet.policies().create(&grant(), PolicyDraft::default()).await.unwrap_err();
     assert_eq!(blank.field.as_deref(), Some("name"));
-    assert_eq!(fleet.list_policies(&root(), Page { offset: 0, limit: 9 }).await.unwrap().total, 1);
-    let missing = fleet.policy(&root(), "no/../id").await.unwrap_err();
+    assert_eq!(fleet.policies().list(&grant(), Page { offset: 0, limit: 9 }).await.unwrap().total, 1);
+    let missing = find::<PoliciesRead>(&fleet, "no/../id").await.unwrap_err();
     assert_eq!(missing.kind, ErrorKind::NotFound);
 }
 
@@ -136,7 +163,7 @@ async fn a_change_that_changes_nothing_leaves_the_revision() {
     let fleet = fleet();
     let config = json!({"inputs": [{"type": "a", "password": "$co.elastic.secret{PW}"}]});
     let first = with_secret(draft("web", config.clone()), "PW", Some("hunter2"));
-    let saved = fleet.create_policy(&root(), first.clone()).await.unwrap();
+    let saved = fleet.policies().create(&grant(), first.clone()).await.unwrap();
     let again = update(&fleet, &saved.policy, first).await.unwrap();
     assert!(!again.changed);
     assert_eq!(again.policy, saved.policy);
@@ -151,16 +178,16 @@ async fn a_change_that_changes_nothing_leaves_the_revision() {
 async fn ea97_ea99_secrets_are_sealed_delivered_and_replaced() {
     let fleet = fleet();
     let config = json!({"inputs": [{"type": "a", "password": "<$co.elastic.secret{PW}>"}]});
-    let refused = fleet.create_policy(&root(), draft("web", config.clone())).await.unwrap_err();
+    let refused = fleet.policies().create(&grant(), draft("web", config.clone())).await.unwrap_err();
     assert_eq!(refused.field.as_deref(), Some("config.inputs.0.password"));
-    let saved = fleet.create_policy(&root(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
+    let saved = fleet.policies().create(&grant(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
     let id = &saved.policy.id;
     let policy = sent(&fleet, id).await;
     assert_eq!(
         (&policy["inputs"][0]["password"], &policy["secret_paths"]),
         (&json!("<one>"), &json!(["inputs.0.password"]))
     );
-    let stored = format!("{:?}", fleet.store.policy_newest_revision(id).await.unwrap());
+    let stored = format!("{:?}", fleet.store().policy_newest_revision(id).await.unwrap());
     assert!(!stored.contains("one") && !format!("{:?}", saved.policy).contains("<one>"));
 
     let replaced = update(&fleet, &saved.policy, with_secret(PolicyDraft::default(), "PW", Some("two"))).await.unwrap();
@@ -190,74 +217,93 @@ async fn older_versions_are_refused_and_hosted_policies_need_force() {
     assert_eq!(hosted.policy.revision, 2, "agents get nothing else");
     let plain = PolicyDraft { description: Some("three".into()), ..PolicyDraft::default() };
     assert_eq!(update(&fleet, &saved.policy, plain.clone()).await.unwrap_err().code, "hosted_policy");
-    assert!(update(&fleet, &saved.policy, PolicyDraft { force: true, ..plain }).await.unwrap().changed);
-    assert_eq!(fleet.delete_policy(&root(), saved.policy.id.as_str(), false).await.unwrap_err().code, "hosted_policy");
+    assert!(update(&fleet, &saved.policy, PolicyDraft { force: Force::Yes, ..plain }).await.unwrap().changed);
+    assert_eq!(delete(&fleet, saved.policy.id.as_str()).await.unwrap_err().code, "hosted_policy");
 }
 
 #[tokio::test]
 async fn going_back_makes_a_new_revision_of_the_old_content() {
     let fleet = fleet();
     let config = json!({"inputs": [{"type": "a", "password": "$co.elastic.secret{PW}"}]});
-    let first = fleet.create_policy(&root(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
+    let first = fleet.policies().create(&grant(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
     let id = first.policy.id.as_str();
     let second = with_secret(draft("renamed", json!({"inputs": []})), "PW", None);
     update(&fleet, &first.policy, second).await.unwrap();
-    let back = fleet.rollback_policy(&root(), id, 1, false).await.unwrap();
+    let back = roll_back(&fleet, id, 1).await.unwrap();
     assert_eq!((back.policy.revision, back.policy.name.as_str()), (3, "renamed"));
     assert_eq!(sent(&fleet, &first.policy.id).await["inputs"][0]["password"], "one");
-    let numbers: Vec<i64> = fleet.policy_revisions(&root(), id).await.unwrap().into_iter().map(|row| row.0).collect();
+    let numbers: Vec<i64> = fleet
+        .policies()
+        .revisions(&find(&fleet, id).await.unwrap())
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|row| row.0)
+        .collect();
     assert_eq!(numbers, [3, 2, 1]);
-    let paths: Vec<String> =
-        fleet.policy_diff(&root(), id, 1, 2).await.unwrap().into_iter().map(|found| found.path).collect();
+    let paths: Vec<String> = fleet
+        .policies()
+        .diff(&find(&fleet, id).await.unwrap(), 1, 2)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|found| found.path)
+        .collect();
     assert_eq!(paths, ["/config/inputs/0", "/name", "/secrets/PW"]);
-    assert_eq!(fleet.rollback_policy(&root(), id, 9, false).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(roll_back(&fleet, id, 9).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 
 #[tokio::test]
 async fn a_copy_has_secrets_of_its_own() {
     let fleet = fleet();
     let config = json!({"inputs": [{"type": "a", "password": "$co.elastic.secret{PW}"}]});
-    let from = fleet.create_policy(&root(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap().policy;
-    let copy = fleet.copy_policy(&root(), from.id.as_str(), "copy", None).await.unwrap().policy;
+    let from =
+        fleet.policies().create(&grant(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap().policy;
+    let copy =
+        fleet.policies().copy(&find(&fleet, from.id.as_str()).await.unwrap(), "copy", None).await.unwrap().policy;
     assert_ne!(copy.id, from.id);
     assert_ne!(copy.secrets, from.secrets);
-    fleet.delete_policy(&root(), from.id.as_str(), false).await.unwrap();
+    delete(&fleet, from.id.as_str()).await.unwrap();
     assert_eq!(sent(&fleet, &copy.id).await["inputs"][0]["password"], "one");
 }
 
 #[tokio::test]
 async fn deleting_takes_revisions_keys_and_secrets_along() {
     let fleet = fleet();
-    let saved = fleet.create_policy(&root(), with_secret(draft("web", json!({})), "PW", Some("one"))).await.unwrap();
+    let saved =
+        fleet.policies().create(&grant(), with_secret(draft("web", json!({})), "PW", Some("one"))).await.unwrap();
     update(&fleet, &saved.policy, with_secret(PolicyDraft::default(), "PW", Some("two"))).await.unwrap();
-    let now = fleet.policy(&root(), saved.policy.id.as_str()).await.unwrap();
+    let now = find::<PoliciesRead>(&fleet, saved.policy.id.as_str()).await.unwrap();
     let ids: Vec<SecretId> = [&saved.policy, &now].iter().map(|policy| policy.secrets[0].1.clone()).collect();
-    assert_eq!(fleet.store.secrets(&ids).await.unwrap().len(), 2);
-    fleet.policies.newest(&saved.policy.id).await.unwrap().unwrap();
+    assert_eq!(fleet.store().secrets(&ids).await.unwrap().len(), 2);
+    fleet.inner().policy_cache.newest(&saved.policy.id).await.unwrap().unwrap();
 
-    fleet.delete_policy(&root(), saved.policy.id.as_str(), false).await.unwrap();
-    assert!(fleet.store.secrets(&ids).await.unwrap().is_empty());
-    assert!(fleet.store.enrollment_key(&saved.enrollment_key.unwrap().id).await.unwrap().is_none());
-    assert!(fleet.policies.refresh(&saved.policy.id).await.unwrap().is_none());
-    assert!(fleet.policies.cached(&saved.policy.id, 1).is_none());
+    delete(&fleet, saved.policy.id.as_str()).await.unwrap();
+    assert!(fleet.store().secrets(&ids).await.unwrap().is_empty());
+    assert!(fleet.store().enrollment_key(&saved.enrollment_key.unwrap().id).await.unwrap().is_none());
+    assert!(fleet.inner().policy_cache.refresh(&saved.policy.id).await.unwrap().is_none());
+    assert!(fleet.inner().policy_cache.cached(&saved.policy.id, 1).is_none());
 }
 
 #[tokio::test]
 async fn one_policy_is_the_default_at_most() {
     let fleet = fleet();
-    let first = fleet.ensure_default_policy().await.unwrap().unwrap();
+    let first = fleet.policies().ensure_default().await.unwrap().unwrap();
     assert!(first.policy.is_default && first.enrollment_key.is_some());
-    assert!(fleet.ensure_default_policy().await.unwrap().is_none());
+    assert!(fleet.policies().ensure_default().await.unwrap().is_none());
     let second = PolicyDraft { is_default: Some(true), ..draft("other", json!({})) };
-    let second = fleet.create_policy(&root(), second).await.unwrap();
+    let second = fleet.policies().create(&grant(), second).await.unwrap();
     let marked = |policies: Vec<Policy>| -> Vec<PolicyId> {
         policies.into_iter().filter(|policy| policy.is_default).map(|policy| policy.id).collect()
     };
-    assert_eq!(marked(fleet.all_policies().await.unwrap()), std::slice::from_ref(&second.policy.id));
+    assert_eq!(
+        marked(fleet.policies().all_in(&SpaceId::default()).await.unwrap()),
+        std::slice::from_ref(&second.policy.id)
+    );
     for id in [&first.policy.id, &second.policy.id] {
-        fleet.delete_policy(&root(), id.as_str(), false).await.unwrap();
+        delete(&fleet, id.as_str()).await.unwrap();
     }
-    assert!(fleet.ensure_default_policy().await.unwrap().is_none(), "who deletes it does not get it again");
+    assert!(fleet.policies().ensure_default().await.unwrap().is_none(), "who deletes it does not get it again");
 }
 
 #[tokio::test]
@@ -268,18 +314,18 @@ async fn a_changed_output_revises_exactly_the_policies_that_use_it() {
     let own = create(&fleet, "own", own).await.policy;
     let second = PolicyDraft { fields: fields(json!({"data_output_id": "two"})), ..draft("second", json!({})) };
     assert_eq!(
-        fleet.create_policy(&root(), second.clone()).await.unwrap_err().field.as_deref(),
+        fleet.policies().create(&grant(), second.clone()).await.unwrap_err().field.as_deref(),
         Some("data_output_id")
     );
 
-    fleet.create_output(&root(), output("two", hosts())).await.unwrap();
-    let second = fleet.create_policy(&root(), second).await.unwrap().policy;
+    fleet.outputs().create(&grant(), output("two", hosts())).await.unwrap();
+    let second = fleet.policies().create(&grant(), second).await.unwrap().policy;
     let one = OutputDraft { is_default: Some(true), ..output("one", hosts()) };
-    fleet.create_output(&root(), one).await.unwrap();
+    fleet.outputs().create(&grant(), one).await.unwrap();
     let revisions = async || {
         let mut found = Vec::new();
         for id in [&default.id, &own.id, &second.id] {
-            found.push(fleet.policy(&root(), id.as_str()).await.unwrap().revision);
+            found.push(find::<PoliciesRead>(&fleet, id.as_str()).await.unwrap().revision);
         }
         found
     };
@@ -287,49 +333,56 @@ async fn a_changed_output_revises_exactly_the_policies_that_use_it() {
     assert_eq!(sent(&fleet, &default.id).await["outputs"]["default"]["hosts"], json!(["https://es:9200"]));
 
     let renamed = OutputDraft { name: Some("renamed".into()), ..OutputDraft::default() };
-    fleet.update_output(&root(), "one", renamed).await.unwrap();
+    update_output(&fleet, "one", renamed).await.unwrap();
     assert_eq!(revisions().await, [2, 1, 1], "agents get nothing else");
     let moved = OutputDraft { fields: fields(json!({"hosts": ["https://new:9200"]})), ..OutputDraft::default() };
-    fleet.update_output(&root(), "two", moved).await.unwrap();
+    update_output(&fleet, "two", moved).await.unwrap();
     assert_eq!(revisions().await, [2, 1, 2]);
     let mark = OutputDraft { is_default: Some(true), ..OutputDraft::default() };
-    fleet.update_output(&root(), "two", mark).await.unwrap();
+    update_output(&fleet, "two", mark).await.unwrap();
     assert_eq!(revisions().await, [3, 1, 2]);
-    let held: Vec<OutputId> =
-        fleet.outputs(&root()).await.unwrap().into_iter().filter(|output| output.is_default).map(|o| o.id).collect();
+    let held: Vec<OutputId> = fleet
+        .outputs()
+        .list(&grant())
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|output| output.is_default)
+        .map(|o| o.id)
+        .collect();
     assert_eq!(held, [OutputId::trusted("two")]);
 
-    assert_eq!(fleet.delete_output(&root(), "two").await.unwrap_err().code, "output_is_default");
-    fleet.delete_output(&root(), "one").await.unwrap();
-    assert_eq!(fleet.output(&root(), "one").await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(delete_output(&fleet, "two").await.unwrap_err().code, "output_is_default");
+    delete_output(&fleet, "one").await.unwrap();
+    assert_eq!(fleet.outputs().find::<PoliciesRead>(&root(), "one").await.unwrap_err().kind, ErrorKind::NotFound);
 }
 
 #[tokio::test]
 async fn asking_how_an_output_does_compiles_each_revision_once() {
     let fleet = fleet();
-    fleet.create_output(&root(), output("two", hosts())).await.unwrap();
+    fleet.outputs().create(&grant(), output("two", hosts())).await.unwrap();
     let web = create(&fleet, "web", json!({"inputs": [{"type": "a", "use_output": "two"}]})).await.policy;
     create(&fleet, "other", json!({})).await;
-    let ask = async || fleet.output_health(&root(), "two").await.unwrap().message;
+    let ask = async || fleet.outputs().health(&grant(), "two").await.unwrap().message;
     for _ in 0..3 {
         assert!(ask().await.contains("no agent"));
     }
-    assert_eq!(fleet.output_uses.learned(), 2, "two policies");
+    assert_eq!(fleet.policies().output_uses.learned(), 2, "two policies");
     update(&fleet, &web, draft("web", json!({"inputs": [{"type": "b"}]}))).await.unwrap();
     assert!(ask().await.contains("no policy"));
-    assert_eq!(fleet.output_uses.learned(), 3, "one new revision");
+    assert_eq!(fleet.policies().output_uses.learned(), 3, "one new revision");
     let renamed = OutputDraft { name: Some("renamed".into()), ..OutputDraft::default() };
-    fleet.update_output(&root(), "two", renamed).await.unwrap();
+    update_output(&fleet, "two", renamed).await.unwrap();
     ask().await;
-    assert_eq!(fleet.output_uses.learned(), 5, "other outputs: all anew");
+    assert_eq!(fleet.policies().output_uses.learned(), 5, "other outputs: all anew");
 }
 
 #[tokio::test]
 async fn an_output_in_use_is_not_deleted() {
     let fleet = fleet();
-    fleet.create_output(&root(), output("two", hosts())).await.unwrap();
+    fleet.outputs().create(&grant(), output("two", hosts())).await.unwrap();
     create(&fleet, "web", json!({"inputs": [{"type": "a", "use_output": "two"}]})).await;
-    let refused = fleet.delete_output(&root(), "two").await.unwrap_err();
+    let refused = delete_output(&fleet, "two").await.unwrap_err();
     assert_eq!((refused.code, refused.message.contains("\"web\"")), ("output_in_use", true));
 }
 
@@ -338,7 +391,7 @@ async fn secrets_of_outputs_are_ids_when_read_and_values_for_agents() {
     let fleet = fleet();
     let given = json!({"hosts": ["https://es:9200"], "ssl": {"key": "KEY"}, "secrets": {"password": "pw"}});
     let draft = OutputDraft { is_default: Some(true), ..output("one", given) };
-    let made = fleet.create_output(&root(), draft.clone()).await.unwrap();
+    let made = fleet.outputs().create(&grant(), draft.clone()).await.unwrap();
     assert!(!made.fields.to_string().contains("KEY") && made.fields.get("ssl").is_none());
     let id = made.fields["secrets"]["ssl"]["key"]["id"].as_str().unwrap().to_owned();
     let policy = create(&fleet, "web", json!({})).await.policy;
@@ -346,10 +399,10 @@ async fn secrets_of_outputs_are_ids_when_read_and_values_for_agents() {
     assert_eq!((&entry["ssl"]["key"], &entry["password"]), (&json!("KEY"), &json!("pw")));
 
     let same = OutputDraft { fields: draft.fields, ..OutputDraft::default() };
-    assert_eq!(fleet.update_output(&root(), "one", same).await.unwrap(), made);
+    assert_eq!(update_output(&fleet, "one", same).await.unwrap(), made);
     let kept = json!({"secrets": {"ssl": {"key": {"id": id}}, "password": null}});
     let kept = OutputDraft { fields: fields(kept), ..OutputDraft::default() };
-    let kept = fleet.update_output(&root(), "one", kept).await.unwrap();
+    let kept = update_output(&fleet, "one", kept).await.unwrap();
     assert_eq!(kept.fields["secrets"], json!({"ssl": {"key": {"id": id}}}));
     assert!(sent(&fleet, &policy.id).await["outputs"]["default"].get("password").is_none());
 
@@ -359,7 +412,7 @@ async fn secrets_of_outputs_are_ids_when_read_and_values_for_agents() {
         (json!({"hosts": ["es:9200"]}), "hosts.0"),
     ] {
         let draft = OutputDraft { fields: fields(given), ..OutputDraft::default() };
-        let refused = fleet.update_output(&root(), "one", draft).await.unwrap_err();
+        let refused = update_output(&fleet, "one", draft).await.unwrap_err();
         assert_eq!((refused.kind, refused.field.as_deref()), (ErrorKind::Invalid, Some(field)));
     }
 }
@@ -384,10 +437,10 @@ async fn a_new_address_revises_policies_at_start_and_only_once() {
     let signer = ensure_signing_key(&*store, &sealer, &SystemEntropy::default()).await.unwrap();
     let before = fleet_at(store.clone(), sealer.clone(), signer.clone(), "https://old:8220");
     let policy = create(&before, "web", json!({})).await.policy;
-    assert_eq!(before.revise_outdated_policies(&root()).await.unwrap(), 0);
+    assert_eq!(before.policies().revise_outdated().await.unwrap(), 0);
     let after = fleet_at(store, sealer, signer, "https://new:8220");
-    assert_eq!(after.revise_outdated_policies(&root()).await.unwrap(), 1);
-    assert_eq!(after.revise_outdated_policies(&root()).await.unwrap(), 0);
+    assert_eq!(after.policies().revise_outdated().await.unwrap(), 1);
+    assert_eq!(after.policies().revise_outdated().await.unwrap(), 0);
     let sent = sent(&after, &policy.id).await;
     assert_eq!((&sent["fleet"]["hosts"], &sent["revision"]), (&json!(["https://new:8220"]), &json!(2)));
 }
@@ -396,38 +449,39 @@ async fn a_new_address_revises_policies_at_start_and_only_once() {
 async fn ea99_the_cache_renders_once_however_many_ask_and_keeps_the_newest() {
     let fleet = fleet();
     let policy = create(&fleet, "web", json!({})).await.policy;
-    assert!(fleet.policies.cached(&policy.id, 1).is_none());
+    assert!(fleet.inner().policy_cache.cached(&policy.id, 1).is_none());
     let asks = (0..50).map(|_| {
         let (fleet, id) = (fleet.clone(), policy.id.clone());
-        tokio::spawn(async move { fleet.policies.newest(&id).await.unwrap().unwrap() })
+        tokio::spawn(async move { fleet.inner().policy_cache.newest(&id).await.unwrap().unwrap() })
     });
     let mut answers = Vec::new();
     for ask in asks.collect::<Vec<_>>() {
         answers.push(ask.await.unwrap());
     }
     assert!(answers.iter().all(|answer| Arc::ptr_eq(answer, &answers[0])));
-    let same = fleet.policies.refresh(&policy.id).await.unwrap().unwrap();
+    let same = fleet.inner().policy_cache.refresh(&policy.id).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(&same, &answers[0]), "the same revision is not rendered again");
 
     for text in ["two", "three"] {
         let change = PolicyDraft { description: Some(text.into()), ..PolicyDraft::default() };
         update(&fleet, &policy, change).await.unwrap();
     }
-    assert_eq!(fleet.policies.newest(&policy.id).await.unwrap().unwrap().revision, 1, "until it is told");
-    assert_eq!(fleet.policies.refresh(&policy.id).await.unwrap().unwrap().revision, 3);
-    assert_eq!(fleet.policies.cached(&policy.id, 3).unwrap().revision, 3);
-    assert!(fleet.policies.cached(&policy.id, 1).is_none(), "nobody follows it any more");
-    assert_eq!(fleet.policies.get(&policy.id, 2).await.unwrap().unwrap().revision, 2);
-    assert_eq!(fleet.policies.newest_revision(&policy.id).await.unwrap(), Some(3));
+    assert_eq!(fleet.inner().policy_cache.newest(&policy.id).await.unwrap().unwrap().revision, 1, "until it is told");
+    assert_eq!(fleet.inner().policy_cache.refresh(&policy.id).await.unwrap().unwrap().revision, 3);
+    assert_eq!(fleet.inner().policy_cache.cached(&policy.id, 3).unwrap().revision, 3);
+    assert!(fleet.inner().policy_cache.cached(&policy.id, 1).is_none(), "nobody follows it any more");
+    assert_eq!(fleet.inner().policy_cache.get(&policy.id, 2).await.unwrap().unwrap().revision, 2);
+    assert_eq!(fleet.inner().policy_cache.newest_revision(&policy.id).await.unwrap(), Some(3));
     assert!(
-        fleet.policies.get(&policy.id, 9).await.unwrap().is_none() && fleet.policies.cached(&policy.id, 9).is_none()
+        fleet.inner().policy_cache.get(&policy.id, 9).await.unwrap().is_none()
+            && fleet.inner().policy_cache.cached(&policy.id, 9).is_none()
     );
 }
 
 #[tokio::test]
 async fn the_cache_lets_go_of_the_least_recently_used() {
     let fleet = fleet();
-    let cache = PolicyCache::bounded(fleet.store.share(), fleet.sealer.clone(), 2, usize::MAX);
+    let cache = PolicyCache::bounded(Arc::clone(&fleet.inner().store), fleet.inner().sealer.clone(), 2, usize::MAX);
     let mut ids = Vec::new();
     for name in ["a", "b", "c"] {
         ids.push(create(&fleet, name, json!({})).await.policy.id);
@@ -438,7 +492,7 @@ async fn the_cache_lets_go_of_the_least_recently_used() {
     cache.newest(&ids[2]).await.unwrap().unwrap();
     assert!(cache.cached(&ids[1], 1).is_none());
     assert!(cache.cached(&ids[0], 1).is_some() && cache.cached(&ids[2], 1).is_some());
-    let tight = PolicyCache::bounded(fleet.store.share(), fleet.sealer.clone(), 100, 1);
+    let tight = PolicyCache::bounded(Arc::clone(&fleet.inner().store), fleet.inner().sealer.clone(), 100, 1);
     tight.newest(&ids[0]).await.unwrap().unwrap();
     tight.newest(&ids[1]).await.unwrap().unwrap();
     assert!(tight.cached(&ids[0], 1).is_none() && tight.cached(&ids[1], 1).is_some());
@@ -449,10 +503,10 @@ async fn the_cache_lets_go_of_the_least_recently_used() {
 async fn a_policy_whose_secret_is_gone_is_an_error_and_not_a_broken_policy() {
     let fleet = fleet();
     let config = json!({"inputs": [{"type": "a", "password": "$co.elastic.secret{PW}"}]});
-    let saved = fleet.create_policy(&root(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
+    let saved = fleet.policies().create(&grant(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
     let id = saved.policy.secrets[0].1.clone();
-    fleet.store.commit(vec![Write::Secret(SecretWrite::Delete { id })]).await.unwrap();
-    let error = fleet.policies.newest(&saved.policy.id).await.unwrap_err();
+    fleet.store().commit(vec![Write::Secret(SecretWrite::Delete { id })]).await.unwrap();
+    let error = fleet.inner().policy_cache.newest(&saved.policy.id).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
     assert!(error.internal.unwrap().contains("do not exist"));
 }
@@ -468,7 +522,7 @@ async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
         more.insert("config_yaml".into(), text.into());
         output("two", Value::Object(more))
     };
-    let made = fleet.create_output(&root(), with_yaml(text)).await.unwrap();
+    let made = fleet.outputs().create(&grant(), with_yaml(text)).await.unwrap();
     let saved = create(&fleet, "web", json!({"inputs": [{"type": "a", "use_output": "two"}]})).await;
     let sent_output = async || sent(&fleet, &saved.policy.id).await["outputs"]["two"].clone();
     let got = sent_output().await;
@@ -477,7 +531,7 @@ async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
 
     let shown = made.fields["config_yaml"].as_str().unwrap().to_owned();
     assert!(shown.starts_with("# of the team\nbulk_max_size: 50\npassword: \"$co.elastic.secret{"), "{shown}");
-    let revision = fleet.store.policy_newest_revision(&saved.policy.id).await.unwrap().unwrap();
+    let revision = fleet.store().policy_newest_revision(&saved.policy.id).await.unwrap().unwrap();
     for stored in [made.fields.to_string(), revision.compiled.to_string()] {
         assert!(!stored.contains("-plain"), "{stored}");
     }
@@ -485,22 +539,22 @@ async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
     // What is shown can be sent back, and the same secrets again are no change.
     for same in [shown.as_str(), text] {
         let again = OutputDraft { id: None, ..with_yaml(same) };
-        let again = fleet.update_output(&root(), "two", again).await.unwrap();
+        let again = update_output(&fleet, "two", again).await.unwrap();
         assert_eq!(again.fields, made.fields);
     }
     // Another value, and none: what nobody refers to is gone.
     let changed = OutputDraft { id: None, ..with_yaml(&text.replace("hunter2", "hunter3")) };
-    let changed = fleet.update_output(&root(), "two", changed).await.unwrap();
+    let changed = update_output(&fleet, "two", changed).await.unwrap();
     assert_eq!(sent_output().await["password"], "hunter3-plain");
     let cleared = OutputDraft { fields: fields(json!({"config_yaml": null})), ..OutputDraft::default() };
-    fleet.update_output(&root(), "two", cleared).await.unwrap();
+    update_output(&fleet, "two", cleared).await.unwrap();
     let ids: Vec<_> =
         [&made, &changed].iter().flat_map(|output| crate::output_yaml::secret_ids(&output.fields)).collect();
     assert_eq!(ids.len(), 4);
-    assert!(fleet.open_secrets(&ids).await.unwrap().is_empty());
+    assert!(fleet.store().secrets(&ids).await.unwrap().is_empty());
 
     // Another output's secret can't be had by its id.
     let stolen = OutputDraft { id: Some("thief".into()), name: Some("thief".into()), ..with_yaml(&shown) };
-    let refused = fleet.create_output(&root(), stolen).await.unwrap_err();
+    let refused = fleet.outputs().create(&grant(), stolen).await.unwrap_err();
     assert_eq!(refused.field.as_deref(), Some("config_yaml"));
 }

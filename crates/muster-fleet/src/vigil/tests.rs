@@ -32,9 +32,9 @@ async fn fleet() -> TestFleet {
 }
 
 async fn look(test: &TestFleet) -> AgentRecord {
-    test.fleet.follow_clock().await.unwrap();
-    test.fleet.transition_due().await.unwrap();
-    test.fleet.housekeep().await;
+    test.fleet.statuses().follow_clock().await.unwrap();
+    test.fleet.statuses().transition_due().await.unwrap();
+    test.fleet.housekeeping().run().await;
     test.stored(AGENT).await
 }
 
@@ -96,9 +96,9 @@ async fn agent_that_left_under_a_future_clock_turns_offline_when_the_clock_is_se
     let today = test.now();
     test.clock.set(today.plus(DAY * 5));
     look(&test).await;
-    let entry = test.fleet.registry.get(&AgentId::trusted(AGENT)).unwrap();
-    drop(PollSlot::new(&test.fleet.registry, Arc::clone(&entry), test.clock.clone()));
-    test.fleet.flush_presence().await.unwrap();
+    let entry = test.fleet.registry().get(&AgentId::trusted(AGENT)).unwrap();
+    drop(PollSlot::new(test.fleet.registry(), Arc::clone(&entry), test.clock.clone()));
+    test.fleet.statuses().flush_presence().await.unwrap();
     assert_eq!(test.stored(AGENT).await.last_checkin, Some(today.plus(DAY * 5)));
 
     test.clock.set(today);
@@ -113,8 +113,8 @@ async fn agent_that_left_under_a_future_clock_turns_offline_when_the_clock_is_se
 #[tokio::test]
 async fn connected_agent_stays_present_however_the_clock_is_set() {
     let test = fleet().await;
-    let entry = test.fleet.agent(&AgentId::trusted(AGENT)).await.unwrap().unwrap();
-    let poll = PollSlot::new(&test.fleet.registry, entry, test.clock.clone());
+    let entry = test.fleet.inner.records.entry(&AgentId::trusted(AGENT)).await.unwrap().unwrap();
+    let poll = PollSlot::new(test.fleet.registry(), entry, test.clock.clone());
     for to in [test.now().plus(DAY * 9), test.now(), test.now().minus(DAY * 9)] {
         test.clock.set(to);
         assert!(look(&test).await.active);

@@ -23,7 +23,14 @@ fn running(policy: &str, revision: i64) -> String {
 
 /// Waits until this node has heard of the revision.
 async fn newest_is_cached(setting: &Setting, policy: &PolicyId, revision: i64) {
-    while setting.fleet.policies.newest(policy).await.expect("readable").is_none_or(|policy| policy.revision < revision)
+    while setting
+        .fleet
+        .inner()
+        .policy_cache
+        .newest(policy)
+        .await
+        .expect("readable")
+        .is_none_or(|policy| policy.revision < revision)
     {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -138,7 +145,7 @@ async fn d21_ea55_revoking_cuts_the_held_poll_and_refuses_the_next_request() {
     setting.commit(vec![update, Write::Changed(change)]).await;
     let cut = tokio::time::timeout(Duration::from_secs(1), held).await.expect("within a second").unwrap();
     assert_eq!(cut.err().and_then(|error| error.denial), Some(Denial::UnknownKey));
-    let refused = setting.fleet.authenticate_agent("a", &key).await;
+    let refused = setting.fleet.authentication().agent("a", &key).await;
     assert_eq!(refused.err().and_then(|error| error.denial), Some(Denial::UnknownKey));
 }
 
@@ -149,11 +156,11 @@ async fn ea54_another_agents_key_is_refused_with_an_audit_line_and_no_change() {
     let other = setting.agent("b", None).await;
     let before = setting.stored("a").await;
     for path in ["a", "nobody", "../a", "a\u{1b}[31m"] {
-        let refused = setting.fleet.authenticate_agent(path, &other).await;
+        let refused = setting.fleet.authentication().agent(path, &other).await;
         assert_eq!(refused.err().and_then(|error| error.denial), Some(Denial::ForeignKey), "{path:?}");
     }
     assert_eq!(setting.stored("a").await, before);
-    let lines = setting.fleet.store.audit_events(0, 10).await.unwrap();
+    let lines = setting.fleet.store().audit_events(0, 10).await.unwrap();
     assert_eq!(lines.len(), 1, "one line a minute for each holder");
     assert!(lines[0].1.contains("agent.identity_mismatch"));
 }
@@ -170,7 +177,7 @@ async fn heartbeats_that_change_nothing_write_nothing() {
         setting.check_in(&entry, ONLINE).await;
     }
     assert_eq!(setting.stored("a").await.version, version);
-    assert_eq!(setting.fleet.registry.last_seen(entry.id(), setting.now()), Some(setting.now()));
+    assert_eq!(setting.fleet.registry().last_seen(entry.id(), setting.now()), Some(setting.now()));
 }
 
 #[tokio::test]

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use muster_core::action::ActionType;
 use muster_core::agent::Family;
-use muster_core::context::{Actor, OpContext};
+use muster_core::authorization::{Actor, OpContext};
 use muster_core::denial::Denial;
-use muster_core::id::ActionId;
+use muster_core::id::{ActionId, SpaceId};
 use muster_core::status::Status;
 use muster_fleet::check_in::{CheckInOutcome, Delivery};
-use muster_fleet::orders::UnenrollOrder;
+use muster_fleet::force::Force;
 use muster_fleet::selection::Selected;
 use muster_fleet::testing::TestFleet;
 use serde_json::json;
@@ -44,7 +44,8 @@ async fn an_agent_of_another_family_enrols_checks_in_acts_acks_and_is_revoked() 
 
     let root = OpContext::administrator(Actor::Local { uid: 0 });
     let selected = Selected::one(&agent.id).expect("an id");
-    test.fleet.unenroll(&root, &selected, UnenrollOrder { revoke: true, force: false }).await.expect("done");
+    let selection = test.fleet.agents().select(&root, &selected).await.expect("there");
+    test.fleet.actions().force_unenroll(&selection, Force::No).await.expect("done");
     assert_eq!(held.wait().await.err().and_then(|error| error.denial), Some(Denial::UnknownKey));
     assert_eq!(test.entry(&agent).await.err().and_then(|error| error.denial), Some(Denial::UnknownKey));
     assert!(!matches!(
@@ -57,7 +58,7 @@ async fn an_agent_of_another_family_enrols_checks_in_acts_acks_and_is_revoked() 
 async fn agents_of_one_machine_share_a_host_in_their_space() {
     let test = TestFleet::default();
     let key = test.add_key(None, |_| {}).await;
-    let elsewhere = test.add_key(None, |key| key.namespaces = vec!["other".into()]).await;
+    let elsewhere = test.add_key(None, |key| key.space = SpaceId::trusted("other")).await;
     let host = async |key, body: serde_json::Value| {
         let agent = test.enroll(key, &body).await.expect("it is let in");
         test.stored(&agent.id).await.host_id.expect("every agent is on a host")
@@ -69,6 +70,6 @@ async fn agents_of_one_machine_share_a_host_in_their_space() {
     let again = json!({"machine_id": "m-2", "enrollment_id": "once"});
     let first = host(&key, again.clone()).await;
     assert_eq!(host(&key, again).await, first, "the host stays when its only agent takes its own place");
-    let found = test.store().host_by_machine("default", "m-2").await.expect("readable").expect("there");
+    let found = test.store().host_by_machine(&SpaceId::default(), "m-2").await.expect("readable").expect("there");
     assert_eq!(found.id, first);
 }

@@ -5,6 +5,7 @@ mod duplicates;
 mod family;
 mod policies;
 mod setting;
+mod spaces;
 mod statuses;
 mod targets;
 mod upgrades;

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use muster_core::context::{Actor, OpContext};
+use muster_core::Error;
+use muster_core::authorization::{Actor, OpContext, PoliciesRead};
+use muster_core::policy::Policy;
 use muster_fleet::check_in::Delivery;
+use muster_fleet::force::Force;
 use muster_fleet::outputs::OutputDraft;
 use muster_fleet::policies::PolicyDraft;
 use serde_json::{Value, json};
@@ -16,33 +19,38 @@ fn root() -> OpContext {
     OpContext::administrator(Actor::Local { uid: 0 })
 }
 
+async fn delete(setting: &Setting) -> Result<Policy, Error> {
+    let policies = setting.fleet.policies();
+    policies.delete(&policies.find(&root(), "web").await?, Force::No).await
+}
+
 async fn with_policy(config: Value) -> Setting {
     let setting = Setting::new();
     let (id, name) = (Some("web".into()), Some("web".into()));
     let draft = PolicyDraft { id, name, config: Some(config), ..PolicyDraft::default() };
-    setting.fleet.create_policy(&root(), draft).await.expect("it compiles");
+    setting.fleet.policies().create(&root().grant().expect("all rights"), draft).await.expect("it compiles");
     setting
 }
 
 #[tokio::test]
 async fn a_policy_is_not_deleted_while_an_active_agent_is_on_it() {
     let setting = with_policy(json!({})).await;
-    let policy = setting.fleet.policy(&root(), "web").await.expect("there").id;
+    let policy = setting.fleet.policies().find::<PoliciesRead>(&root(), "web").await.expect("there").into_inner().id;
     setting.agent("a", Some(&policy)).await;
     setting.agent("b", Some(&policy)).await;
-    let refused = setting.fleet.delete_policy(&root(), "web", false).await.expect_err("two are on it");
+    let refused = delete(&setting).await.expect_err("two are on it");
     assert_eq!(refused.code, "policy_in_use");
     assert!(refused.message.starts_with("2 active agents are on the policy \"web\""), "{}", refused.message);
     for id in ["a", "b"] {
         setting.deactivate(id).await;
     }
-    setting.fleet.delete_policy(&root(), "web", false).await.expect("nobody active is on it");
+    delete(&setting).await.expect("nobody active is on it");
 }
 
 #[tokio::test]
 async fn ea71_a_changed_output_reaches_a_parked_agent_as_a_new_revision() {
     let setting = with_policy(json!({"inputs": [{"type": "a"}]})).await;
-    let policy = setting.fleet.policy(&root(), "web").await.expect("there").id;
+    let policy = setting.fleet.policies().find::<PoliciesRead>(&root(), "web").await.expect("there").into_inner().id;
     let key = setting.agent("a", Some(&policy)).await;
     let entry = setting.entry("a", &key).await;
     assert_eq!(policy_revision(setting.check_in(&entry, r#"{"status":"online"}"#).await), 1);
@@ -55,7 +63,7 @@ async fn ea71_a_changed_output_reaches_a_parked_agent_as_a_new_revision() {
         fields: [("hosts".to_owned(), json!(["https://es:9200"]))].into_iter().collect(),
         ..OutputDraft::default()
     };
-    setting.fleet.create_output(&root(), output).await.expect("it fits");
+    setting.fleet.outputs().create(&root().grant().expect("all rights"), output).await.expect("it fits");
     let woken = tokio::time::timeout(Duration::from_secs(5), held).await.expect("woken").expect("no panic");
     match woken.expect("a delivery") {
         Delivery::Policy(policy) => assert_eq!(policy.revision, 2),

@@ -49,7 +49,7 @@ impl Setting {
             let before = self.stored(id).await;
             let after = AgentRecord { active: false, version: before.version + 1, ..before.clone() };
             let update = Write::Agent(AgentWrite::Update { before: before.into(), after: after.into() });
-            if self.fleet.store.commit(vec![update]).await.is_ok() {
+            if self.fleet.store().commit(vec![update]).await.is_ok() {
                 return;
             }
         }
@@ -63,7 +63,7 @@ impl Setting {
     }
 
     pub async fn entry(&self, id: &str, key: &ApiKey) -> Arc<AgentEntry> {
-        self.fleet.authenticate_agent(id, key).await.expect("the key is the agent's")
+        self.fleet.authentication().agent(id, key).await.expect("the key is the agent's")
     }
 
     /// A check-in with this body.

@@ -15,10 +15,10 @@ async fn mg39_five_minutes_after_the_last_sighting_an_agent_is_offline_and_comes
     let entry = setting.entry("a", &key).await;
     drop(parked(setting.check_in(&entry, ONLINE).await));
     setting.clock.advance(Duration::from_secs(299));
-    setting.fleet.transition_due().await.unwrap();
+    setting.fleet.statuses().transition_due().await.unwrap();
     assert_eq!(setting.stored("a").await.status, Status::Online);
     setting.clock.advance(Duration::from_secs(2));
-    setting.fleet.transition_due().await.unwrap();
+    setting.fleet.statuses().transition_due().await.unwrap();
     assert_eq!(setting.stored("a").await.status, Status::Offline);
     drop(parked(setting.check_in(&entry, ONLINE).await));
     assert_eq!(setting.stored("a").await.status, Status::Online);
@@ -32,14 +32,14 @@ async fn mg40_ea57_a_connected_agent_never_shows_offline() {
     let held = parked(setting.check_in(&entry, ONLINE).await);
     for _ in 0..5 {
         setting.clock.advance(Duration::from_secs(299));
-        setting.fleet.transition_due().await.unwrap();
+        setting.fleet.statuses().transition_due().await.unwrap();
         let stored = setting.stored("a").await;
         assert_eq!(stored.status, Status::Online);
-        assert_eq!(setting.fleet.registry.last_seen(&stored.id, setting.now()), Some(setting.now()));
+        assert_eq!(setting.fleet.registry().last_seen(&stored.id, setting.now()), Some(setting.now()));
     }
     drop(held);
     setting.clock.advance(Duration::from_secs(301));
-    setting.fleet.transition_due().await.unwrap();
+    setting.fleet.statuses().transition_due().await.unwrap();
     assert_eq!(setting.stored("a").await.status, Status::Offline);
 }
 
@@ -50,7 +50,7 @@ async fn the_last_sighting_is_written_when_the_server_stops() {
     let entry = setting.entry("a", &key).await;
     let held = parked(setting.check_in(&entry, ONLINE).await);
     setting.clock.advance(Duration::from_secs(100));
-    setting.fleet.flush_presence().await.unwrap();
+    setting.fleet.statuses().flush_presence().await.unwrap();
     assert_eq!(setting.stored("a").await.last_checkin, Some(setting.now()));
     drop(held);
 }
@@ -66,7 +66,7 @@ async fn the_last_sighting_is_written_before_an_agent_is_dropped_from_memory() {
     let left = setting.now();
     drop(entry);
     setting.clock.advance(Duration::from_secs(901));
-    setting.fleet.retire_quiet().await.unwrap();
-    assert!(setting.fleet.registry.is_empty());
+    setting.fleet.statuses().retire_quiet().await.unwrap();
+    assert!(setting.fleet.registry().is_empty());
     assert_eq!(setting.stored("a").await.last_checkin, Some(left));
 }

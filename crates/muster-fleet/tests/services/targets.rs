@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::context::{Actor, OpContext};
+use muster_core::authorization::{Actor, OpContext};
 use muster_core::id::PolicyId;
 use muster_fleet::check_in::Delivery;
+use muster_fleet::force::Force;
 use muster_fleet::registry::AgentEntry;
 use muster_fleet::selection::Selected;
 
@@ -34,7 +35,8 @@ async fn five() -> (Setting, PolicyId, Arc<AgentEntry>) {
 
 async fn assign(setting: &Setting, revision: Option<i64>) {
     let agent = Selected::one("a").expect("an id");
-    let given = setting.fleet.reassign(&root(), &agent, Some("web"), revision, false).await.expect("assigned");
+    let agents = setting.fleet.agents().select(&root(), &agent).await.expect("there");
+    let given = setting.fleet.actions().reassign(&agents, Some("web"), revision, Force::No).await.expect("assigned");
     assert_eq!(given.ordered, 1);
 }
 
@@ -105,7 +107,8 @@ async fn a_revision_that_cannot_be_given_is_refused() {
     let (setting, _, _) = five().await;
     let agent = Selected::one("a").expect("an id");
     for (policy, revision) in [(Some("web"), 6), (Some("web"), 0), (None, 3)] {
-        let refused = setting.fleet.reassign(&root(), &agent, policy, Some(revision), false).await.unwrap_err();
+        let agents = setting.fleet.agents().select(&root(), &agent).await.expect("there");
+        let refused = setting.fleet.actions().reassign(&agents, policy, Some(revision), Force::No).await.unwrap_err();
         assert_eq!(refused.field.as_deref(), Some("policy_revision"), "{refused}");
     }
     assert_eq!(setting.stored("a").await.target_revision, None);

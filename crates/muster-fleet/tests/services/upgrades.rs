@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use muster_core::action_request::ActionStatus;
-use muster_core::context::{Actor, OpContext};
+use muster_core::authorization::{Actor, AgentsWrite, OpContext};
 use muster_core::status::Status;
-use muster_fleet::orders::UpgradeOrder;
+use muster_fleet::actions::UpgradeOrder;
 use muster_fleet::registry::AgentEntry;
 use muster_fleet::selection::Selected;
 use serde_json::{Value, json};
@@ -14,6 +14,11 @@ use crate::setting::Setting;
 
 fn root() -> OpContext {
     OpContext::administrator(Actor::Local { uid: 0 })
+}
+
+async fn shown(setting: &Setting, action: &str) -> Result<muster_fleet::action_views::ActionView, muster_core::Error> {
+    let listed = setting.fleet.actions().find_listed(&root(), action).await?;
+    setting.fleet.actions().show(&listed, 10).await
 }
 
 /// An agent on 9.5.2 that is asked for 9.6.0, and the action's id.
@@ -27,8 +32,11 @@ async fn asked() -> (Setting, Arc<AgentEntry>, String) {
 
 async fn ask(setting: &Setting, version: &str, entry: &Arc<AgentEntry>) -> String {
     check_in(setting, entry, "9.5.2", None).await;
-    let order = UpgradeOrder { version: version.into(), force: true, ..UpgradeOrder::default() };
-    let given = setting.fleet.upgrade(&root(), &Selected::one("a").expect("an id"), &order).await.expect("taken");
+    let order =
+        UpgradeOrder { version: version.into(), force: muster_fleet::force::Force::Yes, ..UpgradeOrder::default() };
+    let one = Selected::one("a").expect("an id");
+    let selection = setting.fleet.agents().select(&root(), &one).await.expect("there");
+    let given = setting.fleet.actions().upgrade(&selection, &order).await.expect("taken");
     assert_eq!(setting.stored("a").await.status, Status::Updating);
     given.action.id.to_string()
 }
@@ -53,7 +61,7 @@ async fn ack(setting: &Setting, entry: &Arc<AgentEntry>, mut event: Value, actio
 
 /// How the action stands, with its error, once the record agrees that the upgrade is over.
 async fn end(setting: &Setting, action: &str) -> (ActionStatus, String) {
-    let view = setting.fleet.show_action(&root(), action, 10).await.expect("taken");
+    let view = shown(setting, action).await.expect("taken");
     let record = setting.stored("a").await;
     assert_eq!(record.upgrade.open.is_none(), view.progress.status != ActionStatus::InProgress);
     assert_eq!(record.upgrade.upgraded_at.is_some(), view.progress.status == ActionStatus::Complete);
@@ -118,11 +126,12 @@ async fn ea121_an_error_that_is_retried_leaves_both_open() {
 async fn an_upgrade_that_another_one_replaces_fails_and_is_not_delivered() {
     let (setting, entry, first) = asked().await;
     let second = ask(&setting, "9.6.1", &entry).await;
-    let view = setting.fleet.show_action(&root(), &first, 10).await.expect("taken");
+    let view = shown(&setting, &first).await.expect("taken");
     assert_eq!(view.progress.status, ActionStatus::Failed);
     assert_eq!(view.errors[0].result.error.as_deref(), Some(format!("replaced by action {second}").as_str()));
-    let due = setting.fleet.store.actions_due(entry.id(), -1, setting.now(), 10).await.expect("taken");
+    let due = setting.fleet.store().actions_due(entry.id(), -1, setting.now(), 10).await.expect("taken");
     assert_eq!(due.iter().map(|due| due.action.id.as_str()).collect::<Vec<_>>(), [second.as_str()]);
-    setting.fleet.cancel_action(&root(), &first).await.expect("taken");
+    let action = setting.fleet.actions().find::<AgentsWrite>(&root(), &first).await.expect("there");
+    setting.fleet.actions().cancel(&action).await.expect("taken");
     assert_eq!(end(&setting, &second).await.0, ActionStatus::InProgress, "the other action's cancel is not this one's");
 }

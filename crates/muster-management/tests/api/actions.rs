@@ -20,7 +20,7 @@ async fn fail(api: &Api, id: &str, agent: &str, error: &str) {
         fields: None,
     };
     let write = Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true });
-    api.fleet.store.commit(vec![write]).await.unwrap();
+    api.fleet.store().commit(vec![write]).await.unwrap();
 }
 
 async fn diagnostics(api: &Api, agents: &[&str]) -> String {
@@ -126,7 +126,7 @@ async fn mg146_a_revision_is_listed_and_complete_when_all_run_it() {
         assert_eq!((&shown["policyId"], &shown["revision"]), (&json!(policy), &json!(2)));
         let before = Arc::new(api.record(agent).await.unwrap());
         let after = Arc::new(AgentRecord { policy_revision: 2, version: before.version + 1, ..(*before).clone() });
-        api.fleet.store.commit(vec![Write::Agent(AgentWrite::Update { before, after })]).await.unwrap();
+        api.fleet.store().commit(vec![Write::Agent(AgentWrite::Update { before, after })]).await.unwrap();
     }
     let done = api.get("/agents/action_status").await.ok()["items"][0].clone();
     assert_eq!((&done["status"], &done["nbAgentsFailed"]), (&json!("COMPLETE"), &json!(0)));

@@ -124,8 +124,8 @@ async fn mg35_a_purge_leaves_nothing_but_a_line_in_the_audit_log() {
     api.post("/agents/doomed/request_diagnostics", json!({})).await.ok();
     assert_eq!(api.delete("/agents/doomed").await.ok(), json!({"action": "deleted"}));
     api.get("/agents/doomed").await.refused(404);
-    assert!(api.fleet.store.agent_by_access_key(&key.id).await.unwrap().is_none());
-    assert!(api.fleet.store.agent_documents(&AgentId::trusted("doomed")).await.unwrap().is_none());
+    assert!(api.fleet.store().agent_by_access_key(&key.id).await.unwrap().is_none());
+    assert!(api.fleet.store().agent_documents(&AgentId::trusted("doomed")).await.unwrap().is_none());
     assert_eq!(api.audit().await.last().unwrap(), "agent.delete");
     api.delete("/agents/doomed").await.refused(404);
 }
@@ -171,7 +171,7 @@ async fn rows_carry_the_beginning_of_a_message_and_no_large_metadata() {
     let documents = AgentDocuments { local_metadata: Some(facts.to_string().into()), components: None };
     let id = AgentId::trusted("a");
     api.fleet
-        .store
+        .store()
         .commit(vec![muster_store::Write::Agent(muster_store::AgentWrite::Documents { id, documents })])
         .await
         .unwrap();
@@ -190,7 +190,7 @@ async fn versions_to_upgrade_to_come_newest_first() {
     let value = json!(["8.9.0", "9.1.0", "8.19.0"]).to_string();
     let setting =
         muster_store::Write::Setting(muster_store::SettingWrite::Put { name: "available_versions".into(), value });
-    api.fleet.store.commit(vec![setting]).await.unwrap();
+    api.fleet.store().commit(vec![setting]).await.unwrap();
     let items: Value = api.get("/agents/available_versions").await.ok()["items"].clone();
     assert_eq!(items, json!(["9.1.0", "8.19.0", "8.9.0"]));
 }

@@ -25,7 +25,7 @@ async fn upload(api: &Api, action: &str, name: &str, bytes: &[u8]) {
     };
     let chunk = Write::File(FileWrite::PutChunk { file: id.clone(), number: 0, sha256: [0; 32], data: bytes.to_vec() });
     let done = Write::File(FileWrite::UploadStatus { id, status: FileStatus::Ready, transit_hash: Some("00".into()) });
-    api.fleet.store.commit(vec![Write::File(FileWrite::InsertUpload(Box::new(begun))), chunk, done]).await.unwrap();
+    api.fleet.store().commit(vec![Write::File(FileWrite::InsertUpload(Box::new(begun))), chunk, done]).await.unwrap();
 }
 
 #[tokio::test]
@@ -76,9 +76,9 @@ async fn a_file_for_an_agent_is_stored_in_chunks() {
         (&json!("tool.bin"), &json!("application/x-tool"), &json!(9 << 20))
     );
     let id = FileId::trusted(made["id"].as_str().unwrap());
-    let stored = api.fleet.store.file(&id).await.unwrap().unwrap();
+    let stored = api.fleet.store().file(&id).await.unwrap().unwrap();
     assert_eq!(stored.agents, [AgentId::trusted("a")]);
-    let lengths: Vec<i64> = api.fleet.store.chunks(&id).await.unwrap().iter().map(|chunk| chunk.length).collect();
+    let lengths: Vec<i64> = api.fleet.store().chunks(&id).await.unwrap().iter().map(|chunk| chunk.length).collect();
     assert_eq!(lengths, [4 << 20, 4 << 20, 1 << 20]);
     api.post("/agents/a/files", json!({})).await.refused(400);
     api.post("/agents/a/files?name=a%2Fb", json!({})).await.refused(400);
@@ -95,5 +95,5 @@ async fn an_artifact_comes_raw_or_in_a_form() {
     assert_eq!((&sent["identifier"], &sent["decoded_sha256"]), (&json!("list-v2"), &raw["decoded_sha256"]));
     assert_ne!(sent["encoded_sha256"], sent["decoded_sha256"]);
     let hash = sent["decoded_sha256"].as_str().unwrap();
-    assert!(api.fleet.store.artifact("list-v2", hash).await.unwrap().is_some());
+    assert!(api.fleet.store().artifact("list-v2", hash).await.unwrap().is_some());
 }

@@ -43,7 +43,7 @@ async fn mg62_mg63_a_key_needs_only_a_policy_and_its_token_can_be_read_again() {
     let again = api.get(&path(&made["item"])).await.ok();
     assert_eq!(again["item"]["api_key"], token);
     let id = EnrollmentKeyId::trusted(made["item"]["id"].as_str().unwrap());
-    let stored = api.fleet.store.enrollment_key(&id).await.unwrap().unwrap();
+    let stored = api.fleet.store().enrollment_key(&id).await.unwrap().unwrap();
     assert!(ApiKey::parse(token).unwrap().matches(&stored.hash));
     assert!(listed(&api, &made["item"]).await.unwrap().get("api_key").is_none(), "lists hold no secret");
 }
@@ -105,7 +105,7 @@ async fn mg76_mg77_showing_a_token_is_audited_and_others_are_not_kept() {
     api.get(&path(&kept)).await.ok();
     assert_eq!(api.audit().await.last().unwrap(), "enrollment_key.reveal");
     let id = EnrollmentKeyId::trusted(once["id"].as_str().unwrap());
-    assert_eq!(api.fleet.store.enrollment_key(&id).await.unwrap().unwrap().sealed_token, None);
+    assert_eq!(api.fleet.store().enrollment_key(&id).await.unwrap().unwrap().sealed_token, None);
 }
 
 #[tokio::test]

@@ -28,9 +28,9 @@ async fn orders(api: &Api, agents: [&str; 2]) -> Vec<String> {
 }
 
 async fn ack(api: &Api, agent: &str, key: &ApiKey, action: &str) {
-    let entry = api.fleet.authenticate_agent(agent, key).await.expect("its key");
+    let entry = api.fleet.authentication().agent(agent, key).await.expect("its key");
     let acks = family::acks(&json!([{"action_id": action}]).to_string());
-    assert_eq!(api.fleet.acknowledge(&entry, &acks).await.expect("taken"), [Verdict::Taken], "{action}");
+    assert_eq!(api.fleet.check_ins().acknowledge(&entry, &acks).await.expect("taken"), [Verdict::Taken], "{action}");
 }
 
 async fn shown(api: &Api, action: &str) -> Value {
@@ -44,7 +44,7 @@ async fn check(leave: impl AsyncFnOnce(&Api, &ApiKey)) {
     let leaves = api.agent("leaves", None).await;
     let open = orders(&api, ["stays", "leaves"]).await;
     leave(&api, &leaves).await;
-    assert!(api.fleet.authenticate_agent("leaves", &leaves).await.is_err(), "its key is dead");
+    assert!(api.fleet.authentication().agent("leaves", &leaves).await.is_err(), "its key is dead");
     for id in &open {
         let path = format!("/agents/actions/{id}/results");
         let targets = api.get(&path).await.ok()["items"].as_array().expect("targets").clone();

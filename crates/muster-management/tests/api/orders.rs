@@ -30,7 +30,7 @@ async fn ack(api: &Api, id: &Value, agent: &str) {
         fields: None,
     };
     let write = Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true });
-    api.fleet.store.commit(vec![write]).await.unwrap();
+    api.fleet.store().commit(vec![write]).await.unwrap();
 }
 
 #[tokio::test]
@@ -145,10 +145,10 @@ async fn mg121_ten_thousand_agents_are_reassigned_at_once_and_exactly() {
     let policy = api.policy("target").await;
     for thousand in 0..10 {
         let insertion = |number: i32| {
-            let key = ApiKey::generate(&*api.fleet.entropy);
+            let key = ApiKey::generate(api.fleet.entropy());
             api.insertion(&format!("agent-{thousand}-{number}"), None, &key, |_| {})
         };
-        api.fleet.store.commit((0..1000).map(insertion).collect()).await.unwrap();
+        api.fleet.store().commit((0..1000).map(insertion).collect()).await.unwrap();
     }
     let begun = Instant::now();
     let body = json!({"agents": "", "policy_id": policy});
@@ -194,7 +194,7 @@ async fn mg113_mg114_signed_orders_are_signed_for_each_agent_with_its_own_start(
     api.post("/agents/bulk_upgrade", body).await.ok();
     let due = api.due("b").await;
     let signed = due[0].action.signed.clone().unwrap();
-    let bytes = verify(api.fleet.signer.public_key(), &signed).unwrap();
+    let bytes = verify(api.fleet.inner().signer.public_key(), &signed).unwrap();
     let document: Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!((&document["agents"], &document["type"]), (&json!(["b"]), &json!("UPGRADE")));
     assert_eq!(document["data"], json!({"version": "9.6.0"}));
@@ -308,9 +308,9 @@ async fn mg134_revoking_kills_the_key_at_once_and_completes_what_was_open() {
     let key = api.agent("a", None).await;
     let graceful = api.post("/agents/a/unenroll", json!({})).await.ok()["actionId"].clone();
     let open = api.post("/agents/a/request_diagnostics", json!({})).await.ok()["actionId"].clone();
-    assert!(api.fleet.authenticate_agent("a", &key).await.is_ok());
+    assert!(api.fleet.authentication().agent("a", &key).await.is_ok());
     let forced = api.post("/agents/a/unenroll", json!({"revoke": true})).await.ok()["actionId"].clone();
-    assert!(api.fleet.authenticate_agent("a", &key).await.is_err());
+    assert!(api.fleet.authentication().agent("a", &key).await.is_err());
     assert_eq!(api.status_of("a").await, "unenrolled");
     assert_eq!(action(&api, &forced).await["status"], "COMPLETE");
     assert_eq!(action(&api, &graceful).await["status"], "COMPLETE");
@@ -390,20 +390,20 @@ async fn ea84_secrets_of_orders_are_sealed_and_never_shown() {
     let body =
         json!({"uri": "https://other:8220", "enrollment_token": "c2VjcmV0OnRva2Vu", "settings": {"insecure": true}});
     let id = api.post("/agents/a/migrate", body).await.ok()["actionId"].clone();
-    let stored = api.fleet.store.action(&ActionId::trusted(id.as_str().unwrap())).await.unwrap().unwrap();
+    let stored = api.fleet.store().action(&ActionId::trusted(id.as_str().unwrap())).await.unwrap().unwrap();
     let data: Value = serde_json::from_str(stored.data.as_deref().unwrap()).unwrap();
     let reference = data["enrollment_token"].as_str().unwrap();
     let secret = reference.strip_prefix("$co.elastic.secret{").unwrap().strip_suffix('}').unwrap();
     let secret = SecretId::trusted(secret);
-    let sealed = api.fleet.store.secrets(std::slice::from_ref(&secret)).await.unwrap().remove(0).1;
-    assert_eq!(api.fleet.sealer.open(Place::secret(&secret), &sealed).unwrap().as_slice(), b"c2VjcmV0OnRva2Vu");
+    let sealed = api.fleet.store().secrets(std::slice::from_ref(&secret)).await.unwrap().remove(0).1;
+    assert_eq!(api.fleet.inner().sealer.open(Place::secret(&secret), &sealed).unwrap().as_slice(), b"c2VjcmV0OnRva2Vu");
     let sneaky = json!({"action": {"type": "INPUT_ACTION", "input_type": "x", "data": {"a": reference}}});
     assert_eq!(api.post("/agents/a/actions", sneaky).await.refused(400)["field"], "data");
     let unknown = json!({"uri": "https://x", "enrollment_token": "aWQ6c2VjcmV0", "settings": {"colour": 1}});
     assert_eq!(api.post("/agents/a/migrate", unknown).await.refused(400)["field"], "settings.colour");
     let password = json!({"user_info": {"username": "u", "password": "s3cret-password"}});
     let id = api.post("/agents/a/privilege_level_change", password).await.ok()["actionId"].clone();
-    let stored = api.fleet.store.action(&ActionId::trusted(id.as_str().unwrap())).await.unwrap().unwrap();
+    let stored = api.fleet.store().action(&ActionId::trusted(id.as_str().unwrap())).await.unwrap().unwrap();
     assert!(!stored.data.as_deref().unwrap().contains("s3cret"));
 }
 

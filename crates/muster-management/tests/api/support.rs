@@ -114,8 +114,8 @@ impl Api {
     }
 
     pub async fn agent_with(&self, id: &str, policy: Option<&str>, change: impl FnOnce(&mut AgentRecord)) -> ApiKey {
-        let key = ApiKey::generate(&*self.fleet.entropy);
-        self.fleet.store.commit(vec![self.insertion(id, policy, &key, change)]).await.unwrap();
+        let key = ApiKey::generate(self.fleet.entropy());
+        self.fleet.store().commit(vec![self.insertion(id, policy, &key, change)]).await.unwrap();
         key
     }
 
@@ -147,7 +147,7 @@ impl Api {
 
     /// The record as it is stored.
     pub async fn record(&self, id: &str) -> Option<AgentRecord> {
-        self.fleet.store.agent(&AgentId::trusted(id)).await.unwrap()
+        self.fleet.store().agent(&AgentId::trusted(id)).await.unwrap()
     }
 
     pub async fn status_of(&self, id: &str) -> String {
@@ -156,7 +156,7 @@ impl Api {
 
     /// Actions of the audit log so far, oldest first.
     pub async fn audit(&self) -> Vec<String> {
-        let lines = self.fleet.store.audit_events(0, 10_000).await.unwrap();
+        let lines = self.fleet.store().audit_events(0, 10_000).await.unwrap();
         let action =
             |json: String| serde_json::from_str::<Value>(&json).unwrap()["action"].as_str().unwrap().to_owned();
         lines.into_iter().map(|(_, json, _)| action(json)).collect()
@@ -165,8 +165,8 @@ impl Api {
     /// What the agent would get now.
     pub async fn due(&self, id: &str) -> Vec<muster_core::action::DueAction> {
         let record = self.record(id).await.unwrap();
-        let due = self.fleet.store.actions_due(&record.id, record.action_position, self.now(), 100).await.unwrap();
-        self.fleet.sign_for(&record.id, due).unwrap()
+        let due = self.fleet.store().actions_due(&record.id, record.action_position, self.now(), 100).await.unwrap();
+        self.fleet.check_ins().sign_for(&record.id, due).unwrap()
     }
 }
 

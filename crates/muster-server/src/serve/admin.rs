@@ -30,8 +30,6 @@ use muster_management::management_router;
 
 /// Between two log lines about requests for the same foreign host.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
-/// How long the store may take to answer a server that is ready.
-const STORE_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The handler of the admin listener and of the admin socket.
 #[derive(Clone)]
@@ -121,13 +119,9 @@ async fn ready(State(watched): State<Watched>) -> Response {
     if !matches!(state, ServerState::Healthy | ServerState::Degraded) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", state.as_str())).into_response();
     }
-    if let Some(trouble) = watched.fleet.store.trouble() {
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")).into_response();
-    }
-    match tokio::time::timeout(STORE_ANSWERS, watched.fleet.store.setting("ready")).await {
-        Ok(Ok(_)) => certificates(watched.tls.as_deref()),
-        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("the store: {error}\n")).into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response(),
+    match watched.fleet.server_status().check_ready().await {
+        Ok(()) => certificates(watched.tls.as_deref()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }
 

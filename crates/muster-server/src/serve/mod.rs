@@ -124,7 +124,7 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
     data.mark_fleet(&first_start.installation)?;
     // What can't be finished must not keep agents out.
-    if let Err(error) = fleet.finish_orders().await {
+    if let Err(error) = fleet.actions().finish_orders().await {
         error!(error = whole_text(&error), "orders that were cut off are not finished; tried again at the next start");
     }
     Ok(first_start)
@@ -160,7 +160,7 @@ impl Server {
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
         let (store, fleet) = open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
-        let urls = fleet.settings.external_urls.clone();
+        let urls = fleet.settings().external_urls.clone();
         let tls = Tls::open(config.tls.clone(), urls, Arc::clone(&data), clock)?;
         let first_start = prepared(config, &data, &fleet, &tls).await?;
         let shutdown = CancellationToken::new();
@@ -269,7 +269,7 @@ impl Starting<'_> {
                 tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
             }
         }
-        let told = fleet.settings.external_urls.iter().filter_map(|url| host::url_host(url));
+        let told = fleet.settings().external_urls.iter().filter_map(|url| host::url_host(url));
         let hosts = Hosts::new(self.config.admin_hosts.iter().cloned().chain(told).chain(host::name()));
         let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, hosts);
         let web = || OnHyper(admin.clone());

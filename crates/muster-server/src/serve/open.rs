@@ -54,15 +54,15 @@ pub(super) async fn fleet(
         signer: Arc::new(signer),
         settings,
     });
-    fleet.store.lies_on(Arc::new(disk), on_reserve);
+    fleet.server_status().lies_on(Arc::new(disk), on_reserve);
     if !on_reserve {
         // A store that can be read is served whether it takes writes or not; which of the two is told from the start.
-        fleet.probe_store().await;
+        fleet.server_status().probe_store().await;
     }
-    if let Some(trouble) = fleet.store.trouble() {
+    if let Some(trouble) = fleet.server_status().trouble() {
         tracing::warn!(trouble, "read-only until this is mended: nothing can be changed, and agents can't enroll");
     } else {
-        fleet.store.set_reserve_aside();
+        fleet.server_status().set_reserve_aside();
     }
     Ok((store, fleet))
 }

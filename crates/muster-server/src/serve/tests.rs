@@ -5,7 +5,7 @@ mod lost_database;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use muster_core::context::{Actor, OpContext};
+use muster_core::authorization::{Actor, OpContext};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::config::{Layers, load};
+use muster_fleet::force::Force;
 use muster_fleet::policies::PolicyDraft;
 
 fn config(folder: &tempfile::TempDir, more: &[&str]) -> Config {
@@ -88,7 +89,7 @@ async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itsel
     let full = muster_store::StoreError::Unavailable { reason: "database or disk is full".into() };
     let overall = async || ask(UnixStream::connect(server.data.join("admin.sock")).await.unwrap(), "/api/status").await;
     assert!(overall().await.contains("available"));
-    server.fleet.store.note(Some(&full));
+    server.fleet.note(Some(&full));
     let told = admin(&server, "/readyz").await;
     assert!(
         told.starts_with("HTTP/1.1 503") && told.contains("takes no writes: not applied: database or disk"),
@@ -200,7 +201,14 @@ async fn damaged_store_is_not_ready_once_somebody_came_upon_it() {
     let settings = config(&folder, &[]);
     let server = Server::start(&settings).await.unwrap();
     let page = muster_store::query::Page { offset: 0, limit: 1 };
-    let key = server.fleet.store.enrollment_keys(None, page).await.unwrap().items.remove(0);
+    let key = server
+        .fleet
+        .store()
+        .enrollment_keys(&muster_core::id::SpaceId::default(), None, page)
+        .await
+        .unwrap()
+        .items
+        .remove(0);
     server.stop().await;
     // The page that holds the key's token, which no start reads.
     let path = settings.data_dir.join("muster.db");
@@ -228,7 +236,13 @@ async fn the_first_start_makes_policy_and_key_once() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder, &["external_url=https://fleet.example:8220"]);
     let server = Server::start(&config).await.unwrap();
-    let policy = server.fleet.store.policy_by_name("Default policy").await.unwrap().unwrap();
+    let policy = server
+        .fleet
+        .store()
+        .policy_by_name(&muster_core::id::SpaceId::default(), "Default policy")
+        .await
+        .unwrap()
+        .unwrap();
     assert!(policy.is_default);
     let first = server.first_start.clone();
     let token = first.enrollment_token.clone().unwrap();
@@ -241,7 +255,7 @@ async fn the_first_start_makes_policy_and_key_once() {
         assert!(greeting.contains(&line), "{line} is missing in\n{greeting}");
     }
     assert!(greeting.contains(&first.ca_fingerprint.clone().unwrap()));
-    let signing_key = server.fleet.signer.public_key().to_owned();
+    let signing_key = server.fleet.inner().signer.public_key().to_owned();
     server.stop().await;
 
     let server = Server::start(&config).await.unwrap();
@@ -250,10 +264,25 @@ async fn the_first_start_makes_policy_and_key_once() {
     let key = format!("An enrollment key: muster enrollment-key create --data-dir {}", config.data_dir);
     assert!(greeting.contains(&format!("{key} --policy 'Default policy'\n")), "{greeting}");
     assert_eq!(server.first_start.ca_fingerprint, first.ca_fingerprint);
-    assert_eq!(server.fleet.signer.public_key(), signing_key, "the signing key is kept");
+    assert_eq!(server.fleet.inner().signer.public_key(), signing_key, "the signing key is kept");
     let page = muster_store::query::Page { offset: 0, limit: 10 };
-    assert_eq!(server.fleet.store.enrollment_keys(None, page).await.unwrap().items.len(), 1);
+    assert_eq!(
+        server
+            .fleet
+            .store()
+            .enrollment_keys(&muster_core::id::SpaceId::default(), None, page)
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
     server.stop().await;
+}
+
+async fn delete_policy(server: &Server, context: &OpContext, id: &str) {
+    let policies = server.fleet.policies();
+    policies.delete(&policies.find(context, id).await.unwrap(), Force::No).await.unwrap();
 }
 
 #[tokio::test]
@@ -262,18 +291,25 @@ async fn the_greeting_names_a_policy_that_is_there() {
     let config = config(&folder, &[]);
     let server = Server::start(&config).await.unwrap();
     let root = OpContext::administrator(Actor::System);
-    let default = server.fleet.store.policy_by_name("Default policy").await.unwrap().unwrap();
+    let default = server
+        .fleet
+        .store()
+        .policy_by_name(&muster_core::id::SpaceId::default(), "Default policy")
+        .await
+        .unwrap()
+        .unwrap();
     let web = PolicyDraft { name: Some("it's web".into()), ..PolicyDraft::default() };
-    server.fleet.create_policy(&root, web).await.unwrap();
-    server.fleet.delete_policy(&root, default.id.as_str(), false).await.unwrap();
+    server.fleet.policies().create(&root.grant().unwrap(), web).await.unwrap();
+    delete_policy(&server, &root, default.id.as_str()).await;
     server.stop().await;
 
     let server = Server::start(&config).await.unwrap();
     let greeting = server.first_start.greeting(&config, &server.addresses);
     assert!(greeting.contains(r"--policy 'it'\''s web'"), "{greeting}");
     assert!(!greeting.contains("Default policy"), "{greeting}");
-    let web = server.fleet.store.policy_by_name("it's web").await.unwrap().unwrap();
-    server.fleet.delete_policy(&root, web.id.as_str(), false).await.unwrap();
+    let web =
+        server.fleet.store().policy_by_name(&muster_core::id::SpaceId::default(), "it's web").await.unwrap().unwrap();
+    delete_policy(&server, &root, web.id.as_str()).await;
     server.stop().await;
 
     let server = Server::start(&config).await.unwrap();

@@ -26,7 +26,6 @@ CREATE TABLE agents (
     action_position INTEGER NOT NULL,
     action_token TEXT,
     tags TEXT NOT NULL,
-    namespaces TEXT NOT NULL,
     agent_version TEXT NOT NULL,
     newer_than_tested INTEGER NOT NULL,
     hostname TEXT NOT NULL,
@@ -56,16 +55,18 @@ CREATE TABLE agents (
     enrollment_key_id TEXT,
     enrollment_id TEXT,
     enrolled_at INTEGER NOT NULL,
-    policy_id TEXT
+    policy_id TEXT,
+    space TEXT NOT NULL
 ) STRICT;
 -- A column named here makes an update dearer: see "agents" among the statements.
 CREATE INDEX agents_by_host ON agents (host_id) WHERE host_id IS NOT NULL;
 CREATE INDEX agents_by_policy ON agents (policy_id, active);
-CREATE INDEX agents_by_status ON agents (status);
+CREATE INDEX agents_by_status ON agents (space, status);
 CREATE INDEX agents_by_deadline ON agents (status_deadline) WHERE status_deadline IS NOT NULL;
 CREATE INDEX agents_by_enrollment_key ON agents (enrollment_key_id) WHERE enrollment_key_id IS NOT NULL;
 CREATE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrolled_at, id) WHERE enrollment_id IS NOT NULL;
-CREATE INDEX agents_by_enrolment ON agents (enrolled_at, id);
+CREATE INDEX agents_by_space ON agents (space, id);
+CREATE INDEX agents_by_enrolment ON agents (space, enrolled_at, id);
 
 -- What agents authenticate with: one live credential at most for each, and those that it had before.
 CREATE TABLE credentials (
@@ -96,13 +97,13 @@ CREATE INDEX agent_tags_by_tag ON agent_tags (tag, agent_id);
 
 CREATE TABLE enrollment_keys (
     id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
     name TEXT NOT NULL,
     key_id TEXT NOT NULL UNIQUE,
     hash BLOB NOT NULL,
     sealed_token BLOB,
     policy_id TEXT,
     tags TEXT NOT NULL,
-    namespaces TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     expires_at INTEGER,
     revoked_at INTEGER,
@@ -112,14 +113,15 @@ CREATE TABLE enrollment_keys (
     hidden INTEGER NOT NULL,
     created_by TEXT NOT NULL
 ) STRICT;
--- A live key's name is its policy's alone.
-CREATE UNIQUE INDEX enrollment_keys_by_name ON enrollment_keys (coalesce(policy_id, ''), name) WHERE revoked_at IS NULL;
+-- A live key's name is unique among those of its space and policy.
+CREATE UNIQUE INDEX enrollment_keys_by_name ON enrollment_keys (space, coalesce(policy_id, ''), name) WHERE revoked_at IS NULL;
 CREATE INDEX enrollment_keys_by_policy ON enrollment_keys (policy_id);
-CREATE INDEX enrollment_keys_by_creation ON enrollment_keys (created_at, id);
+CREATE INDEX enrollment_keys_by_creation ON enrollment_keys (space, created_at, id);
 
 CREATE TABLE policies (
     id TEXT NOT NULL PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
+    space TEXT NOT NULL,
+    name TEXT NOT NULL,
     namespace TEXT NOT NULL,
     description TEXT NOT NULL,
     revision INTEGER NOT NULL,
@@ -132,7 +134,8 @@ CREATE TABLE policies (
     fields TEXT NOT NULL,
     updated_by TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    UNIQUE (space, name)
 ) STRICT;
 CREATE INDEX policies_default ON policies (is_default) WHERE is_default = 1;
 
@@ -149,6 +152,7 @@ CREATE TABLE policy_revisions (
 CREATE TABLE actions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
+    space TEXT NOT NULL,
     kind TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     expiration INTEGER,
@@ -163,6 +167,7 @@ CREATE TABLE actions (
     created_by TEXT NOT NULL,
     cancelled_at INTEGER
 ) STRICT;
+CREATE INDEX actions_by_space ON actions (space, seq);
 CREATE INDEX actions_by_expiration ON actions (expiration) WHERE expiration IS NOT NULL;
 
 -- Targets and their results. state: queued, acked, failed, withdrawn; ineligible: meant, but never ordered.
@@ -183,13 +188,15 @@ CREATE INDEX action_targets_by_state ON action_targets (action_seq, state, resul
 
 CREATE TABLE outputs (
     id TEXT NOT NULL PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
+    space TEXT NOT NULL,
+    name TEXT NOT NULL,
     kind TEXT NOT NULL,
     is_default INTEGER NOT NULL,
     is_default_monitoring INTEGER NOT NULL,
     fields TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    UNIQUE (space, name)
 ) STRICT;
 
 CREATE TABLE secrets (

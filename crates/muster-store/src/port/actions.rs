@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target, TargetState};
-use muster_core::id::{ActionId, AgentId};
+use muster_core::id::{ActionId, AgentId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::{StoreError, Write};
@@ -68,6 +68,8 @@ impl From<ActionWrite> for Write {
 pub trait ActionStore: Send + Sync + 'static {
     /// Selects an action.
     async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError>;
+    /// One action, if it is of the space.
+    async fn action_in(&self, space: &SpaceId, id: &ActionId) -> Result<Option<Action>, StoreError>;
     /// Actions after position `after` that are addressed to the agent in its present life, not cancelled and not
     /// expired at `now`, in order, at most `limit` (EA75, EA76). Types that are never delivered are included: the position passes them.
     async fn actions_due(

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::credential::Credential;
 use muster_core::host::Host;
-use muster_core::id::{AgentId, EnrollmentKeyId, KeyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
@@ -84,12 +84,14 @@ impl From<AgentWrite> for Write {
 pub trait AgentStore: Send + Sync + 'static {
     /// One agent's record.
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
+    /// One agent's record, if it is of the space.
+    async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
     /// The agent with this access key.
     async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
     /// Everything that an agent ever authenticated with, the newest first.
     async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError>;
     /// The host of a machine in a space.
-    async fn host_by_machine(&self, space: &str, machine_id: &str) -> Result<Option<Host>, StoreError>;
+    async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError>;
     /// The agent that enrolled by this key with this idempotency handle and never checked in. There is one at most: a
     /// second one is refused as [`Precondition::Exists`](super::Precondition::Exists), whichever node commits it.
     async fn agent_by_enrollment_id(

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::{StoreError, Write};
@@ -49,9 +49,19 @@ impl From<EnrollmentKeyWrite> for Write {
 pub trait EnrollmentKeyStore: Send + Sync + 'static {
     /// One enrollment key.
     async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError>;
+    /// One enrollment key, if it is of the space.
+    async fn enrollment_key_in(
+        &self,
+        space: &SpaceId,
+        id: &EnrollmentKeyId,
+    ) -> Result<Option<EnrollmentKey>, StoreError>;
     /// The enrollment key with this public half.
     async fn enrollment_key_by_key_id(&self, key: &KeyId) -> Result<Option<EnrollmentKey>, StoreError>;
-    /// Enrollment keys, newest first, of one policy or of all.
-    async fn enrollment_keys(&self, policy: Option<&PolicyId>, page: Page)
-    -> Result<Listed<EnrollmentKey>, StoreError>;
+    /// Enrollment keys of a space, newest first, of one policy or of all.
+    async fn enrollment_keys(
+        &self,
+        space: &SpaceId,
+        policy: Option<&PolicyId>,
+        page: Page,
+    ) -> Result<Listed<EnrollmentKey>, StoreError>;
 }

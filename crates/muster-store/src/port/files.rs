@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, FileId};
+use muster_core::id::{ActionId, AgentId, FileId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::{StoreError, Write};
@@ -98,6 +98,8 @@ impl From<FileWrite> for Write {
 pub trait FileStore: Send + Sync + 'static {
     /// Selects an upload.
     async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError>;
+    /// One upload, if its agent is of the space.
+    async fn upload_in(&self, space: &SpaceId, id: &FileId) -> Result<Option<Upload>, StoreError>;
     /// The upload of an agent for an action.
     async fn upload_for(&self, action: &ActionId, agent: &AgentId) -> Result<Option<Upload>, StoreError>;
     /// Returns the uploads of an agent, newest first.

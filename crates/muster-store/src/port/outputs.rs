@@ -1,7 +1,7 @@
 //! Outputs.
 
 use async_trait::async_trait;
-use muster_core::id::OutputId;
+use muster_core::id::{OutputId, SpaceId};
 use muster_core::output::Output;
 
 use super::{StoreError, Write};
@@ -29,6 +29,8 @@ impl From<OutputWrite> for Write {
 pub trait OutputStore: Send + Sync + 'static {
     /// Selects an output.
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError>;
-    /// All outputs, by name.
-    async fn outputs(&self) -> Result<Vec<Output>, StoreError>;
+    /// One output, if it is of the space.
+    async fn output_in(&self, space: &SpaceId, id: &OutputId) -> Result<Option<Output>, StoreError>;
+    /// All outputs of a space, by name.
+    async fn outputs(&self, space: &SpaceId) -> Result<Vec<Output>, StoreError>;
 }

@@ -1,7 +1,7 @@
 //! Policies and their revisions.
 
 use async_trait::async_trait;
-use muster_core::id::PolicyId;
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 
@@ -45,12 +45,14 @@ pub trait PolicyStore: Send + Sync + 'static {
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
     /// A policy's head.
     async fn policy_head(&self, id: &PolicyId) -> Result<Option<PolicyHead>, StoreError>;
-    /// The head of the default policy.
-    async fn default_policy_head(&self) -> Result<Option<PolicyHead>, StoreError>;
-    /// The policy of that name.
-    async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError>;
-    /// Policies by name.
-    async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError>;
+    /// The head of the default policy of a space.
+    async fn default_policy_head(&self, space: &SpaceId) -> Result<Option<PolicyHead>, StoreError>;
+    /// One policy, if it is of the space.
+    async fn policy_in(&self, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
+    /// The policy of that name in the space.
+    async fn policy_by_name(&self, space: &SpaceId, name: &str) -> Result<Option<Policy>, StoreError>;
+    /// Policies by name, of a space or of all.
+    async fn policies(&self, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>, StoreError>;
     /// Number of active agents on each policy.
     async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError>;
     /// The newest revision of a policy.

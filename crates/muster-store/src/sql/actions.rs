@@ -4,16 +4,16 @@ use super::statements;
 
 macro_rules! columns {
     () => {
-        "a.seq, a.id, a.kind, a.created_at, a.expiration, a.start_time, a.rollout_seconds, a.timeout, a.input_type, \
+        "a.seq, a.id, a.space, a.kind, a.created_at, a.expiration, a.start_time, a.rollout_seconds, a.timeout, a.input_type, \
          a.data, a.signed_data, a.signed_signature, a.total, a.created_by, a.cancelled_at"
     };
 }
 
 statements! {
     /// Inserts an action. Returns no row if the id is taken.
-    INSERT = "INSERT INTO actions (id, kind, created_at, expiration, start_time, rollout_seconds, timeout, \
+    INSERT = "INSERT INTO actions (id, space, kind, created_at, expiration, start_time, rollout_seconds, timeout, \
         input_type, data, signed_data, signed_signature, total, created_by, cancelled_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING RETURNING seq";
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING RETURNING seq";
     /// Inserts a target; a duplicate agent is ignored.
     INSERT_TARGET = "INSERT INTO action_targets (agent_id, action_seq, place, state) \
         VALUES ($1, $2, $3, 'queued') ON CONFLICT DO NOTHING";
@@ -21,6 +21,8 @@ statements! {
     SEQ = "SELECT seq FROM actions WHERE id = $1";
     /// Selects an action.
     BY_ID = concat!("SELECT ", columns!(), " FROM actions a WHERE a.id = $1");
+    /// One action of a space.
+    BY_ID_IN = concat!("SELECT ", columns!(), " FROM actions a WHERE a.id = $1 AND a.space = $2");
     /// Selects an action by its sequence number.
     BY_SEQ = concat!("SELECT ", columns!(), " FROM actions a WHERE a.seq = $1");
     /// Counts the active agents of a policy by the revision that they run; 0 means none of this policy.
@@ -85,15 +87,15 @@ statements! {
 }
 
 /// Head of the key query over actions and revisions; conditions follow each of its three parts.
-pub(crate) const KEYS: &str = "SELECT at, seq, policy_id, revision, created_by FROM (";
+pub(crate) const KEYS: &str = "SELECT at, seq, policy_id, revision, created_by, space FROM (";
 /// Head of its count.
 pub(crate) const COUNT_KEYS: &str = "SELECT count(*) FROM (";
 /// Keys of actions.
 pub(crate) const ACTION_KEYS: &str = "SELECT a.created_at AS at, a.seq AS seq, '' AS policy_id, 0 AS revision, \
-    '' AS created_by FROM actions a WHERE 1 = 1";
+    '' AS created_by, a.space AS space FROM actions a WHERE 1 = 1";
 /// Keys of revisions.
-pub(crate) const REVISION_KEYS: &str = " UNION ALL SELECT r.created_at, 0, r.policy_id, r.revision, r.created_by \
-    FROM policy_revisions r WHERE r.revision > 1";
+pub(crate) const REVISION_KEYS: &str = " UNION ALL SELECT r.created_at, 0, r.policy_id, r.revision, r.created_by, p.space \
+    FROM policy_revisions r JOIN policies p ON p.id = r.policy_id WHERE r.revision > 1";
 /// Order: newest first; at the same time, actions come first.
 pub(crate) const KEYS_ORDER: &str = ") AS k ORDER BY at DESC, seq DESC, policy_id, revision DESC";
 

@@ -9,7 +9,7 @@ macro_rules! plain {
     () => {
         "version, family, kind, replace_token, updated_at, target_revision, running_policy_id, policy_revision, \
          policy_failure, duplicate_hosts, action_position, \
-         action_token, tags, namespaces, agent_version, newer_than_tested, hostname, last_checkin, health_status, \
+         action_token, tags, agent_version, newer_than_tested, hostname, last_checkin, health_status, \
          health_message, unhealthy_reason, status_since, audit_reason, audit_at, unenrollment_started_at, \
          unenrolled_at, unenrolled_reason, upgrade_started_at, upgraded_at, upgrade_open, upgrade_details, \
          upgrade_rollbacks, \
@@ -19,7 +19,7 @@ macro_rules! plain {
 macro_rules! plain_values {
     () => {
         "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-         $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36"
+         $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35"
     };
 }
 macro_rules! status {
@@ -29,17 +29,17 @@ macro_rules! status {
 }
 macro_rules! status_values {
     () => {
-        "$37, $38"
+        "$36, $37"
     };
 }
 macro_rules! keys {
     () => {
-        "active, host_id, enrollment_key_id, enrollment_id, enrolled_at, policy_id"
+        "active, host_id, enrollment_key_id, enrollment_id, enrolled_at, policy_id, space"
     };
 }
 macro_rules! keys_values {
     () => {
-        "$39, $40, $41, $42, $43, $44"
+        "$38, $39, $40, $41, $42, $43, $44"
     };
 }
 macro_rules! columns {
@@ -67,12 +67,12 @@ statements! {
     );
     /// Updates columns without an index.
     UPDATE_PLAIN = concat!(
-        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $37 AND version = $38"
+        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $36 AND version = $37"
     );
     /// Updates the status as well.
     UPDATE_STATUS = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ") = (", plain_values!(), ", ", status_values!(),
-        ") WHERE id = $39 AND version = $40"
+        ") WHERE id = $38 AND version = $39"
     );
     /// Updates everything except the id.
     UPDATE_ALL = concat!(
@@ -136,6 +136,10 @@ statements! {
 
     /// Selects an agent.
     BY_ID = select!("FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL WHERE id = $1");
+    /// One agent of a space.
+    BY_ID_IN = select!(
+        "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL WHERE id = $1 AND space = $2"
+    );
     /// Selects the agent with an access key.
     BY_ACCESS_KEY = select!("FROM credentials JOIN agents ON id = agent_id WHERE key_id = $1 AND revoked_at IS NULL");
     /// Selects the agent that enrolled with a key and an idempotency handle and has never checked in.

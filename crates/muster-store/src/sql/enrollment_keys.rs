@@ -4,7 +4,7 @@ use super::statements;
 
 macro_rules! columns {
     () => {
-        "id, name, key_id, hash, sealed_token, policy_id, tags, namespaces, created_at, expires_at, revoked_at, \
+        "id, space, name, key_id, hash, sealed_token, policy_id, tags, created_at, expires_at, revoked_at, \
          max_uses, uses, last_used_at, hidden, created_by"
     };
 }
@@ -31,17 +31,22 @@ statements! {
     DELETE_OF_POLICY = "DELETE FROM enrollment_keys WHERE policy_id = $1";
     /// Selects a key.
     BY_ID = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE id = $1");
+    /// One key of a space.
+    BY_ID_IN = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE id = $1 AND space = $2");
     /// Selects the key with a key id.
     BY_KEY_ID = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE key_id = $1");
-    /// Selects all, newest first.
-    LIST = concat!("SELECT ", columns!(), " FROM enrollment_keys ORDER BY created_at DESC, id DESC LIMIT $1 OFFSET $2");
-    /// Counts all.
-    COUNT = "SELECT count(*) FROM enrollment_keys";
-    /// Selects those of a policy, newest first.
+    /// A space's, newest first.
+    LIST = concat!(
+        "SELECT ", columns!(),
+        " FROM enrollment_keys WHERE space = $1 ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3"
+    );
+    /// How many of a space.
+    COUNT = "SELECT count(*) FROM enrollment_keys WHERE space = $1";
+    /// A policy's in a space, newest first.
     LIST_OF_POLICY = concat!(
         "SELECT ", columns!(),
-        " FROM enrollment_keys WHERE policy_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3"
+        " FROM enrollment_keys WHERE space = $1 AND policy_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4"
     );
-    /// Counts those of a policy.
-    COUNT_OF_POLICY = "SELECT count(*) FROM enrollment_keys WHERE policy_id = $1";
+    /// How many of a policy in a space.
+    COUNT_OF_POLICY = "SELECT count(*) FROM enrollment_keys WHERE space = $1 AND policy_id = $2";
 }

@@ -34,6 +34,11 @@ statements! {
     UPLOAD_STATUS = "UPDATE uploads SET status = $1, transit_hash = coalesce($2, transit_hash) WHERE id = $3";
     /// Selects an upload.
     UPLOAD = concat!("SELECT ", upload_columns!(), " FROM uploads WHERE id = $1");
+    /// One upload of an agent of a space.
+    UPLOAD_IN = concat!(
+        "SELECT ", upload_columns!(), " FROM uploads WHERE id = $1 AND EXISTS \
+         (SELECT 1 FROM agents WHERE agents.id = uploads.agent_id AND agents.space = $2)"
+    );
     /// Selects an agent's upload for an action.
     UPLOAD_FOR = concat!("SELECT ", upload_columns!(), " FROM uploads WHERE agent_id = $1 AND action_id = $2");
     /// Selects those of an agent, newest first.

@@ -4,7 +4,7 @@ use super::statements;
 
 macro_rules! columns {
     () => {
-        "id, name, namespace, description, revision, is_managed, is_default, inactivity_timeout, unenroll_timeout, \
+        "id, space, name, namespace, description, revision, is_managed, is_default, inactivity_timeout, unenroll_timeout, \
          config, secrets, fields, updated_by, created_at, updated_at"
     };
 }
@@ -18,32 +18,40 @@ statements! {
     /// Inserts a policy unless its id or name is taken.
     INSERT = concat!(
         "INSERT INTO policies (", columns!(), ") \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING"
     );
     /// Updates a policy if it has not changed meanwhile.
     UPDATE = concat!(
         "UPDATE policies SET (", columns!(), ") = \
-         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-         WHERE id = $1 AND revision = $16 AND updated_at = $17"
+         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+         WHERE id = $1 AND revision = $17 AND updated_at = $18"
     );
     /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM policies WHERE id = $1";
-    /// Selects whether another one has the name.
-    NAME_TAKEN = "SELECT 1 FROM policies WHERE name = $1 AND id <> $2";
+    /// Whether another of the space has the name.
+    NAME_TAKEN = "SELECT 1 FROM policies WHERE space = $1 AND name = $2 AND id <> $3";
     /// Deletes a policy with its revisions.
     DELETE = "DELETE FROM policies WHERE id = $1";
     /// Selects a policy.
     BY_ID = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1");
+    /// One policy of a space.
+    BY_ID_IN = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1 AND space = $2");
     /// What enrolment needs; none of the columns lies behind the long ones.
     HEAD = "SELECT id, inactivity_timeout FROM policies WHERE id = $1";
-    /// The same of the default policy.
-    DEFAULT_HEAD = "SELECT id, inactivity_timeout FROM policies WHERE is_default = 1 LIMIT 1";
-    /// Selects a policy by name.
-    BY_NAME = concat!("SELECT ", columns!(), " FROM policies WHERE name = $1");
+    /// The same of the default policy of a space.
+    DEFAULT_HEAD = "SELECT id, inactivity_timeout FROM policies WHERE space = $1 AND is_default = 1 LIMIT 1";
+    /// The policy of a name in a space.
+    BY_NAME = concat!("SELECT ", columns!(), " FROM policies WHERE space = $1 AND name = $2");
     /// Selects all, by name.
-    LIST = concat!("SELECT ", columns!(), " FROM policies ORDER BY lower(name), name LIMIT $1 OFFSET $2");
+    LIST = concat!("SELECT ", columns!(), " FROM policies ORDER BY lower(name), name, id LIMIT $1 OFFSET $2");
     /// Counts all.
     COUNT = "SELECT count(*) FROM policies";
+    /// A space's, by name.
+    LIST_IN = concat!(
+        "SELECT ", columns!(), " FROM policies WHERE space = $1 ORDER BY lower(name), name LIMIT $2 OFFSET $3"
+    );
+    /// How many of a space.
+    COUNT_IN = "SELECT count(*) FROM policies WHERE space = $1";
 
     /// Inserts a revision unless its number is taken.
     INSERT_REVISION = concat!(

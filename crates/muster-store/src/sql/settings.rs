@@ -4,31 +4,33 @@ use super::statements;
 
 macro_rules! output_columns {
     () => {
-        "id, name, kind, is_default, is_default_monitoring, fields, created_at, updated_at"
+        "id, space, name, kind, is_default, is_default_monitoring, fields, created_at, updated_at"
     };
 }
 
 statements! {
     /// Inserts or updates an output.
     PUT_OUTPUT = concat!(
-        "INSERT INTO outputs (", output_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+        "INSERT INTO outputs (", output_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, kind = excluded.kind, \
          is_default = excluded.is_default, is_default_monitoring = excluded.is_default_monitoring, \
          fields = excluded.fields, created_at = excluded.created_at, updated_at = excluded.updated_at"
     );
-    /// Selects whether another one has the name.
-    OUTPUT_NAME_TAKEN = "SELECT 1 FROM outputs WHERE name = $1 AND id <> $2";
-    /// Clears the default of other outputs.
-    CLEAR_DEFAULT = "UPDATE outputs SET is_default = 0 WHERE is_default = 1 AND id <> $1";
+    /// Whether another of the space has the name.
+    OUTPUT_NAME_TAKEN = "SELECT 1 FROM outputs WHERE space = $1 AND name = $2 AND id <> $3";
+    /// The default of the space is another one.
+    CLEAR_DEFAULT = "UPDATE outputs SET is_default = 0 WHERE space = $1 AND is_default = 1 AND id <> $2";
     /// Clears the monitoring default of other outputs.
     CLEAR_DEFAULT_MONITORING = "UPDATE outputs SET is_default_monitoring = 0 \
-        WHERE is_default_monitoring = 1 AND id <> $1";
+        WHERE space = $1 AND is_default_monitoring = 1 AND id <> $2";
     /// Deletes one.
     DELETE_OUTPUT = "DELETE FROM outputs WHERE id = $1";
     /// Selects an output.
     OUTPUT = concat!("SELECT ", output_columns!(), " FROM outputs WHERE id = $1");
-    /// Selects all, by name.
-    OUTPUTS = concat!("SELECT ", output_columns!(), " FROM outputs ORDER BY lower(name), name");
+    /// One output of a space.
+    OUTPUT_IN = concat!("SELECT ", output_columns!(), " FROM outputs WHERE id = $1 AND space = $2");
+    /// A space's, by name.
+    OUTPUTS = concat!("SELECT ", output_columns!(), " FROM outputs WHERE space = $1 ORDER BY lower(name), name");
 
     /// Inserts or replaces one.
     PUT_SECRET = "INSERT INTO secrets (id, sealed) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET sealed = excluded.sealed";

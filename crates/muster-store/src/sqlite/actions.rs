@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Signed, Target, TargetState, UNENROLLED};
-use muster_core::id::{ActionId, AgentId};
+use muster_core::id::{ActionId, AgentId, SpaceId};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
@@ -31,6 +31,7 @@ pub(super) fn insert(
 ) -> std::result::Result<i64, Failure> {
     let values = params![
         action.id.as_str(),
+        action.space.as_str(),
         action.kind.word(),
         action.created_at.as_micros(),
         action.expiration.map(Timestamp::as_micros),
@@ -152,6 +153,7 @@ pub(super) fn read(c: &mut Columns<'_, '_>) -> Result<Action> {
     Ok(Action {
         seq: c.take()?,
         id: c.id()?,
+        space: c.id()?,
         kind: c.word()?,
         created_at: c.time()?,
         expiration: c.time_option()?,
@@ -175,6 +177,11 @@ fn signed(c: &mut Columns<'_, '_>) -> Result<Option<Signed>> {
 /// Selects an action.
 pub(super) fn by_id(connection: &Connection, id: &ActionId) -> Result<Option<Action>> {
     first(connection, sql::BY_ID, [id.as_str()], |row| read(&mut Columns::of(row)))
+}
+
+/// One action of a space.
+pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &ActionId) -> Result<Option<Action>> {
+    first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], |row| read(&mut Columns::of(row)))
 }
 
 /// Returns what is due to an agent.

@@ -8,7 +8,7 @@ pub(super) use list::{counts, ids, page, tags};
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::credential::{Credential, CredentialKind, SecretHash};
 use muster_core::host::Host;
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, params};
 
@@ -96,7 +96,8 @@ fn leave_host(connection: &Connection, host: Option<&HostId>) -> Result<()> {
 
 /// A host, unless it is there. `Exists` when its machine has another one.
 pub(super) fn put_host(connection: &Connection, host: &Host) -> std::result::Result<(), Failure> {
-    let values = params![host.id.as_str(), host.space, host.machine_id, host.hostname, host.created_at.as_micros()];
+    let values =
+        params![host.id.as_str(), host.space.as_str(), host.machine_id, host.hostname, host.created_at.as_micros()];
     if run(connection, sql::INSERT_HOST, values)? == 0 && !any(connection, sql::HOST_EXISTS, [host.id.as_str()])? {
         return Err(Precondition::Exists(format!("host {}", host.id)).into());
     }
@@ -104,10 +105,10 @@ pub(super) fn put_host(connection: &Connection, host: &Host) -> std::result::Res
 }
 
 /// The host of a machine.
-pub(super) fn host_by_machine(connection: &Connection, space: &str, machine_id: &str) -> Result<Option<Host>> {
-    first(connection, sql::HOST_BY_MACHINE, [space, machine_id], |row| {
+pub(super) fn host_by_machine(connection: &Connection, space: &SpaceId, machine_id: &str) -> Result<Option<Host>> {
+    first(connection, sql::HOST_BY_MACHINE, [space.as_str(), machine_id], |row| {
         let mut c = Columns::of(row);
-        Ok(Host { id: c.id()?, space: c.take()?, machine_id: c.take()?, hostname: c.take()?, created_at: c.time()? })
+        Ok(Host { id: c.id()?, space: c.id()?, machine_id: c.take()?, hostname: c.take()?, created_at: c.time()? })
     })
 }
 
@@ -199,6 +200,11 @@ pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Re
 /// Selects an agent.
 pub(super) fn by_id(connection: &Connection, id: &AgentId) -> Result<Option<AgentRecord>> {
     first(connection, sql::BY_ID, [id.as_str()], record::read)
+}
+
+/// One agent of a space.
+pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], record::read)
 }
 
 /// Selects the agent with an access key.

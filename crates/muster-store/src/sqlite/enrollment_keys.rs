@@ -2,7 +2,7 @@
 
 use muster_core::credential::SecretHash;
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
@@ -24,13 +24,13 @@ fn affected_or_missing(rows: usize, id: &EnrollmentKeyId) -> std::result::Result
 pub(super) fn insert(connection: &Connection, key: &EnrollmentKey) -> std::result::Result<(), Failure> {
     let values = params![
         key.id.as_str(),
+        key.space.as_str(),
         key.name,
         key.key_id.as_str(),
         key.hash.0,
         key.sealed_token,
         key.policy_id.as_ref().map(PolicyId::as_str),
         to_json(&key.tags)?,
-        to_json(&key.namespaces)?,
         key.created_at.as_micros(),
         key.expires_at.map(Timestamp::as_micros),
         key.revoked_at.map(Timestamp::as_micros),
@@ -85,13 +85,13 @@ fn read(row: &Row<'_>) -> Result<EnrollmentKey> {
     let mut c = Columns::of(row);
     Ok(EnrollmentKey {
         id: c.id()?,
+        space: c.id()?,
         name: c.take()?,
         key_id: c.id()?,
         hash: SecretHash(c.sha256()?),
         sealed_token: c.take()?,
         policy_id: c.id_option()?,
         tags: c.json()?,
-        namespaces: c.json()?,
         created_at: c.time()?,
         expires_at: c.time_option()?,
         revoked_at: c.time_option()?,
@@ -108,28 +108,42 @@ pub(super) fn by_id(connection: &Connection, id: &EnrollmentKeyId) -> Result<Opt
     first(connection, sql::BY_ID, [id.as_str()], read)
 }
 
+/// One key of a space.
+pub(super) fn by_id_in(
+    connection: &Connection,
+    space: &SpaceId,
+    id: &EnrollmentKeyId,
+) -> Result<Option<EnrollmentKey>> {
+    first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], read)
+}
+
 /// Selects the key with a key id.
 pub(super) fn by_key_id(connection: &Connection, key: &KeyId) -> Result<Option<EnrollmentKey>> {
     first(connection, sql::BY_KEY_ID, [key.as_str()], read)
 }
 
-/// A page of all keys, or of a policy's.
-pub(super) fn page(connection: &Connection, policy: Option<&PolicyId>, page: Page) -> Result<Listed<EnrollmentKey>> {
-    let Page { limit, offset } = page;
+/// A page of a space's keys, or of a policy's in it.
+pub(super) fn page(
+    connection: &Connection,
+    space: &SpaceId,
+    policy: Option<&PolicyId>,
+    page: Page,
+) -> Result<Listed<EnrollmentKey>> {
+    let (space, Page { limit, offset }) = (space.as_str(), page);
     Ok(match policy {
         None => Listed {
-            items: readable(connection, "enrollment keys", sql::LIST, [limit, offset], read)?,
-            total: count(connection, sql::COUNT, [])?,
+            items: readable(connection, "enrollment keys", sql::LIST, params![space, limit, offset], read)?,
+            total: count(connection, sql::COUNT, [space])?,
         },
         Some(policy) => Listed {
             items: readable(
                 connection,
                 "enrollment keys",
                 sql::LIST_OF_POLICY,
-                params![policy.as_str(), limit, offset],
+                params![space, policy.as_str(), limit, offset],
                 read,
             )?,
-            total: count(connection, sql::COUNT_OF_POLICY, [policy.as_str()])?,
+            total: count(connection, sql::COUNT_OF_POLICY, [space, policy.as_str()])?,
         },
     })
 }

@@ -1,7 +1,7 @@
 //! Uploads, files for agents, chunks and artifacts.
 
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, FileId};
+use muster_core::id::{ActionId, AgentId, FileId, SpaceId};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
@@ -156,6 +156,11 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
 /// Selects an upload.
 pub(super) fn upload(connection: &Connection, id: &FileId) -> Result<Option<Upload>> {
     first(connection, sql::UPLOAD, [id.as_str()], read_upload)
+}
+
+/// One upload of an agent of a space.
+pub(super) fn upload_in(connection: &Connection, space: &SpaceId, id: &FileId) -> Result<Option<Upload>> {
+    first(connection, sql::UPLOAD_IN, [id.as_str(), space.as_str()], read_upload)
 }
 
 /// Selects an agent's upload for an action.

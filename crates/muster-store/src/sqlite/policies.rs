@@ -1,6 +1,6 @@
 //! Policies and their revisions.
 
-use muster_core::id::PolicyId;
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, ToSql, params};
@@ -18,6 +18,7 @@ fn missing(id: &PolicyId) -> Precondition {
 /// Columns of a policy, as they are bound.
 struct Values<'p> {
     id: &'p str,
+    space: &'p str,
     policy: &'p Policy,
     config: String,
     secrets: String,
@@ -30,6 +31,7 @@ impl<'p> Values<'p> {
     fn of(policy: &'p Policy) -> Result<Self> {
         Ok(Self {
             id: policy.id.as_str(),
+            space: policy.space.as_str(),
             policy,
             config: to_json(&policy.config)?,
             secrets: to_json(&policy.secrets)?,
@@ -42,6 +44,7 @@ impl<'p> Values<'p> {
     fn bind(&self) -> Vec<&dyn ToSql> {
         vec![
             &self.id,
+            &self.space,
             &self.policy.name,
             &self.policy.namespace,
             &self.policy.description,
@@ -82,7 +85,7 @@ pub(super) fn update(
     policy: &Policy,
 ) -> std::result::Result<(), Failure> {
     let id = policy.id.as_str();
-    if any(connection, sql::NAME_TAKEN, [&policy.name, id])? {
+    if any(connection, sql::NAME_TAKEN, [policy.space.as_str(), &policy.name, id])? {
         return Err(Precondition::NameTaken(policy.name.clone()).into());
     }
     let values = Values::of(policy)?;
@@ -130,6 +133,7 @@ fn read(row: &Row<'_>) -> Result<Policy> {
     let mut c = Columns::of(row);
     Ok(Policy {
         id: c.id()?,
+        space: c.id()?,
         name: c.take()?,
         namespace: c.take()?,
         description: c.take()?,
@@ -174,20 +178,34 @@ pub(super) fn head(connection: &Connection, id: &PolicyId) -> Result<Option<Poli
     first(connection, sql::HEAD, [id.as_str()], read_head)
 }
 
-/// The default policy's head.
-pub(super) fn default_head(connection: &Connection) -> Result<Option<PolicyHead>> {
-    first(connection, sql::DEFAULT_HEAD, [], read_head)
+/// The head of a space's default policy.
+pub(super) fn default_head(connection: &Connection, space: &SpaceId) -> Result<Option<PolicyHead>> {
+    first(connection, sql::DEFAULT_HEAD, [space.as_str()], read_head)
 }
 
-/// Selects a policy by name.
-pub(super) fn by_name(connection: &Connection, name: &str) -> Result<Option<Policy>> {
-    first(connection, sql::BY_NAME, [name], read)
+/// One policy of a space.
+pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>> {
+    first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], read)
 }
 
-/// Returns a page of policies by name.
-pub(super) fn page(connection: &Connection, page: Page) -> Result<Listed<Policy>> {
-    let items = readable(connection, "policies", sql::LIST, [page.limit, page.offset], read)?;
-    Ok(Listed { items, total: count(connection, sql::COUNT, [])? })
+/// The policy of a name in a space.
+pub(super) fn by_name(connection: &Connection, space: &SpaceId, name: &str) -> Result<Option<Policy>> {
+    first(connection, sql::BY_NAME, [space.as_str(), name], read)
+}
+
+/// A page by name, of a space or of all.
+pub(super) fn page(connection: &Connection, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>> {
+    let Page { limit, offset } = page;
+    Ok(match space {
+        None => Listed {
+            items: readable(connection, "policies", sql::LIST, [limit, offset], read)?,
+            total: count(connection, sql::COUNT, [])?,
+        },
+        Some(space) => Listed {
+            items: readable(connection, "policies", sql::LIST_IN, params![space.as_str(), limit, offset], read)?,
+            total: count(connection, sql::COUNT_IN, [space.as_str()])?,
+        },
+    })
 }
 
 /// Selects the newest revision.

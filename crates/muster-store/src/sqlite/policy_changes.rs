@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use muster_core::action::{Action, ActionCounts, ActionType};
-use muster_core::id::{ActionId, PolicyId};
+use muster_core::id::{ActionId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 use rusqlite::Connection;
 use serde_json::json;
@@ -21,6 +21,7 @@ struct Key {
     policy: PolicyId,
     revision: i64,
     created_by: String,
+    space: SpaceId,
 }
 
 /// Returns the number of agents of a policy by the revision that they run.
@@ -34,7 +35,14 @@ pub(super) fn page(
 ) -> Result<Listed<(Action, ActionCounts)>> {
     let keys = all_composed(connection, &filter::key_page(wanted, page), |row| {
         let mut c = Columns::of(row);
-        Ok(Key { at: c.time()?, seq: c.take()?, policy: c.id()?, revision: c.take()?, created_by: c.take()? })
+        Ok(Key {
+            at: c.time()?,
+            seq: c.take()?,
+            policy: c.id()?,
+            revision: c.take()?,
+            created_by: c.take()?,
+            space: c.id()?,
+        })
     })?;
     let total = count_composed(connection, &filter::key_total(wanted))?;
     let mut policies: HashMap<PolicyId, Running> = HashMap::new();
@@ -72,6 +80,7 @@ fn change(key: Key, running: &[(i64, i64)]) -> (Action, ActionCounts) {
     let action = Action {
         seq: 0,
         id: ActionId::trusted(format!("{}:{}", key.policy, key.revision)),
+        space: key.space,
         kind: ActionType::PolicyChange,
         created_at: key.at,
         expiration: None,

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId};
+use muster_core::id::{
+    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
+};
 use muster_core::time::Timestamp;
 use rusqlite::types::{FromSql, Type};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
@@ -38,7 +40,7 @@ macro_rules! stored_ids {
         })+
     };
 }
-stored_ids!(ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId);
+stored_ids!(ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId);
 
 /// Returns an error for a column with an invalid value.
 #[derive(Debug)]

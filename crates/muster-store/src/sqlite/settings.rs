@@ -1,6 +1,6 @@
 //! Outputs, secrets and settings.
 
-use muster_core::id::{OutputId, SecretId};
+use muster_core::id::{OutputId, SecretId, SpaceId};
 use muster_core::output::Output;
 use rusqlite::{Connection, Row, params};
 
@@ -11,18 +11,19 @@ use crate::sql::settings as sql;
 
 /// Inserts or updates an output. At most one output has each default flag.
 pub(super) fn put_output(connection: &Connection, output: &Output) -> std::result::Result<(), Failure> {
-    let id = output.id.as_str();
-    if any(connection, sql::OUTPUT_NAME_TAKEN, [&output.name, id])? {
+    let (id, space) = (output.id.as_str(), output.space.as_str());
+    if any(connection, sql::OUTPUT_NAME_TAKEN, [space, &output.name, id])? {
         return Err(Precondition::NameTaken(output.name.clone()).into());
     }
     if output.is_default {
-        run(connection, sql::CLEAR_DEFAULT, [id])?;
+        run(connection, sql::CLEAR_DEFAULT, [space, id])?;
     }
     if output.is_default_monitoring {
-        run(connection, sql::CLEAR_DEFAULT_MONITORING, [id])?;
+        run(connection, sql::CLEAR_DEFAULT_MONITORING, [space, id])?;
     }
     let values = params![
         id,
+        space,
         output.name,
         output.kind,
         output.is_default,
@@ -45,6 +46,7 @@ fn read_output(row: &Row<'_>) -> Result<Output> {
     let mut c = Columns::of(row);
     Ok(Output {
         id: c.id()?,
+        space: c.id()?,
         name: c.take()?,
         kind: c.take()?,
         is_default: c.flag()?,
@@ -60,9 +62,14 @@ pub(super) fn output(connection: &Connection, id: &OutputId) -> Result<Option<Ou
     first(connection, sql::OUTPUT, [id.as_str()], read_output)
 }
 
-/// Returns all outputs.
-pub(super) fn outputs(connection: &Connection) -> Result<Vec<Output>> {
-    all(connection, sql::OUTPUTS, [], read_output)
+/// One output of a space.
+pub(super) fn output_in(connection: &Connection, space: &SpaceId, id: &OutputId) -> Result<Option<Output>> {
+    first(connection, sql::OUTPUT_IN, [id.as_str(), space.as_str()], read_output)
+}
+
+/// All outputs of a space.
+pub(super) fn outputs(connection: &Connection, space: &SpaceId) -> Result<Vec<Output>> {
+    all(connection, sql::OUTPUTS, [space.as_str()], read_output)
 }
 
 /// Inserts or replaces a sealed secret.

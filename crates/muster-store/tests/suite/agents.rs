@@ -3,7 +3,7 @@
 use muster_core::action::ActionResult;
 use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport};
 use muster_core::host::Host;
-use muster_core::id::{EnrollmentKeyId, FileId, HostId, KeyId, PolicyId};
+use muster_core::id::{EnrollmentKeyId, FileId, HostId, KeyId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use muster_store::{AgentWrite, FileWrite, Precondition, Store, StoreError, Write};
 
@@ -163,7 +163,7 @@ pub async fn credentials_stay_as_rows_after_their_end(store: &impl Store) {
 pub async fn a_host_is_its_machines_and_goes_with_its_last_agent(store: &impl Store) {
     let host = |id: &str, space: &str, machine: Option<&str>| Host {
         id: HostId::trusted(id),
-        space: space.into(),
+        space: SpaceId::trusted(space),
         machine_id: machine.map(str::to_owned),
         hostname: "web-1".into(),
         created_at: at(1),
@@ -176,8 +176,8 @@ pub async fn a_host_is_its_machines_and_goes_with_its_last_agent(store: &impl St
     };
     let (a, b) = (on("a", "h-1"), on("b", "h-1"));
     commit(store, vec![Write::Agent(AgentWrite::PutHost(shared.clone())), insert(&a), insert(&b)]).await;
-    assert_eq!(store.host_by_machine("default", "m").await.unwrap().as_ref(), Some(&shared));
-    assert_eq!(store.host_by_machine("other", "m").await.unwrap(), None);
+    assert_eq!(store.host_by_machine(&SpaceId::trusted("default"), "m").await.unwrap().as_ref(), Some(&shared));
+    assert_eq!(store.host_by_machine(&SpaceId::trusted("other"), "m").await.unwrap(), None);
     let taken = refused(store, vec![Write::Agent(AgentWrite::PutHost(host("h-2", "default", Some("m"))))]).await;
     assert!(matches!(taken, Precondition::Exists(_)), "{taken:?}");
     commit(
@@ -190,9 +190,9 @@ pub async fn a_host_is_its_machines_and_goes_with_its_last_agent(store: &impl St
     .await;
     let moved = next(&a, |a| a.host_id = Some(HostId::trusted("h-4")));
     commit(store, vec![update(&a, &moved)]).await;
-    assert!(store.host_by_machine("default", "m").await.unwrap().is_some(), "b is still on it");
+    assert!(store.host_by_machine(&SpaceId::trusted("default"), "m").await.unwrap().is_some(), "b is still on it");
     commit(store, vec![Write::Agent(AgentWrite::Delete { id: b.id.clone(), now: at(70) })]).await;
-    assert_eq!(store.host_by_machine("default", "m").await.unwrap(), None);
+    assert_eq!(store.host_by_machine(&SpaceId::trusted("default"), "m").await.unwrap(), None);
 }
 
 pub async fn one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in(store: &impl Store) {

@@ -1,7 +1,7 @@
 //! Enrollment keys: names, uses, ends.
 
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_store::query::Page;
 use muster_store::{EnrollmentKeyWrite, Precondition, Store, Write};
 
@@ -134,10 +134,10 @@ pub async fn keys_are_listed_newest_first(store: &impl Store) {
         commit(store, vec![put(&key)]).await;
     }
     let ids = |keys: Vec<EnrollmentKey>| -> Vec<String> { keys.into_iter().map(|key| key.id.to_string()).collect() };
-    let all = store.enrollment_keys(None, ALL).await.unwrap();
+    let all = store.enrollment_keys(&SpaceId::default(), None, ALL).await.unwrap();
     assert_eq!((ids(all.items), all.total), (vec!["b".into(), "c".into(), "a".into()], 3));
-    let page = store.enrollment_keys(None, Page { offset: 1, limit: 1 }).await.unwrap();
+    let page = store.enrollment_keys(&SpaceId::default(), None, Page { offset: 1, limit: 1 }).await.unwrap();
     assert_eq!((ids(page.items), page.total), (vec!["c".into()], 3));
-    let of_p = store.enrollment_keys(Some(&PolicyId::trusted("p")), ALL).await.unwrap();
+    let of_p = store.enrollment_keys(&SpaceId::default(), Some(&PolicyId::trusted("p")), ALL).await.unwrap();
     assert_eq!((ids(of_p.items), of_p.total), (vec!["c".into(), "a".into()], 2));
 }

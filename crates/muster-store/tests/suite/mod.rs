@@ -18,6 +18,7 @@ pub mod lists;
 pub mod policies;
 pub mod sample;
 pub mod settings;
+pub mod spaces;
 
 /// Runs every test of the suite on stores that `$make` makes.
 macro_rules! run_for {
@@ -129,6 +130,12 @@ macro_rules! run_for {
             a_deleted_output_is_gone,
             secrets_are_put_replaced_and_removed,
             settings_are_put_and_replaced,
+        ]);
+        suite::run_for!(@module $make, spaces: [
+            an_object_is_found_in_its_own_space_only,
+            lists_and_counts_are_of_one_space,
+            names_are_unique_within_a_space,
+            each_space_has_a_default_output_of_its_own,
         ]);
     };
     (@module $make:expr, $module:ident: [$($test:ident),+ $(,)?]) => {

@@ -1,6 +1,6 @@
 //! Policies and their revisions.
 
-use muster_core::id::PolicyId;
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::{Policy, PolicyHead};
 use muster_store::query::Page;
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, Store, Write};
@@ -39,12 +39,12 @@ pub async fn a_policy_comes_back_by_id_and_name(store: &impl Store) {
         assert_eq!(stored(store, policy.id.as_str()).await.as_ref(), Some(&policy));
         let head = PolicyHead { id: policy.id.clone(), inactivity_timeout: policy.inactivity_timeout };
         assert_eq!(store.policy_head(&policy.id).await.unwrap().as_ref(), Some(&head));
-        let default = store.default_policy_head().await.unwrap();
+        let default = store.default_policy_head(&SpaceId::default()).await.unwrap();
         assert_eq!(default.filter(|default| default.id == policy.id), policy.is_default.then_some(head));
-        assert_eq!(store.policy_by_name(&policy.name).await.unwrap(), Some(policy));
+        assert_eq!(store.policy_by_name(&SpaceId::default(), &policy.name).await.unwrap(), Some(policy));
     }
     assert_eq!(store.policy_head(&PolicyId::trusted("nobody")).await.unwrap(), None);
-    assert_eq!(store.policy_by_name("nobody's").await.unwrap(), None);
+    assert_eq!(store.policy_by_name(&SpaceId::default(), "nobody's").await.unwrap(), None);
 }
 
 pub async fn ids_and_names_are_taken_once(store: &impl Store) {
@@ -99,10 +99,10 @@ pub async fn policies_are_listed_by_name(store: &impl Store) {
         policy.name = name.into();
         commit(store, vec![put(&policy)]).await;
     }
-    let listed = store.policies(ALL).await.unwrap();
+    let listed = store.policies(None, ALL).await.unwrap();
     let names: Vec<_> = listed.items.iter().map(|policy| policy.name.as_str()).collect();
     assert_eq!((names, listed.total), (vec!["alpha", "Beta", "zeta"], 3));
-    let page = store.policies(Page { offset: 2, limit: 5 }).await.unwrap();
+    let page = store.policies(None, Page { offset: 2, limit: 5 }).await.unwrap();
     assert_eq!((page.items[0].name.as_str(), page.total), ("zeta", 3));
 }
 

@@ -11,7 +11,9 @@ use muster_core::agent::{
 use muster_core::credential::SecretHash;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, DeliverableFile, FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId};
+use muster_core::id::{
+    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
+};
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
@@ -69,7 +71,7 @@ pub fn full_agent(id: &str) -> AgentRecord {
         action_position: 42,
         action_token: Some(action_id("token")),
         tags: vec!["prod".into(), "it's \"quoted\"".into(), "größe".into()],
-        namespaces: vec!["default".into(), "other".into()],
+        space: SpaceId::default(),
         agent_version: "8.18.8".into(),
         newer_than_tested: true,
         hostname: "host.example".into(),
@@ -214,6 +216,7 @@ pub fn answer(result: &ActionResult) -> Write {
 pub fn output(id: &str) -> Output {
     Output {
         id: OutputId::trusted(id),
+        space: SpaceId::default(),
         name: format!("output {id}"),
         kind: "elasticsearch".into(),
         is_default: false,

@@ -1,6 +1,6 @@
 //! Outputs, secrets, settings.
 
-use muster_core::id::{OutputId, SecretId};
+use muster_core::id::{OutputId, SecretId, SpaceId};
 use muster_core::output::Output;
 use muster_store::{OutputWrite, Precondition, SecretWrite, Store, Write};
 
@@ -16,7 +16,7 @@ pub async fn an_output_comes_back_and_changes(store: &impl Store) {
     assert_eq!(store.output(&written.id).await.unwrap().as_ref(), Some(&written));
     (written.name, written.fields) = ("renamed".into(), serde_json::json!({"ssl": {"id": "s"}}));
     commit(store, vec![put(&written)]).await;
-    assert_eq!(store.outputs().await.unwrap(), [written]);
+    assert_eq!(store.outputs(&SpaceId::default()).await.unwrap(), [written]);
     assert_eq!(store.output(&OutputId::trusted("none")).await.unwrap(), None);
 }
 
@@ -24,7 +24,8 @@ pub async fn outputs_are_listed_by_name_and_a_name_is_taken_once(store: &impl St
     for (id, name) in [("a", "zeta"), ("b", "Beta"), ("c", "alpha")] {
         commit(store, vec![put(&Output { name: name.into(), ..output(id) })]).await;
     }
-    let names: Vec<_> = store.outputs().await.unwrap().into_iter().map(|output| output.name).collect();
+    let names: Vec<_> =
+        store.outputs(&SpaceId::default()).await.unwrap().into_iter().map(|output| output.name).collect();
     assert_eq!(names, ["alpha", "Beta", "zeta"]);
     let taken = Output { name: "alpha".into(), ..output("d") };
     assert_eq!(refused(store, vec![put(&taken)]).await, Precondition::NameTaken("alpha".into()));
@@ -32,7 +33,7 @@ pub async fn outputs_are_listed_by_name_and_a_name_is_taken_once(store: &impl St
 
 pub async fn each_default_flag_has_one_holder(store: &impl Store) {
     let flags = async || -> Vec<(String, bool, bool)> {
-        let outputs = store.outputs().await.unwrap();
+        let outputs = store.outputs(&SpaceId::default()).await.unwrap();
         outputs.into_iter().map(|o| (o.id.to_string(), o.is_default, o.is_default_monitoring)).collect()
     };
     commit(store, vec![put(&Output { is_default: true, is_default_monitoring: true, ..output("a") })]).await;
@@ -46,7 +47,7 @@ pub async fn a_deleted_output_is_gone(store: &impl Store) {
     let delete = || vec![Write::Output(OutputWrite::Delete { id: OutputId::trusted("o") })];
     commit(store, vec![put(&output("o"))]).await;
     commit(store, delete()).await;
-    assert_eq!(store.outputs().await.unwrap(), []);
+    assert_eq!(store.outputs(&SpaceId::default()).await.unwrap(), []);
     assert!(matches!(refused(store, delete()).await, Precondition::Missing(_)));
 }
 

@@ -82,6 +82,8 @@ pub enum AgentCommand {
     /// Delete agents with their keys, results and files
     ///
     /// This cannot be undone: a deleted agent is rejected until it enrolls again.
+    ///
+    /// This cannot be undone: a deleted agent is rejected until it enrolls again.
     #[command(
         after_help = "Examples:\n  muster agent delete web-1\n  muster agent delete --filter status:unenrolled --yes"
     )]

@@ -136,6 +136,7 @@ mod tests {
     fn output_objects_are_checked_more_strictly() {
         let record = |kind: &str, fields: Value| Output {
             id: OutputId::trusted("o"),
+            space: crate::id::SpaceId::default(),
             name: "o".into(),
             kind: kind.into(),
             is_default: false,

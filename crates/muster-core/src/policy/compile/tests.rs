@@ -29,6 +29,7 @@ fn policy(config: Value, fields: Value) -> Policy {
 fn output(id: &str, kind: &str, is_default: bool, fields: Value) -> Output {
     Output {
         id: OutputId::trusted(id),
+        space: crate::id::SpaceId::default(),
         name: format!("Output {id}"),
         kind: kind.into(),
         is_default,

@@ -52,6 +52,7 @@ fn same_keys(before: &AgentRecord, after: &AgentRecord) -> bool {
         && before.host_id == after.host_id
         && before.enrollment_key_id == after.enrollment_key_id
         && before.enrollment_id == after.enrollment_id
+        && before.space == after.space
         && before.enrolled_at == after.enrolled_at
         && before.policy_id == after.policy_id
 }
@@ -96,7 +97,6 @@ impl<'c> Values<'c> {
         self.bind(record.action_position)?;
         self.bind(record.action_token.as_ref().map(muster_core::id::ActionId::as_str))?;
         self.words(&record.tags)?;
-        self.words(&record.namespaces)?;
         self.bind(&record.agent_version)?;
         self.bind(record.newer_than_tested)?;
         self.bind(&record.hostname)?;
@@ -142,7 +142,8 @@ impl<'c> Values<'c> {
         self.bind(record.enrollment_key_id.as_ref().map(muster_core::id::EnrollmentKeyId::as_str))?;
         self.bind(&record.enrollment_id)?;
         self.bind(record.enrolled_at.as_micros())?;
-        self.bind(record.policy_id.as_ref().map(muster_core::id::PolicyId::as_str))
+        self.bind(record.policy_id.as_ref().map(muster_core::id::PolicyId::as_str))?;
+        self.bind(record.space.as_str())
     }
 }
 
@@ -167,7 +168,6 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         action_position: c.take()?,
         action_token: c.id_option()?,
         tags: c.json()?,
-        namespaces: c.json()?,
         agent_version: c.take()?,
         newer_than_tested: c.flag()?,
         hostname: c.take()?,
@@ -197,6 +197,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         enrollment_id: c.take()?,
         enrolled_at: c.time()?,
         policy_id: c.id_option()?,
+        space: c.id()?,
         id: c.id()?,
         access_key: access_key(&mut c)?,
     })

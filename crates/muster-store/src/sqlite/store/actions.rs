@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target, TargetState};
-use muster_core::id::{ActionId, AgentId};
+use muster_core::id::{ActionId, AgentId, SpaceId};
 use muster_core::time::Timestamp;
 use rusqlite::Connection;
 
@@ -15,6 +15,11 @@ use crate::sqlite::error::Failure;
 
 #[async_trait]
 impl ActionStore for SqliteStore {
+    async fn action_in(&self, space: &SpaceId, id: &ActionId) -> Result<Option<Action>, StoreError> {
+        let (space, id) = (space.clone(), id.clone());
+        self.points.read(move |c| actions::by_id_in(c, &space, &id)).await
+    }
+
     async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| actions::by_id(c, &id)).await

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::credential::Credential;
 use muster_core::host::Host;
-use muster_core::id::{AgentId, EnrollmentKeyId, KeyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
@@ -15,6 +15,11 @@ use crate::sqlite::agents;
 
 #[async_trait]
 impl AgentStore for SqliteStore {
+    async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
+        let (space, id) = (space.clone(), id.clone());
+        self.points.read(move |c| agents::by_id_in(c, &space, &id)).await
+    }
+
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| agents::by_id(c, &id)).await
@@ -30,8 +35,8 @@ impl AgentStore for SqliteStore {
         self.points.read(move |c| agents::credentials(c, &id)).await
     }
 
-    async fn host_by_machine(&self, space: &str, machine_id: &str) -> Result<Option<Host>, StoreError> {
-        let (space, machine_id) = (space.to_owned(), machine_id.to_owned());
+    async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError> {
+        let (space, machine_id) = (space.clone(), machine_id.to_owned());
         self.points.read(move |c| agents::host_by_machine(c, &space, &machine_id)).await
     }
 

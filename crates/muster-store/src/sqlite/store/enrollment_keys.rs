@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 
 use super::SqliteStore;
 use crate::port::{EnrollmentKeyStore, StoreError};
@@ -11,6 +11,15 @@ use crate::sqlite::enrollment_keys;
 
 #[async_trait]
 impl EnrollmentKeyStore for SqliteStore {
+    async fn enrollment_key_in(
+        &self,
+        space: &SpaceId,
+        id: &EnrollmentKeyId,
+    ) -> Result<Option<EnrollmentKey>, StoreError> {
+        let (space, id) = (space.clone(), id.clone());
+        self.points.read(move |c| enrollment_keys::by_id_in(c, &space, &id)).await
+    }
+
     async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| enrollment_keys::by_id(c, &id)).await
@@ -23,10 +32,11 @@ impl EnrollmentKeyStore for SqliteStore {
 
     async fn enrollment_keys(
         &self,
+        space: &SpaceId,
         policy: Option<&PolicyId>,
         page: Page,
     ) -> Result<Listed<EnrollmentKey>, StoreError> {
-        let policy = policy.cloned();
-        self.lists.snapshot(move |c| enrollment_keys::page(c, policy.as_ref(), page)).await
+        let (space, policy) = (space.clone(), policy.cloned());
+        self.lists.snapshot(move |c| enrollment_keys::page(c, &space, policy.as_ref(), page)).await
     }
 }

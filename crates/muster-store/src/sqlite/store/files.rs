@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, FileId};
+use muster_core::id::{ActionId, AgentId, FileId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::SqliteStore;
@@ -11,6 +11,11 @@ use crate::sqlite::files;
 
 #[async_trait]
 impl FileStore for SqliteStore {
+    async fn upload_in(&self, space: &SpaceId, id: &FileId) -> Result<Option<Upload>, StoreError> {
+        let (space, id) = (space.clone(), id.clone());
+        self.points.read(move |c| files::upload_in(c, &space, &id)).await
+    }
+
     async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| files::upload(c, &id)).await

@@ -1,7 +1,7 @@
 //! Reads of policies and their revisions.
 
 use async_trait::async_trait;
-use muster_core::id::PolicyId;
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 
@@ -12,6 +12,11 @@ use crate::sqlite::{agents, policies};
 
 #[async_trait]
 impl PolicyStore for SqliteStore {
+    async fn policy_in(&self, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
+        let (space, id) = (space.clone(), id.clone());
+        self.points.read(move |c| policies::by_id_in(c, &space, &id)).await
+    }
+
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| policies::by_id(c, &id)).await
@@ -22,17 +27,19 @@ impl PolicyStore for SqliteStore {
         self.points.read(move |c| policies::head(c, &id)).await
     }
 
-    async fn default_policy_head(&self) -> Result<Option<PolicyHead>, StoreError> {
-        self.points.read(policies::default_head).await
+    async fn default_policy_head(&self, space: &SpaceId) -> Result<Option<PolicyHead>, StoreError> {
+        let space = space.clone();
+        self.points.read(move |c| policies::default_head(c, &space)).await
     }
 
-    async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError> {
-        let name = name.to_owned();
-        self.points.read(move |c| policies::by_name(c, &name)).await
+    async fn policy_by_name(&self, space: &SpaceId, name: &str) -> Result<Option<Policy>, StoreError> {
+        let (space, name) = (space.clone(), name.to_owned());
+        self.points.read(move |c| policies::by_name(c, &space, &name)).await
     }
 
-    async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError> {
-        self.lists.snapshot(move |c| policies::page(c, page)).await
+    async fn policies(&self, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>, StoreError> {
+        let space = space.cloned();
+        self.lists.snapshot(move |c| policies::page(c, space.as_ref(), page)).await
     }
 
     async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {

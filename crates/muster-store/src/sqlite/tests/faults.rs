@@ -340,7 +340,7 @@ async fn bad_row_is_left_out_of_lists_and_the_others_are_there() {
     assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 2, "{counts:?}");
     assert_eq!(fixture.store.agents_due(now, 10).await.unwrap().len(), 2, "statuses of the others go on");
     let names: Vec<_> =
-        fixture.store.policies(page).await.unwrap().items.into_iter().map(|policy| policy.name).collect();
+        fixture.store.policies(None, page).await.unwrap().items.into_iter().map(|policy| policy.name).collect();
     assert_eq!(names, ["fine", "good"]);
     for with_policy_changes in [false, true] {
         let filter = ActionFilter { with_policy_changes, ..ActionFilter::default() };

@@ -1,6 +1,6 @@
 //! The statements that run often, or over the whole fleet, read an index.
 
-use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use rusqlite::Connection;
 
@@ -87,7 +87,8 @@ fn writes_to_an_agent_search_its_row() {
 #[test]
 fn lists_and_counts_over_the_fleet_read_an_index() {
     let connection = schema();
-    let all = AgentFilter::default();
+    let all = AgentFilter { space: Some(SpaceId::default()), ..AgentFilter::default() };
+    let actions = || ActionFilter { space: Some(SpaceId::default()), ..ActionFilter::default() };
     for statement in [
         filter::agent_page(&all, AgentSort::EnrolledAt, false, PAGE),
         filter::agent_page(&all, AgentSort::EnrolledAt, true, PAGE),
@@ -95,8 +96,8 @@ fn lists_and_counts_over_the_fleet_read_an_index() {
         filter::agent_counts(&all),
         filter::agent_ids(&all, Some("a"), 100),
         filter::agent_tags(&all),
-        filter::action_page(&ActionFilter::default(), PAGE),
-        filter::action_page(&ActionFilter { agent_id: Some(AgentId::trusted("a")), ..Default::default() }, PAGE),
+        filter::action_page(&actions(), PAGE),
+        filter::action_page(&ActionFilter { agent_id: Some(AgentId::trusted("a")), ..actions() }, PAGE),
     ] {
         let newest_first = statement.text.contains("ORDER BY a.seq DESC");
         if newest_first {
@@ -110,7 +111,7 @@ fn lists_and_counts_over_the_fleet_read_an_index() {
 #[test]
 fn each_filter_searches_an_index() {
     let connection = schema();
-    let none = AgentFilter::default;
+    let none = || AgentFilter { space: Some(SpaceId::default()), ..AgentFilter::default() };
     for wanted in [
         AgentFilter { ids: Some(vec![AgentId::trusted("a")]), ..none() },
         AgentFilter { policy_ids: Some(vec![PolicyId::trusted("p")]), ..none() },

@@ -2,46 +2,46 @@
 
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
-use muster_core::context::{OpContext, Privilege};
+use muster_core::authorization::AgentsWrite;
 use muster_core::eligibility::Wish;
-use muster_core::id::PolicyId;
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
-use super::Given;
 use super::effect::Effect;
-use crate::Fleet;
-use crate::selection::Selected;
+use super::{Actions, Given};
+use crate::authority::Authorized;
+use crate::force::Force;
+use crate::selection::Selection;
 
-impl Fleet {
+impl Actions {
     /// Puts agents on a policy, or on none; 400 when not one of them can be. With a `revision` they run that one, older
     /// or newer than what they run now, until they are assigned anew; without one they follow the policy's newest.
     pub async fn reassign(
         &self,
-        context: &OpContext,
-        selected: &Selected,
+        selection: &Authorized<Selection, AgentsWrite>,
         policy_id: Option<&str>,
         revision: Option<i64>,
-        force: bool,
+        force: Force,
     ) -> Result<Given, Error> {
-        context.require(Privilege::AgentsWrite)?;
         let policy = match policy_id {
-            Some(id) => Some(self.target_policy(id, force).await?),
+            Some(id) => Some(self.target_policy(selection.grant().space(), id, force).await?),
             None => None,
         };
         self.check_revision(policy.as_ref(), revision).await?;
         let facts = self.policy_facts().await?;
         let sorted = self
-            .sort_targets(selected, &|agent, now| {
+            .sort_targets(selection, &|agent, now| {
                 match &policy {
                     Some(to) => {
-                        let wish = Wish::Reassign { policy: &to.id, revision, hosted: to.is_managed, force };
+                        let wish =
+                            Wish::Reassign { policy: &to.id, revision, hosted: to.is_managed, force: force.is_yes() };
                         facts.check(agent, wish, now)
                     }
                     None => {
                         // Leaving a policy is like leaving the fleet, as far as hosted ones go.
-                        facts.check(agent, Wish::Unenroll { force }, now)?;
+                        facts.check(agent, Wish::Unenroll { force: force.is_yes() }, now)?;
                         if agent.record.policy_id.is_some() { Ok(()) } else { Err("agent is on no policy".into()) }
                     }
                 }
@@ -58,7 +58,7 @@ impl Fleet {
         }
         let order = ActionRequest::new(ActionType::PolicyReassign, data);
         let effect = Effect::Reassign { policy: policy.map(Box::new), revision };
-        self.give_to(context, sorted, order, Some(effect)).await
+        self.give_to(selection.grant(), sorted, order, Some(effect)).await
     }
 
     /// Refuses a revision that agents could not be given: it must exist, and its secrets must be there.
@@ -80,13 +80,13 @@ impl Fleet {
         }
     }
 
-    async fn target_policy(&self, id: &str, force: bool) -> Result<Policy, Error> {
+    async fn target_policy(&self, space: &SpaceId, id: &str, force: Force) -> Result<Policy, Error> {
         let found = match PolicyId::parse(id) {
-            Ok(id) => self.store.policy(&id).await?,
+            Ok(id) => self.store.policy_in(space, &id).await?,
             Err(_) => None,
         };
         let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
-        if policy.is_managed && !force {
+        if policy.is_managed && !force.is_yes() {
             let message = format!("the policy {:?} is hosted", policy.name);
             return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message).remedy("repeat with force"));
         }

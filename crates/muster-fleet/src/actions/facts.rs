@@ -8,10 +8,9 @@ use muster_core::eligibility::{Candidate, Wish};
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
-use muster_core::user_agent::AcceptedVersions;
 use muster_store::query::Page;
 
-use crate::Fleet;
+use super::Actions;
 
 const READ_AT_ONCE: u32 = 500;
 
@@ -53,26 +52,17 @@ impl PolicyFacts {
     }
 }
 
-impl Fleet {
+impl Actions {
     pub(super) async fn policy_facts(&self) -> Result<PolicyFacts, Error> {
         let mut facts = HashMap::new();
         let mut page = Page { offset: 0, limit: READ_AT_ONCE };
         loop {
-            let policies = self.store.policies(page).await?.items;
+            let policies = self.store.policies(None, page).await?.items;
             if policies.is_empty() {
                 return Ok(PolicyFacts(facts));
             }
             facts.extend(policies.iter().map(|policy| (policy.id.clone(), Facts::of(policy))));
             page.offset += READ_AT_ONCE;
-        }
-    }
-
-    pub(super) fn accepted_versions(&self) -> AcceptedVersions {
-        let settings = &self.settings;
-        AcceptedVersions {
-            lowest: settings.lowest_version,
-            highest: settings.highest_version,
-            tested: settings.tested_version,
         }
     }
 }

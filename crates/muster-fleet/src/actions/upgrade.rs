@@ -8,8 +8,8 @@ use std::time::Duration;
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentDetails;
+use muster_core::authorization::{AgentsWrite, Grant};
 use muster_core::canonical;
-use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
 use muster_core::id::AgentId;
 use muster_core::raw_json::{each_element, text};
@@ -17,11 +17,12 @@ use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
-use super::Given;
 use super::effect::Effect;
 use super::give::Sorted;
-use crate::Fleet;
-use crate::selection::Selected;
+use super::{Actions, Given};
+use crate::authority::Authorized;
+use crate::force::Force;
+use crate::selection::Selection;
 
 /// An order to upgrade.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +32,7 @@ pub struct UpgradeOrder {
     /// Where to fetch it.
     pub source_uri: Option<String>,
     /// Skips every check that is about wisdom, not possibility.
-    pub force: bool,
+    pub force: Force,
     /// Skips the cool-down.
     pub skip_rate_limit: bool,
     /// When to start.
@@ -73,42 +74,33 @@ fn offered_version(agent: &AgentDetails) -> Option<String> {
     version
 }
 
-impl Fleet {
+impl Actions {
     /// Orders another version.
     pub async fn upgrade(
         &self,
-        context: &OpContext,
-        selected: &Selected,
+        selection: &Authorized<Selection, AgentsWrite>,
         wanted: &UpgradeOrder,
     ) -> Result<Given, Error> {
-        context.require(Privilege::AgentsWrite)?;
         // What is wrong with the order itself is told before the agents are looked at.
         let wanted = wanted.canonical()?;
         let facts = self.policy_facts().await?;
-        let accepted = self.accepted_versions();
+        let accepted = self.accepted;
         let wish = Wish::Upgrade {
             version: &wanted.version,
             accepted: &accepted,
-            force: wanted.force,
+            force: wanted.force.is_yes(),
             skip_rate_limit: wanted.skip_rate_limit,
         };
-        let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, wish, now)).await?;
-        self.begin_upgrades(context, sorted, &wanted.version, wanted.order()?).await
-    }
-
-    /// Orders one agent back to the version it had before.
-    pub async fn roll_back_agent(&self, context: &OpContext, id: &str) -> Result<Given, Error> {
-        let given = self.roll_back_agents(context, &Selected::one(id)?).await?;
-        given.into_iter().next().ok_or_else(|| Error::not_found("agent", id))
+        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
+        self.begin_upgrades(selection.grant(), sorted, &wanted.version, wanted.order()?).await
     }
 
     /// Orders agents back to the version that each had before: one action for each such version.
-    pub async fn roll_back_agents(&self, context: &OpContext, selected: &Selected) -> Result<Vec<Given>, Error> {
-        context.require(Privilege::AgentsWrite)?;
+    pub async fn roll_back(&self, selection: &Authorized<Selection, AgentsWrite>) -> Result<Vec<Given>, Error> {
         let facts = self.policy_facts().await?;
         let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
         let sorted = self
-            .sort_targets(selected, &|agent, now| {
+            .sort_targets(selection, &|agent, now| {
                 let version = offered_version(agent).ok_or("agent offers no rollback")?;
                 // Agents look the version up among their own, letter by letter; one bad offer must not stop the others.
                 if canonical::version(&version).as_ref() != Ok(&version) {
@@ -133,18 +125,18 @@ impl Fleet {
             let sorted = Sorted { eligible, refused: refused.take().unwrap_or_default() };
             let data = json!({"version": version, "rollback": true});
             let order = ActionRequest::new(ActionType::Upgrade, data);
-            given.push(self.begin_upgrades(context, sorted, &version, order).await?);
+            given.push(self.begin_upgrades(selection.grant(), sorted, &version, order).await?);
         }
         Ok(given)
     }
 
     async fn begin_upgrades(
         &self,
-        context: &OpContext,
+        grant: &Grant<AgentsWrite>,
         sorted: Sorted,
         version: &str,
         order: ActionRequest,
     ) -> Result<Given, Error> {
-        self.give_to(context, sorted, order, Some(Effect::BeginUpgrade(version.to_owned()))).await
+        self.give_to(grant, sorted, order, Some(Effect::BeginUpgrade(version.to_owned()))).await
     }
 }

@@ -3,14 +3,14 @@
 use muster_core::Error;
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
+use muster_core::authorization::AgentsWrite;
 use muster_core::canonical;
-use muster_core::context::{OpContext, Privilege};
 use muster_core::eligibility::Wish;
 use serde_json::{Map, Value, json};
 
-use super::Given;
-use crate::Fleet;
-use crate::selection::Selected;
+use super::{Actions, Given};
+use crate::authority::Authorized;
+use crate::selection::Selection;
 
 /// Settings that agents know.
 const SETTINGS: [&str; 13] = [
@@ -50,15 +50,13 @@ impl MigrateOrder {
     }
 }
 
-impl Fleet {
+impl Actions {
     /// Orders agents to another server.
     pub async fn migrate(
         &self,
-        context: &OpContext,
-        selected: &Selected,
+        selection: &Authorized<Selection, AgentsWrite>,
         wanted: &MigrateOrder,
     ) -> Result<Given, Error> {
-        context.require(Privilege::AgentsWrite)?;
         wanted.check()?;
         let facts = self.policy_facts().await?;
         let data = json!({
@@ -67,23 +65,21 @@ impl Fleet {
             "settings": wanted.settings,
         });
         let order = self.seal_secrets(ActionRequest::new(ActionType::Migrate, data))?;
-        self.give(context, selected, order, &|agent, now| facts.check(agent, Wish::Migrate, now)).await
+        self.give(selection, order, &|agent, now| facts.check(agent, Wish::Migrate, now)).await
     }
 
     /// Orders agents to drop their privileges.
     pub async fn change_privilege_level(
         &self,
-        context: &OpContext,
-        selected: &Selected,
+        selection: &Authorized<Selection, AgentsWrite>,
         user: Option<Value>,
     ) -> Result<Given, Error> {
-        context.require(Privilege::AgentsWrite)?;
         let mut data = json!({"unprivileged": true});
         if let Some(user) = user {
             data["user_info"] = user;
         }
         let facts = self.policy_facts().await?;
         let order = self.seal_secrets(ActionRequest::new(ActionType::PrivilegeLevelChange, data))?;
-        self.give(context, selected, order, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
+        self.give(selection, order, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
     }
 }

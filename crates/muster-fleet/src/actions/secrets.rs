@@ -3,13 +3,10 @@
 use muster_core::Error;
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
-use muster_core::entropy::random_uuid;
-use muster_core::id::SecretId;
-use muster_core::seal::Place;
-use muster_store::{SecretWrite, Write};
+use muster_store::Write;
 use serde_json::Value;
 
-use crate::Fleet;
+use super::Actions;
 
 /// An order whose secrets are sealed.
 #[derive(Debug)]
@@ -43,7 +40,7 @@ fn secret_places(kind: ActionType) -> &'static [&'static str] {
     }
 }
 
-impl Fleet {
+impl Actions {
     /// Seals what is secret in the order and puts references in its place. References from outside are refused: they
     /// could name somebody else's secret.
     pub(super) fn seal_secrets(&self, order: ActionRequest) -> Result<Sealed, Error> {
@@ -55,11 +52,9 @@ impl Fleet {
         let mut secrets = Vec::new();
         for place in secret_places(order.kind) {
             let Some(Value::String(text)) = order.data.pointer_mut(place) else { continue };
-            let id = SecretId::trusted(random_uuid(&*self.entropy));
-            let sealed = self.sealer.seal(Place::secret(&id), text.as_bytes(), &*self.entropy);
-            let sealed = sealed.map_err(|error| Error::internal(format!("sealing an order's secret: {error}")))?;
+            let (id, write) = self.secrets.seal(&place.replace('/', "."), text)?;
             *text = format!("{REFERENCE}{id}}}");
-            secrets.push(Write::Secret(SecretWrite::Put { id, sealed }));
+            secrets.push(write);
         }
         Ok(Sealed { order, secrets })
     }

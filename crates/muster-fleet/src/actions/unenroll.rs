@@ -1,12 +1,12 @@
 //! Unenrolment: by order and ack, or at once without the agent (MG §5.6).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use muster_core::action::{ActionType, TargetState};
 use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentRecord;
-use muster_core::context::{OpContext, Privilege};
+use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite};
 use muster_core::eligibility::Wish;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
@@ -15,61 +15,51 @@ use muster_store::Write;
 use muster_store::query::{ActionFilter, Page};
 use serde_json::{Value, json};
 
-use super::Given;
-use super::effect::Effect;
-use super::give::{Sorted, done};
-use crate::Fleet;
+use super::effect::{Effect, Open, done};
+use super::{Actions, Given};
 use crate::audit::audit_line;
-use crate::selection::Selected;
+use crate::authority::{Authorized, System};
+use crate::force::Force;
+use crate::selection::Selection;
 use crate::update::AgentChange;
 
 /// Orders of one agent that are looked through for open unenrolments, newest first.
 const LOOKED_THROUGH: u32 = 100;
 
-/// How to unenrol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UnenrollOrder {
-    /// Kill the keys now.
-    pub revoke: bool,
-    /// Also agents of hosted policies.
-    pub force: bool,
-}
-
-/// Open UNENROLL orders by agent.
-pub(super) type Open = HashMap<AgentId, Vec<ActionId>>;
-
-impl Fleet {
-    /// Orders agents to leave, or shuts them out at once.
-    pub async fn unenroll(&self, context: &OpContext, selected: &Selected, how: UnenrollOrder) -> Result<Given, Error> {
-        context.require(if how.revoke { Privilege::AgentsForceUnenroll } else { Privilege::AgentsWrite })?;
+impl Actions {
+    /// Asks agents to leave; they are unenrolled by their ack.
+    pub async fn unenroll(&self, selection: &Authorized<Selection, AgentsWrite>, force: Force) -> Result<Given, Error> {
         let facts = self.policy_facts().await?;
-        let wish = Wish::Unenroll { force: how.force };
-        let sorted = self.sort_targets(selected, &|agent, now| facts.check(agent, wish, now)).await?;
-        if how.revoke { self.shut_out(context, sorted).await } else { self.ask_to_leave(context, sorted).await }
-    }
-
-    async fn ask_to_leave(&self, context: &OpContext, sorted: Sorted) -> Result<Given, Error> {
+        let wish = Wish::Unenroll { force: force.is_yes() };
+        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
         let order = ActionRequest::new(ActionType::Unenroll, Value::Null);
-        self.give_to(context, sorted, order, Some(Effect::AskToLeave)).await
+        self.give_to(selection.grant(), sorted, order, Some(Effect::AskToLeave)).await
     }
 
-    async fn shut_out(&self, context: &OpContext, sorted: Sorted) -> Result<Given, Error> {
+    /// Unenrolls agents at once: their access keys are revoked.
+    pub async fn force_unenroll(
+        &self,
+        selection: &Authorized<Selection, AgentsForceUnenroll>,
+        force: Force,
+    ) -> Result<Given, Error> {
+        let facts = self.policy_facts().await?;
+        let wish = Wish::Unenroll { force: force.is_yes() };
+        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
         let open = self.open_unenrolments(&sorted.eligible).await?;
         let order = ActionRequest::new(ActionType::ForceUnenroll, Value::Null);
-        self.give_to(context, sorted, order, Some(Effect::ShutOut(open))).await
+        self.give_to(selection.grant(), sorted, order, Some(Effect::ShutOut(open))).await
     }
 
     /// Shuts out those of `agents` that `is_due` says are due, at the moment of the change. Answers how many.
     pub(crate) async fn shut_out_due(
         &self,
-        context: &OpContext,
         agents: &[AgentId],
         reason: &str,
         is_due: &(dyn Fn(&AgentRecord, Timestamp) -> bool + Send + Sync),
     ) -> Result<usize, Error> {
         let open = self.open_unenrolments(agents).await?;
         let left: Mutex<HashSet<AgentId>> = Mutex::default();
-        self.change_agents(agents, &|before, now| {
+        let decide = |before: &AgentRecord, now| {
             let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
             let record = is_due(before, now).then(|| lifecycle::force_unenroll(before, reason, now).unwrap_or(None));
             let Some(record) = record.flatten() else {
@@ -79,18 +69,18 @@ impl Fleet {
             let mut writes: Vec<Write> =
                 open.get(&before.id).into_iter().flatten().map(|order| done(order, &before.id, now)).collect();
             let detail = json!({"reason": reason, "policy": before.policy_id});
-            writes.push(audit_line(context, now, "agent.unenroll", format_args!("agent:{}", before.id), detail));
+            writes.push(audit_line(&System::ACTOR, now, "agent.unenroll", format_args!("agent:{}", before.id), detail));
             left.insert(before.id.clone());
             AgentChange { record: Some(record), writes }
-        })
-        .await?;
+        };
+        self.records.change_many(&System, agents, &decide).await?;
         Ok(left.into_inner().unwrap_or_else(PoisonError::into_inner).len())
     }
 
     pub(super) async fn open_unenrolments(&self, agents: &[AgentId]) -> Result<Open, Error> {
         let mut open = Open::new();
         for some in agents.chunks(500) {
-            let leaving = self.read_agents(some).await?.into_iter().map(|details| details.record).filter(is_leaving);
+            let leaving = self.records.read(some).await?.into_iter().map(|details| details.record).filter(is_leaving);
             for record in leaving {
                 let orders = self.open_orders_to_leave(&record.id).await?;
                 open.insert(record.id, orders);

@@ -11,14 +11,14 @@ use muster_core::delivery::start_time;
 use muster_core::id::AgentId;
 use muster_core::{Error, signing};
 
-use crate::Fleet;
+use super::check_in::CheckIns;
 
 /// The types that are signed (MG §5.1).
 const fn is_signed(kind: ActionType) -> bool {
     matches!(kind, ActionType::Unenroll | ActionType::Upgrade | ActionType::Migrate)
 }
 
-impl Fleet {
+impl CheckIns {
     /// The same orders, those of a signed type with a signature for `agent`.
     pub fn sign_for(&self, agent: &AgentId, due: Vec<DueAction>) -> Result<Vec<DueAction>, Error> {
         due.into_iter().map(|one| self.sign_one(agent, one)).collect()

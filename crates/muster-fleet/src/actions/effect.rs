@@ -3,7 +3,9 @@
 //! The order is committed first, with its agents and the note that its effect follows; the records follow in commits
 //! of their own. All that an effect needs stands in the order, so that whoever starts next can go on with it.
 
-use muster_core::action::{Action, ActionType, TargetState};
+use std::collections::HashMap;
+
+use muster_core::action::{Action, ActionResult, ActionType, TargetState};
 use muster_core::agent::AgentRecord;
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::policy::Policy;
@@ -12,15 +14,17 @@ use muster_core::{Error, lifecycle};
 use muster_store::{ActionWrite, Write};
 use serde_json::Value;
 
-use super::give::done;
-use super::unenroll::Open;
-use crate::Fleet;
+use super::Actions;
+use crate::authority::{Authority, System};
 use crate::tags::TagChange;
 use crate::update::{AgentChange, end_of_upgrade};
 
 const TARGETS_AT_ONCE: u32 = 5000;
 /// Later orders of one agent that are looked through.
 const LOOKED_THROUGH: u32 = 100;
+
+/// Open UNENROLL actions by agent.
+pub(super) type Open = HashMap<AgentId, Vec<ActionId>>;
 
 /// What is done to each record.
 pub(super) enum Effect {
@@ -50,7 +54,7 @@ impl Effect {
         let alone = |record| AgentChange { record, writes: Vec::new() };
         match self {
             Self::Reassign { policy, revision } => {
-                alone(lifecycle::reassign(before, policy.as_deref(), *revision, None, seen, now).unwrap_or(None))
+                alone(lifecycle::reassign(before, policy.as_deref(), *revision, seen, now).unwrap_or(None))
             }
             Self::AskToLeave => alone(lifecycle::begin_unenroll(before, seen, now).unwrap_or(None)),
             Self::ShutOut(open) => shut_out(before, action, open, now),
@@ -92,6 +96,13 @@ fn undone(target: &Action, before: &AgentRecord, seen: Option<Timestamp>, now: T
     }
 }
 
+/// The result of an action that the server itself carried out.
+pub(super) fn done(action: &ActionId, agent: &AgentId, now: Timestamp) -> Write {
+    let result =
+        ActionResult { action_id: action.clone(), agent_id: agent.clone(), at: now, error: None, fields: None };
+    Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true })
+}
+
 /// Types of orders that change records at once.
 const fn has_effect(kind: ActionType) -> bool {
     matches!(
@@ -105,7 +116,7 @@ const fn has_effect(kind: ActionType) -> bool {
     )
 }
 
-impl Fleet {
+impl Actions {
     /// Goes on with orders whose effect was cut off by the end of the server, before any agent is served. Answers how
     /// many. What can't be finished now is left for the next start.
     pub async fn finish_orders(&self) -> Result<usize, Error> {
@@ -129,10 +140,10 @@ impl Fleet {
                     true => AgentChange::default(),
                     false => effect.change(before, &action, self.registry.last_seen(&before.id, now), now),
                 };
-                self.change_agents(&left, &decide).await?;
+                self.records.change_many(&System, &left, &decide).await?;
             }
         }
-        self.store.commit(vec![Write::Action(ActionWrite::Finish { id: id.clone() })]).await?;
+        self.store.commit(&System, vec![Write::Action(ActionWrite::Finish { id: id.clone() })]).await?;
         Ok(left.len())
     }
 
@@ -185,14 +196,20 @@ impl Fleet {
     }
 
     /// Changes the records of `agents` as the order that was just committed says, and notes that this is done.
-    pub(super) async fn carry_out(&self, action: &Action, agents: &[AgentId], effect: &Effect) -> Result<(), Error> {
+    pub(super) async fn carry_out(
+        &self,
+        by: &impl Authority,
+        action: &Action,
+        agents: &[AgentId],
+        effect: &Effect,
+    ) -> Result<(), Error> {
         // Each record that changes wakes its agent, which then finds the action too.
         let decide = |before: &AgentRecord, now| {
             let seen = self.registry.last_seen(&before.id, now);
             effect.change(before, action, seen, now)
         };
-        self.change_agents(agents, &decide).await?;
-        self.store.commit(vec![Write::Action(ActionWrite::Finish { id: action.id.clone() })]).await?;
+        self.records.change_many(by, agents, &decide).await?;
+        self.store.commit(by, vec![Write::Action(ActionWrite::Finish { id: action.id.clone() })]).await?;
         Ok(())
     }
 }
@@ -200,18 +217,22 @@ impl Fleet {
 #[cfg(test)]
 mod tests {
     use muster_core::action_request::ActionRequest;
-    use muster_core::context::{Actor, OpContext};
+    use muster_core::authorization::{Actor, AgentsForceUnenroll, AgentsWrite, Grant, OpContext};
     use serde_json::json;
 
     use super::*;
-    use crate::orders::UnenrollOrder;
-    use crate::orders::give::Sorted;
-    use crate::orders::upgrade::UpgradeOrder;
+    use crate::actions::give::Sorted;
+    use crate::actions::upgrade::UpgradeOrder;
+    use crate::force::Force;
     use crate::selection::Selected;
     use crate::testing::TestFleet;
 
     fn root() -> OpContext {
         OpContext::administrator(Actor::Local { uid: 0 })
+    }
+
+    fn grant() -> Grant<AgentsWrite> {
+        root().grant().unwrap()
     }
 
     /// A fleet of three agents, and their ids.
@@ -231,7 +252,7 @@ mod tests {
     async fn cut_off(test: &TestFleet, ids: &[AgentId], kind: ActionType, data: Value) -> Action {
         let order = ActionRequest::new(kind, data);
         let sorted = Sorted { eligible: ids.to_vec(), refused: Vec::new() };
-        test.fleet.begin_order(&root(), &sorted, order.into(), true).await.unwrap()
+        test.fleet.actions().begin_order(&grant(), &sorted, order.into(), true).await.unwrap()
     }
 
     async fn record(test: &TestFleet, id: &AgentId) -> AgentRecord {
@@ -245,14 +266,14 @@ mod tests {
         let action = cut_off(&test, &ids, ActionType::PolicyReassign, target).await;
         cut_off(&test, &ids[..1], ActionType::UpdateTags, json!({"tags_to_add": ["x"], "tags_to_remove": []})).await;
         let next = test.beside();
-        assert_eq!(next.fleet.finish_orders().await.unwrap(), 2);
+        assert_eq!(next.fleet.actions().finish_orders().await.unwrap(), 2);
         for id in &ids[1..] {
             assert_eq!(record(&test, id).await.policy_id, Some(PolicyId::trusted("other")));
         }
         let overtaken = record(&test, &ids[0]).await;
         assert_eq!((overtaken.policy_id, overtaken.tags), (Some(PolicyId::trusted("p")), vec!["x".to_owned()]));
         let before = record(&test, &ids[1]).await.version;
-        assert_eq!(next.fleet.finish_orders().await.unwrap(), 0, "{} is finished once", action.id);
+        assert_eq!(next.fleet.actions().finish_orders().await.unwrap(), 0, "{} is finished once", action.id);
         assert_eq!(record(&test, &ids[1]).await.version, before);
     }
 
@@ -260,10 +281,10 @@ mod tests {
     async fn an_order_half_done_is_done_for_the_rest_alone() {
         let (test, ids) = three().await;
         let action = cut_off(&test, &ids, ActionType::ForceUnenroll, Value::Null).await;
-        test.fleet.carry_out(&action, &ids[..1], &Effect::ShutOut(Open::new())).await.unwrap();
+        test.fleet.actions().carry_out(&grant(), &action, &ids[..1], &Effect::ShutOut(Open::new())).await.unwrap();
         test.commit(vec![Write::Action(ActionWrite::Begin { id: action.id.clone() })]).await;
         let done_before = record(&test, &ids[0]).await;
-        test.beside().fleet.finish_orders().await.unwrap();
+        test.beside().fleet.actions().finish_orders().await.unwrap();
         assert_eq!(record(&test, &ids[0]).await, done_before);
         for id in &ids {
             let record = record(&test, id).await;
@@ -277,29 +298,37 @@ mod tests {
     async fn an_upgrade_under_way_is_not_begun_again_and_a_cancelled_one_not_at_all() {
         let (test, ids) = three().await;
         let action = cut_off(&test, &ids[..2], ActionType::Upgrade, json!({"version": "9.5.1"})).await;
-        test.fleet.carry_out(&action, &ids[..1], &Effect::BeginUpgrade("9.5.1".into())).await.unwrap();
+        test.fleet
+            .actions()
+            .carry_out(&grant(), &action, &ids[..1], &Effect::BeginUpgrade("9.5.1".into()))
+            .await
+            .unwrap();
         test.commit(vec![Write::Action(ActionWrite::Begin { id: action.id.clone() })]).await;
         let begun = record(&test, &ids[0]).await;
         test.clock.advance(std::time::Duration::from_secs(60));
-        test.beside().fleet.finish_orders().await.unwrap();
+        test.beside().fleet.actions().finish_orders().await.unwrap();
         assert_eq!(record(&test, &ids[0]).await, begun);
         assert_eq!(record(&test, &ids[1]).await.upgrade.started_at, Some(test.now()));
         let action = cut_off(&test, &ids[2..], ActionType::Unenroll, Value::Null).await;
         test.commit(vec![Write::Action(ActionWrite::Cancel { id: action.id.clone(), now: test.now() })]).await;
-        test.beside().fleet.finish_orders().await.unwrap();
+        test.beside().fleet.actions().finish_orders().await.unwrap();
         assert_eq!(record(&test, &ids[2]).await.unenrollment_started_at, None);
     }
 
     #[tokio::test]
     async fn orders_that_went_well_leave_nothing_to_finish() {
         let (test, ids) = three().await;
-        let fleet = &test.fleet;
+        let actions = test.fleet.actions();
         let one = Selected::one(ids[0].as_str()).unwrap();
-        fleet.reassign(&root(), &one, Some("other"), None, false).await.unwrap();
-        let wanted = UpgradeOrder { version: "9.5.1".into(), force: true, ..UpgradeOrder::default() };
-        let upgrade = fleet.upgrade(&root(), &one, &wanted).await.unwrap();
-        fleet.cancel_action(&root(), upgrade.action.id.as_str()).await.unwrap();
-        fleet.unenroll(&root(), &one, UnenrollOrder { revoke: true, force: true }).await.unwrap();
+        let agents = test.fleet.agents();
+        let selection = agents.select::<AgentsWrite>(&root(), &one).await.unwrap();
+        actions.reassign(&selection, Some("other"), None, Force::No).await.unwrap();
+        let wanted = UpgradeOrder { version: "9.5.1".into(), force: Force::Yes, ..UpgradeOrder::default() };
+        let upgrade = actions.upgrade(&selection, &wanted).await.unwrap();
+        let upgrade = actions.find::<AgentsWrite>(&root(), upgrade.action.id.as_str()).await.unwrap();
+        actions.cancel(&upgrade).await.unwrap();
+        let selection = agents.select::<AgentsForceUnenroll>(&root(), &one).await.unwrap();
+        actions.force_unenroll(&selection, Force::Yes).await.unwrap();
         assert_eq!(test.store().unfinished_effects().await.unwrap(), []);
     }
 }

@@ -1,0 +1,56 @@
+//! The service of agents, for people: find, list, show, note, delete.
+
+use std::sync::Arc;
+
+use muster_core::Error;
+use muster_core::agent::AgentRecord;
+use muster_core::authorization::{OpContext, Privilege};
+use muster_core::id::AgentId;
+use muster_core::time::Clock;
+
+use super::authority::Authorized;
+use super::records::Records;
+use super::registry::Registry;
+use super::selection::{Selected, Selection};
+use super::watched_store::WatchedStore;
+
+/// Agents as people work with them.
+pub struct Agents {
+    pub(super) store: Arc<WatchedStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) records: Arc<Records>,
+}
+
+impl Agents {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        registry: Arc<Registry>,
+        records: Arc<Records>,
+    ) -> Self {
+        Self { store, clock, registry, records }
+    }
+
+    /// Finds an agent in the caller's space.
+    pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<AgentRecord, P>, Error> {
+        let grant = context.grant::<P>()?;
+        let found = match AgentId::parse(id) {
+            Ok(id) => self.store.agent_in(grant.space(), &id).await?,
+            Err(_) => None,
+        };
+        let record = found.ok_or_else(|| Error::not_found("agent", id))?;
+        Ok(Authorized::new(record, grant))
+    }
+
+    /// Finds the agents of a selection in the caller's space.
+    pub async fn select<P: Privilege>(
+        &self,
+        context: &OpContext,
+        selected: &Selected,
+    ) -> Result<Authorized<Selection, P>, Error> {
+        let grant = context.grant::<P>()?;
+        let selection = self.records.select(grant.space(), selected).await?;
+        Ok(Authorized::new(selection, grant))
+    }
+}

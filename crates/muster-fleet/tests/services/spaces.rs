@@ -1,0 +1,101 @@
+//! Spaces: what belongs to one can't be seen, changed or deleted from another.
+
+use muster_core::agent::AgentDocuments;
+use muster_core::authorization::{Actor, AgentsForceUnenroll, AgentsRead, AgentsWrite, OpContext};
+use muster_core::id::SpaceId;
+use muster_core::testing::online_agent;
+use muster_core::{Error, ErrorKind};
+use muster_fleet::agent_views::AgentQuestion;
+use muster_fleet::force::Force;
+use muster_fleet::keys::NewEnrollmentKey;
+use muster_fleet::policies::PolicyDraft;
+use muster_fleet::selection::Selected;
+use muster_fleet::testing::TestFleet;
+use muster_store::query::{AgentFilter, AgentSort, Page};
+
+const ALL: Page = Page { offset: 0, limit: 100 };
+
+fn person_in(space: &str) -> OpContext {
+    OpContext::administrator(Actor::Local { uid: 0 }).in_space(SpaceId::trusted(space))
+}
+
+/// A fleet with an agent `red` in the space red, and one `blue` in the space blue.
+async fn two_spaces() -> TestFleet {
+    let test = TestFleet::default();
+    for space in ["red", "blue"] {
+        let record =
+            muster_core::agent::AgentRecord { space: SpaceId::trusted(space), ..online_agent(space, None, test.now()) };
+        test.add_agent(record, AgentDocuments::default()).await;
+    }
+    test
+}
+
+fn is_not_found<T>(outcome: Result<T, Error>) -> bool {
+    matches!(outcome, Err(error) if error.kind == ErrorKind::NotFound)
+}
+
+#[tokio::test]
+async fn an_agent_of_another_space_is_not_found_listed_or_counted() {
+    let test = two_spaces().await;
+    let (agents, red) = (test.fleet.agents(), person_in("red"));
+    assert!(agents.find::<AgentsRead>(&red, "red").await.is_ok());
+    assert!(is_not_found(agents.find::<AgentsRead>(&red, "blue").await));
+    let question =
+        AgentQuestion { filter: AgentFilter::default(), sort: AgentSort::EnrolledAt, descending: false, page: ALL };
+    let listed = agents.list(&red.grant().unwrap(), &question).await.unwrap();
+    let ids: Vec<&str> = listed.items.iter().map(|view| view.details.record.id.as_str()).collect();
+    assert_eq!((ids, listed.total), (vec!["red"], 1));
+    let counts = agents.count(&red.grant().unwrap(), &AgentFilter::default()).await.unwrap();
+    assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 1);
+}
+
+#[tokio::test]
+async fn a_selection_never_reaches_into_another_space() {
+    let test = two_spaces().await;
+    let (fleet, red) = (&test.fleet, person_in("red"));
+    let one = Selected::one("blue").unwrap();
+    let selection = fleet.agents().select::<AgentsForceUnenroll>(&red, &one).await.unwrap();
+    assert!(is_not_found(fleet.actions().force_unenroll(&selection, Force::Yes).await));
+    for selected in [one, Selected::Matching(Box::default())] {
+        let selection = fleet.agents().select::<AgentsWrite>(&red, &selected).await.unwrap();
+        fleet.agents().delete_many(&selection).await.unwrap();
+    }
+    assert!(test.stored("blue").await.active, "untouched");
+    assert!(is_not_found(fleet.agents().find::<AgentsRead>(&red, "red").await), "deleted with all that match");
+}
+
+#[tokio::test]
+async fn actions_keys_and_policies_stay_in_their_space() {
+    let test = two_spaces().await;
+    let (fleet, red, blue) = (&test.fleet, person_in("red"), person_in("blue"));
+    let selection = fleet.agents().select::<AgentsWrite>(&red, &Selected::one("red").unwrap()).await.unwrap();
+    let action = fleet.actions().request_diagnostics(&selection, &[]).await.unwrap().action;
+    assert!(fleet.actions().find_listed(&red, action.id.as_str()).await.is_ok());
+    assert!(is_not_found(fleet.actions().find_listed(&blue, action.id.as_str()).await));
+    assert!(is_not_found(fleet.actions().find::<AgentsWrite>(&blue, action.id.as_str()).await));
+
+    let new = NewEnrollmentKey { name: Some("same".into()), ..NewEnrollmentKey::default() };
+    let (key, _) = fleet.enrollment_keys().create(&red.grant().unwrap(), &new).await.unwrap();
+    fleet.enrollment_keys().create(&blue.grant().unwrap(), &new).await.expect("the name is free in the other space");
+    assert!(is_not_found(
+        fleet.enrollment_keys().find::<muster_core::authorization::KeysWrite>(&blue, key.id.as_str()).await
+    ));
+
+    let draft = || PolicyDraft { name: Some("same".into()), ..PolicyDraft::default() };
+    let policy = fleet.policies().create(&red.grant().unwrap(), draft()).await.unwrap().policy;
+    fleet.policies().create(&blue.grant().unwrap(), draft()).await.expect("the name is free in the other space");
+    let found = fleet.policies().find_by_name::<muster_core::authorization::PoliciesRead>(&red, "same").await.unwrap();
+    assert_eq!(found.id, policy.id);
+    let selection = fleet.agents().select::<AgentsWrite>(&blue, &Selected::one("blue").unwrap()).await.unwrap();
+    let moved = fleet.actions().reassign(&selection, Some(policy.id.as_str()), None, Force::No).await;
+    assert!(is_not_found(moved), "a policy of another space is no target");
+}
+
+#[tokio::test]
+async fn a_caller_without_the_privilege_is_refused_before_anything_is_looked_up() {
+    let test = two_spaces().await;
+    let reader = OpContext::with_only::<AgentsRead>(Actor::Local { uid: 5 }).in_space(SpaceId::trusted("red"));
+    assert!(test.fleet.agents().find::<AgentsRead>(&reader, "red").await.is_ok());
+    let refused = test.fleet.agents().find::<AgentsWrite>(&reader, "nobody").await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Forbidden);
+}
