@@ -1,4 +1,4 @@
-//! The management API over the server's Unix socket: one request a connection, no more HTTP than that takes.
+//! Minimal client of the management API over the server's Unix socket: one request per connection.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-/// The API of one server.
+/// Management API of one server.
 pub struct Admin {
     socket: PathBuf,
 }
 
 impl Admin {
-    /// Nothing is opened yet.
+    /// Creates a client without connecting.
     pub fn new(socket: PathBuf) -> Self {
         Self { socket }
     }
@@ -33,14 +33,14 @@ impl Admin {
         self.ask("PUT", path, Some(body))
     }
 
-    /// A policy with this configuration; gives its id.
+    /// Creates a policy with this configuration, and returns its id.
     pub fn make_policy(&self, name: &str, config: &Value) -> anyhow::Result<String> {
         let made =
             self.post("/api/fleet/agent_policies", &json!({"name": name, "namespace": "default", "config": config}))?;
         Ok(made["item"]["id"].as_str().with_context(|| format!("no policy id in {made}"))?.to_owned())
     }
 
-    /// A token that admits agents to a policy.
+    /// Creates an enrollment key for a policy, and returns its token.
     pub fn make_token(&self, policy: &str) -> anyhow::Result<String> {
         let made = self.post("/api/fleet/enrollment_api_keys", &json!({"policy_id": policy, "name": "drones"}))?;
         Ok(made["item"]["api_key"].as_str().with_context(|| format!("no token in {made}"))?.to_owned())
@@ -63,7 +63,7 @@ impl Admin {
     }
 }
 
-/// Status and body of an answer that ends with its connection.
+/// Splits a response that ends with its connection into status and body.
 fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;

@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: the parsers that read the network, under a fuzzer.
+//! `cargo xtask fuzz`: fuzzing of the parsers of network input.
 //!
-//! The targets stand in `fuzz/`, one program for all. libFuzzer is compiled into it with the feature `fuzzer` (that takes
-//! a C++ compiler), and our pinned compiler puts in the instruments that it needs, so that nothing has to be installed.
-//! No address sanitizer: our code holds no `unsafe`, and bounds and overflows are checked as it is.
+//! The targets are in `fuzz/`, in one program. The feature `fuzzer` compiles libFuzzer into it (which requires
+//! a C++ compiler), and the pinned Rust compiler adds the instrumentation, so that nothing has to be installed.
+//! There is no address sanitizer, because our code has no `unsafe` and checks bounds and overflows anyway.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::shell;
 
-/// What the compiler must put in for the fuzzer to see where a program goes.
+/// Compiler flags for coverage instrumentation.
 const INSTRUMENTS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
      -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks -Ccodegen-units=1";
@@ -19,14 +19,14 @@ const INSTRUMENTS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-san
 /// Arguments of `fuzz`.
 #[derive(Args)]
 pub struct FuzzArgs {
-    /// The target; all of them when none is named.
+    /// Target; all targets if absent.
     target: Option<String>,
-    /// Seconds for each.
+    /// Seconds per target.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 }
 
-/// Builds and runs.
+/// Builds and runs the targets.
 pub fn run(args: &FuzzArgs) -> anyhow::Result<()> {
     let targets = targets()?;
     let is_wanted = |name: &&String| args.target.as_ref().is_none_or(|wanted| wanted == *name);
@@ -41,7 +41,7 @@ pub fn run(args: &FuzzArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Names of the folders in `seeds`: a test holds them to the targets.
+/// Returns the names of the directories in `seeds`, which a test compares with the targets.
 fn targets() -> anyhow::Result<Vec<String>> {
     let entries = std::fs::read_dir(shell::root().join("fuzz/seeds"))?;
     let mut names = Vec::new();
@@ -52,7 +52,7 @@ fn targets() -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// With `--target`, the flags go to what is fuzzed and not to build scripts.
+/// With `--target`, the flags apply to the fuzzed code and not to build scripts.
 fn build(host: &str) -> anyhow::Result<()> {
     let arguments =
         ["build", "--release", "--package", "muster-fuzz", "--features", "fuzzer", "--bin", "fuzz", "--target", host];
@@ -81,7 +81,7 @@ fn fuzz(mut program: Command, target: &str, seconds: u64) -> anyhow::Result<()> 
         "-print_final_stats=1",
     ]);
     shell::run(program).with_context(|| format!("{target} found something: see {}", findings.display()))?;
-    // An empty folder says nothing.
+    // An empty directory is of no interest.
     let _ = std::fs::remove_dir(findings);
     Ok(())
 }

@@ -1,9 +1,10 @@
-//! What developers and CI run: `cargo xtask COMMAND`. One module for each command.
+//! Tasks of developers and CI: `cargo xtask COMMAND`. One module per command.
 
 mod admin;
 mod bench;
 mod conformance;
 mod demo;
+mod deny;
 mod fuzz;
 mod process;
 mod reference;
@@ -13,7 +14,7 @@ mod tidy;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "What developers and CI run")]
+#[command(name = "cargo xtask", about = "Tasks of developers and CI")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -23,21 +24,23 @@ struct Cli {
 enum Command {
     /// Measure a release server next to another one, and print one table
     Bench(bench::BenchArgs),
-    /// Make `docs/conformance.md` from the names of the tests.
+    /// Generate `docs/conformance.md` from the names of the tests.
     Conformance(conformance::ConformanceArgs),
-    /// Start a server with an agent, as a person would; `./demo` calls this.
+    /// Start a server with an agent; `./demo` calls this.
     Demo(demo::DemoArgs),
-    /// Measure the house against its aims and enforce the hard stops.
+    /// Check licences, sources, bans and known vulnerabilities of the dependencies, without network.
+    Deny(deny::DenyArgs),
+    /// Check the conventions of the repository and measure the code.
     Tidy,
-    /// Fuzz the parsers that read the network, or one of them.
+    /// Fuzz the parsers of network input.
     Fuzz(fuzz::FuzzArgs),
-    /// Make what is generated: the documentation of the API in the code, and `docs/conformance.md`.
+    /// Generate the API documentation and `docs/conformance.md`.
     Docs,
-    /// Build the programs for release.
+    /// Build the release programs.
     Release,
-    /// Run simulated agents: `muster drones`, built for release.
+    /// Load-test a server with a release build of `muster drones`.
     Drones {
-        /// Its arguments.
+        /// Arguments of `muster drones`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -48,6 +51,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Deny(args) => deny::run(&args),
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Docs => docs(),
@@ -63,8 +67,8 @@ fn docs() -> anyhow::Result<()> {
 
 fn release() -> anyhow::Result<()> {
     shell::run(shell::cargo(&["build", "--release", "--locked", "--package", "muster", "--package", "muster-agent"]))?;
-    let folder = shell::target()?.join("release");
-    println!("{}\n{}", folder.join("muster").display(), folder.join("muster-agent").display());
+    let directory = shell::target()?.join("release");
+    println!("{}\n{}", directory.join("muster").display(), directory.join("muster-agent").display());
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 const TICKS: f64 = 100.0;
 const START: Duration = Duration::from_secs(30);
 
-/// A program that is killed when it is dropped.
+/// Child process, killed on drop.
 pub struct Process(Child);
 
 /// What the kernel says about a process, started here or elsewhere.

@@ -1,16 +1,16 @@
-//! Running other programs, and where things are.
+//! Running other programs, and paths.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
 
-/// The top of the repository.
+/// Returns the root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."))
 }
 
-/// Where cargo puts what it builds.
+/// Returns the target directory of cargo.
 pub fn target() -> anyhow::Result<PathBuf> {
     #[derive(serde::Deserialize)]
     struct Metadata {
@@ -21,21 +21,21 @@ pub fn target() -> anyhow::Result<PathBuf> {
     Ok(metadata.target_directory)
 }
 
-/// Cargo in the repository.
+/// Returns a cargo command in the repository.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(arguments);
     command
 }
 
-/// Runs to the end.
+/// Runs a command; fails if it does.
 pub fn run(mut command: Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
     anyhow::ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
 }
 
-/// Files in the repository under git, relative to its top.
+/// Returns the files tracked by git, relative to the root.
 pub fn tracked() -> anyhow::Result<Vec<PathBuf>> {
     let output =
         Command::new("git").current_dir(root()).args(["ls-files", "-z"]).output().context("cannot start git")?;
@@ -44,14 +44,14 @@ pub fn tracked() -> anyhow::Result<Vec<PathBuf>> {
     Ok(names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect())
 }
 
-/// The same with what git does not know yet but does not ignore either: work in progress counts.
+/// Returns tracked and untracked files, except ignored ones, so that work in progress counts.
 pub fn sources() -> anyhow::Result<Vec<PathBuf>> {
     let arguments = ["ls-files", "-z", "--others", "--exclude-standard"];
     let output = Command::new("git").current_dir(root()).args(arguments).output().context("cannot start git")?;
     let names = String::from_utf8(output.stdout)?;
     let mut all = tracked()?;
     all.extend(names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from));
-    // Deleted but not yet committed.
+    // Deleted, but not committed yet.
     all.retain(|path| root().join(path).is_file());
     all.sort();
     Ok(all)

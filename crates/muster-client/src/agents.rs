@@ -4,11 +4,11 @@ use muster_protocol::management::action::{Action, CreateAction, NewAction};
 use muster_protocol::management::agent::{
     Agent, AgentStatus, Agents, AgentsOfActions, ListAgents, NamedAgent, NamedAgents, UpdateAgent, Words,
 };
+use muster_protocol::management::agent_action::{
+    ChangeTags, CreatedAction, Diagnostics, Migrate, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
+};
 use muster_protocol::management::enrollment_key::Deleted;
 use muster_protocol::management::envelope::Whole;
-use muster_protocol::management::order::{
-    ChangeTags, Diagnostics, Migrate, Ordered, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
-};
 use muster_protocol::management::{AgentStatusResults, Empty, Item};
 
 use crate::{Client, Result};
@@ -64,42 +64,42 @@ impl Client {
     }
 
     /// Unenrolls an agent; with force, revokes its access key immediately.
-    pub async fn unenroll(&self, id: &str, request: &Unenroll) -> Result<Ordered> {
+    pub async fn unenroll(&self, id: &str, request: &Unenroll) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "unenroll"], request).await
     }
 
     /// Assigns another policy to an agent, or none.
-    pub async fn reassign(&self, id: &str, request: &Reassign) -> Result<Ordered> {
+    pub async fn reassign(&self, id: &str, request: &Reassign) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "reassign"], request).await
     }
 
     /// Upgrades an agent.
-    pub async fn upgrade(&self, id: &str, request: &Upgrade) -> Result<Ordered> {
+    pub async fn upgrade(&self, id: &str, request: &Upgrade) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "upgrade"], request).await
     }
 
     /// Rolls an agent back to the version before its upgrade.
-    pub async fn roll_back_agent(&self, id: &str) -> Result<Ordered> {
+    pub async fn roll_back_agent(&self, id: &str) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "rollback"], &Empty {}).await
     }
 
     /// Requests a diagnostics bundle.
-    pub async fn request_diagnostics(&self, id: &str, request: &Diagnostics) -> Result<Ordered> {
+    pub async fn request_diagnostics(&self, id: &str, request: &Diagnostics) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "request_diagnostics"], request).await
     }
 
     /// Adds and removes tags.
-    pub async fn change_tags(&self, id: &str, change: &ChangeTags) -> Result<Ordered> {
+    pub async fn change_tags(&self, id: &str, change: &ChangeTags) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "tags"], change).await
     }
 
     /// Migrates an agent to another server.
-    pub async fn migrate(&self, id: &str, request: &Migrate) -> Result<Ordered> {
+    pub async fn migrate(&self, id: &str, request: &Migrate) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "migrate"], request).await
     }
 
     /// Changes the privilege level of an agent.
-    pub async fn change_privilege_level(&self, id: &str, request: &PrivilegeLevelChange) -> Result<Ordered> {
+    pub async fn change_privilege_level(&self, id: &str, request: &PrivilegeLevelChange) -> Result<CreatedAction> {
         self.post(&[AGENTS, id, "privilege_level_change"], request).await
     }
 

@@ -1,11 +1,11 @@
 //! Bulk actions. [`Client::try_bulk`] is a dry run.
 
+use muster_protocol::management::agent_action::{CreatedAction, CreatedActions};
 use muster_protocol::management::bulk::{
     BulkActions, BulkDelete, BulkDiagnostics, BulkMigrate, BulkPrivilegeLevelChange, BulkReassign, BulkRollback,
     BulkTags, BulkUnenroll, BulkUpgrade,
 };
 use muster_protocol::management::envelope::Counted;
-use muster_protocol::management::order::{Ordered, OrderedAll};
 use serde::Serialize;
 
 use crate::{Client, Result};
@@ -35,15 +35,15 @@ macro_rules! bulk {
 }
 
 bulk!(
-    BulkUnenroll "bulk_unenroll" Ordered,
-    BulkReassign "bulk_reassign" Ordered,
-    BulkUpgrade "bulk_upgrade" Ordered,
-    BulkRollback "bulk_rollback" OrderedAll,
-    BulkDiagnostics "bulk_request_diagnostics" Ordered,
-    BulkTags "bulk_update_agent_tags" Ordered,
-    BulkMigrate "bulk_migrate" Ordered,
-    BulkPrivilegeLevelChange "bulk_privilege_level_change" Ordered,
-    BulkActions "bulk_actions" Ordered,
+    BulkUnenroll "bulk_unenroll" CreatedAction,
+    BulkReassign "bulk_reassign" CreatedAction,
+    BulkUpgrade "bulk_upgrade" CreatedAction,
+    BulkRollback "bulk_rollback" CreatedActions,
+    BulkDiagnostics "bulk_request_diagnostics" CreatedAction,
+    BulkTags "bulk_update_agent_tags" CreatedAction,
+    BulkMigrate "bulk_migrate" CreatedAction,
+    BulkPrivilegeLevelChange "bulk_privilege_level_change" CreatedAction,
+    BulkActions "bulk_actions" CreatedAction,
     BulkDelete "bulk_delete" Counted,
 );
 

@@ -1,4 +1,4 @@
-//! What an agent's acks change, decided purely (EA §5).
+//! Decision on acks (EA §5).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,44 +12,44 @@ use crate::status;
 use crate::time::Timestamp;
 use crate::upgrade::UpgradeAck;
 
-/// What an order is to the agent that acks it.
+/// An action, as seen by the agent that acknowledges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
     /// Its type.
     pub kind: ActionType,
-    /// How the agent stands to it; `None`: it was not addressed to this agent (D17).
+    /// Target state of the agent; `None` if the action was not addressed to it (D17).
     pub target: Option<TargetState>,
 }
 
-/// What must be looked up before the decision.
+/// Look-ups required for the decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Orders that are acked.
+    /// Ids of acknowledged actions.
     pub actions: BTreeSet<ActionId>,
-    /// Revisions of the assigned policy that are acked and newer than the one known (D16).
+    /// Acknowledged revisions of the assigned policy that are newer than the known one (D16).
     pub revisions: BTreeSet<i64>,
 }
 
-/// What was looked up.
+/// Results of the look-ups.
 #[derive(Clone, Debug, Default)]
 pub struct LookedUp {
-    /// The orders that exist.
+    /// Actions that exist.
     pub orders: BTreeMap<ActionId, Order>,
-    /// Those of the wanted revisions that exist, with the policy that they were looked up for: the agent may have
+    /// Requested revisions that exist, with the policy for which they were looked up: the agent may have
     /// been reassigned meanwhile.
     pub revisions: BTreeSet<(PolicyId, i64)>,
 }
 
-/// What acks change.
+/// Outcome of acks.
 #[derive(Clone, Debug)]
 pub struct Acknowledged {
     /// One verdict an ack, in order (EA112).
     pub verdicts: Vec<Verdict>,
-    /// Results to store; the store keeps the first one of each (EA119, EA120).
+    /// Results to store. The store keeps the first one for each action (EA119, EA120).
     pub results: Vec<ActionResult>,
-    /// The changed record; `None`: nothing in it changed.
+    /// Changed record; `None` if nothing changed.
     pub record: Option<AgentRecord>,
-    /// Whether the agent's keys die with this (EA122): its life in the fleet ended.
+    /// Whether this unenrolls the agent, so that its keys are revoked (EA122).
     pub deactivated: bool,
 }
 
@@ -96,7 +96,7 @@ pub enum Subject {
 pub struct Acks<'a>(pub Vec<Ack<'a>>);
 
 impl Acks<'_> {
-    /// What to look up for `record`.
+    /// Returns the look-ups for `record`.
     pub fn wanted(&self, record: &AgentRecord) -> Wanted {
         let actions = self.0.iter().filter_map(|ack| match &ack.subject {
             Subject::Action(id) => id.clone(),
@@ -120,7 +120,7 @@ impl Acks<'_> {
     }
 }
 
-/// Decides what `acks` change. `seen` is the latest sighting of the agent.
+/// Decides on `acks`. `seen` is the time the agent was last seen.
 pub fn decide(
     record: &AgentRecord,
     acks: &Acks<'_>,
@@ -194,7 +194,7 @@ fn apply(next: &mut AgentRecord, id: &ActionId, order: Order, ack: &Ack<'_>, now
     true
 }
 
-/// Ends the agent's life in the fleet: its access key is gone with this record.
+/// Unenrolls the agent, which removes its access key from the record.
 pub(crate) fn deactivate(next: &mut AgentRecord, reason: &str, now: Timestamp) {
     if next.active {
         next.active = false;

@@ -1,4 +1,4 @@
-//! Actions: orders to agents, their targets and results.
+//! Actions, their targets and their results.
 
 use std::sync::Arc;
 
@@ -7,38 +7,38 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ActionId, AgentId, SpaceId};
 use crate::time::Timestamp;
 
-/// The types of EA §4.11 and of MG §5.1.
+/// Type of an action (EA §4.11, MG §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ActionType {
-    /// Withdraws another action.
+    /// Cancels another action.
     Cancel,
     /// Routed to a component.
     InputAction,
     /// Wakes the poll after a reassignment.
     PolicyReassign,
-    /// Asks for a diagnostics bundle.
+    /// Requests a diagnostics bundle.
     RequestDiagnostics,
     /// Sets the log level.
     Settings,
-    /// Orders the agent to leave.
+    /// Unenrolls the agent.
     Unenroll,
-    /// Orders another version.
+    /// Upgrades the agent.
     Upgrade,
-    /// Orders the agent to another server.
+    /// Moves the agent to another server.
     Migrate,
-    /// Orders another privilege level.
+    /// Changes the privilege level.
     PrivilegeLevelChange,
-    /// Server-side record of changed tags; never delivered (EA77).
+    /// Server-side record of a tag change; never delivered (EA77).
     UpdateTags,
     /// Server-side record of a forced unenrol; never delivered (EA77).
     ForceUnenroll,
-    /// A policy's revision as it is listed among actions; never stored, never delivered (MG §5.7).
+    /// A policy revision in a list of actions; never stored, never delivered (MG §5.7).
     PolicyChange,
 }
 
 impl ActionType {
-    /// The word on the wire.
+    /// Returns its name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Cancel => "CANCEL",
@@ -56,13 +56,13 @@ impl ActionType {
         }
     }
 
-    /// Whether agents ever see it (EA77).
+    /// Returns whether it is delivered to agents (EA77).
     pub const fn is_delivered(self) -> bool {
         !matches!(self, Self::UpdateTags | Self::ForceUnenroll | Self::PolicyChange)
     }
 }
 
-/// Payload bytes and signature, handed on exactly as signed (EA80).
+/// Signed bytes and signature, passed on unchanged (EA80).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
     /// Base64 of the signed bytes.
@@ -71,98 +71,98 @@ pub struct Signed {
     pub signature: String,
 }
 
-/// One order to some agents.
+/// An action for some agents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Action {
-    /// Place in the order of creation; assigned by the store (0 before).
+    /// Sequence number in the order of creation, assigned by the store; 0 before.
     pub seq: i64,
-    /// The action's id; also its ack token.
+    /// Id, which is also its ack token.
     pub id: ActionId,
     /// The space that it belongs to.
     pub space: SpaceId,
-    /// What is ordered.
+    /// Type.
     pub kind: ActionType,
-    /// When it was given.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// From when on it is not delivered any more.
+    /// Expiration: it is not delivered afterwards.
     pub expiration: Option<Timestamp>,
-    /// When the agent is to run it.
+    /// Start time.
     pub start_time: Option<Timestamp>,
-    /// Window over which the start times of the targets are spread, seconds (EA83).
+    /// Window in seconds over which the start times of targets are spread (EA83).
     pub rollout_seconds: Option<i64>,
-    /// How long the agent may take, seconds.
+    /// Timeout of the agent in seconds.
     pub timeout: Option<i64>,
-    /// Component type that an `INPUT_ACTION` is for.
+    /// Component type of an `INPUT_ACTION`.
     pub input_type: String,
-    /// The order's own fields: JSON; `None` is `null`. May hold `$co.elastic.secret{ID}` references.
+    /// Type-specific fields as JSON; `None` is `null`. May hold `$co.elastic.secret{ID}` references.
     pub data: Option<Arc<str>>,
-    /// Signature, for the types that are signed.
+    /// Signature, for types that are signed.
     pub signed: Option<Signed>,
-    /// Number of agents meant, ineligible ones included.
+    /// Number of target agents, ineligible ones included.
     pub total: i64,
-    /// Who gave it.
+    /// User who created it.
     pub created_by: String,
-    /// When it was cancelled.
+    /// Time of cancellation.
     pub cancelled_at: Option<Timestamp>,
 }
 
-/// An action as due to one agent.
+/// An action that is due to an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DueAction {
     /// The action.
     pub action: Arc<Action>,
-    /// The agent's place among the targets, for the spread of start times.
+    /// Position of the agent among the targets, for the spread of start times.
     pub position: i64,
 }
 
-/// The error of a target whose agent left before it answered, whatever the way it left.
+/// Error of a target whose agent was unenrolled, in any way, before it acknowledged the action.
 pub const UNENROLLED: &str = "the agent was unenrolled";
 
-/// One agent's answer to an action, or the reason why it could not be ordered.
+/// Result of an agent, or the reason why it is not eligible.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActionResult {
     /// The action.
     pub action_id: ActionId,
     /// The agent.
     pub agent_id: AgentId,
-    /// When, by the agent's clock.
+    /// Time by the agent's clock.
     pub at: Timestamp,
-    /// The error text; present means failed.
+    /// Error message; the action failed if it is present.
     pub error: Option<String>,
     /// Type-specific fields of the ack, as one JSON object (`data`, `action_response`, `started_at` …).
     pub fields: Option<Arc<str>>,
 }
 
-/// How one target of an action stands.
+/// State of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TargetState {
-    /// Not answered yet.
+    /// Pending.
     Queued,
-    /// Acked without an error.
+    /// Acknowledged without an error.
     Acked,
-    /// Acked with an error, not eligible, or unenrolled before it answered (D14).
+    /// Acknowledged with an error, not eligible, or unenrolled before (D14).
     Failed,
 }
 
-/// How one agent stands to an action.
+/// A target as seen by its agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// How the target stands.
+    /// State of the target.
     pub state: TargetState,
-    /// It was given to an earlier life of the agent's id (EA42): the agent that holds the id now can't answer it.
+    /// It belongs to an earlier life of the agent id (EA42), so that the current agent can't acknowledge it.
     pub is_former: bool,
 }
 
-/// Counts over an action's targets.
+/// Counts over the targets of an action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ActionCounts {
-    /// Agents to which the action was addressed.
+    /// Number of agents that it was created for.
     pub created: i64,
-    /// Results without an error.
+    /// Number of results without an error.
     pub acked: i64,
-    /// Results with one.
+    /// Number of results with an error.
     pub failed: i64,
-    /// Latest result's time.
+    /// Time of the latest result.
     pub latest_result_at: Option<Timestamp>,
 }

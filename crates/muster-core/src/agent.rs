@@ -1,4 +1,4 @@
-//! The agent's record: what is known of an enrolled agent, apart from the documents it reports.
+//! The record of an enrolled agent, apart from the documents that it reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,14 +45,14 @@ impl Family {
     }
 }
 
-/// Whether an agent's record outlives its absence (EA §3.1).
+/// Enrolment type: whether a record outlives the agent's absence (EA §3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AgentType {
-    /// Stays until deleted.
+    /// Kept until deleted.
     #[default]
     Permanent,
-    /// Lives as long as its workload.
+    /// Exists as long as its workload.
     Ephemeral,
     /// Resumes like a permanent one.
     Temporary,
@@ -62,13 +62,13 @@ pub enum AgentType {
 /// before stays in the store as a [`Credential`](crate::credential::Credential).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessKey {
-    /// The public half.
+    /// Id of the key.
     pub id: KeyId,
     /// SHA-256 of the secret.
     pub hash: SecretHash,
 }
 
-/// Why an agent said that it left (EA §8).
+/// Reason in an agent's report that it left (EA §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditReason {
@@ -82,12 +82,12 @@ pub enum AuditReason {
     Migrated,
 }
 
-/// An agent's own report that it left; cleared by its next check-in (EA61).
+/// Report of an agent that it left, cleared by its next check-in (EA61).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditReport {
-    /// Why.
+    /// Reason.
     pub reason: AuditReason,
-    /// When, by the agent's clock.
+    /// Time by the agent's clock.
     pub at: Timestamp,
 }
 
@@ -101,24 +101,24 @@ pub struct PolicyFailure {
     pub reason: String,
 }
 
-/// What an agent last said of itself in a check-in, verbatim (D13).
+/// Health that the agent reported in its last check-in, verbatim (D13).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportedHealth {
     /// `online`, `error`, `starting`, `DEGRADED`, or anything else.
     pub status: String,
-    /// The message beside it.
+    /// Human-readable message.
     pub message: String,
     /// `input`, `output`, `other`: where the unhealthy components are; empty when healthy (D5).
     pub unhealthy_reason: Vec<String>,
 }
 
-/// An enrolled agent's record. One row; the store adds to `version` with every update and refuses an update that
-/// does not start from the newest.
+/// Record of an enrolled agent. The store increments `version` with every update and rejects an update that
+/// is not based on the newest version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentRecord {
     /// The agent's id.
     pub id: AgentId,
-    /// Optimistic lock: 1 for a new record, one more with each update.
+    /// Version for optimistic locking, from 1.
     pub version: i64,
     /// Which program it is.
     pub family: Family,
@@ -126,77 +126,77 @@ pub struct AgentRecord {
     pub host_id: Option<HostId>,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
-    /// False once unenrolled; then there is no access key.
+    /// False if unenrolled, in which case there is no access key.
     pub active: bool,
-    /// The live access key; `None` when revoked.
+    /// Access key; `None` if revoked.
     pub access_key: Option<AccessKey>,
-    /// The enrollment key it came in by (M7).
+    /// Enrollment key that it enrolled with (M7).
     pub enrollment_key_id: Option<EnrollmentKeyId>,
     /// The client's idempotency handle (EA §3.3).
     pub enrollment_id: Option<String>,
     /// `$pbkdf2-sha512$…` of the replace token (EA43).
     pub replace_token: Option<String>,
-    /// When it enrolled; kept by a replacement.
+    /// Time of enrolment; kept by a replacement.
     pub enrolled_at: Timestamp,
-    /// When the record last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
     /// The assigned policy (0 or 1).
     pub policy_id: Option<PolicyId>,
     /// The revision of the assigned policy that it should run; `None`: the policy's newest, whichever that is.
     pub target_revision: Option<i64>,
-    /// The policy that the agent says it runs.
+    /// Policy that the agent reports as running.
     pub running_policy_id: Option<PolicyId>,
-    /// The revision it runs, by check-in or ack; 0 when it wants a policy.
+    /// Revision that it runs, by check-in or ack; 0 if it needs a policy.
     pub policy_revision: i64,
     /// A revision that it was given and could not apply.
     pub policy_failure: Option<Box<PolicyFailure>>,
-    /// Greatest sequence number of an action delivered and confirmed by an ack token; −1 when none (EA44).
+    /// Greatest sequence number confirmed by an ack token; −1 if none (EA44).
     pub action_position: i64,
-    /// The ack token that `action_position` came from.
+    /// Ack token that `action_position` is from.
     pub action_token: Option<ActionId>,
     /// Hosts that share its key.
     pub duplicate_hosts: Option<Box<DuplicateHosts>>,
-    /// Tags, no duplicates, order of first appearance.
+    /// Tags without duplicates, in the order of first appearance.
     pub tags: Vec<String>,
     /// The space that it belongs to: its enrollment key's.
     pub space: SpaceId,
     /// Version from the User-Agent, normalised (EA33).
     pub agent_version: String,
-    /// Above the highest minor that this server was tested with (EA32).
+    /// Whether the version is newer than the highest tested one (EA32).
     pub newer_than_tested: bool,
     /// Host name from the metadata, for lists and filters.
     pub hostname: String,
-    /// The last check-in that was written down; presence in memory may know a later one.
+    /// Last check-in in the store; presence in memory may be later.
     pub last_checkin: Option<Timestamp>,
-    /// What it last said of itself.
+    /// Reported health.
     pub health: ReportedHealth,
-    /// The status it is in: the result of the last transition.
+    /// Status: the result of the last transition.
     pub status: Status,
-    /// Since when.
+    /// Time since when it holds.
     pub status_since: Timestamp,
-    /// When the status must be looked at again, at the latest; `None` when time alone changes nothing.
+    /// Time at which the status must be evaluated again; `None` if time alone changes nothing.
     pub status_deadline: Option<Timestamp>,
-    /// Its own report that it left.
+    /// Report that it left.
     pub audit: Option<AuditReport>,
-    /// When an unenrol order was given, not yet acked.
+    /// Creation time of a pending UNENROLL action.
     pub unenrollment_started_at: Option<Timestamp>,
-    /// When it was unenrolled.
+    /// Time of unenrolment.
     pub unenrolled_at: Option<Timestamp>,
     /// `manual`, `forced`, `timeout`, `migrated`…
     pub unenrolled_reason: Option<String>,
     /// Its upgrade.
     pub upgrade: UpgradeState,
-    /// What people noted about it: a JSON object.
+    /// User-provided metadata: a JSON object.
     pub user_metadata: Option<Arc<str>>,
-    /// Address it enrolled from.
+    /// Address of its enrolment.
     pub first_address: String,
-    /// Address of its last check-in that was written down.
+    /// Address of its last stored check-in.
     pub last_address: String,
-    /// The policy's inactivity timeout as it was at the last transition; `None`: never inactive.
+    /// Inactivity timeout of the policy at the last transition; `None` means never inactive.
     pub inactivity_timeout: Option<Duration>,
 }
 
-/// The documents that an agent reports; kept apart from the record, since they are large and change rarely.
+/// Documents that an agent reports, stored apart from the record because they are large and change rarely.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentDocuments {
     /// `local_metadata`: a JSON object, or `null`.
@@ -205,7 +205,7 @@ pub struct AgentDocuments {
     pub components: Option<Arc<str>>,
 }
 
-/// A record with its documents, as the management plane reads it.
+/// A record with its documents, for the management API.
 #[derive(Clone, Debug)]
 pub struct AgentDetails {
     /// The record.

@@ -1,6 +1,6 @@
-//! Assignment rules: which policy and tags an agent gets that comes without a policy (M11).
+//! Assignment rules: policy and tags of agents whose enrollment key has no policy (M11).
 //!
-//! An ordered list, kept as one setting; the first rule that matches decides, at enrolment. A rule without
+//! An ordered list, stored as one setting. At enrolment the first matching rule decides. A rule without
 //! conditions matches every agent.
 
 use std::net::IpAddr;
@@ -13,56 +13,56 @@ use crate::raw_json::{as_text, each_element, members};
 
 /// The setting that holds the rules.
 pub const SETTING: &str = "assignment_rules";
-/// Most rules that are kept.
+/// Maximum number of rules.
 const MOST_RULES: usize = 1000;
 /// Reported addresses that are looked at.
 const MOST_ADDRESSES: usize = 4096;
 
-/// The rules in their order.
+/// Rules, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AssignmentRules(Vec<AssignmentRule>);
 
-/// One rule.
+/// Rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AssignmentRule {
-    /// What people call it.
+    /// Name.
     #[serde(default)]
     pub name: String,
-    /// Which agents.
+    /// Conditions.
     #[serde(rename = "match", default)]
     pub conditions: Conditions,
-    /// The policy that they get.
+    /// Policy to assign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_id: Option<PolicyId>,
-    /// Tags that they get, beside their own.
+    /// Tags to add.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
 }
 
-/// Conditions that must all hold; an absent one holds always.
+/// Conditions, all of which must hold. An absent condition always holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conditions {
-    /// Tags that the agent must all carry.
+    /// Tags that the agent must all have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Pattern of the host name: `*` for any characters, `?` for one; case aside.
+    /// Host name pattern, ignoring case: `*` for any characters, `?` for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Operating system: `os.platform` or `os.family` (`ubuntu`, `windows`, `debian`), case aside.
+    /// Operating system, ignoring case: `os.platform` or `os.family` (`ubuntu`, `windows`, `debian`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
     /// `host.architecture`: `x86_64`, `arm64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
-    /// Network that the agent's address, or one that it reports, lies in: `10.0.0.0/8`.
+    /// Network that contains the agent's address or one that it reports: `10.0.0.0/8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<Cidr>,
 }
 
-/// What is known of an agent that enrols.
+/// Facts about an enrolling agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostFacts {
     /// Its tags.
@@ -75,12 +75,12 @@ pub struct HostFacts {
     pub family: String,
     /// `host.architecture`.
     pub architecture: String,
-    /// Its address here and those that it reports, loopback and link-local ones aside.
+    /// Its remote address and the addresses that it reports, except loopback and link-local ones.
     pub addresses: Vec<IpAddr>,
 }
 
 impl AssignmentRules {
-    /// Reads the setting; absent: no rules.
+    /// Parses the setting; no setting means no rules.
     pub fn read(setting: Option<&str>) -> Result<Self, Error> {
         let Some(text) = setting else { return Ok(Self::default()) };
         let rules: Self = serde_json::from_str(text).map_err(|error| Error::invalid(SETTING, error.to_string()))?;
@@ -90,19 +90,19 @@ impl AssignmentRules {
         Ok(rules)
     }
 
-    /// The first rule that matches.
+    /// Returns the first matching rule.
     pub fn first_match(&self, facts: &HostFacts) -> Option<&AssignmentRule> {
         self.0.iter().find(|rule| rule.conditions.hold(facts))
     }
 
-    /// The policies that rules name.
+    /// Returns the policies that rules refer to.
     pub fn policies(&self) -> impl Iterator<Item = &PolicyId> {
         self.0.iter().filter_map(|rule| rule.policy_id.as_ref())
     }
 }
 
 impl Conditions {
-    /// Whether all hold.
+    /// Returns whether all conditions hold.
     pub fn hold(&self, facts: &HostFacts) -> bool {
         let tags = self.tags.iter().all(|tag| facts.tags.contains(tag));
         let hostname = self.hostname.as_ref().is_none_or(|pattern| glob(pattern, &facts.hostname));
@@ -141,7 +141,7 @@ impl HostFacts {
     }
 }
 
-/// Loopback and link-local addresses are on every host and tell nothing.
+/// Returns whether an address is loopback or link-local, which every host has.
 fn is_of_a_network(address: &IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),

@@ -48,7 +48,7 @@ impl KnownDocuments {
 pub struct Report<'a> {
     /// Its own status: any word.
     pub status: &'a str,
-    /// The message beside it.
+    /// Human-readable message.
     pub message: &'a str,
     /// Host and agent facts, JSON text; `None`: nothing new.
     pub metadata: Option<&'a str>,

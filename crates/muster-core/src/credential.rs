@@ -21,7 +21,7 @@ const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '
 /// A presented or freshly made API key. Its secret is wiped on drop and never printed.
 #[derive(Clone)]
 pub struct ApiKey {
-    /// The public half.
+    /// Id of the key.
     pub id: KeyId,
     secret: Zeroizing<String>,
 }
@@ -34,7 +34,7 @@ pub struct SecretHash(pub [u8; 32]);
 /// One credential of an agent: the live one, or one of those that it had before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
-    /// The public half.
+    /// Id of the key.
     pub key_id: KeyId,
     /// What it is.
     pub kind: CredentialKind,

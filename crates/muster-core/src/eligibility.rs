@@ -78,7 +78,7 @@ pub enum Wish<'a> {
     Migrate,
     /// To run without root.
     PrivilegeLevel,
-    /// Other tags.
+    /// Sets the tags.
     Tags,
     /// Anything else that only needs a live agent.
     Other,

@@ -23,7 +23,7 @@ pub struct EnrollmentKey {
     pub tags: Vec<String>,
     /// The space that it belongs to, and the agents that it admits.
     pub space: SpaceId,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Option<Timestamp>,

@@ -82,12 +82,12 @@ macro_rules! id_type {
                 check_proposal(text).map(|()| Self(text.into()))
             }
 
-            /// Takes text that we made ourselves (from the store, from a generator).
+            /// Wraps a trusted string (from the store or a generator).
             pub fn trusted(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
-            /// The id as text.
+            /// Returns the id as a string.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -114,7 +114,7 @@ macro_rules! id_type {
 }
 
 id_type!(
-    /// An enrolled agent. Clients may propose one, so it is text and not a UUID (EA §3.4).
+    /// Id of an enrolled agent. A string and not a UUID, because clients may propose one (EA §3.4).
     AgentId
 );
 id_type!(
@@ -122,31 +122,31 @@ id_type!(
     HostId
 );
 id_type!(
-    /// The public half of an API key: of an enrollment key's or an access key's token.
+    /// Id part of an API key: of an enrollment token or an access key.
     KeyId
 );
 id_type!(
-    /// An enrollment key's record (not its [`KeyId`]).
+    /// Id of the record of an enrollment key (not its [`KeyId`]).
     EnrollmentKeyId
 );
 id_type!(
-    /// A policy. No colon: it stands inside `policy:<id>:<revision>`.
+    /// Id of a policy. Has no colon, because it is part of `policy:<id>:<revision>`.
     PolicyId
 );
 id_type!(
-    /// An action. Also the ack token that suppresses it and everything before it.
+    /// Id of an action, which is also the ack token that confirms it and everything before it.
     ActionId
 );
 id_type!(
-    /// An output object of the management API.
+    /// Id of an output of the management API.
     OutputId
 );
 id_type!(
-    /// A file upload from an agent, or a file to deliver to agents.
+    /// Id of an upload from an agent, or of a file for agents.
     FileId
 );
 id_type!(
-    /// A sealed secret: what `$co.elastic.secret{ID}` names inside compiled documents.
+    /// Id of a sealed secret, as in `$co.elastic.secret{ID}` in compiled documents.
     SecretId
 );
 

@@ -1,11 +1,12 @@
 //! The fleet domain: agents, keys, policies, actions, statuses, signing.
 //!
-//! Nothing in this crate does I/O, reads a clock or draws randomness by itself: time is a [`Timestamp`] argument,
-//! randomness an [`Entropy`] argument. It knows neither HTTP nor SQL. Adapters translate at the edge and call the
-//! decisions here; the store persists the records defined here.
+//! Nothing in this crate does I/O, reads a clock or generates random numbers: time is a [`Timestamp`] argument,
+//! randomness an [`Entropy`] argument. It knows neither HTTP nor SQL. Adapters translate protocols and call the
+//! decisions of this crate; the store persists its records.
 
 pub mod acknowledge;
 pub mod action;
+pub mod action_request;
 pub mod agent;
 pub mod assignment;
 pub mod audit;
@@ -27,7 +28,6 @@ pub mod file;
 pub mod host;
 pub mod id;
 pub mod lifecycle;
-pub mod order;
 pub mod output;
 pub mod pem;
 pub mod policy;

@@ -1,7 +1,7 @@
-//! What happens to an agent's record between enrolment and end, apart from its own check-ins and acks.
+//! Changes to an agent's record apart from its check-ins and acks.
 //!
-//! Each function answers the changed record, version raised; `None` where nothing changes. `seen` is the latest
-//! sighting that the caller knows of.
+//! Each function returns the changed record with an incremented version, or `None` if nothing changes. `seen` is the latest
+//! time the agent was seen.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::status::{self, Status, finish};
 use crate::time::Timestamp;
 use crate::upgrade::Ended;
 
-/// A record that changed, if it did.
+/// Changed record, if any.
 type Changed = Option<AgentRecord>;
 
 fn changed(before: &AgentRecord, next: AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Changed {
     (next != *before).then(|| finish(before, next, seen, now))
 }
 
-/// The agent's own report that it left: kept until it checks in again, and it stays active (EA137, EA140). Only
+/// Stores the agent's report that it left, until it checks in again. The agent stays active (EA137, EA140). Only
 /// `orphaned` sticks (EA138).
 pub fn report_left(
     before: &AgentRecord,
@@ -44,20 +44,20 @@ fn unless_unenrolled(record: &AgentRecord) -> Result<(), Error> {
     Err(Error::conflict("agent_unenrolled", format!("agent {} is unenrolled already", record.id)))
 }
 
-/// Graceful unenrolment begins: the order was given, the ack ends it.
+/// Starts a graceful unenrolment, which the ack completes.
 pub fn begin_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
-    // The first order's time: a second order is no new beginning.
+    // Keep the time of the first action: a second one does not restart the unenrolment.
     let started_at = before.unenrollment_started_at.unwrap_or(now);
     Ok(changed(before, AgentRecord { unenrollment_started_at: Some(started_at), ..before.clone() }, seen, now))
 }
 
-/// The order to unenrol was cancelled.
+/// Cancels a graceful unenrolment.
 pub fn cancel_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Changed {
     changed(before, AgentRecord { unenrollment_started_at: None, ..before.clone() }, seen, now)
 }
 
-/// Unenrolment without the agent: its access key dies with this commit. `reason`: `forced`, `timeout` …
+/// Unenrolls the agent immediately and removes its access key. `reason` is `forced`, `timeout` …
 pub fn force_unenroll(before: &AgentRecord, reason: &str, now: Timestamp) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
     let mut next = before.clone();
@@ -84,7 +84,7 @@ pub fn reassign(
     let next = AgentRecord {
         policy_id,
         target_revision: revision,
-        // Whatever number the old policy had, the new one's first revision must be greater (EA §4.7).
+        // The first revision of the new policy must be greater than the running one (EA §4.7).
         policy_revision: if same_policy { before.policy_revision } else { 0 },
         policy_failure: before.policy_failure.clone().filter(|_| same_policy),
         inactivity_timeout: inactivity_timeout(policy.map(|policy| policy.inactivity_timeout)),
@@ -93,12 +93,12 @@ pub fn reassign(
     Ok(changed(before, next, seen, now))
 }
 
-/// Other tags.
+/// Sets the tags.
 pub fn set_tags(before: &AgentRecord, tags: Vec<String>, seen: Option<Timestamp>, now: Timestamp) -> Changed {
     changed(before, AgentRecord { tags, ..before.clone() }, seen, now)
 }
 
-/// The tags after adding and taking away. One added and one taken away: renamed in place, order kept.
+/// Returns the tags after adding and removing. One of each renames a tag in place.
 pub fn changed_tags(tags: &[String], add: &[String], remove: &[String]) -> Vec<String> {
     let rename = match (add, remove) {
         ([new], [old]) if tags.contains(old) => Some((old, new)),
@@ -142,7 +142,7 @@ pub fn inactivity_timeout(seconds: Option<i64>) -> Option<Duration> {
     }
 }
 
-/// The policy's inactivity timeout changed.
+/// Applies a changed inactivity timeout.
 pub fn set_inactivity_timeout(
     before: &AgentRecord,
     timeout: Option<Duration>,
@@ -152,7 +152,7 @@ pub fn set_inactivity_timeout(
     changed(before, AgentRecord { inactivity_timeout: timeout, ..before.clone() }, seen, now)
 }
 
-/// Whether the policy's unenroll timeout is over: the agent is inactive *now*, and unseen for that long (MG §3.4).
+/// Returns whether the unenroll timeout has passed: the agent is inactive *now* and has not been seen for that long (MG §3.4).
 pub fn is_due_to_unenroll(
     record: &AgentRecord,
     unenroll_timeout: Duration,

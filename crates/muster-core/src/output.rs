@@ -1,4 +1,4 @@
-//! Outputs: where agents ship their data.
+//! Outputs: where agents ship data.
 
 use crate::id::{OutputId, SpaceId};
 use crate::time::Timestamp;
@@ -16,12 +16,12 @@ pub struct Output {
     pub kind: String,
     /// The holder of this flag serves every policy of its space that names no output.
     pub is_default: bool,
-    /// The same for monitoring data.
+    /// Whether it is the default for monitoring data.
     pub is_default_monitoring: bool,
-    /// All other fields, as a JSON object; secrets stand in it as `{"id": SECRET_ID}`.
+    /// Other fields as a JSON object, with secrets as `{"id": SECRET_ID}`.
     pub fields: serde_json::Value,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }

@@ -1,26 +1,26 @@
-//! How long a check-in is held (EA §4.3).
+//! Duration of long polls (EA §4.3).
 
 use std::time::Duration;
 
-/// What a client's wish loses, so that the reply is there before the client gives up.
+/// Subtracted from the poll that a client requests, so that the response arrives before the client times out.
 const CLIENT_MARGIN: Duration = Duration::from_secs(120);
-/// Shortest poll that a client's wish can lead to.
+/// Minimum poll that a client can request.
 const SHORTEST_WISHED: Duration = Duration::from_secs(60);
-/// What is left of a poll when preparing it took longer than the poll.
+/// Poll duration if its preparation took longer than the poll.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// The server's side of the poll's length.
+/// Settings of long polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PollLimits {
-    /// Without a client's wish.
+    /// Default duration.
     pub default: Duration,
-    /// Cap of a client's wish.
+    /// Maximum that a client can request.
     pub max: Duration,
-    /// Upper bound of the random part that is subtracted.
+    /// Maximum of the random part that is subtracted.
     pub jitter: Duration,
 }
 
-/// Text that is no Go duration.
+/// Error for an invalid Go duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("poll_timeout cannot be parsed as a duration")]
 pub struct BadDuration;
@@ -30,7 +30,7 @@ impl PollLimits {
     /// spent already is subtracted, then a random part, when less than what is left (EA67). `random` is any number.
     pub fn duration(&self, wish: Option<GoDuration>, spent: Duration, random: u64) -> Duration {
         let whole = match wish {
-            // Zero is how clients in Go say that they have no wish.
+            // Go clients send zero for an unset duration.
             Some(wish) if wish.nanos != 0 => {
                 wish.to_std().saturating_sub(CLIENT_MARGIN).min(self.max).max(SHORTEST_WISHED)
             }
@@ -49,7 +49,7 @@ fn random_below(bound: Duration, random: u64) -> Duration {
     Duration::from_micros(u64::try_from(scaled).unwrap_or(bound))
 }
 
-/// A duration as Go's programs write it: `5m`, `1h30m`, `-1.5s`, `250ms`.
+/// A Go duration: `5m`, `1h30m`, `-1.5s`, `250ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoDuration {
     /// Nanoseconds; may be negative.
@@ -57,7 +57,7 @@ pub struct GoDuration {
 }
 
 impl GoDuration {
-    /// The duration; a negative one is zero.
+    /// Returns the duration; a negative one is zero.
     pub fn to_std(self) -> Duration {
         Duration::from_nanos(u64::try_from(self.nanos).unwrap_or(0))
     }

@@ -1,5 +1,5 @@
-//! Replace tokens: what lets a re-installed host take its old record over (EA §3.4). People choose them, so
-//! they are hashed slowly: `$pbkdf2-sha512$<iterations>$<salt>$<key>`, salt and key in base64 without padding (EA43).
+//! Replace tokens, which let a re-installed host take over its record (EA §3.4). People choose them, so
+//! they need a slow hash: `$pbkdf2-sha512$<iterations>$<salt>$<key>`, with salt and key in base64 without padding (EA43).
 
 use std::num::NonZeroU32;
 
@@ -9,17 +9,17 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::entropy::{Entropy, random_bytes};
 
-/// Iterations of new hashes.
+/// Number of iterations for new hashes.
 pub const ITERATIONS: NonZeroU32 = NonZeroU32::new(210_000).expect("210 000 is not zero");
-/// A stored hash that asks for more than this is damaged; computing it would hold a thread for minutes.
+/// Maximum number of iterations in a stored hash. More would block a thread for minutes, so such a hash is corrupt.
 const MOST_ITERATIONS: u32 = 10_000_000;
 const LABEL: &str = "pbkdf2-sha512";
 const KEY_BYTES: usize = 32;
-/// Shortest key and salt that are taken from a stored hash.
+/// Minimum length of key and salt in a stored hash.
 const LEAST_KEY_BYTES: usize = 14;
 const LEAST_SALT_BYTES: usize = 16;
 
-/// The hash of `token` under a fresh salt. Slow on purpose: not for a thread that serves others.
+/// Hashes `token` with a new salt. Deliberately slow: do not call it on a runtime thread.
 pub fn hash(token: &str, iterations: NonZeroU32, entropy: &dyn Entropy) -> String {
     let salt = random_bytes::<64>(entropy);
     let mut key = [0; KEY_BYTES];
@@ -27,7 +27,7 @@ pub fn hash(token: &str, iterations: NonZeroU32, entropy: &dyn Entropy) -> Strin
     format!("${LABEL}${iterations}${}${}", STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(key))
 }
 
-/// Whether `token` is the one that was hashed to `stored`, compared in constant time; a malformed hash fits none.
+/// Returns whether `token` matches the hash, in constant time. A malformed hash matches nothing.
 /// As slow as [`hash`].
 pub fn verify(token: &str, stored: &str) -> bool {
     let Some((iterations, salt, key)) = read(stored) else { return false };

@@ -1,8 +1,8 @@
-//! Sealing: what must be read back (policy secrets, tokens that may be shown again, the signing key) is encrypted
-//! with the master key, which lives in a file of its own and never in the database.
+//! Encryption of values that must be read back (policy secrets, retrievable tokens, the signing key)
+//! with the master key, which is kept in a separate file and never in the database.
 //!
-//! AES-256-GCM; layout: one byte of format, eight bytes of key id, twelve bytes of nonce, ciphertext with its tag. The
-//! place where the value stands is authenticated with it: a value moved to another row or column does not open.
+//! AES-256-GCM with the layout: one byte format, eight bytes key id, twelve bytes nonce, ciphertext with tag. The
+//! location of the value is authenticated as well, so that a value moved to another row or column does not decrypt.
 
 use std::fmt;
 
@@ -17,27 +17,27 @@ const FORMAT: u8 = 1;
 const KEY_ID_LEN: usize = 8;
 const HEADER_LEN: usize = 1 + KEY_ID_LEN + NONCE_LEN;
 
-/// Length of the master key, bytes.
+/// Length of the master key in bytes.
 pub const MASTER_KEY_LEN: usize = 32;
 
-/// Why a sealed value does not open, or a key is none.
+/// Error of sealing or opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The master key has another length than [`MASTER_KEY_LEN`].
+    /// The length of the master key is not [`MASTER_KEY_LEN`].
     #[error("the master key must have {MASTER_KEY_LEN} bytes")]
     BadKey,
-    /// Too short, or of a format that a newer version writes.
+    /// Truncated, or in the format of a newer version.
     #[error("not a sealed value of a known format")]
     Format,
     /// Sealed with another master key.
     #[error("sealed with another master key")]
     OtherKey,
-    /// Changed, or moved from another place.
+    /// Modified, or moved from another location.
     #[error("the sealed value was changed or belongs elsewhere")]
     Forged,
 }
 
-/// Where a sealed value stands: authenticated with it.
+/// Location of a sealed value, which is authenticated with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place<'a> {
     /// The table.
@@ -70,14 +70,14 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Seals and opens with one master key.
+/// Seals and opens values with a master key.
 pub struct Sealer {
     key: LessSafeKey,
     key_id: [u8; KEY_ID_LEN],
 }
 
 impl Sealer {
-    /// Takes the master key's bytes; the caller wipes its copy.
+    /// Creates a sealer from the bytes of the master key. The caller wipes its copy.
     pub fn new(master_key: &[u8]) -> Result<Self, SealError> {
         if master_key.len() != MASTER_KEY_LEN {
             return Err(SealError::BadKey);
@@ -86,7 +86,7 @@ impl Sealer {
         Ok(Self { key: LessSafeKey::new(key), key_id: key_id(master_key) })
     }
 
-    /// Makes a master key.
+    /// Generates a master key.
     pub fn generate_key(entropy: &dyn Entropy) -> Zeroizing<[u8; MASTER_KEY_LEN]> {
         Zeroizing::new(random_bytes(entropy))
     }
@@ -109,7 +109,7 @@ impl Sealer {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for `place`.
+    /// Opens a value that was sealed for `place`.
     pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (header, body) = sealed.split_at_checked(HEADER_LEN).ok_or(SealError::Format)?;
         if header[0] != FORMAT {
@@ -127,7 +127,7 @@ impl Sealer {
     }
 }
 
-/// Names a master key without telling it.
+/// Returns the id of a master key, which does not reveal the key.
 fn key_id(master_key: &[u8]) -> [u8; KEY_ID_LEN] {
     let mut context = Context::new(&SHA256);
     context.update(b"muster master key id");

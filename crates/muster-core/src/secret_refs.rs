@@ -1,6 +1,6 @@
 //! References to secrets inside policies (EA §4.8).
 //!
-//! *Inline*: any text may hold `$co.elastic.secret{ID}`, several times. *By path*: a `secrets` object beside the
+//! *Inline*: any string may contain `$co.elastic.secret{ID}`, repeatedly. *By path*: a `secrets` object next to the
 //! fields mirrors the path of a field and ends in `{"id": "ID"}`. Both work in certain parts of a policy only:
 //! outputs, inputs, `agent.download`, `fleet` and the OTel components (EA97).
 
@@ -11,31 +11,31 @@ use zeroize::Zeroizing;
 
 use crate::id::SecretId;
 
-/// What an inline reference begins with; it ends with `}`.
+/// Prefix of an inline reference, which ends with `}`.
 pub const OPEN: &str = "$co.elastic.secret{";
 
-/// The sections that hold OTel components.
+/// Sections with OTel components.
 pub const OTEL_COMPONENTS: [&str; 5] = ["receivers", "processors", "exporters", "extensions", "connectors"];
 
 /// Opened secrets by id; wiped on drop.
 pub type Secrets = BTreeMap<SecretId, Zeroizing<String>>;
 
-/// What [`resolve`] did.
+/// Outcome of [`resolve`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
-    /// Dotted paths of values that hold a secret now.
+    /// Dotted paths of values that contain a secret.
     pub paths: BTreeSet<String>,
-    /// Ids that no secret was given for: inline ones stay as they are, those by path became empty texts.
+    /// Unknown ids: inline references were kept, references by path became empty strings.
     pub missing: BTreeSet<SecretId>,
 }
 
-/// A part of an inline text.
+/// Part of an inline string.
 enum Part<'a> {
     Text(&'a str),
     Reference(&'a str),
 }
 
-/// Splits a text at its references; what is not closed is text.
+/// Splits a string at its references. An unclosed reference is plain text.
 fn parts(mut rest: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     while let Some((before, (id, after))) =
@@ -48,7 +48,7 @@ fn parts(mut rest: &str) -> Vec<Part<'_>> {
     parts
 }
 
-/// Whether the text holds something that looks like a reference but is never closed.
+/// Returns whether a string contains an unclosed reference.
 pub fn is_unclosed(text: &str) -> bool {
     parts(text).last().is_some_and(|part| matches!(part, Part::Text(rest) if rest.contains(OPEN)))
 }
@@ -71,7 +71,7 @@ pub fn scopes(policy: &mut Map<String, Value>) -> Vec<(String, &mut Value)> {
     found
 }
 
-/// A path one step further.
+/// Appends a step to a path.
 pub fn join(path: &str, step: &str) -> String {
     if path.is_empty() { step.to_owned() } else { format!("{path}.{step}") }
 }
@@ -83,7 +83,7 @@ pub fn for_each(policy: &mut Map<String, Value>, visit: &mut dyn FnMut(&str, &mu
     }
 }
 
-/// Ids of all secrets that `policy` refers to.
+/// Returns the ids of all secrets that `policy` refers to.
 pub fn ids(policy: &Value) -> BTreeSet<SecretId> {
     let mut found = BTreeSet::new();
     if let Value::Object(mut copy) = policy.clone() {
@@ -178,7 +178,7 @@ pub fn is_leaf(entry: &Map<String, Value>) -> bool {
     entry.len() == 1 && entry.get("id").is_some_and(Value::is_string)
 }
 
-/// Puts the secrets in place and removes every `secrets` object (EA97, EA98).
+/// Inserts the secrets and removes every `secrets` object (EA97, EA98).
 pub fn resolve(policy: &mut Map<String, Value>, secrets: &Secrets) -> Resolved {
     let mut pass = Pass { secrets, resolved: Resolved::default() };
     for (path, scope) in scopes(policy) {

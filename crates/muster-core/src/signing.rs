@@ -1,7 +1,7 @@
-//! Signatures over policies and actions: ECDSA on P-256 with SHA-256 (EA §10.9).
+//! Signatures of policies and actions: ECDSA on P-256 with SHA-256 (EA §10.9).
 //!
-//! What is signed are the exact bytes that travel in `signed.data`; nobody ever serialises them again, so no canonical
-//! form of JSON is needed (EA80). Key pair and nonces come from aws-lc's own generator.
+//! The signature covers the exact bytes of `signed.data`, which are never serialized again, so that no canonical
+//! JSON is needed (EA80). Key pairs and nonces come from the generator of aws-lc.
 
 use std::fmt;
 
@@ -19,13 +19,13 @@ use crate::action::{Action, ActionType, Signed};
 use crate::id::{ActionId, AgentId};
 use crate::time::Timestamp;
 
-/// A key that is none, or a library that refused to sign.
+/// Error of signing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SigningError {
-    /// The stored private key can't be read.
+    /// The stored private key is invalid.
     #[error("the signing key is not a P-256 key in PKCS#8")]
     Key,
-    /// The library refused.
+    /// The library failed.
     #[error("signing failed")]
     Sign,
     /// An action's `data` is not JSON.
@@ -33,25 +33,25 @@ pub enum SigningError {
     Data,
 }
 
-/// Why something signed is not to be believed.
+/// Error of verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// Data, signature or key are not base64 with padding.
+    /// Data, signature or key is not padded base64.
     #[error("not base64")]
     Encoding,
-    /// The signature is not the key's over these bytes.
+    /// The signature does not match.
     #[error("the signature does not match")]
     Signature,
 }
 
-/// The installation's key pair.
+/// Key pair of the installation.
 pub struct Signer {
     pair: EcdsaKeyPair,
     public_key: String,
 }
 
 impl Signer {
-    /// Makes a key pair; answers it with its private key in PKCS#8, to be sealed and kept.
+    /// Generates a key pair, and returns it with its private key in PKCS#8, which the caller seals and stores.
     pub fn generate() -> Result<(Self, Zeroizing<Vec<u8>>), SigningError> {
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
             .map_err(|_| SigningError::Key)?;
@@ -59,7 +59,7 @@ impl Signer {
         Ok((Self::from_pkcs8(&pkcs8)?, pkcs8))
     }
 
-    /// Reads a private key that [`Signer::generate`] made.
+    /// Loads a private key from [`Signer::generate`].
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, SigningError> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).map_err(|_| SigningError::Key)?;
         let der = pair.public_key().as_der().map_err(|_| SigningError::Key)?;
@@ -72,13 +72,13 @@ impl Signer {
         &self.public_key
     }
 
-    /// Signs exactly these bytes.
+    /// Signs the bytes.
     pub fn sign(&self, bytes: &[u8]) -> Result<Signed, SigningError> {
         let signature = self.pair.sign(&SystemRandom::new(), bytes).map_err(|_| SigningError::Sign)?;
         Ok(Signed { data: STANDARD.encode(bytes), signature: STANDARD.encode(signature.as_ref()) })
     }
 
-    /// Signs an action for `agents`: its document as it is before `signed` is added. References to secrets in its
+    /// Signs an action for `agents`: the document without `signed`. References to secrets in its
     /// `data` stay references here (EA84).
     pub fn sign_action(&self, action: &Action, agents: &[AgentId]) -> Result<Signed, SigningError> {
         let data: Option<&RawValue> =
@@ -96,7 +96,7 @@ impl Signer {
     }
 }
 
-/// What is signed of an action.
+/// Signed document of an action.
 #[derive(Serialize)]
 struct ActionDocument<'a> {
     action_id: &'a ActionId,
@@ -118,7 +118,7 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Checks `signed` against a public key (base64 of DER) and answers the bytes that were signed.
+/// Verifies `signed` with a public key (base64 of DER), and returns the signed bytes.
 pub fn verify(public_key: &str, signed: &Signed) -> Result<Vec<u8>, VerifyError> {
     let decode = |text: &str| STANDARD.decode(text).map_err(|_| VerifyError::Encoding);
     let (key, data, signature) = (decode(public_key)?, decode(&signed.data)?, decode(&signed.signature)?);

@@ -1,4 +1,4 @@
-//! The status of an agent: a transition, not a computation at read time (MG §3).
+//! Agent status. It is stored by transitions, not computed when it is read (MG §3).
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use crate::agent::{AgentRecord, AuditReason};
 use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
 
-/// The one word shown for an agent, derived from connection, health and life cycle (MG §3.1, first match wins).
+/// Status of an agent, from its connection, health and life cycle (MG §3.1, first match wins).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Its keys are dead.
+    /// Unenrolled; its keys are revoked.
     Unenrolled,
-    /// Not seen for the policy's inactivity timeout.
+    /// Not seen for the inactivity timeout of its policy.
     Inactive,
-    /// It said that it was uninstalled.
+    /// Reported that it was uninstalled.
     Uninstalled,
-    /// A component said that the agent is gone.
+    /// Reported as gone by a component.
     Orphaned,
     /// Not seen for five minutes.
     Offline,
-    /// No policy revision known yet, or an upgrade runs.
+    /// Its running policy revision is unknown, or an upgrade is running.
     Updating,
-    /// Enrolled, never checked in.
+    /// Enrolled, but has never checked in.
     Enrolling,
-    /// Ordered to unenrol, not yet acked.
+    /// Has a pending UNENROLL action.
     Unenrolling,
-    /// It says that it failed.
+    /// Reports a failure.
     Error,
-    /// It says that it is degraded.
+    /// Reports that it is degraded.
     Degraded,
     /// Healthy.
     Online,
@@ -52,7 +52,7 @@ impl Status {
         Self::Online,
     ];
 
-    /// The word, lower case.
+    /// Returns its name in lower case.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unenrolled => "unenrolled",
@@ -69,15 +69,15 @@ impl Status {
         }
     }
 
-    /// The status of that name.
+    /// Parses a name.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 }
 
-/// Time without a sighting after which an agent is offline: ten stamps of half a minute.
+/// Time since last seen after which an agent is offline: ten heartbeat intervals of half a minute.
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(300);
-/// How long an upgrade may run without a word before it counts as stuck (MG §3.5).
+/// Time without a report after which an upgrade counts as stuck (MG §3.5).
 pub const STUCK_AFTER: Duration = Duration::from_secs(7200);
 /// The rules ask for *more* than a time; timestamps have microseconds.
 const MOMENT: Duration = Duration::from_micros(1);

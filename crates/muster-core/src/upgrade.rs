@@ -18,18 +18,18 @@ use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
 use crate::user_agent::Version;
 
-/// How far an agent's upgrade is.
+/// Progress of an upgrade.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpgradeState {
     /// When the action was given, or its scheduled start; `None` when done, failed or cancelled.
     pub started_at: Option<Timestamp>,
-    /// When the last one succeeded.
+    /// Time of the last success.
     pub upgraded_at: Option<Timestamp>,
     /// The upgrade that is not over yet.
     pub open: Option<Box<OpenUpgrade>>,
-    /// What the agent reports while one runs: JSON, validated (EA §4.6).
+    /// Validated report of a running upgrade as JSON (EA §4.6).
     pub details: Option<Arc<str>>,
-    /// Versions that the agent could go back to: JSON array (EA66).
+    /// Versions to which the agent can roll back, as a JSON array (EA66).
     pub rollbacks: Option<Arc<str>>,
 }
 

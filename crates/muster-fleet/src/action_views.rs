@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::action::{Action, ActionCounts, ActionResult, TargetState};
+use muster_core::action_request::{ActionProgress, progress};
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, Grant, OpContext};
 use muster_core::id::{ActionId, AgentId, PolicyId};
-use muster_core::order::{ActionProgress, progress};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionCursor, ActionFilter, AgentFilter, AgentSort, Listed, Page};

@@ -114,7 +114,7 @@ impl Refusals {
             operation,
             status,
             reason,
-            message,
+            detail = message,
             count = row.count,
             hint = remedy,
             "request refused"

@@ -1,7 +1,7 @@
 //! Actions in this API's shapes.
 
 use muster_core::action::{Action as Record, ActionResult as ResultRecord, ActionType, TargetState};
-use muster_core::order::ActionStatus as Status;
+use muster_core::action_request::ActionStatus as Status;
 use muster_protocol::management::Json;
 use muster_protocol::management::action::{Action, ActionError, ActionResult, ActionStatus, CancelAction};
 

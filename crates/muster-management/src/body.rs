@@ -86,7 +86,8 @@ fn field_error(path: &str, reason: &str) -> Error {
     };
     let field = match (path, unknown.or(missing)) {
         (".", Some(name)) => name.to_owned(),
-        (".", None) => "body".to_owned(),
+        // The parser writes `?` when the text ends before the name of a field is known.
+        ("." | "?", None) => "body".to_owned(),
         (path, Some(name)) if !path.ends_with(name) => format!("{path}.{name}"),
         (path, _) => path.to_owned(),
     };
@@ -96,8 +97,8 @@ fn field_error(path: &str, reason: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use muster_protocol::management::action::CreateAction;
+    use muster_protocol::management::agent_action::Reassign;
     use muster_protocol::management::enrollment_key::CreateEnrollmentKey;
-    use muster_protocol::management::order::Reassign;
 
     use super::*;
 
@@ -113,6 +114,9 @@ mod tests {
         assert_eq!(field_of::<Reassign>("{}"), "policy_id");
         assert_eq!(field_of::<CreateEnrollmentKey>("nonsense"), "body");
         assert_eq!(field_of::<CreateEnrollmentKey>("{} {}"), "body");
+        // A truncated document has no field to name.
+        assert_eq!(field_of::<CreateEnrollmentKey>("{"), "body");
+        assert_eq!(field_of::<CreateEnrollmentKey>(r#"{"name": "x"#), "name");
     }
 
     #[test]

@@ -7,19 +7,19 @@ use axum::Json;
 use axum::extract::State;
 use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite, OpContext};
 use muster_core::id::AgentId;
+use muster_protocol::management::agent_action::{CreatedAction, CreatedActions};
 use muster_protocol::management::bulk::{
     BulkActions, BulkDelete, BulkDiagnostics, BulkMigrate, BulkPrivilegeLevelChange, BulkReassign, BulkRollback,
     BulkTags, BulkUnenroll, BulkUpgrade,
 };
 use muster_protocol::management::envelope::{Counted, Refusal};
-use muster_protocol::management::order::{Ordered, OrderedAll};
 use serde::Serialize;
 
+use super::action_requests as requests;
 use super::answer::Answer;
 use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
-use super::order_requests as requests;
 use super::selector::selected;
 use muster_fleet::Fleet;
 use muster_fleet::actions::Given;
@@ -49,8 +49,8 @@ pub fn endpoints() -> Vec<Endpoint> {
 #[serde(untagged)]
 enum BulkAnswer {
     Counted(Counted),
-    Ordered(Ordered),
-    OrderedAll(OrderedAll),
+    CreatedAction(CreatedAction),
+    CreatedActions(CreatedActions),
 }
 
 /// Refusals that a dry run shows.
@@ -72,7 +72,7 @@ fn ordered(context: &OpContext, given: &Given) -> Answer<BulkAnswer> {
     if context.is_dry_run() {
         return Ok(Json(counted([given])));
     }
-    Ok(Json(BulkAnswer::Ordered(Ordered { action_id: given.action.id.to_string() })))
+    Ok(Json(BulkAnswer::CreatedAction(CreatedAction { action_id: given.action.id.to_string() })))
 }
 
 /// Who asks, perhaps only to know, and the agents that are meant, found.
@@ -129,7 +129,7 @@ async fn roll_back(
         return Ok(Json(counted(&given)));
     }
     let action_ids = given.iter().map(|given| given.action.id.to_string()).collect();
-    Ok(Json(BulkAnswer::OrderedAll(OrderedAll { action_ids })))
+    Ok(Json(BulkAnswer::CreatedActions(CreatedActions { action_ids })))
 }
 
 async fn diagnostics(

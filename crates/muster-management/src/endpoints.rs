@@ -11,7 +11,8 @@ use axum::routing::{self, MethodRouter};
 
 use super::error::http_error;
 use super::{
-    action_routes, agent_policies, agent_routes, bulk_routes, enrollment_keys, files, order_routes, outputs, refused,
+    action_routes, agent_action_routes, agent_policies, agent_routes, bulk_routes, enrollment_keys, files, outputs,
+    refused,
 };
 use muster_fleet::Fleet;
 
@@ -59,7 +60,7 @@ pub fn all() -> Vec<Endpoint> {
     let families = [
         enrollment_keys::endpoints(),
         agent_routes::endpoints(),
-        order_routes::endpoints(),
+        agent_action_routes::endpoints(),
         bulk_routes::endpoints(),
         action_routes::endpoints(),
         files::endpoints(),

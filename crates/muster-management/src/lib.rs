@@ -5,7 +5,9 @@
 
 mod action_convert;
 mod action_query;
+mod action_requests;
 mod action_routes;
+mod agent_action_routes;
 mod agent_policies;
 mod agent_routes;
 mod answer;
@@ -20,8 +22,6 @@ pub mod error;
 mod files;
 pub mod kql;
 pub mod multipart;
-mod order_requests;
-mod order_routes;
 mod outputs;
 mod policy_convert;
 mod query;

@@ -1,4 +1,4 @@
-//! Wire types of the protocols that Muster speaks, one module per protocol. serde and nothing else: no I/O, no rules.
+//! Wire types of the protocols that Muster speaks, one module per protocol. Depends on serde only: no I/O, no rules.
 
 pub mod elastic;
 pub mod management;

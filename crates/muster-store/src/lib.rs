@@ -1,7 +1,7 @@
-//! The store: one port in the language of the domain ([`port`]) and its engines.
+//! The store: its port in domain types ([`port`]), and its engines.
 //!
-//! Reads are methods that answer domain records. Writes are lists of [`Write`]s, committed together or not at all,
-//! with the preconditions that optimistic locking needs. What a [`Store::commit`] answered with `Ok` is on disk.
+//! Reads are methods that return domain records. Writes are lists of [`Write`]s, which are committed together or not at all,
+//! with preconditions for optimistic locking. Once [`Store::commit`] returns `Ok`, they are on disk.
 
 pub mod port;
 pub mod query;

@@ -315,9 +315,9 @@ impl<G: Gate> ActionStore for Gated<G> {
         self.inner.actions_collect(before, limit).await
     }
 
-    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError> {
+    async fn unfinished_effects(&self) -> Result<Vec<ActionId>, StoreError> {
         self.gate.read()?;
-        self.inner.unfinished_orders().await
+        self.inner.unfinished_effects().await
     }
 }
 

@@ -1,4 +1,4 @@
-//! `muster`: the server and the administrator's tool.
+//! The `muster` program: the server, and the command line to administer it.
 
 mod commands;
 mod documents;
@@ -12,12 +12,12 @@ use clap::{Parser, Subcommand};
 
 use self::commands::{AdminCommand, Failed, report};
 
-/// Fleet control plane: the server, and the tool to manage it
+/// Run and administer a Muster fleet server
 #[derive(Debug, Parser)]
 #[command(
     name = "muster",
     version,
-    after_help = "Examples:\n  muster serve\n  muster policy apply -f web.yml\n  muster enrollment-key create --policy web\n  muster agent list --filter status:offline\n  muster agent unenroll web-1\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 unreachable, 6 conflict"
+    after_help = "Examples:\n  muster serve\n  muster policy apply -f web.yml\n  muster enrollment-key create --policy web\n  muster agent list --filter status:offline\n  muster agent unenroll web-1\n\nExit codes: 0 success, 1 failure, 2 usage, 3 not found, 4 denied, 5 unreachable, 6 conflict"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -39,7 +39,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // First of all: libraries that speak TLS expect a provider. It can be there only if someone came before us.
+    // TLS libraries look for a process-wide provider. It fails only if one is installed already, which is fine.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
@@ -67,7 +67,7 @@ mod tests {
     use super::Cli;
 
     #[test]
-    fn every_command_can_be_built() {
+    fn command_definitions_are_consistent() {
         Cli::command().debug_assert();
     }
 }

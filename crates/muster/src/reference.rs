@@ -1,4 +1,4 @@
-//! Held against the definition of the flags: every command explains itself, and `docs/cli.md` says the same.
+//! Tests of the command definitions: every command has help and examples, and `docs/cli.md` is generated from them.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory as _};
 
 use crate::Cli;
 
-/// Every command that does something, with its path.
+/// Collects the commands without sub-commands, with their paths.
 fn leaves(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
     let path = format!("{path} {}", command.get_name());
     let mut below = command.get_subcommands().filter(|sub| sub.get_name() != "help").peekable();
@@ -26,7 +26,7 @@ fn examples(command: &Command) -> String {
     command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string).unwrap_or_default()
 }
 
-/// Words as a shell makes them, of lines that quote with ' only.
+/// Splits a line as a shell does, with single quotes only.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (place, part) in line.split('\'').enumerate() {
@@ -39,12 +39,12 @@ fn words(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_flags_are_defined_without_contradiction() {
+fn flags_are_consistent() {
     Cli::command().debug_assert();
 }
 
 #[test]
-fn every_command_has_help_and_examples_of_itself() {
+fn every_command_has_help_and_examples() {
     let leaves = all_leaves();
     assert!(leaves.len() > 25, "{}", leaves.len());
     for (path, command) in leaves {
@@ -65,7 +65,7 @@ fn every_argument_has_help() {
     }
 }
 
-/// The examples are what people copy: each must parse.
+/// Examples are copied, so each must parse.
 #[test]
 fn examples_parse() {
     for (path, command) in all_leaves() {
@@ -81,33 +81,33 @@ fn examples_parse() {
 const HEAD: &str = "\
 # The command `muster`
 
-Made from the definitions of the flags; don't edit it: `UPDATE_DOCS=1 cargo test -p muster --bins reference`.
+Generated from the command definitions; don't edit it: `UPDATE_DOCS=1 cargo test -p muster --bins reference`.
 
-Commands are `muster NOUN VERB`. They speak the REST API of [the server](configuration.md): over the socket `admin.sock` in its data
-directory, on its own host, as root or as the server's user. (Or with `--url`; but this version has no users and tokens yet, so that
-its server refuses everybody there.)
+Commands have the form `muster NOUN VERB`. They use the REST API of [the server](configuration.md) through the socket `admin.sock` in its
+data directory. Run them on the server's host, as root or as the server's user. (`--url` connects over the network, but this version has no users
+and tokens yet, so that the server rejects every request there.)
 
-* **Names.** Policies and enrollment keys go by id or name, agents by id or host name. A name that several have names none.
-* **Forms.** Whatever lists or shows takes `--output table|wide|json|yaml|name`: `json` and `yaml` are the API's own fields, `name` is ids alone, one a line.
+* **Names.** Policies and enrollment keys are given by id or name, agents by id or host name. An ambiguous name is an error.
+* **Output.** Commands that list or show take `--output table|wide|json|yaml|name`: `json` and `yaml` have the fields of the API, `name` prints one id per line.
 * **Filters.** `--filter` takes KQL: `status:(offline or error) and tags:\"web\"`.
-* **Care.** What concerns more than one agent asks first, unless `--yes`; without a terminal to ask on it does nothing and says so. `--dry-run` has the
-  server check the same, tells what would be done or why it would be refused, with the same exit code, and changes nothing. What would concern
-  no agent at all fails with 3.
-* **Orders** print the id of their action, for `muster action show ID` and `muster action wait ID`.
-* **Errors** go to stderr: what failed and why, then what to do.
+* **Confirmation.** A change to more than one agent asks first, unless `--yes` is set; without a terminal it fails. With `--dry-run` the server validates
+  the request and the command prints what would happen, with the same exit code, and changes nothing. A change that would affect no agent fails
+  with exit code 3.
+* **Actions.** Commands that create an action print its id, for `muster action show ID` and `muster action wait ID`.
+* **Errors** go to stderr: what failed and why, then a `hint:` with the remedy.
 
-| exit code | it means |
+| exit code | meaning |
 | --- | --- |
-| 0 | done |
-| 1 | failed |
-| 2 | wrong usage: flags, a filter, a policy file |
+| 0 | success |
+| 1 | failure |
+| 2 | usage error: flags, a filter, a policy file |
 | 3 | not found |
-| 4 | refused: authentication or privilege |
-| 5 | the server can't be reached, or can't serve now |
-| 6 | conflict: the name is taken, the thing is in use |
+| 4 | access denied: authentication or privilege |
+| 5 | the server is unreachable or unavailable |
+| 6 | conflict: the name is taken, or the item is in use |
 ";
 
-/// A line of a table.
+/// Writes a table row for an argument.
 fn row(out: &mut String, argument: &Arg) {
     let mut name = match (argument.get_long(), argument.get_short()) {
         (Some(long), Some(short)) => format!("-{short}, --{long}"),
@@ -158,7 +158,7 @@ fn section(out: &mut String, path: &str, command: &Command) {
 fn page() -> String {
     let mut out = HEAD.to_owned();
     out.push_str(
-        "\n## Where the server is\n\nEvery command but `serve`, `drones`, `completions` and `man` takes these.\n",
+        "\n## Connection flags\n\nAll commands except `serve`, `drones`, `completions` and `man` take these.\n",
     );
     let command = Cli::command();
     let noun = command.find_subcommand("status").unwrap();
@@ -170,7 +170,7 @@ fn page() -> String {
 }
 
 #[test]
-fn docs_cli_md_says_what_the_definitions_say() {
+fn docs_cli_md_is_current() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
     let page = page();
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -1,4 +1,4 @@
-//! `muster serve`: runs the server.
+//! `muster serve`.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -10,84 +10,84 @@ use muster_server::config::value::Raw;
 use muster_server::config::{Build, Config, Loaded, document, gather};
 use muster_server::{logging, serve};
 
-/// Exit code of wrong usage, a wrong configuration included.
+/// Exit code of a usage error, an invalid configuration included.
 const USAGE: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
   muster serve
-      Everything at its default: agents on 0.0.0.0:8220 over TLS with an own CA, data in /var/lib/muster.
+      All defaults: agents connect to port 8220 over TLS, with a CA that the server creates; data in /var/lib/muster.
 
   muster serve --data-dir /srv/muster --external-url https://fleet.example:8220
-      Data elsewhere; agents are told that address, and the server's certificate is good for it.
+      Another data directory. Agents connect to the external URL, and the server's certificate covers its host name.
 
   muster serve --tls-cert fleet.crt --tls-key fleet.key --set timeouts.checkin_long_poll=2m
-      A certificate of yours, and a key of the configuration file.
+      Your own certificate, and one configuration key set on the command line.
 
   muster serve --print-default-config > /etc/muster/muster.toml
-      A configuration file to begin with: every key, commented out.";
+      A configuration file to start from: every key with its default, commented out.";
 
 /// Run the server
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ServeArgs {
-    /// Configuration file [default: /etc/muster/muster.toml, if it is there]
+    /// Configuration file [default: /etc/muster/muster.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
-    /// Folder of the database, the certificates and the keys
-    #[arg(long, value_name = "FOLDER")]
+    /// Directory of the database, the certificates and the keys
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// Where agents connect: ADDRESS:PORT, or none
+    /// Listener for agents: ADDRESS:PORT, or none
     #[arg(long, value_name = "ADDRESS")]
     agent_listen: Option<String>,
-    /// Where the agent on this host connects: ADDRESS:PORT, or none
+    /// Listener for the agent on this host: ADDRESS:PORT, or none
     #[arg(long, value_name = "ADDRESS")]
     local_listen: Option<String>,
-    /// Where the management API is: ADDRESS:PORT, or none
+    /// Listener for the management API: ADDRESS:PORT, or none
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
-    /// What agents are told as the server's address; may be given several times
+    /// URL at which agents reach this server (repeatable)
     #[arg(long, value_name = "URL", action = ArgAction::Append)]
     external_url: Vec<String>,
-    /// PEM file of the certificate and its chain, instead of one by the server's own CA
+    /// PEM file with the server's certificate and chain, instead of a certificate by its own CA
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<String>,
-    /// PEM file of the certificate's key
+    /// PEM file with the private key of --tls-cert
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
-    /// PEM file of CAs that client certificates must be by
+    /// PEM file with CAs for client certificates, which are optional
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<String>,
-    /// Serve agents over plain HTTP; loopback addresses only
+    /// Serve agents over plain HTTP, on loopback addresses only
     #[arg(long)]
     insecure_http: bool,
-    /// Address of the database [default: SQLite in the data folder]
+    /// URL of the database [default: SQLite in the data directory]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
-    /// Form of log lines: text or json
-    #[arg(long, value_name = "FORM")]
+    /// Format of log lines: text or json
+    #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Lowest level that is logged: error, warn, info, debug or trace
+    /// Minimum log level: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Sets any key of the configuration; may be given several times
+    /// Set any configuration key (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
     assignments: Vec<String>,
-    /// Start a new fleet although the data directory holds keys of an earlier one, whose database is lost
+    /// Start a new fleet although the data directory holds the keys of an earlier one whose database is lost
     ///
     /// Agents of the earlier fleet are rejected, and must enroll again. Without effect once the database holds a fleet.
     #[arg(long)]
     new_fleet: bool,
-    /// Print a configuration file with every key and its default, and end
+    /// Print a configuration file with every key and its default, and exit
     #[arg(long)]
     print_default_config: bool,
-    /// Print every value in force and where it came from, and end
+    /// Print every value in effect and its source, and exit
     #[arg(long, conflicts_with = "print_default_config")]
     print_config: bool,
 }
 
 impl ServeArgs {
-    /// Flags as values of the configuration.
+    /// Returns the flags as configuration values.
     fn flags(&self) -> Vec<Entry> {
         let texts = [
             ("data_dir", "--data-dir", &self.data_dir),
@@ -128,7 +128,7 @@ pub fn run(args: ServeArgs) -> ExitCode {
 
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads us may stop reading.
+        // A closed pipe is not an error: the reader has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
         _ => ExitCode::SUCCESS,
     }

@@ -55,7 +55,7 @@ fn a_wrong_configuration_is_refused_with_exit_code_2() {
     assert_eq!(output.status.code(), Some(2));
     let message = text(&output.stderr);
     assert!(message.contains("muster.toml:2: timeouts.idel: unknown key; is timeouts.idle meant?"), "{message}");
-    assert!(message.contains("--log-format: log.format: \"xml\" is none of text, json"), "{message}");
+    assert!(message.contains("--log-format: log.format: \"xml\" is not one of text, json"), "{message}");
     let output = run(&["serve", "--config", "/nowhere/muster.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/nowhere/muster.toml: the file can't be read"));
@@ -191,6 +191,35 @@ fn drones_keep_to_their_rate_and_their_time() {
         assert!((5..=26).contains(&check_ins), "{mode}: {last}");
         assert!((1.5..10.0).contains(&last["seconds"].as_f64().unwrap()), "{mode}: {last}");
     }
+    signal(&child, "-TERM");
+    assert!(child.wait_with_output().unwrap().status.success());
+}
+
+/// In mode `burst` each simulated agent sends one check-in of the size that was asked for.
+#[test]
+fn drones_send_a_burst_of_large_check_ins() {
+    let folder = tempfile::tempdir().unwrap();
+    let unheld = ["--set", "timeouts.checkin_long_poll=0s", "--set", "timeouts.checkin_jitter=0s"];
+    let child = start_with(folder.path(), &unheld);
+    let data = folder.path().to_str().unwrap();
+    let key = run(&["enrollment-key", "create", "--data-dir", data, "--output", "json"]);
+    let key: serde_json::Value = serde_json::from_slice(&key.stdout).unwrap();
+    let (url, ca) = (format!("https://{}", agent_address(folder.path())), folder.path().join("ca.crt"));
+    let mut drones = muster(&["drones", "--json", "--url", &url, "--ca", ca.to_str().unwrap(), "--mode", "burst"])
+        .args(["--count", "3", "--body-bytes", "200000", "--enrollment-token", key["api_key"].as_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // They would stop at the end of their input.
+    let input = drones.stdin.take();
+    let output = drones.wait_with_output().unwrap();
+    drop(input);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let last: serde_json::Value = serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap();
+    assert_eq!((&last["counts"]["errors"], &last["counts"]["enrolled"]), (&serde_json::json!({}), &3.into()), "{last}");
+    assert!(last["counts"]["check_ins"].as_u64().unwrap() >= 3, "{last}");
     signal(&child, "-TERM");
     assert!(child.wait_with_output().unwrap().status.success());
 }

@@ -18,7 +18,7 @@ use crate::shell;
 pub enum Other {
     /// A program to start.
     Program {
-        /// Its file.
+        /// Path of its file.
         program: PathBuf,
         /// Directory for its data.
         directory: PathBuf,

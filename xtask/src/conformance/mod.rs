@@ -24,7 +24,7 @@ const REFERENCE: &str = "reference/elastic-agent-protocol.md";
 /// Arguments of `conformance`.
 #[derive(Args)]
 pub struct ConformanceArgs {
-    /// Fail when the file is not current, instead of writing it.
+    /// Fail if the file is not current, instead of writing it.
     #[arg(long)]
     check: bool,
 }
@@ -36,7 +36,7 @@ impl ConformanceArgs {
     }
 }
 
-/// Makes or checks the file.
+/// Writes or checks the file.
 pub fn run(args: &ConformanceArgs) -> anyhow::Result<()> {
     let table = Table::of_the_tree()?;
     let page = table.render();
@@ -53,7 +53,7 @@ pub fn run(args: &ConformanceArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is known of each statement.
+/// Tests by statement.
 struct Table {
     tests: BTreeMap<Number, Vec<TestName>>,
 }
@@ -74,14 +74,14 @@ impl Table {
         Ok(Self { tests })
     }
 
-    /// Statements with neither a test nor a reason.
+    /// Returns the statements with neither a test nor a reason.
     fn missing(&self) -> Vec<String> {
         let all = statements::all().into_iter().map(|statement| statement.number);
         let open = all.filter(|number| self.tests_of(*number).next().is_none() && waiting::reason(*number).is_none());
         open.map(|number| number.to_string()).collect()
     }
 
-    /// Its own tests, and those of statements that it is the sum of.
+    /// Returns the tests of a statement, and those of the statements that it summarises.
     fn tests_of(&self, number: Number) -> impl Iterator<Item = &TestName> {
         let numbers = std::iter::once(number).chain(waiting::proved_by(number));
         numbers.filter_map(|number| self.tests.get(&number)).flatten()

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-/// EA40 or D6.
+/// Number of a statement: EA40 or D6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number {
     deviation: bool,
@@ -11,22 +11,22 @@ pub struct Number {
 }
 
 impl Number {
-    /// EAn.
+    /// Returns EAn.
     pub fn statement(number: u16) -> Self {
         Self { deviation: false, number }
     }
 
-    /// Dn.
+    /// Returns Dn.
     pub fn deviation(number: u16) -> Self {
         Self { deviation: true, number }
     }
 
-    /// Whether it is a D.
+    /// Returns whether it is a D.
     pub fn is_deviation(self) -> bool {
         self.deviation
     }
 
-    /// Reads `EA40`, `ea40`, `D6` or `d6`.
+    /// Parses `EA40`, `ea40`, `D6` or `d6`.
     pub fn parse(text: &str) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
         if let Some(digits) = lower.strip_prefix("ea") {
@@ -42,19 +42,19 @@ impl fmt::Display for Number {
     }
 }
 
-/// A test whose name says what it proves.
+/// Test whose name has the numbers of what it proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestName {
-    /// The function's name.
+    /// Name of the function.
     pub name: String,
-    /// Its file.
+    /// Path of its file.
     pub place: String,
-    /// What it proves.
+    /// Numbers of the statements that it proves.
     pub numbers: Vec<Number>,
 }
 
-/// The numbered tests of one file. A function is a test if an attribute right above it says so, or if it is a public
-/// one in a suite that is written once and run over several engines.
+/// Returns the numbered tests of a file. A function is a test if an attribute above it says so, or if it is a public
+/// function of a suite that runs on several engines.
 pub fn numbered_tests(path: &Path, text: &str) -> Vec<TestName> {
     let is_suite = path.iter().any(|part| part == "suite");
     let mut found = Vec::new();
@@ -81,7 +81,7 @@ fn function(line: &str) -> Option<&str> {
     rest.split(['(', '<']).next()
 }
 
-/// The leading words of a name that are numbers. Those of other pages (`mg40`, `ag133`, `m11`) are passed over.
+/// Returns the leading words of a name that are numbers. Those of other pages (`mg40`, `ag133`, `m11`) are skipped.
 fn numbers(name: &str) -> Vec<Number> {
     let is_elsewhere = |word: &&str| {
         ["mg", "ag", "m"].iter().any(|tag| word.strip_prefix(tag).is_some_and(|digits| digits.parse::<u16>().is_ok()))

@@ -1,20 +1,20 @@
-//! The statements themselves, from the page of the protocol.
+//! Statements of the protocol page.
 
 use super::names::Number;
 use crate::reference::PROTOCOL;
 
-/// One statement.
+/// Statement.
 pub struct Statement {
     /// Its number.
     pub number: Number,
-    /// What it asks.
+    /// Text in Markdown.
     pub text: String,
 }
 
 /// Returns all of them: EA1–EA147, then D1–D24.
 pub fn all() -> Vec<Statement> {
     let rows = PROTOCOL.rows().filter_map(|row| Some((Number::parse(row.number)?, row.text)));
-    // On its own page a section needs no tag; elsewhere it does.
+    // Only on its own page does a section need no tag.
     rows.map(|(number, text)| Statement { number, text: text.replace('§', "EA §") }).collect()
 }
 

@@ -1,10 +1,10 @@
-//! What waits, and for what; and what is the sum of others.
+//! Statements without tests of their own, and why.
 
 use super::names::Number;
 
 const OUTPUT_KEYS: &str = "keys of an agent's own for Elasticsearch outputs are a later issue; until then an output's configured credentials are passed as they are";
 
-/// Why a statement has no test, or not all that it asks.
+/// Returns why a statement is not, or not completely, tested.
 pub fn reason(number: Number) -> Option<&'static str> {
     const EA: &[(u16, &str)] = &[
         (101, OUTPUT_KEYS),
@@ -24,10 +24,10 @@ pub fn reason(number: Number) -> Option<&'static str> {
     find(EA, Number::statement).or_else(|| find(D, Number::deviation))
 }
 
-/// Statements that say of others what to do, or repeat a part of them: proved by the tests of those.
+/// Returns the statements that a statement summarises: their tests prove it.
 pub fn proved_by(number: Number) -> Vec<Number> {
     let (ea, d) = (Number::statement, Number::deviation);
-    // EA108: the access key; the rest of it waits. D9: keys die at once, so no cache has to be short.
+    // EA108: the access key only. D9: keys are revoked immediately, so no cache has to be short.
     let rows = [(ea(108), vec![ea(122)]), (d(9), vec![d(20), d(21)]), (d(24), vec![ea(59), ea(131), ea(141)])];
     rows.into_iter().find(|(sum, _)| *sum == number).map(|(_, parts)| parts).unwrap_or_default()
 }

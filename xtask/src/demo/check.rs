@@ -1,4 +1,4 @@
-//! `./demo --check`: the whole life of an agent, each step seen from outside.
+//! `./demo --check`: the whole life of an agent, observed from outside.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,10 +8,10 @@ use super::muster::{Muster, items};
 use super::steps::Steps;
 use super::{Demo, STOP, policy, text};
 
-/// A heartbeat is written every second.
+/// Interval of the demo program's output.
 const SILENCE: Duration = Duration::from_secs(4);
 
-/// Goes on from the online agent to its end.
+/// Continues from the online agent to its unenrolment.
 pub fn run(demo: Demo, steps: &mut Steps) -> anyhow::Result<()> {
     let Demo { muster, mut server, mut agent, drones, agent_id } = demo;
     drop(drones);
@@ -44,7 +44,7 @@ pub fn run(demo: Demo, steps: &mut Steps) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// When the program last wrote.
+/// Returns the time of the program's last output.
 fn last_heartbeat(muster: &Muster) -> Option<SystemTime> {
     std::fs::metadata(muster.folder().join(policy::LOG)).ok()?.modified().ok()
 }

@@ -1,5 +1,5 @@
-//! `./demo`: a server on its embedded store and a `muster-agent` enrolled in it, as a person would set them up, with the
-//! commands that a person would use. All of it lives under `target/demo`; a second run starts clean.
+//! `./demo`: a server with its embedded store and an enrolled `muster-agent`, set up with the commands that a
+//! user would run. Everything is under `target/demo`; a second run starts clean.
 
 mod check;
 mod muster;
@@ -18,21 +18,21 @@ use crate::shell;
 use muster::Muster;
 use steps::Steps;
 
-/// How long a program may take to stop.
+/// Maximum time for a program to stop.
 const STOP: Duration = Duration::from_secs(15);
 
 /// Arguments of `demo`.
 #[derive(Args)]
 pub struct DemoArgs {
-    /// So many simulated agents beside.
+    /// Number of additional simulated agents.
     #[arg(long, value_name = "N", default_value_t = 0)]
     drones: u32,
-    /// Do not wait: go on until the agent has been online, has acted, and is gone again.
+    /// Do not wait: run through the agent's life until it is unenrolled, and exit.
     #[arg(long)]
     check: bool,
 }
 
-/// Everything that runs.
+/// Running programs.
 struct Demo {
     muster: Muster,
     server: Process,
@@ -41,7 +41,7 @@ struct Demo {
     agent_id: String,
 }
 
-/// Sets it up, then waits for Ctrl-C or checks it to the end.
+/// Starts the demo, then waits for Ctrl-C or runs the check.
 pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let mut steps = Steps::begin();
     let outcome =
@@ -69,7 +69,7 @@ fn set_up(args: &DemoArgs, steps: &mut Steps) -> anyhow::Result<Demo> {
     Ok(Demo { muster, server, agent, drones, agent_id })
 }
 
-/// Says how to look and to act, and waits.
+/// Prints commands to try next, and waits.
 fn stay(mut demo: Demo) -> anyhow::Result<()> {
     let Demo { muster, agent_id, .. } = &demo;
     let tool = muster.tool();
@@ -114,12 +114,12 @@ fn interrupted() -> anyhow::Result<()> {
     })
 }
 
-/// A text field that must be there.
+/// Returns a required string field.
 fn text(value: &Value, field: &str) -> anyhow::Result<String> {
     Ok(value[field].as_str().with_context(|| format!("no {field} in {value}"))?.to_owned())
 }
 
-/// A program's output, or what it said when it failed.
+/// Returns the output of a program, or its error output if it fails.
 fn output(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     let said = String::from_utf8_lossy(&output.stderr);

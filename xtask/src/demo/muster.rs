@@ -1,4 +1,4 @@
-//! The programs of the demo and their folders.
+//! Programs of the demo and their directories.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::output;
 use crate::process::Process;
 use crate::shell;
 
-/// `muster` and `muster-agent`, in a folder of their own.
+/// `muster` and `muster-agent` with their directory.
 pub struct Muster {
     folder: PathBuf,
     programs: PathBuf,
@@ -27,18 +27,18 @@ impl Muster {
         Ok(Self { folder, programs: shell::target()?.join("debug") })
     }
 
-    /// Where all of it lives.
+    /// Returns the directory of the demo.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Where the `muster` command is, as a person types it.
+    /// Returns the path of the `muster` command.
     pub fn tool(&self) -> String {
         let program = self.programs.join("muster");
         program.strip_prefix(shell::root()).unwrap_or(&program).display().to_string()
     }
 
-    /// Starts the server on free ports; gives it when it is ready.
+    /// Starts the server on free ports, and returns it when it is ready.
     pub fn start_server(&self) -> anyhow::Result<Process> {
         let mut command = self.command("muster");
         command.args([
@@ -56,14 +56,14 @@ impl Muster {
         Ok(server)
     }
 
-    /// Where agents go.
+    /// Returns the address for agents.
     pub fn url(&self) -> anyhow::Result<String> {
         let listen = std::fs::read(self.data().join("listen.json"))?;
         let listen: Value = serde_json::from_slice(&listen)?;
         Ok(format!("https://{}", super::text(&listen, "agent")?))
     }
 
-    /// Enrols the agent and starts it.
+    /// Enrols and starts the agent.
     pub fn start_agent(&self, token: &str) -> anyhow::Result<Process> {
         let mut enroll = self.agent();
         enroll.args(["enroll", "--tag", "demo", "--url", &self.url()?]).arg("--certificate-authorities").arg(self.ca());
@@ -79,18 +79,18 @@ impl Muster {
         Process::start(&mut command, &self.folder.join("drones.log"))
     }
 
-    /// What `muster` answers, as JSON.
+    /// Returns the output of `muster` as JSON.
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let text = self.run(&[arguments, &["--output", "json"]].concat())?;
         serde_json::from_str(&text).with_context(|| format!("muster {arguments:?} answered {text:?}"))
     }
 
-    /// What `muster` answers.
+    /// Returns the output of `muster`.
     pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         output(self.command("muster").args(arguments).env("MUSTER_DATA_DIR", self.data()))
     }
 
-    /// The demo's agent, if it is online on this revision.
+    /// Returns the demo's agent if it is online with this revision.
     pub fn online_agent(&self, revision: i64) -> anyhow::Result<Option<String>> {
         let agents = self.json(&["agent", "list", "--filter", "tags:demo"])?;
         let is_online = |agent: &&Value| agent["status"] == "online" && agent["policy_revision"] == revision;
@@ -118,7 +118,7 @@ impl Muster {
     }
 }
 
-/// The elements of a listing.
+/// Returns the elements of a list.
 pub fn items(listing: &Value) -> impl Iterator<Item = &Value> {
     listing.as_array().or_else(|| listing["items"].as_array()).into_iter().flatten()
 }

@@ -1,4 +1,4 @@
-//! The demo's policy: one program that the agent keeps running.
+//! Policy of the demo: one program that the agent keeps running.
 
 use anyhow::Context as _;
 
@@ -6,12 +6,12 @@ use super::muster::Muster;
 
 /// Its name.
 pub const NAME: &str = "Demo";
-/// Its file, in the demo's folder.
+/// Policy file in the demo's directory.
 pub const FILE: &str = "policy.yml";
-/// What its program writes, in the demo's folder.
+/// Output file of its program in the demo's directory.
 pub const LOG: &str = "heartbeat.log";
 
-/// Writes the file and applies it; gives the revision that came of it.
+/// Writes and applies the file, and returns the new revision.
 pub fn apply(muster: &Muster) -> anyhow::Result<i64> {
     let file = muster.folder().join(FILE);
     let log = muster.folder().join(LOG);

@@ -1,34 +1,34 @@
-//! Steps with their times.
+//! Steps of the demo with their times.
 
 use std::time::{Duration, Instant};
 
-/// How long a step may take.
+/// Maximum time of a step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What was done so far.
+/// Completed steps.
 pub struct Steps {
     began: Instant,
     last: String,
 }
 
 impl Steps {
-    /// Nothing yet.
+    /// Starts the clock.
     pub fn begin() -> Self {
         Self { began: Instant::now(), last: "nothing".to_owned() }
     }
 
-    /// One more.
+    /// Completes a step.
     pub fn done(&mut self, what: &str) {
         println!("[{:6.2} s] {what}", self.began.elapsed().as_secs_f64());
         what.clone_into(&mut self.last);
     }
 
-    /// The last one.
+    /// Completes the last step.
     pub fn last(&self) -> &str {
         &self.last
     }
 
-    /// Looks again and again until there is something.
+    /// Polls until there is a value.
     pub fn wait<T>(&mut self, what: &str, mut look: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -1,4 +1,4 @@
-//! Citations of `docs/reference`: each must lead to a section or a statement there.
+//! Citations of `docs/reference`: each must refer to a section or a statement there.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,20 +8,20 @@ use crate::reference::{PAGES, Page};
 /// Tags of numbered statements: `EA72`, `D11`, `M11`.
 const ROW_TAGS: [&str; 6] = ["EA", "MG", "AG", "FL", "D", "M"];
 
-/// Everything that can be cited.
+/// All statements that can be cited.
 pub struct Citations {
     rows: BTreeSet<&'static str>,
     cited: BTreeSet<String>,
 }
 
 impl Citations {
-    /// Reads the pages.
+    /// Reads the reference pages.
     pub fn of_the_pages() -> Self {
         let rows = PAGES.iter().flat_map(Page::rows).map(|row| row.number).collect();
         Self { rows, cited: BTreeSet::new() }
     }
 
-    /// Returns the citations of one file that lead nowhere, and remembers those that lead somewhere.
+    /// Returns the invalid citations of a file, and records the valid ones.
     pub fn check(&mut self, path: &Path, text: &str) -> Vec<String> {
         let own = PAGES.iter().find(|page| path == Path::new(page.path));
         let is_code = path.extension().is_some_and(|ending| ending == "rs");
@@ -42,7 +42,7 @@ impl Citations {
         stops
     }
 
-    /// Returns the statements that nothing cites. They are no fault: a page may be ahead of the code.
+    /// Returns the statements that nothing cites. They are not an error: a page may be ahead of the code.
     pub fn uncited(&self) -> Vec<&'static str> {
         self.rows.iter().copied().filter(|row| !self.cited.contains(*row)).collect()
     }
@@ -164,9 +164,9 @@ mod tests {
 
     #[test]
     fn section_without_a_page_is_a_fault_except_on_the_page_itself() {
-        let bare = "a.rs:1: §4.2 names no page: write EA §4.2, MG §4.2 or AG §4.2";
-        assert_eq!(faults("a.rs", "// see §4.2"), [bare]);
-        assert_eq!(faults(crate::reference::PROTOCOL.path, "see §4.2"), [""; 0]);
+        let bare = "a.rs:1: EA §4.2 names no page: write EA §4.2, MG §4.2 or AG §4.2";
+        assert_eq!(faults("a.rs", "// see EA §4.2"), [bare]);
+        assert_eq!(faults(crate::reference::PROTOCOL.path, "see EA §4.2"), [""; 0]);
     }
 
     #[test]

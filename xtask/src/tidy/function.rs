@@ -1,6 +1,6 @@
-//! Finding functions in formatted source: one runs from its `fn` line to the closing brace at the same indentation.
+//! Functions in formatted source: from the `fn` line to the closing brace at the same indentation.
 
-/// One function.
+/// Function.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Function {
     /// Its name.
@@ -11,7 +11,7 @@ pub struct Function {
     pub lines: usize,
 }
 
-/// All functions with a body.
+/// Returns all functions with a body.
 pub fn functions(lines: &[&str]) -> Vec<Function> {
     let named = lines.iter().enumerate().filter_map(|(at, line)| Some((at, name(line)?)));
     named
@@ -19,7 +19,7 @@ pub fn functions(lines: &[&str]) -> Vec<Function> {
         .collect()
 }
 
-/// The name, if the line begins a function.
+/// Returns the name if the line begins a function.
 fn name(line: &str) -> Option<&str> {
     let mut rest = line.trim_start();
     if rest.starts_with("pub(") {
@@ -33,7 +33,7 @@ fn name(line: &str) -> Option<&str> {
     Some(&rest[..end])
 }
 
-/// Lines between the first line and the brace that ends the function; `None` for a declaration.
+/// Returns the number of lines between the first line and the closing brace, or `None` for a declaration.
 fn body(lines: &[&str]) -> Option<usize> {
     let first = lines.first()?;
     let indent = &first[..first.len() - first.trim_start().len()];

@@ -1,6 +1,7 @@
-//! `cargo xtask tidy`: the measures of the house, reported beside their aims, and the hard stops, enforced.
+//! `cargo xtask tidy`: measures of the code next to their targets, and enforced rules.
 
 mod citations;
+mod dependencies;
 mod function;
 mod places;
 mod repository;
@@ -10,7 +11,7 @@ use crate::shell;
 use places::TestPlaces;
 use source::Source;
 
-/// Measures the tree; fails on a hard stop.
+/// Measures the tree. Fails if a rule is violated.
 pub fn run() -> anyhow::Result<()> {
     let mut files = Vec::new();
     for path in shell::sources()?.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "rs")) {
@@ -25,7 +26,7 @@ pub fn run() -> anyhow::Result<()> {
     for stop in &stops {
         println!("STOP {stop}");
     }
-    anyhow::ensure!(stops.is_empty(), "{} hard stops", stops.len());
+    anyhow::ensure!(stops.is_empty(), "{} violations", stops.len());
     Ok(())
 }
 
@@ -38,15 +39,15 @@ fn report(sources: &[Source]) {
     let documented: usize = sources.iter().map(|source| source.documented).sum();
     let expects: usize = sources.iter().map(|source| source.expects).sum();
     let thousands = (product.max(1) as f64) / 1000.0;
-    println!("{product} lines of product, {test} of tests (aim: about equal)");
-    println!("{tests} tests, {:.1} to 1,000 lines (aim: 20)", tests as f64 / thousands);
+    println!("{product} lines of product code, {test} of tests (target: about equal)");
+    println!("{tests} tests, {:.1} per 1,000 lines (target: 20)", tests as f64 / thousands);
     let files = sources.iter().filter(|source| source.product > 0).map(|source| source.product);
-    println!("files: {} lines (aim: median 160, p90 450, none over 800)", spread(files.collect()));
+    println!("files: {} lines (target: median 160, p90 450, maximum 800)", spread(files.collect()));
     let functions = sources.iter().flat_map(|source| source.functions.iter().map(|function| function.lines));
-    println!("functions: {} lines (aim: median 8, p90 28, none over 80)", spread(functions.collect()));
-    println!("{:.1} comments to 100 lines (aim: 4 to 8)", 100.0 * comments as f64 / product.max(1) as f64);
+    println!("functions: {} lines (target: median 8, p90 28, maximum 80)", spread(functions.collect()));
+    println!("{:.1} comments per 100 lines (target: 4 to 8)", 100.0 * comments as f64 / product.max(1) as f64);
     println!("{documented} of {public} public items have docs");
-    println!("expect in product code: {expects}, {:.1} to 1,000 lines (aim: 1)", expects as f64 / thousands);
+    println!("expect in product code: {expects}, {:.1} per 1,000 lines (target: 1)", expects as f64 / thousands);
     let mut long: Vec<_> =
         sources.iter().flat_map(|source| source.functions.iter().map(move |one| (one, source))).collect();
     long.sort_by_key(|(function, _)| std::cmp::Reverse(function.lines));
@@ -55,7 +56,7 @@ fn report(sources: &[Source]) {
     }
 }
 
-/// Median, ninth decile and longest.
+/// Formats median, 90th percentile and maximum.
 fn spread(mut values: Vec<usize>) -> String {
     values.sort_unstable();
     let at = |share: f64| values.get(((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1)));
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_house_is_in_order() {
+    fn repository_follows_its_rules() {
         run().unwrap();
     }
 

@@ -1,21 +1,21 @@
-//! Which files hold tests only: by their place, or because the module that names them says `#[cfg(test)]`.
+//! Files that contain only tests: by their path, or because they are modules under `#[cfg(test)]`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Folders of tests.
+/// Directories of tests.
 const FOLDERS: [&str; 3] = ["tests", "benches", "fuzz"];
 
-/// Files and folders of test modules, without their ending.
+/// Files and directories of test modules, without extension.
 pub struct TestPlaces(BTreeSet<PathBuf>);
 
 impl TestPlaces {
-    /// Looks for `#[cfg(test)] mod name;` in all files.
+    /// Collects `#[cfg(test)] mod name;` from all files.
     pub fn of(files: &[(PathBuf, String)]) -> Self {
         Self(files.iter().flat_map(|(path, text)| declared(path, text)).collect())
     }
 
-    /// Whether a file holds tests only.
+    /// Returns whether a file contains only tests.
     pub fn contain(&self, path: &Path) -> bool {
         let by_place =
             path.parent().is_some_and(|folder| folder.iter().any(|part| FOLDERS.iter().any(|name| part == *name)));

@@ -1,33 +1,36 @@
 //! Rules about the repository as a whole.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use super::citations::Citations;
+use super::dependencies;
 use crate::shell;
 
-/// Parts of paths and names that belong to one machine. Written in halves, so that this file passes its own rule.
+/// Parts of paths and names that are specific to one machine. Written in halves, so that this file passes its own rule.
 const MACHINE: [&str; 4] =
     [concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("index.cr", "ates.io"), concat!("/tmp/ba", "sh")];
 
-/// Everything that must not be.
+/// Returns all violations.
 pub fn stops() -> anyhow::Result<Vec<String>> {
     let files = shell::sources()?;
     let read = |path: &Path| std::fs::read(shell::root().join(path)).with_context(|| path.display().to_string());
     let mut stops = Vec::new();
     let mut citations = Citations::of_the_pages();
+    let mut texts: Vec<(PathBuf, String)> = Vec::new();
     for path in &files {
         let bytes = read(path)?;
-        let Ok(text) = std::str::from_utf8(&bytes) else { continue };
-        stops.extend(machine_words(path, text));
-        // Its own tests are full of citations that lead nowhere.
+        let Ok(text) = String::from_utf8(bytes) else { continue };
+        stops.extend(machine_words(path, &text));
+        // Its tests contain invalid citations on purpose.
         if !is_data(path) && !path.ends_with("tidy/citations.rs") {
-            stops.extend(citations.check(path, text));
+            stops.extend(citations.check(path, &text));
         }
         if path.file_name().is_some_and(|name| name == "Cargo.toml") && path.parent().is_some_and(is_member) {
-            stops.extend(member(path, text)?);
+            stops.extend(member(path, &text)?);
         }
+        texts.push((path.clone(), text));
     }
     let deny = std::fs::read_to_string(shell::root().join("deny.toml"))?;
     let lock = std::fs::read_to_string(shell::root().join("Cargo.lock"))?;
@@ -35,11 +38,12 @@ pub fn stops() -> anyhow::Result<Vec<String>> {
     let manifest = std::fs::read_to_string(shell::root().join("Cargo.toml"))?;
     let page = std::fs::read_to_string(shell::root().join("docs/dependencies.md"))?;
     stops.extend(undocumented(&manifest, &page)?);
-    println!("statements of the reference that nothing cites: {}", citations.uncited().join(" "));
+    stops.extend(dependencies::unused(&texts)?);
+    println!("reference statements that nothing cites: {}", citations.uncited().join(" "));
     Ok(stops)
 }
 
-/// Whether a file holds data: what agents sent may name paths of the machines that it came from.
+/// Returns whether a file is data: recorded requests may contain paths of their machines.
 fn is_data(path: &Path) -> bool {
     path == Path::new("Cargo.lock") || path.iter().any(|part| part == "golden" || part == "seeds" || part == "corpus")
 }
@@ -50,20 +54,20 @@ fn is_member(folder: &Path) -> bool {
 
 fn machine_words(path: &Path, text: &str) -> Vec<String> {
     let words = MACHINE.iter().filter(|word| !is_data(path) && text.contains(**word));
-    words.map(|word| format!("{}: {word} belongs to one machine", path.display())).collect()
+    words.map(|word| format!("{}: {word} is specific to one machine", path.display())).collect()
 }
 
-/// A member inherits the lints and says what it is.
+/// Checks that a member inherits the lints and has a description.
 fn member(path: &Path, text: &str) -> anyhow::Result<Vec<String>> {
     let manifest: toml::Table = text.parse().with_context(|| path.display().to_string())?;
     let at = |section: &str, key: &str| manifest.get(section).and_then(|section| section.get(key)).cloned();
     let mut stops = Vec::new();
     if at("lints", "workspace") != Some(toml::Value::Boolean(true)) {
-        stops.push(format!("{}: it does not inherit the lints", path.display()));
+        stops.push(format!("{}: lints.workspace = true is missing", path.display()));
     }
     let description = at("package", "description");
     if description.as_ref().and_then(|text| text.as_str()).is_none_or(|text| text.len() < 20) {
-        stops.push(format!("{}: it does not describe itself", path.display()));
+        stops.push(format!("{}: the description is missing or too short", path.display()));
     }
     let name = at("package", "name");
     stops.extend(walls(name.as_ref().and_then(|name| name.as_str()).unwrap_or_default(), &manifest));
@@ -88,7 +92,7 @@ fn walls(name: &str, manifest: &toml::Table) -> Vec<String> {
         .collect()
 }
 
-/// Crates of the lock file that `deny.toml` bans.
+/// Returns crates of the lock file that `deny.toml` bans.
 fn banned(deny: &str, lock: &str) -> anyhow::Result<Vec<String>> {
     let deny: toml::Table = deny.parse().context("deny.toml")?;
     let rows = deny.get("bans").and_then(|bans| bans.get("deny")).and_then(|rows| rows.as_array());
@@ -97,7 +101,7 @@ fn banned(deny: &str, lock: &str) -> anyhow::Result<Vec<String>> {
     Ok(names.filter(|name| locked(name)).map(|name| format!("Cargo.lock: {name} is banned in deny.toml")).collect())
 }
 
-/// Dependencies that `docs/dependencies.md` does not tell of.
+/// Returns dependencies that `docs/dependencies.md` does not list.
 fn undocumented(manifest: &str, page: &str) -> anyhow::Result<Vec<String>> {
     let manifest: toml::Table = manifest.parse().context("Cargo.toml")?;
     let rows =
@@ -110,7 +114,7 @@ fn undocumented(manifest: &str, page: &str) -> anyhow::Result<Vec<String>> {
         .flat_map(|cell| cell.split(", "))
         .collect();
     let untold = names.filter(|name| !told.contains(&name.as_str()));
-    Ok(untold.map(|name| format!("docs/dependencies.md: it does not tell of {name}")).collect())
+    Ok(untold.map(|name| format!("docs/dependencies.md: {name} is not listed")).collect())
 }
 
 #[cfg(test)]
@@ -129,7 +133,7 @@ mod tests {
         let manifest =
             "[workspace.dependencies]\na = \"1\"\nb = { version = \"1\" }\nc = \"1\"\nours = { path = \"x\" }";
         let stops = undocumented(manifest, "| crate |\n| a, c | what for |\n").unwrap();
-        assert_eq!(stops, ["docs/dependencies.md: it does not tell of b"]);
+        assert_eq!(stops, ["docs/dependencies.md: b is not listed"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One source file, measured.
+//! Measures of a source file.
 
 use std::path::{Path, PathBuf};
 
@@ -7,24 +7,24 @@ use super::function::{Function, functions};
 const MAX_FILE: usize = 800;
 const MAX_FUNCTION: usize = 80;
 
-/// What was counted in a file.
+/// Measures of a file.
 #[derive(Default)]
 pub struct Source {
-    /// Its path in the repository.
+    /// Path in the repository.
     pub path: PathBuf,
     /// Lines of product code.
     pub product: usize,
     /// Lines of tests.
     pub test: usize,
-    /// Tests.
+    /// Number of tests.
     pub tests: usize,
-    /// Plain comments in product code.
+    /// Lines of plain comments in product code.
     pub comments: usize,
-    /// Public items.
+    /// Number of public items.
     pub public: usize,
-    /// Public items with docs.
+    /// Number of documented public items.
     pub documented: usize,
-    /// `expect` in product code.
+    /// Number of `expect` calls in product code.
     pub expects: usize,
     /// Functions of product code.
     pub functions: Vec<Function>,
@@ -32,12 +32,12 @@ pub struct Source {
 }
 
 impl Source {
-    /// What must not be.
+    /// Returns the violations.
     pub fn stops(&self) -> Vec<String> {
         self.stops.iter().map(|stop| format!("{}: {stop}", self.path.display())).collect()
     }
 
-    /// Measures a file; `is_test`: it holds nothing but tests.
+    /// Measures a file. `is_test` means that it contains only tests.
     pub fn measure(path: &Path, text: &str, is_test: bool) -> Self {
         let lines: Vec<_> = text.lines().collect();
         let cut = if is_test { 0 } else { test_module(&lines) };
@@ -81,7 +81,7 @@ impl Source {
     }
 }
 
-/// Where an inline test module begins.
+/// Returns the line at which the inline test module begins.
 fn test_module(lines: &[&str]) -> usize {
     let is_start =
         |pair: &[&str]| pair[0].trim() == "#[cfg(test)]" && pair[1].contains("mod ") && pair[1].ends_with('{');
@@ -106,7 +106,7 @@ fn has_docs(before: &[&str]) -> bool {
     above.find(|line| !line.starts_with("#[") && !line.starts_with(')')).is_some_and(|line| line.starts_with("///"))
 }
 
-/// A module in a file of its own has its docs there.
+/// Returns whether a line declares a module, whose documentation is in its file.
 fn is_documented_module(line: &str) -> bool {
     line.starts_with("pub mod ") && line.ends_with(';')
 }

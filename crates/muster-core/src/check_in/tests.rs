@@ -346,7 +346,7 @@ fn what_no_real_agent_reports_is_refused_with_its_field_and_bound() {
         (with("status", json!("x".repeat(65))), "checkin status is 65 bytes long; at most 64"),
         (with("local_metadata", json!({"a": zeros(20_000)})), "local_metadata: 20002 JSON values; at most 20000"),
         (with("local_metadata", json!({"a": "x".repeat(600_000)})), "local_metadata: 600008 bytes; at most 524288"),
-        (with("components", json!([{"a": zeros(60_000)}])), "components: 60003 JSON values; at most 50000"),
+        (with("components", json!([{"a": zeros(120_000)}])), "components: 120003 JSON values; at most 100000"),
     ] {
         let (record, known) = settled();
         let error = run(&record, known, &body, &circumstances()).unwrap_err();

@@ -53,9 +53,9 @@ pub struct Policy {
     pub fields: Value,
     /// Who changed it last.
     pub updated_by: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 

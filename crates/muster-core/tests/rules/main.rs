@@ -1,11 +1,11 @@
 //! What the rules promise for any input: properties, each against a plain model of the rule or an invariant of it.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod action_request;
 mod assignment;
 mod credential;
 mod delivery;
 mod lifecycle;
-mod order;
 mod poll;
 mod status;
 mod tags;

@@ -2,9 +2,9 @@
 //! which the server changes at once, with the action as a record of it (MG §5.6).
 
 use muster_core::action::ActionType;
+use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
 use muster_core::eligibility::Wish;
-use muster_core::order::NewOrder;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
@@ -23,14 +23,14 @@ impl Actions {
         metrics: &[String],
     ) -> Result<Given, Error> {
         let data = if metrics.is_empty() { json!({}) } else { json!({"additional_metrics": metrics}) };
-        self.create(selection, NewOrder::new(ActionType::RequestDiagnostics, data)).await
+        self.create(selection, ActionRequest::new(ActionType::RequestDiagnostics, data)).await
     }
 
     /// Gives an order of any type. Those that change the agent's record have operations of their own.
     pub async fn create(
         &self,
         selection: &Authorized<Selection, AgentsWrite>,
-        order: NewOrder,
+        order: ActionRequest,
     ) -> Result<Given, Error> {
         let wish = match order.kind {
             ActionType::Unenroll => return self.unenroll(selection, Force::No).await,
@@ -58,7 +58,7 @@ impl Actions {
     ) -> Result<Given, Error> {
         let facts = self.policy_facts().await?;
         let data = json!({"tags_to_add": change.add, "tags_to_remove": change.remove});
-        let order = NewOrder::new(ActionType::UpdateTags, data);
+        let order = ActionRequest::new(ActionType::UpdateTags, data);
         let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, Wish::Tags, now)).await?;
         self.give_to(selection.grant(), sorted, order, Some(Effect::Tags(change.clone()))).await
     }

@@ -2,10 +2,10 @@
 
 use muster_core::Error;
 use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::action_request::{ActionRequest, cancel_of};
 use muster_core::authorization::{Actor, AgentsWrite, OpContext, Privilege};
 use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId};
-use muster_core::order::{NewOrder, cancel_of};
 use muster_core::time::Timestamp;
 use muster_store::{ActionWrite, Write};
 use serde_json::json;
@@ -63,7 +63,10 @@ impl Actions {
 }
 
 /// The order that withdraws `target`.
-fn cancel_order(target: &Action, actor: &Actor, now: Timestamp) -> Result<NewOrder, Error> {
+fn cancel_order(target: &Action, actor: &Actor, now: Timestamp) -> Result<ActionRequest, Error> {
     let made = cancel_of(target, target.id.clone(), &actor.to_string(), now)?;
-    Ok(NewOrder { expiration: made.expiration, ..NewOrder::new(ActionType::Cancel, json!({"target_id": target.id})) })
+    Ok(ActionRequest {
+        expiration: made.expiration,
+        ..ActionRequest::new(ActionType::Cancel, json!({"target_id": target.id}))
+    })
 }

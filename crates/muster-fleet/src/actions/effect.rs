@@ -120,7 +120,7 @@ impl Actions {
     /// Goes on with orders whose effect was cut off by the end of the server, before any agent is served. Answers how
     /// many. What can't be finished now is left for the next start.
     pub async fn finish_orders(&self) -> Result<usize, Error> {
-        let unfinished = self.store.unfinished_orders().await?;
+        let unfinished = self.store.unfinished_effects().await?;
         for id in &unfinished {
             let agents = self.finish_order(id).await?;
             tracing::warn!(action = %id, agents, "an order that was cut off is finished");
@@ -216,8 +216,8 @@ impl Actions {
 
 #[cfg(test)]
 mod tests {
+    use muster_core::action_request::ActionRequest;
     use muster_core::authorization::{Actor, AgentsForceUnenroll, AgentsWrite, Grant, OpContext};
-    use muster_core::order::NewOrder;
     use serde_json::json;
 
     use super::*;
@@ -250,7 +250,7 @@ mod tests {
 
     /// The order as it stands when the server is killed right after its first commit.
     async fn cut_off(test: &TestFleet, ids: &[AgentId], kind: ActionType, data: Value) -> Action {
-        let order = NewOrder::new(kind, data);
+        let order = ActionRequest::new(kind, data);
         let sorted = Sorted { eligible: ids.to_vec(), refused: Vec::new() };
         test.fleet.actions().begin_order(&grant(), &sorted, order.into(), true).await.unwrap()
     }
@@ -329,6 +329,6 @@ mod tests {
         actions.cancel(&upgrade).await.unwrap();
         let selection = agents.select::<AgentsForceUnenroll>(&root(), &one).await.unwrap();
         actions.force_unenroll(&selection, Force::Yes).await.unwrap();
-        assert_eq!(test.store().unfinished_orders().await.unwrap(), []);
+        assert_eq!(test.store().unfinished_effects().await.unwrap(), []);
     }
 }

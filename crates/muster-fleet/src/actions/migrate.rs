@@ -2,10 +2,10 @@
 
 use muster_core::Error;
 use muster_core::action::ActionType;
+use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
 use muster_core::canonical;
 use muster_core::eligibility::Wish;
-use muster_core::order::NewOrder;
 use serde_json::{Map, Value, json};
 
 use super::{Actions, Given};
@@ -64,7 +64,7 @@ impl Actions {
             "enrollment_token": wanted.enrollment_token,
             "settings": wanted.settings,
         });
-        let order = self.seal_secrets(NewOrder::new(ActionType::Migrate, data))?;
+        let order = self.seal_secrets(ActionRequest::new(ActionType::Migrate, data))?;
         self.give(selection, order, &|agent, now| facts.check(agent, Wish::Migrate, now)).await
     }
 
@@ -79,7 +79,7 @@ impl Actions {
             data["user_info"] = user;
         }
         let facts = self.policy_facts().await?;
-        let order = self.seal_secrets(NewOrder::new(ActionType::PrivilegeLevelChange, data))?;
+        let order = self.seal_secrets(ActionRequest::new(ActionType::PrivilegeLevelChange, data))?;
         self.give(selection, order, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
     }
 }

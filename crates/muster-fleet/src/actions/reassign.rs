@@ -1,10 +1,10 @@
 //! Another policy, or none (MG §5.6).
 
 use muster_core::action::ActionType;
+use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
 use muster_core::eligibility::Wish;
 use muster_core::id::{PolicyId, SpaceId};
-use muster_core::order::NewOrder;
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
@@ -56,7 +56,7 @@ impl Actions {
         if let Some(revision) = revision {
             data["policy_revision"] = revision.into();
         }
-        let order = NewOrder::new(ActionType::PolicyReassign, data);
+        let order = ActionRequest::new(ActionType::PolicyReassign, data);
         let effect = Effect::Reassign { policy: policy.map(Box::new), revision };
         self.give_to(selection.grant(), sorted, order, Some(effect)).await
     }

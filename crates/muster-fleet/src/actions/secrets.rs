@@ -2,7 +2,7 @@
 
 use muster_core::Error;
 use muster_core::action::ActionType;
-use muster_core::order::NewOrder;
+use muster_core::action_request::ActionRequest;
 use muster_store::Write;
 use serde_json::Value;
 
@@ -12,14 +12,14 @@ use super::Actions;
 #[derive(Debug)]
 pub(super) struct Sealed {
     /// The order, with references in place of secrets.
-    pub(super) order: NewOrder,
+    pub(super) order: ActionRequest,
     /// What is committed with it.
     pub(super) secrets: Vec<Write>,
 }
 
-impl From<NewOrder> for Sealed {
+impl From<ActionRequest> for Sealed {
     /// An order that has no secrets.
-    fn from(order: NewOrder) -> Self {
+    fn from(order: ActionRequest) -> Self {
         Self { order, secrets: Vec::new() }
     }
 }
@@ -43,7 +43,7 @@ fn secret_places(kind: ActionType) -> &'static [&'static str] {
 impl Actions {
     /// Seals what is secret in the order and puts references in its place. References from outside are refused: they
     /// could name somebody else's secret.
-    pub(super) fn seal_secrets(&self, order: NewOrder) -> Result<Sealed, Error> {
+    pub(super) fn seal_secrets(&self, order: ActionRequest) -> Result<Sealed, Error> {
         if mentions_secret(&order.data) {
             return Err(Error::invalid("data", format!("must not hold {REFERENCE}…}}")));
         }

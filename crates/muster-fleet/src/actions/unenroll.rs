@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use muster_core::action::{ActionType, TargetState};
+use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite};
 use muster_core::eligibility::Wish;
 use muster_core::id::{ActionId, AgentId};
-use muster_core::order::NewOrder;
 use muster_core::time::Timestamp;
 use muster_core::{Error, lifecycle};
 use muster_store::Write;
@@ -32,7 +32,7 @@ impl Actions {
         let facts = self.policy_facts().await?;
         let wish = Wish::Unenroll { force: force.is_yes() };
         let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
-        let order = NewOrder::new(ActionType::Unenroll, Value::Null);
+        let order = ActionRequest::new(ActionType::Unenroll, Value::Null);
         self.give_to(selection.grant(), sorted, order, Some(Effect::AskToLeave)).await
     }
 
@@ -46,7 +46,7 @@ impl Actions {
         let wish = Wish::Unenroll { force: force.is_yes() };
         let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
         let open = self.open_unenrolments(&sorted.eligible).await?;
-        let order = NewOrder::new(ActionType::ForceUnenroll, Value::Null);
+        let order = ActionRequest::new(ActionType::ForceUnenroll, Value::Null);
         self.give_to(selection.grant(), sorted, order, Some(Effect::ShutOut(open))).await
     }
 

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use muster_core::action::ActionType;
+use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentDetails;
 use muster_core::authorization::{AgentsWrite, Grant};
 use muster_core::canonical;
 use muster_core::eligibility::Wish;
 use muster_core::id::AgentId;
-use muster_core::order::NewOrder;
 use muster_core::raw_json::{each_element, text};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
@@ -49,17 +49,17 @@ impl UpgradeOrder {
         Ok(Self { version: text("version").unwrap_or_default(), source_uri: text("source_uri"), ..self.clone() })
     }
 
-    fn order(&self) -> Result<NewOrder, Error> {
+    fn order(&self) -> Result<ActionRequest, Error> {
         let mut data = json!({"version": self.version});
         if let Some(source) = self.source_uri.as_deref().filter(|source| !source.trim().is_empty()) {
             data["source_uri"] = source.into();
         }
         let window = self.rollout_seconds.map(u64::try_from).transpose();
         let window = window.map_err(|_| Error::invalid("rollout_duration_seconds", "must not be negative"))?;
-        Ok(NewOrder {
+        Ok(ActionRequest {
             start_time: self.start_time,
             rollout: window.map(Duration::from_secs),
-            ..NewOrder::new(ActionType::Upgrade, data)
+            ..ActionRequest::new(ActionType::Upgrade, data)
         })
     }
 }
@@ -124,7 +124,7 @@ impl Actions {
             // Those that can't be rolled back are told with the first of the actions.
             let sorted = Sorted { eligible, refused: refused.take().unwrap_or_default() };
             let data = json!({"version": version, "rollback": true});
-            let order = NewOrder::new(ActionType::Upgrade, data);
+            let order = ActionRequest::new(ActionType::Upgrade, data);
             given.push(self.begin_upgrades(selection.grant(), sorted, &version, order).await?);
         }
         Ok(given)
@@ -135,7 +135,7 @@ impl Actions {
         grant: &Grant<AgentsWrite>,
         sorted: Sorted,
         version: &str,
-        order: NewOrder,
+        order: ActionRequest,
     ) -> Result<Given, Error> {
         self.give_to(grant, sorted, order, Some(Effect::BeginUpgrade(version.to_owned()))).await
     }

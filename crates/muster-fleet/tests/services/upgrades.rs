@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use muster_core::action_request::ActionStatus;
 use muster_core::authorization::{Actor, AgentsWrite, OpContext};
-use muster_core::order::ActionStatus;
 use muster_core::status::Status;
 use muster_fleet::actions::UpgradeOrder;
 use muster_fleet::registry::AgentEntry;

@@ -1,4 +1,4 @@
-//! Every endpoint, from the table that the router is made of.
+//! Tests of every endpoint, over the table that the router is built from.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -47,7 +47,7 @@ fn request(method: &Method, path: &str, peer: Option<Peer>, body: &'static str) 
 }
 
 #[tokio::test]
-async fn mg7_every_endpoint_refuses_strangers_with_401() {
+async fn mg7_every_endpoint_rejects_unauthenticated_requests() {
     let api = Api::new();
     let over_tcp = Peer { address: Some("127.0.0.1:50000".parse().unwrap()), ..Peer::new(ListenerKind::Admin) };
     for endpoint in endpoints::all() {
@@ -71,15 +71,19 @@ async fn mg11_every_endpoint_answers_404_to_an_unknown_id() {
     }
 }
 
-#[tokio::test]
-async fn the_table_is_whole_and_names_each_route_once() {
-    let mut rows: Vec<(String, &str)> =
-        endpoints::all().into_iter().map(|one| (one.method.to_string(), one.path)).collect();
-    let all = rows.len();
+/// The routes are what scripts depend on: one that goes or changes must show in a review. `UPDATE_GOLDEN=1` rewrites the
+/// list.
+#[test]
+fn routes_are_those_of_the_golden_list() {
+    let mut rows: Vec<_> = endpoints::all().into_iter().map(|one| format!("{} {}", one.path, one.method)).collect();
     rows.sort_unstable();
-    rows.dedup();
-    assert_eq!(rows.len(), all);
-    assert!(all >= 60, "{all} endpoints");
+    assert!(rows.windows(2).all(|pair| pair[0] != pair[1]), "a route is listed twice");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/golden/routes.txt");
+    let listed = rows.join("\n") + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &listed).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), listed, "UPDATE_GOLDEN=1 rewrites {path}");
 }
 
 /// A thing with the id `files` could not be addressed, since `/agents/files` is something else.

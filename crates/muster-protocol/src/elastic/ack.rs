@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The request. `events` may be absent, `null` or empty (EA111).
+/// Request. `events` may be absent, `null` or empty (EA111).
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct AckRequest<'a> {
-    /// One element an ack, raw: a malformed one spoils only its own item (EA §5.1).
+    /// Acks, kept raw so that a malformed one fails only its own item (EA §5.1).
     #[serde(borrow, default)]
     pub events: Option<Vec<&'a RawValue>>,
 }
@@ -22,10 +22,10 @@ pub struct AckEvent<'a> {
     /// `ACKNOWLEDGED`; ignored.
     #[serde(borrow, default)]
     pub subtype: Option<Cow<'a, str>>,
-    /// Must be the agent of the path when not empty.
+    /// Id of the agent; must equal the id in the path unless empty.
     #[serde(borrow, default)]
     pub agent_id: Option<Cow<'a, str>>,
-    /// The `id` of the delivered action.
+    /// Id of the delivered action.
     #[serde(borrow, default)]
     pub action_id: Option<Cow<'a, str>>,
     /// Ignored.
@@ -34,7 +34,7 @@ pub struct AckEvent<'a> {
     /// RFC 3339 with any offset (EA124).
     #[serde(borrow, default)]
     pub timestamp: Option<Cow<'a, str>>,
-    /// Present, even when empty: failed.
+    /// Error message; the action failed if it is present, even if empty.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
     /// UPGRADE only: `{retry, retry_attempt}`.
@@ -63,33 +63,33 @@ pub struct AckEvent<'a> {
 /// `payload` of a failed UPGRADE's ack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct RetryPayload {
-    /// Whether the agent tries again.
+    /// Whether the agent will retry.
     #[serde(default)]
     pub retry: bool,
-    /// Which attempt failed; −1: the last.
+    /// Number of the failed attempt; −1 means the last one.
     #[serde(default)]
     pub retry_attempt: i64,
 }
 
-/// The reply (EA §5.2).
+/// Response (EA §5.2).
 #[derive(Debug, Deserialize, Serialize)]
 pub struct AckResponse {
     /// `acks`.
     pub action: Cow<'static, str>,
-    /// Whether some item is not 200.
+    /// Whether any item is not 200.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub errors: bool,
-    /// One per event, in order.
+    /// One item per event, in the same order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<AckItem>,
 }
 
-/// One item of the reply.
+/// Item of the response.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct AckItem {
-    /// HTTP status of this ack.
+    /// HTTP status of the ack.
     pub status: u16,
-    /// Its standard reason phrase, or the store's.
+    /// Reason phrase of the status, or an error message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Cow<'static, str>>,
 }

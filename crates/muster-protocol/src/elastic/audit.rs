@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// The request; the reply has no body.
+/// Request. The response has no body.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct AuditUnenrollRequest<'a> {
     /// `uninstall`, `orphaned`, `key_revoked` or `migrated`.

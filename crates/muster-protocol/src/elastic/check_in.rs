@@ -5,34 +5,34 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The request (EA §4.1). Documents stay raw: they are compared and stored, rarely looked into.
+/// Request (EA §4.1). Documents stay raw, because they are compared and stored, but rarely parsed.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct CheckInRequest<'a> {
-    /// Required, not empty; any value (EA50, EA51).
+    /// Status of the agent: required and not empty, but any value is accepted (EA50, EA51).
     #[serde(borrow, default)]
     pub status: Option<Cow<'a, str>>,
-    /// The message beside it.
+    /// Human-readable message.
     #[serde(borrow, default)]
     pub message: Option<Cow<'a, str>>,
-    /// Token of the last action delivered.
+    /// Id of the last action that was delivered.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub ack_token: Option<Cow<'a, str>>,
-    /// Host and agent facts.
+    /// Facts about the host and the agent.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub local_metadata: Option<&'a RawValue>,
     /// Supervised programs and their units.
     #[serde(borrow, default)]
     pub components: Option<&'a RawValue>,
-    /// Go duration: how long the client waits (EA68).
+    /// Maximum time that the client waits, as a Go duration (EA68).
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub poll_timeout: Option<Cow<'a, str>>,
-    /// A running upgrade (EA §4.6).
+    /// State of a running upgrade (EA §4.6).
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub upgrade_details: Option<&'a RawValue>,
-    /// The policy that runs (EA92).
+    /// Id of the policy that the agent runs (EA92).
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub agent_policy_id: Option<Cow<'a, str>>,
-    /// Its revision.
+    /// Revision of that policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_revision_idx: Option<i64>,
     /// `{"rollbacks": […]}` or `{}` (EA66).
@@ -40,7 +40,7 @@ pub struct CheckInRequest<'a> {
     pub upgrade: Option<&'a RawValue>,
 }
 
-/// One entry of `components`.
+/// Component: a supervised program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Component<'a> {
     /// `log-default`.
@@ -52,15 +52,15 @@ pub struct Component<'a> {
     /// `STARTING` … `STOPPED`, or empty.
     #[serde(borrow, default)]
     pub status: Cow<'a, str>,
-    /// The message beside it.
+    /// Human-readable message.
     #[serde(borrow, default)]
     pub message: Cow<'a, str>,
-    /// Inputs and outputs. Their order varies between check-ins (EA §15): compare as sets.
+    /// Inputs and outputs. Compare them as sets: their order varies between check-ins (EA §15).
     #[serde(borrow, default)]
     pub units: Option<Vec<Unit<'a>>>,
 }
 
-/// One input or output of a component.
+/// Unit: an input or output of a component.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Unit<'a> {
     /// `log-default-logfile-1`.
@@ -69,60 +69,60 @@ pub struct Unit<'a> {
     /// `input`, `output` or empty.
     #[serde(rename = "type", borrow, default)]
     pub kind: Cow<'a, str>,
-    /// As of a component.
+    /// Status, with the values of a component's.
     #[serde(borrow, default)]
     pub status: Cow<'a, str>,
-    /// The message beside it.
+    /// Human-readable message.
     #[serde(borrow, default)]
     pub message: Cow<'a, str>,
 }
 
-/// The reply (EA §4.13), as clients read it. The server writes it from pieces.
+/// Response (EA §4.13), as clients read it. The server assembles it from pieces.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct CheckInResponse {
-    /// Empty: keep the old one.
+    /// Token for the next check-in; empty means that the previous one stays valid.
     #[serde(default)]
     pub ack_token: String,
     /// `checkin`.
     #[serde(default)]
     pub action: String,
-    /// Orders, in the order in which to run them.
+    /// Actions, in the order of execution.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<WireAction>,
 }
 
-/// One action as delivered (EA §4.11).
+/// Delivered action (EA §4.11).
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct WireAction {
-    /// The addressed agent.
+    /// Id of the target agent.
     pub agent_id: String,
     /// RFC 3339.
     pub created_at: String,
-    /// The action's id; for a policy `policy:<id>:<revision>`.
+    /// Id of the action; `policy:<id>:<revision>` for a policy.
     pub id: String,
     /// `UPGRADE`, `POLICY_CHANGE` …
     #[serde(rename = "type")]
     pub kind: String,
-    /// Component type of an `INPUT_ACTION`, else empty.
+    /// Component type of an `INPUT_ACTION`, otherwise empty.
     #[serde(default)]
     pub input_type: String,
-    /// The order's own fields, or `null`.
+    /// Type-specific fields, or `null`.
     pub data: Option<Box<RawValue>>,
-    /// When to run it.
+    /// Start time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<String>,
-    /// When it ends.
+    /// Expiration time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<String>,
-    /// Seconds.
+    /// Timeout in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,
-    /// Payload and signature.
+    /// Signed copy of the action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<WireSigned>,
 }
 
-/// `signed` (EA §10.9).
+/// Signed bytes with their signature (EA §10.9).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct WireSigned {
     /// Base64 of the signed bytes.

@@ -5,33 +5,33 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The request (EA §3.1). Unknown fields are ignored (EA8).
+/// Request (EA §3.1). Unknown fields are ignored (EA8).
 #[derive(Debug, Deserialize, Serialize)]
 pub struct EnrollRequest<'a> {
     /// `PERMANENT`, `EPHEMERAL` or `TEMPORARY`.
     #[serde(rename = "type", borrow, default)]
     pub kind: Cow<'a, str>,
-    /// Desired agent id; empty or absent: the server makes one.
+    /// Desired agent id. If it is empty or absent, the server generates one.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Cow<'a, str>>,
-    /// Secret that allows later replacement; empty: none.
+    /// Secret that allows a later enrolment to replace this agent; empty means none.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub replace_token: Option<Cow<'a, str>>,
     /// Idempotency handle.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub enrollment_id: Option<Cow<'a, str>>,
-    /// What the agent says of itself.
+    /// Metadata of the agent.
     #[serde(borrow, default)]
     pub metadata: EnrollMetadata<'a>,
 }
 
-/// `metadata` of an enrol request.
+/// Metadata of an enrolment request.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct EnrollMetadata<'a> {
-    /// Host and agent facts: any JSON object, or `null`.
+    /// Facts about the host and the agent: any JSON object, or `null`.
     #[serde(borrow, default)]
     pub local: Option<&'a RawValue>,
-    /// Ignored, answered as `null`.
+    /// Ignored; returned as `null`.
     #[serde(borrow, default)]
     pub user_provided: Option<&'a RawValue>,
     /// Tags, or `null`.
@@ -39,25 +39,25 @@ pub struct EnrollMetadata<'a> {
     pub tags: Option<Vec<String>>,
 }
 
-/// The reply (EA §3.7).
+/// Response (EA §3.7).
 #[derive(Debug, Deserialize, Serialize)]
 pub struct EnrollResponse {
     /// Always `created`.
     pub action: Cow<'static, str>,
-    /// The new agent.
+    /// Enrolled agent.
     pub item: EnrolledItem,
 }
 
-/// `item` of an enrol reply.
+/// Agent of an enrolment response.
 #[derive(Deserialize, Serialize)]
 pub struct EnrolledItem {
-    /// The agent's id.
+    /// Agent id.
     pub id: String,
     /// True.
     pub active: bool,
-    /// The policy it got; an empty string when none is assigned.
+    /// Assigned policy, or an empty string.
     pub policy_id: String,
-    /// As asked for.
+    /// Type as requested.
     #[serde(rename = "type")]
     pub kind: String,
     /// RFC 3339, seconds, UTC.
@@ -66,9 +66,9 @@ pub struct EnrolledItem {
     pub user_provided_metadata: Option<Box<RawValue>>,
     /// As sent, with the assigned id in `elastic.agent.id` (EA §3.5).
     pub local_metadata: Option<Box<RawValue>>,
-    /// Public half of the access key.
+    /// Id of the access key.
     pub access_api_key_id: String,
-    /// Base64 of `id:secret`, ready to stand after `ApiKey `.
+    /// Access key: base64 of `id:secret`, as it follows `ApiKey `.
     pub access_api_key: String,
     /// `online`.
     pub status: String,
@@ -77,7 +77,7 @@ pub struct EnrolledItem {
 }
 
 impl std::fmt::Debug for EnrolledItem {
-    /// Leaves the secret out.
+    /// Omits the secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EnrolledItem").field("id", &self.id).field("policy_id", &self.policy_id).finish_non_exhaustive()
     }

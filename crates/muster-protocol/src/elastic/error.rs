@@ -4,15 +4,15 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// What an error reply holds.
+/// Body of an error response.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ErrorBody {
-    /// The HTTP status.
+    /// HTTP status.
     #[serde(rename = "statusCode")]
     pub status_code: u16,
-    /// The kind: `ErrAgentIdentity`.
+    /// Error code, such as `ErrAgentIdentity`.
     pub error: Cow<'static, str>,
-    /// The text; left out when empty.
+    /// Message, omitted if empty.
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub message: Cow<'static, str>,
 }

@@ -4,33 +4,33 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// `POST /api/fleet/uploads`. What else the client sends is kept beside it.
+/// `POST /api/fleet/uploads`. Other fields of the client are stored separately.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct UploadBeginRequest<'a> {
-    /// The action that asked for the file.
+    /// Action that requested the file.
     #[serde(borrow, default)]
     pub action_id: Option<Cow<'a, str>>,
-    /// The agent that uploads.
+    /// Agent that uploads the file.
     #[serde(borrow, default)]
     pub agent_id: Option<Cow<'a, str>>,
     /// `agent` or `endpoint` (D8).
     #[serde(borrow, default)]
     pub src: Option<Cow<'a, str>>,
-    /// The file.
+    /// File.
     #[serde(borrow, default)]
     pub file: Option<UploadFile<'a>>,
 }
 
-/// `file` of an upload.
+/// File of an upload.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct UploadFile<'a> {
-    /// Bytes, positive.
+    /// Size in bytes; positive.
     #[serde(default)]
     pub size: Option<i64>,
     /// File name.
     #[serde(borrow, default)]
     pub name: Option<Cow<'a, str>>,
-    /// Its ending.
+    /// File extension.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub ext: Option<Cow<'a, str>>,
     /// MIME type.
@@ -38,32 +38,32 @@ pub struct UploadFile<'a> {
     pub mime_type: Option<Cow<'a, str>>,
 }
 
-/// The reply to the beginning.
+/// Response to a begin request.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct UploadBeginResponse {
-    /// The upload's id.
+    /// Upload id.
     pub upload_id: String,
-    /// 4 194 304.
+    /// Chunk size in bytes: 4 194 304.
     pub chunk_size: u64,
 }
 
 /// `POST /api/fleet/uploads/{id}`.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct UploadCompleteRequest {
-    /// Hash over the raw chunk hashes (EA132).
+    /// Hash over the raw hashes of the chunks (EA132).
     #[serde(default)]
     pub transithash: TransitHash,
 }
 
-/// `transithash`.
+/// Transit hash of an upload.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct TransitHash {
-    /// Hex.
+    /// SHA-256 in hex.
     #[serde(default)]
     pub sha256: String,
 }
 
-/// The reply to the end.
+/// Response to a complete request.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct UploadCompleteResponse {
     /// `ok`.

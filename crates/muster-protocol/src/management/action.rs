@@ -1,4 +1,4 @@
-//! Actions and how they stand (MG §2.11, §5.7).
+//! Actions and their status (MG §2.11, §5.7).
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,173 +9,173 @@ use super::json::Json;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAction {
-    /// The order.
+    /// Action.
     pub action: NewAction,
 }
 
-/// An order of any type (EA §4.11).
+/// New action of any type (EA §4.11).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewAction {
     /// `SETTINGS`, `INPUT_ACTION`, `REQUEST_DIAGNOSTICS` …
     #[serde(rename = "type")]
     pub kind: String,
-    /// The order's own fields.
+    /// Type-specific fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
-    /// Accepted for the original's sake, where nothing reads it.
+    /// Accepted for compatibility and ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack_data: Option<Value>,
-    /// Component type that an `INPUT_ACTION` is for.
+    /// Component type of an `INPUT_ACTION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_type: Option<String>,
-    /// How long the agent may take, seconds.
+    /// Timeout of the agent, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,
-    /// When it ends: a duration (`3h`) or an RFC 3339 time.
+    /// Expiration: a duration (`3h`) or an RFC 3339 time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<String>,
-    /// When the agent is to run it: RFC 3339.
+    /// Start time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<String>,
 }
 
-/// An action.
+/// Action.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Action {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// What is ordered.
+    /// Type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// When it was given.
+    /// Creation time.
     pub created_at: String,
-    /// The agents meant; left out when there are many.
+    /// Target agents; omitted if there are many.
     #[serde(default)]
     pub agents: Vec<String>,
-    /// The order's own fields, secrets as references.
+    /// Type-specific fields, with secrets as references.
     #[serde(default)]
     pub data: Value,
-    /// When it ends.
+    /// Expiration time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<String>,
-    /// When the agent is to run it.
+    /// Start time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<String>,
 }
 
-/// `POST /agents/actions/{id}/cancel`: what is sent.
+/// Request of `POST /agents/actions/{id}/cancel`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CancelRequest {
-    /// Only tell whether it can be cancelled, and how many agents would hear of it.
+    /// Dry run: only check whether it can be cancelled, and count the agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
 }
 
-/// `POST /agents/actions/{id}/cancel`: what is answered.
+/// Response of `POST /agents/actions/{id}/cancel`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct CancelAction {
-    /// The CANCEL action's id.
+    /// Id of the CANCEL action.
     pub id: String,
     /// `CANCEL`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// When.
+    /// Time.
     pub created_at: String,
 }
 
-/// How an action stands.
+/// Status of an action.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionStatus {
-    /// The action; `<policy>:<revision>` for a change of policy.
+    /// Id of the action; `<policy>:<revision>` for a policy change.
     pub action_id: String,
-    /// What is ordered.
+    /// Type.
     #[serde(rename = "type")]
     pub kind: String,
     /// `COMPLETE`, `EXPIRED`, `CANCELLED`, `FAILED`, `IN_PROGRESS`, `ROLLOUT_PASSED`.
     pub status: String,
-    /// Agents to which it was addressed.
+    /// Number of agents that it was created for.
     pub nb_agents_action_created: i64,
-    /// Agents meant, ineligible ones included.
+    /// Number of target agents, ineligible ones included.
     pub nb_agents_actioned: i64,
-    /// Agents that acked without an error.
+    /// Number of agents that acknowledged it without an error.
     pub nb_agents_ack: i64,
-    /// Agents that failed or could not be ordered.
+    /// Number of agents that failed or were not eligible.
     pub nb_agents_failed: i64,
-    /// The version of an upgrade.
+    /// Target version of an upgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The policy of a reassignment.
+    /// Target policy of a reassignment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_policy_id: Option<String>,
-    /// The policy that changed.
+    /// Policy that changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_id: Option<String>,
-    /// Its new revision.
+    /// New revision of that policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
-    /// When the agents are to run it.
+    /// Start time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<String>,
-    /// When it ends.
+    /// Expiration time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<String>,
-    /// When it was given.
+    /// Creation time.
     pub creation_time: String,
-    /// Time of the latest result, once complete.
+    /// Time of the latest result, if complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<String>,
-    /// When it was cancelled.
+    /// Time of cancellation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancellation_time: Option<String>,
-    /// Whether its starts are spread over a window.
+    /// Whether start times are spread over a window.
     #[serde(default)]
     pub has_rollout_period: bool,
-    /// Whether a job of ours made it.
+    /// Whether a background job created it.
     #[serde(rename = "is_automatic", default)]
     pub is_automatic: bool,
-    /// Who gave it.
+    /// User who created it.
     #[serde(default)]
     pub created_by: String,
-    /// The latest errors.
+    /// Latest errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latest_errors: Vec<ActionError>,
 }
 
-/// An agent's error.
+/// Error of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionError {
-    /// The agent.
+    /// Agent id.
     pub agent_id: String,
-    /// What it said, or why it could not be ordered.
+    /// Error of the agent, or the reason why it was not eligible.
     pub error: String,
-    /// When.
+    /// Time.
     pub timestamp: String,
-    /// Its host.
+    /// Host name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
 }
 
-/// One agent's part in an action: `GET /agents/actions/{id}/results`.
+/// Result of one agent: `GET /agents/actions/{id}/results`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct ActionResult {
-    /// The agent.
+    /// Agent id.
     pub agent_id: String,
-    /// Its host.
+    /// Host name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// `queued`, `acked`, `failed`.
     pub state: String,
-    /// When it answered.
+    /// Time of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<String>,
-    /// Its error.
+    /// Error message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Type-specific fields of its ack.
+    /// Type-specific fields of the ack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<Json>,
 }
@@ -184,22 +184,22 @@ pub struct ActionResult {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListActionStatus {
-    /// The page's number, from 0.
+    /// Page number, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<u32>,
-    /// Rows on a page, default 20.
+    /// Rows per page, default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_page: Option<u32>,
     /// KQL over `id`, `type`, `status`, `agent_id`, `policy_id`, `created_by`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kuery: Option<String>,
-    /// Only of this day: `2026-01-02`, or a time of it.
+    /// Only actions of this day: `2026-01-02`, or a time on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
-    /// Only the last so many milliseconds.
+    /// Only actions of the last N milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest: Option<u64>,
-    /// How many errors to show, default 5.
+    /// Maximum number of errors, default 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_size: Option<u32>,
     /// `nextSearchAfter` of the answer before; not together with `page`.

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 use super::json::Json;
 use super::status::AgentStatusResults;
 
-/// An agent as people see it.
+/// Agent.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Agent {
-    /// Its id.
+    /// Id.
     pub id: String,
     /// `PERMANENT`, `EPHEMERAL` or `TEMPORARY`.
     #[serde(rename = "type")]
@@ -20,55 +20,55 @@ pub struct Agent {
     /// The machine that it runs on; agents of one machine share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_id: Option<String>,
-    /// False once unenrolled.
+    /// False if unenrolled.
     pub active: bool,
-    /// One word (MG §3.1).
+    /// Status (MG §3.1).
     pub status: String,
-    /// Since when that word holds.
+    /// Time since when it has this status.
     #[serde(default)]
     pub status_since: String,
-    /// Whether a poll of it is held now.
+    /// Whether it is connected.
     #[serde(default)]
     pub connected: bool,
-    /// When it enrolled.
+    /// Time of enrolment.
     pub enrolled_at: String,
-    /// When it was unenrolled.
+    /// Time of unenrolment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unenrolled_at: Option<String>,
-    /// How: `manual`, `forced`, `timeout` …
+    /// Reason of the unenrolment: `manual`, `forced`, `timeout` …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unenrolled_reason: Option<String>,
-    /// When it was ordered to leave, not yet acked.
+    /// Time of an UNENROLL action that is not yet acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unenrollment_started_at: Option<String>,
-    /// Its own report that it left.
+    /// Reason in its own report that it left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_unenrolled_reason: Option<String>,
-    /// When, by its clock.
+    /// Time of that report, by the agent's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_unenrolled_time: Option<String>,
-    /// When its running upgrade was ordered.
+    /// Creation time of the running upgrade.
     #[serde(default)]
     pub upgrade_started_at: Option<String>,
-    /// When the last upgrade succeeded.
+    /// Time of the last successful upgrade.
     #[serde(default)]
     pub upgraded_at: Option<String>,
-    /// What it reports of a running upgrade.
+    /// Report on a running upgrade.
     #[serde(default)]
     pub upgrade_details: Option<Json>,
-    /// `{"rollbacks": […]}`: versions that it could go back to.
+    /// `{"rollbacks": […]}`: versions that it can roll back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Json>,
-    /// The public half of its access key; none once revoked.
+    /// Id of its access key; absent if revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_api_key_id: Option<String>,
-    /// The enrollment key it came in by.
+    /// Enrollment key that it enrolled with.
     #[serde(default)]
     pub enrollment_key_id: Option<String>,
-    /// The assigned policy.
+    /// Assigned policy.
     #[serde(default)]
     pub policy_id: Option<String>,
-    /// The revision it runs.
+    /// Revision that it runs.
     #[serde(default)]
     pub policy_revision: Option<i64>,
     /// The revision that it should run; none: the policy's newest.
@@ -77,10 +77,10 @@ pub struct Agent {
     /// A revision that it was given and could not apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_failure: Option<PolicyFailure>,
-    /// Its last check-in.
+    /// Time of the last check-in.
     #[serde(default)]
     pub last_checkin: Option<String>,
-    /// What it said of itself then, lower case.
+    /// Status in the last check-in, in lower case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkin_status: Option<String>,
     /// The message beside it; only its beginning in lists.
@@ -89,31 +89,31 @@ pub struct Agent {
     /// `input`, `output`, `other`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unhealthy_reason: Option<Vec<String>>,
-    /// Supervised programs and their units; left out of lists.
+    /// Components and their units; omitted in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub components: Option<Json>,
     /// Host and agent facts; in lists only the host's name when they are large.
     #[serde(default)]
     pub local_metadata: Json,
-    /// What people noted.
+    /// User-provided metadata.
     #[serde(default)]
     pub user_provided_metadata: Json,
     /// Hosts that share its key: a machine was cloned with its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate_hosts: Option<DuplicateHosts>,
-    /// Its tags.
+    /// Tags.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Id and version again.
+    /// Id and version.
     #[serde(default)]
     pub agent: AgentVersion,
-    /// Above the highest minor that this server was tested with.
+    /// Whether its version is newer than the highest one this server was tested with.
     #[serde(default)]
     pub newer_than_tested: bool,
     /// Spaces in which it is visible.
     #[serde(default)]
     pub namespaces: Vec<String>,
-    /// Address it enrolled from.
+    /// Address of its enrolment.
     #[serde(default)]
     pub first_address: String,
     /// Address of its last check-in.
@@ -144,26 +144,26 @@ pub struct PolicyFailure {
     pub reason: String,
 }
 
-/// `agent` inside an [`Agent`].
+/// Id and version in an [`Agent`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct AgentVersion {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// Its version.
+    /// Version.
     pub version: String,
 }
 
-/// A page of agents.
+/// Page of agents.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Agents {
-    /// The rows.
+    /// Rows.
     pub items: Vec<Agent>,
-    /// All that match.
+    /// Total number of matches.
     pub total: u64,
-    /// The page's number, from 1.
+    /// Page number, from 1.
     pub page: u32,
-    /// Rows on a page.
+    /// Rows per page.
     pub per_page: u32,
     /// Counts by status, with `getStatusSummary`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,16 +203,16 @@ pub struct NamedAgent {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListAgents {
-    /// The page's number, from 1.
+    /// Page number, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<u32>,
-    /// Rows on a page, default 20.
+    /// Rows per page, default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_page: Option<u32>,
     /// KQL (MG §1.14).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kuery: Option<String>,
-    /// Shows inactive agents too.
+    /// Includes inactive agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub show_inactive: Option<bool>,
     /// `enrolled_at` (default), `last_checkin`, `hostname`, `status`, `policy_id`, `version`.
@@ -242,26 +242,26 @@ pub struct ListAgents {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateAgent {
-    /// Its tags from now on.
+    /// New tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
-    /// What people noted, from now on.
+    /// New user-provided metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_provided_metadata: Option<Map<String, Value>>,
 }
 
-/// `POST /agents`: which agents some actions were for.
+/// `POST /agents`: target agents of actions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentsOfActions {
-    /// The actions.
+    /// Action ids.
     pub action_ids: Vec<String>,
 }
 
 /// `GET /agent_status` (MG §3.6).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct AgentStatus {
-    /// The counts.
+    /// Counts by status.
     pub results: AgentStatusResults,
 }
 

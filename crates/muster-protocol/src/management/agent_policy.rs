@@ -1,4 +1,4 @@
-//! `/api/fleet/agent_policies` (MG §1.3, §2.2), with `config` and `secrets` of ours.
+//! `/api/fleet/agent_policies` (MG §1.3, §2.2), with our own fields `config` and `secrets`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::envelope::Diagnostic;
 
-/// Fields of a policy that have no field of their own in [`SaveAgentPolicy`]; any other is refused.
+/// Fields of a policy that [`SaveAgentPolicy`] has no member for. Any other field is rejected.
 pub const OTHER_FIELDS: &[&str] = &[
     "space_ids",
     "status",
@@ -34,17 +34,17 @@ pub const OTHER_FIELDS: &[&str] = &[
     "tags",
 ];
 
-/// A policy.
+/// Policy.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct AgentPolicy {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// The data namespace.
+    /// Data namespace.
     #[serde(default)]
     pub namespace: String,
-    /// What it is for.
+    /// Description.
     #[serde(default)]
     pub description: String,
     /// `active`.
@@ -52,89 +52,89 @@ pub struct AgentPolicy {
     pub status: String,
     /// Newest revision, from 1.
     pub revision: i64,
-    /// Refuses changes unless forced.
+    /// Whether it is managed: changes require `force`.
     #[serde(default)]
     pub is_managed: bool,
-    /// The default policy.
+    /// Whether it is the default policy.
     #[serde(default)]
     pub is_default: bool,
-    /// Seconds without a check-in until inactive; 0: never.
+    /// Seconds without a check-in until an agent is inactive; 0 means never.
     #[serde(default)]
     pub inactivity_timeout: i64,
-    /// Seconds of inactivity until unenrolled.
+    /// Seconds of inactivity until an agent is unenrolled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unenroll_timeout: Option<i64>,
-    /// Number of agents on it; 0 in lists unless asked for.
+    /// Number of agents; 0 in lists unless requested.
     #[serde(default)]
     pub agents: u64,
-    /// What people wrote, in a standalone agent's format; left out of lists unless `full`.
+    /// Configuration as written, in the format of a standalone agent; omitted in lists unless `full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Value>,
-    /// Names of its secrets; their values are never shown.
+    /// Names of its secrets. Values are never returned.
     #[serde(default)]
     pub secret_names: Vec<String>,
-    /// When it was made.
+    /// Creation time.
     #[serde(default)]
     pub created_at: String,
-    /// When it last changed.
+    /// Time of the last change.
     #[serde(default)]
     pub updated_at: String,
-    /// Who changed it last.
+    /// User who last changed it.
     #[serde(default)]
     pub updated_by: String,
     /// Opaque concurrency token.
     #[serde(default)]
     pub version: String,
-    /// What works, but perhaps not as meant; told when the policy is saved.
+    /// Warnings, returned when the policy is saved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Diagnostic>,
-    /// Its other fields.
+    /// Other fields.
     #[serde(flatten)]
     pub fields: Map<String, Value>,
 }
 
-/// Creates or changes a policy. Absent fields keep what they were.
+/// Creates or updates a policy. Absent fields are not changed.
 #[derive(Clone, Default, PartialEq, Deserialize, Serialize)]
 pub struct SaveAgentPolicy {
-    /// Its id, on creation; else one is made.
+    /// Id on creation; generated if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// The data namespace. Required on change; `default` on creation.
+    /// Data namespace: required on update, `default` on creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// What it is for.
+    /// Description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Refuses changes unless forced.
+    /// Whether it is managed: changes require `force`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_managed: Option<bool>,
-    /// The default policy.
+    /// Whether it is the default policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_default: Option<bool>,
-    /// Seconds without a check-in until inactive; 0: never.
+    /// Seconds without a check-in until an agent is inactive; 0 means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inactivity_timeout: Option<i64>,
-    /// Seconds of inactivity until unenrolled; `null`: never.
+    /// Seconds of inactivity until an agent is unenrolled; `null` means never.
     #[serde(default, deserialize_with = "super::present", skip_serializing_if = "Option::is_none")]
     pub unenroll_timeout: Option<Option<i64>>,
-    /// An object in a standalone agent's format.
+    /// Configuration in the format of a standalone agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Value>,
-    /// Secrets by name: a value replaces, `null` removes, an absent one stays.
+    /// Secrets by name: a value sets, `null` removes; absent secrets are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<BTreeMap<String, Option<String>>>,
-    /// Changes a hosted policy.
+    /// Applies even if the policy is managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
-    /// Refuses the change unless the policy has this revision.
+    /// Rejects the change unless the policy has this revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_revision: Option<i64>,
-    /// Accepted: a change that changes nothing makes no revision, any other does.
+    /// Accepted and ignored: a revision is created exactly if something changed.
     #[serde(rename = "bumpRevision", default, skip_serializing_if = "Option::is_none")]
     pub bump_revision: Option<bool>,
-    /// The fields of [`OTHER_FIELDS`].
+    /// Fields of [`OTHER_FIELDS`].
     #[serde(flatten)]
     pub fields: Map<String, Value>,
 }
@@ -150,19 +150,19 @@ impl std::fmt::Debug for SaveAgentPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListAgentPolicies {
-    /// The page's number, from 1.
+    /// Page number, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<u32>,
-    /// Rows on a page, default 20.
+    /// Rows per page, default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_page: Option<u32>,
-    /// Text looked for in name and description.
+    /// KQL, or a string to search in name and description.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kuery: Option<String>,
-    /// Counts the agents.
+    /// Whether to count the agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub with_agent_count: Option<bool>,
-    /// Everything.
+    /// Whether to include all fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<bool>,
     /// `nextSearchAfter` of the answer before; not together with `page`.
@@ -174,16 +174,16 @@ pub struct ListAgentPolicies {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BulkGet {
-    /// The policies, by id.
+    /// Policy ids.
     #[serde(default)]
     pub ids: Vec<String>,
-    /// More policies, by name.
+    /// Policy names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// Everything.
+    /// Whether to include all fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full: Option<bool>,
-    /// Leave out those that are not there, instead of 404.
+    /// Whether to omit missing policies instead of failing with 404.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_missing: Option<bool>,
 }
@@ -249,9 +249,9 @@ pub struct AppliedPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CopyAgentPolicy {
-    /// The copy's name.
+    /// Name of the copy.
     pub name: String,
-    /// What it is for.
+    /// Description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
@@ -260,59 +260,59 @@ pub struct CopyAgentPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeleteAgentPolicy {
-    /// The policy.
+    /// Policy id.
     pub agent_policy_id: String,
-    /// Deletes a hosted policy.
+    /// Applies even if the policy is managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
 }
 
-/// What a deletion answers.
+/// Response of a deletion.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DeletedAgentPolicy {
-    /// The policy.
+    /// Policy id.
     pub id: String,
-    /// Its name.
+    /// Name.
     pub name: String,
 }
 
-/// One row of `GET /agent_policies/{id}/revisions`.
+/// Row of `GET /agent_policies/{id}/revisions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Revision {
-    /// Its number.
+    /// Revision.
     pub revision: i64,
-    /// When it was made.
+    /// Creation time.
     pub created_at: String,
-    /// Who made it.
+    /// User who created it.
     #[serde(default)]
     pub created_by: String,
 }
 
-/// `GET /agent_policies/{id}/revisions/{n}`: a revision with what it was compiled from and to.
+/// `GET /agent_policies/{id}/revisions/{n}`: a revision with its source and its compiled form.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct RevisionDetails {
-    /// Its number.
+    /// Revision.
     pub revision: i64,
-    /// When it was made.
+    /// Creation time.
     pub created_at: String,
-    /// Who made it.
+    /// User who created it.
     #[serde(default)]
     pub created_by: String,
-    /// The policy's fields then.
+    /// Fields of the policy at that revision.
     pub source: Value,
-    /// What agents get, secrets as references.
+    /// Compiled policy, with secrets as references.
     pub compiled: Value,
 }
 
-/// One difference between two revisions.
+/// Difference between two revisions.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Difference {
-    /// Where: a JSON pointer.
+    /// Path, as a JSON pointer.
     pub path: String,
-    /// What it was; absent: nothing.
+    /// Value before; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
-    /// What it is; absent: nothing.
+    /// Value after; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
 }
@@ -320,11 +320,11 @@ pub struct Difference {
 /// `GET /agent_policies/{id}/diff?from=&to=`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Diff {
-    /// The older revision.
+    /// Older revision.
     pub from: i64,
-    /// The newer one.
+    /// Newer revision.
     pub to: i64,
-    /// The differences, by path.
+    /// Differences, ordered by path.
     pub changes: Vec<Difference>,
 }
 
@@ -332,9 +332,9 @@ pub struct Diff {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// The revision whose content the new one gets.
+    /// Revision to roll back to.
     pub revision: i64,
-    /// Changes a hosted policy.
+    /// Applies even if the policy is managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
 }

@@ -1,28 +1,28 @@
-//! Bulk requests: which agents (MG §1.2.2), and what to do with them.
+//! Bulk requests (MG §1.2.2).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::order::UserInfo;
+use super::agent_action::UserInfo;
 
-/// Which agents: a list of ids, or a KQL query; the empty query means every agent that the caller can see.
+/// Selector of agents: a list of ids, or a KQL query. The empty query selects every agent that the caller can see.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum AgentSelector {
-    /// These.
+    /// Ids.
     Ids(Vec<String>),
-    /// Those that match.
+    /// KQL query.
     Query(String),
 }
 
-/// The fields that every bulk request has.
+/// Common fields of bulk requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// Which agents.
+    /// Selected agents.
     pub agents: AgentSelector,
-    /// Whether a query takes inactive ones in.
+    /// Whether a query includes inactive agents.
     pub include_inactive: bool,
-    /// Only count.
+    /// Dry run: only validate and count.
     pub dry_run: bool,
 }
 
@@ -32,22 +32,22 @@ macro_rules! bulk_request {
         #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
-            /// Which agents.
+            /// Selected agents.
             pub agents: AgentSelector,
-            /// Whether a query takes inactive ones in.
+            /// Whether a query includes inactive agents.
             #[serde(rename = "includeInactive", default, skip_serializing_if = "Option::is_none")]
             pub include_inactive: Option<bool>,
-            /// Accepted for the original's sake: one order is one order here, whatever its size.
+            /// Accepted for compatibility and ignored: an action is never split into batches.
             #[serde(rename = "batchSize", default, skip_serializing_if = "Option::is_none")]
             pub batch_size: Option<u64>,
-            /// Only count.
+            /// Dry run: only validate and count.
             #[serde(rename = "dryRun", default, skip_serializing_if = "Option::is_none")]
             pub dry_run: Option<bool>,
             $($(#[$field_doc])* pub $field: $type,)*
         }
 
         impl $name {
-            /// Which agents, and whether only to count them.
+            /// Selected agents, and whether this is a dry run.
             pub fn selection(&self) -> Selection {
                 Selection {
                     agents: self.agents.clone(),
@@ -62,10 +62,10 @@ macro_rules! bulk_request {
 bulk_request!(
     /// `POST /agents/bulk_unenroll`.
     BulkUnenroll {
-        /// Kill the keys now.
+        /// Revoke the access keys immediately.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         revoke: Option<bool>,
-        /// Also agents of hosted policies.
+        /// Applies even to agents of managed policies.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         force: Option<bool>,
     }
@@ -73,13 +73,13 @@ bulk_request!(
 bulk_request!(
     /// `POST /agents/bulk_reassign`.
     BulkReassign {
-        /// The policy; `null`: none.
+        /// Policy id; `null` means no policy.
         #[serde(deserialize_with = "super::nullable")]
         policy_id: Option<String>,
         /// The revision of it that the agents should run; none: the newest, whichever that is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy_revision: Option<i64>,
-        /// Also agents of hosted policies.
+        /// Applies even to agents of managed policies.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         force: Option<bool>,
     }
@@ -87,21 +87,21 @@ bulk_request!(
 bulk_request!(
     /// `POST /agents/bulk_upgrade`.
     BulkUpgrade {
-        /// The version.
+        /// Target version.
         version: String,
-        /// Where to fetch it.
+        /// Base URL of the package.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source_uri: Option<String>,
-        /// Skip the checks.
+        /// Skips the eligibility checks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         force: Option<bool>,
-        /// Skip the cool-down.
+        /// Skips the cool-down between upgrades.
         #[serde(rename = "skipRateLimitCheck", default, skip_serializing_if = "Option::is_none")]
         skip_rate_limit_check: Option<bool>,
-        /// Spread the starts over so many seconds, at least 600.
+        /// Window in seconds over which start times are spread, at least 600.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rollout_duration_seconds: Option<i64>,
-        /// When to start: RFC 3339.
+        /// Start time (RFC 3339).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         start_time: Option<String>,
     }
@@ -111,7 +111,7 @@ bulk_request!(
     BulkRollback {}
 );
 bulk_request!(
-    /// `POST /agents/bulk_delete`: purges.
+    /// `POST /agents/bulk_delete`.
     BulkDelete {}
 );
 bulk_request!(
@@ -128,7 +128,7 @@ bulk_request!(
         /// Tags to add.
         #[serde(rename = "tagsToAdd", default, skip_serializing_if = "Option::is_none")]
         tags_to_add: Option<Vec<String>>,
-        /// Tags to take away.
+        /// Tags to remove.
         #[serde(rename = "tagsToRemove", default, skip_serializing_if = "Option::is_none")]
         tags_to_remove: Option<Vec<String>>,
     }
@@ -136,11 +136,11 @@ bulk_request!(
 bulk_request!(
     /// `POST /agents/bulk_migrate`.
     BulkMigrate {
-        /// The other server.
+        /// URL of the other server.
         uri: String,
-        /// A token of its.
+        /// Enrollment token of the other server.
         enrollment_token: String,
-        /// How to reach it (MG §1.2.3).
+        /// Connection settings (MG §1.2.3).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         settings: Option<Map<String, Value>>,
     }
@@ -148,15 +148,15 @@ bulk_request!(
 bulk_request!(
     /// `POST /agents/bulk_privilege_level_change`.
     BulkPrivilegeLevelChange {
-        /// The user that the agent is to run as.
+        /// User to run as.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_info: Option<UserInfo>,
     }
 );
 bulk_request!(
-    /// `POST /agents/bulk_actions`: an order of any type to many.
+    /// `POST /agents/bulk_actions`: an action of any type.
     BulkActions {
-        /// The order.
+        /// Action.
         action: super::action::NewAction,
     }
 );

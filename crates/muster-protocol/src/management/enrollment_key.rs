@@ -2,50 +2,50 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An enrollment key.
+/// Enrollment key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct EnrollmentKey {
-    /// The record's id.
+    /// Id of the record.
     pub id: String,
-    /// The public half of the key.
+    /// Id part of the key.
     pub api_key_id: String,
-    /// The token that agents enrol with: on creation, and on a read by id while it is retrievable.
+    /// Token that agents enrol with: returned on creation, and when read by id if it is retrievable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
-    /// What people call it.
+    /// Name.
     pub name: String,
-    /// Whether it admits agents now: not revoked, not expired, not used up.
+    /// Whether agents can enrol with it: not revoked, not expired, not used up.
     pub active: bool,
-    /// The policy that agents get.
+    /// Policy of agents that enrol with it.
     #[serde(default)]
     pub policy_id: Option<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: String,
-    /// Who made it.
+    /// User who created it.
     #[serde(default)]
     pub created_by: String,
-    /// When it ends.
+    /// Expiration time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expire_at: Option<String>,
-    /// When it was revoked.
+    /// Time of revocation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<String>,
-    /// Tags that agents get.
+    /// Tags of agents that enrol with it.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// How often it may be used.
+    /// Maximum number of uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_uses: Option<i64>,
-    /// How often it was used.
+    /// Number of uses.
     #[serde(default)]
     pub uses: i64,
-    /// When it was used last.
+    /// Time of the last use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<String>,
-    /// Left out of bulk changes.
+    /// Excluded from bulk changes.
     #[serde(default)]
     pub hidden: bool,
-    /// Whether `GET …/{id}` gives the token again.
+    /// Whether `GET …/{id}` returns the token.
     #[serde(default)]
     pub retrievable: bool,
     /// Spaces in which it is visible.
@@ -53,47 +53,47 @@ pub struct EnrollmentKey {
     pub namespaces: Vec<String>,
 }
 
-/// Creates a key.
+/// Request to create a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEnrollmentKey {
-    /// The policy that agents get; none: assignment rules decide.
+    /// Policy of agents that enrol with it; without one, assignment rules decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_id: Option<String>,
-    /// What people call it; without one, its id.
+    /// Name; defaults to the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// When it ends: a duration (`30d`, `12h`, `45m`, `90s`) or an RFC 3339 time.
+    /// Expiry: a duration (`30d`, `12h`, `45m`, `90s`) or an RFC 3339 time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<String>,
-    /// Tags that agents get.
+    /// Tags of agents that enrol with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
-    /// How often it may be used.
+    /// Maximum number of uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_uses: Option<i64>,
-    /// Left out of bulk changes.
+    /// Excluded from bulk changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden: Option<bool>,
-    /// False: the token is shown once and never again. Default true.
+    /// Whether the token can be read again later; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrievable: Option<bool>,
 }
 
-/// A page of keys: `list` is the old twin of `items` that the agent's container command reads.
+/// Page of keys. `list` duplicates `items` for the agent's container command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnrollmentKeys {
-    /// The rows.
+    /// Rows.
     pub items: Vec<EnrollmentKey>,
     /// The same rows.
     #[serde(default)]
     pub list: Vec<EnrollmentKey>,
-    /// All that match.
+    /// Total number of matches.
     pub total: u64,
-    /// The page's number, from 1.
+    /// Page number, from 1.
     pub page: u32,
-    /// Rows on a page.
+    /// Rows per page.
     pub per_page: u32,
     /// Where the list goes on: `searchAfter` of the next request; absent after the last row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,10 +118,10 @@ pub struct ListEnrollmentKeys {
     pub search_after: Option<String>,
 }
 
-/// The answer to a creation or a replacement.
+/// Response of a creation or a replacement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct CreatedEnrollmentKey {
-    /// The key with its token.
+    /// Key, with its token.
     pub item: EnrollmentKey,
     /// `created`.
     pub action: String,

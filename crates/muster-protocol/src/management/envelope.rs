@@ -1,31 +1,31 @@
-//! What is around every answer: `{item}`, `{items, total, page, perPage}`, the error body (MG §1.1).
+//! Envelopes of responses: `{item}`, `{items, total, page, perPage}`, and the error body (MG §1.1).
 
 use serde::{Deserialize, Serialize};
 
-/// Rows on a page, unless the request says otherwise.
+/// Default number of rows per page.
 pub const DEFAULT_PER_PAGE: u32 = 20;
 
 /// The only public API version (MG §1.1).
 pub const API_VERSION: &str = "2023-10-31";
 
-/// One object.
+/// Envelope of one object.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Item<T> {
-    /// The object.
+    /// Object.
     pub item: T,
 }
 
-/// A page of objects.
+/// Page of objects.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Items<T> {
-    /// The rows.
+    /// Rows.
     pub items: Vec<T>,
-    /// All that match.
+    /// Total number of matches.
     pub total: u64,
-    /// The page's number: from 1, in `action_status` from 0.
+    /// Page number, from 1; in `action_status` from 0.
     pub page: u32,
-    /// Rows on a page.
+    /// Rows per page.
     pub per_page: u32,
     /// Where the list goes on: `searchAfter` of the next request; absent after the last row, and in lists that have
     /// no cursors.
@@ -33,10 +33,10 @@ pub struct Items<T> {
     pub next_search_after: Option<String>,
 }
 
-/// Some objects, all of them.
+/// Envelope of a complete list.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Whole<T> {
-    /// The objects.
+    /// Objects.
     pub items: Vec<T>,
 }
 
@@ -44,7 +44,7 @@ pub struct Whole<T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Empty {}
 
-/// What is wrong with a policy, or a warning about one.
+/// Error or warning about a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Diagnostic {
     /// The field concerned, as a dotted path.
@@ -62,23 +62,23 @@ pub struct Diagnostic {
     pub hint: Option<String>,
 }
 
-/// Every error's body.
+/// Body of every error response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorBody {
-    /// The HTTP status again.
+    /// HTTP status.
     pub status_code: u16,
-    /// The status in words: `Not Found`.
+    /// Reason phrase of the status, such as `Not Found`.
     pub error: String,
-    /// What failed and why.
+    /// What failed, and why.
     pub message: String,
-    /// A stable machine-readable word.
+    /// Stable, machine-readable error code.
     #[serde(default)]
     pub code: String,
-    /// The field concerned, as a dotted path.
+    /// Field, as a dotted path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What to do.
+    /// Remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
     /// Everything that is wrong with a policy, each with its place in the file.
@@ -86,25 +86,25 @@ pub struct ErrorBody {
     pub problems: Vec<Diagnostic>,
 }
 
-/// The answer to a bulk request with `dryRun`.
+/// Response of a bulk request with `dryRun`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Counted {
-    /// How many agents would get the order.
+    /// Number of eligible agents.
     pub count: u64,
-    /// How many would be refused it.
+    /// Number of agents that are not eligible.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refused: u64,
-    /// The first of these, and why.
+    /// First agents that are not eligible, with the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Refusal>,
 }
 
-/// An agent that can't be ordered.
+/// Agent that is not eligible.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Refusal {
-    /// The agent.
+    /// Agent id.
     pub agent_id: String,
-    /// Why.
+    /// Reason.
     pub error: String,
 }
 

@@ -1,27 +1,27 @@
-//! Uploads from agents (MG §2.12), and what agents may fetch.
+//! Uploads from agents (MG §2.12), and files for agents.
 
 use serde::{Deserialize, Serialize};
 
-/// A diagnostics bundle, or the request for one.
+/// Diagnostics bundle, or a pending request for one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentUpload {
-    /// The upload's id; the action's while there is no upload.
+    /// Id of the upload, or of the action while there is no upload.
     pub id: String,
-    /// The file's name.
+    /// File name.
     pub name: String,
-    /// When it was asked for.
+    /// Time of the request.
     pub create_time: String,
-    /// Where to get it: a path of this API; empty while there is nothing.
+    /// Path of the file in this API; empty if there is no file.
     pub file_path: String,
-    /// The action that asked for it.
+    /// Action that requested it.
     pub action_id: String,
     /// `READY`, `AWAITING_UPLOAD`, `IN_PROGRESS`, `DELETED`, `EXPIRED`, `FAILED`.
     pub status: String,
-    /// Its length, bytes.
+    /// Size in bytes.
     #[serde(default)]
     pub size: i64,
-    /// What went wrong.
+    /// Error message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -29,39 +29,39 @@ pub struct AgentUpload {
 /// `DELETE /agents/files/{id}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DeletedFile {
-    /// The file.
+    /// File.
     pub id: String,
     /// True.
     pub deleted: bool,
 }
 
-/// What `POST /artifacts` answers.
+/// Response of `POST /artifacts`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Artifact {
-    /// The identifier that policies name.
+    /// Identifier, to which policies refer.
     pub identifier: String,
     /// SHA-256 of the decoded bytes, lower-case hex.
     pub decoded_sha256: String,
-    /// Their length.
+    /// Size of the decoded bytes.
     pub decoded_size: i64,
     /// SHA-256 of the encoded bytes, lower-case hex.
     pub encoded_sha256: String,
     /// `none` or `zlib`.
     pub compression_algorithm: String,
-    /// Where agents fetch it: a path of the agent API.
+    /// Path in the agent API.
     pub relative_url: String,
 }
 
-/// What `POST /agents/{id}/files` answers.
+/// Response of `POST /agents/{id}/files`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DeliverableFile {
-    /// Its id: what an action's data tells the agent.
+    /// Id, for the data of an action.
     pub id: String,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its MIME type.
+    /// MIME type.
     pub mime_type: String,
-    /// Its length, bytes.
+    /// Size in bytes.
     pub size: i64,
     /// SHA-256, lower-case hex.
     pub sha256: String,

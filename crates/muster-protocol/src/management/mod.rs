@@ -1,16 +1,16 @@
-//! The management REST API: `/api/fleet/…` in Kibana's shapes (MG §1, §2), with additions of ours.
+//! The management REST API: `/api/fleet/…`, compatible with Kibana (MG §1, §2), with additions.
 //!
-//! Requests refuse fields that they do not know; answers read by the client let new ones pass.
+//! Requests reject unknown fields. Responses accept them, so that an older client works with a newer server.
 
 pub mod action;
 pub mod agent;
+pub mod agent_action;
 pub mod agent_policy;
 pub mod bulk;
 pub mod enrollment_key;
 pub mod envelope;
 pub mod file;
 pub mod json;
-pub mod order;
 pub mod output;
 pub mod refused;
 pub mod status;
@@ -21,7 +21,7 @@ pub use status::{AgentStatusResults, ServerStatus};
 
 use serde::{Deserialize, Deserializer};
 
-/// Reads a field that must be there but may be `null`.
+/// Deserializes a required field that may be `null`.
 pub(crate) fn nullable<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -30,7 +30,7 @@ where
     Option::deserialize(deserializer)
 }
 
-/// Reads a field whose absence (`None`) means something else than `null` (`Some(None)`).
+/// Deserializes an optional field, with `None` for an absent one and `Some(None)` for `null`.
 pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: Deserializer<'de>,

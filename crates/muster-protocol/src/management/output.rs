@@ -3,29 +3,29 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// An output.
+/// Output.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Output {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// Its name.
+    /// Name.
     pub name: String,
     /// `elasticsearch`, `remote_elasticsearch`, `logstash`, `kafka`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Whether it serves every policy that names no output.
+    /// Whether it is the default of policies that name no output.
     #[serde(default)]
     pub is_default: bool,
-    /// The same for monitoring data.
+    /// Whether it is the default for monitoring data.
     #[serde(default)]
     pub is_default_monitoring: bool,
-    /// When it was made.
+    /// Creation time.
     #[serde(default)]
     pub created_at: String,
-    /// When it last changed.
+    /// Time of the last change.
     #[serde(default)]
     pub updated_at: String,
-    /// Its other fields: `hosts`, `ssl`, `secrets` (`{id}` each) …
+    /// Other fields: `hosts`, `ssl`, `secrets` (as `{id}`) …
     #[serde(flatten)]
     pub fields: Map<String, Value>,
 }
@@ -35,12 +35,12 @@ pub struct Output {
 pub struct OutputHealth {
     /// `HEALTHY`, `DEGRADED`, `UNKNOWN`.
     pub state: String,
-    /// What is known.
+    /// Message.
     pub message: String,
-    /// Since when.
+    /// Time since when the state holds.
     #[serde(default)]
     pub since: Option<String>,
-    /// The same, as the original calls it.
+    /// The same time, under Kibana's name.
     #[serde(default)]
     pub timestamp: Option<String>,
 }
@@ -48,6 +48,6 @@ pub struct OutputHealth {
 /// `{"id": …}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DeletedId {
-    /// What was deleted.
+    /// Id of the deleted object.
     pub id: String,
 }

@@ -6,66 +6,66 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct AgentStatusResults {
-    /// Healthy.
+    /// Healthy agents.
     pub online: u64,
-    /// Failed and degraded.
+    /// Failed and degraded agents.
     pub error: u64,
-    /// Not seen for five minutes.
+    /// Agents not seen for five minutes.
     pub offline: u64,
-    /// Said that they were uninstalled.
+    /// Agents that reported their uninstallation.
     pub uninstalled: u64,
-    /// A component said that the agent is gone.
+    /// Agents reported as gone by a component.
     pub orphaned: u64,
-    /// Updating, enrolling and unenrolling.
+    /// Agents that are updating, enrolling or unenrolling.
     pub updating: u64,
-    /// Not seen for their policy's inactivity timeout.
+    /// Agents not seen for the inactivity timeout of their policy.
     pub inactive: u64,
-    /// Their keys are dead.
+    /// Unenrolled agents.
     pub unenrolled: u64,
-    /// All of them.
+    /// All agents.
     pub all: u64,
-    /// All but inactive and unenrolled.
+    /// All agents except inactive and unenrolled ones.
     pub active: u64,
-    /// 0.
+    /// Always 0.
     pub other: u64,
-    /// 0.
+    /// Always 0.
     pub events: u64,
 }
 
 /// `GET /api/status` of the admin listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ServerStatus {
-    /// The server's name.
+    /// Server name.
     pub name: String,
-    /// The installation's id.
+    /// Id of the installation.
     pub uuid: String,
-    /// The API level.
+    /// API version.
     pub version: ApiLevel,
-    /// How it stands.
+    /// Health.
     pub status: OverallStatus,
 }
 
-/// `version`: the highest Elastic minor whose policy and agent API is spoken.
+/// API version: the highest Elastic minor version whose policy and agent API is supported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ApiLevel {
     /// `9.1.0`.
     pub number: String,
-    /// What we were built from.
+    /// Commit of the build.
     pub build_hash: String,
     /// `traditional`.
     pub build_flavor: String,
-    /// Whether this is no release.
+    /// Whether this is a development build.
     pub build_snapshot: bool,
 }
 
-/// `status`.
+/// Health of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct OverallStatus {
-    /// In one word.
+    /// Overall state.
     pub overall: Level,
 }
 
-/// `overall`.
+/// Overall state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Level {
     /// `available`, `unavailable`.

@@ -1,14 +1,14 @@
-//! What is generated from the table of keys: the commented default file and the page of the documentation.
+//! Documents generated from the configuration keys: the default file, and the page of the documentation.
 
 use std::fmt::Write;
 
 use super::keys::{Definition, KEYS};
 
-/// The default configuration file: every key, commented out, with its default and what it is for.
+/// Returns the default configuration file: every key, commented out, with its default and its meaning.
 pub fn default_file() -> String {
     let mut text = String::from(
-        "# Configuration of muster serve. Every line that is commented out shows the default.\n\
-         # A flag beats an environment variable, which beats this file: --set KEY=VALUE, MUSTER_KEY.\n",
+        "# Configuration of muster serve. Lines that are commented out show the defaults.\n\
+         # Flags (--set KEY=VALUE) and environment variables (MUSTER_KEY) take precedence over this file.\n",
     );
     let mut section = String::new();
     for definition in ordered() {
@@ -48,17 +48,17 @@ const PAGE_HEAD: &str = "\
 
 <!-- Generated from the table of keys; `cargo test -p muster-server` compares, and with UPDATE_DOCS=1 rewrites it. -->
 
-A key is set in `/etc/muster/muster.toml` (or the file that `--config` names), by an environment variable `MUSTER_…`, by a
-flag of its own, or by `--set KEY=VALUE`. A flag beats the environment, which beats the file, which beats the default.
-`muster serve --print-default-config` prints the file with every key and its default; `muster serve --print-config` prints
-every value in force and where it came from. Unknown keys, unknown variables `MUSTER_…` and values that can't be are refused
-before anything starts: every problem in one message, with exit code 2. Variables that Muster's other programs read, and those
-by which orchestrators tell of a service called `muster` (`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …), are passed over.
+A key is set in `/etc/muster/muster.toml` (or the file given with `--config`), by an environment variable `MUSTER_…`, by its own
+flag, or by `--set KEY=VALUE`. Flags take precedence over the environment, the environment over the file, the file over the default.
+`muster serve --print-default-config` prints a file with every key and its default; `muster serve --print-config` prints
+every value in effect and its source. Unknown keys, unknown `MUSTER_…` variables and invalid values are errors: all of them are reported at
+once, with exit code 2, before anything starts. Variables of Muster's other programs are ignored, and so are those that
+orchestrators set for a service named `muster` (`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).
 
 Durations are written `250ms`, `30s`, `5m` or `1h30m`.
 ";
 
-const TABLE_HEAD: &str = "| key | takes | default | flag, variable | meaning |\n| --- | --- | --- | --- | --- |\n";
+const TABLE_HEAD: &str = "| key | type | default | flag, variable | meaning |\n| --- | --- | --- | --- | --- |\n";
 
 fn row(definition: &Definition) -> String {
     let flag = definition.flag.map(|flag| format!("`{flag}`, ")).unwrap_or_default();
@@ -72,7 +72,7 @@ fn row(definition: &Definition) -> String {
     )
 }
 
-/// Keys with those of one section side by side.
+/// Returns the keys grouped by section.
 fn ordered() -> Vec<&'static Definition> {
     let mut sections: Vec<&str> = Vec::new();
     let table = |definition: &'static Definition| definition.key.rsplit_once('.').map_or("", |(table, _)| table);

@@ -1,4 +1,4 @@
-//! The table of every key: its kind, its default, what it is for, and the flag that sets it.
+//! The configuration keys: type, default, meaning, and the flag that sets each.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use muster_fleet::upload_limits::UploadLimits;
 /// One key of the configuration.
 #[derive(Clone, Debug)]
 pub struct Definition {
-    /// Its name, sections divided by dots.
+    /// Name, with dots between sections.
     pub key: String,
-    /// What it holds.
+    /// Type of its value.
     pub kind: Kind,
-    /// Its default, as written in a file.
+    /// Default, as written in a file.
     pub default: Raw,
-    /// What it is for; lines of prose.
+    /// Meaning, in lines of prose.
     pub help: String,
-    /// The flag of `muster serve` that sets it, when there is one beside `--set`.
+    /// Flag of `muster serve` that sets it, if there is one besides `--set`.
     pub flag: Option<&'static str>,
     /// Whether a value is of the type in which the key is read.
     is_read_as_defined: fn(&Value) -> bool,
 }
 
 impl Definition {
-    /// The environment variable that sets it.
+    /// Returns the environment variable that sets the key.
     pub fn variable(&self) -> String {
         format!("MUSTER_{}", self.key.replace('.', "_").to_ascii_uppercase())
     }
 
-    /// The default as a value.
+    /// Returns the default as a value.
     pub fn default_value(&self) -> Value {
         let value = self.kind.parse(&self.default).ok().filter(self.is_read_as_defined);
         value.expect("defaults are of their kind, and kinds of their key's type; a test reads them all")
@@ -49,7 +49,7 @@ const NUMBER: Kind = Kind::Count { max: 10_000_000 };
 pub static KEYS: LazyLock<Vec<Definition>> =
     LazyLock::new(|| [general(), listeners(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat());
 
-/// The definition of `key`.
+/// Returns the definition of `key`.
 pub fn find(key: &str) -> Option<&'static Definition> {
     KEYS.iter().find(|definition| definition.key == key)
 }
@@ -70,28 +70,28 @@ fn general() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--data-dir"),
-            "Folder of the database, the certificates and the keys.\nEmpty: /var/lib/muster for root, else $XDG_STATE_HOME/muster (~/.local/state/muster).",
+            "Directory of the database, the certificates and the keys.\nDefault: /var/lib/muster for root, otherwise $XDG_STATE_HOME/muster (~/.local/state/muster).",
         ),
         key(
             &names::DATABASE,
             Kind::Text,
             text(""),
             Some("--database"),
-            "Address of the database. Empty: SQLite in the data folder.",
+            "URL of the database. Empty means SQLite in the data directory.",
         ),
         key(
             &names::EXTERNAL_URL,
             Kind::Urls,
             Raw::List(Vec::new()),
             Some("--external-url"),
-            "What agents are told as this server's addresses, each https://HOST:PORT.\nTheir hosts stand in the server's own certificate, beside this host's name and addresses.\nEmpty: the address that `agent.listen` came to, with its port (that of `local.listen` when it is `none`);\nthis host's name stands in place of 0.0.0.0 or [::].",
+            "URLs at which agents reach this server, each https://HOST:PORT.\nThe server's own certificate covers their hosts, and this host's names and addresses.\nDefault: the bound address of `agent.listen` (of `local.listen` if that is `none`), with this host's name\nin place of 0.0.0.0 or [::].",
         ),
         key(
             &names::INSECURE_HTTP,
             Kind::Flag,
             Raw::Flag(false),
             Some("--insecure-http"),
-            "Serve agents over plain HTTP. Loopback addresses only.",
+            "Serve agents over plain HTTP, on loopback addresses only.",
         ),
     ]
 }
@@ -103,21 +103,21 @@ fn listeners() -> Vec<Definition> {
             Kind::Address,
             text("0.0.0.0:8220"),
             Some("--agent-listen"),
-            "Where agents connect. Port 0 takes any free port; `none` switches the listener off.",
+            "Listener for agents. Port 0 selects a free port; `none` disables the listener.",
         ),
         key(
             &names::LOCAL_LISTEN,
             Kind::Address,
             text("127.0.0.1:8221"),
             Some("--local-listen"),
-            "Where the agent on this host connects, under limits of its own.",
+            "Listener for the agent on this host, with limits of its own.",
         ),
         key(
             &names::ADMIN_LISTEN,
             Kind::Address,
             text("127.0.0.1:8230"),
             Some("--admin-listen"),
-            "REST API and metrics. Plain HTTP on a loopback address, TLS on any other.",
+            "Listener for the REST API and metrics: plain HTTP on a loopback address, TLS on any other.",
         ),
         key(
             &names::ADMIN_HOSTS,
@@ -136,21 +136,15 @@ fn tls() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--tls-cert"),
-            "PEM file of a certificate and its chain, instead of one by the server's own CA.\nRead again when it changes and on SIGHUP.",
+            "PEM file with a certificate and its chain, instead of a certificate by the server's own CA.\nReloaded when it changes, and on SIGHUP.",
         ),
-        key(
-            &names::TLS_KEY,
-            Kind::Text,
-            text(""),
-            Some("--tls-key"),
-            "PEM file of the key that belongs to `tls.cert`.",
-        ),
+        key(&names::TLS_KEY, Kind::Text, text(""), Some("--tls-key"), "PEM file with the private key of `tls.cert`."),
         key(
             &names::TLS_CLIENT_CA,
             Kind::Text,
             text(""),
             Some("--tls-client-ca"),
-            "PEM file of CAs. A client that shows a certificate must show one by these; none is needed.",
+            "PEM file with CAs for optional client certificates: a certificate that is presented must chain to one of them.",
         ),
     ]
 }
@@ -162,16 +156,16 @@ fn timeouts() -> Vec<Definition> {
             ANY,
             text("5m"),
             None,
-            "How long a check-in is held when there is nothing to deliver; 0s: answered at once, which agents take as a\nreason to ask every second. Agents give up after 10 minutes.",
+            "Duration of a long poll: how long a check-in is held while nothing is due. With 0s check-ins are answered immediately, and\nagents poll about once a second. Agents time out after 10 minutes.",
         ),
         key(
             &names::JITTER,
             ANY,
             text("30s"),
             None,
-            "Upper bound of a random span that is taken off it, so that agents don't come back at once. Left at its default, it\nis never more than a tenth of timeouts.checkin_long_poll.",
+            "Maximum of a random duration that is subtracted from the long poll, so that agents do not return all at once. The default is at most\na tenth of timeouts.checkin_long_poll.",
         ),
-        key(&names::MAX_POLL, SOME, text("1h"), None, "Highest span that an agent may ask for."),
+        key(&names::MAX_POLL, SOME, text("1h"), None, "Maximum long poll that an agent may request."),
         key(&names::HANDSHAKE, SOME, text("10s"), None, "Maximum duration of a TLS handshake, from its first byte."),
         key(
             &names::READ_HEADER,
@@ -185,16 +179,10 @@ fn timeouts() -> Vec<Definition> {
             SOME,
             text("1m"),
             None,
-            "Body of a request, from the end of its head; 20s at most for any but a chunk of an upload.",
+            "Maximum time to read the body of a request, from the end of its head; at most 20s except for chunks of uploads.",
         ),
-        key(
-            &names::WRITE,
-            SOME,
-            text("10m"),
-            None,
-            "How long a client may be behind with taking a reply, from when it first takes no more.",
-        ),
-        key(&names::WRITE_STALL, SOME, text("30s"), None, "Longest pause of a client that does not read its reply."),
+        key(&names::WRITE, SOME, text("10m"), None, "Maximum total time that a client may block a response."),
+        key(&names::WRITE_STALL, SOME, text("30s"), None, "Maximum time without progress while a response is sent."),
         key(
             &names::IDLE,
             SOME,
@@ -205,7 +193,7 @@ fn timeouts() -> Vec<Definition> {
              Of the connections that have not authenticated, one in sixteen of all (at least 16, at most 1024) may idle;\n\
              the others are closed after a response, and have `timeouts.read_header` to begin a request.",
         ),
-        key(&names::DRAIN, ANY, text("10s"), None, "How long a stopping server waits for requests that run."),
+        key(&names::DRAIN, ANY, text("10s"), None, "Maximum time to wait for running requests on shutdown."),
     ]
 }
 
@@ -227,7 +215,7 @@ fn limits() -> Vec<Definition> {
         SIZE,
         size(defaults.max_decompressed),
         None,
-        "Highest size of a check-in's body after decompression, bytes.",
+        "Maximum size of a check-in's body after decompression, in bytes.",
     ));
     keys
 }
@@ -239,17 +227,30 @@ fn size(bytes: usize) -> Raw {
 fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
     let limit = defaults.of(operation);
     let what = operation_help(operation);
-    let interval = format!("{what}\nOne more is let in each `interval`, up to `burst` saved up; 0 is no such limit.");
+    let interval =
+        format!("{what}\nToken bucket: one request per `interval`, with a capacity of `burst`; 0 means no rate limit.");
     vec![
         key(&names::interval(operation), ANY, text(&write_span(limit.interval)), None, &interval),
-        key(&names::burst(operation), NUMBER, Raw::Integer(i64::from(limit.burst)), None, "How many may come at once."),
-        key(&names::max(operation), NUMBER, size(limit.max), None, "How many may run at a time; 0 is no such limit."),
+        key(
+            &names::burst(operation),
+            NUMBER,
+            Raw::Integer(i64::from(limit.burst)),
+            None,
+            "Capacity of the token bucket.",
+        ),
+        key(
+            &names::max(operation),
+            NUMBER,
+            size(limit.max),
+            None,
+            "Maximum number of concurrent requests; 0 means no limit.",
+        ),
         key(
             &names::max_body(operation),
             SIZE,
             size(limit.max_body),
             None,
-            "Highest size of a body, bytes; 0 is the bound of every body, 64 MiB.",
+            "Maximum body size in bytes; 0 means the global limit of 64 MiB.",
         ),
     ]
 }
@@ -258,15 +259,15 @@ fn operation_help(operation: Operation) -> &'static str {
     match operation {
         Operation::Status => "Status requests.",
         Operation::Enroll => "Enrolments.",
-        Operation::CheckIn => "Check-ins; a held one counts against `max` the whole time.",
+        Operation::CheckIn => "Check-ins. A held check-in counts against `max` for its whole duration.",
         Operation::Ack => "Acknowledgements of actions.",
-        Operation::AuditUnenroll => "Notices of uninstalled agents.",
+        Operation::AuditUnenroll => "Reports of uninstalled agents.",
         Operation::Artifact => "Artifact downloads.",
-        Operation::UploadStart => "Beginnings of uploads.",
-        Operation::UploadChunk => "Chunks of uploads; each running one holds its bytes in memory.",
-        Operation::UploadEnd => "Ends of uploads.",
-        Operation::FileDelivery => "Downloads of files by agents.",
-        Operation::PgpRetrieval => "Requests for the PGP key of upgrades.",
+        Operation::UploadStart => "Upload begin requests.",
+        Operation::UploadChunk => "Upload chunks. Each running request holds its chunk in memory.",
+        Operation::UploadEnd => "Upload complete requests.",
+        Operation::FileDelivery => "File downloads by agents.",
+        Operation::PgpRetrieval => "Requests for the PGP key that signs upgrades.",
     }
 }
 
@@ -279,21 +280,21 @@ fn uploads() -> Vec<Definition> {
             FILES,
             number(max_bytes),
             None,
-            "Highest size of a file that an agent uploads, such as its diagnostics, bytes; 0 switches uploads off.",
+            "Maximum size of an uploaded file, such as a diagnostics bundle, in bytes; 0 disables uploads.",
         ),
         key(
             &names::UPLOAD_MAX_BYTES_PER_AGENT,
             FILES,
             number(max_bytes_per_agent),
             None,
-            "Bytes of all files that are kept of an agent; one that would exceed it is refused. They are kept for 7 days.",
+            "Maximum total size of the files of one agent, in bytes; an upload that would exceed it is rejected. Files are kept for 7 days.",
         ),
         key(
             &names::UPLOAD_MAX_OPEN_PER_AGENT,
             NUMBER,
             number(max_open_per_agent),
             None,
-            "Uploads of an agent that may be under way at a time; it is told to come again with the next.",
+            "Maximum number of concurrent uploads of one agent; more are answered 429.",
         ),
         key(
             &names::UPLOAD_MIN_FREE_BYTES,
@@ -312,14 +313,14 @@ fn agents() -> Vec<Definition> {
             Kind::Version { minor: false },
             text("9"),
             None,
-            "Highest version of agents that are let in: `MAJOR` takes any minor of it, or `MAJOR.MINOR`.",
+            "Highest agent version that is accepted: `MAJOR` (any minor version) or `MAJOR.MINOR`.",
         ),
         key(
             &names::LOWEST_VERSION,
             Kind::Version { minor: true },
             text("7.13"),
             None,
-            "Lowest version of agents that are let in.",
+            "Lowest agent version that is accepted.",
         ),
     ]
 }
@@ -331,14 +332,14 @@ fn log() -> Vec<Definition> {
             Kind::Choice(&["text", "json"]),
             text("text"),
             Some("--log-format"),
-            "Form of log lines.",
+            "Format of log lines.",
         ),
         key(
             &names::LOG_LEVEL,
             Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
             text("info"),
             Some("--log-level"),
-            "Lowest level that is logged.",
+            "Minimum log level.",
         ),
     ]
 }

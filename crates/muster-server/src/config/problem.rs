@@ -1,11 +1,11 @@
-//! What is wrong with a configuration: every problem, each with its place, in one message.
+//! Problems of a configuration, reported together, each with its source.
 
 use std::fmt;
 
-/// Where a value comes from.
+/// Source of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// Built in.
+    /// The built-in default.
     Default,
     /// A line of a file.
     File {
@@ -31,14 +31,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it stands.
+    /// Source of the value.
     pub source: Source,
-    /// The key concerned; empty when the whole file is.
+    /// Key, or empty if the whole file is concerned.
     pub key: String,
-    /// Why, and what to do.
+    /// Reason, and the remedy.
     pub reason: String,
 }
 
@@ -52,16 +52,16 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong: at least one problem.
+/// All problems: at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
-            [one] => write!(f, "the configuration is refused: {one}"),
+            [one] => write!(f, "invalid configuration: {one}"),
             many => {
-                write!(f, "the configuration is refused, {} problems:", many.len())?;
+                write!(f, "invalid configuration, {} problems:", many.len())?;
                 many.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
             }
         }
@@ -70,11 +70,11 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// The name among `names` that is meant most likely.
+/// Returns the most similar of `names`, for "did you mean".
 pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |name: &str| {
         let tail = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
-        // A right last part under a wrong section is a likelier slip than its distance tells.
+        // The right name in the wrong section is a likelier mistake than its distance suggests.
         let bonus = if tail(wrong) == tail(name) { 4 } else { 0 };
         strsim::damerau_levenshtein(wrong, name).saturating_sub(bonus)
     };

@@ -115,7 +115,7 @@ fn list<'a>(items: impl Iterator<Item = &'a DeValue<'a>>) -> Raw {
             _ => None,
         })
         .collect();
-    texts.map_or(Raw::Other("a list of something else than texts"), Raw::List)
+    texts.map_or(Raw::Other("a list of something other than strings"), Raw::List)
 }
 
 /// Values from variables `MUSTER_…`. An unknown one is a problem, as an unknown key of the file is, unless an

@@ -49,12 +49,12 @@ fn every_problem_is_told_at_once_with_its_place_and_the_nearest_name() {
     all.environment.insert("MUSTER_LOG_LEVEL".into(), "loud".into());
     all.assignments = vec!["timeouts.iddle=1s".into(), "nonsense".into()];
     let expected = "\
-the configuration is refused, 6 problems:
+invalid configuration, 6 problems:
   --set nonsense: write --set KEY=VALUE
   muster.toml:1: data_dri: unknown key; is data_dir meant?
-  muster.toml:4: limits.checkin.burst: write a whole number that is not negative
-  muster.toml:5: limits.checkin.interval: \"5 parsecs\" is no duration; write 250ms, 30s or 5m
-  MUSTER_LOG_LEVEL: log.level: \"loud\" is none of error, warn, info, debug, trace
+  muster.toml:4: limits.checkin.burst: expected a non-negative integer
+  muster.toml:5: limits.checkin.interval: \"5 parsecs\" is not a duration, such as 250ms, 30s or 5m
+  MUSTER_LOG_LEVEL: log.level: \"loud\" is not one of error, warn, info, debug, trace
   --set timeouts.iddle: timeouts.iddle: unknown key; is timeouts.idle meant?";
     assert_eq!(refused(&all), expected);
 }
@@ -70,17 +70,17 @@ fn broken_toml_is_told_with_its_line() {
 #[test]
 fn values_of_another_type_are_told_what_is_needed() {
     for (file, reason) in [
-        ("data_dir = 3", "a number stands where text in quotes is needed"),
-        ("data_dir = true", "true or false stands where text in quotes is needed"),
-        ("data_dir = [\"a\"]", "a list stands where one text is needed"),
-        ("data_dir = 1979-05-27", "a date stands where text in quotes is needed"),
-        ("insecure_http = \"perhaps\"", "write true or false"),
-        ("limits.max_connections = -1", "write a whole number that is not negative"),
-        ("limits.max_connections = 99999999999999999999999", "write a whole number that is not negative"),
-        ("limits.max_connections = 10000001", "10000001 is more than the highest value, 10000000"),
-        ("timeouts.idle = \"2d\"", "\"2d\" is no duration"),
+        ("data_dir = 3", "expected a string in quotes, found a number"),
+        ("data_dir = true", "expected a string in quotes, found a boolean"),
+        ("data_dir = [\"a\"]", "expected a string, found a list"),
+        ("data_dir = 1979-05-27", "expected a string in quotes, found a date"),
+        ("insecure_http = \"perhaps\"", "expected true or false"),
+        ("limits.max_connections = -1", "expected a non-negative integer"),
+        ("limits.max_connections = 99999999999999999999999", "expected a non-negative integer"),
+        ("limits.max_connections = 10000001", "10000001 exceeds the maximum of 10000000"),
+        ("timeouts.idle = \"2d\"", "\"2d\" is not a duration"),
         ("timeouts.idle = \"0\"", "0 is outside 1ms to 24h"),
-        ("external_url = [3]", "a list of something else than texts stands where text in quotes is needed"),
+        ("external_url = [3]", "expected a string in quotes, found a list of something other than strings"),
         ("external_url = \"fleet.example\"", "is no address of a server; write https://HOST:PORT"),
         ("external_url = \"https://user:pw@fleet.example\"", "is no address of a server"),
         ("external_url = \"https://fleet.example/path\"", "has a path; agents take https://HOST:PORT only"),
@@ -167,7 +167,7 @@ fn unknown_variables_are_refused_with_the_nearest_right_name() {
     };
     let told = refused(&of(&["MUSTER_TIMEOUTS_IDEL"]));
     let reason = "no key of the configuration has this variable; is MUSTER_TIMEOUTS_IDLE meant?";
-    assert_eq!(told, format!("the configuration is refused: MUSTER_TIMEOUTS_IDEL: {reason}"));
+    assert_eq!(told, format!("invalid configuration: MUSTER_TIMEOUTS_IDEL: {reason}"));
     assert!(refused(&of(&["MUSTER_PORT"])).contains("MUSTER_PORT: no key"), "a port alone is no service");
     assert!(refused(&of(&["MUSTER_NONSENSE_AND_MORE", "MUSTER_X"])).contains("2 problems"));
 }

@@ -1,59 +1,59 @@
-//! Values of settings: their kinds, how they are written and how they are read.
+//! Values of configuration keys: their types, and how they are parsed and formatted.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// What a setting may hold.
+/// Type of a configuration value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `true` or `false`.
+    /// Boolean.
     Flag,
-    /// A whole number up to a bound.
+    /// Non-negative integer with a maximum.
     Count {
-        /// The highest value.
+        /// Maximum.
         max: u64,
     },
-    /// A span of time, written `250ms`, `30s`, `5m`, within bounds.
+    /// Duration, written `250ms`, `30s`, `5m`, with a minimum and a maximum.
     Span {
-        /// The shortest.
+        /// Minimum.
         min: Duration,
-        /// The longest.
+        /// Maximum.
         max: Duration,
     },
-    /// One of a few words.
+    /// One of several words.
     Choice(&'static [&'static str]),
     /// `ADDRESS:PORT`, or `none`.
     Address,
-    /// A path or another text; empty is unset.
+    /// String, such as a path; empty means unset.
     Text,
-    /// A list of `https://HOST[:PORT]` addresses.
+    /// List of `https://HOST[:PORT]` URLs.
     Urls,
     /// A list of names of hosts, without ports.
     Hosts,
-    /// A version: major and, with `minor` set, a minor that must be there.
+    /// Version: major and, with `minor` set, a required minor.
     Version {
-        /// Whether the minor must be given.
+        /// Whether the minor version is required.
         minor: bool,
     },
 }
 
-/// A value as a layer wrote it.
+/// A value as its source wrote it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Raw {
-    /// Text; from the environment and flags everything is.
+    /// String; values from the environment and flags are always strings.
     Text(String),
     /// A TOML integer.
     Integer(i64),
     /// A TOML boolean.
     Flag(bool),
-    /// A list of texts.
+    /// A list of strings.
     List(Vec<String>),
-    /// Something that no setting takes: what it is.
+    /// A TOML type that no key takes, by its name.
     Other(&'static str),
 }
 
-/// A value that was understood.
+/// A parsed value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// See [`Kind::Flag`].
@@ -75,7 +75,7 @@ pub enum Value {
 }
 
 impl Kind {
-    /// Understands `raw`, or says why not.
+    /// Parses `raw`, or returns the reason why it is invalid.
     pub fn parse(&self, raw: &Raw) -> Result<Value, String> {
         match self {
             Self::Flag => flag(raw).map(Value::Flag),
@@ -90,18 +90,18 @@ impl Kind {
         }
     }
 
-    /// How its values are written, for people.
+    /// Returns the name of the type for the documentation.
     pub fn describe(&self) -> String {
         match self {
-            Self::Flag => "`true` or `false`".into(),
-            Self::Count { .. } => "a whole number".into(),
-            Self::Span { .. } => "a duration".into(),
+            Self::Flag => "boolean".into(),
+            Self::Count { .. } => "integer".into(),
+            Self::Span { .. } => "duration".into(),
             Self::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or "),
             Self::Address => "`ADDRESS:PORT` or `none`".into(),
-            Self::Text => "text".into(),
-            Self::Urls => "a list of addresses".into(),
+            Self::Text => "string".into(),
+            Self::Urls => "list of URLs".into(),
             Self::Hosts => "a list of host names".into(),
-            Self::Version { .. } => "a version".into(),
+            Self::Version { .. } => "version".into(),
         }
     }
 }
@@ -125,10 +125,10 @@ impl fmt::Display for Value {
 fn text(raw: &Raw) -> Result<&str, String> {
     match raw {
         Raw::Text(text) => Ok(text),
-        Raw::Integer(_) => Err("a number stands where text in quotes is needed".into()),
-        Raw::Flag(_) => Err("true or false stands where text in quotes is needed".into()),
-        Raw::List(_) => Err("a list stands where one text is needed".into()),
-        Raw::Other(what) => Err(format!("{what} stands where text in quotes is needed")),
+        Raw::Integer(_) => Err("expected a string in quotes, found a number".into()),
+        Raw::Flag(_) => Err("expected a string in quotes, found a boolean".into()),
+        Raw::List(_) => Err("expected a string, found a list".into()),
+        Raw::Other(what) => Err(format!("expected a string in quotes, found {what}")),
     }
 }
 
@@ -137,7 +137,7 @@ fn flag(raw: &Raw) -> Result<bool, String> {
         Raw::Flag(value) => Ok(*value),
         Raw::Text(text) if text == "true" => Ok(true),
         Raw::Text(text) if text == "false" => Ok(false),
-        _ => Err("write true or false".into()),
+        _ => Err("expected true or false".into()),
     }
 }
 
@@ -149,8 +149,8 @@ fn count(raw: &Raw, max: u64) -> Result<u64, String> {
     };
     match number {
         Some(number) if number <= max => Ok(number),
-        Some(number) => Err(format!("{number} is more than the highest value, {max}")),
-        None => Err("write a whole number that is not negative".into()),
+        Some(number) => Err(format!("{number} exceeds the maximum of {max}")),
+        None => Err("expected a non-negative integer".into()),
     }
 }
 
@@ -158,10 +158,10 @@ fn choice(text: &str, words: &[&str]) -> Result<String, String> {
     if words.contains(&text) {
         return Ok(text.to_owned());
     }
-    Err(format!("{text:?} is none of {}", words.join(", ")))
+    Err(format!("{text:?} is not one of {}", words.join(", ")))
 }
 
-/// Units of time, longest name first among those that end alike.
+/// Units of time. Of those with the same suffix, the longest comes first.
 const UNITS: [(&str, u128); 6] = [
     ("ns", 1),
     ("us", 1_000),
@@ -171,7 +171,7 @@ const UNITS: [(&str, u128); 6] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Reads `250ms`, `1m30s`, `0`.
+/// Parses `250ms`, `1m30s`, `0`.
 pub fn parse_span(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -191,7 +191,7 @@ pub fn parse_span(text: &str) -> Option<Duration> {
     Some(Duration::from_nanos(u64::try_from(whole).ok()?))
 }
 
-/// Writes a span in the largest unit that takes it whole.
+/// Formats a duration in the largest unit that represents it exactly.
 pub fn write_span(span: Duration) -> String {
     let nanos = span.as_nanos();
     if nanos == 0 {
@@ -202,7 +202,7 @@ pub fn write_span(span: Duration) -> String {
 }
 
 fn span(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
-    let span = parse_span(text).ok_or_else(|| format!("{text:?} is no duration; write 250ms, 30s or 5m"))?;
+    let span = parse_span(text).ok_or_else(|| format!("{text:?} is not a duration, such as 250ms, 30s or 5m"))?;
     if span < min || span > max {
         return Err(format!("{text} is outside {} to {}", write_span(min), write_span(max)));
     }

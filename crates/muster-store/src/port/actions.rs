@@ -11,11 +11,11 @@ use crate::query::{ActionFilter, Listed, Page};
 /// A change of actions, their targets and results.
 #[derive(Clone, Debug)]
 pub enum ActionWrite {
-    /// A new action and its targets in order; the store assigns its sequence number.
+    /// Inserts an action and its targets in order. The store assigns its sequence number.
     Insert {
-        /// The action; `seq` is ignored.
+        /// Action; its `seq` is ignored.
         action: Box<Action>,
-        /// Its targets.
+        /// Target agents.
         targets: Vec<AgentId>,
     },
     /// One agent's answer. The first one stays; later ones are ignored (EA119, EA120). An agent that the action was
@@ -37,7 +37,7 @@ pub enum ActionWrite {
         /// When.
         now: Timestamp,
     },
-    /// Marks an action as cancelled; the first time stays. `Missing` when not there.
+    /// Marks an action as cancelled, unless it is already. Fails with `Missing`.
     Cancel {
         /// The action.
         id: ActionId,
@@ -66,7 +66,7 @@ impl From<ActionWrite> for Write {
 /// Reads of actions, their targets and results.
 #[async_trait]
 pub trait ActionStore: Send + Sync + 'static {
-    /// One action.
+    /// Selects an action.
     async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError>;
     /// One action, if it is of the space.
     async fn action_in(&self, space: &SpaceId, id: &ActionId) -> Result<Option<Action>, StoreError>;
@@ -100,5 +100,5 @@ pub trait ActionStore: Send + Sync + 'static {
     /// Removes actions whose expiration is before `before`, with their targets and results, at most `limit`.
     async fn actions_collect(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
     /// Orders that were begun and not finished, as [`ActionWrite::Begin`] says, oldest first.
-    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError>;
+    async fn unfinished_effects(&self) -> Result<Vec<ActionId>, StoreError>;
 }

@@ -16,11 +16,11 @@ use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page};
 /// A change of agents and their documents.
 #[derive(Clone, Debug)]
 pub enum AgentWrite {
-    /// A new agent. `Exists` when the id is taken.
+    /// Inserts an agent. Fails with `Exists` if the id is taken.
     Insert {
-        /// The record; its `version` is stored as it is.
+        /// Record; its `version` is stored unchanged.
         record: Box<AgentRecord>,
-        /// Its documents.
+        /// Documents of the agent.
         documents: AgentDocuments,
     },
     /// A host, unless it is there. `Exists` when its machine has another one in its space. It goes with its last agent.
@@ -28,16 +28,16 @@ pub enum AgentWrite {
     /// A changed record: `after.version` must be `before.version + 1`. `Changed` or `Missing` otherwise. An engine
     /// may compare the two to touch only the indexes concerned.
     Update {
-        /// The record that the change started from.
+        /// Record that the change is based on.
         before: Arc<AgentRecord>,
-        /// The record to store.
+        /// Record to store.
         after: Arc<AgentRecord>,
     },
-    /// Changed documents of an agent; `None` fields stay as they are.
+    /// Updates documents of an agent. `None` fields are kept.
     Documents {
         /// The agent.
         id: AgentId,
-        /// What changed.
+        /// Changed documents.
         documents: AgentDocuments,
     },
     /// Removes an agent with its documents, its keys and its uploads (M13). Its open targets end as by
@@ -66,9 +66,9 @@ pub enum AgentWrite {
         /// When.
         now: Timestamp,
     },
-    /// Later check-in times of connected agents; never earlier ones, no version change.
+    /// Sets later check-in times of connected agents, without a version change.
     Seen {
-        /// Agents and the times they were seen.
+        /// Agents and the times when they were last seen.
         seen: Vec<(AgentId, Timestamp)>,
     },
 }
@@ -99,7 +99,7 @@ pub trait AgentStore: Send + Sync + 'static {
         enrollment_id: &str,
         key: &EnrollmentKeyId,
     ) -> Result<Option<AgentRecord>, StoreError>;
-    /// One agent's documents.
+    /// Selects the documents of an agent.
     async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError>;
     /// A page of agents. `descending` turns the order round; ties are broken by id. Components are left out
     /// (`None`) to keep lists small.

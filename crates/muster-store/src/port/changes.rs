@@ -9,11 +9,11 @@ use super::StoreError;
 /// Reads of the change log.
 #[async_trait]
 pub trait ChangeStore: Send + Sync + 'static {
-    /// The change log's newest sequence number; the receiver wakes when it grows.
+    /// Returns a receiver of the newest sequence number of the change log.
     fn changes(&self) -> watch::Receiver<i64>;
     /// Changes after `seq`, oldest first, at most `limit`, each with its number. Unknown kinds are `None`.
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError>;
-    /// Removes the oldest rows of the change log up to and with number `through`, at most `limit`; answers how many.
-    /// The newest row always stays: it holds the place where the numbers go on.
+    /// Deletes up to `limit` of the oldest changes, up to and including number `through`, and returns their number.
+    /// The newest row is always kept, because it holds the current number.
     async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError>;
 }

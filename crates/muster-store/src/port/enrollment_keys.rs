@@ -11,27 +11,27 @@ use crate::query::{Listed, Page};
 /// A change of enrollment keys.
 #[derive(Clone, Debug)]
 pub enum EnrollmentKeyWrite {
-    /// A new enrollment key. `NameTaken` when a live key of the same policy has the name.
+    /// Inserts an enrollment key. Fails with `NameTaken` if an active key of the same policy has the name.
     Insert(Box<EnrollmentKey>),
     /// Notes a use. `KeyRefused` unless the key admits at `now`, checked inside the commit (one use of a
     /// `max_uses: 1` key wins).
     Use {
         /// The key.
         id: EnrollmentKeyId,
-        /// The time of use.
+        /// Time of the use.
         now: Timestamp,
         /// Whether it counts. The agent that takes the place of one that this key let in is no further one: the key
         /// must be neither revoked nor expired, but the number of its uses stays and does not matter.
         counts: bool,
     },
-    /// Revokes a key; does nothing to one that is revoked already. `Missing` when not there.
+    /// Revokes a key; ignored if it is revoked. Fails with `Missing`.
     Revoke {
         /// The key.
         id: EnrollmentKeyId,
-        /// The time.
+        /// Time.
         now: Timestamp,
     },
-    /// Removes a key's record. `Missing` when not there.
+    /// Deletes a key. Fails with `Missing`.
     Delete {
         /// The key.
         id: EnrollmentKeyId,

@@ -55,13 +55,13 @@ pub enum FileWrite {
     /// A new upload. It takes the place of one that failed or was removed; `Exists` when the agent has any other for
     /// that action.
     InsertUpload(Box<Upload>),
-    /// A changed state of an upload; `UploadError` and `Deleted` remove its chunks.
+    /// Updates the state of an upload. `UploadError` and `Deleted` delete its chunks.
     UploadStatus {
         /// The upload.
         id: FileId,
-        /// Its new state.
+        /// New state.
         status: FileStatus,
-        /// Its transit hash, when complete.
+        /// Transit hash, if complete.
         transit_hash: Option<String>,
     },
     /// A chunk of an upload or of a deliverable file. The same number with the same hash again changes nothing
@@ -69,20 +69,20 @@ pub enum FileWrite {
     PutChunk {
         /// The upload or file.
         file: FileId,
-        /// Its number from 0.
+        /// Chunk number, from 0.
         number: i64,
         /// SHA-256 of the bytes.
         sha256: [u8; 32],
-        /// The bytes.
+        /// Bytes of the chunk.
         data: Vec<u8>,
     },
-    /// A new file for agents; its chunks are written beside it.
+    /// Inserts a file for agents. Its chunks are written separately.
     InsertFile(Box<DeliverableFile>),
-    /// A new or replaced artifact.
+    /// Inserts or replaces an artifact.
     PutArtifact {
-        /// What it is.
+        /// Artifact.
         artifact: Box<Artifact>,
-        /// Its encoded bytes.
+        /// Encoded bytes.
         body: Vec<u8>,
     },
 }
@@ -96,13 +96,13 @@ impl From<FileWrite> for Write {
 /// Reads of uploads, files for agents, artifacts, and their bytes.
 #[async_trait]
 pub trait FileStore: Send + Sync + 'static {
-    /// One upload.
+    /// Selects an upload.
     async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError>;
     /// One upload, if its agent is of the space.
     async fn upload_in(&self, space: &SpaceId, id: &FileId) -> Result<Option<Upload>, StoreError>;
     /// The upload of an agent for an action.
     async fn upload_for(&self, action: &ActionId, agent: &AgentId) -> Result<Option<Upload>, StoreError>;
-    /// An agent's uploads, newest first.
+    /// Returns the uploads of an agent, newest first.
     async fn uploads(&self, agent: &AgentId) -> Result<Vec<Upload>, StoreError>;
     /// Uploads in that state that began before `before`, oldest first, at most `limit`.
     async fn uploads_begun_before(
@@ -113,9 +113,9 @@ pub trait FileStore: Send + Sync + 'static {
     ) -> Result<Vec<Upload>, StoreError>;
     /// Chunks of an upload or file, without their bytes, in order.
     async fn chunks(&self, file: &FileId) -> Result<Vec<ChunkInfo>, StoreError>;
-    /// One chunk's bytes.
+    /// Returns the bytes of a chunk.
     async fn chunk(&self, file: &FileId, number: i64) -> Result<Option<Vec<u8>>, StoreError>;
-    /// A file for agents.
+    /// Returns a file for agents.
     async fn file(&self, id: &FileId) -> Result<Option<DeliverableFile>, StoreError>;
     /// An artifact and its encoded bytes.
     async fn artifact(&self, identifier: &str, decoded_sha256: &str)

@@ -26,28 +26,28 @@ pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
 pub use self::settings::{SettingStore, SettingWrite};
 
-/// What went wrong in the store, and whether the write may have happened.
+/// Error of the store, which says whether a write may have been applied.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Certainly not applied, and trying again as it is won't help: a precondition did not hold.
+    /// Not applied, because a precondition did not hold. Retrying the same write is pointless.
     #[error("not applied: {0}")]
     Conflict(Precondition),
-    /// Certainly not applied; the store can't write or read now (disk full, read-only, busy, overloaded).
+    /// Not applied, because the store is unavailable (disk full, read-only, busy, overloaded).
     #[error("not applied: {reason}")]
     Unavailable {
-        /// What the engine said.
+        /// Message of the engine.
         reason: String,
     },
-    /// It is not known whether the write was applied.
+    /// It is unknown whether the write was applied.
     #[error("unknown whether applied: {reason}")]
     Unknown {
-        /// What the engine said.
+        /// Message of the engine.
         reason: String,
     },
-    /// The stored data can't be read as what it should be.
+    /// Stored data is corrupt.
     #[error("stored data is damaged: {reason}")]
     Corrupt {
-        /// What and where.
+        /// What is corrupt, and where.
         reason: String,
     },
 }
@@ -77,22 +77,22 @@ impl From<StoreError> for muster_core::Error {
     }
 }
 
-/// The precondition of a [`Write`] that did not hold.
+/// Failed precondition of a [`Write`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Precondition {
-    /// The record is newer than the one that the change started from.
+    /// The record has changed since it was read.
     #[error("{0} changed meanwhile")]
     Changed(String),
-    /// The record is not there (any more).
+    /// The record does not exist (any more).
     #[error("{0} does not exist")]
     Missing(String),
-    /// Another record has this id.
+    /// The id is taken.
     #[error("{0} exists already")]
     Exists(String),
-    /// Another record has this name.
+    /// The name is taken.
     #[error("the name {0:?} is taken")]
     NameTaken(String),
-    /// The enrollment key admits nobody any more.
+    /// The enrollment key is revoked, expired or used up.
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,
     /// The agent's uploads would exceed a limit.
@@ -100,7 +100,7 @@ pub enum Precondition {
     OverLimit(UploadLimit),
 }
 
-/// One change of the stored state. A list of them is committed together or not at all.
+/// A change to the stored state. A list of writes is committed together or not at all.
 #[derive(Clone, Debug)]
 pub enum Write {
     /// Of agents and their documents.
@@ -119,16 +119,16 @@ pub enum Write {
     File(FileWrite),
     /// Of settings.
     Setting(SettingWrite),
-    /// One line for the audit log; the store chains it.
+    /// Appends a line to the audit log. The store chains it.
     Audit(AuditEvent),
-    /// One row for the change log.
+    /// Appends a row to the change log.
     Changed(Change),
 }
 
-/// What a commit answers.
+/// Result of a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// Sequence numbers of the actions inserted, in order.
+    /// Sequence numbers of inserted actions, in order.
     pub action_seqs: Vec<i64>,
 }
 

@@ -9,9 +9,9 @@ use super::{StoreError, Write};
 /// A change of outputs.
 #[derive(Clone, Debug)]
 pub enum OutputWrite {
-    /// A new or changed output. `is_default` clears the flag of the others in the same commit. `NameTaken`.
+    /// Inserts or updates an output. `is_default` clears the flag of others in the same commit. Fails with `NameTaken`.
     Put(Box<Output>),
-    /// Removes an output. `Missing` when not there.
+    /// Deletes an output. Fails with `Missing`.
     Delete {
         /// The output.
         id: OutputId,
@@ -27,7 +27,7 @@ impl From<OutputWrite> for Write {
 /// Reads of outputs.
 #[async_trait]
 pub trait OutputStore: Send + Sync + 'static {
-    /// One output.
+    /// Selects an output.
     async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError>;
     /// One output, if it is of the space.
     async fn output_in(&self, space: &SpaceId, id: &OutputId) -> Result<Option<Output>, StoreError>;

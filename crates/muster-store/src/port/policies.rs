@@ -11,21 +11,21 @@ use crate::query::{Listed, Page};
 /// A change of policies and their revisions.
 #[derive(Clone, Debug)]
 pub enum PolicyWrite {
-    /// A new policy. `Exists` or `NameTaken`.
+    /// Inserts a policy. Fails with `Exists` or `NameTaken`.
     Insert(Box<Policy>),
     /// A changed policy. `Changed` unless the stored revision is `before_revision` and the stored `updated_at` is
     /// `before_updated_at`; `NameTaken`.
     Update {
-        /// The revision that the change started from.
+        /// Revision that the change is based on.
         before_revision: i64,
-        /// The change time that the change started from.
+        /// `updated_at` that the change is based on.
         before_updated_at: Timestamp,
-        /// What to store.
+        /// Policy to store.
         policy: Box<Policy>,
     },
-    /// A new revision. `Exists` when there is one of that number.
+    /// Inserts a revision. Fails with `Exists` if the number is taken.
     InsertRevision(Box<PolicyRevision>),
-    /// Removes a policy, its revisions and its enrollment keys. `Changed` while an active agent is on it.
+    /// Deletes a policy, its revisions and its enrollment keys. Fails with `Changed` if it has active agents.
     Delete {
         /// The policy.
         id: PolicyId,
@@ -41,7 +41,7 @@ impl From<PolicyWrite> for Write {
 /// Reads of policies and their revisions.
 #[async_trait]
 pub trait PolicyStore: Send + Sync + 'static {
-    /// One policy.
+    /// Selects a policy.
     async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
     /// A policy's head.
     async fn policy_head(&self, id: &PolicyId) -> Result<Option<PolicyHead>, StoreError>;

@@ -8,14 +8,14 @@ use super::{StoreError, Write};
 /// A change of sealed secrets.
 #[derive(Clone, Debug)]
 pub enum SecretWrite {
-    /// A sealed secret, new or replaced.
+    /// Inserts or replaces a sealed secret.
     Put {
         /// Its id.
         id: SecretId,
         /// Ciphertext with nonce and key id.
         sealed: Vec<u8>,
     },
-    /// Removes a secret; one that is not there is no error.
+    /// Deletes a secret, if it exists.
     Delete {
         /// Its id.
         id: SecretId,

@@ -7,11 +7,11 @@ use super::{StoreError, Write};
 /// A change of settings.
 #[derive(Clone, Debug)]
 pub enum SettingWrite {
-    /// A setting: small text under a name.
+    /// Sets a setting: a short string under a name.
     Put {
         /// Its name.
         name: String,
-        /// Its value, JSON or text.
+        /// Value, as JSON or a string.
         value: String,
     },
 }
@@ -25,6 +25,6 @@ impl From<SettingWrite> for Write {
 /// Reads of settings.
 #[async_trait]
 pub trait SettingStore: Send + Sync + 'static {
-    /// A setting's value.
+    /// Returns the value of a setting.
     async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
 }

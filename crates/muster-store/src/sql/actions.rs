@@ -10,96 +10,96 @@ macro_rules! columns {
 }
 
 statements! {
-    /// A new action; nothing happens (and nothing is returned) when the id is taken.
+    /// Inserts an action. Returns no row if the id is taken.
     INSERT = "INSERT INTO actions (id, space, kind, created_at, expiration, start_time, rollout_seconds, timeout, \
         input_type, data, signed_data, signed_signature, total, created_by, cancelled_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING RETURNING seq";
-    /// One target; a second mention of the same agent is none.
+    /// Inserts a target; a duplicate agent is ignored.
     INSERT_TARGET = "INSERT INTO action_targets (agent_id, action_seq, place, state) \
         VALUES ($1, $2, $3, 'queued') ON CONFLICT DO NOTHING";
-    /// The place and number of an action.
+    /// Selects the row id and sequence number of an action.
     SEQ = "SELECT seq FROM actions WHERE id = $1";
-    /// One action.
+    /// Selects an action.
     BY_ID = concat!("SELECT ", columns!(), " FROM actions a WHERE a.id = $1");
     /// One action of a space.
     BY_ID_IN = concat!("SELECT ", columns!(), " FROM actions a WHERE a.id = $1 AND a.space = $2");
-    /// One action by its number.
+    /// Selects an action by its sequence number.
     BY_SEQ = concat!("SELECT ", columns!(), " FROM actions a WHERE a.seq = $1");
-    /// Active agents on a policy by the revision that they run; 0: none of this policy.
+    /// Counts the active agents of a policy by the revision that they run; 0 means none of this policy.
     RUNNING = "SELECT CASE WHEN running_policy_id = policy_id THEN policy_revision ELSE 0 END AS running, count(*) \
         FROM agents WHERE policy_id = $1 AND active = 1 GROUP BY running";
-    /// The first time stays.
+    /// Sets the time unless it is set.
     CANCEL = "UPDATE actions SET cancelled_at = coalesce(cancelled_at, $1) WHERE id = $2";
 
-    /// Its effect follows.
-    BEGIN = "INSERT INTO unfinished_orders (action_id) VALUES ($1) ON CONFLICT DO NOTHING";
-    /// Its effect is there.
-    FINISH = "DELETE FROM unfinished_orders WHERE action_id = $1";
-    /// Whose effect is not all there; what was removed meanwhile has none.
-    UNFINISHED = "SELECT a.id FROM unfinished_orders u JOIN actions a ON a.id = u.action_id ORDER BY a.seq";
+    /// Marks that the effect is pending.
+    BEGIN = "INSERT INTO unfinished_effects (action_id) VALUES ($1) ON CONFLICT DO NOTHING";
+    /// Marks that the effect is complete.
+    FINISH = "DELETE FROM unfinished_effects WHERE action_id = $1";
+    /// Selects actions whose effect is incomplete, except those removed since.
+    UNFINISHED = "SELECT a.id FROM unfinished_effects u JOIN actions a ON a.id = u.action_id ORDER BY a.seq";
 
-    /// An answer, when none is there yet.
+    /// Stores a result unless there is one.
     RESULT = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3, result_fields = $4 \
         WHERE agent_id = $5 AND action_seq = $6 AND state = 'queued'";
-    /// The agent's row of an action.
+    /// Selects the target row of an agent.
     STATE = "SELECT state FROM action_targets WHERE agent_id = $1 AND action_seq = $2";
-    /// The place after the last one.
+    /// Selects the next target position.
     NEXT_PLACE = "SELECT coalesce(max(place) + 1, 0) FROM action_targets WHERE action_seq = $1";
-    /// An agent that was meant but could not be ordered.
+    /// Inserts a target that is not eligible.
     INSERT_INELIGIBLE = "INSERT INTO action_targets \
         (agent_id, action_seq, place, state, result_at, result_error, result_fields) \
         VALUES ($1, $2, $3, 'ineligible', $4, $5, $6)";
-    /// Ends an agent's open targets with an error.
+    /// Ends the pending targets of an agent with an error.
     END_OPEN = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
         WHERE agent_id = $4 AND state = 'queued'";
     /// Ends one open target.
     END_TARGET = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
         WHERE agent_id = $4 AND action_seq = (SELECT seq FROM actions WHERE id = $5) AND state = 'queued'";
-    /// Separates everything that was ever given to this id from the life that begins.
+    /// Detaches all earlier targets of an agent id from its new life.
     CLOSE_LIFE = "UPDATE action_targets SET former = 1 WHERE agent_id = $1 AND former = 0";
-    /// Forgets what a deleted agent reported; how its targets ended stays with the action.
+    /// Removes the reports of a deleted agent. The states of its targets stay with the action.
     CLEAR_FIELDS = "UPDATE action_targets SET result_fields = NULL WHERE agent_id = $1 AND result_fields IS NOT NULL";
 
-    /// What is due to an agent, with its place.
+    /// Selects what is due to an agent, with its target position.
     DUE = concat!(
         "SELECT ", columns!(), ", t.place FROM action_targets t JOIN actions a ON a.seq = t.action_seq \
          WHERE t.agent_id = $1 AND t.action_seq > $2 AND t.former = 0 \
          AND t.state <> 'ineligible' AND t.state <> 'ended' AND a.cancelled_at IS NULL \
          AND (a.expiration IS NULL OR a.expiration > $3) ORDER BY t.action_seq LIMIT $4"
     );
-    /// An action's targets in order.
+    /// Selects the targets of an action in order.
     TARGETS = "SELECT place, agent_id, state FROM action_targets WHERE action_seq = $1 AND place > $2 \
         ORDER BY place LIMIT $3";
-    /// How one agent stands to an action.
+    /// Selects the target state of an agent.
     TARGET = "SELECT t.state, t.former FROM action_targets t JOIN actions a ON a.seq = t.action_seq \
         WHERE a.id = $1 AND t.agent_id = $2";
-    /// Targets of an action by state, with the latest result of each.
+    /// Counts the targets of an action by state, with the latest result of each.
     COUNTS = "SELECT state, count(*), max(result_at) FROM action_targets WHERE action_seq = $1 GROUP BY state";
-    /// Results of an action, newest first.
+    /// Selects the results of an action, newest first.
     RESULTS = "SELECT agent_id, result_at, result_error, result_fields FROM action_targets \
         WHERE action_seq = $1 AND result_at IS NOT NULL ORDER BY result_at DESC, place DESC LIMIT $2";
-    /// Those with an error.
+    /// Selects the results with an error.
     FAILED_RESULTS = "SELECT agent_id, result_at, result_error, result_fields FROM action_targets \
         WHERE action_seq = $1 AND state IN ('failed', 'ineligible', 'ended') ORDER BY result_at DESC, place DESC LIMIT $2";
-    /// Old actions; their targets go with them.
+    /// Deletes expired actions with their targets.
     COLLECT = "DELETE FROM actions WHERE seq IN (SELECT seq FROM actions WHERE expiration IS NOT NULL \
         AND expiration < $1 ORDER BY expiration LIMIT $2)";
 }
 
-/// Head of the keys of actions and revisions together; conditions follow each of the three parts.
+/// Head of the key query over actions and revisions; conditions follow each of its three parts.
 pub(crate) const KEYS: &str = "SELECT at, seq, policy_id, revision, created_by, space FROM (";
-/// Head of their total.
+/// Head of its count.
 pub(crate) const COUNT_KEYS: &str = "SELECT count(*) FROM (";
-/// The keys of actions.
+/// Keys of actions.
 pub(crate) const ACTION_KEYS: &str = "SELECT a.created_at AS at, a.seq AS seq, '' AS policy_id, 0 AS revision, \
     '' AS created_by, a.space AS space FROM actions a WHERE 1 = 1";
-/// The keys of revisions.
+/// Keys of revisions.
 pub(crate) const REVISION_KEYS: &str = " UNION ALL SELECT r.created_at, 0, r.policy_id, r.revision, r.created_by, p.space \
     FROM policy_revisions r JOIN policies p ON p.id = r.policy_id WHERE r.revision > 1";
-/// The newest first; of one moment, actions come first.
+/// Order: newest first; at the same time, actions come first.
 pub(crate) const KEYS_ORDER: &str = ") AS k ORDER BY at DESC, seq DESC, policy_id, revision DESC";
 
-/// Head of the list; conditions follow.
+/// Head of the list query; conditions follow.
 pub(crate) const LIST: &str = concat!("SELECT ", columns!(), " FROM actions a WHERE ");
-/// Head of the list's total.
+/// Head of its count.
 pub(crate) const COUNT: &str = "SELECT count(*) FROM actions a WHERE ";

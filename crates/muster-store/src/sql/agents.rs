@@ -1,6 +1,6 @@
 //! Agents, their documents and tags.
 //!
-//! The columns stand in three groups, so that an update touches only the indexes concerned: those in no index
+//! Columns form three groups, so that an update touches only the indexes concerned: those in no index
 //! (`plain`), the status and its deadline (`status`), and the rest that is indexed (`keys`).
 
 use super::statements;
@@ -61,29 +61,29 @@ macro_rules! select {
 }
 
 statements! {
-    /// A new agent; nothing happens when the id is taken.
+    /// Inserts an agent unless the id is taken.
     INSERT = concat!(
         "INSERT INTO agents (", columns!(), ") VALUES (", values!(), ", $45) ON CONFLICT (id) DO NOTHING"
     );
-    /// Changes no indexed column.
+    /// Updates columns without an index.
     UPDATE_PLAIN = concat!(
         "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $36 AND version = $37"
     );
-    /// Changes the status too.
+    /// Updates the status as well.
     UPDATE_STATUS = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ") = (", plain_values!(), ", ", status_values!(),
         ") WHERE id = $38 AND version = $39"
     );
-    /// Changes everything but the id.
+    /// Updates everything except the id.
     UPDATE_ALL = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ", ", keys!(), ") = (", values!(),
         ") WHERE id = $45 AND version = $46"
     );
-    /// A later check-in; never an earlier one.
+    /// Sets the check-in time if it is later.
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";
-    /// Documents and tags go with it.
+    /// Deletes an agent with its documents and tags.
     DELETE = "DELETE FROM agents WHERE id = $1";
-    /// Whether there is one.
+    /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM agents WHERE id = $1";
 
     /// A new credential; nothing happens when the public half is taken.
@@ -110,51 +110,51 @@ statements! {
     /// The host that an agent is on.
     HOST_OF_AGENT = "SELECT host_id FROM agents WHERE id = $1";
 
-    /// Documents of a new agent.
+    /// Inserts the documents of an agent.
     INSERT_DOCUMENTS = "INSERT INTO agent_documents (agent_id, local_metadata, components) VALUES ($1, $2, $3)";
-    /// Documents that are NULL stay as they are.
+    /// Updates the documents that are not NULL.
     UPDATE_DOCUMENTS = "UPDATE agent_documents SET local_metadata = coalesce($1, local_metadata), \
         components = coalesce($2, components) WHERE agent_id = $3";
-    /// Brings components into their place; nothing happens when the agent is gone.
+    /// Moves components to their table; ignored if the agent does not exist.
     SETTLE_COMPONENTS = "UPDATE agent_documents SET components = $1 WHERE agent_id = $2";
-    /// Components on their way into their place: a page of them.
+    /// Writes a page of pending components.
     PUT_RECENT = "INSERT INTO recent_components (slot, seq, entries) VALUES ($1, $2, $3) \
         ON CONFLICT (slot) DO UPDATE SET seq = excluded.seq, entries = excluded.entries";
-    /// All of them, oldest first. At most a ring's worth.
+    /// Selects all pages, oldest first: at most the size of the ring.
     ALL_RECENT = "SELECT seq, entries FROM recent_components ORDER BY seq";
-    /// None is on its way any more.
+    /// Clears the ring.
     CLEAR_RECENT = "DELETE FROM recent_components";
-    /// One agent's documents.
+    /// Selects the documents of an agent.
     DOCUMENTS = "SELECT local_metadata, components FROM agent_documents WHERE agent_id = $1";
-    /// The document that lists show.
+    /// Selects the document that lists show.
     LOCAL_METADATA = "SELECT local_metadata FROM agent_documents WHERE agent_id = $1";
 
-    /// One tag of an agent.
+    /// Inserts a tag of an agent.
     INSERT_TAG = "INSERT INTO agent_tags (agent_id, tag) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    /// All tags of an agent.
+    /// Deletes the tags of an agent.
     DELETE_TAGS = "DELETE FROM agent_tags WHERE agent_id = $1";
 
-    /// One agent.
+    /// Selects an agent.
     BY_ID = select!("FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL WHERE id = $1");
     /// One agent of a space.
     BY_ID_IN = select!(
         "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL WHERE id = $1 AND space = $2"
     );
-    /// The holder of an access key.
+    /// Selects the agent with an access key.
     BY_ACCESS_KEY = select!("FROM credentials JOIN agents ON id = agent_id WHERE key_id = $1 AND revoked_at IS NULL");
-    /// The one that came in by a key with an idempotency handle and never checked in.
+    /// Selects the agent that enrolled with a key and an idempotency handle and has never checked in.
     BY_ENROLLMENT_ID = select!(
         "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL \
          WHERE enrollment_id = $1 AND enrollment_key_id = $2 AND last_checkin IS NULL"
     );
-    /// Those whose deadline has come.
+    /// Selects agents whose status deadline has passed.
     DUE = select!(
         "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL \
          WHERE status_deadline IS NOT NULL AND status_deadline <= $1 ORDER BY status_deadline LIMIT $2"
     );
-    /// Active agents on each policy.
+    /// Counts the active agents of each policy.
     PER_POLICY = "SELECT policy_id, count(*) FROM agents WHERE active = 1 AND policy_id IS NOT NULL \
         GROUP BY policy_id ORDER BY policy_id";
-    /// Whether an active agent is on a policy.
+    /// Selects whether a policy has active agents.
     ACTIVE_ON_POLICY = "SELECT 1 FROM agents WHERE policy_id = $1 AND active = 1 LIMIT 1";
 }

@@ -10,30 +10,30 @@ macro_rules! columns {
 }
 
 statements! {
-    /// A new key; nothing happens when its id, its public half or its name is taken.
+    /// Inserts a key unless its id, key id or name is taken.
     INSERT = concat!(
         "INSERT INTO enrollment_keys (", columns!(), ") \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING"
     );
-    /// Whether an id or a public half is taken.
+    /// Selects whether an id or key id is taken.
     TAKEN = "SELECT 1 FROM enrollment_keys WHERE id = $1 OR key_id = $2";
-    /// Counts one use of a key that admits.
+    /// Counts a use of a valid key.
     USE = "UPDATE enrollment_keys SET uses = uses + 1, last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL \
         AND (expires_at IS NULL OR expires_at > $1) AND (max_uses IS NULL OR uses < max_uses)";
-    /// Notes a use that is no further one.
+    /// Records a use without counting it.
     USE_AGAIN = "UPDATE enrollment_keys SET last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL \
         AND (expires_at IS NULL OR expires_at > $1)";
-    /// The first time stays.
+    /// Sets the time unless it is set.
     REVOKE = "UPDATE enrollment_keys SET revoked_at = coalesce(revoked_at, $1) WHERE id = $2";
-    /// Removes one.
+    /// Deletes one.
     DELETE = "DELETE FROM enrollment_keys WHERE id = $1";
-    /// Removes a policy's.
+    /// Deletes those of a policy.
     DELETE_OF_POLICY = "DELETE FROM enrollment_keys WHERE policy_id = $1";
-    /// One key.
+    /// Selects a key.
     BY_ID = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE id = $1");
     /// One key of a space.
     BY_ID_IN = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE id = $1 AND space = $2");
-    /// The key with a public half.
+    /// Selects the key with a key id.
     BY_KEY_ID = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE key_id = $1");
     /// A space's, newest first.
     LIST = concat!(

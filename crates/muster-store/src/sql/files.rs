@@ -9,13 +9,13 @@ macro_rules! upload_columns {
 }
 
 statements! {
-    /// The chunks of what the next statement removes.
+    /// Deletes the chunks of what the next statement deletes.
     DELETE_CHUNKS_OF_CLOSED = "DELETE FROM chunks WHERE file_id IN (SELECT id FROM uploads \
         WHERE agent_id = $1 AND action_id = $2 AND status IN ('UPLOAD_ERROR', 'DELETED'))";
-    /// An agent's upload for an action that failed or was removed.
+    /// Deletes an agent's failed or removed upload for an action.
     DELETE_CLOSED_UPLOAD = "DELETE FROM uploads \
         WHERE agent_id = $1 AND action_id = $2 AND status IN ('UPLOAD_ERROR', 'DELETED')";
-    /// A new upload; nothing happens when there is one.
+    /// Inserts an upload unless there is one.
     INSERT_UPLOAD = concat!(
         "INSERT INTO uploads (", upload_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          ON CONFLICT DO NOTHING"
@@ -30,58 +30,58 @@ statements! {
         ORDER BY started_at DESC, id DESC LIMIT $2)";
     /// The state of an upload.
     UPLOAD_STATE = "SELECT status FROM uploads WHERE id = $1";
-    /// A transit hash that is known stays.
+    /// Updates the state; an existing transit hash is kept.
     UPLOAD_STATUS = "UPDATE uploads SET status = $1, transit_hash = coalesce($2, transit_hash) WHERE id = $3";
-    /// One upload.
+    /// Selects an upload.
     UPLOAD = concat!("SELECT ", upload_columns!(), " FROM uploads WHERE id = $1");
     /// One upload of an agent of a space.
     UPLOAD_IN = concat!(
         "SELECT ", upload_columns!(), " FROM uploads WHERE id = $1 AND EXISTS \
          (SELECT 1 FROM agents WHERE agents.id = uploads.agent_id AND agents.space = $2)"
     );
-    /// An agent's upload for an action.
+    /// Selects an agent's upload for an action.
     UPLOAD_FOR = concat!("SELECT ", upload_columns!(), " FROM uploads WHERE agent_id = $1 AND action_id = $2");
-    /// An agent's, newest first.
+    /// Selects those of an agent, newest first.
     UPLOADS = concat!("SELECT ", upload_columns!(), " FROM uploads WHERE agent_id = $1 ORDER BY started_at DESC, id DESC");
-    /// In a state, begun before, oldest first.
+    /// Selects those in a state that began before a time, oldest first.
     UPLOADS_BEGUN_BEFORE = concat!(
         "SELECT ", upload_columns!(), " FROM uploads WHERE status = $1 AND started_at < $2 ORDER BY started_at, id LIMIT $3"
     );
-    /// An agent's.
+    /// Deletes those of an agent.
     DELETE_UPLOADS_OF_AGENT = "DELETE FROM uploads WHERE agent_id = $1";
 
-    /// New, or replaced by other bytes; the same bytes again change nothing.
+    /// Inserts or replaces a chunk; the same bytes again change nothing.
     PUT_CHUNK = "INSERT INTO chunks (file_id, number, length, sha256, data) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (file_id, number) DO UPDATE SET length = excluded.length, sha256 = excluded.sha256, \
         data = excluded.data WHERE chunks.sha256 <> excluded.sha256";
-    /// A file's chunks without their bytes.
+    /// Selects the chunks of a file without their bytes.
     CHUNKS = "SELECT number, length, sha256 FROM chunks WHERE file_id = $1 ORDER BY number";
-    /// The bytes of one.
+    /// Selects the bytes of a chunk.
     CHUNK = "SELECT data FROM chunks WHERE file_id = $1 AND number = $2";
-    /// All chunks of a file.
+    /// Deletes the chunks of a file.
     DELETE_CHUNKS = "DELETE FROM chunks WHERE file_id = $1";
-    /// All chunks of an agent's uploads.
+    /// Deletes the chunks of an agent's uploads.
     DELETE_CHUNKS_OF_AGENT = "DELETE FROM chunks WHERE file_id IN (SELECT id FROM uploads WHERE agent_id = $1)";
 
-    /// A new file for agents; nothing happens when there is one.
+    /// Inserts a file for agents unless there is one.
     INSERT_FILE = "INSERT INTO files (id, name, mime_type, size, sha256, created_at) VALUES ($1, $2, $3, $4, $5, $6) \
         ON CONFLICT DO NOTHING";
-    /// An agent that may fetch it.
+    /// Inserts an agent that may fetch the file.
     INSERT_FILE_AGENT = "INSERT INTO file_agents (file_id, place, agent_id) VALUES ($1, $2, $3)";
-    /// A file.
+    /// Selects a file.
     FILE = "SELECT id, name, mime_type, size, sha256, created_at FROM files WHERE id = $1";
-    /// Who may fetch it.
+    /// Selects the agents that may fetch it.
     FILE_AGENTS = "SELECT agent_id FROM file_agents WHERE file_id = $1 ORDER BY place";
-    /// An agent is gone.
+    /// Deletes an agent from the targets of files.
     DELETE_FILE_AGENT = "DELETE FROM file_agents WHERE agent_id = $1";
 
-    /// New or replaced.
+    /// Inserts or replaces one.
     PUT_ARTIFACT = "INSERT INTO artifacts \
         (identifier, decoded_sha256, decoded_size, encoded_sha256, compression, created_at, body) \
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (identifier, decoded_sha256) DO UPDATE SET \
         decoded_size = excluded.decoded_size, encoded_sha256 = excluded.encoded_sha256, \
         compression = excluded.compression, created_at = excluded.created_at, body = excluded.body";
-    /// An artifact with its bytes.
+    /// Selects an artifact with its bytes.
     ARTIFACT = "SELECT identifier, decoded_sha256, decoded_size, encoded_sha256, compression, created_at, body \
         FROM artifacts WHERE identifier = $1 AND decoded_sha256 = $2";
 }

@@ -1,4 +1,4 @@
-//! Statements with conditions that depend on the question, put together from fixed fragments.
+//! Queries with variable conditions, assembled from fixed fragments.
 
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
 use serde_json::json;
@@ -6,19 +6,19 @@ use serde_json::json;
 use super::{actions, dialect};
 use crate::query::{ActionCursor, ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 
-/// A value to bind.
+/// Bound value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Bound {
-    /// A number, a time.
+    /// Integer or time.
     Integer(i64),
-    /// Text, an id, JSON.
+    /// String, id or JSON.
     Text(String),
 }
 
-/// A statement under way: its text and what is bound to it, in step.
+/// A statement under construction: its text and its bound values.
 #[derive(Clone, Debug)]
 pub(crate) struct Composed {
-    /// The text so far.
+    /// Text of the statement.
     pub(crate) text: String,
     /// Values of `$1`, `$2` …
     pub(crate) values: Vec<Bound>,
@@ -33,7 +33,7 @@ impl Composed {
         self.text.push_str(fragment);
     }
 
-    /// Adds a fragment; its `$?` becomes the next placeholder.
+    /// Appends a fragment. Its `$?` becomes the next placeholder.
     fn bind(&mut self, fragment: &'static str, value: Bound) {
         self.values.push(value);
         self.text.push_str(&fragment.replace("$?", &format!("${}", self.values.len())));
@@ -43,7 +43,7 @@ impl Composed {
         self.bind(fragment, Bound::Text(value.to_owned()));
     }
 
-    /// ` AND column IN (…)`, one value bound whatever the length of the list.
+    /// Appends ` AND column IN (…)`. The list is bound as one value, so that its length does not change the statement.
     fn list<T: AsRef<str>>(&mut self, column: &'static str, words: impl IntoIterator<Item = T>) {
         let words: Vec<String> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
         self.push(column);
@@ -86,7 +86,7 @@ impl Composed {
         }
     }
 
-    /// One condition, complete in itself and never NULL, so that its opposite is what it does not match.
+    /// Appends one condition. It is never NULL, so that its negation matches exactly the rest.
     fn condition(&mut self, condition: &AgentCondition) {
         match condition {
             AgentCondition::All(parts) => self.group("(1 = 1", " AND ", parts),
@@ -125,7 +125,7 @@ impl Composed {
         self.push(")");
     }
 
-    /// A list within parentheses that `head` opened.
+    /// Appends a list within the parentheses that `head` opens.
     fn set<T: AsRef<str>>(&mut self, head: &'static str, words: impl IntoIterator<Item = T>) {
         self.list(head, words);
         self.push(")");
@@ -168,7 +168,7 @@ impl Composed {
     }
 }
 
-/// Ids of a page of agents.
+/// Composes the query for the ids of a page of agents.
 pub(crate) fn agent_page(filter: &AgentFilter, sort: AgentSort, descending: bool, page: Page) -> Composed {
     let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
     statement.agents(filter);
@@ -223,14 +223,14 @@ fn agent_order(sort: AgentSort, descending: bool) -> &'static str {
     }
 }
 
-/// Number of agents that match.
+/// Composes the count of matching agents.
 pub(crate) fn agent_total(filter: &AgentFilter) -> Composed {
     let mut statement = Composed::start("SELECT count(*) FROM agents WHERE ");
     statement.agents(filter);
     statement
 }
 
-/// Ids after one, in order.
+/// Composes the query for ids after one, in order.
 pub(crate) fn agent_ids(filter: &AgentFilter, after: Option<&str>, limit: u32) -> Composed {
     let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
     statement.agents(filter);
@@ -241,7 +241,7 @@ pub(crate) fn agent_ids(filter: &AgentFilter, after: Option<&str>, limit: u32) -
     statement
 }
 
-/// Number of agents in each status.
+/// Composes the count of agents by status.
 pub(crate) fn agent_counts(filter: &AgentFilter) -> Composed {
     let mut statement = Composed::start("SELECT agents.status, count(*) FROM agents WHERE ");
     statement.agents(filter);
@@ -258,7 +258,7 @@ fn is_of_space(filter: &AgentFilter, space: &SpaceId) -> bool {
     *filter == AgentFilter { space: Some(space.clone()), ..AgentFilter::default() }
 }
 
-/// Every tag in use.
+/// Composes the query for all tags.
 pub(crate) fn agent_tags(filter: &AgentFilter) -> Composed {
     if *filter == AgentFilter::default() {
         return Composed::start("SELECT DISTINCT tag FROM agent_tags WHERE ");
@@ -275,7 +275,7 @@ pub(crate) fn agent_tags(filter: &AgentFilter) -> Composed {
     statement
 }
 
-/// A page of actions, newest first.
+/// Composes the query for a page of actions, newest first.
 pub(crate) fn action_page(filter: &ActionFilter, page: Page) -> Composed {
     let mut statement = Composed::start(actions::LIST);
     statement.actions(filter);
@@ -287,7 +287,7 @@ pub(crate) fn action_page(filter: &ActionFilter, page: Page) -> Composed {
     statement
 }
 
-/// Keys of a page of actions and revisions of policies, together in the order of their times.
+/// Composes the query for the keys of a page of actions and policy revisions, ordered by time.
 pub(crate) fn key_page(filter: &ActionFilter, page: Page) -> Composed {
     let mut statement = Composed { text: actions::KEYS.to_owned(), values: Vec::new() };
     statement.keys(filter);
@@ -296,7 +296,7 @@ pub(crate) fn key_page(filter: &ActionFilter, page: Page) -> Composed {
     statement
 }
 
-/// Number of actions and revisions that match.
+/// Composes the count of matching actions and revisions.
 pub(crate) fn key_total(filter: &ActionFilter) -> Composed {
     let filter = &ActionFilter { after: None, ..filter.clone() };
     let mut statement = Composed { text: actions::COUNT_KEYS.to_owned(), values: Vec::new() };
@@ -305,7 +305,7 @@ pub(crate) fn key_total(filter: &ActionFilter) -> Composed {
     statement
 }
 
-/// Number of actions that match.
+/// Composes the count of matching actions.
 pub(crate) fn action_total(filter: &ActionFilter) -> Composed {
     let mut statement = Composed::start(actions::COUNT);
     statement.actions(filter);

@@ -1,8 +1,8 @@
-//! SQL texts, in a form that both engines take: one module per resource.
+//! SQL statements in a dialect that both engines accept, one module per resource.
 //!
-//! Placeholders are `$1`, `$2` …, and their first appearances ascend: SQLite numbers `$N` by first appearance, so a
-//! text that starts with `$2` would bind the wrong values without a word. A test looks at every statement.
-//! What must differ per engine stands in [`dialect`] alone.
+//! Placeholders are `$1`, `$2` …, and must first appear in ascending order: SQLite numbers `$N` by first appearance, so that a
+//! statement that starts with `$2` would silently bind the wrong values. A test checks every statement.
+//! Differences between engines are in [`dialect`] only.
 
 pub(crate) mod actions;
 pub(crate) mod agents;
@@ -14,19 +14,19 @@ pub(crate) mod log;
 pub(crate) mod policies;
 pub(crate) mod settings;
 
-/// Declares statements as constants, and lists them for the tests.
+/// Declares statements as constants, and lists them for tests.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $text:expr;)+) => {
         $($(#[$doc])* pub(crate) const $name: &str = $text;)+
 
-        /// Every statement of this module with its name.
+        /// All statements of this module, by name.
         #[cfg(test)]
         pub(crate) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
     };
 }
 use statements;
 
-/// Every fixed statement.
+/// Returns every fixed statement.
 #[cfg(test)]
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     [actions::ALL, agents::ALL, enrollment_keys::ALL, files::ALL, log::ALL, policies::ALL, settings::ALL]
@@ -35,7 +35,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         .copied()
 }
 
-/// The first appearances of placeholders, in order.
+/// Returns the placeholders in the order of their first appearance.
 #[cfg(test)]
 pub(crate) fn placeholders(text: &str) -> Vec<usize> {
     let mut seen = Vec::new();

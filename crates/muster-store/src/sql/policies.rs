@@ -15,24 +15,24 @@ macro_rules! revision_columns {
 }
 
 statements! {
-    /// A new policy; nothing happens when its id or its name is taken.
+    /// Inserts a policy unless its id or name is taken.
     INSERT = concat!(
         "INSERT INTO policies (", columns!(), ") \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING"
     );
-    /// Changes everything, when it is still what the change started from.
+    /// Updates a policy if it has not changed meanwhile.
     UPDATE = concat!(
         "UPDATE policies SET (", columns!(), ") = \
          ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
          WHERE id = $1 AND revision = $17 AND updated_at = $18"
     );
-    /// Whether there is one.
+    /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM policies WHERE id = $1";
     /// Whether another of the space has the name.
     NAME_TAKEN = "SELECT 1 FROM policies WHERE space = $1 AND name = $2 AND id <> $3";
-    /// Revisions go with it.
+    /// Deletes a policy with its revisions.
     DELETE = "DELETE FROM policies WHERE id = $1";
-    /// One policy.
+    /// Selects a policy.
     BY_ID = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1");
     /// One policy of a space.
     BY_ID_IN = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1 AND space = $2");
@@ -42,9 +42,9 @@ statements! {
     DEFAULT_HEAD = "SELECT id, inactivity_timeout FROM policies WHERE space = $1 AND is_default = 1 LIMIT 1";
     /// The policy of a name in a space.
     BY_NAME = concat!("SELECT ", columns!(), " FROM policies WHERE space = $1 AND name = $2");
-    /// By name.
+    /// Selects all, by name.
     LIST = concat!("SELECT ", columns!(), " FROM policies ORDER BY lower(name), name, id LIMIT $1 OFFSET $2");
-    /// How many.
+    /// Counts all.
     COUNT = "SELECT count(*) FROM policies";
     /// A space's, by name.
     LIST_IN = concat!(
@@ -58,20 +58,20 @@ statements! {
     /// How many of a space.
     COUNT_IN = "SELECT count(*) FROM policies WHERE space = $1";
 
-    /// A new revision; nothing happens when the number is taken.
+    /// Inserts a revision unless its number is taken.
     INSERT_REVISION = concat!(
         "INSERT INTO policy_revisions (", revision_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT DO NOTHING"
     );
-    /// The newest revision.
+    /// Selects the newest revision.
     NEWEST_REVISION = concat!(
         "SELECT ", revision_columns!(), " FROM policy_revisions WHERE policy_id = $1 ORDER BY revision DESC LIMIT 1"
     );
-    /// A revision.
+    /// Selects a revision.
     REVISION = concat!(
         "SELECT ", revision_columns!(), " FROM policy_revisions WHERE policy_id = $1 AND revision = $2"
     );
-    /// A policy's revisions without their contents.
+    /// Selects the revisions of a policy without their contents.
     REVISIONS = "SELECT revision, created_at, created_by FROM policy_revisions WHERE policy_id = $1 \
         ORDER BY revision DESC";
 }

@@ -9,7 +9,7 @@ macro_rules! output_columns {
 }
 
 statements! {
-    /// A new or changed output.
+    /// Inserts or updates an output.
     PUT_OUTPUT = concat!(
         "INSERT INTO outputs (", output_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, kind = excluded.kind, \
@@ -20,27 +20,27 @@ statements! {
     OUTPUT_NAME_TAKEN = "SELECT 1 FROM outputs WHERE space = $1 AND name = $2 AND id <> $3";
     /// The default of the space is another one.
     CLEAR_DEFAULT = "UPDATE outputs SET is_default = 0 WHERE space = $1 AND is_default = 1 AND id <> $2";
-    /// The default for monitoring data is another one.
+    /// Clears the monitoring default of other outputs.
     CLEAR_DEFAULT_MONITORING = "UPDATE outputs SET is_default_monitoring = 0 \
         WHERE space = $1 AND is_default_monitoring = 1 AND id <> $2";
-    /// Removes one.
+    /// Deletes one.
     DELETE_OUTPUT = "DELETE FROM outputs WHERE id = $1";
-    /// One output.
+    /// Selects an output.
     OUTPUT = concat!("SELECT ", output_columns!(), " FROM outputs WHERE id = $1");
     /// One output of a space.
     OUTPUT_IN = concat!("SELECT ", output_columns!(), " FROM outputs WHERE id = $1 AND space = $2");
     /// A space's, by name.
     OUTPUTS = concat!("SELECT ", output_columns!(), " FROM outputs WHERE space = $1 ORDER BY lower(name), name");
 
-    /// New or replaced.
+    /// Inserts or replaces one.
     PUT_SECRET = "INSERT INTO secrets (id, sealed) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET sealed = excluded.sealed";
-    /// Removes one.
+    /// Deletes one.
     DELETE_SECRET = "DELETE FROM secrets WHERE id = $1";
-    /// One secret.
+    /// Selects a secret.
     SECRET = "SELECT sealed FROM secrets WHERE id = $1";
 
-    /// New or replaced.
+    /// Inserts or replaces one.
     PUT_SETTING = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    /// One setting.
+    /// Selects a setting.
     SETTING = "SELECT value FROM settings WHERE name = $1";
 }

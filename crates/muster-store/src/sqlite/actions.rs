@@ -23,7 +23,7 @@ fn seq(connection: &Connection, id: &ActionId) -> Result<Option<i64>> {
     first(connection, sql::SEQ, [id.as_str()], |row| row.get(0))
 }
 
-/// A new action and its targets; its sequence number.
+/// Inserts an action and its targets, and returns its sequence number.
 pub(super) fn insert(
     connection: &Connection,
     action: &Action,
@@ -55,7 +55,7 @@ pub(super) fn insert(
     Ok(seq)
 }
 
-/// One agent's answer; the first one stays.
+/// Stores the result of an agent. The first one is kept.
 pub(super) fn put_result(
     connection: &Connection,
     result: &ActionResult,
@@ -71,13 +71,13 @@ pub(super) fn put_result(
     }
     let stands: Option<String> = first(connection, sql::STATE, params![agent, seq], |row| row.get(0))?;
     match stands.as_deref() {
-        // Meant but never ordered: an answer of its own would be one to somebody else's order (D17).
+        // The agent was not eligible, so a result from it would be for an action that it never received (D17).
         None | Some(INELIGIBLE) if addressed => {
             let what = format!("agent {agent} among the targets of action {}", result.action_id);
             Err(Precondition::Missing(what).into())
         }
         None => Ok(insert_ineligible(connection, seq, result)?),
-        // Answered, or ended with its agent: what stands, stays.
+        // The target already has a final state, which is kept.
         Some(_) => Ok(()),
     }
 }
@@ -89,28 +89,28 @@ fn insert_ineligible(connection: &Connection, seq: i64, result: &ActionResult) -
     run(connection, sql::INSERT_INELIGIBLE, values).map(|_| ())
 }
 
-/// Marks as cancelled; the first time stays.
+/// Marks an action as cancelled, unless it is already.
 pub(super) fn cancel(connection: &Connection, id: &ActionId, now: Timestamp) -> std::result::Result<(), Failure> {
     let rows = run(connection, sql::CANCEL, params![now.as_micros(), id.as_str()])?;
     if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
 }
 
-/// Notes that the effect follows.
+/// Marks the effect of an action as pending.
 pub(super) fn begin(connection: &Connection, id: &ActionId) -> Result<()> {
     run(connection, sql::BEGIN, [id.as_str()]).map(|_| ())
 }
 
-/// Notes that the effect is there.
+/// Marks the effect of an action as complete.
 pub(super) fn finish(connection: &Connection, id: &ActionId) -> Result<()> {
     run(connection, sql::FINISH, [id.as_str()]).map(|_| ())
 }
 
-/// Orders whose effect is not all there.
+/// Returns the actions whose effect is incomplete.
 pub(super) fn unfinished(connection: &Connection) -> Result<Vec<ActionId>> {
     all(connection, sql::UNFINISHED, [], |row| Columns::of(row).id())
 }
 
-/// Ends the open targets of an agent that left.
+/// Ends the pending targets of an agent that left.
 pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
     run(connection, sql::END_OPEN, params![ENDED, now.as_micros(), UNENROLLED, agent.as_str()]).map(|_| ())
 }
@@ -128,22 +128,22 @@ pub(super) fn end_target(
     run(connection, sql::END_TARGET, values).map(|_| ())
 }
 
-/// Ends everything that was given to an earlier life of the id.
+/// Ends the targets of earlier lives of an agent id.
 pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
-    // Most ids are new: one look at the index tells that nothing was ever given to them.
+    // Most ids are new, for which one index look-up finds no target.
     if run(connection, sql::CLOSE_LIFE, [agent.as_str()])? > 0 {
         end_open(connection, agent, now)?;
     }
     Ok(())
 }
 
-/// Takes an agent that is deleted out of its actions: what was open ends, and what it reported goes with it.
+/// Removes a deleted agent from its actions: pending targets end, and its reports are deleted.
 pub(super) fn forget_agent(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
     close_life(connection, agent, now)?;
     run(connection, sql::CLEAR_FIELDS, [agent.as_str()]).map(|_| ())
 }
 
-/// Removes old actions; how many.
+/// Deletes expired actions, and returns their number.
 pub(super) fn collect(connection: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
     let rows = run(connection, sql::COLLECT, params![before.as_micros(), limit])?;
     Ok(rows as u64)
@@ -174,7 +174,7 @@ fn signed(c: &mut Columns<'_, '_>) -> Result<Option<Signed>> {
     Ok(data.zip(signature).map(|(data, signature)| Signed { data, signature }))
 }
 
-/// One action.
+/// Selects an action.
 pub(super) fn by_id(connection: &Connection, id: &ActionId) -> Result<Option<Action>> {
     first(connection, sql::BY_ID, [id.as_str()], |row| read(&mut Columns::of(row)))
 }
@@ -184,7 +184,7 @@ pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &ActionId) 
     first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], |row| read(&mut Columns::of(row)))
 }
 
-/// What is due to an agent.
+/// Returns what is due to an agent.
 pub(super) fn due(
     connection: &Connection,
     agent: &AgentId,
@@ -198,7 +198,7 @@ pub(super) fn due(
     })
 }
 
-/// An action's targets in order.
+/// Selects the targets of an action in order.
 pub(super) fn targets(
     connection: &Connection,
     id: &ActionId,
@@ -212,7 +212,7 @@ pub(super) fn targets(
     })
 }
 
-/// How one agent stands to an action.
+/// Selects the target state of an agent.
 pub(super) fn target(connection: &Connection, id: &ActionId, agent: &AgentId) -> Result<Option<Target>> {
     first(connection, sql::TARGET, [id.as_str(), agent.as_str()], |row| {
         let mut columns = Columns::of(row);
@@ -220,7 +220,7 @@ pub(super) fn target(connection: &Connection, id: &ActionId, agent: &AgentId) ->
     })
 }
 
-/// A page of actions with their counts.
+/// Returns a page of actions with their counts.
 pub(super) fn page(
     connection: &Connection,
     wanted: &ActionFilter,
@@ -260,7 +260,7 @@ pub(super) fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> 
     Ok(counts)
 }
 
-/// Results, newest first.
+/// Returns results, newest first.
 pub(super) fn results(
     connection: &Connection,
     id: &ActionId,

@@ -28,7 +28,7 @@ fn affected_or_missing(rows: usize, id: &AgentId) -> std::result::Result<(), Fai
     if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
 }
 
-/// A new agent. It inherits no orders of an earlier holder of its id (D14).
+/// Inserts an agent. It inherits no actions from earlier lives of its id (D14).
 pub(super) fn insert(
     connection: &Connection,
     record: &AgentRecord,
@@ -45,7 +45,7 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// A changed record.
+/// Updates a record.
 pub(super) fn update(
     connection: &Connection,
     before: &AgentRecord,
@@ -72,7 +72,7 @@ pub(super) fn update(
     Ok(())
 }
 
-/// Whether an update is one statement, which applies wholly or not at all by itself.
+/// Returns whether an update is a single statement, which is atomic by itself.
 pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord) -> bool {
     before.tags == after.tags && before.access_key == after.access_key && before.host_id == after.host_id
 }
@@ -139,7 +139,7 @@ fn insert_tags(connection: &Connection, record: &AgentRecord) -> Result<()> {
     Ok(())
 }
 
-/// Changed documents. Components go to their place by way of the recent ones, unless these have no room for them.
+/// Updates documents. Components go to the ring of recent ones first, unless it has no room.
 pub(super) fn put_documents(
     connection: &Connection,
     recent: &mut Batch<'_>,
@@ -164,12 +164,12 @@ pub(super) fn put_documents(
     Ok(())
 }
 
-/// Brings components into their place.
+/// Moves components to their table.
 pub(super) fn settle_components(connection: &Connection, id: &AgentId, components: &str) -> Result<()> {
     run(connection, sql::SETTLE_COMPONENTS, params![components, id.as_str()]).map(|_| ())
 }
 
-/// Removes an agent and everything that is its own.
+/// Deletes an agent and everything that belongs to it.
 pub(super) fn delete(
     connection: &Connection,
     recent: &mut Batch<'_>,
@@ -189,7 +189,7 @@ pub(super) fn delete(
     Ok(())
 }
 
-/// Later check-in times.
+/// Sets later check-in times.
 pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Result<()> {
     for (id, at) in seen {
         run(connection, sql::SEEN, params![at.as_micros(), id.as_str()])?;
@@ -197,7 +197,7 @@ pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Re
     Ok(())
 }
 
-/// One agent.
+/// Selects an agent.
 pub(super) fn by_id(connection: &Connection, id: &AgentId) -> Result<Option<AgentRecord>> {
     first(connection, sql::BY_ID, [id.as_str()], record::read)
 }
@@ -207,12 +207,12 @@ pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &AgentId) -
     first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], record::read)
 }
 
-/// The holder of an access key.
+/// Selects the agent with an access key.
 pub(super) fn by_access_key(connection: &Connection, key: &KeyId) -> Result<Option<AgentRecord>> {
     first(connection, sql::BY_ACCESS_KEY, [key.as_str()], record::read)
 }
 
-/// The one that came in by a key with an idempotency handle and never checked in.
+/// Selects the agent that enrolled with a key and an idempotency handle and has never checked in.
 pub(super) fn by_enrollment_id(
     connection: &Connection,
     enrollment_id: &str,
@@ -221,19 +221,19 @@ pub(super) fn by_enrollment_id(
     first(connection, sql::BY_ENROLLMENT_ID, [enrollment_id, key.as_str()], record::read)
 }
 
-/// One agent's documents.
+/// Selects the documents of an agent.
 pub(super) fn documents(connection: &Connection, id: &AgentId) -> Result<Option<AgentDocuments>> {
     first(connection, sql::DOCUMENTS, [id.as_str()], |row| {
         Ok(AgentDocuments { local_metadata: row.get(0)?, components: row.get(1)? })
     })
 }
 
-/// Those whose deadline has come.
+/// Selects agents whose status deadline has passed.
 pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>> {
     readable(connection, "agents", sql::DUE, params![now.as_micros(), limit], record::read)
 }
 
-/// Active agents on each policy.
+/// Counts the active agents of each policy.
 pub(super) fn per_policy(connection: &Connection) -> Result<Vec<(PolicyId, u64)>> {
     all(connection, sql::PER_POLICY, [], |row| {
         let mut columns = Columns::of(row);

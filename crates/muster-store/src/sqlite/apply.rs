@@ -1,4 +1,4 @@
-//! One [`Write`] after another, each by its resource's module.
+//! Application of [`Write`]s, each by the module of its resource.
 
 use rusqlite::Connection;
 
@@ -10,18 +10,18 @@ use crate::port::{
     SettingWrite, Write,
 };
 
-/// What a job did, for its answer.
+/// Outcome of a job.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    /// What the port's `commit` answers.
+    /// Return value of the port's `commit`.
     pub(super) committed: Committed,
-    /// Rows removed, for jobs that collect.
+    /// Number of deleted rows, for jobs that delete.
     pub(super) removed: u64,
-    /// The newest row of the change log, when the job wrote any.
+    /// Newest row of the change log, if the job wrote one.
     pub(super) newest_change: Option<i64>,
 }
 
-/// Applies a list of writes; the caller takes all of it back when one fails.
+/// Applies a list of writes. The caller rolls back all of them if one fails.
 pub(super) fn writes(connection: &Connection, recent: &mut Batch<'_>, writes: &[Write]) -> Result<Done, Failure> {
     let mut done = Done::default();
     for write in writes {
@@ -30,8 +30,8 @@ pub(super) fn writes(connection: &Connection, recent: &mut Batch<'_>, writes: &[
     Ok(done)
 }
 
-/// Whether a list applies wholly or not at all without a savepoint: it is one statement, or can be refused by its
-/// first one only.
+/// Returns whether a list is atomic without a savepoint: it is a single statement, or only its first
+/// statement can fail.
 pub(super) fn is_one_statement(writes: &[Write]) -> bool {
     match writes {
         [Write::Agent(AgentWrite::Update { before, after })] => agents::update_is_one_statement(before, after),
@@ -40,7 +40,7 @@ pub(super) fn is_one_statement(writes: &[Write]) -> bool {
             | Write::File(FileWrite::PutChunk { .. })
             | Write::Setting(SettingWrite::Put { .. }),
         ] => true,
-        // An agent whose record was just updated is not missing.
+        // Its record was updated in the same list, so it exists.
         [Write::Agent(AgentWrite::Update { before, after }), Write::Agent(AgentWrite::Documents { id, .. })] => {
             *id == after.id && agents::update_is_one_statement(before, after)
         }
@@ -48,7 +48,7 @@ pub(super) fn is_one_statement(writes: &[Write]) -> bool {
     }
 }
 
-/// Wiring: each write to its function.
+/// Dispatches a write to its function.
 fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done) -> Result<(), Failure> {
     match write {
         Write::Agent(write) => agent(c, recent, write)?,

@@ -9,15 +9,15 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::OpenError;
 use super::identity::{self, APPLICATION_ID};
 
-/// Statements kept prepared on each connection: more than there are.
+/// Prepared statements that a connection caches: more than there are.
 const PREPARED: usize = 256;
-/// How long to wait for a lock that another program holds.
+/// Maximum wait for a lock that another program holds.
 const BUSY: Duration = Duration::from_secs(5);
-/// Pages of log after which a commit brings them into the file: 16 MiB.
+/// WAL pages after which a commit triggers a checkpoint: 16 MiB.
 const CHECKPOINT_PAGES: i64 = 4096;
-/// Size to which the log is cut after that, in bytes.
+/// Size to which the WAL is truncated afterwards, in bytes.
 const LOG_BYTES: i64 = 32 * 1024 * 1024;
-/// Page caches, in KiB. They fill with use only.
+/// Page cache sizes in KiB. Memory is allocated on use only.
 const WRITER_CACHE_KIB: i64 = 8192;
 const READER_CACHE_KIB: i64 = 4096;
 
@@ -26,12 +26,12 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
-    // Else statements that could use a partial index are prepared anew whenever other values are bound.
+    // Otherwise SQLite re-prepares statements that might use a partial index whenever other values are bound.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 
-/// The writing connection, before migrations. A file that is no store of ours is refused untouched.
+/// Opens the writing connection, before migrations. Fails without a change if the file is not a store of ours.
 pub(super) fn writer(path: &Path, durable: bool) -> Result<Connection, OpenError> {
     identity::refuse_foreign(path)?;
     create_private(path)?;
@@ -42,12 +42,12 @@ pub(super) fn writer(path: &Path, durable: bool) -> Result<Connection, OpenError
 }
 
 fn set_writer(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
-    // The mark of an empty file is in its header before there is a log.
+    // The application id of a new file must be in its header before there is a WAL.
     if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // FULL syncs at each commit: what was answered survives a power cut, not only the end of the process.
+    // FULL syncs each commit, so that acknowledged data survives a power failure and not only a crash of the process.
     connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "OFF" })?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;

@@ -76,7 +76,7 @@ pub(super) fn revoke(
     affected_or_missing(run(connection, sql::REVOKE, params![now.as_micros(), id.as_str()])?, id)
 }
 
-/// Removes one.
+/// Deletes one.
 pub(super) fn delete(connection: &Connection, id: &EnrollmentKeyId) -> std::result::Result<(), Failure> {
     affected_or_missing(run(connection, sql::DELETE, [id.as_str()])?, id)
 }
@@ -103,7 +103,7 @@ fn read(row: &Row<'_>) -> Result<EnrollmentKey> {
     })
 }
 
-/// One key.
+/// Selects a key.
 pub(super) fn by_id(connection: &Connection, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>> {
     first(connection, sql::BY_ID, [id.as_str()], read)
 }
@@ -117,7 +117,7 @@ pub(super) fn by_id_in(
     first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], read)
 }
 
-/// The key with a public half.
+/// Selects the key with a key id.
 pub(super) fn by_key_id(connection: &Connection, key: &KeyId) -> Result<Option<EnrollmentKey>> {
     first(connection, sql::BY_KEY_ID, [key.as_str()], read)
 }

@@ -19,7 +19,7 @@ pub enum OpenError {
     NotOurs {
         /// The file.
         path: std::path::PathBuf,
-        /// What it is.
+        /// Artifact.
         found: String,
     },
     /// The file was written by a newer version of this program.
@@ -49,7 +49,7 @@ pub enum OpenError {
     Engine {
         /// What was being done.
         doing: String,
-        /// What the engine said.
+        /// Message of the engine.
         source: rusqlite::Error,
     },
     /// The system refused.

@@ -57,7 +57,7 @@ pub(super) fn upload_is_open(
     Err(Precondition::Changed(format!("upload {id}")).into())
 }
 
-/// A new upload, in the place of one that failed or was removed.
+/// Inserts an upload, replacing one that failed or was removed.
 pub(super) fn insert_upload(connection: &Connection, upload: &Upload) -> std::result::Result<(), Failure> {
     for statement in [sql::DELETE_CHUNKS_OF_CLOSED, sql::DELETE_CLOSED_UPLOAD] {
         run(connection, statement, [upload.agent_id.as_str(), upload.action_id.as_str()])?;
@@ -82,7 +82,7 @@ pub(super) fn insert_upload(connection: &Connection, upload: &Upload) -> std::re
     Ok(())
 }
 
-/// A changed state; a failed or removed upload keeps no bytes.
+/// Updates the state. The bytes of a failed or removed upload are deleted.
 pub(super) fn upload_status(
     connection: &Connection,
     id: &FileId,
@@ -98,7 +98,7 @@ pub(super) fn upload_status(
     Ok(())
 }
 
-/// A chunk; the same again changes nothing (D6).
+/// Stores a chunk. The same chunk again changes nothing (D6).
 pub(super) fn put_chunk(
     connection: &Connection,
     file: &FileId,
@@ -110,7 +110,7 @@ pub(super) fn put_chunk(
     run(connection, sql::PUT_CHUNK, params![file.as_str(), number, length, sha256, data]).map(|_| ())
 }
 
-/// A new file for agents.
+/// Inserts a file for agents.
 pub(super) fn insert_file(connection: &Connection, file: &DeliverableFile) -> std::result::Result<(), Failure> {
     let id = file.id.as_str();
     let values = params![id, file.name, file.mime_type, file.size, file.sha256, file.created_at.as_micros()];
@@ -123,7 +123,7 @@ pub(super) fn insert_file(connection: &Connection, file: &DeliverableFile) -> st
     Ok(())
 }
 
-/// A new or replaced artifact.
+/// Inserts or replaces an artifact.
 pub(super) fn put_artifact(connection: &Connection, artifact: &Artifact, body: &[u8]) -> Result<()> {
     let values = params![
         artifact.identifier,
@@ -153,7 +153,7 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
     })
 }
 
-/// One upload.
+/// Selects an upload.
 pub(super) fn upload(connection: &Connection, id: &FileId) -> Result<Option<Upload>> {
     first(connection, sql::UPLOAD, [id.as_str()], read_upload)
 }
@@ -163,17 +163,17 @@ pub(super) fn upload_in(connection: &Connection, space: &SpaceId, id: &FileId) -
     first(connection, sql::UPLOAD_IN, [id.as_str(), space.as_str()], read_upload)
 }
 
-/// An agent's upload for an action.
+/// Selects an agent's upload for an action.
 pub(super) fn upload_for(connection: &Connection, action: &ActionId, agent: &AgentId) -> Result<Option<Upload>> {
     first(connection, sql::UPLOAD_FOR, [agent.as_str(), action.as_str()], read_upload)
 }
 
-/// An agent's uploads, newest first.
+/// Returns the uploads of an agent, newest first.
 pub(super) fn uploads(connection: &Connection, agent: &AgentId) -> Result<Vec<Upload>> {
     readable(connection, "uploads", sql::UPLOADS, [agent.as_str()], read_upload)
 }
 
-/// Uploads in a state that began before, oldest first.
+/// Returns uploads in a state that began before a time, oldest first.
 pub(super) fn uploads_begun_before(
     connection: &Connection,
     status: FileStatus,
@@ -189,7 +189,7 @@ pub(super) fn uploads_begun_before(
     )
 }
 
-/// A file's chunks without their bytes.
+/// Selects the chunks of a file without their bytes.
 pub(super) fn chunks(connection: &Connection, file: &FileId) -> Result<Vec<ChunkInfo>> {
     all(connection, sql::CHUNKS, [file.as_str()], |row| {
         let mut c = Columns::of(row);
@@ -197,12 +197,12 @@ pub(super) fn chunks(connection: &Connection, file: &FileId) -> Result<Vec<Chunk
     })
 }
 
-/// One chunk's bytes.
+/// Returns the bytes of a chunk.
 pub(super) fn chunk(connection: &Connection, file: &FileId, number: i64) -> Result<Option<Vec<u8>>> {
     first(connection, sql::CHUNK, params![file.as_str(), number], |row| row.get(0))
 }
 
-/// A file for agents.
+/// Returns a file for agents.
 pub(super) fn file(connection: &Connection, id: &FileId) -> Result<Option<DeliverableFile>> {
     let agents = all(connection, sql::FILE_AGENTS, [id.as_str()], |row| Columns::of(row).id())?;
     first(connection, sql::FILE, [id.as_str()], |row| {
@@ -219,7 +219,7 @@ pub(super) fn file(connection: &Connection, id: &FileId) -> Result<Option<Delive
     })
 }
 
-/// An artifact and its bytes.
+/// Returns an artifact and its bytes.
 pub(super) fn artifact(
     connection: &Connection,
     identifier: &str,

@@ -1,7 +1,7 @@
-//! Whether a file is a store of ours, told before anything in it is changed.
+//! Check that a file is a store of ours, before anything in it is changed.
 //!
-//! A store carries [`APPLICATION_ID`] in its header, where it can be read without the engine. Stores of the first
-//! development versions carry none; they are known by their table of migrations.
+//! A store has [`APPLICATION_ID`] in its header, which can be read without the engine. Stores of the first
+//! development versions have none; they are recognised by their table of migrations.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,16 +12,16 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::OpenError;
 use crate::sql::dialect;
 
-/// `Mstr`, in the header of every store.
+/// Application id in the header of every store: `Mstr`.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Mstr");
 
-/// What every SQLite file begins with.
+/// First bytes of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// Length of the header, and where the application's id stands in it.
+/// Length of the header, and the offset of the application id.
 const HEADER: usize = 100;
 const ID_AT: usize = 68;
 
-/// Refuses a file that is there and no store of ours; it stays as it is. A missing or empty one is as good as new.
+/// Fails if the file exists and is not a store of ours, without changing it. A missing or empty file is accepted.
 pub fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     let header = header(path).map_err(OpenError::io(format!("read the store {}", path.display())))?;
     let foreign = |found: String| Err(OpenError::NotOurs { path: path.to_owned(), found });
@@ -39,7 +39,7 @@ pub fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// The first bytes of the file; `None` without a file.
+/// Returns the first bytes of the file, or `None` if there is no file.
 fn header(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut header = Vec::new();
     match File::open(path) {
@@ -54,11 +54,11 @@ fn application_id(header: &[u8]) -> i32 {
     bytes.map_or(0, i32::from_be_bytes)
 }
 
-/// Names of tables, when there are some and the table of migrations is not among them.
+/// Returns names of tables if there are any and the table of migrations is not among them.
 fn other_tables(path: &Path) -> Result<Option<String>, OpenError> {
     let look = || -> rusqlite::Result<Option<String>> {
         let connection = Connection::open_with_flags(as_uri(path), looking())?;
-        // Other programs have a table of that name, with other columns.
+        // Other programs may have a table of that name with other columns.
         if connection.prepare(dialect::APPLIED).is_ok() {
             return Ok(None);
         }
@@ -73,7 +73,7 @@ fn looking() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
-/// Where no log stands beside it, the file is all there is: it is read without leaving a trace.
+/// Without a WAL the file is complete and is opened read-only, without leaving a trace.
 fn as_uri(path: &Path) -> String {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -82,7 +82,7 @@ fn as_uri(path: &Path) -> String {
             other => uri.push_str(&format!("%{other:02X}")),
         }
     }
-    // In doubt there is one: then the engine looks, and says what it could not read.
+    // If in doubt there is one: then the engine reports what it cannot read.
     let has_log = ["-wal", "-journal"].iter().any(|end| beside(path, end).try_exists().unwrap_or(true));
     uri.push_str(if has_log { "?mode=ro" } else { "?mode=ro&immutable=1" });
     uri

@@ -7,18 +7,18 @@ use rusqlite::{Connection, params};
 use super::row::{Columns, Result, all, first, run, to_json};
 use crate::sql::log as sql;
 
-/// Appends a change; its number.
+/// Appends a change, and returns its number.
 pub(super) fn append_change(connection: &Connection, change: &Change) -> Result<i64> {
     let (kind, subject) = change.to_row();
     connection.prepare_cached(sql::INSERT_CHANGE)?.query_row([kind, subject], |row| row.get(0))
 }
 
-/// The newest change's number; 0 when there is none.
+/// Returns the number of the newest change, or 0.
 pub(super) fn newest_change(connection: &Connection) -> Result<i64> {
     Ok(first(connection, sql::NEWEST_CHANGE, [], |row| row.get(0))?.unwrap_or(0))
 }
 
-/// Changes after one, oldest first.
+/// Returns changes after one, oldest first.
 pub(super) fn changes(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>> {
     all(connection, sql::CHANGES, params![seq, limit], |row| {
         let (kind, subject): (String, String) = (row.get(1)?, row.get(2)?);
@@ -26,14 +26,14 @@ pub(super) fn changes(connection: &Connection, seq: i64, limit: u32) -> Result<V
     })
 }
 
-/// Removes the oldest changes; how many.
+/// Deletes the oldest changes, and returns their number.
 pub(super) fn prune(connection: &Connection, through: i64, limit: u32) -> Result<u64> {
     run(connection, sql::PRUNE, params![through, limit]).map(|rows| rows as u64)
 }
 
-/// Appends an audit line, bound to the one before. The first line is bound to no bytes at all.
+/// Appends an audit line, chained to the previous one. The first line is chained to an empty string.
 ///
-/// The line before is read inside the transaction, so that a commit that is taken back leaves no gap in the chain.
+/// The previous line is read inside the transaction, so that a rolled-back commit leaves no gap in the chain.
 pub(super) fn append_audit(connection: &Connection, event: &AuditEvent) -> Result<()> {
     let previous: Option<[u8; 32]> = first(connection, sql::NEWEST_AUDIT, [], |row| row.get(0))?;
     let text = to_json(event)?;
@@ -41,7 +41,7 @@ pub(super) fn append_audit(connection: &Connection, event: &AuditEvent) -> Resul
     run(connection, sql::INSERT_AUDIT, params![text, hash]).map(|_| ())
 }
 
-/// Audit lines after one, oldest first.
+/// Returns audit lines after one, oldest first.
 pub(super) fn audit(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>> {
     all(connection, sql::AUDIT, params![seq, limit], |row| {
         let mut c = Columns::of(row);

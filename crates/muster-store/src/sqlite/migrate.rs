@@ -1,7 +1,7 @@
-//! Brings a store's schema to the newest, one numbered and named file after another.
+//! Schema migrations: numbered and named files, applied in order.
 //!
-//! What was applied stands in the table `schema_migrations` with its checksum and time. A file with a migration that
-//! this program does not know is refused untouched: an older program must not write into a newer store.
+//! Applied migrations are recorded in the table `schema_migrations` with checksum and time. A file with a migration that
+//! this program does not know is rejected without a change: an older program must not write to a newer store.
 
 use muster_core::audit::chain_hash;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -10,7 +10,7 @@ use super::error::OpenError;
 use super::identity::APPLICATION_ID;
 use crate::sql::dialect;
 
-/// One step of the schema.
+/// Migration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Migration {
     number: i64,
@@ -18,7 +18,7 @@ pub(super) struct Migration {
     text: &'static str,
 }
 
-/// All steps, in order. A step that was released is never edited: its checksum would not match any more.
+/// All migrations, in order. A released migration is never edited, because its checksum would no longer match.
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "initial", text: include_str!("../../migrations/sqlite/0001_initial.sql") },
     Migration {
@@ -38,7 +38,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         number: 5,
-        name: "unfinished_orders",
+        name: "unfinished_effects",
         text: include_str!("../../migrations/sqlite/0005_unfinished_orders.sql"),
     },
     Migration {
@@ -48,7 +48,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
 ];
 
-/// A migration that stands in the file.
+/// Migration recorded in the file.
 struct Applied {
     number: i64,
     name: String,
@@ -56,13 +56,13 @@ struct Applied {
 }
 
 impl Migration {
-    /// SHA-256 of the text, in hexadecimal digits.
+    /// SHA-256 of its text in hex.
     fn checksum(&self) -> String {
         chain_hash(&[], self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// Applies what is missing, all in one transaction.
+/// Applies the missing migrations in one transaction.
 pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Result<(), OpenError> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -79,7 +79,7 @@ pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Resul
     transaction.commit().map_err(OpenError::engine("commit the migrations of the store"))
 }
 
-/// Stores of the first development versions have no mark yet.
+/// Stores of the first development versions have no application id yet.
 fn mark(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let id: i32 = transaction.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     if id == APPLICATION_ID { Ok(()) } else { transaction.pragma_update(None, "application_id", APPLICATION_ID) }

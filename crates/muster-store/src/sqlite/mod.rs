@@ -1,12 +1,12 @@
-//! The embedded engine: SQLite, one writing thread that groups commits, reading threads beside it.
+//! The embedded engine: SQLite, with one writer thread that groups commits, and reader threads.
 //!
-//! * [`writer`] takes jobs from a bounded queue, runs as many as wait in one transaction, and answers after it is on
+//! * [`writer`] takes jobs from a bounded queue, runs all waiting jobs in one transaction, and replies after it is on
 //!   disk (WAL, `synchronous=FULL`).
-//! * [`recent`] takes changed components, many to a page, before they come into their table.
-//! * [`reader`] runs reads on connections of their own: point reads on one thread, lists on another, so that a long
+//! * [`recent`] packs changed components into pages before they are moved to their table.
+//! * [`reader`] runs reads on separate connections: point reads on one thread, lists on another, so that a long
 //!   list does not hold up a check-in.
-//! * [`migrate`] brings the file's schema to the newest.
-//! * One module per resource turns records into rows and back: [`agents`], [`actions`], …
+//! * [`migrate`] upgrades the schema.
+//! * One module per resource converts between records and rows: [`agents`], [`actions`], …
 
 mod actions;
 mod agents;

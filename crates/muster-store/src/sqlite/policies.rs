@@ -15,7 +15,7 @@ fn missing(id: &PolicyId) -> Precondition {
     Precondition::Missing(format!("policy {id}"))
 }
 
-/// The columns of a policy, as they are bound.
+/// Columns of a policy, as they are bound.
 struct Values<'p> {
     id: &'p str,
     space: &'p str,
@@ -63,7 +63,7 @@ impl<'p> Values<'p> {
     }
 }
 
-/// A new policy.
+/// Inserts a policy.
 pub(super) fn insert(connection: &Connection, policy: &Policy) -> std::result::Result<(), Failure> {
     let values = Values::of(policy)?;
     if run(connection, sql::INSERT, values.bind().as_slice())? > 0 {
@@ -77,7 +77,7 @@ pub(super) fn insert(connection: &Connection, policy: &Policy) -> std::result::R
     })
 }
 
-/// A changed policy.
+/// Updates a policy.
 pub(super) fn update(
     connection: &Connection,
     before_revision: i64,
@@ -99,7 +99,7 @@ pub(super) fn update(
     Err(if exists { Precondition::Changed(format!("policy {id}")) } else { missing(&policy.id) }.into())
 }
 
-/// A new revision.
+/// Inserts a revision.
 pub(super) fn insert_revision(connection: &Connection, revision: &PolicyRevision) -> std::result::Result<(), Failure> {
     let values = params![
         revision.policy_id.as_str(),
@@ -116,7 +116,7 @@ pub(super) fn insert_revision(connection: &Connection, revision: &PolicyRevision
     Ok(())
 }
 
-/// Removes a policy with its revisions and enrollment keys.
+/// Deletes a policy with its revisions and enrollment keys.
 pub(super) fn delete(connection: &Connection, id: &PolicyId) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
     if any(connection, agents_sql::ACTIVE_ON_POLICY, key)? {
@@ -163,7 +163,7 @@ fn read_revision(row: &Row<'_>) -> Result<PolicyRevision> {
     })
 }
 
-/// One policy.
+/// Selects a policy.
 pub(super) fn by_id(connection: &Connection, id: &PolicyId) -> Result<Option<Policy>> {
     first(connection, sql::BY_ID, [id.as_str()], read)
 }
@@ -208,22 +208,22 @@ pub(super) fn page(connection: &Connection, space: Option<&SpaceId>, page: Page)
     })
 }
 
-/// Those behind a name.
+/// Selects the policies after a name.
 pub(super) fn after(connection: &Connection, space: &SpaceId, name: &str, limit: u32) -> Result<Vec<Policy>> {
     readable(connection, "policies", sql::LIST_AFTER, params![space.as_str(), name, limit], read)
 }
 
-/// The newest revision.
+/// Selects the newest revision.
 pub(super) fn newest_revision(connection: &Connection, id: &PolicyId) -> Result<Option<PolicyRevision>> {
     first(connection, sql::NEWEST_REVISION, [id.as_str()], read_revision)
 }
 
-/// A revision.
+/// Selects a revision.
 pub(super) fn revision(connection: &Connection, id: &PolicyId, revision: i64) -> Result<Option<PolicyRevision>> {
     first(connection, sql::REVISION, params![id.as_str(), revision], read_revision)
 }
 
-/// Numbers, times and authors of a policy's revisions.
+/// Returns numbers, times and authors of a policy's revisions.
 pub(super) fn revisions(connection: &Connection, id: &PolicyId) -> Result<Vec<(i64, Timestamp, String)>> {
     all(connection, sql::REVISIONS, [id.as_str()], |row| {
         let mut c = Columns::of(row);

@@ -1,4 +1,4 @@
-//! Revisions of policies, listed among actions (MG146, MG147).
+//! Policy revisions in lists of actions (MG146, MG147).
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use super::row::{Columns, Result, all, all_composed, count_composed, first, unle
 use crate::query::{ActionFilter, Listed, Page};
 use crate::sql::{actions as sql, filter};
 
-/// Where an action or a revision stands in the list.
+/// Key of an action or a revision in the list.
 struct Key {
     at: Timestamp,
-    /// 0: a revision.
+    /// 0 for a revision.
     seq: i64,
     policy: PolicyId,
     revision: i64,
@@ -24,10 +24,10 @@ struct Key {
     space: SpaceId,
 }
 
-/// Agents on a policy by the revision that they run.
+/// Returns the number of agents of a policy by the revision that they run.
 type Running = Vec<(i64, i64)>;
 
-/// A page of actions and of revisions as actions, the newest first.
+/// Returns a page of actions, and of revisions as actions, newest first.
 pub(super) fn page(
     connection: &Connection,
     wanted: &ActionFilter,
@@ -73,7 +73,7 @@ fn running(connection: &Connection, policy: &PolicyId) -> Result<Running> {
     all(connection, sql::RUNNING, [policy.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// A revision as an action: for every agent on the policy, answered by those that run it or a later one.
+/// Converts a revision to an action for every agent of the policy, acknowledged by those that run it or a later one.
 fn change(key: Key, running: &[(i64, i64)]) -> (Action, ActionCounts) {
     let total = running.iter().map(|(_, agents)| agents).sum();
     let acked = running.iter().filter(|(revision, _)| *revision >= key.revision).map(|(_, agents)| agents).sum();

@@ -1,18 +1,18 @@
-//! The writer's queue: bounded in jobs and in bytes.
+//! The writer's queue, limited in jobs and in bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::port::{ActionWrite, AgentWrite, FileWrite, PolicyWrite, StoreError, Write};
 
-/// Bytes that may wait at once.
+/// Budget of bytes that may wait.
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
     used: Arc<AtomicUsize>,
     limit: usize,
 }
 
-/// Bytes taken from a budget; given back on drop.
+/// Bytes taken from a budget, returned on drop.
 #[derive(Debug)]
 pub(super) struct Share {
     used: Arc<AtomicUsize>,
@@ -24,7 +24,7 @@ impl Budget {
         Self { used: Arc::default(), limit }
     }
 
-    /// Takes `bytes`. One job alone may be larger than the whole budget, or it could never be written.
+    /// Takes `bytes`. A single job may exceed the budget, otherwise it could never be written.
     pub(super) fn take(&self, bytes: usize) -> Result<Share, StoreError> {
         let before = self.used.fetch_add(bytes, Ordering::Relaxed);
         let share = Share { used: self.used.clone(), bytes };
@@ -47,17 +47,17 @@ impl Drop for Share {
     }
 }
 
-/// The answer when a queue has no room.
+/// Error if a queue is full.
 pub(super) fn full() -> StoreError {
     StoreError::Unavailable { reason: "too much is waiting for the store".into() }
 }
 
-/// The answer once the store is closed.
+/// Error if the store is closed.
 pub(super) fn closed() -> StoreError {
     StoreError::Unavailable { reason: "the store is closed".into() }
 }
 
-/// About how many bytes a list of writes holds.
+/// Estimates the size of a list of writes in bytes.
 pub(super) fn weight(writes: &[Write]) -> usize {
     writes.iter().map(|write| size_of::<Write>() + payload(write)).sum()
 }

@@ -1,4 +1,4 @@
-//! A reading thread with a connection of its own and a bounded queue.
+//! A reader thread with its own connection and a bounded queue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use crate::port::StoreError;
 
 type Task = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The handle on a reading thread.
+/// Handle of a reader thread.
 pub(super) struct Reader {
     queue: Option<mpsc::Sender<Task>>,
     thread: Option<JoinHandle<()>>,
@@ -31,7 +31,7 @@ impl Reader {
         Ok(Self { queue: Some(queue), thread: Some(thread), damage })
     }
 
-    /// Runs a read; all of its statements see the same state.
+    /// Runs a read whose statements all see the same snapshot.
     pub(super) async fn snapshot<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -45,7 +45,7 @@ impl Reader {
         .await
     }
 
-    /// Runs a read of one statement.
+    /// Runs a read of a single statement.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -57,7 +57,7 @@ impl Reader {
                 damage.note(&error);
                 not_applied(&error)
             });
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = reply.send(read);
         };
         let queue = self.queue.as_ref().ok_or_else(closed)?;
@@ -72,7 +72,7 @@ impl Reader {
 
 fn serve(connection: &Connection, mut tasks: mpsc::Receiver<Task>) {
     while let Some(task) = tasks.blocking_recv() {
-        // Unwind safety: a read leaves nothing behind but statements that are reset when next used.
+        // Unwind safety: a read leaves only statements behind, which are reset on their next use.
         if catch_unwind(AssertUnwindSafe(|| task(connection))).is_err() {
             tracing::error!("a read of the store panicked");
         }
@@ -83,7 +83,7 @@ impl Drop for Reader {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
-            // The thread catches panics of reads; there is nobody to hand another one to.
+            // The thread catches panics of reads. There is no caller to report any other panic to.
             let _ = thread.join();
         }
     }

@@ -1,10 +1,10 @@
-//! Components that agents reported last: on disk before they are in their table.
+//! Recently reported components, which are on disk before they are in their table.
 //!
-//! A check-in that changes something mostly changes some hundred bytes of components. In their place, each of them
-//! would cost a page of the log. So they are packed many to a page into a ring, `recent_components`, in the very
-//! transaction that they belong to, and brought into their place only when the ring comes round to them and the agent
-//! has reported nothing newer. Until then [`OnTheWay`] knows them for readers. What a crash leaves in the ring is
-//! on its way again after the next start.
+//! Most check-ins with changes change a few hundred bytes of components. In their table, each change
+//! would cost a WAL page. So they are packed into pages of a ring, `recent_components`, in the same
+//! transaction, and moved to their table only when the ring wraps around and the agent
+//! has reported nothing newer. Until then readers find them in [`OnTheWay`], which is rebuilt from the ring
+//! at the next start.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,24 +16,24 @@ use super::agents::settle_components;
 use super::row::{Result, all, run};
 use crate::sql::agents as sql;
 
-/// Rows of the ring: 4 MiB.
+/// Number of pages in the ring: 4 MiB.
 const SLOTS: i64 = 1024;
-/// Bytes of entries in a row, so that it fills a page of 4 KiB and needs no second one.
+/// Bytes of entries per row, so that a row fills exactly one page of 4 KiB.
 const PAGE: usize = 4000;
-/// Longer components go to their place at once: a page of their own they cost there too.
+/// Maximum size of components in the ring. Larger ones go to their table directly, since they cost a page anyway.
 const LONGEST: usize = 1536;
-/// Entries that one transaction puts into the ring, bytes. Far less than the ring.
+/// Maximum bytes that one transaction puts into the ring; far less than its size.
 const BATCH: usize = PAGE * 128;
-/// Bytes of an entry's two lengths.
+/// Bytes of the two lengths of an entry.
 const LENGTHS: usize = 8;
-/// The length that stands for: what is in the table is newer.
+/// Length that marks that the table is newer.
 const SUPERSEDED: u32 = u32::MAX;
 
-/// Where an agent's newest entry stands.
+/// Position of an agent's newest entry.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     seq: i64,
-    /// `None`: what is in the table is newer.
+    /// `None` if the table is newer.
     pub(super) components: Option<Arc<str>>,
 }
 
@@ -43,12 +43,12 @@ impl PartialEq for Place {
     }
 }
 
-/// The components that have not come into their table yet, for readers.
+/// Components that are not in their table yet, for readers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OnTheWay(Arc<Mutex<HashMap<AgentId, Place>>>);
 
 impl OnTheWay {
-    /// The agent's newest entry.
+    /// Returns an agent's newest entry.
     pub(super) fn of(&self, id: &AgentId) -> Option<Place> {
         self.lock().get(id).cloned()
     }
@@ -58,10 +58,10 @@ impl OnTheWay {
     }
 }
 
-/// The ring, as the writing thread knows it.
+/// The ring, owned by the writer thread.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// Number of the next row to write; a row's place is its number modulo [`SLOTS`].
+    /// Number of the next row; its position is the number modulo [`SLOTS`].
     next: i64,
     /// Agents with entries in each row.
     rows: Vec<Vec<AgentId>>,
@@ -79,16 +79,16 @@ impl Entry {
     }
 }
 
-/// The entries of one transaction.
+/// Entries of one transaction.
 pub(super) struct Batch<'r> {
     recent: &'r OnTheWay,
     entries: Vec<Entry>,
     bytes: usize,
-    /// Whether one of them says that the table is newer.
+    /// Whether one of them marks that the table is newer.
     supersedes: bool,
 }
 
-/// Entries that share a row.
+/// Entries of one row.
 #[derive(Default)]
 pub(super) struct Page {
     entries: Vec<Entry>,
@@ -96,22 +96,22 @@ pub(super) struct Page {
 }
 
 impl Batch<'_> {
-    /// Whether such components may be put.
+    /// Returns whether components fit.
     pub(super) fn has_room(&self, id: &AgentId, components: &str) -> bool {
         components.len() <= LONGEST && self.bytes + components.len() + id.as_str().len() <= BATCH
     }
 
-    /// Whether the agent is certainly there: its components are on their way, and this transaction deletes nobody.
+    /// Returns whether the agent certainly exists: its components are in the ring, and this transaction deletes no agent.
     pub(super) fn has(&self, id: &AgentId) -> bool {
         !self.supersedes && self.recent.lock().get(id).is_some_and(|place| place.components.is_some())
     }
 
-    /// The agent's newest components.
+    /// Puts the newest components of an agent.
     pub(super) fn put(&mut self, id: &AgentId, components: &Arc<str>) {
         self.push(Entry { id: id.clone(), components: Some(Arc::clone(components)) });
     }
 
-    /// What is in the table is newer than what is on its way, if anything is.
+    /// Marks that the table is newer than the ring.
     pub(super) fn supersede(&mut self, id: &AgentId) {
         if self.recent.lock().contains_key(id) || self.entries.iter().any(|entry| entry.id == *id) {
             self.push(Entry { id: id.clone(), components: None });
@@ -124,19 +124,19 @@ impl Batch<'_> {
         self.entries.push(entry);
     }
 
-    /// Where to go back to when the next job is refused.
+    /// Returns a mark to roll back to if the next job fails.
     pub(super) fn mark(&self) -> usize {
         self.entries.len()
     }
 
-    /// Forgets what was put since.
+    /// Rolls back to a mark.
     pub(super) fn back_to(&mut self, mark: usize) {
         self.entries.truncate(mark);
         self.bytes = self.entries.iter().map(Entry::len).sum();
         self.supersedes = self.entries.iter().any(|entry| entry.components.is_none());
     }
 
-    /// The entries, row by row.
+    /// Returns the entries as rows.
     pub(super) fn into_pages(self) -> Vec<Page> {
         let mut pages: Vec<Page> = Vec::new();
         for entry in self.entries {
@@ -166,7 +166,7 @@ impl Page {
 }
 
 impl Recent {
-    /// The ring as it stands in the file: what a crash left is on its way again. Writes nothing, so that a store on a
+    /// Loads the ring from the file. Writes nothing, so that a store on a
     /// full disk can be opened.
     pub(super) fn load(connection: &Connection) -> Result<Self> {
         let mut recent = Self::default();
@@ -187,7 +187,7 @@ impl Recent {
         Ok(recent)
     }
 
-    /// Brings everything in the ring into its place and empties it.
+    /// Moves everything in the ring to its table and clears the ring.
     pub(super) fn settle(&self, connection: &Connection) -> Result<()> {
         if self.rows.is_empty() {
             return Ok(());
@@ -202,12 +202,12 @@ impl Recent {
         transaction.commit()
     }
 
-    /// What readers look into.
+    /// Returns the view for readers.
     pub(super) fn on_the_way(&self) -> OnTheWay {
         self.on_the_way.clone()
     }
 
-    /// A transaction's entries, none yet.
+    /// Returns the empty entries of a new transaction.
     pub(super) fn batch(&self) -> Batch<'_> {
         Batch { recent: &self.on_the_way, entries: Vec::new(), bytes: 0, supersedes: false }
     }
@@ -216,7 +216,7 @@ impl Recent {
         usize::try_from(seq % SLOTS).ok().and_then(|slot| self.rows.get(slot)).map_or(&[], Vec::as_slice)
     }
 
-    /// Writes pages over the oldest ones, whose newest entries come into their place.
+    /// Overwrites the oldest pages, whose newest entries are moved to their table first.
     pub(super) fn write(&self, connection: &Connection, pages: &[Page]) -> Result<()> {
         let newer = pages.iter().flat_map(|page| &page.entries).map(|entry| &entry.id).collect();
         for (page, seq) in pages.iter().zip(self.next..) {
@@ -226,7 +226,7 @@ impl Recent {
         Ok(())
     }
 
-    /// Brings what is newest in the row that `seq` takes the place of into the table.
+    /// Moves the newest entries of the row that `seq` replaces to the table.
     fn settle_row(&self, connection: &Connection, seq: i64, newer: &HashSet<&AgentId>) -> Result<()> {
         let row = self.row(seq);
         for (index, id) in row.iter().enumerate() {
@@ -241,7 +241,7 @@ impl Recent {
         Ok(())
     }
 
-    /// The pages are on disk.
+    /// Publishes pages that are on disk.
     pub(super) fn written(&mut self, pages: Vec<Page>) {
         let mut on_the_way = self.on_the_way.lock();
         for page in pages {
@@ -267,7 +267,7 @@ impl Recent {
     }
 }
 
-/// The first entry of a row: the agent, its components, and what follows.
+/// Splits the first entry off a row: the agent, its components, and the rest.
 fn entry(row: &[u8]) -> Option<(&str, Option<&str>, &[u8])> {
     let (id_length, rest) = row.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;

@@ -1,4 +1,4 @@
-//! Rows into fields, column after column.
+//! Conversion of rows to fields.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use super::damage::is_of_the_row;
 use super::words::Word;
 use crate::sql::filter::{Bound, Composed};
 
-/// What reads answer with inside the engine.
+/// Result of a read inside the engine.
 pub(super) type Result<T> = rusqlite::Result<T>;
 
-/// Takes the columns of a row from left to right; their order is the statement's.
+/// Reads the columns of a row from left to right, in the order of the statement.
 pub(super) struct Columns<'r, 'stmt> {
     row: &'r Row<'stmt>,
     next: usize,
 }
 
-/// An id that comes out of a column.
+/// Id that can be read from a column.
 pub(super) trait StoredId {
-    /// The id of that text.
+    /// Parses the id.
     fn stored(text: Arc<str>) -> Self;
 }
 
@@ -42,7 +42,7 @@ macro_rules! stored_ids {
 }
 stored_ids!(ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId);
 
-/// A column that does not hold what it should.
+/// Returns an error for a column with an invalid value.
 #[derive(Debug)]
 struct Unreadable(String);
 
@@ -55,12 +55,12 @@ impl fmt::Display for Unreadable {
 impl std::error::Error for Unreadable {}
 
 impl<'r, 'stmt> Columns<'r, 'stmt> {
-    /// From the first column on.
+    /// Starts at the first column.
     pub(super) fn of(row: &'r Row<'stmt>) -> Self {
         Self { row, next: 0 }
     }
 
-    /// The next column as it is.
+    /// Returns the next column.
     pub(super) fn take<T: FromSql>(&mut self) -> Result<T> {
         let value = self.row.get(self.next)?;
         self.next += 1;
@@ -74,42 +74,42 @@ impl<'r, 'stmt> Columns<'r, 'stmt> {
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
     }
 
-    /// An id.
+    /// Returns an id.
     pub(super) fn id<T: StoredId>(&mut self) -> Result<T> {
         Ok(T::stored(self.take()?))
     }
 
-    /// An id or none.
+    /// Returns an optional id.
     pub(super) fn id_option<T: StoredId>(&mut self) -> Result<Option<T>> {
         Ok(self.take::<Option<Arc<str>>>()?.map(T::stored))
     }
 
-    /// A time.
+    /// Returns a time.
     pub(super) fn time(&mut self) -> Result<Timestamp> {
         Ok(Timestamp::from_micros(self.take()?))
     }
 
-    /// A time or none.
+    /// Returns an optional time.
     pub(super) fn time_option(&mut self) -> Result<Option<Timestamp>> {
         Ok(self.take::<Option<i64>>()?.map(Timestamp::from_micros))
     }
 
-    /// A flag.
+    /// Returns a boolean.
     pub(super) fn flag(&mut self) -> Result<bool> {
         Ok(self.take::<i64>()? != 0)
     }
 
-    /// What `count(*)` counted.
+    /// Returns a count.
     pub(super) fn count(&mut self) -> Result<u64> {
         Ok(self.take::<i64>()?.unsigned_abs())
     }
 
-    /// A SHA-256.
+    /// Returns a SHA-256.
     pub(super) fn sha256(&mut self) -> Result<[u8; 32]> {
         self.take()
     }
 
-    /// A value kept as JSON.
+    /// Returns a value that is stored as JSON.
     pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
         let text = self.row.get_ref(self.next)?;
         self.next += 1;
@@ -124,7 +124,7 @@ impl<'r, 'stmt> Columns<'r, 'stmt> {
         serde_json::from_str(text).map(Some).map_err(|error| self.unreadable(error))
     }
 
-    /// A value kept as a word.
+    /// Returns a value that is stored as a word.
     pub(super) fn word<T: Word>(&mut self) -> Result<T> {
         match self.word_option()? {
             Some(value) => Ok(value),
@@ -132,7 +132,7 @@ impl<'r, 'stmt> Columns<'r, 'stmt> {
         }
     }
 
-    /// A value kept as a word, or none.
+    /// Returns an optional value that is stored as a word.
     pub(super) fn word_option<T: Word>(&mut self) -> Result<Option<T>> {
         let column = self.row.get_ref(self.next)?;
         self.next += 1;
@@ -141,14 +141,14 @@ impl<'r, 'stmt> Columns<'r, 'stmt> {
     }
 }
 
-/// A value as the JSON that its column holds.
+/// Serializes a value to the JSON of its column.
 ///
-/// Strings, ids and JSON values only: nothing of them can fail to serialise.
+/// For strings, ids and JSON values only, whose serialization cannot fail.
 pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-/// The first row, if there is one.
+/// Returns the first row, if any.
 pub(super) fn first<T>(
     connection: &Connection,
     statement: &'static str,
@@ -158,7 +158,7 @@ pub(super) fn first<T>(
     connection.prepare_cached(statement)?.query_row(params, read).optional()
 }
 
-/// All rows.
+/// Returns all rows.
 pub(super) fn all<T>(
     connection: &Connection,
     statement: &'static str,
@@ -207,22 +207,22 @@ fn row_name(row: &Row<'_>) -> String {
     row.get_ref(0).ok().and_then(|value| value.as_str().ok().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Whether there is a row.
+/// Returns whether there is a row.
 pub(super) fn any(connection: &Connection, statement: &'static str, params: impl Params) -> Result<bool> {
     connection.prepare_cached(statement)?.exists(params)
 }
 
-/// The number that a statement counts.
+/// Returns the count of a statement.
 pub(super) fn count(connection: &Connection, statement: &'static str, params: impl Params) -> Result<u64> {
     connection.prepare_cached(statement)?.query_row(params, |row| Columns::of(row).count())
 }
 
-/// Runs a change; how many rows it touched.
+/// Runs a change, and returns the number of affected rows.
 pub(super) fn run(connection: &Connection, statement: &'static str, params: impl Params) -> Result<usize> {
     connection.prepare_cached(statement)?.execute(params)
 }
 
-/// All rows of a composed statement.
+/// Returns all rows of a composed statement.
 pub(super) fn all_composed<T>(
     connection: &Connection,
     composed: &Composed,
@@ -233,7 +233,7 @@ pub(super) fn all_composed<T>(
     statement.raw_query().mapped(read).collect()
 }
 
-/// The number that a composed statement counts.
+/// Returns the count of a composed statement.
 pub(super) fn count_composed(connection: &Connection, composed: &Composed) -> Result<u64> {
     let counts = all_composed(connection, composed, |row| Columns::of(row).count())?;
     Ok(counts.into_iter().next().unwrap_or(0))

@@ -9,7 +9,7 @@ use super::row::{Columns, Result, all, any, first, run, to_json};
 use crate::port::Precondition;
 use crate::sql::settings as sql;
 
-/// A new or changed output; each default flag has one holder.
+/// Inserts or updates an output. At most one output has each default flag.
 pub(super) fn put_output(connection: &Connection, output: &Output) -> std::result::Result<(), Failure> {
     let (id, space) = (output.id.as_str(), output.space.as_str());
     if any(connection, sql::OUTPUT_NAME_TAKEN, [space, &output.name, id])? {
@@ -36,7 +36,7 @@ pub(super) fn put_output(connection: &Connection, output: &Output) -> std::resul
     Ok(())
 }
 
-/// Removes an output.
+/// Deletes an output.
 pub(super) fn delete_output(connection: &Connection, id: &OutputId) -> std::result::Result<(), Failure> {
     let rows = run(connection, sql::DELETE_OUTPUT, [id.as_str()])?;
     if rows == 0 { Err(Precondition::Missing(format!("output {id}")).into()) } else { Ok(()) }
@@ -57,7 +57,7 @@ fn read_output(row: &Row<'_>) -> Result<Output> {
     })
 }
 
-/// One output.
+/// Selects an output.
 pub(super) fn output(connection: &Connection, id: &OutputId) -> Result<Option<Output>> {
     first(connection, sql::OUTPUT, [id.as_str()], read_output)
 }
@@ -72,17 +72,17 @@ pub(super) fn outputs(connection: &Connection, space: &SpaceId) -> Result<Vec<Ou
     all(connection, sql::OUTPUTS, [space.as_str()], read_output)
 }
 
-/// A sealed secret, new or replaced.
+/// Inserts or replaces a sealed secret.
 pub(super) fn put_secret(connection: &Connection, id: &SecretId, sealed: &[u8]) -> Result<()> {
     run(connection, sql::PUT_SECRET, params![id.as_str(), sealed]).map(|_| ())
 }
 
-/// Removes a secret.
+/// Deletes a secret.
 pub(super) fn delete_secret(connection: &Connection, id: &SecretId) -> Result<()> {
     run(connection, sql::DELETE_SECRET, [id.as_str()]).map(|_| ())
 }
 
-/// Sealed secrets of those ids that are there.
+/// Returns the sealed secrets that exist.
 pub(super) fn secrets(connection: &Connection, ids: &[SecretId]) -> Result<Vec<(SecretId, Vec<u8>)>> {
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {
@@ -93,12 +93,12 @@ pub(super) fn secrets(connection: &Connection, ids: &[SecretId]) -> Result<Vec<(
     Ok(found)
 }
 
-/// A setting.
+/// Sets a setting.
 pub(super) fn put_setting(connection: &Connection, name: &str, value: &str) -> Result<()> {
     run(connection, sql::PUT_SETTING, [name, value]).map(|_| ())
 }
 
-/// A setting's value.
+/// Returns the value of a setting.
 pub(super) fn setting(connection: &Connection, name: &str) -> Result<Option<String>> {
     first(connection, sql::SETTING, [name], |row| row.get(0))
 }

@@ -26,16 +26,16 @@ use super::writer::Writer;
 use super::{connection, log};
 use crate::port::{Committed, Store, StoreError, Write};
 
-/// Bounds and durability of a store.
+/// Limits and durability of a store.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Jobs that may wait to be written.
+    /// Maximum number of waiting write jobs.
     pub write_queue: usize,
-    /// About how many bytes may wait to be written.
+    /// Maximum estimated size of waiting write jobs in bytes.
     pub write_queue_bytes: usize,
-    /// Reads that may wait, of each kind.
+    /// Maximum number of waiting reads of each kind.
     pub read_queue: usize,
-    /// Whether a commit waits for the disk. Off in tests only: what was answered could be lost in a power cut.
+    /// Whether a commit waits for the disk. Disabled in tests only: acknowledged data could be lost in a power failure.
     pub durable: bool,
 }
 
@@ -45,9 +45,9 @@ impl Default for Options {
     }
 }
 
-/// The embedded store. Dropping it finishes what waits; [`close`](Self::close) does so without blocking.
+/// The embedded store. Dropping it finishes waiting jobs; [`close`](Self::close) does so without blocking.
 pub struct SqliteStore {
-    // In this order: readers end before the writer, the directory goes last.
+    // Drop order: readers end before the writer, and the directory is removed last.
     points: Reader,
     lists: Reader,
     writer: Writer,
@@ -58,7 +58,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it, and brings its schema to the newest.
+    /// Opens or creates the file and migrates its schema.
     pub fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
         let mut writing = connection::writer(path, options.durable)?;
         migrate(&mut writing, MIGRATIONS)?;
@@ -87,7 +87,7 @@ impl SqliteStore {
         })
     }
 
-    /// A store for tests, in a directory that goes away with it; commits do not wait for the disk.
+    /// Creates a store for tests in a temporary directory. Commits do not wait for the disk.
     pub fn temporary() -> Result<Self, OpenError> {
         let directory = TemporaryDirectory::new()?;
         let options = Options { durable: false, ..Options::default() };
@@ -96,18 +96,18 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Takes no more writes, and waits until what was taken is on disk and the log is in the file.
+    /// Stops accepting writes, and waits until accepted ones are on disk and the WAL is checkpointed.
     pub async fn close(&self) {
         self.writer.close().await;
     }
 
-    /// The writing thread, for tests of faults.
+    /// Returns the writer thread, for fault tests.
     #[cfg(test)]
     pub(super) fn writer(&self) -> &Writer {
         &self.writer
     }
 
-    /// The thread of point reads, for tests of faults.
+    /// Returns the thread of point reads, for fault tests.
     #[cfg(test)]
     pub(super) fn points(&self) -> &Reader {
         &self.points

@@ -1,4 +1,4 @@
-//! A directory that goes away with the store in it: for tests.
+//! A temporary directory for the stores of tests.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,12 +7,12 @@ use super::error::OpenError;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// Removed with all that is in it on drop.
+/// Temporary directory, removed on drop.
 #[derive(Debug)]
 pub(super) struct TemporaryDirectory(PathBuf);
 
 impl TemporaryDirectory {
-    /// Makes one that nobody else has.
+    /// Creates a unique directory.
     pub(super) fn new() -> Result<Self, OpenError> {
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -22,14 +22,14 @@ impl TemporaryDirectory {
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
             match builder.create(&path) {
                 Ok(()) => return Ok(Self(path)),
-                // Left behind by a process that had the same number.
+                // Left behind by an earlier process with the same id.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(OpenError::io(format!("create {}", path.display()))(error)),
             }
         }
     }
 
-    /// Its path.
+    /// Returns its path.
     pub(super) fn path(&self) -> &Path {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Enumerations as the words that columns hold.
+//! Enumerations as the words stored in columns.
 
 use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::{AgentType, AuditReason, Family};
@@ -6,11 +6,11 @@ use muster_core::credential::CredentialKind;
 use muster_core::file::FileStatus;
 use muster_core::status::Status;
 
-/// A value that a column holds as a word.
+/// A value that is stored as a word.
 pub(super) trait Word: Sized {
-    /// The word.
+    /// Returns the word.
     fn word(self) -> &'static str;
-    /// The value of a word.
+    /// Returns the value of a word.
     fn from_word(word: &str) -> Option<Self>;
 }
 
@@ -74,10 +74,10 @@ impl Word for Status {
     }
 }
 
-/// The state of a target that was meant but could not be ordered. To the domain it failed; it is never delivered.
+/// State of a target that is not eligible. The domain sees it as failed; it is never delivered.
 pub(super) const INELIGIBLE: &str = "ineligible";
 
-/// The state of a target that the server ended with an error. To the domain it failed; it is not delivered any more.
+/// State of a target that the server ended with an error. The domain sees it as failed; it is no longer delivered.
 pub(super) const ENDED: &str = "ended";
 
 impl Word for TargetState {

@@ -37,7 +37,7 @@ impl Job {
     /// Gives back what the job took from the budget, then answers: whoever was answered has room again.
     fn answer(self, answer: Answer) {
         drop((self.work, self.share));
-        // Whoever asked may have stopped waiting.
+        // The caller may have stopped waiting.
         let _ = self.reply.send(answer);
     }
 }
@@ -237,7 +237,7 @@ impl Thread {
         }
         drop(self.connection);
         for closing in self.closing {
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = closing.send(());
         }
     }

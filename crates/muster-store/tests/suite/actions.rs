@@ -263,10 +263,10 @@ pub async fn orders_are_unfinished_until_they_are_finished_or_gone(store: &impl 
         commit(store, vec![order(&action, &["x"])]).await;
     }
     commit(store, vec![begun("a"), begun("b"), begun("old"), begun("b")]).await;
-    assert_eq!(store.unfinished_orders().await.unwrap(), ["b", "a", "old"].map(action_id), "in their order");
+    assert_eq!(store.unfinished_effects().await.unwrap(), ["b", "a", "old"].map(action_id), "in their order");
     store.actions_collect(at(10), 10).await.unwrap();
     commit(store, vec![finished("b"), finished("b"), finished("never begun")]).await;
-    assert_eq!(store.unfinished_orders().await.unwrap(), ["a"].map(action_id));
+    assert_eq!(store.unfinished_effects().await.unwrap(), ["a"].map(action_id));
 }
 
 pub async fn revisions_after_the_first_are_listed_among_actions(store: &impl Store) {

@@ -1,4 +1,4 @@
-//! `muster action …`
+//! `muster action …`....
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::selection::agents;
 use super::text::print_line;
 use super::times::seconds;
 
-/// What can be done with actions.
+/// Verbs of `action`.
 #[derive(Debug, Subcommand)]
 pub enum ActionCommand {
     /// List actions, newest first
@@ -27,16 +27,18 @@ pub enum ActionCommand {
         after_help = "Examples:\n  muster action list --limit 20\n  muster action list --filter 'type:upgrade and not status:complete'\n  muster action list --filter 'agent_id:\"7c9d6f7e-0a51-4f0f-9d0c-0d8f1f0d5a11\"'\n  muster action list --latest 24h --output json"
     )]
     List(ListArgs),
-    /// Show one action with each agent's answer
+    /// Show an action and the result of each agent
     #[command(
         visible_alias = "get",
         after_help = "Examples:\n  muster action show 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11\n  muster action show 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --output json"
     )]
     Show(ShowArgs),
-    /// Withdraw an action
+    /// Cancel an action
+    ///
+    /// Agents that have already run it are not affected.
     #[command(after_help = "Examples:\n  muster action cancel 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --yes")]
     Cancel(CancelArgs),
-    /// Wait until every agent has answered
+    /// Wait until every agent has acknowledged an action
     #[command(after_help = "Examples:\n  muster action wait 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --timeout 60")]
     Wait(WaitArgs),
 }
@@ -44,13 +46,13 @@ pub enum ActionCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Actions that match; fields: id, type, status, agent_id, policy_id, created_by
+    /// Filter; fields: id, type, status, agent_id, policy_id, created_by
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
-    /// At most so many
+    /// Maximum number of actions
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// Only those of the last: 30m, 12h, 7d
+    /// Only actions of the last 30m, 12h, 7d …
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     latest: Option<i64>,
     #[command(flatten)]
@@ -60,9 +62,9 @@ pub struct ListArgs {
 /// Flags of `show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// The action's id
+    /// Id of the action
     action: String,
-    /// At most so many agents' answers
+    /// Maximum number of results
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: u32,
     #[command(flatten)]
@@ -72,7 +74,7 @@ pub struct ShowArgs {
 /// Flags of `cancel`.
 #[derive(Args, Debug)]
 pub struct CancelArgs {
-    /// The action's id
+    /// Id of the action
     action: String,
     #[command(flatten)]
     care: Care,
@@ -81,9 +83,9 @@ pub struct CancelArgs {
 /// Flags of `wait`.
 #[derive(Args, Debug)]
 pub struct WaitArgs {
-    /// The action's id
+    /// Id of the action
     action: String,
-    /// How long, seconds
+    /// Maximum time in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
 }
@@ -128,7 +130,7 @@ const RESULTS: &[Column<ActionResult>] = &[
     wide("FIELDS", |result| result.fields.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
 ];
 
-/// Rows asked for at a time.
+/// Rows per request.
 const PER_PAGE: u32 = 1000;
 
 fn id(action: &ActionStatus) -> String {
@@ -136,7 +138,7 @@ fn id(action: &ActionStatus) -> String {
 }
 
 impl ActionCommand {
-    /// `muster action …`: lists, shows, waits for and cancels.
+    /// Runs the verb.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => args.run(client).await,
@@ -167,7 +169,7 @@ impl ListArgs {
         actions.truncate(self.limit as usize);
         print_list(&actions, self.output.output, COLUMNS, id)?;
         if (actions.len() as u64) < total {
-            eprintln!("muster: the newest {} of {total} actions; --limit shows more", actions.len());
+            eprintln!("muster: showing the newest {} of {total} actions\n  hint: raise --limit", actions.len());
         }
         Ok(())
     }
@@ -193,19 +195,19 @@ impl ShowArgs {
     }
 }
 
-/// The policy that it is about.
+/// Returns the policy that the action is about.
 fn policy(action: &ActionStatus) -> Option<&str> {
     action.new_policy_id.as_deref().or(action.policy_id.as_deref()).filter(|id| !id.is_empty())
 }
 
-/// An action with what each agent answered.
+/// An action with the result of each agent.
 #[derive(Serialize)]
 struct Whole<'a> {
     action: &'a ActionStatus,
     results: &'a [ActionResult],
 }
 
-/// What the agents answered, at most `limit`.
+/// Returns at most `limit` results.
 async fn results(client: &Client, action: &str, limit: usize) -> Result<Vec<ActionResult>, Failed> {
     let mut found: Vec<ActionResult> = Vec::new();
     let mut seen = HashSet::new();
@@ -213,7 +215,7 @@ async fn results(client: &Client, action: &str, limit: usize) -> Result<Vec<Acti
     loop {
         let some = client.action_results(action, after, PER_PAGE).await?;
         let last = some.len() < PER_PAGE as usize;
-        // Places have gaps where agents were deleted, so a page may begin with what the one before it ended with.
+        // Positions have gaps where agents were deleted, so that pages may overlap.
         found.extend(some.into_iter().filter(|result| seen.insert(result.agent_id.clone())));
         if last || found.len() >= limit {
             found.truncate(limit);
@@ -223,7 +225,7 @@ async fn results(client: &Client, action: &str, limit: usize) -> Result<Vec<Acti
     }
 }
 
-/// Agents that could not be ordered have no place among the results, only an error.
+/// Prints the action and its results. Ineligible agents are not among the results; they are added from the errors.
 fn print_for_people(
     action: &Named<ActionStatus>,
     mut results: Vec<ActionResult>,

@@ -1,4 +1,4 @@
-//! `muster agent …`: looking, tagging, deleting. Orders stand in `agent_orders`.
+//! `muster agent …`: list, show, tag, delete. Actions are in `agent_actions`.
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
@@ -7,8 +7,8 @@ use muster_protocol::management::Json;
 use muster_protocol::management::agent::{Agent, ListAgents};
 use muster_protocol::management::bulk::{BulkDelete, BulkTags};
 
+use super::agent_actions::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
 use super::agent_moves::{MigrateArgs, PrivilegeLevelArgs};
-use super::agent_orders::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
 use super::failure::Failed;
 use super::find::{find_agent, hostname, list_agents};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
@@ -16,7 +16,7 @@ use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::selection::{Chosen, Selection, agents};
 use super::text::{print_line, tag};
 
-/// What can be done with agents.
+/// Verbs of `agent`.
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
     /// List agents
@@ -24,28 +24,30 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent list\n  muster agent list --filter 'status:(offline or error)' --output wide\n  muster agent list --filter 'tags:\"web\" and not status:online' --output name\n  muster agent list --filter 'status:error or not policy_id:*'"
     )]
     List(ListArgs),
-    /// Show one agent with its components
+    /// Show an agent and its components
     #[command(
         visible_alias = "get",
         after_help = "Examples:\n  muster agent show web-1\n  muster agent show 7c9d6f7e-0a51-4f0f-9d0c-0d8f1f0d5a11 --output json"
     )]
     Show(ShowArgs),
-    /// Order agents to leave; with --force their keys die at once
+    /// Unenroll agents; with --force, revoke their access keys immediately
+    ///
+    /// An unenrolled agent deletes its policy and has to enroll again to come back. With --force this cannot be undone.
     #[command(
         after_help = "Examples:\n  muster agent unenroll web-1\n  muster agent unenroll web-1 --force\n  muster agent unenroll --filter 'tags:\"old\"' --dry-run"
     )]
     Unenroll(UnenrollArgs),
-    /// Put agents on another policy, or on none
+    /// Assign agents to another policy, or to none
     #[command(
         after_help = "Examples:\n  muster agent reassign web-1 --policy web\n  muster agent reassign --filter 'tags:\"web\"' --policy web --yes\n  muster agent reassign web-1 --policy web --revision 3\n  muster agent reassign web-1 --no-policy"
     )]
     Reassign(ReassignArgs),
-    /// Order agents to upgrade to another version
+    /// Upgrade agents
     #[command(
         after_help = "Examples:\n  muster agent upgrade web-1 --version 9.5.2\n  muster agent upgrade --all --version 9.5.2 --rollout 4h --yes"
     )]
     Upgrade(UpgradeArgs),
-    /// Ask for a diagnostics bundle, and fetch it
+    /// Request diagnostics bundles, and download one
     #[command(
         after_help = "Examples:\n  muster agent diagnostics web-1\n  muster agent diagnostics web-1 --wait --download ."
     )]
@@ -55,25 +57,33 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent log-level web-1 --level debug\n  muster agent log-level --level reset --all --yes"
     )]
     LogLevel(SettingsArgs),
-    /// Order agents to another server: they leave this one
+    /// Move agents to another server
+    ///
+    /// The agents leave this server; it cannot call them back.
     #[command(
         after_help = "Examples:\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt --setting certificate_authorities=/etc/other-ca.crt\n  muster agent migrate --filter 'tags:\"web\"' --to https://other.example:8220 --enrollment-token @token.txt --dry-run"
     )]
     Migrate(MigrateArgs),
-    /// Order agents to run without root from now on
+    /// Make agents run without root privileges
+    ///
+    /// Agents cannot be given root privileges again from here.
     #[command(
         after_help = "Examples:\n  muster agent privilege-level web-1\n  muster agent privilege-level web-1 --user agents --group agents\n  muster agent privilege-level --filter 'tags:\"web\"' --dry-run"
     )]
     PrivilegeLevel(PrivilegeLevelArgs),
-    /// Give tags to agents
+    /// Add tags to agents
     #[command(after_help = "Examples:\n  muster agent tag web-1 web-2 --tag prod --tag web --yes")]
     Tag(TagArgs),
-    /// Take tags away from agents
+    /// Remove tags from agents
     #[command(
         after_help = "Examples:\n  muster agent untag web-1 --tag prod\n  muster agent untag --all --tag prod --dry-run"
     )]
     Untag(TagArgs),
     /// Delete agents with their keys, results and files
+    ///
+    /// This cannot be undone: a deleted agent is rejected until it enrolls again.
+    ///
+    /// This cannot be undone: a deleted agent is rejected until it enrolls again.
     #[command(
         after_help = "Examples:\n  muster agent delete web-1\n  muster agent delete --filter status:unenrolled --yes"
     )]
@@ -86,10 +96,10 @@ pub struct ListArgs {
     /// Agents that match; fields: id, policy_id, status, tags, hostname, enrollment_key_id, duplicate_hosts, joined by and, or, not and ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
-    /// Inactive agents too
+    /// Include inactive agents
     #[arg(long)]
     inactive: bool,
-    /// At most so many; all unless given
+    /// Maximum number of agents [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     #[command(flatten)]
@@ -99,7 +109,7 @@ pub struct ListArgs {
 /// Flags of `show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// The agent, by id or host name
+    /// Agent, by id or host name
     agent: String,
     #[command(flatten)]
     output: OutputArg,
@@ -182,7 +192,7 @@ fn version(agent: &Agent) -> String {
     format!("{}{note}", agent.agent.version)
 }
 
-/// What the agent says of its upgrade: the version, how far it is, and why it failed.
+/// Formats an upgrade as the agent reports it: target version, state, and the reason of a failure.
 fn upgrade(agent: &Agent) -> String {
     let Some(details) = &agent.upgrade_details else { return "-".into() };
     let field = |path: &[&str]| raw_json::text(details.get(), path);
@@ -204,7 +214,7 @@ fn components(agent: &Agent) -> String {
 }
 
 impl AgentCommand {
-    /// `muster agent …`: looks at agents and orders them.
+    /// Runs the verb.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => args.run(client).await,
@@ -232,10 +242,12 @@ impl ListArgs {
         let agents = with_policy_names(client, format, agents, |agent| agent.policy_id.as_deref()).await?;
         print_list(&agents, format, COLUMNS, |agent| agent.id.clone())?;
         if total == 0 && matches!(format, Format::Table | Format::Wide) {
-            eprintln!("muster: no agent is there to list; those that left and inactive ones: --filter 'status:*'");
+            eprintln!(
+                "muster: no agents\n  hint: unenrolled and inactive agents: muster agent list --filter 'status:*'"
+            );
         }
         if (agents.len() as u64) < total {
-            eprintln!("muster: {} of {total} agents; --limit shows more, --filter fewer", agents.len());
+            eprintln!("muster: showing {} of {total} agents\n  hint: raise --limit, or narrow --filter", agents.len());
         }
         Ok(())
     }
@@ -253,8 +265,8 @@ impl ShowArgs {
 impl TagArgs {
     async fn run(self, client: &Client, add: bool) -> Result<(), Failed> {
         let tags = self.tags.join(", ");
-        let (how, verb) = if add { ("give", "to") } else { ("take", "from") };
-        let what = |agents: &str| format!("{how} {tags} {verb} {agents}");
+        let (verb, preposition) = if add { ("add", "to") } else { ("remove", "from") };
+        let what = |agents: &str| format!("{verb} {tags} {preposition} {agents}");
         let request = |chosen: &Chosen| BulkTags {
             agents: chosen.agents.clone(),
             include_inactive: chosen.include_inactive,

@@ -1,18 +1,18 @@
-//! `muster agent migrate|privilege-level`: orders to agents that change where they belong or as whom they run.
+//! `muster agent migrate|privilege-level`: actions that change an agent's server or account.
 
 use camino::Utf8Path;
 use clap::Args;
 use muster_client::Client;
+use muster_protocol::management::agent_action::{Migrate, PrivilegeLevelChange, UserInfo};
 use muster_protocol::management::bulk::{BulkMigrate, BulkPrivilegeLevelChange};
-use muster_protocol::management::order::{Migrate, PrivilegeLevelChange, UserInfo};
 use serde_json::{Map, Value};
 
-use super::agent_orders::Wait;
+use super::agent_actions::Wait;
 use super::failure::Failed;
 use super::policy_file::read_text;
 use super::selection::{Chosen, Selection};
 
-/// A setting that only the order to a single agent takes.
+/// A setting that is valid for a single agent only.
 const REPLACE_TOKEN: &str = "replace_token";
 
 /// Flags of `migrate`.
@@ -20,13 +20,13 @@ const REPLACE_TOKEN: &str = "replace_token";
 pub struct MigrateArgs {
     #[command(flatten)]
     selection: Selection,
-    /// Where agents reach the other server: https://HOST:PORT
+    /// URL of the other server: https://HOST:PORT
     #[arg(long = "to", value_name = "URL")]
     uri: String,
-    /// Enrollment token of the other server; @FILE reads it
+    /// Enrollment token of the other server; @FILE reads it from a file from a file from a file from a file
     #[arg(long, value_name = "TOKEN")]
     enrollment_token: String,
-    /// How to reach it, JSON or text: certificate_authorities, ca_sha256, proxy_url, insecure, tags … (repeatable)
+    /// Connection setting, as JSON or a string: certificate_authorities, ca_sha256, proxy_url, insecure, tags … (repeatable)
     #[arg(long = "setting", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     #[command(flatten)]
@@ -34,48 +34,47 @@ pub struct MigrateArgs {
 }
 
 impl std::fmt::Debug for MigrateArgs {
-    /// Leaves the token and the settings out: keys may be among them.
+    /// Omits the token and the settings, which may hold keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MigrateArgs").field("uri", &self.uri).finish_non_exhaustive()
     }
 }
 
 impl MigrateArgs {
-    /// Orders agents to another server.
+    /// Moves agents to another server.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
-        let order = Migrate {
+        let migration = Migrate {
             uri: self.uri.clone(),
             enrollment_token: secret(&self.enrollment_token)?,
             settings: settings(&self.settings)?,
         };
         let what = |agents: &str| format!("move {agents} to the server {}", self.uri);
-        let request = |chosen: &Chosen| bulk(&order, chosen);
+        let request = |chosen: &Chosen| bulk(&migration, chosen);
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
-        let ordered = match chosen.single() {
-            Some(agent) => client.migrate(agent, &order).await?,
+        let created = match chosen.single() {
+            Some(agent) => client.migrate(agent, &migration).await?,
             None => client.bulk(&request(&chosen)).await?,
         };
-        self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
+        self.wait.finish(client, &created.action_id, chosen.single().is_some()).await
     }
 }
 
-fn bulk(order: &Migrate, chosen: &Chosen) -> BulkMigrate {
-    let Migrate { uri, enrollment_token, mut settings } = order.clone();
+fn bulk(migration: &Migrate, chosen: &Chosen) -> BulkMigrate {
+    let Migrate { uri, enrollment_token, mut settings } = migration.clone();
     if let Some(settings) = settings.as_mut().filter(|_| chosen.single().is_some()) {
-        // Reached by a dry run for one agent alone, whose order takes it.
+        // A dry run for one agent goes through the bulk route, which does not accept this setting.
         settings.remove(REPLACE_TOKEN);
     }
     let Chosen { agents, include_inactive, .. } = chosen.clone();
     BulkMigrate { agents, include_inactive, batch_size: None, dry_run: None, uri, enrollment_token, settings }
 }
 
-/// `KEY=VALUE` as fields: a value that is JSON as what it says, any other as text.
+/// Parses `KEY=VALUE` pairs. A value that is JSON is taken as JSON, any other as a string.
 fn settings(given: &[String]) -> Result<Option<Map<String, Value>>, Failed> {
     let mut settings = Map::new();
     for pair in given {
         let (key, value) = pair.split_once('=').ok_or_else(|| {
-            Failed::usage("--setting takes KEY=VALUE or KEY=@FILE; there is no = in it")
-                .remedy("--setting insecure=true")
+            Failed::usage("--setting expects KEY=VALUE or KEY=@FILE").remedy("for example: --setting insecure=true")
         })?;
         let text = secret(value)?;
         settings.insert(key.to_owned(), serde_json::from_str(&text).unwrap_or(Value::String(text)));
@@ -83,7 +82,7 @@ fn settings(given: &[String]) -> Result<Option<Map<String, Value>>, Failed> {
     Ok((!settings.is_empty()).then_some(settings))
 }
 
-/// The text, or what the file holds that `@FILE` names: so it stays out of the process list.
+/// Returns the value, or the content of the file for `@FILE`, which keeps it out of the process list.
 fn secret(given: &str) -> Result<String, Failed> {
     match given.strip_prefix('@') {
         Some(file) => Ok(read_text(Utf8Path::new(file))?.trim_end_matches(['\r', '\n']).to_owned()),
@@ -96,13 +95,13 @@ fn secret(given: &str) -> Result<String, Failed> {
 pub struct PrivilegeLevelArgs {
     #[command(flatten)]
     selection: Selection,
-    /// User of their hosts to run as, instead of one that they make
+    /// Existing user to run as, instead of one that the agent creates
     #[arg(long)]
     user: Option<String>,
-    /// Group of that user
+    /// Group to run as
     #[arg(long)]
     group: Option<String>,
-    /// File with the user's password, where the system wants one
+    /// File with the user's password, where the system requires one
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<camino::Utf8PathBuf>,
     #[command(flatten)]
@@ -116,25 +115,25 @@ impl std::fmt::Debug for PrivilegeLevelArgs {
 }
 
 impl PrivilegeLevelArgs {
-    /// Orders agents to run without root.
+    /// Makes agents run without root privileges.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let user_info = self.user_info()?;
         let whom =
             self.user.as_ref().map_or_else(|| "an unprivileged user".to_owned(), |user| format!("user {user:?}"));
-        let what = |agents: &str| format!("let {agents} run as {whom}, without root");
+        let what = |agents: &str| format!("make {agents} run as {whom}, without root privileges");
         let request = |chosen: &Chosen| {
             let (Chosen { agents, include_inactive, .. }, user_info) = (chosen.clone(), user_info.clone());
             BulkPrivilegeLevelChange { agents, include_inactive, batch_size: None, dry_run: None, user_info }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
-        let ordered = match chosen.single() {
+        let created = match chosen.single() {
             Some(agent) => {
-                let order = PrivilegeLevelChange { user_info: user_info.clone() };
-                client.change_privilege_level(agent, &order).await?
+                let change = PrivilegeLevelChange { user_info: user_info.clone() };
+                client.change_privilege_level(agent, &change).await?
             }
             None => client.bulk(&request(&chosen)).await?,
         };
-        self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
+        self.wait.finish(client, &created.action_id, chosen.single().is_some()).await
     }
 
     fn user_info(&self) -> Result<Option<UserInfo>, Failed> {

@@ -1,4 +1,4 @@
-//! Files with certificates of authorities, as people give them: what is wrong with one is told with its name.
+//! CA certificate files.
 
 use camino::Utf8Path;
 use muster_core::pem::no_certificate;
@@ -8,18 +8,18 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::failure::Failed;
 
-const REMEDY: &str = "give the PEM file of the authority; for a server with a CA of its own: ca.crt in its data folder";
+const REMEDY: &str = "pass the PEM file of the CA; a server with its own CA keeps it as ca.crt in its data directory";
 
-/// Reads the file, and makes sure that it holds certificates and nothing that is none.
+/// Reads a PEM file and checks that it holds valid certificates and nothing else.
 pub fn read(file: &Utf8Path) -> Result<Vec<u8>, Failed> {
     let wrong = |reason: &str| Failed::usage(format!("--ca: {file}: {reason}")).remedy(REMEDY);
-    let bytes = std::fs::read(file).map_err(|error| wrong(&format!("can't read it: {error}")))?;
+    let bytes = std::fs::read(file).map_err(|error| wrong(&format!("cannot read the file: {error}")))?;
     if let Some(reason) = no_certificate(&bytes) {
         return Err(wrong(&reason));
     }
     let mut roots = RootCertStore::empty();
     for (place, certificate) in CertificateDer::pem_slice_iter(&bytes).enumerate() {
-        let damaged = |error: &dyn std::fmt::Display| wrong(&format!("certificate {} is damaged: {error}", place + 1));
+        let damaged = |error: &dyn std::fmt::Display| wrong(&format!("certificate {} is corrupt: {error}", place + 1));
         roots.add(certificate.map_err(|error| damaged(&error))?).map_err(|error| damaged(&error))?;
     }
     Ok(bytes)

@@ -1,4 +1,4 @@
-//! How to reach the server: the admin socket on the same host; or a URL with a token, once servers give out tokens.
+//! Connection flags: the admin socket on the same host, or a URL with a token.
 
 use camino::Utf8PathBuf;
 use clap::Args;
@@ -7,21 +7,21 @@ use muster_client::{Client, HttpOptions};
 use super::authorities;
 use super::failure::Failed;
 
-/// Flags that every administrator's command takes.
+/// Flags of every administration command.
 #[derive(Args, Clone, Debug)]
 pub struct Connect {
-    // Not clap's `env`: a flag given must win over the variable of the other.
-    /// The data directory of the server on this host; its admin socket lies in it [env: MUSTER_DATA_DIR]
+    // Not clap's `env`: a flag must win over the variable of the other flag.
+    /// Data directory of the server on this host, which holds its admin socket [env: MUSTER_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR", conflicts_with = "url", help_heading = "Connection")]
     pub data_dir: Option<Utf8PathBuf>,
-    /// The server's management address, instead of the socket on this host. This version's server gives out no tokens
-    /// yet, and refuses everybody there [env: MUSTER_URL]
+    /// URL of the management API, instead of the socket. This version issues no tokens yet, so the server rejects every
+    /// request there [env: MUSTER_URL]
     #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
     pub url: Option<String>,
-    /// API token for --url, once servers give out tokens
+    /// API token for --url
     #[arg(long, env = "MUSTER_TOKEN", global = true, hide_env_values = true, help_heading = "Connection")]
     pub token: Option<String>,
-    /// Certificate (PEM) of the authority to trust for --url
+    /// PEM file of the CA to trust for --url
     #[arg(
         long,
         env = "MUSTER_CA",
@@ -34,7 +34,7 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// The client these flags lead to.
+    /// Returns a client for these flags.
     pub fn client(&self) -> Result<Client, Failed> {
         let variable = || std::env::var("MUSTER_URL").ok().filter(|url| !url.is_empty());
         let url = self.url.clone().or_else(|| if self.data_dir.is_none() { variable() } else { None });
@@ -43,10 +43,10 @@ impl Connect {
         Ok(Client::http_with(&url, self.token.as_deref(), &options)?)
     }
 
-    /// The socket in the folder that `muster serve` would use.
+    /// Returns the socket in the data directory that `muster serve` would use.
     fn socket(&self) -> Result<Utf8PathBuf, Failed> {
         let folder = self.data_dir.clone().or_else(data_dir_of_serve);
-        let folder = folder.ok_or_else(|| Failed::usage("there is no home folder to find the server's data in"))?;
+        let folder = folder.ok_or_else(|| Failed::usage("no home directory to look for the server's data in"))?;
         Ok(folder.join("admin.sock"))
     }
 }

@@ -1,4 +1,4 @@
-//! `muster enrollment-key …`
+//! `muster enrollment-key …`....
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
@@ -12,31 +12,33 @@ use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, pri
 use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::text::{print_line, tag};
 
-/// What can be done with enrollment keys.
+/// Verbs of `enrollment-key`.
 #[derive(Debug, Subcommand)]
 pub enum EnrollmentKeyCommand {
-    /// List keys
+    /// List enrollment keys
     #[command(
         after_help = "Examples:\n  muster enrollment-key list --output wide\n  muster enrollment-key list --filter active:true --output name"
     )]
     List(ListArgs),
-    /// Make a key; prints its token, which agents enroll with
+    /// Create an enrollment key and print its token
     #[command(
         after_help = "Examples:\n  muster enrollment-key create --policy 'Default policy'\n  muster enrollment-key create --policy web --tag prod --expires 7d --max-uses 50 --output json"
     )]
     Create(CreateArgs),
-    /// Show a key with its token
+    /// Show an enrollment key and its token
     #[command(
         visible_alias = "get",
         after_help = "Examples:\n  muster enrollment-key show web\n  muster enrollment-key show web --output json"
     )]
     Show(ShowArgs),
-    /// Revoke a key: it admits nobody from now on; agents that came in by it stay
+    /// Revoke an enrollment key
+    ///
+    /// No agent can enroll with it any more; agents that have enrolled with it are not affected. This cannot be undone.
     #[command(
         after_help = "Examples:\n  muster enrollment-key revoke web --yes\n  muster enrollment-key revoke 0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60 --dry-run"
     )]
     Revoke(RevokeArgs),
-    /// Revoke a key and make another like it, in one step
+    /// Revoke an enrollment key and create a new one with the same settings
     #[command(after_help = "Examples:\n  muster enrollment-key replace web --yes --output json")]
     Replace(ReplaceArgs),
 }
@@ -44,7 +46,7 @@ pub enum EnrollmentKeyCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Keys that match; fields: id, name, policy_id, tags, active, hidden
+    /// Filter; fields: id, name, policy_id, tags, active, hidden
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     #[command(flatten)]
@@ -54,19 +56,19 @@ pub struct ListArgs {
 /// Flags of `create`.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
-    /// Policy that agents get, by name or id; without it the policy that is the default when they come, if any
+    /// Policy of agents that enroll, by name or id [default: the default policy at the time of enrollment]
     #[arg(long)]
     policy: Option<String>,
-    /// What to call the key [default: as the policy, with a number if that is taken]
+    /// Name of the key [default: the policy's name, with a number if it is taken]
     #[arg(long)]
     name: Option<String>,
-    /// Tags that agents get, separated by commas (repeatable)
+    /// Tags of agents that enroll, separated by commas (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',', value_parser = tag)]
     tags: Vec<String>,
-    /// When it ends: 30m, 12h, 7d, or a time in RFC 3339
+    /// Expiry: 30m, 12h, 7d, or a time (RFC 3339)
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
-    /// How many agents it admits
+    /// Maximum number of enrollments
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     max_uses: Option<i64>,
     #[command(flatten)]
@@ -76,7 +78,7 @@ pub struct CreateArgs {
 /// Flags of `show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// The key, by id or name
+    /// Enrollment key, by id or name
     key: String,
     #[command(flatten)]
     output: OutputArg,
@@ -85,9 +87,9 @@ pub struct ShowArgs {
 /// Flags of `revoke`.
 #[derive(Args, Debug)]
 pub struct RevokeArgs {
-    /// The key, by id or name
+    /// Enrollment key, by id or name
     key: String,
-    /// Remove the key from lists as well
+    /// Also remove the key from lists
     #[arg(long)]
     delete: bool,
     #[command(flatten)]
@@ -97,7 +99,7 @@ pub struct RevokeArgs {
 /// Flags of `replace`.
 #[derive(Args, Debug)]
 pub struct ReplaceArgs {
-    /// The key, by id or name
+    /// Enrollment key, by id or name
     key: String,
     #[command(flatten)]
     care: Care,
@@ -144,7 +146,7 @@ const CREATED: &[Column<Named<EnrollmentKey>>] = &[
 ];
 
 impl EnrollmentKeyCommand {
-    /// `muster enrollment-key …`: makes, replaces and revokes; a token is printed once, here.
+    /// Runs the verb.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => args.run(client).await,
@@ -160,8 +162,8 @@ fn id(key: &Named<EnrollmentKey>) -> String {
     key.id.clone()
 }
 
-/// Enrolments, in words.
-fn times(uses: i64) -> String {
+/// Formats a number of enrolments.
+fn enrolled(uses: i64) -> String {
     if uses == 1 { "1 agent has".to_owned() } else { format!("{uses} agents have") }
 }
 
@@ -197,7 +199,7 @@ impl CreateArgs {
 }
 
 impl ShowArgs {
-    /// Read by id even when it was found by name: lists leave tokens out.
+    /// Reads the key by id even when it was found by name, because lists omit tokens.
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let mut key = find_key(client, &self.key).await?;
         if key.api_key.is_none() && key.retrievable {
@@ -209,8 +211,8 @@ impl ShowArgs {
     }
 }
 
-/// What to call a key that nobody named: as its policy, with the first number that is free. Names are taken by keys of
-/// the same policy that are not revoked.
+/// Returns the default name: the policy's name, or with the first free number. Keys of the same policy that are not
+/// revoked occupy their names.
 async fn free_name(client: &Client, policy: Option<&AgentPolicy>) -> Result<String, Failed> {
     let filter = policy.map(|policy| format!("policy_id:\"{}\"", policy.id));
     let mut keys = all_keys(client, filter.as_deref()).await?;
@@ -224,7 +226,7 @@ async fn free_name(client: &Client, policy: Option<&AgentPolicy>) -> Result<Stri
 impl RevokeArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let key = find_key(client, &self.key).await?;
-        let used = format!("{} used it so far; whoever came in by it stays", times(key.uses));
+        let used = format!("{} enrolled with it and will not be affected", enrolled(key.uses));
         if self.care.dry_run {
             client.try_revoke_enrollment_key(&key.id).await?;
             return print_line(format!("would revoke the key {:?} ({}); {used}", key.name, key.id));
@@ -236,7 +238,7 @@ impl RevokeArgs {
             client.revoke_enrollment_key(&key.id).await?;
         }
         print_line(format!(
-            "revoked {0}; who came in by it: muster agent list --filter 'enrollment_key_id:\"{0}\"'",
+            "revoked {0}; agents that enrolled with it: muster agent list --filter 'enrollment_key_id:\"{0}\"'",
             key.id
         ))
     }
@@ -247,9 +249,9 @@ impl ReplaceArgs {
         let key = find_key(client, &self.key).await?;
         if self.care.dry_run {
             client.try_replace_enrollment_key(&key.id).await?;
-            return print_line(format!("would revoke the key {:?} ({}) and make another like it", key.name, key.id));
+            return print_line(format!("would revoke the key {:?} ({}) and create a new one", key.name, key.id));
         }
-        self.care.confirm(&format!("Revoke the key {:?} and make another like it?", key.name))?;
+        self.care.confirm(&format!("Revoke the key {:?} and create a new one?", key.name))?;
         print_created(client, client.replace_enrollment_key(&key.id).await?, self.output.output).await
     }
 }

@@ -1,4 +1,4 @@
-//! How a command fails: what failed, why, what to do; and the exit code that says it to scripts.
+//! Errors of commands, and their exit codes.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use muster_client::Failure;
 
 use super::text::printable_lines;
 
-/// A failed command.
+/// An error that ends a command.
 #[derive(Debug)]
 pub struct Failed {
     message: String,
@@ -16,29 +16,29 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// Wrong usage (2).
+    /// Creates a usage error (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), remedy: None, code: Failure::Usage.exit_code() }
     }
 
-    /// Failed (1).
+    /// Creates a general error (exit code 1).
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), remedy: None, code: Failure::Failed.exit_code() }
     }
 
-    /// No such thing (3).
+    /// Creates a not-found error (exit code 3).
     pub fn not_found(message: impl Into<String>) -> Self {
         Self { message: message.into(), remedy: None, code: Failure::NotFound.exit_code() }
     }
 
-    /// Adds what to do.
+    /// Sets the hint.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    /// Adds what to do, unless that is told already.
+    /// Sets the hint if there is none.
     #[must_use]
     pub fn or_remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy.get_or_insert_with(|| remedy.into());
@@ -60,16 +60,16 @@ impl From<std::io::Error> for Failed {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Both may quote what an agent said.
+        // Both may quote an agent, whose text must not control the terminal.
         write!(f, "muster: {}", printable_lines(&self.message))?;
         match &self.remedy {
-            Some(remedy) => write!(f, "\n        {}", printable_lines(remedy)),
+            Some(remedy) => write!(f, "\n  hint: {}", printable_lines(remedy)),
             None => Ok(()),
         }
     }
 }
 
-/// Prints a failure to stderr and answers its exit code.
+/// Prints an error to stderr and returns its exit code.
 pub fn report(outcome: Result<(), Failed>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,9 +85,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_says_what_and_what_to_do_and_quotes_nobody_raw() {
+    fn error_has_a_hint_and_no_control_characters() {
         let failed = Failed::new("agent says \u{1b}[2Jboo").remedy("look").or_remedy("another");
-        assert_eq!(failed.to_string(), "muster: agent says \u{fffd}[2Jboo\n        look");
-        assert_eq!(Failed::usage("x").or_remedy("y").to_string(), "muster: x\n        y");
+        assert_eq!(failed.to_string(), "muster: agent says \u{fffd}[2Jboo\n  hint: look");
+        assert_eq!(Failed::usage("x").or_remedy("y").to_string(), "muster: x\n  hint: y");
     }
 }

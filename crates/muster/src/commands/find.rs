@@ -1,4 +1,4 @@
-//! Things by what people call them: policies and enrollment keys by id or name, agents by id or host name.
+//! Look-ups by name: policies and enrollment keys by id or name, agents by id or host name.
 
 use std::borrow::Cow;
 
@@ -10,16 +10,16 @@ use muster_protocol::management::enrollment_key::{EnrollmentKey, ListEnrollmentK
 
 use super::failure::Failed;
 
-/// Policies asked for at a time, with the numbers of their agents.
+/// Policies per request, with the numbers of their agents.
 const PER_PAGE: u32 = 100;
-/// Enrollment keys asked for at a time.
+/// Enrollment keys per request.
 const KEYS_PER_PAGE: u32 = 1000;
-/// Agents looked up in one request.
+/// Agents per look-up.
 const AGENTS_AT_ONCE: usize = 1000;
-/// Agents asked for at a time.
+/// Agents per request.
 const AGENTS_PER_PAGE: u32 = 1000;
 
-/// `None` instead of the error that there is no such thing.
+/// Turns a not-found error into `None`.
 pub fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Failed> {
     match answer {
         Ok(found) => Ok(Some(found)),
@@ -28,7 +28,7 @@ pub fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Failed> {
     }
 }
 
-/// The policy of that id, else of that name.
+/// Returns the policy with this id, else with this name.
 pub async fn find_policy(client: &Client, named: &str) -> Result<AgentPolicy, Failed> {
     let request = BulkGet {
         ids: vec![named.to_owned()],
@@ -36,13 +36,14 @@ pub async fn find_policy(client: &Client, named: &str) -> Result<AgentPolicy, Fa
         full: Some(true),
         ignore_missing: Some(true),
     };
-    // The one of that id comes first.
+    // The policy with this id comes first.
     client.agent_policies_of(&request).await?.into_iter().next().ok_or_else(|| {
-        Failed::not_found(format!("no policy has the name or id {named:?}")).remedy("muster policy list shows them")
+        Failed::not_found(format!("no policy with the name or id {named:?}"))
+            .remedy("list policies: muster policy list")
     })
 }
 
-/// Every policy that matches.
+/// Returns every policy that matches.
 pub async fn all_policies(client: &Client, filter: Option<&str>) -> Result<Vec<AgentPolicy>, Failed> {
     let mut policies = Vec::new();
     let mut query = ListAgentPolicies {
@@ -61,7 +62,7 @@ pub async fn all_policies(client: &Client, filter: Option<&str>) -> Result<Vec<A
     }
 }
 
-/// The enrollment key of that id, else the one of that name: names need not be unique.
+/// Returns the enrollment key with this id, else the only one with this name.
 pub async fn find_key(client: &Client, named: &str) -> Result<EnrollmentKey, Failed> {
     if let Some(key) = if_there(client.enrollment_key(named).await)? {
         return Ok(key);
@@ -72,15 +73,15 @@ pub async fn find_key(client: &Client, named: &str) -> Result<EnrollmentKey, Fai
         found.retain(|key| key.active);
     }
     only("enrollment key", "name", named, found, |key| key.id.clone())
-        .map_err(|failed| failed.or_remedy("muster enrollment-key list shows them"))
+        .map_err(|failed| failed.or_remedy("list enrollment keys: muster enrollment-key list"))
 }
 
-/// A string as a term of KQL that means it word for word.
+/// Quotes a string as a literal of KQL.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Every enrollment key that matches.
+/// Returns every enrollment key that matches.
 pub async fn all_keys(client: &Client, filter: Option<&str>) -> Result<Vec<EnrollmentKey>, Failed> {
     let mut keys = Vec::new();
     let mut query = ListEnrollmentKeys {
@@ -98,7 +99,7 @@ pub async fn all_keys(client: &Client, filter: Option<&str>) -> Result<Vec<Enrol
     }
 }
 
-/// The agent of that id, else the one whose host has that name.
+/// Returns the agent with this id, else the only one with this host name.
 pub async fn find_agent(client: &Client, named: &str) -> Result<Agent, Failed> {
     let ids = find_agents(client, std::slice::from_ref(&named.to_owned())).await?;
     let id = ids.first().ok_or_else(|| Failed::new("one name became none"))?;
@@ -133,7 +134,7 @@ fn one_of(found: &[NamedAgent], name: &str) -> Result<String, Failed> {
     }
     only("agent", "host name", name, on_host, |agent| agent.id.clone())
         .map(|agent| agent.id)
-        .map_err(|failed| failed.or_remedy("muster agent list --inactive --filter 'status:*' shows all"))
+        .map_err(|failed| failed.or_remedy("list all agents: muster agent list --inactive --filter 'status:*'"))
 }
 
 /// Agents that match, at most `limit`, and how many match in all. Read in pieces, each from where the last one ended,
@@ -160,21 +161,21 @@ pub async fn list_agents(
     }
 }
 
-/// What the agent's host is called.
+/// Returns the host name of an agent.
 pub fn hostname(agent: &Agent) -> Cow<'_, str> {
     raw_json::text(agent.local_metadata.get(), &["host", "hostname"]).unwrap_or("-".into())
 }
 
-/// The only one found; else why not.
+/// Returns the only item, or an error that lists the candidates.
 fn only<T>(what: &str, word: &str, named: &str, mut found: Vec<T>, id: fn(&T) -> String) -> Result<T, Failed> {
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),
-        (None, _) => Err(Failed::not_found(format!("no {what} has the id or {word} {named:?}"))),
+        (None, _) => Err(Failed::not_found(format!("no {what} with the id or {word} {named:?}"))),
         (Some(last), false) => {
             found.push(last);
             let ids: Vec<String> = found.iter().take(10).map(id).collect();
             let message = format!("{} {what}s have the {word} {named:?}: {}", found.len(), ids.join(", "));
-            Err(Failed::usage(message).remedy("name one by its id"))
+            Err(Failed::usage(message).remedy("pass the id of one of them"))
         }
     }
 }
@@ -200,18 +201,18 @@ mod tests {
         assert_eq!(one_of(&found, "WEB-1").unwrap(), "b");
         assert_eq!(one_of(&found, "web-2").unwrap(), "web-2", "an id comes first");
         assert_eq!(one_of(&found[..1], "web-1").unwrap(), "a", "an unenrolled one is found too");
-        assert!(one_of(&found, "other").unwrap_err().to_string().contains("no agent has the id or host name"));
+        assert!(one_of(&found, "other").unwrap_err().to_string().contains("no agent with the id or host name"));
         assert_eq!(quoted(r#"a "b" \c"#), r#""a \"b\" \\c""#);
     }
 
     #[test]
-    fn a_name_that_several_have_names_none() {
+    fn ambiguous_name_is_an_error() {
         let of = |ids: &[&str]| {
             only("agent", "host name", "web", ids.iter().map(ToString::to_string).collect(), String::clone)
         };
         assert_eq!(of(&["a"]).unwrap(), "a");
-        assert!(of(&[]).unwrap_err().to_string().contains("no agent has the id or host name"));
+        assert!(of(&[]).unwrap_err().to_string().contains("no agent with the id or host name"));
         let told = of(&["a", "b"]).unwrap_err().to_string();
-        assert_eq!(told, "muster: 2 agents have the host name \"web\": a, b\n        name one by its id");
+        assert_eq!(told, "muster: 2 agents have the host name \"web\": a, b\n  hint: pass the id of one of them");
     }
 }

@@ -1,4 +1,4 @@
-//! One way to print lists and single things: a table for people, JSON or YAML for programs, names for pipes.
+//! Output formats: tables for people, JSON and YAML for programs, ids for pipes.
 
 use clap::{Args, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -8,43 +8,43 @@ use super::failure::Failed;
 use super::text::{escaped_json, print_line, print_lines, printable, printable_lines};
 use super::transcode::Text;
 
-/// The forms in which things are printed.
+/// An output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Columns, for people
+    /// Table
     #[default]
     Table,
-    /// More columns
+    /// Table with more columns
     Wide,
-    /// The API's own JSON
+    /// JSON, with the fields of the API
     Json,
-    /// The same as YAML
+    /// YAML, with the fields of the API
     Yaml,
-    /// Ids alone, one a line
+    /// One id per line
     Name,
 }
 
 /// `--output`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct OutputArg {
-    /// How to print
+    /// Output format
     #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
 
-/// A column: its heading, whether it is for `wide` only, and what stands in it.
+/// A table column: its heading, whether it is for `wide` only, and its cell.
 pub struct Column<T> {
     heading: &'static str,
     wide: bool,
     cell: fn(&T) -> String,
 }
 
-/// A column of every table.
+/// Returns a column of every table.
 pub const fn column<T>(heading: &'static str, cell: fn(&T) -> String) -> Column<T> {
     Column { heading, wide: false, cell }
 }
 
-/// A column of wide tables.
+/// Returns a column of wide tables only.
 pub const fn wide<T>(heading: &'static str, cell: fn(&T) -> String) -> Column<T> {
     Column { heading, wide: true, cell }
 }
@@ -64,7 +64,7 @@ pub fn print_list<T: Serialize>(
     }
 }
 
-/// Prints one thing: as JSON or YAML, else as `key: value` lines.
+/// Prints one item: as JSON or YAML, else one field per line.
 pub fn print_one<T: Serialize>(
     item: &T,
     format: Format,
@@ -79,7 +79,7 @@ pub fn print_one<T: Serialize>(
     }
 }
 
-/// Prints `heading  value` lines.
+/// Prints one field per line.
 pub fn print_fields<T>(item: &T, columns: &[Column<T>]) -> Result<(), Failed> {
     let width = columns.iter().map(|column| column.heading.len()).max().unwrap_or(0);
     print_lines(columns.iter().map(|column| {
@@ -125,7 +125,7 @@ fn table_lines<T>(items: &[T], with_wide: bool, columns: &[Column<T>]) -> Vec<St
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// `-` for what is not there.
+/// Returns `-` for an absent or empty string.
 pub fn or_dash(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
 }

@@ -1,9 +1,9 @@
-//! The administrator's commands: thin over the REST API, which can do whatever a command can.
+//! Administration commands. Each is a thin layer over the REST API; none can do what the API can't.
 
 mod action;
 mod agent;
+mod agent_actions;
 mod agent_moves;
-mod agent_orders;
 mod authorities;
 mod confirm;
 mod connect;
@@ -27,18 +27,18 @@ use self::connect::Connect;
 pub use self::failure::{Failed, report};
 pub use self::text::print_line;
 
-/// `noun verb`.
+/// A command in the form `noun verb`.
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
-    /// Agents: list, show, order, shut out
+    /// Manage agents
     Agent(Noun<agent::AgentCommand>),
-    /// Policies: what agents run
+    /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
-    /// Enrollment keys: what admits agents
+    /// Manage enrollment keys
     EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),
-    /// Actions: orders given and how they stand
+    /// Follow and cancel actions
     Action(Noun<action::ActionCommand>),
-    /// The server and its agents, in numbers
+    /// Show the server's state and count agents by status
     Status {
         #[command(flatten)]
         connect: Connect,
@@ -47,7 +47,7 @@ pub enum AdminCommand {
     },
 }
 
-/// A noun's verbs, and how to reach the server.
+/// The verbs of a noun, with the connection flags.
 #[derive(Args, Debug)]
 pub struct Noun<V: Subcommand> {
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub struct Noun<V: Subcommand> {
     verb: V,
 }
 
-/// Carries a command out.
+/// Runs a command.
 pub async fn run(command: AdminCommand) -> Result<(), Failed> {
     match command {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,

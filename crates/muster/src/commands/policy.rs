@@ -1,4 +1,4 @@
-//! `muster policy …`
+//! `muster policy …`....
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
@@ -17,7 +17,7 @@ use super::policy_file::PolicyFile;
 use super::selection::agents;
 use super::text::{print_line, printable};
 
-/// What can be done with policies.
+/// Verbs of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// List policies
@@ -25,32 +25,34 @@ pub enum PolicyCommand {
         after_help = "Examples:\n  muster policy list --output wide\n  muster policy list --filter 'name:web*' --output name"
     )]
     List(ListArgs),
-    /// Show a policy; with --full what agents get
+    /// Show a policy; with --full, the compiled policy that agents receive
     #[command(
         visible_alias = "get",
         after_help = "Examples:\n  muster policy show web\n  muster policy show web --full --output yaml"
     )]
     Show(ShowArgs),
-    /// Make an empty policy
+    /// Create an empty policy
     #[command(after_help = "Examples:\n  muster policy create web --description 'Web servers'")]
     Create(CreateArgs),
-    /// Make or change a policy from a file
+    /// Create or update a policy from a file
     #[command(
         after_help = "Examples:\n  muster policy apply -f web.yml --dry-run\n  muster policy apply -f web.yml --dry-run --output json\n  muster policy apply -f web.yml --yes\n  muster policy apply -f web.yml --secret DB_PASSWORD=@password.txt"
     )]
     Apply(ApplyArgs),
-    /// What changed between two revisions
+    /// Compare two revisions of a policy
     #[command(after_help = "Examples:\n  muster policy diff web 3 5\n  muster policy diff web 4")]
     Diff(DiffArgs),
-    /// Numbers, times and authors of a policy's revisions
+    /// List the revisions of a policy
     #[command(after_help = "Examples:\n  muster policy revisions web")]
     Revisions(RevisionsArgs),
-    /// Make a new revision with the content of an earlier one
+    /// Roll a policy back: create a revision with the content of an earlier one
     #[command(
         after_help = "Examples:\n  muster policy rollback web --to 3 --dry-run\n  muster policy rollback web --to 3 --yes"
     )]
     Rollback(RollbackArgs),
-    /// Delete a policy that no agent is on
+    /// Delete a policy that has no agents, and its enrollment keys
+    ///
+    /// This cannot be undone.
     #[command(after_help = "Examples:\n  muster policy delete web --yes")]
     Delete(DeleteArgs),
 }
@@ -58,7 +60,7 @@ pub enum PolicyCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Policies that match; fields: id, name, namespace, description, is_managed, is_default
+    /// Filter; fields: id, name, namespace, description, is_managed, is_default
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     #[command(flatten)]
@@ -68,12 +70,12 @@ pub struct ListArgs {
 /// Flags of `show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// The policy, by name or id
+    /// Policy, by name or id
     policy: String,
-    /// What agents get
+    /// Show the compiled policy that agents receive
     #[arg(long)]
     full: bool,
-    /// With --full: a revision other than the newest
+    /// With --full: revision to show [default: the newest]
     #[arg(long, requires = "full")]
     revision: Option<i64>,
     #[command(flatten)]
@@ -83,9 +85,9 @@ pub struct ShowArgs {
 /// Flags of `create`.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
-    /// Its name
+    /// Name of the policy
     name: String,
-    /// What it is for
+    /// Description
     #[arg(long, default_value = "")]
     description: String,
     /// Data namespace
@@ -98,13 +100,13 @@ pub struct CreateArgs {
 /// Flags of `apply`.
 #[derive(Args, Debug)]
 pub struct ApplyArgs {
-    /// The file (YAML); - for standard input
+    /// Policy file (YAML); - reads standard input
     #[arg(long, short, value_name = "FILE")]
     file: Utf8PathBuf,
-    /// A secret that the file's config names as $co.elastic.secret{NAME}; @FILE reads the value (repeatable)
+    /// Value of a secret that the file refers to as $co.elastic.secret{NAME}; @FILE reads it from a file (repeatable)
     #[arg(long = "secret", value_name = "NAME=VALUE")]
     secrets: Vec<String>,
-    /// Also a hosted policy
+    /// Apply even if the policy is managed
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -116,11 +118,11 @@ pub struct ApplyArgs {
 /// Flags of `diff`.
 #[derive(Args, Debug)]
 pub struct DiffArgs {
-    /// The policy, by name or id
+    /// Policy, by name or id
     policy: String,
-    /// The earlier revision
+    /// Earlier revision
     from: i64,
-    /// The later one; the newest unless given
+    /// Later revision [default: the newest]
     to: Option<i64>,
     #[command(flatten)]
     output: OutputArg,
@@ -129,7 +131,7 @@ pub struct DiffArgs {
 /// Flags of `revisions`.
 #[derive(Args, Debug)]
 pub struct RevisionsArgs {
-    /// The policy, by name or id
+    /// Policy, by name or id
     policy: String,
     #[command(flatten)]
     output: OutputArg,
@@ -138,12 +140,12 @@ pub struct RevisionsArgs {
 /// Flags of `rollback`.
 #[derive(Args, Debug)]
 pub struct RollbackArgs {
-    /// The policy, by name or id
+    /// Policy, by name or id
     policy: String,
-    /// The revision whose content comes back
+    /// Revision to return to
     #[arg(long, value_name = "REVISION")]
     to: i64,
-    /// Also a hosted policy
+    /// Apply even if the policy is managed
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -155,9 +157,9 @@ pub struct RollbackArgs {
 /// Flags of `delete`.
 #[derive(Args, Debug)]
 pub struct DeleteArgs {
-    /// The policy, by name or id
+    /// Policy, by name or id
     policy: String,
-    /// Also a hosted policy
+    /// Apply even if the policy is managed
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -202,7 +204,7 @@ fn yes_or_no(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
 }
 
-/// What differs, as a table.
+/// Columns of a difference.
 const CHANGES: &[Column<Difference>] = &[
     column("PATH", |change| change.path.clone()),
     column("BEFORE", |change| value(change.before.as_ref())),
@@ -214,7 +216,7 @@ fn value(value: Option<&serde_json::Value>) -> String {
 }
 
 impl PolicyCommand {
-    /// `muster policy …`: reads, applies, compares and rolls back.
+    /// Runs the verb.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => args.run(client).await,
@@ -248,7 +250,7 @@ impl ShowArgs {
             return print_policy(&policy, format);
         }
         let full = client.full_agent_policy(&policy.id, self.revision).await?;
-        // What agents get is a tree: no table shows it.
+        // The compiled policy is a tree, which no table can show.
         if format == Format::Json { print_json(&full) } else { print_yaml(&full) }
     }
 }
@@ -283,7 +285,7 @@ impl ApplyArgs {
         warn(&file, &applied);
         let done = match applied.outcome {
             ApplyOutcome::Created => "created",
-            ApplyOutcome::Changed => "changed",
+            ApplyOutcome::Changed => "updated",
             ApplyOutcome::Unchanged => "unchanged:",
         };
         let AgentPolicy { name, revision, .. } = &applied.policy;
@@ -346,7 +348,7 @@ impl RollbackArgs {
         let policy = find_policy(client, &self.policy).await?;
         let request = Rollback { revision: self.to, force: self.force.then_some(true) };
         let AgentPolicy { id, name, agents: count, .. } = &policy;
-        let what = format!("the policy {name:?} of {} back to the content of revision {}", agents(*count), self.to);
+        let what = format!("the policy {name:?} of {} back to revision {}", agents(*count), self.to);
         if self.care.dry_run {
             client.try_roll_back_policy(id, &request).await?;
             let diff = client.policy_diff(id, policy.revision, self.to).await?;
@@ -354,14 +356,14 @@ impl RollbackArgs {
                 Format::Json => print_json(&diff),
                 Format::Yaml => print_yaml(&diff),
                 _ => {
-                    print_line(format!("would bring {what}:"))?;
+                    print_line(format!("would roll {what}:"))?;
                     print_table(&diff.changes, false, CHANGES)
                 }
             };
         }
-        // Asked for before anybody is asked: a revision that is not there is told at once.
+        // Fails before the question if the revision does not exist.
         client.policy_revision(id, self.to).await?;
-        self.care.confirm(&format!("Bring {what}?"))?;
+        self.care.confirm(&format!("Roll {what}?"))?;
         let rolled = client.roll_back_policy(id, &request).await?;
         print_policy(&rolled, self.output.output)
     }

@@ -1,4 +1,4 @@
-//! Policy files: read here, taken apart and checked by the server.
+//! Policy files: read here, parsed and validated by the server.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -61,7 +61,7 @@ impl PolicyFile {
     }
 }
 
-/// A text file, or standard input.
+/// Reads a text file, or standard input for `-`.
 pub fn read_text(file: &Utf8Path) -> Result<String, Failed> {
     let mut text = String::new();
     let read = if file == "-" {
@@ -69,17 +69,16 @@ pub fn read_text(file: &Utf8Path) -> Result<String, Failed> {
     } else {
         std::fs::File::open(file).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
     };
-    read.map_err(|error| Failed::usage(format!("can't read {file}: {error}")))?;
+    read.map_err(|error| Failed::usage(format!("cannot read {file}: {error}")))?;
     Ok(text)
 }
 
-/// `NAME=VALUE`, or `NAME=@FILE` to keep the value out of the process list.
+/// Parses `NAME=VALUE` pairs; `NAME=@FILE` keeps the value out of the process list.
 fn read_secrets(given: &[String]) -> Result<Option<BTreeMap<String, Option<String>>>, Failed> {
     let mut secrets = BTreeMap::new();
     for pair in given {
-        let (name, value) = pair
-            .split_once('=')
-            .ok_or_else(|| Failed::usage("--secret takes NAME=VALUE or NAME=@FILE; there is no = in it"))?;
+        let (name, value) =
+            pair.split_once('=').ok_or_else(|| Failed::usage("--secret expects NAME=VALUE or NAME=@FILE"))?;
         let value = match value.strip_prefix('@') {
             Some(path) => read_text(Utf8Path::new(path))?.trim_end_matches(['\r', '\n']).to_owned(),
             None => value.to_owned(),
@@ -126,7 +125,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let told = PolicyFile::read(Utf8Path::new("/nowhere/web.yml"), &[], false).unwrap_err().to_string();
-        assert!(told.starts_with("muster: can't read /nowhere/web.yml: "), "{told}");
+        assert!(told.starts_with("muster: cannot read /nowhere/web.yml: "), "{told}");
     }
 
     #[test]

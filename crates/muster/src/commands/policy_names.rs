@@ -1,4 +1,4 @@
-//! Policies by the names that people know, beside things that hold their ids.
+//! Names of policies for tables whose rows hold ids.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
@@ -10,10 +10,10 @@ use serde::{Serialize, Serializer};
 use super::failure::Failed;
 use super::listing::{Format, or_dash};
 
-/// Policies looked up in one request.
+/// Policies per request.
 const AT_ONCE: usize = 500;
 
-/// A thing with the name of its policy. As JSON and YAML it is the thing alone.
+/// An item with the name of its policy. Serializes as the item alone.
 pub struct Named<T> {
     item: T,
     policy: Option<String>,
@@ -34,13 +34,13 @@ impl<T: Serialize> Serialize for Named<T> {
 }
 
 impl<T> Named<T> {
-    /// The policy's name; its id, when there is no such policy any more; a dash without one.
+    /// Returns the policy's name, its id if the policy was deleted, or a dash.
     pub fn policy(&self) -> String {
         or_dash(self.policy.as_deref())
     }
 }
 
-/// The things with the names of their policies, where people are to read them.
+/// Adds the names of policies, for formats that show them.
 pub async fn with_policy_names<T>(
     client: &Client,
     format: Format,
@@ -59,7 +59,7 @@ pub async fn with_policy_names<T>(
     Ok(items.into_iter().map(named).collect())
 }
 
-/// One thing with the name of its policy.
+/// Adds the name of the policy to one item.
 pub async fn with_policy_name<T>(
     client: &Client,
     format: Format,
@@ -67,7 +67,7 @@ pub async fn with_policy_name<T>(
     policy: impl Fn(&T) -> Option<&str>,
 ) -> Result<Named<T>, Failed> {
     let mut named = with_policy_names(client, format, vec![item], policy).await?;
-    named.pop().ok_or_else(|| Failed::new("one thing became none"))
+    named.pop().ok_or_else(|| Failed::new("internal error: an item is missing"))
 }
 
 async fn names(client: &Client, wanted: &HashSet<String>) -> Result<HashMap<String, String>, Failed> {

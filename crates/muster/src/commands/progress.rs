@@ -1,4 +1,4 @@
-//! Waits until an action is answered by all, with a bar on a terminal.
+//! Waiting for an action, with a progress bar on a terminal.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::failure::Failed;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// A clock ends somewhere.
+/// Keeps the deadline within what the clock can represent.
 const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// Waits at most `timeout`; fails when the action failed, was cancelled, expired, or is still open then.
+/// Waits at most `timeout` for an action to complete. Fails if it failed, was cancelled, expired, or is still pending.
 pub async fn wait_for(client: &Client, action_id: &str, timeout: Duration) -> Result<(), Failed> {
     let end = Instant::now() + timeout.min(LONGEST);
     let bar = ProgressBar::new(0).with_style(style());

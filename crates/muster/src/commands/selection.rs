@@ -1,4 +1,4 @@
-//! Which agents an order is for: named ones, a filter, or all.
+//! Selection of agents: by name, by a filter, or all.
 
 use clap::{ArgGroup, Args};
 use muster_client::{Bulk, Client};
@@ -18,32 +18,32 @@ pub struct Selection {
     /// Agents, by id or host name
     #[arg(value_name = "AGENT")]
     agents: Vec<String>,
-    /// Agents that match: 'status:offline', 'tags:"web" and policy_id:"…"'
+    /// Filter: 'status:offline', 'tags:"web" and policy_id:"…"'
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
-    /// Every agent
+    /// All agents
     #[arg(long)]
     all: bool,
-    /// With --filter or --all: inactive agents too
+    /// With --filter or --all: include inactive agents
     #[arg(long, conflicts_with = "agents")]
     include_inactive: bool,
     #[command(flatten)]
     care: Care,
 }
 
-/// What the flags came to.
+/// The selected agents.
 #[derive(Clone, Debug)]
 pub struct Chosen {
-    /// For a request to many.
+    /// Selector for a bulk request.
     pub agents: AgentSelector,
-    /// Whether a filter takes inactive ones in.
+    /// Whether a filter includes inactive agents.
     pub include_inactive: Option<bool>,
-    /// How many there are.
+    /// Number of agents.
     pub count: u64,
 }
 
 impl Chosen {
-    /// The one agent, if one was named.
+    /// Returns the agent if exactly one was named.
     pub fn single(&self) -> Option<&str> {
         match &self.agents {
             AgentSelector::Ids(ids) => ids.first().filter(|_| ids.len() == 1).map(String::as_str),
@@ -53,13 +53,13 @@ impl Chosen {
 }
 
 impl Selection {
-    /// Whether exactly one agent was named.
+    /// Returns whether exactly one agent was named.
     pub fn names_one(&self) -> bool {
         self.agents.len() == 1
     }
 
-    /// Counts, asks, and answers whom to order; `None` after a dry run, in which the server checked `request` as if it
-    /// were meant. `what` makes "unenroll 12 agents" of "12 agents".
+    /// Resolves the selection and asks for confirmation. Returns `None` after a dry run, for which the server validates
+    /// `request`. `what` turns "12 agents" into "unenroll 12 agents".
     pub async fn choose<B: Bulk>(
         &self,
         client: &Client,
@@ -68,16 +68,16 @@ impl Selection {
     ) -> Result<Option<Chosen>, Failed> {
         let chosen = self.look(client).await?;
         if chosen.count == 0 {
-            return Err(Failed::not_found("no agent matches").remedy("muster agent list --filter … shows who would"));
+            return Err(Failed::not_found("no agent matches").remedy("test the filter: muster agent list --filter …"));
         }
         if self.care.dry_run {
             let counted = client.try_bulk(request(&chosen)).await?;
             tell_tried(&counted, chosen.single(), &what)?;
             return Ok(None);
         }
-        let order = what(&agents(chosen.count));
+        let change = what(&agents(chosen.count));
         if chosen.single().is_none() {
-            self.care.confirm(&format!("{}?", capitalised(&order)))?;
+            self.care.confirm(&format!("{}?", capitalised(&change)))?;
         }
         Ok(Some(chosen))
     }
@@ -99,7 +99,7 @@ impl Selection {
     }
 }
 
-/// What a dry run came to, as the order itself would tell it: it fails when nobody would get it.
+/// Prints the outcome of a dry run. Fails if no agent is eligible, as the action itself would.
 fn tell_tried(counted: &Counted, single: Option<&str>, what: &impl Fn(&str) -> String) -> Result<(), Failed> {
     let first = counted.errors.first();
     if let (Some(agent), Some(refusal), 0) = (single, first, counted.count) {
@@ -115,10 +115,10 @@ fn tell_tried(counted: &Counted, single: Option<&str>, what: &impl Fn(&str) -> S
     print_line(format!("would {}", what(&agents(counted.count))))
 }
 
-/// That `refused` of `all` can't be ordered, and why the first one can't; nothing when all can.
+/// Returns an error that `refused` of `all` agents are not eligible, with the reason of the first; `None` if all are.
 pub fn refused(refused: u64, all: u64, first: Option<(&str, &str)>) -> Option<Failed> {
     let first = first.map(|(agent, error)| format!("; agent {agent}: {error}")).unwrap_or_default();
-    (refused > 0).then(|| Failed::new(format!("{refused} of {} can't be ordered{first}", agents(all))))
+    (refused > 0).then(|| Failed::new(format!("{refused} of {} not eligible{first}", agents(all))))
 }
 
 /// `1 agent`, `3 agents`.
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_one_and_questions_begin_large() {
+    fn counts_and_questions_are_formatted() {
         assert_eq!((agents(1), agents(0)), ("1 agent".into(), "0 agents".into()));
         assert_eq!((capitalised("delete 2 agents"), capitalised("")), ("Delete 2 agents".into(), String::new()));
     }

@@ -50,7 +50,7 @@ const COLUMNS: &[Column<Overview>] = &[
 ];
 
 impl StatusArgs {
-    /// `muster status`: one request; exit code 5 where nothing answers.
+    /// Prints the state of the server and the number of agents by status.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let server = client.server_status().await?;
         let agents = client.agent_status(None).await?;

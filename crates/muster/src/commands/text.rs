@@ -1,25 +1,25 @@
-//! Text on its way to a terminal or a pipe: nothing that came from an agent may steer it, and a pipe may close early.
+//! Output to a terminal or a pipe: text from agents must not control the terminal, and a pipe may close early.
 
 use std::io::{self, Write as _};
 
 use super::failure::Failed;
 
-/// Characters that steer a terminal or turn the direction of what follows.
+/// Returns whether a character controls the terminal or the direction of text.
 fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The text on one line, with a mark in place of each character that steers.
+/// Returns the text on one line, with control characters replaced by U+FFFD.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// The same for text of several lines.
+/// Returns a text of several lines, with control characters replaced by U+FFFD.
 pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// JSON that says the same, where what steers is escaped. Outside of texts JSON holds no such character but line ends.
+/// Escapes control characters in JSON. Outside of strings JSON has none but line breaks, so that it stays equivalent.
 pub fn escaped_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -34,7 +34,7 @@ pub fn print_line(line: impl Into<String>) -> Result<(), Failed> {
     print_lines([line.into()])
 }
 
-/// Prints lines; a reader that has seen enough ends the command quietly.
+/// Prints lines. A closed pipe is not an error.
 pub fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed> {
     let mut out = io::stdout().lock();
     for line in lines {

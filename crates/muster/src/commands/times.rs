@@ -1,6 +1,6 @@
-//! Times as people write them.
+//! Durations on the command line.
 
-/// `90s`, `10m`, `4h`, `2d` in seconds.
+/// Parses `90s`, `10m`, `4h` or `2d` into seconds.
 pub fn seconds(text: &str) -> Result<i64, String> {
     let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
     let factor = match unit {
@@ -12,7 +12,7 @@ pub fn seconds(text: &str) -> Result<i64, String> {
     };
     match number.parse::<i64>() {
         Ok(number) if factor > 0 && number > 0 => Ok(number.saturating_mul(factor)),
-        _ => Err("write a number with s, m, h or d: 4h".to_owned()),
+        _ => Err("expected a number with a unit s, m, h or d, such as 4h".to_owned()),
     }
 }
 

@@ -43,7 +43,7 @@ fn a_withdrawn_action_stays_undone() {
     let action = action.trim();
     assert_eq!(ok(&["action", "cancel", action, "--dry-run"]), "would cancel UPGRADE for 2 agents\n");
     let told = fails(2, &["action", "cancel", action]);
-    assert!(told.contains("Cancel UPGRADE for 2 agents? Nothing was done"), "{told}");
+    assert!(told.contains("Cancel UPGRADE for 2 agents? Nothing was changed"), "{told}");
     assert_eq!(json(&["action", "show", action])["action"]["status"], "IN_PROGRESS");
     ok(&["action", "cancel", action, "--yes"]);
     let shown = json(&["action", "show", action]);

@@ -58,7 +58,10 @@ fn lists_are_read_in_pieces_to_their_end() {
 fn a_host_name_that_two_have_names_neither() {
     let (_, agents) = fleet("twins", &["twin", "twin"]);
     let told = fails(2, &["agent", "unenroll", "twin"]);
-    assert!(told.contains("2 agents have the host name \"twin\"") && told.contains("by its id"), "{told}");
+    assert!(
+        told.contains("2 agents have the host name \"twin\"") && told.contains("pass the id of one of them"),
+        "{told}"
+    );
     assert!(agents.iter().all(|agent| told.contains(&agent.id)), "{told}");
 }
 
@@ -69,13 +72,13 @@ fn agents_are_told_to_leave_or_shut_out() {
     assert_eq!(dry, "would unenroll 3 agents\n");
     assert_eq!(
         ok(&["agent", "unenroll", "leave-1", "--force", "--dry-run"]),
-        "would revoke the keys of, and unenroll, 1 agent\n"
+        "would revoke the access keys of, and unenroll, 1 agent\n"
     );
     assert!(agents.iter().all(|agent| shown(&agent.id)["unenrollment_started_at"].is_null()));
 
     let told = fails(2, &["agent", "unenroll", "--filter", "tags:leave"]);
-    assert!(told.contains("Unenroll 3 agents? Nothing was done: there is no terminal to ask on"), "{told}");
-    assert!(told.contains("\n        give --yes to do it, or --dry-run to see"), "{told}");
+    assert!(told.contains("Unenroll 3 agents? Nothing was changed: there is no terminal to confirm on"), "{told}");
+    assert!(told.contains("\n  hint: pass --yes to go ahead, or --dry-run"), "{told}");
     assert!(agents.iter().all(|agent| shown(&agent.id)["unenrollment_started_at"].is_null()));
 
     let action = ok(&["agent", "unenroll", "leave-1"]);
@@ -98,7 +101,7 @@ fn agents_are_put_on_another_policy_or_on_none() {
     let (_, agents) = fleet("move", &["move-1", "move-2"]);
     let other = new_policy("move target");
     let dry = ok(&["agent", "reassign", "--filter", "tags:move", "--policy", "move target", "--dry-run"]);
-    assert_eq!(dry, "would put 2 agents on the policy \"move target\"\n");
+    assert_eq!(dry, "would assign 2 agents to the policy \"move target\"\n");
     assert_ne!(shown("move-1")["policy_id"], other);
     ok(&["agent", "reassign", "move-1", "--policy", "move target"]);
     ok(&["agent", "reassign", "--filter", "tags:move", "--policy", &other, "--yes"]);
@@ -130,7 +133,7 @@ fn tags_come_and_go() {
     fleet("label", &["label-1", "label-2"]);
     let both = ["--filter", "tags:label"];
     let dry = ok(&[&["agent", "tag", "--tag", "a", "--tag", "b", "--dry-run"], &both[..]].concat());
-    assert_eq!(dry, "would give a, b to 2 agents\n");
+    assert_eq!(dry, "would add a, b to 2 agents\n");
     assert_eq!(count("tags:label and tags:a"), 0);
     assert_eq!(ok(&[&["agent", "tag", "--tag", "a", "-t", "b", "--yes"], &both[..]].concat()), "tagged 2 agents\n");
     assert_eq!(count("tags:label and tags:a and tags:b"), 2);
@@ -159,7 +162,7 @@ fn log_levels_are_set_and_reset() {
 fn diagnostics_are_asked_for() {
     let (_, agents) = fleet("probe", &["probe-1", "probe-2"]);
     let dry = ok(&["agent", "diagnostics", "--filter", "tags:probe", "--dry-run"]);
-    assert_eq!(dry, "would ask for diagnostics of 2 agents\n");
+    assert_eq!(dry, "would request diagnostics from 2 agents\n");
     ok(&["agent", "diagnostics", "probe-1", "--cpu"]);
     assert_eq!(agents[0].take("REQUEST_DIAGNOSTICS", None)["data"]["additional_metrics"][0], "CPU");
     fails(2, &["agent", "diagnostics", "probe-1", "--download", "."]);
@@ -187,7 +190,7 @@ fn of_many_those_that_cannot_be_ordered_are_told() {
     let ids: Vec<&str> = agents.iter().map(|agent| agent.id.as_str()).collect();
     let ran = crate::world::run(&[&["agent", "log-level", "--level", "info", "--yes"], &ids[..]].concat());
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert!(ran.err.contains(&format!("1 of 2 agents can't be ordered; agent {}", ids[0])), "{}", ran.err);
+    assert!(ran.err.contains(&format!("1 of 2 agents not eligible; agent {}", ids[0])), "{}", ran.err);
     let shown = ok(&["action", "show", ran.out.trim()]);
     assert!(shown.contains("failed") && shown.contains(ids[0]), "{shown}");
     ok(&["agent", "unenroll", "some-2", "--force"]);
@@ -207,7 +210,7 @@ fn a_dry_run_is_refused_as_the_order_itself_would_be_and_changes_nothing() {
         (2, &["agent", "upgrade", one, "--version", "9.6.0", "--start", "soon"], "start_time"),
         (1, &["agent", "upgrade", one, "--version", "9.5.2"], "is not newer than"),
         (1, &["agent", "reassign", one, "--policy", "try"], "is on policy"),
-        (3, &["agent", "reassign", one, "--policy", "none such"], "no policy has the name or id"),
+        (3, &["agent", "reassign", one, "--policy", "none such"], "no policy with the name or id"),
         (2, &["agent", "tag", one, "--tag", " "], "a tag has"),
     ] {
         let meant = fails(code, words);
@@ -215,12 +218,12 @@ fn a_dry_run_is_refused_as_the_order_itself_would_be_and_changes_nothing() {
         assert!(meant.contains(reason) && tried.contains(reason), "{words:?}: {meant}{tried}");
     }
     assert!(agents[0].check_in().iter().all(|action| action["type"] != "UPGRADE"));
-    // Of several, those that can't be ordered are told.
+    // Agents that are not eligible are reported.
     ok(&["agent", "unenroll", "try-1", "--force"]);
     let two = agents[1].id.as_str();
     let ran = crate::world::run(&["agent", "log-level", one, two, "--level", "info", "--dry-run"]);
     assert_eq!((ran.code, ran.out.as_str()), (0, "would set the log level of 1 agent to info\n"), "{}", ran.err);
-    assert!(ran.err.contains(&format!("1 of 2 agents can't be ordered; agent {one}: ")), "{}", ran.err);
+    assert!(ran.err.contains(&format!("1 of 2 agents not eligible; agent {one}: ")), "{}", ran.err);
     let told = fails(1, &["agent", "log-level", one, "--level", "info", "--dry-run"]);
     assert_eq!(told, fails(1, &["agent", "log-level", one, "--level", "info"]));
 }
@@ -331,7 +334,7 @@ fn agents_are_told_to_move_to_another_server() {
 fn agents_are_told_to_run_without_root() {
     let (_, agents) = fleet("humble", &["humble-1", "humble-2"]);
     let dry = ok(&["agent", "privilege-level", "--filter", "tags:humble", "--dry-run"]);
-    assert_eq!(dry, "would let 2 agents run as an unprivileged user, without root\n");
+    assert_eq!(dry, "would make 2 agents run as an unprivileged user, without root privileges\n");
     let (_folder, password) = crate::world::file("password.txt", "s3cret\n");
     let user = ["--user", "agents", "--group", "staff", "--password-file", &password];
     ok(&[&["agent", "privilege-level", "humble-1"], &user[..]].concat());

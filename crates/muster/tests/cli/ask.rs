@@ -35,7 +35,7 @@ fn no_is_no_and_yes_is_yes() {
     let words = "agent tag --filter tags:asked --tag answered";
     let answered = || ok(&["agent", "list", "--filter", "tags:answered", "-o", "name"]).lines().count();
     let (code, told) = on_a_terminal(words, "n");
-    assert!(told.contains("Give answered to 2 agents?") && told.contains("the answer was no"), "{told}");
+    assert!(told.contains("Add answered to 2 agents?") && told.contains("not confirmed"), "{told}");
     assert_eq!((code, answered()), (1, 0), "{told}");
     let (code, told) = on_a_terminal(words, "y");
     assert_eq!((code, answered()), (0, 2), "{told}");

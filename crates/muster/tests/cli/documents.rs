@@ -28,7 +28,7 @@ fn man_pages_are_written_for_every_command() {
         assert!(text.contains(".SH SYNOPSIS") && text.contains("Examples:"), "{page}");
     }
     let told = fails(1, &["man", "/dev/null/man1"]);
-    assert!(told.contains("can't write man pages into /dev/null/man1: "), "{told}");
+    assert!(told.contains("cannot write man pages to /dev/null/man1: "), "{told}");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn help_names_every_noun_and_none_that_is_not_there() {
         assert_eq!(run(&[later]).code, 2);
     }
     assert!(
-        help.contains("Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 unreachable, 6 conflict")
+        help.contains("Exit codes: 0 success, 1 failure, 2 usage, 3 not found, 4 denied, 5 unreachable, 6 conflict")
     );
     let help = ok(&["agent", "unenroll", "--help"]);
     assert!(help.contains("Examples:\n  muster agent unenroll web-1\n"), "{help}");

@@ -53,6 +53,16 @@ fn agents_are_enrolled_by_several_processes_under_their_numbers() {
 }
 
 #[test]
+fn burst_sends_one_large_check_in_per_agent() {
+    let token = new_token(&new_policy("drones burst"));
+    let words =
+        ["--mode", "burst", "--count", "2", "--body-bytes", "20000", "--tags", "burst", "--enrollment-token", &token];
+    let (ran, events) = drones(&words);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(summary(&events)["counts"]["errors"], serde_json::json!({}));
+}
+
+#[test]
 fn invented_agents_are_refused_by_a_server_that_looks_and_back_off() {
     let pauses = ["--invent", "--back-off", "0.05", "--back-off-max", "0.1", "--seconds", "1"];
     let (_, events) = drones(&[&["--mode", "live", "--count", "1"], &pauses[..]].concat());

@@ -42,10 +42,10 @@ fn a_revoked_key_admits_nobody_and_those_that_came_stay() {
     let (id, token) = (key["id"].as_str().unwrap(), key["api_key"].as_str().unwrap());
     let agent = Agent::enroll(token, "revoke-1", &[]);
     let dry = ok(&["enrollment-key", "revoke", "revoke me", "--dry-run"]);
-    let used = "1 agent has used it so far; whoever came in by it stays";
+    let used = "1 agent has enrolled with it and will not be affected";
     assert_eq!(dry, format!("would revoke the key \"revoke me\" ({id}); {used}\n"));
     let told = fails(2, &["enrollment-key", "revoke", id]);
-    assert!(told.contains(&format!("Revoke the key \"revoke me\" ({used})? Nothing was done")), "{told}");
+    assert!(told.contains(&format!("Revoke the key \"revoke me\" ({used})? Nothing was changed")), "{told}");
     assert_eq!(json(&["enrollment-key", "list", "--filter", &format!("id:\"{id}\"")])[0]["active"], true);
     let told = ok(&["enrollment-key", "revoke", "revoke me", "--yes"]);
     assert!(told.starts_with(&format!("revoked {id}; ")), "{told}");
@@ -62,7 +62,7 @@ fn a_replaced_key_has_a_new_token_and_the_same_properties() {
     let key = json(&["enrollment-key", "create", "--name", "replace me", "--tag", "kept", "--max-uses", "9"]);
     let id = key["id"].as_str().unwrap();
     let dry = ok(&["enrollment-key", "replace", "replace me", "--dry-run"]);
-    assert_eq!(dry, format!("would revoke the key \"replace me\" ({id}) and make another like it\n"));
+    assert_eq!(dry, format!("would revoke the key \"replace me\" ({id}) and create a new one\n"));
     fails(2, &["enrollment-key", "replace", id]);
     let other = json(&["enrollment-key", "replace", id, "--yes"]);
     assert_ne!(other["api_key"], key["api_key"]);
@@ -79,7 +79,10 @@ fn a_name_that_several_active_keys_have_names_none() {
         ok(&["enrollment-key", "create", "--policy", policy, "--name", "same name"]);
     }
     let told = fails(2, &["enrollment-key", "revoke", "same name", "--yes"]);
-    assert!(told.contains("enrollment keys have the name \"same name\"") && told.contains("by its id"), "{told}");
+    assert!(
+        told.contains("enrollment keys have the name \"same name\"") && told.contains("pass the id of one of them"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn code_1_is_failed() {
     let action = ok(&["agent", "log-level", &agents[0].id, "--level", "info"]);
     let told = fails(1, &["action", "wait", action.trim(), "--timeout", "0"]);
     assert!(told.contains("is in progress: 0 acked, 0 failed, of 1"), "{told}");
-    assert!(told.contains(&format!("\n        muster action show {}", action.trim())), "{told}");
+    assert!(told.contains(&format!("\n  hint: muster action show {}", action.trim())), "{told}");
 }
 
 #[test]
@@ -58,19 +58,19 @@ fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
         ("garbage", "it is not PEM"),
         ("", "it is empty"),
         ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no certificate but a private key"),
-        (&good.replace("MII", "AII"), "certificate 1 is damaged"),
-        (&format!("{good}-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "certificate 2 is damaged"),
+        (&good.replace("MII", "AII"), "certificate 1 is corrupt"),
+        (&format!("{good}-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "certificate 2 is corrupt"),
     ] {
         let (_folder, path) = file("given.pem", content);
         let told = fails(2, &["status", "--url", "https://127.0.0.1:1", "--ca", &path]);
         assert!(told.starts_with(&format!("muster: --ca: {path}: ")) && told.contains(reason), "{reason}: {told}");
-        assert!(told.contains("\n        give the PEM file of the authority"), "{told}");
+        assert!(told.contains("\n  hint: pass the PEM file of the CA"), "{told}");
         let drones = ["drones", "--url", "https://127.0.0.1:1", "--ca", &path, "--enrollment-token", "t"];
         let told = fails(1, &drones);
         assert!(told.contains(&path) && !told.contains("shares"), "{told}");
     }
     let told = fails(2, &["status", "--url", "https://127.0.0.1:1", "--ca", "/nowhere.pem"]);
-    assert!(told.contains("--ca: /nowhere.pem: can't read it: No such file"), "{told}");
+    assert!(told.contains("--ca: /nowhere.pem: cannot read the file: No such file"), "{told}");
     let (_folder, path) = file("good.pem", &good);
     fails(5, &["status", "--url", "https://127.0.0.1:1", "--ca", &path]);
 }
@@ -101,10 +101,13 @@ fn a_stray_variable_concerns_the_server_alone() {
 #[test]
 fn code_3_is_not_found() {
     let told = fails(3, &["agent", "show", "nobody"]);
-    assert!(told.contains("no agent has the id or host name \"nobody\""), "{told}");
-    assert!(told.contains("\n        muster agent list --inactive --filter"), "{told}");
+    assert!(told.contains("no agent with the id or host name \"nobody\""), "{told}");
+    assert!(told.contains("\n  hint: list all agents: muster agent list --inactive --filter"), "{told}");
     let told = fails(3, &["policy", "show", "nothing"]);
-    assert!(told.contains("no policy has the name or id \"nothing\"\n        muster policy list"), "{told}");
+    assert!(
+        told.contains("no policy with the name or id \"nothing\"\n  hint: list policies: muster policy list"),
+        "{told}"
+    );
     for words in [
         &["agent", "unenroll", "nobody"][..],
         &["agent", "unenroll", "nobody", "--dry-run"],
@@ -146,7 +149,7 @@ fn code_4_is_refused() {
 fn code_5_is_unreachable() {
     let told = fails(5, &["agent", "list", "--data-dir", "/nowhere"]);
     assert!(told.contains("can't reach /nowhere/admin.sock: No such file"), "{told}");
-    assert!(told.contains("\n        check that the server is running"), "{told}");
+    assert!(told.contains("\n  hint: check that the server is running"), "{told}");
     // Nobody listens on port 1.
     let told = fails(5, &["status", "--url", "http://127.0.0.1:1"]);
     assert!(told.contains("can't reach http://127.0.0.1:1: ") && told.contains("refused"), "{told}");
@@ -159,7 +162,7 @@ fn code_6_is_conflict() {
     assert!(told.contains("another policy is called \"code-six\""), "{told}");
     let (_, agents) = fleet("code-six-used", &["code-six"]);
     let told = fails(6, &["policy", "delete", "code-six-used", "--yes"]);
-    assert!(told.contains("\n        reassign or unenroll them first"), "{told}");
+    assert!(told.contains("\n  hint: reassign or unenroll them first"), "{told}");
     ok(&["agent", "unenroll", &agents[0].id, "--force"]);
     ok(&["policy", "delete", "code-six-used", "--yes"]);
 }

@@ -124,7 +124,7 @@ fn lists_tell_when_they_are_cut() {
     fleet("cut", &["cut-1", "cut-2", "cut-3"]);
     let ran = run(&["agent", "list", "--filter", "tags:cut", "--limit", "2", "--output", "name"]);
     assert_eq!(ran.out.lines().count(), 2);
-    assert_eq!(ran.err, "muster: 2 of 3 agents; --limit shows more, --filter fewer\n");
+    assert_eq!(ran.err, "muster: showing 2 of 3 agents\n  hint: raise --limit, or narrow --filter\n");
     for limit in ["3", "1000", "10000"] {
         let ran = run(&["agent", "list", "--filter", "tags:cut", "--limit", limit, "--output", "name"]);
         assert_eq!((ran.out.lines().count(), ran.err.as_str()), (3, ""));
@@ -132,7 +132,7 @@ fn lists_tell_when_they_are_cut() {
     let ids: Vec<String> = ["cut-1", "cut-2"].map(|host| ok(&["agent", "log-level", host, "--level", "info"])).into();
     let ran = run(&["action", "list", "--limit", "1", "--output", "name"]);
     assert_eq!(ran.out.lines().count(), 1);
-    assert!(ran.err.starts_with("muster: the newest 1 of "), "{}", ran.err);
+    assert!(ran.err.starts_with("muster: showing the newest 1 of "), "{}", ran.err);
     let all = ok(&["action", "list", "--limit", "5000", "--latest", "1h", "--output", "name"]);
     assert!(ids.iter().all(|id| all.contains(id.trim())), "{all}");
 }

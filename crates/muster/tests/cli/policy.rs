@@ -42,7 +42,7 @@ fn applying_twice_is_a_no_op() {
     let again = ["policy", "apply", "-f", &path];
     assert_eq!(ok(&again), "unchanged: the policy \"twice\", revision 1\n");
     let dry = ok(&[&again[..], &["--dry-run"]].concat());
-    assert_eq!(dry, "the policy \"twice\" is as the file says (revision 1)\n");
+    assert_eq!(dry, "the policy \"twice\" is up to date (revision 1)\n");
     assert_eq!(json(&["policy", "show", "twice"]), before, "not even its times change");
 }
 
@@ -53,12 +53,12 @@ fn a_dry_run_tells_each_change_and_makes_none() {
     std::fs::write(&path, web("plan", "    - {id: more, type: logfile}\n").replace("Web servers", "Shop")).unwrap();
     let dry = ok(&["policy", "apply", "-f", &path, "--dry-run"]);
     let lines: Vec<&str> = dry.lines().collect();
-    assert_eq!(lines[0], "would change the policy \"plan\" (now revision 1):");
+    assert_eq!(lines[0], "would update the policy \"plan\" (now revision 1):");
     assert!(lines[1].starts_with("PATH"), "{dry}");
     assert!(lines[2].starts_with("/config/inputs/more  -"), "{dry}");
     assert!(lines[3].starts_with("/description") && lines[3].contains("\"Web servers\"  \"Shop\""), "{dry}");
     assert_eq!((lines.len(), revision("plan")), (4, 1));
-    assert_eq!(ok(&["policy", "apply", "-f", &path]), "changed the policy \"plan\", revision 2\n");
+    assert_eq!(ok(&["policy", "apply", "-f", &path]), "updated the policy \"plan\", revision 2\n");
     let changed = json(&["policy", "apply", "-f", &path]);
     assert_eq!((&changed["revision"], &changed["description"]), (&2.into(), &"Shop".into()));
 }
@@ -148,9 +148,9 @@ fn changing_the_policy_of_many_agents_asks_first() {
     ok(&["policy", "apply", "-f", &path]);
     std::fs::write(&path, "name: many\nconfig: {inputs: [{id: a, type: process, command: /x}]}\n").unwrap();
     let told = fails(2, &["policy", "apply", "-f", &path]);
-    assert!(told.contains("Change the policy \"many\" of 2 agents? Nothing was done"), "{told}");
+    assert!(told.contains("Update the policy \"many\" of 2 agents? Nothing was changed"), "{told}");
     assert_eq!(revision("many"), 1);
-    assert_eq!(ok(&["policy", "apply", "-f", &path, "--yes"]), "changed the policy \"many\", revision 2\n");
+    assert_eq!(ok(&["policy", "apply", "-f", &path, "--yes"]), "updated the policy \"many\", revision 2\n");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn secrets_are_never_shown() {
     assert!(shown.iter().all(|text| !text.contains("hunter2")), "{shown:?}");
     assert!(shown[0].contains("secrets      KEY"), "{}", shown[0]);
     let told = fails(2, &["policy", "apply", "-f", &path, "--secret", "hunter2"]);
-    assert!(told.contains("--secret takes NAME=VALUE") && !told.contains("hunter2"), "{told}");
+    assert!(told.contains("--secret expects NAME=VALUE") && !told.contains("hunter2"), "{told}");
 }
 
 #[test]
@@ -199,10 +199,7 @@ fn revisions_are_compared_and_brought_back() {
     assert!(ok(&["policy", "diff", "back", "1", "-o", "name"]).lines().all(|path| path.starts_with('/')));
 
     let dry = ok(&["policy", "rollback", "back", "--to", "1", "--dry-run"]);
-    assert!(
-        dry.starts_with("would bring the policy \"back\" of 0 agents back to the content of revision 1:\nPATH"),
-        "{dry}"
-    );
+    assert!(dry.starts_with("would roll the policy \"back\" of 0 agents back to revision 1:\nPATH"), "{dry}");
     fails(2, &["policy", "rollback", "back", "--to", "1"]);
     assert_eq!(revision("back"), 2);
     let rolled = json(&["policy", "rollback", "back", "--to", "1", "--yes"]);
@@ -220,7 +217,7 @@ fn policies_are_made_listed_and_deleted() {
     let dry = ok(&["policy", "delete", "by hand", "--dry-run"]);
     assert_eq!(dry, "would delete the policy \"by hand\" and its enrollment keys\n");
     let told = fails(2, &["policy", "delete", "by hand"]);
-    assert!(told.contains("Delete the policy \"by hand\" and its enrollment keys? Nothing was done"), "{told}");
+    assert!(told.contains("Delete the policy \"by hand\" and its enrollment keys? Nothing was changed"), "{told}");
     ok(&["policy", "show", "by hand"]);
     assert_eq!(ok(&["policy", "delete", "by hand", "--yes"]), "deleted the policy \"by hand\"\n");
     fails(3, &["policy", "show", id]);

@@ -73,7 +73,7 @@ impl ActionStore for SqliteStore {
         Ok(self.writer.task(collect).await?.removed)
     }
 
-    async fn unfinished_orders(&self) -> Result<Vec<ActionId>, StoreError> {
+    async fn unfinished_effects(&self) -> Result<Vec<ActionId>, StoreError> {
         self.lists.read(actions::unfinished).await
     }
 }

@@ -54,7 +54,7 @@ impl AgentStore for SqliteStore {
             let before = self.on_the_way.of(id);
             let key = id.clone();
             let stored = self.points.read(move |c| agents::documents(c, &key)).await?;
-            // Between the two looks components may have come into their table, or the agent may have gone.
+            // Between the two reads components may have moved to their table, or the agent may have been deleted.
             if self.on_the_way.of(id) == before {
                 let components = before.and_then(|place| place.components);
                 return Ok(

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use muster_core::action::{Action, ActionCounts, ActionType};
+use muster_core::action_request::{ActionRequest, ActionStatus, cancel_of, is_cancellable, progress};
 use muster_core::id::{ActionId, SpaceId};
-use muster_core::order::{ActionStatus, NewOrder, cancel_of, is_cancellable, progress};
 use muster_core::testing::{self, at};
 use muster_core::time::Timestamp;
 use proptest::prelude::*;
@@ -37,18 +37,18 @@ prop_compose! {
         expiration in prop::option::of(0_u64..100_000),
         start in prop::option::of(0_u64..100_000),
         rollout in prop::option::of(0_u64..100_000),
-    ) -> NewOrder {
-        NewOrder {
+    ) -> ActionRequest {
+        ActionRequest {
             timeout,
             expiration: expiration.map(at),
             start_time: start.map(at),
             rollout: rollout.map(Duration::from_secs),
-            ..NewOrder::new(kind, good_data(kind))
+            ..ActionRequest::new(kind, good_data(kind))
         }
     }
 }
 
-fn made(order: NewOrder, now: Timestamp) -> Option<Action> {
+fn made(order: ActionRequest, now: Timestamp) -> Option<Action> {
     order.into_action(ActionId::trusted("a"), SpaceId::default(), 3, "local:root", now).ok()
 }
 

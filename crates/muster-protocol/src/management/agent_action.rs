@@ -1,4 +1,4 @@
-//! Orders to one agent (MG §1.2), and what an order answers.
+//! Actions for one agent (MG §1.2), and their response.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unenroll {
-    /// Kill the keys now.
+    /// Revoke the access keys immediately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke: Option<bool>,
-    /// Also an agent of a hosted policy.
+    /// Applies even if the policy is managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
 }
@@ -19,13 +19,13 @@ pub struct Unenroll {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reassign {
-    /// The policy; `null`: none.
+    /// Policy id; `null` means no policy.
     #[serde(deserialize_with = "super::nullable")]
     pub policy_id: Option<String>,
     /// The revision of it that the agent should run; none: the newest, whichever that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_revision: Option<i64>,
-    /// Also an agent of a hosted policy.
+    /// Applies even if the policy is managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
 }
@@ -34,15 +34,15 @@ pub struct Reassign {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upgrade {
-    /// The version.
+    /// Target version.
     pub version: String,
-    /// Where to fetch it.
+    /// Base URL of the package.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_uri: Option<String>,
-    /// Skip the checks.
+    /// Skips the eligibility checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
-    /// Skip the cool-down.
+    /// Skips the cool-down between upgrades.
     #[serde(rename = "skipRateLimitCheck", default, skip_serializing_if = "Option::is_none")]
     pub skip_rate_limit_check: Option<bool>,
 }
@@ -56,14 +56,14 @@ pub struct Diagnostics {
     pub additional_metrics: Option<Vec<String>>,
 }
 
-/// `POST /agents/{id}/tags`: adds and takes away; one of each renames in place.
+/// `POST /agents/{id}/tags`: adds and removes tags; one of each renames a tag in place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeTags {
     /// Tags to add.
     #[serde(rename = "tagsToAdd", default, skip_serializing_if = "Option::is_none")]
     pub tags_to_add: Option<Vec<String>>,
-    /// Tags to take away.
+    /// Tags to remove.
     #[serde(rename = "tagsToRemove", default, skip_serializing_if = "Option::is_none")]
     pub tags_to_remove: Option<Vec<String>>,
 }
@@ -72,11 +72,11 @@ pub struct ChangeTags {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Migrate {
-    /// The other server.
+    /// URL of the other server.
     pub uri: String,
-    /// A token of its.
+    /// Enrollment token of the other server.
     pub enrollment_token: String,
-    /// How to reach it (MG §1.2.3).
+    /// Connection settings (MG §1.2.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Map<String, Value>>,
 }
@@ -85,22 +85,22 @@ pub struct Migrate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrivilegeLevelChange {
-    /// The user that the agent is to run as.
+    /// User to run as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_info: Option<UserInfo>,
 }
 
-/// A user of the agent's host.
+/// User on the agent's host.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserInfo {
-    /// Its name.
+    /// Name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// Its group.
+    /// Group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groupname: Option<String>,
-    /// Its password, where the system wants one.
+    /// Password, where the system requires one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
 }
@@ -111,18 +111,18 @@ impl std::fmt::Debug for UserInfo {
     }
 }
 
-/// What an order answers: its action.
+/// Response: the created action.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Ordered {
-    /// The action that was made.
+pub struct CreatedAction {
+    /// Id of the action.
     pub action_id: String,
 }
 
-/// What a bulk rollback answers: an action for each version gone back to.
+/// Response of a bulk rollback: one action per target version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct OrderedAll {
-    /// The actions that were made.
+pub struct CreatedActions {
+    /// Ids of the actions.
     pub action_ids: Vec<String>,
 }

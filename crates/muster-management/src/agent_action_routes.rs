@@ -7,16 +7,16 @@ use axum::extract::{Path, State};
 use muster_core::Error;
 use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite, OpContext};
 use muster_protocol::management::action::{Action, CreateAction};
-use muster_protocol::management::order::{
-    ChangeTags, Diagnostics, Migrate, Ordered, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
+use muster_protocol::management::agent_action::{
+    ChangeTags, CreatedAction, Diagnostics, Migrate, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
 };
 use muster_protocol::management::{Empty, Item};
 
+use super::action_requests as requests;
 use super::answer::{Answer, item};
 use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
-use super::order_requests as requests;
 use muster_fleet::Fleet;
 use muster_fleet::actions::Given;
 use muster_fleet::authority::Authorized;
@@ -38,8 +38,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn ordered(given: &Given) -> Answer<Ordered> {
-    Ok(Json(Ordered { action_id: given.action.id.to_string() }))
+fn ordered(given: &Given) -> Answer<CreatedAction> {
+    Ok(Json(CreatedAction { action_id: given.action.id.to_string() }))
 }
 
 /// The agent of the path, for an action.
@@ -52,7 +52,7 @@ async fn unenroll(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Unenroll>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let force = body.force.into();
     if body.revoke == Some(true) {
         let agent = fleet.agents().select::<AgentsForceUnenroll>(&context, &Selected::one(&id)?).await?;
@@ -66,7 +66,7 @@ async fn reassign(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Reassign>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let Reassign { policy_id, policy_revision, force } = body;
     let agent = one(&fleet, &context, &id).await?;
     ordered(&fleet.actions().reassign(&agent, policy_id.as_deref(), policy_revision, force.into()).await?)
@@ -77,7 +77,7 @@ async fn upgrade(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Upgrade>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     ordered(&fleet.actions().upgrade(&one(&fleet, &context, &id).await?, &requests::upgrade(body)).await?)
 }
 
@@ -86,7 +86,7 @@ async fn roll_back(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(Empty {}): Body<Empty>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let given = fleet.actions().roll_back(&one(&fleet, &context, &id).await?).await?;
     ordered(given.first().ok_or_else(|| Error::not_found("agent", &id))?)
 }
@@ -96,7 +96,7 @@ async fn diagnostics(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Diagnostics>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let metrics = body.additional_metrics.unwrap_or_default();
     ordered(&fleet.actions().request_diagnostics(&one(&fleet, &context, &id).await?, &metrics).await?)
 }
@@ -106,7 +106,7 @@ async fn tags(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<ChangeTags>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
     ordered(&fleet.actions().change_tags(&one(&fleet, &context, &id).await?, &change).await?)
 }
@@ -116,7 +116,7 @@ async fn migrate(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<Migrate>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let order = requests::migrate(body.uri, body.enrollment_token, body.settings);
     ordered(&fleet.actions().migrate(&one(&fleet, &context, &id).await?, &order).await?)
 }
@@ -126,7 +126,7 @@ async fn privilege_level(
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(body): Body<PrivilegeLevelChange>,
-) -> Answer<Ordered> {
+) -> Answer<CreatedAction> {
     let user = requests::user(body.user_info);
     ordered(&fleet.actions().change_privilege_level(&one(&fleet, &context, &id).await?, user).await?)
 }

@@ -1,4 +1,4 @@
-//! Making actions: what a valid order is, when it ends, and what its status word is (MG §5.4, §5.7).
+//! Validation, expiration and status of actions (MG §5.4, §5.7).
 
 use std::time::Duration;
 
@@ -13,42 +13,42 @@ use crate::id::{ActionId, SpaceId};
 use crate::time::Timestamp;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// How long an order stands when nothing else is said.
+/// Default time until an action expires.
 const STANDS: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a request for diagnostics stands.
+/// Time until a diagnostics request expires.
 const DIAGNOSTICS_STANDS: Duration = Duration::from_secs(3 * 3600);
-/// Shortest window over which starts are spread.
+/// Minimum rollout window.
 const SHORTEST_ROLLOUT: Duration = Duration::from_secs(600);
-/// Longest that `timeout` can be, seconds: a day.
+/// Maximum `timeout` in seconds: one day.
 const LONGEST_TIMEOUT: i64 = 86_400;
 
-/// What somebody orders, before it is checked.
+/// A requested action, before validation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct NewOrder {
+pub struct ActionRequest {
     /// The type.
     pub kind: ActionType,
-    /// The type's own fields; `Null` for none.
+    /// Type-specific fields, or `Null`.
     pub data: Value,
-    /// Component type, for `INPUT_ACTION`.
+    /// Component type of an `INPUT_ACTION`.
     pub input_type: String,
-    /// Seconds that the agent may take.
+    /// Timeout of the agent in seconds.
     pub timeout: Option<i64>,
-    /// When it ends; `None`: as is usual for the type.
+    /// Expiration; `None` means the default of the type.
     pub expiration: Option<Timestamp>,
-    /// When agents are to run it.
+    /// Start time.
     pub start_time: Option<Timestamp>,
-    /// Window over which the starts are spread.
+    /// Rollout window.
     pub rollout: Option<Duration>,
 }
 
-impl NewOrder {
-    /// An order of that type with these fields, now, for the usual time.
+impl ActionRequest {
+    /// Creates a request of a type with these fields, to start now, with the default expiration.
     pub fn new(kind: ActionType, data: Value) -> Self {
         Self { kind, data, input_type: String::new(), timeout: None, expiration: None, start_time: None, rollout: None }
     }
 
-    /// Checks the order and makes the action. Every action gets an expiration, so that none is undeliverable or
-    /// delivered for ever (D4). Signing comes after this, when every field is final.
+    /// Validates the request and creates the action. Every action has an expiration, so that none is undeliverable or
+    /// delivered for ever (D4). It is signed afterwards, when every field is final.
     pub fn into_action(
         self,
         id: ActionId,
@@ -85,7 +85,7 @@ impl NewOrder {
         created_by: &str,
         now: Timestamp,
     ) -> Result<Action, Error> {
-        // The window is laid from a start on: without one no agent would get a start of its own (EA83).
+        // A window needs a start time, from which the start of each agent is computed (EA83).
         let start_time = self.start_time.or(self.rollout.map(|_| now));
         let expiration = self.expiration.unwrap_or_else(|| ends_at(self.kind, start_time, self.rollout, now));
         let data = checked_data(self.kind, self.data)?;
@@ -147,7 +147,7 @@ fn canonical_fields(kind: ActionType) -> &'static [(&'static str, Form)] {
     }
 }
 
-/// The type's known fields; what agents could not read is refused here, not passed over at delivery.
+/// Returns the known fields of the type. What agents cannot parse is rejected here rather than dropped at delivery.
 fn checked_data(kind: ActionType, data: Value) -> Result<Value, Error> {
     if !kind.is_delivered() {
         return Ok(data);
@@ -162,7 +162,7 @@ fn checked_data(kind: ActionType, data: Value) -> Result<Value, Error> {
     Ok(shaped)
 }
 
-/// When an order of that type ends (MG §5.4): a window of up to two hours gives its double, a longer one itself.
+/// Returns the expiration of a type (MG §5.4): twice a window of up to two hours, a longer window itself.
 fn ends_at(kind: ActionType, start: Option<Timestamp>, rollout: Option<Duration>, now: Timestamp) -> Timestamp {
     let start = start.unwrap_or(now);
     match rollout {
@@ -173,57 +173,59 @@ fn ends_at(kind: ActionType, start: Option<Timestamp>, rollout: Option<Duration>
     }
 }
 
-/// Whether an order of that type can be cancelled (MG §5.5).
+/// Returns whether a type can be cancelled (MG §5.5).
 pub const fn is_cancellable(kind: ActionType) -> bool {
     matches!(kind, ActionType::Upgrade | ActionType::Unenroll)
 }
 
-/// The order that withdraws `target` from its agents: it ends with it.
+/// Creates the CANCEL action for `target`, which expires with it.
 pub fn cancel_of(target: &Action, id: ActionId, created_by: &str, now: Timestamp) -> Result<Action, Error> {
     if !is_cancellable(target.kind) {
         let reason = format!("{} can't be cancelled, only UPGRADE and UNENROLL can", target.kind.as_str());
         return Err(Error::invalid("action_id", reason));
     }
     let data = serde_json::json!({"target_id": target.id});
-    let order =
-        NewOrder { expiration: target.expiration.filter(|end| *end > now), ..NewOrder::new(ActionType::Cancel, data) };
+    let order = ActionRequest {
+        expiration: target.expiration.filter(|end| *end > now),
+        ..ActionRequest::new(ActionType::Cancel, data)
+    };
     order.into_action(id, target.space.clone(), target.total, created_by, now)
 }
 
-/// The one word for an action (MG §5.7, first match wins).
+/// Status of an action (MG §5.7, first match wins).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ActionStatus {
-    /// A cancel was ordered.
+    /// Cancelled.
     Cancelled,
-    /// All answered, some with an error.
+    /// All agents acknowledged it, some with an error.
     Failed,
-    /// All answered without one.
+    /// All agents acknowledged it without an error.
     Complete,
-    /// Its time is over. Upgrades never are.
+    /// Expired. Does not apply to upgrades.
     Expired,
-    /// An upgrade whose window is over.
+    /// An upgrade whose window has passed.
     RolloutPassed,
-    /// Not done yet.
+    /// In progress.
     InProgress,
 }
 
-/// How an action stands.
+/// Status of an action with its counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActionProgress {
-    /// The word.
+    /// Status.
     pub status: ActionStatus,
-    /// Agents meant, ineligible ones included.
+    /// Number of target agents, ineligible ones included.
     pub actioned: i64,
-    /// Agents that acked without an error.
+    /// Number of agents that acknowledged it without an error.
     pub acked: i64,
-    /// Agents that failed or could not be ordered.
+    /// Number of agents that failed or are not eligible.
     pub failed: i64,
-    /// When the last one answered, once all have.
+    /// Time of the last result, if all are there.
     pub completed_at: Option<Timestamp>,
 }
 
-/// How `action` stands at `now`.
+/// Returns the status of `action` at `now`.
 pub fn progress(action: &Action, counts: &ActionCounts, now: Timestamp) -> ActionProgress {
     let actioned = if action.total > 0 { action.total } else { counts.created };
     let results = counts.acked + counts.failed;
@@ -268,15 +270,15 @@ mod tests {
     use super::*;
     use crate::testing::at;
 
-    fn upgrade() -> NewOrder {
-        NewOrder::new(ActionType::Upgrade, json!({"version": "9.6.1", "x": 1}))
+    fn upgrade() -> ActionRequest {
+        ActionRequest::new(ActionType::Upgrade, json!({"version": "9.6.1", "x": 1}))
     }
 
-    fn make(order: NewOrder) -> Result<Action, Error> {
+    fn make(order: ActionRequest) -> Result<Action, Error> {
         order.into_action(ActionId::trusted("a"), SpaceId::default(), 10, "local:root", at(0))
     }
 
-    fn field(order: NewOrder) -> Option<String> {
+    fn field(order: ActionRequest) -> Option<String> {
         make(order).unwrap_err().field
     }
 
@@ -286,28 +288,28 @@ mod tests {
 
     #[test]
     fn mg123_a_window_has_ten_minutes_at_least() {
-        let order = NewOrder { rollout: Some(Duration::from_secs(599)), ..upgrade() };
+        let order = ActionRequest { rollout: Some(Duration::from_secs(599)), ..upgrade() };
         assert_eq!(field(order).as_deref(), Some("rollout_duration_seconds"));
-        assert!(make(NewOrder { rollout: Some(Duration::from_secs(600)), ..upgrade() }).is_ok());
+        assert!(make(ActionRequest { rollout: Some(Duration::from_secs(600)), ..upgrade() }).is_ok());
     }
 
     #[test]
     fn mg125_mg131_d4_every_order_ends() {
         let end = |order| make(order).unwrap().expiration.unwrap();
-        let window = |h| NewOrder { rollout: Some(hours(h)), start_time: Some(at(3600)), ..upgrade() };
+        let window = |h| ActionRequest { rollout: Some(hours(h)), start_time: Some(at(3600)), ..upgrade() };
         assert_eq!(end(window(1)), at(3600).plus(hours(2)));
         assert_eq!(end(window(2)), at(3600).plus(hours(4)));
         assert_eq!(end(window(24)), at(3600).plus(hours(24)));
-        assert_eq!(end(NewOrder { start_time: Some(at(7200)), ..upgrade() }), at(7200).plus(hours(30 * 24)));
+        assert_eq!(end(ActionRequest { start_time: Some(at(7200)), ..upgrade() }), at(7200).plus(hours(30 * 24)));
         assert_eq!(end(upgrade()), at(0).plus(hours(30 * 24)));
-        assert_eq!(end(NewOrder::new(ActionType::RequestDiagnostics, Value::Null)), at(0).plus(hours(3)));
-        assert_eq!(end(NewOrder { expiration: Some(at(9)), ..upgrade() }), at(9));
-        assert_eq!(field(NewOrder { expiration: Some(at(0)), ..upgrade() }).as_deref(), Some("expiration"));
+        assert_eq!(end(ActionRequest::new(ActionType::RequestDiagnostics, Value::Null)), at(0).plus(hours(3)));
+        assert_eq!(end(ActionRequest { expiration: Some(at(9)), ..upgrade() }), at(9));
+        assert_eq!(field(ActionRequest { expiration: Some(at(0)), ..upgrade() }).as_deref(), Some("expiration"));
     }
 
     #[test]
     fn ea83_a_rollout_without_a_start_begins_now() {
-        let action = make(NewOrder { rollout: Some(hours(1)), ..upgrade() }).unwrap();
+        let action = make(ActionRequest { rollout: Some(hours(1)), ..upgrade() }).unwrap();
         assert_eq!((action.start_time, action.rollout_seconds), (Some(at(0)), Some(3600)));
         assert_eq!(make(upgrade()).unwrap().start_time, None);
     }
@@ -321,19 +323,19 @@ mod tests {
             (ActionType::PolicyReassign, json!({"policy_id": 5})),
             (ActionType::RequestDiagnostics, json!({"additional_metrics": ["GPU"]})),
         ] {
-            assert_eq!(field(NewOrder::new(kind, bad)).as_deref(), Some("data"), "{kind:?}");
+            assert_eq!(field(ActionRequest::new(kind, bad)).as_deref(), Some("data"), "{kind:?}");
         }
-        let tags = NewOrder::new(ActionType::UpdateTags, json!({"tags": ["a"]}));
+        let tags = ActionRequest::new(ActionType::UpdateTags, json!({"tags": ["a"]}));
         assert_eq!(make(tags).unwrap().data.as_deref(), Some(r#"{"tags":["a"]}"#));
     }
 
     #[test]
     fn input_actions_name_their_input_and_others_do_not() {
-        let input = NewOrder::new(ActionType::InputAction, json!({}));
+        let input = ActionRequest::new(ActionType::InputAction, json!({}));
         assert_eq!(field(input.clone()).as_deref(), Some("input_type"));
-        assert!(make(NewOrder { input_type: "osquery".into(), ..input }).is_ok());
-        assert_eq!(field(NewOrder { input_type: "osquery".into(), ..upgrade() }).as_deref(), Some("input_type"));
-        assert_eq!(field(NewOrder { timeout: Some(0), ..upgrade() }).as_deref(), Some("timeout"));
+        assert!(make(ActionRequest { input_type: "osquery".into(), ..input }).is_ok());
+        assert_eq!(field(ActionRequest { input_type: "osquery".into(), ..upgrade() }).as_deref(), Some("input_type"));
+        assert_eq!(field(ActionRequest { timeout: Some(0), ..upgrade() }).as_deref(), Some("timeout"));
     }
 
     #[test]
@@ -342,7 +344,7 @@ mod tests {
         let cancel = cancel_of(&target, ActionId::trusted("c"), "local:root", at(5)).unwrap();
         assert_eq!((cancel.kind, cancel.data.as_deref()), (ActionType::Cancel, Some(r#"{"target_id":"a"}"#)));
         assert_eq!((cancel.expiration, cancel.total), (target.expiration, 10));
-        let settings = make(NewOrder::new(ActionType::Settings, Value::Null)).unwrap();
+        let settings = make(ActionRequest::new(ActionType::Settings, Value::Null)).unwrap();
         assert!(cancel_of(&settings, ActionId::trusted("c"), "local:root", at(5)).is_err());
     }
 
@@ -371,9 +373,10 @@ mod tests {
 
     #[test]
     fn mg142_expired_but_upgrades_only_pass_their_window() {
-        let settings = make(NewOrder { expiration: Some(at(60)), ..NewOrder::new(ActionType::Settings, Value::Null) });
+        let settings =
+            make(ActionRequest { expiration: Some(at(60)), ..ActionRequest::new(ActionType::Settings, Value::Null) });
         assert_eq!(status(&settings.unwrap(), 9, 0, 60), ActionStatus::Expired);
-        let rollout = make(NewOrder { rollout: Some(hours(1)), ..upgrade() }).unwrap();
+        let rollout = make(ActionRequest { rollout: Some(hours(1)), ..upgrade() }).unwrap();
         assert_eq!(status(&rollout, 9, 0, 3600), ActionStatus::InProgress);
         assert_eq!(status(&rollout, 9, 0, 3601), ActionStatus::RolloutPassed);
         assert_eq!(status(&make(upgrade()).unwrap(), 9, 0, 30_000_000), ActionStatus::InProgress);
@@ -396,7 +399,7 @@ mod tests {
 
         #[test]
         fn d4_an_order_ends_after_it_starts(start in proptest::option::of(0_u64..1_000_000), window in proptest::option::of(600_u64..1_000_000)) {
-            let order = NewOrder { start_time: start.map(at), rollout: window.map(Duration::from_secs), ..upgrade() };
+            let order = ActionRequest { start_time: start.map(at), rollout: window.map(Duration::from_secs), ..upgrade() };
             let action = make(order).unwrap();
             prop_assert!(action.expiration > action.start_time && action.expiration > Some(at(0)));
         }

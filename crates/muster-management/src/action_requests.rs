@@ -2,11 +2,11 @@
 
 use muster_core::Error;
 use muster_core::action::ActionType;
-use muster_core::order::NewOrder;
+use muster_core::action_request::ActionRequest;
 use muster_core::time::Timestamp;
 use muster_protocol::management::action::NewAction;
+use muster_protocol::management::agent_action::{Upgrade, UserInfo};
 use muster_protocol::management::bulk::BulkUpgrade;
-use muster_protocol::management::order::{Upgrade, UserInfo};
 use serde_json::{Map, Value, json};
 
 use muster_fleet::actions::{MigrateOrder, UpgradeOrder};
@@ -64,10 +64,10 @@ pub fn user(user: Option<UserInfo>) -> Option<Value> {
 }
 
 /// Any type by its word on the wire; times are RFC 3339, an expiration also a duration from `now`.
-pub fn any(action: NewAction, now: Timestamp) -> Result<NewOrder, Error> {
+pub fn any(action: NewAction, now: Timestamp) -> Result<ActionRequest, Error> {
     let kind: ActionType = serde_json::from_value(Value::String(action.kind.clone()))
         .map_err(|_| Error::invalid("action.type", format!("{:?} is no type of action", action.kind)))?;
-    let mut order = NewOrder::new(kind, action.data.unwrap_or_default());
+    let mut order = ActionRequest::new(kind, action.data.unwrap_or_default());
     order.input_type = action.input_type.unwrap_or_default();
     order.timeout = action.timeout;
     order.expiration =

@@ -1,4 +1,4 @@
-//! `muster agent unenroll|reassign|upgrade|diagnostics|log-level`: orders to agents.
+//! `muster agent unenroll|reassign|upgrade|diagnostics|log-level`: actions for agents.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use muster_client::Client;
 use muster_protocol::management::action::NewAction;
+use muster_protocol::management::agent_action::{CreatedAction, Diagnostics, Reassign, Unenroll, Upgrade};
 use muster_protocol::management::bulk::{BulkActions, BulkDiagnostics, BulkReassign, BulkUnenroll, BulkUpgrade};
-use muster_protocol::management::order::{Diagnostics, Ordered, Reassign, Unenroll, Upgrade};
 use serde_json::json;
 
 use super::failure::Failed;
@@ -17,30 +17,30 @@ use super::selection::{Chosen, Selection, refused};
 use super::text::print_line;
 use super::times::seconds;
 
-/// `--wait`.
+/// `--wait` and `--timeout`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Wait {
-    /// Wait until every agent has answered
+    /// Wait until every agent has acknowledged the action
     #[arg(long)]
     wait: bool,
-    /// With --wait: how long, seconds
+    /// With --wait: maximum time in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
 }
 
 impl Wait {
-    /// Prints the action's id for the commands that follow it up; fails if not one agent could be ordered.
+    /// Prints the action's id, and waits if asked to. Fails if the action has no eligible agent.
     pub async fn finish(self, client: &Client, action_id: &str, single: bool) -> Result<(), Failed> {
         print_line(action_id)?;
         if self.wait {
             return wait_for(client, action_id, Duration::from_secs(self.timeout)).await;
         }
-        // The order to a single agent that can't be carried out was refused at once.
+        // An action for a single ineligible agent has already been rejected by the server.
         if single { Ok(()) } else { tell_refused(client, action_id).await }
     }
 }
 
-/// Some of many may be unable to do what is ordered: they get an error instead of the order.
+/// Reports agents that are not eligible for the action: they have an error as their result.
 async fn tell_refused(client: &Client, action_id: &str) -> Result<(), Failed> {
     let action = client.action(action_id).await?;
     let all = u64::try_from(action.nb_agents_actioned).unwrap_or(0);
@@ -60,7 +60,7 @@ async fn tell_refused(client: &Client, action_id: &str) -> Result<(), Failed> {
 pub struct UnenrollArgs {
     #[command(flatten)]
     selection: Selection,
-    /// Revoke the keys now, without waiting for the agents
+    /// Revoke the access keys immediately, without waiting for the agents
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -68,9 +68,9 @@ pub struct UnenrollArgs {
 }
 
 impl UnenrollArgs {
-    /// Orders agents to leave.
+    /// Unenrolls agents.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
-        let how = if self.force { "revoke the keys of, and unenroll," } else { "unenroll" };
+        let how = if self.force { "revoke the access keys of, and unenroll," } else { "unenroll" };
         let force = self.force.then_some(true);
         let request = |chosen: &Chosen| {
             let Chosen { agents, include_inactive, .. } = chosen.clone();
@@ -78,11 +78,11 @@ impl UnenrollArgs {
         };
         let what = |agents: &str| format!("{how} {agents}");
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
-        let ordered = match chosen.single() {
+        let created = match chosen.single() {
             Some(agent) => client.unenroll(agent, &Unenroll { revoke: force, force }).await?,
             None => client.bulk(&request(&chosen)).await?,
         };
-        self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
+        self.wait.finish(client, &created.action_id, chosen.single().is_some()).await
     }
 }
 
@@ -91,16 +91,16 @@ impl UnenrollArgs {
 pub struct ReassignArgs {
     #[command(flatten)]
     selection: Selection,
-    /// The policy, by name or id
+    /// Policy, by name or id
     #[arg(long, required_unless_present = "no_policy", conflicts_with = "no_policy")]
     policy: Option<String>,
     /// The revision of the policy that the agents run until they are reassigned; without it they follow the newest
     #[arg(long, requires = "policy", value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     revision: Option<i64>,
-    /// No policy: the agents stay enrolled and keep checking in
+    /// Remove the policy; the agents stay enrolled and keep checking in
     #[arg(long)]
     no_policy: bool,
-    /// Also from and to hosted policies
+    /// Apply even if a policy is managed
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -108,7 +108,7 @@ pub struct ReassignArgs {
 }
 
 impl ReassignArgs {
-    /// Puts agents on another policy, or on none.
+    /// Assigns agents to another policy, or to none.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = match &self.policy {
             Some(named) => Some(find_policy(client, named).await?),
@@ -136,11 +136,11 @@ impl ReassignArgs {
             }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
-        let ordered = match chosen.single() {
+        let created = match chosen.single() {
             Some(agent) => client.reassign(agent, &Reassign { policy_id: policy_id(), policy_revision, force }).await?,
             None => client.bulk(&request(&chosen)).await?,
         };
-        self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
+        self.wait.finish(client, &created.action_id, chosen.single().is_some()).await
     }
 }
 
@@ -149,19 +149,19 @@ impl ReassignArgs {
 pub struct UpgradeArgs {
     #[command(flatten)]
     selection: Selection,
-    /// The version
+    /// Target version
     #[arg(long)]
     version: String,
-    /// Where agents fetch it
+    /// Base URL from which agents download the package
     #[arg(long, value_name = "URL")]
     source_uri: Option<String>,
-    /// Spread the start over this time: 10m, 4h
+    /// Duration over which the upgrades start: 10m, 4h
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     rollout: Option<i64>,
-    /// When to start, RFC 3339
+    /// Start time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     start: Option<String>,
-    /// Also where the rules say no
+    /// Skip the eligibility checks: downgrades, managed policies, agents that report they cannot be upgraded
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -169,22 +169,22 @@ pub struct UpgradeArgs {
 }
 
 impl UpgradeArgs {
-    /// Orders another version.
+    /// Upgrades agents.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let version = &self.version;
         let what = |agents: &str| format!("upgrade {agents} to {version}");
         let request = |chosen: &Chosen| self.request(chosen);
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
-        let ordered = self.order(client, &chosen).await?;
-        self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await
+        let created = self.create(client, &chosen).await?;
+        self.wait.finish(client, &created.action_id, chosen.single().is_some()).await
     }
 
-    /// The order to a single agent knows no time, but refuses at once.
-    async fn order(&self, client: &Client, chosen: &Chosen) -> Result<Ordered, Failed> {
+    /// Uses the route for a single agent where possible: it has no schedule, but rejects an ineligible agent.
+    async fn create(&self, client: &Client, chosen: &Chosen) -> Result<CreatedAction, Failed> {
         if let (Some(agent), None, None) = (chosen.single(), &self.rollout, &self.start) {
             let BulkUpgrade { version, source_uri, force, skip_rate_limit_check, .. } = self.request(chosen);
-            let order = Upgrade { version, source_uri, force, skip_rate_limit_check };
-            return Ok(client.upgrade(agent, &order).await?);
+            let upgrade = Upgrade { version, source_uri, force, skip_rate_limit_check };
+            return Ok(client.upgrade(agent, &upgrade).await?);
         }
         Ok(client.bulk(&self.request(chosen)).await?)
     }
@@ -210,10 +210,10 @@ impl UpgradeArgs {
 pub struct DiagnosticsArgs {
     #[command(flatten)]
     selection: Selection,
-    /// CPU profile as well
+    /// Include a CPU profile
     #[arg(long)]
     cpu: bool,
-    /// Folder to put the bundle in; one agent only, needs --wait
+    /// Directory for the bundle; for one agent, with --wait
     #[arg(long, value_name = "DIR", requires = "wait")]
     download: Option<Utf8PathBuf>,
     #[command(flatten)]
@@ -221,43 +221,43 @@ pub struct DiagnosticsArgs {
 }
 
 impl DiagnosticsArgs {
-    /// Asks for bundles, and fetches one.
+    /// Requests bundles, and downloads one.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         if self.download.is_some() && !self.selection.names_one() {
             return Err(Failed::usage("--download takes one agent").remedy("name one agent by its id or host name"));
         }
-        let what = |agents: &str| format!("ask for diagnostics of {agents}");
+        let what = |agents: &str| format!("request diagnostics from {agents}");
         let metrics = || self.cpu.then(|| vec!["CPU".to_owned()]);
         let request = |chosen: &Chosen| {
             let (Chosen { agents, include_inactive, .. }, additional_metrics) = (chosen.clone(), metrics());
             BulkDiagnostics { agents, include_inactive, batch_size: None, dry_run: None, additional_metrics }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
-        let ordered = match chosen.single() {
+        let created = match chosen.single() {
             Some(agent) => client.request_diagnostics(agent, &Diagnostics { additional_metrics: metrics() }).await?,
             None => client.bulk(&request(&chosen)).await?,
         };
-        self.wait.finish(client, &ordered.action_id, chosen.single().is_some()).await?;
+        self.wait.finish(client, &created.action_id, chosen.single().is_some()).await?;
         match (&self.download, chosen.single()) {
-            (Some(folder), Some(agent)) => download(client, agent, &ordered.action_id, folder).await,
+            (Some(directory), Some(agent)) => download(client, agent, &created.action_id, directory).await,
             _ => Ok(()),
         }
     }
 }
 
-async fn download(client: &Client, agent: &str, action: &str, folder: &Utf8PathBuf) -> Result<(), Failed> {
+async fn download(client: &Client, agent: &str, action: &str, directory: &Utf8PathBuf) -> Result<(), Failed> {
     let uploads = client.agent_uploads(agent).await?;
     let upload = uploads.into_iter().find(|upload| upload.action_id == action);
     let upload = upload.ok_or_else(|| {
-        Failed::not_found(format!("agent {agent} has uploaded no bundle for action {action}"))
-            .remedy(format!("it may be on its way: muster action show {action}"))
+        Failed::not_found(format!("agent {agent} has not uploaded a bundle for action {action}"))
+            .remedy(format!("the upload may still be running: muster action show {action}"))
     })?;
-    // The name comes from the agent: its last part alone, and nothing that a shell or terminal reads.
+    // The name comes from the agent: keep only characters that no path, shell or terminal interprets.
     let safe = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' };
     let name: String = upload.name.chars().map(safe).collect();
-    let path = folder.join(format!("{agent}-{}", name.trim_start_matches('.')));
+    let path = directory.join(format!("{agent}-{}", name.trim_start_matches('.')));
     let created = tokio::fs::File::create(&path).await;
-    let mut file = created.map_err(|error| Failed::new(format!("can't write {path}: {error}")))?;
+    let mut file = created.map_err(|error| Failed::new(format!("cannot write {path}: {error}")))?;
     let bytes = client.download_upload(&upload.id, &upload.name, &mut file).await?;
     print_line(format!("{path} ({bytes} bytes)"))
 }
@@ -265,7 +265,7 @@ async fn download(client: &Client, agent: &str, action: &str, folder: &Utf8PathB
 /// Flags of `log-level`.
 #[derive(Args, Debug)]
 pub struct SettingsArgs {
-    /// trace, debug, info, warning, error; `reset`: as the policy says
+    /// Log level: trace, debug, info, warning or error; reset returns to the policy's level
     #[arg(long, value_parser = ["trace", "debug", "info", "warning", "error", "reset"])]
     level: String,
     #[command(flatten)]
@@ -278,7 +278,7 @@ impl SettingsArgs {
     /// Sets the log level.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let what = |agents: &str| match self.level.as_str() {
-            "reset" => format!("set the log level of {agents} to what the policy says"),
+            "reset" => format!("reset the log level of {agents} to the policy's"),
             level => format!("set the log level of {agents} to {level}"),
         };
         let level = (self.level != "reset").then_some(&self.level);

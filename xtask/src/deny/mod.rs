@@ -1,0 +1,183 @@
+//! `cargo xtask deny`: licences, sources, bans and known vulnerabilities of every dependency, without network.
+//!
+//! `deny.toml` is the configuration of [cargo-deny], which is run as well where it is installed. What it can't do without
+//! network is look for advisories, so a dated copy of the RustSec database's version ranges is kept here.
+//!
+//! [cargo-deny]: https://embarkstudios.github.io/cargo-deny/
+
+mod advisories;
+mod licence;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Deserialize;
+
+use crate::shell;
+use advisories::Advisories;
+
+/// Arguments of `deny`.
+#[derive(Args)]
+pub struct DenyArgs {
+    /// Rewrite the copy of the advisories from a clone of https://github.com/rustsec/advisory-db.
+    #[arg(long, value_name = "DIR")]
+    update: Option<PathBuf>,
+}
+
+/// A dependency as `cargo metadata` describes it.
+#[derive(Debug, Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+    version: semver::Version,
+    license: Option<String>,
+    source: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    resolve: Resolve,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+}
+
+/// The part of `deny.toml` that is read here.
+#[derive(Deserialize)]
+struct Config {
+    graph: Graph,
+    licenses: Licences,
+    bans: Bans,
+}
+
+#[derive(Deserialize)]
+struct Graph {
+    targets: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Licences {
+    allow: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct Bans {
+    deny: Vec<Ban>,
+}
+
+#[derive(Deserialize)]
+struct Ban {
+    #[serde(rename = "crate")]
+    name: String,
+    reason: String,
+}
+
+/// Checks the dependencies, or renews the advisories.
+pub fn run(args: &DenyArgs) -> anyhow::Result<()> {
+    if let Some(clone) = &args.update {
+        return advisories::update(clone);
+    }
+    let config: Config = toml::from_str(&std::fs::read_to_string(shell::root().join("deny.toml"))?)?;
+    let packages = dependencies(&config.graph.targets)?;
+    let advisories = Advisories::of_the_repository()?;
+    let mut faults = Vec::new();
+    for package in &packages {
+        faults.extend(config.faults(package));
+        faults.extend(advisories.vulnerabilities(&package.name, &package.version));
+        for warning in advisories.warnings(&package.name, &package.version) {
+            println!("warning: {warning}");
+        }
+    }
+    for fault in &faults {
+        println!("error: {fault}");
+    }
+    println!("{} dependencies; advisories of {}", packages.len(), advisories.date);
+    anyhow::ensure!(faults.is_empty(), "{} faults in the dependencies", faults.len());
+    cargo_deny()
+}
+
+/// Returns what the supported targets are built from, without the workspace itself.
+fn dependencies(targets: &[String]) -> anyhow::Result<Vec<Package>> {
+    let mut arguments = vec!["metadata", "--format-version", "1", "--locked"];
+    targets.iter().for_each(|target| arguments.extend(["--filter-platform", target]));
+    let output = shell::cargo(&arguments).output()?;
+    anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("the output of cargo metadata")?;
+    let used: BTreeSet<_> = metadata.resolve.nodes.into_iter().map(|node| node.id).collect();
+    Ok(metadata.packages.into_iter().filter(|one| one.source.is_some() && used.contains(&one.id)).collect())
+}
+
+impl Config {
+    fn faults(&self, package: &Package) -> Vec<String> {
+        let mut faults = Vec::new();
+        let name = format!("{} {}", package.name, package.version);
+        if let Some(ban) = self.bans.deny.iter().find(|ban| ban.name == package.name) {
+            faults.push(format!("{name} is banned: {}", ban.reason));
+        }
+        if package.source.as_deref() != Some("registry+https://github.com/rust-lang/crates.io-index") {
+            let source = package.source.as_deref().unwrap_or_default();
+            faults.push(format!("{name} comes from {source}, not from crates.io"));
+        }
+        let licence = package.license.as_deref().unwrap_or("none");
+        if !licence::is_allowed(licence, &self.licenses.allow) {
+            faults.push(format!("{name} has the licence {licence}, which deny.toml does not allow"));
+        }
+        faults
+    }
+}
+
+/// Runs cargo-deny where it is installed, with what it can do offline.
+fn cargo_deny() -> anyhow::Result<()> {
+    if !shell::cargo(&["deny", "--version"]).output()?.status.success() {
+        println!("cargo-deny is not installed; the check above is all");
+        return Ok(());
+    }
+    shell::run(shell::cargo(&["deny", "--offline", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        toml::from_str(
+            "[graph]\ntargets = []\n[licenses]\nallow = [\"MIT\"]\n[bans]\ndeny = [{ crate = \"openssl\", reason = \"one TLS\" }]",
+        )
+        .unwrap()
+    }
+
+    fn package(name: &str, licence: &str, source: &str) -> Package {
+        Package {
+            id: String::new(),
+            name: name.to_owned(),
+            version: semver::Version::new(1, 2, 3),
+            license: Some(licence.to_owned()),
+            source: Some(source.to_owned()),
+        }
+    }
+
+    #[test]
+    fn banned_foreign_and_badly_licensed_crates_are_faults() {
+        let crates_io = "registry+https://github.com/rust-lang/crates.io-index";
+        assert_eq!(config().faults(&package("a", "MIT OR Apache-2.0", crates_io)), [""; 0]);
+        let faults = config().faults(&package("openssl", "GPL-3.0", "git+https://example.org/openssl"));
+        assert_eq!(
+            faults,
+            [
+                "openssl 1.2.3 is banned: one TLS",
+                "openssl 1.2.3 comes from git+https://example.org/openssl, not from crates.io",
+                "openssl 1.2.3 has the licence GPL-3.0, which deny.toml does not allow",
+            ]
+        );
+    }
+}
