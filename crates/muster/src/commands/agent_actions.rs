@@ -117,9 +117,9 @@ impl ReassignArgs {
         let what = |agents: &str| match &policy {
             Some(policy) => match self.revision {
                 Some(revision) => format!("put {agents} on revision {revision} of the policy {:?}", policy.name),
-                None => format!("put {agents} on the policy {:?}", policy.name),
+                None => format!("assign {agents} to the policy {:?}", policy.name),
             },
-            None => format!("take the policy from {agents}"),
+            None => format!("remove {agents} from their policies"),
         };
         let (force, policy_revision) = (self.force.then_some(true), self.revision);
         let policy_id = || policy.as_ref().map(|policy| policy.id.clone());
