@@ -236,7 +236,10 @@ mod tests {
     /// A policy with these inputs, compiled and signed as by a server, with one secret.
     fn compiled(inputs: &Value, signer: &Signer) -> Value {
         let policy = policy::Policy {
-            config: json!({"inputs": inputs}),
+            config: json!({
+                "outputs": {"default": {"type": "elasticsearch", "hosts": ["https://es.example:9200"], "api_key": "a:b"}},
+                "inputs": inputs
+            }),
             secrets: vec![("S".into(), muster_core::id::SecretId::trusted("s"))],
             ..muster_core::testing::policy("p", Timestamp::from_micros(0))
         };

@@ -277,7 +277,7 @@ impl ApplyArgs {
         }
         let AgentPolicy { name, agents: count, .. } = &plan.policy;
         if *count > 1 && plan.outcome == ApplyOutcome::Changed {
-            self.care.confirm(&format!("Change the policy {name:?} of {}?", agents(*count)))?;
+            self.care.confirm(&format!("Update the policy {name:?} of {}?", agents(*count)))?;
         }
         // What was shown is what is done: a change by somebody else in between is a conflict.
         file.request.expected_revision = Some(plan.previous_revision.unwrap_or(0));
@@ -305,11 +305,11 @@ impl ApplyArgs {
         match plan.outcome {
             ApplyOutcome::Created => return print_line(format!("would create the policy {name:?}")),
             ApplyOutcome::Unchanged => {
-                return print_line(format!("the policy {name:?} is as the file says (revision {before})"));
+                return print_line(format!("the policy {name:?} is up to date (revision {before})"));
             }
             ApplyOutcome::Changed => {}
         }
-        print_line(format!("would change the policy {name:?} (now revision {before}):"))?;
+        print_line(format!("would update the policy {name:?} (now revision {before}):"))?;
         for secret in &plan.secrets {
             print_line(format!("another value of the secret {secret}"))?;
         }
