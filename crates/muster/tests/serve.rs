@@ -161,20 +161,30 @@ fn agent_address(data: &Path) -> String {
     listen["agent"].as_str().unwrap().to_owned()
 }
 
-/// A server that holds nothing answers drones as often as they ask: as often as their schedule says.
-#[test]
-fn drones_keep_to_their_rate_and_their_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let child =
-        start_with(folder.path(), &["--set", "timeouts.checkin_long_poll=0s", "--set", "timeouts.checkin_jitter=0s"]);
-    let data = folder.path().to_str().unwrap();
-    let key = run(&["enrollment-key", "create", "--data-dir", data, "--output", "json"]);
-    let key: serde_json::Value = serde_json::from_slice(&key.stdout).unwrap();
-    let (url, ca) = (format!("https://{}", agent_address(folder.path())), folder.path().join("ca.crt"));
-    for mode in ["heartbeat", "change"] {
-        let mut drones = muster(&["drones", "--json", "--url", &url, "--ca", ca.to_str().unwrap(), "--mode", mode])
-            .args(["--count", "2", "--rate", "10", "--seconds", "2", "--resume-tls"])
-            .args(["--enrollment-token", key["api_key"].as_str().unwrap()])
+/// A server that holds no poll, and what simulated agents need to enroll in it.
+struct Unheld {
+    folder: tempfile::TempDir,
+    child: Child,
+    token: String,
+}
+
+impl Unheld {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = ["--set", "timeouts.checkin_long_poll=0s", "--set", "timeouts.checkin_jitter=0s"];
+        let child = start_with(folder.path(), &settings);
+        let data = folder.path().to_str().unwrap();
+        let key = run(&["enrollment-key", "create", "--data-dir", data, "--output", "json"]);
+        let key: serde_json::Value = serde_json::from_slice(&key.stdout).unwrap();
+        Self { token: key["api_key"].as_str().unwrap().to_owned(), folder, child }
+    }
+
+    /// Runs simulated agents to their end; returns their summary.
+    fn drones(&self, arguments: &[&str]) -> serde_json::Value {
+        let (url, ca) = (format!("https://{}", agent_address(self.folder.path())), self.folder.path().join("ca.crt"));
+        let mut drones = muster(&["drones", "--json", "--url", &url, "--ca", ca.to_str().unwrap()])
+            .args(["--enrollment-token", &self.token])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -185,43 +195,38 @@ fn drones_keep_to_their_rate_and_their_time() {
         let output = drones.wait_with_output().unwrap();
         drop(input);
         assert!(output.status.success(), "{}", text(&output.stderr));
-        let last: serde_json::Value = serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap();
+        serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap()
+    }
+
+    fn stop(self) {
+        signal(&self.child, "-TERM");
+        assert!(self.child.wait_with_output().unwrap().status.success());
+    }
+}
+
+/// A server that holds nothing answers drones as often as they ask: as often as their schedule says.
+#[test]
+fn drones_keep_to_their_rate_and_their_time() {
+    let server = Unheld::start();
+    for mode in ["heartbeat", "change"] {
+        let schedule = ["--mode", mode, "--count", "2", "--rate", "10", "--seconds", "2", "--resume-tls"];
+        let last = server.drones(&schedule);
         let check_ins = last["counts"]["check_ins"].as_u64().unwrap();
         // 20 on the schedule, and a few before it; a machine under load may miss some, but none come off the schedule.
         assert!((5..=26).contains(&check_ins), "{mode}: {last}");
         assert!((1.5..10.0).contains(&last["seconds"].as_f64().unwrap()), "{mode}: {last}");
     }
-    signal(&child, "-TERM");
-    assert!(child.wait_with_output().unwrap().status.success());
+    server.stop();
 }
 
 /// In mode `burst` each simulated agent sends one check-in of the size that was asked for.
 #[test]
 fn drones_send_a_burst_of_large_check_ins() {
-    let folder = tempfile::tempdir().unwrap();
-    let unheld = ["--set", "timeouts.checkin_long_poll=0s", "--set", "timeouts.checkin_jitter=0s"];
-    let child = start_with(folder.path(), &unheld);
-    let data = folder.path().to_str().unwrap();
-    let key = run(&["enrollment-key", "create", "--data-dir", data, "--output", "json"]);
-    let key: serde_json::Value = serde_json::from_slice(&key.stdout).unwrap();
-    let (url, ca) = (format!("https://{}", agent_address(folder.path())), folder.path().join("ca.crt"));
-    let mut drones = muster(&["drones", "--json", "--url", &url, "--ca", ca.to_str().unwrap(), "--mode", "burst"])
-        .args(["--count", "3", "--body-bytes", "200000", "--enrollment-token", key["api_key"].as_str().unwrap()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // They would stop at the end of their input.
-    let input = drones.stdin.take();
-    let output = drones.wait_with_output().unwrap();
-    drop(input);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let last: serde_json::Value = serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap();
+    let server = Unheld::start();
+    let last = server.drones(&["--mode", "burst", "--count", "3", "--body-bytes", "200000"]);
     assert_eq!((&last["counts"]["errors"], &last["counts"]["enrolled"]), (&serde_json::json!({}), &3.into()), "{last}");
     assert!(last["counts"]["check_ins"].as_u64().unwrap() >= 3, "{last}");
-    signal(&child, "-TERM");
-    assert!(child.wait_with_output().unwrap().status.success());
+    server.stop();
 }
 
 /// A TLS handshake as one that trusts `ca` alone and asks for `fleet.example`.

@@ -104,10 +104,10 @@ pub struct EnrollmentKeys {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListEnrollmentKeys {
-    /// The page's number, from 1.
+    /// Page number, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<u32>,
-    /// Rows on a page, default 20.
+    /// Rows per page, default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_page: Option<u32>,
     /// KQL.
