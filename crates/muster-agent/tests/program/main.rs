@@ -271,14 +271,14 @@ fn a_forced_enrollment_tells_the_former_server() {
     assert_eq!(agent.enroll(&old, &["-a", old.ca_file.to_str().unwrap()]).0, 0);
     let (code, text) = agent.enroll(&new, &["-a", new.ca_file.to_str().unwrap(), "--force"]);
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("The server was told that agent agent-1 is gone"), "{text}");
+    assert!(text.contains("Notified the previous server that agent agent-1 has left"), "{text}");
     assert_eq!(old.lock().audits[0]["reason"], "uninstall");
     // Under the same id nobody is gone.
     let (code, text) = agent.enroll(&new, &["-a", new.ca_file.to_str().unwrap(), "--force"]);
     assert_eq!((code, new.lock().audits.len()), (0, 0), "{text}");
     std::fs::write(agent.path("fleet.json"), b"{").unwrap();
     let (code, text) = agent.enroll(&new, &["-a", new.ca_file.to_str().unwrap(), "--force"]);
-    assert!(code == 0 && text.contains("stays enrolled") && text.contains("hint: "), "{text}");
+    assert!(code == 0 && text.contains("is still enrolled") && text.contains("hint: "), "{text}");
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_file_without_certificates_is_refused_with_its_name_and_a_hint() {
         assert!(text.contains("given.pem: ") && text.contains(reason) && text.contains("ca.crt"), "{reason}: {text}");
     }
     let (code, text) = agent.enroll(&server, &["-a", "/nowhere/ca.crt"]);
-    assert_eq!((code, text.contains("/nowhere/ca.crt: can't read it: No such file")), (2, true), "{text}");
+    assert_eq!((code, text.contains("/nowhere/ca.crt: cannot read the file: No such file")), (2, true), "{text}");
     assert!(server.lock().enrolled.is_empty());
 }
 
