@@ -37,6 +37,7 @@ pub mod replace_token;
 pub mod reported;
 pub mod seal;
 pub mod secret_refs;
+pub mod shell;
 pub mod signing;
 pub mod status;
 pub mod time;

@@ -7,6 +7,7 @@ use muster_core::id::AgentId;
 use muster_core::time::Clock;
 
 use super::registry::{AgentEntry, Registry};
+use super::vigil::Vigil;
 use super::watched_store::WatchedStore;
 
 /// Reads and changes agents' records for the services; asks nobody whether they may.
@@ -14,11 +15,13 @@ pub(crate) struct Records {
     pub(super) store: Arc<WatchedStore>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) registry: Arc<Registry>,
+    pub(super) vigil: Vigil,
 }
 
 impl Records {
     pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, registry: Arc<Registry>) -> Self {
-        Self { store, clock, registry }
+        let vigil = Vigil::new(&*clock);
+        Self { store, clock, registry, vigil }
     }
 
     /// The agent's entry: from memory, else from the store. `None`: no such agent.

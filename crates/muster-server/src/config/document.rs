@@ -51,9 +51,14 @@ const PAGE_HEAD: &str = "\
 A key is set in `/etc/muster/muster.toml` (or the file given with `--config`), by an environment variable `MUSTER_…`, by its own
 flag, or by `--set KEY=VALUE`. Flags take precedence over the environment, the environment over the file, the file over the default.
 `muster serve --print-default-config` prints a file with every key and its default; `muster serve --print-config` prints
-every value in effect and its source. Unknown keys, unknown `MUSTER_…` variables and invalid values are errors: all of them are reported at
-once, with exit code 2, before anything starts. Variables of Muster's other programs are ignored, and so are those that
-orchestrators set for a service named `muster` (`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).
+every value in effect and its source. Unknown keys and invalid values are errors: all of them are reported at once, with exit code 2,
+before anything starts.
+
+An unknown variable `MUSTER_…` does not stop the server, because scripts and orchestrators share its environment. It is ignored with a
+warning at each start that names the most similar variable: a misspelt `MUSTER_TLS_CLIENT_CA` would leave client certificates off, so read
+the warnings after a change, or check with `--print-config`, which prints them too. Settings that must not be lost belong in the file, where an
+unknown key is an error. There is no warning for variables of Muster's other programs, nor for those that orchestrators set for a service
+named `muster` (`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).
 
 Durations are written `250ms`, `30s`, `5m` or `1h30m`.
 ";

@@ -126,6 +126,13 @@ fn listeners() -> Vec<Definition> {
             None,
             "Further host names by which people reach `admin.listen`, such as a proxy's. Requests for other names are rejected:\na page in a browser must not reach this listener under its own name. Addresses, `localhost`, this host's name and the\nhosts of `external_url` are always served.",
         ),
+        key(
+            &names::ADMIN_METRICS,
+            Kind::Choice(&["listener", "socket"]),
+            text("listener"),
+            None,
+            "Where `/metrics` is served, without authentication: on `admin.listen` to everyone who can connect, other users of this\nhost included, or on `admin.sock` alone, which root and the server's user can read.",
+        ),
     ]
 }
 

@@ -28,6 +28,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// Further names of the management listener's host.
     pub admin_hosts: Vec<String>,
+    /// Where `/metrics` is served.
+    pub metrics_on: MetricsOn,
     /// Certificates.
     pub tls: TlsConfig,
     /// How long check-ins are held.
@@ -62,6 +64,15 @@ pub struct Build {
     pub hash: String,
     /// Its time, RFC 3339.
     pub time: String,
+}
+
+/// Where `/metrics` is served, which asks nobody who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsOn {
+    /// On `admin.listen`, and on the socket.
+    Listener,
+    /// On the socket alone: to root, and to the user that runs the server.
+    Socket,
 }
 
 /// Listener addresses; `None` is off.
@@ -121,6 +132,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
             admin: values.read(&names::ADMIN_LISTEN),
         },
         admin_hosts: values.read(&names::ADMIN_HOSTS),
+        metrics_on: values.read(&names::ADMIN_METRICS),
         tls: tls(values, problems),
         poll: poll(values),
         timeouts: timeouts(values),

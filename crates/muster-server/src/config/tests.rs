@@ -158,18 +158,32 @@ fn the_data_folder_depends_on_who_runs_us() {
     assert_eq!(load(&all).unwrap().config.data_dir, "/state/muster");
 }
 
+/// What is said of the variables that are ignored.
+fn ignored(all: &Layers) -> Vec<String> {
+    load(all).unwrap().ignored.iter().map(ToString::to_string).collect()
+}
+
 #[test]
-fn unknown_variables_are_refused_with_the_nearest_right_name() {
+fn unknown_variables_are_ignored_and_told_with_the_nearest_right_name() {
     let of = |names: &[&str]| Layers {
         root: true,
         environment: names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect(),
         ..Layers::default()
     };
-    let told = refused(&of(&["MUSTER_TIMEOUTS_IDEL"]));
-    let reason = "no key of the configuration has this variable; is MUSTER_TIMEOUTS_IDLE meant?";
-    assert_eq!(told, format!("invalid configuration: MUSTER_TIMEOUTS_IDEL: {reason}"));
-    assert!(refused(&of(&["MUSTER_PORT"])).contains("MUSTER_PORT: no key"), "a port alone is no service");
-    assert!(refused(&of(&["MUSTER_NONSENSE_AND_MORE", "MUSTER_X"])).contains("2 problems"));
+    let told = ignored(&of(&["MUSTER_TLS_CLIENT_CAS"]));
+    assert_eq!(told, ["MUSTER_TLS_CLIENT_CAS: unknown variable, ignored; is MUSTER_TLS_CLIENT_CA meant?"]);
+    let told = ignored(&of(&["MUSTER_NONSENSE_AND_MORE", "MUSTER_PORT"]));
+    assert!(told[0].starts_with("MUSTER_NONSENSE_AND_MORE: unknown variable, ignored"), "{told:?}");
+    assert!(told[1].starts_with("MUSTER_PORT: "), "a port alone is no service: {told:?}");
+}
+
+#[test]
+fn unknown_variables_are_told_beside_what_stops_the_server() {
+    let mut all = Layers { root: true, assignments: vec!["timeouts.idle=x".into()], ..Layers::default() };
+    all.environment.insert("MUSTER_TIMEOUTS_IDEL".into(), "5s".into());
+    assert!(
+        refused(&all).contains("\n  MUSTER_TIMEOUTS_IDEL: unknown variable, ignored; is MUSTER_TIMEOUTS_IDLE meant?")
+    );
 }
 
 #[test]
@@ -192,7 +206,7 @@ fn variables_of_other_commands_of_tests_and_of_orchestrators_are_passed_over() {
     let mut all = Layers { root: true, ..Layers::default() };
     all.environment.extend(names.map(|name| (name.to_owned(), "x".to_owned())));
     all.environment.insert("MUSTER_PORT".into(), "tcp://10.0.0.1:8220".into());
-    load(&all).unwrap();
+    assert_eq!(ignored(&all), [""; 0]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::admin::AdminHandler;
+use self::admin::{AdminHandler, Allowed};
 use self::agents::AgentHandler;
 use self::hosts::Hosts;
 use self::traces::Traces;
@@ -271,7 +271,8 @@ impl Starting<'_> {
         }
         let told = fleet.settings().external_urls.iter().filter_map(|url| host::url_host(url));
         let hosts = Hosts::new(self.config.admin_hosts.iter().cloned().chain(told).chain(host::name()));
-        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, hosts);
+        let allowed = Allowed { hosts, metrics_on: self.config.metrics_on };
+        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, allowed);
         let web = || OnHyper(admin.clone());
         if let Some(listener) = bound.admin {
             let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());

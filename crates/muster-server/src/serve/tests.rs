@@ -167,6 +167,18 @@ async fn management_listener_serves_its_own_names_only() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn metrics_can_be_kept_from_other_users_of_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&folder, &["admin.metrics=socket"])).await.unwrap();
+    let told = admin(&server, "/metrics").await;
+    assert!(told.starts_with("HTTP/1.1 403") && told.contains("admin.sock") && !told.contains("muster_"), "{told}");
+    assert!(admin(&server, "/healthz").await.starts_with("HTTP/1.1 200"));
+    let socket = UnixStream::connect(server.data.join("admin.sock")).await.unwrap();
+    assert!(ask(socket, "/metrics").await.contains("muster_connections"));
+    server.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn start_ends_when_it_is_told_to_stop() {
     struct Ended(Arc<std::sync::atomic::AtomicBool>);
@@ -261,8 +273,8 @@ async fn the_first_start_makes_policy_and_key_once() {
     let server = Server::start(&config).await.unwrap();
     assert_eq!(server.first_start.enrollment_token, None);
     let greeting = server.first_start.greeting(&config, &server.addresses);
-    let key = format!("An enrollment key: muster enrollment-key create --data-dir {}", config.data_dir);
-    assert!(greeting.contains(&format!("{key} --policy 'Default policy'\n")), "{greeting}");
+    let key = format!("An enrollment key: muster enrollment-key create --data-dir={}", config.data_dir);
+    assert!(greeting.contains(&format!("{key} --policy='Default policy'\n")), "{greeting}");
     assert_eq!(server.first_start.ca_fingerprint, first.ca_fingerprint);
     assert_eq!(server.fleet.inner().signer.public_key(), signing_key, "the signing key is kept");
     let page = muster_store::query::Page { offset: 0, limit: 10 };
@@ -298,23 +310,23 @@ async fn the_greeting_names_a_policy_that_is_there() {
         .await
         .unwrap()
         .unwrap();
-    let web = PolicyDraft { name: Some("it's web".into()), ..PolicyDraft::default() };
+    let web = PolicyDraft { name: Some("--it's web".into()), ..PolicyDraft::default() };
     server.fleet.policies().create(&root.grant().unwrap(), web).await.unwrap();
     delete_policy(&server, &root, default.id.as_str()).await;
     server.stop().await;
 
     let server = Server::start(&config).await.unwrap();
     let greeting = server.first_start.greeting(&config, &server.addresses);
-    assert!(greeting.contains(r"--policy 'it'\''s web'"), "{greeting}");
+    assert!(greeting.contains(r"--policy='--it'\''s web'"), "{greeting}");
     assert!(!greeting.contains("Default policy"), "{greeting}");
     let web =
-        server.fleet.store().policy_by_name(&muster_core::id::SpaceId::default(), "it's web").await.unwrap().unwrap();
+        server.fleet.store().policy_by_name(&muster_core::id::SpaceId::default(), "--it's web").await.unwrap().unwrap();
     delete_policy(&server, &root, web.id.as_str()).await;
     server.stop().await;
 
     let server = Server::start(&config).await.unwrap();
     let greeting = server.first_start.greeting(&config, &server.addresses);
-    let make = format!("make one: muster policy create --data-dir {} NAME\n", config.data_dir);
+    let make = format!("make one: muster policy create --data-dir={} NAME\n", config.data_dir);
     assert!(greeting.contains(&make), "{greeting}");
     server.stop().await;
 }

@@ -183,7 +183,7 @@ pub(crate) fn agents_after(
     sort: AgentSort,
     descending: bool,
     after: &AgentCursor,
-    limit: u32,
+    page: Page,
 ) -> Composed {
     let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
     statement.agents(filter);
@@ -202,7 +202,7 @@ pub(crate) fn agents_after(
     }
     statement.text("$?)", after.id.as_str());
     statement.push(agent_order(sort, descending));
-    statement.integer(" LIMIT $?", limit.into());
+    statement.page(page);
     statement
 }
 

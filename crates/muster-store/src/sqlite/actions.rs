@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
 use super::policy_changes;
-use super::row::{Columns, Result, all, all_composed, count_composed, first, run, unless_unreadable};
+use super::row::{Columns, Result, all, all_composed, count_composed, filled, first, run, unless_unreadable};
 use super::words::{ENDED, INELIGIBLE, Word};
 use crate::port::Precondition;
 use crate::query::{ActionFilter, Listed, Page};
@@ -229,17 +229,16 @@ pub(super) fn page(
     if wanted.with_policy_changes && wanted.agent_id.is_none() {
         return policy_changes::page(connection, wanted, page);
     }
-    let statement = filter::action_page(wanted, page);
-    let actions = all_composed(connection, &statement, |row| {
-        let name = || row.get::<_, i64>(0).map(|seq| seq.to_string()).unwrap_or_default();
-        unless_unreadable("actions", name, read(&mut Columns::of(row)))
+    let rows = |page| {
+        all_composed(connection, &filter::action_page(wanted, page), |row| {
+            let name = || row.get::<_, i64>(0).map(|seq| seq.to_string()).unwrap_or_default();
+            unless_unreadable("actions", name, read(&mut Columns::of(row)))
+        })
+    };
+    let items = filled(page, rows, |action| {
+        action.map(|action| counts(connection, action.seq).map(|counts| (action, counts))).transpose()
     })?;
     let total = count_composed(connection, &filter::action_total(wanted))?;
-    let items = actions
-        .into_iter()
-        .flatten()
-        .map(|action| counts(connection, action.seq).map(|counts| (action, counts)))
-        .collect::<Result<_>>()?;
     Ok(Listed { items, total })
 }
 

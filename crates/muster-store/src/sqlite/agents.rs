@@ -15,7 +15,7 @@ use rusqlite::{Connection, params};
 use super::actions;
 use super::error::Failure;
 use super::recent::Batch;
-use super::row::{Columns, Result, all, any, first, readable, run};
+use super::row::{Columns, Result, UNLIMITED, all, any, first, readable_page, run};
 use super::words::Word;
 use crate::port::Precondition;
 use crate::sql::{agents as sql, files as files_sql};
@@ -230,7 +230,7 @@ pub(super) fn documents(connection: &Connection, id: &AgentId) -> Result<Option<
 
 /// Selects agents whose status deadline has passed.
 pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>> {
-    readable(connection, "agents", sql::DUE, params![now.as_micros(), limit], record::read)
+    readable_page(connection, "agents", sql::DUE, params![now.as_micros(), UNLIMITED], limit, record::read)
 }
 
 /// Counts the active agents of each policy.

@@ -7,7 +7,7 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
-use super::row::{Columns, Result, any, count, first, readable, run, to_json};
+use super::row::{Columns, Result, UNLIMITED, any, count, first, readable_page, run, to_json};
 use crate::port::Precondition;
 use crate::query::{Listed, Page};
 use crate::sql::enrollment_keys as sql;
@@ -132,12 +132,20 @@ pub(super) fn after(
 ) -> Result<Vec<EnrollmentKey>> {
     let (space, at, id) = (space.as_str(), created_at.as_micros(), id.as_str());
     match policy {
-        None => readable(connection, "enrollment keys", sql::LIST_AFTER, params![space, at, id, limit], read),
-        Some(policy) => readable(
+        None => readable_page(
+            connection,
+            "enrollment keys",
+            sql::LIST_AFTER,
+            params![space, at, id, UNLIMITED],
+            limit,
+            read,
+        ),
+        Some(policy) => readable_page(
             connection,
             "enrollment keys",
             sql::LIST_OF_POLICY_AFTER,
-            params![space, policy.as_str(), at, id, limit],
+            params![space, policy.as_str(), at, id, UNLIMITED],
+            limit,
             read,
         ),
     }
@@ -153,15 +161,23 @@ pub(super) fn page(
     let (space, Page { limit, offset }) = (space.as_str(), page);
     Ok(match policy {
         None => Listed {
-            items: readable(connection, "enrollment keys", sql::LIST, params![space, limit, offset], read)?,
+            items: readable_page(
+                connection,
+                "enrollment keys",
+                sql::LIST,
+                params![space, UNLIMITED, offset],
+                limit,
+                read,
+            )?,
             total: count(connection, sql::COUNT, [space])?,
         },
         Some(policy) => Listed {
-            items: readable(
+            items: readable_page(
                 connection,
                 "enrollment keys",
                 sql::LIST_OF_POLICY,
-                params![space, policy.as_str(), limit, offset],
+                params![space, policy.as_str(), UNLIMITED, offset],
+                limit,
                 read,
             )?,
             total: count(connection, sql::COUNT_OF_POLICY, [space, policy.as_str()])?,

@@ -6,7 +6,7 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, first, readable, run};
+use super::row::{Columns, Result, UNLIMITED, all, first, readable, readable_page, run};
 use super::words::Word;
 use crate::port::{Precondition, UploadLimit, UploadQuota};
 use crate::sql::files as sql;
@@ -180,11 +180,12 @@ pub(super) fn uploads_begun_before(
     before: Timestamp,
     limit: u32,
 ) -> Result<Vec<Upload>> {
-    readable(
+    readable_page(
         connection,
         "uploads",
         sql::UPLOADS_BEGUN_BEFORE,
-        params![status.word(), before.as_micros(), limit],
+        params![status.word(), before.as_micros(), UNLIMITED],
+        limit,
         read_upload,
     )
 }

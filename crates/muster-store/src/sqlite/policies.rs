@@ -6,7 +6,7 @@ use muster_core::time::Timestamp;
 use rusqlite::{Connection, Row, ToSql, params};
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, any, count, first, readable, run, to_json};
+use super::row::{Columns, Result, UNLIMITED, all, any, count, first, readable_page, run, to_json};
 use crate::port::Precondition;
 use crate::query::{Listed, Page};
 use crate::sql::{agents as agents_sql, enrollment_keys as keys_sql, policies as sql};
@@ -198,11 +198,18 @@ pub(super) fn page(connection: &Connection, space: Option<&SpaceId>, page: Page)
     let Page { limit, offset } = page;
     Ok(match space {
         None => Listed {
-            items: readable(connection, "policies", sql::LIST, [limit, offset], read)?,
+            items: readable_page(connection, "policies", sql::LIST, params![UNLIMITED, offset], limit, read)?,
             total: count(connection, sql::COUNT, [])?,
         },
         Some(space) => Listed {
-            items: readable(connection, "policies", sql::LIST_IN, params![space.as_str(), limit, offset], read)?,
+            items: readable_page(
+                connection,
+                "policies",
+                sql::LIST_IN,
+                params![space.as_str(), UNLIMITED, offset],
+                limit,
+                read,
+            )?,
             total: count(connection, sql::COUNT_IN, [space.as_str()])?,
         },
     })
@@ -210,7 +217,7 @@ pub(super) fn page(connection: &Connection, space: Option<&SpaceId>, page: Page)
 
 /// Selects the policies after a name.
 pub(super) fn after(connection: &Connection, space: &SpaceId, name: &str, limit: u32) -> Result<Vec<Policy>> {
-    readable(connection, "policies", sql::LIST_AFTER, params![space.as_str(), name, limit], read)
+    readable_page(connection, "policies", sql::LIST_AFTER, params![space.as_str(), name, UNLIMITED], limit, read)
 }
 
 /// Selects the newest revision.

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use muster_core::action::{Action, ActionCounts, ActionType};
 use muster_core::id::{ActionId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 use serde_json::json;
 
 use super::actions;
-use super::row::{Columns, Result, all, all_composed, count_composed, first, unless_unreadable};
+use super::row::{Columns, Result, all, all_composed, count_composed, filled, first, unless_unreadable};
 use crate::query::{ActionFilter, Listed, Page};
 use crate::sql::{actions as sql, filter};
 
@@ -33,33 +33,32 @@ pub(super) fn page(
     wanted: &ActionFilter,
     page: Page,
 ) -> Result<Listed<(Action, ActionCounts)>> {
-    let keys = all_composed(connection, &filter::key_page(wanted, page), |row| {
-        let mut c = Columns::of(row);
-        Ok(Key {
-            at: c.time()?,
-            seq: c.take()?,
-            policy: c.id()?,
-            revision: c.take()?,
-            created_by: c.take()?,
-            space: c.id()?,
-        })
-    })?;
+    let keys = |page| all_composed(connection, &filter::key_page(wanted, page), key);
     let total = count_composed(connection, &filter::key_total(wanted))?;
     let mut policies: HashMap<PolicyId, Running> = HashMap::new();
-    let mut items = Vec::with_capacity(keys.len());
-    for key in keys {
+    let items = filled(page, keys, |key| {
         if key.seq > 0 {
-            let found = unless_unreadable("actions", || key.seq.to_string(), stored(connection, key.seq))?;
-            items.extend(found.flatten());
-            continue;
+            return Ok(unless_unreadable("actions", || key.seq.to_string(), stored(connection, key.seq))?.flatten());
         }
         if !policies.contains_key(&key.policy) {
             policies.insert(key.policy.clone(), running(connection, &key.policy)?);
         }
         let running = policies.get(&key.policy).map(Vec::as_slice).unwrap_or_default();
-        items.push(change(key, running));
-    }
+        Ok(Some(change(key, running)))
+    })?;
     Ok(Listed { items, total })
+}
+
+fn key(row: &Row<'_>) -> Result<Key> {
+    let mut c = Columns::of(row);
+    Ok(Key {
+        at: c.time()?,
+        seq: c.take()?,
+        policy: c.id()?,
+        revision: c.take()?,
+        created_by: c.take()?,
+        space: c.id()?,
+    })
 }
 
 fn stored(connection: &Connection, seq: i64) -> Result<Option<(Action, ActionCounts)>> {

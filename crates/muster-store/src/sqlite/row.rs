@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::damage::is_of_the_row;
 use super::words::Word;
+use crate::query::Page;
 use crate::sql::filter::{Bound, Composed};
 
 /// Result of a read inside the engine.
@@ -184,6 +185,55 @@ pub(super) fn readable<T>(
         found.extend(unless_unreadable(what, || row_name(row), read(row))?);
     }
     Ok(found)
+}
+
+/// The first `limit` rows that can be read. The statement's own limit is [`UNLIMITED`]: a page is short only at the end
+/// of its list, so that no reader takes rows that can't be read for the end.
+pub(super) fn readable_page<T>(
+    connection: &Connection,
+    what: &'static str,
+    statement: &'static str,
+    params: impl Params,
+    limit: u32,
+    mut read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = connection.prepare_cached(statement)?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while found.len() < limit as usize
+        && let Some(row) = rows.next()?
+    {
+        found.extend(unless_unreadable(what, || row_name(row), read(row))?);
+    }
+    Ok(found)
+}
+
+/// The limit of a statement whose rows are counted as they are read.
+pub(super) const UNLIMITED: i64 = i64::MAX;
+/// Keys looked at in one go behind rows that can't be read.
+const LOOK_ON: u32 = 100;
+
+/// A page of what `read` finds for the keys of a list, filled up from behind where keys give nothing.
+pub(super) fn filled<K, T>(
+    page: Page,
+    keys: impl Fn(Page) -> Result<Vec<K>>,
+    mut read: impl FnMut(K) -> Result<Option<T>>,
+) -> Result<Vec<T>> {
+    let (mut next, mut found) = (page, Vec::new());
+    loop {
+        let keys = keys(next)?;
+        let looked_at = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        for key in keys {
+            if found.len() < page.limit as usize {
+                found.extend(read(key)?);
+            }
+        }
+        let missing = page.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        if missing == 0 || looked_at < next.limit {
+            return Ok(found);
+        }
+        next = Page { offset: next.offset.saturating_add(looked_at), limit: missing.max(LOOK_ON) };
+    }
 }
 
 /// What was read, if it could be; `None` of a row that can't, which is logged.

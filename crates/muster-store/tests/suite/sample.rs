@@ -94,7 +94,7 @@ pub fn full_agent(id: &str) -> AgentRecord {
                 action: action_id("up"),
                 version: "9.6.0".into(),
                 from: "9.5.2".into(),
-                acked: true,
+                progress_at: Some(at(10)),
             })),
             upgraded_at: Some(at(10)),
             details: Some(r#"{"state":"UPG_DOWNLOADING"}"#.into()),

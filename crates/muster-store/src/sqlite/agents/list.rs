@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::by_id;
 use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page};
 use crate::sql::{agents as sql, filter};
-use crate::sqlite::row::{Columns, Result, all_composed, count_composed, first, unless_unreadable};
+use crate::sqlite::row::{Columns, Result, all_composed, count_composed, filled, first, unless_unreadable};
 
 /// A page: first the ids in order, then their records, so that a sort over the whole fleet carries ids only.
 pub(in crate::sqlite) fn page(
@@ -18,19 +18,18 @@ pub(in crate::sqlite) fn page(
     descending: bool,
     page: Page,
 ) -> Result<Listed<AgentDetails>> {
-    let statement = filter::agent_page(wanted, sort, descending, page);
-    let ids: Vec<AgentId> = all_composed(connection, &statement, |row| Columns::of(row).id())?;
+    let items = all_details(connection, page, |page| filter::agent_page(wanted, sort, descending, page))?;
     let total = count_composed(connection, &filter::agent_total(wanted))?;
-    Ok(Listed { items: all_details(connection, &ids)?, total })
+    Ok(Listed { items, total })
 }
 
-fn all_details(connection: &Connection, ids: &[AgentId]) -> Result<Vec<AgentDetails>> {
-    let mut items = Vec::with_capacity(ids.len());
-    for id in ids {
-        let found = unless_unreadable("agents", || id.to_string(), details(connection, id))?;
-        items.extend(found.flatten());
-    }
-    Ok(items)
+fn all_details(
+    connection: &Connection,
+    page: Page,
+    statement: impl Fn(Page) -> filter::Composed,
+) -> Result<Vec<AgentDetails>> {
+    let ids = |page| all_composed(connection, &statement(page), |row| Columns::of(row).id::<AgentId>());
+    filled(page, ids, |id| Ok(unless_unreadable("agents", || id.to_string(), details(connection, &id))?.flatten()))
 }
 
 /// Records behind a cursor.
@@ -42,9 +41,8 @@ pub(in crate::sqlite) fn after(
     cursor: &AgentCursor,
     limit: u32,
 ) -> Result<Vec<AgentDetails>> {
-    let statement = filter::agents_after(wanted, sort, descending, cursor, limit);
-    let ids: Vec<AgentId> = all_composed(connection, &statement, |row| Columns::of(row).id())?;
-    all_details(connection, &ids)
+    let page = Page { offset: 0, limit };
+    all_details(connection, page, |page| filter::agents_after(wanted, sort, descending, cursor, page))
 }
 
 fn details(connection: &Connection, id: &AgentId) -> Result<Option<AgentDetails>> {

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use muster_core::action::ActionType;
 use muster_core::agent::AgentDocuments;
-use muster_core::id::{OutputId, SecretId};
+use muster_core::id::{OutputId, SecretId, SpaceId};
 use rusqlite::Connection;
 use tokio::task::JoinHandle;
 
@@ -353,6 +353,48 @@ async fn bad_row_is_left_out_of_lists_and_the_others_are_there() {
     let asked = fixture.store.agent(&muster_core::id::AgentId::trusted("bad")).await;
     assert!(matches!(asked, Err(StoreError::Corrupt { .. })), "{asked:?}");
     assert_eq!(fixture.store.damage(), None, "the file is well");
+}
+
+/// A reader takes a short page for the last one.
+#[tokio::test]
+async fn page_is_short_only_at_the_end_of_its_list_whatever_rows_are_bad() {
+    let fixture = with(&Options::default());
+    let now = muster_core::testing::at(0);
+    for name in (0..250).map(|number| format!("n{number:03}")) {
+        let record = muster_core::testing::bare_agent(&name, now);
+        let policy = muster_core::testing::policy(&name, now);
+        let action = Box::new(muster_core::testing::action(&name, ActionType::Settings, now));
+        let agent = AgentWrite::Insert { record: Box::new(record), documents: AgentDocuments::default() };
+        let action = Write::Action(ActionWrite::Insert { action, targets: Vec::new() });
+        let policy = Write::Policy(PolicyWrite::Insert(Box::new(policy)));
+        fixture.store.commit(vec![policy, Write::Agent(agent), action]).await.unwrap();
+    }
+    fixture
+        .on_writer(|connection| {
+            let bad = "id BETWEEN 'n001' AND 'n248'";
+            connection.execute(&format!("UPDATE agents SET status = 'NONSENSE' WHERE {bad}"), [])?;
+            connection.execute(&format!("UPDATE actions SET kind = 'NONSENSE' WHERE {bad}"), [])?;
+            connection.execute(&format!("UPDATE policies SET config = '[' WHERE {bad}"), []).map(drop)
+        })
+        .await;
+    let (all, store) = (AgentFilter::default(), &fixture.store);
+    let page = |offset, limit| Page { offset, limit };
+    for (limit, whole) in [(1, 1), (2, 2), (3, 2)] {
+        let listed = store.agent_list(&all, AgentSort::Hostname, false, page(0, limit)).await.unwrap();
+        assert_eq!((listed.items.len(), listed.total), (whole, 250), "{limit}");
+        assert_eq!(store.policies(None, page(0, limit)).await.unwrap().items.len(), whole);
+        for with_policy_changes in [false, true] {
+            let filter = ActionFilter { with_policy_changes, ..ActionFilter::default() };
+            let actions = store.actions(&filter, page(0, limit)).await.unwrap().items;
+            assert_eq!(actions.len(), whole, "{limit} {with_policy_changes}");
+        }
+    }
+    let first = store.agent_list(&all, AgentSort::EnrolledAt, false, page(0, 1)).await.unwrap().items.remove(0);
+    let cursor = AgentSort::EnrolledAt.cursor(&first.record);
+    let next = store.agents_after(&all, AgentSort::EnrolledAt, false, &cursor, 1).await.unwrap();
+    assert_eq!(next[0].record.id.as_str(), "n249");
+    let next = store.policies_after(&SpaceId::default(), "n000", 1).await.unwrap();
+    assert_eq!(next[0].name, "n249");
 }
 
 /// Pages overwritten, as a failing disk leaves them.

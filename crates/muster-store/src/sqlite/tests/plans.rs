@@ -94,7 +94,7 @@ fn lists_and_counts_over_the_fleet_read_an_index() {
     for statement in [
         filter::agent_page(&all, AgentSort::EnrolledAt, false, PAGE),
         filter::agent_page(&all, AgentSort::EnrolledAt, true, PAGE),
-        filter::agents_after(&all, AgentSort::EnrolledAt, true, &cursor, 20),
+        filter::agents_after(&all, AgentSort::EnrolledAt, true, &cursor, PAGE),
         filter::agent_total(&all),
         filter::agent_counts(&all),
         filter::agent_ids(&all, Some("a"), 100),
