@@ -3,8 +3,9 @@
 /// A word as a POSIX shell reads it back. Control characters are replaced: a terminal would act on them.
 #[must_use]
 pub fn word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,%".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,%=".contains(c);
+    // Some shells look for a command of the name behind a leading `=`.
+    if !text.is_empty() && !text.starts_with('=') && text.chars().all(is_plain) {
         return text.to_owned();
     }
     let printable: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
@@ -29,7 +30,7 @@ mod tests {
 
     #[test]
     fn words_are_quoted_only_where_a_shell_would_read_something_else() {
-        for plain in ["/var/lib/muster/ca.crt", "web-1", "a.b_c+d", "https://f:8220"] {
+        for plain in ["/var/lib/muster/ca.crt", "web-1", "a.b_c+d", "dG9rZW4=", "https://f:8220"] {
             assert_eq!(word(plain), plain);
         }
         for (text, quoted) in [
@@ -39,6 +40,7 @@ mod tests {
             ("`id`", "'`id`'"),
             ("a;b", "'a;b'"),
             ("~", "'~'"),
+            ("=ls", "'=ls'"),
             ("!!", "'!!'"),
             ("*", "'*'"),
             ("a\\b", "'a\\b'"),
