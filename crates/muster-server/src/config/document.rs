@@ -46,21 +46,23 @@ pub fn page() -> String {
 const PAGE_HEAD: &str = "\
 # Configuration of `muster serve`
 
-<!-- Generated from the table of keys; `cargo test -p muster-server` compares, and with UPDATE_DOCS=1 rewrites it. -->
+<!-- Generated from the configuration keys by `UPDATE_DOCS=1 cargo test -p muster-server --lib config`; do not edit. -->
 
-A key is set in `/etc/muster/muster.toml` (or the file given with `--config`), by an environment variable `MUSTER_…`, by its own
-flag, or by `--set KEY=VALUE`. Flags take precedence over the environment, the environment over the file, the file over the default.
-`muster serve --print-default-config` prints a file with every key and its default; `muster serve --print-config` prints
-every value in effect and its source. Unknown keys and invalid values are errors: all of them are reported at once, with exit code 2,
-before anything starts.
+Set a key in `/etc/muster/muster.toml` (or in the file that `--config` names), with an environment variable `MUSTER_…`, with its own
+flag, or with `--set KEY=VALUE`. Flags take precedence over environment variables, environment variables over the file, and the file over the defaults.
 
-An unknown variable `MUSTER_…` does not stop the server, because scripts and orchestrators share its environment. It is ignored with a
-warning at each start that names the most similar variable: a misspelt `MUSTER_TLS_CLIENT_CA` would leave client certificates off, so read
-the warnings after a change, or check with `--print-config`, which prints them too. Settings that must not be lost belong in the file, where an
-unknown key is an error. There is no warning for variables of Muster's other programs, nor for those that orchestrators set for a service
-named `muster` (`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).
+* `muster serve --print-default-config` prints a configuration file with all keys and their defaults.
+* `muster serve --print-config` prints the effective configuration with the source of each value.
 
-Durations are written `250ms`, `30s`, `5m` or `1h30m`.
+Unknown keys and invalid values are errors. The server reports all of them and exits with code 2 before it starts anything.
+
+An unknown variable `MUSTER_…` does not stop the server, because scripts and orchestrators set variables in the same environment. At each start the
+server logs a warning that names the most similar variable; `--print-config` prints the warning too. Read these warnings after a change: a misspelled
+`MUSTER_TLS_CLIENT_CA` leaves client certificates disabled. Put settings that must not be lost into the file, where an unknown key is an error. The
+server does not warn about the variables of Muster's other programs, or about the variables that orchestrators set for a service named `muster`
+(`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).
+
+Examples of durations: `250ms`, `30s`, `5m`, `1h30m`.
 ";
 
 const TABLE_HEAD: &str = "| key | type | default | flag, variable | meaning |\n| --- | --- | --- | --- | --- |\n";

@@ -94,7 +94,7 @@ fn a_stray_variable_is_warned_of_by_the_server_alone() {
     assert_eq!((ran.code, ran.err.contains(stray.0)), (0, false), "{}", ran.err);
     let ran = finish(command(&["serve", "--print-config"]).env(stray.0, stray.1));
     assert_eq!(ran.code, 0, "{}", ran.err);
-    let warning = "warning: MUSTER_TIMEOUTS_IDEL: unknown variable, ignored; is MUSTER_TIMEOUTS_IDLE meant?";
+    let warning = "warning: MUSTER_TIMEOUTS_IDEL: unknown variable, ignored; did you mean MUSTER_TIMEOUTS_IDLE?";
     assert!(ran.err.contains(warning), "{}", ran.err);
 }
 
