@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::time::Clock;
-use muster_store::SqliteStore;
+use muster_store::SqlStore;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -67,7 +67,7 @@ pub enum ServeError {
         /// Its file.
         path: camino::Utf8PathBuf,
         /// Why.
-        source: muster_store::sqlite::OpenError,
+        source: muster_store::OpenError,
     },
     /// The master key or the signing key.
     #[error("{0}")]
@@ -100,7 +100,7 @@ pub struct Server {
     pub metrics: Arc<Metrics>,
     /// Its folder.
     pub data: Arc<DataDir>,
-    store: Arc<SqliteStore>,
+    store: Arc<SqlStore>,
     health: Health,
     shutdown: CancellationToken,
     listeners: JoinSet<Drained>,

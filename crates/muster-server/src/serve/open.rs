@@ -10,8 +10,8 @@ use muster_core::Entropy;
 use muster_core::seal::{Place, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
-use muster_store::sqlite::{self, OpenError, Options};
-use muster_store::{SettingWrite, SqliteStore, Store, StoreError, Write};
+use muster_store::{OpenError, Options, sqlite};
+use muster_store::{SettingWrite, SqlStore, Store, StoreError, Write};
 use secrecy::ExposeSecret;
 
 use super::ServeError;
@@ -30,7 +30,7 @@ pub(super) async fn fleet(
     data: &DataDir,
     clock: Arc<dyn Clock>,
     addresses: &ListenAddresses,
-) -> Result<(Arc<SqliteStore>, Arc<Fleet>), ServeError> {
+) -> Result<(Arc<SqlStore>, Arc<Fleet>), ServeError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let database = data.join(DATABASE);
     let unopened = |source| ServeError::Store { path: database.clone(), source };
@@ -69,8 +69,8 @@ pub(super) async fn fleet(
 
 /// Opens the store. Even to read, the engine makes files beside it: on a full disk the reserve makes room for them.
 /// Returns whether it had to.
-fn open_store(database: &Utf8Path, disk: &DataDisk) -> Result<(SqliteStore, bool), OpenError> {
-    let open = || SqliteStore::open(database.as_std_path(), &Options::default());
+fn open_store(database: &Utf8Path, disk: &DataDisk) -> Result<(SqlStore, bool), OpenError> {
+    let open = || SqlStore::open(database.as_std_path(), &Options::default());
     match open() {
         Err(error) if error.may_lack_space() && disk.release_reserve() => {
             tracing::warn!(%error, "the disk is full: the reserve is given back to it");
