@@ -61,9 +61,12 @@ pub enum ServeError {
     /// An address is taken, or may not be used.
     #[error("{0}")]
     Listen(io::Error),
-    /// The store.
+    /// A shared database.
+    #[error("the database can't be used: {0}")]
+    Database(#[from] muster_store::OpenError),
+    /// The store's file.
     #[error("the store {path} can't be opened: {source}")]
-    Store {
+    File {
         /// Its file.
         path: camino::Utf8PathBuf,
         /// Why.
