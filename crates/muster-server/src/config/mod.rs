@@ -99,7 +99,7 @@ fn without_password(value: &str) -> String {
 
 fn unknown_key(key: &str) -> String {
     match nearest(key, KEYS.iter().map(|definition| definition.key.as_str())) {
-        Some(near) => format!("unknown key; is {near} meant?"),
+        Some(near) => format!("unknown key; did you mean {near}?"),
         None => "unknown key".into(),
     }
 }
