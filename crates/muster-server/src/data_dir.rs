@@ -50,6 +50,12 @@ pub enum DataDirError {
     /// There is a database, but not the key that its secrets are sealed with.
     #[error("{0} is missing beside its database: restore it from a backup; without it nothing sealed can be read")]
     LostMasterKey(Utf8PathBuf),
+    /// A shared database holds a fleet, but this directory has no key that opens what is sealed in it.
+    #[error(
+        "the database holds a fleet, but {0} is missing: copy master.key, ca.key and ca.crt from the data directory of a \
+         server of this fleet"
+    )]
+    NoSharedKey(Utf8PathBuf),
     /// The keys of a fleet are there, but not the database that says who belongs to it.
     #[error(
         "{database} {found}, but {key} shows that this directory holds a fleet: a server with a new database would \
@@ -171,6 +177,12 @@ impl DataDir {
         let key = random_bytes::<32>(entropy);
         self.write_secret(NAME, &key)?;
         Ok(SecretBox::new(Box::new(key)))
+    }
+
+    /// Refuses to make a new master key for a shared database that holds a fleet.
+    pub fn require_shared_key(&self) -> Result<(), DataDirError> {
+        let key = self.join("master.key");
+        if key.try_exists()? { Ok(()) } else { Err(DataDirError::NoSharedKey(key)) }
     }
 
     /// Refuses to go on without the database of the fleet that this directory holds. A first start makes the database

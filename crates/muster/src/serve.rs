@@ -61,7 +61,7 @@ pub struct ServeArgs {
     /// Serve agents over plain HTTP, on loopback addresses only
     #[arg(long)]
     insecure_http: bool,
-    /// URL of the database [default: SQLite in the data directory]
+    /// Address of a PostgreSQL database, postgres://USER@HOST:PORT/DATABASE [default: SQLite in the data directory]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
     /// Format of log lines: text or json

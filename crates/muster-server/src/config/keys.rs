@@ -77,7 +77,7 @@ fn general() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--database"),
-            "URL of the database. Empty means SQLite in the data directory.",
+            "Address of a PostgreSQL database: postgres://USER@HOST:PORT/DATABASE. Empty means SQLite in the data directory.\nThe password is read from PGPASSWORD, from the file named by passfile= or PGPASSFILE, or from ~/.pgpass.\nConnections to other hosts use TLS and verify the server (sslmode=verify-full, sslrootcert=FILE).",
         ),
         key(
             &names::EXTERNAL_URL,

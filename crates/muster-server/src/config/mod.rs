@@ -80,10 +80,21 @@ impl Values {
     pub fn describe(&self) -> String {
         let line = |definition: &keys::Definition| {
             let (value, source) = &self.0[&definition.key];
+            let value = without_password(&value.to_string());
             format!("{} = {value}  # {source}\n", definition.key)
         };
         KEYS.iter().map(line).collect()
     }
+}
+
+/// A value that may be an address with a password in it, `scheme://USER:PASSWORD@HOST`, without the password.
+fn without_password(value: &str) -> String {
+    let split = value.split_once("://").and_then(|(scheme, rest)| {
+        let (user_info, host) = rest.split_once('@')?;
+        let (user, _) = user_info.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{host}"))
+    });
+    split.unwrap_or_else(|| value.to_owned())
 }
 
 fn unknown_key(key: &str) -> String {

@@ -100,7 +100,8 @@ fn values_of_another_type_are_told_what_is_needed() {
         ("tls.cert = \"a\"", "requires tls.key"),
         ("tls.key = \"a\"", "requires tls.cert"),
         ("timeouts.checkin_jitter = \"6m\"", "must be shorter than timeouts.checkin_long_poll, 5m"),
-        ("database = \"postgres://h/d\"", "only SQLite"),
+        ("database = \"postgres://h/d\"", "it must name user, host and database"),
+        ("database = \"postgres://u@h/d?sslmode=verify-ca\"", "sslmode=verify-ca is not supported"),
         ("limits = 3", "unknown key"),
         ("[limit]", "limit: unknown section; did you mean [limits]?"),
         ("[limits.check-in]", "limits.check-in: unknown section; did you mean [limits.checkin]?"),
@@ -301,4 +302,14 @@ proptest! {
         let again = load(&layers(&shown)).unwrap();
         prop_assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
     }
+}
+
+#[test]
+fn the_effective_configuration_does_not_show_the_password_of_the_database() {
+    let file =
+        Some(("muster.toml".into(), "data_dir = \"/d\"\ndatabase = \"postgres://u:hunter2@localhost/d\"".to_owned()));
+    let loaded = load(&Layers { file, ..Layers::default() }).unwrap();
+    let told = loaded.values.describe();
+    assert!(told.contains("database = \"postgres://u:***@localhost/d\""), "{told}");
+    assert!(!format!("{:?}", loaded.config).contains("hunter2"));
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::time::Clock;
-use muster_store::SqliteStore;
+use muster_store::SqlStore;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -61,13 +61,16 @@ pub enum ServeError {
     /// An address is taken, or may not be used.
     #[error("{0}")]
     Listen(io::Error),
-    /// The store.
+    /// A shared database.
+    #[error("the database can't be used: {0}")]
+    Database(#[from] muster_store::OpenError),
+    /// The store's file.
     #[error("the store {path} can't be opened: {source}")]
-    Store {
+    File {
         /// Its file.
         path: camino::Utf8PathBuf,
         /// Why.
-        source: muster_store::sqlite::OpenError,
+        source: muster_store::OpenError,
     },
     /// The master key or the signing key.
     #[error("{0}")]
@@ -100,7 +103,7 @@ pub struct Server {
     pub metrics: Arc<Metrics>,
     /// Its folder.
     pub data: Arc<DataDir>,
-    store: Arc<SqliteStore>,
+    store: Arc<SqlStore>,
     health: Health,
     shutdown: CancellationToken,
     listeners: JoinSet<Drained>,

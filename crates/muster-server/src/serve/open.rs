@@ -10,8 +10,8 @@ use muster_core::Entropy;
 use muster_core::seal::{Place, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
-use muster_store::sqlite::{self, OpenError, Options};
-use muster_store::{SettingWrite, SqliteStore, Store, StoreError, Write};
+use muster_store::postgres::Address;
+use muster_store::{Options, SettingStore as _, SettingWrite, SqlStore, Store, StoreError, Write, sqlite};
 use secrecy::ExposeSecret;
 
 use super::ServeError;
@@ -30,19 +30,22 @@ pub(super) async fn fleet(
     data: &DataDir,
     clock: Arc<dyn Clock>,
     addresses: &ListenAddresses,
-) -> Result<(Arc<SqliteStore>, Arc<Fleet>), ServeError> {
+) -> Result<(Arc<SqlStore>, Arc<Fleet>), ServeError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
-    let database = data.join(DATABASE);
-    let unopened = |source| ServeError::Store { path: database.clone(), source };
-    // Another program's file needs no key of ours.
-    sqlite::refuse_foreign(database.as_std_path()).map_err(unopened)?;
     let begin = Begin { data, new_fleet: config.new_fleet };
-    begin.check_file(&database)?;
-    let master_key = data.master_key(&*entropy)?;
-    let sealer =
-        Sealer::new(master_key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))?;
     let disk = data.disk();
-    let (store, on_reserve) = open_store(&database, &disk).map_err(unopened)?;
+    let ((store, on_reserve), sealer) = match &config.database {
+        Some(address) => {
+            let store = connect(address, data).await?;
+            ((store, false), sealer(data, &*entropy)?)
+        }
+        None => {
+            check_file(data, &begin)?;
+            // The key comes before the file: a file without it is one whose key was lost.
+            let sealer = sealer(data, &*entropy)?;
+            (open_file(data, &disk)?, sealer)
+        }
+    };
     let store = Arc::new(store);
     let signer = signer(&*store, &sealer, &*entropy, &begin).await?;
     let settings = config.fleet_settings(&own_url(config, addresses));
@@ -67,17 +70,43 @@ pub(super) async fn fleet(
     Ok((store, fleet))
 }
 
-/// Opens the store. Even to read, the engine makes files beside it: on a full disk the reserve makes room for them.
-/// Returns whether it had to.
-fn open_store(database: &Utf8Path, disk: &DataDisk) -> Result<(SqliteStore, bool), OpenError> {
-    let open = || SqliteStore::open(database.as_std_path(), &Options::default());
+/// Connects to a shared database. One that holds a fleet needs the fleet's own master key.
+async fn connect(address: &Address, data: &DataDir) -> Result<SqlStore, ServeError> {
+    let store = SqlStore::connect(address.clone(), &Options::default())?;
+    let holds_a_fleet = store.setting(SIGNING_KEY).await.map_err(|error| ServeError::Key(error.to_string()))?.is_some();
+    if holds_a_fleet {
+        data.require_shared_key()?;
+    }
+    Ok(store)
+}
+
+/// Whether the embedded store's file may be opened, or made.
+fn check_file(data: &DataDir, begin: &Begin<'_>) -> Result<(), ServeError> {
+    let database = data.join(DATABASE);
+    // Another program's file needs no key of ours.
+    sqlite::refuse_foreign(database.as_std_path())
+        .map_err(|source| ServeError::File { path: database.clone(), source })?;
+    Ok(begin.check_file(&database)?)
+}
+
+/// Opens the embedded store. Returns whether the reserve had to make room for it.
+fn open_file(data: &DataDir, disk: &DataDisk) -> Result<(SqlStore, bool), ServeError> {
+    let database = data.join(DATABASE);
+    let unopened = |source| ServeError::File { path: database.clone(), source };
+    let open = || SqlStore::open(database.as_std_path(), &Options::default());
     match open() {
+        // Even to read, the engine makes files beside its own: on a full disk the reserve makes room for them.
         Err(error) if error.may_lack_space() && disk.release_reserve() => {
             tracing::warn!(%error, "the disk is full: the reserve is given back to it");
-            Ok((open()?, true))
+            Ok((open().map_err(unopened)?, true))
         }
-        opened => Ok((opened?, false)),
+        opened => Ok((opened.map_err(unopened)?, false)),
     }
+}
+
+fn sealer(data: &DataDir, entropy: &dyn Entropy) -> Result<Sealer, ServeError> {
+    let key = data.master_key(entropy)?;
+    Sealer::new(key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))
 }
 
 /// Whether a fleet may begin in this directory.

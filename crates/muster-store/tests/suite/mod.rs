@@ -4,7 +4,7 @@
 //!
 //! ```ignore
 //! mod suite;
-//! suite::run_for!(async || SqliteStore::temporary().unwrap());
+//! suite::run_for!(async || SqlStore::temporary().unwrap());
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]

@@ -9,24 +9,31 @@ use muster_core::id::{OutputId, SecretId, SpaceId};
 use rusqlite::Connection;
 use tokio::task::JoinHandle;
 
+use crate::engine::apply::Done;
+use crate::engine::error::EngineError;
+use crate::engine::session::Connection as Session;
+use crate::engine::store::{Options, SqlStore};
 use crate::port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, ChangeStore, Committed, FileStore, FileWrite, OutputWrite,
     PolicyStore, PolicyWrite, SecretStore, SecretWrite, Store, StoreError, Write,
 };
 use crate::query::{ActionFilter, AgentFilter, AgentSort, Page};
-use crate::sqlite::apply::Done;
-use crate::sqlite::store::{Options, SqliteStore};
 use crate::sqlite::temporary::TemporaryDirectory;
 
+/// The engine's own connection.
+fn sqlite(session: &Session) -> &Connection {
+    session.as_any().downcast_ref().unwrap()
+}
+
 struct Fixture {
-    store: Arc<SqliteStore>,
+    store: Arc<SqlStore>,
     // Dropped after the store.
     _directory: TemporaryDirectory,
 }
 
 fn with(options: &Options) -> Fixture {
     let directory = TemporaryDirectory::new().unwrap();
-    let store = SqliteStore::open(&directory.path().join("muster.db"), options).unwrap();
+    let store = SqlStore::open(&directory.path().join("muster.db"), options).unwrap();
     Fixture { store: Arc::new(store), _directory: directory }
 }
 
@@ -53,8 +60,9 @@ impl Fixture {
 
     /// Something on the writer's connection.
     async fn on_writer(&self, task: impl Fn(&Connection) -> rusqlite::Result<()> + Send + 'static) {
-        let task = move |connection: &Connection| {
-            task(connection)?;
+        let task = move |session: &Session| {
+            let connection = sqlite(session);
+            task(connection).map_err(EngineError::from)?;
             Ok(Done::default())
         };
         self.store.writer().task(task).await.unwrap();
@@ -67,7 +75,7 @@ impl Fixture {
         let (released, holding) = (std::sync::Mutex::new(released), std::sync::Mutex::new(Some(holding)));
         let store = self.store.clone();
         let task = tokio::spawn(async move {
-            let wait = move |_: &Connection| {
+            let wait = move |_: &Session| {
                 if let Some(holding) = holding.lock().unwrap().take() {
                     holding.send(()).unwrap();
                 }
@@ -149,8 +157,9 @@ async fn a_commit_that_fails_applies_nothing_and_the_next_one_goes_through() {
     let spoiler = tokio::spawn(async move {
         // A violation that shows at the commit only; no write of ours can do this.
         let text = "PRAGMA defer_foreign_keys = ON; INSERT INTO agent_documents (agent_id) VALUES ('nobody')";
-        let task = |connection: &Connection| {
-            connection.execute_batch(text)?;
+        let task = |session: &Session| {
+            let connection = sqlite(session);
+            connection.execute_batch(text).map_err(EngineError::from)?;
             Ok(Done::default())
         };
         store.writer().task(task).await.map(|done| done.committed)
@@ -199,8 +208,11 @@ async fn a_panic_in_a_job_ends_that_job_alone() {
     let before = fixture.start(vec![put("before", 10)]).await;
     let store = fixture.store.clone();
     let panicking = tokio::spawn(async move {
-        let task = |connection: &Connection| {
-            connection.execute("INSERT INTO secrets (id, sealed) VALUES ('half', x'00')", [])?;
+        let task = |session: &Session| {
+            let connection = sqlite(session);
+            connection
+                .execute("INSERT INTO secrets (id, sealed) VALUES ('half', x'00')", [])
+                .map_err(EngineError::from)?;
             panic!("on purpose");
         };
         store.writer().task(task).await.map(|done| done.committed)
@@ -402,7 +414,7 @@ async fn page_is_short_only_at_the_end_of_its_list_whatever_rows_are_bad() {
 async fn damaged_file_is_known_once_a_read_comes_upon_it() {
     let directory = TemporaryDirectory::new().unwrap();
     let path = directory.path().join("muster.db");
-    let store = SqliteStore::open(&path, &Options::default()).unwrap();
+    let store = SqlStore::open(&path, &Options::default()).unwrap();
     for n in 0..200 {
         store.commit(vec![put(&format!("secret-{n}"), 3000)]).await.unwrap();
     }
@@ -412,7 +424,7 @@ async fn damaged_file_is_known_once_a_read_comes_upon_it() {
     let half = bytes.len() / 2;
     bytes[half..].fill(0xa5);
     std::fs::write(&path, bytes).unwrap();
-    let store = SqliteStore::open(&path, &Options::default()).unwrap();
+    let store = SqlStore::open(&path, &Options::default()).unwrap();
     assert_eq!(store.damage(), None, "nobody came upon it yet");
     let ids: Vec<_> = (0..200).map(|n| SecretId::trusted(format!("secret-{n}"))).collect();
     let read = store.secrets(&ids).await;

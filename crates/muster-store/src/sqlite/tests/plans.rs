@@ -4,9 +4,10 @@ use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use rusqlite::Connection;
 
+use crate::engine::migration::MIGRATIONS;
 use crate::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 use crate::sql::{actions, agents, enrollment_keys, files, filter, log, policies};
-use crate::sqlite::migrate::{MIGRATIONS, migrate};
+use crate::sqlite::migrate::migrate;
 
 const PAGE: Page = Page { offset: 0, limit: 20 };
 
