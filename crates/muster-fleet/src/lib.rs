@@ -34,6 +34,7 @@ pub mod policy_cache;
 mod records;
 pub mod refusals;
 pub mod registry;
+pub mod scope;
 pub mod secrets;
 pub mod selection;
 pub mod server_status;
@@ -50,7 +51,7 @@ pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
 mod vigil;
-mod watched_store;
+pub mod watched_store;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,6 +14,7 @@ use muster_core::{Error, ErrorKind};
 use muster_store::{Resources, SecretWrite, SettingWrite, Store, Write};
 use zeroize::Zeroizing;
 
+use super::authority::System;
 use super::watched_store::WatchedStore;
 
 /// The setting that holds the sealed signing key.
@@ -53,7 +54,7 @@ impl SealedSecrets {
 
     /// Reads and opens secrets; ids without one are left out.
     pub(crate) async fn open(&self, ids: &[SecretId]) -> Result<Secrets, Error> {
-        open_secrets(&**self.store, &self.sealer, ids).await
+        open_secrets(self.store.everywhere(&System), &self.sealer, ids).await
     }
 
     /// Seals the token of an enrollment key that may be shown again.

@@ -236,9 +236,9 @@ impl<G: Gate> PolicyStore for Gated<G> {
         self.inner.policies_after(space, name, limit).await
     }
 
-    async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {
+    async fn policy_agent_counts(&self, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>, StoreError> {
         self.gate.read()?;
-        self.inner.policy_agent_counts().await
+        self.inner.policy_agent_counts(space).await
     }
 
     async fn policy_newest_revision(&self, id: &PolicyId) -> Result<Option<PolicyRevision>, StoreError> {
