@@ -87,6 +87,11 @@ fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<Strin
     Ok(Zeroizing::new(text.to_owned()))
 }
 
+/// Whether the store has a signing key. It is the first thing that a new one gets: without it, it holds no fleet.
+pub async fn has_signing_key(store: &dyn Store) -> Result<bool, Error> {
+    Ok(store.setting(SIGNING_KEY).await?.is_some())
+}
+
 /// The installation's signing key; makes it at the first start and keeps it sealed.
 pub async fn ensure_signing_key(
     store: &dyn Store,

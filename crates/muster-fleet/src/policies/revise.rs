@@ -105,31 +105,53 @@ impl Policies {
         let outputs = Arc::new(outputs);
         let mut writes = Vec::new();
         for before in all_in(seen).await? {
-            let (job, made) = self.job(seen, before.clone(), Arc::clone(&outputs)).await?;
-            writes.extend(made);
-            let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(&before, error))?;
-            if let Some(compiled) = compiled {
-                log_warnings(&before, &compiled.warnings);
-                writes.extend(next_revision(actor, &before, compiled.policy, now));
-            }
+            writes.extend(self.revise_if_changed(actor, seen, &before, &outputs, now).await?);
+        }
+        Ok(writes)
+    }
+
+    /// The writes that give agents what the policy compiles to now, if that is another thing than they have.
+    async fn revise_if_changed(
+        &self,
+        actor: &Actor,
+        seen: Scoped<'_>,
+        before: &Policy,
+        outputs: &Arc<Vec<Output>>,
+        now: Timestamp,
+    ) -> Result<Vec<Write>, Error> {
+        let (job, mut writes) = self.job(seen, before.clone(), Arc::clone(outputs)).await?;
+        let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(before, error))?;
+        if let Some(compiled) = compiled {
+            log_warnings(before, &compiled.warnings);
+            writes.extend(next_revision(actor, before, compiled.policy, now));
         }
         Ok(writes)
     }
 
     /// Brings every policy up to date with the node's own facts: its address as agents are told it, its signing key.
-    /// To be called at start; answers how many policies got a new revision.
+    /// To be called at start; returns how many policies got a new revision.
+    ///
+    /// Each is committed by itself, so that one that no longer compiles keeps no other back: it stays as its agents
+    /// have it, and the log says why.
     pub async fn revise_outdated(&self) -> Result<usize, Error> {
         let _turn = self.turn().await;
-        let mut writes = Vec::new();
+        let mut revised = 0;
         for space in self.spaces().await? {
             let seen = self.store.within(&System, &space);
-            writes.extend(self.revise_all(&System::ACTOR, seen, seen.outputs().await?, self.clock.now()).await?);
+            let outputs = Arc::new(seen.outputs().await?);
+            for before in all_in(seen).await? {
+                match self.revise_if_changed(&System::ACTOR, seen, &before, &outputs, self.clock.now()).await {
+                    Ok(writes) if writes.is_empty() => {}
+                    Ok(writes) => {
+                        self.store.commit(&System, writes).await.map_err(super::refused)?;
+                        revised += 1;
+                    }
+                    Err(error) => tracing::error!(policy = %before.id, %error, detail = ?error.internal,
+                        "this policy can't be brought up to date with the server's address and key"),
+                }
+            }
         }
-        let count = writes.iter().filter(|write| matches!(write, Write::Policy(PolicyWrite::Update { .. }))).count();
-        if !writes.is_empty() {
-            self.store.commit(&System, writes).await.map_err(super::refused)?;
-        }
-        Ok(count)
+        Ok(revised)
     }
 
     /// The spaces that have policies.

@@ -100,11 +100,11 @@ async fn actions_keys_and_policies_stay_in_their_space() {
 async fn shared_policy(test: &TestFleet) -> String {
     let (policies, red) = (test.fleet.policies(), person_in("red"));
     let draft = PolicyDraft { name: Some("shared".into()), ..PolicyDraft::default() };
-    let policy = policies.create(&red.grant().unwrap(), draft).await.unwrap().policy;
+    let policy = policies.create(&red.grant().expect("it is made"), draft).await.expect("it is made").policy;
     let config = json!({"outputs": {"own": {"type": "elasticsearch", "hosts": ["https://es:9200"]}}});
     let draft = PolicyDraft { config: Some(config), ..PolicyDraft::default() };
-    let found = policies.find::<PoliciesWrite>(&red, policy.id.as_str()).await.unwrap();
-    assert_eq!(policies.update(&found, draft).await.unwrap().policy.revision, 2);
+    let found = policies.find::<PoliciesWrite>(&red, policy.id.as_str()).await.expect("it is made");
+    assert_eq!(policies.update(&found, draft).await.expect("it is made").policy.revision, 2);
     for space in ["red", "blue"] {
         let mut record = online_agent(&format!("{space}-2"), Some(policy.id.as_str()), test.now());
         (record.space, record.last_checkin) = (SpaceId::trusted(space), Some(test.now()));
