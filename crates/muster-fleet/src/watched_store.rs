@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use muster_core::authorization::Grant;
+use muster_core::authorization::{AuditRead, Grant};
 use muster_core::id::SpaceId;
 use muster_core::time::Clock;
-use muster_store::{Committed, FileStore, Resources, SettingWrite, Store, StoreError, Write};
+use muster_store::{AuditStore, Committed, FileStore, Resources, SettingWrite, Store, StoreError, Write};
 use tokio::sync::watch;
 
 use super::authority::{Authority, System, Unscoped};
@@ -99,6 +99,11 @@ impl WatchedStore {
 
     /// All spaces, for whoever asks for no person.
     pub fn everywhere(&self, _by: &(impl Unscoped + ?Sized)) -> &dyn Resources {
+        &*self.inner
+    }
+
+    /// The audit log, which is of no space.
+    pub fn audit(&self, _grant: &Grant<AuditRead>) -> &dyn AuditStore {
         &*self.inner
     }
 

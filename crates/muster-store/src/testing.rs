@@ -418,6 +418,11 @@ impl<G: Gate> AuditStore for Gated<G> {
         self.gate.read()?;
         self.inner.audit_events(seq, limit).await
     }
+
+    async fn audit_events_before(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError> {
+        self.gate.read()?;
+        self.inner.audit_events_before(seq, limit).await
+    }
 }
 
 #[async_trait]

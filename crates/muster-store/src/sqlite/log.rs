@@ -2,7 +2,7 @@
 
 use muster_core::audit::{AuditEvent, chain_hash};
 use muster_core::change::Change;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::row::{Columns, Result, all, first, run, to_json};
 use crate::sql::log as sql;
@@ -43,8 +43,15 @@ pub(super) fn append_audit(connection: &Connection, event: &AuditEvent) -> Resul
 
 /// Returns audit lines after one, oldest first.
 pub(super) fn audit(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>> {
-    all(connection, sql::AUDIT, params![seq, limit], |row| {
-        let mut c = Columns::of(row);
-        Ok((c.take()?, c.take()?, c.sha256()?))
-    })
+    all(connection, sql::AUDIT, params![seq, limit], audit_line)
+}
+
+/// Returns audit lines before one, newest first.
+pub(super) fn audit_before(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>> {
+    all(connection, sql::AUDIT_BEFORE, params![seq, limit], audit_line)
+}
+
+fn audit_line(row: &Row<'_>) -> Result<(i64, String, [u8; 32])> {
+    let mut c = Columns::of(row);
+    Ok((c.take()?, c.take()?, c.sha256()?))
 }
