@@ -74,7 +74,9 @@ impl Authentication {
 
     /// The agent whose access key this is; [`Denial::NotAnAgent`] for a live key that is not an agent's.
     pub async fn any_agent(&self, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
-        if let Some(record) = self.store.agent_by_access_key(&key.id).await?.filter(|record| holds_key(record, key)) {
+        if let Some(record) =
+            self.store.everywhere(&System).agent_by_access_key(&key.id).await?.filter(|record| holds_key(record, key))
+        {
             return Ok(self.registry.admit(record));
         }
         if self.is_enrollment_key(key).await? {
@@ -90,7 +92,9 @@ impl Authentication {
 
     /// Who holds the key, for the audit log: `agent:<id>` or `enrollment_key:<id>`.
     async fn key_holder(&self, key: &ApiKey) -> Result<Option<String>, Error> {
-        if let Some(record) = self.store.agent_by_access_key(&key.id).await?.filter(|record| holds_key(record, key)) {
+        if let Some(record) =
+            self.store.everywhere(&System).agent_by_access_key(&key.id).await?.filter(|record| holds_key(record, key))
+        {
             return Ok(Some(format!("agent:{}", record.id)));
         }
         Ok(self.is_enrollment_key(key).await?.then(|| format!("enrollment_key:{}", key.id)))
@@ -98,7 +102,7 @@ impl Authentication {
 
     async fn is_enrollment_key(&self, key: &ApiKey) -> Result<bool, Error> {
         let now = self.clock.now();
-        let found = self.store.enrollment_key_by_key_id(&key.id).await?;
+        let found = self.store.everywhere(&System).enrollment_key_by_key_id(&key.id).await?;
         Ok(found.is_some_and(|stored| key.matches(&stored.hash) && stored.admits(now).is_ok()))
     }
 

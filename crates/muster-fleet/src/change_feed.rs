@@ -11,6 +11,7 @@ use muster_core::Error;
 use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId, PolicyId};
 
+use super::authority::System;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::Registry;
@@ -46,7 +47,7 @@ impl ChangeFeed {
         statuses: Arc<Statuses>,
         stopping: Arc<Stopping>,
     ) -> Self {
-        let handled = AtomicI64::new(*store.changes().borrow());
+        let handled = AtomicI64::new(*store.everywhere(&System).changes().borrow());
         Self { store, registry, records, policies, statuses, stopping, handled }
     }
 
@@ -64,7 +65,7 @@ impl ChangeFeed {
     /// Follows the change log until the fleet stops, from where it stood when it was made: what was changed before
     /// this task ran for the first time is not passed over.
     pub(crate) async fn follow(self: Arc<Self>) {
-        let mut newest = self.store.changes();
+        let mut newest = self.store.everywhere(&System).changes();
         let mut handled = self.handled();
         loop {
             while handled < *newest.borrow_and_update() {
@@ -91,7 +92,7 @@ impl ChangeFeed {
 
     /// Handles one batch after `seq`; answers the last number handled.
     async fn handle_changes(self: &Arc<Self>, seq: i64) -> Result<i64, Error> {
-        let changes = self.store.changes_since(seq, BATCH).await?;
+        let changes = self.store.everywhere(&System).changes_since(seq, BATCH).await?;
         let Some((last, _)) = changes.last().cloned() else { return Ok(seq) };
         for (_, change) in changes {
             match change {
@@ -115,7 +116,7 @@ impl ChangeFeed {
     async fn action_changed(&self, id: &ActionId) -> Result<(), Error> {
         let mut place = -1;
         loop {
-            let targets = self.store.action_targets(id, place, BATCH).await?;
+            let targets = self.store.everywhere(&System).action_targets(id, place, BATCH).await?;
             let Some((last, _, _)) = targets.last() else { return Ok(()) };
             place = *last;
             for (_, agent, _) in &targets {

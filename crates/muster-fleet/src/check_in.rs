@@ -28,6 +28,7 @@ use muster_store::{AgentWrite, Write};
 use tokio::time::Instant;
 
 use super::authenticate::unauthorized;
+use super::authority::System;
 use super::policy_cache::{PolicyCache, open_secrets};
 use super::records::Records;
 use super::registry::{AgentEntry, LastRequest, PollSlot, Registry};
@@ -215,7 +216,7 @@ impl CheckIns {
         if let Some(known) = entry.known_documents() {
             return Ok(known);
         }
-        let documents = self.store.agent_documents(entry.id()).await?.unwrap_or_default();
+        let documents = self.store.everywhere(entry).agent_documents(entry.id()).await?.unwrap_or_default();
         Ok(KnownDocuments::of(&documents))
     }
 
@@ -227,12 +228,12 @@ impl CheckIns {
             return Ok(None);
         }
         let Ok(id) = ActionId::parse(token) else { return Ok(None) };
-        Ok(self.store.action(&id).await?.map(|action| (id, action.seq)))
+        Ok(self.store.everywhere(&System).action(&id).await?.map(|action| (id, action.seq)))
     }
 
     async fn upgrade_action_known(&self, report: &Report<'_>) -> Result<bool, Error> {
         match report.upgrade.as_ref().map(|upgrade| ActionId::parse(&upgrade.action_id)) {
-            Some(Ok(id)) => Ok(self.store.action(&id).await?.is_some()),
+            Some(Ok(id)) => Ok(self.store.everywhere(&System).action(&id).await?.is_some()),
             _ => Ok(false),
         }
     }
@@ -315,13 +316,17 @@ impl CheckIns {
         record: &AgentRecord,
         orders: u64,
     ) -> Result<Option<Delivery>, Error> {
-        let due = self.store.actions_due(&record.id, record.action_position, self.clock.now(), BATCH).await?;
+        let due = self
+            .store
+            .everywhere(&System)
+            .actions_due(&record.id, record.action_position, self.clock.now(), BATCH)
+            .await?;
         if due.is_empty() {
             entry.remember_without_actions(orders);
             return Ok(None);
         }
         // Opened as late as possible: secrets are in memory while a reply is made, not while a poll is held.
-        let secrets = open_secrets(&**self.store, &self.sealer, &secrets_of(&due)).await?;
+        let secrets = open_secrets(self.store.everywhere(&System), &self.sealer, &secrets_of(&due)).await?;
         let due = self.sign_for(&record.id, due)?;
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
         for action in &delivery.misfits {

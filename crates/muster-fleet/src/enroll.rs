@@ -30,6 +30,7 @@ use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
 
 use super::authenticate::unauthorized;
+use super::authority::System;
 use super::registry::Registry;
 use super::watched_store::WatchedStore;
 
@@ -191,7 +192,12 @@ impl Enrollment {
     /// The enrollment key, if it admits now; every other key gives the one refusal (EA28, EA29, D1, D20). One that is
     /// used up is refused at the commit: it still admits an agent that it let in before, whose reply was lost.
     pub async fn authenticate(&self, key: &ApiKey) -> Result<Admission, Error> {
-        let stored = self.store.enrollment_key_by_key_id(&key.id).await?.filter(|stored| key.matches(&stored.hash));
+        let stored = self
+            .store
+            .everywhere(&System)
+            .enrollment_key_by_key_id(&key.id)
+            .await?
+            .filter(|stored| key.matches(&stored.hash));
         let stored = stored.ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
             Ok(()) | Err(Refusal::UsedUp) => Ok(Admission(stored)),
@@ -234,13 +240,14 @@ impl Enrollment {
     async fn stored(&self, applicant: &Applicant, admission: &Admission) -> Result<Stored, Error> {
         let mut stored = Stored::default();
         if let Some(id) = &applicant.id {
-            stored.by_id = self.store.agent(id).await?;
+            stored.by_id = self.store.everywhere(&System).agent(id).await?;
         }
         if let Some(handle) = &applicant.enrollment_id {
-            stored.by_enrollment_id = self.store.agent_by_enrollment_id(handle, &admission.key().id).await?;
+            stored.by_enrollment_id =
+                self.store.everywhere(admission).agent_by_enrollment_id(handle, &admission.key().id).await?;
         }
         if let Some(machine) = &applicant.machine_id {
-            stored.host = self.store.host_by_machine(&admission.key().space, machine).await?;
+            stored.host = self.store.everywhere(admission).host_by_machine(&admission.key().space, machine).await?;
         }
         Ok(stored)
     }
@@ -276,8 +283,8 @@ impl Enrollment {
         };
         let mut placement = applicant.placement(key, &rules, address);
         let policy = match &placement.policy_id {
-            Some(id) => self.store.policy_head(id).await?,
-            None => self.store.default_policy_head(&key.space).await?,
+            Some(id) => self.store.everywhere(&System).policy_head(id).await?,
+            None => self.store.everywhere(&System).default_policy_head(&key.space).await?,
         };
         // A key without a policy may come to none: the agent stays enrolled and waits for one. A key that names one that
         // is gone promises what nobody can keep.
@@ -291,7 +298,7 @@ impl Enrollment {
 
     /// Rules that can't be read must not keep agents out.
     async fn assignment_rules(&self) -> Result<AssignmentRules, Error> {
-        let setting = self.store.setting(assignment::SETTING).await?;
+        let setting = self.store.everywhere(&System).setting(assignment::SETTING).await?;
         Ok(AssignmentRules::read(setting.as_deref()).unwrap_or_else(|error| {
             tracing::error!(%error, "assignment rules are not applied");
             AssignmentRules::default()

@@ -98,7 +98,8 @@ impl Housekeeping {
 
     async fn collect_actions(&self) -> Result<u64, Error> {
         let before = self.clock.now().minus(ACTIONS_KEPT);
-        self.in_batches(ACTIONS_AT_ONCE, || self.store.actions_collect(before, ACTIONS_AT_ONCE)).await
+        self.in_batches(ACTIONS_AT_ONCE, || self.store.everywhere(&System).actions_collect(before, ACTIONS_AT_ONCE))
+            .await
     }
 
     /// Removes batch after batch, until one is not full.
@@ -130,7 +131,7 @@ impl Housekeeping {
 
     async fn remove_uploads(&self, status: FileStatus, before: Timestamp, reason: &str) -> Result<u64, Error> {
         self.in_batches(UPLOADS_AT_ONCE, || async {
-            let found = self.store.uploads_begun_before(status, before, UPLOADS_AT_ONCE).await?;
+            let found = self.store.everywhere(&System).uploads_begun_before(status, before, UPLOADS_AT_ONCE).await?;
             let count = found.len() as u64;
             let now = self.clock.now();
             let writes = found.into_iter().flat_map(|upload| {

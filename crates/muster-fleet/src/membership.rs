@@ -74,7 +74,7 @@ impl Agents {
     /// Somebody else may delete some of them meanwhile: then the rest is looked up anew.
     async fn purge_those_left(&self, grant: &Grant<AgentsWrite>, ids: &[AgentId]) -> Result<u64, Error> {
         for _ in 0..10 {
-            let left = self.records.select(grant.space(), &Selected::Ids(ids.to_vec())).await?.ids;
+            let left = self.records.select(grant, &Selected::Ids(ids.to_vec())).await?.ids;
             match self.purge(grant, &left).await {
                 Ok(()) => return Ok(left.len() as u64),
                 Err(StoreError::Conflict(Precondition::Missing(_))) => {}

@@ -6,6 +6,7 @@ use muster_core::Error;
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
 
+use super::authority::System;
 use super::registry::{AgentEntry, Registry};
 use super::vigil::Vigil;
 use super::watched_store::WatchedStore;
@@ -29,12 +30,12 @@ impl Records {
         if let Some(entry) = self.registry.get(id) {
             return Ok(Some(entry));
         }
-        Ok(self.store.agent(id).await?.map(|record| self.registry.admit(record)))
+        Ok(self.store.everywhere(&System).agent(id).await?.map(|record| self.registry.admit(record)))
     }
 
     /// Reads the agent's record anew, and forgets the agent if it is gone.
     pub(crate) async fn reload(&self, id: &AgentId) -> Result<(), Error> {
-        match self.store.agent(id).await? {
+        match self.store.everywhere(&System).agent(id).await? {
             Some(record) => drop(self.registry.admit(record)),
             None => self.registry.forget(id),
         }

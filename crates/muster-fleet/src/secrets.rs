@@ -14,6 +14,7 @@ use muster_core::{Error, ErrorKind};
 use muster_store::{Resources, SecretWrite, SettingWrite, Store, Write};
 use zeroize::Zeroizing;
 
+use super::authority::System;
 use super::watched_store::WatchedStore;
 
 /// The setting that holds the sealed signing key.
@@ -53,7 +54,7 @@ impl SealedSecrets {
 
     /// Reads and opens secrets; ids without one are left out.
     pub(crate) async fn open(&self, ids: &[SecretId]) -> Result<Secrets, Error> {
-        open_secrets(&**self.store, &self.sealer, ids).await
+        open_secrets(self.store.everywhere(&System), &self.sealer, ids).await
     }
 
     /// Seals the token of an enrollment key that may be shown again.
@@ -84,6 +85,11 @@ fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<Strin
         sealer.open(Place::secret(id), sealed).map_err(|error| Error::internal(format!("secret {id}: {error}")))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("secret {id} is not text")))?;
     Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Whether the store has a signing key. It is the first thing that a new one gets: without it, it holds no fleet.
+pub async fn has_signing_key(store: &dyn Store) -> Result<bool, Error> {
+    Ok(store.setting(SIGNING_KEY).await?.is_some())
 }
 
 /// The installation's signing key; makes it at the first start and keeps it sealed.

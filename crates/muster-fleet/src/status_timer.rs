@@ -87,7 +87,7 @@ impl Statuses {
     pub async fn transition_due(self: &Arc<Self>) -> Result<usize, Error> {
         let mut looked_at = 0;
         loop {
-            let due = self.store.agents_due(self.clock.now(), BATCH).await?;
+            let due = self.store.everywhere(&System).agents_due(self.clock.now(), BATCH).await?;
             if due.is_empty() {
                 return Ok(looked_at);
             }

@@ -27,6 +27,7 @@ use serde_json::Value;
 use crate::authority::System;
 use crate::check_in::{CheckInInput, CheckInOutcome};
 use crate::enroll::{EnrollInput, Enrolment};
+use crate::ground::Ground;
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;
 use crate::registry::{AgentEntry, Registry};
@@ -45,11 +46,12 @@ pub struct Inner {
     pub(crate) records: Arc<Records>,
 }
 
-type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>, Arc<PolicyCache>);
+type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>);
 
 impl Inner {
-    pub(crate) fn new((store, sealer, signer, policy_cache): Parts, records: &Arc<Records>) -> Self {
-        Self { store, sealer, signer, policy_cache, records: Arc::clone(records) }
+    pub(crate) fn new((store, sealer, signer): Parts, ground: &Ground) -> Self {
+        let (policy_cache, records) = (Arc::clone(&ground.policy_cache), Arc::clone(&ground.records));
+        Self { store, sealer, signer, policy_cache, records }
     }
 }
 

@@ -11,6 +11,7 @@ use muster_core::file::{CHUNK_BYTES, ChunkInfo, FileStatus, Upload};
 use muster_core::id::{ActionId, FileId};
 use muster_store::{FileWrite, Precondition, StoreError, Write};
 
+use super::authority::System;
 use super::files::Files;
 use super::registry::AgentEntry;
 use super::upload_limits::{LIFE, UploadLimits, over};
@@ -81,7 +82,7 @@ impl Files {
         limits: &UploadLimits,
     ) -> Result<FileId, Error> {
         let upload = self.new_upload(entry, new, limits.max_bytes)?;
-        let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
+        let begun = self.store.everywhere(entry).upload_for(&upload.action_id, entry.id()).await?;
         let expired = match begun {
             Some(begun) if begun.is_open() && upload.started_at.since(begun.started_at) > LIFE => Some(begun.id),
             Some(begun) if !begun.is_failed() => return same_upload(&begun, &upload),
@@ -104,7 +105,7 @@ impl Files {
             Err(StoreError::Conflict(Precondition::OverLimit(limit))) => Err(over(limit)),
             // Begun twice at the same time: both get the one that is there.
             Err(StoreError::Conflict(Precondition::Exists(_) | Precondition::Missing(_))) => {
-                let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
+                let begun = self.store.everywhere(entry).upload_for(&upload.action_id, entry.id()).await?;
                 same_upload(&begun.ok_or_else(|| Error::internal("an upload exists and does not"))?, &upload)
             }
             Err(error) => Err(error.into()),
@@ -185,7 +186,7 @@ impl Files {
 
     async fn upload_within_life(&self, id: &str) -> Result<Upload, Error> {
         let found = match FileId::parse(id) {
-            Ok(id) => self.store.upload(&id).await?,
+            Ok(id) => self.store.everywhere(&System).upload(&id).await?,
             Err(_) => None,
         };
         let upload = found.ok_or(Denial::UnknownUpload)?;
@@ -210,7 +211,7 @@ impl Files {
         if upload.status != FileStatus::AwaitingUpload {
             return Err(Denial::UploadClosed.into());
         }
-        let chunks = self.store.chunks(&upload.id).await?;
+        let chunks = self.store.everywhere(&System).chunks(&upload.id).await?;
         if !is_whole(&chunks, chunk_count(upload.size)) {
             return Err(Denial::ChunksMissing.into());
         }

@@ -122,7 +122,7 @@ impl Statuses {
         };
         let mut after = None;
         while !self.stopping.has_begun() {
-            let ids = self.store.agent_ids(&filter, after.as_ref(), AT_ONCE).await?;
+            let ids = self.store.everywhere(&System).agent_ids(&filter, after.as_ref(), AT_ONCE).await?;
             let Some(last) = ids.last().cloned() else { break };
             let decide = |before: &AgentRecord, now| {
                 let seen = self.registry.last_seen(&before.id, now);

@@ -1,17 +1,19 @@
 //! The store, and whether it takes writes: what probes and agents are told while a disk is full or read-only.
 
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use muster_core::authorization::{AuditRead, Grant};
+use muster_core::id::SpaceId;
 use muster_core::time::Clock;
-use muster_store::{Committed, Resources, SettingWrite, Store, StoreError, Write};
+use muster_store::{AuditStore, Committed, FileStore, Resources, SettingWrite, Store, StoreError, Write};
 use tokio::sync::watch;
 
-use super::authority::{Authority, System};
+use super::authority::{Authority, System, Unscoped};
 use super::disk::{Disk, is_relief};
+use super::scope::Scoped;
 use super::stopping::Stopping;
 
 /// Between two tries of a store that takes no writes.
@@ -23,8 +25,7 @@ const ON_RESERVE: &str = "the disk is full; what is left is kept for revoking an
 
 type Applying<'a> = Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send + 'a>>;
 
-/// The store, which notes how the last commit went. What it can be asked for is the store's own; a commit names its
-/// authority.
+/// The store, which notes how the last commit went. Whoever reads or commits names an authority.
 pub struct WatchedStore {
     inner: Arc<dyn Store>,
     /// Whether `failure` holds one: a commit that goes well looks no further.
@@ -86,9 +87,29 @@ impl WatchedStore {
         restored
     }
 
-    /// The store for what outlives the caller and only reads.
-    pub fn share(&self) -> Arc<dyn Resources> {
-        Arc::clone(&self.inner) as Arc<dyn Resources>
+    /// What a person may see: the space of the grant.
+    pub fn seen_by<'a, P>(&'a self, grant: &'a Grant<P>) -> Scoped<'a> {
+        Scoped::new(&*self.inner, grant.space())
+    }
+
+    /// One space, for the server's own work on what is in it.
+    pub(crate) fn within<'a>(&'a self, _by: &System, space: &'a SpaceId) -> Scoped<'a> {
+        Scoped::new(&*self.inner, space)
+    }
+
+    /// All spaces, for whoever asks for no person.
+    pub fn everywhere(&self, _by: &(impl Unscoped + ?Sized)) -> &dyn Resources {
+        &*self.inner
+    }
+
+    /// The audit log, which is of no space.
+    pub fn audit(&self, _grant: &Grant<AuditRead>) -> &dyn AuditStore {
+        &*self.inner
+    }
+
+    /// The bytes of files, for what outlives the caller; who may have them was decided before.
+    pub(crate) fn share_files(&self) -> Arc<dyn FileStore> {
+        Arc::clone(&self.inner) as Arc<dyn FileStore>
     }
 
     /// Applies all writes or none in the name of `by`, and notes whether the store took them; in a dry run nothing.
@@ -149,14 +170,6 @@ impl WatchedStore {
                 self.failure.send_replace(error.map(ToString::to_string));
             }
         }
-    }
-}
-
-impl Deref for WatchedStore {
-    type Target = dyn Resources;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.inner
     }
 }
 

@@ -120,7 +120,7 @@ impl Actions {
     /// Goes on with orders whose effect was cut off by the end of the server, before any agent is served. Answers how
     /// many. What can't be finished now is left for the next start.
     pub async fn finish_orders(&self) -> Result<usize, Error> {
-        let unfinished = self.store.unfinished_effects().await?;
+        let unfinished = self.store.everywhere(&System).unfinished_effects().await?;
         for id in &unfinished {
             let agents = self.finish_order(id).await?;
             tracing::warn!(action = %id, agents, "an order that was cut off is finished");
@@ -130,7 +130,7 @@ impl Actions {
 
     async fn finish_order(&self, id: &ActionId) -> Result<usize, Error> {
         let mut left = Vec::new();
-        if let Some(action) = self.store.action(id).await?
+        if let Some(action) = self.store.everywhere(&System).action(id).await?
             && action.cancelled_at.is_none()
             && action.expiration.is_none_or(|end| end > self.clock.now())
         {
@@ -155,9 +155,8 @@ impl Actions {
         Ok(match action.kind {
             ActionType::PolicyReassign => match text("policy_id") {
                 "" => Some(Effect::Reassign { policy: None, revision: None }),
-                id => self.store.policy(&PolicyId::trusted(id)).await?.map(|policy| Effect::Reassign {
-                    policy: Some(Box::new(policy)),
-                    revision: data["policy_revision"].as_i64(),
+                id => self.store.everywhere(&System).policy(&PolicyId::trusted(id)).await?.map(|policy| {
+                    Effect::Reassign { policy: Some(Box::new(policy)), revision: data["policy_revision"].as_i64() }
                 }),
             },
             ActionType::Unenroll => Some(Effect::AskToLeave),
@@ -167,7 +166,7 @@ impl Actions {
                 Some(Effect::Tags(TagChange { add: words("tags_to_add"), remove: words("tags_to_remove") }))
             }
             ActionType::Cancel => {
-                let target = self.store.action(&ActionId::trusted(text("target_id"))).await?;
+                let target = self.store.everywhere(&System).action(&ActionId::trusted(text("target_id"))).await?;
                 target.map(|target| Effect::Undo(Box::new(target)))
             }
             _ => None,
@@ -178,7 +177,7 @@ impl Actions {
     async fn targets_left(&self, action: &Action) -> Result<Vec<AgentId>, Error> {
         let (mut left, mut place) = (Vec::new(), -1);
         loop {
-            let targets = self.store.action_targets(&action.id, place, TARGETS_AT_ONCE).await?;
+            let targets = self.store.everywhere(&System).action_targets(&action.id, place, TARGETS_AT_ONCE).await?;
             let Some((last, _, _)) = targets.last() else { return Ok(left) };
             place = *last;
             for (_, agent, _) in targets.into_iter().filter(|(_, _, state)| *state == TargetState::Queued) {
@@ -191,7 +190,8 @@ impl Actions {
 
     async fn is_overtaken(&self, action: &Action, agent: &AgentId) -> Result<bool, Error> {
         // A point read, and not the list of actions: that one counts the answers of each.
-        let later = self.store.actions_due(agent, action.seq, self.clock.now(), LOOKED_THROUGH).await?;
+        let later =
+            self.store.everywhere(&System).actions_due(agent, action.seq, self.clock.now(), LOOKED_THROUGH).await?;
         Ok(later.iter().any(|due| has_effect(due.action.kind)))
     }
 

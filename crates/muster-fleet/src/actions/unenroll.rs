@@ -29,7 +29,7 @@ const LOOKED_THROUGH: u32 = 100;
 impl Actions {
     /// Asks agents to leave; they are unenrolled by their ack.
     pub async fn unenroll(&self, selection: &Authorized<Selection, AgentsWrite>, force: Force) -> Result<Given, Error> {
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let wish = Wish::Unenroll { force: force.is_yes() };
         let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
         let order = ActionRequest::new(ActionType::Unenroll, Value::Null);
@@ -42,7 +42,7 @@ impl Actions {
         selection: &Authorized<Selection, AgentsForceUnenroll>,
         force: Force,
     ) -> Result<Given, Error> {
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let wish = Wish::Unenroll { force: force.is_yes() };
         let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
         let open = self.open_unenrolments(&sorted.eligible).await?;
@@ -90,11 +90,13 @@ impl Actions {
     }
 
     async fn open_orders_to_leave(&self, agent: &AgentId) -> Result<Vec<ActionId>, Error> {
+        // Of any space: the server ends them, whoever asked for them.
+        let everywhere = self.store.everywhere(&System);
         let filter = ActionFilter { agent_id: Some(agent.clone()), ..ActionFilter::default() };
-        let actions = self.store.actions(&filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
+        let actions = everywhere.actions(&filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
         let mut open = Vec::new();
         for (action, _) in actions.into_iter().filter(|(action, _)| action.kind == ActionType::Unenroll) {
-            let target = self.store.action_target(&action.id, agent).await?;
+            let target = everywhere.action_target(&action.id, agent).await?;
             if target.is_some_and(|target| target.state == TargetState::Queued) {
                 open.push(action.id);
             }

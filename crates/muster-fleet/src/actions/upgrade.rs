@@ -83,7 +83,7 @@ impl Actions {
     ) -> Result<Given, Error> {
         // What is wrong with the order itself is told before the agents are looked at.
         let wanted = wanted.canonical()?;
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let accepted = self.accepted;
         let wish = Wish::Upgrade {
             version: &wanted.version,
@@ -97,7 +97,7 @@ impl Actions {
 
     /// Orders agents back to the version that each had before: one action for each such version.
     pub async fn roll_back(&self, selection: &Authorized<Selection, AgentsWrite>) -> Result<Vec<Given>, Error> {
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
         let sorted = self
             .sort_targets(selection, &|agent, now| {

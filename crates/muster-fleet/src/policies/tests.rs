@@ -18,8 +18,8 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::apply::Application;
-use super::{Expected, PolicyDraft, SavedPolicy, version_token};
-use crate::authority::Authorized;
+use super::{Expected, PolicyDraft, SavedPolicy, all_in, version_token};
+use crate::authority::{Authorized, System};
 use crate::force::Force;
 use crate::outputs::OutputDraft;
 use crate::policy_cache::PolicyCache;
@@ -300,7 +300,7 @@ async fn one_policy_is_the_default_at_most() {
         policies.into_iter().filter(|policy| policy.is_default).map(|policy| policy.id).collect()
     };
     assert_eq!(
-        marked(fleet.policies().all_in(&SpaceId::default()).await.unwrap()),
+        marked(all_in(fleet.store.within(&System, &SpaceId::default())).await.unwrap()),
         std::slice::from_ref(&second.policy.id)
     );
     for id in [&first.policy.id, &second.policy.id] {

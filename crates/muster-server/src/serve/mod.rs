@@ -121,7 +121,8 @@ pub struct Stopped {
     pub took: Duration,
 }
 
-/// What a first start makes, marked once it is complete, and what an earlier run left unfinished.
+/// What a first start makes, marked once it is complete; what an earlier run left unfinished; and policies as the
+/// configuration of this start has them.
 async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> Result<FirstStart, ServeError> {
     let first_start = first_start::prepare(fleet, tls, config.insecure_http).await;
     let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
@@ -129,6 +130,11 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     // What can't be finished must not keep agents out.
     if let Err(error) = fleet.actions().finish_orders().await {
         error!(error = whole_text(&error), "orders that were cut off are not finished; tried again at the next start");
+    }
+    match fleet.policies().revise_outdated().await {
+        Ok(0) => {}
+        Ok(revised) => info!(revised, "policies have a new revision: the server's address or key changed"),
+        Err(error) => error!(error = whole_text(&error), "policies are not up to date; tried again at the next start"),
     }
     Ok(first_start)
 }

@@ -3,26 +3,23 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use camino::Utf8Path;
 use muster_core::Entropy;
-use muster_core::seal::{Place, Sealer};
+use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
 use muster_store::postgres::Address;
-use muster_store::{Options, SettingStore as _, SettingWrite, SqlStore, Store, StoreError, Write, sqlite};
+use muster_store::{Options, SqlStore, Store, sqlite};
 use secrecy::ExposeSecret;
 
-use super::ServeError;
+use super::{ServeError, whole_text};
 use crate::config::Config;
 use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses};
 use crate::tls::host;
 use muster_fleet::disk::Disk;
+use muster_fleet::secrets::{ensure_signing_key, has_signing_key};
 use muster_fleet::system::SystemEntropy;
 use muster_fleet::{Fleet, FleetParts};
-
-const SIGNING_KEY: &str = "signing_key";
 
 /// The fleet over the folder's store.
 pub(super) async fn fleet(
@@ -54,7 +51,7 @@ pub(super) async fn fleet(
         clock,
         entropy,
         sealer: Arc::new(sealer),
-        signer: Arc::new(signer),
+        signer,
         settings,
     });
     fleet.server_status().lies_on(Arc::new(disk), on_reserve);
@@ -73,8 +70,8 @@ pub(super) async fn fleet(
 /// Connects to a shared database. One that holds a fleet needs the fleet's own master key.
 async fn connect(address: &Address, data: &DataDir) -> Result<SqlStore, ServeError> {
     let store = SqlStore::connect(address.clone(), &Options::default())?;
-    let holds_a_fleet = store.setting(SIGNING_KEY).await.map_err(|error| ServeError::Key(error.to_string()))?.is_some();
-    if holds_a_fleet {
+    let unreadable = |error| ServeError::Key(format!("the signing key: {}", whole_text(&error)));
+    if has_signing_key(&store).await.map_err(unreadable)? {
         data.require_shared_key()?;
     }
     Ok(store)
@@ -131,31 +128,20 @@ impl Begin<'_> {
     }
 }
 
-/// The installation's signing key: made once, kept sealed. It is the first thing that a new database gets, so that one
-/// without it holds no fleet.
+/// The installation's signing key: made once, where a fleet may begin.
 async fn signer(
     store: &dyn Store,
     sealer: &Sealer,
     entropy: &dyn Entropy,
     begin: &Begin<'_>,
-) -> Result<Signer, ServeError> {
-    let place = Place::setting(SIGNING_KEY);
-    let failed = |reason: String| ServeError::Key(format!("the signing key: {reason}"));
-    let unreadable = |error: StoreError| failed(error.to_string());
-    if let Some(text) = store.setting(SIGNING_KEY).await.map_err(unreadable)? {
-        let sealed = STANDARD.decode(text).map_err(|error| failed(error.to_string()))?;
-        if begin.new_fleet {
-            tracing::warn!("--new-fleet has no effect: the database holds a fleet, which is kept");
-        }
-        let pkcs8 = sealer.open(place, &sealed).map_err(|error| failed(error.to_string()))?;
-        return Signer::from_pkcs8(&pkcs8).map_err(|error| failed(error.to_string()));
+) -> Result<Arc<Signer>, ServeError> {
+    let failed = |error: muster_core::Error| ServeError::Key(format!("the signing key: {}", whole_text(&error)));
+    if !has_signing_key(store).await.map_err(failed)? {
+        begin.check("holds no fleet")?;
+    } else if begin.new_fleet {
+        tracing::warn!("--new-fleet has no effect: the database holds a fleet, which is kept");
     }
-    begin.check("holds no fleet")?;
-    let (signer, pkcs8) = Signer::generate().map_err(|error| failed(error.to_string()))?;
-    let sealed = sealer.seal(place, &pkcs8, entropy).map_err(|error| failed(error.to_string()))?;
-    let put = Write::Setting(SettingWrite::Put { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) });
-    store.commit(vec![put]).await.map_err(unreadable)?;
-    Ok(signer)
+    ensure_signing_key(store, sealer, entropy).await.map_err(failed)
 }
 
 /// What agents are told when nobody configured an address: this host's name, or the loopback address when nothing

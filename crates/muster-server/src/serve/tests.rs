@@ -83,6 +83,24 @@ async fn a_server_answers_on_every_listener_and_stops_in_order() {
 }
 
 #[tokio::test]
+async fn a_changed_external_url_reaches_policies_at_the_next_start_as_one_new_revision() {
+    let folder = tempfile::tempdir().unwrap();
+    let revision = async |url: &str| {
+        let server = Server::start(&config(&folder, &[&format!("external_url={url}")])).await.unwrap();
+        let context = OpContext::administrator(Actor::System);
+        let policy = server.fleet.policies().find_by_name(&context, "Default policy").await.unwrap();
+        let newest = server.fleet.policies().revision(&policy, policy.revision).await.unwrap();
+        server.stop().await;
+        (newest.revision, newest.compiled["fleet"]["hosts"][0].as_str().unwrap().to_owned())
+    };
+    let (old, new) = ("https://old.example:8220", "https://new.example:8220");
+    assert_eq!(revision(old).await, (1, old.to_owned()));
+    assert_eq!(revision(old).await, (1, old.to_owned()), "nothing changed");
+    assert_eq!(revision(new).await, (2, new.to_owned()));
+    assert_eq!(revision(new).await, (2, new.to_owned()), "once, and not at every start");
+}
+
+#[tokio::test]
 async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&folder, &[])).await.unwrap();

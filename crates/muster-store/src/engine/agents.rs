@@ -237,9 +237,9 @@ pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result
     readable_page(connection, "agents", sql::DUE, params![now.as_micros(), UNLIMITED], limit, record::read)
 }
 
-/// Counts the active agents of each policy.
-pub(super) fn per_policy(connection: &Connection) -> Result<Vec<(PolicyId, u64)>> {
-    all(connection, sql::PER_POLICY, (), |row| {
+/// Counts the active agents of each policy of a space.
+pub(super) fn per_policy(connection: &Connection, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>> {
+    all(connection, sql::PER_POLICY, [space.as_str()], |row| {
         let mut columns = Columns::of(row);
         Ok((columns.id()?, columns.count()?))
     })

@@ -1,6 +1,6 @@
 //! The change log and the audit log.
 
-use super::session::{Connection, Rule, params};
+use super::session::{Connection, Row, Rule, params};
 use muster_core::audit::{AuditEvent, chain_hash};
 use muster_core::change::Change;
 
@@ -44,8 +44,15 @@ pub(crate) fn append_audit(connection: &Connection, event: &AuditEvent) -> Resul
 
 /// Returns audit lines after one, oldest first.
 pub(crate) fn audit(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>> {
-    all(connection, sql::AUDIT, params![seq, limit], |row| {
-        let mut c = Columns::of(row);
-        Ok((c.take()?, c.take()?, c.sha256()?))
-    })
+    all(connection, sql::AUDIT, params![seq, limit], audit_line)
+}
+
+/// Returns audit lines before one, newest first.
+pub(crate) fn audit_before(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>> {
+    all(connection, sql::AUDIT_BEFORE, params![seq, limit], audit_line)
+}
+
+fn audit_line(row: &Row<'_>) -> Result<(i64, String, [u8; 32])> {
+    let mut c = Columns::of(row);
+    Ok((c.take()?, c.take()?, c.sha256()?))
 }

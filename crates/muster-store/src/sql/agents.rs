@@ -152,8 +152,9 @@ statements! {
         "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL \
          WHERE status_deadline IS NOT NULL AND status_deadline <= $1 ORDER BY status_deadline LIMIT $2"
     );
-    /// Counts the active agents of each policy.
-    PER_POLICY = "SELECT policy_id, count(*) FROM agents WHERE active = 1 AND policy_id IS NOT NULL \
+    /// Counts the active agents of each policy of a space.
+    PER_POLICY = "SELECT policy_id, count(*) FROM agents \
+        WHERE active = 1 AND policy_id IN (SELECT id FROM policies WHERE space = $1) \
         GROUP BY policy_id ORDER BY policy_id";
     /// Selects whether a policy has active agents.
     ACTIVE_ON_POLICY = "SELECT 1 FROM agents WHERE policy_id = $1 AND active = 1 LIMIT 1";

@@ -236,9 +236,9 @@ impl<G: Gate> PolicyStore for Gated<G> {
         self.inner.policies_after(space, name, limit).await
     }
 
-    async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {
+    async fn policy_agent_counts(&self, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>, StoreError> {
         self.gate.read()?;
-        self.inner.policy_agent_counts().await
+        self.inner.policy_agent_counts(space).await
     }
 
     async fn policy_newest_revision(&self, id: &PolicyId) -> Result<Option<PolicyRevision>, StoreError> {
@@ -417,6 +417,11 @@ impl<G: Gate> AuditStore for Gated<G> {
     async fn audit_events(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError> {
         self.gate.read()?;
         self.inner.audit_events(seq, limit).await
+    }
+
+    async fn audit_events_before(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError> {
+        self.gate.read()?;
+        self.inner.audit_events_before(seq, limit).await
     }
 }
 

@@ -47,8 +47,9 @@ impl PolicyStore for SqlStore {
         self.lists.read(move |c| policies::after(c, &space, &name, limit)).await
     }
 
-    async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {
-        self.lists.read(agents::per_policy).await
+    async fn policy_agent_counts(&self, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>, StoreError> {
+        let space = space.clone();
+        self.lists.read(move |c| agents::per_policy(c, &space)).await
     }
 
     async fn policy_newest_revision(&self, id: &PolicyId) -> Result<Option<PolicyRevision>, StoreError> {
