@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::ActionId;
 use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
-use crate::user_agent::Version;
+use crate::version::Version;
 
 /// Progress of an upgrade.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub mod authenticate;
 pub mod authority;
 mod change_feed;
 pub mod check_in;
+pub mod credentials;
 pub mod disk;
 pub mod enroll;
 pub mod files;
@@ -60,7 +61,7 @@ use muster_core::poll::PollLimits;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::{Clock, Timestamp};
-use muster_core::user_agent::AcceptedVersions;
+use muster_core::version::AcceptedVersions;
 use muster_store::Store;
 
 use self::actions::Actions;
@@ -68,6 +69,7 @@ use self::agents::Agents;
 use self::authenticate::Authentication;
 use self::change_feed::ChangeFeed;
 use self::check_in::{CheckInParts, CheckIns};
+use self::credentials::Credentials;
 use self::enroll::Enrollment;
 use self::files::Files;
 use self::housekeeping::Housekeeping;
@@ -141,6 +143,7 @@ pub struct Fleet {
     registry: Arc<Registry>,
     stopping: Arc<Stopping>,
     authentication: Authentication,
+    credentials: Credentials,
     enrollment: Enrollment,
     check_ins: Arc<CheckIns>,
     agents: Agents,
@@ -236,6 +239,7 @@ impl Fleet {
         ));
         Arc::new(Self {
             authentication: Authentication::new(s(), c(), r(), Arc::clone(&records)),
+            credentials: Credentials::new(Arc::clone(&records)),
             enrollment: Enrollment::new(s(), c(), e(), r()),
             agents: Agents::new(s(), c(), r(), records),
             enrollment_keys: EnrollmentKeys::new(s(), c(), e(), Arc::clone(&secrets)),
@@ -293,6 +297,11 @@ impl Fleet {
     /// Who presents an access key.
     pub fn authentication(&self) -> &Authentication {
         &self.authentication
+    }
+
+    /// Further credentials of agents.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Enrolment.
