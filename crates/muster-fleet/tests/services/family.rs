@@ -7,7 +7,7 @@ use muster_core::agent::{AgentDocuments, AgentRecord, AuditReason, Family};
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::credential::{ApiKey, CredentialKind};
 use muster_core::denial::Denial;
-use muster_core::id::{ActionId, SpaceId};
+use muster_core::id::{ActionId, AgentId, SpaceId};
 use muster_core::status::Status;
 use muster_core::testing::online_agent;
 use muster_fleet::check_in::{Delivery, Poll};
@@ -129,7 +129,7 @@ async fn ag157_a_host_that_names_its_former_agent_is_grouped_and_nothing_else() 
     let (stranger, _) = record(&elsewhere, json!({"former_id": first.id})).await;
     assert_ne!(stranger.host_id, first.host_id, "another space is another host");
     let (moved, _) = record(&key, json!({"former_id": "of-another-server"})).await;
-    assert_eq!(moved.former_id.as_ref().map(|id| id.as_str()), Some("of-another-server"));
+    assert_eq!(moved.former_id.as_ref().map(AgentId::as_str), Some("of-another-server"));
     let (odd, _) = record(&key, json!({"former_id": "no id\n"})).await;
     assert_eq!(odd.former_id, None);
 }
