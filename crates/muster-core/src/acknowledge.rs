@@ -194,11 +194,11 @@ fn apply(next: &mut AgentRecord, id: &ActionId, order: Order, ack: &Ack<'_>, now
     true
 }
 
-/// Unenrolls the agent, which removes its access key from the record.
+/// Unenrolls the agent, which ends all its credentials.
 pub(crate) fn deactivate(next: &mut AgentRecord, reason: &str, now: Timestamp) {
     if next.active {
         next.active = false;
-        next.access_key = None;
+        next.credentials.revoke_all();
         next.unenrolled_at = Some(now);
         next.unenrolled_reason = Some(reason.to_owned());
         next.unenrollment_started_at = None;

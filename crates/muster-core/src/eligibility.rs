@@ -11,7 +11,7 @@ use crate::raw_json;
 use crate::status::{Status, is_stuck};
 use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
-use crate::user_agent::{AcceptedVersions, Version};
+use crate::version::{AcceptedVersions, Version};
 
 /// Agents older than this must rest after an upgrade.
 const QUICK_SINCE: Version = Version(8, 12, 0);

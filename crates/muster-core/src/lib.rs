@@ -43,7 +43,7 @@ pub mod status;
 pub mod time;
 pub mod upgrade;
 pub mod upgrade_details;
-pub mod user_agent;
+pub mod version;
 pub mod yaml;
 
 #[cfg(any(test, feature = "testing"))]

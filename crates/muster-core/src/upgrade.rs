@@ -19,7 +19,7 @@ use crate::id::ActionId;
 use crate::status::STUCK_AFTER;
 use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
-use crate::user_agent::Version;
+use crate::version::Version;
 
 /// Time without progress after which an acked upgrade is given up: that after which it counts as stuck (MG §3.5).
 pub const GIVEN_UP_AFTER: Duration = STUCK_AFTER;

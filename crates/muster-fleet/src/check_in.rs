@@ -60,11 +60,11 @@ pub struct CheckInInput<'a> {
 }
 
 /// What a check-in comes to.
-pub enum CheckInOutcome {
-    /// Answer this now.
-    Deliver(Delivery),
-    /// Nothing is due: hold the poll.
-    Park(ParkedCheckIn),
+pub enum Poll {
+    /// This is due now.
+    Due(Delivery),
+    /// Nothing is due yet.
+    Held(HeldPoll),
 }
 
 /// What an agent is answered.
@@ -84,7 +84,7 @@ pub enum Delivery {
 }
 
 /// A held poll: all that is kept of a check-in while nothing is due.
-pub struct ParkedCheckIn {
+pub struct HeldPoll {
     check_ins: Arc<CheckIns>,
     slot: PollSlot,
     deadline: Instant,
@@ -154,7 +154,7 @@ impl CheckIns {
         self: &Arc<Self>,
         entry: &Arc<AgentEntry>,
         digest: &Digest,
-    ) -> Result<Option<CheckInOutcome>, Error> {
+    ) -> Result<Option<Poll>, Error> {
         let Some(last) = entry.same_request(digest) else { return Ok(None) };
         let Some(record) = entry.record().filter(|record| is_settled(record.status)) else { return Ok(None) };
         entry.seen(self.clock.now());
@@ -163,11 +163,7 @@ impl CheckIns {
     }
 
     /// A check-in. Everything it changes is on disk before anything is answered.
-    pub async fn check_in(
-        self: &Arc<Self>,
-        entry: &Arc<AgentEntry>,
-        input: CheckInInput<'_>,
-    ) -> Result<CheckInOutcome, Error> {
+    pub async fn check_in(self: &Arc<Self>, entry: &Arc<AgentEntry>, input: CheckInInput<'_>) -> Result<Poll, Error> {
         // Before any decision: even a check-in that is refused afterwards shows that the agent is there.
         entry.seen(self.clock.now());
         let (record, revision, poll) = self.take_report(entry, &input).await?;
@@ -264,22 +260,22 @@ impl CheckIns {
         entry: &Arc<AgentEntry>,
         baseline: Baseline,
         poll: Option<GoDuration>,
-    ) -> Result<CheckInOutcome, Error> {
+    ) -> Result<Poll, Error> {
         // Read before the look: whatever changes during it raises the generation, and the held poll looks again at once.
         let generation = entry.generation();
         let mut hold = self.hold(poll);
         match self.due(entry, &baseline).await? {
-            Due::Now(delivery) => return Ok(CheckInOutcome::Deliver(delivery)),
+            Due::Now(delivery) => return Ok(Poll::Due(delivery)),
             Due::Later(pause) => hold = hold.min(pause),
             Due::Nothing => {}
         }
         // A stopping server answers what is parked (EA87); it must not park anew meanwhile.
         if hold.is_zero() || self.stopping.has_begun() {
-            return Ok(CheckInOutcome::Deliver(Delivery::Nothing));
+            return Ok(Poll::Due(Delivery::Nothing));
         }
         let slot = PollSlot::new(&self.registry, Arc::clone(entry), Arc::clone(&self.clock));
         let deadline = Instant::now() + hold;
-        Ok(CheckInOutcome::Park(ParkedCheckIn { check_ins: Arc::clone(self), slot, deadline, baseline, generation }))
+        Ok(Poll::Held(HeldPoll { check_ins: Arc::clone(self), slot, deadline, baseline, generation }))
     }
 
     /// How long to hold a poll. A default of zero means that polls are not held.
@@ -359,7 +355,7 @@ impl CheckIns {
     }
 }
 
-impl ParkedCheckIn {
+impl HeldPoll {
     /// Waits until something is due, the poll's time is over, the agent is shut out, or the server stops.
     pub async fn wait(mut self) -> Result<Delivery, Error> {
         loop {

@@ -20,7 +20,7 @@ use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Pl
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
 use muster_core::host::Host;
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, SpaceId};
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind, replace_token};
@@ -249,7 +249,19 @@ impl Enrollment {
         if let Some(machine) = &applicant.machine_id {
             stored.host = self.store.everywhere(admission).host_by_machine(&admission.key().space, machine).await?;
         }
+        if stored.host.is_none() {
+            stored.host = self.host_of_former(applicant, &admission.key().space).await?;
+        }
         Ok(stored)
+    }
+
+    /// The host that the agent says it was on under another id (AG157): the same host comes again. It is grouped there,
+    /// and nothing more: the former agent stays as it is.
+    async fn host_of_former(&self, applicant: &Applicant, space: &SpaceId) -> Result<Option<Host>, Error> {
+        let Some(former) = &applicant.former_id else { return Ok(None) };
+        let Some(agent) = self.store.everywhere(&System).agent_in(space, former).await? else { return Ok(None) };
+        let Some(id) = agent.host_id else { return Ok(None) };
+        Ok(self.store.everywhere(&System).host(&id).await?.filter(|host| applicant.is_of_host(host, space)))
     }
 
     /// What the enrolment is to the stored record. The slow comparison of tokens is made beforehand, when it counts.

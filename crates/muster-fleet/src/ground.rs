@@ -13,6 +13,7 @@ use super::audit_log::Audit;
 use super::authenticate::Authentication;
 use super::change_feed::ChangeFeed;
 use super::check_in::{CheckInParts, CheckIns};
+use super::credentials::Credentials;
 use super::enroll::Enrollment;
 use super::files::Files;
 use super::housekeeping::Housekeeping;
@@ -96,6 +97,10 @@ impl Ground {
 
     pub(crate) fn authentication(&self) -> Authentication {
         Authentication::new(self.store(), self.clock(), self.registry(), self.records())
+    }
+
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials::new(self.records())
     }
 
     pub(crate) fn enrollment(&self) -> Enrollment {

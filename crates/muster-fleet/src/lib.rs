@@ -15,6 +15,7 @@ pub mod authenticate;
 pub mod authority;
 mod change_feed;
 pub mod check_in;
+pub mod credentials;
 pub mod disk;
 pub mod enroll;
 pub mod files;
@@ -63,7 +64,7 @@ use muster_core::poll::PollLimits;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::{Clock, Timestamp};
-use muster_core::user_agent::AcceptedVersions;
+use muster_core::version::AcceptedVersions;
 use muster_store::Store;
 
 use self::actions::Actions;
@@ -72,6 +73,7 @@ use self::audit_log::Audit;
 use self::authenticate::Authentication;
 use self::change_feed::ChangeFeed;
 use self::check_in::CheckIns;
+use self::credentials::Credentials;
 use self::enroll::Enrollment;
 use self::files::Files;
 use self::ground::Ground;
@@ -143,6 +145,7 @@ pub struct Fleet {
     registry: Arc<Registry>,
     stopping: Arc<Stopping>,
     authentication: Authentication,
+    credentials: Credentials,
     enrollment: Enrollment,
     check_ins: Arc<CheckIns>,
     agents: Agents,
@@ -192,6 +195,7 @@ impl Fleet {
         let feed = Arc::new(ground.feed(&statuses));
         Arc::new(Self {
             authentication: ground.authentication(),
+            credentials: ground.credentials(),
             enrollment: ground.enrollment(),
             check_ins: Arc::new(ground.check_ins()),
             agents: ground.agents(),
@@ -255,6 +259,11 @@ impl Fleet {
     /// Who presents an access key.
     pub fn authentication(&self) -> &Authentication {
         &self.authentication
+    }
+
+    /// Further credentials of agents.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Enrolment.

@@ -171,6 +171,20 @@ impl Statuses {
         for chunk in seen.chunks(1000) {
             self.store.commit(&System, vec![Write::Agent(AgentWrite::Seen { seen: chunk.to_vec() })]).await?;
         }
+        self.write_uses(entries).await
+    }
+
+    async fn write_uses(&self, entries: &[Arc<AgentEntry>]) -> Result<(), Error> {
+        let uses = |entry: &Arc<AgentEntry>| {
+            let entry = Arc::clone(entry);
+            entry.unwritten_uses().into_iter().map(move |(key, at)| (Arc::clone(&entry), key, at))
+        };
+        let all: Vec<_> = entries.iter().flat_map(uses).collect();
+        for chunk in all.chunks(1000) {
+            let used = chunk.iter().map(|(_, key, at)| (key.clone(), *at)).collect();
+            self.store.commit(&System, vec![Write::Agent(AgentWrite::CredentialsUsed { used })]).await?;
+            chunk.iter().for_each(|(entry, key, at)| entry.use_written(key, *at));
+        }
         Ok(())
     }
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
-use muster_core::credential::SecretHash;
+use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::credential::{CredentialKind, LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
 use muster_core::status::Status;
 use muster_core::testing;
@@ -198,7 +198,12 @@ fn record(n: usize) -> AgentRecord {
     let at = |micros: i64| Timestamp::from_micros(1_790_000_000_000_000 + micros);
     let key = format!("{scattered:016x}{n:04x}");
     AgentRecord {
-        access_key: Some(AccessKey { id: KeyId::trusted(&*key), hash: SecretHash::of(key.as_bytes()) }),
+        credentials: LiveCredentials::one(LiveCredential {
+            key_id: KeyId::trusted(&*key),
+            kind: CredentialKind::AccessKey,
+            hash: SecretHash::of(key.as_bytes()),
+            issued_at: at(n as i64),
+        }),
         enrollment_key_id: Some(EnrollmentKeyId::trusted("5f0f7f9e-0000-4000-8000-000000000001")),
         tags: vec!["production".into(), "linux".into()],
         hostname: format!("host-{n}.example.com"),

@@ -166,7 +166,7 @@ fn ea122_unenroll_and_migrate_end_the_agents_life() {
     for (id, reason) in [("out", "manual"), ("away", "migrated")] {
         let answer = run(&json!([{"action_id": id}]));
         let after = answer.record.unwrap();
-        assert!(answer.deactivated && !after.active && after.access_key.is_none());
+        assert!(answer.deactivated && !after.active && after.credentials.is_empty());
         assert_eq!((after.unenrolled_at, after.unenrolled_reason.as_deref()), (Some(at(60)), Some(reason)));
         assert_eq!((after.status, after.status_deadline), (Status::Unenrolled, None));
     }

@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(record(&test, &ids[0]).await, done_before);
         for id in &ids {
             let record = record(&test, id).await;
-            assert!(!record.active && record.access_key.is_none());
+            assert!(!record.active && record.credentials.is_empty());
             let target = test.store().action_target(&action.id, id).await.unwrap();
             assert_eq!(target.map(|target| target.state), Some(TargetState::Acked));
         }

@@ -5,9 +5,9 @@ mod record;
 
 pub(super) use list::{after, counts, ids, page, tags};
 
-use super::session::{Connection, Rule, params};
+use super::session::{Connection, Row, Rule, params};
 use muster_core::agent::{AgentDocuments, AgentRecord};
-use muster_core::credential::{Credential, CredentialKind, SecretHash};
+use muster_core::credential::{Credential, LiveCredential};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
@@ -39,7 +39,9 @@ pub(super) fn insert(
         return Err(Precondition::Exists(format!("agent {}", record.id)).into());
     }
     let id = record.id.as_str();
-    issue(connection, record, record.enrolled_at)?;
+    for credential in record.credentials.iter() {
+        issue(connection, &record.id, credential)?;
+    }
     run(connection, sql::INSERT_DOCUMENTS, params![id, documents.local_metadata, documents.components])?;
     insert_tags(connection, record)?;
     actions::close_life(connection, &record.id, record.enrolled_at)?;
@@ -59,12 +61,8 @@ pub(super) fn update(
     if !follows || record::update(connection, before, after)? == 0 {
         return Err(not_updated(connection, &before.id)?.into());
     }
-    if before.access_key != after.access_key {
-        // What was used last is known when the credential ends; while it lives, each check-in uses it.
-        let last_used = after.last_checkin.max(before.last_checkin).map(Timestamp::as_micros);
-        let end = params![after.updated_at.as_micros(), last_used, after.id.as_str()];
-        run(connection, sql::REVOKE_CREDENTIAL, end)?;
-        issue(connection, after, after.updated_at)?;
+    if before.credentials != after.credentials {
+        change_credentials(connection, before, after)?;
     }
     if before.host_id != after.host_id {
         leave_host(connection, before.host_id.as_ref())?;
@@ -78,16 +76,40 @@ pub(super) fn update(
 
 /// Returns whether an update is a single statement, which is atomic by itself.
 pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord) -> bool {
-    before.tags == after.tags && before.access_key == after.access_key && before.host_id == after.host_id
+    before.tags == after.tags && before.credentials == after.credentials && before.host_id == after.host_id
 }
 
-/// The record's credential as a row of its own.
-fn issue(connection: &Connection, record: &AgentRecord, at: Timestamp) -> std::result::Result<(), Failure> {
-    let Some(key) = &record.access_key else { return Ok(()) };
-    let kind = CredentialKind::AccessKey.word();
-    let values = params![key.id.as_str(), record.id.as_str(), kind, key.hash.0, at.as_micros()];
+/// Ends the credentials that the record has no more, and adds those that it has now.
+fn change_credentials(
+    connection: &Connection,
+    before: &AgentRecord,
+    after: &AgentRecord,
+) -> std::result::Result<(), Failure> {
+    let gone = |old: &&LiveCredential| !after.credentials.iter().any(|kept| kept == *old);
+    for old in before.credentials.iter().filter(gone) {
+        run(connection, sql::REVOKE_CREDENTIAL, params![after.updated_at.as_micros(), old.key_id.as_str()])?;
+    }
+    let new = |credential: &&LiveCredential| !before.credentials.iter().any(|known| known == *credential);
+    for credential in after.credentials.iter().filter(new) {
+        issue(connection, &after.id, credential)?;
+    }
+    Ok(())
+}
+
+/// A credential as a row of its own.
+fn issue(connection: &Connection, id: &AgentId, credential: &LiveCredential) -> std::result::Result<(), Failure> {
+    let LiveCredential { key_id, kind, hash, issued_at } = credential;
+    let values = params![key_id.as_str(), id.as_str(), kind.word(), hash.encode(), issued_at.as_micros()];
     if run(connection, sql::INSERT_CREDENTIAL, values)? == 0 {
-        return Err(Precondition::Exists(format!("credential {}", key.id)).into());
+        return Err(Precondition::Exists(format!("credential {key_id}")).into());
+    }
+    Ok(())
+}
+
+/// Sets later times of last use.
+pub(super) fn credentials_used(connection: &Connection, used: &[(KeyId, Timestamp)]) -> Result<()> {
+    for (key, at) in used {
+        run(connection, sql::CREDENTIAL_USED, params![at.as_micros(), key.as_str()])?;
     }
     Ok(())
 }
@@ -110,10 +132,17 @@ pub(super) fn put_host(connection: &Connection, host: &Host) -> std::result::Res
 
 /// The host of a machine.
 pub(super) fn host_by_machine(connection: &Connection, space: &SpaceId, machine_id: &str) -> Result<Option<Host>> {
-    first(connection, sql::HOST_BY_MACHINE, [space.as_str(), machine_id], |row| {
-        let mut c = Columns::of(row);
-        Ok(Host { id: c.id()?, space: c.id()?, machine_id: c.take()?, hostname: c.take()?, created_at: c.time()? })
-    })
+    first(connection, sql::HOST_BY_MACHINE, [space.as_str(), machine_id], read_host)
+}
+
+/// A host.
+pub(super) fn host(connection: &Connection, id: &HostId) -> Result<Option<Host>> {
+    first(connection, sql::HOST, [id.as_str()], read_host)
+}
+
+fn read_host(row: &Row<'_>) -> Result<Host> {
+    let mut c = Columns::of(row);
+    Ok(Host { id: c.id()?, space: c.id()?, machine_id: c.take()?, hostname: c.take()?, created_at: c.time()? })
 }
 
 /// Everything that an agent ever authenticated with, the newest first.
@@ -123,7 +152,7 @@ pub(super) fn credentials(connection: &Connection, id: &AgentId) -> Result<Vec<C
         Ok(Credential {
             key_id: c.id()?,
             kind: c.word()?,
-            hash: SecretHash(c.sha256()?),
+            hash: c.secret_hash()?,
             created_at: c.time()?,
             last_used_at: c.time_option()?,
             revoked_at: c.time_option()?,
@@ -211,9 +240,9 @@ pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &AgentId) -
     first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], record::read)
 }
 
-/// Selects the agent with an access key.
-pub(super) fn by_access_key(connection: &Connection, key: &KeyId) -> Result<Option<AgentRecord>> {
-    first(connection, sql::BY_ACCESS_KEY, [key.as_str()], record::read)
+/// Selects the agent with a live credential.
+pub(super) fn by_credential(connection: &Connection, key: &KeyId) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_CREDENTIAL, [key.as_str()], record::read)
 }
 
 /// Selects the agent that enrolled with a key and an idempotency handle and has never checked in.

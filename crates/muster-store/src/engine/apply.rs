@@ -77,6 +77,7 @@ fn agent(c: &Connection, recent: &mut Batch<'_>, write: &AgentWrite) -> Result<(
         AgentWrite::EndActions { id, now } => Ok(actions::end_open(c, id, *now)?),
         AgentWrite::BeginLife { id, now } => Ok(actions::close_life(c, id, *now)?),
         AgentWrite::Seen { seen } => Ok(agents::seen(c, seen)?),
+        AgentWrite::CredentialsUsed { used } => Ok(agents::credentials_used(c, used)?),
     }
 }
 

@@ -75,6 +75,7 @@ fn payload(write: &Write) -> usize {
         }
         Write::Agent(AgentWrite::Update { .. }) => 1024,
         Write::Agent(AgentWrite::Seen { seen }) => seen.len() * 64,
+        Write::Agent(AgentWrite::CredentialsUsed { used }) => used.len() * 64,
         Write::Action(ActionWrite::Insert { action, targets }) => text(&action.data) + targets.len() * 64,
         Write::Action(ActionWrite::Result { result, .. }) => text(&result.fields),
         Write::Policy(PolicyWrite::Insert(_))

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
     ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
 };
@@ -95,6 +96,19 @@ impl<'r, 'cells> Columns<'r, 'cells> {
         self.take()
     }
 
+    /// Returns a hash that is stored as text.
+    pub(super) fn secret_hash(&mut self) -> Result<SecretHash> {
+        let text: String = self.take()?;
+        SecretHash::decode(&text).ok_or_else(|| self.unreadable("no hash"))
+    }
+
+    /// Returns live credentials: key id, kind, hash and time of each with spaces between, and commas between two.
+    pub(super) fn credentials(&mut self) -> Result<LiveCredentials> {
+        let text: Option<String> = self.take()?;
+        let all = text.iter().flat_map(|text| text.split(','));
+        all.map(|text| live_credential(text).ok_or_else(|| self.unreadable("no credential"))).collect()
+    }
+
     /// Returns a value that is stored as JSON.
     pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
         match self.json_option()? {
@@ -133,6 +147,17 @@ impl<'r, 'cells> Columns<'r, 'cells> {
         let Some(word) = self.text()? else { return Ok(None) };
         T::from_word(&word).map(Some).ok_or_else(|| self.unreadable(format_args!("unknown word {word:?}")))
     }
+}
+
+fn live_credential(text: &str) -> Option<LiveCredential> {
+    let mut parts = text.split(' ');
+    let mut next = || parts.next();
+    Some(LiveCredential {
+        key_id: KeyId::trusted(next()?),
+        kind: Word::from_word(next()?)?,
+        hash: SecretHash::decode(next()?)?,
+        issued_at: Timestamp::from_micros(next()?.parse().ok()?),
+    })
 }
 
 /// Serializes a value to the JSON of its column.

@@ -29,7 +29,7 @@ macro_rules! words {
 }
 
 words!(AgentType { Permanent = "PERMANENT", Ephemeral = "EPHEMERAL", Temporary = "TEMPORARY" });
-words!(CredentialKind { AccessKey = "access_key", NodeKey = "node_key" });
+words!(CredentialKind { AccessKey = "access_key", NodeKey = "node_key", DeviceToken = "device_token" });
 words!(Family {
     Elastic = "elastic",
     Muster = "muster",
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn words_are_the_wire_words_and_come_back() {
         check(&Family::ALL, |v| json!(v));
-        check(&[CredentialKind::AccessKey, CredentialKind::NodeKey], |v| json!(v));
+        check(&[CredentialKind::AccessKey, CredentialKind::NodeKey, CredentialKind::DeviceToken], |v| json!(v));
         check(&[AgentType::Permanent, AgentType::Ephemeral, AgentType::Temporary], |v| json!(v));
         check(&[AuditReason::Uninstall, AuditReason::Orphaned, AuditReason::KeyRevoked, AuditReason::Migrated], |v| {
             json!(v)

@@ -1,6 +1,6 @@
 //! Queries with variable conditions, assembled from fixed fragments.
 
-use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 use serde_json::json;
 
 use super::{actions, dialect};
@@ -113,6 +113,12 @@ impl Composed {
             }
             AgentCondition::HasEnrollmentKey => self.push("(agents.enrollment_key_id IS NOT NULL)"),
             AgentCondition::HasDuplicateHosts => self.push("(agents.duplicate_hosts IS NOT NULL)"),
+            AgentCondition::Families(families) => self.set("(agents.family ", families.iter().map(|it| it.as_str())),
+            AgentCondition::Hosts(ids) => {
+                self.push("(agents.host_id IS NOT NULL AND agents.host_id ");
+                self.set("", ids.iter().map(HostId::as_str));
+            }
+            AgentCondition::HasHost => self.push("(agents.host_id IS NOT NULL)"),
         }
     }
 
@@ -399,6 +405,9 @@ mod tests {
                     AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted("l")]),
                     AgentCondition::HasEnrollmentKey,
                     AgentCondition::HasDuplicateHosts,
+                    AgentCondition::Families(vec![muster_core::agent::Family::Orbit]),
+                    AgentCondition::Hosts(vec![HostId::trusted("h")]),
+                    AgentCondition::HasHost,
                 ]))),
             ])],
         }

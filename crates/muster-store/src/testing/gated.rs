@@ -10,7 +10,9 @@ use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
 use muster_core::host::Host;
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, KeyId, OutputId, PolicyId, SecretId, SpaceId};
+use muster_core::id::{
+    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
+};
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::status::Status;
@@ -78,14 +80,19 @@ impl<G: Gate> AgentStore for Gated<G> {
         self.inner.agent(id).await
     }
 
-    async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError> {
+    async fn agent_by_credential(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError> {
         self.gate.read()?;
-        self.inner.agent_by_access_key(key).await
+        self.inner.agent_by_credential(key).await
     }
 
     async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError> {
         self.gate.read()?;
         self.inner.agent_credentials(id).await
+    }
+
+    async fn host(&self, id: &HostId) -> Result<Option<Host>, StoreError> {
+        self.gate.read()?;
+        self.inner.host(id).await
     }
 
     async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError> {

@@ -54,7 +54,7 @@ macro_rules! run_for {
             an_update_of_nobody_is_refused,
             one_of_two_concurrent_updates_wins,
             ea41_a_replaced_access_key_finds_nobody,
-            credentials_stay_as_rows_after_their_end,
+            several_credentials_live_at_once_and_stay_as_rows_after_their_end,
             a_host_is_its_machines_and_goes_with_its_last_agent,
             one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in,
             documents_that_are_not_named_stay,

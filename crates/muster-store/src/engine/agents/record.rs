@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use muster_core::agent::{AccessKey, AgentRecord, AuditReport, ReportedHealth, UpgradeState};
-use muster_core::credential::SecretHash;
+use muster_core::agent::{AgentRecord, AuditReport, ReportedHealth, UpgradeState};
 use muster_core::time::Timestamp;
 
 use crate::engine::row::{Columns, Result, to_json};
@@ -58,6 +57,9 @@ fn same_keys(before: &AgentRecord, after: &AgentRecord) -> bool {
         && before.space == after.space
         && before.enrolled_at == after.enrolled_at
         && before.policy_id == after.policy_id
+        && before.hostname == after.hostname
+        && before.duplicate_hosts == after.duplicate_hosts
+        && before.former_id == after.former_id
 }
 
 /// Binds values one after another.
@@ -92,13 +94,11 @@ impl<'r> Values<'r> {
         self.bind(record.running_policy_id.as_ref().map(muster_core::id::PolicyId::as_str))?;
         self.bind(record.policy_revision)?;
         self.bind(record.policy_failure.as_ref().map(to_json).transpose()?)?;
-        self.bind(record.duplicate_hosts.as_ref().map(to_json).transpose()?)?;
         self.bind(record.action_position)?;
         self.bind(record.action_token.as_ref().map(muster_core::id::ActionId::as_str))?;
         self.words(&record.tags)?;
         self.bind(&record.agent_version)?;
         self.bind(record.newer_than_tested)?;
-        self.bind(&record.hostname)?;
         self.time(record.last_checkin)?;
         self.health(&record.health)?;
         self.bind(record.status_since.as_micros())?;
@@ -142,7 +142,10 @@ impl<'r> Values<'r> {
         self.bind(&record.enrollment_id)?;
         self.bind(record.enrolled_at.as_micros())?;
         self.bind(record.policy_id.as_ref().map(muster_core::id::PolicyId::as_str))?;
-        self.bind(record.space.as_str())
+        self.bind(record.space.as_str())?;
+        self.bind(&record.hostname)?;
+        self.bind(record.duplicate_hosts.as_ref().map(to_json).transpose()?)?;
+        self.bind(record.former_id.as_ref().map(muster_core::id::AgentId::as_str))
     }
 }
 
@@ -163,13 +166,11 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         running_policy_id: c.id_option()?,
         policy_revision: c.take()?,
         policy_failure: c.json_option()?,
-        duplicate_hosts: c.json_option()?,
         action_position: c.take()?,
         action_token: c.id_option()?,
         tags: c.json()?,
         agent_version: c.take()?,
         newer_than_tested: c.flag()?,
-        hostname: c.take()?,
         last_checkin: c.time_option()?,
         health: ReportedHealth { status: c.take()?, message: c.take()?, unhealthy_reason: c.json()? },
         status_since: c.time()?,
@@ -197,19 +198,17 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         enrolled_at: c.time()?,
         policy_id: c.id_option()?,
         space: c.id()?,
+        hostname: c.take()?,
+        duplicate_hosts: c.json_option()?,
+        former_id: c.id_option()?,
         id: c.id()?,
-        access_key: access_key(&mut c)?,
+        credentials: c.credentials()?,
     })
 }
 
 fn audit(c: &mut Columns<'_, '_>) -> Result<Option<AuditReport>> {
     let (reason, at) = (c.word_option()?, c.time_option()?);
     Ok(reason.zip(at).map(|(reason, at)| AuditReport { reason, at }))
-}
-
-fn access_key(c: &mut Columns<'_, '_>) -> Result<Option<AccessKey>> {
-    let (id, hash) = (c.id_option()?, c.take::<Option<[u8; 32]>>()?);
-    Ok(id.zip(hash).map(|(id, hash)| AccessKey { id, hash: SecretHash(hash) }))
 }
 
 fn duration(c: &mut Columns<'_, '_>) -> Result<Option<Duration>> {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::credential::Credential;
 use muster_core::host::Host;
-use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
@@ -25,14 +25,19 @@ impl AgentStore for SqlStore {
         self.points.read(move |c| agents::by_id(c, &id)).await
     }
 
-    async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError> {
+    async fn agent_by_credential(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError> {
         let key = key.clone();
-        self.points.read(move |c| agents::by_access_key(c, &key)).await
+        self.points.read(move |c| agents::by_credential(c, &key)).await
     }
 
     async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| agents::credentials(c, &id)).await
+    }
+
+    async fn host(&self, id: &HostId) -> Result<Option<Host>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| agents::host(c, &id)).await
     }
 
     async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError> {
