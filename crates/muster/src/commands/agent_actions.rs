@@ -213,7 +213,7 @@ pub struct DiagnosticsArgs {
     /// Include a CPU profile
     #[arg(long)]
     cpu: bool,
-    /// Directory for the bundle; for one agent, with --wait
+    /// Directory for the bundle, created if missing; for one agent, with --wait
     #[arg(long, value_name = "DIR", requires = "wait")]
     download: Option<Utf8PathBuf>,
     #[command(flatten)]
@@ -225,6 +225,11 @@ impl DiagnosticsArgs {
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         if self.download.is_some() && !self.selection.names_one() {
             return Err(Failed::usage("--download takes one agent").remedy("name one agent by its id or host name"));
+        }
+        // Before anything is asked of the agent: its answer may take minutes.
+        if let Some(directory) = &self.download {
+            let made = tokio::fs::create_dir_all(directory).await;
+            made.map_err(|error| Failed::new(format!("cannot create {directory}: {error}")))?;
         }
         let what = |agents: &str| format!("request diagnostics from {agents}");
         let metrics = || self.cpu.then(|| vec!["CPU".to_owned()]);

@@ -23,7 +23,7 @@ pub struct MigrateArgs {
     /// URL of the other server: https://HOST:PORT
     #[arg(long = "to", value_name = "URL")]
     uri: String,
-    /// Enrollment token of the other server; @FILE reads it from a file from a file from a file from a file
+    /// Enrollment token of the other server; @FILE reads it from a file
     #[arg(long, value_name = "TOKEN")]
     enrollment_token: String,
     /// Connection setting, as JSON or a string: certificate_authorities, ca_sha256, proxy_url, insecure, tags … (repeatable)
