@@ -83,7 +83,7 @@ fn check_value(value: &Value, read: Read, path: &str, problems: &mut Problems) {
 
 /// Checks what inputs and outputs have in common: agents take no text for `enabled` there.
 pub(super) fn check_unit(unit: &Map<String, Value>, path: &str, problems: &mut Problems) {
-    let resolved = |value: &&Value| !value.as_str().is_some_and(|text| text.contains("${"));
+    let resolved = |value: &&Value| value.as_str().is_none_or(|text| !text.contains("${"));
     if let Some(enabled) = unit.get("enabled").filter(resolved).filter(|enabled| !enabled.is_boolean()) {
         let reason = format!("must be a boolean, not {}", kind_of(enabled));
         problems.advise(join(path, "enabled"), reason, "write `true` or `false`, without quotes");
