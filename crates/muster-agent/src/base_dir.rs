@@ -20,7 +20,7 @@ const SHARED: u32 = 0o1002;
 #[derive(Debug, thiserror::Error)]
 pub enum BadBase {
     /// Another user owns it.
-    #[error("{path}: owned by user id {owner}, not by this user ({user})")]
+    #[error("{path}: owned by user id {owner}, but this is user id {user}")]
     Owner {
         /// The directory.
         path: Utf8PathBuf,
@@ -30,7 +30,7 @@ pub enum BadBase {
         user: u32,
     },
     /// Everybody may write to it.
-    #[error("{path}: a directory that all users may write to (mode {mode:04o})")]
+    #[error("{path}: writable by all users (mode {mode:04o})")]
     Shared {
         /// The directory.
         path: Utf8PathBuf,
@@ -38,7 +38,7 @@ pub enum BadBase {
         mode: u32,
     },
     /// It holds other things than an agent's.
-    #[error("{path}: not empty, and not the directory of an agent (it contains {entry:?})")]
+    #[error("{path}: contains {entry:?}, so it is not the directory of an agent")]
     Foreign {
         /// The directory.
         path: Utf8PathBuf,

@@ -87,15 +87,15 @@ fn permanent(error: &CallError) -> Option<Failure> {
         ),
         CallError::Refused { status: 403, .. } => (
             exit::REFUSED,
-            "the agent of that --id can only be replaced with the --replace-token that it was enrolled with",
+            "the agent with this --id can be replaced only with the --replace-token that it enrolled with",
         ),
         CallError::Status { status: 400, .. } => {
-            (exit::REFUSED, "the server rejects the request; it may be older than this agent")
+            (exit::REFUSED, "the server rejected the request; it may be older than this agent")
         }
         CallError::Status { status: 404, .. } => {
-            (exit::REFUSED, "no fleet server answers there; pass the URL of the agent listener (port 8220)")
+            (exit::REFUSED, "this is not the agent listener of a fleet server; pass its URL (default port 8220)")
         }
-        CallError::Redirect { .. } => (exit::REFUSED, "pass the URL that it redirects to, if you trust it"),
+        CallError::Redirect { .. } => (exit::REFUSED, "if you trust the target of the redirect, pass its URL"),
         CallError::Transport(TransportError::Tls { fault, .. }) => (exit::TLS, tls_hint(*fault)),
         _ => return None,
     };
@@ -104,11 +104,11 @@ fn permanent(error: &CallError) -> Option<Failure> {
 
 fn tls_hint(fault: TlsFault) -> &'static str {
     match fault {
-        TlsFault::Clock => "set this host's clock if it is wrong; otherwise renew the server's certificate",
-        TlsFault::Name => "pass a --url with a name or address that the certificate is for",
-        TlsFault::NotTls => "check the address: does it speak plain HTTP, or another protocol?",
+        TlsFault::Clock => "if this host's clock is wrong, set it; otherwise renew the server's certificate",
+        TlsFault::Name => "pass a --url with a name or address that the certificate covers",
+        TlsFault::NotTls => "check the address; the server may use plain HTTP or another protocol",
         TlsFault::Trust => {
-            "pass the server's certificate authority with --certificate-authorities, or its fingerprint with --ca-sha256"
+            "pass the CA certificate of the server with --certificate-authorities, or its fingerprint with --ca-sha256"
         }
     }
 }

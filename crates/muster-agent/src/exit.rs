@@ -60,7 +60,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                Self::new(PERMISSION, error.to_string()).hint("run it as the user that owns the base path")
+                Self::new(PERMISSION, error.to_string()).hint("run muster-agent as the user that owns the base path")
             }
             StoreError::Newer { .. } => Self::new(FAILED, error.to_string())
                 .hint("use the version of muster-agent that wrote it, or enroll again"),

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => ExitCode::from(runtime.block_on(cli::main(cli))),
         Err(error) => {
-            eprintln!("Error: can't start the runtime: {error}");
+            eprintln!("Error: cannot start the runtime: {error}");
             ExitCode::FAILURE
         }
     }

@@ -17,10 +17,10 @@ pub enum BadToken {
     #[error("the enrollment token contains white space or control characters")]
     Space,
     /// `ApiKey …`, as it stands in the header of a request.
-    #[error("the enrollment token begins with `ApiKey`, which belongs to the header and not to the token")]
+    #[error("the enrollment token begins with `ApiKey`, which is not part of the token")]
     Header,
     /// `id:secret` as it is before encoding.
-    #[error("the enrollment token is not encoded: it contains a colon")]
+    #[error("the enrollment token contains a colon: it is not base64-encoded")]
     Decoded,
     /// Quotes, not base64, or base64 of something else.
     #[error(transparent)]

@@ -11,11 +11,11 @@ pub enum Mode {
     Live,
     /// Enroll `--count` agents as fast as the server accepts them, then exit
     Enroll,
-    /// Check in repeatedly without any change
+    /// Check in repeatedly without changes
     Heartbeat,
-    /// Check in repeatedly, with a changed component each time
+    /// Check in repeatedly with a changed component each time
     Change,
-    /// Send one check-in of `--body-bytes` each, all at the same time, then exit
+    /// Send one check-in of `--body-bytes` per agent, all at the same time, then exit
     Burst,
 }
 
@@ -28,13 +28,13 @@ pub struct DronesArgs {
     /// Enrollment token
     #[arg(long, env = "MUSTER_ENROLLMENT_TOKEN", hide_env_values = true, required_unless_present = "invent")]
     pub enrollment_token: Option<String>,
-    /// PEM file with the certificate authority to trust
+    /// PEM file with the CA certificate to trust
     #[arg(long)]
     pub ca: PathBuf,
     /// Number of agents
     #[arg(long, default_value_t = 100)]
     pub count: u32,
-    /// Number of processes to spread them over
+    /// Number of processes to distribute the agents over
     #[arg(long, default_value_t = 1)]
     pub processes: u32,
     /// What the agents do
@@ -43,10 +43,10 @@ pub struct DronesArgs {
     /// Maximum number of concurrent enrollments, over all processes
     #[arg(long, default_value_t = 64)]
     pub in_flight: u32,
-    /// Mode `enroll`: open a connection for every agent instead of `--in-flight` lasting ones
+    /// Mode `enroll`: open a connection for every agent instead of `--in-flight` persistent ones
     #[arg(long)]
     pub fresh_connections: bool,
-    /// Stop after this many seconds; 0 means on interrupt
+    /// Stop after this many seconds; 0 means to run until interrupted
     #[arg(long, default_value_t = 0.0)]
     pub seconds: f64,
     /// Modes `heartbeat` and `change`: check-ins per second over all agents, on a fixed schedule; 0 means no limit
@@ -55,13 +55,13 @@ pub struct DronesArgs {
     /// Mode `burst`: size of each body in bytes, before compression
     #[arg(long, default_value_t = 1_000_000)]
     pub body_bytes: usize,
-    /// First back-off after a failure, in seconds; doubles each time
+    /// Initial back-off after a failure, in seconds; doubles with each failure
     #[arg(long, default_value_t = 60.0)]
     pub back_off: f64,
     /// Maximum back-off, in seconds
     #[arg(long, default_value_t = 600.0)]
     pub back_off_max: f64,
-    /// Make up ids and keys instead of enrolling, for a server that does not check them
+    /// Generate ids and keys instead of enrolling, for a server that does not check them
     #[arg(long)]
     pub invent: bool,
     /// Resume TLS sessions on reconnect

@@ -79,7 +79,7 @@ pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::C
     let mut roots = rustls::RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read {}", ca.display()))?;
     for certificate in certificates {
-        let malformed = || format!("{}: a certificate in it is malformed", ca.display());
+        let malformed = || format!("{}: malformed certificate", ca.display());
         roots.add(certificate.with_context(malformed)?).with_context(malformed)?;
     }
     anyhow::ensure!(!roots.is_empty(), "{} contains no PEM certificate; pass the server's ca.crt", ca.display());

@@ -73,7 +73,7 @@ impl FirstStart {
         if let Some(address) = addresses.admin {
             let scheme = if address.ip().is_loopback() { "http" } else { "https" };
             // Users and tokens are yet to come: the API answers nobody there.
-            text.push_str("Management: on this host the command `muster`, as root or as the user that runs this\n");
+            text.push_str("Management: run `muster` on this host, as root or as the user that runs the server\n");
             push(&mut text, format_args!("Health and metrics: {scheme}://{address}/healthz, /readyz, /metrics\n"));
         }
         if let Some(fingerprint) = &self.ca_fingerprint {
@@ -98,9 +98,9 @@ impl FirstStart {
         };
         match &self.policy {
             Some(policy) => {
-                format!("An enrollment key: muster enrollment-key create{place} --policy {}", quoted(policy))
+                format!("To create an enrollment key: muster enrollment-key create{place} --policy {}", quoted(policy))
             }
-            None => format!("No policy can take agents; make one: muster policy create{place} NAME"),
+            None => format!("There is no policy for agents yet. To create one: muster policy create{place} NAME"),
         }
     }
 
@@ -111,7 +111,10 @@ impl FirstStart {
         };
         let insecure = if self.url.starts_with("http:") { " --insecure" } else { "" };
         let flags = format!("--url={} --enrollment-token={token}{ca}{insecure}", self.url);
-        push(text, format_args!("\nEnrol an agent on this host (elsewhere, with a copy of the CA's file):\n"));
+        push(
+            text,
+            format_args!("\nTo enroll an agent on this host (on another host, use a copy of the CA certificate):\n"),
+        );
         push(text, format_args!("  muster-agent enroll {flags}\n  elastic-agent enroll {flags}\n\n"));
     }
 }

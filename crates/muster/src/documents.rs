@@ -15,7 +15,7 @@ pub enum DocumentCommand {
         after_help = "Examples:\n  muster completions bash > /etc/bash_completion.d/muster\n  muster completions zsh > ~/.zfunc/_muster"
     )]
     Completions {
-        /// Shell to complete for
+        /// Shell
         shell: Shell,
     },
     /// Write man pages into a directory
@@ -23,7 +23,7 @@ pub enum DocumentCommand {
         after_help = "Examples:\n  muster man /usr/local/share/man/man1\n  muster man . && man ./muster-agent-list.1"
     )]
     Man {
-        /// Directory, created if it does not exist
+        /// Target directory; created if it does not exist
         directory: Utf8PathBuf,
     },
 }

@@ -81,20 +81,20 @@ fn examples_parse() {
 const HEAD: &str = "\
 # The command `muster`
 
-Generated from the command definitions; don't edit it: `UPDATE_DOCS=1 cargo test -p muster --bins reference`.
+Generated from the command definitions by `UPDATE_DOCS=1 cargo test -p muster --bins reference`; do not edit.
 
-Commands have the form `muster NOUN VERB`. They use the REST API of [the server](configuration.md) through the socket `admin.sock` in its
-data directory. Run them on the server's host, as root or as the server's user. (`--url` connects over the network, but this version has no users
-and tokens yet, so that the server rejects every request there.)
+Most commands have the form `muster NOUN VERB`. They use the REST API of [the server](configuration.md) through the socket `admin.sock` in its
+data directory. Run them on the server's host, as root or as the server's user. (`--url` connects over the network instead, but is not usable yet: the
+server rejects requests without a token, and this version issues none.)
 
-* **Names.** Policies and enrollment keys are given by id or name, agents by id or host name. An ambiguous name is an error.
-* **Output.** Commands that list or show take `--output table|wide|json|yaml|name`: `json` and `yaml` have the fields of the API, `name` prints one id per line.
+* **Names.** Specify policies and enrollment keys by id or name, and agents by id or host name. An ambiguous name is an error.
+* **Output.** Commands that list or show something take `--output table|wide|json|yaml|name`. `json` and `yaml` have the fields of the API; `name` prints one id per line.
 * **Filters.** `--filter` takes KQL: `status:(offline or error) and tags:\"web\"`.
-* **Confirmation.** A change to more than one agent asks first, unless `--yes` is set; without a terminal it fails. With `--dry-run` the server validates
-  the request and the command prints what would happen, with the same exit code, and changes nothing. A change that would affect no agent fails
-  with exit code 3.
-* **Actions.** Commands that create an action print its id, for `muster action show ID` and `muster action wait ID`.
-* **Errors** go to stderr: what failed and why, then a `hint:` with the remedy.
+* **Confirmation.** A change to more than one agent asks for confirmation, unless `--yes` is set. Without a terminal, it fails.
+* **Dry runs.** With `--dry-run`, the server validates the request, the command prints what would happen and exits with the same exit code, and nothing
+  is changed. A change that would affect no agent fails with exit code 3.
+* **Actions.** Commands that create an action print its id. Pass it to `muster action show` or `muster action wait`.
+* **Errors** are printed to stderr: what failed and why, then a line `hint:` with the remedy.
 
 | exit code | meaning |
 | --- | --- |
@@ -158,7 +158,7 @@ fn section(out: &mut String, path: &str, command: &Command) {
 fn page() -> String {
     let mut out = HEAD.to_owned();
     out.push_str(
-        "\n## Connection flags\n\nAll commands except `serve`, `drones`, `completions` and `man` take these.\n",
+        "\n## Connection flags\n\nAll commands except `serve`, `drones`, `completions` and `man` take these flags.\n",
     );
     let command = Cli::command();
     let noun = command.find_subcommand("status").unwrap();

@@ -16,16 +16,16 @@ const USAGE: u8 = 2;
 const EXAMPLES: &str = "\
 Examples:
   muster serve
-      All defaults: agents connect to port 8220 over TLS, with a CA that the server creates; data in /var/lib/muster.
+      Defaults: agents connect to port 8220 over TLS. The server creates its own CA. Data is in /var/lib/muster.
 
   muster serve --data-dir /srv/muster --external-url https://fleet.example:8220
-      Another data directory. Agents connect to the external URL, and the server's certificate covers its host name.
+      Another data directory. Agents connect to the external URL; the server's certificate covers its host name.
 
   muster serve --tls-cert fleet.crt --tls-key fleet.key --set timeouts.checkin_long_poll=2m
-      Your own certificate, and one configuration key set on the command line.
+      Your own certificate, and a configuration key that is set on the command line.
 
   muster serve --print-default-config > /etc/muster/muster.toml
-      A configuration file to start from: every key with its default, commented out.";
+      A configuration file to start from: all keys with their defaults, commented out.";
 
 /// Run the server
 #[derive(Args, Debug)]
@@ -34,7 +34,7 @@ pub struct ServeArgs {
     /// Configuration file [default: /etc/muster/muster.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
-    /// Directory of the database, the certificates and the keys
+    /// Directory for the database, certificates and keys
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Listener for agents: ADDRESS:PORT, or none
@@ -46,16 +46,16 @@ pub struct ServeArgs {
     /// Listener for the management API: ADDRESS:PORT, or none
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
-    /// URL at which agents reach this server (repeatable)
+    /// URL that agents use to connect to this server (repeatable)
     #[arg(long, value_name = "URL", action = ArgAction::Append)]
     external_url: Vec<String>,
-    /// PEM file with the server's certificate and chain, instead of a certificate by its own CA
+    /// PEM file with the server's certificate and chain, instead of a certificate signed by the server's own CA
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<String>,
     /// PEM file with the private key of --tls-cert
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
-    /// PEM file with CAs for client certificates, which are optional
+    /// PEM file with the CAs for optional client certificates
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<String>,
     /// Serve agents over plain HTTP, on loopback addresses only
@@ -73,15 +73,15 @@ pub struct ServeArgs {
     /// Set any configuration key (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
     assignments: Vec<String>,
-    /// Start a new fleet although the data directory holds the keys of an earlier one whose database is lost
+    /// Start a new fleet in a data directory whose database is lost
     ///
-    /// Agents of the earlier fleet are rejected, and must enroll again. Without effect once the database holds a fleet.
+    /// Agents of the previous fleet are rejected and must enroll again. Has no effect if the database has a fleet.
     #[arg(long)]
     new_fleet: bool,
-    /// Print a configuration file with every key and its default, and exit
+    /// Print a configuration file with all keys and their defaults, and exit
     #[arg(long)]
     print_default_config: bool,
-    /// Print every value in effect and its source, and exit
+    /// Print the effective configuration with the source of each value, and exit
     #[arg(long, conflicts_with = "print_default_config")]
     print_config: bool,
 }

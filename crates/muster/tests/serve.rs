@@ -54,11 +54,11 @@ fn a_wrong_configuration_is_refused_with_exit_code_2() {
     let output = run(&["serve", "--config", file.to_str().unwrap(), "--log-format", "xml"]);
     assert_eq!(output.status.code(), Some(2));
     let message = text(&output.stderr);
-    assert!(message.contains("muster.toml:2: timeouts.idel: unknown key; is timeouts.idle meant?"), "{message}");
+    assert!(message.contains("muster.toml:2: timeouts.idel: unknown key; did you mean timeouts.idle?"), "{message}");
     assert!(message.contains("--log-format: log.format: \"xml\" is not one of text, json"), "{message}");
     let output = run(&["serve", "--config", "/nowhere/muster.toml"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("/nowhere/muster.toml: the file can't be read"));
+    assert!(text(&output.stderr).contains("/nowhere/muster.toml: cannot read the file"));
     assert_eq!(run(&["serve", "--nonsense"]).status.code(), Some(2));
 }
 

@@ -40,7 +40,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let connections = bench.agents.min(CONNECTIONS);
     table.add(Row {
         figure: format!(
-            "resident memory {} s after a burst of {connections} connections with 1 MB bodies, to that before",
+            "resident memory {} s after a burst of {connections} connections with 1 MB bodies, relative to before",
             bench.after_burst
         ),
         unit: "times",
@@ -49,7 +49,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         other: other.as_ref().map(|other| other.times(other.after)),
     });
     table.add(Row {
-        figure: "highest memory during the burst, to that before".into(),
+        figure: "peak memory during the burst, relative to before".into(),
         unit: "times",
         goal: Goal::None,
         ours: ours.times(ours.peak),

@@ -35,13 +35,13 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         other: other.as_ref().and_then(|run| run.per_core),
     };
     table.add(per_core(
-        "check-ins that change something, durable, per core of server CPU",
+        "check-ins with changes, durable, per core of server CPU",
         Goal::AtLeast(35_000.0),
         &change,
         &other_change,
     ));
     table.add(per_core(
-        "heartbeats that change nothing, per core of server CPU",
+        "heartbeats without changes, per core of server CPU",
         Goal::AtLeast(75_000.0),
         &heartbeat,
         &other_heartbeat,
@@ -60,7 +60,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         ours: run.rate,
         other: other.as_ref().map(|run| run.rate),
     };
-    table.add(wall("check-ins that change something, drones on the same cores", &change, &other_change));
+    table.add(wall("check-ins with changes, drones on the same cores", &change, &other_change));
     table.add(wall("heartbeats, drones on the same cores", &heartbeat, &other_heartbeat));
     Ok(())
 }

@@ -41,7 +41,7 @@ pub fn measure(bench: &Bench, table: &mut Table, restart: bool) -> anyhow::Resul
     ));
     let rate = other.as_ref().map(|other| other.rate);
     table.add(row("enrollments, each with its TLS handshake, drones on the same cores", Goal::None, each.rate, rate));
-    table.add(row("enrollments over lasting connections, drones on the same cores", Goal::None, lasting.rate, None));
+    table.add(row("enrollments over persistent connections, drones on the same cores", Goal::None, lasting.rate, None));
     if restart { start(server, bench.stored, table) } else { Ok(()) }
 }
 

@@ -95,7 +95,7 @@ fn roll_out(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     let row = |figure, unit, goal, ours| Row { figure, unit, goal, ours, other: None };
     let agents = bench.agents;
     table.add(row(format!("32 KiB policy to {agents} parked agents, all acked"), "s", Goal::AtMost(1.0), all));
-    table.add(row("share of it for the last 1 %".into(), "%", Goal::AtMost(3.0), 100.0 * (all - most) / all));
+    table.add(row("share of that time for the last 1 %".into(), "%", Goal::AtMost(3.0), 100.0 * (all - most) / all));
     Ok(())
 }
 
@@ -159,8 +159,8 @@ fn reassign(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
         ours: until.saturating_sub(began) as f64 / 1e6,
         other: None,
     };
-    table.add(row("committed and all woken", Goal::AtMost(1.0), woken));
-    table.add(row("all with the new policy", Goal::None, received));
+    table.add(row("committed and all agents woken", Goal::AtMost(1.0), woken));
+    table.add(row("new policy delivered to all", Goal::None, received));
     drones.wait_parked(bench.agents, STILL, WITHIN).map(drop)
 }
 
@@ -175,7 +175,7 @@ fn storm(bench: &Bench, server: Server, drones: &Drones, table: &mut Table) -> a
     let figure = format!("{} agents reconnect after kill -9, all parked again", bench.agents);
     table.add(row(figure, "s", (parked - ready).as_secs_f64()));
     let peak = server.process.usage().peak()? as f64 / before as f64;
-    table.add(row("highest memory meanwhile, to that before".into(), "times", peak));
+    table.add(row("peak memory during the reconnect, relative to before".into(), "times", peak));
     Ok(())
 }
 

@@ -21,7 +21,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     // Only borrowed: dropping it would end it before it is measured.
     let other = other.as_ref().and_then(|other| other.usage).map(Usage::resident).transpose()?;
     table.add(Row {
-        figure: "server at rest, resident".into(),
+        figure: "resident memory of an idle server".into(),
         unit: "MB",
         goal: Goal::AtMost(17.0),
         ours: megabytes(server.process.usage().resident()?),

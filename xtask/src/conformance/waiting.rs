@@ -2,7 +2,7 @@
 
 use super::names::Number;
 
-const OUTPUT_KEYS: &str = "keys of an agent's own for Elasticsearch outputs are a later issue; until then an output's configured credentials are passed as they are";
+const OUTPUT_KEYS: &str = "per-agent API keys for Elasticsearch outputs are not implemented; agents get the credentials that are configured for the output";
 
 /// Returns why a statement is not, or not completely, tested.
 pub fn reason(number: Number) -> Option<&'static str> {

@@ -60,7 +60,7 @@ fn set_up(args: &DemoArgs, steps: &mut Steps) -> anyhow::Result<Demo> {
     steps.done(&format!("policy \"{}\" applied, revision {revision}", policy::NAME));
     let token = muster.json(&["enrollment-key", "create", "--policy", policy::NAME])?;
     let token = text(&token, "api_key")?;
-    steps.done("enrollment key made");
+    steps.done("enrollment key created");
 
     let drones = (args.drones > 0).then(|| muster.start_drones(args.drones, &token)).transpose()?;
     let agent = muster.start_agent(&token)?;
@@ -74,18 +74,18 @@ fn stay(mut demo: Demo) -> anyhow::Result<()> {
     let Demo { muster, agent_id, .. } = &demo;
     let tool = muster.tool();
     println!(
-        "\nLook and act, in another terminal:\n
+        "\nTry these commands in another terminal:\n
   export MUSTER_DATA_DIR={data}
   {tool} status
   {tool} agent list
   {tool} agent show {agent_id}
   {tool} policy show \"{name}\" --full
-  {tool} policy apply -f {file}     (change it first: the agent follows)
+  {tool} policy apply -f {file}     (edit the file first; the agent applies the change)
   {tool} agent log-level --level debug {agent_id}
   {tool} action list
   {tool} agent unenroll {agent_id}
-  tail -f {log}        (what the program on the policy writes)\n
-Ctrl-C ends it all.",
+  tail -f {log}        (output of the policy's program)\n
+Press Ctrl-C to stop.",
         data = muster.folder().join("server").display(),
         name = policy::NAME,
         file = muster.folder().join(policy::FILE).display(),

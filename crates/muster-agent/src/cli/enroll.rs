@@ -39,13 +39,13 @@ pub struct Args {
     /// URL of the server's agent listener; repeatable
     #[arg(long = "url", required = true, value_name = "URL")]
     urls: Vec<String>,
-    /// Enrollment token; prefer the environment variable, since every user of the host can list arguments
+    /// Enrollment token; prefer the environment variable, because other users can see arguments in the process list
     #[arg(long, env = "MUSTER_ENROLLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     enrollment_token: String,
-    /// PEM files with the certificate authorities to trust [default: those of the system]
+    /// PEM files with the CA certificates to trust [default: the system's trust store]
     #[arg(long, short = 'a', value_name = "FILE", value_delimiter = ',')]
     certificate_authorities: Vec<Utf8PathBuf>,
-    /// SHA-256 fingerprint of the certificate authority (hex of the certificate, or base64 of its public key)
+    /// SHA-256 fingerprint of the CA (hex, of its certificate; or base64, of its public key)
     #[arg(long, short = 'p', value_name = "SHA256", value_delimiter = ',')]
     ca_sha256: Vec<String>,
     /// Allow plain HTTP to a loopback address
@@ -60,10 +60,10 @@ pub struct Args {
     /// Secret that allows a later enrollment under the same id
     #[arg(long, env = "MUSTER_REPLACE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     replace_token: Option<String>,
-    /// Enroll even if this agent is already enrolled; its former server is told that it is gone
+    /// Enroll even if the agent is already enrolled, and notify its previous server that it has left
     #[arg(long, short = 'f')]
     force: bool,
-    /// Total time for retries; 0 means no limit
+    /// Maximum total time for retries; 0 means no limit
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration::parse)]
     timeout: Duration,
     /// Maximum number of attempts
@@ -127,8 +127,8 @@ fn servers(args: &Args) -> Result<Vec<Server>, Failure> {
         let server = Server::parse(url).map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))?;
         // Plain HTTP over loopback can't be overheard; anywhere else the access key could be.
         if !(server.tls || args.insecure && server.is_loopback()) {
-            let failure = Failure::new(exit::USAGE, format!("--url: {server} would carry credentials in clear text"));
-            return Err(failure.hint("use https; --insecure allows http to a loopback address only"));
+            let failure = Failure::new(exit::USAGE, format!("--url: {server} would send credentials unencrypted"));
+            return Err(failure.hint("use https; --insecure allows http only to a loopback address"));
         }
         servers.push(server);
     }
@@ -139,13 +139,14 @@ fn servers(args: &Args) -> Result<Vec<Server>, Failure> {
 fn check_tokens(args: &Args) -> Result<(), Failure> {
     token::check(&args.enrollment_token).map_err(|error| {
         Failure::new(exit::USAGE, format!("--enrollment-token: {error}")).hint(
-            "pass the token exactly as `muster enrollment-key create` prints it: one line, without quotes and spaces",
+            "pass the token exactly as `muster enrollment-key create` prints it: one line, without quotes or spaces",
         )
     })?;
     let breaks = |text: &str| text.trim() != text || text.is_empty() || text.chars().any(char::is_control);
     if args.replace_token.as_deref().is_some_and(breaks) {
-        let message = "--replace-token: empty, or with a line break or space at its end";
-        return Err(Failure::new(exit::USAGE, message).hint("pass it exactly as it was chosen"));
+        let message = "--replace-token: empty, or contains line breaks, control characters or surrounding spaces";
+        return Err(Failure::new(exit::USAGE, message)
+            .hint("pass it exactly as in the first enrollment, without quotes or line breaks"));
     }
     Ok(())
 }
@@ -159,9 +160,9 @@ fn trust(args: &Args) -> Result<Trust, Failure> {
 fn authority(path: &Utf8PathBuf) -> Result<String, Failure> {
     let wrong = |reason: String| {
         Failure::new(exit::USAGE, format!("--certificate-authorities: {path}: {reason}"))
-            .hint("pass the PEM file of the server's certificate authority: ca.crt in the server's data directory")
+            .hint("pass the PEM file of the server's CA certificate: ca.crt in the server's data directory")
     };
-    let bytes = std::fs::read(path).map_err(|error| wrong(format!("can't read it: {error}")))?;
+    let bytes = std::fs::read(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?;
     if let Some(reason) = no_certificate(&bytes) {
         return Err(wrong(reason));
     }
@@ -185,7 +186,7 @@ fn former(store: &DiskStore, force: bool) -> Result<Former, Failure> {
         Ok(Some(enrollment)) => {
             let message = format!("already enrolled as agent {}", enrollment.agent_id);
             Err(Failure::new(exit::ALREADY_ENROLLED, message)
-                .hint("unenroll it first, or add --force to replace the enrollment"))
+                .hint("unenroll the agent first, or add --force to replace the enrollment"))
         }
         // --force is also the way out of a damaged document, or one of a newer version.
         Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) if force => {
@@ -216,8 +217,8 @@ async fn reload_daemon(layout: &Layout) {
     let answer =
         client::call::<Answer>(&layout.socket(), http::Method::POST, "/v1/reload", Duration::from_secs(10)).await;
     match answer {
-        Ok(Some(_)) => println!("The running agent uses the new enrollment from now on"),
-        Ok(None) => println!("Start it with: muster-agent run --base-path {}", layout.base()),
+        Ok(Some(_)) => println!("The running agent now uses the new enrollment"),
+        Ok(None) => println!("To start the agent: muster-agent run --base-path {}", layout.base()),
         Err(failure) => eprintln!("Warning: {}; restart the running agent", failure.message),
     }
 }
@@ -231,13 +232,13 @@ async fn say_farewell(former: Former, agent_id: &str) {
         // The same agent under a new key: nobody is gone.
         Former::Enrolled(former) if former.agent_id == agent_id => return,
         Former::Enrolled(former) => match farewell(&former).await {
-            Ok(()) => return println!("The server was told that agent {} is gone", former.agent_id),
+            Ok(()) => return println!("Notified the previous server that agent {} has left", former.agent_id),
             Err(error) => (former.agent_id, error),
         },
         Former::Unreadable(reason) => ("of the former enrollment".into(), reason),
     };
-    eprintln!("Warning: the agent {id} stays enrolled at its server: {failed}");
-    eprintln!("hint: revoke it there: muster agent unenroll AGENT --force");
+    eprintln!("Warning: the agent {id} is still enrolled at its previous server: {failed}");
+    eprintln!("hint: revoke its access key there: muster agent unenroll AGENT --force");
 }
 
 async fn farewell(former: &Enrollment) -> Result<(), String> {

@@ -16,11 +16,11 @@ use crate::net::tls;
 use crate::paths::Layout;
 use crate::state::enrollment::Trust;
 
-/// Endpoint agent: applies its fleet's policy, runs actions, supervises programs
+/// Endpoint agent: applies the policy of its fleet, runs actions, and supervises programs
 #[derive(Debug, Parser)]
 #[command(name = "muster-agent", version, max_term_width = 100)]
 pub struct Cli {
-    /// Directory of this agent, with everything that it stores
+    /// Directory in which this agent stores its data
     #[arg(long, global = true, env = "MUSTER_AGENT_BASE_PATH", default_value = "/opt/muster-agent")]
     base_path: Utf8PathBuf,
     #[command(subcommand)]
@@ -81,9 +81,9 @@ fn transport(trust: &Trust) -> Result<std::sync::Arc<dyn Transport>, Failure> {
 fn check_base(base: &Utf8Path) -> Result<(), Failure> {
     base_dir::check(base).map_err(|error| {
         let (code, hint) = match &error {
-            BadBase::Io { .. } => (exit::PERMISSION, "run it as a user that may write there, or"),
-            BadBase::Owner { .. } => (exit::PERMISSION, "run it as the owner, or"),
-            _ => (exit::USAGE, "the agent needs a directory of its own:"),
+            BadBase::Io { .. } => (exit::PERMISSION, "run muster-agent as a user that can write there, or"),
+            BadBase::Owner { .. } => (exit::PERMISSION, "run muster-agent as the owner, or"),
+            _ => (exit::USAGE, "the agent needs its own directory:"),
         };
         Failure::new(code, format!("--base-path: {error}"))
             .hint(format!("{hint} pass --base-path with a directory that is empty or does not exist yet"))

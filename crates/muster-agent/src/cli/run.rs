@@ -98,10 +98,11 @@ fn enrollment(store: &DiskStore) -> Result<Option<Enrollment>, Failure> {
         return Ok(Some(enrollment));
     }
     if store.state().is_ok_and(|state| state.phase == Phase::Unenrolled) {
-        eprintln!("This agent was unenrolled; enroll it again to run it");
+        eprintln!("This agent was unenrolled; to run it, enroll it again");
         return Ok(None);
     }
-    Err(Failure::new(exit::NOT_ENROLLED, "this agent is not enrolled").hint("enroll it: muster-agent enroll --url URL"))
+    Err(Failure::new(exit::NOT_ENROLLED, "this agent is not enrolled")
+        .hint("enroll it first: muster-agent enroll --url URL"))
 }
 
 /// Takes the lock that keeps a second daemon out of this base path.

@@ -135,7 +135,7 @@ pub async fn gone(processes: &BTreeSet<Process>, deadline: Instant) {
 /// Writes the note that `leader` is the first process of the program in `directory`.
 pub fn remember(directory: &Utf8Path, leader: Process) {
     if let Err(error) = fs_err::write(note(directory), format!("{} {}\n", leader.pid, leader.started)) {
-        tracing::warn!(%error, "failed to note a running program; it may outlive an agent that is killed");
+        tracing::warn!(%error, "failed to record a running program; it may keep running if the agent is killed");
     }
 }
 
@@ -152,7 +152,7 @@ pub async fn stop_leftovers(directory: &Utf8Path) {
     if left.is_empty() {
         return;
     }
-    tracing::warn!(processes = left.len(), "stopping programs that outlived an earlier agent");
+    tracing::warn!(processes = left.len(), "stopping programs that a previous agent left running");
     signal(&left, Signal::SIGTERM);
     gone(&left, Instant::now() + GRACE).await;
     kill_all(find).await;

@@ -188,10 +188,10 @@ fn at_rest(status: ExitStatus) -> Health {
 fn how_ended(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
-        (Some(0), _) => "Stopped: ended with exit code '0'".into(),
-        (Some(code), _) => format!("Failed: ended with exit code '{code}'"),
-        (None, Some(signal)) => format!("Failed: ended by signal '{signal}'"),
-        (None, None) => "Failed: ended".into(),
+        (Some(0), _) => "Stopped: exited with code '0'".into(),
+        (Some(code), _) => format!("Failed: exited with code '{code}'"),
+        (None, Some(signal)) => format!("Failed: killed by signal '{signal}'"),
+        (None, None) => "Failed: exited".into(),
     }
 }
 

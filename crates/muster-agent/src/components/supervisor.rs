@@ -78,7 +78,7 @@ impl Supervisor {
     pub fn adopting_orphans(mut self) -> Self {
         match orphans::become_subreaper() {
             Ok(()) => self.is_subreaper = true,
-            Err(error) => tracing::warn!(%error, "failed to become a sub-reaper; orphans of programs may escape"),
+            Err(error) => tracing::warn!(%error, "failed to become a subreaper; orphaned processes may keep running"),
         }
         self
     }

@@ -25,7 +25,8 @@ pub async fn call<T: DeserializeOwned>(
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(Failure::new(exit::PERMISSION, format!("{socket}: {error}")).hint("run it as the agent's user"));
+            return Err(Failure::new(exit::PERMISSION, format!("{socket}: {error}"))
+                .hint("run muster-agent as the user that runs the agent"));
         }
         Err(_) => return Ok(None),
     };
@@ -33,7 +34,7 @@ pub async fn call<T: DeserializeOwned>(
         Ok(Ok(body)) => {
             let read = serde_json::from_slice(&body);
             read.map(Some)
-                .map_err(|error| Failure::new(exit::FAILED, format!("malformed response of the daemon: {error}")))
+                .map_err(|error| Failure::new(exit::FAILED, format!("malformed response from the daemon: {error}")))
         }
         Ok(Err(error)) => Err(Failure::new(exit::FAILED, format!("no response from the daemon: {error}"))),
         Err(_) => Err(Failure::new(exit::TIMEOUT, format!("no response from the daemon within {timeout:?}"))),

@@ -36,8 +36,8 @@ pub fn read(action: &WireAction, agent_id: &str, pinned: Option<&str>, now: Time
         "UNENROLL" => signed().map(|()| Task::Unenroll),
         "REQUEST_DIAGNOSTICS" => Ok(Task::Diagnose),
         "UPGRADE" => signed().and_then(|()| unsupported("upgrades")),
-        "MIGRATE" => signed().and_then(|()| unsupported("migration; enroll it at the other server")),
-        "PRIVILEGE_LEVEL_CHANGE" => unsupported("changes of its privilege level"),
+        "MIGRATE" => signed().and_then(|()| unsupported("migration; enroll the agent at the other server instead")),
+        "PRIVILEGE_LEVEL_CHANGE" => unsupported("changes of the privilege level"),
         "INPUT_ACTION" => Err(format!("no component handles actions for inputs of type {:?}", action.input_type)),
         other => Err(format!("unknown action type {:?}", other.chars().take(64).collect::<String>())),
     }

@@ -87,7 +87,7 @@ fn take_cancel(state: &mut State, cancel: &WireAction, running: Option<&str>, no
     let target = target_of(cancel);
     let outcome = match target.as_deref() {
         None => Err("target_id is missing".into()),
-        Some(target) if running == Some(target) => Err("the action is running and can't be cancelled".into()),
+        Some(target) if running == Some(target) => Err("the action is already running and cannot be cancelled".into()),
         Some(target) => {
             cancel_action(state, target, now);
             Ok(())

@@ -170,7 +170,7 @@ impl Coordinator {
             Ok(state) => (state, None),
             Err(error @ StoreError::Damaged { .. }) => {
                 let aside = deps.store.set_state_aside()?;
-                tracing::error!(%error, aside, "starting without state; the server sends the policy again");
+                tracing::error!(%error, aside, "starting without state; the server will send the policy again");
                 (State::default(), None)
             }
             Err(error) => return Err(error),

@@ -65,12 +65,12 @@ impl Coordinator {
             Poll::Failed(error) => match self.broken(&error, held) {
                 Broken::Failure => self.poll_failed(&error),
                 Broken::Cut { news } => {
-                    tracing::debug!(%error, ?held, "a held poll was cut");
+                    tracing::debug!(%error, ?held, "the connection closed during a held check-in");
                     if let Some(limit) = news {
                         tracing::warn!(
                             held = ?held,
                             limit = ?limit,
-                            "something between this agent and its server cuts silent connections; polls are shorter now"
+                            "a device between this agent and its server closes idle connections; using shorter polls"
                         );
                     }
                     self.held_to_the_end(held, (held / 10).min(SPREAD_AFTER_CUT));

@@ -64,7 +64,7 @@ pub struct Parts<'a> {
 pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
     // The worst comes first: whatever else is wrong follows from it.
     if parts.revoked {
-        let message = "Revoked: the server rejects this agent's access key, and nothing runs. Enroll it again, or restore the key";
+        let message = "Access key revoked: the server rejects it, and no program is running. Enroll the agent again";
         return (AgentState::Failed, message.into());
     }
     if parts.leaving {
@@ -83,8 +83,8 @@ pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
 
 /// The first three causes, and the number of others.
 fn causes(parts: &Parts<'_>) -> String {
-    let policy = parts.rejection.map(|why| format!("policy rejected, the last accepted one stays in effect: {why}"));
-    let storage = parts.storage_fault.map(|why| format!("can't store the state: {why}"));
+    let policy = parts.rejection.map(|why| format!("policy rejected, keeping the last accepted one: {why}"));
+    let storage = parts.storage_fault.map(|why| format!("cannot store the state: {why}"));
     let bad = parts.components.iter().filter(|part| matches!(part.state, Health::Failed | Health::Degraded));
     let components = bad.map(|part| format!("{} is {}: {}", part.id, part.state.as_str(), part.message));
     let all: Vec<String> = policy.into_iter().chain(storage).chain(components).collect();

@@ -68,7 +68,7 @@ impl Coordinator {
             Ok(accepted) => self.work = Some(self.application(accepted)),
             Err(rejection) => {
                 let reason = rejection.to_string();
-                tracing::error!(action = action.id, reason, "policy rejected; the last accepted one stays in effect");
+                tracing::error!(action = action.id, reason, "policy rejected; keeping the last accepted one");
                 let digest = policy::raw(&action).map(|raw| policy::digest(&raw)).unwrap_or_default();
                 self.state.rejected = Some(Rejected { action_id: action.id.clone(), digest, reason: reason.clone() });
                 self.state.candidate = None;
@@ -207,5 +207,5 @@ async fn elect(
             Err(error) => why = format!("{server}: {error}"),
         }
     }
-    Err(format!("the servers in the policy do not respond; keeping the present ones ({why})"))
+    Err(format!("none of the policy's servers responds; keeping the current ones ({why})"))
 }

@@ -11,7 +11,7 @@ pub enum CallError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// 401 or 403 with an error body of the protocol: the server itself rejects the credential, not a proxy.
-    #[error("the server rejects the credentials: {status} {kind} {message}")]
+    #[error("the server rejected the credentials: {status} {kind} {message}")]
     Refused {
         /// 401 or 403.
         status: u16,
@@ -42,7 +42,7 @@ pub enum CallError {
     #[error("malformed response: {0}")]
     Undecodable(String),
     /// No server is configured.
-    #[error("no server is configured; enroll again")]
+    #[error("no server is configured; enroll the agent again")]
     NoServer,
 }
 

@@ -88,10 +88,10 @@ pub enum TransportError {
     #[error("no response within {0:?}")]
     Timeout(Duration),
     /// The connection broke, or the response is not HTTP.
-    #[error("the connection broke: {0}")]
+    #[error("the connection failed: {0}")]
     Broken(String),
     /// More than [`REPLY_MAX`].
-    #[error("the response is longer than {REPLY_MAX} bytes")]
+    #[error("the response exceeds {REPLY_MAX} bytes")]
     TooLarge,
 }
 

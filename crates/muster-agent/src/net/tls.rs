@@ -19,10 +19,10 @@ use crate::state::enrollment::Trust;
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// A PEM file with a malformed certificate, or without any.
-    #[error("a certificate in it is malformed: {0}")]
+    #[error("malformed certificate: {0}")]
     BadCertificate(String),
     /// No given certificate has a given fingerprint.
-    #[error("none of the certificates in --certificate-authorities has a fingerprint given with --ca-sha256")]
+    #[error("no certificate in --certificate-authorities has a fingerprint from --ca-sha256")]
     OtherFingerprint,
     /// A fingerprint in an unknown form.
     #[error("invalid SHA-256 fingerprint {0:?}: expected 64 hex digits, or base64")]
@@ -89,7 +89,7 @@ fn certificates(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, TrustEr
             all.push(certificate.map_err(|error| TrustError::BadCertificate(error.to_string()))?);
         }
         if all.len() == before {
-            return Err(TrustError::BadCertificate("it holds no certificate".into()));
+            return Err(TrustError::BadCertificate("the file contains no certificate".into()));
         }
     }
     Ok(all)

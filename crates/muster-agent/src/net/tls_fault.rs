@@ -16,7 +16,7 @@ pub fn handshake_fault(error: &io::Error) -> (TlsFault, String) {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(error) => describe(error),
         // The peer hung up during the handshake: some do when they expect plain HTTP.
-        None => (TlsFault::NotTls, format!("the TLS handshake broke off: {error}")),
+        None => (TlsFault::NotTls, format!("the TLS handshake was interrupted: {error}")),
     }
 }
 
@@ -26,7 +26,7 @@ fn describe(error: &Error) -> (TlsFault, String) {
         Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::MissingData(_))
         | Error::InappropriateMessage { .. } => (TlsFault::NotTls, "it does not speak TLS".into()),
         Error::InvalidMessage(error) => (TlsFault::NotTls, format!("it does not speak TLS ({error:?})")),
-        Error::AlertReceived(alert) => (TlsFault::Trust, format!("the server broke off the handshake: {alert:?}")),
+        Error::AlertReceived(alert) => (TlsFault::Trust, format!("the server aborted the handshake: {alert:?}")),
         other => (TlsFault::Trust, other.to_string()),
     }
 }
@@ -44,7 +44,7 @@ fn certificate(error: &CertificateError) -> (TlsFault, String) {
         CertificateError::Expired | CertificateError::NotValidYet => (TlsFault::Clock, error.to_string()),
         CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => (
             TlsFault::Name,
-            format!("its certificate names no host (no subject alternative name), not {:?}", expected.to_str()),
+            format!("its certificate has no subject alternative names, so it is not valid for {:?}", expected.to_str()),
         ),
         CertificateError::NotValidForNameContext { expected, presented } => (
             TlsFault::Name,

@@ -21,7 +21,7 @@ use crate::components::spec::PROCESS;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
     /// Unsigned, although a key is pinned.
-    #[error("it is not signed, but a signing key is pinned")]
+    #[error("not signed, although a signing key is pinned")]
     NotSigned,
     /// The signature is malformed or does not match.
     #[error("invalid signature: {0}")]
@@ -33,7 +33,7 @@ pub enum Unverified {
     #[error("input {0:?} differs from its signed copy")]
     Program(String),
     /// The signed part is about something else.
-    #[error("signed for another {0}")]
+    #[error("signed for a different {0}")]
     Other(&'static str),
 }
 

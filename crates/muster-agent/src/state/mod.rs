@@ -214,7 +214,7 @@ pub enum StoreError {
         reason: String,
     },
     /// A newer agent wrote it.
-    #[error("{path} has version {found}, newer than {known}, the newest that this agent supports")]
+    #[error("{path} has version {found}, but this agent supports versions up to {known}")]
     Newer {
         /// The file.
         path: String,

@@ -135,7 +135,7 @@ async fn on_a_full_disk_no_action_runs_until_there_is_space() {
     agent.server.change(|server| server.actions = vec![level("a", "debug")]);
     agent.pass(MINUTE * 10).await;
     assert_eq!(agent.did(), [""; 0], "what can't be stored does not run");
-    assert!(agent.snapshot().await.message.contains("can't store the state"));
+    assert!(agent.snapshot().await.message.contains("cannot store the state"));
     agent.store.set_full(false);
     agent.pass(MINUTE * 15).await;
     assert_eq!(agent.did(), ["level debug"]);

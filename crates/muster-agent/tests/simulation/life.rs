@@ -209,7 +209,7 @@ async fn new_servers_are_used_only_if_they_respond() {
     agent.start();
     agent.pass(MINUTE).await;
     assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, ["https://fleet.example:8220"]);
-    assert!(agent.snapshot().await.fleet.message.contains("do not respond"));
+    assert!(agent.snapshot().await.fleet.message.contains("servers responds"));
     moved["revision"] = 2.into();
     agent.server.change(|server| server.policy = Some(moved));
     agent.pass(MINUTE).await;

@@ -46,16 +46,19 @@ pub fn page() -> String {
 const PAGE_HEAD: &str = "\
 # Configuration of `muster serve`
 
-<!-- Generated from the table of keys; `cargo test -p muster-server` compares, and with UPDATE_DOCS=1 rewrites it. -->
+<!-- Generated from the configuration keys by `UPDATE_DOCS=1 cargo test -p muster-server --lib config`; do not edit. -->
 
-A key is set in `/etc/muster/muster.toml` (or the file given with `--config`), by an environment variable `MUSTER_…`, by its own
-flag, or by `--set KEY=VALUE`. Flags take precedence over the environment, the environment over the file, the file over the default.
-`muster serve --print-default-config` prints a file with every key and its default; `muster serve --print-config` prints
-every value in effect and its source. Unknown keys, unknown `MUSTER_…` variables and invalid values are errors: all of them are reported at
-once, with exit code 2, before anything starts. Variables of Muster's other programs are ignored, and so are those that
-orchestrators set for a service named `muster` (`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).
+Set a key in `/etc/muster/muster.toml` (or in the file that `--config` names), with an environment variable `MUSTER_…`, with its own
+flag, or with `--set KEY=VALUE`. Flags take precedence over environment variables, environment variables over the file, and the file over the defaults.
 
-Durations are written `250ms`, `30s`, `5m` or `1h30m`.
+* `muster serve --print-default-config` prints a configuration file with all keys and their defaults.
+* `muster serve --print-config` prints the effective configuration with the source of each value.
+
+Unknown keys, unknown `MUSTER_…` variables and invalid values are errors. The server reports all of them and exits with code 2 before it starts
+anything. It ignores the variables of Muster's other programs, and the variables that orchestrators set for a service named `muster`
+(`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).
+
+Examples of durations: `250ms`, `30s`, `5m`, `1h30m`.
 ";
 
 const TABLE_HEAD: &str = "| key | type | default | flag, variable | meaning |\n| --- | --- | --- | --- | --- |\n";

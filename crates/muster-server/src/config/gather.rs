@@ -50,7 +50,7 @@ fn read(named: Option<String>) -> Result<Option<(String, String)>, Problems> {
         Ok(text) => Ok(Some((path, text))),
         Err(error) if optional && error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
-            let reason = format!("the file can't be read: {error}");
+            let reason = format!("cannot read the file: {error}");
             Err(Problems(vec![Problem { source: Source::Flag(path), key: String::new(), reason }]))
         }
     }

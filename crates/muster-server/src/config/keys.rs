@@ -70,7 +70,7 @@ fn general() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--data-dir"),
-            "Directory of the database, the certificates and the keys.\nDefault: /var/lib/muster for root, otherwise $XDG_STATE_HOME/muster (~/.local/state/muster).",
+            "Directory for the database, certificates and keys.\nDefault: /var/lib/muster for root, otherwise $XDG_STATE_HOME/muster (~/.local/state/muster).",
         ),
         key(
             &names::DATABASE,
@@ -84,7 +84,7 @@ fn general() -> Vec<Definition> {
             Kind::Urls,
             Raw::List(Vec::new()),
             Some("--external-url"),
-            "URLs at which agents reach this server, each https://HOST:PORT.\nThe server's own certificate covers their hosts, and this host's names and addresses.\nDefault: the bound address of `agent.listen` (of `local.listen` if that is `none`), with this host's name\nin place of 0.0.0.0 or [::].",
+            "URLs that agents use to connect to this server, each in the form https://HOST:PORT.\nA certificate signed by the server's own CA covers their hosts, and the names and addresses of this host.\nDefault: the address of `agent.listen` (of `local.listen` if that is `none`), with this host's name\nin place of 0.0.0.0 or [::].",
         ),
         key(
             &names::INSECURE_HTTP,
@@ -110,7 +110,7 @@ fn listeners() -> Vec<Definition> {
             Kind::Address,
             text("127.0.0.1:8221"),
             Some("--local-listen"),
-            "Listener for the agent on this host, with limits of its own.",
+            "Listener for the agent on this host. Its limits are separate from those of `agent.listen`.",
         ),
         key(
             &names::ADMIN_LISTEN,
@@ -124,7 +124,7 @@ fn listeners() -> Vec<Definition> {
             Kind::Hosts,
             Raw::List(Vec::new()),
             None,
-            "Further host names by which people reach `admin.listen`, such as a proxy's. Requests for other names are rejected:\na page in a browser must not reach this listener under its own name. Addresses, `localhost`, this host's name and the\nhosts of `external_url` are always served.",
+            "Additional host names for `admin.listen`, such as the name of a reverse proxy. IP addresses, `localhost`, this host's name\nand the hosts of `external_url` are always allowed. Requests with any other `Host` are rejected, which prevents DNS rebinding\nby web pages.",
         ),
     ]
 }
@@ -136,7 +136,7 @@ fn tls() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--tls-cert"),
-            "PEM file with a certificate and its chain, instead of a certificate by the server's own CA.\nReloaded when it changes, and on SIGHUP.",
+            "PEM file with a certificate and its chain, instead of a certificate signed by the server's own CA.\nReloaded on SIGHUP and when the file changes.",
         ),
         key(&names::TLS_KEY, Kind::Text, text(""), Some("--tls-key"), "PEM file with the private key of `tls.cert`."),
         key(
@@ -144,7 +144,7 @@ fn tls() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--tls-client-ca"),
-            "PEM file with CAs for optional client certificates: a certificate that is presented must chain to one of them.",
+            "PEM file with the CAs for optional client certificates. If a client presents a certificate, it must chain to one of these CAs.",
         ),
     ]
 }
@@ -156,14 +156,14 @@ fn timeouts() -> Vec<Definition> {
             ANY,
             text("5m"),
             None,
-            "Duration of a long poll: how long a check-in is held while nothing is due. With 0s check-ins are answered immediately, and\nagents poll about once a second. Agents time out after 10 minutes.",
+            "Duration of a long poll: how long the server holds a check-in while nothing is due. With 0s, the server responds immediately,\nand agents poll about once a second. Agents time out after 10 minutes.",
         ),
         key(
             &names::JITTER,
             ANY,
             text("30s"),
             None,
-            "Maximum of a random duration that is subtracted from the long poll, so that agents do not return all at once. The default is at most\na tenth of timeouts.checkin_long_poll.",
+            "Maximum of the random duration that is subtracted from each long poll, so that agents do not all return at once.\nThe default is capped at a tenth of `timeouts.checkin_long_poll`.",
         ),
         key(&names::MAX_POLL, SOME, text("1h"), None, "Maximum long poll that an agent may request."),
         key(&names::HANDSHAKE, SOME, text("10s"), None, "Maximum duration of a TLS handshake, from its first byte."),
@@ -172,14 +172,14 @@ fn timeouts() -> Vec<Definition> {
             SOME,
             text("5s"),
             None,
-            "Maximum time in which the head of a request must arrive, from its first byte.",
+            "Maximum time to receive the head of a request, from its first byte.",
         ),
         key(
             &names::READ,
             SOME,
             text("1m"),
             None,
-            "Maximum time to read the body of a request, from the end of its head; at most 20s except for chunks of uploads.",
+            "Maximum time to receive the body of a request, from the end of its head. Capped at 20s, except for chunks of uploads.",
         ),
         key(&names::WRITE, SOME, text("10m"), None, "Maximum total time that a client may block a response."),
         key(&names::WRITE_STALL, SOME, text("30s"), None, "Maximum time without progress while a response is sent."),
@@ -188,12 +188,12 @@ fn timeouts() -> Vec<Definition> {
             SOME,
             text("75s"),
             None,
-            "Maximum time that a connection may stay open without a request, also before its first one.\n\
-             Behind a load balancer, make it longer than the balancer's own idle timeout for servers.\n\
-             Of the connections that have not authenticated, one in sixteen of all (at least 16, at most 1024) may idle;\n\
-             the others are closed after a response, and have `timeouts.read_header` to begin a request.",
+            "Maximum time that a connection may be idle, including before its first request.\n\
+             Behind a load balancer, it must be longer than the balancer's idle timeout for server connections.\n\
+             One in sixteen connections (at least 16, at most 1024) may be idle without having authenticated. Other\n\
+             unauthenticated connections must send a request within `timeouts.read_header`, and are closed after the response.",
         ),
-        key(&names::DRAIN, ANY, text("10s"), None, "Maximum time to wait for running requests on shutdown."),
+        key(&names::DRAIN, ANY, text("10s"), None, "Maximum time to wait for running requests during shutdown."),
     ]
 }
 
@@ -204,10 +204,10 @@ fn limits() -> Vec<Definition> {
         NUMBER,
         Raw::Integer(0),
         None,
-        "Requests at a time on the agent listener, held check-ins included; more get 429.\n\
-         One connection in ten above that is accepted, more are closed at once.\n\
-         One address gets at most half of the connections before it authenticates.\n\
-         0: as many as the limit of open files allows. The other listeners take 256, or this if it is less.",
+        "Maximum number of concurrent requests on the agent listener, including held check-ins; more get 429.\n\
+         The listener accepts 10 % more connections than that, and closes any others immediately.\n\
+         Unauthenticated connections from one address can use at most half of them. 0 derives the limit from the limit of\n\
+         open files. On the other listeners, the limit is 256, or this value if it is lower.",
     )];
     keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));
     keys.push(key(
@@ -215,7 +215,7 @@ fn limits() -> Vec<Definition> {
         SIZE,
         size(defaults.max_decompressed),
         None,
-        "Maximum size of a check-in's body after decompression, in bytes.",
+        "Maximum size of the decompressed body of a check-in, in bytes.",
     ));
     keys
 }
@@ -227,8 +227,9 @@ fn size(bytes: usize) -> Raw {
 fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
     let limit = defaults.of(operation);
     let what = operation_help(operation);
-    let interval =
-        format!("{what}\nToken bucket: one request per `interval`, with a capacity of `burst`; 0 means no rate limit.");
+    let interval = format!(
+        "{what}\nToken bucket: one request per `interval`, with a capacity of `burst`. An `interval` of 0 means no rate limit."
+    );
     vec![
         key(&names::interval(operation), ANY, text(&write_span(limit.interval)), None, &interval),
         key(
@@ -258,14 +259,14 @@ fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
 fn operation_help(operation: Operation) -> &'static str {
     match operation {
         Operation::Status => "Status requests.",
-        Operation::Enroll => "Enrolments.",
-        Operation::CheckIn => "Check-ins. A held check-in counts against `max` for its whole duration.",
+        Operation::Enroll => "Enrollments.",
+        Operation::CheckIn => "Check-ins. A held check-in counts towards `max` for its whole duration.",
         Operation::Ack => "Acknowledgements of actions.",
         Operation::AuditUnenroll => "Reports of uninstalled agents.",
         Operation::Artifact => "Artifact downloads.",
-        Operation::UploadStart => "Upload begin requests.",
-        Operation::UploadChunk => "Upload chunks. Each running request holds its chunk in memory.",
-        Operation::UploadEnd => "Upload complete requests.",
+        Operation::UploadStart => "Requests that begin an upload.",
+        Operation::UploadChunk => "Chunks of uploads. Each running request holds its chunk in memory.",
+        Operation::UploadEnd => "Requests that complete an upload.",
         Operation::FileDelivery => "File downloads by agents.",
         Operation::PgpRetrieval => "Requests for the PGP key that signs upgrades.",
     }
@@ -287,21 +288,21 @@ fn uploads() -> Vec<Definition> {
             FILES,
             number(max_bytes_per_agent),
             None,
-            "Maximum total size of the files of one agent, in bytes; an upload that would exceed it is rejected. Files are kept for 7 days.",
+            "Maximum total size of an agent's uploaded files, in bytes. An upload that would exceed it is rejected. Files are kept for 7 days.",
         ),
         key(
             &names::UPLOAD_MAX_OPEN_PER_AGENT,
             NUMBER,
             number(max_open_per_agent),
             None,
-            "Maximum number of concurrent uploads of one agent; more are answered 429.",
+            "Maximum number of concurrent uploads by one agent; more get 429.",
         ),
         key(
             &names::UPLOAD_MIN_FREE_BYTES,
             FILES,
             number(min_free_bytes),
             None,
-            "Free bytes on the data directory's disk below which uploads are rejected; agents retry.",
+            "Minimum free space on the disk of the data directory, in bytes. Below it, uploads are rejected, and agents retry.",
         ),
     ]
 }
@@ -313,14 +314,14 @@ fn agents() -> Vec<Definition> {
             Kind::Version { minor: false },
             text("9"),
             None,
-            "Highest agent version that is accepted: `MAJOR` (any minor version) or `MAJOR.MINOR`.",
+            "Maximum version of agents: `MAJOR` (any minor version) or `MAJOR.MINOR`. Newer agents are rejected.",
         ),
         key(
             &names::LOWEST_VERSION,
             Kind::Version { minor: true },
             text("7.13"),
             None,
-            "Lowest agent version that is accepted.",
+            "Minimum version of agents. Older agents are rejected.",
         ),
     ]
 }

@@ -88,7 +88,7 @@ impl Values {
 
 fn unknown_key(key: &str) -> String {
     match nearest(key, KEYS.iter().map(|definition| definition.key.as_str())) {
-        Some(near) => format!("unknown key; is {near} meant?"),
+        Some(near) => format!("unknown key; did you mean {near}?"),
         None => "unknown key".into(),
     }
 }

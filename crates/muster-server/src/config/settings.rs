@@ -143,7 +143,7 @@ fn data_dir(values: &Values, layers: &Layers, problems: &mut Vec<Problem>) -> Ut
         return path;
     }
     default_data_dir(layers.root, &layers.environment).unwrap_or_else(|| {
-        problems.push(values.problem(&names::DATA_DIR, "there is no home folder to derive it from; set it"));
+        problems.push(values.problem(&names::DATA_DIR, "not set, and there is no home directory for the default"));
         Utf8PathBuf::new()
     })
 }
@@ -164,11 +164,11 @@ fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         (Some(_), None) => {
-            problems.push(values.problem(&names::TLS_CERT, "needs tls.key beside it"));
+            problems.push(values.problem(&names::TLS_CERT, "requires tls.key"));
             None
         }
         (None, Some(_)) => {
-            problems.push(values.problem(&names::TLS_KEY, "needs tls.cert beside it"));
+            problems.push(values.problem(&names::TLS_KEY, "requires tls.cert"));
             None
         }
     };
@@ -236,12 +236,14 @@ fn size(count: u64) -> usize {
 fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
     for (key, address) in [(names::AGENT_LISTEN, config.listen.agent), (names::LOCAL_LISTEN, config.listen.local)] {
         if let Some(address) = address.filter(|address| config.insecure_http && !address.ip().is_loopback()) {
-            let reason = format!("{address} is not a loopback address, and insecure_http is on: use 127.0.0.1, or TLS");
+            let reason =
+                format!("insecure_http requires a loopback address, but this is {address}: use 127.0.0.1, or TLS");
             problems.push(values.problem(&key, reason));
         }
     }
     for url in config.external_urls.iter().filter(|url| url.starts_with("http:") && !config.insecure_http) {
-        problems.push(values.problem(&names::EXTERNAL_URL, format!("{url} is plain HTTP, and insecure_http is off")));
+        problems
+            .push(values.problem(&names::EXTERNAL_URL, format!("{url} is plain HTTP, which requires insecure_http")));
     }
     let PollLimits { default: long_poll, jitter, .. } = config.poll;
     if !jitter.is_zero() && jitter >= long_poll {
@@ -249,12 +251,12 @@ fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
         problems.push(values.problem(&names::JITTER, reason));
     }
     if !values.read(&names::DATABASE).is_empty() {
-        let reason = "only SQLite in the data folder is supported by this version; leave it out";
+        let reason = "this version supports only SQLite in the data directory; remove the key";
         problems.push(values.problem(&names::DATABASE, reason));
     }
     let UploadLimits { max_bytes, max_bytes_per_agent, .. } = config.uploads;
     if max_bytes > max_bytes_per_agent {
-        problems.push(values.problem(&names::UPLOAD_MAX_BYTES, "is above uploads.max_bytes_per_agent"));
+        problems.push(values.problem(&names::UPLOAD_MAX_BYTES, "exceeds uploads.max_bytes_per_agent"));
     }
     check_versions(config, values, problems);
 }
@@ -262,6 +264,6 @@ fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
 fn check_versions(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
     let highest = (config.highest_version.0, config.highest_version.1.unwrap_or(u32::MAX));
     if config.lowest_version > highest {
-        problems.push(values.problem(&names::LOWEST_VERSION, "is above agents.highest_version"));
+        problems.push(values.problem(&names::LOWEST_VERSION, "exceeds agents.highest_version"));
     }
 }

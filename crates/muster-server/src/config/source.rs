@@ -83,7 +83,7 @@ fn is_section(name: &str) -> bool {
 
 fn unknown_section(key: String, source: Source) -> Problem {
     let reason = match nearest(&key, sections()) {
-        Some(near) => format!("unknown section; is [{near}] meant?"),
+        Some(near) => format!("unknown section; did you mean [{near}]?"),
         None => "unknown section".into(),
     };
     Problem { source, key, reason }
@@ -156,8 +156,8 @@ fn tells_of_a_service(name: &str, value: &str) -> bool {
 
 fn unknown_variable(name: &str) -> Problem {
     let known: Vec<String> = KEYS.iter().map(keys::Definition::variable).collect();
-    let hint = nearest(name, known.iter().map(String::as_str)).map(|near| format!("; is {near} meant?"));
-    let reason = format!("no key of the configuration has this variable{}", hint.unwrap_or_default());
+    let hint = nearest(name, known.iter().map(String::as_str)).map(|near| format!("; did you mean {near}?"));
+    let reason = format!("unknown variable: no configuration key has this name{}", hint.unwrap_or_default());
     Problem { source: Source::Environment(name.to_owned()), key: String::new(), reason }
 }
 
@@ -171,7 +171,7 @@ pub fn assignments(list: &[String], problems: &mut Vec<Problem>) -> Vec<Entry> {
                 let raw = Raw::Text(value.to_owned());
                 entries.push(Entry { key: key.trim().to_owned(), raw, source });
             }
-            None => problems.push(Problem { source, key: String::new(), reason: "write --set KEY=VALUE".into() }),
+            None => problems.push(Problem { source, key: String::new(), reason: "expected --set KEY=VALUE".into() }),
         }
     }
     entries

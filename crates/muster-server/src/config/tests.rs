@@ -50,12 +50,12 @@ fn every_problem_is_told_at_once_with_its_place_and_the_nearest_name() {
     all.assignments = vec!["timeouts.iddle=1s".into(), "nonsense".into()];
     let expected = "\
 invalid configuration, 6 problems:
-  --set nonsense: write --set KEY=VALUE
-  muster.toml:1: data_dri: unknown key; is data_dir meant?
+  --set nonsense: expected --set KEY=VALUE
+  muster.toml:1: data_dri: unknown key; did you mean data_dir?
   muster.toml:4: limits.checkin.burst: expected a non-negative integer
   muster.toml:5: limits.checkin.interval: \"5 parsecs\" is not a duration, such as 250ms, 30s or 5m
   MUSTER_LOG_LEVEL: log.level: \"loud\" is not one of error, warn, info, debug, trace
-  --set timeouts.iddle: timeouts.iddle: unknown key; is timeouts.idle meant?";
+  --set timeouts.iddle: timeouts.iddle: unknown key; did you mean timeouts.idle?";
     assert_eq!(refused(&all), expected);
 }
 
@@ -81,34 +81,34 @@ fn values_of_another_type_are_told_what_is_needed() {
         ("timeouts.idle = \"2d\"", "\"2d\" is not a duration"),
         ("timeouts.idle = \"0\"", "0 is outside 1ms to 24h"),
         ("external_url = [3]", "expected a string in quotes, found a list of something other than strings"),
-        ("external_url = \"fleet.example\"", "is no address of a server; write https://HOST:PORT"),
-        ("external_url = \"https://user:pw@fleet.example\"", "is no address of a server"),
-        ("external_url = \"https://fleet.example/path\"", "has a path; agents take https://HOST:PORT only"),
-        ("external_url = \"http://fleet.example:8220\"", "is plain HTTP, and insecure_http is off"),
-        ("external_url = \"https://fleet.example\"", "has no port; write https://fleet.example:8220, or the port"),
-        ("external_url = \"https://[2001:db8::1]\"", "has no port; write https://[2001:db8::1]:8220"),
+        ("external_url = \"fleet.example\"", "is not a server URL; use https://HOST:PORT"),
+        ("external_url = \"https://user:pw@fleet.example\"", "is not a server URL"),
+        ("external_url = \"https://fleet.example/path\"", "has a path; use https://HOST:PORT"),
+        ("external_url = \"http://fleet.example:8220\"", "is plain HTTP, which requires insecure_http"),
+        ("external_url = \"https://fleet.example\"", "has no port; use https://fleet.example:8220, or another port"),
+        ("external_url = \"https://[2001:db8::1]\"", "has no port; use https://[2001:db8::1]:8220"),
         ("external_url = \"https://fleet.example:\"", "has no port"),
         ("external_url = \"https://fleet.example:0\"", "has port 0"),
-        ("external_url = \"https://0.0.0.0:8220\"", "names no host that agents can reach"),
-        ("external_url = \"https://[::]:8220\"", "names no host that agents can reach"),
-        ("external_url = \"https://*.example:8220\"", "names no host that agents can reach"),
-        ("external_url = \"https://fleet.example:65536\"", "is no address of a server"),
-        ("agent.listen = \"fleet.example:1\"", "is no listen address; write ADDRESS:PORT, or none"),
-        ("agents.highest_version = \"new\"", "is no version; write MAJOR or MAJOR.MINOR in quotes"),
-        ("agents.lowest_version = \"8\"", "is no version; write MAJOR.MINOR in quotes"),
-        ("agents.lowest_version = \"10.0\"", "is above agents.highest_version"),
-        ("tls.cert = \"a\"", "needs tls.key beside it"),
-        ("tls.key = \"a\"", "needs tls.cert beside it"),
+        ("external_url = \"https://0.0.0.0:8220\"", "is not a host that agents can connect to"),
+        ("external_url = \"https://[::]:8220\"", "is not a host that agents can connect to"),
+        ("external_url = \"https://*.example:8220\"", "is not a host that agents can connect to"),
+        ("external_url = \"https://fleet.example:65536\"", "is not a server URL"),
+        ("agent.listen = \"fleet.example:1\"", "is not a listen address; use ADDRESS:PORT or none"),
+        ("agents.highest_version = \"new\"", "is not a version; use MAJOR or MAJOR.MINOR in quotes"),
+        ("agents.lowest_version = \"8\"", "is not a version; use MAJOR.MINOR in quotes"),
+        ("agents.lowest_version = \"10.0\"", "exceeds agents.highest_version"),
+        ("tls.cert = \"a\"", "requires tls.key"),
+        ("tls.key = \"a\"", "requires tls.cert"),
         ("timeouts.checkin_jitter = \"6m\"", "must be shorter than timeouts.checkin_long_poll, 5m"),
         ("database = \"postgres://h/d\"", "only SQLite"),
         ("limits = 3", "unknown key"),
-        ("[limit]", "limit: unknown section; is [limits] meant?"),
-        ("[limits.check-in]", "limits.check-in: unknown section; is [limits.checkin] meant?"),
+        ("[limit]", "limit: unknown section; did you mean [limits]?"),
+        ("[limits.check-in]", "limits.check-in: unknown section; did you mean [limits.checkin]?"),
         ("[timeouts]\nidle = {}", "timeouts.idle: unknown section"),
         ("nonsense = {}", "nonsense: unknown section"),
-        ("admin.hosts = [\"fleet.example:8230\"]", "is no name of a host; write it without scheme and port"),
-        ("admin.hosts = [\"*.example\"]", "is no name of a host"),
-        ("admin.hosts = \"https://fleet.example\"", "is no name of a host"),
+        ("admin.hosts = [\"fleet.example:8230\"]", "is not a host name; omit the scheme and the port"),
+        ("admin.hosts = [\"*.example\"]", "is not a host name"),
+        ("admin.hosts = \"https://fleet.example\"", "is not a host name"),
     ] {
         let text = refused(&layers(file));
         assert!(text.contains(reason), "{file}: {text}");
@@ -133,7 +133,10 @@ fn a_short_poll_needs_no_word_on_jitter() {
 fn plain_http_is_for_loopback_addresses_only() {
     let mut all = Layers { root: true, assignments: vec!["insecure_http=true".into()], ..Layers::default() };
     let text = refused(&all);
-    assert!(text.contains("agent.listen: 0.0.0.0:8220 is not a loopback address"), "{text}");
+    assert!(
+        text.contains("agent.listen: insecure_http requires a loopback address, but this is 0.0.0.0:8220"),
+        "{text}"
+    );
     all.assignments.push("agent.listen=localhost:8220".into());
     assert!(load(&all).unwrap().config.insecure_http);
     all.assignments.push("agent.listen=none".into());
@@ -151,7 +154,7 @@ fn lists_are_written_with_commas_where_there_are_no_brackets() {
 #[test]
 fn the_data_folder_depends_on_who_runs_us() {
     let mut all = Layers::default();
-    assert!(refused(&all).contains("data_dir: there is no home folder"));
+    assert!(refused(&all).contains("data_dir: not set, and there is no home directory"));
     all.environment.insert("HOME".into(), "/home/ann".into());
     assert_eq!(load(&all).unwrap().config.data_dir, "/home/ann/.local/state/muster");
     all.environment.insert("XDG_STATE_HOME".into(), "/state".into());
@@ -166,9 +169,9 @@ fn unknown_variables_are_refused_with_the_nearest_right_name() {
         ..Layers::default()
     };
     let told = refused(&of(&["MUSTER_TIMEOUTS_IDEL"]));
-    let reason = "no key of the configuration has this variable; is MUSTER_TIMEOUTS_IDLE meant?";
+    let reason = "unknown variable: no configuration key has this name; did you mean MUSTER_TIMEOUTS_IDLE?";
     assert_eq!(told, format!("invalid configuration: MUSTER_TIMEOUTS_IDEL: {reason}"));
-    assert!(refused(&of(&["MUSTER_PORT"])).contains("MUSTER_PORT: no key"), "a port alone is no service");
+    assert!(refused(&of(&["MUSTER_PORT"])).contains("MUSTER_PORT: unknown variable"), "a port alone is no service");
     assert!(refused(&of(&["MUSTER_NONSENSE_AND_MORE", "MUSTER_X"])).contains("2 problems"));
 }
 

@@ -100,7 +100,7 @@ impl Kind {
             Self::Address => "`ADDRESS:PORT` or `none`".into(),
             Self::Text => "string".into(),
             Self::Urls => "list of URLs".into(),
-            Self::Hosts => "a list of host names".into(),
+            Self::Hosts => "list of host names".into(),
             Self::Version { .. } => "version".into(),
         }
     }
@@ -216,7 +216,7 @@ fn address(text: &str) -> Result<Option<SocketAddr>, String> {
     if let Ok(address) = text.parse() {
         return Ok(Some(address));
     }
-    let wrong = || format!("{text:?} is no listen address; write ADDRESS:PORT, or none");
+    let wrong = || format!("{text:?} is not a listen address; use ADDRESS:PORT or none");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port.parse().map_err(|_| wrong())?;
     match host {
@@ -235,7 +235,7 @@ fn items(raw: &Raw) -> Result<Vec<String>, String> {
 }
 
 fn host(text: &str) -> Result<String, String> {
-    let wrong = || format!("{text:?} is no name of a host; write it without scheme and port");
+    let wrong = || format!("{text:?} is not a host name; omit the scheme and the port");
     let authority: http::uri::Authority = text.parse().map_err(|_| wrong())?;
     let plain = authority.host() == text && !text.contains(['*', '@']);
     plain.then(|| text.to_ascii_lowercase()).ok_or_else(wrong)
@@ -243,24 +243,26 @@ fn host(text: &str) -> Result<String, String> {
 
 /// Takes `https://host[:port]`; a slash at the end goes away.
 fn url(text: &str) -> Result<String, String> {
-    let wrong = || format!("{text:?} is no address of a server; write https://HOST:PORT");
+    let wrong = || format!("{text:?} is not a server URL; use https://HOST:PORT");
     let uri: http::Uri = text.parse().map_err(|_| wrong())?;
     let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "https" | "http")).ok_or_else(wrong)?;
     let authority = uri.authority().filter(|a| !a.host().is_empty() && !a.as_str().contains('@')).ok_or_else(wrong)?;
     if uri.path() != "/" && !uri.path().is_empty() || uri.query().is_some() {
-        return Err(format!("{text:?} has a path; agents take https://HOST:PORT only"));
+        return Err(format!("{text:?} has a path; use https://HOST:PORT"));
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     if host.contains('*') || host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()) {
-        return Err(format!("{text:?} names no host that agents can reach; write the name or address of this server"));
+        return Err(format!(
+            "{text:?} is not a host that agents can connect to; use the name or address of this server"
+        ));
     }
     match authority.port_u16() {
         // An empty port is none; one beyond the numbers is a mistake of another kind.
         None if !authority.as_str().ends_with([']', ':']) && authority.as_str() != authority.host() => Err(wrong()),
-        Some(0) => Err(format!("{text:?} has port 0, which can't be reached; write the port that agents connect to")),
+        Some(0) => Err(format!("{text:?} has port 0; use the port that agents connect to")),
         Some(_) => Ok(format!("{scheme}://{authority}")),
         None => Err(format!(
-            "{text:?} has no port; write {scheme}://{}:8220, or the port that agents connect to",
+            "{text:?} has no port; use {scheme}://{}:8220, or another port that agents connect to",
             authority.host()
         )),
     }
@@ -276,7 +278,7 @@ fn version_text(raw: &Raw) -> Result<String, String> {
 fn version(text: &str, minor: bool) -> Result<Value, String> {
     let wrong = || {
         let form = if minor { "MAJOR.MINOR" } else { "MAJOR or MAJOR.MINOR" };
-        format!("{text:?} is no version; write {form} in quotes")
+        format!("{text:?} is not a version; use {form} in quotes")
     };
     let mut parts = text.split('.').map(str::parse::<u32>);
     let major = parts.next().and_then(Result::ok).ok_or_else(wrong)?;

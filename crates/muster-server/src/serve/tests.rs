@@ -261,7 +261,7 @@ async fn the_first_start_makes_policy_and_key_once() {
     let server = Server::start(&config).await.unwrap();
     assert_eq!(server.first_start.enrollment_token, None);
     let greeting = server.first_start.greeting(&config, &server.addresses);
-    let key = format!("An enrollment key: muster enrollment-key create --data-dir {}", config.data_dir);
+    let key = format!("To create an enrollment key: muster enrollment-key create --data-dir {}", config.data_dir);
     assert!(greeting.contains(&format!("{key} --policy 'Default policy'\n")), "{greeting}");
     assert_eq!(server.first_start.ca_fingerprint, first.ca_fingerprint);
     assert_eq!(server.fleet.inner().signer.public_key(), signing_key, "the signing key is kept");
@@ -314,7 +314,7 @@ async fn the_greeting_names_a_policy_that_is_there() {
 
     let server = Server::start(&config).await.unwrap();
     let greeting = server.first_start.greeting(&config, &server.addresses);
-    let make = format!("make one: muster policy create --data-dir {} NAME\n", config.data_dir);
+    let make = format!("To create one: muster policy create --data-dir {} NAME\n", config.data_dir);
     assert!(greeting.contains(&make), "{greeting}");
     server.stop().await;
 }

@@ -32,7 +32,7 @@ pub enum AgentCommand {
     Show(ShowArgs),
     /// Unenroll agents; with --force, revoke their access keys immediately
     ///
-    /// An unenrolled agent deletes its policy and has to enroll again to come back. With --force this cannot be undone.
+    /// An unenrolled agent deletes its policy, and must enroll again to return. With --force, this cannot be undone.
     #[command(
         after_help = "Examples:\n  muster agent unenroll web-1\n  muster agent unenroll web-1 --force\n  muster agent unenroll --filter 'tags:\"old\"' --dry-run"
     )]
@@ -59,14 +59,14 @@ pub enum AgentCommand {
     LogLevel(SettingsArgs),
     /// Move agents to another server
     ///
-    /// The agents leave this server; it cannot call them back.
+    /// This server cannot move the agents back.
     #[command(
         after_help = "Examples:\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt --setting certificate_authorities=/etc/other-ca.crt\n  muster agent migrate --filter 'tags:\"web\"' --to https://other.example:8220 --enrollment-token @token.txt --dry-run"
     )]
     Migrate(MigrateArgs),
     /// Make agents run without root privileges
     ///
-    /// Agents cannot be given root privileges again from here.
+    /// The server cannot restore their root privileges.
     #[command(
         after_help = "Examples:\n  muster agent privilege-level web-1\n  muster agent privilege-level web-1 --user agents --group agents\n  muster agent privilege-level --filter 'tags:\"web\"' --dry-run"
     )]
@@ -82,8 +82,6 @@ pub enum AgentCommand {
     /// Delete agents with their keys, results and files
     ///
     /// This cannot be undone: a deleted agent is rejected until it enrolls again.
-    ///
-    /// This cannot be undone: a deleted agent is rejected until it enrolls again.
     #[command(
         after_help = "Examples:\n  muster agent delete web-1\n  muster agent delete --filter status:unenrolled --yes"
     )]
@@ -93,7 +91,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Agents that match; fields: id, policy_id, status, tags, hostname, enrollment_key_id, duplicate_hosts, joined by and, or, not and ( )
+    /// Filter; fields: id, policy_id, status, tags, hostname, enrollment_key_id, duplicate_hosts; operators: and, or, not, ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Include inactive agents
@@ -243,7 +241,7 @@ impl ListArgs {
         print_list(&agents, format, COLUMNS, |agent| agent.id.clone())?;
         if total == 0 && matches!(format, Format::Table | Format::Wide) {
             eprintln!(
-                "muster: no agents\n  hint: unenrolled and inactive agents: muster agent list --filter 'status:*'"
+                "muster: no agents\n  hint: to list unenrolled and inactive agents: muster agent list --filter 'status:*'"
             );
         }
         if (agents.len() as u64) < total {

@@ -94,7 +94,7 @@ pub struct ReassignArgs {
     /// Policy, by name or id
     #[arg(long, required_unless_present = "no_policy", conflicts_with = "no_policy")]
     policy: Option<String>,
-    /// The revision of the policy that the agents run until they are reassigned; without it they follow the newest
+    /// Pin the agents to this revision until they are reassigned [default: follow the newest]
     #[arg(long, requires = "policy", value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     revision: Option<i64>,
     /// Remove the policy; the agents stay enrolled and keep checking in
@@ -116,7 +116,7 @@ impl ReassignArgs {
         };
         let what = |agents: &str| match &policy {
             Some(policy) => match self.revision {
-                Some(revision) => format!("put {agents} on revision {revision} of the policy {:?}", policy.name),
+                Some(revision) => format!("pin {agents} to revision {revision} of the policy {:?}", policy.name),
                 None => format!("assign {agents} to the policy {:?}", policy.name),
             },
             None => format!("remove {agents} from their policies"),
@@ -161,7 +161,7 @@ pub struct UpgradeArgs {
     /// Start time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     start: Option<String>,
-    /// Skip the eligibility checks: downgrades, managed policies, agents that report they cannot be upgraded
+    /// Skip the eligibility checks: downgrades, managed policies, agents that report that they are not upgradeable
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -213,7 +213,7 @@ pub struct DiagnosticsArgs {
     /// Include a CPU profile
     #[arg(long)]
     cpu: bool,
-    /// Directory for the bundle, created if missing; for one agent, with --wait
+    /// Directory to download the bundle to; requires --wait and a single agent
     #[arg(long, value_name = "DIR", requires = "wait")]
     download: Option<Utf8PathBuf>,
     #[command(flatten)]
@@ -224,12 +224,9 @@ impl DiagnosticsArgs {
     /// Requests bundles, and downloads one.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         if self.download.is_some() && !self.selection.names_one() {
-            return Err(Failed::usage("--download takes one agent").remedy("name one agent by its id or host name"));
-        }
-        // Before anything is asked of the agent: its answer may take minutes.
-        if let Some(directory) = &self.download {
-            let made = tokio::fs::create_dir_all(directory).await;
-            made.map_err(|error| Failed::new(format!("cannot create {directory}: {error}")))?;
+            return Err(
+                Failed::usage("--download requires a single agent").remedy("name one agent by its id or host name")
+            );
         }
         let what = |agents: &str| format!("request diagnostics from {agents}");
         let metrics = || self.cpu.then(|| vec!["CPU".to_owned()]);
@@ -238,6 +235,11 @@ impl DiagnosticsArgs {
             BulkDiagnostics { agents, include_inactive, batch_size: None, dry_run: None, additional_metrics }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
+        // Before anything is asked of the agent: its answer may take minutes.
+        if let Some(directory) = &self.download {
+            let made = tokio::fs::create_dir_all(directory).await;
+            made.map_err(|error| Failed::new(format!("cannot create {directory}: {error}")))?;
+        }
         let created = match chosen.single() {
             Some(agent) => client.request_diagnostics(agent, &Diagnostics { additional_metrics: metrics() }).await?,
             None => client.bulk(&request(&chosen)).await?,

@@ -13,7 +13,7 @@ pub struct Care {
     /// Do not ask for confirmation
     #[arg(long, short)]
     pub yes: bool,
-    /// Let the server validate the request, print what it would do, and change nothing
+    /// Validate on the server and print what would happen, without changing anything
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -25,8 +25,10 @@ impl Care {
             return Ok(());
         }
         if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-            return Err(Failed::usage(format!("{question} Nothing was changed: there is no terminal to confirm on"))
-                .remedy("pass --yes to go ahead, or --dry-run to see what would happen"));
+            return Err(Failed::usage(format!(
+                "{question} Nothing was changed: there is no terminal to ask for confirmation"
+            ))
+            .remedy("pass --yes to confirm, or --dry-run to see what would happen"));
         }
         match Confirm::new().with_prompt(question).default(false).interact() {
             Ok(true) => Ok(()),

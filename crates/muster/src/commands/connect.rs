@@ -14,8 +14,8 @@ pub struct Connect {
     /// Data directory of the server on this host, which holds its admin socket [env: MUSTER_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR", conflicts_with = "url", help_heading = "Connection")]
     pub data_dir: Option<Utf8PathBuf>,
-    /// URL of the management API, instead of the socket. This version issues no tokens yet, so the server rejects every
-    /// request there [env: MUSTER_URL]
+    /// URL of the management API, instead of the socket. Not usable yet: the server rejects requests without a token,
+    /// and this version issues none [env: MUSTER_URL]
     #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
     pub url: Option<String>,
     /// API token for --url
@@ -46,7 +46,8 @@ impl Connect {
     /// Returns the socket in the data directory that `muster serve` would use.
     fn socket(&self) -> Result<Utf8PathBuf, Failed> {
         let folder = self.data_dir.clone().or_else(data_dir_of_serve);
-        let folder = folder.ok_or_else(|| Failed::usage("no home directory to look for the server's data in"))?;
+        let folder = folder
+            .ok_or_else(|| Failed::usage("cannot find the server's data directory: there is no home directory"))?;
         Ok(folder.join("admin.sock"))
     }
 }

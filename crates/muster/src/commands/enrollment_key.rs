@@ -33,7 +33,7 @@ pub enum EnrollmentKeyCommand {
     Show(ShowArgs),
     /// Revoke an enrollment key
     ///
-    /// No agent can enroll with it any more; agents that have enrolled with it are not affected. This cannot be undone.
+    /// No agent can enroll with the key any more; agents that have enrolled with it are not affected. This cannot be undone.
     #[command(
         after_help = "Examples:\n  muster enrollment-key revoke web --yes\n  muster enrollment-key revoke 0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60 --dry-run"
     )]
@@ -56,13 +56,13 @@ pub struct ListArgs {
 /// Flags of `create`.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
-    /// Policy of agents that enroll, by name or id [default: the default policy at the time of enrollment]
+    /// Policy for agents that enroll with the key, by name or id [default: the default policy at the time of enrollment]
     #[arg(long)]
     policy: Option<String>,
-    /// Name of the key [default: the policy's name, with a number if it is taken]
+    /// Name of the key [default: the policy's name, with a number appended if it is taken]
     #[arg(long)]
     name: Option<String>,
-    /// Tags of agents that enroll, separated by commas (repeatable)
+    /// Tags for agents that enroll with the key, separated by commas (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',', value_parser = tag)]
     tags: Vec<String>,
     /// Expiry: 30m, 12h, 7d, or a time (RFC 3339)

@@ -102,7 +102,7 @@ pub async fn all_keys(client: &Client, filter: Option<&str>) -> Result<Vec<Enrol
 /// Returns the agent with this id, else the only one with this host name.
 pub async fn find_agent(client: &Client, named: &str) -> Result<Agent, Failed> {
     let ids = find_agents(client, std::slice::from_ref(&named.to_owned())).await?;
-    let id = ids.first().ok_or_else(|| Failed::new("one name became none"))?;
+    let id = ids.first().ok_or_else(|| Failed::new("internal error: the look-up returned no agent"))?;
     Ok(client.agent(id).await?)
 }
 

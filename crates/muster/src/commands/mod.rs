@@ -36,9 +36,9 @@ pub enum AdminCommand {
     Policy(Noun<policy::PolicyCommand>),
     /// Manage enrollment keys
     EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),
-    /// Follow and cancel actions
+    /// List, cancel and wait for actions
     Action(Noun<action::ActionCommand>),
-    /// Show the server's state and count agents by status
+    /// Show the server's state, the number of agents by status, and recently rejected requests
     Status {
         #[command(flatten)]
         connect: Connect,

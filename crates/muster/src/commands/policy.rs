@@ -50,7 +50,7 @@ pub enum PolicyCommand {
         after_help = "Examples:\n  muster policy rollback web --to 3 --dry-run\n  muster policy rollback web --to 3 --yes"
     )]
     Rollback(RollbackArgs),
-    /// Delete a policy that has no agents, and its enrollment keys
+    /// Delete a policy and its enrollment keys; the policy must have no agents
     ///
     /// This cannot be undone.
     #[command(after_help = "Examples:\n  muster policy delete web --yes")]
@@ -286,7 +286,7 @@ impl ApplyArgs {
         let done = match applied.outcome {
             ApplyOutcome::Created => "created",
             ApplyOutcome::Changed => "updated",
-            ApplyOutcome::Unchanged => "unchanged:",
+            ApplyOutcome::Unchanged => "no changes to",
         };
         let AgentPolicy { name, revision, .. } = &applied.policy;
         match self.output.output {
@@ -309,9 +309,9 @@ impl ApplyArgs {
             }
             ApplyOutcome::Changed => {}
         }
-        print_line(format!("would update the policy {name:?} (now revision {before}):"))?;
+        print_line(format!("would update the policy {name:?} (currently revision {before}):"))?;
         for secret in &plan.secrets {
-            print_line(format!("another value of the secret {secret}"))?;
+            print_line(format!("new value for the secret {secret}"))?;
         }
         if plan.changes.is_empty() { Ok(()) } else { print_table(&plan.changes, false, CHANGES) }
     }

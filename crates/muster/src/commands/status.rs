@@ -1,4 +1,4 @@
-//! `muster status`: the server and its agents in numbers, and which agents it refused lately.
+//! `muster status`: the server's state, the number of agents by status, and recently rejected requests.
 
 use clap::Args;
 use muster_client::Client;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::failure::Failed;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_one, print_table};
 
-/// Numbers of agents by status, and the agents that were refused lately.
+/// Flags of `status`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  muster status\n  muster status --output json")]
 pub struct StatusArgs {
@@ -28,12 +28,12 @@ struct Overview {
 const SHOWN: usize = 5;
 
 const REFUSED: &[Column<RefusedRequests>] = &[
-    column("REFUSED", |it| it.last.clone()),
-    column("TIMES", |it| it.count.to_string()),
+    column("REJECTED", |it| it.last.clone()),
+    column("COUNT", |it| it.count.to_string()),
     column("ADDRESS", |it| or_dash(Some(&it.address))),
     column("AGENT OR KEY", |it| or_dash(it.agent_id.as_deref().or(it.api_key_id.as_deref()))),
     column("REASON", |it| it.reason.clone()),
-    column("WHAT TO DO", |it| or_dash(Some(&it.remedy))),
+    column("REMEDY", |it| or_dash(Some(&it.remedy))),
 ];
 
 const COLUMNS: &[Column<Overview>] = &[

@@ -94,7 +94,7 @@ fn a_stray_variable_concerns_the_server_alone() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     let ran = finish(command(&["serve", "--print-config"]).env(stray.0, stray.1));
     assert_eq!(ran.code, 2, "{}", ran.err);
-    let reason = "MUSTER_TIMEOUTS_IDEL: no key of the configuration has this variable; is MUSTER_TIMEOUTS_IDLE meant?";
+    let reason = "MUSTER_TIMEOUTS_IDEL: unknown variable: no configuration key has this name; did you mean MUSTER_TIMEOUTS_IDLE?";
     assert!(ran.err.contains(reason), "{}", ran.err);
 }
 

@@ -38,9 +38,9 @@ fn applying_twice_is_a_no_op() {
     assert_eq!(ok(&apply), "created the policy \"twice\", revision 1\n");
     let before = json(&["policy", "show", "twice"]);
     assert_eq!((&before["description"], &before["inactivity_timeout"]), (&"Web servers".into(), &3600.into()));
-    assert_eq!(ok(&apply), "unchanged: the policy \"twice\", revision 1\n", "the secret is the same");
+    assert_eq!(ok(&apply), "no changes to the policy \"twice\", revision 1\n", "the secret is the same");
     let again = ["policy", "apply", "-f", &path];
-    assert_eq!(ok(&again), "unchanged: the policy \"twice\", revision 1\n");
+    assert_eq!(ok(&again), "no changes to the policy \"twice\", revision 1\n");
     let dry = ok(&[&again[..], &["--dry-run"]].concat());
     assert_eq!(dry, "the policy \"twice\" is up to date (revision 1)\n");
     assert_eq!(json(&["policy", "show", "twice"]), before, "not even its times change");
@@ -53,7 +53,7 @@ fn a_dry_run_tells_each_change_and_makes_none() {
     std::fs::write(&path, web("plan", "    - {id: more, type: logfile}\n").replace("Web servers", "Shop")).unwrap();
     let dry = ok(&["policy", "apply", "-f", &path, "--dry-run"]);
     let lines: Vec<&str> = dry.lines().collect();
-    assert_eq!(lines[0], "would update the policy \"plan\" (now revision 1):");
+    assert_eq!(lines[0], "would update the policy \"plan\" (currently revision 1):");
     assert!(lines[1].starts_with("PATH"), "{dry}");
     assert!(lines[2].starts_with("/config/inputs/more  -"), "{dry}");
     assert!(lines[3].starts_with("/description") && lines[3].contains("\"Web servers\"  \"Shop\""), "{dry}");
@@ -73,7 +73,7 @@ fn a_line_taken_out_of_the_file_is_gone_and_settings_stay() {
     let policy = json(&["policy", "apply", "-f", &path]);
     assert_eq!((&policy["description"], &policy["inactivity_timeout"]), (&"".into(), &3600.into()));
     assert_eq!(policy["config"]["inputs"][0]["id"], "hello");
-    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("unchanged: "));
+    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("no changes to the policy "));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn null_takes_settings_back_and_is_shown_before() {
         (&serde_json::Value::Null, &1_209_600.into())
     );
     assert_eq!(policy["is_protected"], serde_json::Value::Null);
-    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("unchanged: "));
+    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("no changes to the policy "));
 }
 
 #[test]
