@@ -141,6 +141,8 @@ pub fn decide(
         results.push(result(record, id, order.kind, ack, now));
     }
     if let Some(revision) = believed_revision(record, acks, looked_up) {
+        // Agents before 9.x never say in a check-in what they run: the ack alone tells.
+        next.running_policy_id.clone_from(&record.policy_id);
         next.policy_revision = revision;
         next.policy_failure = None;
     }

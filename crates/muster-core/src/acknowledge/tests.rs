@@ -107,6 +107,15 @@ fn ea117_the_ack_of_an_older_target_is_believed_and_ends_a_failure() {
 }
 
 #[test]
+fn ea117_an_ack_tells_which_policy_runs() {
+    let record = AgentRecord { policy_revision: 0, running_policy_id: Some(PolicyId::trusted("before")), ..agent() };
+    let believed = run_on(&record, &json!([{"action_id": "policy:p:3"}])).record.unwrap();
+    assert_eq!((believed.running_policy_id, believed.policy_revision), (record.policy_id.clone(), 3));
+    let refused = json!([{"action_id": "policy:p:3", "error": "refused"}]);
+    assert!(run_on(&record, &refused).record.is_none(), "a refused policy runs nowhere");
+}
+
+#[test]
 fn ea118_policy_acks_with_an_error_are_ignored() {
     let answer = run(&json!([{"action_id": "policy:p:2", "error": ""}, {"action_id": "policy:p:2", "error": "e"}]));
     assert_eq!((statuses(&answer), answer.record), (vec![200, 200], None));

@@ -236,6 +236,11 @@ impl DiagnosticsArgs {
             BulkDiagnostics { agents, include_inactive, batch_size: None, dry_run: None, additional_metrics }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
+        // Before anything is asked of the agent: its answer may take minutes.
+        if let Some(directory) = &self.download {
+            let made = tokio::fs::create_dir_all(directory).await;
+            made.map_err(|error| Failed::new(format!("cannot create {directory}: {error}")))?;
+        }
         let created = match chosen.single() {
             Some(agent) => client.request_diagnostics(agent, &Diagnostics { additional_metrics: metrics() }).await?,
             None => client.bulk(&request(&chosen)).await?,

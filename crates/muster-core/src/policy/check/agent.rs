@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{list, object};
+use super::{list, object, values};
 use crate::policy::check::outputs::check_hosts;
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
@@ -26,6 +26,7 @@ pub(super) fn check_agent(agent: &Value, path: &str, problems: &mut Problems) {
             object(value, &path, problems);
         }
     }
+    values::check_settings(agent, path, problems);
 }
 
 pub(super) fn check_fleet(fleet: &Value, path: &str, problems: &mut Problems) {

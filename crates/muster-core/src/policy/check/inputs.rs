@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{kind_of, list, lists, object, text};
+use super::{kind_of, list, lists, object, text, values};
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
 
@@ -34,6 +34,7 @@ fn check_one(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
         problems.advise(join(path, "type"), "is missing", "name the input's type, such as `filestream`");
     }
     text(input, "use_output", path, problems);
+    values::check_unit(input, path, problems);
     if let Some(data_stream) = input.get("data_stream") {
         object(data_stream, &join(path, "data_stream"), problems);
     }

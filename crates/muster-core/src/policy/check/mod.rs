@@ -9,6 +9,7 @@ mod lists;
 mod otel;
 mod outputs;
 mod secrets;
+mod values;
 mod variables;
 
 use serde_json::{Map, Value};

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{kind_of, lists, object, text, variables};
+use super::{kind_of, lists, object, text, values, variables};
 use crate::output::Output;
 use crate::policy::expand::expand_object;
 use crate::policy::problem::{Problem, Problems};
@@ -41,6 +41,7 @@ fn check_one(output: &Map<String, Value>, path: &str, problems: &mut Problems) {
         problems.unknown(join(path, "type"), "type of output", kind, &OUTPUT_TYPES);
     }
     lists::check_ssl(output, path, problems);
+    values::check_unit(output, path, problems);
     match output.get("hosts") {
         // Variables are resolved by the agent: `${ES_HOSTS:https://es:9200}`.
         Some(Value::String(host)) if !host.trim().is_empty() => {}
