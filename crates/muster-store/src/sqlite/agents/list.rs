@@ -21,10 +21,11 @@ pub(in crate::sqlite) fn page(
     let statement = filter::agent_page(wanted, sort, descending, page);
     let ids: Vec<AgentId> = all_composed(connection, &statement, |row| Columns::of(row).id())?;
     let total = count_composed(connection, &filter::agent_total(wanted))?;
-    Ok(Listed { items: all_details(connection, &ids)?, total })
+    Ok(Listed { items: named(connection, &ids)?, total })
 }
 
-fn all_details(connection: &Connection, ids: &[AgentId]) -> Result<Vec<AgentDetails>> {
+/// These agents, in this order.
+pub(in crate::sqlite) fn named(connection: &Connection, ids: &[AgentId]) -> Result<Vec<AgentDetails>> {
     let mut items = Vec::with_capacity(ids.len());
     for id in ids {
         let found = unless_unreadable("agents", || id.to_string(), details(connection, id))?;
@@ -44,7 +45,7 @@ pub(in crate::sqlite) fn after(
 ) -> Result<Vec<AgentDetails>> {
     let statement = filter::agents_after(wanted, sort, descending, cursor, limit);
     let ids: Vec<AgentId> = all_composed(connection, &statement, |row| Columns::of(row).id())?;
-    all_details(connection, &ids)
+    named(connection, &ids)
 }
 
 fn details(connection: &Connection, id: &AgentId) -> Result<Option<AgentDetails>> {
@@ -62,6 +63,14 @@ pub(in crate::sqlite) fn ids(
 ) -> Result<Vec<AgentId>> {
     let statement = filter::agent_ids(wanted, after.map(AgentId::as_str), limit);
     all_composed(connection, &statement, |row| Columns::of(row).id())
+}
+
+/// The versions of these agents' records.
+pub(in crate::sqlite) fn versions(connection: &Connection, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>> {
+    all_composed(connection, &filter::agent_versions(ids), |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.id()?, columns.take()?))
+    })
 }
 
 /// Number in each status.
