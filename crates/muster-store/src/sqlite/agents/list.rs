@@ -25,7 +25,7 @@ pub(in crate::sqlite) fn page(
 }
 
 /// These agents, in this order.
-pub(in crate::sqlite) fn named(connection: &Connection, ids: &[AgentId]) -> Result<Vec<AgentDetails>> {
+pub(in super::super) fn named(connection: &Connection, ids: &[AgentId]) -> Result<Vec<AgentDetails>> {
     let mut items = Vec::with_capacity(ids.len());
     for id in ids {
         let found = unless_unreadable("agents", || id.to_string(), details(connection, id))?;
@@ -66,7 +66,7 @@ pub(in crate::sqlite) fn ids(
 }
 
 /// The versions of these agents' records.
-pub(in crate::sqlite) fn versions(connection: &Connection, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>> {
+pub(in super::super) fn versions(connection: &Connection, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>> {
     all_composed(connection, &filter::agent_versions(ids), |row| {
         let mut columns = Columns::of(row);
         Ok((columns.id()?, columns.take()?))
