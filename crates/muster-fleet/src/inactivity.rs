@@ -8,6 +8,7 @@ use muster_core::status::Status;
 use muster_store::query::AgentFilter;
 
 use super::authority::System;
+use super::many::Basis;
 use super::policies::all_policies;
 use super::status_timer::Statuses;
 use super::update::AgentChange;
@@ -52,7 +53,7 @@ impl Statuses {
                 let record = concerned.then(|| set_inactivity_timeout(before, timeout, seen, now)).flatten();
                 AgentChange { record, writes: Vec::new() }
             };
-            self.records.change_many(&System, &ids, &decide).await?;
+            self.records.change_many(&System, &ids, Basis::Store, &decide).await?;
             corrected += ids.len() as u64;
             after = Some(last);
         }

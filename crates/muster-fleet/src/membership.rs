@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::agents::Agents;
 use super::audit::audit_line;
 use super::authority::Authorized;
+use super::many::Basis;
 use super::selection::{Selected, Selection};
 use super::tags::clean_tags;
 use super::update::AgentChange;
@@ -47,7 +48,7 @@ impl Agents {
             let writes = if record.is_some() { vec![line.clone()] } else { Vec::new() };
             AgentChange { record, writes }
         };
-        self.records.change_many(grant, agents, &decide).await
+        self.records.change_many(grant, agents, Basis::Store, &decide).await
     }
 
     /// Purges one agent: record, documents, keys, uploads (M13). Its actions keep how they ended, not what it reported.

@@ -1,5 +1,6 @@
 //! The agents' records: those in this node's memory, and those in the store.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use muster_core::Error;
@@ -39,6 +40,17 @@ impl Records {
             Some(record) => drop(self.registry.admit(record)),
             None => self.registry.forget(id),
         }
+        Ok(())
+    }
+
+    /// The same for many, read together.
+    pub(crate) async fn reload_many(&self, ids: &[AgentId]) -> Result<(), Error> {
+        let mut gone: HashSet<&AgentId> = ids.iter().collect();
+        for details in self.read(ids).await? {
+            gone.remove(&details.record.id);
+            self.registry.admit(details.record);
+        }
+        gone.into_iter().for_each(|id| self.registry.forget(id));
         Ok(())
     }
 }

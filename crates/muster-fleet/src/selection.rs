@@ -6,7 +6,7 @@ use muster_core::Error;
 use muster_core::agent::AgentDetails;
 use muster_core::authorization::{Grant, Privilege};
 use muster_core::id::AgentId;
-use muster_store::query::{AgentFilter, AgentSort, Page};
+use muster_store::query::AgentFilter;
 
 use super::authority::System;
 use super::records::Records;
@@ -80,17 +80,11 @@ impl Records {
         }
     }
 
-    /// Reads agents that were selected, a page's worth at a time at most.
+    /// Reads agents in this order, a page's worth at a time at most. Those that are gone are left out.
     pub(crate) async fn read(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, Error> {
         let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(READ_AT_ONCE as usize) {
-            let filter = AgentFilter { ids: Some(some.to_vec()), ..AgentFilter::default() };
-            let page = Page { offset: 0, limit: READ_AT_ONCE };
-            let everywhere = self.store.everywhere(&System);
-            let mut details = everywhere.agent_list(&filter, AgentSort::EnrolledAt, false, page).await?.items;
-            let place = |details: &AgentDetails| some.iter().position(|id| *id == details.record.id);
-            details.sort_by_cached_key(place);
-            found.append(&mut details);
+            found.append(&mut self.store.everywhere(&System).agents_named(some).await?);
         }
         Ok(found)
     }

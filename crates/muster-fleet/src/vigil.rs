@@ -14,6 +14,7 @@ use muster_core::time::{Clock, Timestamp};
 use muster_store::query::AgentFilter;
 
 use super::authority::System;
+use super::many::Basis;
 use super::status_timer::Statuses;
 use super::update::AgentChange;
 
@@ -129,7 +130,7 @@ impl Statuses {
                 let is_ahead = before.active && before.last_checkin.unwrap_or(before.enrolled_at) > now;
                 AgentChange { record: is_ahead.then(|| looked_at(before, seen, now)), writes: Vec::new() }
             };
-            self.records.change_many(&System, &ids, &decide).await?;
+            self.records.change_many(&System, &ids, Basis::Store, &decide).await?;
             corrected += ids.len() as u64;
             after = Some(last);
         }

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::Actions;
 use crate::authority::{Authority, System};
+use crate::many::Basis;
 use crate::tags::TagChange;
 use crate::update::{AgentChange, end_of_upgrade};
 
@@ -140,7 +141,7 @@ impl Actions {
                     true => AgentChange::default(),
                     false => effect.change(before, &action, self.registry.last_seen(&before.id, now), now),
                 };
-                self.records.change_many(&System, &left, &decide).await?;
+                self.records.change_many(&System, &left, Basis::Store, &decide).await?;
             }
         }
         self.store.commit(&System, vec![Write::Action(ActionWrite::Finish { id: id.clone() })]).await?;
@@ -160,7 +161,10 @@ impl Actions {
                 }),
             },
             ActionType::Unenroll => Some(Effect::AskToLeave),
-            ActionType::ForceUnenroll => Some(Effect::ShutOut(self.open_unenrolments(agents).await?)),
+            ActionType::ForceUnenroll => {
+                let leaving = self.leaving_among(agents).await?;
+                Some(Effect::ShutOut(self.open_unenrolments(&leaving).await?))
+            }
             ActionType::Upgrade => Some(Effect::BeginUpgrade(text("version").to_owned())),
             ActionType::UpdateTags => {
                 Some(Effect::Tags(TagChange { add: words("tags_to_add"), remove: words("tags_to_remove") }))
@@ -206,9 +210,13 @@ impl Actions {
         // Each record that changes wakes its agent, which then finds the action too.
         let decide = |before: &AgentRecord, now| {
             let seen = self.registry.last_seen(&before.id, now);
-            effect.change(before, action, seen, now)
+            let mut change = effect.change(before, action, seen, now);
+            if let Some(record) = &mut change.record {
+                record.last_checkin = record.last_checkin.max(seen);
+            }
+            change
         };
-        self.records.change_many(by, agents, &decide).await?;
+        self.records.change_many(by, agents, Basis::Memory, &decide).await?;
         self.store.commit(by, vec![Write::Action(ActionWrite::Finish { id: action.id.clone() })]).await?;
         Ok(())
     }

@@ -20,6 +20,7 @@ use super::{Actions, Given};
 use crate::audit::audit_line;
 use crate::authority::{Authorized, System};
 use crate::force::Force;
+use crate::many::Basis;
 use crate::selection::Selection;
 use crate::update::AgentChange;
 
@@ -44,8 +45,17 @@ impl Actions {
     ) -> Result<Given, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
         let wish = Wish::Unenroll { force: force.is_yes() };
-        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
-        let open = self.open_unenrolments(&sorted.eligible).await?;
+        let leaving: Mutex<Vec<AgentId>> = Mutex::default();
+        let sorted = self
+            .sort_targets(selection, &|agent, now| {
+                facts.check(agent, wish, now)?;
+                if is_leaving(&agent.record) {
+                    leaving.lock().unwrap_or_else(PoisonError::into_inner).push(agent.record.id.clone());
+                }
+                Ok(())
+            })
+            .await?;
+        let open = self.open_unenrolments(&leaving.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
         let order = ActionRequest::new(ActionType::ForceUnenroll, Value::Null);
         self.give_to(selection.grant(), sorted, order, Some(Effect::ShutOut(open))).await
     }
@@ -57,7 +67,7 @@ impl Actions {
         reason: &str,
         is_due: &(dyn Fn(&AgentRecord, Timestamp) -> bool + Send + Sync),
     ) -> Result<usize, Error> {
-        let open = self.open_unenrolments(agents).await?;
+        let open = self.open_unenrolments(&self.leaving_among(agents).await?).await?;
         let left: Mutex<HashSet<AgentId>> = Mutex::default();
         let decide = |before: &AgentRecord, now| {
             let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,18 +83,25 @@ impl Actions {
             left.insert(before.id.clone());
             AgentChange { record: Some(record), writes }
         };
-        self.records.change_many(&System, agents, &decide).await?;
+        self.records.change_many(&System, agents, Basis::Store, &decide).await?;
         Ok(left.into_inner().unwrap_or_else(PoisonError::into_inner).len())
     }
 
-    pub(super) async fn open_unenrolments(&self, agents: &[AgentId]) -> Result<Open, Error> {
-        let mut open = Open::new();
+    /// Those of `agents` that were asked to leave.
+    pub(super) async fn leaving_among(&self, agents: &[AgentId]) -> Result<Vec<AgentId>, Error> {
+        let mut leaving = Vec::new();
         for some in agents.chunks(500) {
-            let leaving = self.records.read(some).await?.into_iter().map(|details| details.record).filter(is_leaving);
-            for record in leaving {
-                let orders = self.open_orders_to_leave(&record.id).await?;
-                open.insert(record.id, orders);
-            }
+            let records = self.records.read(some).await?.into_iter().map(|details| details.record);
+            leaving.extend(records.filter(is_leaving).map(|record| record.id));
+        }
+        Ok(leaving)
+    }
+
+    /// The open orders to leave of agents that were asked to.
+    pub(super) async fn open_unenrolments(&self, leaving: &[AgentId]) -> Result<Open, Error> {
+        let mut open = Open::new();
+        for id in leaving {
+            open.insert(id.clone(), self.open_orders_to_leave(id).await?);
         }
         Ok(open)
     }

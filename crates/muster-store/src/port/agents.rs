@@ -135,6 +135,11 @@ pub trait AgentStore: Send + Sync + 'static {
         after: Option<&AgentId>,
         limit: u32,
     ) -> Result<Vec<AgentId>, StoreError>;
+    /// These agents, in this order and without components; those that are not there are left out. Each is a look-up of
+    /// its own: neither sorted nor counted, as a list is.
+    async fn agents_named(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, StoreError>;
+    /// The version of the record of each of these agents that is there, in any order.
+    async fn agent_versions(&self, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>, StoreError>;
     /// Number of agents in each status, among those that match.
     async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError>;
     /// Every tag in use among those that match, sorted ignoring case.

@@ -247,6 +247,13 @@ pub(crate) fn agent_ids(filter: &AgentFilter, after: Option<&str>, limit: u32) -
     statement
 }
 
+/// Composes the query for the versions of these agents' records.
+pub(crate) fn agent_versions(ids: &[AgentId]) -> Composed {
+    let mut statement = Composed::start("SELECT agents.id, agents.version FROM agents WHERE ");
+    statement.list(" AND agents.id ", ids.iter().map(AgentId::as_str));
+    statement
+}
+
 /// Composes the count of agents by status.
 pub(crate) fn agent_counts(filter: &AgentFilter) -> Composed {
     let mut statement = Composed::start("SELECT agents.status, count(*) FROM agents WHERE ");
@@ -429,6 +436,7 @@ mod tests {
             agent_page(&full(), AgentSort::Status, true, page),
             agent_total(&full()),
             agent_ids(&full(), Some("a"), 5),
+            agent_versions(&[AgentId::trusted("a")]),
             agent_counts(&full()),
             agent_tags(&full()),
             action_page(&actions, page),

@@ -147,6 +147,16 @@ impl<G: Gate> AgentStore for Gated<G> {
         self.inner.agent_ids(filter, after, limit).await
     }
 
+    async fn agents_named(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, StoreError> {
+        self.gate.read()?;
+        self.inner.agents_named(ids).await
+    }
+
+    async fn agent_versions(&self, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>, StoreError> {
+        self.gate.read()?;
+        self.inner.agent_versions(ids).await
+    }
+
     async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError> {
         self.gate.read()?;
         self.inner.agent_counts(filter).await

@@ -103,6 +103,7 @@ macro_rules! run_for {
         ]);
         suite::run_for!(@module $make, lists: [
             each_filter_holds_and_all_of_them_together,
+            named_agents_come_in_the_order_of_their_names,
             a_filter_of_very_many_ids_works,
             mg149_agents_unseen_for_long_are_found,
             agents_with_another_inactivity_timeout_are_found,

@@ -32,6 +32,16 @@ fn all_details(
     filled(page, ids, |id| Ok(unless_unreadable("agents", || id.to_string(), details(connection, &id))?.flatten()))
 }
 
+/// These agents, in this order.
+pub(in super::super) fn named(connection: &Connection, ids: &[AgentId]) -> Result<Vec<AgentDetails>> {
+    let mut items = Vec::with_capacity(ids.len());
+    for id in ids {
+        let found = unless_unreadable("agents", || id.to_string(), details(connection, id))?;
+        items.extend(found.flatten());
+    }
+    Ok(items)
+}
+
 /// Records behind a cursor.
 pub(in crate::engine) fn after(
     connection: &Connection,
@@ -60,6 +70,14 @@ pub(in crate::engine) fn ids(
 ) -> Result<Vec<AgentId>> {
     let statement = filter::agent_ids(wanted, after.map(AgentId::as_str), limit);
     all_composed(connection, &statement, |row| Columns::of(row).id())
+}
+
+/// The versions of these agents' records.
+pub(in super::super) fn versions(connection: &Connection, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>> {
+    all_composed(connection, &filter::agent_versions(ids), |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.id()?, columns.take()?))
+    })
 }
 
 /// Number in each status.

@@ -102,6 +102,16 @@ impl AgentStore for SqlStore {
         self.lists.read(move |c| agents::ids(c, &filter, after.as_ref(), limit)).await
     }
 
+    async fn agents_named(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, StoreError> {
+        let ids = ids.to_vec();
+        self.lists.snapshot(move |c| agents::named(c, &ids)).await
+    }
+
+    async fn agent_versions(&self, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>, StoreError> {
+        let ids = ids.to_vec();
+        self.lists.read(move |c| agents::versions(c, &ids)).await
+    }
+
     async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError> {
         let filter = filter.clone();
         self.lists.read(move |c| agents::counts(c, &filter)).await
