@@ -74,7 +74,7 @@ impl ChangeFeed {
                         self.handled.store(handled, Ordering::Release);
                     }
                     Err(error) => {
-                        tracing::warn!(error = %error, detail = ?error.internal, "change log can't be read");
+                        tracing::warn!(error = %error, detail = ?error.internal, "failed to read the change log");
                         tokio::time::sleep(RETRY).await;
                         if self.stopping.has_begun() {
                             return;

@@ -58,7 +58,7 @@ impl Records {
                 return Ok(());
             }
         }
-        Err(Error::conflict("agent_busy", format!("the record of agent {id} keeps changing; try again")))
+        Err(Error::conflict("agent_busy", format!("the record of agent {id} keeps changing; retry")))
     }
 
     async fn read_records(&self, ids: &[AgentId]) -> Result<Vec<Arc<AgentRecord>>, Error> {

@@ -123,7 +123,7 @@ impl Actions {
         let unfinished = self.store.unfinished_effects().await?;
         for id in &unfinished {
             let agents = self.finish_order(id).await?;
-            tracing::warn!(action = %id, agents, "an order that was cut off is finished");
+            tracing::warn!(action = %id, agents, "completing an interrupted action");
         }
         Ok(unfinished.len())
     }

@@ -133,7 +133,10 @@ fn a_short_poll_needs_no_word_on_jitter() {
 fn plain_http_is_for_loopback_addresses_only() {
     let mut all = Layers { root: true, assignments: vec!["insecure_http=true".into()], ..Layers::default() };
     let text = refused(&all);
-    assert!(text.contains("agent.listen: insecure_http requires a loopback address, but this is 0.0.0.0:8220"), "{text}");
+    assert!(
+        text.contains("agent.listen: insecure_http requires a loopback address, but this is 0.0.0.0:8220"),
+        "{text}"
+    );
     all.assignments.push("agent.listen=localhost:8220".into());
     assert!(load(&all).unwrap().config.insecure_http);
     all.assignments.push("agent.listen=none".into());

@@ -60,7 +60,7 @@ pub(super) async fn fleet(
         fleet.server_status().probe_store().await;
     }
     if let Some(trouble) = fleet.server_status().trouble() {
-        tracing::warn!(trouble, "read-only until this is mended: nothing can be changed, and agents can't enroll");
+        tracing::warn!(trouble, "read-only until this is fixed: nothing can be changed, and agents cannot enroll");
     } else {
         fleet.server_status().set_reserve_aside();
     }
@@ -73,7 +73,7 @@ fn open_store(database: &Utf8Path, disk: &DataDisk) -> Result<(SqliteStore, bool
     let open = || SqliteStore::open(database.as_std_path(), &Options::default());
     match open() {
         Err(error) if error.may_lack_space() && disk.release_reserve() => {
-            tracing::warn!(%error, "the disk is full: the reserve is given back to it");
+            tracing::warn!(%error, "the disk is full: released the reserve");
             Ok((open()?, true))
         }
         opened => Ok((opened?, false)),
@@ -103,7 +103,7 @@ impl Begin<'_> {
 }
 
 /// The installation's signing key: made once, kept sealed. It is the first thing that a new database gets, so that one
-/// without it holds no fleet.
+/// without it contains no fleet.
 async fn signer(
     store: &dyn Store,
     sealer: &Sealer,
@@ -116,12 +116,12 @@ async fn signer(
     if let Some(text) = store.setting(SIGNING_KEY).await.map_err(unreadable)? {
         let sealed = STANDARD.decode(text).map_err(|error| failed(error.to_string()))?;
         if begin.new_fleet {
-            tracing::warn!("--new-fleet has no effect: the database holds a fleet, which is kept");
+            tracing::warn!("--new-fleet has no effect: the database contains a fleet");
         }
         let pkcs8 = sealer.open(place, &sealed).map_err(|error| failed(error.to_string()))?;
         return Signer::from_pkcs8(&pkcs8).map_err(|error| failed(error.to_string()));
     }
-    begin.check("holds no fleet")?;
+    begin.check("contains no fleet")?;
     let (signer, pkcs8) = Signer::generate().map_err(|error| failed(error.to_string()))?;
     let sealed = sealer.seal(place, &pkcs8, entropy).map_err(|error| failed(error.to_string()))?;
     let put = Write::Setting(SettingWrite::Put { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) });

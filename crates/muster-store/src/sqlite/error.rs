@@ -13,7 +13,7 @@ use crate::port::{Precondition, StoreError};
 pub enum OpenError {
     /// The file is no store of this program.
     #[error(
-        "{} {found}, not a store of this program; it was left as it is: move it away, or choose another data folder",
+        "{} {found}, not a store of this program; it was not changed: move it away, or choose another data directory",
         path.display()
     )]
     NotOurs {
@@ -24,7 +24,7 @@ pub enum OpenError {
     },
     /// The file was written by a newer version of this program.
     #[error(
-        "the store's schema has migration {found}, which this version does not know (it knows up to {known}); use the version that wrote it, or a newer one"
+        "the store's schema has migration {found}, which this version does not support (it supports up to {known}); use the version that wrote it, or a newer one"
     )]
     Newer {
         /// Greatest migration in the file.
@@ -71,7 +71,9 @@ fn may_lack_space(error: &rusqlite::Error) -> bool {
 /// What to do about it, where that can be known.
 fn remedy(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
-        _ if may_lack_space(error) => "; is the disk full or read-only? The store needs some megabytes beside its file",
+        _ if may_lack_space(error) => {
+            "; the disk may be full or read-only: the store needs a few megabytes of free space"
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "; another program has it open",
         _ => "",
     }
@@ -181,7 +183,7 @@ mod tests {
     fn a_store_that_can_not_be_opened_says_what_may_be_wrong() {
         let told = |code| OpenError::engine("open the store x")(engine(code)).to_string();
         for code in [ffi::SQLITE_IOERR, ffi::SQLITE_FULL, ffi::SQLITE_CANTOPEN] {
-            assert!(told(code).contains("is the disk full or read-only?"), "{}", told(code));
+            assert!(told(code).contains("may be full or read-only"), "{}", told(code));
         }
         assert!(told(ffi::SQLITE_BUSY).ends_with("another program has it open"));
         assert!(!told(ffi::SQLITE_CORRUPT).contains(';'));

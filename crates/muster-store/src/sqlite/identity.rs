@@ -27,7 +27,9 @@ pub fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     let foreign = |found: String| Err(OpenError::NotOurs { path: path.to_owned(), found });
     match header.as_deref() {
         None | Some([]) => Ok(()),
-        Some(header) if header.len() < HEADER || !header.starts_with(MAGIC) => foreign("is no SQLite database".into()),
+        Some(header) if header.len() < HEADER || !header.starts_with(MAGIC) => {
+            foreign("is not a SQLite database".into())
+        }
         Some(header) => match application_id(header) {
             APPLICATION_ID => Ok(()),
             0 => match other_tables(path)? {
@@ -114,7 +116,7 @@ mod tests {
         for error in [refuse_foreign(&path).err(), SqliteStore::open(&path, &Options::default()).err()] {
             let told = error.unwrap().to_string();
             assert!(
-                told.contains(what) && told.contains("muster.db") && told.contains("another data folder"),
+                told.contains(what) && told.contains("muster.db") && told.contains("another data directory"),
                 "{told}"
             );
             assert!(!told.contains("CREATE"), "{told}");
@@ -138,7 +140,7 @@ mod tests {
         for content in [&b"hello"[..], &[0; 4096], b"SQLite format 3\0"] {
             let directory = TemporaryDirectory::new().unwrap();
             std::fs::write(directory.path().join("muster.db"), content).unwrap();
-            is_refused(&directory, "is no SQLite database");
+            is_refused(&directory, "is not a SQLite database");
         }
     }
 
