@@ -179,7 +179,7 @@ mod tests {
     fn ea96_providers_are_refused_since_no_agent_would_get_them() {
         let found = problems(&json!({"providers": {"env": {"enabled": false}}}));
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("config.providers: agents take providers from their own"), "{found:?}");
+        assert!(found[0].starts_with("config.providers: agents read providers only from their own"), "{found:?}");
     }
 
     #[test]

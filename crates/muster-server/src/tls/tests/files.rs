@@ -185,13 +185,13 @@ fn other_pem_files_are_told() {
     for (label, told) in [
         ("CERTIFICATE REQUEST", "a signing request, not a certificate"),
         ("NEW CERTIFICATE REQUEST", "a signing request, not a certificate"),
-        ("TRUSTED CERTIFICATE", "a certificate in OpenSSL's trusted form"),
+        ("TRUSTED CERTIFICATE", "a certificate in OpenSSL's trusted format"),
         ("PKCS7", "a PKCS#7 bundle"),
         ("X509 CRL", "contains no certificate, but X509 CRL"),
     ] {
         files.refused(section(label, b"x"), &key, &["fleet.crt: ", told]);
     }
-    files.refused(files.chain(), section("PUBLIC KEY", b"x"), &["fleet.key: holds a public key"]);
+    files.refused(files.chain(), section("PUBLIC KEY", b"x"), &["fleet.key: contains a public key"]);
     files.refused(files.chain(), section("DH PARAMETERS", b"x"), &["contains no private key, but DH PARAMETERS"]);
 }
 
@@ -200,7 +200,7 @@ fn empty_huge_and_corrupt_files_are_told() {
     let files = Files::new();
     let key = files.key();
     files.refused(" \n", &key, &["fleet.crt: is empty"]);
-    files.refused("ssh-ed25519 AAAA", &key, &["fleet.crt: holds no PEM section"]);
+    files.refused("ssh-ed25519 AAAA", &key, &["fleet.crt: contains no PEM block"]);
     files.refused(vec![b'x'; (1 << 20) + 1], &key, &["fleet.crt: is larger than 1 MiB"]);
     let corrupt = format!("{}{}", files.leaf.pem, section("CERTIFICATE", &files.middle.der[..200]));
     files.refused(corrupt, &key, &["fleet.crt: certificate 2 is corrupt"]);
