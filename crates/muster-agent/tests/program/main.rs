@@ -191,7 +191,7 @@ fn a_certificate_out_of_its_time_is_set_against_the_hosts_clock() {
     ] {
         let (code, text) = Agent::new().enroll(&server, &["-a", server.ca_file.to_str().unwrap()]);
         assert_eq!(code, 5, "{text}");
-        assert!(text.contains(words) && text.contains("hint: set this host's clock"), "{text}");
+        assert!(text.contains(words) && text.contains("hint: if this host's clock is wrong, set it"), "{text}");
     }
 }
 

@@ -81,7 +81,7 @@ fn agents_are_told_to_leave_or_shut_out() {
         told.contains("Unenroll 3 agents? Nothing was changed: there is no terminal to ask for confirmation"),
         "{told}"
     );
-    assert!(told.contains("\n  hint: pass --yes to go ahead, or --dry-run"), "{told}");
+    assert!(told.contains("\n  hint: pass --yes to confirm, or --dry-run"), "{told}");
     assert!(agents.iter().all(|agent| shown(&agent.id)["unenrollment_started_at"].is_null()));
 
     let action = ok(&["agent", "unenroll", "leave-1"]);
