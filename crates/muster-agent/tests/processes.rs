@@ -108,10 +108,10 @@ async fn a_program_is_restarted_as_the_policy_says() {
         ])
         .await;
     let runs = |id: &str| host.log(id).matches("run").count();
-    host.until("failing", |state| state.message.contains("exit code '3'; restarting")).await;
+    host.until("failing", |state| state.message.contains("exited with code '3'; restarting")).await;
     host.until("good", |state| state.state == Health::Stopped).await;
     let once = host.until("once", |state| state.state == Health::Failed).await;
-    assert!(once.message.contains("exit code '4'"), "{once:?}");
+    assert!(once.message.contains("exited with code '4'"), "{once:?}");
     for _ in 0..200 {
         if runs("always") >= 3 && runs("failing") >= 3 {
             break;

@@ -340,8 +340,8 @@ fn a_file_without_certificates_is_refused_with_its_name_and_a_hint() {
         (&[0x30, 0x82, 1, 2, 0xff][..], "binary form (DER)"),
         (&[0x30, 0x82, 1, 2, 2, 1, 3][..], "PKCS#12"),
         (format!("\u{feff}{good}").as_bytes(), "byte order mark"),
-        (damaged.as_bytes(), "is malformed"),
-        (b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "is malformed"),
+        (damaged.as_bytes(), "malformed certificate"),
+        (b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "malformed certificate"),
     ] {
         let file = agent.folder.path().join("given.pem");
         std::fs::write(&file, content).unwrap();
@@ -369,7 +369,7 @@ fn wrong_tokens_and_wrong_usage_get_a_hint() {
         output(command.args(["--url", url, "--enrollment-token", TOKEN, "--attempts", "1"]).args(more))
     };
     let (code, text) = enroll("http://fleet.example:8220", &["--insecure"]);
-    assert_eq!((code, text.contains("clear text")), (2, true), "{text}");
+    assert_eq!((code, text.contains("unencrypted")), (2, true), "{text}");
     assert_eq!(enroll("http://127.0.0.1:1", &[]).0, 2);
     assert_eq!(enroll("http://127.0.0.1:1", &["--insecure"]).0, 4);
     assert_eq!(output(&mut agent.command("run")).0, 13);

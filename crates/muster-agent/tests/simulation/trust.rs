@@ -176,7 +176,7 @@ async fn a_revoked_key_stops_everything_and_a_restored_one_resumes_it() {
     agent.pass(HOUR * 10).await;
     let rarely = agent.server.lock().requests.len() - before;
     assert!((8..=11).contains(&rarely), "{rarely} requests in ten hours");
-    assert!(agent.snapshot().await.message.contains("Revoked"));
+    assert!(agent.snapshot().await.message.contains("revoked"));
     agent.server.change(|server| server.always = None);
     agent.pass(HOUR * 2).await;
     assert_eq!(agent.did().last().unwrap(), "apply [process-default-web]");

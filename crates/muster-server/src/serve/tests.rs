@@ -311,7 +311,7 @@ async fn the_greeting_names_a_policy_that_is_there() {
 
     let server = Server::start(&config).await.unwrap();
     let greeting = server.first_start.greeting(&config, &server.addresses);
-    let make = format!("make one: muster policy create --data-dir {} NAME\n", config.data_dir);
+    let make = format!("To create one: muster policy create --data-dir {} NAME\n", config.data_dir);
     assert!(greeting.contains(&make), "{greeting}");
     server.stop().await;
 }

@@ -73,7 +73,7 @@ fn a_line_taken_out_of_the_file_is_gone_and_settings_stay() {
     let policy = json(&["policy", "apply", "-f", &path]);
     assert_eq!((&policy["description"], &policy["inactivity_timeout"]), (&"".into(), &3600.into()));
     assert_eq!(policy["config"]["inputs"][0]["id"], "hello");
-    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("unchanged: "));
+    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("no changes to the policy "));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn null_takes_settings_back_and_is_shown_before() {
         (&serde_json::Value::Null, &1_209_600.into())
     );
     assert_eq!(policy["is_protected"], serde_json::Value::Null);
-    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("unchanged: "));
+    assert!(ok(&["policy", "apply", "-f", &path]).starts_with("no changes to the policy "));
 }
 
 #[test]
