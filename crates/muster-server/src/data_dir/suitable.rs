@@ -102,7 +102,7 @@ mod tests {
             (7, 0o1777, &["muster.db", "lock"], "is shared by all users"),
             (7, 0o1755, &["x"], "is shared by all users"),
             (7, 0o755, &["passwd"], "contains \"passwd\", so it is not"),
-            (7, 0o700, &["muster.toml", ".profile"], "holds \".profile\""),
+            (7, 0o700, &["muster.toml", ".profile"], "contains \".profile\""),
             (7, 0o777, &["lock", "muster.db"], "is writable by other users (mode 777)"),
             (7, 0o770, &["lock", "muster.db"], "is writable by other users (mode 770)"),
         ];

@@ -188,7 +188,7 @@ mod tests {
             ("   ", None),
             (
                 "ssl.enabled: true\nssl: {enabled: true}",
-                Some("config_yaml: line 2, column 7: ssl.enabled: is set twice"),
+                Some("config_yaml: line 2, column 7: ssl.enabled: is set by both"),
             ),
             ("password: 0471", Some("config_yaml: line 1, column 11: password: agents read the number `0471`")),
             ("path: ${env.X", Some("config_yaml: line 1, column 1: path: the variable `${env.X` is not closed")),

@@ -143,11 +143,11 @@ fn dotted_keys_in_conflict_are_reported_where_they_stand() {
 #[test]
 fn keys_that_are_no_names_are_reported_where_they_stand() {
     for (text, told) in [
-        ("agent: {'0': a}", "3:11: config.agent.0: agents take `0` in a key for a place in a list"),
-        ("agent:\n  processors.0.a: 1", "4:5: config.agent.processors.0.a: agents take `0` in a key"),
+        ("agent: {'0': a}", "3:11: config.agent.0: agents interpret `0` in a key as a list index"),
+        ("agent:\n  processors.0.a: 1", "4:5: config.agent.processors.0.a: agents interpret `0` in a key"),
         ("agent: {a..b: 1}", "3:11: config.agent.a..b: the key has an empty part"),
         ("agent.: 1", "3:3: config.agent.: the key has an empty part"),
-        ("receivers.otlp: {}", "3:3: config.receivers.otlp: sections of the OpenTelemetry collector have no dotted"),
+        ("receivers.otlp: {}", "3:3: config.receivers.otlp: dotted keys are not supported in sections of the"),
     ] {
         let found = problems(&config(text));
         assert!(found[0].starts_with(told), "{text}: {found:?}");
@@ -160,7 +160,7 @@ fn providers_are_rejected_however_they_are_written() {
         ["providers: {env: {enabled: false}}", "providers.kubernetes: {node: x}", "providers.docker.enabled: true"]
     {
         let told = problem(&config(text));
-        assert!(told.starts_with("3:3: config.providers: agents take providers from their own"), "{told}");
+        assert!(told.starts_with("3:3: config.providers: agents read providers only from their own"), "{told}");
     }
 }
 
