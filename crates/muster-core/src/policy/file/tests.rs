@@ -250,7 +250,7 @@ fn empty_and_foreign_files_are_reported_in_plain_words() {
         ("name:\nconfig: {}\n", "1:1: name: is empty; add a name"),
         ("name: '  '\n", "1:1: name: is empty"),
         ("config: {}\n", "name: is missing; add a name"),
-        ("name: web\nconfig:\n", "2:1: config: is empty; write `config: {}` for an empty configuration, or leave"),
+        ("name: web\nconfig:\n", "2:1: config: is empty; write `config: {}` for an empty configuration, or remove"),
         ("name: web\nconfig: []\n", "2:1: config: must be an object, not a list"),
         ("name: web\ntags: front\n", "2:1: tags: must be a list of strings, not a"),
         ("name: web\ntags: [a, 5]\n", "2:11: tags.1: must be a string, not a number; quote it: \"5\""),
