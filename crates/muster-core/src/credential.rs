@@ -162,13 +162,13 @@ pub enum TokenError {
     #[error("the token is in quotes; send it without them")]
     Quoted,
     /// Not base64: cut short, or something else.
-    #[error("the token is not base64; send it whole, as it was printed")]
+    #[error("the token is not base64; send it exactly as it was printed")]
     NotBase64,
     /// Base64 of bytes that are not UTF-8.
-    #[error("the token does not decode to text; send it as it was printed")]
+    #[error("the token does not decode to text; send it exactly as it was printed")]
     NotText,
     /// Base64 of something other than `id:secret`.
-    #[error("the token does not decode to id:secret; send it as it was printed")]
+    #[error("the token does not decode to id:secret; send it exactly as it was printed")]
     NotIdAndSecret,
 }
 

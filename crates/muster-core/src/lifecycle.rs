@@ -66,7 +66,7 @@ fn unless_unenrolled(record: &AgentRecord) -> Result<(), Error> {
     if record.active {
         return Ok(());
     }
-    Err(Error::conflict("agent_unenrolled", format!("agent {} is unenrolled already", record.id)))
+    Err(Error::conflict("agent_unenrolled", format!("agent {} is already unenrolled", record.id)))
 }
 
 /// Starts a graceful unenrolment, which the ack completes.
@@ -104,7 +104,7 @@ pub fn reassign(
     let same_policy = policy_id == before.policy_id;
     if same_policy && revision == before.target_revision {
         let name = policy_id.as_ref().map_or("no policy", PolicyId::as_str);
-        return Err(Error::invalid("policy_id", format!("agent {} is on {name} already", before.id)));
+        return Err(Error::invalid("policy_id", format!("agent {} already has {name}", before.id)));
     }
     let next = AgentRecord {
         policy_id,

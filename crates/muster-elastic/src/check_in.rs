@@ -143,7 +143,7 @@ impl Held {
 fn for_now(error: Error) -> Result<Delivery, Error> {
     match error.kind {
         ErrorKind::Unavailable | ErrorKind::Conflict | ErrorKind::TooMany => {
-            tracing::warn!(%error, internal = error.internal, "a held poll is let go without a look");
+            tracing::warn!(%error, internal = error.internal, "ending a held poll: the look-up failed");
             Ok(Delivery::Nothing)
         }
         _ => Err(error),

@@ -81,8 +81,8 @@ impl Agents {
         let page = Page { offset: 0, limit: u32::try_from(2 * MAX_NAMED + 1).unwrap_or(u32::MAX) };
         let found = self.store.seen_by(grant).agents(&filter, AgentSort::EnrolledAt, true, page).await?.items;
         if found.len() > 2 * MAX_NAMED {
-            let reason = format!("more than {} agents are on hosts of these names", 2 * MAX_NAMED);
-            return Err(Error::invalid("hostnames", reason).remedy("name the agents by their ids"));
+            let reason = format!("more than {} agents have these host names", 2 * MAX_NAMED);
+            return Err(Error::invalid("hostnames", reason).remedy("specify the agents by id"));
         }
         Ok(found.into_iter().map(|details| details.record).collect())
     }

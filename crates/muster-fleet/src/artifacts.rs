@@ -27,7 +27,9 @@ impl Files {
         let found = self.store.everywhere(&System).artifact(identifier, decoded_sha256).await?;
         let (artifact, body) = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "not_found", "not found"))?;
         if hex(digest(&SHA256, &body).as_ref()) != artifact.encoded_sha256 {
-            return Err(Error::internal(format!("the stored bytes of artifact {identifier:?} don't have their hash")));
+            return Err(Error::internal(format!(
+                "the stored bytes of artifact {identifier:?} do not match their hash"
+            )));
         }
         Ok(Bytes::from(body))
     }

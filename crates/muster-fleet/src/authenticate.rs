@@ -122,11 +122,11 @@ impl Authentication {
             actor: holder.to_owned(),
             action: "agent.identity_mismatch".into(),
             subject: format!("agent:{shown}"),
-            detail: json!({"reason": "the key belongs to somebody else"}),
+            detail: json!({"reason": "the key belongs to another agent"}),
         };
         // The request is refused in any case; an audit log that can't be written must not turn a 403 into a 503.
         if let Err(error) = self.store.commit(&System, vec![Write::Audit(event)]).await {
-            tracing::warn!(%error, "identity mismatch not written to the audit log");
+            tracing::warn!(%error, "failed to write an identity mismatch to the audit log");
         }
     }
 }

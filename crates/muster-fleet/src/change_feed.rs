@@ -76,7 +76,7 @@ impl ChangeFeed {
                         self.handled.store(handled, Ordering::Release);
                     }
                     Err(error) => {
-                        tracing::warn!(error = %error, detail = ?error.internal, "change log can't be read");
+                        tracing::warn!(error = %error, detail = ?error.internal, "failed to read the change log");
                         tokio::time::sleep(RETRY).await;
                         if self.stopping.has_begun() {
                             return;
@@ -120,7 +120,8 @@ impl ChangeFeed {
             return Ok(());
         }
         let ids: Vec<AgentId> = known.iter().map(|entry| entry.id().clone()).collect();
-        let stored: HashMap<AgentId, i64> = self.store.everywhere(&System).agent_versions(&ids).await?.into_iter().collect();
+        let stored: HashMap<AgentId, i64> =
+            self.store.everywhere(&System).agent_versions(&ids).await?.into_iter().collect();
         let is_up_to_date = |entry: &AgentEntry| {
             let held = entry.record().map(|record| record.version);
             held.zip(stored.get(entry.id())).is_some_and(|(held, stored)| held >= *stored)

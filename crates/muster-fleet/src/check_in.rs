@@ -326,7 +326,7 @@ impl CheckIns {
         let due = self.sign_for(&record.id, due)?;
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
         for action in &delivery.misfits {
-            tracing::warn!(%action, agent = %record.id, "an action's data does not fit its type; passed over");
+            tracing::warn!(%action, agent = %record.id, "skipped an action: its data is not valid for its type");
         }
         let actions = delivery.actions;
         Ok(delivery.ack_token.map(|ack_token| Delivery::Actions { ack_token, actions }))
@@ -415,7 +415,7 @@ fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> 
     let hosts = decision.record.as_ref().and_then(|record| record.duplicate_hosts.as_deref()).map(|known| &known.hosts);
     tracing::warn!(
         agent = %record.id, host = %record.hostname, ?hosts,
-        hint = "a machine was cloned with its agent; enroll the copy anew",
+        hint = "a machine was cloned with its agent; enroll the agent on the copy again",
         "two hosts use the key of one agent"
     );
     AuditEvent {

@@ -34,7 +34,7 @@ use super::authority::System;
 use super::registry::Registry;
 use super::watched_store::WatchedStore;
 
-/// How often an enrolment is decided anew when others changed its ground meanwhile.
+/// How often an enrollment is retried when others changed its ground meanwhile.
 const ATTEMPTS: usize = 5;
 /// Handles that can be worked on side by side.
 const STRIPES: usize = 256;
@@ -121,7 +121,7 @@ impl Enrolling {
         let mut waiting = self.waiting();
         let (all, own) = (waiting.values().sum::<usize>(), waiting.get(key).copied().unwrap_or_default());
         if all >= MOST_WAITING || own >= MOST_WAITING_BY_KEY {
-            let message = "too many enrolments with a replace_token at a time";
+            let message = "too many concurrent enrollments with a replace_token";
             return Err(Error::new(ErrorKind::TooMany, "TooManyRequests", message));
         }
         waiting.insert(key.clone(), own + 1);
@@ -339,7 +339,7 @@ impl Enrollment {
             // Revoked, ended or used up between the look and the commit: the same answer as before the look (D20).
             Err(StoreError::Conflict(Precondition::KeyRefused)) => Err(unauthorized()),
             Err(StoreError::Conflict(reason)) => {
-                tracing::debug!(%reason, agent = %enrolled.record.id, "an enrolment is decided anew");
+                tracing::debug!(%reason, agent = %enrolled.record.id, "retrying an enrollment");
                 Ok(false)
             }
             Err(error) => Err(error.into()),

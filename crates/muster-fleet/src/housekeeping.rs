@@ -91,9 +91,9 @@ impl Housekeeping {
         tell("actions removed", self.collect_actions().await);
         tell("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
         tell("uploads removed", self.expire_uploads().await);
-        tell("sightings in the future corrected", self.statuses.correct_future_sightings().await);
+        tell("corrected check-in times in the future", self.statuses.correct_future_sightings().await);
         tell("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
-        tell("agents unenrolled, since they were not seen for long", self.unenroll_unseen().await);
+        tell("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await);
     }
 
     async fn collect_actions(&self) -> Result<u64, Error> {
@@ -161,6 +161,6 @@ fn tell(what: &'static str, outcome: Result<u64, Error>) {
     match outcome {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "housekeeping: {what}"),
-        Err(error) => tracing::warn!(%error, detail = ?error.internal, "housekeeping: no {what}; tried again later"),
+        Err(error) => tracing::warn!(%error, detail = ?error.internal, "housekeeping failed: {what}; retrying later"),
     }
 }

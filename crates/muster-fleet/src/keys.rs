@@ -243,7 +243,7 @@ impl EnrollmentKeys {
         };
         let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
         if policy.is_managed {
-            let message = format!("the policy {:?} is hosted and takes no more enrollment keys", policy.name);
+            let message = format!("the policy {:?} is managed and cannot get more enrollment keys", policy.name);
             return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message));
         }
         Ok(policy.id)
@@ -278,7 +278,7 @@ fn changed(id: &EnrollmentKeyId) -> Write {
 fn name_taken(error: StoreError) -> Error {
     match error {
         StoreError::Conflict(Precondition::NameTaken(name)) => {
-            let message = format!("a live enrollment key of this policy is called {name:?} already");
+            let message = format!("this policy already has an active enrollment key named {name:?}");
             Error::conflict("enrollment_key_name_taken", message).remedy("choose another name, or revoke that key")
         }
         other => other.into(),

@@ -79,7 +79,7 @@ impl Records {
                 return Ok(());
             }
         }
-        Err(Error::conflict("agent_busy", format!("the record of agent {id} keeps changing; try again")))
+        Err(Error::conflict("agent_busy", format!("the record of agent {id} keeps changing; retry")))
     }
 
     /// The records as this node knows them, and those that it does not know from the store.

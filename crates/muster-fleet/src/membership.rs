@@ -82,7 +82,7 @@ impl Agents {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Error::conflict("agents_busy", "these agents are being deleted by somebody else; try again"))
+        Err(Error::conflict("agents_busy", "these agents are being deleted by another request; retry"))
     }
 
     async fn purge(&self, grant: &Grant<AgentsWrite>, ids: &[AgentId]) -> Result<(), StoreError> {

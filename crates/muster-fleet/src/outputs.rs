@@ -86,7 +86,7 @@ impl Outputs {
             None => OutputId::trusted(random_uuid(&*self.entropy)),
         };
         if self.store.seen_by(grant).is_output_id_taken(&id).await? {
-            return Err(Error::conflict("output_exists", format!("an output has the id {id} already")));
+            return Err(Error::conflict("output_exists", format!("an output with the id {id} already exists")));
         }
         let blank = Output {
             id,
@@ -119,12 +119,12 @@ impl Outputs {
         let output = self.current(output).await?;
         if output.is_default || output.is_default_monitoring {
             let message = format!("{:?} is the default output", output.name);
-            return Err(Error::conflict("output_is_default", message).remedy("make another one the default first"));
+            return Err(Error::conflict("output_is_default", message).remedy("make another output the default first"));
         }
         let users = self.policies.output_users(self.store.seen_by(grant)).await?;
         if let Some(users) = users.get(&output.id) {
             return Err(
-                Error::conflict("output_in_use", in_use(&output, users)).remedy("give them another output first")
+                Error::conflict("output_in_use", in_use(&output, users)).remedy("assign another output to them first")
             );
         }
         let now = self.clock.now();
@@ -213,7 +213,7 @@ impl Outputs {
                 (Some(Value::Null), _) => continue,
                 (Some(entry), _) if Some(entry) == kept => entry.clone(),
                 (Some(_), _) => {
-                    let reason = "give its plain text, or leave it out to keep what is there";
+                    let reason = "set it in plain text, or omit it to keep the current value";
                     return Err(Error::invalid(format!("secrets.{path}"), reason));
                 }
                 (None, None) => match kept {
@@ -302,7 +302,7 @@ fn refuse_unknown(given: &Value, path: &str) -> Result<(), Error> {
         }
         let near = nearest(&path, &SECRET_FIELDS).map(|near| format!("did you mean `{near}`?"));
         let remedy = near.unwrap_or_else(|| format!("known: {}", SECRET_FIELDS.join(", ")));
-        return Err(Error::invalid(format!("secrets.{path}"), "no output has such a secret").remedy(remedy));
+        return Err(Error::invalid(format!("secrets.{path}"), "unknown secret of an output").remedy(remedy));
     }
     Ok(())
 }
@@ -326,7 +326,7 @@ fn subject(output: &Output) -> String {
 fn refused(error: StoreError) -> Error {
     match error {
         StoreError::Conflict(Precondition::NameTaken(name)) => {
-            Error::conflict("output_name_taken", format!("another output is called {name:?}"))
+            Error::conflict("output_name_taken", format!("another output is named {name:?}"))
                 .remedy("choose another name")
         }
         other => super::policies::refused(other),

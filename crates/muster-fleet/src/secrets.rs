@@ -113,8 +113,8 @@ pub async fn ensure_signing_key(
 /// A key that does not open is no reason to make another one: protected agents obey only the one they know.
 fn open_signing_key(kept: &str, sealer: &Sealer) -> Result<Signer, Error> {
     let refused = |reason: String| {
-        Error::new(ErrorKind::Internal, "signing_key_unreadable", "the signing key can't be opened")
-            .remedy("put back the master key that the store was made with")
+        Error::new(ErrorKind::Internal, "signing_key_unreadable", "cannot decrypt the signing key")
+            .remedy("restore the master key that the store was created with")
             .for_log(reason)
     };
     let sealed = STANDARD.decode(kept).map_err(|error| refused(error.to_string()))?;

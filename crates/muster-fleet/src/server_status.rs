@@ -31,7 +31,7 @@ pub enum NotReady {
     #[error("the store: {0}")]
     Failed(String),
     /// A read takes too long.
-    #[error("the store does not answer")]
+    #[error("the store does not respond")]
     Silent,
 }
 

@@ -69,7 +69,7 @@ impl Statuses {
             if start.elapsed() >= GRACE
                 && let Err(error) = self.transition_due().await
             {
-                tracing::warn!(%error, detail = ?error.internal, "statuses can't be looked at");
+                tracing::warn!(%error, detail = ?error.internal, "failed to update agent statuses");
             }
             if retired.elapsed() >= RETIRE_EVERY {
                 retired = Instant::now();
@@ -79,7 +79,7 @@ impl Statuses {
             }
         }
         if let Err(error) = self.flush_presence().await {
-            tracing::warn!(%error, detail = ?error.internal, "last sightings not written");
+            tracing::warn!(%error, detail = ?error.internal, "failed to write last check-in times");
         }
     }
 

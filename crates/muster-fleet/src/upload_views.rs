@@ -171,7 +171,7 @@ fn file_state(status: FileStatus) -> UploadState {
     match status {
         FileStatus::Ready => UploadState::Ready,
         FileStatus::AwaitingUpload => UploadState::AwaitingUpload,
-        FileStatus::UploadError => UploadState::Failed("what arrived is not what was announced".into()),
+        FileStatus::UploadError => UploadState::Failed("the received data does not match the declaration".into()),
         FileStatus::Deleted => UploadState::Deleted,
     }
 }

@@ -52,8 +52,7 @@ impl OpenUpload {
     /// What a client is told of a chunk with more bytes than that.
     pub fn chunk_too_long(&self, number: i64) -> Error {
         let (room, size) = (self.chunk_room(number), self.0.size);
-        let message =
-            format!("chunk {number} has more than {room} bytes, which the declared size {size} leaves for it");
+        let message = format!("chunk {number} exceeds the {room} bytes that remain of the declared size {size}");
         Denial::UploadTooLarge.because(message)
     }
 }
@@ -225,7 +224,7 @@ impl Files {
         match self.store.commit(by, vec![is_open.into(), end.into()]).await {
             Ok(_) => {}
             Err(StoreError::Conflict(_)) => {
-                return Err(Denial::UploadClosed.because("the upload changed while it was ended"));
+                return Err(Denial::UploadClosed.because("the upload changed while it was being completed"));
             }
             Err(error) => return Err(error.into()),
         }
@@ -242,7 +241,7 @@ fn short<'a>(field: &str, value: &'a str, max: usize) -> Result<&'a str, Error> 
     if value.len() <= max {
         return Ok(value);
     }
-    Err(Denial::UploadField.because(format!("{field} has {} bytes, and at most {max} are taken", value.len())))
+    Err(Denial::UploadField.because(format!("{field} has {} bytes; the maximum is {max}", value.len())))
 }
 
 fn required<'a>(field: &str, value: Option<&'a str>) -> Result<&'a str, Error> {
@@ -253,7 +252,7 @@ fn required<'a>(field: &str, value: Option<&'a str>) -> Result<&'a str, Error> {
 
 fn known_source(source: &str) -> Result<&'static str, Error> {
     let found = SOURCES.into_iter().find(|known| *known == source);
-    found.ok_or_else(|| Denial::UploadField.because("src is agent or endpoint"))
+    found.ok_or_else(|| Denial::UploadField.because("src must be agent or endpoint"))
 }
 
 fn checked_size(size: Option<i64>, max_bytes: u64) -> Result<i64, Error> {
@@ -273,7 +272,7 @@ fn same_upload(begun: &Upload, again: &Upload) -> Result<FileId, Error> {
     if begun.name == again.name && begun.size == again.size && begun.source == again.source {
         return Ok(begun.id.clone());
     }
-    Err(Denial::UploadStopped.because("another upload was begun for this action"))
+    Err(Denial::UploadStopped.because("another upload was started for this action"))
 }
 
 fn chunk_count(size: i64) -> i64 {

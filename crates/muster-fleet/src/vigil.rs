@@ -108,7 +108,7 @@ impl Statuses {
     pub(super) async fn follow_clock(&self) -> Result<(), Error> {
         let Some(step) = self.records.vigil.look(&*self.clock) else { return Ok(()) };
         let seconds = step / 1_000_000;
-        tracing::warn!(seconds, "the clock was set: absences are counted anew from now on");
+        tracing::warn!(seconds, "the clock was changed: timeouts start again from now");
         self.registry.clock_was_set(step, self.clock.now());
         self.correct_future_sightings().await.map(drop)
     }

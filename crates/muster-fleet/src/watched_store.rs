@@ -21,7 +21,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// The setting that is written to see whether anything can be.
 const PROBE: &str = "write_probe";
 /// Why a write is refused that may not use the reserve.
-const ON_RESERVE: &str = "the disk is full; what is left is kept for revoking and deleting";
+const ON_RESERVE: &str = "the disk is full; only revoking and deleting are possible";
 
 type Applying<'a> = Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send + 'a>>;
 
@@ -65,7 +65,7 @@ impl WatchedStore {
     /// Sets the disk's reserve aside, if there is room.
     pub fn set_reserve_aside(&self) {
         if self.disk.get().is_some_and(|disk| !disk.restore_reserve()) {
-            tracing::warn!("the disk has no room for a reserve: on a full disk nothing could be revoked");
+            tracing::warn!("not enough disk space for the reserve: on a full disk, nothing can be revoked");
         }
     }
 
@@ -137,7 +137,7 @@ impl WatchedStore {
             && error.lacks_room()
             && self.disk.get().is_some_and(|disk| disk.release_reserve())
         {
-            tracing::warn!("the disk is full: the reserve is given back to it, for revoking and deleting");
+            tracing::warn!("the disk is full: released the reserve for revoking and deleting");
             self.now_on_reserve();
             outcome = apply(writes).await;
         }
@@ -149,12 +149,12 @@ impl WatchedStore {
 
     /// Why the store is not well: it is damaged, or takes no writes. `None` while it is.
     pub fn trouble(&self) -> Option<String> {
-        let damaged = |reason| format!("the store is damaged: {reason}; restore it from a backup");
-        let failing = || self.failure().map(|reason| format!("the store takes no writes: {reason}"));
+        let damaged = |reason| format!("the store is corrupt: {reason}; restore it from a backup");
+        let failing = || self.failure().map(|reason| format!("the store is read-only: {reason}"));
         self.inner.damage().map(damaged).or_else(failing)
     }
 
-    /// Why the store takes no writes: what it said at the last one; `None` while it takes them.
+    /// Why the store is read-only: the error of the last write; `None` while it accepts writes.
     pub fn failure(&self) -> Option<String> {
         if self.failing.load(Ordering::Relaxed) { self.failure.borrow().clone() } else { None }
     }
@@ -190,7 +190,7 @@ impl WatchedStore {
                 failing = failure.wait_for(Option::is_some) => drop(failing),
                 () = stopping.begun() => return,
             }
-            tracing::warn!(reason = ?self.failure(), "the store takes no writes; it is tried until it does");
+            tracing::warn!(reason = ?self.failure(), "the store is read-only; retrying until a write succeeds");
             while self.failure().is_some() {
                 tokio::select! {
                     () = tokio::time::sleep(TRY_AGAIN) => {}
@@ -201,7 +201,7 @@ impl WatchedStore {
                 }
                 self.probe(&*clock).await;
             }
-            tracing::info!("the store takes writes again");
+            tracing::info!("the store is writable again");
         }
     }
 }
@@ -291,9 +291,9 @@ mod tests {
         commit(revoke).await.unwrap();
         assert!(store.is_on_reserve());
         let refused = commit(change).await.unwrap_err();
-        assert!(refused.to_string().contains("kept for revoking and deleting"), "{refused}");
+        assert!(refused.to_string().contains("only revoking and deleting"), "{refused}");
         commit(revoke).await.unwrap();
-        assert!(store.trouble().unwrap().contains("takes no writes"), "one that went through makes nothing well");
+        assert!(store.trouble().unwrap().contains("is read-only"), "one that went through makes nothing well");
         commit(revoke).await.unwrap_err();
 
         assert!(!store.leave_reserve());

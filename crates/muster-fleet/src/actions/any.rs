@@ -65,6 +65,6 @@ impl Actions {
 }
 
 fn has_own_route(kind: ActionType) -> Error {
-    let message = format!("action.type: {} is ordered by a route of its own", kind.as_str());
+    let message = format!("action.type: {} has its own route", kind.as_str());
     Error::new(ErrorKind::Invalid, "action_has_own_route", message)
 }

@@ -124,7 +124,7 @@ impl Actions {
         let unfinished = self.store.everywhere(&System).unfinished_effects().await?;
         for id in &unfinished {
             let agents = self.finish_order(id).await?;
-            tracing::warn!(action = %id, agents, "an order that was cut off is finished");
+            tracing::warn!(action = %id, agents, "completing an interrupted action");
         }
         Ok(unfinished.len())
     }

@@ -44,7 +44,7 @@ impl MigrateOrder {
     fn check(&self) -> Result<(), Error> {
         canonical::url(&self.uri, &["https", "http"]).map_err(|reason| Error::invalid("uri", reason))?;
         match self.settings.keys().find(|key| !SETTINGS.contains(&key.as_str())) {
-            Some(unknown) => Err(Error::invalid(format!("settings.{unknown}"), "agents know no such setting")),
+            Some(unknown) => Err(Error::invalid(format!("settings.{unknown}"), "unknown setting")),
             None => Ok(()),
         }
     }

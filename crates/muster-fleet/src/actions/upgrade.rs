@@ -101,7 +101,7 @@ impl Actions {
         let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
         let sorted = self
             .sort_targets(selection, &|agent, now| {
-                let version = offered_version(agent).ok_or("agent offers no rollback")?;
+                let version = offered_version(agent).ok_or("agent has no rollback")?;
                 // Agents look the version up among their own, letter by letter; one bad offer must not stop the others.
                 if canonical::version(&version).as_ref() != Ok(&version) {
                     return Err(format!("agent offers a rollback to {version:?}, which is not a version"));
@@ -115,7 +115,7 @@ impl Actions {
         let versions = versions.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         if versions.is_empty() {
             let reason = sorted.refused.first().map_or("no agent matches", |(_, reason)| reason.as_str());
-            let message = format!("not one of these agents can be rolled back: {reason}");
+            let message = format!("none of these agents can be rolled back: {reason}");
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
         let mut refused = Some(sorted.refused);

@@ -39,7 +39,8 @@ impl Policies {
             Ok(_) => Ok(policy),
             Err(StoreError::Conflict(Precondition::Changed(_))) => {
                 refuse_in_use(seen, &policy).await?;
-                Err(Error::conflict("policy_changed", "an agent came and went meanwhile").remedy("try again"))
+                Err(Error::conflict("policy_changed", "an agent was added and removed in the meantime")
+                    .remedy("try again"))
             }
             Err(error) => Err(refused(error)),
         }
@@ -53,7 +54,7 @@ async fn refuse_in_use(seen: Scoped<'_>, policy: &Policy) -> Result<(), Error> {
         return Ok(());
     }
     let agents = if count == 1 { "1 active agent is".to_owned() } else { format!("{count} active agents are") };
-    let message = format!("{agents} on the policy {:?}, offline and inactive ones included", policy.name);
+    let message = format!("{agents} on the policy {:?}, including offline and inactive ones", policy.name);
     Err(Error::conflict("policy_in_use", message).remedy("reassign or unenroll them first"))
 }
 

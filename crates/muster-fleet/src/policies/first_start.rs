@@ -33,7 +33,7 @@ impl Policies {
         let grant = OpContext::administrator(Actor::System).grant()?;
         let draft = PolicyDraft {
             name: Some("Default policy".into()),
-            description: Some("Made at the first start".into()),
+            description: Some("Created at the first start".into()),
             is_default: Some(true),
             ..PolicyDraft::default()
         };

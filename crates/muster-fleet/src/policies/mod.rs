@@ -93,8 +93,8 @@ impl Expected {
             }
             _ => return Ok(()),
         };
-        let message = format!("the policy {name:?} changed meanwhile: {wanted} was expected, {found} is there");
-        Err(Error::conflict("policy_changed", message).remedy("look at it anew and try again"))
+        let message = format!("the policy {name:?} has changed: expected {wanted}, found {found}");
+        Err(Error::conflict("policy_changed", message).remedy("read it again and retry"))
     }
 }
 
@@ -227,8 +227,10 @@ fn next_batch(read: &[Policy]) -> Page {
 /// Refuses changes of a hosted policy.
 fn refuse_hosted(policy: &Policy, force: Force) -> Result<(), Error> {
     if policy.is_managed && !force.is_yes() {
-        let message = format!("the policy {:?} is hosted", policy.name);
-        return Err(Error::conflict("hosted_policy", message).remedy("change it with force if you must"));
+        let message = format!("the policy {:?} is managed", policy.name);
+        return Err(
+            Error::conflict("hosted_policy", message).remedy("to change it anyway, repeat the request with force")
+        );
     }
     Ok(())
 }
@@ -237,15 +239,15 @@ fn refuse_hosted(policy: &Policy, force: Force) -> Result<(), Error> {
 pub(super) fn refused(error: StoreError) -> Error {
     match error {
         StoreError::Conflict(Precondition::NameTaken(name)) => {
-            Error::conflict("policy_name_taken", format!("another policy is called {name:?}"))
+            Error::conflict("policy_name_taken", format!("another policy is named {name:?}"))
                 .remedy("choose another name")
         }
         StoreError::Conflict(Precondition::Exists(what)) => {
-            Error::conflict("policy_exists", format!("{what} exists already"))
+            Error::conflict("policy_exists", format!("{what} already exists"))
         }
         StoreError::Conflict(Precondition::Changed(what) | Precondition::Missing(what)) => {
-            Error::conflict("policy_changed", format!("{what} changed meanwhile"))
-                .remedy("look at it anew and try again")
+            Error::conflict("policy_changed", format!("{what} has changed in the meantime"))
+                .remedy("read it again and retry")
         }
         other => other.into(),
     }

@@ -94,7 +94,7 @@ impl Policies {
     }
 
     /// The writes that bring every policy up to date for which agents would get something else from `outputs` than
-    /// they have: exactly those get a new revision. Refused when one of them would not compile any more.
+    /// they have: exactly those get a new revision. Refused when one of them would no longer compile.
     pub(crate) async fn revise_all(
         &self,
         actor: &Actor,
@@ -240,7 +240,7 @@ fn next_revision(actor: &Actor, before: &Policy, compiled: Value, now: Timestamp
 
 fn of_policy(policy: &Policy, error: CompileError) -> Error {
     let mut error = Error::from(error);
-    error.message = format!("the policy {:?} would not compile any more: {}", policy.name, error.message);
+    error.message = format!("the policy {:?} would no longer compile: {}", policy.name, error.message);
     error
 }
 

@@ -93,7 +93,7 @@ impl Policies {
         // It stands between colons in the ids of its actions.
         match PolicyId::propose(wanted) {
             Ok(id) if !wanted.contains(':') => Ok(id),
-            Ok(_) => Err(Error::invalid("id", "must not hold a colon")),
+            Ok(_) => Err(Error::invalid("id", "must not contain a colon")),
             Err(bad) => Err(Error::invalid("id", bad.to_string())),
         }
     }

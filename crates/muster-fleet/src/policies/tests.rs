@@ -556,7 +556,7 @@ async fn two_who_apply_what_they_saw_do_not_undo_each_other() {
     assert_eq!((late.kind, late.code), (ErrorKind::Conflict, "policy_changed"));
     fleet.policies().apply(&grant(), expecting("name: web\ndescription: one\n", 1)).await.unwrap();
     let late = fleet.policies().apply(&grant(), expecting("name: web\ndescription: two\n", 1)).await.unwrap_err();
-    assert!(late.message.contains("1 was expected, 2 is there"), "{}", late.message);
+    assert!(late.message.contains("expected 1, found 2"), "{}", late.message);
 }
 
 #[tokio::test]

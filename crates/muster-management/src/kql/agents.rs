@@ -151,7 +151,7 @@ impl AgentQuery {
             }
             Expr::Not(inner) => AgentCondition::Not(Box::new(self.condition(inner, !wanted)?)),
             Expr::Is(name, term) => self.leaf(field_of(name)?, term, wanted)?,
-            Expr::Compare(field, ..) => return Err(syntax_error(format!("{field} can't be compared"))),
+            Expr::Compare(field, ..) => return Err(syntax_error(format!("{field} cannot be compared"))),
             Expr::Text(term) => return Err(no_free_text(term)),
         })
     }
@@ -272,7 +272,7 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "family" => Ok(Field::Family),
         "host_id" => Ok(Field::Host),
         other => Err(syntax_error(format!(
-            "agents have no field {other:?} to search by; there are id, policy_id, status, tags, hostname, \
+            "unknown field {other:?}; fields of agents: id, policy_id, status, tags, hostname, \
              enrollment_key_id, duplicate_hosts, family, host_id"
         ))),
     }
@@ -281,13 +281,13 @@ fn field_of(name: &str) -> Result<Field, Error> {
 fn status(word: &str) -> Result<Status, Error> {
     let known = || Status::ALL.map(Status::as_str).join(", ");
     Status::parse(&word.to_ascii_lowercase())
-        .ok_or_else(|| syntax_error(format!("{word:?} is no status; there are {}", known())))
+        .ok_or_else(|| syntax_error(format!("unknown status {word:?}; known: {}", known())))
 }
 
 fn family(word: &str) -> Result<Family, Error> {
     let found = Family::ALL.into_iter().find(|family| family.as_str().eq_ignore_ascii_case(word));
     let known = || Family::ALL.map(Family::as_str).join(", ");
-    found.ok_or_else(|| syntax_error(format!("{word:?} is no family; there are {}", known())))
+    found.ok_or_else(|| syntax_error(format!("unknown family {word:?}; known: {}", known())))
 }
 
 fn plain(term: &Term) -> Result<&str, Error> {
@@ -303,11 +303,11 @@ fn narrow<T: PartialEq>(set: &mut Option<Vec<T>>, more: Vec<T>) {
 }
 
 fn only_any(field: &str) -> Error {
-    syntax_error(format!("{field} is asked for as {field}:*"))
+    syntax_error(format!("{field} supports only {field}:*"))
 }
 
 fn no_free_text(term: &Term) -> Error {
-    syntax_error(format!("{:?}: agents are not searched by free text yet; write field:value", term.text))
+    syntax_error(format!("{:?}: free-text search for agents is not supported yet; use field:value", term.text))
 }
 
 fn unsupported(what: &str) -> Error {

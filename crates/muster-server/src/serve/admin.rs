@@ -99,9 +99,9 @@ impl AdminHandler {
         let host = (peer.listener != ListenerKind::Socket).then(|| self.allowed.hosts.foreign(request)).flatten()?;
         if self.throttle.first_in_a_while(&host, SystemClock.now()) {
             let address = peer.address;
-            tracing::warn!(host, ?address, "rejected: the request is for a host that admin.hosts does not name");
+            tracing::warn!(host, ?address, "rejected a request: its Host is not in admin.hosts");
         }
-        let message = format!("the host {host:?} is not this server's; admin.hosts names those that are");
+        let message = format!("the host {host:?} is not allowed; add it to admin.hosts");
         Some(http_error(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message))
     }
 }

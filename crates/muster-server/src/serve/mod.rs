@@ -62,10 +62,10 @@ pub enum ServeError {
     #[error("{0}")]
     Listen(io::Error),
     /// A shared database.
-    #[error("the database can't be used: {0}")]
+    #[error("cannot use the database: {0}")]
     Database(#[from] muster_store::OpenError),
     /// The store's file.
-    #[error("the store {path} can't be opened: {source}")]
+    #[error("cannot open the store {path}: {source}")]
     File {
         /// Its file.
         path: camino::Utf8PathBuf,
@@ -76,7 +76,7 @@ pub enum ServeError {
     #[error("{0}")]
     Key(String),
     /// The start itself broke off.
-    #[error("the start broke off: {0}")]
+    #[error("startup was interrupted: {0}")]
     Broken(String),
     /// The default policy or the default enrollment key.
     #[error("the first start failed: {0}")]
@@ -129,12 +129,12 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     data.mark_fleet(&first_start.installation)?;
     // What can't be finished must not keep agents out.
     if let Err(error) = fleet.actions().finish_orders().await {
-        error!(error = whole_text(&error), "orders that were cut off are not finished; tried again at the next start");
+        error!(error = whole_text(&error), "failed to complete interrupted actions; retrying at the next start");
     }
     match fleet.policies().revise_outdated().await {
         Ok(0) => {}
-        Ok(revised) => info!(revised, "policies have a new revision: the server's address or key changed"),
-        Err(error) => error!(error = whole_text(&error), "policies are not up to date; tried again at the next start"),
+        Ok(revised) => info!(revised, "created new policy revisions: the server's address or key changed"),
+        Err(error) => error!(error = whole_text(&error), "failed to update policies; retrying at the next start"),
     }
     Ok(first_start)
 }
@@ -143,7 +143,7 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
 fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), DataDirError> {
     match data.write_listen(addresses) {
         Err(error) if error.is_full_disk() => {
-            warn!(%error, "listen.json is not written: the disk is full");
+            warn!(%error, "listen.json was not written: the disk is full");
             Ok(())
         }
         written => written,
@@ -211,18 +211,18 @@ impl Server {
         self.shutdown.cancel();
         self.fleet.stop();
         if let Err(error) = self.data.remove_listen() {
-            warn!(%error, "listen.json was left behind");
+            warn!(%error, "failed to remove listen.json");
         }
         let mut drained = Drained::default();
         while let Some(ended) = self.listeners.join_next().await {
             match ended {
                 Ok(one) => drained = Drained { open: drained.open + one.open, cut: drained.cut + one.cut },
-                Err(error) => error!(%error, "a listener broke"),
+                Err(error) => error!(%error, "listener failed"),
             }
         }
         for task in [self.background, self.watching] {
             if let Err(error) = task.await {
-                error!(%error, "a background task broke");
+                error!(%error, "background task failed");
             }
         }
         self.store.close().await;
@@ -328,13 +328,13 @@ async fn started_unless<T: Send + 'static>(
         started = &mut starting => return started.map_err(broken)?.map(|server| Some(Started { server, signal: None })),
         signal = stop => signal,
     };
-    info!(signal, "stopping while starting");
+    info!(signal, "stopping during startup");
     if let Ok(started) = tokio::time::timeout(START_ENDS, &mut starting).await {
         return started.map_err(broken)?.map(|server| Some(Started { server, signal: Some(signal) }));
     }
     starting.abort();
     if tokio::time::timeout(CLEANED_UP, starting).await.is_err() {
-        warn!("the start does not end; the process ends without it");
+        warn!("startup does not finish; exiting");
     }
     Ok(None)
 }
@@ -350,7 +350,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     let watchdog = tokio::spawn(notify::keep_alive());
     notify::ready();
     if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {
-        warn!(%error, "nothing can be printed");
+        warn!(%error, "cannot print the greeting");
     }
     info!(
         agent = ?server.addresses.agent, local = ?server.addresses.local, admin = ?server.addresses.admin,
@@ -365,9 +365,9 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     tokio::select! {
         stopped = server.stop() => {
             let Drained { open, cut } = stopped.drained;
-            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped: open connections were drained, the rest cut");
+            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped: connections drained, the rest closed");
         }
-        signal = signals.wait() => warn!(signal, "a second signal: stopped without waiting"),
+        signal = signals.wait() => warn!(signal, "second signal: stopped without draining"),
     }
     watchdog.abort();
     Ok(())

@@ -60,7 +60,7 @@ pub(super) async fn fleet(
         fleet.server_status().probe_store().await;
     }
     if let Some(trouble) = fleet.server_status().trouble() {
-        tracing::warn!(trouble, "read-only until this is mended: nothing can be changed, and agents can't enroll");
+        tracing::warn!(trouble, "read-only until this is fixed: nothing can be changed, and agents cannot enroll");
     } else {
         fleet.server_status().set_reserve_aside();
     }
@@ -94,7 +94,7 @@ fn open_file(data: &DataDir, disk: &DataDisk) -> Result<(SqlStore, bool), ServeE
     match open() {
         // Even to read, the engine makes files beside its own: on a full disk the reserve makes room for them.
         Err(error) if error.may_lack_space() && disk.release_reserve() => {
-            tracing::warn!(%error, "the disk is full: the reserve is given back to it");
+            tracing::warn!(%error, "the disk is full: released the reserve");
             Ok((open().map_err(unopened)?, true))
         }
         opened => Ok((opened.map_err(unopened)?, false)),
@@ -137,9 +137,9 @@ async fn signer(
 ) -> Result<Arc<Signer>, ServeError> {
     let failed = |error: muster_core::Error| ServeError::Key(format!("the signing key: {}", whole_text(&error)));
     if !has_signing_key(store).await.map_err(failed)? {
-        begin.check("holds no fleet")?;
+        begin.check("contains no fleet")?;
     } else if begin.new_fleet {
-        tracing::warn!("--new-fleet has no effect: the database holds a fleet, which is kept");
+        tracing::warn!("--new-fleet has no effect: the database contains a fleet");
     }
     ensure_signing_key(store, sealer, entropy).await.map_err(failed)
 }

@@ -109,10 +109,7 @@ async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itsel
     assert!(overall().await.contains("available"));
     server.fleet.note(Some(&full));
     let told = admin(&server, "/readyz").await;
-    assert!(
-        told.starts_with("HTTP/1.1 503") && told.contains("takes no writes: not applied: database or disk"),
-        "{told}"
-    );
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("is read-only: not applied: database or disk"), "{told}");
     assert!(admin(&server, "/healthz").await.ends_with("ok\n"));
     let status = agent(&server, "/api/status").await;
     assert!(status.starts_with("HTTP/1.1 503") && status.contains("DEGRADED"), "{status}");
@@ -255,7 +252,7 @@ async fn damaged_store_is_not_ready_once_somebody_came_upon_it() {
     let told = ask(socket, "/api/fleet/enrollment_api_keys").await;
     assert!(told.starts_with("HTTP/1.1 500"), "{told}");
     let told = admin(&server, "/readyz").await;
-    assert!(told.starts_with("HTTP/1.1 503") && told.contains("the store is damaged: "), "{told}");
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("the store is corrupt: "), "{told}");
     let told = agent(&server, "/api/status").await;
     assert!(told.starts_with("HTTP/1.1 503") && told.contains("DEGRADED"), "{told}");
     server.stop().await;
@@ -390,7 +387,7 @@ async fn a_start_that_fails_leaves_no_trace_of_a_server_and_another_servers_alon
     let settings = config(&other, &[]);
     fs_err::write(settings.data_dir.join("muster.db"), "hello").unwrap();
     let error = Server::start(&settings).await.err().unwrap().to_string();
-    assert!(error.contains("muster.db is no SQLite database, not a store of this program"), "{error}");
+    assert!(error.contains("muster.db is not a SQLite database, not a store of this program"), "{error}");
     has_no_traces(&settings);
     assert_eq!(fs_err::read(settings.data_dir.join("muster.db")).unwrap(), b"hello");
     assert!(!settings.data_dir.join("master.key").try_exists().unwrap());

@@ -40,7 +40,7 @@ pub enum TlsError {
     Data(#[from] DataDirError),
     /// One half of the CA is gone.
     #[error(
-        "{there} is there and {missing} is not: restore it from a backup, or remove both (agents must then be given the new CA)"
+        "{there} exists, but {missing} does not: restore it from a backup, or remove both (then distribute the new CA certificate to the agents)"
     )]
     Half {
         /// What is there.
@@ -57,13 +57,13 @@ pub enum TlsError {
         reason: String,
     },
     /// A certificate could not be made.
-    #[error("making a certificate failed: {0}")]
+    #[error("cannot create a certificate: {0}")]
     Issue(#[from] rcgen::Error),
     /// Certificate, key and CA do not fit together.
-    #[error("the certificate can't be used: {0}")]
+    #[error("cannot use the certificate: {0}")]
     Unusable(#[from] rustls::Error),
     /// The clock is out of the calendar.
-    #[error("the clock is set to a time that no certificate can name")]
+    #[error("the clock is set to a time that certificates cannot represent")]
     Clock,
 }
 

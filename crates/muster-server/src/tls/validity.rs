@@ -134,10 +134,8 @@ pub fn uncovered(der: &CertificateDer<'_>, external_urls: &[String]) -> Vec<Warn
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
     let names = subject_names(&certificate);
     let told = |host: String| {
-        let has = if names.is_empty() { "no name at all".into() } else { listed(&names) };
-        let text = format!(
-            "the server's certificate is not good for {host}, which agents are told (external_url): it names {has}"
-        );
+        let has = if names.is_empty() { "no names".into() } else { listed(&names) };
+        let text = format!("the server's certificate does not cover {host} from external_url; it covers {has}");
         // Agents may have been given another address that it is good for.
         Warning { text, keeps_agents_out: false }
     };

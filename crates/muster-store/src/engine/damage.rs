@@ -19,7 +19,7 @@ impl Damage {
     fn note_reason(&self, error: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() {
-            tracing::error!(error, "the store's file is damaged: restore it from a backup");
+            tracing::error!(error, "the database file is corrupt: restore it from a backup");
             *known = Some(error.to_owned());
         }
     }

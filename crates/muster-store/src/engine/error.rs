@@ -78,7 +78,7 @@ impl EngineError {
 pub enum OpenError {
     /// The file or the database is no store of this program.
     #[error(
-        "{place} {found}, not a store of this program; it was left as it is: move it away, or choose another {instead}"
+        "{place} {found}, not a store of this program; it was not changed: move it away, or choose another {instead}"
     )]
     NotOurs {
         /// The file or the database.
@@ -90,7 +90,7 @@ pub enum OpenError {
     },
     /// The store was written by a newer version of this program.
     #[error(
-        "the store's schema has migration {found}, which this version does not know (it knows up to {known}); use the version that wrote it, or a newer one"
+        "the store's schema has migration {found}, which this version does not support (it supports up to {known}); use the version that wrote it, or a newer one"
     )]
     Newer {
         /// Greatest migration in the store.
@@ -134,7 +134,7 @@ pub enum OpenError {
 /// What to do about it, where that can be known.
 fn remedy(error: &EngineError) -> &'static str {
     match error.cause {
-        Cause::Room => "; is the disk full or read-only? The store needs some megabytes beside its file",
+        Cause::Room => "; the disk may be full or read-only: the store needs a few megabytes of free space",
         Cause::Busy => "; another program has it open",
         _ => "",
     }

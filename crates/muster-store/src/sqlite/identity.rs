@@ -28,7 +28,9 @@ pub fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
         |found: String| Err(OpenError::NotOurs { place: path.display().to_string(), found, instead: "data directory" });
     match header.as_deref() {
         None | Some([]) => Ok(()),
-        Some(header) if header.len() < HEADER || !header.starts_with(MAGIC) => foreign("is no SQLite database".into()),
+        Some(header) if header.len() < HEADER || !header.starts_with(MAGIC) => {
+            foreign("is not a SQLite database".into())
+        }
         Some(header) => match application_id(header) {
             APPLICATION_ID => Ok(()),
             0 => match other_tables(path)? {
@@ -140,7 +142,7 @@ mod tests {
         for content in [&b"hello"[..], &[0; 4096], b"SQLite format 3\0"] {
             let directory = TemporaryDirectory::new().unwrap();
             std::fs::write(directory.path().join("muster.db"), content).unwrap();
-            is_refused(&directory, "is no SQLite database");
+            is_refused(&directory, "is not a SQLite database");
         }
     }
 

@@ -159,7 +159,7 @@ fn code_5_is_unreachable() {
 fn code_6_is_conflict() {
     new_policy("code-six");
     let told = fails(6, &["policy", "create", "code-six"]);
-    assert!(told.contains("another policy is called \"code-six\""), "{told}");
+    assert!(told.contains("another policy is named \"code-six\""), "{told}");
     let (_, agents) = fleet("code-six-used", &["code-six"]);
     let told = fails(6, &["policy", "delete", "code-six-used", "--yes"]);
     assert!(told.contains("\n  hint: reassign or unenroll them first"), "{told}");

@@ -40,7 +40,7 @@ pub(super) fn check_fleet(fleet: &Value, path: &str, problems: &mut Problems) {
             }
             known if FLEET_KEYS.contains(&known) => {}
             local if LOCAL_KEYS.contains(&local) => {
-                problems.advise(path, "agents write this themselves when they enrol", "remove it");
+                problems.advise(path, "agents set this when they enroll", "remove it");
             }
             unknown => problems.unknown(path.clone(), "key", unknown, &FLEET_KEYS),
         }
@@ -84,6 +84,6 @@ mod tests {
         assert!(found.contains(&"p.hosts.0: must be a URL; such as `https://fleet:8220`".to_owned()));
         assert!(found.contains(&"p.hosts.1: must be an address".to_owned()));
         assert!(found.contains(&"p.hosst: unknown key `hosst`; did you mean `hosts`?".to_owned()));
-        assert!(found.contains(&"p.enabled: agents write this themselves when they enrol; remove it".to_owned()));
+        assert!(found.contains(&"p.enabled: agents set this when they enroll; remove it".to_owned()));
     }
 }

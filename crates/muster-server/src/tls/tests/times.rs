@@ -107,7 +107,7 @@ fn names_that_agents_are_told_must_be_covered() {
     ];
     for (names, url) in wrong {
         let told = told(names, &[url]);
-        assert!(told.len() == 1 && told[0].contains("is not good for") && told[0].contains("external_url"), "{told:?}");
+        assert!(told.len() == 1 && told[0].contains("does not cover") && told[0].contains("external_url"), "{told:?}");
     }
 }
 
