@@ -5,6 +5,7 @@
 
 mod actions;
 mod agents;
+mod audit;
 mod bulk;
 mod code;
 mod enrollment_keys;

@@ -141,6 +141,8 @@ pub fn decide(
         results.push(result(record, id, order.kind, ack, now));
     }
     if let Some(revision) = believed_revision(record, acks, looked_up) {
+        // Agents before 9.x never say in a check-in what they run: the ack alone tells.
+        next.running_policy_id.clone_from(&record.policy_id);
         next.policy_revision = revision;
         next.policy_failure = None;
     }
@@ -194,11 +196,11 @@ fn apply(next: &mut AgentRecord, id: &ActionId, order: Order, ack: &Ack<'_>, now
     true
 }
 
-/// Unenrolls the agent, which removes its access key from the record.
+/// Unenrolls the agent, which ends all its credentials.
 pub(crate) fn deactivate(next: &mut AgentRecord, reason: &str, now: Timestamp) {
     if next.active {
         next.active = false;
-        next.access_key = None;
+        next.credentials.revoke_all();
         next.unenrolled_at = Some(now);
         next.unenrolled_reason = Some(reason.to_owned());
         next.unenrollment_started_at = None;

@@ -116,10 +116,10 @@ impl ActionRequest {
             return Err(Error::invalid("timeout", format!("1 to {LONGEST_TIMEOUT} seconds")));
         }
         if self.expiration.is_some_and(|end| end <= self.start_time.unwrap_or(now).max(now)) {
-            return Err(Error::invalid("expiration", "must lie after the start"));
+            return Err(Error::invalid("expiration", "must be after the start"));
         }
         if (self.kind == ActionType::InputAction) == self.input_type.is_empty() {
-            return Err(Error::invalid("input_type", "INPUT_ACTION needs it, no other type has it"));
+            return Err(Error::invalid("input_type", "is required for INPUT_ACTION, and not allowed for other types"));
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ fn checked_data(kind: ActionType, data: Value) -> Result<Value, Error> {
         return Ok(data);
     }
     let revision = if kind == ActionType::PolicyReassign { data.get("policy_revision").cloned() } else { None };
-    let misfit = || Error::invalid("data", format!("does not fit {}", kind.as_str()));
+    let misfit = || Error::invalid("data", format!("is not valid for {}", kind.as_str()));
     let mut shaped = reshape(kind, data).ok_or_else(misfit)?;
     // Ours alone: it says how to finish the reassignment after a crash. Agents are sent the policy's id.
     if let Some(revision) = revision.filter(Value::is_i64) {
@@ -181,7 +181,7 @@ pub const fn is_cancellable(kind: ActionType) -> bool {
 /// Creates the CANCEL action for `target`, which expires with it.
 pub fn cancel_of(target: &Action, id: ActionId, created_by: &str, now: Timestamp) -> Result<Action, Error> {
     if !is_cancellable(target.kind) {
-        let reason = format!("{} can't be cancelled, only UPGRADE and UNENROLL can", target.kind.as_str());
+        let reason = format!("{} cannot be cancelled; only UPGRADE and UNENROLL can", target.kind.as_str());
         return Err(Error::invalid("action_id", reason));
     }
     let data = serde_json::json!({"target_id": target.id});

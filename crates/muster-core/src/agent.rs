@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::credential::SecretHash;
+use crate::credential::LiveCredentials;
 pub use crate::duplicate_hosts::DuplicateHosts;
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 use crate::status::Status;
 use crate::time::Timestamp;
 pub use crate::upgrade::UpgradeState;
@@ -33,6 +33,15 @@ impl Family {
     /// Every family.
     pub const ALL: [Self; 5] = [Self::Elastic, Self::Muster, Self::Orbit, Self::Osquery, Self::Opamp];
 
+    /// Whether an agent that reports its uninstallation is gone for good, so that its credentials end with it. Ours
+    /// deletes them before it says so. An Elastic Agent stays active, and may come back with its key (EA140).
+    pub const fn ends_when_uninstalled(self) -> bool {
+        match self {
+            Self::Muster => true,
+            Self::Elastic | Self::Orbit | Self::Osquery | Self::Opamp => false,
+        }
+    }
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -56,16 +65,6 @@ pub enum AgentType {
     Ephemeral,
     /// Resumes like a permanent one.
     Temporary,
-}
-
-/// The credential an agent authenticates with after enrolment. Gone from the record once revoked; what an agent had
-/// before stays in the store as a [`Credential`](crate::credential::Credential).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessKey {
-    /// Id of the key.
-    pub id: KeyId,
-    /// SHA-256 of the secret.
-    pub hash: SecretHash,
 }
 
 /// Reason in an agent's report that it left (EA §8).
@@ -124,12 +123,15 @@ pub struct AgentRecord {
     pub family: Family,
     /// The machine that it runs on; `None`: it is not known.
     pub host_id: Option<HostId>,
+    /// The id that its host says it had before, here or at another server (AG157). It is the host's own word: it groups
+    /// records, and gives no right to anything.
+    pub former_id: Option<AgentId>,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
-    /// False if unenrolled, in which case there is no access key.
+    /// False if unenrolled, in which case there is no live credential.
     pub active: bool,
-    /// Access key; `None` if revoked.
-    pub access_key: Option<AccessKey>,
+    /// What it authenticates with after enrolment; none once it is revoked.
+    pub credentials: LiveCredentials,
     /// Enrollment key that it enrolled with (M7).
     pub enrollment_key_id: Option<EnrollmentKeyId>,
     /// The client's idempotency handle (EA §3.3).

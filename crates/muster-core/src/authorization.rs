@@ -86,6 +86,8 @@ privileges! {
     KeysWrite = "enrollment-keys-write";
     /// Read diagnostics and other uploads.
     FilesRead = "files-read";
+    /// Read the audit log. It is one chain over the whole installation, so this is a right over every space.
+    AuditRead = "audit-read";
 }
 
 /// Who asks, in which space, with what rights, and whether only to know.

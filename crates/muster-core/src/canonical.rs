@@ -100,7 +100,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::user_agent::Version;
+    use crate::version::Version;
 
     #[test]
     fn versions_take_their_canonical_form() {

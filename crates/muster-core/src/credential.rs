@@ -31,7 +31,7 @@ pub struct ApiKey {
 #[serde(transparent)]
 pub struct SecretHash(pub [u8; 32]);
 
-/// One credential of an agent: the live one, or one of those that it had before.
+/// One credential of an agent: a live one, or one of those that it had before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
     /// Id of the key.
@@ -42,7 +42,7 @@ pub struct Credential {
     pub hash: SecretHash,
     /// When it was issued.
     pub created_at: Timestamp,
-    /// The last check-in with it that was written down, once it is revoked. A live one is in use.
+    /// The last request with it; up to five minutes old, as presence is.
     pub last_used_at: Option<Timestamp>,
     /// When it was revoked; `None`: it is live.
     pub revoked_at: Option<Timestamp>,
@@ -55,8 +55,101 @@ pub enum CredentialKind {
     /// An API key: id and secret.
     #[default]
     AccessKey,
-    /// A secret without an id, looked up by its hash.
+    /// A secret without an id, which the server gives to orbit or osqueryd.
     NodeKey,
+    /// A secret without an id, which the agent makes and renews, for the program that a person of the host sees.
+    DeviceToken,
+}
+
+/// A live credential as an agent's record carries it, so that a request is compared without a read of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveCredential {
+    /// Id of the key.
+    pub key_id: KeyId,
+    /// What it is.
+    pub kind: CredentialKind,
+    /// SHA-256 of the secret.
+    pub hash: SecretHash,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+}
+
+impl LiveCredential {
+    /// The credential that this key is to be from now on.
+    pub fn of(key: &ApiKey, kind: CredentialKind, now: Timestamp) -> Self {
+        Self { key_id: key.id.clone(), kind, hash: key.hash(), issued_at: now }
+    }
+}
+
+/// The live credentials of an agent, the oldest first: at most [`Self::MOST`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveCredentials(Vec<LiveCredential>);
+
+/// An agent has as many live credentials as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent has {} live credentials; no more are issued until one is revoked", LiveCredentials::MOST)]
+pub struct TooManyCredentials;
+
+impl LiveCredentials {
+    /// Most live credentials of an agent.
+    pub const MOST: usize = 8;
+
+    /// A single one.
+    pub fn one(credential: LiveCredential) -> Self {
+        Self(vec![credential])
+    }
+
+    /// One more. It replaces the one of the same key.
+    pub fn issue(&mut self, credential: LiveCredential) -> Result<(), TooManyCredentials> {
+        self.revoke(&credential.key_id);
+        if self.0.len() >= Self::MOST {
+            return Err(TooManyCredentials);
+        }
+        self.0.push(credential);
+        self.0.sort_by(|a, b| (a.issued_at, &a.key_id).cmp(&(b.issued_at, &b.key_id)));
+        Ok(())
+    }
+
+    /// Ends one; false if it is not live.
+    pub fn revoke(&mut self, key: &KeyId) -> bool {
+        let before = self.0.len();
+        self.0.retain(|credential| credential.key_id != *key);
+        self.0.len() < before
+    }
+
+    /// Ends all.
+    pub fn revoke_all(&mut self) {
+        self.0.clear();
+    }
+
+    /// The one that the key is, if its secret is right.
+    pub fn matching(&self, key: &ApiKey) -> Option<&LiveCredential> {
+        self.0.iter().find(|credential| credential.key_id == key.id).filter(|credential| key.matches(&credential.hash))
+    }
+
+    /// The first one of a kind.
+    pub fn first(&self, kind: CredentialKind) -> Option<&LiveCredential> {
+        self.0.iter().find(|credential| credential.kind == kind)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The oldest first.
+    pub fn iter(&self) -> std::slice::Iter<'_, LiveCredential> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<LiveCredential> for LiveCredentials {
+    /// As the store has them: their number was checked when they were issued.
+    fn from_iter<I: IntoIterator<Item = LiveCredential>>(credentials: I) -> Self {
+        let mut all: Vec<_> = credentials.into_iter().collect();
+        all.sort_by(|a, b| (a.issued_at, &a.key_id).cmp(&(b.issued_at, &b.key_id)));
+        Self(all)
+    }
 }
 
 /// Why a token is invalid. No message repeats any of it.
@@ -69,13 +162,13 @@ pub enum TokenError {
     #[error("the token is in quotes; send it without them")]
     Quoted,
     /// Not base64: cut short, or something else.
-    #[error("the token is not base64; send it whole, as it was printed")]
+    #[error("the token is not base64; send it exactly as it was printed")]
     NotBase64,
     /// Base64 of bytes that are not UTF-8.
-    #[error("the token does not decode to text; send it as it was printed")]
+    #[error("the token does not decode to text; send it exactly as it was printed")]
     NotText,
     /// Base64 of something other than `id:secret`.
-    #[error("the token does not decode to id:secret; send it as it was printed")]
+    #[error("the token does not decode to id:secret; send it exactly as it was printed")]
     NotIdAndSecret,
 }
 
@@ -107,6 +200,19 @@ impl ApiKey {
         Ok(Self { id: KeyId::trusted(id), secret: Zeroizing::new(secret.to_owned()) })
     }
 
+    /// A secret that comes without an id, as node keys and device tokens do. Its id is made of its hash, so that it is
+    /// found as every other key is, and who reads the id learns no more than who reads the stored hash.
+    pub fn opaque(secret: &str) -> Self {
+        let SecretHash(hash) = SecretHash::of(format!("key id of {secret}").as_bytes());
+        let id = URL_SAFE_NO_PAD.encode(&hash[..15]);
+        Self { id: KeyId::trusted(format!("o-{id}")), secret: Zeroizing::new(secret.to_owned()) }
+    }
+
+    /// The secret alone, for protocols whose keys have no id.
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
     /// The token to hand out: base64 of `id:secret`.
     pub fn token(&self) -> String {
         STANDARD.encode(Zeroizing::new(format!("{}:{}", self.id, self.secret.as_str())).as_bytes())
@@ -129,6 +235,16 @@ impl SecretHash {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest::digest(&digest::SHA256, secret).as_ref());
         Self(hash)
+    }
+
+    /// The hash as text: URL-safe base64 without padding.
+    pub fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub fn decode(text: &str) -> Option<Self> {
+        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
     }
 }
 
@@ -164,6 +280,36 @@ mod tests {
         assert_eq!(again.id, key.id);
         assert!(again.matches(&key.hash()));
         assert!(!format!("{key:?}").contains(key.secret.as_str()));
+    }
+
+    #[test]
+    fn an_opaque_secret_is_always_the_same_key() {
+        let hash = SecretHash::of(b"x");
+        assert_eq!(SecretHash::decode(&hash.encode()), Some(hash));
+        let (key, again) = (ApiKey::opaque("node key"), ApiKey::opaque("node key"));
+        assert_eq!(key.id, again.id);
+        assert!(again.matches(&key.hash()) && !key.id.as_str().contains("node"));
+        assert_ne!(ApiKey::opaque("node kez").id, key.id);
+    }
+
+    #[test]
+    fn live_credentials_are_bounded_and_end_one_by_one() {
+        let credential = |n: usize| LiveCredential {
+            key_id: KeyId::trusted(format!("k{n}")),
+            kind: CredentialKind::NodeKey,
+            hash: SecretHash([n as u8; 32]),
+            issued_at: Timestamp::from_micros(n as i64),
+        };
+        let mut live = LiveCredentials::default();
+        for n in 0..LiveCredentials::MOST {
+            live.issue(credential(n)).unwrap();
+        }
+        assert_eq!(live.issue(credential(100)), Err(TooManyCredentials));
+        live.issue(credential(3)).expect("the same key takes its own place");
+        assert!(live.revoke(&KeyId::trusted("k0")) && !live.revoke(&KeyId::trusted("k0")));
+        assert_eq!(live.first(CredentialKind::NodeKey), Some(&credential(1)));
+        live.revoke_all();
+        assert!(live.is_empty());
     }
 
     #[test]

@@ -61,8 +61,8 @@ impl Denial {
         use ErrorKind::{Conflict, Forbidden, Invalid, NotFound, TooMany, Unauthenticated};
         match self {
             Self::UnknownKey => (Unauthenticated, "unauthorized", "unauthorized"),
-            Self::ForeignKey => (Forbidden, "foreign_key", "the key belongs to somebody else"),
-            Self::NotAnAgent => (NotFound, "not_an_agent", "the key is not an agent's"),
+            Self::ForeignKey => (Forbidden, "foreign_key", "the key belongs to another agent"),
+            Self::NotAnAgent => (NotFound, "not_an_agent", "the key is not an agent's access key"),
             Self::NotReplaceable => (Forbidden, "agent_not_replaceable", "existing agent cannot be replaced"),
             Self::EnrolmentRace => (TooMany, "enrolment_race", "concurrent enrollment for the same id: retry"),
             Self::PolicyGone => (Invalid, "policy_gone", "the policy of the enrollment key does not exist"),
@@ -72,7 +72,7 @@ impl Denial {
             Self::UploadSizeMissing => (Invalid, "upload_size_missing", "file.size is required"),
             Self::UploadSizeInvalid => (Invalid, "upload_size_invalid", "file.size must be greater than zero"),
             Self::UploadTooLarge => (Invalid, "upload_too_large", "this file exceeds the maximum allowed file size"),
-            Self::TooManyUploads => (TooMany, "too_many_uploads", "too many uploads of this agent are under way"),
+            Self::TooManyUploads => (TooMany, "too_many_uploads", "this agent has too many uploads in progress"),
             Self::UnknownUpload => (Invalid, "unknown_upload", "no such upload"),
             Self::UploadExpired => (Invalid, "upload_expired", "upload has expired"),
             Self::UploadStopped => (Invalid, "upload_stopped", "upload has stopped"),

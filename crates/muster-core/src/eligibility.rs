@@ -11,7 +11,7 @@ use crate::raw_json;
 use crate::status::{Status, is_stuck};
 use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
-use crate::user_agent::{AcceptedVersions, Version};
+use crate::version::{AcceptedVersions, Version};
 
 /// Agents older than this must rest after an upgrade.
 const QUICK_SINCE: Version = Version(8, 12, 0);
@@ -94,39 +94,39 @@ pub enum Ineligible {
     Unenrolling,
     #[error("agent is inactive")]
     Inactive,
-    #[error("the agent's policy is hosted; use force")]
+    #[error("the agent's policy is managed; use force")]
     Hosted,
-    #[error("agent can't upgrade itself: it runs in a container, or a package manager installed it")]
+    #[error("agent cannot upgrade itself: it runs in a container, or was installed by a package manager")]
     NotUpgradeable,
-    #[error("agent runs in a container and can't upgrade itself, even by force")]
+    #[error("agent runs in a container and cannot upgrade itself, even with force")]
     Container,
-    #[error("agent is upgrading already")]
+    #[error("agent is already upgrading")]
     Upgrading,
-    #[error("agent watches its last upgrade")]
+    #[error("agent is still watching its last upgrade")]
     Watching,
     #[error("agent was upgraded less than 10 minutes ago")]
     UpgradedJustNow,
     #[error("{0} is not newer than the agent's {1}")]
     NotNewer(String, String),
-    #[error("{0} is no version")]
+    #[error("{0} is not a version")]
     NoVersion(String),
     #[error("this server does not serve agents of version {0}")]
     NotServed(String),
-    #[error("agent is on policy {0} already")]
+    #[error("agent already has policy {0}")]
     SamePolicy(PolicyId),
-    #[error("agent version {0} is too old; it needs {1} or newer")]
+    #[error("agent version {0} is too old; {1} or newer is required")]
     TooOld(String, Version),
     #[error("the agent's policy is tamper-protected")]
     Protected,
-    #[error("the agent's policy holds a Fleet Server")]
+    #[error("the agent's policy has a Fleet Server")]
     FleetServer,
     #[error("the agent's policy has an integration that needs root")]
     NeedsRoot,
-    #[error("agent runs without root already")]
+    #[error("agent already runs without root")]
     Unprivileged,
-    #[error("agent offers no rollback to {0}")]
+    #[error("agent has no rollback to {0}")]
     NoRollback(String),
-    #[error("the agent's offer to roll back to {0} has expired")]
+    #[error("the agent's rollback to {0} has expired")]
     RollbackExpired(String),
 }
 

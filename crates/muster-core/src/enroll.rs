@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::agent::{AccessKey, AgentDocuments, AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
+use crate::agent::{AgentDocuments, AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
 use crate::assignment::{AssignmentRules, HostFacts};
-use crate::credential::ApiKey;
+use crate::credential::{ApiKey, CredentialKind, LiveCredential, LiveCredentials};
 use crate::denial::Denial;
 use crate::documents::metadata;
 use crate::enrollment_key::EnrollmentKey;
 use crate::error::{Error, ErrorKind};
 use crate::host::{self, Host};
-use crate::id::{AgentId, HostId, PolicyId};
+use crate::id::{AgentId, HostId, PolicyId, SpaceId};
 use crate::reported;
 use crate::status::{self, Status};
 use crate::time::Timestamp;
@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub family: Family,
     /// What the operating system calls the machine; empty: it does not say.
     pub machine_id: &'a str,
+    /// The id that the host's agent had before, here or elsewhere; empty: none.
+    pub former_id: &'a str,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
     /// The id that it wants; empty: any.
@@ -54,6 +56,8 @@ pub struct Applicant {
     pub family: Family,
     /// What the operating system calls its machine.
     pub machine_id: Option<String>,
+    /// The id that the host's agent had before, as it says.
+    pub former_id: Option<AgentId>,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
     /// The id it wants.
@@ -99,7 +103,8 @@ pub struct Circumstances<'a> {
     pub by_id: Option<&'a AgentRecord>,
     /// The newest stored agent with the same enrollment id.
     pub by_enrollment_id: Option<&'a AgentRecord>,
-    /// The stored host of the agent's machine id, in the key's space.
+    /// The stored host of the agent's machine id, in the key's space; else the one of its former id, as
+    /// [`Applicant::is_of_host`] has it.
     pub host: Option<&'a Host>,
 }
 
@@ -163,6 +168,8 @@ impl Applicant {
         Ok(Self {
             family: request.family,
             machine_id: host::machine_id(request.machine_id),
+            // One that can't be an id is none: a word about the past must keep nobody out.
+            former_id: given(request.former_id).and_then(|id| AgentId::parse(id).ok()),
             kind: request.kind,
             id: given(request.id).map(AgentId::propose).transpose().map_err(bad_request)?,
             enrollment_id: handle.map(str::to_owned),
@@ -236,8 +243,15 @@ impl Applicant {
         Enrolled { record, documents: AgentDocuments { local_metadata: Some(local), components }, life, discard, host }
     }
 
-    /// The machine that the agent belongs to: the one of its machine id, else the one that its record was on before,
-    /// else a new one.
+    /// Whether the host of the agent's former id is its own. Machine ids that differ say that it is not: an image with
+    /// an agent in it was cloned.
+    pub fn is_of_host(&self, former: &Host, space: &SpaceId) -> bool {
+        let differ = self.machine_id.is_some() && former.machine_id.is_some() && self.machine_id != former.machine_id;
+        former.space == *space && !differ
+    }
+
+    /// The machine that the agent belongs to: the one of its machine id or of its former id, else the one that its
+    /// record was on before, else a new one.
     fn host(&self, new: &HostId, circumstances: &Circumstances<'_>, now: Timestamp) -> (HostId, Option<Host>) {
         let before =
             circumstances.by_id.filter(|_| self.machine_id.is_none()).and_then(|stored| stored.host_id.as_ref());
@@ -261,13 +275,14 @@ impl Applicant {
     fn fresh(&self, admitted: Admitted<'_>, circumstances: &Circumstances<'_>, now: Timestamp) -> AgentRecord {
         let Admitted { id, access_key, placement, token_hash, .. } = admitted;
         AgentRecord {
-            id,
             version: 0,
             family: self.family,
             host_id: None,
+            former_id: self.former_id_of(&id),
+            id,
             kind: self.kind,
             active: true,
-            access_key: Some(stored_key(access_key)),
+            credentials: credentials(access_key, now),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             enrollment_id: self.enrollment_id.clone(),
             replace_token: token_hash,
@@ -313,7 +328,8 @@ impl Applicant {
     ) -> AgentRecord {
         let next = AgentRecord {
             family: self.family,
-            access_key: Some(stored_key(admitted.access_key)),
+            // The old ones end: whoever replaces the record may not be who holds them.
+            credentials: credentials(admitted.access_key, now),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             policy_revision: 0,
             policy_failure: None,
@@ -336,6 +352,11 @@ impl Applicant {
         status::finish(stored, next, Some(now), now)
     }
 
+    /// The former id, if it is another one than the agent gets now.
+    fn former_id_of(&self, id: &AgentId) -> Option<AgentId> {
+        self.former_id.clone().filter(|former| former != id)
+    }
+
     fn hostname(&self) -> String {
         metadata::hostname(&self.metadata).unwrap_or_default()
     }
@@ -349,8 +370,8 @@ impl Applicant {
     }
 }
 
-fn stored_key(key: &ApiKey) -> AccessKey {
-    AccessKey { id: key.id.clone(), hash: key.hash() }
+fn credentials(key: &ApiKey, now: Timestamp) -> LiveCredentials {
+    LiveCredentials::one(LiveCredential::of(key, CredentialKind::AccessKey, now))
 }
 
 /// A record at the beginning of a life.

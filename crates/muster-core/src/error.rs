@@ -83,7 +83,7 @@ impl Error {
     pub fn internal(reason: impl Into<String>) -> Self {
         Self {
             internal: Some(reason.into().into()),
-            ..Self::new(ErrorKind::Internal, "internal", "internal error; the server's log says more")
+            ..Self::new(ErrorKind::Internal, "internal", "internal error; see the server's log")
         }
     }
 

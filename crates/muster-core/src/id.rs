@@ -45,10 +45,10 @@ pub enum BadProposal {
     #[error(transparent)]
     Bad(#[from] BadId),
     /// It begins with a hyphen.
-    #[error("an id must not begin with `-`: commands would take it for an option")]
+    #[error("an id must not begin with `-`: commands would interpret it as an option")]
     Option,
     /// It is a word of the API's paths.
-    #[error("`{0}` is a word of the API's paths and can't be an id")]
+    #[error("`{0}` is reserved for paths of the API and cannot be an id")]
     Route(String),
 }
 

@@ -37,12 +37,13 @@ pub mod replace_token;
 pub mod reported;
 pub mod seal;
 pub mod secret_refs;
+pub mod shell;
 pub mod signing;
 pub mod status;
 pub mod time;
 pub mod upgrade;
 pub mod upgrade_details;
-pub mod user_agent;
+pub mod version;
 pub mod yaml;
 
 #[cfg(any(test, feature = "testing"))]

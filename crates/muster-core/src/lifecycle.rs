@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::acknowledge::deactivate;
 use crate::agent::{AgentRecord, AuditReason, AuditReport};
+use crate::credential::LiveCredential;
 use crate::denial::Denial;
 use crate::error::Error;
-use crate::id::{ActionId, PolicyId};
+use crate::id::{ActionId, KeyId, PolicyId};
 use crate::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use crate::status::{self, Status, finish};
 use crate::time::Timestamp;
@@ -22,8 +23,8 @@ fn changed(before: &AgentRecord, next: AgentRecord, seen: Option<Timestamp>, now
     (next != *before).then(|| finish(before, next, seen, now))
 }
 
-/// Stores the agent's report that it left, until it checks in again. The agent stays active (EA137, EA140). Only
-/// `orphaned` sticks (EA138).
+/// Stores the agent's report that it left, until it checks in again. The agent stays active (EA137, EA140), unless its
+/// family is one whose uninstallation is final: who holds an agent's key may end its life. Only `orphaned` sticks (EA138).
 pub fn report_left(
     before: &AgentRecord,
     report: AuditReport,
@@ -33,15 +34,39 @@ pub fn report_left(
     if before.audit.is_some_and(|known| known.reason == AuditReason::Orphaned) {
         return Err(Denial::LeftForGood.into());
     }
-    let next = AgentRecord { audit: Some(report), ..before.clone() };
+    let mut next = AgentRecord { audit: Some(report), ..before.clone() };
+    if report.reason == AuditReason::Uninstall && before.family.ends_when_uninstalled() {
+        deactivate(&mut next, "uninstalled", now);
+    }
     Ok(changed(before, next, seen, now))
+}
+
+/// Adds a credential to those that the agent has.
+pub fn issue_credential(
+    before: &AgentRecord,
+    credential: LiveCredential,
+    seen: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Changed, Error> {
+    unless_unenrolled(before)?;
+    let mut next = before.clone();
+    let issued = next.credentials.issue(credential);
+    issued.map_err(|error| Error::conflict("too_many_credentials", error.to_string()))?;
+    Ok(changed(before, next, seen, now))
+}
+
+/// Ends one of the agent's credentials; the others stay.
+pub fn revoke_credential(before: &AgentRecord, key: &KeyId, seen: Option<Timestamp>, now: Timestamp) -> Changed {
+    let mut next = before.clone();
+    next.credentials.revoke(key);
+    changed(before, next, seen, now)
 }
 
 fn unless_unenrolled(record: &AgentRecord) -> Result<(), Error> {
     if record.active {
         return Ok(());
     }
-    Err(Error::conflict("agent_unenrolled", format!("agent {} is unenrolled already", record.id)))
+    Err(Error::conflict("agent_unenrolled", format!("agent {} is already unenrolled", record.id)))
 }
 
 /// Starts a graceful unenrolment, which the ack completes.
@@ -57,7 +82,7 @@ pub fn cancel_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Times
     changed(before, AgentRecord { unenrollment_started_at: None, ..before.clone() }, seen, now)
 }
 
-/// Unenrolls the agent immediately and removes its access key. `reason` is `forced`, `timeout` …
+/// Unenrolls the agent immediately and ends all its credentials. `reason` is `forced`, `timeout` …
 pub fn force_unenroll(before: &AgentRecord, reason: &str, now: Timestamp) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
     let mut next = before.clone();
@@ -79,7 +104,7 @@ pub fn reassign(
     let same_policy = policy_id == before.policy_id;
     if same_policy && revision == before.target_revision {
         let name = policy_id.as_ref().map_or("no policy", PolicyId::as_str);
-        return Err(Error::invalid("policy_id", format!("agent {} is on {name} already", before.id)));
+        return Err(Error::invalid("policy_id", format!("agent {} already has {name}", before.id)));
     }
     let next = AgentRecord {
         policy_id,
@@ -185,7 +210,7 @@ mod tests {
     fn ea137_ea140_mg46_mg48_a_farewell_keeps_the_agent_active() {
         let after = report(&agent(), AuditReason::Uninstall).unwrap();
         assert_eq!(after.audit, Some(AuditReport { reason: AuditReason::Uninstall, at: at(5) }));
-        assert!(after.active && after.access_key.is_some() && after.unenrolled_at.is_none());
+        assert!(after.active && !after.credentials.is_empty() && after.unenrolled_at.is_none());
         assert_eq!((after.status, after.version), (Status::Uninstalled, agent().version + 1));
         for reason in [AuditReason::KeyRevoked, AuditReason::Migrated] {
             assert_eq!(report(&agent(), reason).unwrap().status, Status::Online);
@@ -208,7 +233,7 @@ mod tests {
     fn mg49_a_reported_agent_can_be_unenrolled_by_force() {
         let reported = report(&agent(), AuditReason::Uninstall).unwrap();
         let after = force_unenroll(&reported, "forced", at(70)).unwrap().unwrap();
-        assert_eq!((after.active, after.access_key.clone(), after.status), (false, None, Status::Unenrolled));
+        assert_eq!((after.active, after.credentials.is_empty(), after.status), (false, true, Status::Unenrolled));
         assert_eq!((after.unenrolled_at, after.unenrolled_reason.as_deref()), (Some(at(70)), Some("forced")));
         assert_eq!(force_unenroll(&after, "forced", at(80)).unwrap_err().code, "agent_unenrolled");
     }
@@ -227,7 +252,7 @@ mod tests {
         let target = policy("q", 60);
         let after = reassign(&agent(), Some(&target), None, None, at(30)).unwrap().unwrap();
         assert_eq!((after.policy_revision, after.status), (0, Status::Updating));
-        assert_eq!((after.space, after.access_key), (agent().space, agent().access_key));
+        assert_eq!((after.space, after.credentials), (agent().space, agent().credentials));
         assert_eq!(after.inactivity_timeout, Some(Duration::from_secs(60)));
         let same = reassign(&agent(), Some(&policy("p", 60)), None, None, at(30)).unwrap_err();
         assert_eq!(same.field.as_deref(), Some("policy_id"));

@@ -20,7 +20,7 @@ pub fn no_certificate(bytes: &[u8]) -> Option<String> {
         Some(&("TRUSTED CERTIFICATE" | "X509 CERTIFICATE")) => {
             "it is in OpenSSL's own certificate format; convert it: openssl x509 -in FILE".to_owned()
         }
-        Some(label) => format!("it holds no certificate but {} {}", article(label), label.to_lowercase()),
+        Some(label) => format!("it contains {} {} instead of a certificate", article(label), label.to_lowercase()),
         None => "it is not PEM: it has no line -----BEGIN CERTIFICATE-----".to_owned(),
     })
 }
@@ -56,9 +56,9 @@ mod tests {
         let reason = |bytes: &[u8]| no_certificate(bytes).unwrap_or_default();
         assert_eq!(reason(b" \n"), "it is empty");
         let pem = |label: &str| format!("-----BEGIN {label}-----\nAA\n");
-        assert_eq!(reason(pem("PRIVATE KEY").as_bytes()), "it holds no certificate but a private key");
+        assert_eq!(reason(pem("PRIVATE KEY").as_bytes()), "it contains a private key instead of a certificate");
         let encrypted = reason(pem("ENCRYPTED PRIVATE KEY").as_bytes());
-        assert_eq!(encrypted, "it holds no certificate but an encrypted private key");
+        assert_eq!(encrypted, "it contains an encrypted private key instead of a certificate");
         assert!(reason(pem("PKCS7").as_bytes()).contains("PKCS#7"));
         assert!(reason(pem("TRUSTED CERTIFICATE").as_bytes()).contains("OpenSSL's own"));
         assert!(reason(&[0x30, 0x82, 3, 0, 0x30, 0x82]).contains("binary form (DER)"));

@@ -106,19 +106,22 @@ pub fn evaluate(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -
     let sighting = last_sighting(record, seen, now);
     let last = sighting.unwrap_or(record.enrolled_at.min(now));
     let inactive_at = record.inactivity_timeout.filter(|timeout| !timeout.is_zero()).map(|t| last.plus(t).plus(MOMENT));
+    // An upgrade is given up whatever the agent's status is.
+    let given_up_at = record.upgrade.given_up_at();
+    let first = |times: &[Option<Timestamp>]| times.iter().flatten().copied().chain(given_up_at).min();
     if inactive_at.is_some_and(|at| at <= now) {
-        return (Status::Inactive, None);
+        return (Status::Inactive, first(&[]));
     }
     // Behind "inactive": who left long ago is out of the way like all others (MG §3.1); before "offline", since it said so.
     if let Some(left) = record.audit.and_then(|report| left(report.reason)) {
-        return (left, inactive_at);
+        return (left, first(&[inactive_at]));
     }
     let offline_at = last.plus(OFFLINE_AFTER).plus(MOMENT);
     if offline_at <= now {
-        return (Status::Offline, inactive_at);
+        return (Status::Offline, first(&[inactive_at]));
     }
     let (status, changes_at) = present(record, sighting.is_some(), now);
-    (status, [Some(offline_at), inactive_at, changes_at].into_iter().flatten().min())
+    (status, first(&[Some(offline_at), inactive_at, changes_at]))
 }
 
 fn left(reason: AuditReason) -> Option<Status> {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::action::{Action, ActionType};
-use crate::agent::{AccessKey, AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
-use crate::credential::{ApiKey, SecretHash};
+use crate::agent::{AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
+use crate::credential::{ApiKey, CredentialKind, LiveCredential, LiveCredentials, SecretHash};
 use crate::enrollment_key::EnrollmentKey;
 use crate::entropy::Entropy;
 use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId, SpaceId};
@@ -102,9 +102,10 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
         version: 1,
         family: Family::Elastic,
         host_id: None,
+        former_id: None,
         kind: AgentType::Permanent,
         active: true,
-        access_key: None,
+        credentials: LiveCredentials::default(),
         enrollment_key_id: None,
         enrollment_id: None,
         replace_token: None,
@@ -161,7 +162,12 @@ pub fn online_agent(id: &str, policy: Option<&str>, now: Timestamp) -> AgentReco
 pub fn agent() -> AgentRecord {
     AgentRecord {
         version: 3,
-        access_key: Some(AccessKey { id: KeyId::trusted("access"), hash: SecretHash([7; 32]) }),
+        credentials: LiveCredentials::one(LiveCredential {
+            key_id: KeyId::trusted("access"),
+            kind: CredentialKind::AccessKey,
+            hash: SecretHash([7; 32]),
+            issued_at: at(0),
+        }),
         enrollment_key_id: Some(EnrollmentKeyId::trusted("ek")),
         status_deadline: Some(at(300).plus(Duration::from_micros(1))),
         ..online_agent("agent-1", Some("p"), at(0))

@@ -3,20 +3,26 @@
 //! While an upgrade is open, the record names its action and the version that it leads to. It succeeded only once the
 //! agent runs that version and reports no more details of it; it failed once the agent says so, gives it up, or is
 //! upgraded by another action. Whatever ends it in the record gives an [`Ended`] for the action's target, to be committed
-//! together with the record.
+//! together with the record. An agent that acked and then shows no progress for two hours has failed too: otherwise
+//! whoever waits for the action would wait for ever.
 //!
 //! Neither sign is enough alone. Agents ack an UPGRADE without an error before they report that it failed (seen of 8.18
 //! and 9.5), and also when another action replaces it; details disappear after a roll-back as they do after a success;
 //! agents before 8.12 send no details at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::ActionId;
+use crate::status::STUCK_AFTER;
 use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
-use crate::user_agent::Version;
+use crate::version::Version;
+
+/// Time without progress after which an acked upgrade is given up: that after which it counts as stuck (MG §3.5).
+pub const GIVEN_UP_AFTER: Duration = STUCK_AFTER;
 
 /// Progress of an upgrade.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,9 +48,9 @@ pub struct OpenUpgrade {
     pub version: String,
     /// The version that the agent ran when the action was given.
     pub from: String,
-    /// Whether the agent acked the action without an error.
+    /// Time of the last progress: the ack without an error, or details that changed since; `None`: not acked yet.
     #[serde(default)]
-    pub acked: bool,
+    pub progress_at: Option<Timestamp>,
 }
 
 /// How an upgrade ended for its action.
@@ -93,8 +99,12 @@ impl UpgradeState {
             .as_ref()
             .filter(|open| open.action != *action)
             .map(|open| Ended { action: open.action.clone(), error: Some(format!("replaced by action {action}")) });
-        let open =
-            OpenUpgrade { action: action.clone(), version: version.to_owned(), from: runs.to_owned(), acked: false };
+        let open = OpenUpgrade {
+            action: action.clone(),
+            version: version.to_owned(),
+            from: runs.to_owned(),
+            progress_at: None,
+        };
         // Details belong to the action before; a stale failure would mark the agent as stuck (MG §3.5).
         let next = Self {
             started_at: Some(start),
@@ -137,18 +147,24 @@ impl UpgradeState {
         }
         let mut next = self.clone();
         let ended = match details {
-            Some(details) => next.goes_on(details),
+            Some(details) => next.goes_on(details, now),
             None => next.falls_silent(runs, now),
         };
         (next != *self).then_some((next, ended))
     }
 
-    fn goes_on(&mut self, details: &UpgradeDetails) -> Option<Ended> {
+    fn goes_on(&mut self, details: &UpgradeDetails, now: Timestamp) -> Option<Ended> {
         // Agents repeat the failure of an earlier action until they get the next one: it is no word on that one.
         if self.open.as_ref().is_some_and(|open| open.action.as_str() != details.action_id) {
             return None;
         }
-        self.details = Some(details.to_json());
+        let told = details.to_json();
+        if self.details.as_ref() != Some(&told)
+            && let Some(progress_at) = self.open.as_mut().and_then(|open| open.progress_at.as_mut())
+        {
+            *progress_at = now;
+        }
+        self.details = Some(told);
         if !details.has_failed() {
             return None;
         }
@@ -168,7 +184,9 @@ impl UpgradeState {
                 }
                 None
             }
-            (Some(open), None) if open.leads_to(runs) && (open.acked || !open.is_reinstall()) => self.succeed(now),
+            (Some(open), None) if open.leads_to(runs) && (open.progress_at.is_some() || !open.is_reinstall()) => {
+                self.succeed(now)
+            }
             (Some(_), None) => None,
             (Some(open), Some(_)) if open.leads_to(runs) => self.succeed(now),
             (Some(open), Some(details)) => {
@@ -194,11 +212,33 @@ impl UpgradeState {
             Some(error) => next.fail(error.to_owned()),
             None if self.details.is_none() && open.leads_to(runs) => next.succeed(now),
             None => {
-                open.acked = true;
+                open.progress_at = Some(now);
                 None
             }
         };
         (next, ended)
+    }
+
+    /// The time at which the open upgrade is given up unless there is progress until then; `None`: there is none, or its
+    /// agent has not acked it and its action's expiration is the end.
+    #[must_use]
+    pub fn given_up_at(&self) -> Option<Timestamp> {
+        let progress_at = self.open.as_ref()?.progress_at?;
+        let details = self.details.as_deref().and_then(UpgradeDetails::stored);
+        let scheduled = details.and_then(|details| details.scheduled_at());
+        let from = [self.started_at, scheduled].into_iter().flatten().fold(progress_at, Timestamp::max);
+        Some(from.plus(GIVEN_UP_AFTER))
+    }
+
+    /// The state of an agent that shows no progress for too long, and the end of its upgrade; `None`: it has time left.
+    #[must_use]
+    pub fn given_up(&self, runs: &str, now: Timestamp) -> Option<(Self, Ended)> {
+        self.given_up_at().filter(|at| *at <= now)?;
+        let mut next = self.clone();
+        let version = next.open.as_ref().map(|open| open.version.clone()).unwrap_or_default();
+        let ended =
+            next.fail(format!("not upgraded to {version}: no progress for two hours, the agent runs {runs}"))?;
+        Some((next, ended))
     }
 
     fn succeed(&mut self, now: Timestamp) -> Option<Ended> {

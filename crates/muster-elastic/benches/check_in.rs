@@ -27,8 +27,8 @@ use muster_fleet::system::{SystemClock, SystemEntropy};
 use muster_fleet::{Fleet, FleetParts, FleetSettings};
 use muster_listen::reply::{Answer, ListenerKind, Peer};
 use muster_protocol::elastic::enroll::EnrollResponse;
-use muster_store::sqlite::Options;
-use muster_store::{EnrollmentKeyWrite, PolicyWrite, SqliteStore, Store, Write};
+use muster_store::Options;
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, SqlStore, Store, Write};
 use nix::sys::resource::{UsageWho, getrusage};
 
 type Outcomes<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -70,7 +70,7 @@ impl Plan {
 
 async fn run(plan: Plan) -> Outcomes {
     let directory = tempfile::tempdir_in(std::env::var_os("BENCH_DIR").unwrap_or_else(|| ".".into()))?;
-    let store = Arc::new(SqliteStore::open(&directory.path().join("muster.db"), &Options::default())?);
+    let store = Arc::new(SqlStore::open(&directory.path().join("muster.db"), &Options::default())?);
     let server = Server::new(store).await?;
     let mut enrolling = tokio::task::JoinSet::new();
     for number in 0..plan.agents {
@@ -135,7 +135,7 @@ struct Server {
 }
 
 impl Server {
-    async fn new(store: Arc<SqliteStore>) -> Outcomes<Self> {
+    async fn new(store: Arc<SqlStore>) -> Outcomes<Self> {
         let entropy = Arc::new(SystemEntropy::default());
         let fleet = Fleet::new(FleetParts {
             store: store.clone(),

@@ -33,7 +33,7 @@ impl Inner {
         let key = authorization::api_key(headers)?;
         let entry = self.fleet.authentication().any_agent(&key).await?;
         if !is_sha256(sha2) {
-            return Err(ApiError::bad_request("the path holds no SHA-256 in hexadecimal form"));
+            return Err(ApiError::bad_request("the path must contain a hexadecimal SHA-256"));
         }
         let _pass = self.artifacts.pass()?;
         let bytes = self.fleet.files().artifact(&entry, id, &sha2.to_ascii_lowercase()).await?;

@@ -25,7 +25,7 @@ use super::error::ApiError;
 use super::limits::Permit;
 use super::request_id::RequestId;
 use super::{Call, Inner, accept_encoding, authorization, body, gzip, json, respond, upgrade};
-use muster_fleet::check_in::{CheckInInput, CheckInOutcome, Delivery, ParkedCheckIn};
+use muster_fleet::check_in::{CheckInInput, Delivery, HeldPoll, Poll};
 use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::{Answer, Reply, ReplyBody};
 
@@ -106,15 +106,15 @@ fn fingerprint(headers: &HeaderMap, wire: &[u8]) -> Digest {
 
 /// What is due at once, or the parked poll, which keeps its place in the limits (EA16).
 fn answer(
-    outcome: CheckInOutcome,
+    outcome: Poll,
     entry: &AgentEntry,
     takes_gzip: bool,
     id: &RequestId,
     permit: &mut Option<Permit>,
 ) -> Result<Answer, ApiError> {
     match outcome {
-        CheckInOutcome::Deliver(delivery) => reply(delivery, entry, takes_gzip).map(Answer::Reply),
-        CheckInOutcome::Park(parked) => {
+        Poll::Due(delivery) => reply(delivery, entry, takes_gzip).map(Answer::Reply),
+        Poll::Held(parked) => {
             let held = Held { parked, takes_gzip };
             Ok(Answer::Park(Box::pin(held.wait(id.clone(), permit.take()))))
         }
@@ -123,7 +123,7 @@ fn answer(
 
 /// A parked check-in, and whether its reply may be compressed.
 struct Held {
-    parked: ParkedCheckIn,
+    parked: HeldPoll,
     takes_gzip: bool,
 }
 
@@ -143,7 +143,7 @@ impl Held {
 fn for_now(error: Error) -> Result<Delivery, Error> {
     match error.kind {
         ErrorKind::Unavailable | ErrorKind::Conflict | ErrorKind::TooMany => {
-            tracing::warn!(%error, internal = error.internal, "a held poll is let go without a look");
+            tracing::warn!(%error, internal = error.internal, "ending a held poll: the look-up failed");
             Ok(Delivery::Nothing)
         }
         _ => Err(error),

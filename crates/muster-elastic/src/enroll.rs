@@ -45,6 +45,7 @@ impl Inner {
 struct Facts<'a> {
     family: Family,
     machine_id: Cow<'a, str>,
+    former_id: Cow<'a, str>,
 }
 
 impl<'a> Facts<'a> {
@@ -52,7 +53,9 @@ impl<'a> Facts<'a> {
         let build = text(metadata, &["elastic", "agent", "build.original"]).unwrap_or_default();
         // Ours speaks this protocol too, and says what it is in its build.
         let family = if build.contains("(muster-agent ") { Family::Muster } else { Family::Elastic };
-        Self { family, machine_id: text(metadata, &["host", "id"]).unwrap_or_default() }
+        // An agent that was enrolled before names the id that it had then (AG157).
+        let former_id = text(metadata, &["elastic", "agent", "id"]).unwrap_or_default();
+        Self { family, machine_id: text(metadata, &["host", "id"]).unwrap_or_default(), former_id }
     }
 }
 
@@ -60,6 +63,7 @@ fn request<'a>(wire: &'a EnrollRequest<'a>, facts: &'a Facts<'a>) -> Result<Requ
     Ok(Request {
         family: facts.family,
         machine_id: &facts.machine_id,
+        former_id: &facts.former_id,
         kind: agent_type(&wire.kind)?,
         id: wire.id.as_deref().unwrap_or_default(),
         enrollment_id: wire.enrollment_id.as_deref().unwrap_or_default(),

@@ -66,7 +66,7 @@ const TABLE: &[Row] = &[
     ("ErrInvalidFileSize", 400, ""),
     ("ErrFieldRequired", 400, ""),
     ("ErrInvalidAPIVersionFormat", 400, "elastic-api-version must be a date: YYYY-MM-DD"),
-    ("ErrUnsupportedAPIVersion", 400, "elastic-api-version is not one that this server speaks; 2023-06-01 is"),
+    ("ErrUnsupportedAPIVersion", 400, "unsupported elastic-api-version; this server supports 2023-06-01"),
     ("ErrNoFile", 404, "file not found"),
     ("ErrRangeNotSatisfiable", 416, "range not satisfiable"),
     ("ErrInvalidFileID", 400, "ErrInvalidID"),
@@ -76,7 +76,7 @@ const TABLE: &[Row] = &[
     ("ErrAuditReasonConflict", 409, "agent document contains audit_unenroll_reason"),
     ("ErrPayloadSizeTooLarge", 413, "the request body exceeds the maximum allowed size"),
     ("BadRequest", 400, ""),
-    ("UnsupportedMediaType", 415, "the Content-Encoding is not supported: send gzip in a check-in, else no encoding"),
+    ("UnsupportedMediaType", 415, "unsupported Content-Encoding: use gzip for check-ins, and no encoding for other requests"),
     ("HeaderTooLarge", 431, ""),
     ("ServiceUnavailable", 503, ""),
     ("InternalServerError", 500, ""),
@@ -96,7 +96,7 @@ pub struct ApiError {
 impl ApiError {
     /// The row of that word, with its message. A word without a row is our own fault and says so to the client.
     pub fn of(code: &'static str) -> Self {
-        let row = row(code).unwrap_or(("InternalServerError", 500, "internal error; the server's log says more"));
+        let row = row(code).unwrap_or(("InternalServerError", 500, "internal error; see the server's log"));
         Self {
             row,
             message: row.2.into(),

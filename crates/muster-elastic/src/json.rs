@@ -29,7 +29,7 @@ pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
 /// Reads a body that was checked.
 pub fn parse_checked<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
     if !text.trim_start().starts_with('{') {
-        return Err(ApiError::bad_request("a JSON object is expected"));
+        return Err(ApiError::bad_request("expected a JSON object"));
     }
     serde_json::from_str(text).map_err(ApiError::bad_request)
 }

@@ -29,6 +29,7 @@ pub mod status;
 pub mod strict_json;
 pub mod upgrade;
 mod upload;
+mod user_agent;
 mod version_header;
 
 use std::future::Future;
@@ -41,7 +42,6 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request};
 use http_body::Body;
-use muster_core::user_agent::{AcceptedVersion, AcceptedVersions, RefusedVersion};
 use muster_protocol::elastic::status::ServerVersion;
 use tokio::sync::Semaphore;
 
@@ -52,6 +52,7 @@ use self::limits::{Limiter, Limits, Operation, Permit};
 use self::request_id::RequestId;
 use self::route::Route;
 use self::shares::Shares;
+use self::user_agent::{AcceptedVersion, RefusedVersion};
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
 use muster_fleet::refusals::Refused;
@@ -318,14 +319,9 @@ impl Inner {
 
     /// The version in the `User-Agent`; a missing header is refused like an empty one (D19).
     fn agent_version(&self, headers: &HeaderMap) -> Result<AcceptedVersion, ApiError> {
-        let settings = self.fleet.settings();
-        let accepted = AcceptedVersions {
-            lowest: settings.lowest_version,
-            highest: settings.highest_version,
-            tested: settings.tested_version,
-        };
+        let accepted = self.fleet.settings().accepted_versions();
         let header = headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        accepted.check(header).map_err(|refused| {
+        user_agent::check(&accepted, header).map_err(|refused| {
             ApiError::of(match refused {
                 RefusedVersion::Invalid => "InvalidUserAgent",
                 RefusedVersion::Unsupported => "UnsupportedVersion",

@@ -18,7 +18,7 @@ impl Inner {
             return Err(ApiError::of("ErrTLSRequired"));
         }
         if !is_version(version) {
-            return Err(ApiError::bad_request("the path holds no version of the form 9.6.0"));
+            return Err(ApiError::bad_request("the path must contain a version in the form 9.6.0"));
         }
         let key = self.pgp_key_file().await?;
         Ok(respond::typed(key, HeaderValue::from_static("application/octet-stream")))
@@ -40,8 +40,8 @@ impl Inner {
 
 /// The reason is for the log alone.
 fn unreadable(reason: &str) -> ApiError {
-    tracing::error!(reason, "the PGP key can't be served");
-    ApiError::of("InternalServerError").message("the PGP key can't be read; the server's log says more")
+    tracing::error!(reason, "cannot serve the PGP key");
+    ApiError::of("InternalServerError").message("cannot read the PGP key; see the server's log")
 }
 
 fn is_version(text: &str) -> bool {

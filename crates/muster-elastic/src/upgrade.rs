@@ -91,10 +91,10 @@ fn failed(metadata: Option<Value>) -> Result<Value, String> {
 fn downloading(metadata: &Value) -> Result<Value, String> {
     let mut kept = only(metadata, &["download_percent", "download_rate", "retry_error_msg", "retry_until"]);
     if let Some(rate) = kept.get_mut("download_rate").filter(|rate| !rate.is_null()) {
-        *rate = download_rate(rate).ok_or_else(|| "upgrade_details.metadata.download_rate is no rate".to_owned())?;
+        *rate = download_rate(rate).ok_or_else(|| "upgrade_details.metadata.download_rate is not a rate".to_owned())?;
     }
     if kept.get("download_percent").is_some_and(|percent| !percent.is_number() && !percent.is_null()) {
-        return Err("upgrade_details.metadata.download_percent is no number".into());
+        return Err("upgrade_details.metadata.download_percent is not a number".into());
     }
     Ok(kept)
 }

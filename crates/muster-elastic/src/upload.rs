@@ -50,7 +50,7 @@ impl Inner {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authentication().any_agent(&key).await?;
         let sha256 = chunk_hash(call.headers())?;
-        let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is no number"))?;
+        let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is not a number"))?;
         let upload = self.fleet.files().upload_for_chunk(&entry, id, number).await?;
         // Held while the chunk comes: an agent that sends slowly takes no more than its share of the places.
         let _share = self.agent_chunks.take(entry.id())?;
@@ -84,5 +84,5 @@ impl Inner {
 fn chunk_hash(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
     let value = headers.get(CHUNK_SHA2_HEADER).ok_or_else(|| ApiError::bad_request("X-Chunk-SHA2 is missing"))?;
     muster_fleet::uploads::sha256_from_hex(value.to_str().unwrap_or_default())
-        .ok_or_else(|| ApiError::bad_request("X-Chunk-SHA2 is no SHA-256 in hexadecimal form"))
+        .ok_or_else(|| ApiError::bad_request("X-Chunk-SHA2 is not a hexadecimal SHA-256"))
 }

@@ -13,6 +13,7 @@ use muster_store::{ActionWrite, Write};
 use serde_json::json;
 
 use super::authenticate::unauthorized;
+use super::authority::System;
 use super::check_in::CheckIns;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
@@ -51,8 +52,8 @@ impl CheckIns {
     async fn look_up(&self, record: &AgentRecord, wanted: Wanted) -> Result<LookedUp, Error> {
         let mut found = LookedUp::default();
         for id in wanted.actions {
-            if let Some(action) = self.store.action(&id).await? {
-                let target = self.store.action_target(&id, &record.id).await?;
+            if let Some(action) = self.store.everywhere(&System).action(&id).await? {
+                let target = self.store.everywhere(&System).action_target(&id, &record.id).await?;
                 // Agents keep their acks for later; one of an earlier life must not end this one.
                 let target = target.filter(|target| !target.is_former).map(|target| target.state);
                 found.orders.insert(id, Order { kind: action.kind, target });
@@ -72,7 +73,7 @@ impl CheckIns {
     /// the store is asked about newer ones.
     async fn is_revision(&self, policy: &PolicyId, revision: i64) -> Result<bool, Error> {
         let newest = self.policies.newest_revision(policy).await?.unwrap_or(0);
-        Ok(revision <= newest || self.store.policy_revision(policy, revision).await?.is_some())
+        Ok(revision <= newest || self.store.everywhere(&System).policy_revision(policy, revision).await?.is_some())
     }
 }
 

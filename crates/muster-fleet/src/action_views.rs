@@ -8,13 +8,14 @@ use muster_core::action::{Action, ActionCounts, ActionResult, TargetState};
 use muster_core::action_request::{ActionProgress, progress};
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, Grant, OpContext};
-use muster_core::id::{ActionId, AgentId, PolicyId};
+use muster_core::id::{AgentId, PolicyId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionCursor, ActionFilter, AgentFilter, AgentSort, Listed, Page};
 
 use super::actions::Actions;
 use super::authority::Authorized;
+use super::scope::Scoped;
 
 /// Targets read at once.
 const READ_AT_ONCE: u32 = 5000;
@@ -104,7 +105,7 @@ impl Actions {
         let now = self.clock.now();
         let since = question.latest.map(|latest| now.minus(latest));
         let filter = ActionFilter {
-            space: Some(grant.space().clone()),
+            space: None,
             before: question.day.map(|day| day.plus(Duration::from_secs(86_400))),
             since: since.max(question.day),
             agent_id: question.agent.clone(),
@@ -112,10 +113,11 @@ impl Actions {
             with_policy_changes: true,
             after: question.after.clone(),
         };
-        let found = self.store.actions(&filter, page).await?;
+        let seen = self.store.seen_by(grant);
+        let found = seen.actions(filter, page).await?;
         let mut items = Vec::with_capacity(found.items.len());
         for (action, counts) in found.items {
-            items.push(self.action_view(action, counts, question.errors).await?);
+            items.push(self.action_view(seen, action, counts, question.errors).await?);
         }
         Ok(Listed { items, total: found.total })
     }
@@ -123,12 +125,12 @@ impl Actions {
     /// Adds the latest errors to actions that were listed without.
     pub async fn add_errors(
         &self,
-        _grant: &Grant<AgentsRead>,
+        grant: &Grant<AgentsRead>,
         views: &mut [ActionView],
         errors: u32,
     ) -> Result<(), Error> {
         for view in views.iter_mut().filter(|view| view.progress.failed > 0 && errors > 0) {
-            view.errors = self.latest_errors(&view.action.id, errors).await?;
+            view.errors = latest_errors(self.store.seen_by(grant), &view.action, errors).await?;
         }
         Ok(())
     }
@@ -145,10 +147,11 @@ impl Actions {
             return Ok(Authorized::new(ListedAction::Action(Box::new(action.into_inner())), grant));
         };
         let grant = context.grant::<AgentsRead>()?;
-        if self.store.policy_in(grant.space(), &policy).await?.is_none() {
+        let seen = self.store.seen_by(&grant);
+        let Some(found) = seen.policy(&policy).await? else {
             return Err(Error::not_found("change of policy", id));
-        }
-        let revisions = self.store.policy_revisions(&policy).await?;
+        };
+        let revisions = seen.revisions(&found).await?;
         match revisions.into_iter().find(|(number, _, _)| *number == revision && *number > 1) {
             Some((_, at, _)) => Ok(Authorized::new(ListedAction::PolicyChange { policy, revision, at }, grant)),
             None => Err(Error::not_found("change of policy", id)),
@@ -157,13 +160,14 @@ impl Actions {
 
     /// How one action stands.
     pub async fn show(&self, listed: &Authorized<ListedAction, AgentsRead>, errors: u32) -> Result<ActionView, Error> {
+        let seen = self.store.seen_by(listed.grant());
         let (action, counts) = match &**listed {
             ListedAction::PolicyChange { policy, revision, at } => {
-                self.counted_at(*at, &format!("{policy}:{revision}"), "change of policy").await?
+                counted_at(seen, *at, &format!("{policy}:{revision}"), "change of policy").await?
             }
-            ListedAction::Action(action) => self.counted_at(action.created_at, action.id.as_str(), "action").await?,
+            ListedAction::Action(action) => counted_at(seen, action.created_at, action.id.as_str(), "action").await?,
         };
-        self.action_view(action, counts, errors).await
+        self.action_view(seen, action, counts, errors).await
     }
 
     /// An action's targets and what they answered, after place `after`.
@@ -173,126 +177,138 @@ impl Actions {
         after: i64,
         limit: u32,
     ) -> Result<Vec<TargetView>, Error> {
+        let seen = self.store.seen_by(listed.grant());
         let action = match &**listed {
             ListedAction::PolicyChange { policy, revision, .. } => {
-                return self.agents_of_change(policy.clone(), *revision, after, limit).await;
+                return agents_of_change(seen, policy.clone(), *revision, after, limit).await;
             }
             ListedAction::Action(action) => action,
         };
-        let targets = self.store.action_targets(&action.id, after, limit).await?;
-        let results = self.store.action_results(&action.id, false, u32::MAX).await?;
+        let targets = seen.action_targets(action, after, limit).await?;
+        let results = seen.action_results(action, false, u32::MAX).await?;
         let mut results: HashMap<AgentId, ActionResult> =
             results.into_iter().map(|result| (result.agent_id.clone(), result)).collect();
         let mut views = Vec::with_capacity(targets.len());
         for (_, agent, state) in targets {
             let result = results.remove(&agent);
-            views.push(TargetView { hostname: self.hostname(&agent).await?, agent, state, result });
+            views.push(TargetView { hostname: hostname(seen, &agent).await?, agent, state, result });
         }
         Ok(views)
     }
 
     /// The agents that some actions were for; `<policy>:<revision>` names a change of policy (MG148).
     pub async fn agents_of(&self, context: &OpContext, ids: &[String]) -> Result<BTreeSet<AgentId>, Error> {
-        context.grant::<AgentsRead>()?;
+        let grant = context.grant::<AgentsRead>()?;
+        let seen = self.store.seen_by(&grant);
         let mut agents = BTreeSet::new();
         for id in ids {
             match policy_change(id) {
-                Some((policy, _)) => agents.extend(self.agents_on(policy).await?),
-                None => agents.extend(self.targets_of(&*self.find::<AgentsRead>(context, id).await?).await?),
+                Some((policy, _)) => {
+                    // One of another space concerns nobody here.
+                    if let Some(policy) = seen.policy(&policy).await? {
+                        agents.extend(agents_on(seen, policy.id).await?);
+                    }
+                }
+                None => agents.extend(targets_of(seen, &*self.find::<AgentsRead>(context, id).await?).await?),
             }
         }
         Ok(agents)
     }
 
-    async fn agents_on(&self, policy: PolicyId) -> Result<Vec<AgentId>, Error> {
-        let filter = AgentFilter { policy_ids: Some(vec![policy]), ..AgentFilter::default() };
-        let mut agents: Vec<AgentId> = Vec::new();
-        loop {
-            let more = self.store.agent_ids(&filter, agents.last(), READ_AT_ONCE).await?;
-            if more.is_empty() {
-                return Ok(agents);
-            }
-            agents.extend(more);
-        }
-    }
-
-    async fn targets_of(&self, action: &Action) -> Result<Vec<AgentId>, Error> {
-        let (mut agents, mut place) = (Vec::new(), -1);
-        loop {
-            let targets = self.store.action_targets(&action.id, place, READ_AT_ONCE).await?;
-            let Some((last, _, _)) = targets.last() else { return Ok(agents) };
-            place = *last;
-            agents.extend(targets.into_iter().map(|(_, agent, _)| agent));
-        }
-    }
-
-    async fn action_view(&self, action: Action, counts: ActionCounts, errors: u32) -> Result<ActionView, Error> {
+    async fn action_view(
+        &self,
+        seen: Scoped<'_>,
+        action: Action,
+        counts: ActionCounts,
+        errors: u32,
+    ) -> Result<ActionView, Error> {
         let now = self.clock.now();
-        let failed =
-            if counts.failed > 0 && errors > 0 { self.latest_errors(&action.id, errors).await? } else { vec![] };
+        let failed = if counts.failed > 0 && errors > 0 { latest_errors(seen, &action, errors).await? } else { vec![] };
         Ok(ActionView { progress: progress(&action, &counts, now), created: counts.created, errors: failed, action })
     }
+}
 
-    async fn latest_errors(&self, id: &ActionId, limit: u32) -> Result<Vec<AgentResult>, Error> {
-        let results = self.store.action_results(id, true, limit.min(MOST_ERRORS)).await?;
-        let mut errors = Vec::with_capacity(results.len());
-        for result in results {
-            errors.push(AgentResult { hostname: self.hostname(&result.agent_id).await?, result });
+async fn agents_on(seen: Scoped<'_>, policy: PolicyId) -> Result<Vec<AgentId>, Error> {
+    let filter = AgentFilter { policy_ids: Some(vec![policy]), ..AgentFilter::default() };
+    let mut agents: Vec<AgentId> = Vec::new();
+    loop {
+        let more = seen.agent_ids(&filter, agents.last(), READ_AT_ONCE).await?;
+        if more.is_empty() {
+            return Ok(agents);
         }
-        Ok(errors)
+        agents.extend(more);
     }
+}
 
-    async fn hostname(&self, agent: &AgentId) -> Result<Option<String>, Error> {
-        Ok(self.store.agent(agent).await?.map(|record| record.hostname).filter(|name| !name.is_empty()))
+async fn targets_of(seen: Scoped<'_>, action: &Action) -> Result<Vec<AgentId>, Error> {
+    let (mut agents, mut place) = (Vec::new(), -1);
+    loop {
+        let targets = seen.action_targets(action, place, READ_AT_ONCE).await?;
+        let Some((last, _, _)) = targets.last() else { return Ok(agents) };
+        place = *last;
+        agents.extend(targets.into_iter().map(|(_, agent, _)| agent));
     }
+}
 
-    /// Every agent on the policy, with whether it runs the revision.
-    async fn agents_of_change(
-        &self,
-        policy: PolicyId,
-        revision: i64,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<TargetView>, Error> {
-        let filter = AgentFilter {
-            policy_ids: Some(vec![policy.clone()]),
-            without_statuses: vec![Status::Unenrolled],
-            ..AgentFilter::default()
-        };
-        let page = Page { offset: u32::try_from(after.saturating_add(1)).unwrap_or(0), limit };
-        let found = self.store.agent_list(&filter, AgentSort::EnrolledAt, false, page).await?;
-        let view = |record: AgentRecord| {
-            let runs = record.running_policy_id.as_ref() == Some(&policy) && record.policy_revision >= revision;
-            TargetView {
-                agent: record.id,
-                hostname: Some(record.hostname).filter(|name| !name.is_empty()),
-                state: if runs { TargetState::Acked } else { TargetState::Queued },
-                result: None,
-            }
-        };
-        Ok(found.items.into_iter().map(|details| view(details.record)).collect())
+async fn latest_errors(seen: Scoped<'_>, action: &Action, limit: u32) -> Result<Vec<AgentResult>, Error> {
+    let results = seen.action_results(action, true, limit.min(MOST_ERRORS)).await?;
+    let mut errors = Vec::with_capacity(results.len());
+    for result in results {
+        errors.push(AgentResult { hostname: hostname(seen, &result.agent_id).await?, result });
     }
+    Ok(errors)
+}
 
-    /// The store counts in lists; one action is a list of its own time.
-    async fn counted_at(&self, at: Timestamp, id: &str, what: &str) -> Result<(Action, ActionCounts), Error> {
-        let moment = Duration::from_micros(1);
-        let filter = ActionFilter {
-            since: Some(at),
-            before: Some(at.plus(moment)),
-            with_policy_changes: true,
-            ..ActionFilter::default()
-        };
-        let mut page = Page { offset: 0, limit: 100 };
-        loop {
-            let found = self.store.actions(&filter, page).await?.items;
-            if found.is_empty() {
-                // Collected since we looked.
-                return Err(Error::not_found(what, id));
-            }
-            if let Some(found) = found.into_iter().find(|(other, _)| other.id.as_str() == id) {
-                return Ok(found);
-            }
-            page.offset += page.limit;
+async fn hostname(seen: Scoped<'_>, agent: &AgentId) -> Result<Option<String>, Error> {
+    Ok(seen.agent(agent).await?.map(|record| record.hostname).filter(|name| !name.is_empty()))
+}
+
+/// Every agent on the policy, with whether it runs the revision.
+async fn agents_of_change(
+    seen: Scoped<'_>,
+    policy: PolicyId,
+    revision: i64,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<TargetView>, Error> {
+    let filter = AgentFilter {
+        policy_ids: Some(vec![policy.clone()]),
+        without_statuses: vec![Status::Unenrolled],
+        ..AgentFilter::default()
+    };
+    let page = Page { offset: u32::try_from(after.saturating_add(1)).unwrap_or(0), limit };
+    let found = seen.agents(&filter, AgentSort::EnrolledAt, false, page).await?;
+    let view = |record: AgentRecord| {
+        let runs = record.running_policy_id.as_ref() == Some(&policy) && record.policy_revision >= revision;
+        TargetView {
+            agent: record.id,
+            hostname: Some(record.hostname).filter(|name| !name.is_empty()),
+            state: if runs { TargetState::Acked } else { TargetState::Queued },
+            result: None,
         }
+    };
+    Ok(found.items.into_iter().map(|details| view(details.record)).collect())
+}
+
+/// The store counts in lists; one action is a list of its own time.
+async fn counted_at(seen: Scoped<'_>, at: Timestamp, id: &str, what: &str) -> Result<(Action, ActionCounts), Error> {
+    let moment = Duration::from_micros(1);
+    let filter = ActionFilter {
+        since: Some(at),
+        before: Some(at.plus(moment)),
+        with_policy_changes: true,
+        ..ActionFilter::default()
+    };
+    let mut page = Page { offset: 0, limit: 100 };
+    loop {
+        let found = seen.actions(filter.clone(), page).await?.items;
+        if found.is_empty() {
+            // Collected since we looked.
+            return Err(Error::not_found(what, id));
+        }
+        if let Some(found) = found.into_iter().find(|(other, _)| other.id.as_str() == id) {
+            return Ok(found);
+        }
+        page.offset += page.limit;
     }
 }

@@ -51,12 +51,12 @@ impl Agents {
     /// A page of agents.
     pub async fn list(&self, grant: &Grant<AgentsRead>, question: &AgentQuestion) -> Result<Listed<AgentView>, Error> {
         let AgentQuestion { filter, sort, descending, rows } = question;
-        let filter = in_space(grant, filter);
+        let seen = self.store.seen_by(grant);
         let found = match rows {
-            Rows::Page(page) => self.store.agent_list(&filter, *sort, *descending, *page).await?,
+            Rows::Page(page) => seen.agents(filter, *sort, *descending, *page).await?,
             Rows::After(cursor, limit) => Listed {
-                items: self.store.agents_after(&filter, *sort, *descending, cursor, *limit).await?,
-                total: self.store.agent_counts(&filter).await?.into_iter().map(|(_, count)| count).sum(),
+                items: seen.agents_after(filter, *sort, *descending, cursor, *limit).await?,
+                total: seen.agent_counts(filter).await?.into_iter().map(|(_, count)| count).sum(),
             },
         };
         let items = found.items.into_iter().map(|details| self.with_presence(details)).collect();
@@ -77,31 +77,32 @@ impl Agents {
         let known = ids.iter().filter_map(|id| AgentId::parse(id).ok()).collect();
         let named =
             AgentCondition::Any(vec![AgentCondition::Ids(known), AgentCondition::Hostnames(hostnames.to_vec())]);
-        let filter = in_space(grant, &AgentFilter { conditions: vec![named], ..AgentFilter::default() });
+        let filter = AgentFilter { conditions: vec![named], ..AgentFilter::default() };
         let page = Page { offset: 0, limit: u32::try_from(2 * MAX_NAMED + 1).unwrap_or(u32::MAX) };
-        let found = self.store.agent_list(&filter, AgentSort::EnrolledAt, true, page).await?.items;
+        let found = self.store.seen_by(grant).agents(&filter, AgentSort::EnrolledAt, true, page).await?.items;
         if found.len() > 2 * MAX_NAMED {
-            let reason = format!("more than {} agents are on hosts of these names", 2 * MAX_NAMED);
-            return Err(Error::invalid("hostnames", reason).remedy("name the agents by their ids"));
+            let reason = format!("more than {} agents have these host names", 2 * MAX_NAMED);
+            return Err(Error::invalid("hostnames", reason).remedy("specify the agents by id"));
         }
         Ok(found.into_iter().map(|details| details.record).collect())
     }
 
     /// One agent with all its documents.
     pub async fn show(&self, agent: Authorized<AgentRecord, AgentsRead>) -> Result<AgentView, Error> {
-        let documents: AgentDocuments = self.store.agent_documents(&agent.id).await?.unwrap_or_default();
+        let documents: AgentDocuments =
+            self.store.seen_by(agent.grant()).agent_documents(&agent).await?.unwrap_or_default();
         let record = agent.into_inner();
         Ok(self.with_presence(AgentDetails { record, documents }))
     }
 
     /// Number of agents in each status, among those that match.
     pub async fn count(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, Error> {
-        Ok(self.store.agent_counts(&in_space(grant, filter)).await?)
+        Ok(self.store.seen_by(grant).agent_counts(filter).await?)
     }
 
     /// Every tag in use among those that match, sorted ignoring case.
     pub async fn tags_in_use(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<String>, Error> {
-        Ok(self.store.agent_tags(&in_space(grant, filter)).await?)
+        Ok(self.store.seen_by(grant).agent_tags(filter).await?)
     }
 
     fn with_presence(&self, details: AgentDetails) -> AgentView {
@@ -110,9 +111,4 @@ impl Agents {
         let last_checkin = seen.max(details.record.last_checkin);
         AgentView { connected: self.registry.is_connected(id), last_checkin, details }
     }
-}
-
-/// The same filter, within the caller's space.
-fn in_space(grant: &Grant<AgentsRead>, filter: &AgentFilter) -> AgentFilter {
-    AgentFilter { space: Some(grant.space().clone()), ..filter.clone() }
 }

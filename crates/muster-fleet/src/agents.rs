@@ -36,7 +36,7 @@ impl Agents {
     pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<AgentRecord, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match AgentId::parse(id) {
-            Ok(id) => self.store.agent_in(grant.space(), &id).await?,
+            Ok(id) => self.store.seen_by(&grant).agent(&id).await?,
             Err(_) => None,
         };
         let record = found.ok_or_else(|| Error::not_found("agent", id))?;
@@ -50,7 +50,7 @@ impl Agents {
         selected: &Selected,
     ) -> Result<Authorized<Selection, P>, Error> {
         let grant = context.grant::<P>()?;
-        let selection = self.records.select(grant.space(), selected).await?;
+        let selection = self.records.select(&grant, selected).await?;
         Ok(Authorized::new(selection, grant))
     }
 }

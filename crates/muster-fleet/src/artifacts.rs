@@ -6,6 +6,7 @@ use muster_core::id::PolicyId;
 use muster_core::{Error, ErrorKind};
 use serde_json::Value;
 
+use super::authority::System;
 use super::files::Files;
 use super::registry::AgentEntry;
 use super::uploads::hex;
@@ -23,16 +24,18 @@ impl Files {
         if !self.policy_lists(policy, identifier, decoded_sha256).await? {
             return Err(forbidden("agent not authorized for artifact"));
         }
-        let found = self.store.artifact(identifier, decoded_sha256).await?;
+        let found = self.store.everywhere(&System).artifact(identifier, decoded_sha256).await?;
         let (artifact, body) = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "not_found", "not found"))?;
         if hex(digest(&SHA256, &body).as_ref()) != artifact.encoded_sha256 {
-            return Err(Error::internal(format!("the stored bytes of artifact {identifier:?} don't have their hash")));
+            return Err(Error::internal(format!(
+                "the stored bytes of artifact {identifier:?} do not match their hash"
+            )));
         }
         Ok(Bytes::from(body))
     }
 
     async fn policy_lists(&self, policy: &PolicyId, identifier: &str, decoded_sha256: &str) -> Result<bool, Error> {
-        let newest = self.store.policy_newest_revision(policy).await?;
+        let newest = self.store.everywhere(&System).policy_newest_revision(policy).await?;
         Ok(newest.is_some_and(|revision| lists(&revision.compiled, identifier, decoded_sha256)))
     }
 }

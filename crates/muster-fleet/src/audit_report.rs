@@ -3,6 +3,7 @@
 use muster_core::Error;
 use muster_core::agent::{AuditReason, AuditReport};
 use muster_core::audit::AuditEvent;
+use muster_core::change::Change;
 use muster_core::id::AgentId;
 use muster_core::lifecycle::report_left;
 use muster_core::time::Timestamp;
@@ -14,16 +15,24 @@ use super::registry::AgentEntry;
 use super::update::AgentChange;
 
 impl CheckIns {
-    /// Keeps the report; the agent stays active, and its next check-in takes the report back (EA61, EA140).
-    /// `Denial::LeftForGood` once `orphaned` was reported (EA138).
+    /// Keeps the report; the agent stays active, and its next check-in takes the report back (EA61, EA140). The
+    /// uninstallation of an agent of our own ends its life and its credentials at once. `Denial::LeftForGood` once `orphaned` was reported (EA138).
     pub async fn report_unenroll(&self, entry: &AgentEntry, reason: AuditReason, at: Timestamp) -> Result<(), Error> {
         let report = AuditReport { reason, at };
         let update = self.records.update(entry, entry, |record, now| {
             let after = report_left(record, report, entry.last_seen(now), now)?;
-            let writes = after.iter().map(|_| Write::Audit(audit_line(&record.id, report, now))).collect();
+            let mut writes: Vec<Write> =
+                after.iter().map(|_| Write::Audit(audit_line(&record.id, report, now))).collect();
+            if after.as_ref().is_some_and(|after| record.active && !after.active) {
+                writes.push(Write::Changed(Change::Agent(record.id.clone())));
+            }
             Ok(AgentChange { record: after, writes })
         });
-        update.await?;
+        if !update.await?.active {
+            // A held poll ends now, not when its time is over.
+            entry.wake();
+            tracing::info!(agent = %entry.id(), "uninstalled: its credentials have ended");
+        }
         Ok(())
     }
 }

@@ -27,10 +27,10 @@ pub fn unauthorized() -> Error {
 }
 
 fn holds_key(record: &AgentRecord, key: &ApiKey) -> bool {
-    record.active && record.access_key.as_ref().is_some_and(|own| own.id == key.id && key.matches(&own.hash))
+    record.active && record.credentials.matching(key).is_some()
 }
 
-/// The service of access keys: who presents one.
+/// The service of agents' credentials: who presents one.
 pub struct Authentication {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
@@ -60,6 +60,7 @@ impl Authentication {
                 None => Box::pin(self.records.entry(&id)).await?,
             };
             if let Some(entry) = entry.filter(|entry| entry.record().is_some_and(|record| holds_key(&record, key))) {
+                entry.credential_used(&key.id, self.clock.now());
                 return Ok(entry);
             }
         }
@@ -72,10 +73,12 @@ impl Authentication {
         Err(Denial::ForeignKey.into())
     }
 
-    /// The agent whose access key this is; [`Denial::NotAnAgent`] for a live key that is not an agent's.
+    /// The agent that the key is a live credential of; [`Denial::NotAnAgent`] for a live key that is not an agent's.
     pub async fn any_agent(&self, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
-        if let Some(record) = self.store.agent_by_access_key(&key.id).await?.filter(|record| holds_key(record, key)) {
-            return Ok(self.registry.admit(record));
+        if let Some(record) = self.key_of_agent(key).await? {
+            let entry = self.registry.admit(record);
+            entry.credential_used(&key.id, self.clock.now());
+            return Ok(entry);
         }
         if self.is_enrollment_key(key).await? {
             return Err(Denial::NotAnAgent.into());
@@ -90,15 +93,19 @@ impl Authentication {
 
     /// Who holds the key, for the audit log: `agent:<id>` or `enrollment_key:<id>`.
     async fn key_holder(&self, key: &ApiKey) -> Result<Option<String>, Error> {
-        if let Some(record) = self.store.agent_by_access_key(&key.id).await?.filter(|record| holds_key(record, key)) {
+        if let Some(record) = self.key_of_agent(key).await? {
             return Ok(Some(format!("agent:{}", record.id)));
         }
         Ok(self.is_enrollment_key(key).await?.then(|| format!("enrollment_key:{}", key.id)))
     }
 
+    async fn key_of_agent(&self, key: &ApiKey) -> Result<Option<AgentRecord>, Error> {
+        Ok(self.store.everywhere(&System).agent_by_credential(&key.id).await?.filter(|record| holds_key(record, key)))
+    }
+
     async fn is_enrollment_key(&self, key: &ApiKey) -> Result<bool, Error> {
         let now = self.clock.now();
-        let found = self.store.enrollment_key_by_key_id(&key.id).await?;
+        let found = self.store.everywhere(&System).enrollment_key_by_key_id(&key.id).await?;
         Ok(found.is_some_and(|stored| key.matches(&stored.hash) && stored.admits(now).is_ok()))
     }
 
@@ -115,11 +122,11 @@ impl Authentication {
             actor: holder.to_owned(),
             action: "agent.identity_mismatch".into(),
             subject: format!("agent:{shown}"),
-            detail: json!({"reason": "the key belongs to somebody else"}),
+            detail: json!({"reason": "the key belongs to another agent"}),
         };
         // The request is refused in any case; an audit log that can't be written must not turn a 403 into a 503.
         if let Err(error) = self.store.commit(&System, vec![Write::Audit(event)]).await {
-            tracing::warn!(%error, "identity mismatch not written to the audit log");
+            tracing::warn!(%error, "failed to write an identity mismatch to the audit log");
         }
     }
 }

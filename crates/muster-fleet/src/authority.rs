@@ -70,6 +70,9 @@ pub trait Authority: sealed::Sealed + Sync {
     }
 }
 
+/// Someone who reads for no person, and so across spaces: the server itself, and an agent that presented its key.
+pub trait Unscoped: Authority {}
+
 mod sealed {
     pub trait Sealed {}
 }
@@ -85,6 +88,7 @@ impl System {
 
 impl sealed::Sealed for System {}
 impl Authority for System {}
+impl Unscoped for System {}
 
 impl<P: Privilege> sealed::Sealed for Grant<P> {}
 impl<P: Privilege> Authority for Grant<P> {
@@ -96,9 +100,11 @@ impl<P: Privilege> Authority for Grant<P> {
 // An entry of an agent is handed out by authentication; a background task that holds one acts as the server.
 impl sealed::Sealed for AgentEntry {}
 impl Authority for AgentEntry {}
+impl Unscoped for AgentEntry {}
 
 impl sealed::Sealed for Admission {}
 impl Authority for Admission {}
+impl Unscoped for Admission {}
 
 /// A subject that was found in the caller's space, with the caller's grant of `P` for it. Only look-ups make one.
 pub struct Authorized<T, P> {

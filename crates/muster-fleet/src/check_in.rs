@@ -28,6 +28,7 @@ use muster_store::{AgentWrite, Write};
 use tokio::time::Instant;
 
 use super::authenticate::unauthorized;
+use super::authority::System;
 use super::policy_cache::{PolicyCache, open_secrets};
 use super::records::Records;
 use super::registry::{AgentEntry, LastRequest, PollSlot, Registry};
@@ -59,11 +60,11 @@ pub struct CheckInInput<'a> {
 }
 
 /// What a check-in comes to.
-pub enum CheckInOutcome {
-    /// Answer this now.
-    Deliver(Delivery),
-    /// Nothing is due: hold the poll.
-    Park(ParkedCheckIn),
+pub enum Poll {
+    /// This is due now.
+    Due(Delivery),
+    /// Nothing is due yet.
+    Held(HeldPoll),
 }
 
 /// What an agent is answered.
@@ -83,7 +84,7 @@ pub enum Delivery {
 }
 
 /// A held poll: all that is kept of a check-in while nothing is due.
-pub struct ParkedCheckIn {
+pub struct HeldPoll {
     check_ins: Arc<CheckIns>,
     slot: PollSlot,
     deadline: Instant,
@@ -153,7 +154,7 @@ impl CheckIns {
         self: &Arc<Self>,
         entry: &Arc<AgentEntry>,
         digest: &Digest,
-    ) -> Result<Option<CheckInOutcome>, Error> {
+    ) -> Result<Option<Poll>, Error> {
         let Some(last) = entry.same_request(digest) else { return Ok(None) };
         let Some(record) = entry.record().filter(|record| is_settled(record.status)) else { return Ok(None) };
         entry.seen(self.clock.now());
@@ -162,11 +163,7 @@ impl CheckIns {
     }
 
     /// A check-in. Everything it changes is on disk before anything is answered.
-    pub async fn check_in(
-        self: &Arc<Self>,
-        entry: &Arc<AgentEntry>,
-        input: CheckInInput<'_>,
-    ) -> Result<CheckInOutcome, Error> {
+    pub async fn check_in(self: &Arc<Self>, entry: &Arc<AgentEntry>, input: CheckInInput<'_>) -> Result<Poll, Error> {
         // Before any decision: even a check-in that is refused afterwards shows that the agent is there.
         entry.seen(self.clock.now());
         let (record, revision, poll) = self.take_report(entry, &input).await?;
@@ -215,7 +212,7 @@ impl CheckIns {
         if let Some(known) = entry.known_documents() {
             return Ok(known);
         }
-        let documents = self.store.agent_documents(entry.id()).await?.unwrap_or_default();
+        let documents = self.store.everywhere(entry).agent_documents(entry.id()).await?.unwrap_or_default();
         Ok(KnownDocuments::of(&documents))
     }
 
@@ -227,12 +224,12 @@ impl CheckIns {
             return Ok(None);
         }
         let Ok(id) = ActionId::parse(token) else { return Ok(None) };
-        Ok(self.store.action(&id).await?.map(|action| (id, action.seq)))
+        Ok(self.store.everywhere(&System).action(&id).await?.map(|action| (id, action.seq)))
     }
 
     async fn upgrade_action_known(&self, report: &Report<'_>) -> Result<bool, Error> {
         match report.upgrade.as_ref().map(|upgrade| ActionId::parse(&upgrade.action_id)) {
-            Some(Ok(id)) => Ok(self.store.action(&id).await?.is_some()),
+            Some(Ok(id)) => Ok(self.store.everywhere(&System).action(&id).await?.is_some()),
             _ => Ok(false),
         }
     }
@@ -263,22 +260,22 @@ impl CheckIns {
         entry: &Arc<AgentEntry>,
         baseline: Baseline,
         poll: Option<GoDuration>,
-    ) -> Result<CheckInOutcome, Error> {
+    ) -> Result<Poll, Error> {
         // Read before the look: whatever changes during it raises the generation, and the held poll looks again at once.
         let generation = entry.generation();
         let mut hold = self.hold(poll);
         match self.due(entry, &baseline).await? {
-            Due::Now(delivery) => return Ok(CheckInOutcome::Deliver(delivery)),
+            Due::Now(delivery) => return Ok(Poll::Due(delivery)),
             Due::Later(pause) => hold = hold.min(pause),
             Due::Nothing => {}
         }
         // A stopping server answers what is parked (EA87); it must not park anew meanwhile.
         if hold.is_zero() || self.stopping.has_begun() {
-            return Ok(CheckInOutcome::Deliver(Delivery::Nothing));
+            return Ok(Poll::Due(Delivery::Nothing));
         }
         let slot = PollSlot::new(&self.registry, Arc::clone(entry), Arc::clone(&self.clock));
         let deadline = Instant::now() + hold;
-        Ok(CheckInOutcome::Park(ParkedCheckIn { check_ins: Arc::clone(self), slot, deadline, baseline, generation }))
+        Ok(Poll::Held(HeldPoll { check_ins: Arc::clone(self), slot, deadline, baseline, generation }))
     }
 
     /// How long to hold a poll. A default of zero means that polls are not held.
@@ -315,17 +312,21 @@ impl CheckIns {
         record: &AgentRecord,
         orders: u64,
     ) -> Result<Option<Delivery>, Error> {
-        let due = self.store.actions_due(&record.id, record.action_position, self.clock.now(), BATCH).await?;
+        let due = self
+            .store
+            .everywhere(&System)
+            .actions_due(&record.id, record.action_position, self.clock.now(), BATCH)
+            .await?;
         if due.is_empty() {
             entry.remember_without_actions(orders);
             return Ok(None);
         }
         // Opened as late as possible: secrets are in memory while a reply is made, not while a poll is held.
-        let secrets = open_secrets(&**self.store, &self.sealer, &secrets_of(&due)).await?;
+        let secrets = open_secrets(self.store.everywhere(&System), &self.sealer, &secrets_of(&due)).await?;
         let due = self.sign_for(&record.id, due)?;
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
         for action in &delivery.misfits {
-            tracing::warn!(%action, agent = %record.id, "an action's data does not fit its type; passed over");
+            tracing::warn!(%action, agent = %record.id, "skipped an action: its data is not valid for its type");
         }
         let actions = delivery.actions;
         Ok(delivery.ack_token.map(|ack_token| Delivery::Actions { ack_token, actions }))
@@ -354,7 +355,7 @@ impl CheckIns {
     }
 }
 
-impl ParkedCheckIn {
+impl HeldPoll {
     /// Waits until something is due, the poll's time is over, the agent is shut out, or the server stops.
     pub async fn wait(mut self) -> Result<Delivery, Error> {
         loop {
@@ -414,7 +415,7 @@ fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> 
     let hosts = decision.record.as_ref().and_then(|record| record.duplicate_hosts.as_deref()).map(|known| &known.hosts);
     tracing::warn!(
         agent = %record.id, host = %record.hostname, ?hosts,
-        hint = "a machine was cloned with its agent; enroll the copy anew",
+        hint = "a machine was cloned with its agent; enroll the agent on the copy again",
         "two hosts use the key of one agent"
     );
     AuditEvent {

@@ -27,7 +27,7 @@ pub(crate) fn is_relief(writes: &[Write]) -> bool {
             | Write::Output(OutputWrite::Delete { .. })
             | Write::Action(ActionWrite::Finish { .. }) => true,
             Write::Agent(AgentWrite::Update { before, after }) => {
-                before.access_key.is_some() && after.access_key.is_none()
+                !before.credentials.is_empty() && after.credentials.is_empty()
             }
             // The note of a revocation of many comes before their records.
             Write::Action(ActionWrite::Insert { action, .. }) => action.kind == ActionType::ForceUnenroll,

@@ -20,7 +20,7 @@ use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Pl
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
 use muster_core::host::Host;
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, SpaceId};
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind, replace_token};
@@ -30,10 +30,11 @@ use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
 
 use super::authenticate::unauthorized;
+use super::authority::System;
 use super::registry::Registry;
 use super::watched_store::WatchedStore;
 
-/// How often an enrolment is decided anew when others changed its ground meanwhile.
+/// How often an enrollment is retried when others changed its ground meanwhile.
 const ATTEMPTS: usize = 5;
 /// Handles that can be worked on side by side.
 const STRIPES: usize = 256;
@@ -120,7 +121,7 @@ impl Enrolling {
         let mut waiting = self.waiting();
         let (all, own) = (waiting.values().sum::<usize>(), waiting.get(key).copied().unwrap_or_default());
         if all >= MOST_WAITING || own >= MOST_WAITING_BY_KEY {
-            let message = "too many enrolments with a replace_token at a time";
+            let message = "too many concurrent enrollments with a replace_token";
             return Err(Error::new(ErrorKind::TooMany, "TooManyRequests", message));
         }
         waiting.insert(key.clone(), own + 1);
@@ -191,7 +192,12 @@ impl Enrollment {
     /// The enrollment key, if it admits now; every other key gives the one refusal (EA28, EA29, D1, D20). One that is
     /// used up is refused at the commit: it still admits an agent that it let in before, whose reply was lost.
     pub async fn authenticate(&self, key: &ApiKey) -> Result<Admission, Error> {
-        let stored = self.store.enrollment_key_by_key_id(&key.id).await?.filter(|stored| key.matches(&stored.hash));
+        let stored = self
+            .store
+            .everywhere(&System)
+            .enrollment_key_by_key_id(&key.id)
+            .await?
+            .filter(|stored| key.matches(&stored.hash));
         let stored = stored.ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
             Ok(()) | Err(Refusal::UsedUp) => Ok(Admission(stored)),
@@ -234,15 +240,28 @@ impl Enrollment {
     async fn stored(&self, applicant: &Applicant, admission: &Admission) -> Result<Stored, Error> {
         let mut stored = Stored::default();
         if let Some(id) = &applicant.id {
-            stored.by_id = self.store.agent(id).await?;
+            stored.by_id = self.store.everywhere(&System).agent(id).await?;
         }
         if let Some(handle) = &applicant.enrollment_id {
-            stored.by_enrollment_id = self.store.agent_by_enrollment_id(handle, &admission.key().id).await?;
+            stored.by_enrollment_id =
+                self.store.everywhere(admission).agent_by_enrollment_id(handle, &admission.key().id).await?;
         }
         if let Some(machine) = &applicant.machine_id {
-            stored.host = self.store.host_by_machine(&admission.key().space, machine).await?;
+            stored.host = self.store.everywhere(admission).host_by_machine(&admission.key().space, machine).await?;
+        }
+        if stored.host.is_none() {
+            stored.host = self.host_of_former(applicant, &admission.key().space).await?;
         }
         Ok(stored)
+    }
+
+    /// The host that the agent says it was on under another id (AG157): the same host comes again. It is grouped there,
+    /// and nothing more: the former agent stays as it is.
+    async fn host_of_former(&self, applicant: &Applicant, space: &SpaceId) -> Result<Option<Host>, Error> {
+        let Some(former) = &applicant.former_id else { return Ok(None) };
+        let Some(agent) = self.store.everywhere(&System).agent_in(space, former).await? else { return Ok(None) };
+        let Some(id) = agent.host_id else { return Ok(None) };
+        Ok(self.store.everywhere(&System).host(&id).await?.filter(|host| applicant.is_of_host(host, space)))
     }
 
     /// What the enrolment is to the stored record. The slow comparison of tokens is made beforehand, when it counts.
@@ -276,8 +295,8 @@ impl Enrollment {
         };
         let mut placement = applicant.placement(key, &rules, address);
         let policy = match &placement.policy_id {
-            Some(id) => self.store.policy_head(id).await?,
-            None => self.store.default_policy_head(&key.space).await?,
+            Some(id) => self.store.everywhere(&System).policy_head(id).await?,
+            None => self.store.everywhere(&System).default_policy_head(&key.space).await?,
         };
         // A key without a policy may come to none: the agent stays enrolled and waits for one. A key that names one that
         // is gone promises what nobody can keep.
@@ -291,7 +310,7 @@ impl Enrollment {
 
     /// Rules that can't be read must not keep agents out.
     async fn assignment_rules(&self) -> Result<AssignmentRules, Error> {
-        let setting = self.store.setting(assignment::SETTING).await?;
+        let setting = self.store.everywhere(&System).setting(assignment::SETTING).await?;
         Ok(AssignmentRules::read(setting.as_deref()).unwrap_or_else(|error| {
             tracing::error!(%error, "assignment rules are not applied");
             AssignmentRules::default()
@@ -320,7 +339,7 @@ impl Enrollment {
             // Revoked, ended or used up between the look and the commit: the same answer as before the look (D20).
             Err(StoreError::Conflict(Precondition::KeyRefused)) => Err(unauthorized()),
             Err(StoreError::Conflict(reason)) => {
-                tracing::debug!(%reason, agent = %enrolled.record.id, "an enrolment is decided anew");
+                tracing::debug!(%reason, agent = %enrolled.record.id, "retrying an enrollment");
                 Ok(false)
             }
             Err(error) => Err(error.into()),

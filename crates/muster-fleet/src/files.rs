@@ -10,9 +10,10 @@ use muster_core::denial::Denial;
 use muster_core::file::{ChunkInfo, DeliverableFile};
 use muster_core::id::FileId;
 use muster_core::time::Clock;
-use muster_store::Resources;
+use muster_store::FileStore;
 use tokio::sync::mpsc;
 
+use super::authority::System;
 use super::registry::AgentEntry;
 use super::watched_store::WatchedStore;
 
@@ -51,7 +52,7 @@ impl Files {
     /// The file of that id, if the agent may fetch it.
     pub async fn deliverable(&self, entry: &AgentEntry, id: &str) -> Result<DeliverableFile, Error> {
         let found = match FileId::parse(id) {
-            Ok(id) => self.store.file(&id).await?,
+            Ok(id) => self.store.everywhere(entry).file(&id).await?,
             Err(_) => None,
         };
         found.filter(|file| file.agents.contains(entry.id())).ok_or_else(|| Denial::UnknownFile.into())
@@ -66,19 +67,20 @@ impl Files {
         piece: Piece,
         guard: impl Send + 'static,
     ) -> Result<mpsc::Receiver<Bytes>, Error> {
-        let chunks = self.store.chunks(&file.id).await?;
+        // Whoever holds a file was found to be allowed to have it.
+        let chunks = self.store.everywhere(&System).chunks(&file.id).await?;
         let stored: u64 = chunks.iter().map(|chunk| u64::try_from(chunk.length).unwrap_or(0)).sum();
         if stored != u64::try_from(file.size).unwrap_or(0) {
             return Err(Denial::FileGone.into());
         }
         let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(send(self.store.share(), file.id.clone(), slices(&chunks, piece), sender, guard));
+        tokio::spawn(send(self.store.share_files(), file.id.clone(), slices(&chunks, piece), sender, guard));
         Ok(receiver)
     }
 }
 
 async fn send(
-    store: Arc<dyn Resources>,
+    store: Arc<dyn FileStore>,
     file: FileId,
     slices: Vec<Slice>,
     sender: mpsc::Sender<Bytes>,

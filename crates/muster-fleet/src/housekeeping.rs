@@ -91,14 +91,15 @@ impl Housekeeping {
         tell("actions removed", self.collect_actions().await);
         tell("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
         tell("uploads removed", self.expire_uploads().await);
-        tell("sightings in the future corrected", self.statuses.correct_future_sightings().await);
+        tell("corrected check-in times in the future", self.statuses.correct_future_sightings().await);
         tell("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
-        tell("agents unenrolled, since they were not seen for long", self.unenroll_unseen().await);
+        tell("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await);
     }
 
     async fn collect_actions(&self) -> Result<u64, Error> {
         let before = self.clock.now().minus(ACTIONS_KEPT);
-        self.in_batches(ACTIONS_AT_ONCE, || self.store.actions_collect(before, ACTIONS_AT_ONCE)).await
+        self.in_batches(ACTIONS_AT_ONCE, || self.store.everywhere(&System).actions_collect(before, ACTIONS_AT_ONCE))
+            .await
     }
 
     /// Removes batch after batch, until one is not full.
@@ -130,7 +131,7 @@ impl Housekeeping {
 
     async fn remove_uploads(&self, status: FileStatus, before: Timestamp, reason: &str) -> Result<u64, Error> {
         self.in_batches(UPLOADS_AT_ONCE, || async {
-            let found = self.store.uploads_begun_before(status, before, UPLOADS_AT_ONCE).await?;
+            let found = self.store.everywhere(&System).uploads_begun_before(status, before, UPLOADS_AT_ONCE).await?;
             let count = found.len() as u64;
             let now = self.clock.now();
             let writes = found.into_iter().flat_map(|upload| {
@@ -160,6 +161,6 @@ fn tell(what: &'static str, outcome: Result<u64, Error>) {
     match outcome {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "housekeeping: {what}"),
-        Err(error) => tracing::warn!(%error, detail = ?error.internal, "housekeeping: no {what}; tried again later"),
+        Err(error) => tracing::warn!(%error, detail = ?error.internal, "housekeeping failed: {what}; retrying later"),
     }
 }

@@ -8,6 +8,7 @@ use muster_core::status::Status;
 use muster_store::query::AgentFilter;
 
 use super::authority::System;
+use super::many::Basis;
 use super::policies::all_policies;
 use super::status_timer::Statuses;
 use super::update::AgentChange;
@@ -19,7 +20,7 @@ impl Statuses {
     /// Gives agents the inactivity timeout of their policy, if they have another.
     pub(crate) async fn correct_inactivity(&self) -> Result<u64, Error> {
         let mut corrected = 0;
-        for policy in all_policies(&**self.store, None).await? {
+        for policy in all_policies(&self.store).await? {
             corrected += self.correct_inactivity_on(&policy.id).await?;
         }
         Ok(corrected)
@@ -36,7 +37,7 @@ impl Statuses {
         let mut corrected = 0;
         let mut after = None;
         while !self.stopping.has_begun() {
-            let Some(policy) = self.store.policy(id).await? else { break };
+            let Some(policy) = self.store.everywhere(&System).policy(id).await? else { break };
             let timeout = inactivity_timeout(Some(policy.inactivity_timeout));
             let filter = AgentFilter {
                 policy_ids: Some(vec![id.clone()]),
@@ -44,7 +45,7 @@ impl Statuses {
                 without_inactivity_timeout: Some(timeout),
                 ..AgentFilter::default()
             };
-            let ids = self.store.agent_ids(&filter, after.as_ref(), AT_ONCE as u32).await?;
+            let ids = self.store.everywhere(&System).agent_ids(&filter, after.as_ref(), AT_ONCE as u32).await?;
             let Some(last) = ids.last().cloned() else { break };
             let decide = |before: &AgentRecord, now| {
                 let concerned = before.active && before.policy_id.as_ref() == Some(id);
@@ -52,7 +53,7 @@ impl Statuses {
                 let record = concerned.then(|| set_inactivity_timeout(before, timeout, seen, now)).flatten();
                 AgentChange { record, writes: Vec::new() }
             };
-            self.records.change_many(&System, &ids, &decide).await?;
+            self.records.change_many(&System, &ids, Basis::Store, &decide).await?;
             corrected += ids.len() as u64;
             after = Some(last);
         }

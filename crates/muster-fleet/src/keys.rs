@@ -70,7 +70,7 @@ impl EnrollmentKeys {
     ) -> Result<Authorized<EnrollmentKey, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match EnrollmentKeyId::parse(id) {
-            Ok(id) => self.store.enrollment_key_in(grant.space(), &id).await?,
+            Ok(id) => self.store.seen_by(&grant).enrollment_key(&id).await?,
             Err(_) => None,
         };
         let key = found.ok_or_else(|| Error::not_found("enrollment key", id))?;
@@ -126,7 +126,7 @@ impl EnrollmentKeys {
         policy: Option<&PolicyId>,
         page: Page,
     ) -> Result<Listed<EnrollmentKey>, Error> {
-        Ok(self.store.enrollment_keys(grant.space(), policy, page).await?)
+        Ok(self.store.seen_by(grant).enrollment_keys(policy, page).await?)
     }
 
     /// Keys behind the one of this time of creation and id, newest first, of one policy or of all.
@@ -137,7 +137,7 @@ impl EnrollmentKeys {
         after: (Timestamp, &EnrollmentKeyId),
         limit: u32,
     ) -> Result<Vec<EnrollmentKey>, Error> {
-        Ok(self.store.enrollment_keys_after(grant.space(), policy, after, limit).await?)
+        Ok(self.store.seen_by(grant).enrollment_keys_after(policy, after, limit).await?)
     }
 
     /// One key with its token, when that may be shown again; showing it is an audit event (M10).
@@ -238,12 +238,12 @@ impl EnrollmentKeys {
 
     async fn policy_for_key(&self, grant: &Grant<KeysWrite>, id: &str) -> Result<PolicyId, Error> {
         let found = match PolicyId::parse(id) {
-            Ok(id) => self.store.policy_in(grant.space(), &id).await?,
+            Ok(id) => self.store.seen_by(grant).policy(&id).await?,
             Err(_) => None,
         };
         let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
         if policy.is_managed {
-            let message = format!("the policy {:?} is hosted and takes no more enrollment keys", policy.name);
+            let message = format!("the policy {:?} is managed and cannot get more enrollment keys", policy.name);
             return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message));
         }
         Ok(policy.id)
@@ -278,7 +278,7 @@ fn changed(id: &EnrollmentKeyId) -> Write {
 fn name_taken(error: StoreError) -> Error {
     match error {
         StoreError::Conflict(Precondition::NameTaken(name)) => {
-            let message = format!("a live enrollment key of this policy is called {name:?} already");
+            let message = format!("this policy already has an active enrollment key named {name:?}");
             Error::conflict("enrollment_key_name_taken", message).remedy("choose another name, or revoke that key")
         }
         other => other.into(),

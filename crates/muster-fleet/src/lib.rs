@@ -9,15 +9,18 @@ pub mod agent_views;
 pub mod agents;
 mod artifacts;
 mod audit;
+pub mod audit_log;
 mod audit_report;
 pub mod authenticate;
 pub mod authority;
 mod change_feed;
 pub mod check_in;
+pub mod credentials;
 pub mod disk;
 pub mod enroll;
 pub mod files;
 pub mod force;
+mod ground;
 pub mod health;
 pub mod housekeeping;
 mod inactivity;
@@ -34,6 +37,7 @@ pub mod policy_cache;
 mod records;
 pub mod refusals;
 pub mod registry;
+pub mod scope;
 pub mod secrets;
 pub mod selection;
 pub mod server_status;
@@ -50,7 +54,7 @@ pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
 mod vigil;
-mod watched_store;
+pub mod watched_store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,25 +64,25 @@ use muster_core::poll::PollLimits;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::{Clock, Timestamp};
-use muster_core::user_agent::AcceptedVersions;
+use muster_core::version::AcceptedVersions;
 use muster_store::Store;
 
 use self::actions::Actions;
 use self::agents::Agents;
+use self::audit_log::Audit;
 use self::authenticate::Authentication;
 use self::change_feed::ChangeFeed;
-use self::check_in::{CheckInParts, CheckIns};
+use self::check_in::CheckIns;
+use self::credentials::Credentials;
 use self::enroll::Enrollment;
 use self::files::Files;
+use self::ground::Ground;
 use self::housekeeping::Housekeeping;
 use self::keys::EnrollmentKeys;
 use self::outputs::Outputs;
 use self::policies::Policies;
-use self::policy_cache::PolicyCache;
-use self::records::Records;
 use self::refusals::Refusals;
 use self::registry::Registry;
-use self::secrets::SealedSecrets;
 use self::server_status::ServerStatus;
 use self::status_timer::Statuses;
 use self::stopping::Stopping;
@@ -141,6 +145,7 @@ pub struct Fleet {
     registry: Arc<Registry>,
     stopping: Arc<Stopping>,
     authentication: Authentication,
+    credentials: Credentials,
     enrollment: Enrollment,
     check_ins: Arc<CheckIns>,
     agents: Agents,
@@ -149,6 +154,7 @@ pub struct Fleet {
     policies: Arc<Policies>,
     outputs: Outputs,
     files: Files,
+    audit: Audit,
     statuses: Arc<Statuses>,
     refusals: Refusals,
     server_status: ServerStatus,
@@ -178,85 +184,40 @@ pub struct FleetParts {
 impl Fleet {
     /// A fleet over these parts. Its background work is started by [`Fleet::run_background`].
     ///
-    /// What depends on what can be read here: each service is given what stands above it.
+    /// What depends on what can be read here and in [`Ground`]: each service is given what stands above it.
     pub fn new(parts: FleetParts) -> Arc<Self> {
-        let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
-        let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
+        let settings = parts.settings.clone();
         #[cfg(any(test, feature = "testing"))]
-        let inner = (Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&signer), Arc::clone(&policy_cache));
-        let store = Arc::new(WatchedStore::new(store));
-        let (registry, stopping) = (Arc::new(Registry::default()), Arc::new(Stopping::default()));
-        let (s, c, e, r) =
-            (|| Arc::clone(&store), || Arc::clone(&clock), || Arc::clone(&entropy), || Arc::clone(&registry));
-        let ending = || Arc::clone(&stopping);
-        let secrets = Arc::new(SealedSecrets::new(s(), Arc::clone(&sealer), e()));
-        let records = Arc::new(Records::new(s(), c(), r()));
-        #[cfg(any(test, feature = "testing"))]
-        let inner = testing::Inner::new(inner, &records);
-        let policies = Arc::new(Policies::new(
-            s(),
-            c(),
-            e(),
-            Arc::clone(&secrets),
-            Arc::clone(&signer),
-            settings.external_urls.clone(),
-        ));
-        let statuses = Arc::new(Statuses::new(s(), c(), r(), Arc::clone(&records), ending()));
-        let actions = Arc::new(Actions::new(
-            s(),
-            c(),
-            e(),
-            Arc::clone(&records),
-            Arc::clone(&secrets),
-            Arc::clone(&policy_cache),
-            settings.accepted_versions(),
-        ));
-        let check_ins = Arc::new(CheckIns::new(CheckInParts {
-            store: s(),
-            clock: c(),
-            entropy: e(),
-            sealer,
-            signer,
-            registry: r(),
-            records: Arc::clone(&records),
-            policies: Arc::clone(&policy_cache),
-            limits: settings.poll(),
-            stopping: ending(),
-        }));
-        let feed =
-            Arc::new(ChangeFeed::new(s(), r(), Arc::clone(&records), policy_cache, Arc::clone(&statuses), ending()));
-        let housekeeping = Arc::new(Housekeeping::new(
-            s(),
-            c(),
-            r(),
-            Arc::clone(&actions),
-            Arc::clone(&statuses),
-            Arc::clone(&feed),
-            ending(),
-        ));
+        let inner = (Arc::clone(&parts.store), Arc::clone(&parts.sealer), Arc::clone(&parts.signer));
+        let ground = Ground::new(parts);
+        let (policies, statuses) = (Arc::new(ground.policies()), Arc::new(ground.statuses()));
+        let actions = Arc::new(ground.actions());
+        let feed = Arc::new(ground.feed(&statuses));
         Arc::new(Self {
-            authentication: Authentication::new(s(), c(), r(), Arc::clone(&records)),
-            enrollment: Enrollment::new(s(), c(), e(), r()),
-            agents: Agents::new(s(), c(), r(), records),
-            enrollment_keys: EnrollmentKeys::new(s(), c(), e(), Arc::clone(&secrets)),
-            outputs: Outputs::new(s(), c(), e(), secrets, Arc::clone(&policies)),
-            files: Files::new(s(), c(), e()),
-            server_status: ServerStatus::new(s(), c(), e(), settings.tested_version),
-            check_ins,
+            authentication: ground.authentication(),
+            credentials: ground.credentials(),
+            enrollment: ground.enrollment(),
+            check_ins: Arc::new(ground.check_ins()),
+            agents: ground.agents(),
+            enrollment_keys: ground.enrollment_keys(),
+            outputs: ground.outputs(&policies),
+            files: ground.files(),
+            audit: ground.audit(),
+            server_status: ground.server_status(),
+            housekeeping: Arc::new(ground.housekeeping(&actions, &statuses, &feed)),
+            #[cfg(any(test, feature = "testing"))]
+            inner: testing::Inner::new(inner, &ground),
             actions,
             policies,
             statuses,
-            housekeeping,
             feed,
-            store,
-            clock,
-            entropy,
-            settings,
             refusals: Refusals::default(),
-            registry,
-            stopping,
-            #[cfg(any(test, feature = "testing"))]
-            inner,
+            settings,
+            store: ground.store,
+            clock: ground.clock,
+            entropy: ground.entropy,
+            registry: ground.registry,
+            stopping: ground.stopping,
         })
     }
 
@@ -290,9 +251,19 @@ impl Fleet {
         &self.files
     }
 
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Who presents an access key.
     pub fn authentication(&self) -> &Authentication {
         &self.authentication
+    }
+
+    /// Further credentials of agents.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Enrolment.

@@ -18,20 +18,32 @@ const CHUNK: usize = 500;
 /// How often a chunk is tried whole; then its agents are changed one by one.
 const ATTEMPTS: usize = 3;
 
+/// The records that a change starts from; after a conflict they are the store's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// Those in this node's memory, where there are some: agents that are connected need no read. The commit refuses a
+    /// record that is out of date, except for the time of the last check-in, which `decide` must bring up to date.
+    Memory,
+    /// Those in the store.
+    Store,
+}
+
 /// What to do to one agent's record; `None` in it leaves the record as it is.
 pub type Decide<'a> = dyn Fn(&AgentRecord, Timestamp) -> AgentChange + Send + Sync + 'a;
 
 impl Records {
-    /// Changes the records of `ids` as `decide` says. Agents deleted meanwhile are passed over.
+    /// Changes the records of `ids` as `decide` says, in one commit for each chunk. Agents deleted meanwhile are passed
+    /// over.
     pub(crate) async fn change_many<A: Authority>(
         &self,
         by: &A,
         ids: &[AgentId],
+        basis: Basis,
         decide: &Decide<'_>,
     ) -> Result<(), Error> {
         for chunk in ids.chunks(CHUNK) {
             // A chunk fails as a whole when one of its records changed; one busy agent must not keep all others waiting.
-            if !self.change_chunk(by, chunk, decide).await? {
+            if !self.change_chunk(by, chunk, basis, decide).await? {
                 for id in chunk {
                     self.change_one(by, id, decide).await?;
                 }
@@ -41,9 +53,18 @@ impl Records {
     }
 
     /// False: others keep changing one of these.
-    async fn change_chunk<A: Authority>(&self, by: &A, ids: &[AgentId], decide: &Decide<'_>) -> Result<bool, Error> {
-        for _ in 0..ATTEMPTS {
-            let records = self.read_records(ids).await?;
+    async fn change_chunk<A: Authority>(
+        &self,
+        by: &A,
+        ids: &[AgentId],
+        basis: Basis,
+        decide: &Decide<'_>,
+    ) -> Result<bool, Error> {
+        for attempt in 0..ATTEMPTS {
+            let records = match basis {
+                Basis::Memory if attempt == 0 => self.recall_records(ids).await?,
+                Basis::Memory | Basis::Store => self.read_records(ids).await?,
+            };
             if self.commit_changes(by, &records, decide).await? {
                 return Ok(true);
             }
@@ -58,7 +79,20 @@ impl Records {
                 return Ok(());
             }
         }
-        Err(Error::conflict("agent_busy", format!("the record of agent {id} keeps changing; try again")))
+        Err(Error::conflict("agent_busy", format!("the record of agent {id} keeps changing; retry")))
+    }
+
+    /// The records as this node knows them, and those that it does not know from the store.
+    async fn recall_records(&self, ids: &[AgentId]) -> Result<Vec<Arc<AgentRecord>>, Error> {
+        let (mut records, mut unknown) = (Vec::with_capacity(ids.len()), Vec::new());
+        for id in ids {
+            match self.registry.get(id).and_then(|entry| entry.record()) {
+                Some(record) => records.push(record),
+                None => unknown.push(id.clone()),
+            }
+        }
+        records.extend(self.read_records(&unknown).await?);
+        Ok(records)
     }
 
     async fn read_records(&self, ids: &[AgentId]) -> Result<Vec<Arc<AgentRecord>>, Error> {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::agents::Agents;
 use super::audit::audit_line;
 use super::authority::Authorized;
+use super::many::Basis;
 use super::selection::{Selected, Selection};
 use super::tags::clean_tags;
 use super::update::AgentChange;
@@ -47,7 +48,7 @@ impl Agents {
             let writes = if record.is_some() { vec![line.clone()] } else { Vec::new() };
             AgentChange { record, writes }
         };
-        self.records.change_many(grant, agents, &decide).await
+        self.records.change_many(grant, agents, Basis::Store, &decide).await
     }
 
     /// Purges one agent: record, documents, keys, uploads (M13). Its actions keep how they ended, not what it reported.
@@ -74,14 +75,14 @@ impl Agents {
     /// Somebody else may delete some of them meanwhile: then the rest is looked up anew.
     async fn purge_those_left(&self, grant: &Grant<AgentsWrite>, ids: &[AgentId]) -> Result<u64, Error> {
         for _ in 0..10 {
-            let left = self.records.select(grant.space(), &Selected::Ids(ids.to_vec())).await?.ids;
+            let left = self.records.select(grant, &Selected::Ids(ids.to_vec())).await?.ids;
             match self.purge(grant, &left).await {
                 Ok(()) => return Ok(left.len() as u64),
                 Err(StoreError::Conflict(Precondition::Missing(_))) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Error::conflict("agents_busy", "these agents are being deleted by somebody else; try again"))
+        Err(Error::conflict("agents_busy", "these agents are being deleted by another request; retry"))
     }
 
     async fn purge(&self, grant: &Grant<AgentsWrite>, ids: &[AgentId]) -> Result<(), StoreError> {

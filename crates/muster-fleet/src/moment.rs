@@ -15,7 +15,7 @@ pub fn parse_end(field: &str, text: &str, now: Timestamp) -> Result<Timestamp, E
         None => Timestamp::parse_rfc3339(text)
             .map_err(|_| Error::invalid(field, "must be a duration (30d, 12h, 45m, 90s) or an RFC 3339 time"))?,
     };
-    if end > now { Ok(end) } else { Err(Error::invalid(field, "must lie in the future")) }
+    if end > now { Ok(end) } else { Err(Error::invalid(field, "must be in the future")) }
 }
 
 /// Reads an RFC 3339 time.

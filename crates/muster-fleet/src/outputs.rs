@@ -70,7 +70,7 @@ impl Outputs {
     pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<Output, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match OutputId::parse(id) {
-            Ok(id) => self.store.output_in(grant.space(), &id).await?,
+            Ok(id) => self.store.seen_by(&grant).output(&id).await?,
             Err(_) => None,
         };
         let output = found.ok_or_else(|| Error::not_found("output", id))?;
@@ -85,8 +85,8 @@ impl Outputs {
             Some(id) => OutputId::propose(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
             None => OutputId::trusted(random_uuid(&*self.entropy)),
         };
-        if self.store.output(&id).await?.is_some() {
-            return Err(Error::conflict("output_exists", format!("an output has the id {id} already")));
+        if self.store.seen_by(grant).is_output_id_taken(&id).await? {
+            return Err(Error::conflict("output_exists", format!("an output with the id {id} already exists")));
         }
         let blank = Output {
             id,
@@ -119,12 +119,12 @@ impl Outputs {
         let output = self.current(output).await?;
         if output.is_default || output.is_default_monitoring {
             let message = format!("{:?} is the default output", output.name);
-            return Err(Error::conflict("output_is_default", message).remedy("make another one the default first"));
+            return Err(Error::conflict("output_is_default", message).remedy("make another output the default first"));
         }
-        let users = self.policies.output_users(grant.space(), self.store.outputs(grant.space()).await?).await?;
+        let users = self.policies.output_users(self.store.seen_by(grant)).await?;
         if let Some(users) = users.get(&output.id) {
             return Err(
-                Error::conflict("output_in_use", in_use(&output, users)).remedy("give them another output first")
+                Error::conflict("output_in_use", in_use(&output, users)).remedy("assign another output to them first")
             );
         }
         let now = self.clock.now();
@@ -140,12 +140,12 @@ impl Outputs {
 
     /// All outputs by name; their secrets are `{"id": …}`.
     pub async fn list(&self, grant: &Grant<PoliciesRead>) -> Result<Vec<Output>, Error> {
-        Ok(self.store.outputs(grant.space()).await?)
+        Ok(self.store.seen_by(grant).outputs().await?)
     }
 
     /// The output as it is now that the caller has the turn: it may have changed since it was found.
     async fn current<P: Privilege>(&self, output: &Authorized<Output, P>) -> Result<Output, Error> {
-        let found = self.store.output_in(output.grant().space(), &output.id).await?;
+        let found = self.store.seen_by(output.grant()).output(&output.id).await?;
         found.ok_or_else(|| Error::not_found("output", &output.id))
     }
 
@@ -172,11 +172,9 @@ impl Outputs {
             subject(&after),
             json!({"name": after.name, "type": after.kind}),
         ));
-        writes.extend(
-            self.policies
-                .revise_all(grant.actor(), grant.space(), with(self.store.outputs(grant.space()).await?, &after), now)
-                .await?,
-        );
+        let seen = self.store.seen_by(grant);
+        let outputs = with(seen.outputs().await?, &after);
+        writes.extend(self.policies.revise_all(grant.actor(), seen, outputs, now).await?);
         let kept = secret_ids(&after.fields);
         let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));
         writes.extend(gone.map(|id| Write::Secret(SecretWrite::Delete { id })));
@@ -215,7 +213,7 @@ impl Outputs {
                 (Some(Value::Null), _) => continue,
                 (Some(entry), _) if Some(entry) == kept => entry.clone(),
                 (Some(_), _) => {
-                    let reason = "give its plain text, or leave it out to keep what is there";
+                    let reason = "set it in plain text, or omit it to keep the current value";
                     return Err(Error::invalid(format!("secrets.{path}"), reason));
                 }
                 (None, None) => match kept {
@@ -304,7 +302,7 @@ fn refuse_unknown(given: &Value, path: &str) -> Result<(), Error> {
         }
         let near = nearest(&path, &SECRET_FIELDS).map(|near| format!("did you mean `{near}`?"));
         let remedy = near.unwrap_or_else(|| format!("known: {}", SECRET_FIELDS.join(", ")));
-        return Err(Error::invalid(format!("secrets.{path}"), "no output has such a secret").remedy(remedy));
+        return Err(Error::invalid(format!("secrets.{path}"), "unknown secret of an output").remedy(remedy));
     }
     Ok(())
 }
@@ -328,7 +326,7 @@ fn subject(output: &Output) -> String {
 fn refused(error: StoreError) -> Error {
     match error {
         StoreError::Conflict(Precondition::NameTaken(name)) => {
-            Error::conflict("output_name_taken", format!("another output is called {name:?}"))
+            Error::conflict("output_name_taken", format!("another output is named {name:?}"))
                 .remedy("choose another name")
         }
         other => super::policies::refused(other),

@@ -120,7 +120,7 @@ impl Refusals {
             "request refused"
         );
         if unlogged > 0 {
-            tracing::warn!(unlogged, "more refusals than are logged; `muster status` shows the latest");
+            tracing::warn!(unlogged, "too many rejected requests to log each; `muster status` lists the latest");
         }
     }
 

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_core::agent::AgentRecord;
 use muster_core::check_in::KnownDocuments;
+use muster_core::credential::LiveCredentials;
 use muster_core::documents::Digest;
-use muster_core::id::{AgentId, PolicyId};
+use muster_core::id::{AgentId, KeyId, PolicyId};
 use muster_core::poll::GoDuration;
 use muster_core::time::{Clock, Timestamp};
 use tokio::sync::Notify;
@@ -49,6 +50,15 @@ struct EntryState {
     last_request: Option<LastRequest>,
     without_actions: Option<u64>,
     offers: PolicyOffers,
+    used: Vec<CredentialUse>,
+}
+
+/// When a credential was used last, and the last use that the store knows.
+#[derive(Debug)]
+struct CredentialUse {
+    key: KeyId,
+    at: Timestamp,
+    written: Option<Timestamp>,
 }
 
 /// The last accepted check-in: when the same bytes come again and the record is the same, nothing need be decided.
@@ -188,6 +198,7 @@ impl AgentEntry {
             last_request: None,
             without_actions: None,
             offers: PolicyOffers::default(),
+            used: Vec::new(),
         };
         Self {
             id: record.id.clone(),
@@ -217,6 +228,35 @@ impl AgentEntry {
         // Reads of the store can overtake each other. And an entry whose agent is gone stays so: its key is dead.
         if state.record.as_ref().is_some_and(|held| held.version < record.version) {
             state.record = Some(record);
+        }
+    }
+
+    /// Notes that a request came with this credential.
+    pub(crate) fn credential_used(&self, key: &KeyId, now: Timestamp) {
+        let used = &mut lock(&self.state).used;
+        match used.iter_mut().find(|known| known.key == *key) {
+            Some(known) => known.at = known.at.max(now),
+            None => {
+                // The oldest goes first: keys that were renewed are never used again.
+                if used.len() >= LiveCredentials::MOST {
+                    used.remove(0);
+                }
+                used.push(CredentialUse { key: key.clone(), at: now, written: None });
+            }
+        }
+    }
+
+    /// Uses of credentials that the store does not know.
+    pub(crate) fn unwritten_uses(&self) -> Vec<(KeyId, Timestamp)> {
+        let state = lock(&self.state);
+        let unwritten = state.used.iter().filter(|known| known.written.is_none_or(|written| written < known.at));
+        unwritten.map(|known| (known.key.clone(), known.at)).collect()
+    }
+
+    /// Remembers that the store knows of a use.
+    pub(crate) fn use_written(&self, key: &KeyId, at: Timestamp) {
+        if let Some(known) = lock(&self.state).used.iter_mut().find(|known| known.key == *key) {
+            known.written = Some(at);
         }
     }
 

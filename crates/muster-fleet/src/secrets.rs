@@ -14,6 +14,7 @@ use muster_core::{Error, ErrorKind};
 use muster_store::{Resources, SecretWrite, SettingWrite, Store, Write};
 use zeroize::Zeroizing;
 
+use super::authority::System;
 use super::watched_store::WatchedStore;
 
 /// The setting that holds the sealed signing key.
@@ -53,7 +54,7 @@ impl SealedSecrets {
 
     /// Reads and opens secrets; ids without one are left out.
     pub(crate) async fn open(&self, ids: &[SecretId]) -> Result<Secrets, Error> {
-        open_secrets(&**self.store, &self.sealer, ids).await
+        open_secrets(self.store.everywhere(&System), &self.sealer, ids).await
     }
 
     /// Seals the token of an enrollment key that may be shown again.
@@ -86,6 +87,11 @@ fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<Strin
     Ok(Zeroizing::new(text.to_owned()))
 }
 
+/// Whether the store has a signing key. It is the first thing that a new one gets: without it, it holds no fleet.
+pub async fn has_signing_key(store: &dyn Store) -> Result<bool, Error> {
+    Ok(store.setting(SIGNING_KEY).await?.is_some())
+}
+
 /// The installation's signing key; makes it at the first start and keeps it sealed.
 pub async fn ensure_signing_key(
     store: &dyn Store,
@@ -107,8 +113,8 @@ pub async fn ensure_signing_key(
 /// A key that does not open is no reason to make another one: protected agents obey only the one they know.
 fn open_signing_key(kept: &str, sealer: &Sealer) -> Result<Signer, Error> {
     let refused = |reason: String| {
-        Error::new(ErrorKind::Internal, "signing_key_unreadable", "the signing key can't be opened")
-            .remedy("put back the master key that the store was made with")
+        Error::new(ErrorKind::Internal, "signing_key_unreadable", "cannot decrypt the signing key")
+            .remedy("restore the master key that the store was created with")
             .for_log(reason)
     };
     let sealed = STANDARD.decode(kept).map_err(|error| refused(error.to_string()))?;

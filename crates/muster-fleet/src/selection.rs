@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use muster_core::Error;
 use muster_core::agent::AgentDetails;
-use muster_core::id::{AgentId, SpaceId};
-use muster_store::query::{AgentFilter, AgentSort, Page};
+use muster_core::authorization::{Grant, Privilege};
+use muster_core::id::AgentId;
+use muster_store::query::AgentFilter;
 
+use super::authority::System;
 use super::records::Records;
 
 /// Agents read at once.
@@ -44,34 +46,33 @@ pub struct Selection {
 
 impl Records {
     /// The ids of a selection's agents, each once.
-    pub(crate) async fn select(&self, space: &SpaceId, selected: &Selected) -> Result<Selection, Error> {
+    pub(crate) async fn select<P: Privilege>(&self, grant: &Grant<P>, selected: &Selected) -> Result<Selection, Error> {
         match selected {
             Selected::One(id) => {
-                let found = self.find_named(space, std::slice::from_ref(id)).await?;
+                let found = self.find_named(grant, std::slice::from_ref(id)).await?;
                 Ok(Selection { alone: Some(id.clone()), ..found })
             }
-            Selected::Ids(ids) => self.find_named(space, ids).await,
+            Selected::Ids(ids) => self.find_named(grant, ids).await,
             Selected::Matching(filter) => {
-                let filter = AgentFilter { space: Some(space.clone()), ..(**filter).clone() };
-                Ok(Selection { ids: self.all_ids(&filter).await?, ..Selection::default() })
+                Ok(Selection { ids: self.all_ids(grant, filter).await?, ..Selection::default() })
             }
         }
     }
 
     /// In the order in which they were named: it decides who starts first in a roll-out.
-    async fn find_named(&self, space: &SpaceId, named: &[AgentId]) -> Result<Selection, Error> {
-        let filter = AgentFilter { space: Some(space.clone()), ids: Some(named.to_vec()), ..AgentFilter::default() };
-        let there: HashSet<AgentId> = self.all_ids(&filter).await?.into_iter().collect();
+    async fn find_named<P: Privilege>(&self, grant: &Grant<P>, named: &[AgentId]) -> Result<Selection, Error> {
+        let filter = AgentFilter { ids: Some(named.to_vec()), ..AgentFilter::default() };
+        let there: HashSet<AgentId> = self.all_ids(grant, &filter).await?.into_iter().collect();
         let mut known = HashSet::new();
         let each_once: Vec<AgentId> = named.iter().filter(|id| known.insert((*id).clone())).cloned().collect();
         let (ids, unknown) = each_once.into_iter().partition(|id| there.contains(id));
         Ok(Selection { ids, unknown, alone: None })
     }
 
-    async fn all_ids(&self, filter: &AgentFilter) -> Result<Vec<AgentId>, Error> {
+    async fn all_ids<P: Privilege>(&self, grant: &Grant<P>, filter: &AgentFilter) -> Result<Vec<AgentId>, Error> {
         let mut ids: Vec<AgentId> = Vec::new();
         loop {
-            let page = self.store.agent_ids(filter, ids.last(), READ_AT_ONCE * 10).await?;
+            let page = self.store.seen_by(grant).agent_ids(filter, ids.last(), READ_AT_ONCE * 10).await?;
             if page.is_empty() {
                 return Ok(ids);
             }
@@ -79,16 +80,11 @@ impl Records {
         }
     }
 
-    /// Reads agents, a page's worth at a time at most.
+    /// Reads agents in this order, a page's worth at a time at most. Those that are gone are left out.
     pub(crate) async fn read(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, Error> {
         let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(READ_AT_ONCE as usize) {
-            let filter = AgentFilter { ids: Some(some.to_vec()), ..AgentFilter::default() };
-            let page = Page { offset: 0, limit: READ_AT_ONCE };
-            let mut details = self.store.agent_list(&filter, AgentSort::EnrolledAt, false, page).await?.items;
-            let place = |details: &AgentDetails| some.iter().position(|id| *id == details.record.id);
-            details.sort_by_cached_key(place);
-            found.append(&mut details);
+            found.append(&mut self.store.everywhere(&System).agents_named(some).await?);
         }
         Ok(found)
     }

@@ -31,7 +31,7 @@ pub enum NotReady {
     #[error("the store: {0}")]
     Failed(String),
     /// A read takes too long.
-    #[error("the store does not answer")]
+    #[error("the store does not respond")]
     Silent,
 }
 
@@ -79,7 +79,7 @@ impl ServerStatus {
         if let Some(trouble) = self.store.trouble() {
             return Err(NotReady::Trouble(trouble));
         }
-        match tokio::time::timeout(STORE_ANSWERS, self.store.setting("ready")).await {
+        match tokio::time::timeout(STORE_ANSWERS, self.store.everywhere(&System).setting("ready")).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(NotReady::Failed(error.to_string())),
             Err(_) => Err(NotReady::Silent),
@@ -88,20 +88,20 @@ impl ServerStatus {
 
     /// This installation's id: made at the first start, or when first asked for; then always the same.
     pub async fn installation(&self) -> Result<String, Error> {
-        if let Some(uuid) = self.store.setting(UUID_SETTING).await? {
+        if let Some(uuid) = self.store.everywhere(&System).setting(UUID_SETTING).await? {
             return Ok(uuid);
         }
         let value = random_uuid(&*self.entropy);
         let put = SettingWrite::Put { name: UUID_SETTING.into(), value: value.clone() };
         self.store.commit(&System, vec![Write::Setting(put)]).await?;
         // Two first questions at once: both return what the later one wrote.
-        Ok(self.store.setting(UUID_SETTING).await?.unwrap_or(value))
+        Ok(self.store.everywhere(&System).setting(UUID_SETTING).await?.unwrap_or(value))
     }
 
     /// Versions that agents can be upgraded to, newest first: those named in the settings; without any, the one that
     /// this server was tested with.
     pub async fn available_versions(&self, _grant: &Grant<AgentsRead>) -> Result<Vec<String>, Error> {
-        let named = self.store.setting(VERSIONS_SETTING).await?;
+        let named = self.store.everywhere(&System).setting(VERSIONS_SETTING).await?;
         let mut versions: Vec<String> = match named.as_deref().map(serde_json::from_str) {
             Some(Ok(versions)) => versions,
             Some(Err(error)) => return Err(Error::internal(format!("setting {VERSIONS_SETTING}: {error}"))),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Error;
-use muster_core::time::Clock;
+use muster_core::agent::AgentRecord;
+use muster_core::time::{Clock, Timestamp};
 use muster_store::{AgentWrite, Write};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -16,13 +17,14 @@ use super::authority::System;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
 use super::stopping::Stopping;
-use super::update::AgentChange;
-use super::vigil::{Vigil, looked_at};
+use super::update::{AgentChange, end_of_upgrade};
+use super::vigil::{judged_at, looked_at, spare};
 use super::watched_store::WatchedStore;
 
 /// How often due agents are looked for.
 const TICK: Duration = Duration::from_secs(2);
-/// After a start agents get this long to come back before they count as offline.
+/// After a start agents get this long to come back before anything is written about those that did not. They count as
+/// offline later, after a full back-off (`vigil::spare`).
 const GRACE: Duration = Duration::from_secs(60);
 /// Agents looked at in one go.
 const BATCH: u32 = 500;
@@ -36,7 +38,6 @@ pub struct Statuses {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) registry: Arc<Registry>,
     pub(super) records: Arc<Records>,
-    pub(super) vigil: Vigil,
     pub(super) stopping: Arc<Stopping>,
 }
 
@@ -48,8 +49,7 @@ impl Statuses {
         records: Arc<Records>,
         stopping: Arc<Stopping>,
     ) -> Self {
-        let vigil = Vigil::new(&*clock);
-        Self { store, clock, registry, records, vigil, stopping }
+        Self { store, clock, registry, records, stopping }
     }
 
     /// Looks for due statuses until the fleet stops; then writes down who was seen.
@@ -64,12 +64,12 @@ impl Statuses {
             if let Err(error) = self.follow_clock().await {
                 tracing::warn!(%error, detail = ?error.internal, "sightings in the future stay until housekeeping");
             }
-            // After a restart every agent looks unseen: without the grace the whole fleet would be written down as offline,
-            // and a minute later as online again.
+            // After a restart every agent looks unseen: without the grace the records of the whole fleet would be written,
+            // and most of them again a minute later.
             if start.elapsed() >= GRACE
                 && let Err(error) = self.transition_due().await
             {
-                tracing::warn!(%error, detail = ?error.internal, "statuses can't be looked at");
+                tracing::warn!(%error, detail = ?error.internal, "failed to update agent statuses");
             }
             if retired.elapsed() >= RETIRE_EVERY {
                 retired = Instant::now();
@@ -79,7 +79,7 @@ impl Statuses {
             }
         }
         if let Err(error) = self.flush_presence().await {
-            tracing::warn!(%error, detail = ?error.internal, "last sightings not written");
+            tracing::warn!(%error, detail = ?error.internal, "failed to write last check-in times");
         }
     }
 
@@ -87,7 +87,7 @@ impl Statuses {
     pub async fn transition_due(self: &Arc<Self>) -> Result<usize, Error> {
         let mut looked_at = 0;
         loop {
-            let due = self.store.agents_due(self.clock.now(), BATCH).await?;
+            let due = self.store.everywhere(&System).agents_due(self.clock.now(), BATCH).await?;
             if due.is_empty() {
                 return Ok(looked_at);
             }
@@ -109,9 +109,10 @@ impl Statuses {
         let moved = self
             .records
             .update(&System, entry, |record, now| {
-                let after = looked_at(record, entry.last_seen(now), now);
-                left = (after.status != record.status).then_some((record.status, after.status));
-                Ok(AgentChange { record: Some(after), writes: Vec::new() })
+                let change = self.after_a_look(record, entry.last_seen(now), now);
+                let after = change.record.as_ref().map_or(record.status, |after| after.status);
+                left = (after != record.status).then_some((record.status, after));
+                Ok(change)
             })
             .await;
         match moved {
@@ -125,6 +126,21 @@ impl Statuses {
                 Ok(())
             }
         }
+    }
+
+    /// What time alone brings: another status, and the end of an upgrade that shows no progress.
+    fn after_a_look(&self, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentChange {
+        if let Some(judged) = judged_at(before, seen, &self.records.vigil, &*self.clock) {
+            let mut after = looked_at(before, seen, now);
+            spare(before, &mut after, judged);
+            return AgentChange { record: Some(after), writes: Vec::new() };
+        }
+        let Some((upgrade, ended)) = before.upgrade.given_up(&before.agent_version, now) else {
+            return AgentChange { record: Some(looked_at(before, seen, now)), writes: Vec::new() };
+        };
+        let given_up = AgentRecord { upgrade, ..before.clone() };
+        let writes = vec![end_of_upgrade(&before.id, &ended, now)];
+        AgentChange { record: Some(looked_at(&given_up, seen, now)), writes }
     }
 
     /// Drops agents from memory that were not seen for a while; what memory alone knows of them is written first.
@@ -154,6 +170,20 @@ impl Statuses {
             .collect();
         for chunk in seen.chunks(1000) {
             self.store.commit(&System, vec![Write::Agent(AgentWrite::Seen { seen: chunk.to_vec() })]).await?;
+        }
+        self.write_uses(entries).await
+    }
+
+    async fn write_uses(&self, entries: &[Arc<AgentEntry>]) -> Result<(), Error> {
+        let uses = |entry: &Arc<AgentEntry>| {
+            let entry = Arc::clone(entry);
+            entry.unwritten_uses().into_iter().map(move |(key, at)| (Arc::clone(&entry), key, at))
+        };
+        let all: Vec<_> = entries.iter().flat_map(uses).collect();
+        for chunk in all.chunks(1000) {
+            let used = chunk.iter().map(|(_, key, at)| (key.clone(), *at)).collect();
+            self.store.commit(&System, vec![Write::Agent(AgentWrite::CredentialsUsed { used })]).await?;
+            chunk.iter().for_each(|(entry, key, at)| entry.use_written(key, *at));
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ impl TagChange {
     pub fn parse(add: &[String], remove: &[String]) -> Result<Self, Error> {
         let change = Self { add: clean_tags("tagsToAdd", add)?, remove: clean_tags("tagsToRemove", remove)? };
         if change.add.is_empty() && change.remove.is_empty() {
-            return Err(Error::invalid("tagsToAdd", "neither tagsToAdd nor tagsToRemove names a tag"));
+            return Err(Error::invalid("tagsToAdd", "tagsToAdd and tagsToRemove are both empty"));
         }
         Ok(change)
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use muster_core::Error;
 use muster_core::acknowledge::Verdict;
 use muster_core::action::{Action, ActionType};
-use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
+use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::change::Change;
-use muster_core::credential::ApiKey;
+use muster_core::credential::{ApiKey, CredentialKind, LiveCredential, LiveCredentials};
 use muster_core::documents::bytes_digest;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
@@ -20,13 +20,14 @@ use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::testing::{self, Sequence, TestClock, at, family};
 use muster_core::time::{Clock, Timestamp};
-use muster_store::sqlite::SqliteStore;
+use muster_store::SqlStore;
 use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, StoreError, Write};
 use serde_json::Value;
 
 use crate::authority::System;
-use crate::check_in::{CheckInInput, CheckInOutcome};
+use crate::check_in::{CheckInInput, Poll};
 use crate::enroll::{EnrollInput, Enrolment};
+use crate::ground::Ground;
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;
 use crate::registry::{AgentEntry, Registry};
@@ -45,11 +46,12 @@ pub struct Inner {
     pub(crate) records: Arc<Records>,
 }
 
-type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>, Arc<PolicyCache>);
+type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>);
 
 impl Inner {
-    pub(crate) fn new((store, sealer, signer, policy_cache): Parts, records: &Arc<Records>) -> Self {
-        Self { store, sealer, signer, policy_cache, records: Arc::clone(records) }
+    pub(crate) fn new((store, sealer, signer): Parts, ground: &Ground) -> Self {
+        let (policy_cache, records) = (Arc::clone(&ground.policy_cache), Arc::clone(&ground.records));
+        Self { store, sealer, signer, policy_cache, records }
     }
 }
 
@@ -131,7 +133,7 @@ impl TestFleet {
 
     /// A fleet over an empty temporary store.
     pub fn with(settings: FleetSettings) -> Self {
-        Self::over(Arc::new(SqliteStore::temporary().expect("a temporary store")), settings)
+        Self::over(Arc::new(SqlStore::temporary().expect("a temporary store")), settings)
     }
 
     /// A fleet over `store`.
@@ -257,17 +259,12 @@ impl TestFleet {
     }
 
     /// Takes a check-in of the test family.
-    pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> Result<CheckInOutcome, Error> {
+    pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> Result<Poll, Error> {
         self.check_in_of(entry, body, "9.5.2").await
     }
 
     /// Takes a check-in of an agent of that version.
-    pub async fn check_in_of(
-        &self,
-        entry: &Arc<AgentEntry>,
-        body: &str,
-        agent_version: &str,
-    ) -> Result<CheckInOutcome, Error> {
+    pub async fn check_in_of(&self, entry: &Arc<AgentEntry>, body: &str, agent_version: &str) -> Result<Poll, Error> {
         let check_in = family::CheckIn::read(body);
         let report = &check_in.report();
         let digest = bytes_digest(&[body.as_bytes()]);
@@ -297,8 +294,8 @@ impl TestFleet {
     /// The write that puts a record in the store, and the key that it gets.
     pub fn insertion(&self, record: AgentRecord, documents: AgentDocuments) -> (Write, ApiKey) {
         let key = ApiKey::generate(&*self.entropy);
-        let access_key = Some(AccessKey { id: key.id.clone(), hash: key.hash() });
-        (Write::Agent(AgentWrite::Insert { record: Box::new(AgentRecord { access_key, ..record }), documents }), key)
+        let credentials = LiveCredentials::one(LiveCredential::of(&key, CredentialKind::AccessKey, record.enrolled_at));
+        (Write::Agent(AgentWrite::Insert { record: Box::new(AgentRecord { credentials, ..record }), documents }), key)
     }
 
     /// The entry of an enrolled agent, by its new key.

@@ -68,7 +68,7 @@ impl Records {
                 }
             }
         }
-        Err(Error::conflict("agent_busy", "the agent's record keeps changing; try again"))
+        Err(Error::conflict("agent_busy", "the agent's record keeps changing; retry"))
     }
 }
 

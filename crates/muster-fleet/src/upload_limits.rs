@@ -50,8 +50,8 @@ impl UploadLimits {
         if free.is_none_or(|free| free.saturating_sub(bytes) >= self.min_free_bytes) {
             return Ok(());
         }
-        tracing::warn!(free, bytes, floor = self.min_free_bytes, "an upload is refused: the disk is nearly full");
-        Err(Denial::TooManyUploads.because("the server's disk has too little room for uploads"))
+        tracing::warn!(free, bytes, floor = self.min_free_bytes, "rejected an upload: the disk is almost full");
+        Err(Denial::TooManyUploads.because("not enough free disk space on the server for uploads"))
     }
 }
 
@@ -59,9 +59,9 @@ impl UploadLimits {
 pub(super) fn over(limit: UploadLimit) -> Error {
     match limit {
         UploadLimit::Open => Denial::TooManyUploads.into(),
-        UploadLimit::Records => Denial::TooManyUploads.because("too many uploads of this agent are kept"),
+        UploadLimit::Records => Denial::TooManyUploads.because("too many stored uploads of this agent"),
         UploadLimit::Bytes => {
-            let message = "with this file the agent's uploads exceed what is kept of them: delete older ones";
+            let message = "this file would exceed the maximum total size of the agent's uploads: delete older ones";
             Denial::UploadTooLarge.because(message)
         }
     }

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::audit::audit_line;
 use super::authority::Authorized;
 use super::files::{Files, Piece};
+use super::scope::Scoped;
 
 /// Orders of one agent that are looked through, newest first.
 const LOOKED_THROUGH: u32 = 1000;
@@ -58,14 +59,14 @@ pub struct UploadView {
 impl Files {
     /// An agent's uploads and open requests for such, newest first.
     pub async fn uploads_of(&self, agent: &Authorized<AgentRecord, FilesRead>) -> Result<Vec<UploadView>, Error> {
-        let agent = &agent.id;
-        let uploads = self.store.uploads(agent).await?;
+        let seen = self.store.seen_by(agent.grant());
+        let uploads = seen.uploads(agent).await?;
         let mut by_action: HashMap<ActionId, Upload> =
             uploads.into_iter().map(|upload| (upload.action_id.clone(), upload)).collect();
         let mut views = Vec::new();
-        for action in self.diagnostics_of(agent).await? {
+        for action in diagnostics_of(seen, &agent.id).await? {
             let upload = by_action.remove(&action.id);
-            views.extend(self.requested(agent, action, upload).await?);
+            views.extend(self.requested(seen, &agent.id, action, upload).await?);
         }
         // What nobody asked for here, or whose order is too old to be known.
         views.extend(by_action.into_values().map(|upload| UploadView {
@@ -119,22 +120,16 @@ impl Files {
     ) -> Result<Authorized<Upload, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match FileId::parse(id) {
-            Ok(id) => self.store.upload_in(grant.space(), &id).await?,
+            Ok(id) => self.store.seen_by(&grant).upload(&id).await?,
             Err(_) => None,
         };
         let upload = found.filter(|upload| upload.status != FileStatus::Deleted);
         Ok(Authorized::new(upload.ok_or_else(|| Error::not_found("file", id))?, grant))
     }
 
-    async fn diagnostics_of(&self, agent: &AgentId) -> Result<Vec<Action>, Error> {
-        let filter = ActionFilter { agent_id: Some(agent.clone()), ..ActionFilter::default() };
-        let found = self.store.actions(&filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
-        let wanted = found.into_iter().map(|(action, _)| action);
-        Ok(wanted.filter(|action| action.kind == ActionType::RequestDiagnostics).collect())
-    }
-
     async fn requested(
         &self,
+        seen: Scoped<'_>,
         agent: &AgentId,
         action: Action,
         upload: Option<Upload>,
@@ -143,28 +138,40 @@ impl Files {
         let state = match &upload {
             Some(upload) => file_state(upload.status),
             None if now.since(action.created_at) > SHOWN_FOR => return Ok(None),
-            None => self.state_without_file(agent, &action, now).await?,
+            None => state_without_file(seen, agent, &action, now).await?,
         };
         Ok(Some(UploadView { action_id: action.id, at: action.created_at, upload, state }))
     }
+}
 
-    async fn state_without_file(&self, agent: &AgentId, action: &Action, now: Timestamp) -> Result<UploadState, Error> {
-        let target = self.store.action_target(&action.id, agent).await?;
-        if target.is_some_and(|target| target.state == TargetState::Failed) {
-            let results = self.store.action_results(&action.id, true, u32::MAX).await?;
-            let own = results.into_iter().find(|result| result.agent_id == *agent);
-            return Ok(UploadState::Failed(own.and_then(|result| result.error).unwrap_or_default()));
-        }
-        let expired = action.expiration.is_some_and(|end| end <= now);
-        Ok(if expired { UploadState::Expired } else { UploadState::InProgress })
+async fn diagnostics_of(seen: Scoped<'_>, agent: &AgentId) -> Result<Vec<Action>, Error> {
+    let filter = ActionFilter { agent_id: Some(agent.clone()), ..ActionFilter::default() };
+    let found = seen.actions(filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
+    let wanted = found.into_iter().map(|(action, _)| action);
+    Ok(wanted.filter(|action| action.kind == ActionType::RequestDiagnostics).collect())
+}
+
+async fn state_without_file(
+    seen: Scoped<'_>,
+    agent: &AgentId,
+    action: &Action,
+    now: Timestamp,
+) -> Result<UploadState, Error> {
+    let target = seen.action_target(action, agent).await?;
+    if target.is_some_and(|target| target.state == TargetState::Failed) {
+        let results = seen.action_results(action, true, u32::MAX).await?;
+        let own = results.into_iter().find(|result| result.agent_id == *agent);
+        return Ok(UploadState::Failed(own.and_then(|result| result.error).unwrap_or_default()));
     }
+    let expired = action.expiration.is_some_and(|end| end <= now);
+    Ok(if expired { UploadState::Expired } else { UploadState::InProgress })
 }
 
 fn file_state(status: FileStatus) -> UploadState {
     match status {
         FileStatus::Ready => UploadState::Ready,
         FileStatus::AwaitingUpload => UploadState::AwaitingUpload,
-        FileStatus::UploadError => UploadState::Failed("what arrived is not what was announced".into()),
+        FileStatus::UploadError => UploadState::Failed("the received data does not match the declaration".into()),
         FileStatus::Deleted => UploadState::Deleted,
     }
 }

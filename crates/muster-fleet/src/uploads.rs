@@ -11,6 +11,7 @@ use muster_core::file::{CHUNK_BYTES, ChunkInfo, FileStatus, Upload};
 use muster_core::id::{ActionId, FileId};
 use muster_store::{FileWrite, Precondition, StoreError, Write};
 
+use super::authority::System;
 use super::files::Files;
 use super::registry::AgentEntry;
 use super::upload_limits::{LIFE, UploadLimits, over};
@@ -51,8 +52,7 @@ impl OpenUpload {
     /// What a client is told of a chunk with more bytes than that.
     pub fn chunk_too_long(&self, number: i64) -> Error {
         let (room, size) = (self.chunk_room(number), self.0.size);
-        let message =
-            format!("chunk {number} has more than {room} bytes, which the declared size {size} leaves for it");
+        let message = format!("chunk {number} exceeds the {room} bytes that remain of the declared size {size}");
         Denial::UploadTooLarge.because(message)
     }
 }
@@ -81,7 +81,7 @@ impl Files {
         limits: &UploadLimits,
     ) -> Result<FileId, Error> {
         let upload = self.new_upload(entry, new, limits.max_bytes)?;
-        let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
+        let begun = self.store.everywhere(entry).upload_for(&upload.action_id, entry.id()).await?;
         let expired = match begun {
             Some(begun) if begun.is_open() && upload.started_at.since(begun.started_at) > LIFE => Some(begun.id),
             Some(begun) if !begun.is_failed() => return same_upload(&begun, &upload),
@@ -104,7 +104,7 @@ impl Files {
             Err(StoreError::Conflict(Precondition::OverLimit(limit))) => Err(over(limit)),
             // Begun twice at the same time: both get the one that is there.
             Err(StoreError::Conflict(Precondition::Exists(_) | Precondition::Missing(_))) => {
-                let begun = self.store.upload_for(&upload.action_id, entry.id()).await?;
+                let begun = self.store.everywhere(entry).upload_for(&upload.action_id, entry.id()).await?;
                 same_upload(&begun.ok_or_else(|| Error::internal("an upload exists and does not"))?, &upload)
             }
             Err(error) => Err(error.into()),
@@ -185,7 +185,7 @@ impl Files {
 
     async fn upload_within_life(&self, id: &str) -> Result<Upload, Error> {
         let found = match FileId::parse(id) {
-            Ok(id) => self.store.upload(&id).await?,
+            Ok(id) => self.store.everywhere(&System).upload(&id).await?,
             Err(_) => None,
         };
         let upload = found.ok_or(Denial::UnknownUpload)?;
@@ -210,7 +210,7 @@ impl Files {
         if upload.status != FileStatus::AwaitingUpload {
             return Err(Denial::UploadClosed.into());
         }
-        let chunks = self.store.chunks(&upload.id).await?;
+        let chunks = self.store.everywhere(&System).chunks(&upload.id).await?;
         if !is_whole(&chunks, chunk_count(upload.size)) {
             return Err(Denial::ChunksMissing.into());
         }
@@ -224,7 +224,7 @@ impl Files {
         match self.store.commit(by, vec![is_open.into(), end.into()]).await {
             Ok(_) => {}
             Err(StoreError::Conflict(_)) => {
-                return Err(Denial::UploadClosed.because("the upload changed while it was ended"));
+                return Err(Denial::UploadClosed.because("the upload changed while it was being completed"));
             }
             Err(error) => return Err(error.into()),
         }
@@ -241,7 +241,7 @@ fn short<'a>(field: &str, value: &'a str, max: usize) -> Result<&'a str, Error> 
     if value.len() <= max {
         return Ok(value);
     }
-    Err(Denial::UploadField.because(format!("{field} has {} bytes, and at most {max} are taken", value.len())))
+    Err(Denial::UploadField.because(format!("{field} has {} bytes; the maximum is {max}", value.len())))
 }
 
 fn required<'a>(field: &str, value: Option<&'a str>) -> Result<&'a str, Error> {
@@ -252,7 +252,7 @@ fn required<'a>(field: &str, value: Option<&'a str>) -> Result<&'a str, Error> {
 
 fn known_source(source: &str) -> Result<&'static str, Error> {
     let found = SOURCES.into_iter().find(|known| *known == source);
-    found.ok_or_else(|| Denial::UploadField.because("src is agent or endpoint"))
+    found.ok_or_else(|| Denial::UploadField.because("src must be agent or endpoint"))
 }
 
 fn checked_size(size: Option<i64>, max_bytes: u64) -> Result<i64, Error> {
@@ -272,7 +272,7 @@ fn same_upload(begun: &Upload, again: &Upload) -> Result<FileId, Error> {
     if begun.name == again.name && begun.size == again.size && begun.source == again.source {
         return Ok(begun.id.clone());
     }
-    Err(Denial::UploadStopped.because("another upload was begun for this action"))
+    Err(Denial::UploadStopped.because("another upload was started for this action"))
 }
 
 fn chunk_count(size: i64) -> i64 {

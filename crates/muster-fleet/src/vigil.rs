@@ -14,6 +14,7 @@ use muster_core::time::{Clock, Timestamp};
 use muster_store::query::AgentFilter;
 
 use super::authority::System;
+use super::many::Basis;
 use super::status_timer::Statuses;
 use super::update::AgentChange;
 
@@ -60,23 +61,54 @@ impl Vigil {
     /// The time since which agents had a chance to be seen: this start, or the last time that the clock was set, and one
     /// full back-off.
     pub fn counts_from(&self, clock: &dyn Clock) -> Timestamp {
-        let since = self.0.lock().unwrap_or_else(PoisonError::into_inner).since;
-        let watched = clock.steady().saturating_sub(since);
-        clock.now().minus(watched).plus(BACK_OFF)
+        self.counts_between(clock).1
     }
+
+    /// The beginning of the watch, and the end of the back-off that follows it.
+    fn counts_between(&self, clock: &dyn Clock) -> (Timestamp, Timestamp) {
+        let since = self.0.lock().unwrap_or_else(PoisonError::into_inner).since;
+        let began = clock.now().minus(clock.steady().saturating_sub(since));
+        (began, began.plus(BACK_OFF))
+    }
+}
+
+/// The time at which an agent had its chance to be seen by this server, if that is yet to come: then nothing is
+/// concluded from its silence.
+///
+/// Agents whose server does not answer wait up to ten minutes between two attempts (EA §10.1). One that was not seen
+/// since this start, or since the clock was set, gets that time.
+pub(super) fn judged_at(
+    record: &AgentRecord,
+    seen: Option<Timestamp>,
+    vigil: &Vigil,
+    clock: &dyn Clock,
+) -> Option<Timestamp> {
+    let now = clock.now();
+    let (began, judged) = vigil.counts_between(clock);
+    let last = last_sighting(record, seen, now).unwrap_or(record.enrolled_at);
+    (last < began && now < judged).then_some(judged)
+}
+
+/// Keeps the status of an agent that would be away only because it had no chance to be seen until `judged`.
+pub(super) fn spare(before: &AgentRecord, after: &mut AgentRecord, judged: Timestamp) {
+    let is_away = |status| matches!(status, Status::Offline | Status::Inactive);
+    if is_away(after.status) && !is_away(before.status) {
+        (after.status, after.status_since) = (before.status, before.status_since);
+    }
+    after.status_deadline = Some(judged);
 }
 
 impl Statuses {
     /// The time since which agents had a chance to be seen by this server.
     pub(crate) fn absences_count_from(&self) -> Timestamp {
-        self.vigil.counts_from(&*self.clock)
+        self.records.vigil.counts_from(&*self.clock)
     }
 
     /// Follows the wall clock when it is set: times of sightings are moved with it.
     pub(super) async fn follow_clock(&self) -> Result<(), Error> {
-        let Some(step) = self.vigil.look(&*self.clock) else { return Ok(()) };
+        let Some(step) = self.records.vigil.look(&*self.clock) else { return Ok(()) };
         let seconds = step / 1_000_000;
-        tracing::warn!(seconds, "the clock was set: absences are counted anew from now on");
+        tracing::warn!(seconds, "the clock was changed: timeouts start again from now");
         self.registry.clock_was_set(step, self.clock.now());
         self.correct_future_sightings().await.map(drop)
     }
@@ -91,14 +123,14 @@ impl Statuses {
         };
         let mut after = None;
         while !self.stopping.has_begun() {
-            let ids = self.store.agent_ids(&filter, after.as_ref(), AT_ONCE).await?;
+            let ids = self.store.everywhere(&System).agent_ids(&filter, after.as_ref(), AT_ONCE).await?;
             let Some(last) = ids.last().cloned() else { break };
             let decide = |before: &AgentRecord, now| {
                 let seen = self.registry.last_seen(&before.id, now);
                 let is_ahead = before.active && before.last_checkin.unwrap_or(before.enrolled_at) > now;
                 AgentChange { record: is_ahead.then(|| looked_at(before, seen, now)), writes: Vec::new() }
             };
-            self.records.change_many(&System, &ids, &decide).await?;
+            self.records.change_many(&System, &ids, Basis::Store, &decide).await?;
             corrected += ids.len() as u64;
             after = Some(last);
         }

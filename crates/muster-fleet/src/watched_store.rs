@@ -1,17 +1,19 @@
 //! The store, and whether it takes writes: what probes and agents are told while a disk is full or read-only.
 
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use muster_core::authorization::{AuditRead, Grant};
+use muster_core::id::SpaceId;
 use muster_core::time::Clock;
-use muster_store::{Committed, Resources, SettingWrite, Store, StoreError, Write};
+use muster_store::{AuditStore, Committed, FileStore, Resources, SettingWrite, Store, StoreError, Write};
 use tokio::sync::watch;
 
-use super::authority::{Authority, System};
+use super::authority::{Authority, System, Unscoped};
 use super::disk::{Disk, is_relief};
+use super::scope::Scoped;
 use super::stopping::Stopping;
 
 /// Between two tries of a store that takes no writes.
@@ -19,12 +21,11 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// The setting that is written to see whether anything can be.
 const PROBE: &str = "write_probe";
 /// Why a write is refused that may not use the reserve.
-const ON_RESERVE: &str = "the disk is full; what is left is kept for revoking and deleting";
+const ON_RESERVE: &str = "the disk is full; only revoking and deleting are possible";
 
 type Applying<'a> = Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send + 'a>>;
 
-/// The store, which notes how the last commit went. What it can be asked for is the store's own; a commit names its
-/// authority.
+/// The store, which notes how the last commit went. Whoever reads or commits names an authority.
 pub struct WatchedStore {
     inner: Arc<dyn Store>,
     /// Whether `failure` holds one: a commit that goes well looks no further.
@@ -64,7 +65,7 @@ impl WatchedStore {
     /// Sets the disk's reserve aside, if there is room.
     pub fn set_reserve_aside(&self) {
         if self.disk.get().is_some_and(|disk| !disk.restore_reserve()) {
-            tracing::warn!("the disk has no room for a reserve: on a full disk nothing could be revoked");
+            tracing::warn!("not enough disk space for the reserve: on a full disk, nothing can be revoked");
         }
     }
 
@@ -86,9 +87,29 @@ impl WatchedStore {
         restored
     }
 
-    /// The store for what outlives the caller and only reads.
-    pub fn share(&self) -> Arc<dyn Resources> {
-        Arc::clone(&self.inner) as Arc<dyn Resources>
+    /// What a person may see: the space of the grant.
+    pub fn seen_by<'a, P>(&'a self, grant: &'a Grant<P>) -> Scoped<'a> {
+        Scoped::new(&*self.inner, grant.space())
+    }
+
+    /// One space, for the server's own work on what is in it.
+    pub(crate) fn within<'a>(&'a self, _by: &System, space: &'a SpaceId) -> Scoped<'a> {
+        Scoped::new(&*self.inner, space)
+    }
+
+    /// All spaces, for whoever asks for no person.
+    pub fn everywhere(&self, _by: &(impl Unscoped + ?Sized)) -> &dyn Resources {
+        &*self.inner
+    }
+
+    /// The audit log, which is of no space.
+    pub fn audit(&self, _grant: &Grant<AuditRead>) -> &dyn AuditStore {
+        &*self.inner
+    }
+
+    /// The bytes of files, for what outlives the caller; who may have them was decided before.
+    pub(crate) fn share_files(&self) -> Arc<dyn FileStore> {
+        Arc::clone(&self.inner) as Arc<dyn FileStore>
     }
 
     /// Applies all writes or none in the name of `by`, and notes whether the store took them; in a dry run nothing.
@@ -116,7 +137,7 @@ impl WatchedStore {
             && error.lacks_room()
             && self.disk.get().is_some_and(|disk| disk.release_reserve())
         {
-            tracing::warn!("the disk is full: the reserve is given back to it, for revoking and deleting");
+            tracing::warn!("the disk is full: released the reserve for revoking and deleting");
             self.now_on_reserve();
             outcome = apply(writes).await;
         }
@@ -128,12 +149,12 @@ impl WatchedStore {
 
     /// Why the store is not well: it is damaged, or takes no writes. `None` while it is.
     pub fn trouble(&self) -> Option<String> {
-        let damaged = |reason| format!("the store is damaged: {reason}; restore it from a backup");
-        let failing = || self.failure().map(|reason| format!("the store takes no writes: {reason}"));
+        let damaged = |reason| format!("the store is corrupt: {reason}; restore it from a backup");
+        let failing = || self.failure().map(|reason| format!("the store is read-only: {reason}"));
         self.inner.damage().map(damaged).or_else(failing)
     }
 
-    /// Why the store takes no writes: what it said at the last one; `None` while it takes them.
+    /// Why the store is read-only: the error of the last write; `None` while it accepts writes.
     pub fn failure(&self) -> Option<String> {
         if self.failing.load(Ordering::Relaxed) { self.failure.borrow().clone() } else { None }
     }
@@ -149,14 +170,6 @@ impl WatchedStore {
                 self.failure.send_replace(error.map(ToString::to_string));
             }
         }
-    }
-}
-
-impl Deref for WatchedStore {
-    type Target = dyn Resources;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.inner
     }
 }
 
@@ -177,7 +190,7 @@ impl WatchedStore {
                 failing = failure.wait_for(Option::is_some) => drop(failing),
                 () = stopping.begun() => return,
             }
-            tracing::warn!(reason = ?self.failure(), "the store takes no writes; it is tried until it does");
+            tracing::warn!(reason = ?self.failure(), "the store is read-only; retrying until a write succeeds");
             while self.failure().is_some() {
                 tokio::select! {
                     () = tokio::time::sleep(TRY_AGAIN) => {}
@@ -188,7 +201,7 @@ impl WatchedStore {
                 }
                 self.probe(&*clock).await;
             }
-            tracing::info!("the store takes writes again");
+            tracing::info!("the store is writable again");
         }
     }
 }
@@ -199,13 +212,13 @@ mod tests {
 
     use muster_core::id::EnrollmentKeyId;
     use muster_core::time::Timestamp;
-    use muster_store::{EnrollmentKeyWrite, Precondition, SqliteStore};
+    use muster_store::{EnrollmentKeyWrite, Precondition, SqlStore};
 
     use super::*;
 
     #[test]
     fn a_failure_stays_until_a_write_goes_through() {
-        let store = WatchedStore::new(Arc::new(SqliteStore::temporary().unwrap()));
+        let store = WatchedStore::new(Arc::new(SqlStore::temporary().unwrap()));
         assert_eq!(store.failure(), None);
         let full = StoreError::Unavailable { reason: "disk full".into() };
         store.note(Some(&full));
@@ -242,7 +255,7 @@ mod tests {
     #[tokio::test]
     async fn busy_store_leaves_the_reserve_alone() {
         let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
-        let store = WatchedStore::new(Arc::new(SqliteStore::temporary().unwrap()));
+        let store = WatchedStore::new(Arc::new(SqlStore::temporary().unwrap()));
         store.lies_on(disk.clone(), false);
         let busy = |_: Vec<Write>| -> Applying<'_> {
             let reason = "too much is waiting for the store".into();
@@ -263,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn full_disk_takes_revocations_from_its_reserve_and_nothing_else() {
         let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
-        let store = WatchedStore::new(Arc::new(SqliteStore::temporary().unwrap()));
+        let store = WatchedStore::new(Arc::new(SqlStore::temporary().unwrap()));
         store.lies_on(disk.clone(), false);
         let apply = |_: Vec<Write>| -> Applying<'_> {
             let taken = disk.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| (room > 0).then(|| room - 1));
@@ -278,9 +291,9 @@ mod tests {
         commit(revoke).await.unwrap();
         assert!(store.is_on_reserve());
         let refused = commit(change).await.unwrap_err();
-        assert!(refused.to_string().contains("kept for revoking and deleting"), "{refused}");
+        assert!(refused.to_string().contains("only revoking and deleting"), "{refused}");
         commit(revoke).await.unwrap();
-        assert!(store.trouble().unwrap().contains("takes no writes"), "one that went through makes nothing well");
+        assert!(store.trouble().unwrap().contains("is read-only"), "one that went through makes nothing well");
         commit(revoke).await.unwrap_err();
 
         assert!(!store.leave_reserve());

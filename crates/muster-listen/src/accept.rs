@@ -98,7 +98,7 @@ fn take_by_reserve(error: &io::Error, listener: &UnixListener, reserve: &Arc<Res
     let (socket, _) = socket2::SockRef::from(listener).accept().ok()?;
     socket.set_nonblocking(true).ok()?;
     let stream = UnixStream::from_std(socket.into()).ok()?;
-    warn!(%error, "no more files can be opened: an administrator is served from the reserve");
+    warn!(%error, "out of file descriptors: serving the admin socket from the reserve");
     Some((stream, lent))
 }
 
@@ -165,13 +165,13 @@ fn administrator(stream: &UnixStream) -> Option<u32> {
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
         return Some(uid);
     }
-    warn!(uid, "a user that is no administrator was refused on the admin socket");
+    warn!(uid, "rejected a user who is not an administrator on the admin socket");
     None
 }
 
 pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listening<H>>, mut peer: Peer, place: Place) {
     if let Err(error) = socket::prepare(&stream) {
-        return debug!(%error, "a connection was gone at once");
+        return debug!(%error, "the peer closed the connection immediately");
     }
     let Some(tls) = listening.tls.clone() else {
         return H::serve(Plain(stream), listening, peer, place).await;
@@ -224,7 +224,7 @@ async fn begin_tls<H>(stream: TcpStream, tls: Arc<ServerTls>, listening: &Listen
     match timeout(timeouts.handshake, TlsStream::accept(Plain(stream), tls.current())).await {
         Ok(Ok(stream)) => Begun::Tls(Box::new(stream)),
         Ok(Err(error)) => Begun::Failed(error.to_string()),
-        Err(_) => Begun::Failed("not finished in time".into()),
+        Err(_) => Begun::Failed("timed out".into()),
     }
 }
 
@@ -295,7 +295,7 @@ impl Shortage {
                 drop(self.reserve.take());
                 let turned_away = accept();
                 self.reserve = open_reserve();
-                warn!(%error, turned_away, "no more files can be opened: raise the limit, or lower limits.max_connections");
+                warn!(%error, turned_away, "out of file descriptors: raise the limit, or lower limits.max_connections");
             }
             _ => warn!(%error, "accepting a connection failed"),
         }

@@ -71,7 +71,7 @@ impl Chunked {
                         input.advance(2);
                         self.0 = State::Size;
                     }
-                    Some(_) => return Err(BadChunk("a chunk is longer than it said")),
+                    Some(_) => return Err(BadChunk("a chunk exceeds its declared size")),
                 },
                 State::Trailers(seen) => match trailer(input, seen)? {
                     None => return Ok(Step::More),
@@ -93,7 +93,7 @@ fn size(input: &mut BytesMut) -> Result<Option<u64>, BadChunk> {
     match httparse::parse_chunk_size(input) {
         // A line end within an extension would be the end of the line to other readers.
         Ok(httparse::Status::Complete((line, _))) if holds_control(&input[..line - 2]) => {
-            Err(BadChunk("a chunk's extension holds a control character"))
+            Err(BadChunk("a chunk's extension contains a control character"))
         }
         Ok(httparse::Status::Complete((line, size))) if line <= MAX_SIZE_LINE && size <= MAX_CHUNK => {
             input.advance(line);
@@ -120,7 +120,7 @@ fn trailer(input: &mut BytesMut, seen: usize) -> Result<Option<usize>, BadChunk>
     match line.strip_suffix(b"\r\n") {
         Some(b"") => Ok(Some(0)),
         Some(text) if text.contains(&b':') && !text.starts_with(b":") && !holds_control(text) => Ok(Some(line.len())),
-        _ => Err(BadChunk("a trailer is no header line")),
+        _ => Err(BadChunk("a trailer is not a header line")),
     }
 }
 

@@ -81,7 +81,7 @@ where
         Ok(Held::Reply(reply)) => reply,
         Ok(Held::Flooded) => {
             listening.metrics.cut_connections.inc();
-            debug!(limit = MAX_EARLY, "connection cut: its client sent too much while its request was held");
+            debug!(limit = MAX_EARLY, "connection closed: the client sent too much data while its request was held");
             return None;
         }
         Ok(Held::Gone) | Err(_) => return None,
@@ -97,7 +97,7 @@ where
     .await;
     drop(pass);
     if let Err(error) = sent {
-        debug!(%error, "the reply to a parked request was not taken");
+        debug!(%error, "failed to send the response to a parked request");
         return None;
     }
     if !keep_alive {
@@ -112,7 +112,7 @@ where
 async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S>, unread: bool) {
     let goodbye = async {
         if let Err(error) = link.stream.shutdown().await {
-            return trace!(%error, "a connection was not closed in form");
+            return trace!(%error, "connection not closed cleanly");
         }
         if unread {
             while matches!(std::future::poll_fn(|cx| link.poll_fill(cx)).await, Ok(1..)) {

@@ -135,7 +135,7 @@ where
                     continue;
                 }
                 Poll::Ready(Err(error)) => {
-                    debug!(%error, "a connection broke");
+                    debug!(%error, "connection failed");
                     return Poll::Ready(Err(End::Cut));
                 }
                 Poll::Pending => {}
@@ -153,11 +153,11 @@ where
         let timeouts = &self.listening.timeouts;
         let patience = if idle && self.place.may_idle() { timeouts.idle } else { timeouts.read_header };
         ready!(self.alarm.poll(self.since + patience, cx));
-        Poll::Ready(if idle { End::Close { unread: false } } else { self.cut("its head came too slowly") })
+        Poll::Ready(if idle { End::Close { unread: false } } else { self.cut("the request head arrived too slowly") })
     }
 
     fn cut(&self, why: &str) -> End {
-        trace!(why, "a connection was cut at a deadline");
+        trace!(why, "connection closed at a deadline");
         self.listening.metrics.cut_connections.inc();
         End::Cut
     }
@@ -199,7 +199,7 @@ where
                 Some(End::Park(ParkedRequest { slot, pass, manner }))
             }
             Worked::Answered(Answer::Upgrade(upgrade)) => Some(self.upgrade(upgrade, pass, &feed).await),
-            Worked::Late => Some(self.cut("its body came too slowly")),
+            Worked::Late => Some(self.cut("the request body arrived too slowly")),
         }
     }
 
@@ -265,9 +265,9 @@ where
         let mut sending = Sending::begin(&mut self.link.stream, &mut self.alarm, timeouts, reply, manner);
         let sent = poll_fn(|cx| sending.poll(cx)).await;
         sent.map_err(|error| match error {
-            SendError::Late => self.cut("its client does not read"),
+            SendError::Late => self.cut("the client does not read the response"),
             error => {
-                debug!(%error, "a reply was not sent whole");
+                debug!(%error, "response not sent completely");
                 End::Cut
             }
         })

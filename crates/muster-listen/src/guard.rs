@@ -221,7 +221,7 @@ where
         let patience = if idle && self.place.may_idle() { timeouts.idle } else { timeouts.read_header };
         ready!(self.reading.poll(self.since + patience, cx));
         if !idle {
-            trace!("a connection was cut: its head came too slowly");
+            trace!("connection closed: the request head arrived too slowly");
             self.listening.metrics.cut_connections.inc();
         }
         self.inbound = Inbound::Ended;

@@ -67,7 +67,7 @@ pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Refusal> {
     let length = length(&headers, layout.version)?;
     let mut request = Request::new(());
     *request.uri_mut() = Uri::from_maybe_shared(bytes.slice(layout.target))
-        .map_err(|_| Refusal::Malformed("the request's target is no URI"))?;
+        .map_err(|_| Refusal::Malformed("the request target is not a URI"))?;
     *request.method_mut() = layout.method;
     *request.version_mut() = layout.version;
     let is_11 = layout.version == Version::HTTP_11;
@@ -90,7 +90,7 @@ fn layout(input: &[u8]) -> Result<Option<Layout>, Refusal> {
         start..start + part.len()
     };
     let method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
-        .map_err(|_| Refusal::Malformed("the request's method is no token"))?;
+        .map_err(|_| Refusal::Malformed("the request method is not a token"))?;
     Ok(Some(Layout {
         length,
         method,
@@ -118,9 +118,9 @@ fn check_line_ends(head: &[u8]) -> Result<(), Refusal> {
 fn refused(error: httparse::Error) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::HeadTooLarge,
-        httparse::Error::HeaderName => Refusal::Malformed("a header's name holds a character that no name may hold"),
-        httparse::Error::HeaderValue => Refusal::Malformed("a header's value holds a control character"),
-        httparse::Error::NewLine => Refusal::Malformed("a line of the head has no end"),
+        httparse::Error::HeaderName => Refusal::Malformed("a header name contains an invalid character"),
+        httparse::Error::HeaderValue => Refusal::Malformed("a header value contains a control character"),
+        httparse::Error::NewLine => Refusal::Malformed("a line of the head is not terminated"),
         httparse::Error::Version => Refusal::Malformed("the version is not HTTP/1.1 or HTTP/1.0"),
         httparse::Error::Token | httparse::Error::Status => Refusal::Malformed("the request line is not HTTP"),
     }
@@ -130,9 +130,9 @@ fn headers(head: &Bytes, lines: &[Line]) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::with_capacity(lines.len());
     for Line { name, value } in lines {
         let name = HeaderName::from_bytes(&head[name.clone()])
-            .map_err(|_| Refusal::Malformed("a header's name holds a character that no name may hold"))?;
+            .map_err(|_| Refusal::Malformed("a header name contains an invalid character"))?;
         let value = HeaderValue::from_maybe_shared(head.slice(value.clone()))
-            .map_err(|_| Refusal::Malformed("a header's value holds a control character"))?;
+            .map_err(|_| Refusal::Malformed("a header value contains a control character"))?;
         headers.append(name, value);
     }
     Ok(headers)
@@ -144,7 +144,7 @@ fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
         1 => Ok(()),
         0 if version == Version::HTTP_10 => Ok(()),
         0 => Err(Refusal::Malformed("the Host header is missing")),
-        _ => Err(Refusal::Malformed("the Host header stands twice")),
+        _ => Err(Refusal::Malformed("duplicate Host header")),
     }
 }
 
@@ -155,8 +155,8 @@ fn length(headers: &HeaderMap, version: Version) -> Result<Length, Refusal> {
     let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
     match (stated, encodings.next()) {
         (None, None) => Ok(Length::Exact(0)),
-        (Some(_), Some(_)) => Err(Refusal::Length("the length of the body is stated twice")),
-        (Some(_), None) if lengths.next().is_some() => Err(Refusal::Length("Content-Length stands twice")),
+        (Some(_), Some(_)) => Err(Refusal::Length("both Content-Length and Transfer-Encoding are set")),
+        (Some(_), None) if lengths.next().is_some() => Err(Refusal::Length("duplicate Content-Length header")),
         (Some(stated), None) => exact(stated),
         (None, Some(encoding)) => {
             let chunked = encodings.next().is_none() && encoding.as_bytes().eq_ignore_ascii_case(b"chunked");

@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 /// Counters of all connections of a server, shared by its listeners.
 #[derive(Debug, Default)]
 pub struct ConnectionMetrics {
-    /// Polls held now.
+    /// Held polls.
     pub parked: Gauge,
     /// Connections accepted.
     pub accepted: Counter,
@@ -17,20 +17,20 @@ pub struct ConnectionMetrics {
     pub refused_requests: Counter,
     /// TLS handshakes that failed or timed out.
     pub failed_handshakes: Counter,
-    /// Connections cut at a deadline.
+    /// Connections closed at a deadline.
     pub cut_connections: Counter,
 }
 
 impl ConnectionMetrics {
     /// Registers every counter under its name.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("parked_polls", "Polls held now", self.parked.clone());
+        registry.register("parked_polls", "Held polls", self.parked.clone());
         registry.register("accepted_connections", "Accepted connections", self.accepted.clone());
         let (connections, requests) = (self.refused_connections.clone(), self.refused_requests.clone());
-        registry.register("refused_connections", "Connections closed at once, over the limit", connections);
-        registry.register("refused_requests", "Requests answered 429, over max_connections", requests);
+        registry.register("refused_connections", "Connections closed immediately because of the limit", connections);
+        registry.register("refused_requests", "Requests rejected with 429 because of max_connections", requests);
         let handshakes = self.failed_handshakes.clone();
         registry.register("failed_handshakes", "TLS handshakes that failed or timed out", handshakes);
-        registry.register("cut_connections", "Connections cut at a deadline", self.cut_connections.clone());
+        registry.register("cut_connections", "Connections closed at a deadline", self.cut_connections.clone());
     }
 }

@@ -56,7 +56,7 @@ impl<W: Web> Serve for OnHyper<W> {
     }
 
     fn note(&self, refusal: &Refusal, peer: &Peer) {
-        debug!(address = peer.ip(), %refusal, "a management connection was turned away");
+        debug!(address = peer.ip(), %refusal, "management connection rejected");
     }
 
     async fn serve<S: Stream>(stream: S, listening: Arc<Listening<Self>>, peer: Peer, place: Place) {
@@ -79,7 +79,7 @@ impl<W: Web> Serve for OnHyper<W> {
             }
         };
         if let Err(error) = ended {
-            debug!(%error, "a management connection ended early");
+            debug!(%error, "management connection closed early");
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Manner {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
     /// The client did not take it in time.
-    #[error("the client did not read in time")]
+    #[error("the client did not read the response in time")]
     Late,
     /// The connection broke.
     #[error("the connection broke: {0}")]
@@ -180,7 +180,9 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
 
     fn end(&mut self) -> Result<(), BodyError> {
         match self.framing {
-            Framing::Exact(bytes) if bytes != self.came => Err(format!("{} bytes of {bytes} came", self.came).into()),
+            Framing::Exact(bytes) if bytes != self.came => {
+                Err(format!("received {} of {bytes} bytes", self.came).into())
+            }
             _ => Ok(()),
         }
     }

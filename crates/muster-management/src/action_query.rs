@@ -60,7 +60,9 @@ impl ActionQuery {
                     query.agent = Some(AgentId::trusted(term.text));
                 }
                 part if names_agent(&part) => {
-                    return Err(syntax_error("agent_id takes one whole id, once, joined to the rest by and"));
+                    return Err(syntax_error(
+                        "agent_id must be one complete id, combined with other conditions by and",
+                    ));
                 }
                 part => rest.push(part),
             }
@@ -95,7 +97,10 @@ mod tests {
         let both = query("type:UPGRADE and agent_id:\"a\"");
         assert_eq!((both.agent, both.rest.is_some()), (Some(AgentId::trusted("a")), true));
         for text in ["agent_id:a or type:x", "not agent_id:a", "agent_id:a and agent_id:b", "agent_id:a*"] {
-            assert!(ActionQuery::parse(text).unwrap_err().message.contains("agent_id takes one whole id"), "{text}");
+            assert!(
+                ActionQuery::parse(text).unwrap_err().message.contains("agent_id must be one complete id"),
+                "{text}"
+            );
         }
     }
 }

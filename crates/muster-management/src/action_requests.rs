@@ -50,7 +50,10 @@ pub fn migrate(uri: String, enrollment_token: String, settings: Option<Map<Strin
 /// One replace token can't be for many agents (MG §1.2.3).
 pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Value>>) -> Result<MigrateOrder, Error> {
     if settings.as_ref().is_some_and(|settings| settings.contains_key("replace_token")) {
-        return Err(Error::invalid("settings.replace_token", "belongs to one agent; migrate that one alone"));
+        return Err(Error::invalid(
+            "settings.replace_token",
+            "valid only for a single agent; migrate that agent separately",
+        ));
     }
     Ok(migrate(uri, token, settings))
 }
@@ -66,7 +69,7 @@ pub fn user(user: Option<UserInfo>) -> Option<Value> {
 /// Any type by its word on the wire; times are RFC 3339, an expiration also a duration from `now`.
 pub fn any(action: NewAction, now: Timestamp) -> Result<ActionRequest, Error> {
     let kind: ActionType = serde_json::from_value(Value::String(action.kind.clone()))
-        .map_err(|_| Error::invalid("action.type", format!("{:?} is no type of action", action.kind)))?;
+        .map_err(|_| Error::invalid("action.type", format!("unknown action type {:?}", action.kind)))?;
     let mut order = ActionRequest::new(kind, action.data.unwrap_or_default());
     order.input_type = action.input_type.unwrap_or_default();
     order.timeout = action.timeout;

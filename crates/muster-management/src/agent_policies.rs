@@ -186,7 +186,7 @@ async fn update(
         return Err(Error::invalid("namespace", "is required").into());
     }
     if body.id.as_ref().is_some_and(|other| *other != id) {
-        return Err(Error::invalid("id", "a policy keeps its id").into());
+        return Err(Error::invalid("id", "the id of a policy cannot be changed").into());
     }
     let context = dry_run.of(context);
     let before = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;

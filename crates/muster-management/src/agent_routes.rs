@@ -53,7 +53,7 @@ fn sort_field(name: Option<&str>) -> Result<AgentSort, Error> {
         Some("status") => Ok(AgentSort::Status),
         Some("policy_id") => Ok(AgentSort::Policy),
         Some("version" | "agent.version" | "local_metadata.elastic.agent.version") => Ok(AgentSort::Version),
-        Some(other) => Err(Error::invalid("sortField", format!("agents can't be sorted by {other:?}"))),
+        Some(other) => Err(Error::invalid("sortField", format!("cannot sort agents by {other:?}"))),
     }
 }
 

@@ -64,7 +64,7 @@ fn unsupported_coding(headers: &HeaderMap) -> Option<Response> {
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
     if text.trim_ascii_start().first() == Some(&b'[') {
-        return Err(Error::invalid("body", "a JSON object is expected, not an array"));
+        return Err(Error::invalid("body", "expected a JSON object, not an array"));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(Objects(&mut json)).map_err(|error| {

@@ -1,6 +1,7 @@
 //! Domain records in this API's shapes.
 
 use muster_core::agent::{AgentDetails, AgentType, AuditReason};
+use muster_core::credential::CredentialKind;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::reported::shortened_to;
 use muster_core::status::Status;
@@ -78,6 +79,7 @@ pub fn agent(view: AgentView) -> Agent {
         kind: kind_word(record.kind).into(),
         family: record.family.as_str().into(),
         host_id: record.host_id.map(|id| id.to_string()),
+        former_id: record.former_id.map(|id| id.to_string()),
         active: record.active,
         status: record.status.as_str().into(),
         status_since: time(record.status_since),
@@ -92,7 +94,7 @@ pub fn agent(view: AgentView) -> Agent {
         upgraded_at: times(record.upgrade.upgraded_at),
         upgrade_details: record.upgrade.details.as_deref().map(|text| reported(Some(text))),
         upgrade: record.upgrade.rollbacks.as_deref().and_then(|text| Json::parse(format!(r#"{{"rollbacks":{text}}}"#))),
-        access_api_key_id: record.access_key.map(|key| key.id.to_string()),
+        access_api_key_id: record.credentials.first(CredentialKind::AccessKey).map(|key| key.key_id.to_string()),
         enrollment_key_id: record.enrollment_key_id.map(|id| id.to_string()),
         policy_id: record.policy_id.map(|id| id.to_string()),
         policy_revision: Some(record.policy_revision).filter(|revision| *revision > 0),

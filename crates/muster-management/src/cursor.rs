@@ -48,10 +48,10 @@ pub fn behind_action(action: &Action) -> String {
 fn read_as<T>(text: Option<&str>, page: Option<u32>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Error> {
     let Some(text) = text else { return Ok(None) };
     if page.is_some() {
-        return Err(Error::invalid("searchAfter", "can't be combined with page"));
+        return Err(Error::invalid("searchAfter", "cannot be combined with page"));
     }
     let found =
-        parse(text).ok_or_else(|| Error::invalid("searchAfter", "must be nextSearchAfter of the answer before"));
+        parse(text).ok_or_else(|| Error::invalid("searchAfter", "must be nextSearchAfter from the previous response"));
     found.map(Some)
 }
 
@@ -83,14 +83,14 @@ pub fn write(cursor: &AgentCursor) -> String {
 pub fn point_in_time(query: &ListAgents, now: Timestamp) -> Result<Option<Timestamp>, Error> {
     let opens = query.open_pit == Some(true);
     let pit = match (&query.pit_id, opens) {
-        (Some(_), true) => return Err(Error::invalid("pitId", "can't be combined with openPit")),
+        (Some(_), true) => return Err(Error::invalid("pitId", "cannot be combined with openPit")),
         (None, false) => return Ok(None),
         (None, true) => now,
         (Some(id), false) => id
             .strip_prefix(PIT)
             .and_then(|micros| micros.parse().ok())
             .map(Timestamp::from_micros)
-            .ok_or_else(|| Error::invalid("pitId", "must be pit of an answer before"))?,
+            .ok_or_else(|| Error::invalid("pitId", "must be pit from a previous response"))?,
     };
     match query.pit_keep_alive.as_deref().map(str::trim) {
         Some(keep) if !keep.is_empty() => Ok(Some(pit)),

@@ -11,8 +11,8 @@ use axum::routing::{self, MethodRouter};
 
 use super::error::http_error;
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, bulk_routes, enrollment_keys, files, outputs,
-    refused,
+    action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
+    outputs, refused,
 };
 use muster_fleet::Fleet;
 
@@ -67,6 +67,7 @@ pub fn all() -> Vec<Endpoint> {
         agent_policies::endpoints(),
         outputs::endpoints(),
         refused::endpoints(),
+        audit::endpoints(),
     ];
     families.into_iter().flatten().collect()
 }

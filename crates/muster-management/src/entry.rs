@@ -86,12 +86,16 @@ fn who_asks(peer: Option<&Peer>) -> Result<OpContext, Error> {
             Ok(OpContext::administrator(Actor::Local { uid }))
         }
         Some(uid) => {
-            let message = format!("user {uid} of this host is no administrator");
+            let message = format!("user {uid} of this host is not an administrator");
             Err(Error::new(ErrorKind::Forbidden, "not_an_administrator", message)
                 .remedy("run as root or as the server's own user"))
         }
-        None => Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "this address takes no credentials yet")
-            .remedy("use the socket admin.sock in the server's data directory, as root or as the server's own user")),
+        None => Err(Error::new(
+            ErrorKind::Unauthenticated,
+            "unauthenticated",
+            "this address does not accept credentials yet",
+        )
+        .remedy("use the socket admin.sock in the server's data directory, as root or as the server's own user")),
     }
 }
 
@@ -101,7 +105,7 @@ fn check_version(header: Option<&HeaderValue>) -> Result<(), Error> {
         Some(version) if version == API_VERSION => Ok(()),
         Some(version) => {
             let shown = version.to_str().unwrap_or("?");
-            Err(Error::invalid(VERSION_HEADER, format!("{shown:?} is unknown; there is {API_VERSION:?}")))
+            Err(Error::invalid(VERSION_HEADER, format!("unknown version {shown:?}; supported: {API_VERSION:?}")))
         }
     }
 }

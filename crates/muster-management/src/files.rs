@@ -113,7 +113,7 @@ struct Named {
 
 fn name_of(query: Option<String>, part: &FilePart) -> Result<String, Error> {
     let name = query.or_else(|| part.name.clone());
-    name.ok_or_else(|| Error::invalid("name", "give it in the query (?name=…), or send a form with a named file"))
+    name.ok_or_else(|| Error::invalid("name", "set it in the query (?name=…), or send a form with a named file"))
 }
 
 async fn offer(

@@ -11,6 +11,7 @@ mod agent_action_routes;
 mod agent_policies;
 mod agent_routes;
 mod answer;
+mod audit;
 mod body;
 mod bulk_routes;
 mod convert;

@@ -54,7 +54,7 @@ async fn first_file(mut form: Multipart) -> Result<FilePart, Response> {
         let data = field.bytes().await.map_err(|error| broken(&error))?;
         return Ok(FilePart { name: Some(name).filter(|name| !name.is_empty()), mime_type, data });
     }
-    Err(ApiError(Error::invalid("body", "the form holds no file")).into_response())
+    Err(ApiError(Error::invalid("body", "the form contains no file")).into_response())
 }
 
 fn broken(error: &MultipartError) -> Response {

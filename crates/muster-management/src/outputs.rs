@@ -70,7 +70,7 @@ fn text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, E
     match fields.remove(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Error::invalid(name, "must be a text")),
+        Some(_) => Err(Error::invalid(name, "must be a string")),
     }
 }
 
@@ -120,7 +120,7 @@ async fn update(
 ) -> Answer<Item<Output>> {
     let draft = draft(body)?;
     if draft.id.as_ref().is_some_and(|other| *other != id) {
-        return Err(Error::invalid("id", "an output keeps its id").into());
+        return Err(Error::invalid("id", "the id of an output cannot be changed").into());
     }
     let before = fleet.outputs().find(&context, &id).await?;
     Ok(item(output(fleet.outputs().update(&before, draft).await?)))

@@ -88,11 +88,11 @@ impl Paging {
     fn check(page: u32, per_page: Option<u32>, first: u32) -> Result<Self, Error> {
         let per_page = per_page.unwrap_or(DEFAULT_PER_PAGE);
         if page < first {
-            return Err(Error::invalid("page", format!("pages are counted from {first}")));
+            return Err(Error::invalid("page", format!("the first page is {first}")));
         }
         let pages = u64::from(page - first) + 1;
         if pages * u64::from(per_page) > MAX_ROWS {
-            return Err(Error::invalid("perPage", format!("page × perPage is at most {MAX_ROWS}")));
+            return Err(Error::invalid("perPage", format!("page × perPage must not exceed {MAX_ROWS}")));
         }
         Ok(Self { page, per_page, first })
     }

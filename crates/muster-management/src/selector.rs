@@ -15,11 +15,11 @@ pub fn selected(selection: &Selection) -> Result<Selected, Error> {
     match &selection.agents {
         // Somebody's list came out empty; an order for nobody would look as if it had been given.
         AgentSelector::Ids(ids) if ids.is_empty() => {
-            Err(Error::invalid("agents", "the list is empty; name agents by id, or give a query"))
+            Err(Error::invalid("agents", "the list is empty; specify ids or a query"))
         }
         AgentSelector::Ids(ids) if ids.len() > MOST_IDS => {
             let reason = format!("{} ids; at most {MOST_IDS} in one request", ids.len());
-            Err(Error::invalid("agents", reason).remedy("give a query instead, or send several requests"))
+            Err(Error::invalid("agents", reason).remedy("use a query instead, or send several requests"))
         }
         AgentSelector::Ids(ids) => ids.iter().enumerate().map(agent_id).collect::<Result<_, _>>().map(Selected::Ids),
         AgentSelector::Query(kuery) => {

@@ -24,7 +24,7 @@ pub enum DataDirError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The directory is not one to keep secrets in, or not one of a server; nothing in it was changed.
-    #[error("the data directory {path} {reason}; it was left as it is\nhint: {hint}")]
+    #[error("the data directory {path} {reason}; it was not changed\nhint: {hint}")]
     Unsuitable {
         /// The directory.
         path: Utf8PathBuf,
@@ -37,7 +37,7 @@ pub enum DataDirError {
     #[error("{0} is in use by another server: stop it first, or choose another --data-dir")]
     InUse(Utf8PathBuf),
     /// A secret lies open.
-    #[error("{path} may be read by others (mode {mode:o}): check who had it, then chmod 600 it")]
+    #[error("{path} is readable by other users (mode {mode:o}): check who may have read it, then chmod 600 it")]
     Exposed {
         /// The file.
         path: Utf8PathBuf,
@@ -45,16 +45,26 @@ pub enum DataDirError {
         mode: u32,
     },
     /// The master key is no key.
-    #[error("{0} does not hold 32 bytes: restore it from a backup; without it nothing sealed can be read")]
+    #[error(
+        "{0} does not have 32 bytes: restore it from a backup; without it, secrets in the database cannot be decrypted"
+    )]
     BadMasterKey(Utf8PathBuf),
     /// There is a database, but not the key that its secrets are sealed with.
-    #[error("{0} is missing beside its database: restore it from a backup; without it nothing sealed can be read")]
+    #[error(
+        "{0} is missing, but its database exists: restore it from a backup; without it, secrets in the database cannot be decrypted"
+    )]
     LostMasterKey(Utf8PathBuf),
+    /// A shared database holds a fleet, but this directory has no key that opens what is sealed in it.
+    #[error(
+        "the database contains a fleet, but {0} is missing: copy master.key, ca.key and ca.crt from the data directory of a \
+         server of this fleet"
+    )]
+    NoSharedKey(Utf8PathBuf),
     /// The keys of a fleet are there, but not the database that says who belongs to it.
     #[error(
         "{database} {found}, but {key} shows that this directory holds a fleet: a server with a new database would \
          reject every agent, and agents that are rejected delete their policy or unenroll themselves\n\
-         hint: restore {database} from a backup; to give the fleet up and start a new one with these keys, use --new-fleet"
+         hint: restore {database} from a backup; to give up the fleet and start a new one with the same keys, use --new-fleet"
     )]
     LostDatabase {
         /// The database's file.
@@ -171,6 +181,12 @@ impl DataDir {
         let key = random_bytes::<32>(entropy);
         self.write_secret(NAME, &key)?;
         Ok(SecretBox::new(Box::new(key)))
+    }
+
+    /// Refuses to make a new master key for a shared database that holds a fleet.
+    pub fn require_shared_key(&self) -> Result<(), DataDirError> {
+        let key = self.join("master.key");
+        if key.try_exists()? { Ok(()) } else { Err(DataDirError::NoSharedKey(key)) }
     }
 
     /// Refuses to go on without the database of the fleet that this directory holds. A first start makes the database

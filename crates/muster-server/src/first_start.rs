@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use muster_core::Error;
 use muster_core::authorization::{Actor, OpContext};
+use muster_core::shell;
 
 use crate::config::Config;
 use crate::config::settings::default_data_dir;
@@ -94,11 +95,14 @@ impl FirstStart {
         let usual = default_data_dir(nix::unistd::geteuid().is_root(), &environment);
         let place = match usual.is_some_and(|usual| usual == config.data_dir) {
             true => String::new(),
-            false => format!(" --data-dir {}", quoted(&absolute(&config.data_dir))),
+            false => format!(" {}", shell::option("--data-dir", &absolute(&config.data_dir))),
         };
         match &self.policy {
             Some(policy) => {
-                format!("To create an enrollment key: muster enrollment-key create{place} --policy {}", quoted(policy))
+                format!(
+                    "To create an enrollment key: muster enrollment-key create{place} {}",
+                    shell::option("--policy", policy)
+                )
             }
             None => format!("There is no policy for agents yet. To create one: muster policy create{place} NAME"),
         }
@@ -106,11 +110,12 @@ impl FirstStart {
 
     fn enrol_lines(&self, text: &mut String, token: &str) {
         let ca = match &self.ca_path {
-            Some(path) => format!(" --certificate-authorities={}", quoted(path)),
+            Some(path) => format!(" {}", shell::option("--certificate-authorities", path)),
             None => String::new(),
         };
         let insecure = if self.url.starts_with("http:") { " --insecure" } else { "" };
-        let flags = format!("--url={} --enrollment-token={token}{ca}{insecure}", self.url);
+        let (url, token) = (shell::option("--url", &self.url), shell::option("--enrollment-token", token));
+        let flags = format!("{url} {token}{ca}{insecure}");
         push(
             text,
             format_args!("\nTo enroll an agent on this host (on another host, use a copy of the CA certificate):\n"),
@@ -119,27 +124,6 @@ impl FirstStart {
     }
 }
 
-/// A word as a shell takes it.
-fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    if !path.is_empty() && path.chars().all(plain) {
-        path.to_owned()
-    } else {
-        format!("'{}'", path.replace('\'', r"'\''"))
-    }
-}
-
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("writing to a string can't fail");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_quoted_for_a_shell() {
-        assert_eq!(quoted("/var/lib/muster/ca.crt"), "/var/lib/muster/ca.crt");
-        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
-    }
 }

@@ -151,13 +151,17 @@ impl Metrics {
             "Running requests by listener, held polls included",
             self.running.clone(),
         );
-        registry.register("requests", "Answered requests by operation and status class", self.requests.clone());
-        registry.register("request_duration_seconds", "Time to the reply or to the hold", self.durations.clone());
+        registry.register("requests", "Requests by operation and status class", self.requests.clone());
+        registry.register(
+            "request_duration_seconds",
+            "Time until the response is sent or the check-in is held",
+            self.durations.clone(),
+        );
         let refusals = self.refusals.clone();
-        registry.register("refusals", "Clients and requests of agents that were refused, by reason", refusals);
+        registry.register("refusals", "Rejected clients and requests of agents, by reason", refusals);
         registry.register(
             "certificate_expires_seconds",
-            "Time until a certificate in use expires; negative since it did",
+            "Time until a certificate in use expires; negative after expiry",
             self.certificates.clone(),
         );
         self.connection.register(registry);

@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
-use muster_core::credential::SecretHash;
+use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::credential::{CredentialKind, LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId};
 use muster_core::status::Status;
 use muster_core::testing;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentFilter, AgentSort, Page};
-use muster_store::sqlite::{Options, SqliteStore};
 use muster_store::{AgentStore as _, AgentWrite, Store, StoreError, Write};
+use muster_store::{Options, SqlStore};
 use tokio::task::JoinSet;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -36,7 +36,7 @@ async fn main() -> Outcome<()> {
 }
 
 async fn measure(agents: usize, path: &std::path::Path) -> Outcome<()> {
-    let store = Arc::new(SqliteStore::open(path, &Options::default())?);
+    let store = Arc::new(SqlStore::open(path, &Options::default())?);
     println!("{:<34} {:>10}", "resident when opened", resident());
     let records: Vec<Arc<AgentRecord>> = (0..agents).map(|n| Arc::new(record(n))).collect();
     println!("{agents} agents, {CALLERS} callers at a time, every commit on disk before its answer");
@@ -68,13 +68,13 @@ async fn measure(agents: usize, path: &std::path::Path) -> Outcome<()> {
     println!("{:<34} {:>10}", "resident", resident());
     drop(store);
     let started = Instant::now();
-    let store = SqliteStore::open(path, &Options::default())?;
+    let store = SqlStore::open(path, &Options::default())?;
     println!("{:<34} {:>10.1} ms", "opened again in", started.elapsed().as_secs_f64() * 1e3);
     drop(store);
     Ok(())
 }
 
-async fn lists(store: &SqliteStore) -> Result<(), StoreError> {
+async fn lists(store: &SqlStore) -> Result<(), StoreError> {
     let filter = AgentFilter::default();
     let page = Page { offset: 0, limit: 20 };
     for sort in [AgentSort::EnrolledAt, AgentSort::Hostname] {
@@ -141,7 +141,7 @@ fn next_updates(records: &[Arc<AgentRecord>], change: impl Fn(&mut AgentRecord))
 }
 
 /// Commits jobs, `CALLERS` at a time; the time that it took.
-async fn commit_all(store: &Arc<SqliteStore>, jobs: Vec<Vec<Write>>) -> Outcome<Took> {
+async fn commit_all(store: &Arc<SqlStore>, jobs: Vec<Vec<Write>>) -> Outcome<Took> {
     let mut callers: Vec<Vec<Vec<Write>>> = (0..CALLERS).map(|_| Vec::new()).collect();
     for (n, job) in jobs.into_iter().enumerate() {
         callers[n % CALLERS].push(job);
@@ -163,7 +163,7 @@ async fn commit_all(store: &Arc<SqliteStore>, jobs: Vec<Vec<Write>>) -> Outcome<
     Ok(started.stop())
 }
 
-async fn read_all(store: &Arc<SqliteStore>, records: &[Arc<AgentRecord>]) -> Outcome<Took> {
+async fn read_all(store: &Arc<SqlStore>, records: &[Arc<AgentRecord>]) -> Outcome<Took> {
     let started = Stopwatch::start();
     let mut tasks = JoinSet::new();
     for records in records.chunks(records.len().div_ceil(CALLERS)) {
@@ -198,7 +198,12 @@ fn record(n: usize) -> AgentRecord {
     let at = |micros: i64| Timestamp::from_micros(1_790_000_000_000_000 + micros);
     let key = format!("{scattered:016x}{n:04x}");
     AgentRecord {
-        access_key: Some(AccessKey { id: KeyId::trusted(&*key), hash: SecretHash::of(key.as_bytes()) }),
+        credentials: LiveCredentials::one(LiveCredential {
+            key_id: KeyId::trusted(&*key),
+            kind: CredentialKind::AccessKey,
+            hash: SecretHash::of(key.as_bytes()),
+            issued_at: at(n as i64),
+        }),
         enrollment_key_id: Some(EnrollmentKeyId::trusted("5f0f7f9e-0000-4000-8000-000000000001")),
         tags: vec!["production".into(), "linux".into()],
         hostname: format!("host-{n}.example.com"),

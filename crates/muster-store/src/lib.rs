@@ -3,17 +3,19 @@
 //! Reads are methods that return domain records. Writes are lists of [`Write`]s, which are committed together or not at all,
 //! with preconditions for optimistic locking. Once [`Store::commit`] returns `Ok`, they are on disk.
 
+mod engine;
 pub mod port;
+pub mod postgres;
 pub mod query;
 mod sql;
 pub mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use engine::{Cause, EngineError, OpenError, Options, SqlStore};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditStore, ChangeStore, Committed, EnrollmentKeyStore,
     EnrollmentKeyWrite, FileStore, FileWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
     Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota,
     Write,
 };
-pub use sqlite::SqliteStore;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use muster_core::action::Action;
-use muster_core::agent::AgentRecord;
-use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
+use muster_core::agent::{AgentRecord, Family};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
@@ -72,6 +72,12 @@ pub enum AgentCondition {
     HasEnrollmentKey,
     /// Seen on several hosts at once.
     HasDuplicateHosts,
+    /// Of one of these families.
+    Families(Vec<Family>),
+    /// On one of these hosts.
+    Hosts(Vec<HostId>),
+    /// On any host that is known.
+    HasHost,
 }
 
 /// By what a list of agents is sorted.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use muster_core::audit::{AuditEvent, chain_hash};
 use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId};
-use muster_store::sqlite::{Options, SqliteStore};
 use muster_store::{ActionStore as _, AgentStore as _, AuditStore as _, ChangeStore as _, Store as _, Write};
+use muster_store::{Options, SqlStore};
 
 #[path = "suite/sample.rs"]
 #[allow(dead_code, reason = "the samples are the suite's; only some are needed here")]
@@ -75,7 +75,7 @@ fn kill_after(child: &mut Child, number: usize) -> Vec<String> {
 }
 
 async fn check(directory: &Path, acknowledged: &[String]) {
-    let store = SqliteStore::open(&directory.join("muster.db"), &Options::default()).unwrap();
+    let store = SqlStore::open(&directory.join("muster.db"), &Options::default()).unwrap();
     for id in acknowledged.iter().map(|line| line.trim_end_matches('.')) {
         let agent = store.agent(&AgentId::trusted(id)).await.unwrap().expect(id);
         assert_eq!(agent.version, 2, "the acknowledged update of {id}");
@@ -100,7 +100,7 @@ async fn check(directory: &Path, acknowledged: &[String]) {
 fn child(directory: &Path) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = SqliteStore::open(&directory.join("muster.db"), &Options::default()).unwrap();
+        let store = SqlStore::open(&directory.join("muster.db"), &Options::default()).unwrap();
         let store = Arc::new(store);
         for caller in 0..CALLERS {
             tokio::spawn(write_on(store.clone(), format!("{}-{caller}", std::process::id())));
@@ -109,7 +109,7 @@ fn child(directory: &Path) {
     });
 }
 
-async fn write_on(store: Arc<SqliteStore>, caller: String) {
+async fn write_on(store: Arc<SqlStore>, caller: String) {
     for n in 0.. {
         let id = format!("{caller}-{n}");
         let mut record = full_agent(&id);

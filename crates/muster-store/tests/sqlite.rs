@@ -2,6 +2,6 @@
 
 mod suite;
 
-use muster_store::SqliteStore;
+use muster_store::SqlStore;
 
-suite::run_for!(async || SqliteStore::temporary().unwrap());
+suite::run_for!(async || SqlStore::temporary().unwrap());

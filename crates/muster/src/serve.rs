@@ -61,7 +61,7 @@ pub struct ServeArgs {
     /// Serve agents over plain HTTP, on loopback addresses only
     #[arg(long)]
     insecure_http: bool,
-    /// URL of the database [default: SQLite in the data directory]
+    /// Address of a PostgreSQL database, postgres://USER@HOST:PORT/DATABASE [default: SQLite in the data directory]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
     /// Format of log lines: text or json
@@ -123,7 +123,11 @@ pub fn run(args: ServeArgs) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    if args.print_config { print(&loaded.values.describe()) } else { start(&loaded, args.new_fleet) }
+    if args.print_config {
+        loaded.ignored.iter().for_each(|ignored| eprintln!("muster serve: warning: {ignored}"));
+        return print(&loaded.values.describe());
+    }
+    start(&loaded, args.new_fleet)
 }
 
 fn print(text: &str) -> ExitCode {
@@ -138,6 +142,7 @@ fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
     if let Err(error) = logging::start(loaded.config.log_json, &loaded.config.log_level) {
         return fail(&error);
     }
+    loaded.warn();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("muster").build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),

@@ -279,7 +279,7 @@ fn a_termination_signal_ends_it_with_exit_code_0_and_a_hangup_does_not() {
         let (out, log) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{log}");
         assert!(out.contains("Muster accepts agents at https://127.0.0.1:"), "{out}");
-        assert!(log.contains("certificates were read again") && log.contains("stopped"), "{log}");
+        assert!(log.contains("certificates reloaded") && log.contains("stopped"), "{log}");
         assert!(!folder.path().join("listen.json").try_exists().unwrap());
     }
 }
@@ -378,7 +378,7 @@ fn server_that_was_killed_on_a_full_disk_is_not_ready_and_can_be_read() {
     }
     let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&listen).unwrap()).unwrap();
     let ready = get(told["admin"].as_str().unwrap(), "/readyz");
-    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("the store takes no writes: "), "{ready}");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("the store is read-only: "), "{ready}");
     let place = ["--data-dir", data.to_str().unwrap()];
     let read = run(&[&["policy", "list", "--output", "name"][..], &place].concat());
     assert!(read.status.success() && !text(&read.stdout).is_empty(), "{}", text(&read.stderr));

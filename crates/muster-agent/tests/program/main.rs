@@ -336,7 +336,7 @@ fn a_file_without_certificates_is_refused_with_its_name_and_a_hint() {
     for (content, reason) in [
         (&b"garbage"[..], "it is not PEM"),
         (b"", "it is empty"),
-        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no certificate but a private key"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "a private key instead of a certificate"),
         (&[0x30, 0x82, 1, 2, 0xff][..], "binary form (DER)"),
         (&[0x30, 0x82, 1, 2, 2, 1, 3][..], "PKCS#12"),
         (format!("\u{feff}{good}").as_bytes(), "byte order mark"),

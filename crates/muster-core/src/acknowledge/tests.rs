@@ -107,6 +107,15 @@ fn ea117_the_ack_of_an_older_target_is_believed_and_ends_a_failure() {
 }
 
 #[test]
+fn ea117_an_ack_tells_which_policy_runs() {
+    let record = AgentRecord { policy_revision: 0, running_policy_id: Some(PolicyId::trusted("before")), ..agent() };
+    let believed = run_on(&record, &json!([{"action_id": "policy:p:3"}])).record.unwrap();
+    assert_eq!((believed.running_policy_id, believed.policy_revision), (record.policy_id.clone(), 3));
+    let refused = json!([{"action_id": "policy:p:3", "error": "refused"}]);
+    assert!(run_on(&record, &refused).record.is_none(), "a refused policy runs nowhere");
+}
+
+#[test]
 fn ea118_policy_acks_with_an_error_are_ignored() {
     let answer = run(&json!([{"action_id": "policy:p:2", "error": ""}, {"action_id": "policy:p:2", "error": "e"}]));
     assert_eq!((statuses(&answer), answer.record), (vec![200, 200], None));
@@ -166,7 +175,7 @@ fn ea122_unenroll_and_migrate_end_the_agents_life() {
     for (id, reason) in [("out", "manual"), ("away", "migrated")] {
         let answer = run(&json!([{"action_id": id}]));
         let after = answer.record.unwrap();
-        assert!(answer.deactivated && !after.active && after.access_key.is_none());
+        assert!(answer.deactivated && !after.active && after.credentials.is_empty());
         assert_eq!((after.unenrolled_at, after.unenrolled_reason.as_deref()), (Some(at(60)), Some(reason)));
         assert_eq!((after.status, after.status_deadline), (Status::Unenrolled, None));
     }

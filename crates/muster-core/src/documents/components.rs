@@ -29,7 +29,7 @@ pub struct Components {
 pub fn read(raw: &str) -> Result<Option<Components>, serde_json::Error> {
     // The decoder's own error would quote the value, however long.
     if !raw.starts_with(['[', 'n']) {
-        return Err(de::Error::custom("an array is expected"));
+        return Err(de::Error::custom("expected an array"));
     }
     let mut deserializer = serde_json::Deserializer::from_str(raw);
     let components = deserializer.deserialize_option(List)?;

@@ -95,7 +95,7 @@ fn ea33_ea37_ea44_a_new_record_begins_at_the_beginning() {
     assert_eq!((record.agent_version.as_str(), record.newer_than_tested), ("9.6.0", true));
     assert_eq!((record.status, record.hostname.as_str()), (Status::Enrolling, "web-1"));
     assert_eq!((record.enrollment_key_id, record.first_address.as_str()), (Some(key.id), "192.0.2.9"));
-    assert_eq!(record.access_key.unwrap().hash, api_key().hash());
+    assert_eq!(record.credentials.matching(&api_key()).unwrap().hash, api_key().hash());
 }
 
 #[test]
@@ -145,14 +145,19 @@ fn ea41_a_replacement_keeps_the_record_under_a_new_key() {
     let record = enroll(&body, &around(&key, Some(&stored))).record;
     assert_eq!((record.version, record.enrolled_at, record.policy_revision), (stored.version + 1, at(0), 0));
     assert_eq!((record.replace_token.as_deref(), record.action_position), (Some("secret"), 7));
-    assert_eq!(record.access_key.unwrap().id, api_key().id);
+    assert_eq!(record.credentials.iter().map(|own| own.key_id.clone()).collect::<Vec<_>>(), [api_key().id]);
     assert_eq!((record.unenrolled_at, record.audit, record.upgrade.started_at), (None, None, None));
     assert_eq!((record.tags, record.status), (vec!["new".to_owned(), "keyed".to_owned()], Status::Updating));
 }
 
 #[test]
 fn ea42_d14_the_id_of_an_inactive_agent_starts_a_new_life() {
-    let stored = AgentRecord { active: false, access_key: None, status: Status::Unenrolled, ..replaceable() };
+    let stored = AgentRecord {
+        active: false,
+        credentials: LiveCredentials::default(),
+        status: Status::Unenrolled,
+        ..replaceable()
+    };
     let key = enrollment_key();
     let enrolled = enroll(&json!({"type": "PERMANENT", "id": "agent-1"}), &around(&key, Some(&stored)));
     assert_eq!((enrolled.life, enrolled.record.version), (Life::Next, stored.version + 1));
@@ -269,7 +274,7 @@ proptest! {
         prop_assert_eq!(life(&body, &circumstances).is_ok(), admitted);
         if admitted {
             let record = enroll(&body, &circumstances).record;
-            prop_assert!(record.active && record.policy_revision == 0 && record.access_key.is_some());
+            prop_assert!(record.active && record.policy_revision == 0 && !record.credentials.is_empty());
             prop_assert_eq!(record.version, stored.map_or(0, |stored| stored.version) + 1);
             let unique: std::collections::BTreeSet<_> = record.tags.iter().collect();
             prop_assert_eq!(unique.len(), record.tags.len());

@@ -20,8 +20,12 @@ pub fn expand(config: &Map<String, Value>, path: &str, problems: &mut Problems) 
     let (collector, agent): (Map<_, _>, Map<_, _>) = config.clone().into_iter().partition(|(key, _)| is_otel(key));
     for key in agent.keys().filter(|key| key.split_once('.').is_some_and(|(first, _)| is_otel(first))) {
         let section = key.split('.').next().unwrap_or_default();
-        let remedy = format!("write `{section}:` and the rest below it");
-        problems.advise(join(path, key), "sections of the OpenTelemetry collector have no dotted keys", remedy);
+        let remedy = format!("write `{section}:` and nest the rest below it");
+        problems.advise(
+            join(path, key),
+            "dotted keys are not supported in sections of the OpenTelemetry collector",
+            remedy,
+        );
     }
     let mut expanded = object(agent, path, Keys::Fields, problems);
     expanded.extend(collector);
@@ -83,12 +87,12 @@ fn is_usable(steps: &[&str], path: &str, keys: Keys, problems: &mut Problems) ->
         return false;
     }
     if steps.iter().any(|step| step.trim().is_empty()) {
-        problems.advise(path, "a part of the key is empty", "write the key without stray dots");
+        problems.advise(path, "the key has an empty part", "remove the extra dots");
         return false;
     }
     let is_index = |step: &&&str| step.parse::<u32>().is_ok_and(|index| index <= MAX_INDEX);
     if let Some(index) = steps.iter().find(is_index).filter(|_| keys == Keys::Fields) {
-        let reason = format!("agents take `{index}` in a key for a place in a list");
+        let reason = format!("agents interpret `{index}` in a key as a list index");
         problems.advise(path, reason, "write a list with hyphens, or choose another key");
         return false;
     }
@@ -126,7 +130,7 @@ fn set(target: &mut Map<String, Value>, name: &str, field: Value, path: &str, pr
 }
 
 fn twice(path: &str, problems: &mut Problems) {
-    problems.advise(path, "is set twice, by a dotted key and by a nested one", "keep one of them");
+    problems.advise(path, "is set by both a dotted and a nested key", "keep one of them");
 }
 
 #[cfg(test)]
@@ -171,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_value_that_is_set_twice_is_a_problem_whatever_it_is() {
-        let twice = "is set twice, by a dotted key and by a nested one";
+        let twice = "is set by both a dotted and a nested key";
         for (input, path) in [
             (json!({"a": {"b": 1}, "a.b": 2}), "a.b"),
             (json!({"a": {"b": 1}, "a.b": 1}), "a.b"),

@@ -119,7 +119,7 @@ fn bare_configuration(fields: &Map<String, Value>, places: &Places) -> Option<Pr
     let place = |key: &&String| places.find(key).map_or((u64::MAX, u64::MAX), |place| (place.line, place.column));
     let key = fields.keys().filter(is_agents).min_by_key(place)?;
     let reason = format!("`{}` at the top: this is an agent's configuration, not a policy file", shortened(key));
-    let remedy = "put `name: NAME` first, and the rest below `config:`, indented";
+    let remedy = "start with `name: NAME`, and indent the rest below `config:`";
     let problem = Problem::new(key.as_str(), reason, remedy);
     Some(match places.find(key) {
         Some(place) => problem.at(place),
@@ -128,7 +128,7 @@ fn bare_configuration(fields: &Map<String, Value>, places: &Places) -> Option<Pr
 }
 
 fn missing(path: &str, reason: &str, problems: &mut Problems) -> String {
-    problems.advise(path, reason, "give the policy a name, such as `name: web`");
+    problems.advise(path, reason, "add a name, such as `name: web`");
     String::new()
 }
 
@@ -190,7 +190,7 @@ fn check_seconds(value: &Value, path: String, problems: &mut Problems) {
             let remedy = seconds_of(text).map_or_else(String::new, |seconds| format!("write `{seconds}`"));
             problems.advise(path, format!("must be an integer of seconds, not `{}`", shortened(text)), remedy);
         }
-        Value::Number(number) => problems.add(path, format!("must be an integer of seconds from 0, not {number}")),
+        Value::Number(number) => problems.add(path, format!("must be a non-negative integer of seconds, not {number}")),
         other => problems.add(path, format!("must be an integer of seconds, not {}", kind_of(other))),
     }
 }
@@ -222,7 +222,7 @@ fn config(value: Option<Value>, problems: &mut Problems) -> Option<Value> {
     match value {
         // Taken for an empty configuration, it would remove every input.
         Some(Value::Null) => {
-            let remedy = "write `config: {}` for an empty configuration, or leave the line out to keep the present one";
+            let remedy = "write `config: {}` for an empty configuration, or remove the line to keep the current one";
             problems.advise("config", "is empty", remedy);
             None
         }

@@ -27,6 +27,7 @@ pub struct Enrol {
     enrollment_id: String,
     replace_token: String,
     machine_id: String,
+    former_id: String,
     metadata: Facts,
 }
 
@@ -48,6 +49,7 @@ impl Enrol {
         Request {
             family: Family::Opamp,
             machine_id: &self.machine_id,
+            former_id: &self.former_id,
             kind: self.kind,
             id: &self.id,
             enrollment_id: &self.enrollment_id,

@@ -127,6 +127,51 @@ fn an_upgrade_that_was_acked_without_an_error_and_then_failed_has_failed() {
     assert_eq!(run.end(), Some("cannot be upgraded"), "a failure that is forgotten is none the less one");
 }
 
+/// The time given up at, in seconds of the test's clock.
+fn given_up_at(run: &Run) -> Option<u64> {
+    run.state.given_up_at().map(|at_time| at_time.since(at(0)).as_secs())
+}
+
+#[test]
+fn acked_upgrade_without_progress_for_two_hours_has_failed() {
+    let mut run = Run::from("9.5.2");
+    assert_eq!(given_up_at(&run), None, "until the ack the action's expiration is its end");
+    run.ack("up", None, false).assert_open();
+    assert_eq!(given_up_at(&run), Some(60 + 7200));
+    assert_eq!(run.state.given_up("9.5.2", at(60 + 7199)), None);
+    let (state, ended) = run.state.given_up("9.5.2", at(60 + 7200)).unwrap();
+    run.keep((state, Some(ended)));
+    assert_eq!(run.end(), Some("not upgraded to 9.6.0: no progress for two hours, the agent runs 9.5.2"));
+    assert_eq!((given_up_at(&run), run.state.given_up("9.5.2", at(90_000))), (None, None), "it ends once");
+}
+
+#[test]
+fn progress_is_details_that_change() {
+    let mut run = Run::from("9.5.2");
+    run.ack("up", None, false);
+    let details = |percent: f64| UpgradeDetails {
+        ..serde_json::from_value(json!({"target_version": "9.6.0", "state": "UPG_DOWNLOADING", "action_id": "up",
+            "metadata": {"download_percent": percent}}))
+        .unwrap()
+    };
+    for (percent, now, until) in [(0.1, 1000, 8200), (0.2, 5000, 12_200), (0.2, 9000, 12_200)] {
+        if let Some(changed) = run.state.reported("9.5.2", Some(&details(percent)), at(now)) {
+            run.keep(changed);
+        }
+        assert_eq!(given_up_at(&run), Some(until), "{percent} at {now}");
+    }
+    run.assert_open();
+}
+
+#[test]
+fn scheduled_upgrade_has_its_two_hours_from_its_start() {
+    let mut run = Run::from("9.5.2");
+    run.ack("up", None, false);
+    let start = at(50_000).to_rfc3339_millis();
+    run.details("up", "UPG_SCHEDULED", &json!({"scheduled_at": start})).assert_open();
+    assert_eq!(given_up_at(&run), Some(50_000 + 7200));
+}
+
 #[test]
 fn a_roll_back_that_falls_silent_has_failed() {
     let mut run = Run::from("9.5.2");

@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
             return Err(problem(path, span, reason, ""));
         }
         if matches!(event, Event::Alias(_) | Event::UnresolvedAlias(_)) || event.anchor_id().is_some_and(|id| id != 0) {
-            return Err(problem(path, span, "aliases and anchors are not allowed", "write the value out"));
+            return Err(problem(path, span, "aliases and anchors are not allowed", "repeat the value instead"));
         }
         match event {
             Event::Scalar(text, style, _, tag) => self.scalar(&text, style, tag.as_deref(), span, path),
@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
                 refuse_tag(tag.as_deref(), "map", span, path)?;
                 self.mapping(path, depth)
             }
-            _ => Err(problem(path, span, "a value is expected", "")),
+            _ => Err(problem(path, span, "expected a value", "")),
         }
     }
 
@@ -111,7 +111,12 @@ impl<'a> Reader<'a> {
                 Event::MappingEnd => return Ok(Value::Object(fields)),
                 Event::Scalar(text, style, 0, tag) => self.key(&text, style, tag.as_deref(), &span, path)?,
                 Event::Alias(_) | Event::UnresolvedAlias(_) | Event::Scalar(..) => {
-                    return Err(problem(path, &span, "aliases and anchors are not allowed", "write the value out"));
+                    return Err(problem(
+                        path,
+                        &span,
+                        "aliases and anchors are not allowed",
+                        "repeat the value instead",
+                    ));
                 }
                 _ => return Err(problem(path, &span, "a key must be a string", "")),
             };
@@ -131,7 +136,7 @@ impl<'a> Reader<'a> {
         self.nodes += 1;
         if style == ScalarStyle::Plain && tag.is_none() {
             if text == "<<" {
-                return Err(problem(path, span, "merge keys are not allowed", "write the fields out"));
+                return Err(problem(path, span, "merge keys are not allowed", "repeat the fields instead"));
             }
             if let Err(ambiguous) = scalar::plain_key(text) {
                 self.ambiguous(&join(path, text), span, ambiguous)?;

@@ -29,7 +29,7 @@ pub(super) fn plain(text: &str) -> Result<Value, Ambiguous> {
     for (words, meaning) in [(YES, "true"), (NO, "false")] {
         if words.contains(&text) {
             return Err(Ambiguous {
-                reason: format!("`{text}` is the boolean {meaning} to agents, but a string in YAML 1.2"),
+                reason: format!("agents read `{text}` as the boolean {meaning}, but YAML 1.2 as a string"),
                 remedy: format!("write `{meaning}`, or quote it: \"{text}\""),
             });
         }
@@ -67,13 +67,10 @@ fn changed(text: &str) -> Ambiguous {
     let quote = format!("quote it if it is a string: \"{text}\"");
     match meaning(text) {
         Some(read) => Ambiguous {
-            reason: format!("the number `{text}` does not stay as it is written: agents read {read}"),
+            reason: format!("agents read the number `{text}` as {read}"),
             remedy: format!("{quote}; else write `{read}`"),
         },
-        None => Ambiguous {
-            reason: format!("the number `{text}` does not stay as it is written: agents can't hold it"),
-            remedy: quote,
-        },
+        None => Ambiguous { reason: format!("agents cannot represent the number `{text}`"), remedy: quote },
     }
 }
 

@@ -80,11 +80,11 @@ fn each_field_and_item_has_its_place() {
 #[test]
 fn aliases_anchors_merge_keys_and_tags_are_rejected_with_their_place() {
     for (text, told) in [
-        ("a: &anchor 1\nb: *anchor\n", "1:12 a: aliases and anchors are not allowed; write the value out"),
+        ("a: &anchor 1\nb: *anchor\n", "1:12 a: aliases and anchors are not allowed; repeat the value instead"),
         ("a: *unknown\n", "1:4 a: not valid YAML: "),
         ("a: &x [1]\n", "a: aliases and anchors are not allowed"),
         ("&k a: 1\n", "aliases and anchors are not allowed"),
-        ("a:\n  <<: {b: 1}\n", "2:3 a: merge keys are not allowed; write the fields out"),
+        ("a:\n  <<: {b: 1}\n", "2:3 a: merge keys are not allowed; repeat the fields instead"),
         ("a: !odd 1\n", "a: the tag `!odd` is not allowed"),
         ("a: !!int '5'\n", "a: the tag `!!int` is not allowed"),
         ("a: !!binary aGk=\n", "the tag `!!binary` is not allowed"),
@@ -106,9 +106,11 @@ fn every_ambiguous_scalar_of_a_text_is_reported_with_its_place() {
     let text = "mode: 0600\nlist:\n  - yes\n  - 'yes'\n  - 1.10\nno: 5\nfine: 1.5\n";
     let found = refused(text);
     assert_eq!(found.len(), 4, "{found:?}");
-    assert!(found[0].starts_with("1:7 mode: the number `0600` does not stay as it is written: agents read 384; quote"));
+    assert!(found[0].starts_with("1:7 mode: agents read the number `0600` as 384; quote"));
     assert_eq!(found[1].split(':').take(2).collect::<Vec<_>>(), ["3", "5 list.0"], "{found:?}");
-    assert!(found[2].starts_with("5:5 list.2: the number `1.10`") && found[2].ends_with("else write `1.1`"));
+    assert!(
+        found[2].starts_with("5:5 list.2: agents read the number `1.10`") && found[2].ends_with("else write `1.1`")
+    );
     assert!(found[3].starts_with("6:1 no: a key must be a string, but agents read `no` as a boolean; quote it"));
 }
 

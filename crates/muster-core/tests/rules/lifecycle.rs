@@ -114,7 +114,7 @@ proptest! {
             let Ok(Some(after)) = answer else { return };
             assert!(before.active || !after.active, "{event:?}");
             if !after.active {
-                assert_eq!((after.status, after.access_key.is_none()), (Status::Unenrolled, true), "{event:?}");
+                assert_eq!((after.status, after.credentials.is_empty()), (Status::Unenrolled, true), "{event:?}");
             }
         });
     }
@@ -143,7 +143,7 @@ proptest! {
         life(&events, |before, event, _, answer| {
             if let (Event::Reassign(to), Ok(Some(after))) = (event, answer) {
                 assert_eq!((after.policy_id.as_ref().map(muster_core::id::PolicyId::as_str), after.policy_revision), (*to, 0));
-                assert_eq!(after.access_key, before.access_key);
+                assert_eq!(after.credentials, before.credentials);
                 assert_ne!(before.policy_id, after.policy_id);
             }
         });

@@ -42,7 +42,7 @@ async fn ag157_a_former_agent_id_in_the_metadata_takes_over_nothing() {
         let item = &got["item"];
         assert_ne!(item["id"], json!(former));
         assert_eq!(item["local_metadata"]["elastic"]["agent"]["id"], item["id"], "EA38");
-        assert_ne!(server.stored(item["id"].as_str().expect("an id")).await.access_key, before.access_key);
+        assert_ne!(server.stored(item["id"].as_str().expect("an id")).await.credentials, before.credentials);
     }
     assert_eq!(server.stored(&first.id).await, before);
     server.holds(server.check_in(&first, &online())).await;

@@ -329,7 +329,7 @@ async fn chunk_holds_no_more_than_was_declared() {
     assert_eq!(chunk(&server, &agent, &id, "1", b"x").await.status, 200);
     let got = chunk(&server, &agent, &id, "1", b"xy").await;
     let told = got.json()["message"].as_str().unwrap().to_owned();
-    assert!(told.contains("chunk 1") && told.contains("more than 1 bytes") && told.contains("4194305"), "{told}");
+    assert!(told.contains("chunk 1") && told.contains("exceeds the 1 bytes") && told.contains("4194305"), "{told}");
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ async fn ea122_after_an_unenroll_ack_the_key_is_dead_and_the_poll_cut() {
     assert_eq!(agent.ack(json!([{"action_id": "out"}])).await, [200]);
     assert_ne!(agent.entry.generation(), generation);
     let record = agent.stored().await;
-    assert_eq!((record.active, record.access_key, record.status), (false, None, Status::Unenrolled));
+    assert_eq!((record.active, record.credentials.is_empty(), record.status), (false, true, Status::Unenrolled));
     let refused = agent.test.entry(&agent.item).await.err().unwrap();
     assert_eq!(refused.denial, Some(Denial::UnknownKey));
     let lines = agent.test.store().audit_events(0, 20).await.unwrap();

@@ -45,7 +45,7 @@ impl Actions {
             | ActionType::ForceUnenroll
             | ActionType::PolicyChange => return Err(has_own_route(order.kind)),
         };
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let order = self.seal_secrets(order)?;
         self.give(selection, order, &|agent, now| facts.check(agent, wish, now)).await
     }
@@ -56,7 +56,7 @@ impl Actions {
         selection: &Authorized<Selection, AgentsWrite>,
         change: &TagChange,
     ) -> Result<Given, Error> {
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let data = json!({"tags_to_add": change.add, "tags_to_remove": change.remove});
         let order = ActionRequest::new(ActionType::UpdateTags, data);
         let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, Wish::Tags, now)).await?;
@@ -65,6 +65,6 @@ impl Actions {
 }
 
 fn has_own_route(kind: ActionType) -> Error {
-    let message = format!("action.type: {} is ordered by a route of its own", kind.as_str());
+    let message = format!("action.type: {} has its own route", kind.as_str());
     Error::new(ErrorKind::Invalid, "action_has_own_route", message)
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::Actions;
 use crate::authority::{Authority, System};
+use crate::many::Basis;
 use crate::tags::TagChange;
 use crate::update::{AgentChange, end_of_upgrade};
 
@@ -120,17 +121,17 @@ impl Actions {
     /// Goes on with orders whose effect was cut off by the end of the server, before any agent is served. Answers how
     /// many. What can't be finished now is left for the next start.
     pub async fn finish_orders(&self) -> Result<usize, Error> {
-        let unfinished = self.store.unfinished_effects().await?;
+        let unfinished = self.store.everywhere(&System).unfinished_effects().await?;
         for id in &unfinished {
             let agents = self.finish_order(id).await?;
-            tracing::warn!(action = %id, agents, "an order that was cut off is finished");
+            tracing::warn!(action = %id, agents, "completing an interrupted action");
         }
         Ok(unfinished.len())
     }
 
     async fn finish_order(&self, id: &ActionId) -> Result<usize, Error> {
         let mut left = Vec::new();
-        if let Some(action) = self.store.action(id).await?
+        if let Some(action) = self.store.everywhere(&System).action(id).await?
             && action.cancelled_at.is_none()
             && action.expiration.is_none_or(|end| end > self.clock.now())
         {
@@ -140,7 +141,7 @@ impl Actions {
                     true => AgentChange::default(),
                     false => effect.change(before, &action, self.registry.last_seen(&before.id, now), now),
                 };
-                self.records.change_many(&System, &left, &decide).await?;
+                self.records.change_many(&System, &left, Basis::Store, &decide).await?;
             }
         }
         self.store.commit(&System, vec![Write::Action(ActionWrite::Finish { id: id.clone() })]).await?;
@@ -155,19 +156,21 @@ impl Actions {
         Ok(match action.kind {
             ActionType::PolicyReassign => match text("policy_id") {
                 "" => Some(Effect::Reassign { policy: None, revision: None }),
-                id => self.store.policy(&PolicyId::trusted(id)).await?.map(|policy| Effect::Reassign {
-                    policy: Some(Box::new(policy)),
-                    revision: data["policy_revision"].as_i64(),
+                id => self.store.everywhere(&System).policy(&PolicyId::trusted(id)).await?.map(|policy| {
+                    Effect::Reassign { policy: Some(Box::new(policy)), revision: data["policy_revision"].as_i64() }
                 }),
             },
             ActionType::Unenroll => Some(Effect::AskToLeave),
-            ActionType::ForceUnenroll => Some(Effect::ShutOut(self.open_unenrolments(agents).await?)),
+            ActionType::ForceUnenroll => {
+                let leaving = self.leaving_among(agents).await?;
+                Some(Effect::ShutOut(self.open_unenrolments(&leaving).await?))
+            }
             ActionType::Upgrade => Some(Effect::BeginUpgrade(text("version").to_owned())),
             ActionType::UpdateTags => {
                 Some(Effect::Tags(TagChange { add: words("tags_to_add"), remove: words("tags_to_remove") }))
             }
             ActionType::Cancel => {
-                let target = self.store.action(&ActionId::trusted(text("target_id"))).await?;
+                let target = self.store.everywhere(&System).action(&ActionId::trusted(text("target_id"))).await?;
                 target.map(|target| Effect::Undo(Box::new(target)))
             }
             _ => None,
@@ -178,7 +181,7 @@ impl Actions {
     async fn targets_left(&self, action: &Action) -> Result<Vec<AgentId>, Error> {
         let (mut left, mut place) = (Vec::new(), -1);
         loop {
-            let targets = self.store.action_targets(&action.id, place, TARGETS_AT_ONCE).await?;
+            let targets = self.store.everywhere(&System).action_targets(&action.id, place, TARGETS_AT_ONCE).await?;
             let Some((last, _, _)) = targets.last() else { return Ok(left) };
             place = *last;
             for (_, agent, _) in targets.into_iter().filter(|(_, _, state)| *state == TargetState::Queued) {
@@ -191,7 +194,8 @@ impl Actions {
 
     async fn is_overtaken(&self, action: &Action, agent: &AgentId) -> Result<bool, Error> {
         // A point read, and not the list of actions: that one counts the answers of each.
-        let later = self.store.actions_due(agent, action.seq, self.clock.now(), LOOKED_THROUGH).await?;
+        let later =
+            self.store.everywhere(&System).actions_due(agent, action.seq, self.clock.now(), LOOKED_THROUGH).await?;
         Ok(later.iter().any(|due| has_effect(due.action.kind)))
     }
 
@@ -206,9 +210,13 @@ impl Actions {
         // Each record that changes wakes its agent, which then finds the action too.
         let decide = |before: &AgentRecord, now| {
             let seen = self.registry.last_seen(&before.id, now);
-            effect.change(before, action, seen, now)
+            let mut change = effect.change(before, action, seen, now);
+            if let Some(record) = &mut change.record {
+                record.last_checkin = record.last_checkin.max(seen);
+            }
+            change
         };
-        self.records.change_many(by, agents, &decide).await?;
+        self.records.change_many(by, agents, Basis::Memory, &decide).await?;
         self.store.commit(by, vec![Write::Action(ActionWrite::Finish { id: action.id.clone() })]).await?;
         Ok(())
     }
@@ -288,7 +296,7 @@ mod tests {
         assert_eq!(record(&test, &ids[0]).await, done_before);
         for id in &ids {
             let record = record(&test, id).await;
-            assert!(!record.active && record.access_key.is_none());
+            assert!(!record.active && record.credentials.is_empty());
             let target = test.store().action_target(&action.id, id).await.unwrap();
             assert_eq!(target.map(|target| target.state), Some(TargetState::Acked));
         }

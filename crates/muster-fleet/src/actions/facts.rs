@@ -4,15 +4,14 @@ use std::collections::HashMap;
 
 use muster_core::Error;
 use muster_core::agent::AgentDetails;
+use muster_core::authorization::Grant;
 use muster_core::eligibility::{Candidate, Wish};
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
-use muster_store::query::Page;
 
 use super::Actions;
-
-const READ_AT_ONCE: u32 = 500;
+use crate::policies::all_in;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
@@ -31,7 +30,7 @@ impl Facts {
     }
 }
 
-/// The facts of all policies.
+/// The facts of the caller's policies.
 #[derive(Debug, Default)]
 pub(super) struct PolicyFacts(HashMap<PolicyId, Facts>);
 
@@ -53,16 +52,8 @@ impl PolicyFacts {
 }
 
 impl Actions {
-    pub(super) async fn policy_facts(&self) -> Result<PolicyFacts, Error> {
-        let mut facts = HashMap::new();
-        let mut page = Page { offset: 0, limit: READ_AT_ONCE };
-        loop {
-            let policies = self.store.policies(None, page).await?.items;
-            if policies.is_empty() {
-                return Ok(PolicyFacts(facts));
-            }
-            facts.extend(policies.iter().map(|policy| (policy.id.clone(), Facts::of(policy))));
-            page.offset += READ_AT_ONCE;
-        }
+    pub(super) async fn policy_facts<P>(&self, grant: &Grant<P>) -> Result<PolicyFacts, Error> {
+        let policies = all_in(self.store.seen_by(grant)).await?;
+        Ok(PolicyFacts(policies.iter().map(|policy| (policy.id.clone(), Facts::of(policy))).collect()))
     }
 }

@@ -44,7 +44,7 @@ impl MigrateOrder {
     fn check(&self) -> Result<(), Error> {
         canonical::url(&self.uri, &["https", "http"]).map_err(|reason| Error::invalid("uri", reason))?;
         match self.settings.keys().find(|key| !SETTINGS.contains(&key.as_str())) {
-            Some(unknown) => Err(Error::invalid(format!("settings.{unknown}"), "agents know no such setting")),
+            Some(unknown) => Err(Error::invalid(format!("settings.{unknown}"), "unknown setting")),
             None => Ok(()),
         }
     }
@@ -58,7 +58,7 @@ impl Actions {
         wanted: &MigrateOrder,
     ) -> Result<Given, Error> {
         wanted.check()?;
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let data = json!({
             "target_uri": wanted.uri,
             "enrollment_token": wanted.enrollment_token,
@@ -78,7 +78,7 @@ impl Actions {
         if let Some(user) = user {
             data["user_info"] = user;
         }
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let order = self.seal_secrets(ActionRequest::new(ActionType::PrivilegeLevelChange, data))?;
         self.give(selection, order, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
     }

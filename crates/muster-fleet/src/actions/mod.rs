@@ -22,7 +22,7 @@ use muster_core::Entropy;
 use muster_core::action::Action;
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
-use muster_core::user_agent::AcceptedVersions;
+use muster_core::version::AcceptedVersions;
 
 pub use migrate::MigrateOrder;
 pub use upgrade::UpgradeOrder;

@@ -4,7 +4,7 @@ use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
 use muster_core::eligibility::Wish;
-use muster_core::id::{PolicyId, SpaceId};
+use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
@@ -13,6 +13,7 @@ use super::effect::Effect;
 use super::{Actions, Given};
 use crate::authority::Authorized;
 use crate::force::Force;
+use crate::scope::Scoped;
 use crate::selection::Selection;
 
 impl Actions {
@@ -26,11 +27,11 @@ impl Actions {
         force: Force,
     ) -> Result<Given, Error> {
         let policy = match policy_id {
-            Some(id) => Some(self.target_policy(selection.grant().space(), id, force).await?),
+            Some(id) => Some(target_policy(self.store.seen_by(selection.grant()), id, force).await?),
             None => None,
         };
         self.check_revision(policy.as_ref(), revision).await?;
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let sorted = self
             .sort_targets(selection, &|agent, now| {
                 match &policy {
@@ -42,14 +43,14 @@ impl Actions {
                     None => {
                         // Leaving a policy is like leaving the fleet, as far as hosted ones go.
                         facts.check(agent, Wish::Unenroll { force: force.is_yes() }, now)?;
-                        if agent.record.policy_id.is_some() { Ok(()) } else { Err("agent is on no policy".into()) }
+                        if agent.record.policy_id.is_some() { Ok(()) } else { Err("agent has no policy".into()) }
                     }
                 }
             })
             .await?;
         if sorted.eligible.is_empty() {
             let reason = sorted.refused.first().map_or("no agent matches", |(_, reason)| reason.as_str());
-            let message = format!("not one of {} agents can be reassigned: {reason}", sorted.refused.len());
+            let message = format!("none of the {} agents can be reassigned: {reason}", sorted.refused.len());
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
         let mut data = json!({"policy_id": policy_id.unwrap_or_default()});
@@ -65,12 +66,12 @@ impl Actions {
     async fn check_revision(&self, policy: Option<&Policy>, revision: Option<i64>) -> Result<(), Error> {
         let Some(revision) = revision else { return Ok(()) };
         let refused = |reason: String| Err(Error::invalid("policy_revision", reason));
-        let Some(policy) = policy else { return refused(format!("{revision} is of no policy")) };
+        let Some(policy) = policy else { return refused(format!("{revision} requires a policy")) };
         match self.policies.get(&policy.id, revision).await {
             Ok(Some(_)) => Ok(()),
             Ok(None) => {
                 let newest = policy.revision;
-                refused(format!("the policy {:?} has no revision {revision}; its newest is {newest}", policy.name))
+                refused(format!("the policy {:?} has no revision {revision}; the newest is {newest}", policy.name))
             }
             Err(error) if error.kind == ErrorKind::Internal => {
                 tracing::warn!(policy = %policy.id, revision, detail = ?error.internal, "a revision can't be rendered");
@@ -79,17 +80,17 @@ impl Actions {
             Err(error) => Err(error),
         }
     }
+}
 
-    async fn target_policy(&self, space: &SpaceId, id: &str, force: Force) -> Result<Policy, Error> {
-        let found = match PolicyId::parse(id) {
-            Ok(id) => self.store.policy_in(space, &id).await?,
-            Err(_) => None,
-        };
-        let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
-        if policy.is_managed && !force.is_yes() {
-            let message = format!("the policy {:?} is hosted", policy.name);
-            return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message).remedy("repeat with force"));
-        }
-        Ok(policy)
+async fn target_policy(seen: Scoped<'_>, id: &str, force: Force) -> Result<Policy, Error> {
+    let found = match PolicyId::parse(id) {
+        Ok(id) => seen.policy(&id).await?,
+        Err(_) => None,
+    };
+    let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
+    if policy.is_managed && !force.is_yes() {
+        let message = format!("the policy {:?} is managed", policy.name);
+        return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message).remedy("repeat the request with force"));
     }
+    Ok(policy)
 }

@@ -45,7 +45,7 @@ impl Actions {
     /// could name somebody else's secret.
     pub(super) fn seal_secrets(&self, order: ActionRequest) -> Result<Sealed, Error> {
         if mentions_secret(&order.data) {
-            return Err(Error::invalid("data", format!("must not hold {REFERENCE}…}}")));
+            return Err(Error::invalid("data", format!("must not contain {REFERENCE}…}}")));
         }
         // Before anything is sealed: afterwards nobody can judge it.
         let mut order = order.canonical()?;

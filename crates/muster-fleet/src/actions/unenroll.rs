@@ -20,6 +20,7 @@ use super::{Actions, Given};
 use crate::audit::audit_line;
 use crate::authority::{Authorized, System};
 use crate::force::Force;
+use crate::many::Basis;
 use crate::selection::Selection;
 use crate::update::AgentChange;
 
@@ -29,7 +30,7 @@ const LOOKED_THROUGH: u32 = 100;
 impl Actions {
     /// Asks agents to leave; they are unenrolled by their ack.
     pub async fn unenroll(&self, selection: &Authorized<Selection, AgentsWrite>, force: Force) -> Result<Given, Error> {
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let wish = Wish::Unenroll { force: force.is_yes() };
         let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
         let order = ActionRequest::new(ActionType::Unenroll, Value::Null);
@@ -42,10 +43,19 @@ impl Actions {
         selection: &Authorized<Selection, AgentsForceUnenroll>,
         force: Force,
     ) -> Result<Given, Error> {
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let wish = Wish::Unenroll { force: force.is_yes() };
-        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
-        let open = self.open_unenrolments(&sorted.eligible).await?;
+        let leaving: Mutex<Vec<AgentId>> = Mutex::default();
+        let sorted = self
+            .sort_targets(selection, &|agent, now| {
+                facts.check(agent, wish, now)?;
+                if is_leaving(&agent.record) {
+                    leaving.lock().unwrap_or_else(PoisonError::into_inner).push(agent.record.id.clone());
+                }
+                Ok(())
+            })
+            .await?;
+        let open = self.open_unenrolments(&leaving.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
         let order = ActionRequest::new(ActionType::ForceUnenroll, Value::Null);
         self.give_to(selection.grant(), sorted, order, Some(Effect::ShutOut(open))).await
     }
@@ -57,7 +67,7 @@ impl Actions {
         reason: &str,
         is_due: &(dyn Fn(&AgentRecord, Timestamp) -> bool + Send + Sync),
     ) -> Result<usize, Error> {
-        let open = self.open_unenrolments(agents).await?;
+        let open = self.open_unenrolments(&self.leaving_among(agents).await?).await?;
         let left: Mutex<HashSet<AgentId>> = Mutex::default();
         let decide = |before: &AgentRecord, now| {
             let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,28 +83,37 @@ impl Actions {
             left.insert(before.id.clone());
             AgentChange { record: Some(record), writes }
         };
-        self.records.change_many(&System, agents, &decide).await?;
+        self.records.change_many(&System, agents, Basis::Store, &decide).await?;
         Ok(left.into_inner().unwrap_or_else(PoisonError::into_inner).len())
     }
 
-    pub(super) async fn open_unenrolments(&self, agents: &[AgentId]) -> Result<Open, Error> {
-        let mut open = Open::new();
+    /// Those of `agents` that were asked to leave.
+    pub(super) async fn leaving_among(&self, agents: &[AgentId]) -> Result<Vec<AgentId>, Error> {
+        let mut leaving = Vec::new();
         for some in agents.chunks(500) {
-            let leaving = self.records.read(some).await?.into_iter().map(|details| details.record).filter(is_leaving);
-            for record in leaving {
-                let orders = self.open_orders_to_leave(&record.id).await?;
-                open.insert(record.id, orders);
-            }
+            let records = self.records.read(some).await?.into_iter().map(|details| details.record);
+            leaving.extend(records.filter(is_leaving).map(|record| record.id));
+        }
+        Ok(leaving)
+    }
+
+    /// The open orders to leave of agents that were asked to.
+    pub(super) async fn open_unenrolments(&self, leaving: &[AgentId]) -> Result<Open, Error> {
+        let mut open = Open::new();
+        for id in leaving {
+            open.insert(id.clone(), self.open_orders_to_leave(id).await?);
         }
         Ok(open)
     }
 
     async fn open_orders_to_leave(&self, agent: &AgentId) -> Result<Vec<ActionId>, Error> {
+        // Of any space: the server ends them, whoever asked for them.
+        let everywhere = self.store.everywhere(&System);
         let filter = ActionFilter { agent_id: Some(agent.clone()), ..ActionFilter::default() };
-        let actions = self.store.actions(&filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
+        let actions = everywhere.actions(&filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
         let mut open = Vec::new();
         for (action, _) in actions.into_iter().filter(|(action, _)| action.kind == ActionType::Unenroll) {
-            let target = self.store.action_target(&action.id, agent).await?;
+            let target = everywhere.action_target(&action.id, agent).await?;
             if target.is_some_and(|target| target.state == TargetState::Queued) {
                 open.push(action.id);
             }

@@ -83,7 +83,7 @@ impl Actions {
     ) -> Result<Given, Error> {
         // What is wrong with the order itself is told before the agents are looked at.
         let wanted = wanted.canonical()?;
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let accepted = self.accepted;
         let wish = Wish::Upgrade {
             version: &wanted.version,
@@ -97,11 +97,11 @@ impl Actions {
 
     /// Orders agents back to the version that each had before: one action for each such version.
     pub async fn roll_back(&self, selection: &Authorized<Selection, AgentsWrite>) -> Result<Vec<Given>, Error> {
-        let facts = self.policy_facts().await?;
+        let facts = self.policy_facts(selection.grant()).await?;
         let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
         let sorted = self
             .sort_targets(selection, &|agent, now| {
-                let version = offered_version(agent).ok_or("agent offers no rollback")?;
+                let version = offered_version(agent).ok_or("agent has no rollback")?;
                 // Agents look the version up among their own, letter by letter; one bad offer must not stop the others.
                 if canonical::version(&version).as_ref() != Ok(&version) {
                     return Err(format!("agent offers a rollback to {version:?}, which is not a version"));
@@ -115,7 +115,7 @@ impl Actions {
         let versions = versions.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         if versions.is_empty() {
             let reason = sorted.refused.first().map_or("no agent matches", |(_, reason)| reason.as_str());
-            let message = format!("not one of these agents can be rolled back: {reason}");
+            let message = format!("none of these agents can be rolled back: {reason}");
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
         let mut refused = Some(sorted.refused);

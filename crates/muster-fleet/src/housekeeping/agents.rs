@@ -10,6 +10,7 @@ use muster_core::status::Status;
 use muster_store::query::AgentFilter;
 
 use super::Housekeeping;
+use crate::authority::System;
 use crate::policies::all_policies;
 
 /// Agents unenrolled in one run at most (MG §3.4).
@@ -23,7 +24,7 @@ impl Housekeeping {
     pub(super) async fn unenroll_unseen(&self) -> Result<u64, Error> {
         self.statuses.follow_clock().await?;
         let mut left = UNENROLLED_AT_MOST;
-        for policy in all_policies(&**self.store, None).await? {
+        for policy in all_policies(&self.store).await? {
             if left > 0 && unenroll_timeout(&policy).is_some() {
                 left -= self.unenroll_unseen_on(&policy.id, left).await?.min(left);
             }
@@ -35,7 +36,7 @@ impl Housekeeping {
         let (mut unenrolled, mut after) = (0, None);
         while unenrolled < at_most && !self.stopping.has_begun() {
             // Read each time: who hosts a policy or takes its timeout away means the agents that are still there.
-            let policy = self.store.policy(id).await?;
+            let policy = self.store.everywhere(&System).policy(id).await?;
             let Some(timeout) = policy.as_ref().and_then(unenroll_timeout) else { break };
             let filter = AgentFilter {
                 policy_ids: Some(vec![id.clone()]),
@@ -43,7 +44,11 @@ impl Housekeeping {
                 unseen_since: Some(self.clock.now().minus(timeout)),
                 ..AgentFilter::default()
             };
-            let ids = self.store.agent_ids(&filter, after.as_ref(), AT_ONCE.min(at_most - unenrolled) as u32).await?;
+            let ids = self
+                .store
+                .everywhere(&System)
+                .agent_ids(&filter, after.as_ref(), AT_ONCE.min(at_most - unenrolled) as u32)
+                .await?;
             let Some(last) = ids.last().cloned() else { break };
             unenrolled += self
                 .actions

@@ -25,21 +25,21 @@ type Mark = (i64, i64);
 impl Housekeeping {
     /// Removes rows older than a day, beyond the newest `keep`, that this node has handled.
     pub(super) async fn prune_changes(&self, keep: i64) -> Result<u64, Error> {
-        let newest = *self.store.changes().borrow();
+        let newest = *self.store.everywhere(&System).changes().borrow();
         let aged = self.aged_changes(newest).await?;
         let handled = self.feed.handled();
         let through = aged.min(newest - keep).min(handled);
         if through <= 0 {
             return Ok(0);
         }
-        self.in_batches(AT_ONCE, || self.store.changes_prune(through, AT_ONCE)).await
+        self.in_batches(AT_ONCE, || self.store.everywhere(&System).changes_prune(through, AT_ONCE)).await
     }
 
     /// The highest number that is surely older than a day; 0 when there is none.
     async fn aged_changes(&self, newest: i64) -> Result<i64, Error> {
         let now = self.clock.now();
         let age = |mark: &Mark| now.since(Timestamp::from_micros(mark.0));
-        let stored = self.store.setting(MARKS).await?;
+        let stored = self.store.everywhere(&System).setting(MARKS).await?;
         // What can't be read is begun anew, and costs a day.
         let mut marks: Vec<Mark> = stored.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         // A clock that was put back must not stop the marking.

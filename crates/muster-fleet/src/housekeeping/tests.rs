@@ -196,7 +196,7 @@ async fn mg149_agents_inactive_and_unseen_for_long_are_unenrolled() {
     test.clock.advance(Duration::from_secs(1));
     test.fleet.housekeeping().run().await;
     let after = record(&test, &gone).await;
-    assert_eq!((after.active, after.status, &after.access_key), (false, Status::Unenrolled, &None));
+    assert_eq!((after.active, after.status, after.credentials.is_empty()), (false, Status::Unenrolled, true));
     assert_eq!(after.unenrolled_reason.as_deref(), Some("timeout"));
     assert!(record(&test, &young).await.active);
     let target = test.store().action_target(&ActionId::trusted("settings"), &gone).await.unwrap();

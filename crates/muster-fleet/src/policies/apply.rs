@@ -60,7 +60,7 @@ impl Policies {
     async fn apply_file(&self, grant: &Grant<PoliciesWrite>, draft: PolicyDraft) -> Result<Applied, Error> {
         let _turn = self.turn().await;
         let name = draft.name.clone().unwrap_or_default();
-        let before = self.store.policy_by_name(grant.space(), name.trim()).await?;
+        let before = self.store.seen_by(grant).policy_by_name(name.trim()).await?;
         draft.expected.check(before.as_ref(), &name)?;
         let Some(before) = before else {
             let (policy, writes) =

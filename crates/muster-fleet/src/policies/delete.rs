@@ -16,67 +16,69 @@ use super::{BATCH, Policies, refuse_hosted, refused};
 use crate::audit::audit_line;
 use crate::authority::Authorized;
 use crate::force::Force;
+use crate::scope::Scoped;
 
 impl Policies {
     /// Deletes a policy; refused while an active agent is on it, whatever its status.
     pub async fn delete(&self, policy: &Authorized<Policy, PoliciesWrite>, force: Force) -> Result<Policy, Error> {
         let (_turn, grant) = (self.turn().await, policy.grant());
+        let seen = self.store.seen_by(grant);
         let policy = self.current(policy).await?;
         refuse_hosted(&policy, force)?;
-        self.refuse_in_use(&policy).await?;
+        refuse_in_use(seen, &policy).await?;
         let now = self.clock.now();
         let mut writes = vec![Write::Policy(PolicyWrite::Delete { id: policy.id.clone() })];
         writes.extend(
-            self.secrets_of_revisions(&policy).await?.into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })),
+            secrets_of_revisions(seen, &policy).await?.into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })),
         );
-        writes.extend(self.key_changes(&policy).await?);
+        writes.extend(key_changes(seen, &policy).await?);
         writes.push(Write::Changed(Change::Policy(policy.id.clone())));
         let detail = json!({"name": policy.name});
         writes.push(audit_line(grant.actor(), now, "policy.delete", format_args!("policy:{}", policy.id), detail));
         match self.store.commit(grant, writes).await {
             Ok(_) => Ok(policy),
             Err(StoreError::Conflict(Precondition::Changed(_))) => {
-                self.refuse_in_use(&policy).await?;
-                Err(Error::conflict("policy_changed", "an agent came and went meanwhile").remedy("try again"))
+                refuse_in_use(seen, &policy).await?;
+                Err(Error::conflict("policy_changed", "an agent was added and removed in the meantime")
+                    .remedy("try again"))
             }
             Err(error) => Err(refused(error)),
         }
     }
+}
 
-    async fn refuse_in_use(&self, policy: &Policy) -> Result<(), Error> {
-        let counts = self.store.policy_agent_counts().await?;
-        let count = counts.into_iter().find(|(id, _)| *id == policy.id).map_or(0, |(_, count)| count);
-        if count == 0 {
-            return Ok(());
-        }
-        let agents = if count == 1 { "1 active agent is".to_owned() } else { format!("{count} active agents are") };
-        let message = format!("{agents} on the policy {:?}, offline and inactive ones included", policy.name);
-        Err(Error::conflict("policy_in_use", message).remedy("reassign or unenroll them first"))
+async fn refuse_in_use(seen: Scoped<'_>, policy: &Policy) -> Result<(), Error> {
+    let counts = seen.policy_agent_counts().await?;
+    let count = counts.into_iter().find(|(id, _)| *id == policy.id).map_or(0, |(_, count)| count);
+    if count == 0 {
+        return Ok(());
     }
+    let agents = if count == 1 { "1 active agent is".to_owned() } else { format!("{count} active agents are") };
+    let message = format!("{agents} on the policy {:?}, including offline and inactive ones", policy.name);
+    Err(Error::conflict("policy_in_use", message).remedy("reassign or unenroll them first"))
+}
 
-    /// Every secret that any revision of the policy referred to.
-    async fn secrets_of_revisions(&self, policy: &Policy) -> Result<BTreeSet<SecretId>, Error> {
-        let mut found: BTreeSet<SecretId> = policy.secrets.iter().map(|(_, id)| id.clone()).collect();
-        for (number, _, _) in self.store.policy_revisions(&policy.id).await? {
-            if let Some(revision) = self.store.policy_revision(&policy.id, number).await? {
-                found.extend(secrets_of(&revision.source).into_iter().map(|(_, id)| id));
-            }
+/// Every secret that any revision of the policy referred to.
+async fn secrets_of_revisions(seen: Scoped<'_>, policy: &Policy) -> Result<BTreeSet<SecretId>, Error> {
+    let mut found: BTreeSet<SecretId> = policy.secrets.iter().map(|(_, id)| id.clone()).collect();
+    for (number, _, _) in seen.revisions(policy).await? {
+        if let Some(revision) = seen.revision(policy, number).await? {
+            found.extend(secrets_of(&revision.source).into_iter().map(|(_, id)| id));
         }
-        Ok(found)
     }
+    Ok(found)
+}
 
-    /// Rows that tell that the policy's keys are gone.
-    async fn key_changes(&self, policy: &Policy) -> Result<Vec<Write>, Error> {
-        let mut changes = Vec::new();
-        loop {
-            let offset = u32::try_from(changes.len()).unwrap_or(u32::MAX);
-            let keys =
-                self.store.enrollment_keys(&policy.space, Some(&policy.id), Page { offset, limit: BATCH }).await?.items;
-            let is_last = keys.len() < BATCH as usize;
-            changes.extend(keys.into_iter().map(|key| Write::Changed(Change::EnrollmentKey(key.id))));
-            if is_last {
-                return Ok(changes);
-            }
+/// Rows that tell that the policy's keys are gone.
+async fn key_changes(seen: Scoped<'_>, policy: &Policy) -> Result<Vec<Write>, Error> {
+    let mut changes = Vec::new();
+    loop {
+        let offset = u32::try_from(changes.len()).unwrap_or(u32::MAX);
+        let keys = seen.enrollment_keys(Some(&policy.id), Page { offset, limit: BATCH }).await?.items;
+        let is_last = keys.len() < BATCH as usize;
+        changes.extend(keys.into_iter().map(|key| Write::Changed(Change::EnrollmentKey(key.id))));
+        if is_last {
+            return Ok(changes);
         }
     }
 }

@@ -111,8 +111,8 @@ pub(super) fn warn_of(secrets: &BTreeMap<String, Option<Zeroizing<String>>>) -> 
     let mut warnings = Problems::default();
     let holds = |value: &Option<Zeroizing<String>>| value.as_ref().is_some_and(|value| value.contains("${"));
     for (name, _) in secrets.iter().filter(|(_, value)| holds(value)) {
-        let reason = "holds `${`, which Elastic Agents take for a variable in inputs and outputs";
-        warnings.advise(format!("secrets.{name}"), reason, "write `$${` for it");
+        let reason = "contains `${`, which Elastic Agents expand as a variable in inputs and outputs";
+        warnings.advise(format!("secrets.{name}"), reason, "write `$${` for a literal `${`");
     }
     warnings
 }

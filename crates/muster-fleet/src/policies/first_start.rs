@@ -7,7 +7,8 @@ use muster_store::query::Page;
 use muster_store::{SettingWrite, Write};
 
 use super::draft::blank;
-use super::{Policies, PolicyDraft, SavedPolicy};
+use super::{Policies, PolicyDraft, SavedPolicy, all_in};
+use crate::authority::System;
 
 /// Says that the default policy was made once: who deletes it does not get it again.
 const MADE: &str = "default_policy";
@@ -15,7 +16,7 @@ const MADE: &str = "default_policy";
 impl Policies {
     /// The name of a policy that enrollment keys can be made for: the default one, else the first by name.
     pub async fn to_begin_with(&self) -> Result<Option<String>, Error> {
-        let mut policies = self.all_in(&SpaceId::default()).await?;
+        let mut policies = all_in(self.store.within(&System, &SpaceId::default())).await?;
         policies.retain(|policy| !policy.is_managed);
         policies.sort_by(|one, other| (!one.is_default, &one.name).cmp(&(!other.is_default, &other.name)));
         Ok(policies.into_iter().next().map(|policy| policy.name))
@@ -24,14 +25,15 @@ impl Policies {
     /// Makes the `Default policy` with its enrollment key, in a store that never had one. `None`: nothing to do.
     pub async fn ensure_default(&self) -> Result<Option<SavedPolicy>, Error> {
         let _turn = self.turn().await;
-        let has_policies = self.store.policies(None, Page { offset: 0, limit: 1 }).await?.total > 0;
-        if has_policies || self.store.setting(MADE).await?.is_some() {
+        let everywhere = self.store.everywhere(&System);
+        let has_policies = everywhere.policies(None, Page { offset: 0, limit: 1 }).await?.total > 0;
+        if has_policies || everywhere.setting(MADE).await?.is_some() {
             return Ok(None);
         }
         let grant = OpContext::administrator(Actor::System).grant()?;
         let draft = PolicyDraft {
             name: Some("Default policy".into()),
-            description: Some("Made at the first start".into()),
+            description: Some("Created at the first start".into()),
             is_default: Some(true),
             ..PolicyDraft::default()
         };

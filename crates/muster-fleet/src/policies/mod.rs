@@ -22,19 +22,20 @@ use muster_core::Entropy;
 use muster_core::Error;
 use muster_core::authorization::{OpContext, Privilege};
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::id::{PolicyId, SpaceId};
+use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::policy::problem::Problems;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
 use muster_store::query::Page;
-use muster_store::{Precondition, Resources, StoreError};
+use muster_store::{Precondition, StoreError};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use self::output_uses::OutputUses;
-use super::authority::Authorized;
+use super::authority::{Authorized, System};
 use super::force::Force;
+use super::scope::Scoped;
 use super::secrets::SealedSecrets;
 use super::watched_store::WatchedStore;
 
@@ -92,8 +93,8 @@ impl Expected {
             }
             _ => return Ok(()),
         };
-        let message = format!("the policy {name:?} changed meanwhile: {wanted} was expected, {found} is there");
-        Err(Error::conflict("policy_changed", message).remedy("look at it anew and try again"))
+        let message = format!("the policy {name:?} has changed: expected {wanted}, found {found}");
+        Err(Error::conflict("policy_changed", message).remedy("read it again and retry"))
     }
 }
 
@@ -162,7 +163,7 @@ impl Policies {
     pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<Policy, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match PolicyId::parse(id) {
-            Ok(id) => self.store.policy_in(grant.space(), &id).await?,
+            Ok(id) => self.store.seen_by(&grant).policy(&id).await?,
             Err(_) => None,
         };
         let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
@@ -176,7 +177,7 @@ impl Policies {
         name: &str,
     ) -> Result<Authorized<Policy, P>, Error> {
         let grant = context.grant::<P>()?;
-        let found = self.store.policy_by_name(grant.space(), name).await?;
+        let found = self.store.seen_by(&grant).policy_by_name(name).await?;
         let policy = found.ok_or_else(|| Error::not_found("agent policy", name))?;
         Ok(Authorized::new(policy, grant))
     }
@@ -188,35 +189,48 @@ impl Policies {
 
     /// The policy as it is now that the caller has the turn: it may have changed since it was found.
     async fn current<P: Privilege>(&self, policy: &Authorized<Policy, P>) -> Result<Policy, Error> {
-        let found = self.store.policy_in(policy.grant().space(), &policy.id).await?;
+        let found = self.store.seen_by(policy.grant()).policy(&policy.id).await?;
         found.ok_or_else(|| Error::not_found("agent policy", &policy.id))
-    }
-
-    /// Every policy of a space.
-    pub(crate) async fn all_in(&self, space: &SpaceId) -> Result<Vec<Policy>, Error> {
-        all_policies(&**self.store, Some(space)).await
     }
 }
 
-/// Every policy of a space, or of every one.
-pub(crate) async fn all_policies(store: &dyn Resources, space: Option<&SpaceId>) -> Result<Vec<Policy>, Error> {
+/// Every policy of a space.
+pub(crate) async fn all_in(seen: Scoped<'_>) -> Result<Vec<Policy>, StoreError> {
     let mut policies = Vec::new();
     loop {
-        let offset = u32::try_from(policies.len()).unwrap_or(u32::MAX);
-        let listed = store.policies(space, Page { offset, limit: BATCH }).await?;
-        let is_last = listed.items.len() < BATCH as usize;
-        policies.extend(listed.items);
+        let page = seen.policies(next_batch(&policies)).await?.items;
+        let is_last = page.len() < BATCH as usize;
+        policies.extend(page);
         if is_last {
             return Ok(policies);
         }
     }
 }
 
+/// Every policy of every space, for the server's own work.
+pub(crate) async fn all_policies(store: &WatchedStore) -> Result<Vec<Policy>, StoreError> {
+    let mut policies = Vec::new();
+    loop {
+        let page = store.everywhere(&System).policies(None, next_batch(&policies)).await?.items;
+        let is_last = page.len() < BATCH as usize;
+        policies.extend(page);
+        if is_last {
+            return Ok(policies);
+        }
+    }
+}
+
+fn next_batch(read: &[Policy]) -> Page {
+    Page { offset: u32::try_from(read.len()).unwrap_or(u32::MAX), limit: BATCH }
+}
+
 /// Refuses changes of a hosted policy.
 fn refuse_hosted(policy: &Policy, force: Force) -> Result<(), Error> {
     if policy.is_managed && !force.is_yes() {
-        let message = format!("the policy {:?} is hosted", policy.name);
-        return Err(Error::conflict("hosted_policy", message).remedy("change it with force if you must"));
+        let message = format!("the policy {:?} is managed", policy.name);
+        return Err(
+            Error::conflict("hosted_policy", message).remedy("to change it anyway, repeat the request with force")
+        );
     }
     Ok(())
 }
@@ -225,15 +239,15 @@ fn refuse_hosted(policy: &Policy, force: Force) -> Result<(), Error> {
 pub(super) fn refused(error: StoreError) -> Error {
     match error {
         StoreError::Conflict(Precondition::NameTaken(name)) => {
-            Error::conflict("policy_name_taken", format!("another policy is called {name:?}"))
+            Error::conflict("policy_name_taken", format!("another policy is named {name:?}"))
                 .remedy("choose another name")
         }
         StoreError::Conflict(Precondition::Exists(what)) => {
-            Error::conflict("policy_exists", format!("{what} exists already"))
+            Error::conflict("policy_exists", format!("{what} already exists"))
         }
         StoreError::Conflict(Precondition::Changed(what) | Precondition::Missing(what)) => {
-            Error::conflict("policy_changed", format!("{what} changed meanwhile"))
-                .remedy("look at it anew and try again")
+            Error::conflict("policy_changed", format!("{what} has changed in the meantime"))
+                .remedy("read it again and retry")
         }
         other => other.into(),
     }

@@ -10,6 +10,7 @@ use muster_store::query::{Listed, Page};
 
 use super::Policies;
 use crate::authority::Authorized;
+use crate::scope::Scoped;
 
 /// Policies that can be looked up at once.
 const MAX_NAMED: usize = 1000;
@@ -17,12 +18,12 @@ const MAX_NAMED: usize = 1000;
 impl Policies {
     /// A page of policies by name.
     pub async fn list(&self, grant: &Grant<PoliciesRead>, page: Page) -> Result<Listed<Policy>, Error> {
-        Ok(self.store.policies(Some(grant.space()), page).await?)
+        Ok(self.store.seen_by(grant).policies(page).await?)
     }
 
     /// Policies behind a name, by name.
     pub async fn list_after(&self, grant: &Grant<PoliciesRead>, name: &str, limit: u32) -> Result<Vec<Policy>, Error> {
-        Ok(self.store.policies_after(grant.space(), name, limit).await?)
+        Ok(self.store.seen_by(grant).policies_after(name, limit).await?)
     }
 
     /// The policies of these ids and names, each once; with the ids and names that no policy has.
@@ -35,11 +36,12 @@ impl Policies {
         if ids.len() + names.len() > MAX_NAMED {
             return Err(Error::invalid("ids", format!("at most {MAX_NAMED} ids and names at once")));
         }
+        let seen = self.store.seen_by(grant);
         let (mut found, mut missing): (Vec<Policy>, Vec<String>) = (Vec::new(), Vec::new());
         for (place, named) in ids.iter().chain(names).enumerate() {
             let policy = match PolicyId::parse(named) {
-                _ if place >= ids.len() => self.store.policy_by_name(grant.space(), named).await?,
-                Ok(id) => self.store.policy_in(grant.space(), &id).await?,
+                _ if place >= ids.len() => seen.policy_by_name(named).await?,
+                Ok(id) => seen.policy(&id).await?,
                 Err(_) => None,
             };
             match policy {
@@ -52,8 +54,8 @@ impl Policies {
     }
 
     /// Number of active agents on each policy that has any.
-    pub async fn agent_counts(&self, _grant: &Grant<PoliciesRead>) -> Result<Vec<(PolicyId, u64)>, Error> {
-        Ok(self.store.policy_agent_counts().await?)
+    pub async fn agent_counts(&self, grant: &Grant<PoliciesRead>) -> Result<Vec<(PolicyId, u64)>, Error> {
+        Ok(self.store.seen_by(grant).policy_agent_counts().await?)
     }
 
     /// Numbers, times and authors of a policy's revisions, newest first.
@@ -61,7 +63,7 @@ impl Policies {
         &self,
         policy: &Authorized<Policy, PoliciesRead>,
     ) -> Result<Vec<(i64, Timestamp, String)>, Error> {
-        Ok(self.store.policy_revisions(&policy.id).await?)
+        Ok(self.store.seen_by(policy.grant()).revisions(policy).await?)
     }
 
     /// One revision: what it was compiled from and to, secrets as references.
@@ -70,7 +72,7 @@ impl Policies {
         policy: &Authorized<Policy, PoliciesRead>,
         revision: i64,
     ) -> Result<PolicyRevision, Error> {
-        self.find_revision(policy, revision).await
+        find_revision(self.store.seen_by(policy.grant()), policy, revision).await
     }
 
     /// What changed from one revision to another, in what people wrote.
@@ -80,12 +82,13 @@ impl Policies {
         from: i64,
         to: i64,
     ) -> Result<Vec<Difference>, Error> {
-        let (from, to) = (self.find_revision(policy, from).await?, self.find_revision(policy, to).await?);
+        let seen = self.store.seen_by(policy.grant());
+        let (from, to) = (find_revision(seen, policy, from).await?, find_revision(seen, policy, to).await?);
         Ok(diff(&from.source, &to.source))
     }
+}
 
-    pub(super) async fn find_revision(&self, policy: &Policy, revision: i64) -> Result<PolicyRevision, Error> {
-        let found = self.store.policy_revision(&policy.id, revision).await?;
-        found.ok_or_else(|| Error::not_found("revision", format_args!("{revision} of agent policy {}", policy.id)))
-    }
+pub(super) async fn find_revision(seen: Scoped<'_>, policy: &Policy, revision: i64) -> Result<PolicyRevision, Error> {
+    let found = seen.revision(policy, revision).await?;
+    found.ok_or_else(|| Error::not_found("revision", format_args!("{revision} of agent policy {}", policy.id)))
 }

@@ -22,9 +22,10 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::save::log_warnings;
-use super::{Policies, all_policies};
+use super::{Policies, all_in, all_policies};
 use crate::audit::audit_line;
 use crate::authority::System;
+use crate::scope::Scoped;
 
 /// A policy that became a revision, not committed yet.
 pub(super) struct Revision {
@@ -59,16 +60,27 @@ impl Job {
 
 impl Policies {
     /// Compiles `policy` as the revision that its number says.
-    pub(super) async fn revise(&self, actor: &Actor, policy: &Policy, now: Timestamp) -> Result<Revision, Error> {
-        let outputs = Arc::new(self.store.outputs(&policy.space).await?);
-        let (job, mut writes) = self.job(policy.clone(), outputs).await?;
+    pub(super) async fn revise(
+        &self,
+        actor: &Actor,
+        seen: Scoped<'_>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<Revision, Error> {
+        let outputs = Arc::new(seen.outputs().await?);
+        let (job, mut writes) = self.job(seen, policy.clone(), outputs).await?;
         let compiled = off_thread(move || job.run()).await??;
         writes.push(revision_write(actor, policy, compiled.policy.clone(), now));
         Ok(Revision { compiled, writes })
     }
 
-    async fn job(&self, policy: Policy, outputs: Arc<Vec<Output>>) -> Result<(Job, Vec<Write>), Error> {
-        let previous = self.store.policy_newest_revision(&policy.id).await?.map(|newest| newest.compiled);
+    async fn job(
+        &self,
+        seen: Scoped<'_>,
+        policy: Policy,
+        outputs: Arc<Vec<Output>>,
+    ) -> Result<(Job, Vec<Write>), Error> {
+        let previous = seen.newest_revision(&policy).await?.map(|newest| newest.compiled);
         let (uninstall_token_hash, write) = self.uninstall_token_hash(&policy.id).await?;
         let job = Job {
             policy,
@@ -82,62 +94,80 @@ impl Policies {
     }
 
     /// The writes that bring every policy up to date for which agents would get something else from `outputs` than
-    /// they have: exactly those get a new revision. Refused when one of them would not compile any more.
+    /// they have: exactly those get a new revision. Refused when one of them would no longer compile.
     pub(crate) async fn revise_all(
         &self,
         actor: &Actor,
-        space: &SpaceId,
+        seen: Scoped<'_>,
         outputs: Vec<Output>,
         now: Timestamp,
     ) -> Result<Vec<Write>, Error> {
         let outputs = Arc::new(outputs);
         let mut writes = Vec::new();
-        for before in self.all_in(space).await? {
-            let (job, made) = self.job(before.clone(), Arc::clone(&outputs)).await?;
-            writes.extend(made);
-            let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(&before, error))?;
-            if let Some(compiled) = compiled {
-                log_warnings(&before, &compiled.warnings);
-                writes.extend(next_revision(actor, &before, compiled.policy, now));
-            }
+        for before in all_in(seen).await? {
+            writes.extend(self.revise_if_changed(actor, seen, &before, &outputs, now).await?);
+        }
+        Ok(writes)
+    }
+
+    /// The writes that give agents what the policy compiles to now, if that is another thing than they have.
+    async fn revise_if_changed(
+        &self,
+        actor: &Actor,
+        seen: Scoped<'_>,
+        before: &Policy,
+        outputs: &Arc<Vec<Output>>,
+        now: Timestamp,
+    ) -> Result<Vec<Write>, Error> {
+        let (job, mut writes) = self.job(seen, before.clone(), Arc::clone(outputs)).await?;
+        let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(before, error))?;
+        if let Some(compiled) = compiled {
+            log_warnings(before, &compiled.warnings);
+            writes.extend(next_revision(actor, before, compiled.policy, now));
         }
         Ok(writes)
     }
 
     /// Brings every policy up to date with the node's own facts: its address as agents are told it, its signing key.
-    /// To be called at start; answers how many policies got a new revision.
+    /// To be called at start; returns how many policies got a new revision.
+    ///
+    /// Each is committed by itself, so that one that no longer compiles keeps no other back: it stays as its agents
+    /// have it, and the log says why.
     pub async fn revise_outdated(&self) -> Result<usize, Error> {
         let _turn = self.turn().await;
-        let mut writes = Vec::new();
+        let mut revised = 0;
         for space in self.spaces().await? {
-            let outputs = self.store.outputs(&space).await?;
-            writes.extend(self.revise_all(&System::ACTOR, &space, outputs, self.clock.now()).await?);
+            let seen = self.store.within(&System, &space);
+            let outputs = Arc::new(seen.outputs().await?);
+            for before in all_in(seen).await? {
+                match self.revise_if_changed(&System::ACTOR, seen, &before, &outputs, self.clock.now()).await {
+                    Ok(writes) if writes.is_empty() => {}
+                    Ok(writes) => {
+                        self.store.commit(&System, writes).await.map_err(super::refused)?;
+                        revised += 1;
+                    }
+                    Err(error) => tracing::error!(policy = %before.id, %error, detail = ?error.internal,
+                        "this policy can't be brought up to date with the server's address and key"),
+                }
+            }
         }
-        let count = writes.iter().filter(|write| matches!(write, Write::Policy(PolicyWrite::Update { .. }))).count();
-        if !writes.is_empty() {
-            self.store.commit(&System, writes).await.map_err(super::refused)?;
-        }
-        Ok(count)
+        Ok(revised)
     }
 
     /// The spaces that have policies.
     async fn spaces(&self) -> Result<BTreeSet<SpaceId>, Error> {
-        let policies = all_policies(&**self.store, None).await?;
+        let policies = all_policies(&self.store).await?;
         Ok(policies.into_iter().map(|policy| policy.space).collect())
     }
 
     /// Policies that use each output object, by what their newest revisions compile to.
-    pub(crate) async fn output_users(
-        &self,
-        space: &SpaceId,
-        outputs: Vec<Output>,
-    ) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
-        let outputs = Arc::new(outputs);
+    pub(crate) async fn output_users(&self, seen: Scoped<'_>) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
+        let outputs = Arc::new(seen.outputs().await?);
         let mut users: BTreeMap<OutputId, Vec<Policy>> = BTreeMap::new();
-        let policies = self.all_in(space).await?;
+        let policies = all_in(seen).await?;
         self.output_uses.keep(&policies);
         for policy in policies {
-            for output in self.outputs_of(&policy, &outputs).await? {
+            for output in self.outputs_of(seen, &policy, &outputs).await? {
                 users.entry(output).or_default().push(policy.clone());
             }
         }
@@ -145,11 +175,16 @@ impl Policies {
     }
 
     /// The output objects that a policy uses; compiled to find out once for each revision.
-    async fn outputs_of(&self, policy: &Policy, outputs: &Arc<Vec<Output>>) -> Result<Vec<OutputId>, Error> {
+    async fn outputs_of(
+        &self,
+        seen: Scoped<'_>,
+        policy: &Policy,
+        outputs: &Arc<Vec<Output>>,
+    ) -> Result<Vec<OutputId>, Error> {
         if let Some(known) = self.output_uses.of(policy, outputs) {
             return Ok(known);
         }
-        let (job, _) = self.job(policy.clone(), Arc::clone(outputs)).await?;
+        let (job, _) = self.job(seen, policy.clone(), Arc::clone(outputs)).await?;
         // A policy that does not compile uses nothing; saving it again tells why.
         let used = off_thread(move || job.run()).await?.map(|compiled| compiled.outputs).unwrap_or_default();
         self.output_uses.learn(policy, outputs, used.clone());
@@ -205,7 +240,7 @@ fn next_revision(actor: &Actor, before: &Policy, compiled: Value, now: Timestamp
 
 fn of_policy(policy: &Policy, error: CompileError) -> Error {
     let mut error = Error::from(error);
-    error.message = format!("the policy {:?} would not compile any more: {}", policy.name, error.message);
+    error.message = format!("the policy {:?} would no longer compile: {}", policy.name, error.message);
     error
 }
 

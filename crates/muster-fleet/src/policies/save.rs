@@ -15,10 +15,12 @@ use muster_store::{EnrollmentKeyWrite, PolicyWrite, Write};
 use serde_json::{Value, json};
 
 use super::draft::{blank, warn_of};
-use super::{Policies, PolicyDraft, SavedPolicy, refuse_hosted, refused};
+use super::read::find_revision;
+use super::{Policies, PolicyDraft, SavedPolicy, all_in, refuse_hosted, refused};
 use crate::audit::audit_line;
 use crate::authority::Authorized;
 use crate::force::Force;
+use crate::scope::Scoped;
 
 impl Policies {
     /// Makes a policy, with its first revision and an enrollment key called as the policy is.
@@ -80,7 +82,7 @@ impl Policies {
         let _turn = self.turn().await;
         let before = self.current(policy).await?;
         refuse_hosted(&before, force)?;
-        let old = self.find_revision(&before, revision).await?;
+        let old = find_revision(self.store.seen_by(policy.grant()), &before, revision).await?;
         let mut after = before.clone();
         restore(&mut after, &old.source);
         self.save_policy(policy.grant(), before, after, Vec::new(), "policy.rollback").await
@@ -91,7 +93,7 @@ impl Policies {
         // It stands between colons in the ids of its actions.
         match PolicyId::propose(wanted) {
             Ok(id) if !wanted.contains(':') => Ok(id),
-            Ok(_) => Err(Error::invalid("id", "must not hold a colon")),
+            Ok(_) => Err(Error::invalid("id", "must not contain a colon")),
             Err(bad) => Err(Error::invalid("id", bad.to_string())),
         }
     }
@@ -103,13 +105,13 @@ impl Policies {
         mut policy: Policy,
         mut writes: Vec<Write>,
     ) -> Result<SavedPolicy, Error> {
-        let now = self.clock.now();
+        let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
         policy.revision = 1;
         policy.updated_at = now;
         policy.updated_by = grant.actor().to_string();
-        let revision = self.revise(grant.actor(), &policy, now).await?;
+        let revision = self.revise(grant.actor(), seen, &policy, now).await?;
         let key = self.default_key(grant, &policy, now)?;
-        writes.extend(self.take_default_mark(&policy, now).await?);
+        writes.extend(take_default_mark(seen, &policy, now).await?);
         writes.push(Write::Policy(PolicyWrite::Insert(Box::new(policy.clone()))));
         writes.extend(revision.writes);
         writes.push(Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key.clone()))));
@@ -140,18 +142,18 @@ impl Policies {
                 enrollment_key: None,
             });
         }
-        let now = self.clock.now();
+        let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
         let mut warnings = Problems::default();
         if source_of(&before) != source_of(&after) {
             after.revision += 1;
-            let revision = self.revise(grant.actor(), &after, now).await?;
+            let revision = self.revise(grant.actor(), seen, &after, now).await?;
             writes.extend(revision.writes);
             warnings = revision.compiled.warnings;
         }
         after.updated_at = now;
         after.updated_by = grant.actor().to_string();
         if !before.is_default {
-            writes.extend(self.take_default_mark(&after, now).await?);
+            writes.extend(take_default_mark(seen, &after, now).await?);
         }
         writes.push(Write::Policy(PolicyWrite::Update {
             before_revision: before.revision,
@@ -164,25 +166,6 @@ impl Policies {
             log_warnings(&after, &warnings);
         }
         Ok(SavedPolicy { policy: after, warnings, changed: true, enrollment_key: None })
-    }
-
-    /// One policy is the default at most: whoever gets the mark takes it from the other.
-    async fn take_default_mark(&self, policy: &Policy, now: Timestamp) -> Result<Vec<Write>, Error> {
-        if !policy.is_default {
-            return Ok(Vec::new());
-        }
-        let others =
-            self.all_in(&policy.space).await?.into_iter().filter(|other| other.is_default && other.id != policy.id);
-        let unmark = |other: Policy| {
-            let changed = Write::Changed(Change::Policy(other.id.clone()));
-            let update = Write::Policy(PolicyWrite::Update {
-                before_revision: other.revision,
-                before_updated_at: other.updated_at,
-                policy: Box::new(Policy { is_default: false, updated_at: now, ..other }),
-            });
-            [update, changed]
-        };
-        Ok(others.flat_map(unmark).collect())
     }
 
     /// A key called as the policy is, whose token can be shown again.
@@ -214,6 +197,24 @@ impl Policies {
             created_by: grant.actor().to_string(),
         })
     }
+}
+
+/// One policy is the default at most: whoever gets the mark takes it from the other.
+async fn take_default_mark(seen: Scoped<'_>, policy: &Policy, now: Timestamp) -> Result<Vec<Write>, Error> {
+    if !policy.is_default {
+        return Ok(Vec::new());
+    }
+    let others = all_in(seen).await?.into_iter().filter(|other| other.is_default && other.id != policy.id);
+    let unmark = |other: Policy| {
+        let changed = Write::Changed(Change::Policy(other.id.clone()));
+        let update = Write::Policy(PolicyWrite::Update {
+            before_revision: other.revision,
+            before_updated_at: other.updated_at,
+            policy: Box::new(Policy { is_default: false, updated_at: now, ..other }),
+        });
+        [update, changed]
+    };
+    Ok(others.flat_map(unmark).collect())
 }
 
 /// Puts the warnings of a committed revision into the log.

@@ -13,13 +13,13 @@ use muster_core::signing::Signer;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Error, ErrorKind};
 use muster_store::query::Page;
-use muster_store::{SecretWrite, SqliteStore, Store, Write};
+use muster_store::{SecretWrite, SqlStore, Store, Write};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::apply::Application;
-use super::{Expected, PolicyDraft, SavedPolicy, version_token};
-use crate::authority::Authorized;
+use super::{Expected, PolicyDraft, SavedPolicy, all_in, version_token};
+use crate::authority::{Authorized, System};
 use crate::force::Force;
 use crate::outputs::OutputDraft;
 use crate::policy_cache::PolicyCache;
@@ -48,7 +48,7 @@ fn fleet_at(store: Arc<dyn Store>, sealer: Arc<Sealer>, signer: Arc<Signer>, url
 }
 
 fn fleet() -> Arc<Fleet> {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::temporary().unwrap());
+    let store: Arc<dyn Store> = Arc::new(SqlStore::temporary().unwrap());
     let sealer = Arc::new(Sealer::new(&[7; 32]).unwrap());
     fleet_at(store, sealer, Arc::new(Signer::generate().unwrap().0), "https://fleet:8220")
 }
@@ -300,7 +300,7 @@ async fn one_policy_is_the_default_at_most() {
         policies.into_iter().filter(|policy| policy.is_default).map(|policy| policy.id).collect()
     };
     assert_eq!(
-        marked(fleet.policies().all_in(&SpaceId::default()).await.unwrap()),
+        marked(all_in(fleet.store.within(&System, &SpaceId::default())).await.unwrap()),
         std::slice::from_ref(&second.policy.id)
     );
     for id in [&first.policy.id, &second.policy.id] {
@@ -422,7 +422,7 @@ async fn secrets_of_outputs_are_ids_when_read_and_values_for_agents() {
 
 #[tokio::test]
 async fn ea80_the_signing_key_outlives_restarts_and_is_sealed() {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::temporary().unwrap());
+    let store: Arc<dyn Store> = Arc::new(SqlStore::temporary().unwrap());
     let sealer = Sealer::new(&[7; 32]).unwrap();
     let entropy = SystemEntropy::default();
     let first = ensure_signing_key(&*store, &sealer, &entropy).await.unwrap();
@@ -435,7 +435,7 @@ async fn ea80_the_signing_key_outlives_restarts_and_is_sealed() {
 
 #[tokio::test]
 async fn a_new_address_revises_policies_at_start_and_only_once() {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::temporary().unwrap());
+    let store: Arc<dyn Store> = Arc::new(SqlStore::temporary().unwrap());
     let sealer = Arc::new(Sealer::new(&[7; 32]).unwrap());
     let signer = ensure_signing_key(&*store, &sealer, &SystemEntropy::default()).await.unwrap();
     let before = fleet_at(store.clone(), sealer.clone(), signer.clone(), "https://old:8220");
@@ -556,7 +556,7 @@ async fn two_who_apply_what_they_saw_do_not_undo_each_other() {
     assert_eq!((late.kind, late.code), (ErrorKind::Conflict, "policy_changed"));
     fleet.policies().apply(&grant(), expecting("name: web\ndescription: one\n", 1)).await.unwrap();
     let late = fleet.policies().apply(&grant(), expecting("name: web\ndescription: two\n", 1)).await.unwrap_err();
-    assert!(late.message.contains("1 was expected, 2 is there"), "{}", late.message);
+    assert!(late.message.contains("expected 1, found 2"), "{}", late.message);
 }
 
 #[tokio::test]

@@ -63,14 +63,43 @@ fn set_clock_begins_the_watch_anew() {
 }
 
 #[tokio::test]
+async fn agent_keeps_its_status_for_a_full_back_off_after_a_start() {
+    let test = fleet().await;
+    let before = test.stored(AGENT).await.status;
+    test.clock.advance(HOUR * 2);
+    let restarted = test.beside();
+    for wait in [Duration::from_secs(60), BACK_OFF - Duration::from_secs(61)] {
+        test.clock.advance(wait);
+        assert_eq!(look(&restarted).await.status, before, "it may still be waiting for its next attempt");
+    }
+    test.clock.advance(Duration::from_secs(1));
+    assert_eq!(look(&restarted).await.status, Status::Inactive);
+}
+
+#[tokio::test]
+async fn absence_that_this_server_saw_needs_no_back_off() {
+    let test = fleet().await;
+    test.clock.advance(Duration::from_secs(301));
+    let after = look(&test).await;
+    assert_eq!(after.status_deadline, Some(test.now().minus(Duration::from_secs(301)).plus(HOUR)), "not due yet");
+    test.clock.advance(HOUR);
+    assert_eq!(look(&test).await.status, Status::Inactive);
+}
+
+#[tokio::test]
 async fn absence_of_the_server_is_not_held_against_agents() {
     let test = fleet().await;
     test.clock.advance(DAY * 3);
     let restarted = test.beside();
-    let after = look(&restarted).await;
-    assert_eq!((after.active, after.status), (true, Status::Inactive), "three days without a server");
+    let before = look(&restarted).await;
+    assert!(before.active, "three days without a server");
     test.clock.advance(DAY);
-    assert!(look(&restarted).await.active, "a day since the start, but no full back-off more");
+    let after = look(&restarted).await;
+    assert_eq!(
+        (after.active, after.status),
+        (true, Status::Inactive),
+        "a day since the start, but no full back-off more"
+    );
     test.clock.advance(BACK_OFF);
     assert!(look(&restarted).await.active);
     test.clock.advance(Duration::from_secs(1));

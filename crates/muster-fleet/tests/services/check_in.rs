@@ -8,7 +8,7 @@ use muster_core::change::Change;
 use muster_core::denial::Denial;
 use muster_core::id::{AgentId, PolicyId};
 use muster_fleet::FleetSettings;
-use muster_fleet::check_in::{CheckInOutcome, Delivery};
+use muster_fleet::check_in::{Delivery, Poll};
 use muster_store::{AgentWrite, Write};
 
 use crate::setting::{Setting, action_ids, parked, policy_revision};
@@ -98,7 +98,7 @@ async fn ea70_ea72_ea73_an_action_wakes_the_poll_and_its_token_suppresses_it() {
     let (ids, token) = action_ids(held.await.unwrap().unwrap());
     assert_eq!((ids, token.as_str()), (vec!["first".to_owned()], "first"));
     // Without the token it comes again: the reply may have been lost.
-    let CheckInOutcome::Deliver(again) = setting.check_in(&entry, ONLINE).await else { panic!("due") };
+    let Poll::Due(again) = setting.check_in(&entry, ONLINE).await else { panic!("due") };
     assert_eq!(action_ids(again).0, ["first"]);
     let with_token = r#"{"status":"online","message":"Running","ack_token":"first"}"#;
     parked(setting.check_in(&entry, with_token).await);
@@ -115,7 +115,7 @@ async fn ea77_types_that_are_never_delivered_are_passed_over() {
     setting.order("tags", ActionType::UpdateTags, "a").await;
     setting.order("real", ActionType::Settings, "a").await;
     setting.order("more", ActionType::ForceUnenroll, "a").await;
-    let CheckInOutcome::Deliver(delivery) = setting.check_in(&entry, ONLINE).await else { panic!("due") };
+    let Poll::Due(delivery) = setting.check_in(&entry, ONLINE).await else { panic!("due") };
     assert_eq!(action_ids(delivery), (vec!["real".to_owned()], "more".to_owned()));
 }
 
@@ -139,7 +139,8 @@ async fn d21_ea55_revoking_cuts_the_held_poll_and_refuses_the_next_request() {
     let held = tokio::spawn(parked(setting.check_in(&entry, ONLINE).await).wait());
     let before = entry.record().unwrap();
     let mut after = (*before).clone();
-    (after.version, after.active, after.access_key) = (before.version + 1, false, None);
+    (after.version, after.active) = (before.version + 1, false);
+    after.credentials.revoke_all();
     let change = Change::Agent(AgentId::trusted("a"));
     let update = Write::Agent(AgentWrite::Update { before, after: Arc::new(after) });
     setting.commit(vec![update, Write::Changed(change)]).await;

@@ -7,7 +7,7 @@ use muster_store::query::{AgentCondition, AgentFilter};
 
 use crate::setting::{Setting, parked};
 
-async fn check_in(setting: &Setting, entry: &Arc<AgentEntry>, host: &str) -> muster_fleet::check_in::ParkedCheckIn {
+async fn check_in(setting: &Setting, entry: &Arc<AgentEntry>, host: &str) -> muster_fleet::check_in::HeldPoll {
     let metadata = format!(r#"{{"host":{{"id":"{host}","hostname":"web"}}}}"#);
     let body = format!(r#"{{"status":"online","message":"Running","local_metadata":{metadata}}}"#);
     parked(setting.check_in(entry, &body).await)

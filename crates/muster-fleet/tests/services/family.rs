@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use muster_core::action::ActionType;
-use muster_core::agent::Family;
+use muster_core::agent::{AgentDocuments, AgentRecord, AuditReason, Family};
 use muster_core::authorization::{Actor, OpContext};
+use muster_core::credential::{ApiKey, CredentialKind};
 use muster_core::denial::Denial;
-use muster_core::id::{ActionId, SpaceId};
+use muster_core::id::{ActionId, AgentId, SpaceId};
 use muster_core::status::Status;
-use muster_fleet::check_in::{CheckInOutcome, Delivery};
+use muster_core::testing::online_agent;
+use muster_fleet::check_in::{Delivery, Poll};
 use muster_fleet::force::Force;
 use muster_fleet::selection::Selected;
 use muster_fleet::testing::TestFleet;
@@ -48,10 +50,88 @@ async fn an_agent_of_another_family_enrols_checks_in_acts_acks_and_is_revoked() 
     test.fleet.actions().force_unenroll(&selection, Force::No).await.expect("done");
     assert_eq!(held.wait().await.err().and_then(|error| error.denial), Some(Denial::UnknownKey));
     assert_eq!(test.entry(&agent).await.err().and_then(|error| error.denial), Some(Denial::UnknownKey));
-    assert!(!matches!(
-        test.check_in(&entry, r#"{"status":"fine"}"#).await,
-        Ok(CheckInOutcome::Deliver(Delivery::Policy(_)))
-    ));
+    assert!(!matches!(test.check_in(&entry, r#"{"status":"fine"}"#).await, Ok(Poll::Due(Delivery::Policy(_)))));
+}
+
+#[tokio::test]
+async fn several_credentials_open_one_agent_and_end_with_it() {
+    let test = TestFleet::default();
+    let key = test.add_key(None, |_| {}).await;
+    let agent = test.enroll(&key, &json!({})).await.expect("it is let in");
+    let entry = test.entry(&agent).await.expect("its key is its own");
+    let (node, device) = (ApiKey::opaque("a node key"), ApiKey::opaque("a device token"));
+    let (authentication, credentials) = (test.fleet.authentication(), test.fleet.credentials());
+    assert!(authentication.any_agent(&node).await.is_err());
+    credentials.issue(&entry, CredentialKind::NodeKey, &node).await.expect("issued");
+    credentials.issue(&entry, CredentialKind::DeviceToken, &device).await.expect("issued");
+
+    test.clock.advance(Duration::from_secs(60));
+    for own in [&agent.key, &node, &device] {
+        let found = authentication.any_agent(own).await.expect("each opens the agent");
+        assert_eq!(found.id().as_str(), agent.id);
+        authentication.agent(&agent.id, own).await.expect("by its id, too");
+    }
+    assert!(authentication.any_agent(&ApiKey::opaque("another")).await.is_err());
+    test.fleet.statuses().flush_presence().await.expect("written");
+    let rows = test.store().agent_credentials(entry.id()).await.expect("readable");
+    assert!(rows.len() == 3 && rows.iter().all(|row| row.last_used_at == Some(test.now())), "{rows:?}");
+
+    credentials.revoke(&entry, &device.id).await.expect("revoked");
+    assert!(authentication.any_agent(&device).await.is_err());
+    authentication.any_agent(&node).await.expect("the others stay");
+
+    let root = OpContext::administrator(Actor::Local { uid: 0 });
+    let selection = test.fleet.agents().select(&root, &Selected::one(&agent.id).expect("an id")).await.expect("there");
+    test.fleet.actions().force_unenroll(&selection, Force::No).await.expect("done");
+    for own in [&agent.key, &node, &device] {
+        assert!(authentication.any_agent(own).await.is_err());
+    }
+    let rows = test.store().agent_credentials(entry.id()).await.expect("readable");
+    assert!(rows.iter().all(|row| row.revoked_at.is_some()), "{rows:?}");
+}
+
+#[tokio::test]
+async fn the_uninstallation_of_an_agent_of_our_own_ends_its_key_and_of_others_does_not() {
+    let test = TestFleet::default();
+    for (family, ends) in [(Family::Muster, true), (Family::Elastic, false), (Family::Opamp, false)] {
+        let record = AgentRecord { family, ..online_agent(family.as_str(), None, test.now()) };
+        let key = test.add_agent(record, AgentDocuments::default()).await;
+        let entry = test.fleet.authentication().agent(family.as_str(), &key).await.expect("its own");
+        let held = parked(test.check_in(&entry, r#"{"status":"online"}"#).await.expect("taken"));
+        let at = test.now();
+        test.fleet.check_ins().report_unenroll(&entry, AuditReason::Uninstall, at).await.expect("taken");
+        assert_eq!(test.fleet.authentication().any_agent(&key).await.is_err(), ends, "{family:?}");
+        let record = test.stored(family.as_str()).await;
+        assert_eq!((record.active, record.credentials.is_empty()), (!ends, ends), "{family:?}");
+        if ends {
+            assert_eq!(record.unenrolled_reason.as_deref(), Some("uninstalled"));
+            assert!(held.wait().await.is_err());
+        }
+    }
+}
+
+#[tokio::test]
+async fn ag157_a_host_that_names_its_former_agent_is_grouped_and_nothing_else() {
+    let test = TestFleet::default();
+    let key = test.add_key(None, |_| {}).await;
+    let elsewhere = test.add_key(None, |key| key.space = SpaceId::trusted("other")).await;
+    let record = async |key, body: serde_json::Value| {
+        let agent = test.enroll(key, &body).await.expect("it is let in");
+        (test.stored(&agent.id).await, agent)
+    };
+    let (first, agent) = record(&key, json!({"machine_id": "m-1"})).await;
+    let (second, _) = record(&key, json!({"former_id": first.id})).await;
+    assert_eq!((second.host_id.as_ref(), second.former_id.as_ref()), (first.host_id.as_ref(), Some(&first.id)));
+    assert_eq!(test.stored(first.id.as_str()).await, first, "the former agent stays as it is");
+    test.entry(&agent).await.expect("its key lives on");
+    let (clone, _) = record(&key, json!({"former_id": first.id, "machine_id": "m-2"})).await;
+    assert_ne!(clone.host_id, first.host_id, "machine ids that differ count more");
+    let (stranger, _) = record(&elsewhere, json!({"former_id": first.id})).await;
+    assert_ne!(stranger.host_id, first.host_id, "another space is another host");
+    let (moved, _) = record(&key, json!({"former_id": "of-another-server"})).await;
+    assert_eq!(moved.former_id.as_ref().map(AgentId::as_str), Some("of-another-server"));
+    let (odd, _) = record(&key, json!({"former_id": "no id\n"})).await;
+    assert_eq!(odd.former_id, None);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use muster_core::credential::ApiKey;
 use muster_core::id::PolicyId;
 use muster_core::testing::bare_agent;
 use muster_fleet::FleetSettings;
-use muster_fleet::check_in::{CheckInOutcome, Delivery};
+use muster_fleet::check_in::{Delivery, Poll};
 use muster_fleet::registry::AgentEntry;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_store::{AgentWrite, Write};
@@ -67,29 +67,29 @@ impl Setting {
     }
 
     /// A check-in with this body.
-    pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> CheckInOutcome {
+    pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> Poll {
         self.check_in_of(entry, body, "9.5.2").await
     }
 
     /// A check-in of an agent of that version.
-    pub async fn check_in_of(&self, entry: &Arc<AgentEntry>, body: &str, agent_version: &str) -> CheckInOutcome {
+    pub async fn check_in_of(&self, entry: &Arc<AgentEntry>, body: &str, agent_version: &str) -> Poll {
         self.0.check_in_of(entry, body, agent_version).await.expect("accepted")
     }
 }
 
 /// The policy revision that is delivered now.
-pub fn policy_revision(outcome: CheckInOutcome) -> i64 {
+pub fn policy_revision(outcome: Poll) -> i64 {
     match outcome {
-        CheckInOutcome::Deliver(Delivery::Policy(policy)) => policy.revision,
+        Poll::Due(Delivery::Policy(policy)) => policy.revision,
         other => panic!("a policy was due, not {}", name(&other)),
     }
 }
 
 /// The held poll.
-pub fn parked(outcome: CheckInOutcome) -> muster_fleet::check_in::ParkedCheckIn {
+pub fn parked(outcome: Poll) -> muster_fleet::check_in::HeldPoll {
     match outcome {
-        CheckInOutcome::Park(parked) => parked,
-        other @ CheckInOutcome::Deliver(_) => panic!("nothing was due, but got {}", name(&other)),
+        Poll::Held(parked) => parked,
+        other @ Poll::Due(_) => panic!("nothing was due, but got {}", name(&other)),
     }
 }
 
@@ -105,11 +105,11 @@ pub fn action_ids(delivery: Delivery) -> (Vec<String>, String) {
     }
 }
 
-fn name(outcome: &CheckInOutcome) -> &'static str {
+fn name(outcome: &Poll) -> &'static str {
     match outcome {
-        CheckInOutcome::Park(_) => "a held poll",
-        CheckInOutcome::Deliver(Delivery::Nothing) => "nothing",
-        CheckInOutcome::Deliver(Delivery::Actions { .. }) => "actions",
-        CheckInOutcome::Deliver(Delivery::Policy(_)) => "a policy",
+        Poll::Held(_) => "a held poll",
+        Poll::Due(Delivery::Nothing) => "nothing",
+        Poll::Due(Delivery::Actions { .. }) => "actions",
+        Poll::Due(Delivery::Policy(_)) => "a policy",
     }
 }

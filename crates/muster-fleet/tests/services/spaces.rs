@@ -1,7 +1,7 @@
 //! Spaces: what belongs to one can't be seen, changed or deleted from another.
 
 use muster_core::agent::AgentDocuments;
-use muster_core::authorization::{Actor, AgentsForceUnenroll, AgentsRead, AgentsWrite, OpContext};
+use muster_core::authorization::{Actor, AgentsForceUnenroll, AgentsRead, AgentsWrite, OpContext, PoliciesWrite};
 use muster_core::id::SpaceId;
 use muster_core::testing::online_agent;
 use muster_core::{Error, ErrorKind};
@@ -12,6 +12,7 @@ use muster_fleet::policies::PolicyDraft;
 use muster_fleet::selection::Selected;
 use muster_fleet::testing::TestFleet;
 use muster_store::query::{AgentFilter, AgentSort, Page};
+use serde_json::json;
 
 const ALL: Page = Page { offset: 0, limit: 100 };
 
@@ -93,6 +94,60 @@ async fn actions_keys_and_policies_stay_in_their_space() {
     let selection = fleet.agents().select::<AgentsWrite>(&blue, &Selected::one("blue").unwrap()).await.unwrap();
     let moved = fleet.actions().reassign(&selection, Some(policy.id.as_str()), None, Force::No).await;
     assert!(is_not_found(moved), "a policy of another space is no target");
+}
+
+/// A policy at revision 2, made in the space red, with the agents `red` and `blue` on it, though blue is of another space.
+async fn shared_policy(test: &TestFleet) -> String {
+    let (policies, red) = (test.fleet.policies(), person_in("red"));
+    let draft = PolicyDraft { name: Some("shared".into()), ..PolicyDraft::default() };
+    let policy = policies.create(&red.grant().expect("it is made"), draft).await.expect("it is made").policy;
+    let config = json!({"outputs": {"own": {"type": "elasticsearch", "hosts": ["https://es:9200"]}}});
+    let draft = PolicyDraft { config: Some(config), ..PolicyDraft::default() };
+    let found = policies.find::<PoliciesWrite>(&red, policy.id.as_str()).await.expect("it is made");
+    assert_eq!(policies.update(&found, draft).await.expect("it is made").policy.revision, 2);
+    for space in ["red", "blue"] {
+        let mut record = online_agent(&format!("{space}-2"), Some(policy.id.as_str()), test.now());
+        (record.space, record.last_checkin) = (SpaceId::trusted(space), Some(test.now()));
+        record.health.unhealthy_reason = if space == "blue" { vec!["output".into()] } else { Vec::new() };
+        test.add_agent(record, AgentDocuments::default()).await;
+    }
+    policy.id.to_string()
+}
+
+#[tokio::test]
+async fn agents_on_policies_are_counted_in_the_space_of_the_caller() {
+    let test = two_spaces().await;
+    let policy = shared_policy(&test).await;
+    let counted = async |space: &str| {
+        let grant = person_in(space).grant().unwrap();
+        test.fleet.policies().agent_counts(&grant).await.unwrap()
+    };
+    assert!(counted("red").await.iter().any(|(id, _)| id.as_str() == policy));
+    assert_eq!(counted("blue").await, []);
+}
+
+#[tokio::test]
+async fn a_change_of_policy_concerns_agents_of_the_caller_s_space_only() {
+    let test = two_spaces().await;
+    let change = format!("{}:2", shared_policy(&test).await);
+    let concerned = async |space: &str| {
+        let ids = test.fleet.actions().agents_of(&person_in(space), std::slice::from_ref(&change)).await.unwrap();
+        ids.into_iter().map(|id| id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(concerned("red").await, ["red-2"]);
+    assert_eq!(concerned("blue").await, [] as [String; 0], "it is no policy of blue's");
+    let listed = test.fleet.actions().find_listed(&person_in("red"), &change).await.unwrap();
+    let targets = test.fleet.actions().results(&listed, -1, 10).await.unwrap();
+    assert_eq!(targets.iter().map(|target| target.agent.as_str()).collect::<Vec<_>>(), ["red-2"]);
+}
+
+#[tokio::test]
+async fn an_output_s_health_is_told_by_agents_of_the_caller_s_space() {
+    let test = two_spaces().await;
+    shared_policy(&test).await;
+    let health = test.fleet.outputs().health(&person_in("red").grant().unwrap(), "own").await.unwrap();
+    assert_eq!((health.state, health.message.as_str()), ("HEALTHY", "none of 1 agents complains"));
+    assert!(is_not_found(test.fleet.outputs().health(&person_in("blue").grant().unwrap(), "own").await));
 }
 
 #[tokio::test]

@@ -45,12 +45,12 @@ async fn due(setting: &Setting, entry: &Arc<AgentEntry>, revision: i64) -> i64 {
     let mut body = running(revision);
     loop {
         match setting.check_in(entry, &body).await {
-            muster_fleet::check_in::CheckInOutcome::Deliver(Delivery::Actions { ack_token, .. }) => {
+            muster_fleet::check_in::Poll::Due(Delivery::Actions { ack_token, .. }) => {
                 let token = format!(r#"{{"ack_token":"{ack_token}","#);
                 body = running(revision).replacen('{', &token, 1);
             }
-            muster_fleet::check_in::CheckInOutcome::Park(_) => return revision,
-            outcome @ muster_fleet::check_in::CheckInOutcome::Deliver(_) => return policy_revision(outcome),
+            muster_fleet::check_in::Poll::Held(_) => return revision,
+            outcome @ muster_fleet::check_in::Poll::Due(_) => return policy_revision(outcome),
         }
     }
 }

@@ -135,3 +135,23 @@ async fn an_upgrade_that_another_one_replaces_fails_and_is_not_delivered() {
     setting.fleet.actions().cancel(&action).await.expect("taken");
     assert_eq!(end(&setting, &second).await.0, ActionStatus::InProgress, "the other action's cancel is not this one's");
 }
+
+#[tokio::test]
+async fn acked_upgrade_after_which_nothing_comes_ends_after_two_hours() {
+    let (setting, entry, id) = asked().await;
+    check_in(&setting, &entry, "9.5.2", None).await;
+    ack(&setting, &entry, json!({}), &id).await;
+    let look = async |after| {
+        setting.clock.advance(std::time::Duration::from_secs(after));
+        setting.fleet.statuses().transition_due().await.expect("looked at");
+    };
+    look(7199).await;
+    assert_eq!(shown(&setting, &id).await.expect("taken").progress.status, ActionStatus::InProgress);
+    look(1).await;
+    let (status, error) = end(&setting, &id).await;
+    assert_eq!(status, ActionStatus::Failed);
+    assert_eq!(error, "not upgraded to 9.6.0: no progress for two hours, the agent runs 9.5.2");
+    // It comes after all: what was told stays told.
+    check_in(&setting, &entry, "9.6.0", None).await;
+    assert_eq!(end(&setting, &id).await.0, ActionStatus::Failed);
+}

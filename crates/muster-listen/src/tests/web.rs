@@ -106,8 +106,8 @@ async fn what_breaks_our_rules_is_refused_in_the_api_s_own_words() {
     for (text, status, words) in [
         ("GET / HTTP/1.1\nhost: h\n\n", "400", "bare LF"),
         ("GET / HTTP/1.1\r\n\r\n", "400", "Host"),
-        ("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc", "400", "twice"),
-        ("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", "400", "twice"),
+        ("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc", "400", "duplicate"),
+        ("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", "400", "both"),
         ("\0\u{1}\r\n\r\n", "400", "not HTTP"),
         (&format!("GET /{} HTTP/1.1\r\nhost: h\r\n\r\n", "y".repeat(9000)), "431", "8192"),
     ] {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use muster_core::Error;
-use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
+use muster_core::agent::Family;
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId};
 use muster_core::status::Status;
 use muster_store::query::{AgentCondition, AgentFilter};
 
@@ -23,6 +24,8 @@ enum Field {
     EnrollmentKey,
     Hostname,
     DuplicateHosts,
+    Family,
+    Host,
 }
 
 /// A compiled query.
@@ -118,6 +121,14 @@ impl AgentQuery {
             (Field::EnrollmentKey, [id]) if self.filter.enrollment_key_id.is_none() => {
                 self.filter.enrollment_key_id = Some(EnrollmentKeyId::trusted(*id));
             }
+            (Field::Family, words) => {
+                let families = words.iter().copied().map(family).collect::<Result<_, _>>()?;
+                self.filter.conditions.push(AgentCondition::Families(families));
+            }
+            (Field::Host, words) => {
+                let ids = words.iter().copied().map(HostId::trusted).collect();
+                self.filter.conditions.push(AgentCondition::Hosts(ids));
+            }
             (Field::DuplicateHosts, _) => return Err(only_any("duplicate_hosts")),
             (Field::EnrollmentKey, words) => {
                 let ids = words.iter().copied().map(EnrollmentKeyId::trusted).collect();
@@ -140,7 +151,7 @@ impl AgentQuery {
             }
             Expr::Not(inner) => AgentCondition::Not(Box::new(self.condition(inner, !wanted)?)),
             Expr::Is(name, term) => self.leaf(field_of(name)?, term, wanted)?,
-            Expr::Compare(field, ..) => return Err(syntax_error(format!("{field} can't be compared"))),
+            Expr::Compare(field, ..) => return Err(syntax_error(format!("{field} cannot be compared"))),
             Expr::Text(term) => return Err(no_free_text(term)),
         })
     }
@@ -148,8 +159,8 @@ impl AgentQuery {
     fn leaf(&mut self, field: Field, term: &Term, wanted: bool) -> Result<AgentCondition, Error> {
         if term.is_any() {
             return Ok(match field {
-                // Every agent has both.
-                Field::Id | Field::Hostname => AgentCondition::All(Vec::new()),
+                // Every agent has them.
+                Field::Id | Field::Hostname | Field::Family => AgentCondition::All(Vec::new()),
                 Field::Status => {
                     self.named.extend(Status::ALL.iter().filter(|_| wanted));
                     AgentCondition::All(Vec::new())
@@ -158,6 +169,7 @@ impl AgentQuery {
                 Field::Tags => AgentCondition::HasTags,
                 Field::EnrollmentKey => AgentCondition::HasEnrollmentKey,
                 Field::DuplicateHosts => AgentCondition::HasDuplicateHosts,
+                Field::Host => AgentCondition::HasHost,
             });
         }
         let word = plain(term)?;
@@ -172,6 +184,8 @@ impl AgentQuery {
             Field::Tags => AgentCondition::Tags(vec![word.to_owned()]),
             Field::EnrollmentKey => AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted(word)]),
             Field::Hostname => AgentCondition::Hostnames(vec![word.to_owned()]),
+            Field::Family => AgentCondition::Families(vec![family(word)?]),
+            Field::Host => AgentCondition::Hosts(vec![HostId::trusted(word)]),
             Field::DuplicateHosts => return Err(only_any("duplicate_hosts")),
         })
     }
@@ -198,7 +212,7 @@ fn size(condition: &AgentCondition) -> usize {
 
 /// Alternatives about one field as one set, whatever stands between them: a set may be of any length.
 fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
-    use AgentCondition::{EnrollmentKeys, Hostnames, Ids, Policies, Statuses, Tags};
+    use AgentCondition::{EnrollmentKeys, Families, Hostnames, Hosts, Ids, Policies, Statuses, Tags};
     let mut kept: Vec<AgentCondition> = Vec::new();
     'parts: for mut part in parts {
         for other in &mut kept {
@@ -209,6 +223,8 @@ fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
                 (Tags(all), Tags(more)) => all.append(more),
                 (Hostnames(all), Hostnames(more)) => all.append(more),
                 (EnrollmentKeys(all), EnrollmentKeys(more)) => all.append(more),
+                (Families(all), Families(more)) => all.append(more),
+                (Hosts(all), Hosts(more)) => all.append(more),
                 _ => continue,
             }
             continue 'parts;
@@ -253,9 +269,11 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "enrollment_key_id" => Ok(Field::EnrollmentKey),
         "hostname" | "local_metadata.host.hostname" => Ok(Field::Hostname),
         "duplicate_hosts" => Ok(Field::DuplicateHosts),
+        "family" => Ok(Field::Family),
+        "host_id" => Ok(Field::Host),
         other => Err(syntax_error(format!(
-            "agents have no field {other:?} to search by; there are id, policy_id, status, tags, hostname, \
-             enrollment_key_id, duplicate_hosts"
+            "unknown field {other:?}; fields of agents: id, policy_id, status, tags, hostname, \
+             enrollment_key_id, duplicate_hosts, family, host_id"
         ))),
     }
 }
@@ -263,7 +281,13 @@ fn field_of(name: &str) -> Result<Field, Error> {
 fn status(word: &str) -> Result<Status, Error> {
     let known = || Status::ALL.map(Status::as_str).join(", ");
     Status::parse(&word.to_ascii_lowercase())
-        .ok_or_else(|| syntax_error(format!("{word:?} is no status; there are {}", known())))
+        .ok_or_else(|| syntax_error(format!("unknown status {word:?}; known: {}", known())))
+}
+
+fn family(word: &str) -> Result<Family, Error> {
+    let found = Family::ALL.into_iter().find(|family| family.as_str().eq_ignore_ascii_case(word));
+    let known = || Family::ALL.map(Family::as_str).join(", ");
+    found.ok_or_else(|| syntax_error(format!("unknown family {word:?}; known: {}", known())))
 }
 
 fn plain(term: &Term) -> Result<&str, Error> {
@@ -279,11 +303,11 @@ fn narrow<T: PartialEq>(set: &mut Option<Vec<T>>, more: Vec<T>) {
 }
 
 fn only_any(field: &str) -> Error {
-    syntax_error(format!("{field} is asked for as {field}:*"))
+    syntax_error(format!("{field} supports only {field}:*"))
 }
 
 fn no_free_text(term: &Term) -> Error {
-    syntax_error(format!("{:?}: agents are not searched by free text yet; write field:value", term.text))
+    syntax_error(format!("{:?}: free-text search for agents is not supported yet; use field:value", term.text))
 }
 
 fn unsupported(what: &str) -> Error {
@@ -305,6 +329,17 @@ mod tests {
         for text in [r#"fleet-agents.policy_id:"x""#, "fleet-agents.attributes.policy_id:x", "attributes.policy_id:x"] {
             assert_eq!(filter(text), plain, "{text}");
         }
+    }
+
+    #[test]
+    fn families_and_hosts_are_asked_for() {
+        use AgentCondition::{Families, HasHost, Hosts, Not};
+        let hosts = |ids: &[&str]| Hosts(ids.iter().map(|id| HostId::trusted(*id)).collect());
+        assert_eq!(filter("family:(orbit or Osquery)").conditions, [Families(vec![Family::Orbit, Family::Osquery])]);
+        assert_eq!(filter("host_id:h-1").conditions, [hosts(&["h-1"])]);
+        assert_eq!(filter("not family:elastic").conditions, [Not(Box::new(Families(vec![Family::Elastic])))]);
+        assert_eq!(filter("host_id:*").conditions, [HasHost]);
+        assert!(compile("family:beats").unwrap_err().to_string().contains("orbit"));
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn quoted_word(text: &str) -> Result<(Token, &str), Error> {
             c => word.push(c),
         }
     }
-    Err(syntax_error("a quotation mark is not closed"))
+    Err(syntax_error("unclosed quotation mark"))
 }
 
 fn bare_word(text: &str) -> Result<(Token, &str), Error> {
@@ -82,7 +82,7 @@ fn bare_word(text: &str) -> Result<(Token, &str), Error> {
                 end = at;
                 break;
             }
-            '{' | '}' => return Err(syntax_error("nested queries with { } are not known")),
+            '{' | '}' => return Err(syntax_error("nested queries with { } are not supported")),
             c => word.push(c),
         }
     }

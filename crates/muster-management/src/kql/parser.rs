@@ -137,13 +137,13 @@ fn one_or(mut parts: Vec<Expr>, many: fn(Vec<Expr>) -> Expr) -> Expr {
 
 fn unexpected(token: Option<&Token>) -> Error {
     let found = match token {
-        None => "the query ends where more is expected".to_owned(),
-        Some(Token::Open) => "\"(\" is not expected there".into(),
-        Some(Token::Close) => "\")\" is not expected there".into(),
-        Some(Token::Colon) => "\":\" is not expected there".into(),
-        Some(Token::Compare(_)) => "a comparison is not expected there".into(),
-        Some(Token::And | Token::Or | Token::Not) => "and, or, not stand between two conditions".into(),
-        Some(Token::Word(term)) => format!("{:?} is not expected there", term.text),
+        None => "unexpected end of the query".to_owned(),
+        Some(Token::Open) => "unexpected \"(\"".into(),
+        Some(Token::Close) => "unexpected \")\"".into(),
+        Some(Token::Colon) => "unexpected \":\"".into(),
+        Some(Token::Compare(_)) => "unexpected comparison".into(),
+        Some(Token::And | Token::Or | Token::Not) => "unexpected and, or or not: a condition is missing".into(),
+        Some(Token::Word(term)) => format!("unexpected {:?}", term.text),
     };
     syntax_error(found)
 }

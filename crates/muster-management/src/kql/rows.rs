@@ -54,7 +54,7 @@ impl<R: 'static> Table<R> {
             Expr::And(parts) | Expr::Or(parts) => parts.iter().map(|part| self.check(part)).sum(),
             Expr::Not(inner) => self.check(inner),
             Expr::Is(field, _) => self.reader(field).map(|_| 1),
-            Expr::Compare(field, ..) => Err(syntax_error(format!("{field} can't be compared here"))),
+            Expr::Compare(field, ..) => Err(syntax_error(format!("{field} cannot be compared"))),
             Expr::Text(_) => Ok(1),
         }
     }
@@ -63,9 +63,7 @@ impl<R: 'static> Table<R> {
         let name = plain_field(field, self.prefixes);
         let found = self.fields.iter().find(|(known, _)| *known == name);
         let known = || self.fields.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ");
-        found
-            .map(|(_, read)| *read)
-            .ok_or_else(|| syntax_error(format!("there is no field {name:?} to search by; there are {}", known())))
+        found.map(|(_, read)| *read).ok_or_else(|| syntax_error(format!("unknown field {name:?}; known: {}", known())))
     }
 
     fn matches(&self, expr: &Expr, row: &R) -> bool {

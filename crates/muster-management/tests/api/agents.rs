@@ -17,7 +17,7 @@ async fn small_fleet() -> Api {
     api.agent_with("c", Some("p"), |agent| agent.health.status = "error".into()).await;
     api.agent_with("gone", None, |agent| {
         agent.active = false;
-        agent.access_key = None;
+        agent.credentials.revoke_all();
     })
     .await;
     let long_ago = api.now().minus(Duration::from_secs(7200));
@@ -124,7 +124,7 @@ async fn mg35_a_purge_leaves_nothing_but_a_line_in_the_audit_log() {
     api.post("/agents/doomed/request_diagnostics", json!({})).await.ok();
     assert_eq!(api.delete("/agents/doomed").await.ok(), json!({"action": "deleted"}));
     api.get("/agents/doomed").await.refused(404);
-    assert!(api.fleet.store().agent_by_access_key(&key.id).await.unwrap().is_none());
+    assert!(api.fleet.store().agent_by_credential(&key.id).await.unwrap().is_none());
     assert!(api.fleet.store().agent_documents(&AgentId::trusted("doomed")).await.unwrap().is_none());
     assert_eq!(api.audit().await.last().unwrap(), "agent.delete");
     api.delete("/agents/doomed").await.refused(404);
@@ -261,7 +261,7 @@ async fn agents_are_looked_up_by_ids_and_host_names_whatever_their_case() {
     api.agent_with("old", None, |agent| {
         agent.hostname = "web-1.EXAMPLE".into();
         agent.active = false;
-        agent.access_key = None;
+        agent.credentials.revoke_all();
     })
     .await;
     let body = json!({"ids": ["a", "none", "no/id"], "hostnames": ["WEB-1.example", "nowhere"]});

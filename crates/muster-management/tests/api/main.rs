@@ -3,6 +3,7 @@
 
 mod actions;
 mod agents;
+mod audit;
 mod client;
 mod conventions;
 mod files;

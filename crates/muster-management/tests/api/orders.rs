@@ -292,7 +292,7 @@ async fn mg132_mg133_reassignment() {
     api.post("/agents/a/reassign", json!({"policy_id": q})).await.ok();
     let after = api.record("a").await.unwrap();
     assert_eq!((after.policy_id.unwrap().as_str(), after.policy_revision), (q.as_str(), 0));
-    assert_eq!(after.access_key, before.access_key);
+    assert_eq!(after.credentials, before.credentials);
     assert_eq!(api.status_of("a").await, "updating");
     let same = api.post("/agents/bulk_reassign", json!({"agents": "", "policy_id": q})).await.refused(400);
     assert_eq!(same["code"], "no_agent_eligible");

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use muster_core::agent::{AccessKey, AgentDocuments, AgentRecord};
-use muster_core::credential::ApiKey;
+use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::credential::{ApiKey, CredentialKind, LiveCredential, LiveCredentials};
 use muster_core::id::AgentId;
 use muster_core::status;
 use muster_core::testing::online_agent;
@@ -128,7 +128,7 @@ impl Api {
     ) -> Write {
         let now = self.now();
         let mut record = AgentRecord {
-            access_key: Some(AccessKey { id: key.id.clone(), hash: key.hash() }),
+            credentials: LiveCredentials::one(LiveCredential::of(key, CredentialKind::AccessKey, now)),
             agent_version: "9.5.0".into(),
             hostname: format!("host-{id}"),
             last_address: "192.0.2.2".into(),

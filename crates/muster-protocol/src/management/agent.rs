@@ -20,6 +20,9 @@ pub struct Agent {
     /// The machine that it runs on; agents of one machine share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_id: Option<String>,
+    /// The id that its host says it had before, here or at another server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_id: Option<String>,
     /// False if unenrolled.
     pub active: bool,
     /// Status (MG §3.1).

@@ -6,6 +6,7 @@ pub mod action;
 pub mod agent;
 pub mod agent_action;
 pub mod agent_policy;
+pub mod audit;
 pub mod bulk;
 pub mod enrollment_key;
 pub mod envelope;

@@ -54,8 +54,12 @@ flag, or with `--set KEY=VALUE`. Flags take precedence over environment variable
 * `muster serve --print-default-config` prints a configuration file with all keys and their defaults.
 * `muster serve --print-config` prints the effective configuration with the source of each value.
 
-Unknown keys, unknown `MUSTER_…` variables and invalid values are errors. The server reports all of them and exits with code 2 before it starts
-anything. It ignores the variables of Muster's other programs, and the variables that orchestrators set for a service named `muster`
+Unknown keys and invalid values are errors. The server reports all of them and exits with code 2 before it starts anything.
+
+An unknown variable `MUSTER_…` does not stop the server, because scripts and orchestrators set variables in the same environment. At each start the
+server logs a warning that names the most similar variable; `--print-config` prints the warning too. Read these warnings after a change: a misspelled
+`MUSTER_TLS_CLIENT_CA` leaves client certificates disabled. Put settings that must not be lost into the file, where an unknown key is an error. The
+server does not warn about the variables of Muster's other programs, or about the variables that orchestrators set for a service named `muster`
 (`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).
 
 Examples of durations: `250ms`, `30s`, `5m`, `1h30m`.

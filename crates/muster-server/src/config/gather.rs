@@ -6,7 +6,7 @@ use std::io;
 use camino::Utf8PathBuf;
 
 use super::problem::{Problem, Problems, Source};
-use super::source::{Entry, is_stray};
+use super::source::Entry;
 use super::{Layers, Loaded, load};
 
 /// The file that is read when none is named.
@@ -15,14 +15,15 @@ pub const DEFAULT_FILE: &str = "/etc/muster/muster.toml";
 /// Reads the configuration of this process. `file` is `--config`; without it `MUSTER_CONFIG` names the file, and
 /// without that [`DEFAULT_FILE`] is read if it is there.
 pub fn from_process(file: Option<&str>, flags: Vec<Entry>, assignments: Vec<String>) -> Result<Loaded, Problems> {
-    with_environment(environment(), file, flags, assignments)
+    let environment = environment();
+    let named = file.map(str::to_owned).or_else(|| environment.get("MUSTER_CONFIG").cloned());
+    let root = nix::unistd::geteuid().is_root();
+    load(&Layers { file: read(named)?, environment, flags, assignments, root })
 }
 
-/// The data folder that `muster serve` would use here: for other commands, whom a stray variable does not concern.
+/// The data directory that `muster serve` would use here: for other commands.
 pub fn data_dir() -> Result<Utf8PathBuf, Problems> {
-    let mut environment = environment();
-    environment.retain(|name, value| !is_stray(name, value));
-    Ok(with_environment(environment, None, Vec::new(), Vec::new())?.config.data_dir)
+    Ok(from_process(None, Vec::new(), Vec::new())?.config.data_dir)
 }
 
 /// Names and values that are no Unicode can be none of ours.
@@ -30,17 +31,6 @@ fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
-}
-
-fn with_environment(
-    environment: BTreeMap<String, String>,
-    file: Option<&str>,
-    flags: Vec<Entry>,
-    assignments: Vec<String>,
-) -> Result<Loaded, Problems> {
-    let named = file.map(str::to_owned).or_else(|| environment.get("MUSTER_CONFIG").cloned());
-    let root = nix::unistd::geteuid().is_root();
-    load(&Layers { file: read(named)?, environment, flags, assignments, root })
 }
 
 fn read(named: Option<String>) -> Result<Option<(String, String)>, Problems> {

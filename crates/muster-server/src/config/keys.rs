@@ -77,7 +77,7 @@ fn general() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--database"),
-            "URL of the database. Empty means SQLite in the data directory.",
+            "Address of a PostgreSQL database: postgres://USER@HOST:PORT/DATABASE. Empty means SQLite in the data directory.\nThe password is read from PGPASSWORD, from the file named by passfile= or PGPASSFILE, or from ~/.pgpass.\nConnections to other hosts use TLS and verify the server (sslmode=verify-full, sslrootcert=FILE).",
         ),
         key(
             &names::EXTERNAL_URL,
@@ -125,6 +125,13 @@ fn listeners() -> Vec<Definition> {
             Raw::List(Vec::new()),
             None,
             "Additional host names for `admin.listen`, such as the name of a reverse proxy. IP addresses, `localhost`, this host's name\nand the hosts of `external_url` are always allowed. Requests with any other `Host` are rejected, which prevents DNS rebinding\nby web pages.",
+        ),
+        key(
+            &names::ADMIN_METRICS,
+            Kind::Choice(&["listener", "socket"]),
+            text("listener"),
+            None,
+            "Where `/metrics` is served, without authentication: on `admin.listen` to everyone who can connect, other users of this\nhost included, or on `admin.sock` alone, which root and the server's user can read.",
         ),
     ]
 }

@@ -80,10 +80,21 @@ impl Values {
     pub fn describe(&self) -> String {
         let line = |definition: &keys::Definition| {
             let (value, source) = &self.0[&definition.key];
+            let value = without_password(&value.to_string());
             format!("{} = {value}  # {source}\n", definition.key)
         };
         KEYS.iter().map(line).collect()
     }
+}
+
+/// A value that may be an address with a password in it, `scheme://USER:PASSWORD@HOST`, without the password.
+fn without_password(value: &str) -> String {
+    let split = value.split_once("://").and_then(|(scheme, rest)| {
+        let (user_info, host) = rest.split_once('@')?;
+        let (user, _) = user_info.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{host}"))
+    });
+    split.unwrap_or_else(|| value.to_owned())
 }
 
 fn unknown_key(key: &str) -> String {
@@ -100,21 +111,37 @@ pub struct Loaded {
     pub config: Config,
     /// The same with origins.
     pub values: Values,
+    /// What was ignored, and looks like a mistake: unknown variables.
+    pub ignored: Vec<Problem>,
+}
+
+impl Loaded {
+    /// Logs what was ignored.
+    pub fn warn(&self) {
+        for Problem { source, reason, .. } in &self.ignored {
+            tracing::warn!(variable = %source, reason, "environment variable without effect");
+        }
+    }
 }
 
 /// Reads all layers.
 pub fn load(layers: &Layers) -> Result<Loaded, Problems> {
-    let mut problems = Vec::new();
+    let (mut problems, mut ignored) = (Vec::new(), Vec::new());
     let mut entries = match &layers.file {
         Some((path, text)) => source::file(path, text, &mut problems),
         None => Vec::new(),
     };
-    entries.extend(source::environment(&layers.environment, &mut problems));
+    entries.extend(source::environment(&layers.environment, &mut ignored));
     entries.extend(source::assignments(&layers.assignments, &mut problems));
     entries.extend(layers.flags.iter().cloned());
 
     let mut values = Values::defaults();
     problems.extend(entries.into_iter().filter_map(|entry| values.apply(entry).err()));
     let config = settings::build(&values, layers, &mut problems);
-    if problems.is_empty() { Ok(Loaded { config, values }) } else { Err(Problems(problems)) }
+    if problems.is_empty() {
+        return Ok(Loaded { config, values, ignored });
+    }
+    // A misspelt variable may be why a value is missing.
+    problems.extend(ignored);
+    Err(Problems(problems))
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use muster_elastic::limits::Operation;
 
+use super::settings::MetricsOn;
 use super::value::Value;
 
 /// A key with values of type `T`.
@@ -42,6 +43,16 @@ pub trait Setting: Sized {
 impl Setting for bool {
     fn of(value: &Value) -> Option<Self> {
         if let Value::Flag(flag) = value { Some(*flag) } else { None }
+    }
+}
+
+impl Setting for MetricsOn {
+    fn of(value: &Value) -> Option<Self> {
+        match String::of(value)?.as_str() {
+            "listener" => Some(Self::Listener),
+            "socket" => Some(Self::Socket),
+            _ => None,
+        }
     }
 }
 
@@ -105,6 +116,7 @@ keys! {
     LOCAL_LISTEN: Option<SocketAddr> = "local.listen";
     ADMIN_LISTEN: Option<SocketAddr> = "admin.listen";
     ADMIN_HOSTS: Vec<String> = "admin.hosts";
+    ADMIN_METRICS: MetricsOn = "admin.metrics";
     TLS_CERT: Option<Utf8PathBuf> = "tls.cert";
     TLS_KEY: Option<Utf8PathBuf> = "tls.key";
     TLS_CLIENT_CA: Option<Utf8PathBuf> = "tls.client_ca";

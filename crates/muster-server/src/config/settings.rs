@@ -1,5 +1,7 @@
 //! The configuration in its final types, and the checks that look at several keys at once.
 
+use muster_store::OpenError;
+use muster_store::postgres::Address;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -20,6 +22,8 @@ use muster_listen::Timeouts;
 pub struct Config {
     /// Folder of everything the server keeps.
     pub data_dir: Utf8PathBuf,
+    /// The database of several servers, or of one that outgrew its file. `None`: SQLite in the data directory.
+    pub database: Option<Address>,
     /// What agents are told as our addresses; may be empty.
     pub external_urls: Vec<String>,
     /// Plain HTTP for agents.
@@ -28,6 +32,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// Further names of the management listener's host.
     pub admin_hosts: Vec<String>,
+    /// Where `/metrics` is served.
+    pub metrics_on: MetricsOn,
     /// Certificates.
     pub tls: TlsConfig,
     /// How long check-ins are held.
@@ -62,6 +68,15 @@ pub struct Build {
     pub hash: String,
     /// Its time, RFC 3339.
     pub time: String,
+}
+
+/// Where `/metrics` is served, which asks nobody who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsOn {
+    /// On `admin.listen`, and on the socket.
+    Listener,
+    /// On the socket alone: to root, and to the user that runs the server.
+    Socket,
 }
 
 /// Listener addresses; `None` is off.
@@ -113,6 +128,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
     let (lowest_major, lowest_minor) = values.read(&names::LOWEST_VERSION);
     let config = Config {
         data_dir: data_dir(values, layers, problems),
+        database: database(values, problems),
         external_urls: values.read(&names::EXTERNAL_URL),
         insecure_http: values.read(&names::INSECURE_HTTP),
         listen: ListenConfig {
@@ -121,6 +137,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
             admin: values.read(&names::ADMIN_LISTEN),
         },
         admin_hosts: values.read(&names::ADMIN_HOSTS),
+        metrics_on: values.read(&names::ADMIN_METRICS),
         tls: tls(values, problems),
         poll: poll(values),
         timeouts: timeouts(values),
@@ -232,6 +249,14 @@ fn size(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
+fn database(values: &Values, problems: &mut Vec<Problem>) -> Option<Address> {
+    let url = values.read(&names::DATABASE);
+    if url.is_empty() {
+        return None;
+    }
+    url.parse().map_err(|error: OpenError| problems.push(values.problem(&names::DATABASE, error.to_string()))).ok()
+}
+
 /// What single values can't tell.
 fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
     for (key, address) in [(names::AGENT_LISTEN, config.listen.agent), (names::LOCAL_LISTEN, config.listen.local)] {
@@ -249,10 +274,6 @@ fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
     if !jitter.is_zero() && jitter >= long_poll {
         let reason = format!("must be shorter than timeouts.checkin_long_poll, {}", write_span(long_poll));
         problems.push(values.problem(&names::JITTER, reason));
-    }
-    if !values.read(&names::DATABASE).is_empty() {
-        let reason = "this version supports only SQLite in the data directory; remove the key";
-        problems.push(values.problem(&names::DATABASE, reason));
     }
     let UploadLimits { max_bytes, max_bytes_per_agent, .. } = config.uploads;
     if max_bytes > max_bytes_per_agent {

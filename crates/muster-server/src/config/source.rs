@@ -118,9 +118,9 @@ fn list<'a>(items: impl Iterator<Item = &'a DeValue<'a>>) -> Raw {
     texts.map_or(Raw::Other("a list of something other than strings"), Raw::List)
 }
 
-/// Values from variables `MUSTER_…`. An unknown one is a problem, as an unknown key of the file is, unless an
-/// orchestrator set it: for a service called `muster` it does so in every container.
-pub fn environment(variables: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -> Vec<Entry> {
+/// Values from variables `MUSTER_…`. An unknown one is `ignored`, unlike an unknown key of the file: the environment
+/// is shared with scripts and orchestrators, and a variable of theirs must not keep the fleet's server down.
+pub fn environment(variables: &BTreeMap<String, String>, ignored: &mut Vec<Problem>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for definition in KEYS.iter() {
         let name = definition.variable();
@@ -130,12 +130,13 @@ pub fn environment(variables: &BTreeMap<String, String>, problems: &mut Vec<Prob
         }
     }
     let strays = variables.iter().filter(|(name, value)| is_stray(name, value));
-    problems.extend(strays.map(|(name, _)| unknown_variable(name)));
+    ignored.extend(strays.map(|(name, _)| unknown_variable(name)));
     entries
 }
 
-/// Whether a variable looks like one of ours and nobody reads it.
-pub fn is_stray(name: &str, value: &str) -> bool {
+/// Whether a variable looks like one of ours and nobody reads it. Those that an orchestrator sets for a service called
+/// `muster` are known: it does so in every container.
+fn is_stray(name: &str, value: &str) -> bool {
     name.starts_with("MUSTER_")
         && !OTHER_VARIABLES.contains(&name)
         && !OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
@@ -157,7 +158,7 @@ fn tells_of_a_service(name: &str, value: &str) -> bool {
 fn unknown_variable(name: &str) -> Problem {
     let known: Vec<String> = KEYS.iter().map(keys::Definition::variable).collect();
     let hint = nearest(name, known.iter().map(String::as_str)).map(|near| format!("; did you mean {near}?"));
-    let reason = format!("unknown variable: no configuration key has this name{}", hint.unwrap_or_default());
+    let reason = format!("unknown variable, ignored{}", hint.unwrap_or_default());
     Problem { source: Source::Environment(name.to_owned()), key: String::new(), reason }
 }
 

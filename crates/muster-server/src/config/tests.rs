@@ -100,7 +100,8 @@ fn values_of_another_type_are_told_what_is_needed() {
         ("tls.cert = \"a\"", "requires tls.key"),
         ("tls.key = \"a\"", "requires tls.cert"),
         ("timeouts.checkin_jitter = \"6m\"", "must be shorter than timeouts.checkin_long_poll, 5m"),
-        ("database = \"postgres://h/d\"", "only SQLite"),
+        ("database = \"postgres://h/d\"", "it must name user, host and database"),
+        ("database = \"postgres://u@h/d?sslmode=verify-ca\"", "sslmode=verify-ca is not supported"),
         ("limits = 3", "unknown key"),
         ("[limit]", "limit: unknown section; did you mean [limits]?"),
         ("[limits.check-in]", "limits.check-in: unknown section; did you mean [limits.checkin]?"),
@@ -161,18 +162,33 @@ fn the_data_folder_depends_on_who_runs_us() {
     assert_eq!(load(&all).unwrap().config.data_dir, "/state/muster");
 }
 
+/// What is said of the variables that are ignored.
+fn ignored(all: &Layers) -> Vec<String> {
+    load(all).unwrap().ignored.iter().map(ToString::to_string).collect()
+}
+
 #[test]
-fn unknown_variables_are_refused_with_the_nearest_right_name() {
+fn unknown_variables_are_ignored_and_told_with_the_nearest_right_name() {
     let of = |names: &[&str]| Layers {
         root: true,
         environment: names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect(),
         ..Layers::default()
     };
-    let told = refused(&of(&["MUSTER_TIMEOUTS_IDEL"]));
-    let reason = "unknown variable: no configuration key has this name; did you mean MUSTER_TIMEOUTS_IDLE?";
-    assert_eq!(told, format!("invalid configuration: MUSTER_TIMEOUTS_IDEL: {reason}"));
-    assert!(refused(&of(&["MUSTER_PORT"])).contains("MUSTER_PORT: unknown variable"), "a port alone is no service");
-    assert!(refused(&of(&["MUSTER_NONSENSE_AND_MORE", "MUSTER_X"])).contains("2 problems"));
+    let told = ignored(&of(&["MUSTER_TLS_CLIENT_CAS"]));
+    assert_eq!(told, ["MUSTER_TLS_CLIENT_CAS: unknown variable, ignored; did you mean MUSTER_TLS_CLIENT_CA?"]);
+    let told = ignored(&of(&["MUSTER_NONSENSE_AND_MORE", "MUSTER_PORT"]));
+    assert!(told[0].starts_with("MUSTER_NONSENSE_AND_MORE: unknown variable, ignored"), "{told:?}");
+    assert!(told[1].starts_with("MUSTER_PORT: "), "a port alone is no service: {told:?}");
+}
+
+#[test]
+fn unknown_variables_are_told_beside_what_stops_the_server() {
+    let mut all = Layers { root: true, assignments: vec!["timeouts.idle=x".into()], ..Layers::default() };
+    all.environment.insert("MUSTER_TIMEOUTS_IDEL".into(), "5s".into());
+    assert!(
+        refused(&all)
+            .contains("\n  MUSTER_TIMEOUTS_IDEL: unknown variable, ignored; did you mean MUSTER_TIMEOUTS_IDLE?")
+    );
 }
 
 #[test]
@@ -195,7 +211,7 @@ fn variables_of_other_commands_of_tests_and_of_orchestrators_are_passed_over() {
     let mut all = Layers { root: true, ..Layers::default() };
     all.environment.extend(names.map(|name| (name.to_owned(), "x".to_owned())));
     all.environment.insert("MUSTER_PORT".into(), "tcp://10.0.0.1:8220".into());
-    load(&all).unwrap();
+    assert_eq!(ignored(&all), [""; 0]);
 }
 
 #[test]
@@ -286,4 +302,14 @@ proptest! {
         let again = load(&layers(&shown)).unwrap();
         prop_assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
     }
+}
+
+#[test]
+fn the_effective_configuration_does_not_show_the_password_of_the_database() {
+    let file =
+        Some(("muster.toml".into(), "data_dir = \"/d\"\ndatabase = \"postgres://u:hunter2@localhost/d\"".to_owned()));
+    let loaded = load(&Layers { file, ..Layers::default() }).unwrap();
+    let told = loaded.values.describe();
+    assert!(told.contains("database = \"postgres://u:***@localhost/d\""), "{told}");
+    assert!(!format!("{:?}", loaded.config).contains("hunter2"));
 }

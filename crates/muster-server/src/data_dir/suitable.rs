@@ -14,7 +14,7 @@ const OURS: [&str; 9] =
 /// What people and file systems may have put there before the first start.
 const HARMLESS: [&str; 3] = ["lost+found", "muster.toml", "pgp"];
 
-const OTHER_DIRECTORY: &str = "give a directory of its own with --data-dir; it need not be there yet";
+const OTHER_DIRECTORY: &str = "pass a separate directory with --data-dir; the server creates it if it does not exist";
 
 /// What is known of a directory.
 struct Facts<'a> {
@@ -33,7 +33,7 @@ pub(super) fn check(path: &Utf8Path) -> Result<(), DataDirError> {
     };
     let unsuitable = |reason, hint| DataDirError::Unsuitable { path: path.to_owned(), reason, hint };
     if !metadata.is_dir() {
-        return Err(unsuitable("is no directory".into(), OTHER_DIRECTORY));
+        return Err(unsuitable("is not a directory".into(), OTHER_DIRECTORY));
     }
     let mut entries = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -56,10 +56,10 @@ impl Facts<'_> {
     fn objection(&self) -> Option<(String, &'static str)> {
         let Self { owner, user, mode, entries } = self;
         if owner != user {
-            let reason = format!("belongs to user {owner}, and this server runs as user {user}");
+            let reason = format!("belongs to user {owner}, but this server runs as user {user}");
             return Some((
                 reason,
-                "run the server as the directory's owner, or give another directory with --data-dir",
+                "run the server as the directory's owner, or pass another directory with --data-dir",
             ));
         }
         if mode & 0o1000 != 0 {
@@ -68,11 +68,12 @@ impl Facts<'_> {
         let has_ours = entries.iter().any(|name| OURS.contains(&name.as_str()));
         let foreign = entries.iter().find(|name| !HARMLESS.contains(&name.as_str()));
         match foreign {
-            Some(name) if !has_ours => {
-                Some((format!("holds {name:?} and nothing of a server of Muster"), OTHER_DIRECTORY))
-            }
+            Some(name) if !has_ours => Some((
+                format!("contains {name:?}, so it is not the data directory of a Muster server"),
+                OTHER_DIRECTORY,
+            )),
             Some(_) if mode & 0o022 != 0 => Some((
-                format!("may be written by others (mode {mode:o})"),
+                format!("is writable by other users (mode {mode:o})"),
                 "check that its files are the server's own, then chmod 700 it",
             )),
             _ => None,
@@ -95,15 +96,15 @@ mod tests {
     #[test]
     fn foreign_and_shared_directories_are_refused() {
         let cases: [(u32, u32, &[&str], &str); 9] = [
-            (0, 0o755, &[], "belongs to user 0, and this server runs as user 7"),
+            (0, 0o755, &[], "belongs to user 0, but this server runs as user 7"),
             (8, 0o700, &["muster.db", "lock"], "belongs to user 8"),
             (7, 0o1777, &[], "is shared by all users (mode 1777)"),
             (7, 0o1777, &["muster.db", "lock"], "is shared by all users"),
             (7, 0o1755, &["x"], "is shared by all users"),
-            (7, 0o755, &["passwd"], "holds \"passwd\" and nothing of a server"),
-            (7, 0o700, &["muster.toml", ".profile"], "holds \".profile\""),
-            (7, 0o777, &["lock", "muster.db"], "may be written by others (mode 777)"),
-            (7, 0o770, &["lock", "muster.db"], "may be written by others (mode 770)"),
+            (7, 0o755, &["passwd"], "contains \"passwd\", so it is not"),
+            (7, 0o700, &["muster.toml", ".profile"], "contains \".profile\""),
+            (7, 0o777, &["lock", "muster.db"], "is writable by other users (mode 777)"),
+            (7, 0o770, &["lock", "muster.db"], "is writable by other users (mode 770)"),
         ];
         for (owner, mode, entries, reason) in cases {
             let told = objection(owner, mode, entries).unwrap_or_default();
@@ -143,6 +144,6 @@ mod tests {
             assert_eq!(fs::read_dir(&shared).unwrap().count(), usize::from(name.is_some()));
         }
         let file = shared.join("theirs");
-        assert!(DataDir::open(&file).unwrap_err().to_string().contains("is no directory"));
+        assert!(DataDir::open(&file).unwrap_err().to_string().contains("is not a directory"));
     }
 }

@@ -15,6 +15,7 @@ use muster_core::time::Clock;
 use tower::ServiceExt;
 
 use super::hosts::Hosts;
+use crate::config::settings::MetricsOn;
 use crate::metrics::{Asked, Metrics};
 use crate::tls::Tls;
 use crate::tls::validity::Warning;
@@ -31,13 +32,23 @@ use muster_management::management_router;
 /// Between two log lines about requests for the same foreign host.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
+const METRICS: &str = "/metrics";
+
 /// The handler of the admin listener and of the admin socket.
 #[derive(Clone)]
 pub(super) struct AdminHandler {
     router: Router,
     metrics: Arc<Metrics>,
-    hosts: Arc<Hosts>,
+    allowed: Arc<Allowed>,
     throttle: Arc<Throttle>,
+}
+
+/// What the admin listener serves; the socket serves everything.
+pub(super) struct Allowed {
+    /// The hosts that requests may be for.
+    pub hosts: Hosts,
+    /// Where `/metrics` is served.
+    pub metrics_on: MetricsOn,
 }
 
 #[derive(Clone)]
@@ -57,31 +68,40 @@ impl AdminHandler {
         health: Health,
         metrics: &Arc<Metrics>,
         tls: Option<Arc<Tls>>,
-        hosts: Hosts,
+        allowed: Allowed,
     ) -> Self {
         let watched = Watched { fleet: Arc::clone(fleet), health, metrics: Arc::clone(metrics), tls };
         let watch = Router::new()
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))
-            .route("/metrics", get(render))
+            .route(METRICS, get(render))
             .with_state(watched);
         let router = management_router(Arc::clone(fleet)).merge(watch);
         Self {
             router,
             metrics: Arc::clone(metrics),
-            hosts: Arc::new(hosts),
+            allowed: Arc::new(allowed),
             throttle: Arc::new(Throttle::new(TOLD_AGAIN)),
         }
     }
 
+    /// The reply to a request for metrics that are served on the socket alone.
+    fn withheld(&self, request: &Parts, peer: &Peer) -> Option<Response> {
+        let on_socket = self.allowed.metrics_on == MetricsOn::Socket && peer.listener != ListenerKind::Socket;
+        (on_socket && request.uri.path() == METRICS).then(|| {
+            let message = "metrics are served on admin.sock alone (admin.metrics)";
+            http_error(StatusCode::FORBIDDEN, "forbidden", message.to_owned())
+        })
+    }
+
     /// The reply to a request for a host that is not ours. The socket is none of a browser's business.
     fn misdirected(&self, request: &Parts, peer: &Peer) -> Option<Response> {
-        let host = (peer.listener != ListenerKind::Socket).then(|| self.hosts.foreign(request)).flatten()?;
+        let host = (peer.listener != ListenerKind::Socket).then(|| self.allowed.hosts.foreign(request)).flatten()?;
         if self.throttle.first_in_a_while(&host, SystemClock.now()) {
             let address = peer.address;
-            tracing::warn!(host, ?address, "rejected: the request is for a host that admin.hosts does not name");
+            tracing::warn!(host, ?address, "rejected a request: its Host is not in admin.hosts");
         }
-        let message = format!("the host {host:?} is not this server's; admin.hosts names those that are");
+        let message = format!("the host {host:?} is not allowed; add it to admin.hosts");
         Some(http_error(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message))
     }
 }
@@ -98,7 +118,7 @@ impl Web for AdminHandler {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
         let (parts, body) = request.into_parts();
-        if let Some(refused) = self.misdirected(&parts, &peer) {
+        if let Some(refused) = self.misdirected(&parts, &peer).or_else(|| self.withheld(&parts, &peer)) {
             metrics.answered(Asked::MANAGEMENT, refused.status(), began.elapsed());
             return Box::pin(std::future::ready(refused));
         }

@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::time::Clock;
-use muster_store::SqliteStore;
+use muster_store::SqlStore;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::admin::AdminHandler;
+use self::admin::{AdminHandler, Allowed};
 use self::agents::AgentHandler;
 use self::hosts::Hosts;
 use self::traces::Traces;
@@ -61,19 +61,22 @@ pub enum ServeError {
     /// An address is taken, or may not be used.
     #[error("{0}")]
     Listen(io::Error),
-    /// The store.
-    #[error("the store {path} can't be opened: {source}")]
-    Store {
+    /// A shared database.
+    #[error("cannot use the database: {0}")]
+    Database(#[from] muster_store::OpenError),
+    /// The store's file.
+    #[error("cannot open the store {path}: {source}")]
+    File {
         /// Its file.
         path: camino::Utf8PathBuf,
         /// Why.
-        source: muster_store::sqlite::OpenError,
+        source: muster_store::OpenError,
     },
     /// The master key or the signing key.
     #[error("{0}")]
     Key(String),
     /// The start itself broke off.
-    #[error("the start broke off: {0}")]
+    #[error("startup was interrupted: {0}")]
     Broken(String),
     /// The default policy or the default enrollment key.
     #[error("the first start failed: {0}")]
@@ -100,7 +103,7 @@ pub struct Server {
     pub metrics: Arc<Metrics>,
     /// Its folder.
     pub data: Arc<DataDir>,
-    store: Arc<SqliteStore>,
+    store: Arc<SqlStore>,
     health: Health,
     shutdown: CancellationToken,
     listeners: JoinSet<Drained>,
@@ -118,14 +121,20 @@ pub struct Stopped {
     pub took: Duration,
 }
 
-/// What a first start makes, marked once it is complete, and what an earlier run left unfinished.
+/// What a first start makes, marked once it is complete; what an earlier run left unfinished; and policies as the
+/// configuration of this start has them.
 async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> Result<FirstStart, ServeError> {
     let first_start = first_start::prepare(fleet, tls, config.insecure_http).await;
     let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
     data.mark_fleet(&first_start.installation)?;
     // What can't be finished must not keep agents out.
     if let Err(error) = fleet.actions().finish_orders().await {
-        error!(error = whole_text(&error), "orders that were cut off are not finished; tried again at the next start");
+        error!(error = whole_text(&error), "failed to complete interrupted actions; retrying at the next start");
+    }
+    match fleet.policies().revise_outdated().await {
+        Ok(0) => {}
+        Ok(revised) => info!(revised, "created new policy revisions: the server's address or key changed"),
+        Err(error) => error!(error = whole_text(&error), "failed to update policies; retrying at the next start"),
     }
     Ok(first_start)
 }
@@ -134,7 +143,7 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
 fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), DataDirError> {
     match data.write_listen(addresses) {
         Err(error) if error.is_full_disk() => {
-            warn!(%error, "listen.json is not written: the disk is full");
+            warn!(%error, "listen.json was not written: the disk is full");
             Ok(())
         }
         written => written,
@@ -202,18 +211,18 @@ impl Server {
         self.shutdown.cancel();
         self.fleet.stop();
         if let Err(error) = self.data.remove_listen() {
-            warn!(%error, "listen.json was left behind");
+            warn!(%error, "failed to remove listen.json");
         }
         let mut drained = Drained::default();
         while let Some(ended) = self.listeners.join_next().await {
             match ended {
                 Ok(one) => drained = Drained { open: drained.open + one.open, cut: drained.cut + one.cut },
-                Err(error) => error!(%error, "a listener broke"),
+                Err(error) => error!(%error, "listener failed"),
             }
         }
         for task in [self.background, self.watching] {
             if let Err(error) = task.await {
-                error!(%error, "a background task broke");
+                error!(%error, "background task failed");
             }
         }
         self.store.close().await;
@@ -271,7 +280,8 @@ impl Starting<'_> {
         }
         let told = fleet.settings().external_urls.iter().filter_map(|url| host::url_host(url));
         let hosts = Hosts::new(self.config.admin_hosts.iter().cloned().chain(told).chain(host::name()));
-        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, hosts);
+        let allowed = Allowed { hosts, metrics_on: self.config.metrics_on };
+        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, allowed);
         let web = || OnHyper(admin.clone());
         if let Some(listener) = bound.admin {
             let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
@@ -318,13 +328,13 @@ async fn started_unless<T: Send + 'static>(
         started = &mut starting => return started.map_err(broken)?.map(|server| Some(Started { server, signal: None })),
         signal = stop => signal,
     };
-    info!(signal, "stopping while starting");
+    info!(signal, "stopping during startup");
     if let Ok(started) = tokio::time::timeout(START_ENDS, &mut starting).await {
         return started.map_err(broken)?.map(|server| Some(Started { server, signal: Some(signal) }));
     }
     starting.abort();
     if tokio::time::timeout(CLEANED_UP, starting).await.is_err() {
-        warn!("the start does not end; the process ends without it");
+        warn!("startup does not finish; exiting");
     }
     Ok(None)
 }
@@ -340,7 +350,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     let watchdog = tokio::spawn(notify::keep_alive());
     notify::ready();
     if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {
-        warn!(%error, "nothing can be printed");
+        warn!(%error, "cannot print the greeting");
     }
     info!(
         agent = ?server.addresses.agent, local = ?server.addresses.local, admin = ?server.addresses.admin,
@@ -355,9 +365,9 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     tokio::select! {
         stopped = server.stop() => {
             let Drained { open, cut } = stopped.drained;
-            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped: open connections were drained, the rest cut");
+            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped: connections drained, the rest closed");
         }
-        signal = signals.wait() => warn!(signal, "a second signal: stopped without waiting"),
+        signal = signals.wait() => warn!(signal, "second signal: stopped without draining"),
     }
     watchdog.abort();
     Ok(())

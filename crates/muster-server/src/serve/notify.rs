@@ -26,6 +26,6 @@ pub(super) async fn keep_alive() {
 
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "the service manager could not be told");
+        warn!(%error, "failed to notify the service manager");
     }
 }

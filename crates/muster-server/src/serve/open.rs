@@ -3,26 +3,23 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use camino::Utf8Path;
 use muster_core::Entropy;
-use muster_core::seal::{Place, Sealer};
+use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
-use muster_store::sqlite::{self, OpenError, Options};
-use muster_store::{SettingWrite, SqliteStore, Store, StoreError, Write};
+use muster_store::postgres::Address;
+use muster_store::{Options, SqlStore, Store, sqlite};
 use secrecy::ExposeSecret;
 
-use super::ServeError;
+use super::{ServeError, whole_text};
 use crate::config::Config;
 use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses};
 use crate::tls::host;
 use muster_fleet::disk::Disk;
+use muster_fleet::secrets::{ensure_signing_key, has_signing_key};
 use muster_fleet::system::SystemEntropy;
 use muster_fleet::{Fleet, FleetParts};
-
-const SIGNING_KEY: &str = "signing_key";
 
 /// The fleet over the folder's store.
 pub(super) async fn fleet(
@@ -30,19 +27,22 @@ pub(super) async fn fleet(
     data: &DataDir,
     clock: Arc<dyn Clock>,
     addresses: &ListenAddresses,
-) -> Result<(Arc<SqliteStore>, Arc<Fleet>), ServeError> {
+) -> Result<(Arc<SqlStore>, Arc<Fleet>), ServeError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
-    let database = data.join(DATABASE);
-    let unopened = |source| ServeError::Store { path: database.clone(), source };
-    // Another program's file needs no key of ours.
-    sqlite::refuse_foreign(database.as_std_path()).map_err(unopened)?;
     let begin = Begin { data, new_fleet: config.new_fleet };
-    begin.check_file(&database)?;
-    let master_key = data.master_key(&*entropy)?;
-    let sealer =
-        Sealer::new(master_key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))?;
     let disk = data.disk();
-    let (store, on_reserve) = open_store(&database, &disk).map_err(unopened)?;
+    let ((store, on_reserve), sealer) = match &config.database {
+        Some(address) => {
+            let store = connect(address, data).await?;
+            ((store, false), sealer(data, &*entropy)?)
+        }
+        None => {
+            check_file(data, &begin)?;
+            // The key comes before the file: a file without it is one whose key was lost.
+            let sealer = sealer(data, &*entropy)?;
+            (open_file(data, &disk)?, sealer)
+        }
+    };
     let store = Arc::new(store);
     let signer = signer(&*store, &sealer, &*entropy, &begin).await?;
     let settings = config.fleet_settings(&own_url(config, addresses));
@@ -51,7 +51,7 @@ pub(super) async fn fleet(
         clock,
         entropy,
         sealer: Arc::new(sealer),
-        signer: Arc::new(signer),
+        signer,
         settings,
     });
     fleet.server_status().lies_on(Arc::new(disk), on_reserve);
@@ -60,24 +60,50 @@ pub(super) async fn fleet(
         fleet.server_status().probe_store().await;
     }
     if let Some(trouble) = fleet.server_status().trouble() {
-        tracing::warn!(trouble, "read-only until this is mended: nothing can be changed, and agents can't enroll");
+        tracing::warn!(trouble, "read-only until this is fixed: nothing can be changed, and agents cannot enroll");
     } else {
         fleet.server_status().set_reserve_aside();
     }
     Ok((store, fleet))
 }
 
-/// Opens the store. Even to read, the engine makes files beside it: on a full disk the reserve makes room for them.
-/// Returns whether it had to.
-fn open_store(database: &Utf8Path, disk: &DataDisk) -> Result<(SqliteStore, bool), OpenError> {
-    let open = || SqliteStore::open(database.as_std_path(), &Options::default());
-    match open() {
-        Err(error) if error.may_lack_space() && disk.release_reserve() => {
-            tracing::warn!(%error, "the disk is full: the reserve is given back to it");
-            Ok((open()?, true))
-        }
-        opened => Ok((opened?, false)),
+/// Connects to a shared database. One that holds a fleet needs the fleet's own master key.
+async fn connect(address: &Address, data: &DataDir) -> Result<SqlStore, ServeError> {
+    let store = SqlStore::connect(address.clone(), &Options::default())?;
+    let unreadable = |error| ServeError::Key(format!("the signing key: {}", whole_text(&error)));
+    if has_signing_key(&store).await.map_err(unreadable)? {
+        data.require_shared_key()?;
     }
+    Ok(store)
+}
+
+/// Whether the embedded store's file may be opened, or made.
+fn check_file(data: &DataDir, begin: &Begin<'_>) -> Result<(), ServeError> {
+    let database = data.join(DATABASE);
+    // Another program's file needs no key of ours.
+    sqlite::refuse_foreign(database.as_std_path())
+        .map_err(|source| ServeError::File { path: database.clone(), source })?;
+    Ok(begin.check_file(&database)?)
+}
+
+/// Opens the embedded store. Returns whether the reserve had to make room for it.
+fn open_file(data: &DataDir, disk: &DataDisk) -> Result<(SqlStore, bool), ServeError> {
+    let database = data.join(DATABASE);
+    let unopened = |source| ServeError::File { path: database.clone(), source };
+    let open = || SqlStore::open(database.as_std_path(), &Options::default());
+    match open() {
+        // Even to read, the engine makes files beside its own: on a full disk the reserve makes room for them.
+        Err(error) if error.may_lack_space() && disk.release_reserve() => {
+            tracing::warn!(%error, "the disk is full: released the reserve");
+            Ok((open().map_err(unopened)?, true))
+        }
+        opened => Ok((opened.map_err(unopened)?, false)),
+    }
+}
+
+fn sealer(data: &DataDir, entropy: &dyn Entropy) -> Result<Sealer, ServeError> {
+    let key = data.master_key(entropy)?;
+    Sealer::new(key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))
 }
 
 /// Whether a fleet may begin in this directory.
@@ -102,31 +128,20 @@ impl Begin<'_> {
     }
 }
 
-/// The installation's signing key: made once, kept sealed. It is the first thing that a new database gets, so that one
-/// without it holds no fleet.
+/// The installation's signing key: made once, where a fleet may begin.
 async fn signer(
     store: &dyn Store,
     sealer: &Sealer,
     entropy: &dyn Entropy,
     begin: &Begin<'_>,
-) -> Result<Signer, ServeError> {
-    let place = Place::setting(SIGNING_KEY);
-    let failed = |reason: String| ServeError::Key(format!("the signing key: {reason}"));
-    let unreadable = |error: StoreError| failed(error.to_string());
-    if let Some(text) = store.setting(SIGNING_KEY).await.map_err(unreadable)? {
-        let sealed = STANDARD.decode(text).map_err(|error| failed(error.to_string()))?;
-        if begin.new_fleet {
-            tracing::warn!("--new-fleet has no effect: the database holds a fleet, which is kept");
-        }
-        let pkcs8 = sealer.open(place, &sealed).map_err(|error| failed(error.to_string()))?;
-        return Signer::from_pkcs8(&pkcs8).map_err(|error| failed(error.to_string()));
+) -> Result<Arc<Signer>, ServeError> {
+    let failed = |error: muster_core::Error| ServeError::Key(format!("the signing key: {}", whole_text(&error)));
+    if !has_signing_key(store).await.map_err(failed)? {
+        begin.check("contains no fleet")?;
+    } else if begin.new_fleet {
+        tracing::warn!("--new-fleet has no effect: the database contains a fleet");
     }
-    begin.check("holds no fleet")?;
-    let (signer, pkcs8) = Signer::generate().map_err(|error| failed(error.to_string()))?;
-    let sealed = sealer.seal(place, &pkcs8, entropy).map_err(|error| failed(error.to_string()))?;
-    let put = Write::Setting(SettingWrite::Put { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) });
-    store.commit(vec![put]).await.map_err(unreadable)?;
-    Ok(signer)
+    ensure_signing_key(store, sealer, entropy).await.map_err(failed)
 }
 
 /// What agents are told when nobody configured an address: this host's name, or the loopback address when nothing

@@ -83,6 +83,24 @@ async fn a_server_answers_on_every_listener_and_stops_in_order() {
 }
 
 #[tokio::test]
+async fn a_changed_external_url_reaches_policies_at_the_next_start_as_one_new_revision() {
+    let folder = tempfile::tempdir().unwrap();
+    let revision = async |url: &str| {
+        let server = Server::start(&config(&folder, &[&format!("external_url={url}")])).await.unwrap();
+        let context = OpContext::administrator(Actor::System);
+        let policy = server.fleet.policies().find_by_name(&context, "Default policy").await.unwrap();
+        let newest = server.fleet.policies().revision(&policy, policy.revision).await.unwrap();
+        server.stop().await;
+        (newest.revision, newest.compiled["fleet"]["hosts"][0].as_str().unwrap().to_owned())
+    };
+    let (old, new) = ("https://old.example:8220", "https://new.example:8220");
+    assert_eq!(revision(old).await, (1, old.to_owned()));
+    assert_eq!(revision(old).await, (1, old.to_owned()), "nothing changed");
+    assert_eq!(revision(new).await, (2, new.to_owned()));
+    assert_eq!(revision(new).await, (2, new.to_owned()), "once, and not at every start");
+}
+
+#[tokio::test]
 async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&folder, &[])).await.unwrap();
@@ -91,10 +109,7 @@ async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itsel
     assert!(overall().await.contains("available"));
     server.fleet.note(Some(&full));
     let told = admin(&server, "/readyz").await;
-    assert!(
-        told.starts_with("HTTP/1.1 503") && told.contains("takes no writes: not applied: database or disk"),
-        "{told}"
-    );
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("is read-only: not applied: database or disk"), "{told}");
     assert!(admin(&server, "/healthz").await.ends_with("ok\n"));
     let status = agent(&server, "/api/status").await;
     assert!(status.starts_with("HTTP/1.1 503") && status.contains("DEGRADED"), "{status}");
@@ -167,6 +182,18 @@ async fn management_listener_serves_its_own_names_only() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn metrics_can_be_kept_from_other_users_of_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&folder, &["admin.metrics=socket"])).await.unwrap();
+    let told = admin(&server, "/metrics").await;
+    assert!(told.starts_with("HTTP/1.1 403") && told.contains("admin.sock") && !told.contains("muster_"), "{told}");
+    assert!(admin(&server, "/healthz").await.starts_with("HTTP/1.1 200"));
+    let socket = UnixStream::connect(server.data.join("admin.sock")).await.unwrap();
+    assert!(ask(socket, "/metrics").await.contains("muster_connections"));
+    server.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn start_ends_when_it_is_told_to_stop() {
     struct Ended(Arc<std::sync::atomic::AtomicBool>);
@@ -225,7 +252,7 @@ async fn damaged_store_is_not_ready_once_somebody_came_upon_it() {
     let told = ask(socket, "/api/fleet/enrollment_api_keys").await;
     assert!(told.starts_with("HTTP/1.1 500"), "{told}");
     let told = admin(&server, "/readyz").await;
-    assert!(told.starts_with("HTTP/1.1 503") && told.contains("the store is damaged: "), "{told}");
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("the store is corrupt: "), "{told}");
     let told = agent(&server, "/api/status").await;
     assert!(told.starts_with("HTTP/1.1 503") && told.contains("DEGRADED"), "{told}");
     server.stop().await;
@@ -261,8 +288,8 @@ async fn the_first_start_makes_policy_and_key_once() {
     let server = Server::start(&config).await.unwrap();
     assert_eq!(server.first_start.enrollment_token, None);
     let greeting = server.first_start.greeting(&config, &server.addresses);
-    let key = format!("To create an enrollment key: muster enrollment-key create --data-dir {}", config.data_dir);
-    assert!(greeting.contains(&format!("{key} --policy 'Default policy'\n")), "{greeting}");
+    let key = format!("To create an enrollment key: muster enrollment-key create --data-dir={}", config.data_dir);
+    assert!(greeting.contains(&format!("{key} --policy='Default policy'\n")), "{greeting}");
     assert_eq!(server.first_start.ca_fingerprint, first.ca_fingerprint);
     assert_eq!(server.fleet.inner().signer.public_key(), signing_key, "the signing key is kept");
     let page = muster_store::query::Page { offset: 0, limit: 10 };
@@ -298,23 +325,23 @@ async fn the_greeting_names_a_policy_that_is_there() {
         .await
         .unwrap()
         .unwrap();
-    let web = PolicyDraft { name: Some("it's web".into()), ..PolicyDraft::default() };
+    let web = PolicyDraft { name: Some("--it's web".into()), ..PolicyDraft::default() };
     server.fleet.policies().create(&root.grant().unwrap(), web).await.unwrap();
     delete_policy(&server, &root, default.id.as_str()).await;
     server.stop().await;
 
     let server = Server::start(&config).await.unwrap();
     let greeting = server.first_start.greeting(&config, &server.addresses);
-    assert!(greeting.contains(r"--policy 'it'\''s web'"), "{greeting}");
+    assert!(greeting.contains(r"--policy='--it'\''s web'"), "{greeting}");
     assert!(!greeting.contains("Default policy"), "{greeting}");
     let web =
-        server.fleet.store().policy_by_name(&muster_core::id::SpaceId::default(), "it's web").await.unwrap().unwrap();
+        server.fleet.store().policy_by_name(&muster_core::id::SpaceId::default(), "--it's web").await.unwrap().unwrap();
     delete_policy(&server, &root, web.id.as_str()).await;
     server.stop().await;
 
     let server = Server::start(&config).await.unwrap();
     let greeting = server.first_start.greeting(&config, &server.addresses);
-    let make = format!("To create one: muster policy create --data-dir {} NAME\n", config.data_dir);
+    let make = format!("To create one: muster policy create --data-dir={} NAME\n", config.data_dir);
     assert!(greeting.contains(&make), "{greeting}");
     server.stop().await;
 }
@@ -360,7 +387,7 @@ async fn a_start_that_fails_leaves_no_trace_of_a_server_and_another_servers_alon
     let settings = config(&other, &[]);
     fs_err::write(settings.data_dir.join("muster.db"), "hello").unwrap();
     let error = Server::start(&settings).await.err().unwrap().to_string();
-    assert!(error.contains("muster.db is no SQLite database, not a store of this program"), "{error}");
+    assert!(error.contains("muster.db is not a SQLite database, not a store of this program"), "{error}");
     has_no_traces(&settings);
     assert_eq!(fs_err::read(settings.data_dir.join("muster.db")).unwrap(), b"hello");
     assert!(!settings.data_dir.join("master.key").try_exists().unwrap());

@@ -21,7 +21,7 @@ impl Drop for Traces {
     fn drop(&mut self) {
         for removed in [self.0.remove_listen(), self.0.remove_socket()] {
             if let Err(error) = removed {
-                warn!(%error, "a file of the stopped server was left behind");
+                warn!(%error, "failed to remove a file of the stopped server");
             }
         }
     }

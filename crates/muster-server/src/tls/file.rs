@@ -33,7 +33,7 @@ pub fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>
     let found = found.map_err(|error| TlsError::file(path, error.to_string()))?;
     for (place, der) in (1..).zip(&found) {
         if let Err(error) = X509Certificate::from_der(der) {
-            return Err(TlsError::file(path, format!("certificate {place} in it is corrupt: {error}")));
+            return Err(TlsError::file(path, format!("certificate {place} is corrupt: {error}")));
         }
     }
     Ok(found)
@@ -73,28 +73,28 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
     match wanted {
         Wanted::Certificate if labels.iter().any(|label| label == "CERTIFICATE") => None,
         Wanted::Certificate if has("CERTIFICATE REQUEST") => Some(
-            "holds a signing request, not a certificate\nhint: give the certificate that the CA issued for it".into(),
+            "contains a signing request, not a certificate\nhint: use the certificate that the CA issued for it".into(),
         ),
-        Wanted::Certificate if has("TRUSTED CERTIFICATE") => {
-            Some(format!("holds a certificate in OpenSSL's trusted form\nhint: openssl x509 -in {path} -out PEM_FILE"))
-        }
-        Wanted::Certificate if has("PKCS7") => Some(format!(
-            "holds a PKCS#7 bundle, not PEM certificates\nhint: openssl pkcs7 -in {path} -print_certs -out PEM_FILE"
+        Wanted::Certificate if has("TRUSTED CERTIFICATE") => Some(format!(
+            "contains a certificate in OpenSSL's trusted format\nhint: openssl x509 -in {path} -out PEM_FILE"
         )),
-        Wanted::Certificate if has("PRIVATE KEY") => {
-            Some("holds a private key, not a certificate\nhint: are tls.cert and tls.key exchanged?".into())
-        }
+        Wanted::Certificate if has("PKCS7") => Some(format!(
+            "contains a PKCS#7 bundle, not PEM certificates\nhint: openssl pkcs7 -in {path} -print_certs -out PEM_FILE"
+        )),
+        Wanted::Certificate if has("PRIVATE KEY") => Some(
+            "contains a private key, not a certificate\nhint: check whether tls.cert and tls.key are swapped".into(),
+        ),
         Wanted::Key if has("ENCRYPTED PRIVATE KEY") || is_encrypted(bytes) => Some(format!(
-            "holds a key that is protected by a passphrase, which this server can't ask for\n\
-             hint: openssl pkey -in {path} -out PEM_FILE, readable by the server's user alone"
+            "contains a key that is protected by a passphrase, which this server cannot prompt for\n\
+             hint: openssl pkey -in {path} -out PEM_FILE, readable only by the server's user"
         )),
         Wanted::Key if has("PRIVATE KEY") => None,
-        Wanted::Key if has("PUBLIC KEY") => Some("holds a public key, not the private one".into()),
-        Wanted::Key if has("CERTIFICATE") => {
-            Some("holds a certificate, not a private key\nhint: are tls.cert and tls.key exchanged?".into())
-        }
-        Wanted::Certificate => Some(format!("holds no certificate, but {}", labels.join(", "))),
-        Wanted::Key => Some(format!("holds no private key, but {}", labels.join(", "))),
+        Wanted::Key if has("PUBLIC KEY") => Some("contains a public key, not a private key".into()),
+        Wanted::Key if has("CERTIFICATE") => Some(
+            "contains a certificate, not a private key\nhint: check whether tls.cert and tls.key are swapped".into(),
+        ),
+        Wanted::Certificate => Some(format!("contains no certificate, but {}", labels.join(", "))),
+        Wanted::Key => Some(format!("contains no private key, but {}", labels.join(", "))),
     }
 }
 
@@ -123,25 +123,25 @@ fn is_encrypted(bytes: &[u8]) -> bool {
 fn binary(bytes: &[u8], path: &Utf8Path) -> String {
     if X509Certificate::from_der(bytes).is_ok() {
         return format!(
-            "is a certificate in DER form, and PEM is needed\nhint: openssl x509 -inform der -in {path} -out PEM_FILE"
+            "is a DER certificate, but PEM is required\nhint: openssl x509 -inform der -in {path} -out PEM_FILE"
         );
     }
     if bytes.starts_with(&[0xfe, 0xed, 0xfe, 0xed]) {
-        return "is a Java keystore, and PEM is needed\nhint: export it with keytool and openssl pkcs12".into();
+        return "is a Java keystore, but PEM is required\nhint: export it with keytool and openssl pkcs12".into();
     }
     match der_version(bytes) {
         // RFC 7292: the first field of a PFX is version 3.
         Some(3) => format!(
-            "is a PKCS#12 archive, and PEM is needed\n\
-             hint: openssl pkcs12 -in {path} -nodes -out PEM_FILE, and give that file as tls.cert and as tls.key"
+            "is a PKCS#12 archive, but PEM is required\n\
+             hint: openssl pkcs12 -in {path} -nodes -out PEM_FILE, and use that file for both tls.cert and tls.key"
         ),
         // RFC 5958, RFC 8017 and RFC 5915: keys begin with version 0 or 1.
         Some(0 | 1) => {
             format!(
-                "is a private key in DER form, and PEM is needed\nhint: openssl pkey -inform der -in {path} -out PEM_FILE"
+                "is a DER private key, but PEM is required\nhint: openssl pkey -inform der -in {path} -out PEM_FILE"
             )
         }
-        _ => "holds no PEM section (-----BEGIN …)".into(),
+        _ => "contains no PEM block (-----BEGIN …)".into(),
     }
 }
 

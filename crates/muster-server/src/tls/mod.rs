@@ -40,7 +40,7 @@ pub enum TlsError {
     Data(#[from] DataDirError),
     /// One half of the CA is gone.
     #[error(
-        "{there} is there and {missing} is not: restore it from a backup, or remove both (agents must then be given the new CA)"
+        "{there} exists, but {missing} does not: restore it from a backup, or remove both (then distribute the new CA certificate to the agents)"
     )]
     Half {
         /// What is there.
@@ -57,13 +57,13 @@ pub enum TlsError {
         reason: String,
     },
     /// A certificate could not be made.
-    #[error("making a certificate failed: {0}")]
+    #[error("cannot create a certificate: {0}")]
     Issue(#[from] rcgen::Error),
     /// Certificate, key and CA do not fit together.
-    #[error("the certificate can't be used: {0}")]
+    #[error("cannot use the certificate: {0}")]
     Unusable(#[from] rustls::Error),
     /// The clock is out of the calendar.
-    #[error("the clock is set to a time that no certificate can name")]
+    #[error("the clock is set to a time that certificates cannot represent")]
     Clock,
 }
 
@@ -126,11 +126,13 @@ impl Tls {
         let described = self.described();
         let role = |place: usize| if place == 0 { Role::Server } else { Role::Chain };
         let chain = described.chain.iter().enumerate().filter_map(|(place, der)| Validity::of(role(place), der));
-        match &self.authority {
+        let mut validities: Vec<Validity> = match &self.authority {
             // Its chain is the certificate and the CA itself.
             Some(authority) => chain.take(1).chain(Validity::of(Role::Ca, authority.certificate())).collect(),
             None => chain.collect(),
-        }
+        };
+        validities.extend(described.client_cas.iter().filter_map(|der| Validity::of(Role::ClientCa, der)));
+        validities
     }
 
     /// Seconds until each kind of certificate in use expires; negative since it did.
@@ -214,6 +216,8 @@ fn files(config: &TlsConfig, data: &DataDir) -> (Utf8PathBuf, Utf8PathBuf) {
 /// What is known of the certificates in use.
 struct Described {
     chain: Vec<CertificateDer<'static>>,
+    /// CAs of client certificates.
+    client_cas: Vec<CertificateDer<'static>>,
     /// What is odd about the chain, and no reason to reject it.
     odd: Vec<String>,
 }
@@ -229,13 +233,14 @@ fn server_config(
     let key = read_key(&key_path)?;
     let provider = provider();
     let odd = check_chain(&provider, (&cert_path, &key_path), &chain, &key)?;
-    let described = Described { chain: chain.clone(), odd };
+    let client_cas = config.client_ca.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
     let builder = match &config.client_ca {
-        Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
+        Some(path) => builder.with_client_cert_verifier(client_verifier(path, &client_cas, provider)?),
         None => builder.with_no_client_auth(),
     };
+    let described = Described { chain: chain.clone(), client_cas, odd };
     let mut server = builder.with_single_cert(chain, key)?;
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -250,11 +255,12 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn client_verifier(
     path: &Utf8Path,
+    certificates: &[CertificateDer<'static>],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(path)? {
-        roots.add(certificate)?;
+    for certificate in certificates {
+        roots.add(certificate.clone())?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
     verifier.build().map_err(|error| TlsError::Pem { file: path.to_string(), reason: error.to_string() })

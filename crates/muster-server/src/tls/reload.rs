@@ -66,8 +66,8 @@ async fn hung_up(hangup: &mut Option<Signal>) {
 
 fn reload(tls: &Tls, why: &str) {
     match tls.reload() {
-        Ok(()) => info!(why, "certificates were read again"),
-        Err(error) => warn!(why, %error, "certificates were not taken over; the ones in use stay"),
+        Ok(()) => info!(why, "certificates reloaded"),
+        Err(error) => warn!(why, %error, "failed to reload certificates; keeping the current ones"),
     }
 }
 
@@ -75,7 +75,7 @@ fn renew(tls: &Tls) {
     match tls.renew() {
         Ok(true) => info!("the server's certificate was renewed"),
         Ok(false) => {}
-        Err(error) => warn!(%error, "the server's certificate could not be renewed"),
+        Err(error) => warn!(%error, "failed to renew the server's certificate"),
     }
 }
 

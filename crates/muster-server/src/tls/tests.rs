@@ -121,7 +121,7 @@ fn half_a_ca_is_refused() {
     open().unwrap();
     fs_err::remove_file(data.join("ca.key")).unwrap();
     let error = open().unwrap_err().to_string();
-    assert!(error.contains("ca.crt is there and ca.key is not"), "{error}");
+    assert!(error.contains("ca.crt exists, but ca.key does not"), "{error}");
 }
 
 #[test]

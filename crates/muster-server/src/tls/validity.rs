@@ -24,6 +24,8 @@ pub enum Role {
     Chain,
     /// The server's own CA.
     Ca,
+    /// A CA of client certificates.
+    ClientCa,
 }
 
 impl Role {
@@ -33,6 +35,7 @@ impl Role {
             Self::Server => "server",
             Self::Chain => "chain",
             Self::Ca => "ca",
+            Self::ClientCa => "client_ca",
         }
     }
 
@@ -41,7 +44,13 @@ impl Role {
             Self::Server => "the server's certificate",
             Self::Chain => "a CA certificate of the server's chain",
             Self::Ca => "the server's own CA",
+            Self::ClientCa => "a CA of client certificates (tls.client_ca)",
         }
+    }
+
+    /// Whether agents verify it. Client certificates are optional, so a CA of theirs concerns few agents.
+    const fn is_presented(self) -> bool {
+        !matches!(self, Self::ClientCa)
     }
 
     const fn warn_seconds(self) -> i64 {
@@ -54,6 +63,8 @@ impl Role {
 pub struct Validity {
     /// Which one it is.
     pub role: Role,
+    /// Its subject: a bundle of client CAs may hold many.
+    pub subject: String,
     /// Its first second.
     pub from: i64,
     /// Its last second.
@@ -74,7 +85,8 @@ impl Validity {
     pub fn of(role: Role, der: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let validity = certificate.validity();
-        Some(Self { role, from: validity.not_before.timestamp(), until: validity.not_after.timestamp() })
+        let subject = certificate.subject().to_string();
+        Some(Self { role, subject, from: validity.not_before.timestamp(), until: validity.not_after.timestamp() })
     }
 
     /// Seconds until it expires; negative since it did.
@@ -82,19 +94,29 @@ impl Validity {
         self.until - seconds(now)
     }
 
+    fn describe(&self) -> String {
+        let what = self.role.describe();
+        match self.role {
+            Role::ClientCa => format!("{what}, {},", self.subject),
+            Role::Server | Role::Chain | Role::Ca => what.to_owned(),
+        }
+    }
+
     /// The warning that is due at `now`.
     pub fn warning(&self, now: Timestamp) -> Option<Warning> {
-        let what = self.role.describe();
+        let what = self.describe();
+        let keeps_agents_out = self.role.is_presented();
         let time = |seconds: i64| Timestamp::from_micros(seconds.saturating_mul(1_000_000)).to_rfc3339_seconds();
         let left = self.seconds_left(now);
         if self.from > seconds(now) {
             let (from, now) = (time(self.from), now.to_rfc3339_seconds());
             let text = format!("{what} is not valid before {from}, and this host's clock says {now}");
-            return Some(Warning { text, keeps_agents_out: true });
+            return Some(Warning { text, keeps_agents_out });
         }
         if left < 0 {
-            let text = format!("{what} expired at {}: agents can't connect until it is replaced", time(self.until));
-            return Some(Warning { text, keeps_agents_out: true });
+            let result = if keeps_agents_out { "agents can't connect until it is replaced" } else { "replace it" };
+            let text = format!("{what} expired at {}: {result}", time(self.until));
+            return Some(Warning { text, keeps_agents_out });
         }
         (left < self.role.warn_seconds()).then(|| Warning {
             text: format!("{what} expires in {} days, at {}", left / DAY, time(self.until)),
@@ -112,10 +134,8 @@ pub fn uncovered(der: &CertificateDer<'_>, external_urls: &[String]) -> Vec<Warn
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
     let names = subject_names(&certificate);
     let told = |host: String| {
-        let has = if names.is_empty() { "no name at all".into() } else { listed(&names) };
-        let text = format!(
-            "the server's certificate is not good for {host}, which agents are told (external_url): it names {has}"
-        );
+        let has = if names.is_empty() { "no names".into() } else { listed(&names) };
+        let text = format!("the server's certificate does not cover {host} from external_url; it covers {has}");
         // Agents may have been given another address that it is good for.
         Warning { text, keeps_agents_out: false }
     };

@@ -22,13 +22,11 @@ CREATE TABLE agents (
     running_policy_id TEXT,
     policy_revision INTEGER NOT NULL,
     policy_failure TEXT,
-    duplicate_hosts TEXT,
     action_position INTEGER NOT NULL,
     action_token TEXT,
     tags TEXT NOT NULL,
     agent_version TEXT NOT NULL,
     newer_than_tested INTEGER NOT NULL,
-    hostname TEXT NOT NULL,
     last_checkin INTEGER,
     health_status TEXT NOT NULL,
     health_message TEXT NOT NULL,
@@ -56,29 +54,34 @@ CREATE TABLE agents (
     enrollment_id TEXT,
     enrolled_at INTEGER NOT NULL,
     policy_id TEXT,
-    space TEXT NOT NULL
+    space TEXT NOT NULL,
+    hostname TEXT NOT NULL,
+    duplicate_hosts TEXT,
+    former_id TEXT
 ) STRICT;
 -- A column named here makes an update dearer: see "agents" among the statements.
-CREATE INDEX agents_by_host ON agents (host_id) WHERE host_id IS NOT NULL;
+CREATE INDEX agents_by_host ON agents (host_id, space) WHERE host_id IS NOT NULL;
 CREATE INDEX agents_by_policy ON agents (policy_id, active);
 CREATE INDEX agents_by_status ON agents (space, status);
 CREATE INDEX agents_by_deadline ON agents (status_deadline) WHERE status_deadline IS NOT NULL;
 CREATE INDEX agents_by_enrollment_key ON agents (enrollment_key_id) WHERE enrollment_key_id IS NOT NULL;
 CREATE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrolled_at, id) WHERE enrollment_id IS NOT NULL;
 CREATE INDEX agents_by_space ON agents (space, id);
+CREATE INDEX agents_by_hostname ON agents (space, lower(hostname));
+CREATE INDEX agents_by_duplicate_hosts ON agents (space, duplicate_hosts) WHERE duplicate_hosts IS NOT NULL;
 CREATE INDEX agents_by_enrolment ON agents (space, enrolled_at, id);
 
--- What agents authenticate with: one live credential at most for each, and those that it had before.
+-- What agents authenticate with: the live credentials of each, and those that it had before. A hash is in base64.
 CREATE TABLE credentials (
     key_id TEXT NOT NULL PRIMARY KEY,
     agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
     type TEXT NOT NULL,
-    hash BLOB NOT NULL,
+    hash TEXT NOT NULL,
     issued_at INTEGER NOT NULL,
     last_used_at INTEGER,
     revoked_at INTEGER
 ) STRICT;
-CREATE UNIQUE INDEX credentials_live ON credentials (agent_id) WHERE revoked_at IS NULL;
+CREATE INDEX credentials_live ON credentials (agent_id) WHERE revoked_at IS NULL;
 CREATE INDEX credentials_by_agent ON credentials (agent_id, issued_at, key_id);
 
 CREATE TABLE agent_documents (

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::credential::Credential;
 use muster_core::host::Host;
-use muster_core::id::{AgentId, EnrollmentKeyId, KeyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
@@ -26,7 +26,8 @@ pub enum AgentWrite {
     /// A host, unless it is there. `Exists` when its machine has another one in its space. It goes with its last agent.
     PutHost(Host),
     /// A changed record: `after.version` must be `before.version + 1`. `Changed` or `Missing` otherwise. An engine
-    /// may compare the two to touch only the indexes concerned.
+    /// may compare the two to touch only the indexes concerned. Credentials that `after` has no more end at its
+    /// `updated_at`, and those that it has besides are issued; `Exists` for one whose id was ever used.
     Update {
         /// Record that the change is based on.
         before: Arc<AgentRecord>,
@@ -71,6 +72,11 @@ pub enum AgentWrite {
         /// Agents and the times when they were last seen.
         seen: Vec<(AgentId, Timestamp)>,
     },
+    /// Sets later times of the last use of credentials, live or not, without a version change.
+    CredentialsUsed {
+        /// Credentials and the times of the last requests with them.
+        used: Vec<(KeyId, Timestamp)>,
+    },
 }
 
 impl From<AgentWrite> for Write {
@@ -86,10 +92,12 @@ pub trait AgentStore: Send + Sync + 'static {
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
     /// One agent's record, if it is of the space.
     async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
-    /// The agent with this access key.
-    async fn agent_by_access_key(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
+    /// The agent with this live credential. Its record carries all of its live credentials.
+    async fn agent_by_credential(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
     /// Everything that an agent ever authenticated with, the newest first.
     async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError>;
+    /// A host.
+    async fn host(&self, id: &HostId) -> Result<Option<Host>, StoreError>;
     /// The host of a machine in a space.
     async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError>;
     /// The agent that enrolled by this key with this idempotency handle and never checked in. There is one at most: a
@@ -127,6 +135,11 @@ pub trait AgentStore: Send + Sync + 'static {
         after: Option<&AgentId>,
         limit: u32,
     ) -> Result<Vec<AgentId>, StoreError>;
+    /// These agents, in this order and without components; those that are not there are left out. Each is a look-up of
+    /// its own: neither sorted nor counted, as a list is.
+    async fn agents_named(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, StoreError>;
+    /// The version of the record of each of these agents that is there, in any order.
+    async fn agent_versions(&self, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>, StoreError>;
     /// Number of agents in each status, among those that match.
     async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError>;
     /// Every tag in use among those that match, sorted ignoring case.

@@ -81,13 +81,13 @@ impl From<StoreError> for muster_core::Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Precondition {
     /// The record has changed since it was read.
-    #[error("{0} changed meanwhile")]
+    #[error("{0} has changed in the meantime")]
     Changed(String),
     /// The record does not exist (any more).
     #[error("{0} does not exist")]
     Missing(String),
     /// The id is taken.
-    #[error("{0} exists already")]
+    #[error("{0} already exists")]
     Exists(String),
     /// The name is taken.
     #[error("the name {0:?} is taken")]

@@ -55,8 +55,8 @@ pub trait PolicyStore: Send + Sync + 'static {
     async fn policies(&self, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>, StoreError>;
     /// Policies of a space behind a name, by name.
     async fn policies_after(&self, space: &SpaceId, name: &str, limit: u32) -> Result<Vec<Policy>, StoreError>;
-    /// Number of active agents on each policy.
-    async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError>;
+    /// Number of active agents on each policy of a space that has any.
+    async fn policy_agent_counts(&self, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>, StoreError>;
     /// The newest revision of a policy.
     async fn policy_newest_revision(&self, id: &PolicyId) -> Result<Option<PolicyRevision>, StoreError>;
     /// A revision of a policy.

@@ -8,8 +8,8 @@ use super::statements;
 macro_rules! plain {
     () => {
         "version, family, kind, replace_token, updated_at, target_revision, running_policy_id, policy_revision, \
-         policy_failure, duplicate_hosts, action_position, \
-         action_token, tags, agent_version, newer_than_tested, hostname, last_checkin, health_status, \
+         policy_failure, action_position, \
+         action_token, tags, agent_version, newer_than_tested, last_checkin, health_status, \
          health_message, unhealthy_reason, status_since, audit_reason, audit_at, unenrollment_started_at, \
          unenrolled_at, unenrolled_reason, upgrade_started_at, upgraded_at, upgrade_open, upgrade_details, \
          upgrade_rollbacks, \
@@ -19,7 +19,7 @@ macro_rules! plain {
 macro_rules! plain_values {
     () => {
         "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-         $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35"
+         $24, $25, $26, $27, $28, $29, $30, $31, $32, $33"
     };
 }
 macro_rules! status {
@@ -29,17 +29,18 @@ macro_rules! status {
 }
 macro_rules! status_values {
     () => {
-        "$36, $37"
+        "$34, $35"
     };
 }
 macro_rules! keys {
     () => {
-        "active, host_id, enrollment_key_id, enrollment_id, enrolled_at, policy_id, space"
+        "active, host_id, enrollment_key_id, enrollment_id, enrolled_at, policy_id, space, hostname, duplicate_hosts, \
+         former_id"
     };
 }
 macro_rules! keys_values {
     () => {
-        "$38, $39, $40, $41, $42, $43, $44"
+        "$36, $37, $38, $39, $40, $41, $42, $43, $44, $45"
     };
 }
 macro_rules! columns {
@@ -53,31 +54,37 @@ macro_rules! values {
     };
 }
 
-/// A record with its live credential. No two of the columns have one name.
+/// A record with its live credentials in one column: none of the parts of one contains a space or a comma.
 macro_rules! select {
     ($from:literal) => {
-        concat!("SELECT ", columns!(), ", key_id, hash ", $from)
+        concat!(
+            "SELECT ",
+            columns!(),
+            ", (SELECT string_agg(key_id || ' ' || type || ' ' || hash || ' ' || issued_at, ',') FROM credentials \
+               WHERE agent_id = agents.id AND revoked_at IS NULL) ",
+            $from
+        )
     };
 }
 
 statements! {
     /// Inserts an agent unless the id is taken.
     INSERT = concat!(
-        "INSERT INTO agents (", columns!(), ") VALUES (", values!(), ", $45) ON CONFLICT (id) DO NOTHING"
+        "INSERT INTO agents (", columns!(), ") VALUES (", values!(), ", $46) ON CONFLICT (id) DO NOTHING"
     );
     /// Updates columns without an index.
     UPDATE_PLAIN = concat!(
-        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $36 AND version = $37"
+        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $34 AND version = $35"
     );
     /// Updates the status as well.
     UPDATE_STATUS = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ") = (", plain_values!(), ", ", status_values!(),
-        ") WHERE id = $38 AND version = $39"
+        ") WHERE id = $36 AND version = $37"
     );
     /// Updates everything except the id.
     UPDATE_ALL = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ", ", keys!(), ") = (", values!(),
-        ") WHERE id = $45 AND version = $46"
+        ") WHERE id = $46 AND version = $47"
     );
     /// Sets the check-in time if it is later.
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";
@@ -89,9 +96,11 @@ statements! {
     /// A new credential; nothing happens when the public half is taken.
     INSERT_CREDENTIAL = "INSERT INTO credentials (key_id, agent_id, type, hash, issued_at) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (key_id) DO NOTHING";
-    /// The end of the live credential, and when it was used last.
-    REVOKE_CREDENTIAL = "UPDATE credentials SET revoked_at = $1, last_used_at = $2 \
-        WHERE agent_id = $3 AND revoked_at IS NULL";
+    /// The end of a live credential.
+    REVOKE_CREDENTIAL = "UPDATE credentials SET revoked_at = $1 WHERE key_id = $2 AND revoked_at IS NULL";
+    /// Sets the time of a credential's last use if it is later.
+    CREDENTIAL_USED = "UPDATE credentials SET last_used_at = $1 \
+        WHERE key_id = $2 AND (last_used_at IS NULL OR last_used_at < $1)";
     /// All that an agent ever had, the newest first.
     CREDENTIALS = "SELECT key_id, type, hash, issued_at, last_used_at, revoked_at FROM credentials \
         WHERE agent_id = $1 ORDER BY issued_at DESC, key_id DESC";
@@ -101,6 +110,8 @@ statements! {
         ON CONFLICT DO NOTHING";
     /// Whether there is such a host.
     HOST_EXISTS = "SELECT 1 FROM hosts WHERE id = $1";
+    /// A host.
+    HOST = "SELECT id, space, machine_id, hostname, created_at FROM hosts WHERE id = $1";
     /// The host of a machine.
     HOST_BY_MACHINE = "SELECT id, space, machine_id, hostname, created_at FROM hosts \
         WHERE space = $1 AND machine_id = $2";
@@ -135,25 +146,28 @@ statements! {
     DELETE_TAGS = "DELETE FROM agent_tags WHERE agent_id = $1";
 
     /// Selects an agent.
-    BY_ID = select!("FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL WHERE id = $1");
+    BY_ID = select!("FROM agents WHERE id = $1");
     /// One agent of a space.
     BY_ID_IN = select!(
-        "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL WHERE id = $1 AND space = $2"
+        "FROM agents WHERE id = $1 AND space = $2"
     );
-    /// Selects the agent with an access key.
-    BY_ACCESS_KEY = select!("FROM credentials JOIN agents ON id = agent_id WHERE key_id = $1 AND revoked_at IS NULL");
+    /// Selects the agent with a live credential.
+    BY_CREDENTIAL = select!(
+        "FROM agents WHERE id = (SELECT agent_id FROM credentials WHERE key_id = $1 AND revoked_at IS NULL)"
+    );
     /// Selects the agent that enrolled with a key and an idempotency handle and has never checked in.
     BY_ENROLLMENT_ID = select!(
-        "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL \
+        "FROM agents \
          WHERE enrollment_id = $1 AND enrollment_key_id = $2 AND last_checkin IS NULL"
     );
     /// Selects agents whose status deadline has passed.
     DUE = select!(
-        "FROM agents LEFT JOIN credentials ON agent_id = id AND revoked_at IS NULL \
+        "FROM agents \
          WHERE status_deadline IS NOT NULL AND status_deadline <= $1 ORDER BY status_deadline LIMIT $2"
     );
-    /// Counts the active agents of each policy.
-    PER_POLICY = "SELECT policy_id, count(*) FROM agents WHERE active = 1 AND policy_id IS NOT NULL \
+    /// Counts the active agents of each policy of a space.
+    PER_POLICY = "SELECT policy_id, count(*) FROM agents \
+        WHERE active = 1 AND policy_id IN (SELECT id FROM policies WHERE space = $1) \
         GROUP BY policy_id ORDER BY policy_id";
     /// Selects whether a policy has active agents.
     ACTIVE_ON_POLICY = "SELECT 1 FROM agents WHERE policy_id = $1 AND active = 1 LIMIT 1";

@@ -22,7 +22,8 @@ statements! {
     );
     /// What an agent has beside its upload for one action: records, those open since a time, and bytes kept of all of them.
     UPLOAD_USE = "SELECT count(*), count(*) FILTER (WHERE status = 'AWAITING_UPLOAD' AND started_at >= $1), \
-        coalesce(sum(size) FILTER (WHERE status = 'READY' OR (status = 'AWAITING_UPLOAD' AND started_at >= $1)), 0) \
+        CAST(coalesce(sum(size) FILTER (WHERE status = 'READY' OR (status = 'AWAITING_UPLOAD' AND started_at >= $1)), 0) \
+        AS BIGINT) \
         FROM uploads WHERE agent_id = $2 AND action_id <> $3";
     /// An agent's closed uploads, but for the newest.
     DELETE_OLD_CLOSED = "DELETE FROM uploads WHERE agent_id = $1 AND status IN ('UPLOAD_ERROR', 'DELETED') AND id NOT IN \

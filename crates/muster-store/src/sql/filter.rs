@@ -1,6 +1,6 @@
 //! Queries with variable conditions, assembled from fixed fragments.
 
-use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 use serde_json::json;
 
 use super::{actions, dialect};
@@ -113,6 +113,12 @@ impl Composed {
             }
             AgentCondition::HasEnrollmentKey => self.push("(agents.enrollment_key_id IS NOT NULL)"),
             AgentCondition::HasDuplicateHosts => self.push("(agents.duplicate_hosts IS NOT NULL)"),
+            AgentCondition::Families(families) => self.set("(agents.family ", families.iter().map(|it| it.as_str())),
+            AgentCondition::Hosts(ids) => {
+                self.push("(agents.host_id IS NOT NULL AND agents.host_id ");
+                self.set("", ids.iter().map(HostId::as_str));
+            }
+            AgentCondition::HasHost => self.push("(agents.host_id IS NOT NULL)"),
         }
     }
 
@@ -183,7 +189,7 @@ pub(crate) fn agents_after(
     sort: AgentSort,
     descending: bool,
     after: &AgentCursor,
-    limit: u32,
+    page: Page,
 ) -> Composed {
     let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
     statement.agents(filter);
@@ -202,7 +208,7 @@ pub(crate) fn agents_after(
     }
     statement.text("$?)", after.id.as_str());
     statement.push(agent_order(sort, descending));
-    statement.integer(" LIMIT $?", limit.into());
+    statement.page(page);
     statement
 }
 
@@ -238,6 +244,13 @@ pub(crate) fn agent_ids(filter: &AgentFilter, after: Option<&str>, limit: u32) -
         statement.text(" AND agents.id > $?", after);
     }
     statement.integer(" ORDER BY agents.id LIMIT $?", limit.into());
+    statement
+}
+
+/// Composes the query for the versions of these agents' records.
+pub(crate) fn agent_versions(ids: &[AgentId]) -> Composed {
+    let mut statement = Composed::start("SELECT agents.id, agents.version FROM agents WHERE ");
+    statement.list(" AND agents.id ", ids.iter().map(AgentId::as_str));
     statement
 }
 
@@ -399,6 +412,9 @@ mod tests {
                     AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted("l")]),
                     AgentCondition::HasEnrollmentKey,
                     AgentCondition::HasDuplicateHosts,
+                    AgentCondition::Families(vec![muster_core::agent::Family::Orbit]),
+                    AgentCondition::Hosts(vec![HostId::trusted("h")]),
+                    AgentCondition::HasHost,
                 ]))),
             ])],
         }
@@ -420,6 +436,7 @@ mod tests {
             agent_page(&full(), AgentSort::Status, true, page),
             agent_total(&full()),
             agent_ids(&full(), Some("a"), 5),
+            agent_versions(&[AgentId::trusted("a")]),
             agent_counts(&full()),
             agent_tags(&full()),
             action_page(&actions, page),

@@ -18,4 +18,6 @@ statements! {
     NEWEST_AUDIT = "SELECT hash FROM audit_events ORDER BY seq DESC LIMIT 1";
     /// Selects lines after one.
     AUDIT = "SELECT seq, event, hash FROM audit_events WHERE seq > $1 ORDER BY seq LIMIT $2";
+    /// Selects lines before one, newest first.
+    AUDIT_BEFORE = "SELECT seq, event, hash FROM audit_events WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
 }

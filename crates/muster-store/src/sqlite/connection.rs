@@ -6,8 +6,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::error::OpenError;
 use super::identity::{self, APPLICATION_ID};
+use crate::engine::error::OpenError;
 
 /// Prepared statements that a connection caches: more than there are.
 const PREPARED: usize = 256;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::error::OpenError;
+use crate::engine::error::OpenError;
 use crate::sql::dialect;
 
 /// Application id in the header of every store: `Mstr`.
@@ -24,10 +24,13 @@ const ID_AT: usize = 68;
 /// Fails if the file exists and is not a store of ours, without changing it. A missing or empty file is accepted.
 pub fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     let header = header(path).map_err(OpenError::io(format!("read the store {}", path.display())))?;
-    let foreign = |found: String| Err(OpenError::NotOurs { path: path.to_owned(), found });
+    let foreign =
+        |found: String| Err(OpenError::NotOurs { place: path.display().to_string(), found, instead: "data directory" });
     match header.as_deref() {
         None | Some([]) => Ok(()),
-        Some(header) if header.len() < HEADER || !header.starts_with(MAGIC) => foreign("is no SQLite database".into()),
+        Some(header) if header.len() < HEADER || !header.starts_with(MAGIC) => {
+            foreign("is not a SQLite database".into())
+        }
         Some(header) => match application_id(header) {
             APPLICATION_ID => Ok(()),
             0 => match other_tables(path)? {
@@ -97,11 +100,12 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::migrate::{MIGRATIONS, migrate};
+    use crate::engine::migration::MIGRATIONS;
+    use crate::sqlite::migrate::migrate;
     use crate::sqlite::temporary::TemporaryDirectory;
-    use crate::{SqliteStore, sqlite::Options};
+    use crate::{Options, SqlStore};
 
-    /// Opening is refused, the text tells what and what to do, and nothing in the folder is another than before.
+    /// Opening is refused, the text tells what and what to do, and nothing in the directory is another than before.
     fn is_refused(directory: &TemporaryDirectory, what: &str) {
         let path = directory.path().join("muster.db");
         let state = || {
@@ -111,15 +115,15 @@ mod tests {
             files
         };
         let before = state();
-        for error in [refuse_foreign(&path).err(), SqliteStore::open(&path, &Options::default()).err()] {
+        for error in [refuse_foreign(&path).err(), SqlStore::open(&path, &Options::default()).err()] {
             let told = error.unwrap().to_string();
             assert!(
-                told.contains(what) && told.contains("muster.db") && told.contains("another data folder"),
+                told.contains(what) && told.contains("muster.db") && told.contains("another data directory"),
                 "{told}"
             );
             assert!(!told.contains("CREATE"), "{told}");
         }
-        assert!(state() == before, "the folder was changed");
+        assert!(state() == before, "the directory was changed");
     }
 
     #[test]
@@ -138,7 +142,7 @@ mod tests {
         for content in [&b"hello"[..], &[0; 4096], b"SQLite format 3\0"] {
             let directory = TemporaryDirectory::new().unwrap();
             std::fs::write(directory.path().join("muster.db"), content).unwrap();
-            is_refused(&directory, "is no SQLite database");
+            is_refused(&directory, "is not a SQLite database");
         }
     }
 
@@ -175,7 +179,7 @@ mod tests {
         let directory = TemporaryDirectory::new().unwrap();
         let path = directory.path().join("muster.db");
         std::fs::write(&path, b"").unwrap();
-        let store = SqliteStore::open(&path, &Options::default()).unwrap();
+        let store = SqlStore::open(&path, &Options::default()).unwrap();
         assert_eq!(id(&path), APPLICATION_ID, "before the log is brought into the file");
         drop(store);
         let older = directory.path().join("older.db");
@@ -183,7 +187,7 @@ mod tests {
         migrate(&mut connection, MIGRATIONS).unwrap();
         connection.pragma_update(None, "application_id", 0).unwrap();
         drop(connection);
-        drop(SqliteStore::open(&older, &Options::default()).unwrap());
+        drop(SqlStore::open(&older, &Options::default()).unwrap());
         assert_eq!(id(&older), APPLICATION_ID);
     }
 }

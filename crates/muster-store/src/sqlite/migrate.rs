@@ -3,64 +3,12 @@
 //! Applied migrations are recorded in the table `schema_migrations` with checksum and time. A file with a migration that
 //! this program does not know is rejected without a change: an older program must not write to a newer store.
 
-use muster_core::audit::chain_hash;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::error::OpenError;
 use super::identity::APPLICATION_ID;
+use crate::engine::error::OpenError;
+use crate::engine::migration::{Applied, Migration, check};
 use crate::sql::dialect;
-
-/// Migration.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Migration {
-    number: i64,
-    name: &'static str,
-    text: &'static str,
-}
-
-/// All migrations, in order. A released migration is never edited, because its checksum would no longer match.
-pub(super) const MIGRATIONS: &[Migration] = &[
-    Migration { number: 1, name: "initial", text: include_str!("../../migrations/sqlite/0001_initial.sql") },
-    Migration {
-        number: 2,
-        name: "uploads_by_age",
-        text: include_str!("../../migrations/sqlite/0002_uploads_by_age.sql"),
-    },
-    Migration {
-        number: 3,
-        name: "policy_revisions_by_creation",
-        text: include_str!("../../migrations/sqlite/0003_policy_revisions_by_creation.sql"),
-    },
-    Migration {
-        number: 4,
-        name: "enrollment_id_once",
-        text: include_str!("../../migrations/sqlite/0004_enrollment_id_once.sql"),
-    },
-    Migration {
-        number: 5,
-        name: "unfinished_effects",
-        text: include_str!("../../migrations/sqlite/0005_unfinished_orders.sql"),
-    },
-    Migration {
-        number: 6,
-        name: "recent_components",
-        text: include_str!("../../migrations/sqlite/0006_recent_components.sql"),
-    },
-];
-
-/// Migration recorded in the file.
-struct Applied {
-    number: i64,
-    name: String,
-    checksum: String,
-}
-
-impl Migration {
-    /// SHA-256 of its text in hex.
-    fn checksum(&self) -> String {
-        chain_hash(&[], self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
 
 /// Applies the missing migrations in one transaction.
 pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Result<(), OpenError> {
@@ -95,22 +43,6 @@ fn applied(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Applied>> {
     rows.collect()
 }
 
-fn check(found: &Applied, known: &[Migration]) -> Result<(), OpenError> {
-    let Some(migration) = known.iter().find(|known| known.number == found.number) else {
-        let newest = known.iter().map(|known| known.number).max().unwrap_or(0);
-        return Err(OpenError::Newer { found: found.number, known: newest });
-    };
-    let checksum = migration.checksum();
-    if found.name == migration.name && found.checksum == checksum {
-        return Ok(());
-    }
-    Err(OpenError::Foreign {
-        number: found.number,
-        found: format!("{} {}", found.name, found.checksum),
-        known: format!("{} {checksum}", migration.name),
-    })
-}
-
 fn apply(transaction: &Transaction<'_>, migration: &Migration) -> rusqlite::Result<()> {
     transaction.execute_batch(dialect::CREATE_MIGRATIONS)?;
     transaction.execute_batch(migration.text)?;
@@ -123,9 +55,10 @@ mod tests {
     use rusqlite::params;
 
     use super::*;
+    use crate::engine::migration::MIGRATIONS;
     use crate::query::{ActionFilter, Page};
+    use crate::sqlite::connection;
     use crate::sqlite::temporary::TemporaryDirectory;
-    use crate::sqlite::{connection, row};
 
     const NEXT: Migration = Migration {
         number: 1000,
@@ -340,6 +273,6 @@ mod tests {
         for (name, text) in crate::sql::all() {
             connection.prepare(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
-        assert!(!row::any(&connection, crate::sql::agents::EXISTS, ["nobody"]).unwrap());
+        assert!(!connection.prepare(crate::sql::agents::EXISTS).unwrap().exists(["nobody"]).unwrap());
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::error::OpenError;
+use crate::engine::error::OpenError;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 

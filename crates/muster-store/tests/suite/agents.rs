@@ -2,8 +2,9 @@
 
 use muster_core::action::ActionResult;
 use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport};
+use muster_core::credential::CredentialKind;
 use muster_core::host::Host;
-use muster_core::id::{EnrollmentKeyId, FileId, HostId, KeyId, PolicyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, FileId, HostId, KeyId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use muster_store::{AgentWrite, FileWrite, Precondition, Store, StoreError, Write};
 
@@ -40,8 +41,8 @@ pub async fn an_id_is_taken_once(store: &impl Store) {
 
 pub async fn an_access_key_is_one_agents(store: &impl Store) {
     let (mut a, mut b) = (bare_agent("a"), bare_agent("b"));
-    a.access_key = Some(access_key("same"));
-    b.access_key = a.access_key.clone();
+    a.credentials = one_key("same");
+    b.credentials = a.credentials.clone();
     commit(store, vec![insert(&a)]).await;
     let taken = refused(store, vec![insert(&b)]).await;
     assert!(matches!(taken, Precondition::Exists(_)), "{taken:?}");
@@ -53,13 +54,15 @@ pub async fn an_update_stores_every_field_whichever_changed(store: &impl Store) 
     let mut stored = bare_agent("a");
     commit(store, vec![insert(&stored)]).await;
     let full = full_agent("a");
-    let steps = [next(&stored, |a| a.hostname = "only plain".into()), {
+    let steps = [next(&stored, |a| a.agent_version = "only plain".into()), {
         let mut plain = full.clone();
         plain.version = 3;
         (plain.status, plain.status_deadline) = (stored.status, stored.status_deadline);
-        (plain.active, plain.access_key) = (stored.active, stored.access_key.clone());
+        (plain.active, plain.credentials) = (stored.active, stored.credentials.clone());
         (plain.enrollment_key_id, plain.enrollment_id) = (None, None);
         (plain.enrolled_at, plain.policy_id) = (stored.enrolled_at, None);
+        (plain.hostname, plain.duplicate_hosts) = (stored.hostname.clone(), None);
+        (plain.host_id, plain.former_id) = (None, None);
         plain
     }];
     for after in steps {
@@ -67,11 +70,12 @@ pub async fn an_update_stores_every_field_whichever_changed(store: &impl Store) 
         assert_eq!(store.agent(&after.id).await.unwrap().as_ref(), Some(&after));
         stored = after;
     }
-    let changes: [fn(&mut muster_core::agent::AgentRecord); 9] = [
+    let changes: [fn(&mut muster_core::agent::AgentRecord); 10] = [
         |a| a.status = Status::Offline,
         |a| a.status_deadline = Some(at(77)),
         |a| a.active = false,
-        |a| a.access_key = Some(access_key("k")),
+        |a| a.credentials = one_key("k"),
+        |a| a.former_id = Some(AgentId::trusted("once")),
         |a| a.enrollment_key_id = full_agent("x").enrollment_key_id,
         |a| a.enrollment_id = Some("e".into()),
         |a| a.enrolled_at = at(99),
@@ -128,32 +132,41 @@ pub async fn one_of_two_concurrent_updates_wins(store: &impl Store) {
 pub async fn ea41_a_replaced_access_key_finds_nobody(store: &impl Store) {
     let first = full_agent("a");
     commit(store, vec![insert(&first)]).await;
-    let old = first.access_key.as_ref().unwrap().id.clone();
-    assert_eq!(store.agent_by_access_key(&old).await.unwrap().as_ref(), Some(&first));
-    let second = next(&first, |a| a.access_key = Some(access_key("new")));
+    let old = first.credentials.iter().next().unwrap().key_id.clone();
+    assert_eq!(store.agent_by_credential(&old).await.unwrap().as_ref(), Some(&first));
+    let second = next(&first, |a| a.credentials = one_key("new"));
     commit(store, vec![update(&first, &second)]).await;
-    assert_eq!(store.agent_by_access_key(&old).await.unwrap(), None);
-    assert_eq!(store.agent_by_access_key(&KeyId::trusted("new")).await.unwrap().as_ref(), Some(&second));
-    let revoked = next(&second, |a| a.access_key = None);
+    assert_eq!(store.agent_by_credential(&old).await.unwrap(), None);
+    assert_eq!(store.agent_by_credential(&KeyId::trusted("new")).await.unwrap().as_ref(), Some(&second));
+    let revoked = next(&second, |a| a.credentials.revoke_all());
     commit(store, vec![update(&second, &revoked)]).await;
-    assert_eq!(store.agent_by_access_key(&KeyId::trusted("new")).await.unwrap(), None);
-    assert_eq!(store.agent_by_access_key(&KeyId::trusted("NEW")).await.unwrap(), None, "case matters");
+    assert_eq!(store.agent_by_credential(&KeyId::trusted("new")).await.unwrap(), None);
+    assert_eq!(store.agent_by_credential(&KeyId::trusted("NEW")).await.unwrap(), None, "case matters");
 }
 
-pub async fn credentials_stay_as_rows_after_their_end(store: &impl Store) {
-    let first = next(&bare_agent("a"), |a| (a.version, a.access_key) = (1, Some(access_key("one"))));
+pub async fn several_credentials_live_at_once_and_stay_as_rows_after_their_end(store: &impl Store) {
+    let first = next(&bare_agent("a"), |a| (a.version, a.credentials) = (1, one_key("one")));
     commit(store, vec![insert(&first)]).await;
-    let second = next(&first, |a| {
-        (a.access_key, a.updated_at, a.last_checkin) = (Some(access_key("two")), at(50), Some(at(40)));
-    });
+    let second = next(&first, |a| a.credentials.issue(credential("two", CredentialKind::NodeKey, 50)).unwrap());
     commit(store, vec![update(&first, &second)]).await;
-    let third = next(&second, |a| (a.access_key, a.updated_at) = (None, at(60)));
+    for key in ["one", "two"] {
+        assert_eq!(store.agent_by_credential(&KeyId::trusted(key)).await.unwrap().as_ref(), Some(&second));
+    }
+    assert_eq!(store.agent(&first.id).await.unwrap().as_ref(), Some(&second));
+    let used = [("one", 40), ("two", 55), ("one", 30)].map(|(key, when)| (KeyId::trusted(key), at(when))).to_vec();
+    commit(store, vec![Write::Agent(AgentWrite::CredentialsUsed { used })]).await;
+    let third = next(&second, |a| {
+        a.credentials.revoke(&KeyId::trusted("one"));
+        a.updated_at = at(60);
+    });
     commit(store, vec![update(&second, &third)]).await;
+    assert_eq!(store.agent_by_credential(&KeyId::trusted("one")).await.unwrap(), None);
+    assert_eq!(store.agent_by_credential(&KeyId::trusted("two")).await.unwrap().as_ref(), Some(&third));
     let found = store.agent_credentials(&first.id).await.unwrap();
-    let of = |n: usize| (found[n].key_id.as_str(), found[n].created_at, found[n].last_used_at, found[n].revoked_at);
-    assert_eq!(of(0), ("two", at(50), Some(at(40)), Some(at(60))));
-    assert_eq!(of(1), ("one", first.enrolled_at, Some(at(40)), Some(at(50))));
-    let again = next(&third, |a| a.access_key = Some(access_key("one")));
+    let of = |n: usize| (found[n].key_id.as_str(), found[n].kind, found[n].last_used_at, found[n].revoked_at);
+    assert_eq!(of(0), ("two", CredentialKind::NodeKey, Some(at(55)), None));
+    assert_eq!(of(1), ("one", CredentialKind::AccessKey, Some(at(40)), Some(at(60))));
+    let again = next(&third, |a| a.credentials = one_key("one"));
     let taken = refused(store, vec![update(&third, &again)]).await;
     assert!(matches!(taken, Precondition::Exists(_)), "a public half is never used twice: {taken:?}");
     commit(store, vec![Write::Agent(AgentWrite::Delete { id: first.id.clone(), now: at(70) })]).await;
@@ -279,7 +292,7 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
     commit(store, vec![Write::Agent(AgentWrite::Delete { id: id.clone(), now: at(7) })]).await;
     assert_eq!(store.agent(id).await.unwrap(), None);
     assert_eq!(store.agent_documents(id).await.unwrap(), None);
-    assert_eq!(store.agent_by_access_key(&record.access_key.unwrap().id).await.unwrap(), None);
+    assert_eq!(store.agent_by_credential(&record.credentials.iter().next().unwrap().key_id).await.unwrap(), None);
     assert_eq!(store.agent_tags(&Default::default()).await.unwrap(), Vec::<String>::new());
     let outcome = ActionResult { fields: None, ..result("x", "a", 1, None) };
     assert_eq!(store.action_results(&action_id("x"), false, 10).await.unwrap(), [outcome]);

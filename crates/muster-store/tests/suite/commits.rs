@@ -153,6 +153,10 @@ pub async fn the_audit_chain_verifies_over_many_commits(store: &impl Store) {
     assert_eq!(verify_audit(store).await, 40);
     let lines = store.audit_events(0, 40).await.unwrap();
     assert_eq!(store.audit_events(lines[9].0, 5).await.unwrap(), lines[10..15]);
+    let mut newest_first = lines.clone();
+    newest_first.reverse();
+    assert_eq!(store.audit_events_before(i64::MAX, 40).await.unwrap(), newest_first);
+    assert_eq!(store.audit_events_before(lines[9].0, 5).await.unwrap(), newest_first[31..36]);
     assert!(lines[0].1.contains("agent:0"), "{}", lines[0].1);
 }
 

@@ -241,3 +241,16 @@ pub async fn changed_tags_are_filtered_by_at_once(store: &impl Store) {
     commit(store, vec![Write::Agent(AgentWrite::Delete { id: first.id, now: at(1) })]).await;
     assert_eq!(store.agent_tags(&AgentFilter::default()).await.unwrap(), Vec::<String>::new());
 }
+
+pub async fn named_agents_come_in_the_order_of_their_names(store: &impl Store) {
+    with_fleet(store).await;
+    let named = ["a4", "nobody", "a1", "a5"].map(agent_id);
+    let found = store.agents_named(&named).await.unwrap();
+    assert_eq!(found.iter().map(|agent| agent.record.id.as_str()).collect::<Vec<_>>(), ["a4", "a1", "a5"]);
+    assert_eq!(found[1].record, fleet()[0]);
+    let mut versions = store.agent_versions(&named).await.unwrap();
+    versions.sort();
+    let expected: Vec<_> = [0, 3, 4].map(|place: usize| (fleet()[place].id.clone(), fleet()[place].version)).into();
+    assert_eq!(versions, expected);
+    assert_eq!(store.agents_named(&[]).await.unwrap().len() + store.agent_versions(&[]).await.unwrap().len(), 0);
+}

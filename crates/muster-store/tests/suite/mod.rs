@@ -4,7 +4,7 @@
 //!
 //! ```ignore
 //! mod suite;
-//! suite::run_for!(async || SqliteStore::temporary().unwrap());
+//! suite::run_for!(async || SqlStore::temporary().unwrap());
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
@@ -54,7 +54,7 @@ macro_rules! run_for {
             an_update_of_nobody_is_refused,
             one_of_two_concurrent_updates_wins,
             ea41_a_replaced_access_key_finds_nobody,
-            credentials_stay_as_rows_after_their_end,
+            several_credentials_live_at_once_and_stay_as_rows_after_their_end,
             a_host_is_its_machines_and_goes_with_its_last_agent,
             one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in,
             documents_that_are_not_named_stay,
@@ -103,6 +103,7 @@ macro_rules! run_for {
         ]);
         suite::run_for!(@module $make, lists: [
             each_filter_holds_and_all_of_them_together,
+            named_agents_come_in_the_order_of_their_names,
             a_filter_of_very_many_ids_works,
             mg149_agents_unseen_for_long_are_found,
             agents_with_another_inactivity_timeout_are_found,

@@ -121,7 +121,17 @@ pub async fn active_agents_are_counted_per_policy(store: &impl Store) {
         (record.policy_id, record.active) = (policy.map(PolicyId::trusted), active);
         commit(store, vec![insert(&record)]).await;
     }
-    assert_eq!(store.policy_agent_counts().await.unwrap(), [(PolicyId::trusted("p"), 2)]);
+    for (id, space) in [("p", "default"), ("q", "other")] {
+        let mut policy = policy(id);
+        (policy.name, policy.space) = (id.to_owned(), SpaceId::trusted(space));
+        commit(store, vec![PolicyWrite::Insert(Box::new(policy)).into()]).await;
+    }
+    let mut elsewhere = bare_agent("e");
+    (elsewhere.policy_id, elsewhere.space) = (Some(PolicyId::trusted("q")), SpaceId::trusted("other"));
+    commit(store, vec![insert(&elsewhere)]).await;
+    let counted = async |space: &str| store.policy_agent_counts(&SpaceId::trusted(space)).await.unwrap();
+    assert_eq!(counted("default").await, [(PolicyId::trusted("p"), 2)]);
+    assert_eq!(counted("other").await, [(PolicyId::trusted("q"), 1)]);
 }
 
 pub async fn a_policy_with_active_agents_stays_and_one_without_goes_with_all_its_own(store: &impl Store) {

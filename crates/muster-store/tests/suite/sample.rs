@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use muster_core::action::{Action, ActionResult, ActionType, Signed};
 use muster_core::agent::{
-    AccessKey, AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, DuplicateHosts, Family, PolicyFailure,
+    AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, DuplicateHosts, Family, PolicyFailure,
     ReportedHealth, UpgradeState,
 };
-use muster_core::credential::SecretHash;
+use muster_core::credential::{CredentialKind, LiveCredential, LiveCredentials, SecretHash};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, DeliverableFile, FileStatus, Upload};
 use muster_core::id::{
@@ -50,9 +50,10 @@ pub fn full_agent(id: &str) -> AgentRecord {
         version: 1,
         family: Family::Osquery,
         host_id: Some(HostId::trusted("host-1")),
+        former_id: Some(AgentId::trusted("former")),
         kind: AgentType::Ephemeral,
         active: false,
-        access_key: Some(access_key(&format!("key-of-{id}"))),
+        credentials: one_key(&format!("key-of-{id}")),
         enrollment_key_id: Some(EnrollmentKeyId::trusted("ek")),
         enrollment_id: Some("handle".into()),
         replace_token: Some("$pbkdf2-sha512$10000$salt$key".into()),
@@ -94,7 +95,7 @@ pub fn full_agent(id: &str) -> AgentRecord {
                 action: action_id("up"),
                 version: "9.6.0".into(),
                 from: "9.5.2".into(),
-                acked: true,
+                progress_at: Some(at(10)),
             })),
             upgraded_at: Some(at(10)),
             details: Some(r#"{"state":"UPG_DOWNLOADING"}"#.into()),
@@ -107,8 +108,12 @@ pub fn full_agent(id: &str) -> AgentRecord {
     }
 }
 
-pub fn access_key(id: &str) -> AccessKey {
-    AccessKey { id: KeyId::trusted(id), hash: SecretHash::of(id.as_bytes()) }
+pub fn credential(id: &str, kind: CredentialKind, issued: i64) -> LiveCredential {
+    LiveCredential { key_id: KeyId::trusted(id), kind, hash: SecretHash::of(id.as_bytes()), issued_at: at(issued) }
+}
+
+pub fn one_key(id: &str) -> LiveCredentials {
+    LiveCredentials::one(credential(id, CredentialKind::AccessKey, 1))
 }
 
 pub fn documents(local_metadata: &str, components: &str) -> AgentDocuments {

@@ -91,7 +91,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter; fields: id, policy_id, status, tags, hostname, enrollment_key_id, duplicate_hosts; operators: and, or, not, ( )
+    /// Filter; fields: id, policy_id, status, tags, hostname, enrollment_key_id, duplicate_hosts, family, host_id; operators: and, or, not, ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Include inactive agents
@@ -164,6 +164,7 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("POLICY FAILED", |agent| policy_failure(agent)),
     column("FAMILY", |agent| or_dash(Some(&agent.family))),
     column("HOST ID", |agent| or_dash(agent.host_id.as_deref())),
+    column("FORMER ID", |agent| or_dash(agent.former_id.as_deref())),
     column("VERSION", |agent| version(agent)),
     column("UPGRADE", |agent| upgrade(agent)),
     column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use clap::Args;
 use muster_client::Client;
+use muster_core::shell;
 use muster_protocol::management::action::NewAction;
 use muster_protocol::management::agent_action::{CreatedAction, Diagnostics, Reassign, Unenroll, Upgrade};
 use muster_protocol::management::bulk::{BulkActions, BulkDiagnostics, BulkReassign, BulkUnenroll, BulkUpgrade};
@@ -47,7 +48,7 @@ async fn tell_refused(client: &Client, action_id: &str) -> Result<(), Failed> {
     let left_out = u64::try_from(action.nb_agents_actioned - action.nb_agents_action_created).unwrap_or(0);
     let first = action.latest_errors.first().map(|error| (&*error.agent_id, &*error.error));
     let Some(failed) = refused(left_out, all, first) else { return Ok(()) };
-    let failed = failed.remedy(format!("muster action show {action_id}"));
+    let failed = failed.remedy(format!("muster action show {}", shell::argument(action_id)));
     if action.nb_agents_action_created == 0 {
         return Err(failed);
     }
@@ -235,6 +236,11 @@ impl DiagnosticsArgs {
             BulkDiagnostics { agents, include_inactive, batch_size: None, dry_run: None, additional_metrics }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
+        // Before anything is asked of the agent: its answer may take minutes.
+        if let Some(directory) = &self.download {
+            let made = tokio::fs::create_dir_all(directory).await;
+            made.map_err(|error| Failed::new(format!("cannot create {directory}: {error}")))?;
+        }
         let created = match chosen.single() {
             Some(agent) => client.request_diagnostics(agent, &Diagnostics { additional_metrics: metrics() }).await?,
             None => client.bulk(&request(&chosen)).await?,
@@ -252,7 +258,7 @@ async fn download(client: &Client, agent: &str, action: &str, directory: &Utf8Pa
     let upload = uploads.into_iter().find(|upload| upload.action_id == action);
     let upload = upload.ok_or_else(|| {
         Failed::not_found(format!("agent {agent} has not uploaded a bundle for action {action}"))
-            .remedy(format!("the upload may still be running: muster action show {action}"))
+            .remedy(format!("the upload may still be running: muster action show {}", shell::argument(action)))
     })?;
     // The name comes from the agent: keep only characters that no path, shell or terminal interprets.
     let safe = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' };

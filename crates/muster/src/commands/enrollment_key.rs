@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
+use muster_core::shell;
 use muster_protocol::management::agent_policy::AgentPolicy;
 use muster_protocol::management::enrollment_key::{CreateEnrollmentKey, EnrollmentKey};
 
@@ -237,10 +238,8 @@ impl RevokeArgs {
         } else {
             client.revoke_enrollment_key(&key.id).await?;
         }
-        print_line(format!(
-            "revoked {0}; agents that enrolled with it: muster agent list --filter 'enrollment_key_id:\"{0}\"'",
-            key.id
-        ))
+        let filter = shell::option("--filter", &format!("enrollment_key_id:\"{}\"", key.id));
+        print_line(format!("revoked {}; agents that enrolled with it: muster agent list {filter}", key.id))
     }
 }
 

@@ -4,6 +4,7 @@ mod action;
 mod agent;
 mod agent_actions;
 mod agent_moves;
+mod audit;
 mod authorities;
 mod confirm;
 mod connect;
@@ -38,6 +39,8 @@ pub enum AdminCommand {
     EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),
     /// List, cancel and wait for actions
     Action(Noun<action::ActionCommand>),
+    /// Read and verify the audit log
+    Audit(Noun<audit::AuditCommand>),
     /// Show the server's state, the number of agents by status, and recently rejected requests
     Status {
         #[command(flatten)]
@@ -63,6 +66,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Audit(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Status { connect, args } => args.run(&connect.client()?).await,
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_client::Client;
+use muster_core::shell;
 use muster_protocol::management::action::ActionStatus;
 use tokio::time::Instant;
 
@@ -43,7 +44,7 @@ fn unfinished(status: &ActionStatus) -> Failed {
         format!("{} acked, {} failed, of {}", status.nb_agents_ack, status.nb_agents_failed, status.nb_agents_actioned);
     let first = status.latest_errors.first().map(|error| format!("; agent {}: {}", error.agent_id, error.error));
     Failed::new(format!("action {} is {word}: {counts}{}", status.action_id, first.unwrap_or_default()))
-        .remedy(format!("muster action show {}", status.action_id))
+        .remedy(format!("muster action show {}", shell::argument(&status.action_id)))
 }
 
 fn style() -> ProgressStyle {

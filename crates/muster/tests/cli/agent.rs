@@ -212,7 +212,7 @@ fn a_dry_run_is_refused_as_the_order_itself_would_be_and_changes_nothing() {
         (2, &["agent", "upgrade", one, "--version", "9.6.0", "--rollout", "5m"], "rollout_duration_seconds"),
         (2, &["agent", "upgrade", one, "--version", "9.6.0", "--start", "soon"], "start_time"),
         (1, &["agent", "upgrade", one, "--version", "9.5.2"], "is not newer than"),
-        (1, &["agent", "reassign", one, "--policy", "try"], "is on policy"),
+        (1, &["agent", "reassign", one, "--policy", "try"], "already has policy"),
         (3, &["agent", "reassign", one, "--policy", "none such"], "no policy with the name or id"),
         (2, &["agent", "tag", one, "--tag", " "], "a tag has"),
     ] {
@@ -301,7 +301,7 @@ fn agents_are_put_on_one_revision_of_a_policy() {
     fleet("pinned", &["pinned-1"]);
     let assign = ["agent", "reassign", "pinned-1", "--policy", "pinned"];
     let told = fails(2, &[&assign[..], &["--revision", "9"]].concat());
-    assert!(told.contains("policy_revision: the policy \"pinned\" has no revision 9; its newest is 1"), "{told}");
+    assert!(told.contains("policy_revision: the policy \"pinned\" has no revision 9; the newest is 1"), "{told}");
     ok(&[&assign[..], &["--revision", "1"]].concat());
     assert_eq!(shown("pinned-1")["target_revision"], 1);
     ok(&assign);

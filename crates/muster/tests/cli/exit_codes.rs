@@ -57,7 +57,7 @@ fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
     for (content, reason) in [
         ("garbage", "it is not PEM"),
         ("", "it is empty"),
-        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no certificate but a private key"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "it contains a private key instead of a certificate"),
         (&good.replace("MII", "AII"), "certificate 1 is corrupt"),
         (&format!("{good}-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "certificate 2 is corrupt"),
     ] {
@@ -88,14 +88,14 @@ fn hints_name_only_what_works() {
 }
 
 #[test]
-fn a_stray_variable_concerns_the_server_alone() {
+fn a_stray_variable_is_warned_of_by_the_server_alone() {
     let stray = ("MUSTER_TIMEOUTS_IDEL", "1s");
     let ran = finish(command(&["status"]).env(stray.0, stray.1));
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!((ran.code, ran.err.contains(stray.0)), (0, false), "{}", ran.err);
     let ran = finish(command(&["serve", "--print-config"]).env(stray.0, stray.1));
-    assert_eq!(ran.code, 2, "{}", ran.err);
-    let reason = "MUSTER_TIMEOUTS_IDEL: unknown variable: no configuration key has this name; did you mean MUSTER_TIMEOUTS_IDLE?";
-    assert!(ran.err.contains(reason), "{}", ran.err);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let warning = "warning: MUSTER_TIMEOUTS_IDEL: unknown variable, ignored; did you mean MUSTER_TIMEOUTS_IDLE?";
+    assert!(ran.err.contains(warning), "{}", ran.err);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn code_5_is_unreachable() {
 fn code_6_is_conflict() {
     new_policy("code-six");
     let told = fails(6, &["policy", "create", "code-six"]);
-    assert!(told.contains("another policy is called \"code-six\""), "{told}");
+    assert!(told.contains("another policy is named \"code-six\""), "{told}");
     let (_, agents) = fleet("code-six-used", &["code-six"]);
     let told = fails(6, &["policy", "delete", "code-six-used", "--yes"]);
     assert!(told.contains("\n  hint: reassign or unenroll them first"), "{told}");

@@ -39,7 +39,8 @@ fn living_agents_do_as_they_are_told() {
 
     let agent = ok(&["agent", "list", "--filter", "tags:living", "-o", "name"]).lines().next().unwrap().to_owned();
     let folder = tempfile::tempdir().unwrap();
-    let into = folder.path().to_str().unwrap();
+    let missing = folder.path().join("made/for/it");
+    let into = missing.to_str().unwrap();
     let ran = run(&["agent", "diagnostics", &agent, "--wait", "--download", into]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     let told = ran.out.lines().nth(1).unwrap();

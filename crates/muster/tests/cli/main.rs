@@ -6,6 +6,7 @@ mod action;
 mod agent;
 mod agents;
 mod ask;
+mod audit;
 mod documents;
 mod drones;
 mod enrollment_key;

@@ -101,7 +101,7 @@ fn warnings_are_printed_with_their_place_and_do_not_fail() {
     let (_folder, path) = file("warned.yml", text);
     for dry in [&["--dry-run"][..], &[]] {
         let ran = crate::world::run(&[&["policy", "apply", "-f", &path][..], dry].concat());
-        let told = format!("muster: warning: {path}:3:3: config.agent.monitoring: monitoring is switched off");
+        let told = format!("muster: warning: {path}:3:3: config.agent.monitoring: monitoring is disabled");
         assert!(ran.code == 0 && ran.err.contains(&told), "{}", ran.err);
     }
     assert_eq!(json(&["policy", "show", "warned", "--full"])["agent"]["monitoring"]["enabled"], false);

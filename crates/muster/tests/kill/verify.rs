@@ -9,8 +9,8 @@ use muster_core::id::{ActionId, AgentId};
 use muster_core::raw_json;
 use muster_drones::session::{Ask, Session};
 use muster_drones::wire::{self, Host, Report};
-use muster_store::sqlite::{Options, SqliteStore};
 use muster_store::{ActionStore as _, AgentStore as _, AuditStore as _};
+use muster_store::{Options, SqlStore};
 
 use crate::load::{Agent, Answered, Fleet, marker};
 use crate::server::Server;
@@ -58,7 +58,7 @@ async fn lives(session: &mut Session, agent: &Agent) {
 /// Reads the store of a server that has stopped: every round's answers, and an audit chain that is whole and tells of
 /// all of them.
 pub async fn stored(folder: &Path, answered: &Answered) {
-    let store = SqliteStore::open(&folder.join("muster.db"), &Options::default()).unwrap();
+    let store = SqlStore::open(&folder.join("muster.db"), &Options::default()).unwrap();
     let (mut previous, mut told): (Vec<u8>, _) = (Vec::new(), HashSet::new());
     for (seq, event, hash) in store.audit_events(0, u32::MAX).await.unwrap() {
         assert_eq!(hash, chain_hash(&previous, event.as_bytes()), "audit line {seq}");
@@ -68,7 +68,7 @@ pub async fn stored(folder: &Path, answered: &Answered) {
     }
     for agent in &answered.enrolments {
         let record = store.agent(&AgentId::trusted(agent.id.as_str())).await.unwrap().expect("an enrolled agent");
-        assert!(record.active && record.access_key.is_some());
+        assert!(record.active && !record.credentials.is_empty());
         assert!(told.contains(&format!("agent.enroll agent:{}", agent.id)), "no audit line of {}", agent.id);
     }
     for order in &answered.orders {

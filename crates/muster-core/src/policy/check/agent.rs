@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{list, object};
+use super::{list, object, values};
 use crate::policy::check::outputs::check_hosts;
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
@@ -26,6 +26,7 @@ pub(super) fn check_agent(agent: &Value, path: &str, problems: &mut Problems) {
             object(value, &path, problems);
         }
     }
+    values::check_settings(agent, path, problems);
 }
 
 pub(super) fn check_fleet(fleet: &Value, path: &str, problems: &mut Problems) {
@@ -39,7 +40,7 @@ pub(super) fn check_fleet(fleet: &Value, path: &str, problems: &mut Problems) {
             }
             known if FLEET_KEYS.contains(&known) => {}
             local if LOCAL_KEYS.contains(&local) => {
-                problems.advise(path, "agents write this themselves when they enrol", "remove it");
+                problems.advise(path, "agents set this when they enroll", "remove it");
             }
             unknown => problems.unknown(path.clone(), "key", unknown, &FLEET_KEYS),
         }
@@ -83,6 +84,6 @@ mod tests {
         assert!(found.contains(&"p.hosts.0: must be a URL; such as `https://fleet:8220`".to_owned()));
         assert!(found.contains(&"p.hosts.1: must be an address".to_owned()));
         assert!(found.contains(&"p.hosst: unknown key `hosst`; did you mean `hosts`?".to_owned()));
-        assert!(found.contains(&"p.enabled: agents write this themselves when they enrol; remove it".to_owned()));
+        assert!(found.contains(&"p.enabled: agents set this when they enroll; remove it".to_owned()));
     }
 }

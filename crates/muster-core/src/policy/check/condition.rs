@@ -40,7 +40,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     let kind = parser.expression(0)?;
     match parser.tokens.get(parser.at) {
         Some(extra) => Err(format!("unexpected `{}` at column {}", shortened(&extra.text), extra.column)),
-        None if kind == Kind::Other => Err("a condition must be true or false in the end".to_owned()),
+        None if kind == Kind::Other => Err("a condition must evaluate to a boolean".to_owned()),
         None => Ok(()),
     }
 }
@@ -82,11 +82,11 @@ fn token_length(rest: &[char]) -> Result<usize, String> {
     match rest {
         [quote @ ('\'' | '"'), inner @ ..] => match inner.iter().position(|c| c == quote || matches!(c, '\r' | '\n')) {
             Some(end) if inner[end] == *quote => Ok(end + 2),
-            _ => Err(format!("the text that begins with {quote} is never closed")),
+            _ => Err(format!("the string that begins with {quote} is not closed")),
         },
         ['$', '{', ..] | ['=', '=', ..] | ['!', '=', ..] | ['>', '=', ..] | ['<', '=', ..] => Ok(2),
         ['$', ..] => Err("`$` without `{`".to_owned()),
-        ['=', ..] => Err("`=` is no operator (`==` compares)".to_owned()),
+        ['=', ..] => Err("`=` is not an operator; use `==`".to_owned()),
         ['>' | '<' | '+' | '*' | '%' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ',' | ':', ..] => Ok(1),
         // A hyphen and a slash belong to the name around them; alone they are operators.
         [first, ..] if is_word(first) => Ok(rest.iter().take_while(|c| is_word(c)).count()),
@@ -136,9 +136,9 @@ impl Parser<'_> {
     fn unexpected(&self, wanted: &str) -> String {
         match self.tokens.get(self.at) {
             Some(token) => {
-                format!("{wanted} is expected instead of `{}` at column {}", shortened(&token.text), token.column)
+                format!("expected {wanted} instead of `{}` at column {}", shortened(&token.text), token.column)
             }
-            None => format!("{wanted} is expected at the end, column {}", self.end),
+            None => format!("expected {wanted} at the end, column {}", self.end),
         }
     }
 
@@ -175,7 +175,9 @@ impl Parser<'_> {
                 self.at += 1;
                 // It binds tighter than a comparison: `not 1 == 2` negates the 1.
                 match self.expression(COMPARE)? {
-                    Kind::Other => Err(format!("`not` at column {} negates no boolean; use parentheses", token.column)),
+                    Kind::Other => {
+                        Err(format!("`not` at column {} must be followed by a boolean; use parentheses", token.column))
+                    }
                     _ => Ok(Kind::Boolean),
                 }
             }
@@ -194,7 +196,7 @@ impl Parser<'_> {
             operator if precedence(operator).is_some() => Err(self.unexpected("a value")),
             name if is_name(name.trim_start_matches(|c: char| !c.is_ascii_alphabetic())) || name.contains('.') => {
                 let name = shortened(name);
-                Err(format!("`{name}` at column {} is no value; write `${{{name}}}` for a variable", token.column))
+                Err(format!("`{name}` at column {} is not a value; for a variable, write `${{{name}}}`", token.column))
             }
             _ => Err(self.unexpected("a value")),
         }
@@ -324,33 +326,33 @@ mod tests {
         for (text, told) in [
             ("", "must not be empty"),
             ("  ", "must not be empty"),
-            ("env_input_enabled = \"true\"", "`==` compares) at column 19"),
+            ("env_input_enabled = \"true\"", "use `==` at column 19"),
             ("${host.platform == 'linux'", "column 1 is not closed"),
-            ("${host.platform} == 'linux", "never closed at column 21"),
-            ("${host.platform} === 'linux'", "`==` compares) at column 20"),
+            ("${host.platform} == 'linux", "is not closed at column 21"),
+            ("${host.platform} === 'linux'", "use `==` at column 20"),
             ("${a.b} & ${c.d}", "unexpected character `&` at column 8"),
-            ("host.platform == 'linux'", "write `${host.platform}` for a variable"),
-            ("${a} == linux", "`linux` at column 9 is no value"),
-            ("${a} ==", "a value is expected at the end"),
-            ("(true", "`)` is expected at the end"),
+            ("host.platform == 'linux'", "for a variable, write `${host.platform}`"),
+            ("${a} == linux", "`linux` at column 9 is not a value"),
+            ("${a} ==", "expected a value at the end"),
+            ("(true", "expected `)` at the end"),
             ("true)", "unexpected `)` at column 5"),
             ("true false", "unexpected `false` at column 6"),
             ("startWith('a', 'b')", "did you mean `startsWith`?"),
             ("donotexist()", "unknown function `donotexist` at column 1"),
-            ("length('hello')", "true or false in the end"),
-            ("'text'", "true or false in the end"),
-            ("1 + 2", "true or false in the end"),
-            ("[1, 2", "`,` is expected at the end"),
-            ("arrayContains([${a}], 1)", "a constant is expected instead of `${` at column 16"),
-            ("{a 1} == {}", "`:` is expected instead of `1`"),
-            ("and true", "a value is expected"),
+            ("length('hello')", "must evaluate to a boolean"),
+            ("'text'", "must evaluate to a boolean"),
+            ("1 + 2", "must evaluate to a boolean"),
+            ("[1, 2", "expected `,` at the end"),
+            ("arrayContains([${a}], 1)", "expected a constant instead of `${` at column 16"),
+            ("{a 1} == {}", "expected `:` instead of `1`"),
+            ("and true", "expected a value"),
             ("$host == 'a'", "`$` without `{` at column 1"),
             ("${a} == 'x' && ${b} == 'y'", "unexpected character `&`"),
-            ("not", "a value is expected at the end"),
-            ("not length('a') == 1", "`not` at column 1 negates no boolean"),
+            ("not", "expected a value at the end"),
+            ("not length('a') == 1", "`not` at column 1 must be followed by a boolean"),
             ("'a' and true", "both sides of `and` at column 5"),
             ("true or 1", "both sides of `or` at column 6"),
-            ("5-3 == 2", "a value is expected instead of `5-3`"),
+            ("5-3 == 2", "expected a value instead of `5-3`"),
         ] {
             let reason = check(text).unwrap_err();
             assert!(reason.contains(told), "{text}: {reason}");

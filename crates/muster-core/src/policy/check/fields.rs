@@ -62,7 +62,7 @@ fn check_others(fields: &Map<String, Value>, problems: &mut Problems) {
             "agent_features" => check_named(value, name, "enabled", Value::is_boolean, "a boolean", problems),
             "global_data_tags" => {
                 let is_value = |value: &Value| value.is_string() || value.is_number();
-                check_named(value, name, "value", is_value, "a text or a number", problems);
+                check_named(value, name, "value", is_value, "a string or a number", problems);
                 check_field_names(value, name, problems);
             }
             "advanced_settings" | "overrides" | "monitoring_http" | "monitoring_diagnostics" => {
@@ -111,11 +111,11 @@ fn check_named(
         let path = join(path, &index.to_string());
         match item["name"].as_str() {
             Some(name) if name.is_empty() || name.contains(char::is_whitespace) => {
-                problems.add(join(&path, "name"), "must not be empty and hold no spaces");
+                problems.add(join(&path, "name"), "must not be empty or contain spaces");
             }
-            Some(name) if !names.insert(name) => problems.add(join(&path, "name"), format!("`{name}` stands twice")),
+            Some(name) if !names.insert(name) => problems.add(join(&path, "name"), format!("duplicate `{name}`")),
             Some(_) => {}
-            None => problems.add(join(&path, "name"), "must be a text"),
+            None => problems.add(join(&path, "name"), "must be a string"),
         }
         expect(holds(&item[field]), &item[field], &join(&path, field), wanted, problems);
     }
@@ -135,7 +135,7 @@ fn check_versions(value: &Value, problems: &mut Problems) {
         let path = join(path, &index.to_string());
         match item["version"].as_str() {
             Some(version) if !versions.insert(version) => {
-                problems.add(join(&path, "version"), format!("`{version}` stands twice"));
+                problems.add(join(&path, "version"), format!("duplicate `{version}`"));
             }
             Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) => {}
             _ => problems.add(join(&path, "version"), "must be a version such as 9.5.2"),
@@ -146,7 +146,7 @@ fn check_versions(value: &Value, problems: &mut Problems) {
         }
     }
     if sum > 100.0 {
-        problems.add(path, "the percentages come to more than 100");
+        problems.add(path, "the percentages exceed 100 in total");
     }
 }
 
@@ -191,13 +191,13 @@ mod tests {
         });
         let expected = [
             "agent_features.0.enabled: must be a boolean, not null",
-            "global_data_tags.0.name: must not be empty and hold no spaces",
-            "global_data_tags.1.value: must be a text or a number, not a list",
-            "global_data_tags.2.name: `c` stands twice",
+            "global_data_tags.0.name: must not be empty or contain spaces",
+            "global_data_tags.1.value: must be a string or a number, not a list",
+            "global_data_tags.2.name: duplicate `c`",
             "is_protected: must be a boolean, not a text",
             "monitoring_enabled.1: unknown signal `metric`; did you mean `metrics`?",
             "overrides: must be an object, not a list",
-            "required_versions: the percentages come to more than 100",
+            "required_versions: the percentages exceed 100 in total",
         ];
         assert_eq!(problems("n", "default", fields), expected);
     }

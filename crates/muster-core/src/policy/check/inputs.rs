@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{kind_of, list, lists, object, text};
+use super::{kind_of, list, lists, object, text, values};
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
 
@@ -31,9 +31,10 @@ pub(super) fn check(inputs: &Value, path: &str, problems: &mut Problems) {
 fn check_one(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
     let kind = text(input, "type", path, problems);
     if !input.contains_key("type") {
-        problems.advise(join(path, "type"), "is missing", "name the input's type, such as `filestream`");
+        problems.advise(join(path, "type"), "is missing", "set the input's type, such as `filestream`");
     }
     text(input, "use_output", path, problems);
+    values::check_unit(input, path, problems);
     if let Some(data_stream) = input.get("data_stream") {
         object(data_stream, &join(path, "data_stream"), problems);
     }
@@ -61,22 +62,22 @@ fn check_streams(input: &Map<String, Value>, path: &str, problems: &mut Problems
 /// A program that our own agent supervises.
 fn check_process(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
     if !input.contains_key("command") {
-        problems.advise(join(path, "command"), "is missing", "name the program to run");
+        problems.advise(join(path, "command"), "is missing", "set the program to run");
     }
     text(input, "command", path, problems);
     if let Some(args) = input.get("args") {
         for (index, arg) in
             list(args, &join(path, "args"), problems).iter().enumerate().filter(|(_, arg)| !arg.is_string())
         {
-            problems.add(join(path, &format!("args.{index}")), format!("must be a text, not {}", kind_of(arg)));
+            problems.add(join(path, &format!("args.{index}")), format!("must be a string, not {}", kind_of(arg)));
         }
     }
     let env = input.get("env").and_then(|env| object(env, &join(path, "env"), problems));
     for (name, value) in env.into_iter().flatten().filter(|(_, value)| !value.is_string()) {
-        problems.add(join(path, &format!("env.{name}")), format!("must be a text, not {}", kind_of(value)));
+        problems.add(join(path, &format!("env.{name}")), format!("must be a string, not {}", kind_of(value)));
     }
     if let Some(restart) = text(input, "restart", path, problems).filter(|word| !PROCESS_RESTARTS.contains(word)) {
-        problems.unknown(join(path, "restart"), "way to restart", restart, &PROCESS_RESTARTS);
+        problems.unknown(join(path, "restart"), "restart mode", restart, &PROCESS_RESTARTS);
     }
 }
 
@@ -97,8 +98,8 @@ mod tests {
         let found = problems(&json!([{"id": "a"}, {"type": "x", "id": "a", "use_output": 5}, "text", {"type": "x",
             "streams": [{"id": "s"}, {"id": "s"}, 1], "data_stream": []}]));
         let expected = [
-            "config.inputs.0.type: is missing; name the input's type, such as `filestream`",
-            "config.inputs.1.use_output: must be a text, not a number",
+            "config.inputs.0.type: is missing; set the input's type, such as `filestream`",
+            "config.inputs.1.use_output: must be a string, not a number",
             "config.inputs.1.id: another input has the id `a`",
             "config.inputs.2: must be an object, not a text",
             "config.inputs.3.data_stream: must be an object, not a list",
@@ -113,10 +114,10 @@ mod tests {
     fn a_process_input_is_checked_for_our_agent() {
         let found = problems(&json!([{"type": "process", "args": [1], "env": {"A": 1}, "restart": "allways"}]));
         let expected = [
-            "config.inputs.0.command: is missing; name the program to run",
-            "config.inputs.0.args.0: must be a text, not a number",
-            "config.inputs.0.env.A: must be a text, not a number",
-            "config.inputs.0.restart: unknown way to restart `allways`; did you mean `always`?",
+            "config.inputs.0.command: is missing; set the program to run",
+            "config.inputs.0.args.0: must be a string, not a number",
+            "config.inputs.0.env.A: must be a string, not a number",
+            "config.inputs.0.restart: unknown restart mode `allways`; did you mean `always`?",
         ];
         assert_eq!(found, expected);
     }

@@ -60,11 +60,15 @@ fn check_processors(items: &[Value], path: &str, problems: &mut Problems) {
         let path = join(path, &index.to_string());
         match item {
             Value::Object(one) if one.len() == 1 || one.contains_key("if") => {}
-            Value::Object(none) if none.is_empty() => problems.add(path, "names no processor"),
+            Value::Object(none) if none.is_empty() => problems.add(path, "must have a processor"),
             Value::Object(several) => {
                 let names: Vec<String> = several.keys().map(|name| shortened(name)).collect();
-                let reason = format!("must name one processor, not {} ({})", names.len(), names.join(", "));
-                problems.advise(path, reason, "indent its settings below its name, and give each one a hyphen");
+                let reason = format!("must have one processor, not {} ({})", names.len(), names.join(", "));
+                problems.advise(
+                    path,
+                    reason,
+                    "indent the settings below the processor's name, and put a hyphen before each processor",
+                );
             }
             other => {
                 let reason = format!("must be an object, not {}", kind_of(other));

@@ -9,6 +9,7 @@ mod lists;
 mod otel;
 mod outputs;
 mod secrets;
+mod values;
 mod variables;
 
 use serde_json::{Map, Value};
@@ -42,7 +43,7 @@ pub const CONFIG_KEYS: [&str; 11] = [
 const OURS: [&str; 7] = ["id", "revision", "signed", "secret_paths", "secret_references", "namespaces", "namespace"];
 
 /// A policy's delivery carries certain sections only (EA96), and `providers` is none of them.
-const NO_PROVIDERS: &str = "agents take providers from their own configuration files, never from a policy";
+const NO_PROVIDERS: &str = "agents read providers only from their own configuration files";
 
 /// The path of the configuration within a policy.
 pub const ROOT: &str = "config";
@@ -77,11 +78,7 @@ fn check_sections(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool,
             "agent" => agent::check_agent(section, &path, problems),
             "fleet" => agent::check_fleet(section, &path, problems),
             // What a fleet sends has no such key (EA96): an agent would go without it, and nobody would know.
-            "providers" => problems.advise(
-                path,
-                NO_PROVIDERS,
-                "put them into elastic-agent.yml on the hosts, and remove them here",
-            ),
+            "providers" => problems.advise(path, NO_PROVIDERS, "move them to elastic-agent.yml on the hosts"),
             "service" => drop(object(section, &path, problems)),
             component if OTEL_COMPONENTS.contains(&component) => otel::check_components(section, &path, problems),
             ours if OURS.contains(&ours) => {
@@ -119,7 +116,7 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str, path: &str, problems: &m
     match fields.get(name)? {
         Value::String(text) if !text.trim().is_empty() => return Some(text),
         Value::String(_) => problems.add(join(path, name), "must not be empty"),
-        other => problems.add(join(path, name), format!("must be a text, not {}", kind_of(other))),
+        other => problems.add(join(path, name), format!("must be a string, not {}", kind_of(other))),
     }
     None
 }
@@ -183,7 +180,7 @@ mod tests {
     fn ea96_providers_are_refused_since_no_agent_would_get_them() {
         let found = problems(&json!({"providers": {"env": {"enabled": false}}}));
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("config.providers: agents take providers from their own"), "{found:?}");
+        assert!(found[0].starts_with("config.providers: agents read providers only from their own"), "{found:?}");
     }
 
     #[test]

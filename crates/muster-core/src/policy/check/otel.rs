@@ -32,7 +32,7 @@ pub(super) fn check_pipelines(config: &Map<String, Value>, problems: &mut Proble
                 "processors" => check_names(config, names, &["processors"], &path, problems),
                 unknown => {
                     let known = ["receivers", "processors", "exporters"];
-                    problems.unknown(path.clone(), "part of a pipeline", unknown, &known);
+                    problems.unknown(path.clone(), "pipeline section", unknown, &known);
                 }
             }
         }
@@ -50,7 +50,7 @@ fn check_names(config: &Map<String, Value>, names: &Value, sections: &[&str], pa
         match name.as_str() {
             Some(name) if known.contains(&name) => {}
             Some(name) => problems.unknown(path, "component", name, &known),
-            None => problems.add(path, format!("must be a text, not {}", kind_of(name))),
+            None => problems.add(path, format!("must be a string, not {}", kind_of(name))),
         }
     }
 }
@@ -73,9 +73,9 @@ mod tests {
         let found: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
         let expected = [
             "config.service.extensions.0: unknown component `health`; none is defined",
-            "config.service.pipelines.logs.exporters.2: must be a text, not a number",
+            "config.service.pipelines.logs.exporters.2: must be a string, not a number",
             "config.service.pipelines.logs.receivers.0: unknown component `otpl`; did you mean `otlp`?",
-            "config.service.pipelines.logs.sinks: unknown part of a pipeline `sinks`; known: receivers, processors, exporters",
+            "config.service.pipelines.logs.sinks: unknown pipeline section `sinks`; known: receivers, processors, exporters",
         ];
         assert_eq!(found, expected);
     }

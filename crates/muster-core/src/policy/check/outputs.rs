@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{kind_of, lists, object, text, variables};
+use super::{kind_of, lists, object, text, values, variables};
 use crate::output::Output;
 use crate::policy::expand::expand_object;
 use crate::policy::problem::{Problem, Problems};
@@ -38,15 +38,16 @@ fn check_one(output: &Map<String, Value>, path: &str, problems: &mut Problems) {
         problems.advise(join(path, "type"), "is missing", format!("one of {}", OUTPUT_TYPES.join(", ")));
     }
     if let Some(kind) = text(output, "type", path, problems).filter(|kind| !OUTPUT_TYPES.contains(kind)) {
-        problems.unknown(join(path, "type"), "type of output", kind, &OUTPUT_TYPES);
+        problems.unknown(join(path, "type"), "output type", kind, &OUTPUT_TYPES);
     }
     lists::check_ssl(output, path, problems);
+    values::check_unit(output, path, problems);
     match output.get("hosts") {
         // Variables are resolved by the agent: `${ES_HOSTS:https://es:9200}`.
         Some(Value::String(host)) if !host.trim().is_empty() => {}
         Some(Value::Array(hosts)) if !hosts.is_empty() => check_hosts(hosts, &join(path, "hosts"), problems),
         Some(_) => problems.add(join(path, "hosts"), "must be a list of one or more addresses"),
-        None => problems.advise(join(path, "hosts"), "is missing", "give a list of one or more addresses"),
+        None => problems.advise(join(path, "hosts"), "is missing", "set a list of one or more addresses"),
     }
 }
 
@@ -59,7 +60,7 @@ pub fn check_record(output: &Output) -> Problems {
     };
     // Agents know it by its id, as the name of a field.
     if output.id.as_str().contains('.') {
-        problems.advise("id", "must not hold a dot: agents would take it for a path", "use `-` or `_`");
+        problems.advise("id", "must not contain a dot: agents would interpret it as a path", "use `-` or `_`");
     } else {
         expand_object([(output.id.as_str().to_owned(), Value::Null)].into_iter().collect(), "id", &mut problems);
     }
@@ -79,7 +80,7 @@ pub fn check_record(output: &Output) -> Problems {
             Ok(document) => check_more(document, &mut problems),
             Err(mut found) => problems.0.append(&mut inside("config_yaml", &mut found)),
         },
-        Some(other) => problems.add("config_yaml", format!("must be a text, not {}", kind_of(other))),
+        Some(other) => problems.add("config_yaml", format!("must be a string, not {}", kind_of(other))),
         None => {}
     }
     problems
@@ -114,7 +115,7 @@ fn check_address(kind: &str, host: &str, path: &str, problems: &mut Problems) {
         problems.advise(path, "must be a URL", format!("such as `https://{host}`"));
     }
     if !is_elasticsearch(kind) && host.contains("://") {
-        problems.advise(path, "must be HOST:PORT", "leave the scheme out");
+        problems.advise(path, "must be HOST:PORT", "omit the scheme");
     }
 }
 
@@ -158,7 +159,7 @@ mod tests {
         }
         let found =
             problems(&json!({"o": {"type": "elasticsaerch", "hosts": hosts}, "p": {"type": "redis", "hosts": hosts}}));
-        let near = "config.outputs.o.type: unknown type of output `elasticsaerch`; did you mean `elasticsearch`?";
+        let near = "config.outputs.o.type: unknown output type `elasticsaerch`; did you mean `elasticsearch`?";
         assert_eq!(found[0], near);
         assert!(found[1].contains("known: elasticsearch, remote_elasticsearch, logstash, kafka"));
     }
@@ -188,9 +189,9 @@ mod tests {
             ("   ", None),
             (
                 "ssl.enabled: true\nssl: {enabled: true}",
-                Some("config_yaml: line 2, column 7: ssl.enabled: is set twice"),
+                Some("config_yaml: line 2, column 7: ssl.enabled: is set by both"),
             ),
-            ("password: 0471", Some("config_yaml: line 1, column 11: password: the number `0471`")),
+            ("password: 0471", Some("config_yaml: line 1, column 11: password: agents read the number `0471`")),
             ("path: ${env.X", Some("config_yaml: line 1, column 1: path: the variable `${env.X` is not closed")),
         ] {
             let found = found(&record("elasticsearch", json!({"hosts": ["https://es:9200"], "config_yaml": text})));
@@ -198,12 +199,9 @@ mod tests {
             assert!(told.is_none_or(|told| found[0].starts_with(told)), "{found:?}");
         }
         let named = Output { id: OutputId::trusted("es.main"), ..record("kafka", json!({"hosts": ["k:1"]})) };
-        assert_eq!(found(&named), ["id: must not hold a dot: agents would take it for a path; use `-` or `_`"]);
+        assert_eq!(found(&named), ["id: must not contain a dot: agents would interpret it as a path; use `-` or `_`"]);
         let logstash = record("logstash", json!({"hosts": ["https://l:5044"], "config_yaml": "[]"}));
-        assert_eq!(
-            found(&logstash),
-            ["hosts.0: must be HOST:PORT; leave the scheme out", "config_yaml: must be a mapping"]
-        );
+        assert_eq!(found(&logstash), ["hosts.0: must be HOST:PORT; omit the scheme", "config_yaml: must be a mapping"]);
     }
 
     #[test]
@@ -216,7 +214,7 @@ mod tests {
             "config.outputs.p: must be an object, not a number",
             "config.outputs.q.hosts.0: must be an address",
             "config.outputs.r.type: must not be empty",
-            "config.outputs.r.hosts: is missing; give a list of one or more addresses",
+            "config.outputs.r.hosts: is missing; set a list of one or more addresses",
         ];
         assert_eq!(found, expected);
     }

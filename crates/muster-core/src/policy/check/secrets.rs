@@ -10,12 +10,12 @@ pub(super) fn check(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> boo
     let mut copy = config.clone();
     for_each(&mut copy, &mut |path, name| {
         if says_what_runs(config, path) {
-            let reason = "secrets do not work in the command and the arguments of a process, which are signed";
-            problems.advise(join(ROOT, path), reason, "give the program its secrets in `env`");
+            let reason = "the command and arguments of a process are signed and cannot contain secrets";
+            problems.advise(join(ROOT, path), reason, "pass secrets to the program in `env`");
         }
         if !is_secret(name) {
             let reason = format!("the policy has no secret `{}`", super::super::problem::shortened(name));
-            problems.advise(join(ROOT, path), reason, "give its value under `secrets`, or correct the name");
+            problems.advise(join(ROOT, path), reason, "set its value under `secrets`, or correct the name");
         }
     });
     for (path, scope) in scopes(&mut copy) {
@@ -56,7 +56,7 @@ fn inside(value: &Value, path: &str, problems: &mut Problems) {
 
 fn mirror(value: &Value, path: &str, problems: &mut Problems) {
     let Value::Object(fields) = value else {
-        return problems.advise(path, "is kept for references to secrets", "give `{\"id\": NAME}` for each field");
+        return problems.advise(path, "is reserved for references to secrets", "set `{\"id\": NAME}` for each field");
     };
     for (name, entry) in fields {
         match entry {
@@ -71,8 +71,8 @@ fn outside(value: &Value, path: &str, problems: &mut Problems) {
     match value {
         Value::String(text) if text.contains(OPEN) => problems.advise(
             path,
-            "secrets do not work here",
-            "they work in outputs, inputs, agent.download, fleet and OpenTelemetry components",
+            "secrets are not supported here",
+            "secrets are supported in outputs, inputs, agent.download, fleet and OpenTelemetry components",
         ),
         Value::Array(items) => {
             items.iter().enumerate().for_each(|(index, item)| outside(item, &join(path, &index.to_string()), problems));
@@ -102,7 +102,7 @@ mod tests {
             "inputs": [{"a": "$co.elastic.secret{known}", "b": ["$co.elastic.secret{other}"]}],
             "outputs": {"o": {"secrets": {"ssl": {"key": {"id": "third"}}}}}
         }));
-        let remedy = "give its value under `secrets`, or correct the name";
+        let remedy = "set its value under `secrets`, or correct the name";
         let expected = [
             format!("config.inputs.0.b.0: the policy has no secret `other`; {remedy}"),
             format!("config.outputs.o.ssl.key: the policy has no secret `third`; {remedy}"),
@@ -118,8 +118,8 @@ mod tests {
             {"type": "process", "secrets": {"command": {"id": "known"}, "args": {"0": {"id": "known"}}, "env": {"A": {"id": "known"}}}},
             {"type": "other", "command": "$co.elastic.secret{known}"}
         ]}));
-        let refusal = "secrets do not work in the command and the arguments of a process, which are signed; \
-                       give the program its secrets in `env`";
+        let refusal = "the command and arguments of a process are signed and cannot contain secrets; \
+                       pass secrets to the program in `env`";
         let mut expected =
             ["0.args.1", "0.command", "1.args.0", "1.command"].map(|at| format!("config.inputs.{at}: {refusal}"));
         expected.sort();
@@ -135,8 +135,8 @@ mod tests {
             "inputs": [{"a": "$co.elastic.secret{known", "secrets": {"a": "plain"}, "b": {"secrets": 1}, "c": {"secrets": {"secrets": {"id": "known"}}}}],
             "service": {"telemetry": ["$co.elastic.secret{known}"]}
         }));
-        let elsewhere = "secrets do not work here; they work in outputs, inputs, agent.download, fleet and OpenTelemetry components";
-        let kept = "is kept for references to secrets; give `{\"id\": NAME}` for each field";
+        let elsewhere = "secrets are not supported here; secrets are supported in outputs, inputs, agent.download, fleet and OpenTelemetry components";
+        let kept = "is reserved for references to secrets; set `{\"id\": NAME}` for each field";
         let expected = [
             "config.inputs.0.a: a reference to a secret must end with `}`: $co.elastic.secret{NAME}".to_owned(),
             format!("config.inputs.0.b.secrets: {kept}"),

@@ -59,7 +59,7 @@ fn is_process(fields: &Map<String, Value>) -> bool {
 
 fn refuse_condition(process: &Map<String, Value>, path: &str, problems: &mut Problems) {
     if process.contains_key(CONDITION) {
-        let reason = "a process has no condition: it runs on every agent of the policy";
+        let reason = "a process cannot have a condition: it runs on every agent of the policy";
         problems.advise(join(path, CONDITION), reason, "remove it");
     }
 }
@@ -70,10 +70,10 @@ fn check_condition(value: &Value, path: &str, problems: &mut Problems) {
         Value::String(text) => {
             if let Err(reason) = condition::check(text) {
                 let remedy = "such as: ${host.platform} == 'linux'";
-                problems.advise(path, format!("agents can't parse this condition: {reason}"), remedy);
+                problems.advise(path, format!("invalid condition: {reason}"), remedy);
             }
         }
-        other => problems.add(path, format!("must be a condition as a string, not {}", kind_of(other))),
+        other => problems.add(path, format!("must be a string with a condition, not {}", kind_of(other))),
     }
 }
 
@@ -81,7 +81,7 @@ fn check_text(text: &str, path: &str, problems: &mut Problems, check: fn(&str) -
     // A reference to a secret is replaced before agents see the text.
     let seen = without_references(text);
     if let Err(reason) = check(&seen) {
-        problems.advise(path, reason, "write `${provider.key}`, or `$${` for a `${` that stays");
+        problems.advise(path, reason, "write `${provider.key}`, or `$${` for a literal `${`");
     }
 }
 
@@ -113,7 +113,7 @@ fn variables(text: &str) -> Result<(), String> {
         let Some(after) = opened[end..].strip_prefix('}') else {
             return Err(match opened[end..].chars().next() {
                 Some(other) if opened.contains('}') => format!(
-                    "agents can't parse the variable `${{{}`: no variable holds the character `{other}`",
+                    "invalid variable `${{{}`: unexpected character `{other}`",
                     shortened(opened.split_once('}').map_or(opened, |(inside, _)| inside))
                 ),
                 _ => unclosed(opened),
@@ -121,9 +121,8 @@ fn variables(text: &str) -> Result<(), String> {
         };
         // `$${…}` is no variable, but the text `${…}`.
         if !before.ends_with('$') {
-            alternatives(&opened[..end]).map_err(|reason| {
-                format!("agents can't parse the variable `${{{}}}`: {reason}", shortened(&opened[..end]))
-            })?;
+            alternatives(&opened[..end])
+                .map_err(|reason| format!("invalid variable `${{{}}}`: {reason}", shortened(&opened[..end])))?;
         }
         rest = after;
     }
@@ -143,7 +142,7 @@ fn alternatives(inside: &str) -> Result<(), String> {
     let (mut quote, mut escaped, mut name) = (None, false, String::new());
     for c in inside.chars() {
         match (c, quote) {
-            ('|' | ':', _) if escaped => return Err(format!("`{c}` can't be escaped")),
+            ('|' | ':', _) if escaped => return Err(format!("`{c}` cannot be escaped")),
             ('|' | ':', None) => {
                 check_name(&name)?;
                 name.clear();
@@ -156,7 +155,7 @@ fn alternatives(inside: &str) -> Result<(), String> {
         escaped = !escaped && c == '\\';
     }
     match quote {
-        Some(quote) => Err(format!("the text that begins with {quote} is never closed")),
+        Some(quote) => Err(format!("the string that begins with {quote} is not closed")),
         None => check_name(&name),
     }
 }
@@ -205,14 +204,14 @@ mod tests {
             ("a ${x} ${y", "`${y` is not closed"),
             ("${", "is not closed"),
             ("$${open", "is not closed"),
-            ("${a,b}", "no variable holds the character `,`"),
-            ("${a:-b@c}", "the character `@`"),
-            ("${a ${b}}", "the character `$`"),
-            ("${a=b}", "the character `=`"),
-            ("${a|'open}", "never closed"),
+            ("${a,b}", "unexpected character `,`"),
+            ("${a:-b@c}", "unexpected character `@`"),
+            ("${a ${b}}", "unexpected character `$`"),
+            ("${a=b}", "unexpected character `=`"),
+            ("${a|'open}", "is not closed"),
             ("${a.}", "must not end with a dot"),
             ("${a.|b}", "must not end with a dot"),
-            ("${a\\|b}", "can't be escaped"),
+            ("${a\\|b}", "cannot be escaped"),
         ] {
             let mut problems = Problems::default();
             check_rendered(&json!({"outputs": [{"x": text}]}), "config", &mut problems);

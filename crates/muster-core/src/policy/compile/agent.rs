@@ -86,7 +86,7 @@ impl Draft<'_> {
             DEFAULT.to_owned()
         } else {
             // An agent that monitors itself without an output rejects the whole policy.
-            let reason = "monitoring is switched off, since there is no output for its data";
+            let reason = "monitoring is disabled: there is no output for its data";
             self.warnings.advise(format!("{ROOT}.agent.monitoring"), reason, NO_OUTPUT);
             monitoring.insert("enabled".into(), false.into());
             return;

@@ -55,7 +55,7 @@ impl Draft<'_> {
         let name = if input.get("enabled") == Some(&Value::Bool(false)) && outputs.is_empty() {
             wanted
         } else if outputs.is_empty() && wanted == DEFAULT {
-            self.problems.advise(path, "there is no output that its data could go to", NO_OUTPUT);
+            self.problems.advise(path, "there is no output for its data", NO_OUTPUT);
             wanted
         } else {
             self.use_output(outputs, &wanted, &format!("{path}.use_output"))

@@ -121,7 +121,7 @@ impl Draft<'_> {
         let inputs = self.inputs(&mut outputs);
         // Only muster-agent runs processes, and it needs no output for them.
         if outputs.is_empty() && !inputs.iter().any(|input| input["type"] == check::PROCESS) {
-            let reason = "there is no output: Elastic Agents reject a policy without one";
+            let reason = "the policy has no output: Elastic Agents reject it";
             self.warnings.advise(format!("{ROOT}.outputs"), reason, NO_OUTPUT);
         }
         let agent = self.agent(&mut outputs);

@@ -26,10 +26,10 @@ impl Draft<'_> {
             self.problems.unknown(join("overrides", key), "key", key, &WIRE_KEYS);
         }
         for path in FORBIDDEN.iter().filter(|path| find(&overrides, path).is_some()) {
-            self.problems.advise(join("overrides", path), "can't be overridden", "change the policy itself");
+            self.problems.advise(join("overrides", path), "cannot be overridden", "change the policy itself");
         }
         if Value::Object(overrides.clone()).to_string().contains(secret_refs::OPEN) {
-            self.problems.advise("overrides", "secrets do not work here", "use them in `config`");
+            self.problems.advise("overrides", "secrets are not supported here", "use them in `config`");
         }
         merge(policy, overrides);
     }

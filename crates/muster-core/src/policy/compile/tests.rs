@@ -193,7 +193,7 @@ fn an_input_without_any_output_is_an_error_unless_it_is_switched_off() {
     let remedy = "define `outputs.default`, or mark an output object as the default";
     for input in [json!({"type": "a"}), json!({"type": "a", "use_output": "default", "enabled": true})] {
         let found = refusals(json!({"inputs": [input]}), json!({}), &[es("o1", false)]);
-        assert_eq!(found, [format!("config.inputs.0: there is no output that its data could go to; {remedy}")]);
+        assert_eq!(found, [format!("config.inputs.0: there is no output for its data; {remedy}")]);
     }
     compiled(json!({"inputs": [{"type": "a", "enabled": false}]}), json!({}), &[]);
 }
@@ -262,9 +262,9 @@ fn overrides_never_touch_what_is_signed() {
     let found = refusals(json!(null), json!({"overrides": overrides}), &[]);
     let expected = [
         "overrides.fleat: unknown key `fleat`; did you mean `fleet`?",
-        "overrides.inputs: can't be overridden; change the policy itself",
-        "overrides.signed: can't be overridden; change the policy itself",
-        "overrides.agent.protection: can't be overridden; change the policy itself",
+        "overrides.inputs: cannot be overridden; change the policy itself",
+        "overrides.signed: cannot be overridden; change the policy itself",
+        "overrides.agent.protection: cannot be overridden; change the policy itself",
     ];
     assert_eq!(found, expected);
 }
@@ -306,7 +306,7 @@ fn ea97_names_become_ids_and_unknown_names_are_refused() {
     assert_eq!(made["outputs"]["default"]["secrets"]["ssl"]["key"]["id"], "sec-2");
     let found = refusals(json!({"fleet": {"ssl": {"key": "$co.elastic.secret{PWD}"}}}), json!({}), &[]);
     let expected =
-        ["config.fleet.ssl.key: the policy has no secret `PWD`; give its value under `secrets`, or correct the name"];
+        ["config.fleet.ssl.key: the policy has no secret `PWD`; set its value under `secrets`, or correct the name"];
     assert_eq!(found, expected);
 }
 

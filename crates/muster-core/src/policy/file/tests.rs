@@ -123,7 +123,7 @@ fn dotted_keys_mean_what_agents_read_from_them() {
 
 #[test]
 fn dotted_keys_in_conflict_are_reported_where_they_stand() {
-    let twice = "is set twice, by a dotted key and by a nested one; keep one of them";
+    let twice = "is set by both a dotted and a nested key; keep one of them";
     for (text, place) in [
         ("agent: {logging: {level: info}}\nagent.logging.level: debug", "4:3: config.agent.logging.level"),
         ("agent.logging.level: debug\nagent: {logging: {level: info}}", "4:21: config.agent.logging.level"),
@@ -143,11 +143,11 @@ fn dotted_keys_in_conflict_are_reported_where_they_stand() {
 #[test]
 fn keys_that_are_no_names_are_reported_where_they_stand() {
     for (text, told) in [
-        ("agent: {'0': a}", "3:11: config.agent.0: agents take `0` in a key for a place in a list"),
-        ("agent:\n  processors.0.a: 1", "4:5: config.agent.processors.0.a: agents take `0` in a key"),
-        ("agent: {a..b: 1}", "3:11: config.agent.a..b: a part of the key is empty"),
-        ("agent.: 1", "3:3: config.agent.: a part of the key is empty"),
-        ("receivers.otlp: {}", "3:3: config.receivers.otlp: sections of the OpenTelemetry collector have no dotted"),
+        ("agent: {'0': a}", "3:11: config.agent.0: agents interpret `0` in a key as a list index"),
+        ("agent:\n  processors.0.a: 1", "4:5: config.agent.processors.0.a: agents interpret `0` in a key"),
+        ("agent: {a..b: 1}", "3:11: config.agent.a..b: the key has an empty part"),
+        ("agent.: 1", "3:3: config.agent.: the key has an empty part"),
+        ("receivers.otlp: {}", "3:3: config.receivers.otlp: dotted keys are not supported in sections of the"),
     ] {
         let found = problems(&config(text));
         assert!(found[0].starts_with(told), "{text}: {found:?}");
@@ -160,7 +160,7 @@ fn providers_are_rejected_however_they_are_written() {
         ["providers: {env: {enabled: false}}", "providers.kubernetes: {node: x}", "providers.docker.enabled: true"]
     {
         let told = problem(&config(text));
-        assert!(told.starts_with("3:3: config.providers: agents take providers from their own"), "{told}");
+        assert!(told.starts_with("3:3: config.providers: agents read providers only from their own"), "{told}");
     }
 }
 
@@ -169,15 +169,18 @@ fn scalars_that_agents_would_read_otherwise_are_rejected() {
     for (line, told) in [
         (
             "mode: 0600",
-            "3:9: config.mode: the number `0600` does not stay as it is written: agents read 384; quote it if it is a string: \"0600\"; else write `384`",
+            "3:9: config.mode: agents read the number `0600` as 384; quote it if it is a string: \"0600\"; else write `384`",
         ),
-        ("password: 0471", "3:13: config.password: the number `0471`"),
-        ("version: 1.10", "3:12: config.version: the number `1.10` does not stay as it is written: agents read 1.1;"),
-        ("id: 12345678901234567890", "agents can't hold it; quote it if it is a string: \"12345678901234567890\""),
-        ("id: 9007199254740993", "agents can't hold it"),
+        ("password: 0471", "3:13: config.password: agents read the number `0471`"),
+        ("version: 1.10", "3:12: config.version: agents read the number `1.10` as 1.1;"),
+        (
+            "id: 12345678901234567890",
+            "agents cannot represent the number `12345678901234567890`; quote it if it is a string: \"12345678901234567890\"",
+        ),
+        ("id: 9007199254740993", "agents cannot represent"),
         (
             "enabled: yes",
-            "3:12: config.enabled: `yes` is the boolean true to agents, but a string in YAML 1.2; write `true`, or quote it: \"yes\"",
+            "3:12: config.enabled: agents read `yes` as the boolean true, but YAML 1.2 as a string; write `true`, or quote it: \"yes\"",
         ),
         ("enabled: off", "write `false`, or quote it: \"off\""),
         ("country: NO", "write `false`, or quote it: \"NO\""),
@@ -185,15 +188,15 @@ fn scalars_that_agents_would_read_otherwise_are_rejected() {
         ("mask: 0x1F", "else write `31`"),
         ("rate: 1e3", "else write `1000`"),
         ("rate: .5", "else write `0.5`"),
-        ("limit: .inf", "agents can't hold it"),
-        ("list: [1, 010]", "3:13: config.list.1: the number `010`"),
+        ("limit: .inf", "agents cannot represent"),
+        ("list: [1, 010]", "3:13: config.list.1: agents read the number `010`"),
         ("on: push", "3:3: config.on: a key must be a string, but agents read `on` as a boolean; quote it: \"on\""),
         ("80: http", "3:3: config.80: a key must be a string, but agents read `80` as a number"),
     ] {
         let found = problem(&config(line));
         assert!(found.contains(told), "{line}: {found}");
     }
-    assert!(problem("name: 0815\n").starts_with("1:7: name: the number `0815`"));
+    assert!(problem("name: 0815\n").starts_with("1:7: name: agents read the number `0815`"));
     assert_eq!(
         problem("name: 5\n"),
         "1:7: name: must be a string, not a number; quote it: \"5\"".replace("1:7", "1:1")
@@ -221,8 +224,8 @@ fn settings_of_another_kind_are_rejected_with_what_to_write() {
         ("inactivity_timeout: 1h30m", "not `1h30m`; write `5400`"),
         ("inactivity_timeout: soon", "must be an integer of seconds, not `soon`"),
         ("inactivity_timeout: '60'", "must be an integer of seconds, not `60`"),
-        ("inactivity_timeout: -5", "must be an integer of seconds from 0, not -5"),
-        ("inactivity_timeout: 1.5", "must be an integer of seconds from 0, not 1.5"),
+        ("inactivity_timeout: -5", "must be a non-negative integer of seconds, not -5"),
+        ("inactivity_timeout: 1.5", "must be a non-negative integer of seconds, not 1.5"),
         ("inactivity_timeout: [60]", "must be an integer of seconds, not a list"),
         ("is_protected: 'yes'", "settings.is_protected: must be `true` or `false`, not a"),
         ("is_managed: 1", "must be `true` or `false`, not a number"),
@@ -244,10 +247,10 @@ fn empty_and_foreign_files_are_reported_in_plain_words() {
         ("# nothing\n", "the file is empty"),
         ("- a\n", "a policy file must be an object, not a list"),
         ("just words\n", "a policy file must be an object, not a"),
-        ("name:\nconfig: {}\n", "1:1: name: is empty; give the policy a name"),
+        ("name:\nconfig: {}\n", "1:1: name: is empty; add a name"),
         ("name: '  '\n", "1:1: name: is empty"),
-        ("config: {}\n", "name: is missing; give the policy a name"),
-        ("name: web\nconfig:\n", "2:1: config: is empty; write `config: {}` for an empty configuration, or leave"),
+        ("config: {}\n", "name: is missing; add a name"),
+        ("name: web\nconfig:\n", "2:1: config: is empty; write `config: {}` for an empty configuration, or remove"),
         ("name: web\nconfig: []\n", "2:1: config: must be an object, not a list"),
         ("name: web\ntags: front\n", "2:1: tags: must be a list of strings, not a"),
         ("name: web\ntags: [a, 5]\n", "2:11: tags.1: must be a string, not a number; quote it: \"5\""),
@@ -255,7 +258,7 @@ fn empty_and_foreign_files_are_reported_in_plain_words() {
         ("name: web\nsetings: {}\n", "2:1: setings: unknown field `setings`; did you mean `settings`?"),
         (
             "outputs: {}\ninputs: []\n",
-            "1:1: outputs: `outputs` at the top: this is an agent's configuration, not a policy file; put `name: NAME` first",
+            "1:1: outputs: `outputs` at the top: this is an agent's configuration, not a policy file; start with `name: NAME`",
         ),
         ("# x\nagent.logging.level: info\ninputs: []\n", "2:1: agent.logging.level: `agent.logging.level` at the top"),
         ("name: web\ninputs: []\n", "2:1: inputs: `inputs` at the top: this is an agent's configuration"),
@@ -282,7 +285,7 @@ fn what_agents_would_reject_the_whole_policy_for_is_reported_where_it_stands() {
         ),
         (
             "processors:\n  - add_tags:\n    tags: [a]",
-            "config.inputs.0.processors.0: must name one processor, not 2 (add_tags, tags)",
+            "config.inputs.0.processors.0: must have one processor, not 2 (add_tags, tags)",
         ),
         ("processors: [add_tags]", "config.inputs.0.processors.0: must be an object, not a"),
         ("streams:\n  id: a", "5:7: config.inputs.0.streams: must be a list, not an object"),
@@ -295,21 +298,21 @@ fn what_agents_would_reject_the_whole_policy_for_is_reported_where_it_stands() {
         ("parsers.ndjson.target: ''", "5:7: config.inputs.0.parsers: must be a list, not an object"),
         (
             "condition: env_input_enabled = 'true'",
-            "5:7: config.inputs.0.condition: agents can't parse this condition: `=` is no operator",
+            "5:7: config.inputs.0.condition: invalid condition: `=` is not an operator",
         ),
         (
             "condition: ${host.platform == 'linux'",
-            "config.inputs.0.condition: agents can't parse this condition: the variable that begins at column 1",
+            "config.inputs.0.condition: invalid condition: the variable that begins at column 1",
         ),
-        ("condition:", "config.inputs.0.condition: must be a condition as a string, not null"),
-        ("condition: host.platform == 'linux'", "write `${host.platform}` for a variable"),
-        ("streams:\n  - condition: 'a and'", "config.inputs.0.streams.0.condition: agents can't parse this condition"),
+        ("condition:", "config.inputs.0.condition: must be a string with a condition, not null"),
+        ("condition: host.platform == 'linux'", "for a variable, write `${host.platform}`"),
+        ("streams:\n  - condition: 'a and'", "config.inputs.0.streams.0.condition: invalid condition"),
         ("paths: ['${host.name']", "5:15: config.inputs.0.paths.0: the variable `${host.name` is not closed with `}`"),
         (
             "name: ${kubernetes.pod.ip:1234",
             "config.inputs.0.name: the variable `${kubernetes.pod.ip:1234` is not closed",
         ),
-        ("name: ${a=b}", "no variable holds the character `=`"),
+        ("name: ${a=b}", "unexpected character `=`"),
     ] {
         let found = problem(&input(lines));
         assert!(found.contains(told), "{lines}: {found}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_store::sqlite::Options;
+use muster_store::Options;
 
 use super::*;
 
@@ -55,9 +55,9 @@ async fn database_without_a_fleet_in_it_is_refused() {
     let (_keep, settings) = used(&[]).await;
     remove_database(&settings);
     let path = settings.data_dir.join("muster.db");
-    SqliteStore::open(path.as_std_path(), &Options::default()).unwrap().close().await;
+    SqlStore::open(path.as_std_path(), &Options::default()).unwrap().close().await;
     let told = refusal(&settings).await;
-    assert!(told.contains("muster.db holds no fleet") && told.contains("--new-fleet"), "{told}");
+    assert!(told.contains("muster.db contains no fleet") && told.contains("--new-fleet"), "{told}");
 }
 
 /// Each of the files tells of a fleet: the mark where the certificate comes from outside, the CA where the mark was not

@@ -160,12 +160,8 @@ fn passphrases_are_told() {
 fn der_and_pkcs_12_are_told() {
     let files = Files::new();
     let (chain, key) = (files.chain(), files.key());
-    files.refused(
-        &files.leaf.der,
-        &key,
-        &["fleet.crt: is a certificate in DER form", "hint: openssl x509 -inform der -in "],
-    );
-    files.refused(&chain, files.leaf.key.serialize_der(), &["fleet.key: is a private key in DER form", "-inform der"]);
+    files.refused(&files.leaf.der, &key, &["fleet.crt: is a DER certificate", "hint: openssl x509 -inform der -in "]);
+    files.refused(&chain, files.leaf.key.serialize_der(), &["fleet.key: is a DER private key", "-inform der"]);
     // The beginnings of archives, with lengths of one and of two bytes.
     for archive in [&[0x30, 0x82, 0x0a, 0x10, 0x02, 0x01, 0x03, 0x30, 0x82][..], &[0x30, 0x60, 0x02, 0x01, 0x03, 0x30]]
     {
@@ -178,8 +174,8 @@ fn der_and_pkcs_12_are_told() {
 #[test]
 fn exchanged_files_are_told() {
     let files = Files::new();
-    files.refused(files.key(), files.key(), &["fleet.crt: holds a private key, not a certificate", "exchanged"]);
-    files.refused(files.chain(), files.chain(), &["fleet.key: holds a certificate, not a private key", "exchanged"]);
+    files.refused(files.key(), files.key(), &["fleet.crt: contains a private key, not a certificate", "swapped"]);
+    files.refused(files.chain(), files.chain(), &["fleet.key: contains a certificate, not a private key", "swapped"]);
 }
 
 #[test]
@@ -189,14 +185,14 @@ fn other_pem_files_are_told() {
     for (label, told) in [
         ("CERTIFICATE REQUEST", "a signing request, not a certificate"),
         ("NEW CERTIFICATE REQUEST", "a signing request, not a certificate"),
-        ("TRUSTED CERTIFICATE", "a certificate in OpenSSL's trusted form"),
+        ("TRUSTED CERTIFICATE", "a certificate in OpenSSL's trusted format"),
         ("PKCS7", "a PKCS#7 bundle"),
-        ("X509 CRL", "holds no certificate, but X509 CRL"),
+        ("X509 CRL", "contains no certificate, but X509 CRL"),
     ] {
         files.refused(section(label, b"x"), &key, &["fleet.crt: ", told]);
     }
-    files.refused(files.chain(), section("PUBLIC KEY", b"x"), &["fleet.key: holds a public key"]);
-    files.refused(files.chain(), section("DH PARAMETERS", b"x"), &["holds no private key, but DH PARAMETERS"]);
+    files.refused(files.chain(), section("PUBLIC KEY", b"x"), &["fleet.key: contains a public key"]);
+    files.refused(files.chain(), section("DH PARAMETERS", b"x"), &["contains no private key, but DH PARAMETERS"]);
 }
 
 #[test]
@@ -204,10 +200,10 @@ fn empty_huge_and_corrupt_files_are_told() {
     let files = Files::new();
     let key = files.key();
     files.refused(" \n", &key, &["fleet.crt: is empty"]);
-    files.refused("ssh-ed25519 AAAA", &key, &["fleet.crt: holds no PEM section"]);
+    files.refused("ssh-ed25519 AAAA", &key, &["fleet.crt: contains no PEM block"]);
     files.refused(vec![b'x'; (1 << 20) + 1], &key, &["fleet.crt: is larger than 1 MiB"]);
     let corrupt = format!("{}{}", files.leaf.pem, section("CERTIFICATE", &files.middle.der[..200]));
-    files.refused(corrupt, &key, &["fleet.crt: certificate 2 in it is corrupt"]);
+    files.refused(corrupt, &key, &["fleet.crt: certificate 2 is corrupt"]);
 }
 
 #[test]
@@ -217,5 +213,5 @@ fn client_authorities_are_told_alike() {
     fs_err::write(&path, &files.root.der).unwrap();
     let config = TlsConfig { client_ca: Some(path), ..TlsConfig::default() };
     let error = Tls::open(config, Vec::new(), Arc::clone(&files.data), Arc::new(SystemClock)).unwrap_err().to_string();
-    assert!(error.contains("clients.der: is a certificate in DER form"), "{error}");
+    assert!(error.contains("clients.der: is a DER certificate"), "{error}");
 }

@@ -12,7 +12,7 @@ fn at(days: i64) -> Timestamp {
 }
 
 fn valid(role: Role, from: i64, until: i64) -> Validity {
-    Validity { role, from: from * DAY, until: until * DAY }
+    Validity { role, subject: "CN=Site".into(), from: from * DAY, until: until * DAY }
 }
 
 #[test]
@@ -35,6 +35,46 @@ fn certificates_are_warned_of_before_their_time_near_its_end_and_after_it() {
     let ca = valid(Role::Ca, 1000, 1100);
     assert_eq!(told(&ca, 1010), None);
     assert!(told(&ca, 1011).unwrap().0.contains("the server's own CA expires in 89 days"));
+}
+
+#[test]
+fn each_ca_of_client_certificates_is_warned_of_at_open_and_after_a_reload() {
+    let (_keep, data) = data();
+    let path = data.join("clients.pem");
+    let bundle = |ends: &[(&str, i64, i64)]| {
+        let pem = ends.iter().map(|(name, from, until)| client_ca(name, *from, *until)).collect::<String>();
+        fs_err::write(&path, pem).unwrap();
+    };
+    bundle(&[("Gone", -30, -2), ("Later", 2, 30), ("Soon", -30, 13), ("Fine", -30, 20)]);
+    let config = TlsConfig { client_ca: Some(path.clone()), ..TlsConfig::default() };
+    let tls = Tls::open(config, Vec::new(), Arc::clone(&data), Arc::new(SystemClock)).unwrap();
+    let told: Vec<Warning> = tls.warnings();
+    let starts = ["Gone, expired at ", "Later, is not valid before ", "Soon, expires in 12 days, at "];
+    let ca = |rest: &str| format!("a CA of client certificates (tls.client_ca), CN={rest}");
+    assert_eq!(told.len(), starts.len(), "{told:?}");
+    for (warning, start) in told.iter().zip(starts) {
+        assert!(warning.text.starts_with(&ca(start)) && !warning.keeps_agents_out, "{warning:?}");
+    }
+    let left = |tls: &Tls| tls.seconds_left().into_iter().find(|(name, _)| *name == "client_ca").unwrap().1 / DAY;
+    assert!((-3..=-1).contains(&left(&tls)), "the first to expire counts");
+    bundle(&[("Fine", -30, 20)]);
+    tls.reload().unwrap();
+    assert_eq!(tls.warnings(), []);
+    assert!((19..=20).contains(&left(&tls)));
+}
+
+fn client_ca(name: &str, from: i64, until: i64) -> String {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let date = |days: i64| {
+        let date = now.checked_add(jiff::Span::new().days(days)).unwrap();
+        rcgen::date_time_ymd(date.year().into(), date.month() as u8, date.day() as u8)
+    };
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    (params.not_before, params.not_after) = (date(from), date(until));
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
 }
 
 #[test]
@@ -67,7 +107,7 @@ fn names_that_agents_are_told_must_be_covered() {
     ];
     for (names, url) in wrong {
         let told = told(names, &[url]);
-        assert!(told.len() == 1 && told[0].contains("is not good for") && told[0].contains("external_url"), "{told:?}");
+        assert!(told.len() == 1 && told[0].contains("does not cover") && told[0].contains("external_url"), "{told:?}");
     }
 }
 

@@ -5,28 +5,35 @@ use std::sync::mpsc::{Sender, channel};
 
 use muster_core::action::ActionType;
 use muster_core::agent::AgentDocuments;
-use muster_core::id::{OutputId, SecretId};
+use muster_core::id::{OutputId, SecretId, SpaceId};
 use rusqlite::Connection;
 use tokio::task::JoinHandle;
 
+use crate::engine::apply::Done;
+use crate::engine::error::EngineError;
+use crate::engine::session::Connection as Session;
+use crate::engine::store::{Options, SqlStore};
 use crate::port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, ChangeStore, Committed, FileStore, FileWrite, OutputWrite,
     PolicyStore, PolicyWrite, SecretStore, SecretWrite, Store, StoreError, Write,
 };
 use crate::query::{ActionFilter, AgentFilter, AgentSort, Page};
-use crate::sqlite::apply::Done;
-use crate::sqlite::store::{Options, SqliteStore};
 use crate::sqlite::temporary::TemporaryDirectory;
 
+/// The engine's own connection.
+fn sqlite(session: &Session) -> &Connection {
+    session.as_any().downcast_ref().unwrap()
+}
+
 struct Fixture {
-    store: Arc<SqliteStore>,
+    store: Arc<SqlStore>,
     // Dropped after the store.
     _directory: TemporaryDirectory,
 }
 
 fn with(options: &Options) -> Fixture {
     let directory = TemporaryDirectory::new().unwrap();
-    let store = SqliteStore::open(&directory.path().join("muster.db"), options).unwrap();
+    let store = SqlStore::open(&directory.path().join("muster.db"), options).unwrap();
     Fixture { store: Arc::new(store), _directory: directory }
 }
 
@@ -53,8 +60,9 @@ impl Fixture {
 
     /// Something on the writer's connection.
     async fn on_writer(&self, task: impl Fn(&Connection) -> rusqlite::Result<()> + Send + 'static) {
-        let task = move |connection: &Connection| {
-            task(connection)?;
+        let task = move |session: &Session| {
+            let connection = sqlite(session);
+            task(connection).map_err(EngineError::from)?;
             Ok(Done::default())
         };
         self.store.writer().task(task).await.unwrap();
@@ -67,7 +75,7 @@ impl Fixture {
         let (released, holding) = (std::sync::Mutex::new(released), std::sync::Mutex::new(Some(holding)));
         let store = self.store.clone();
         let task = tokio::spawn(async move {
-            let wait = move |_: &Connection| {
+            let wait = move |_: &Session| {
                 if let Some(holding) = holding.lock().unwrap().take() {
                     holding.send(()).unwrap();
                 }
@@ -149,8 +157,9 @@ async fn a_commit_that_fails_applies_nothing_and_the_next_one_goes_through() {
     let spoiler = tokio::spawn(async move {
         // A violation that shows at the commit only; no write of ours can do this.
         let text = "PRAGMA defer_foreign_keys = ON; INSERT INTO agent_documents (agent_id) VALUES ('nobody')";
-        let task = |connection: &Connection| {
-            connection.execute_batch(text)?;
+        let task = |session: &Session| {
+            let connection = sqlite(session);
+            connection.execute_batch(text).map_err(EngineError::from)?;
             Ok(Done::default())
         };
         store.writer().task(task).await.map(|done| done.committed)
@@ -199,8 +208,11 @@ async fn a_panic_in_a_job_ends_that_job_alone() {
     let before = fixture.start(vec![put("before", 10)]).await;
     let store = fixture.store.clone();
     let panicking = tokio::spawn(async move {
-        let task = |connection: &Connection| {
-            connection.execute("INSERT INTO secrets (id, sealed) VALUES ('half', x'00')", [])?;
+        let task = |session: &Session| {
+            let connection = sqlite(session);
+            connection
+                .execute("INSERT INTO secrets (id, sealed) VALUES ('half', x'00')", [])
+                .map_err(EngineError::from)?;
             panic!("on purpose");
         };
         store.writer().task(task).await.map(|done| done.committed)
@@ -355,12 +367,54 @@ async fn bad_row_is_left_out_of_lists_and_the_others_are_there() {
     assert_eq!(fixture.store.damage(), None, "the file is well");
 }
 
+/// A reader takes a short page for the last one.
+#[tokio::test]
+async fn page_is_short_only_at_the_end_of_its_list_whatever_rows_are_bad() {
+    let fixture = with(&Options::default());
+    let now = muster_core::testing::at(0);
+    for name in (0..250).map(|number| format!("n{number:03}")) {
+        let record = muster_core::testing::bare_agent(&name, now);
+        let policy = muster_core::testing::policy(&name, now);
+        let action = Box::new(muster_core::testing::action(&name, ActionType::Settings, now));
+        let agent = AgentWrite::Insert { record: Box::new(record), documents: AgentDocuments::default() };
+        let action = Write::Action(ActionWrite::Insert { action, targets: Vec::new() });
+        let policy = Write::Policy(PolicyWrite::Insert(Box::new(policy)));
+        fixture.store.commit(vec![policy, Write::Agent(agent), action]).await.unwrap();
+    }
+    fixture
+        .on_writer(|connection| {
+            let bad = "id BETWEEN 'n001' AND 'n248'";
+            connection.execute(&format!("UPDATE agents SET status = 'NONSENSE' WHERE {bad}"), [])?;
+            connection.execute(&format!("UPDATE actions SET kind = 'NONSENSE' WHERE {bad}"), [])?;
+            connection.execute(&format!("UPDATE policies SET config = '[' WHERE {bad}"), []).map(drop)
+        })
+        .await;
+    let (all, store) = (AgentFilter::default(), &fixture.store);
+    let page = |offset, limit| Page { offset, limit };
+    for (limit, whole) in [(1, 1), (2, 2), (3, 2)] {
+        let listed = store.agent_list(&all, AgentSort::Hostname, false, page(0, limit)).await.unwrap();
+        assert_eq!((listed.items.len(), listed.total), (whole, 250), "{limit}");
+        assert_eq!(store.policies(None, page(0, limit)).await.unwrap().items.len(), whole);
+        for with_policy_changes in [false, true] {
+            let filter = ActionFilter { with_policy_changes, ..ActionFilter::default() };
+            let actions = store.actions(&filter, page(0, limit)).await.unwrap().items;
+            assert_eq!(actions.len(), whole, "{limit} {with_policy_changes}");
+        }
+    }
+    let first = store.agent_list(&all, AgentSort::EnrolledAt, false, page(0, 1)).await.unwrap().items.remove(0);
+    let cursor = AgentSort::EnrolledAt.cursor(&first.record);
+    let next = store.agents_after(&all, AgentSort::EnrolledAt, false, &cursor, 1).await.unwrap();
+    assert_eq!(next[0].record.id.as_str(), "n249");
+    let next = store.policies_after(&SpaceId::default(), "n000", 1).await.unwrap();
+    assert_eq!(next[0].name, "n249");
+}
+
 /// Pages overwritten, as a failing disk leaves them.
 #[tokio::test]
 async fn damaged_file_is_known_once_a_read_comes_upon_it() {
     let directory = TemporaryDirectory::new().unwrap();
     let path = directory.path().join("muster.db");
-    let store = SqliteStore::open(&path, &Options::default()).unwrap();
+    let store = SqlStore::open(&path, &Options::default()).unwrap();
     for n in 0..200 {
         store.commit(vec![put(&format!("secret-{n}"), 3000)]).await.unwrap();
     }
@@ -370,7 +424,7 @@ async fn damaged_file_is_known_once_a_read_comes_upon_it() {
     let half = bytes.len() / 2;
     bytes[half..].fill(0xa5);
     std::fs::write(&path, bytes).unwrap();
-    let store = SqliteStore::open(&path, &Options::default()).unwrap();
+    let store = SqlStore::open(&path, &Options::default()).unwrap();
     assert_eq!(store.damage(), None, "nobody came upon it yet");
     let ids: Vec<_> = (0..200).map(|n| SecretId::trusted(format!("secret-{n}"))).collect();
     let read = store.secrets(&ids).await;

@@ -1,12 +1,13 @@
 //! The statements that run often, or over the whole fleet, read an index.
 
-use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use rusqlite::Connection;
 
-use crate::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
+use crate::engine::migration::MIGRATIONS;
+use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 use crate::sql::{actions, agents, enrollment_keys, files, filter, log, policies};
-use crate::sqlite::migrate::{MIGRATIONS, migrate};
+use crate::sqlite::migrate::migrate;
 
 const PAGE: Page = Page { offset: 0, limit: 20 };
 
@@ -34,10 +35,11 @@ fn reads_of_a_check_in_search_an_index() {
     let connection = schema();
     let statements = [
         agents::BY_ID,
-        agents::BY_ACCESS_KEY,
+        agents::BY_CREDENTIAL,
         agents::BY_ENROLLMENT_ID,
         agents::DOCUMENTS,
         agents::CREDENTIALS,
+        agents::HOST,
         agents::HOST_BY_MACHINE,
         agents::HOST_OF_AGENT,
         agents::DUE,
@@ -94,7 +96,7 @@ fn lists_and_counts_over_the_fleet_read_an_index() {
     for statement in [
         filter::agent_page(&all, AgentSort::EnrolledAt, false, PAGE),
         filter::agent_page(&all, AgentSort::EnrolledAt, true, PAGE),
-        filter::agents_after(&all, AgentSort::EnrolledAt, true, &cursor, 20),
+        filter::agents_after(&all, AgentSort::EnrolledAt, true, &cursor, PAGE),
         filter::agent_total(&all),
         filter::agent_counts(&all),
         filter::agent_ids(&all, Some("a"), 100),
@@ -109,6 +111,26 @@ fn lists_and_counts_over_the_fleet_read_an_index() {
             check(&connection, &statement.text);
         }
     }
+}
+
+#[test]
+fn host_names_and_cloned_hosts_are_found_by_their_own_index() {
+    let connection = schema();
+    let of = |condition| AgentFilter {
+        space: Some(SpaceId::default()),
+        conditions: vec![condition],
+        ..AgentFilter::default()
+    };
+    for (condition, index) in [
+        (AgentCondition::Hostnames(vec!["Web-1".into()]), "agents_by_hostname"),
+        (AgentCondition::HasDuplicateHosts, "agents_by_duplicate_hosts"),
+        (AgentCondition::Hosts(vec![HostId::trusted("h")]), "agents_by_host"),
+    ] {
+        let steps = plan(&connection, &filter::agent_total(&of(condition)).text);
+        assert!(steps.iter().any(|step| step.starts_with("SEARCH agents") && step.contains(index)), "{steps:?}");
+    }
+    let changed = plan(&connection, agents::UPDATE_PLAIN);
+    assert!(!agents::UPDATE_PLAIN.contains("hostname"), "a check-in must not touch the index: {changed:?}");
 }
 
 #[test]

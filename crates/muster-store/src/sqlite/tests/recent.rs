@@ -9,13 +9,13 @@ use muster_core::id::AgentId;
 use muster_core::testing::bare_agent;
 use muster_core::time::Timestamp;
 
+use crate::engine::store::{Options, SqlStore};
 use crate::port::{AgentStore, AgentWrite, Precondition, Store, StoreError, Write};
-use crate::sqlite::store::{Options, SqliteStore};
 use crate::sqlite::temporary::TemporaryDirectory;
 
-fn open(directory: &Path) -> SqliteStore {
+fn open(directory: &Path) -> SqlStore {
     let options = Options { durable: false, ..Options::default() };
-    SqliteStore::open(&directory.join("muster.db"), &options).unwrap()
+    SqlStore::open(&directory.join("muster.db"), &options).unwrap()
 }
 
 fn insert(id: &str) -> Write {
@@ -35,13 +35,13 @@ fn delete(id: &str) -> Write {
     Write::Agent(AgentWrite::Delete { id: AgentId::trusted(id), now: Timestamp::from_micros(0) })
 }
 
-async fn stored(store: &SqliteStore, id: &str) -> Option<(String, String)> {
+async fn stored(store: &SqlStore, id: &str) -> Option<(String, String)> {
     let found = store.agent_documents(&AgentId::trusted(id)).await.unwrap()?;
     Some((found.local_metadata?.to_string(), found.components?.to_string()))
 }
 
 /// What the disk holds now, opened as after a power cut.
-fn after_a_crash(directory: &Path) -> (SqliteStore, TemporaryDirectory) {
+fn after_a_crash(directory: &Path) -> (SqlStore, TemporaryDirectory) {
     let copy = TemporaryDirectory::new().unwrap();
     for name in ["muster.db", "muster.db-wal"] {
         std::fs::copy(directory.join(name), copy.path().join(name)).unwrap();

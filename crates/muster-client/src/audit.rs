@@ -1,0 +1,17 @@
+//! The audit log.
+
+use muster_protocol::management::audit::{AuditEvents, AuditVerdict, ListAuditEvents};
+
+use crate::{Client, Result};
+
+impl Client {
+    /// Returns lines of the audit log, newest first.
+    pub async fn audit_events(&self, query: &ListAuditEvents) -> Result<AuditEvents> {
+        self.get_with(&["audit"], query).await
+    }
+
+    /// Checks the whole audit log on the server.
+    pub async fn verify_audit(&self) -> Result<AuditVerdict> {
+        self.get(&["audit", "_verify"]).await
+    }
+}

@@ -1,0 +1,59 @@
+//! Further credentials of an agent beside the one of its enrolment: a node key for another program of its host, a token
+//! that it renews. All of them open the same record, and end with it.
+
+use std::sync::Arc;
+
+use muster_core::Error;
+use muster_core::audit::AuditEvent;
+use muster_core::change::Change;
+use muster_core::credential::{ApiKey, CredentialKind, LiveCredential};
+use muster_core::id::{AgentId, KeyId};
+use muster_core::lifecycle::{issue_credential, revoke_credential};
+use muster_core::time::Timestamp;
+use muster_store::Write;
+use serde_json::json;
+
+use super::records::Records;
+use super::registry::AgentEntry;
+use super::update::AgentChange;
+
+/// The service of the credentials that an agent has besides.
+pub struct Credentials {
+    records: Arc<Records>,
+}
+
+impl Credentials {
+    pub(crate) fn new(records: Arc<Records>) -> Self {
+        Self { records }
+    }
+
+    /// Issues one more to an agent that presented one. `too_many_credentials` when it has as many as it may have.
+    pub async fn issue(&self, entry: &AgentEntry, kind: CredentialKind, key: &ApiKey) -> Result<(), Error> {
+        let update = self.records.update(entry, entry, |record, now| {
+            let credential = LiveCredential::of(key, kind, now);
+            let after = issue_credential(record, credential, entry.last_seen(now), now)?;
+            let detail = json!({"key": key.id, "kind": kind});
+            Ok(AgentChange { record: after, writes: writes(&record.id, "agent.credential_issue", detail, now) })
+        });
+        update.await.map(drop)
+    }
+
+    /// Ends one of its credentials, on every node within a second. One that is not live changes nothing.
+    pub async fn revoke(&self, entry: &AgentEntry, key: &KeyId) -> Result<(), Error> {
+        let update = self.records.update(entry, entry, |record, now| {
+            let Some(after) = revoke_credential(record, key, entry.last_seen(now), now) else {
+                return Ok(AgentChange::default());
+            };
+            let writes = writes(&record.id, "agent.credential_revoke", json!({"key": key}), now);
+            Ok(AgentChange { record: Some(after), writes })
+        });
+        update.await.map(drop)
+    }
+}
+
+/// The audit line, and the word to other nodes.
+fn writes(agent: &AgentId, action: &str, detail: serde_json::Value, now: Timestamp) -> Vec<Write> {
+    let subject = format!("agent:{agent}");
+    let event = AuditEvent { at: now, actor: subject.clone(), action: action.to_owned(), subject, detail };
+    vec![Write::Audit(event), Write::Changed(Change::Agent(agent.clone()))]
+}

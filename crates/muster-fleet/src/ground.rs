@@ -1,0 +1,184 @@
+//! What the services stand on, and how each is made of it: the store, the clock, and the parts that several share.
+
+use std::sync::Arc;
+
+use muster_core::Entropy;
+use muster_core::seal::Sealer;
+use muster_core::signing::Signer;
+use muster_core::time::Clock;
+
+use super::actions::Actions;
+use super::agents::Agents;
+use super::audit_log::Audit;
+use super::authenticate::Authentication;
+use super::change_feed::ChangeFeed;
+use super::check_in::{CheckInParts, CheckIns};
+use super::credentials::Credentials;
+use super::enroll::Enrollment;
+use super::files::Files;
+use super::housekeeping::Housekeeping;
+use super::keys::EnrollmentKeys;
+use super::outputs::Outputs;
+use super::policies::Policies;
+use super::policy_cache::PolicyCache;
+use super::records::Records;
+use super::registry::Registry;
+use super::secrets::SealedSecrets;
+use super::server_status::ServerStatus;
+use super::status_timer::Statuses;
+use super::stopping::Stopping;
+use super::watched_store::WatchedStore;
+use super::{FleetParts, FleetSettings};
+
+/// Parts of several services. A method for each service says which of them it takes, and which services it needs.
+pub(crate) struct Ground {
+    pub(crate) store: Arc<WatchedStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) stopping: Arc<Stopping>,
+    pub(crate) records: Arc<Records>,
+    /// Rendered policies.
+    pub(crate) policy_cache: Arc<PolicyCache>,
+    secrets: Arc<SealedSecrets>,
+    sealer: Arc<Sealer>,
+    signer: Arc<Signer>,
+    settings: FleetSettings,
+}
+
+impl Ground {
+    pub(crate) fn new(parts: FleetParts) -> Self {
+        let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
+        let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
+        let store = Arc::new(WatchedStore::new(store));
+        let registry = Arc::new(Registry::default());
+        Self {
+            secrets: Arc::new(SealedSecrets::new(Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&entropy))),
+            records: Arc::new(Records::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))),
+            stopping: Arc::new(Stopping::default()),
+            policy_cache,
+            store,
+            clock,
+            entropy,
+            registry,
+            sealer,
+            signer,
+            settings,
+        }
+    }
+
+    fn store(&self) -> Arc<WatchedStore> {
+        Arc::clone(&self.store)
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    fn entropy(&self) -> Arc<dyn Entropy> {
+        Arc::clone(&self.entropy)
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
+    fn records(&self) -> Arc<Records> {
+        Arc::clone(&self.records)
+    }
+
+    fn secrets(&self) -> Arc<SealedSecrets> {
+        Arc::clone(&self.secrets)
+    }
+
+    fn stopping(&self) -> Arc<Stopping> {
+        Arc::clone(&self.stopping)
+    }
+
+    pub(crate) fn authentication(&self) -> Authentication {
+        Authentication::new(self.store(), self.clock(), self.registry(), self.records())
+    }
+
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials::new(self.records())
+    }
+
+    pub(crate) fn enrollment(&self) -> Enrollment {
+        Enrollment::new(self.store(), self.clock(), self.entropy(), self.registry())
+    }
+
+    pub(crate) fn check_ins(&self) -> CheckIns {
+        CheckIns::new(CheckInParts {
+            store: self.store(),
+            clock: self.clock(),
+            entropy: self.entropy(),
+            sealer: Arc::clone(&self.sealer),
+            signer: Arc::clone(&self.signer),
+            registry: self.registry(),
+            records: self.records(),
+            policies: Arc::clone(&self.policy_cache),
+            limits: self.settings.poll(),
+            stopping: self.stopping(),
+        })
+    }
+
+    pub(crate) fn agents(&self) -> Agents {
+        Agents::new(self.store(), self.clock(), self.registry(), self.records())
+    }
+
+    pub(crate) fn actions(&self) -> Actions {
+        Actions::new(
+            self.store(),
+            self.clock(),
+            self.entropy(),
+            self.records(),
+            self.secrets(),
+            Arc::clone(&self.policy_cache),
+            self.settings.accepted_versions(),
+        )
+    }
+
+    pub(crate) fn enrollment_keys(&self) -> EnrollmentKeys {
+        EnrollmentKeys::new(self.store(), self.clock(), self.entropy(), self.secrets())
+    }
+
+    pub(crate) fn policies(&self) -> Policies {
+        let urls = self.settings.external_urls.clone();
+        Policies::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(&self.signer), urls)
+    }
+
+    pub(crate) fn outputs(&self, policies: &Arc<Policies>) -> Outputs {
+        Outputs::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+    }
+
+    pub(crate) fn files(&self) -> Files {
+        Files::new(self.store(), self.clock(), self.entropy())
+    }
+
+    pub(crate) fn audit(&self) -> Audit {
+        Audit::new(self.store())
+    }
+
+    pub(crate) fn server_status(&self) -> ServerStatus {
+        ServerStatus::new(self.store(), self.clock(), self.entropy(), self.settings.tested_version)
+    }
+
+    pub(crate) fn statuses(&self) -> Statuses {
+        Statuses::new(self.store(), self.clock(), self.registry(), self.records(), self.stopping())
+    }
+
+    pub(crate) fn feed(&self, statuses: &Arc<Statuses>) -> ChangeFeed {
+        let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
+        ChangeFeed::new(self.store(), self.registry(), self.records(), policies, statuses, self.stopping())
+    }
+
+    pub(crate) fn housekeeping(
+        &self,
+        actions: &Arc<Actions>,
+        statuses: &Arc<Statuses>,
+        feed: &Arc<ChangeFeed>,
+    ) -> Housekeeping {
+        let (actions, statuses, feed) = (Arc::clone(actions), Arc::clone(statuses), Arc::clone(feed));
+        Housekeeping::new(self.store(), self.clock(), self.registry(), actions, statuses, feed, self.stopping())
+    }
+}

@@ -1,0 +1,78 @@
+//! `/audit`: the audit log, and whether it is whole.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use muster_core::Error;
+use muster_core::time::Timestamp;
+use muster_protocol::management::audit::{AuditEvent, AuditEvents, AuditVerdict, ListAuditEvents};
+
+use super::answer::Answer;
+use super::convert::time;
+use super::endpoints::Endpoint;
+use super::entry::Caller;
+use super::query::{Paging, Query};
+use muster_fleet::Fleet;
+use muster_fleet::audit_log::{AuditLine, AuditQuestion};
+
+/// The audit log (M25).
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![Endpoint::get("/audit", list), Endpoint::get("/audit/_verify", verify)]
+}
+
+async fn list(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<ListAuditEvents>,
+) -> Answer<AuditEvents> {
+    let page = fleet.audit().list(&context.grant()?, &question(query)?).await?;
+    Ok(Json(AuditEvents {
+        items: page.lines.into_iter().map(event).collect(),
+        next_search_after: page.next.map(|seq| seq.to_string()),
+    }))
+}
+
+fn question(query: ListAuditEvents) -> Result<AuditQuestion, Error> {
+    let moment = |name: &str, text: Option<&str>| match text.map(Timestamp::parse_rfc3339) {
+        None => Ok(None),
+        Some(Ok(at)) => Ok(Some(at)),
+        Some(Err(_)) => Err(Error::invalid(name, "must be a time, such as 2026-01-02T03:04:05Z")),
+    };
+    let not_ours = |_| Error::invalid("searchAfter", "must be nextSearchAfter of the response before");
+    Ok(AuditQuestion {
+        since: moment("since", query.since.as_deref())?,
+        until: moment("until", query.until.as_deref())?,
+        actor: query.actor,
+        action: query.action,
+        subject: query.subject,
+        before: query.search_after.map(|text| text.parse().map_err(not_ours)).transpose()?,
+        limit: Paging::from_one(None, query.per_page)?.per_page,
+    })
+}
+
+fn event(line: AuditLine) -> AuditEvent {
+    AuditEvent {
+        seq: line.seq,
+        at: time(line.event.at),
+        actor: line.event.actor,
+        action: line.event.action,
+        subject: line.event.subject,
+        detail: line.event.detail,
+        hash: hex(&line.hash),
+    }
+}
+
+async fn verify(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<AuditVerdict> {
+    let verdict = fleet.audit().verify(&context.grant()?).await?;
+    Ok(Json(AuditVerdict {
+        intact: verdict.broken_at.is_none(),
+        lines: verdict.lines,
+        head: verdict.head.map(|hash| hex(&hash)),
+        broken_at: verdict.broken_at,
+    }))
+}
+
+fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,283 @@
+//! Actions, their targets and results.
+
+use std::sync::Arc;
+
+use super::session::{Connection, Row, params};
+use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Signed, Target, TargetState, UNENROLLED};
+use muster_core::id::{ActionId, AgentId, SpaceId};
+use muster_core::time::Timestamp;
+
+use super::error::Failure;
+use super::policy_changes;
+use super::row::{Columns, Result, all, all_composed, count_composed, filled, first, run, unless_unreadable};
+use super::words::{ENDED, INELIGIBLE, Word};
+use crate::port::Precondition;
+use crate::query::{ActionFilter, Listed, Page};
+use crate::sql::{actions as sql, filter};
+
+fn missing(id: &ActionId) -> Precondition {
+    Precondition::Missing(format!("action {id}"))
+}
+
+fn seq(connection: &Connection, id: &ActionId) -> Result<Option<i64>> {
+    first(connection, sql::SEQ, [id.as_str()], |row| row.get(0))
+}
+
+/// Inserts an action and its targets, and returns its sequence number.
+pub(super) fn insert(
+    connection: &Connection,
+    action: &Action,
+    targets: &[AgentId],
+) -> std::result::Result<i64, Failure> {
+    let values = params![
+        action.id.as_str(),
+        action.space.as_str(),
+        action.kind.word(),
+        action.created_at.as_micros(),
+        action.expiration.map(Timestamp::as_micros),
+        action.start_time.map(Timestamp::as_micros),
+        action.rollout_seconds,
+        action.timeout,
+        action.input_type,
+        action.data,
+        action.signed.as_ref().map(|signed| &signed.data),
+        action.signed.as_ref().map(|signed| &signed.signature),
+        action.total,
+        action.created_by,
+        action.cancelled_at.map(Timestamp::as_micros),
+    ];
+    let Some(seq) = first(connection, sql::INSERT, values, |row| row.get(0))? else {
+        return Err(Precondition::Exists(format!("action {}", action.id)).into());
+    };
+    for (agent, place) in targets.iter().zip(0_i64..) {
+        run(connection, sql::INSERT_TARGET, params![agent.as_str(), seq, place])?;
+    }
+    Ok(seq)
+}
+
+/// Stores the result of an agent. The first one is kept.
+pub(super) fn put_result(
+    connection: &Connection,
+    result: &ActionResult,
+    addressed: bool,
+) -> std::result::Result<(), Failure> {
+    let Some(seq) = seq(connection, &result.action_id)? else { return Err(missing(&result.action_id).into()) };
+    let state = if result.error.is_some() { TargetState::Failed } else { TargetState::Acked };
+    let agent = result.agent_id.as_str();
+    let at = result.at.as_micros();
+    let values = params![state.word(), at, result.error, result.fields, agent, seq];
+    if run(connection, sql::RESULT, values)? > 0 {
+        return Ok(());
+    }
+    let stands: Option<String> = first(connection, sql::STATE, params![agent, seq], |row| row.get(0))?;
+    match stands.as_deref() {
+        // The agent was not eligible, so a result from it would be for an action that it never received (D17).
+        None | Some(INELIGIBLE) if addressed => {
+            let what = format!("agent {agent} among the targets of action {}", result.action_id);
+            Err(Precondition::Missing(what).into())
+        }
+        None => Ok(insert_ineligible(connection, seq, result)?),
+        // The target already has a final state, which is kept.
+        Some(_) => Ok(()),
+    }
+}
+
+fn insert_ineligible(connection: &Connection, seq: i64, result: &ActionResult) -> Result<()> {
+    let place: Option<i64> = first(connection, sql::NEXT_PLACE, [seq], |row| row.get(0))?;
+    let agent = result.agent_id.as_str();
+    let values = params![agent, seq, place.unwrap_or(0), result.at.as_micros(), result.error, result.fields];
+    run(connection, sql::INSERT_INELIGIBLE, values).map(|_| ())
+}
+
+/// Marks an action as cancelled, unless it is already.
+pub(super) fn cancel(connection: &Connection, id: &ActionId, now: Timestamp) -> std::result::Result<(), Failure> {
+    let rows = run(connection, sql::CANCEL, params![now.as_micros(), id.as_str()])?;
+    if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
+}
+
+/// Marks the effect of an action as pending.
+pub(super) fn begin(connection: &Connection, id: &ActionId) -> Result<()> {
+    run(connection, sql::BEGIN, [id.as_str()]).map(|_| ())
+}
+
+/// Marks the effect of an action as complete.
+pub(super) fn finish(connection: &Connection, id: &ActionId) -> Result<()> {
+    run(connection, sql::FINISH, [id.as_str()]).map(|_| ())
+}
+
+/// Returns the actions whose effect is incomplete.
+pub(super) fn unfinished(connection: &Connection) -> Result<Vec<ActionId>> {
+    all(connection, sql::UNFINISHED, (), |row| Columns::of(row).id())
+}
+
+/// Ends the pending targets of an agent that left.
+pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    run(connection, sql::END_OPEN, params![ENDED, now.as_micros(), UNENROLLED, agent.as_str()]).map(|_| ())
+}
+
+/// Ends one open target.
+pub(super) fn end_target(
+    connection: &Connection,
+    action: &ActionId,
+    agent: &AgentId,
+    error: Option<&str>,
+    now: Timestamp,
+) -> Result<()> {
+    let state = if error.is_some() { ENDED } else { TargetState::Acked.word() };
+    let values = params![state, now.as_micros(), error, agent.as_str(), action.as_str()];
+    run(connection, sql::END_TARGET, values).map(|_| ())
+}
+
+/// Ends the targets of earlier lives of an agent id.
+pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    // Most ids are new, for which one index look-up finds no target.
+    if run(connection, sql::CLOSE_LIFE, [agent.as_str()])? > 0 {
+        end_open(connection, agent, now)?;
+    }
+    Ok(())
+}
+
+/// Removes a deleted agent from its actions: pending targets end, and its reports are deleted.
+pub(super) fn forget_agent(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    close_life(connection, agent, now)?;
+    run(connection, sql::CLEAR_FIELDS, [agent.as_str()]).map(|_| ())
+}
+
+/// Deletes expired actions, and returns their number.
+pub(super) fn collect(connection: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
+    let rows = run(connection, sql::COLLECT, params![before.as_micros(), limit])?;
+    Ok(rows as u64)
+}
+
+pub(super) fn read(c: &mut Columns<'_, '_>) -> Result<Action> {
+    Ok(Action {
+        seq: c.take()?,
+        id: c.id()?,
+        space: c.id()?,
+        kind: c.word()?,
+        created_at: c.time()?,
+        expiration: c.time_option()?,
+        start_time: c.time_option()?,
+        rollout_seconds: c.take()?,
+        timeout: c.take()?,
+        input_type: c.take()?,
+        data: c.take()?,
+        signed: signed(c)?,
+        total: c.take()?,
+        created_by: c.take()?,
+        cancelled_at: c.time_option()?,
+    })
+}
+
+fn signed(c: &mut Columns<'_, '_>) -> Result<Option<Signed>> {
+    let (data, signature) = (c.take::<Option<String>>()?, c.take::<Option<String>>()?);
+    Ok(data.zip(signature).map(|(data, signature)| Signed { data, signature }))
+}
+
+/// Selects an action.
+pub(super) fn by_id(connection: &Connection, id: &ActionId) -> Result<Option<Action>> {
+    first(connection, sql::BY_ID, [id.as_str()], |row| read(&mut Columns::of(row)))
+}
+
+/// One action of a space.
+pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &ActionId) -> Result<Option<Action>> {
+    first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], |row| read(&mut Columns::of(row)))
+}
+
+/// Returns what is due to an agent.
+pub(super) fn due(
+    connection: &Connection,
+    agent: &AgentId,
+    after: i64,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<DueAction>> {
+    all(connection, sql::DUE, params![agent.as_str(), after, now.as_micros(), limit], |row| {
+        let mut columns = Columns::of(row);
+        Ok(DueAction { action: Arc::new(read(&mut columns)?), position: columns.take()? })
+    })
+}
+
+/// Selects the targets of an action in order.
+pub(super) fn targets(
+    connection: &Connection,
+    id: &ActionId,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, AgentId, TargetState)>> {
+    let Some(seq) = seq(connection, id)? else { return Ok(Vec::new()) };
+    all(connection, sql::TARGETS, params![seq, after, limit], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.take()?, columns.id()?, columns.word()?))
+    })
+}
+
+/// Selects the target state of an agent.
+pub(super) fn target(connection: &Connection, id: &ActionId, agent: &AgentId) -> Result<Option<Target>> {
+    first(connection, sql::TARGET, [id.as_str(), agent.as_str()], |row| {
+        let mut columns = Columns::of(row);
+        Ok(Target { state: columns.word()?, is_former: columns.take()? })
+    })
+}
+
+/// Returns a page of actions with their counts.
+pub(super) fn page(
+    connection: &Connection,
+    wanted: &ActionFilter,
+    page: Page,
+) -> Result<Listed<(Action, ActionCounts)>> {
+    if wanted.with_policy_changes && wanted.agent_id.is_none() {
+        return policy_changes::page(connection, wanted, page);
+    }
+    let rows = |page| {
+        all_composed(connection, &filter::action_page(wanted, page), |row| {
+            let name = || row.get::<i64>(0).map(|seq| seq.to_string()).unwrap_or_default();
+            unless_unreadable("actions", name, read(&mut Columns::of(row)))
+        })
+    };
+    let items = filled(page, rows, |action| {
+        action.map(|action| counts(connection, action.seq).map(|counts| (action, counts))).transpose()
+    })?;
+    let total = count_composed(connection, &filter::action_total(wanted))?;
+    Ok(Listed { items, total })
+}
+
+pub(super) fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> {
+    let rows = all(connection, sql::COUNTS, [seq], |row| {
+        Ok((row.get::<String>(0)?, row.get::<i64>(1)?, row.get::<Option<i64>>(2)?))
+    })?;
+    let mut counts = ActionCounts::default();
+    for (state, number, latest) in rows {
+        counts.created += if state == INELIGIBLE { 0 } else { number };
+        match TargetState::from_word(&state) {
+            Some(TargetState::Acked) => counts.acked += number,
+            Some(TargetState::Failed) => counts.failed += number,
+            _ => {}
+        }
+        counts.latest_result_at = counts.latest_result_at.max(latest.map(Timestamp::from_micros));
+    }
+    Ok(counts)
+}
+
+/// Returns results, newest first.
+pub(super) fn results(
+    connection: &Connection,
+    id: &ActionId,
+    failed_only: bool,
+    limit: u32,
+) -> Result<Vec<ActionResult>> {
+    let Some(seq) = seq(connection, id)? else { return Ok(Vec::new()) };
+    let statement = if failed_only { sql::FAILED_RESULTS } else { sql::RESULTS };
+    all(connection, statement, params![seq, limit], |row| read_result(row, id))
+}
+
+fn read_result(row: &Row<'_>, action: &ActionId) -> Result<ActionResult> {
+    let mut c = Columns::of(row);
+    Ok(ActionResult {
+        action_id: action.clone(),
+        agent_id: c.id()?,
+        at: c.time()?,
+        error: c.take()?,
+        fields: c.take()?,
+    })
+}

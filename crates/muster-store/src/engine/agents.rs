@@ -1,0 +1,275 @@
+//! Agents: records, documents, tags.
+
+mod list;
+mod record;
+
+pub(super) use list::{after, counts, ids, named, page, tags, versions};
+
+use super::session::{Connection, Row, Rule, params};
+use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::credential::{Credential, LiveCredential};
+use muster_core::host::Host;
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
+use muster_core::time::Timestamp;
+
+use super::actions;
+use super::error::Failure;
+use super::recent::Batch;
+use super::row::{Columns, Result, UNLIMITED, all, any, first, readable_page, run};
+use super::words::Word;
+use crate::port::Precondition;
+use crate::sql::{agents as sql, files as files_sql};
+
+fn missing(id: &AgentId) -> Precondition {
+    Precondition::Missing(format!("agent {id}"))
+}
+
+fn affected_or_missing(rows: usize, id: &AgentId) -> std::result::Result<(), Failure> {
+    if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
+}
+
+/// Inserts an agent. It inherits no actions from earlier lives of its id (D14).
+pub(super) fn insert(
+    connection: &Connection,
+    record: &AgentRecord,
+    documents: &AgentDocuments,
+) -> std::result::Result<(), Failure> {
+    connection.lock_shared(Rule::References)?;
+    if record::insert(connection, record)? == 0 {
+        return Err(Precondition::Exists(format!("agent {}", record.id)).into());
+    }
+    let id = record.id.as_str();
+    for credential in record.credentials.iter() {
+        issue(connection, &record.id, credential)?;
+    }
+    run(connection, sql::INSERT_DOCUMENTS, params![id, documents.local_metadata, documents.components])?;
+    insert_tags(connection, record)?;
+    actions::close_life(connection, &record.id, record.enrolled_at)?;
+    Ok(())
+}
+
+/// Updates a record.
+pub(super) fn update(
+    connection: &Connection,
+    before: &AgentRecord,
+    after: &AgentRecord,
+) -> std::result::Result<(), Failure> {
+    if before.policy_id != after.policy_id {
+        connection.lock_shared(Rule::References)?;
+    }
+    let follows = after.version == before.version + 1 && after.id == before.id;
+    if !follows || record::update(connection, before, after)? == 0 {
+        return Err(not_updated(connection, &before.id)?.into());
+    }
+    if before.credentials != after.credentials {
+        change_credentials(connection, before, after)?;
+    }
+    if before.host_id != after.host_id {
+        leave_host(connection, before.host_id.as_ref())?;
+    }
+    if before.tags != after.tags {
+        run(connection, sql::DELETE_TAGS, [after.id.as_str()])?;
+        insert_tags(connection, after)?;
+    }
+    Ok(())
+}
+
+/// Returns whether an update is a single statement, which is atomic by itself.
+pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord) -> bool {
+    before.tags == after.tags && before.credentials == after.credentials && before.host_id == after.host_id
+}
+
+/// Ends the credentials that the record has no more, and adds those that it has now.
+fn change_credentials(
+    connection: &Connection,
+    before: &AgentRecord,
+    after: &AgentRecord,
+) -> std::result::Result<(), Failure> {
+    let gone = |old: &&LiveCredential| !after.credentials.iter().any(|kept| kept == *old);
+    for old in before.credentials.iter().filter(gone) {
+        run(connection, sql::REVOKE_CREDENTIAL, params![after.updated_at.as_micros(), old.key_id.as_str()])?;
+    }
+    let new = |credential: &&LiveCredential| !before.credentials.iter().any(|known| known == *credential);
+    for credential in after.credentials.iter().filter(new) {
+        issue(connection, &after.id, credential)?;
+    }
+    Ok(())
+}
+
+/// A credential as a row of its own.
+fn issue(connection: &Connection, id: &AgentId, credential: &LiveCredential) -> std::result::Result<(), Failure> {
+    let LiveCredential { key_id, kind, hash, issued_at } = credential;
+    let values = params![key_id.as_str(), id.as_str(), kind.word(), hash.encode(), issued_at.as_micros()];
+    if run(connection, sql::INSERT_CREDENTIAL, values)? == 0 {
+        return Err(Precondition::Exists(format!("credential {key_id}")).into());
+    }
+    Ok(())
+}
+
+/// Sets later times of last use.
+pub(super) fn credentials_used(connection: &Connection, used: &[(KeyId, Timestamp)]) -> Result<()> {
+    for (key, at) in used {
+        run(connection, sql::CREDENTIAL_USED, params![at.as_micros(), key.as_str()])?;
+    }
+    Ok(())
+}
+
+/// A host is there as long as an agent is on it.
+fn leave_host(connection: &Connection, host: Option<&HostId>) -> Result<()> {
+    let Some(host) = host else { return Ok(()) };
+    run(connection, sql::DELETE_EMPTY_HOST, [host.as_str()]).map(|_| ())
+}
+
+/// A host, unless it is there. `Exists` when its machine has another one.
+pub(super) fn put_host(connection: &Connection, host: &Host) -> std::result::Result<(), Failure> {
+    let values =
+        params![host.id.as_str(), host.space.as_str(), host.machine_id, host.hostname, host.created_at.as_micros()];
+    if run(connection, sql::INSERT_HOST, values)? == 0 && !any(connection, sql::HOST_EXISTS, [host.id.as_str()])? {
+        return Err(Precondition::Exists(format!("host {}", host.id)).into());
+    }
+    Ok(())
+}
+
+/// The host of a machine.
+pub(super) fn host_by_machine(connection: &Connection, space: &SpaceId, machine_id: &str) -> Result<Option<Host>> {
+    first(connection, sql::HOST_BY_MACHINE, [space.as_str(), machine_id], read_host)
+}
+
+/// A host.
+pub(super) fn host(connection: &Connection, id: &HostId) -> Result<Option<Host>> {
+    first(connection, sql::HOST, [id.as_str()], read_host)
+}
+
+fn read_host(row: &Row<'_>) -> Result<Host> {
+    let mut c = Columns::of(row);
+    Ok(Host { id: c.id()?, space: c.id()?, machine_id: c.take()?, hostname: c.take()?, created_at: c.time()? })
+}
+
+/// Everything that an agent ever authenticated with, the newest first.
+pub(super) fn credentials(connection: &Connection, id: &AgentId) -> Result<Vec<Credential>> {
+    all(connection, sql::CREDENTIALS, [id.as_str()], |row| {
+        let mut c = Columns::of(row);
+        Ok(Credential {
+            key_id: c.id()?,
+            kind: c.word()?,
+            hash: c.secret_hash()?,
+            created_at: c.time()?,
+            last_used_at: c.time_option()?,
+            revoked_at: c.time_option()?,
+        })
+    })
+}
+
+fn not_updated(connection: &Connection, id: &AgentId) -> Result<Precondition> {
+    let exists = any(connection, sql::EXISTS, [id.as_str()])?;
+    Ok(if exists { Precondition::Changed(format!("agent {id}")) } else { missing(id) })
+}
+
+fn insert_tags(connection: &Connection, record: &AgentRecord) -> Result<()> {
+    for tag in &record.tags {
+        run(connection, sql::INSERT_TAG, params![record.id.as_str(), tag])?;
+    }
+    Ok(())
+}
+
+/// Updates documents. Components go to the ring of recent ones first, unless it has no room.
+pub(super) fn put_documents(
+    connection: &Connection,
+    recent: &mut Batch<'_>,
+    id: &AgentId,
+    documents: &AgentDocuments,
+) -> std::result::Result<(), Failure> {
+    let (later, now) = match &documents.components {
+        Some(components) if recent.has_room(id, components) => (Some(components), None),
+        now => (None, now.as_ref()),
+    };
+    if now.is_some() || documents.local_metadata.is_some() {
+        let values = params![documents.local_metadata, now, id.as_str()];
+        affected_or_missing(run(connection, sql::UPDATE_DOCUMENTS, values)?, id)?;
+    } else if !recent.has(id) && !any(connection, sql::EXISTS, [id.as_str()])? {
+        return Err(missing(id).into());
+    }
+    match later {
+        Some(components) => recent.put(id, components),
+        None if now.is_some() => recent.supersede(id),
+        None => {}
+    }
+    Ok(())
+}
+
+/// Moves components to their table.
+pub(super) fn settle_components(connection: &Connection, id: &AgentId, components: &str) -> Result<()> {
+    run(connection, sql::SETTLE_COMPONENTS, params![components, id.as_str()]).map(|_| ())
+}
+
+/// Deletes an agent and everything that belongs to it.
+pub(super) fn delete(
+    connection: &Connection,
+    recent: &mut Batch<'_>,
+    id: &AgentId,
+    now: Timestamp,
+) -> std::result::Result<(), Failure> {
+    let key = [id.as_str()];
+    let host: Option<HostId> =
+        first(connection, sql::HOST_OF_AGENT, key, |row| Columns::of(row).id_option())?.flatten();
+    affected_or_missing(run(connection, sql::DELETE, key)?, id)?;
+    leave_host(connection, host.as_ref())?;
+    recent.supersede(id);
+    actions::forget_agent(connection, id, now)?;
+    run(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
+    run(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;
+    run(connection, files_sql::DELETE_FILE_AGENT, key)?;
+    Ok(())
+}
+
+/// Sets later check-in times.
+pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Result<()> {
+    for (id, at) in seen {
+        run(connection, sql::SEEN, params![at.as_micros(), id.as_str()])?;
+    }
+    Ok(())
+}
+
+/// Selects an agent.
+pub(super) fn by_id(connection: &Connection, id: &AgentId) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_ID, [id.as_str()], record::read)
+}
+
+/// One agent of a space.
+pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], record::read)
+}
+
+/// Selects the agent with a live credential.
+pub(super) fn by_credential(connection: &Connection, key: &KeyId) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_CREDENTIAL, [key.as_str()], record::read)
+}
+
+/// Selects the agent that enrolled with a key and an idempotency handle and has never checked in.
+pub(super) fn by_enrollment_id(
+    connection: &Connection,
+    enrollment_id: &str,
+    key: &EnrollmentKeyId,
+) -> Result<Option<AgentRecord>> {
+    first(connection, sql::BY_ENROLLMENT_ID, [enrollment_id, key.as_str()], record::read)
+}
+
+/// Selects the documents of an agent.
+pub(super) fn documents(connection: &Connection, id: &AgentId) -> Result<Option<AgentDocuments>> {
+    first(connection, sql::DOCUMENTS, [id.as_str()], |row| {
+        Ok(AgentDocuments { local_metadata: row.get(0)?, components: row.get(1)? })
+    })
+}
+
+/// Selects agents whose status deadline has passed.
+pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>> {
+    readable_page(connection, "agents", sql::DUE, params![now.as_micros(), UNLIMITED], limit, record::read)
+}
+
+/// Counts the active agents of each policy of a space.
+pub(super) fn per_policy(connection: &Connection, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>> {
+    all(connection, sql::PER_POLICY, [space.as_str()], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.id()?, columns.count()?))
+    })
+}

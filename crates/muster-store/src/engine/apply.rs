@@ -1,0 +1,131 @@
+//! Application of [`Write`]s, each by the module of its resource.
+
+use super::session::Connection;
+
+use super::error::Failure;
+use super::recent::Batch;
+use super::{actions, agents, enrollment_keys, files, log, policies, settings};
+use crate::port::{
+    ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FileWrite, OutputWrite, PolicyWrite, SecretWrite,
+    SettingWrite, Write,
+};
+
+/// Outcome of a job.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// Return value of the port's `commit`.
+    pub(crate) committed: Committed,
+    /// Number of deleted rows, for jobs that delete.
+    pub(crate) removed: u64,
+    /// Newest row of the change log, if the job wrote one.
+    pub(crate) newest_change: Option<i64>,
+}
+
+/// Applies a list of writes. The caller rolls back all of them if one fails.
+pub(crate) fn writes(connection: &Connection, recent: &mut Batch<'_>, writes: &[Write]) -> Result<Done, Failure> {
+    let mut done = Done::default();
+    for write in writes {
+        apply(connection, recent, write, &mut done)?;
+    }
+    Ok(done)
+}
+
+/// Returns whether a list is atomic without a savepoint: it is a single statement, or only its first
+/// statement can fail.
+pub(crate) fn is_one_statement(writes: &[Write]) -> bool {
+    match writes {
+        [Write::Agent(AgentWrite::Update { before, after })] => agents::update_is_one_statement(before, after),
+        [
+            Write::Agent(AgentWrite::Documents { .. })
+            | Write::File(FileWrite::PutChunk { .. })
+            | Write::Setting(SettingWrite::Put { .. }),
+        ] => true,
+        // Its record was updated in the same list, so it exists.
+        [Write::Agent(AgentWrite::Update { before, after }), Write::Agent(AgentWrite::Documents { id, .. })] => {
+            *id == after.id && agents::update_is_one_statement(before, after)
+        }
+        _ => false,
+    }
+}
+
+/// Dispatches a write to its function.
+fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done) -> Result<(), Failure> {
+    match write {
+        Write::Agent(write) => agent(c, recent, write)?,
+        Write::EnrollmentKey(write) => enrollment_key(c, write)?,
+        Write::Policy(write) => policy(c, write)?,
+        Write::Action(write) => done.committed.action_seqs.extend(action(c, write)?),
+        Write::Output(OutputWrite::Put(output)) => settings::put_output(c, output)?,
+        Write::Output(OutputWrite::Delete { id }) => settings::delete_output(c, id)?,
+        Write::Secret(SecretWrite::Put { id, sealed }) => settings::put_secret(c, id, sealed)?,
+        Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,
+        Write::File(write) => file(c, write)?,
+        Write::Setting(SettingWrite::Put { name, value }) => settings::put_setting(c, name, value)?,
+        Write::Audit(event) => log::append_audit(c, event)?,
+        Write::Changed(change) => done.newest_change = Some(log::append_change(c, change)?),
+    }
+    Ok(())
+}
+
+fn agent(c: &Connection, recent: &mut Batch<'_>, write: &AgentWrite) -> Result<(), Failure> {
+    match write {
+        AgentWrite::Insert { record, documents } => agents::insert(c, record, documents),
+        AgentWrite::PutHost(host) => agents::put_host(c, host),
+        AgentWrite::Update { before, after } => agents::update(c, before, after),
+        AgentWrite::Documents { id, documents } => agents::put_documents(c, recent, id, documents),
+        AgentWrite::Delete { id, now } => agents::delete(c, recent, id, *now),
+        AgentWrite::EndActions { id, now } => Ok(actions::end_open(c, id, *now)?),
+        AgentWrite::BeginLife { id, now } => Ok(actions::close_life(c, id, *now)?),
+        AgentWrite::Seen { seen } => Ok(agents::seen(c, seen)?),
+        AgentWrite::CredentialsUsed { used } => Ok(agents::credentials_used(c, used)?),
+    }
+}
+
+fn enrollment_key(c: &Connection, write: &EnrollmentKeyWrite) -> Result<(), Failure> {
+    match write {
+        EnrollmentKeyWrite::Insert(key) => enrollment_keys::insert(c, key),
+        EnrollmentKeyWrite::Use { id, now, counts } => enrollment_keys::use_once(c, id, *now, *counts),
+        EnrollmentKeyWrite::Revoke { id, now } => enrollment_keys::revoke(c, id, *now),
+        EnrollmentKeyWrite::Delete { id } => enrollment_keys::delete(c, id),
+    }
+}
+
+fn policy(c: &Connection, write: &PolicyWrite) -> Result<(), Failure> {
+    match write {
+        PolicyWrite::Insert(policy) => policies::insert(c, policy),
+        PolicyWrite::Update { before_revision, before_updated_at, policy } => {
+            policies::update(c, *before_revision, *before_updated_at, policy)
+        }
+        PolicyWrite::InsertRevision(revision) => policies::insert_revision(c, revision),
+        PolicyWrite::Delete { id } => policies::delete(c, id),
+    }
+}
+
+/// Returns the sequence number of an inserted action.
+fn action(c: &Connection, write: &ActionWrite) -> Result<Option<i64>, Failure> {
+    match write {
+        ActionWrite::Insert { action, targets } => return actions::insert(c, action, targets).map(Some),
+        ActionWrite::Result { result, addressed } => actions::put_result(c, result, *addressed)?,
+        ActionWrite::EndTarget { action, agent, error, now } => {
+            actions::end_target(c, action, agent, error.as_deref(), *now)?;
+        }
+        ActionWrite::Cancel { id, now } => actions::cancel(c, id, *now)?,
+        ActionWrite::Begin { id } => actions::begin(c, id)?,
+        ActionWrite::Finish { id } => actions::finish(c, id)?,
+    }
+    Ok(None)
+}
+
+fn file(c: &Connection, write: &FileWrite) -> Result<(), Failure> {
+    match write {
+        FileWrite::UploadFits { agent, action, quota } => files::upload_fits(c, agent, action, quota),
+        FileWrite::UploadIsOpen { id, chunks } => files::upload_is_open(c, id, chunks.as_deref()),
+        FileWrite::InsertUpload(upload) => files::insert_upload(c, upload),
+        FileWrite::UploadStatus { id, status, transit_hash } => {
+            files::upload_status(c, id, *status, transit_hash.as_deref())
+        }
+        FileWrite::PutChunk { file, number, sha256, data } => Ok(files::put_chunk(c, file, *number, sha256, data)?),
+        FileWrite::InsertFile(file) => files::insert_file(c, file),
+        FileWrite::PutArtifact { artifact, body } => Ok(files::put_artifact(c, artifact, body)?),
+    }
+}

@@ -1,0 +1,186 @@
+//! Enrollment keys.
+
+use super::session::{Connection, Row, params};
+use muster_core::credential::SecretHash;
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
+use muster_core::time::Timestamp;
+
+use super::error::Failure;
+use super::row::{Columns, Result, UNLIMITED, any, count, first, readable_page, run, to_json};
+use crate::port::Precondition;
+use crate::query::{Listed, Page};
+use crate::sql::enrollment_keys as sql;
+
+fn missing(id: &EnrollmentKeyId) -> Precondition {
+    Precondition::Missing(format!("enrollment key {id}"))
+}
+
+fn affected_or_missing(rows: usize, id: &EnrollmentKeyId) -> std::result::Result<(), Failure> {
+    if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
+}
+
+/// A new key.
+pub(super) fn insert(connection: &Connection, key: &EnrollmentKey) -> std::result::Result<(), Failure> {
+    let values = params![
+        key.id.as_str(),
+        key.space.as_str(),
+        key.name,
+        key.key_id.as_str(),
+        key.hash.0,
+        key.sealed_token,
+        key.policy_id.as_ref().map(PolicyId::as_str),
+        to_json(&key.tags)?,
+        key.created_at.as_micros(),
+        key.expires_at.map(Timestamp::as_micros),
+        key.revoked_at.map(Timestamp::as_micros),
+        key.max_uses,
+        key.uses,
+        key.last_used_at.map(Timestamp::as_micros),
+        key.hidden,
+        key.created_by,
+    ];
+    if run(connection, sql::INSERT, values)? == 0 {
+        return Err(taken(connection, key)?.into());
+    }
+    Ok(())
+}
+
+fn taken(connection: &Connection, key: &EnrollmentKey) -> Result<Precondition> {
+    let exists = any(connection, sql::TAKEN, [key.id.as_str(), key.key_id.as_str()])?;
+    Ok(if exists {
+        Precondition::Exists(format!("enrollment key {}", key.id))
+    } else {
+        Precondition::NameTaken(key.name.clone())
+    })
+}
+
+/// Notes a use; only a key that admits has any left, or needs none.
+pub(super) fn use_once(
+    connection: &Connection,
+    id: &EnrollmentKeyId,
+    now: Timestamp,
+    counts: bool,
+) -> std::result::Result<(), Failure> {
+    let statement = if counts { sql::USE } else { sql::USE_AGAIN };
+    let rows = run(connection, statement, params![now.as_micros(), id.as_str()])?;
+    if rows == 0 { Err(Precondition::KeyRefused.into()) } else { Ok(()) }
+}
+
+/// Revokes; the first time stays.
+pub(super) fn revoke(
+    connection: &Connection,
+    id: &EnrollmentKeyId,
+    now: Timestamp,
+) -> std::result::Result<(), Failure> {
+    affected_or_missing(run(connection, sql::REVOKE, params![now.as_micros(), id.as_str()])?, id)
+}
+
+/// Deletes one.
+pub(super) fn delete(connection: &Connection, id: &EnrollmentKeyId) -> std::result::Result<(), Failure> {
+    affected_or_missing(run(connection, sql::DELETE, [id.as_str()])?, id)
+}
+
+fn read(row: &Row<'_>) -> Result<EnrollmentKey> {
+    let mut c = Columns::of(row);
+    Ok(EnrollmentKey {
+        id: c.id()?,
+        space: c.id()?,
+        name: c.take()?,
+        key_id: c.id()?,
+        hash: SecretHash(c.sha256()?),
+        sealed_token: c.take()?,
+        policy_id: c.id_option()?,
+        tags: c.json()?,
+        created_at: c.time()?,
+        expires_at: c.time_option()?,
+        revoked_at: c.time_option()?,
+        max_uses: c.take()?,
+        uses: c.take()?,
+        last_used_at: c.time_option()?,
+        hidden: c.flag()?,
+        created_by: c.take()?,
+    })
+}
+
+/// Selects a key.
+pub(super) fn by_id(connection: &Connection, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>> {
+    first(connection, sql::BY_ID, [id.as_str()], read)
+}
+
+/// One key of a space.
+pub(super) fn by_id_in(
+    connection: &Connection,
+    space: &SpaceId,
+    id: &EnrollmentKeyId,
+) -> Result<Option<EnrollmentKey>> {
+    first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], read)
+}
+
+/// Selects the key with a key id.
+pub(super) fn by_key_id(connection: &Connection, key: &KeyId) -> Result<Option<EnrollmentKey>> {
+    first(connection, sql::BY_KEY_ID, [key.as_str()], read)
+}
+
+/// Those behind one, newest first.
+pub(super) fn after(
+    connection: &Connection,
+    space: &SpaceId,
+    policy: Option<&PolicyId>,
+    (created_at, id): (Timestamp, &EnrollmentKeyId),
+    limit: u32,
+) -> Result<Vec<EnrollmentKey>> {
+    let (space, at, id) = (space.as_str(), created_at.as_micros(), id.as_str());
+    match policy {
+        None => readable_page(
+            connection,
+            "enrollment keys",
+            sql::LIST_AFTER,
+            params![space, at, id, UNLIMITED],
+            limit,
+            read,
+        ),
+        Some(policy) => readable_page(
+            connection,
+            "enrollment keys",
+            sql::LIST_OF_POLICY_AFTER,
+            params![space, policy.as_str(), at, id, UNLIMITED],
+            limit,
+            read,
+        ),
+    }
+}
+
+/// A page of a space's keys, or of a policy's in it.
+pub(super) fn page(
+    connection: &Connection,
+    space: &SpaceId,
+    policy: Option<&PolicyId>,
+    page: Page,
+) -> Result<Listed<EnrollmentKey>> {
+    let (space, Page { limit, offset }) = (space.as_str(), page);
+    Ok(match policy {
+        None => Listed {
+            items: readable_page(
+                connection,
+                "enrollment keys",
+                sql::LIST,
+                params![space, UNLIMITED, offset],
+                limit,
+                read,
+            )?,
+            total: count(connection, sql::COUNT, [space])?,
+        },
+        Some(policy) => Listed {
+            items: readable_page(
+                connection,
+                "enrollment keys",
+                sql::LIST_OF_POLICY,
+                params![space, policy.as_str(), UNLIMITED, offset],
+                limit,
+                read,
+            )?,
+            total: count(connection, sql::COUNT_OF_POLICY, [space, policy.as_str()])?,
+        },
+    })
+}

@@ -1,0 +1,187 @@
+//! Errors of an engine, in the port's terms. Each engine classifies its own (`sqlite::error`, `postgres::error`).
+
+use crate::port::{Precondition, StoreError};
+
+/// What is known of an engine's error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A constraint of the schema that no precondition named.
+    Constraint(Precondition),
+    /// The content of one row can't be read.
+    Row,
+    /// The file itself is damaged.
+    File,
+    /// There is no room, or the disk can't be written.
+    Room,
+    /// Another program or transaction is in the way: the same transaction may succeed when it is tried again.
+    Busy,
+    /// The connection to the engine is gone, or could not be made.
+    Connection,
+    /// A job panicked.
+    Panic,
+    /// Anything else.
+    Other,
+}
+
+/// An error of an engine.
+#[derive(Debug)]
+pub struct EngineError {
+    cause: Cause,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl std::fmt::Display for EngineError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl std::error::Error for EngineError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.source()
+    }
+}
+
+impl EngineError {
+    /// An engine's own error, classified.
+    pub(crate) fn new(cause: Cause, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { cause, source: source.into() }
+    }
+
+    /// A row that can't be read.
+    pub(crate) fn row(what: String) -> Self {
+        Self::new(Cause::Row, what)
+    }
+
+    /// What is known of it.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// Whether the error is about the content of one row, not about the file or the engine.
+    pub(crate) fn is_of_the_row(&self) -> bool {
+        self.cause == Cause::Row
+    }
+
+    /// As an error before the commit, or of a read: certainly not applied.
+    pub(crate) fn not_applied(&self) -> StoreError {
+        let reason = self.to_string();
+        match self.cause {
+            Cause::Row | Cause::File => StoreError::Corrupt { reason },
+            _ => StoreError::Unavailable { reason },
+        }
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file or the database is no store of this program.
+    #[error(
+        "{place} {found}, not a store of this program; it was not changed: move it away, or choose another {instead}"
+    )]
+    NotOurs {
+        /// The file or the database.
+        place: String,
+        /// What is there.
+        found: String,
+        /// What else may be chosen.
+        instead: &'static str,
+    },
+    /// The store was written by a newer version of this program.
+    #[error(
+        "the store's schema has migration {found}, which this version does not support (it supports up to {known}); use the version that wrote it, or a newer one"
+    )]
+    Newer {
+        /// Greatest migration in the store.
+        found: i64,
+        /// Greatest migration that this program knows.
+        known: i64,
+    },
+    /// A migration in the store is not the one that this program knows by that number.
+    #[error(
+        "migration {number} of the store is {found:?} there, but {known:?} here; the store belongs to another program or was changed"
+    )]
+    Foreign {
+        /// The migration's number.
+        number: i64,
+        /// Name and checksum in the store.
+        found: String,
+        /// Name and checksum in this program.
+        known: String,
+    },
+    /// The address of the database can't be used.
+    #[error("the database address: {0}")]
+    Address(String),
+    /// The engine refused.
+    #[error("{doing}: {source}{}", remedy(source))]
+    Engine {
+        /// What was being done.
+        doing: String,
+        /// The engine's error.
+        source: EngineError,
+    },
+    /// The system refused.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+/// What to do about it, where that can be known.
+fn remedy(error: &EngineError) -> &'static str {
+    match error.cause {
+        Cause::Room => "; the disk may be full or read-only: the store needs a few megabytes of free space",
+        Cause::Busy => "; another program has it open",
+        _ => "",
+    }
+}
+
+impl OpenError {
+    pub(crate) fn engine<E: Into<EngineError>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let doing = doing.into();
+        move |source| Self::Engine { doing, source: source.into() }
+    }
+
+    /// Whether more room on the disk could help.
+    pub fn may_lack_space(&self) -> bool {
+        match self {
+            Self::Engine { source, .. } => source.cause == Cause::Room,
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::NotOurs { .. } | Self::Newer { .. } | Self::Foreign { .. } | Self::Address(_) => false,
+        }
+    }
+
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+}
+
+/// Why a job of the writer did not go through. Both mean: not applied, as long as nothing was committed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Its precondition did not hold; the transaction goes on without it.
+    Refused(Precondition),
+    /// The engine failed; the transaction must be given up.
+    Engine(EngineError),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error.cause {
+            // The same to the caller as a precondition, in the schema's words.
+            Cause::Constraint(precondition) => Self::Refused(precondition),
+            _ => Self::Engine(error),
+        }
+    }
+}
+
+impl From<Precondition> for Failure {
+    fn from(precondition: Precondition) -> Self {
+        Self::Refused(precondition)
+    }
+}

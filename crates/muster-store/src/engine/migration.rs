@@ -1,0 +1,77 @@
+//! Schema migrations: numbered and named files, applied in order.
+//!
+//! Applied migrations are recorded in the table `schema_migrations` with checksum and time. A store with a migration that
+//! this program does not know is rejected without a change: an older program must not write to a newer store.
+
+use muster_core::audit::chain_hash;
+
+use super::error::OpenError;
+
+/// A migration: its text is in SQLite's dialect, which the other engine translates.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Migration {
+    pub(crate) number: i64,
+    pub(crate) name: &'static str,
+    pub(crate) text: &'static str,
+}
+
+/// All migrations, in order. A released migration is never edited, because its checksum would no longer match.
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "initial", text: include_str!("../../migrations/sqlite/0001_initial.sql") },
+    Migration {
+        number: 2,
+        name: "uploads_by_age",
+        text: include_str!("../../migrations/sqlite/0002_uploads_by_age.sql"),
+    },
+    Migration {
+        number: 3,
+        name: "policy_revisions_by_creation",
+        text: include_str!("../../migrations/sqlite/0003_policy_revisions_by_creation.sql"),
+    },
+    Migration {
+        number: 4,
+        name: "enrollment_id_once",
+        text: include_str!("../../migrations/sqlite/0004_enrollment_id_once.sql"),
+    },
+    Migration {
+        number: 5,
+        name: "unfinished_effects",
+        text: include_str!("../../migrations/sqlite/0005_unfinished_orders.sql"),
+    },
+    Migration {
+        number: 6,
+        name: "recent_components",
+        text: include_str!("../../migrations/sqlite/0006_recent_components.sql"),
+    },
+];
+
+/// Migration recorded in a store.
+pub(crate) struct Applied {
+    pub(crate) number: i64,
+    pub(crate) name: String,
+    pub(crate) checksum: String,
+}
+
+impl Migration {
+    /// SHA-256 of its text in hex.
+    pub(crate) fn checksum(&self) -> String {
+        chain_hash(&[], self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Fails if a migration of the store is not one of ours.
+pub(crate) fn check(found: &Applied, known: &[Migration]) -> Result<(), OpenError> {
+    let Some(migration) = known.iter().find(|known| known.number == found.number) else {
+        let newest = known.iter().map(|known| known.number).max().unwrap_or(0);
+        return Err(OpenError::Newer { found: found.number, known: newest });
+    };
+    let checksum = migration.checksum();
+    if found.name == migration.name && found.checksum == checksum {
+        return Ok(());
+    }
+    Err(OpenError::Foreign {
+        number: found.number,
+        found: format!("{} {}", found.name, found.checksum),
+        known: format!("{} {checksum}", migration.name),
+    })
+}

@@ -1,0 +1,34 @@
+//! What all engines share: how records become rows, and how writes are grouped.
+//!
+//! * [`session`] is what an engine offers: statements, transactions, locks.
+//! * One module per resource converts between records and rows: [`agents`], [`actions`], …
+//! * [`writer`] takes jobs from a bounded queue, runs all waiting jobs in one transaction ([`transaction`]), and replies after it is
+//!   committed.
+//! * [`reader`] runs reads on sessions of their own: point reads apart from lists, so that a long list does not hold up
+//!   a check-in.
+//! * [`store`] is the port over both.
+
+mod actions;
+mod agents;
+pub(crate) mod apply;
+pub(crate) mod damage;
+mod enrollment_keys;
+pub(crate) mod error;
+mod files;
+pub(crate) mod log;
+pub(crate) mod migration;
+mod policies;
+mod policy_changes;
+pub(crate) mod queue;
+pub(crate) mod reader;
+pub(crate) mod recent;
+mod row;
+pub(crate) mod session;
+mod settings;
+pub(crate) mod store;
+pub(crate) mod transaction;
+mod words;
+pub(crate) mod writer;
+
+pub use error::{Cause, EngineError, OpenError};
+pub use store::{Options, SqlStore};

@@ -1,0 +1,341 @@
+//! Conversion of rows to fields.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
+use muster_core::id::{
+    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
+};
+use muster_core::time::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{Cause, EngineError};
+use super::session::{Connection, FromValue, Next, Params, Row, Value};
+use super::words::Word;
+use crate::query::Page;
+use crate::sql::filter::{Bound, Composed};
+
+/// Result of a statement.
+pub(super) use super::session::Result;
+
+/// Reads the columns of a row from left to right, in the order of the statement.
+pub(super) struct Columns<'r, 'cells> {
+    row: &'r Row<'cells>,
+    next: usize,
+}
+
+/// Id that can be read from a column.
+pub(super) trait StoredId {
+    /// Parses the id.
+    fn stored(text: Arc<str>) -> Self;
+}
+
+macro_rules! stored_ids {
+    ($($id:ident),+) => {
+        $(impl StoredId for $id {
+            fn stored(text: Arc<str>) -> Self {
+                Self::trusted(text)
+            }
+        })+
+    };
+}
+stored_ids!(ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId);
+
+impl<'r, 'cells> Columns<'r, 'cells> {
+    /// Starts at the first column.
+    pub(super) fn of(row: &'r Row<'cells>) -> Self {
+        Self { row, next: 0 }
+    }
+
+    /// Returns the next column.
+    pub(super) fn take<T: FromValue>(&mut self) -> Result<T> {
+        let value = self.row.get(self.next)?;
+        self.next += 1;
+        Ok(value)
+    }
+
+    fn unreadable(&self, what: impl fmt::Display) -> EngineError {
+        self.row.unreadable(self.next.saturating_sub(1), what)
+    }
+
+    /// Returns an id.
+    pub(super) fn id<T: StoredId>(&mut self) -> Result<T> {
+        Ok(T::stored(self.take()?))
+    }
+
+    /// Returns an optional id.
+    pub(super) fn id_option<T: StoredId>(&mut self) -> Result<Option<T>> {
+        Ok(self.take::<Option<Arc<str>>>()?.map(T::stored))
+    }
+
+    /// Returns a time.
+    pub(super) fn time(&mut self) -> Result<Timestamp> {
+        Ok(Timestamp::from_micros(self.take()?))
+    }
+
+    /// Returns an optional time.
+    pub(super) fn time_option(&mut self) -> Result<Option<Timestamp>> {
+        Ok(self.take::<Option<i64>>()?.map(Timestamp::from_micros))
+    }
+
+    /// Returns a boolean.
+    pub(super) fn flag(&mut self) -> Result<bool> {
+        Ok(self.take::<i64>()? != 0)
+    }
+
+    /// Returns a count.
+    pub(super) fn count(&mut self) -> Result<u64> {
+        Ok(self.take::<i64>()?.unsigned_abs())
+    }
+
+    /// Returns a SHA-256.
+    pub(super) fn sha256(&mut self) -> Result<[u8; 32]> {
+        self.take()
+    }
+
+    /// Returns a hash that is stored as text.
+    pub(super) fn secret_hash(&mut self) -> Result<SecretHash> {
+        let text: String = self.take()?;
+        SecretHash::decode(&text).ok_or_else(|| self.unreadable("no hash"))
+    }
+
+    /// Returns live credentials: key id, kind, hash and time of each with spaces between, and commas between two.
+    pub(super) fn credentials(&mut self) -> Result<LiveCredentials> {
+        let text: Option<String> = self.take()?;
+        let all = text.iter().flat_map(|text| text.split(','));
+        all.map(|text| live_credential(text).ok_or_else(|| self.unreadable("no credential"))).collect()
+    }
+
+    /// Returns a value that is stored as JSON.
+    pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        match self.json_option()? {
+            Some(value) => Ok(value),
+            None => Err(self.unreadable("NULL")),
+        }
+    }
+
+    /// A value kept as JSON, or none.
+    pub(super) fn json_option<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        let Some(text) = self.text()? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|error| self.unreadable(error))
+    }
+
+    /// A text as the row has it.
+    fn text(&mut self) -> Result<Option<Cow<'r, str>>> {
+        let column = self.next;
+        self.next += 1;
+        match self.row.value(column)? {
+            Value::Null => Ok(None),
+            Value::Text(text) => Ok(Some(text)),
+            _ => Err(self.unreadable("not a text")),
+        }
+    }
+
+    /// Returns a value that is stored as a word.
+    pub(super) fn word<T: Word>(&mut self) -> Result<T> {
+        match self.word_option()? {
+            Some(value) => Ok(value),
+            None => Err(self.unreadable("no word")),
+        }
+    }
+
+    /// Returns an optional value that is stored as a word.
+    pub(super) fn word_option<T: Word>(&mut self) -> Result<Option<T>> {
+        let Some(word) = self.text()? else { return Ok(None) };
+        T::from_word(&word).map(Some).ok_or_else(|| self.unreadable(format_args!("unknown word {word:?}")))
+    }
+}
+
+fn live_credential(text: &str) -> Option<LiveCredential> {
+    let mut parts = text.split(' ');
+    let mut next = || parts.next();
+    Some(LiveCredential {
+        key_id: KeyId::trusted(next()?),
+        kind: Word::from_word(next()?)?,
+        hash: SecretHash::decode(next()?)?,
+        issued_at: Timestamp::from_micros(next()?.parse().ok()?),
+    })
+}
+
+/// Serializes a value to the JSON of its column.
+///
+/// For strings, ids and JSON values only, whose serialization cannot fail.
+pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| EngineError::new(Cause::Other, error))
+}
+
+/// Returns the first row, if any.
+pub(super) fn first<T>(
+    connection: &Connection,
+    statement: &'static str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    let (mut read, mut found) = (Some(read), None);
+    params.with(|values| {
+        connection.query(statement, values, &mut |row| {
+            if let Some(read) = read.take() {
+                found = Some(read(row)?);
+            }
+            Ok(Next::Enough)
+        })
+    })?;
+    Ok(found)
+}
+
+/// Returns all rows.
+pub(super) fn all<T>(
+    connection: &Connection,
+    statement: &'static str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    params.with(|values| collect(connection, statement, values, read))
+}
+
+fn collect<T>(
+    connection: &Connection,
+    statement: &str,
+    values: &[Value<'_>],
+    mut read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut found = Vec::new();
+    connection.query(statement, values, &mut |row| {
+        found.push(read(row)?);
+        Ok(Next::Row)
+    })?;
+    Ok(found)
+}
+
+/// All rows that can be read, for lists of `what`. One that can't is logged and left out: it must not keep whoever asks
+/// from all the others.
+pub(super) fn readable<T>(
+    connection: &Connection,
+    what: &'static str,
+    statement: &'static str,
+    params: impl Params,
+    mut read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let found = all(connection, statement, params, |row| unless_unreadable(what, || row_name(row), read(row)))?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The first `limit` rows that can be read. A page is short only at the end of its list, so that no reader takes rows that can't be read for the end.
+pub(super) fn readable_page<T>(
+    connection: &Connection,
+    what: &'static str,
+    statement: &'static str,
+    params: impl Params,
+    limit: u32,
+    mut read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    params.with(|values| {
+        let mut window = i64::from(limit);
+        loop {
+            let bound: Vec<Value<'_>> = values
+                .iter()
+                .map(|value| if *value == Value::Integer(UNLIMITED) { Value::Integer(window) } else { value.clone() })
+                .collect();
+            let (mut found, mut rows) = (Vec::new(), 0);
+            connection.query(statement, &bound, &mut |row| {
+                rows += 1;
+                found.extend(unless_unreadable(what, || row_name(row), read(row))?);
+                Ok(if found.len() < limit as usize { Next::Row } else { Next::Enough })
+            })?;
+            if found.len() >= limit as usize || rows < window {
+                return Ok(found);
+            }
+            window = window.saturating_mul(2);
+        }
+    })
+}
+
+/// Stands for the limit of a statement of [`readable_page`]: as many rows as fill the page.
+pub(super) const UNLIMITED: i64 = i64::MAX;
+/// Keys looked at in one go behind rows that can't be read.
+const LOOK_ON: u32 = 100;
+
+/// A page of what `read` finds for the keys of a list, filled up from behind where keys give nothing.
+pub(super) fn filled<K, T>(
+    page: Page,
+    keys: impl Fn(Page) -> Result<Vec<K>>,
+    mut read: impl FnMut(K) -> Result<Option<T>>,
+) -> Result<Vec<T>> {
+    let (mut next, mut found) = (page, Vec::new());
+    loop {
+        let keys = keys(next)?;
+        let looked_at = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        for key in keys {
+            if found.len() < page.limit as usize {
+                found.extend(read(key)?);
+            }
+        }
+        let missing = page.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        if missing == 0 || looked_at < next.limit {
+            return Ok(found);
+        }
+        next = Page { offset: next.offset.saturating_add(looked_at), limit: missing.max(LOOK_ON) };
+    }
+}
+
+/// What was read, if it could be; `None` of a row that can't, which is logged.
+pub(super) fn unless_unreadable<T>(
+    what: &'static str,
+    name: impl FnOnce() -> String,
+    read: Result<T>,
+) -> Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_of_the_row() => {
+            tracing::error!(row = name(), %error, "a row of {what} cannot be read and is left out of lists");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The first column, which is the id in every list.
+fn row_name(row: &Row<'_>) -> String {
+    row.get(0).unwrap_or_default()
+}
+
+/// Returns whether there is a row.
+pub(super) fn any(connection: &Connection, statement: &'static str, params: impl Params) -> Result<bool> {
+    Ok(first(connection, statement, params, |_| Ok(()))?.is_some())
+}
+
+/// Returns the count of a statement.
+pub(super) fn count(connection: &Connection, statement: &'static str, params: impl Params) -> Result<u64> {
+    Ok(first(connection, statement, params, |row| Columns::of(row).count())?.unwrap_or(0))
+}
+
+/// Runs a change, and returns the number of affected rows.
+pub(super) fn run(connection: &Connection, statement: &'static str, params: impl Params) -> Result<usize> {
+    params.with(|values| connection.run(statement, values))
+}
+
+/// Returns all rows of a composed statement.
+pub(super) fn all_composed<T>(
+    connection: &Connection,
+    composed: &Composed,
+    read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let values: Vec<Value<'_>> = composed
+        .values
+        .iter()
+        .map(|value| match value {
+            Bound::Integer(number) => Value::Integer(*number),
+            Bound::Text(text) => Value::Text(Cow::Borrowed(text)),
+        })
+        .collect();
+    collect(connection, &composed.text, &values, read)
+}
+
+/// Returns the count of a composed statement.
+pub(super) fn count_composed(connection: &Connection, composed: &Composed) -> Result<u64> {
+    let counts = all_composed(connection, composed, |row| Columns::of(row).count())?;
+    Ok(counts.into_iter().next().unwrap_or(0))
+}

@@ -1,0 +1,396 @@
+//! What the statements of a resource run on: a connection of some engine.
+//!
+//! The functions of the resources ([`super::agents`], [`super::actions`] …) are written once, over this trait. A session belongs
+//! to one thread, and its methods block it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::error::EngineError;
+use crate::port::StoreError;
+
+/// Result of a statement.
+pub(crate) type Result<T> = std::result::Result<T, EngineError>;
+
+/// A session, as the functions of the resources take it.
+pub(crate) type Connection = dyn Session;
+
+/// Whether a query wants the next row.
+pub(crate) enum Next {
+    /// It does.
+    Row,
+    /// It has what it wanted.
+    Enough,
+}
+
+/// A rule that spans rows, so that no row's own version or constraint can keep it. On an engine with several writers, whoever
+/// decides by such a rule takes its lock first and holds it until the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Each line of the audit log is chained to the one before it.
+    AuditChain,
+    /// A policy is not deleted while agents are on it; at most one output of a space is the default.
+    References,
+    /// An agent's uploads stay within its quota.
+    Uploads,
+}
+
+/// A connection of an engine, used by one thread.
+pub(crate) trait Session: Send {
+    /// Runs a change, and returns the number of affected rows.
+    fn run(&self, statement: &str, values: &[Value<'_>]) -> Result<usize>;
+
+    /// Runs a query, and hands over its rows until `each` has enough.
+    fn query(
+        &self,
+        statement: &str,
+        values: &[Value<'_>],
+        each: &mut dyn FnMut(&Row<'_>) -> Result<Next>,
+    ) -> Result<()>;
+
+    /// Begins a transaction that writes. One that an earlier failure left open is rolled back first.
+    fn begin(&self) -> Result<()>;
+
+    /// Begins a transaction whose reads all see the same state.
+    fn begin_snapshot(&self) -> Result<()>;
+
+    /// Sets the savepoint that [`Self::back_to_mark`] goes back to and [`Self::release_mark`] gives up.
+    fn mark(&self) -> Result<()>;
+
+    /// Takes back what was done since the mark.
+    fn back_to_mark(&self) -> Result<()>;
+
+    /// Gives the mark up.
+    fn release_mark(&self) -> Result<()>;
+
+    /// Commits. The error says whether the transaction was certainly not applied.
+    fn commit(&self) -> std::result::Result<(), StoreError>;
+
+    /// Rolls back, unless the engine has done so by itself.
+    fn roll_back(&self) -> Result<()>;
+
+    /// Waits until no other writer decides by this rule, until the end of the transaction. Nothing to do for an engine with one writer.
+    fn lock(&self, _rule: Rule) -> Result<()> {
+        Ok(())
+    }
+
+    /// Waits until nobody holds [`Self::lock`] of this rule, and keeps everybody from taking it until the end of the transaction.
+    fn lock_shared(&self, _rule: Rule) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether a statement that fails leaves its transaction as it was, so that a job of one statement needs no mark.
+    fn is_statement_atomic(&self) -> bool {
+        true
+    }
+
+    /// Whether a transaction that failed with this error, and was certainly not applied, may succeed when it is tried again at once.
+    fn may_retry(&self, _error: &EngineError) -> bool {
+        false
+    }
+
+    /// Called once, when nothing will be written any more.
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The engine's own connection, for fault tests.
+    #[cfg(test)]
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// A value that is bound, or a column's.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value<'v> {
+    Null,
+    Integer(i64),
+    Text(Cow<'v, str>),
+    Bytes(&'v [u8]),
+}
+
+/// A row of a result, for the time of a callback.
+pub(crate) struct Row<'r>(&'r dyn Cells);
+
+/// An engine's row.
+pub(crate) trait Cells {
+    /// The value of a column.
+    fn value(&self, column: usize) -> Result<Value<'_>>;
+    /// Its name, for error messages.
+    fn name(&self, column: usize) -> String;
+}
+
+impl<'r> Row<'r> {
+    pub(crate) fn of(cells: &'r dyn Cells) -> Self {
+        Self(cells)
+    }
+
+    /// A column.
+    pub(crate) fn get<T: FromValue>(&self, column: usize) -> Result<T> {
+        T::from_value(self.value(column)?).map_err(|found| self.unreadable(column, found))
+    }
+
+    /// A column as it is.
+    pub(crate) fn value(&self, column: usize) -> Result<Value<'r>> {
+        self.0.value(column)
+    }
+
+    /// The error of a column with an invalid value.
+    pub(crate) fn unreadable(&self, column: usize, what: impl std::fmt::Display) -> EngineError {
+        EngineError::row(format!("column {}: {what}", self.0.name(column)))
+    }
+}
+
+impl Value<'_> {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "NULL",
+            Self::Integer(_) => "an integer",
+            Self::Text(_) => "a text",
+            Self::Bytes(_) => "bytes",
+        }
+    }
+}
+
+macro_rules! values_from_integers {
+    ($($type:ty),+) => {
+        $(impl From<$type> for Value<'_> {
+            fn from(number: $type) -> Self {
+                Self::Integer(number.into())
+            }
+        })+
+    };
+}
+values_from_integers!(i64, i32, u32, bool);
+
+impl<'v> From<&'v str> for Value<'v> {
+    fn from(text: &'v str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl<'v> From<&'v String> for Value<'v> {
+    fn from(text: &'v String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<String> for Value<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl<'v> From<&'v Arc<str>> for Value<'v> {
+    fn from(text: &'v Arc<str>) -> Self {
+        text.as_ref().into()
+    }
+}
+
+impl<'v, T: Into<Value<'v>>> From<Option<T>> for Value<'v> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// An optional value, borrowed as a whole.
+impl<'v, T> From<&'v Option<T>> for Value<'v>
+where
+    &'v T: Into<Value<'v>>,
+{
+    fn from(value: &'v Option<T>) -> Self {
+        value.as_ref().map_or(Self::Null, Into::into)
+    }
+}
+
+/// A type that a column is read as.
+pub(crate) trait FromValue: Sized {
+    /// The value, or what was found in its place.
+    fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str>;
+}
+
+impl FromValue for i64 {
+    fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
+        match value {
+            Value::Integer(number) => Ok(number),
+            other => Err(other.kind()),
+        }
+    }
+}
+
+macro_rules! narrower_integers {
+    ($($type:ty),+) => {
+        $(impl FromValue for $type {
+            fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
+                Self::try_from(i64::from_value(value)?).map_err(|_| "an integer out of range")
+            }
+        })+
+    };
+}
+narrower_integers!(i32, u32, u64, usize);
+
+impl FromValue for bool {
+    fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
+        i64::from_value(value).map(|number| number != 0)
+    }
+}
+
+impl FromValue for String {
+    fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
+        match value {
+            Value::Text(text) => Ok(text.into_owned()),
+            other => Err(other.kind()),
+        }
+    }
+}
+
+impl FromValue for Arc<str> {
+    fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
+        match value {
+            Value::Text(text) => Ok(text.as_ref().into()),
+            other => Err(other.kind()),
+        }
+    }
+}
+
+impl FromValue for Vec<u8> {
+    fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
+        match value {
+            Value::Bytes(bytes) => Ok(bytes.to_owned()),
+            other => Err(other.kind()),
+        }
+    }
+}
+
+impl FromValue for [u8; 32] {
+    fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
+        match value {
+            Value::Bytes(bytes) => bytes.try_into().map_err(|_| "bytes that are not 32"),
+            other => Err(other.kind()),
+        }
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
+        match value {
+            Value::Null => Ok(None),
+            value => T::from_value(value).map(Some),
+        }
+    }
+}
+
+/// A type that can be bound.
+pub(crate) trait ToValue {
+    fn to_value(&self) -> Value<'_>;
+}
+
+macro_rules! bound_integers {
+    ($($type:ty),+) => {
+        $(impl ToValue for $type {
+            fn to_value(&self) -> Value<'_> {
+                Value::Integer((*self).into())
+            }
+        })+
+    };
+}
+bound_integers!(i64, i32, u32, bool);
+
+impl ToValue for str {
+    fn to_value(&self) -> Value<'_> {
+        Value::Text(Cow::Borrowed(self))
+    }
+}
+
+impl ToValue for String {
+    fn to_value(&self) -> Value<'_> {
+        self.as_str().to_value()
+    }
+}
+
+impl ToValue for Arc<str> {
+    fn to_value(&self) -> Value<'_> {
+        self.as_ref().to_value()
+    }
+}
+
+impl ToValue for [u8] {
+    fn to_value(&self) -> Value<'_> {
+        Value::Bytes(self)
+    }
+}
+
+impl<const N: usize> ToValue for [u8; N] {
+    fn to_value(&self) -> Value<'_> {
+        Value::Bytes(self)
+    }
+}
+
+impl ToValue for Vec<u8> {
+    fn to_value(&self) -> Value<'_> {
+        Value::Bytes(self)
+    }
+}
+
+impl<T: ToValue + ?Sized> ToValue for &T {
+    fn to_value(&self) -> Value<'_> {
+        (**self).to_value()
+    }
+}
+
+impl<T: ToValue> ToValue for Option<T> {
+    fn to_value(&self) -> Value<'_> {
+        self.as_ref().map_or(Value::Null, ToValue::to_value)
+    }
+}
+
+/// The values of a statement.
+pub(crate) trait Params {
+    /// Hands the values to `take`.
+    fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R;
+}
+
+impl Params for &[&dyn ToValue] {
+    fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R {
+        let values: Vec<Value<'_>> = self.iter().map(|value| value.to_value()).collect();
+        take(&values)
+    }
+}
+
+impl<const N: usize> Params for &[&dyn ToValue; N] {
+    fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R {
+        take(&self.map(|value| value.to_value()))
+    }
+}
+
+impl<const N: usize> Params for [&str; N] {
+    fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R {
+        take(&self.map(|text| Value::Text(Cow::Borrowed(text))))
+    }
+}
+
+impl<const N: usize> Params for [i64; N] {
+    fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R {
+        take(&self.map(Value::Integer))
+    }
+}
+
+impl<const N: usize> Params for [u32; N] {
+    fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R {
+        take(&self.map(|number| Value::Integer(number.into())))
+    }
+}
+
+/// No value.
+impl Params for () {
+    fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R {
+        take(&[])
+    }
+}
+
+/// The values of a statement, in order.
+macro_rules! params {
+    ($($value:expr),+ $(,)?) => {
+        &[$(&$value as &dyn crate::engine::session::ToValue),+]
+    };
+}
+pub(crate) use params;

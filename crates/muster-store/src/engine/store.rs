@@ -1,0 +1,132 @@
+//! The port, over the writing and the reading threads: reads stand by resource in modules of their own.
+
+mod actions;
+mod agents;
+mod audit;
+mod changes;
+mod enrollment_keys;
+mod files;
+mod outputs;
+mod policies;
+mod secrets;
+mod settings;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::damage::Damage;
+use super::error::OpenError;
+use super::reader::Reader;
+use super::recent::{OnTheWay, Recent};
+use super::session::Session;
+use super::writer::Writer;
+use crate::port::{Committed, Store, StoreError, Write};
+
+/// Limits and durability of a store.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Maximum number of waiting write jobs.
+    pub write_queue: usize,
+    /// Maximum estimated size of waiting write jobs in bytes.
+    pub write_queue_bytes: usize,
+    /// Maximum number of waiting reads of each kind.
+    pub read_queue: usize,
+    /// Whether a commit waits for the disk. Disabled in tests only: acknowledged data could be lost in a power failure.
+    pub durable: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { write_queue: 8192, write_queue_bytes: 64 * 1024 * 1024, read_queue: 8192, durable: true }
+    }
+}
+
+/// The sessions that an engine opened for a store, with the schema in place.
+pub(crate) struct Sessions {
+    /// Writes.
+    pub(crate) writer: Box<dyn Session>,
+    /// Reads single records.
+    pub(crate) points: Box<dyn Session>,
+    /// Reads lists.
+    pub(crate) lists: Box<dyn Session>,
+}
+
+/// A store over sessions of some engine. Dropping it finishes waiting jobs; [`close`](Self::close) does so without blocking.
+pub struct SqlStore {
+    // Drop order: readers end before the writer, and what was kept for the store is dropped last.
+    points: Reader,
+    lists: Reader,
+    writer: Writer,
+    changes: watch::Receiver<i64>,
+    on_the_way: OnTheWay,
+    damage: Damage,
+    kept: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+impl SqlStore {
+    /// Starts the threads. `newest` is told of each new row of the change log.
+    pub(crate) fn start(
+        sessions: Sessions,
+        options: &Options,
+        newest: Arc<watch::Sender<i64>>,
+        recent: Recent,
+    ) -> Result<Self, OpenError> {
+        let (changes, on_the_way, damage) = (newest.subscribe(), recent.on_the_way(), Damage::default());
+        let read = |name, session| Reader::start(name, session, options.read_queue, damage.clone());
+        Ok(Self {
+            points: read("store-points", sessions.points)?,
+            lists: read("store-lists", sessions.lists)?,
+            writer: Writer::start(
+                sessions.writer,
+                options.write_queue,
+                options.write_queue_bytes,
+                newest,
+                recent,
+                damage.clone(),
+            )?,
+            changes,
+            on_the_way,
+            damage: damage.clone(),
+            kept: Vec::new(),
+        })
+    }
+
+    /// Keeps a value until the store is dropped.
+    pub(crate) fn keep(&mut self, value: impl Any + Send + Sync) {
+        self.kept.push(Box::new(value));
+    }
+
+    /// Stops accepting writes, and waits until accepted ones are on disk and the WAL is checkpointed.
+    pub async fn close(&self) {
+        self.writer.close().await;
+    }
+
+    /// Returns the writer thread, for fault tests.
+    #[cfg(test)]
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Returns the thread of point reads, for fault tests.
+    #[cfg(test)]
+    pub(crate) fn points(&self) -> &Reader {
+        &self.points
+    }
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError> {
+        if writes.is_empty() {
+            return Ok(Committed::default());
+        }
+        Ok(self.writer.commit(writes).await?.committed)
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.damage.known()
+    }
+}

@@ -1,0 +1,30 @@
+//! Reads of the change log.
+
+use crate::engine::session::Connection;
+use async_trait::async_trait;
+use muster_core::change::Change;
+use tokio::sync::watch;
+
+use super::SqlStore;
+use crate::engine::apply::Done;
+use crate::engine::error::Failure;
+use crate::engine::log;
+use crate::port::{ChangeStore, StoreError};
+
+#[async_trait]
+impl ChangeStore for SqlStore {
+    fn changes(&self) -> watch::Receiver<i64> {
+        self.changes.clone()
+    }
+
+    async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError> {
+        self.points.read(move |c| log::changes(c, seq, limit)).await
+    }
+
+    async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError> {
+        let prune = move |c: &Connection| -> Result<Done, Failure> {
+            Ok(Done { removed: log::prune(c, through, limit)?, ..Done::default() })
+        };
+        Ok(self.writer.task(prune).await?.removed)
+    }
+}

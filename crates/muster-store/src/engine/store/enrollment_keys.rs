@@ -1,0 +1,54 @@
+//! Reads of enrollment keys.
+
+use async_trait::async_trait;
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
+use muster_core::time::Timestamp;
+
+use super::SqlStore;
+use crate::engine::enrollment_keys;
+use crate::port::{EnrollmentKeyStore, StoreError};
+use crate::query::{Listed, Page};
+
+#[async_trait]
+impl EnrollmentKeyStore for SqlStore {
+    async fn enrollment_key_in(
+        &self,
+        space: &SpaceId,
+        id: &EnrollmentKeyId,
+    ) -> Result<Option<EnrollmentKey>, StoreError> {
+        let (space, id) = (space.clone(), id.clone());
+        self.points.read(move |c| enrollment_keys::by_id_in(c, &space, &id)).await
+    }
+
+    async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| enrollment_keys::by_id(c, &id)).await
+    }
+
+    async fn enrollment_key_by_key_id(&self, key: &KeyId) -> Result<Option<EnrollmentKey>, StoreError> {
+        let key = key.clone();
+        self.points.read(move |c| enrollment_keys::by_key_id(c, &key)).await
+    }
+
+    async fn enrollment_keys(
+        &self,
+        space: &SpaceId,
+        policy: Option<&PolicyId>,
+        page: Page,
+    ) -> Result<Listed<EnrollmentKey>, StoreError> {
+        let (space, policy) = (space.clone(), policy.cloned());
+        self.lists.snapshot(move |c| enrollment_keys::page(c, &space, policy.as_ref(), page)).await
+    }
+
+    async fn enrollment_keys_after(
+        &self,
+        space: &SpaceId,
+        policy: Option<&PolicyId>,
+        (created_at, id): (Timestamp, &EnrollmentKeyId),
+        limit: u32,
+    ) -> Result<Vec<EnrollmentKey>, StoreError> {
+        let (space, policy, id) = (space.clone(), policy.cloned(), id.clone());
+        self.lists.read(move |c| enrollment_keys::after(c, &space, policy.as_ref(), (created_at, &id), limit)).await
+    }
+}

@@ -1,0 +1,277 @@
+//! The writing thread: takes jobs, runs as many as wait in one transaction, answers when they are on disk.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::session::{Connection, Session};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::apply::Done;
+use super::damage::Damage;
+use super::error::OpenError;
+use super::queue::{Budget, Share, closed, full, weight};
+use super::recent::Recent;
+use super::transaction::{Broken, Work, attempt};
+use crate::port::{StoreError, Write};
+
+/// Most jobs in one transaction.
+const BATCH_JOBS: usize = 512;
+/// About the most bytes in one transaction.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// How long a transaction waits for more jobs when several callers are at work: what a commit costs is then shared by
+/// more of them. A caller who is alone waits for nobody.
+const GATHER: Duration = Duration::from_millis(1);
+/// How many jobs may break one transaction after another before the rest is told to come again.
+const BREAKERS: usize = 3;
+
+/// Waits before a transaction that another one was in the way of is tried again.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(2),
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_millis(1000),
+];
+
+type Answer = Result<Done, StoreError>;
+
+struct Job {
+    work: Work,
+    reply: oneshot::Sender<Answer>,
+    share: Share,
+}
+
+impl Job {
+    /// Gives back what the job took from the budget, then answers: whoever was answered has room again.
+    fn answer(self, answer: Answer) {
+        drop((self.work, self.share));
+        // The caller may have stopped waiting.
+        let _ = self.reply.send(answer);
+    }
+}
+
+enum Message {
+    Job(Job),
+    /// Take nothing new, finish what waits, and say so.
+    Close(oneshot::Sender<()>),
+}
+
+/// The handle on the writing thread. Dropping it finishes what waits.
+pub(crate) struct Writer {
+    queue: Option<mpsc::Sender<Message>>,
+    thread: Option<JoinHandle<()>>,
+    budget: Budget,
+}
+
+impl Writer {
+    /// Starts the thread. `newest` learns the newest change after each commit that wrote one.
+    pub(crate) fn start(
+        connection: Box<dyn Session>,
+        jobs: usize,
+        bytes: usize,
+        newest: Arc<watch::Sender<i64>>,
+        recent: Recent,
+        damage: Damage,
+    ) -> Result<Self, OpenError> {
+        let (sender, queue) = mpsc::channel(jobs);
+        let callers = Handle::try_current().ok();
+        let thread = Thread { connection, queue, newest, recent, damage, callers, crowded: false, closing: Vec::new() };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || thread.run())
+            .map_err(OpenError::io("start the store's writing thread"))?;
+        Ok(Self { queue: Some(sender), thread: Some(thread), budget: Budget::new(bytes) })
+    }
+
+    /// Writes all or none.
+    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Answer {
+        let bytes = weight(&writes);
+        self.submit(Work::Writes(writes), bytes).await
+    }
+
+    /// Runs another kind of job. A caller that stops waiting does not stop the job.
+    pub(crate) async fn task(
+        &self,
+        task: impl Fn(&Connection) -> Result<Done, super::error::Failure> + Send + 'static,
+    ) -> Answer {
+        self.submit(Work::Task(Box::new(task)), 0).await
+    }
+
+    async fn submit(&self, work: Work, bytes: usize) -> Answer {
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        let share = self.budget.take(bytes)?;
+        let (reply, answer) = oneshot::channel();
+        queue.try_send(Message::Job(Job { work, reply, share })).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => full(),
+            mpsc::error::TrySendError::Closed(_) => closed(),
+        })?;
+        let unanswered = |_| StoreError::Unknown { reason: "the store's writing thread ended".into() };
+        answer.await.map_err(unanswered)?
+    }
+
+    /// Takes nothing new and waits until what was taken is on disk.
+    pub(crate) async fn close(&self) {
+        let Some(queue) = &self.queue else { return };
+        let (closed, done) = oneshot::channel();
+        if queue.send(Message::Close(closed)).await.is_ok() {
+            // An error means that the thread has ended: it is closed.
+            let _ = done.await;
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // The thread catches panics of jobs; there is nobody to hand another one to.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Jobs for one transaction.
+#[derive(Default)]
+struct Gathered {
+    jobs: Vec<Job>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn is_enough(&self) -> bool {
+        self.jobs.len() >= BATCH_JOBS || self.bytes >= BATCH_BYTES
+    }
+}
+
+struct Thread {
+    connection: Box<dyn Session>,
+    queue: mpsc::Receiver<Message>,
+    newest: Arc<watch::Sender<i64>>,
+    recent: Recent,
+    damage: Damage,
+    /// Where those who wait run, as far as is known.
+    callers: Option<Handle>,
+    /// Whether the last transaction had more than one job.
+    crowded: bool,
+    closing: Vec<oneshot::Sender<()>>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        while let Some(message) = self.queue.blocking_recv() {
+            let jobs = self.gather(message);
+            self.commit(jobs);
+        }
+        self.finish();
+    }
+
+    /// The first job and those that wait behind it, as far as one transaction should go.
+    fn gather(&mut self, first: Message) -> Vec<Job> {
+        let mut gathered = Gathered::default();
+        self.take(&mut gathered, Some(first));
+        if (self.crowded || gathered.jobs.len() > 1) && !gathered.is_enough() {
+            std::thread::sleep(GATHER);
+            let next = self.queue.try_recv().ok();
+            self.take(&mut gathered, next);
+        }
+        self.crowded = gathered.jobs.len() > 1;
+        gathered.jobs
+    }
+
+    /// Takes a message and those that wait behind it.
+    fn take(&mut self, gathered: &mut Gathered, mut message: Option<Message>) {
+        while let Some(next) = message {
+            match next {
+                Message::Job(job) => {
+                    gathered.bytes += job.share.bytes();
+                    gathered.jobs.push(job);
+                }
+                Message::Close(done) => {
+                    self.queue.close();
+                    self.closing.push(done);
+                }
+            }
+            message = if gathered.is_enough() { None } else { self.queue.try_recv().ok() };
+        }
+    }
+
+    /// Commits jobs together; one that breaks the transaction is answered, and the others are tried without it.
+    fn commit(&mut self, mut jobs: Vec<Job>) {
+        let (mut breakers, mut pauses) = (0, PAUSES.iter());
+        while breakers < BREAKERS {
+            if jobs.is_empty() {
+                return;
+            }
+            match attempt(self.connection.as_ref(), &mut self.recent, &self.damage, jobs.iter().map(|job| &job.work)) {
+                Ok(outcome) => {
+                    self.publish(outcome.newest_change);
+                    return self.answer(jobs, outcome.answers);
+                }
+                Err(Broken::ByJob(index, error)) => {
+                    tracing::warn!(%error, "a job of the store's writer failed");
+                    breakers += 1;
+                    jobs.remove(index).answer(Err(error));
+                }
+                Err(Broken::ForNow(error)) => match pauses.next() {
+                    Some(pause) => {
+                        tracing::debug!(%error, "a transaction is tried again");
+                        std::thread::sleep(*pause);
+                    }
+                    None => {
+                        tracing::warn!(%error, jobs = jobs.len(), "a transaction failed again and again");
+                        return answer_all(jobs, &error);
+                    }
+                },
+                Err(Broken::Whole(error)) => {
+                    tracing::warn!(%error, jobs = jobs.len(), "the store could not commit");
+                    return answer_all(jobs, &error);
+                }
+            }
+        }
+        answer_all(jobs, &StoreError::Unavailable { reason: "the store fails; nothing was applied".into() });
+    }
+
+    /// Many answers are handed over at once and told over there: to wake a task from another thread costs far more
+    /// than to wake it from its own runtime. If that ends meanwhile, so do those who wait.
+    fn answer(&self, jobs: Vec<Job>, answers: Vec<Answer>) {
+        let tell = move || jobs.into_iter().zip(answers).for_each(|(job, answer)| job.answer(answer));
+        match &self.callers {
+            Some(callers) if self.crowded => drop(callers.spawn(async move { tell() })),
+            _ => tell(),
+        }
+    }
+
+    fn publish(&self, newest_change: Option<i64>) {
+        if let Some(seq) = newest_change {
+            // On an engine with several servers, the follower may have told of a newer one.
+            self.newest.send_if_modified(|known| {
+                let is_new = seq > *known;
+                *known = seq.max(*known);
+                is_new
+            });
+        }
+    }
+
+    /// Brings the log into the file, so that the next start has nothing to recover.
+    fn finish(self) {
+        if let Err(error) = self.recent.settle(self.connection.as_ref()) {
+            tracing::warn!(%error, "components stay beside their table until the next start");
+        }
+        if let Err(error) = self.connection.finish() {
+            tracing::warn!(%error, "the store's log stays beside the file until the next start");
+        }
+        drop(self.connection);
+        for closing in self.closing {
+            // The caller may have stopped waiting.
+            let _ = closing.send(());
+        }
+    }
+}
+
+fn answer_all(jobs: Vec<Job>, error: &StoreError) {
+    for job in jobs {
+        job.answer(Err(error.clone()));
+    }
+}

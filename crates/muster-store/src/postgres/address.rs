@@ -1,0 +1,297 @@
+//! The address of a database: `postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE`.
+//!
+//! The password comes from the address, from `PGPASSWORD`, or from a password file (`passfile=`, `PGPASSFILE`, `~/.pgpass`), in
+//! this order, as libpq does it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::engine::error::{EngineError, OpenError};
+
+/// How long a connection may take to be made, for each address of the host.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Where a database is, and how to trust and to authenticate to it.
+#[derive(Clone)]
+pub struct Address {
+    config: Config,
+    /// `None`: without TLS.
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// Without the password, for messages.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts: Vec<String> = self.config.get_hosts().iter().map(host_name).collect();
+        write!(f, "{} on {}", self.config.get_dbname().unwrap_or("?"), hosts.join(", "))?;
+        match self.config.get_ports() {
+            [] => Ok(()),
+            ports => write!(f, " port {}", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({self})")
+    }
+}
+
+fn host_name(host: &Host) -> String {
+    match host {
+        Host::Tcp(name) => name.clone(),
+        #[cfg(unix)]
+        Host::Unix(path) => path.display().to_string(),
+    }
+}
+
+impl FromStr for Address {
+    type Err = OpenError;
+
+    /// Reads an address, its password file, and the certificates that it trusts. Errors name the parameter and the remedy.
+    fn from_str(url: &str) -> Result<Self, OpenError> {
+        let (ours, rest) = Parameters::split(url);
+        let mut config: Config = rest.parse().map_err(|error: tokio_postgres::Error| {
+            // The driver's text names the parameter, and never the password.
+            let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            OpenError::Address(format!("{reason}; expected postgres://USER@HOST:PORT/DATABASE"))
+        })?;
+        if config.get_hosts().is_empty() || config.get_user().is_none() || config.get_dbname().is_none() {
+            let what = "it must name user, host and database: postgres://USER@HOST:PORT/DATABASE";
+            return Err(OpenError::Address(what.to_owned()));
+        }
+        if config.get_password().is_none()
+            && let Some(password) = find_password(&config, ours.passfile.as_deref())?
+        {
+            config.password(password);
+        }
+        let tls = ours.tls(&config)?;
+        config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
+        config.connect_timeout(CONNECT).keepalives_idle(Duration::from_secs(30)).application_name("muster");
+        Ok(Self { config, tls })
+    }
+}
+
+impl Address {
+    /// Connects; the connection is driven by a task of the current runtime.
+    pub(super) async fn connect(&self) -> Result<Client, EngineError> {
+        Ok(match &self.tls {
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                tokio::spawn(drive(connection));
+                client
+            }
+            Some(tls) => {
+                let connector = MakeRustlsConnect::new(ClientConfig::clone(tls));
+                let (client, connection) = self.config.connect(connector).await?;
+                tokio::spawn(drive(connection));
+                client
+            }
+        })
+    }
+}
+
+/// The client that the connection belongs to is told of its end by itself.
+async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to the database ended");
+    }
+}
+
+/// The parameters of an address that the driver does not know.
+#[derive(Default)]
+struct Parameters {
+    sslmode: Option<String>,
+    sslrootcert: Option<PathBuf>,
+    passfile: Option<PathBuf>,
+}
+
+impl Parameters {
+    /// Takes them out of an address.
+    fn split(url: &str) -> (Self, String) {
+        let (mut ours, mut theirs) = (Self::default(), Vec::new());
+        let Some((head, query)) = url.split_once('?') else { return (ours, url.to_owned()) };
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+            match name {
+                "sslmode" => ours.sslmode = Some(value),
+                "sslrootcert" => ours.sslrootcert = Some(value.into()),
+                "passfile" => ours.passfile = Some(value.into()),
+                _ => theirs.push(pair),
+            }
+        }
+        let rest = if theirs.is_empty() { head.to_owned() } else { format!("{head}?{}", theirs.join("&")) };
+        (ours, rest)
+    }
+
+    /// TLS, unless the address says otherwise or all hosts are on this machine.
+    fn tls(&self, config: &Config) -> Result<Option<Arc<ClientConfig>>, OpenError> {
+        match self.sslmode.as_deref() {
+            Some("disable") => Ok(None),
+            None if self.sslrootcert.is_none() && config.get_hosts().iter().all(is_local) => Ok(None),
+            // What others call `require` encrypts without knowing to whom: here it verifies as well.
+            None | Some("require" | "verify-full") => trusting(self.sslrootcert.as_deref()).map(Some),
+            Some(mode) => Err(OpenError::Address(format!(
+                "sslmode={mode} is not supported: use verify-full (with sslrootcert=FILE for a CA of your own), or disable"
+            ))),
+        }
+    }
+}
+
+fn is_local(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        #[cfg(unix)]
+        Host::Unix(_) => true,
+    }
+}
+
+/// The client's side of TLS, which trusts the certificates of a file, or those that the system trusts.
+fn trusting(file: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
+    let unusable = |what: String| OpenError::Address(what);
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(format!("TLS: {error}")))?;
+    let Some(file) = file else {
+        let verifying = builder
+            .with_platform_verifier()
+            .map_err(|error| unusable(format!("the system's certificates: {error}")))?;
+        return Ok(Arc::new(verifying.with_no_client_auth()));
+    };
+    let mut roots = RootCertStore::empty();
+    let unreadable = |error: &dyn fmt::Display| unusable(format!("sslrootcert {}: {error}", file.display()));
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))? {
+        let certificate = certificate.map_err(|error| unreadable(&error))?;
+        roots.add(certificate).map_err(|error| unreadable(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(unreadable(&"it holds no certificate in PEM format"));
+    }
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// The password from the environment or from a password file.
+fn find_password(config: &Config, passfile: Option<&Path>) -> Result<Option<String>, OpenError> {
+    if let Ok(password) = std::env::var("PGPASSWORD") {
+        return Ok(Some(password));
+    }
+    let named = passfile.map(Path::to_owned).or_else(|| std::env::var_os("PGPASSFILE").map(PathBuf::from));
+    let by_default = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".pgpass"));
+    let is_named = named.is_some();
+    let Some(file) = named.or_else(by_default) else { return Ok(None) };
+    match std::fs::read_to_string(&file) {
+        Ok(text) => {
+            refuse_readable_by_others(&file)?;
+            Ok(password_in(&text, config))
+        }
+        Err(_) if !is_named => Ok(None),
+        Err(error) => Err(OpenError::Address(format!("the password file {}: {error}", file.display()))),
+    }
+}
+
+#[cfg(unix)]
+fn refuse_readable_by_others(file: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(file).map_or(0, |found| found.permissions().mode());
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let file = file.display();
+    Err(OpenError::Address(format!("the password file {file} can be read by others; run chmod 600 {file}")))
+}
+
+#[cfg(not(unix))]
+fn refuse_readable_by_others(_: &Path) -> Result<(), OpenError> {
+    Ok(())
+}
+
+/// The first line `HOST:PORT:DATABASE:USER:PASSWORD` that fits; `*` fits everything, `\` makes the next character plain.
+fn password_in(text: &str, config: &Config) -> Option<String> {
+    let hosts: Vec<String> = config.get_hosts().iter().map(host_name).collect();
+    let port = config.get_ports().first().copied().unwrap_or(5432).to_string();
+    text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let fields = fields(line);
+        let [host, given_port, database, user, password] = fields.as_slice() else { return None };
+        let fits = |field: &String, value: &str| field == "*" || field == value;
+        let is_it = hosts.iter().any(|known| fits(host, known))
+            && fits(given_port, &port)
+            && fits(database, config.get_dbname().unwrap_or_default())
+            && fits(user, config.get_user().unwrap_or_default());
+        is_it.then(|| password.clone())
+    })
+}
+
+fn fields(line: &str) -> Vec<String> {
+    let (mut fields, mut is_plain) = (vec![String::new()], false);
+    for character in line.chars() {
+        match character {
+            '\\' if !is_plain => is_plain = true,
+            ':' if !is_plain => fields.push(String::new()),
+            character => {
+                is_plain = false;
+                if let Some(field) = fields.last_mut() {
+                    field.push(character);
+                }
+            }
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        Address::from_str(url).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_address_that_lacks_a_part_says_which_are_needed() {
+        for url in ["postgres://h/d", "postgres://u@/", "postgres://u@h", "mysql://u@h/d"] {
+            assert!(refused(url).contains("postgres://USER@HOST:PORT/DATABASE"), "{}", refused(url));
+        }
+    }
+
+    #[test]
+    fn other_hosts_are_verified_unless_the_address_says_otherwise() {
+        let tls = |url: &str| Address::from_str(url).unwrap().tls.is_some();
+        assert!(tls("postgres://u:p@db.example/d"));
+        assert!(tls("postgres://u:p@db.example/d?sslmode=require"));
+        assert!(tls("postgres://u:p@127.0.0.1/d?sslmode=verify-full"));
+        assert!(!tls("postgres://u:p@127.0.0.1/d"));
+        assert!(!tls("postgres://u:p@db.example/d?sslmode=disable"));
+        assert!(refused("postgres://u:p@db.example/d?sslmode=verify-ca").contains("use verify-full"));
+        assert!(refused("postgres://u:p@h/d?sslrootcert=/nonexistent").contains("/nonexistent"));
+    }
+
+    #[test]
+    fn messages_do_not_show_the_password() {
+        let address = Address::from_str("postgres://u:hunter2@db.example:5433/fleet?sslmode=disable").unwrap();
+        assert_eq!(address.to_string(), "fleet on db.example port 5433");
+        assert!(!format!("{address:?}").contains("hunter2"));
+        assert!(!refused("postgres://u:hunter2@h:port/d").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_password_file_is_read_as_libpq_reads_it() {
+        let config: Config = "postgres://u@h:5433/d".parse().unwrap();
+        assert_eq!(password_in("# no\nh:5432:*:*:wrong\n*:5433:d:u:a\\:b\\\\c\n", &config).as_deref(), Some("a:b\\c"));
+        assert_eq!(password_in("h:5433:other:u:x\n", &config), None);
+    }
+}

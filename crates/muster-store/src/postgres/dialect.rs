@@ -1,0 +1,93 @@
+//! Translation of the shared schema and statements into PostgreSQL's dialect.
+//!
+//! The schema stands once, in SQLite's words (`migrations/sqlite`), and the types are replaced here, so that both engines have the same
+//! tables. Texts are compared byte by byte on both (collation `C`).
+
+use std::borrow::Cow;
+
+/// What only this engine has, created before the first migration: counters whose numbers ascend in the order of commits, the rows
+/// that writers lock, and the transactions that were committed, for whoever lost the answer to a commit.
+pub(super) const OWN_TABLES: &str = r"
+CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL) WITH (fillfactor = 10);
+INSERT INTO counters (name, value) VALUES ('actions', 0), ('audit_events', 0), ('changes', 0);
+CREATE FUNCTION next_in_commit_order(TEXT) RETURNS BIGINT LANGUAGE sql VOLATILE AS
+    'UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value';
+CREATE TABLE locks (name TEXT NOT NULL PRIMARY KEY);
+INSERT INTO locks (name) VALUES ('audit_chain'), ('references'), ('uploads');
+CREATE TABLE commits (id TEXT NOT NULL PRIMARY KEY, committed_at TIMESTAMPTZ NOT NULL DEFAULT now());
+CREATE INDEX commits_by_time ON commits (committed_at);
+";
+
+/// Translates the text of a migration.
+pub(super) fn schema(text: &str) -> String {
+    let mut translated = String::with_capacity(text.len() * 5 / 4);
+    let mut table = String::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("--") {
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix("CREATE TABLE ") {
+            table = rest.split(' ').next().unwrap_or_default().to_owned();
+        }
+        let number = format!("BIGINT NOT NULL PRIMARY KEY DEFAULT next_in_commit_order('{table}')");
+        let line = line
+            .replace("INTEGER PRIMARY KEY AUTOINCREMENT", &number)
+            .replace(" INTEGER", " BIGINT")
+            .replace(" BLOB", " BYTEA")
+            .replace(" TEXT", " TEXT COLLATE \"C\"")
+            .replace(") STRICT, WITHOUT ROWID;", ");")
+            .replace(") STRICT;", ");");
+        translated.push_str(&line);
+        translated.push('\n');
+    }
+    translated
+}
+
+/// Fragments of statements that differ.
+const FRAGMENTS: &[(&str, &str)] = &[
+    // The strings of a JSON list.
+    ("SELECT value FROM json_each(", "SELECT jsonb_array_elements_text(CAST(CAST("),
+    // A literal has the database's own collation, which can't be compared with that of a column.
+    ("'' AS policy_id", "'' COLLATE \"C\" AS policy_id"),
+];
+
+/// Translates a statement.
+pub(super) fn statement(text: &str) -> Cow<'_, str> {
+    if !FRAGMENTS.iter().any(|(ours, _)| text.contains(ours)) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = text.to_owned();
+    let (list, elements) = FRAGMENTS[0];
+    while let Some(start) = text.find(list) {
+        // The placeholder stands between the parentheses.
+        let end = text[start..].find(')').map_or(text.len(), |end| start + end);
+        text.replace_range(end..end, " AS TEXT) AS JSONB)");
+        text.replace_range(start..start + list.len(), elements);
+    }
+    for (ours, theirs) in &FRAGMENTS[1..] {
+        text = text.replace(ours, theirs);
+    }
+    Cow::Owned(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_bound_as_one_text() {
+        let text = statement("SELECT id FROM t WHERE a IN (SELECT value FROM json_each($1)) AND b = $2");
+        let expected = "SELECT id FROM t WHERE a IN \
+            (SELECT jsonb_array_elements_text(CAST(CAST($1 AS TEXT) AS JSONB))) AND b = $2";
+        assert_eq!(text, expected);
+        assert!(matches!(statement("SELECT 1"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn numbers_come_from_the_tables_own_counter() {
+        let text =
+            schema("CREATE TABLE t (\n    seq INTEGER PRIMARY KEY AUTOINCREMENT,\n    id TEXT NOT NULL\n) STRICT;\n");
+        assert!(text.contains("DEFAULT next_in_commit_order('t')"), "{text}");
+        assert!(text.contains("id TEXT COLLATE \"C\" NOT NULL\n);"), "{text}");
+    }
+}

@@ -1,0 +1,70 @@
+//! PostgreSQL's errors, classified.
+
+use tokio_postgres::error::SqlState;
+
+use crate::engine::error::{Cause, EngineError};
+use crate::port::Precondition;
+
+impl From<tokio_postgres::Error> for EngineError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let cause = cause(&error);
+        // The driver's own text is "db error": what the server said is its source.
+        match error.as_db_error() {
+            Some(told) => {
+                let text = format!("{} (SQLSTATE {})", told.message(), told.code().code());
+                Self::new(cause, text)
+            }
+            None => Self::new(cause, Chain(error)),
+        }
+    }
+}
+
+/// An error whose text includes what caused it, since the driver's own says little ("error connecting to server").
+#[derive(Debug)]
+struct Chain(tokio_postgres::Error);
+
+impl std::fmt::Display for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)?;
+        let mut source = std::error::Error::source(&self.0);
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Chain {}
+
+fn cause(error: &tokio_postgres::Error) -> Cause {
+    let Some(told) = error.as_db_error() else {
+        // Nothing but the connection can fail on this side, except a value of the wrong type, which is a mistake in a statement.
+        return if error.is_closed() || is_of_connection(error) { Cause::Connection } else { Cause::Other };
+    };
+    let code = told.code();
+    match code.code() {
+        "23505" | "23P01" => Cause::Constraint(Precondition::Exists(told.message().to_owned())),
+        "23503" => Cause::Constraint(Precondition::Missing(format!("what it refers to ({})", told.message()))),
+        // Deadlock, serialization failure, a lock that was not given in time.
+        "40001" | "40P01" | "55P03" => Cause::Busy,
+        // Disk full, out of memory, too many connections; read-only: a standby that has not taken over yet.
+        "53100" => Cause::Room,
+        _ if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => Cause::File,
+        // The server ends this session: shutdown, start-up, recovery, or a timeout of a transaction that sat idle.
+        "57P01" | "57P02" | "57P03" | "25P03" | "25P04" => Cause::Connection,
+        class if class.starts_with("08") => Cause::Connection,
+        _ => Cause::Other,
+    }
+}
+
+fn is_of_connection(error: &tokio_postgres::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

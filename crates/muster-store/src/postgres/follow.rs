@@ -1,0 +1,84 @@
+//! The thread that tells this server of changes that other servers commit.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::session::PostgresSession;
+use crate::engine::error::OpenError;
+use crate::engine::session::{Next, Result, Session};
+
+/// How often the change log is asked for its newest number: a change made elsewhere is known here within this time.
+const EVERY: Duration = Duration::from_millis(25);
+/// How often, as long as the database does not answer.
+const WHEN_LOST: Duration = Duration::from_secs(1);
+
+const NEWEST: &str = "SELECT value FROM counters WHERE name = 'changes'";
+
+/// A running thread; dropping it ends the thread.
+pub(super) struct Follower {
+    ending: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Follower {
+    pub(super) fn start(
+        session: PostgresSession,
+        newest: Arc<watch::Sender<i64>>,
+    ) -> std::result::Result<Self, OpenError> {
+        let (ending, ended) = channel();
+        let thread = std::thread::Builder::new()
+            .name("store-changes".into())
+            .spawn(move || follow(&session, &newest, &ended))
+            .map_err(OpenError::io("start the thread that follows the change log"))?;
+        Ok(Self { ending: Some(ending), thread: Some(thread) })
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.ending = None;
+        if let Some(thread) = self.thread.take() {
+            // There is nobody to report a panic to.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn follow(session: &PostgresSession, newest: &watch::Sender<i64>, ended: &Receiver<()>) {
+    let (mut pause, mut is_lost) = (EVERY, false);
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(pause) {
+        match newest_change(session) {
+            Ok(seq) => {
+                if is_lost {
+                    tracing::info!("the database answers again");
+                }
+                (pause, is_lost) = (EVERY, false);
+                newest.send_if_modified(|known| {
+                    let is_new = seq > *known;
+                    *known = seq.max(*known);
+                    is_new
+                });
+            }
+            Err(error) => {
+                if !is_lost {
+                    tracing::warn!(%error, "the database does not answer; trying again");
+                }
+                (pause, is_lost) = (WHEN_LOST, true);
+            }
+        }
+    }
+}
+
+/// The newest number of the change log.
+pub(super) fn newest_change(session: &PostgresSession) -> Result<i64> {
+    let mut newest = 0;
+    session.query(NEWEST, &[], &mut |row| {
+        newest = row.get(0)?;
+        Ok(Next::Enough)
+    })?;
+    Ok(newest)
+}

@@ -1,0 +1,21 @@
+//! The shared engine: PostgreSQL, or what speaks its protocol, for one server or several.
+//!
+//! * [`session`] is a connection, as the shared code uses it: it connects again when the connection is lost.
+//! * [`address`] reads the database's address, and how to trust and to authenticate to it.
+//! * [`dialect`] translates the schema and the few statements that differ; [`migrate`] brings the schema up to date.
+//! * [`follow`] tells this server of changes that others commit.
+//!
+//! What is asked of the engine: READ COMMITTED transactions, row locks that are held until the commit, unique constraints, and
+//! nothing else: no LISTEN, no advisory lock after the start, no sequence. Numbers of the change log, of actions and of the audit log
+//! come from counter rows. A counter's row stays locked until the transaction that took a number commits, so that
+//! numbers become visible in ascending order.
+
+mod address;
+mod dialect;
+mod error;
+mod follow;
+mod migrate;
+mod open;
+mod session;
+
+pub use address::Address;

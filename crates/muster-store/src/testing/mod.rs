@@ -1,0 +1,25 @@
+//! Test doubles of the port, and stores for tests.
+
+mod gated;
+mod postgres;
+
+pub use gated::{Gate, Gated};
+pub use postgres::Cluster;
+
+use crate::engine::store::SqlStore;
+
+/// Names the engine of [`fresh`] stores: `sqlite` (the default) or `postgres`.
+pub const ENGINE: &str = "MUSTER_TEST_ENGINE";
+
+/// A fresh, empty store for a test, of the engine that the environment names: one switch runs the same tests on all of them.
+///
+/// # Panics
+/// When the store can't be made: a test can't go on without.
+pub fn fresh() -> SqlStore {
+    let engine = std::env::var(ENGINE).unwrap_or_else(|_| "sqlite".to_owned());
+    match engine.as_str() {
+        "sqlite" => SqlStore::temporary().unwrap_or_else(|error| panic!("a temporary store: {error}")),
+        "postgres" => Cluster::shared().fresh(),
+        other => panic!("{ENGINE} is {other:?}: expected sqlite or postgres"),
+    }
+}

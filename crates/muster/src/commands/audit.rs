@@ -1,0 +1,122 @@
+//! `muster audit …`
+
+use clap::{Args, Subcommand};
+use muster_client::Client;
+use muster_protocol::management::audit::{AuditEvent, AuditVerdict, ListAuditEvents};
+
+use super::failure::Failed;
+use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+
+/// Lines per request.
+const PER_PAGE: u32 = 1000;
+
+/// Verbs of `audit`.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// List audit events, the newest first
+    #[command(
+        after_help = "Examples:\n  muster audit list --limit 20\n  muster audit list --subject policy:web --since 2026-01-02T00:00:00Z --output json"
+    )]
+    List(ListArgs),
+    /// Verify that no audit event was changed or removed
+    ///
+    /// The events form a chain of hashes. Keep the hash of the last event elsewhere to notice later that events were cut
+    /// off at the end.
+    #[command(after_help = "Examples:\n  muster audit verify\n  muster audit verify --output json")]
+    Verify(VerifyArgs),
+}
+
+/// Flags of `list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Only of this actor, such as local:root or agent:ID
+    #[arg(long)]
+    actor: Option<String>,
+    /// Only of this kind, such as policy.update
+    #[arg(long)]
+    action: Option<String>,
+    /// Only about this object, such as policy:ID
+    #[arg(long, value_name = "OBJECT")]
+    subject: Option<String>,
+    /// Only at or after this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Maximum number of events
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+const COLUMNS: &[Column<AuditEvent>] = &[
+    column("NO", |event| event.seq.to_string()),
+    column("TIME", |event| event.at.clone()),
+    column("ACTOR", |event| event.actor.clone()),
+    column("ACTION", |event| event.action.clone()),
+    column("OBJECT", |event| event.subject.clone()),
+    column("DETAIL", |event| event.detail.to_string()),
+    wide("HASH", |event| event.hash.clone()),
+];
+
+const VERDICT: &[Column<AuditVerdict>] = &[
+    column("INTACT", |verdict| if verdict.intact { "yes" } else { "no" }.to_owned()),
+    column("EVENTS", |verdict| verdict.lines.to_string()),
+    column("LAST HASH", |verdict| or_dash(verdict.head.as_deref())),
+];
+
+impl AuditCommand {
+    /// Runs the verb.
+    pub async fn run(self, client: &Client) -> Result<(), Failed> {
+        match self {
+            Self::List(args) => args.run(client).await,
+            Self::Verify(args) => args.run(client).await,
+        }
+    }
+}
+
+impl ListArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let mut query = ListAuditEvents {
+            actor: self.actor,
+            action: self.action,
+            subject: self.subject,
+            since: self.since,
+            until: self.until,
+            per_page: Some(PER_PAGE),
+            search_after: None,
+        };
+        let mut events = Vec::new();
+        while events.len() < self.limit {
+            let page = client.audit_events(&query).await?;
+            events.extend(page.items);
+            query.search_after = page.next_search_after;
+            if query.search_after.is_none() {
+                break;
+            }
+        }
+        events.truncate(self.limit);
+        print_list(&events, self.output.output, COLUMNS, |event| event.seq.to_string())
+    }
+}
+
+impl VerifyArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let verdict = client.verify_audit().await?;
+        print_one(&verdict, self.output.output, VERDICT, |verdict| verdict.head.clone().unwrap_or_default())?;
+        match verdict.broken_at {
+            None => Ok(()),
+            Some(seq) => Err(Failed::new(format!("audit event {seq} was changed, or an event before it was removed"))
+                .remedy("compare with a backup: the events before it are as they were written")),
+        }
+    }
+}
