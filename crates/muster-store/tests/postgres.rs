@@ -136,3 +136,12 @@ async fn a_database_that_does_not_answer_is_told_at_once() {
     assert!(refused.to_string().starts_with("connect to none on 127.0.0.1 port 1"), "{refused}");
     assert!(matches!(refused, OpenError::Engine { source, .. } if *source.cause() == Cause::Connection));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nul_character_is_replaced_and_never_found() {
+    let store = blocking(|| Cluster::shared().fresh()).await;
+    let put = |name: &str, value: &str| Write::Setting(SettingWrite::Put { name: name.into(), value: value.into() });
+    store.commit(vec![put("plain", "a\0b"), put("x", "1")]).await.unwrap();
+    assert_eq!(store.setting("plain").await.unwrap().as_deref(), Some("a\u{fffd}b"));
+    assert_eq!(store.setting("x\0").await.unwrap(), None);
+}

@@ -365,7 +365,12 @@ impl ToSql for Value<'_> {
             // Where only literals stand beside a placeholder, the server takes it for a smaller integer.
             Self::Integer(number) if *type_ == Type::INT4 => i32::try_from(*number)?.to_sql(type_, out),
             Self::Integer(number) if *type_ == Type::INT8 => number.to_sql(type_, out),
-            Self::Text(text) if <&str as ToSql>::accepts(type_) => text.as_ref().to_sql(type_, out),
+            // PostgreSQL's text can't hold NUL, which a host may well put into a name. Ids and keys never have one, so that
+            // no look-up finds what it should not.
+            Self::Text(text) if <&str as ToSql>::accepts(type_) => match text.contains('\0') {
+                false => text.as_ref().to_sql(type_, out),
+                true => text.replace('\0', "\u{fffd}").as_str().to_sql(type_, out),
+            },
             Self::Bytes(bytes) if *type_ == Type::BYTEA => bytes.to_sql(type_, out),
             other => Err(format!("a column of type {type_} can't take {other:?}").into()),
         }
