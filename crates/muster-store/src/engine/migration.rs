@@ -16,34 +16,8 @@ pub(crate) struct Migration {
 }
 
 /// All migrations, in order. A released migration is never edited, because its checksum would no longer match.
-pub(crate) const MIGRATIONS: &[Migration] = &[
-    Migration { number: 1, name: "initial", text: include_str!("../../migrations/sqlite/0001_initial.sql") },
-    Migration {
-        number: 2,
-        name: "uploads_by_age",
-        text: include_str!("../../migrations/sqlite/0002_uploads_by_age.sql"),
-    },
-    Migration {
-        number: 3,
-        name: "policy_revisions_by_creation",
-        text: include_str!("../../migrations/sqlite/0003_policy_revisions_by_creation.sql"),
-    },
-    Migration {
-        number: 4,
-        name: "enrollment_id_once",
-        text: include_str!("../../migrations/sqlite/0004_enrollment_id_once.sql"),
-    },
-    Migration {
-        number: 5,
-        name: "unfinished_effects",
-        text: include_str!("../../migrations/sqlite/0005_unfinished_orders.sql"),
-    },
-    Migration {
-        number: 6,
-        name: "recent_components",
-        text: include_str!("../../migrations/sqlite/0006_recent_components.sql"),
-    },
-];
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[Migration { number: 1, name: "initial", text: include_str!("../../migrations/0001_initial.sql") }];
 
 /// Migration recorded in a store.
 pub(crate) struct Applied {

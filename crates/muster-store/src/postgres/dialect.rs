@@ -1,6 +1,6 @@
 //! Translation of the shared schema and statements into PostgreSQL's dialect.
 //!
-//! The schema stands once, in SQLite's words (`migrations/sqlite`), and the types are replaced here, so that both engines have the same
+//! The schema stands once, in SQLite's words (`migrations`), and the types are replaced here, so that both engines have the same
 //! tables. Texts are compared byte by byte on both (collation `C`).
 
 use std::borrow::Cow;

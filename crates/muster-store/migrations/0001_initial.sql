@@ -8,7 +8,7 @@ CREATE TABLE hosts (
     machine_id TEXT,
     hostname TEXT NOT NULL,
     created_at INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX hosts_by_machine ON hosts (space, machine_id) WHERE machine_id IS NOT NULL;
 
 CREATE TABLE agents (
@@ -65,7 +65,9 @@ CREATE INDEX agents_by_policy ON agents (policy_id, active);
 CREATE INDEX agents_by_status ON agents (space, status);
 CREATE INDEX agents_by_deadline ON agents (status_deadline) WHERE status_deadline IS NOT NULL;
 CREATE INDEX agents_by_enrollment_key ON agents (enrollment_key_id) WHERE enrollment_key_id IS NOT NULL;
-CREATE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrolled_at, id) WHERE enrollment_id IS NOT NULL;
+-- One agent of an enrollment key and an enrollment id waits for its first check-in, whichever server enrolls it.
+CREATE UNIQUE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrollment_key_id)
+WHERE enrollment_id IS NOT NULL AND last_checkin IS NULL;
 CREATE INDEX agents_by_space ON agents (space, id);
 CREATE INDEX agents_by_hostname ON agents (space, lower(hostname));
 CREATE INDEX agents_by_duplicate_hosts ON agents (space, duplicate_hosts) WHERE duplicate_hosts IS NOT NULL;
@@ -80,8 +82,7 @@ CREATE TABLE credentials (
     issued_at INTEGER NOT NULL,
     last_used_at INTEGER,
     revoked_at INTEGER
-) STRICT;
-CREATE INDEX credentials_live ON credentials (agent_id) WHERE revoked_at IS NULL;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX credentials_by_agent ON credentials (agent_id, issued_at, key_id);
 
 CREATE TABLE agent_documents (
@@ -275,4 +276,22 @@ CREATE TABLE changes (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
     subject TEXT NOT NULL
+) STRICT;
+
+-- Uploads whose time is over.
+CREATE INDEX uploads_by_age ON uploads (status, started_at, id);
+-- Lists of actions include policy revisions by their time, without reading the revisions themselves.
+CREATE INDEX policy_revisions_by_creation ON policy_revisions (created_at, policy_id, revision, created_by);
+
+-- Actions whose effect on the records of their agents is not committed completely; completed at the next start.
+CREATE TABLE unfinished_effects (
+    action_id TEXT NOT NULL PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- Components that agents reported recently, many to a page, before they move to agent_documents. A ring: the row with
+-- the lowest seq is overwritten next, after those of its entries that are still the newest were moved.
+CREATE TABLE recent_components (
+    slot INTEGER PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    entries BLOB NOT NULL
 ) STRICT;
