@@ -105,9 +105,9 @@ impl Table {
     fn proof(&self, number: Number) -> String {
         let tests: Vec<_> = self.tests_of(number).map(|test| format!("`{}` ({})", test.name, test.place)).collect();
         match waiting::reason(number) {
-            Some(reason) if tests.is_empty() => format!("not yet: {reason}"),
-            Some(reason) => format!("{}; the rest not yet: {reason}", tests.join("<br>")),
-            None if tests.is_empty() => "**nothing yet**".to_owned(),
+            Some(reason) if tests.is_empty() => format!("not implemented: {reason}"),
+            Some(reason) => format!("{}; the rest is not implemented: {reason}", tests.join("<br>")),
+            None if tests.is_empty() => "**no test**".to_owned(),
             None => tests.join("<br>"),
         }
     }
@@ -131,7 +131,7 @@ const STATEMENTS: &str = "
 const DEVIATIONS: &str = "
 ## Deliberate deviations from Elastic's Fleet Server
 
-| | behavior of Muster, or fault that it avoids | proved by |
+| | deviation | proved by |
 | --- | --- | --- |
 ";
 
@@ -153,6 +153,6 @@ mod tests {
     fn a_reason_that_waits_for_nothing_is_dropped() {
         let table = Table::of_the_tree().unwrap();
         let proof = table.proof(Number::statement(101));
-        assert!(proof.starts_with("not yet: ") || proof.contains("; the rest not yet: "), "{proof}");
+        assert!(proof.starts_with("not implemented: ") || proof.contains("; the rest is not implemented: "), "{proof}");
     }
 }
