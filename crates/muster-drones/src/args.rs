@@ -11,7 +11,7 @@ pub enum Mode {
     Live,
     /// Enroll `--count` agents as fast as the server accepts them, then exit
     Enroll,
-    /// Check in repeatedly without changes
+    /// Check in repeatedly, without changes
     Heartbeat,
     /// Check in repeatedly with a changed component each time
     Change,
@@ -31,13 +31,13 @@ pub struct DronesArgs {
     /// PEM file with the CA certificate to trust
     #[arg(long)]
     pub ca: PathBuf,
-    /// Number of agents
+    /// Number of simulated agents
     #[arg(long, default_value_t = 100)]
     pub count: u32,
     /// Number of processes to distribute the agents over
     #[arg(long, default_value_t = 1)]
     pub processes: u32,
-    /// What the agents do
+    /// Behavior of the simulated agents
     #[arg(long, value_enum, default_value = "live")]
     pub mode: Mode,
     /// Maximum number of concurrent enrollments, over all processes
@@ -61,7 +61,7 @@ pub struct DronesArgs {
     /// Maximum back-off, in seconds
     #[arg(long, default_value_t = 600.0)]
     pub back_off_max: f64,
-    /// Generate ids and keys instead of enrolling, for a server that does not check them
+    /// Generate ids and keys instead of enrolling, for a server that does not verify them
     #[arg(long)]
     pub invent: bool,
     /// Resume TLS sessions on reconnect

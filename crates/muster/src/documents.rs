@@ -15,7 +15,7 @@ pub enum DocumentCommand {
         after_help = "Examples:\n  muster completions bash > /etc/bash_completion.d/muster\n  muster completions zsh > ~/.zfunc/_muster"
     )]
     Completions {
-        /// Shell
+        /// Shell for which to print the script
         shell: Shell,
     },
     /// Write man pages into a directory

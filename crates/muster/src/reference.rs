@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 
 use crate::Cli;
@@ -83,24 +84,26 @@ const HEAD: &str = "\
 
 Generated from the command definitions by `UPDATE_DOCS=1 cargo test -p muster --bins reference`; do not edit.
 
-Most commands have the form `muster NOUN VERB`. They use the REST API of [the server](configuration.md) through the socket `admin.sock` in its
-data directory. Run them on the server's host, as root or as the server's user. (`--url` connects over the network instead, but is not usable yet: the
+Most commands have the form `muster NOUN VERB`. They use the REST API of [the server](configuration.md) through the Unix socket `admin.sock` in
+its data directory. Run them on the server's host, as root or as the server's user. (`--url` connects over the network instead, but is not usable yet: the
 server rejects requests without a token, and this version issues none.)
 
 * **Names.** Specify policies and enrollment keys by id or name, and agents by id or host name. An ambiguous name is an error.
-* **Output.** Commands that list or show something take `--output table|wide|json|yaml|name`. `json` and `yaml` have the fields of the API; `name` prints one id per line.
+* **Output.** Commands that list or show something take `--output table|wide|json|yaml|name`. `json` and `yaml` contain the fields of the API; `name` prints
+  one id per line.
 * **Filters.** `--filter` takes KQL: `status:(offline or error) and tags:\"web\"`.
-* **Confirmation.** A change to more than one agent asks for confirmation, unless `--yes` is set. Without a terminal, it fails.
-* **Dry runs.** With `--dry-run`, the server validates the request, the command prints what would happen and exits with the same exit code, and nothing
-  is changed. A change that would affect no agent fails with exit code 3.
+* **Confirmation.** A change to more than one agent asks for confirmation, unless `--yes` is set. Without a terminal, the command fails instead of asking.
+* **Dry runs.** With `--dry-run`, the server validates the request but changes nothing. The command prints what would happen, and exits with the code of
+  the real command. A change that would affect no agent fails with exit code 3.
 * **Actions.** Commands that create an action print its id. Pass it to `muster action show` or `muster action wait`.
-* **Errors** are printed to stderr: what failed and why, then a line `hint:` with the remedy.
+* **Errors** are printed to stderr: what failed and why, then a line that begins with `hint:` and
+  gives the remedy.
 
 | exit code | meaning |
 | --- | --- |
 | 0 | success |
 | 1 | failure |
-| 2 | usage error: flags, a filter, a policy file |
+| 2 | usage error: invalid flags, filter or policy file |
 | 3 | not found |
 | 4 | access denied: authentication or privilege |
 | 5 | the server is unreachable or unavailable |
@@ -124,10 +127,29 @@ fn row(out: &mut String, argument: &Arg) {
     if takes_value && !defaults.iter().all(|value| value.is_empty()) {
         write!(help, " [{}]", defaults.join(", ")).unwrap();
     }
+    if takes_value {
+        write_values(&mut help, argument);
+    }
     if let Some(variable) = argument.get_env().and_then(|name| name.to_str()) {
         write!(help, " [env: {variable}]").unwrap();
     }
     writeln!(out, "| `{}` | {} |", name.trim(), help.replace('|', "\\|")).unwrap();
+}
+
+/// Appends the possible values; those of `--output` are in the introduction.
+fn write_values(help: &mut String, argument: &Arg) {
+    let values = argument.get_possible_values();
+    if values.is_empty() || argument.get_id() == "output" {
+        return;
+    }
+    let separator = if values.iter().any(|value| value.get_help().is_some()) { "; " } else { ", " };
+    let values: Vec<_> = values.iter().map(describe).collect();
+    write!(help, ". Values: {}", values.join(separator)).unwrap();
+}
+
+fn describe(value: &PossibleValue) -> String {
+    let help = value.get_help().map(|help| format!(": {help}")).unwrap_or_default();
+    format!("`{}`{help}", value.get_name())
 }
 
 fn table<'a>(out: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
@@ -145,6 +167,10 @@ fn is_connection(argument: &Arg) -> bool {
 fn section(out: &mut String, path: &str, command: &Command) {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     write!(out, "\n## {path}\n\n{about}.\n").unwrap();
+    let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+    if let Some(consequence) = long.strip_prefix(&about).map(str::trim).filter(|rest| !rest.is_empty()) {
+        write!(out, "\n{consequence}\n").unwrap();
+    }
     let own = command.get_arguments().filter(|argument| {
         !matches!(argument.get_id().as_str(), "help" | "version") || argument.get_action().takes_values()
     });

@@ -61,7 +61,7 @@ pub struct ServeArgs {
     /// Serve agents over plain HTTP, on loopback addresses only
     #[arg(long)]
     insecure_http: bool,
-    /// Address of a PostgreSQL database, postgres://USER@HOST:PORT/DATABASE [default: SQLite in the data directory]
+    /// URL of a PostgreSQL database, postgres://USER@HOST:PORT/DATABASE [default: SQLite in the data directory]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
     /// Format of log lines: text or json
@@ -75,7 +75,7 @@ pub struct ServeArgs {
     assignments: Vec<String>,
     /// Start a new fleet in a data directory whose database is lost
     ///
-    /// Agents of the previous fleet are rejected and must enroll again. Has no effect if the database has a fleet.
+    /// Agents of the previous fleet are rejected and must enroll again. The flag has no effect if the database contains a fleet.
     #[arg(long)]
     new_fleet: bool,
     /// Print a configuration file with all keys and their defaults, and exit

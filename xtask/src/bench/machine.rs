@@ -25,11 +25,12 @@ const HOW: &str = "\
 ## How it is measured
 
 * Everything runs on one machine: the server, the drones (two processes) and another server for comparison. By default, that is a bare Go server
-  (`bench/go-hold`), which reads a request, holds it and responds with a fixed line: no authentication, no decoding, no storage.
+  (`bench/go-hold`), which reads a request, holds it and sends a fixed response, without authentication, decoding or storage.
   `cargo xtask bench --against URL-or-PROGRAM` compares with any other server of the protocol instead. All connections use TLS 1.3 over loopback.
 * All figures are measured with a policy of 32 KiB, and with host metadata of the size that real agents send.
-* On the wire, drones (`crates/muster-drones`) behave like real agents: gzip check-ins of about 2 KB, ack tokens, acks, 1 to 1.5 s between check-ins.
-* *Per core of server CPU*: number of responses, divided by the CPU seconds (user and system) that the server used for them.
+* *Drones* are the simulated agents of `muster drones`. On the wire, they behave like real agents: gzip check-ins of about 2 KB, ack tokens, acks, 1 to
+  1.5 s between check-ins.
+* *Per core of server CPU*: number of responses divided by the CPU seconds (user and system) that the server used for them.
 * *Memory per parked agent*: growth of the server's resident memory since before the first enrollment, plus half of the growth of the kernel's
   socket caches and buffers (the other half belongs to the drones), divided by the number of agents.
 * *All acked*: time from the request that changes the policy until the last agent's ack is confirmed.

@@ -2,7 +2,8 @@
 
 use super::names::Number;
 
-const OUTPUT_KEYS: &str = "per-agent API keys for Elasticsearch outputs are not implemented; agents get the credentials that are configured for the output";
+const OUTPUT_KEYS: &str =
+    "per-agent API keys for Elasticsearch outputs; agents get the credentials that are configured for the output";
 
 /// Returns why a statement is not, or not completely, tested.
 pub fn reason(number: Number) -> Option<&'static str> {

@@ -48,15 +48,16 @@ const PAGE_HEAD: &str = "\
 
 <!-- Generated from the configuration keys by `UPDATE_DOCS=1 cargo test -p muster-server --lib config`; do not edit. -->
 
-Set a key in `/etc/muster/muster.toml` (or in the file that `--config` names), with an environment variable `MUSTER_…`, with its own
-flag, or with `--set KEY=VALUE`. Flags take precedence over environment variables, environment variables over the file, and the file over the defaults.
+Set a key in `/etc/muster/muster.toml` (or in the file that `--config` names), with an environment variable `MUSTER_…`, with its
+flag (if it has one), or with `--set KEY=VALUE`. Flags take precedence over environment variables, environment variables over the file, and the file
+over the defaults.
 
 * `muster serve --print-default-config` prints a configuration file with all keys and their defaults.
 * `muster serve --print-config` prints the effective configuration with the source of each value.
 
 Unknown keys and invalid values are errors. The server reports all of them and exits with code 2 before it starts anything.
 
-An unknown variable `MUSTER_…` does not stop the server, because scripts and orchestrators set variables in the same environment. At each start the
+An unknown variable `MUSTER_…` is not an error, because scripts and orchestrators set variables in the same environment. At each start the
 server logs a warning that names the most similar variable; `--print-config` prints the warning too. Read these warnings after a change: a misspelled
 `MUSTER_TLS_CLIENT_CA` leaves client certificates disabled. Put settings that must not be lost into the file, where an unknown key is an error. The
 server does not warn about the variables of Muster's other programs, or about the variables that orchestrators set for a service named `muster`

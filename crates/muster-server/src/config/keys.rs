@@ -77,14 +77,14 @@ fn general() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--database"),
-            "Address of a PostgreSQL database: postgres://USER@HOST:PORT/DATABASE. Empty means SQLite in the data directory.\nThe password is read from PGPASSWORD, from the file named by passfile= or PGPASSFILE, or from ~/.pgpass.\nConnections to other hosts use TLS and verify the server (sslmode=verify-full, sslrootcert=FILE).",
+            "URL of a PostgreSQL database: postgres://USER@HOST:PORT/DATABASE. Empty means SQLite in the data directory.\nThe password is read from PGPASSWORD, from the file named by passfile= or PGPASSFILE, or from ~/.pgpass.\nConnections to other hosts use TLS and verify the server (sslmode=verify-full, sslrootcert=FILE).",
         ),
         key(
             &names::EXTERNAL_URL,
             Kind::Urls,
             Raw::List(Vec::new()),
             Some("--external-url"),
-            "URLs that agents use to connect to this server, each in the form https://HOST:PORT.\nA certificate signed by the server's own CA covers their hosts, and the names and addresses of this host.\nDefault: the address of `agent.listen` (of `local.listen` if that is `none`), with this host's name\nin place of 0.0.0.0 or [::].",
+            "URLs that agents use to connect to this server, each in the form https://HOST:PORT.\nIf the server's own CA signs the certificate, it covers their hosts, and the names and addresses of this host.\nDefault: the address of `agent.listen` (of `local.listen` if that is `none`), with this host's name\nin place of 0.0.0.0 or [::].",
         ),
         key(
             &names::INSECURE_HTTP,
@@ -131,7 +131,7 @@ fn listeners() -> Vec<Definition> {
             Kind::Choice(&["listener", "socket"]),
             text("listener"),
             None,
-            "Where `/metrics` is served, without authentication: on `admin.listen` to everyone who can connect, other users of this\nhost included, or on `admin.sock` alone, which root and the server's user can read.",
+            "Where `/metrics` is served, without authentication. `listener`: on `admin.listen` and `admin.sock`, to everyone who can connect,\nincluding other users of this host. `socket`: only on `admin.sock`, which only root and the server's user can open.",
         ),
     ]
 }
@@ -163,14 +163,14 @@ fn timeouts() -> Vec<Definition> {
             ANY,
             text("5m"),
             None,
-            "Duration of a long poll: how long the server holds a check-in while nothing is due. With 0s, the server responds immediately,\nand agents poll about once a second. Agents time out after 10 minutes.",
+            "Duration of a long poll: how long the server holds a check-in while nothing is due. With 0s, the server responds immediately,\nand agents poll about once a second. Keep it below 10 minutes, after which agents time out.",
         ),
         key(
             &names::JITTER,
             ANY,
             text("30s"),
             None,
-            "Maximum of the random duration that is subtracted from each long poll, so that agents do not all return at once.\nThe default is capped at a tenth of `timeouts.checkin_long_poll`.",
+            "Maximum random duration that is subtracted from each long poll, so that agents do not all check in at the same time.\nThe default is capped at a tenth of `timeouts.checkin_long_poll`.",
         ),
         key(&names::MAX_POLL, SOME, text("1h"), None, "Maximum long poll that an agent may request."),
         key(&names::HANDSHAKE, SOME, text("10s"), None, "Maximum duration of a TLS handshake, from its first byte."),
@@ -186,7 +186,7 @@ fn timeouts() -> Vec<Definition> {
             SOME,
             text("1m"),
             None,
-            "Maximum time to receive the body of a request, from the end of its head. Capped at 20s, except for chunks of uploads.",
+            "Maximum time to receive the body of a request, from the end of its head. Capped at 20s, except for upload chunks.",
         ),
         key(&names::WRITE, SOME, text("10m"), None, "Maximum total time that a client may block a response."),
         key(&names::WRITE_STALL, SOME, text("30s"), None, "Maximum time without progress while a response is sent."),
@@ -200,7 +200,7 @@ fn timeouts() -> Vec<Definition> {
              One in sixteen connections (at least 16, at most 1024) may be idle without having authenticated. Other\n\
              unauthenticated connections must send a request within `timeouts.read_header`, and are closed after the response.",
         ),
-        key(&names::DRAIN, ANY, text("10s"), None, "Maximum time to wait for running requests during shutdown."),
+        key(&names::DRAIN, ANY, text("10s"), None, "Maximum time to wait for in-flight requests during shutdown."),
     ]
 }
 
@@ -212,8 +212,8 @@ fn limits() -> Vec<Definition> {
         Raw::Integer(0),
         None,
         "Maximum number of concurrent requests on the agent listener, including held check-ins; more get 429.\n\
-         The listener accepts 10 % more connections than that, and closes any others immediately.\n\
-         Unauthenticated connections from one address can use at most half of them. 0 derives the limit from the limit of\n\
+         The listener accepts 10 % more connections than this, and closes any further ones immediately.\n\
+         Unauthenticated connections from one address can use at most half of them. 0 derives the value from the limit on\n\
          open files. On the other listeners, the limit is 256, or this value if it is lower.",
     )];
     keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));
@@ -271,8 +271,8 @@ fn operation_help(operation: Operation) -> &'static str {
         Operation::Ack => "Acknowledgements of actions.",
         Operation::AuditUnenroll => "Reports of uninstalled agents.",
         Operation::Artifact => "Artifact downloads.",
-        Operation::UploadStart => "Requests that begin an upload.",
-        Operation::UploadChunk => "Chunks of uploads. Each running request holds its chunk in memory.",
+        Operation::UploadStart => "Requests that start an upload.",
+        Operation::UploadChunk => "Upload chunks. Each in-flight request holds its chunk in memory.",
         Operation::UploadEnd => "Requests that complete an upload.",
         Operation::FileDelivery => "File downloads by agents.",
         Operation::PgpRetrieval => "Requests for the PGP key that signs upgrades.",
@@ -309,7 +309,7 @@ fn uploads() -> Vec<Definition> {
             FILES,
             number(min_free_bytes),
             None,
-            "Minimum free space on the disk of the data directory, in bytes. Below it, uploads are rejected, and agents retry.",
+            "Minimum free space on the disk of the data directory, in bytes. If less is free, uploads are rejected, and agents retry.",
         ),
     ]
 }

@@ -273,7 +273,7 @@ async fn download(client: &Client, agent: &str, action: &str, directory: &Utf8Pa
 /// Flags of `log-level`.
 #[derive(Args, Debug)]
 pub struct SettingsArgs {
-    /// Log level: trace, debug, info, warning or error; reset returns to the policy's level
+    /// Log level; reset returns to the policy's level
     #[arg(long, value_parser = ["trace", "debug", "info", "warning", "error", "reset"])]
     level: String,
     #[command(flatten)]

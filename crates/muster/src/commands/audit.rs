@@ -13,15 +13,15 @@ const PER_PAGE: u32 = 1000;
 /// Verbs of `audit`.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// List audit events, the newest first
+    /// List audit events, newest first
     #[command(
         after_help = "Examples:\n  muster audit list --limit 20\n  muster audit list --subject policy:web --since 2026-01-02T00:00:00Z --output json"
     )]
     List(ListArgs),
     /// Verify that no audit event was changed or removed
     ///
-    /// The events form a chain of hashes. Keep the hash of the last event elsewhere to notice later that events were cut
-    /// off at the end.
+    /// The events form a hash chain. Keep the hash of the last event in another place, to detect later that events were removed from
+    /// the end.
     #[command(after_help = "Examples:\n  muster audit verify\n  muster audit verify --output json")]
     Verify(VerifyArgs),
 }
@@ -29,19 +29,19 @@ pub enum AuditCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Only of this actor, such as local:root or agent:ID
+    /// Only events caused by this actor, such as local:root or agent:ID
     #[arg(long)]
     actor: Option<String>,
-    /// Only of this kind, such as policy.update
+    /// Only events of this kind, such as policy.update
     #[arg(long)]
     action: Option<String>,
-    /// Only about this object, such as policy:ID
+    /// Only events about this object, such as policy:ID
     #[arg(long, value_name = "OBJECT")]
     subject: Option<String>,
-    /// Only at or after this time (RFC 3339)
+    /// Only events at or after this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only before this time (RFC 3339)
+    /// Only events before this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Maximum number of events

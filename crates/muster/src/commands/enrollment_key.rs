@@ -34,7 +34,7 @@ pub enum EnrollmentKeyCommand {
     Show(ShowArgs),
     /// Revoke an enrollment key
     ///
-    /// No agent can enroll with the key any more; agents that have enrolled with it are not affected. This cannot be undone.
+    /// Agents can no longer enroll with the key; agents that have already enrolled with it are not affected. This cannot be undone.
     #[command(
         after_help = "Examples:\n  muster enrollment-key revoke web --yes\n  muster enrollment-key revoke 0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60 --dry-run"
     )]
