@@ -1,8 +1,8 @@
-//! How long this server has watched its agents without a gap, and what follows when its clock is set.
+//! The period in which this server could observe its agents, and corrections after the clock was set.
 //!
-//! Timeouts of days are counted over the wall clock, which is set by people, by NTP and by resumed virtual machines, and
-//! goes on while the server is down. An agent's absence can be held against it only for as long as somebody was there
-//! to see it.
+//! Timeouts of days use the wall clock. Administrators, NTP and resumed virtual machines set it, and it advances while
+//! the server is down. An absence must count only for the time in which the server could have seen the agent;
+//! otherwise an outage of three days would unenroll the whole fleet.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,24 +14,25 @@ use muster_core::time::{Clock, Timestamp};
 use muster_store::query::AgentFilter;
 
 use super::authority::System;
-use super::many::Basis;
+use super::bulk_update::Basis;
 use super::status_timer::Statuses;
 use super::update::AgentChange;
 
-/// A smaller difference between two looks is a clock that is slewed, not set.
+/// Minimum step in microseconds that counts as a clock that was set. Smaller differences are slewing.
 const STEP: i64 = 30_000_000;
-/// The longest wait of an agent whose server did not answer, 10 minutes (EA §10.1), and time to connect.
+/// Maximum back-off of an agent whose server did not respond, 10 minutes (EA §10.1), plus time to connect.
 pub(super) const BACK_OFF: Duration = Duration::from_secs(15 * 60);
-/// Records corrected at once.
-const AT_ONCE: u32 = 500;
+/// Records corrected by one commit.
+const BATCH: u32 = 500;
 
-/// How long this server has watched, by the steady clock.
-pub(super) struct Vigil(Mutex<State>);
+/// The period in which this server has observed its agents without interruption, by the steady clock.
+pub(super) struct Observation(Mutex<State>);
 
 #[derive(Clone, Copy)]
 struct State {
-    /// The wall clock less the steady one, in microseconds.
+    /// Wall clock minus steady clock, in microseconds. It changes only if the wall clock is set or slewed.
     offset: i64,
+    /// Start of the period, by the steady clock.
     since: Duration,
 }
 
@@ -40,17 +41,19 @@ fn offset(clock: &dyn Clock) -> i64 {
     clock.now().as_micros().saturating_sub(steady)
 }
 
-impl Vigil {
-    /// Begins now.
+impl Observation {
+    /// Starts the period now.
     pub fn new(clock: &dyn Clock) -> Self {
         Self(Mutex::new(State { offset: offset(clock), since: clock.steady() }))
     }
 
-    /// By how many microseconds the clock was set since the last look. The watch then begins anew.
-    fn look(&self, clock: &dyn Clock) -> Option<i64> {
+    /// Returns by how many microseconds the clock was set since the last call, and restarts the period; `None` if it
+    /// was not set.
+    fn detect_step(&self, clock: &dyn Clock) -> Option<i64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let offset = offset(clock);
         let step = offset.saturating_sub(std::mem::replace(&mut state.offset, offset));
+        // The new offset is stored even for small steps, so that slewing never adds up to a step.
         if step.abs() < STEP {
             return None;
         }
@@ -58,39 +61,38 @@ impl Vigil {
         Some(step)
     }
 
-    /// The time since which agents had a chance to be seen: this start, or the last time that the clock was set, and one
-    /// full back-off.
-    pub fn counts_from(&self, clock: &dyn Clock) -> Timestamp {
-        self.counts_between(clock).1
+    /// Returns the time from which absences count: one full back-off after this start, or after the clock was last set.
+    pub fn absences_count_from(&self, clock: &dyn Clock) -> Timestamp {
+        self.window(clock).1
     }
 
-    /// The beginning of the watch, and the end of the back-off that follows it.
-    fn counts_between(&self, clock: &dyn Clock) -> (Timestamp, Timestamp) {
+    /// Returns the start of the period and the end of the back-off that follows it, as wall-clock times.
+    fn window(&self, clock: &dyn Clock) -> (Timestamp, Timestamp) {
         let since = self.0.lock().unwrap_or_else(PoisonError::into_inner).since;
         let began = clock.now().minus(clock.steady().saturating_sub(since));
         (began, began.plus(BACK_OFF))
     }
 }
 
-/// The time at which an agent had its chance to be seen by this server, if that is yet to come: then nothing is
-/// concluded from its silence.
+/// Returns the time until which the agent's silence proves nothing; `None` if that has passed or it was seen since.
 ///
-/// Agents whose server does not answer wait up to ten minutes between two attempts (EA §10.1). One that was not seen
-/// since this start, or since the clock was set, gets that time.
-pub(super) fn judged_at(
+/// Agents whose server does not respond wait up to ten minutes between attempts (EA §10.1). An agent that was not seen
+/// since this start, or since the clock was set, gets that time to come back.
+pub(super) fn undecided_until(
     record: &AgentRecord,
     seen: Option<Timestamp>,
-    vigil: &Vigil,
+    observation: &Observation,
     clock: &dyn Clock,
 ) -> Option<Timestamp> {
     let now = clock.now();
-    let (began, judged) = vigil.counts_between(clock);
+    let (began, judged) = observation.window(clock);
     let last = last_sighting(record, seen, now).unwrap_or(record.enrolled_at);
     (last < began && now < judged).then_some(judged)
 }
 
-/// Keeps the status of an agent that would be away only because it had no chance to be seen until `judged`.
-pub(super) fn spare(before: &AgentRecord, after: &mut AgentRecord, judged: Timestamp) {
+/// Undoes a transition to offline or inactive, because the agent may still come back until `judged`, and evaluates it
+/// again then.
+pub(super) fn keep_present(before: &AgentRecord, after: &mut AgentRecord, judged: Timestamp) {
     let is_away = |status| matches!(status, Status::Offline | Status::Inactive);
     if is_away(after.status) && !is_away(before.status) {
         (after.status, after.status_since) = (before.status, before.status_since);
@@ -99,21 +101,23 @@ pub(super) fn spare(before: &AgentRecord, after: &mut AgentRecord, judged: Times
 }
 
 impl Statuses {
-    /// The time since which agents had a chance to be seen by this server.
+    /// Returns the time from which absences count.
     pub(crate) fn absences_count_from(&self) -> Timestamp {
-        self.records.vigil.counts_from(&*self.clock)
+        self.records.observation.absences_count_from(&*self.clock)
     }
 
-    /// Follows the wall clock when it is set: times of sightings are moved with it.
+    /// Detects whether the wall clock was set, and shifts the times of sightings with it.
     pub(super) async fn follow_clock(&self) -> Result<(), Error> {
-        let Some(step) = self.records.vigil.look(&*self.clock) else { return Ok(()) };
+        let Some(step) = self.records.observation.detect_step(&*self.clock) else { return Ok(()) };
         let seconds = step / 1_000_000;
         tracing::warn!(seconds, "the clock was changed: timeouts start again from now");
+        // Presence in memory first: the correction of the records below uses it.
         self.registry.clock_was_set(step, self.clock.now());
         self.correct_future_sightings().await.map(drop)
     }
 
-    /// Corrects records whose last sighting lies in the future, and lets time go on for them.
+    /// Corrects records with a last sighting in the future, which would stay online until the clock gets there. Returns
+    /// their number.
     pub(super) async fn correct_future_sightings(&self) -> Result<u64, Error> {
         let mut corrected = 0;
         let filter = AgentFilter {
@@ -122,13 +126,13 @@ impl Statuses {
             ..AgentFilter::default()
         };
         let mut after = None;
-        while !self.stopping.has_begun() {
-            let ids = self.store.everywhere(&System).agent_ids(&filter, after.as_ref(), AT_ONCE).await?;
+        while !self.shutdown.has_begun() {
+            let ids = self.store.everywhere(&System).agent_ids(&filter, after.as_ref(), BATCH).await?;
             let Some(last) = ids.last().cloned() else { break };
             let decide = |before: &AgentRecord, now| {
                 let seen = self.registry.last_seen(&before.id, now);
                 let is_ahead = before.active && before.last_checkin.unwrap_or(before.enrolled_at) > now;
-                AgentChange { record: is_ahead.then(|| looked_at(before, seen, now)), writes: Vec::new() }
+                AgentChange { record: is_ahead.then(|| reevaluated(before, seen, now)), writes: Vec::new() }
             };
             self.records.change_many(&System, &ids, Basis::Store, &decide).await?;
             corrected += ids.len() as u64;
@@ -138,8 +142,8 @@ impl Statuses {
     }
 }
 
-/// The record after a look at the time.
-pub(super) fn looked_at(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
+/// Returns the record with corrected times and the status for the current time.
+pub(super) fn reevaluated(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
     let mut after = record.clone();
     after.version += 1;
     (after.last_checkin, after.enrolled_at) = corrected_times(record, seen, now);
@@ -147,7 +151,7 @@ pub(super) fn looked_at(record: &AgentRecord, seen: Option<Timestamp>, now: Time
     after
 }
 
-/// What a correction leaves of the record's times.
+/// Returns the times of last check-in and enrollment, neither of them in the future.
 fn corrected_times(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> (Option<Timestamp>, Timestamp) {
     (last_sighting(record, seen, now), record.enrolled_at.min(now))
 }
