@@ -31,9 +31,9 @@ impl CheckIns {
             return Ok(Vec::new());
         }
         let record = entry.record().ok_or_else(unauthorized)?;
-        let looked_up = self.look_up(&record, acks.wanted(&record)).await?;
         // The actions are read once, outside the retry loop: what changes between two attempts is the record. An action
         // that is cancelled meanwhile loses nothing by a late result.
+        let looked_up = self.look_up(&record, acks.wanted(&record)).await?;
         let mut outcome = None;
         let update = self.records.update(entry, entry, |before, now| {
             let acknowledged = decide(before, acks, &looked_up, entry.last_seen(now).max(Some(now)), now);

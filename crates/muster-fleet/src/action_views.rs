@@ -186,6 +186,7 @@ impl Actions {
             ListedAction::Action(action) => action,
         };
         let targets = seen.action_targets(action, after, limit).await?;
+        // Results have no position of their own, so all of them are read and matched with the page's targets.
         let results = seen.action_results(action, false, u32::MAX).await?;
         let mut results: HashMap<AgentId, ActionResult> =
             results.into_iter().map(|result| (result.agent_id.clone(), result)).collect();

@@ -113,6 +113,7 @@ impl Records {
         for before in records {
             let AgentChange { record, writes: more } = decide(before, now);
             let Some(after) = record.map(Arc::new) else {
+                // A result may be due even without a change of the record, for example for a tag that it already has.
                 writes.extend(more);
                 continue;
             };

@@ -31,6 +31,7 @@ impl Credentials {
     pub async fn issue(&self, entry: &AgentEntry, kind: CredentialKind, key: &ApiKey) -> Result<(), Error> {
         let update = self.records.update(entry, entry, |record, now| {
             let credential = LiveCredential::of(key, kind, now);
+            // Inside the closure: the limit must be checked against the record that is committed.
             let after = issue_credential(record, credential, entry.last_seen(now), now)?;
             let detail = json!({"key": key.id, "kind": kind});
             Ok(AgentChange { record: after, writes: writes(&record.id, "agent.credential_issue", detail, now) })
@@ -42,6 +43,7 @@ impl Credentials {
     pub async fn revoke(&self, entry: &AgentEntry, key: &KeyId) -> Result<(), Error> {
         let update = self.records.update(entry, entry, |record, now| {
             let Some(after) = revoke_credential(record, key, entry.last_seen(now), now) else {
+                // No audit event for a repeated call.
                 return Ok(AgentChange::default());
             };
             let writes = writes(&record.id, "agent.credential_revoke", json!({"key": key}), now);

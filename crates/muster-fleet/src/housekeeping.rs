@@ -88,6 +88,7 @@ impl Housekeeping {
 
     /// Runs all steps once.
     pub async fn run(&self) {
+        // The steps that free space come first: the later ones need it if the disk is nearly full.
         log_outcome("actions removed", self.collect_actions().await);
         log_outcome("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
         log_outcome("uploads removed", self.expire_uploads().await);

@@ -38,8 +38,8 @@ impl Statuses {
         let mut corrected = 0;
         let mut after = None;
         while !self.shutdown.has_begun() {
-            let Some(policy) = self.store.everywhere(&System).policy(id).await? else { break };
             // Read again for each batch: the policy may change while its agents are updated, and the last value counts.
+            let Some(policy) = self.store.everywhere(&System).policy(id).await? else { break };
             let timeout = inactivity_timeout(Some(policy.inactivity_timeout));
             let filter = AgentFilter {
                 policy_ids: Some(vec![id.clone()]),

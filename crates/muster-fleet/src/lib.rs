@@ -317,6 +317,8 @@ impl Fleet {
     /// Runs the background tasks until [`Fleet::stop`]: the change feed, status transitions, recovery of a read-only
     /// store, and housekeeping. Returns when all of them have ended.
     pub async fn run_background(self: Arc<Self>) {
+        // A task each, so that a slow read of one does not delay the others. The feed matters most: revocations by other
+        // nodes depend on it.
         let feed = tokio::spawn(Arc::clone(&self.feed).follow());
         let statuses = tokio::spawn(Arc::clone(&self.statuses).run());
         let recovery = Arc::clone(&self.store).recover(Arc::clone(&self.clock), Arc::clone(&self.shutdown));

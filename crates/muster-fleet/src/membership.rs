@@ -41,6 +41,7 @@ impl Agents {
         let agents = std::slice::from_ref(id);
         let decide = |before: &AgentRecord, now| {
             let mut after = before.clone();
+            // An absent field keeps the value of the record as it is now, not as it was when the caller read it.
             after.tags = tags.clone().unwrap_or(after.tags);
             after.user_metadata = metadata.as_deref().map(Into::into).or(after.user_metadata);
             let record = (after != *before)
@@ -76,6 +77,7 @@ impl Agents {
     /// conflicts, and the rest is looked up again.
     async fn purge_those_left(&self, grant: &Grant<AgentsWrite>, ids: &[AgentId]) -> Result<u64, Error> {
         for _ in 0..10 {
+            // Each conflict means that another request has deleted at least one of them, so the list shrinks.
             let left = self.records.select(grant, &Selected::Ids(ids.to_vec())).await?.ids;
             match self.purge(grant, &left).await {
                 Ok(()) => return Ok(left.len() as u64),

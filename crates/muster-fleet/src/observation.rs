@@ -52,8 +52,8 @@ impl Observation {
     fn detect_step(&self, clock: &dyn Clock) -> Option<i64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let offset = offset(clock);
-        let step = offset.saturating_sub(std::mem::replace(&mut state.offset, offset));
         // The new offset is stored even for small steps, so that slewing never adds up to a step.
+        let step = offset.saturating_sub(std::mem::replace(&mut state.offset, offset));
         if step.abs() < STEP {
             return None;
         }
@@ -69,6 +69,7 @@ impl Observation {
     /// Returns the start of the period and the end of the back-off that follows it, as wall-clock times.
     fn window(&self, clock: &dyn Clock) -> (Timestamp, Timestamp) {
         let since = self.0.lock().unwrap_or_else(PoisonError::into_inner).since;
+        // Derived from the steady clock on each call. A stored wall-clock time would be wrong after a step.
         let began = clock.now().minus(clock.steady().saturating_sub(since));
         (began, began.plus(BACK_OFF))
     }
@@ -95,6 +96,7 @@ pub(super) fn undecided_until(
 pub(super) fn keep_present(before: &AgentRecord, after: &mut AgentRecord, judged: Timestamp) {
     let is_away = |status| matches!(status, Status::Offline | Status::Inactive);
     if is_away(after.status) && !is_away(before.status) {
+        // Only this transition is undone. Others, such as the end of an upgrade, are not about presence.
         (after.status, after.status_since) = (before.status, before.status_since);
     }
     after.status_deadline = Some(judged);

@@ -51,6 +51,7 @@ impl Files {
         // In chunks of the size of uploads, so that both are stored and streamed by the same code.
         let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
         writes.extend(chunks.map(|(part, number)| {
+            // All chunks are in one commit, so that no agent sees part of a file. The API limits the size of the request.
             Write::File(FileWrite::PutChunk {
                 file: file.id.clone(),
                 number,
@@ -73,6 +74,7 @@ impl Files {
         check_name(identifier)?;
         let body = if compress { zlib(data)? } else { data.to_vec() };
         let now = self.clock.now();
+        // Manifests carry both hashes: of the bytes that are downloaded, and of the content after decoding.
         let artifact = Artifact {
             identifier: identifier.to_owned(),
             decoded_sha256: hex(&sha256(data)),

@@ -39,6 +39,7 @@ impl Outputs {
         let filter = AgentFilter { policy_ids: Some(policies), ..AgentFilter::default() };
         let page = Page { offset: 0, limit: MAX_AGENTS };
         let found = seen.agents(&filter, AgentSort::LastCheckin, true, page).await?.items;
+        // Agents that enrolled but never checked in have reported nothing, good or bad.
         let heard: Vec<AgentRecord> =
             found.into_iter().map(|details| details.record).filter(|record| record.last_checkin.is_some()).collect();
         summarize(seen, &heard).await
@@ -68,6 +69,7 @@ async fn summarize(seen: Scoped<'_>, heard: &[AgentRecord]) -> Result<OutputHeal
     };
     let reason = output_error(seen, first).await?;
     let message = format!("{} of {} agents complain; {}: {reason}", failing.len(), heard.len(), first.id);
+    // The status may have changed for another reason since, so this is the best known lower bound.
     let since = failing.iter().map(|record| record.status_since).min();
     Ok(OutputHealth { state: "DEGRADED", message, since })
 }

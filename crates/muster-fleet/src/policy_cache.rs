@@ -155,8 +155,8 @@ impl PolicyCache {
                 newest => self.get(id, newest).await,
             };
         }
-        let covers = known.asked.load(Ordering::SeqCst);
         // Read before the load: tickets drawn during it may ask about a change that it has not seen.
+        let covers = known.asked.load(Ordering::SeqCst);
         let rendered = self.load_newest(id).await?;
         *covered = covers;
         match &rendered {
@@ -223,8 +223,8 @@ impl PolicyCache {
                 Ok(Some(Arc::clone(rendered)))
             }
             Err(missing) => {
-                // An empty slot must not stay: any client that asks for revisions that don't exist would fill the cache.
-                // The slot is kept if another call has loaded it in the meantime.
+                // An empty slot must not stay: any client that asks for revisions that don't exist would fill the
+                // cache. The slot is kept if another call has loaded it in the meantime.
                 self.replace(|policies| {
                     if let Some(known) = policies.get(id) {
                         retain(known, |other| !Arc::ptr_eq(other, &slot) || other.rendered.get().is_some());

@@ -31,6 +31,7 @@ impl Records {
         if let Some(entry) = self.registry.get(id) {
             return Ok(Some(entry));
         }
+        // Two concurrent calls may both read; `admit` keeps one entry, so that all polls of an agent share it.
         Ok(self.store.everywhere(&System).agent(id).await?.map(|record| self.registry.admit(record)))
     }
 

@@ -74,6 +74,7 @@ struct Table {
 impl Refused {
     /// Returns true if both are of the same peer, for the same operation and reason.
     fn is_like(&self, other: &Self) -> bool {
+        // Without the version and the message, which the peer can vary in each request.
         (self.reason, self.operation, &self.address, &self.agent, &self.key)
             == (other.reason, other.operation, &other.address, &other.agent, &other.key)
     }
@@ -145,6 +146,7 @@ impl Table {
     fn add(&mut self, refused: Refused, now: Timestamp) -> Option<(RefusedRow, u64)> {
         let place = self.rows.iter().rposition(|row| row.refused.is_like(&refused));
         let mut row = match place.and_then(|place| self.rows.remove(place)) {
+            // Removed and appended again, which keeps the rows sorted by their last rejection.
             Some(row) => RefusedRow { refused, count: row.count + 1, last: now, ..row },
             None => RefusedRow { refused, count: 1, first: now, last: now, logged: None },
         };

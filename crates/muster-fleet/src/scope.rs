@@ -250,6 +250,7 @@ impl Scoped<'_> {
 
     /// Returns true if an output in any space has the id: a new one needs to know, since ids are unique across spaces.
     pub async fn is_output_id_taken(&self, id: &OutputId) -> Result<bool, StoreError> {
+        // The only read of this view across spaces; it reveals no more than the conflict of the insert would.
         Ok(self.store.output(id).await?.is_some())
     }
 

@@ -38,6 +38,7 @@ impl SealedSecrets {
     /// Seals a value under a new id; returns the id and the write that stores it.
     pub(crate) fn seal(&self, field: &str, value: &str) -> Result<(SecretId, Write), Error> {
         if value.len() > MAX_SECRET_BYTES {
+            // Every revision that uses it is rendered with it, and all of these are in memory.
             return Err(Error::invalid(field, format!("a secret has at most {MAX_SECRET_BYTES} bytes")));
         }
         let id = SecretId::trusted(random_uuid(&*self.entropy));
@@ -75,9 +76,11 @@ impl SealedSecrets {
 /// Reads and opens secrets; unknown ids are skipped.
 pub async fn open_secrets(store: &dyn Resources, sealer: &Sealer, ids: &[SecretId]) -> Result<Secrets, Error> {
     if ids.is_empty() {
+        // Most policies and nearly all actions have no secrets: no read for them.
         return Ok(Secrets::new());
     }
     let sealed = store.secrets(ids).await?;
+    // One secret that does not open fails the whole call. A policy with a missing password would break its agents.
     sealed.into_iter().map(|(id, bytes)| open(sealer, &id, &bytes).map(|value| (id, value))).collect()
 }
 
@@ -104,6 +107,7 @@ pub async fn ensure_signing_key(
         return open_signing_key(&kept, sealer).map(Arc::new);
     }
     let (signer, pkcs8) = Signer::generate().map_err(|error| Error::internal(error.to_string()))?;
+    // Stored before it is used: an agent must never see a signature by a key that a crash could lose.
     let sealed = sealer.seal(Place::setting(SIGNING_KEY), &pkcs8, entropy);
     let sealed = sealed.map_err(|error| Error::internal(format!("sealing the signing key: {error}")))?;
     store

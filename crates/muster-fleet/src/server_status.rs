@@ -77,6 +77,7 @@ impl ServerStatus {
     /// Checks that the store responds and is writable.
     pub async fn check_ready(&self) -> Result<(), NotReady> {
         if let Some(trouble) = self.store.trouble() {
+            // The last write is enough to know; a probe of its own would write to the disk at the rate of probes.
             return Err(NotReady::Trouble(trouble));
         }
         match tokio::time::timeout(STORE_ANSWERS, self.store.everywhere(&System).setting("ready")).await {
@@ -111,6 +112,7 @@ impl ServerStatus {
             let (major, minor) = self.tested_version;
             versions.push(format!("{major}.{minor}.0"));
         }
+        // By number: as strings, 8.9.0 would come before 8.19.0.
         versions.sort_by_cached_key(|version| Reverse(numbers(version)));
         Ok(versions)
     }

@@ -13,6 +13,7 @@ pub fn clean_tags(field: &str, tags: &[String]) -> Result<Vec<String>, Error> {
     let mut clean: Vec<String> = Vec::new();
     for (at, tag) in tags.iter().map(|tag| tag.trim()).enumerate() {
         if tag.is_empty() || tag.len() > MAX_TAG_BYTES || tag.chars().any(char::is_control) {
+            // Control characters would reach the terminal of everyone who lists agents.
             let reason = format!("a tag has 1 to {MAX_TAG_BYTES} bytes and no control characters");
             return Err(Error::invalid(format!("{field}[{at}]"), reason));
         }

@@ -38,6 +38,7 @@ impl UploadLimits {
     pub(super) fn quota(&self, next: &Upload) -> UploadQuota {
         UploadQuota {
             bytes: u64::try_from(next.size).unwrap_or(0),
+            // Expired uploads no longer count as open, even before housekeeping closes them.
             open_since: next.started_at.minus(LIFE),
             max_open: self.max_open_per_agent,
             max_records: MAX_RECORDS,
@@ -49,6 +50,8 @@ impl UploadLimits {
     /// `free` accepts them.
     pub(super) fn check_room(&self, free: Option<u64>, bytes: u64) -> Result<(), Error> {
         if free.is_none_or(|free| free.saturating_sub(bytes) >= self.min_free_bytes) {
+            // Checked when an upload starts, with its declared size, and again for each chunk: other uploads use up the
+            // space in between.
             return Ok(());
         }
         tracing::warn!(free, bytes, floor = self.min_free_bytes, "rejected an upload: the disk is almost full");

@@ -61,6 +61,7 @@ impl Files {
     pub async fn uploads_of(&self, agent: &Authorized<AgentRecord, FilesRead>) -> Result<Vec<UploadView>, Error> {
         let seen = self.store.seen_by(agent.grant());
         let uploads = seen.uploads(agent).await?;
+        // An action has at most one upload per agent that counts; a later one replaces a failed one.
         let mut by_action: HashMap<ActionId, Upload> =
             uploads.into_iter().map(|upload| (upload.action_id.clone(), upload)).collect();
         let mut views = Vec::new();
@@ -124,6 +125,7 @@ impl Files {
             Ok(id) => self.store.seen_by(&grant).upload(&id).await?,
             Err(_) => None,
         };
+        // A deleted upload is still listed, but there is nothing left to download or delete.
         let upload = found.filter(|upload| upload.status != FileStatus::Deleted);
         Ok(Authorized::new(upload.ok_or_else(|| Error::not_found("file", id))?, grant))
     }

@@ -50,9 +50,9 @@ pub(crate) struct Wiring {
 impl Wiring {
     pub(crate) fn new(parts: FleetParts) -> Self {
         let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
-        let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
         // The cache reads the bare store: policies are read for whole fleets, not for a caller with a space, and it
         // never commits. Everything below has to name an authority.
+        let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
         let store = Arc::new(WatchedStore::new(store));
         let registry = Arc::new(Registry::default());
         Self {
@@ -110,6 +110,7 @@ impl Wiring {
         Enrollment::new(self.store(), self.clock(), self.entropy(), self.registry())
     }
 
+    // Ten dependencies, as a struct: in a call with ten arguments, two of the same type are easily swapped.
     pub(crate) fn check_ins(&self) -> CheckIns {
         CheckIns::new(CheckInParts {
             store: self.store(),

@@ -59,6 +59,7 @@ impl Actions {
         change: &TagChange,
     ) -> Result<Submitted, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
+        // The names are those of `Effect`'s reader, which rebuilds the change from this data after a crash.
         let data = json!({"tags_to_add": change.add, "tags_to_remove": change.remove});
         let request = ActionRequest::new(ActionType::UpdateTags, data);
         let checked = self.check_targets(selection, &|agent, now| facts.check(agent, Wish::Tags, now)).await?;

@@ -39,9 +39,9 @@ impl Actions {
         // Committed before the CANCEL is created: from here on, no check-in delivers the action. In the reverse order,
         // an agent could receive the CANCEL first and the action it cancels afterwards.
         self.store.commit(grant, vec![cancelled, line, Write::Changed(Change::Action(target.id.clone()))]).await?;
+        // Read after that commit, so that an ack which arrived before it is not answered with a CANCEL.
         let eligible = open_targets(self.store.seen_by(grant), target).await?;
         let checked = CheckedTargets { eligible, refused: Vec::new() };
-        // Read after that commit, so that an ack which arrived before it is not answered with a CANCEL.
         self.submit_checked(grant, checked, request, Some(Effect::Undo(Box::new(target.clone())))).await
     }
 

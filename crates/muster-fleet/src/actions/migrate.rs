@@ -42,6 +42,7 @@ pub struct MigrateRequest {
 
 impl MigrateRequest {
     fn check(&self) -> Result<(), Error> {
+        // Agents that are sent to a URL they can't parse are lost to both servers.
         canonical::url(&self.uri, &["https", "http"]).map_err(|reason| Error::invalid("uri", reason))?;
         match self.settings.keys().find(|key| !SETTINGS.contains(&key.as_str())) {
             Some(unknown) => Err(Error::invalid(format!("settings.{unknown}"), "unknown setting")),

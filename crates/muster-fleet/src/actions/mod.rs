@@ -56,6 +56,7 @@ impl Actions {
         policies: Arc<PolicyCache>,
         accepted: AcceptedVersions,
     ) -> Self {
+        // The registry of `records`, and not one of its own: an effect must update the entries that polls hold.
         let registry = Arc::clone(&records.registry);
         Self { store, clock, entropy, registry, records, secrets, policies, accepted }
     }

@@ -53,6 +53,7 @@ impl Actions {
         let mut secrets = Vec::new();
         for place in secret_places(request.kind) {
             let Some(Value::String(text)) = request.data.pointer_mut(place) else { continue };
+            // The JSON pointer is also the name of the field in an error message.
             let (id, write) = self.secrets.seal(&place.replace('/', "."), text)?;
             *text = format!("{REFERENCE}{id}}}");
             secrets.push(write);

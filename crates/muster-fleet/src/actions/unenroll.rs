@@ -97,6 +97,7 @@ impl Actions {
     pub(super) async fn unenrolling_among(&self, agents: &[AgentId]) -> Result<Vec<AgentId>, Error> {
         let mut unenrolling = Vec::new();
         for chunk in agents.chunks(500) {
+            // Re-read from the store and not from the cache: another node may have created the UNENROLL.
             let records = self.records.read(chunk).await?.into_iter().map(|details| details.record);
             unenrolling.extend(records.filter(is_unenrolling).map(|record| record.id));
         }

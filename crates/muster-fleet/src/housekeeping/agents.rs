@@ -26,6 +26,7 @@ impl Housekeeping {
         self.statuses.follow_clock().await?;
         let mut left = MAX_UNENROLLED;
         for policy in all_policies(&self.store).await? {
+            // A limit for the whole run: if a wrong timeout unenrolls agents, it is noticed before the fleet is gone.
             if left > 0 && unenroll_timeout(&policy).is_some() {
                 left -= self.unenroll_unseen_on(&policy.id, left).await?.min(left);
             }

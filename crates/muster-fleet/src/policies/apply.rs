@@ -124,7 +124,7 @@ fn located(mut error: Error, places: &Places) -> Error {
 }
 
 fn changes(before: &Policy, after: &Policy) -> Vec<Difference> {
-    // Null, an empty list and an absent field mean the same to people, so a change between these is not shown.
+    // Null, an empty list and an absent field mean the same, so a change from one to another is not shown.
     let is_nothing = |value: &Option<Value>| {
         value.as_ref().is_none_or(|value| value.is_null() || value.as_array().is_some_and(Vec::is_empty))
     };

@@ -38,8 +38,8 @@ impl Policies {
         match self.store.commit(grant, writes).await {
             Ok(_) => Ok(policy),
             Err(StoreError::Conflict(Precondition::Changed(_))) => {
-                // The store checks as well, because agents enroll without this lock. Counting again gives the message with
-                // the number of agents, unless they are gone by now.
+                // The store checks as well, because agents enroll without this lock. Counting again gives the message
+                // with the number of agents, unless they are gone by now.
                 refuse_in_use(seen, &policy).await?;
                 Err(Error::conflict("policy_changed", "an agent was added and removed in the meantime")
                     .remedy("try again"))

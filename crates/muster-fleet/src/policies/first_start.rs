@@ -19,6 +19,7 @@ impl Policies {
     pub async fn first_policy_name(&self) -> Result<Option<String>, Error> {
         let mut policies = all_in(self.store.within(&System, &SpaceId::default())).await?;
         policies.retain(|policy| !policy.is_managed);
+        // `false` sorts before `true`, so `!is_default` puts the default policy first.
         policies.sort_by(|one, other| (!one.is_default, &one.name).cmp(&(!other.is_default, &other.name)));
         Ok(policies.into_iter().next().map(|policy| policy.name))
     }
@@ -33,6 +34,8 @@ impl Policies {
             return Ok(None);
         }
         let grant = OpContext::administrator(Actor::System).grant()?;
+        // Created like any other policy, through the checks and the compiler, so that it can't differ from one that an
+        // administrator creates.
         let draft = PolicyDraft {
             name: Some("Default policy".into()),
             description: Some("Created at the first start".into()),
@@ -42,6 +45,8 @@ impl Policies {
         let id = self.new_policy_id(None)?;
         let (policy, mut writes) =
             self.apply_draft(blank(id.clone(), SpaceId::default(), self.clock.now()), draft).await?;
+        // The marker is in the commit of the policy: a crash in between would otherwise leave a store that never gets
+        // one, or gets two.
         writes.push(Write::Setting(SettingWrite::Put { name: CREATED.into(), value: id.as_str().to_owned() }));
         self.insert_policy(&grant, policy, writes).await.map(Some)
     }

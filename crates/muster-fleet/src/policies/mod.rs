@@ -86,6 +86,7 @@ impl Expected {
     /// Returns a conflict if `policy` is not the version that the caller has seen.
     fn check(&self, policy: Option<&Policy>, name: &str) -> Result<(), Error> {
         let revision = policy.map_or(0, |policy| policy.revision);
+        // Both may be given, and both must match.
         let (wanted, found) = match (self.revision, &self.version) {
             (Some(wanted), _) if wanted != revision => (wanted.to_string(), revision.to_string()),
             (_, Some(wanted)) if policy.is_none_or(|policy| version_token(policy) != *wanted) => {
@@ -248,6 +249,7 @@ pub(super) fn refused(error: StoreError) -> Error {
             Error::conflict("policy_exists", format!("{what} already exists"))
         }
         StoreError::Conflict(Precondition::Changed(what) | Precondition::Missing(what)) => {
+            // Another node: on this one, the lock prevents it.
             Error::conflict("policy_changed", format!("{what} has changed in the meantime"))
                 .remedy("read it again and retry")
         }

@@ -47,6 +47,7 @@ impl OutputUses {
     pub(super) fn retain(&self, policies: &[Policy]) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.policies.len() > policies.len() {
+            // Quadratic, but only after a deletion.
             known.policies.retain(|id, _| policies.iter().any(|policy| policy.id == *id));
         }
     }

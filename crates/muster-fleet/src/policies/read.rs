@@ -38,8 +38,10 @@ impl Policies {
         }
         let seen = self.store.seen_by(grant);
         let (mut found, mut missing): (Vec<Policy>, Vec<String>) = (Vec::new(), Vec::new());
+        // Point reads, at most `MAX_NAMED`. Reading all policies instead would decode every configuration.
         for (place, named) in ids.iter().chain(names).enumerate() {
             let policy = match PolicyId::parse(named) {
+                // The first `ids.len()` entries are ids, the rest are names: a name may look like an id.
                 _ if place >= ids.len() => seen.policy_by_name(named).await?,
                 Ok(id) => seen.policy(&id).await?,
                 Err(_) => None,
@@ -84,6 +86,7 @@ impl Policies {
     ) -> Result<Vec<Difference>, Error> {
         let seen = self.store.seen_by(policy.grant());
         let (from, to) = (find_revision(seen, policy, from).await?, find_revision(seen, policy, to).await?);
+        // The sources and not the compiled forms, in which a changed output or key would show up as well.
         Ok(diff(&from.source, &to.source))
     }
 }

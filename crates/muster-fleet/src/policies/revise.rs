@@ -104,6 +104,8 @@ impl Policies {
     ) -> Result<Vec<Write>, Error> {
         let outputs = Arc::new(outputs);
         let mut writes = Vec::new();
+        // Every policy is compiled to see whether it changes: which outputs a policy uses depends on its configuration
+        // and on the defaults. Changes of outputs are rare.
         for before in all_in(seen).await? {
             writes.extend(self.revise_if_changed(actor, seen, &before, &outputs, now).await?);
         }
@@ -119,6 +121,7 @@ impl Policies {
         outputs: &Arc<Vec<Output>>,
         now: Timestamp,
     ) -> Result<Vec<Write>, Error> {
+        // `writes` may hold a new uninstall token even if the policy compiles to the same.
         let (job, mut writes) = self.job(seen, before.clone(), Arc::clone(outputs)).await?;
         let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(before, error))?;
         if let Some(compiled) = compiled {
@@ -164,6 +167,7 @@ impl Policies {
         let outputs = Arc::new(seen.outputs().await?);
         let mut users: BTreeMap<OutputId, Vec<Policy>> = BTreeMap::new();
         let policies = all_in(seen).await?;
+        // Before the loop, while the list is at hand: otherwise deleted policies would stay in the cache forever.
         self.output_uses.retain(&policies);
         for policy in policies {
             for output in self.outputs_of(seen, &policy, &outputs).await? {
@@ -197,6 +201,8 @@ impl Policies {
         if let Some(token) = self.secrets.open(std::slice::from_ref(&id)).await?.get(&id) {
             return Ok((token_hash(token), None));
         }
+        // Only the hash is in the policy that agents get. The token itself stays sealed until an administrator asks
+        // for it.
         let bytes = Zeroizing::new(random_bytes::<16>(&*self.entropy));
         let token: Zeroizing<String> = Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
         let write = self.secrets.seal_as(&id, &token)?;
@@ -218,6 +224,7 @@ fn token_hash(token: &str) -> String {
 fn changed(mut job: Job) -> Result<Option<Compiled>, CompileError> {
     job.policy.revision += 1;
     let compiled = job.run()?;
+    // `is_same` ignores the revision's number and its signature, which differ in every compilation.
     let is_new = job.previous.as_ref().is_none_or(|previous| !is_same(previous, &compiled.policy));
     Ok(is_new.then_some(compiled))
 }

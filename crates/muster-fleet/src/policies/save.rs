@@ -47,6 +47,7 @@ impl Policies {
             id: self.new_policy_id(None)?,
             name: name.trim().to_owned(),
             description: description.unwrap_or_else(|| from.description.clone()),
+            // Not copied: a managed copy could not be edited, and there is only one default policy.
             is_managed: false,
             is_default: false,
             secrets,
@@ -84,6 +85,8 @@ impl Policies {
         refuse_managed(&before, force)?;
         let old = find_revision(self.store.seen_by(policy.grant()), &before, revision).await?;
         let mut after = before.clone();
+        // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
+        // complete.
         restore(&mut after, &old.source);
         self.save_policy(policy.grant(), before, after, Vec::new(), "policy.rollback").await
     }
@@ -147,6 +150,7 @@ impl Policies {
         let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
         let mut warnings = Problems::default();
         if source_of(&before) != source_of(&after) {
+            // Secrets are compared by id, and changed values have new ids.
             after.revision += 1;
             let revision = self.revise(grant.actor(), seen, &after, now).await?;
             writes.extend(revision.writes);
@@ -155,6 +159,7 @@ impl Policies {
         after.updated_at = now;
         after.updated_by = grant.actor().to_string();
         if !before.is_default {
+            // An existing default has no other to clear.
             writes.extend(clear_other_default(seen, &after, now).await?);
         }
         writes.push(Write::Policy(PolicyWrite::Update {
