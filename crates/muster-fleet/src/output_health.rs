@@ -64,7 +64,7 @@ async fn summarize(seen: Scoped<'_>, heard: &[AgentRecord]) -> Result<OutputHeal
     // A record only says that some output unit fails, not which one, so it counts against every output of its policy.
     let failing: Vec<&AgentRecord> = heard.iter().filter(|record| reports_output_error(record)).collect();
     let Some(first) = failing.first() else {
-        let message = format!("none of {} agents reports_output_error", heard.len());
+        let message = format!("none of {} agents complains", heard.len());
         return Ok(OutputHealth { state: "HEALTHY", message, since: latest.last_checkin });
     };
     let reason = output_error(seen, first).await?;

@@ -1,5 +1,5 @@
-//! Secrets in actions: stored sealed and separately; the action keeps a reference, which is resolved at delivery (MG
-//! §5.1, EA84).
+//! Secrets in actions: stored sealed and separately. The action keeps a reference, which is resolved at delivery
+//! (MG §5.1, EA84).
 
 use muster_core::Error;
 use muster_core::action::ActionType;

@@ -145,7 +145,7 @@ async fn ea42_d14_reenrolled_agent_gets_no_pending_actions() {
     let key = test.add_key(Some("p"), |_| {}).await;
     let body = json!({"type": "PERMANENT", "id": "fixed"});
     let first = test.enroll(&key, &body).await.unwrap();
-    add_action(&test, "old-order").await;
+    add_action(&test, "old-action").await;
     let entry = test.entry(&first).await.unwrap();
     let end = |record: &Arc<AgentRecord>, now| {
         let record = muster_core::lifecycle::force_unenroll(record, "forced", now)?;
@@ -157,7 +157,7 @@ async fn ea42_d14_reenrolled_agent_gets_no_pending_actions() {
     assert_eq!((record.action_position, record.active), (-1, true));
     let due = test.store().actions_due(&record.id, -1, test.now(), 10).await.unwrap();
     assert!(due.is_empty(), "{due:?}");
-    let state = test.store().action_target(&ActionId::trusted("old-order"), &record.id).await.unwrap();
+    let state = test.store().action_target(&ActionId::trusted("old-action"), &record.id).await.unwrap();
     assert_eq!(state, Some(Target { state: TargetState::Failed, is_former: true }));
 }
 

@@ -32,11 +32,11 @@ async fn asked() -> (Setting, Arc<AgentEntry>, String) {
 
 async fn ask(setting: &Setting, version: &str, entry: &Arc<AgentEntry>) -> String {
     check_in(setting, entry, "9.5.2", None).await;
-    let order =
+    let request =
         UpgradeRequest { version: version.into(), force: muster_fleet::force::Force::Yes, ..UpgradeRequest::default() };
     let one = Selected::one("a").expect("an id");
     let selection = setting.fleet.agents().select(&root(), &one).await.expect("there");
-    let given = setting.fleet.actions().upgrade(&selection, &order).await.expect("taken");
+    let given = setting.fleet.actions().upgrade(&selection, &request).await.expect("taken");
     assert_eq!(setting.stored("a").await.status, Status::Updating);
     given.action.id.to_string()
 }
