@@ -215,13 +215,13 @@ mod tests {
 
     use muster_core::id::EnrollmentKeyId;
     use muster_core::time::Timestamp;
-    use muster_store::{EnrollmentKeyWrite, Precondition, SqlStore};
+    use muster_store::{EnrollmentKeyWrite, Precondition};
 
     use super::*;
 
     #[test]
     fn failure_lasts_until_a_write_succeeds() {
-        let store = WatchedStore::new(Arc::new(SqlStore::temporary().unwrap()));
+        let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         assert_eq!(store.failure(), None);
         let full = StoreError::Unavailable { reason: "disk full".into() };
         store.note(Some(&full));
@@ -258,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn busy_store_does_not_release_the_reserve() {
         let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
-        let store = WatchedStore::new(Arc::new(SqlStore::temporary().unwrap()));
+        let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         store.use_disk(disk.clone(), false);
         let busy = |_: Vec<Write>| -> Applying<'_> {
             let reason = "too much is waiting for the store".into();
@@ -279,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn only_revocations_use_the_reserve_of_a_full_disk() {
         let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
-        let store = WatchedStore::new(Arc::new(SqlStore::temporary().unwrap()));
+        let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         store.use_disk(disk.clone(), false);
         let apply = |_: Vec<Write>| -> Applying<'_> {
             let taken = disk.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| (room > 0).then(|| room - 1));
