@@ -28,6 +28,8 @@ async fn five() -> (Setting, PolicyId, Arc<AgentEntry>) {
     for number in 2..=5 {
         setting.revision(&policy, number).await;
     }
+    // The change feed may still be at an earlier revision.
+    setting.fleet.inner().policy_cache.refresh(&policy).await.expect("renders");
     let key = setting.agent("a", Some(&policy)).await;
     let entry = setting.entry("a", &key).await;
     (setting, policy, entry)
