@@ -9,13 +9,13 @@ use muster_protocol::management::agent_action::{Upgrade, UserInfo};
 use muster_protocol::management::bulk::BulkUpgrade;
 use serde_json::{Map, Value, json};
 
-use muster_fleet::actions::{MigrateOrder, UpgradeOrder};
+use muster_fleet::actions::{MigrateRequest, UpgradeRequest};
 use muster_fleet::moment::{parse_end, parse_time};
 use muster_fleet::tags::TagChange;
 
 /// An upgrade of one agent begins at once: start and window belong to many (MG §1.2.2).
-pub fn upgrade(body: Upgrade) -> UpgradeOrder {
-    UpgradeOrder {
+pub fn upgrade(body: Upgrade) -> UpgradeRequest {
+    UpgradeRequest {
         version: body.version,
         source_uri: body.source_uri,
         force: body.force.into(),
@@ -26,8 +26,8 @@ pub fn upgrade(body: Upgrade) -> UpgradeOrder {
 }
 
 /// `start_time` is RFC 3339; the window is in seconds, checked by core.
-pub fn bulk_upgrade(body: BulkUpgrade) -> Result<UpgradeOrder, Error> {
-    Ok(UpgradeOrder {
+pub fn bulk_upgrade(body: BulkUpgrade) -> Result<UpgradeRequest, Error> {
+    Ok(UpgradeRequest {
         version: body.version,
         source_uri: body.source_uri,
         force: body.force.into(),
@@ -43,12 +43,12 @@ pub fn tags(add: Option<Vec<String>>, remove: Option<Vec<String>>) -> Result<Tag
 }
 
 /// `settings` go to the agent as they are, once their keys are known.
-pub fn migrate(uri: String, enrollment_token: String, settings: Option<Map<String, Value>>) -> MigrateOrder {
-    MigrateOrder { uri, enrollment_token, settings: settings.unwrap_or_default() }
+pub fn migrate(uri: String, enrollment_token: String, settings: Option<Map<String, Value>>) -> MigrateRequest {
+    MigrateRequest { uri, enrollment_token, settings: settings.unwrap_or_default() }
 }
 
 /// One replace token can't be for many agents (MG §1.2.3).
-pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Value>>) -> Result<MigrateOrder, Error> {
+pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Value>>) -> Result<MigrateRequest, Error> {
     if settings.as_ref().is_some_and(|settings| settings.contains_key("replace_token")) {
         return Err(Error::invalid(
             "settings.replace_token",

@@ -25,7 +25,7 @@ use super::kql::Expr;
 use super::kql::rows::select_by;
 use super::query::{Paging, Query};
 use muster_fleet::Fleet;
-use muster_fleet::action_views::{ActionQuestion, ActionView};
+use muster_fleet::action_views::{ActionListQuery, ActionView};
 
 /// Errors shown of each action, unless the request says otherwise.
 const ERRORS: u32 = 5;
@@ -51,7 +51,7 @@ async fn list(
     let errors = query.error_size.unwrap_or(ERRORS);
     let wanted = ActionQuery::parse(query.kuery.as_deref().unwrap_or_default())?;
     let after = cursor::action(query.search_after.as_deref(), query.page)?;
-    let question = ActionQuestion {
+    let question = ActionListQuery {
         agent: wanted.agent,
         day: query.date.as_deref().map(day).transpose()?,
         latest: query.latest.map(Duration::from_millis),
@@ -62,7 +62,7 @@ async fn list(
     let found = match wanted.rest {
         None => fleet.actions().list(&grant, &question, paging.rows()).await?,
         Some(rest) => {
-            let all = ActionQuestion { after: None, ..question };
+            let all = ActionListQuery { after: None, ..question };
             let matching = every_match(&fleet, &grant, all, &rest).await?;
             let total = matching.len() as u64;
             let place = |view: &ActionView| Some(ActionCursor::behind(&view.action)) == after;
@@ -82,7 +82,7 @@ async fn list(
 async fn every_match(
     fleet: &Fleet,
     grant: &Grant<AgentsRead>,
-    mut question: ActionQuestion,
+    mut question: ActionListQuery,
     wanted: &Expr,
 ) -> Result<Vec<ActionView>, Error> {
     let mut found = Vec::new();
@@ -139,7 +139,7 @@ async fn cancel(
     let context = context.trying(body.dry_run == Some(true));
     let given = fleet.actions().cancel(&fleet.actions().find(&context, &id).await?).await?;
     if context.is_dry_run() {
-        return Ok(Json(CancelAnswer::Counted(Counted { count: given.ordered, ..Counted::default() })));
+        return Ok(Json(CancelAnswer::Counted(Counted { count: given.targets, ..Counted::default() })));
     }
     Ok(Json(CancelAnswer::Cancelled(Item { item: convert::cancel(&given.action) })))
 }

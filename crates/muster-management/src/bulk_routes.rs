@@ -22,7 +22,7 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::selector::selected;
 use muster_fleet::Fleet;
-use muster_fleet::actions::Given;
+use muster_fleet::actions::Submitted;
 
 /// Longest body, bytes: the most ids that are taken fit, at their longest.
 const MAX_BODY: usize = 2 << 20;
@@ -56,11 +56,11 @@ enum BulkAnswer {
 /// Refusals that a dry run shows.
 const SHOWN: usize = 5;
 
-/// What a dry run answers: it was checked as the order itself is.
-fn counted<'a>(given: impl IntoIterator<Item = &'a Given>) -> BulkAnswer {
+/// The response of a dry run, which passes the same checks as the action itself.
+fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>) -> BulkAnswer {
     let mut counted = Counted::default();
-    for Given { ordered, refused, .. } in given {
-        counted.count += ordered;
+    for Submitted { targets, refused, .. } in given {
+        counted.count += targets;
         counted.refused += refused.len() as u64;
         let reason = |(agent, error): &(AgentId, String)| Refusal { agent_id: agent.to_string(), error: error.clone() };
         counted.errors.extend(refused.iter().take(SHOWN).map(reason));
@@ -68,7 +68,7 @@ fn counted<'a>(given: impl IntoIterator<Item = &'a Given>) -> BulkAnswer {
     BulkAnswer::Counted(counted)
 }
 
-fn ordered(context: &OpContext, given: &Given) -> Answer<BulkAnswer> {
+fn ordered(context: &OpContext, given: &Submitted) -> Answer<BulkAnswer> {
     if context.is_dry_run() {
         return Ok(Json(counted([given])));
     }

@@ -24,7 +24,7 @@ async fn with_orders(count: usize) -> (Server, Enrolled) {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for number in 0..count {
-        server.order(&format!("a{number}"), ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
+        server.add_action(&format!("a{number}"), ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
     }
     (server, agent)
 }
@@ -36,7 +36,7 @@ async fn ea111_an_empty_ack_asks_whether_the_key_still_lives() {
         let got = server.get(Ask::post(&agent.path("acks")).key(&agent.token).json(&body)).await;
         assert_eq!((got.status, got.json()), (200, json!({"action": "acks"})), "{body}");
     }
-    server.order("leave", ActionType::Unenroll, &agent.id, "").await;
+    server.add_action("leave", ActionType::Unenroll, &agent.id, "").await;
     assert_eq!(acked(&server, &agent, json!([event(&agent, "leave")])).await.status, 200);
     assert_eq!(acked(&server, &agent, Value::Null).await.refusal(), refused(401, "ErrUnauthorized"));
 }
@@ -90,7 +90,7 @@ async fn ea119_the_same_ack_a_thousand_times_changes_nothing() {
 async fn ea122_d17_only_the_agent_s_own_orders_are_acked() {
     let (server, agent) = with_orders(0).await;
     let other = server.enrolled().await;
-    server.order("theirs", ActionType::Unenroll, &other.id, "").await;
+    server.add_action("theirs", ActionType::Unenroll, &other.id, "").await;
     let got = acked(&server, &agent, json!([event(&agent, "theirs")])).await;
     assert_eq!((got.status, &got.json()["items"][0]["status"]), (400, &json!(400)));
     assert!(server.stored(&agent.id).await.active);
