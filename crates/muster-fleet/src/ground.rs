@@ -117,6 +117,8 @@ impl Ground {
             registry: self.registry(),
             records: self.records(),
             policies: Arc::clone(&self.policy_cache),
+            secrets: self.secrets(),
+            external_url: self.settings.external_urls.first().cloned(),
             limits: self.settings.poll(),
             stopping: self.stopping(),
         })

@@ -35,6 +35,7 @@ pub mod outputs;
 pub mod policies;
 pub mod policy_cache;
 mod records;
+mod reenroll;
 pub mod refusals;
 pub mod registry;
 pub mod scope;
