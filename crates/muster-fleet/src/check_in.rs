@@ -485,7 +485,7 @@ fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> 
     let hosts = decision.record.as_ref().and_then(|record| record.duplicate_hosts.as_deref()).map(|known| &known.hosts);
     tracing::warn!(
         agent = %record.id, host = %record.hostname, ?hosts,
-        hint = "a machine was cloned with its agent; enroll the agent on the copy again",
+        hint = "a machine was cloned with its agent; enroll the agent on the copy again, or set `duplicate_hosts: reenroll` in its policy",
         "two hosts use the key of one agent"
     );
     AuditEvent {

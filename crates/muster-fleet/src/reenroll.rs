@@ -9,7 +9,6 @@ use muster_core::Error;
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::agent::{AgentRecord, Family};
-use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::documents::metadata::host_id;
@@ -132,7 +131,7 @@ impl CheckIns {
             }
         }
         let detail = json!({"host": host.id, "action": action, "enrollment_key": key});
-        writes.push(Write::Audit(line(before, "agent.reenroll", detail, now)));
+        writes.push(audit_line(&System::ACTOR, now, "agent.reenroll", subject(before), detail));
         tracing::warn!(agent = %before.id, host = host.id, %action, "a second host is told to enroll again");
         Ok(AgentChange { record: Some(raised(next, now)), writes })
     }
@@ -216,8 +215,9 @@ impl CheckIns {
                 hint = "on that host, run the enroll command again with a new enrollment token",
                 "a second host cannot be told to enroll again"
             );
-            let line = line(before, "agent.reenroll_by_hand", json!({"host": host.id, "reason": reason}), now);
-            Ok(AgentChange { record: Some(raised(next, now)), writes: vec![Write::Audit(line)] })
+            let detail = json!({"host": host.id, "reason": reason});
+            let line = audit_line(&System::ACTOR, now, "agent.reenroll_by_hand", subject(before), detail);
+            Ok(AgentChange { record: Some(raised(next, now)), writes: vec![line] })
         });
         update.await.map(drop)
     }
@@ -227,7 +227,6 @@ fn raised(next: AgentRecord, now: Timestamp) -> AgentRecord {
     AgentRecord { version: next.version + 1, updated_at: now, ..next }
 }
 
-fn line(agent: &AgentRecord, action: &str, detail: Value, now: Timestamp) -> AuditEvent {
-    let subject = format!("agent:{}", agent.id);
-    AuditEvent { at: now, actor: System::ACTOR.to_string(), action: action.to_owned(), subject, detail }
+fn subject(agent: &AgentRecord) -> String {
+    format!("agent:{}", agent.id)
 }
