@@ -191,6 +191,12 @@ fn apply(next: &mut AgentRecord, id: &ActionId, order: Order, ack: &Ack<'_>, now
         }
         (ActionType::Unenroll, false) if order.target != Some(TargetState::Acked) => deactivate(next, "manual", now),
         (ActionType::Migrate, false) if order.target != Some(TargetState::Acked) => deactivate(next, "migrated", now),
+        // The record goes on: it is the other host's.
+        (ActionType::Reenroll, _) => {
+            if let Some(known) = &mut next.duplicate_hosts {
+                known.answer_reenrollment(id);
+            }
+        }
         _ => {}
     }
     true

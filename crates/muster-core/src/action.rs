@@ -27,6 +27,8 @@ pub enum ActionType {
     Upgrade,
     /// Moves the agent to another server.
     Migrate,
+    /// Tells the second host behind the agent's key to enroll again; that host alone gets it, as a `MIGRATE` (EA §10.8).
+    Reenroll,
     /// Changes the privilege level.
     PrivilegeLevelChange,
     /// Server-side record of a tag change; never delivered (EA77).
@@ -49,6 +51,7 @@ impl ActionType {
             Self::Unenroll => "UNENROLL",
             Self::Upgrade => "UPGRADE",
             Self::Migrate => "MIGRATE",
+            Self::Reenroll => "REENROLL",
             Self::PrivilegeLevelChange => "PRIVILEGE_LEVEL_CHANGE",
             Self::UpdateTags => "UPDATE_TAGS",
             Self::ForceUnenroll => "FORCE_UNENROLL",
@@ -56,9 +59,9 @@ impl ActionType {
         }
     }
 
-    /// Returns whether it is delivered to agents (EA77).
+    /// Returns whether it is delivered to agents under its own name (EA77).
     pub const fn is_delivered(self) -> bool {
-        !matches!(self, Self::UpdateTags | Self::ForceUnenroll | Self::PolicyChange)
+        !matches!(self, Self::Reenroll | Self::UpdateTags | Self::ForceUnenroll | Self::PolicyChange)
     }
 }
 

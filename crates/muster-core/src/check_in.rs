@@ -142,6 +142,7 @@ pub fn decide(
     say_health(&mut next, report)?;
     take_components(&mut next, &mut documents, &mut known, report)?;
     take_metadata(&mut next, &mut documents, &mut known, report, circumstances, now)?;
+    forget_duplicates(&mut next, now);
     let has_duplicate = record.duplicate_hosts.is_none() && next.duplicate_hosts.is_some();
     // The version first: it tells whether an upgrade that ends has succeeded.
     take_version(&mut next, circumstances);
@@ -257,7 +258,7 @@ fn take_metadata(
     if let Some(host) = metadata::host_id(raw)
         && let Some(duplicates) = noted(next, &mut known.hosts, &host, circumstances.polled, now)
     {
-        next.to_mut().duplicate_hosts = duplicates;
+        next.to_mut().duplicate_hosts = Some(duplicates);
     }
     let digest = Some(metadata::digest(raw));
     if known.local_metadata == digest {
@@ -269,6 +270,13 @@ fn take_metadata(
         next.to_mut().hostname = name;
     }
     Ok(())
+}
+
+/// A second host that was not seen for long is gone, whatever the first one reports.
+fn forget_duplicates(next: &mut Next<'_>, now: Timestamp) {
+    if next.duplicate_hosts.as_ref().is_some_and(|known| known.is_over(now)) {
+        next.to_mut().duplicate_hosts = None;
+    }
 }
 
 /// `upgrade_details` and the rollbacks on offer; the end of the upgrade, if this is it.

@@ -106,7 +106,7 @@ pub(crate) fn reshape(kind: ActionType, data: Value) -> Option<Value> {
             shape.any("settings").done()
         }
         ActionType::PrivilegeLevelChange => privilege(data),
-        ActionType::UpdateTags | ActionType::ForceUnenroll | ActionType::PolicyChange => None,
+        ActionType::Reenroll | ActionType::UpdateTags | ActionType::ForceUnenroll | ActionType::PolicyChange => None,
     }
 }
 

@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentRecord;
-use crate::documents::{Digest, text_digest};
+use crate::documents::Digest;
+use crate::id::{ActionId, EnrollmentKeyId};
 use crate::time::Timestamp;
 
 /// Host ids that are kept of one agent, at most.
@@ -30,6 +32,72 @@ pub struct DuplicateHosts {
     pub since: Timestamp,
     /// When they last alternated.
     pub last: Timestamp,
+    /// Fingerprint of the host that keeps the agent: the one that was there first.
+    pub keeper: HostMark,
+    /// Reenrollments of the other hosts within the last hour, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reenrollments: Vec<Reenrollment>,
+}
+
+/// Fingerprint of a host id, in hexadecimal digits; the same on every node and after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostMark(String);
+
+impl HostMark {
+    /// The fingerprint of a host id.
+    pub fn of(host: &str) -> Self {
+        Self::from_digest(host_digest(host))
+    }
+
+    fn from_digest(digest: Digest) -> Self {
+        Self(format!("{:032x}", u128::from_be_bytes(digest)))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Half of the SHA-256 of a host id: unlike the fingerprints of documents, it is stored.
+fn host_digest(host: &str) -> Digest {
+    let mut half = Digest::default();
+    half.copy_from_slice(&digest(&SHA256, host.as_bytes()).as_ref()[..size_of::<Digest>()]);
+    half
+}
+
+/// A host that was told to enroll again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reenrollment {
+    /// The host.
+    pub host: HostMark,
+    /// When it was told, or found unable to follow.
+    pub at: Timestamp,
+    /// How far it is.
+    pub state: ReenrollmentState,
+}
+
+/// How far a reenrollment is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReenrollmentState {
+    /// The host was given a token, and has not answered.
+    Pending {
+        /// The action that tells it.
+        action: ActionId,
+        /// The key of its token.
+        key: EnrollmentKeyId,
+    },
+    /// The host has answered, and the key is to be deleted.
+    Answered {
+        /// The key of its token.
+        key: EnrollmentKeyId,
+    },
+    /// The host cannot follow the action: a person must enroll it again.
+    ByHand,
+    /// Nothing is left of it but the fact.
+    Over,
 }
 
 /// The hosts that checked in last under one key, as fingerprints of their ids.
@@ -42,37 +110,48 @@ pub struct HostTrail {
 impl HostTrail {
     /// The trail of an agent whose stored documents name this host.
     pub fn of(host: Option<&str>) -> Self {
-        Self { current: host.map(text_digest), former: None }
+        Self { current: host.map(host_digest), former: None }
     }
 
-    /// Notes a check-in of `host`. `polled`: a poll under the same key is held now. Returns whether there are two.
-    fn sees(&mut self, host: &str, polled: bool) -> bool {
-        let host = Some(text_digest(host));
+    /// Notes a check-in of `host`. `polled`: a poll under the same key is held now. If there are two hosts, returns the
+    /// fingerprint of the one that was there first.
+    fn sees(&mut self, host: &str, polled: bool) -> Option<Digest> {
+        let host = Some(host_digest(host));
         if self.current == host || self.current.is_none() {
             self.current = host;
-            return false;
+            return None;
         }
         let comes_back = self.former == host;
         (self.former, self.current) = (self.current, host);
-        comes_back || polled
+        if comes_back { self.current } else { self.former.filter(|_| polled) }
+    }
+}
+
+impl DuplicateHosts {
+    /// Whether only one host was seen for so long that the other one is gone.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        now.since(self.last) > GONE_AFTER
     }
 }
 
 /// What a check-in of `host` makes of the duplicates that are known; `None`: they stay as they are.
-#[allow(clippy::option_option, reason = "the outer one says whether anything changes")]
 pub fn noted(
     record: &AgentRecord,
     trail: &mut HostTrail,
     host: &str,
     polled: bool,
     now: Timestamp,
-) -> Option<Option<Box<DuplicateHosts>>> {
+) -> Option<Box<DuplicateHosts>> {
     let known = record.duplicate_hosts.as_deref();
-    if !trail.sees(host, polled) {
-        return known.filter(|known| now.since(known.last) > GONE_AFTER).map(|_| None);
-    }
+    let first = trail.sees(host, polled)?;
     let host: String = host.chars().take(HOST_CHARS).collect();
-    let mut next = known.cloned().unwrap_or(DuplicateHosts { hosts: Vec::new(), since: now, last: now });
+    let mut next = known.cloned().unwrap_or_else(|| DuplicateHosts {
+        hosts: Vec::new(),
+        since: now,
+        last: now,
+        keeper: HostMark::from_digest(first),
+        reenrollments: Vec::new(),
+    });
     let is_new = !next.hosts.contains(&host) && next.hosts.len() < MOST_HOSTS;
     if is_new {
         next.hosts.push(host);
@@ -80,7 +159,7 @@ pub fn noted(
     if is_new || now.since(next.last) >= NOTED_EVERY {
         next.last = now;
     }
-    (Some(&next) != known).then(|| Some(Box::new(next)))
+    (Some(&next) != known).then(|| Box::new(next))
 }
 
 #[cfg(test)]
@@ -92,14 +171,20 @@ mod tests {
         let (mut record, mut trail) = (agent(), HostTrail::of(Some("a")));
         for (host, polled, seconds) in steps {
             if let Some(next) = noted(&record, &mut trail, host, *polled, at(*seconds)) {
-                record.duplicate_hosts = next;
+                record.duplicate_hosts = Some(next);
             }
+            record.duplicate_hosts.take_if(|known| known.is_over(at(*seconds)));
         }
         record
     }
 
     fn hosts(record: &AgentRecord) -> Vec<&str> {
         record.duplicate_hosts.iter().flat_map(|known| known.hosts.iter().map(String::as_str)).collect()
+    }
+
+    #[test]
+    fn marks_of_hosts_are_the_same_in_every_process() {
+        assert_eq!(HostMark::of("a").as_str(), "ca978112ca1bbdcafac231b39a23dc4d");
     }
 
     #[test]
@@ -113,11 +198,14 @@ mod tests {
         assert_eq!(hosts(&record), ["a", "b"]);
         let known = record.duplicate_hosts.unwrap();
         assert_eq!((known.since, known.last), (at(2), at(3)), "not written at every check-in");
+        assert_eq!(known.keeper, HostMark::of("a"), "the host that was there first keeps the agent");
     }
 
     #[test]
     fn another_host_beside_a_held_poll_is_a_second_host() {
-        assert_eq!(hosts(&run(&[("a", true, 1), ("b", true, 2)])), ["b"]);
+        let record = run(&[("a", true, 1), ("b", true, 2)]);
+        assert_eq!(hosts(&record), ["b"]);
+        assert_eq!(record.duplicate_hosts.unwrap().keeper, HostMark::of("a"));
     }
 
     #[test]

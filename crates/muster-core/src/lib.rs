@@ -33,6 +33,7 @@ pub mod pem;
 pub mod policy;
 pub mod poll;
 pub mod raw_json;
+pub mod reenroll;
 pub mod replace_token;
 pub mod reported;
 pub mod seal;

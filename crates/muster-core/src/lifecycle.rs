@@ -34,6 +34,11 @@ pub fn report_left(
     if before.audit.is_some_and(|known| known.reason == AuditReason::Orphaned) {
         return Err(Denial::LeftForGood.into());
     }
+    let reenrolled = before.duplicate_hosts.as_ref().is_some_and(|known| known.was_reenrolled(now));
+    // The host that enrolled again under another id says so with the key that it shared; the other host stays.
+    if report.reason == AuditReason::Migrated && reenrolled {
+        return Ok(None);
+    }
     let mut next = AgentRecord { audit: Some(report), ..before.clone() };
     if report.reason == AuditReason::Uninstall && before.family.ends_when_uninstalled() {
         deactivate(&mut next, "uninstalled", now);

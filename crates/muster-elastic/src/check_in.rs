@@ -77,7 +77,9 @@ impl Inner {
 
 /// The body without host facts that are the ones that were read last: half of it, in most check-ins.
 fn without_known_metadata<'a>(text: &'a [u8], entry: &AgentEntry) -> Result<Cow<'a, str>, ApiError> {
-    let metadata = entry.known_documents().and_then(|known| known.metadata_text);
+    // Several hosts with one key are told apart by their metadata, known or not.
+    let is_shared = entry.record().is_some_and(|record| record.duplicate_hosts.is_some());
+    let metadata = entry.known_documents().and_then(|known| known.metadata_text).filter(|_| !is_shared);
     json::without_known(text, "local_metadata", &|rest| known_text(rest, metadata.as_ref()?))
 }
 

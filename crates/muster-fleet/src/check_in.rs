@@ -8,20 +8,23 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use muster_core::Entropy;
 use muster_core::Error;
+use muster_core::action::{ActionType, DueAction};
 use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::check_in::{Circumstances, Decision, KnownDocuments, Report, decide};
 use muster_core::delivery::{Delivered, deliver, secrets_of};
 use muster_core::documents::Digest;
+use muster_core::duplicate_hosts::HostMark;
 use muster_core::entropy::random_bytes;
 use muster_core::id::{ActionId, PolicyId};
 use muster_core::policy::render::RenderedPolicy;
 use muster_core::poll::{GoDuration, PollLimits};
+use muster_core::reenroll::delivered_to;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::status::Status;
@@ -34,6 +37,7 @@ use super::authority::System;
 use super::policy_cache::{PolicyCache, open_secrets};
 use super::records::Records;
 use super::registry::{AgentEntry, LastRequest, PollSlot, Registry};
+use super::secrets::SealedSecrets;
 use super::shutdown::Shutdown;
 use super::update::{AgentChange, end_of_upgrade};
 use super::watched_store::WatchedStore;
@@ -96,11 +100,13 @@ pub struct HeldPoll {
     generation: u64,
 }
 
-/// The policy and revision that the agent runs. A policy is due if its target is a different one.
+/// Who polls, and the policy and revision that the agent has: its target is due when it is another one.
 #[derive(Clone, Debug)]
 struct Baseline {
     policy: Option<PolicyId>,
     revision: i64,
+    /// The host that polls, if the agent's key is shared by several.
+    sharer: Option<Box<HostMark>>,
 }
 
 impl Baseline {
@@ -120,13 +126,17 @@ enum Due {
 /// The service of requests after enrollment: check-ins, acks, uninstallation reports.
 pub struct CheckIns {
     pub(super) store: Arc<WatchedStore>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
     sealer: Arc<Sealer>,
     pub(super) signer: Arc<Signer>,
     registry: Arc<Registry>,
     pub(super) records: Arc<Records>,
     pub(super) policies: Arc<PolicyCache>,
+    pub(super) secrets: Arc<SealedSecrets>,
+    external_url: Option<String>,
+    /// Certificate of the CA that agents must trust, PEM; empty while unknown, or if the platform's CAs suffice.
+    pub(super) own_ca: OnceLock<String>,
     limits: PollLimits,
     shutdown: Arc<Shutdown>,
 }
@@ -141,15 +151,40 @@ pub(crate) struct CheckInParts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) records: Arc<Records>,
     pub(crate) policies: Arc<PolicyCache>,
+    pub(crate) secrets: Arc<SealedSecrets>,
+    /// The URL that agents use, if one is known.
+    pub(crate) external_url: Option<String>,
     pub(crate) limits: PollLimits,
     pub(crate) shutdown: Arc<Shutdown>,
 }
 
 impl CheckIns {
     pub(crate) fn new(parts: CheckInParts) -> Self {
-        let CheckInParts { store, clock, entropy, sealer, signer, registry, records, policies, limits, shutdown } =
-            parts;
-        Self { store, clock, entropy, sealer, signer, registry, records, policies, limits, shutdown }
+        Self {
+            store: parts.store,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            sealer: parts.sealer,
+            signer: parts.signer,
+            registry: parts.registry,
+            records: parts.records,
+            policies: parts.policies,
+            secrets: parts.secrets,
+            external_url: parts.external_url,
+            own_ca: OnceLock::new(),
+            limits: parts.limits,
+            shutdown: parts.shutdown,
+        }
+    }
+
+    /// Sets the certificate of the CA that agents must trust to reach the server, PEM: the first one counts.
+    pub fn set_own_ca(&self, pem: &str) {
+        self.own_ca.get_or_init(|| pem.to_owned());
+    }
+
+    /// The URL that agents use to reach the server.
+    pub(super) fn own_url(&self) -> Option<&str> {
+        self.external_url.as_deref()
     }
 
     /// Handles a check-in that has the same bytes as the last one, from an agent whose record has not changed since. It
@@ -161,9 +196,9 @@ impl CheckIns {
     ) -> Result<Option<Poll>, Error> {
         let Some(last) = entry.same_request(digest) else { return Ok(None) };
         // In any other status a check-in is news by itself: it brings the agent back online.
-        let Some(record) = entry.record().filter(|record| is_settled(record.status)) else { return Ok(None) };
+        let Some(record) = entry.record().filter(|record| is_settled(record)) else { return Ok(None) };
         entry.seen(self.clock.now());
-        let baseline = Baseline { policy: record.policy_id.clone(), revision: last.policy_revision };
+        let baseline = Baseline { policy: record.policy_id.clone(), revision: last.policy_revision, sharer: None };
         self.answer(entry, baseline, last.poll).await.map(Some)
     }
 
@@ -174,7 +209,12 @@ impl CheckIns {
         let (record, revision, poll) = self.take_report(entry, &input).await?;
         let (digest, version) = (input.digest, record.version);
         entry.remember_request(LastRequest { digest, version, policy_revision: revision, poll });
-        self.answer(entry, Baseline { policy: record.policy_id.clone(), revision }, poll).await
+        let sharer = match record.duplicate_hosts {
+            // Boxed: few agents get as far.
+            Some(_) => Box::pin(self.sharer(entry, &record, input.report.metadata)).await.map(Box::new),
+            None => None,
+        };
+        self.answer(entry, Baseline { policy: record.policy_id.clone(), revision, sharer }, poll).await
     }
 
     /// Decides and commits the changes. Returns the updated record, the policy revision that the agent runs, and its
@@ -303,25 +343,31 @@ impl CheckIns {
     async fn due(&self, entry: &AgentEntry, baseline: &Baseline) -> Result<Due, Error> {
         // Every wake-up comes through here. A held poll of an agent that was unenrolled ends with this error.
         let record = entry.record().filter(|record| record.active).ok_or_else(unauthorized)?;
-        if let Some(delivery) = self.due_actions(entry, &record).await? {
+        if let Some(delivery) = self.due_actions(entry, &record, baseline.sharer.as_deref()).await? {
             return Ok(Due::Now(delivery));
         }
         self.due_policy(entry, &record, baseline).await
     }
 
-    async fn due_actions(&self, entry: &AgentEntry, record: &AgentRecord) -> Result<Option<Delivery>, Error> {
+    async fn due_actions(
+        &self,
+        entry: &AgentEntry,
+        record: &AgentRecord,
+        sharer: Option<&HostMark>,
+    ) -> Result<Option<Delivery>, Error> {
         let generation = entry.action_generation();
         if entry.is_without_actions(generation) {
             return Ok(None);
         }
-        // Boxed, so that the future of a heartbeat, which does not get here, stays small.
-        Box::pin(self.look_for_actions(entry, record, generation)).await
+        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        Box::pin(self.look_for_actions(entry, record, sharer, generation)).await
     }
 
     async fn look_for_actions(
         &self,
         entry: &AgentEntry,
         record: &AgentRecord,
+        sharer: Option<&HostMark>,
         generation: u64,
     ) -> Result<Option<Delivery>, Error> {
         let due = self
@@ -333,7 +379,11 @@ impl CheckIns {
             entry.remember_without_actions(generation);
             return Ok(None);
         }
-        // Decrypted as late as possible: secrets are in memory while a response is built, not while a poll is held.
+        let due = for_host(due, sharer);
+        if due.is_empty() {
+            return Ok(None);
+        }
+        // Opened as late as possible: secrets are in memory while a reply is made, not while a poll is held.
         let secrets = open_secrets(self.store.everywhere(&System), &self.sealer, &secrets_of(&due)).await?;
         let due = self.sign_for(&record.id, due)?;
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
@@ -410,9 +460,29 @@ impl HeldPoll {
     }
 }
 
-/// Returns true for the statuses that a check-in by itself does not change.
-fn is_settled(status: Status) -> bool {
-    matches!(status, Status::Online | Status::Degraded | Status::Error | Status::Updating | Status::Unenrolling)
+/// Whether a check-in by itself changes nothing. Of an agent with several hosts, each check-in is one host's.
+fn is_settled(record: &AgentRecord) -> bool {
+    let status = record.status;
+    record.duplicate_hosts.is_none()
+        && matches!(status, Status::Online | Status::Degraded | Status::Error | Status::Updating | Status::Unenrolling)
+}
+
+/// What is due, without the reenrollments of other hosts. One for this host waits until nothing else is due: its ack token
+/// confirms everything before it, too (EA73).
+fn for_host(due: Vec<DueAction>, host: Option<&HostMark>) -> Vec<DueAction> {
+    let (mut reenrollments, others): (Vec<_>, Vec<_>) =
+        due.into_iter().partition(|one| one.action.kind == ActionType::Reenroll);
+    if !others.is_empty() {
+        return others;
+    }
+    reenrollments.retain_mut(|one| match delivered_to(&one.action, host) {
+        Some(migration) => {
+            one.action = Arc::new(migration);
+            true
+        }
+        None => false,
+    });
+    reenrollments
 }
 
 fn to_change(record: &AgentRecord, decision: &Decision, now: Timestamp) -> AgentChange {
@@ -434,7 +504,7 @@ fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> 
     let hosts = decision.record.as_ref().and_then(|record| record.duplicate_hosts.as_deref()).map(|known| &known.hosts);
     tracing::warn!(
         agent = %record.id, host = %record.hostname, ?hosts,
-        hint = "a machine was cloned with its agent; enroll the agent on the copy again",
+        hint = "a machine was cloned with its agent; enroll the agent on the copy again, or set `duplicate_hosts: reenroll` in its policy",
         "two hosts use the key of one agent"
     );
     AuditEvent {

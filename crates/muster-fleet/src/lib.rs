@@ -36,6 +36,7 @@ pub mod outputs;
 pub mod policies;
 pub mod policy_cache;
 mod records;
+mod reenroll;
 pub mod refusals;
 pub mod registry;
 pub mod scope;

@@ -121,6 +121,8 @@ impl Wiring {
             registry: self.registry(),
             records: self.records(),
             policies: Arc::clone(&self.policy_cache),
+            secrets: self.secrets(),
+            external_url: self.settings.external_urls.first().cloned(),
             limits: self.settings.poll(),
             shutdown: self.shutdown(),
         })

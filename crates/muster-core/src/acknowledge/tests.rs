@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::duplicate_hosts::{DuplicateHosts, HostMark, Reenrollment, ReenrollmentState};
+use crate::id::EnrollmentKeyId;
 use crate::reported::MESSAGE_BYTES;
 use crate::status::Status;
 use crate::testing::family::acks;
@@ -17,6 +19,7 @@ fn known() -> LookedUp {
             order("out", ActionType::Unenroll, Some(TargetState::Queued)),
             order("out-done", ActionType::Unenroll, Some(TargetState::Acked)),
             order("away", ActionType::Migrate, Some(TargetState::Queued)),
+            order("again", ActionType::Reenroll, Some(TargetState::Queued)),
             order("diag", ActionType::RequestDiagnostics, Some(TargetState::Queued)),
             order("input", ActionType::InputAction, Some(TargetState::Queued)),
             order("set", ActionType::Settings, Some(TargetState::Queued)),
@@ -178,6 +181,26 @@ fn ea122_unenroll_and_migrate_end_the_agents_life() {
         assert!(answer.deactivated && !after.active && after.credentials.is_empty());
         assert_eq!((after.unenrolled_at, after.unenrolled_reason.as_deref()), (Some(at(60)), Some(reason)));
         assert_eq!((after.status, after.status_deadline), (Status::Unenrolled, None));
+    }
+}
+
+#[test]
+fn the_ack_of_a_reenrolled_host_leaves_the_agent_to_the_other_host() {
+    let known = |state| DuplicateHosts {
+        hosts: vec!["a".into(), "b".into()],
+        since: at(0),
+        last: at(0),
+        keeper: HostMark::of("a"),
+        reenrollments: vec![Reenrollment { host: HostMark::of("b"), at: at(1), state }],
+    };
+    let key = EnrollmentKeyId::trusted("k");
+    let pending = ReenrollmentState::Pending { action: ActionId::trusted("again"), key: key.clone() };
+    let record = AgentRecord { duplicate_hosts: Some(Box::new(known(pending))), ..agent() };
+    for event in [json!({"action_id": "again"}), json!({"action_id": "again", "error": "no"})] {
+        let answer = run_on(&record, &json!([event]));
+        let after = answer.record.unwrap();
+        assert!(after.active && !answer.deactivated && answer.results.len() == 1);
+        assert_eq!(after.duplicate_hosts.as_deref(), Some(&known(ReenrollmentState::Answered { key: key.clone() })));
     }
 }
 

@@ -11,12 +11,13 @@ use crate::yaml::{self, Places};
 const KEYS: [&str; 6] = ["name", "description", "namespace", "tags", "settings", "config"];
 
 /// Keys under `settings`: fields of the management API under their names, each optional.
-const SETTINGS: [(&str, Setting); 17] = [
+const SETTINGS: [(&str, Setting); 18] = [
     ("is_managed", Setting::Switch),
     ("is_default", Setting::Switch),
     ("is_protected", Setting::Switch),
     ("inactivity_timeout", Setting::Seconds),
     ("unenroll_timeout", Setting::Seconds),
+    ("duplicate_hosts", Setting::Other),
     ("monitoring_enabled", Setting::Other),
     ("keep_monitoring_alive", Setting::Switch),
     ("monitoring_pprof_enabled", Setting::Switch),

@@ -5,6 +5,7 @@ mod artifacts;
 mod audit;
 mod bad_input;
 mod check_in;
+mod clones;
 mod delivery;
 mod enroll;
 mod files;

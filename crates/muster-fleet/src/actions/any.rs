@@ -43,6 +43,7 @@ impl Actions {
             ActionType::Upgrade
             | ActionType::PolicyReassign
             | ActionType::Cancel
+            | ActionType::Reenroll
             | ActionType::UpdateTags
             | ActionType::ForceUnenroll
             | ActionType::PolicyChange => return Err(has_own_route(request.kind)),

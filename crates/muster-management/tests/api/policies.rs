@@ -105,9 +105,10 @@ async fn several_policies_are_read_at_once() {
 #[tokio::test]
 async fn mg91_mg86_fields_of_kibana_are_kept() {
     let api = Api::new();
-    let body = json!({"name": "p", "namespace": "default", "is_protected": true, "monitoring_enabled": ["logs"]});
+    let body = json!({"name": "p", "namespace": "default", "is_protected": true, "duplicate_hosts": "reenroll", "monitoring_enabled": ["logs"]});
     let made = api.post("/agent_policies", body).await.ok()["item"].clone();
     assert_eq!(made["inactivity_timeout"], 1_209_600);
+    assert_eq!(made["duplicate_hosts"], "reenroll");
     assert_eq!((&made["is_protected"], &made["monitoring_enabled"]), (&json!(true), &json!(["logs"])));
     assert_eq!(made["status"], "active");
 }

@@ -15,6 +15,7 @@ pub const OTHER_FIELDS: &[&str] = &[
     "has_fleet_server",
     "is_preconfigured",
     "is_protected",
+    "duplicate_hosts",
     "monitoring_enabled",
     "keep_monitoring_alive",
     "monitoring_pprof_enabled",

@@ -171,6 +171,9 @@ impl Server {
         let (store, fleet) = open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
         let urls = fleet.settings().external_urls.clone();
         let tls = Tls::open(config.tls.clone(), urls, Arc::clone(&data), clock)?;
+        if let Some(authority) = tls.authority() {
+            fleet.check_ins().set_own_ca(authority.pem());
+        }
         let first_start = prepared(config, &data, &fleet, &tls).await?;
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());

@@ -9,6 +9,7 @@ use muster_core::agent::{
     ReportedHealth, UpgradeState,
 };
 use muster_core::credential::{CredentialKind, LiveCredential, LiveCredentials, SecretHash};
+use muster_core::duplicate_hosts::{HostMark, Reenrollment, ReenrollmentState};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, DeliverableFile, FileStatus, Upload};
 use muster_core::id::{
@@ -68,6 +69,12 @@ pub fn full_agent(id: &str) -> AgentRecord {
             hosts: vec!["a".into(), "b".into()],
             since: at(31),
             last: at(32),
+            keeper: HostMark::of("a"),
+            reenrollments: vec![Reenrollment {
+                host: HostMark::of("b"),
+                at: at(33),
+                state: ReenrollmentState::Pending { action: action_id("again"), key: EnrollmentKeyId::trusted("key") },
+            }],
         })),
         action_position: 42,
         action_token: Some(action_id("token")),

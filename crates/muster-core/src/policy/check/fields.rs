@@ -6,6 +6,7 @@ use super::{kind_of, list};
 use crate::policy::Policy;
 use crate::policy::expand::expand_object;
 use crate::policy::problem::Problems;
+use crate::reenroll::OnDuplicateHosts;
 use crate::secret_refs::join;
 
 /// Longest name, description and namespace, bytes.
@@ -74,6 +75,11 @@ fn check_others(fields: &Map<String, Value>, problems: &mut Problems) {
             "data_output_id" | "monitoring_output_id" | "fleet_server_host_id" | "download_source_id" => {
                 expect(value.is_string(), value, name, "a text", problems);
             }
+            "duplicate_hosts" => match value.as_str() {
+                Some(word) if OnDuplicateHosts::WORDS.contains(&word) => {}
+                Some(word) => problems.unknown(name, "value", word, &OnDuplicateHosts::WORDS),
+                None => expect(false, value, name, "a string", problems),
+            },
             "required_versions" => check_versions(value, problems),
             _ => {}
         }
@@ -186,11 +192,12 @@ mod tests {
         let fields = json!({
             "monitoring_enabled": ["logs", "metric"], "agent_features": [{"name": "f"}],
             "global_data_tags": [{"name": "a b", "value": 1}, {"name": "c", "value": []}, {"name": "c", "value": 1}],
-            "is_protected": "yes", "data_output_id": null, "overrides": [],
+            "is_protected": "yes", "duplicate_hosts": "reenrol", "data_output_id": null, "overrides": [],
             "required_versions": [{"version": "9.5.2", "percentage": 60}, {"version": "9.6.0", "percentage": 50}]
         });
         let expected = [
             "agent_features.0.enabled: must be a boolean, not null",
+            "duplicate_hosts: unknown value `reenrol`; did you mean `reenroll`?",
             "global_data_tags.0.name: must not be empty or contain spaces",
             "global_data_tags.1.value: must be a string or a number, not a list",
             "global_data_tags.2.name: duplicate `c`",
