@@ -1,8 +1,8 @@
-//! Two hosts behind one agent's key: a cloned machine, or an image made with an enrolled agent in it.
+//! Detection of two hosts that share one agent's key: a cloned machine, or an image with an enrolled agent in it.
 //!
-//! Each of them takes the other's actions and policies, and what they report overwrites each other. A host id that
-//! changes once is no sign: systems are reinstalled and containers start anew. Two hosts are behind the key when an
-//! earlier host id comes back, or when another host checks in while a poll of the first one is held.
+//! Such hosts take each other's actions and policies, and overwrite each other's reports. A host id that changes once
+//! proves nothing: systems are reinstalled, and containers are recreated. Two hosts share the key if an earlier host id
+//! comes back, or if another host checks in while a poll of the first one is held.
 
 use std::time::Duration;
 
@@ -12,27 +12,28 @@ use crate::agent::AgentRecord;
 use crate::documents::{Digest, text_digest};
 use crate::time::Timestamp;
 
-/// Host ids that are kept of one agent, at most.
+/// Maximum number of host ids that are stored for an agent.
 const MOST_HOSTS: usize = 8;
-/// Maximum length of a host id that is kept, characters.
+/// Maximum length of a stored host id, characters.
 const HOST_CHARS: usize = 128;
-/// A second host that was not seen for this long is gone.
+/// Time without a sighting after which a second host is forgotten.
 const GONE_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// How often the time of the last sighting is written: two hosts that alternate write much already.
-const NOTED_EVERY: Duration = Duration::from_secs(300);
+/// Minimum time between updates of the last sighting, because alternating hosts already cause many writes.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(300);
 
-/// Hosts that were seen behind one agent's key.
+/// Hosts that share one agent's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DuplicateHosts {
-    /// Their ids (`host.id`), as far as they were seen to come back.
+    /// Ids (`host.id`) of the hosts that came back or checked in next to a held poll.
     pub hosts: Vec<String>,
-    /// When the second one was noticed.
+    /// Time when the second host was detected.
     pub since: Timestamp,
-    /// When they last alternated.
+    /// Time when they last alternated.
     pub last: Timestamp,
 }
 
-/// The hosts that checked in last under one key, as fingerprints of their ids.
+/// The last two hosts that checked in with a key, as fingerprints of their ids. Kept in memory for every agent, so it
+/// must stay small.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostTrail {
     current: Option<Digest>,
@@ -40,14 +41,17 @@ pub struct HostTrail {
 }
 
 impl HostTrail {
-    /// The trail of an agent whose stored documents name this host.
+    /// Creates the trail of an agent whose stored metadata has this host id.
     pub fn of(host: Option<&str>) -> Self {
         Self { current: host.map(text_digest), former: None }
     }
 
-    /// Notes a check-in of `host`. `polled`: a poll under the same key is held now. Returns whether there are two.
+    /// Records a check-in of `host`; `polled` means that a poll with the same key is held. Returns whether this proves
+    /// a second host.
     fn sees(&mut self, host: &str, polled: bool) -> bool {
         let host = Some(text_digest(host));
+        // The usual case. Without a known host (after a restart, or before the first metadata), there is nothing to
+        // compare.
         if self.current == host || self.current.is_none() {
             self.current = host;
             return false;
@@ -58,7 +62,8 @@ impl HostTrail {
     }
 }
 
-/// What a check-in of `host` makes of the duplicates that are known; `None`: they stay as they are.
+/// Updates the known duplicates after a check-in of `host`. The outer `None` means no change; `Some(None)` removes
+/// them.
 #[allow(clippy::option_option, reason = "the outer one says whether anything changes")]
 pub fn noted(
     record: &AgentRecord,
@@ -77,7 +82,8 @@ pub fn noted(
     if is_new {
         next.hosts.push(host);
     }
-    if is_new || now.since(next.last) >= NOTED_EVERY {
+    // A new host id is written at once: it is what an administrator searches for.
+    if is_new || now.since(next.last) >= UPDATE_INTERVAL {
         next.last = now;
     }
     (Some(&next) != known).then(|| Some(Box::new(next)))
@@ -103,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_id_that_changes_once_is_no_second_host() {
+    fn a_host_id_that_changes_once_is_not_a_second_host() {
         assert_eq!(hosts(&run(&[("a", false, 1), ("b", false, 2), ("b", true, 3), ("c", false, 4)])), [""; 0]);
     }
 
@@ -129,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_hosts_has_bounds() {
+    fn stored_host_ids_are_bounded() {
         let ids: Vec<String> = (0..40).map(|number| format!("{number}{}", "x".repeat(1000))).collect();
         let steps: Vec<(&str, bool, u64)> = ids.iter().map(|id| (id.as_str(), true, 1)).collect();
         let record = run(&steps);
