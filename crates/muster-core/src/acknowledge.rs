@@ -14,7 +14,7 @@ use crate::upgrade::UpgradeAck;
 
 /// An action, as seen by the agent that acknowledges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct AckedAction {
     /// Its type.
     pub kind: ActionType,
     /// Target state of the agent; `None` if the action was not addressed to it (D17).
@@ -34,7 +34,7 @@ pub struct Wanted {
 #[derive(Clone, Debug, Default)]
 pub struct LookedUp {
     /// Actions that exist.
-    pub orders: BTreeMap<ActionId, Order>,
+    pub actions: BTreeMap<ActionId, AckedAction>,
     /// Requested revisions that exist, with the policy for which they were looked up: the agent may have
     /// been reassigned meanwhile.
     pub revisions: BTreeSet<(PolicyId, i64)>,
@@ -135,14 +135,14 @@ pub fn decide(
     let mut results: Vec<ActionResult> = Vec::new();
     let mut verdicts = Vec::with_capacity(acks.0.len());
     for ack in &acks.0 {
-        let order = own_order(record, ack, looked_up);
-        verdicts.push(order.as_ref().err().copied().unwrap_or(Verdict::Taken));
-        let Ok(Some((id, order))) = order else { continue };
+        let action = own_action(record, ack, looked_up);
+        verdicts.push(action.as_ref().err().copied().unwrap_or(Verdict::Taken));
+        let Ok(Some((id, action))) = action else { continue };
         // The first ack of an action in a request counts, like the first one over several requests.
-        if results.iter().any(|result| result.action_id == id) || !apply(&mut next, &id, order, ack, now) {
+        if results.iter().any(|result| result.action_id == id) || !apply(&mut next, &id, action, ack, now) {
             continue;
         }
-        results.push(result(record, id, order.kind, ack, now));
+        results.push(result(record, id, action.kind, ack, now));
     }
     if let Some(revision) = believed_revision(record, acks, looked_up) {
         // Agents before 9.x do not report the running policy in check-ins, so the ack is the only sign.
@@ -166,7 +166,11 @@ fn believed_revision(record: &AgentRecord, acks: &Acks<'_>, looked_up: &LookedUp
 }
 
 /// Returns the acknowledged action; `None` for a policy (EA116). The error is the verdict if the ack is not accepted.
-fn own_order(record: &AgentRecord, ack: &Ack<'_>, looked_up: &LookedUp) -> Result<Option<(ActionId, Order)>, Verdict> {
+fn own_action(
+    record: &AgentRecord,
+    ack: &Ack<'_>,
+    looked_up: &LookedUp,
+) -> Result<Option<(ActionId, AckedAction)>, Verdict> {
     if !ack.is_of(&record.id) {
         return Err(Verdict::Refused);
     }
@@ -174,10 +178,10 @@ fn own_order(record: &AgentRecord, ack: &Ack<'_>, looked_up: &LookedUp) -> Resul
         Subject::Policy(_) => return Ok(None),
         Subject::Action(id) => id.as_ref().ok_or(Verdict::Unknown)?,
     };
-    let order = looked_up.orders.get(id).ok_or(Verdict::Unknown)?;
-    match order.target {
+    let action = looked_up.actions.get(id).ok_or(Verdict::Unknown)?;
+    match action.target {
         None => Err(Verdict::Refused),
-        Some(_) => Ok(Some((id.clone(), *order))),
+        Some(_) => Ok(Some((id.clone(), *action))),
     }
 }
 
@@ -189,17 +193,17 @@ impl Ack<'_> {
 
 /// Applies an ack to the record (EA §5.4). Returns whether it is a result: the ack of an UPGRADE may be followed by
 /// others.
-fn apply(next: &mut AgentRecord, id: &ActionId, order: Order, ack: &Ack<'_>, now: Timestamp) -> bool {
-    match (order.kind, ack.error.is_some()) {
-        (ActionType::Upgrade, _) if order.target == Some(TargetState::Queued) => {
+fn apply(next: &mut AgentRecord, id: &ActionId, action: AckedAction, ack: &Ack<'_>, now: Timestamp) -> bool {
+    match (action.kind, ack.error.is_some()) {
+        (ActionType::Upgrade, _) if action.target == Some(TargetState::Queued) => {
             let ack = UpgradeAck { action: id, error: ack.error.as_deref(), retries: ack.retries };
             let (upgrade, ended) = next.upgrade.acked(ack, &next.agent_version, now);
             next.upgrade = upgrade;
             return ended.is_some();
         }
         // Not if already acked: after enrolling again under the same id, an old ack must not unenroll the agent again.
-        (ActionType::Unenroll, false) if order.target != Some(TargetState::Acked) => deactivate(next, "manual", now),
-        (ActionType::Migrate, false) if order.target != Some(TargetState::Acked) => deactivate(next, "migrated", now),
+        (ActionType::Unenroll, false) if action.target != Some(TargetState::Acked) => deactivate(next, "manual", now),
+        (ActionType::Migrate, false) if action.target != Some(TargetState::Acked) => deactivate(next, "migrated", now),
         _ => {}
     }
     true

@@ -20,7 +20,7 @@ pub struct Delivery {
     /// Sequence number of the token; the previous position if nothing was due.
     pub position: i64,
     /// Actions with invalid data, which were skipped. For the log.
-    pub misfits: Vec<ActionId>,
+    pub invalid: Vec<ActionId>,
 }
 
 /// An action as delivered to one agent.
@@ -37,7 +37,7 @@ pub struct Delivered {
 /// Prepares the actions that are due to an agent. `secret` returns the value of a secret that [`secrets_of`] listed;
 /// references to unknown secrets stay in the text.
 pub fn deliver(due: &[DueAction], position: i64, secret: &dyn Fn(&SecretId) -> Option<String>) -> Delivery {
-    let mut delivery = Delivery { actions: Vec::new(), ack_token: None, position, misfits: Vec::new() };
+    let mut delivery = Delivery { actions: Vec::new(), ack_token: None, position, invalid: Vec::new() };
     for due_action in due {
         // The token also covers actions that are not delivered. Otherwise they would be due again in every check-in
         // (EA77).
@@ -46,7 +46,7 @@ pub fn deliver(due: &[DueAction], position: i64, secret: &dyn Fn(&SecretId) -> O
         if due_action.action.kind.is_delivered() {
             match delivered(due_action, secret) {
                 Some(action) => delivery.actions.push(action),
-                None => delivery.misfits.push(due_action.action.id.clone()),
+                None => delivery.invalid.push(due_action.action.id.clone()),
             }
         }
     }

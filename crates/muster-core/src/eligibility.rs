@@ -29,7 +29,7 @@ pub struct Candidate<'a> {
     /// Its `local_metadata` as JSON text; empty if there is none.
     pub metadata: &'a str,
     /// Whether its policy is managed.
-    pub hosted: bool,
+    pub managed: bool,
     /// Whether its policy is tamper-protected.
     pub protected: bool,
     /// Whether its policy contains a Fleet Server.
@@ -40,7 +40,7 @@ pub struct Candidate<'a> {
 
 /// The requested operation.
 #[derive(Clone, Copy, Debug)]
-pub enum Wish<'a> {
+pub enum Operation<'a> {
     /// Upgrade to another version.
     Upgrade {
         /// Target version.
@@ -64,7 +64,7 @@ pub enum Wish<'a> {
         /// Target revision; `None` follows the newest one.
         revision: Option<i64>,
         /// Whether that policy is managed.
-        hosted: bool,
+        managed: bool,
         /// Applies even to managed policies.
         force: bool,
     },
@@ -96,7 +96,7 @@ pub enum Ineligible {
     #[error("agent is inactive")]
     Inactive,
     #[error("the agent's policy is managed; use force")]
-    Hosted,
+    Managed,
     #[error("agent cannot upgrade itself: it runs in a container, or was installed by a package manager")]
     NotUpgradeable,
     #[error("agent runs in a container and cannot upgrade itself, even with force")]
@@ -137,9 +137,9 @@ fn refuse_if(condition: bool, reason: Ineligible) -> Verdict {
     if condition { Err(reason) } else { Ok(()) }
 }
 
-impl Wish<'_> {
+impl Operation<'_> {
     /// Checks whether `candidate` is eligible.
-    pub fn suits(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
+    pub fn check(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
         // Always first: an unenrolled agent has no key and would never acknowledge.
         refuse_if(!candidate.record.active, Ineligible::Unenrolled)?;
         match self {
@@ -147,19 +147,19 @@ impl Wish<'_> {
                 candidate.upgrade(version, accepted, *force, *skip_rate_limit, now)
             }
             Self::Rollback { version } => candidate.rollback(version, now),
-            Self::Reassign { policy, revision, hosted, force } => {
-                refuse_if(!force && (candidate.hosted || *hosted), Ineligible::Hosted)?;
+            Self::Reassign { policy, revision, managed, force } => {
+                refuse_if(!force && (candidate.managed || *managed), Ineligible::Managed)?;
                 let record = candidate.record;
                 // A pinned revision and "follow the newest" are different targets, even if both are the same revision
                 // today.
                 let same = record.policy_id.as_ref() == Some(*policy) && record.target_revision == *revision;
                 refuse_if(same, Ineligible::SamePolicy((*policy).clone()))
             }
-            Self::Unenroll { force } => refuse_if(!force && candidate.hosted, Ineligible::Hosted),
+            Self::Unenroll { force } => refuse_if(!force && candidate.managed, Ineligible::Managed),
             Self::Diagnostics => candidate.at_least(DIAGNOSTICS_SINCE),
             Self::Migrate => candidate.migrate(),
             Self::PrivilegeLevel => candidate.privilege(),
-            Self::Tags => refuse_if(candidate.hosted, Ineligible::Hosted),
+            Self::Tags => refuse_if(candidate.managed, Ineligible::Managed),
             Self::Other => Ok(()),
         }
     }
@@ -195,7 +195,7 @@ impl Candidate<'_> {
         if force {
             return Ok(());
         }
-        refuse_if(self.hosted, Ineligible::Hosted)?;
+        refuse_if(self.managed, Ineligible::Managed)?;
         refuse_if(self.record.unenrollment_started_at.is_some(), Ineligible::Unenrolling)?;
         refuse_if(self.record.status == Status::Inactive, Ineligible::Inactive)?;
         // Unknown counts as "no": an agent that never checked in, or one without this field, can't be upgraded safely.
@@ -230,7 +230,7 @@ impl Candidate<'_> {
     }
 
     fn rollback(&self, version: &str, now: Timestamp) -> Verdict {
-        refuse_if(self.hosted, Ineligible::Hosted)?;
+        refuse_if(self.managed, Ineligible::Managed)?;
         let offers: Vec<Offer> =
             self.record.upgrade.rollbacks.as_deref().and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
         let offer = offers.into_iter().find(|offer| offer.version == version);
@@ -277,15 +277,15 @@ mod tests {
     }
 
     fn candidate<'a>(record: &'a AgentRecord, metadata: &'a str) -> Candidate<'a> {
-        Candidate { record, metadata, hosted: false, protected: false, fleet_server: false, needs_root: false }
+        Candidate { record, metadata, managed: false, protected: false, fleet_server: false, needs_root: false }
     }
 
-    fn upgrade(version: &str, force: bool) -> Wish<'_> {
-        Wish::Upgrade { version, accepted: &ACCEPTED, force, skip_rate_limit: false }
+    fn upgrade(version: &str, force: bool) -> Operation<'_> {
+        Operation::Upgrade { version, accepted: &ACCEPTED, force, skip_rate_limit: false }
     }
 
     fn upgrading(record: &AgentRecord, version: &str) -> Verdict {
-        upgrade(version, false).suits(&candidate(record, &upgradeable()), at(60))
+        upgrade(version, false).check(&candidate(record, &upgradeable()), at(60))
     }
 
     #[test]
@@ -294,14 +294,14 @@ mod tests {
         assert_eq!(upgrading(&agent(), "9.5.2+build202601"), Ok(()));
         for lower in ["9.5.2", "9.5.1", "8.19.0"] {
             assert!(matches!(upgrading(&agent(), lower), Err(Ineligible::NotNewer(..))), "{lower}");
-            assert_eq!(upgrade(lower, true).suits(&candidate(&agent(), &upgradeable()), at(60)), Ok(()));
+            assert_eq!(upgrade(lower, true).check(&candidate(&agent(), &upgradeable()), at(60)), Ok(()));
         }
         assert!(matches!(upgrading(&agent(), "next"), Err(Ineligible::NoVersion(_))));
     }
 
     #[test]
     fn mg126_an_upgrade_to_an_unaccepted_version_is_rejected_even_with_force() {
-        let away = upgrade("10.0.0", true).suits(&candidate(&agent(), &upgradeable()), at(60));
+        let away = upgrade("10.0.0", true).check(&candidate(&agent(), &upgradeable()), at(60));
         assert_eq!(away, Err(Ineligible::NotServed("10.0.0".into())));
     }
 
@@ -309,13 +309,13 @@ mod tests {
     fn mg127_agents_that_cannot_upgrade_need_force_and_containers_are_rejected() {
         let (record, not_upgradeable) = (agent(), json!({"elastic": {"agent": {"upgradeable": false}}}).to_string());
         assert_eq!(
-            upgrade("9.6.0", false).suits(&candidate(&record, &not_upgradeable), at(60)),
+            upgrade("9.6.0", false).check(&candidate(&record, &not_upgradeable), at(60)),
             Err(Ineligible::NotUpgradeable)
         );
-        assert_eq!(upgrade("9.6.0", true).suits(&candidate(&record, &not_upgradeable), at(60)), Ok(()));
+        assert_eq!(upgrade("9.6.0", true).check(&candidate(&record, &not_upgradeable), at(60)), Ok(()));
         let containerized = json!({"host": {"containerized": true}}).to_string();
         assert_eq!(
-            upgrade("9.6.0", true).suits(&candidate(&record, &containerized), at(60)),
+            upgrade("9.6.0", true).check(&candidate(&record, &containerized), at(60)),
             Err(Ineligible::Container)
         );
     }
@@ -326,7 +326,7 @@ mod tests {
         record.upgrade.started_at = Some(at(0));
         record.status = Status::Updating;
         assert_eq!(upgrading(&record, "9.6.0"), Err(Ineligible::Upgrading));
-        let later = upgrade("9.6.0", false).suits(&candidate(&record, &upgradeable()), at(7201));
+        let later = upgrade("9.6.0", false).check(&candidate(&record, &upgradeable()), at(7201));
         assert_eq!(later, Ok(()));
         record.upgrade.details = Some(r#"{"state":"UPG_WATCHING"}"#.into());
         assert_eq!(upgrading(&record, "9.6.0"), Err(Ineligible::Watching));
@@ -338,17 +338,22 @@ mod tests {
         record.upgrade.upgraded_at = Some(at(0));
         assert_eq!(upgrading(&record, "9.0.0"), Err(Ineligible::UpgradedJustNow));
         let without_cool_down =
-            Wish::Upgrade { version: "9.0.0", accepted: &ACCEPTED, force: false, skip_rate_limit: true };
-        assert_eq!(without_cool_down.suits(&candidate(&record, &upgradeable()), at(60)), Ok(()));
-        assert_eq!(upgrade("9.0.0", false).suits(&candidate(&record, &upgradeable()), at(600)), Ok(()));
+            Operation::Upgrade { version: "9.0.0", accepted: &ACCEPTED, force: false, skip_rate_limit: true };
+        assert_eq!(without_cool_down.check(&candidate(&record, &upgradeable()), at(60)), Ok(()));
+        assert_eq!(upgrade("9.0.0", false).check(&candidate(&record, &upgradeable()), at(600)), Ok(()));
     }
 
     #[test]
     fn unenrolled_unenrolling_and_inactive_agents_are_not_eligible() {
         let (gone, metadata) = (AgentRecord { active: false, ..agent() }, upgradeable());
-        for wish in [upgrade("9.6.0", true), Wish::Tags, Wish::Unenroll { force: true }, Wish::Diagnostics, Wish::Other]
-        {
-            assert_eq!(wish.suits(&candidate(&gone, &metadata), at(60)), Err(Ineligible::Unenrolled));
+        for operation in [
+            upgrade("9.6.0", true),
+            Operation::Tags,
+            Operation::Unenroll { force: true },
+            Operation::Diagnostics,
+            Operation::Other,
+        ] {
+            assert_eq!(operation.check(&candidate(&gone, &metadata), at(60)), Err(Ineligible::Unenrolled));
         }
         let leaving = AgentRecord { unenrollment_started_at: Some(at(0)), ..agent() };
         assert_eq!(upgrading(&leaving, "9.6.0"), Err(Ineligible::Unenrolling));
@@ -359,48 +364,53 @@ mod tests {
     #[test]
     fn mg119_mg137_managed_policies_require_force() {
         let (record, metadata, q) = (agent(), upgradeable(), PolicyId::trusted("q"));
-        let hosted = Candidate { hosted: true, ..candidate(&record, &metadata) };
-        let reassign = |force| Wish::Reassign { policy: &q, revision: None, hosted: false, force };
-        for wish in [upgrade("9.6.0", false), Wish::Tags, Wish::Unenroll { force: false }, reassign(false)] {
-            assert_eq!(wish.suits(&hosted, at(60)), Err(Ineligible::Hosted));
+        let managed = Candidate { managed: true, ..candidate(&record, &metadata) };
+        let reassign = |force| Operation::Reassign { policy: &q, revision: None, managed: false, force };
+        for operation in
+            [upgrade("9.6.0", false), Operation::Tags, Operation::Unenroll { force: false }, reassign(false)]
+        {
+            assert_eq!(operation.check(&managed, at(60)), Err(Ineligible::Managed));
         }
-        for wish in [upgrade("9.6.0", true), Wish::Unenroll { force: true }, reassign(true)] {
-            assert_eq!(wish.suits(&hosted, at(60)), Ok(()));
+        for operation in [upgrade("9.6.0", true), Operation::Unenroll { force: true }, reassign(true)] {
+            assert_eq!(operation.check(&managed, at(60)), Ok(()));
         }
-        let target = Wish::Reassign { policy: &q, revision: None, hosted: true, force: false };
-        assert_eq!(target.suits(&candidate(&record, &metadata), at(60)), Err(Ineligible::Hosted));
+        let target = Operation::Reassign { policy: &q, revision: None, managed: true, force: false };
+        assert_eq!(target.check(&candidate(&record, &metadata), at(60)), Err(Ineligible::Managed));
     }
 
     #[test]
     fn mg133_reassigning_the_same_policy_is_rejected() {
         let (record, p) = (agent(), PolicyId::trusted("p"));
-        let wish = Wish::Reassign { policy: &p, revision: None, hosted: false, force: true };
-        assert_eq!(wish.suits(&candidate(&record, ""), at(60)), Err(Ineligible::SamePolicy(p.clone())));
+        let operation = Operation::Reassign { policy: &p, revision: None, managed: false, force: true };
+        assert_eq!(operation.check(&candidate(&record, ""), at(60)), Err(Ineligible::SamePolicy(p.clone())));
     }
 
     #[test]
     fn some_actions_require_a_minimum_version() {
-        let old = |version: &str, wish: Wish<'_>| {
+        let old = |version: &str, operation: Operation<'_>| {
             let record = AgentRecord { agent_version: version.into(), ..agent() };
-            wish.suits(&candidate(&record, ""), at(60)).is_err()
+            operation.check(&candidate(&record, ""), at(60)).is_err()
         };
-        assert!(old("8.6.9", Wish::Diagnostics) && !old("8.7.0", Wish::Diagnostics));
-        assert!(old("9.1.9", Wish::Migrate) && !old("9.2.0", Wish::Migrate));
-        assert!(old("9.2.9", Wish::PrivilegeLevel) && !old("9.3.0", Wish::PrivilegeLevel));
-        assert!(!old("", Wish::Migrate), "an unknown version gets the benefit of the doubt");
+        assert!(old("8.6.9", Operation::Diagnostics) && !old("8.7.0", Operation::Diagnostics));
+        assert!(old("9.1.9", Operation::Migrate) && !old("9.2.0", Operation::Migrate));
+        assert!(old("9.2.9", Operation::PrivilegeLevel) && !old("9.3.0", Operation::PrivilegeLevel));
+        assert!(!old("", Operation::Migrate), "an unknown version gets the benefit of the doubt");
     }
 
     #[test]
     fn some_policies_prevent_migration_and_privilege_changes() {
         let (record, unprivileged) = (agent(), json!({"elastic": {"agent": {"unprivileged": true}}}).to_string());
         let plain = candidate(&record, "");
-        let verdict = |wish: Wish<'_>, candidate| wish.suits(&candidate, at(60));
-        assert_eq!(verdict(Wish::Migrate, Candidate { protected: true, ..plain }), Err(Ineligible::Protected));
-        assert_eq!(verdict(Wish::Migrate, Candidate { fleet_server: true, ..plain }), Err(Ineligible::FleetServer));
+        let verdict = |operation: Operation<'_>, candidate| operation.check(&candidate, at(60));
+        assert_eq!(verdict(Operation::Migrate, Candidate { protected: true, ..plain }), Err(Ineligible::Protected));
+        assert_eq!(
+            verdict(Operation::Migrate, Candidate { fleet_server: true, ..plain }),
+            Err(Ineligible::FleetServer)
+        );
         let needs_root = Candidate { needs_root: true, ..plain };
-        assert_eq!(verdict(Wish::PrivilegeLevel, needs_root), Err(Ineligible::NeedsRoot));
+        assert_eq!(verdict(Operation::PrivilegeLevel, needs_root), Err(Ineligible::NeedsRoot));
         let already = candidate(&record, &unprivileged);
-        assert_eq!(verdict(Wish::PrivilegeLevel, already), Err(Ineligible::Unprivileged));
+        assert_eq!(verdict(Operation::PrivilegeLevel, already), Err(Ineligible::Unprivileged));
     }
 
     #[test]
@@ -408,7 +418,7 @@ mod tests {
         let mut record = agent();
         let until = at(100).to_rfc3339_seconds();
         record.upgrade.rollbacks = Some(format!(r#"[{{"version":"9.5.1","valid_until":"{until}"}}]"#).into());
-        let back = |version, now| Wish::Rollback { version }.suits(&candidate(&record, ""), at(now));
+        let back = |version, now| Operation::Rollback { version }.check(&candidate(&record, ""), at(now));
         assert_eq!(back("9.5.1", 60), Ok(()));
         assert_eq!(back("9.5.1", 100), Err(Ineligible::RollbackExpired("9.5.1".into())));
         assert_eq!(back("9.5.0", 60), Err(Ineligible::NoRollback("9.5.0".into())));

@@ -9,6 +9,7 @@ pub fn no_certificate(bytes: &[u8]) -> Option<String> {
     if let Some(form) = not_text(bytes) {
         return Some(form.to_owned());
     }
+    // PEM files may contain comments in any encoding between the blocks.
     let text = String::from_utf8_lossy(bytes);
     let labels: Vec<&str> = text.split(BEGIN).skip(1).filter_map(|rest| rest.split("-----").next()).collect();
     // A private key next to a certificate is fine.

@@ -41,6 +41,7 @@ impl UpgradeDetails {
                 *text = shortened(text).into_owned();
             }
         }
+        // Many short strings can still be too much.
         if self.to_json().len() > UPGRADE_KEPT_BYTES {
             self.metadata = None;
         }

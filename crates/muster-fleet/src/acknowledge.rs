@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::Error;
-use muster_core::acknowledge::{Acknowledged, Acks, LookedUp, Order, Verdict, Wanted, decide};
+use muster_core::acknowledge::{AckedAction, Acknowledged, Acks, LookedUp, Verdict, Wanted, decide};
 use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
@@ -56,7 +56,7 @@ impl CheckIns {
                 let target = self.store.everywhere(&System).action_target(&id, &record.id).await?;
                 // Agents keep their acks for later; one of an earlier life must not end this one.
                 let target = target.filter(|target| !target.is_former).map(|target| target.state);
-                found.orders.insert(id, Order { kind: action.kind, target });
+                found.actions.insert(id, AckedAction { kind: action.kind, target });
             }
         }
         if let Some(policy) = &record.policy_id {

@@ -10,17 +10,17 @@ use crate::testing::family::acks;
 use crate::testing::{agent, at};
 
 fn known() -> LookedUp {
-    let order = |id: &str, kind, target| (ActionId::trusted(id), Order { kind, target });
+    let action = |id: &str, kind, target| (ActionId::trusted(id), AckedAction { kind, target });
     LookedUp {
-        orders: [
-            order("up", ActionType::Upgrade, Some(TargetState::Queued)),
-            order("out", ActionType::Unenroll, Some(TargetState::Queued)),
-            order("out-done", ActionType::Unenroll, Some(TargetState::Acked)),
-            order("away", ActionType::Migrate, Some(TargetState::Queued)),
-            order("diag", ActionType::RequestDiagnostics, Some(TargetState::Queued)),
-            order("input", ActionType::InputAction, Some(TargetState::Queued)),
-            order("set", ActionType::Settings, Some(TargetState::Queued)),
-            order("foreign", ActionType::Upgrade, None),
+        actions: [
+            action("up", ActionType::Upgrade, Some(TargetState::Queued)),
+            action("out", ActionType::Unenroll, Some(TargetState::Queued)),
+            action("out-done", ActionType::Unenroll, Some(TargetState::Acked)),
+            action("away", ActionType::Migrate, Some(TargetState::Queued)),
+            action("diag", ActionType::RequestDiagnostics, Some(TargetState::Queued)),
+            action("input", ActionType::InputAction, Some(TargetState::Queued)),
+            action("set", ActionType::Settings, Some(TargetState::Queued)),
+            action("foreign", ActionType::Upgrade, None),
         ]
         .into(),
         revisions: [2, 3].map(|revision| (PolicyId::trusted("p"), revision)).into(),

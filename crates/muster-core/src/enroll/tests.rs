@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::id::SpaceId;
-use crate::testing::family::Enrol;
+use crate::testing::family::Enrollment;
 use crate::testing::{agent, api_key, at, enrollment_key};
 
 fn applicant_of(body: &Value) -> Result<Applicant, Error> {
     let text = body.to_string();
-    Applicant::read(&Enrol::read(&text).request())
+    Applicant::read(&Enrollment::read(&text).request())
 }
 
 /// Request of a real agent.

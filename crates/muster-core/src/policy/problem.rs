@@ -63,6 +63,7 @@ impl Problems {
     /// get this prefix.
     pub fn locate(&mut self, places: &Places) {
         for problem in self.0.iter_mut().filter(|problem| problem.place.is_none()) {
+            // The record has one flat list of fields; only the file groups some of them under `settings`.
             let first = problem.path.split('.').next().unwrap_or_default();
             if places.has(&format!("settings.{first}")) && !places.has(first) {
                 problem.path.insert_str(0, "settings.");

@@ -237,7 +237,7 @@ fn fill(parts: &[Part], agent_id: &str) -> Vec<u8> {
         match part {
             Part::Text(text) => out.extend_from_slice(text.as_bytes()),
             Part::Placeholder(Placeholder::AgentId) => {
-                out.extend_from_slice(Value::from(agent_id).to_string().as_bytes())
+                out.extend_from_slice(Value::from(agent_id).to_string().as_bytes());
             }
         }
     }

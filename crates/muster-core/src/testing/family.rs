@@ -20,7 +20,7 @@ use crate::upgrade_details::UpgradeDetails;
 /// Enrollment request of the test family.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub struct Enrol {
+pub struct Enrollment {
     // Field names follow Elastic's protocol where there is no reason for others, so that samples can be reused.
     #[serde(rename = "type")]
     kind: AgentType,
@@ -39,7 +39,7 @@ struct Facts {
     tags: Vec<String>,
 }
 
-impl Enrol {
+impl Enrollment {
     /// Parses a request.
     pub fn read(text: &str) -> Self {
         serde_json::from_str(text).expect("an enrollment request of the test family")

@@ -19,6 +19,7 @@ pub struct Places(HashMap<String, Place>);
 impl Places {
     /// Returns the position of a field, or of the closest enclosing field if the document does not contain it.
     pub fn find(&self, path: &str) -> Option<Place> {
+        // A problem with a missing field belongs to the object that should contain it.
         let around = std::iter::successors(Some(path), |path| path.rsplit_once('.').map(|(around, _)| around));
         around.filter_map(|path| self.0.get(path).copied()).next()
     }

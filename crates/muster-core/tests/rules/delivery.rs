@@ -55,7 +55,7 @@ proptest! {
         let last = due.last().map(|one| (one.action.id.clone(), one.action.seq));
         prop_assert_eq!(&delivery.ack_token, &last.as_ref().map(|(id, _)| id.clone()));
         prop_assert_eq!(delivery.position, last.map_or(position, |(_, seq)| position.max(seq)));
-        let skipped = due.len() - delivery.actions.len() - delivery.misfits.len();
+        let skipped = due.len() - delivery.actions.len() - delivery.invalid.len();
         prop_assert_eq!(skipped, due.iter().filter(|one| !one.action.kind.is_delivered()).count());
     }
 

@@ -4,7 +4,7 @@
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
-use muster_core::eligibility::Wish;
+use muster_core::eligibility::Operation;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
@@ -32,12 +32,12 @@ impl Actions {
         selection: &Authorized<Selection, AgentsWrite>,
         order: ActionRequest,
     ) -> Result<Given, Error> {
-        let wish = match order.kind {
+        let operation = match order.kind {
             ActionType::Unenroll => return self.unenroll(selection, Force::No).await,
-            ActionType::RequestDiagnostics => Wish::Diagnostics,
-            ActionType::Migrate => Wish::Migrate,
-            ActionType::PrivilegeLevelChange => Wish::PrivilegeLevel,
-            ActionType::Settings | ActionType::InputAction => Wish::Other,
+            ActionType::RequestDiagnostics => Operation::Diagnostics,
+            ActionType::Migrate => Operation::Migrate,
+            ActionType::PrivilegeLevelChange => Operation::PrivilegeLevel,
+            ActionType::Settings | ActionType::InputAction => Operation::Other,
             ActionType::Upgrade
             | ActionType::PolicyReassign
             | ActionType::Cancel
@@ -47,7 +47,7 @@ impl Actions {
         };
         let facts = self.policy_facts(selection.grant()).await?;
         let order = self.seal_secrets(order)?;
-        self.give(selection, order, &|agent, now| facts.check(agent, wish, now)).await
+        self.give(selection, order, &|agent, now| facts.check(agent, operation, now)).await
     }
 
     /// Adds tags and takes tags away.
@@ -59,7 +59,7 @@ impl Actions {
         let facts = self.policy_facts(selection.grant()).await?;
         let data = json!({"tags_to_add": change.add, "tags_to_remove": change.remove});
         let order = ActionRequest::new(ActionType::UpdateTags, data);
-        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, Wish::Tags, now)).await?;
+        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, Operation::Tags, now)).await?;
         self.give_to(selection.grant(), sorted, order, Some(Effect::Tags(change.clone()))).await
     }
 }

@@ -5,7 +5,7 @@ use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
 use muster_core::canonical;
-use muster_core::eligibility::Wish;
+use muster_core::eligibility::Operation;
 use serde_json::{Map, Value, json};
 
 use super::{Actions, Given};
@@ -65,7 +65,7 @@ impl Actions {
             "settings": wanted.settings,
         });
         let order = self.seal_secrets(ActionRequest::new(ActionType::Migrate, data))?;
-        self.give(selection, order, &|agent, now| facts.check(agent, Wish::Migrate, now)).await
+        self.give(selection, order, &|agent, now| facts.check(agent, Operation::Migrate, now)).await
     }
 
     /// Orders agents to drop their privileges.
@@ -80,6 +80,6 @@ impl Actions {
         }
         let facts = self.policy_facts(selection.grant()).await?;
         let order = self.seal_secrets(ActionRequest::new(ActionType::PrivilegeLevelChange, data))?;
-        self.give(selection, order, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
+        self.give(selection, order, &|agent, now| facts.check(agent, Operation::PrivilegeLevel, now)).await
     }
 }

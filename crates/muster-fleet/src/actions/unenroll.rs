@@ -7,7 +7,7 @@ use muster_core::action::{ActionType, TargetState};
 use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite};
-use muster_core::eligibility::Wish;
+use muster_core::eligibility::Operation;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
 use muster_core::{Error, lifecycle};
@@ -31,8 +31,8 @@ impl Actions {
     /// Asks agents to leave; they are unenrolled by their ack.
     pub async fn unenroll(&self, selection: &Authorized<Selection, AgentsWrite>, force: Force) -> Result<Given, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
-        let wish = Wish::Unenroll { force: force.is_yes() };
-        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
+        let operation = Operation::Unenroll { force: force.is_yes() };
+        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, operation, now)).await?;
         let order = ActionRequest::new(ActionType::Unenroll, Value::Null);
         self.give_to(selection.grant(), sorted, order, Some(Effect::AskToLeave)).await
     }
@@ -44,11 +44,11 @@ impl Actions {
         force: Force,
     ) -> Result<Given, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
-        let wish = Wish::Unenroll { force: force.is_yes() };
+        let operation = Operation::Unenroll { force: force.is_yes() };
         let leaving: Mutex<Vec<AgentId>> = Mutex::default();
         let sorted = self
             .sort_targets(selection, &|agent, now| {
-                facts.check(agent, wish, now)?;
+                facts.check(agent, operation, now)?;
                 if is_leaving(&agent.record) {
                     leaving.lock().unwrap_or_else(PoisonError::into_inner).push(agent.record.id.clone());
                 }

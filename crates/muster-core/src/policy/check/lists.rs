@@ -18,6 +18,7 @@ const HYPHEN: &str = "put a hyphen before each item";
 
 /// Checks the lists of an input or a stream. A mapping instead of a list is the typical result of a forgotten hyphen.
 pub(super) fn check_collecting(fields: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    // Fields of a process have other types, such as `args`, and are checked with it.
     if fields.get("type").and_then(Value::as_str) == Some(PROCESS) {
         return;
     }

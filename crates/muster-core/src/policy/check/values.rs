@@ -25,6 +25,7 @@ enum Read {
     Level,
 }
 
+// Only settings whose invalid values were seen to make agents reject a policy.
 /// Settings under `agent`; `*` matches any name.
 const SETTINGS: [(&str, Read); 13] = [
     ("download.retry_sleep_init_duration", Read::Duration),
