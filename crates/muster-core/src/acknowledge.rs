@@ -14,7 +14,7 @@ use crate::upgrade::UpgradeAck;
 
 /// An action, as seen by the agent that acknowledges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct AckedAction {
     /// Its type.
     pub kind: ActionType,
     /// Target state of the agent; `None` if the action was not addressed to it (D17).
@@ -34,7 +34,7 @@ pub struct Wanted {
 #[derive(Clone, Debug, Default)]
 pub struct LookedUp {
     /// Actions that exist.
-    pub orders: BTreeMap<ActionId, Order>,
+    pub actions: BTreeMap<ActionId, AckedAction>,
     /// Requested revisions that exist, with the policy for which they were looked up: the agent may have
     /// been reassigned meanwhile.
     pub revisions: BTreeSet<(PolicyId, i64)>,
@@ -43,9 +43,9 @@ pub struct LookedUp {
 /// Outcome of acks.
 #[derive(Clone, Debug)]
 pub struct Acknowledged {
-    /// One verdict an ack, in order (EA112).
+    /// One verdict for each ack, in the same order (EA112).
     pub verdicts: Vec<Verdict>,
-    /// Results to store. The store keeps the first one for each action (EA119, EA120).
+    /// Results to store. The store keeps the first one for each action (EA119, EA120), so a repeated ack is harmless.
     pub results: Vec<ActionResult>,
     /// Changed record; `None` if nothing changed.
     pub record: Option<AgentRecord>,
@@ -53,42 +53,43 @@ pub struct Acknowledged {
     pub deactivated: bool,
 }
 
-/// What becomes of one ack.
+/// Outcome of an ack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Taken, if only to be ignored.
+    /// Accepted, even if it is ignored.
     Taken,
-    /// It is not this agent's to ack.
+    /// Rejected: the ack names another agent, or the agent is not a target of the action.
     Refused,
-    /// There is no such action.
+    /// The action does not exist.
     Unknown,
 }
 
-/// An agent's answer to one action, or to a policy.
+/// Acknowledgment of an action or a policy by an agent.
 pub struct Ack<'a> {
-    /// What it answers.
+    /// What is acknowledged.
     pub subject: Subject,
-    /// The agent that it names; `None` or empty: whoever sends it.
+    /// Agent id in the ack; `None` or empty means the sender.
     pub agent: Option<Cow<'a, str>>,
-    /// Why the action failed; `None`: it succeeded.
+    /// Error message if the action failed.
     pub error: Option<Cow<'a, str>>,
-    /// The agent tries again what failed.
+    /// Whether the agent will retry.
     pub retries: bool,
-    /// When it was done, by the agent's clock.
+    /// Time of completion by the agent's clock.
     pub at: Option<Timestamp>,
-    /// What only answers to some types of action hold.
+    /// Type-specific fields.
     pub fields: Fields<'a>,
 }
 
-/// Makes the JSON text of an answer's own fields, once the type of the action is known; `None`: there are none.
+/// Creates the JSON text of the type-specific fields. A closure, because the type of the action is known only after the
+/// look-up, and most acks have none.
 pub type Fields<'a> = Option<Box<dyn Fn(ActionType) -> Option<Arc<str>> + Send + Sync + 'a>>;
 
-/// What an ack answers.
+/// Subject of an ack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A revision of a policy; `None`: one that can't be read.
+    /// Id and revision of a policy; `None` if malformed.
     Policy(Option<(String, i64)>),
-    /// An action; `None`: its id can't be one.
+    /// Id of an action; `None` if invalid.
     Action(Option<ActionId>),
 }
 
@@ -98,29 +99,31 @@ pub struct Acks<'a>(pub Vec<Ack<'a>>);
 impl Acks<'_> {
     /// Returns the look-ups for `record`.
     pub fn wanted(&self, record: &AgentRecord) -> Wanted {
+        // Also of acks that will be rejected: the response distinguishes unknown actions from those of other agents.
         let actions = self.0.iter().filter_map(|ack| match &ack.subject {
             Subject::Action(id) => id.clone(),
             Subject::Policy(_) => None,
         });
-        Wanted { actions: actions.collect(), revisions: self.news(record).collect() }
+        Wanted { actions: actions.collect(), revisions: self.new_revisions(record).collect() }
     }
 
-    /// Revisions of the record's own policy, acked without an error (EA117, EA118), that are news: newer than the one
-    /// it runs, or the older one that it was told to run. Agents ack the policy that they restore at each start, too.
-    fn news(&self, record: &AgentRecord) -> impl Iterator<Item = i64> {
+    /// Returns the revisions of the assigned policy that were acked without an error (EA117, EA118) and change what the
+    /// agent runs: newer ones, or the target if that is older. Agents also ack the restored policy on each start, which
+    /// changes nothing.
+    fn new_revisions(&self, record: &AgentRecord) -> impl Iterator<Item = i64> {
         let assigned = record.policy_id.as_ref().map(PolicyId::as_str);
         let (runs, target) = (record.policy_revision.max(0), record.target_revision);
-        let is_news = move |revision: i64| revision > runs || (target == Some(revision) && revision != runs);
+        let is_new = move |revision: i64| revision > runs || (target == Some(revision) && revision != runs);
         self.0.iter().filter(|ack| ack.error.is_none() && ack.is_of(&record.id)).filter_map(move |ack| {
             match &ack.subject {
-                Subject::Policy(Some((id, revision))) if assigned == Some(id) && is_news(*revision) => Some(*revision),
+                Subject::Policy(Some((id, revision))) if assigned == Some(id) && is_new(*revision) => Some(*revision),
                 _ => None,
             }
         })
     }
 }
 
-/// Decides on `acks`. `seen` is the time the agent was last seen.
+/// Decides on `acks`. `seen` is the time when the agent was last seen.
 pub fn decide(
     record: &AgentRecord,
     acks: &Acks<'_>,
@@ -132,16 +135,17 @@ pub fn decide(
     let mut results: Vec<ActionResult> = Vec::new();
     let mut verdicts = Vec::with_capacity(acks.0.len());
     for ack in &acks.0 {
-        let order = own_order(record, ack, looked_up);
-        verdicts.push(order.as_ref().err().copied().unwrap_or(Verdict::Taken));
-        let Ok(Some((id, order))) = order else { continue };
-        if results.iter().any(|result| result.action_id == id) || !apply(&mut next, &id, order, ack, now) {
+        let action = own_action(record, ack, looked_up);
+        verdicts.push(action.as_ref().err().copied().unwrap_or(Verdict::Taken));
+        let Ok(Some((id, action))) = action else { continue };
+        // The first ack of an action in a request counts, like the first one over several requests.
+        if results.iter().any(|result| result.action_id == id) || !apply(&mut next, &id, action, ack, now) {
             continue;
         }
-        results.push(result(record, id, order.kind, ack, now));
+        results.push(result(record, id, action.kind, ack, now));
     }
     if let Some(revision) = believed_revision(record, acks, looked_up) {
-        // Agents before 9.x never say in a check-in what they run: the ack alone tells.
+        // Agents before 9.x do not report the running policy in check-ins, so the ack is the only sign.
         next.running_policy_id.clone_from(&record.policy_id);
         next.policy_revision = revision;
         next.policy_failure = None;
@@ -151,15 +155,22 @@ pub fn decide(
     Acknowledged { verdicts, results, record: changed, deactivated }
 }
 
-/// The acked revision of the assigned policy that exists (EA117, D16): the target, else the highest.
+/// Returns the acked revision of the assigned policy that exists (EA117, D16): the target if it is one of them,
+/// otherwise the highest.
 fn believed_revision(record: &AgentRecord, acks: &Acks<'_>, looked_up: &LookedUp) -> Option<i64> {
     let policy = record.policy_id.as_ref()?;
     let exists = |revision: &i64| looked_up.revisions.contains(&(policy.clone(), *revision));
-    acks.news(record).filter(exists).max_by_key(|revision| (record.target_revision == Some(*revision), *revision))
+    acks.new_revisions(record)
+        .filter(exists)
+        .max_by_key(|revision| (record.target_revision == Some(*revision), *revision))
 }
 
-/// The order that is acked; `None` for a policy (EA116); the verdict when the ack is not taken.
-fn own_order(record: &AgentRecord, ack: &Ack<'_>, looked_up: &LookedUp) -> Result<Option<(ActionId, Order)>, Verdict> {
+/// Returns the acknowledged action; `None` for a policy (EA116). The error is the verdict if the ack is not accepted.
+fn own_action(
+    record: &AgentRecord,
+    ack: &Ack<'_>,
+    looked_up: &LookedUp,
+) -> Result<Option<(ActionId, AckedAction)>, Verdict> {
     if !ack.is_of(&record.id) {
         return Err(Verdict::Refused);
     }
@@ -167,10 +178,10 @@ fn own_order(record: &AgentRecord, ack: &Ack<'_>, looked_up: &LookedUp) -> Resul
         Subject::Policy(_) => return Ok(None),
         Subject::Action(id) => id.as_ref().ok_or(Verdict::Unknown)?,
     };
-    let order = looked_up.orders.get(id).ok_or(Verdict::Unknown)?;
-    match order.target {
+    let action = looked_up.actions.get(id).ok_or(Verdict::Unknown)?;
+    match action.target {
         None => Err(Verdict::Refused),
-        Some(_) => Ok(Some((id.clone(), *order))),
+        Some(_) => Ok(Some((id.clone(), *action))),
     }
 }
 
@@ -180,17 +191,19 @@ impl Ack<'_> {
     }
 }
 
-/// What an ack does to the record (EA §5.4). Returns whether it is the answer: that of an UPGRADE may not be the last word.
-fn apply(next: &mut AgentRecord, id: &ActionId, order: Order, ack: &Ack<'_>, now: Timestamp) -> bool {
-    match (order.kind, ack.error.is_some()) {
-        (ActionType::Upgrade, _) if order.target == Some(TargetState::Queued) => {
+/// Applies an ack to the record (EA §5.4). Returns whether it is a result: the ack of an UPGRADE may be followed by
+/// others.
+fn apply(next: &mut AgentRecord, id: &ActionId, action: AckedAction, ack: &Ack<'_>, now: Timestamp) -> bool {
+    match (action.kind, ack.error.is_some()) {
+        (ActionType::Upgrade, _) if action.target == Some(TargetState::Queued) => {
             let ack = UpgradeAck { action: id, error: ack.error.as_deref(), retries: ack.retries };
             let (upgrade, ended) = next.upgrade.acked(ack, &next.agent_version, now);
             next.upgrade = upgrade;
             return ended.is_some();
         }
-        (ActionType::Unenroll, false) if order.target != Some(TargetState::Acked) => deactivate(next, "manual", now),
-        (ActionType::Migrate, false) if order.target != Some(TargetState::Acked) => deactivate(next, "migrated", now),
+        // Not if already acked: after enrolling again under the same id, an old ack must not unenroll the agent again.
+        (ActionType::Unenroll, false) if action.target != Some(TargetState::Acked) => deactivate(next, "manual", now),
+        (ActionType::Migrate, false) if action.target != Some(TargetState::Acked) => deactivate(next, "migrated", now),
         // The record goes on: it is the other host's.
         (ActionType::Reenroll, _) => {
             if let Some(known) = &mut next.duplicate_hosts {
@@ -202,7 +215,7 @@ fn apply(next: &mut AgentRecord, id: &ActionId, order: Order, ack: &Ack<'_>, now
     true
 }
 
-/// Unenrolls the agent, which ends all its credentials.
+/// Unenrolls the agent and revokes all its credentials.
 pub(crate) fn deactivate(next: &mut AgentRecord, reason: &str, now: Timestamp) {
     if next.active {
         next.active = false;
@@ -220,6 +233,7 @@ fn result(record: &AgentRecord, id: ActionId, kind: ActionType, ack: &Ack<'_>, n
         agent_id: record.id.clone(),
         at: ack.at.unwrap_or(now),
         error: ack.error.as_deref().map(|error| shortened(error).into_owned()),
+        // Dropped instead of truncated: half a JSON object is of no use.
         fields: fields.filter(|text| text.len() <= RESULT_BYTES),
     }
 }

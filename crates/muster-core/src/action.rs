@@ -61,6 +61,7 @@ impl ActionType {
 
     /// Returns whether it is delivered to agents under its own name (EA77).
     pub const fn is_delivered(self) -> bool {
+        // These exist so that the history shows them; agents do not know their types.
         !matches!(self, Self::Reenroll | Self::UpdateTags | Self::ForceUnenroll | Self::PolicyChange)
     }
 }
@@ -77,7 +78,8 @@ pub struct Signed {
 /// An action for some agents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Action {
-    /// Sequence number in the order of creation, assigned by the store; 0 before.
+    /// Sequence number in the order of creation, assigned by the store on commit; 0 until then.
+    // Positions and ack tokens refer to this number, so it must ascend in commit order for every reader (EA75).
     pub seq: i64,
     /// Id, which is also its ack token.
     pub id: ActionId,
@@ -87,7 +89,8 @@ pub struct Action {
     pub kind: ActionType,
     /// Creation time.
     pub created_at: Timestamp,
-    /// Expiration: it is not delivered afterwards.
+    /// Expiration time, after which it is no longer delivered.
+    // Never `None` for actions that this server creates (D4).
     pub expiration: Option<Timestamp>,
     /// Start time.
     pub start_time: Option<Timestamp>,
@@ -98,10 +101,12 @@ pub struct Action {
     /// Component type of an `INPUT_ACTION`.
     pub input_type: String,
     /// Type-specific fields as JSON; `None` is `null`. May hold `$co.elastic.secret{ID}` references.
+    // Text, and shared: one action can be delivered to 100,000 agents.
     pub data: Option<Arc<str>>,
     /// Signature, for types that are signed.
     pub signed: Option<Signed>,
     /// Number of target agents, ineligible ones included.
+    // Fixed at creation. The start times of a rollout are computed from it, so it must not change afterwards (EA83).
     pub total: i64,
     /// User who created it.
     pub created_by: String,
@@ -118,10 +123,11 @@ pub struct DueAction {
     pub position: i64,
 }
 
-/// Error of a target whose agent was unenrolled, in any way, before it acknowledged the action.
+/// Error of a target whose agent was unenrolled before it acknowledged the action. Without it, an action with such a
+/// target would stay in progress until it expires.
 pub const UNENROLLED: &str = "the agent was unenrolled";
 
-/// Result of an agent, or the reason why it is not eligible.
+/// Result that an agent reported, or the reason why the agent is not eligible.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActionResult {
     /// The action.
@@ -129,6 +135,7 @@ pub struct ActionResult {
     /// The agent.
     pub agent_id: AgentId,
     /// Time by the agent's clock.
+    // May be wrong by any amount, since it is the agent's clock.
     pub at: Timestamp,
     /// Error message; the action failed if it is present.
     pub error: Option<String>,
@@ -144,7 +151,7 @@ pub enum TargetState {
     Queued,
     /// Acknowledged without an error.
     Acked,
-    /// Acknowledged with an error, not eligible, or unenrolled before (D14).
+    /// Acknowledged with an error, not eligible, or unenrolled first (D14).
     Failed,
 }
 
@@ -153,7 +160,7 @@ pub enum TargetState {
 pub struct Target {
     /// State of the target.
     pub state: TargetState,
-    /// It belongs to an earlier life of the agent id (EA42), so that the current agent can't acknowledge it.
+    /// It belongs to an earlier enrollment under the same agent id (EA42), so the current agent can't acknowledge it.
     pub is_former: bool,
 }
 

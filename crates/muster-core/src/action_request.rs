@@ -14,13 +14,13 @@ use crate::time::Timestamp;
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Default time until an action expires.
-const STANDS: Duration = Duration::from_secs(30 * 24 * 3600);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Time until a diagnostics request expires.
-const DIAGNOSTICS_STANDS: Duration = Duration::from_secs(3 * 3600);
+const DIAGNOSTICS_LIFETIME: Duration = Duration::from_secs(3 * 3600);
 /// Minimum rollout window.
-const SHORTEST_ROLLOUT: Duration = Duration::from_secs(600);
+const MIN_ROLLOUT: Duration = Duration::from_secs(600);
 /// Maximum `timeout` in seconds: one day.
-const LONGEST_TIMEOUT: i64 = 86_400;
+const MAX_TIMEOUT: i64 = 86_400;
 
 /// A requested action, before validation.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,8 +62,8 @@ impl ActionRequest {
         new.checked_action(id, space, total, created_by, now)
     }
 
-    /// The same with every text that agents act on in its canonical form. To be called before secrets are sealed;
-    /// references to sealed ones are left alone.
+    /// Converts all strings that agents interpret to their canonical form. Must be called before secrets are sealed;
+    /// references to sealed secrets are skipped.
     pub fn canonical(mut self) -> Result<Self, Error> {
         let input_type = canonical::input_type(&self.input_type);
         self.input_type = input_type.map_err(|reason| Error::invalid("input_type", reason))?;
@@ -88,6 +88,7 @@ impl ActionRequest {
         // A window needs a start time, from which the start of each agent is computed (EA83).
         let start_time = self.start_time.or(self.rollout.map(|_| now));
         let expiration = self.expiration.unwrap_or_else(|| ends_at(self.kind, start_time, self.rollout, now));
+        // Validated now, and not only on delivery, so that the caller gets the error.
         let data = checked_data(self.kind, self.data)?;
         Ok(Action {
             seq: 0,
@@ -109,12 +110,13 @@ impl ActionRequest {
     }
 
     fn check(&self, now: Timestamp) -> Result<(), Error> {
-        if self.rollout.is_some_and(|window| window < SHORTEST_ROLLOUT) {
+        if self.rollout.is_some_and(|window| window < MIN_ROLLOUT) {
             return Err(Error::invalid("rollout_duration_seconds", "at least 600"));
         }
-        if self.timeout.is_some_and(|timeout| !(1..=LONGEST_TIMEOUT).contains(&timeout)) {
-            return Err(Error::invalid("timeout", format!("1 to {LONGEST_TIMEOUT} seconds")));
+        if self.timeout.is_some_and(|timeout| !(1..=MAX_TIMEOUT).contains(&timeout)) {
+            return Err(Error::invalid("timeout", format!("1 to {MAX_TIMEOUT} seconds")));
         }
+        // An expiration before the start would create an action that is never delivered.
         if self.expiration.is_some_and(|end| end <= self.start_time.unwrap_or(now).max(now)) {
             return Err(Error::invalid("expiration", "must be after the start"));
         }
@@ -126,13 +128,14 @@ impl ActionRequest {
 }
 
 const SECRET_REFERENCE: &str = "$co.elastic.secret{";
-/// Schemes that agents fetch packages by.
+/// URL schemes that agents support for packages.
 const SOURCE_SCHEMES: [&str; 3] = ["https", "http", "file"];
 
-/// A text's canonical form, or the reason why it has none.
+/// Function that returns the canonical form of a string, or the reason why there is none.
 type Form = fn(&str) -> Result<String, String>;
 
-/// JSON pointers to the texts in the data of that type that are parsed by somebody, and their forms.
+/// Returns JSON pointers to the strings in the data of a type that agents parse, with the functions for their canonical
+/// forms.
 fn canonical_fields(kind: ActionType) -> &'static [(&'static str, Form)] {
     match kind {
         ActionType::Upgrade => {
@@ -153,9 +156,9 @@ fn checked_data(kind: ActionType, data: Value) -> Result<Value, Error> {
         return Ok(data);
     }
     let revision = if kind == ActionType::PolicyReassign { data.get("policy_revision").cloned() } else { None };
-    let misfit = || Error::invalid("data", format!("is not valid for {}", kind.as_str()));
-    let mut shaped = reshape(kind, data).ok_or_else(misfit)?;
-    // Ours alone: it says how to finish the reassignment after a crash. Agents are sent the policy's id.
+    let invalid = || Error::invalid("data", format!("is not valid for {}", kind.as_str()));
+    let mut shaped = reshape(kind, data).ok_or_else(invalid)?;
+    // Not part of the protocol, and removed on delivery: it is needed to finish the reassignment after a crash.
     if let Some(revision) = revision.filter(Value::is_i64) {
         shaped["policy_revision"] = revision;
     }
@@ -168,8 +171,9 @@ fn ends_at(kind: ActionType, start: Option<Timestamp>, rollout: Option<Duration>
     match rollout {
         Some(window) if window <= 2 * HOUR => start.plus(2 * window),
         Some(window) => start.plus(window),
-        None if kind == ActionType::RequestDiagnostics => start.plus(DIAGNOSTICS_STANDS),
-        None => start.plus(STANDS),
+        // Diagnostics of an agent that comes back days later are of no use to anyone.
+        None if kind == ActionType::RequestDiagnostics => start.plus(DIAGNOSTICS_LIFETIME),
+        None => start.plus(DEFAULT_LIFETIME),
     }
 }
 
@@ -185,11 +189,11 @@ pub fn cancel_of(target: &Action, id: ActionId, created_by: &str, now: Timestamp
         return Err(Error::invalid("action_id", reason));
     }
     let data = serde_json::json!({"target_id": target.id});
-    let order = ActionRequest {
+    let request = ActionRequest {
         expiration: target.expiration.filter(|end| *end > now),
         ..ActionRequest::new(ActionType::Cancel, data)
     };
-    order.into_action(id, target.space.clone(), target.total, created_by, now)
+    request.into_action(id, target.space.clone(), target.total, created_by, now)
 }
 
 /// Status of an action (MG §5.7, first match wins).
@@ -243,6 +247,7 @@ pub fn progress(action: &Action, counts: &ActionCounts, now: Timestamp) -> Actio
     ActionProgress {
         status,
         actioned,
+        // Clamped, so that inconsistent counts never show more acks than targets.
         acked: (results.min(actioned) - counts.failed).max(0),
         failed: counts.failed,
         completed_at,
@@ -251,6 +256,7 @@ pub fn progress(action: &Action, counts: &ActionCounts, now: Timestamp) -> Actio
 
 fn unfinished(action: &Action, now: Timestamp) -> ActionStatus {
     let is_upgrade = action.kind == ActionType::Upgrade;
+    // An agent that started an upgrade in time may still finish it (MG §5.7).
     if !is_upgrade && action.expiration.is_some_and(|end| end <= now) {
         return ActionStatus::Expired;
     }
@@ -274,12 +280,12 @@ mod tests {
         ActionRequest::new(ActionType::Upgrade, json!({"version": "9.6.1", "x": 1}))
     }
 
-    fn make(order: ActionRequest) -> Result<Action, Error> {
-        order.into_action(ActionId::trusted("a"), SpaceId::default(), 10, "local:root", at(0))
+    fn make(request: ActionRequest) -> Result<Action, Error> {
+        request.into_action(ActionId::trusted("a"), SpaceId::default(), 10, "local:root", at(0))
     }
 
-    fn field(order: ActionRequest) -> Option<String> {
-        make(order).unwrap_err().field
+    fn field(request: ActionRequest) -> Option<String> {
+        make(request).unwrap_err().field
     }
 
     fn hours(hours: u64) -> Duration {
@@ -287,15 +293,15 @@ mod tests {
     }
 
     #[test]
-    fn mg123_a_window_has_ten_minutes_at_least() {
-        let order = ActionRequest { rollout: Some(Duration::from_secs(599)), ..upgrade() };
-        assert_eq!(field(order).as_deref(), Some("rollout_duration_seconds"));
+    fn mg123_a_rollout_window_has_at_least_ten_minutes() {
+        let request = ActionRequest { rollout: Some(Duration::from_secs(599)), ..upgrade() };
+        assert_eq!(field(request).as_deref(), Some("rollout_duration_seconds"));
         assert!(make(ActionRequest { rollout: Some(Duration::from_secs(600)), ..upgrade() }).is_ok());
     }
 
     #[test]
-    fn mg125_mg131_d4_every_order_ends() {
-        let end = |order| make(order).unwrap().expiration.unwrap();
+    fn mg125_mg131_d4_every_action_expires() {
+        let end = |request| make(request).unwrap().expiration.unwrap();
         let window = |h| ActionRequest { rollout: Some(hours(h)), start_time: Some(at(3600)), ..upgrade() };
         assert_eq!(end(window(1)), at(3600).plus(hours(2)));
         assert_eq!(end(window(2)), at(3600).plus(hours(4)));
@@ -308,14 +314,14 @@ mod tests {
     }
 
     #[test]
-    fn ea83_a_rollout_without_a_start_begins_now() {
+    fn ea83_a_rollout_without_a_start_time_starts_now() {
         let action = make(ActionRequest { rollout: Some(hours(1)), ..upgrade() }).unwrap();
         assert_eq!((action.start_time, action.rollout_seconds), (Some(at(0)), Some(3600)));
         assert_eq!(make(upgrade()).unwrap().start_time, None);
     }
 
     #[test]
-    fn ea81_data_is_cut_and_checked_when_the_order_is_made() {
+    fn ea81_data_is_reduced_and_validated_on_creation() {
         assert_eq!(make(upgrade()).unwrap().data.as_deref(), Some(r#"{"version":"9.6.1"}"#));
         for (kind, bad) in [
             (ActionType::Upgrade, json!({})),
@@ -330,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn input_actions_name_their_input_and_others_do_not() {
+    fn only_input_actions_have_an_input_type() {
         let input = ActionRequest::new(ActionType::InputAction, json!({}));
         assert_eq!(field(input.clone()).as_deref(), Some("input_type"));
         assert!(make(ActionRequest { input_type: "osquery".into(), ..input }).is_ok());
@@ -339,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn mg128_mg129_only_upgrades_and_unenrolments_can_be_cancelled() {
+    fn mg128_mg129_only_upgrades_and_unenrollments_can_be_cancelled() {
         let target = make(upgrade()).unwrap();
         let cancel = cancel_of(&target, ActionId::trusted("c"), "local:root", at(5)).unwrap();
         assert_eq!((cancel.kind, cancel.data.as_deref()), (ActionType::Cancel, Some(r#"{"target_id":"a"}"#)));
@@ -372,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn mg142_expired_but_upgrades_only_pass_their_window() {
+    fn mg142_upgrades_do_not_expire_but_pass_their_window() {
         let settings =
             make(ActionRequest { expiration: Some(at(60)), ..ActionRequest::new(ActionType::Settings, Value::Null) });
         assert_eq!(status(&settings.unwrap(), 9, 0, 60), ActionStatus::Expired);
@@ -391,16 +397,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_never_exceed_the_agents_meant(total in 0_i64..50, acked in 0_i64..60, failed in 0_i64..60) {
+        fn counts_never_exceed_the_targets(total in 0_i64..50, acked in 0_i64..60, failed in 0_i64..60) {
             let action = Action { total, ..make(upgrade()).unwrap() };
             let progress = progress(&action, &counts(acked, failed), at(60));
             prop_assert!(progress.acked >= 0 && progress.acked <= progress.actioned);
         }
 
         #[test]
-        fn d4_an_order_ends_after_it_starts(start in proptest::option::of(0_u64..1_000_000), window in proptest::option::of(600_u64..1_000_000)) {
-            let order = ActionRequest { start_time: start.map(at), rollout: window.map(Duration::from_secs), ..upgrade() };
-            let action = make(order).unwrap();
+        fn d4_an_action_expires_after_its_start(start in proptest::option::of(0_u64..1_000_000), window in proptest::option::of(600_u64..1_000_000)) {
+            let request = ActionRequest { start_time: start.map(at), rollout: window.map(Duration::from_secs), ..upgrade() };
+            let action = make(request).unwrap();
             prop_assert!(action.expiration > action.start_time && action.expiration > Some(at(0)));
         }
     }

@@ -1,4 +1,4 @@
-//! The record of an enrolled agent, apart from the documents that it reports.
+//! The record of an enrolled agent, without the documents that it reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::status::Status;
 use crate::time::Timestamp;
 pub use crate::upgrade::UpgradeState;
 
-/// Which program an agent is, and so which protocol it speaks.
+/// The program that an agent is, which determines its protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
@@ -30,11 +30,11 @@ pub enum Family {
 }
 
 impl Family {
-    /// Every family.
+    /// All families.
     pub const ALL: [Self; 5] = [Self::Elastic, Self::Muster, Self::Orbit, Self::Osquery, Self::Opamp];
 
-    /// Whether an agent that reports its uninstallation is gone for good, so that its credentials end with it. Ours
-    /// deletes them before it says so. An Elastic Agent stays active, and may come back with its key (EA140).
+    /// Returns whether the report of an uninstallation is final, so that the credentials are revoked. muster-agent
+    /// deletes them before it reports. An Elastic Agent stays active, and may come back with its key (EA140).
     pub const fn ends_when_uninstalled(self) -> bool {
         match self {
             Self::Muster => true,
@@ -42,7 +42,7 @@ impl Family {
         }
     }
 
-    /// The word for it.
+    /// Returns its name in the API and in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Elastic => "elastic",
@@ -54,7 +54,7 @@ impl Family {
     }
 }
 
-/// Enrolment type: whether a record outlives the agent's absence (EA §3.1).
+/// Enrollment type, which determines how long a record is kept (EA §3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AgentType {
@@ -73,7 +73,7 @@ pub enum AgentType {
 pub enum AuditReason {
     /// The agent was uninstalled.
     Uninstall,
-    /// A component noticed that the agent is gone. The only reason that sticks (EA138).
+    /// A component detected that the agent is gone. The only reason that is final (EA138).
     Orphaned,
     /// The agent's key was revoked.
     KeyRevoked,
@@ -90,13 +90,13 @@ pub struct AuditReport {
     pub at: Timestamp,
 }
 
-/// A revision of the assigned policy that an agent stored and could not apply: its check-ins claim the revision all the
-/// same, with status `error`, and it is never acked (AG160).
+/// A revision of the assigned policy that an agent stored but could not apply. Its check-ins claim this revision, with
+/// status `error`, but the agent never acks it (AG160).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyFailure {
-    /// The revision.
+    /// Revision that failed.
     pub revision: i64,
-    /// What the agent says of it.
+    /// Reason reported by the agent.
     pub reason: String,
 }
 
@@ -107,7 +107,7 @@ pub struct ReportedHealth {
     pub status: String,
     /// Human-readable message.
     pub message: String,
-    /// `input`, `output`, `other`: where the unhealthy components are; empty when healthy (D5).
+    /// Where the unhealthy components are: `input`, `output`, `other`; empty if healthy (D5).
     pub unhealthy_reason: Vec<String>,
 }
 
@@ -115,22 +115,27 @@ pub struct ReportedHealth {
 /// is not based on the newest version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentRecord {
+    // The record is in memory for every active agent, so what is large or rarely needed is boxed (`policy_failure`,
+    // `duplicate_hosts`) or kept in `AgentDocuments`.
     /// The agent's id.
     pub id: AgentId,
     /// Version for optimistic locking, from 1.
     pub version: i64,
-    /// Which program it is.
+    /// Its family.
     pub family: Family,
-    /// The machine that it runs on; `None`: it is not known.
+    /// Host that it runs on; `None` if unknown.
+    // Both of the next fields come from the agent and prove nothing: they must never decide about access.
     pub host_id: Option<HostId>,
-    /// The id that its host says it had before, here or at another server (AG157). It is the host's own word: it groups
-    /// records, and gives no right to anything.
+    /// Previous id reported by its host, at this or another server (AG157). Not authenticated: it groups records, and
+    /// grants nothing.
     pub former_id: Option<AgentId>,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
-    /// False if unenrolled, in which case there is no live credential.
+    /// Whether it is enrolled. An unenrolled agent has no live credential.
     pub active: bool,
-    /// What it authenticates with after enrolment; none once it is revoked.
+    /// Live credentials.
+    // Revoked ones are only in the store. The store compares this list before and after an update, and writes the
+    // difference.
     pub credentials: LiveCredentials,
     /// Enrollment key that it enrolled with (M7).
     pub enrollment_key_id: Option<EnrollmentKeyId>,
@@ -143,42 +148,49 @@ pub struct AgentRecord {
     /// Time of the last change.
     pub updated_at: Timestamp,
     /// The assigned policy (0 or 1).
+    // Three different things: the target (`policy_id`, `target_revision`), the report (`running_policy_id`), and the
+    // revision of the target policy that the agent is known to have (`policy_revision`).
     pub policy_id: Option<PolicyId>,
-    /// The revision of the assigned policy that it should run; `None`: the policy's newest, whichever that is.
+    /// Target revision of the assigned policy; `None` follows the newest one, so that a new revision writes no agent
+    /// record.
     pub target_revision: Option<i64>,
     /// Policy that the agent reports as running.
     pub running_policy_id: Option<PolicyId>,
-    /// Revision that it runs, by check-in or ack; 0 if it needs a policy.
+    /// Running revision of the assigned policy, from check-ins or acks; 0 if a policy is due.
     pub policy_revision: i64,
-    /// A revision that it was given and could not apply.
+    /// Delivered revision that it could not apply.
     pub policy_failure: Option<Box<PolicyFailure>>,
     /// Greatest sequence number confirmed by an ack token; −1 if none (EA44).
+    // Everything up to this number was delivered. It is not per action, so acks can arrive in any order without moving
+    // it.
     pub action_position: i64,
     /// Ack token that `action_position` is from.
     pub action_token: Option<ActionId>,
     /// Hosts that share its key.
     pub duplicate_hosts: Option<Box<DuplicateHosts>>,
-    /// Tags without duplicates, in the order of first appearance.
+    /// Tags, without duplicates, in the order in which they were added.
     pub tags: Vec<String>,
-    /// The space that it belongs to: its enrollment key's.
+    /// Space of the enrollment key.
     pub space: SpaceId,
-    /// Version from the User-Agent, normalised (EA33).
+    /// Normalized version from the User-Agent (EA33).
     pub agent_version: String,
     /// Whether the version is newer than the highest tested one (EA32).
     pub newer_than_tested: bool,
     /// Host name from the metadata, for lists and filters.
     pub hostname: String,
     /// Last check-in in the store; presence in memory may be later.
+    // Not updated by heartbeats that change nothing: those are presence, which is written in batches.
     pub last_checkin: Option<Timestamp>,
     /// Reported health.
     pub health: ReportedHealth,
-    /// Status: the result of the last transition.
+    /// Status after the last transition.
     pub status: Status,
-    /// Time since when it holds.
+    /// Time of the last transition.
     pub status_since: Timestamp,
-    /// Time at which the status must be evaluated again; `None` if time alone changes nothing.
+    /// Time at which the status must be evaluated again; `None` if time alone does not change it.
+    // Indexed in the store: the timer reads only the agents that are due.
     pub status_deadline: Option<Timestamp>,
-    /// Report that it left.
+    /// Report of its departure.
     pub audit: Option<AuditReport>,
     /// Creation time of a pending UNENROLL action.
     pub unenrollment_started_at: Option<Timestamp>,
@@ -186,7 +198,7 @@ pub struct AgentRecord {
     pub unenrolled_at: Option<Timestamp>,
     /// `manual`, `forced`, `timeout`, `migrated`…
     pub unenrolled_reason: Option<String>,
-    /// Its upgrade.
+    /// State of its upgrade.
     pub upgrade: UpgradeState,
     /// User-provided metadata: a JSON object.
     pub user_metadata: Option<Arc<str>>,
@@ -194,7 +206,8 @@ pub struct AgentRecord {
     pub first_address: String,
     /// Address of its last stored check-in.
     pub last_address: String,
-    /// Inactivity timeout of the policy at the last transition; `None` means never inactive.
+    /// Inactivity timeout of the policy; `None` means never inactive. A copy, so that the status is evaluated without
+    /// reading the policy; changes of the policy update it.
     pub inactivity_timeout: Option<Duration>,
 }
 

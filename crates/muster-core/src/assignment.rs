@@ -13,10 +13,11 @@ use crate::raw_json::{as_text, each_element, members};
 
 /// The setting that holds the rules.
 pub const SETTING: &str = "assignment_rules";
+// Every enrollment evaluates them in order.
 /// Maximum number of rules.
-const MOST_RULES: usize = 1000;
-/// Reported addresses that are looked at.
-const MOST_ADDRESSES: usize = 4096;
+const MAX_RULES: usize = 1000;
+/// Maximum number of reported addresses that are considered.
+const MAX_ADDRESSES: usize = 4096;
 
 /// Rules, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,10 +83,12 @@ pub struct HostFacts {
 impl AssignmentRules {
     /// Parses the setting; no setting means no rules.
     pub fn read(setting: Option<&str>) -> Result<Self, Error> {
+        // Parsed for each enrollment, which are rare compared to check-ins.
         let Some(text) = setting else { return Ok(Self::default()) };
+        // Unknown fields are rejected: a misspelled condition would otherwise match every agent.
         let rules: Self = serde_json::from_str(text).map_err(|error| Error::invalid(SETTING, error.to_string()))?;
-        if rules.0.len() > MOST_RULES {
-            return Err(Error::invalid(SETTING, format!("at most {MOST_RULES} rules")));
+        if rules.0.len() > MAX_RULES {
+            return Err(Error::invalid(SETTING, format!("at most {MAX_RULES} rules")));
         }
         Ok(rules)
     }
@@ -104,6 +107,7 @@ impl AssignmentRules {
 impl Conditions {
     /// Returns whether all conditions hold.
     pub fn hold(&self, facts: &HostFacts) -> bool {
+        // Tags are compared with case, as everywhere in the API; facts of the host without.
         let tags = self.tags.iter().all(|tag| facts.tags.contains(tag));
         let hostname = self.hostname.as_ref().is_none_or(|pattern| glob(pattern, &facts.hostname));
         let platform = self.platform.as_ref().is_none_or(|platform| {
@@ -116,19 +120,22 @@ impl Conditions {
 }
 
 impl HostFacts {
-    /// Reads what `local_metadata`, a JSON text, says.
+    /// Extracts the facts from `local_metadata`, a JSON text.
     pub fn read(metadata: &str, tags: &[String], address: &str) -> Self {
+        // Only these members are decoded; the document can be half a megabyte.
         let [host, os] = members(metadata, ["host", "os"]).map(Option::unwrap_or_default);
         let [hostname, name, architecture, ip] = members(host, ["hostname", "name", "architecture", "ip"]);
         let [platform, family] = members(os, ["platform", "family"]);
         let text = |raw: Option<&str>| raw.and_then(as_text).unwrap_or_default().into_owned();
-        let mut addresses: Vec<IpAddr> = address.parse().into_iter().filter(is_of_a_network).collect();
-        // Agents report addresses with their prefix length (`10.0.0.7/24`); the address alone is compared.
+        // The remote address first. Behind a proxy it is that of the proxy, so reported addresses count too, although
+        // they are not authenticated.
+        let mut addresses: Vec<IpAddr> = address.parse().into_iter().filter(is_routable).collect();
+        // Agents report addresses with a prefix length (`10.0.0.7/24`); only the address is compared.
         each_element(ip.unwrap_or_default(), |ip| {
             let ip = as_text(ip).unwrap_or_default();
             let parsed = ip.split('/').next().and_then(|ip| ip.parse().ok());
-            addresses.extend(parsed.filter(is_of_a_network));
-            addresses.len() < MOST_ADDRESSES
+            addresses.extend(parsed.filter(is_routable));
+            addresses.len() < MAX_ADDRESSES
         });
         Self {
             tags: tags.to_vec(),
@@ -141,29 +148,30 @@ impl HostFacts {
     }
 }
 
-/// Returns whether an address is loopback or link-local, which every host has.
-fn is_of_a_network(address: &IpAddr) -> bool {
+/// Returns whether an address says something about the network: every host has loopback and link-local addresses.
+fn is_routable(address: &IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
         IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
     }
 }
 
-/// Whether `text` fits `pattern`, case aside. One mark to go back to is enough: the last `*` can take more.
+/// Matches `text` against `pattern`, ignoring case. Backtracking to the last `*` is sufficient, so the time is bounded
+/// by the product of both lengths.
 fn glob(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.to_lowercase().chars().collect();
     let text: Vec<char> = text.to_lowercase().chars().collect();
-    let (mut p, mut t, mut mark) = (0, 0, None);
+    let (mut p, mut t, mut backtrack) = (0, 0, None);
     while t < text.len() {
         match pattern.get(p) {
             Some('*') => {
-                mark = Some((p, t));
+                backtrack = Some((p, t));
                 p += 1;
             }
             Some(c) if *c == '?' || *c == text[t] => (p, t) = (p + 1, t + 1),
-            _ => match mark {
+            _ => match backtrack {
                 Some((star, from)) => {
-                    mark = Some((star, from + 1));
+                    backtrack = Some((star, from + 1));
                     (p, t) = (star + 1, from + 1);
                 }
                 None => return false,
@@ -173,7 +181,7 @@ fn glob(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
-/// A network: an address and the number of its leading bits that count.
+/// Network in CIDR notation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Cidr {
@@ -182,7 +190,7 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Reads `10.0.0.0/8`; an address alone is a network of one.
+    /// Parses `10.0.0.0/8`. A single address is a network of its own.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().ok()?;
@@ -191,10 +199,11 @@ impl Cidr {
         (bits <= width).then_some(Self { address, bits })
     }
 
-    /// Whether `address` lies in it.
+    /// Returns whether the network contains `address`. IPv4-mapped IPv6 addresses count as IPv4.
     pub fn contains(self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
+                // A shift by the full width, for `/0`, is not defined: the mask is then zero.
                 let mask = u32::MAX.checked_shl(32 - self.bits).unwrap_or(0);
                 (network.to_bits() ^ address.to_bits()) & mask == 0
             }
@@ -241,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn m11_each_condition_must_hold() {
+    fn m11_all_conditions_must_hold() {
         for good in [
             json!({}),
             json!({"tags": ["prod"]}),
@@ -282,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn m11_rules_that_are_none_are_refused_by_name() {
+    fn m11_invalid_rules_are_rejected() {
         assert_eq!(AssignmentRules::read(None).unwrap(), AssignmentRules::default());
         for bad in ["{}", r#"[{"match":{"hostnam":"x"}}]"#, r#"[{"match":{"ip":"10.0.0.0/33"}}]"#] {
             assert_eq!(AssignmentRules::read(Some(bad)).unwrap_err().field.as_deref(), Some(SETTING));
@@ -290,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_match_like_those_of_a_shell() {
+    fn patterns_match_like_in_a_shell() {
         for (pattern, text) in [("*", ""), ("a*b*c", "aXXbYYbc"), ("w?b-*", "WEB-1"), ("**x", "x"), ("é?", "Éa")] {
             assert!(glob(pattern, text), "{pattern} {text}");
         }
@@ -313,7 +322,7 @@ mod tests {
         }
 
         #[test]
-        fn a_text_matches_itself_with_stars_anywhere(text in "[a-c]{0,6}", at in 0_usize..7) {
+        fn text_matches_itself_with_an_added_star(text in "[a-c]{0,6}", at in 0_usize..7) {
             let mut pattern = text.clone();
             pattern.insert(at.min(text.len()), '*');
             prop_assert!(glob(&pattern, &text));

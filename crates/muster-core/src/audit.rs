@@ -1,28 +1,29 @@
-//! The audit log: append-only, each line bound to the one before by its hash (M25).
+//! The audit log: append-only, and chained by hashes (M25).
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// One line, before it has its place in the chain.
+/// An event, before it is chained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEvent {
-    /// When.
+    /// Time.
     pub at: Timestamp,
-    /// Who: `user:…`, `agent:…`, `system`, `local:root`.
+    /// Actor: `user:…`, `agent:…`, `system`, `local:root`.
     pub actor: String,
-    /// What: `agent.enroll`, `agent.identity_mismatch`, `enrollment_key.revoke` …
+    /// Action: `agent.enroll`, `agent.identity_mismatch`, `enrollment_key.revoke` …
     pub action: String,
-    /// To what: `agent:<id>`, `policy:<id>` …
+    /// Subject: `agent:<id>`, `policy:<id>` …
     pub subject: String,
-    /// More, as a JSON object; never a secret.
+    /// Details, as a JSON object without secrets.
     pub detail: serde_json::Value,
 }
 
-/// The hash of a line: SHA-256 over the previous hash and the event's JSON.
+/// Computes the hash of an event: SHA-256 over the previous hash and the JSON of the event.
 pub fn chain_hash(previous: &[u8], event_json: &[u8]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
+    // No separator is needed: the previous hash has a fixed length.
     context.update(previous);
     context.update(event_json);
     let mut hash = [0; 32];

@@ -1,7 +1,7 @@
-//! Who asks, and what they may do.
+//! Callers and their privileges.
 //!
-//! A privilege that was checked is a value: a [`Grant`], which only an [`OpContext`] makes. Whatever acts for people takes
-//! one, so that a call without the check does not compile.
+//! A checked privilege is a value: a [`Grant`], which only an [`OpContext`] can create. All operations on behalf of
+//! people take one, so that a call without the check does not compile.
 //!
 //! ```
 //! use muster_core::authorization::{Actor, AgentsRead, Grant, OpContext};
@@ -24,17 +24,18 @@ use std::marker::PhantomData;
 
 use crate::id::SpaceId;
 
-/// Who acts.
+/// The caller of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
+    // Names of actors go into the audit log, so the formats in `Display` must stay stable.
     /// The server itself: timers, first start.
     System,
-    /// A user of this host, known by the socket's peer credentials.
+    /// A user of this host, authenticated by the peer credentials of the socket.
     Local {
-        /// The user's number.
+        /// User id.
         uid: u32,
     },
-    /// An agent, by its own key.
+    /// An agent, authenticated by its key.
     Agent(crate::id::AgentId),
 }
 
@@ -49,9 +50,9 @@ impl fmt::Display for Actor {
     }
 }
 
-/// A right to do one kind of thing; implemented by the types below, which have no values.
+/// A privilege; implemented by the types below, which have no values.
 pub trait Privilege: Send + Sync + 'static {
-    /// Its name in messages and in roles.
+    /// Name in messages and roles.
     const NAME: &'static str;
 }
 
@@ -70,27 +71,27 @@ macro_rules! privileges {
 }
 
 privileges! {
-    /// See agents, their documents and their actions.
+    /// Read agents, their documents and their actions.
     AgentsRead = "agents-read";
     /// Tag, reassign, upgrade, unenroll and delete agents; create and cancel actions.
     AgentsWrite = "agents-write";
-    /// Unenroll without the agent's consent (M24).
+    /// Unenroll agents without waiting for their ack (M24).
     AgentsForceUnenroll = "agents-force-unenroll";
-    /// See policies and outputs.
+    /// Read policies and outputs.
     PoliciesRead = "policies-read";
     /// Change policies, outputs and artifacts.
     PoliciesWrite = "policies-write";
-    /// See enrollment keys and their tokens.
+    /// Read enrollment keys and their tokens.
     KeysRead = "enrollment-keys-read";
     /// Create and revoke enrollment keys.
     KeysWrite = "enrollment-keys-write";
     /// Read diagnostics and other uploads.
     FilesRead = "files-read";
-    /// Read the audit log. It is one chain over the whole installation, so this is a right over every space.
+    /// Read the audit log. It is one chain for the whole installation, so this privilege covers every space.
     AuditRead = "audit-read";
 }
 
-/// Who asks, in which space, with what rights, and whether only to know.
+/// Context of an operation: the caller, the space, the privileges, and whether it is a dry run.
 #[derive(Clone, Debug)]
 pub struct OpContext {
     actor: Actor,
@@ -99,37 +100,37 @@ pub struct OpContext {
     dry_run: bool,
 }
 
-/// The caller's privileges. Roles come with users and tokens.
+/// Privileges of the caller. Roles will come with users and tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Privileges {
+    // By name and not by type, because it is chosen at run time.
     All,
     Only(&'static str),
 }
 
-/// The caller lacks a privilege.
+/// Error for a missing privilege.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this needs the privilege {0}")]
 pub struct Forbidden(pub &'static str);
 
 impl OpContext {
-    /// An administrator: the local root user, the server's own user, the server itself.
+    /// Creates the context of an administrator: the local root user, the server's own user, or the server itself.
     pub fn administrator(actor: Actor) -> Self {
         Self { actor, space: SpaceId::default(), privileges: Privileges::All, dry_run: false }
     }
 
-    /// A caller with one privilege and no other.
+    /// Creates a context with a single privilege.
     pub fn with_only<P: Privilege>(actor: Actor) -> Self {
         Self { privileges: Privileges::Only(P::NAME), ..Self::administrator(actor) }
     }
 
-    /// The same caller in another space.
+    /// Returns the context for another space.
     #[must_use]
     pub fn in_space(self, space: SpaceId) -> Self {
         Self { space, ..self }
     }
 
-    /// The same caller, who only wants to know: the operation checks everything, returns what it would do, and commits
-    /// nothing.
+    /// Returns the context for a dry run, which validates everything and returns the result, but commits nothing.
     #[must_use]
     pub fn trying(self, dry_run: bool) -> Self {
         Self { dry_run, ..self }
@@ -140,8 +141,10 @@ impl OpContext {
         self.dry_run
     }
 
-    /// The proof that the caller holds the privilege `P`.
+    /// Returns the proof that the caller has the privilege `P`.
     pub fn grant<P: Privilege>(&self) -> Result<Grant<P>, Forbidden> {
+        // The grant has a copy of the space and of the dry run, so that an operation can't combine the privilege of one
+        // request with the space of another.
         match self.privileges {
             Privileges::Only(name) if name != P::NAME => Err(Forbidden(P::NAME)),
             Privileges::All | Privileges::Only(_) => Ok(Grant {
@@ -154,11 +157,12 @@ impl OpContext {
     }
 }
 
-/// The proof that a caller holds the privilege `P`, in the caller's space. Only [`OpContext::grant`] makes one.
+/// Proof that the caller has the privilege `P` in its space. Only [`OpContext::grant`] can create one.
 pub struct Grant<P> {
     actor: Actor,
     space: SpaceId,
     dry_run: bool,
+    // A function pointer keeps the type `Send` and `Sync` for any `P`.
     privilege: PhantomData<fn() -> P>,
 }
 
@@ -179,7 +183,7 @@ impl<P> Grant<P> {
     }
 }
 
-// By hand: a derived one would ask `P` for it, which has no values.
+// Not derived, because that would require `P: Clone`.
 impl<P> Clone for Grant<P> {
     fn clone(&self) -> Self {
         Self { actor: self.actor.clone(), space: self.space.clone(), dry_run: self.dry_run, privilege: PhantomData }
@@ -197,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grant_is_made_only_of_a_privilege_that_the_caller_holds() {
+    fn a_grant_requires_the_privilege() {
         let reader = OpContext::with_only::<AgentsRead>(Actor::Local { uid: 5 });
         assert!(reader.grant::<AgentsRead>().is_ok());
         assert_eq!(reader.grant::<AgentsWrite>().unwrap_err(), Forbidden("agents-write"));
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_carries_the_space_and_the_dry_run() {
+    fn a_grant_has_the_space_and_the_dry_run_of_its_context() {
         let blue = SpaceId::trusted("blue");
         let caller = OpContext::administrator(Actor::System).in_space(blue.clone()).trying(true);
         let grant = caller.grant::<KeysRead>().unwrap();

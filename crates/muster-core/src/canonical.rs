@@ -1,7 +1,7 @@
-//! Texts that people give and agents act on, in the one form that goes out.
+//! Canonical forms of strings that people enter and agents interpret.
 //!
-//! A text that is parsed to be judged must not be passed on as it was typed: agents compare, sign and fetch what they
-//! are sent. Each function returns the canonical form, or the reason why there is none.
+//! A string must not be validated in parsed form and then sent as it was typed, because agents compare and fetch
+//! exactly what they get. Each function returns the canonical form, or the reason why there is none.
 
 use crate::credential::ApiKey;
 
@@ -12,8 +12,8 @@ const URL_BYTES: usize = 2048;
 /// Maximum length of an input type, bytes.
 const INPUT_TYPE_BYTES: usize = 256;
 
-/// `9.5.2`, `9.6.0-SNAPSHOT` or `9.5.2+build202601`. A leading `v` and white space around it are dropped; anything
-/// else that is no full version is refused, since what it means is a guess.
+/// Canonical form of a version: `9.5.2`, `9.6.0-SNAPSHOT` or `9.5.2+build202601`. A leading `v` and surrounding
+/// whitespace are removed. Incomplete versions are rejected, because their meaning would be a guess.
 pub fn version(text: &str) -> Result<String, String> {
     let version = text.trim();
     let version = version.strip_prefix(['v', 'V']).unwrap_or(version);
@@ -26,18 +26,19 @@ pub fn version(text: &str) -> Result<String, String> {
     Ok(version.to_owned())
 }
 
-/// A decimal number without leading zeros that fits 32 bits.
+/// Returns whether the string is a decimal number without leading zeros that fits into 32 bits.
 fn is_number(text: &str) -> bool {
     text.parse::<u32>().is_ok_and(|number| number.to_string() == text)
 }
 
-/// Nothing, or `-` or `+` and identifiers separated by dots, as in semantic versions.
+/// Returns whether the string is empty, or a pre-release or build suffix as in semantic versions.
 fn is_suffix(suffix: &str) -> bool {
     let identifier = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     suffix.is_empty() || suffix[1..].split(['.', '+']).all(identifier)
 }
 
-/// A URL with one of these schemes and, but for `file`, a host. The scheme in lower case; white space around it is dropped.
+/// Canonical form of a URL with one of these schemes and, except for `file`, a host. The scheme is converted to lower
+/// case; surrounding whitespace is removed.
 pub fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     let refused = |reason: &str| Err(format!("{} is not a URL: {reason}", quoted(text)));
     let url = text.trim();
@@ -49,11 +50,12 @@ pub fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     if url.len() > URL_BYTES {
         return refused(&format!("it is longer than {URL_BYTES} bytes"));
     }
-    // What RFC 3986 leaves out must be percent-encoded; agents would each guess in their own way.
+    // RFC 3986 requires percent-encoding of these characters; agents may treat them in any way.
     if let Some(bad) = rest.chars().find(|c| !c.is_ascii_graphic() || "\"<>\\^`{|}".contains(*c)) {
         return refused(&format!("it contains {bad:?}"));
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // The last `@` ends the user info: a password can contain others.
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     if scheme != "file" && !is_host(host) {
         return refused("it names no valid host and port");
@@ -61,7 +63,7 @@ pub fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     Ok(format!("{scheme}://{rest}"))
 }
 
-/// A name or address, and perhaps a port.
+/// Returns whether the string is a host name or address with an optional port.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
@@ -75,13 +77,13 @@ fn is_host(host: &str) -> bool {
     named && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number > 0))
 }
 
-/// An enrollment token without white space around it. The reason repeats nothing of it.
+/// Canonical form of an enrollment token: without surrounding whitespace. The reason contains no part of the token.
 pub fn token(text: &str) -> Result<String, String> {
     let token = text.trim();
     ApiKey::parse(token).map(|_| token.to_owned()).map_err(|error| error.to_string())
 }
 
-/// The type of an input: `osquery`, `endpoint`.
+/// Canonical form of an input type: `osquery`, `endpoint`.
 pub fn input_type(text: &str) -> Result<String, String> {
     let kind = text.trim();
     let fits =
@@ -89,7 +91,7 @@ pub fn input_type(text: &str) -> Result<String, String> {
     if fits { Ok(kind.to_owned()) } else { Err(format!("{} is not the type of an input", quoted(text))) }
 }
 
-/// The value in an error: cut, so that a mistake can't fill the log.
+/// Quotes a value for an error, truncated so that it can't flood the log.
 fn quoted(text: &str) -> String {
     let cut: String = text.chars().take(80).collect();
     format!("{cut:?}")
@@ -103,7 +105,7 @@ mod tests {
     use crate::version::Version;
 
     #[test]
-    fn versions_take_their_canonical_form() {
+    fn versions_have_a_canonical_form() {
         for (given, sent) in [
             ("9.5.0", "9.5.0"),
             ("v9.5.0", "9.5.0"),
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_full_version_is_refused_with_its_value() {
+    fn incomplete_versions_are_rejected_with_their_value() {
         for bad in [
             "9.5",
             "9",
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_take_their_canonical_form_or_are_refused() {
+    fn urls_have_a_canonical_form_or_are_rejected() {
         let web = |text: &str| url(text, &["https", "http", "file"]);
         for (given, sent) in [
             (" HTTPS://mirror.example/x/\n", "https://mirror.example/x/"),
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_lose_a_pasted_line_end_and_are_never_repeated() {
+    fn tokens_are_trimmed_and_never_repeated_in_errors() {
         assert_eq!(token("aWQ6c2VjcmV0\n").as_deref(), Ok("aWQ6c2VjcmV0"));
         for bad in ["", "\"aWQ6c2VjcmV0\"", "hunter2!", "aWQ"] {
             let reason = token(bad).unwrap_err();
@@ -180,7 +182,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_canonical_version_is_its_own_canonical_form(text in "[ v0-9.+-]{0,12}[a-z]{0,3} ?") {
+        fn canonicalization_of_versions_is_idempotent(text in "[ v0-9.+-]{0,12}[a-z]{0,3} ?") {
             if let Ok(canonical) = version(&text) {
                 prop_assert_eq!(version(&canonical), Ok(canonical.clone()));
                 prop_assert!(Version::parse(&canonical).is_some());
@@ -188,7 +190,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_answered(text in any::<String>()) {
+        fn any_text_is_handled_without_a_panic(text in any::<String>()) {
             let _ = (version(&text), url(&text, &["https"]), token(&text), input_type(&text));
         }
     }

@@ -1,15 +1,16 @@
-//! What others must learn of a commit: rows of the change log, written with it.
+//! Rows of the change log, which are written in the same commit as the change that they announce.
 //!
-//! A change carries no data. Whoever reads it looks at the subject anew (architecture page, "Change log").
+//! A change carries no data: its readers load the subject again (`ARCHITECTURE.md`, "Change log"). So it does no harm
+//! to read a row twice, or late, and rows never contain secrets.
 
 use crate::id::{ActionId, AgentId, EnrollmentKeyId, OutputId, PolicyId};
 
-/// One row's kind and subject.
+/// Kind and subject of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// The agent's record changed by other hands than its own: revoked, reassigned, retagged, deleted.
+    /// The agent's record was changed by someone other than the agent: revoked, reassigned, retagged, deleted.
     Agent(AgentId),
-    /// An action was given or cancelled: look at its targets.
+    /// An action was created or cancelled; its targets must be looked up.
     Action(ActionId),
     /// A policy has a new revision, or was deleted.
     Policy(PolicyId),
@@ -17,12 +18,12 @@ pub enum Change {
     EnrollmentKey(EnrollmentKeyId),
     /// An output changed.
     Output(OutputId),
-    /// The settings of that name changed.
+    /// The setting of that name changed.
     Setting(String),
 }
 
 impl Change {
-    /// The row's `kind` and `subject`.
+    /// Returns the row's `kind` and `subject`.
     pub fn to_row(&self) -> (&'static str, &str) {
         match self {
             Self::Agent(id) => ("agent", id.as_str()),
@@ -34,7 +35,7 @@ impl Change {
         }
     }
 
-    /// Reads a row; `None` for a kind that a newer version writes.
+    /// Parses a row; `None` for an unknown kind.
     pub fn from_row(kind: &str, subject: &str) -> Option<Self> {
         Some(match kind {
             "agent" => Self::Agent(AgentId::trusted(subject)),
@@ -43,6 +44,8 @@ impl Change {
             "enrollment_key" => Self::EnrollmentKey(EnrollmentKeyId::trusted(subject)),
             "output" => Self::Output(OutputId::trusted(subject)),
             "setting" => Self::Setting(subject.to_owned()),
+            // During a rolling upgrade, newer nodes write kinds that this one does not know. Skipping them keeps the
+            // reader from getting stuck on one row.
             _ => return None,
         })
     }

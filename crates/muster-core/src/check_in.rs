@@ -1,4 +1,4 @@
-//! What a check-in changes, decided purely (EA §4.2, §4.4–§4.7).
+//! Decision on check-ins: what to store, and which policy revision the agent has (EA §4.2, §4.4–§4.7).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,21 +16,22 @@ use crate::upgrade::Ended;
 use crate::upgrade_details::UpgradeDetails;
 use crate::{Error, ErrorKind};
 
-/// Fingerprints of the documents that are known of an agent.
+/// Fingerprints of an agent's known documents, which the caller keeps in memory instead of the documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KnownDocuments {
-    /// Of `local_metadata`, key order aside.
+    /// Fingerprint of `local_metadata`, ignoring the order of keys.
     pub local_metadata: Option<Digest>,
-    /// Of the very text of `local_metadata` that was looked at last: the same text again need not be read.
+    /// Fingerprint of the exact text of the last `local_metadata`. If the text is the same, it need not be parsed.
     pub metadata_text: Option<Digest>,
-    /// The hosts that checked in last.
+    /// The last hosts that checked in.
     pub hosts: HostTrail,
-    /// Of `components`: ids, statuses, messages and the set of units; payloads and order aside (EA58, EA §15).
+    /// Fingerprint of `components`: ids, statuses, messages and the set of units, ignoring payloads and order (EA58, EA
+    /// §15).
     pub components: Option<Digest>,
 }
 
 impl KnownDocuments {
-    /// The fingerprints of stored documents.
+    /// Computes the fingerprints of stored documents, for instance after a restart.
     pub fn of(documents: &AgentDocuments) -> Self {
         let components = documents.components.as_deref().and_then(|raw| components::read(raw).ok()).flatten();
         Self {
@@ -42,81 +43,83 @@ impl KnownDocuments {
     }
 }
 
-/// What an agent reports with a check-in, in the fleet's own terms. Texts are the request's own: nothing is copied
-/// before it is known to have changed.
+/// Report of an agent in a check-in, independent of the protocol. Strings borrow from the request: nothing is copied
+/// unless it has changed.
 #[derive(Clone, Debug, Default)]
 pub struct Report<'a> {
-    /// Its own status: any word.
+    /// Status of the agent; any string.
     pub status: &'a str,
     /// Human-readable message.
     pub message: &'a str,
-    /// Host and agent facts, JSON text; `None`: nothing new.
+    /// Facts about the host and the agent, as JSON text; `None` if the request has none.
     pub metadata: Option<&'a str>,
-    /// Supervised programs and their units, JSON text; `None`: not reported.
+    /// Supervised programs and their units, as JSON text; `None` if not reported.
     pub components: Option<&'a str>,
-    /// The upgrade that goes on; `None`: none.
+    /// Upgrade in progress.
     pub upgrade: Option<ReportedUpgrade>,
-    /// The versions that it could go back to, JSON text; the outer `None`: it said nothing that can be read.
+    /// Versions that the agent can roll back to, as JSON text. The outer `None` means that the field is absent or
+    /// unreadable.
     pub rollbacks: Option<Option<Arc<str>>>,
-    /// The policy that runs, and its revision; `None`: it does not say.
+    /// Running policy and revision; `None` if not reported.
     pub running: Option<(&'a str, i64)>,
-    /// Token of the last actions that were delivered; empty: none.
+    /// Ack token of the last delivered actions; may be empty.
     pub confirmed: &'a str,
-    /// How long the client waits for an answer.
+    /// Time that the client waits for a response.
     pub poll_timeout: Option<GoDuration>,
 }
 
-/// An upgrade that an agent reports.
+/// Reported state of an upgrade.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportedUpgrade {
-    /// The action that it answers: when there is none of that id, the report is ignored (EA63).
+    /// Action that requested it. If there is no such action, the report is ignored (EA63).
     pub action_id: String,
-    /// How far it is, or why that can't be read.
+    /// Progress, or the reason why it can't be parsed.
     pub details: Result<UpgradeDetails, String>,
 }
 
-/// What the request does not say by itself, looked up before the decision.
+/// Facts that the request does not contain, looked up before the decision.
 #[derive(Clone, Debug, Default)]
 pub struct Circumstances<'a> {
-    /// Version from the User-Agent, normalised; `None`: absent (never on check-in).
+    /// Normalized version from the User-Agent; empty if absent.
     pub agent_version: &'a str,
-    /// The version is above what this server was tested with.
+    /// Whether the version is newer than the newest tested one.
     pub newer_than_tested: bool,
-    /// The agent's address.
+    /// Remote address of the agent.
     pub address: &'a str,
-    /// Another poll of the agent is held now.
+    /// Whether another poll of the agent is held.
     pub polled: bool,
-    /// The action that the request's ack token names, with its sequence number; `None`: absent or unknown (EA74).
+    /// Action of the ack token, with its sequence number; `None` if the token is absent or unknown (EA74).
     pub acknowledged: Option<(ActionId, i64)>,
-    /// Whether the action that `upgrade_details` names exists (EA63).
+    /// Whether the action of `upgrade_details` exists (EA63).
     pub upgrade_action_known: bool,
-    /// Newest revision of the assigned policy; `None`: no policy assigned, or it has no revision.
+    /// Newest revision of the assigned policy; `None` if there is no policy, or no revision of it.
     pub newest_revision: Option<i64>,
 }
 
-/// What to store, and from which revision on a policy is due.
+/// What to store, and the revision that the agent has.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// The changed record, version already raised; `None`: nothing that must be written changed.
+    /// Changed record with its version incremented; `None` if nothing must be written.
     pub record: Option<AgentRecord>,
-    /// Changed documents; `None` fields did not change.
+    /// Changed documents; fields that are `None` did not change.
     pub documents: AgentDocuments,
     /// Fingerprints after this check-in.
     pub known: KnownDocuments,
-    /// The revision that the agent has of its policy, applied or not (`R` of EA §4.7): another target than this is due.
+    /// Revision of its policy that the agent has, applied or not (`R` of EA §4.7). A policy is due if the target
+    /// differs.
     pub policy_revision: i64,
-    /// How long the client waits (EA53, EA68).
+    /// Time that the client waits for a response (EA53, EA68).
     pub poll_timeout: Option<GoDuration>,
-    /// The end of the upgrade that the agent was asked for.
+    /// End of the requested upgrade, if this check-in ended it.
     pub upgrade: Option<Ended>,
-    /// A second host was noticed behind the agent's key with this check-in.
+    /// Whether this check-in revealed a second host with the same key.
     pub has_duplicate: bool,
 }
 
-/// The record as it becomes: a copy only once something in it changes, which most check-ins don't do.
+/// The record after the decision. It is copied on the first change only, because most check-ins change nothing.
 type Next<'r> = Cow<'r, AgentRecord>;
 
-/// Why a report can't be accepted (D1, EA §4.6).
+/// Reason why a report is rejected (D1, EA §4.6).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadCheckIn(pub String);
@@ -127,8 +130,8 @@ impl From<BadCheckIn> for Error {
     }
 }
 
-/// Decides what a check-in changes. Heartbeats that change nothing give `record: None` and no documents: the time of
-/// the check-in itself is presence, kept in memory by the caller.
+/// Decides what a check-in changes. A heartbeat that changes nothing returns `record: None` and no documents: the time
+/// of the check-in is presence, which the caller keeps in memory.
 pub fn decide(
     record: &AgentRecord,
     known: KnownDocuments,
@@ -139,29 +142,31 @@ pub fn decide(
     let mut next = Next::Borrowed(record);
     let mut documents = AgentDocuments::default();
     let mut known = known;
-    say_health(&mut next, report)?;
+    // The health comes first: the reasons of components and the policy failure depend on it.
+    take_health(&mut next, report)?;
     take_components(&mut next, &mut documents, &mut known, report)?;
     take_metadata(&mut next, &mut documents, &mut known, report, circumstances, now)?;
     forget_duplicates(&mut next, now);
     let has_duplicate = record.duplicate_hosts.is_none() && next.duplicate_hosts.is_some();
-    // The version first: it tells whether an upgrade that ends has succeeded.
+    // The version before the upgrade: it decides whether an upgrade that ended has succeeded.
     take_version(&mut next, circumstances);
     let upgrade = take_upgrade(&mut next, report, circumstances, now)?;
     take_position(&mut next, circumstances);
     let policy_revision = take_policy(&mut next, report, circumstances);
-    forget_farewell(&mut next);
+    clear_departure(&mut next);
     let record = changed(record, next, circumstances, now);
     let poll_timeout = report.poll_timeout;
     Ok(Decision { record, documents, known, policy_revision, poll_timeout, upgrade, has_duplicate })
 }
 
-/// The record to write, if anything in it or its status is another.
+/// Returns the record to write if anything in it changed, or its status.
 fn changed(
     before: &AgentRecord,
     next: Next<'_>,
     circumstances: &Circumstances<'_>,
     now: Timestamp,
 ) -> Option<AgentRecord> {
+    // The check-in itself can change the status, of an offline agent for example.
     let same_status = status::evaluate(&next, Some(now), now).0 == before.status;
     let same = matches!(next, Next::Borrowed(_)) || *next == *before;
     if same && same_status && before.last_checkin.is_some() {
@@ -169,6 +174,7 @@ fn changed(
     }
     let seen = Some(now);
     let mut next = AgentRecord { last_checkin: seen, ..next.into_owned() };
+    // A new address alone causes no write: agents behind a NAT would write on every check-in.
     if !circumstances.address.is_empty() && next.last_address != circumstances.address {
         circumstances.address.clone_into(&mut next.last_address);
     }
@@ -179,9 +185,9 @@ fn bad(reason: impl Into<String>) -> BadCheckIn {
     BadCheckIn(reason.into())
 }
 
-/// Status and message, verbatim (D13) but for the end of a message that exceeds its bound: errors that repeat themselves
-/// must not lock an agent out.
-fn say_health(next: &mut Next<'_>, report: &Report<'_>) -> Result<(), BadCheckIn> {
+/// Stores status and message verbatim (D13). A message over the limit is truncated: agents concatenate errors, and a
+/// rejected check-in would lock the agent out.
+fn take_health(next: &mut Next<'_>, report: &Report<'_>) -> Result<(), BadCheckIn> {
     let status = report.status;
     if status.is_empty() {
         return Err(bad("checkin status missing"));
@@ -198,7 +204,7 @@ fn say_health(next: &mut Next<'_>, report: &Report<'_>) -> Result<(), BadCheckIn
     Ok(())
 }
 
-/// Components, when they changed, and where the unhealthy ones are (EA59), cleared when none is (D5).
+/// Stores changed components, and where the unhealthy ones are (EA59); the reason is cleared if all are healthy (D5).
 fn take_components(
     next: &mut Next<'_>,
     documents: &mut AgentDocuments,
@@ -208,6 +214,7 @@ fn take_components(
     let raw = report.components;
     let components = raw.map(components::read).transpose();
     let components = components.map_err(|error| bad(format!("unable to read components: {error}")))?.flatten();
+    // `null` and an absent field leave the stored components alone (EA52), and with them their reason.
     if let (Some(components), Some(raw)) = (&components, raw) {
         let digest = Some(components.digest);
         if known.components != digest {
@@ -216,29 +223,29 @@ fn take_components(
             documents.components = Some(kept.into());
         }
         let reason = &components.unhealthy[..];
-        say_reason(next, if reason.is_empty() && is_unwell(&next.health.status) { OTHER_REASON } else { reason });
-    } else if is_unwell(&next.health.status) {
+        set_reason(next, if reason.is_empty() && is_unhealthy(&next.health.status) { OTHER_REASON } else { reason });
+    } else if is_unhealthy(&next.health.status) {
         if next.health.unhealthy_reason.is_empty() {
-            say_reason(next, OTHER_REASON);
+            set_reason(next, OTHER_REASON);
         }
     } else if next.health.unhealthy_reason == OTHER_REASON {
-        say_reason(next, &[]);
+        set_reason(next, &[]);
     }
     Ok(())
 }
 
-fn say_reason(next: &mut Next<'_>, reason: &[&str]) {
+fn set_reason(next: &mut Next<'_>, reason: &[&str]) {
     if next.health.unhealthy_reason != reason {
         next.to_mut().health.unhealthy_reason = reason.iter().map(|&word| word.to_owned()).collect();
     }
 }
 
-/// An agent that says itself that it is unwell has a reason even when no component says one.
-fn is_unwell(status: &str) -> bool {
+/// Returns whether the agent's own status is unhealthy. Such an agent has a reason even if all components are healthy.
+fn is_unhealthy(status: &str) -> bool {
     ["error", "failed", "degraded"].iter().any(|word| status.eq_ignore_ascii_case(word))
 }
 
-/// `local_metadata`, when sent, not `null` and another than before (EA58).
+/// Stores `local_metadata` if it was sent, is not `null`, and changed (EA58).
 fn take_metadata(
     next: &mut Next<'_>,
     documents: &mut AgentDocuments,
@@ -249,9 +256,11 @@ fn take_metadata(
 ) -> Result<(), BadCheckIn> {
     let Some(raw) = report.metadata else { return Ok(()) };
     let text = Some(text_digest(raw));
+    // Agents repeat the same text for hours: one hash spares parsing it.
     if known.metadata_text == text {
         return Ok(());
     }
+    // Checked before the fingerprint is kept, so that a rejected document is rejected again next time.
     let within = reported::check(raw, reported::METADATA_BYTES, reported::METADATA_NODES);
     within.map_err(|reason| bad(format!("local_metadata: {reason}")))?;
     known.metadata_text = text;
@@ -260,6 +269,7 @@ fn take_metadata(
     {
         next.to_mut().duplicate_hosts = Some(duplicates);
     }
+    // The text differs, but perhaps only in whitespace or in the order of keys.
     let digest = Some(metadata::digest(raw));
     if known.local_metadata == digest {
         return Ok(());
@@ -279,7 +289,7 @@ fn forget_duplicates(next: &mut Next<'_>, now: Timestamp) {
     }
 }
 
-/// `upgrade_details` and the rollbacks on offer; the end of the upgrade, if this is it.
+/// Stores `upgrade_details` and the available rollbacks. Returns the end of the upgrade, if this is it.
 fn take_upgrade(
     next: &mut Next<'_>,
     report: &Report<'_>,
@@ -288,7 +298,7 @@ fn take_upgrade(
 ) -> Result<Option<Ended>, BadCheckIn> {
     let details = match &report.upgrade {
         None => Some(None),
-        // Neither a word on the upgrade nor its end (EA63).
+        // Details of an unknown action say nothing: neither progress nor, like absent details, the end (EA63).
         Some(_) if !circumstances.upgrade_action_known => None,
         Some(upgrade) => Some(Some(upgrade.details.as_ref().map_err(bad)?)),
     };
@@ -305,7 +315,7 @@ fn take_upgrade(
     Ok(ended)
 }
 
-/// The version, which an upgrade changes (EA60).
+/// Stores the version, which changes with an upgrade (EA60).
 fn take_version(next: &mut Next<'_>, circumstances: &Circumstances<'_>) {
     let (version, newer) = (circumstances.agent_version, circumstances.newer_than_tested);
     if !version.is_empty() && (next.agent_version != version || next.newer_than_tested != newer) {
@@ -315,8 +325,9 @@ fn take_version(next: &mut Next<'_>, circumstances: &Circumstances<'_>) {
     }
 }
 
-/// The position among the actions: only ever upward (EA74, D15).
+/// Advances the position in the sequence of actions; never moves it back (EA74, D15).
 fn take_position(next: &mut Next<'_>, circumstances: &Circumstances<'_>) {
+    // A restored agent can send an old token. Moving back would deliver completed actions again.
     if let Some((token, seq)) = &circumstances.acknowledged
         && *seq > next.action_position
     {
@@ -326,10 +337,10 @@ fn take_position(next: &mut Next<'_>, circumstances: &Circumstances<'_>) {
     }
 }
 
-/// The running policy and `R` of EA §4.7.
+/// Stores the running policy, and returns `R` of EA §4.7.
 ///
-/// What an agent runs of a policy that is not its own, or of a revision that does not exist (D16), is no revision of
-/// the assigned policy: it is kept as 0, so that the status stays `updating` until the agent follows.
+/// A revision of another policy, or one that does not exist (D16), is not a revision of the assigned policy. It is
+/// stored as 0, so that the status stays `updating` until the agent runs its own policy.
 fn take_policy(next: &mut Next<'_>, report: &Report<'_>, circumstances: &Circumstances<'_>) -> i64 {
     let Some((id, revision)) = report.running else { return next.policy_revision };
     if next.running_policy_id.as_ref().map(PolicyId::as_str) != Some(id) {
@@ -338,6 +349,7 @@ fn take_policy(next: &mut Next<'_>, report: &Report<'_>, circumstances: &Circums
     let assigned = next.policy_id.as_ref().map(PolicyId::as_str);
     let claimed = match circumstances.newest_revision {
         Some(newest) if assigned == Some(id) && revision <= newest => revision.max(0),
+        // The newest revision could not be looked up: keep what is known instead of forcing a delivery.
         None if assigned == Some(id) => next.policy_revision,
         _ => 0,
     };
@@ -351,26 +363,27 @@ fn take_policy(next: &mut Next<'_>, report: &Report<'_>, circumstances: &Circums
     claimed
 }
 
-/// The failure to apply the claimed revision, if the claim does not count as running. Agents of 9.x claim the revision
-/// that they stored last: one that could not be applied, too, which they never ack (AG160).
+/// Returns the failure to apply the claimed revision, if the claim does not count as running. Agents of 9.x claim the
+/// last revision that they stored, even if they could not apply it, in which case they never ack it (AG160).
 fn not_applied(record: &AgentRecord, claimed: i64) -> Option<Box<PolicyFailure>> {
-    // What ran once does run: a component that fails later is no failure of the policy.
+    // A revision that ran before is running: if a component fails later, the policy is not at fault.
     if claimed <= 0 || claimed == record.policy_revision {
         return None;
     }
-    let said = &record.health.status;
+    let status = &record.health.status;
     let known = record.policy_failure.as_ref().filter(|known| known.revision == claimed);
-    if said.eq_ignore_ascii_case("error") || said.eq_ignore_ascii_case("failed") {
+    if status.eq_ignore_ascii_case("error") || status.eq_ignore_ascii_case("failed") {
         let reason = Some(record.health.message.as_str()).filter(|message| !message.is_empty());
         let reason = reason.unwrap_or("the agent reports an error").to_owned();
         return Some(Box::new(PolicyFailure { revision: claimed, reason }));
     }
-    // A restarted agent says "starting" before it fails again.
-    known.filter(|_| said.eq_ignore_ascii_case("starting")).cloned()
+    // A restarted agent reports `starting` before it fails again, so the failure stays until another status arrives.
+    known.filter(|_| status.eq_ignore_ascii_case("starting")).cloned()
 }
 
-/// An agent that checks in has not left (EA61).
-fn forget_farewell(next: &mut Next<'_>) {
+/// Clears the report that the agent left: an agent that checks in is back (EA61).
+fn clear_departure(next: &mut Next<'_>) {
+    // Test before `to_mut`, which would copy the record on every heartbeat.
     if next.audit.is_none() && next.unenrolled_at.is_none() && next.unenrolled_reason.is_none() {
         return;
     }

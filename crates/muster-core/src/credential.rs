@@ -1,6 +1,6 @@
 //! API keys: `id:secret`, base64, sent as `Authorization: ApiKey …` (EA §1.6).
 //!
-//! A secret is 256 random bits, so one SHA-256 of it is all that is stored and no slow hash is needed.
+//! A secret has 256 random bits, so a single SHA-256 can be stored: guessing is hopeless, and no slow hash is needed.
 
 use std::fmt;
 
@@ -15,136 +15,141 @@ use crate::entropy::{Entropy, random_bytes};
 use crate::id::KeyId;
 use crate::time::Timestamp;
 
-/// Quotes that shells, spreadsheets and word processors put around a token.
+/// Quotes that end up around pasted tokens. Word processors use the curly ones.
 const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
 
-/// A presented or freshly made API key. Its secret is wiped on drop and never printed.
+/// API key with its secret, as presented or generated. The secret is wiped on drop and never printed.
 #[derive(Clone)]
 pub struct ApiKey {
     /// Id of the key.
     pub id: KeyId,
+    // Private, so that only this module decides where the secret can go.
     secret: Zeroizing<String>,
 }
 
-/// SHA-256 of a key's secret text: all that is stored of it (M10).
+/// SHA-256 of the secret of a key. The secret itself is not stored (M10).
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretHash(pub [u8; 32]);
 
-/// One credential of an agent: a live one, or one of those that it had before.
+/// A live or revoked credential of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
     /// Id of the key.
     pub key_id: KeyId,
-    /// What it is.
+    /// Kind.
     pub kind: CredentialKind,
     /// SHA-256 of the secret.
     pub hash: SecretHash,
-    /// When it was issued.
+    /// Time of issue.
     pub created_at: Timestamp,
-    /// The last request with it; up to five minutes old, as presence is.
+    /// Time of the last request with it. Written with presence, so it can be up to five minutes old.
     pub last_used_at: Option<Timestamp>,
-    /// When it was revoked; `None`: it is live.
+    /// Time of revocation; `None` if it is live.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// What an agent authenticates with.
+/// Kind of a credential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialKind {
-    /// An API key: id and secret.
+    // One host can have several at once, such as the node keys of orbit and osqueryd.
+    /// API key with id and secret.
     #[default]
     AccessKey,
-    /// A secret without an id, which the server gives to orbit or osqueryd.
+    /// Secret without an id, which the server issues to orbit or osqueryd.
     NodeKey,
-    /// A secret without an id, which the agent makes and renews, for the program that a person of the host sees.
+    /// Secret without an id, which the agent generates and renews for the desktop program of its user.
     DeviceToken,
 }
 
-/// A live credential as an agent's record carries it, so that a request is compared without a read of the store.
+/// A live credential in an agent's record, so that authentication needs no read of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveCredential {
     /// Id of the key.
     pub key_id: KeyId,
-    /// What it is.
+    /// Kind.
     pub kind: CredentialKind,
     /// SHA-256 of the secret.
     pub hash: SecretHash,
-    /// When it was issued.
+    /// Time of issue.
     pub issued_at: Timestamp,
 }
 
 impl LiveCredential {
-    /// The credential that this key is to be from now on.
+    /// Creates a credential for `key`, issued at `now`.
     pub fn of(key: &ApiKey, kind: CredentialKind, now: Timestamp) -> Self {
         Self { key_id: key.id.clone(), kind, hash: key.hash(), issued_at: now }
     }
 }
 
-/// The live credentials of an agent, the oldest first: at most [`Self::MOST`].
+/// The live credentials of an agent, oldest first; at most [`Self::MOST`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveCredentials(Vec<LiveCredential>);
 
-/// An agent has as many live credentials as it may have.
+/// Error for an agent that has the maximum number of live credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the agent has {} live credentials; no more are issued until one is revoked", LiveCredentials::MOST)]
 pub struct TooManyCredentials;
 
 impl LiveCredentials {
-    /// Most live credentials of an agent.
+    /// Maximum number of live credentials of an agent.
     pub const MOST: usize = 8;
 
-    /// A single one.
+    /// Creates a list with one credential.
     pub fn one(credential: LiveCredential) -> Self {
         Self(vec![credential])
     }
 
-    /// One more. It replaces the one of the same key.
+    /// Adds a credential, replacing one with the same key id.
     pub fn issue(&mut self, credential: LiveCredential) -> Result<(), TooManyCredentials> {
+        // Replacing comes before the limit: renewing one of eight credentials must work.
         self.revoke(&credential.key_id);
+        // Refused instead of revoking the oldest one: that could be the key that the agent is using.
         if self.0.len() >= Self::MOST {
             return Err(TooManyCredentials);
         }
         self.0.push(credential);
+        // Not the order of insertion, if the clock was set back in between.
         self.0.sort_by(|a, b| (a.issued_at, &a.key_id).cmp(&(b.issued_at, &b.key_id)));
         Ok(())
     }
 
-    /// Ends one; false if it is not live.
+    /// Revokes a credential; returns false if it is not live.
     pub fn revoke(&mut self, key: &KeyId) -> bool {
         let before = self.0.len();
         self.0.retain(|credential| credential.key_id != *key);
         self.0.len() < before
     }
 
-    /// Ends all.
+    /// Revokes all credentials.
     pub fn revoke_all(&mut self) {
         self.0.clear();
     }
 
-    /// The one that the key is, if its secret is right.
+    /// Returns the credential of `key`, if the secret matches.
     pub fn matching(&self, key: &ApiKey) -> Option<&LiveCredential> {
         self.0.iter().find(|credential| credential.key_id == key.id).filter(|credential| key.matches(&credential.hash))
     }
 
-    /// The first one of a kind.
+    /// Returns the oldest credential of a kind.
     pub fn first(&self, kind: CredentialKind) -> Option<&LiveCredential> {
         self.0.iter().find(|credential| credential.kind == kind)
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no credentials.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The oldest first.
+    /// Iterates over the credentials, oldest first.
     pub fn iter(&self) -> std::slice::Iter<'_, LiveCredential> {
         self.0.iter()
     }
 }
 
 impl FromIterator<LiveCredential> for LiveCredentials {
-    /// As the store has them: their number was checked when they were issued.
+    /// Collects stored credentials. Their number was checked when they were issued.
     fn from_iter<I: IntoIterator<Item = LiveCredential>>(credentials: I) -> Self {
         let mut all: Vec<_> = credentials.into_iter().collect();
         all.sort_by(|a, b| (a.issued_at, &a.key_id).cmp(&(b.issued_at, &b.key_id)));
@@ -152,16 +157,16 @@ impl FromIterator<LiveCredential> for LiveCredentials {
     }
 }
 
-/// Why a token is invalid. No message repeats any of it.
+/// Reason why a token is invalid. No message contains any part of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Nothing.
+    /// Empty.
     #[error("the token is empty")]
     Empty,
-    /// It came with the quotes around it.
+    /// It has quotes around it.
     #[error("the token is in quotes; send it without them")]
     Quoted,
-    /// Not base64: cut short, or something else.
+    /// Not base64, for instance because it was truncated.
     #[error("the token is not base64; send it exactly as it was printed")]
     NotBase64,
     /// Base64 of bytes that are not UTF-8.
@@ -173,14 +178,14 @@ pub enum TokenError {
 }
 
 impl ApiKey {
-    /// Makes a key: 15 random bytes of id, 32 of secret, both in URL-safe base64.
+    /// Generates a key with 15 random bytes of id and 32 of secret, both in URL-safe base64.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         let id = URL_SAFE_NO_PAD.encode(random_bytes::<15>(entropy));
         let secret = Zeroizing::new(random_bytes::<32>(entropy));
         Self { id: KeyId::trusted(id), secret: Zeroizing::new(URL_SAFE_NO_PAD.encode(secret.as_slice())) }
     }
 
-    /// Reads what follows `ApiKey ` in the header (EA12, EA13).
+    /// Parses the token after `ApiKey ` in the header (EA12, EA13).
     pub fn parse(token: &str) -> Result<Self, TokenError> {
         let token = token.trim();
         if token.is_empty() {
@@ -189,60 +194,63 @@ impl ApiKey {
         if token.starts_with(QUOTES) || token.ends_with(QUOTES) {
             return Err(TokenError::Quoted);
         }
-        // Wiped like the secret that it holds, however this ends.
+        // Contains the secret, so it is wiped on every return path.
         let bytes = Zeroizing::new(STANDARD.decode(token).map_err(|_| TokenError::NotBase64)?);
         let text = std::str::from_utf8(&bytes).map_err(|_| TokenError::NotText)?;
+        // The id is used for the look-up only and need not be a valid id: an unknown one is rejected there.
         let (id, secret) = text.split_once(':').ok_or(TokenError::NotIdAndSecret)?;
-        // EA13 asks for exactly one colon; ids and secrets that we make have none.
+        // EA13 requires exactly one colon. Generated ids and secrets contain none.
         if secret.contains(':') {
             return Err(TokenError::NotIdAndSecret);
         }
         Ok(Self { id: KeyId::trusted(id), secret: Zeroizing::new(secret.to_owned()) })
     }
 
-    /// A secret that comes without an id, as node keys and device tokens do. Its id is made of its hash, so that it is
-    /// found as every other key is, and who reads the id learns no more than who reads the stored hash.
+    /// Creates a key from a secret without an id, such as a node key or a device token. The id is derived from the
+    /// secret by a hash, so that the key is looked up like any other one. It reveals no more than the stored hash.
     pub fn opaque(secret: &str) -> Self {
+        // The prefix separates this hash from the stored one, of which the id would otherwise show the first bytes.
         let SecretHash(hash) = SecretHash::of(format!("key id of {secret}").as_bytes());
         let id = URL_SAFE_NO_PAD.encode(&hash[..15]);
         Self { id: KeyId::trusted(format!("o-{id}")), secret: Zeroizing::new(secret.to_owned()) }
     }
 
-    /// The secret alone, for protocols whose keys have no id.
+    /// Returns the secret, for protocols whose keys have no id.
     pub fn secret(&self) -> &str {
         &self.secret
     }
 
-    /// The token to hand out: base64 of `id:secret`.
+    /// Returns the token: base64 of `id:secret`.
     pub fn token(&self) -> String {
         STANDARD.encode(Zeroizing::new(format!("{}:{}", self.id, self.secret.as_str())).as_bytes())
     }
 
-    /// What is stored of the secret.
+    /// Returns the hash to store.
     pub fn hash(&self) -> SecretHash {
         SecretHash::of(self.secret.as_bytes())
     }
 
-    /// Whether this key's secret is the one with that hash, in constant time.
+    /// Returns whether the secret matches the hash, in constant time.
     pub fn matches(&self, stored: &SecretHash) -> bool {
         self.hash().0.ct_eq(&stored.0).into()
     }
 }
 
 impl SecretHash {
-    /// The SHA-256 of `secret`.
+    /// Computes the SHA-256 of `secret`.
     pub fn of(secret: &[u8]) -> Self {
         let mut hash = [0; 32];
+        // The secret text is hashed, not its decoded bytes, because agents present the text.
         hash.copy_from_slice(digest::digest(&digest::SHA256, secret).as_ref());
         Self(hash)
     }
 
-    /// The hash as text: URL-safe base64 without padding.
+    /// Encodes the hash in URL-safe base64 without padding.
     pub fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Decodes the output of [`Self::encode`].
     pub fn decode(text: &str) -> Option<Self> {
         URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
     }
@@ -274,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_survives_its_token_and_never_prints_its_secret() {
+    fn a_key_round_trips_through_its_token_and_never_prints_its_secret() {
         let key = ApiKey::generate(&Counter);
         let again = ApiKey::parse(&key.token()).unwrap();
         assert_eq!(again.id, key.id);
@@ -283,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opaque_secret_is_always_the_same_key() {
+    fn an_opaque_secret_always_gives_the_same_key() {
         let hash = SecretHash::of(b"x");
         assert_eq!(SecretHash::decode(&hash.encode()), Some(hash));
         let (key, again) = (ApiKey::opaque("node key"), ApiKey::opaque("node key"));
@@ -293,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn live_credentials_are_bounded_and_end_one_by_one() {
+    fn live_credentials_are_bounded_and_revocable() {
         let credential = |n: usize| LiveCredential {
             key_id: KeyId::trusted(format!("k{n}")),
             kind: CredentialKind::NodeKey,
@@ -313,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_tokens_are_told_apart() {
+    fn malformed_tokens_have_distinct_errors() {
         assert_eq!(ApiKey::parse(" ").unwrap_err(), TokenError::Empty);
         assert_eq!(ApiKey::parse("%%%").unwrap_err(), TokenError::NotBase64);
         assert_eq!(ApiKey::parse(&STANDARD.encode([0xff, 0xfe])).unwrap_err(), TokenError::NotText);

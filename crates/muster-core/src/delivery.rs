@@ -1,4 +1,4 @@
-//! What is due to one agent (EA §4.11). Its adapter puts it on the wire.
+//! Preparation of the actions that are due to an agent (EA §4.11). The adapter serializes them.
 
 use std::sync::Arc;
 
@@ -9,43 +9,44 @@ use crate::id::{ActionId, SecretId};
 use crate::secret_refs::{inline_ids, substitute};
 use crate::time::Timestamp;
 
-/// A batch for one agent.
+/// Actions for one agent.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// The orders, in the order of creation. May be empty although the position moved: what was due is never
+    /// The actions, in the order of creation. May be empty although the position advanced, because some types are never
     /// delivered (EA77).
     pub actions: Vec<Delivered>,
-    /// Token that confirms all that was due; `None`: nothing was.
+    /// Ack token, which confirms everything that was due; `None` if nothing was due.
     pub ack_token: Option<ActionId>,
-    /// Sequence number that the token stands for; the caller's own position when nothing was due.
+    /// Sequence number of the token; the previous position if nothing was due.
     pub position: i64,
-    /// Orders whose data does not fit their type: passed over, for the log.
-    pub misfits: Vec<ActionId>,
+    /// Actions with invalid data, which were skipped. For the log.
+    pub invalid: Vec<ActionId>,
 }
 
-/// One action as one agent gets it.
+/// An action as delivered to one agent.
 #[derive(Clone, Debug)]
 pub struct Delivered {
-    /// The action, shared by all its agents.
+    /// The action, shared by all of its targets.
     pub action: Arc<Action>,
-    /// JSON text of what its type knows, secrets in place; `None` for nothing.
+    /// Known fields of its type as JSON text, with secrets inserted; `None` if there are none.
     pub data: Option<Arc<str>>,
-    /// When this agent is to run it.
+    /// Start time for this agent.
     pub start_time: Option<Timestamp>,
 }
 
-/// Prepares what is due to an agent. `secret` answers the secrets that [`secrets_of`] named; unknown ones leave the
-/// text as it is.
+/// Prepares the actions that are due to an agent. `secret` returns the value of a secret that [`secrets_of`] listed;
+/// references to unknown secrets stay in the text.
 pub fn deliver(due: &[DueAction], position: i64, secret: &dyn Fn(&SecretId) -> Option<String>) -> Delivery {
-    let mut delivery = Delivery { actions: Vec::new(), ack_token: None, position, misfits: Vec::new() };
-    for one in due {
-        // Also of what is not delivered: a type that is passed over once must not come up with every check-in (EA77).
-        delivery.ack_token = Some(one.action.id.clone());
-        delivery.position = delivery.position.max(one.action.seq);
-        if one.action.kind.is_delivered() {
-            match delivered(one, secret) {
+    let mut delivery = Delivery { actions: Vec::new(), ack_token: None, position, invalid: Vec::new() };
+    for due_action in due {
+        // The token also covers actions that are not delivered. Otherwise they would be due again in every check-in
+        // (EA77).
+        delivery.ack_token = Some(due_action.action.id.clone());
+        delivery.position = delivery.position.max(due_action.action.seq);
+        if due_action.action.kind.is_delivered() {
+            match delivered(due_action, secret) {
                 Some(action) => delivery.actions.push(action),
-                None => delivery.misfits.push(one.action.id.clone()),
+                None => delivery.invalid.push(due_action.action.id.clone()),
             }
         }
     }
@@ -57,25 +58,28 @@ fn delivered(due: &DueAction, secret: &dyn Fn(&SecretId) -> Option<String>) -> O
     Some(Delivered { action: Arc::clone(&due.action), data, start_time: start_time(&due.action, due.position) })
 }
 
-/// The agent's own start: the base plus its share of the window, by its place among the targets (EA83, D3).
+/// Returns the start time of the agent at `position` among the targets: the start of the action plus the agent's share
+/// of the rollout window (EA83, D3).
 pub fn start_time(action: &Action, position: i64) -> Option<Timestamp> {
     let start = action.start_time?;
-    // In 128 bits: a window of years times a place of millions does not fit into 64.
+    // In 128 bits: a window of years in microseconds times a position in the millions overflows 64 bits.
     let window = i128::from(action.rollout_seconds.unwrap_or(0).max(0)) * 1_000_000;
+    // Never below position + 1, so that the start stays inside the window even if the total is wrong.
     let count = i128::from(action.total.max(position.saturating_add(1)).max(1));
     let offset = window * i128::from(position.max(0)) / count;
     Some(Timestamp::from_micros(start.as_micros().saturating_add(i64::try_from(offset).unwrap_or(i64::MAX))))
 }
 
-/// The secrets that the data of these actions refers to.
+/// Returns the secrets that the data of these actions refer to, without duplicates.
 pub fn secrets_of(due: &[DueAction]) -> Vec<SecretId> {
-    let mut ids: Vec<SecretId> = due.iter().filter_map(|one| one.action.data.as_deref()).flat_map(inline_ids).collect();
+    let mut ids: Vec<SecretId> =
+        due.iter().filter_map(|due_action| due_action.action.data.as_deref()).flat_map(inline_ids).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
 }
 
-/// The data cut down to what its type knows, secrets in place; `None` when it does not fit.
+/// Returns the known fields of the data with secrets inserted; `None` if the data is invalid.
 fn data(action: &Action, secret: &dyn Fn(&SecretId) -> Option<String>) -> Option<Option<Arc<str>>> {
     let mut data: Value = match action.data.as_deref() {
         Some(text) => serde_json::from_str(text).ok()?,
@@ -88,9 +92,10 @@ fn data(action: &Action, secret: &dyn Fn(&SecretId) -> Option<String>) -> Option
     }
 }
 
-/// The known keys of each type, well typed (EA81, EA82, EA145); `None` when the data does not fit.
+/// Returns the known keys of each type, with their types checked (EA81, EA82, EA145); `None` if the data is invalid.
 pub(crate) fn reshape(kind: ActionType, data: Value) -> Option<Value> {
     match kind {
+        // One field of the wrong type makes agents drop the whole batch (EA145), so every field is checked.
         ActionType::Unenroll => Some(Value::Null),
         ActionType::PolicyReassign => Shape::of(data)?.text("policy_id", true)?.done(),
         ActionType::Cancel => Shape::of(data)?.text("target_id", true)?.done(),
@@ -100,6 +105,7 @@ pub(crate) fn reshape(kind: ActionType, data: Value) -> Option<Value> {
         }
         ActionType::RequestDiagnostics if data.is_null() => Some(Value::Null),
         ActionType::RequestDiagnostics => diagnostics(data),
+        // Components define these fields; the server does not know them.
         ActionType::InputAction => data.is_object().then_some(data),
         ActionType::Migrate => {
             let shape = Shape::of(data)?.text("target_uri", true)?.text("enrollment_token", true)?;
@@ -112,7 +118,7 @@ pub(crate) fn reshape(kind: ActionType, data: Value) -> Option<Value> {
 
 const LOG_LEVELS: [&str; 5] = ["trace", "debug", "info", "warning", "error"];
 
-/// Without a level: `{}`, which clears what was set.
+/// Without a level, the data is `{}`, which clears a level that was set before.
 fn settings(data: Value) -> Option<Value> {
     if data.is_null() {
         return Some(Value::Object(Map::new()));
@@ -144,7 +150,7 @@ fn privilege(data: Value) -> Option<Value> {
     Some(shaped)
 }
 
-/// Data on its way into its shape.
+/// Builder that moves known keys from the given data to the result.
 struct Shape {
     given: Map<String, Value>,
     kept: Map<String, Value>,

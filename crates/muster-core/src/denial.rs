@@ -1,63 +1,67 @@
-//! Why the fleet denies an agent what it asks for. Each adapter says it in its own protocol's words.
+//! Reasons for denying a request of an agent. Each adapter maps them to the error codes of its protocol.
 
 use crate::error::{Error, ErrorKind};
 
-/// A reason that protocols tell apart.
+/// Reason for a denial. There is one for each case that a supported protocol distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Denial {
-    /// The key opens nothing: unknown, revoked, expired or malformed.
+    // The core decides, and each adapter owns the codes of its protocol: a match without a wildcard in the adapter makes a
+    // new reason a compile error there.
+    /// The key is unknown, revoked, expired or malformed. One reason for all, so that a response reveals nothing about
+    /// a key.
     UnknownKey,
-    /// The key is live, but somebody else's (EA54).
+    /// The key is valid, but belongs to another agent (EA54).
     ForeignKey,
-    /// The key is live, but not an agent's.
+    /// The key is valid, but is not the access key of an agent.
     NotAnAgent,
-    /// The id belongs to a living agent, which this one may not replace (EA40).
+    /// The requested id belongs to an active agent, which this request may not replace (EA40).
     NotReplaceable,
-    /// Others enrol under the same id at this moment (EA46).
+    /// Another enrollment under the same id is in progress (EA46).
     EnrolmentRace,
-    /// The enrollment key names a policy that is gone.
+    /// The policy of the enrollment key was deleted.
     PolicyGone,
-    /// The agent reported before that it left for good (EA138).
+    /// The agent was reported as orphaned, which is final (EA138).
     LeftForGood,
-    /// Uploads are switched off.
+    /// Uploads are disabled.
     UploadsDisabled,
-    /// The upload lacks a field, or has an unknown value in it; the message names it.
+    /// A field of the upload is missing or invalid; the message names it.
     UploadField,
-    /// The upload does not state its size.
+    /// The size of the upload is missing.
     UploadSizeMissing,
-    /// The stated size is no size.
+    /// The size of the upload is not positive.
     UploadSizeInvalid,
-    /// The file, or all of the agent's files, would be too large.
+    /// The file exceeds the limit for one file or for all files of the agent.
     UploadTooLarge,
-    /// The agent has too many uploads under way.
+    /// The agent has too many uploads in progress.
     TooManyUploads,
-    /// There is no such upload.
+    /// The upload does not exist.
     UnknownUpload,
-    /// The upload took too long (EA134).
+    /// The upload was not completed in time (EA134).
     UploadExpired,
-    /// The upload takes no more chunks.
+    /// The upload accepts no more chunks.
     UploadStopped,
-    /// The file has no chunk of that number.
+    /// The chunk number is out of range.
     ChunkNumber,
-    /// The chunk's bytes don't have the stated hash.
+    /// The chunk does not match its hash.
     ChunkHash,
-    /// The end of an upload needs the hash over its chunks.
+    /// The hash over all chunks is missing.
     UploadHashMissing,
-    /// The upload has ended.
+    /// The upload is closed.
     UploadClosed,
     /// Chunks are missing.
     ChunksMissing,
-    /// The file is not the one that was announced.
+    /// The file does not match its announced size or hash.
     UploadInvalid,
-    /// There is no such file for this agent.
+    /// The file does not exist, or not for this agent.
     UnknownFile,
-    /// The file's bytes are gone.
+    /// The contents of the file were deleted.
     FileGone,
 }
 
 impl Denial {
-    /// Who has to act, the stable word, and the message.
+    /// Returns the kind, the stable code and the default message.
     const fn row(self) -> (ErrorKind, &'static str, &'static str) {
+        // One table instead of three functions, so that a new variant is complete or does not compile.
         use ErrorKind::{Conflict, Forbidden, Invalid, NotFound, TooMany, Unauthenticated};
         match self {
             Self::UnknownKey => (Unauthenticated, "unauthorized", "unauthorized"),
@@ -87,8 +91,9 @@ impl Denial {
         }
     }
 
-    /// The denial with a message of its own.
+    /// Creates the error with a specific message.
     pub fn because(self, message: impl Into<String>) -> Error {
+        // Kind and code stay the same: the message is for people only.
         Error { message: message.into(), ..self.into() }
     }
 }

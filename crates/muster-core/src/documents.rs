@@ -1,5 +1,6 @@
-//! The documents that an agent reports with each check-in: their fingerprints, and the few facts read from them. They
-//! are read as they stream by and kept as text; no tree of their values is ever built.
+//! Documents that an agent reports in check-ins: their fingerprints, and the few facts that are read from them. They
+//! are parsed as a stream and kept as text; a tree of their values is never built, because it would take a multiple of
+//! their size.
 
 pub mod components;
 pub mod metadata;
@@ -7,31 +8,33 @@ pub mod metadata;
 use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
 use std::sync::LazyLock;
 
-/// A short fingerprint of a document, to notice changes without keeping the document in memory.
+/// Short fingerprint of a document, for detecting changes without keeping the document in memory.
 pub type Digest = [u8; 16];
 
-/// The fingerprint of a document's very bytes: cheap, and enough to see that nothing changed.
+/// Returns the fingerprint of the exact text: cheap, and sufficient to see that nothing changed.
 pub fn text_digest(raw: &str) -> Digest {
     bytes_digest(&[raw.as_bytes()])
 }
 
-/// The fingerprint of a few byte strings in a row.
+/// Returns the fingerprint of a sequence of byte strings.
 pub fn bytes_digest(fields: &[&[u8]]) -> Digest {
     let mut hasher = Hasher::new();
     fields.iter().for_each(|field| hasher.field(field));
     hasher.finish()
 }
 
-/// Length of the object at the beginning of `rest` if its text has this [`text_digest`]: then it was read before.
+/// Returns the length of the object at the beginning of `rest` if its text has this [`text_digest`], which means that
+/// it was parsed before and can be skipped.
 pub fn known_text(rest: &[u8], digest: &Digest) -> Option<usize> {
+    // The fingerprint contains the length, so the end of the object is known without parsing it.
     let (_, length) = digest.split_last_chunk::<8>()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
     let text = rest.get(..length).and_then(|text| std::str::from_utf8(text).ok())?;
     (text.starts_with('{') && text_digest(text) == *digest).then_some(length)
 }
 
-/// The keyed hash of the standard library, and the number of bytes. The key is this process's own: fingerprints are kept
-/// in memory only, and an agent that does not know the key can't even fool itself.
+/// Keyed hash of the standard library, and the number of bytes. The key is random for each process: fingerprints stay
+/// in memory, and agents can't construct collisions.
 struct Hasher {
     hasher: DefaultHasher,
     bytes: u64,
@@ -49,7 +52,7 @@ impl Hasher {
         self.hasher.write(bytes);
     }
 
-    /// A field with its length before it, so that two fields never read like two others.
+    /// Hashes a field with its length, so that different sequences of fields never have the same input.
     fn field(&mut self, bytes: &[u8]) {
         self.hasher.write_usize(bytes.len());
         self.update(bytes);

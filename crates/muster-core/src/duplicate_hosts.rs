@@ -1,8 +1,8 @@
-//! Two hosts behind one agent's key: a cloned machine, or an image made with an enrolled agent in it.
+//! Detection of two hosts that share one agent's key: a cloned machine, or an image with an enrolled agent in it.
 //!
-//! Each of them takes the other's actions and policies, and what they report overwrites each other. A host id that
-//! changes once is no sign: systems are reinstalled and containers start anew. Two hosts are behind the key when an
-//! earlier host id comes back, or when another host checks in while a poll of the first one is held.
+//! Such hosts take each other's actions and policies, and overwrite each other's reports. A host id that changes once
+//! proves nothing: systems are reinstalled, and containers are recreated. Two hosts share the key if an earlier host id
+//! comes back, or if another host checks in while a poll of the first one is held.
 
 use std::time::Duration;
 
@@ -14,23 +14,23 @@ use crate::documents::Digest;
 use crate::id::{ActionId, EnrollmentKeyId};
 use crate::time::Timestamp;
 
-/// Host ids that are kept of one agent, at most.
+/// Maximum number of host ids that are stored for an agent.
 const MOST_HOSTS: usize = 8;
-/// Maximum length of a host id that is kept, characters.
+/// Maximum length of a stored host id, characters.
 const HOST_CHARS: usize = 128;
-/// A second host that was not seen for this long is gone.
+/// Time without a sighting after which a second host is forgotten.
 const GONE_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// How often the time of the last sighting is written: two hosts that alternate write much already.
-const NOTED_EVERY: Duration = Duration::from_secs(300);
+/// Minimum time between updates of the last sighting, because alternating hosts already cause many writes.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(300);
 
-/// Hosts that were seen behind one agent's key.
+/// Hosts that share one agent's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DuplicateHosts {
-    /// Their ids (`host.id`), as far as they were seen to come back.
+    /// Ids (`host.id`) of the hosts that came back or checked in next to a held poll.
     pub hosts: Vec<String>,
-    /// When the second one was noticed.
+    /// Time when the second host was detected.
     pub since: Timestamp,
-    /// When they last alternated.
+    /// Time when they last alternated.
     pub last: Timestamp,
     /// Fingerprint of the host that keeps the agent: the one that was there first.
     pub keeper: HostMark,
@@ -100,7 +100,8 @@ pub enum ReenrollmentState {
     Over,
 }
 
-/// The hosts that checked in last under one key, as fingerprints of their ids.
+/// The last two hosts that checked in with a key, as fingerprints of their ids. Kept in memory for every agent, so it
+/// must stay small.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostTrail {
     current: Option<Digest>,
@@ -108,7 +109,7 @@ pub struct HostTrail {
 }
 
 impl HostTrail {
-    /// The trail of an agent whose stored documents name this host.
+    /// Creates the trail of an agent whose stored metadata has this host id.
     pub fn of(host: Option<&str>) -> Self {
         Self { current: host.map(host_digest), former: None }
     }
@@ -156,7 +157,8 @@ pub fn noted(
     if is_new {
         next.hosts.push(host);
     }
-    if is_new || now.since(next.last) >= NOTED_EVERY {
+    // A new host id is written at once: it is what an administrator searches for.
+    if is_new || now.since(next.last) >= UPDATE_INTERVAL {
         next.last = now;
     }
     (Some(&next) != known).then(|| Box::new(next))
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_hosts_has_bounds() {
+    fn stored_host_ids_are_bounded() {
         let ids: Vec<String> = (0..40).map(|number| format!("{number}{}", "x".repeat(1000))).collect();
         let steps: Vec<(&str, bool, u64)> = ids.iter().map(|id| (id.as_str(), true, 1)).collect();
         let record = run(&steps);

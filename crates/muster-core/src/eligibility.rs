@@ -1,5 +1,5 @@
-//! Which agents an order can be given to, and why not to the others (MG §5.3). An agent that can't
-//! be ordered gets a failed result with this reason, so that the action can complete.
+//! Eligibility of agents for actions (MG §5.3). An ineligible agent gets a failed result with the reason, so that the
+//! action can complete.
 
 use std::time::Duration;
 
@@ -13,78 +13,79 @@ use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
 use crate::version::{AcceptedVersions, Version};
 
-/// Agents older than this must rest after an upgrade.
-const QUICK_SINCE: Version = Version(8, 12, 0);
-const REST: Duration = Duration::from_secs(600);
+/// Older agents need a cool-down between upgrades.
+const NO_COOL_DOWN_SINCE: Version = Version(8, 12, 0);
+const COOL_DOWN: Duration = Duration::from_secs(600);
 const DIAGNOSTICS_SINCE: Version = Version(8, 7, 0);
 const MIGRATE_SINCE: Version = Version(9, 2, 0);
 const PRIVILEGE_SINCE: Version = Version(9, 3, 0);
 
-/// An agent that might be ordered.
+/// A possible target.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
+    // Facts instead of a reference to the policy, which many candidates share.
     /// Its record.
     pub record: &'a AgentRecord,
-    /// Its `local_metadata`, JSON text; empty when there is none.
+    /// Its `local_metadata` as JSON text; empty if there is none.
     pub metadata: &'a str,
-    /// Its policy refuses changes unless forced.
-    pub hosted: bool,
-    /// Its policy is tamper-protected.
+    /// Whether its policy is managed.
+    pub managed: bool,
+    /// Whether its policy is tamper-protected.
     pub protected: bool,
-    /// Its policy holds a Fleet Server.
+    /// Whether its policy contains a Fleet Server.
     pub fleet_server: bool,
-    /// Its policy has an integration that needs root.
+    /// Whether its policy has an integration that requires root.
     pub needs_root: bool,
 }
 
-/// What is to be ordered.
+/// The requested operation.
 #[derive(Clone, Copy, Debug)]
-pub enum Wish<'a> {
-    /// Another version.
+pub enum Operation<'a> {
+    /// Upgrade to another version.
     Upgrade {
-        /// The version.
+        /// Target version.
         version: &'a str,
-        /// The versions that this server serves: an upgrade must not lock the agent out.
+        /// Versions that this server accepts: an upgrade must not lock the agent out.
         accepted: &'a AcceptedVersions,
-        /// Skips every rule but those that can't be skipped.
+        /// Skips all rules that can be skipped.
         force: bool,
-        /// Skips the rest after an upgrade.
+        /// Skips the cool-down between upgrades.
         skip_rate_limit: bool,
     },
-    /// Back to a version that the agent offers.
+    /// Rollback to a version that the agent offers.
     Rollback {
-        /// The version.
+        /// Target version.
         version: &'a str,
     },
-    /// Another policy.
+    /// Assignment of another policy or revision.
     Reassign {
         /// The policy.
         policy: &'a PolicyId,
-        /// Its revision; `None`: the newest.
+        /// Target revision; `None` follows the newest one.
         revision: Option<i64>,
-        /// That policy is hosted.
-        hosted: bool,
-        /// Allows hosted ones.
+        /// Whether that policy is managed.
+        managed: bool,
+        /// Applies even to managed policies.
         force: bool,
     },
-    /// To leave.
+    /// Unenrollment.
     Unenroll {
-        /// Allows hosted ones.
+        /// Applies even to managed policies.
         force: bool,
     },
-    /// A diagnostics bundle.
+    /// Request for a diagnostics bundle.
     Diagnostics,
-    /// Another server.
+    /// Migration to another server.
     Migrate,
-    /// To run without root.
+    /// Change to running without root.
     PrivilegeLevel,
-    /// Sets the tags.
+    /// Change of tags.
     Tags,
-    /// Anything else that only needs a live agent.
+    /// Any other action, which only requires an enrolled agent.
     Other,
 }
 
-/// Why an agent can't be ordered; the text is the error of its result.
+/// Reason why an agent is not eligible. The message is the error of its result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "each variant's text says what it means")]
 pub enum Ineligible {
@@ -95,7 +96,7 @@ pub enum Ineligible {
     #[error("agent is inactive")]
     Inactive,
     #[error("the agent's policy is managed; use force")]
-    Hosted,
+    Managed,
     #[error("agent cannot upgrade itself: it runs in a container, or was installed by a package manager")]
     NotUpgradeable,
     #[error("agent runs in a container and cannot upgrade itself, even with force")]
@@ -136,32 +137,36 @@ fn refuse_if(condition: bool, reason: Ineligible) -> Verdict {
     if condition { Err(reason) } else { Ok(()) }
 }
 
-impl Wish<'_> {
-    /// Whether `candidate` can be ordered that.
-    pub fn suits(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
+impl Operation<'_> {
+    /// Checks whether `candidate` is eligible.
+    pub fn check(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
+        // Always first: an unenrolled agent has no key and would never acknowledge.
         refuse_if(!candidate.record.active, Ineligible::Unenrolled)?;
         match self {
             Self::Upgrade { version, accepted, force, skip_rate_limit } => {
                 candidate.upgrade(version, accepted, *force, *skip_rate_limit, now)
             }
             Self::Rollback { version } => candidate.rollback(version, now),
-            Self::Reassign { policy, revision, hosted, force } => {
-                refuse_if(!force && (candidate.hosted || *hosted), Ineligible::Hosted)?;
+            Self::Reassign { policy, revision, managed, force } => {
+                refuse_if(!force && (candidate.managed || *managed), Ineligible::Managed)?;
                 let record = candidate.record;
+                // A pinned revision and "follow the newest" are different targets, even if both are the same revision
+                // today.
                 let same = record.policy_id.as_ref() == Some(*policy) && record.target_revision == *revision;
                 refuse_if(same, Ineligible::SamePolicy((*policy).clone()))
             }
-            Self::Unenroll { force } => refuse_if(!force && candidate.hosted, Ineligible::Hosted),
+            Self::Unenroll { force } => refuse_if(!force && candidate.managed, Ineligible::Managed),
             Self::Diagnostics => candidate.at_least(DIAGNOSTICS_SINCE),
             Self::Migrate => candidate.migrate(),
             Self::PrivilegeLevel => candidate.privilege(),
-            Self::Tags => refuse_if(candidate.hosted, Ineligible::Hosted),
+            Self::Tags => refuse_if(candidate.managed, Ineligible::Managed),
             Self::Other => Ok(()),
         }
     }
 }
 
 impl Candidate<'_> {
+    // Absent facts are neither true nor false: each rule says what an unknown value means.
     fn fact(&self, path: &[&str]) -> Option<bool> {
         raw_json::flag(self.metadata, path)
     }
@@ -170,10 +175,10 @@ impl Candidate<'_> {
         Version::parse(&self.record.agent_version)
     }
 
-    /// An agent whose version is unknown gets the benefit of the doubt.
-    fn at_least(&self, least: Version) -> Verdict {
-        let too_old = self.version().is_some_and(|version| version < least);
-        refuse_if(too_old, Ineligible::TooOld(self.record.agent_version.clone(), least))
+    /// Requires a minimum version. Agents with an unknown version pass: if they can't do it, their ack says so.
+    fn at_least(&self, minimum: Version) -> Verdict {
+        let too_old = self.version().is_some_and(|version| version < minimum);
+        refuse_if(too_old, Ineligible::TooOld(self.record.agent_version.clone(), minimum))
     }
 
     fn upgrade(
@@ -190,13 +195,14 @@ impl Candidate<'_> {
         if force {
             return Ok(());
         }
-        refuse_if(self.hosted, Ineligible::Hosted)?;
+        refuse_if(self.managed, Ineligible::Managed)?;
         refuse_if(self.record.unenrollment_started_at.is_some(), Ineligible::Unenrolling)?;
         refuse_if(self.record.status == Status::Inactive, Ineligible::Inactive)?;
+        // Unknown counts as "no": an agent that never checked in, or one without this field, can't be upgraded safely.
         refuse_if(self.fact(&["elastic", "agent", "upgradeable"]) != Some(true), Ineligible::NotUpgradeable)?;
         self.not_upgrading(now)?;
         if !skip_rate_limit {
-            self.rested(now)?;
+            self.cooled_down(now)?;
         }
         self.is_newer(target, version)
     }
@@ -205,28 +211,31 @@ impl Candidate<'_> {
         let upgrade = &self.record.upgrade;
         let details = upgrade.details.as_deref().and_then(UpgradeDetails::stored);
         refuse_if(details.is_some_and(|details| details.state == "UPG_WATCHING"), Ineligible::Watching)?;
+        // A stuck upgrade may be replaced, since it would otherwise block the agent for ever.
         let open = upgrade.started_at.is_some() && upgrade.upgraded_at.is_none();
         refuse_if(open && !is_stuck(self.record, now), Ineligible::Upgrading)
     }
 
-    fn rested(&self, now: Timestamp) -> Verdict {
-        let slow = self.version().is_some_and(|version| version < QUICK_SINCE);
-        let just_now = self.record.upgrade.upgraded_at.is_some_and(|at| now.since(at) < REST);
-        refuse_if(slow && just_now, Ineligible::UpgradedJustNow)
+    fn cooled_down(&self, now: Timestamp) -> Verdict {
+        let needs_cool_down = self.version().is_some_and(|version| version < NO_COOL_DOWN_SINCE);
+        let just_now = self.record.upgrade.upgraded_at.is_some_and(|at| now.since(at) < COOL_DOWN);
+        refuse_if(needs_cool_down && just_now, Ineligible::UpgradedJustNow)
     }
 
-    /// The same version counts as newer when it names a build.
+    /// Requires a newer version. The same version with a build number counts as newer, because agents do not report
+    /// builds.
     fn is_newer(&self, target: &str, version: Version) -> Verdict {
         let newer = self.version().is_none_or(|own| version > own || version == own && target.contains("+build"));
         refuse_if(!newer, Ineligible::NotNewer(target.to_owned(), self.record.agent_version.clone()))
     }
 
     fn rollback(&self, version: &str, now: Timestamp) -> Verdict {
-        refuse_if(self.hosted, Ineligible::Hosted)?;
+        refuse_if(self.managed, Ineligible::Managed)?;
         let offers: Vec<Offer> =
             self.record.upgrade.rollbacks.as_deref().and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
         let offer = offers.into_iter().find(|offer| offer.version == version);
         let offer = offer.ok_or_else(|| Ineligible::NoRollback(version.to_owned()))?;
+        // An unreadable time counts as expired.
         let valid = Timestamp::parse_rfc3339(&offer.valid_until).is_ok_and(|until| until > now);
         refuse_if(!valid, Ineligible::RollbackExpired(version.to_owned()))
     }
@@ -246,7 +255,7 @@ impl Candidate<'_> {
     }
 }
 
-/// One entry of what agents offer to go back to.
+/// A rollback that an agent offers.
 #[derive(Deserialize)]
 struct Offer {
     version: String,
@@ -268,15 +277,15 @@ mod tests {
     }
 
     fn candidate<'a>(record: &'a AgentRecord, metadata: &'a str) -> Candidate<'a> {
-        Candidate { record, metadata, hosted: false, protected: false, fleet_server: false, needs_root: false }
+        Candidate { record, metadata, managed: false, protected: false, fleet_server: false, needs_root: false }
     }
 
-    fn upgrade(version: &str, force: bool) -> Wish<'_> {
-        Wish::Upgrade { version, accepted: &ACCEPTED, force, skip_rate_limit: false }
+    fn upgrade(version: &str, force: bool) -> Operation<'_> {
+        Operation::Upgrade { version, accepted: &ACCEPTED, force, skip_rate_limit: false }
     }
 
     fn upgrading(record: &AgentRecord, version: &str) -> Verdict {
-        upgrade(version, false).suits(&candidate(record, &upgradeable()), at(60))
+        upgrade(version, false).check(&candidate(record, &upgradeable()), at(60))
     }
 
     #[test]
@@ -285,54 +294,66 @@ mod tests {
         assert_eq!(upgrading(&agent(), "9.5.2+build202601"), Ok(()));
         for lower in ["9.5.2", "9.5.1", "8.19.0"] {
             assert!(matches!(upgrading(&agent(), lower), Err(Ineligible::NotNewer(..))), "{lower}");
-            assert_eq!(upgrade(lower, true).suits(&candidate(&agent(), &upgradeable()), at(60)), Ok(()));
+            assert_eq!(upgrade(lower, true).check(&candidate(&agent(), &upgradeable()), at(60)), Ok(()));
         }
         assert!(matches!(upgrading(&agent(), "next"), Err(Ineligible::NoVersion(_))));
     }
 
     #[test]
-    fn mg126_an_upgrade_never_leads_to_a_version_that_is_not_let_in() {
-        let away = upgrade("10.0.0", true).suits(&candidate(&agent(), &upgradeable()), at(60));
+    fn mg126_an_upgrade_to_an_unaccepted_version_is_rejected_even_with_force() {
+        let away = upgrade("10.0.0", true).check(&candidate(&agent(), &upgradeable()), at(60));
         assert_eq!(away, Err(Ineligible::NotServed("10.0.0".into())));
     }
 
     #[test]
-    fn mg127_what_cannot_upgrade_itself_needs_force_and_containers_refuse_even_that() {
-        let (record, fixed) = (agent(), json!({"elastic": {"agent": {"upgradeable": false}}}).to_string());
-        assert_eq!(upgrade("9.6.0", false).suits(&candidate(&record, &fixed), at(60)), Err(Ineligible::NotUpgradeable));
-        assert_eq!(upgrade("9.6.0", true).suits(&candidate(&record, &fixed), at(60)), Ok(()));
-        let boxed = json!({"host": {"containerized": true}}).to_string();
-        assert_eq!(upgrade("9.6.0", true).suits(&candidate(&record, &boxed), at(60)), Err(Ineligible::Container));
+    fn mg127_agents_that_cannot_upgrade_need_force_and_containers_are_rejected() {
+        let (record, not_upgradeable) = (agent(), json!({"elastic": {"agent": {"upgradeable": false}}}).to_string());
+        assert_eq!(
+            upgrade("9.6.0", false).check(&candidate(&record, &not_upgradeable), at(60)),
+            Err(Ineligible::NotUpgradeable)
+        );
+        assert_eq!(upgrade("9.6.0", true).check(&candidate(&record, &not_upgradeable), at(60)), Ok(()));
+        let containerized = json!({"host": {"containerized": true}}).to_string();
+        assert_eq!(
+            upgrade("9.6.0", true).check(&candidate(&record, &containerized), at(60)),
+            Err(Ineligible::Container)
+        );
     }
 
     #[test]
-    fn a_running_upgrade_is_in_the_way_until_it_is_stuck() {
+    fn a_running_upgrade_blocks_another_until_it_is_stuck() {
         let mut record = agent();
         record.upgrade.started_at = Some(at(0));
         record.status = Status::Updating;
         assert_eq!(upgrading(&record, "9.6.0"), Err(Ineligible::Upgrading));
-        let later = upgrade("9.6.0", false).suits(&candidate(&record, &upgradeable()), at(7201));
+        let later = upgrade("9.6.0", false).check(&candidate(&record, &upgradeable()), at(7201));
         assert_eq!(later, Ok(()));
         record.upgrade.details = Some(r#"{"state":"UPG_WATCHING"}"#.into());
         assert_eq!(upgrading(&record, "9.6.0"), Err(Ineligible::Watching));
     }
 
     #[test]
-    fn old_agents_rest_after_an_upgrade() {
+    fn old_agents_have_a_cool_down_after_an_upgrade() {
         let mut record = AgentRecord { agent_version: "8.11.4".into(), ..agent() };
         record.upgrade.upgraded_at = Some(at(0));
         assert_eq!(upgrading(&record, "9.0.0"), Err(Ineligible::UpgradedJustNow));
-        let hasty = Wish::Upgrade { version: "9.0.0", accepted: &ACCEPTED, force: false, skip_rate_limit: true };
-        assert_eq!(hasty.suits(&candidate(&record, &upgradeable()), at(60)), Ok(()));
-        assert_eq!(upgrade("9.0.0", false).suits(&candidate(&record, &upgradeable()), at(600)), Ok(()));
+        let without_cool_down =
+            Operation::Upgrade { version: "9.0.0", accepted: &ACCEPTED, force: false, skip_rate_limit: true };
+        assert_eq!(without_cool_down.check(&candidate(&record, &upgradeable()), at(60)), Ok(()));
+        assert_eq!(upgrade("9.0.0", false).check(&candidate(&record, &upgradeable()), at(600)), Ok(()));
     }
 
     #[test]
-    fn agents_on_their_way_out_are_not_ordered() {
+    fn unenrolled_unenrolling_and_inactive_agents_are_not_eligible() {
         let (gone, metadata) = (AgentRecord { active: false, ..agent() }, upgradeable());
-        for wish in [upgrade("9.6.0", true), Wish::Tags, Wish::Unenroll { force: true }, Wish::Diagnostics, Wish::Other]
-        {
-            assert_eq!(wish.suits(&candidate(&gone, &metadata), at(60)), Err(Ineligible::Unenrolled));
+        for operation in [
+            upgrade("9.6.0", true),
+            Operation::Tags,
+            Operation::Unenroll { force: true },
+            Operation::Diagnostics,
+            Operation::Other,
+        ] {
+            assert_eq!(operation.check(&candidate(&gone, &metadata), at(60)), Err(Ineligible::Unenrolled));
         }
         let leaving = AgentRecord { unenrollment_started_at: Some(at(0)), ..agent() };
         assert_eq!(upgrading(&leaving, "9.6.0"), Err(Ineligible::Unenrolling));
@@ -341,58 +362,63 @@ mod tests {
     }
 
     #[test]
-    fn mg119_mg137_hosted_policies_refuse_without_force() {
+    fn mg119_mg137_managed_policies_require_force() {
         let (record, metadata, q) = (agent(), upgradeable(), PolicyId::trusted("q"));
-        let hosted = Candidate { hosted: true, ..candidate(&record, &metadata) };
-        let reassign = |force| Wish::Reassign { policy: &q, revision: None, hosted: false, force };
-        for wish in [upgrade("9.6.0", false), Wish::Tags, Wish::Unenroll { force: false }, reassign(false)] {
-            assert_eq!(wish.suits(&hosted, at(60)), Err(Ineligible::Hosted));
+        let managed = Candidate { managed: true, ..candidate(&record, &metadata) };
+        let reassign = |force| Operation::Reassign { policy: &q, revision: None, managed: false, force };
+        for operation in
+            [upgrade("9.6.0", false), Operation::Tags, Operation::Unenroll { force: false }, reassign(false)]
+        {
+            assert_eq!(operation.check(&managed, at(60)), Err(Ineligible::Managed));
         }
-        for wish in [upgrade("9.6.0", true), Wish::Unenroll { force: true }, reassign(true)] {
-            assert_eq!(wish.suits(&hosted, at(60)), Ok(()));
+        for operation in [upgrade("9.6.0", true), Operation::Unenroll { force: true }, reassign(true)] {
+            assert_eq!(operation.check(&managed, at(60)), Ok(()));
         }
-        let target = Wish::Reassign { policy: &q, revision: None, hosted: true, force: false };
-        assert_eq!(target.suits(&candidate(&record, &metadata), at(60)), Err(Ineligible::Hosted));
+        let target = Operation::Reassign { policy: &q, revision: None, managed: true, force: false };
+        assert_eq!(target.check(&candidate(&record, &metadata), at(60)), Err(Ineligible::Managed));
     }
 
     #[test]
-    fn mg133_the_same_policy_is_no_change() {
+    fn mg133_reassigning_the_same_policy_is_rejected() {
         let (record, p) = (agent(), PolicyId::trusted("p"));
-        let wish = Wish::Reassign { policy: &p, revision: None, hosted: false, force: true };
-        assert_eq!(wish.suits(&candidate(&record, ""), at(60)), Err(Ineligible::SamePolicy(p.clone())));
+        let operation = Operation::Reassign { policy: &p, revision: None, managed: false, force: true };
+        assert_eq!(operation.check(&candidate(&record, ""), at(60)), Err(Ineligible::SamePolicy(p.clone())));
     }
 
     #[test]
-    fn some_orders_need_newer_agents() {
-        let old = |version: &str, wish: Wish<'_>| {
+    fn some_actions_require_a_minimum_version() {
+        let old = |version: &str, operation: Operation<'_>| {
             let record = AgentRecord { agent_version: version.into(), ..agent() };
-            wish.suits(&candidate(&record, ""), at(60)).is_err()
+            operation.check(&candidate(&record, ""), at(60)).is_err()
         };
-        assert!(old("8.6.9", Wish::Diagnostics) && !old("8.7.0", Wish::Diagnostics));
-        assert!(old("9.1.9", Wish::Migrate) && !old("9.2.0", Wish::Migrate));
-        assert!(old("9.2.9", Wish::PrivilegeLevel) && !old("9.3.0", Wish::PrivilegeLevel));
-        assert!(!old("", Wish::Migrate), "an unknown version gets the benefit of the doubt");
+        assert!(old("8.6.9", Operation::Diagnostics) && !old("8.7.0", Operation::Diagnostics));
+        assert!(old("9.1.9", Operation::Migrate) && !old("9.2.0", Operation::Migrate));
+        assert!(old("9.2.9", Operation::PrivilegeLevel) && !old("9.3.0", Operation::PrivilegeLevel));
+        assert!(!old("", Operation::Migrate), "an unknown version gets the benefit of the doubt");
     }
 
     #[test]
-    fn policies_stand_in_the_way_of_migration_and_privileges() {
+    fn some_policies_prevent_migration_and_privilege_changes() {
         let (record, unprivileged) = (agent(), json!({"elastic": {"agent": {"unprivileged": true}}}).to_string());
         let plain = candidate(&record, "");
-        let verdict = |wish: Wish<'_>, candidate| wish.suits(&candidate, at(60));
-        assert_eq!(verdict(Wish::Migrate, Candidate { protected: true, ..plain }), Err(Ineligible::Protected));
-        assert_eq!(verdict(Wish::Migrate, Candidate { fleet_server: true, ..plain }), Err(Ineligible::FleetServer));
+        let verdict = |operation: Operation<'_>, candidate| operation.check(&candidate, at(60));
+        assert_eq!(verdict(Operation::Migrate, Candidate { protected: true, ..plain }), Err(Ineligible::Protected));
+        assert_eq!(
+            verdict(Operation::Migrate, Candidate { fleet_server: true, ..plain }),
+            Err(Ineligible::FleetServer)
+        );
         let needs_root = Candidate { needs_root: true, ..plain };
-        assert_eq!(verdict(Wish::PrivilegeLevel, needs_root), Err(Ineligible::NeedsRoot));
+        assert_eq!(verdict(Operation::PrivilegeLevel, needs_root), Err(Ineligible::NeedsRoot));
         let already = candidate(&record, &unprivileged);
-        assert_eq!(verdict(Wish::PrivilegeLevel, already), Err(Ineligible::Unprivileged));
+        assert_eq!(verdict(Operation::PrivilegeLevel, already), Err(Ineligible::Unprivileged));
     }
 
     #[test]
-    fn mg138_rollbacks_need_an_offer_that_stands() {
+    fn mg138_rollbacks_need_a_valid_offer() {
         let mut record = agent();
         let until = at(100).to_rfc3339_seconds();
         record.upgrade.rollbacks = Some(format!(r#"[{{"version":"9.5.1","valid_until":"{until}"}}]"#).into());
-        let back = |version, now| Wish::Rollback { version }.suits(&candidate(&record, ""), at(now));
+        let back = |version, now| Operation::Rollback { version }.check(&candidate(&record, ""), at(now));
         assert_eq!(back("9.5.1", 60), Ok(()));
         assert_eq!(back("9.5.1", 100), Err(Ineligible::RollbackExpired("9.5.1".into())));
         assert_eq!(back("9.5.0", 60), Err(Ineligible::NoRollback("9.5.0".into())));

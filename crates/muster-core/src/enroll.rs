@@ -1,4 +1,7 @@
-//! How an agent comes into the fleet, decided purely (EA §3).
+//! Decision on enrollments (EA §3).
+//!
+//! In order: [`Applicant::read`] validates the request, [`Applicant::life`] decides whether it may use its id, and
+//! [`Applicant::enroll`] builds the record. The caller looks up and generates what is needed between these steps.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,134 +23,136 @@ use crate::reported;
 use crate::status::{self, Status};
 use crate::time::Timestamp;
 
-/// Most tags of an agent, and the longest one in bytes.
-const MOST_TAGS: usize = 256;
-const LONGEST_TAG: usize = 256;
-/// Longest replace token and enrollment id, bytes.
-const LONGEST_TOKEN: usize = 1024;
+// Tags are in memory for every agent, and in every list.
+/// Maximum number of tags of an agent, and maximum length of a tag, bytes.
+const MAX_TAGS: usize = 256;
+const MAX_TAG_BYTES: usize = 256;
+/// Maximum length of a replace token and of an enrollment id, bytes.
+const MAX_TOKEN_BYTES: usize = 1024;
 
-/// What an agent asks for, in the fleet's own terms.
+/// Enrollment request, independent of the protocol.
 #[derive(Clone, Copy, Default)]
 pub struct Request<'a> {
-    /// Which program asks.
+    /// Family of the agent.
     pub family: Family,
-    /// What the operating system calls the machine; empty: it does not say.
+    /// Machine id of the operating system; may be empty.
     pub machine_id: &'a str,
-    /// The id that the host's agent had before, here or elsewhere; empty: none.
+    /// Previous id of the host's agent, at this or another server; may be empty.
     pub former_id: &'a str,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
-    /// The id that it wants; empty: any.
+    /// Requested id; if empty, one is generated.
     pub id: &'a str,
-    /// The handle that makes a repeated request the same one; empty: none.
+    /// Idempotency handle; may be empty.
     pub enrollment_id: &'a str,
-    /// The secret that lets the record be replaced; empty: none.
+    /// Secret that authorizes replacing the record; may be empty.
     pub replace_token: &'a str,
-    /// Its own tags.
+    /// Tags that the agent requests.
     pub tags: &'a [String],
-    /// Host and agent facts, JSON text: an object, or `null`.
+    /// Facts about the host and the agent, as JSON text: an object or `null`.
     pub metadata: &'a str,
 }
 
-/// A request that was checked.
+/// A validated enrollment request.
 #[derive(Clone)]
 pub struct Applicant {
-    /// Which program it is.
+    /// Family of the agent.
     pub family: Family,
-    /// What the operating system calls its machine.
+    /// Normalized machine id of the operating system.
     pub machine_id: Option<String>,
-    /// The id that the host's agent had before, as it says.
+    /// Previous id of the host's agent, as reported.
     pub former_id: Option<AgentId>,
     /// Permanent, ephemeral or temporary.
     pub kind: AgentType,
-    /// The id it wants.
+    /// Requested id.
     pub id: Option<AgentId>,
-    /// The handle that makes a repeated request the same one.
+    /// Idempotency handle.
     pub enrollment_id: Option<String>,
     replace_token: Option<Zeroizing<String>>,
     tags: Vec<String>,
-    /// As it was sent: a JSON object, or `null`.
+    /// As sent: a JSON object or `null`.
     metadata: Arc<str>,
 }
 
 impl fmt::Debug for Applicant {
-    /// Leaves the token out.
+    /// Omits the replace token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Applicant").field("kind", &self.kind).field("id", &self.id).finish_non_exhaustive()
     }
 }
 
-/// Which policy and tags the agent gets.
+/// Policy and tags of the new agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// The policy; `None`: none is assigned.
+    /// Assigned policy, if any.
     pub policy_id: Option<PolicyId>,
-    /// Its own tags, the key's and the rule's, each once.
+    /// Tags of the request, the key and the assignment rule, without duplicates.
     pub tags: Vec<String>,
-    /// That policy's inactivity timeout.
+    /// Inactivity timeout of the policy.
     pub inactivity_timeout: Option<Duration>,
 }
 
-/// What stands around an enrolment.
+/// Facts about an enrollment that the request does not contain.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
-    /// The key that admits.
+    /// Enrollment key.
     pub key: &'a EnrollmentKey,
-    /// Version from the User-Agent, normalised (EA33).
+    /// Normalized version from the User-Agent (EA33).
     pub agent_version: &'a str,
-    /// Above what this server was tested with.
+    /// Whether the version is newer than the newest tested one.
     pub newer_than_tested: bool,
-    /// The agent's address.
+    /// Remote address of the agent.
     pub address: &'a str,
-    /// The stored agent of the wanted id.
+    /// Stored agent with the requested id.
     pub by_id: Option<&'a AgentRecord>,
-    /// The newest stored agent with the same enrollment id.
+    /// Newest stored agent with the same enrollment id.
     pub by_enrollment_id: Option<&'a AgentRecord>,
-    /// The stored host of the agent's machine id, in the key's space; else the one of its former id, as
-    /// [`Applicant::is_of_host`] has it.
+    /// Stored host with the machine id in the key's space; otherwise the host of the former id, if
+    /// [`Applicant::is_of_host`] allows it.
     pub host: Option<&'a Host>,
 }
 
-/// What an enrolment is to the stored record of the same id.
+/// Relation of an enrollment to the stored record with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// There is none.
+    /// There is no such record.
     First,
-    /// The stored life ended, or never began: the record starts anew and inherits no orders (EA42, D14).
+    /// The stored agent is unenrolled, or never checked in: the record is recreated, and inherits no actions (EA42,
+    /// D14).
     Next,
-    /// The replace token opens it: the record goes on under a new key (EA41).
+    /// The replace token matches: the record continues with a new key (EA41).
     Continued,
 }
 
-/// What the caller made and looked up once the kind of life was known.
+/// Values that the caller generated or looked up once [`Life`] was known.
 #[derive(Clone, Debug)]
 pub struct Admitted<'a> {
-    /// What the enrolment is to the stored record.
+    /// Relation to the stored record.
     pub life: Life,
-    /// The wanted id, or a new one.
+    /// Requested or generated id.
     pub id: AgentId,
-    /// A new id, for a machine that is not known yet.
+    /// Generated id for a new host, used only if no host is found.
     pub host_id: HostId,
-    /// The agent's new key.
+    /// New access key.
     pub access_key: &'a ApiKey,
-    /// Its policy and tags.
+    /// Policy and tags.
     pub placement: Placement,
-    /// Hash of the request's replace token; needed for a first or next life.
+    /// Hash of the replace token; ignored if the record continues, since it then keeps the stored hash.
     pub token_hash: Option<String>,
 }
 
-/// A decided enrolment.
+/// Outcome of an enrollment.
 #[derive(Clone, Debug)]
 pub struct Enrolled {
-    /// The record to store; its version is 1 for a first life, else one more than the stored one's.
+    /// Record to store. Its version is 1 for a new record, otherwise the stored version plus 1.
     pub record: AgentRecord,
-    /// Its documents.
+    /// Documents to store.
     pub documents: AgentDocuments,
-    /// Whether it is inserted, or takes the stored record's place.
+    /// Whether to insert the record or replace the stored one.
     pub life: Life,
-    /// An abandoned agent of the same enrollment id, to be deleted (EA47).
+    /// Abandoned agent with the same enrollment id, which must be deleted (EA47).
     pub discard: Option<AgentId>,
-    /// The agent's machine, to be put where it is not there; `None`: it stays what it was.
+    /// Host to insert if it does not exist; `None` if the agent stays on its host.
     pub host: Option<Host>,
 }
 
@@ -155,23 +160,24 @@ fn bad_request(reason: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Invalid, "bad_enrolment", reason.to_string())
 }
 
-/// All refusals look the same (EA §3.4).
+/// All rejections look the same to the agent, so that they reveal nothing about the stored record (EA §3.4). The reason
+/// goes to the log only.
 fn not_replaceable(internal: &str) -> Error {
     Error::from(Denial::NotReplaceable).for_log(internal)
 }
 
 impl Applicant {
-    /// Checks a request (D1).
+    /// Validates a request (D1).
     pub fn read(request: &Request<'_>) -> Result<Self, Error> {
-        let token = given(request.replace_token).map(|token| bounded("replace_token", token)).transpose()?;
-        let handle = given(request.enrollment_id).map(|handle| bounded("enrollment_id", handle)).transpose()?;
+        let token = non_empty(request.replace_token).map(|token| bounded("replace_token", token)).transpose()?;
+        let handle = non_empty(request.enrollment_id).map(|handle| bounded("enrollment_id", handle)).transpose()?;
         Ok(Self {
             family: request.family,
             machine_id: host::machine_id(request.machine_id),
-            // One that can't be an id is none: a word about the past must keep nobody out.
-            former_id: given(request.former_id).and_then(|id| AgentId::parse(id).ok()),
+            // An invalid former id is ignored: optional information about the past must not prevent an enrollment.
+            former_id: non_empty(request.former_id).and_then(|id| AgentId::parse(id).ok()),
             kind: request.kind,
-            id: given(request.id).map(AgentId::propose).transpose().map_err(bad_request)?,
+            id: non_empty(request.id).map(AgentId::propose).transpose().map_err(bad_request)?,
             enrollment_id: handle.map(str::to_owned),
             replace_token: token.map(|token| Zeroizing::new(token.to_owned())),
             tags: clean_tags(request.tags.iter())?,
@@ -179,17 +185,18 @@ impl Applicant {
         })
     }
 
-    /// The token that lets the record be replaced, now or later.
+    /// Returns the secret that authorizes replacing the record, now or later.
     pub fn replace_token(&self) -> Option<&str> {
         self.replace_token.as_ref().map(|token| token.as_str())
     }
 
-    /// Which policy and tags it gets: the key's, else those of the first rule that matches. The caller adds what is
-    /// known of the policy.
+    /// Determines the policy and the tags: those of the key, or of the first matching rule if the key has no policy.
+    /// The caller adds the inactivity timeout.
     pub fn placement(&self, key: &EnrollmentKey, rules: &AssignmentRules, address: &str) -> Placement {
         let mut placement =
             Placement { policy_id: key.policy_id.clone(), tags: self.tags.clone(), ..Placement::default() };
         add_tags(&mut placement.tags, &key.tags);
+        // The rules see the key's tags too, so that a rule can depend on the key.
         if placement.policy_id.is_none() {
             let facts = HostFacts::read(&self.metadata, &placement.tags, address);
             if let Some(rule) = rules.first_match(&facts) {
@@ -200,34 +207,40 @@ impl Applicant {
         placement
     }
 
-    /// What the enrolment is to the stored record; 403 `AgentNotReplaceable` when that lives (EA40).
-    /// `token_fits` is asked, at most once, whether the request's token fits the stored hash: that is slow.
+    /// Determines the relation to the stored record; the error is [`Denial::NotReplaceable`] if that agent is active
+    /// and may not be replaced (EA40). `token_fits` compares the request's token with the stored hash. It is slow, so
+    /// it is called last, and at most once.
     pub fn life(
         &self,
         circumstances: &Circumstances<'_>,
         token_fits: &mut dyn FnMut(&str, &str) -> bool,
     ) -> Result<Life, Error> {
         let Some(stored) = circumstances.by_id else { return Ok(Life::First) };
+        // An inactive record has no credentials left to protect; an abandoned one was created by the same client, whose
+        // response got lost.
         if !stored.active || self.abandoned(circumstances).is_some_and(|abandoned| abandoned.id == stored.id) {
             return Ok(Life::Next);
         }
         let hash = stored.replace_token.as_deref().ok_or_else(|| not_replaceable("no replace token is stored"))?;
         let token = self.replace_token().ok_or_else(|| not_replaceable("no replace token was sent"))?;
+        // Otherwise a key for one policy could take over hosts of another one.
         if circumstances.key.policy_id.is_some() && circumstances.key.policy_id != stored.policy_id {
             return Err(not_replaceable("the enrollment key is for another policy"));
         }
         if token_fits(token, hash) { Ok(Life::Continued) } else { Err(not_replaceable("the replace token is wrong")) }
     }
 
-    /// An agent of the same enrollment id that never checked in; one that did is left alone (EA §3.3).
+    /// Returns an agent with the same enrollment id that never checked in. One that did is not touched (EA §3.3).
     fn abandoned<'a>(&self, circumstances: &Circumstances<'a>) -> Option<&'a AgentRecord> {
+        // Enrollment ids are not secret: without this check, the holder of any key could delete pending agents.
         let same_key = |stored: &&AgentRecord| stored.enrollment_key_id.as_ref() == Some(&circumstances.key.id);
         circumstances.by_enrollment_id.filter(|stored| stored.last_checkin.is_none()).filter(same_key)
     }
 
-    /// Decides the enrolment.
+    /// Builds the record.
     pub fn enroll(&self, admitted: Admitted<'_>, circumstances: &Circumstances<'_>, now: Timestamp) -> Enrolled {
         let (life, id) = (admitted.life, admitted.id.clone());
+        // Before `admitted` is moved into the record.
         let (host_id, host) = self.host(&admitted.host_id, circumstances, now);
         let mut record = match (life, circumstances.by_id) {
             (Life::Continued, Some(stored)) => self.continued(stored, admitted, circumstances, now),
@@ -238,25 +251,26 @@ impl Applicant {
         };
         record.host_id = Some(host_id);
         let local = self.metadata_for(&id);
+        // Clears the components of the previous enrollment; `None` would keep them.
         let components = (life == Life::Next).then(|| Arc::from("[]"));
         let discard = self.abandoned(circumstances).map(|abandoned| abandoned.id.clone()).filter(|old| *old != id);
         Enrolled { record, documents: AgentDocuments { local_metadata: Some(local), components }, life, discard, host }
     }
 
-    /// Whether the host of the agent's former id is its own. Machine ids that differ say that it is not: an image with
-    /// an agent in it was cloned.
+    /// Returns whether the agent may join the host of its former id. If both have machine ids and these differ, it may
+    /// not: an image with an enrolled agent was cloned.
     pub fn is_of_host(&self, former: &Host, space: &SpaceId) -> bool {
         let differ = self.machine_id.is_some() && former.machine_id.is_some() && self.machine_id != former.machine_id;
         former.space == *space && !differ
     }
 
-    /// The machine that the agent belongs to: the one of its machine id or of its former id, else the one that its
-    /// record was on before, else a new one.
+    /// Selects the agent's host: the one with its machine id or of its former id, else the one of its stored record,
+    /// else a new one.
     fn host(&self, new: &HostId, circumstances: &Circumstances<'_>, now: Timestamp) -> (HostId, Option<Host>) {
         let before =
             circumstances.by_id.filter(|_| self.machine_id.is_none()).and_then(|stored| stored.host_id.as_ref());
         if let Some(known) = circumstances.host {
-            // Put again: it may go with an agent that is discarded.
+            // Insert it even though it was found: the host may be deleted with the discarded agent in the same commit.
             return (known.id.clone(), Some(known.clone()));
         }
         if let Some(before) = before {
@@ -318,7 +332,7 @@ impl Applicant {
         }
     }
 
-    /// What a replacement changes; the rest of the record goes on (EA §3.6).
+    /// Builds the record after a replacement; fields that are not listed are kept (EA §3.6).
     fn continued(
         &self,
         stored: &AgentRecord,
@@ -328,12 +342,12 @@ impl Applicant {
     ) -> AgentRecord {
         let next = AgentRecord {
             family: self.family,
-            // The old ones end: whoever replaces the record may not be who holds them.
+            // Revokes the old credentials: their holder may be another machine than the one that enrolls.
             credentials: credentials(admitted.access_key, now),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             policy_revision: 0,
             policy_failure: None,
-            // The new key is this host's alone.
+            // Only this host has the new key.
             duplicate_hosts: None,
             running_policy_id: None,
             tags: admitted.placement.tags,
@@ -352,7 +366,7 @@ impl Applicant {
         status::finish(stored, next, Some(now), now)
     }
 
-    /// The former id, if it is another one than the agent gets now.
+    /// Returns the former id, unless it is the agent's own id.
     fn former_id_of(&self, id: &AgentId) -> Option<AgentId> {
         self.former_id.clone().filter(|former| former != id)
     }
@@ -361,7 +375,7 @@ impl Applicant {
         metadata::hostname(&self.metadata).unwrap_or_default()
     }
 
-    /// `elastic.agent.id` becomes the assigned id where there is such a key (EA38).
+    /// Returns the metadata with the assigned id in `elastic.agent.id`, if it has this key (EA38).
     fn metadata_for(&self, id: &AgentId) -> Arc<str> {
         match metadata::with_agent_id(&self.metadata, id.as_str()) {
             Cow::Borrowed(_) => Arc::clone(&self.metadata),
@@ -374,27 +388,29 @@ fn credentials(key: &ApiKey, now: Timestamp) -> LiveCredentials {
     LiveCredentials::one(LiveCredential::of(key, CredentialKind::AccessKey, now))
 }
 
-/// A record at the beginning of a life.
+/// Finishes a new or recreated record. The version continues even when the record is recreated, so that a stale update
+/// of the old record fails its precondition.
 fn started(mut record: AgentRecord, version_before: i64, now: Timestamp) -> AgentRecord {
     status::transition(&mut record, None, now);
     record.version = version_before + 1;
     record
 }
 
-/// An empty text is none (EA27).
-fn given(text: &str) -> Option<&str> {
+/// Treats an empty string as absent (EA27).
+fn non_empty(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
 fn bounded<'a>(field: &str, text: &'a str) -> Result<&'a str, Error> {
-    if text.len() <= LONGEST_TOKEN {
+    if text.len() <= MAX_TOKEN_BYTES {
         Ok(text)
     } else {
-        Err(bad_request(format!("{field} is {} bytes long; at most {LONGEST_TOKEN}", text.len())))
+        Err(bad_request(format!("{field} is {} bytes long; at most {MAX_TOKEN_BYTES}", text.len())))
     }
 }
 
 fn read_metadata(raw: &str) -> Result<Arc<str>, Error> {
+    // The text is a validated JSON value without surrounding space, so its first byte tells its type.
     let raw = if raw.is_empty() { "null" } else { raw };
     if raw != "null" && !raw.starts_with('{') {
         return Err(bad_request("metadata.local is not an object"));
@@ -407,18 +423,18 @@ fn read_metadata(raw: &str) -> Result<Arc<str>, Error> {
 fn clean_tags<'a>(tags: impl Iterator<Item = &'a String>) -> Result<Vec<String>, Error> {
     let mut clean = Vec::new();
     for tag in tags.filter(|tag| !tag.trim().is_empty()) {
-        if tag.len() > LONGEST_TAG || tag.chars().any(char::is_control) {
-            return Err(bad_request(format!("a tag has at most {LONGEST_TAG} bytes and no control characters")));
+        if tag.len() > MAX_TAG_BYTES || tag.chars().any(char::is_control) {
+            return Err(bad_request(format!("a tag has at most {MAX_TAG_BYTES} bytes and no control characters")));
         }
         add_tags(&mut clean, [tag]);
-        if clean.len() > MOST_TAGS {
-            return Err(bad_request(format!("at most {MOST_TAGS} tags")));
+        if clean.len() > MAX_TAGS {
+            return Err(bad_request(format!("at most {MAX_TAGS} tags")));
         }
     }
     Ok(clean)
 }
 
-/// Adds tags that are not there yet (EA39).
+/// Adds tags without creating duplicates (EA39).
 pub(crate) fn add_tags<'a>(tags: &mut Vec<String>, more: impl IntoIterator<Item = &'a String>) {
     for tag in more {
         if !tags.contains(tag) {

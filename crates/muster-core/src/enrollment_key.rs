@@ -1,66 +1,69 @@
-//! Enrollment keys: they admit agents, and may name the policy and the tags these get.
+//! Enrollment keys, which authorize agents to enroll, and can set their policy and tags.
 
 use crate::credential::SecretHash;
 use crate::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use crate::time::Timestamp;
 
-/// An enrollment key's record.
+/// Record of an enrollment key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrollmentKey {
-    /// The record's id.
+    /// Id of the record.
     pub id: EnrollmentKeyId,
-    /// What people call it; unique among a policy's keys that are not revoked.
+    /// Name, unique among the keys of a policy that are not revoked.
     pub name: String,
-    /// The public half of the key.
+    /// Id part of the key, which is not secret.
     pub key_id: KeyId,
     /// SHA-256 of the secret.
     pub hash: SecretHash,
-    /// The secret sealed with the master key, for keys whose token may be shown again; `None`: shown once.
+    /// Secret, sealed with the master key; `None` if the token is shown only on creation.
     pub sealed_token: Option<Vec<u8>>,
-    /// The policy that agents get; `None`: assignment rules decide, or none is assigned.
+    /// Policy of agents that enroll with it; `None` if the assignment rules decide.
     pub policy_id: Option<PolicyId>,
-    /// Tags that agents get, beside their own.
+    /// Tags that are added to those of the agent.
     pub tags: Vec<String>,
-    /// The space that it belongs to, and the agents that it admits.
+    /// Space of the key and of agents that enroll with it.
     pub space: SpaceId,
     /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends.
+    /// Expiration time.
     pub expires_at: Option<Timestamp>,
-    /// When it was revoked; it admits nobody from then on (D20).
+    /// Time of revocation, after which no agent can enroll with it (D20).
     pub revoked_at: Option<Timestamp>,
-    /// How often it may be used.
+    /// Maximum number of uses.
     pub max_uses: Option<i64>,
-    /// How often it was used.
+    /// Number of uses.
     pub uses: i64,
-    /// When it was used last.
+    /// Time of the last use.
     pub last_used_at: Option<Timestamp>,
-    /// Left out of lists and bulk changes unless asked for.
+    /// Excluded from lists and bulk changes unless requested.
     pub hidden: bool,
-    /// Who made it.
+    /// User who created it.
     pub created_by: String,
 }
 
-/// Why a key does not admit.
+/// Reason why a key is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Revoked.
     Revoked,
-    /// Past its end.
+    /// Expired.
     Expired,
-    /// Used as often as allowed.
+    /// Has reached its maximum number of uses.
     UsedUp,
 }
 
 impl EnrollmentKey {
-    /// Whether the key admits an agent at `now`.
+    /// Checks whether an agent can enroll with the key at `now`.
     pub fn admits(&self, now: Timestamp) -> Result<(), Refusal> {
+        // Revocation first: an administrator who revoked a key should read that, even if it has expired since.
         if self.revoked_at.is_some() {
             return Err(Refusal::Revoked);
         }
         if self.expires_at.is_some_and(|end| end <= now) {
             return Err(Refusal::Expired);
         }
+        // This check alone would let two concurrent enrollments through: the store repeats it in the commit that counts
+        // the use.
         if self.max_uses.is_some_and(|max| self.uses >= max) {
             return Err(Refusal::UsedUp);
         }

@@ -1,55 +1,58 @@
-//! The domain error: what failed, for whom, and what to do. It knows no HTTP; each adapter turns it into its
-//! protocol's own shape as the last step.
+//! The domain error. It is independent of HTTP: each adapter converts it to the format of its protocol as the last
+//! step.
 
 use crate::authorization::Forbidden;
 use crate::denial::Denial;
 use crate::policy::problem::Problems;
 
-/// Who has to act on an error.
+/// Kind of an error, by who has to act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The caller must send something else.
+    // Adapters map a kind to a status. Whether a client should retry must be visible from the kind alone.
+    /// The request is invalid.
     Invalid,
-    /// The caller's credentials are dead or wrong.
+    /// The credentials are missing, invalid or revoked.
     Unauthenticated,
-    /// The caller may not do this.
+    /// The caller lacks the permission.
     Forbidden,
-    /// There is no such thing.
+    /// The object does not exist.
     NotFound,
-    /// Something else stands in the way, or changed meanwhile.
+    /// The current state does not allow the operation, or was changed concurrently.
     Conflict,
-    /// Too much at once; later it works.
+    /// Too many requests; a retry later succeeds.
     TooMany,
-    /// The store or a peer can't be reached; later it may work.
+    /// The store or another server is unavailable; a retry may succeed.
     Unavailable,
-    /// Our fault.
+    /// A bug or a misconfiguration of the server.
     Internal,
 }
 
-/// An error with two messages: `Display` is for the caller; `internal` is for the log alone and never leaves.
+/// An error with two messages: `Display` is for the caller; `internal` is for the log only and never sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// Who has to act.
+    /// Kind.
     pub kind: ErrorKind,
-    /// A stable machine-readable word: `policy_name_taken`.
+    /// Stable, machine-readable code: `policy_name_taken`.
+    // Part of the API: a message can be reworded, a code can't.
     pub code: &'static str,
     /// What failed and why, for the caller.
     pub message: String,
-    /// The field concerned, as a dotted path.
+    /// Invalid field, as a dotted path.
     pub field: Option<String>,
-    /// What to do.
+    /// Remedy.
     pub remedy: Option<String>,
-    /// Everything that is wrong with a policy, each with its place.
+    /// All problems of a policy, with positions. Boxed to keep results small.
     pub problems: Option<Box<Problems>>,
-    /// More, for the log.
+    /// Details for the log.
+    // Boxed, like `problems`, because every `Result` of this crate has room for an `Error`.
     pub internal: Option<Box<str>>,
-    /// The reason, where agents' protocols have a word of their own for it.
+    /// Reason that agent protocols map to a code of their own.
     pub denial: Option<Denial>,
 }
 
 impl Error {
-    /// An error of `kind` with a code and the caller's message.
+    /// Creates an error with a code and a message for the caller.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -63,23 +66,23 @@ impl Error {
         }
     }
 
-    /// A bad field.
+    /// Creates an error for an invalid field.
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         let (field, reason) = (field.into(), reason.into());
         Self { field: Some(field.clone()), ..Self::new(ErrorKind::Invalid, "invalid", format!("{field}: {reason}")) }
     }
 
-    /// No such thing: `Error::not_found("agent", id)`.
+    /// Creates an error for a missing object: `Error::not_found("agent", id)`.
     pub fn not_found(what: &str, id: impl std::fmt::Display) -> Self {
         Self::new(ErrorKind::NotFound, "not_found", format!("{what} {id} not found"))
     }
 
-    /// Something stands in the way.
+    /// Creates a conflict.
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Conflict, code, message)
     }
 
-    /// Our fault; the reason goes to the log only.
+    /// Creates an internal error, whose reason goes to the log only.
     pub fn internal(reason: impl Into<String>) -> Self {
         Self {
             internal: Some(reason.into().into()),
@@ -87,14 +90,14 @@ impl Error {
         }
     }
 
-    /// Adds what to do.
+    /// Adds a remedy.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    /// Adds what only the log may know.
+    /// Adds details for the log.
     #[must_use]
     pub fn for_log(mut self, internal: impl Into<String>) -> Self {
         self.internal = Some(internal.into().into());

@@ -5,55 +5,57 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ActionId, AgentId, FileId};
 use crate::time::Timestamp;
 
+// Fixed by the protocol, so the offset of a chunk follows from its number.
 /// Size of every chunk but the last, in bytes (EA128).
 pub const CHUNK_BYTES: u64 = 4_194_304;
 
-/// How an upload stands (EA §7.2).
+/// Status of an upload (EA §7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FileStatus {
-    /// Begun, not complete.
+    /// In progress.
     AwaitingUpload,
     /// Complete and verified.
     Ready,
-    /// Verification failed; the chunks are gone.
+    /// Verification failed; the chunks were deleted.
     UploadError,
-    /// Removed.
+    /// Deleted.
     Deleted,
 }
 
 /// An upload from an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upload {
-    /// The upload's id.
+    /// Id of the upload.
     pub id: FileId,
-    /// The action it answers.
+    /// Action that requested it.
     pub action_id: ActionId,
     /// The agent that uploads.
     pub agent_id: AgentId,
     /// `agent` or `endpoint` (D8).
     pub source: String,
-    /// File name as given; data, never a path.
+    /// File name as sent by the agent. Must never be used as a path on the server.
     pub name: String,
-    /// MIME type as given.
+    /// MIME type as sent by the agent.
     pub mime_type: String,
     /// Declared size, bytes.
     pub size: i64,
-    /// How it stands.
+    /// Status.
     pub status: FileStatus,
-    /// When it began.
+    /// Start time.
     pub started_at: Timestamp,
-    /// Transit hash once complete: lower-case hex.
+    /// Transit hash once complete, in lower-case hex.
+    // Over the hashes of the chunks, not over the file (EA132).
     pub transit_hash: Option<String>,
 }
 
 impl Upload {
-    /// Begun, and neither complete nor given up.
+    /// Returns whether it is in progress.
     pub fn is_open(&self) -> bool {
         self.status == FileStatus::AwaitingUpload
     }
 
-    /// Failed or removed: its bytes are gone.
+    /// Returns whether it failed or was deleted, so that its bytes no longer exist.
     pub fn is_failed(&self) -> bool {
         matches!(self.status, FileStatus::UploadError | FileStatus::Deleted)
     }
@@ -62,15 +64,15 @@ impl Upload {
 /// A stored chunk without its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkInfo {
-    /// Its number from 0.
+    /// Number, from 0.
     pub number: i64,
-    /// Its length, bytes.
+    /// Length, bytes.
     pub length: i64,
     /// SHA-256 of its bytes.
     pub sha256: [u8; 32],
 }
 
-/// A file that some agents may fetch (EA §7.3).
+/// A file that some agents can download (EA §7.3).
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeliverableFile {
     /// Its id.
@@ -83,7 +85,7 @@ pub struct DeliverableFile {
     pub size: i64,
     /// SHA-256, lower-case hex.
     pub sha256: String,
-    /// The agents that may fetch it.
+    /// Agents that can download it.
     pub agents: Vec<AgentId>,
     /// When it was stored.
     pub created_at: Timestamp,
@@ -92,11 +94,11 @@ pub struct DeliverableFile {
 /// An artifact of a policy (EA §7.1), without its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
-    /// The identifier that policies name.
+    /// Identifier that policies refer to.
     pub identifier: String,
-    /// SHA-256 of the decoded bytes, lower-case hex; part of its address.
+    /// SHA-256 of the decoded bytes, lower-case hex; part of its URL.
     pub decoded_sha256: String,
-    /// Length of the decoded bytes.
+    /// Length of the decoded bytes, bytes.
     pub decoded_size: i64,
     /// SHA-256 of the encoded bytes, lower-case hex.
     pub encoded_sha256: String,

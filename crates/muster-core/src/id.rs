@@ -1,4 +1,4 @@
-//! A type for each kind of id, so that one can't be passed for another.
+//! A type for each kind of id, so that the compiler rejects one in place of another.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,21 +6,23 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest id accepted from outside, in bytes.
+/// Maximum length of an id from outside, bytes.
 pub const MAX_ID_BYTES: usize = 128;
 
-/// An id from outside that can't be one.
+/// Error for an invalid id from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an id has 1 to {MAX_ID_BYTES} visible ASCII characters without / \\ ? # % \" and spaces")]
 pub struct BadId;
 
 fn check(text: &str) -> Result<(), BadId> {
     let fits = (1..=MAX_ID_BYTES).contains(&text.len());
+    // Ids go into URL paths, log lines, file names and `policy:<id>:<revision>` without escaping.
     let plain = text.bytes().all(|b| b.is_ascii_graphic() && !br#"/\?#%""#.contains(&b));
+    // HTTP clients and proxies resolve `.` and `..` as path segments, so such an id could not be addressed.
     if fits && plain && text != "." && text != ".." { Ok(()) } else { Err(BadId) }
 }
 
-/// Words that stand where an id stands in the paths of the management API, and would hide the thing of that id.
+/// Path segments of the management API in positions where ids occur. An object with such an id would be unreachable.
 const ROUTE_WORDS: [&str; 14] = [
     "_apply",
     "_bulk_get",
@@ -38,16 +40,16 @@ const ROUTE_WORDS: [&str; 14] = [
     "uploads",
 ];
 
-/// Why something new can't have the id that somebody proposes.
+/// Reason why an id can't be chosen for a new object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadProposal {
-    /// It can't be an id at all.
+    /// It is not a valid id.
     #[error(transparent)]
     Bad(#[from] BadId),
     /// It begins with a hyphen.
     #[error("an id must not begin with `-`: commands would interpret it as an option")]
     Option,
-    /// It is a word of the API's paths.
+    /// It is a path segment of the API.
     #[error("`{0}` is reserved for paths of the API and cannot be an id")]
     Route(String),
 }
@@ -57,6 +59,7 @@ fn check_proposal(text: &str) -> Result<(), BadProposal> {
     if text.starts_with('-') {
         return Err(BadProposal::Option);
     }
+    // The whole prefix is reserved, so that a new bulk operation never collides with an existing id.
     if ROUTE_WORDS.contains(&text) || text.starts_with("bulk_") {
         return Err(BadProposal::Route(text.to_owned()));
     }
@@ -71,18 +74,19 @@ macro_rules! id_type {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks text from outside: 1 to 128 visible ASCII characters that need no escaping in a path.
+            /// Validates an id from outside: 1 to 128 visible ASCII characters that need no escaping in a path.
             pub fn parse(text: &str) -> Result<Self, BadId> {
                 check(text).map(|()| Self(text.into()))
             }
 
-            /// Checks an id that is proposed for something new: one that [`Self::parse`] takes, that can be
-            /// addressed in a path, and that no command takes for an option.
+            /// Validates an id that is chosen for a new object. In addition to [`Self::parse`], it must not be reserved
+            /// by the API or look like a command-line option. Looking up existing objects must use [`Self::parse`],
+            /// which accepts ids from before a word was reserved.
             pub fn propose(text: &str) -> Result<Self, BadProposal> {
                 check_proposal(text).map(|()| Self(text.into()))
             }
 
-            /// Wraps a trusted string (from the store or a generator).
+            /// Wraps a string from the store or a generator without validating it.
             pub fn trusted(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
@@ -118,7 +122,7 @@ id_type!(
     AgentId
 );
 id_type!(
-    /// The machine that agents run on.
+    /// Id of a machine that agents run on.
     HostId
 );
 id_type!(
@@ -151,12 +155,12 @@ id_type!(
 );
 
 id_type!(
-    /// A space: the tenant that people, agents, keys, policies and outputs belong to.
+    /// Id of a space: the tenant that people, agents, keys, policies and outputs belong to.
     SpaceId
 );
 
 impl Default for SpaceId {
-    /// The space that is always there.
+    /// The space that always exists.
     fn default() -> Self {
         Self::trusted("default")
     }
@@ -167,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_could_not_be_addressed_is_not_given() {
+    fn reserved_ids_and_options_are_rejected_for_new_objects() {
         for word in ["files", "actions", "tags", "action_status", "available_versions", "bulk_unenroll", "delete"] {
             assert_eq!(AgentId::propose(word), Err(BadProposal::Route(word.into())));
         }
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_from_outside_never_hold_paths_or_control_characters() {
+    fn ids_with_paths_or_control_characters_are_rejected() {
         for bad in ["", "..", "a/b", "../x", "a\0b", "a\r\nb", "\u{1b}[31m", "a b", "%00", "ä", &"x".repeat(129)] {
             assert_eq!(AgentId::parse(bad), Err(BadId), "{bad:?}");
         }

@@ -47,6 +47,7 @@ pub mod upgrade_details;
 pub mod version;
 pub mod yaml;
 
+// Other crates get the samples through the feature; a release build contains none of them.
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

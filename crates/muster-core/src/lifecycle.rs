@@ -1,7 +1,7 @@
-//! Changes to an agent's record apart from its check-ins and acks.
+//! Changes of an agent's record other than by check-ins and acks.
 //!
-//! Each function returns the changed record with an incremented version, or `None` if nothing changes. `seen` is the latest
-//! time the agent was seen.
+//! Each function returns the changed record with an incremented version, or `None` if nothing changes. `seen` is the
+//! time when the agent was last seen, as far as the caller knows.
 
 use std::time::Duration;
 
@@ -23,14 +23,16 @@ fn changed(before: &AgentRecord, next: AgentRecord, seen: Option<Timestamp>, now
     (next != *before).then(|| finish(before, next, seen, now))
 }
 
-/// Stores the agent's report that it left, until it checks in again. The agent stays active (EA137, EA140), unless its
-/// family is one whose uninstallation is final: who holds an agent's key may end its life. Only `orphaned` sticks (EA138).
+/// Stores the agent's report that it left, until it checks in again. The agent stays active (EA137, EA140), unless
+/// uninstallation is final for its family: the holder of an agent's key may unenroll it. Only `orphaned` is final
+/// (EA138).
 pub fn report_left(
     before: &AgentRecord,
     report: AuditReport,
     seen: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Changed, Error> {
+    // Any report after `orphaned` is a conflict (EA138).
     if before.audit.is_some_and(|known| known.reason == AuditReason::Orphaned) {
         return Err(Denial::LeftForGood.into());
     }
@@ -46,7 +48,7 @@ pub fn report_left(
     Ok(changed(before, next, seen, now))
 }
 
-/// Adds a credential to those that the agent has.
+/// Adds a credential.
 pub fn issue_credential(
     before: &AgentRecord,
     credential: LiveCredential,
@@ -60,7 +62,7 @@ pub fn issue_credential(
     Ok(changed(before, next, seen, now))
 }
 
-/// Ends one of the agent's credentials; the others stay.
+/// Revokes one credential of the agent.
 pub fn revoke_credential(before: &AgentRecord, key: &KeyId, seen: Option<Timestamp>, now: Timestamp) -> Changed {
     let mut next = before.clone();
     next.credentials.revoke(key);
@@ -74,7 +76,7 @@ fn unless_unenrolled(record: &AgentRecord) -> Result<(), Error> {
     Err(Error::conflict("agent_unenrolled", format!("agent {} is already unenrolled", record.id)))
 }
 
-/// Starts a graceful unenrolment, which the ack completes.
+/// Starts a graceful unenrollment, which the ack completes.
 pub fn begin_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
     // Keep the time of the first action: a second one does not restart the unenrolment.
@@ -82,12 +84,12 @@ pub fn begin_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Timest
     Ok(changed(before, AgentRecord { unenrollment_started_at: Some(started_at), ..before.clone() }, seen, now))
 }
 
-/// Cancels a graceful unenrolment.
+/// Cancels a graceful unenrollment.
 pub fn cancel_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Changed {
     changed(before, AgentRecord { unenrollment_started_at: None, ..before.clone() }, seen, now)
 }
 
-/// Unenrolls the agent immediately and ends all its credentials. `reason` is `forced`, `timeout` …
+/// Unenrolls the agent immediately and revokes all its credentials. `reason` is `forced`, `timeout` …
 pub fn force_unenroll(before: &AgentRecord, reason: &str, now: Timestamp) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
     let mut next = before.clone();
@@ -95,8 +97,8 @@ pub fn force_unenroll(before: &AgentRecord, reason: &str, now: Timestamp) -> Res
     Ok(changed(before, next, None, now))
 }
 
-/// Another target: a policy, or none, and the revision of it that the agent should run (`None`: the newest). On another
-/// policy the running revision is forgotten, so that the new policy is due; credentials stay.
+/// Assigns a target: a policy, or none, and a revision of it (`None` follows the newest). If the policy changes, the
+/// running revision is reset, so that the new policy is due. Credentials are kept.
 pub fn reassign(
     before: &AgentRecord,
     policy: Option<&Policy>,
@@ -114,7 +116,8 @@ pub fn reassign(
     let next = AgentRecord {
         policy_id,
         target_revision: revision,
-        // The first revision of the new policy must be greater than the running one (EA §4.7).
+        // Revisions of different policies can't be compared; after a reset, any revision of the new policy is due (EA
+        // §4.7).
         policy_revision: if same_policy { before.policy_revision } else { 0 },
         policy_failure: before.policy_failure.clone().filter(|_| same_policy),
         inactivity_timeout: inactivity_timeout(policy.map(|policy| policy.inactivity_timeout)),
@@ -140,12 +143,13 @@ pub fn changed_tags(tags: &[String], add: &[String], remove: &[String]) -> Vec<S
         _ if remove.contains(tag) => None,
         _ => Some(tag),
     });
+    // In case of a rename, `add` is already there and not added again.
     crate::enroll::add_tags(&mut after, kept.chain(add));
     after
 }
 
-/// An upgrade to `version` was asked for by `action`, to begin at `start`: now, or a time to come, until which the status
-/// does not change. Beside the record: the end of the upgrade that it replaces.
+/// Records that `action` requested an upgrade to `version` with the given start time. The status does not change before
+/// that time. Also returns the end of the upgrade that it replaces.
 pub fn begin_upgrade(
     before: &AgentRecord,
     action: &ActionId,
@@ -158,13 +162,13 @@ pub fn begin_upgrade(
     (changed(before, AgentRecord { upgrade, ..before.clone() }, seen, now), replaced)
 }
 
-/// The upgrade that `action` asked for was cancelled.
+/// Cancels the upgrade that `action` requested.
 pub fn cancel_upgrade(before: &AgentRecord, action: &ActionId, seen: Option<Timestamp>, now: Timestamp) -> Changed {
     changed(before, AgentRecord { upgrade: before.upgrade.cancelled(action), ..before.clone() }, seen, now)
 }
 
-/// Time without a sighting until agents are inactive, from their policy's `inactivity_timeout` in seconds; `None`:
-/// never. Without a policy the default.
+/// Converts a policy's `inactivity_timeout` in seconds; `None` (no policy) gives the default. The result `None` means
+/// never.
 pub fn inactivity_timeout(seconds: Option<i64>) -> Option<Duration> {
     match seconds {
         None => Some(DEFAULT_INACTIVITY_TIMEOUT),
@@ -190,6 +194,7 @@ pub fn is_due_to_unenroll(
     now: Timestamp,
 ) -> bool {
     let last = status::last_sighting(record, seen, now).unwrap_or(record.enrolled_at);
+    // Evaluated now, because the stored status may be stale: unenrolling an agent that just came back can't be undone.
     let inactive = status::evaluate(record, seen, now).0 == Status::Inactive;
     inactive && !unenroll_timeout.is_zero() && now.since(last) > unenroll_timeout
 }
@@ -212,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn ea137_ea140_mg46_mg48_a_farewell_keeps_the_agent_active() {
+    fn ea137_ea140_mg46_mg48_an_agent_that_reports_its_departure_stays_active() {
         let after = report(&agent(), AuditReason::Uninstall).unwrap();
         assert_eq!(after.audit, Some(AuditReport { reason: AuditReason::Uninstall, at: at(5) }));
         assert!(after.active && !after.credentials.is_empty() && after.unenrolled_at.is_none());
@@ -223,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn ea138_only_orphaned_sticks() {
+    fn ea138_only_orphaned_is_final() {
         let uninstalled = report(&agent(), AuditReason::Uninstall).unwrap();
         let again = report(&uninstalled, AuditReason::Uninstall).unwrap();
         let orphaned = report(&again, AuditReason::Orphaned).unwrap();
@@ -235,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn mg49_a_reported_agent_can_be_unenrolled_by_force() {
+    fn mg49_an_uninstalled_agent_can_be_unenrolled_by_force() {
         let reported = report(&agent(), AuditReason::Uninstall).unwrap();
         let after = force_unenroll(&reported, "forced", at(70)).unwrap().unwrap();
         assert_eq!((after.active, after.credentials.is_empty(), after.status), (false, true, Status::Unenrolled));
@@ -244,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn mg135_graceful_unenrolment_waits_for_the_ack() {
+    fn mg135_graceful_unenrollment_waits_for_the_ack() {
         let leaving = begin_unenroll(&agent(), None, at(60)).unwrap().unwrap();
         assert_eq!((leaving.status, leaving.active), (Status::Unenrolling, true));
         assert_eq!(begin_unenroll(&leaving, None, at(90)).unwrap(), None);
@@ -253,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn mg132_reassigned_agents_update_and_keep_their_credentials() {
+    fn mg132_reassigned_agents_are_updating_and_keep_their_credentials() {
         let target = policy("q", 60);
         let after = reassign(&agent(), Some(&target), None, None, at(30)).unwrap().unwrap();
         assert_eq!((after.policy_revision, after.status), (0, Status::Updating));
@@ -276,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn mg136_one_tag_for_another_is_renamed_in_place() {
+    fn mg136_adding_one_tag_and_removing_one_renames_in_place() {
         let tags = ["a", "b", "c"].map(str::to_owned);
         let change = |add: &[&str], remove: &[&str]| {
             let own = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
@@ -290,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn mg57_mg128_an_upgrade_is_updating_from_its_start_until_cancelled() {
+    fn mg57_mg128_status_is_updating_from_the_start_of_an_upgrade_until_its_cancellation() {
         let up = ActionId::trusted("up");
         let begin = |start| begin_upgrade(&agent(), &up, "9.6.0", start, None, at(10)).0.unwrap();
         let now = begin(at(10));
@@ -310,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_came_back_is_not_unenrolled_by_the_timeout() {
+    fn an_agent_that_is_back_is_not_unenrolled_by_the_timeout() {
         let record = AgentRecord { inactivity_timeout: Some(Duration::from_secs(60)), ..agent() };
         let timeout = Duration::from_secs(3600);
         assert!(!is_due_to_unenroll(&record, timeout, None, at(3600)));
@@ -321,7 +326,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tags_stay_unique_and_removed_ones_are_gone(
+        fn tags_stay_unique_and_removed_tags_are_absent(
             tags in prop::collection::btree_set("[a-e]", 0..5),
             add in prop::collection::vec("[a-h]", 0..4),
             remove in prop::collection::vec("[a-h]", 0..4),

@@ -14,7 +14,7 @@ pub struct Output {
     pub name: String,
     /// `elasticsearch`, `remote_elasticsearch`, `logstash` or `kafka`.
     pub kind: String,
-    /// The holder of this flag serves every policy of its space that names no output.
+    /// Whether it is used by every policy of its space that names no output.
     pub is_default: bool,
     /// Whether it is the default for monitoring data.
     pub is_default_monitoring: bool,

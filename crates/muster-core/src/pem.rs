@@ -1,14 +1,18 @@
-//! Names what a file holds that should hold certificates in PEM form, for whoever passed it.
+//! Diagnosis of files that should contain PEM certificates but do not. TLS libraries only report that there is no
+//! certificate.
 
 const BEGIN: &str = "-----BEGIN ";
 
-/// What the file holds instead of certificates, and how to convert it; `None` if it holds one, well-formed or not.
+/// Returns what the file contains instead of certificates, and how to convert it; `None` if it contains a certificate,
+/// even a malformed one.
 pub fn no_certificate(bytes: &[u8]) -> Option<String> {
     if let Some(form) = not_text(bytes) {
         return Some(form.to_owned());
     }
+    // PEM files may contain comments in any encoding between the blocks.
     let text = String::from_utf8_lossy(bytes);
     let labels: Vec<&str> = text.split(BEGIN).skip(1).filter_map(|rest| rest.split("-----").next()).collect();
+    // A private key next to a certificate is fine.
     if labels.contains(&"CERTIFICATE") {
         return None;
     }
@@ -25,14 +29,15 @@ pub fn no_certificate(bytes: &[u8]) -> Option<String> {
     })
 }
 
-/// Formats that are recognised by their first bytes.
+/// Recognizes formats by their first bytes.
 fn not_text(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         // A BOM hides the first line from PEM parsers, and with it the first certificate.
         [0xef, 0xbb, 0xbf, ..] => Some("it begins with a byte order mark; save it as UTF-8 without BOM"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("it is UTF-16 text; save it as ASCII or UTF-8 without BOM"),
         [0xfe, 0xed, 0xfe, 0xed, ..] => Some("it is a Java key store; export it: keytool -exportcert -rfc"),
-        // A PFX begins with its version, the integer 3; a certificate with another sequence.
+        // The outer sequence of a PFX begins with its version, the integer 3; that of a certificate with another
+        // sequence.
         [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] | [0x30, 0x80, 0x02, 0x01, 0x03, ..] => {
             Some("it is a PKCS#12 archive (.p12, .pfx); extract its certificates: openssl pkcs12 -in FILE -nokeys")
         }
@@ -52,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_instead_of_a_certificate_is_named() {
+    fn files_without_a_certificate_are_diagnosed() {
         let reason = |bytes: &[u8]| no_certificate(bytes).unwrap_or_default();
         assert_eq!(reason(b" \n"), "it is empty");
         let pem = |label: &str| format!("-----BEGIN {label}-----\nAA\n");

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-/// Subtracted from the poll that a client requests, so that the response arrives before the client times out.
+/// Margin that is subtracted from the poll timeout that a client requests, so that the response arrives before the
+/// client gives up.
 const CLIENT_MARGIN: Duration = Duration::from_secs(120);
-/// Minimum poll that a client can request.
-const SHORTEST_WISHED: Duration = Duration::from_secs(60);
-/// Poll duration if its preparation took longer than the poll.
+/// Minimum poll duration for clients that request one.
+const MIN_REQUESTED: Duration = Duration::from_secs(60);
+/// Poll duration if preparing the response took longer than the poll.
+/// timer.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Settings of long polls.
@@ -26,30 +28,32 @@ pub struct PollLimits {
 pub struct BadDuration;
 
 impl PollLimits {
-    /// How long to hold the poll: the client's wish `t` counts as max(min(t − 2 min, max), 1 min) (EA68); what was
-    /// spent already is subtracted, then a random part, when less than what is left (EA67). `random` is any number.
-    pub fn duration(&self, wish: Option<GoDuration>, spent: Duration, random: u64) -> Duration {
-        let whole = match wish {
-            // Go clients send zero for an unset duration.
-            Some(wish) if wish.nanos != 0 => {
-                wish.to_std().saturating_sub(CLIENT_MARGIN).min(self.max).max(SHORTEST_WISHED)
+    /// Returns how long to hold the poll. A requested timeout `t` becomes max(min(t − 2 min, max), 1 min) (EA68). The
+    /// time already spent on the request is subtracted, then a random part, if that is less than the rest (EA67).
+    /// `random` is a uniformly distributed number.
+    pub fn duration(&self, requested: Option<GoDuration>, spent: Duration, random: u64) -> Duration {
+        let whole = match requested {
+            // Go clients send zero for an unset duration, so it means the default and not the minimum.
+            Some(requested) if requested.nanos != 0 => {
+                requested.to_std().saturating_sub(CLIENT_MARGIN).min(self.max).max(MIN_REQUESTED)
             }
             _ => self.default,
         };
         let left = whole.saturating_sub(spent).max(SHORTEST);
         let jitter = random_below(self.jitter, random);
-        // A jitter longer than what is left would end the poll at once, and the agent would come again in a second.
+        // Jitter longer than the rest would end the poll at once, and the agent would poll again within a second.
         if jitter < left { left - jitter } else { left }
     }
 }
 
 fn random_below(bound: Duration, random: u64) -> Duration {
     let bound = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+    // Multiply and shift instead of a remainder: no bias, and no division.
     let scaled = (u128::from(bound) * u128::from(random)) >> 64;
     Duration::from_micros(u64::try_from(scaled).unwrap_or(bound))
 }
 
-/// A Go duration: `5m`, `1h30m`, `-1.5s`, `250ms`.
+/// Go duration: `5m`, `1h30m`, `-1.5s`, `250ms`. Agents are written in Go and send the output of its formatter (EA53).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoDuration {
     /// Nanoseconds; may be negative.
@@ -57,12 +61,12 @@ pub struct GoDuration {
 }
 
 impl GoDuration {
-    /// Returns the duration; a negative one is zero.
+    /// Converts to a standard duration; negative values become zero.
     pub fn to_std(self) -> Duration {
         Duration::from_nanos(u64::try_from(self.nanos).unwrap_or(0))
     }
 
-    /// Reads a sequence of decimal numbers with units (`ns`, `us`, `µs`, `ms`, `s`, `m`, `h`), or `0`.
+    /// Parses a sequence of decimal numbers with units (`ns`, `us`, `µs`, `ms`, `s`, `m`, `h`), or `0`.
     pub fn parse(text: &str) -> Result<Self, BadDuration> {
         let (negative, mut rest) = match text.as_bytes().first() {
             Some(b'-') => (true, &text[1..]),
@@ -75,6 +79,7 @@ impl GoDuration {
         if rest.is_empty() {
             return Err(BadDuration);
         }
+        // In 128 bits: single elements can exceed 64 bits, and the sum is checked after each one.
         let mut total: i128 = 0;
         while !rest.is_empty() {
             let (nanos, after) = element(rest)?;
@@ -88,13 +93,14 @@ impl GoDuration {
     }
 }
 
-/// One number with its unit, and what follows it.
+/// Parses one number with its unit; returns its nanoseconds and the rest of the text.
 fn element(text: &str) -> Result<(i128, &str), BadDuration> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = match rest.strip_prefix('.') {
         Some(rest) => digits(rest),
         None => ("", rest),
     };
+    // 19 digits times the nanoseconds of an hour still fit into 128 bits.
     if whole.is_empty() && fraction.is_empty() || whole.len() > 19 {
         return Err(BadDuration);
     }
@@ -108,7 +114,8 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
 }
 
-/// Digits beyond the fifteenth are below a nanosecond for every unit up to an hour and a bit.
+/// Returns the nanoseconds of a decimal fraction. Digits after the fifteenth are ignored: for every unit up to an hour
+/// they amount to less than a nanosecond.
 fn fraction_nanos(fraction: &str, unit: i128) -> i128 {
     let kept = &fraction[..fraction.len().min(15)];
     let scale = 10_i128.pow(kept.len() as u32);
@@ -118,6 +125,7 @@ fn fraction_nanos(fraction: &str, unit: i128) -> i128 {
 fn unit_nanos(unit: &str) -> Option<i128> {
     Some(match unit {
         "ns" => 1,
+        // Go accepts both the micro sign (U+00B5) and the Greek letter mu (U+03BC).
         "us" | "µs" | "μs" => 1_000,
         "ms" => 1_000_000,
         "s" => 1_000_000_000,
@@ -145,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn ea53_go_durations_are_read_and_others_refused() {
+    fn ea53_go_durations_are_parsed_and_others_rejected() {
         assert_eq!(nanos("5m"), Some(300_000_000_000));
         assert_eq!(nanos("1h2m3.5s"), Some(3_723_500_000_000));
         assert_eq!(nanos("-90s"), Some(-90_000_000_000));
@@ -161,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn ea67_without_a_wish_the_poll_is_five_minutes_less_the_jitter() {
+    fn ea67_default_poll_is_five_minutes_less_the_jitter() {
         assert_eq!(LIMITS.duration(None, Duration::ZERO, 0), 5 * MINUTE);
         let least = LIMITS.duration(None, Duration::ZERO, u64::MAX);
         assert!(least > Duration::from_secs(270) - Duration::from_millis(1) && least < Duration::from_secs(271));
@@ -170,8 +178,8 @@ mod tests {
     }
 
     #[test]
-    fn ea68_a_wish_is_cut_at_both_ends() {
-        let poll = |wish| LIMITS.duration(Some(GoDuration::parse(wish).unwrap()), Duration::ZERO, 0);
+    fn ea68_requested_poll_is_clamped() {
+        let poll = |requested| LIMITS.duration(Some(GoDuration::parse(requested).unwrap()), Duration::ZERO, 0);
         assert_eq!(poll("5m"), 3 * MINUTE);
         assert_eq!(poll("150s"), MINUTE);
         assert_eq!(poll("1s"), MINUTE);
@@ -180,26 +188,26 @@ mod tests {
     }
 
     #[test]
-    fn ea67_time_spent_is_subtracted_and_jitter_never_eats_the_rest() {
+    fn ea67_time_spent_is_subtracted_and_jitter_never_exceeds_the_rest() {
         assert_eq!(LIMITS.duration(None, MINUTE, 0), 4 * MINUTE);
         assert_eq!(LIMITS.duration(None, 10 * MINUTE, u64::MAX), SHORTEST);
     }
 
     proptest! {
         #[test]
-        fn ea67_every_poll_has_a_length_in_bounds(wish in any::<Option<i64>>(), spent in 0_u64..1_000, random in any::<u64>()) {
-            let wish = wish.map(|nanos| GoDuration { nanos });
-            let poll = LIMITS.duration(wish, Duration::from_secs(spent), random);
+        fn ea67_every_poll_is_within_the_limits(requested in any::<Option<i64>>(), spent in 0_u64..1_000, random in any::<u64>()) {
+            let requested = requested.map(|nanos| GoDuration { nanos });
+            let poll = LIMITS.duration(requested, Duration::from_secs(spent), random);
             prop_assert!(poll >= SHORTEST && poll <= LIMITS.max);
         }
 
         #[test]
-        fn any_text_is_answered(text in any::<String>()) {
+        fn any_text_is_parsed_without_a_panic(text in any::<String>()) {
             let _ = GoDuration::parse(&text);
         }
 
         #[test]
-        fn whole_seconds_are_read_exactly(seconds in 0_i64..9_000_000_000) {
+        fn whole_seconds_are_parsed_exactly(seconds in 0_i64..9_000_000_000) {
             prop_assert_eq!(nanos(&format!("{seconds}s")), Some(seconds * 1_000_000_000));
         }
     }

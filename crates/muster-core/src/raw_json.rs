@@ -1,5 +1,5 @@
-//! Looks a few values up in JSON text without decoding the rest: what agents report is kept as text, and a tree of it
-//! may be a hundred times as large.
+//! Reads single values from JSON text without decoding the rest. Documents from agents are kept as text, because a tree
+//! of their values can take a hundred times as much memory.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,8 @@ use serde::Deserializer as _;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The texts of the members called `keys`; `None` for members that are missing, and for all when `raw` is no object.
+/// Returns the JSON text of the members `keys`; `None` for missing members, and for all of them if `raw` is not an
+/// object. Of duplicate keys, the last one counts.
 pub fn members<'a, const N: usize>(raw: &'a str, keys: [&str; N]) -> [Option<&'a str>; N] {
     struct Members<'k, const N: usize>([&'k str; N]);
     impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
@@ -20,6 +21,7 @@ pub fn members<'a, const N: usize>(raw: &'a str, keys: [&str; N]) -> [Option<&'a
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut found = [None; N];
+            // Keys are compared as they are read, so that unknown keys, which the agent chooses, are never allocated.
             while let Some(place) = map.next_key_seed(Place(&self.0))? {
                 match place {
                     Some(place) => found[place] = Some(map.next_value::<&RawValue>()?.get()),
@@ -29,10 +31,11 @@ pub fn members<'a, const N: usize>(raw: &'a str, keys: [&str; N]) -> [Option<&'a
             Ok(found)
         }
     }
+    // Malformed JSON is treated like a value that is not an object: it has no members.
     serde_json::Deserializer::from_str(raw).deserialize_map(Members(keys)).unwrap_or([None; N])
 }
 
-/// Which of the wanted keys a key is.
+/// Seed that maps a key to its index in the list of wanted keys.
 struct Place<'k>(&'k [&'k str]);
 
 impl<'de> DeserializeSeed<'de> for Place<'_> {
@@ -55,31 +58,31 @@ impl Visitor<'_> for Place<'_> {
     }
 }
 
-/// The text of the value at `path`.
+/// Returns the JSON text of the value at `path`.
 pub fn at<'a>(raw: &'a str, path: &[&str]) -> Option<&'a str> {
     path.iter().try_fold(raw, |raw, key| members(raw, [key])[0])
 }
 
-/// The string at `path`.
+/// Returns the string at `path`; `None` if there is no string.
 pub fn text<'a>(raw: &'a str, path: &[&str]) -> Option<Cow<'a, str>> {
     as_text(at(raw, path)?)
 }
 
-/// The boolean at `path`.
+/// Returns the boolean at `path`; `None` if there is no boolean.
 pub fn flag(raw: &str, path: &[&str]) -> Option<bool> {
     serde_json::from_str(at(raw, path)?).ok()
 }
 
-/// The string that `raw` is, if it is one.
+/// Decodes `raw` if it is a JSON string.
 pub fn as_text(raw: &str) -> Option<Cow<'_, str>> {
     #[derive(serde::Deserialize)]
     #[serde(transparent)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    // A look at the first byte spares an error that would quote the value.
+    // The first byte is checked before decoding, because serde_json's type error would format the whole value.
     raw.starts_with('"').then(|| serde_json::from_str::<Text<'_>>(raw).ok()).flatten().map(|text| text.0)
 }
 
-/// Calls `each` with the text of every element, as long as it returns true. Nothing happens when `raw` is no array.
+/// Calls `each` with the JSON text of every element until it returns false. Does nothing if `raw` is not an array.
 pub fn each_element<'a>(raw: &'a str, each: impl FnMut(&'a str) -> bool) {
     struct Elements<F>(F);
     impl<'de, F: FnMut(&'de str) -> bool> Visitor<'de> for Elements<F> {
@@ -98,6 +101,8 @@ pub fn each_element<'a>(raw: &'a str, each: impl FnMut(&'a str) -> bool) {
             Ok(())
         }
     }
+    // An early stop leaves elements unread, which serde_json reports as an error; so does anything that is not an
+    // array.
     let _ = serde_json::Deserializer::from_str(raw).deserialize_seq(Elements(each));
 }
 
@@ -108,7 +113,7 @@ mod tests {
     const RAW: &str = r#" {"a": {"b": "x\u0041", "c": [1, "two", {"d": 3}], "e": true}, "a2": 5} "#;
 
     #[test]
-    fn values_are_found_by_their_path() {
+    fn values_are_found_by_path() {
         assert_eq!(at(RAW, &["a", "c"]), Some(r#"[1, "two", {"d": 3}]"#));
         assert_eq!(text(RAW, &["a", "b"]).as_deref(), Some("xA"));
         assert_eq!(flag(RAW, &["a", "e"]), Some(true));
@@ -117,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_another_kind_is_not_there() {
+    fn values_of_another_type_are_not_found() {
         assert_eq!(at(RAW, &["a2", "b"]), None);
         assert_eq!(text(RAW, &["a2"]), None);
         assert_eq!(flag(RAW, &["a", "b"]), None);
@@ -127,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_are_visited_until_enough_were_seen() {
+    fn elements_are_visited_until_the_callback_stops() {
         let seen = |most: usize| {
             let mut seen = Vec::new();
             each_element(at(RAW, &["a", "c"]).unwrap(), |element| {

@@ -1,5 +1,5 @@
-//! Replace tokens, which let a re-installed host take over its record (EA §3.4). People choose them, so
-//! they need a slow hash: `$pbkdf2-sha512$<iterations>$<salt>$<key>`, with salt and key in base64 without padding (EA43).
+//! Replace tokens, with which a reinstalled host takes over its record (EA §3.4). People choose them, so they need a
+//! slow hash: `$pbkdf2-sha512$<iterations>$<salt>$<key>`, with salt and key in base64 without padding (EA43).
 
 use std::num::NonZeroU32;
 
@@ -12,12 +12,12 @@ use crate::entropy::{Entropy, random_bytes};
 /// Number of iterations for new hashes.
 pub const ITERATIONS: NonZeroU32 = NonZeroU32::new(210_000).expect("210 000 is not zero");
 /// Maximum number of iterations in a stored hash. More would block a thread for minutes, so such a hash is corrupt.
-const MOST_ITERATIONS: u32 = 10_000_000;
+const MAX_ITERATIONS: u32 = 10_000_000;
 const LABEL: &str = "pbkdf2-sha512";
 const KEY_BYTES: usize = 32;
 /// Minimum length of key and salt in a stored hash.
-const LEAST_KEY_BYTES: usize = 14;
-const LEAST_SALT_BYTES: usize = 16;
+const MIN_KEY_BYTES: usize = 14;
+const MIN_SALT_BYTES: usize = 16;
 
 /// Hashes `token` with a new salt. Deliberately slow: do not call it on a runtime thread.
 pub fn hash(token: &str, iterations: NonZeroU32, entropy: &dyn Entropy) -> String {
@@ -42,11 +42,12 @@ fn read(stored: &str) -> Option<(NonZeroU32, Vec<u8>, Vec<u8>)> {
     let iterations: NonZeroU32 = parts.next()?.parse().ok()?;
     let salt = STANDARD_NO_PAD.decode(parts.next()?).ok()?;
     let key = STANDARD_NO_PAD.decode(parts.next()?).ok()?;
-    let sound = parts.next().is_none()
-        && iterations.get() <= MOST_ITERATIONS
-        && salt.len() >= LEAST_SALT_BYTES
-        && key.len() >= LEAST_KEY_BYTES;
-    sound.then_some((iterations, salt, key))
+    // A short key would match many tokens: two bytes, one in 65,536.
+    let valid = parts.next().is_none()
+        && iterations.get() <= MAX_ITERATIONS
+        && salt.len() >= MIN_SALT_BYTES
+        && key.len() >= MIN_KEY_BYTES;
+    valid.then_some((iterations, salt, key))
 }
 
 #[cfg(test)]
@@ -68,14 +69,14 @@ mod tests {
     }
 
     #[test]
-    fn ea43_a_known_hash_of_another_implementation_is_understood() {
+    fn ea43_hashes_of_other_implementations_are_verified() {
         // Computed with Python: hashlib.pbkdf2_hmac("sha512", b"replace-me", b"0123456789abcdef", 1000, 32).
         let stored = "$pbkdf2-sha512$1000$MDEyMzQ1Njc4OWFiY2RlZg$g1x8/ay/zZ5MXB+DnkxWcCIs7UhBsxiYAkTOLX0cmGU";
         assert!(verify("replace-me", stored));
     }
 
     #[test]
-    fn ea40_malformed_hashes_fit_no_token() {
+    fn ea40_malformed_hashes_match_no_token() {
         let good = hash("t", FEW, &Sequence::new());
         for bad in [
             String::new(),

@@ -1,8 +1,9 @@
-//! Bounds on what agents report. An agent is not trusted: a few kilobytes of compressed JSON may stand for millions of
-//! values, and what is stored of it is read again by every list, every console and every restart.
+//! Limits on the documents that agents report. Agents are not trusted: a few kilobytes of compressed JSON can decode to
+//! millions of values, and whatever is stored is read again by every list and every restart.
 //!
-//! What describes the host is refused when it exceeds its bound: no real agent comes near it. Text that grows by itself
-//! (error messages, payloads of inputs) is cut or left out instead, since a refused check-in would lock the agent out.
+//! A document that describes the host is rejected if it exceeds its limit, which no real agent comes near. Text that
+//! can grow without the agent's fault (error messages, payloads of inputs) is truncated or dropped instead, because a
+//! rejected check-in would lock the agent out.
 
 use std::borrow::Cow;
 
@@ -14,35 +15,35 @@ pub const METADATA_NODES: usize = 20_000;
 pub const COMPONENTS_BYTES: usize = 2 << 20;
 /// Maximum number of JSON values in them.
 pub const COMPONENTS_NODES: usize = 100_000;
-/// Payloads of components and units above this many bytes are left out.
+/// Maximum size of a component's or unit's payload, bytes; a larger one is dropped.
 pub const PAYLOAD_BYTES: usize = 256 << 10;
-/// Payloads with more JSON values than this are left out.
+/// Maximum number of JSON values in a payload; a larger one is dropped.
 pub const PAYLOAD_NODES: usize = 10_000;
-/// Messages and errors are cut to this many bytes.
+/// Maximum size of messages and errors, bytes; longer ones are truncated.
 pub const MESSAGE_BYTES: usize = 8 << 10;
 /// Maximum length of a status, bytes.
 pub const STATUS_BYTES: usize = 64;
 /// Maximum length of a component's or unit's id and type, bytes.
 pub const NAME_BYTES: usize = 1024;
-/// Maximum size of `upgrade_details` and `upgrade` as they are read, bytes.
+/// Maximum size of `upgrade_details` and `upgrade` in a request, bytes.
 pub const UPGRADE_BYTES: usize = 256 << 10;
 /// Maximum number of JSON values in them.
 pub const UPGRADE_NODES: usize = 2_000;
-/// What is kept of an upgrade's details, bytes.
+/// Maximum size of stored upgrade details, bytes.
 pub const UPGRADE_KEPT_BYTES: usize = 16 << 10;
-/// Rollbacks on offer that are kept.
+/// Maximum number of available rollbacks that are stored.
 pub const MOST_ROLLBACKS: usize = 32;
-/// Maximum size of the type-specific fields of an ack, together; more are left out.
+/// Maximum total size of the type-specific fields of an ack, bytes; larger ones are dropped.
 pub const RESULT_BYTES: usize = 64 << 10;
 /// Maximum nesting of any of these documents.
 pub const DEPTH: usize = 64;
 
-/// A message or an error as it is stored: at most [`MESSAGE_BYTES`], and marked where it was cut.
+/// Truncates a message or an error to [`MESSAGE_BYTES`], with a mark at the end.
 pub fn shortened(text: &str) -> Cow<'_, str> {
     shortened_to(text, MESSAGE_BYTES)
 }
 
-/// `text` with at most `bytes` bytes, cut between two characters and marked.
+/// Truncates `text` to at most `bytes` bytes at a character boundary, with a mark at the end.
 pub fn shortened_to(text: &str, bytes: usize) -> Cow<'_, str> {
     const MARK: &str = "…";
     if text.len() <= bytes {
@@ -52,7 +53,7 @@ pub fn shortened_to(text: &str, bytes: usize) -> Cow<'_, str> {
     format!("{}{MARK}", &text[..end]).into()
 }
 
-/// How large a JSON text is to whoever decodes it.
+/// Size of a JSON text once it is decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
     /// Number of values, containers included.
@@ -62,7 +63,7 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// Counts what stands in `raw`, which must be valid JSON. One pass, no memory.
+    /// Counts the values in `raw`, which must be valid JSON, in one pass and without allocating.
     pub fn of(raw: &str) -> Self {
         let (mut extent, mut depth, mut fresh) = (Self { nodes: 1, depth: 0 }, 0_usize, false);
         let bytes = raw.as_bytes();
@@ -72,7 +73,8 @@ impl Extent {
             if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
                 continue;
             }
-            // The first thing in a container is a value, or the key of one, unless the container is empty.
+            // A container has one value more than commas, unless it is empty: count the first one when its first byte
+            // appears. In objects, this is the key, and the colon needs no attention.
             extent.nodes += usize::from(std::mem::take(&mut fresh) && !matches!(byte, b']' | b'}'));
             match byte {
                 b'[' | b'{' => {
@@ -82,6 +84,7 @@ impl Extent {
                 }
                 b']' | b'}' => depth = depth.saturating_sub(1),
                 b',' => extent.nodes += 1,
+                // Skip strings as a whole: they can contain brackets and commas.
                 b'"' => at += string_length(&bytes[at..]),
                 _ => {}
             }
@@ -90,7 +93,7 @@ impl Extent {
     }
 }
 
-/// Bytes up to and with the closing quote.
+/// Length up to and including the closing quote.
 fn string_length(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(stop) = bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\')) {
@@ -98,17 +101,18 @@ fn string_length(bytes: &[u8]) -> usize {
         if bytes[at] == b'"' {
             return at + 1;
         }
-        // Whatever is escaped, the byte after the backslash does not end the string.
+        // The byte after a backslash never ends the string. Of `\uXXXX`, the digits are skipped as plain bytes.
         at = (at + 2).min(bytes.len());
     }
     bytes.len()
 }
 
-/// Checks a document against its bounds; the error names the offending size.
+/// Checks a document against its limits. The error names the offending size and the limit.
 pub fn check(raw: &str, bytes: usize, nodes: usize) -> Result<(), String> {
     if raw.len() > bytes {
         return Err(format!("{} bytes; at most {bytes}", raw.len()));
     }
+    // Bytes come first: they bound the time of the count.
     let extent = Extent::of(raw);
     if extent.nodes > nodes {
         return Err(format!("{} JSON values; at most {nodes}", extent.nodes));
@@ -150,18 +154,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn extent_is_that_of_the_decoded_value(value in any_json()) {
+        fn extent_matches_the_decoded_value(value in any_json()) {
             prop_assert_eq!(Extent::of(&value.to_string()), extent(&value));
             prop_assert_eq!(Extent::of(&serde_json::to_string_pretty(&value).unwrap()), extent(&value));
         }
 
         #[test]
-        fn any_text_has_an_extent(text in r#"[{}\[\],:"\\a ]{0,24}"#) {
+        fn any_text_has_an_extent_without_a_panic(text in r#"[{}\[\],:"\\a ]{0,24}"#) {
             let _ = Extent::of(&text);
         }
 
         #[test]
-        fn shortened_text_keeps_its_beginning_and_its_bound(text in any::<String>(), bytes in 3_usize..40) {
+        fn truncated_text_keeps_its_prefix_and_the_limit(text in any::<String>(), bytes in 3_usize..40) {
             let short = shortened_to(&text, bytes);
             prop_assert!(short.len() <= bytes);
             prop_assert!(text.starts_with(short.trim_end_matches('…')));
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_tells_every_bound() {
+    fn documentation_lists_every_limit() {
         let page = include_str!("../../../docs/bounds.md");
         let row = |begin: &str| page.lines().find(|line| line.starts_with(&format!("| {begin}"))).unwrap_or_default();
         let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bound_is_checked_and_named() {
+    fn each_limit_is_enforced_and_named() {
         assert_eq!(check("[0,0]", 5, 3), Ok(()));
         assert_eq!(check("[0,0]", 4, 3), Err("5 bytes; at most 4".into()));
         assert_eq!(check("[0,0]", 5, 2), Err("3 JSON values; at most 2".into()));

@@ -66,6 +66,7 @@ impl<'a> Place<'a> {
 
     fn associated_data(&self) -> Vec<u8> {
         let parts = [self.table, self.row, self.column];
+        // With lengths, so that moving a character from one part to the next changes the data.
         parts.iter().flat_map(|part| (part.len() as u64).to_be_bytes().into_iter().chain(part.bytes())).collect()
     }
 }
@@ -93,6 +94,7 @@ impl Sealer {
 
     /// Seals `value` for `place`.
     pub fn seal(&self, place: Place<'_>, value: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, SealError> {
+        // Random nonces of 96 bits are safe for 2^32 values per key, far more than a server seals.
         let nonce: [u8; NONCE_LEN] = random_bytes(entropy);
         let mut sealed = Vec::with_capacity(HEADER_LEN + value.len() + AES_256_GCM.tag_len());
         sealed.push(FORMAT);
@@ -115,6 +117,7 @@ impl Sealer {
         if header[0] != FORMAT {
             return Err(SealError::Format);
         }
+        // Not secret, so no constant-time comparison. It turns a wrong key file into a clear error instead of `Forged`.
         if header[1..=KEY_ID_LEN] != self.key_id {
             return Err(SealError::OtherKey);
         }
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_value_opens_in_its_place_only() {
+    fn a_sealed_value_opens_only_in_its_place() {
         let (sealer, sealed) = sealed();
         assert_eq!(sealer.open(PLACE, &sealed).unwrap().as_slice(), b"hunter2");
         for moved in [
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_and_every_cut_is_noticed() {
+    fn every_changed_byte_and_every_truncation_is_detected() {
         let (sealer, sealed) = sealed();
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn another_master_key_is_told_apart_and_bad_ones_are_refused() {
+    fn another_master_key_is_recognized_and_invalid_ones_are_rejected() {
         let (_, sealed) = sealed();
         assert_eq!(Sealer::new(&[7; 32]).unwrap().open(PLACE, &sealed).unwrap_err(), SealError::OtherKey);
         assert_eq!(Sealer::new(&[7; 31]).unwrap_err(), SealError::BadKey);

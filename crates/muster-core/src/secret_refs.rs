@@ -1,7 +1,7 @@
 //! References to secrets inside policies (EA §4.8).
 //!
-//! *Inline*: any string may contain `$co.elastic.secret{ID}`, repeatedly. *By path*: a `secrets` object next to the
-//! fields mirrors the path of a field and ends in `{"id": "ID"}`. Both work in certain parts of a policy only:
+//! *Inline*: any string can contain `$co.elastic.secret{ID}`, even several times. *By path*: a `secrets` object next to
+//! the fields mirrors the path of a field and ends in `{"id": "ID"}`. Both work only in some sections of a policy:
 //! outputs, inputs, `agent.download`, `fleet` and the OTel components (EA97).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,13 +11,14 @@ use zeroize::Zeroizing;
 
 use crate::id::SecretId;
 
+// Defined by the protocol: agents and tools know this syntax.
 /// Prefix of an inline reference, which ends with `}`.
 pub const OPEN: &str = "$co.elastic.secret{";
 
 /// Sections with OTel components.
 pub const OTEL_COMPONENTS: [&str; 5] = ["receivers", "processors", "exporters", "extensions", "connectors"];
 
-/// Opened secrets by id; wiped on drop.
+/// Decrypted secrets by id; wiped on drop.
 pub type Secrets = BTreeMap<SecretId, Zeroizing<String>>;
 
 /// Outcome of [`resolve`].
@@ -25,7 +26,7 @@ pub type Secrets = BTreeMap<SecretId, Zeroizing<String>>;
 pub struct Resolved {
     /// Dotted paths of values that contain a secret.
     pub paths: BTreeSet<String>,
-    /// Unknown ids: inline references were kept, references by path became empty strings.
+    /// Unknown ids. Their inline references were kept; their references by path became empty strings.
     pub missing: BTreeSet<SecretId>,
 }
 
@@ -37,6 +38,7 @@ enum Part<'a> {
 
 /// Splits a string at its references. An unclosed reference is plain text.
 fn parts(mut rest: &str) -> Vec<Part<'_>> {
+    // There is no escape for the prefix.
     let mut parts = Vec::new();
     while let Some((before, (id, after))) =
         rest.split_once(OPEN).and_then(|(before, opened)| Some((before, opened.split_once('}')?)))
@@ -53,12 +55,13 @@ pub fn is_unclosed(text: &str) -> bool {
     parts(text).last().is_some_and(|part| matches!(part, Part::Text(rest) if rest.contains(OPEN)))
 }
 
-/// The parts of a policy in which references work, with their paths.
+/// Returns the sections of a policy in which references work, with their paths.
 pub fn scopes(policy: &mut Map<String, Value>) -> Vec<(String, &mut Value)> {
     let mut found = Vec::new();
     for (name, section) in policy {
         match (name.as_str(), section) {
             ("inputs" | "fleet", section) => found.push((name.clone(), section)),
+            // Only `download`: agents get the rest of their settings without secrets.
             ("agent", Value::Object(agent)) => {
                 found.extend(agent.get_mut("download").map(|download| ("agent.download".to_owned(), download)));
             }
@@ -76,7 +79,7 @@ pub fn join(path: &str, step: &str) -> String {
     if path.is_empty() { step.to_owned() } else { format!("{path}.{step}") }
 }
 
-/// Calls `visit` with the path and the id of every reference in `policy`; it may put another id in place.
+/// Calls `visit` with the path and the id of every reference in `policy`. It may replace the id.
 pub fn for_each(policy: &mut Map<String, Value>, visit: &mut dyn FnMut(&str, &mut String)) {
     for (path, scope) in scopes(policy) {
         visit_value(scope, &path, visit);
@@ -122,13 +125,14 @@ fn visit_text(text: &mut String, path: &str, visit: &mut dyn FnMut(&str, &mut St
     });
 }
 
-/// The text with what `instead` says in the place of each reference. One pass: what it says is never looked at again.
-fn rewritten(text: &str, instead: &mut dyn FnMut(&str) -> Option<String>) -> String {
+/// Replaces each reference by the result of `replacement`, or keeps it if that is `None`. In one pass, so that a secret
+/// that looks like a reference is not resolved again.
+fn rewritten(text: &str, replacement: &mut dyn FnMut(&str) -> Option<String>) -> String {
     let mut changed = String::with_capacity(text.len());
     for part in parts(text) {
         match part {
             Part::Text(plain) => changed.push_str(plain),
-            Part::Reference(id) => match instead(id) {
+            Part::Reference(id) => match replacement(id) {
                 Some(value) => changed.push_str(&value),
                 None => changed.extend([OPEN, id, "}"]),
             },
@@ -137,7 +141,7 @@ fn rewritten(text: &str, instead: &mut dyn FnMut(&str) -> Option<String>) -> Str
     changed
 }
 
-/// Ids of the secrets that a text, such as an action's data, refers to inline.
+/// Returns the ids of the inline references in a text, such as the data of an action.
 pub fn inline_ids(text: &str) -> impl Iterator<Item = SecretId> {
     parts(text).into_iter().filter_map(|part| match part {
         Part::Reference(id) => SecretId::parse(id).ok(),
@@ -145,8 +149,8 @@ pub fn inline_ids(text: &str) -> impl Iterator<Item = SecretId> {
     })
 }
 
-/// Puts secrets into every text of a value that is no policy: references work everywhere in it, inline alone
-/// (EA84, D3). Unknown ones stay.
+/// Inserts secrets into all strings of a value other than a policy, where inline references work everywhere (EA84, D3).
+/// Unknown references are kept.
 pub fn substitute(value: &mut Value, secret: &dyn Fn(&SecretId) -> Option<String>) {
     match value {
         Value::String(text) if text.contains(OPEN) => {
@@ -173,13 +177,15 @@ fn visit_mirror(mirror: &mut Map<String, Value>, path: &str, visit: &mut dyn FnM
     }
 }
 
-/// Whether an entry of a `secrets` object names a secret: `{"id": "…"}` and nothing else.
+/// Returns whether an entry of a `secrets` object is a reference: `{"id": "…"}` and nothing else. Anything else is a
+/// deeper path, whose field may be called `id`.
 pub fn is_leaf(entry: &Map<String, Value>) -> bool {
     entry.len() == 1 && entry.get("id").is_some_and(Value::is_string)
 }
 
 /// Inserts the secrets and removes every `secrets` object (EA97, EA98).
 pub fn resolve(policy: &mut Map<String, Value>, secrets: &Secrets) -> Resolved {
+    // By path and inline in one pass over the policy, so that no inserted secret is scanned for references.
     let mut pass = Pass { secrets, resolved: Resolved::default() };
     for (path, scope) in scopes(policy) {
         pass.value(scope, &path);
@@ -207,6 +213,7 @@ impl Pass<'_> {
     }
 
     fn object(&mut self, fields: &mut Map<String, Value>, path: &str) {
+        // Removed even if malformed: no `secrets` object may reach agents (EA98).
         let mirror = fields.remove("secrets");
         for (name, field) in fields.iter_mut() {
             self.value(field, &join(path, name));
@@ -216,15 +223,17 @@ impl Pass<'_> {
         }
     }
 
-    /// Sets the fields that `mirror` names in `fields`; none of them is ever called `secrets` (EA98).
+    /// Sets the fields of `mirror` in `fields`, except fields called `secrets` (EA98).
     fn mirror(&mut self, mirror: &Map<String, Value>, fields: &mut Map<String, Value>, path: &str) {
         for (name, entry) in mirror.iter().filter(|(name, _)| *name != "secrets") {
             let Value::Object(entry) = entry else { continue };
             let path = join(path, name);
             if let Some(Value::String(id)) = entry.get("id").filter(|_| is_leaf(entry)) {
+                // Empty if unknown (EA97); the caller decides from `missing` whether to deliver it.
                 let value = self.look_up(id, &path).unwrap_or_default();
                 fields.insert(name.clone(), Value::String(value));
             } else {
+                // A reference can point into objects that do not exist yet.
                 let slot = fields.entry(name.clone()).or_insert(Value::Null);
                 if !slot.is_object() {
                     *slot = Value::Object(Map::new());
@@ -242,6 +251,7 @@ impl Pass<'_> {
 
     fn look_up(&mut self, id: &str, path: &str) -> Option<String> {
         if let Some(value) = self.secrets.get(id) {
+            // Delivered to agents as `secret_paths` (EA97).
             self.resolved.paths.insert(path.to_owned());
             return Some(value.as_str().to_owned());
         }
@@ -269,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn ea97_inline_and_path_secrets_are_put_in_place_with_their_paths() {
+    fn ea97_inline_and_path_secrets_are_inserted_with_their_paths() {
         let mut policy = object(json!({
             "inputs": [{"streams": [{"url": "http://$co.elastic.secret{u}:$co.elastic.secret{p}@h/", "n": 1}]}],
             "outputs": {"default": {"ssl": {"enabled": true}, "secrets": {"ssl": {"key": {"id": "k"}}}}},
@@ -301,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn ea97_unknown_ids_stay_inline_and_are_empty_by_path() {
+    fn ea97_unknown_ids_are_kept_inline_and_empty_by_path() {
         let mut policy = object(json!({
             "inputs": [{"a": "x$co.elastic.secret{no}y", "b": "$co.elastic.secret{open"}],
             "outputs": {"o": {"secrets": {"password": {"id": "no"}}}}
@@ -315,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn ea98_a_secrets_object_never_survives_but_an_output_may_be_called_so() {
+    fn ea98_secrets_objects_are_removed_but_an_output_can_have_this_name() {
         let mut policy = object(json!({
             "outputs": {"secrets": {"type": "kafka", "secrets": {"password": {"id": "p"}}}},
             "inputs": [{"secrets": ["odd"], "streams": [{"secrets": "odd"}]}]
@@ -326,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_found_and_renamed() {
+    fn references_are_visited_and_replaced() {
         let mut policy = object(json!({
             "inputs": [{"a": "$co.elastic.secret{N1} $co.elastic.secret{N2}"}],
             "outputs": {"o": {"secrets": {"ssl": {"key": {"id": "N1"}}}}}
@@ -343,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn unclosed_references_are_noticed() {
+    fn unclosed_references_are_detected() {
         assert!(is_unclosed("$co.elastic.secret{a} $co.elastic.secret{b"));
         assert!(!is_unclosed("$co.elastic.secret{a}"));
         assert!(!is_unclosed("plain"));
@@ -376,7 +386,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ea97_ea98_no_known_reference_and_no_secrets_object_survives(inputs in any_value()) {
+        fn ea97_ea98_no_known_reference_and_no_secrets_object_remains(inputs in any_value()) {
             let mut policy = object(json!({"inputs": inputs.clone(), "service": inputs}));
             let before = policy["service"].clone();
             // A secret that looks like a reference must not be resolved again.
@@ -394,7 +404,7 @@ mod tests {
         }
 
         #[test]
-        fn looking_for_references_changes_nothing(inputs in any_value()) {
+        fn visiting_references_changes_nothing(inputs in any_value()) {
             let mut policy = object(json!({"inputs": inputs}));
             let before = policy.clone();
             for_each(&mut policy, &mut |_, _| {});

@@ -1,7 +1,7 @@
 //! Signatures of policies and actions: ECDSA on P-256 with SHA-256 (EA §10.9).
 //!
-//! The signature covers the exact bytes of `signed.data`, which are never serialized again, so that no canonical
-//! JSON is needed (EA80). Key pairs and nonces come from the generator of aws-lc.
+//! The signature covers the exact bytes of `signed.data`, which are never serialized again, so no canonical JSON is
+//! needed (EA80). Key pairs and nonces come from the generator of aws-lc, which takes no [`Entropy`](crate::Entropy).
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ use crate::action::{Action, ActionType, Signed};
 use crate::id::{ActionId, AgentId};
 use crate::time::Timestamp;
 
-/// Error of signing.
+/// Signing error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SigningError {
     /// The stored private key is invalid.
@@ -33,7 +33,7 @@ pub enum SigningError {
     Data,
 }
 
-/// Error of verification.
+/// Verification error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// Data, signature or key is not padded base64.
@@ -44,7 +44,8 @@ pub enum VerifyError {
     Signature,
 }
 
-/// Key pair of the installation.
+/// Signing key pair of the installation. Agents that pinned its public key reject everything that is signed with
+/// another one, so it must be part of every backup.
 pub struct Signer {
     pair: EcdsaKeyPair,
     public_key: String,
@@ -55,6 +56,7 @@ impl Signer {
     pub fn generate() -> Result<(Self, Zeroizing<Vec<u8>>), SigningError> {
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
             .map_err(|_| SigningError::Key)?;
+        // The library wipes its own copy on drop; this one is wiped by `Zeroizing`.
         let pkcs8 = Zeroizing::new(document.as_ref().to_vec());
         Ok((Self::from_pkcs8(&pkcs8)?, pkcs8))
     }
@@ -67,7 +69,7 @@ impl Signer {
         Ok(Self { pair, public_key })
     }
 
-    /// `agent.protection.signing_key`: base64 of the public key's DER SubjectPublicKeyInfo.
+    /// Returns the public key as base64 of its DER SubjectPublicKeyInfo, for `agent.protection.signing_key`.
     pub fn public_key(&self) -> &str {
         &self.public_key
     }
@@ -78,9 +80,10 @@ impl Signer {
         Ok(Signed { data: STANDARD.encode(bytes), signature: STANDARD.encode(signature.as_ref()) })
     }
 
-    /// Signs an action for `agents`: the document without `signed`. References to secrets in its
-    /// `data` stay references here (EA84).
+    /// Signs an action for `agents`: the delivered document without `signed`. References to secrets in `data` stay
+    /// references (EA84), because the signed copy is stored.
     pub fn sign_action(&self, action: &Action, agents: &[AgentId]) -> Result<Signed, SigningError> {
+        // Raw, so that the signed document contains the stored text unchanged.
         let data: Option<&RawValue> =
             action.data.as_deref().map(serde_json::from_str).transpose().map_err(|_| SigningError::Data)?;
         let document = ActionDocument {
@@ -99,6 +102,7 @@ impl Signer {
 /// Signed document of an action.
 #[derive(Serialize)]
 struct ActionDocument<'a> {
+    // Field order does not matter for the signature: the serialized bytes themselves are sent.
     action_id: &'a ActionId,
     agents: &'a [AgentId],
     data: Option<&'a RawValue>,
@@ -118,10 +122,12 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Verifies `signed` with a public key (base64 of DER), and returns the signed bytes.
+/// Verifies `signed` with a public key (base64 of DER) and returns the signed bytes. Callers must use these bytes, not
+/// the unsigned fields next to them.
 pub fn verify(public_key: &str, signed: &Signed) -> Result<Vec<u8>, VerifyError> {
     let decode = |text: &str| STANDARD.decode(text).map_err(|_| VerifyError::Encoding);
     let (key, data, signature) = (decode(public_key)?, decode(&signed.data)?, decode(&signed.signature)?);
+    // Also rejects keys of other curves and formats.
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)
         .verify(&data, &signature)
         .map_err(|_| VerifyError::Signature)?;
@@ -148,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn ea80_what_is_signed_is_what_is_sent() {
+    fn ea80_signed_bytes_are_sent_unchanged() {
         let (signer, pkcs8) = Signer::generate().unwrap();
         let signed = signer.sign(b"  {\"any\" : 1}\n").unwrap();
         assert_eq!(verify(signer.public_key(), &signed).unwrap(), b"  {\"any\" : 1}\n");
@@ -158,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn ea80_another_key_or_another_byte_is_refused() {
+    fn ea80_another_key_or_a_changed_byte_is_rejected() {
         let (signer, _) = Signer::generate().unwrap();
         let (other, _) = Signer::generate().unwrap();
         let signed = signer.sign(b"{}").unwrap();
@@ -171,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn ea80_ea84_a_signed_action_names_its_agents_and_keeps_references() {
+    fn ea80_ea84_a_signed_action_lists_its_agents_and_keeps_references() {
         let (signer, _) = Signer::generate().unwrap();
         let signed = signer.sign_action(&action(), &[AgentId::trusted("a"), AgentId::trusted("b")]).unwrap();
         let bytes = verify(signer.public_key(), &signed).unwrap();

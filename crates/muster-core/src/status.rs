@@ -1,4 +1,5 @@
-//! Agent status. It is stored by transitions, not computed when it is read (MG §3).
+//! Agent status (MG §3). It is stored on transitions, not computed on reads, so that lists and counts over many agents
+//! use an index.
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Every status, in the order of the rules.
+    /// All statuses, in the order of the rules.
     pub const ALL: [Self; 11] = [
         Self::Unenrolled,
         Self::Inactive,
@@ -75,30 +76,31 @@ impl Status {
     }
 }
 
-/// Time since last seen after which an agent is offline: ten heartbeat intervals of half a minute.
+/// Time without a sighting after which an agent is offline: ten heartbeat intervals of half a minute.
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(300);
 /// Time without a report after which an upgrade counts as stuck (MG §3.5).
 pub const STUCK_AFTER: Duration = Duration::from_secs(7200);
-/// The rules ask for *more* than a time; timestamps have microseconds.
+/// The rules require *more* than a duration, so deadlines are one unit of [`Timestamp`] later.
 const MOMENT: Duration = Duration::from_micros(1);
 
-/// When the agent was last seen, as far as that can be known at `now`. `seen` is the latest sighting that the caller
-/// knows of, presence included; the record may know a later one.
+/// Returns when the agent was last seen. `seen` is the latest sighting that the caller knows of, including presence;
+/// the record may have a later one.
 ///
-/// A stored sighting that lies in the future was written under a clock that has been set back since. Its time says
-/// nothing: left as it is, an agent that is gone would look present until that day.
+/// A stored sighting in the future was written before the clock was set back. It must not be used: an agent that is
+/// gone would look present until that time.
 pub fn last_sighting(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
     let seen = seen.map(|seen| seen.min(now));
     match record.last_checkin {
         Some(stored) if stored > now => seen.or(Some(now)),
-        // Either may be later: memory knows of heartbeats that wrote nothing, the record of what another node saw.
+        // Either can be later: memory has heartbeats that wrote nothing, and the record has sightings of other nodes.
         stored => seen.max(stored),
     }
 }
 
-/// The status at `now`, and when it must be looked at again; `None`: time alone changes nothing.
+/// Returns the status at `now`, and the time at which it must be evaluated again; `None` if time alone does not change
+/// it.
 ///
-/// `seen` is the latest sighting that the caller knows of, presence included.
+/// `seen` is the latest sighting that the caller knows of, including presence.
 pub fn evaluate(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> (Status, Option<Timestamp>) {
     if !record.active {
         return (Status::Unenrolled, None);
@@ -106,13 +108,14 @@ pub fn evaluate(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -
     let sighting = last_sighting(record, seen, now);
     let last = sighting.unwrap_or(record.enrolled_at.min(now));
     let inactive_at = record.inactivity_timeout.filter(|timeout| !timeout.is_zero()).map(|t| last.plus(t).plus(MOMENT));
-    // An upgrade is given up whatever the agent's status is.
+    // The deadline of an upgrade applies in every status.
     let given_up_at = record.upgrade.given_up_at();
     let first = |times: &[Option<Timestamp>]| times.iter().flatten().copied().chain(given_up_at).min();
     if inactive_at.is_some_and(|at| at <= now) {
         return (Status::Inactive, first(&[]));
     }
-    // Behind "inactive": who left long ago is out of the way like all others (MG §3.1); before "offline", since it said so.
+    // After "inactive", which hides agents that left long ago (MG §3.1), and before "offline", because the agent
+    // announced its departure.
     if let Some(left) = record.audit.and_then(|report| left(report.reason)) {
         return (left, first(&[inactive_at]));
     }
@@ -132,15 +135,15 @@ fn left(reason: AuditReason) -> Option<Status> {
     }
 }
 
-/// The status of an agent that is not away, and when an upgrade's time comes.
+/// Returns the status of an agent that is present, and the start of a scheduled upgrade.
 fn present(record: &AgentRecord, seen: bool, now: Timestamp) -> (Status, Option<Timestamp>) {
     let upgrade_at = upgrade_begins(record);
     let later = upgrade_at.filter(|at| *at > now);
     let upgrading = upgrade_at.is_some() && later.is_none();
-    // An agent without a policy has none to wait for, and is as healthy as it says.
-    // One that could not apply the first one has it, and says how it is.
-    let waits = record.policy_revision <= 0 && record.policy_failure.is_none();
-    let wants_policy = seen && record.policy_id.is_some() && waits;
+    // An agent without a policy waits_for_first for none, and one that could not apply its first policy has it: both have the
+    // status that they report.
+    let waits_for_first = record.policy_revision <= 0 && record.policy_failure.is_none();
+    let wants_policy = seen && record.policy_id.is_some() && waits_for_first;
     let status = if upgrading || wants_policy {
         Status::Updating
     } else if !seen {
@@ -153,18 +156,18 @@ fn present(record: &AgentRecord, seen: bool, now: Timestamp) -> (Status, Option<
     (status, later)
 }
 
-/// The word that the agent says of itself, clamped to what is known (D13).
-fn healthy(said: &str) -> Status {
-    if said.eq_ignore_ascii_case("error") {
+/// Maps the reported status to a known one (D13).
+fn healthy(reported: &str) -> Status {
+    if reported.eq_ignore_ascii_case("error") {
         Status::Error
-    } else if said.eq_ignore_ascii_case("degraded") {
+    } else if reported.eq_ignore_ascii_case("degraded") {
         Status::Degraded
     } else {
         Status::Online
     }
 }
 
-/// When the open upgrade begins or began: not before its scheduled time, and never once it failed.
+/// Returns when the open upgrade begins or began; `None` if there is none, or if it failed.
 fn upgrade_begins(record: &AgentRecord) -> Option<Timestamp> {
     let started_at = record.upgrade.started_at.filter(|_| record.upgrade.upgraded_at.is_none())?;
     match record.upgrade.details.as_deref().and_then(UpgradeDetails::stored) {
@@ -174,8 +177,8 @@ fn upgrade_begins(record: &AgentRecord) -> Option<Timestamp> {
     }
 }
 
-/// Whether the agent hangs: its upgrade failed while it is not away, or it is updating for two hours without a word
-/// (MG §3.5).
+/// Returns whether the agent is stuck: its upgrade failed and it is present, or it has been updating for two hours
+/// without details (MG §3.5).
 pub fn is_stuck(record: &AgentRecord, now: Timestamp) -> bool {
     let details = record.upgrade.details.as_deref().and_then(UpgradeDetails::stored);
     match details {
@@ -189,8 +192,7 @@ pub fn is_stuck(record: &AgentRecord, now: Timestamp) -> bool {
     }
 }
 
-/// Moves a record to the status that it has at `now`: sets `status`, `status_since` and `status_deadline`. Tells
-/// whether the status became another one.
+/// Updates `status`, `status_since` and `status_deadline` of a record for `now`. Returns whether the status changed.
 pub fn transition(record: &mut AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> bool {
     let (status, deadline) = evaluate(record, seen, now);
     record.status_deadline = deadline;
@@ -202,7 +204,8 @@ pub fn transition(record: &mut AgentRecord, seen: Option<Timestamp>, now: Timest
     changed
 }
 
-/// What every decision that changes a record ends in: the status is moved, and the record gets its version and time.
+/// Completes a changed record: updates the status, increments the version, and sets the time of the change. Every
+/// decision that changes a record must end with this.
 pub fn finish(before: &AgentRecord, mut after: AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
     transition(&mut after, seen, now);
     after.version = before.version + 1;

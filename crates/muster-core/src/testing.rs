@@ -1,7 +1,8 @@
-//! What tests start from, here and in the crates above (feature `testing`): sample records, a clock that is moved by
-//! hand and a generator whose every run is the same.
+//! Fixtures for the tests of this crate and of those above (feature `testing`): sample records, a manual clock and a
+//! deterministic generator.
 //!
-//! A test names only what it is about: `Action { expiration: Some(at(60)), ..action("a", ActionType::Settings, at(0)) }`.
+//! A test states only the fields that it is about: `Action { expiration: Some(at(60)), ..action("a",
+//! ActionType::Settings, at(0)) }`.
 
 pub mod family;
 
@@ -20,32 +21,32 @@ use crate::policy::{Policy, PolicyRevision};
 use crate::status::Status;
 use crate::time::{Clock, Timestamp};
 
-/// A time `seconds` after the start of the tests' day.
+/// Returns a time `seconds` after a fixed start.
 pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_767_322_800_000_000).plus(Duration::from_secs(seconds))
 }
 
-/// A clock that stands until it is moved.
+/// Clock that is advanced by hand.
 #[derive(Debug)]
 pub struct TestClock {
     micros: AtomicI64,
-    /// By how much it was set, in all.
+    /// Total of all adjustments by [`TestClock::set`], in microseconds.
     set: AtomicI64,
 }
 
 impl TestClock {
-    /// Stands at `start`.
+    /// Creates a clock at `start`.
     pub fn new(start: Timestamp) -> Self {
         Self { micros: AtomicI64::new(start.as_micros()), set: AtomicI64::new(0) }
     }
 
-    /// Moves on by `by`.
+    /// Advances the clock: time passes.
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.micros.fetch_add(micros, Ordering::SeqCst);
     }
 
-    /// Sets the clock to `time`, which may lie in the past; no time passes.
+    /// Sets the clock to `time`, possibly in the past. No time passes for [`Clock::steady`].
     pub fn set(&self, time: Timestamp) {
         let before = self.micros.swap(time.as_micros(), Ordering::SeqCst);
         self.set.fetch_add(time.as_micros() - before, Ordering::SeqCst);
@@ -63,12 +64,12 @@ impl Clock for TestClock {
     }
 }
 
-/// Bytes that differ from draw to draw and are the same in every run.
+/// Deterministic generator: bytes differ from call to call and are the same in every run.
 #[derive(Debug)]
 pub struct Sequence(AtomicU64);
 
 impl Sequence {
-    /// At its first draw.
+    /// Creates a generator at its start.
     pub fn new() -> Self {
         Self(AtomicU64::new(1))
     }
@@ -82,7 +83,8 @@ impl Default for Sequence {
 
 impl Entropy for Sequence {
     fn fill(&self, buffer: &mut [u8]) {
-        // Steps of an odd number visit every value once, and touch all eight bytes, unlike steps of one.
+        // An odd increment visits every 64-bit value once. This one (2^64 divided by the golden ratio) changes all
+        // eight bytes.
         for chunk in buffer.chunks_mut(8) {
             let next = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst).to_le_bytes();
             chunk.copy_from_slice(&next[..chunk.len()]);
@@ -90,12 +92,12 @@ impl Entropy for Sequence {
     }
 }
 
-/// A fresh key of the sequence.
+/// Creates an API key.
 pub fn api_key() -> ApiKey {
     ApiKey::generate(&Sequence::new())
 }
 
-/// An agent with nothing in its record that may be left out: it enrolled `now` and has never checked in.
+/// Creates an agent with only the required fields, which enrolled `now` and never checked in.
 pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
     AgentRecord {
         id: AgentId::trusted(id),
@@ -141,7 +143,7 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
     }
 }
 
-/// An agent that enrolled `now`, checked in at once, runs revision 1 of `policy`, if any, and is well.
+/// Creates a healthy agent that enrolled and checked in `now`, and runs revision 1 of `policy`, if any.
 pub fn online_agent(id: &str, policy: Option<&str>, now: Timestamp) -> AgentRecord {
     AgentRecord {
         policy_id: policy.map(PolicyId::trusted),
@@ -158,7 +160,7 @@ pub fn online_agent(id: &str, policy: Option<&str>, now: Timestamp) -> AgentReco
     }
 }
 
-/// An online agent that enrolled at the day's start by key `ek` and is on policy `p`.
+/// Creates an online agent that enrolled at the start with key `ek`, and runs policy `p`.
 pub fn agent() -> AgentRecord {
     AgentRecord {
         version: 3,
@@ -174,7 +176,7 @@ pub fn agent() -> AgentRecord {
     }
 }
 
-/// An enrollment key of this name and id, without policy, tags or limits.
+/// Creates an enrollment key with this id and name, without policy, tags or limits.
 pub fn key_of(id: &str, api_key: &ApiKey, now: Timestamp) -> EnrollmentKey {
     EnrollmentKey {
         id: EnrollmentKeyId::trusted(id),
@@ -196,7 +198,7 @@ pub fn key_of(id: &str, api_key: &ApiKey, now: Timestamp) -> EnrollmentKey {
     }
 }
 
-/// A key for policy `p` that adds the tag `keyed`.
+/// Creates an enrollment key for policy `p` with the tag `keyed`.
 pub fn enrollment_key() -> EnrollmentKey {
     EnrollmentKey {
         name: "Default".into(),
@@ -208,7 +210,7 @@ pub fn enrollment_key() -> EnrollmentKey {
     }
 }
 
-/// An empty policy at its first revision, with its id for a name and no timeouts.
+/// Creates an empty policy at revision 1, with its id as name and no timeouts.
 pub fn policy(id: &str, now: Timestamp) -> Policy {
     Policy {
         id: PolicyId::trusted(id),
@@ -230,7 +232,7 @@ pub fn policy(id: &str, now: Timestamp) -> Policy {
     }
 }
 
-/// A revision of a policy, compiled to a document without inputs and outputs.
+/// Creates a compiled revision without inputs and outputs.
 pub fn revision(id: &str, revision: i64, now: Timestamp) -> PolicyRevision {
     PolicyRevision {
         policy_id: PolicyId::trusted(id),
@@ -242,7 +244,7 @@ pub fn revision(id: &str, revision: i64, now: Timestamp) -> PolicyRevision {
     }
 }
 
-/// An order for one agent, at once and for ever, without data.
+/// Creates an action for one agent, without data, start time or expiration.
 pub fn action(id: &str, kind: ActionType, now: Timestamp) -> Action {
     Action {
         seq: 0,

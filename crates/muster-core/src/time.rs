@@ -1,79 +1,80 @@
-//! One timestamp type: microseconds since 1970-01-01T00:00:00Z.
+//! Timestamps and clocks.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A point in time, in microseconds since the Unix epoch (what the store keeps).
+/// Point in time, in microseconds since the Unix epoch, which is also how it is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
-/// Text that is not an RFC 3339 timestamp.
+/// Error for a string that is not an RFC 3339 timestamp.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an RFC 3339 timestamp: {0:?}")]
 pub struct NotATimestamp(String);
 
-/// A source of the current time; injected, so that tests run a day in a second.
+/// Source of the current time, passed as a parameter so that tests run a day in a second.
 pub trait Clock: Send + Sync {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// Time since a fixed moment, by a clock that nobody sets: what tells a clock that was set from time that passed.
-    /// The default suits a clock that is never set.
+    /// Returns the time since a fixed moment by a monotonic clock, to distinguish an adjusted clock from elapsed time.
+    /// The default is for clocks that are never adjusted.
     fn steady(&self) -> Duration {
         self.now().since(Timestamp::from_micros(0))
     }
 }
 
 impl Timestamp {
-    /// From microseconds since the Unix epoch.
+    /// Creates a timestamp from microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// Later by `duration`; stays at the greatest timestamp instead of overflowing.
+    /// Adds `duration`; saturates instead of overflowing.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(micros))
     }
 
-    /// Earlier by `duration`; stays at the smallest timestamp instead of overflowing.
+    /// Subtracts `duration`; saturates instead of overflowing.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_sub(micros))
     }
 
-    /// The time from `earlier` to `self`; zero when `earlier` is later.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Reads RFC 3339 with any offset and any fraction (EA124); what is finer than a microsecond is cut off.
+    /// Parses RFC 3339 with any offset and any fraction (EA124). Digits below a microsecond are dropped.
     pub fn parse_rfc3339(text: &str) -> Result<Self, NotATimestamp> {
         let parsed: jiff::Timestamp = text.parse().map_err(|_| NotATimestamp(text.chars().take(64).collect()))?;
         Ok(Self(parsed.as_microsecond()))
     }
 
-    /// RFC 3339 in UTC with second precision: `2026-01-02T03:04:05Z` (EA §3.6).
+    /// Formats as RFC 3339 in UTC with seconds: `2026-01-02T03:04:05Z` (EA §3.6).
     pub fn to_rfc3339_seconds(self) -> String {
         self.format("%Y-%m-%dT%H:%M:%SZ")
     }
 
-    /// RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`.
+    /// Formats as RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`.
     pub fn to_rfc3339_millis(self) -> String {
         self.format("%Y-%m-%dT%H:%M:%S.%3fZ")
     }
 
     fn format(self, pattern: &str) -> String {
+        // Saturated values are outside the years that jiff supports.
         let clamped = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX);
         clamped.strftime(pattern).to_string()
     }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_offsets_and_fractions_and_prints_utc() {
+    fn offsets_and_fractions_are_parsed_and_printed_in_utc() {
         let parsed = Timestamp::parse_rfc3339("2026-01-02T03:05:00.2+01:00").unwrap();
         assert_eq!(parsed.to_rfc3339_millis(), "2026-01-02T02:05:00.200Z");
         assert_eq!(parsed.to_rfc3339_seconds(), "2026-01-02T02:05:00Z");

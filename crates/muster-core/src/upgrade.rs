@@ -1,14 +1,14 @@
-//! How an upgrade begins and ends: in the agent's record and in the action that asked for it, by one rule.
+//! Beginning and end of an upgrade, by the same rule for the agent's record and for the action that requested it.
 //!
-//! While an upgrade is open, the record names its action and the version that it leads to. It succeeded only once the
-//! agent runs that version and reports no more details of it; it failed once the agent says so, gives it up, or is
-//! upgraded by another action. Whatever ends it in the record gives an [`Ended`] for the action's target, to be committed
-//! together with the record. An agent that acked and then shows no progress for two hours has failed too: otherwise
-//! whoever waits for the action would wait for ever.
+//! While an upgrade is open, the record contains its action and its target version. It has succeeded once the agent
+//! runs that version and reports no more details. It has failed if the agent says so, gives up, or is upgraded by
+//! another action. Whatever ends it in the record returns an [`Ended`] for the target of the action, which must be
+//! committed together with the record. An acknowledged upgrade without progress for two hours has failed too; otherwise
+//! its action would not end.
 //!
-//! Neither sign is enough alone. Agents ack an UPGRADE without an error before they report that it failed (seen of 8.18
-//! and 9.5), and also when another action replaces it; details disappear after a roll-back as they do after a success;
-//! agents before 8.12 send no details at all.
+//! No single sign is sufficient. Agents ack an UPGRADE without an error before they report that it failed (observed
+//! with 8.18 and 9.5), and also if another action replaces it. Details disappear after a rollback as they do after a
+//! success. Agents before 8.12 send no details at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,17 +21,17 @@ use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
 use crate::version::Version;
 
-/// Time without progress after which an acked upgrade is given up: that after which it counts as stuck (MG §3.5).
+/// Time without progress after which an acknowledged upgrade has failed: the same as for a stuck one (MG §3.5).
 pub const GIVEN_UP_AFTER: Duration = STUCK_AFTER;
 
 /// Progress of an upgrade.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpgradeState {
-    /// When the action was given, or its scheduled start; `None` when done, failed or cancelled.
+    /// Creation time of the action, or its scheduled start; `None` if completed, failed or cancelled.
     pub started_at: Option<Timestamp>,
     /// Time of the last success.
     pub upgraded_at: Option<Timestamp>,
-    /// The upgrade that is not over yet.
+    /// Upgrade in progress.
     pub open: Option<Box<OpenUpgrade>>,
     /// Validated report of a running upgrade as JSON (EA §4.6).
     pub details: Option<Arc<str>>,
@@ -39,26 +39,27 @@ pub struct UpgradeState {
     pub rollbacks: Option<Arc<str>>,
 }
 
-/// An upgrade that is not over yet.
+/// An upgrade in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenUpgrade {
-    /// The action that asked for it.
+    /// Action that requested it.
     pub action: ActionId,
-    /// The version that it leads to.
+    /// Target version.
     pub version: String,
-    /// The version that the agent ran when the action was given.
+    /// Version of the agent when the action was created.
     pub from: String,
-    /// Time of the last progress: the ack without an error, or details that changed since; `None`: not acked yet.
+    /// Time of the last progress: the ack without an error, or a later change of details; `None` until it is
+    /// acknowledged.
     #[serde(default)]
     pub progress_at: Option<Timestamp>,
 }
 
-/// How an upgrade ended for its action.
+/// End of an upgrade, for its action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// The action.
     pub action: ActionId,
-    /// Why it failed; `None`: it succeeded.
+    /// Error if it failed; `None` if it succeeded.
     pub error: Option<String>,
 }
 
@@ -69,29 +70,30 @@ pub struct UpgradeAck<'a> {
     pub action: &'a ActionId,
     /// The error, if there is one.
     pub error: Option<&'a str>,
-    /// The agent says that it retries.
+    /// Whether the agent will retry.
     pub retries: bool,
 }
 
 impl OpenUpgrade {
-    fn leads_to(&self, version: &str) -> bool {
+    fn targets(&self, version: &str) -> bool {
         is_same(&self.version, version)
     }
 
-    /// An upgrade to the version that the agent ran before can't be told by the version: the ack is its sign.
+    /// Returns whether the agent already ran the target version. In this case the version proves nothing, and an ack is
+    /// required.
     fn is_reinstall(&self) -> bool {
-        self.leads_to(&self.from)
+        self.targets(&self.from)
     }
 }
 
-/// Versions are the same when major, minor and patch are: agents report no build and no suffix.
+/// Compares major, minor and patch only, because agents report neither build nor suffix.
 fn is_same(one: &str, other: &str) -> bool {
     Version::parse(one).is_some_and(|version| Version::parse(other) == Some(version))
 }
 
 impl UpgradeState {
-    /// The state after `action` asked an agent that runs `runs` for `version`, to begin at `start`; and the end of the
-    /// upgrade that it replaces.
+    /// Returns the state after `action` requested an upgrade of an agent with version `runs` to `version`, starting at
+    /// `start`, and the end of the upgrade that it replaces.
     #[must_use]
     pub fn begun(&self, action: &ActionId, version: &str, runs: &str, start: Timestamp) -> (Self, Option<Ended>) {
         let replaced = self
@@ -105,7 +107,7 @@ impl UpgradeState {
             from: runs.to_owned(),
             progress_at: None,
         };
-        // Details belong to the action before; a stale failure would mark the agent as stuck (MG §3.5).
+        // The old details belong to the previous action; a stale failure would mark the agent as stuck (MG §3.5).
         let next = Self {
             started_at: Some(start),
             upgraded_at: None,
@@ -116,7 +118,7 @@ impl UpgradeState {
         (next, replaced)
     }
 
-    /// The state after `action` was cancelled; another action's upgrade goes on.
+    /// Returns the state after `action` was cancelled. The upgrade of another action continues.
     #[must_use]
     pub fn cancelled(&self, action: &ActionId) -> Self {
         if self.open.as_ref().is_some_and(|open| open.action != *action) {
@@ -125,46 +127,46 @@ impl UpgradeState {
         Self { started_at: None, upgraded_at: None, open: None, ..self.clone() }
     }
 
-    /// The state of an agent that was installed anew and replaces itself: what it reported is gone. Its check-ins tell
-    /// whether it is the version that was asked for.
+    /// Returns the state of an agent that was reinstalled and replaces its record. Its reports are cleared; its
+    /// check-ins will show whether it has the target version.
     #[must_use]
     pub fn reinstalled(&self) -> Self {
         let started_at = self.started_at.filter(|_| self.open.is_some());
         Self { started_at, details: None, rollbacks: None, ..self.clone() }
     }
 
-    /// The state after a check-in of an agent that now runs `runs` with these `details`, and the end of the upgrade if
-    /// this is it; `None`: nothing changed.
+    /// Returns the state after a check-in with version `runs` and these `details`, and the end of the upgrade, if this
+    /// is it. `None` if nothing changed.
     pub fn reported(
         &self,
         runs: &str,
         details: Option<&UpgradeDetails>,
         now: Timestamp,
     ) -> Option<(Self, Option<Ended>)> {
-        // Nearly every check-in ends here.
+        // The path of nearly every check-in: no copy.
         if self.open.is_none() && self.details.is_none() && details.is_none() {
             return None;
         }
         let mut next = self.clone();
         let ended = match details {
-            Some(details) => next.goes_on(details, now),
-            None => next.falls_silent(runs, now),
+            Some(details) => next.progress(details, now),
+            None => next.without_details(runs, now),
         };
         (next != *self).then_some((next, ended))
     }
 
-    fn goes_on(&mut self, details: &UpgradeDetails, now: Timestamp) -> Option<Ended> {
-        // Agents repeat the failure of an earlier action until they get the next one: it is no word on that one.
+    fn progress(&mut self, details: &UpgradeDetails, now: Timestamp) -> Option<Ended> {
+        // Agents repeat the failure of an earlier action until they get the next one, so it says nothing about that one.
         if self.open.as_ref().is_some_and(|open| open.action.as_str() != details.action_id) {
             return None;
         }
-        let told = details.to_json();
-        if self.details.as_ref() != Some(&told)
+        let json = details.to_json();
+        if self.details.as_ref() != Some(&json)
             && let Some(progress_at) = self.open.as_mut().and_then(|open| open.progress_at.as_mut())
         {
             *progress_at = now;
         }
-        self.details = Some(told);
+        self.details = Some(json);
         if !details.has_failed() {
             return None;
         }
@@ -172,8 +174,9 @@ impl UpgradeState {
         self.fail(details.error().unwrap_or("the upgrade failed").to_owned())
     }
 
-    /// Details that disappear end the upgrade, one way or the other (EA62). Without any before, the version tells.
-    fn falls_silent(&mut self, runs: &str, now: Timestamp) -> Option<Ended> {
+    /// Handles a check-in without details. If there were details before, the upgrade has ended (EA62); if not, the
+    /// version decides.
+    fn without_details(&mut self, runs: &str, now: Timestamp) -> Option<Ended> {
         let details = self.details.take().and_then(|raw| UpgradeDetails::stored(&raw));
         match (&self.open, details) {
             (None, None) => None,
@@ -184,11 +187,12 @@ impl UpgradeState {
                 }
                 None
             }
-            (Some(open), None) if open.leads_to(runs) && (open.progress_at.is_some() || !open.is_reinstall()) => {
+            // Agents before 8.12, which send no details.
+            (Some(open), None) if open.targets(runs) && (open.progress_at.is_some() || !open.is_reinstall()) => {
                 self.succeed(now)
             }
             (Some(_), None) => None,
-            (Some(open), Some(_)) if open.leads_to(runs) => self.succeed(now),
+            (Some(open), Some(_)) if open.targets(runs) => self.succeed(now),
             (Some(open), Some(details)) => {
                 let gave_up =
                     format!("not upgraded to {}: the agent runs {runs} after {}", open.version, details.state);
@@ -197,10 +201,11 @@ impl UpgradeState {
         }
     }
 
-    /// The state after an ack, and the end of the upgrade if this is it; `None`: the ack decides nothing by itself.
-    /// An action that is not the open one is answered by its ack alone.
+    /// Returns the state after an ack, and the end of the upgrade, if this is it. The ack of any action but the open
+    /// one is the result of that action.
     pub fn acked(&self, ack: UpgradeAck<'_>, runs: &str, now: Timestamp) -> (Self, Option<Ended>) {
         let mut next = self.clone();
+        // The last attempt reports without `retry` (EA121).
         if ack.error.is_some() && ack.retries {
             return (next, None);
         }
@@ -210,7 +215,8 @@ impl UpgradeState {
         };
         let ended = match ack.error {
             Some(error) => next.fail(error.to_owned()),
-            None if self.details.is_none() && open.leads_to(runs) => next.succeed(now),
+            // The check-in with the new version came before the ack.
+            None if self.details.is_none() && open.targets(runs) => next.succeed(now),
             None => {
                 open.progress_at = Some(now);
                 None
@@ -219,8 +225,8 @@ impl UpgradeState {
         (next, ended)
     }
 
-    /// The time at which the open upgrade is given up unless there is progress until then; `None`: there is none, or its
-    /// agent has not acked it and its action's expiration is the end.
+    /// Returns the time at which the open upgrade fails unless there is progress. `None` if no upgrade is open, or if
+    /// it was not acknowledged, in which case the expiration of the action ends it.
     #[must_use]
     pub fn given_up_at(&self) -> Option<Timestamp> {
         let progress_at = self.open.as_ref()?.progress_at?;
@@ -230,7 +236,7 @@ impl UpgradeState {
         Some(from.plus(GIVEN_UP_AFTER))
     }
 
-    /// The state of an agent that shows no progress for too long, and the end of its upgrade; `None`: it has time left.
+    /// Returns the state and the end of an upgrade that made no progress in time; `None` if there is time left.
     #[must_use]
     pub fn given_up(&self, runs: &str, now: Timestamp) -> Option<(Self, Ended)> {
         self.given_up_at().filter(|at| *at <= now)?;

@@ -1,4 +1,4 @@
-//! How far an agent's upgrade is, by its own report (EA §4.6).
+//! Progress of an upgrade as reported by the agent (EA §4.6).
 
 use std::sync::Arc;
 
@@ -8,31 +8,31 @@ use serde_json::{Map, Value};
 use crate::reported::{UPGRADE_KEPT_BYTES, shortened, shortened_to};
 use crate::time::Timestamp;
 
-/// What is reported, as it is stored.
+/// Reported details, as they are stored.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct UpgradeDetails {
-    /// Where the upgrade leads.
+    /// Target version.
     #[serde(default)]
     pub target_version: String,
     /// `UPG_REQUESTED` … `UPG_FAILED`.
     #[serde(default)]
     pub state: String,
-    /// The order that it answers.
+    /// Id of the action.
     #[serde(default)]
     pub action_id: String,
-    /// What the state adds.
+    /// Fields that depend on the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Value>,
 }
 
-/// The states that decide something here; adapters know the others.
+// The states that matter here; adapters validate the others.
 const FAILED: &str = "UPG_FAILED";
 const SCHEDULED: &str = "UPG_SCHEDULED";
 /// Maximum length of a version, bytes.
 const VERSION_BYTES: usize = 128;
 
 impl UpgradeDetails {
-    /// The details with long texts cut; metadata that is too large even so is left out.
+    /// Truncates long strings, and drops the metadata if it is still too large.
     #[must_use]
     pub fn within_bounds(mut self) -> Self {
         self.target_version = shortened_to(&self.target_version, VERSION_BYTES).into_owned();
@@ -41,35 +41,36 @@ impl UpgradeDetails {
                 *text = shortened(text).into_owned();
             }
         }
+        // Many short strings can still be too much.
         if self.to_json().len() > UPGRADE_KEPT_BYTES {
             self.metadata = None;
         }
         self
     }
 
-    /// Reads what was stored.
+    /// Parses stored details.
     pub fn stored(raw: &str) -> Option<Self> {
         serde_json::from_str(raw).ok()
     }
 
-    /// As it is stored.
+    /// Serializes the details for the store.
     pub fn to_json(&self) -> Arc<str> {
         serde_json::to_string(self).unwrap_or_default().into()
     }
 
-    /// The upgrade failed; nothing goes on.
+    /// Returns whether the upgrade has failed.
     pub fn has_failed(&self) -> bool {
         self.state == FAILED
     }
 
-    /// The agent's last word on what went wrong, also while it retries.
+    /// Returns the last error, even if the agent is still retrying.
     pub fn error(&self) -> Option<&str> {
         let metadata = self.metadata.as_ref()?;
         let texts = ["error_msg", "retry_error_msg"].map(|key| metadata.get(key).and_then(Value::as_str));
         texts.into_iter().flatten().find(|text| !text.is_empty())
     }
 
-    /// When it is due, while it only waits for its time.
+    /// Returns the scheduled time of an upgrade that has not started yet.
     pub fn scheduled_at(&self) -> Option<Timestamp> {
         let at = self.metadata.as_ref()?.get("scheduled_at")?.as_str()?;
         if self.state == SCHEDULED { Timestamp::parse_rfc3339(at).ok() } else { None }

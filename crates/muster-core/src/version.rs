@@ -1,24 +1,25 @@
-//! Versions of agents, and which of them are let in.
+//! Versions of agents, and the range that the server accepts.
 
 use std::fmt;
 
-/// The versions that are let in, and the highest that this server was tested with.
+/// Accepted versions of agents, and the newest one that this server was tested with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptedVersions {
-    /// Lowest: major and minor.
+    /// Minimum: major and minor.
     pub lowest: (u32, u32),
-    /// Highest: major, and minor unless any.
+    /// Maximum: major, and minor; `None` accepts every minor version.
     pub highest: (u32, Option<u32>),
-    /// Highest that this server was tested with: major and minor.
+    /// Newest version that this server was tested with: major and minor.
     pub tested: (u32, u32),
 }
 
-/// A version of an agent: major, minor, patch.
+/// Version of an agent: major, minor, patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// Reads `9.6.0`, `v9.6.0-SNAPSHOT`, `9.6.0+build1` or `9.6`: whatever follows the first `-` or `+` is cut off.
+    /// Parses `9.6.0`, `v9.6.0-SNAPSHOT`, `9.6.0+build1` or `9.6`. Everything from the first `-` or `+` is ignored.
+    /// This is for comparing: a version that is sent to agents must come from [`crate::canonical::version`].
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
@@ -35,14 +36,15 @@ impl fmt::Display for Version {
     }
 }
 
-/// Decimal digits only: `parse` alone would take a sign.
+/// Parses decimal digits; `parse` alone would accept a sign.
 fn number(text: &str) -> Option<u32> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 impl AcceptedVersions {
-    /// Whether agents of that version are let in.
+    /// Returns whether agents of that version are accepted.
     pub fn admits(&self, version: Version) -> bool {
+        // Patch numbers do not count: every patch of an accepted minor is accepted (EA31).
         let (major, minor) = (version.0, version.1);
         let low_enough = match self.highest {
             (highest, Some(highest_minor)) => (major, minor) <= (highest, highest_minor),
@@ -51,7 +53,7 @@ impl AcceptedVersions {
         low_enough && (major, minor) >= self.lowest
     }
 
-    /// Whether the version's minor is above what this server was tested with.
+    /// Returns whether the version has a newer minor than the newest tested one.
     pub fn is_newer_than_tested(&self, version: Version) -> bool {
         (version.0, version.1) > self.tested
     }

@@ -1,8 +1,8 @@
-//! YAML as people write it: policy files and the `config_yaml` of outputs.
+//! Parser for YAML that people write: policy files and the `config_yaml` of outputs.
 //!
-//! Strict and bounded: no aliases, anchors, merge keys, duplicate keys or foreign tags, one document. A plain scalar
-//! must mean the same to every reader: what YAML 1.1 and 1.2, or agents and we, would read differently is rejected
-//! with its place and the way to write it.
+//! It is strict and bounded: one document, without aliases, anchors, merge keys, duplicate keys or custom tags. A plain
+//! scalar that YAML 1.1 and 1.2, or agents and this server, interpret differently is rejected with its position and a
+//! remedy.
 
 mod places;
 mod reader;
@@ -19,27 +19,29 @@ pub use secrets::{plain_secrets, with_references};
 /// Maximum length of a file in bytes.
 pub const MAX_BYTES: usize = 4 << 20;
 
+// The reader and everything that walks its values recurse, so depth costs stack.
 /// Maximum nesting of a file.
 const MAX_DEPTH: usize = 64;
 
 /// Maximum number of scalars, lists and mappings in a file.
 const MAX_NODES: usize = 100_000;
 
-/// A YAML text that was read.
+/// A parsed YAML document.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// Its value; `null` for a text that holds nothing but comments.
+    /// Its value; `null` if the text is empty or contains only comments.
     pub value: Value,
-    /// Where each field stands.
+    /// Position of each field.
     pub places: Places,
 }
 
-/// Reads a text.
+/// Parses a document with the positions of its fields.
 pub fn read(text: &str) -> Result<Document, Problems> {
     reader::read(text)
 }
 
-/// Reads a text such as an output's `config_yaml`, of which the places are of no more interest.
+/// Parses a document without positions, for text that was validated before, such as the `config_yaml` of a stored
+/// output.
 pub fn parse_value(text: &str) -> Result<Value, Problems> {
     read(text).map(|document| document.value)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::Error;
-use muster_core::acknowledge::{Acknowledged, Acks, LookedUp, Order, Verdict, Wanted, decide};
+use muster_core::acknowledge::{AckedAction, Acknowledged, Acks, LookedUp, Verdict, Wanted, decide};
 use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
@@ -60,7 +60,7 @@ impl CheckIns {
                 // Agents keep acks that were not answered and send them later. An UNENROLL ack that belongs to an
                 // earlier enrollment of the same id must not unenroll this one.
                 let target = target.filter(|target| !target.is_former).map(|target| target.state);
-                found.orders.insert(id, Order { kind: action.kind, target });
+                found.actions.insert(id, AckedAction { kind: action.kind, target });
             }
         }
         if let Some(policy) = &record.policy_id {

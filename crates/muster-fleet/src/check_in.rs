@@ -387,7 +387,7 @@ impl CheckIns {
         let secrets = open_secrets(self.store.everywhere(&System), &self.sealer, &secrets_of(&due)).await?;
         let due = self.sign_for(&record.id, due)?;
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
-        for action in &delivery.misfits {
+        for action in &delivery.invalid {
             // Skipped and not an error: one corrupt action must not block all later ones.
             tracing::warn!(%action, agent = %record.id, "skipped an action: its data is not valid for its type");
         }

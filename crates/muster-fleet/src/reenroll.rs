@@ -13,7 +13,7 @@ use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::documents::metadata::host_id;
 use muster_core::duplicate_hosts::{HostMark, ReenrollmentState};
-use muster_core::eligibility::{Candidate, Wish};
+use muster_core::eligibility::{Candidate, Operation};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{ActionId, EnrollmentKeyId};
@@ -92,12 +92,12 @@ impl CheckIns {
         let candidate = Candidate {
             record,
             metadata: host.metadata,
-            hosted: policy.is_managed,
+            managed: policy.is_managed,
             protected: policy.fields["is_protected"] == true,
             fleet_server: policy.fields["has_fleet_server"] == true,
             needs_root: false,
         };
-        Wish::Migrate.suits(&candidate, self.clock.now()).map_err(|reason| reason.to_string())
+        Operation::Migrate.check(&candidate, self.clock.now()).map_err(|reason| reason.to_string())
     }
 
     /// Keys of earlier reenrollments that are still there: deleting one that is gone would fail the commit.

@@ -244,7 +244,7 @@ impl TestFleet {
     /// Enrolls an agent of the test family.
     pub async fn enroll(&self, key: &ApiKey, body: &Value) -> Result<Enrolled, Error> {
         let admission = self.fleet.enrollment().authenticate(key).await?;
-        let enrol = family::Enrol::read(&body.to_string());
+        let enrol = family::Enrollment::read(&body.to_string());
         let request = &enrol.request();
         let input = EnrollInput { request, agent_version: "9.5.2", newer_than_tested: false, address: "192.0.2.9" };
         let Enrolment { record, key, .. } = self.fleet.enrollment().enroll(&admission, input).await?;

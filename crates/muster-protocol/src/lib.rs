@@ -1,5 +1,7 @@
 //! Wire types of the protocols that Muster speaks, one module per protocol. Depends on serde only: no I/O, no rules.
 
+// Both the servers and the clients of this workspace use these types, so a renamed field breaks them together, and the
+// golden samples in `tests/wire` are what protects other clients.
 pub mod elastic;
 pub mod management;
 pub mod objects;

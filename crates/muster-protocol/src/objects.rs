@@ -1,7 +1,7 @@
-//! Objects only: a deserializer that takes no array for a struct.
+//! Deserializer that rejects arrays in place of structs.
 //!
-//! Derived `Deserialize` reads a struct from an array too, field by field in the order of declaration. No client of
-//! ours means that, and the order is nobody's contract.
+//! A derived `Deserialize` also accepts an array, whose elements become the fields in the order of declaration. No
+//! client intends this, and the order of declaration is not part of the API.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use serde::de::{
 /// A deserializer that rejects arrays where structs are expected, at every depth.
 pub struct Objects<D>(pub D);
 
-/// A visitor, seed or access of the deserializer within.
+/// Wrapper of a visitor, seed or access of the inner deserializer.
 struct Inside<T> {
     inner: T,
-    /// Whether an array is refused.
+    /// Whether an array is rejected.
     is_struct: bool,
 }
 
@@ -23,6 +23,7 @@ fn any<T>(inner: T) -> Inside<T> {
     Inside { inner, is_struct: false }
 }
 
+// The wrapper must be passed down everywhere: one method that forgets it would accept arrays at all levels below.
 macro_rules! pass_on {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -35,6 +36,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
     type Error = D::Error;
 
     pass_on! {
+        // Methods without further arguments; the others follow below.
         deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
         deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string deserialize_bytes
@@ -69,6 +71,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
+        // The one call that knows that a struct is expected: derived visitors accept maps and sequences alike.
         self.0.deserialize_struct(name, fields, Inside { inner: visitor, is_struct: true })
     }
 
@@ -107,6 +110,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Inside<V> {
         self.inner.visit_none()
     }
 
+    // serde calls these without the deserializer, so there is nothing to wrap.
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         self.inner.visit_unit()
     }
@@ -120,6 +124,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Inside<V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
+        // Only a struct: lists, tuples and raw values are arrays legitimately.
         if self.is_struct {
             return Err(A::Error::invalid_type(Unexpected::Seq, &"an object"));
         }
@@ -201,6 +206,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Inside<A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
+        // A struct variant of an enum has the same problem as a struct.
         self.inner.struct_variant(fields, Inside { inner: visitor, is_struct: true })
     }
 }
@@ -238,17 +244,17 @@ mod tests {
     const WHOLE: &str = r#"{"one": {"n": 1}, "many": [{"n": 2}], "named": {"a": {"n": 3}}, "pair": [4, "x"], "raw": [5], "any": [[6]]}"#;
 
     #[test]
-    fn objects_lists_tuples_and_raw_values_are_read_as_ever() {
+    fn objects_lists_tuples_and_raw_values_are_accepted() {
         let outer: Outer<'_> = read(WHOLE).unwrap();
         assert_eq!((outer.one, outer.many[0].n, outer.named["a"].n), (Some(Inner { n: 1 }), 2, 3));
         assert_eq!((outer.pair.1.as_str(), outer.raw.get(), outer.any), ("x", "[5]", serde_json::json!([[6]])));
     }
 
     #[test]
-    fn no_struct_is_read_from_an_array() {
+    fn arrays_are_rejected_for_structs() {
         for (object, array) in [(r#"{"n": 1}"#, "[1]"), (r#"{"n": 2}"#, "[2]"), (r#"{"n": 3}"#, "[3]")] {
-            let told = read::<Outer<'_>>(&WHOLE.replace(object, array)).unwrap_err();
-            assert!(told.starts_with("invalid type: sequence, expected an object"), "{told}");
+            let error = read::<Outer<'_>>(&WHOLE.replace(object, array)).unwrap_err();
+            assert!(error.starts_with("invalid type: sequence, expected an object"), "{error}");
         }
         assert!(read::<Inner>("[1]").is_err());
     }

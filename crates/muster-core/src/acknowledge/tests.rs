@@ -1,4 +1,4 @@
-//! Acks and what they change.
+//! Tests of the decision on acks.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -12,18 +12,18 @@ use crate::testing::family::acks;
 use crate::testing::{agent, at};
 
 fn known() -> LookedUp {
-    let order = |id: &str, kind, target| (ActionId::trusted(id), Order { kind, target });
+    let action = |id: &str, kind, target| (ActionId::trusted(id), AckedAction { kind, target });
     LookedUp {
-        orders: [
-            order("up", ActionType::Upgrade, Some(TargetState::Queued)),
-            order("out", ActionType::Unenroll, Some(TargetState::Queued)),
-            order("out-done", ActionType::Unenroll, Some(TargetState::Acked)),
-            order("away", ActionType::Migrate, Some(TargetState::Queued)),
-            order("again", ActionType::Reenroll, Some(TargetState::Queued)),
-            order("diag", ActionType::RequestDiagnostics, Some(TargetState::Queued)),
-            order("input", ActionType::InputAction, Some(TargetState::Queued)),
-            order("set", ActionType::Settings, Some(TargetState::Queued)),
-            order("foreign", ActionType::Upgrade, None),
+        actions: [
+            action("up", ActionType::Upgrade, Some(TargetState::Queued)),
+            action("out", ActionType::Unenroll, Some(TargetState::Queued)),
+            action("out-done", ActionType::Unenroll, Some(TargetState::Acked)),
+            action("away", ActionType::Migrate, Some(TargetState::Queued)),
+            action("again", ActionType::Reenroll, Some(TargetState::Queued)),
+            action("diag", ActionType::RequestDiagnostics, Some(TargetState::Queued)),
+            action("input", ActionType::InputAction, Some(TargetState::Queued)),
+            action("set", ActionType::Settings, Some(TargetState::Queued)),
+            action("foreign", ActionType::Upgrade, None),
         ]
         .into(),
         revisions: [2, 3].map(|revision| (PolicyId::trusted("p"), revision)).into(),
@@ -38,7 +38,7 @@ fn run(events: &Value) -> Acknowledged {
     run_on(&agent(), events)
 }
 
-/// The verdicts as statuses, which are shorter to read.
+/// The verdicts as HTTP statuses, which are shorter.
 fn statuses(acknowledged: &Acknowledged) -> Vec<u16> {
     let status = |verdict: &Verdict| match verdict {
         Verdict::Taken => 200,
@@ -55,7 +55,7 @@ fn upgrading() -> AgentRecord {
 }
 
 #[test]
-fn errors_are_cut_and_fields_that_are_too_large_left_out() {
+fn errors_are_truncated_and_oversized_fields_dropped() {
     let answer = run(&json!([
         {"action_id": "set", "error": "x".repeat(1 << 20)},
         {"action_id": "input", "fields": vec![0; 100_000]},
@@ -66,7 +66,7 @@ fn errors_are_cut_and_fields_that_are_too_large_left_out() {
 }
 
 #[test]
-fn ea112_ea115_one_item_an_event_in_order() {
+fn ea112_ea115_there_is_one_verdict_per_ack_in_order() {
     let answer = run(&json!([
         {"action_id": "set", "agent_id": "agent-1"}, {"action_id": "nobody"}, {"action_id": "set", "agent_id": "other"},
         {"action_id": "policy:p:2"}, {}, {"action_id": "set", "agent_id": ""},
@@ -75,20 +75,20 @@ fn ea112_ea115_one_item_an_event_in_order() {
 }
 
 #[test]
-fn ea111_no_events_change_nothing() {
+fn ea111_an_empty_request_changes_nothing() {
     let answer = run(&json!([]));
     assert_eq!((answer.verdicts.len(), answer.results.len(), answer.record), (0, 0, None));
 }
 
 #[test]
-fn d17_an_order_to_another_agent_is_refused_and_nothing_stored() {
+fn d17_an_ack_of_another_agents_action_is_rejected_and_not_stored() {
     let answer = run_on(&upgrading(), &json!([{"action_id": "foreign"}]));
     assert_eq!(statuses(&answer), [400]);
     assert_eq!((answer.results.len(), answer.record, answer.deactivated), (0, None, false));
 }
 
 #[test]
-fn ea116_ea117_policy_acks_move_the_revision_upward_for_the_assigned_policy_only() {
+fn ea116_ea117_policy_acks_raise_the_revision_of_the_assigned_policy_only() {
     let revision = |events: Value| run(&events).record.map(|record| record.policy_revision);
     assert_eq!(revision(json!([{"action_id": "policy:p:2"}])), Some(2));
     assert_eq!(revision(json!([{"action_id": "policy:p:2"}, {"action_id": "policy:p:3"}])), Some(3));
@@ -100,7 +100,7 @@ fn ea116_ea117_policy_acks_move_the_revision_upward_for_the_assigned_policy_only
 }
 
 #[test]
-fn ea117_the_ack_of_an_older_target_is_believed_and_ends_a_failure() {
+fn ea117_the_ack_of_an_older_target_is_accepted_and_clears_a_failure() {
     let failure = Some(Box::new(crate::agent::PolicyFailure { revision: 3, reason: "e".into() }));
     let record = AgentRecord { policy_revision: 3, target_revision: Some(2), policy_failure: failure, ..agent() };
     let after = run_on(&record, &json!([{"action_id": "policy:p:3"}, {"action_id": "policy:p:2"}])).record.unwrap();
@@ -110,7 +110,7 @@ fn ea117_the_ack_of_an_older_target_is_believed_and_ends_a_failure() {
 }
 
 #[test]
-fn ea117_an_ack_tells_which_policy_runs() {
+fn ea117_an_ack_sets_the_running_policy() {
     let record = AgentRecord { policy_revision: 0, running_policy_id: Some(PolicyId::trusted("before")), ..agent() };
     let believed = run_on(&record, &json!([{"action_id": "policy:p:3"}])).record.unwrap();
     assert_eq!((believed.running_policy_id, believed.policy_revision), (record.policy_id.clone(), 3));
@@ -125,46 +125,46 @@ fn ea118_policy_acks_with_an_error_are_ignored() {
 }
 
 #[test]
-fn d16_a_revision_that_does_not_exist_is_not_believed() {
+fn d16_an_ack_of_a_missing_revision_is_ignored() {
     let answer = run(&json!([{"action_id": "policy:p:999999"}]));
     assert_eq!((statuses(&answer), answer.record), (vec![200], None));
 }
 
 #[test]
-fn d16_what_is_looked_up_is_what_could_be_believed() {
+fn d16_only_relevant_revisions_are_looked_up() {
     let text = json!([{"action_id": "policy:p:7"}, {"action_id": "policy:q:9"}, {"action_id": "up"}]).to_string();
     let wanted = acks(&text).wanted(&agent());
     assert_eq!(wanted, Wanted { actions: [ActionId::trusted("up")].into(), revisions: [7].into() });
 }
 
 #[test]
-fn ea117_revisions_that_were_looked_up_for_another_policy_are_not_believed() {
+fn ea117_revisions_looked_up_for_another_policy_are_ignored() {
     let record = AgentRecord { policy_id: Some(PolicyId::trusted("q")), policy_revision: 0, ..agent() };
     assert_eq!(run_on(&record, &json!([{"action_id": "policy:q:2"}])).record, None);
 }
 
 #[test]
-fn mg51_an_ack_of_the_policy_ends_updating() {
+fn mg51_a_policy_ack_ends_the_status_updating() {
     let record = AgentRecord { policy_revision: 0, status: Status::Updating, ..agent() };
     let after = run_on(&record, &json!([{"action_id": "policy:p:2"}])).record.unwrap();
     assert_eq!((after.status, after.status_since, after.version), (Status::Online, at(60), record.version + 1));
 }
 
 #[test]
-fn ea121_a_successful_upgrade_is_marked() {
+fn ea121_a_successful_upgrade_is_recorded() {
     let after = run_on(&upgrading(), &json!([{"action_id": "up"}])).record.unwrap();
     assert_eq!((after.upgrade.started_at, after.upgrade.upgraded_at), (None, Some(at(60))));
 }
 
 #[test]
-fn ea121_a_failed_upgrade_that_is_tried_again_goes_on() {
+fn ea121_a_failed_upgrade_with_a_retry_continues() {
     let answer = run_on(&upgrading(), &json!([{"action_id": "up", "error": "e", "retries": true}]));
-    // The last attempt is the answer, and the first result of an action stays.
+    // Only the last attempt is a result, since the first result of an action is kept.
     assert_eq!((statuses(&answer), answer.record, answer.results), (vec![200], None, Vec::new()));
 }
 
 #[test]
-fn ea121_a_failed_upgrade_without_another_try_ends() {
+fn ea121_a_failed_upgrade_without_a_retry_ends() {
     for event in [json!({"action_id": "up", "error": "e"}), json!({"action_id": "up", "error": "", "retries": false})] {
         let answer = run_on(&upgrading(), &json!([event]));
         let after = answer.record.unwrap();
@@ -174,7 +174,7 @@ fn ea121_a_failed_upgrade_without_another_try_ends() {
 }
 
 #[test]
-fn ea122_unenroll_and_migrate_end_the_agents_life() {
+fn ea122_unenroll_and_migrate_deactivate_the_agent() {
     for (id, reason) in [("out", "manual"), ("away", "migrated")] {
         let answer = run(&json!([{"action_id": id}]));
         let after = answer.record.unwrap();
@@ -205,7 +205,7 @@ fn the_ack_of_a_reenrolled_host_leaves_the_agent_to_the_other_host() {
 }
 
 #[test]
-fn ea122_with_an_error_the_agent_stays() {
+fn ea122_with_an_error_the_agent_stays_active() {
     for id in ["out", "away"] {
         let answer = run(&json!([{"action_id": id, "error": "no"}]));
         assert_eq!((answer.record, answer.deactivated, answer.results.len()), (None, false, 1));
@@ -213,7 +213,7 @@ fn ea122_with_an_error_the_agent_stays() {
 }
 
 #[test]
-fn ea119_a_repeated_ack_changes_nothing_again() {
+fn ea119_a_repeated_ack_changes_nothing() {
     let answer = run(&json!([{"action_id": "out-done"}]));
     assert_eq!((statuses(&answer), answer.record), (vec![200], None));
     let twice = run(&json!([{"action_id": "set"}, {"action_id": "set", "error": "e"}]));
@@ -221,7 +221,7 @@ fn ea119_a_repeated_ack_changes_nothing_again() {
 }
 
 #[test]
-fn ea120_results_hold_the_error_and_the_fields_of_the_answer() {
+fn ea120_results_have_the_error_and_the_fields_of_the_ack() {
     let answer = run(&json!([
         {"action_id": "diag", "fields": {"upload_id": "u"}},
         {"action_id": "set", "error": "boom"},
@@ -231,7 +231,7 @@ fn ea120_results_hold_the_error_and_the_fields_of_the_answer() {
 }
 
 #[test]
-fn ea124_timestamps_have_any_offset_and_fraction() {
+fn ea124_timestamps_with_any_offset_and_fraction_are_accepted() {
     let time = |text: &str| run(&json!([{"action_id": "set", "timestamp": text}])).results[0].at;
     assert_eq!(time("2026-01-02T04:00:00.2+01:00"), Timestamp::parse_rfc3339("2026-01-02T03:00:00.2Z").unwrap());
     assert_eq!(time("2026-01-02T03:00:26.0279+00:00"), Timestamp::parse_rfc3339("2026-01-02T03:00:26.0279Z").unwrap());
@@ -240,7 +240,7 @@ fn ea124_timestamps_have_any_offset_and_fraction() {
 
 proptest! {
     #[test]
-    fn ea112_any_events_are_answered_one_by_one(
+    fn ea112_every_ack_gets_a_verdict(
         events in prop::collection::vec(
             ("(up|out|set|foreign|policy:p:[0-9]{1,2}|x)", prop::option::of("[a-z]{0,3}"), "(agent-1||other)"), 0..8)
     ) {

@@ -1,4 +1,4 @@
-//! Orders on the wire.
+//! Tests of the preparation of actions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn deliver_all(due: &[DueAction]) -> Delivery {
     deliver(due, -1, &|id| (id.as_str() == "s1").then(|| "se\"cret".to_owned()))
 }
 
-/// The data as delivered; `None`: passed over.
+/// The data as delivered; `None` if the action was skipped.
 fn delivered(kind: ActionType, data: Option<Value>) -> Option<Value> {
     let delivery = deliver_all(&[due(action(kind, data), 0)]);
     assert_eq!((delivery.position, delivery.ack_token.unwrap().as_str()), (7, "a-7"));
@@ -36,14 +36,14 @@ fn delivered(kind: ActionType, data: Option<Value>) -> Option<Value> {
 }
 
 #[test]
-fn ea77_some_types_are_never_delivered_but_passed() {
+fn ea77_some_types_are_never_delivered_but_advance_the_position() {
     for kind in [ActionType::UpdateTags, ActionType::ForceUnenroll] {
         assert_eq!(delivered(kind, Some(json!({"tags": []}))), None);
     }
 }
 
 #[test]
-fn ea81_ea82_data_is_cut_to_the_known_keys() {
+fn ea81_ea82_unknown_keys_are_removed_from_data() {
     use ActionType as T;
     let cases = [
         (T::Unenroll, json!({"x": 1}), json!(null)),
@@ -78,7 +78,7 @@ fn ea81_ea82_data_is_cut_to_the_known_keys() {
 }
 
 #[test]
-fn ea145_data_that_does_not_fit_is_passed_over() {
+fn ea145_actions_with_invalid_data_are_skipped() {
     use ActionType as T;
     let cases = [
         (T::PolicyReassign, json!({})),
@@ -100,7 +100,7 @@ fn ea145_data_that_does_not_fit_is_passed_over() {
 }
 
 #[test]
-fn ea73_the_token_confirms_all_that_was_due_in_order() {
+fn ea73_the_token_confirms_everything_that_was_due() {
     let second = Action { seq: 9, id: ActionId::trusted("a-9"), ..action(ActionType::UpdateTags, None) };
     let delivery = deliver_all(&[due(action(ActionType::Unenroll, None), 0), due(second, 0)]);
     assert_eq!((delivery.actions.len(), delivery.position), (1, 9));
@@ -110,7 +110,7 @@ fn ea73_the_token_confirms_all_that_was_due_in_order() {
 }
 
 #[test]
-fn ea80_ea84_d3_secrets_are_put_into_data_and_signed_stays_as_it_is() {
+fn ea80_ea84_d3_secrets_are_inserted_into_data_but_not_into_the_signed_copy() {
     let signed = Signed { data: "eyJ4IjoxfQ==".into(), signature: "MEUC".into() };
     let data = json!({"target_uri": "u", "enrollment_token": "x-$co.elastic.secret{s1}-$co.elastic.secret{none}"});
     let action = Action { signed: Some(signed.clone()), ..action(ActionType::Migrate, Some(data)) };
@@ -141,7 +141,7 @@ fn ea83_start_times_are_spread_over_the_window() {
 
 proptest! {
     #[test]
-    fn ea83_every_start_lies_in_the_window(position in 0_i64..1000, total in 1_i64..1000, window in 0_i64..100_000) {
+    fn ea83_every_start_is_within_the_window(position in 0_i64..1000, total in 1_i64..1000, window in 0_i64..100_000) {
         let action = Action {
             start_time: Some(at(0)), rollout_seconds: Some(window), total, ..action(ActionType::Upgrade, None)
         };
@@ -150,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn secrets_never_leave_marks_behind(before in "[a-z{}$]{0,8}", after in "[a-z{}$]{0,8}") {
+    fn substituted_secrets_leave_no_reference(before in "[a-z{}$]{0,8}", after in "[a-z{}$]{0,8}") {
         let text = format!("{before}$co.elastic.secret{{s1}}{after}");
         let mut out = Value::from(text.as_str());
         substitute(&mut out, &|_| Some("$co.elastic.secret{s1}".to_owned()));

@@ -1,4 +1,4 @@
-//! `components`: the supervised programs of an agent and their units.
+//! `components`: the supervised programs of an agent, and their units.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -10,24 +10,25 @@ use serde_json::value::RawValue;
 use super::{Digest, Hasher};
 use crate::reported::{self, Extent, NAME_BYTES, PAYLOAD_BYTES, PAYLOAD_NODES, STATUS_BYTES, shortened};
 
-/// The reason for an agent that says itself that it is unwell, when its components don't say why.
+/// Unhealthy reason of an agent that reports an unhealthy status although all its components are healthy.
 pub const OTHER_REASON: &[&str] = &[OTHER];
 const OTHER: &str = "other";
 
-/// What is read of an agent's components.
+/// Summary of an agent's components.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Components {
-    /// Fingerprint of ids, types, statuses and messages, and of the units as a set; payloads and order aside (EA58, EA §15).
+    /// Fingerprint of ids, types, statuses and messages, and of the units as a set. Payloads and order are ignored
+    /// (EA58, EA §15).
     pub digest: Digest,
-    /// Where the unhealthy ones are: `input`, `output` or `other`; empty when all are healthy (EA59, D5).
+    /// Where the unhealthy ones are: `input`, `output` or `other`; empty if all are healthy (EA59, D5).
     pub unhealthy: Vec<&'static str>,
-    /// A message or a payload exceeds its bound.
+    /// Whether a message or a payload exceeds its limit.
     oversized: bool,
 }
 
-/// Reads `components`: an array of them, or `null` for none sent. Each is forgotten before the next is read.
+/// Parses `components`: an array, or `null`, which means not sent. Only one component is in memory at a time.
 pub fn read(raw: &str) -> Result<Option<Components>, serde_json::Error> {
-    // The decoder's own error would quote the value, however long.
+    // serde_json's type error would format the whole value.
     if !raw.starts_with(['[', 'n']) {
         return Err(de::Error::custom("expected an array"));
     }
@@ -37,8 +38,8 @@ pub fn read(raw: &str) -> Result<Option<Components>, serde_json::Error> {
 }
 
 impl Components {
-    /// `raw`, which these were read from, as it is stored: messages are cut and payloads left out where they exceed their
-    /// bounds. The error is the reason why even the rest can't be stored.
+    /// Returns the text to store for `raw`, from which this summary was parsed: oversized messages are truncated and
+    /// oversized payloads dropped. The error says why even the rest exceeds the limits.
     pub fn kept<'a>(&self, raw: &'a str) -> Result<Cow<'a, str>, String> {
         let kept = if self.oversized { within_bounds(raw) } else { raw.into() };
         reported::check(&kept, reported::COMPONENTS_BYTES, reported::COMPONENTS_NODES)?;
@@ -46,7 +47,7 @@ impl Components {
     }
 }
 
-/// The message of the first output unit that is unhealthy.
+/// Returns the message of the first unhealthy output unit.
 pub fn failing_output(raw: &str) -> Option<String> {
     let mut found = None;
     crate::raw_json::each_element(raw, |component| {
@@ -69,6 +70,7 @@ fn is_unhealthy(status: &str) -> bool {
 
 #[derive(Default, Deserialize)]
 struct Component<'a> {
+    // All fields are optional. Unknown ones are ignored here, but stored.
     #[serde(borrow, default)]
     id: Cow<'a, str>,
     #[serde(rename = "type", borrow, default)]
@@ -97,7 +99,7 @@ struct Unit<'a> {
     payload: Option<&'a RawValue>,
 }
 
-/// What is kept of a component's units.
+/// Summary of a component's units.
 #[derive(Default)]
 struct Units {
     digests: Vec<Digest>,
@@ -106,7 +108,7 @@ struct Units {
     oversized: bool,
 }
 
-/// Refuses names that no program has.
+/// Rejects names that are longer than those of any real component.
 fn check_names<E: de::Error>(id: &str, kind: &str, status: &str) -> Result<(), E> {
     for (name, text, most) in [("id", id, NAME_BYTES), ("type", kind, NAME_BYTES), ("status", status, STATUS_BYTES)] {
         if text.len() > most {
@@ -121,7 +123,7 @@ fn is_oversized(message: &str, payload: Option<&RawValue>) -> bool {
 }
 
 fn fits(payload: &str) -> bool {
-    // A value takes two bytes at least: most payloads need no count.
+    // A value takes at least two bytes with its separator, so most payloads need not be counted.
     payload.len() <= PAYLOAD_BYTES && (payload.len() <= 2 * PAYLOAD_NODES || Extent::of(payload).nodes <= PAYLOAD_NODES)
 }
 
@@ -148,6 +150,7 @@ impl<'de> Visitor<'de> for List {
         while let Some(mut component) = seq.next_element::<Component<'_>>()? {
             check_names(&component.id, &component.kind, &component.status)?;
             oversized |= component.units.oversized || is_oversized(&component.message, component.payload);
+            // Units count only if their component is unhealthy too (EA59).
             if is_unhealthy(&component.status) {
                 any = true;
                 input |= component.units.input_unhealthy;
@@ -155,6 +158,7 @@ impl<'de> Visitor<'de> for List {
             }
             digests.push(component_digest(&mut component));
         }
+        // Agents send components in varying order (EA §15).
         digests.sort_unstable();
         let mut hasher = Hasher::new();
         digests.iter().for_each(|digest| hasher.field(digest));
@@ -167,6 +171,7 @@ impl<'de> Visitor<'de> for List {
 fn component_digest(component: &mut Component<'_>) -> Digest {
     let units = &mut component.units.digests;
     units.sort_unstable();
+    // As a set (EA §15): duplicates do not matter.
     units.dedup();
     let mut hasher = Hasher::new();
     for field in [&component.id, &component.kind, &component.status, &shortened(&component.message)] {
@@ -210,6 +215,7 @@ impl<'de> Deserialize<'de> for Units {
 impl Units {
     fn add(&mut self, unit: &Unit<'_>) {
         let mut hasher = Hasher::new();
+        // The truncated message, so that the fingerprint of the stored text is the same after a restart.
         for field in [&unit.id, &unit.kind, &unit.status, &shortened(&unit.message)] {
             hasher.field(field.as_bytes());
         }
@@ -220,12 +226,12 @@ impl Units {
     }
 }
 
-/// The components with what exceeds its bound cut or left out; everything else as it was sent.
+/// Truncates oversized messages and drops oversized payloads. Everything else is copied as sent.
 fn within_bounds(raw: &str) -> Cow<'_, str> {
     let mut out = String::new();
     match copy_list(raw, &mut out) {
         Ok(()) => out.into(),
-        // It was read before: this can't be.
+        // Impossible, because it was parsed before.
         Err(_) => raw.into(),
     }
 }
@@ -234,6 +240,7 @@ fn copy_list(raw: &str, out: &mut String) -> Result<(), serde_json::Error> {
     let mut result = Ok(());
     let mut separator = "[";
     crate::raw_json::each_element(raw, |element| {
+        // Copied as text, so that unknown fields and number formats survive.
         out.push_str(separator);
         separator = ",";
         result = copy_part(element, out);
@@ -296,7 +303,7 @@ mod tests {
             {"id":"u1","type":"input","status":"HEALTHY","message":""},
             {"id":"u2","type":"output","status":"HEALTHY","message":"","payload":{"n":1}}]},
         {"id":"b","type":"otel","status":"HEALTHY","message":"m"}]"#;
-    const TWO_TURNED: &str = r#"[
+    const TWO_REORDERED: &str = r#"[
         {"id":"b","type":"otel","status":"HEALTHY","message":"m","units":[]},
         {"message":"m","id":"a","type":"log","status":"HEALTHY","units":[
             {"id":"u2","type":"output","status":"HEALTHY","message":"","payload":{"n":2}},
@@ -307,9 +314,9 @@ mod tests {
     }
 
     #[test]
-    fn ea58_order_of_units_and_payloads_are_no_change() {
+    fn ea58_order_of_units_and_payloads_do_not_change_the_fingerprint() {
         let digest = |raw: &str| parsed(raw).digest;
-        assert_eq!(digest(TWO), digest(TWO_TURNED));
+        assert_eq!(digest(TWO), digest(TWO_REORDERED));
         let failed =
             TWO.replace(r#""u1","type":"input","status":"HEALTHY""#, r#""u1","type":"input","status":"FAILED""#);
         assert_ne!(digest(TWO), digest(&failed));
@@ -327,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn ea52_null_components_are_none_and_other_shapes_an_error() {
+    fn ea52_null_is_accepted_and_other_types_are_rejected() {
         assert!(read("null").unwrap().is_none());
         assert!(read(r#"[{"units":null}]"#).unwrap().is_some());
         for bad in ["{}", r#"["a"]"#, r#""text""#, "1", r#"[{"units":{}}]"#, "[] []"] {
@@ -338,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_program_has_are_refused() {
+    fn oversized_names_are_rejected() {
         for (field, most) in [("id", NAME_BYTES), ("type", NAME_BYTES), ("status", STATUS_BYTES)] {
             for list in [json!([{field: "x".repeat(most + 1)}]), json!([{"units": [{field: "x".repeat(most + 1)}]}])] {
                 let error = read(&list.to_string()).unwrap_err().to_string();
@@ -348,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn long_messages_are_cut_and_large_payloads_left_out_of_what_is_kept() {
+    fn stored_messages_are_truncated_and_large_payloads_dropped() {
         let message = "ä".repeat(reported::MESSAGE_BYTES);
         let payload = json!({"text": "x".repeat(PAYLOAD_BYTES)});
         let nodes = json!(vec![0; PAYLOAD_NODES + 1]);
@@ -371,12 +378,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_its_bounds_is_kept_as_it_was_sent() {
+    fn components_within_the_limits_are_stored_unchanged() {
         assert!(matches!(parsed(TWO).kept(TWO), Ok(Cow::Borrowed(TWO))));
     }
 
     #[test]
-    fn too_many_values_are_refused() {
+    fn too_many_values_are_rejected() {
         let raw = format!("[{}{{}}]", "{},".repeat(reported::COMPONENTS_NODES));
         assert!(parsed(&raw).kept(&raw).unwrap_err().contains("JSON values; at most"));
         let raw = format!(r#"[{{"version_info":"{}"}}]"#, "x".repeat(reported::COMPONENTS_BYTES));
@@ -384,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn the_complaint_of_an_output_is_found() {
+    fn the_message_of_an_unhealthy_output_is_found() {
         let raw = r#"[{"units":null},{"units":[{"type":"input","status":"FAILED","message":"i"},
             {"type":"output","status":"DEGRADED","message":"no route"},{"type":"output","status":"FAILED","message":"x"}]}]"#;
         assert_eq!(failing_output(raw).as_deref(), Some("no route"));
@@ -398,13 +405,13 @@ mod tests {
                 let units: Vec<Value> = ids.iter().map(|id| json!({"id": id})).collect();
                 parsed(&json!([{"units": units}]).to_string()).digest
             };
-            let mut turned = ids.clone();
-            turned.rotate_left(turn.min(ids.len()));
-            prop_assert_eq!(digest(&ids), digest(&turned));
+            let mut rotated = ids.clone();
+            rotated.rotate_left(turn.min(ids.len()));
+            prop_assert_eq!(digest(&ids), digest(&rotated));
         }
 
         #[test]
-        fn any_text_is_answered(text in any::<String>()) {
+        fn any_text_is_handled_without_a_panic(text in any::<String>()) {
             let _ = read(&text);
             let _ = within_bounds(&text);
             let _ = failing_output(&text);

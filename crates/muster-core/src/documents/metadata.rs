@@ -1,4 +1,4 @@
-//! `local_metadata`: what an agent says of its host and of itself.
+//! `local_metadata`: facts that an agent reports about its host and itself.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,43 +9,44 @@ use serde::{Deserialize, Deserializer};
 use super::{Digest, Hasher, text_digest};
 use crate::raw_json;
 
-/// The fingerprint of `local_metadata`, the order of keys and white space aside; that of the text for what is no JSON.
+/// Returns the fingerprint of `local_metadata`, independent of whitespace and of the order of keys. Malformed JSON gets
+/// the fingerprint of its text.
 pub fn digest(raw: &str) -> Digest {
     let mut deserializer = serde_json::Deserializer::from_str(raw);
     let digest = Fingerprint.deserialize(&mut deserializer);
     digest.and_then(|digest| deserializer.end().map(|()| digest)).unwrap_or_else(|_| text_digest(raw))
 }
 
-/// The host name in `local_metadata`: `host.hostname`, else `host.name`.
+/// Returns the host name: `host.hostname`, otherwise `host.name`.
 pub fn hostname(raw: &str) -> Option<String> {
     let host = raw_json::at(raw, &["host"])?;
     let names = raw_json::members(host, ["hostname", "name"]);
     names.into_iter().flatten().find_map(raw_json::as_text).map(|name| bounded_name(&name))
 }
 
-/// The host's own id in `local_metadata`: `host.id`; none when it is empty.
+/// Returns the id of the host, `host.id`; `None` if it is empty.
 pub fn host_id(raw: &str) -> Option<Cow<'_, str>> {
     let id = raw_json::at(raw, &["host", "id"]).and_then(raw_json::as_text)?;
     Some(id).filter(|id| !id.is_empty())
 }
 
-/// `raw` with `id` as `elastic.agent.id` where there is such a key (EA38).
+/// Replaces `elastic.agent.id` by `id`, if this key exists (EA38).
 pub fn with_agent_id<'a>(raw: &'a str, id: &str) -> Cow<'a, str> {
     let Some(slot) = raw_json::at(raw, &["elastic", "agent", "id"]) else { return raw.into() };
-    // Both are parts of one text.
+    // `slot` is a slice of `raw`; its offset shows where to splice. Everything else stays as sent.
     let Some(start) = slot.as_ptr().addr().checked_sub(raw.as_ptr().addr()) else { return raw.into() };
     let (Some(before), Some(after)) = (raw.get(..start), raw.get(start + slot.len()..)) else { return raw.into() };
     let id = serde_json::to_string(id).unwrap_or_default();
     [before, &id, after].concat().into()
 }
 
-/// No DNS name is longer than 253 characters.
+/// Truncates a host name to 253 characters, the maximum of DNS.
 fn bounded_name(name: &str) -> String {
     name.chars().take(253).collect()
 }
 
-/// Hashes one value as it is read. Members of an object are hashed each by itself and added up, so that their order does
-/// not count and none of them need be kept.
+/// Visitor that hashes a value while it is parsed. The hashes of an object's members are added, so that their order
+/// does not matter and none has to be kept.
 #[derive(Clone, Copy)]
 struct Fingerprint;
 
@@ -111,6 +112,7 @@ impl<'de> Visitor<'de> for Fingerprint {
         let mut sum = 0_u128;
         while let Some(Key(key)) = map.next_key()? {
             let value = map.next_value_seed(self)?;
+            // Addition, not XOR: two equal members would cancel each other out.
             sum = sum.wrapping_add(u128::from_le_bytes(of(key.as_bytes(), &value)));
         }
         Ok(of(b"object", &sum.to_le_bytes()))
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ea58_the_order_of_keys_is_no_change_of_metadata() {
+    fn ea58_the_order_of_keys_does_not_change_the_fingerprint() {
         let one = digest(r#"{"a":1,"b":{"c":[1,2],"d":null}}"#);
         assert_eq!(one, digest(r#" {"b":{"d":null,"c":[1,2]}, "a":1}"#));
         for other in [
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn host_names_are_read_where_there_are_any() {
+    fn host_names_are_extracted_and_bounded() {
         assert_eq!(hostname(r#"{"host":{"hostname":"web-1","name":"x"}}"#).as_deref(), Some("web-1"));
         assert_eq!(hostname(r#"{"host":{"name":"x"}}"#).as_deref(), Some("x"));
         assert_eq!(hostname(r#"{"host":{"hostname":5}}"#), None);
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn ea38_the_assigned_id_takes_the_place_of_the_one_that_was_sent() {
+    fn ea38_the_assigned_id_replaces_the_one_in_the_metadata() {
         let raw = r#"{ "elastic":{"agent":{"version":"9.5.2", "id": "old" }},"id":"x"}"#;
         let expected = r#"{ "elastic":{"agent":{"version":"9.5.2", "id": "ne\"w" }},"id":"x"}"#;
         assert_eq!(with_agent_id(raw, "ne\"w"), expected);
@@ -169,7 +171,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_answered(text in any::<String>()) {
+        fn any_text_is_handled_without_a_panic(text in any::<String>()) {
             let _ = (digest(&text), hostname(&text), with_agent_id(&text, "a"));
         }
     }

@@ -1,19 +1,19 @@
-//! Enrolments.
+//! Tests of the enrollment decision.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::id::SpaceId;
-use crate::testing::family::Enrol;
+use crate::testing::family::Enrollment;
 use crate::testing::{agent, api_key, at, enrollment_key};
 
 fn applicant_of(body: &Value) -> Result<Applicant, Error> {
     let text = body.to_string();
-    Applicant::read(&Enrol::read(&text).request())
+    Applicant::read(&Enrollment::read(&text).request())
 }
 
-/// What a real agent sends.
+/// Request of a real agent.
 fn body() -> Value {
     json!({
         "type": "PERMANENT", "id": "", "replace_token": "",
@@ -71,7 +71,7 @@ fn ea27_the_request_of_a_real_agent_is_accepted() {
 }
 
 #[test]
-fn d1_what_cannot_be_a_request_is_400() {
+fn d1_invalid_requests_are_rejected() {
     for bad in [
         with("id", json!("a/b")),
         with("replace_token", json!("x".repeat(1025))),
@@ -85,7 +85,7 @@ fn d1_what_cannot_be_a_request_is_400() {
 }
 
 #[test]
-fn ea33_ea37_ea44_a_new_record_begins_at_the_beginning() {
+fn ea33_ea37_ea44_a_new_record_has_initial_values() {
     let key = enrollment_key();
     let enrolled = enroll(&with("id", json!("mine")), &around(&key, None));
     let record = enrolled.record;
@@ -99,7 +99,7 @@ fn ea33_ea37_ea44_a_new_record_begins_at_the_beginning() {
 }
 
 #[test]
-fn ea38_the_id_in_the_metadata_is_rewritten_only_where_it_is() {
+fn ea38_the_id_in_the_metadata_is_replaced_if_present() {
     let key = enrollment_key();
     let metadata = |local: Value| {
         let enrolled = enroll(&with("metadata", json!({"local": local})), &around(&key, None));
@@ -112,13 +112,13 @@ fn ea38_the_id_in_the_metadata_is_rewritten_only_where_it_is() {
 }
 
 #[test]
-fn ea39_tags_are_stored_once_with_those_of_the_key() {
+fn ea39_tags_of_request_and_key_are_merged_without_duplicates() {
     let key = enrollment_key();
     assert_eq!(enroll(&body(), &around(&key, None)).record.tags, ["b", "a", "keyed"]);
 }
 
 #[test]
-fn ea40_active_id_without_or_with_a_wrong_token_or_another_policy_is_refused() {
+fn ea40_active_id_with_missing_or_wrong_token_or_another_policy_is_rejected() {
     let key = enrollment_key();
     let other = EnrollmentKey { policy_id: Some(PolicyId::trusted("q")), ..enrollment_key() };
     let (stored, without) = (replaceable(), agent());
@@ -136,7 +136,7 @@ fn ea40_active_id_without_or_with_a_wrong_token_or_another_policy_is_refused() {
 }
 
 #[test]
-fn ea41_a_replacement_keeps_the_record_under_a_new_key() {
+fn ea41_a_replacement_keeps_the_record_with_a_new_key() {
     let mut stored = replaceable();
     stored.unenrolled_at = Some(at(1));
     stored.upgrade.started_at = Some(at(1));
@@ -151,7 +151,7 @@ fn ea41_a_replacement_keeps_the_record_under_a_new_key() {
 }
 
 #[test]
-fn ea42_d14_the_id_of_an_inactive_agent_starts_a_new_life() {
+fn ea42_d14_the_id_of_an_unenrolled_agent_gets_a_new_record() {
     let stored = AgentRecord {
         active: false,
         credentials: LiveCredentials::default(),
@@ -171,7 +171,7 @@ fn pending(id: &str) -> AgentRecord {
 }
 
 #[test]
-fn ea47_an_abandoned_agent_of_the_same_enrollment_id_is_replaced() {
+fn ea47_an_abandoned_agent_with_the_same_enrollment_id_is_replaced() {
     let (key, stored) = (enrollment_key(), pending("pending"));
     let body = json!({"type": "PERMANENT", "enrollment_id": "once"});
     let circumstances = Circumstances { by_enrollment_id: Some(&stored), ..around(&key, None) };
@@ -181,7 +181,7 @@ fn ea47_an_abandoned_agent_of_the_same_enrollment_id_is_replaced() {
 }
 
 #[test]
-fn ea47_one_that_has_checked_in_is_left_alone() {
+fn ea47_an_agent_that_has_checked_in_is_not_replaced() {
     let key = enrollment_key();
     let stored = AgentRecord { last_checkin: Some(at(1)), ..pending("working") };
     let circumstances = Circumstances { by_enrollment_id: Some(&stored), ..around(&key, None) };
@@ -189,7 +189,7 @@ fn ea47_one_that_has_checked_in_is_left_alone() {
 }
 
 #[test]
-fn ea47_a_repeated_request_with_the_same_id_is_the_same_agent() {
+fn ea47_a_repeated_request_with_the_same_id_keeps_the_agent() {
     let (key, stored) = (enrollment_key(), pending("mine"));
     let body = json!({"type": "PERMANENT", "id": "mine", "enrollment_id": "once"});
     let circumstances = Circumstances { by_enrollment_id: Some(&stored), ..around(&key, Some(&stored)) };
@@ -198,7 +198,7 @@ fn ea47_a_repeated_request_with_the_same_id_is_the_same_agent() {
 }
 
 #[test]
-fn ea47_an_enrollment_id_does_not_reach_across_enrollment_keys() {
+fn ea47_an_enrollment_id_is_scoped_to_its_enrollment_key() {
     let stored = pending("mine");
     let key = EnrollmentKey { id: crate::id::EnrollmentKeyId::trusted("other"), ..enrollment_key() };
     let body = json!({"type": "PERMANENT", "id": "mine", "enrollment_id": "once"});
@@ -207,7 +207,7 @@ fn ea47_an_enrollment_id_does_not_reach_across_enrollment_keys() {
 }
 
 #[test]
-fn m11_rules_place_agents_whose_key_names_no_policy() {
+fn m11_rules_apply_if_the_key_has_no_policy() {
     let rules = json!([{"match": {"hostname": "web-*", "tags": ["keyed"]}, "policy_id": "web", "tags": ["ruled"]}]);
     let rules = AssignmentRules::read(Some(&rules.to_string())).unwrap();
     let applicant = applicant_of(&body()).unwrap();
@@ -255,7 +255,7 @@ proptest! {
     /// Whatever is stored of the id: who is let in is active, has the new key and no revision, and only a matching
     /// token continues a living record.
     #[test]
-    fn ea40_ea41_ea42_an_enrolment_never_takes_a_living_record_without_its_token(
+    fn ea40_ea41_ea42_an_active_record_is_never_replaced_without_its_token(
         stored in prop::option::of((any::<bool>(), prop::option::of("[ab]"), "[pq]")),
         token in "[ab]?",
         tags in prop::collection::vec("[a-c]", 0..5),

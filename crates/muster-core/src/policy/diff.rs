@@ -1,20 +1,20 @@
-//! What changed between two revisions, or any two JSON values.
+//! Differences between two revisions, or any two JSON values.
 
 use serde_json::Value;
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// Where: a JSON pointer (RFC 6901).
+    /// JSON pointer (RFC 6901) to the value.
     pub path: String,
-    /// What it was; `None`: nothing.
+    /// Value before; `None` if there was none.
     pub before: Option<Value>,
-    /// What it is; `None`: nothing.
+    /// Value after; `None` if there is none.
     pub after: Option<Value>,
 }
 
-/// The differences between two values, in the order of their paths. Lists are compared place by place, but objects
-/// with an `id` are compared with the one of the same id.
+/// Returns the differences between two values, ordered by path. Lists are compared item by item; if all items are
+/// objects with unique ids, they are matched by id, so that an inserted input is one difference.
 pub fn diff(before: &Value, after: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     compare(Some(before), Some(after), String::new(), &mut found);
@@ -57,13 +57,14 @@ fn compare_by_id(one: &[(&str, &Value)], other: &[(&str, &Value)], path: &str, f
         list.iter().filter(|(id, _)| in_list(both, id)).map(|(id, _)| Value::from(*id)).collect()
     };
     let (before, after) = (order(one, other), order(other, one));
+    // The order of inputs matters to agents: report it, but as one entry.
     if before != after {
         let path = step(path, "(order)");
         found.push(Difference { path, before: Some(before.into()), after: Some(after.into()) });
     }
 }
 
-/// The items under their ids, when all have one of their own.
+/// Returns the items with their ids, if every item has a unique one.
 fn by_id(items: &[Value]) -> Option<Vec<(&str, &Value)>> {
     let named: Vec<(&str, &Value)> =
         items.iter().map(|item| Some((item.get("id")?.as_str()?, item))).collect::<Option<_>>()?;
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn added_changed_and_removed_fields_are_told() {
+    fn added_changed_and_removed_fields_are_reported() {
         let found =
             paths(&json!({"a": 1, "b": {"c/d": [1, 2]}, "x": 0}), &json!({"a": 2, "b": {"c/d": [1]}, "y": null}));
         let expected = [
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_are_compared_by_id_wherever_they_stand() {
+    fn inputs_are_matched_by_id() {
         let before = json!([{"id": "a", "n": 1}, {"id": "b", "n": 1}]);
         let inserted = json!([{"id": "new", "n": 1}, {"id": "a", "n": 1}, {"id": "b", "n": 2}]);
         let found = paths(&before, &inserted);

@@ -1,8 +1,8 @@
-//! Dotted keys: `data_stream.namespace: shop` is `data_stream: {namespace: shop}`.
+//! Expansion of dotted keys: `data_stream.namespace: shop` means `data_stream: {namespace: shop}`.
 //!
-//! The library that agents read configurations with expands such keys at every level, merges what meets there, and
-//! fails on a value that is set twice. Compiling works on the expanded form, so that a dotted key never stands beside
-//! a nested default. What goes to an OpenTelemetry collector is not read by that library and stays as written.
+//! The configuration library of the agents expands such keys at every level, merges the results, and fails if a value
+//! is set report_conflict. Policies are compiled from the expanded form, so that an agent never gets a dotted key next to a
+//! nested default. Sections of the OpenTelemetry collector are not read by that library, and stay as written.
 
 use serde_json::{Map, Value};
 
@@ -10,14 +10,15 @@ use super::check::{MAX_DEPTH, PROCESS};
 use super::problem::Problems;
 use crate::secret_refs::{OTEL_COMPONENTS, join};
 
-/// Largest number that agents take for a place in a list when it stands in a key.
+/// Largest number that agents interpret as a list index in a key.
 const MAX_INDEX: u32 = 1024;
 
-/// A configuration, or what is laid over one, with its dotted keys expanded. Problems name the path in the expanded
-/// form, which as a string is the path that people wrote.
+/// Expands the dotted keys of a configuration or of overrides. Problems have the path in the expanded form, which as a
+/// string equals the path that people wrote.
 pub fn expand(config: &Map<String, Value>, path: &str, problems: &mut Problems) -> Map<String, Value> {
     let is_otel = |key: &str| OTEL_COMPONENTS.contains(&key) || key == "service";
     let (collector, agent): (Map<_, _>, Map<_, _>) = config.clone().into_iter().partition(|(key, _)| is_otel(key));
+    // `receivers.otlp` is ambiguous: the agent would expand it, but the collector allows dots in names.
     for key in agent.keys().filter(|key| key.split_once('.').is_some_and(|(first, _)| is_otel(first))) {
         let section = key.split('.').next().unwrap_or_default();
         let remedy = format!("write `{section}:` and nest the rest below it");
@@ -32,28 +33,28 @@ pub fn expand(config: &Map<String, Value>, path: &str, problems: &mut Problems) 
     expanded
 }
 
-/// An object of an agent's settings with its dotted keys expanded.
+/// Expands the dotted keys of an object of settings.
 pub fn expand_object(fields: Map<String, Value>, path: &str, problems: &mut Problems) -> Map<String, Value> {
     object(fields, path, Keys::Fields, problems)
 }
 
-/// What the keys of an object are.
+/// Meaning of the keys of an object.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keys {
-    /// Names of fields: a number among them would make a list of the object.
+    /// Names of fields. A number would turn the object into a list.
     Fields,
-    /// Paths of secrets (EA §4.8), where a number is a place in a list indeed.
+    /// Paths of secrets (EA §4.8), in which numbers are list indices.
     Secrets,
 }
 
 fn object(fields: Map<String, Value>, path: &str, keys: Keys, problems: &mut Problems) -> Map<String, Value> {
     let is_process = fields.get("type").and_then(Value::as_str) == Some(PROCESS);
     let mut expanded = Map::new();
-    // Dotted keys last: a conflict is then reported where the dotted key stands.
+    // Dotted keys come last, so that a conflict is reported at the dotted key.
     let (dotted, plain): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(key, _)| key.contains('.'));
     for (key, field) in plain.into_iter().chain(dotted) {
         let path = join(path, &key);
-        // Names of environment variables are no fields.
+        // Names of environment variables may contain dots and are not expanded.
         let field = if is_process && key == "env" {
             field
         } else {
@@ -80,8 +81,9 @@ fn value(value: Value, path: &str, keys: Keys, problems: &mut Problems) -> Value
     }
 }
 
-/// Whether every step of a key can be the name of a field.
+/// Checks whether every part of a dotted key is a valid field name.
 fn is_usable(steps: &[&str], path: &str, keys: Keys, problems: &mut Problems) -> bool {
+    // The expanded object is walked recursively: a key of ten thousand dots must not overflow the stack.
     if steps.len() > MAX_DEPTH {
         problems.add(path, format!("has more than {MAX_DEPTH} parts"));
         return false;
@@ -99,37 +101,38 @@ fn is_usable(steps: &[&str], path: &str, keys: Keys, problems: &mut Problems) ->
     true
 }
 
-/// Sets the field that `steps` lead to; what is there already is merged.
+/// Sets the field at `steps`, merging objects.
 fn put(target: &mut Map<String, Value>, steps: &[&str], field: Value, path: &str, problems: &mut Problems) {
     let [first, rest @ ..] = steps else { return };
     if rest.is_empty() {
         return set(target, first, field, path, problems);
     }
     let slot = target.entry(*first).or_insert(Value::Null);
+    // Agents accept `x:` without a value next to `x.y: 1`.
     if slot.is_null() {
         *slot = Value::Object(Map::new());
     }
     match slot {
         Value::Object(inner) => put(inner, rest, field, path, problems),
-        _ => twice(path, problems),
+        _ => report_conflict(path, problems),
     }
 }
 
 fn set(target: &mut Map<String, Value>, name: &str, field: Value, path: &str, problems: &mut Problems) {
     match (target.get_mut(name), field) {
         (None | Some(Value::Null), field) => drop(target.insert(name.to_owned(), field)),
-        // `null` sets nothing where something is set.
+        // `null` does not overwrite a value.
         (Some(_), Value::Null) => {}
         (Some(Value::Object(old)), Value::Object(new)) => {
             for (name, field) in new {
                 set(old, &name, field, &join(path, &name), problems);
             }
         }
-        (Some(_), _) => twice(path, problems),
+        (Some(_), _) => report_conflict(path, problems),
     }
 }
 
-fn twice(path: &str, problems: &mut Problems) {
+fn report_conflict(path: &str, problems: &mut Problems) {
     problems.advise(path, "is set by both a dotted and a nested key", "keep one of them");
 }
 
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn dotted_keys_are_expanded_at_every_level_and_merged() {
+    fn dotted_keys_are_expanded_and_merged_at_every_level() {
         let config = json!({
             "agent.logging.level": "debug", "agent": {"monitoring.enabled": true, "monitoring": {"logs": true}},
             "outputs.default": {"type": "elasticsearch", "ssl.verification_mode": "none", "ssl": {"enabled": true}},
@@ -166,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_collector_gets_stays_as_written() {
+    fn collector_sections_are_not_expanded() {
         let config = json!({"receivers": {"otlp/1.2": {"a.b": 1, "7": 2}}, "service": {"telemetry": {"resource": {"service.name": "x"}}}});
         assert_eq!(expanded(config.clone()), Ok(config));
         let refused = expanded(json!({"service.pipelines": {}, "receivers.otlp": {}})).unwrap_err();
@@ -174,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_set_twice_is_a_problem_whatever_it_is() {
-        let twice = "is set by both a dotted and a nested key";
+    fn a_value_that_is_set_twice_is_rejected() {
+        let report_conflict = "is set by both a dotted and a nested key";
         for (input, path) in [
             (json!({"a": {"b": 1}, "a.b": 2}), "a.b"),
             (json!({"a": {"b": 1}, "a.b": 1}), "a.b"),
@@ -187,13 +190,13 @@ mod tests {
             (json!({"a": {"b.c": 1}, "a.b": {"c": 2}}), "a.b.c"),
         ] {
             let found = expanded(json!({"inputs": [input.clone()]})).unwrap_err();
-            assert_eq!(found, [format!("config.inputs.0.{path}: {twice}")], "{input}");
+            assert_eq!(found, [format!("config.inputs.0.{path}: {report_conflict}")], "{input}");
         }
         assert_eq!(expanded(json!({"agent": {"a": {"b": 1}, "a.b": null}})), Ok(json!({"agent": {"a": {"b": 1}}})));
     }
 
     #[test]
-    fn keys_that_agents_read_as_something_else_are_problems() {
+    fn keys_that_agents_interpret_differently_are_rejected() {
         for key in ["0", "80", "processors.0", "a..b", ".a", "a.", "a. .b", "1024"] {
             assert_eq!(expanded(json!({"agent": {key: 1}})).unwrap_err().len(), 1, "{key}");
         }
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn places_of_secrets_may_be_numbers_and_names_of_the_environment_have_dots() {
+    fn secret_paths_can_have_numbers_and_environment_names_can_have_dots() {
         let config = json!({"inputs": [
             {"type": "process", "env": {"java.home": "x", "0": "y"}, "secrets": {"env": {"A": {"id": "n"}}}},
             {"type": "x", "secrets.hosts": {"0": {"id": "n"}}}
@@ -236,7 +239,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_dotted_key_survives_and_expanding_again_changes_nothing(agent in any_value()) {
+        fn expansion_is_complete_and_idempotent(agent in any_value()) {
             let mut problems = Problems::default();
             let once = expand(&[("agent".to_owned(), agent)].into_iter().collect(), "config", &mut problems);
             prop_assert!(!has_dotted_key(&Value::Object(once.clone())));

@@ -1,5 +1,5 @@
-//! A policy as a file (`muster policy apply -f FILE`): `name`, `description`, `namespace`, `tags`, `settings`, and
-//! `config` in the format of a standalone agent.
+//! Policy files (`muster policy apply -f FILE`): `name`, `description`, `namespace`, `tags`, `settings`, and `config`
+//! in the format of a standalone agent.
 
 use serde_json::{Map, Value};
 
@@ -7,20 +7,21 @@ use super::check::{CONFIG_KEYS, kind_of};
 use super::problem::{Problem, Problems, shortened};
 use crate::yaml::{self, Places};
 
-/// Keys at the top of a file.
+// Few on purpose: everything else is either a setting of the API or part of the configuration.
+/// Top-level keys of a file.
 const KEYS: [&str; 6] = ["name", "description", "namespace", "tags", "settings", "config"];
 
-/// Keys under `settings`: fields of the management API under their names, each optional.
+/// Keys under `settings`: optional fields of the management API with the same names.
 const SETTINGS: [(&str, Setting); 18] = [
-    ("is_managed", Setting::Switch),
-    ("is_default", Setting::Switch),
-    ("is_protected", Setting::Switch),
+    ("is_managed", Setting::Boolean),
+    ("is_default", Setting::Boolean),
+    ("is_protected", Setting::Boolean),
     ("inactivity_timeout", Setting::Seconds),
     ("unenroll_timeout", Setting::Seconds),
     ("duplicate_hosts", Setting::Other),
     ("monitoring_enabled", Setting::Other),
-    ("keep_monitoring_alive", Setting::Switch),
-    ("monitoring_pprof_enabled", Setting::Switch),
+    ("keep_monitoring_alive", Setting::Boolean),
+    ("monitoring_pprof_enabled", Setting::Boolean),
     ("monitoring_http", Setting::Other),
     ("monitoring_diagnostics", Setting::Other),
     ("data_output_id", Setting::Other),
@@ -34,31 +35,31 @@ const SETTINGS: [(&str, Setting); 18] = [
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Setting {
-    Switch,
+    Boolean,
     Seconds,
-    /// Checked with the policy's fields.
+    /// Checked with the other fields of the policy.
     Other,
 }
 
 /// A policy file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PolicyFile {
-    /// Name of the policy that is created or changed.
+    /// Name of the policy to create or change.
     pub name: String,
-    /// What it is for; empty unless given.
+    /// Description; empty by default.
     pub description: String,
-    /// The data namespace; `default` unless given.
+    /// Data namespace; `default` by default.
     pub namespace: String,
-    /// Words to find it by.
+    /// Tags.
     pub tags: Vec<String>,
-    /// Settings by name; `null` resets one, an absent one stays as it is.
+    /// Settings by name. `null` resets a setting; an absent one is not changed.
     pub settings: Map<String, Value>,
-    /// The configuration; absent, it stays as it is.
+    /// Configuration; if absent, it is not changed.
     pub config: Option<Value>,
 }
 
-/// Reads a policy file, and where each field stands. Everything that is wrong with the file itself is reported at
-/// once; the configuration and the settings are checked when they are compiled.
+/// Parses a policy file, and returns the positions of its fields. All problems of the file itself are reported at once;
+/// configuration and settings are checked when the policy is compiled.
 pub fn read(text: &str) -> Result<(PolicyFile, Places), Problems> {
     let document = yaml::read(text)?;
     let mut problems = Problems::default();
@@ -78,10 +79,12 @@ pub fn read(text: &str) -> Result<(PolicyFile, Places), Problems> {
 }
 
 fn file(mut fields: Map<String, Value>, places: &Places, problems: &mut Problems) -> PolicyFile {
+    // One clear message instead of an unknown key for every section of the agent's file.
     if let Some(problem) = bare_configuration(&fields, places) {
         problems.0.push(problem);
         return PolicyFile::default();
     }
+    // Unknown keys are errors: a misspelled `settings` would silently change nothing.
     for unknown in fields.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         problems.unknown(unknown, "field", unknown, &KEYS);
     }
@@ -91,6 +94,7 @@ fn file(mut fields: Map<String, Value>, places: &Places, problems: &mut Problems
         Some(other) => not_a("string", "name", &other, problems),
         None => missing("name", "is missing", problems),
     };
+    // `null` is treated as absent here; only in `settings` it is a value.
     let mut optional = |name: &str| match fields.remove(name) {
         Some(Value::String(text)) => Some(text),
         Some(Value::Null) | None => None,
@@ -108,7 +112,7 @@ fn file(mut fields: Map<String, Value>, places: &Places, problems: &mut Problems
     }
 }
 
-/// Recognizes an agent's own file, which has at the top what a policy file has under `config`.
+/// Recognizes an agent's own configuration file, whose top-level keys belong under `config` in a policy file.
 fn bare_configuration(fields: &Map<String, Value>, places: &Places) -> Option<Problem> {
     if fields.contains_key("config") {
         return None;
@@ -117,6 +121,7 @@ fn bare_configuration(fields: &Map<String, Value>, places: &Places) -> Option<Pr
         let first = key.split('.').next().unwrap_or_default();
         CONFIG_KEYS.contains(&first) || first == "providers"
     };
+    // Keys are sorted by name in the map; report the one that comes first in the file.
     let place = |key: &&String| places.find(key).map_or((u64::MAX, u64::MAX), |place| (place.line, place.column));
     let key = fields.keys().filter(is_agents).min_by_key(place)?;
     let reason = format!("`{}` at the top: this is an agent's configuration, not a policy file", shortened(key));
@@ -174,7 +179,8 @@ fn settings(value: Option<Value>, problems: &mut Problems) -> Map<String, Value>
         let path = format!("settings.{name}");
         match SETTINGS.iter().find(|(known, _)| known == name) {
             None => problems.unknown(path, "setting", name, &names),
-            Some((_, Setting::Switch)) if !value.is_boolean() && !value.is_null() => {
+            // `null` is always accepted: it resets the setting to its default.
+            Some((_, Setting::Boolean)) if !value.is_boolean() && !value.is_null() => {
                 problems.add(path, format!("must be `true` or `false`, not {}", kind_of(value)));
             }
             Some((_, Setting::Seconds)) if !value.is_null() => check_seconds(value, path, problems),
@@ -196,7 +202,7 @@ fn check_seconds(value: &Value, path: String, problems: &mut Problems) {
     }
 }
 
-/// Seconds that a duration such as `1h` or `1h30m` comes to.
+/// Converts a duration such as `1h` or `1h30m` to seconds, for the remedy.
 fn seconds_of(text: &str) -> Option<u64> {
     let mut rest = text.trim();
     let mut total = 0_u64;
@@ -213,6 +219,7 @@ fn seconds_of(text: &str) -> Option<u64> {
             "w" | "week" | "weeks" => 604_800,
             _ => return None,
         };
+        // Overflow only means that there is no suggestion.
         total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(seconds)?)?;
         rest = unit[length..].trim_start();
     }
@@ -221,7 +228,7 @@ fn seconds_of(text: &str) -> Option<u64> {
 
 fn config(value: Option<Value>, problems: &mut Problems) -> Option<Value> {
     match value {
-        // Taken for an empty configuration, it would remove every input.
+        // An accidental `config:` without a value must not remove every input.
         Some(Value::Null) => {
             let remedy = "write `config: {}` for an empty configuration, or remove the line to keep the current one";
             problems.advise("config", "is empty", remedy);

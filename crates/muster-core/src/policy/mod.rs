@@ -1,4 +1,4 @@
-//! Policies: what an agent should run. Every change makes a new, immutable revision.
+//! Policies: what an agent should run. Every change creates a new, immutable revision.
 
 pub mod check;
 pub mod compile;
@@ -21,7 +21,7 @@ pub const DEFAULT_INACTIVITY_TIMEOUT: Duration = Duration::from_secs(1_209_600);
 
 pub use render::RenderedPolicy;
 
-/// A policy as people see it: its newest state.
+/// The current state of a policy, as people edit it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// Its id.
@@ -32,26 +32,28 @@ pub struct Policy {
     pub name: String,
     /// The data namespace.
     pub namespace: String,
-    /// What it is for.
+    /// Description.
     pub description: String,
     /// Newest revision, from 1.
     pub revision: i64,
-    /// Hosted: refuses changes unless forced.
+    /// Whether it is managed: changes require `force`.
     pub is_managed: bool,
-    /// Given to agents whose enrollment key and rules name none, and used by clients that look for a default.
+    /// Whether it is the default policy, for agents that get no other one.
     pub is_default: bool,
-    /// Seconds without a check-in until inactive; 0: never.
+    /// Seconds without a check-in until an agent is inactive; 0 means never.
     pub inactivity_timeout: i64,
-    /// Seconds of inactivity until unenrolled; `None`: never.
+    /// Seconds of inactivity until an agent is unenrolled; `None` means never.
     pub unenroll_timeout: Option<i64>,
-    /// `config`: what people wrote, an object in a standalone agent's format.
+    /// Configuration as written, in the format of a standalone agent: an object.
+    // As written, dotted keys included: the compiled form is derived from it, and never the other way round.
     pub config: Value,
-    /// Names of the policy's secrets and the ids under which they are sealed.
+    /// Names of its secrets, with the ids under which they are sealed.
     pub secrets: Vec<(String, crate::id::SecretId)>,
-    /// Every other field of the management API that has no rule of its own here: a JSON object
-    /// (`monitoring_enabled`, `agent_features`, `is_protected`, `settings`, `tags` …).
+    /// All other fields of the management API, as a JSON object (`monitoring_enabled`, `agent_features`,
+    /// `is_protected`, `settings`, `tags` …).
+    // Untyped, because Kibana's clients send fields that have no meaning here and expect them back.
     pub fields: Value,
-    /// Who changed it last.
+    /// User who last changed it.
     pub updated_by: String,
     /// Creation time.
     pub created_at: Timestamp,
@@ -59,28 +61,29 @@ pub struct Policy {
     pub updated_at: Timestamp,
 }
 
-/// What enrolment needs of a policy: read without its contents, which may have tens of kilobytes.
+/// The fields of a policy that an enrollment needs, read without the configuration, which can be tens of kilobytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyHead {
     /// Its id.
     pub id: PolicyId,
-    /// Seconds without a check-in until inactive; 0: never.
+    /// Seconds without a check-in until an agent is inactive; 0 means never.
     pub inactivity_timeout: i64,
 }
 
-/// One immutable revision, compiled.
+/// A compiled, immutable revision of a policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyRevision {
     /// The policy.
     pub policy_id: PolicyId,
-    /// From 1.
+    /// Revision, from 1.
     pub revision: i64,
-    /// When it was made: `created_at` of its POLICY_CHANGE.
+    /// Creation time, which is also `created_at` of its POLICY_CHANGE.
     pub created_at: Timestamp,
-    /// Who made it.
+    /// User who created it.
     pub created_by: String,
-    /// What it was compiled from: the [`Policy`] fields as JSON, for diff and roll back.
+    /// What it was compiled from: fields of [`Policy`] as JSON, for diff and rollback.
     pub source: Value,
-    /// What agents get, secrets still as references (`$co.elastic.secret{ID}`), `signed` included.
+    /// What agents get, including `signed`. Secrets are still references (`$co.elastic.secret{ID}`).
+    // Without secrets, so it can be stored in clear and shown to people.
     pub compiled: Value,
 }

@@ -1,37 +1,37 @@
-//! What is wrong with a policy: where, why, and what to do.
+//! Problems of a policy: location, reason and remedy.
 
 use std::fmt;
 
 use crate::error::Error;
 use crate::yaml::{Place, Places};
 
-/// One thing that is wrong.
+/// A problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
     /// Dotted path: `config.inputs.0.type`.
     pub path: String,
-    /// What is wrong there.
+    /// What is wrong, and why.
     pub reason: String,
-    /// What to do; empty when the reason says it.
+    /// How to fix it; empty if the reason makes it obvious.
     pub remedy: String,
-    /// Where it stands in the file that it was read from.
+    /// Position in the file, if it came from one.
     pub place: Option<Place>,
 }
 
-/// Everything that is wrong, in the order of finding.
+/// All problems, in the order in which they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
-/// Problems told to the caller at most; the rest is counted.
-const MAX_TOLD: usize = 20;
+/// Maximum number of problems in a message; the rest is counted.
+const MAX_SHOWN: usize = 20;
 
 impl Problem {
-    /// A problem that has no place in a file, or none yet.
+    /// Creates a problem without a position.
     pub fn new(path: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { path: path.into(), reason: reason.into(), remedy: remedy.into(), place: None }
     }
 
-    /// The problem at a place.
+    /// Sets the position.
     #[must_use]
     pub fn at(self, place: Place) -> Self {
         Self { place: Some(place), ..self }
@@ -39,17 +39,17 @@ impl Problem {
 }
 
 impl Problems {
-    /// Notes a problem.
+    /// Adds a problem without a remedy.
     pub fn add(&mut self, path: impl Into<String>, reason: impl Into<String>) {
         self.advise(path, reason, "");
     }
 
-    /// Notes a problem and what to do about it.
+    /// Adds a problem with a remedy.
     pub fn advise(&mut self, path: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) {
         self.0.push(Problem::new(path, reason, remedy));
     }
 
-    /// Notes a word that is not one of `known`, with the nearest right one.
+    /// Adds a problem for a word that is not one of `known`, and suggests the most similar one.
     pub fn unknown(&mut self, path: impl Into<String>, what: &str, word: &str, known: &[&str]) {
         let remedy = match nearest(word, known) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -59,10 +59,11 @@ impl Problems {
         self.advise(path, format!("unknown {what} `{}`", shortened(word)), remedy);
     }
 
-    /// Looks up where each field stands in the file, and puts the problems in the order of their places. Fields of the
-    /// record stand under `settings` there.
+    /// Sets the positions of all problems and sorts by them. Fields of the record that the file has under `settings`
+    /// get this prefix.
     pub fn locate(&mut self, places: &Places) {
         for problem in self.0.iter_mut().filter(|problem| problem.place.is_none()) {
+            // The record has one flat list of fields; only the file groups some of them under `settings`.
             let first = problem.path.split('.').next().unwrap_or_default();
             if places.has(&format!("settings.{first}")) && !places.has(first) {
                 problem.path.insert_str(0, "settings.");
@@ -72,7 +73,7 @@ impl Problems {
         self.0.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
     }
 
-    /// `Ok` when there is none.
+    /// Returns `Ok` if there are no problems.
     pub fn into_result(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }
     }
@@ -90,11 +91,11 @@ impl fmt::Display for Problem {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().take(MAX_TOLD).enumerate() {
+        for (index, problem) in self.0.iter().take(MAX_SHOWN).enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
             write!(f, "{separator}{problem}")?;
         }
-        match self.0.len().saturating_sub(MAX_TOLD) {
+        match self.0.len().saturating_sub(MAX_SHOWN) {
             0 => Ok(()),
             more => write!(f, "\nand {more} more"),
         }
@@ -103,6 +104,7 @@ impl fmt::Display for Problems {
 
 impl From<Problems> for Error {
     fn from(problems: Problems) -> Self {
+        // Clients that know only one `field` and `remedy` get those of the first problem.
         let mut error = Self::new(crate::ErrorKind::Invalid, "policy_invalid", problems.to_string());
         if let Some(first) = problems.0.first() {
             error.field = Some(first.path.clone());
@@ -113,15 +115,16 @@ impl From<Problems> for Error {
     }
 }
 
-/// The candidate that `word` was most likely meant to be.
+/// Returns the candidate most similar to `word`, if it is similar enough to be a likely typo.
 pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    // The edit distance takes quadratic time, and the word comes from outside.
     let word: String = word.chars().take(64).collect::<String>().to_lowercase();
     let distance = |candidate: &&'a str| strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
     let best = candidates.iter().min_by_key(|candidate| distance(candidate))?;
     (distance(best) <= 1 + word.chars().count() / 4).then_some(*best)
 }
 
-/// Text from outside, cut to what a message can bear.
+/// Truncates text from outside to 64 characters for a message.
 pub fn shortened(text: &str) -> String {
     if text.chars().count() <= 64 { text.to_owned() } else { text.chars().take(63).chain(['…']).collect() }
 }
@@ -131,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_right_name_is_told() {
+    fn the_most_similar_name_is_suggested() {
         let known = ["inputs", "outputs", "agent"];
         assert_eq!(nearest("input", &known), Some("inputs"));
         assert_eq!(nearest("ouptuts", &known), Some("outputs"));
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_first_place_and_tells_all() {
+    fn an_error_has_the_first_field_and_all_problems() {
         let mut problems = Problems::default();
         problems.unknown("config.input", "key", "input", &["inputs"]);
         problems.add("config.outputs", "must be an object");

@@ -1,9 +1,9 @@
-//! A policy revision as it goes over the wire: rendered and compressed once, then spliced for each agent.
+//! Policy revisions as check-in responses: rendered and compressed once, and completed for each agent.
 //!
-//! The reply is a sequence of pieces. Shared pieces are the same for all agents and lie ready, plain and as gzip
-//! members of their own; an agent's own pieces are small texts with holes and are made on the spot. A gzip body may be
-//! a series of members (RFC 1952 §2.2), so a compressed reply is the pieces' members one after the other. An own
-//! piece's member holds one stored block: it costs a checksum and a copy, and no compressor's state.
+//! A response is a sequence of pieces. Shared pieces are the same for all agents, and are kept both plain and as gzip
+//! members. Per-agent pieces are short templates with placeholders, filled on demand. A gzip body can consist of
+//! several members (RFC 1952 §2.2), so a compressed response is the concatenation of the members of its pieces. The
+//! member of a per-agent piece has a single stored block, which takes a checksum and a copy, but no compressor state.
 
 use std::fmt;
 use std::io::Write as _;
@@ -19,7 +19,8 @@ use crate::policy::PolicyRevision;
 use crate::secret_refs::{self, Secrets};
 use crate::time::Timestamp;
 
-/// Top-level keys that agents get; each is left out when empty (EA96).
+// An allow list: a new internal field of the compiled policy is never delivered by accident.
+/// Top-level keys that are delivered to agents; empty ones are omitted (EA96).
 pub const WIRE_KEYS: [&str; 15] = [
     "id",
     "revision",
@@ -38,49 +39,50 @@ pub const WIRE_KEYS: [&str; 15] = [
     "secret_paths",
 ];
 
-/// Why a revision can't be rendered.
+/// Reason why a revision can't be rendered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
-    /// The compiled policy is no object.
+    /// The compiled policy is not an object.
     #[error("the compiled policy is not a JSON object")]
     NotAnObject,
-    /// Secrets that it refers to are gone; agents keep the policy that they have.
+    /// It refers to secrets that do not exist. It is not delivered, so agents keep their current policy.
     #[error("the policy refers to secrets that do not exist: {0:?}")]
     MissingSecrets(Vec<SecretId>),
 }
 
-/// What stands in a hole is the agent's own.
+/// Placeholder for a per-agent value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hole {
-    /// Its id, as a JSON string with quotes.
+enum Placeholder {
+    /// Id of the agent, as a quoted JSON string.
     AgentId,
 }
 
-/// A part of an agent's own piece.
+/// Part of a per-agent piece.
 enum Part {
     Text(&'static str),
-    Hole(Hole),
+    Placeholder(Placeholder),
 }
 
 enum Piece {
-    /// Made for each agent.
-    Own(Vec<Part>),
-    /// The same for all.
+    /// Filled for each agent.
+    PerAgent(Vec<Part>),
+    /// The same for all agents.
     Shared { plain: Bytes, gzip: Bytes },
 }
 
-/// One revision of a policy, ready for any number of agents.
+/// A rendered policy revision, for any number of agents.
 pub struct RenderedPolicy {
     /// The policy.
     pub policy_id: PolicyId,
     /// Its revision.
     pub revision: i64,
-    /// When the revision was made.
+    /// Creation time of the revision.
     pub created_at: Timestamp,
     pieces: Vec<Piece>,
 }
 
-/// The POLICY_CHANGE after its `agent_id`.
+/// The fields of the POLICY_CHANGE after `agent_id`. That one comes first in the JSON object, so that everything after
+/// it can be shared.
 #[derive(Serialize)]
 struct Rest<'a> {
     created_at: String,
@@ -96,13 +98,13 @@ struct Data<'a> {
     policy: &'a Map<String, Value>,
 }
 
-/// The action id under which a revision is delivered and acked (EA94).
+/// Returns the action id with which a revision is delivered and acked (EA94).
 pub fn action_id(policy_id: &PolicyId, revision: i64) -> String {
     format!("policy:{policy_id}:{revision}")
 }
 
 impl RenderedPolicy {
-    /// Renders a compiled revision with its secrets. Costs a compression: not for an async thread.
+    /// Renders a compiled revision with its secrets. Compresses it, so do not call it on a runtime thread.
     pub fn new(revision: &PolicyRevision, secrets: &Secrets) -> Result<Self, RenderError> {
         let policy = wire_policy(&revision.compiled, secrets)?;
         let rest = Rest {
@@ -112,46 +114,47 @@ impl RenderedPolicy {
             input_type: "",
             data: Data { policy: &policy },
         };
-        let opening = Part::Text(r#"{"ack_token":"","action":"checkin","actions":[{"agent_id":"#);
+        let prefix = Part::Text(r#"{"ack_token":"","action":"checkin","actions":[{"agent_id":"#);
         Ok(Self {
             policy_id: revision.policy_id.clone(),
             revision: revision.revision,
             created_at: revision.created_at,
-            pieces: vec![Piece::Own(vec![opening, Part::Hole(Hole::AgentId)]), shared(&rest)],
+            pieces: vec![Piece::PerAgent(vec![prefix, Part::Placeholder(Placeholder::AgentId)]), shared(&rest)],
         })
     }
 
-    /// The reply to `agent_id`, plain: its pieces in order.
+    /// Returns the pieces of the uncompressed response to `agent_id`.
     pub fn plain(&self, agent_id: &str) -> Vec<Bytes> {
         let piece = |piece: &Piece| match piece {
-            Piece::Own(parts) => Bytes::from(fill(parts, agent_id)),
+            Piece::PerAgent(parts) => Bytes::from(fill(parts, agent_id)),
             Piece::Shared { plain, .. } => plain.clone(),
         };
         self.pieces.iter().map(piece).collect()
     }
 
-    /// The reply to `agent_id` as a series of gzip members.
+    /// Returns the pieces of the compressed response to `agent_id`: a series of gzip members.
     pub fn gzip(&self, agent_id: &str) -> Vec<Bytes> {
         let piece = |piece: &Piece| match piece {
-            Piece::Own(parts) => stored_member(&fill(parts, agent_id)),
+            Piece::PerAgent(parts) => stored_member(&fill(parts, agent_id)),
             Piece::Shared { gzip, .. } => gzip.clone(),
         };
         self.pieces.iter().map(piece).collect()
     }
 
-    /// Length of the plain reply without what fills its holes, bytes: enough to decide about compression (EA85).
+    /// Length of the uncompressed response without the per-agent values, bytes. Good enough to decide whether to
+    /// compress it (EA85).
     pub fn plain_len(&self) -> usize {
         let piece = |piece: &Piece| match piece {
-            Piece::Own(parts) => parts.iter().map(Part::len).sum(),
+            Piece::PerAgent(parts) => parts.iter().map(Part::len).sum(),
             Piece::Shared { plain, .. } => plain.len(),
         };
         self.pieces.iter().map(piece).sum()
     }
 
-    /// Memory that the shared pieces take, bytes.
+    /// Memory of the shared pieces, bytes, for the limit of the cache.
     pub fn memory(&self) -> usize {
         let piece = |piece: &Piece| match piece {
-            Piece::Own(_) => 0,
+            Piece::PerAgent(_) => 0,
             Piece::Shared { plain, gzip } => plain.len() + gzip.len(),
         };
         self.pieces.iter().map(piece).sum()
@@ -168,12 +171,12 @@ impl Part {
     fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Hole(_) => 0,
+            Self::Placeholder(_) => 0,
         }
     }
 }
 
-/// What agents see of a compiled policy: known keys that are not empty, secrets in place (EA96–EA98).
+/// Returns the delivered form of a compiled policy: known, non-empty keys with secrets inserted (EA96–EA98).
 fn wire_policy(compiled: &Value, secrets: &Secrets) -> Result<Map<String, Value>, RenderError> {
     let compiled = compiled.as_object().ok_or(RenderError::NotAnObject)?;
     let mut policy = Map::new();
@@ -186,11 +189,13 @@ fn wire_policy(compiled: &Value, secrets: &Secrets) -> Result<Map<String, Value>
         return Err(RenderError::MissingSecrets(resolved.missing.into_iter().collect()));
     }
     policy.insert("secret_paths".into(), resolved.paths.into_iter().collect());
+    // After the secrets, whose removal can empty a section.
     policy.retain(|_, value| !is_empty(value));
     Ok(policy)
 }
 
-/// The token by which *we* would make keys in a remote cluster is never an agent's business.
+/// Removes service tokens, with which the server creates keys in a remote cluster. Agents must never get them, even
+/// from revisions that were compiled before this rule.
 fn remove_service_tokens(policy: &mut Map<String, Value>) {
     let outputs = policy.get_mut("outputs").and_then(Value::as_object_mut);
     for output in outputs.into_iter().flatten().filter_map(|(_, output)| output.as_object_mut()) {
@@ -212,23 +217,28 @@ fn is_empty(value: &Value) -> bool {
 }
 
 fn shared(rest: &Rest<'_>) -> Piece {
-    // Maps of JSON values with string keys always serialize.
+    // Serialization can't fail: all keys are strings.
     let mut plain = serde_json::to_vec(rest).unwrap_or_default();
-    // `{"created_at":…}` goes on behind the agent's id, then action, list and reply end.
+    // Continue the object that the per-agent piece began: replace `{` by `,`, and close the list and the response at
+    // the end.
     if let Some(first) = plain.first_mut() {
         *first = b',';
     }
     plain.extend_from_slice(b"]}");
+    // Best compression: it is done once per revision, and sent to every agent.
     let gzip = compressed_member(&plain);
     Piece::Shared { plain: plain.into(), gzip: gzip.into() }
 }
 
 fn fill(parts: &[Part], agent_id: &str) -> Vec<u8> {
+    // Enough for the template with a UUID, without growing.
     let mut out = Vec::with_capacity(128);
     for part in parts {
         match part {
             Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Part::Hole(Hole::AgentId) => out.extend_from_slice(Value::from(agent_id).to_string().as_bytes()),
+            Part::Placeholder(Placeholder::AgentId) => {
+                out.extend_from_slice(Value::from(agent_id).to_string().as_bytes());
+            }
         }
     }
     out
@@ -239,10 +249,10 @@ fn compressed_member(plain: &[u8]) -> Vec<u8> {
     encoder.write_all(plain).and_then(|()| encoder.finish()).expect("writing to a vector does not fail")
 }
 
-/// Magic, deflate, no flags, no time, no extra flags, unknown system (RFC 1952 §2.3).
+/// Header of a gzip member: magic, deflate, no flags, no time, no extra flags, unknown system (RFC 1952 §2.3).
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
-/// A gzip member whose deflate stream is stored blocks: at most 65,535 bytes each, the last one marked.
+/// Creates a gzip member with stored blocks, of at most 65,535 bytes each.
 fn stored_member(plain: &[u8]) -> Bytes {
     let mut member = Vec::with_capacity(plain.len() + 32);
     member.extend_from_slice(&GZIP_HEADER);
@@ -250,6 +260,7 @@ fn stored_member(plain: &[u8]) -> Bytes {
     loop {
         let (block, after) = rest.split_at(rest.len().min(usize::from(u16::MAX)));
         let length = block.len() as u16;
+        // RFC 1951 §3.2.4: the final-block bit with type 00, then the length and its complement.
         member.push(u8::from(after.is_empty()));
         member.extend_from_slice(&length.to_le_bytes());
         member.extend_from_slice(&(!length).to_le_bytes());
@@ -259,6 +270,7 @@ fn stored_member(plain: &[u8]) -> Bytes {
         }
         rest = after;
     }
+    // The trailer: CRC-32 and length modulo 2^32.
     let mut crc = Crc::new();
     crc.update(plain);
     member.extend_from_slice(&crc.sum().to_le_bytes());
@@ -314,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn ea94_ea96_ea98_the_reply_holds_one_policy_change_and_known_keys_only() {
+    fn ea94_ea96_ea98_the_response_has_one_policy_change_with_known_keys() {
         let rendered = RenderedPolicy::new(&revision(compiled()), &secrets()).unwrap();
         let expected = json!({
             "ack_token": "", "action": "checkin", "actions": [{
@@ -330,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn ea85_gzip_and_plain_say_the_same_and_share_all_but_a_small_piece() {
+    fn ea85_gzip_and_plain_are_equal_and_share_all_but_a_small_piece() {
         let mut big = compiled();
         big["inputs"][0]["text"] = "0123456789".repeat(5000).into();
         let rendered = RenderedPolicy::new(&revision(big), &secrets()).unwrap();
@@ -344,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_members_of_any_length_are_read_by_others() {
+    fn stored_members_of_any_length_are_valid_gzip() {
         for length in [0, 1, 65_535, 65_536, 200_000] {
             let text = vec![b'x'; length];
             let member = stored_member(&text);
@@ -353,20 +365,20 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_escaped_whatever_they_hold() {
+    fn agent_ids_are_escaped() {
         let rendered = RenderedPolicy::new(&revision(compiled()), &secrets()).unwrap();
         assert_eq!(plain(&rendered, "a\"\n\\x")["actions"][0]["agent_id"], "a\"\n\\x");
     }
 
     #[test]
-    fn ea97_a_policy_whose_secret_is_gone_is_not_rendered() {
+    fn ea97_a_policy_with_a_missing_secret_is_not_rendered() {
         let gone = RenderedPolicy::new(&revision(compiled()), &Secrets::new()).unwrap_err();
         assert_eq!(gone, RenderError::MissingSecrets(vec![SecretId::trusted("s1")]));
         assert_eq!(RenderedPolicy::new(&revision(json!([])), &secrets()).unwrap_err(), RenderError::NotAnObject);
     }
 
     #[test]
-    fn d12_rendering_leaves_the_compiled_policy_as_it_is() {
+    fn d12_rendering_does_not_change_the_compiled_policy() {
         let before = revision(compiled());
         let rendered = RenderedPolicy::new(&before, &secrets()).unwrap();
         assert_eq!(before.compiled, compiled());

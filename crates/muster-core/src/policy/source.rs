@@ -1,13 +1,15 @@
-//! What a revision is compiled from: kept with it, for comparing and for going back.
+//! The source of a revision, stored with it for diff and rollback.
 
 use serde_json::{Map, Value, json};
 
 use super::Policy;
 use crate::id::SecretId;
 
-/// Everything that people decide about a policy and that belongs to a revision. Secrets stand under their names with
-/// the ids under which they are sealed.
+/// Returns everything about a policy that belongs to a revision. Secrets are a map from name to the id under which they
+/// are sealed.
 pub fn source_of(policy: &Policy) -> Value {
+    // Not `is_managed`, `is_default` and ids: they belong to the policy and not to a revision, so a rollback keeps
+    // them.
     let secrets: Map<String, Value> =
         policy.secrets.iter().map(|(name, id)| (name.clone(), id.as_str().into())).collect();
     json!({
@@ -22,12 +24,13 @@ pub fn source_of(policy: &Policy) -> Value {
     })
 }
 
-/// Takes over what an older revision was compiled from; the name stays, since others may bear the old one.
+/// Restores the source of an older revision. The name is kept, because another policy may have the old one by now.
 pub fn restore(policy: &mut Policy, source: &Value) {
     let text = |key: &str, now: &str| source[key].as_str().unwrap_or(now).to_owned();
     policy.namespace = text("namespace", &policy.namespace);
     policy.description = text("description", &policy.description);
     policy.inactivity_timeout = source["inactivity_timeout"].as_i64().unwrap_or(policy.inactivity_timeout);
+    // Unlike the fields above, `null` is a value here: never.
     policy.unenroll_timeout = source["unenroll_timeout"].as_i64();
     policy.config = source["config"].clone();
     policy.secrets = secrets_of(source);
@@ -36,7 +39,7 @@ pub fn restore(policy: &mut Policy, source: &Value) {
     }
 }
 
-/// Names and ids of the secrets of a source.
+/// Returns the names and ids of the secrets of a source.
 pub fn secrets_of(source: &Value) -> Vec<(String, SecretId)> {
     let secrets = source["secrets"].as_object().into_iter().flatten();
     secrets.filter_map(|(name, id)| Some((name.clone(), SecretId::trusted(id.as_str()?)))).collect()
@@ -48,7 +51,7 @@ mod tests {
     use crate::testing::{self, at};
 
     #[test]
-    fn a_source_brings_back_everything_but_the_name() {
+    fn restoring_a_source_keeps_only_the_name() {
         let before = Policy {
             namespace: "prod".into(),
             description: "text".into(),

@@ -1,4 +1,4 @@
-//! The status rules; the `m` numbers are those of the management reference's checklist.
+//! Tests of the status rules. The MG numbers refer to the management API reference.
 
 use proptest::prelude::*;
 
@@ -10,20 +10,20 @@ fn status(record: &AgentRecord, seconds: u64) -> Status {
     evaluate(record, None, at(seconds)).0
 }
 
-fn said(reason: AuditReason) -> AgentRecord {
+fn reported_departure(reason: AuditReason) -> AgentRecord {
     AgentRecord { audit: Some(AuditReport { reason, at: at(0) }), ..agent() }
 }
 
 #[test]
-fn mg38_inactive_records_are_unenrolled_whatever_else_is_set() {
-    let mut record = said(AuditReason::Uninstall);
+fn mg38_unenrolled_outranks_everything() {
+    let mut record = reported_departure(AuditReason::Uninstall);
     record.active = false;
     record.upgrade.started_at = Some(at(0));
     assert_eq!(evaluate(&record, Some(at(1)), at(1)), (Status::Unenrolled, None));
 }
 
 #[test]
-fn mg39_offline_begins_after_five_minutes() {
+fn mg39_agents_are_offline_after_five_minutes() {
     assert_eq!(status(&agent(), 299), Status::Online);
     assert_eq!(status(&agent(), 300), Status::Online);
     assert_eq!(status(&agent(), 301), Status::Offline);
@@ -36,7 +36,7 @@ fn mg40_presence_counts_as_a_sighting() {
 }
 
 #[test]
-fn mg41_never_seen_for_six_minutes_is_offline() {
+fn mg41_an_agent_never_seen_is_offline_after_six_minutes() {
     let record = AgentRecord { last_checkin: None, policy_revision: 0, ..agent() };
     assert_eq!(status(&record, 60), Status::Enrolling);
     assert_eq!(status(&record, 360), Status::Offline);
@@ -52,7 +52,7 @@ fn mg42_mg45_inactive_outranks_offline_and_ends_with_a_check_in() {
 }
 
 #[test]
-fn mg43_without_a_timeout_never_inactive() {
+fn mg43_without_a_timeout_an_agent_is_never_inactive() {
     for timeout in [None, Some(Duration::ZERO)] {
         let record = AgentRecord { inactivity_timeout: timeout, ..agent() };
         assert_eq!(evaluate(&record, None, at(100_000_000)), (Status::Offline, None));
@@ -60,16 +60,16 @@ fn mg43_without_a_timeout_never_inactive() {
 }
 
 #[test]
-fn mg46_mg47_farewells_outrank_being_seen() {
-    assert_eq!(status(&said(AuditReason::Uninstall), 1), Status::Uninstalled);
-    assert_eq!(status(&said(AuditReason::Orphaned), 1), Status::Orphaned);
-    assert_eq!(status(&said(AuditReason::Uninstall), 600), Status::Uninstalled);
-    assert_eq!(status(&said(AuditReason::Migrated), 600), Status::Offline);
-    assert_eq!(status(&said(AuditReason::Uninstall), 2_000_000), Status::Inactive);
+fn mg46_mg47_a_reported_departure_outranks_offline() {
+    assert_eq!(status(&reported_departure(AuditReason::Uninstall), 1), Status::Uninstalled);
+    assert_eq!(status(&reported_departure(AuditReason::Orphaned), 1), Status::Orphaned);
+    assert_eq!(status(&reported_departure(AuditReason::Uninstall), 600), Status::Uninstalled);
+    assert_eq!(status(&reported_departure(AuditReason::Migrated), 600), Status::Offline);
+    assert_eq!(status(&reported_departure(AuditReason::Uninstall), 2_000_000), Status::Inactive);
 }
 
 #[test]
-fn mg51_without_a_known_revision_updating() {
+fn mg51_an_agent_without_a_revision_is_updating() {
     let record = AgentRecord { policy_revision: 0, ..agent() };
     assert_eq!(status(&record, 1), Status::Updating);
     let unassigned = AgentRecord { policy_revision: 0, policy_id: None, ..agent() };
@@ -87,7 +87,7 @@ fn mg52_a_running_upgrade_outranks_errors() {
 }
 
 #[test]
-fn mg53_health_words_in_any_case() {
+fn mg53_reported_health_is_case_insensitive() {
     for (word, expected) in [
         ("error", Status::Error),
         ("ERROR", Status::Error),
@@ -102,13 +102,13 @@ fn mg53_health_words_in_any_case() {
 }
 
 #[test]
-fn mg54_ordered_to_unenrol_is_unenrolling() {
+fn mg54_an_agent_with_a_pending_unenroll_is_unenrolling() {
     let record = AgentRecord { unenrollment_started_at: Some(at(0)), ..agent() };
     assert_eq!(status(&record, 1), Status::Unenrolling);
 }
 
 #[test]
-fn mg57_an_upgrade_for_tomorrow_is_not_updating_today() {
+fn mg57_a_future_upgrade_is_not_updating() {
     let mut record = agent();
     record.upgrade.started_at = Some(at(86_400));
     assert_eq!(evaluate(&record, Some(at(86_300)), at(86_300)), (Status::Online, Some(at(86_400))));
@@ -116,7 +116,7 @@ fn mg57_an_upgrade_for_tomorrow_is_not_updating_today() {
 }
 
 #[test]
-fn mg57_details_that_say_scheduled_are_not_updating_until_their_time() {
+fn mg57_a_scheduled_upgrade_is_updating_from_its_start() {
     let mut record = agent();
     record.upgrade.started_at = Some(at(0));
     let scheduled_at = at(200).to_rfc3339_seconds();
@@ -127,7 +127,7 @@ fn mg57_details_that_say_scheduled_are_not_updating_until_their_time() {
 }
 
 #[test]
-fn mg58_a_failed_upgrade_is_stuck_unless_away() {
+fn mg58_a_failed_upgrade_is_stuck_unless_the_agent_is_away() {
     let mut record = agent();
     record.upgrade.started_at = Some(at(0));
     record.upgrade.details = Some(r#"{"state":"UPG_FAILED","metadata":{"error_msg":"e"}}"#.into());
@@ -139,7 +139,7 @@ fn mg58_a_failed_upgrade_is_stuck_unless_away() {
 }
 
 #[test]
-fn mg59_updating_without_a_word_is_stuck_after_two_hours() {
+fn mg59_updating_without_details_is_stuck_after_two_hours() {
     let mut record = agent();
     record.upgrade.started_at = Some(at(0));
     transition(&mut record, Some(at(7100)), at(7140));
@@ -149,7 +149,7 @@ fn mg59_updating_without_a_word_is_stuck_after_two_hours() {
 }
 
 #[test]
-fn a_transition_keeps_the_time_of_the_last_real_one() {
+fn a_transition_to_the_same_status_keeps_its_time() {
     let mut record = agent();
     assert!(!transition(&mut record, Some(at(100)), at(100)));
     assert_eq!(record.status_since, at(0));
@@ -184,9 +184,9 @@ prop_compose! {
 }
 
 proptest! {
-    /// The timer looks again at the deadline: before it, time alone must not change the status.
+    /// The timer evaluates the status only at its deadline, so it must not change before.
     #[test]
-    fn time_alone_changes_nothing_before_the_deadline(record in any_agent(), now in 0_u64..3000, later in 0_u64..3000) {
+    fn status_does_not_change_before_its_deadline(record in any_agent(), now in 0_u64..3000, later in 0_u64..3000) {
         let (status, deadline) = evaluate(&record, None, at(now));
         let probe = at(now.max(later));
         if deadline.is_none_or(|deadline| probe < deadline) {
@@ -195,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn a_deadline_is_always_ahead(record in any_agent(), now in 0_u64..3000) {
+    fn deadlines_are_in_the_future(record in any_agent(), now in 0_u64..3000) {
         if let (_, Some(deadline)) = evaluate(&record, None, at(now)) {
             prop_assert!(deadline > at(now));
         }

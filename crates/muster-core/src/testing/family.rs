@@ -1,5 +1,5 @@
-//! A family of agents that only tests have. Its wire form is a JSON object for each request; these lines are all of its
-//! adapter, and what a family needs to speak to the fleet.
+//! A family of agents for tests. Each request is a JSON object. This is the whole adapter, which shows what a family
+//! needs in order to use the services.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use crate::raw_json::at;
 use crate::time::Timestamp;
 use crate::upgrade_details::UpgradeDetails;
 
-/// An enrolment.
+/// Enrollment request of the test family.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub struct Enrol {
+pub struct Enrollment {
+    // Field names follow Elastic's protocol where there is no reason for others, so that samples can be reused.
     #[serde(rename = "type")]
     kind: AgentType,
     id: String,
@@ -38,13 +39,13 @@ struct Facts {
     tags: Vec<String>,
 }
 
-impl Enrol {
-    /// Reads one.
+impl Enrollment {
+    /// Parses a request.
     pub fn read(text: &str) -> Self {
-        serde_json::from_str(text).expect("an enrolment of the test family")
+        serde_json::from_str(text).expect("an enrollment request of the test family")
     }
 
-    /// As the fleet takes it.
+    /// Converts it to the core's request.
     pub fn request(&self) -> Request<'_> {
         Request {
             family: Family::Opamp,
@@ -60,7 +61,7 @@ impl Enrol {
     }
 }
 
-/// A check-in.
+/// Check-in request of the test family.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct CheckIn {
@@ -77,12 +78,12 @@ pub struct CheckIn {
 }
 
 impl CheckIn {
-    /// Reads one.
+    /// Parses a request.
     pub fn read(text: &str) -> Self {
         serde_json::from_str(text).expect("a check-in of the test family")
     }
 
-    /// As the fleet takes it.
+    /// Converts it to the core's report.
     pub fn report(&self) -> Report<'_> {
         let raw = |document: &'_ Option<Box<RawValue>>| document.as_deref().map(|raw| raw.get().to_owned());
         let upgrade = raw(&self.upgrade_details).map(|details| {
@@ -91,6 +92,7 @@ impl CheckIn {
             ReportedUpgrade { action_id, details }
         });
         let rollbacks = raw(&self.upgrade).unwrap_or_else(|| "{}".into());
+        // Absent clears the stored rollbacks; anything but an array is unreadable and keeps them (EA66).
         let rollbacks = match at(&rollbacks, &["rollbacks"]) {
             Some(list) => list.starts_with('[').then(|| Some(list.into())),
             None => Some(None),
@@ -111,7 +113,7 @@ impl CheckIn {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Answer {
+struct AckEvent {
     action_id: String,
     agent_id: String,
     error: Option<String>,
@@ -120,27 +122,27 @@ struct Answer {
     fields: Option<Box<RawValue>>,
 }
 
-/// Reads answers to actions: a list of them.
+/// Parses a list of acks.
 pub fn acks(text: &str) -> Acks<'static> {
-    let answers: Vec<Answer> = serde_json::from_str(text).expect("answers of the test family");
-    Acks(answers.into_iter().map(ack).collect())
+    let events: Vec<AckEvent> = serde_json::from_str(text).expect("events of the test family");
+    Acks(events.into_iter().map(ack).collect())
 }
 
-fn ack(answer: Answer) -> Ack<'static> {
-    let policy = answer.action_id.strip_prefix("policy:");
+fn ack(event: AckEvent) -> Ack<'static> {
+    let policy = event.action_id.strip_prefix("policy:");
     let subject = match policy {
         Some(rest) => Subject::Policy(
             rest.split_once(':').and_then(|(policy, revision)| Some((policy.to_owned(), revision.parse().ok()?))),
         ),
-        None => Subject::Action(ActionId::parse(&answer.action_id).ok()),
+        None => Subject::Action(ActionId::parse(&event.action_id).ok()),
     };
-    let fields = answer.fields.map(|raw| Arc::<str>::from(raw.get()));
+    let fields = event.fields.map(|raw| Arc::<str>::from(raw.get()));
     Ack {
         subject,
-        agent: Some(answer.agent_id.into()),
-        error: answer.error.map(Cow::Owned),
-        retries: answer.retries,
-        at: answer.timestamp.and_then(|at| Timestamp::parse_rfc3339(&at).ok()),
+        agent: Some(event.agent_id.into()),
+        error: event.error.map(Cow::Owned),
+        retries: event.retries,
+        at: event.timestamp.and_then(|at| Timestamp::parse_rfc3339(&at).ok()),
         fields: Some(Box::new(move |_| fields.clone())),
     }
 }

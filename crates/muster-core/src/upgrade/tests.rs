@@ -1,4 +1,4 @@
-//! Every way in which upgrades of real agents go on and end.
+//! Tests of all observed courses of upgrades.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::testing::at;
 
-/// An agent's upgrade as it is seen from the server.
+/// An upgrade as seen by the server.
 struct Run {
     state: UpgradeState,
     runs: &'static str,
@@ -18,7 +18,7 @@ fn action(id: &str) -> ActionId {
 }
 
 impl Run {
-    /// An agent on `from` that is asked for 9.6.0.
+    /// Starts an upgrade from version `from` to 9.6.0.
     fn from(from: &'static str) -> Self {
         let mut run = Self { state: UpgradeState::default(), runs: from, ended: Vec::new() };
         run.asked("up", "9.6.0");
@@ -64,7 +64,8 @@ impl Run {
         self.keep(self.state.acked(UpgradeAck { action: &action(id), error, retries }, self.runs, at(60)))
     }
 
-    /// The upgrade ended once, in the record and for its action alike; the error, if it failed.
+    /// Asserts that the upgrade ended once, consistently in the record and for its action; returns the error, if it
+    /// failed.
     fn end(&self) -> Option<&str> {
         assert_eq!(self.ended.len(), 1, "{:?}", self.ended);
         assert_eq!((&self.state.open, self.state.started_at), (&None, None));
@@ -80,28 +81,28 @@ impl Run {
 }
 
 #[test]
-fn ea62_details_that_end_on_the_target_version_are_a_success() {
+fn ea62_upgrade_succeeds_if_details_end_on_the_target_version() {
     let mut run = Run::from("9.5.2");
     run.in_state("UPG_DOWNLOADING").in_state("UPG_REPLACING").on("9.6.0").in_state("UPG_WATCHING").assert_open();
     assert_eq!(run.silent().end(), None);
 }
 
 #[test]
-fn ea62_details_that_come_and_go_only_on_the_target_version_are_a_success() {
+fn ea62_upgrade_succeeds_if_details_appear_only_on_the_target_version() {
     let mut run = Run::from("9.5.2");
     run.on("9.6.0").in_state("UPG_WATCHING").assert_open();
     assert_eq!(run.silent().end(), None);
 }
 
 #[test]
-fn an_agent_without_details_that_comes_back_on_the_target_version_has_succeeded() {
+fn upgrade_without_details_succeeds_on_the_target_version() {
     let mut run = Run::from("7.17.0");
     run.silent().assert_open();
     assert_eq!(run.on("9.6.0").silent().end(), None);
 }
 
 #[test]
-fn ea121_the_ack_of_an_agent_on_the_target_version_is_a_success_however_check_in_and_ack_are_ordered() {
+fn ea121_ack_and_check_in_on_the_target_version_succeed_in_any_order() {
     let mut acked_first = Run::from("8.6.0");
     acked_first.ack("up", None, false).assert_open();
     assert_eq!(acked_first.on("9.6.0").silent().end(), None);
@@ -110,14 +111,14 @@ fn ea121_the_ack_of_an_agent_on_the_target_version_is_a_success_however_check_in
 }
 
 #[test]
-fn an_ack_while_the_agent_still_watches_decides_nothing() {
+fn an_ack_while_the_agent_is_watching_does_not_end_the_upgrade() {
     let mut run = Run::from("9.5.2");
     run.in_state("UPG_RESTARTING").on("9.6.0").ack("up", None, false).in_state("UPG_WATCHING").assert_open();
     assert_eq!(run.silent().end(), None);
 }
 
 #[test]
-fn an_upgrade_that_was_acked_without_an_error_and_then_failed_has_failed() {
+fn failure_after_an_ack_without_error_fails_the_upgrade() {
     let mut run = Run::from("9.5.2");
     run.ack("up", None, false).assert_open();
     run.details("up", "UPG_FAILED", &json!({"error_msg": "cannot be upgraded", "failed_state": "UPG_REQUESTED"}));
@@ -127,13 +128,13 @@ fn an_upgrade_that_was_acked_without_an_error_and_then_failed_has_failed() {
     assert_eq!(run.end(), Some("cannot be upgraded"), "a failure that is forgotten is none the less one");
 }
 
-/// The time given up at, in seconds of the test's clock.
+/// Time at which the upgrade fails, in seconds of the test's clock.
 fn given_up_at(run: &Run) -> Option<u64> {
     run.state.given_up_at().map(|at_time| at_time.since(at(0)).as_secs())
 }
 
 #[test]
-fn acked_upgrade_without_progress_for_two_hours_has_failed() {
+fn acked_upgrade_fails_after_two_hours_without_progress() {
     let mut run = Run::from("9.5.2");
     assert_eq!(given_up_at(&run), None, "until the ack the action's expiration is its end");
     run.ack("up", None, false).assert_open();
@@ -146,7 +147,7 @@ fn acked_upgrade_without_progress_for_two_hours_has_failed() {
 }
 
 #[test]
-fn progress_is_details_that_change() {
+fn changed_details_count_as_progress() {
     let mut run = Run::from("9.5.2");
     run.ack("up", None, false);
     let details = |percent: f64| UpgradeDetails {
@@ -164,7 +165,7 @@ fn progress_is_details_that_change() {
 }
 
 #[test]
-fn scheduled_upgrade_has_its_two_hours_from_its_start() {
+fn two_hours_of_a_scheduled_upgrade_begin_at_its_start() {
     let mut run = Run::from("9.5.2");
     run.ack("up", None, false);
     let start = at(50_000).to_rfc3339_millis();
@@ -173,7 +174,7 @@ fn scheduled_upgrade_has_its_two_hours_from_its_start() {
 }
 
 #[test]
-fn a_roll_back_that_falls_silent_has_failed() {
+fn a_rollback_without_further_details_fails_the_upgrade() {
     let mut run = Run::from("9.5.2");
     run.on("9.6.0").in_state("UPG_WATCHING").on("9.5.2");
     run.details("up", "UPG_ROLLBACK", &json!({"reason": "the watcher lost the agent"})).assert_open();
@@ -182,14 +183,14 @@ fn a_roll_back_that_falls_silent_has_failed() {
 }
 
 #[test]
-fn details_that_disappear_on_the_old_version_are_a_failure() {
+fn details_that_disappear_on_the_old_version_fail_the_upgrade() {
     let mut run = Run::from("9.5.2");
     run.details("up", "UPG_DOWNLOADING", &json!({"retry_error_msg": "no such package"}));
     assert_eq!(run.silent().end(), Some("no such package"));
 }
 
 #[test]
-fn ea121_an_error_that_is_retried_ends_nothing_and_one_that_is_not_ends_both() {
+fn ea121_only_an_error_without_a_retry_ends_the_upgrade() {
     let mut run = Run::from("9.5.2");
     run.ack("up", Some("no space"), true).assert_open();
     assert_eq!(run.ack("up", Some("no space"), false).end(), Some("no space"));
@@ -199,11 +200,11 @@ fn ea121_an_error_that_is_retried_ends_nothing_and_one_that_is_not_ends_both() {
 }
 
 #[test]
-fn a_second_upgrade_ends_the_first_one_and_is_not_ended_by_its_echo() {
+fn a_second_upgrade_replaces_the_first_and_ignores_its_reports() {
     let mut run = Run::from("9.5.2");
     run.in_state("UPG_DOWNLOADING").asked("next", "9.6.1");
     assert_eq!(run.ended, [Ended { action: action("up"), error: Some("replaced by action next".into()) }]);
-    // Agents go on to report the first one until they get the second one, and then ack the first one.
+    // Agents report the first one until they get the second one, and then ack the first one.
     run.details("up", "UPG_FAILED", &json!({"error_msg": "e"}));
     assert_eq!(run.state.open.as_ref().map(|open| open.action.as_str()), Some("next"));
     run.details("next", "UPG_WATCHING", &json!(null)).on("9.6.1").silent();
@@ -211,7 +212,7 @@ fn a_second_upgrade_ends_the_first_one_and_is_not_ended_by_its_echo() {
 }
 
 #[test]
-fn an_upgrade_to_the_very_version_needs_the_agents_word() {
+fn an_upgrade_to_the_current_version_requires_an_ack() {
     let mut run = Run::from("9.6.0");
     run.silent().silent().assert_open();
     assert_eq!(run.ack("up", None, false).end(), None);
@@ -221,7 +222,7 @@ fn an_upgrade_to_the_very_version_needs_the_agents_word() {
 }
 
 #[test]
-fn builds_and_suffixes_are_the_same_version() {
+fn builds_and_suffixes_are_ignored() {
     for target in ["9.6.0+build202601", "9.6.0-SNAPSHOT"] {
         let mut run = Run { state: UpgradeState::default(), runs: "9.5.2", ended: Vec::new() };
         run.asked("up", target);
@@ -230,27 +231,27 @@ fn builds_and_suffixes_are_the_same_version() {
 }
 
 #[test]
-fn mg128_a_cancelled_upgrade_is_over_and_leaves_another_ones_alone() {
+fn mg128_cancelling_ends_only_the_upgrade_of_that_action() {
     let mut run = Run::from("9.5.2");
     let other = run.state.cancelled(&action("earlier"));
     assert_eq!(other, run.state);
     run.state = run.state.cancelled(&action("up"));
     assert_eq!((&run.state.open, run.state.started_at), (&None, None));
-    // The agent had begun already, and can't stop any more.
+    // The agent had already started, and can't stop.
     run.in_state("UPG_WATCHING").on("9.6.0").silent();
     assert_eq!((run.ended.len(), run.state.upgraded_at), (0, Some(at(60))));
 }
 
 #[test]
-fn a_scheduled_upgrade_that_is_given_up_has_failed() {
+fn an_abandoned_scheduled_upgrade_fails() {
     let mut run = Run::from("9.5.2");
     run.details("up", "UPG_SCHEDULED", &json!({"scheduled_at": "2026-01-02T03:04:05Z"})).assert_open();
     assert!(run.silent().end().is_some());
 }
 
 proptest! {
-    /// Whatever agents send in whatever order: an upgrade ends once at most, the record agrees with its action, and a
-    /// success means that the agent runs the target.
+    /// For any sequence of reports: an upgrade ends at most once, record and action agree, and after a success the
+    /// agent runs the target version.
     #[test]
     fn record_and_action_end_together(steps in prop::collection::vec((0_u8..8, any::<bool>()), 0..20)) {
         let mut run = Run::from("9.5.2");

@@ -1,4 +1,4 @@
-//! From the events of a YAML text to a value and its places.
+//! Builds the value of a document and the positions of its fields from parser events.
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use super::{Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, Place, Places};
 use crate::policy::problem::{Problem, Problems, shortened};
 use crate::secret_refs::join;
 
-/// Problems of single scalars that are collected before reading ends.
+/// Maximum number of ambiguous scalars that are collected before parsing stops.
 const MAX_PROBLEMS: usize = 100;
 
 pub(super) fn read(text: &str) -> Result<Document, Problems> {
@@ -16,6 +16,7 @@ pub(super) fn read(text: &str) -> Result<Document, Problems> {
         return Err(Problems(vec![Problem::new("", format!("longer than {MAX_BYTES} bytes"), "")]));
     }
     let mut options = granit_parser::Options::default();
+    // The original text is stored, so comments need not survive parsing.
     options.set_emit_comments(false);
     let events = Parser::new_from_str_with_options(text, options);
     let mut reader = Reader { events, nodes: 0, places: Places::default(), problems: Problems::default() };
@@ -24,6 +25,7 @@ pub(super) fn read(text: &str) -> Result<Document, Problems> {
             let Reader { places, problems, .. } = reader;
             problems.into_result().map(|()| Document { value, places })
         }
+        // A structural problem comes last, after the ambiguous scalars that were found before it.
         Err(problem) => {
             reader.problems.0.push(*problem);
             Err(reader.problems)
@@ -35,10 +37,11 @@ struct Reader<'a> {
     events: Parser<'a, granit_parser::StrInput<'a>>,
     nodes: usize,
     places: Places,
-    /// What is wrong with single scalars; what is wrong with the structure ends the reading.
+    /// Problems of scalars. A structural problem ends parsing instead.
     problems: Problems,
 }
 
+// Boxed, since every recursion level returns one.
 type Read<T> = Result<T, Box<Problem>>;
 
 impl<'a> Reader<'a> {
@@ -68,21 +71,23 @@ impl<'a> Reader<'a> {
 
     fn node(&mut self, event: Event<'a>, span: &Span, path: &str, depth: usize) -> Read<Value> {
         self.nodes += 1;
+        // Checked before the node is built: a megabyte of `[` or of `a,` must not cost memory first.
         if self.nodes > MAX_NODES || depth > MAX_DEPTH {
             let reason = format!("more than {MAX_NODES} values, or deeper than {MAX_DEPTH} levels");
             return Err(problem(path, span, reason, ""));
         }
+        // Aliases expand exponentially ("billion laughs"), and would make positions ambiguous.
         if matches!(event, Event::Alias(_) | Event::UnresolvedAlias(_)) || event.anchor_id().is_some_and(|id| id != 0) {
             return Err(problem(path, span, "aliases and anchors are not allowed", "repeat the value instead"));
         }
         match event {
             Event::Scalar(text, style, _, tag) => self.scalar(&text, style, tag.as_deref(), span, path),
             Event::SequenceStart(_, _, tag) => {
-                refuse_tag(tag.as_deref(), "seq", span, path)?;
+                check_tag(tag.as_deref(), "seq", span, path)?;
                 self.list(path, depth)
             }
             Event::MappingStart(_, _, tag) => {
-                refuse_tag(tag.as_deref(), "map", span, path)?;
+                check_tag(tag.as_deref(), "map", span, path)?;
                 self.mapping(path, depth)
             }
             _ => Err(problem(path, span, "expected a value", "")),
@@ -120,6 +125,7 @@ impl<'a> Reader<'a> {
                 }
                 _ => return Err(problem(path, &span, "a key must be a string", "")),
             };
+            // YAML parsers disagree on which duplicate counts.
             if fields.contains_key(&key) {
                 return Err(problem(path, &span, format!("duplicate key `{}`", shortened(&key)), "remove one of them"));
             }
@@ -132,13 +138,15 @@ impl<'a> Reader<'a> {
     }
 
     fn key(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span, path: &str) -> Read<String> {
-        refuse_tag(tag, "str", span, path)?;
+        check_tag(tag, "str", span, path)?;
         self.nodes += 1;
         if style == ScalarStyle::Plain && tag.is_none() {
+            // A quoted "<<" is an ordinary key.
             if text == "<<" {
                 return Err(problem(path, span, "merge keys are not allowed", "repeat the fields instead"));
             }
             if let Err(ambiguous) = scalar::plain_key(text) {
+                // Continue with the text as it is, to report more problems at once.
                 self.ambiguous(&join(path, text), span, ambiguous)?;
             }
         }
@@ -146,7 +154,7 @@ impl<'a> Reader<'a> {
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span, path: &str) -> Read<Value> {
-        refuse_tag(tag, "str", span, path)?;
+        check_tag(tag, "str", span, path)?;
         if style != ScalarStyle::Plain || tag.is_some() {
             return Ok(Value::String(text.to_owned()));
         }
@@ -166,8 +174,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `!!str`, and a tag that says what the node is anyway, are taken; any other would have to be interpreted.
-fn refuse_tag(tag: Option<&Tag>, own: &str, span: &Span, path: &str) -> Read<()> {
+/// Accepts `!!str` on scalars, and tags that state the type that a node has anyway. Any other tag would have to be
+/// interpreted.
+fn check_tag(tag: Option<&Tag>, own: &str, span: &Span, path: &str) -> Read<()> {
     match tag {
         Some(tag) if !tag.is_yaml_core_schema_tag(own) => {
             let reason = format!("the tag `{}` is not allowed", shortened(&tag.original()));
@@ -180,6 +189,7 @@ fn refuse_tag(tag: Option<&Tag>, own: &str, span: &Span, path: &str) -> Read<()>
 fn syntax(path: &str, error: &ScanError) -> Box<Problem> {
     let marker = error.marker();
     let place = Place { line: marker.line() as u64, column: marker.col() as u64 + 1 };
+    // The parser's message can quote the document.
     let reason: String = error.info().chars().take(300).collect();
     Box::new(Problem::new(path, format!("not valid YAML: {reason}"), "").at(place))
 }

@@ -1,24 +1,26 @@
-//! What a plain scalar means, and whether every reader agrees.
+//! Interpretation of plain scalars, and detection of ambiguous ones.
 //!
-//! The library that agents read their own files with takes YAML 1.1's booleans, octal and grouped numbers; numbers
-//! reach it from us as JSON, so as 64-bit floats. A scalar is only taken when it comes out as the text that was written.
+//! The library that agents parse their own files with accepts the booleans, octal numbers and digit groups of YAML 1.1.
+//! Numbers from this server reach it as JSON, and therefore as 64-bit floats. A number is accepted only if it is
+//! formatted back to the text that was written.
 
 use serde_json::{Number, Value};
 
-/// Largest integer up to which a 64-bit float holds every integer.
+/// Largest integer up to which a 64-bit float represents every integer.
 const MAX_EXACT: u64 = 1 << 53;
 
+// `true` and `false` mean the same in every version; these words do not.
 const YES: [&str; 8] = ["y", "Y", "yes", "Yes", "YES", "on", "On", "ON"];
 const NO: [&str; 8] = ["n", "N", "no", "No", "NO", "off", "Off", "OFF"];
 
-/// Why a plain scalar is rejected.
+/// Reason why a plain scalar is rejected, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ambiguous {
     pub reason: String,
     pub remedy: String,
 }
 
-/// The value of a plain scalar.
+/// Returns the value of a plain scalar.
 pub(super) fn plain(text: &str) -> Result<Value, Ambiguous> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
@@ -40,7 +42,7 @@ pub(super) fn plain(text: &str) -> Result<Value, Ambiguous> {
     exact(text).map_or_else(|| Err(changed(text)), |number| Ok(Value::Number(number)))
 }
 
-/// Whether a plain scalar may stand as a key: agents read keys as strings, and reject any other.
+/// Checks whether a plain scalar can be a key: agents reject keys that they do not parse as strings.
 pub(super) fn plain_key(text: &str) -> Result<(), Ambiguous> {
     let what = match plain(text) {
         Ok(Value::String(_)) => return Ok(()),
@@ -54,11 +56,12 @@ pub(super) fn plain_key(text: &str) -> Result<(), Ambiguous> {
     Err(Ambiguous { reason, remedy: format!("quote it: \"{text}\"") })
 }
 
-/// The number that is written back just as `text`, and that a 64-bit float holds.
+/// Returns the number that is formatted exactly as `text` and fits into a 64-bit float.
 fn exact(text: &str) -> Option<Number> {
     if let Ok(integer) = text.parse::<i64>() {
         return (integer.unsigned_abs() <= MAX_EXACT && integer.to_string() == text).then(|| integer.into());
     }
+    // Without a point it is not a float: an integer over 64 bits must not lose digits as one.
     let number = text.contains('.').then(|| Number::from_f64(text.parse().ok()?))??;
     (number.to_string() == text).then_some(number)
 }
@@ -74,7 +77,8 @@ fn changed(text: &str) -> Ambiguous {
     }
 }
 
-/// What agents read, as a number that can be written; `None` when there is no such number.
+/// Returns the number that agents read, in an unambiguous form; `None` if there is none. It is used for the remedy
+/// only.
 fn meaning(text: &str) -> Option<String> {
     let digits = text.replace('_', "");
     let (sign, digits) = match digits.strip_prefix('-') {
@@ -87,6 +91,7 @@ fn meaning(text: &str) -> Option<String> {
         .find_map(|(prefix, radix)| lower.strip_prefix(prefix).map(|digits| u64::from_str_radix(digits, radix)));
     let integer = match radix {
         Some(read) => read.ok(),
+        // A leading zero means octal in YAML 1.1. `0899` is not octal and falls through to the float.
         None if lower.len() > 1 && lower.starts_with('0') => u64::from_str_radix(&lower, 8).ok(),
         None => lower.parse().ok(),
     };
@@ -99,7 +104,7 @@ fn meaning(text: &str) -> Option<String> {
     exact(&read).map(|_| read)
 }
 
-/// Whether any of YAML 1.1, YAML 1.2 and the agents' library would take the text for a number.
+/// Returns whether YAML 1.1, YAML 1.2 or the agents' library would parse the text as a number.
 fn looks_like_a_number(text: &str) -> bool {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let lower = unsigned.to_ascii_lowercase();
@@ -116,7 +121,7 @@ fn looks_like_a_number(text: &str) -> bool {
     }
     let (mantissa, exponent) = lower.split_once('e').map_or((lower.as_str(), None), |(m, e)| (m, Some(e)));
     let exponent = exponent.map(|exponent| exponent.strip_prefix(['-', '+']).unwrap_or(exponent));
-    // A decimal number begins with a digit or a point; `_1` is a string to everyone.
+    // A decimal number begins with a digit or a point; `_1` is a string everywhere.
     !mantissa.starts_with('_')
         && is_made_of(&mantissa.replacen('.', "", 1), 10)
         && exponent.is_none_or(|exponent| !exponent.is_empty() && exponent.bytes().all(|b| b.is_ascii_digit()))
@@ -130,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_every_reader_agrees_on_is_taken() {
+    fn unambiguous_scalars_are_accepted() {
         for (text, value) in [
             ("", json!(null)),
             ("~", json!(null)),
@@ -160,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_do_not_come_out_as_written_are_rejected_with_what_to_write() {
+    fn numbers_that_would_change_are_rejected_with_a_remedy() {
         for (text, read) in [
             ("0600", Some("384")),
             ("0471", Some("313")),
@@ -189,17 +194,17 @@ mod tests {
             ("1e999", None),
             ("0xffffffffffffffffff", None),
         ] {
-            let refusal = plain(text).unwrap_err();
-            assert!(refusal.reason.contains(&format!("`{text}`")), "{refusal:?}");
-            assert!(refusal.remedy.contains(&format!("\"{text}\"")), "{refusal:?}");
-            let told = read.map(|read| format!("write `{read}`"));
-            assert_eq!(refusal.remedy.contains("write `"), told.is_some(), "{text}: {refusal:?}");
-            assert!(told.is_none_or(|told| refusal.remedy.ends_with(&told)), "{text}: {refusal:?}");
+            let rejected = plain(text).unwrap_err();
+            assert!(rejected.reason.contains(&format!("`{text}`")), "{rejected:?}");
+            assert!(rejected.remedy.contains(&format!("\"{text}\"")), "{rejected:?}");
+            let remedy = read.map(|read| format!("write `{read}`"));
+            assert_eq!(rejected.remedy.contains("write `"), remedy.is_some(), "{text}: {rejected:?}");
+            assert!(remedy.is_none_or(|remedy| rejected.remedy.ends_with(&remedy)), "{text}: {rejected:?}");
         }
     }
 
     #[test]
-    fn words_that_are_booleans_to_agents_alone_are_rejected() {
+    fn words_that_only_agents_parse_as_booleans_are_rejected() {
         for (word, meaning) in [
             ("yes", "true"),
             ("On", "true"),
@@ -210,33 +215,33 @@ mod tests {
             ("n", "false"),
             ("N", "false"),
         ] {
-            let refusal = plain(word).unwrap_err();
-            assert_eq!(refusal.remedy, format!("write `{meaning}`, or quote it: \"{word}\""));
+            let rejected = plain(word).unwrap_err();
+            assert_eq!(rejected.remedy, format!("write `{meaning}`, or quote it: \"{word}\""));
         }
     }
 
     #[test]
-    fn keys_are_strings() {
+    fn only_strings_are_accepted_as_keys() {
         for key in ["a", "ssl.verification_mode", "8.18.8", "a b", "1h"] {
             assert_eq!(plain_key(key), Ok(()), "{key}");
         }
         for (key, what) in
             [("yes", "a boolean"), ("true", "a boolean"), ("80", "a number"), ("0600", "a number"), ("~", "null")]
         {
-            let refusal = plain_key(key).unwrap_err();
-            assert!(refusal.reason.ends_with(&format!("as {what}")), "{refusal:?}");
-            assert_eq!(refusal.remedy, format!("quote it: \"{key}\""));
+            let rejected = plain_key(key).unwrap_err();
+            assert!(rejected.reason.ends_with(&format!("as {what}")), "{rejected:?}");
+            assert_eq!(rejected.remedy, format!("quote it: \"{key}\""));
         }
     }
 
     proptest! {
         #[test]
-        fn a_number_that_is_taken_is_written_back_as_it_was(text in "[-+]?[0-9_]{0,20}(\\.[0-9_]{0,6})?([eE][-+]?[0-9]{1,2})?") {
+        fn accepted_numbers_are_formatted_as_written(text in "[-+]?[0-9_]{0,20}(\\.[0-9_]{0,6})?([eE][-+]?[0-9]{1,2})?") {
             match plain(&text) {
                 Ok(Value::Number(number)) => prop_assert_eq!(number.to_string(), text),
                 Ok(Value::String(string)) => prop_assert_eq!(string, text),
                 Ok(value) => prop_assert!(value.is_null() && text.is_empty()),
-                Err(refusal) => prop_assert!(refusal.remedy.contains(&text)),
+                Err(rejected) => prop_assert!(rejected.remedy.contains(&text)),
             }
         }
     }

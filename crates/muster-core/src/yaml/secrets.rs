@@ -1,6 +1,6 @@
-//! Secrets that people write into YAML: found by the names of their fields, and taken out of the text.
+//! Secrets that people write into YAML: they are recognized by the names of their fields and replaced by references.
 //!
-//! The text stays as it was written, with its comments and its order, as far as a secret can be taken out line by line.
+//! The text keeps its comments and its order if the secret can be replaced line by line.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use super::{parse_value, read};
 use crate::policy::problem::Problems;
 use crate::secret_refs::{OPEN, join};
 
-/// Parts of names of fields that hold secrets.
+/// Substrings of the names of fields with secrets.
 const PARTS: [&str; 6] = ["password", "passphrase", "secret", "token", "api_key", "apikey"];
-/// Whole names of such fields.
+/// Full names of fields with secrets.
 const NAMES: [&str; 3] = ["authorization", "proxy-authorization", "access_key"];
-/// Ends of names that say where something is, and not what it is.
+/// Suffixes of names of fields that contain a location and not the secret itself.
 const PLACES: [&str; 4] = ["_url", "_path", "_file", "_uri"];
 
-/// Every plain secret of a value, by dotted path.
+/// Returns all plain secrets of a value, by dotted path.
 pub fn plain_secrets(value: &Value) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     collect(value, "", &mut found);
@@ -35,7 +35,7 @@ fn collect(value: &Value, path: &str, found: &mut BTreeMap<String, String>) {
         Value::String(text) if is_secret(path) && !text.is_empty() && !text.contains(OPEN) => {
             found.insert(path.to_owned(), text.clone());
         }
-        // Agents take a number for the text that it was written as.
+        // A password of digits is a number here; agents use it as the string that was written.
         Value::Number(number) if is_secret(path) => {
             found.insert(path.to_owned(), number.to_string());
         }
@@ -45,6 +45,7 @@ fn collect(value: &Value, path: &str, found: &mut BTreeMap<String, String>) {
 
 fn is_secret(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
+    // For an item of a list, the name is that of the list.
     let name = path.rsplit('.').find(|step| step.parse::<usize>().is_err()).unwrap_or_default();
     let is_key = name == "key" && (path.ends_with("ssl.key") || path.ends_with("tls.key"));
     is_key
@@ -52,7 +53,7 @@ fn is_secret(path: &str) -> bool {
         || (PARTS.iter().any(|part| name.contains(part)) && !PLACES.iter().any(|end| name.ends_with(end)))
 }
 
-/// The text with `references` in the places of the values at these paths.
+/// Returns the text with the values at these paths replaced by `references`.
 pub fn with_references(text: &str, references: &BTreeMap<String, String>) -> Result<String, Problems> {
     let mut value = parse_value(text)?;
     let mut text = text.to_owned();
@@ -60,18 +61,20 @@ pub fn with_references(text: &str, references: &BTreeMap<String, String>) -> Res
         if let Some(slot) = value_at(&mut value, path) {
             *slot = reference.as_str().into();
         }
+        // Replacing lines is a heuristic. Its result is parsed and compared, so that a wrong guess never changes the
+        // meaning or leaves a secret in the text.
         let in_place = replaced(&text, path, reference);
         text = match in_place.filter(|text| parse_value(text).is_ok_and(|now| now == value)) {
             Some(text) => text,
-            // Written in a way that can't be followed line by line: the same content as JSON, which is YAML too and
-            // leaves no scalar to guess at.
+            // Fall back to JSON, which is valid YAML and has no ambiguous scalars. Comments are lost.
             None => format!("{value:#}\n"),
         };
     }
     Ok(text)
 }
 
-/// The text with what follows the field's colon replaced, and the lines that belong to it removed.
+/// Replaces what follows the field's colon, and removes the continuation lines of the value. `None` if the field is not
+/// written as `name: value` on a line of its own.
 fn replaced(text: &str, path: &str, reference: &str) -> Option<String> {
     let places = read(text).ok()?.places;
     let place = places.has(path).then(|| places.find(path))??;
@@ -85,12 +88,12 @@ fn replaced(text: &str, path: &str, reference: &str) -> Option<String> {
     changed.push_str(&own[..=colon]);
     changed.push_str(&format!(" {reference:?}\n"));
     let indent = |line: &str| line.chars().take_while(|c| *c == ' ').count();
-    // A block of text, or a value on lines of its own.
+    // Skip the rest of a block scalar, or a value on the following lines.
     changed.extend(lines.skip_while(|line| line.trim().is_empty() || indent(line) > column));
     Some(changed)
 }
 
-/// The value at a dotted path; names of fields may have dots themselves.
+/// Returns the value at a dotted path. Names of fields can contain dots themselves, so every prefix is tried.
 fn value_at<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
     match value {
         value if path.is_empty() => Some(value),
@@ -113,14 +116,14 @@ mod tests {
 
     use super::*;
 
-    fn taken_out(text: &str) -> (String, BTreeMap<String, String>) {
+    fn replaced_secrets(text: &str) -> (String, BTreeMap<String, String>) {
         let secrets = plain_secrets(&parse_value(text).unwrap());
         let references = secrets.keys().map(|path| (path.clone(), format!("{OPEN}{path}}}"))).collect();
         (with_references(text, &references).unwrap(), secrets)
     }
 
     #[test]
-    fn secrets_are_known_by_the_names_of_their_fields() {
+    fn secrets_are_recognized_by_field_names() {
         let value = json!({
             "password": "p1", "bulk_max_size": 50, "ssl.key": "p2", "ssl": {"key": "p3", "certificate": "c", "key_passphrase": "p4"},
             "sasl": {"password": 471}, "headers": {"Authorization": "p5", "X-Team": "t"}, "token_url": "https://u",
@@ -143,19 +146,19 @@ mod tests {
     }
 
     #[test]
-    fn comments_order_and_everything_else_stay_as_they_were_written() {
+    fn comments_order_and_other_fields_are_kept() {
         let text = "# by the team\nworker: 2   # two\npassword: hunter2\nssl:\n  key: |\n    -----BEGIN\n    abc\n\n  verification_mode: full\nauth:\n  - token: 'it''s'\n    name: a\n";
-        let (after, secrets) = taken_out(text);
+        let (after, secrets) = replaced_secrets(text);
         assert_eq!(secrets["ssl.key"], "-----BEGIN\nabc\n");
         assert_eq!(
             after,
             "# by the team\nworker: 2   # two\npassword: \"$co.elastic.secret{password}\"\nssl:\n  key: \"$co.elastic.secret{ssl.key}\"\n  verification_mode: full\nauth:\n  - token: \"$co.elastic.secret{auth.0.token}\"\n    name: a\n"
         );
-        assert_eq!(taken_out(&after), (after.clone(), BTreeMap::new()), "once");
+        assert_eq!(replaced_secrets(&after), (after.clone(), BTreeMap::new()), "once");
     }
 
     #[test]
-    fn what_is_written_otherwise_keeps_its_meaning() {
+    fn other_notations_keep_their_meaning() {
         for text in [
             "ssl: {key: abc, certificate: d}\n",
             "{\"password\": \"x\", \"hosts\": [\"a\"]}",
@@ -166,7 +169,7 @@ mod tests {
             "sasl: [{password: a}, {password: b}]",
         ] {
             let before = parse_value(text).unwrap();
-            let (after, secrets) = taken_out(text);
+            let (after, secrets) = replaced_secrets(text);
             let mut now = parse_value(&after).unwrap();
             assert!(!secrets.is_empty() && plain_secrets(&now).is_empty(), "{after}");
             for (path, secret) in secrets {
@@ -178,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_secret_is_left_in_any_text(
+        fn no_secret_is_left_in_the_text(
             secret in "[ -~]{8,20}",
             before in "[a-z]{1,5}",
             nested in any::<bool>(),
@@ -189,7 +192,7 @@ mod tests {
             };
             let text = value.to_string();
             prop_assume!(parse_value(&text).is_ok_and(|read| read == value) && !secret.contains(OPEN));
-            let (after, _) = taken_out(&text);
+            let (after, _) = replaced_secrets(&text);
             prop_assert!(plain_secrets(&parse_value(&after).unwrap()).is_empty());
         }
     }

@@ -18,7 +18,7 @@ prop_compose! {
     }
 }
 
-/// Conditions, each there or not, as the setting writes them.
+/// Conditions as written in the setting, each present or absent.
 fn conditions() -> impl Strategy<Value = Value> {
     let each = (
         prop::option::of(prop::collection::vec("[a-c]", 1..3)),
@@ -47,20 +47,20 @@ fn rules(conditions: &[Value]) -> AssignmentRules {
 
 proptest! {
     #[test]
-    fn m11_all_conditions_hold_when_each_alone_holds(conditions in conditions(), facts in facts()) {
+    fn m11_conditions_hold_if_each_one_holds(conditions in conditions(), facts in facts()) {
         let mut each = conditions.as_object().unwrap().iter().map(|(key, value)| json!({ key: value }));
         prop_assert_eq!(holds(&conditions, &facts), each.all(|one| holds(&one, &facts)));
     }
 
     #[test]
-    fn m11_the_first_rule_that_holds_decides(all in prop::collection::vec(conditions(), 0..6), facts in facts()) {
+    fn m11_the_first_matching_rule_wins(all in prop::collection::vec(conditions(), 0..6), facts in facts()) {
         let expected = all.iter().position(|one| holds(one, &facts)).map(|at| at.to_string());
         let rules = rules(&all);
         prop_assert_eq!(rules.first_match(&facts).map(|rule| rule.name.clone()), expected);
     }
 
     #[test]
-    fn m11_rules_behind_the_one_that_decides_change_nothing(
+    fn m11_rules_after_the_first_match_have_no_effect(
         all in prop::collection::vec(conditions(), 1..6), more in conditions(), facts in facts(),
     ) {
         let before = rules(&all).first_match(&facts).cloned();
@@ -71,24 +71,24 @@ proptest! {
     }
 
     #[test]
-    fn m11_the_setting_reads_back_as_it_was_written(all in prop::collection::vec(conditions(), 0..6)) {
+    fn m11_the_setting_round_trips(all in prop::collection::vec(conditions(), 0..6)) {
         let rules = rules(&all);
         let text = serde_json::to_string(&rules).unwrap();
         prop_assert_eq!(AssignmentRules::read(Some(&text)).unwrap(), rules);
     }
 
     #[test]
-    fn any_setting_is_answered(text in any::<String>()) {
+    fn any_setting_is_parsed_without_a_panic(text in any::<String>()) {
         let _ = AssignmentRules::read(Some(&text));
     }
 
-    /// Against the definition: the leading bits are the same.
+    /// By the definition: the leading bits are equal.
     #[test]
-    fn a_network_is_its_leading_bits(network in any::<u128>(), other in any::<u128>(), same in 0_u32..=128, bits in 0_u32..=128) {
+    fn a_network_contains_addresses_with_the_same_leading_bits(network in any::<u128>(), other in any::<u128>(), same in 0_u32..=128, bits in 0_u32..=128) {
         let keep = u128::MAX.checked_shl(128 - same).unwrap_or(0);
         let other = (network & keep) | (other & !keep);
         let (network, other) = (std::net::Ipv6Addr::from_bits(network), std::net::Ipv6Addr::from_bits(other));
-        // An address of the other family is in no network of this one.
+        // IPv4 addresses are in no IPv6 network.
         prop_assume!(network.to_ipv4_mapped().is_none() && other.to_ipv4_mapped().is_none());
         let cidr = Cidr::parse(&format!("{network}/{bits}")).unwrap();
         let common = (network.to_bits() ^ other.to_bits()).leading_zeros();

@@ -1,4 +1,4 @@
-//! API keys as they come in headers (EA §1.6).
+//! API keys in headers (EA §1.6).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,12 +8,12 @@ use proptest::prelude::*;
 
 proptest! {
     #[test]
-    fn ea12_any_header_is_answered(token in any::<String>()) {
+    fn ea12_any_header_is_parsed_without_a_panic(token in any::<String>()) {
         let _ = ApiKey::parse(&token);
     }
 
     #[test]
-    fn ea12_a_token_is_one_colon_in_base64(id in "[^:]{0,12}", secret in "[^:]{0,12}", space in "[ \t]{0,2}") {
+    fn ea12_a_token_is_base64_of_id_and_secret(id in "[^:]{0,12}", secret in "[^:]{0,12}", space in "[ \t]{0,2}") {
         let token = STANDARD.encode(format!("{id}:{secret}"));
         let key = ApiKey::parse(&format!("{space}{token}{space}")).unwrap();
         prop_assert_eq!((key.id.as_str(), key.token()), (id.as_str(), token));
@@ -29,7 +29,7 @@ proptest! {
     }
 
     #[test]
-    fn ea12_bytes_that_are_no_text_are_invalid(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
+    fn ea12_tokens_that_are_not_utf8_are_invalid(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
         let parsed = ApiKey::parse(&STANDARD.encode(&bytes));
         prop_assert_eq!(parsed.is_err_and(|error| error == TokenError::NotText), std::str::from_utf8(&bytes).is_err());
     }
@@ -45,7 +45,7 @@ proptest! {
 }
 
 #[test]
-fn keys_differ_and_show_nothing_of_their_secret() {
+fn generated_keys_differ_and_do_not_reveal_their_secret() {
     let entropy = Sequence::new();
     let keys: Vec<ApiKey> = (0..100).map(|_| ApiKey::generate(&entropy)).collect();
     let mut tokens: Vec<String> = keys.iter().map(ApiKey::token).collect();

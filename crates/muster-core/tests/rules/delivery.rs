@@ -1,4 +1,4 @@
-//! Order of actions and their delivery (EA §4.11).
+//! Delivery of actions (EA §4.11).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use muster_core::delivery::{deliver, start_time};
 use muster_core::testing::{self, at};
 use proptest::prelude::*;
 
-/// What is due, as the store gives it: in the order of creation.
+/// Due actions as returned by the store: in the order of creation.
 fn due() -> impl Strategy<Value = Vec<DueAction>> {
     let kinds = prop::sample::select(vec![
         (ActionType::Unenroll, None),
@@ -30,8 +30,8 @@ fn due() -> impl Strategy<Value = Vec<DueAction>> {
     })
 }
 
-/// Whether an agent can be given it: its type is delivered and its data fit.
-fn is_good(due: &DueAction) -> bool {
+/// Whether the action can be delivered: its type is delivered, and its data is valid.
+fn is_deliverable(due: &DueAction) -> bool {
     let bad = [Some(r#"{"log_level":"loud"}"#), Some("[]")];
     due.action.kind.is_delivered() && !bad.contains(&due.action.data.as_deref())
 }
@@ -43,24 +43,24 @@ fn ids(due: &[DueAction], from: i64) -> (Vec<String>, i64) {
 
 proptest! {
     #[test]
-    fn ea75_ea77_all_that_can_be_delivered_is_in_the_order_of_creation(due in due()) {
-        let good: Vec<String> =
-            due.iter().filter(|one| is_good(one)).map(|one| one.action.id.to_string()).collect();
-        prop_assert_eq!(ids(&due, -1).0, good);
+    fn ea75_ea77_deliverable_actions_are_in_the_order_of_creation(due in due()) {
+        let deliverable: Vec<String> =
+            due.iter().filter(|one| is_deliverable(one)).map(|one| one.action.id.to_string()).collect();
+        prop_assert_eq!(ids(&due, -1).0, deliverable);
     }
 
     #[test]
-    fn ea77_ea145_the_token_passes_what_was_not_delivered(due in due(), position in -1_i64..40) {
+    fn ea77_ea145_the_token_covers_skipped_actions(due in due(), position in -1_i64..40) {
         let delivery = deliver(&due, position, &|_| None);
         let last = due.last().map(|one| (one.action.id.clone(), one.action.seq));
         prop_assert_eq!(&delivery.ack_token, &last.as_ref().map(|(id, _)| id.clone()));
         prop_assert_eq!(delivery.position, last.map_or(position, |(_, seq)| position.max(seq)));
-        let lost = due.len() - delivery.actions.len() - delivery.misfits.len();
-        prop_assert_eq!(lost, due.iter().filter(|one| !one.action.kind.is_delivered()).count());
+        let skipped = due.len() - delivery.actions.len() - delivery.invalid.len();
+        prop_assert_eq!(skipped, due.iter().filter(|one| !one.action.kind.is_delivered()).count());
     }
 
     #[test]
-    fn ea75_batches_one_after_the_other_are_the_whole(due in due(), cut in 0_usize..8) {
+    fn ea75_consecutive_batches_equal_one_batch(due in due(), cut in 0_usize..8) {
         let (first, rest) = due.split_at(cut.min(due.len()));
         let (mut delivered, position) = ids(first, -1);
         let (more, end) = ids(rest, position);
@@ -69,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn ea83_d3_starts_ascend_with_the_place_and_fill_the_window(total in 1_i64..500, window in 0_u32..90_000) {
+    fn ea83_d3_starts_ascend_with_the_position_and_stay_in_the_window(total in 1_i64..500, window in 0_u32..90_000) {
         let action = Action {
             start_time: Some(at(0)), rollout_seconds: Some(window.into()), total,
             ..testing::action("up", ActionType::Upgrade, at(0))
@@ -79,7 +79,7 @@ proptest! {
         prop_assert_eq!(starts[0], at(0));
         let end = at(0).plus(Duration::from_secs(window.into()));
         prop_assert!(starts.iter().all(|start| *start <= end));
-        // Nobody waits longer than the window's share of one agent.
+        // The starts are evenly spread: neighbors differ by at most one agent's share of the window.
         let share = Duration::from_secs(window.into()) / u32::try_from(total).unwrap() + Duration::from_micros(1);
         prop_assert!(starts.windows(2).all(|pair| pair[1].since(pair[0]) <= share));
     }

@@ -1,4 +1,4 @@
-//! An agent's life, order by order: whatever comes in whatever order, what must stay true stays true.
+//! Invariants of an agent's record over any sequence of changes.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use muster_core::testing::{agent, at, policy};
 use muster_core::time::Timestamp;
 use proptest::prelude::*;
 
-/// What can happen to a record apart from its check-ins.
+/// A change of a record other than by a check-in.
 #[derive(Clone, Debug)]
 enum Event {
     Leave(AuditReason),
@@ -44,7 +44,7 @@ fn action() -> ActionId {
     ActionId::trusted("up")
 }
 
-fn happen(before: &AgentRecord, event: &Event, now: Timestamp) -> Result<Option<AgentRecord>, Error> {
+fn apply(before: &AgentRecord, event: &Event, now: Timestamp) -> Result<Option<AgentRecord>, Error> {
     match event {
         Event::Leave(reason) => lifecycle::report_left(before, AuditReport { reason: *reason, at: now }, None, now),
         Event::BeginUnenroll => lifecycle::begin_unenroll(before, None, now),
@@ -63,16 +63,16 @@ fn happen(before: &AgentRecord, event: &Event, now: Timestamp) -> Result<Option<
     }
 }
 
-fn life(
+fn run(
     events: &[(Event, u64)],
     mut each: impl FnMut(&AgentRecord, &Event, Timestamp, &Result<Option<AgentRecord>, Error>),
 ) {
     let (mut record, mut now) = (agent(), at(0));
     for (event, later) in events {
         now = now.plus(Duration::from_secs(*later));
-        let answer = happen(&record, event, now);
-        each(&record, event, now, &answer);
-        if let Ok(Some(after)) = answer {
+        let result = apply(&record, event, now);
+        each(&record, event, now, &result);
+        if let Ok(Some(after)) = result {
             record = after;
         }
     }
@@ -83,11 +83,11 @@ fn events() -> impl Strategy<Value = Vec<(Event, u64)>> {
 }
 
 proptest! {
-    /// The store takes a record only when its version is the stored one's successor.
+    /// The store accepts a record only if its version follows the stored one.
     #[test]
-    fn a_change_is_the_next_version_and_no_change_is_none(events in events()) {
-        life(&events, |before, event, now, answer| {
-            if let Ok(Some(after)) = answer {
+    fn a_change_increments_the_version_and_no_change_is_none(events in events()) {
+        run(&events, |before, event, now, result| {
+            if let Ok(Some(after)) = result {
                 assert_eq!((after.version, after.updated_at), (before.version + 1, now), "{event:?}");
                 let same = AgentRecord {
                     version: before.version, updated_at: before.updated_at, status: before.status,
@@ -98,20 +98,20 @@ proptest! {
         });
     }
 
-    /// Lists show the stored status: after every event it is the one that the rules give.
+    /// Lists show the stored status, so it must match the rules after every event.
     #[test]
-    fn the_status_is_what_the_rules_say_after_every_event(events in events()) {
-        life(&events, |_, event, now, answer| {
-            if let Ok(Some(after)) = answer {
+    fn the_status_matches_the_rules_after_every_event(events in events()) {
+        run(&events, |_, event, now, result| {
+            if let Ok(Some(after)) = result {
                 assert_eq!((after.status, after.status_deadline), evaluate(after, None, now), "{event:?}");
             }
         });
     }
 
     #[test]
-    fn ea122_nothing_brings_an_unenrolled_agent_back(events in events()) {
-        life(&events, |before, event, _, answer| {
-            let Ok(Some(after)) = answer else { return };
+    fn ea122_an_unenrolled_agent_stays_unenrolled(events in events()) {
+        run(&events, |before, event, _, result| {
+            let Ok(Some(after)) = result else { return };
             assert!(before.active || !after.active, "{event:?}");
             if !after.active {
                 assert_eq!((after.status, after.credentials.is_empty()), (Status::Unenrolled, true), "{event:?}");
@@ -120,28 +120,28 @@ proptest! {
     }
 
     #[test]
-    fn an_unenrolled_agent_takes_no_orders(event in event()) {
+    fn unenrolling_and_reassigning_an_unenrolled_agent_is_rejected(event in event()) {
         let gone = lifecycle::force_unenroll(&agent(), "forced", at(1)).unwrap().unwrap();
-        let answer = happen(&gone, &event, at(2));
-        let refused = answer.as_ref().is_err_and(|error| error.code == "agent_unenrolled");
-        let is_order = matches!(event, Event::BeginUnenroll | Event::ForceUnenroll | Event::Reassign(_));
-        prop_assert_eq!(refused, is_order, "{:?}", answer);
+        let result = apply(&gone, &event, at(2));
+        let refused = result.as_ref().is_err_and(|error| error.code == "agent_unenrolled");
+        let needs_enrollment = matches!(event, Event::BeginUnenroll | Event::ForceUnenroll | Event::Reassign(_));
+        prop_assert_eq!(refused, needs_enrollment, "{:?}", result);
     }
 
     #[test]
-    fn ea138_orphaned_sticks_and_no_other_farewell_does(events in events()) {
-        life(&events, |before, event, _, answer| {
+    fn ea138_only_orphaned_is_final(events in events()) {
+        run(&events, |before, event, _, result| {
             if matches!(event, Event::Leave(_)) {
                 let orphaned = before.audit.is_some_and(|known| known.reason == AuditReason::Orphaned);
-                assert_eq!(answer.is_err(), orphaned);
+                assert_eq!(result.is_err(), orphaned);
             }
         });
     }
 
     #[test]
-    fn mg132_mg133_a_reassigned_agent_forgets_what_it_ran_and_keeps_its_key(events in events()) {
-        life(&events, |before, event, _, answer| {
-            if let (Event::Reassign(to), Ok(Some(after))) = (event, answer) {
+    fn mg132_mg133_reassignment_resets_the_revision_and_keeps_the_credentials(events in events()) {
+        run(&events, |before, event, _, result| {
+            if let (Event::Reassign(to), Ok(Some(after))) = (event, result) {
                 assert_eq!((after.policy_id.as_ref().map(muster_core::id::PolicyId::as_str), after.policy_revision), (*to, 0));
                 assert_eq!(after.credentials, before.credentials);
                 assert_ne!(before.policy_id, after.policy_id);

@@ -1,4 +1,4 @@
-//! What the rules promise for any input: properties, each against a plain model of the rule or an invariant of it.
+//! Property tests of the rules, against a simple model or an invariant of each.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod action_request;

@@ -1,4 +1,4 @@
-//! How long a check-in is held (EA §4.3), and Go's durations.
+//! Duration of polls (EA §4.3), and Go durations.
 
 use std::time::Duration;
 
@@ -14,32 +14,33 @@ prop_compose! {
     }
 }
 
-fn wish(seconds: i64) -> Option<GoDuration> {
+fn requested(seconds: i64) -> Option<GoDuration> {
     Some(GoDuration { nanos: seconds * 1_000_000_000 })
 }
 
 proptest! {
-    /// The definition: max(min(t − 2 min, max), 1 min), less what was spent.
+    /// By the definition: max(min(t − 2 min, max), 1 min) minus the time spent.
     #[test]
-    fn ea68_a_wish_counts_less_two_minutes_between_one_minute_and_the_cap(
+    fn ea68_requested_poll_is_reduced_by_two_minutes_and_clamped(
         limits in limits(), seconds in 1_i64..20_000, spent in 0_u64..50,
     ) {
         let expected = Duration::from_secs(seconds.unsigned_abs()).saturating_sub(2 * MINUTE).min(limits.max).max(MINUTE);
         let spent = Duration::from_secs(spent);
-        prop_assert_eq!(limits.duration(wish(seconds), spent, 0), expected - spent);
+        prop_assert_eq!(limits.duration(requested(seconds), spent, 0), expected - spent);
     }
 
     #[test]
-    fn ea68_a_longer_wish_is_never_held_shorter(
+    fn ea68_a_longer_requested_poll_is_never_shorter(
         limits in limits(), short in 1_i64..20_000, more in 0_i64..20_000, random in any::<u64>(),
     ) {
-        // Where the jitter can't be taken whole it is not taken at all: only polls longer than it compare.
-        let [short, long] = [short, short + more].map(|it| limits.duration(wish(it), Duration::ZERO, random));
+        // The limits keep every poll longer than the jitter, which would otherwise be skipped for the shorter poll
+        // only.
+        let [short, long] = [short, short + more].map(|it| limits.duration(requested(it), Duration::ZERO, random));
         prop_assert!(short <= long);
     }
 
     #[test]
-    fn ea67_the_jitter_only_shortens_and_by_less_than_its_bound(limits in limits(), random in any::<u64>()) {
+    fn ea67_jitter_only_shortens_the_poll_and_is_bounded(limits in limits(), random in any::<u64>()) {
         let whole = limits.duration(None, Duration::ZERO, 0);
         let poll = limits.duration(None, Duration::ZERO, random);
         prop_assert!(poll <= whole && whole - poll <= limits.jitter);
@@ -52,7 +53,7 @@ proptest! {
     }
 
     #[test]
-    fn ea53_durations_are_sums_of_their_parts(
+    fn ea53_a_duration_is_the_sum_of_its_elements(
         hours in 0_i64..1000, minutes in 0_i64..1000, seconds in 0_i64..1000, millis in 0_i64..1000, negative in any::<bool>(),
     ) {
         let sign = if negative { "-" } else { "" };
@@ -63,7 +64,7 @@ proptest! {
     }
 
     #[test]
-    fn ea53_a_number_without_a_unit_is_refused(number in "[1-9][0-9]{0,6}") {
+    fn ea53_a_number_without_a_unit_is_rejected(number in "[1-9][0-9]{0,6}") {
         prop_assert!(GoDuration::parse(&number).is_err());
         let padded = format!("{number}s ");
         prop_assert!(GoDuration::parse(&padded).is_err());

@@ -1,4 +1,4 @@
-//! Statuses in time (MG §3).
+//! Status over time (MG §3).
 
 use std::time::Duration;
 
@@ -36,9 +36,10 @@ prop_compose! {
 }
 
 proptest! {
-    /// The timer wakes at deadlines alone. Whoever follows them sees at any time what a look at that time would show.
+    /// The timer wakes only at deadlines, so evaluating at deadlines must give the same status as evaluating at any
+    /// time.
     #[test]
-    fn a_timer_that_wakes_at_deadlines_alone_misses_nothing(record in record(), until in 0_u64..4000) {
+    fn a_timer_that_wakes_at_deadlines_misses_no_transition(record in record(), until in 0_u64..4000) {
         let mut followed = record.clone();
         transition(&mut followed, None, at(0));
         while let Some(deadline) = followed.status_deadline.filter(|deadline| *deadline <= at(until)) {
@@ -48,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn a_transition_again_changes_nothing(record in record(), now in 0_u64..4000) {
+    fn a_repeated_transition_changes_nothing(record in record(), now in 0_u64..4000) {
         let mut once = record;
         transition(&mut once, None, at(now));
         let mut twice = once.clone();
@@ -57,13 +58,13 @@ proptest! {
     }
 
     #[test]
-    fn mg38_an_agent_without_its_keys_is_unenrolled_whatever_else_holds(record in record(), now in 0_u64..4000) {
+    fn mg38_an_inactive_record_is_unenrolled(record in record(), now in 0_u64..4000) {
         let (status, deadline) = evaluate(&record, None, at(now));
         prop_assert_eq!(status == Status::Unenrolled, !record.active);
         prop_assert!(record.active || deadline.is_none());
     }
 
-    /// A sighting is never worse than none: an agent that was seen now is neither offline nor inactive.
+    /// An agent that was just seen is neither offline nor inactive.
     #[test]
     fn mg45_an_agent_seen_now_is_neither_offline_nor_inactive(record in record(), now in 600_u64..4000) {
         let (status, _) = evaluate(&record, Some(at(now)), at(now));
@@ -72,7 +73,7 @@ proptest! {
 
 }
 
-/// Agents write `online`, `error`, `starting` and, in upper case, `DEGRADED`; others may write anything.
+/// Agents send `online`, `error`, `starting` and, in upper case, `DEGRADED`; any other string is possible.
 #[test]
 fn d13_reported_health_maps_to_a_status() {
     for (reported, expected) in [
@@ -93,7 +94,7 @@ fn d13_reported_health_maps_to_a_status() {
     }
 }
 
-/// The names are part of the API (MG §3.1): scripts filter by them.
+/// The names are part of the API (MG §3.1), and scripts filter by them.
 #[test]
 fn status_names_are_stable() {
     let names = [

@@ -9,8 +9,8 @@ fn some(most: usize) -> impl Strategy<Value = Vec<String>> {
 
 proptest! {
     #[test]
-    fn mg136_kept_tags_keep_their_order_and_new_ones_follow(tags in some(6), add in some(4), remove in some(4)) {
-        // One for one is a renaming, which has a test of its own.
+    fn mg136_kept_tags_keep_their_order_and_new_tags_follow(tags in some(6), add in some(4), remove in some(4)) {
+        // One added and one removed tag is a rename, which has its own test.
         prop_assume!(!(add.len() == 1 && remove.len() == 1));
         let after = changed_tags(&tags, &add, &remove);
         let kept: Vec<&String> = tags.iter().filter(|tag| !remove.contains(tag)).collect();
@@ -19,7 +19,7 @@ proptest! {
     }
 
     #[test]
-    fn mg136_a_renaming_keeps_the_place(tags in some(6), old in "[a-f]", new in "[g-k]") {
+    fn mg136_a_renamed_tag_keeps_its_position(tags in some(6), old in "[a-f]", new in "[g-k]") {
         let after = changed_tags(&tags, std::slice::from_ref(&new), std::slice::from_ref(&old));
         match tags.iter().position(|tag| *tag == old) {
             Some(place) => prop_assert_eq!((after.len(), &after[place]), (tags.len(), &new)),
@@ -28,7 +28,7 @@ proptest! {
     }
 
     #[test]
-    fn the_same_change_twice_is_the_change_once(tags in some(6), add in some(4), remove in some(4)) {
+    fn changing_tags_is_idempotent(tags in some(6), add in some(4), remove in some(4)) {
         prop_assume!(add.iter().all(|tag| !remove.contains(tag)));
         let once = changed_tags(&tags, &add, &remove);
         prop_assert_eq!(changed_tags(&once, &add, &remove), once);

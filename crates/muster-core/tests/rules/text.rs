@@ -1,4 +1,4 @@
-//! Ids and times as text.
+//! Ids and timestamps as strings.
 
 use muster_core::id::{AgentId, MAX_ID_BYTES};
 use muster_core::time::Timestamp;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 proptest! {
     #[test]
-    fn an_id_that_is_taken_is_safe_in_paths_and_log_lines(text in any::<String>()) {
+    fn accepted_ids_are_safe_in_paths_and_log_lines(text in any::<String>()) {
         if let Ok(id) = AgentId::parse(&text) {
             prop_assert_eq!(id.as_str(), &text);
             prop_assert!((1..=MAX_ID_BYTES).contains(&text.len()) && text != "." && text != "..");
@@ -15,12 +15,12 @@ proptest! {
     }
 
     #[test]
-    fn ids_of_the_usual_kinds_are_taken(text in "[a-zA-Z0-9_.:~-]{3,128}") {
+    fn common_ids_are_accepted(text in "[a-zA-Z0-9_.:~-]{3,128}") {
         prop_assert!(AgentId::parse(&text).is_ok());
     }
 
     #[test]
-    fn ea124_times_read_back_as_they_were_printed(micros in -2_000_000_000_000_000_i64..250_000_000_000_000_000) {
+    fn ea124_timestamps_round_trip(micros in -2_000_000_000_000_000_i64..250_000_000_000_000_000) {
         let time = Timestamp::from_micros(micros);
         let printed = Timestamp::parse_rfc3339(&time.to_rfc3339_millis()).unwrap();
         prop_assert!(time.since(printed).as_micros() < 1000 && printed.since(time).as_micros() < 1000);
@@ -29,7 +29,7 @@ proptest! {
     }
 
     #[test]
-    fn ea124_an_offset_is_another_way_to_write_a_time(seconds in 0_i64..4_000_000_000, hours in -12_i64..13, fraction in 0_u32..1_000_000) {
+    fn ea124_offsets_are_converted_to_utc(seconds in 0_i64..4_000_000_000, hours in -12_i64..13, fraction in 0_u32..1_000_000) {
         let local = Timestamp::from_micros((seconds + hours * 3600) * 1_000_000).to_rfc3339_seconds();
         let text = format!("{}.{fraction:06}{hours:+03}:00", local.trim_end_matches('Z'));
         let parsed = Timestamp::parse_rfc3339(&text).unwrap();
@@ -37,7 +37,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_a_time_or_is_not(text in any::<String>()) {
+    fn any_text_is_parsed_without_a_panic(text in any::<String>()) {
         let _ = Timestamp::parse_rfc3339(&text);
     }
 }

@@ -11,7 +11,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn versions_order_as_their_numbers(a in version(), b in version()) {
+    fn versions_compare_as_numbers(a in version(), b in version()) {
         prop_assert_eq!(a.cmp(&b), (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
         prop_assert_eq!(Version::parse(&a.to_string()), Some(a));
     }

@@ -4,7 +4,7 @@
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
-use muster_core::eligibility::Wish;
+use muster_core::eligibility::Operation;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
@@ -33,12 +33,12 @@ impl Actions {
         selection: &Authorized<Selection, AgentsWrite>,
         request: ActionRequest,
     ) -> Result<Submitted, Error> {
-        let wish = match request.kind {
+        let operation = match request.kind {
             ActionType::Unenroll => return self.unenroll(selection, Force::No).await,
-            ActionType::RequestDiagnostics => Wish::Diagnostics,
-            ActionType::Migrate => Wish::Migrate,
-            ActionType::PrivilegeLevelChange => Wish::PrivilegeLevel,
-            ActionType::Settings | ActionType::InputAction => Wish::Other,
+            ActionType::RequestDiagnostics => Operation::Diagnostics,
+            ActionType::Migrate => Operation::Migrate,
+            ActionType::PrivilegeLevelChange => Operation::PrivilegeLevel,
+            ActionType::Settings | ActionType::InputAction => Operation::Other,
             // Listed one by one instead of `_`: a new type must decide here which rules it follows.
             ActionType::Upgrade
             | ActionType::PolicyReassign
@@ -50,7 +50,7 @@ impl Actions {
         };
         let facts = self.policy_facts(selection.grant()).await?;
         let request = self.seal_secrets(request)?;
-        self.submit(selection, request, &|agent, now| facts.check(agent, wish, now)).await
+        self.submit(selection, request, &|agent, now| facts.check(agent, operation, now)).await
     }
 
     /// Adds and removes tags.
@@ -63,7 +63,7 @@ impl Actions {
         // The names are those of `Effect`'s reader, which rebuilds the change from this data after a crash.
         let data = json!({"tags_to_add": change.add, "tags_to_remove": change.remove});
         let request = ActionRequest::new(ActionType::UpdateTags, data);
-        let checked = self.check_targets(selection, &|agent, now| facts.check(agent, Wish::Tags, now)).await?;
+        let checked = self.check_targets(selection, &|agent, now| facts.check(agent, Operation::Tags, now)).await?;
         self.submit_checked(selection.grant(), checked, request, Some(Effect::Tags(change.clone()))).await
     }
 }

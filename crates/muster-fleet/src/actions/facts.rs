@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use muster_core::Error;
 use muster_core::agent::AgentDetails;
 use muster_core::authorization::Grant;
-use muster_core::eligibility::{Candidate, Wish};
+use muster_core::eligibility::{Candidate, Operation};
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
@@ -15,7 +15,7 @@ use crate::policies::all_in;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
-    hosted: bool,
+    managed: bool,
     protected: bool,
     fleet_server: bool,
 }
@@ -23,7 +23,7 @@ struct Facts {
 impl Facts {
     fn of(policy: &Policy) -> Self {
         Self {
-            hosted: policy.is_managed,
+            managed: policy.is_managed,
             protected: policy.fields["is_protected"] == true,
             fleet_server: policy.fields["has_fleet_server"] == true,
         }
@@ -36,18 +36,18 @@ pub(super) struct PolicyFacts(HashMap<PolicyId, Facts>);
 
 impl PolicyFacts {
     /// Checks whether the agent can be a target; the error is the reason why not.
-    pub(super) fn check(&self, agent: &AgentDetails, wish: Wish<'_>, now: Timestamp) -> Result<(), String> {
+    pub(super) fn check(&self, agent: &AgentDetails, operation: Operation<'_>, now: Timestamp) -> Result<(), String> {
         let facts = agent.record.policy_id.as_ref().and_then(|id| self.0.get(id)).copied().unwrap_or_default();
         let candidate = Candidate {
             record: &agent.record,
             metadata: agent.documents.local_metadata.as_deref().unwrap_or_default(),
-            hosted: facts.hosted,
+            managed: facts.managed,
             protected: facts.protected,
             fleet_server: facts.fleet_server,
             // Only integrations can need root, and those come with package policies, which are not supported.
             needs_root: false,
         };
-        wish.suits(&candidate, now).map_err(|reason| reason.to_string())
+        operation.check(&candidate, now).map_err(|reason| reason.to_string())
     }
 }
 

@@ -5,7 +5,7 @@ use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
 use muster_core::canonical;
-use muster_core::eligibility::Wish;
+use muster_core::eligibility::Operation;
 use serde_json::{Map, Value, json};
 
 use super::{Actions, Submitted};
@@ -67,7 +67,7 @@ impl Actions {
         });
         // The token opens another fleet: it is sealed like a password and never stored or logged in clear.
         let request = self.seal_secrets(ActionRequest::new(ActionType::Migrate, data))?;
-        self.submit(selection, request, &|agent, now| facts.check(agent, Wish::Migrate, now)).await
+        self.submit(selection, request, &|agent, now| facts.check(agent, Operation::Migrate, now)).await
     }
 
     /// Makes agents run unprivileged; `user` is the account to use.
@@ -82,6 +82,6 @@ impl Actions {
         }
         let facts = self.policy_facts(selection.grant()).await?;
         let request = self.seal_secrets(ActionRequest::new(ActionType::PrivilegeLevelChange, data))?;
-        self.submit(selection, request, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
+        self.submit(selection, request, &|agent, now| facts.check(agent, Operation::PrivilegeLevel, now)).await
     }
 }

@@ -3,7 +3,7 @@
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
-use muster_core::eligibility::Wish;
+use muster_core::eligibility::Operation;
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind};
@@ -36,14 +36,18 @@ impl Actions {
             .check_targets(selection, &|agent, now| {
                 match &policy {
                     Some(to) => {
-                        let wish =
-                            Wish::Reassign { policy: &to.id, revision, hosted: to.is_managed, force: force.is_yes() };
-                        facts.check(agent, wish, now)
+                        let operation = Operation::Reassign {
+                            policy: &to.id,
+                            revision,
+                            managed: to.is_managed,
+                            force: force.is_yes(),
+                        };
+                        facts.check(agent, operation, now)
                     }
                     None => {
                         // An agent must not lose a managed policy without force, just as it can't be unenrolled from
                         // one.
-                        facts.check(agent, Wish::Unenroll { force: force.is_yes() }, now)?;
+                        facts.check(agent, Operation::Unenroll { force: force.is_yes() }, now)?;
                         if agent.record.policy_id.is_some() { Ok(()) } else { Err("agent has no policy".into()) }
                     }
                 }

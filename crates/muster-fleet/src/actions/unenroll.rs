@@ -7,7 +7,7 @@ use muster_core::action::{ActionType, TargetState};
 use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite};
-use muster_core::eligibility::Wish;
+use muster_core::eligibility::Operation;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
 use muster_core::{Error, lifecycle};
@@ -35,8 +35,8 @@ impl Actions {
         force: Force,
     ) -> Result<Submitted, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
-        let wish = Wish::Unenroll { force: force.is_yes() };
-        let checked = self.check_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
+        let operation = Operation::Unenroll { force: force.is_yes() };
+        let checked = self.check_targets(selection, &|agent, now| facts.check(agent, operation, now)).await?;
         let request = ActionRequest::new(ActionType::Unenroll, Value::Null);
         self.submit_checked(selection.grant(), checked, request, Some(Effect::BeginUnenroll)).await
     }
@@ -48,12 +48,12 @@ impl Actions {
         force: Force,
     ) -> Result<Submitted, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
-        let wish = Wish::Unenroll { force: force.is_yes() };
+        let operation = Operation::Unenroll { force: force.is_yes() };
         let unenrolling: Mutex<Vec<AgentId>> = Mutex::default();
         // Collected during the check, which reads every record anyway. A mutex, because the check is a shared `Fn`.
         let checked = self
             .check_targets(selection, &|agent, now| {
-                facts.check(agent, wish, now)?;
+                facts.check(agent, operation, now)?;
                 if is_unenrolling(&agent.record) {
                     unenrolling.lock().unwrap_or_else(PoisonError::into_inner).push(agent.record.id.clone());
                 }

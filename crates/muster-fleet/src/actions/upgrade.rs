@@ -10,7 +10,7 @@ use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentDetails;
 use muster_core::authorization::{AgentsWrite, Grant};
 use muster_core::canonical;
-use muster_core::eligibility::Wish;
+use muster_core::eligibility::Operation;
 use muster_core::id::AgentId;
 use muster_core::raw_json::{each_element, text};
 use muster_core::time::Timestamp;
@@ -86,13 +86,13 @@ impl Actions {
         let wanted = wanted.canonical()?;
         let facts = self.policy_facts(selection.grant()).await?;
         let accepted = self.accepted;
-        let wish = Wish::Upgrade {
+        let operation = Operation::Upgrade {
             version: &wanted.version,
             accepted: &accepted,
             force: wanted.force.is_yes(),
             skip_rate_limit: wanted.skip_rate_limit,
         };
-        let checked = self.check_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
+        let checked = self.check_targets(selection, &|agent, now| facts.check(agent, operation, now)).await?;
         self.begin_upgrades(selection.grant(), checked, &wanted.version, wanted.request()?).await
     }
 
@@ -108,7 +108,7 @@ impl Actions {
                 if canonical::version(&version).as_ref() != Ok(&version) {
                     return Err(format!("agent offers a rollback to {version:?}, which is not a version"));
                 }
-                facts.check(agent, Wish::Rollback { version: &version }, now)?;
+                facts.check(agent, Operation::Rollback { version: &version }, now)?;
                 let mut versions = versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 versions.entry(version).or_default().push(agent.record.id.clone());
                 Ok(())

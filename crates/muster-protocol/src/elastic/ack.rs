@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 pub struct AckRequest<'a> {
     /// Acks, kept raw so that a malformed one fails only its own item (EA §5.1).
     #[serde(borrow, default)]
+    // The container entry point of the agent sends `{"events":null}` to test its key, and expects 200 (EA §5.1).
     pub events: Option<Vec<&'a RawValue>>,
 }
 
@@ -18,6 +19,7 @@ pub struct AckRequest<'a> {
 pub struct AckEvent<'a> {
     /// `ACTION_RESULT`; ignored.
     #[serde(rename = "type", borrow, default)]
+    // Always the same values; kept so that samples of real requests round-trip.
     pub kind: Option<Cow<'a, str>>,
     /// `ACKNOWLEDGED`; ignored.
     #[serde(borrow, default)]
@@ -36,6 +38,7 @@ pub struct AckEvent<'a> {
     pub timestamp: Option<Cow<'a, str>>,
     /// Error message; the action failed if it is present, even if empty.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    // Not a `String` with a default: an empty string still means failure (EA §5.1).
     pub error: Option<Cow<'a, str>>,
     /// UPGRADE only: `{retry, retry_attempt}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +48,7 @@ pub struct AckEvent<'a> {
     pub data: Option<&'a RawValue>,
     /// INPUT_ACTION only.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    // The fields from here on come from components, and are stored without interpretation.
     pub action_input_type: Option<Cow<'a, str>>,
     /// INPUT_ACTION only.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +72,7 @@ pub struct RetryPayload {
     pub retry: bool,
     /// Number of the failed attempt; −1 means the last one.
     #[serde(default)]
+    // The counter is informative; `retry` decides (EA §5.4).
     pub retry_attempt: i64,
 }
 
@@ -78,9 +83,11 @@ pub struct AckResponse {
     pub action: Cow<'static, str>,
     /// Whether any item is not 200.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    // Omitted if false, as in the original (EA §5.2).
     pub errors: bool,
     /// One item per event, in the same order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    // Agents match items to events by position only (EA112).
     pub items: Vec<AckItem>,
 }
 

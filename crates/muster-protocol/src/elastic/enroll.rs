@@ -10,9 +10,11 @@ use serde_json::value::RawValue;
 pub struct EnrollRequest<'a> {
     /// `PERMANENT`, `EPHEMERAL` or `TEMPORARY`.
     #[serde(rename = "type", borrow, default)]
+    // A string, so that an unknown type gets the protocol's error code.
     pub kind: Cow<'a, str>,
     /// Desired agent id. If it is empty or absent, the server generates one.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    // Real agents send `""` for "none", here and in the fields below (EA27).
     pub id: Option<Cow<'a, str>>,
     /// Secret that allows a later enrolment to replace this agent; empty means none.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -30,12 +32,14 @@ pub struct EnrollRequest<'a> {
 pub struct EnrollMetadata<'a> {
     /// Facts about the host and the agent: any JSON object, or `null`.
     #[serde(borrow, default)]
+    // Kept as text: it is returned almost unchanged, and its size is limited before it is parsed.
     pub local: Option<&'a RawValue>,
     /// Ignored; returned as `null`.
     #[serde(borrow, default)]
     pub user_provided: Option<&'a RawValue>,
     /// Tags, or `null`.
     #[serde(default)]
+    // `null` in the requests of real agents (EA27), so a default alone is not sufficient.
     pub tags: Option<Vec<String>>,
 }
 
@@ -54,6 +58,7 @@ pub struct EnrolledItem {
     /// Agent id.
     pub id: String,
     /// True.
+    // All keys of the response must be present, even those with constant values (EA34).
     pub active: bool,
     /// Assigned policy, or an empty string.
     pub policy_id: String,
@@ -63,6 +68,7 @@ pub struct EnrolledItem {
     /// RFC 3339, seconds, UTC.
     pub enrolled_at: String,
     /// `null`.
+    // `null` and not omitted (EA34).
     pub user_provided_metadata: Option<Box<RawValue>>,
     /// As sent, with the assigned id in `elastic.agent.id` (EA §3.5).
     pub local_metadata: Option<Box<RawValue>>,

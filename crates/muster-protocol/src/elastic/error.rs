@@ -14,5 +14,6 @@ pub struct ErrorBody {
     pub error: Cow<'static, str>,
     /// Message, omitted if empty.
     #[serde(default, skip_serializing_if = "str::is_empty")]
+    // Absent, not empty, in the original (EA9).
     pub message: Cow<'static, str>,
 }

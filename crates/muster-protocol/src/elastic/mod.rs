@@ -8,6 +8,8 @@ pub mod error;
 pub mod status;
 pub mod upload;
 
+// Requests of agents must be accepted with unknown, missing and `null` fields (EA8, EA27, EA52, EA147), so nearly every
+// field here has a default. Strings are `Cow`, to borrow from the request unless they contain escapes.
 /// The only API version (EA §1.8).
 pub const API_VERSION: &str = "2023-06-01";
 /// Header of the API version.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+// Before agents accept a policy with other `fleet.hosts`, and before they migrate, they call this endpoint of the new
+// server and need a 200 within 15 s (EA §2).
 /// Response: 200 if `HEALTHY`, otherwise 503 (EA23).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct StatusResponse {
@@ -11,6 +13,7 @@ pub struct StatusResponse {
     pub status: String,
     /// Version, only for callers with a valid key (EA24).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Not for everyone: the endpoint requires no credentials (EA22).
     pub version: Option<ServerVersion>,
 }
 

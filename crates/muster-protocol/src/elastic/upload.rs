@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct UploadBeginRequest<'a> {
     /// Action that requested the file.
     #[serde(borrow, default)]
+    // All optional here, so that the error can name the missing field (EA130).
     pub action_id: Option<Cow<'a, str>>,
     /// Agent that uploads the file.
     #[serde(borrow, default)]
@@ -26,6 +27,7 @@ pub struct UploadBeginRequest<'a> {
 pub struct UploadFile<'a> {
     /// Size in bytes; positive.
     #[serde(default)]
+    // Signed: a negative size must get the protocol's error and not a parse error.
     pub size: Option<i64>,
     /// File name.
     #[serde(borrow, default)]
@@ -44,6 +46,7 @@ pub struct UploadBeginResponse {
     /// Upload id.
     pub upload_id: String,
     /// Chunk size in bytes: 4 194 304.
+    // Fixed by the protocol (EA128), although clients read it from here.
     pub chunk_size: u64,
 }
 
@@ -60,6 +63,7 @@ pub struct UploadCompleteRequest {
 pub struct TransitHash {
     /// SHA-256 in hex.
     #[serde(default)]
+    // Over the raw hashes of the chunks and not over the file (EA132), so the server need not read the chunks again.
     pub sha256: String,
 }
 

@@ -25,6 +25,7 @@ pub struct NewAction {
     pub data: Option<Value>,
     /// Accepted for compatibility and ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Part of Kibana's schema; rejecting it would break its clients.
     pub ack_data: Option<Value>,
     /// Component type of an `INPUT_ACTION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,6 +53,8 @@ pub struct Action {
     pub created_at: String,
     /// Target agents; omitted if there are many.
     #[serde(default)]
+    // A list of 100,000 ids would be larger than everything else in the response; `POST /agents` returns them on
+    // request.
     pub agents: Vec<String>,
     /// Type-specific fields, with secrets as references.
     #[serde(default)]
@@ -97,6 +100,7 @@ pub struct ActionStatus {
     /// `COMPLETE`, `EXPIRED`, `CANCELLED`, `FAILED`, `IN_PROGRESS`, `ROLLOUT_PASSED`.
     pub status: String,
     /// Number of agents that it was created for.
+    // Four counts, as in Kibana: created for, targets, acked, failed. A client computes the pending ones.
     pub nb_agents_action_created: i64,
     /// Number of target agents, ineligible ones included.
     pub nb_agents_actioned: i64,
@@ -134,6 +138,7 @@ pub struct ActionStatus {
     #[serde(default)]
     pub has_rollout_period: bool,
     /// Whether a background job created it.
+    // The only snake-case field of this object in Kibana.
     #[serde(rename = "is_automatic", default)]
     pub is_automatic: bool,
     /// User who created it.
@@ -141,6 +146,7 @@ pub struct ActionStatus {
     pub created_by: String,
     /// Latest errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    // A few examples. All of them are in the results of the action.
     pub latest_errors: Vec<ActionError>,
 }
 
@@ -186,6 +192,7 @@ pub struct ActionResult {
 pub struct ListActionStatus {
     /// Page number, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    // From 0, unlike all other lists of the API (MG §5.7).
     pub page: Option<u32>,
     /// Rows per page, default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,7 +209,7 @@ pub struct ListActionStatus {
     /// Maximum number of errors, default 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_size: Option<u32>,
-    /// `nextSearchAfter` of the answer before; not together with `page`.
+    /// `nextSearchAfter` of the previous response; can't be combined with `page`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search_after: Option<String>,
 }

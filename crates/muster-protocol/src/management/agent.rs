@@ -9,18 +9,20 @@ use super::status::AgentStatusResults;
 /// Agent.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Agent {
+    // Names and `null` versus absent follow Kibana's schema (MG §2.1); the fields that Kibana does not have are ours, and
+    // omitted if absent.
     /// Id.
     pub id: String,
     /// `PERMANENT`, `EPHEMERAL` or `TEMPORARY`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Which program it is: `elastic`, `muster`, `orbit`, `osquery` or `opamp`.
+    /// Family: `elastic`, `muster`, `orbit`, `osquery` or `opamp`.
     #[serde(default)]
     pub family: String,
-    /// The machine that it runs on; agents of one machine share it.
+    /// Host that it runs on; shared by all agents of a machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_id: Option<String>,
-    /// The id that its host says it had before, here or at another server.
+    /// Previous id reported by its host, at this or another server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former_id: Option<String>,
     /// False if unenrolled.
@@ -40,6 +42,8 @@ pub struct Agent {
     pub unenrolled_at: Option<String>,
     /// Reason of the unenrolment: `manual`, `forced`, `timeout` …
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Two departures must not be confused: `unenrolled_*` is an action of the server, `audit_unenrolled_*` the agent's
+    // own report, after which it may come back (EA140).
     pub unenrolled_reason: Option<String>,
     /// Time of an UNENROLL action that is not yet acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,11 +77,12 @@ pub struct Agent {
     pub policy_id: Option<String>,
     /// Revision that it runs.
     #[serde(default)]
+    // What runs, not what should run: the target is below.
     pub policy_revision: Option<i64>,
-    /// The revision that it should run; none: the policy's newest.
+    /// Target revision; absent if it follows the newest one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_revision: Option<i64>,
-    /// A revision that it was given and could not apply.
+    /// Delivered revision that it could not apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_failure: Option<PolicyFailure>,
     /// Time of the last check-in.
@@ -86,7 +91,7 @@ pub struct Agent {
     /// Status in the last check-in, in lower case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkin_status: Option<String>,
-    /// The message beside it; only its beginning in lists.
+    /// Message in the last check-in; truncated in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkin_message: Option<String>,
     /// `input`, `output`, `other`.
@@ -94,14 +99,15 @@ pub struct Agent {
     pub unhealthy_reason: Option<Vec<String>>,
     /// Components and their units; omitted in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // With payloads, this is by far the largest field, so lists omit it.
     pub components: Option<Json>,
-    /// Host and agent facts; in lists only the host's name when they are large.
+    /// Facts about the host and the agent. In lists, large metadata is reduced to the host name.
     #[serde(default)]
     pub local_metadata: Json,
     /// User-provided metadata.
     #[serde(default)]
     pub user_provided_metadata: Json,
-    /// Hosts that share its key: a machine was cloned with its agent.
+    /// Hosts that share its key, because a machine was cloned with its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate_hosts: Option<DuplicateHosts>,
     /// Tags.
@@ -115,6 +121,7 @@ pub struct Agent {
     pub newer_than_tested: bool,
     /// Spaces in which it is visible.
     #[serde(default)]
+    // Kibana's name for spaces.
     pub namespaces: Vec<String>,
     /// Address of its enrolment.
     #[serde(default)]
@@ -124,17 +131,18 @@ pub struct Agent {
     pub last_address: String,
     /// Integrations of its policy.
     #[serde(default)]
+    // Always empty: policies have no integrations.
     pub packages: Vec<String>,
 }
 
-/// Hosts behind one agent's key.
+/// Hosts that share one agent's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DuplicateHosts {
-    /// Their own ids, as far as they were seen to come back.
+    /// Ids of the hosts.
     pub hosts: Vec<String>,
-    /// When the second one was noticed.
+    /// Time when the second host was detected.
     pub since: String,
-    /// When they last alternated.
+    /// Time when they last alternated.
     pub last: String,
 }
 
@@ -143,7 +151,7 @@ pub struct DuplicateHosts {
 pub struct PolicyFailure {
     /// The revision.
     pub revision: i64,
-    /// What the agent says of it.
+    /// Reason reported by the agent.
     pub reason: String,
 }
 
@@ -217,9 +225,11 @@ pub struct ListAgents {
     pub kuery: Option<String>,
     /// Includes inactive agents.
     #[serde(skip_serializing_if = "Option::is_none")]
+    // Does not include unenrolled agents: those need `status:unenrolled` or `status:*` in `kuery` (MG28).
     pub show_inactive: Option<bool>,
     /// `enrolled_at` (default), `last_checkin`, `hostname`, `status`, `policy_id`, `version`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    // Versions are sorted by their numbers, unlike in Kibana (MG25).
     pub sort_field: Option<String>,
     /// `desc` (default) or `asc`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -227,16 +237,18 @@ pub struct ListAgents {
     /// Adds counts by status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub get_status_summary: Option<bool>,
-    /// `nextSearchAfter` of the answer before; not together with `page`.
+    /// `nextSearchAfter` of the previous response; can't be combined with `page`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search_after: Option<String>,
     /// Opens a point in time: agents that enrol later are left out. Needs `pit_keep_alive`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    // Kibana needs a server-side snapshot for this; here it is only a limit on the time of enrollment, so nothing is
+    // kept.
     pub open_pit: Option<bool>,
-    /// `pit` of an answer before.
+    /// `pit` of a previous response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pit_id: Option<String>,
-    /// How long the point in time is wanted, such as `1m`.
+    /// Lifetime of the point in time, such as `1m`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pit_keep_alive: Option<String>,
 }

@@ -21,8 +21,9 @@ pub struct Unenroll {
 pub struct Reassign {
     /// Policy id; `null` means no policy.
     #[serde(deserialize_with = "super::nullable")]
+    // Required, because an empty request must not remove the policy.
     pub policy_id: Option<String>,
-    /// The revision of it that the agent should run; none: the newest, whichever that is.
+    /// Target revision; if absent, the agent follows the newest one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_revision: Option<i64>,
     /// Applies even if the policy is managed.
@@ -44,6 +45,7 @@ pub struct Upgrade {
     pub force: Option<bool>,
     /// Skips the cool-down between upgrades.
     #[serde(rename = "skipRateLimitCheck", default, skip_serializing_if = "Option::is_none")]
+    // Kibana's name; it skips the cool-down of the agent, not a rate limit of the API.
     pub skip_rate_limit_check: Option<bool>,
 }
 
@@ -107,6 +109,7 @@ pub struct UserInfo {
 
 impl std::fmt::Debug for UserInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The password stays out of logs.
         write!(f, "UserInfo({:?}:{:?})", self.username, self.groupname)
     }
 }

@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 use super::envelope::Diagnostic;
 
+// A flattened map accepts anything, so `deny_unknown_fields` can't be used: the server checks against this list instead
+// (MG13).
 /// Fields of a policy that [`SaveAgentPolicy`] has no member for. Any other field is rejected.
 pub const OTHER_FIELDS: &[&str] = &[
     "space_ids",
@@ -73,6 +75,7 @@ pub struct AgentPolicy {
     pub config: Option<Value>,
     /// Names of its secrets. Values are never returned.
     #[serde(default)]
+    // Never the values, not even masked ones: a client could send the mask back.
     pub secret_names: Vec<String>,
     /// Creation time.
     #[serde(default)]
@@ -104,6 +107,7 @@ pub struct SaveAgentPolicy {
     pub name: String,
     /// Data namespace: required on update, `default` on creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Kibana requires name and namespace on every update (MG §1.3); all other fields are optional there too.
     pub namespace: Option<String>,
     /// Description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,6 +123,7 @@ pub struct SaveAgentPolicy {
     pub inactivity_timeout: Option<i64>,
     /// Seconds of inactivity until an agent is unenrolled; `null` means never.
     #[serde(default, deserialize_with = "super::present", skip_serializing_if = "Option::is_none")]
+    // Absent means unchanged, `null` means never.
     pub unenroll_timeout: Option<Option<i64>>,
     /// Configuration in the format of a standalone agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,6 +139,7 @@ pub struct SaveAgentPolicy {
     pub expected_revision: Option<i64>,
     /// Accepted and ignored: a revision is created exactly if something changed.
     #[serde(rename = "bumpRevision", default, skip_serializing_if = "Option::is_none")]
+    // Kibana raises the revision even if nothing changed; this server does not (MG88).
     pub bump_revision: Option<bool>,
     /// Fields of [`OTHER_FIELDS`].
     #[serde(flatten)]
@@ -166,7 +172,7 @@ pub struct ListAgentPolicies {
     /// Whether to include all fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<bool>,
-    /// `nextSearchAfter` of the answer before; not together with `page`.
+    /// `nextSearchAfter` of the previous response; can't be combined with `page`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search_after: Option<String>,
 }
@@ -189,19 +195,19 @@ pub struct BulkGet {
     pub ignore_missing: Option<bool>,
 }
 
-/// `POST /agent_policies/_apply`: creates or changes the policy that a file names.
+/// `POST /agent_policies/_apply`: creates or updates the policy of a file.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyPolicy {
     /// The policy file, YAML.
     pub policy: String,
-    /// Secrets by name: a value replaces, `null` removes, an absent one stays.
+    /// Secrets by name: a value sets, `null` removes; absent secrets are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<BTreeMap<String, Option<String>>>,
-    /// Changes a hosted policy.
+    /// Applies even if the policy is managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
-    /// Refuses the change unless the policy has this revision; 0: unless there is no such policy.
+    /// Rejects the change unless the policy has this revision; 0 means that it must not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_revision: Option<i64>,
 }
@@ -213,33 +219,33 @@ impl std::fmt::Debug for ApplyPolicy {
     }
 }
 
-/// What applying a file did to the policy.
+/// Effect of applying a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ApplyOutcome {
-    /// There was no policy of that name.
+    /// The policy was created.
     Created,
-    /// The policy is another one now.
+    /// The policy was changed.
     Changed,
-    /// The policy was as the file says.
+    /// The policy already matched the file.
     #[default]
     Unchanged,
 }
 
-/// What applying a file did, or would do with `dryRun`.
+/// Result of applying a file, or of a dry run with `dryRun`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct AppliedPolicy {
     /// Created, changed or unchanged.
     pub outcome: ApplyOutcome,
-    /// The revision before; absent for a new policy.
+    /// Previous revision; absent for a new policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_revision: Option<i64>,
-    /// What differs from before, by path; empty for a new policy.
+    /// Differences from the previous revision, ordered by path; empty for a new policy.
     pub changes: Vec<Difference>,
     /// Names of the secrets that were set, replaced or removed.
     #[serde(default)]
     pub secrets: Vec<String>,
-    /// What works, but perhaps not as meant, with places in the file.
+    /// Warnings, with positions in the file.
     #[serde(default)]
     pub warnings: Vec<Diagnostic>,
     /// The policy.

@@ -7,57 +7,59 @@ use serde_json::Value;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListAuditEvents {
-    /// Who acted: `local:root`, `agent:<id>`, `system`.
+    /// Actor: `local:root`, `agent:<id>`, `system`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
-    /// What was done: `policy.update`.
+    /// Action: `policy.update`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
-    /// To what: `policy:<id>`.
+    /// Subject: `policy:<id>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// At or after this time (RFC 3339).
+    /// Start of the period, inclusive (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// Before this time (RFC 3339).
+    /// End of the period, exclusive (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// Rows per response, default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_page: Option<u32>,
-    /// `nextSearchAfter` of the response before.
+    /// `nextSearchAfter` of the previous response.
     #[serde(skip_serializing_if = "Option::is_none")]
+    // No page numbers: they would shift with every new event.
     pub search_after: Option<String>,
 }
 
-/// One line of the log.
+/// Event of the log.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct AuditEvent {
-    /// Its number; later lines have higher ones.
+    /// Sequence number, ascending.
     pub seq: i64,
-    /// When.
+    /// Time.
     pub at: String,
-    /// Who acted.
+    /// Actor.
     pub actor: String,
-    /// What was done.
+    /// Action.
     pub action: String,
-    /// To what.
+    /// Subject.
     pub subject: String,
-    /// More about it.
+    /// Details.
     #[serde(default)]
+    // Its content depends on the action, so scripts should expect other keys.
     pub detail: Value,
-    /// Its hash in the chain, in hexadecimal.
+    /// Hash in the chain, in hex.
     #[serde(default)]
     pub hash: String,
 }
 
-/// Lines of the log, newest first.
+/// Page of events, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEvents {
-    /// Rows; there may be fewer than asked for although the list goes on.
+    /// Rows. There can be fewer than requested although more follow.
     pub items: Vec<AuditEvent>,
-    /// Where the list goes on: `searchAfter` of the next request; absent after the oldest line.
+    /// `searchAfter` of the next request; absent after the oldest event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_search_after: Option<String>,
 }
@@ -66,14 +68,16 @@ pub struct AuditEvents {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditVerdict {
-    /// Whether every line is as it was written.
+    /// Whether no event was changed or removed.
     pub intact: bool,
-    /// Lines that are, from the first.
+    /// Number of verified events, from the first.
     pub lines: u64,
-    /// Hash of the last of them, in hexadecimal. Kept elsewhere, it shows later that no line was cut off since.
+    /// Hash of the last verified event, in hex. Stored outside the server, it later proves that the log was not
+    /// truncated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // A chain alone can't show that its end is missing.
     pub head: Option<String>,
-    /// Number of the first line that was changed, or before which one is missing.
+    /// Sequence number of the first event that was changed, or that follows a missing one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken_at: Option<i64>,
 }

@@ -7,6 +7,7 @@ use super::agent_action::UserInfo;
 
 /// Selector of agents: a list of ids, or a KQL query. The empty query selects every agent that the caller can see.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+// Kibana distinguishes them by JSON type: an array or a string (MG §1.2.2).
 #[serde(untagged)]
 pub enum AgentSelector {
     /// Ids.
@@ -26,6 +27,8 @@ pub struct Selection {
     pub dry_run: bool,
 }
 
+// A macro and not a flattened struct, because `deny_unknown_fields` does not work with `flatten`. A misspelled `dryRun`
+// must be an error.
 macro_rules! bulk_request {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
@@ -39,6 +42,7 @@ macro_rules! bulk_request {
             pub include_inactive: Option<bool>,
             /// Accepted for compatibility and ignored: an action is never split into batches.
             #[serde(rename = "batchSize", default, skip_serializing_if = "Option::is_none")]
+            // Kibana splits large selections into several actions.
             pub batch_size: Option<u64>,
             /// Dry run: only validate and count.
             #[serde(rename = "dryRun", default, skip_serializing_if = "Option::is_none")]
@@ -76,7 +80,7 @@ bulk_request!(
         /// Policy id; `null` means no policy.
         #[serde(deserialize_with = "super::nullable")]
         policy_id: Option<String>,
-        /// The revision of it that the agents should run; none: the newest, whichever that is.
+        /// Target revision; if absent, the agents follow the newest one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy_revision: Option<i64>,
         /// Applies even to agents of managed policies.

@@ -15,6 +15,7 @@ pub struct EnrollmentKey {
     /// Name.
     pub name: String,
     /// Whether agents can enrol with it: not revoked, not expired, not used up.
+    // Derived: Kibana's clients know no other states. The reason can be seen in the fields below.
     pub active: bool,
     /// Policy of agents that enrol with it.
     #[serde(default)]
@@ -77,6 +78,7 @@ pub struct CreateEnrollmentKey {
     pub hidden: Option<bool>,
     /// Whether the token can be read again later; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // True by default, because `elastic-agent container` and Terraform read tokens back (MG62).
     pub retrievable: Option<bool>,
 }
 
@@ -88,6 +90,7 @@ pub struct EnrollmentKeys {
     pub items: Vec<EnrollmentKey>,
     /// The same rows.
     #[serde(default)]
+    // Kibana's deprecated name, which `elastic-agent container` still reads (MG61).
     pub list: Vec<EnrollmentKey>,
     /// Total number of matches.
     pub total: u64,
@@ -95,7 +98,7 @@ pub struct EnrollmentKeys {
     pub page: u32,
     /// Rows per page.
     pub per_page: u32,
-    /// Where the list goes on: `searchAfter` of the next request; absent after the last row.
+    /// `searchAfter` of the next request; absent after the last row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_search_after: Option<String>,
 }
@@ -113,7 +116,7 @@ pub struct ListEnrollmentKeys {
     /// KQL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kuery: Option<String>,
-    /// `nextSearchAfter` of the answer before; not together with `page`.
+    /// `nextSearchAfter` of the previous response; can't be combined with `page`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search_after: Option<String>,
 }

@@ -24,11 +24,11 @@ pub struct Items<T> {
     /// Total number of matches.
     pub total: u64,
     /// Page number, from 1; in `action_status` from 0.
+    // Page numbers only work for the first 10,000 rows (MG §1.1); a cursor has no such limit.
     pub page: u32,
     /// Rows per page.
     pub per_page: u32,
-    /// Where the list goes on: `searchAfter` of the next request; absent after the last row, and in lists that have
-    /// no cursors.
+    /// `searchAfter` of the next request; absent after the last row, and in lists without cursors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_search_after: Option<String>,
 }
@@ -47,17 +47,18 @@ pub struct Empty {}
 /// Error or warning about a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Diagnostic {
-    /// The field concerned, as a dotted path.
+    // An empty object and not an empty body: several clients treat 204 as a failure (MG §1.1).
+    /// Field, as a dotted path.
     pub path: String,
-    /// Its line in the file that was sent, from 1.
+    /// Line in the file, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// Its column, from 1.
+    /// Column, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u64>,
     /// What is wrong.
     pub reason: String,
-    /// What to do.
+    /// Remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -67,6 +68,7 @@ pub struct Diagnostic {
 #[serde(rename_all = "camelCase")]
 pub struct ErrorBody {
     /// HTTP status.
+    // The first three fields are Kibana's error shape, the others are additions.
     pub status_code: u16,
     /// Reason phrase of the status, such as `Not Found`.
     pub error: String,
@@ -74,6 +76,7 @@ pub struct ErrorBody {
     pub message: String,
     /// Stable, machine-readable error code.
     #[serde(default)]
+    // `message` may be reworded at any time; scripts should match on this.
     pub code: String,
     /// Field, as a dotted path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +84,7 @@ pub struct ErrorBody {
     /// Remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// Everything that is wrong with a policy, each with its place in the file.
+    /// All problems of a policy, with positions in the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Diagnostic>,
 }

@@ -13,6 +13,7 @@ pub struct AgentUpload {
     /// Time of the request.
     pub create_time: String,
     /// Path of the file in this API; empty if there is no file.
+    // Empty and not absent while an upload is pending (MG §2.12).
     pub file_path: String,
     /// Action that requested it.
     pub action_id: String,
@@ -32,6 +33,7 @@ pub struct DeletedFile {
     /// File.
     pub id: String,
     /// True.
+    // Without the `item` envelope, as in Kibana (MG §1.2).
     pub deleted: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Documents that this API passes on without looking into them.
+//! JSON documents that the API passes on without interpreting them.
 
 use std::fmt;
 
@@ -6,23 +6,24 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A JSON document as text. Agents decide what it holds, and a decoded one may take a hundred times as much memory.
+/// A JSON document as text. Agents determine its content, and decoded it can take a hundred times as much memory.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Json(Box<RawValue>);
 
 impl Json {
-    /// The document of that text; `None` when the text is no JSON.
+    /// Validates a JSON text; `None` if it is malformed.
     pub fn parse(text: impl Into<String>) -> Option<Self> {
+        // Validated once here, so that serialization can copy the text.
         RawValue::from_string(text.into()).ok().map(Self)
     }
 
-    /// Its text.
+    /// Returns the text.
     pub fn get(&self) -> &str {
         self.0.get()
     }
 
-    /// Whether it is `null`.
+    /// Returns whether it is `null`.
     pub fn is_null(&self) -> bool {
         self.get() == "null"
     }
@@ -42,12 +43,13 @@ impl From<Value> for Json {
 }
 
 impl PartialEq for Json {
-    /// By text: the same document written otherwise is another one.
+    /// Compares the texts: the same document with other whitespace or another order of keys is not equal.
     fn eq(&self, other: &Self) -> bool {
         self.get() == other.get()
     }
 }
 
+// The derived one would escape the text once more.
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.get())
@@ -65,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_are_passed_on_as_they_are_written() {
+    fn documents_are_passed_on_unchanged() {
         let text = r#"[{"b": 1,  "a":1.50}]"#;
         let read: Vec<Json> = serde_json::from_str(text).unwrap();
         assert_eq!(read[0].get(), r#"{"b": 1,  "a":1.50}"#);

@@ -2,6 +2,8 @@
 //!
 //! Requests reject unknown fields. Responses accept them, so that an older client works with a newer server.
 
+// Names of fields are those of Kibana, in its mixture of snake case and camel case, because scripts and Terraform
+// providers use them. A field of our own follows the style of the object that it is in.
 pub mod action;
 pub mod agent;
 pub mod agent_action;
@@ -22,6 +24,7 @@ pub use status::{AgentStatusResults, ServerStatus};
 
 use serde::{Deserialize, Deserializer};
 
+// serde treats a missing `Option` as `None`, unless the field has a `deserialize_with` and no default.
 /// Deserializes a required field that may be `null`.
 pub(crate) fn nullable<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where

@@ -27,6 +27,7 @@ pub struct Output {
     pub updated_at: String,
     /// Other fields: `hosts`, `ssl`, `secrets` (as `{id}`) …
     #[serde(flatten)]
+    // Their validation depends on the type of output, so it is left to the server.
     pub fields: Map<String, Value>,
 }
 

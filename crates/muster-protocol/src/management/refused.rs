@@ -1,35 +1,36 @@
-//! Requests of agents that were refused: `GET /refused_requests`.
+//! Rejected requests of agents: `GET /refused_requests`.
 
 use serde::{Deserialize, Serialize};
 
-/// Equal refusals of one peer.
+/// Rejected requests of one peer with the same reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct RefusedRequests {
-    /// When the first came.
+    /// Time of the first request.
     pub first: String,
-    /// When the latest came.
+    /// Time of the latest request.
     pub last: String,
-    /// How many.
+    /// Number of requests.
     pub count: u64,
-    /// The peer's address.
+    /// Address of the peer.
     pub address: String,
-    /// The agent that the request names; not verified.
+    /// Agent id in the request; not verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<String>,
-    /// The id of the key that it presents; not verified.
+    /// Id of the presented key; not verified.
     #[serde(skip_serializing_if = "Option::is_none")]
+    // Never the secret, not even a hash of it.
     pub api_key_id: Option<String>,
-    /// Its `User-Agent`.
+    /// `User-Agent`.
     pub user_agent: String,
-    /// What it asked for: `checkin`, `enroll`, …
+    /// Requested operation: `checkin`, `enroll` …
     pub operation: String,
-    /// The status of the response; 0 when there was none.
+    /// Status of the response; 0 if there was none.
     pub status: u16,
-    /// Why, in one word.
+    /// Reason as a stable code.
     pub reason: String,
-    /// Why, in a sentence.
+    /// Reason as a sentence.
     pub message: String,
-    /// What to do about it.
+    /// Remedy.
     pub remedy: String,
 }

@@ -9,6 +9,7 @@ pub struct AgentStatusResults {
     /// Healthy agents.
     pub online: u64,
     /// Failed and degraded agents.
+    // The groups are those of Kibana, which has fewer than there are statuses (MG §3.6).
     pub error: u64,
     /// Agents not seen for five minutes.
     pub offline: u64,
@@ -27,6 +28,7 @@ pub struct AgentStatusResults {
     /// All agents except inactive and unenrolled ones.
     pub active: u64,
     /// Always 0.
+    // This one and the next are kept for clients of Kibana (MG §3.6).
     pub other: u64,
     /// Always 0.
     pub events: u64,
@@ -49,10 +51,12 @@ pub struct ServerStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ApiLevel {
     /// `9.1.0`.
+    // Clients choose their requests by this version (MG9), so it is not the version of Muster.
     pub number: String,
     /// Commit of the build.
     pub build_hash: String,
     /// `traditional`.
+    // `serverless` would make clients avoid parts of the API (MG9).
     pub build_flavor: String,
     /// Whether this is a development build.
     pub build_snapshot: bool,

@@ -1,4 +1,4 @@
-//! The agent's own settings, and how it reaches the fleet.
+//! Sections `agent` (the agent's own settings) and `fleet` (its connection to the server).
 
 use serde_json::Value;
 
@@ -7,14 +7,15 @@ use crate::policy::check::outputs::check_hosts;
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
 
-/// Keys under `agent` that the server writes.
+/// Keys under `agent` that only the server sets.
 const OURS: [&str; 2] = ["id", "protection"];
-/// Keys under `agent` that must be objects where they are given.
+/// Keys under `agent` that must be objects if present.
 const OBJECTS: [&str; 7] = ["monitoring", "download", "features", "logging", "limits", "internal", "process"];
 /// Keys under `fleet` (EA §4.8 and the client's state of EA §10.3).
 const FLEET_KEYS: [&str; 6] = ["hosts", "proxy_url", "proxy_headers", "ssl", "secrets", "timeout"];
 
-/// Keys under `fleet` of an agent's own file: who it is and how it reached the fleet.
+/// Keys under `fleet` of an agent's own configuration file, which people copy by mistake: its identity and its
+/// connection.
 const LOCAL_KEYS: [&str; 7] = ["enabled", "access_api_key", "agent", "host", "protocol", "path", "server"];
 
 pub(super) fn check_agent(agent: &Value, path: &str, problems: &mut Problems) {
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn protection_and_id_are_the_servers() {
+    fn protection_and_id_are_rejected() {
         let found = problems(check_agent, &json!({"id": "x", "protection": {}, "monitoring": true, "headers": null}));
         let expected = [
             "p.id: the server sets this itself; remove it",
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn fleet_hosts_are_urls() {
+    fn fleet_hosts_must_be_urls() {
         let found = problems(check_fleet, &json!({"hosts": ["fleet:8220", ""], "hosst": "x", "enabled": true}));
         assert!(found.contains(&"p.hosts.0: must be a URL; such as `https://fleet:8220`".to_owned()));
         assert!(found.contains(&"p.hosts.1: must be an address".to_owned()));

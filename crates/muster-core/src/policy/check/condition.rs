@@ -1,15 +1,17 @@
-//! Conditions (AG §4.2): whether agents can parse one. A condition that they can't parse makes them
-//! reject the whole policy.
+//! Parser for conditions (AG §4.2). Agents reject the whole policy if they can't parse one of its conditions.
 //!
-//! A small expression language: comparisons, arithmetic, `and`, `or`, `not`, functions, lists and dictionaries of
-//! constants, and variables `${provider.key|'fallback'}`.
+//! A condition is an expression of comparisons, arithmetic, `and`, `or`, `not`, functions, lists and dictionaries of
+//! constants, and variables such as `${provider.key|'fallback'}`. This parser only checks it; the value depends on the
+//! host.
 
 use crate::policy::problem::{nearest, shortened};
 
+// The parser is recursive.
 /// Maximum nesting of parentheses and functions.
 const MAX_NESTING: usize = 50;
 
-/// Functions, and whether what they return is a boolean.
+// The number and the types of arguments are not checked, since they can depend on variables.
+/// Functions, and whether they return a boolean.
 const FUNCTIONS: [(&str, bool); 17] = [
     ("add", false),
     ("arrayContains", true),
@@ -30,7 +32,7 @@ const FUNCTIONS: [(&str, bool); 17] = [
     ("subtract", false),
 ];
 
-/// Checks a condition; the reason why it can't be parsed names the column, from 1.
+/// Checks a condition. The error contains the column, from 1.
 pub(super) fn check(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("a condition must not be empty".to_owned());
@@ -45,11 +47,11 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     }
 }
 
-/// What an expression comes to, as far as it can be told.
+/// Type of an expression, as far as it is known without evaluating it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Boolean,
-    /// A variable: whatever its provider gives.
+    /// A variable, whose type depends on its provider.
     Unknown,
     Other,
 }
@@ -76,7 +78,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
     Ok(found)
 }
 
-/// Length of the token that begins here.
+/// Returns the length of the token at the beginning of `rest`.
 fn token_length(rest: &[char]) -> Result<usize, String> {
     let is_word = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/' | '.');
     match rest {
@@ -88,7 +90,8 @@ fn token_length(rest: &[char]) -> Result<usize, String> {
         ['$', ..] => Err("`$` without `{`".to_owned()),
         ['=', ..] => Err("`=` is not an operator; use `==`".to_owned()),
         ['>' | '<' | '+' | '*' | '%' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ',' | ':', ..] => Ok(1),
-        // A hyphen and a slash belong to the name around them; alone they are operators.
+        // Hyphens and slashes are part of names and numbers; on their own they are operators. So `5-3` is one invalid
+        // token, as it is for agents.
         [first, ..] if is_word(first) => Ok(rest.iter().take_while(|c| is_word(c)).count()),
         [first, ..] => Err(format!("unexpected character `{first}`")),
         [] => Ok(0),
@@ -106,7 +109,7 @@ const OR: u8 = 1;
 const AND: u8 = 2;
 const COMPARE: u8 = 3;
 
-/// How tightly an operator binds; `None`: no operator.
+/// Returns the precedence of an operator; `None` if the token is not an operator.
 fn precedence(operator: &str) -> Option<u8> {
     match operator {
         "or" | "OR" => Some(OR),
@@ -142,6 +145,7 @@ impl Parser<'_> {
         }
     }
 
+    // Precedence climbing: parses operators that bind more tightly than `least`.
     fn expression(&mut self, least: u8) -> Result<Kind, String> {
         self.nesting += 1;
         if self.nesting > MAX_NESTING {
@@ -152,12 +156,14 @@ impl Parser<'_> {
             let operator = &self.tokens[self.at];
             self.at += 1;
             let right = self.expression(binds)?;
+            // Agents fail at run time if an operand of `and` or `or` is not a boolean; report what is certain to fail.
             if binds <= AND && (kind == Kind::Other || right == Kind::Other) {
                 let Token { text, column } = operator;
                 return Err(format!("both sides of `{text}` at column {column} must be true or false"));
             }
             kind = if binds <= COMPARE { Kind::Boolean } else { Kind::Other };
         }
+        // Not reached after an error, which ends parsing anyway.
         self.nesting -= 1;
         Ok(kind)
     }
@@ -173,7 +179,7 @@ impl Parser<'_> {
             }
             "not" | "NOT" => {
                 self.at += 1;
-                // It binds tighter than a comparison: `not 1 == 2` negates the 1.
+                // `not` binds more tightly than a comparison: `not 1 == 2` negates the 1.
                 match self.expression(COMPARE)? {
                     Kind::Other => {
                         Err(format!("`not` at column {} must be followed by a boolean; use parentheses", token.column))
@@ -202,7 +208,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `${a.b|c.d|'constant'}`.
+    /// Parses a variable: `${a.b|c.d|'constant'}`.
     fn variable(&mut self) -> Result<Kind, String> {
         let opened = self.tokens[self.at].column;
         self.at += 1;
@@ -233,7 +239,7 @@ impl Parser<'_> {
         Ok(if *is_boolean { Kind::Boolean } else { Kind::Other })
     }
 
-    /// What stands between the bracket at this place and `end`, separated by commas.
+    /// Parses comma-separated items from the current opening bracket to `end`.
     fn sequence(&mut self, end: &str, one: fn(&mut Self) -> Result<(), String>) -> Result<Kind, String> {
         self.at += 1;
         if self.take(end) {
@@ -294,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_that_agents_take_are_taken() {
+    fn valid_conditions_are_accepted() {
         for text in [
             "true",
             "${host.platform} == 'linux'",
@@ -322,8 +328,8 @@ mod tests {
     }
 
     #[test]
-    fn conditions_that_agents_reject_are_rejected_with_a_column() {
-        for (text, told) in [
+    fn invalid_conditions_are_rejected_with_a_column() {
+        for (text, expected) in [
             ("", "must not be empty"),
             ("  ", "must not be empty"),
             ("env_input_enabled = \"true\"", "use `==` at column 19"),
@@ -355,7 +361,7 @@ mod tests {
             ("5-3 == 2", "expected a value instead of `5-3`"),
         ] {
             let reason = check(text).unwrap_err();
-            assert!(reason.contains(told), "{text}: {reason}");
+            assert!(reason.contains(expected), "{text}: {reason}");
         }
         assert!(check(&"(".repeat(10_000)).is_err());
         assert!(check(&format!("{}true", "not ".repeat(10_000))).is_err());
@@ -363,7 +369,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_judged(text in "[-a-z0-9 ${}|.'\"()=<!,\\[\\]:+*/]{0,40}") {
+        fn any_text_is_checked_without_a_panic(text in "[-a-z0-9 ${}|.'\"()=<!,\\[\\]:+*/]{0,40}") {
             let _ = check(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! A policy's own fields, beside its configuration (MG §2.2).
+//! Fields of a policy other than its configuration (MG §2.2).
 
 use serde_json::{Map, Value};
 
@@ -9,16 +9,17 @@ use crate::policy::problem::Problems;
 use crate::reenroll::OnDuplicateHosts;
 use crate::secret_refs::join;
 
-/// Longest name, description and namespace, bytes.
+/// Maximum length of name, description and namespace, bytes.
 const MAX_NAME: usize = 255;
 const MAX_DESCRIPTION: usize = 4096;
 const MAX_NAMESPACE: usize = 100;
-/// Characters that a namespace must not hold: it becomes a part of the names of indices.
+/// Characters that a namespace must not contain, because it is part of the names of data streams. The hyphen separates
+/// these parts.
 const NOT_IN_NAMESPACES: &str = "\\/*?\"<>|,#:- ";
-/// What an agent may monitor of itself.
+/// Signals that an agent can monitor of itself.
 const SIGNALS: [&str; 3] = ["logs", "metrics", "traces"];
 
-/// Checks everything about a policy but its configuration.
+/// Checks all fields of a policy except its configuration.
 pub fn check_fields(policy: &Policy) -> Problems {
     let mut problems = Problems::default();
     check_name(&policy.name, &mut problems);
@@ -39,6 +40,7 @@ pub fn check_fields(policy: &Policy) -> Problems {
     problems
 }
 
+// Names are printed in terminals and logs, hence no control characters.
 fn check_name(name: &str, problems: &mut Problems) {
     if name.trim().is_empty() {
         problems.add("name", "must not be blank");
@@ -103,7 +105,7 @@ fn check_signals(value: &Value, problems: &mut Problems) {
     }
 }
 
-/// A list of objects, each with a `name` of its own and a second field.
+/// Checks a list of objects with a unique `name` and a second field.
 fn check_named(
     value: &Value,
     path: &str,
@@ -116,6 +118,7 @@ fn check_named(
     for (index, item) in list(value, path, problems).iter().enumerate() {
         let path = join(path, &index.to_string());
         match item["name"].as_str() {
+            // The name becomes a key in the compiled policy.
             Some(name) if name.is_empty() || name.contains(char::is_whitespace) => {
                 problems.add(join(&path, "name"), "must not be empty or contain spaces");
             }
@@ -127,7 +130,7 @@ fn check_named(
     }
 }
 
-/// The names become fields of events, and agents expand the dots in them.
+/// Checks that the names can be fields of events, in which agents expand dots.
 fn check_field_names(tags: &Value, path: &str, problems: &mut Problems) {
     let names = tags.as_array().into_iter().flatten().filter_map(|tag| tag["name"].as_str());
     expand_object(names.map(|name| (name.to_owned(), Value::Bool(true))).collect(), path, problems);
@@ -135,6 +138,7 @@ fn check_field_names(tags: &Value, path: &str, problems: &mut Problems) {
 
 fn check_versions(value: &Value, problems: &mut Problems) {
     let path = "required_versions";
+    // Floats are exact for whole percentages, the only ones that people write.
     let mut sum = 0.0;
     let mut versions = std::collections::HashSet::new();
     for (index, item) in list(value, path, problems).iter().enumerate() {
@@ -151,6 +155,7 @@ fn check_versions(value: &Value, problems: &mut Problems) {
             None => problems.add(join(&path, "percentage"), "must be a number from 0 to 100"),
         }
     }
+    // A total below 100 is valid: the remaining agents are not upgraded.
     if sum > 100.0 {
         problems.add(path, "the percentages exceed 100 in total");
     }
@@ -177,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_namespaces_are_bounded() {
+    fn names_and_namespaces_are_validated() {
         assert!(problems("n", "default", json!({})).is_empty());
         for namespace in ["", "Prod", "a-b", "a b", "a*", &"x".repeat(101)] {
             assert_eq!(problems("n", namespace, json!({})).len(), 1, "{namespace}");
@@ -188,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn typed_fields_are_checked() {
+    fn types_of_fields_are_checked() {
         let fields = json!({
             "monitoring_enabled": ["logs", "metric"], "agent_features": [{"name": "f"}],
             "global_data_tags": [{"name": "a b", "value": 1}, {"name": "c", "value": []}, {"name": "c", "value": 1}],

@@ -1,4 +1,4 @@
-//! Inputs: what an agent collects or runs.
+//! Inputs: what an agent collects, and which programs it runs.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use super::{kind_of, list, lists, object, text, values};
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
 
-/// The type of inputs that our own agent runs as programs.
+/// Type of inputs that are programs, which only muster-agent runs.
 pub const PROCESS: &str = "process";
 
 const PROCESS_RESTARTS: [&str; 3] = ["always", "on-failure", "never"];
@@ -22,6 +22,7 @@ pub(super) fn check(inputs: &Value, path: &str, problems: &mut Problems) {
             continue;
         };
         check_one(input, &path, problems);
+        // Agents reject the whole policy if input ids are not unique (AG73).
         if let Some(id) = text(input, "id", &path, problems).filter(|id| !ids.insert(*id)) {
             problems.add(join(&path, "id"), format!("another input has the id `{id}`"));
         }
@@ -51,6 +52,7 @@ fn check_streams(input: &Map<String, Value>, path: &str, problems: &mut Problems
     let streams = input.get("streams").and_then(Value::as_array);
     for (index, stream) in streams.into_iter().flatten().enumerate() {
         let path = join(&path, &index.to_string());
+        // Reported by `check_collecting` already.
         let Value::Object(stream) = stream else { continue };
         lists::check_collecting(stream, &path, problems);
         if let Some(id) = text(stream, "id", &path, problems).filter(|id| !ids.insert(*id)) {
@@ -59,7 +61,7 @@ fn check_streams(input: &Map<String, Value>, path: &str, problems: &mut Problems
     }
 }
 
-/// A program that our own agent supervises.
+/// Checks a program that muster-agent supervises.
 fn check_process(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
     if !input.contains_key("command") {
         problems.advise(join(path, "command"), "is missing", "set the program to run");
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_need_a_type_and_ids_of_their_own() {
+    fn inputs_need_a_type_and_unique_ids() {
         let found = problems(&json!([{"id": "a"}, {"type": "x", "id": "a", "use_output": 5}, "text", {"type": "x",
             "streams": [{"id": "s"}, {"id": "s"}, 1], "data_stream": []}]));
         let expected = [
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_input_is_checked_for_our_agent() {
+    fn process_inputs_are_checked() {
         let found = problems(&json!([{"type": "process", "args": [1], "env": {"A": 1}, "restart": "allways"}]));
         let expected = [
             "config.inputs.0.command: is missing; set the program to run",

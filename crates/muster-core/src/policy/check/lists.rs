@@ -1,4 +1,4 @@
-//! Fields that are lists to agents, and the processors in them.
+//! Fields that agents require to be lists, and the processors in them.
 
 use serde_json::{Map, Value};
 
@@ -6,9 +6,9 @@ use super::{PROCESS, kind_of};
 use crate::policy::problem::{Problems, shortened};
 use crate::secret_refs::join;
 
-/// Fields of an input or a stream that are lists of objects.
+/// Fields of an input or a stream that must be lists of objects.
 const OF_OBJECTS: [&str; 3] = ["streams", "processors", "parsers"];
-/// Fields of an input or a stream that are lists of strings; agents take a single string too.
+/// Fields of an input or a stream that are lists of strings; agents also accept a single string.
 const OF_STRINGS: [&str; 8] =
     ["paths", "hosts", "metricsets", "tags", "exclude_files", "include_files", "exclude_lines", "include_lines"];
 /// Fields under `ssl` that are lists of strings.
@@ -16,8 +16,9 @@ const OF_SSL: [&str; 4] = ["certificate_authorities", "supported_protocols", "ci
 
 const HYPHEN: &str = "put a hyphen before each item";
 
-/// Checks the lists of an input or a stream.
+/// Checks the lists of an input or a stream. A mapping instead of a list is the typical result of a forgotten hyphen.
 pub(super) fn check_collecting(fields: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    // Fields of a process have other types, such as `args`, and are checked with it.
     if fields.get("type").and_then(Value::as_str) == Some(PROCESS) {
         return;
     }
@@ -38,7 +39,7 @@ pub(super) fn check_collecting(fields: &Map<String, Value>, path: &str, problems
     check_ssl(fields, path, problems);
 }
 
-/// Checks the lists under `ssl`, of an input or an output.
+/// Checks the lists under `ssl` of an input or an output.
 pub(super) fn check_ssl(fields: &Map<String, Value>, path: &str, problems: &mut Problems) {
     let ssl = fields.get("ssl").and_then(Value::as_object);
     for (name, _) in ssl.into_iter().flatten().filter(|(_, value)| value.is_object()) {
@@ -54,13 +55,14 @@ fn check_objects(items: &[Value], path: &str, problems: &mut Problems) {
     }
 }
 
-/// A processor is an object with one name, or a conditional one.
+/// Checks processors: each must be an object with a single key, or an `if` with its branches.
 fn check_processors(items: &[Value], path: &str, problems: &mut Problems) {
     for (index, item) in items.iter().enumerate() {
         let path = join(path, &index.to_string());
         match item {
             Value::Object(one) if one.len() == 1 || one.contains_key("if") => {}
             Value::Object(none) if none.is_empty() => problems.add(path, "must have a processor"),
+            // Usually the settings are not indented below the processor's name.
             Value::Object(several) => {
                 let names: Vec<String> = several.keys().map(|name| shortened(name)).collect();
                 let reason = format!("must have one processor, not {} ({})", names.len(), names.join(", "));
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_written_as_mappings_are_rejected() {
+    fn mappings_instead_of_lists_are_rejected() {
         let input = json!({
             "type": "filestream", "processors": {"add_tags": {"tags": ["web"]}}, "paths": {"a": 1}, "parsers": "ndjson",
             "hosts": "localhost", "tags": ["x"], "ssl": {"certificate_authorities": {"a": "b"}, "enabled": true}
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_processor_has_one_name() {
+    fn processors_need_exactly_one_name() {
         let input = json!({"type": "x", "processors": [
             {"add_tags": {"tags": ["a"]}}, {"if": {}, "then": [], "else": []}, {"decode_json_fields": null},
             {"add_tags": null, "tags": ["a"], "target": "t"}, "add_tags", {}, null

@@ -1,5 +1,8 @@
-//! Whether what people wrote can become a policy: an object in the format of a standalone Elastic Agent's
-//! configuration. Each section has its own file; together they report everything that is wrong at once.
+//! Validation of policies: the configuration, in the format of a standalone Elastic Agent, and the other fields. There
+//! is one module per section, and all problems are reported at once.
+//!
+//! Agents reject a policy as a whole if any part of it is invalid, so a mistake here would stop updates on every host.
+//! Whatever agents check is checked before a revision is created.
 
 mod agent;
 mod condition;
@@ -21,10 +24,11 @@ pub use fields::check_fields;
 pub use inputs::PROCESS;
 pub use outputs::{OUTPUT_TYPES, check_record, is_elasticsearch};
 
-/// Deepest nesting of a configuration.
+/// Maximum nesting of a configuration.
 pub const MAX_DEPTH: usize = 64;
 
-/// Keys at the top of a configuration.
+// Delivery drops unknown sections (EA96), so a misspelled one must be rejected here.
+/// Top-level keys of a configuration.
 pub const CONFIG_KEYS: [&str; 11] = [
     "outputs",
     "output_permissions",
@@ -39,21 +43,22 @@ pub const CONFIG_KEYS: [&str; 11] = [
     "service",
 ];
 
-/// Keys that compiled policies have and people paste, but that the server writes.
+/// Top-level keys that only the server sets. People copy them from compiled policies.
 const OURS: [&str; 7] = ["id", "revision", "signed", "secret_paths", "secret_references", "namespaces", "namespace"];
 
-/// A policy's delivery carries certain sections only (EA96), and `providers` is none of them.
+/// Reason for rejecting `providers`: the protocol delivers a fixed set of sections (EA96), which does not contain it.
 const NO_PROVIDERS: &str = "agents read providers only from their own configuration files";
 
-/// The path of the configuration within a policy.
+/// Path of the configuration within a policy.
 pub const ROOT: &str = "config";
 
-/// Checks a configuration whose dotted keys are expanded; `is_secret` tells whether the policy has a secret of that
+/// Checks a configuration whose dotted keys are expanded. `is_secret` returns whether the policy has a secret of that
 /// name.
 pub fn check(config: &Value, is_secret: &dyn Fn(&str) -> bool) -> Problems {
     let mut problems = Problems::default();
     match config {
         Value::Null => {}
+        // First, because all other checks recurse.
         Value::Object(_) if depth(config) > MAX_DEPTH => {
             problems.add(ROOT, format!("nested deeper than {MAX_DEPTH} levels"));
         }
@@ -77,7 +82,7 @@ fn check_sections(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool,
             "inputs" => inputs::check(section, &path, problems),
             "agent" => agent::check_agent(section, &path, problems),
             "fleet" => agent::check_fleet(section, &path, problems),
-            // What a fleet sends has no such key (EA96): an agent would go without it, and nobody would know.
+            // Delivery would silently drop this section (EA96).
             "providers" => problems.advise(path, NO_PROVIDERS, "move them to elastic-agent.yml on the hosts"),
             "service" => drop(object(section, &path, problems)),
             component if OTEL_COMPONENTS.contains(&component) => otel::check_components(section, &path, problems),
@@ -87,11 +92,12 @@ fn check_sections(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool,
             unknown => problems.unknown(path.clone(), "key", unknown, &CONFIG_KEYS),
         }
     }
+    // These two need the whole configuration, since they check references between sections.
     otel::check_pipelines(config, problems);
     secrets::check(config, is_secret, problems);
 }
 
-/// `value` as an object; `null` counts as an empty one, anything else is a problem.
+/// Returns `value` as an object. `null` is treated as empty; any other type is a problem.
 fn object<'a>(value: &'a Value, path: &str, problems: &mut Problems) -> Option<&'a Map<String, Value>> {
     match value {
         Value::Object(fields) => return Some(fields),
@@ -101,7 +107,7 @@ fn object<'a>(value: &'a Value, path: &str, problems: &mut Problems) -> Option<&
     None
 }
 
-/// `value` as a list; `null` counts as an empty one, anything else is a problem.
+/// Returns `value` as a list. `null` is treated as empty; any other type is a problem.
 fn list<'a>(value: &'a Value, path: &str, problems: &mut Problems) -> &'a [Value] {
     match value {
         Value::Array(items) => return items,
@@ -111,7 +117,7 @@ fn list<'a>(value: &'a Value, path: &str, problems: &mut Problems) -> &'a [Value
     &[]
 }
 
-/// The text of a field; a problem when it is there and no text, or an empty one.
+/// Returns the string in an optional field. An empty string or any other type is a problem.
 fn text<'a>(fields: &'a Map<String, Value>, name: &str, path: &str, problems: &mut Problems) -> Option<&'a str> {
     match fields.get(name)? {
         Value::String(text) if !text.trim().is_empty() => return Some(text),
@@ -121,7 +127,7 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str, path: &str, problems: &m
     None
 }
 
-/// What a value is, in words.
+/// Returns the type of a value, for messages.
 pub(in crate::policy) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -133,7 +139,7 @@ pub(in crate::policy) fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// Levels of lists and objects; parsers bound it, so it can recurse.
+/// Returns the nesting of lists and objects. It may recurse, because parsers limit the nesting too.
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
@@ -153,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_standalone_configuration_is_accepted() {
+    fn a_complete_standalone_configuration_is_accepted() {
         let config = json!({
             "outputs": {"default": {"type": "elasticsearch", "hosts": ["https://es:9200"], "api_key": "${API_KEY}"},
                         "k": {"type": "kafka", "hosts": "${KAFKA}", "password": "$co.elastic.secret{known}"}},
@@ -169,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_reserved_keys_are_refused_with_the_nearest_name() {
+    fn unknown_and_reserved_keys_are_rejected_with_a_suggestion() {
         let found = problems(&json!({"input": [], "revision": 3, "zzz": 1}));
         assert_eq!(found[0], "config.input: unknown key `input`; did you mean `inputs`?");
         assert_eq!(found[1], "config.revision: the server sets this itself; remove it");
@@ -177,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn ea96_providers_are_refused_since_no_agent_would_get_them() {
+    fn ea96_providers_are_rejected_because_they_are_not_delivered() {
         let found = problems(&json!({"providers": {"env": {"enabled": false}}}));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("config.providers: agents read providers only from their own"), "{found:?}");
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn values_other_than_objects_are_rejected() {
         assert_eq!(problems(&json!([])), ["config: must be an object, not a list"]);
         assert_eq!(problems(&json!({"service": 1})), ["config.service: must be an object, not a number"]);
         let mut deep = json!(1);

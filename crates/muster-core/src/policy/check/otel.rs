@@ -1,4 +1,4 @@
-//! OpenTelemetry components and the pipelines that join them.
+//! OpenTelemetry components and the pipelines that connect them.
 
 use serde_json::{Map, Value};
 
@@ -6,14 +6,14 @@ use super::{ROOT, kind_of, list, object};
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
 
-/// A component's settings are an object, or nothing.
+/// Checks that the settings of every component are an object or `null`.
 pub(super) fn check_components(components: &Value, path: &str, problems: &mut Problems) {
     for (name, component) in object(components, path, problems).into_iter().flatten() {
         object(component, &join(path, name), problems);
     }
 }
 
-/// Every pipeline names components that are there. Connectors stand at both ends.
+/// Checks that pipelines refer to existing components. Connectors can be receivers and exporters.
 pub(super) fn check_pipelines(config: &Map<String, Value>, problems: &mut Problems) {
     let Some(service) = config.get("service").and_then(Value::as_object) else { return };
     let path = join(ROOT, "service");
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pipelines_name_components_that_exist() {
+    fn pipelines_must_refer_to_existing_components() {
         let config = json!({
             "receivers": {"otlp": {}}, "exporters": {"debug": null}, "connectors": {"count": {}},
             "service": {"extensions": ["health"], "pipelines": {

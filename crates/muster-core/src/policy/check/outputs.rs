@@ -1,4 +1,4 @@
-//! Outputs and the permissions on them.
+//! Outputs and their permissions.
 
 use serde_json::{Map, Value};
 
@@ -9,13 +9,13 @@ use crate::policy::problem::{Problem, Problems};
 use crate::secret_refs::join;
 use crate::yaml;
 
-/// Longest name of an output object, bytes.
+/// Maximum length of the name of an output object, bytes.
 const MAX_NAME: usize = 255;
 
-/// Types of outputs that agents can be given (EA §6.1).
+/// Supported output types (EA §6.1).
 pub const OUTPUT_TYPES: [&str; 4] = ["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
 
-/// Whether an output of that type speaks to Elasticsearch, and so has permissions.
+/// Returns whether outputs of that type connect to Elasticsearch, and therefore have permissions.
 pub fn is_elasticsearch(kind: &str) -> bool {
     matches!(kind, "elasticsearch" | "remote_elasticsearch")
 }
@@ -43,7 +43,7 @@ fn check_one(output: &Map<String, Value>, path: &str, problems: &mut Problems) {
     lists::check_ssl(output, path, problems);
     values::check_unit(output, path, problems);
     match output.get("hosts") {
-        // Variables are resolved by the agent: `${ES_HOSTS:https://es:9200}`.
+        // Agents resolve variables themselves: `${ES_HOSTS:https://es:9200}`.
         Some(Value::String(host)) if !host.trim().is_empty() => {}
         Some(Value::Array(hosts)) if !hosts.is_empty() => check_hosts(hosts, &join(path, "hosts"), problems),
         Some(_) => problems.add(join(path, "hosts"), "must be a list of one or more addresses"),
@@ -51,14 +51,15 @@ fn check_one(output: &Map<String, Value>, path: &str, problems: &mut Problems) {
     }
 }
 
-/// Checks an output object of the management API (MG §2.5): stricter than a configuration, where variables may stand.
+/// Checks an output object of the management API (MG §2.5). Stricter than for a configuration, in which variables are
+/// allowed.
 pub fn check_record(output: &Output) -> Problems {
     let mut problems = Problems::default();
     let Value::Object(fields) = &output.fields else {
         problems.add("fields", "must be an object");
         return problems;
     };
-    // Agents know it by its id, as the name of a field.
+    // The id becomes the name of a field in policies, where agents expand dots.
     if output.id.as_str().contains('.') {
         problems.advise("id", "must not contain a dot: agents would interpret it as a path", "use `-` or `_`");
     } else {
@@ -75,7 +76,7 @@ pub fn check_record(output: &Output) -> Problems {
     }
     match fields.get("config_yaml").filter(|text| !text.is_null()) {
         Some(Value::String(text)) => match yaml::read(text) {
-            // Nothing, or nothing but comments.
+            // Empty, or only comments.
             Ok(document) if document.value.is_null() => {}
             Ok(document) => check_more(document, &mut problems),
             Err(mut found) => problems.0.append(&mut inside("config_yaml", &mut found)),
@@ -86,7 +87,7 @@ pub fn check_record(output: &Output) -> Problems {
     problems
 }
 
-/// Checks the fields that `config_yaml` adds to an output.
+/// Checks the fields that `config_yaml` adds to the output.
 fn check_more(document: yaml::Document, problems: &mut Problems) {
     let Value::Object(more) = document.value else {
         return problems.add("config_yaml", "must be a mapping");
@@ -99,7 +100,7 @@ fn check_more(document: yaml::Document, problems: &mut Problems) {
     problems.0.append(&mut inside("config_yaml", &mut found));
 }
 
-/// Problems of a text that is the value of a field: the field's path, and the place within the text in the reason.
+/// Converts problems of YAML inside a field to problems of the field, with the inner position and path in the reason.
 fn inside(field: &str, found: &mut Problems) -> Vec<Problem> {
     let within = |problem: Problem| {
         let place = problem.place.map(|place| format!("line {}, column {}: ", place.line, place.column));
@@ -111,6 +112,7 @@ fn inside(field: &str, found: &mut Problems) -> Vec<Problem> {
 
 fn check_address(kind: &str, host: &str, path: &str, problems: &mut Problems) {
     let is_url = host.starts_with("http://") || host.starts_with("https://");
+    // Without a scheme, agents assume plain HTTP.
     if is_elasticsearch(kind) && !is_url && !host.is_empty() {
         problems.advise(path, "must be a URL", format!("such as `https://{host}`"));
     }
@@ -119,7 +121,7 @@ fn check_address(kind: &str, host: &str, path: &str, problems: &mut Problems) {
     }
 }
 
-/// Checks that every host is a text that is not empty.
+/// Checks that every host is a non-empty string.
 pub(super) fn check_hosts(hosts: &[Value], path: &str, problems: &mut Problems) {
     for (index, host) in hosts.iter().enumerate() {
         if host.as_str().is_none_or(|host| host.trim().is_empty()) {
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn ea105_other_types_than_the_known_are_refused() {
+    fn ea105_unknown_types_are_rejected() {
         let hosts = json!(["h:1"]);
         for kind in OUTPUT_TYPES {
             assert!(problems(&json!({"o": {"type": kind, "hosts": hosts}})).is_empty(), "{kind}");
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn output_objects_are_checked_more_strictly() {
+    fn output_objects_are_checked_strictly() {
         let record = |kind: &str, fields: Value| Output {
             id: OutputId::trusted("o"),
             space: crate::id::SpaceId::default(),
@@ -184,7 +186,7 @@ mod tests {
             "config_yaml: line 2, column 1: duplicate key `a`; remove one of them",
         ];
         assert_eq!(found(&elastic), expected);
-        for (text, told) in [
+        for (text, expected_prefix) in [
             ("# nothing but a comment\n", None),
             ("   ", None),
             (
@@ -195,8 +197,8 @@ mod tests {
             ("path: ${env.X", Some("config_yaml: line 1, column 1: path: the variable `${env.X` is not closed")),
         ] {
             let found = found(&record("elasticsearch", json!({"hosts": ["https://es:9200"], "config_yaml": text})));
-            assert_eq!(found.len(), usize::from(told.is_some()), "{text}: {found:?}");
-            assert!(told.is_none_or(|told| found[0].starts_with(told)), "{found:?}");
+            assert_eq!(found.len(), usize::from(expected_prefix.is_some()), "{text}: {found:?}");
+            assert!(expected_prefix.is_none_or(|expected_prefix| found[0].starts_with(expected_prefix)), "{found:?}");
         }
         let named = Output { id: OutputId::trusted("es.main"), ..record("kafka", json!({"hosts": ["k:1"]})) };
         assert_eq!(found(&named), ["id: must not contain a dot: agents would interpret it as a path; use `-` or `_`"]);
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn types_and_hosts_are_needed() {
+    fn types_and_hosts_are_required() {
         let found =
             problems(&json!({"o": {"hosts": []}, "p": 1, "q": {"type": "kafka", "hosts": [1]}, "r": {"type": ""}}));
         let expected = [

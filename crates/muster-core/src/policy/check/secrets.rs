@@ -1,4 +1,4 @@
-//! References to secrets: that they are well formed, stand where they work, and name secrets that exist.
+//! References to secrets: they must be well-formed, in a supported section, and refer to an existing secret.
 
 use serde_json::{Map, Value};
 
@@ -7,9 +7,10 @@ use crate::policy::problem::Problems;
 use crate::secret_refs::{OPEN, for_each, is_leaf, is_unclosed, join, scopes};
 
 pub(super) fn check(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool, problems: &mut Problems) {
+    // A copy, since supported sections are removed below.
     let mut copy = config.clone();
     for_each(&mut copy, &mut |path, name| {
-        if says_what_runs(config, path) {
+        if is_signed_command(config, path) {
             let reason = "the command and arguments of a process are signed and cannot contain secrets";
             problems.advise(join(ROOT, path), reason, "pass secrets to the program in `env`");
         }
@@ -20,19 +21,20 @@ pub(super) fn check(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> boo
     });
     for (path, scope) in scopes(&mut copy) {
         inside(scope, &join(ROOT, &path), problems);
-        // What is left after this is outside the parts where references work.
+        // Remove the section, so that `outside` finds references in unsupported sections only.
         *scope = Value::Null;
     }
     outside(&Value::Object(copy), ROOT, problems);
 }
 
-/// Whether the path leads to the command or the arguments of a process.
-fn says_what_runs(config: &Map<String, Value>, path: &str) -> bool {
+/// Returns whether the path is the command or an argument of a process. They are signed before secrets are inserted, so
+/// the signature would not match.
+fn is_signed_command(config: &Map<String, Value>, path: &str) -> bool {
     let mut steps = path.split('.');
-    let (Some("inputs"), Some(place), Some("command" | "args")) = (steps.next(), steps.next(), steps.next()) else {
+    let (Some("inputs"), Some(index), Some("command" | "args")) = (steps.next(), steps.next(), steps.next()) else {
         return false;
     };
-    let input = place.parse::<usize>().ok().and_then(|place| config.get("inputs")?.get(place));
+    let input = index.parse::<usize>().ok().and_then(|index| config.get("inputs")?.get(index));
     input.is_some_and(|input| input["type"] == PROCESS)
 }
 
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn ea97_an_unknown_secret_is_refused_with_its_path() {
+    fn ea97_an_unknown_secret_is_rejected_with_its_path() {
         let found = problems(&json!({
             "inputs": [{"a": "$co.elastic.secret{known}", "b": ["$co.elastic.secret{other}"]}],
             "outputs": {"o": {"secrets": {"ssl": {"key": {"id": "third"}}}}}
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_a_process_stand_in_its_environment_alone() {
+    fn secrets_of_a_process_are_accepted_in_its_environment_only() {
         let found = problems(&json!({"inputs": [
             {"type": "process", "command": "$co.elastic.secret{known}", "args": ["a", "x$co.elastic.secret{known}"],
              "env": {"A": "$co.elastic.secret{known}"}},
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn ea98_references_that_would_not_be_replaced_are_refused() {
+    fn ea98_references_in_unsupported_sections_are_rejected() {
         let found = problems(&json!({
             "agent": {"logging": {"level": "$co.elastic.secret{known}"}, "download": {"x": "$co.elastic.secret{known}"}},
             "inputs": [{"a": "$co.elastic.secret{known", "secrets": {"a": "plain"}, "b": {"secrets": 1}, "c": {"secrets": {"secrets": {"id": "known"}}}}],

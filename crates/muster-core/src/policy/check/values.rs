@@ -1,5 +1,5 @@
-//! Values that agents read as a boolean, a number, a time or a level. One that they can't read makes them reject the
-//! whole policy (AG §4.2).
+//! Values that agents parse as a boolean, an integer, a duration or a log level. Agents reject the whole policy if they
+//! can't parse one of them (AG §4.2).
 
 use serde_json::{Map, Value};
 
@@ -7,25 +7,26 @@ use super::kind_of;
 use crate::policy::problem::Problems;
 use crate::secret_refs::join;
 
-/// Levels of the agent's own log.
+/// Log levels of the agent itself.
 const AGENT_LEVELS: [&str; 5] = ["debug", "info", "warning", "error", "critical"];
-/// Levels of an input or an output.
+/// Log levels of an input or an output.
 const UNIT_LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "warning", "error"];
 
-/// Words that the agents' configuration library reads as a boolean.
+/// Strings that the agents' configuration library parses as a boolean.
 const BOOLEANS: [&str; 12] = ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"];
 
-/// What a value is read as.
+/// Type that agents parse a value as.
 #[derive(Clone, Copy)]
 enum Read {
     Boolean,
     Integer,
-    /// A Go duration (`90s`, `1h30m`), or a number of seconds.
+    /// Go duration (`90s`, `1h30m`) or a number of seconds.
     Duration,
     Level,
 }
 
-/// Settings under `agent`; `*` stands for any name.
+// Only settings whose invalid values were seen to make agents reject a policy.
+/// Settings under `agent`; `*` matches any name.
 const SETTINGS: [(&str, Read); 13] = [
     ("download.retry_sleep_init_duration", Read::Duration),
     ("download.timeout", Read::Duration),
@@ -60,7 +61,7 @@ fn check_setting(value: &Value, names: &[&str], read: Read, path: &str, problems
 
 fn check_value(value: &Value, read: Read, path: &str, problems: &mut Problems) {
     let text = match value {
-        // Variables are resolved by the agent; `null` is no value.
+        // Agents resolve variables themselves, and treat `null` as absent.
         Value::Null => return,
         Value::String(text) if text.contains("${") => return,
         Value::String(text) => Some(text.trim()),
@@ -81,7 +82,8 @@ fn check_value(value: &Value, read: Read, path: &str, problems: &mut Problems) {
     }
 }
 
-/// Checks what inputs and outputs have in common: agents take no text for `enabled` there.
+/// Checks the common fields of inputs and outputs. Here, unlike under `agent`, agents do not accept a string for
+/// `enabled`.
 pub(super) fn check_unit(unit: &Map<String, Value>, path: &str, problems: &mut Problems) {
     let resolved = |value: &&Value| value.as_str().is_none_or(|text| !text.contains("${"));
     if let Some(enabled) = unit.get("enabled").filter(resolved).filter(|enabled| !enabled.is_boolean()) {
@@ -96,7 +98,7 @@ pub(super) fn check_unit(unit: &Map<String, Value>, path: &str, problems: &mut P
     }
 }
 
-/// `90s`, `1h30m`, `1.5h`, `0`.
+/// Returns whether the text is a Go duration: `90s`, `1h30m`, `1.5h`, `0`.
 fn is_duration(text: &str) -> bool {
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     if rest == "0" {
@@ -109,7 +111,7 @@ fn is_duration(text: &str) -> bool {
             return false;
         }
         rest = &rest[number..];
-        // The longer first: `ms` is no `m`.
+        // Longer units first, so that `ms` is not parsed as `m`.
         let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"].into_iter().find(|unit| rest.starts_with(unit))
         else {
             return false;
@@ -138,9 +140,9 @@ mod tests {
         problems.0.iter().map(ToString::to_string).collect()
     }
 
-    /// Each of these was given to agents of 8.18.8 and 9.5.2, which rejected the policy.
+    /// Each of these was tried with agents of 8.18.8 and 9.5.2, which rejected the policy.
     #[test]
-    fn values_that_agents_were_seen_to_reject_are_rejected() {
+    fn values_that_agents_reject_are_rejected() {
         let found = settings(&json!({
             "download": {"timeout": "soon"}, "features": {"fqdn": {"enabled": "perhaps"}},
             "limits": {"go_max_procs": "many"}, "logging": {"level": "nonsense"},
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_agents_read_are_taken() {
+    fn values_that_agents_accept_are_accepted() {
         let taken = json!({
             "download": {"timeout": 120, "retry_sleep_init_duration": "1h30m"}, "features": {"fqdn": {"enabled": "true"}},
             "limits": {"go_max_procs": "4"}, "logging": {"level": "WARNING", "to_files": false, "to_stderr": null},
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_those_of_go() {
+    fn durations_follow_go() {
         for text in ["90s", "1h30m", "1.5h", "0", "-3ms", "2µs", "+1m"] {
             assert!(is_duration(text), "{text}");
         }

@@ -1,5 +1,5 @@
-//! Variables and conditions in what agents render (AG §4.2): `${provider.key}`. One that agents can't
-//! parse makes them reject the whole policy.
+//! Variables (`${provider.key}`) and conditions in the sections that agents render (AG §4.2). Agents reject the whole
+//! policy if they can't parse one of them.
 
 use serde_json::{Map, Value};
 
@@ -7,10 +7,10 @@ use super::{PROCESS, condition, kind_of};
 use crate::policy::problem::{Problems, shortened};
 use crate::secret_refs::{OPEN, join};
 
-/// The field whose value is a condition, in any object of an input or output.
+/// Name of the field with a condition, in any object of an input or output.
 const CONDITION: &str = "condition";
 
-/// Checks what is rendered with variables and conditions: inputs and outputs.
+/// Checks sections that are rendered with variables and conditions: inputs and outputs.
 pub(super) fn check_rendered(value: &Value, path: &str, problems: &mut Problems) {
     match value {
         Value::String(text) => check_text(text, path, problems, variables),
@@ -19,7 +19,7 @@ pub(super) fn check_rendered(value: &Value, path: &str, problems: &mut Problems)
                 check_rendered(item, &join(path, &index.to_string()), problems);
             }
         }
-        // Programs of our own agent are started as they are written; `${X}` is the shell's there.
+        // muster-agent starts programs as written: `${X}` belongs to the shell there.
         Value::Object(fields) if is_process(fields) => {
             refuse_condition(fields, path, problems);
         }
@@ -37,7 +37,8 @@ pub(super) fn check_rendered(value: &Value, path: &str, problems: &mut Problems)
     }
 }
 
-/// Checks the agent's own settings, in which variables stand for the agent's environment.
+/// Checks the agent's own settings, in which variables refer to environment variables, so that only the closing brace
+/// is required.
 pub(super) fn check_settings(value: &Value, path: &str, problems: &mut Problems) {
     match value {
         Value::String(text) => check_text(text, path, problems, closed),
@@ -78,7 +79,7 @@ fn check_condition(value: &Value, path: &str, problems: &mut Problems) {
 }
 
 fn check_text(text: &str, path: &str, problems: &mut Problems, check: fn(&str) -> Result<(), String>) {
-    // A reference to a secret is replaced before agents see the text.
+    // Agents see the text with secrets inserted, so replace references by a harmless character.
     let seen = without_references(text);
     if let Err(reason) = check(&seen) {
         problems.advise(path, reason, "write `${provider.key}`, or `$${` for a literal `${`");
@@ -95,7 +96,7 @@ fn without_references(text: &str) -> String {
     seen
 }
 
-/// Every `${` has its `}`.
+/// Checks that every `${` is closed.
 fn closed(text: &str) -> Result<(), String> {
     let mut rest = text;
     while let Some((_, opened)) = rest.split_once("${") {
@@ -105,11 +106,13 @@ fn closed(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Every `${…}` is one that agents can parse.
+/// Checks that agents can parse every `${…}`.
 fn variables(text: &str) -> Result<(), String> {
     let mut rest = text;
     while let Some((before, opened)) = rest.split_once("${") {
-        let end = opened.find(|c| !may_stand_in_a_variable(c)).unwrap_or(opened.len());
+        // Agents find a variable with a pattern of allowed characters: it ends at the first other one, not at the next
+        // brace.
+        let end = opened.find(|c| !is_allowed_in_variable(c)).unwrap_or(opened.len());
         let Some(after) = opened[end..].strip_prefix('}') else {
             return Err(match opened[end..].chars().next() {
                 Some(other) if opened.contains('}') => format!(
@@ -119,7 +122,7 @@ fn variables(text: &str) -> Result<(), String> {
                 _ => unclosed(opened),
             });
         };
-        // `$${…}` is no variable, but the text `${…}`.
+        // `$${…}` is an escape for the literal text `${…}`.
         if !before.ends_with('$') {
             alternatives(&opened[..end])
                 .map_err(|reason| format!("invalid variable `${{{}}}`: {reason}", shortened(&opened[..end])))?;
@@ -133,11 +136,11 @@ fn unclosed(opened: &str) -> String {
     format!("the variable `${{{}` is not closed with `}}`", shortened(opened.trim_end()))
 }
 
-fn may_stand_in_a_variable(c: char) -> bool {
+fn is_allowed_in_variable(c: char) -> bool {
     c.is_alphabetic() || c.is_numeric() || c.is_whitespace() || "\\-_|.'\":/?".contains(c)
 }
 
-/// The names and constants between `|` and `:`.
+/// Checks the alternatives of a variable: names and constants separated by `|`, with a default after `:`.
 fn alternatives(inside: &str) -> Result<(), String> {
     let (mut quote, mut escaped, mut name) = (None, false, String::new());
     for c in inside.chars() {
@@ -172,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_that_agents_take_are_taken() {
+    fn valid_variables_are_accepted() {
         for text in [
             "",
             "plain $x {y} $",
@@ -197,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_agents_reject_are_rejected() {
-        for (text, told) in [
+    fn invalid_variables_are_rejected() {
+        for (text, expected) in [
             ("${kubernetes.pod.ip:1234", "the variable `${kubernetes.pod.ip:1234` is not closed"),
             ("${host.name", "is not closed"),
             ("a ${x} ${y", "`${y` is not closed"),
@@ -217,12 +220,12 @@ mod tests {
             check_rendered(&json!({"outputs": [{"x": text}]}), "config", &mut problems);
             assert_eq!(problems.0.len(), 1, "{text}");
             assert_eq!(problems.0[0].path, "config.outputs.0.x");
-            assert!(problems.0[0].reason.contains(told), "{text}: {}", problems.0[0].reason);
+            assert!(problems.0[0].reason.contains(expected), "{text}: {}", problems.0[0].reason);
         }
     }
 
     #[test]
-    fn settings_of_the_agent_have_variables_of_its_environment() {
+    fn agent_settings_can_use_environment_variables() {
         let mut problems = Problems::default();
         let agent = json!({"a": "${LEVEL:info}", "b": ["${A=,}"], "c": {"d": "${open"}});
         check_settings(&agent, "config.agent", &mut problems);
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_stand_anywhere_in_an_input() {
+    fn conditions_are_checked_anywhere_in_an_input() {
         let input = json!([
             {"type": "x", "condition": "a = b", "streams": [{"condition": "${host.platform == 'linux'"}, {"condition": true}]},
             {"type": "x", "condition": null},
@@ -248,7 +251,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_judged(text in "[$ {}a.|:'\"\\\\é=]{0,24}") {
+        fn any_text_is_checked_without_a_panic(text in "[$ {}a.|:'\"\\\\é=]{0,24}") {
             let _ = variables(&text);
             let _ = closed(&text);
         }

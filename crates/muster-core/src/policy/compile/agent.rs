@@ -1,11 +1,11 @@
-//! The section `agent`: monitoring, downloads, features, protection, logging.
+//! Section `agent`: monitoring, downloads, features, protection, logging.
 
 use serde_json::{Map, Value, json};
 
-use super::outputs::{DEFAULT, Outputs, take_in};
+use super::outputs::{DEFAULT, Outputs, add_record};
 use super::{Draft, NO_OUTPUT, ROOT, take_object};
 
-/// Fields of `advanced_settings` and their places under `agent`.
+/// Fields of `advanced_settings` and their paths under `agent`.
 const ADVANCED: [(&str, &[&str]); 11] = [
     ("agent_limits_go_max_procs", &["limits", "go_max_procs"]),
     ("agent_download_timeout", &["download", "timeout"]),
@@ -23,7 +23,8 @@ const ADVANCED: [(&str, &[&str]); 11] = [
 const SIGNALS: [&str; 3] = ["logs", "metrics", "traces"];
 
 impl Draft<'_> {
-    /// The section, complete. What the configuration says wins over the policy's fields.
+    /// Returns the complete section. The configuration takes precedence over the fields of the policy, except for
+    /// `protection`, which the server controls.
     pub(super) fn agent(&mut self, outputs: &mut Outputs) -> Map<String, Value> {
         let mut agent = Map::new();
         agent.insert("monitoring".into(), self.monitoring_fields().into());
@@ -31,28 +32,30 @@ impl Draft<'_> {
         self.add_advanced(&mut agent);
         merge(&mut agent, take_object(&mut self.config, "agent"));
         self.finish_monitoring(&mut agent, outputs);
+        // Last, so that nothing can override it.
         agent.insert("protection".into(), self.protection());
         agent
     }
 
-    /// Monitoring as the fields of the management API ask for it.
+    /// Returns the monitoring settings from the fields of the management API.
     fn monitoring_fields(&mut self) -> Map<String, Value> {
         let enabled = self.field("monitoring_enabled").and_then(Value::as_array);
         let is_on = |signal: &str| enabled.is_some_and(|list| list.iter().any(|value| value.as_str() == Some(signal)));
         let mut monitoring: Map<String, Value> =
             SIGNALS.iter().map(|signal| ((*signal).to_owned(), is_on(signal).into())).collect();
-        let places = [
+        let fields = [
             ("monitoring_http", "http"),
             ("monitoring_diagnostics", "diagnostics"),
             ("monitoring_pprof_enabled", "pprof"),
         ];
-        for (field, key) in places {
+        for (field, key) in fields {
             let value = match self.object_field(field) {
                 Some(object) => Some(Value::Object(object)),
                 None => self.field(field).cloned(),
             };
             monitoring.extend(value.map(|value| (key.to_owned(), value)));
         }
+        // A boolean in the management API, but an object for agents.
         if let Some(Value::Bool(pprof)) = monitoring.get("pprof") {
             let pprof = json!({"enabled": pprof});
             monitoring.insert("pprof".into(), pprof);
@@ -60,16 +63,17 @@ impl Draft<'_> {
         monitoring
     }
 
-    /// Says whether monitoring is on, under which namespace, and where its data goes.
+    /// Completes the monitoring settings: whether it is enabled, the data namespace, and the output.
     fn finish_monitoring(&mut self, agent: &mut Map<String, Value>, outputs: &mut Outputs) {
         let mut monitoring = take_object(agent, "monitoring");
         let is_true = |key: &str| monitoring.get(key) == Some(&Value::Bool(true));
-        let serves = monitoring.get("http").and_then(|http| http.get("enabled")) == Some(&Value::Bool(true));
-        let keeps = self.field("keep_monitoring_alive") == Some(&Value::Bool(true));
-        let ships =
+        let has_http = monitoring.get("http").and_then(|http| http.get("enabled")) == Some(&Value::Bool(true));
+        let keep_alive = self.field("keep_monitoring_alive") == Some(&Value::Bool(true));
+        let collects =
             SIGNALS.iter().any(|signal| is_true(signal)) && monitoring.get("enabled") != Some(&Value::Bool(false));
-        monitoring.entry("enabled").or_insert_with(|| (ships || serves || keeps).into());
-        if ships {
+        // An explicit `enabled` in the configuration wins, even if nothing is collected.
+        monitoring.entry("enabled").or_insert_with(|| (collects || has_http || keep_alive).into());
+        if collects {
             monitoring.entry("namespace").or_insert_with(|| self.namespace().into());
             self.route_monitoring(&mut monitoring, outputs);
         }
@@ -81,11 +85,11 @@ impl Draft<'_> {
         let name = if let Some(wanted) = monitoring.get("use_output").and_then(Value::as_str) {
             self.use_output(outputs, wanted, &path)
         } else if let Some(record) = self.monitoring_record(outputs) {
-            take_in(outputs, record)
+            add_record(outputs, record)
         } else if outputs.contains_key(DEFAULT) {
             DEFAULT.to_owned()
         } else {
-            // An agent that monitors itself without an output rejects the whole policy.
+            // Agents reject the whole policy if monitoring is enabled without an output.
             let reason = "monitoring is disabled: there is no output for its data";
             self.warnings.advise(format!("{ROOT}.agent.monitoring"), reason, NO_OUTPUT);
             monitoring.insert("enabled".into(), false.into());
@@ -94,8 +98,8 @@ impl Draft<'_> {
         monitoring.insert("use_output".into(), name.into());
     }
 
-    /// The output object for monitoring data. A configuration with a default output of its own keeps its data there,
-    /// unless the policy names another one.
+    /// Returns the output object for monitoring data. If the configuration defines the default output itself,
+    /// monitoring data stays there, unless the policy sets another output.
     fn monitoring_record(&mut self, outputs: &Outputs) -> Option<&crate::output::Output> {
         let is_own = outputs.get(DEFAULT).is_some_and(|output| output.record.is_none());
         if is_own && self.field("monitoring_output_id").is_none() {
@@ -104,7 +108,7 @@ impl Draft<'_> {
         self.record_for("monitoring_output_id", |output| output.is_default_monitoring)
     }
 
-    /// `agent_features` as the compiled policy has them.
+    /// Returns `agent_features` in the format of the compiled policy.
     fn features(&self) -> Map<String, Value> {
         let features = self.field("agent_features").and_then(Value::as_array).into_iter().flatten();
         let one = |feature: &Value| {
@@ -116,10 +120,10 @@ impl Draft<'_> {
 
     fn add_advanced(&mut self, agent: &mut Map<String, Value>) {
         let settings = self.object_field("advanced_settings");
-        for (name, place) in ADVANCED {
+        for (name, path) in ADVANCED {
             let value = settings.as_ref().and_then(|settings| settings.get(name)).filter(|value| !value.is_null());
             if let Some(value) = value {
-                let nested = place.iter().rev().fold(value.clone(), |inner, key| json!({*key: inner}));
+                let nested = path.iter().rev().fold(value.clone(), |inner, key| json!({*key: inner}));
                 if let Value::Object(nested) = nested {
                     merge(agent, nested);
                 }
@@ -136,7 +140,7 @@ impl Draft<'_> {
     }
 }
 
-/// Puts `more` over `base`: objects are merged, everything else is replaced.
+/// Merges `more` into `base`: objects are merged recursively, all other values are replaced.
 pub(super) fn merge(base: &mut Map<String, Value>, more: Map<String, Value>) {
     for (key, value) in more {
         match (base.get_mut(&key), value) {

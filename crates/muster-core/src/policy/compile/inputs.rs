@@ -1,4 +1,4 @@
-//! Inputs, completed: an id, a revision, an output and a namespace each.
+//! Completion of inputs: each gets an id, a revision, an output and a data namespace.
 
 use std::collections::HashSet;
 
@@ -8,13 +8,14 @@ use super::outputs::{DEFAULT, Outputs};
 use super::{Draft, NO_OUTPUT, ROOT, take_object};
 use crate::policy::check::PROCESS;
 
-/// Beginnings of the types of inputs that do not bear processors of ours.
+/// Prefixes of the types of inputs that do not support added processors.
 const NO_PROCESSORS: [&str; 7] = ["apm", "fleet-server", "cloudbeat", "cloud-defend", "pf-", "endpoint", PROCESS];
 
 impl Draft<'_> {
-    /// The inputs of the configuration, complete.
+    /// Returns the completed inputs of the configuration.
     pub(super) fn inputs(&mut self, outputs: &mut Outputs) -> Vec<Value> {
         let Some(Value::Array(configured)) = self.config.remove("inputs") else { return Vec::new() };
+        // Collected first, so that a generated id never equals one that appears later.
         let given = configured.iter().filter_map(|input| Some(input.get("id")?.as_str()?.to_owned()));
         let mut ids: HashSet<String> = given.collect();
         let mut inputs = Vec::with_capacity(configured.len());
@@ -47,11 +48,11 @@ impl Draft<'_> {
         input.insert("revision".into(), revision);
     }
 
-    /// Where the data goes and what it is filed under; programs that our agent runs have none.
+    /// Sets the output and the data namespace of an input that collects data. Processes have neither.
     fn complete_collecting(&mut self, input: &mut Map<String, Value>, index: usize, outputs: &mut Outputs) {
         let path = format!("{ROOT}.inputs.{index}");
         let wanted = input.get("use_output").and_then(Value::as_str).unwrap_or(DEFAULT).to_owned();
-        // Agents skip an input that is switched off before they look for its output.
+        // Agents skip a disabled input before they look up its output.
         let name = if input.get("enabled") == Some(&Value::Bool(false)) && outputs.is_empty() {
             wanted
         } else if outputs.is_empty() && wanted == DEFAULT {
@@ -71,7 +72,7 @@ impl Draft<'_> {
         if namespace.is_empty() { "default" } else { namespace }
     }
 
-    /// `global_data_tags`: fields that a processor adds to everything.
+    /// Adds a processor that sets the fields of `global_data_tags` on all events.
     fn add_global_tags(&self, input: &mut Map<String, Value>) {
         let tags = self.field("global_data_tags").and_then(Value::as_array).into_iter().flatten();
         let fields: Map<String, Value> =
@@ -86,7 +87,7 @@ impl Draft<'_> {
         }
     }
 
-    /// The revision in which the input became what it is. Agents restart nothing for inputs that did not change.
+    /// Returns the revision in which the input last changed, so that agents restart only changed inputs.
     fn input_revision(&self, input: &Map<String, Value>) -> Value {
         if let Some(given) = input.get("revision") {
             return given.clone();
@@ -101,7 +102,7 @@ impl Draft<'_> {
     }
 }
 
-/// Leaves out the revisions of inputs, to compare what agents are given apart from them.
+/// Removes the revisions of inputs, for comparing policies.
 pub(super) fn forget_revisions(policy: &mut Map<String, Value>) {
     for input in policy.get_mut("inputs").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Value::Object(input) = input {
@@ -110,10 +111,11 @@ pub(super) fn forget_revisions(policy: &mut Map<String, Value>) {
     }
 }
 
-/// `TYPE-1`, `TYPE-2` … whichever is free.
+/// Generates an unused id: `TYPE-1`, `TYPE-2` …
 fn free_id(kind: &str, taken: &mut HashSet<String>) -> String {
     let mut number = 1;
     loop {
+        // Some types contain a slash, such as `system/metrics`.
         let id = format!("{}-{number}", kind.replace('/', "-"));
         if taken.insert(id.clone()) {
             return id;

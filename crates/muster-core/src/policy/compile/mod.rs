@@ -1,8 +1,7 @@
-//! From what people wrote to what agents get: the compiled policy (EA §4.8; MG §2.4).
+//! Compiler from a policy as people write it to the policy that agents get (EA §4.8; MG §2.4).
 //!
-//! Compiled once, when a revision is made. Secrets stay references by id; they are put in place by
-//! [`super::render`]. Overrides are merged first and the result is signed, so that the readable and the signed part
-//! never disagree.
+//! It runs once, when a revision is created. Secrets stay references by id, which [`super::render`] replaces. Overrides
+//! are merged before the result is signed, so that the readable and the signed part never differ.
 
 mod agent;
 mod inputs;
@@ -24,41 +23,41 @@ use crate::output::Output;
 use crate::secret_refs::{self, OTEL_COMPONENTS};
 use crate::signing::{Signer, SigningError};
 
-/// What a policy is compiled from.
+/// Input of the compiler.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
-    /// The policy; its `revision` is the one to make.
+    /// The policy. Its `revision` is the one to create.
     pub policy: &'a Policy,
-    /// The output objects.
+    /// Output objects.
     pub outputs: &'a [Output],
-    /// What agents are told as `fleet.hosts`.
+    /// URLs of the server, for `fleet.hosts`.
     pub external_urls: &'a [String],
-    /// Base64 of the SHA-256 of the uninstall token's text.
+    /// Base64 of the SHA-256 of the uninstall token.
     pub uninstall_token_hash: &'a str,
-    /// The compiled form of the revision before: inputs that did not change keep their revisions.
+    /// Compiled form of the previous revision, from which unchanged inputs keep their revision numbers.
     pub previous: Option<&'a Value>,
-    /// The installation's key.
+    /// Signing key of the installation.
     pub signer: &'a Signer,
 }
 
 /// A compiled policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compiled {
-    /// What agents get.
+    /// The policy that agents get.
     pub policy: Value,
     /// The output objects that it uses.
     pub outputs: Vec<OutputId>,
-    /// What works, but perhaps not as meant.
+    /// Warnings about valid settings that may not have the intended effect.
     pub warnings: Problems,
 }
 
-/// Why a policy does not compile.
+/// Reason why a policy does not compile.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    /// What people wrote is wrong.
+    /// The policy is invalid.
     #[error("{0}")]
     Problems(Problems),
-    /// The key does not sign.
+    /// Signing failed.
     #[error(transparent)]
     Signing(#[from] SigningError),
 }
@@ -72,7 +71,7 @@ impl From<CompileError> for crate::Error {
     }
 }
 
-/// Compiles a policy, or tells everything that is wrong with it.
+/// Compiles a policy, or returns all of its problems.
 pub fn compile(sources: &Sources<'_>) -> Result<Compiled, CompileError> {
     let mut problems = check::check_fields(sources.policy);
     let config = match &sources.policy.config {
@@ -81,9 +80,10 @@ pub fn compile(sources: &Sources<'_>) -> Result<Compiled, CompileError> {
     };
     let config_problems = check::check(&config, &|name| secret_id(sources.policy, name).is_some());
     problems.0.extend(config_problems.0);
+    // After the check, which reports names; from here on there are only ids.
     let config = with_secret_ids(sources.policy, config);
     let mut draft = Draft { warnings: Problems::default(), sources: *sources, config, problems: Problems::default() };
-    // Sections build on one another; a malformed one would only cause more of the same messages.
+    // Later stages depend on valid sections, and would only add more messages with the same cause.
     let built = problems.0.is_empty().then(|| draft.build());
     problems.0.append(&mut draft.problems.0);
     problems.into_result().map_err(CompileError::Problems)?;
@@ -92,7 +92,8 @@ pub fn compile(sources: &Sources<'_>) -> Result<Compiled, CompileError> {
     Ok(Compiled { policy: Value::Object(policy), outputs, warnings: draft.warnings })
 }
 
-/// Whether two compiled policies give agents the same, revisions aside and whoever signed them.
+/// Returns whether two compiled policies are equal except for revisions and signatures, so that no new revision is
+/// needed.
 pub fn is_same(one: &Value, other: &Value) -> bool {
     let key = |policy: &Value| {
         let mut policy = policy.clone();
@@ -100,7 +101,8 @@ pub fn is_same(one: &Value, other: &Value) -> bool {
             let signed = fields.remove("signed").as_ref().and_then(signed::payload);
             fields.remove("revision");
             inputs::forget_revisions(fields);
-            // What is signed is made of the rest: it differs alone when an older server signed less.
+            // The signed payload is derived from the rest, so it differs alone only if an older server signed fewer
+            // fields. Then the policy must be signed again.
             fields.insert("signed".into(), signed.unwrap_or_default());
         }
         policy
@@ -119,12 +121,13 @@ impl Draft<'_> {
     fn build(&mut self) -> (Map<String, Value>, Vec<OutputId>) {
         let mut outputs = self.outputs();
         let inputs = self.inputs(&mut outputs);
-        // Only muster-agent runs processes, and it needs no output for them.
+        // A policy with processes is for muster-agent, which needs no output.
         if outputs.is_empty() && !inputs.iter().any(|input| input["type"] == check::PROCESS) {
             let reason = "the policy has no output: Elastic Agents reject it";
             self.warnings.advise(format!("{ROOT}.outputs"), reason, NO_OUTPUT);
         }
         let agent = self.agent(&mut outputs);
+        // Inputs and monitoring can add outputs, so the permissions come after both.
         let permissions = self.permissions(&outputs, &inputs, &agent);
         let used = outputs.values().filter_map(|output| output.record.clone()).collect();
         let named: Map<String, Value> =
@@ -155,19 +158,19 @@ impl Draft<'_> {
         fleet
     }
 
-    /// A field of the policy that is an object, with its dotted keys expanded.
+    /// Returns a field of the policy as an object with dotted keys expanded; `None` if it is not an object.
     fn object_field(&mut self, name: &str) -> Option<Map<String, Value>> {
         let fields = self.field(name)?.as_object()?.clone();
         Some(expand_object(fields, name, &mut self.problems))
     }
 
-    /// A field of the policy that has no type of its own; `null` counts as absent.
+    /// Returns a field of [`Policy::fields`]; `null` is treated as absent.
     fn field(&self, name: &str) -> Option<&Value> {
         self.sources.policy.fields.get(name).filter(|value| !value.is_null())
     }
 }
 
-/// Takes a section out as an object; an absent one is empty.
+/// Removes a section and returns it as an object, empty if absent.
 fn take_object(fields: &mut Map<String, Value>, name: &str) -> Map<String, Value> {
     match fields.remove(name) {
         Some(Value::Object(section)) => section,
@@ -179,10 +182,11 @@ fn secret_id<'a>(policy: &'a Policy, name: &str) -> Option<&'a SecretId> {
     policy.secrets.iter().find(|(known, _)| known == name).map(|(_, id)| id)
 }
 
-/// What to do when there is nowhere to send data.
+/// Remedy if there is no output for some data.
 const NO_OUTPUT: &str = "define `outputs.default`, or mark an output object as the default";
 
-/// The configuration with the ids of sealed secrets in the place of their names.
+/// Replaces the names of secrets by the ids under which they are sealed. Names are unique in a policy only, ids
+/// everywhere.
 fn with_secret_ids(policy: &Policy, config: Value) -> Map<String, Value> {
     let Value::Object(mut config) = config else { return Map::new() };
     secret_refs::for_each(&mut config, &mut |_, name| {

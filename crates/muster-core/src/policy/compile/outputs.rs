@@ -1,4 +1,4 @@
-//! Which outputs a policy has: those of its configuration, and the output objects that serve it.
+//! Outputs of a policy: those of its configuration, and the output objects that it uses.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::policy::expand::expand_object;
 use crate::policy::problem::Problems;
 use crate::yaml;
 
-/// The name under which agents look for the output of inputs that name none.
+/// Name of the output for inputs without `use_output`.
 pub(super) const DEFAULT: &str = "default";
 
-/// Fields of an output that are for people and for the server, not for agents.
+/// Fields of an output object that are not delivered to agents.
 const NOT_FOR_AGENTS: [&str; 15] = [
     "allow_edit",
     "auth_type",
@@ -39,24 +39,25 @@ const NOT_FOR_AGENTS: [&str; 15] = [
 pub(super) struct Resolved {
     /// What agents get.
     pub entry: Map<String, Value>,
-    /// The type before it was rewritten for agents.
+    /// Type before it was rewritten for agents.
     pub kind: String,
-    /// The output object that it comes from.
+    /// Output object that it was created from.
     pub record: Option<OutputId>,
 }
 
-/// Outputs by the names that agents know them by.
+/// Outputs by their names in the compiled policy. Ordered, so that the same policy always compiles to the same text.
 pub(super) type Outputs = BTreeMap<String, Resolved>;
 
 impl<'a> Draft<'a> {
-    /// The outputs of the configuration, and the default one.
+    /// Returns the outputs of the configuration and the default output object.
     pub(super) fn outputs(&mut self) -> Outputs {
         let configured = take_object(&mut self.config, "outputs");
-        let own = |(name, entry)| match entry {
-            Value::Object(entry) => Some((name, Resolved::own(entry))),
+        let configured_output = |(name, entry)| match entry {
+            Value::Object(entry) => Some((name, Resolved::from_config(entry))),
             _ => None,
         };
-        let mut outputs: Outputs = configured.into_iter().filter_map(own).collect();
+        let mut outputs: Outputs = configured.into_iter().filter_map(configured_output).collect();
+        // Looked up even if the configuration has a default output, to report an unknown id.
         let default = self.record_for("data_output_id", |output| output.is_default);
         if let Some(record) = default.filter(|_| !outputs.contains_key(DEFAULT)) {
             outputs.insert(DEFAULT.into(), Resolved::from_record(record));
@@ -64,7 +65,7 @@ impl<'a> Draft<'a> {
         outputs
     }
 
-    /// The output object that a field of the policy names, or else the one that is marked.
+    /// Returns the output object that a field of the policy refers to, or the marked one if the field is absent.
     pub(super) fn record_for(&mut self, field: &str, is_marked: fn(&Output) -> bool) -> Option<&'a Output> {
         let records = self.sources.outputs;
         let Some(named) = self.field(field) else { return records.iter().find(|output| is_marked(output)) };
@@ -77,9 +78,10 @@ impl<'a> Draft<'a> {
         found
     }
 
-    /// The name by which agents know the output that somebody calls `wanted`: one of the configuration, or an output
-    /// object by its id or name, which is taken in.
+    /// Resolves `wanted` to the name of an output in the compiled policy. It can be the name of a configured output, or
+    /// the id or name of an output object, which is then added.
     pub(super) fn use_output(&mut self, outputs: &mut Outputs, wanted: &str, path: &str) -> String {
+        // Names in the configuration take precedence over output objects of the same name.
         if outputs.contains_key(wanted) {
             return wanted.to_owned();
         }
@@ -90,12 +92,12 @@ impl<'a> Draft<'a> {
             self.problems.unknown(path, "output", wanted, &known);
             return wanted.to_owned();
         };
-        take_in(outputs, record)
+        add_record(outputs, record)
     }
 }
 
-/// Takes an output object in, unless it is there already; answers its name.
-pub(super) fn take_in(outputs: &mut Outputs, record: &Output) -> String {
+/// Adds an output object unless it is already there, and returns its name in the policy.
+pub(super) fn add_record(outputs: &mut Outputs, record: &Output) -> String {
     if let Some((name, _)) = outputs.iter().find(|(_, output)| output.record.as_ref() == Some(&record.id)) {
         return name.clone();
     }
@@ -104,14 +106,14 @@ pub(super) fn take_in(outputs: &mut Outputs, record: &Output) -> String {
 }
 
 impl Resolved {
-    /// An output of the configuration.
-    fn own(entry: Map<String, Value>) -> Self {
+    /// Creates an output from the configuration.
+    fn from_config(entry: Map<String, Value>) -> Self {
         let kind = entry.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         Self::new(entry, kind, None)
     }
 
     fn from_record(record: &Output) -> Self {
-        // It was checked when the output was saved.
+        // Validated when the output was saved, so problems are impossible here.
         let mut checked = Problems::default();
         let mut entry = match record.fields.get("config_yaml").and_then(Value::as_str).map(yaml::parse_value) {
             Some(Ok(Value::Object(more))) => expand_object(more, "", &mut checked),
@@ -120,7 +122,9 @@ impl Resolved {
         let fields = expand_object(record.fields.as_object().cloned().unwrap_or_default(), "", &mut checked);
         let meant = |value: &Value| !value.is_null() && value.as_str() != Some("");
         let given = fields.iter().filter(|(name, value)| meant(value) && !NOT_FOR_AGENTS.contains(&name.as_str()));
+        // The fields of the API take precedence over `config_yaml`.
         merge(&mut entry, given.map(|(name, value)| (name.clone(), value.clone())).collect());
+        // A field of its own in the API, but a TLS setting for agents.
         if let Some(fingerprint) = record.fields.get("ca_trusted_fingerprint").filter(|value| meant(value)) {
             let mut ssl = take_object(&mut entry, "ssl");
             ssl.insert("ca_trusted_fingerprint".into(), fingerprint.clone());
@@ -130,7 +134,8 @@ impl Resolved {
         Self::new(entry, record.kind.clone(), Some(record.id.clone()))
     }
 
-    /// Agents know no remote kind, and never see what the server alone needs (EA98).
+    /// Rewrites the type for agents, which do not know `remote_elasticsearch`, and removes credentials that only the
+    /// server uses (EA98).
     fn new(mut entry: Map<String, Value>, kind: String, record: Option<OutputId>) -> Self {
         let seen = if kind == "remote_elasticsearch" { "elasticsearch" } else { &kind };
         entry.insert("type".into(), seen.into());
@@ -144,7 +149,7 @@ impl Resolved {
     }
 }
 
-/// The management API has the kind of a Kafka partition and its settings side by side; agents nest them.
+/// Nests the settings of a Kafka partitioner below its type. The management API has both side by side.
 fn partition_for_agents(entry: &mut Map<String, Value>) {
     let settings: Vec<(&str, Option<Value>)> =
         ["random", "round_robin", "hash"].into_iter().map(|kind| (kind, entry.remove(kind))).collect();

@@ -1,4 +1,4 @@
-//! `overrides`: what people lay over the compiled policy, before it is signed.
+//! `overrides`: fields that are merged over the compiled policy before it is signed.
 
 use serde_json::{Map, Value};
 
@@ -9,12 +9,12 @@ use crate::policy::expand::expand;
 use crate::policy::render::WIRE_KEYS;
 use crate::secret_refs::{self, join};
 
-/// What overrides must not touch: the server's own words, and what is signed.
+/// Fields that overrides must not change: those that the server sets, and those that are signed.
 const FORBIDDEN: [&str; 7] =
     ["id", "revision", "inputs", "signed", "secret_paths", "agent.protection", "agent.features"];
 
 impl Draft<'_> {
-    /// Lays `overrides` over the policy.
+    /// Merges `overrides` into the policy.
     pub(super) fn merge_overrides(&mut self, policy: &mut Map<String, Value>) {
         let Some(overrides) = self.field("overrides").cloned() else { return };
         let Value::Object(overrides) = overrides else {
@@ -28,6 +28,7 @@ impl Draft<'_> {
         for path in FORBIDDEN.iter().filter(|path| find(&overrides, path).is_some()) {
             self.problems.advise(join("overrides", path), "cannot be overridden", "change the policy itself");
         }
+        // Names are replaced by ids before overrides are merged, so a reference would reach agents as text.
         if Value::Object(overrides.clone()).to_string().contains(secret_refs::OPEN) {
             self.problems.advise("overrides", "secrets are not supported here", "use them in `config`");
         }

@@ -1,4 +1,4 @@
-//! `output_permissions`: what an agent may do in the Elasticsearch clusters that it ships to.
+//! `output_permissions`: privileges of an agent in the Elasticsearch clusters of its outputs.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use super::{Draft, ROOT, take_object};
 use crate::policy::check::is_elasticsearch;
 
 impl Draft<'_> {
-    /// Permissions for every output that speaks to Elasticsearch, and for no other (EA105): those that people wrote,
-    /// or what the inputs need.
+    /// Returns the permissions of every Elasticsearch output, and of no other (EA105): those of the configuration, or
+    /// those that the inputs need.
     pub(super) fn permissions(
         &mut self,
         outputs: &Outputs,
@@ -24,6 +24,7 @@ impl Draft<'_> {
             permissions.insert(name.clone(), roles);
         }
         let known: Vec<&str> = permissions.keys().map(String::as_str).collect();
+        // What is left refers to no Elasticsearch output, most likely because of a typo.
         for name in given.keys() {
             self.problems.unknown(format!("{ROOT}.output_permissions.{name}"), "Elasticsearch output", name, &known);
         }
@@ -48,7 +49,7 @@ fn writes(names: &BTreeSet<String>) -> Value {
     json!({"indices": [{"names": names, "privileges": ["auto_configure", "create_doc"]}]})
 }
 
-/// Writing the agent's own logs, metrics and traces, as far as they are on.
+/// Returns the role for writing the agent's own logs, metrics and traces; `None` if none is enabled.
 fn monitoring_role(monitoring: &Value) -> Option<Value> {
     let namespace = monitoring["namespace"].as_str().unwrap_or("default");
     let on = ["logs", "metrics", "traces"].into_iter().filter(|signal| monitoring[*signal] == Value::Bool(true));
@@ -56,7 +57,7 @@ fn monitoring_role(monitoring: &Value) -> Option<Value> {
     (monitoring["enabled"] == Value::Bool(true) && !names.is_empty()).then(|| writes(&names))
 }
 
-/// The data streams that an input writes: those that its streams name, or any of its namespace.
+/// Returns the data streams that an input writes to: those of its streams, or all of its data namespace if it has none.
 fn input_indices(input: &Value) -> BTreeSet<String> {
     let streams = input["streams"].as_array().filter(|streams| !streams.is_empty());
     match streams {

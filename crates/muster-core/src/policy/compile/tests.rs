@@ -62,7 +62,7 @@ fn compiled(config: Value, fields: Value, outputs: &[Output]) -> Compiled {
     try_compile(&policy(config, fields), outputs).unwrap()
 }
 
-fn refusals(config: Value, fields: Value, outputs: &[Output]) -> Vec<String> {
+fn problems(config: Value, fields: Value, outputs: &[Output]) -> Vec<String> {
     match try_compile(&policy(config, fields), outputs) {
         Err(CompileError::Problems(problems)) => problems.0.iter().map(ToString::to_string).collect(),
         other => panic!("{other:?}"),
@@ -70,7 +70,7 @@ fn refusals(config: Value, fields: Value, outputs: &[Output]) -> Vec<String> {
 }
 
 #[test]
-fn ea96_ea146_a_policy_without_anything_still_is_one_and_names_our_own_addresses() {
+fn ea96_ea146_an_empty_policy_compiles_and_has_the_servers_urls() {
     let mut compiled = compiled(json!(null), json!({}), &[]).policy;
     let signing_key = compiled["agent"]["protection"]["signing_key"].take();
     assert!(signing_key.is_string());
@@ -109,7 +109,7 @@ fn ea94_inputs_are_completed() {
 }
 
 #[test]
-fn ea105_only_elasticsearch_outputs_have_permissions_and_credentials_pass_as_they_are() {
+fn ea105_only_elasticsearch_outputs_have_permissions_and_credentials_are_unchanged() {
     let config = json!({
         "outputs": {
             "default": {"type": "elasticsearch", "hosts": ["h"], "api_key": "id:key"},
@@ -122,12 +122,12 @@ fn ea105_only_elasticsearch_outputs_have_permissions_and_credentials_pass_as_the
     assert_eq!(compiled.policy["outputs"], config["outputs"]);
     assert_eq!(compiled.policy["output_permissions"], config["output_permissions"]);
     assert!(compiled.outputs.is_empty());
-    let found = refusals(json!({"outputs": config["outputs"], "output_permissions": {"k": {}}}), json!({}), &[]);
+    let found = problems(json!({"outputs": config["outputs"], "output_permissions": {"k": {}}}), json!({}), &[]);
     assert_eq!(found, ["config.output_permissions.k: unknown Elasticsearch output `k`; known: default"]);
 }
 
 #[test]
-fn ea98_ea104_remote_outputs_become_plain_ones_without_the_service_token() {
+fn ea98_ea104_remote_outputs_become_elasticsearch_without_the_service_token() {
     let fields = json!({
         "hosts": ["https://remote:9200"], "service_token": "t", "kibana_api_key": "k", "proxy_id": null,
         "ca_trusted_fingerprint": "AB", "ssl": {"verification_mode": "full"}, "config_yaml": "bulk_max_size: 5\nhosts: [x]\n",
@@ -143,7 +143,7 @@ fn ea98_ea104_remote_outputs_become_plain_ones_without_the_service_token() {
 }
 
 #[test]
-fn outputs_are_found_by_field_id_and_name() {
+fn outputs_are_resolved_by_field_id_and_name() {
     let kafka = output(
         "k1",
         "kafka",
@@ -162,18 +162,18 @@ fn outputs_are_found_by_field_id_and_name() {
 }
 
 #[test]
-fn unknown_outputs_are_refused_with_their_path() {
+fn unknown_outputs_are_rejected_with_their_path() {
     let outputs = [es("o1", true)];
-    let found = refusals(json!({"inputs": [{"type": "a", "use_output": "o2"}]}), json!({}), &outputs);
+    let found = problems(json!({"inputs": [{"type": "a", "use_output": "o2"}]}), json!({}), &outputs);
     assert_eq!(found, ["config.inputs.0.use_output: unknown output `o2`; known: default, Output o1"]);
-    let found = refusals(json!(null), json!({"data_output_id": "nope-nope"}), &outputs);
+    let found = problems(json!(null), json!({"data_output_id": "nope-nope"}), &outputs);
     assert_eq!(found, ["data_output_id: unknown output `nope-nope`; known: o1"]);
     let own = json!({"outputs": {"logs": {"type": "kafka", "hosts": ["h"]}}, "inputs": [{"type": "a"}]});
-    assert_eq!(refusals(own, json!({}), &[]), ["config.inputs.0.use_output: unknown output `default`; known: logs"]);
+    assert_eq!(problems(own, json!({}), &[]), ["config.inputs.0.use_output: unknown output `default`; known: logs"]);
 }
 
 #[test]
-fn monitoring_goes_to_its_own_output_and_is_off_without_any() {
+fn monitoring_uses_its_own_output_and_is_disabled_without_one() {
     let fields = json!({"monitoring_enabled": ["logs", "metrics"], "monitoring_output_id": "o2"});
     let made = compiled(json!(null), fields.clone(), &[es("o1", true), es("o2", false)]);
     let monitoring = &made.policy["agent"]["monitoring"];
@@ -189,17 +189,17 @@ fn monitoring_goes_to_its_own_output_and_is_off_without_any() {
 }
 
 #[test]
-fn an_input_without_any_output_is_an_error_unless_it_is_switched_off() {
+fn an_enabled_input_without_an_output_is_rejected() {
     let remedy = "define `outputs.default`, or mark an output object as the default";
     for input in [json!({"type": "a"}), json!({"type": "a", "use_output": "default", "enabled": true})] {
-        let found = refusals(json!({"inputs": [input]}), json!({}), &[es("o1", false)]);
+        let found = problems(json!({"inputs": [input]}), json!({}), &[es("o1", false)]);
         assert_eq!(found, [format!("config.inputs.0: there is no output for its data; {remedy}")]);
     }
     compiled(json!({"inputs": [{"type": "a", "enabled": false}]}), json!({}), &[]);
 }
 
 #[test]
-fn dotted_keys_replace_the_defaults_that_compiling_adds() {
+fn dotted_keys_override_compiled_defaults() {
     let config = json!({
         "agent.monitoring.enabled": true, "agent.monitoring.logs": true, "agent.features.fqdn.enabled": true,
         "inputs": [{"type": "a", "data_stream.namespace": "shop", "streams": [{"data_stream.dataset": "d"}]}]
@@ -235,7 +235,7 @@ fn dotted_keys_replace_the_defaults_that_compiling_adds() {
 }
 
 #[test]
-fn the_agents_section_is_put_together() {
+fn the_agent_section_merges_fields_and_configuration() {
     let fields = json!({
         "agent_features": [{"name": "fqdn", "enabled": true}], "is_protected": true, "monitoring_http": {"enabled": true},
         "advanced_settings": {"agent_logging_level": "info", "agent_limits_go_max_procs": 2, "agent_internal": null},
@@ -257,9 +257,9 @@ fn the_agents_section_is_put_together() {
 }
 
 #[test]
-fn overrides_never_touch_what_is_signed() {
+fn overrides_cannot_change_signed_fields() {
     let overrides = json!({"agent": {"protection": {"enabled": false}}, "inputs": [], "fleat": {}, "signed": {}});
-    let found = refusals(json!(null), json!({"overrides": overrides}), &[]);
+    let found = problems(json!(null), json!({"overrides": overrides}), &[]);
     let expected = [
         "overrides.fleat: unknown key `fleat`; did you mean `fleet`?",
         "overrides.inputs: cannot be overridden; change the policy itself",
@@ -298,20 +298,20 @@ fn ea80_the_signature_covers_id_features_protection_and_inputs() {
 }
 
 #[test]
-fn ea97_names_become_ids_and_unknown_names_are_refused() {
+fn ea97_secret_names_become_ids_and_unknown_names_are_rejected() {
     let config = json!({"inputs": [{"type": "a", "password": "x$co.elastic.secret{PW}"}],
         "outputs": {"default": {"type": "kafka", "hosts": ["h"], "secrets": {"ssl": {"key": {"id": "KEY"}}}}}});
     let made = compiled(config, json!({}), &[]).policy;
     assert_eq!(made["inputs"][0]["password"], "x$co.elastic.secret{sec-1}");
     assert_eq!(made["outputs"]["default"]["secrets"]["ssl"]["key"]["id"], "sec-2");
-    let found = refusals(json!({"fleet": {"ssl": {"key": "$co.elastic.secret{PWD}"}}}), json!({}), &[]);
+    let found = problems(json!({"fleet": {"ssl": {"key": "$co.elastic.secret{PWD}"}}}), json!({}), &[]);
     let expected =
         ["config.fleet.ssl.key: the policy has no secret `PWD`; set its value under `secrets`, or correct the name"];
     assert_eq!(found, expected);
 }
 
 #[test]
-fn inputs_that_did_not_change_keep_their_revisions() {
+fn unchanged_inputs_keep_their_revisions() {
     let config = json!({"inputs": [{"type": "a", "n": 1}, {"type": "b", "n": 1}]});
     let outputs = [es("o1", true)];
     let first = compiled(config, json!({}), &outputs).policy;
@@ -332,7 +332,7 @@ fn inputs_that_did_not_change_keep_their_revisions() {
 }
 
 #[test]
-fn a_policy_whose_inputs_were_signed_without_what_they_run_is_another_one() {
+fn a_policy_signed_without_process_commands_differs() {
     let config = json!({"inputs": [{"type": "process", "id": "p", "command": "/bin/true"}]});
     let made = compiled(config, json!({}), &[]).policy;
     let mut older = made.clone();
@@ -368,7 +368,7 @@ fn any_settings() -> impl Strategy<Value = BTreeMap<String, Value>> {
 
 proptest! {
     #[test]
-    fn ea97_ea98_secrets_reach_agents_whole_and_the_compiled_policy_never_holds_them(
+    fn ea97_ea98_secrets_reach_agents_and_never_the_compiled_policy(
         settings in any_settings(), by_path in any::<bool>()
     ) {
         let mut input: Map<String, Value> = settings.into_iter().collect();

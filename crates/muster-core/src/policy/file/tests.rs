@@ -4,7 +4,7 @@ use super::*;
 use crate::policy::check;
 use crate::policy::expand::expand;
 
-/// `line:column: path: reason; remedy` of everything that is wrong with a file or its configuration.
+/// All problems of a file and its configuration, as `line:column: path: reason; remedy`.
 fn problems(text: &str) -> Vec<String> {
     let mut problems = match read(text) {
         Ok((file, places)) => {
@@ -19,11 +19,11 @@ fn problems(text: &str) -> Vec<String> {
         Err(problems) => problems,
     };
     problems.0.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
-    let told = |problem: &Problem| match problem.place {
+    let expected = |problem: &Problem| match problem.place {
         Some(place) => format!("{place}: {problem}"),
         None => problem.to_string(),
     };
-    problems.0.iter().map(told).collect()
+    problems.0.iter().map(expected).collect()
 }
 
 /// The only problem of a file.
@@ -47,7 +47,7 @@ fn expanded(text: &str) -> Value {
 }
 
 #[test]
-fn a_whole_file_is_read() {
+fn a_complete_file_is_parsed() {
     let text = "\
 name: web
 description: Servers of the shop
@@ -72,7 +72,7 @@ config:
 }
 
 #[test]
-fn what_a_file_leaves_out_has_its_default_or_stays() {
+fn absent_fields_have_defaults() {
     for text in ["name: web\n", "name: web\ndescription:\nnamespace: ~\ntags:\nsettings:\n", "name: web\ntags: []\n"] {
         let (file, _) = read(text).unwrap();
         let expected = PolicyFile { name: "web".into(), namespace: "default".into(), ..PolicyFile::default() };
@@ -81,7 +81,7 @@ fn what_a_file_leaves_out_has_its_default_or_stays() {
 }
 
 #[test]
-fn dotted_keys_mean_what_agents_read_from_them() {
+fn dotted_keys_are_expanded_like_agents_expand_them() {
     for (text, meaning) in [
         ("agent.logging.level: debug", json!({"agent": {"logging": {"level": "debug"}}})),
         ("agent:\n  logging.level: debug", json!({"agent": {"logging": {"level": "debug"}}})),
@@ -122,7 +122,7 @@ fn dotted_keys_mean_what_agents_read_from_them() {
 }
 
 #[test]
-fn dotted_keys_in_conflict_are_reported_where_they_stand() {
+fn conflicting_dotted_keys_are_reported_with_positions() {
     let twice = "is set by both a dotted and a nested key; keep one of them";
     for (text, place) in [
         ("agent: {logging: {level: info}}\nagent.logging.level: debug", "4:3: config.agent.logging.level"),
@@ -141,8 +141,8 @@ fn dotted_keys_in_conflict_are_reported_where_they_stand() {
 }
 
 #[test]
-fn keys_that_are_no_names_are_reported_where_they_stand() {
-    for (text, told) in [
+fn invalid_keys_are_reported_with_positions() {
+    for (text, expected) in [
         ("agent: {'0': a}", "3:11: config.agent.0: agents interpret `0` in a key as a list index"),
         ("agent:\n  processors.0.a: 1", "4:5: config.agent.processors.0.a: agents interpret `0` in a key"),
         ("agent: {a..b: 1}", "3:11: config.agent.a..b: the key has an empty part"),
@@ -150,23 +150,23 @@ fn keys_that_are_no_names_are_reported_where_they_stand() {
         ("receivers.otlp: {}", "3:3: config.receivers.otlp: dotted keys are not supported in sections of the"),
     ] {
         let found = problems(&config(text));
-        assert!(found[0].starts_with(told), "{text}: {found:?}");
+        assert!(found[0].starts_with(expected), "{text}: {found:?}");
     }
 }
 
 #[test]
-fn providers_are_rejected_however_they_are_written() {
+fn providers_are_rejected_in_every_notation() {
     for text in
         ["providers: {env: {enabled: false}}", "providers.kubernetes: {node: x}", "providers.docker.enabled: true"]
     {
-        let told = problem(&config(text));
-        assert!(told.starts_with("3:3: config.providers: agents read providers only from their own"), "{told}");
+        let expected = problem(&config(text));
+        assert!(expected.starts_with("3:3: config.providers: agents read providers only from their own"), "{expected}");
     }
 }
 
 #[test]
-fn scalars_that_agents_would_read_otherwise_are_rejected() {
-    for (line, told) in [
+fn ambiguous_scalars_are_rejected() {
+    for (line, expected) in [
         (
             "mode: 0600",
             "3:9: config.mode: agents read the number `0600` as 384; quote it if it is a string: \"0600\"; else write `384`",
@@ -194,7 +194,7 @@ fn scalars_that_agents_would_read_otherwise_are_rejected() {
         ("80: http", "3:3: config.80: a key must be a string, but agents read `80` as a number"),
     ] {
         let found = problem(&config(line));
-        assert!(found.contains(told), "{line}: {found}");
+        assert!(found.contains(expected), "{line}: {found}");
     }
     assert!(problem("name: 0815\n").starts_with("1:7: name: agents read the number `0815`"));
     assert_eq!(
@@ -204,7 +204,7 @@ fn scalars_that_agents_would_read_otherwise_are_rejected() {
 }
 
 #[test]
-fn null_settings_are_read_as_null() {
+fn null_settings_are_kept_as_null() {
     for setting in SETTINGS.map(|(name, _)| name) {
         for null in ["null", "~", ""] {
             let (file, _) = read(&format!("name: web\nsettings:\n  {setting}: {null}\n")).unwrap();
@@ -214,8 +214,8 @@ fn null_settings_are_read_as_null() {
 }
 
 #[test]
-fn settings_of_another_kind_are_rejected_with_what_to_write() {
-    for (line, told) in [
+fn settings_of_the_wrong_type_are_rejected_with_a_remedy() {
+    for (line, expected) in [
         (
             "unenroll_timeout: 1h",
             "3:3: settings.unenroll_timeout: must be an integer of seconds, not `1h`; write `3600`",
@@ -236,13 +236,13 @@ fn settings_of_another_kind_are_rejected_with_what_to_write() {
         ("zzz: 5", "unknown setting `zzz`; known: is_managed, "),
     ] {
         let found = problem(&format!("name: web\nsettings:\n  {line}\n"));
-        assert!(found.contains(told), "{line}: {found}");
+        assert!(found.contains(expected), "{line}: {found}");
     }
 }
 
 #[test]
-fn empty_and_foreign_files_are_reported_in_plain_words() {
-    for (text, told) in [
+fn empty_and_other_files_are_rejected_with_a_clear_message() {
+    for (text, expected) in [
         ("", "the file is empty; a policy file has a `name` and a `config`"),
         ("# nothing\n", "the file is empty"),
         ("- a\n", "a policy file must be an object, not a list"),
@@ -264,17 +264,17 @@ fn empty_and_foreign_files_are_reported_in_plain_words() {
         ("name: web\ninputs: []\n", "2:1: inputs: `inputs` at the top: this is an agent's configuration"),
     ] {
         let found = problem(text);
-        assert!(found.contains(told), "{text}: {found}");
+        assert!(found.contains(expected), "{text}: {found}");
     }
 }
 
 #[test]
-fn what_agents_would_reject_the_whole_policy_for_is_reported_where_it_stands() {
+fn configurations_that_agents_reject_are_reported_with_positions() {
     let input = |lines: &str| {
         let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
         config(&format!("inputs:\n  - type: filestream\n{lines}"))
     };
-    for (lines, told) in [
+    for (lines, expected) in [
         (
             "processors:\n  add_tags: {tags: [a]}",
             "5:7: config.inputs.0.processors: must be a list, not an object; put a hyphen",
@@ -315,7 +315,7 @@ fn what_agents_would_reject_the_whole_policy_for_is_reported_where_it_stands() {
         ("name: ${a=b}", "unexpected character `=`"),
     ] {
         let found = problem(&input(lines));
-        assert!(found.contains(told), "{lines}: {found}");
+        assert!(found.contains(expected), "{lines}: {found}");
     }
     let output = config("outputs:\n  default: {type: kafka, hosts: ['${H'], ssl: {certificate_authorities: {a: b}}}");
     assert_eq!(problems(&output).len(), 2);
