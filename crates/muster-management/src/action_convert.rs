@@ -1,4 +1,4 @@
-//! Actions in this API's shapes.
+//! Conversion of actions to the API's types.
 
 use muster_core::action::{Action as Record, ActionResult as ResultRecord, ActionType, TargetState};
 use muster_core::action_request::ActionStatus as Status;
@@ -8,7 +8,7 @@ use muster_protocol::management::action::{Action, ActionError, ActionResult, Act
 use super::convert::{document, time};
 use muster_fleet::action_views::{ActionView, AgentResult, TargetView};
 
-/// An action as it was made.
+/// A created action.
 pub fn action(action: &Record, agents: Vec<String>) -> Action {
     Action {
         id: action.id.to_string(),
@@ -21,15 +21,16 @@ pub fn action(action: &Record, agents: Vec<String>) -> Action {
     }
 }
 
-/// The CANCEL that was made.
+/// A created CANCEL action.
 pub fn cancel(action: &Record) -> CancelAction {
     CancelAction { id: action.id.to_string(), kind: action.kind.as_str().into(), created_at: time(action.created_at) }
 }
 
-/// How an action stands.
+/// The status of an action.
 pub fn status(view: ActionView) -> ActionStatus {
     let ActionView { action, created, progress, errors } = view;
     let data = document(action.data.as_deref());
+    // Kibana reports some of an action's data as fields of their own, each for one type only.
     let text = |key: &str| data[key].as_str().map(str::to_owned);
     let of = |kind: ActionType, key: &str| if action.kind == kind { text(key) } else { None };
     ActionStatus {
@@ -56,7 +57,7 @@ pub fn status(view: ActionView) -> ActionStatus {
     }
 }
 
-/// The status in this API's words.
+/// The API's name of a status.
 pub fn status_word(status: Status) -> &'static str {
     match status {
         Status::Cancelled => "CANCELLED",
@@ -77,7 +78,7 @@ fn error(failed: AgentResult) -> ActionError {
     }
 }
 
-/// One target.
+/// The result of an action for one agent.
 pub fn result(target: TargetView) -> ActionResult {
     let (timestamp, error, fields) = match target.result {
         Some(ResultRecord { at, error, fields, .. }) => (Some(time(at)), error, fields),

@@ -1,4 +1,4 @@
-//! `/agent_policies` (MG §1.3): with `config`, `secrets`, revisions, differences and the way back.
+//! `/agent_policies` (MG §1.3), extended by `config`, `secrets`, revisions, differences and rollback.
 
 use std::sync::Arc;
 
@@ -31,10 +31,10 @@ use super::policy_convert::{AgentCounts, application, applied, difference, draft
 use super::query::{DryRun, IfMatch, Paging, Query};
 use muster_fleet::Fleet;
 
-/// Rows on a page with counts or everything, at most (MG §1.3).
+/// Maximum rows on a page with agent counts or full policies (MG §1.3).
 const MOST_FULL_ROWS: u32 = 100;
 
-/// Policies, their revisions and what agents get of them (MG §1.3).
+/// Endpoints for policies, their revisions and compiled forms (MG §1.3).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agent_policies", list),
@@ -54,7 +54,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-/// Fields of a policy that a query may name.
+/// Fields of a policy that a query may use.
 static TABLE: Table<Policy> = Table {
     prefixes: &["ingest-agent-policies", "fleet-agent-policies"],
     fields: &[
@@ -68,7 +68,7 @@ static TABLE: Table<Policy> = Table {
     text: &["name", "description"],
 };
 
-/// Those that match; a query that is none is a text looked for in name and description (MG24).
+/// Filters policies by a query. Text that is not a valid query is searched for in name and description (MG24).
 async fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
     let wanted = kuery.trim().to_lowercase();
     select(&TABLE, kuery, all.clone()).await.unwrap_or_else(|_| {
@@ -101,7 +101,7 @@ async fn list(
         (Some(kuery), after) => {
             let mut items = every_match(&fleet, &grant, kuery).await?;
             let total = items.len() as u64;
-            // In the order of the store: by name, whatever its case.
+            // Sorted as in the store: by name without case, then by name, so that the cursor is unique.
             let key = |name: &str| (name.to_ascii_lowercase(), name.to_owned());
             if let Some(name) = after {
                 items.retain(|policy| key(&policy.name) > key(name));
@@ -109,6 +109,7 @@ async fn list(
             Listed { total, items: paging.cut(items) }
         }
     };
+    // A page that is not full is the last one and has no cursor.
     let is_full = found.items.len() == paging.per_page as usize;
     let next = found.items.last().filter(|_| is_full).map(|last| json!([last.name]).to_string());
     let counts = if counted { fleet.policies().agent_counts(&grant).await?.into() } else { AgentCounts::default() };
@@ -116,7 +117,7 @@ async fn list(
     Ok(page_with_next(items, found.total, &paging, next))
 }
 
-/// Every policy that matches, read in batches.
+/// Reads all matching policies in batches.
 async fn every_match(fleet: &Fleet, grant: &Grant<PoliciesRead>, kuery: &str) -> Result<Vec<Policy>, Error> {
     let mut found = Vec::new();
     let mut batch = fleet.policies().list(grant, Page { offset: 0, limit: cursor::BATCH }).await?.items;
@@ -146,6 +147,7 @@ async fn apply(
 ) -> Answer<Item<AppliedPolicy>> {
     let context = dry_run.of(context);
     let done = fleet.policies().apply(&context.grant()?, application(body, version)).await?;
+    // Counted after the change, so that the response describes the policy as it is now.
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(applied(done, &counts)))
 }
@@ -158,6 +160,7 @@ async fn bulk_get(
     let grant = context.grant()?;
     let counts = fleet.policies().agent_counts(&grant).await?.into();
     let (found, missing) = fleet.policies().named(&grant, &body.ids, &body.names).await?;
+    // As in Kibana, one missing policy fails the request unless the caller asks to ignore it.
     match missing.first().filter(|_| body.ignore_missing != Some(true)) {
         Some(missing) => Err(Error::not_found("agent policy", missing).into()),
         None => Ok(whole(found.into_iter().map(|one| policy(one, &counts, body.full == Some(true))).collect())),
@@ -188,6 +191,7 @@ async fn update(
     if body.id.as_ref().is_some_and(|other| *other != id) {
         return Err(Error::invalid("id", "the id of a policy cannot be changed").into());
     }
+    // The dry run is a property of the context: the service runs as usual and skips its commit.
     let context = dry_run.of(context);
     let before = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
     let mut wanted = draft(body)?;
@@ -225,7 +229,7 @@ struct FullQuery {
     standalone: Option<bool>,
 }
 
-/// What agents get; standalone without what only a fleet has (MG107).
+/// The compiled policy. `standalone` removes the parts that an unmanaged agent must not have (MG107).
 async fn compiled(fleet: &Fleet, context: &OpContext, id: &str, query: &FullQuery) -> Result<Value, Error> {
     let policy = fleet.policies().find::<PoliciesRead>(context, id).await?;
     let revision = query.revision.unwrap_or(policy.revision);
@@ -233,6 +237,7 @@ async fn compiled(fleet: &Fleet, context: &OpContext, id: &str, query: &FullQuer
     if query.standalone == Some(true)
         && let Some(fields) = compiled.as_object_mut()
     {
+        // A standalone agent has no server to resolve secrets, and no key to verify signatures with.
         fields.retain(|name, _| !matches!(name.as_str(), "fleet" | "signed" | "secret_references"));
         if let Some(agent) = fields.get_mut("agent").and_then(Value::as_object_mut) {
             agent.remove("protection");
@@ -296,7 +301,7 @@ struct DiffQuery {
     to: Option<i64>,
 }
 
-/// Between two revisions; without them, between the newest and the one before.
+/// The differences between two revisions, by default between the newest and the one before.
 async fn diff(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,

@@ -1,4 +1,4 @@
-//! `/agents`, `/agent_status`: look, note, delete (MG §1.2).
+//! `/agents` and `/agent_status`: lists, details, tags and deletion of agents (MG §1.2).
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentQuestion, Rows};
 use muster_fleet::membership::AgentNote;
 
-/// Lists, details, tags and status counts of agents (MG §1.2).
+/// Endpoints for lists, details, tags and status counts of agents (MG §1.2).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agents", list),
@@ -74,6 +74,7 @@ async fn list(
     let sort = sort_field(query.sort_field.as_deref())?;
     let pit = cursor::point_in_time(&query, fleet.now())?;
     let mut filter = kql::visible(query.kuery.as_deref().unwrap_or_default(), query.show_inactive == Some(true))?;
+    // A point in time hides agents that enroll between two pages, which would shift the rows.
     filter.enrolled_by = pit;
     let rows = match cursor::read(&query, sort)? {
         Some(cursor) => Rows::After(cursor, paging.per_page),
@@ -87,6 +88,7 @@ async fn list(
     } else {
         None
     };
+    // A page that is not full is the last one and has no cursor.
     let is_full = found.items.len() == paging.per_page as usize;
     let last = found.items.last().filter(|_| is_full).map(|view| sort.cursor(&view.details.record));
     Ok(Json(Agents {
@@ -100,7 +102,7 @@ async fn list(
     }))
 }
 
-/// Looking up ids and host names is a read of its own, so that nobody has to list all agents to find some.
+/// Looks up agents by id or host name in one read, so that scripts don't list all agents to find a few.
 async fn bulk_get(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
@@ -158,6 +160,7 @@ async fn update(
     let note = AgentNote { tags: body.tags, user_metadata: body.user_provided_metadata };
     let agents = fleet.agents();
     agents.note(&agents.find::<AgentsWrite>(&context, &id).await?, &note).await?;
+    // Read again, because the service normalizes tags.
     let agent = agents.find::<AgentsRead>(&context, &id).await?;
     Ok(item(convert::agent(agents.show(agent).await?)))
 }
@@ -174,7 +177,7 @@ struct StatusQuery {
     kuery: Option<String>,
 }
 
-/// Counts all agents that match: inactive and unenrolled ones have counts of their own.
+/// Counts all matching agents. Unlike lists, inactive and unenrolled agents are included, in counts of their own.
 async fn status(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
@@ -190,7 +193,7 @@ async fn status(
     Ok(Json(AgentStatus { results }))
 }
 
-/// `policyIds=a&policyIds=b`, also written `policyIds[]=…`: the query extractor takes a key once only.
+/// Parses `policyIds=a&policyIds=b`, also spelled `policyIds[]=…`. The query extractor accepts each key only once.
 fn policy_ids(raw: Option<&str>) -> Vec<String> {
     let pairs = raw.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
