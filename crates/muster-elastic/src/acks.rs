@@ -64,7 +64,9 @@ fn ack(event: AckEvent<'_>) -> Ack<'_> {
         agent: event.agent_id.clone(),
         error: event.error.clone(),
         retries: event.payload.is_some_and(|payload| payload.retry),
+        // A missing or malformed time is replaced by the time of receipt.
         at: event.timestamp.as_deref().and_then(|at| Timestamp::parse_rfc3339(at).ok()),
+        // A closure, because the type is known only after the action was looked up.
         fields: Some(Box::new(move |kind| fields(kind, &event))),
     }
 }
@@ -84,6 +86,7 @@ fn policy_revision(text: &str) -> Option<(String, i64)> {
     let mut parts = text.split(':');
     let id = parts.next().filter(|id| !id.is_empty())?;
     let revision = parts.next()?.parse().ok()?;
+    // Ids contain no colon, so the parts are unambiguous.
     let legacy = parts.next().is_none_or(|part| part.parse::<i64>().is_ok());
     (legacy && parts.next().is_none()).then(|| (id.to_owned(), revision))
 }

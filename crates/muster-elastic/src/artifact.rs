@@ -33,6 +33,7 @@ impl Inner {
     pub(super) async fn artifact(&self, id: &str, sha2: &str, headers: &HeaderMap) -> Result<Reply, ApiError> {
         let key = authorization::api_key(headers)?;
         let entry = self.fleet.authentication().any_agent(&key).await?;
+        // Validated before it is used in a look-up; digits of either case are accepted.
         if !is_sha256(sha2) {
             return Err(ApiError::bad_request("the path must contain a hexadecimal SHA-256"));
         }

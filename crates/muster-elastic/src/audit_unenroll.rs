@@ -20,7 +20,7 @@ impl Inner {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authentication().agent(id, &key).await?;
         // Before the body is read: `orphaned` is final, whatever reason follows (EA138). Endpoint reports it when the agent
-        // has disappeared, and repeats it.
+        // has disappeared.
         let reported = entry.record().and_then(|record| record.audit);
         if reported.is_some_and(|report| report.reason == AuditReason::Orphaned) {
             return Err(ApiError::of("ErrAuditReasonConflict"));

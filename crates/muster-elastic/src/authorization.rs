@@ -17,6 +17,7 @@ pub fn api_key(headers: &HeaderMap) -> Result<ApiKey, ApiError> {
     if values.next().is_some() || value.len() > MAX_HEADER_BYTES {
         return Err(ApiError::of("ErrMalformedHeader"));
     }
+    // Case-sensitive, as in Elastic's server (EA11).
     let token = value.as_bytes().strip_prefix(b"ApiKey ").ok_or(ApiError::of("ErrMalformedHeader"))?;
     let refused = |error: TokenError| ApiError::of(code(error)).message(error.to_string());
     let token = std::str::from_utf8(token).map_err(|_| refused(TokenError::NotBase64))?;

@@ -131,9 +131,11 @@ where
     let mut share = None;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(Into::into)?.into_data() else { continue };
+        // Checked before the piece is copied. A chunked body has no announced length to check.
         if first.len() + rest.len() + data.len() > limit {
             return Err(BodyError::TooLarge);
         }
+        // Two buffers are used only when a second piece arrives.
         if first.is_empty() && rest.is_empty() {
             first = data;
             if first.len() > SMALL_COMING {

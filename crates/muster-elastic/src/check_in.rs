@@ -41,6 +41,7 @@ impl Inner {
     {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authentication().agent(agent, &key).await?;
+        // After authentication, which is the protocol's sequence (EA §1.4).
         let version = self.agent_version(call.headers())?;
         let (headers, peer) = (&call.head.headers, call.peer);
         let takes_gzip = accept_encoding::takes_gzip(headers);

@@ -23,6 +23,7 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
+        // Before the body is read: an invalid key must not cost memory and decoding.
         let admission = self.fleet.enrollment().authenticate(&key).await?;
         let version = self.agent_version(call.headers())?;
         let address = call.peer.ip();
@@ -95,6 +96,7 @@ fn item(enrolment: Enrolment) -> EnrolledItem {
     let local = Some(&*metadata).filter(|raw| *raw != "null");
     EnrolledItem {
         id: record.id.as_str().to_owned(),
+        // Constants that agents expect in the response. The real status follows with the first check-in.
         active: true,
         policy_id: record.policy_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         kind: type_word(record.kind).to_owned(),

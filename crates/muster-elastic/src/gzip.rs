@@ -75,6 +75,7 @@ fn inflate_member<'a>(
     let (trailer, rest) = rest.split_at_checked(TRAILER_BYTES).ok_or(InflateError::Malformed)?;
     let mut crc = Crc::new();
     crc.update(&output[start..]);
+    // The trailer has the CRC and the length modulo 2^32.
     let expected = [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat();
     if trailer == expected { Ok(rest) } else { Err(InflateError::Malformed) }
 }
@@ -118,6 +119,7 @@ fn make_room(output: &mut Vec<u8>, cap: usize) -> Result<(), InflateError> {
 
 /// Returns the input after a member's header, or `None` if the header is malformed.
 fn skip_header(input: &[u8]) -> Option<&[u8]> {
+    // RFC 1952 §2.3. Time, extra flags and system in the fixed part are ignored.
     let (fixed, mut rest) = input.split_at_checked(10)?;
     let flags = fixed[3];
     if !fixed.starts_with(&[0x1f, 0x8b, 8]) || flags & RESERVED != 0 {
@@ -156,6 +158,7 @@ fn deflate_data(state: &mut Compress, input: &[u8], output: &mut Vec<u8>) {
         if matches!(status, Ok(Status::StreamEnd)) {
             return;
         }
+        // Incompressible input needs more space than the first guess.
         output.reserve(input.len() / 2 + 64);
     }
 }

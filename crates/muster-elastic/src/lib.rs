@@ -258,6 +258,7 @@ impl Inner {
         };
         if let Some(reason) = refused {
             let (status, seen) = (reply.status().as_u16(), refused::describe(&head, &peer, operation));
+            // Recorded once here for all endpoints, so that no refusal can be forgotten.
             let refused = Refused { status, reason, message, remedy: remedy::of(reason), ..seen };
             self.fleet.refusals().note(refused, self.fleet.now());
         }

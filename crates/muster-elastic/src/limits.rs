@@ -220,6 +220,7 @@ impl Gauge {
             return Ok(());
         }
         let now = nanos(since_start);
+        // A burst of 0 with an interval would refuse everything, so it counts as 1.
         let depth = interval.saturating_mul(u64::from(limit.burst.max(1)));
         let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
             // `max`: a bucket that has been full for long holds no more than its depth.

@@ -30,6 +30,8 @@ impl Inner {
             || ApiError::of("NotFound").message("this server has no PGP key; its administrator can provide one");
         let path = self.options.pgp_key.as_deref().ok_or_else(absent)?;
         match fs_err::tokio::metadata(path).await {
+            // Read for each request, so that a replaced file takes effect without a restart. The size is checked first, because
+            // the path may name anything.
             Ok(metadata) if metadata.len() > MAX_KEY_BYTES => return Err(unreadable("longer than a key can be")),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(absent()),

@@ -44,6 +44,7 @@ fn total(parts: &[(u64, u64)]) -> u64 {
 
 fn one(range: &str, size: u64) -> Result<(u64, u64), BadRange> {
     let (from, to) = range.split_once('-').ok_or(BadRange::Unsatisfiable)?;
+    // No range of an empty file can be satisfied.
     let end = size.checked_sub(1).ok_or(BadRange::Unsatisfiable)?;
     let (first, last) = match (from.trim(), to.trim()) {
         // `-n` is the last n bytes; more than the file has means all of it.

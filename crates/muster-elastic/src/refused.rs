@@ -30,6 +30,7 @@ pub fn describe(head: &Parts, peer: &Peer, operation: Option<Operation>) -> Refu
         Some(Route::CheckIn(id) | Route::Acks(id) | Route::AuditUnenroll(id)) => Some(id.into_owned()),
         _ => None,
     };
+    // Lossy: operators should see what was sent, even if it is not UTF-8.
     let version = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
     Refused {
         agent,

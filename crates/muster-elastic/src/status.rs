@@ -29,6 +29,7 @@ impl Inner {
             version: known.then(|| self.options.version.clone()),
         };
         let mut reply = respond::json_bytes(Bytes::from(serde_json::to_vec(&body).unwrap_or_default()));
+        // 503, so that load balancers take the node out of rotation.
         if state != ServerState::Healthy {
             *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));

@@ -122,6 +122,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn run(mut self) -> Step<Option<Passing<'a>>> {
+        // Offsets of keys have 32 bits. Bodies are far smaller, so this only keeps the casts correct.
         if self.bytes.len() > u32::MAX as usize {
             return self.fail(Problem::TooManyKeys);
         }
@@ -284,6 +285,7 @@ impl<'a> Scanner<'a> {
         match self.peek()? {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
             b'u' => {
+                // A high surrogate must be followed by an escaped low one; any other surrogate is alone.
                 let lone = Err(BadJson { problem: Problem::LoneSurrogate, position: start });
                 match self.hex()? {
                     0xd800..=0xdbff if !self.bytes[self.at..].starts_with(b"\\u") => return lone,
@@ -328,6 +330,7 @@ impl<'a> Scanner<'a> {
             self.at += 1;
         }
         match self.peek()? {
+            // JSON allows no leading zeros.
             b'0' => self.at += 1,
             _ => self.digits()?,
         }

@@ -59,6 +59,7 @@ pub fn check(raw: &str) -> Result<UpgradeDetails, String> {
     details.metadata = match details.state.as_str() {
         SCHEDULED => Some(scheduled(details.metadata)?),
         FAILED => Some(failed(details.metadata)?),
+        // Optional in this state: an agent has no progress to report when a download begins.
         DOWNLOADING => details.metadata.as_ref().map(downloading).transpose()?,
         _ => details.metadata,
     };
@@ -137,6 +138,7 @@ pub fn rollbacks(upgrade: Option<&str>) -> Result<Option<Arc<str>>, serde_json::
     reported::check(raw, reported::UPGRADE_BYTES, reported::UPGRADE_NODES).map_err(serde_json::Error::custom)?;
     let upgrade: Rollbacks = serde_json::from_str(raw)?;
     let mut list = upgrade.rollbacks.unwrap_or_default();
+    // Truncated instead of refused: an agent with many old versions must still be able to check in.
     list.truncate(reported::MOST_ROLLBACKS);
     if list.iter().any(|rollback| rollback.version.len().max(rollback.valid_until.len()) > VERSION_BYTES) {
         return Err(serde_json::Error::custom("a version or time of a rollback is too long"));

@@ -29,6 +29,7 @@ impl Inner {
             return Err(ApiError::of("ErrFileInfoBodyRequired"));
         }
         let request: UploadBeginRequest<'_> = json::parse(&body)?;
+        // A key of another agent is then refused with 403.
         let agent = request.agent_id.as_deref().filter(|id| !id.trim().is_empty());
         let entry = self.fleet.authentication().agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
         let file = request.file.unwrap_or_default();

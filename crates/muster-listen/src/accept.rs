@@ -270,6 +270,7 @@ async fn drain(mut tasks: JoinSet<()>, grace: Duration) -> Drained {
         }
     }
     let cut = tasks.len();
+    // Aborts the remaining tasks and waits for them, so that none outlives the store.
     tasks.shutdown().await;
     Drained { open, cut }
 }

@@ -260,6 +260,7 @@ where
         let late = reply.status() == StatusCode::REQUEST_TIMEOUT;
         // Before the response: its `connection` header depends on whether this connection may stay.
         self.note_authentication();
+        // On shutdown the connection is closed after the response, so that the client reconnects to another node.
         let may_stay = self.place.may_idle() && !self.listening.shutdown.is_cancelled();
         let stays = manner.keep_alive && feed.can_be_skipped() && !late && may_stay;
         let manner = Manner { keep_alive: stays, ..manner };

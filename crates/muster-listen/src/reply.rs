@@ -57,6 +57,7 @@ impl ReplyBody {
     /// Total length in bytes, including the streamed part.
     pub fn len(&self) -> usize {
         let left = self.tail.as_ref().map_or(0, |tail| tail.left);
+        // On 32-bit systems a long stream saturates, and the connection is closed when the lengths differ.
         self.pieces.iter().map(Bytes::len).sum::<usize>() + usize::try_from(left).unwrap_or(usize::MAX)
     }
 

@@ -77,6 +77,7 @@ impl<W: Web> Serve for OnHyper<W> {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = shutdown.cancelled() => {
+                // Completes the request under way, then closes.
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

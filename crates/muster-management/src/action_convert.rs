@@ -50,7 +50,9 @@ pub fn status(view: ActionView) -> ActionStatus {
         creation_time: time(action.created_at),
         completion_time: progress.completed_at.map(time),
         cancellation_time: action.cancelled_at.map(time),
+        // Clients use this to tell a slow rollout from agents that don't answer.
         has_rollout_period: action.rollout_seconds.is_some(),
+        // Created by the server itself and not by a person.
         is_automatic: action.created_by == "system",
         latest_errors: errors.into_iter().map(error).collect(),
         created_by: action.created_by,
@@ -80,6 +82,7 @@ fn error(failed: AgentResult) -> ActionError {
 
 /// The result of an action for one agent.
 pub fn result(target: TargetView) -> ActionResult {
+    // A target without a result is still queued, or belongs to an action that expired.
     let (timestamp, error, fields) = match target.result {
         Some(ResultRecord { at, error, fields, .. }) => (Some(time(at)), error, fields),
         None => (None, None, None),

@@ -25,6 +25,7 @@ pub static TABLE: Table<ActionView> = Table {
     text: &["type", "created_by"],
 };
 
+// Values are compared as they are, so a field that ignores case offers both spellings.
 fn both_cases(word: &str) -> Vec<String> {
     vec![word.to_owned(), word.to_lowercase()]
 }
@@ -50,6 +51,7 @@ impl ActionQuery {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut query = Self::default();
         let mut rest = Vec::new();
+        // Only conditions at the top level can be separated: below an `or` or `not`, the store's answer alone would be wrong.
         let parts = match parse(text)? {
             Some(Expr::And(parts)) => parts,
             other => other.into_iter().collect(),

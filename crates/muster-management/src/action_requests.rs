@@ -61,6 +61,7 @@ pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Val
 /// Returns the fields that are present. Agents leave a value unchanged if its field is absent, but not if it is null.
 pub fn user(user: Option<UserInfo>) -> Option<Value> {
     user.map(|UserInfo { username, groupname, password }| {
+        // The password is sealed by the service before it is stored (EA84).
         let given = [("username", username), ("groupname", groupname), ("password", password)];
         given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))).collect::<Map<_, _>>().into()
     })
@@ -68,6 +69,7 @@ pub fn user(user: Option<UserInfo>) -> Option<Value> {
 
 /// An action of any type, by its wire name. Times are RFC 3339; the expiration may also be a duration from `now`.
 pub fn any(action: NewAction, now: Timestamp) -> Result<ActionRequest, Error> {
+    // Parsed here and not in the body's type, so that the error names the field and the value.
     let kind: ActionType = serde_json::from_value(Value::String(action.kind.clone()))
         .map_err(|_| Error::invalid("action.type", format!("unknown action type {:?}", action.kind)))?;
     let mut request = ActionRequest::new(kind, action.data.unwrap_or_default());

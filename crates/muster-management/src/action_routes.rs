@@ -91,6 +91,7 @@ async fn every_match(
 ) -> Result<Vec<ActionView>, Error> {
     let mut found = Vec::new();
     loop {
+        // Filtered batch by batch, so that memory holds the matches and one batch instead of all actions.
         let batch = fleet.actions().list(grant, &question, Page { offset: 0, limit: cursor::BATCH }).await?.items;
         question.after = batch.last().map(|last| ActionCursor::behind(&last.action));
         found.append(&mut select_by(&TABLE, wanted.clone(), batch).await?);
@@ -102,6 +103,7 @@ async fn every_match(
 
 /// Parses a date (`2026-01-02`, or a time on that day) into the start of the day in UTC.
 fn day(text: &str) -> Result<Timestamp, Error> {
+    // Clients send either a date or a full time. The day is in UTC, as in Kibana.
     let date = text.get(..10).unwrap_or(text);
     Timestamp::parse_rfc3339(&format!("{date}T00:00:00Z"))
         .map_err(|_| Error::invalid("date", "must be a date: 2026-01-02"))
@@ -128,6 +130,7 @@ async fn results(
     Path(id): Path<String>,
     Query(query): Query<ResultsQuery>,
 ) -> Answer<Whole<ActionResult>> {
+    // Pages by target position: an action may have 100,000 targets.
     let limit = query.limit.unwrap_or(MOST_RESULTS).min(MOST_RESULTS);
     let action = fleet.actions().find_listed(&context, &id).await?;
     let found = fleet.actions().results(&action, query.after.unwrap_or(-1), limit).await?;
@@ -140,6 +143,7 @@ async fn cancel(
     Path(id): Path<String>,
     Body(body): Body<CancelRequest>,
 ) -> Answer<CancelAnswer> {
+    // The dry run of a cancellation is a field of the body, as in bulk requests, not a query parameter.
     let context = context.trying(body.dry_run == Some(true));
     let given = fleet.actions().cancel(&fleet.actions().find(&context, &id).await?).await?;
     if context.is_dry_run() {

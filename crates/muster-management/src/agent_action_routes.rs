@@ -89,6 +89,7 @@ async fn roll_back(
     Body(Empty {}): Body<Empty>,
 ) -> Answer<CreatedAction> {
     let given = fleet.actions().roll_back(&one(&fleet, &context, &id).await?).await?;
+    // A rollback creates an action for each version, and one agent offers one version.
     created(given.first().ok_or_else(|| Error::not_found("agent", &id))?)
 }
 

@@ -71,6 +71,7 @@ static TABLE: Table<Policy> = Table {
 /// Filters policies by a query. Text that is not a valid query is searched for in name and description (MG24).
 async fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
     let wanted = kuery.trim().to_lowercase();
+    // The search box of Kibana sends what people type, which is usually a part of a name and not a query.
     select(&TABLE, kuery, all.clone()).await.unwrap_or_else(|_| {
         let has = |text: &str| text.to_lowercase().contains(&wanted);
         all.into_iter().filter(|policy| has(&policy.name) || has(&policy.description)).collect()
@@ -83,6 +84,7 @@ async fn list(
     Query(query): Query<ListAgentPolicies>,
 ) -> Answer<Items<AgentPolicy>> {
     let full = query.full == Some(true);
+    // Full policies contain their whole configuration, so pages of them are limited more strictly.
     let counted = full || query.with_agent_count == Some(true);
     let paging = Paging::from_one(query.page, query.per_page)?;
     if counted && paging.per_page > MOST_FULL_ROWS {
@@ -94,6 +96,7 @@ async fn list(
     let grant = context.grant()?;
     let found = match (kuery, &after) {
         (None, None) => fleet.policies().list(&grant, paging.rows()).await?,
+        // A read with a limit of 0 returns only the total.
         (None, Some(name)) => Listed {
             items: fleet.policies().list_after(&grant, name, paging.per_page).await?,
             total: fleet.policies().list(&grant, Page { offset: 0, limit: 0 }).await?.total,
@@ -185,6 +188,7 @@ async fn update(
     IfMatch(version): IfMatch,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
+    // Required in updates, as in Kibana: its absence shows that a client drops fields.
     if body.namespace.is_none() {
         return Err(Error::invalid("namespace", "is required").into());
     }
@@ -232,6 +236,7 @@ struct FullQuery {
 /// The compiled policy. `standalone` removes the parts that an unmanaged agent must not have (MG107).
 async fn compiled(fleet: &Fleet, context: &OpContext, id: &str, query: &FullQuery) -> Result<Value, Error> {
     let policy = fleet.policies().find::<PoliciesRead>(context, id).await?;
+    // The stored compiled form, not a new compilation: it is what agents of that revision received.
     let revision = query.revision.unwrap_or(policy.revision);
     let mut compiled = fleet.policies().revision(&policy, revision).await?.compiled;
     if query.standalone == Some(true)
@@ -283,6 +288,7 @@ async fn revision(
     Caller(context): Caller,
     Path((id, number)): Path<(String, String)>,
 ) -> Answer<Item<RevisionDetails>> {
+    // An id that is not a number does not exist, like any other unknown revision.
     let number: i64 = number.parse().map_err(|_| Error::not_found("revision", &number))?;
     let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
     let found = fleet.policies().revision(&policy, number).await?;
@@ -310,6 +316,7 @@ async fn diff(
 ) -> Answer<Item<Diff>> {
     let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
     let to = query.to.unwrap_or(policy.revision);
+    // The first revision has none before it and is compared with itself, which yields no differences.
     let from = query.from.unwrap_or((to - 1).max(1));
     let changes = fleet.policies().diff(&policy, from, to).await?.into_iter().map(difference);
     Ok(item(Diff { from, to, changes: changes.collect() }))

@@ -45,6 +45,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
+// Kibana's names of fields are accepted beside the short ones.
 fn sort_field(name: Option<&str>) -> Result<AgentSort, Error> {
     match name {
         None | Some("enrolled_at") => Ok(AgentSort::EnrolledAt),
@@ -59,6 +60,7 @@ fn sort_field(name: Option<&str>) -> Result<AgentSort, Error> {
 
 fn descending(order: Option<&str>) -> Result<bool, Error> {
     match order {
+        // The default is the newest first, as in Kibana.
         None | Some("desc") => Ok(true),
         Some("asc") => Ok(false),
         Some(_) => Err(Error::invalid("sortOrder", "must be asc or desc")),
@@ -84,6 +86,7 @@ async fn list(
     let grant = context.grant::<AgentsRead>()?;
     let found = fleet.agents().list(&grant, &question).await?;
     let status_summary = if query.get_status_summary == Some(true) {
+        // Counted with the same filter as the list, so that the numbers fit the rows.
         Some(summary(&fleet.agents().count(&grant, &question.filter).await?))
     } else {
         None
@@ -120,6 +123,7 @@ async fn bulk_get(
 
 fn summary(counts: &[(Status, u64)]) -> Map<String, Value> {
     let of = |status: Status| counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, number)| *number);
+    // Statuses without agents are listed with 0, so that clients need no defaults.
     Status::ALL.into_iter().map(|status| (status.as_str().to_owned(), of(status).into())).collect()
 }
 
@@ -185,6 +189,7 @@ async fn status(
     axum::extract::RawQuery(raw): axum::extract::RawQuery,
 ) -> Answer<AgentStatus> {
     let mut filter: AgentFilter = kql::compile(query.kuery.as_deref().unwrap_or_default())?.filter;
+    // `policyId` is the older parameter, `policyIds` the newer one. Both may be present.
     let policies: Vec<String> = query.policy_id.into_iter().chain(policy_ids(raw.as_deref())).collect();
     if !policies.is_empty() {
         filter.policy_ids = Some(policies.into_iter().map(PolicyId::trusted).collect());

@@ -74,6 +74,7 @@ async fn verify(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Ans
     }))
 }
 
+// Hexadecimal, so that a head noted elsewhere can be compared by eye.
 fn hex(hash: &[u8; 32]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

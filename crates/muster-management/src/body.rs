@@ -63,6 +63,7 @@ fn unsupported_coding(headers: &HeaderMap) -> Option<Response> {
 
 /// Parses JSON; the error names the field.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // Required fields are still reported as missing, by name.
     let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
     // serde's derived decoders also accept an array of a struct's values. `Objects` refuses that inside the body.
     if text.trim_ascii_start().first() == Some(&b'[') {
@@ -73,6 +74,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         let path = error.path().to_string();
         field_error(&path, &error.into_inner().to_string())
     })?;
+    // A second value after the first would otherwise be ignored silently.
     json.end().map_err(|error| Error::invalid("body", error.to_string()))?;
     Ok(value)
 }

@@ -41,6 +41,7 @@ pub fn agent_row(mut view: AgentView) -> Agent {
     let AgentDetails { record, documents } = &mut view.details;
     record.health.message = shortened_to(&record.health.message, ROW_MESSAGE_BYTES).into_owned();
     if documents.local_metadata.as_ref().is_some_and(|text| text.len() > ROW_METADATA_BYTES) {
+        // Tables show the host name from the metadata, so it must survive.
         let name = json!({"host": {"hostname": record.hostname}});
         documents.local_metadata = Some(name.to_string().into());
     }
@@ -75,6 +76,7 @@ pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollm
 pub fn agent(view: AgentView) -> Agent {
     let AgentView { details, last_checkin, connected } = view;
     let (record, documents) = (details.record, details.documents);
+    // Stored as the agent sent it (EA51); the API uses lower case.
     let said = Some(record.health.status).filter(|status| !status.is_empty());
     Agent {
         kind: kind_word(record.kind).into(),
@@ -99,6 +101,7 @@ pub fn agent(view: AgentView) -> Agent {
         access_api_key_id: record.credentials.first(CredentialKind::AccessKey).map(|key| key.key_id.to_string()),
         enrollment_key_id: record.enrollment_key_id.map(|id| id.to_string()),
         policy_id: record.policy_id.map(|id| id.to_string()),
+        // 0 means that the agent has not confirmed a revision yet.
         policy_revision: Some(record.policy_revision).filter(|revision| *revision > 0),
         target_revision: record.target_revision,
         policy_failure: record
@@ -148,6 +151,7 @@ fn audit_word(reason: AuditReason) -> &'static str {
 pub fn status_results(counts: &[(Status, u64)]) -> AgentStatusResults {
     let of = |wanted: &[Status]| counts.iter().filter(|(status, _)| wanted.contains(status)).map(|(_, n)| n).sum();
     let all = of(&Status::ALL);
+    // `active` excludes both; `all` includes them.
     let (inactive, unenrolled): (u64, u64) = (of(&[Status::Inactive]), of(&[Status::Unenrolled]));
     AgentStatusResults {
         online: of(&[Status::Online]),

@@ -31,6 +31,7 @@ pub fn time_and_id(text: Option<&str>, page: Option<u32>) -> Result<Option<(Time
 /// Parses the cursor of the list of actions.
 pub fn action(text: Option<&str>, page: Option<u32>) -> Result<Option<ActionCursor>, Error> {
     let parse = |text: &str| serde_json::from_str::<(i64, i64, String, i64)>(text).ok();
+    // The list mixes actions and policy revisions, so both positions are needed to continue between them.
     let cursor = |(at, seq, policy, revision)| ActionCursor {
         at: Timestamp::from_micros(at),
         seq,
@@ -47,6 +48,7 @@ pub fn behind_action(action: &Action) -> String {
 
 fn read_as<T>(text: Option<&str>, page: Option<u32>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Error> {
     let Some(text) = text else { return Ok(None) };
+    // An offset behind a cursor has no meaning, and clients that send both expect different rows.
     if page.is_some() {
         return Err(Error::invalid("searchAfter", "cannot be combined with page"));
     }

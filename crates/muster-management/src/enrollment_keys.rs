@@ -111,6 +111,7 @@ static TABLE: Table<Record> = Table {
 
 /// Returns the policy if the store can evaluate the query alone: `Some(None)` for all keys, `Some(Some(id))` for the keys of
 /// a policy, `None` for any other query.
+// These are the usual queries. All others read every key.
 fn only_policy(kuery: &str) -> Result<Option<Option<PolicyId>>, Error> {
     Ok(match kql::parse(kuery)? {
         None => Some(None),
@@ -170,6 +171,7 @@ async fn delete(
     let context = dry_run.of(context);
     let keys = fleet.enrollment_keys();
     let key = keys.find(&context, &id).await?;
+    // A revoked key stays in the list, so that agents enrolled with it can still be traced.
     if query.force_delete == Some(true) {
         keys.delete(&key).await?;
     } else {

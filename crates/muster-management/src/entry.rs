@@ -66,6 +66,7 @@ fn split_path(uri: &Uri) -> Result<(String, Uri), Error> {
         return Err(Error::not_found("path", path));
     }
     let (space, rest) = match path.strip_prefix("/s/").and_then(|rest| rest.split_once('/')) {
+        // Whether the space exists is checked after authentication.
         Some((space, rest)) => (space, rest),
         None => (DEFAULT_SPACE, path.trim_start_matches('/')),
     };
@@ -107,12 +108,14 @@ fn check_version(header: Option<&HeaderValue>) -> Result<(), Error> {
         None => Ok(()),
         Some(version) if version == API_VERSION => Ok(()),
         Some(version) => {
+            // A header may contain any bytes; an error message must not.
             let shown = version.to_str().unwrap_or("?");
             Err(Error::invalid(VERSION_HEADER, format!("unknown version {shown:?}; supported: {API_VERSION:?}")))
         }
     }
 }
 
+// Errors carry the version too, so that a client that sent an unknown one learns the supported one.
 fn versioned(mut response: Response) -> Response {
     response.headers_mut().insert(VERSION_HEADER, HeaderValue::from_static(API_VERSION));
     response

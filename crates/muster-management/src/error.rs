@@ -74,6 +74,7 @@ pub fn http_error(status: StatusCode, code: &str, message: impl Into<String>) ->
 /// Like [`http_error`], for the connection layer, which refuses requests before they reach the router.
 pub fn error_reply(status: StatusCode, code: &str, message: String) -> Reply {
     let plain = ErrorBody { message, code: code.to_owned(), ..ErrorBody::default() };
+    // The body consists of strings and a number, so serialization does not fail.
     let body = serde_json::to_vec(&with_words(status, plain)).unwrap_or_default();
     let mut reply = Reply::new(ReplyBody::from(Bytes::from(body)));
     *reply.status_mut() = status;

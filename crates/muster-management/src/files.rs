@@ -85,6 +85,7 @@ async fn download(
 ) -> ApiResult<Response> {
     let upload = fleet.files().find_upload(&context, &id).await?;
     let (upload, bytes) = fleet.files().download(upload).await?;
+    // Streamed: diagnostics have tens of megabytes.
     let body = Body::new(ReplyBody::stream(bytes, u64::try_from(upload.size).unwrap_or(0)));
     // The agent chose the name and the type. Neither may make a browser display the content.
     let name = utf8_percent_encode(&upload.name, NON_ALPHANUMERIC);
@@ -114,6 +115,7 @@ struct Named {
 }
 
 fn name_of(query: Option<String>, part: &FilePart) -> Result<String, Error> {
+    // The query wins, because it is explicit. A form's name is whatever the file was called on the client's disk.
     let name = query.or_else(|| part.name.clone());
     name.ok_or_else(|| Error::invalid("name", "set it in the query (?name=…), or send a form with a named file"))
 }
@@ -158,6 +160,7 @@ async fn store_artifact(
     };
     let artifact = stored.await.map_err(|error| ApiError(error).into_response())?;
     Ok(item(Artifact {
+        // The decoded hash is part of the URL, because policies refer to artifacts by it.
         relative_url: format!("/api/fleet/artifacts/{}/{}", artifact.identifier, artifact.decoded_sha256),
         identifier: artifact.identifier,
         decoded_sha256: artifact.decoded_sha256,

@@ -42,6 +42,7 @@ impl<S: Send + Sync> FromRequest<S> for FilePart {
 }
 
 fn is_form(content_type: &str) -> bool {
+    // Media types are case-insensitive and may have parameters (RFC 9110 §8.3.1).
     let kind = content_type.split(';').next().unwrap_or_default();
     kind.trim().eq_ignore_ascii_case("multipart/form-data")
 }

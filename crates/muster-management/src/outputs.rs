@@ -96,6 +96,7 @@ async fn list(
 ) -> Answer<Items<Output>> {
     let paging = Paging::from_one(query.page, query.per_page)?;
     let all = fleet.outputs().list(&context.grant()?).await?;
+    // There are few outputs, so they are read at once and paged in memory.
     let total = all.len() as u64;
     Ok(page(paging.cut(all).into_iter().map(output).collect(), total, &paging))
 }

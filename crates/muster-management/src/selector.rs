@@ -21,6 +21,7 @@ pub fn selected(selection: &Selection) -> Result<Selected, Error> {
             let reason = format!("{} ids; at most {MOST_IDS} in one request", ids.len());
             Err(Error::invalid("agents", reason).remedy("use a query instead, or send several requests"))
         }
+        // Duplicate ids are harmless: the service keeps each once, in the given order.
         AgentSelector::Ids(ids) => ids.iter().enumerate().map(agent_id).collect::<Result<_, _>>().map(Selected::Ids),
         AgentSelector::Query(kuery) => {
             visible(kuery, selection.include_inactive).map(|filter| Selected::Matching(Box::new(filter)))

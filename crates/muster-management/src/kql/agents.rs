@@ -80,6 +80,7 @@ impl AgentQuery {
             Expr::Not(inner) => self.require(inner),
             Expr::Or(parts) => parts.iter().try_for_each(|part| self.forbid(part)),
             Expr::Is(name, term) => match (field_of(name)?, term.is_any()) {
+                // A negated status does not count as named: `not status:inactive` asks to hide these agents.
                 (Field::Status, false) => {
                     self.filter.without_statuses.push(status(plain(term)?)?);
                     Ok(())
@@ -120,6 +121,7 @@ impl AgentQuery {
             (Field::Tags, [tag]) => self.filter.tags.push((*tag).to_owned()),
             (Field::Tags, words) => self.filter.any_tags.push(owned(words)),
             (Field::Hostname, words) => self.filter.conditions.push(AgentCondition::Hostnames(owned(words))),
+            // The plain field holds one id. A second condition goes into the tree, where both must hold.
             (Field::EnrollmentKey, [id]) if self.filter.enrollment_key_id.is_none() => {
                 self.filter.enrollment_key_id = Some(EnrollmentKeyId::trusted(*id));
             }
@@ -131,6 +133,7 @@ impl AgentQuery {
                 let ids = words.iter().copied().map(HostId::trusted).collect();
                 self.filter.conditions.push(AgentCondition::Hosts(ids));
             }
+            // The value would be a list of machine ids, which nobody types; only its existence is of interest.
             (Field::DuplicateHosts, _) => return Err(only_any("duplicate_hosts")),
             (Field::EnrollmentKey, words) => {
                 let ids = words.iter().copied().map(EnrollmentKeyId::trusted).collect();

@@ -59,7 +59,7 @@ pub enum Comparison {
 
 /// An error for an invalid or unsupported query.
 pub fn syntax_error(reason: impl std::fmt::Display) -> Error {
-    // Kibana's clients look for this word at the beginning of the message.
+    // Clients of Kibana recognize the error by this word in the message (MG23).
     let mut error = Error::new(ErrorKind::Invalid, "kql_syntax", format!("KQLSyntaxError: {reason}"));
     error.field = Some("kuery".into());
     error
