@@ -8,21 +8,18 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, warn};
 
 use super::gate::Pass;
 use super::plain::Plain;
 use super::refusal::Refusal;
 use super::reserve::{Lent, Reserve, is_exhausted};
+use super::tls_stream::TlsStream;
 use super::unauthenticated::UnauthenticatedSlot;
 use super::{Listening, Serve, connection, socket};
 use crate::reply::Peer;
 use crate::tls::ServerTls;
 
-/// Maximum bytes of plaintext and TLS records that rustls buffers for one client.
-const TLS_BUFFER: usize = 32 * 1024;
 /// First and longest pause after a failed accept; the pause doubles in between.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -196,7 +193,7 @@ pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listen
     // task of every parked connection.
     match Box::pin(begin_tls(stream, tls, &listening, &place)).await {
         Begun::Tls(stream) => {
-            peer.certificates = stream.get_ref().1.peer_certificates().map(Into::into);
+            peer.certificates = stream.peer_certificates().map(Into::into);
             H::serve(stream, listening, peer, place).await;
         }
         Begun::PlainHttp(stream) => {
@@ -241,9 +238,7 @@ async fn begin_tls<H>(stream: TcpStream, tls: Arc<ServerTls>, listening: &Listen
         // metric would rise steadily behind every load balancer.
         _ => return Begun::Nothing,
     }
-    let acceptor = TlsAcceptor::from(tls.current());
-    let handshake = acceptor.accept_with(Plain(stream), |session| session.set_buffer_limit(Some(TLS_BUFFER)));
-    match timeout(timeouts.handshake, handshake).await {
+    match timeout(timeouts.handshake, TlsStream::accept(Plain(stream), tls.current())).await {
         Ok(Ok(stream)) => Begun::Tls(Box::new(stream)),
         Ok(Err(error)) => Begun::Failed(error.to_string()),
         Err(_) => Begun::Failed("timed out".into()),

@@ -4,8 +4,8 @@
 //!   on shutdown.
 //! * [`connection`] drives one: [`exchange`] reads a request's [`head`], runs the handler while [`feed`] delivers
 //!   the body ([`body`], [`chunked`]), and sends the reply ([`wire`], [`pieces`]). When a handler parks, all of that
-//!   is freed, and the connection holds its stream and the slot alone ([`hold`]).
-//!   [`upgrade`] hands the connection over to another protocol.
+//!   is freed, and the connection keeps only its stream and the slot ([`hold`]). A waiting TLS stream holds no buffers
+//!   ([`tls_stream`]). [`upgrade`] hands the connection over to another protocol.
 //! * [`web`] serves management listeners with hyper, behind our checks and deadlines ([`guard`]).
 //! * [`refusal`] lists the reasons for which a request never reaches a handler.
 //!
@@ -33,9 +33,9 @@ pub mod refusal;
 pub mod reply;
 mod reserve;
 pub mod socket;
-
 mod timeouts;
 pub mod tls;
+mod tls_stream;
 pub mod unauthenticated;
 pub mod upgrade;
 pub mod web;

@@ -39,6 +39,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)
     }
 
+    /// Frees unused buffer space before a long wait. Unused bytes are kept.
+    pub fn release_room(&mut self) {
+        // Copied, because `BytesMut` can't shrink in place, and a 16 KiB buffer would be held for each parked agent.
+        self.input = BytesMut::from(&self.input[..]);
+    }
+
     /// Reads at most 1 KiB, without reserving buffer space: for a parked connection, which is only watched for a
     /// disconnect.
     pub fn poll_fill_little(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
