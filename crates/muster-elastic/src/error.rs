@@ -23,6 +23,7 @@ type Row = (&'static str, u16, &'static str);
 
 /// All errors by code. Where the protocol has two messages for a code, the second one is set where it is used.
 #[rustfmt::skip]
+// Agents log the code and the message, and decide by the status.
 const TABLE: &[Row] = &[
     ("AgentNotFound", 404, "agent could not be found"),
     ("Unauthorized", 401, "Agent not active"),

@@ -29,6 +29,7 @@ impl Shares {
 
     /// Takes a share for `agent`, or returns a 429 if the agent has its maximum.
     pub fn take(self: &Arc<Self>, agent: &AgentId) -> Result<Share, ApiError> {
+        // One lock for all agents: it is held for a few instructions, and transfers are rare compared to check-ins.
         let mut taken = self.taken();
         let count = taken.entry(agent.clone()).or_default();
         if *count >= self.max {

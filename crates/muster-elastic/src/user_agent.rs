@@ -33,6 +33,7 @@ pub fn check(accepted: &AcceptedVersions, header: &str) -> Result<AcceptedVersio
     if !accepted.admits(version) {
         return Err(RefusedVersion::Unsupported);
     }
+    // Accepted but marked: operators see which agents run a version that was never tested with this server.
     let newer_than_tested = accepted.is_newer_than_tested(version);
     Ok(AcceptedVersion { version: version.to_string(), newer_than_tested })
 }

@@ -85,6 +85,7 @@ impl Feed {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        // Nothing is read from the connection until the handler wants it: this is the backpressure towards the client.
         let Some(pipe) = self.pipe.clone().filter(|pipe| self.is_open() && !self.late && pipe.is_wanted(cx)) else {
             return Poll::Pending;
         };

@@ -1,5 +1,4 @@
-//! A TCP stream that uses `send` for a single buffer instead of `writev`. rustls always writes vectored, mostly with one
-//! record, and the kernel's path for `writev` is longer (2 % of the CPU time of a heartbeat).
+//! A TCP stream that writes a single buffer with `send` instead of `writev`, whose path in the kernel is longer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -34,6 +34,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Length(_) | Self::PlainHttp => StatusCode::BAD_REQUEST,
+            // 431 also for a long request line, which could get a 414: the parser does not distinguish them.
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
             // Never sent: these clients get no response. The status only appears in records.

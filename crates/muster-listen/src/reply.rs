@@ -45,6 +45,7 @@ impl ReplyBody {
 
     /// A body of these pieces, concatenated.
     pub fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        // Empty pieces are dropped: to a reader of frames, an empty one looks like progress without data.
         Self { pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(), tail: None }
     }
 

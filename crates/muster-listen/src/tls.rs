@@ -17,6 +17,7 @@ impl ServerTls {
 
     /// The configuration for a new connection.
     pub fn current(&self) -> Arc<ServerConfig> {
+        // Lock-free, since every handshake of a reconnecting fleet reads it.
         self.0.load_full()
     }
 

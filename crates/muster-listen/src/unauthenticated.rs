@@ -44,6 +44,7 @@ impl UnauthenticatedLimit {
 
     /// Admits a connection from `address`. Returns `None` when the address has too many unauthenticated connections.
     pub fn admit(self: &Arc<Self>, address: Option<SocketAddr>) -> Option<UnauthenticatedSlot> {
+        // Connections without an address come from the Unix socket or a test, and are not counted.
         let address = address.map(|address| network(address.ip()));
         if let Some(address) = address {
             let mut by_address = self.by_address();

@@ -54,6 +54,7 @@ pub fn status(view: ActionView) -> ActionStatus {
         has_rollout_period: action.rollout_seconds.is_some(),
         // Created by the server itself and not by a person.
         is_automatic: action.created_by == "system",
+        // The newest ones only: an action may fail on every agent. All results have an endpoint of their own.
         latest_errors: errors.into_iter().map(error).collect(),
         created_by: action.created_by,
     }

@@ -115,6 +115,7 @@ async fn list(
     // A page that is not full is the last one and has no cursor.
     let is_full = found.items.len() == paging.per_page as usize;
     let next = found.items.last().filter(|_| is_full).map(|last| json!([last.name]).to_string());
+    // Counting reads every agent's policy, so it happens only on request.
     let counts = if counted { fleet.policies().agent_counts(&grant).await?.into() } else { AgentCounts::default() };
     let items = found.items.into_iter().map(|one| policy(one, &counts, full)).collect();
     Ok(page_with_next(items, found.total, &paging, next))
@@ -267,6 +268,7 @@ async fn download(
     Query(query): Query<FullQuery>,
 ) -> ApiResult<Response> {
     let compiled = compiled(&fleet, &context, &id, &query).await?;
+    // The document that agents get, in the form of a file that a standalone agent reads.
     let yaml = serde_saphyr::to_string(&compiled).map_err(|error| Error::internal(error.to_string()))?;
     let headers = [(CONTENT_TYPE, "text/x-yaml"), (CONTENT_DISPOSITION, "attachment; filename=\"elastic-agent.yml\"")];
     Ok((headers, yaml).into_response())

@@ -22,6 +22,7 @@ pub fn whole<T>(items: Vec<T>) -> Json<Whole<T>> {
 
 /// A page of a list.
 pub fn page<T>(items: Vec<T>, total: u64, paging: &Paging) -> Json<Items<T>> {
+    // For lists that are never long enough for a cursor.
     page_with_next(items, total, paging, None)
 }
 

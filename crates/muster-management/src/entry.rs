@@ -28,6 +28,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        // Missing only if a route was added outside of `enter`; it then fails closed.
         let context = parts.extensions.get::<OpContext>().cloned();
         context.map(Self).ok_or_else(|| ApiError(Error::internal("a route outside the entry")))
     }

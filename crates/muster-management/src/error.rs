@@ -86,6 +86,7 @@ fn with_status(status: StatusCode, body: ErrorBody) -> Response {
     (status, Json(with_words(status, body))).into_response()
 }
 
+// `error` is the status in words, as in Kibana. Scripts should rely on `code`.
 fn with_words(status: StatusCode, body: ErrorBody) -> ErrorBody {
     let error = status.canonical_reason().unwrap_or("Error").to_owned();
     ErrorBody { status_code: status.as_u16(), error, ..body }

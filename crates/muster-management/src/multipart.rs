@@ -52,6 +52,7 @@ async fn first_file(mut form: Multipart) -> Result<FilePart, Response> {
     while let Some(field) = form.next_field().await.map_err(|error| broken(&error))? {
         let Some(name) = field.file_name().map(str::to_owned) else { continue };
         let mime_type = field.content_type().map(str::to_owned);
+        // The route's body limit bounds this: the form is a part of the body.
         let data = field.bytes().await.map_err(|error| broken(&error))?;
         return Ok(FilePart { name: Some(name).filter(|name| !name.is_empty()), mime_type, data });
     }

@@ -80,6 +80,7 @@ pub fn application(body: ApplyPolicy, version: Option<String>) -> Application {
 pub fn applied(applied: Applied, counts: &AgentCounts) -> AppliedPolicy {
     let Applied { saved: SavedPolicy { policy: after, warnings, changed, .. }, previous_revision, changes, secrets } =
         applied;
+    // Applying an identical file creates no revision, so that it can be repeated by automation.
     let outcome = match (previous_revision, changed) {
         (None, _) => ApplyOutcome::Created,
         (Some(_), true) => ApplyOutcome::Changed,

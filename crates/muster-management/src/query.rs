@@ -92,6 +92,7 @@ impl Paging {
         if page < first {
             return Err(Error::invalid("page", format!("the first page is {first}")));
         }
+        // In 64 bits, since page × perPage may overflow 32.
         let pages = u64::from(page - first) + 1;
         if pages * u64::from(per_page) > MAX_ROWS {
             return Err(Error::invalid("perPage", format!("page × perPage must not exceed {MAX_ROWS}")));
