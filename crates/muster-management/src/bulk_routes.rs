@@ -24,8 +24,8 @@ use super::selector::selected;
 use muster_fleet::Fleet;
 use muster_fleet::actions::Given;
 
-/// Maximum bytes of a body: the maximum number of ids fits, at their maximum length.
 // Lower than the limit of other bodies: 200,000 ids once grew the server by more than 100 MB.
+/// Maximum bytes of a body: the maximum number of ids fits, at their maximum length.
 const MAX_BODY: usize = 2 << 20;
 
 /// Endpoints that act on many agents.

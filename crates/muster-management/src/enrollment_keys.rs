@@ -111,8 +111,8 @@ static TABLE: Table<Record> = Table {
 
 /// Returns the policy if the store can evaluate the query alone: `Some(None)` for all keys, `Some(Some(id))` for the keys of
 /// a policy, `None` for any other query.
-// These are the usual queries. All others read every key.
 fn only_policy(kuery: &str) -> Result<Option<Option<PolicyId>>, Error> {
+    // These are the usual queries. All others read every key.
     Ok(match kql::parse(kuery)? {
         None => Some(None),
         Some(kql::Expr::Is(field, term)) if !term.pattern && field == "policy_id" => {
