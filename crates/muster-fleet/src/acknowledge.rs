@@ -1,4 +1,4 @@
-//! Acks: an agent's answers to its orders (EA §5).
+//! Acks: an agent's results for its actions (EA §5).
 
 use std::sync::Arc;
 
@@ -18,19 +18,21 @@ use super::check_in::CheckIns;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
 
-/// Most acks in one request; agents send a few.
-const MOST_ACKS: usize = 1000;
+/// Maximum acks in one request; agents send a few. Each of them costs up to two reads.
+const MAX_ACKS: usize = 1000;
 
 impl CheckIns {
-    /// Takes an agent's acks; one verdict each, in order. What they change is one commit.
+    /// Handles an agent's acks and returns one verdict for each, in the same order. All changes are one commit.
     pub async fn acknowledge(&self, entry: &AgentEntry, acks: &Acks<'_>) -> Result<Vec<Verdict>, Error> {
-        if acks.0.len() > MOST_ACKS {
-            return Err(Error::invalid("acks", format!("{} acks; at most {MOST_ACKS}", acks.0.len())));
+        if acks.0.len() > MAX_ACKS {
+            return Err(Error::invalid("acks", format!("{} acks; at most {MAX_ACKS}", acks.0.len())));
         }
         if acks.0.is_empty() {
             return Ok(Vec::new());
         }
         let record = entry.record().ok_or_else(unauthorized)?;
+        // The actions are read once, outside the retry loop: what changes between two attempts is the record. An action
+        // that is cancelled meanwhile loses nothing by a late result.
         let looked_up = self.look_up(&record, acks.wanted(&record)).await?;
         let mut outcome = None;
         let update = self.records.update(entry, entry, |before, now| {
@@ -42,7 +44,8 @@ impl CheckIns {
         update.await?;
         let Some(acknowledged) = outcome else { return Ok(Vec::new()) };
         if acknowledged.deactivated {
-            // Its held poll ends now, not when its time is over.
+            // An acked UNENROLL has revoked the agent's keys; a poll held under one of them must end now and not at its
+            // deadline (EA122).
             entry.wake();
             tracing::info!(agent = %entry.id(), "unenrolled by its own ack");
         }
@@ -54,7 +57,8 @@ impl CheckIns {
         for id in wanted.actions {
             if let Some(action) = self.store.everywhere(&System).action(&id).await? {
                 let target = self.store.everywhere(&System).action_target(&id, &record.id).await?;
-                // Agents keep their acks for later; one of an earlier life must not end this one.
+                // Agents keep acks that were not answered and send them later. An UNENROLL ack that belongs to an
+                // earlier enrollment of the same id must not unenroll this one.
                 let target = target.filter(|target| !target.is_former).map(|target| target.state);
                 found.orders.insert(id, Order { kind: action.kind, target });
             }
@@ -69,8 +73,8 @@ impl CheckIns {
         Ok(found)
     }
 
-    /// Whether the policy has that revision (D16): they are numbered without gaps, so the newest one in memory tells;
-    /// the store is asked about newer ones.
+    /// Returns true if the policy has that revision (D16). Revisions are numbered without gaps, so the cached newest
+    /// number usually decides. Another node may have created a newer one, so those are looked up in the store.
     async fn is_revision(&self, policy: &PolicyId, revision: i64) -> Result<bool, Error> {
         let newest = self.policies.newest_revision(policy).await?.unwrap_or(0);
         Ok(revision <= newest || self.store.everywhere(&System).policy_revision(policy, revision).await?.is_some())
@@ -79,10 +83,12 @@ impl CheckIns {
 
 fn to_change(before: &Arc<AgentRecord>, acknowledged: &Acknowledged, now: Timestamp) -> AgentChange {
     let results = acknowledged.results.iter().cloned();
+    // The agent was a target of each of these actions (checked in `look_up`), hence `addressed`.
     let mut writes: Vec<Write> = results
         .map(|result| Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true }))
         .collect();
     if acknowledged.deactivated {
+        // Other nodes may hold polls of the agent, too; the change wakes them.
         writes.push(Write::Audit(audit_line(&before.id, acknowledged, now)));
         writes.push(Write::Changed(Change::Agent(before.id.clone())));
     }

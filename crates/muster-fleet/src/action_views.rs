@@ -1,4 +1,4 @@
-//! Actions as people see them: how they stand, who failed and why, whom they were for.
+//! Read access to actions for administrators: progress, errors, and targets.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -17,19 +17,19 @@ use super::actions::Actions;
 use super::authority::Authorized;
 use super::scope::Scoped;
 
-/// Targets read at once.
-const READ_AT_ONCE: u32 = 5000;
-/// Errors shown of one action, at most.
-const MOST_ERRORS: u32 = 100;
+/// Targets per read.
+const READ_BATCH: u32 = 5000;
+/// Maximum errors returned for one action; each costs a read of the agent's host name.
+const MAX_ERRORS: u32 = 100;
 
-/// An action and how it stands.
+/// An action and its progress.
 #[derive(Clone, Debug)]
 pub struct ActionView {
     /// The action.
     pub action: Action,
-    /// Agents to which it was addressed.
+    /// Number of targets.
     pub created: i64,
-    /// How it stands.
+    /// Its progress.
     pub progress: ActionProgress,
     /// The latest errors.
     pub errors: Vec<AgentResult>,
@@ -40,7 +40,7 @@ pub struct ActionView {
 pub struct AgentResult {
     /// The result.
     pub result: ActionResult,
-    /// The host's name; `None`: no such agent any more.
+    /// The host's name; `None` if the agent was deleted or never reported one.
     pub hostname: Option<String>,
 }
 
@@ -51,9 +51,9 @@ pub struct TargetView {
     pub agent: AgentId,
     /// Its host's name.
     pub hostname: Option<String>,
-    /// How it stands.
+    /// State of this target.
     pub state: TargetState,
-    /// Its answer.
+    /// The agent's result, once it has sent one.
     pub result: Option<ActionResult>,
 }
 
@@ -68,38 +68,38 @@ pub enum ListedAction {
         policy: PolicyId,
         /// Its revision.
         revision: i64,
-        /// When it was made.
+        /// When the revision was created.
         at: Timestamp,
     },
 }
 
-/// Which actions.
+/// Filter and paging of a list of actions.
 #[derive(Clone, Debug, Default)]
-pub struct ActionQuestion {
-    /// Only those addressed to this agent.
+pub struct ActionListQuery {
+    /// Only actions that have this agent as a target.
     pub agent: Option<AgentId>,
-    /// Only of the day that begins then.
+    /// Only actions of the day that starts at this time.
     pub day: Option<Timestamp>,
-    /// Only the last so much time.
+    /// Only actions no older than this.
     pub latest: Option<Duration>,
-    /// How many errors to show.
+    /// Maximum errors to return for each action.
     pub errors: u32,
-    /// Only those behind this one.
+    /// Cursor: only actions after this one.
     pub after: Option<ActionCursor>,
 }
 
-/// The policy and the revision that `<policy>:<revision>` names; ids of actions hold no colon.
+/// Parses `<policy>:<revision>`. Unambiguous, because the ids of actions contain no colon.
 fn policy_change(id: &str) -> Option<(PolicyId, i64)> {
     let (policy, revision) = id.rsplit_once(':')?;
     Some((PolicyId::parse(policy).ok()?, revision.parse().ok()?))
 }
 
 impl Actions {
-    /// A page of actions and of changes of policies, newest first, without CANCEL entries.
+    /// Returns a page of actions and policy changes, newest first, without CANCEL actions.
     pub async fn list(
         &self,
         grant: &Grant<AgentsRead>,
-        question: &ActionQuestion,
+        question: &ActionListQuery,
         page: Page,
     ) -> Result<Listed<ActionView>, Error> {
         let now = self.clock.now();
@@ -122,7 +122,7 @@ impl Actions {
         Ok(Listed { items, total: found.total })
     }
 
-    /// Adds the latest errors to actions that were listed without.
+    /// Adds the latest errors to actions that were listed without them.
     pub async fn add_errors(
         &self,
         grant: &Grant<AgentsRead>,
@@ -135,7 +135,7 @@ impl Actions {
         Ok(())
     }
 
-    /// Finds an entry of the list in the caller's space: an action, or a change of a policy by `<policy>:<revision>`.
+    /// Finds an entry of the list in the caller's space: an action, or a policy change by `<policy>:<revision>`.
     pub async fn find_listed(
         &self,
         context: &OpContext,
@@ -152,13 +152,14 @@ impl Actions {
             return Err(Error::not_found("change of policy", id));
         };
         let revisions = seen.revisions(&found).await?;
+        // Revision 1 is the policy's creation and changes nothing that agents had, so the list does not have it either.
         match revisions.into_iter().find(|(number, _, _)| *number == revision && *number > 1) {
             Some((_, at, _)) => Ok(Authorized::new(ListedAction::PolicyChange { policy, revision, at }, grant)),
             None => Err(Error::not_found("change of policy", id)),
         }
     }
 
-    /// How one action stands.
+    /// Returns one action with its progress.
     pub async fn show(&self, listed: &Authorized<ListedAction, AgentsRead>, errors: u32) -> Result<ActionView, Error> {
         let seen = self.store.seen_by(listed.grant());
         let (action, counts) = match &**listed {
@@ -170,7 +171,7 @@ impl Actions {
         self.action_view(seen, action, counts, errors).await
     }
 
-    /// An action's targets and what they answered, after place `after`.
+    /// Returns an action's targets with their results, after position `after`.
     pub async fn results(
         &self,
         listed: &Authorized<ListedAction, AgentsRead>,
@@ -185,6 +186,7 @@ impl Actions {
             ListedAction::Action(action) => action,
         };
         let targets = seen.action_targets(action, after, limit).await?;
+        // Results have no position of their own, so all of them are read and matched with the page's targets.
         let results = seen.action_results(action, false, u32::MAX).await?;
         let mut results: HashMap<AgentId, ActionResult> =
             results.into_iter().map(|result| (result.agent_id.clone(), result)).collect();
@@ -196,7 +198,7 @@ impl Actions {
         Ok(views)
     }
 
-    /// The agents that some actions were for; `<policy>:<revision>` names a change of policy (MG148).
+    /// Returns the targets of several actions; `<policy>:<revision>` names a policy change (MG148).
     pub async fn agents_of(&self, context: &OpContext, ids: &[String]) -> Result<BTreeSet<AgentId>, Error> {
         let grant = context.grant::<AgentsRead>()?;
         let seen = self.store.seen_by(&grant);
@@ -204,7 +206,8 @@ impl Actions {
         for id in ids {
             match policy_change(id) {
                 Some((policy, _)) => {
-                    // One of another space concerns nobody here.
+                    // A policy of another space has no agents in this one. Not an error: that would reveal that it
+                    // exists.
                     if let Some(policy) = seen.policy(&policy).await? {
                         agents.extend(agents_on(seen, policy.id).await?);
                     }
@@ -232,7 +235,7 @@ async fn agents_on(seen: Scoped<'_>, policy: PolicyId) -> Result<Vec<AgentId>, E
     let filter = AgentFilter { policy_ids: Some(vec![policy]), ..AgentFilter::default() };
     let mut agents: Vec<AgentId> = Vec::new();
     loop {
-        let more = seen.agent_ids(&filter, agents.last(), READ_AT_ONCE).await?;
+        let more = seen.agent_ids(&filter, agents.last(), READ_BATCH).await?;
         if more.is_empty() {
             return Ok(agents);
         }
@@ -243,7 +246,7 @@ async fn agents_on(seen: Scoped<'_>, policy: PolicyId) -> Result<Vec<AgentId>, E
 async fn targets_of(seen: Scoped<'_>, action: &Action) -> Result<Vec<AgentId>, Error> {
     let (mut agents, mut place) = (Vec::new(), -1);
     loop {
-        let targets = seen.action_targets(action, place, READ_AT_ONCE).await?;
+        let targets = seen.action_targets(action, place, READ_BATCH).await?;
         let Some((last, _, _)) = targets.last() else { return Ok(agents) };
         place = *last;
         agents.extend(targets.into_iter().map(|(_, agent, _)| agent));
@@ -251,7 +254,7 @@ async fn targets_of(seen: Scoped<'_>, action: &Action) -> Result<Vec<AgentId>, E
 }
 
 async fn latest_errors(seen: Scoped<'_>, action: &Action, limit: u32) -> Result<Vec<AgentResult>, Error> {
-    let results = seen.action_results(action, true, limit.min(MOST_ERRORS)).await?;
+    let results = seen.action_results(action, true, limit.min(MAX_ERRORS)).await?;
     let mut errors = Vec::with_capacity(results.len());
     for result in results {
         errors.push(AgentResult { hostname: hostname(seen, &result.agent_id).await?, result });
@@ -263,7 +266,7 @@ async fn hostname(seen: Scoped<'_>, agent: &AgentId) -> Result<Option<String>, E
     Ok(seen.agent(agent).await?.map(|record| record.hostname).filter(|name| !name.is_empty()))
 }
 
-/// Every agent on the policy, with whether it runs the revision.
+/// Returns the agents on the policy; those that run at least `revision` count as done.
 async fn agents_of_change(
     seen: Scoped<'_>,
     policy: PolicyId,
@@ -277,6 +280,7 @@ async fn agents_of_change(
         ..AgentFilter::default()
     };
     let page = Page { offset: u32::try_from(after.saturating_add(1)).unwrap_or(0), limit };
+    // Sorted by a time that never changes, so that pages don't shift while agents check in.
     let found = seen.agents(&filter, AgentSort::EnrolledAt, false, page).await?;
     let view = |record: AgentRecord| {
         let runs = record.running_policy_id.as_ref() == Some(&policy) && record.policy_revision >= revision;
@@ -290,7 +294,8 @@ async fn agents_of_change(
     Ok(found.items.into_iter().map(|details| view(details.record)).collect())
 }
 
-/// The store counts in lists; one action is a list of its own time.
+/// Returns one action with its counts. The store counts targets only in lists, so this lists the actions of exactly
+/// that microsecond.
 async fn counted_at(seen: Scoped<'_>, at: Timestamp, id: &str, what: &str) -> Result<(Action, ActionCounts), Error> {
     let moment = Duration::from_micros(1);
     let filter = ActionFilter {
@@ -303,7 +308,7 @@ async fn counted_at(seen: Scoped<'_>, at: Timestamp, id: &str, what: &str) -> Re
     loop {
         let found = seen.actions(filter.clone(), page).await?.items;
         if found.is_empty() {
-            // Collected since we looked.
+            // Removed by housekeeping since it was found.
             return Err(Error::not_found(what, id));
         }
         if let Some(found) = found.into_iter().find(|(other, _)| other.id.as_str() == id) {

@@ -1,4 +1,4 @@
-//! Agents as people see them: records, documents, and what this node's memory knows better.
+//! Read access to agents for administrators: stored records and documents, with the presence that only this node knows.
 
 use muster_core::Error;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
@@ -14,24 +14,24 @@ use super::authority::Authorized;
 /// An agent with its presence.
 #[derive(Clone, Debug)]
 pub struct AgentView {
-    /// Record and documents.
+    /// The record and its documents.
     pub details: AgentDetails,
-    /// The last check-in that anyone knows of.
+    /// Time of the last check-in, stored or in memory, whichever is later.
     pub last_checkin: Option<Timestamp>,
-    /// Whether a poll of it is held here now.
+    /// Whether this node holds a poll of the agent now.
     pub connected: bool,
 }
 
-/// What a list of agents is to be.
+/// Filter, sort order and page of a list of agents.
 #[derive(Clone, Debug)]
-pub struct AgentQuestion {
+pub struct AgentListQuery {
     /// Which agents.
     pub filter: AgentFilter,
-    /// In what order.
+    /// The sort key.
     pub sort: AgentSort,
-    /// The other way round.
+    /// Whether to sort in descending order.
     pub descending: bool,
-    /// Which part of it.
+    /// The page or cursor.
     pub rows: Rows,
 }
 
@@ -40,22 +40,23 @@ pub struct AgentQuestion {
 pub enum Rows {
     /// A page.
     Page(Page),
-    /// What is behind a cursor, at most so many.
+    /// The rows after a cursor, at most this many.
     After(AgentCursor, u32),
 }
 
-/// Agents that can be looked up at once, and that an answer holds.
+/// Maximum ids, and maximum host names, of one look-up. The response has at most twice as many agents.
 const MAX_NAMED: usize = 1000;
 
 impl Agents {
-    /// A page of agents.
-    pub async fn list(&self, grant: &Grant<AgentsRead>, question: &AgentQuestion) -> Result<Listed<AgentView>, Error> {
-        let AgentQuestion { filter, sort, descending, rows } = question;
+    /// Returns a page of agents.
+    pub async fn list(&self, grant: &Grant<AgentsRead>, query: &AgentListQuery) -> Result<Listed<AgentView>, Error> {
+        let AgentListQuery { filter, sort, descending, rows } = query;
         let seen = self.store.seen_by(grant);
         let found = match rows {
             Rows::Page(page) => seen.agents(filter, *sort, *descending, *page).await?,
             Rows::After(cursor, limit) => Listed {
                 items: seen.agents_after(filter, *sort, *descending, cursor, *limit).await?,
+                // The cursor only skips rows; the total stays that of the whole list, so it is counted separately.
                 total: seen.agent_counts(filter).await?.into_iter().map(|(_, count)| count).sum(),
             },
         };
@@ -63,8 +64,8 @@ impl Agents {
         Ok(Listed { items, total: found.total })
     }
 
-    /// The agents of these ids, and those on hosts of these names, whatever their status; host names are compared
-    /// without regard to case.
+    /// Returns the agents with these ids and the agents on hosts with these names, in any status. Host names are
+    /// compared case-insensitively.
     pub async fn named(
         &self,
         grant: &Grant<AgentsRead>,
@@ -78,6 +79,8 @@ impl Agents {
         let named =
             AgentCondition::Any(vec![AgentCondition::Ids(known), AgentCondition::Hostnames(hostnames.to_vec())]);
         let filter = AgentFilter { conditions: vec![named], ..AgentFilter::default() };
+        // One row more than allowed, to tell a full result from one that was cut off: a bulk action on a silently
+        // shortened list would miss agents.
         let page = Page { offset: 0, limit: u32::try_from(2 * MAX_NAMED + 1).unwrap_or(u32::MAX) };
         let found = self.store.seen_by(grant).agents(&filter, AgentSort::EnrolledAt, true, page).await?.items;
         if found.len() > 2 * MAX_NAMED {
@@ -87,7 +90,7 @@ impl Agents {
         Ok(found.into_iter().map(|details| details.record).collect())
     }
 
-    /// One agent with all its documents.
+    /// Returns one agent with all its documents.
     pub async fn show(&self, agent: Authorized<AgentRecord, AgentsRead>) -> Result<AgentView, Error> {
         let documents: AgentDocuments =
             self.store.seen_by(agent.grant()).agent_documents(&agent).await?.unwrap_or_default();
@@ -95,12 +98,12 @@ impl Agents {
         Ok(self.with_presence(AgentDetails { record, documents }))
     }
 
-    /// Number of agents in each status, among those that match.
+    /// Returns the number of matching agents in each status.
     pub async fn count(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, Error> {
         Ok(self.store.seen_by(grant).agent_counts(filter).await?)
     }
 
-    /// Every tag in use among those that match, sorted ignoring case.
+    /// Returns all tags of the matching agents, sorted case-insensitively.
     pub async fn tags_in_use(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<String>, Error> {
         Ok(self.store.seen_by(grant).agent_tags(filter).await?)
     }
@@ -108,6 +111,7 @@ impl Agents {
     fn with_presence(&self, details: AgentDetails) -> AgentView {
         let id = &details.record.id;
         let seen = self.registry.last_seen(id, self.clock.now());
+        // Presence is written in batches, so memory is usually ahead of the store; after a restart it is behind.
         let last_checkin = seen.max(details.record.last_checkin);
         AgentView { connected: self.registry.is_connected(id), last_checkin, details }
     }

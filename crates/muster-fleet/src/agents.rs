@@ -1,4 +1,4 @@
-//! The service of agents, for people: find, list, show, note, delete.
+//! The service of agents for administrators: find, list, show, annotate, delete.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::registry::Registry;
 use super::selection::{Selected, Selection};
 use super::watched_store::WatchedStore;
 
-/// Agents as people work with them.
+/// Operations of administrators on agents.
 pub struct Agents {
     pub(super) store: Arc<WatchedStore>,
     pub(super) clock: Arc<dyn Clock>,
@@ -37,6 +37,7 @@ impl Agents {
         let grant = context.grant::<P>()?;
         let found = match AgentId::parse(id) {
             Ok(id) => self.store.seen_by(&grant).agent(&id).await?,
+            // A malformed id names no agent: 404, like any other id that does not exist.
             Err(_) => None,
         };
         let record = found.ok_or_else(|| Error::not_found("agent", id))?;

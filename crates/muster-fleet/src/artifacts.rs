@@ -1,4 +1,4 @@
-//! Artifacts of policies (EA §7.1): served to the agents whose policy names them.
+//! Artifacts of policies (EA §7.1), served to agents whose policy lists them.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -16,9 +16,10 @@ fn forbidden(message: &str) -> Error {
 }
 
 impl Files {
-    /// The encoded bytes of an artifact, for an agent whose policy lists it with that hash (EA125).
+    /// Returns the encoded bytes of an artifact, if the agent's policy lists it with that hash (EA125).
     pub async fn artifact(&self, entry: &AgentEntry, identifier: &str, decoded_sha256: &str) -> Result<Bytes, Error> {
         let record = entry.record().ok_or_else(super::authenticate::unauthorized)?;
+        // The assigned policy first: its artifacts are fetched while the agent still reports the old one as running.
         let policy = record.policy_id.as_ref().or(record.running_policy_id.as_ref());
         let policy = policy.ok_or_else(|| forbidden("agent has no policy ID"))?;
         if !self.policy_lists(policy, identifier, decoded_sha256).await? {
@@ -27,6 +28,7 @@ impl Files {
         let found = self.store.everywhere(&System).artifact(identifier, decoded_sha256).await?;
         let (artifact, body) = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "not_found", "not found"))?;
         if hex(digest(&SHA256, &body).as_ref()) != artifact.encoded_sha256 {
+            // The agent would notice as well, but only retry. Here the damage reaches the server's log.
             return Err(Error::internal(format!(
                 "the stored bytes of artifact {identifier:?} do not match their hash"
             )));
@@ -35,12 +37,13 @@ impl Files {
     }
 
     async fn policy_lists(&self, policy: &PolicyId, identifier: &str, decoded_sha256: &str) -> Result<bool, Error> {
+        // Not from the policy cache, which keeps rendered text only. Artifacts are fetched once for each version.
         let newest = self.store.everywhere(&System).policy_newest_revision(policy).await?;
         Ok(newest.is_some_and(|revision| lists(&revision.compiled, identifier, decoded_sha256)))
     }
 }
 
-/// Whether some input of a compiled policy names the artifact with that hash.
+/// Returns true if an input of the compiled policy lists the artifact with that hash.
 fn lists(compiled: &Value, identifier: &str, decoded_sha256: &str) -> bool {
     let inputs = compiled.get("inputs").and_then(Value::as_array);
     inputs.into_iter().flatten().any(|input| {
@@ -57,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ea125_only_what_an_input_names_with_its_hash_is_listed() {
+    fn ea125_artifact_is_served_only_if_an_input_lists_its_hash() {
         let compiled = json!({"inputs": [
             {"id": "plain"},
             {"id": "endpoint", "artifact_manifest": {"artifacts": {"trust": {"decoded_sha256": "AB"}}}},

@@ -1,4 +1,4 @@
-//! Lines for the audit log: every operation that changes something, or shows a secret, commits one.
+//! Audit events. Every operation that changes something or reveals a secret commits one.
 
 use std::fmt::Display;
 
@@ -8,7 +8,7 @@ use muster_core::time::Timestamp;
 use muster_store::Write;
 use serde_json::Value;
 
-/// The line that says that `actor` did `action` to `subject`.
+/// Returns the write of an audit event: `actor` did `action` to `subject`.
 pub fn audit_line(actor: &Actor, at: Timestamp, action: &str, subject: impl Display, detail: Value) -> Write {
     Write::Audit(AuditEvent {
         at,

@@ -1,6 +1,7 @@
-//! The service of the audit log: look through it, and check that it is whole (M25).
+//! The service of the audit log: listing and verification (M25).
 //!
-//! The log belongs to the installation and not to a space: its lines are one chain, which only the whole of it proves.
+//! The log belongs to the installation and not to a space: all lines form one hash chain, which can be verified only as
+//! a whole.
 
 use std::sync::Arc;
 
@@ -11,42 +12,42 @@ use muster_core::time::Timestamp;
 
 use super::watched_store::WatchedStore;
 
-/// Lines read at once.
+/// Lines per read.
 const BATCH: u32 = 1000;
-/// Lines that one request looks through at most: what matches may be rare, and the log long.
-const LOOKED_THROUGH: u64 = 50_000;
+/// Maximum lines that one request scans: matches may be rare and the log long.
+const MAX_SCANNED: u64 = 50_000;
 
-/// A line in its place in the chain.
+/// An audit event with its position in the chain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditLine {
-    /// Its number; later lines have higher ones.
+    /// Its number, ascending.
     pub seq: i64,
-    /// What it says.
+    /// The event.
     pub event: AuditEvent,
-    /// SHA-256 over the hash of the line before and this line.
+    /// SHA-256 over the previous line's hash and this line's text.
     pub hash: [u8; 32],
 }
 
-/// Which lines. Empty fields do not filter.
+/// Filter and paging. Empty fields do not filter.
 #[derive(Clone, Debug, Default)]
-pub struct AuditQuestion {
-    /// By this actor: `local:root`, `agent:<id>` …
+pub struct AuditQuery {
+    /// Only events of this actor: `local:root`, `agent:<id>` …
     pub actor: Option<String>,
-    /// Of this kind: `policy.update` …
+    /// Only events of this action: `policy.update` …
     pub action: Option<String>,
-    /// About this object: `policy:<id>` …
+    /// Only events about this object: `policy:<id>` …
     pub subject: Option<String>,
-    /// At or after this time.
+    /// Only events at or after this time.
     pub since: Option<Timestamp>,
-    /// Before this time.
+    /// Only events before this time.
     pub until: Option<Timestamp>,
-    /// Only those before the line of this number.
+    /// Only events before the line with this number.
     pub before: Option<i64>,
-    /// At most so many.
+    /// Maximum number of lines.
     pub limit: u32,
 }
 
-impl AuditQuestion {
+impl AuditQuery {
     fn matches(&self, event: &AuditEvent) -> bool {
         let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
         is(&self.actor, &event.actor)
@@ -62,23 +63,24 @@ impl AuditQuestion {
 pub struct AuditPage {
     /// The lines.
     pub lines: Vec<AuditLine>,
-    /// Where the list goes on: `before` of the next question. `None`: the log has no older line. A page may be short,
-    /// or empty, and go on all the same.
+    /// `before` of the next page; `None` at the end of the log. A short or empty page may still have a next one,
+    /// because the scan is limited.
     pub next: Option<i64>,
 }
 
-/// What a check of the chain came to.
+/// Result of a verification of the chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AuditVerdict {
-    /// Lines that were checked and are as they were written.
+    /// Number of lines verified before the first error.
     pub lines: u64,
-    /// Hash of the last of them; `None`: there is none. Kept elsewhere, it shows later that no line was cut off since.
+    /// Hash of the last verified line; `None` for an empty log. A copy that is kept elsewhere proves later that the log
+    /// was not truncated, which the chain alone can't show.
     pub head: Option<[u8; 32]>,
-    /// Number of the first line that was changed, or before which one is missing. `None`: the chain is whole.
+    /// Number of the first line that was modified or that follows a missing one; `None` if the chain is intact.
     pub broken_at: Option<i64>,
 }
 
-/// The audit log, as people read it.
+/// The audit log.
 pub struct Audit {
     store: Arc<WatchedStore>,
 }
@@ -88,20 +90,22 @@ impl Audit {
         Self { store }
     }
 
-    /// Lines that match, newest first.
-    pub async fn list(&self, grant: &Grant<AuditRead>, question: &AuditQuestion) -> Result<AuditPage, Error> {
+    /// Returns matching lines, newest first.
+    pub async fn list(&self, grant: &Grant<AuditRead>, query: &AuditQuery) -> Result<AuditPage, Error> {
         let mut page = AuditPage::default();
-        let mut before = question.before.unwrap_or(i64::MAX);
-        for _ in 0..LOOKED_THROUGH / u64::from(BATCH) {
+        let mut before = query.before.unwrap_or(i64::MAX);
+        for _ in 0..MAX_SCANNED / u64::from(BATCH) {
+            // Filtered here and not in SQL: the lines are stored as text, which the hash covers, without other columns.
             let batch = self.store.audit(grant).audit_events_before(before, BATCH).await?;
             let is_last = batch.len() < BATCH as usize;
             for (seq, text, hash) in batch {
-                if page.lines.len() >= question.limit as usize {
+                // Tested before a line is taken: a page that is full at the log's last line has no next page.
+                if page.lines.len() >= query.limit as usize {
                     page.next = Some(before);
                     return Ok(page);
                 }
                 before = seq;
-                page.lines.extend(read(seq, &text, hash).filter(|line| question.matches(&line.event)));
+                page.lines.extend(read(seq, &text, hash).filter(|line| query.matches(&line.event)));
             }
             if is_last {
                 return Ok(page);
@@ -111,14 +115,14 @@ impl Audit {
         Ok(page)
     }
 
-    /// Checks every line against the chain, from the first.
+    /// Verifies every line of the chain from the first.
     pub async fn verify(&self, grant: &Grant<AuditRead>) -> Result<AuditVerdict, Error> {
         let (mut verdict, mut after) = (AuditVerdict::default(), 0);
         loop {
             let batch = self.store.audit(grant).audit_events(after, BATCH).await?;
             let is_last = batch.len() < BATCH as usize;
             after = batch.last().map_or(after, |(seq, _, _)| *seq);
-            verdict.follow(batch);
+            verdict.extend(batch);
             if is_last || verdict.broken_at.is_some() {
                 return Ok(verdict);
             }
@@ -127,9 +131,10 @@ impl Audit {
 }
 
 impl AuditVerdict {
-    /// Goes on with the next lines, up to the first that does not fit.
-    fn follow(&mut self, lines: Vec<(i64, String, [u8; 32])>) {
+    /// Verifies the next lines, up to the first mismatch.
+    fn extend(&mut self, lines: Vec<(i64, String, [u8; 32])>) {
         for (seq, text, hash) in lines {
+            // The hash covers the stored text, not the decoded event: decoding and encoding again may change the bytes.
             let previous = self.head.as_ref().map_or(&[][..], |head| head.as_slice());
             if chain_hash(previous, text.as_bytes()) != hash {
                 self.broken_at = Some(seq);
@@ -140,7 +145,8 @@ impl AuditVerdict {
     }
 }
 
-/// A line that can't be read is left out, so that it hides no other; [`Audit::verify`] tells of it.
+/// Decodes a line. A corrupt one is logged and skipped, so that it does not make the rest of the log unreadable;
+/// [`Audit::verify`] reports it.
 fn read(seq: i64, text: &str, hash: [u8; 32]) -> Option<AuditLine> {
     match serde_json::from_str(text) {
         Ok(event) => Some(AuditLine { seq, event, hash }),
@@ -167,12 +173,12 @@ mod tests {
 
     fn verdict(lines: Vec<(i64, String, [u8; 32])>) -> (u64, Option<i64>) {
         let mut verdict = AuditVerdict::default();
-        verdict.follow(lines);
+        verdict.extend(lines);
         (verdict.lines, verdict.broken_at)
     }
 
     #[test]
-    fn m25_a_changed_and_a_removed_line_break_the_chain_where_they_are() {
+    fn m25_modified_or_removed_line_breaks_the_chain_at_its_position() {
         let whole = chain(&["a", "b", "c", "d"]);
         assert_eq!(verdict(whole.clone()), (4, None));
         let mut changed = whole.clone();
@@ -187,11 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn a_check_in_pieces_is_the_same_check() {
+    fn verification_in_batches_gives_the_same_result() {
         let lines = chain(&["a", "b", "c", "d"]);
         let (mut whole, mut pieces) = (AuditVerdict::default(), AuditVerdict::default());
-        whole.follow(lines.clone());
-        lines.chunks(3).for_each(|some| pieces.follow(some.to_vec()));
+        whole.extend(lines.clone());
+        lines.chunks(3).for_each(|some| pieces.extend(some.to_vec()));
         assert_eq!(whole, pieces);
     }
 }

@@ -1,4 +1,4 @@
-//! An agent, or a component of it, says that it left (EA §8).
+//! Uninstallation reports of agents and their components (EA §8).
 
 use muster_core::Error;
 use muster_core::agent::{AuditReason, AuditReport};
@@ -15,12 +15,14 @@ use super::registry::AgentEntry;
 use super::update::AgentChange;
 
 impl CheckIns {
-    /// Keeps the report; the agent stays active, and its next check-in takes the report back (EA61, EA140). The
-    /// uninstallation of an agent of our own ends its life and its credentials at once. `Denial::LeftForGood` once `orphaned` was reported (EA138).
+    /// Stores the report. The agent stays active, and its next check-in clears the report (EA61, EA140). The report of
+    /// a muster-agent unenrolls it and revokes its credentials immediately. Returns `Denial::LeftForGood` once
+    /// `orphaned` was reported (EA138).
     pub async fn report_unenroll(&self, entry: &AgentEntry, reason: AuditReason, at: Timestamp) -> Result<(), Error> {
         let report = AuditReport { reason, at };
         let update = self.records.update(entry, entry, |record, now| {
             let after = report_left(record, report, entry.last_seen(now), now)?;
+            // A repeated report changes nothing and leaves no second line: agents send it until they get a response.
             let mut writes: Vec<Write> =
                 after.iter().map(|_| Write::Audit(audit_line(&record.id, report, now))).collect();
             if after.as_ref().is_some_and(|after| record.active && !after.active) {
@@ -29,7 +31,7 @@ impl CheckIns {
             Ok(AgentChange { record: after, writes })
         });
         if !update.await?.active {
-            // A held poll ends now, not when its time is over.
+            // Its poll was authenticated by a key that no longer exists: it ends now, not at its deadline.
             entry.wake();
             tracing::info!(agent = %entry.id(), "uninstalled: its credentials have ended");
         }

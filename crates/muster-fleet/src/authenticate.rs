@@ -1,6 +1,7 @@
-//! Who presents a key: the agent of the path, some agent, or nobody (EA §1.6).
+//! Authentication of agents by their keys (EA §1.6).
 //!
-//! Keys that are revoked, expired, truncated, of another case or unknown all give one and the same refusal.
+//! Revoked, expired, malformed and unknown keys all get the same error, so that responses don't reveal which keys
+//! exist.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use super::registry::{AgentEntry, Registry};
 use super::throttle::Throttle;
 use super::watched_store::WatchedStore;
 
-/// The one answer to a key that opens nothing.
+/// Returns the error for every invalid key.
 pub fn unauthorized() -> Error {
     Denial::UnknownKey.into()
 }
@@ -30,13 +31,13 @@ fn holds_key(record: &AgentRecord, key: &ApiKey) -> bool {
     record.active && record.credentials.matching(key).is_some()
 }
 
-/// The service of agents' credentials: who presents one.
+/// The service that authenticates agents.
 pub struct Authentication {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     records: Arc<Records>,
-    /// Keys of one agent presented for another, as far as they were written to the audit log.
+    /// Limits audit events about keys that were presented for another agent.
     mismatches: Throttle,
 }
 
@@ -50,13 +51,14 @@ impl Authentication {
         Self { store, clock, registry, records, mismatches: Throttle::new(Duration::from_secs(60)) }
     }
 
-    /// The agent of that id, if the key is its own. A live key of somebody else: [`Denial::ForeignKey`] (EA54), with an
-    /// audit line; any other: [`Denial::UnknownKey`].
+    /// Returns the agent with that id, if the key is one of its own. A valid key of another agent gives
+    /// [`Denial::ForeignKey`] (EA54) and an audit event, any other key [`Denial::UnknownKey`].
     pub async fn agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
         if let Ok(id) = AgentId::parse(id) {
             let entry = match self.registry.get(&id) {
-                // From memory: a check-in costs no read of the store and one SHA-256.
+                // The usual case, without a read: a check-in of a known agent costs one SHA-256.
                 Some(entry) => Some(entry),
+                // Boxed, so that the future of every check-in does not reserve the space of this rare path.
                 None => Box::pin(self.records.entry(&id)).await?,
             };
             if let Some(entry) = entry.filter(|entry| entry.record().is_some_and(|record| holds_key(&record, key))) {
@@ -73,10 +75,11 @@ impl Authentication {
         Err(Denial::ForeignKey.into())
     }
 
-    /// The agent that the key is a live credential of; [`Denial::NotAnAgent`] for a live key that is not an agent's.
+    /// Returns the agent that the key belongs to; [`Denial::NotAnAgent`] for a valid enrollment key.
     pub async fn any_agent(&self, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
         if let Some(record) = self.key_of_agent(key).await? {
             let entry = self.registry.admit(record);
+            // Noted in memory and written with presence: a write for each request would cost more than the request.
             entry.credential_used(&key.id, self.clock.now());
             return Ok(entry);
         }
@@ -86,12 +89,12 @@ impl Authentication {
         Err(unauthorized())
     }
 
-    /// Whether the key is live: an agent's or an enrollment key.
+    /// Returns true if the key is valid, be it an agent's or an enrollment key.
     pub async fn any_key(&self, key: &ApiKey) -> Result<bool, Error> {
         Ok(self.key_holder(key).await?.is_some())
     }
 
-    /// Who holds the key, for the audit log: `agent:<id>` or `enrollment_key:<id>`.
+    /// Returns the key's holder for the audit log: `agent:<id>` or `enrollment_key:<id>`.
     async fn key_holder(&self, key: &ApiKey) -> Result<Option<String>, Error> {
         if let Some(record) = self.key_of_agent(key).await? {
             return Ok(Some(format!("agent:{}", record.id)));
@@ -109,13 +112,13 @@ impl Authentication {
         Ok(found.is_some_and(|stored| key.matches(&stored.hash) && stored.admits(now).is_ok()))
     }
 
-    /// One line a minute for each holder: a client in a loop must not fill the disk.
+    /// Writes at most one audit event a minute for each key holder: a client in a loop must not fill the disk.
     async fn audit_identity_mismatch(&self, holder: &str, path_id: &str) {
         let now = self.clock.now();
         if !self.mismatches.first_in_a_while(holder, now) {
             return;
         }
-        // From outside, unchecked: it must not end a log line or fill it.
+        // Unvalidated input: without control characters it can't forge log lines, and it is kept short.
         let shown: String = path_id.chars().filter(|c| !c.is_control()).take(128).collect();
         let event = AuditEvent {
             at: now,
@@ -124,7 +127,8 @@ impl Authentication {
             subject: format!("agent:{shown}"),
             detail: json!({"reason": "the key belongs to another agent"}),
         };
-        // The request is refused in any case; an audit log that can't be written must not turn a 403 into a 503.
+        // The request is rejected in any case. An audit log that can't be written must not turn the 403 into a 503, on
+        // which agents retry.
         if let Err(error) = self.store.commit(&System, vec![Write::Audit(event)]).await {
             tracing::warn!(%error, "failed to write an identity mismatch to the audit log");
         }

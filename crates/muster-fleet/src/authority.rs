@@ -1,9 +1,9 @@
-//! In whose name something is committed, and what a caller may act on.
+//! The authority of a commit, and proofs that a caller may act on an object.
 //!
-//! A commit names its authority: a person's grant, an agent that presented its key, or the server itself. There is no
-//! commit without one, so a service method that forgot to ask for authorization has nothing to commit with.
+//! Each commit names its authority: an administrator's grant, an authenticated agent, or the server itself. Without
+//! one, commits don't compile, so a service method can't forget the authorization.
 //!
-//! A service call takes the proof of a look-up:
+//! A service call takes the proof that a look-up returns:
 //!
 //! ```
 //! use muster_core::Error;
@@ -16,7 +16,7 @@
 //! }
 //! ```
 //!
-//! Without one it does not compile:
+//! Without the proof it does not compile:
 //!
 //! ```compile_fail,E0308
 //! use muster_core::Error;
@@ -29,7 +29,7 @@
 //! }
 //! ```
 //!
-//! Nor with the proof of another privilege:
+//! The proof of another privilege does not compile either:
 //!
 //! ```compile_fail,E0308
 //! use muster_core::Error;
@@ -42,7 +42,7 @@
 //! }
 //! ```
 //!
-//! Nor does a proof that the caller made up:
+//! Callers can't construct a proof:
 //!
 //! ```compile_fail,E0624
 //! use muster_core::authorization::{Grant, KeysWrite};
@@ -62,27 +62,27 @@ use muster_core::authorization::{Actor, Grant, Privilege};
 use super::enroll::Admission;
 use super::registry::AgentEntry;
 
-/// Something that stands behind a commit. Only the types of this crate and [`Grant`] are.
+/// The authority of a commit. Sealed: implemented by [`Grant`] and types of this crate.
 pub trait Authority: sealed::Sealed + Sync {
-    /// Whether the caller only wants to know: nothing is committed.
+    /// Returns true for a dry run, which commits nothing.
     fn is_dry_run(&self) -> bool {
         false
     }
 }
 
-/// Someone who reads for no person, and so across spaces: the server itself, and an agent that presented its key.
+/// An authority that may read across spaces: the server itself and authenticated agents, but no administrator.
 pub trait Unscoped: Authority {}
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// The server itself: timers, housekeeping, the first start. Never what acts on behalf of a request.
+/// The server itself: timers, housekeeping, the first start. Never used on behalf of an administrator.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct System;
 
 impl System {
-    /// How the server stands in the audit log.
+    /// The server's name in the audit log.
     pub(crate) const ACTOR: Actor = Actor::System;
 }
 
@@ -97,23 +97,25 @@ impl<P: Privilege> Authority for Grant<P> {
     }
 }
 
-// An entry of an agent is handed out by authentication; a background task that holds one acts as the server.
+// Only authentication hands an entry to an adapter, so holding one proves that the agent presented its key. Background
+// tasks get entries from the registry, but commit as `System`.
 impl sealed::Sealed for AgentEntry {}
 impl Authority for AgentEntry {}
 impl Unscoped for AgentEntry {}
 
+// An admission is constructed only from an enrollment key that was verified.
 impl sealed::Sealed for Admission {}
 impl Authority for Admission {}
 impl Unscoped for Admission {}
 
-/// A subject that was found in the caller's space, with the caller's grant of `P` for it. Only look-ups make one.
+/// An object that was found in the caller's space, with the caller's grant of `P`. Only look-ups construct one.
 pub struct Authorized<T, P> {
     subject: T,
     grant: Grant<P>,
 }
 
 impl<T, P: Privilege> Authorized<T, P> {
-    /// To be called by look-ups alone, with what they found in the space of the grant.
+    /// To be called only by look-ups, with an object that they found in the space of the grant.
     pub(crate) fn new(subject: T, grant: Grant<P>) -> Self {
         Self { subject, grant }
     }
@@ -123,7 +125,7 @@ impl<T, P: Privilege> Authorized<T, P> {
         &self.grant
     }
 
-    /// The subject alone.
+    /// Returns the object without the grant.
     pub fn into_inner(self) -> T {
         self.subject
     }

@@ -1,7 +1,7 @@
-//! Tails the change log and wakes who is concerned.
+//! Tails the change log, refreshes this node's caches and wakes the held polls concerned.
 //!
-//! A change carries no data: its subject is looked at anew. A node that was away reads on from the last number it
-//! handled; nothing depends on a message that could be lost.
+//! A change carries no data: its subject is read again. A node that was disconnected continues after the last number it
+//! handled, so nothing depends on a message that could be lost.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,26 +16,28 @@ use super::authority::System;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
+use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
-use super::stopping::Stopping;
 use super::watched_store::WatchedStore;
 
 const BATCH: u32 = 1000;
-/// After an error the store is asked again this much later.
+/// Pause before the next attempt after a failed read.
 const RETRY: Duration = Duration::from_secs(1);
-/// How many held polls are woken at once when a policy goes out, and the pause between (EA100): 25,600 a second.
+/// Number of held polls that a new policy revision wakes at a time, and the pause between (EA100): 25,600 polls a
+/// second. Without the pauses, the responses of a large fleet would be encrypted at the same time as everybody else's
+/// requests.
 const WAVE: usize = 128;
 const WAVE_PAUSE: Duration = Duration::from_millis(5);
 
-/// Follows the change log on behalf of this node's memory.
+/// Follows the change log for this node.
 pub(crate) struct ChangeFeed {
     store: Arc<WatchedStore>,
     registry: Arc<Registry>,
     records: Arc<Records>,
     policies: Arc<PolicyCache>,
     statuses: Arc<Statuses>,
-    stopping: Arc<Stopping>,
-    /// The last row of the change log that this node handled.
+    shutdown: Arc<Shutdown>,
+    /// Number of the last change that this node handled.
     handled: AtomicI64,
 }
 
@@ -46,25 +48,26 @@ impl ChangeFeed {
         records: Arc<Records>,
         policies: Arc<PolicyCache>,
         statuses: Arc<Statuses>,
-        stopping: Arc<Stopping>,
+        shutdown: Arc<Shutdown>,
     ) -> Self {
+        // Nothing is cached yet, so older changes don't matter. The number is taken here and not when `follow` first
+        // runs: agents may be cached in between, and their changes must not be skipped.
         let handled = AtomicI64::new(*store.everywhere(&System).changes().borrow());
-        Self { store, registry, records, policies, statuses, stopping, handled }
+        Self { store, registry, records, policies, statuses, shutdown, handled }
     }
 
-    /// The last row that this node handled.
+    /// Number of the last change that this node handled.
     pub(crate) fn handled(&self) -> i64 {
         self.handled.load(Ordering::Acquire)
     }
 
-    /// Says where this node stands.
+    /// Sets the number of the last change handled.
     #[cfg(test)]
     pub(crate) fn set_handled(&self, seq: i64) {
         self.handled.store(seq, Ordering::Release);
     }
 
-    /// Follows the change log until the fleet stops, from where it stood when it was made: what was changed before
-    /// this task ran for the first time is not passed over.
+    /// Follows the change log until shutdown, from the position at which this feed was constructed.
     pub(crate) async fn follow(self: Arc<Self>) {
         let mut newest = self.store.everywhere(&System).changes();
         let mut handled = self.handled();
@@ -76,9 +79,11 @@ impl ChangeFeed {
                         self.handled.store(handled, Ordering::Release);
                     }
                     Err(error) => {
+                        // The batch is read again from the start. Handling a change twice is harmless: it only reads
+                        // and wakes.
                         tracing::warn!(error = %error, detail = ?error.internal, "failed to read the change log");
                         tokio::time::sleep(RETRY).await;
-                        if self.stopping.has_begun() {
+                        if self.shutdown.has_begun() {
                             return;
                         }
                     }
@@ -86,30 +91,31 @@ impl ChangeFeed {
             }
             tokio::select! {
                 grown = newest.changed() => if grown.is_err() { return },
-                () = self.stopping.begun() => return,
+                () = self.shutdown.wait() => return,
             }
         }
     }
 
-    /// Handles one batch after `seq`; answers the last number handled.
+    /// Handles one batch of changes after `seq`; returns the last number handled.
     async fn handle_changes(self: &Arc<Self>, seq: i64) -> Result<i64, Error> {
         let changes = self.store.everywhere(&System).changes_since(seq, BATCH).await?;
         let Some((last, _)) = changes.last().cloned() else { return Ok(seq) };
-        // In the order of the log, but runs of changed agents, as a bulk action leaves them, together.
+        // In log order, but consecutive agent changes are handled together: a bulk action writes thousands in a row,
+        // and one read for each would make this node fall behind.
         for run in changes.chunk_by(|(_, one), (_, next)| is_of_agent(one) && is_of_agent(next)) {
             match &run[0].1 {
                 Some(Change::Agent(_)) => self.agents_changed(run).await?,
                 Some(Change::Action(id)) => self.action_changed(id).await?,
                 Some(Change::Policy(id)) => self.policy_changed(id).await?,
-                // Enrollment keys, outputs and settings are read anew whenever they are needed.
+                // These are not cached. `None` is a kind of change that a newer node wrote.
                 Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::Setting(_)) | None => {}
             }
         }
         Ok(last)
     }
 
-    /// Brings this node's memory up to date, and wakes the agents. Most changes are this node's own and in its memory
-    /// already: one read of the versions tells which are not.
+    /// Refreshes the cached records of changed agents and wakes their polls. Most changes are this node's own and are
+    /// cached already, so only the versions are read first, in one query.
     async fn agents_changed(&self, run: &[(i64, Option<Change>)]) -> Result<(), Error> {
         let changed = run.iter().filter_map(|(_, change)| match change {
             Some(Change::Agent(id)) => self.registry.get(id),
@@ -129,6 +135,7 @@ impl ChangeFeed {
         let stale: Vec<AgentId> =
             known.iter().filter(|entry| !is_up_to_date(entry)).map(|entry| entry.id().clone()).collect();
         self.records.reload_many(&stale).await?;
+        // All of them, not only the stale ones: the record may be current, but its poll has not looked since.
         known.iter().for_each(|entry| entry.wake());
         Ok(())
     }
@@ -140,6 +147,7 @@ impl ChangeFeed {
             let Some((last, _, _)) = targets.last() else { return Ok(()) };
             place = *last;
             for (_, agent, _) in &targets {
+                // Targets that are not cached here hold no poll on this node.
                 if let Some(entry) = self.registry.get(agent) {
                     entry.wake();
                 }
@@ -148,13 +156,14 @@ impl ChangeFeed {
     }
 
     async fn policy_changed(self: &Arc<Self>, id: &PolicyId) -> Result<(), Error> {
+        // First the cache: polls that were woken before it knows the revision would find nothing due.
         self.policies.refresh(id).await?;
         let feed = Arc::clone(self);
         let id = id.clone();
-        // The fan-out is paced; other changes do not wait for it.
+        // In a task of its own: the fan-out to a large fleet takes seconds, in which revocations must not wait.
         tokio::spawn(async move {
             feed.fan_out(&id).await;
-            feed.statuses.heal_inactivity_of(&id).await;
+            feed.statuses.apply_inactivity_timeout(&id).await;
         });
         Ok(())
     }
@@ -199,7 +208,7 @@ mod tests {
         }
     }
 
-    /// A fleet with that many agents in its memory, on policy `from`.
+    /// A fleet with `count` cached agents on policy `from`.
     async fn fleet_of(count: usize) -> (Arc<Gated<Reads>>, TestFleet, Vec<AgentId>) {
         let store = Arc::new(Gated::new(Arc::new(muster_store::testing::fresh()), Reads::default()));
         let test = TestFleet::over(store.clone(), steady());
@@ -221,14 +230,14 @@ mod tests {
         let selected = Selected::Ids(ids.to_vec());
         let selection = by.fleet.agents().select::<AgentsWrite>(&context, &selected).await.unwrap();
         let given = by.fleet.actions().reassign(&selection, Some("to"), None, Force::No).await.unwrap();
-        assert_eq!(given.ordered, ids.len() as u64);
+        assert_eq!(given.targets, ids.len() as u64);
     }
 
     fn generation(test: &TestFleet, id: &AgentId) -> u64 {
         test.fleet.registry().get(id).unwrap().generation()
     }
 
-    /// Handles what there is, and answers how many reads it took.
+    /// Handles all changes; returns the number of reads.
     async fn handle_all(store: &Gated<Reads>, test: &TestFleet) -> usize {
         let before = store.gate().0.load(Ordering::Relaxed);
         let feed = &test.fleet.feed;
@@ -237,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changes_of_many_agents_take_as_many_reads_as_those_of_a_few() {
+    async fn number_of_reads_does_not_grow_with_the_number_of_changed_agents() {
         for by_another_node in [false, true] {
             let mut reads = Vec::new();
             for count in [2, 40] {
@@ -262,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn agents_that_another_node_deleted_are_forgotten() {
+    async fn agents_deleted_by_another_node_are_removed_from_the_registry() {
         let (store, test, ids) = fleet_of(3).await;
         test.fleet.feed.set_handled(*test.store().changes().borrow());
         let other = test.beside();

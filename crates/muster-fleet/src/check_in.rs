@@ -1,8 +1,10 @@
 //! The check-in: what it changes, what is due, and the held poll (EA §4).
 //!
-//! The order is the reference's (EA §4.2): decide, write what changed, then look for actions, then for a policy, then
-//! hold. A look for actions that found none remembers the agent's generation of orders, and a hold the generation of
-//! wake-ups, so that a wake-up between look and hold is never lost (EA72) and the next heartbeat need not look again.
+//! The steps are in the order of the reference (EA §4.2): decide, commit the changes, look for actions, then for a
+//! policy, then hold the poll. Two counters of the agent's entry replace locks. `generation` rises with each wake-up: a
+//! poll remembers its value from before the look, so that a wake-up between look and hold is never lost (EA72).
+//! `action_generation` rises with each wake-up that may bring actions: a look that found none remembers its value, so
+//! that the next heartbeat needs no read.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -32,58 +34,60 @@ use super::authority::System;
 use super::policy_cache::{PolicyCache, open_secrets};
 use super::records::Records;
 use super::registry::{AgentEntry, LastRequest, PollSlot, Registry};
-use super::stopping::Stopping;
+use super::shutdown::Shutdown;
 use super::update::{AgentChange, end_of_upgrade};
 use super::watched_store::WatchedStore;
 
-/// Actions in one reply, at most (EA75).
+/// Maximum actions in one response (EA75).
 const BATCH: u32 = 100;
 
-/// A policy that was offered this often without being adopted is offered more and more rarely (D11).
-const OFFERS_AT_ONCE: u32 = 3;
+/// Number of times that a revision is delivered without a pause to an agent that does not apply it (D11).
+const OFFERS_WITHOUT_PAUSE: u32 = 3;
 const FIRST_OFFER_PAUSE: Duration = Duration::from_secs(5);
+/// The pause doubles with each further delivery up to this maximum.
 const LONGEST_OFFER_PAUSE: Duration = Duration::from_secs(300);
 
-/// A check-in as its adapter read it, and what the adapter knows besides.
+/// A decoded check-in with the adapter's facts about the request.
 #[derive(Debug)]
 pub struct CheckInInput<'a> {
     /// What the agent reports.
     pub report: &'a Report<'a>,
-    /// Version from the User-Agent, normalised.
+    /// Version from the User-Agent, normalized.
     pub agent_version: &'a str,
-    /// It is above what this server was tested with.
+    /// Whether the version is above the highest one that this server was tested with.
     pub newer_than_tested: bool,
     /// The agent's address.
     pub address: &'a str,
-    /// Fingerprint of the request's bytes and of the headers that matter.
+    /// Digest of the request's body and the relevant headers.
     pub digest: Digest,
 }
 
-/// What a check-in comes to.
+/// Outcome of a check-in.
 pub enum Poll {
-    /// This is due now.
+    /// Respond with this now.
     Due(Delivery),
-    /// Nothing is due yet.
+    /// Nothing is due; hold the poll.
     Held(HeldPoll),
 }
 
-/// What an agent is answered.
+/// What the response delivers.
 #[derive(Clone)]
 pub enum Delivery {
     /// Nothing.
     Nothing,
-    /// Orders, and the token that confirms them.
+    /// Actions, and the token that acknowledges their receipt.
     Actions {
-        /// Presented later, it suppresses these and everything before (EA73).
+        /// Sent back by the agent, it suppresses these actions and all earlier ones (EA73).
         ack_token: ActionId,
-        /// In the order in which to run them; may be empty when all were of types that are not delivered (EA77).
+        /// In the order of execution; empty if all due actions are of types that are not delivered (EA77).
         actions: Vec<Delivered>,
     },
     /// A policy, alone (EA95).
     Policy(Arc<RenderedPolicy>),
 }
 
-/// A held poll: all that is kept of a check-in while nothing is due.
+/// A held poll: all that remains of a check-in while nothing is due. With a hundred thousand of them, every byte
+/// counts.
 pub struct HeldPoll {
     check_ins: Arc<CheckIns>,
     slot: PollSlot,
@@ -92,7 +96,7 @@ pub struct HeldPoll {
     generation: u64,
 }
 
-/// The policy and revision that the agent has: its target is due when it is another one.
+/// The policy and revision that the agent runs. A policy is due if its target is a different one.
 #[derive(Clone, Debug)]
 struct Baseline {
     policy: Option<PolicyId>,
@@ -100,7 +104,7 @@ struct Baseline {
 }
 
 impl Baseline {
-    /// The revision that the agent has of its policy; 0 when it was put on another one meanwhile.
+    /// The revision that the agent runs of its policy; 0 if it was reassigned since, which makes any revision due.
     fn revision_for(&self, record: &AgentRecord) -> i64 {
         if self.policy == record.policy_id { self.revision } else { 0 }
     }
@@ -108,12 +112,12 @@ impl Baseline {
 
 enum Due {
     Now(Delivery),
-    /// A policy is due, but was offered too often lately.
+    /// A policy is due, but was delivered too often recently.
     Later(Duration),
     Nothing,
 }
 
-/// The service of what agents send after enrolment: check-ins, acks, reports that they left.
+/// The service of requests after enrollment: check-ins, acks, uninstallation reports.
 pub struct CheckIns {
     pub(super) store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
@@ -124,10 +128,10 @@ pub struct CheckIns {
     pub(super) records: Arc<Records>,
     pub(super) policies: Arc<PolicyCache>,
     limits: PollLimits,
-    stopping: Arc<Stopping>,
+    shutdown: Arc<Shutdown>,
 }
 
-/// What [`CheckIns`] stand on.
+/// The dependencies of [`CheckIns`].
 pub(crate) struct CheckInParts {
     pub(crate) store: Arc<WatchedStore>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -138,33 +142,34 @@ pub(crate) struct CheckInParts {
     pub(crate) records: Arc<Records>,
     pub(crate) policies: Arc<PolicyCache>,
     pub(crate) limits: PollLimits,
-    pub(crate) stopping: Arc<Stopping>,
+    pub(crate) shutdown: Arc<Shutdown>,
 }
 
 impl CheckIns {
     pub(crate) fn new(parts: CheckInParts) -> Self {
-        let CheckInParts { store, clock, entropy, sealer, signer, registry, records, policies, limits, stopping } =
+        let CheckInParts { store, clock, entropy, sealer, signer, registry, records, policies, limits, shutdown } =
             parts;
-        Self { store, clock, entropy, sealer, signer, registry, records, policies, limits, stopping }
+        Self { store, clock, entropy, sealer, signer, registry, records, policies, limits, shutdown }
     }
 
-    /// A check-in with the very bytes of the last one, from an agent whose record is still the one that it left:
-    /// nothing need be decoded or decided. `None`: decode it and call [`CheckIns::check_in`].
+    /// Handles a check-in that has the same bytes as the last one, from an agent whose record has not changed since. It
+    /// needs neither decoding nor a decision. `None`: the caller must decode it and call [`CheckIns::check_in`].
     pub async fn check_in_unchanged(
         self: &Arc<Self>,
         entry: &Arc<AgentEntry>,
         digest: &Digest,
     ) -> Result<Option<Poll>, Error> {
         let Some(last) = entry.same_request(digest) else { return Ok(None) };
+        // In any other status a check-in is news by itself: it brings the agent back online.
         let Some(record) = entry.record().filter(|record| is_settled(record.status)) else { return Ok(None) };
         entry.seen(self.clock.now());
         let baseline = Baseline { policy: record.policy_id.clone(), revision: last.policy_revision };
         self.answer(entry, baseline, last.poll).await.map(Some)
     }
 
-    /// A check-in. Everything it changes is on disk before anything is answered.
+    /// Handles a check-in. All changes are on disk before the response.
     pub async fn check_in(self: &Arc<Self>, entry: &Arc<AgentEntry>, input: CheckInInput<'_>) -> Result<Poll, Error> {
-        // Before any decision: even a check-in that is refused afterwards shows that the agent is there.
+        // Before any decision, since even a rejected check-in proves that the agent is alive.
         entry.seen(self.clock.now());
         let (record, revision, poll) = self.take_report(entry, &input).await?;
         let (digest, version) = (input.digest, record.version);
@@ -172,8 +177,8 @@ impl CheckIns {
         self.answer(entry, Baseline { policy: record.policy_id.clone(), revision }, poll).await
     }
 
-    /// Decides and writes what the check-in changes; answers the record after it, the policy revision to compare and
-    /// how long the client waits.
+    /// Decides and commits the changes. Returns the updated record, the policy revision that the agent runs, and its
+    /// requested poll time.
     async fn take_report(
         &self,
         entry: &Arc<AgentEntry>,
@@ -191,6 +196,8 @@ impl CheckIns {
             newest_revision: self.newest_revision(&before, input.report.running).await?,
         };
         let (mut revision, mut poll, before_known) = (0, None, known);
+        // The closure may run several times, after conflicts. Each run starts from the documents known before the
+        // first, so that a retry does not take its own attempt for stored.
         let after = self
             .records
             .update(&**entry, entry, |record, now| {
@@ -216,10 +223,10 @@ impl CheckIns {
         Ok(KnownDocuments::of(&documents))
     }
 
-    /// The action that the ack token names (EA §4.4). The record's own token needs no look-up.
+    /// Returns the action that the ack token names (EA §4.4); `None` if the token is the stored one, unknown or empty.
     async fn acknowledged(&self, record: &AgentRecord, report: &Report<'_>) -> Result<Option<(ActionId, i64)>, Error> {
         let token = report.confirmed;
-        // Agents send their last token with every check-in, so this is nearly every one of them.
+        // The usual case: agents repeat their last token in every check-in.
         if token.is_empty() || record.action_token.as_ref().is_some_and(|own| own.as_str() == token) {
             return Ok(None);
         }
@@ -227,6 +234,7 @@ impl CheckIns {
         Ok(self.store.everywhere(&System).action(&id).await?.map(|action| (id, action.seq)))
     }
 
+    // Upgrade details of an unknown action are not stored (EA63): agents keep them across a change of servers.
     async fn upgrade_action_known(&self, report: &Report<'_>) -> Result<bool, Error> {
         match report.upgrade.as_ref().map(|upgrade| ActionId::parse(&upgrade.action_id)) {
             Some(Ok(id)) => Ok(self.store.everywhere(&System).action(&id).await?.is_some()),
@@ -237,7 +245,8 @@ impl CheckIns {
     async fn newest_revision(&self, record: &AgentRecord, running: Option<(&str, i64)>) -> Result<Option<i64>, Error> {
         let Some(id) = &record.policy_id else { return Ok(None) };
         let newest = self.policies.newest_revision(id).await?;
-        // Another node may have told the agent of a revision that this one has not heard of yet.
+        // The agent may have got a revision from another node before this node's change feed saw it. Without the
+        // refresh, the claim would look like a revision that does not exist.
         let claimed = running.filter(|(policy, _)| *policy == id.as_str()).map(|(_, revision)| revision);
         if newest.is_some_and(|newest| claimed.is_some_and(|claimed| claimed > newest)) {
             return Ok(self.policies.refresh(id).await?.map(|policy| policy.revision));
@@ -245,32 +254,34 @@ impl CheckIns {
         Ok(newest)
     }
 
-    /// The revision that the agent should run, if that is another one than it has: its own target, else a newer one of
-    /// its policy.
+    /// Returns the revision that is due: the agent's own target if it differs, else the newest one if it is newer.
     async fn due_revision(&self, record: &AgentRecord, policy: &PolicyId, has: i64) -> Result<Option<i64>, Error> {
+        // A target differs in either direction, so that a rollback is delivered. A follower must never go back: it may
+        // run a revision that this node does not know yet.
         if let Some(target) = record.target_revision {
             return Ok(Some(target).filter(|target| *target != has));
         }
         Ok(self.policies.newest_revision(policy).await?.filter(|newest| *newest > has))
     }
 
-    /// Delivers what is due, or holds the poll.
+    /// Returns what is due, or holds the poll.
     async fn answer(
         self: &Arc<Self>,
         entry: &Arc<AgentEntry>,
         baseline: Baseline,
         poll: Option<GoDuration>,
     ) -> Result<Poll, Error> {
-        // Read before the look: whatever changes during it raises the generation, and the held poll looks again at once.
+        // Read before the look: a change during it raises the generation, and the held poll looks again immediately.
         let generation = entry.generation();
         let mut hold = self.hold(poll);
         match self.due(entry, &baseline).await? {
             Due::Now(delivery) => return Ok(Poll::Due(delivery)),
+            // Held only until the pause is over, or else the policy would wait for the end of the long poll.
             Due::Later(pause) => hold = hold.min(pause),
             Due::Nothing => {}
         }
-        // A stopping server answers what is parked (EA87); it must not park anew meanwhile.
-        if hold.is_zero() || self.stopping.has_begun() {
+        // During shutdown, held polls are answered (EA87), so no new ones may be held.
+        if hold.is_zero() || self.shutdown.has_begun() {
             return Ok(Poll::Due(Delivery::Nothing));
         }
         let slot = PollSlot::new(&self.registry, Arc::clone(entry), Arc::clone(&self.clock));
@@ -278,18 +289,19 @@ impl CheckIns {
         Ok(Poll::Held(HeldPoll { check_ins: Arc::clone(self), slot, deadline, baseline, generation }))
     }
 
-    /// How long to hold a poll. A default of zero means that polls are not held.
+    /// Returns the time to hold a poll. A default of zero disables long polling for clients that request no time.
     fn hold(&self, poll: Option<GoDuration>) -> Duration {
         let limits = self.limits;
-        // A client that names a time is held for it even so; the minimum of a minute is the protocol's (EA68).
+        // A client that requests a time gets it anyway, with the protocol's minimum of one minute (EA68).
         if poll.is_none() && limits.default.is_zero() {
             return Duration::ZERO;
         }
         limits.duration(poll, Duration::ZERO, u64::from_le_bytes(random_bytes(&*self.entropy)))
     }
 
-    /// What is due to the agent now: actions first, then a policy (EA95).
+    /// Returns what is due now: actions before a policy (EA95).
     async fn due(&self, entry: &AgentEntry, baseline: &Baseline) -> Result<Due, Error> {
+        // Every wake-up comes through here. A held poll of an agent that was unenrolled ends with this error.
         let record = entry.record().filter(|record| record.active).ok_or_else(unauthorized)?;
         if let Some(delivery) = self.due_actions(entry, &record).await? {
             return Ok(Due::Now(delivery));
@@ -298,19 +310,19 @@ impl CheckIns {
     }
 
     async fn due_actions(&self, entry: &AgentEntry, record: &AgentRecord) -> Result<Option<Delivery>, Error> {
-        let orders = entry.orders();
-        if entry.is_without_actions(orders) {
+        let generation = entry.action_generation();
+        if entry.is_without_actions(generation) {
             return Ok(None);
         }
-        // Boxed: a heartbeat does not get as far, and need not carry the room.
-        Box::pin(self.look_for_actions(entry, record, orders)).await
+        // Boxed, so that the future of a heartbeat, which does not get here, stays small.
+        Box::pin(self.look_for_actions(entry, record, generation)).await
     }
 
     async fn look_for_actions(
         &self,
         entry: &AgentEntry,
         record: &AgentRecord,
-        orders: u64,
+        generation: u64,
     ) -> Result<Option<Delivery>, Error> {
         let due = self
             .store
@@ -318,14 +330,15 @@ impl CheckIns {
             .actions_due(&record.id, record.action_position, self.clock.now(), BATCH)
             .await?;
         if due.is_empty() {
-            entry.remember_without_actions(orders);
+            entry.remember_without_actions(generation);
             return Ok(None);
         }
-        // Opened as late as possible: secrets are in memory while a reply is made, not while a poll is held.
+        // Decrypted as late as possible: secrets are in memory while a response is built, not while a poll is held.
         let secrets = open_secrets(self.store.everywhere(&System), &self.sealer, &secrets_of(&due)).await?;
         let due = self.sign_for(&record.id, due)?;
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
         for action in &delivery.misfits {
+            // Skipped and not an error: one corrupt action must not block all later ones.
             tracing::warn!(%action, agent = %record.id, "skipped an action: its data is not valid for its type");
         }
         let actions = delivery.actions;
@@ -338,48 +351,53 @@ impl CheckIns {
         let Some(revision) = self.due_revision(record, policy_id, has).await? else { return Ok(Due::Nothing) };
         let Some(policy) = self.policies.get(policy_id, revision).await? else {
             tracing::warn!(agent = %record.id, policy = %policy_id, revision, "the target revision does not exist");
+            // The agent keeps what it runs; an error would only make it retry.
             return Ok(Due::Nothing);
         };
         let (offers, now) = (entry.offers(), self.clock.now());
-        // An agent that turns a revision down asks for it again at once, and would be given it in a circle (D11).
-        if offers.revision == policy.revision && offers.count >= OFFERS_AT_ONCE {
-            let doublings = (offers.count - OFFERS_AT_ONCE).min(6);
+        // An agent that rejects a revision checks in again immediately and still reports the old one. Without the pause
+        // it would get the same revision in an endless loop (D11).
+        if offers.revision == policy.revision && offers.count >= OFFERS_WITHOUT_PAUSE {
+            let doublings = (offers.count - OFFERS_WITHOUT_PAUSE).min(6);
+            // Six doublings exceed the maximum; more would overflow the shift.
             let pause = (FIRST_OFFER_PAUSE * (1 << doublings)).min(LONGEST_OFFER_PAUSE);
             let waited = now.since(offers.last);
             if waited < pause {
                 return Ok(Due::Later(pause - waited));
             }
         }
+        // Counted when it is delivered, since nothing tells whether the response arrives.
         entry.remember_offer(policy.revision, now);
         Ok(Due::Now(Delivery::Policy(policy)))
     }
 }
 
 impl HeldPoll {
-    /// Waits until something is due, the poll's time is over, the agent is shut out, or the server stops.
+    /// Waits until something is due, the deadline has passed, the agent is unenrolled, a newer poll replaces this one,
+    /// or the server shuts down.
     pub async fn wait(mut self) -> Result<Delivery, Error> {
         loop {
-            // Before each wait: the server may have begun to stop before this poll counted as held.
-            if self.check_ins.stopping.has_begun() || self.slot.is_superseded() {
+            // Before each wait, since the shutdown may have woken all polls just before this one was registered.
+            if self.check_ins.shutdown.has_begun() || self.slot.is_superseded() {
                 return Ok(Delivery::Nothing);
             }
             let over = tokio::select! {
                 () = self.slot.entry().woken_after(self.generation) => false,
                 () = tokio::time::sleep_until(self.deadline) => true,
             };
-            if self.check_ins.stopping.has_begun() || self.slot.is_superseded() {
+            if self.check_ins.shutdown.has_begun() || self.slot.is_superseded() {
                 return Ok(Delivery::Nothing);
             }
             self.generation = self.slot.entry().generation();
-            // Boxed, so that a poll that only waits does not carry the look's state.
+            // Boxed, so that a waiting poll does not reserve the space of the look's state.
             let look: Pin<Box<dyn Future<Output = Result<Due, Error>> + Send + '_>> =
                 Box::pin(self.check_ins.due(self.slot.entry(), &self.baseline));
             match look.await? {
                 Due::Now(delivery) => return Ok(delivery),
-                // The look comes before this even when the time is over: what came at the last moment is delivered, not lost
-                // until the next check-in.
+                // Reached only after a look, even at the deadline: what became due at the last moment is delivered and
+                // does not wait for the next check-in.
                 Due::Later(_) | Due::Nothing if over => return Ok(Delivery::Nothing),
-                // The poll ends at the pause's end and not later, else the offer would wait for the whole long poll.
+                // Shortens the poll to the pause, or else the policy would wait for the end of the long poll.
                 Due::Later(pause) => self.deadline = self.deadline.min(Instant::now() + pause),
                 Due::Nothing => {}
             }
@@ -392,7 +410,7 @@ impl HeldPoll {
     }
 }
 
-/// In these statuses a check-in by itself changes nothing.
+/// Returns true for the statuses that a check-in by itself does not change.
 fn is_settled(status: Status) -> bool {
     matches!(status, Status::Online | Status::Degraded | Status::Error | Status::Updating | Status::Unenrolling)
 }
@@ -404,6 +422,7 @@ fn to_change(record: &AgentRecord, decision: &Decision, now: Timestamp) -> Agent
     if changed {
         writes.push(Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents: documents.clone() }));
     }
+    // The audit event is in the same commit, so that the record is never marked without one.
     if decision.has_duplicate {
         writes.push(Write::Audit(duplicate_line(record, decision, now)));
     }

@@ -1,5 +1,5 @@
-//! Further credentials of an agent beside the one of its enrolment: a node key for another program of its host, a token
-//! that it renews. All of them open the same record, and end with it.
+//! Additional credentials of an agent besides the key of its enrollment: a node key for another program of its host, or
+//! a token that it renews. All of them authenticate the same agent and are revoked with it.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::records::Records;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
 
-/// The service of the credentials that an agent has besides.
+/// The service of additional credentials.
 pub struct Credentials {
     records: Arc<Records>,
 }
@@ -27,10 +27,11 @@ impl Credentials {
         Self { records }
     }
 
-    /// Issues one more to an agent that presented one. `too_many_credentials` when it has as many as it may have.
+    /// Issues another credential to an authenticated agent; `too_many_credentials` if it has the maximum number.
     pub async fn issue(&self, entry: &AgentEntry, kind: CredentialKind, key: &ApiKey) -> Result<(), Error> {
         let update = self.records.update(entry, entry, |record, now| {
             let credential = LiveCredential::of(key, kind, now);
+            // Inside the closure: the limit must be checked against the record that is committed.
             let after = issue_credential(record, credential, entry.last_seen(now), now)?;
             let detail = json!({"key": key.id, "kind": kind});
             Ok(AgentChange { record: after, writes: writes(&record.id, "agent.credential_issue", detail, now) })
@@ -38,10 +39,11 @@ impl Credentials {
         update.await.map(drop)
     }
 
-    /// Ends one of its credentials, on every node within a second. One that is not live changes nothing.
+    /// Revokes one of the agent's credentials, on every node within a second. Does nothing if it is not live.
     pub async fn revoke(&self, entry: &AgentEntry, key: &KeyId) -> Result<(), Error> {
         let update = self.records.update(entry, entry, |record, now| {
             let Some(after) = revoke_credential(record, key, entry.last_seen(now), now) else {
+                // No audit event for a repeated call.
                 return Ok(AgentChange::default());
             };
             let writes = writes(&record.id, "agent.credential_revoke", json!({"key": key}), now);
@@ -51,7 +53,7 @@ impl Credentials {
     }
 }
 
-/// The audit line, and the word to other nodes.
+/// Returns the audit event, and the change that makes other nodes reload the record.
 fn writes(agent: &AgentId, action: &str, detail: serde_json::Value, now: Timestamp) -> Vec<Write> {
     let subject = format!("agent:{agent}");
     let event = AuditEvent { at: now, actor: subject.clone(), action: action.to_owned(), subject, detail };

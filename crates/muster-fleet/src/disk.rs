@@ -1,23 +1,23 @@
-//! The disk under the store: how much room it has, and a reserve for the day on which it has none.
+//! The disk under the store: free space, and a reserve for when there is none.
 
 use muster_core::action::ActionType;
 use muster_core::file::FileStatus;
 use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, FileWrite, OutputWrite, PolicyWrite, Write};
 
-/// What the store's disk is asked for. All of it is quick.
+/// The store's disk. Called on async threads, so no method may block for long.
 pub trait Disk: Send + Sync {
-    /// Bytes that may still be written; `None` when that can't be told.
+    /// Free bytes; `None` if unknown.
     fn free_bytes(&self) -> Option<u64>;
-    /// Gives the reserve back to the disk. Returns false when there is none.
+    /// Frees the reserve. Returns false if there is none.
     fn release_reserve(&self) -> bool;
-    /// Sets the reserve aside, unless it is there. Returns false while there is no room for it.
+    /// Allocates the reserve unless it exists. Returns false if there is not enough space.
     fn restore_reserve(&self) -> bool;
 }
 
-/// Whether a commit frees room or shuts somebody out: such ones may use the reserve. On a full disk an operator must be
-/// able to revoke a key, and to delete.
+/// Returns true for commits that free space or revoke access. These may use the reserve: on a full disk, an
+/// administrator must still be able to revoke a key and to delete.
 pub(crate) fn is_relief(writes: &[Write]) -> bool {
-    // A key is looked at before it is revoked, and a look leaves a line.
+    // Revealing a key, which an administrator may do before revoking it, commits an audit event and nothing else.
     let is_a_line = writes.iter().all(|write| matches!(write, Write::Audit(_)));
     is_a_line
         || writes.iter().any(|write| match write {
@@ -29,7 +29,7 @@ pub(crate) fn is_relief(writes: &[Write]) -> bool {
             Write::Agent(AgentWrite::Update { before, after }) => {
                 !before.credentials.is_empty() && after.credentials.is_empty()
             }
-            // The note of a revocation of many comes before their records.
+            // A forced unenrollment commits its action before it revokes the credentials.
             Write::Action(ActionWrite::Insert { action, .. }) => action.kind == ActionType::ForceUnenroll,
             Write::File(FileWrite::UploadStatus { status, .. }) => *status == FileStatus::Deleted,
             _ => false,

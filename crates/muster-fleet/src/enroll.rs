@@ -1,9 +1,9 @@
-//! Enrolment: an agent comes in by an enrollment key (EA §3).
+//! Enrollment of agents with an enrollment key (EA §3).
 //!
-//! Everything that an enrolment changes is one commit: the key's use, the record, its documents, the orders that a new
-//! life must not inherit, the audit line. So there is nothing to roll back (EA45). Requests for the same id or the
-//! same enrollment id go one after the other (EA46); what another node does meanwhile shows as a conflict in the
-//! commit, and the decision is taken anew.
+//! Everything that an enrollment changes is one commit: the use of the key, the record, its documents, the actions
+//! that a re-enrolled agent must not inherit, and the audit event. So there is nothing to roll back (EA45). On one
+//! node, requests with the same agent id or enrollment id are handled one after the other (EA46). A concurrent change
+//! by another node shows up as a conflict in the commit, and the decision is made again.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -34,17 +34,18 @@ use super::authority::System;
 use super::registry::Registry;
 use super::watched_store::WatchedStore;
 
-/// How often an enrollment is retried when others changed its ground meanwhile.
+/// Maximum attempts of an enrollment when commits conflict.
 const ATTEMPTS: usize = 5;
-/// Handles that can be worked on side by side.
+/// Number of locks that handles (agent ids and enrollment ids) are hashed to. A lock for each handle would be a map
+/// that clients can make grow.
 const STRIPES: usize = 256;
-/// Slow hashes at the same time: one, so that they never hold more than one core.
+/// Concurrent slow hashes: one, so that they never take more than one core.
 const SLOW_HASHES: usize = 1;
-/// Enrolments that may wait for a slow hash, in all and by one enrollment key; each takes a tenth of a second.
-const MOST_WAITING: usize = 64;
-const MOST_WAITING_BY_KEY: usize = 16;
+/// Maximum enrollments that wait for a slow hash, in total and for each enrollment key. Each hash takes 0.1 s.
+const MAX_WAITING: usize = 64;
+const MAX_WAITING_PER_KEY: usize = 16;
 
-/// An enrollment key that admits.
+/// A verified enrollment key.
 #[derive(Clone, Debug)]
 pub struct Admission(EnrollmentKey);
 
@@ -55,35 +56,35 @@ impl Admission {
     }
 }
 
-/// What an adapter unpacked.
+/// A decoded enrollment request.
 #[derive(Clone, Copy)]
 pub struct EnrollInput<'a> {
-    /// What the agent asks for.
+    /// The request.
     pub request: &'a Request<'a>,
-    /// Version from the User-Agent, normalised (EA33).
+    /// Version from the User-Agent, normalized (EA33).
     pub agent_version: &'a str,
-    /// Above what this server was tested with.
+    /// Whether the version is above the highest one that this server was tested with.
     pub newer_than_tested: bool,
     /// The agent's address.
     pub address: &'a str,
 }
 
-/// An agent that was let in.
+/// An enrolled agent.
 pub struct Enrolment {
     /// Its record.
     pub record: AgentRecord,
-    /// Host and agent facts as they are stored: JSON text.
+    /// Host and agent metadata as stored: JSON text.
     pub metadata: Arc<str>,
-    /// Its key, with the secret: told this once.
+    /// Its access key with the secret, which is not stored and can't be returned again.
     pub key: ApiKey,
 }
 
-/// What keeps enrolments of the same handle in order, and slow hashes few.
+/// Locks for handles, and the queue for slow hashes.
 struct Enrolling {
     stripes: Vec<Mutex<()>>,
     hasher: std::hash::RandomState,
     slow: Arc<Semaphore>,
-    /// Enrolments that wait for a slow hash or compute one, by enrollment key.
+    /// Number of enrollments that wait for a slow hash or compute one, by enrollment key.
     waiting: std::sync::Mutex<HashMap<EnrollmentKeyId, usize>>,
 }
 
@@ -99,28 +100,28 @@ impl Default for Enrolling {
 }
 
 impl Enrolling {
-    /// Waits until nobody else works on one of these handles. Stripes are taken in order: no two can wait for each
-    /// other.
-    async fn turn(&self, applicant: &Applicant) -> Vec<MutexGuard<'_, ()>> {
+    /// Locks the handles of a request. The locks are taken in ascending order, so that two requests can't deadlock.
+    async fn lock_handles(&self, applicant: &Applicant) -> Vec<MutexGuard<'_, ()>> {
         let id = applicant.id.as_ref().map(|id| ("id", id.as_str()));
         let handle = applicant.enrollment_id.as_deref().map(|handle| ("enrollment_id", handle));
         let stripe = |handle| self.hasher.hash_one(handle) as usize % STRIPES;
         let mut stripes: Vec<usize> = id.into_iter().chain(handle).map(stripe).collect();
         stripes.sort_unstable();
+        // Two handles may share a stripe; locking it twice would wait forever.
         stripes.dedup();
-        let mut turn = Vec::new();
+        let mut guards = Vec::new();
         for stripe in stripes {
-            turn.push(self.stripes[stripe].lock().await);
+            guards.push(self.stripes[stripe].lock().await);
         }
-        turn
+        guards
     }
 
-    /// A place among those that wait for slow hashes. Anybody with a token can ask for one after the other, so the
-    /// queue has a bound, and one key never takes all of it.
+    /// Reserves a place in the queue for slow hashes. Anyone with an enrollment token can request many, so the queue is
+    /// bounded, and a single key can't fill it.
     fn queue(&self, key: &EnrollmentKeyId) -> Result<Queued<'_>, Error> {
         let mut waiting = self.waiting();
         let (all, own) = (waiting.values().sum::<usize>(), waiting.get(key).copied().unwrap_or_default());
-        if all >= MOST_WAITING || own >= MOST_WAITING_BY_KEY {
+        if all >= MAX_WAITING || own >= MAX_WAITING_PER_KEY {
             let message = "too many concurrent enrollments with a replace_token";
             return Err(Error::new(ErrorKind::TooMany, "TooManyRequests", message));
         }
@@ -132,11 +133,12 @@ impl Enrolling {
         self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Runs a slow hash where it holds nobody up.
-    async fn slowly<T: Send + 'static>(&self, hash: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    /// Runs a slow hash on a blocking thread.
+    async fn run_slow_hash<T: Send + 'static>(&self, hash: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let permit = Arc::clone(&self.slow).acquire_owned().await;
         let permit = permit.map_err(|error| Error::internal(error.to_string()))?;
         let work = move || {
+            // Held by the blocking task: if the client disconnects, the hash still runs to its end and counts.
             let _permit = permit;
             hash()
         };
@@ -144,7 +146,7 @@ impl Enrolling {
     }
 }
 
-/// A place in the queue for slow hashes.
+/// A place in the queue for slow hashes; freed on drop, also when the client disconnects.
 struct Queued<'a> {
     enrolling: &'a Enrolling,
     key: EnrollmentKeyId,
@@ -162,7 +164,8 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// What is stored of the handles of a request; by enrollment id only an agent of the same key that never checked in.
+/// Stored records that a request refers to. `by_enrollment_id` is only set for an agent of the same enrollment key that
+/// has never checked in.
 #[derive(Default)]
 struct Stored {
     by_id: Option<AgentRecord>,
@@ -170,7 +173,7 @@ struct Stored {
     host: Option<Host>,
 }
 
-/// The service of enrolment.
+/// The enrollment service.
 pub struct Enrollment {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
@@ -189,8 +192,9 @@ impl Enrollment {
         Self { store, clock, entropy, registry, enrolling: Enrolling::default() }
     }
 
-    /// The enrollment key, if it admits now; every other key gives the one refusal (EA28, EA29, D1, D20). One that is
-    /// used up is refused at the commit: it still admits an agent that it let in before, whose reply was lost.
+    /// Verifies an enrollment key. All invalid keys give the same error (EA28, EA29, D1, D20). A used-up key is
+    /// accepted here and rejected by the commit, because an agent that enrolled with it may come again if its response
+    /// was lost.
     pub async fn authenticate(&self, key: &ApiKey) -> Result<Admission, Error> {
         let stored = self
             .store
@@ -205,22 +209,22 @@ impl Enrollment {
         }
     }
 
-    /// Enrols an agent.
+    /// Enrolls an agent.
     pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<Enrolment, Error> {
         let applicant = Applicant::read(input.request)?;
-        // Outside the turn: it depends on no other enrolment, and turns are shared by all ids of a stripe.
+        // Before the lock, which other handles may share: it does not depend on other enrollments.
         let placement = self.placement(&applicant, admission, input.address).await?;
         let slow = applicant.replace_token().map(|_| self.enrolling.queue(&admission.key().id)).transpose()?;
-        // Computed outside the turn, too: who waits for a slow hash must not hold up others of its stripe.
+        // Also before the lock: waiting for a slow hash must not block other agents of the same stripe.
         let token_hash = self.token_hash(&applicant).await?;
-        let _turn = self.enrolling.turn(&applicant).await;
-        // The turn orders enrolments of this node alone; another node, or a check-in, may still change the record between
-        // the look and the commit. The commit then refuses, and the decision is taken anew.
+        let _lock = self.enrolling.lock_handles(&applicant).await;
+        // The lock covers enrollments on this node only. Another node or a check-in may change the record between the
+        // read and the commit, which then conflicts, and the decision is made again.
         for _ in 0..ATTEMPTS {
             let stored = self.stored(&applicant, admission).await?;
             let around = circumstances(admission, &input, &stored);
             let life = self.life(&applicant, &around).await?;
-            // A new key for each attempt: none that may have been committed is ever handed out twice.
+            // A new key for each attempt, so that no key that may have been stored is ever sent a second time.
             let access_key = ApiKey::generate(&*self.entropy);
             let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(random_uuid(&*self.entropy)));
             let (placement, token_hash) = (placement.clone(), token_hash.clone());
@@ -255,8 +259,8 @@ impl Enrollment {
         Ok(stored)
     }
 
-    /// The host that the agent says it was on under another id (AG157): the same host comes again. It is grouped there,
-    /// and nothing more: the former agent stays as it is.
+    /// Returns the host of the former agent id that the request reports (AG157). The new agent joins that host, but the
+    /// former agent is left alone: the id is not authenticated.
     async fn host_of_former(&self, applicant: &Applicant, space: &SpaceId) -> Result<Option<Host>, Error> {
         let Some(former) = &applicant.former_id else { return Ok(None) };
         let Some(agent) = self.store.everywhere(&System).agent_in(space, former).await? else { return Ok(None) };
@@ -264,16 +268,17 @@ impl Enrollment {
         Ok(self.store.everywhere(&System).host(&id).await?.filter(|host| applicant.is_of_host(host, space)))
     }
 
-    /// What the enrolment is to the stored record. The slow comparison of tokens is made beforehand, when it counts.
+    /// Decides how the enrollment relates to the stored record. Core's decision is synchronous, so it runs twice if it
+    /// needs the slow comparison of replace tokens.
     async fn life(&self, applicant: &Applicant, around: &Circumstances<'_>) -> Result<Life, Error> {
         let mut asked = None;
         let first = applicant.life(around, &mut |token, hash| {
-            // Said to fit, to learn whether it is asked at all: most enrolments never come to compare tokens.
+            // Returns true only to find out whether a comparison is needed; for most enrollments it is not.
             asked = Some((Zeroizing::new(token.to_owned()), hash.to_owned()));
             true
         })?;
         let Some((token, hash)) = asked else { return Ok(first) };
-        let fits = self.enrolling.slowly(move || replace_token::verify(&token, &hash)).await?;
+        let fits = self.enrolling.run_slow_hash(move || replace_token::verify(&token, &hash)).await?;
         applicant.life(around, &mut |_, _| fits)
     }
 
@@ -283,10 +288,10 @@ impl Enrollment {
         };
         let entropy = Arc::clone(&self.entropy);
         let hash = move || replace_token::hash(&token, replace_token::ITERATIONS, &*entropy);
-        self.enrolling.slowly(hash).await.map(Some)
+        self.enrolling.run_slow_hash(hash).await.map(Some)
     }
 
-    /// Policy and tags: the key's, else the rules', else the default policy (M11).
+    /// Returns the policy and tags: the key's, else those of the assignment rules, else the default policy (M11).
     async fn placement(&self, applicant: &Applicant, admission: &Admission, address: &str) -> Result<Placement, Error> {
         let key = admission.key();
         let rules = match key.policy_id {
@@ -298,8 +303,8 @@ impl Enrollment {
             Some(id) => self.store.everywhere(&System).policy_head(id).await?,
             None => self.store.everywhere(&System).default_policy_head(&key.space).await?,
         };
-        // A key without a policy may come to none: the agent stays enrolled and waits for one. A key that names one that
-        // is gone promises what nobody can keep.
+        // Without a policy, the agent enrolls and waits for an assignment. But if the key names a policy that was
+        // deleted, an agent on no policy, or on the default one, is not what its creator wanted.
         if policy.is_none() && key.policy_id.is_some() {
             return Err(Denial::PolicyGone.into());
         }
@@ -308,7 +313,7 @@ impl Enrollment {
         Ok(placement)
     }
 
-    /// Rules that can't be read must not keep agents out.
+    /// Returns the assignment rules. Malformed rules are logged and ignored: they must not stop all enrollments.
     async fn assignment_rules(&self) -> Result<AssignmentRules, Error> {
         let setting = self.store.everywhere(&System).setting(assignment::SETTING).await?;
         Ok(AssignmentRules::read(setting.as_deref()).unwrap_or_else(|error| {
@@ -317,7 +322,7 @@ impl Enrollment {
         }))
     }
 
-    /// Commits; false when the ground changed meanwhile and the decision must be taken anew.
+    /// Commits the enrollment. Returns false on a conflict, after which the decision must be made again.
     async fn commit_enrolment(
         &self,
         enrolled: &Enrolled,
@@ -327,16 +332,18 @@ impl Enrollment {
     ) -> Result<bool, Error> {
         let key = admission.key();
         let counts = !takes_own_place(enrolled, before.as_ref(), key);
+        // The use of the key is part of the commit: of many agents that enroll at the same time, a key for one admits
+        // one.
         let mut writes = vec![Write::EnrollmentKey(EnrollmentKeyWrite::Use { id: key.id.clone(), now, counts })];
         writes.extend(record_writes(enrolled, before, now));
         writes.push(Write::Audit(audit_line(enrolled, key, now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
         match self.store.commit(admission, writes).await {
             Ok(_) => {
-                self.know(enrolled);
+                self.cache_enrolled(enrolled);
                 Ok(true)
             }
-            // Revoked, ended or used up between the look and the commit: the same answer as before the look (D20).
+            // Revoked, expired or used up since it was verified: the same error as at the verification (D20).
             Err(StoreError::Conflict(Precondition::KeyRefused)) => Err(unauthorized()),
             Err(StoreError::Conflict(reason)) => {
                 tracing::debug!(%reason, agent = %enrolled.record.id, "retrying an enrollment");
@@ -346,15 +353,16 @@ impl Enrollment {
         }
     }
 
-    /// This node learns at once: polls held under the old key end, and the new key works.
-    fn know(&self, enrolled: &Enrolled) {
+    /// Caches the new record: polls that are held under the old key end, and the new key works immediately.
+    fn cache_enrolled(&self, enrolled: &Enrolled) {
         let record = &enrolled.record;
-        // Forgotten before the new record is known: a poll held under the old key must find its agent gone, not renewed.
+        // Removed before the new record is cached: a poll that was authenticated by the old key must find its entry
+        // gone. Updating the entry would let it go on, and receive what is meant for the new agent.
         for id in enrolled.discard.iter().chain([&record.id]) {
             self.registry.forget(id);
         }
         let entry = self.registry.admit(record.clone());
-        // A continued life keeps the documents that the store has; they are read when they are first needed.
+        // An agent that replaces itself keeps its stored documents, which are read when they are first needed.
         if enrolled.life != Life::Continued {
             entry.remember_documents(KnownDocuments::of(&enrolled.documents));
         }
@@ -374,22 +382,23 @@ fn circumstances<'a>(admission: &'a Admission, input: &EnrollInput<'a>, stored: 
     }
 }
 
-/// Whether the agent comes again by the key that let it in: its first reply was lost, or it replaces itself.
+/// Returns true if the agent enrolls again with the key of its first enrollment: its response was lost, or it replaces
+/// itself. This does not count as another use of the key.
 fn takes_own_place(enrolled: &Enrolled, before: Option<&AgentRecord>, key: &EnrollmentKey) -> bool {
     let continues = enrolled.life == Life::Continued;
     let came_by_key = before.is_some_and(|before| before.enrollment_key_id.as_ref() == Some(&key.id));
-    // What is discarded came by the same key: core looks at no other (EA §3.3).
+    // A discarded agent always enrolled with the same key: core considers no other (EA §3.3).
     enrolled.discard.is_some() || (continues && came_by_key)
 }
 
-/// The record in its place, its documents, and the end of what came before.
+/// Returns the writes of the record and its documents, and the removal of what they replace.
 fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestamp) -> Vec<Write> {
     let (record, documents) = (&enrolled.record, enrolled.documents.clone());
     let mut writes = Vec::new();
     if let Some(id) = enrolled.discard.clone() {
         writes.extend([Write::Agent(AgentWrite::Delete { id: id.clone(), now }), Write::Changed(Change::Agent(id))]);
     }
-    // After what is discarded: a host goes with its last agent.
+    // After the deletion, which deletes a host with its last agent.
     writes.extend(enrolled.host.clone().map(|host| AgentWrite::PutHost(host).into()));
     match before {
         None => writes.push(Write::Agent(AgentWrite::Insert { record: Box::new(record.clone()), documents })),
@@ -398,7 +407,8 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
             writes.push(Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents }));
         }
     }
-    // Orders to the old life are not for the new one, an old UNENROLL least of all, whether answered or not (D14).
+    // Actions for the former enrollment must not reach the new one, whether acked or not. An old UNENROLL would
+    // unenroll the agent that has just come back (D14).
     if enrolled.life == Life::Next {
         writes.push(Write::Agent(AgentWrite::BeginLife { id: record.id.clone(), now }));
     }

@@ -1,5 +1,5 @@
-//! The service of files: uploads from agents, files for agents, artifacts of policies. Here: who may fetch a file
-//! (EA §7.3), and its bytes, a chunk at a time.
+//! The service of files: uploads from agents, files for agents, artifacts of policies. This module authorizes downloads
+//! (EA §7.3) and streams a file's bytes.
 
 use std::sync::Arc;
 
@@ -17,19 +17,19 @@ use super::authority::System;
 use super::registry::AgentEntry;
 use super::watched_store::WatchedStore;
 
-/// Bytes that are handed to a reader at a time.
+/// Maximum bytes of one piece of the stream.
 const PIECE: usize = 64 * 1024;
 
-/// A part of a file.
+/// A byte range of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Its first byte.
+    /// Offset of the first byte.
     pub first: u64,
-    /// Its length, bytes.
+    /// Length in bytes.
     pub length: u64,
 }
 
-/// A chunk and the part of it that is wanted.
+/// A chunk, and the range of it to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Slice {
     number: i64,
@@ -49,7 +49,7 @@ impl Files {
         Self { store, clock, entropy }
     }
 
-    /// The file of that id, if the agent may fetch it.
+    /// Returns the file with that id, if the agent may fetch it.
     pub async fn deliverable(&self, entry: &AgentEntry, id: &str) -> Result<DeliverableFile, Error> {
         let found = match FileId::parse(id) {
             Ok(id) => self.store.everywhere(entry).file(&id).await?,
@@ -58,21 +58,21 @@ impl Files {
         found.filter(|file| file.agents.contains(entry.id())).ok_or_else(|| Denial::UnknownFile.into())
     }
 
-    /// The bytes of a part, in pieces, as they are read. `guard` is kept
-    /// until the last byte was taken or the reader is gone. A reader that gets fewer bytes than asked for knows that
-    /// reading failed.
+    /// Streams a byte range in pieces. `guard` is dropped after the last piece was received or the reader is gone. If a
+    /// read fails, the stream ends early, which the reader notices by the missing bytes.
     pub async fn read_file(
         &self,
         file: &DeliverableFile,
         piece: Piece,
         guard: impl Send + 'static,
     ) -> Result<mpsc::Receiver<Bytes>, Error> {
-        // Whoever holds a file was found to be allowed to have it.
+        // Authorized by `deliverable` or `download`, which return the file.
         let chunks = self.store.everywhere(&System).chunks(&file.id).await?;
         let stored: u64 = chunks.iter().map(|chunk| u64::try_from(chunk.length).unwrap_or(0)).sum();
         if stored != u64::try_from(file.size).unwrap_or(0) {
             return Err(Denial::FileGone.into());
         }
+        // One piece of buffer: a slow reader must slow down the reads, not fill the memory.
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(send(self.store.share_files(), file.id.clone(), slices(&chunks, piece), sender, guard));
         Ok(receiver)
@@ -92,7 +92,7 @@ async fn send(
             Ok(_) => return tracing::error!(%file, number, "a chunk of a file is missing"),
             Err(error) => return tracing::error!(%file, number, %error, "a chunk of a file can't be read"),
         };
-        // Copied in pieces: a reader that stalls holds one chunk and a few pieces, and not three chunks.
+        // Copied in pieces: a stalled reader then costs one chunk and a few pieces, instead of three chunks.
         for piece in chunk[start..end].chunks(PIECE) {
             if sender.send(Bytes::copy_from_slice(piece)).await.is_err() {
                 return;
@@ -101,7 +101,7 @@ async fn send(
     }
 }
 
-/// The chunks, and the parts of them, that make up `piece`.
+/// Returns the chunk ranges that make up `piece`.
 fn slices(chunks: &[ChunkInfo], piece: Piece) -> Vec<Slice> {
     let mut offset = 0u64;
     let mut wanted = Vec::new();
@@ -110,7 +110,7 @@ fn slices(chunks: &[ChunkInfo], piece: Piece) -> Vec<Slice> {
         let start = piece.first.clamp(offset, offset + length) - offset;
         let end = piece.first.saturating_add(piece.length).clamp(offset, offset + length) - offset;
         if start < end {
-            // Both are at most a chunk's length.
+            // Both are at most the length of a chunk, so the casts can't truncate.
             wanted.push(Slice { number: chunk.number, start: start as usize, end: end as usize });
         }
         offset += length;
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ea135_a_part_is_cut_from_the_chunks_that_hold_it() {
+    fn ea135_byte_range_maps_to_chunk_ranges() {
         let chunks: Vec<_> = [10, 10, 5]
             .into_iter()
             .zip(0..)

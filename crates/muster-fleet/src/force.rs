@@ -1,17 +1,18 @@
-//! Whether what is usually refused is done all the same.
+//! The `force` option.
 
-/// A caller's word on refusals that are about wisdom, not possibility: managed policies, versions, cool-downs.
+/// Whether to override checks that only protect against mistakes: managed policies, versions, cool-downs. Impossible
+/// requests are rejected in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Force {
-    /// Refuse.
+    /// Apply the checks.
     #[default]
     No,
-    /// Do it all the same.
+    /// Override them.
     Yes,
 }
 
 impl Force {
-    /// Whether it is to be done all the same.
+    /// Returns true if the checks are to be overridden.
     pub fn is_yes(self) -> bool {
         self == Self::Yes
     }

@@ -1,27 +1,27 @@
-//! The server's own state, as it is reported to agents and to probes.
+//! The server's state as it is reported to agents and probes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// How the server stands.
+/// State of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ServerState {
-    /// Not ready yet.
+    /// Not ready to serve agents.
     #[default]
     Starting,
     /// Serves agents.
     Healthy,
-    /// Runs, but can't do all it should: the store takes no writes.
+    /// Running, but the store is read-only.
     Degraded,
-    /// On its way down.
+    /// Shutting down.
     Stopping,
 }
 
 impl ServerState {
     const ALL: [Self; 4] = [Self::Starting, Self::Healthy, Self::Degraded, Self::Stopping];
 
-    /// The word in the reply (EA23).
+    /// The string in responses (EA23).
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "STARTING",
@@ -32,13 +32,14 @@ impl ServerState {
     }
 }
 
-/// The server's state, shared: whoever clones it sees the same.
+/// Shared handle to the server's state; all clones see the same state.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<AtomicU8>);
 
 impl Health {
-    /// The state now.
+    /// Returns the current state.
     pub fn get(&self) -> ServerState {
+        // Only values of the enum are ever stored; the default is for the compiler.
         ServerState::ALL.get(usize::from(self.0.load(Ordering::Relaxed))).copied().unwrap_or_default()
     }
 
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_that_was_set_is_seen_by_every_clone() {
+    fn every_clone_sees_a_changed_state() {
         let health = Health::default();
         assert_eq!(health.get(), ServerState::Starting);
         for state in ServerState::ALL {

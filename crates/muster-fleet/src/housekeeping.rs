@@ -1,7 +1,7 @@
-//! What has had its time goes, and what drifted apart comes together again: one task, every ten minutes.
+//! Housekeeping: removes expired records and corrects derived values, in one task that runs every ten minutes.
 //!
-//! Each step works in small batches, so that nobody waits for it long, and stops after its share of a run: what is
-//! left is done by the next. A step that fails is logged and does not keep the others from their work.
+//! Each step works in small batches, so that other writes are not delayed, and is limited in each run; the next run
+//! continues. A step that fails is logged and does not prevent the others.
 
 mod agents;
 mod change_log;
@@ -23,33 +23,33 @@ use super::audit::audit_line;
 use super::authority::System;
 use super::change_feed::ChangeFeed;
 use super::registry::Registry;
+use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
-use super::stopping::Stopping;
 use super::upload_limits::LIFE;
 use super::watched_store::WatchedStore;
 
-/// From the start to the first run: agents come back first.
+/// From the start to the first run. In the first minute the fleet reconnects, and its writes have priority.
 const FIRST: Duration = Duration::from_secs(60);
-/// From run to run.
+/// Interval between runs.
 const EVERY: Duration = Duration::from_secs(600);
-/// Batches of a step in one run.
+/// Maximum batches of a step in one run.
 const BATCHES: usize = 200;
-/// Actions removed at once; each goes with all its targets and results.
-const ACTIONS_AT_ONCE: u32 = 10;
-/// Uploads removed at once; each goes with all its bytes.
-const UPLOADS_AT_ONCE: u32 = 10;
+/// Actions deleted by one commit; each is deleted with all its targets and results, possibly tens of thousands.
+const ACTION_BATCH: u32 = 10;
+/// Uploads deleted by one commit; each is deleted with all its chunks.
+const UPLOAD_BATCH: u32 = 10;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Time that an action is kept after its expiration (EA §4.10).
+/// Retention of actions after their expiration (EA §4.10).
 const ACTIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Time that an upload is kept, complete or not, counted from its beginning (MG §2.12).
+/// Retention of uploads, complete or not, after their start (MG §2.12).
 const UPLOADS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Rows of the change log that are kept whatever their age.
+/// Number of newest changes that are kept regardless of age.
 const CHANGES_KEPT: i64 = 100_000;
-/// A call about an upload that began within its time may still be under way for so long.
-const UNDER_WAY: Duration = Duration::from_secs(600);
+/// Maximum time that a request for an upload may still run after the upload has expired.
+const IN_FLIGHT: Duration = Duration::from_secs(600);
 
-/// What is done every ten minutes.
+/// The housekeeping service.
 pub struct Housekeeping {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
@@ -57,7 +57,7 @@ pub struct Housekeeping {
     actions: Arc<Actions>,
     statuses: Arc<Statuses>,
     feed: Arc<ChangeFeed>,
-    stopping: Arc<Stopping>,
+    shutdown: Arc<Shutdown>,
 }
 
 impl Housekeeping {
@@ -68,41 +68,41 @@ impl Housekeeping {
         actions: Arc<Actions>,
         statuses: Arc<Statuses>,
         feed: Arc<ChangeFeed>,
-        stopping: Arc<Stopping>,
+        shutdown: Arc<Shutdown>,
     ) -> Self {
-        Self { store, clock, registry, actions, statuses, feed, stopping }
+        Self { store, clock, registry, actions, statuses, feed, shutdown }
     }
 
-    /// Keeps house until the fleet stops.
-    pub(crate) async fn keep(self: Arc<Self>) {
+    /// Runs every ten minutes until shutdown.
+    pub(crate) async fn run_periodically(self: Arc<Self>) {
         let mut wait = FIRST;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.stopping.begun() => return,
+                () = self.shutdown.wait() => return,
             }
             wait = EVERY;
             self.run().await;
         }
     }
 
-    /// Does all of it once.
+    /// Runs all steps once.
     pub async fn run(&self) {
-        tell("actions removed", self.collect_actions().await);
-        tell("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
-        tell("uploads removed", self.expire_uploads().await);
-        tell("corrected check-in times in the future", self.statuses.correct_future_sightings().await);
-        tell("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
-        tell("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await);
+        // The steps that free space come first: the later ones need it if the disk is nearly full.
+        log_outcome("actions removed", self.collect_actions().await);
+        log_outcome("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
+        log_outcome("uploads removed", self.expire_uploads().await);
+        log_outcome("corrected check-in times in the future", self.statuses.correct_future_sightings().await);
+        log_outcome("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
+        log_outcome("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await);
     }
 
     async fn collect_actions(&self) -> Result<u64, Error> {
         let before = self.clock.now().minus(ACTIONS_KEPT);
-        self.in_batches(ACTIONS_AT_ONCE, || self.store.everywhere(&System).actions_collect(before, ACTIONS_AT_ONCE))
-            .await
+        self.in_batches(ACTION_BATCH, || self.store.everywhere(&System).actions_collect(before, ACTION_BATCH)).await
     }
 
-    /// Removes batch after batch, until one is not full.
+    /// Calls `remove` until a batch is not full, or the limit of a run is reached.
     async fn in_batches<F>(&self, size: u32, mut remove: impl FnMut() -> F) -> Result<u64, Error>
     where
         F: Future<Output = Result<u64, StoreError>>,
@@ -111,27 +111,28 @@ impl Housekeeping {
         for _ in 0..BATCHES {
             let batch = remove().await?;
             removed += batch;
-            // Batch by batch, since all writes share one queue: an agent's check-in waits for one batch at the most.
-            if batch < size.into() || self.stopping.has_begun() {
+            // All writes share one queue. With small commits, a check-in waits for one batch at most.
+            if batch < size.into() || self.shutdown.has_begun() {
                 break;
             }
         }
         Ok(removed)
     }
 
-    /// Uploads that were not complete in time (EA134), and those that were kept long enough. Their records stay.
+    /// Deletes the data of uploads that were not completed in time (EA134) and of those past their retention. Their
+    /// records remain, so that administrators see what became of a request.
     async fn expire_uploads(&self) -> Result<u64, Error> {
         let now = self.clock.now();
-        // Ten minutes past their time: a chunk whose check was in time may still be on its way to the disk.
-        let late = self.remove_uploads(FileStatus::AwaitingUpload, now.minus(LIFE + UNDER_WAY), "not complete in time");
+        // Ten minutes late, because a chunk that was accepted just in time may not be on disk yet.
+        let late = self.remove_uploads(FileStatus::AwaitingUpload, now.minus(LIFE + IN_FLIGHT), "not complete in time");
         let late = late.await?;
         let old = self.remove_uploads(FileStatus::Ready, now.minus(UPLOADS_KEPT), "kept long enough").await?;
         Ok(late + old)
     }
 
     async fn remove_uploads(&self, status: FileStatus, before: Timestamp, reason: &str) -> Result<u64, Error> {
-        self.in_batches(UPLOADS_AT_ONCE, || async {
-            let found = self.store.everywhere(&System).uploads_begun_before(status, before, UPLOADS_AT_ONCE).await?;
+        self.in_batches(UPLOAD_BATCH, || async {
+            let found = self.store.everywhere(&System).uploads_begun_before(status, before, UPLOAD_BATCH).await?;
             let count = found.len() as u64;
             let now = self.clock.now();
             let writes = found.into_iter().flat_map(|upload| {
@@ -148,7 +149,7 @@ impl Housekeeping {
             });
             match self.store.commit(&System, writes.collect()).await {
                 Ok(_) => Ok(count),
-                // One of them went with its agent, or made room: the next run looks anew.
+                // One of them was deleted with its agent or replaced since. The next run reads the list again.
                 Err(StoreError::Conflict(_)) => Ok(0),
                 Err(error) => Err(error),
             }
@@ -157,7 +158,7 @@ impl Housekeeping {
     }
 }
 
-fn tell(what: &'static str, outcome: Result<u64, Error>) {
+fn log_outcome(what: &'static str, outcome: Result<u64, Error>) {
     match outcome {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "housekeeping: {what}"),

@@ -1,4 +1,5 @@
-//! What policies say about when agents that stay away count as inactive.
+//! The inactivity timeout: copied from each policy to its agents' records, so that the status timer finds due agents
+//! with an index and without their policies.
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
@@ -8,35 +9,36 @@ use muster_core::status::Status;
 use muster_store::query::AgentFilter;
 
 use super::authority::System;
-use super::many::Basis;
+use super::bulk_update::Basis;
 use super::policies::all_policies;
 use super::status_timer::Statuses;
 use super::update::AgentChange;
 
-/// Agents looked at before the policy is read anew.
-const AT_ONCE: usize = 500;
+/// Agents handled before the policy is read again.
+const BATCH: usize = 500;
 
 impl Statuses {
-    /// Gives agents the inactivity timeout of their policy, if they have another.
+    /// Copies the timeouts of all policies to agents that have different ones.
     pub(crate) async fn correct_inactivity(&self) -> Result<u64, Error> {
         let mut corrected = 0;
         for policy in all_policies(&self.store).await? {
-            corrected += self.correct_inactivity_on(&policy.id).await?;
+            corrected += self.correct_inactivity_of(&policy.id).await?;
         }
         Ok(corrected)
     }
 
-    /// After a change of the policy. What fails is made good by the next housekeeping.
-    pub(crate) async fn heal_inactivity_of(&self, policy: &PolicyId) {
-        if let Err(error) = self.correct_inactivity_on(policy).await {
+    /// Copies the timeout of a changed policy to its agents. On failure, the next housekeeping corrects them.
+    pub(crate) async fn apply_inactivity_timeout(&self, policy: &PolicyId) {
+        if let Err(error) = self.correct_inactivity_of(policy).await {
             tracing::warn!(%policy, %error, detail = ?error.internal, "inactivity timeouts not changed yet");
         }
     }
 
-    async fn correct_inactivity_on(&self, id: &PolicyId) -> Result<u64, Error> {
+    async fn correct_inactivity_of(&self, id: &PolicyId) -> Result<u64, Error> {
         let mut corrected = 0;
         let mut after = None;
-        while !self.stopping.has_begun() {
+        while !self.shutdown.has_begun() {
+            // Read again for each batch: the policy may change while its agents are updated, and the last value counts.
             let Some(policy) = self.store.everywhere(&System).policy(id).await? else { break };
             let timeout = inactivity_timeout(Some(policy.inactivity_timeout));
             let filter = AgentFilter {
@@ -45,9 +47,10 @@ impl Statuses {
                 without_inactivity_timeout: Some(timeout),
                 ..AgentFilter::default()
             };
-            let ids = self.store.everywhere(&System).agent_ids(&filter, after.as_ref(), AT_ONCE as u32).await?;
+            let ids = self.store.everywhere(&System).agent_ids(&filter, after.as_ref(), BATCH as u32).await?;
             let Some(last) = ids.last().cloned() else { break };
             let decide = |before: &AgentRecord, now| {
+                // The agent may have been unenrolled or reassigned since the list was read.
                 let concerned = before.active && before.policy_id.as_ref() == Some(id);
                 let seen = self.registry.last_seen(&before.id, now);
                 let record = concerned.then(|| set_inactivity_timeout(before, timeout, seen, now)).flatten();

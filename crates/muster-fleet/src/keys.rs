@@ -1,4 +1,4 @@
-//! Enrollment keys: make, look, reveal, revoke, delete, replace in one step.
+//! The service of enrollment keys: create, list, reveal, revoke, delete, replace.
 
 use std::sync::Arc;
 
@@ -22,25 +22,25 @@ use super::secrets::SealedSecrets;
 use super::tags::clean_tags;
 use super::watched_store::WatchedStore;
 
-/// Longest name, bytes.
+/// Maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
-/// What a new key is to be.
+/// Properties of a new key.
 #[derive(Clone, Debug, Default)]
 pub struct NewEnrollmentKey {
-    /// The policy that agents get.
+    /// The policy of agents that enroll with it.
     pub policy_id: Option<String>,
-    /// What people call it; without one, its id.
+    /// Display name; defaults to its id.
     pub name: Option<String>,
-    /// When it ends: duration or RFC 3339.
+    /// Expiration: a duration, or a time in RFC 3339.
     pub expiration: Option<String>,
-    /// Tags that agents get.
+    /// Tags of agents that enroll with it.
     pub tags: Vec<String>,
-    /// How often it may be used.
+    /// Maximum number of uses.
     pub max_uses: Option<i64>,
-    /// Left out of bulk changes.
+    /// Whether bulk changes skip it.
     pub hidden: bool,
-    /// Whether its token may be shown again.
+    /// Whether its token is stored sealed and can be revealed later.
     pub retrievable: bool,
 }
 
@@ -77,7 +77,7 @@ impl EnrollmentKeys {
         Ok(Authorized::new(key, grant))
     }
 
-    /// Makes a key; returns it with its token.
+    /// Creates a key; returns it with its token.
     pub async fn create(
         &self,
         grant: &Grant<KeysWrite>,
@@ -97,7 +97,8 @@ impl EnrollmentKeys {
             sealed_token: if new.retrievable { Some(self.secrets.seal_token(&id, &key)?) } else { None },
             policy_id,
             tags: clean_tags("tags", &new.tags)?,
-            // Agents inherit it; a key must not let agents into a space that its maker is not in.
+            // Agents inherit the space from the key. It is the creator's own, so that nobody can enroll agents into a
+            // space to which they have no access.
             space: grant.space().clone(),
             created_at: now,
             expires_at: new.expiration.as_deref().map(|text| parse_end("expiration", text, now)).transpose()?,
@@ -119,7 +120,7 @@ impl EnrollmentKeys {
         Ok((record, key.token()))
     }
 
-    /// A page of keys, newest first, of one policy or of all.
+    /// Returns a page of keys of one policy or of all, newest first.
     pub async fn list(
         &self,
         grant: &Grant<KeysRead>,
@@ -129,7 +130,7 @@ impl EnrollmentKeys {
         Ok(self.store.seen_by(grant).enrollment_keys(policy, page).await?)
     }
 
-    /// Keys behind the one of this time of creation and id, newest first, of one policy or of all.
+    /// Returns the keys after the one with this creation time and id, newest first, of one policy or of all.
     pub async fn list_after(
         &self,
         grant: &Grant<KeysRead>,
@@ -140,24 +141,24 @@ impl EnrollmentKeys {
         Ok(self.store.seen_by(grant).enrollment_keys_after(policy, after, limit).await?)
     }
 
-    /// One key with its token, when that may be shown again; showing it is an audit event (M10).
+    /// Returns a key with its token, if the key is retrievable; this is an audit event (M10).
     pub async fn reveal(
         &self,
         key: Authorized<EnrollmentKey, KeysRead>,
     ) -> Result<(EnrollmentKey, Option<String>), Error> {
-        // What a dry run would show would not be in the audit log.
+        // A dry run commits nothing, so it would reveal the token without an audit event.
         let Some(sealed) = key.sealed_token.as_ref().filter(|_| !key.grant().is_dry_run()) else {
             return Ok((key.into_inner(), None));
         };
         let token = self.secrets.open_token(&key.id, sealed)?;
         let line =
             audit_line(key.grant().actor(), self.clock.now(), "enrollment_key.reveal", subject(&key.id), json!({}));
-        // Before the token is shown: what was shown without a line in the log can't be found out later.
+        // The commit comes before the response: if it fails, the token is not revealed.
         self.store.commit(key.grant(), vec![line]).await?;
         Ok((key.into_inner(), Some(token)))
     }
 
-    /// Revokes a key: it admits nobody from now on. Agents that came in by it stay.
+    /// Revokes a key: it can't be used from now on. Agents that enrolled with it are not affected.
     pub async fn revoke(&self, key: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(), Error> {
         let grant = key.grant();
         let now = self.clock.now();
@@ -167,7 +168,7 @@ impl EnrollmentKeys {
         self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
     }
 
-    /// Revokes a key and removes its record.
+    /// Revokes a key and deletes its record.
     pub async fn delete(&self, key: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(), Error> {
         let grant = key.grant();
         let line = audit_line(
@@ -182,12 +183,12 @@ impl EnrollmentKeys {
         self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
     }
 
-    /// Makes a key with this one's properties and revokes this one, together: the name passes on, the count of uses
-    /// starts anew, the end stays.
+    /// Revokes a key and creates one with the same properties, in one commit. The new key has the same name and
+    /// expiration; its uses are counted from zero.
     pub async fn replace(&self, old: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(EnrollmentKey, String), Error> {
         let (grant, id) = (old.grant(), &old.id);
         let now = self.clock.now();
-        // A dead key would come to life again under another token, without anyone having made it.
+        // Otherwise whoever may replace keys could undo a revocation.
         if old.revoked_at.is_some() {
             return Err(Error::conflict("key_revoked", format!("the key {id} is revoked and can't be replaced"))
                 .remedy("create a new key"));
@@ -198,7 +199,7 @@ impl EnrollmentKeys {
         }
         let (record, token) = self.successor(grant, old, now)?;
         let detail = json!({"name": old.name, "by": record.id});
-        // Revoked first: a name is taken by live keys only.
+        // Revoked first in the same commit, because a name must be unique among live keys.
         let writes = vec![
             Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: old.id.clone(), now }),
             Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(record.clone()))),
@@ -219,7 +220,7 @@ impl EnrollmentKeys {
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
         let key = ApiKey::generate(&*self.entropy);
         let sealed_token = if old.sealed_token.is_some() { Some(self.secrets.seal_token(&id, &key)?) } else { None };
-        // A key without a name of its own is called by its id.
+        // A key without a name is named by its id, which the new key must not inherit.
         let name = if old.name == old.id.as_str() { id.to_string() } else { old.name.clone() };
         let record = EnrollmentKey {
             id,
@@ -242,6 +243,7 @@ impl EnrollmentKeys {
             Err(_) => None,
         };
         let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
+        // Managed policies are changed only by the system that manages them.
         if policy.is_managed {
             let message = format!("the policy {:?} is managed and cannot get more enrollment keys", policy.name);
             return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message));
@@ -285,7 +287,7 @@ fn name_taken(error: StoreError) -> Error {
     }
 }
 
-/// Deleted by somebody else between our look and our write.
+/// Maps the conflict of a key that was deleted since it was found to 404.
 fn gone(error: StoreError, id: &EnrollmentKeyId) -> Error {
     match error {
         StoreError::Conflict(Precondition::Missing(_)) => Error::not_found("enrollment key", id),

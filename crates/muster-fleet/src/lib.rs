@@ -1,6 +1,7 @@
-//! The services over core and store: one `enroll`, one `check_in`, one `acknowledge`, one `revoke`, whatever the adapter.
+//! The services over core and store: one `enroll`, one `check_in`, one `acknowledge`, one `revoke` for every adapter.
 //!
-//! An operation loads, asks core to decide, commits, and tells this node's registry. It knows neither HTTP nor SQL.
+//! An operation loads records, calls core for the decision, commits, and updates this node's registry. It knows
+//! neither HTTP nor SQL.
 
 mod acknowledge;
 pub mod action_views;
@@ -13,6 +14,7 @@ pub mod audit_log;
 mod audit_report;
 pub mod authenticate;
 pub mod authority;
+mod bulk_update;
 mod change_feed;
 pub mod check_in;
 pub mod credentials;
@@ -20,14 +22,13 @@ pub mod disk;
 pub mod enroll;
 pub mod files;
 pub mod force;
-mod ground;
 pub mod health;
 pub mod housekeeping;
 mod inactivity;
 pub mod keys;
-mod many;
 pub mod membership;
 pub mod moment;
+mod observation;
 mod offered_files;
 pub mod output_health;
 mod output_yaml;
@@ -41,9 +42,9 @@ pub mod scope;
 pub mod secrets;
 pub mod selection;
 pub mod server_status;
+mod shutdown;
 mod sign;
 pub mod status_timer;
-mod stopping;
 pub mod system;
 pub mod tags;
 #[cfg(any(test, feature = "testing"))]
@@ -53,8 +54,8 @@ mod update;
 pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
-mod vigil;
 pub mod watched_store;
+mod wiring;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +77,6 @@ use self::check_in::CheckIns;
 use self::credentials::Credentials;
 use self::enroll::Enrollment;
 use self::files::Files;
-use self::ground::Ground;
 use self::housekeeping::Housekeeping;
 use self::keys::EnrollmentKeys;
 use self::outputs::Outputs;
@@ -84,38 +84,39 @@ use self::policies::Policies;
 use self::refusals::Refusals;
 use self::registry::Registry;
 use self::server_status::ServerStatus;
+use self::shutdown::Shutdown;
 use self::status_timer::Statuses;
-use self::stopping::Stopping;
 use self::watched_store::WatchedStore;
+use self::wiring::Wiring;
 
-/// What operations need to know of the configuration.
+/// The part of the configuration that services use.
 #[derive(Clone, Debug)]
 pub struct FleetSettings {
-    /// How long a check-in is held when there is nothing to deliver (`timeouts.checkin_long_poll`).
+    /// Default time that a check-in with nothing to deliver is held (`timeouts.checkin_long_poll`).
     pub long_poll: Duration,
-    /// Upper bound of the random part subtracted from it (`timeouts.checkin_jitter`).
+    /// Maximum random time subtracted from it (`timeouts.checkin_jitter`).
     pub poll_jitter: Duration,
-    /// Cap on what a client may ask for (`timeouts.checkin_max_poll`).
+    /// Maximum poll time that a client may request (`timeouts.checkin_max_poll`).
     pub max_poll: Duration,
-    /// What agents are told as `fleet.hosts`.
+    /// The server's URLs, delivered to agents as `fleet.hosts`.
     pub external_urls: Vec<String>,
     /// Highest agent version that this server was tested with: major and minor (EA32).
     pub tested_version: (u32, u32),
-    /// Highest agent version let in: major, and minor unless any.
+    /// Highest accepted agent version: major and minor; without a minor, every minor of that major.
     pub highest_version: (u32, Option<u32>),
-    /// Lowest agent version let in: major and minor.
+    /// Lowest accepted agent version: major and minor.
     pub lowest_version: (u32, u32),
-    /// The commit that the program is made of; empty when it is not known.
+    /// The commit that the program was built from; empty if unknown.
     pub build_hash: String,
 }
 
 impl FleetSettings {
-    /// The part that decides how long a poll is held.
+    /// The limits of held polls.
     pub fn poll(&self) -> PollLimits {
         PollLimits { default: self.long_poll, max: self.max_poll, jitter: self.poll_jitter }
     }
 
-    /// The agent versions that are let in.
+    /// The agent versions that are accepted.
     pub fn accepted_versions(&self) -> AcceptedVersions {
         AcceptedVersions { lowest: self.lowest_version, highest: self.highest_version, tested: self.tested_version }
     }
@@ -136,14 +137,14 @@ impl Default for FleetSettings {
     }
 }
 
-/// The fleet's services, put together over one store.
+/// The fleet's services over one store.
 pub struct Fleet {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     settings: FleetSettings,
     registry: Arc<Registry>,
-    stopping: Arc<Stopping>,
+    shutdown: Arc<Shutdown>,
     authentication: Authentication,
     credentials: Credentials,
     enrollment: Enrollment,
@@ -160,68 +161,70 @@ pub struct Fleet {
     server_status: ServerStatus,
     housekeeping: Arc<Housekeeping>,
     feed: Arc<ChangeFeed>,
-    /// What tests look at besides.
+    /// Internals that tests read.
     #[cfg(any(test, feature = "testing"))]
     inner: testing::Inner,
 }
 
-/// What a fleet stands on.
+/// The dependencies of a [`Fleet`].
 pub struct FleetParts {
     /// The store.
     pub store: Arc<dyn Store>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The generator.
+    /// The random number generator.
     pub entropy: Arc<dyn Entropy>,
-    /// Seals what must be read back.
+    /// Encrypts secrets that must be read back.
     pub sealer: Arc<Sealer>,
     /// Signs policies and actions.
     pub signer: Arc<Signer>,
-    /// The configuration's part.
+    /// The configuration.
     pub settings: FleetSettings,
 }
 
 impl Fleet {
-    /// A fleet over these parts. Its background work is started by [`Fleet::run_background`].
+    /// Builds the services. [`Fleet::run_background`] starts the background work.
     ///
-    /// What depends on what can be read here and in [`Ground`]: each service is given what stands above it.
+    /// This function and [`Wiring`] show the dependencies between services: a service is passed the ones that were
+    /// built before it, so that a cycle can't be written.
     pub fn new(parts: FleetParts) -> Arc<Self> {
         let settings = parts.settings.clone();
         #[cfg(any(test, feature = "testing"))]
         let inner = (Arc::clone(&parts.store), Arc::clone(&parts.sealer), Arc::clone(&parts.signer));
-        let ground = Ground::new(parts);
-        let (policies, statuses) = (Arc::new(ground.policies()), Arc::new(ground.statuses()));
-        let actions = Arc::new(ground.actions());
-        let feed = Arc::new(ground.feed(&statuses));
+        let wiring = Wiring::new(parts);
+        // Built first, because services below depend on them.
+        let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
+        let actions = Arc::new(wiring.actions());
+        let feed = Arc::new(wiring.feed(&statuses));
         Arc::new(Self {
-            authentication: ground.authentication(),
-            credentials: ground.credentials(),
-            enrollment: ground.enrollment(),
-            check_ins: Arc::new(ground.check_ins()),
-            agents: ground.agents(),
-            enrollment_keys: ground.enrollment_keys(),
-            outputs: ground.outputs(&policies),
-            files: ground.files(),
-            audit: ground.audit(),
-            server_status: ground.server_status(),
-            housekeeping: Arc::new(ground.housekeeping(&actions, &statuses, &feed)),
+            authentication: wiring.authentication(),
+            credentials: wiring.credentials(),
+            enrollment: wiring.enrollment(),
+            check_ins: Arc::new(wiring.check_ins()),
+            agents: wiring.agents(),
+            enrollment_keys: wiring.enrollment_keys(),
+            outputs: wiring.outputs(&policies),
+            files: wiring.files(),
+            audit: wiring.audit(),
+            server_status: wiring.server_status(),
+            housekeeping: Arc::new(wiring.housekeeping(&actions, &statuses, &feed)),
             #[cfg(any(test, feature = "testing"))]
-            inner: testing::Inner::new(inner, &ground),
+            inner: testing::Inner::new(inner, &wiring),
             actions,
             policies,
             statuses,
             feed,
             refusals: Refusals::default(),
             settings,
-            store: ground.store,
-            clock: ground.clock,
-            entropy: ground.entropy,
-            registry: ground.registry,
-            stopping: ground.stopping,
+            store: wiring.store,
+            clock: wiring.clock,
+            entropy: wiring.entropy,
+            registry: wiring.registry,
+            shutdown: wiring.shutdown,
         })
     }
 
-    /// Agents, for people.
+    /// Agents, for administrators.
     pub fn agents(&self) -> &Agents {
         &self.agents
     }
@@ -256,22 +259,22 @@ impl Fleet {
         &self.audit
     }
 
-    /// Who presents an access key.
+    /// Authentication of agents.
     pub fn authentication(&self) -> &Authentication {
         &self.authentication
     }
 
-    /// Further credentials of agents.
+    /// Additional credentials of agents.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// Enrolment.
+    /// Enrollment.
     pub fn enrollment(&self) -> &Enrollment {
         &self.enrollment
     }
 
-    /// Check-ins, acks, and reports of agents that they left.
+    /// Check-ins, acks, and uninstallation reports.
     pub fn check_ins(&self) -> &Arc<CheckIns> {
         &self.check_ins
     }
@@ -286,48 +289,54 @@ impl Fleet {
         &self.server_status
     }
 
-    /// What is done every ten minutes.
+    /// Periodic cleanup.
     pub fn housekeeping(&self) -> &Housekeeping {
         &self.housekeeping
     }
 
-    /// Requests of agents that this node refused.
+    /// Recently rejected agent requests of this node.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }
 
-    /// The configuration's part.
+    /// The configuration.
     pub fn settings(&self) -> &FleetSettings {
         &self.settings
     }
 
-    /// The time.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The generator.
+    /// The random number generator.
     pub fn entropy(&self) -> &dyn Entropy {
         &*self.entropy
     }
 
-    /// Follows the change log, keeps statuses and keeps house until [`Fleet::stop`]; ends when all have ended.
+    /// Runs the background tasks until [`Fleet::stop`]: the change feed, status transitions, recovery of a read-only
+    /// store, and housekeeping. Returns when all of them have ended.
     pub async fn run_background(self: Arc<Self>) {
+        // A task each, so that a slow read of one does not delay the others. The feed matters most: revocations by other
+        // nodes depend on it.
         let feed = tokio::spawn(Arc::clone(&self.feed).follow());
-        let statuses = tokio::spawn(Arc::clone(&self.statuses).keep());
-        let trying = Arc::clone(&self.store).keep_trying(Arc::clone(&self.clock), Arc::clone(&self.stopping));
-        let trying = tokio::spawn(trying);
-        let house = tokio::spawn(Arc::clone(&self.housekeeping).keep());
-        for task in [feed, statuses, trying, house] {
+        let statuses = tokio::spawn(Arc::clone(&self.statuses).run());
+        let recovery = Arc::clone(&self.store).recover(Arc::clone(&self.clock), Arc::clone(&self.shutdown));
+        let recovery = tokio::spawn(recovery);
+        let house = tokio::spawn(Arc::clone(&self.housekeeping).run_periodically());
+        for task in [feed, statuses, recovery, house] {
+            // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
+            // still serves its agents.
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended");
             }
         }
     }
 
-    /// Releases every held poll with an empty answer (EA87) and ends the background work.
+    /// Answers every held poll with an empty response (EA87) and ends the background work.
     pub fn stop(&self) {
-        self.stopping.begin();
+        self.shutdown.begin();
+        // After the flag: a poll that is woken earlier would find nothing due and go on waiting.
         for entry in self.registry.select(registry::AgentEntry::is_connected) {
             entry.wake();
         }
@@ -335,11 +344,11 @@ impl Fleet {
 
     /// Whether [`Fleet::stop`] was called.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.has_begun()
+        self.shutdown.has_begun()
     }
 
     /// Waits for [`Fleet::stop`].
     pub async fn stopped(&self) {
-        self.stopping.begun().await;
+        self.shutdown.wait().await;
     }
 }

@@ -1,4 +1,4 @@
-//! What people change about agents directly: notes, tags, and deletion.
+//! Direct changes to agents by administrators: metadata, tags, deletion.
 
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsWrite, Grant};
@@ -11,27 +11,27 @@ use serde_json::{Map, Value, json};
 use super::agents::Agents;
 use super::audit::audit_line;
 use super::authority::Authorized;
-use super::many::Basis;
+use super::bulk_update::Basis;
 use super::selection::{Selected, Selection};
 use super::tags::clean_tags;
 use super::update::AgentChange;
 
-/// Longest note, bytes of JSON.
+/// Maximum size of an agent's user metadata, in bytes of JSON.
 const MAX_METADATA_BYTES: usize = 64 << 10;
-/// Agents deleted by one commit: a deletion removes many rows.
-const DELETED_AT_ONCE: usize = 200;
+/// Agents deleted by one commit. Fewer than in an update, since a deletion removes many rows.
+const DELETE_BATCH: usize = 200;
 
-/// What people note about an agent; `None` leaves it as it is.
+/// A change of an agent's tags and user metadata; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct AgentNote {
-    /// Its tags from now on.
+    /// The new tags.
     pub tags: Option<Vec<String>>,
-    /// Anything else, from now on.
+    /// The new user metadata.
     pub user_metadata: Option<Map<String, Value>>,
 }
 
 impl Agents {
-    /// Sets tags and notes.
+    /// Sets tags and user metadata.
     pub async fn note(&self, agent: &Authorized<AgentRecord, AgentsWrite>, note: &AgentNote) -> Result<(), Error> {
         let tags = note.tags.as_deref().map(|tags| clean_tags("tags", tags)).transpose()?;
         let metadata = note.user_metadata.as_ref().map(metadata_text).transpose()?;
@@ -41,6 +41,7 @@ impl Agents {
         let agents = std::slice::from_ref(id);
         let decide = |before: &AgentRecord, now| {
             let mut after = before.clone();
+            // An absent field keeps the value of the record as it is now, not as it was when the caller read it.
             after.tags = tags.clone().unwrap_or(after.tags);
             after.user_metadata = metadata.as_deref().map(Into::into).or(after.user_metadata);
             let record = (after != *before)
@@ -51,7 +52,7 @@ impl Agents {
         self.records.change_many(grant, agents, Basis::Store, &decide).await
     }
 
-    /// Purges one agent: record, documents, keys, uploads (M13). Its actions keep how they ended, not what it reported.
+    /// Deletes an agent with its documents, keys and uploads (M13). Its actions keep their counts, but not its results.
     pub async fn delete(&self, agent: &Authorized<AgentRecord, AgentsWrite>) -> Result<(), Error> {
         match self.purge(agent.grant(), std::slice::from_ref(&agent.id)).await {
             Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("agent", &agent.id)),
@@ -59,22 +60,24 @@ impl Agents {
         }
     }
 
-    /// Purges a selection's agents; answers how many. A dry run counts them.
+    /// Deletes the selected agents; returns their number. A dry run only counts them.
     pub async fn delete_many(&self, selection: &Authorized<Selection, AgentsWrite>) -> Result<u64, Error> {
         let grant = selection.grant();
         if grant.is_dry_run() {
             return Ok(selection.ids.len() as u64);
         }
         let mut deleted = 0;
-        for chunk in selection.ids.chunks(DELETED_AT_ONCE) {
+        for chunk in selection.ids.chunks(DELETE_BATCH) {
             deleted += self.purge_those_left(grant, chunk).await?;
         }
         Ok(deleted)
     }
 
-    /// Somebody else may delete some of them meanwhile: then the rest is looked up anew.
+    /// Deletes the agents that still exist. If another request deletes some of them at the same time, the commit
+    /// conflicts, and the rest is looked up again.
     async fn purge_those_left(&self, grant: &Grant<AgentsWrite>, ids: &[AgentId]) -> Result<u64, Error> {
         for _ in 0..10 {
+            // Each conflict means that another request has deleted at least one of them, so the list shrinks.
             let left = self.records.select(grant, &Selected::Ids(ids.to_vec())).await?.ids;
             match self.purge(grant, &left).await {
                 Ok(()) => return Ok(left.len() as u64),
@@ -96,6 +99,7 @@ impl Agents {
         });
         self.store.commit(grant, writes.collect()).await?;
         if !grant.is_dry_run() {
+            // Removed from the cache at once: their keys must not work any more when the call returns.
             ids.iter().for_each(|id| self.registry.forget(id));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What people put here for agents to fetch: files for one agent, and artifacts that policies name.
+//! Files that administrators store for agents: files for one agent, and artifacts that policies list.
 
 use std::io::Write as _;
 
@@ -19,7 +19,7 @@ use super::audit::audit_line;
 use super::authority::Authorized;
 use super::files::Files;
 
-/// Longest file name and identifier, bytes.
+/// Maximum length of a file name or artifact identifier in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
 impl Files {
@@ -48,8 +48,10 @@ impl Files {
             Write::File(FileWrite::InsertFile(Box::new(file.clone()))),
             audit_line(grant.actor(), now, "file.offer", format!("file:{}", file.id), detail),
         ];
+        // In chunks of the size of uploads, so that both are stored and streamed by the same code.
         let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
         writes.extend(chunks.map(|(part, number)| {
+            // All chunks are in one commit, so that no agent sees part of a file. The API limits the size of the request.
             Write::File(FileWrite::PutChunk {
                 file: file.id.clone(),
                 number,
@@ -61,7 +63,7 @@ impl Files {
         Ok(file)
     }
 
-    /// Stores an artifact under the identifier that policies name; `compress`: as zlib.
+    /// Stores an artifact under the identifier that policies list; `compress` encodes it with zlib.
     pub async fn store_artifact(
         &self,
         grant: &Grant<PoliciesWrite>,
@@ -72,6 +74,7 @@ impl Files {
         check_name(identifier)?;
         let body = if compress { zlib(data)? } else { data.to_vec() };
         let now = self.clock.now();
+        // Manifests carry both hashes: of the bytes that are downloaded, and of the content after decoding.
         let artifact = Artifact {
             identifier: identifier.to_owned(),
             decoded_sha256: hex(&sha256(data)),
@@ -92,7 +95,7 @@ impl Files {
     }
 }
 
-/// Names stand in paths and headers.
+/// Rejects names that are not safe in paths and headers, where agents and browsers see them.
 fn check_name(name: &str) -> Result<(), Error> {
     let plain = !name.chars().any(|c| c.is_control() || "/\\\"".contains(c)) && name != "." && name != "..";
     if plain && (1..=MAX_NAME_BYTES).contains(&name.len()) {

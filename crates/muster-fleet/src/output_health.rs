@@ -1,4 +1,4 @@
-//! How outputs do, by what the agents that use them say.
+//! Health of outputs, derived from the reports of the agents that use them.
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
@@ -13,22 +13,23 @@ use super::outputs::Outputs;
 use super::policies::all_in;
 use super::scope::Scoped;
 
-/// Agents that are asked: those that checked in last.
-const ASKED: u32 = 500;
+/// Maximum agents considered: the ones that checked in last, which are enough to tell.
+const MAX_AGENTS: u32 = 500;
 
-/// How an output does.
+/// Health of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputHealth {
     /// `HEALTHY`, `DEGRADED` or `UNKNOWN`.
     pub state: &'static str,
-    /// What is known.
+    /// Explanation.
     pub message: String,
-    /// Since when some agent complains, or the last word of those that don't.
+    /// Since when an agent reports errors; for a healthy output, the time of the last check-in.
     pub since: Option<Timestamp>,
 }
 
 impl Outputs {
-    /// How an output does: one of the objects by id, or one inside policies' `config` by name.
+    /// Returns the health of an output: an output object by its id, or an output in the `config` of policies by its
+    /// name.
     pub async fn health(&self, grant: &Grant<PoliciesRead>, id: &str) -> Result<OutputHealth, Error> {
         let seen = self.store.seen_by(grant);
         let policies = self.policies_with_output(seen, id).await?;
@@ -36,11 +37,12 @@ impl Outputs {
             return Ok(unknown("no policy uses it"));
         }
         let filter = AgentFilter { policy_ids: Some(policies), ..AgentFilter::default() };
-        let page = Page { offset: 0, limit: ASKED };
+        let page = Page { offset: 0, limit: MAX_AGENTS };
         let found = seen.agents(&filter, AgentSort::LastCheckin, true, page).await?.items;
+        // Agents that enrolled but never checked in have reported nothing, good or bad.
         let heard: Vec<AgentRecord> =
             found.into_iter().map(|details| details.record).filter(|record| record.last_checkin.is_some()).collect();
-        summed_up(seen, &heard).await
+        summarize(seen, &heard).await
     }
 
     async fn policies_with_output(&self, seen: Scoped<'_>, id: &str) -> Result<Vec<PolicyId>, Error> {
@@ -57,21 +59,23 @@ impl Outputs {
     }
 }
 
-async fn summed_up(seen: Scoped<'_>, heard: &[AgentRecord]) -> Result<OutputHealth, Error> {
+async fn summarize(seen: Scoped<'_>, heard: &[AgentRecord]) -> Result<OutputHealth, Error> {
     let Some(latest) = heard.first() else { return Ok(unknown("no agent that uses it has reported yet")) };
-    let complaining: Vec<&AgentRecord> = heard.iter().filter(|record| complains(record)).collect();
-    let Some(first) = complaining.first() else {
+    // A record only says that some output unit fails, not which one, so it counts against every output of its policy.
+    let failing: Vec<&AgentRecord> = heard.iter().filter(|record| reports_output_error(record)).collect();
+    let Some(first) = failing.first() else {
         let message = format!("none of {} agents complains", heard.len());
         return Ok(OutputHealth { state: "HEALTHY", message, since: latest.last_checkin });
     };
-    let reason = complaint(seen, first).await?;
-    let message = format!("{} of {} agents complain; {}: {reason}", complaining.len(), heard.len(), first.id);
-    let since = complaining.iter().map(|record| record.status_since).min();
+    let reason = output_error(seen, first).await?;
+    let message = format!("{} of {} agents complain; {}: {reason}", failing.len(), heard.len(), first.id);
+    // The status may have changed for another reason since, so this is the best known lower bound.
+    let since = failing.iter().map(|record| record.status_since).min();
     Ok(OutputHealth { state: "DEGRADED", message, since })
 }
 
-/// What the agent says of its output units.
-async fn complaint(seen: Scoped<'_>, record: &AgentRecord) -> Result<String, Error> {
+/// Returns the error that the agent reports for its output units; its status message if it reports none.
+async fn output_error(seen: Scoped<'_>, record: &AgentRecord) -> Result<String, Error> {
     let documents = seen.agent_documents(record).await?.unwrap_or_default();
     let said = documents.components.as_deref().and_then(failing_output);
     Ok(said.unwrap_or_else(|| record.health.message.clone()))
@@ -81,6 +85,6 @@ fn unknown(message: &str) -> OutputHealth {
     OutputHealth { state: "UNKNOWN", message: message.into(), since: None }
 }
 
-fn complains(record: &AgentRecord) -> bool {
+fn reports_output_error(record: &AgentRecord) -> bool {
     record.health.unhealthy_reason.iter().any(|reason| reason == "output")
 }

@@ -1,4 +1,4 @@
-//! Secrets in an output's `config_yaml`: sealed like those of its fields, with a reference in their place.
+//! Secrets in an output's `config_yaml`: sealed like those in its fields and replaced by references.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use super::outputs::Outputs;
 
 const FIELD: &str = "config_yaml";
 
-/// Ids of the secrets that the text refers to.
+/// Returns the ids of the secrets that the YAML refers to.
 pub(super) fn secret_ids(fields: &Value) -> BTreeSet<SecretId> {
     fields.get(FIELD).and_then(Value::as_str).map(|text| inline_ids(text).collect()).unwrap_or_default()
 }
 
 impl Outputs {
-    /// Seals what is plain among the secrets of `config_yaml`. A text that can't be read is left for the check to refuse.
+    /// Seals the plain secrets in `config_yaml`. Malformed YAML is left as it is; the validation reports it.
     pub(super) async fn seal_output_yaml(
         &self,
         fields: &mut Map<String, Value>,
@@ -27,6 +27,7 @@ impl Outputs {
     ) -> Result<Vec<Write>, Error> {
         let Some(text) = fields.get(FIELD).and_then(Value::as_str) else { return Ok(Vec::new()) };
         let known = secret_ids(before);
+        // A reference to the secret of another output would deliver its value to this output's agents.
         if let Some(foreign) = inline_ids(text).find(|id| !known.contains(id)) {
             let reason = format!("refers to the secret {foreign}, which is not one of this output's");
             return Err(Error::invalid(FIELD, reason).remedy("write the value itself; it is sealed"));
@@ -40,6 +41,7 @@ impl Outputs {
         let (mut references, mut writes) = (BTreeMap::new(), Vec::new());
         for (path, secret) in plain {
             let id = match kept.get(&path) {
+                // An unchanged value keeps its id: a new id would revise every policy that uses the output.
                 Some((id, value)) if *value == secret => id.clone(),
                 _ => {
                     let (id, write) = self.secrets.seal(&format!("{FIELD}.{path}"), &secret)?;
@@ -55,14 +57,14 @@ impl Outputs {
         Ok(writes)
     }
 
-    /// The secrets of the text as it was, by path: the same value written again is no change.
+    /// Returns the secrets of the stored YAML by path, with their ids and values.
     async fn kept_secrets(&self, before: &Value) -> Result<BTreeMap<String, (SecretId, String)>, Error> {
         let ids: Vec<SecretId> = secret_ids(before).into_iter().collect();
         let text = before.get(FIELD).and_then(Value::as_str).unwrap_or_default();
         let (false, Ok(mut value)) = (ids.is_empty(), yaml::parse_value(text)) else { return Ok(BTreeMap::new()) };
         let opened = self.secrets.open(&ids).await?;
         let mut referred = BTreeMap::new();
-        note_references(&mut value, &mut |id| opened.get(id).map(|value| value.to_string()), &mut referred);
+        resolve_references(&mut value, &mut |id| opened.get(id).map(|value| value.to_string()), &mut referred);
         let plain = yaml::plain_secrets(&value);
         Ok(plain
             .into_iter()
@@ -71,8 +73,8 @@ impl Outputs {
     }
 }
 
-/// Puts secrets in the place of texts that are wholly a reference, and notes which is which.
-fn note_references(
+/// Replaces strings that are exactly one reference with the secret, and records the id of each secret.
+fn resolve_references(
     value: &mut Value,
     open: &mut dyn FnMut(&SecretId) -> Option<String>,
     referred: &mut BTreeMap<String, SecretId>,
@@ -86,8 +88,8 @@ fn note_references(
                 referred.insert(secret, id);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| note_references(item, open, referred)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| note_references(field, open, referred)),
+        Value::Array(items) => items.iter_mut().for_each(|item| resolve_references(item, open, referred)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| resolve_references(field, open, referred)),
         _ => {}
     }
 }

@@ -1,7 +1,7 @@
-//! Output objects: where policies that name no output of their own ship their data.
+//! Output objects: destinations of the data of policies that define no outputs of their own.
 //!
-//! A changed output makes a new revision of exactly the policies for which agents would get something else. Secrets
-//! of an output are sealed when they come and stand as `{"id": …}` from then on.
+//! A changed output creates a new revision of exactly the policies that compile to something else. An output's secrets
+//! are sealed on arrival and stored as `{"id": …}`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,23 +26,23 @@ use super::policies::Policies;
 use super::secrets::SealedSecrets;
 use super::watched_store::WatchedStore;
 
-/// Where an output has secrets, as paths below `secrets` and below the output itself.
+/// Paths of an output's secrets, both below `secrets` and below the output itself.
 const SECRET_FIELDS: [&str; 4] = ["kibana_api_key", "password", "service_token", "ssl.key"];
 
-/// What a caller wants an output to be. Absent fields stay as they are.
+/// A new output or a change of one. Absent fields stay as they are.
 #[derive(Clone, Default)]
 pub struct OutputDraft {
-    /// Its id, for a new one; else one is made.
+    /// Id of a new output; generated if absent.
     pub id: Option<String>,
     /// Its name.
     pub name: Option<String>,
     /// `elasticsearch`, `remote_elasticsearch`, `logstash` or `kafka`.
     pub kind: Option<String>,
-    /// Serves every policy that names no output; takes the mark from the one that has it.
+    /// Whether policies without an output use this one. Replaces the previous default.
     pub is_default: Option<bool>,
-    /// The same for monitoring data.
+    /// Whether it is the default for monitoring data. Replaces the previous default.
     pub is_default_monitoring: Option<bool>,
-    /// Every other field; `null` removes. Secrets are plain text, or `{"id": …}` to keep what is there.
+    /// All other fields; `null` removes one. Secrets are plain text, or `{"id": …}` to keep the current value.
     pub fields: Map<String, Value>,
 }
 
@@ -77,11 +77,12 @@ impl Outputs {
         Ok(Authorized::new(output, grant))
     }
 
-    /// Makes an output.
+    /// Creates an output.
     pub async fn create(&self, grant: &Grant<PoliciesWrite>, draft: OutputDraft) -> Result<Output, Error> {
-        let _turn = self.policies.turn().await;
+        let _lock = self.policies.lock_changes().await;
         let now = self.clock.now();
         let id = match draft.id.as_deref() {
+            // `propose` is stricter than `parse`: it also rejects ids that routes or command lines would misread.
             Some(id) => OutputId::propose(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
             None => OutputId::trusted(random_uuid(&*self.entropy)),
         };
@@ -102,25 +103,26 @@ impl Outputs {
         self.save_output(grant, blank, draft, now, "output.create").await
     }
 
-    /// Changes an output. A change that changes nothing writes nothing.
+    /// Changes an output. A change without a difference writes nothing.
     pub async fn update(
         &self,
         output: &Authorized<Output, PoliciesWrite>,
         draft: OutputDraft,
     ) -> Result<Output, Error> {
-        let _turn = self.policies.turn().await;
+        let _lock = self.policies.lock_changes().await;
         let before = self.current(output).await?;
         self.save_output(output.grant(), before, draft, self.clock.now(), "output.update").await
     }
 
-    /// Deletes an output; refused for the default one and while a policy uses it.
+    /// Deletes an output; a conflict for a default output, and while a policy uses it.
     pub async fn delete(&self, output: &Authorized<Output, PoliciesWrite>) -> Result<Output, Error> {
-        let (_turn, grant) = (self.policies.turn().await, output.grant());
+        let (_lock, grant) = (self.policies.lock_changes().await, output.grant());
         let output = self.current(output).await?;
         if output.is_default || output.is_default_monitoring {
             let message = format!("{:?} is the default output", output.name);
             return Err(Error::conflict("output_is_default", message).remedy("make another output the default first"));
         }
+        // Under the lock, so that no policy starts to use the output between this check and the commit.
         let users = self.policies.output_users(self.store.seen_by(grant)).await?;
         if let Some(users) = users.get(&output.id) {
             return Err(
@@ -138,12 +140,12 @@ impl Outputs {
         Ok(output)
     }
 
-    /// All outputs by name; their secrets are `{"id": …}`.
+    /// Returns all outputs by name; their secrets are `{"id": …}`.
     pub async fn list(&self, grant: &Grant<PoliciesRead>) -> Result<Vec<Output>, Error> {
         Ok(self.store.seen_by(grant).outputs().await?)
     }
 
-    /// The output as it is now that the caller has the turn: it may have changed since it was found.
+    /// Reads the output again under the lock: it may have changed since it was found.
     async fn current<P: Privilege>(&self, output: &Authorized<Output, P>) -> Result<Output, Error> {
         let found = self.store.seen_by(output.grant()).output(&output.id).await?;
         found.ok_or_else(|| Error::not_found("output", &output.id))
@@ -157,11 +159,12 @@ impl Outputs {
         now: Timestamp,
         action: &str,
     ) -> Result<Output, Error> {
-        let (mut after, mut writes) = self.drafted_output(&before, draft).await?;
+        let (mut after, mut writes) = self.apply_output_draft(&before, draft).await?;
         check_record(&after).into_result()?;
         if after == before {
             return Ok(before);
         }
+        // After the comparison, or else the time of the change would always be a difference.
         after.updated_at = now;
         writes.push(Write::Output(OutputWrite::Put(Box::new(after.clone()))));
         writes.push(Write::Changed(Change::Output(after.id.clone())));
@@ -174,6 +177,8 @@ impl Outputs {
         ));
         let seen = self.store.seen_by(grant);
         let outputs = with(seen.outputs().await?, &after);
+        // The revisions are in the same commit: an output can't change without the policies that use it. If one of them
+        // no longer compiles, the whole change is rejected.
         writes.extend(self.policies.revise_all(grant.actor(), seen, outputs, now).await?);
         let kept = secret_ids(&after.fields);
         let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));
@@ -182,7 +187,7 @@ impl Outputs {
         Ok(after)
     }
 
-    async fn drafted_output(&self, before: &Output, draft: OutputDraft) -> Result<(Output, Vec<Write>), Error> {
+    async fn apply_output_draft(&self, before: &Output, draft: OutputDraft) -> Result<(Output, Vec<Write>), Error> {
         let mut after = before.clone();
         after.name = draft.name.map_or(after.name, |name| name.trim().to_owned());
         after.kind = draft.kind.unwrap_or(after.kind);
@@ -198,8 +203,8 @@ impl Outputs {
         Ok((after, writes))
     }
 
-    /// Seals what is plain text among the secrets. They may come below `secrets` or in their own places; they are
-    /// kept below `secrets` alone.
+    /// Seals the plain secrets. Requests may have them below `secrets` or in their own fields; they are stored below
+    /// `secrets` only.
     async fn seal_output_secrets(&self, fields: &mut Map<String, Value>, known: &Value) -> Result<Vec<Write>, Error> {
         let given = fields.remove("secrets").unwrap_or_default();
         refuse_unknown(&given, "")?;
@@ -211,6 +216,7 @@ impl Outputs {
                 (Some(Value::String(text)), _) => self.seal_unless_same(path, text, kept, &mut writes).await?,
                 (None, Some(text)) => self.seal_unless_same(path, &text, kept, &mut writes).await?,
                 (Some(Value::Null), _) => continue,
+                // Only the reference that is stored: any other could name a secret of somebody else.
                 (Some(entry), _) if Some(entry) == kept => entry.clone(),
                 (Some(_), _) => {
                     let reason = "set it in plain text, or omit it to keep the current value";
@@ -229,6 +235,7 @@ impl Outputs {
         Ok(writes)
     }
 
+    // Sealing an equal value again would give it a new id, and revise every policy that uses the output.
     async fn seal_unless_same(
         &self,
         path: &str,
@@ -248,7 +255,7 @@ impl Outputs {
     }
 }
 
-/// The outputs as they are once `changed` is committed.
+/// Returns the outputs as they will be after the commit of `changed`. The policies must be compiled against these.
 fn with(outputs: Vec<Output>, changed: &Output) -> Vec<Output> {
     let mut outputs: Vec<Output> = outputs.into_iter().filter(|output| output.id != changed.id).collect();
     for output in &mut outputs {
@@ -259,7 +266,7 @@ fn with(outputs: Vec<Output>, changed: &Output) -> Vec<Output> {
     outputs
 }
 
-/// The value at a dotted path of objects.
+/// Returns the value at a dotted path.
 fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(value, |value, step| value.get(step))
 }
@@ -274,7 +281,7 @@ fn put(value: &mut Value, path: &str, entry: Value) {
     *slot = entry;
 }
 
-/// Takes a text out of its place, with the object around it if nothing else is in there.
+/// Removes and returns the string at a dotted path, together with objects that become empty.
 fn take_text(fields: &mut Map<String, Value>, path: &str) -> Option<String> {
     let Some((outer, inner)) = path.split_once('.') else {
         let text = fields.get(path)?.as_str()?.to_owned();
@@ -289,7 +296,7 @@ fn take_text(fields: &mut Map<String, Value>, path: &str) -> Option<String> {
     text
 }
 
-/// Refuses entries below `secrets` that no output has.
+/// Rejects unknown names below `secrets`. Ignoring a misspelled one would leave the output without its password.
 fn refuse_unknown(given: &Value, path: &str) -> Result<(), Error> {
     for (name, entry) in given.as_object().into_iter().flatten() {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };

@@ -1,8 +1,8 @@
-//! Rendered policies of this node: each revision that agents are on their way to, rendered once however many wait for it.
+//! Cache of rendered policies: each revision is rendered once per node, however many agents need it.
 //!
-//! What is cached is a revision, which never changes; which one is a policy's newest is a number beside it. Reads are
-//! an atomic load and a look into an immutable map. Loading is serialised per revision, so that a thousand agents that
-//! come at once cost one read of the store and one rendering.
+//! Cached revisions are immutable; the number of a policy's newest revision is stored next to them. A read is an
+//! atomic load and a look-up in an immutable map. Loads are serialized per revision, so that a thousand agents that
+//! check in at the same time cost one read of the store and one rendering.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,38 +21,38 @@ use tokio::sync::OnceCell;
 
 pub use super::secrets::open_secrets;
 
-/// Maximum number of revisions that are kept.
+/// Maximum number of cached revisions.
 const MAX_REVISIONS: usize = 8192;
-/// Memory that their pieces may take, bytes.
+/// Maximum memory of their rendered pieces, in bytes.
 const MAX_BYTES: usize = 512 << 20;
 
-/// The rendered policies of this node.
+/// Cache of rendered policies.
 pub struct PolicyCache {
     store: Arc<dyn Store>,
     sealer: Arc<Sealer>,
     policies: ArcSwap<HashMap<PolicyId, Arc<Known>>>,
-    /// Held while the map, or the revisions of a policy in it, are replaced.
+    /// Held while the map, or the revisions of a policy in it, are replaced. Readers never take it.
     replacing: Mutex<()>,
-    /// Grows with every revision that is loaded: the time by which the least recently used one is found.
+    /// Logical clock for the eviction of the least recently used revision; advances with every load.
     clock: AtomicU64,
     max_revisions: usize,
     max_bytes: usize,
 }
 
-/// What this node knows of a policy.
+/// A cached policy.
 #[derive(Default)]
 struct Known {
-    /// Its newest revision; 0: not known yet.
+    /// Number of its newest revision; 0 if not known yet.
     newest: AtomicI64,
-    /// Its cached revisions: the newest, and those that agents are assigned to.
+    /// Its cached revisions: the newest, and those that are targets of agents.
     revisions: ArcSwap<Vec<Arc<Slot>>>,
-    /// Refreshes asked for so far.
+    /// Number of refreshes requested so far.
     asked: AtomicU64,
-    /// How many of them the last load covers; the lock is held while loading.
+    /// Number of refreshes that the last load has served. The lock is held while loading.
     covered: tokio::sync::Mutex<u64>,
 }
 
-/// One revision, while it is loaded and after.
+/// One revision, loading or loaded.
 struct Slot {
     revision: i64,
     rendered: OnceCell<Arc<RenderedPolicy>>,
@@ -61,7 +61,7 @@ struct Slot {
 
 /// Why a revision was not loaded.
 enum Missing {
-    /// There is none of that number.
+    /// There is no such revision.
     Revision,
     /// It could not be read or rendered.
     Rendered(Error),
@@ -80,7 +80,7 @@ impl Known {
 }
 
 impl PolicyCache {
-    /// An empty cache over this store.
+    /// Creates an empty cache over `store`.
     pub fn new(store: Arc<dyn Store>, sealer: Arc<Sealer>) -> Self {
         Self::bounded(store, sealer, MAX_REVISIONS, MAX_BYTES)
     }
@@ -97,21 +97,22 @@ impl PolicyCache {
         }
     }
 
-    /// A revision that is rendered already; never waits.
+    /// Returns a revision if it is cached; never waits.
     pub fn cached(&self, id: &PolicyId, revision: i64) -> Option<Arc<RenderedPolicy>> {
         let policies = self.policies.load();
         let revisions = policies.get(id)?.revisions.load();
         let slot = revisions.iter().find(|slot| slot.revision == revision)?;
         let rendered = slot.rendered.get()?;
         let now = self.clock.load(Ordering::Relaxed);
-        // Written only when it changes: thousands of check-ins a second read this line of memory, on every core.
+        // Written only when it changes: all cores read this cache line thousands of times a second, and each write
+        // would invalidate it on the others.
         if slot.used.load(Ordering::Relaxed) != now {
             slot.used.store(now, Ordering::Relaxed);
         }
         Some(Arc::clone(rendered))
     }
 
-    /// A revision of a policy, rendered. `None`: there is no such revision.
+    /// Returns a rendered revision, cached or loaded; `None` if there is no such revision.
     pub async fn get(&self, id: &PolicyId, revision: i64) -> Result<Option<Arc<RenderedPolicy>>, Error> {
         match self.cached(id, revision) {
             Some(rendered) => Ok(Some(rendered)),
@@ -119,8 +120,7 @@ impl PolicyCache {
         }
     }
 
-    /// The number of the policy's newest revision as this node knows it; asks the store when it does not know any.
-    /// `None`: there is no such policy.
+    /// Returns the number of the policy's newest revision, cached or from the store; `None` if there is no such policy.
     pub async fn newest_revision(&self, id: &PolicyId) -> Result<Option<i64>, Error> {
         match self.known_newest(id) {
             Some(newest) => Ok(Some(newest)),
@@ -128,7 +128,7 @@ impl PolicyCache {
         }
     }
 
-    /// The policy's newest revision as this node knows it, rendered.
+    /// Returns the policy's newest revision as known to this node.
     pub async fn newest(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
         match self.known_newest(id) {
             Some(newest) => self.get(id, newest).await,
@@ -141,11 +141,12 @@ impl PolicyCache {
         (newest > 0).then_some(newest)
     }
 
-    /// Looks whether the store has a newer revision, and renders it. Whoever asks while another one loads waits for a
-    /// load that began after the question.
+    /// Reads the newest revision from the store and renders it. A call during another one's load waits for a load that
+    /// starts after the call, so that it never returns a revision older than the store had when it was called.
     pub async fn refresh(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
         let known = self.known(id);
-        // One load serves all that asked before it began. A roll-out wakes every agent of a policy at once, and each asks.
+        // One load serves all calls that were made before it started. A new revision wakes all agents of a policy, and
+        // each of them may call this.
         let ticket = known.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut covered = known.covered.lock().await;
         if *covered >= ticket {
@@ -154,12 +155,14 @@ impl PolicyCache {
                 newest => self.get(id, newest).await,
             };
         }
+        // Read before the load: tickets drawn during it may ask about a change that it has not seen.
         let covers = known.asked.load(Ordering::SeqCst);
         let rendered = self.load_newest(id).await?;
         *covered = covers;
         match &rendered {
             Some(rendered) => self.advance(id, &known, rendered.revision),
             None => {
+                // Deleted. The entry may still be held by others, who must not find a number in it.
                 known.newest.store(0, Ordering::Release);
                 self.replace(|policies| drop(policies.remove(id)));
             }
@@ -174,7 +177,8 @@ impl PolicyCache {
         }
         match self.load(id, newest.revision, Some(newest)).await {
             Ok(rendered) => Ok(rendered),
-            // Secrets go with the revisions that used them: perhaps there is a newer one by now.
+            // When an output's secret is replaced, the old one is deleted in the commit of the new revision. The
+            // revision read above may have become unreadable since, so the newest one is read again.
             Err(_) => match self.store.policy_newest_revision(id).await? {
                 Some(newest) => self.load(id, newest.revision, Some(newest)).await,
                 None => Ok(None),
@@ -182,7 +186,8 @@ impl PolicyCache {
         }
     }
 
-    /// Makes `newest` the policy's newest. The one before goes, unless agents are assigned to it: then it is loaded again.
+    /// Sets the policy's newest revision and evicts the previous one. If that is a target of agents, it is loaded
+    /// again.
     fn advance(&self, id: &PolicyId, known: &Known, newest: i64) {
         let before = known.newest.swap(newest, Ordering::AcqRel);
         if before != newest {
@@ -194,8 +199,8 @@ impl PolicyCache {
         }
     }
 
-    /// Renders a revision, which is read unless it is `stored`, and keeps it within the bounds. One loads for all that
-    /// ask meanwhile.
+    /// Renders a revision, after reading it if `stored` is `None`, and evicts others above the limits. Concurrent calls
+    /// wait for one load.
     async fn load(
         &self,
         id: &PolicyId,
@@ -218,6 +223,8 @@ impl PolicyCache {
                 Ok(Some(Arc::clone(rendered)))
             }
             Err(missing) => {
+                // An empty slot must not stay: any client that asks for revisions that don't exist would fill the
+                // cache. The slot is kept if another call has loaded it in the meantime.
                 self.replace(|policies| {
                     if let Some(known) = policies.get(id) {
                         retain(known, |other| !Arc::ptr_eq(other, &slot) || other.rendered.get().is_some());
@@ -235,7 +242,7 @@ impl PolicyCache {
         let ids: Vec<SecretId> = secret_refs::ids(&revision.compiled).into_iter().collect();
         let secrets = open_secrets(&*self.store, &self.sealer, &ids).await?;
         let render = move || render(&revision, &secrets);
-        // Rendering and compressing a large policy takes milliseconds; held polls of this thread would wait.
+        // Rendering and compressing a large policy takes milliseconds, in which this thread's connections would wait.
         let rendered = tokio::task::spawn_blocking(render).await.map_err(|error| Error::internal(error.to_string()))?;
         rendered.map(Arc::new)
     }
@@ -255,7 +262,7 @@ impl PolicyCache {
             return slot;
         }
         let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Looked up again under the lock: two that load the same revision must share one slot.
+        // Looked up again under the lock, since two concurrent loads of a revision must share one slot.
         known.slot(revision).unwrap_or_else(|| {
             let slot = Arc::new(Slot { revision, rendered: OnceCell::new(), used: AtomicU64::new(0) });
             let mut revisions = Vec::clone(&known.revisions.load());
@@ -265,15 +272,16 @@ impl PolicyCache {
         })
     }
 
-    /// Lets go of the least recently used revisions, but not of `loaded`, until the rest is within bounds.
+    /// Evicts the least recently used revisions, except `loaded`, until the cache is within its limits.
     fn shrink(&self, loaded: &Arc<Slot>) {
-        // Whoever is read from now on counts as used later than this one was loaded.
+        // Reads from now on store the advanced clock, and so count as later than this load.
         loaded.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         if self.is_within_bounds(&self.policies.load()) {
             return;
         }
         self.replace(|policies| {
             while !self.is_within_bounds(policies) {
+                // Quadratic in the number of revisions, but it runs only for a load above the limits.
                 let slots = policies.iter().flat_map(|(id, known)| {
                     known.revisions.load().iter().map(|slot| (id.clone(), Arc::clone(slot))).collect::<Vec<_>>()
                 });
@@ -304,7 +312,7 @@ impl PolicyCache {
 
     fn replace(&self, change: impl FnOnce(&mut HashMap<PolicyId, Arc<Known>>)) {
         let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Copied and exchanged: reads, which are nearly all there is, take no lock.
+        // Copy on write: loads are rare, and reads take no lock.
         let mut policies = HashMap::clone(&self.policies.load());
         change(&mut policies);
         self.policies.store(Arc::new(policies));
@@ -317,7 +325,7 @@ impl fmt::Debug for PolicyCache {
     }
 }
 
-/// Keeps the revisions for which `wanted` holds. The caller holds the lock on replacements.
+/// Keeps the revisions for which `wanted` is true. The caller must hold `replacing`.
 fn retain(known: &Known, wanted: impl Fn(&Arc<Slot>) -> bool) {
     let kept: Vec<_> = known.revisions.load().iter().filter(|slot| wanted(slot)).cloned().collect();
     known.revisions.store(Arc::new(kept));

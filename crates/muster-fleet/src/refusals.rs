@@ -1,7 +1,7 @@
-//! Requests of agents that were refused: the latest ones for people to see, and which of them are logged.
+//! Rejected agent requests: a table of the latest ones for administrators, and rate-limited log lines.
 //!
-//! An agent that is refused comes again and again, so equal refusals of one peer are one row with a count. Both the
-//! table and the log have a bound, whatever the network sends.
+//! A rejected agent retries, so equal rejections of one peer are one row with a count. The table and the rate of log
+//! lines are bounded, whatever the network sends.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,70 +10,71 @@ use std::time::Duration;
 use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::time::Timestamp;
 
-/// Rows that are kept.
+/// Maximum number of rows.
 const ROWS: usize = 128;
-/// An equal refusal of the same peer is logged once in this time.
+/// Minimum time between two log lines for equal rejections of one peer.
 const EVERY: Duration = Duration::from_secs(60);
-/// Lines that are logged in that time, of all peers and reasons together.
+/// Maximum log lines in that time, for all peers and reasons together.
 const LINES: u32 = 60;
-/// Longest text of a row's column, characters: they come from outside.
+/// Maximum length of a column in characters, since the values come from the network.
 const TEXT: usize = 200;
 
-/// A refused request.
+/// A rejected request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// Where it came from, without the port.
+    /// The peer's IP address.
     pub address: String,
-    /// The agent that it names, if it does. Not verified.
+    /// The agent id in the request, if any. Not authenticated.
     pub agent: Option<String>,
-    /// The id of the key that it presents, if it does. Not verified.
+    /// The id of the key in the request, if any. Not authenticated.
     pub key: Option<String>,
-    /// Its `User-Agent`: the agent's version.
+    /// The `User-Agent` header, which has the agent's version.
     pub version: String,
-    /// What it asked for: `checkin`, `enroll`, …
+    /// The operation: `checkin`, `enroll`, …
     pub operation: &'static str,
-    /// The status of the response; 0 when there was none.
+    /// The status of the response; 0 if there was none.
     pub status: u16,
-    /// Why, in one word.
+    /// Error code.
     pub reason: &'static str,
-    /// Why, in a sentence.
+    /// Error message.
     pub message: String,
-    /// What to do about it.
+    /// Remedy.
     pub remedy: &'static str,
 }
 
-/// Equal refusals of one peer.
+/// Equal rejections of one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedRow {
-    /// The latest of them.
+    /// The latest one.
     pub refused: Refused,
-    /// How many.
+    /// Their number.
     pub count: u64,
-    /// When the first came.
+    /// Time of the first.
     pub first: Timestamp,
-    /// When the latest came.
+    /// Time of the latest.
     pub last: Timestamp,
-    /// How many had come when it was logged last.
+    /// Time of the last log line.
     logged: Option<Timestamp>,
 }
 
-/// The refusals of this node.
+/// The rejected requests of this node. Not stored: after a restart, agents that are still rejected appear again.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    /// Oldest first.
+    /// Sorted by the time of the latest rejection, oldest first.
     rows: VecDeque<RefusedRow>,
-    /// When the lines were counted from, how many were logged since, and how many were not.
+    /// Start of the current rate window, the lines logged in it, and the lines suppressed since the last one logged.
     since: Option<Timestamp>,
     lines: u32,
     unlogged: u64,
 }
 
 impl Refused {
-    /// Whether both are the same peer's, for the same reason.
+    /// Returns true if both are of the same peer, for the same operation and reason.
     fn is_like(&self, other: &Self) -> bool {
+        // Without the version and the message, which the peer can vary in each request.
         (self.reason, self.operation, &self.address, &self.agent, &self.key)
             == (other.reason, other.operation, &other.address, &other.agent, &other.key)
     }
@@ -95,11 +96,11 @@ impl Refused {
 
 impl Refusals {
     fn table(&self) -> MutexGuard<'_, Table> {
-        // Rows are put in whole, so a poisoned table is one, too.
+        // A panic can't leave a row half written, so a poisoned table is still valid.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a refused request, and logs it unless an equal one was logged within the last minute.
+    /// Records a rejected request, and logs it unless an equal one was logged within the last minute.
     pub fn note(&self, refused: Refused, now: Timestamp) {
         let (row, unlogged) = match self.table().add(refused.bounded(), now) {
             Some(logged) => logged,
@@ -124,12 +125,12 @@ impl Refusals {
         }
     }
 
-    /// The latest refusals, newest first.
+    /// Returns the latest rejections, newest first.
     pub fn list(&self, _grant: &Grant<AgentsRead>) -> Vec<RefusedRow> {
         self.rows()
     }
 
-    /// The same, for tests.
+    /// [`Self::list`] for tests, which have no grant.
     #[cfg(any(test, feature = "testing"))]
     pub fn latest(&self) -> Vec<RefusedRow> {
         self.rows()
@@ -141,10 +142,11 @@ impl Refusals {
 }
 
 impl Table {
-    /// Adds it, and answers the row if it is to be logged, with the number of those that were not.
+    /// Adds a rejection. If it is to be logged, returns its row and the number of suppressed lines.
     fn add(&mut self, refused: Refused, now: Timestamp) -> Option<(RefusedRow, u64)> {
         let place = self.rows.iter().rposition(|row| row.refused.is_like(&refused));
         let mut row = match place.and_then(|place| self.rows.remove(place)) {
+            // Removed and appended again, which keeps the rows sorted by their last rejection.
             Some(row) => RefusedRow { refused, count: row.count + 1, last: now, ..row },
             None => RefusedRow { refused, count: 1, first: now, last: now, logged: None },
         };
@@ -154,13 +156,14 @@ impl Table {
             row.logged = Some(now);
         }
         if self.rows.len() >= ROWS {
+            // The row that was updated longest ago. Linear scans of 128 rows are cheaper than an index.
             self.rows.pop_front();
         }
         self.rows.push_back(row.clone());
         logs.then(|| (row, std::mem::take(&mut self.unlogged)))
     }
 
-    /// Whether the log takes one more line now.
+    /// Returns true if another line may be logged now, and counts it.
     fn takes_line(&mut self, now: Timestamp) -> bool {
         if self.since.is_none_or(|since| now.since(since) >= EVERY) {
             (self.since, self.lines) = (Some(now), 0);
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_refusals_are_one_row_and_one_line_a_minute() {
+    fn equal_rejections_share_a_row_and_are_logged_once_a_minute() {
         let mut table = Table::default();
         assert!(table.add(refused("a"), at(0)).is_some());
         assert!(table.add(refused("a"), at(59)).is_none());
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_peers_fills_neither_the_table_nor_the_log() {
+    fn many_peers_exceed_neither_the_table_nor_the_log_limit() {
         let mut table = Table::default();
         let lines = (0..10_000).filter(|peer| table.add(refused(&peer.to_string()), at(5)).is_some()).count();
         assert_eq!((lines, table.rows.len()), (60, ROWS));
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_outside_is_kept_short() {
+    fn long_values_are_truncated() {
         let refusals = Refusals::default();
         refusals.note(Refused { message: "ü".repeat(5000), version: "v".repeat(5000), ..refused("a") }, at(0));
         let row = refusals.latest().remove(0);

@@ -1,7 +1,7 @@
-//! Agents known to this node, and who of them is connected: presence and parking.
+//! The agents that this node has cached, their presence, and their held polls.
 //!
-//! An entry caches one agent's record, so that a heartbeat costs no read. The store stays the truth: every update
-//! carries the version it started from, and the change feed replaces records that other hands changed.
+//! An entry caches one agent's record, so that a heartbeat needs no read. The store remains authoritative: each update
+//! carries the version that it started from, and the change feed refreshes records that other nodes have changed.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -18,42 +18,48 @@ use muster_core::time::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 const SHARDS: usize = 64;
-/// Polls of one agent that are held at a time. Two, because an agent that lost its connection asks again before its
-/// old one is known to be dead; more would let one key take any number of places.
+/// Maximum held polls of one agent. Two, because an agent that lost its connection polls again before the server
+/// notices. Without a limit, one key could take all places.
 const MAX_POLLS: u32 = 2;
 
 type Shard = Mutex<HashMap<AgentId, Arc<AgentEntry>>>;
 
-/// The agents that this node has heard of since it started, or until they were quiet for long.
+/// The cached agents. An entry is added when an agent is first used and removed when it was deleted or silent for long.
 pub struct Registry {
     shards: Vec<Shard>,
     hasher: std::hash::RandomState,
     parked: Arc<AtomicUsize>,
 }
 
-/// One agent as this node knows it.
+/// A cached agent.
 pub struct AgentEntry {
     id: AgentId,
     state: Mutex<EntryState>,
+    // The fields below are atomics and not part of `state`: heartbeats and wake-ups touch only these, and a fan-out to
+    // a hundred thousand agents must not wait for locks.
     wake: Notify,
     generation: AtomicU64,
-    orders: AtomicU64,
+    action_generation: AtomicU64,
     polls: AtomicU32,
-    /// Polls that were ever held: the number of the newest.
+    /// Number of the newest poll: the polls of this agent are numbered from 1, wrapping around.
     newest_poll: AtomicU32,
     last_seen: AtomicI64,
 }
 
 struct EntryState {
+    // `None` once the agent was deleted. Held polls still own the entry and find out this way.
     record: Option<Arc<AgentRecord>>,
+    // Digests of the documents that the store has, to notice changed ones. Loaded with the first check-in.
     known: Option<KnownDocuments>,
     last_request: Option<LastRequest>,
+    // The `action_generation` in which the store had no due actions.
+    // The `action_generation` in which the store had no due actions.
     without_actions: Option<u64>,
     offers: PolicyOffers,
     used: Vec<CredentialUse>,
 }
 
-/// When a credential was used last, and the last use that the store knows.
+/// Time of a credential's last use, and the time that was last written to the store.
 #[derive(Debug)]
 struct CredentialUse {
     key: KeyId,
@@ -61,27 +67,28 @@ struct CredentialUse {
     written: Option<Timestamp>,
 }
 
-/// The last accepted check-in: when the same bytes come again and the record is the same, nothing need be decided.
+/// The last accepted check-in. If the same bytes arrive again and the record has not changed, there is nothing to
+/// decide.
 #[derive(Clone, Copy, Debug)]
 pub struct LastRequest {
-    /// Fingerprint of the request's bytes and the headers that matter.
+    /// Digest of the request's body and the relevant headers.
     pub digest: Digest,
-    /// The record's version after it.
+    /// Version of the record after it.
     pub version: i64,
-    /// The revision from which on a policy is due.
+    /// The policy revision that the agent runs.
     pub policy_revision: i64,
-    /// How long the client asked to be held.
+    /// The poll time that the client requested.
     pub poll: Option<GoDuration>,
 }
 
-/// How often the newest policy was offered to an agent that does not adopt it (D11).
+/// Deliveries of one policy revision to an agent that does not apply it (D11).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PolicyOffers {
-    /// The revision offered.
+    /// The revision.
     pub revision: i64,
-    /// How often.
+    /// Number of deliveries.
     pub count: u32,
-    /// When last.
+    /// Time of the last delivery.
     pub last: Timestamp,
 }
 
@@ -96,7 +103,8 @@ impl Default for Registry {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic of one request must not shut every agent of the shard out: what is in here is whole at any moment.
+    // A panic in one request must not lock out every agent of the shard. The data is valid at any time, because no
+    // update consists of several steps.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -105,61 +113,61 @@ impl Registry {
         &self.shards[self.hasher.hash_one(id) as usize % SHARDS]
     }
 
-    /// The agent's entry, if this node knows it.
+    /// Returns the agent's entry, if it is cached.
     pub fn get(&self, id: &AgentId) -> Option<Arc<AgentEntry>> {
         lock(self.shard(id)).get(id).cloned()
     }
 
-    /// Takes a record read from the store: makes an entry, or renews the one there is if the record is newer.
+    /// Caches a record that was read from the store: adds an entry, or updates the existing one if the record is newer.
     pub fn admit(&self, record: AgentRecord) -> Arc<AgentEntry> {
         let entry = Arc::clone(
             lock(self.shard(&record.id)).entry(record.id.clone()).or_insert_with(|| Arc::new(AgentEntry::new(&record))),
         );
-        // Outside the shard's lock, for which every other agent of the shard waits.
+        // Outside the shard's lock, for which the other agents of the shard may wait.
         entry.renew(Arc::new(record));
         entry
     }
 
-    /// Forgets an agent; its held polls are woken and find it gone.
+    /// Removes a deleted agent. Its held polls are woken and find that it is gone.
     pub fn forget(&self, id: &AgentId) {
         if let Some(entry) = lock(self.shard(id)).remove(id) {
             entry.mark_gone();
         }
     }
 
-    /// Number of polls held now.
+    /// Number of held polls.
     pub fn parked(&self) -> usize {
         self.parked.load(Ordering::Relaxed)
     }
 
-    /// Number of agents known.
+    /// Number of cached agents.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// Whether no agent is known.
+    /// Returns true if no agent is cached.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// When the agent was seen last: now while it is connected. `None` when this node has not seen it.
+    /// Returns the time at which this node last saw the agent: `now` while it is connected, `None` if never.
     pub fn last_seen(&self, id: &AgentId, now: Timestamp) -> Option<Timestamp> {
         self.get(id)?.last_seen(now)
     }
 
-    /// Moves the times of all sightings by as much as the clock was set, in microseconds.
+    /// Shifts all times of last sightings after the clock was set, by that many microseconds.
     pub(super) fn clock_was_set(&self, by: i64, now: Timestamp) {
         for entry in self.select(|_| true) {
             entry.clock_was_set(by, now);
         }
     }
 
-    /// Whether a poll of the agent is held now.
+    /// Returns true while a poll of the agent is held.
     pub fn is_connected(&self, id: &AgentId) -> bool {
         self.get(id).is_some_and(|entry| entry.is_connected())
     }
 
-    /// Entries for which `wanted` holds.
+    /// Returns the entries for which `wanted` is true.
     pub fn select(&self, wanted: impl Fn(&AgentEntry) -> bool) -> Vec<Arc<AgentEntry>> {
         let mut found = Vec::new();
         for shard in &self.shards {
@@ -168,14 +176,15 @@ impl Registry {
         found
     }
 
-    /// Entries of agents that follow the newest revision of `policy` and have a poll held now.
+    /// Returns the entries of agents that follow the newest revision of `policy` and have a held poll. Agents with a
+    /// target revision are not concerned by a new one.
     pub fn parked_followers(&self, policy: &PolicyId) -> Vec<Arc<AgentEntry>> {
         let follows =
             |record: &AgentRecord| record.policy_id.as_ref() == Some(policy) && record.target_revision.is_none();
         self.select(|entry| entry.is_connected() && entry.record().is_some_and(|record| follows(&record)))
     }
 
-    /// Drops entries for which `quiet` holds; returns how many.
+    /// Drops entries for which `quiet` is true; returns their number.
     pub fn retire(&self, quiet: impl Fn(&AgentEntry) -> bool) -> usize {
         let mut retired = 0;
         for shard in &self.shards {
@@ -183,7 +192,8 @@ impl Registry {
             let before = agents.len();
             agents.retain(|_, entry| !quiet(entry));
             retired += before - agents.len();
-            // After a storm of agents the map would keep its size for ever; half is kept, so that coming and going costs little.
+            // Otherwise the map would keep the capacity of its largest size. Half of it is kept, so that agents that
+            // come and go don't cause a reallocation each time.
             agents.shrink_to(before / 2);
         }
         retired
@@ -205,39 +215,40 @@ impl AgentEntry {
             state: Mutex::new(state),
             wake: Notify::new(),
             generation: AtomicU64::new(0),
-            orders: AtomicU64::new(0),
+            action_generation: AtomicU64::new(0),
             polls: AtomicU32::new(0),
             newest_poll: AtomicU32::new(0),
             last_seen: AtomicI64::new(i64::MIN),
         }
     }
 
-    /// The agent.
+    /// The agent's id.
     pub fn id(&self) -> &AgentId {
         &self.id
     }
 
-    /// Its record; `None` once the agent was deleted.
+    /// Returns the cached record; `None` once the agent was deleted.
     pub fn record(&self) -> Option<Arc<AgentRecord>> {
         lock(&self.state).record.clone()
     }
 
-    /// Takes a record if it is newer than the one held.
+    /// Caches a record if it is newer than the cached one.
     pub fn renew(&self, record: Arc<AgentRecord>) {
         let mut state = lock(&self.state);
-        // Reads of the store can overtake each other. And an entry whose agent is gone stays so: its key is dead.
+        // Concurrent reads of the store may finish in any order, so an older record can arrive last. An entry of a
+        // deleted agent stays empty: an agent that enrolls again under this id gets a new entry.
         if state.record.as_ref().is_some_and(|held| held.version < record.version) {
             state.record = Some(record);
         }
     }
 
-    /// Notes that a request came with this credential.
+    /// Records the use of a credential.
     pub(crate) fn credential_used(&self, key: &KeyId, now: Timestamp) {
         let used = &mut lock(&self.state).used;
         match used.iter_mut().find(|known| known.key == *key) {
             Some(known) => known.at = known.at.max(now),
             None => {
-                // The oldest goes first: keys that were renewed are never used again.
+                // Keys that were renewed are never used again, so the oldest entry is the one to drop.
                 if used.len() >= LiveCredentials::MOST {
                     used.remove(0);
                 }
@@ -246,14 +257,14 @@ impl AgentEntry {
         }
     }
 
-    /// Uses of credentials that the store does not know.
+    /// Returns the uses of credentials that are not stored yet.
     pub(crate) fn unwritten_uses(&self) -> Vec<(KeyId, Timestamp)> {
         let state = lock(&self.state);
         let unwritten = state.used.iter().filter(|known| known.written.is_none_or(|written| written < known.at));
         unwritten.map(|known| (known.key.clone(), known.at)).collect()
     }
 
-    /// Remembers that the store knows of a use.
+    /// Records that a use was stored.
     pub(crate) fn use_written(&self, key: &KeyId, at: Timestamp) {
         if let Some(known) = lock(&self.state).used.iter_mut().find(|known| known.key == *key) {
             known.written = Some(at);
@@ -265,68 +276,69 @@ impl AgentEntry {
         self.wake();
     }
 
-    /// Fingerprints of the agent's documents, if they were loaded.
+    /// Digests of the agent's documents, if loaded.
     pub fn known_documents(&self) -> Option<KnownDocuments> {
         lock(&self.state).known
     }
 
-    /// Remembers the fingerprints.
+    /// Caches the digests of the agent's documents.
     pub fn remember_documents(&self, known: KnownDocuments) {
         lock(&self.state).known = Some(known);
     }
 
-    /// Remembers an accepted check-in.
+    /// Caches an accepted check-in.
     pub fn remember_request(&self, request: LastRequest) {
         lock(&self.state).last_request = Some(request);
     }
 
-    /// The last accepted check-in, if it had these bytes and the record is still the one it left.
+    /// Returns the last accepted check-in, if it had these bytes and the record has not changed since.
     pub fn same_request(&self, digest: &Digest) -> Option<LastRequest> {
         let state = lock(&self.state);
         let last = state.last_request.filter(|last| last.digest == *digest)?;
         state.record.as_ref().filter(|record| record.version == last.version).map(|_| last)
     }
 
-    /// Whether a look at the store in this generation of orders found none due.
-    pub fn is_without_actions(&self, orders: u64) -> bool {
-        lock(&self.state).without_actions == Some(orders)
+    /// Returns true if a look at the store in this generation found no due actions.
+    pub fn is_without_actions(&self, generation: u64) -> bool {
+        lock(&self.state).without_actions == Some(generation)
     }
 
-    /// Remembers that a look begun in this generation of orders found none due.
-    pub fn remember_without_actions(&self, orders: u64) {
-        lock(&self.state).without_actions = Some(orders);
+    /// Records that a look which started in this generation found no due actions.
+    pub fn remember_without_actions(&self, generation: u64) {
+        lock(&self.state).without_actions = Some(generation);
     }
 
-    /// Counts an offer of a policy revision; answers the count so far and the time of the last one.
+    /// Deliveries of the current revision so far.
     pub fn offers(&self) -> PolicyOffers {
         lock(&self.state).offers
     }
 
-    /// Counts one more offer of `revision`.
+    /// Counts a delivery of `revision`.
     pub fn remember_offer(&self, revision: i64, now: Timestamp) {
         let mut state = lock(&self.state);
         let count = if state.offers.revision == revision { state.offers.count + 1 } else { 1 };
         state.offers = PolicyOffers { revision, count, last: now };
     }
 
-    /// Rises with each wake-up: whoever looked before it must look anew.
+    /// Rises with each wake-up: a result from an earlier generation is stale.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Rises with each wake-up that may bring orders: a look at the store found what it found until then.
-    pub fn orders(&self) -> u64 {
-        self.orders.load(Ordering::Acquire)
+    /// Rises with each wake-up that may bring actions: until then, the store has no others for this agent.
+    pub fn action_generation(&self) -> u64 {
+        self.action_generation.load(Ordering::Acquire)
     }
 
-    /// Tells whoever is parked to look. Carries no data.
+    /// Wakes the held polls. Carries no data: they look up what is due.
     pub fn wake(&self) {
-        // Orders rise first: who sees the new generation must not take the old "no actions" for an answer.
-        self.orders.fetch_add(1, Ordering::Release);
+        // In this order: a poll that sees the new `generation` must not rely on the old "no actions".
+        self.action_generation.fetch_add(1, Ordering::Release);
         self.wake_for_policy();
     }
 
-    /// Tells whoever is parked to look for a policy: there are no more orders than before.
+    /// Wakes the held polls to look for a policy. The cached "no actions" stays valid, so a new revision does not
+    /// cause a read for each agent.
     pub fn wake_for_policy(&self) {
         self.generation.fetch_add(1, Ordering::Release);
         self.wake.notify_waiters();
@@ -336,30 +348,30 @@ impl AgentEntry {
     pub async fn woken_after(&self, generation: u64) {
         let notified = self.wake.notified();
         tokio::pin!(notified);
-        // Registered before the generation is compared: a wake-up between the two would otherwise be missed.
+        // Registered before the comparison, or a wake-up between the two would be missed.
         notified.as_mut().enable();
         if self.generation() == generation {
             notified.await;
         }
     }
 
-    /// Whether a poll is held now.
+    /// Returns true while a poll is held.
     pub fn is_connected(&self) -> bool {
         self.polls.load(Ordering::Relaxed) > 0
     }
 
-    /// Notes that the agent was here.
+    /// Records a sighting. Never moves the time back, since requests may be handled out of order.
     pub fn seen(&self, now: Timestamp) {
         self.last_seen.fetch_max(now.as_micros(), Ordering::Relaxed);
     }
 
     fn clock_was_set(&self, by: i64, now: Timestamp) {
         let moved = |micros: i64| (micros != i64::MIN).then(|| micros.saturating_add(by).min(now.as_micros()));
-        // An error: it was not seen by this node.
+        // Fails only if this node has never seen the agent; then there is nothing to shift.
         let _ = self.last_seen.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
     }
 
-    /// When it was here last: now while connected.
+    /// Returns the time of the last sighting: `now` while connected.
     pub fn last_seen(&self, now: Timestamp) -> Option<Timestamp> {
         if self.is_connected() {
             return Some(now);
@@ -369,7 +381,7 @@ impl AgentEntry {
     }
 }
 
-/// A held poll. While it lives the agent counts as connected.
+/// A held poll. While it exists, the agent counts as connected.
 pub struct PollSlot {
     entry: Arc<AgentEntry>,
     number: u32,
@@ -378,18 +390,18 @@ pub struct PollSlot {
 }
 
 impl PollSlot {
-    /// Counts a poll of the agent as held.
+    /// Registers a held poll of the agent.
     pub fn new(registry: &Registry, entry: Arc<AgentEntry>, clock: Arc<dyn Clock>) -> Self {
         let number = entry.newest_poll.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         registry.parked.fetch_add(1, Ordering::Relaxed);
         if entry.polls.fetch_add(1, Ordering::Relaxed) >= MAX_POLLS {
-            // The oldest finds itself superseded; the others look, and wait on.
+            // The oldest poll finds that it is superseded and ends; the others continue to wait.
             entry.wake_for_policy();
         }
         Self { entry, number, parked: Arc::clone(&registry.parked), clock }
     }
 
-    /// Whether the agent has begun as many newer polls as it may have at a time: this one is answered.
+    /// Returns true if the agent has started `MAX_POLLS` newer polls: then this one must be answered.
     pub fn is_superseded(&self) -> bool {
         self.entry.newest_poll.load(Ordering::Acquire).wrapping_sub(self.number) >= MAX_POLLS
     }
@@ -402,7 +414,7 @@ impl PollSlot {
 
 impl Drop for PollSlot {
     fn drop(&mut self) {
-        // Seen before the poll counts as gone: in between the agent must not look as if it had been away all along.
+        // The sighting first: between the two, the agent would seem to have been away since the poll started.
         self.entry.seen(self.clock.now());
         self.entry.polls.fetch_sub(1, Ordering::Relaxed);
         self.parked.fetch_sub(1, Ordering::Relaxed);

@@ -1,8 +1,7 @@
-//! Reads name their authority, as commits do.
+//! Reads scoped to a space. Like commits, reads name their authority.
 //!
-//! A person's read goes through a [`Scoped`], which a grant makes: the space is part of every query, so that no service
-//! can forget it. Reads across spaces are for those who ask for no person: the server itself, and an agent that
-//! presented its key.
+//! Administrators read through a [`Scoped`], which is constructed from a grant. It adds the space to every query, so
+//! that no service can forget it. Only the server itself and authenticated agents may read across spaces.
 //!
 //! ```
 //! use muster_core::agent::AgentRecord;
@@ -20,7 +19,7 @@
 //! }
 //! ```
 //!
-//! Without the grant there is nothing to read with:
+//! Without a grant it does not compile:
 //!
 //! ```compile_fail,E0599
 //! # use muster_core::agent::AgentRecord;
@@ -32,7 +31,7 @@
 //! }
 //! ```
 //!
-//! And a grant does not open all spaces:
+//! A grant does not give access to all spaces:
 //!
 //! ```compile_fail,E0277
 //! # use muster_core::agent::AgentRecord;
@@ -61,9 +60,9 @@ use muster_core::time::Timestamp;
 use muster_store::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page};
 use muster_store::{Resources, StoreError};
 
-/// The store as it is seen from within one space: whatever is of another one is not there.
+/// A view of the store that is limited to one space: objects of other spaces don't exist in it.
 ///
-/// What belongs to a record (documents, targets, revisions) is asked for with the record, which knows its space.
+/// Dependent data (documents, targets, revisions) is read with the record that it belongs to, which has the space.
 #[derive(Clone, Copy)]
 pub struct Scoped<'a> {
     store: &'a dyn Resources,
@@ -71,7 +70,7 @@ pub struct Scoped<'a> {
 }
 
 impl<'a> Scoped<'a> {
-    /// Only the watched store makes one, for a grant or for the server itself.
+    /// Called only by the watched store, for a grant or for the server itself.
     pub(crate) fn new(store: &'a dyn Resources, space: &'a SpaceId) -> Self {
         Self { store, space }
     }
@@ -81,6 +80,8 @@ impl<'a> Scoped<'a> {
         self.space
     }
 
+    // For tables without a column for the space. The result for a foreign record is empty and not an error, as if the
+    // record did not exist.
     fn holds(&self, space: &SpaceId) -> bool {
         self.space == space
     }
@@ -88,17 +89,17 @@ impl<'a> Scoped<'a> {
 
 /// Agents.
 impl Scoped<'_> {
-    /// One agent's record.
+    /// Returns an agent's record.
     pub async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
         self.store.agent_in(self.space, id).await
     }
 
-    /// The documents of an agent.
+    /// Returns an agent's documents.
     pub async fn agent_documents(&self, agent: &AgentRecord) -> Result<Option<AgentDocuments>, StoreError> {
         if self.holds(&agent.space) { self.store.agent_documents(&agent.id).await } else { Ok(None) }
     }
 
-    /// A page of the agents that match.
+    /// Returns a page of matching agents.
     pub async fn agents(
         &self,
         filter: &AgentFilter,
@@ -109,7 +110,7 @@ impl Scoped<'_> {
         self.store.agent_list(&self.agents_that(filter), sort, descending, page).await
     }
 
-    /// The agents that match behind `after`, at most `limit`.
+    /// Returns at most `limit` matching agents after a cursor.
     pub async fn agents_after(
         &self,
         filter: &AgentFilter,
@@ -121,7 +122,7 @@ impl Scoped<'_> {
         self.store.agents_after(&self.agents_that(filter), sort, descending, after, limit).await
     }
 
-    /// Ids of the agents that match, ordered, after `after`, at most `limit`.
+    /// Returns at most `limit` ids of matching agents after `after`, sorted.
     pub async fn agent_ids(
         &self,
         filter: &AgentFilter,
@@ -131,16 +132,17 @@ impl Scoped<'_> {
         self.store.agent_ids(&self.agents_that(filter), after, limit).await
     }
 
-    /// Number of agents in each status, among those that match.
+    /// Returns the number of matching agents in each status.
     pub async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError> {
         self.store.agent_counts(&self.agents_that(filter)).await
     }
 
-    /// Every tag in use among those that match, sorted ignoring case.
+    /// Returns all tags of the matching agents, sorted case-insensitively.
     pub async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError> {
         self.store.agent_tags(&self.agents_that(filter)).await
     }
 
+    // Replaces a space in the filter: a caller's filter can't widen the scope.
     fn agents_that(&self, filter: &AgentFilter) -> AgentFilter {
         AgentFilter { space: Some(self.space.clone()), ..filter.clone() }
     }
@@ -148,12 +150,12 @@ impl Scoped<'_> {
 
 /// Actions.
 impl Scoped<'_> {
-    /// One action.
+    /// Returns an action.
     pub async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError> {
         self.store.action_in(self.space, id).await
     }
 
-    /// A page of the actions that match, with their counts, newest first.
+    /// Returns a page of matching actions with their counts, newest first.
     pub async fn actions(
         &self,
         filter: ActionFilter,
@@ -162,7 +164,7 @@ impl Scoped<'_> {
         self.store.actions(&ActionFilter { space: Some(self.space.clone()), ..filter }, page).await
     }
 
-    /// An action's targets with their states, in order, after place `after`, at most `limit`.
+    /// Returns at most `limit` targets of an action with their states, in order, after position `after`.
     pub async fn action_targets(
         &self,
         action: &Action,
@@ -172,12 +174,12 @@ impl Scoped<'_> {
         if self.holds(&action.space) { self.store.action_targets(&action.id, after, limit).await } else { Ok(vec![]) }
     }
 
-    /// How one agent stands to an action.
+    /// Returns the state of one agent as a target of an action; `None` if it is none.
     pub async fn action_target(&self, action: &Action, agent: &AgentId) -> Result<Option<Target>, StoreError> {
         if self.holds(&action.space) { self.store.action_target(&action.id, agent).await } else { Ok(None) }
     }
 
-    /// Results of an action, newest first, failed ones only if `failed_only`, at most `limit`.
+    /// Returns at most `limit` results of an action, newest first; with `failed_only`, only failed ones.
     pub async fn action_results(
         &self,
         action: &Action,
@@ -193,42 +195,42 @@ impl Scoped<'_> {
 
 /// Policies.
 impl Scoped<'_> {
-    /// One policy.
+    /// Returns a policy.
     pub async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
         self.store.policy_in(self.space, id).await
     }
 
-    /// The policy of that name.
+    /// Returns the policy with that name.
     pub async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError> {
         self.store.policy_by_name(self.space, name).await
     }
 
-    /// A page of policies by name.
+    /// Returns a page of policies by name.
     pub async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError> {
         self.store.policies(Some(self.space), page).await
     }
 
-    /// Policies behind a name, by name.
+    /// Returns the policies after a name, by name.
     pub async fn policies_after(&self, name: &str, limit: u32) -> Result<Vec<Policy>, StoreError> {
         self.store.policies_after(self.space, name, limit).await
     }
 
-    /// Number of active agents on each policy that has any.
+    /// Returns the number of active agents on each policy that has any.
     pub async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {
         self.store.policy_agent_counts(self.space).await
     }
 
-    /// The newest revision of a policy.
+    /// Returns the newest revision of a policy.
     pub async fn newest_revision(&self, policy: &Policy) -> Result<Option<PolicyRevision>, StoreError> {
         if self.holds(&policy.space) { self.store.policy_newest_revision(&policy.id).await } else { Ok(None) }
     }
 
-    /// A revision of a policy.
+    /// Returns a revision of a policy.
     pub async fn revision(&self, policy: &Policy, revision: i64) -> Result<Option<PolicyRevision>, StoreError> {
         if self.holds(&policy.space) { self.store.policy_revision(&policy.id, revision).await } else { Ok(None) }
     }
 
-    /// Numbers, times and authors of a policy's revisions, newest first.
+    /// Returns numbers, times and authors of a policy's revisions, newest first.
     pub async fn revisions(&self, policy: &Policy) -> Result<Vec<(i64, Timestamp, String)>, StoreError> {
         if self.holds(&policy.space) { self.store.policy_revisions(&policy.id).await } else { Ok(Vec::new()) }
     }
@@ -236,27 +238,28 @@ impl Scoped<'_> {
 
 /// Outputs, enrollment keys, uploads.
 impl Scoped<'_> {
-    /// One output.
+    /// Returns an output.
     pub async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {
         self.store.output_in(self.space, id).await
     }
 
-    /// All outputs, by name.
+    /// Returns all outputs by name.
     pub async fn outputs(&self) -> Result<Vec<Output>, StoreError> {
         self.store.outputs(self.space).await
     }
 
-    /// Whether an output of any space has the id: ids are unique across them, which a new one must know.
+    /// Returns true if an output in any space has the id: a new one needs to know, since ids are unique across spaces.
     pub async fn is_output_id_taken(&self, id: &OutputId) -> Result<bool, StoreError> {
+        // The only read of this view across spaces; it reveals no more than the conflict of the insert would.
         Ok(self.store.output(id).await?.is_some())
     }
 
-    /// One enrollment key.
+    /// Returns an enrollment key.
     pub async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
         self.store.enrollment_key_in(self.space, id).await
     }
 
-    /// A page of enrollment keys, newest first, of one policy or of all.
+    /// Returns a page of enrollment keys of one policy or of all, newest first.
     pub async fn enrollment_keys(
         &self,
         policy: Option<&PolicyId>,
@@ -265,7 +268,7 @@ impl Scoped<'_> {
         self.store.enrollment_keys(self.space, policy, page).await
     }
 
-    /// Enrollment keys behind the one of this time of creation and id, newest first.
+    /// Returns the enrollment keys after the one with this creation time and id, newest first.
     pub async fn enrollment_keys_after(
         &self,
         policy: Option<&PolicyId>,
@@ -275,12 +278,12 @@ impl Scoped<'_> {
         self.store.enrollment_keys_after(self.space, policy, after, limit).await
     }
 
-    /// One upload.
+    /// Returns an upload.
     pub async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError> {
         self.store.upload_in(self.space, id).await
     }
 
-    /// The uploads of an agent, newest first.
+    /// Returns an agent's uploads, newest first.
     pub async fn uploads(&self, agent: &AgentRecord) -> Result<Vec<Upload>, StoreError> {
         if self.holds(&agent.space) { self.store.uploads(&agent.id).await } else { Ok(Vec::new()) }
     }

@@ -1,4 +1,4 @@
-//! Secrets that are read back: sealed when they come, opened when a policy is rendered.
+//! Secrets that must be read back: sealed on arrival, opened when a policy is rendered or an action is delivered.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use super::watched_store::WatchedStore;
 /// The setting that holds the sealed signing key.
 const SIGNING_KEY: &str = "signing_key";
 
-/// Longest value of a secret, bytes.
+/// Maximum length of a secret in bytes.
 const MAX_SECRET_BYTES: usize = 64 << 10;
 
-/// Seals values and opens them, for the services.
+/// Seals and opens secrets for the services.
 pub(crate) struct SealedSecrets {
     store: Arc<WatchedStore>,
     sealer: Arc<Sealer>,
@@ -35,9 +35,10 @@ impl SealedSecrets {
         Self { store, sealer, entropy }
     }
 
-    /// Seals a value under an id of its own; answers the id and the write that stores it.
+    /// Seals a value under a new id; returns the id and the write that stores it.
     pub(crate) fn seal(&self, field: &str, value: &str) -> Result<(SecretId, Write), Error> {
         if value.len() > MAX_SECRET_BYTES {
+            // Every revision that uses it is rendered with it, and all of these are in memory.
             return Err(Error::invalid(field, format!("a secret has at most {MAX_SECRET_BYTES} bytes")));
         }
         let id = SecretId::trusted(random_uuid(&*self.entropy));
@@ -45,25 +46,26 @@ impl SealedSecrets {
         Ok((id, write))
     }
 
-    /// Seals a value under an id that is given.
+    /// Seals a value under the given id.
     pub(crate) fn seal_as(&self, id: &SecretId, value: &str) -> Result<Write, Error> {
+        // The id is authenticated together with the value, so that a row which was moved to another id does not open.
         let sealed = self.sealer.seal(Place::secret(id), value.as_bytes(), &*self.entropy);
         let sealed = sealed.map_err(|error| Error::internal(format!("sealing a secret: {error}")))?;
         Ok(Write::Secret(SecretWrite::Put { id: id.clone(), sealed }))
     }
 
-    /// Reads and opens secrets; ids without one are left out.
+    /// Reads and opens secrets; unknown ids are skipped.
     pub(crate) async fn open(&self, ids: &[SecretId]) -> Result<Secrets, Error> {
         open_secrets(self.store.everywhere(&System), &self.sealer, ids).await
     }
 
-    /// Seals the token of an enrollment key that may be shown again.
+    /// Seals the token of a retrievable enrollment key.
     pub(crate) fn seal_token(&self, id: &EnrollmentKeyId, key: &ApiKey) -> Result<Vec<u8>, Error> {
         let sealed = self.sealer.seal(Place::enrollment_token(id), key.token().as_bytes(), &*self.entropy);
         sealed.map_err(|error| Error::internal(format!("sealing a token: {error}")))
     }
 
-    /// The token of an enrollment key.
+    /// Opens the token of an enrollment key.
     pub(crate) fn open_token(&self, id: &EnrollmentKeyId, sealed: &[u8]) -> Result<String, Error> {
         let token = self.sealer.open(Place::enrollment_token(id), sealed);
         let token = token.map_err(|error| Error::internal(format!("token of key {id}: {error}")))?;
@@ -71,12 +73,14 @@ impl SealedSecrets {
     }
 }
 
-/// Reads and opens secrets; ids without one are left out.
+/// Reads and opens secrets; unknown ids are skipped.
 pub async fn open_secrets(store: &dyn Resources, sealer: &Sealer, ids: &[SecretId]) -> Result<Secrets, Error> {
     if ids.is_empty() {
+        // Most policies and nearly all actions have no secrets: no read for them.
         return Ok(Secrets::new());
     }
     let sealed = store.secrets(ids).await?;
+    // One secret that does not open fails the whole call. A policy with a missing password would break its agents.
     sealed.into_iter().map(|(id, bytes)| open(sealer, &id, &bytes).map(|value| (id, value))).collect()
 }
 
@@ -87,12 +91,13 @@ fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<Strin
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Whether the store has a signing key. It is the first thing that a new one gets: without it, it holds no fleet.
+/// Returns true if the store has a signing key. The first start writes it before anything else, so a store without one
+/// has never held a fleet.
 pub async fn has_signing_key(store: &dyn Store) -> Result<bool, Error> {
     Ok(store.setting(SIGNING_KEY).await?.is_some())
 }
 
-/// The installation's signing key; makes it at the first start and keeps it sealed.
+/// Returns the installation's signing key. Generates and stores it, sealed, at the first start.
 pub async fn ensure_signing_key(
     store: &dyn Store,
     sealer: &Sealer,
@@ -102,6 +107,7 @@ pub async fn ensure_signing_key(
         return open_signing_key(&kept, sealer).map(Arc::new);
     }
     let (signer, pkcs8) = Signer::generate().map_err(|error| Error::internal(error.to_string()))?;
+    // Stored before it is used: an agent must never see a signature by a key that a crash could lose.
     let sealed = sealer.seal(Place::setting(SIGNING_KEY), &pkcs8, entropy);
     let sealed = sealed.map_err(|error| Error::internal(format!("sealing the signing key: {error}")))?;
     store
@@ -110,7 +116,8 @@ pub async fn ensure_signing_key(
     Ok(Arc::new(signer))
 }
 
-/// A key that does not open is no reason to make another one: protected agents obey only the one they know.
+/// Opens the stored signing key. If it can't be opened, the error must not lead to a new key: protected agents accept
+/// only signatures by the key they know.
 fn open_signing_key(kept: &str, sealer: &Sealer) -> Result<Signer, Error> {
     let refused = |reason: String| {
         Error::new(ErrorKind::Internal, "signing_key_unreadable", "cannot decrypt the signing key")

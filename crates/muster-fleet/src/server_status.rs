@@ -1,4 +1,4 @@
-//! The server's own state, as it is shown to clients and probes.
+//! The server's own state: readiness, installation id, available versions.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use super::authority::System;
 use super::disk::Disk;
 use super::watched_store::WatchedStore;
 
-/// The setting that holds this installation's id.
+/// The setting with this installation's id.
 const UUID_SETTING: &str = "installation_uuid";
-/// The setting that names versions: a JSON array of strings.
+/// The setting with the available agent versions: a JSON array of strings.
 const VERSIONS_SETTING: &str = "available_versions";
-/// How long the store may take to answer a server that is ready.
+/// Maximum time of a read in the readiness check: below the usual timeout of probes, so that they get the reason.
 const STORE_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Why the server is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
-    /// The store is damaged, or takes no writes.
+    /// The store is corrupt or read-only.
     #[error("{0}")]
     Trouble(String),
     /// A read failed.
     #[error("the store: {0}")]
     Failed(String),
-    /// A read takes too long.
+    /// A read timed out.
     #[error("the store does not respond")]
     Silent,
 }
@@ -54,29 +54,30 @@ impl ServerStatus {
         Self { store, clock, entropy, tested_version }
     }
 
-    /// Why the store is not well: it is damaged, or takes no writes. `None` while it is.
+    /// Returns the reason why the store is corrupt or read-only; `None` if it is neither.
     pub fn trouble(&self) -> Option<String> {
         self.store.trouble()
     }
 
-    /// Says on which disk the store lies, once. `on_reserve`: its reserve had to be given back to open the store.
-    pub fn lies_on(&self, disk: Arc<dyn Disk>, on_reserve: bool) {
-        self.store.lies_on(disk, on_reserve);
+    /// Sets the disk of the store; to be called once. `on_reserve`: its reserve was released to open the store.
+    pub fn use_disk(&self, disk: Arc<dyn Disk>, on_reserve: bool) {
+        self.store.use_disk(disk, on_reserve);
     }
 
-    /// Keeps room on the disk for revoking and deleting.
+    /// Allocates the reserve on the disk, for revocations and deletions when it is full.
     pub fn set_reserve_aside(&self) {
         self.store.set_reserve_aside();
     }
 
-    /// Writes something, to learn whether the store takes writes.
+    /// Writes a setting to find out whether the store is writable.
     pub async fn probe_store(&self) {
         self.store.probe(&*self.clock).await;
     }
 
-    /// Whether the store answers and takes writes.
+    /// Checks that the store responds and is writable.
     pub async fn check_ready(&self) -> Result<(), NotReady> {
         if let Some(trouble) = self.store.trouble() {
+            // The last write is enough to know; a probe of its own would write to the disk at the rate of probes.
             return Err(NotReady::Trouble(trouble));
         }
         match tokio::time::timeout(STORE_ANSWERS, self.store.everywhere(&System).setting("ready")).await {
@@ -86,7 +87,7 @@ impl ServerStatus {
         }
     }
 
-    /// This installation's id: made at the first start, or when first asked for; then always the same.
+    /// Returns this installation's id, which is generated on first use.
     pub async fn installation(&self) -> Result<String, Error> {
         if let Some(uuid) = self.store.everywhere(&System).setting(UUID_SETTING).await? {
             return Ok(uuid);
@@ -94,11 +95,11 @@ impl ServerStatus {
         let value = random_uuid(&*self.entropy);
         let put = SettingWrite::Put { name: UUID_SETTING.into(), value: value.clone() };
         self.store.commit(&System, vec![Write::Setting(put)]).await?;
-        // Two first questions at once: both return what the later one wrote.
+        // Two concurrent first calls both write. Reading again makes them agree on the one that was written last.
         Ok(self.store.everywhere(&System).setting(UUID_SETTING).await?.unwrap_or(value))
     }
 
-    /// Versions that agents can be upgraded to, newest first: those named in the settings; without any, the one that
+    /// Returns the versions to offer for upgrades, newest first: those of the setting, or by default the version that
     /// this server was tested with.
     pub async fn available_versions(&self, _grant: &Grant<AgentsRead>) -> Result<Vec<String>, Error> {
         let named = self.store.everywhere(&System).setting(VERSIONS_SETTING).await?;
@@ -111,6 +112,7 @@ impl ServerStatus {
             let (major, minor) = self.tested_version;
             versions.push(format!("{major}.{minor}.0"));
         }
+        // By number: as strings, 8.9.0 would come before 8.19.0.
         versions.sort_by_cached_key(|version| Reverse(numbers(version)));
         Ok(versions)
     }

@@ -1,8 +1,8 @@
-//! Signatures of orders, made at hand-out: for exactly this agent, over exactly what it gets.
+//! Signatures of actions, made at delivery for one agent, over exactly what it gets.
 //!
-//! A signed order lists the agents that it is for, and agents look for themselves in it. Signed once for ten thousand
-//! agents, each of these would be sent ten thousand ids; signed at hand-out, the copy holds one, and the agent's own
-//! start time within a roll-out.
+//! The signed data lists the agents of an action, and each agent checks that it is listed. If an action for ten
+//! thousand agents were signed once, each would get ten thousand ids. Signed at delivery, it has one id, and the
+//! agent's own start time in a rollout.
 
 use std::sync::Arc;
 
@@ -19,15 +19,17 @@ const fn is_signed(kind: ActionType) -> bool {
 }
 
 impl CheckIns {
-    /// The same orders, those of a signed type with a signature for `agent`.
+    /// Signs the actions of signed types for `agent`; returns the others unchanged.
     pub fn sign_for(&self, agent: &AgentId, due: Vec<DueAction>) -> Result<Vec<DueAction>, Error> {
         due.into_iter().map(|one| self.sign_one(agent, one)).collect()
     }
 
     fn sign_one(&self, agent: &AgentId, due: DueAction) -> Result<DueAction, Error> {
         if !is_signed(due.action.kind) || due.action.signed.is_some() {
+            // Already signed: an action that was stored with its signature, which must not be replaced.
             return Ok(due);
         }
+        // The start time is part of the signed data, so it must be the agent's own before signing.
         let own = Action { start_time: start_time(&due.action, due.position), ..(*due.action).clone() };
         let signed = self.signer.sign_action(&own, std::slice::from_ref(agent)).map_err(not_signed)?;
         let action = Arc::new(Action { signed: Some(signed), ..(*due.action).clone() });

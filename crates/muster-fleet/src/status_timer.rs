@@ -1,7 +1,7 @@
-//! Moves agents to the status that time brings: offline, inactive; and keeps the memory of quiet agents small.
+//! Status transitions by time (offline, inactive), writing of presence, and removal of silent agents from memory.
 //!
-//! The store keeps for each agent when its status must be looked at again; presence in memory knows later sightings
-//! than the store. So a connected agent costs one write in five minutes, in batches, and no other.
+//! The store has an indexed deadline for each agent, at which its status must be evaluated again. Presence in memory
+//! may be newer than the store. So an idle connected agent costs one write in five minutes, which is batched.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +14,21 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::authority::System;
+use super::observation::{keep_present, reevaluated, undecided_until};
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
-use super::stopping::Stopping;
+use super::shutdown::Shutdown;
 use super::update::{AgentChange, end_of_upgrade};
-use super::vigil::{judged_at, looked_at, spare};
 use super::watched_store::WatchedStore;
 
-/// How often due agents are looked for.
+/// Interval between looks for due agents.
 const TICK: Duration = Duration::from_secs(2);
-/// After a start agents get this long to come back before anything is written about those that did not. They count as
-/// offline later, after a full back-off (`vigil::spare`).
+/// Time after a start in which no status is written, while agents reconnect. They count as offline even later, after a
+/// full back-off (`observation::keep_present`).
 const GRACE: Duration = Duration::from_secs(60);
-/// Agents looked at in one go.
+/// Agents per read.
 const BATCH: u32 = 500;
-/// An agent not seen for this long is dropped from memory.
+/// An agent that was not seen for this long is dropped from memory.
 const QUIET: Duration = Duration::from_secs(900);
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
 
@@ -38,7 +38,7 @@ pub struct Statuses {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) registry: Arc<Registry>,
     pub(super) records: Arc<Records>,
-    pub(super) stopping: Arc<Stopping>,
+    pub(super) shutdown: Arc<Shutdown>,
 }
 
 impl Statuses {
@@ -47,25 +47,25 @@ impl Statuses {
         clock: Arc<dyn Clock>,
         registry: Arc<Registry>,
         records: Arc<Records>,
-        stopping: Arc<Stopping>,
+        shutdown: Arc<Shutdown>,
     ) -> Self {
-        Self { store, clock, registry, records, stopping }
+        Self { store, clock, registry, records, shutdown }
     }
 
-    /// Looks for due statuses until the fleet stops; then writes down who was seen.
-    pub(crate) async fn keep(self: Arc<Self>) {
+    /// Runs the timer until shutdown, then writes all presence.
+    pub(crate) async fn run(self: Arc<Self>) {
         let start = Instant::now();
         let mut retired = start;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
-                () = self.stopping.begun() => break,
+                () = self.shutdown.wait() => break,
             }
             if let Err(error) = self.follow_clock().await {
                 tracing::warn!(%error, detail = ?error.internal, "sightings in the future stay until housekeeping");
             }
-            // After a restart every agent looks unseen: without the grace the records of the whole fleet would be written,
-            // and most of them again a minute later.
+            // After a restart, no agent has been seen yet. Without the grace period, the records of the whole fleet
+            // would be written, and most of them again when the agents reconnect.
             if start.elapsed() >= GRACE
                 && let Err(error) = self.transition_due().await
             {
@@ -83,7 +83,7 @@ impl Statuses {
         }
     }
 
-    /// Moves every agent that is due; answers how many were looked at.
+    /// Evaluates every agent that is due; returns their number.
     pub async fn transition_due(self: &Arc<Self>) -> Result<usize, Error> {
         let mut looked_at = 0;
         loop {
@@ -95,7 +95,7 @@ impl Statuses {
             let mut moves = JoinSet::new();
             for record in due {
                 let (statuses, entry) = (Arc::clone(self), self.registry.admit(record));
-                // Side by side, so that the writer can take them into one transaction.
+                // Concurrently, so that the store's writer can group the commits into one transaction.
                 moves.spawn(async move { statuses.transition_one(&entry).await });
             }
             for outcome in moves.join_all().await {
@@ -109,14 +109,15 @@ impl Statuses {
         let moved = self
             .records
             .update(&System, entry, |record, now| {
-                let change = self.after_a_look(record, entry.last_seen(now), now);
+                let change = self.due_change(record, entry.last_seen(now), now);
                 let after = change.record.as_ref().map_or(record.status, |after| after.status);
                 left = (after != record.status).then_some((record.status, after));
                 Ok(change)
             })
             .await;
         match moved {
-            // Deleted, or busy with its own writes: both leave no due status behind that matters.
+            // Deleted, or changed by others at each attempt. Neither is a reason to stop: in the second case, the
+            // agent is due again in the next tick.
             Err(error) if error.kind != muster_core::ErrorKind::Unavailable => Ok(()),
             Err(error) => Err(error),
             Ok(record) => {
@@ -128,34 +129,35 @@ impl Statuses {
         }
     }
 
-    /// What time alone brings: another status, and the end of an upgrade that shows no progress.
-    fn after_a_look(&self, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentChange {
-        if let Some(judged) = judged_at(before, seen, &self.records.vigil, &*self.clock) {
-            let mut after = looked_at(before, seen, now);
-            spare(before, &mut after, judged);
+    /// Returns the change that is due: another status, or the failure of an upgrade without progress.
+    fn due_change(&self, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentChange {
+        if let Some(judged) = undecided_until(before, seen, &self.records.observation, &*self.clock) {
+            let mut after = reevaluated(before, seen, now);
+            keep_present(before, &mut after, judged);
             return AgentChange { record: Some(after), writes: Vec::new() };
         }
         let Some((upgrade, ended)) = before.upgrade.given_up(&before.agent_version, now) else {
-            return AgentChange { record: Some(looked_at(before, seen, now)), writes: Vec::new() };
+            return AgentChange { record: Some(reevaluated(before, seen, now)), writes: Vec::new() };
         };
         let given_up = AgentRecord { upgrade, ..before.clone() };
         let writes = vec![end_of_upgrade(&before.id, &ended, now)];
-        AgentChange { record: Some(looked_at(&given_up, seen, now)), writes }
+        AgentChange { record: Some(reevaluated(&given_up, seen, now)), writes }
     }
 
-    /// Drops agents from memory that were not seen for a while; what memory alone knows of them is written first.
+    /// Drops agents that were not seen for `QUIET` from memory, after writing their presence.
     pub async fn retire_quiet(&self) -> Result<(), Error> {
         let now = self.clock.now();
         let quiet = |entry: &AgentEntry| {
             !entry.is_connected() && entry.last_seen(now).is_none_or(|seen| now.since(seen) >= QUIET)
         };
-        // Written before it is dropped: memory alone knows of the last sightings.
+        // In this order, because the latest sightings are only in memory. An agent that comes back in between is not
+        // quiet any more, and stays.
         self.write_sightings(&self.registry.select(quiet)).await?;
         self.registry.retire(quiet);
         Ok(())
     }
 
-    /// Writes the last sightings that the store does not know.
+    /// Writes all sightings that are newer than the stored ones.
     pub async fn flush_presence(&self) -> Result<(), Error> {
         self.write_sightings(&self.registry.select(|_| true)).await
     }
@@ -169,6 +171,7 @@ impl Statuses {
             .map(|(record, seen)| (record.id.clone(), seen))
             .collect();
         for chunk in seen.chunks(1000) {
+            // `Seen` raises no record version: presence must not conflict with concurrent changes of the record.
             self.store.commit(&System, vec![Write::Agent(AgentWrite::Seen { seen: chunk.to_vec() })]).await?;
         }
         self.write_uses(entries).await
@@ -183,6 +186,7 @@ impl Statuses {
         for chunk in all.chunks(1000) {
             let used = chunk.iter().map(|(_, key, at)| (key.clone(), *at)).collect();
             self.store.commit(&System, vec![Write::Agent(AgentWrite::CredentialsUsed { used })]).await?;
+            // Marked after the commit, so that a failed chunk is written by the next call.
             chunk.iter().for_each(|(entry, key, at)| entry.use_written(key, *at));
         }
         Ok(())

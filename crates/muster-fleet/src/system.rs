@@ -1,4 +1,4 @@
-//! The real clock and the real generator; tests pass their own.
+//! The system clock and random number generator. Tests use their own.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use muster_core::time::{Clock, Timestamp};
 #[derive(Debug, Default)]
 pub struct SystemClock;
 
-/// What [`SystemClock::steady`] counts from.
+/// Origin of [`SystemClock::steady`].
 static FIRST_LOOK: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Clock for SystemClock {
@@ -19,18 +19,20 @@ impl Clock for SystemClock {
         Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
     }
 
-    /// Stands still while the host sleeps, so that waking up looks like a clock that was set: nobody was watching then.
+    /// Does not advance while the host sleeps. A resume then looks like a clock that was set, which is what is needed:
+    /// no agent could be seen in that time.
     fn steady(&self) -> Duration {
         FIRST_LOOK.elapsed()
     }
 }
 
-/// The operating system's generator.
+/// The operating system's random number generator.
 #[derive(Debug, Default)]
 pub struct SystemEntropy(SystemRandom);
 
 impl Entropy for SystemEntropy {
     fn fill(&self, buffer: &mut [u8]) {
+        // A panic and not an error: no caller could go on with predictable keys.
         self.0.fill(buffer).expect("the operating system's random generator answers");
     }
 }

@@ -1,18 +1,19 @@
-//! Tags: free text, case-sensitive, each once, in order of first appearance.
+//! Validation of tags: free text, case-sensitive, unique, in order of first appearance.
 
 use muster_core::Error;
 use muster_core::lifecycle::changed_tags;
 
-/// Longest tag, bytes.
+/// Maximum length of a tag in bytes.
 const MAX_TAG_BYTES: usize = 256;
-/// Most tags on one agent or key.
+/// Maximum number of tags on one agent or key.
 const MAX_TAGS: usize = 256;
 
-/// Checks tags from outside and leaves out the second of two that are equal.
+/// Validates tags of a request and removes duplicates.
 pub fn clean_tags(field: &str, tags: &[String]) -> Result<Vec<String>, Error> {
     let mut clean: Vec<String> = Vec::new();
     for (at, tag) in tags.iter().map(|tag| tag.trim()).enumerate() {
         if tag.is_empty() || tag.len() > MAX_TAG_BYTES || tag.chars().any(char::is_control) {
+            // Control characters would reach the terminal of everyone who lists agents.
             let reason = format!("a tag has 1 to {MAX_TAG_BYTES} bytes and no control characters");
             return Err(Error::invalid(format!("{field}[{at}]"), reason));
         }
@@ -26,17 +27,17 @@ pub fn clean_tags(field: &str, tags: &[String]) -> Result<Vec<String>, Error> {
     Ok(clean)
 }
 
-/// Tags to add and to take away.
+/// Tags to add and to remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagChange {
-    /// To add.
+    /// Tags to add.
     pub add: Vec<String>,
-    /// To take away.
+    /// Tags to remove.
     pub remove: Vec<String>,
 }
 
 impl TagChange {
-    /// Checks a change from outside.
+    /// Validates the change of a request.
     pub fn parse(add: &[String], remove: &[String]) -> Result<Self, Error> {
         let change = Self { add: clean_tags("tagsToAdd", add)?, remove: clean_tags("tagsToRemove", remove)? };
         if change.add.is_empty() && change.remove.is_empty() {
@@ -45,7 +46,7 @@ impl TagChange {
         Ok(change)
     }
 
-    /// The tags after the change. One added and one taken away: renamed in place.
+    /// Returns the tags after the change. If one tag is added and one removed, it is renamed in place.
     pub fn apply(&self, tags: &[String]) -> Vec<String> {
         changed_tags(tags, &self.add, &self.remove)
     }
@@ -60,12 +61,12 @@ mod tests {
     }
 
     #[test]
-    fn mg32_each_tag_stands_once_in_order_of_first_appearance() {
+    fn mg32_duplicate_tags_are_removed_and_the_order_is_kept() {
         assert_eq!(clean_tags("tags", &words("b a b A a")).unwrap(), ["b", "a", "A"]);
     }
 
     #[test]
-    fn bad_tags_are_refused_by_place() {
+    fn invalid_tag_is_reported_with_its_index() {
         let error = clean_tags("tags", &["ok".into(), " ".into()]).unwrap_err();
         assert_eq!(error.field.as_deref(), Some("tags[1]"));
         assert!(clean_tags("tags", &["\u{1b}[31m".into()]).is_err());

@@ -1,5 +1,5 @@
-//! A fleet over a temporary store, with a clock and a generator of the tests' own: what tests of this crate's
-//! operations and adapters stand on (feature `testing`).
+//! Test fixtures (feature `testing`): a fleet over a temporary store, with a clock and a random generator that tests
+//! control.
 
 pub mod golden;
 
@@ -20,24 +20,23 @@ use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::testing::{self, Sequence, TestClock, at, family};
 use muster_core::time::{Clock, Timestamp};
-
 use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, StoreError, Write};
 use serde_json::Value;
 
 use crate::authority::System;
 use crate::check_in::{CheckInInput, Poll};
 use crate::enroll::{EnrollInput, Enrolment};
-use crate::ground::Ground;
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;
 use crate::registry::{AgentEntry, Registry};
+use crate::wiring::Wiring;
 use crate::{Fleet, FleetParts, FleetSettings};
 
-/// What tests look at inside a fleet.
+/// Internals of a fleet that tests read.
 pub struct Inner {
     /// The store itself.
     pub store: Arc<dyn Store>,
-    /// Seals what must be read back.
+    /// Encrypts secrets that must be read back.
     pub sealer: Arc<Sealer>,
     /// Signs policies and actions.
     pub signer: Arc<Signer>,
@@ -49,60 +48,60 @@ pub struct Inner {
 type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>);
 
 impl Inner {
-    pub(crate) fn new((store, sealer, signer): Parts, ground: &Ground) -> Self {
-        let (policy_cache, records) = (Arc::clone(&ground.policy_cache), Arc::clone(&ground.records));
+    pub(crate) fn new((store, sealer, signer): Parts, wiring: &Wiring) -> Self {
+        let (policy_cache, records) = (Arc::clone(&wiring.policy_cache), Arc::clone(&wiring.records));
         Self { store, sealer, signer, policy_cache, records }
     }
 }
 
 impl Fleet {
-    /// The store, past every service.
+    /// The store without the services.
     pub fn store(&self) -> &dyn Store {
         &*self.inner.store
     }
 
-    /// Commits as a service does: how it went is noted.
+    /// Commits like a service: the outcome is recorded.
     pub async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         self.store.commit(&System, writes).await.map(drop)
     }
 
-    /// Notes how the store answered a commit.
+    /// Records the outcome of a commit.
     pub fn note(&self, error: Option<&StoreError>) {
         self.store.note(error);
     }
 
-    /// What tests look at besides.
+    /// Internals that tests read.
     pub fn inner(&self) -> &Inner {
         &self.inner
     }
 
-    /// Agents known to this node.
+    /// Agents cached on this node.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// An agent's entry, from memory or from the store.
+    /// An agent's entry, cached or read from the store.
     pub async fn entry(&self, id: &AgentId) -> Option<Arc<AgentEntry>> {
         self.inner.records.entry(id).await.expect("readable")
     }
 }
 
-/// A fleet and what tests hold of it.
+/// A fleet with its clock and random generator.
 pub struct TestFleet {
-    /// The operations under test.
+    /// The fleet under test.
     pub fleet: Arc<Fleet>,
-    /// Stands at the start of the tests' day until it is moved.
+    /// Starts at a fixed time and stands still until it is advanced.
     pub clock: Arc<TestClock>,
-    /// The fleet's generator.
+    /// The fleet's random generator.
     pub entropy: Arc<Sequence>,
 }
 
-/// An agent of the test family that enrolled.
+/// An enrolled agent of the test family.
 #[derive(Debug)]
 pub struct Enrolled {
     /// Its id.
     pub id: String,
-    /// Its policy; empty: none.
+    /// Its policy; empty if none.
     pub policy_id: String,
     /// When it enrolled.
     pub enrolled_at: Timestamp,
@@ -112,7 +111,7 @@ pub struct Enrolled {
     pub key: ApiKey,
 }
 
-/// Settings under which a held poll's length is known: without jitter.
+/// Settings without jitter, so that the duration of a held poll is known.
 pub fn steady() -> FleetSettings {
     FleetSettings { poll_jitter: Duration::ZERO, ..FleetSettings::default() }
 }
@@ -164,14 +163,14 @@ impl TestFleet {
         Self { fleet, clock: Arc::clone(&self.clock), entropy: Arc::clone(&self.entropy) }
     }
 
-    /// Wakes polls as a server does, from now on. Needs a runtime.
+    /// Starts the change feed, which wakes polls. Needs a runtime.
     #[must_use]
     pub fn following_changes(self) -> Self {
         tokio::spawn(Arc::clone(&self.fleet.feed).follow());
         self
     }
 
-    /// The clock's time.
+    /// The current time of the clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -181,12 +180,12 @@ impl TestFleet {
         self.fleet.store()
     }
 
-    /// Commits what must go through.
+    /// Commits; panics on an error.
     pub async fn commit(&self, writes: Vec<Write>) {
         self.fleet.commit(writes).await.expect("the writes fit");
     }
 
-    /// A policy changed by `change`, without a revision to deliver yet.
+    /// Adds a policy changed by `change`, without a revision.
     pub async fn add_policy(&self, id: &str, change: impl FnOnce(&mut Policy)) -> PolicyId {
         let mut policy = testing::policy(id, self.now());
         change(&mut policy);
@@ -194,14 +193,14 @@ impl TestFleet {
         PolicyId::trusted(id)
     }
 
-    /// A policy at revision 1.
+    /// Adds a policy at revision 1.
     pub async fn policy(&self, id: &str) -> PolicyId {
         let id = self.add_policy(id, |_| {}).await;
         self.revision(&id, 1).await;
         id
     }
 
-    /// A policy at revision 3 that makes its agents inactive after an hour, changed by `change`.
+    /// Adds a policy at revision 3 with an inactivity timeout of one hour, changed by `change`.
     pub async fn revised_policy(&self, id: &str, change: impl FnOnce(&mut Policy)) -> PolicyId {
         let change = |policy: &mut Policy| {
             (policy.revision, policy.inactivity_timeout) = (3, 3600);
@@ -214,12 +213,12 @@ impl TestFleet {
         id
     }
 
-    /// One more revision of a policy, announced.
+    /// Adds a revision of a policy, with its change.
     pub async fn revision(&self, id: &PolicyId, revision: i64) {
         self.publish(testing::revision(id.as_str(), revision, self.now())).await;
     }
 
-    /// One more revision of a policy with this compiled document, announced.
+    /// Adds a revision of a policy with this compiled document, with its change.
     pub async fn revision_with(&self, id: &PolicyId, revision: i64, compiled: Value) {
         self.publish(PolicyRevision { compiled, ..testing::revision(id.as_str(), revision, self.now()) }).await;
     }
@@ -229,7 +228,7 @@ impl TestFleet {
         self.commit(vec![Write::Policy(PolicyWrite::InsertRevision(Box::new(revision))), change]).await;
     }
 
-    /// An enrollment key for `policy`, changed by `change`.
+    /// Adds an enrollment key for `policy`, changed by `change`.
     pub async fn add_key(&self, policy: Option<&str>, change: impl FnOnce(&mut EnrollmentKey)) -> ApiKey {
         let api_key = ApiKey::generate(&*self.entropy);
         let mut key = EnrollmentKey {
@@ -242,7 +241,7 @@ impl TestFleet {
         api_key
     }
 
-    /// Enrols an agent of the test family.
+    /// Enrolls an agent of the test family.
     pub async fn enroll(&self, key: &ApiKey, body: &Value) -> Result<Enrolled, Error> {
         let admission = self.fleet.enrollment().authenticate(key).await?;
         let enrol = family::Enrol::read(&body.to_string());
@@ -258,12 +257,12 @@ impl TestFleet {
         })
     }
 
-    /// Takes a check-in of the test family.
+    /// Handles a check-in of the test family.
     pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> Result<Poll, Error> {
         self.check_in_of(entry, body, "9.5.2").await
     }
 
-    /// Takes a check-in of an agent of that version.
+    /// Handles a check-in of an agent of that version.
     pub async fn check_in_of(&self, entry: &Arc<AgentEntry>, body: &str, agent_version: &str) -> Result<Poll, Error> {
         let check_in = family::CheckIn::read(body);
         let report = &check_in.report();
@@ -273,7 +272,7 @@ impl TestFleet {
         self.fleet.check_ins().check_in(entry, input).await
     }
 
-    /// Takes acks of the test family; answers verdicts as statuses, which are shorter to read.
+    /// Handles acks of the test family; returns the verdicts as HTTP statuses.
     pub async fn ack(&self, entry: &AgentEntry, answers: &Value) -> Result<Vec<u16>, Error> {
         let status = |verdict: Verdict| match verdict {
             Verdict::Taken => 200,
@@ -284,32 +283,32 @@ impl TestFleet {
         Ok(verdicts.into_iter().map(status).collect())
     }
 
-    /// Puts a record in the store; the key is the agent's from now on.
+    /// Inserts a record; returns its new key.
     pub async fn add_agent(&self, record: AgentRecord, documents: AgentDocuments) -> ApiKey {
         let (write, key) = self.insertion(record, documents);
         self.commit(vec![write]).await;
         key
     }
 
-    /// The write that puts a record in the store, and the key that it gets.
+    /// Returns the write that inserts a record, and its new key.
     pub fn insertion(&self, record: AgentRecord, documents: AgentDocuments) -> (Write, ApiKey) {
         let key = ApiKey::generate(&*self.entropy);
         let credentials = LiveCredentials::one(LiveCredential::of(&key, CredentialKind::AccessKey, record.enrolled_at));
         (Write::Agent(AgentWrite::Insert { record: Box::new(AgentRecord { credentials, ..record }), documents }), key)
     }
 
-    /// The entry of an enrolled agent, by its new key.
+    /// Authenticates an enrolled agent with its key.
     pub async fn entry(&self, enrolled: &Enrolled) -> Result<Arc<AgentEntry>, Error> {
         self.fleet.authentication().agent(&enrolled.id, &enrolled.key).await
     }
 
-    /// An agent's record as it is stored.
+    /// Reads an agent's record from the store.
     pub async fn stored(&self, id: &str) -> AgentRecord {
         self.fleet.store().agent(&AgentId::trusted(id)).await.expect("readable").expect("there")
     }
 
-    /// An action for one agent, changed by `change` and announced.
-    pub async fn order(&self, id: &str, kind: ActionType, agent: &str, change: impl FnOnce(&mut Action)) {
+    /// Adds an action for one agent, changed by `change`, with its change-log entry.
+    pub async fn add_action(&self, id: &str, kind: ActionType, agent: &str, change: impl FnOnce(&mut Action)) {
         let mut action = testing::action(id, kind, self.now());
         change(&mut action);
         let change = Write::Changed(Change::Action(action.id.clone()));

@@ -1,4 +1,4 @@
-//! Lets one of many equal events through in a while, with bounded memory.
+//! Rate limit of one event per key and interval, with bounded memory.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use muster_core::time::Timestamp;
 
+/// Maximum number of keys that are remembered.
 const REMEMBERED: usize = 4096;
 
-/// Remembers when each key was let through last.
+/// A rate limit for each key.
 #[derive(Debug)]
 pub struct Throttle {
     every: Duration,
@@ -16,16 +17,16 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// One event for each key `every` so often.
+    /// Allows one event for each key in `every`.
     pub fn new(every: Duration) -> Self {
         Self { every, seen: Mutex::default() }
     }
 
-    /// Whether this one goes through. When more keys come than are remembered, old ones are forgotten; if none is
-    /// old, nothing goes through: a flood of keys must not write more than a flood of events.
+    /// Returns true if the event is allowed. When the table is full, expired keys are dropped; if there are none, new
+    /// keys are denied: many different keys must not cause more writes than many events of one.
     pub fn first_in_a_while(&self, key: &str, now: Timestamp) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // One in the future was let through by a clock that has been set back since.
+        // A time in the future was recorded before the clock was set back. It must not deny the key until then.
         if seen.get(key).is_some_and(|last| *last <= now && now.since(*last) < self.every) {
             return false;
         }
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_in_a_while_and_bounded() {
+    fn one_event_per_interval_with_bounded_memory() {
         let throttle = Throttle::new(Duration::from_secs(60));
         let at = |s: i64| Timestamp::from_micros(s * 1_000_000);
         assert!(throttle.first_in_a_while("a", at(0)));
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_set_back_silences_nothing() {
+    fn clock_set_back_does_not_deny_events() {
         let throttle = Throttle::new(Duration::from_secs(60));
         let later = Timestamp::from_micros(0).plus(Duration::from_secs(86_400));
         assert!(throttle.first_in_a_while("a", later));

@@ -1,4 +1,5 @@
-//! One way to change an agent's record: load, change, commit with the version it started from, try again on conflict.
+//! Update of one agent's record with optimistic concurrency: decide on the cached record, commit with its version as a
+//! precondition, retry on a conflict.
 
 use std::sync::Arc;
 
@@ -13,21 +14,21 @@ use super::authority::Authority;
 use super::records::Records;
 use super::registry::AgentEntry;
 
-/// How often a change is tried again when others changed the record meanwhile.
+/// Maximum attempts when commits conflict.
 const ATTEMPTS: usize = 5;
 
-/// What a change of an agent's record comes to.
+/// A change of an agent's record.
 #[derive(Debug, Default)]
 pub struct AgentChange {
-    /// The changed record, version raised by one; `None`: the record stays.
+    /// The changed record with its version raised by one; `None` leaves the record as it is.
     pub record: Option<AgentRecord>,
-    /// What is committed with it.
+    /// Writes to commit with it.
     pub writes: Vec<Write>,
 }
 
 impl Records {
-    /// Changes an agent's record. `change` is called again with the newer record when somebody else was faster.
-    /// Answers the record as it then stands. Refused as unknown when the agent was deleted.
+    /// Changes an agent's record and returns the result. On a conflict, `change` is called again with the newer record.
+    /// Fails as for an unknown key if the agent was deleted.
     pub async fn update(
         &self,
         by: &(impl Authority + ?Sized),
@@ -39,7 +40,7 @@ impl Records {
             let AgentChange { record, mut writes } = change(&before, self.clock.now())?;
             let after = record.map_or_else(|| Arc::clone(&before), Arc::new);
             if !Arc::ptr_eq(&before, &after) {
-                // First, since its precondition is the likeliest to fail, and then nothing else need be tried.
+                // First, because its precondition is the one most likely to fail; then nothing else is tried.
                 writes.insert(
                     0,
                     Write::Agent(AgentWrite::Update { before: Arc::clone(&before), after: Arc::clone(&after) }),
@@ -55,14 +56,16 @@ impl Records {
                     entry.renew(Arc::clone(&after));
                     return Ok(after);
                 }
-                // Another node, or another task of this one, was faster: decide again on what is there now.
+                // Another node, or another task of this one, has changed the record: decide again on the current one.
                 Err(StoreError::Conflict(Precondition::Changed(_))) => self.reload(entry.id()).await?,
                 Err(error @ StoreError::Conflict(Precondition::Missing(_))) => {
+                    // The agent itself, or another object that the change refers to: the reload tells which.
                     self.reload(entry.id()).await?;
                     return Err(if entry.record().is_none() { agent_gone() } else { error.into() });
                 }
                 Err(error) => {
-                    // Perhaps applied: what is in memory must not be older than what is on disk.
+                    // The outcome may be unknown. If the commit was applied, the cached record is stale, and a key
+                    // that it revoked would still work here.
                     let _ = self.reload(entry.id()).await;
                     return Err(error.into());
                 }
@@ -72,14 +75,15 @@ impl Records {
     }
 }
 
-/// What the end of an agent's life does to its open actions, whatever ended it. It comes after all other writes of
-/// the change: an UNENROLL that was carried out is answered, and not ended.
+/// Returns the write that fails the pending actions of an agent that becomes inactive, whatever the cause; otherwise
+/// they would stay in progress until they expire. It must come after the change's other writes, so that a completed
+/// UNENROLL keeps its result.
 pub(super) fn end_of_actions(before: &AgentRecord, after: &AgentRecord) -> Option<Write> {
     (before.active && !after.active)
         .then(|| Write::Agent(AgentWrite::EndActions { id: after.id.clone(), now: after.updated_at }))
 }
 
-/// What the end of an upgrade in the agent's record does to its action.
+/// Returns the write that ends the action of an upgrade that has ended in the agent's record.
 pub(super) fn end_of_upgrade(agent: &AgentId, ended: &Ended, now: Timestamp) -> Write {
     let Ended { action, error } = ended.clone();
     Write::Action(ActionWrite::EndTarget { action, agent: agent.clone(), error, now })

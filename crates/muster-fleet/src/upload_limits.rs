@@ -1,4 +1,4 @@
-//! How much agents may upload.
+//! Limits of uploads.
 
 use std::time::Duration;
 
@@ -7,23 +7,24 @@ use muster_core::denial::Denial;
 use muster_core::file::Upload;
 use muster_store::{UploadLimit, UploadQuota};
 
-/// Time that an upload may take (EA134).
+/// Maximum duration of an upload (EA134).
 pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Bounds of uploads, each agent's counted by itself.
+/// Limits of uploads; each agent is counted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadLimits {
-    /// Bytes of one file; 0: uploads are switched off.
+    /// Maximum bytes of one file; 0 disables uploads.
     pub max_bytes: u64,
-    /// Bytes of all files that are kept of an agent, begun or complete.
+    /// Maximum bytes of all stored uploads of an agent, open or complete.
     pub max_bytes_per_agent: u64,
-    /// Uploads of an agent that are begun and not complete.
+    /// Maximum open uploads of an agent.
     pub max_open_per_agent: u64,
-    /// Free bytes on the server's disk below which nothing is uploaded.
+    /// Minimum free bytes on the server's disk; below it, uploads are rejected.
     pub min_free_bytes: u64,
 }
 
-/// Records of uploads of one agent; those that failed or were removed are few anyway.
+/// Maximum upload records of one agent. Records remain after the data was deleted, so without a limit, an agent that
+/// keeps starting uploads would fill the table.
 const MAX_RECORDS: u64 = 1000;
 
 impl Default for UploadLimits {
@@ -33,10 +34,11 @@ impl Default for UploadLimits {
 }
 
 impl UploadLimits {
-    /// What the store is to check while it takes `next`.
+    /// Returns the quota that the store checks in the commit that inserts `next`.
     pub(super) fn quota(&self, next: &Upload) -> UploadQuota {
         UploadQuota {
             bytes: u64::try_from(next.size).unwrap_or(0),
+            // Expired uploads no longer count as open, even before housekeeping closes them.
             open_since: next.started_at.minus(LIFE),
             max_open: self.max_open_per_agent,
             max_records: MAX_RECORDS,
@@ -44,10 +46,12 @@ impl UploadLimits {
         }
     }
 
-    /// Refuses bytes for which there would soon be no room: what is left is for the fleet itself. `free` is unknown on
-    /// file systems that don't tell.
+    /// Rejects bytes that would leave less than the minimum free, which is reserved for the fleet itself. An unknown
+    /// `free` accepts them.
     pub(super) fn check_room(&self, free: Option<u64>, bytes: u64) -> Result<(), Error> {
         if free.is_none_or(|free| free.saturating_sub(bytes) >= self.min_free_bytes) {
+            // Checked when an upload starts, with its declared size, and again for each chunk: other uploads use up the
+            // space in between.
             return Ok(());
         }
         tracing::warn!(free, bytes, floor = self.min_free_bytes, "rejected an upload: the disk is almost full");
@@ -55,7 +59,7 @@ impl UploadLimits {
     }
 }
 
-/// What an agent is told of a limit. What has to wait for others of its kind is told to come again; agents do.
+/// Maps an exceeded limit to the agent's error. `TooManyUploads` makes agents retry later, `UploadTooLarge` does not.
 pub(super) fn over(limit: UploadLimit) -> Error {
     match limit {
         UploadLimit::Open => Denial::TooManyUploads.into(),

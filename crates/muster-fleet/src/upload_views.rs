@@ -1,4 +1,4 @@
-//! Uploads from agents as people see them: diagnostics bundles, and requests for such.
+//! Read access to uploads for administrators: diagnostics bundles, and pending requests for them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,46 +21,47 @@ use super::authority::Authorized;
 use super::files::{Files, Piece};
 use super::scope::Scoped;
 
-/// Orders of one agent that are looked through, newest first.
-const LOOKED_THROUGH: u32 = 1000;
-/// A request without a file is shown no longer than this (MG §5.6).
+/// Maximum actions of one agent that are searched, newest first.
+const MAX_SCANNED: u32 = 1000;
+/// Time for which a request without a file is listed (MG §5.6).
 const SHOWN_FOR: Duration = Duration::from_secs(89 * 86_400);
 
-/// How an upload stands.
+/// State of an upload or of the request for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadState {
-    /// The file is there.
+    /// The file is complete.
     Ready,
-    /// It is being sent.
+    /// The upload has started.
     AwaitingUpload,
-    /// It was asked for.
+    /// It was requested.
     InProgress,
-    /// It was removed.
+    /// The file was deleted.
     Deleted,
-    /// The request ended without an answer.
+    /// The request expired without a result.
     Expired,
-    /// It went wrong, and why.
+    /// It failed, with the reason.
     Failed(String),
 }
 
 /// An upload, or the request for one.
 #[derive(Clone, Debug)]
 pub struct UploadView {
-    /// The order that asked for it.
+    /// The action that requested it.
     pub action_id: ActionId,
-    /// When it was asked for, or begun.
+    /// Time of the request; of the start, if the request is unknown.
     pub at: Timestamp,
-    /// The upload, when there is one.
+    /// The upload, once started.
     pub upload: Option<Upload>,
-    /// How it stands.
+    /// Its state.
     pub state: UploadState,
 }
 
 impl Files {
-    /// An agent's uploads and open requests for such, newest first.
+    /// Returns an agent's uploads and pending requests, newest first.
     pub async fn uploads_of(&self, agent: &Authorized<AgentRecord, FilesRead>) -> Result<Vec<UploadView>, Error> {
         let seen = self.store.seen_by(agent.grant());
         let uploads = seen.uploads(agent).await?;
+        // An action has at most one upload per agent that counts; a later one replaces a failed one.
         let mut by_action: HashMap<ActionId, Upload> =
             uploads.into_iter().map(|upload| (upload.action_id.clone(), upload)).collect();
         let mut views = Vec::new();
@@ -68,7 +69,7 @@ impl Files {
             let upload = by_action.remove(&action.id);
             views.extend(self.requested(seen, &agent.id, action, upload).await?);
         }
-        // What nobody asked for here, or whose order is too old to be known.
+        // Uploads whose action was deleted or is beyond the search limit, or that no action of this server requested.
         views.extend(by_action.into_values().map(|upload| UploadView {
             action_id: upload.action_id.clone(),
             at: upload.started_at,
@@ -79,7 +80,7 @@ impl Files {
         Ok(views)
     }
 
-    /// A complete upload and its bytes, as they are read; getting them is an audit event.
+    /// Returns a complete upload and a stream of its bytes; the download is an audit event.
     pub async fn download(
         &self,
         upload: Authorized<Upload, FilesRead>,
@@ -91,13 +92,14 @@ impl Files {
         }
         let detail = json!({"agent": upload.agent_id, "name": upload.name});
         let line = audit_line(grant.actor(), self.clock.now(), "file.download", format!("file:{}", upload.id), detail);
+        // Before the first byte: a bundle may contain secrets, so no download may go unrecorded.
         self.store.commit(&grant, vec![line]).await?;
         let length = u64::try_from(upload.size).unwrap_or(0);
         let bytes = self.read_file(&as_file(&upload), Piece { first: 0, length }, ()).await?;
         Ok((upload, bytes))
     }
 
-    /// Removes an upload's bytes; its record stays.
+    /// Deletes an upload's data; its record remains.
     pub async fn delete_upload(&self, upload: Authorized<Upload, AgentsWrite>) -> Result<(), Error> {
         let grant = upload.grant().clone();
         let upload = upload.into_inner();
@@ -123,6 +125,7 @@ impl Files {
             Ok(id) => self.store.seen_by(&grant).upload(&id).await?,
             Err(_) => None,
         };
+        // A deleted upload is still listed, but there is nothing left to download or delete.
         let upload = found.filter(|upload| upload.status != FileStatus::Deleted);
         Ok(Authorized::new(upload.ok_or_else(|| Error::not_found("file", id))?, grant))
     }
@@ -146,7 +149,7 @@ impl Files {
 
 async fn diagnostics_of(seen: Scoped<'_>, agent: &AgentId) -> Result<Vec<Action>, Error> {
     let filter = ActionFilter { agent_id: Some(agent.clone()), ..ActionFilter::default() };
-    let found = seen.actions(filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
+    let found = seen.actions(filter, Page { offset: 0, limit: MAX_SCANNED }).await?.items;
     let wanted = found.into_iter().map(|(action, _)| action);
     Ok(wanted.filter(|action| action.kind == ActionType::RequestDiagnostics).collect())
 }
@@ -176,7 +179,7 @@ fn file_state(status: FileStatus) -> UploadState {
     }
 }
 
-/// An upload, read as files for agents are.
+/// Converts an upload for [`Files::read_file`], which uses only its id and size.
 fn as_file(upload: &Upload) -> DeliverableFile {
     DeliverableFile {
         id: upload.id.clone(),

@@ -1,6 +1,6 @@
-//! Uploads from agents: begin, chunks, end (EA §7.2).
+//! Uploads from agents: begin, chunks, completion (EA §7.2).
 //!
-//! Beginning again and sending a chunk again change nothing (D6): agents repeat calls whose answer got lost.
+//! All calls are idempotent (D6), because agents repeat a call if its response was lost.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
@@ -16,26 +16,26 @@ use super::files::Files;
 use super::registry::AgentEntry;
 use super::upload_limits::{LIFE, UploadLimits, over};
 
-/// What may upload. The word becomes part of names of storage, so that nothing else may stand there (D8).
+/// Valid sources. In Elastic's implementation, the source is part of storage names, so no other value is accepted (D8).
 const SOURCES: [&str; 2] = ["agent", "endpoint"];
 
-/// A chunk as it came.
+/// A received chunk.
 #[derive(Debug)]
 pub struct Chunk {
-    /// Its number from 0.
+    /// Its number, from 0.
     pub number: i64,
-    /// The hash that the client gave.
+    /// The hash in the request.
     pub sha256: [u8; 32],
     /// Its bytes.
     pub data: Bytes,
 }
 
-/// An upload of the agent that goes on with it, which takes what is asked of it.
+/// An upload that the agent may continue. Only the look-ups in this module construct one.
 #[derive(Clone, Debug)]
 pub struct OpenUpload(Upload);
 
 impl OpenUpload {
-    /// Refuses agents other than the one that began the upload.
+    /// Rejects agents other than the one that started the upload.
     fn of(upload: Upload, entry: &AgentEntry) -> Result<Self, Error> {
         if upload.agent_id == *entry.id() {
             return Ok(Self(upload));
@@ -43,13 +43,13 @@ impl OpenUpload {
         Err(Denial::ForeignKey.into())
     }
 
-    /// Bytes that the chunk of that number may have: a whole chunk, or what the declared size leaves for the last one.
+    /// Maximum bytes of the chunk with that number: a full chunk, or the rest of the declared size for the last one.
     pub fn chunk_room(&self, number: i64) -> u64 {
         let before = u64::try_from(number).unwrap_or(u64::MAX).saturating_mul(CHUNK_BYTES);
         u64::try_from(self.0.size).unwrap_or(0).saturating_sub(before).min(CHUNK_BYTES)
     }
 
-    /// What a client is told of a chunk with more bytes than that.
+    /// Returns the error for a chunk with more bytes than that.
     pub fn chunk_too_long(&self, number: i64) -> Error {
         let (room, size) = (self.chunk_room(number), self.0.size);
         let message = format!("chunk {number} exceeds the {room} bytes that remain of the declared size {size}");
@@ -57,10 +57,10 @@ impl OpenUpload {
     }
 }
 
-/// A file that an agent is about to send, as its adapter read it. What is missing is refused by name.
+/// A decoded request to start an upload. Missing fields are reported by name.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NewUpload<'a> {
-    /// The action that asked for it.
+    /// The action that requested the upload.
     pub action_id: Option<&'a str>,
     /// `agent` or `endpoint`.
     pub source: Option<&'a str>,
@@ -73,7 +73,7 @@ pub struct NewUpload<'a> {
 }
 
 impl Files {
-    /// Begins an upload within `limits`; the same one again gives the same id, unless it failed.
+    /// Starts an upload within `limits`. A repeated request returns the id of the existing upload, unless that failed.
     pub async fn begin_upload(
         &self,
         entry: &AgentEntry,
@@ -88,11 +88,12 @@ impl Files {
             _ => None,
         };
         limits.check_room(self.store.free_bytes(), u64::try_from(upload.size).unwrap_or(0))?;
-        // What failed, was removed or took too long makes room: the agent tries again.
+        // A failed, deleted or expired upload does not block the action: the agent may start a new one. An expired one
+        // still counts as open, so it is closed in the same commit.
         let close = |id| Write::File(FileWrite::UploadStatus { id, status: FileStatus::Deleted, transit_hash: None });
         let mut writes: Vec<Write> = expired.map(close).into_iter().collect();
-        // An agent's uploads are limited together. Counted in the commit, so that two beginnings at once, on whichever
-        // nodes, don't both find the room for one.
+        // The quota covers all uploads of the agent. It is checked in the commit: otherwise two concurrent requests,
+        // perhaps to different nodes, could both take the last place.
         writes.push(Write::File(FileWrite::UploadFits {
             agent: entry.id().clone(),
             action: upload.action_id.clone(),
@@ -102,7 +103,7 @@ impl Files {
         match self.store.commit(entry, writes).await {
             Ok(_) => Ok(upload.id),
             Err(StoreError::Conflict(Precondition::OverLimit(limit))) => Err(over(limit)),
-            // Begun twice at the same time: both get the one that is there.
+            // Two concurrent requests for the same upload: both get the id of the one that was inserted.
             Err(StoreError::Conflict(Precondition::Exists(_) | Precondition::Missing(_))) => {
                 let begun = self.store.everywhere(entry).upload_for(&upload.action_id, entry.id()).await?;
                 same_upload(&begun.ok_or_else(|| Error::internal("an upload exists and does not"))?, &upload)
@@ -134,8 +135,8 @@ impl Files {
         })
     }
 
-    /// The upload, if it takes the chunk of that number; refused as unknown, expired, stopped or for the chunk's number
-    /// otherwise, in this order.
+    /// Returns the upload if it accepts the chunk with that number. The checks are made in the order of the reference:
+    /// unknown, expired, stopped, chunk number, and then the agent.
     pub async fn upload_for_chunk(&self, entry: &AgentEntry, id: &str, number: i64) -> Result<OpenUpload, Error> {
         let upload = self.upload_within_life(id).await?;
         if upload.status != FileStatus::AwaitingUpload {
@@ -147,7 +148,7 @@ impl Files {
         OpenUpload::of(upload, entry)
     }
 
-    /// Stores a chunk whose bytes are the ones that the client meant, and no more than it declared.
+    /// Stores a chunk after verifying its size and hash.
     pub async fn put_chunk(
         &self,
         by: &AgentEntry,
@@ -161,14 +162,14 @@ impl Files {
         }
         limits.check_room(self.store.free_bytes(), data.len() as u64)?;
         let mut context = Context::new(&SHA256);
-        // Before it is written: bytes that are not the ones that were meant never reach the disk.
+        // Verified before the write, so that corrupt data never reaches the disk.
         context.update(&data);
         if context.finish().as_ref() != sha256 {
             return Err(Denial::ChunkHash.into());
         }
         let file = upload.0.id.clone();
-        // It may have ended since this chunk was begun: what is complete is not written to, and what is removed gets no
-        // bytes that nobody would remove again.
+        // The upload may have ended while this chunk was received. A complete one must not change any more, and data
+        // of a deleted one would never be removed.
         let is_open = FileWrite::UploadIsOpen { id: file.clone(), chunks: None };
         let put = FileWrite::PutChunk { file, number, sha256, data: data.into() };
         match self.store.commit(by, vec![is_open.into(), put.into()]).await {
@@ -178,7 +179,7 @@ impl Files {
         }
     }
 
-    /// The upload, if there is one within its time.
+    /// Returns the upload, if it exists and has not expired.
     pub async fn upload_to_complete(&self, entry: &AgentEntry, id: &str) -> Result<OpenUpload, Error> {
         OpenUpload::of(self.upload_within_life(id).await?, entry)
     }
@@ -195,15 +196,15 @@ impl Files {
         Ok(upload)
     }
 
-    /// Ends an upload: all chunks are there, and the transit hash is the one over their hashes (EA132). The same end
-    /// again is fine; an upload that fails is closed, and its chunks are removed.
+    /// Completes an upload, if all chunks are stored and the transit hash matches their hashes (EA132). Idempotent. An
+    /// upload that does not match is closed, and its chunks are deleted.
     pub async fn complete_upload(&self, by: &AgentEntry, upload: &OpenUpload, transit_hash: &str) -> Result<(), Error> {
         let upload = &upload.0;
         if transit_hash.is_empty() {
             return Err(Denial::UploadHashMissing.into());
         }
         let given = transit_hash.to_ascii_lowercase();
-        // The reply to the first end may have been lost, and the agent asks again.
+        // A repeated request, because the response to the first one was lost.
         if upload.status == FileStatus::Ready && upload.transit_hash.as_ref() == Some(&given) {
             return Ok(());
         }
@@ -215,10 +216,11 @@ impl Files {
             return Err(Denial::ChunksMissing.into());
         }
         let fits = lengths_fit(&chunks) && transit_hash_of(&chunks) == given;
-        // Closed, not left open (EA132): which chunk is at fault can't be told, so the agent begins anew.
+        // Closed, not left open (EA132): the transit hash does not tell which chunk is wrong, so the agent must start
+        // again.
         let status = if fits { FileStatus::Ready } else { FileStatus::UploadError };
         let transit_hash = fits.then_some(given);
-        // Decided on these chunks: one that came since may be another one.
+        // The decision holds for these chunks only: the commit conflicts if one was replaced since.
         let is_open = FileWrite::UploadIsOpen { id: upload.id.clone(), chunks: Some(chunks) };
         let end = FileWrite::UploadStatus { id: upload.id.clone(), status, transit_hash };
         match self.store.commit(by, vec![is_open.into(), end.into()]).await {
@@ -232,9 +234,9 @@ impl Files {
     }
 }
 
-/// Longest name of a file, bytes: file systems have 255.
+/// Maximum length of a file name in bytes. Four times what file systems allow, so no real name is rejected.
 const MAX_NAME: usize = 1024;
-/// Longest type, bytes.
+/// Maximum length of a MIME type in bytes.
 const MAX_TYPE: usize = 255;
 
 fn short<'a>(field: &str, value: &'a str, max: usize) -> Result<&'a str, Error> {
@@ -264,7 +266,7 @@ fn checked_size(size: Option<i64>, max_bytes: u64) -> Result<i64, Error> {
     }
 }
 
-/// The id of the upload that was begun before, if it is the same file's and still open.
+/// Returns the id of the existing upload, if it is open and for the same file.
 fn same_upload(begun: &Upload, again: &Upload) -> Result<FileId, Error> {
     if !begun.is_open() {
         return Err(Denial::UploadClosed.into());
@@ -284,14 +286,14 @@ fn is_whole(chunks: &[ChunkInfo], count: i64) -> bool {
     chunks.iter().map(|chunk| chunk.number).eq(0..count)
 }
 
-/// All full but the last, which holds at least one byte.
+/// Returns true if all chunks are full, except that the last may be shorter but not empty.
 fn lengths_fit(chunks: &[ChunkInfo]) -> bool {
     let full = i64::try_from(CHUNK_BYTES).unwrap_or(i64::MAX);
     let Some((last, others)) = chunks.split_last() else { return false };
     (1..=full).contains(&last.length) && others.iter().all(|chunk| chunk.length == full)
 }
 
-/// SHA-256 over the raw hashes of the chunks, lower-case hex.
+/// SHA-256 over the concatenated raw hashes of the chunks, in lower-case hex.
 fn transit_hash_of(chunks: &[ChunkInfo]) -> String {
     let mut context = Context::new(&SHA256);
     for chunk in chunks {
@@ -309,7 +311,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Reads 64 hexadecimal digits in either case.
+/// Parses 64 hexadecimal digits of either case.
 pub fn sha256_from_hex(text: &str) -> Option<[u8; 32]> {
     let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
     let mut hash = [0; 32];
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_as_many_chunks_as_its_size_needs() {
+    fn chunk_count_follows_from_the_size() {
         let full = CHUNK_BYTES as i64;
         for (size, count) in [(1, 1), (full, 1), (full + 1, 2), (3 * full, 3), (0, 0), (-5, 0)] {
             assert_eq!(chunk_count(size), count, "{size}");
@@ -337,13 +339,13 @@ mod tests {
     }
 
     #[test]
-    fn ea132_the_transit_hash_is_over_the_raw_hashes() {
+    fn ea132_transit_hash_covers_the_raw_chunk_hashes() {
         let expected = hex(aws_lc_rs::digest::digest(&SHA256, &[7; 64]).as_ref());
         assert_eq!(transit_hash_of(&[chunk(0, 1), chunk(1, 1)]), expected);
     }
 
     #[test]
-    fn gaps_and_short_chunks_in_the_middle_are_noticed() {
+    fn gaps_and_short_middle_chunks_are_detected() {
         let full = CHUNK_BYTES as i64;
         assert!(is_whole(&[chunk(0, full), chunk(1, 1)], 2));
         assert!(!is_whole(&[chunk(0, full), chunk(2, 1)], 2) && !is_whole(&[chunk(0, full)], 2));
@@ -352,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_read_in_either_case_and_nothing_else_is() {
+    fn hashes_are_parsed_in_either_case_and_other_input_is_rejected() {
         let text = hex(&(0..32).map(|byte| byte * 8 + 3).collect::<Vec<u8>>());
         let hash = sha256_from_hex(&text).unwrap();
         assert_eq!(hex(&hash), text);

@@ -1,4 +1,4 @@
-//! The store, and whether it takes writes: what probes and agents are told while a disk is full or read-only.
+//! The store with write monitoring: detects a read-only or full disk, for probes and agents, and manages the reserve.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,30 +14,30 @@ use tokio::sync::watch;
 use super::authority::{Authority, System, Unscoped};
 use super::disk::{Disk, is_relief};
 use super::scope::Scoped;
-use super::stopping::Stopping;
+use super::shutdown::Shutdown;
 
-/// Between two tries of a store that takes no writes.
-const TRY_AGAIN: Duration = Duration::from_secs(2);
-/// The setting that is written to see whether anything can be.
+/// Interval between probes of a read-only store.
+const RETRY: Duration = Duration::from_secs(2);
+/// The setting that probes write.
 const PROBE: &str = "write_probe";
-/// Why a write is refused that may not use the reserve.
+/// Error of writes that may not use the reserve.
 const ON_RESERVE: &str = "the disk is full; only revoking and deleting are possible";
 
 type Applying<'a> = Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send + 'a>>;
 
-/// The store, which notes how the last commit went. Whoever reads or commits names an authority.
+/// The store, with the outcome of the last commit. Reads and commits name an authority.
 pub struct WatchedStore {
     inner: Arc<dyn Store>,
-    /// Whether `failure` holds one: a commit that goes well looks no further.
+    /// Whether `failure` is set. Lets a successful commit, the usual case, skip the lock of the channel.
     failing: AtomicBool,
     failure: watch::Sender<Option<String>>,
     disk: OnceLock<Arc<dyn Disk>>,
-    /// Whether the disk's reserve was given back: what room there is, is for a few writes only.
+    /// Whether the reserve was released. Its space is only for writes that free space or revoke access.
     on_reserve: AtomicBool,
 }
 
 impl WatchedStore {
-    /// Over a store that is taken to be well.
+    /// Wraps a store that is assumed to be writable.
     pub fn new(inner: Arc<dyn Store>) -> Self {
         Self {
             inner,
@@ -48,21 +48,21 @@ impl WatchedStore {
         }
     }
 
-    /// Says on which disk the store lies, once. `on_reserve`: its reserve had to be given back to open the store.
-    pub fn lies_on(&self, disk: Arc<dyn Disk>, on_reserve: bool) {
-        // A second disk would be a mistake of the caller; the first one stays.
+    /// Sets the disk of the store; to be called once. `on_reserve`: its reserve was released to open the store.
+    pub fn use_disk(&self, disk: Arc<dyn Disk>, on_reserve: bool) {
+        // A second call would be a bug of the caller; the first disk stays.
         let _ = self.disk.set(disk);
         if on_reserve {
             self.now_on_reserve();
         }
     }
 
-    /// Bytes that may still be written; `None` when that can't be told.
+    /// Free bytes; `None` if unknown.
     pub fn free_bytes(&self) -> Option<u64> {
         self.disk.get()?.free_bytes()
     }
 
-    /// Sets the disk's reserve aside, if there is room.
+    /// Allocates the reserve, if there is enough space.
     pub fn set_reserve_aside(&self) {
         if self.disk.get().is_some_and(|disk| !disk.restore_reserve()) {
             tracing::warn!("not enough disk space for the reserve: on a full disk, nothing can be revoked");
@@ -78,7 +78,7 @@ impl WatchedStore {
         self.on_reserve.load(Ordering::Relaxed)
     }
 
-    /// Sets the reserve aside again, if there is room. Returns false while there is none.
+    /// Allocates the reserve again. Returns false if there is not enough space.
     fn leave_reserve(&self) -> bool {
         let restored = self.disk.get().is_none_or(|disk| disk.restore_reserve());
         if restored {
@@ -87,32 +87,32 @@ impl WatchedStore {
         restored
     }
 
-    /// What a person may see: the space of the grant.
+    /// Returns the view of an administrator: the space of the grant.
     pub fn seen_by<'a, P>(&'a self, grant: &'a Grant<P>) -> Scoped<'a> {
         Scoped::new(&*self.inner, grant.space())
     }
 
-    /// One space, for the server's own work on what is in it.
+    /// Returns the view of one space, for the server's own tasks.
     pub(crate) fn within<'a>(&'a self, _by: &System, space: &'a SpaceId) -> Scoped<'a> {
         Scoped::new(&*self.inner, space)
     }
 
-    /// All spaces, for whoever asks for no person.
+    /// Returns all spaces, for the server and authenticated agents.
     pub fn everywhere(&self, _by: &(impl Unscoped + ?Sized)) -> &dyn Resources {
         &*self.inner
     }
 
-    /// The audit log, which is of no space.
+    /// Returns the audit log, which belongs to no space.
     pub fn audit(&self, _grant: &Grant<AuditRead>) -> &dyn AuditStore {
         &*self.inner
     }
 
-    /// The bytes of files, for what outlives the caller; who may have them was decided before.
+    /// Returns the file data, for tasks that outlive the caller. The caller must have authorized the access.
     pub(crate) fn share_files(&self) -> Arc<dyn FileStore> {
         Arc::clone(&self.inner) as Arc<dyn FileStore>
     }
 
-    /// Applies all writes or none in the name of `by`, and notes whether the store took them; in a dry run nothing.
+    /// Commits all writes or none with the authority `by`, and records the outcome. A dry run commits nothing.
     pub async fn commit(&self, by: &(impl Authority + ?Sized), writes: Vec<Write>) -> Result<Committed, StoreError> {
         if by.is_dry_run() {
             return Ok(Committed::default());
@@ -129,10 +129,10 @@ impl WatchedStore {
         if self.is_on_reserve() && !relief {
             return Err(StoreError::Unavailable { reason: ON_RESERVE.into() });
         }
-        // Only these are tried twice, and they are few and small.
+        // Only commits that may use the reserve are cloned for a second attempt; they are rare and small.
         let again = relief.then(|| writes.clone());
         let mut outcome = apply(writes).await;
-        // Not for a store that is merely busy: the reserve is for a disk that is full.
+        // Only for a full disk: a busy store also fails, but does not need the reserve.
         if let (Some(writes), Err(error)) = (again, &outcome)
             && error.lacks_room()
             && self.disk.get().is_some_and(|disk| disk.release_reserve())
@@ -142,28 +142,29 @@ impl WatchedStore {
             outcome = apply(writes).await;
         }
         if !self.is_on_reserve() {
+            // A commit from the reserve succeeds, but the store is still read-only for everybody else.
             self.note(outcome.as_ref().err());
         }
         outcome
     }
 
-    /// Why the store is not well: it is damaged, or takes no writes. `None` while it is.
+    /// Returns the reason why the store is corrupt or read-only; `None` if it is neither.
     pub fn trouble(&self) -> Option<String> {
         let damaged = |reason| format!("the store is corrupt: {reason}; restore it from a backup");
         let failing = || self.failure().map(|reason| format!("the store is read-only: {reason}"));
         self.inner.damage().map(damaged).or_else(failing)
     }
 
-    /// Why the store is read-only: the error of the last write; `None` while it accepts writes.
+    /// Returns the error of the last write; `None` while the store is writable.
     pub fn failure(&self) -> Option<String> {
         if self.failing.load(Ordering::Relaxed) { self.failure.borrow().clone() } else { None }
     }
 
-    /// Notes how the store answered: an error that is no conflict makes it failing, a success ends that.
+    /// Records the outcome of a commit: an error that is not a conflict makes the store read-only, a success writable.
     pub fn note(&self, error: Option<&StoreError>) {
         match error {
             None if !self.failing.load(Ordering::Relaxed) => {}
-            // A precondition is refused by a store that may be well or not.
+            // A conflict shows nothing: preconditions are checked before anything is written.
             Some(StoreError::Conflict(_)) => {}
             error => {
                 self.failing.store(error.is_some(), Ordering::Relaxed);
@@ -174,29 +175,31 @@ impl WatchedStore {
 }
 
 impl WatchedStore {
-    /// Writes something, to learn whether the store takes writes; the outcome is noted by the commit itself.
+    /// Writes a setting to find out whether the store is writable; the commit records the outcome.
     pub async fn probe(&self, clock: &dyn Clock) {
         let value = clock.now().to_string();
         let _ = self.commit(&System, vec![Write::Setting(SettingWrite::Put { name: PROBE.into(), value })]).await;
     }
 
-    /// Tries a store that took no write until it takes one again, so that the server is well again by itself even
-    /// when nobody else writes. A store that is well is left alone.
-    pub(crate) async fn keep_trying(self: Arc<Self>, clock: Arc<dyn Clock>, stopping: Arc<Stopping>) {
+    /// Probes a read-only store until a write succeeds, so that the server recovers without other writes. Does nothing
+    /// while the store is writable.
+    pub(crate) async fn recover(self: Arc<Self>, clock: Arc<dyn Clock>, shutdown: Arc<Shutdown>) {
         let mut failure = self.failure.subscribe();
         loop {
             tokio::select! {
                 // The sender lives as long as `self`.
                 failing = failure.wait_for(Option::is_some) => drop(failing),
-                () = stopping.begun() => return,
+                () = shutdown.wait() => return,
             }
             tracing::warn!(reason = ?self.failure(), "the store is read-only; retrying until a write succeeds");
             while self.failure().is_some() {
                 tokio::select! {
-                    () = tokio::time::sleep(TRY_AGAIN) => {}
-                    () = stopping.begun() => return,
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = shutdown.wait() => return,
                 }
                 if self.is_on_reserve() && !self.leave_reserve() {
+                    // A probe would succeed from the reserve's space. The disk counts as recovered once the whole
+                    // reserve fits again.
                     continue;
                 }
                 self.probe(&*clock).await;
@@ -217,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_stays_until_a_write_goes_through() {
+    fn failure_lasts_until_a_write_succeeds() {
         let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         assert_eq!(store.failure(), None);
         let full = StoreError::Unavailable { reason: "disk full".into() };
@@ -229,7 +232,7 @@ mod tests {
         assert_eq!(store.failure(), None);
     }
 
-    /// A disk with room for so many commits, and a reserve with room for two more.
+    /// A disk with space for `room` commits, and a reserve for two more.
     struct Small {
         room: AtomicI64,
         reserve: AtomicBool,
@@ -253,10 +256,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn busy_store_leaves_the_reserve_alone() {
+    async fn busy_store_does_not_release_the_reserve() {
         let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
         let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
-        store.lies_on(disk.clone(), false);
+        store.use_disk(disk.clone(), false);
         let busy = |_: Vec<Write>| -> Applying<'_> {
             let reason = "too much is waiting for the store".into();
             Box::pin(std::future::ready(Err(StoreError::Unavailable { reason })))
@@ -274,10 +277,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn full_disk_takes_revocations_from_its_reserve_and_nothing_else() {
+    async fn only_revocations_use_the_reserve_of_a_full_disk() {
         let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
         let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
-        store.lies_on(disk.clone(), false);
+        store.use_disk(disk.clone(), false);
         let apply = |_: Vec<Write>| -> Applying<'_> {
             let taken = disk.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| (room > 0).then(|| room - 1));
             let full = |_| StoreError::Unavailable { reason: "database or disk is full".into() };

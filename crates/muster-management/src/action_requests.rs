@@ -9,13 +9,13 @@ use muster_protocol::management::agent_action::{Upgrade, UserInfo};
 use muster_protocol::management::bulk::BulkUpgrade;
 use serde_json::{Map, Value, json};
 
-use muster_fleet::actions::{MigrateOrder, UpgradeOrder};
+use muster_fleet::actions::{MigrateRequest, UpgradeRequest};
 use muster_fleet::moment::{parse_end, parse_time};
 use muster_fleet::tags::TagChange;
 
 /// The upgrade of one agent, which starts immediately: start time and rollout window exist only in bulk (MG §1.2.2).
-pub fn upgrade(body: Upgrade) -> UpgradeOrder {
-    UpgradeOrder {
+pub fn upgrade(body: Upgrade) -> UpgradeRequest {
+    UpgradeRequest {
         version: body.version,
         source_uri: body.source_uri,
         force: body.force.into(),
@@ -26,8 +26,8 @@ pub fn upgrade(body: Upgrade) -> UpgradeOrder {
 }
 
 /// The upgrade of many agents. `start_time` is RFC 3339; the rollout window is in seconds and is validated by core.
-pub fn bulk_upgrade(body: BulkUpgrade) -> Result<UpgradeOrder, Error> {
-    Ok(UpgradeOrder {
+pub fn bulk_upgrade(body: BulkUpgrade) -> Result<UpgradeRequest, Error> {
+    Ok(UpgradeRequest {
         version: body.version,
         source_uri: body.source_uri,
         force: body.force.into(),
@@ -43,12 +43,12 @@ pub fn tags(add: Option<Vec<String>>, remove: Option<Vec<String>>) -> Result<Tag
 }
 
 /// A migration. The service checks the keys of `settings`, and passes the values to the agent unchanged.
-pub fn migrate(uri: String, enrollment_token: String, settings: Option<Map<String, Value>>) -> MigrateOrder {
-    MigrateOrder { uri, enrollment_token, settings: settings.unwrap_or_default() }
+pub fn migrate(uri: String, enrollment_token: String, settings: Option<Map<String, Value>>) -> MigrateRequest {
+    MigrateRequest { uri, enrollment_token, settings: settings.unwrap_or_default() }
 }
 
 /// The migration of many agents. A replace token belongs to a single agent, so it is refused here (MG §1.2.3).
-pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Value>>) -> Result<MigrateOrder, Error> {
+pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Value>>) -> Result<MigrateRequest, Error> {
     if settings.as_ref().is_some_and(|settings| settings.contains_key("replace_token")) {
         return Err(Error::invalid(
             "settings.replace_token",

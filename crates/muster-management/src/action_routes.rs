@@ -25,7 +25,7 @@ use super::kql::Expr;
 use super::kql::rows::select_by;
 use super::query::{Paging, Query};
 use muster_fleet::Fleet;
-use muster_fleet::action_views::{ActionQuestion, ActionView};
+use muster_fleet::action_views::{ActionListQuery, ActionView};
 
 /// Default number of errors shown for each action.
 const ERRORS: u32 = 5;
@@ -51,7 +51,7 @@ async fn list(
     let errors = query.error_size.unwrap_or(ERRORS);
     let wanted = ActionQuery::parse(query.kuery.as_deref().unwrap_or_default())?;
     let after = cursor::action(query.search_after.as_deref(), query.page)?;
-    let question = ActionQuestion {
+    let question = ActionListQuery {
         agent: wanted.agent,
         day: query.date.as_deref().map(day).transpose()?,
         latest: query.latest.map(Duration::from_millis),
@@ -64,7 +64,7 @@ async fn list(
         // The store filters, sorts and counts.
         None => fleet.actions().list(&grant, &question, paging.rows()).await?,
         Some(rest) => {
-            let all = ActionQuestion { after: None, ..question };
+            let all = ActionListQuery { after: None, ..question };
             let matching = every_match(&fleet, &grant, all, &rest).await?;
             let total = matching.len() as u64;
             // The total counts all matches, so they are all read, even for a page in the middle.
@@ -86,7 +86,7 @@ async fn list(
 async fn every_match(
     fleet: &Fleet,
     grant: &Grant<AgentsRead>,
-    mut question: ActionQuestion,
+    mut question: ActionListQuery,
     wanted: &Expr,
 ) -> Result<Vec<ActionView>, Error> {
     let mut found = Vec::new();
@@ -147,7 +147,7 @@ async fn cancel(
     let context = context.trying(body.dry_run == Some(true));
     let given = fleet.actions().cancel(&fleet.actions().find(&context, &id).await?).await?;
     if context.is_dry_run() {
-        return Ok(Json(CancelAnswer::Counted(Counted { count: given.ordered, ..Counted::default() })));
+        return Ok(Json(CancelAnswer::Counted(Counted { count: given.targets, ..Counted::default() })));
     }
     Ok(Json(CancelAnswer::Cancelled(Item { item: convert::cancel(&given.action) })))
 }

@@ -18,7 +18,7 @@ use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use muster_fleet::Fleet;
-use muster_fleet::actions::Given;
+use muster_fleet::actions::Submitted;
 use muster_fleet::authority::Authorized;
 use muster_fleet::selection::{Selected, Selection};
 
@@ -38,7 +38,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn created(given: &Given) -> Answer<CreatedAction> {
+fn created(given: &Submitted) -> Answer<CreatedAction> {
     Ok(Json(CreatedAction { action_id: given.action.id.to_string() }))
 }
 

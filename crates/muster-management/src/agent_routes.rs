@@ -27,7 +27,7 @@ use super::kql::agents as kql;
 use super::query::{Paging, Query};
 use super::{convert, cursor};
 use muster_fleet::Fleet;
-use muster_fleet::agent_views::{AgentQuestion, Rows};
+use muster_fleet::agent_views::{AgentListQuery, Rows};
 use muster_fleet::membership::AgentNote;
 
 /// Endpoints for lists, details, tags and status counts of agents (MG §1.2).
@@ -82,7 +82,7 @@ async fn list(
         Some(cursor) => Rows::After(cursor, paging.per_page),
         None => Rows::Page(paging.rows()),
     };
-    let question = AgentQuestion { filter, sort, descending: descending(query.sort_order.as_deref())?, rows };
+    let question = AgentListQuery { filter, sort, descending: descending(query.sort_order.as_deref())?, rows };
     let grant = context.grant::<AgentsRead>()?;
     let found = fleet.agents().list(&grant, &question).await?;
     let status_summary = if query.get_status_summary == Some(true) {

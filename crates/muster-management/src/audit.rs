@@ -14,7 +14,7 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::query::{Paging, Query};
 use muster_fleet::Fleet;
-use muster_fleet::audit_log::{AuditLine, AuditQuestion};
+use muster_fleet::audit_log::{AuditLine, AuditQuery};
 
 /// Endpoints for the audit log (M25).
 pub fn endpoints() -> Vec<Endpoint> {
@@ -33,7 +33,7 @@ async fn list(
     }))
 }
 
-fn question(query: ListAuditEvents) -> Result<AuditQuestion, Error> {
+fn question(query: ListAuditEvents) -> Result<AuditQuery, Error> {
     let moment = |name: &str, text: Option<&str>| match text.map(Timestamp::parse_rfc3339) {
         None => Ok(None),
         Some(Ok(at)) => Ok(Some(at)),
@@ -41,7 +41,7 @@ fn question(query: ListAuditEvents) -> Result<AuditQuestion, Error> {
     };
     // The cursor is a sequence number. Lines are immutable and never removed, so it stays valid.
     let not_ours = |_| Error::invalid("searchAfter", "must be nextSearchAfter of the response before");
-    Ok(AuditQuestion {
+    Ok(AuditQuery {
         since: moment("since", query.since.as_deref())?,
         until: moment("until", query.until.as_deref())?,
         actor: query.actor,

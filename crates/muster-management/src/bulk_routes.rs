@@ -22,7 +22,7 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::selector::selected;
 use muster_fleet::Fleet;
-use muster_fleet::actions::Given;
+use muster_fleet::actions::Submitted;
 
 // Lower than the limit of other bodies: 200,000 ids once grew the server by more than 100 MB.
 /// Maximum bytes of a body: the maximum number of ids fits, at their maximum length.
@@ -57,11 +57,11 @@ enum BulkAnswer {
 /// Maximum refused agents shown by a dry run, for each action.
 const SHOWN: usize = 5;
 
-/// What a dry run answers: it was checked as the order itself is.
-fn counted<'a>(given: impl IntoIterator<Item = &'a Given>) -> BulkAnswer {
+/// The response of a dry run, which passes the same checks as the action itself.
+fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>) -> BulkAnswer {
     let mut counted = Counted::default();
-    for Given { ordered, refused, .. } in given {
-        counted.count += ordered;
+    for Submitted { targets, refused, .. } in given {
+        counted.count += targets;
         counted.refused += refused.len() as u64;
         let reason = |(agent, error): &(AgentId, String)| Refusal { agent_id: agent.to_string(), error: error.clone() };
         counted.errors.extend(refused.iter().take(SHOWN).map(reason));
@@ -69,7 +69,7 @@ fn counted<'a>(given: impl IntoIterator<Item = &'a Given>) -> BulkAnswer {
     BulkAnswer::Counted(counted)
 }
 
-fn created(context: &OpContext, given: &Given) -> Answer<BulkAnswer> {
+fn created(context: &OpContext, given: &Submitted) -> Answer<BulkAnswer> {
     if context.is_dry_run() {
         return Ok(Json(counted([given])));
     }

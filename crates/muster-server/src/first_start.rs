@@ -36,7 +36,7 @@ pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<Fi
         enrollment_token: make(fleet).await?,
         // Written now, so that the server can tell it also when its disk is full later.
         installation: fleet.server_status().installation().await?,
-        policy: fleet.policies().to_begin_with().await?,
+        policy: fleet.policies().first_policy_name().await?,
         ca_fingerprint: tls.authority().filter(|_| !insecure_http).map(Authority::fingerprint),
         ca_path: tls.ca_path().filter(|_| !insecure_http).map(|path| absolute(&path)),
         url: fleet.settings().external_urls.first().cloned().unwrap_or_default(),

@@ -24,7 +24,7 @@ async fn with_actions(count: usize) -> (Server, Enrolled) {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for number in 0..count {
-        server.order(&format!("a{number}"), ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
+        server.add_action(&format!("a{number}"), ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
     }
     (server, agent)
 }
@@ -36,7 +36,7 @@ async fn ea111_an_empty_ack_checks_the_key() {
         let got = server.get(Ask::post(&agent.path("acks")).key(&agent.token).json(&body)).await;
         assert_eq!((got.status, got.json()), (200, json!({"action": "acks"})), "{body}");
     }
-    server.order("leave", ActionType::Unenroll, &agent.id, "").await;
+    server.add_action("leave", ActionType::Unenroll, &agent.id, "").await;
     assert_eq!(acked(&server, &agent, json!([event(&agent, "leave")])).await.status, 200);
     assert_eq!(acked(&server, &agent, Value::Null).await.refusal(), refused(401, "ErrUnauthorized"));
 }
@@ -90,7 +90,7 @@ async fn ea119_repeated_acks_are_idempotent() {
 async fn ea122_d17_acks_of_actions_for_other_agents_are_rejected() {
     let (server, agent) = with_actions(0).await;
     let other = server.enrolled().await;
-    server.order("theirs", ActionType::Unenroll, &other.id, "").await;
+    server.add_action("theirs", ActionType::Unenroll, &other.id, "").await;
     let got = acked(&server, &agent, json!([event(&agent, "theirs")])).await;
     assert_eq!((got.status, &got.json()["items"][0]["status"]), (400, &json!(400)));
     assert!(server.stored(&agent.id).await.active);

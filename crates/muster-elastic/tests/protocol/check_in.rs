@@ -91,7 +91,7 @@ async fn ea53_an_invalid_poll_timeout_is_400() {
 async fn ea55_an_unenrolled_agent_is_401() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
-    server.order("leave", ActionType::Unenroll, &agent.id, "").await;
+    server.add_action("leave", ActionType::Unenroll, &agent.id, "").await;
     let event = json!([{"agent_id": agent.id, "action_id": "leave", "timestamp": "2026-01-02T03:05:00Z"}]);
     assert_eq!(server.get(server.acks(&agent, &event)).await.status, 200);
     assert_eq!(server.get(server.check_in(&agent, &online())).await.refusal(), refused(401, "ErrUnauthorized"));
@@ -123,7 +123,7 @@ async fn ea63_details_of_an_unknown_upgrade_are_ignored() {
 async fn ea65_details_without_the_required_metadata_are_400() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
-    server.order("up", ActionType::Upgrade, &agent.id, r#"{"version":"9.6.0"}"#).await;
+    server.add_action("up", ActionType::Upgrade, &agent.id, r#"{"version":"9.6.0"}"#).await;
     for state in ["UPG_FAILED", "UPG_SCHEDULED"] {
         let details = json!({"target_version": "9.6.0", "state": state, "action_id": "up", "metadata": {}});
         let body = json!({"status": "online", "upgrade_details": details});
@@ -162,7 +162,7 @@ async fn ea141_cut_and_concurrent_polls_lose_no_action() {
     drop(first);
     let (one, two) =
         (server.park(server.check_in(&agent, &online())).await, server.park(server.check_in(&agent, &online())).await);
-    server.order("wake", ActionType::Settings, &agent.id, r#"{"log_level":"debug"}"#).await;
+    server.add_action("wake", ActionType::Settings, &agent.id, r#"{"log_level":"debug"}"#).await;
     for parked in [one, two] {
         let got = crate::setting::Got::of(parked.await).await;
         assert_eq!(got.json()["actions"][0]["id"], "wake");

@@ -49,8 +49,8 @@ async fn ea68_the_client_may_request_another_poll_timeout() {
 async fn ea69_ea75_ea78_ea79_ea82_ea145_pending_actions_are_delivered_with_all_fields() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
-    server.order("first", ActionType::Settings, &agent.id, r#"{"log_level":"debug"}"#).await;
-    server.order("second", ActionType::Unenroll, &agent.id, "").await;
+    server.add_action("first", ActionType::Settings, &agent.id, r#"{"log_level":"debug"}"#).await;
+    server.add_action("second", ActionType::Unenroll, &agent.id, "").await;
     let got = server.get(server.check_in(&agent, &online())).await;
     let reply = got.json();
     assert_eq!((&reply["action"], &reply["ack_token"]), (&json!("checkin"), &json!("second")));
@@ -71,7 +71,7 @@ async fn ea70_ea72_a_new_action_wakes_a_held_poll() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let parked = server.park(server.check_in(&agent, &online())).await;
-    server.order("now", ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
+    server.add_action("now", ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
     let got = tokio::time::timeout(Duration::from_secs(2), parked).await.expect("woken");
     assert_eq!(Got::of(got).await.json()["ack_token"], "now");
 }
@@ -97,7 +97,7 @@ async fn ea71_ea88_ea89_ea94_ea95_a_new_revision_wakes_a_held_poll() {
 async fn ea73_ea74_d15_actions_confirmed_by_the_token_are_not_delivered_again() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
-    server.order("a", ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
+    server.add_action("a", ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
     let with = |token: &str| json!({"status": "online", "ack_token": token});
     let delivered = server.get(server.check_in(&agent, &online())).await.json();
     for unknown in ["", "never-heard-of", "../..", "\u{1b}[31m"] {
@@ -113,12 +113,12 @@ async fn ea73_ea74_d15_actions_confirmed_by_the_token_are_not_delivered_again() 
 async fn ea85_d7_large_responses_are_compressed_if_accepted() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
-    server.order("short", ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
+    server.add_action("short", ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
     let got = server.get(server.check_in(&agent, &online()).header("accept-encoding", "gzip")).await;
     assert_eq!(got.header("content-encoding"), "");
     let uri = "https://example.invalid/".to_owned() + &"x".repeat(2000);
     let data = json!({"version": "9.6.0", "source_uri": uri}).to_string();
-    server.order("long", ActionType::Upgrade, &agent.id, &data).await;
+    server.add_action("long", ActionType::Upgrade, &agent.id, &data).await;
     let plain = server.get(server.check_in(&agent, &online())).await;
     assert!(plain.header("content-encoding").is_empty() && plain.body.len() > 1024);
     for takes in ["gzip", "deflate, gzip;q=0.5"] {
@@ -165,7 +165,7 @@ async fn ea144_d21_a_held_poll_of_a_revoked_agent_ends_with_401() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let parked = server.park(server.check_in(&agent, &online())).await;
-    server.order("leave", ActionType::Unenroll, &agent.id, "").await;
+    server.add_action("leave", ActionType::Unenroll, &agent.id, "").await;
     let woken = tokio::time::timeout(Duration::from_secs(2), parked).await.expect("woken");
     assert_eq!(Got::of(woken).await.status, 200);
     let token = json!({"status": "online", "ack_token": "leave"});

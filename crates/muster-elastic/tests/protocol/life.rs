@@ -108,7 +108,7 @@ impl Life {
             }
             let kind = ACTION_TYPES.into_iter().find(|known| known.as_str() == kind).expect("a known action type");
             let data = if action["data"].is_null() { String::new() } else { action["data"].to_string() };
-            self.server.order(id, kind, &self.agent, &data).await;
+            self.server.add_action(id, kind, &self.agent, &data).await;
         }
     }
 

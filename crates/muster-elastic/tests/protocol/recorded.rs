@@ -103,7 +103,7 @@ impl Replay {
             if !id.starts_with("policy:")
                 && self.server.fleet.store().action(&id_type).await.expect("readable").is_none()
             {
-                self.server.order(id, ActionType::Settings, &agent, r#"{"log_level":"info"}"#).await;
+                self.server.add_action(id, ActionType::Settings, &agent, r#"{"log_level":"info"}"#).await;
             }
         }
     }

@@ -85,9 +85,9 @@ impl Server {
     }
 
     /// An order for one agent, announced.
-    pub async fn order(&self, id: &str, kind: ActionType, agent: &str, data: &str) {
+    pub async fn add_action(&self, id: &str, kind: ActionType, agent: &str, data: &str) {
         let data = (!data.is_empty()).then(|| data.into());
-        self.test.order(id, kind, agent, |action| action.data = data).await;
+        self.test.add_action(id, kind, agent, |action| action.data = data).await;
     }
 
     /// Enrolls an agent without a policy.

@@ -396,7 +396,7 @@ async fn uploads_are_refused_while_the_disk_is_nearly_full() {
     }
     let server = Server::with(|options| options.uploads.min_free_bytes = 900, |_| {}).await;
     let agent = server.enrolled().await;
-    server.fleet.server_status().lies_on(std::sync::Arc::new(Nearly), false);
+    server.fleet.server_status().use_disk(std::sync::Arc::new(Nearly), false);
     let got = begin(&server, &agent, &for_action(&agent, "large", 101)).await;
     assert_eq!(got.refusal(), refused(429, "MaxLimit"));
     let id = begun(&server, &agent, 100).await;

@@ -1,4 +1,4 @@
-//! Acks and farewells against a store.
+//! Acks and uninstallation reports against a store.
 
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ impl Agent {
         Self { test, key, item, entry }
     }
 
-    async fn order(&self, id: &str, kind: ActionType, target: &AgentId) {
+    async fn add_action(&self, id: &str, kind: ActionType, target: &AgentId) {
         let expiration = self.test.now().plus(Duration::from_secs(3600));
-        self.test.order(id, kind, target.as_str(), |action| action.expiration = Some(expiration)).await;
+        self.test.add_action(id, kind, target.as_str(), |action| action.expiration = Some(expiration)).await;
     }
 
     async fn ack(&self, events: Value) -> Vec<u16> {
@@ -44,9 +44,9 @@ impl Agent {
 }
 
 #[tokio::test]
-async fn ea112_ea115_ea120_acks_are_answered_one_by_one_and_results_stored() {
+async fn ea112_ea115_ea120_each_ack_gets_a_verdict_and_results_are_stored() {
     let agent = Agent::new().await;
-    agent.order("set", ActionType::Settings, agent.entry.id()).await;
+    agent.add_action("set", ActionType::Settings, agent.entry.id()).await;
     let statuses = agent
         .ack(json!([
             {"action_id": "set", "error": "boom", "timestamp": "2026-01-02T03:05:00.2+01:00"},
@@ -61,9 +61,9 @@ async fn ea112_ea115_ea120_acks_are_answered_one_by_one_and_results_stored() {
 }
 
 #[tokio::test]
-async fn ea119_the_first_result_stays() {
+async fn ea119_first_result_is_kept() {
     let agent = Agent::new().await;
-    agent.order("set", ActionType::Settings, agent.entry.id()).await;
+    agent.add_action("set", ActionType::Settings, agent.entry.id()).await;
     for event in [json!({"action_id": "set"}), json!({"action_id": "set", "error": "late"})] {
         assert_eq!(agent.ack(json!([event])).await, [200]);
     }
@@ -72,11 +72,11 @@ async fn ea119_the_first_result_stays() {
 }
 
 #[tokio::test]
-async fn d17_an_order_to_somebody_else_changes_nothing() {
+async fn d17_ack_of_another_agents_action_changes_nothing() {
     let agent = Agent::new().await;
     let other = agent.test.enroll(&agent.key, &json!({"type": "PERMANENT"})).await.unwrap();
     let other = AgentId::trusted(other.id);
-    agent.order("out", ActionType::Unenroll, &other).await;
+    agent.add_action("out", ActionType::Unenroll, &other).await;
     let before = agent.stored().await;
     assert_eq!(agent.ack(json!([{"action_id": "out"}])).await, [400]);
     assert_eq!(agent.stored().await, before);
@@ -85,7 +85,7 @@ async fn d17_an_order_to_somebody_else_changes_nothing() {
 }
 
 #[tokio::test]
-async fn ea116_ea117_d16_policy_acks_are_believed_as_far_as_revisions_go() {
+async fn ea116_ea117_d16_policy_acks_count_only_for_existing_revisions() {
     let agent = Agent::new().await;
     assert_eq!(agent.ack(json!([{"action_id": "policy:p:999999"}])).await, [200]);
     assert_eq!(agent.stored().await.policy_revision, 0);
@@ -96,9 +96,9 @@ async fn ea116_ea117_d16_policy_acks_are_believed_as_far_as_revisions_go() {
 }
 
 #[tokio::test]
-async fn ea122_after_an_unenroll_ack_the_key_is_dead_and_the_poll_cut() {
+async fn ea122_unenroll_ack_revokes_the_key_and_ends_the_poll() {
     let agent = Agent::new().await;
-    agent.order("out", ActionType::Unenroll, agent.entry.id()).await;
+    agent.add_action("out", ActionType::Unenroll, agent.entry.id()).await;
     let generation = agent.entry.generation();
     assert_eq!(agent.ack(json!([{"action_id": "out"}])).await, [200]);
     assert_ne!(agent.entry.generation(), generation);
@@ -111,16 +111,16 @@ async fn ea122_after_an_unenroll_ack_the_key_is_dead_and_the_poll_cut() {
 }
 
 #[tokio::test]
-async fn ea111_no_events_and_too_many() {
+async fn ea111_empty_acks_are_accepted_and_too_many_rejected() {
     let agent = Agent::new().await;
     assert_eq!(agent.ack(json!([])).await, [0; 0]);
-    let many = json!(vec![json!({"action_id": "x"}); MOST_ACKS + 1]);
+    let many = json!(vec![json!({"action_id": "x"}); MAX_ACKS + 1]);
     let error = agent.test.ack(&agent.entry, &many).await.unwrap_err();
     assert_eq!(error.to_string(), "acks: 1001 acks; at most 1000");
 }
 
 #[tokio::test]
-async fn ea137_ea138_ea140_farewells_are_kept_and_only_orphaned_sticks() {
+async fn ea137_ea138_ea140_uninstallation_reports_are_stored_and_only_orphaned_is_final() {
     let agent = Agent::new().await;
     let report =
         async |reason| agent.test.fleet.check_ins().report_unenroll(&agent.entry, reason, agent.test.now()).await;

@@ -1,5 +1,5 @@
-//! Actions that need nothing but an agent that listens: diagnostics, settings, input actions, any type by name; and tags,
-//! which the server changes at once, with the action as a record of it (MG §5.6).
+//! Actions without an operation of their own: diagnostics, settings, input actions. Also tags, which the server changes
+//! immediately; the action only records the change (MG §5.6).
 
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
@@ -9,58 +9,61 @@ use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
 use super::effect::Effect;
-use super::{Actions, Given};
+use super::{Actions, Submitted};
 use crate::authority::Authorized;
 use crate::force::Force;
 use crate::selection::Selection;
 use crate::tags::TagChange;
 
 impl Actions {
-    /// Asks for diagnostics bundles.
+    /// Requests diagnostics bundles.
     pub async fn request_diagnostics(
         &self,
         selection: &Authorized<Selection, AgentsWrite>,
         metrics: &[String],
-    ) -> Result<Given, Error> {
+    ) -> Result<Submitted, Error> {
         let data = if metrics.is_empty() { json!({}) } else { json!({"additional_metrics": metrics}) };
         self.create(selection, ActionRequest::new(ActionType::RequestDiagnostics, data)).await
     }
 
-    /// Gives an order of any type. Those that change the agent's record have operations of their own.
+    /// Creates an action of the given type. Types that change the agent's record are rejected with
+    /// `action_has_own_route`, except UNENROLL.
     pub async fn create(
         &self,
         selection: &Authorized<Selection, AgentsWrite>,
-        order: ActionRequest,
-    ) -> Result<Given, Error> {
-        let wish = match order.kind {
+        request: ActionRequest,
+    ) -> Result<Submitted, Error> {
+        let wish = match request.kind {
             ActionType::Unenroll => return self.unenroll(selection, Force::No).await,
             ActionType::RequestDiagnostics => Wish::Diagnostics,
             ActionType::Migrate => Wish::Migrate,
             ActionType::PrivilegeLevelChange => Wish::PrivilegeLevel,
             ActionType::Settings | ActionType::InputAction => Wish::Other,
+            // Listed one by one instead of `_`: a new type must decide here which rules it follows.
             ActionType::Upgrade
             | ActionType::PolicyReassign
             | ActionType::Cancel
             | ActionType::UpdateTags
             | ActionType::ForceUnenroll
-            | ActionType::PolicyChange => return Err(has_own_route(order.kind)),
+            | ActionType::PolicyChange => return Err(has_own_route(request.kind)),
         };
         let facts = self.policy_facts(selection.grant()).await?;
-        let order = self.seal_secrets(order)?;
-        self.give(selection, order, &|agent, now| facts.check(agent, wish, now)).await
+        let request = self.seal_secrets(request)?;
+        self.submit(selection, request, &|agent, now| facts.check(agent, wish, now)).await
     }
 
-    /// Adds tags and takes tags away.
+    /// Adds and removes tags.
     pub async fn change_tags(
         &self,
         selection: &Authorized<Selection, AgentsWrite>,
         change: &TagChange,
-    ) -> Result<Given, Error> {
+    ) -> Result<Submitted, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
+        // The names are those of `Effect`'s reader, which rebuilds the change from this data after a crash.
         let data = json!({"tags_to_add": change.add, "tags_to_remove": change.remove});
-        let order = ActionRequest::new(ActionType::UpdateTags, data);
-        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, Wish::Tags, now)).await?;
-        self.give_to(selection.grant(), sorted, order, Some(Effect::Tags(change.clone()))).await
+        let request = ActionRequest::new(ActionType::UpdateTags, data);
+        let checked = self.check_targets(selection, &|agent, now| facts.check(agent, Wish::Tags, now)).await?;
+        self.submit_checked(selection.grant(), checked, request, Some(Effect::Tags(change.clone()))).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Withdrawing an action (MG §5.5).
+//! Cancelling an action (MG §5.5).
 
 use muster_core::Error;
 use muster_core::action::{Action, ActionType, TargetState};
@@ -11,34 +11,38 @@ use muster_store::{ActionWrite, Write};
 use serde_json::json;
 
 use super::effect::Effect;
-use super::give::Sorted;
-use super::{Actions, Given};
+use super::submit::CheckedTargets;
+use super::{Actions, Submitted};
 use crate::audit::audit_line;
 use crate::authority::Authorized;
 use crate::scope::Scoped;
 
-const TARGETS_AT_ONCE: u32 = 5000;
+const TARGET_BATCH: u32 = 5000;
 
 impl Actions {
-    /// Withdraws an action: those who have it and have not answered are told, and what it did to their records is
-    /// undone. Cancelled twice, it is the same.
-    pub async fn cancel(&self, action: &Authorized<Action, AgentsWrite>) -> Result<Given, Error> {
+    /// Cancels an action: targets that have not sent a result get a CANCEL, and its effects on their records are
+    /// undone. Idempotent.
+    pub async fn cancel(&self, action: &Authorized<Action, AgentsWrite>) -> Result<Submitted, Error> {
         let (grant, target): (_, &Action) = (action.grant(), action);
         let now = self.clock.now();
-        // Checked before anything is changed: some types can't be cancelled.
-        let order = cancel_order(target, grant.actor(), now)?;
+        // Before anything is changed, because some types can't be cancelled.
+        let request = cancel_request(target, grant.actor(), now)?;
         if grant.is_dry_run() {
-            let sorted =
-                Sorted { eligible: open_targets(self.store.seen_by(grant), target).await?, refused: Vec::new() };
-            return self.give_to(grant, sorted, order, None).await;
+            let checked = CheckedTargets {
+                eligible: open_targets(self.store.seen_by(grant), target).await?,
+                refused: Vec::new(),
+            };
+            return self.submit_checked(grant, checked, request, None).await;
         }
         let line = audit_line(grant.actor(), now, "action.cancel", format!("action:{}", target.id), json!({}));
         let cancelled = Write::Action(ActionWrite::Cancel { id: target.id.clone(), now });
-        // Before anyone is told: whoever looks at the action from now on finds it cancelled.
+        // Committed before the CANCEL is created: from here on, no check-in delivers the action. In the reverse order,
+        // an agent could receive the CANCEL first and the action it cancels afterwards.
         self.store.commit(grant, vec![cancelled, line, Write::Changed(Change::Action(target.id.clone()))]).await?;
+        // Read after that commit, so that an ack which arrived before it is not answered with a CANCEL.
         let eligible = open_targets(self.store.seen_by(grant), target).await?;
-        let sorted = Sorted { eligible, refused: Vec::new() };
-        self.give_to(grant, sorted, order, Some(Effect::Undo(Box::new(target.clone())))).await
+        let checked = CheckedTargets { eligible, refused: Vec::new() };
+        self.submit_checked(grant, checked, request, Some(Effect::Undo(Box::new(target.clone())))).await
     }
 
     /// Finds an action in the caller's space.
@@ -56,15 +60,15 @@ impl Actions {
 async fn open_targets(seen: Scoped<'_>, action: &Action) -> Result<Vec<AgentId>, Error> {
     let (mut open, mut place) = (Vec::new(), -1);
     loop {
-        let targets = seen.action_targets(action, place, TARGETS_AT_ONCE).await?;
+        let targets = seen.action_targets(action, place, TARGET_BATCH).await?;
         let Some((last, _, _)) = targets.last() else { return Ok(open) };
         place = *last;
         let queued = targets.into_iter().filter(|(_, _, state)| *state == TargetState::Queued);
         open.extend(queued.map(|(_, agent, _)| agent));
     }
 }
-/// The order that withdraws `target`.
-fn cancel_order(target: &Action, actor: &Actor, now: Timestamp) -> Result<ActionRequest, Error> {
+/// Builds the CANCEL for `target`, with core's expiration.
+fn cancel_request(target: &Action, actor: &Actor, now: Timestamp) -> Result<ActionRequest, Error> {
     let made = cancel_of(target, target.id.clone(), &actor.to_string(), now)?;
     Ok(ActionRequest {
         expiration: made.expiration,

@@ -1,7 +1,8 @@
-//! What an order does to the records of its agents at once, and how that is finished after a crash.
+//! Immediate effects of an action on the records of its targets, and their completion after a crash.
 //!
-//! The order is committed first, with its agents and the note that its effect follows; the records follow in commits
-//! of their own. All that an effect needs stands in the order, so that whoever starts next can go on with it.
+//! The action is committed first, with its targets and a marker that its effect is pending. The records follow in
+//! separate commits. Everything that an effect needs is stored in the action, so that the next start can complete it.
+//! One commit for all records would block every other write while ten thousand of them are written.
 
 use std::collections::HashMap;
 
@@ -16,30 +17,30 @@ use serde_json::Value;
 
 use super::Actions;
 use crate::authority::{Authority, System};
-use crate::many::Basis;
+use crate::bulk_update::Basis;
 use crate::tags::TagChange;
 use crate::update::{AgentChange, end_of_upgrade};
 
-const TARGETS_AT_ONCE: u32 = 5000;
-/// Later orders of one agent that are looked through.
-const LOOKED_THROUGH: u32 = 100;
+const TARGET_BATCH: u32 = 5000;
+/// Maximum later actions of one agent that are checked.
+const MAX_SCANNED: u32 = 100;
 
-/// Open UNENROLL actions by agent.
-pub(super) type Open = HashMap<AgentId, Vec<ActionId>>;
+/// Pending UNENROLL actions by agent.
+pub(super) type PendingUnenrolls = HashMap<AgentId, Vec<ActionId>>;
 
-/// What is done to each record.
+/// The change to each target's record.
 pub(super) enum Effect {
-    /// Another policy, or none, and the revision of it; none: the newest.
+    /// Assigns a policy or none, and a revision; without one, the agent follows the newest.
     Reassign { policy: Option<Box<Policy>>, revision: Option<i64> },
-    /// It is asked to leave.
-    AskToLeave,
-    /// It is shut out; with the orders to leave that this answers.
-    ShutOut(Open),
-    /// Its upgrade to that version begins.
+    /// Marks the agent as unenrolling until it acks.
+    BeginUnenroll,
+    /// Revokes the agent's credentials, and completes its pending UNENROLL actions.
+    ForceUnenroll(PendingUnenrolls),
+    /// Records the start of an upgrade to this version.
     BeginUpgrade(String),
-    /// Other tags.
+    /// Changes tags.
     Tags(TagChange),
-    /// What that order did is taken back.
+    /// Undoes the effect of a cancelled action.
     Undo(Box<Action>),
 }
 
@@ -51,15 +52,17 @@ impl Effect {
         seen: Option<Timestamp>,
         now: Timestamp,
     ) -> AgentChange {
-        // An error of core's: unenrolled or reassigned by somebody else since we looked; nothing is left to do.
+        // Core returns an error if the agent was unenrolled or reassigned since the targets were checked. Then nothing
+        // is left to do for it, and the other targets must not fail because of it.
         let alone = |record| AgentChange { record, writes: Vec::new() };
         match self {
             Self::Reassign { policy, revision } => {
                 alone(lifecycle::reassign(before, policy.as_deref(), *revision, seen, now).unwrap_or(None))
             }
-            Self::AskToLeave => alone(lifecycle::begin_unenroll(before, seen, now).unwrap_or(None)),
-            Self::ShutOut(open) => shut_out(before, action, open, now),
+            Self::BeginUnenroll => alone(lifecycle::begin_unenroll(before, seen, now).unwrap_or(None)),
+            Self::ForceUnenroll(open) => force_unenrolled(before, action, open, now),
             Self::BeginUpgrade(version) => {
+                // An upgrade that is scheduled for later must not run into its timeout before it may start.
                 let start = action.start_time.map_or(now, |start| start.max(now));
                 let (record, replaced) = lifecycle::begin_upgrade(before, &action.id, version, start, seen, now);
                 let writes = replaced.map(|ended| end_of_upgrade(&before.id, &ended, now));
@@ -73,22 +76,24 @@ impl Effect {
         }
     }
 
-    /// Whether a record carries the effect already, where doing it again would change it.
+    /// Returns true if the record has the effect already and applying it again would change it. All effects but
+    /// upgrades are idempotent; a second start of an upgrade would restart its timeout.
     fn is_done(&self, record: &AgentRecord, action: &Action) -> bool {
         matches!(self, Self::BeginUpgrade(_))
             && record.upgrade.open.as_ref().is_some_and(|open| open.action == action.id)
     }
 }
 
-/// The keys die with the commit that says so; open orders to leave count as done.
-fn shut_out(before: &AgentRecord, action: &Action, open: &Open, now: Timestamp) -> AgentChange {
+/// Revokes the keys, and completes pending UNENROLL actions, in the commit that records the result. There is no moment
+/// at which the action is done and a key still works.
+fn force_unenrolled(before: &AgentRecord, action: &Action, open: &PendingUnenrolls, now: Timestamp) -> AgentChange {
     let record = lifecycle::force_unenroll(before, "forced", now).unwrap_or(None);
     let mut writes = vec![done(&action.id, &before.id, now)];
-    writes.extend(open.get(&before.id).into_iter().flatten().map(|order| done(order, &before.id, now)));
+    writes.extend(open.get(&before.id).into_iter().flatten().map(|id| done(id, &before.id, now)));
     AgentChange { record, writes }
 }
 
-/// The record without what the order did to it.
+/// Returns the record without the effect of `target`; `None` if there is nothing to undo.
 fn undone(target: &Action, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Option<AgentRecord> {
     match target.kind {
         ActionType::Upgrade => lifecycle::cancel_upgrade(before, &target.id, seen, now),
@@ -104,7 +109,7 @@ pub(super) fn done(action: &ActionId, agent: &AgentId, now: Timestamp) -> Write 
     Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true })
 }
 
-/// Types of orders that change records at once.
+/// Types of actions that change records immediately.
 const fn has_effect(kind: ActionType) -> bool {
     matches!(
         kind,
@@ -118,24 +123,25 @@ const fn has_effect(kind: ActionType) -> bool {
 }
 
 impl Actions {
-    /// Goes on with orders whose effect was cut off by the end of the server, before any agent is served. Answers how
-    /// many. What can't be finished now is left for the next start.
-    pub async fn finish_orders(&self) -> Result<usize, Error> {
+    /// Completes actions whose effect was interrupted by a crash, and returns their number. To be called at startup,
+    /// before agents are served. What fails is left for the next start.
+    pub async fn finish_interrupted(&self) -> Result<usize, Error> {
         let unfinished = self.store.everywhere(&System).unfinished_effects().await?;
         for id in &unfinished {
-            let agents = self.finish_order(id).await?;
+            let agents = self.finish_one(id).await?;
             tracing::warn!(action = %id, agents, "completing an interrupted action");
         }
         Ok(unfinished.len())
     }
 
-    async fn finish_order(&self, id: &ActionId) -> Result<usize, Error> {
+    async fn finish_one(&self, id: &ActionId) -> Result<usize, Error> {
         let mut left = Vec::new();
         if let Some(action) = self.store.everywhere(&System).action(id).await?
             && action.cancelled_at.is_none()
             && action.expiration.is_none_or(|end| end > self.clock.now())
         {
-            left = self.targets_left(&action).await?;
+            // An action that was cancelled or has expired since only loses its marker, below.
+            left = self.remaining_targets(&action).await?;
             if let Some(effect) = self.effect_of(&action, &left).await? {
                 let decide = |before: &AgentRecord, now| match effect.is_done(before, &action) {
                     true => AgentChange::default(),
@@ -148,22 +154,23 @@ impl Actions {
         Ok(left.len())
     }
 
-    /// The effect of an order, from what the order says; `None`: what it means is gone.
+    /// Rebuilds the effect from the stored action; `None` if the policy or action that it refers to was deleted.
     async fn effect_of(&self, action: &Action, agents: &[AgentId]) -> Result<Option<Effect>, Error> {
         let data = action.data.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
         let text = |name: &str| data[name].as_str().unwrap_or_default();
         let words = |name: &str| serde_json::from_value::<Vec<String>>(data[name].clone()).unwrap_or_default();
         Ok(match action.kind {
             ActionType::PolicyReassign => match text("policy_id") {
+                // The empty string is how `reassign` stores "no policy".
                 "" => Some(Effect::Reassign { policy: None, revision: None }),
                 id => self.store.everywhere(&System).policy(&PolicyId::trusted(id)).await?.map(|policy| {
                     Effect::Reassign { policy: Some(Box::new(policy)), revision: data["policy_revision"].as_i64() }
                 }),
             },
-            ActionType::Unenroll => Some(Effect::AskToLeave),
+            ActionType::Unenroll => Some(Effect::BeginUnenroll),
             ActionType::ForceUnenroll => {
-                let leaving = self.leaving_among(agents).await?;
-                Some(Effect::ShutOut(self.open_unenrolments(&leaving).await?))
+                let unenrolling = self.unenrolling_among(agents).await?;
+                Some(Effect::ForceUnenroll(self.pending_unenrolls(&unenrolling).await?))
             }
             ActionType::Upgrade => Some(Effect::BeginUpgrade(text("version").to_owned())),
             ActionType::UpdateTags => {
@@ -177,41 +184,44 @@ impl Actions {
         })
     }
 
-    /// Agents that have not answered the order, and were given no later one that changes their records.
-    async fn targets_left(&self, action: &Action) -> Result<Vec<AgentId>, Error> {
+    /// Returns the targets without a result that no later action with an effect has reached: applying an old effect
+    /// over a newer one would undo it.
+    async fn remaining_targets(&self, action: &Action) -> Result<Vec<AgentId>, Error> {
         let (mut left, mut place) = (Vec::new(), -1);
         loop {
-            let targets = self.store.everywhere(&System).action_targets(&action.id, place, TARGETS_AT_ONCE).await?;
+            let targets = self.store.everywhere(&System).action_targets(&action.id, place, TARGET_BATCH).await?;
             let Some((last, _, _)) = targets.last() else { return Ok(left) };
             place = *last;
             for (_, agent, _) in targets.into_iter().filter(|(_, _, state)| *state == TargetState::Queued) {
-                if !self.is_overtaken(action, &agent).await? {
+                if !self.is_superseded(action, &agent).await? {
                     left.push(agent);
                 }
             }
         }
     }
 
-    async fn is_overtaken(&self, action: &Action, agent: &AgentId) -> Result<bool, Error> {
-        // A point read, and not the list of actions: that one counts the answers of each.
+    async fn is_superseded(&self, action: &Action, agent: &AgentId) -> Result<bool, Error> {
+        // Reads one agent's due actions by position. The list of actions would also count the results of each.
         let later =
-            self.store.everywhere(&System).actions_due(agent, action.seq, self.clock.now(), LOOKED_THROUGH).await?;
+            self.store.everywhere(&System).actions_due(agent, action.seq, self.clock.now(), MAX_SCANNED).await?;
         Ok(later.iter().any(|due| has_effect(due.action.kind)))
     }
 
-    /// Changes the records of `agents` as the order that was just committed says, and notes that this is done.
-    pub(super) async fn carry_out(
+    /// Applies the effect of the committed action to the records of `agents`, and removes the marker.
+    pub(super) async fn apply_effect(
         &self,
         by: &impl Authority,
         action: &Action,
         agents: &[AgentId],
         effect: &Effect,
     ) -> Result<(), Error> {
-        // Each record that changes wakes its agent, which then finds the action too.
+        // No wake-up of its own is needed: each changed record wakes its agent, which then also finds the action.
         let decide = |before: &AgentRecord, now| {
             let seen = self.registry.last_seen(&before.id, now);
             let mut change = effect.change(before, action, seen, now);
             if let Some(record) = &mut change.record {
+                // `Basis::Memory` requires it: the last check-in of a cached record may be older than the stored one,
+                // without another version, and the write would set it back.
                 record.last_checkin = record.last_checkin.max(seen);
             }
             change
@@ -229,8 +239,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::actions::give::Sorted;
-    use crate::actions::upgrade::UpgradeOrder;
+    use crate::actions::submit::CheckedTargets;
+    use crate::actions::upgrade::UpgradeRequest;
     use crate::force::Force;
     use crate::selection::Selected;
     use crate::testing::TestFleet;
@@ -243,7 +253,7 @@ mod tests {
         root().grant().unwrap()
     }
 
-    /// A fleet of three agents, and their ids.
+    /// A fleet with three agents, and their ids.
     async fn three() -> (TestFleet, Vec<AgentId>) {
         let test = TestFleet::new().await;
         test.revised_policy("other", |_| {}).await;
@@ -256,11 +266,11 @@ mod tests {
         (test, ids)
     }
 
-    /// The order as it stands when the server is killed right after its first commit.
+    /// An action as it is stored if the server is killed right after its first commit.
     async fn cut_off(test: &TestFleet, ids: &[AgentId], kind: ActionType, data: Value) -> Action {
-        let order = ActionRequest::new(kind, data);
-        let sorted = Sorted { eligible: ids.to_vec(), refused: Vec::new() };
-        test.fleet.actions().begin_order(&grant(), &sorted, order.into(), true).await.unwrap()
+        let request = ActionRequest::new(kind, data);
+        let checked = CheckedTargets { eligible: ids.to_vec(), refused: Vec::new() };
+        test.fleet.actions().insert_action(&grant(), &checked, request.into(), true).await.unwrap()
     }
 
     async fn record(test: &TestFleet, id: &AgentId) -> AgentRecord {
@@ -268,31 +278,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_order_that_was_cut_off_is_finished_by_the_next_server() {
+    async fn interrupted_action_is_completed_at_the_next_start() {
         let (test, ids) = three().await;
         let target = json!({"policy_id": "other"});
         let action = cut_off(&test, &ids, ActionType::PolicyReassign, target).await;
         cut_off(&test, &ids[..1], ActionType::UpdateTags, json!({"tags_to_add": ["x"], "tags_to_remove": []})).await;
         let next = test.beside();
-        assert_eq!(next.fleet.actions().finish_orders().await.unwrap(), 2);
+        assert_eq!(next.fleet.actions().finish_interrupted().await.unwrap(), 2);
         for id in &ids[1..] {
             assert_eq!(record(&test, id).await.policy_id, Some(PolicyId::trusted("other")));
         }
         let overtaken = record(&test, &ids[0]).await;
         assert_eq!((overtaken.policy_id, overtaken.tags), (Some(PolicyId::trusted("p")), vec!["x".to_owned()]));
         let before = record(&test, &ids[1]).await.version;
-        assert_eq!(next.fleet.actions().finish_orders().await.unwrap(), 0, "{} is finished once", action.id);
+        assert_eq!(next.fleet.actions().finish_interrupted().await.unwrap(), 0, "{} is finished once", action.id);
         assert_eq!(record(&test, &ids[1]).await.version, before);
     }
 
     #[tokio::test]
-    async fn an_order_half_done_is_done_for_the_rest_alone() {
+    async fn half_applied_action_is_completed_for_the_remaining_targets_only() {
         let (test, ids) = three().await;
         let action = cut_off(&test, &ids, ActionType::ForceUnenroll, Value::Null).await;
-        test.fleet.actions().carry_out(&grant(), &action, &ids[..1], &Effect::ShutOut(Open::new())).await.unwrap();
+        test.fleet
+            .actions()
+            .apply_effect(&grant(), &action, &ids[..1], &Effect::ForceUnenroll(PendingUnenrolls::new()))
+            .await
+            .unwrap();
         test.commit(vec![Write::Action(ActionWrite::Begin { id: action.id.clone() })]).await;
         let done_before = record(&test, &ids[0]).await;
-        test.beside().fleet.actions().finish_orders().await.unwrap();
+        test.beside().fleet.actions().finish_interrupted().await.unwrap();
         assert_eq!(record(&test, &ids[0]).await, done_before);
         for id in &ids {
             let record = record(&test, id).await;
@@ -303,35 +317,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upgrade_under_way_is_not_begun_again_and_a_cancelled_one_not_at_all() {
+    async fn started_upgrade_is_not_restarted_and_cancelled_action_is_not_applied() {
         let (test, ids) = three().await;
         let action = cut_off(&test, &ids[..2], ActionType::Upgrade, json!({"version": "9.5.1"})).await;
         test.fleet
             .actions()
-            .carry_out(&grant(), &action, &ids[..1], &Effect::BeginUpgrade("9.5.1".into()))
+            .apply_effect(&grant(), &action, &ids[..1], &Effect::BeginUpgrade("9.5.1".into()))
             .await
             .unwrap();
         test.commit(vec![Write::Action(ActionWrite::Begin { id: action.id.clone() })]).await;
         let begun = record(&test, &ids[0]).await;
         test.clock.advance(std::time::Duration::from_secs(60));
-        test.beside().fleet.actions().finish_orders().await.unwrap();
+        test.beside().fleet.actions().finish_interrupted().await.unwrap();
         assert_eq!(record(&test, &ids[0]).await, begun);
         assert_eq!(record(&test, &ids[1]).await.upgrade.started_at, Some(test.now()));
         let action = cut_off(&test, &ids[2..], ActionType::Unenroll, Value::Null).await;
         test.commit(vec![Write::Action(ActionWrite::Cancel { id: action.id.clone(), now: test.now() })]).await;
-        test.beside().fleet.actions().finish_orders().await.unwrap();
+        test.beside().fleet.actions().finish_interrupted().await.unwrap();
         assert_eq!(record(&test, &ids[2]).await.unenrollment_started_at, None);
     }
 
     #[tokio::test]
-    async fn orders_that_went_well_leave_nothing_to_finish() {
+    async fn completed_actions_leave_nothing_to_finish() {
         let (test, ids) = three().await;
         let actions = test.fleet.actions();
         let one = Selected::one(ids[0].as_str()).unwrap();
         let agents = test.fleet.agents();
         let selection = agents.select::<AgentsWrite>(&root(), &one).await.unwrap();
         actions.reassign(&selection, Some("other"), None, Force::No).await.unwrap();
-        let wanted = UpgradeOrder { version: "9.5.1".into(), force: Force::Yes, ..UpgradeOrder::default() };
+        let wanted = UpgradeRequest { version: "9.5.1".into(), force: Force::Yes, ..UpgradeRequest::default() };
         let upgrade = actions.upgrade(&selection, &wanted).await.unwrap();
         let upgrade = actions.find::<AgentsWrite>(&root(), upgrade.action.id.as_str()).await.unwrap();
         actions.cancel(&upgrade).await.unwrap();

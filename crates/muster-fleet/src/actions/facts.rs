@@ -1,4 +1,4 @@
-//! What policies say about whether their agents can be ordered something.
+//! Properties of policies that decide which actions their agents accept.
 
 use std::collections::HashMap;
 
@@ -30,12 +30,12 @@ impl Facts {
     }
 }
 
-/// The facts of the caller's policies.
+/// Properties of all policies in the caller's space, read once for each request and not once for each agent.
 #[derive(Debug, Default)]
 pub(super) struct PolicyFacts(HashMap<PolicyId, Facts>);
 
 impl PolicyFacts {
-    /// Whether the agent can be ordered that; if not, why.
+    /// Checks whether the agent can be a target; the error is the reason why not.
     pub(super) fn check(&self, agent: &AgentDetails, wish: Wish<'_>, now: Timestamp) -> Result<(), String> {
         let facts = agent.record.policy_id.as_ref().and_then(|id| self.0.get(id)).copied().unwrap_or_default();
         let candidate = Candidate {
@@ -44,7 +44,7 @@ impl PolicyFacts {
             hosted: facts.hosted,
             protected: facts.protected,
             fleet_server: facts.fleet_server,
-            // Integrations, which may need root, come with package policies.
+            // Only integrations can need root, and those come with package policies, which are not supported.
             needs_root: false,
         };
         wish.suits(&candidate, now).map_err(|reason| reason.to_string())

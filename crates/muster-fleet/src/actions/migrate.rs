@@ -1,4 +1,4 @@
-//! Another server (MG §1.2.3).
+//! Migration of agents to another server, and the change of their privilege level (MG §1.2.3).
 
 use muster_core::Error;
 use muster_core::action::ActionType;
@@ -8,11 +8,11 @@ use muster_core::canonical;
 use muster_core::eligibility::Wish;
 use serde_json::{Map, Value, json};
 
-use super::{Actions, Given};
+use super::{Actions, Submitted};
 use crate::authority::Authorized;
 use crate::selection::Selection;
 
-/// Settings that agents know.
+/// Settings that agents accept. Unknown ones are rejected here, because agents ignore them silently.
 const SETTINGS: [&str; 13] = [
     "ca_sha256",
     "certificate_authorities",
@@ -29,19 +29,20 @@ const SETTINGS: [&str; 13] = [
     "replace_token",
 ];
 
-/// An order to move to another server.
+/// A request to migrate agents to another server.
 #[derive(Clone, Debug, Default)]
-pub struct MigrateOrder {
-    /// The other server.
+pub struct MigrateRequest {
+    /// URL of the other server.
     pub uri: String,
-    /// A token of its.
+    /// An enrollment token of the other server.
     pub enrollment_token: String,
-    /// How to reach it.
+    /// Connection settings.
     pub settings: Map<String, Value>,
 }
 
-impl MigrateOrder {
+impl MigrateRequest {
     fn check(&self) -> Result<(), Error> {
+        // Agents that are sent to a URL they can't parse are lost to both servers.
         canonical::url(&self.uri, &["https", "http"]).map_err(|reason| Error::invalid("uri", reason))?;
         match self.settings.keys().find(|key| !SETTINGS.contains(&key.as_str())) {
             Some(unknown) => Err(Error::invalid(format!("settings.{unknown}"), "unknown setting")),
@@ -51,12 +52,12 @@ impl MigrateOrder {
 }
 
 impl Actions {
-    /// Orders agents to another server.
+    /// Migrates agents to another server.
     pub async fn migrate(
         &self,
         selection: &Authorized<Selection, AgentsWrite>,
-        wanted: &MigrateOrder,
-    ) -> Result<Given, Error> {
+        wanted: &MigrateRequest,
+    ) -> Result<Submitted, Error> {
         wanted.check()?;
         let facts = self.policy_facts(selection.grant()).await?;
         let data = json!({
@@ -64,22 +65,23 @@ impl Actions {
             "enrollment_token": wanted.enrollment_token,
             "settings": wanted.settings,
         });
-        let order = self.seal_secrets(ActionRequest::new(ActionType::Migrate, data))?;
-        self.give(selection, order, &|agent, now| facts.check(agent, Wish::Migrate, now)).await
+        // The token opens another fleet: it is sealed like a password and never stored or logged in clear.
+        let request = self.seal_secrets(ActionRequest::new(ActionType::Migrate, data))?;
+        self.submit(selection, request, &|agent, now| facts.check(agent, Wish::Migrate, now)).await
     }
 
-    /// Orders agents to drop their privileges.
+    /// Makes agents run unprivileged; `user` is the account to use.
     pub async fn change_privilege_level(
         &self,
         selection: &Authorized<Selection, AgentsWrite>,
         user: Option<Value>,
-    ) -> Result<Given, Error> {
+    ) -> Result<Submitted, Error> {
         let mut data = json!({"unprivileged": true});
         if let Some(user) = user {
             data["user_info"] = user;
         }
         let facts = self.policy_facts(selection.grant()).await?;
-        let order = self.seal_secrets(ActionRequest::new(ActionType::PrivilegeLevelChange, data))?;
-        self.give(selection, order, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
+        let request = self.seal_secrets(ActionRequest::new(ActionType::PrivilegeLevelChange, data))?;
+        self.submit(selection, request, &|agent, now| facts.check(agent, Wish::PrivilegeLevel, now)).await
     }
 }

@@ -1,18 +1,17 @@
-//! The service of actions: one action each, whatever the number of its targets.
+//! The service of actions. A request creates one action, however many targets it has.
 //!
-//! [`Actions::give`](give) is the one way: it asks of every selected agent whether it can be a target, commits the action
-//! with those that can as targets and an error result for each that can't, and then changes the records that the
-//! action itself changes. Who can be a target of what is decided in core's `eligibility`, what a valid action is in its
-//! `order`, and what an action does to a record before its ack in its `lifecycle`.
+//! All operations use [`submit`]: it checks every selected agent, commits the action with the eligible agents as
+//! targets and a failed result for each other one, and applies the action's immediate effect to the records. Core
+//! decides eligibility (`eligibility`), validates requests (`action_request`) and computes effects (`lifecycle`).
 
 mod any;
 mod cancel;
 mod effect;
 mod facts;
-mod give;
 mod migrate;
 mod reassign;
 mod secrets;
+mod submit;
 mod unenroll;
 mod upgrade;
 
@@ -24,8 +23,8 @@ use muster_core::id::AgentId;
 use muster_core::time::Clock;
 use muster_core::version::AcceptedVersions;
 
-pub use migrate::MigrateOrder;
-pub use upgrade::UpgradeOrder;
+pub use migrate::MigrateRequest;
+pub use upgrade::UpgradeRequest;
 
 use super::policy_cache::PolicyCache;
 use super::records::Records;
@@ -41,7 +40,7 @@ pub struct Actions {
     registry: Arc<Registry>,
     records: Arc<Records>,
     secrets: Arc<SealedSecrets>,
-    /// Rendered policies: a revision that agents are put on must be one of them.
+    /// Rendered policies. Agents can be assigned only to a revision that renders.
     policies: Arc<PolicyCache>,
     /// Versions that agents can be upgraded to.
     accepted: AcceptedVersions,
@@ -57,18 +56,19 @@ impl Actions {
         policies: Arc<PolicyCache>,
         accepted: AcceptedVersions,
     ) -> Self {
+        // The registry of `records`, and not one of its own: an effect must update the entries that polls hold.
         let registry = Arc::clone(&records.registry);
         Self { store, clock, entropy, registry, records, secrets, policies, accepted }
     }
 }
 
-/// An order that was given.
+/// A created action.
 #[derive(Debug)]
-pub struct Given {
-    /// The action that was made.
+pub struct Submitted {
+    /// The action; in a dry run, as it would be created.
     pub action: Action,
-    /// Agents that it was addressed to.
-    pub ordered: u64,
-    /// Agents that could not be ordered, and why.
+    /// Number of eligible targets.
+    pub targets: u64,
+    /// Agents that were not eligible, with the reasons.
     pub refused: Vec<(AgentId, String)>,
 }

@@ -1,4 +1,4 @@
-//! Another policy, or none (MG §5.6).
+//! Assignment of agents to another policy, or to none (MG §5.6).
 
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
@@ -10,30 +10,30 @@ use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
 use super::effect::Effect;
-use super::{Actions, Given};
+use super::{Actions, Submitted};
 use crate::authority::Authorized;
 use crate::force::Force;
 use crate::scope::Scoped;
 use crate::selection::Selection;
 
 impl Actions {
-    /// Puts agents on a policy, or on none; 400 when not one of them can be. With a `revision` they run that one, older
-    /// or newer than what they run now, until they are assigned anew; without one they follow the policy's newest.
+    /// Assigns agents to a policy, or to none; `no_agent_eligible` if none of them can be assigned. With a `revision`,
+    /// they run exactly that revision until their next assignment; without one, they follow the newest.
     pub async fn reassign(
         &self,
         selection: &Authorized<Selection, AgentsWrite>,
         policy_id: Option<&str>,
         revision: Option<i64>,
         force: Force,
-    ) -> Result<Given, Error> {
+    ) -> Result<Submitted, Error> {
         let policy = match policy_id {
             Some(id) => Some(target_policy(self.store.seen_by(selection.grant()), id, force).await?),
             None => None,
         };
         self.check_revision(policy.as_ref(), revision).await?;
         let facts = self.policy_facts(selection.grant()).await?;
-        let sorted = self
-            .sort_targets(selection, &|agent, now| {
+        let checked = self
+            .check_targets(selection, &|agent, now| {
                 match &policy {
                     Some(to) => {
                         let wish =
@@ -41,32 +41,35 @@ impl Actions {
                         facts.check(agent, wish, now)
                     }
                     None => {
-                        // Leaving a policy is like leaving the fleet, as far as hosted ones go.
+                        // An agent must not lose a managed policy without force, just as it can't be unenrolled from
+                        // one.
                         facts.check(agent, Wish::Unenroll { force: force.is_yes() }, now)?;
                         if agent.record.policy_id.is_some() { Ok(()) } else { Err("agent has no policy".into()) }
                     }
                 }
             })
             .await?;
-        if sorted.eligible.is_empty() {
-            let reason = sorted.refused.first().map_or("no agent matches", |(_, reason)| reason.as_str());
-            let message = format!("none of the {} agents can be reassigned: {reason}", sorted.refused.len());
+        if checked.eligible.is_empty() {
+            let reason = checked.refused.first().map_or("no agent matches", |(_, reason)| reason.as_str());
+            let message = format!("none of the {} agents can be reassigned: {reason}", checked.refused.len());
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
         let mut data = json!({"policy_id": policy_id.unwrap_or_default()});
         if let Some(revision) = revision {
             data["policy_revision"] = revision.into();
         }
-        let order = ActionRequest::new(ActionType::PolicyReassign, data);
+        let request = ActionRequest::new(ActionType::PolicyReassign, data);
         let effect = Effect::Reassign { policy: policy.map(Box::new), revision };
-        self.give_to(selection.grant(), sorted, order, Some(effect)).await
+        self.submit_checked(selection.grant(), checked, request, Some(effect)).await
     }
 
-    /// Refuses a revision that agents could not be given: it must exist, and its secrets must be there.
+    /// Rejects a revision that can't be delivered: it must exist, and so must its secrets.
     async fn check_revision(&self, policy: Option<&Policy>, revision: Option<i64>) -> Result<(), Error> {
         let Some(revision) = revision else { return Ok(()) };
         let refused = |reason: String| Err(Error::invalid("policy_revision", reason));
         let Some(policy) = policy else { return refused(format!("{revision} requires a policy")) };
+        // Rendered now, not at the next check-in: otherwise the error would appear only in the log, once for each agent
+        // and check-in, and the agents would stay on their old policy.
         match self.policies.get(&policy.id, revision).await {
             Ok(Some(_)) => Ok(()),
             Ok(None) => {

@@ -1,4 +1,5 @@
-//! Secrets inside orders: sealed apart; the order keeps a reference that is resolved at hand-out (MG §5.1, EA84).
+//! Secrets in actions: stored sealed and separately. The action keeps a reference, which is resolved at delivery
+//! (MG §5.1, EA84).
 
 use muster_core::Error;
 use muster_core::action::ActionType;
@@ -8,25 +9,25 @@ use serde_json::Value;
 
 use super::Actions;
 
-/// An order whose secrets are sealed.
+/// An action request whose secrets are sealed.
 #[derive(Debug)]
 pub(super) struct Sealed {
-    /// The order, with references in place of secrets.
-    pub(super) order: ActionRequest,
-    /// What is committed with it.
+    /// The request, with references in place of secrets.
+    pub(super) request: ActionRequest,
+    /// The writes of the secrets, to be committed with the action.
     pub(super) secrets: Vec<Write>,
 }
 
 impl From<ActionRequest> for Sealed {
-    /// An order that has no secrets.
-    fn from(order: ActionRequest) -> Self {
-        Self { order, secrets: Vec::new() }
+    /// Wraps a request without secrets.
+    fn from(request: ActionRequest) -> Self {
+        Self { request, secrets: Vec::new() }
     }
 }
 
 const REFERENCE: &str = "$co.elastic.secret{";
 
-/// JSON pointers to what is secret in an order of that type.
+/// JSON pointers to the secrets in the data of an action of that type.
 fn secret_places(kind: ActionType) -> &'static [&'static str] {
     match kind {
         ActionType::Migrate => &[
@@ -41,22 +42,23 @@ fn secret_places(kind: ActionType) -> &'static [&'static str] {
 }
 
 impl Actions {
-    /// Seals what is secret in the order and puts references in its place. References from outside are refused: they
-    /// could name somebody else's secret.
-    pub(super) fn seal_secrets(&self, order: ActionRequest) -> Result<Sealed, Error> {
-        if mentions_secret(&order.data) {
+    /// Seals the secrets and replaces them with references. Rejects references in the request itself: with the id of
+    /// another secret, a caller could have its value delivered to an agent of their choice.
+    pub(super) fn seal_secrets(&self, request: ActionRequest) -> Result<Sealed, Error> {
+        if mentions_secret(&request.data) {
             return Err(Error::invalid("data", format!("must not contain {REFERENCE}…}}")));
         }
-        // Before anything is sealed: afterwards nobody can judge it.
-        let mut order = order.canonical()?;
+        // Validation must come first, because a sealed value can't be validated any more.
+        let mut request = request.canonical()?;
         let mut secrets = Vec::new();
-        for place in secret_places(order.kind) {
-            let Some(Value::String(text)) = order.data.pointer_mut(place) else { continue };
+        for place in secret_places(request.kind) {
+            let Some(Value::String(text)) = request.data.pointer_mut(place) else { continue };
+            // The JSON pointer is also the name of the field in an error message.
             let (id, write) = self.secrets.seal(&place.replace('/', "."), text)?;
             *text = format!("{REFERENCE}{id}}}");
             secrets.push(write);
         }
-        Ok(Sealed { order, secrets })
+        Ok(Sealed { request, secrets })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Unenrolment: by order and ack, or at once without the agent (MG §5.6).
+//! Unenrollment: by an action that the agent acks, or immediately by the server (MG §5.6).
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -15,61 +15,67 @@ use muster_store::Write;
 use muster_store::query::{ActionFilter, Page};
 use serde_json::{Value, json};
 
-use super::effect::{Effect, Open, done};
-use super::{Actions, Given};
+use super::effect::{Effect, PendingUnenrolls, done};
+use super::{Actions, Submitted};
 use crate::audit::audit_line;
 use crate::authority::{Authorized, System};
+use crate::bulk_update::Basis;
 use crate::force::Force;
-use crate::many::Basis;
 use crate::selection::Selection;
 use crate::update::AgentChange;
 
-/// Orders of one agent that are looked through for open unenrolments, newest first.
-const LOOKED_THROUGH: u32 = 100;
+/// Maximum actions of one agent that are searched for pending UNENROLL actions, newest first.
+const MAX_SCANNED: u32 = 100;
 
 impl Actions {
-    /// Asks agents to leave; they are unenrolled by their ack.
-    pub async fn unenroll(&self, selection: &Authorized<Selection, AgentsWrite>, force: Force) -> Result<Given, Error> {
+    /// Creates an UNENROLL action; each agent is unenrolled when it acks.
+    pub async fn unenroll(
+        &self,
+        selection: &Authorized<Selection, AgentsWrite>,
+        force: Force,
+    ) -> Result<Submitted, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
         let wish = Wish::Unenroll { force: force.is_yes() };
-        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
-        let order = ActionRequest::new(ActionType::Unenroll, Value::Null);
-        self.give_to(selection.grant(), sorted, order, Some(Effect::AskToLeave)).await
+        let checked = self.check_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
+        let request = ActionRequest::new(ActionType::Unenroll, Value::Null);
+        self.submit_checked(selection.grant(), checked, request, Some(Effect::BeginUnenroll)).await
     }
 
-    /// Unenrolls agents at once: their access keys are revoked.
+    /// Unenrolls agents immediately: their access keys are revoked.
     pub async fn force_unenroll(
         &self,
         selection: &Authorized<Selection, AgentsForceUnenroll>,
         force: Force,
-    ) -> Result<Given, Error> {
+    ) -> Result<Submitted, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
         let wish = Wish::Unenroll { force: force.is_yes() };
-        let leaving: Mutex<Vec<AgentId>> = Mutex::default();
-        let sorted = self
-            .sort_targets(selection, &|agent, now| {
+        let unenrolling: Mutex<Vec<AgentId>> = Mutex::default();
+        // Collected during the check, which reads every record anyway. A mutex, because the check is a shared `Fn`.
+        let checked = self
+            .check_targets(selection, &|agent, now| {
                 facts.check(agent, wish, now)?;
-                if is_leaving(&agent.record) {
-                    leaving.lock().unwrap_or_else(PoisonError::into_inner).push(agent.record.id.clone());
+                if is_unenrolling(&agent.record) {
+                    unenrolling.lock().unwrap_or_else(PoisonError::into_inner).push(agent.record.id.clone());
                 }
                 Ok(())
             })
             .await?;
-        let open = self.open_unenrolments(&leaving.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
-        let order = ActionRequest::new(ActionType::ForceUnenroll, Value::Null);
-        self.give_to(selection.grant(), sorted, order, Some(Effect::ShutOut(open))).await
+        let open = self.pending_unenrolls(&unenrolling.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
+        let request = ActionRequest::new(ActionType::ForceUnenroll, Value::Null);
+        self.submit_checked(selection.grant(), checked, request, Some(Effect::ForceUnenroll(open))).await
     }
 
-    /// Shuts out those of `agents` that `is_due` says are due, at the moment of the change. Answers how many.
-    pub(crate) async fn shut_out_due(
+    /// Unenrolls the `agents` for which `is_due` still holds when their record is changed. Returns how many.
+    pub(crate) async fn force_unenroll_due(
         &self,
         agents: &[AgentId],
         reason: &str,
         is_due: &(dyn Fn(&AgentRecord, Timestamp) -> bool + Send + Sync),
     ) -> Result<usize, Error> {
-        let open = self.open_unenrolments(&self.leaving_among(agents).await?).await?;
+        let open = self.pending_unenrolls(&self.unenrolling_among(agents).await?).await?;
         let left: Mutex<HashSet<AgentId>> = Mutex::default();
         let decide = |before: &AgentRecord, now| {
+            // Called again after a conflict, possibly with another outcome: the set must reflect the last call only.
             let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
             let record = is_due(before, now).then(|| lifecycle::force_unenroll(before, reason, now).unwrap_or(None));
             let Some(record) = record.flatten() else {
@@ -77,7 +83,7 @@ impl Actions {
                 return AgentChange::default();
             };
             let mut writes: Vec<Write> =
-                open.get(&before.id).into_iter().flatten().map(|order| done(order, &before.id, now)).collect();
+                open.get(&before.id).into_iter().flatten().map(|id| done(id, &before.id, now)).collect();
             let detail = json!({"reason": reason, "policy": before.policy_id});
             writes.push(audit_line(&System::ACTOR, now, "agent.unenroll", format_args!("agent:{}", before.id), detail));
             left.insert(before.id.clone());
@@ -87,30 +93,31 @@ impl Actions {
         Ok(left.into_inner().unwrap_or_else(PoisonError::into_inner).len())
     }
 
-    /// Those of `agents` that were asked to leave.
-    pub(super) async fn leaving_among(&self, agents: &[AgentId]) -> Result<Vec<AgentId>, Error> {
-        let mut leaving = Vec::new();
-        for some in agents.chunks(500) {
-            let records = self.records.read(some).await?.into_iter().map(|details| details.record);
-            leaving.extend(records.filter(is_leaving).map(|record| record.id));
+    /// Returns the `agents` that have an UNENROLL action without an ack.
+    pub(super) async fn unenrolling_among(&self, agents: &[AgentId]) -> Result<Vec<AgentId>, Error> {
+        let mut unenrolling = Vec::new();
+        for chunk in agents.chunks(500) {
+            // Re-read from the store and not from the cache: another node may have created the UNENROLL.
+            let records = self.records.read(chunk).await?.into_iter().map(|details| details.record);
+            unenrolling.extend(records.filter(is_unenrolling).map(|record| record.id));
         }
-        Ok(leaving)
+        Ok(unenrolling)
     }
 
-    /// The open orders to leave of agents that were asked to.
-    pub(super) async fn open_unenrolments(&self, leaving: &[AgentId]) -> Result<Open, Error> {
-        let mut open = Open::new();
-        for id in leaving {
-            open.insert(id.clone(), self.open_orders_to_leave(id).await?);
+    /// Returns the pending UNENROLL actions of each agent.
+    pub(super) async fn pending_unenrolls(&self, unenrolling: &[AgentId]) -> Result<PendingUnenrolls, Error> {
+        let mut open = PendingUnenrolls::new();
+        for id in unenrolling {
+            open.insert(id.clone(), self.pending_unenrolls_of(id).await?);
         }
         Ok(open)
     }
 
-    async fn open_orders_to_leave(&self, agent: &AgentId) -> Result<Vec<ActionId>, Error> {
-        // Of any space: the server ends them, whoever asked for them.
+    async fn pending_unenrolls_of(&self, agent: &AgentId) -> Result<Vec<ActionId>, Error> {
+        // In every space: the agent may have been moved since, and all of its pending unenrollments end with it.
         let everywhere = self.store.everywhere(&System);
         let filter = ActionFilter { agent_id: Some(agent.clone()), ..ActionFilter::default() };
-        let actions = everywhere.actions(&filter, Page { offset: 0, limit: LOOKED_THROUGH }).await?.items;
+        let actions = everywhere.actions(&filter, Page { offset: 0, limit: MAX_SCANNED }).await?.items;
         let mut open = Vec::new();
         for (action, _) in actions.into_iter().filter(|(action, _)| action.kind == ActionType::Unenroll) {
             let target = everywhere.action_target(&action.id, agent).await?;
@@ -122,6 +129,6 @@ impl Actions {
     }
 }
 
-fn is_leaving(record: &AgentRecord) -> bool {
+fn is_unenrolling(record: &AgentRecord) -> bool {
     record.unenrollment_started_at.is_some()
 }

@@ -1,4 +1,4 @@
-//! Upgrades, and the way back (MG §5.4).
+//! Upgrades and rollbacks (MG §5.4).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,38 +18,39 @@ use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
 use super::effect::Effect;
-use super::give::Sorted;
-use super::{Actions, Given};
+use super::submit::CheckedTargets;
+use super::{Actions, Submitted};
 use crate::authority::Authorized;
 use crate::force::Force;
 use crate::selection::Selection;
 
-/// An order to upgrade.
+/// A request to upgrade agents.
 #[derive(Clone, Debug, Default)]
-pub struct UpgradeOrder {
-    /// The version.
+pub struct UpgradeRequest {
+    /// The target version.
     pub version: String,
-    /// Where to fetch it.
+    /// Base URL of the downloads; the agent's default if absent.
     pub source_uri: Option<String>,
-    /// Skips every check that is about wisdom, not possibility.
+    /// Skips the checks that `force` may override.
     pub force: Force,
-    /// Skips the cool-down.
+    /// Skips the cool-down after the last upgrade.
     pub skip_rate_limit: bool,
     /// When to start.
     pub start_time: Option<Timestamp>,
-    /// Window over which the starts are spread, seconds.
+    /// Window in seconds over which the starts are spread.
     pub rollout_seconds: Option<i64>,
 }
 
-impl UpgradeOrder {
-    /// The same with its texts in the form that agents get: what is judged is what goes out.
+impl UpgradeRequest {
+    /// Returns the request with canonical strings. What is validated must be exactly what is signed and sent:
+    /// ` 9.5.0` parses, but agents would not find a download of that name.
     fn canonical(&self) -> Result<Self, Error> {
-        let order = self.order()?.canonical()?;
-        let text = |field: &str| order.data[field].as_str().map(str::to_owned);
+        let request = self.request()?.canonical()?;
+        let text = |field: &str| request.data[field].as_str().map(str::to_owned);
         Ok(Self { version: text("version").unwrap_or_default(), source_uri: text("source_uri"), ..self.clone() })
     }
 
-    fn order(&self) -> Result<ActionRequest, Error> {
+    fn request(&self) -> Result<ActionRequest, Error> {
         let mut data = json!({"version": self.version});
         if let Some(source) = self.source_uri.as_deref().filter(|source| !source.trim().is_empty()) {
             data["source_uri"] = source.into();
@@ -64,7 +65,7 @@ impl UpgradeOrder {
     }
 }
 
-/// The version that the agent offers first to go back to; whether the offer still stands is core's to say.
+/// Returns the first version that the agent offers for a rollback. Core decides whether the offer is still valid.
 fn offered_version(agent: &AgentDetails) -> Option<String> {
     let mut version = None;
     each_element(agent.record.upgrade.rollbacks.as_deref()?, |offer| {
@@ -75,13 +76,13 @@ fn offered_version(agent: &AgentDetails) -> Option<String> {
 }
 
 impl Actions {
-    /// Orders another version.
+    /// Upgrades agents to another version.
     pub async fn upgrade(
         &self,
         selection: &Authorized<Selection, AgentsWrite>,
-        wanted: &UpgradeOrder,
-    ) -> Result<Given, Error> {
-        // What is wrong with the order itself is told before the agents are looked at.
+        wanted: &UpgradeRequest,
+    ) -> Result<Submitted, Error> {
+        // First, so that a malformed request is reported as such and not as a list of ineligible agents.
         let wanted = wanted.canonical()?;
         let facts = self.policy_facts(selection.grant()).await?;
         let accepted = self.accepted;
@@ -91,18 +92,19 @@ impl Actions {
             force: wanted.force.is_yes(),
             skip_rate_limit: wanted.skip_rate_limit,
         };
-        let sorted = self.sort_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
-        self.begin_upgrades(selection.grant(), sorted, &wanted.version, wanted.order()?).await
+        let checked = self.check_targets(selection, &|agent, now| facts.check(agent, wish, now)).await?;
+        self.begin_upgrades(selection.grant(), checked, &wanted.version, wanted.request()?).await
     }
 
-    /// Orders agents back to the version that each had before: one action for each such version.
-    pub async fn roll_back(&self, selection: &Authorized<Selection, AgentsWrite>) -> Result<Vec<Given>, Error> {
+    /// Rolls agents back to the version that each had before; creates one action for each version.
+    pub async fn roll_back(&self, selection: &Authorized<Selection, AgentsWrite>) -> Result<Vec<Submitted>, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
         let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
-        let sorted = self
-            .sort_targets(selection, &|agent, now| {
+        let checked = self
+            .check_targets(selection, &|agent, now| {
                 let version = offered_version(agent).ok_or("agent has no rollback")?;
-                // Agents look the version up among their own, letter by letter; one bad offer must not stop the others.
+                // Agents compare the version with their installed ones as a string, so it can't be normalized here. One
+                // agent with a malformed offer must not fail the request for the others.
                 if canonical::version(&version).as_ref() != Ok(&version) {
                     return Err(format!("agent offers a rollback to {version:?}, which is not a version"));
                 }
@@ -114,29 +116,29 @@ impl Actions {
             .await?;
         let versions = versions.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         if versions.is_empty() {
-            let reason = sorted.refused.first().map_or("no agent matches", |(_, reason)| reason.as_str());
+            let reason = checked.refused.first().map_or("no agent matches", |(_, reason)| reason.as_str());
             let message = format!("none of these agents can be rolled back: {reason}");
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
-        let mut refused = Some(sorted.refused);
-        let mut given = Vec::new();
+        let mut refused = Some(checked.refused);
+        let mut submitted = Vec::new();
         for (version, eligible) in versions {
-            // Those that can't be rolled back are told with the first of the actions.
-            let sorted = Sorted { eligible, refused: refused.take().unwrap_or_default() };
+            // Reported once, with the first action, so that an agent does not count as failed in each of them.
+            let checked = CheckedTargets { eligible, refused: refused.take().unwrap_or_default() };
             let data = json!({"version": version, "rollback": true});
-            let order = ActionRequest::new(ActionType::Upgrade, data);
-            given.push(self.begin_upgrades(selection.grant(), sorted, &version, order).await?);
+            let request = ActionRequest::new(ActionType::Upgrade, data);
+            submitted.push(self.begin_upgrades(selection.grant(), checked, &version, request).await?);
         }
-        Ok(given)
+        Ok(submitted)
     }
 
     async fn begin_upgrades(
         &self,
         grant: &Grant<AgentsWrite>,
-        sorted: Sorted,
+        checked: CheckedTargets,
         version: &str,
-        order: ActionRequest,
-    ) -> Result<Given, Error> {
-        self.give_to(grant, sorted, order, Some(Effect::BeginUpgrade(version.to_owned()))).await
+        request: ActionRequest,
+    ) -> Result<Submitted, Error> {
+        self.submit_checked(grant, checked, request, Some(Effect::BeginUpgrade(version.to_owned()))).await
     }
 }

@@ -1,4 +1,4 @@
-//! Enrolments against a store.
+//! Enrollments against a store.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn agents(test: &TestFleet) -> usize {
 }
 
 #[tokio::test]
-async fn ea28_ea34_ea36_an_agent_enrols_and_its_key_works_at_once() {
+async fn ea28_ea34_ea36_key_of_an_enrolled_agent_works_immediately() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let item = test.enroll(&key, &plain()).await.unwrap();
@@ -41,7 +41,7 @@ async fn ea28_ea34_ea36_an_agent_enrols_and_its_key_works_at_once() {
 }
 
 #[tokio::test]
-async fn ea28_ea29_d1_d20_only_a_live_enrollment_key_admits() {
+async fn ea28_ea29_d1_d20_invalid_enrollment_keys_are_rejected() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let item = test.enroll(&key, &plain()).await.unwrap();
@@ -57,7 +57,7 @@ async fn ea28_ea29_d1_d20_only_a_live_enrollment_key_admits() {
 }
 
 #[tokio::test]
-async fn mg75_a_key_for_one_agent_admits_one_of_many_at_once() {
+async fn mg75_single_use_key_enrolls_one_of_many_concurrent_agents() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
     let body = plain();
@@ -67,7 +67,7 @@ async fn mg75_a_key_for_one_agent_admits_one_of_many_at_once() {
 }
 
 #[tokio::test]
-async fn ea47_mg75_an_agent_whose_reply_was_lost_comes_again_by_a_used_up_key() {
+async fn ea47_mg75_agent_whose_response_was_lost_enrolls_again_with_a_used_up_key() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
     let retried = json!({"type": "PERMANENT", "enrollment_id": "once"});
@@ -79,7 +79,7 @@ async fn ea47_mg75_an_agent_whose_reply_was_lost_comes_again_by_a_used_up_key() 
 }
 
 #[tokio::test]
-async fn ea46_two_nodes_that_enrol_one_enrollment_id_at_once_make_one_agent() {
+async fn ea46_concurrent_enrollments_of_one_enrollment_id_on_two_nodes_create_one_agent() {
     let one = TestFleet::new().await;
     let two = one.beside();
     let key = one.add_key(Some("p"), |_| {}).await;
@@ -94,7 +94,7 @@ async fn ea46_two_nodes_that_enrol_one_enrollment_id_at_once_make_one_agent() {
 }
 
 #[tokio::test]
-async fn ea41_mg75_an_agent_replaces_itself_by_a_used_up_key() {
+async fn ea41_mg75_agent_replaces_itself_with_a_used_up_key() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |key| key.max_uses = Some(1)).await;
     let own = json!({"type": "PERMANENT", "id": "fixed", "replace_token": "open"});
@@ -104,7 +104,7 @@ async fn ea41_mg75_an_agent_replaces_itself_by_a_used_up_key() {
 }
 
 #[tokio::test]
-async fn ea40_ea41_ea43_a_replace_token_opens_the_record_and_nothing_else_does() {
+async fn ea40_ea41_ea43_only_the_replace_token_replaces_an_agent() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let with = |token: &str| json!({"type": "PERMANENT", "id": "fixed", "replace_token": token});
@@ -123,7 +123,7 @@ async fn ea40_ea41_ea43_a_replace_token_opens_the_record_and_nothing_else_does()
 }
 
 #[tokio::test]
-async fn ea41_a_replacement_ends_the_poll_held_under_the_old_key() {
+async fn ea41_replacement_ends_the_poll_held_under_the_old_key() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let body = json!({"type": "PERMANENT", "id": "fixed", "replace_token": "open"});
@@ -134,18 +134,18 @@ async fn ea41_a_replacement_ends_the_poll_held_under_the_old_key() {
     assert!(held.record().is_none());
 }
 
-async fn order(test: &TestFleet, id: &str) {
+async fn add_action(test: &TestFleet, id: &str) {
     let expiration = test.now().plus(Duration::from_secs(3600));
-    test.order(id, ActionType::Unenroll, "fixed", |action| action.expiration = Some(expiration)).await;
+    test.add_action(id, ActionType::Unenroll, "fixed", |action| action.expiration = Some(expiration)).await;
 }
 
 #[tokio::test]
-async fn ea42_d14_a_new_life_of_an_id_inherits_no_orders() {
+async fn ea42_d14_reenrolled_agent_gets_no_pending_actions() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let body = json!({"type": "PERMANENT", "id": "fixed"});
     let first = test.enroll(&key, &body).await.unwrap();
-    order(&test, "old-order").await;
+    add_action(&test, "old-action").await;
     let entry = test.entry(&first).await.unwrap();
     let end = |record: &Arc<AgentRecord>, now| {
         let record = muster_core::lifecycle::force_unenroll(record, "forced", now)?;
@@ -157,28 +157,28 @@ async fn ea42_d14_a_new_life_of_an_id_inherits_no_orders() {
     assert_eq!((record.action_position, record.active), (-1, true));
     let due = test.store().actions_due(&record.id, -1, test.now(), 10).await.unwrap();
     assert!(due.is_empty(), "{due:?}");
-    let state = test.store().action_target(&ActionId::trusted("old-order"), &record.id).await.unwrap();
+    let state = test.store().action_target(&ActionId::trusted("old-action"), &record.id).await.unwrap();
     assert_eq!(state, Some(Target { state: TargetState::Failed, is_former: true }));
 }
 
 #[tokio::test]
-async fn ea42_d14_a_new_life_of_an_id_is_given_nothing_that_the_former_one_answered() {
+async fn ea42_d14_reenrolled_agent_gets_no_acked_actions() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let body = json!({"type": "PERMANENT", "id": "fixed"});
     let first = test.entry(&test.enroll(&key, &body).await.unwrap()).await.unwrap();
     for (id, kind) in [("settings", ActionType::Settings), ("leave", ActionType::Unenroll)] {
-        test.order(id, kind, "fixed", |action| action.expiration = Some(test.now().plus(HOUR))).await;
+        test.add_action(id, kind, "fixed", |action| action.expiration = Some(test.now().plus(HOUR))).await;
     }
     assert_eq!(ack(&test, &first, &["settings", "leave"]).await, [200, 200]);
     assert!(!test.stored("fixed").await.active);
     let second = test.entry(&test.enroll(&key, &body).await.unwrap()).await.unwrap();
     let position = second.record().unwrap().action_position;
     assert_eq!(test.store().actions_due(second.id(), position, test.now(), 10).await.unwrap(), []);
-    // Agents keep acks that were not answered and send them later, under whatever key they have then.
+    // Agents keep acks that got no response and send them later, with the key they have then.
     assert_eq!(ack(&test, &second, &["leave"]).await, [400]);
     assert!(test.stored("fixed").await.active);
-    test.order("now", ActionType::Settings, "fixed", |_| {}).await;
+    test.add_action("now", ActionType::Settings, "fixed", |_| {}).await;
     let due = test.store().actions_due(second.id(), position, test.now(), 10).await.unwrap();
     assert_eq!(due.iter().map(|due| due.action.id.as_str()).collect::<Vec<_>>(), ["now"]);
 }
@@ -189,7 +189,7 @@ async fn ack(test: &TestFleet, entry: &AgentEntry, actions: &[&str]) -> Vec<u16>
 }
 
 #[tokio::test]
-async fn ea46_ea47_the_same_enrollment_id_many_times_at_once_gives_one_agent() {
+async fn ea46_ea47_concurrent_enrollments_with_one_enrollment_id_create_one_agent() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let body = json!({"type": "PERMANENT", "enrollment_id": "once"});
@@ -209,7 +209,7 @@ async fn ea46_ea47_the_same_enrollment_id_many_times_at_once_gives_one_agent() {
 }
 
 #[tokio::test]
-async fn ea46_the_same_id_many_times_at_once_gives_one_agent() {
+async fn ea46_concurrent_enrollments_with_one_id_create_one_agent() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let body = json!({"type": "PERMANENT", "id": "fixed"});
@@ -222,7 +222,7 @@ async fn ea46_the_same_id_many_times_at_once_gives_one_agent() {
 }
 
 #[tokio::test]
-async fn ea45_a_refused_enrolment_leaves_nothing_behind() {
+async fn ea45_rejected_enrollment_stores_nothing() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let error = test.enroll(&key, &json!({"type": "PERMANENT", "id": "a/b"})).await.unwrap_err();
@@ -232,7 +232,7 @@ async fn ea45_a_refused_enrolment_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn m11_without_a_policy_in_the_key_rules_decide_and_then_the_default_policy() {
+async fn m11_key_without_a_policy_uses_the_rules_and_then_the_default_policy() {
     let test = TestFleet::new().await;
     let key = test.add_key(None, |_| {}).await;
     let policy = async |body| test.enroll(&key, &body).await.unwrap().policy_id;
@@ -249,13 +249,13 @@ async fn m11_without_a_policy_in_the_key_rules_decide_and_then_the_default_polic
 }
 
 #[test]
-fn slow_hashes_are_queued_within_a_bound_for_all_and_for_each_key() {
+fn slow_hash_queue_is_bounded_in_total_and_per_key() {
     let enrolling = Enrolling::default();
     let key = |number: usize| EnrollmentKeyId::trusted(number.to_string());
-    let own: Vec<_> = (0..MOST_WAITING_BY_KEY).map(|_| enrolling.queue(&key(0)).unwrap()).collect();
+    let own: Vec<_> = (0..MAX_WAITING_PER_KEY).map(|_| enrolling.queue(&key(0)).unwrap()).collect();
     let refused = enrolling.queue(&key(0)).err().expect("one key does not take the whole queue");
     assert_eq!((refused.kind, refused.code), (ErrorKind::TooMany, "TooManyRequests"));
-    let others: Vec<_> = (1..=MOST_WAITING - own.len()).map(|number| enrolling.queue(&key(number)).unwrap()).collect();
+    let others: Vec<_> = (1..=MAX_WAITING - own.len()).map(|number| enrolling.queue(&key(number)).unwrap()).collect();
     assert!(enrolling.queue(&key(999)).is_err(), "the queue is full");
     drop((own, others));
     assert!(enrolling.queue(&key(0)).is_ok());

@@ -1,4 +1,4 @@
-//! When policies have agents that stay away unenrolled.
+//! The unenroll timeout of policies.
 
 use std::time::Duration;
 
@@ -13,29 +13,32 @@ use super::Housekeeping;
 use crate::authority::System;
 use crate::policies::all_policies;
 
-/// Agents unenrolled in one run at most (MG §3.4).
-const UNENROLLED_AT_MOST: usize = 1000;
-/// Agents looked at before the policy is read anew.
-const AT_ONCE: usize = 500;
+/// Maximum agents unenrolled in one run (MG §3.4).
+const MAX_UNENROLLED: usize = 1000;
+/// Agents handled before the policy is read again.
+const BATCH: usize = 500;
 
 impl Housekeeping {
-    /// Unenrols agents that are inactive, and unseen for as long as their policy says while this server watched. Those of
-    /// managed policies stay.
+    /// Unenrolls agents that are inactive and have not been seen for the timeout of their policy, counted only while
+    /// this server could have seen them. Agents of managed policies are never unenrolled.
     pub(super) async fn unenroll_unseen(&self) -> Result<u64, Error> {
+        // First, so that a clock that was just set does not count as an absence.
         self.statuses.follow_clock().await?;
-        let mut left = UNENROLLED_AT_MOST;
+        let mut left = MAX_UNENROLLED;
         for policy in all_policies(&self.store).await? {
+            // A limit for the whole run: if a wrong timeout unenrolls agents, it is noticed before the fleet is gone.
             if left > 0 && unenroll_timeout(&policy).is_some() {
                 left -= self.unenroll_unseen_on(&policy.id, left).await?.min(left);
             }
         }
-        Ok((UNENROLLED_AT_MOST - left) as u64)
+        Ok((MAX_UNENROLLED - left) as u64)
     }
 
     async fn unenroll_unseen_on(&self, id: &PolicyId, at_most: usize) -> Result<usize, Error> {
         let (mut unenrolled, mut after) = (0, None);
-        while unenrolled < at_most && !self.stopping.has_begun() {
-            // Read each time: who hosts a policy or takes its timeout away means the agents that are still there.
+        while unenrolled < at_most && !self.shutdown.has_begun() {
+            // Read again for each batch: an administrator who removes the timeout, or makes the policy managed,
+            // expects that to save the agents that are still enrolled.
             let policy = self.store.everywhere(&System).policy(id).await?;
             let Some(timeout) = policy.as_ref().and_then(unenroll_timeout) else { break };
             let filter = AgentFilter {
@@ -47,15 +50,16 @@ impl Housekeeping {
             let ids = self
                 .store
                 .everywhere(&System)
-                .agent_ids(&filter, after.as_ref(), AT_ONCE.min(at_most - unenrolled) as u32)
+                .agent_ids(&filter, after.as_ref(), BATCH.min(at_most - unenrolled) as u32)
                 .await?;
             let Some(last) = ids.last().cloned() else { break };
             unenrolled += self
                 .actions
-                .shut_out_due(&ids, "timeout", &|record, now| {
-                    // Nobody could be seen by a server that was down, or whose clock stood elsewhere.
-                    let counts_from = self.statuses.absences_count_from().min(now);
-                    let seen = self.registry.last_seen(&record.id, now).max(Some(counts_from));
+                .force_unenroll_due(&ids, "timeout", &|record, now| {
+                    // Checked again on the record that is committed: the agent may have come back or been reassigned
+                    // since the list was read. Time in which the server was down or had another clock does not count.
+                    let absences_count_from = self.statuses.absences_count_from().min(now);
+                    let seen = self.registry.last_seen(&record.id, now).max(Some(absences_count_from));
                     record.policy_id.as_ref() == Some(id) && is_due_to_unenroll(record, timeout, seen, now)
                 })
                 .await?;

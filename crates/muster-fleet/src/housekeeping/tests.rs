@@ -10,9 +10,9 @@ use muster_core::status::Status;
 use muster_store::PolicyWrite;
 
 use super::*;
+use crate::observation::BACK_OFF;
 use crate::registry::PollSlot;
 use crate::testing::TestFleet;
-use crate::vigil::BACK_OFF;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -26,7 +26,7 @@ async fn record(test: &TestFleet, id: &AgentId) -> AgentRecord {
     test.stored(id.as_str()).await
 }
 
-/// Changes a policy as an operation does, without compiling it.
+/// Changes a policy like the service, but without compiling it.
 async fn change_policy(test: &TestFleet, id: &str, change: impl FnOnce(&mut Policy)) {
     let before = test.store().policy(&PolicyId::trusted(id)).await.unwrap().unwrap();
     let mut after = before.clone();
@@ -39,8 +39,8 @@ async fn change_policy(test: &TestFleet, id: &str, change: impl FnOnce(&mut Poli
     test.commit(vec![update, Write::Changed(Change::Policy(before.id))]).await;
 }
 
-async fn order(test: &TestFleet, id: &str, kind: ActionType, expiration: Option<Timestamp>, target: &AgentId) {
-    test.order(id, kind, target.as_str(), |action| action.expiration = expiration).await;
+async fn add_action(test: &TestFleet, id: &str, kind: ActionType, expiration: Option<Timestamp>, target: &AgentId) {
+    test.add_action(id, kind, target.as_str(), |action| action.expiration = expiration).await;
 }
 
 async fn has_action(test: &TestFleet, id: &str) -> bool {
@@ -54,15 +54,15 @@ async fn audited(test: &TestFleet, action: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn actions_go_a_month_after_their_expiration() {
+async fn actions_are_deleted_a_month_after_their_expiration() {
     let test = TestFleet::new().await;
     let agent = enrolled(&test, "p").await;
     let end = test.now().plus(HOUR);
     for n in 0..25 {
-        order(&test, &format!("old-{n}"), ActionType::Settings, Some(end), &agent).await;
+        add_action(&test, &format!("old-{n}"), ActionType::Settings, Some(end), &agent).await;
     }
-    order(&test, "young", ActionType::Settings, Some(end.plus(HOUR)), &agent).await;
-    order(&test, "endless", ActionType::Settings, None, &agent).await;
+    add_action(&test, "young", ActionType::Settings, Some(end.plus(HOUR)), &agent).await;
+    add_action(&test, "endless", ActionType::Settings, None, &agent).await;
     test.clock.advance(HOUR + ACTIONS_KEPT);
     assert_eq!(test.fleet.housekeeping().collect_actions().await.unwrap(), 0);
     test.clock.advance(Duration::from_secs(1));
@@ -82,7 +82,7 @@ async fn oldest_change(test: &TestFleet) -> i64 {
 }
 
 #[tokio::test]
-async fn changes_go_when_they_are_a_day_old_handled_and_many() {
+async fn changes_are_pruned_when_old_handled_and_above_the_minimum() {
     let test = TestFleet::new().await;
     let first_day = log_changes(&test, 50).await;
     let handled = |seq| test.fleet.feed.set_handled(seq);
@@ -102,7 +102,7 @@ async fn changes_go_when_they_are_a_day_old_handled_and_many() {
 }
 
 #[tokio::test]
-async fn marks_of_the_change_log_stay_few() {
+async fn number_of_change_log_marks_is_bounded() {
     let test = TestFleet::new().await;
     for _ in 0..100 {
         test.clock.advance(HOUR);
@@ -136,7 +136,7 @@ async fn begin(test: &TestFleet, name: &str, status: FileStatus) {
     test.commit(vec![Write::File(FileWrite::InsertUpload(Box::new(upload))), chunk]).await;
 }
 
-/// How an upload stands, and how many chunks it has.
+/// State of an upload, and the number of its chunks.
 async fn upload(test: &TestFleet, name: &str) -> (FileStatus, usize) {
     let id = FileId::trusted(name);
     let status = test.store().upload(&id).await.unwrap().unwrap().status;
@@ -144,7 +144,7 @@ async fn upload(test: &TestFleet, name: &str) -> (FileStatus, usize) {
 }
 
 #[tokio::test]
-async fn ea134_uploads_that_are_late_or_old_are_removed() {
+async fn ea134_expired_and_old_uploads_are_deleted() {
     let test = TestFleet::new().await;
     for n in 0..25 {
         begin(&test, &format!("late-{n}"), FileStatus::AwaitingUpload).await;
@@ -167,7 +167,7 @@ async fn ea134_uploads_that_are_late_or_old_are_removed() {
     assert_eq!(audited(&test, "file.delete").await.len(), 27);
 }
 
-/// An agent of policy `p` that was there, and then was not for so long.
+/// An agent of policy `p` that was seen and has then been away for `absence`.
 async fn away(test: &TestFleet, policy: &str, time: Duration) -> AgentId {
     // Absences count once this server has watched for a full back-off.
     test.clock.advance(BACK_OFF);
@@ -180,11 +180,11 @@ async fn away(test: &TestFleet, policy: &str, time: Duration) -> AgentId {
 }
 
 #[tokio::test]
-async fn mg149_agents_inactive_and_unseen_for_long_are_unenrolled() {
+async fn mg149_inactive_agents_are_unenrolled_after_the_timeout() {
     let test = TestFleet::new().await;
     change_policy(&test, "p", |policy| policy.unenroll_timeout = Some(7200)).await;
     let gone = away(&test, "p", HOUR + HOUR / 2).await;
-    order(&test, "settings", ActionType::Settings, None, &gone).await;
+    add_action(&test, "settings", ActionType::Settings, None, &gone).await;
     let young = enrolled(&test, "p").await;
     assert_eq!(record(&test, &gone).await.status, Status::Inactive);
     test.fleet.housekeeping().run().await;
@@ -212,7 +212,7 @@ async fn mg149_agents_inactive_and_unseen_for_long_are_unenrolled() {
 }
 
 #[tokio::test]
-async fn mg149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactive() {
+async fn mg149_agents_without_a_timeout_and_offline_agents_are_not_unenrolled() {
     let test = TestFleet::new().await;
     let gone = away(&test, "p", HOUR * 10).await;
     for timeout in [None, Some(0)] {
@@ -220,7 +220,7 @@ async fn mg149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactiv
         test.fleet.housekeeping().run().await;
         assert!(record(&test, &gone).await.active);
     }
-    // Never inactive, so never unenrolled, however long it is away.
+    // Without an inactivity timeout it never becomes inactive, and so is never unenrolled.
     change_policy(&test, "p", |policy| (policy.inactivity_timeout, policy.unenroll_timeout) = (0, Some(60))).await;
     test.fleet.housekeeping().run().await;
     let after = record(&test, &gone).await;
@@ -228,12 +228,12 @@ async fn mg149_without_a_timeout_nobody_is_unenrolled_and_offline_is_not_inactiv
 }
 
 #[tokio::test]
-async fn mg150_an_agent_that_came_back_is_not_unenrolled() {
+async fn mg150_agent_that_reconnected_is_not_unenrolled() {
     let test = TestFleet::new().await;
     change_policy(&test, "p", |policy| policy.unenroll_timeout = Some(7200)).await;
     let (back, gone) = (enrolled(&test, "p").await, away(&test, "p", HOUR * 3).await);
     assert_eq!(record(&test, &back).await.status, Status::Inactive);
-    // It is here again; the store does not know yet.
+    // The agent is back, but only in memory.
     let entry = test.fleet.registry().get(&back).unwrap();
     let _poll = PollSlot::new(test.fleet.registry(), entry, test.clock.clone());
     test.fleet.housekeeping().run().await;
@@ -242,7 +242,7 @@ async fn mg150_an_agent_that_came_back_is_not_unenrolled() {
 }
 
 #[tokio::test]
-async fn mg151_agents_of_hosted_policies_stay() {
+async fn mg151_agents_of_managed_policies_are_not_unenrolled() {
     let test = TestFleet::new().await;
     change_policy(&test, "p", |policy| (policy.is_managed, policy.unenroll_timeout) = (true, Some(60))).await;
     let gone = away(&test, "p", HOUR * 3).await;
@@ -251,7 +251,7 @@ async fn mg151_agents_of_hosted_policies_stay() {
 }
 
 #[tokio::test]
-async fn mg42_mg43_agents_get_the_new_inactivity_timeout_of_their_policy() {
+async fn mg42_mg43_changed_inactivity_timeout_is_copied_to_agents() {
     let test = TestFleet::new().await;
     test.revised_policy("q", |_| {}).await;
     let (gone, other) = (away(&test, "p", Duration::from_secs(600)).await, enrolled(&test, "q").await);
@@ -269,11 +269,11 @@ async fn mg42_mg43_agents_get_the_new_inactivity_timeout_of_their_policy() {
 }
 
 #[tokio::test]
-async fn mg42_a_new_inactivity_timeout_reaches_agents_without_waiting_for_housekeeping() {
+async fn mg42_changed_inactivity_timeout_is_copied_without_housekeeping() {
     let test = TestFleet::new().await;
     let agents = [enrolled(&test, "p").await, enrolled(&test, "p").await];
     let background = tokio::spawn(Arc::clone(&test.fleet).run_background());
-    // The feed follows from where it begins: only then does it see the change.
+    // The feed must start before the change, since it reads only from its start.
     while test.fleet.feed.handled() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -291,22 +291,22 @@ async fn mg42_a_new_inactivity_timeout_reaches_agents_without_waiting_for_housek
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_run_is_a_minute_after_the_start_and_then_every_ten() {
+async fn first_run_is_after_one_minute_and_then_every_ten() {
     let test = TestFleet::new().await;
     let agent = enrolled(&test, "p").await;
     let long_over = test.now().minus(ACTIONS_KEPT + HOUR);
-    order(&test, "first", ActionType::Settings, Some(long_over), &agent).await;
-    // The paused clock goes on whenever the store is waited for: what is told is no earlier than a run, and no later
-    // than the one after the next.
+    add_action(&test, "first", ActionType::Settings, Some(long_over), &agent).await;
+    // The paused clock advances whenever the store is awaited, so the counted time is at least one interval and less
+    // than two.
     let start = tokio::time::Instant::now();
-    let house = tokio::spawn(Arc::clone(&test.fleet.housekeeping).keep());
+    let house = tokio::spawn(Arc::clone(&test.fleet.housekeeping).run_periodically());
     for (id, next, earliest) in [("first", "second", FIRST), ("second", "third", FIRST + EVERY)] {
         while has_action(&test, id).await {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let passed = start.elapsed();
         assert!(passed >= earliest && passed < earliest + EVERY * 2, "{id} {passed:?}");
-        order(&test, next, ActionType::Settings, Some(long_over), &agent).await;
+        add_action(&test, next, ActionType::Settings, Some(long_over), &agent).await;
     }
     test.fleet.stop();
     house.await.unwrap();

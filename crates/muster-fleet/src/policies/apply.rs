@@ -1,4 +1,4 @@
-//! Apply: a policy file is taken whole; the policy of its name is created or changed.
+//! Applying a policy file: creates or changes the policy with the file's name.
 
 use std::collections::BTreeMap;
 
@@ -11,45 +11,46 @@ use muster_core::yaml::Places;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::draft::{blank, warn_of};
+use super::draft::{blank, secret_warnings};
 use super::revise::off_thread;
-use super::{Expected, Policies, PolicyDraft, SavedPolicy, refuse_hosted};
+use super::{Expected, Policies, PolicyDraft, SavedPolicy, refuse_managed};
 use crate::force::Force;
 
-/// A policy file and what is given beside it.
+/// A policy file and the options of its application.
 #[derive(Default)]
 pub struct Application {
     /// The file's text.
     pub text: String,
     /// Secrets by name: a value replaces, `None` removes, an absent one stays.
     pub secrets: BTreeMap<String, Option<Zeroizing<String>>>,
-    /// Changes a hosted policy too.
+    /// Whether to change a managed policy.
     pub force: Force,
-    /// What the caller saw last.
+    /// The version that the caller has seen.
     pub expected: Expected,
 }
 
-/// A file as it was applied, or would be.
+/// Result of an applied file, or of a dry run.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// The policy. Its warnings have their places in the file.
+    /// The policy. Its warnings have positions in the file.
     pub saved: SavedPolicy,
-    /// Revision before; `None`: the policy is new.
+    /// Previous revision; `None` for a new policy.
     pub previous_revision: Option<i64>,
-    /// What differs from before, values of secrets aside; empty for a new policy.
+    /// Differences from the previous content, without the values of secrets; empty for a new policy.
     pub changes: Vec<Difference>,
-    /// Names of secrets whose values were set, replaced or removed.
+    /// Names of secrets that were set, replaced or removed.
     pub secrets: Vec<String>,
 }
 
 impl Policies {
-    /// Applies a policy file. Problems and warnings carry their places in it.
+    /// Applies a policy file. Problems and warnings have positions in it.
     pub async fn apply(&self, grant: &Grant<PoliciesWrite>, application: Application) -> Result<Applied, Error> {
         let Application { text, secrets, force, expected } = application;
-        let warnings = warn_of(&secrets);
+        let warnings = secret_warnings(&secrets);
+        // Parsing a large file takes milliseconds, during which this thread's connections would wait.
         let (file, places) = off_thread(move || file::read(&text)).await??;
         let mut applied = self
-            .apply_file(grant, PolicyDraft { secrets, force, expected, ..drafted(file) })
+            .apply_file(grant, PolicyDraft { secrets, force, expected, ..draft_from(file) })
             .await
             .map_err(|error| located(error, &places))?;
         applied.saved = applied.saved.with_warnings(warnings);
@@ -58,25 +59,28 @@ impl Policies {
     }
 
     async fn apply_file(&self, grant: &Grant<PoliciesWrite>, draft: PolicyDraft) -> Result<Applied, Error> {
-        let _turn = self.turn().await;
+        // Held from the look-up to the commit: two callers who apply the same new file must not create two policies.
+        let _lock = self.lock_changes().await;
         let name = draft.name.clone().unwrap_or_default();
         let before = self.store.seen_by(grant).policy_by_name(name.trim()).await?;
         draft.expected.check(before.as_ref(), &name)?;
         let Some(before) = before else {
-            let (policy, writes) =
-                self.drafted(blank(self.new_policy_id(None)?, grant.space().clone(), self.clock.now()), draft).await?;
+            let (policy, writes) = self
+                .apply_draft(blank(self.new_policy_id(None)?, grant.space().clone(), self.clock.now()), draft)
+                .await?;
             let secrets = changed_secrets(&[], &policy.secrets);
             let saved = self.insert_policy(grant, policy, writes).await?;
             return Ok(Applied { saved, previous_revision: None, changes: Vec::new(), secrets });
         };
-        refuse_hosted(&before, draft.force)?;
+        refuse_managed(&before, draft.force)?;
         let mut draft = draft;
-        // An empty list of tags and none are the same.
+        // A file without tags sets `tags` to null. For a policy without tags that is no change, and must not create a
+        // revision.
         let has_tags = before.fields.get("tags").and_then(Value::as_array).is_some_and(|tags| !tags.is_empty());
         if !has_tags && draft.fields.get("tags").is_some_and(Value::is_null) {
             draft.fields.remove("tags");
         }
-        let (after, writes) = self.drafted(before.clone(), draft).await?;
+        let (after, writes) = self.apply_draft(before.clone(), draft).await?;
         let changes = changes(&before, &after);
         let secrets = changed_secrets(&before.secrets, &after.secrets);
         let previous_revision = Some(before.revision);
@@ -85,8 +89,8 @@ impl Policies {
     }
 }
 
-/// What a file asks for. `null` resets a setting; what the file does not name stays as it is.
-fn drafted(file: PolicyFile) -> PolicyDraft {
+/// Converts a file to a draft. `null` resets a setting; settings that are not in the file stay as they are.
+fn draft_from(file: PolicyFile) -> PolicyDraft {
     let PolicyFile { name, description, namespace, tags, settings: mut fields, config } = file;
     let switch = |value: Option<Value>| value.map(|value| value == Value::Bool(true));
     let (is_managed, is_default) = (switch(fields.remove("is_managed")), switch(fields.remove("is_default")));
@@ -108,6 +112,7 @@ fn drafted(file: PolicyFile) -> PolicyDraft {
     }
 }
 
+/// Adds positions in the file to the error's problems.
 fn located(mut error: Error, places: &Places) -> Error {
     match error.problems.take() {
         Some(mut problems) => {
@@ -119,6 +124,7 @@ fn located(mut error: Error, places: &Places) -> Error {
 }
 
 fn changes(before: &Policy, after: &Policy) -> Vec<Difference> {
+    // Null, an empty list and an absent field mean the same, so a change from one to another is not shown.
     let is_nothing = |value: &Option<Value>| {
         value.as_ref().is_none_or(|value| value.is_null() || value.as_array().is_some_and(Vec::is_empty))
     };
@@ -127,7 +133,7 @@ fn changes(before: &Policy, after: &Policy) -> Vec<Difference> {
     found
 }
 
-/// What people decide about a policy, as the API names it.
+/// The policy's editable fields with the names of the API.
 fn described(policy: &Policy) -> Value {
     let mut fields: Map<String, Value> = policy.fields.as_object().cloned().unwrap_or_default();
     if let Value::Object(more) = json!({

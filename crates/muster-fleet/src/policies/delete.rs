@@ -1,4 +1,4 @@
-//! Delete: a policy with its revisions, its enrollment keys and its secrets, once nobody is on it.
+//! Deletion of a policy with its revisions, enrollment keys and secrets.
 
 use std::collections::BTreeSet;
 
@@ -12,19 +12,19 @@ use muster_store::query::Page;
 use muster_store::{PolicyWrite, Precondition, SecretWrite, StoreError, Write};
 use serde_json::json;
 
-use super::{BATCH, Policies, refuse_hosted, refused};
+use super::{BATCH, Policies, refuse_managed, refused};
 use crate::audit::audit_line;
 use crate::authority::Authorized;
 use crate::force::Force;
 use crate::scope::Scoped;
 
 impl Policies {
-    /// Deletes a policy; refused while an active agent is on it, whatever its status.
+    /// Deletes a policy; a conflict while an active agent in any status is assigned to it.
     pub async fn delete(&self, policy: &Authorized<Policy, PoliciesWrite>, force: Force) -> Result<Policy, Error> {
-        let (_turn, grant) = (self.turn().await, policy.grant());
+        let (_lock, grant) = (self.lock_changes().await, policy.grant());
         let seen = self.store.seen_by(grant);
         let policy = self.current(policy).await?;
-        refuse_hosted(&policy, force)?;
+        refuse_managed(&policy, force)?;
         refuse_in_use(seen, &policy).await?;
         let now = self.clock.now();
         let mut writes = vec![Write::Policy(PolicyWrite::Delete { id: policy.id.clone() })];
@@ -38,6 +38,8 @@ impl Policies {
         match self.store.commit(grant, writes).await {
             Ok(_) => Ok(policy),
             Err(StoreError::Conflict(Precondition::Changed(_))) => {
+                // The store checks as well, because agents enroll without this lock. Counting again gives the message
+                // with the number of agents, unless they are gone by now.
                 refuse_in_use(seen, &policy).await?;
                 Err(Error::conflict("policy_changed", "an agent was added and removed in the meantime")
                     .remedy("try again"))
@@ -58,7 +60,8 @@ async fn refuse_in_use(seen: Scoped<'_>, policy: &Policy) -> Result<(), Error> {
     Err(Error::conflict("policy_in_use", message).remedy("reassign or unenroll them first"))
 }
 
-/// Every secret that any revision of the policy referred to.
+/// Returns the secrets that any revision of the policy refers to: older revisions may use ones that the newest does
+/// not.
 async fn secrets_of_revisions(seen: Scoped<'_>, policy: &Policy) -> Result<BTreeSet<SecretId>, Error> {
     let mut found: BTreeSet<SecretId> = policy.secrets.iter().map(|(_, id)| id.clone()).collect();
     for (number, _, _) in seen.revisions(policy).await? {
@@ -69,7 +72,7 @@ async fn secrets_of_revisions(seen: Scoped<'_>, policy: &Policy) -> Result<BTree
     Ok(found)
 }
 
-/// Rows that tell that the policy's keys are gone.
+/// Returns the changes for the policy's enrollment keys, which the store deletes together with the policy.
 async fn key_changes(seen: Scoped<'_>, policy: &Policy) -> Result<Vec<Write>, Error> {
     let mut changes = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! From a draft and what is there to what shall be.
+//! Applying a draft to a policy.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use zeroize::Zeroizing;
 
 use super::{Policies, PolicyDraft};
 
-/// Longest name of a secret.
+/// Maximum length of a secret's name in bytes.
 const MAX_SECRET_NAME: usize = 64;
 
-/// A policy before anybody said anything about it.
+/// Returns a policy with default values.
 pub(super) fn blank(id: PolicyId, space: SpaceId, now: Timestamp) -> Policy {
     Policy {
         id,
@@ -39,8 +39,12 @@ pub(super) fn blank(id: PolicyId, space: SpaceId, now: Timestamp) -> Policy {
 }
 
 impl Policies {
-    /// Applies a draft; answers the policy and the writes of its new secrets.
-    pub(super) async fn drafted(&self, mut policy: Policy, draft: PolicyDraft) -> Result<(Policy, Vec<Write>), Error> {
+    /// Applies a draft; returns the changed policy and the writes of its new secrets.
+    pub(super) async fn apply_draft(
+        &self,
+        mut policy: Policy,
+        draft: PolicyDraft,
+    ) -> Result<(Policy, Vec<Write>), Error> {
         let writes = self.apply_secrets(&mut policy.secrets, draft.secrets).await?;
         set(&mut policy.name, draft.name.map(|name| name.trim().to_owned()));
         set(&mut policy.namespace, draft.namespace);
@@ -52,11 +56,12 @@ impl Policies {
         set(&mut policy.config, draft.config);
         let fields = policy.fields.as_object_mut().ok_or_else(|| Error::internal("a policy's fields are no object"))?;
         fields.extend(draft.fields);
+        // After merging: a `null` in the draft removes the stored field.
         fields.retain(|_, value| !value.is_null());
         Ok((policy, writes))
     }
 
-    /// Values that are what they were keep their ids, so that saving again changes nothing.
+    /// Applies changes of secrets. An unchanged value keeps its id, so that saving the same values creates no revision.
     async fn apply_secrets(
         &self,
         secrets: &mut Vec<(String, SecretId)>,
@@ -71,6 +76,8 @@ impl Policies {
             check_secret_name(&name)?;
             let place = secrets.iter().position(|(known, _)| *known == name);
             match (place, value) {
+                // The sealed value of a removed or replaced secret stays: older revisions refer to it, and agents can
+                // be assigned to them. It is deleted with the policy.
                 (Some(place), None) => drop(secrets.remove(place)),
                 (None, None) => {}
                 (Some(place), Some(value)) if now.get(&secrets[place].1) == Some(&value) => {}
@@ -84,12 +91,13 @@ impl Policies {
                 }
             }
         }
+        // Sorted by name: the order in which secrets were set must not count as a difference.
         secrets.sort_unstable();
         Ok(writes)
     }
 
-    /// The same secrets under ids of their own, for a copy.
-    pub(super) async fn copied_secrets(
+    /// Copies secrets under new ids. With shared ids, deleting one policy would delete the secrets of the other.
+    pub(super) async fn copy_secrets(
         &self,
         secrets: &[(String, SecretId)],
     ) -> Result<(Vec<(String, SecretId)>, Vec<Write>), Error> {
@@ -106,8 +114,8 @@ impl Policies {
     }
 }
 
-/// Warns of new secrets that agents would take for variables, once they are in place.
-pub(super) fn warn_of(secrets: &BTreeMap<String, Option<Zeroizing<String>>>) -> Problems {
+/// Returns warnings for new secrets in which agents would expand a variable.
+pub(super) fn secret_warnings(secrets: &BTreeMap<String, Option<Zeroizing<String>>>) -> Problems {
     let mut warnings = Problems::default();
     let holds = |value: &Option<Zeroizing<String>>| value.as_ref().is_some_and(|value| value.contains("${"));
     for (name, _) in secrets.iter().filter(|(_, value)| holds(value)) {

@@ -1,4 +1,4 @@
-//! What an empty store gets: a default policy.
+//! The default policy of an empty store.
 
 use muster_core::Error;
 use muster_core::authorization::{Actor, OpContext};
@@ -10,27 +10,32 @@ use super::draft::blank;
 use super::{Policies, PolicyDraft, SavedPolicy, all_in};
 use crate::authority::System;
 
-/// Says that the default policy was made once: who deletes it does not get it again.
-const MADE: &str = "default_policy";
+/// The setting that records that the default policy was created once. Without it, a deleted default policy would come
+/// back at every start.
+const CREATED: &str = "default_policy";
 
 impl Policies {
-    /// The name of a policy that enrollment keys can be made for: the default one, else the first by name.
-    pub async fn to_begin_with(&self) -> Result<Option<String>, Error> {
+    /// Returns the name of a policy that can have enrollment keys: the default one, else the first by name.
+    pub async fn first_policy_name(&self) -> Result<Option<String>, Error> {
         let mut policies = all_in(self.store.within(&System, &SpaceId::default())).await?;
         policies.retain(|policy| !policy.is_managed);
+        // `false` sorts before `true`, so `!is_default` puts the default policy first.
         policies.sort_by(|one, other| (!one.is_default, &one.name).cmp(&(!other.is_default, &other.name)));
         Ok(policies.into_iter().next().map(|policy| policy.name))
     }
 
-    /// Makes the `Default policy` with its enrollment key, in a store that never had one. `None`: nothing to do.
+    /// Creates the `Default policy` with its enrollment key in a store that never had a policy; otherwise returns
+    /// `None`.
     pub async fn ensure_default(&self) -> Result<Option<SavedPolicy>, Error> {
-        let _turn = self.turn().await;
+        let _lock = self.lock_changes().await;
         let everywhere = self.store.everywhere(&System);
         let has_policies = everywhere.policies(None, Page { offset: 0, limit: 1 }).await?.total > 0;
-        if has_policies || everywhere.setting(MADE).await?.is_some() {
+        if has_policies || everywhere.setting(CREATED).await?.is_some() {
             return Ok(None);
         }
         let grant = OpContext::administrator(Actor::System).grant()?;
+        // Created like any other policy, through the checks and the compiler, so that it can't differ from one that an
+        // administrator creates.
         let draft = PolicyDraft {
             name: Some("Default policy".into()),
             description: Some("Created at the first start".into()),
@@ -38,8 +43,11 @@ impl Policies {
             ..PolicyDraft::default()
         };
         let id = self.new_policy_id(None)?;
-        let (policy, mut writes) = self.drafted(blank(id.clone(), SpaceId::default(), self.clock.now()), draft).await?;
-        writes.push(Write::Setting(SettingWrite::Put { name: MADE.into(), value: id.as_str().to_owned() }));
+        let (policy, mut writes) =
+            self.apply_draft(blank(id.clone(), SpaceId::default(), self.clock.now()), draft).await?;
+        // The marker is in the commit of the policy: a crash in between would otherwise leave a store that never gets
+        // one, or gets two.
+        writes.push(Write::Setting(SettingWrite::Put { name: CREATED.into(), value: id.as_str().to_owned() }));
         self.insert_policy(&grant, policy, writes).await.map(Some)
     }
 }

@@ -1,8 +1,8 @@
-//! Policies: make, change, copy, go back, delete, look, compare.
+//! The service of policies: create, change, copy, roll back, delete, read, compare.
 //!
-//! Every change of what a policy says is compiled before it is committed, and committed with its revision, its
-//! secrets and its line in the audit log. Changes of policies and outputs wait for one another on a node, so that a
-//! revision is never compiled from outputs that are about to change.
+//! Every change of a policy's content is compiled before it is committed, together with its revision, its secrets and
+//! its audit event. On a node, changes of policies and outputs are serialized, so that a revision is never compiled
+//! from outputs that are about to change.
 
 pub mod apply;
 mod delete;
@@ -39,53 +39,54 @@ use super::scope::Scoped;
 use super::secrets::SealedSecrets;
 use super::watched_store::WatchedStore;
 
-/// Policies read at once.
+/// Policies per read.
 const BATCH: u32 = 500;
 
-/// What a caller wants a policy to be. Absent fields stay as they are, or get their defaults.
+/// A new policy or a change of one. Absent fields stay as they are, or get their defaults.
 #[derive(Clone, Default)]
 pub struct PolicyDraft {
-    /// Its id, for a new one; else one is made.
+    /// Id of a new policy; generated if absent.
     pub id: Option<String>,
     /// Its name.
     pub name: Option<String>,
     /// The data namespace.
     pub namespace: Option<String>,
-    /// What it is for.
+    /// Its description.
     pub description: Option<String>,
-    /// Hosted.
+    /// Whether it is managed: changed only with force.
     pub is_managed: Option<bool>,
-    /// Given to agents that come without a policy; takes the mark from the one that has it.
+    /// Whether agents that enroll without a policy get this one. Replaces the previous default.
     pub is_default: Option<bool>,
-    /// Seconds without a check-in until inactive; 0: never.
+    /// Seconds without a check-in until an agent is inactive; 0 means never.
     pub inactivity_timeout: Option<i64>,
-    /// Seconds of inactivity until unenrolled; `Some(None)`: never.
+    /// Seconds without a check-in until an inactive agent is unenrolled; `Some(None)` means never.
     pub unenroll_timeout: Option<Option<i64>>,
-    /// An object in the format of a standalone agent's configuration.
+    /// Configuration in the format of a standalone agent: an object.
     pub config: Option<Value>,
     /// Secrets by name: a value replaces, `None` removes, an absent one stays.
     pub secrets: BTreeMap<String, Option<Zeroizing<String>>>,
-    /// Every other field; `null` removes.
+    /// All other fields; `null` removes one.
     pub fields: Map<String, Value>,
-    /// Changes a hosted policy.
+    /// Whether to change a managed policy.
     pub force: Force,
-    /// What the caller saw last.
+    /// The version that the caller has seen.
     pub expected: Expected,
 }
 
-/// What a caller expects to change, so that nobody's change is lost. Empty fields expect nothing.
+/// Precondition of a change, against lost updates. Empty fields are not checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// The policy's revision; 0: there is no such policy.
+    /// The policy's revision; 0 requires that there is no such policy.
     pub revision: Option<i64>,
     /// The policy's [`version_token`].
     pub version: Option<String>,
 }
 
 impl Expected {
-    /// Refuses the change when `policy` is another one than the caller saw.
+    /// Returns a conflict if `policy` is not the version that the caller has seen.
     fn check(&self, policy: Option<&Policy>, name: &str) -> Result<(), Error> {
         let revision = policy.map_or(0, |policy| policy.revision);
+        // Both may be given, and both must match.
         let (wanted, found) = match (self.revision, &self.version) {
             (Some(wanted), _) if wanted != revision => (wanted.to_string(), revision.to_string()),
             (_, Some(wanted)) if policy.is_none_or(|policy| version_token(policy) != *wanted) => {
@@ -98,16 +99,16 @@ impl Expected {
     }
 }
 
-/// A policy as it was saved.
+/// A saved policy.
 #[derive(Clone, Debug)]
 pub struct SavedPolicy {
     /// The policy.
     pub policy: Policy,
-    /// What works, but perhaps not as meant.
+    /// Problems that don't prevent the policy from working.
     pub warnings: Problems,
     /// Whether anything changed.
     pub changed: bool,
-    /// The default enrollment key, of a new policy. Its token can be shown again.
+    /// The default enrollment key of a new policy; its token can be revealed.
     pub enrollment_key: Option<EnrollmentKey>,
 }
 
@@ -118,7 +119,8 @@ impl SavedPolicy {
     }
 }
 
-/// The policy's opaque concurrency token.
+/// Returns the policy's opaque concurrency token. It changes with every update, also with those that create no
+/// revision.
 pub fn version_token(policy: &Policy) -> String {
     format!("{}-{}", policy.revision, policy.updated_at.as_micros())
 }
@@ -130,11 +132,12 @@ pub struct Policies {
     entropy: Arc<dyn Entropy>,
     secrets: Arc<SealedSecrets>,
     signer: Arc<Signer>,
-    /// What agents are told as the server's addresses.
+    /// The server's URLs, compiled into policies.
     external_urls: Vec<String>,
-    /// Held while policies or outputs are changed: a revision is never compiled from what is about to change.
+    /// Held while policies or outputs are changed on this node. A concurrent change of the same policy on another node
+    /// conflicts in the commit.
     revising: tokio::sync::Mutex<()>,
-    /// Which outputs policies use.
+    /// Cache of the outputs that each policy uses.
     pub(crate) output_uses: OutputUses,
 }
 
@@ -170,7 +173,7 @@ impl Policies {
         Ok(Authorized::new(policy, grant))
     }
 
-    /// Finds the policy of a name in the caller's space.
+    /// Finds a policy by name in the caller's space.
     pub async fn find_by_name<P: Privilege>(
         &self,
         context: &OpContext,
@@ -182,19 +185,19 @@ impl Policies {
         Ok(Authorized::new(policy, grant))
     }
 
-    /// Waits until nobody else changes policies or outputs.
-    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+    /// Locks all changes of policies and outputs on this node.
+    pub(crate) async fn lock_changes(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.revising.lock().await
     }
 
-    /// The policy as it is now that the caller has the turn: it may have changed since it was found.
+    /// Reads the policy again under the lock: it may have changed since it was found.
     async fn current<P: Privilege>(&self, policy: &Authorized<Policy, P>) -> Result<Policy, Error> {
         let found = self.store.seen_by(policy.grant()).policy(&policy.id).await?;
         found.ok_or_else(|| Error::not_found("agent policy", &policy.id))
     }
 }
 
-/// Every policy of a space.
+/// Returns all policies of a space.
 pub(crate) async fn all_in(seen: Scoped<'_>) -> Result<Vec<Policy>, StoreError> {
     let mut policies = Vec::new();
     loop {
@@ -207,7 +210,7 @@ pub(crate) async fn all_in(seen: Scoped<'_>) -> Result<Vec<Policy>, StoreError> 
     }
 }
 
-/// Every policy of every space, for the server's own work.
+/// Returns all policies of all spaces, for the server's own tasks.
 pub(crate) async fn all_policies(store: &WatchedStore) -> Result<Vec<Policy>, StoreError> {
     let mut policies = Vec::new();
     loop {
@@ -224,8 +227,8 @@ fn next_batch(read: &[Policy]) -> Page {
     Page { offset: u32::try_from(read.len()).unwrap_or(u32::MAX), limit: BATCH }
 }
 
-/// Refuses changes of a hosted policy.
-fn refuse_hosted(policy: &Policy, force: Force) -> Result<(), Error> {
+/// Rejects changes of a managed policy without force.
+fn refuse_managed(policy: &Policy, force: Force) -> Result<(), Error> {
     if policy.is_managed && !force.is_yes() {
         let message = format!("the policy {:?} is managed", policy.name);
         return Err(
@@ -235,7 +238,7 @@ fn refuse_hosted(policy: &Policy, force: Force) -> Result<(), Error> {
     Ok(())
 }
 
-/// A store's refusal in the words of policies.
+/// Maps store conflicts to errors about policies.
 pub(super) fn refused(error: StoreError) -> Error {
     match error {
         StoreError::Conflict(Precondition::NameTaken(name)) => {
@@ -246,6 +249,7 @@ pub(super) fn refused(error: StoreError) -> Error {
             Error::conflict("policy_exists", format!("{what} already exists"))
         }
         StoreError::Conflict(Precondition::Changed(what) | Precondition::Missing(what)) => {
+            // Another node: on this one, the lock prevents it.
             Error::conflict("policy_changed", format!("{what} has changed in the meantime"))
                 .remedy("read it again and retry")
         }

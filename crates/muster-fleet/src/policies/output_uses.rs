@@ -1,4 +1,4 @@
-//! Which output objects each policy uses, as far as its newest revision was compiled to find out.
+//! Cache of the output objects that each policy uses. Finding out takes a compilation.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,29 +7,30 @@ use muster_core::id::{OutputId, PolicyId};
 use muster_core::output::Output;
 use muster_core::policy::Policy;
 
-/// What was found out. It holds for the outputs that it was found out with.
+/// The cache. Its entries are valid only for the outputs that they were compiled with.
 #[derive(Default)]
 pub struct OutputUses(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
     outputs: Vec<Output>,
-    /// By policy: the revision, and what it uses.
+    /// By policy: the revision, and the outputs it uses.
     policies: HashMap<PolicyId, (i64, Vec<OutputId>)>,
     #[cfg(test)]
-    learned: usize,
+    insertions: usize,
 }
 
 impl OutputUses {
-    /// What the policy uses, if it is known.
-    pub(super) fn of(&self, policy: &Policy, outputs: &[Output]) -> Option<Vec<OutputId>> {
+    /// Returns the outputs that the policy uses, if cached.
+    pub(super) fn get(&self, policy: &Policy, outputs: &[Output]) -> Option<Vec<OutputId>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (revision, used) = known.policies.get(&policy.id)?;
+        // Compared and not invalidated: another node may have changed policies or outputs.
         (*revision == policy.revision && known.outputs == outputs).then(|| used.clone())
     }
 
-    /// Keeps what the policy uses with these outputs; what was found out with others goes.
-    pub(super) fn learn(&self, policy: &Policy, outputs: &[Output], used: Vec<OutputId>) {
+    /// Caches the outputs that the policy uses; drops entries that were compiled with other outputs.
+    pub(super) fn insert(&self, policy: &Policy, outputs: &[Output], used: Vec<OutputId>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.outputs != outputs {
             known.outputs = outputs.to_vec();
@@ -37,22 +38,23 @@ impl OutputUses {
         }
         #[cfg(test)]
         {
-            known.learned += 1;
+            known.insertions += 1;
         }
         known.policies.insert(policy.id.clone(), (policy.revision, used));
     }
 
-    /// Forgets policies that are gone.
-    pub(super) fn keep(&self, policies: &[Policy]) {
+    /// Drops policies that no longer exist.
+    pub(super) fn retain(&self, policies: &[Policy]) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.policies.len() > policies.len() {
+            // Quadratic, but only after a deletion.
             known.policies.retain(|id, _| policies.iter().any(|policy| policy.id == *id));
         }
     }
 
-    /// How often something was found out.
+    /// Number of insertions so far.
     #[cfg(test)]
-    pub(super) fn learned(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).learned
+    pub(super) fn insertions(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insertions
     }
 }

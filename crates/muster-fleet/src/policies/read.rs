@@ -1,4 +1,4 @@
-//! Look and compare.
+//! Read access to policies and comparison of revisions.
 
 use muster_core::Error;
 use muster_core::authorization::{Grant, PoliciesRead};
@@ -12,21 +12,21 @@ use super::Policies;
 use crate::authority::Authorized;
 use crate::scope::Scoped;
 
-/// Policies that can be looked up at once.
+/// Maximum ids and names in one look-up.
 const MAX_NAMED: usize = 1000;
 
 impl Policies {
-    /// A page of policies by name.
+    /// Returns a page of policies by name.
     pub async fn list(&self, grant: &Grant<PoliciesRead>, page: Page) -> Result<Listed<Policy>, Error> {
         Ok(self.store.seen_by(grant).policies(page).await?)
     }
 
-    /// Policies behind a name, by name.
+    /// Returns the policies after a name, by name.
     pub async fn list_after(&self, grant: &Grant<PoliciesRead>, name: &str, limit: u32) -> Result<Vec<Policy>, Error> {
         Ok(self.store.seen_by(grant).policies_after(name, limit).await?)
     }
 
-    /// The policies of these ids and names, each once; with the ids and names that no policy has.
+    /// Returns the policies with these ids and names, each once, and the ids and names that don't exist.
     pub async fn named(
         &self,
         grant: &Grant<PoliciesRead>,
@@ -38,8 +38,10 @@ impl Policies {
         }
         let seen = self.store.seen_by(grant);
         let (mut found, mut missing): (Vec<Policy>, Vec<String>) = (Vec::new(), Vec::new());
+        // Point reads, at most `MAX_NAMED`. Reading all policies instead would decode every configuration.
         for (place, named) in ids.iter().chain(names).enumerate() {
             let policy = match PolicyId::parse(named) {
+                // The first `ids.len()` entries are ids, the rest are names: a name may look like an id.
                 _ if place >= ids.len() => seen.policy_by_name(named).await?,
                 Ok(id) => seen.policy(&id).await?,
                 Err(_) => None,
@@ -53,12 +55,12 @@ impl Policies {
         Ok((found, missing))
     }
 
-    /// Number of active agents on each policy that has any.
+    /// Returns the number of active agents on each policy that has any.
     pub async fn agent_counts(&self, grant: &Grant<PoliciesRead>) -> Result<Vec<(PolicyId, u64)>, Error> {
         Ok(self.store.seen_by(grant).policy_agent_counts().await?)
     }
 
-    /// Numbers, times and authors of a policy's revisions, newest first.
+    /// Returns numbers, times and authors of a policy's revisions, newest first.
     pub async fn revisions(
         &self,
         policy: &Authorized<Policy, PoliciesRead>,
@@ -66,7 +68,7 @@ impl Policies {
         Ok(self.store.seen_by(policy.grant()).revisions(policy).await?)
     }
 
-    /// One revision: what it was compiled from and to, secrets as references.
+    /// Returns a revision with its source and compiled form; secrets are references.
     pub async fn revision(
         &self,
         policy: &Authorized<Policy, PoliciesRead>,
@@ -75,7 +77,7 @@ impl Policies {
         find_revision(self.store.seen_by(policy.grant()), policy, revision).await
     }
 
-    /// What changed from one revision to another, in what people wrote.
+    /// Returns the differences between the sources of two revisions.
     pub async fn diff(
         &self,
         policy: &Authorized<Policy, PoliciesRead>,
@@ -84,6 +86,7 @@ impl Policies {
     ) -> Result<Vec<Difference>, Error> {
         let seen = self.store.seen_by(policy.grant());
         let (from, to) = (find_revision(seen, policy, from).await?, find_revision(seen, policy, to).await?);
+        // The sources and not the compiled forms, in which a changed output or key would show up as well.
         Ok(diff(&from.source, &to.source))
     }
 }

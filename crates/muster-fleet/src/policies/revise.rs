@@ -1,4 +1,4 @@
-//! New revisions: compiled from a policy, the outputs and the node's own facts.
+//! Compilation of new revisions from a policy, the outputs, and the server's URL and signing key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,15 +27,15 @@ use crate::audit::audit_line;
 use crate::authority::System;
 use crate::scope::Scoped;
 
-/// A policy that became a revision, not committed yet.
+/// A compiled revision that is not committed yet.
 pub(super) struct Revision {
-    /// What agents get, and what it is made of.
+    /// The compiled policy.
     pub compiled: Compiled,
-    /// The revision, and the uninstall token if it is new.
+    /// Writes of the revision and, if it is new, of the uninstall token.
     pub writes: Vec<Write>,
 }
 
-/// All that compiling one policy takes, to be done off the async threads.
+/// Everything needed to compile one policy on a blocking thread.
 struct Job {
     policy: Policy,
     outputs: Arc<Vec<Output>>,
@@ -59,7 +59,7 @@ impl Job {
 }
 
 impl Policies {
-    /// Compiles `policy` as the revision that its number says.
+    /// Compiles `policy` as the revision `policy.revision`.
     pub(super) async fn revise(
         &self,
         actor: &Actor,
@@ -93,8 +93,8 @@ impl Policies {
         Ok((job, write.into_iter().collect()))
     }
 
-    /// The writes that bring every policy up to date for which agents would get something else from `outputs` than
-    /// they have: exactly those get a new revision. Refused when one of them would no longer compile.
+    /// Returns the writes of a new revision for each policy that compiles to something else with `outputs`. Fails if
+    /// one of them no longer compiles.
     pub(crate) async fn revise_all(
         &self,
         actor: &Actor,
@@ -104,13 +104,15 @@ impl Policies {
     ) -> Result<Vec<Write>, Error> {
         let outputs = Arc::new(outputs);
         let mut writes = Vec::new();
+        // Every policy is compiled to see whether it changes: which outputs a policy uses depends on its configuration
+        // and on the defaults. Changes of outputs are rare.
         for before in all_in(seen).await? {
             writes.extend(self.revise_if_changed(actor, seen, &before, &outputs, now).await?);
         }
         Ok(writes)
     }
 
-    /// The writes that give agents what the policy compiles to now, if that is another thing than they have.
+    /// Returns the writes of a new revision if the policy now compiles to something else; else no revision writes.
     async fn revise_if_changed(
         &self,
         actor: &Actor,
@@ -119,6 +121,7 @@ impl Policies {
         outputs: &Arc<Vec<Output>>,
         now: Timestamp,
     ) -> Result<Vec<Write>, Error> {
+        // `writes` may hold a new uninstall token even if the policy compiles to the same.
         let (job, mut writes) = self.job(seen, before.clone(), Arc::clone(outputs)).await?;
         let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(before, error))?;
         if let Some(compiled) = compiled {
@@ -128,13 +131,12 @@ impl Policies {
         Ok(writes)
     }
 
-    /// Brings every policy up to date with the node's own facts: its address as agents are told it, its signing key.
-    /// To be called at start; returns how many policies got a new revision.
+    /// Revises policies after a change of the server's URLs or signing key. To be called at startup; returns the number
+    /// of new revisions.
     ///
-    /// Each is committed by itself, so that one that no longer compiles keeps no other back: it stays as its agents
-    /// have it, and the log says why.
+    /// Each policy is committed separately. One that no longer compiles is logged and keeps its revision.
     pub async fn revise_outdated(&self) -> Result<usize, Error> {
-        let _turn = self.turn().await;
+        let _lock = self.lock_changes().await;
         let mut revised = 0;
         for space in self.spaces().await? {
             let seen = self.store.within(&System, &space);
@@ -154,18 +156,19 @@ impl Policies {
         Ok(revised)
     }
 
-    /// The spaces that have policies.
+    /// Returns the spaces that have policies.
     async fn spaces(&self) -> Result<BTreeSet<SpaceId>, Error> {
         let policies = all_policies(&self.store).await?;
         Ok(policies.into_iter().map(|policy| policy.space).collect())
     }
 
-    /// Policies that use each output object, by what their newest revisions compile to.
+    /// Returns the policies that use each output object, according to their newest revisions.
     pub(crate) async fn output_users(&self, seen: Scoped<'_>) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
         let outputs = Arc::new(seen.outputs().await?);
         let mut users: BTreeMap<OutputId, Vec<Policy>> = BTreeMap::new();
         let policies = all_in(seen).await?;
-        self.output_uses.keep(&policies);
+        // Before the loop, while the list is at hand: otherwise deleted policies would stay in the cache forever.
+        self.output_uses.retain(&policies);
         for policy in policies {
             for output in self.outputs_of(seen, &policy, &outputs).await? {
                 users.entry(output).or_default().push(policy.clone());
@@ -174,30 +177,32 @@ impl Policies {
         Ok(users)
     }
 
-    /// The output objects that a policy uses; compiled to find out once for each revision.
+    /// Returns the output objects that a policy uses; compiles each revision once to find out.
     async fn outputs_of(
         &self,
         seen: Scoped<'_>,
         policy: &Policy,
         outputs: &Arc<Vec<Output>>,
     ) -> Result<Vec<OutputId>, Error> {
-        if let Some(known) = self.output_uses.of(policy, outputs) {
+        if let Some(known) = self.output_uses.get(policy, outputs) {
             return Ok(known);
         }
         let (job, _) = self.job(seen, policy.clone(), Arc::clone(outputs)).await?;
-        // A policy that does not compile uses nothing; saving it again tells why.
+        // A policy that does not compile uses nothing. The next attempt to save it reports why.
         let used = off_thread(move || job.run()).await?.map(|compiled| compiled.outputs).unwrap_or_default();
-        self.output_uses.learn(policy, outputs, used.clone());
+        self.output_uses.insert(policy, outputs, used.clone());
         Ok(used)
     }
 
-    /// The hash of the policy's uninstall token; the token is made, and the write that keeps it answered, when there
-    /// is none yet.
+    /// Returns the hash of the policy's uninstall token. If there is none yet, generates one and returns its write,
+    /// too.
     async fn uninstall_token_hash(&self, policy: &PolicyId) -> Result<(String, Option<Write>), Error> {
         let id = uninstall_token_id(policy);
         if let Some(token) = self.secrets.open(std::slice::from_ref(&id)).await?.get(&id) {
             return Ok((token_hash(token), None));
         }
+        // Only the hash is in the policy that agents get. The token itself stays sealed until an administrator asks
+        // for it.
         let bytes = Zeroizing::new(random_bytes::<16>(&*self.entropy));
         let token: Zeroizing<String> = Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
         let write = self.secrets.seal_as(&id, &token)?;
@@ -205,7 +210,8 @@ impl Policies {
     }
 }
 
-/// Where a policy's uninstall token is kept: it outlives the policy, since protected agents may.
+/// Id of the secret that holds a policy's uninstall token. It is not deleted with the policy, because protected agents
+/// may still need it.
 fn uninstall_token_id(policy: &PolicyId) -> SecretId {
     SecretId::trusted(format!("uninstall-token.{policy}"))
 }
@@ -214,10 +220,11 @@ fn token_hash(token: &str) -> String {
     STANDARD.encode(digest(&SHA256, token.as_bytes()))
 }
 
-/// What the policy's next revision gives agents, if it is another thing than they have.
+/// Compiles the policy's next revision; `None` if it does not differ from what agents have.
 fn changed(mut job: Job) -> Result<Option<Compiled>, CompileError> {
     job.policy.revision += 1;
     let compiled = job.run()?;
+    // `is_same` ignores the revision's number and its signature, which differ in every compilation.
     let is_new = job.previous.as_ref().is_none_or(|previous| !is_same(previous, &compiled.policy));
     Ok(is_new.then_some(compiled))
 }

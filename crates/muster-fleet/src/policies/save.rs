@@ -1,4 +1,4 @@
-//! Make, change, copy, go back.
+//! Creating, changing, copying and rolling back policies.
 
 use muster_core::Error;
 use muster_core::authorization::{Actor, Grant, PoliciesWrite};
@@ -14,39 +14,40 @@ use muster_core::time::Timestamp;
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, Write};
 use serde_json::{Value, json};
 
-use super::draft::{blank, warn_of};
+use super::draft::{blank, secret_warnings};
 use super::read::find_revision;
-use super::{Policies, PolicyDraft, SavedPolicy, all_in, refuse_hosted, refused};
+use super::{Policies, PolicyDraft, SavedPolicy, all_in, refuse_managed, refused};
 use crate::audit::audit_line;
 use crate::authority::Authorized;
 use crate::force::Force;
 use crate::scope::Scoped;
 
 impl Policies {
-    /// Makes a policy, with its first revision and an enrollment key called as the policy is.
+    /// Creates a policy with its first revision and an enrollment key of the same name.
     pub async fn create(&self, grant: &Grant<PoliciesWrite>, draft: PolicyDraft) -> Result<SavedPolicy, Error> {
-        let _turn = self.turn().await;
+        let _lock = self.lock_changes().await;
         let id = self.new_policy_id(draft.id.as_deref())?;
-        let warnings = warn_of(&draft.secrets);
-        let (policy, writes) = self.drafted(blank(id, grant.space().clone(), self.clock.now()), draft).await?;
+        let warnings = secret_warnings(&draft.secrets);
+        let (policy, writes) = self.apply_draft(blank(id, grant.space().clone(), self.clock.now()), draft).await?;
         Ok(self.insert_policy(grant, policy, writes).await?.with_warnings(warnings))
     }
 
-    /// Makes a policy of the same content as another one: its keys, agents and revisions stay with the other.
+    /// Creates a policy with the content of another one, but without its keys, agents and revisions.
     pub async fn copy(
         &self,
         from: &Authorized<Policy, PoliciesWrite>,
         name: &str,
         description: Option<String>,
     ) -> Result<SavedPolicy, Error> {
-        let (_turn, grant) = (self.turn().await, from.grant());
+        let (_lock, grant) = (self.lock_changes().await, from.grant());
         let from = self.current(from).await?;
-        let (secrets, writes) = self.copied_secrets(&from.secrets).await?;
+        let (secrets, writes) = self.copy_secrets(&from.secrets).await?;
         let now = self.clock.now();
         let copy = Policy {
             id: self.new_policy_id(None)?,
             name: name.trim().to_owned(),
             description: description.unwrap_or_else(|| from.description.clone()),
+            // Not copied: a managed copy could not be edited, and there is only one default policy.
             is_managed: false,
             is_default: false,
             secrets,
@@ -56,41 +57,43 @@ impl Policies {
         self.insert_policy(grant, copy, writes).await
     }
 
-    /// Changes a policy. A change that changes nothing makes no revision.
+    /// Changes a policy. A change without a difference creates no revision.
     pub async fn update(
         &self,
         policy: &Authorized<Policy, PoliciesWrite>,
         draft: PolicyDraft,
     ) -> Result<SavedPolicy, Error> {
-        let _turn = self.turn().await;
+        let _lock = self.lock_changes().await;
         let before = self.current(policy).await?;
-        refuse_hosted(&before, draft.force)?;
+        refuse_managed(&before, draft.force)?;
         draft.expected.check(Some(&before), &before.name)?;
-        let warnings = warn_of(&draft.secrets);
-        let (after, writes) = self.drafted(before.clone(), draft).await?;
+        let warnings = secret_warnings(&draft.secrets);
+        let (after, writes) = self.apply_draft(before.clone(), draft).await?;
         let saved = self.save_policy(policy.grant(), before, after, writes, "policy.update").await?;
         Ok(saved.with_warnings(warnings))
     }
 
-    /// Makes a new revision with the content of an older one. The name stays.
+    /// Creates a new revision with the content of an older one. The name stays.
     pub async fn roll_back(
         &self,
         policy: &Authorized<Policy, PoliciesWrite>,
         revision: i64,
         force: Force,
     ) -> Result<SavedPolicy, Error> {
-        let _turn = self.turn().await;
+        let _lock = self.lock_changes().await;
         let before = self.current(policy).await?;
-        refuse_hosted(&before, force)?;
+        refuse_managed(&before, force)?;
         let old = find_revision(self.store.seen_by(policy.grant()), &before, revision).await?;
         let mut after = before.clone();
+        // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
+        // complete.
         restore(&mut after, &old.source);
         self.save_policy(policy.grant(), before, after, Vec::new(), "policy.rollback").await
     }
 
     pub(super) fn new_policy_id(&self, wanted: Option<&str>) -> Result<PolicyId, Error> {
         let Some(wanted) = wanted else { return Ok(PolicyId::trusted(random_uuid(&*self.entropy))) };
-        // It stands between colons in the ids of its actions.
+        // Policy changes are addressed as `<policy>:<revision>` in the list of actions.
         match PolicyId::propose(wanted) {
             Ok(id) if !wanted.contains(':') => Ok(id),
             Ok(_) => Err(Error::invalid("id", "must not contain a colon")),
@@ -98,7 +101,7 @@ impl Policies {
         }
     }
 
-    /// Commits a new policy; `writes` are its secrets.
+    /// Commits a new policy; `writes` are those of its secrets.
     pub(super) async fn insert_policy(
         &self,
         grant: &Grant<PoliciesWrite>,
@@ -110,13 +113,14 @@ impl Policies {
         policy.updated_at = now;
         policy.updated_by = grant.actor().to_string();
         let revision = self.revise(grant.actor(), seen, &policy, now).await?;
+        // Created with the policy, so that its agents can be enrolled without another step.
         let key = self.default_key(grant, &policy, now)?;
-        writes.extend(take_default_mark(seen, &policy, now).await?);
+        writes.extend(clear_other_default(seen, &policy, now).await?);
         writes.push(Write::Policy(PolicyWrite::Insert(Box::new(policy.clone()))));
         writes.extend(revision.writes);
         writes.push(Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key.clone()))));
         writes.push(Write::Changed(Change::EnrollmentKey(key.id.clone())));
-        writes.extend(told(grant.actor(), &policy, now, "policy.create"));
+        writes.extend(change_records(grant.actor(), &policy, now, "policy.create"));
         self.store.commit(grant, writes).await.map_err(refused)?;
         let warnings = revision.compiled.warnings;
         if !grant.is_dry_run() {
@@ -125,7 +129,8 @@ impl Policies {
         Ok(SavedPolicy { policy, warnings, changed: true, enrollment_key: Some(key) })
     }
 
-    /// Commits a changed policy; `writes` are its new secrets.
+    /// Commits a changed policy; `writes` are those of its new secrets. A change of `is_managed` or `is_default` alone
+    /// creates no revision.
     pub(super) async fn save_policy(
         &self,
         grant: &Grant<PoliciesWrite>,
@@ -145,6 +150,7 @@ impl Policies {
         let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
         let mut warnings = Problems::default();
         if source_of(&before) != source_of(&after) {
+            // Secrets are compared by id, and changed values have new ids.
             after.revision += 1;
             let revision = self.revise(grant.actor(), seen, &after, now).await?;
             writes.extend(revision.writes);
@@ -153,14 +159,15 @@ impl Policies {
         after.updated_at = now;
         after.updated_by = grant.actor().to_string();
         if !before.is_default {
-            writes.extend(take_default_mark(seen, &after, now).await?);
+            // An existing default has no other to clear.
+            writes.extend(clear_other_default(seen, &after, now).await?);
         }
         writes.push(Write::Policy(PolicyWrite::Update {
             before_revision: before.revision,
             before_updated_at: before.updated_at,
             policy: Box::new(after.clone()),
         }));
-        writes.extend(told(grant.actor(), &after, now, action));
+        writes.extend(change_records(grant.actor(), &after, now, action));
         self.store.commit(grant, writes).await.map_err(refused)?;
         if !grant.is_dry_run() {
             log_warnings(&after, &warnings);
@@ -168,7 +175,7 @@ impl Policies {
         Ok(SavedPolicy { policy: after, warnings, changed: true, enrollment_key: None })
     }
 
-    /// A key called as the policy is, whose token can be shown again.
+    /// Builds a retrievable enrollment key with the policy's name.
     fn default_key(
         &self,
         grant: &Grant<PoliciesWrite>,
@@ -199,8 +206,9 @@ impl Policies {
     }
 }
 
-/// One policy is the default at most: whoever gets the mark takes it from the other.
-async fn take_default_mark(seen: Scoped<'_>, policy: &Policy, now: Timestamp) -> Result<Vec<Write>, Error> {
+/// Returns the writes that clear `is_default` of other policies if `policy` becomes the default: there is at most one
+/// in each space.
+async fn clear_other_default(seen: Scoped<'_>, policy: &Policy, now: Timestamp) -> Result<Vec<Write>, Error> {
     if !policy.is_default {
         return Ok(Vec::new());
     }
@@ -217,7 +225,7 @@ async fn take_default_mark(seen: Scoped<'_>, policy: &Policy, now: Timestamp) ->
     Ok(others.flat_map(unmark).collect())
 }
 
-/// Puts the warnings of a committed revision into the log.
+/// Logs the warnings of a committed revision.
 pub(super) fn log_warnings(policy: &Policy, warnings: &Problems) {
     for warning in &warnings.0 {
         let Policy { id, name, revision, .. } = policy;
@@ -225,8 +233,8 @@ pub(super) fn log_warnings(policy: &Policy, warnings: &Problems) {
     }
 }
 
-/// What others learn of a change: a row of the change log and a line of the audit log.
-fn told(actor: &Actor, policy: &Policy, now: Timestamp, action: &str) -> [Write; 2] {
+/// Returns the change and the audit event of a saved policy.
+fn change_records(actor: &Actor, policy: &Policy, now: Timestamp, action: &str) -> [Write; 2] {
     let detail: Value = json!({"name": policy.name, "revision": policy.revision});
     let line = audit_line(actor, now, action, format_args!("policy:{}", policy.id), detail);
     [Write::Changed(Change::Policy(policy.id.clone())), line]

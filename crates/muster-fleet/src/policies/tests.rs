@@ -27,7 +27,7 @@ use crate::secrets::ensure_signing_key;
 use crate::system::SystemEntropy;
 use crate::{Fleet, FleetParts, FleetSettings};
 
-/// A clock that goes on by a second with every look.
+/// A clock that advances by a second with each call.
 struct Ticking(AtomicI64);
 
 impl Clock for Ticking {
@@ -98,7 +98,7 @@ async fn update(fleet: &Fleet, policy: &Policy, draft: PolicyDraft) -> Result<Sa
     fleet.policies().update(&find(fleet, &policy.id).await?, draft).await
 }
 
-/// What an agent would be sent now.
+/// The policy that an agent would get now.
 async fn sent(fleet: &Fleet, id: &PolicyId) -> Value {
     let rendered = fleet.inner().policy_cache.refresh(id).await.unwrap().unwrap();
     let reply: Value = serde_json::from_slice(&rendered.plain("agent-1").concat()).unwrap();
@@ -127,7 +127,7 @@ fn hosts() -> Value {
 }
 
 #[tokio::test]
-async fn a_new_policy_has_a_revision_and_a_key_that_can_be_shown() {
+async fn new_policy_has_a_revision_and_a_retrievable_key() {
     let fleet = fleet();
     let saved = create(&fleet, " web ", json!({"inputs": [{"type": "process", "command": "/bin/true"}]})).await;
     assert_eq!((saved.policy.name.as_str(), saved.policy.revision, saved.changed), ("web", 1, true));
@@ -143,7 +143,7 @@ async fn a_new_policy_has_a_revision_and_a_key_that_can_be_shown() {
 }
 
 #[tokio::test]
-async fn names_ids_and_configurations_that_do_not_fit_are_refused() {
+async fn invalid_names_ids_and_configurations_are_rejected() {
     let fleet = fleet();
     create(&fleet, "web", json!({})).await;
     let taken = fleet.policies().create(&grant(), draft("web", json!({}))).await.unwrap_err();
@@ -162,7 +162,7 @@ async fn names_ids_and_configurations_that_do_not_fit_are_refused() {
 }
 
 #[tokio::test]
-async fn a_change_that_changes_nothing_leaves_the_revision() {
+async fn update_without_a_difference_creates_no_revision() {
     let fleet = fleet();
     let config = json!({"inputs": [{"type": "process", "command": "/x", "password": "$co.elastic.secret{PW}"}]});
     let first = with_secret(draft("web", config.clone()), "PW", Some("hunter2"));
@@ -173,7 +173,7 @@ async fn a_change_that_changes_nothing_leaves_the_revision() {
     let more = PolicyDraft { description: Some("text".into()), ..PolicyDraft::default() };
     let changed = update(&fleet, &saved.policy, more).await.unwrap();
     assert_eq!((changed.policy.revision, changed.policy.config == config), (2, true));
-    // The input is what it was, so agents are told its old revision.
+    // The input has not changed, so agents get its old revision.
     assert_eq!(sent(&fleet, &saved.policy.id).await["inputs"][0]["revision"], 1);
 }
 
@@ -203,7 +203,7 @@ async fn ea97_ea99_secrets_are_sealed_delivered_and_replaced() {
 }
 
 #[tokio::test]
-async fn older_versions_are_refused_and_hosted_policies_need_force() {
+async fn stale_versions_are_rejected_and_managed_policies_need_force() {
     let fleet = fleet();
     let saved = create(&fleet, "web", json!({})).await;
     let token = version_token(&saved.policy);
@@ -225,7 +225,7 @@ async fn older_versions_are_refused_and_hosted_policies_need_force() {
 }
 
 #[tokio::test]
-async fn going_back_makes_a_new_revision_of_the_old_content() {
+async fn rollback_creates_a_new_revision_with_the_old_content() {
     let fleet = fleet();
     let config = json!({"inputs": [{"type": "process", "command": "/x", "password": "$co.elastic.secret{PW}"}]});
     let first = fleet.policies().create(&grant(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
@@ -257,7 +257,7 @@ async fn going_back_makes_a_new_revision_of_the_old_content() {
 }
 
 #[tokio::test]
-async fn a_copy_has_secrets_of_its_own() {
+async fn copied_policy_has_its_own_secrets() {
     let fleet = fleet();
     let config = json!({"inputs": [{"type": "process", "command": "/x", "password": "$co.elastic.secret{PW}"}]});
     let from =
@@ -271,7 +271,7 @@ async fn a_copy_has_secrets_of_its_own() {
 }
 
 #[tokio::test]
-async fn deleting_takes_revisions_keys_and_secrets_along() {
+async fn deleting_a_policy_deletes_its_revisions_keys_and_secrets() {
     let fleet = fleet();
     let saved =
         fleet.policies().create(&grant(), with_secret(draft("web", json!({})), "PW", Some("one"))).await.unwrap();
@@ -289,7 +289,7 @@ async fn deleting_takes_revisions_keys_and_secrets_along() {
 }
 
 #[tokio::test]
-async fn one_policy_is_the_default_at_most() {
+async fn at_most_one_policy_is_the_default() {
     let fleet = fleet();
     let first = fleet.policies().ensure_default().await.unwrap().unwrap();
     assert!(first.policy.is_default && first.enrollment_key.is_some());
@@ -310,7 +310,7 @@ async fn one_policy_is_the_default_at_most() {
 }
 
 #[tokio::test]
-async fn a_changed_output_revises_exactly_the_policies_that_use_it() {
+async fn changed_output_revises_only_the_policies_that_use_it() {
     let fleet = fleet();
     let own = json!({"outputs": {"default": {"type": "kafka", "hosts": ["k:1"]}}, "inputs": [{"type": "a"}]});
     let default = create(&fleet, "default", json!({})).await.policy;
@@ -361,7 +361,7 @@ async fn a_changed_output_revises_exactly_the_policies_that_use_it() {
 }
 
 #[tokio::test]
-async fn asking_how_an_output_does_compiles_each_revision_once() {
+async fn output_health_compiles_each_revision_once() {
     let fleet = fleet();
     fleet.outputs().create(&grant(), output("two", hosts())).await.unwrap();
     let web = create(&fleet, "web", json!({"inputs": [{"type": "a", "use_output": "two"}]})).await.policy;
@@ -370,18 +370,18 @@ async fn asking_how_an_output_does_compiles_each_revision_once() {
     for _ in 0..3 {
         assert!(ask().await.contains("no agent"));
     }
-    assert_eq!(fleet.policies().output_uses.learned(), 2, "two policies");
+    assert_eq!(fleet.policies().output_uses.insertions(), 2, "two policies");
     update(&fleet, &web, draft("web", json!({"inputs": [{"type": "process", "command": "/x"}]}))).await.unwrap();
     assert!(ask().await.contains("no policy"));
-    assert_eq!(fleet.policies().output_uses.learned(), 3, "one new revision");
+    assert_eq!(fleet.policies().output_uses.insertions(), 3, "one new revision");
     let renamed = OutputDraft { name: Some("renamed".into()), ..OutputDraft::default() };
     update_output(&fleet, "two", renamed).await.unwrap();
     ask().await;
-    assert_eq!(fleet.policies().output_uses.learned(), 5, "other outputs: all anew");
+    assert_eq!(fleet.policies().output_uses.insertions(), 5, "other outputs: all anew");
 }
 
 #[tokio::test]
-async fn an_output_in_use_is_not_deleted() {
+async fn output_in_use_is_not_deleted() {
     let fleet = fleet();
     fleet.outputs().create(&grant(), output("two", hosts())).await.unwrap();
     create(&fleet, "web", json!({"inputs": [{"type": "a", "use_output": "two"}]})).await;
@@ -390,7 +390,7 @@ async fn an_output_in_use_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn secrets_of_outputs_are_ids_when_read_and_values_for_agents() {
+async fn output_secrets_are_ids_in_the_api_and_values_for_agents() {
     let fleet = fleet();
     let given = json!({"hosts": ["https://es:9200"], "ssl": {"key": "KEY"}, "secrets": {"password": "pw"}});
     let draft = OutputDraft { is_default: Some(true), ..output("one", given) };
@@ -421,7 +421,7 @@ async fn secrets_of_outputs_are_ids_when_read_and_values_for_agents() {
 }
 
 #[tokio::test]
-async fn ea80_the_signing_key_outlives_restarts_and_is_sealed() {
+async fn ea80_signing_key_is_sealed_and_survives_restarts() {
     let store: Arc<dyn Store> = Arc::new(muster_store::testing::fresh());
     let sealer = Sealer::new(&[7; 32]).unwrap();
     let entropy = SystemEntropy::default();
@@ -434,7 +434,7 @@ async fn ea80_the_signing_key_outlives_restarts_and_is_sealed() {
 }
 
 #[tokio::test]
-async fn a_new_address_revises_policies_at_start_and_only_once() {
+async fn changed_url_revises_policies_once_at_startup() {
     let store: Arc<dyn Store> = Arc::new(muster_store::testing::fresh());
     let sealer = Arc::new(Sealer::new(&[7; 32]).unwrap());
     let signer = ensure_signing_key(&*store, &sealer, &SystemEntropy::default()).await.unwrap();
@@ -449,7 +449,7 @@ async fn a_new_address_revises_policies_at_start_and_only_once() {
 }
 
 #[tokio::test]
-async fn ea99_the_cache_renders_once_however_many_ask_and_keeps_the_newest() {
+async fn ea99_concurrent_requests_render_a_revision_once() {
     let fleet = fleet();
     let policy = create(&fleet, "web", json!({})).await.policy;
     assert!(fleet.inner().policy_cache.cached(&policy.id, 1).is_none());
@@ -482,7 +482,7 @@ async fn ea99_the_cache_renders_once_however_many_ask_and_keeps_the_newest() {
 }
 
 #[tokio::test]
-async fn the_cache_lets_go_of_the_least_recently_used() {
+async fn cache_evicts_the_least_recently_used_revision() {
     let fleet = fleet();
     let cache = PolicyCache::bounded(Arc::clone(&fleet.inner().store), fleet.inner().sealer.clone(), 2, usize::MAX);
     let mut ids = Vec::new();
@@ -503,7 +503,7 @@ async fn the_cache_lets_go_of_the_least_recently_used() {
 }
 
 #[tokio::test]
-async fn a_policy_whose_secret_is_gone_is_an_error_and_not_a_broken_policy() {
+async fn policy_with_a_missing_secret_is_an_error() {
     let fleet = fleet();
     let config = json!({"inputs": [{"type": "process", "command": "/x", "password": "$co.elastic.secret{PW}"}]});
     let saved = fleet.policies().create(&grant(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap();
@@ -519,7 +519,7 @@ fn apply(text: &str) -> Application {
 }
 
 #[tokio::test]
-async fn a_file_creates_and_changes_the_policy_of_its_name_and_says_what_differs() {
+async fn applying_a_file_creates_or_updates_the_policy_and_returns_the_differences() {
     let fleet = fleet();
     let text = "name: web\nsettings: {unenroll_timeout: 60}\nconfig: {inputs: [{id: a, type: process, command: /x}]}\n";
     let dry = fleet.policies().apply(&root().trying(true).grant().unwrap(), apply(text)).await.unwrap();
@@ -545,7 +545,7 @@ async fn a_file_creates_and_changes_the_policy_of_its_name_and_says_what_differs
 }
 
 #[tokio::test]
-async fn two_who_apply_what_they_saw_do_not_undo_each_other() {
+async fn concurrent_applies_with_the_same_expected_version_conflict() {
     let fleet = fleet();
     let expecting = |text: &str, revision| Application {
         expected: Expected { revision: Some(revision), version: None },
@@ -560,7 +560,7 @@ async fn two_who_apply_what_they_saw_do_not_undo_each_other() {
 }
 
 #[tokio::test]
-async fn problems_and_warnings_of_a_file_have_their_places() {
+async fn problems_and_warnings_of_a_file_have_positions() {
     let fleet = fleet();
     let bad = "name: web\nsettings:\n  data_output_id: none\nconfig:\n  inputs: [{type: a, password: '$co.elastic.secret{PW}'}]\n";
     let error = fleet.policies().apply(&grant(), apply(bad)).await.unwrap_err();
@@ -587,7 +587,7 @@ async fn problems_and_warnings_of_a_file_have_their_places() {
 }
 
 #[tokio::test]
-async fn policies_are_looked_up_by_ids_and_names_in_one_go() {
+async fn policies_are_looked_up_by_ids_and_names() {
     let fleet = fleet();
     let one = create(&fleet, "one", json!({})).await.policy;
     create(&fleet, "two", json!({})).await;
@@ -603,9 +603,9 @@ async fn policies_are_looked_up_by_ids_and_names_in_one_go() {
     assert_eq!(fleet.policies().named(&grant(), &[], &many).await.unwrap_err().field.as_deref(), Some("ids"));
 }
 
-/// People override settings of an output in YAML, their passwords too.
+/// Administrators override settings of an output in YAML, including passwords.
 #[tokio::test]
-async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
+async fn secrets_in_output_yaml_are_sealed_and_delivered() {
     let fleet = fleet();
     let text =
         "# of the team\nbulk_max_size: 50\npassword: hunter2-plain\nproxy_headers:\n  Authorization: Basic-plain\n";
@@ -628,13 +628,13 @@ async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
         assert!(!stored.contains("-plain"), "{stored}");
     }
 
-    // What is shown can be sent back, and the same secrets again are no change.
+    // The displayed YAML can be sent back, and equal secrets are no change.
     for same in [shown.as_str(), text] {
         let again = OutputDraft { id: None, ..with_yaml(same) };
         let again = update_output(&fleet, "two", again).await.unwrap();
         assert_eq!(again.fields, made.fields);
     }
-    // Another value, and none: what nobody refers to is gone.
+    // A replaced and a removed value: secrets without a reference are deleted.
     let changed = OutputDraft { id: None, ..with_yaml(&text.replace("hunter2", "hunter3")) };
     let changed = update_output(&fleet, "two", changed).await.unwrap();
     assert_eq!(sent_output().await["password"], "hunter3-plain");
@@ -645,7 +645,7 @@ async fn secrets_in_the_yaml_of_an_output_are_sealed_and_reach_agents() {
     assert_eq!(ids.len(), 4);
     assert!(fleet.store().secrets(&ids).await.unwrap().is_empty());
 
-    // Another output's secret can't be had by its id.
+    // The secret of another output can't be used by its id.
     let stolen = OutputDraft { id: Some("thief".into()), name: Some("thief".into()), ..with_yaml(&shown) };
     let refused = fleet.outputs().create(&grant(), stolen).await.unwrap_err();
     assert_eq!(refused.field.as_deref(), Some("config_yaml"));

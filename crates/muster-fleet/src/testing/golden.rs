@@ -1,9 +1,9 @@
-//! Responses as files: what was answered last time, and whether it still is.
+//! Golden files: compares responses with stored ones.
 
 use std::path::Path;
 
-/// Compares `text` with the file `path` below `directory`; `UPDATE_GOLDEN=1` writes it instead. A response is part of
-/// the interface: whoever changes one sees it in the diff.
+/// Compares `text` with the file `path` below `directory`; with `UPDATE_GOLDEN=1`, writes it instead. Responses are
+/// part of the interface, so a change must show up in the diff.
 #[track_caller]
 pub fn check(directory: &str, path: &str, text: &str) {
     let path = Path::new(directory).join("tests").join(path);

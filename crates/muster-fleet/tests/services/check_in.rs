@@ -1,4 +1,4 @@
-//! What is delivered, what is held, and what wakes a held poll.
+//! Delivery, held polls, and wake-ups.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn running(policy: &str, revision: i64) -> String {
     )
 }
 
-/// Waits until this node has heard of the revision.
+/// Waits until this node has cached the revision.
 async fn newest_is_cached(setting: &Setting, policy: &PolicyId, revision: i64) {
     while setting
         .fleet
@@ -37,7 +37,7 @@ async fn newest_is_cached(setting: &Setting, policy: &PolicyId, revision: i64) {
 }
 
 #[tokio::test]
-async fn ea88_ea89_ea95_policy_first_comes_alone_then_the_poll_is_held() {
+async fn ea88_ea89_ea95_policy_is_delivered_alone_and_then_the_poll_is_held() {
     let setting = Setting::new();
     let policy = setting.policy("web").await;
     let key = setting.agent("a", Some(&policy)).await;
@@ -47,7 +47,7 @@ async fn ea88_ea89_ea95_policy_first_comes_alone_then_the_poll_is_held() {
 }
 
 #[tokio::test]
-async fn ea71_ea99_a_new_revision_wakes_the_poll_and_skips_what_lies_between() {
+async fn ea71_ea99_new_revision_wakes_the_poll_and_skips_intermediate_ones() {
     let setting = Setting::new();
     let policy = setting.policy("web").await;
     let key = setting.agent("a", Some(&policy)).await;
@@ -65,7 +65,7 @@ async fn ea71_ea99_a_new_revision_wakes_the_poll_and_skips_what_lies_between() {
 }
 
 #[tokio::test]
-async fn ea100_a_new_revision_reaches_a_crowd_in_waves() {
+async fn ea100_new_revision_is_delivered_in_waves() {
     let setting = Setting::new();
     let policy = setting.policy("web").await;
     let mut polls = tokio::task::JoinSet::new();
@@ -84,55 +84,55 @@ async fn ea100_a_new_revision_reaches_a_crowd_in_waves() {
         woken.push(at);
     }
     woken.sort_unstable();
-    // Three waves, with a pause of some milliseconds between two of them.
+    // Three waves, with a pause of a few milliseconds between them.
     assert!(woken[299] - woken[0] >= Duration::from_millis(8), "{:?}", woken[299] - woken[0]);
 }
 
 #[tokio::test]
-async fn ea70_ea72_ea73_an_action_wakes_the_poll_and_its_token_suppresses_it() {
+async fn ea70_ea72_ea73_action_wakes_the_poll_and_its_token_suppresses_it() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
     let held = tokio::spawn(parked(setting.check_in(&entry, ONLINE).await).wait());
-    setting.order("first", ActionType::Settings, "a").await;
+    setting.add_action("first", ActionType::Settings, "a").await;
     let (ids, token) = action_ids(held.await.unwrap().unwrap());
     assert_eq!((ids, token.as_str()), (vec!["first".to_owned()], "first"));
-    // Without the token it comes again: the reply may have been lost.
+    // Without the token it is delivered again: the response may have been lost.
     let Poll::Due(again) = setting.check_in(&entry, ONLINE).await else { panic!("due") };
     assert_eq!(action_ids(again).0, ["first"]);
     let with_token = r#"{"status":"online","message":"Running","ack_token":"first"}"#;
     parked(setting.check_in(&entry, with_token).await);
-    // D15: the position is on disk before the reply, so it outlives a token that can't be resolved.
+    // D15: the position is on disk before the response, so it is kept if a token can't be resolved.
     assert!(setting.stored("a").await.action_position > 0);
     parked(setting.check_in(&entry, r#"{"status":"online","message":"Running","ack_token":"unknown"}"#).await);
 }
 
 #[tokio::test]
-async fn ea77_types_that_are_never_delivered_are_passed_over() {
+async fn ea77_undeliverable_types_are_skipped() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
-    setting.order("tags", ActionType::UpdateTags, "a").await;
-    setting.order("real", ActionType::Settings, "a").await;
-    setting.order("more", ActionType::ForceUnenroll, "a").await;
+    setting.add_action("tags", ActionType::UpdateTags, "a").await;
+    setting.add_action("real", ActionType::Settings, "a").await;
+    setting.add_action("more", ActionType::ForceUnenroll, "a").await;
     let Poll::Due(delivery) = setting.check_in(&entry, ONLINE).await else { panic!("due") };
     assert_eq!(action_ids(delivery), (vec!["real".to_owned()], "more".to_owned()));
 }
 
 #[tokio::test]
-async fn d10_overlapping_polls_of_one_agent_both_wake() {
+async fn d10_overlapping_polls_of_one_agent_are_both_woken() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
     let first = tokio::spawn(parked(setting.check_in(&entry, ONLINE).await).wait());
     let second = tokio::spawn(parked(setting.check_in(&entry, ONLINE).await).wait());
-    setting.order("one", ActionType::Settings, "a").await;
+    setting.add_action("one", ActionType::Settings, "a").await;
     assert_eq!(action_ids(first.await.unwrap().unwrap()).0, ["one"]);
     assert_eq!(action_ids(second.await.unwrap().unwrap()).0, ["one"]);
 }
 
 #[tokio::test]
-async fn d21_ea55_revoking_cuts_the_held_poll_and_refuses_the_next_request() {
+async fn d21_ea55_revocation_ends_the_held_poll_and_rejects_the_next_request() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
@@ -151,7 +151,7 @@ async fn d21_ea55_revoking_cuts_the_held_poll_and_refuses_the_next_request() {
 }
 
 #[tokio::test]
-async fn ea54_another_agents_key_is_refused_with_an_audit_line_and_no_change() {
+async fn ea54_foreign_key_is_rejected_with_an_audit_event_and_no_change() {
     let setting = Setting::new();
     setting.agent("a", None).await;
     let other = setting.agent("b", None).await;
@@ -182,7 +182,7 @@ async fn heartbeats_that_change_nothing_write_nothing() {
 }
 
 #[tokio::test]
-async fn d11_a_policy_that_is_not_adopted_is_offered_more_rarely() {
+async fn d11_policy_that_is_not_applied_is_delivered_less_often() {
     let setting = Setting::new();
     let policy = setting.policy("web").await;
     let key = setting.agent("a", Some(&policy)).await;
@@ -196,7 +196,7 @@ async fn d11_a_policy_that_is_not_adopted_is_offered_more_rarely() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ea67_a_poll_ends_empty_when_its_time_is_over() {
+async fn ea67_poll_ends_empty_at_its_deadline() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
@@ -207,7 +207,7 @@ async fn ea67_a_poll_ends_empty_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn ea87_stopping_releases_held_polls_with_an_empty_answer() {
+async fn ea87_shutdown_answers_held_polls_with_an_empty_response() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
@@ -217,7 +217,7 @@ async fn ea87_stopping_releases_held_polls_with_an_empty_answer() {
 }
 
 #[tokio::test]
-async fn ea90_a_reassigned_agent_gets_the_other_policy_whatever_revision_it_runs() {
+async fn ea90_reassigned_agent_gets_the_new_policy_regardless_of_its_revision() {
     let setting = Setting::new();
     let (web, db) = (setting.policy("web").await, setting.policy("db").await);
     let key = setting.agent("a", Some(&web)).await;

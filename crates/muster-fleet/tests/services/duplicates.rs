@@ -1,4 +1,4 @@
-//! Two hosts behind one agent's key are noticed.
+//! Detection of two hosts that use one agent's key.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ async fn check_in(setting: &Setting, entry: &Arc<AgentEntry>, host: &str) -> mus
     parked(setting.check_in(entry, &body).await)
 }
 
-/// Agents that the filter finds, and lines in the audit log.
+/// Number of agents that the filter finds, and of audit events.
 async fn found(setting: &Setting) -> (usize, usize) {
     let conditions = vec![AgentCondition::HasDuplicateHosts];
     let filter = AgentFilter { conditions, ..AgentFilter::default() };
@@ -23,7 +23,7 @@ async fn found(setting: &Setting) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn hosts_that_alternate_are_noticed_once_and_found_by_a_filter() {
+async fn alternating_hosts_are_reported_once_and_found_by_a_filter() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
@@ -39,7 +39,7 @@ async fn hosts_that_alternate_are_noticed_once_and_found_by_a_filter() {
 }
 
 #[tokio::test]
-async fn another_host_beside_a_held_poll_is_noticed() {
+async fn second_host_during_a_held_poll_is_detected() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;

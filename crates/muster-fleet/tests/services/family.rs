@@ -1,4 +1,4 @@
-//! A family of agents that only tests have lives its whole life through the same services as every other.
+//! The life cycle of agents of a test-only family through the same services as every other family.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::setting::{action_ids, parked};
 
 #[tokio::test]
-async fn an_agent_of_another_family_enrols_checks_in_acts_acks_and_is_revoked() {
+async fn agent_of_another_family_goes_through_its_life_cycle() {
     let test = TestFleet::default().following_changes();
     let key = test.add_key(None, |_| {}).await;
     let body = json!({"metadata": {"local": {"host": {"hostname": "probe"}}, "tags": ["lab"]}});
@@ -35,7 +35,7 @@ async fn an_agent_of_another_family_enrols_checks_in_acts_acks_and_is_revoked() 
     );
 
     let expiration = Some(test.now().plus(Duration::from_secs(3600)));
-    test.order("look", ActionType::Settings, &agent.id, |action| action.expiration = expiration).await;
+    test.add_action("look", ActionType::Settings, &agent.id, |action| action.expiration = expiration).await;
     let (actions, token) = action_ids(held.wait().await.expect("an action is due"));
     assert_eq!((actions, token.as_str()), (vec!["look".to_owned()], "look"));
     assert_eq!(test.ack(&entry, &json!([{"action_id": "look", "fields": {"seen": 7}}])).await.expect("taken"), [200]);
@@ -54,7 +54,7 @@ async fn an_agent_of_another_family_enrols_checks_in_acts_acks_and_is_revoked() 
 }
 
 #[tokio::test]
-async fn several_credentials_open_one_agent_and_end_with_it() {
+async fn additional_credentials_authenticate_the_agent_and_are_revoked_with_it() {
     let test = TestFleet::default();
     let key = test.add_key(None, |_| {}).await;
     let agent = test.enroll(&key, &json!({})).await.expect("it is let in");
@@ -91,7 +91,7 @@ async fn several_credentials_open_one_agent_and_end_with_it() {
 }
 
 #[tokio::test]
-async fn the_uninstallation_of_an_agent_of_our_own_ends_its_key_and_of_others_does_not() {
+async fn uninstallation_revokes_the_key_of_a_muster_agent_only() {
     let test = TestFleet::default();
     for (family, ends) in [(Family::Muster, true), (Family::Elastic, false), (Family::Opamp, false)] {
         let record = AgentRecord { family, ..online_agent(family.as_str(), None, test.now()) };
@@ -111,7 +111,7 @@ async fn the_uninstallation_of_an_agent_of_our_own_ends_its_key_and_of_others_do
 }
 
 #[tokio::test]
-async fn ag157_a_host_that_names_its_former_agent_is_grouped_and_nothing_else() {
+async fn ag157_former_agent_id_only_groups_the_host() {
     let test = TestFleet::default();
     let key = test.add_key(None, |_| {}).await;
     let elsewhere = test.add_key(None, |key| key.space = SpaceId::trusted("other")).await;
@@ -135,7 +135,7 @@ async fn ag157_a_host_that_names_its_former_agent_is_grouped_and_nothing_else() 
 }
 
 #[tokio::test]
-async fn agents_of_one_machine_share_a_host_in_their_space() {
+async fn agents_with_one_machine_id_share_a_host_within_a_space() {
     let test = TestFleet::default();
     let key = test.add_key(None, |_| {}).await;
     let elsewhere = test.add_key(None, |key| key.space = SpaceId::trusted("other")).await;

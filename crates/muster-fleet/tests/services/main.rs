@@ -1,4 +1,4 @@
-//! Operations over a real store: check-ins, held polls, wake-ups, revocation, statuses in time.
+//! Services over a real store: check-ins, held polls, wake-ups, revocation, status transitions.
 
 mod check_in;
 mod duplicates;

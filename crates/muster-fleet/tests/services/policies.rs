@@ -1,4 +1,4 @@
-//! Policies under agents: who holds one back, and when a changed one arrives.
+//! Policies with agents: deletion while in use, and delivery of changes.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn with_policy(config: Value) -> Setting {
 }
 
 #[tokio::test]
-async fn a_policy_is_not_deleted_while_an_active_agent_is_on_it() {
+async fn policy_with_an_active_agent_is_not_deleted() {
     let setting = with_policy(json!({})).await;
     let policy = setting.fleet.policies().find::<PoliciesRead>(&root(), "web").await.expect("there").into_inner().id;
     setting.agent("a", Some(&policy)).await;
@@ -48,7 +48,7 @@ async fn a_policy_is_not_deleted_while_an_active_agent_is_on_it() {
 }
 
 #[tokio::test]
-async fn ea71_a_changed_output_reaches_a_parked_agent_as_a_new_revision() {
+async fn ea71_changed_output_wakes_held_polls_with_a_new_revision() {
     let setting = with_policy(json!({})).await;
     let policy = setting.fleet.policies().find::<PoliciesRead>(&root(), "web").await.expect("there").into_inner().id;
     let key = setting.agent("a", Some(&policy)).await;

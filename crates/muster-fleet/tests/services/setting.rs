@@ -1,4 +1,4 @@
-//! A fleet that wakes polls, and check-ins without the adapter.
+//! Fixture: a fleet with a running change feed, and check-ins without an adapter.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ impl Setting {
         self.add_agent(record, AgentDocuments::default()).await
     }
 
-    /// Makes a record inactive; again when the fleet's own tasks changed it meanwhile (a policy's timeout reaches its
-    /// agents in the background).
+    /// Makes a record inactive. Retries if a background task changes it at the same time, such as the one that copies a
+    /// policy's timeout to its agents.
     pub async fn deactivate(&self, id: &str) {
         for _ in 0..100 {
             let before = self.stored(id).await;
@@ -56,28 +56,28 @@ impl Setting {
         panic!("the record of {id} keeps changing");
     }
 
-    /// An order to log more, for one agent.
-    pub async fn order(&self, id: &str, kind: ActionType, agent: &str) {
+    /// Adds a settings action for one agent.
+    pub async fn add_action(&self, id: &str, kind: ActionType, agent: &str) {
         let data = |action: &mut muster_core::action::Action| action.data = Some(r#"{"log_level":"debug"}"#.into());
-        self.0.order(id, kind, agent, data).await;
+        self.0.add_action(id, kind, agent, data).await;
     }
 
     pub async fn entry(&self, id: &str, key: &ApiKey) -> Arc<AgentEntry> {
         self.fleet.authentication().agent(id, key).await.expect("the key is the agent's")
     }
 
-    /// A check-in with this body.
+    /// Handles a check-in with this body.
     pub async fn check_in(&self, entry: &Arc<AgentEntry>, body: &str) -> Poll {
         self.check_in_of(entry, body, "9.5.2").await
     }
 
-    /// A check-in of an agent of that version.
+    /// Handles a check-in of an agent of that version.
     pub async fn check_in_of(&self, entry: &Arc<AgentEntry>, body: &str, agent_version: &str) -> Poll {
         self.0.check_in_of(entry, body, agent_version).await.expect("accepted")
     }
 }
 
-/// The policy revision that is delivered now.
+/// The delivered policy revision.
 pub fn policy_revision(outcome: Poll) -> i64 {
     match outcome {
         Poll::Due(Delivery::Policy(policy)) => policy.revision,
@@ -93,7 +93,7 @@ pub fn parked(outcome: Poll) -> muster_fleet::check_in::HeldPoll {
     }
 }
 
-/// Ids of the actions that are delivered, and the token.
+/// Ids of the delivered actions, and the token.
 pub fn action_ids(delivery: Delivery) -> (Vec<String>, String) {
     match delivery {
         Delivery::Actions { ack_token, actions } => (

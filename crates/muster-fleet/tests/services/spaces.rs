@@ -1,11 +1,11 @@
-//! Spaces: what belongs to one can't be seen, changed or deleted from another.
+//! Isolation of spaces: objects can't be read, changed or deleted from another space.
 
 use muster_core::agent::AgentDocuments;
 use muster_core::authorization::{Actor, AgentsForceUnenroll, AgentsRead, AgentsWrite, OpContext, PoliciesWrite};
 use muster_core::id::SpaceId;
 use muster_core::testing::online_agent;
 use muster_core::{Error, ErrorKind};
-use muster_fleet::agent_views::{AgentQuestion, Rows};
+use muster_fleet::agent_views::{AgentListQuery, Rows};
 use muster_fleet::force::Force;
 use muster_fleet::keys::NewEnrollmentKey;
 use muster_fleet::policies::PolicyDraft;
@@ -36,12 +36,12 @@ fn is_not_found<T>(outcome: Result<T, Error>) -> bool {
 }
 
 #[tokio::test]
-async fn an_agent_of_another_space_is_not_found_listed_or_counted() {
+async fn agent_of_another_space_is_not_found_listed_or_counted() {
     let test = two_spaces().await;
     let (agents, red) = (test.fleet.agents(), person_in("red"));
     assert!(agents.find::<AgentsRead>(&red, "red").await.is_ok());
     assert!(is_not_found(agents.find::<AgentsRead>(&red, "blue").await));
-    let question = AgentQuestion {
+    let question = AgentListQuery {
         filter: AgentFilter::default(),
         sort: AgentSort::EnrolledAt,
         descending: false,
@@ -55,7 +55,7 @@ async fn an_agent_of_another_space_is_not_found_listed_or_counted() {
 }
 
 #[tokio::test]
-async fn a_selection_never_reaches_into_another_space() {
+async fn selection_contains_no_agents_of_another_space() {
     let test = two_spaces().await;
     let (fleet, red) = (&test.fleet, person_in("red"));
     let one = Selected::one("blue").unwrap();
@@ -96,7 +96,7 @@ async fn actions_keys_and_policies_stay_in_their_space() {
     assert!(is_not_found(moved), "a policy of another space is no target");
 }
 
-/// A policy at revision 2, made in the space red, with the agents `red` and `blue` on it, though blue is of another space.
+/// A policy at revision 2 in the space red, with the agents `red` and `blue`, although `blue` is in another space.
 async fn shared_policy(test: &TestFleet) -> String {
     let (policies, red) = (test.fleet.policies(), person_in("red"));
     let draft = PolicyDraft { name: Some("shared".into()), ..PolicyDraft::default() };
@@ -115,7 +115,7 @@ async fn shared_policy(test: &TestFleet) -> String {
 }
 
 #[tokio::test]
-async fn agents_on_policies_are_counted_in_the_space_of_the_caller() {
+async fn agents_of_policies_are_counted_in_the_callers_space() {
     let test = two_spaces().await;
     let policy = shared_policy(&test).await;
     let counted = async |space: &str| {
@@ -127,7 +127,7 @@ async fn agents_on_policies_are_counted_in_the_space_of_the_caller() {
 }
 
 #[tokio::test]
-async fn a_change_of_policy_concerns_agents_of_the_caller_s_space_only() {
+async fn policy_change_lists_only_agents_of_the_callers_space() {
     let test = two_spaces().await;
     let change = format!("{}:2", shared_policy(&test).await);
     let concerned = async |space: &str| {
@@ -142,7 +142,7 @@ async fn a_change_of_policy_concerns_agents_of_the_caller_s_space_only() {
 }
 
 #[tokio::test]
-async fn an_output_s_health_is_told_by_agents_of_the_caller_s_space() {
+async fn output_health_uses_only_agents_of_the_callers_space() {
     let test = two_spaces().await;
     shared_policy(&test).await;
     let health = test.fleet.outputs().health(&person_in("red").grant().unwrap(), "own").await.unwrap();
@@ -151,7 +151,7 @@ async fn an_output_s_health_is_told_by_agents_of_the_caller_s_space() {
 }
 
 #[tokio::test]
-async fn a_caller_without_the_privilege_is_refused_before_anything_is_looked_up() {
+async fn caller_without_the_privilege_is_rejected_before_any_read() {
     let test = two_spaces().await;
     let reader = OpContext::with_only::<AgentsRead>(Actor::Local { uid: 5 }).in_space(SpaceId::trusted("red"));
     assert!(test.fleet.agents().find::<AgentsRead>(&reader, "red").await.is_ok());

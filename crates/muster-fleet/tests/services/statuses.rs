@@ -1,4 +1,4 @@
-//! Statuses that time brings.
+//! Status transitions by time.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::setting::{Setting, parked};
 const ONLINE: &str = r#"{"status":"online","message":"Running"}"#;
 
 #[tokio::test]
-async fn mg39_five_minutes_after_the_last_sighting_an_agent_is_offline_and_comes_back_by_a_check_in() {
+async fn mg39_agent_is_offline_after_five_minutes_and_online_after_a_check_in() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
@@ -25,7 +25,7 @@ async fn mg39_five_minutes_after_the_last_sighting_an_agent_is_offline_and_comes
 }
 
 #[tokio::test]
-async fn mg40_ea57_a_connected_agent_never_shows_offline() {
+async fn mg40_ea57_connected_agent_is_never_offline() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
@@ -44,7 +44,7 @@ async fn mg40_ea57_a_connected_agent_never_shows_offline() {
 }
 
 #[tokio::test]
-async fn the_last_sighting_is_written_when_the_server_stops() {
+async fn last_sighting_is_written_at_shutdown() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;
@@ -56,7 +56,7 @@ async fn the_last_sighting_is_written_when_the_server_stops() {
 }
 
 #[tokio::test]
-async fn the_last_sighting_is_written_before_an_agent_is_dropped_from_memory() {
+async fn last_sighting_is_written_before_an_agent_is_evicted() {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
     let entry = setting.entry("a", &key).await;

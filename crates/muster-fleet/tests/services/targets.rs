@@ -1,4 +1,4 @@
-//! Which revision of its policy an agent is given: its target, or the newest.
+//! The revision that an agent gets: its target, or the newest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn root() -> OpContext {
     OpContext::administrator(Actor::Local { uid: 0 })
 }
 
-/// A check-in of an agent that runs that revision of `web`.
+/// Handles a check-in of an agent that runs that revision of `web`.
 fn running(revision: i64) -> String {
     format!(r#"{{"status":"online","message":"Running","agent_policy_id":"web","policy_revision_idx":{revision}}}"#)
 }
@@ -28,6 +28,8 @@ async fn five() -> (Setting, PolicyId, Arc<AgentEntry>) {
     for number in 2..=5 {
         setting.revision(&policy, number).await;
     }
+    // The change feed may still be at an earlier revision.
+    setting.fleet.inner().policy_cache.refresh(&policy).await.expect("renders");
     let key = setting.agent("a", Some(&policy)).await;
     let entry = setting.entry("a", &key).await;
     (setting, policy, entry)
@@ -37,10 +39,10 @@ async fn assign(setting: &Setting, revision: Option<i64>) {
     let agent = Selected::one("a").expect("an id");
     let agents = setting.fleet.agents().select(&root(), &agent).await.expect("there");
     let given = setting.fleet.actions().reassign(&agents, Some("web"), revision, Force::No).await.expect("assigned");
-    assert_eq!(given.ordered, 1);
+    assert_eq!(given.targets, 1);
 }
 
-/// The revision that is due now; the poll's actions, which reassignments are, are passed over.
+/// The revision that is due now; skips due actions, such as those of reassignments.
 async fn due(setting: &Setting, entry: &Arc<AgentEntry>, revision: i64) -> i64 {
     let mut body = running(revision);
     loop {
@@ -56,12 +58,12 @@ async fn due(setting: &Setting, entry: &Arc<AgentEntry>, revision: i64) -> i64 {
 }
 
 #[tokio::test]
-async fn an_agent_is_given_the_revision_that_it_is_assigned_to() {
+async fn assigned_revision_is_delivered() {
     let (setting, _, entry) = five().await;
     assert_eq!(due(&setting, &entry, 1).await, 5);
     assign(&setting, Some(3)).await;
     for runs in [1, 2, 4, 5] {
-        // The same revision is offered three times at once, and then after a pause (D11).
+        // The same revision is delivered three times without a pause, and then with one (D11).
         setting.clock.advance(Duration::from_secs(600));
         assert_eq!(due(&setting, &entry, runs).await, 3, "an agent on {runs}");
     }
@@ -72,7 +74,7 @@ async fn an_agent_is_given_the_revision_that_it_is_assigned_to() {
 }
 
 #[tokio::test]
-async fn an_assignment_to_another_revision_wakes_the_held_poll() {
+async fn assignment_of_another_revision_wakes_the_held_poll() {
     let (setting, _, entry) = five().await;
     due(&setting, &entry, 5).await;
     let held = tokio::spawn(parked(setting.check_in(&entry, &running(5)).await).wait());
@@ -83,7 +85,7 @@ async fn an_assignment_to_another_revision_wakes_the_held_poll() {
 }
 
 #[tokio::test]
-async fn a_new_revision_reaches_followers_alone_and_writes_no_agents() {
+async fn new_revision_is_delivered_to_followers_only_and_writes_no_agent_records() {
     let (setting, policy, entry) = five().await;
     let key = setting.agent("b", Some(&policy)).await;
     let follower = setting.entry("b", &key).await;
@@ -103,7 +105,7 @@ async fn a_new_revision_reaches_followers_alone_and_writes_no_agents() {
 }
 
 #[tokio::test]
-async fn a_revision_that_cannot_be_given_is_refused() {
+async fn undeliverable_revision_is_rejected() {
     let (setting, _, _) = five().await;
     let agent = Selected::one("a").expect("an id");
     for (policy, revision) in [(Some("web"), 6), (Some("web"), 0), (None, 3)] {
@@ -115,7 +117,7 @@ async fn a_revision_that_cannot_be_given_is_refused() {
 }
 
 #[tokio::test]
-async fn an_older_target_counts_once_it_is_acked() {
+async fn older_target_counts_as_running_once_acked() {
     let (setting, _, entry) = five().await;
     due(&setting, &entry, 5).await;
     assign(&setting, Some(3)).await;

@@ -1,11 +1,11 @@
-//! Upgrades from the action to its end: what the record says and what the action says is the same.
+//! Upgrades from the action to its end: the record and the action always agree.
 
 use std::sync::Arc;
 
 use muster_core::action_request::ActionStatus;
 use muster_core::authorization::{Actor, AgentsWrite, OpContext};
 use muster_core::status::Status;
-use muster_fleet::actions::UpgradeOrder;
+use muster_fleet::actions::UpgradeRequest;
 use muster_fleet::registry::AgentEntry;
 use muster_fleet::selection::Selected;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ async fn shown(setting: &Setting, action: &str) -> Result<muster_fleet::action_v
     setting.fleet.actions().show(&listed, 10).await
 }
 
-/// An agent on 9.5.2 that is asked for 9.6.0, and the action's id.
+/// An agent on 9.5.2 with an action to upgrade to 9.6.0, and the action's id.
 async fn asked() -> (Setting, Arc<AgentEntry>, String) {
     let setting = Setting::new();
     let key = setting.agent("a", None).await;
@@ -32,11 +32,11 @@ async fn asked() -> (Setting, Arc<AgentEntry>, String) {
 
 async fn ask(setting: &Setting, version: &str, entry: &Arc<AgentEntry>) -> String {
     check_in(setting, entry, "9.5.2", None).await;
-    let order =
-        UpgradeOrder { version: version.into(), force: muster_fleet::force::Force::Yes, ..UpgradeOrder::default() };
+    let request =
+        UpgradeRequest { version: version.into(), force: muster_fleet::force::Force::Yes, ..UpgradeRequest::default() };
     let one = Selected::one("a").expect("an id");
     let selection = setting.fleet.agents().select(&root(), &one).await.expect("there");
-    let given = setting.fleet.actions().upgrade(&selection, &order).await.expect("taken");
+    let given = setting.fleet.actions().upgrade(&selection, &request).await.expect("taken");
     assert_eq!(setting.stored("a").await.status, Status::Updating);
     given.action.id.to_string()
 }
@@ -59,7 +59,7 @@ async fn ack(setting: &Setting, entry: &Arc<AgentEntry>, mut event: Value, actio
     assert_eq!(setting.ack(entry, &json!([event])).await.expect("taken"), [200]);
 }
 
-/// How the action stands, with its error, once the record agrees that the upgrade is over.
+/// State of the action, with its error, once the upgrade has ended in the record.
 async fn end(setting: &Setting, action: &str) -> (ActionStatus, String) {
     let view = shown(setting, action).await.expect("taken");
     let record = setting.stored("a").await;
@@ -71,7 +71,7 @@ async fn end(setting: &Setting, action: &str) -> (ActionStatus, String) {
 }
 
 #[tokio::test]
-async fn ea62_details_that_come_and_go_on_the_target_version_complete_the_action() {
+async fn ea62_details_that_disappear_on_the_target_version_complete_the_action() {
     let (setting, entry, id) = asked().await;
     check_in(&setting, &entry, "9.6.0", details(&id, "UPG_WATCHING")).await;
     assert_eq!(end(&setting, &id).await.0, ActionStatus::InProgress);
@@ -82,7 +82,7 @@ async fn ea62_details_that_come_and_go_on_the_target_version_complete_the_action
 }
 
 #[tokio::test]
-async fn an_agent_without_details_that_comes_back_on_the_target_version_completes_the_action() {
+async fn agent_without_details_on_the_target_version_completes_the_action() {
     let (setting, entry, id) = asked().await;
     check_in(&setting, &entry, "9.5.2", None).await;
     assert_eq!(end(&setting, &id).await.0, ActionStatus::InProgress);
@@ -91,7 +91,7 @@ async fn an_agent_without_details_that_comes_back_on_the_target_version_complete
 }
 
 #[tokio::test]
-async fn a_failure_after_an_ack_without_an_error_fails_the_action() {
+async fn failure_after_a_successful_ack_fails_the_action() {
     let (setting, entry, id) = asked().await;
     ack(&setting, &entry, json!({}), &id).await;
     assert_eq!(end(&setting, &id).await.0, ActionStatus::InProgress);
@@ -103,7 +103,7 @@ async fn a_failure_after_an_ack_without_an_error_fails_the_action() {
 }
 
 #[tokio::test]
-async fn a_roll_back_that_falls_silent_fails_the_action() {
+async fn rollback_whose_details_disappear_fails_the_action() {
     let (setting, entry, id) = asked().await;
     check_in(&setting, &entry, "9.6.0", details(&id, "UPG_WATCHING")).await;
     check_in(&setting, &entry, "9.5.2", details(&id, "UPG_ROLLBACK")).await;
@@ -114,7 +114,7 @@ async fn a_roll_back_that_falls_silent_fails_the_action() {
 }
 
 #[tokio::test]
-async fn ea121_an_error_that_is_retried_leaves_both_open() {
+async fn ea121_retried_error_keeps_upgrade_and_action_pending() {
     let (setting, entry, id) = asked().await;
     ack(&setting, &entry, json!({"error": "no space", "retries": true}), &id).await;
     assert_eq!(end(&setting, &id).await.0, ActionStatus::InProgress);
@@ -123,7 +123,7 @@ async fn ea121_an_error_that_is_retried_leaves_both_open() {
 }
 
 #[tokio::test]
-async fn an_upgrade_that_another_one_replaces_fails_and_is_not_delivered() {
+async fn replaced_upgrade_fails_and_is_not_delivered() {
     let (setting, entry, first) = asked().await;
     let second = ask(&setting, "9.6.1", &entry).await;
     let view = shown(&setting, &first).await.expect("taken");
@@ -137,7 +137,7 @@ async fn an_upgrade_that_another_one_replaces_fails_and_is_not_delivered() {
 }
 
 #[tokio::test]
-async fn acked_upgrade_after_which_nothing_comes_ends_after_two_hours() {
+async fn acked_upgrade_without_progress_fails_after_two_hours() {
     let (setting, entry, id) = asked().await;
     check_in(&setting, &entry, "9.5.2", None).await;
     ack(&setting, &entry, json!({}), &id).await;
@@ -151,7 +151,7 @@ async fn acked_upgrade_after_which_nothing_comes_ends_after_two_hours() {
     let (status, error) = end(&setting, &id).await;
     assert_eq!(status, ActionStatus::Failed);
     assert_eq!(error, "not upgraded to 9.6.0: no progress for two hours, the agent runs 9.5.2");
-    // It comes after all: what was told stays told.
+    // The upgrade succeeds after all, but the action keeps its result.
     check_in(&setting, &entry, "9.6.0", None).await;
     assert_eq!(end(&setting, &id).await.0, ActionStatus::Failed);
 }

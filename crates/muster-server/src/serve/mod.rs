@@ -128,7 +128,7 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
     data.mark_fleet(&first_start.installation)?;
     // What can't be finished must not keep agents out.
-    if let Err(error) = fleet.actions().finish_orders().await {
+    if let Err(error) = fleet.actions().finish_interrupted().await {
         error!(error = whole_text(&error), "failed to complete interrupted actions; retrying at the next start");
     }
     match fleet.policies().revise_outdated().await {

@@ -54,7 +54,7 @@ pub(super) async fn fleet(
         signer,
         settings,
     });
-    fleet.server_status().lies_on(Arc::new(disk), on_reserve);
+    fleet.server_status().use_disk(Arc::new(disk), on_reserve);
     if !on_reserve {
         // A store that can be read is served whether it takes writes or not; which of the two is told from the start.
         fleet.server_status().probe_store().await;

@@ -1,4 +1,4 @@
-//! Changing many agents' records: in chunks, each committed whole; on conflict the chunk is read and decided anew.
+//! Bulk updates of agent records, in chunks of one commit each. On a conflict, the chunk is read and decided again.
 
 use std::sync::Arc;
 
@@ -13,27 +13,26 @@ use super::authority::Authority;
 use super::records::Records;
 use super::update::{AgentChange, end_of_actions};
 
-/// Agents changed by one commit: others' writes wait no longer than this takes.
+/// Agents changed by one commit. Larger chunks would be faster, but delay the writes of others.
 const CHUNK: usize = 500;
-/// How often a chunk is tried whole; then its agents are changed one by one.
+/// Maximum attempts of a whole chunk; then its agents are changed one by one.
 const ATTEMPTS: usize = 3;
 
-/// The records that a change starts from; after a conflict they are the store's.
+/// Where the first attempt takes the records from. Retries always read the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Basis {
-    /// Those in this node's memory, where there are some: agents that are connected need no read. The commit refuses a
-    /// record that is out of date, except for the time of the last check-in, which `decide` must bring up to date.
+    /// This node's cache, and the store for agents that are not cached. A stale record conflicts in the commit. The
+    /// exception is its last check-in, which is written without a new version: `decide` must update it.
     Memory,
-    /// Those in the store.
+    /// The store.
     Store,
 }
 
-/// What to do to one agent's record; `None` in it leaves the record as it is.
+/// Decides the change of one record. May be called several times for the same agent.
 pub type Decide<'a> = dyn Fn(&AgentRecord, Timestamp) -> AgentChange + Send + Sync + 'a;
 
 impl Records {
-    /// Changes the records of `ids` as `decide` says, in one commit for each chunk. Agents deleted meanwhile are passed
-    /// over.
+    /// Applies `decide` to the records of `ids`, in one commit for each chunk. Agents that were deleted are skipped.
     pub(crate) async fn change_many<A: Authority>(
         &self,
         by: &A,
@@ -42,7 +41,8 @@ impl Records {
         decide: &Decide<'_>,
     ) -> Result<(), Error> {
         for chunk in ids.chunks(CHUNK) {
-            // A chunk fails as a whole when one of its records changed; one busy agent must not keep all others waiting.
+            // A commit conflicts as a whole if one of its records has changed. One busy agent must not block the other
+            // 499.
             if !self.change_chunk(by, chunk, basis, decide).await? {
                 for id in chunk {
                     self.change_one(by, id, decide).await?;
@@ -52,7 +52,7 @@ impl Records {
         Ok(())
     }
 
-    /// False: others keep changing one of these.
+    /// Returns false if every attempt conflicted.
     async fn change_chunk<A: Authority>(
         &self,
         by: &A,
@@ -73,6 +73,7 @@ impl Records {
     }
 
     async fn change_one<A: Authority>(&self, by: &A, id: &AgentId, decide: &Decide<'_>) -> Result<(), Error> {
+        // Far more attempts than for a chunk: here, only writes to this one record conflict.
         for _ in 0..ATTEMPTS * 10 {
             let records = self.read_records(std::slice::from_ref(id)).await?;
             if self.commit_changes(by, &records, decide).await? {
@@ -82,7 +83,7 @@ impl Records {
         Err(Error::conflict("agent_busy", format!("the record of agent {id} keeps changing; retry")))
     }
 
-    /// The records as this node knows them, and those that it does not know from the store.
+    /// Returns the cached records, and reads those that are not cached.
     async fn recall_records(&self, ids: &[AgentId]) -> Result<Vec<Arc<AgentRecord>>, Error> {
         let (mut records, mut unknown) = (Vec::with_capacity(ids.len()), Vec::new());
         for id in ids {
@@ -99,7 +100,7 @@ impl Records {
         Ok(self.read(ids).await?.into_iter().map(|details| Arc::new(details.record)).collect())
     }
 
-    /// False: a record changed meanwhile; nothing was applied.
+    /// Returns false on a conflict; then nothing was applied.
     async fn commit_changes<A: Authority>(
         &self,
         by: &A,
@@ -112,6 +113,7 @@ impl Records {
         for before in records {
             let AgentChange { record, writes: more } = decide(before, now);
             let Some(after) = record.map(Arc::new) else {
+                // A result may be due even without a change of the record, for example for a tag that it already has.
                 writes.extend(more);
                 continue;
             };
@@ -134,11 +136,12 @@ impl Records {
         }
     }
 
-    /// Puts the new record into this node's memory at once, so that a dead key is dead when the caller hears of it.
+    /// Updates the cached record immediately and not by the change feed: when a revocation returns, the key must not
+    /// work on this node any more.
     fn renew(&self, record: Arc<AgentRecord>) {
         if let Some(entry) = self.registry.get(&record.id) {
             entry.renew(record);
-            // Polls held under a key that died with this change end now, not at their next look.
+            // A poll that is held under a key that this change revoked must end now.
             entry.wake();
         }
     }

@@ -1,4 +1,4 @@
-//! What the services stand on, and how each is made of it: the store, the clock, and the parts that several share.
+//! Construction of the services from shared parts: the store, the clock, caches, and the registry.
 
 use std::sync::Arc;
 
@@ -25,18 +25,19 @@ use super::records::Records;
 use super::registry::Registry;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
+use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
-use super::stopping::Stopping;
 use super::watched_store::WatchedStore;
 use super::{FleetParts, FleetSettings};
 
-/// Parts of several services. A method for each service says which of them it takes, and which services it needs.
-pub(crate) struct Ground {
+/// Parts that several services share, with a constructor method for each service. A method's parameters are the other
+/// services that it depends on.
+pub(crate) struct Wiring {
     pub(crate) store: Arc<WatchedStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) stopping: Arc<Stopping>,
+    pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) records: Arc<Records>,
     /// Rendered policies.
     pub(crate) policy_cache: Arc<PolicyCache>,
@@ -46,16 +47,18 @@ pub(crate) struct Ground {
     settings: FleetSettings,
 }
 
-impl Ground {
+impl Wiring {
     pub(crate) fn new(parts: FleetParts) -> Self {
         let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
+        // The cache reads the bare store: policies are read for whole fleets, not for a caller with a space, and it
+        // never commits. Everything below has to name an authority.
         let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
         let store = Arc::new(WatchedStore::new(store));
         let registry = Arc::new(Registry::default());
         Self {
             secrets: Arc::new(SealedSecrets::new(Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&entropy))),
             records: Arc::new(Records::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))),
-            stopping: Arc::new(Stopping::default()),
+            shutdown: Arc::new(Shutdown::default()),
             policy_cache,
             store,
             clock,
@@ -91,8 +94,8 @@ impl Ground {
         Arc::clone(&self.secrets)
     }
 
-    fn stopping(&self) -> Arc<Stopping> {
-        Arc::clone(&self.stopping)
+    fn shutdown(&self) -> Arc<Shutdown> {
+        Arc::clone(&self.shutdown)
     }
 
     pub(crate) fn authentication(&self) -> Authentication {
@@ -107,6 +110,7 @@ impl Ground {
         Enrollment::new(self.store(), self.clock(), self.entropy(), self.registry())
     }
 
+    // Ten dependencies, as a struct: in a call with ten arguments, two of the same type are easily swapped.
     pub(crate) fn check_ins(&self) -> CheckIns {
         CheckIns::new(CheckInParts {
             store: self.store(),
@@ -118,7 +122,7 @@ impl Ground {
             records: self.records(),
             policies: Arc::clone(&self.policy_cache),
             limits: self.settings.poll(),
-            stopping: self.stopping(),
+            shutdown: self.shutdown(),
         })
     }
 
@@ -164,12 +168,12 @@ impl Ground {
     }
 
     pub(crate) fn statuses(&self) -> Statuses {
-        Statuses::new(self.store(), self.clock(), self.registry(), self.records(), self.stopping())
+        Statuses::new(self.store(), self.clock(), self.registry(), self.records(), self.shutdown())
     }
 
     pub(crate) fn feed(&self, statuses: &Arc<Statuses>) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
-        ChangeFeed::new(self.store(), self.registry(), self.records(), policies, statuses, self.stopping())
+        ChangeFeed::new(self.store(), self.registry(), self.records(), policies, statuses, self.shutdown())
     }
 
     pub(crate) fn housekeeping(
@@ -179,6 +183,6 @@ impl Ground {
         feed: &Arc<ChangeFeed>,
     ) -> Housekeeping {
         let (actions, statuses, feed) = (Arc::clone(actions), Arc::clone(statuses), Arc::clone(feed));
-        Housekeeping::new(self.store(), self.clock(), self.registry(), actions, statuses, feed, self.stopping())
+        Housekeeping::new(self.store(), self.clock(), self.registry(), actions, statuses, feed, self.shutdown())
     }
 }

@@ -1,0 +1,145 @@
+//! Creating an action: checks the targets, commits, applies the effect. All operations on actions use it.
+
+use muster_core::action::{Action, ActionResult};
+use muster_core::agent::AgentDetails;
+use muster_core::authorization::{Grant, Privilege};
+use muster_core::change::Change;
+use muster_core::entropy::random_uuid;
+use muster_core::id::{ActionId, AgentId};
+use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind};
+use muster_store::{ActionWrite, Write};
+use serde_json::json;
+
+use super::effect::Effect;
+use super::secrets::Sealed;
+use super::{Actions, Submitted};
+use crate::audit::audit_line;
+use crate::authority::Authorized;
+use crate::selection::Selection;
+
+/// Agents read at a time: a selection may have a hundred thousand, each with its documents.
+const READ_BATCH: usize = 1000;
+
+/// Checks whether an agent can be a target; the error is the reason why not.
+pub(super) type Check<'a> = dyn Fn(&AgentDetails, Timestamp) -> Result<(), String> + Send + Sync + 'a;
+
+/// The selected agents, split by the result of the check.
+#[derive(Debug, Default)]
+pub(super) struct CheckedTargets {
+    pub(super) eligible: Vec<AgentId>,
+    pub(super) refused: Vec<(AgentId, String)>,
+}
+
+impl Actions {
+    /// Creates an action without an effect on records. A single agent that is not eligible is an error; in a bulk
+    /// action, such an agent gets a failed result.
+    pub(super) async fn submit<P: Privilege>(
+        &self,
+        selection: &Authorized<Selection, P>,
+        request: impl Into<Sealed> + Send,
+        check: &Check<'_>,
+    ) -> Result<Submitted, Error> {
+        let checked = self.check_targets(selection, check).await?;
+        self.submit_checked(selection.grant(), checked, request, None).await
+    }
+
+    /// Checks every selected agent.
+    pub(super) async fn check_targets(
+        &self,
+        selection: &Selection,
+        check: &Check<'_>,
+    ) -> Result<CheckedTargets, Error> {
+        let now = self.clock.now();
+        let mut checked = CheckedTargets::default();
+        for chunk in selection.ids.chunks(READ_BATCH) {
+            for details in self.records.read(chunk).await? {
+                match check(&details, now) {
+                    Ok(()) => checked.eligible.push(details.record.id),
+                    Err(reason) => checked.refused.push((details.record.id, reason)),
+                }
+            }
+        }
+        // Before anything is written: an action without targets must not remain in the list.
+        if let Some(id) = &selection.single {
+            reject_single(id, &checked)?;
+        }
+        // Ids that do not exist get a failed result as well, so that a script's count of results adds up.
+        let unknown = selection.unknown.iter().map(|id| (id.clone(), "there is no such agent".to_owned()));
+        checked.refused.extend(unknown);
+        Ok(checked)
+    }
+
+    /// Commits the action, then applies its effect to the targets' records. A dry run does neither.
+    pub(super) async fn submit_checked<P: Privilege>(
+        &self,
+        grant: &Grant<P>,
+        checked: CheckedTargets,
+        request: impl Into<Sealed> + Send,
+        effect: Option<Effect>,
+    ) -> Result<Submitted, Error> {
+        let action = self.insert_action(grant, &checked, request.into(), effect.is_some()).await?;
+        let CheckedTargets { eligible, refused } = checked;
+        if let Some(effect) = effect.filter(|_| !grant.is_dry_run()) {
+            self.apply_effect(grant, &action, &eligible, &effect).await?;
+        }
+        Ok(Submitted { targets: eligible.len() as u64, action, refused })
+    }
+
+    /// Commits the action with its targets and, if it has an effect, the marker that the effect is pending. A dry run
+    /// commits nothing.
+    pub(super) async fn insert_action<P: Privilege>(
+        &self,
+        grant: &Grant<P>,
+        checked: &CheckedTargets,
+        request: Sealed,
+        has_effect: bool,
+    ) -> Result<Action, Error> {
+        let CheckedTargets { eligible, refused } = checked;
+        let now = self.clock.now();
+        let Sealed { request, secrets } = request;
+        let id = ActionId::trusted(random_uuid(&*self.entropy));
+        // Rejected agents count as targets: each gets a failed result, so that the action can still complete.
+        let total = i64::try_from(eligible.len() + refused.len()).unwrap_or(i64::MAX);
+        let action = request.into_action(id, grant.space().clone(), total, &grant.actor().to_string(), now)?;
+        if grant.is_dry_run() {
+            return Ok(action);
+        }
+        let mut writes = secrets;
+        writes.push(Write::Action(ActionWrite::Insert { action: Box::new(action.clone()), targets: eligible.clone() }));
+        writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
+        let detail = json!({"type": action.kind.as_str(), "agents": eligible.len(), "refused": refused.len()});
+        writes.push(audit_line(grant.actor(), now, "action.create", format!("action:{}", action.id), detail));
+        // With an effect, the record changes announce the action later. An agent that is woken now would act on its
+        // old record, for example check in once more under a policy that it was just removed from.
+        writes.push(if has_effect {
+            Write::Action(ActionWrite::Begin { id: action.id.clone() })
+        } else {
+            Write::Changed(Change::Action(action.id.clone()))
+        });
+        let committed = self.store.commit(grant, writes).await?;
+        Ok(Action { seq: committed.action_seqs.first().copied().unwrap_or_default(), ..action })
+    }
+}
+
+/// Returns the error of a request for a single agent: the caller expects a status, not an action that has failed.
+fn reject_single(id: &AgentId, checked: &CheckedTargets) -> Result<(), Error> {
+    match (checked.eligible.first(), checked.refused.first()) {
+        (Some(_), _) => Ok(()),
+        (None, Some((_, reason))) => {
+            Err(Error::new(ErrorKind::Invalid, "agent_not_eligible", format!("agent {id}: {reason}")))
+        }
+        (None, None) => Err(Error::not_found("agent", id)),
+    }
+}
+
+fn refusal(action: &ActionId, agent: &AgentId, reason: &str, now: Timestamp) -> Write {
+    let result = ActionResult {
+        action_id: action.clone(),
+        agent_id: agent.clone(),
+        at: now,
+        error: Some(reason.to_owned()),
+        fields: None,
+    };
+    Write::Action(ActionWrite::Result { result: Box::new(result), addressed: false })
+}
