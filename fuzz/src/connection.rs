@@ -13,7 +13,7 @@ use muster_listen::gate::Gate;
 use muster_listen::metrics::ConnectionMetrics;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{ListenerKind, Peer, Reply};
-use muster_listen::strangers::Strangers;
+use muster_listen::unauthenticated::UnauthenticatedLimit;
 use muster_listen::{Answer, Handler, Listening, Work, connection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::runtime::{Builder, Runtime};
@@ -101,7 +101,7 @@ fn listening(handler: Seen) -> Listening<Seen> {
         timeouts,
         requests: Gate::new(10),
         connections: Gate::new(10),
-        strangers: Strangers::new(1),
+        unauthenticated: UnauthenticatedLimit::new(1),
         metrics: Arc::clone(&METRICS),
         shutdown: CancellationToken::new(),
     }

@@ -1,8 +1,8 @@
-//! What a check-in costs the server's processor without the network: the adapter over a real fleet and a durable store,
-//! driven as `muster drones` drives it over TLS.
+//! CPU time of a check-in without the network: the adapter over a real fleet and a durable store, with the load of
+//! `muster drones`.
 //!
 //! `cargo bench -p muster-elastic --bench check_in -- [change|heartbeat] [agents] [agents at a time] [seconds] [rate]`; the store
-//! lies in the folder that `BENCH_DIR` names, else in the current one.
+//! is in the directory `BENCH_DIR`, by default the current one.
 
 use std::error::Error;
 use std::fs;
@@ -45,13 +45,13 @@ fn main() -> Outcomes {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(plan))
 }
 
-/// What to drive.
+/// The load.
 struct Plan {
     change: bool,
     agents: u32,
     tasks: usize,
     seconds: u64,
-    /// Check-ins a second over all; 0: as fast as answered.
+    /// Check-ins per second in total; 0 means without a limit.
     rate: f64,
 }
 
@@ -100,7 +100,7 @@ async fn run(plan: Plan) -> Outcomes {
     Ok(())
 }
 
-/// Checks in with one agent after another.
+/// Sends check-ins of one agent after another.
 async fn drive(
     api: AgentApi,
     mut agents: Vec<Agent>,
@@ -127,7 +127,7 @@ async fn drive(
     Ok(())
 }
 
-/// The adapter and what stands behind it.
+/// The adapter and its fleet.
 #[derive(Clone)]
 struct Server {
     api: AgentApi,
@@ -153,7 +153,7 @@ impl Server {
         Ok(Self { api: AgentApi::new(fleet, options), key: key.token() })
     }
 
-    /// An agent that is enrolled and runs its policy.
+    /// Enrolls an agent that runs its policy.
     async fn agent(&self, number: u32) -> Outcomes<Agent> {
         let host = wire::Host { number, agent_id: "", version: VERSION };
         let headers = headers(&self.key, false)?;
@@ -230,7 +230,7 @@ fn foundation(key: &ApiKey, now: Timestamp) -> Vec<Write> {
     ]
 }
 
-/// What the process has used so far; times in microseconds.
+/// Resource usage of the process so far; times in microseconds.
 #[derive(Default)]
 struct Use {
     user: f64,

@@ -1,14 +1,14 @@
-//! `Accept-Encoding`, parsed as the standard says (D7): lists, several headers, weights and `*`.
+//! `Accept-Encoding`, parsed according to RFC 9110 §12.5.3 (D7): lists, several headers, weights and `*`.
 
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 
-/// Whether the client takes a gzip reply.
+/// Returns whether the client accepts a gzip response.
 pub fn takes_gzip(headers: &HeaderMap) -> bool {
     let mut by_name = None;
     let mut by_star = None;
     for value in headers.get_all(ACCEPT_ENCODING) {
-        // What nearly every agent sends.
+        // Fast path: this is what nearly every agent sends.
         if value == "gzip" {
             return true;
         }
@@ -22,10 +22,11 @@ pub fn takes_gzip(headers: &HeaderMap) -> bool {
             }
         }
     }
+    // A named coding overrides `*`, wherever it stands in the list.
     by_name.or(by_star).unwrap_or(false)
 }
 
-/// One member: its name, and whether its weight is above zero. A weight that is none counts as zero.
+/// Parses a list member: its name, and whether its weight is above zero. An invalid weight counts as zero.
 fn coding(member: &str) -> (&str, bool) {
     let mut parts = member.split(';').map(str::trim);
     let name = parts.next().unwrap_or_default();
@@ -48,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn d7_lists_weights_and_stars_are_understood() {
+    fn d7_lists_weights_and_wildcards_are_parsed() {
         for yes in
             [&["gzip"][..], &["deflate", "gzip"], &["gzip, deflate"], &["br;q=1.0, gzip;q=0.5"], &["*"], &["GZIP"]]
         {

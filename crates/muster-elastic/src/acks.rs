@@ -32,7 +32,8 @@ impl Inner {
         let acks = read(&request.events.unwrap_or_default());
         let verdicts = self.fleet.check_ins().acknowledge(&entry, &acks).await?;
         let items: Vec<AckItem> = verdicts.into_iter().map(item).collect();
-        // The body is sent whatever the status is; the status is the greatest of the items' (EA113).
+        // The status is the largest one of the items, and the body is sent with every status (EA113): agents read the
+        // items from it even after an error.
         let status = items.iter().map(|item| item.status).max().unwrap_or(200);
         let errors = items.iter().any(|item| item.status != 200);
         let mut reply = respond::json(&AckResponse { action: "acks".into(), errors, items })?;
@@ -41,7 +42,7 @@ impl Inner {
     }
 }
 
-/// The item that tells a verdict (EA115).
+/// Converts a verdict to its item (EA115).
 fn item(verdict: Verdict) -> AckItem {
     let (status, message) = match verdict {
         Verdict::Taken => (200, "OK"),
@@ -51,7 +52,8 @@ fn item(verdict: Verdict) -> AckItem {
     AckItem { status, message: Some(Cow::Borrowed(message)) }
 }
 
-/// Reads events; a malformed one spoils its own item only, and a field that can't be read counts as missing.
+/// Reads events. A malformed event affects only its own item, and a field that can't be read counts as missing (EA §5.1): if
+/// one bad event failed the request, the acks beside it would be lost.
 fn read<'a>(events: &[&'a RawValue]) -> Acks<'a> {
     Acks(events.iter().map(|raw| ack(read_event(raw))).collect())
 }
@@ -62,11 +64,14 @@ fn ack(event: AckEvent<'_>) -> Ack<'_> {
         agent: event.agent_id.clone(),
         error: event.error.clone(),
         retries: event.payload.is_some_and(|payload| payload.retry),
+        // A missing or malformed time is replaced by the time of receipt.
         at: event.timestamp.as_deref().and_then(|at| Timestamp::parse_rfc3339(at).ok()),
+        // A closure, because the type is known only after the action was looked up.
         fields: Some(Box::new(move |kind| fields(kind, &event))),
     }
 }
 
+/// Prefix of an `action_id` that acknowledges a policy revision instead of an action (EA116).
 const POLICY_PREFIX: &str = "policy:";
 
 fn subject(id: &str) -> Subject {
@@ -76,16 +81,17 @@ fn subject(id: &str) -> Subject {
     }
 }
 
-/// `<id>:<revision>`, and a third part that old servers added.
+/// Parses `<id>:<revision>`, with an optional third part (the coordinator index) that old servers added.
 fn policy_revision(text: &str) -> Option<(String, i64)> {
     let mut parts = text.split(':');
     let id = parts.next().filter(|id| !id.is_empty())?;
     let revision = parts.next()?.parse().ok()?;
+    // Ids contain no colon, so the parts are unambiguous.
     let legacy = parts.next().is_none_or(|part| part.parse::<i64>().is_ok());
     (legacy && parts.next().is_none()).then(|| (id.to_owned(), revision))
 }
 
-/// The type's own fields of the ack (EA120), as text.
+/// The fields of an ack that are specific to the action's type (EA120), as JSON text.
 fn fields(kind: ActionType, event: &AckEvent<'_>) -> Option<Arc<str>> {
     let kept = match kind {
         ActionType::RequestDiagnostics => Fields { data: event.data, ..Fields::default() },
@@ -103,7 +109,7 @@ fn fields(kind: ActionType, event: &AckEvent<'_>) -> Option<Arc<str>> {
     serde_json::to_string(&kept).ok().filter(|text| text != "{}").map(Into::into)
 }
 
-/// Fields that only one type of action has. What agents send is copied, not decoded.
+/// Fields that are specific to a type of action. Values are copied as raw text, not decoded.
 #[derive(Default, Serialize)]
 struct Fields<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,7 +132,7 @@ fn read_event<'a>(raw: &'a RawValue) -> AckEvent<'a> {
     serde_json::from_str(raw.get()).unwrap_or_else(|_| read_leniently(raw))
 }
 
-/// Field by field: what can't be read is missing.
+/// Reads an event field by field; a field that can't be read is missing.
 fn read_leniently<'a>(raw: &'a RawValue) -> AckEvent<'a> {
     let fields: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
     AckEvent {
@@ -147,6 +153,7 @@ fn read_leniently<'a>(raw: &'a RawValue) -> AckEvent<'a> {
     }
 }
 
+/// A string that borrows from the event unless it has escapes. `Cow` alone always copies in serde.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -156,7 +163,8 @@ fn text<'a>(fields: &BTreeMap<Cow<'a, str>, &'a RawValue>, key: &str) -> Option<
     serde_json::from_str::<Text<'a>>(raw.get()).ok().map(|text| text.0)
 }
 
-/// An error that is no text is an error all the same: success must not be read out of a malformed failure.
+/// The `error` of an event. A value that is not a string is still an error: a malformed failure must not be recorded as a
+/// success.
 fn error<'a>(fields: &BTreeMap<Cow<'a, str>, &'a RawValue>) -> Option<Cow<'a, str>> {
     let raw = fields.get("error").filter(|raw| raw.get() != "null")?;
     Some(text(fields, "error").unwrap_or_else(|| Cow::Borrowed(raw.get())))
@@ -174,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn ea116_policies_are_told_from_actions_by_their_prefix() {
+    fn ea116_policy_acks_are_recognized_by_their_prefix() {
         let policy = |id: &str| match subject(id) {
             Subject::Policy(policy) => policy,
             Subject::Action(_) => panic!("{id} is a policy"),
@@ -189,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn ea112_a_malformed_event_is_an_ack_of_nothing() {
+    fn ea112_a_malformed_event_acknowledges_nothing() {
         for malformed in [json!(5), json!({}), json!([1]), json!({"action_id": 7})] {
             with_one(&malformed, |ack| assert_eq!(ack.subject, Subject::Action(None), "{malformed}"));
         }
     }
 
     #[test]
-    fn ea120_a_field_that_cannot_be_read_is_missing_but_a_malformed_error_is_none_the_less_one() {
+    fn ea120_unreadable_fields_are_missing_but_a_malformed_error_is_still_an_error() {
         with_one(&json!({"action_id": "out", "timestamp": 5, "error": {"code": 1}}), |ack| {
             assert_eq!((ack.error.as_deref(), ack.at), (Some(r#"{"code":1}"#), None));
             assert_eq!(ack.subject, Subject::Action(Some(ActionId::trusted("out"))));
@@ -205,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn ea120_answers_hold_the_fields_of_the_actions_type() {
+    fn ea120_results_contain_the_fields_of_the_action_type() {
         let fields = |event: Value, kind| with_one(&event, |ack| ack.fields.as_ref().unwrap()(kind));
         let diagnostics = json!({"data": {"upload_id": "u"}, "action_response": {"x": 1}});
         assert_eq!(

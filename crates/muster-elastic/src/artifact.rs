@@ -1,4 +1,4 @@
-//! `GET /api/fleet/artifacts/{id}/{sha2}` (EA §7.1): what a policy's inputs name, in its encoded form.
+//! `GET /api/fleet/artifacts/{id}/{sha2}` (EA §7.1): artifacts that a policy's inputs refer to, in encoded form.
 
 use std::sync::Arc;
 
@@ -9,10 +9,11 @@ use super::error::ApiError;
 use super::{Inner, authorization, respond};
 use muster_listen::reply::Reply;
 
-/// Artifacts read from the store at the same time. Whoever comes meanwhile comes again (EA127).
+/// Maximum artifacts read from the store concurrently; further requests get a 429 and retry (EA127). When a policy with a new
+/// artifact is rolled out, all agents fetch it within seconds.
 const FETCHES: usize = 32;
 
-/// Bounds the artifacts that are read at the same time.
+/// Limits the artifacts that are read concurrently.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Semaphore>);
 
@@ -32,6 +33,7 @@ impl Inner {
     pub(super) async fn artifact(&self, id: &str, sha2: &str, headers: &HeaderMap) -> Result<Reply, ApiError> {
         let key = authorization::api_key(headers)?;
         let entry = self.fleet.authentication().any_agent(&key).await?;
+        // Validated before it is used in a look-up; digits of either case are accepted.
         if !is_sha256(sha2) {
             return Err(ApiError::bad_request("the path must contain a hexadecimal SHA-256"));
         }
@@ -50,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ea127_one_fetch_too_many_is_429() {
+    fn ea127_fetches_over_the_limit_get_429() {
         let gate = Gate::default();
         let passes: Vec<_> = (0..FETCHES).map(|_| gate.pass().unwrap()).collect();
         assert_eq!(gate.pass().unwrap_err(), ApiError::of("TooManyRequests"));

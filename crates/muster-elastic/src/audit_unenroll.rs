@@ -1,4 +1,5 @@
-//! `POST /api/fleet/agents/{id}/audit/unenroll` (EA §8): an agent, or what watches over it, says that it left.
+//! `POST /api/fleet/agents/{id}/audit/unenroll` (EA §8): an agent, or Endpoint on the same host, reports that the agent is
+//! gone.
 
 use bytes::Bytes;
 use http_body::Body;
@@ -18,7 +19,8 @@ impl Inner {
     {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authentication().agent(id, &key).await?;
-        // Before the body is looked at: `orphaned` sticks, whatever comes after it (EA138).
+        // Before the body is read: `orphaned` is final, whatever reason follows (EA138). Endpoint reports it when the agent
+        // has disappeared.
         let reported = entry.record().and_then(|record| record.audit);
         if reported.is_some_and(|report| report.reason == AuditReason::Orphaned) {
             return Err(ApiError::of("ErrAuditReasonConflict"));

@@ -6,23 +6,26 @@ use muster_core::credential::{ApiKey, TokenError};
 
 use super::error::ApiError;
 
-/// Longest header value looked at; ours have 90 bytes, Elastic's 60.
+/// Maximum bytes of the header's value. Ours have 90, Elastic's 60.
 const MAX_HEADER_BYTES: usize = 1024;
 
-/// The key that a request presents, in the order of checks that clients know.
+/// Returns the key that a request presents. The sequence of checks decides which error a client sees.
 pub fn api_key(headers: &HeaderMap) -> Result<ApiKey, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(ApiError::of("ErrNoAuthHeader"))?;
+    // Two headers are refused: a proxy and we might use different ones.
     if values.next().is_some() || value.len() > MAX_HEADER_BYTES {
         return Err(ApiError::of("ErrMalformedHeader"));
     }
+    // Case-sensitive, as in Elastic's server (EA11).
     let token = value.as_bytes().strip_prefix(b"ApiKey ").ok_or(ApiError::of("ErrMalformedHeader"))?;
     let refused = |error: TokenError| ApiError::of(code(error)).message(error.to_string());
     let token = std::str::from_utf8(token).map_err(|_| refused(TokenError::NotBase64))?;
     ApiKey::parse(token).map_err(refused)
 }
 
-/// Codes and statuses are the protocol's (EA12, EA13); the message is for whoever pasted the token, and agents log it.
+/// The protocol's code for an invalid token (EA12, EA13). The message comes from the token error, because agents log it, and
+/// the person who pasted the token reads it there.
 fn code(error: TokenError) -> &'static str {
     match error {
         TokenError::Quoted | TokenError::NotBase64 | TokenError::NotText => "ErrInvalidToken",
@@ -66,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn ea12_tokens_that_are_no_base64_or_no_text_are_401() {
+    fn ea12_tokens_that_are_not_base64_or_not_text_are_401() {
         for value in ["ApiKey %%%", "ApiKey x", &encoded([0xff, 0xfe])] {
             assert_eq!(refusal(&[value]), (401, "ErrInvalidToken".into()), "{value}");
         }
@@ -80,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_says_what_is_wrong_with_the_token() {
+    fn the_message_names_the_fault_of_the_token() {
         let message = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());

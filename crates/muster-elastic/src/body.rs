@@ -1,5 +1,5 @@
-//! Request bodies: read as they come, up to a limit, within a deadline. Memory follows what has arrived, never what a
-//! `Content-Length` states.
+//! Reading of request bodies with a size limit and a deadline. Memory grows with the bytes received, never with the
+//! announced `Content-Length`.
 
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
@@ -19,28 +19,29 @@ use super::error::ApiError;
 use super::gzip::{InflateError, give_back, inflate};
 use muster_listen::body::RequestBodyError;
 
-/// Why there is no body.
+/// Why a body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// Longer than the limit, before or after decompression.
+    /// It exceeds the limit, before or after decompression.
     TooLarge,
-    /// Not all of it came in time.
+    /// It was incomplete at the deadline.
     Late,
-    /// The connection ended, or the framing is broken.
+    /// The connection was closed, or the framing is malformed.
     Broken,
-    /// Lengths that contradict each other (D23).
+    /// The announced lengths conflict (D23).
     Lengths,
-    /// Not the gzip that the header announced.
+    /// The header announced gzip, but the body is not valid gzip.
     NotGzip,
-    /// In a coding that is not supported here.
+    /// The content coding is not supported.
     Coding,
-    /// Too many large bodies are being handled.
+    /// The memory budget of large bodies is exhausted.
     Busy,
 }
 
 impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         match error {
+            // 400 and not 413 (EA19). Only upload calls use 413.
             BodyError::TooLarge => Self::bad_request("http: request body too large").because("BodyTooLarge"),
             BodyError::Late => Self::of("RequestTimeout"),
             BodyError::Broken => Self::bad_request("the request body could not be read"),
@@ -53,7 +54,7 @@ impl From<BodyError> for ApiError {
 }
 
 impl From<RequestBodyError> for BodyError {
-    /// The connection has a deadline of its own: which of the two timers rings first makes no difference.
+    /// The connection has its own deadline. Which of the two fires first makes no difference to the client.
     fn from(error: RequestBodyError) -> Self {
         match error {
             RequestBodyError::Late => Self::Late,
@@ -69,7 +70,7 @@ impl From<Infallible> for BodyError {
 }
 
 impl BodyError {
-    /// As the upload calls answer it: too large is 413 there (EA20).
+    /// The error of an upload call, where a body that is too large gets 413 (EA20).
     pub fn of_upload(self) -> ApiError {
         match self {
             Self::TooLarge => ApiError::of("ErrPayloadSizeTooLarge").because("BodyTooLarge"),
@@ -78,23 +79,23 @@ impl BodyError {
     }
 }
 
-/// How much of a body is read, and how long.
+/// Limits for reading a body.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Bytes at most.
+    /// Maximum bytes.
     pub limit: usize,
-    /// Time at most.
+    /// Maximum time.
     pub timeout: Duration,
 }
 
-/// Reads a whole body. A large one counts against `budget` from its first large piece until it is dropped.
+/// Reads a complete body. A large one counts against `budget` from the moment it may become large until it is dropped.
 pub async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds, budget: &Budget) -> Result<Received, BodyError>
 where
     B: Body<Data = Bytes, Error: Into<BodyError>>,
 {
     let stated = check_lengths(headers, bounds.limit)?;
     let mut reading = pin!(collect(body, bounds.limit, stated.unwrap_or(bounds.limit), budget));
-    // Most bodies are here already and need no timer.
+    // Most bodies are available at once and need no timer, which would cost a lock of the timer wheel.
     let at_once = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
     if let Poll::Ready(body) = at_once {
         return body;
@@ -102,23 +103,24 @@ where
     tokio::time::timeout(bounds.timeout, reading).await.map_err(|_| BodyError::Late)?
 }
 
-/// Refuses what contradicts itself or is too long by its own account, before a byte is read; else the stated length.
+/// Returns the announced length, if any. Refuses conflicting or excessive lengths before a byte is read.
 fn check_lengths(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, BodyError> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(None) };
+    // The connection layer refuses these too. Checked again, because tests and other listeners don't go through it.
     if headers.contains_key(TRANSFER_ENCODING) || lengths.any(|other| other != first) {
         return Err(BodyError::Lengths);
     }
     let length = first.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match length.ok_or(BodyError::Lengths)?.parse::<usize>() {
         Ok(length) if length <= limit => Ok(Some(length)),
-        // Digits that are no number here are a number above every limit.
+        // Digits that overflow are a number above every limit.
         _ => Err(BodyError::TooLarge),
     }
 }
 
-/// Most bodies come in one piece, which is kept as it is. `most` is what the body can come to: its own account of its
-/// length, else the limit.
+/// Collects a body. Most arrive in one piece, which is kept without a copy. `most` is the largest size that the body can
+/// have: its announced length, or the limit.
 async fn collect<B>(body: B, limit: usize, most: usize, budget: &Budget) -> Result<Received, BodyError>
 where
     B: Body<Data = Bytes, Error: Into<BodyError>>,
@@ -129,9 +131,11 @@ where
     let mut share = None;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(Into::into)?.into_data() else { continue };
+        // Checked before the piece is copied. A chunked body has no announced length to check.
         if first.len() + rest.len() + data.len() > limit {
             return Err(BodyError::TooLarge);
         }
+        // Two buffers are used only when a second piece arrives.
         if first.is_empty() && rest.is_empty() {
             first = data;
             if first.len() > SMALL_COMING {
@@ -142,20 +146,22 @@ where
         if rest.is_empty() {
             rest.extend_from_slice(&std::mem::take(&mut first));
         }
-        // From here on it may grow to its length, and a client that sends no more must not be one of thousands.
+        // From here on the body may grow to its full length, so that much is reserved now. If the share grew with each
+        // piece, thousands of slow clients could each get half of their body in and exhaust the budget together.
         if rest.len() + data.len() > SMALL_COMING && share.as_ref().is_none_or(|share| share.size < most) {
             share = Some(budget.share(most)?);
         }
         rest.extend_from_slice(&data);
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
+    // A chunked body reserved the limit of its operation.
     if let Some(share) = &mut share {
         share.shrink_to(bytes.len());
     }
     Ok(Received { bytes, _share: share })
 }
 
-/// A body that has come, with its share of the budget.
+/// A received body with its share of the budget.
 #[derive(Debug)]
 pub struct Received {
     bytes: Bytes,
@@ -163,7 +169,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// The bytes, to be kept no longer than this.
+    /// The bytes. They must not outlive this value, whose drop returns the share.
     pub fn bytes(&self) -> Bytes {
         self.bytes.clone()
     }
@@ -177,17 +183,17 @@ impl std::ops::Deref for Received {
     }
 }
 
-/// How a body is encoded.
+/// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
-    /// As it is.
+    /// Not encoded.
     Identity,
-    /// Compressed.
+    /// gzip.
     Gzip,
 }
 
-/// The coding of the body (RFC 9110 §8.4): its name in any case, and `x-gzip` for `gzip`. Any other, and several at
-/// once, are refused: a body that is not decoded would only be a syntax error.
+/// Returns the content coding of the body (RFC 9110 §8.4). Names are case-insensitive, and `x-gzip` is `gzip`. Unknown and
+/// multiple codings are refused here, because an encoded body would otherwise be reported as invalid JSON.
 pub fn coding(headers: &HeaderMap) -> Result<Coding, BodyError> {
     let mut values = headers.get_all(CONTENT_ENCODING).iter();
     let Some(value) = values.next() else { return Ok(Coding::Identity) };
@@ -199,19 +205,19 @@ pub fn coding(headers: &HeaderMap) -> Result<Coding, BodyError> {
     }
 }
 
-/// Bodies up to this size don't count while they come.
+/// Bodies up to this size don't count against the [`Budget`] while they arrive.
 const SMALL_COMING: usize = 32 * 1024;
 
-/// Decoded bodies up to this size don't count against the [`Budget`].
+/// Decoded bodies and copies up to this size don't count against the [`Budget`].
 const SMALL: usize = 64 * 1024;
 
-/// Bounds the memory of all large bodies together, of all connections: as they come, inflated, and what is kept of them
-/// while it is on its way to disk. A kilobyte of gzip may become twenty megabytes.
+/// Limits the memory of all large bodies of all connections: while they arrive, inflated, and copies of them that are
+/// being written to the store. A limit per body is not enough: a kilobyte of gzip may become 20 MiB.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<AtomicUsize>);
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// Creates a budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
@@ -222,11 +228,13 @@ impl Budget {
             InflateError::TooLarge => BodyError::TooLarge,
             InflateError::Malformed => BodyError::NotGzip,
         })?;
+        // Counted after inflating: the size is unknown before. Inflating is synchronous, so at most one uncounted body
+        // per worker thread exists at a time.
         let share = if bytes.capacity() > SMALL { Some(self.share(bytes.capacity())?) } else { None };
         Ok(Decoded { bytes, _share: share })
     }
 
-    /// A share for what a handler copies of a body of so many bytes; none for a small one.
+    /// Reserves a share for copies of a body of `bytes`; none for a small one.
     pub fn copies(&self, bytes: usize) -> Result<Option<Share>, BodyError> {
         if bytes > SMALL { self.share(bytes).map(Some) } else { Ok(None) }
     }
@@ -237,7 +245,7 @@ impl Budget {
     }
 }
 
-/// An inflated body and its share of the budget.
+/// An inflated body with its share of the budget.
 #[derive(Debug)]
 pub struct Decoded {
     bytes: Vec<u8>,
@@ -258,7 +266,7 @@ impl Drop for Decoded {
     }
 }
 
-/// A part of the [`Budget`]; given back when dropped.
+/// A part of the [`Budget`], returned on drop.
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
@@ -308,7 +316,7 @@ mod tests {
         super::read(headers, body, bounds, budget).await.map(|received| received.bytes())
     }
 
-    /// Comes in two pieces, and never ends.
+    /// A body of two pieces that never ends.
     struct Slow(u8, usize);
 
     impl Body for Slow {
@@ -325,14 +333,14 @@ mod tests {
     }
 
     #[test]
-    fn the_connections_deadline_is_told_as_ours() {
+    fn the_connections_deadline_is_reported_as_late() {
         assert_eq!(BodyError::from(RequestBodyError::Late), BodyError::Late);
         assert_eq!(ApiError::from(BodyError::Late).status().as_u16(), 408);
         assert_eq!(BodyError::from(RequestBodyError::Broken("gone".into())), BodyError::Broken);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn large_bodies_that_come_slowly_share_a_budget_and_give_it_back() {
+    async fn slow_large_bodies_share_a_budget_and_return_it() {
         let budget = Budget::new(100_000);
         let bounds = Bounds { limit: 60_000, timeout: Duration::from_secs(5) };
         let none = HeaderMap::new();
@@ -358,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ea19_a_body_above_the_limit_is_refused_whether_announced_or_not() {
+    async fn ea19_a_body_above_the_limit_is_refused_with_and_without_content_length() {
         let none = HeaderMap::new();
         assert_eq!(
             read(&none, Full::from("0123456789"), BOUNDS, &Budget::new(1 << 20)).await,
@@ -397,7 +405,7 @@ mod tests {
         assert!(read(&same, Full::from("abc"), BOUNDS, &Budget::new(1 << 20)).await.is_ok());
     }
 
-    /// A body that never comes.
+    /// A body that never arrives.
     struct Never;
     impl Body for Never {
         type Data = Bytes;
@@ -409,12 +417,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_ends_is_cut_at_the_deadline() {
+    async fn a_body_that_never_arrives_is_late() {
         assert_eq!(read(&HeaderMap::new(), Never, BOUNDS, &Budget::new(1 << 20)).await, Err(BodyError::Late));
     }
 
     #[test]
-    fn codings_are_known_in_any_case_and_others_are_refused() {
+    fn codings_are_case_insensitive_and_unknown_ones_are_refused() {
         let coded = |values: &[&'static str]| {
             coding(&lengths(&values.iter().map(|value| ("content-encoding", *value)).collect::<Vec<_>>()))
         };

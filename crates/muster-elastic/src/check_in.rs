@@ -1,7 +1,7 @@
 //! `POST /api/fleet/agents/{id}/checkin` (EA §4): the hot path.
 //!
-//! The body's fingerprint comes first: the very bytes of the last check-in need no decoding. A check-in without
-//! anything due is parked: all that is kept of it is [`Held`].
+//! The fingerprint of the body is compared first: a check-in with the same bytes as the last one is not decoded. A
+//! check-in for which nothing is due is parked, and only [`Held`] is kept of it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ use muster_fleet::check_in::{CheckInInput, Delivery, HeldPoll, Poll};
 use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::{Answer, Reply, ReplyBody};
 
-/// The answer when there is nothing (EA §4.13). An empty token: keep the old one.
+/// The response when nothing is due (EA §4.13). With an empty token, the agent keeps its old one.
 const NOTHING: &[u8] = br#"{"action":"checkin","ack_token":""}"#;
-/// Replies above this many bytes are compressed for clients that take it (EA85).
+/// Responses above this many bytes are compressed for clients that accept it (EA85).
 const COMPRESS_ABOVE: usize = 1024;
 
 impl Inner {
@@ -41,11 +41,12 @@ impl Inner {
     {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authentication().agent(agent, &key).await?;
+        // After authentication, which is the protocol's sequence (EA §1.4).
         let version = self.agent_version(call.headers())?;
         let (headers, peer) = (&call.head.headers, call.peer);
         let takes_gzip = accept_encoding::takes_gzip(headers);
         let (head, id, permit) = (call.head, call.id, call.permit);
-        // Refused before the body is read: it would be of no use.
+        // An unsupported coding is refused before the body is read, which could not be decoded anyway.
         let coding = body::coding(headers)?;
         let wire = body::read(&head.headers, call.body, call.bounds, call.bodies).await?;
         let digest = fingerprint(&head.headers, &wire);
@@ -59,7 +60,7 @@ impl Inner {
         } else {
             &wire
         };
-        // Held until what the check-in changes is on disk.
+        // Held until the changes of the check-in are committed, since they contain copies of the body.
         let _copies = self.bodies.copies(text.len())?;
         let text = without_known_metadata(text, &entry)?;
         let request: CheckInRequest<'_> = json::parse_checked(&text)?;
@@ -70,12 +71,13 @@ impl Inner {
             address: &peer.ip(),
             digest,
         };
-        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        // Boxed, because a heartbeat does not reach this point and should not pay for the state of what follows.
         answer(Box::pin(self.fleet.check_ins().check_in(&entry, input)).await?, &entry, takes_gzip, id, permit)
     }
 }
 
-/// The body without host facts that are the ones that were read last: half of it, in most check-ins.
+/// The body, with `local_metadata` replaced by `null` if it equals the metadata that was read last. In most check-ins that
+/// is half of the body.
 fn without_known_metadata<'a>(text: &'a [u8], entry: &AgentEntry) -> Result<Cow<'a, str>, ApiError> {
     // Several hosts with one key are told apart by their metadata, known or not.
     let is_shared = entry.record().is_some_and(|record| record.duplicate_hosts.is_some());
@@ -83,7 +85,7 @@ fn without_known_metadata<'a>(text: &'a [u8], entry: &AgentEntry) -> Result<Cow<
     json::without_known(text, "local_metadata", &|rest| known_text(rest, metadata.as_ref()?))
 }
 
-/// The request as the fleet takes it.
+/// Converts the request for the check-in service. Strings are borrowed from the body.
 fn report<'a>(request: &'a CheckInRequest<'a>) -> Result<Report<'a>, ApiError> {
     let raw = |document: Option<&'a RawValue>| document.map(RawValue::get).filter(|raw| *raw != "null");
     let poll_timeout = request.poll_timeout.as_deref().map(GoDuration::parse).transpose();
@@ -93,20 +95,23 @@ fn report<'a>(request: &'a CheckInRequest<'a>) -> Result<Report<'a>, ApiError> {
         metadata: raw(request.local_metadata),
         components: raw(request.components),
         upgrade: raw(request.upgrade_details).map(upgrade::reported),
+        // A malformed list is ignored (EA66): `None` keeps the stored one.
         rollbacks: upgrade::rollbacks(request.upgrade.map(RawValue::get)).ok(),
+        // One without the other says nothing about which revision runs.
         running: request.agent_policy_id.as_deref().zip(request.policy_revision_idx),
         confirmed: request.ack_token.as_deref().unwrap_or_default(),
         poll_timeout: poll_timeout.map_err(ApiError::bad_request)?,
     })
 }
 
-/// A fingerprint of all that decides what a check-in means.
+/// A digest of everything that determines the meaning of a check-in. The headers are included: the same bytes mean
+/// something else with another coding, and an upgraded agent may send the same body with another version.
 fn fingerprint(headers: &HeaderMap, wire: &[u8]) -> Digest {
     let header = |name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     bytes_digest(&[header(CONTENT_ENCODING), header(USER_AGENT), wire])
 }
 
-/// What is due at once, or the parked poll, which keeps its place in the limits (EA16).
+/// Returns what is due, or the parked poll, which keeps its slot in the limits (EA16).
 fn answer(
     outcome: Poll,
     entry: &AgentEntry,
@@ -123,26 +128,26 @@ fn answer(
     }
 }
 
-/// A parked check-in, and whether its reply may be compressed.
+/// A parked check-in. Its size counts once for each connected agent.
 struct Held {
     parked: HeldPoll,
     takes_gzip: bool,
 }
 
 impl Held {
-    /// Waits for the reply.
+    /// Waits for the response.
     async fn wait(self, id: RequestId, permit: Option<Permit>) -> Reply {
         let entry = Arc::clone(self.parked.entry());
-        let delivery = self.parked.wait().await.or_else(for_now);
+        let delivery = self.parked.wait().await.or_else(without_actions);
         let answer = delivery.map_err(ApiError::from).and_then(|delivery| reply(delivery, &entry, self.takes_gzip));
         drop(permit);
         respond::finish(answer.unwrap_or_else(|error| respond::failure(error, &id)), &id, true)
     }
 }
 
-/// What the agent reported is on disk since before it was parked. If only the look at what is due fails, an answer
-/// without orders is true, and spares the agent the minute that an error costs it (EA143).
-fn for_now(error: Error) -> Result<Delivery, Error> {
+/// Replaces a transient error of a parked poll by a response without actions. The report was committed before the poll was
+/// parked, and only the look-up of what is due failed. An error would make the agent wait at least a minute (EA143).
+fn without_actions(error: Error) -> Result<Delivery, Error> {
     match error.kind {
         ErrorKind::Unavailable | ErrorKind::Conflict | ErrorKind::TooMany => {
             tracing::warn!(%error, internal = error.internal, "ending a held poll: the look-up failed");
@@ -159,6 +164,7 @@ fn reply(delivery: Delivery, entry: &AgentEntry, takes_gzip: bool) -> Result<Rep
             let actions: Vec<WireAction> = actions.iter().filter_map(|action| wire(action, entry.id())).collect();
             actions_reply(ack_token.as_str(), &actions, takes_gzip)
         }
+        // Rendered and compressed once per revision; only the small piece with the agent's own data is new.
         Delivery::Policy(policy) => {
             let (agent, compress) = (entry.id().as_str(), takes_gzip && policy.plain_len() > COMPRESS_ABOVE);
             let pieces = if compress { policy.gzip(agent) } else { policy.plain(agent) };
@@ -167,7 +173,7 @@ fn reply(delivery: Delivery, entry: &AgentEntry, takes_gzip: bool) -> Result<Rep
     }
 }
 
-/// An action on the wire (EA78, EA79).
+/// Converts an action to its wire format (EA78, EA79). `None` if its stored data is not valid JSON.
 fn wire(delivered: &Delivered, agent: &AgentId) -> Option<WireAction> {
     let Delivered { action, data, start_time } = delivered;
     let signed = action.signed.as_ref();
@@ -187,6 +193,7 @@ fn wire(delivered: &Delivered, agent: &AgentId) -> Option<WireAction> {
 
 fn actions_reply(ack_token: &str, actions: &[WireAction], takes_gzip: bool) -> Result<Reply, ApiError> {
     let failed = |error: serde_json::Error| ApiError::of("InternalServerError").message(error.to_string());
+    // `action` is always "checkin" (EA86), and `actions` is absent when empty.
     let mut text = br#"{"action":"checkin","ack_token":"#.to_vec();
     serde_json::to_writer(&mut text, ack_token).map_err(failed)?;
     if !actions.is_empty() {
@@ -229,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_tells_bodies_encodings_and_versions_apart() {
+    fn the_fingerprint_depends_on_body_coding_and_version() {
         let with = |name, value| {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(value));

@@ -17,16 +17,18 @@ use super::{Call, Inner, authorization, json, respond};
 use muster_listen::reply::Reply;
 
 impl Inner {
-    /// The order of checks is EA §3.2's: the key and its record, the version, the body.
+    /// Checks run in the sequence of EA §3.2: the key and its record, the version, the body.
     pub(super) async fn enroll<B>(&self, call: Call<'_, B>) -> Result<Reply, ApiError>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let key = authorization::api_key(call.headers())?;
+        // Before the body is read: an invalid key must not cost memory and decoding.
         let admission = self.fleet.enrollment().authenticate(&key).await?;
         let version = self.agent_version(call.headers())?;
         let address = call.peer.ip();
         let body = call.read().await?;
+        // The metadata is copied into the record and held until the commit.
         let _copies = self.bodies.copies(body.len())?;
         let wire: EnrollRequest<'_> = json::parse(&body)?;
         let facts = Facts::read(wire.metadata.local.map_or("null", RawValue::get));
@@ -41,7 +43,7 @@ impl Inner {
     }
 }
 
-/// What `metadata.local` says of the program and of its machine.
+/// Facts about the program and its host that are read from `metadata.local`. None of them is authenticated.
 struct Facts<'a> {
     family: Family,
     machine_id: Cow<'a, str>,
@@ -51,9 +53,9 @@ struct Facts<'a> {
 impl<'a> Facts<'a> {
     fn read(metadata: &'a str) -> Self {
         let build = text(metadata, &["elastic", "agent", "build.original"]).unwrap_or_default();
-        // Ours speaks this protocol too, and says what it is in its build.
+        // muster-agent uses the same protocol and identifies itself in its build.
         let family = if build.contains("(muster-agent ") { Family::Muster } else { Family::Elastic };
-        // An agent that was enrolled before names the id that it had then (AG157).
+        // An agent that was enrolled before reports the id that it had then, even towards another server (AG157).
         let former_id = text(metadata, &["elastic", "agent", "id"]).unwrap_or_default();
         Self { family, machine_id: text(metadata, &["host", "id"]).unwrap_or_default(), former_id }
     }
@@ -85,14 +87,16 @@ fn type_word(kind: AgentType) -> &'static str {
     TYPES.into_iter().find(|(known, _)| *known == kind).map_or("PERMANENT", |(_, word)| word)
 }
 
-/// The reply's item, with the secret (EA34, EA35, EA36).
+/// The item of the response, with the secret (EA34, EA35, EA36).
 fn item(enrolment: Enrolment) -> EnrolledItem {
     let Enrolment { record, metadata, key } = enrolment;
+    // Sorted, so that the response does not depend on the order in the request.
     let mut tags = record.tags;
     tags.sort_unstable();
     let local = Some(&*metadata).filter(|raw| *raw != "null");
     EnrolledItem {
         id: record.id.as_str().to_owned(),
+        // Constants that agents expect in the response. The real status follows with the first check-in.
         active: true,
         policy_id: record.policy_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         kind: type_word(record.kind).to_owned(),
@@ -115,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ea34_ea35_ea36_the_reply_is_complete() {
+    fn ea34_ea35_ea36_the_response_is_complete() {
         let record = AgentRecord { enrolled_at: at(100), tags: vec!["b".into(), "a".into()], ..agent() };
         let metadata = r#"{"host":{"hostname":"web-1"}}"#.into();
         let value = serde_json::to_value(item(Enrolment { record, metadata, key: api_key() })).unwrap();
@@ -130,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn ea27_types_are_the_three_words_and_no_others() {
+    fn ea27_three_enrollment_types_are_accepted() {
         for (kind, word) in TYPES {
             assert_eq!((agent_type(word).ok(), type_word(kind)), (Some(kind), word));
         }
@@ -140,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_metadata_tells_the_program_and_its_machine() {
+    fn family_and_machine_id_are_read_from_the_metadata() {
         let facts = |text| {
             let facts = Facts::read(text);
             (facts.family, facts.machine_id.into_owned())
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn ea27_a_sparse_request_asks_for_nothing() {
+    fn ea27_absent_fields_are_empty() {
         let text = r#"{"type":"EPHEMERAL","metadata":{"local":null,"user_provided":null,"tags":null},"shared_id":"x"}"#;
         let wire: EnrollRequest<'_> = serde_json::from_str(text).unwrap();
         let facts = Facts::read("null");

@@ -1,4 +1,4 @@
-//! Error replies: the whole table of EA §1.11, and how domain errors find their row in it.
+//! Error responses: the table of EA §1.11, and the mapping of domain errors to its rows.
 
 use std::borrow::Cow;
 
@@ -12,18 +12,18 @@ use muster_protocol::elastic::error::ErrorBody;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Reply, ReplyBody};
 
-/// Seconds after which a caller may come again when nothing better is known.
+/// Default `Retry-After` in seconds.
 const RETRY_SECONDS: u32 = 10;
 
-/// Bytes of what is told about a bad request: decoders quote the value that they could not read.
+/// Maximum bytes of the reason in a 400: decoders quote the value that they could not parse, which may be long.
 const LONGEST_REASON: usize = 512;
 
-/// One row: the `error` word, the status, and the message. An empty message: the error's own text.
+/// A row: the `error` code, the HTTP status, and the message. With an empty message, the error's own text is used.
 type Row = (&'static str, u16, &'static str);
 
-/// What can go wrong, by the word that names it. Where the protocol has two messages for one word, the second is set
-/// at its place of use.
+/// All errors by code. Where the protocol has two messages for a code, the second one is set where it is used.
 #[rustfmt::skip]
+// Agents log the code and the message, and decide by the status.
 const TABLE: &[Row] = &[
     ("AgentNotFound", 404, "agent could not be found"),
     ("Unauthorized", 401, "Agent not active"),
@@ -89,12 +89,12 @@ pub struct ApiError {
     message: Cow<'static, str>,
     retry_after: Option<u32>,
     internal: Option<String>,
-    /// Why, for operators, where the word says less than is known.
+    /// A reason for operators that is more precise than the code.
     because: Option<&'static str>,
 }
 
 impl ApiError {
-    /// The row of that word, with its message. A word without a row is our own fault and says so to the client.
+    /// The row of `code` with its message. A code without a row is a bug, and becomes a 500.
     pub fn of(code: &'static str) -> Self {
         let row = row(code).unwrap_or(("InternalServerError", 500, "internal error; see the server's log"));
         Self {
@@ -106,13 +106,13 @@ impl ApiError {
         }
     }
 
-    /// 400 `BadRequest` with this text.
+    /// 400 `BadRequest` with this reason.
     pub fn bad_request(text: impl std::fmt::Display) -> Self {
         let text = text.to_string();
         Self::of("BadRequest").message(format!("Bad request: {}", shortened_to(&text, LONGEST_REASON)))
     }
 
-    /// A request that is no proper HTTP.
+    /// The error for a request that the connection layer refuses.
     pub fn refused(refusal: &Refusal) -> Self {
         let code = match refusal {
             Refusal::HeadTooLarge => "HeaderTooLarge",
@@ -123,33 +123,33 @@ impl ApiError {
         Self::of(code).message(format!("Bad request: {refusal}"))
     }
 
-    /// With another message.
+    /// Replaces the message.
     #[must_use]
     pub fn message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.message = message.into();
         self
     }
 
-    /// With the time after which to come again.
+    /// Sets `Retry-After`; at least a second.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds.max(1));
         self
     }
 
-    /// With a reason for operators that says more than the word.
+    /// Sets a reason for operators that is more precise than the code.
     #[must_use]
     pub fn because(mut self, reason: &'static str) -> Self {
         self.because = Some(reason);
         self
     }
 
-    /// Why, in one word, for logs and metrics.
+    /// The reason as a single word, for logs and metrics.
     pub fn reason(&self) -> &'static str {
         self.because.unwrap_or(self.row.0)
     }
 
-    /// Why, in a sentence.
+    /// The message.
     pub fn text(&self) -> &str {
         &self.message
     }
@@ -159,17 +159,17 @@ impl ApiError {
         StatusCode::from_u16(self.row.1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The word.
+    /// The protocol's error code.
     pub fn code(&self) -> &'static str {
         self.row.0
     }
 
-    /// What only the log may know.
+    /// Details for the log, which clients must not see.
     pub fn internal(&self) -> Option<&str> {
         self.internal.as_deref()
     }
 
-    /// The reply.
+    /// The response.
     pub fn into_reply(self) -> Reply {
         let status = self.status();
         let body = ErrorBody { status_code: self.row.1, error: self.row.0.into(), message: self.message };
@@ -182,7 +182,7 @@ impl ApiError {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        // Tells a refused media type from a refused coding (RFC 9110 §15.5.16).
+        // Distinguishes a refused content coding from a refused media type (RFC 9110 §15.5.16).
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
@@ -195,21 +195,21 @@ fn row(code: &str) -> Option<Row> {
 }
 
 impl From<Error> for ApiError {
-    /// By the denial when the protocol has a word for it, else by who has to act.
+    /// Maps by the denial if there is one, else by the kind.
     fn from(error: Error) -> Self {
         let Error { kind, message, internal, denial, .. } = error;
-        let found = match denial.map(word) {
-            // A row without a message has as many reasons as it has uses.
-            Some(word) if row(word).is_some_and(|row| row.2.is_empty()) => Self::of(word).message(message),
-            Some(word) => Self::of(word),
+        let found = match denial.map(code_of) {
+            // A row without a message is used for several reasons.
+            Some(code) if row(code).is_some_and(|row| row.2.is_empty()) => Self::of(code).message(message),
+            Some(code) => Self::of(code),
             None => of_kind(kind, message),
         };
         Self { internal: internal.map(String::from), ..found }
     }
 }
 
-/// The protocol's word for a denial.
-const fn word(denial: Denial) -> &'static str {
+/// The protocol's code for a denial. Exhaustive, so that a new denial does not compile without a code.
+const fn code_of(denial: Denial) -> &'static str {
     match denial {
         Denial::UnknownKey => "ErrUnauthorized",
         Denial::ForeignKey => "ErrAgentIdentity",
@@ -245,8 +245,8 @@ fn of_kind(kind: ErrorKind, message: String) -> ApiError {
         ErrorKind::Forbidden => ApiError::of("Forbidden").message(message),
         ErrorKind::NotFound => ApiError::of("NotFound").message(message),
         ErrorKind::TooMany => ApiError::of("TooManyRequests"),
-        // A record that changed meanwhile: the same request works when it comes again. 409 has a meaning of its own
-        // to agents (EA138).
+        // The record changed concurrently, so the same request succeeds when it is retried. Not 409, which has its own
+        // meaning for agents (EA138).
         ErrorKind::Conflict => ApiError::of("ServiceUnavailable").message(message).retry_after(1),
         ErrorKind::Unavailable => ApiError::of("ServiceUnavailable").message(message).retry_after(RETRY_SECONDS),
         ErrorKind::Internal => ApiError::of("InternalServerError").message(message),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ea9_error_bodies_have_the_three_keys_and_their_type() {
+    async fn ea9_error_bodies_have_three_keys_and_the_json_content_type() {
         let reply = ApiError::of("ErrAgentIdentity").into_reply();
         assert_eq!(reply.status(), 403);
         assert_eq!(reply.headers()[CONTENT_TYPE], "application/json; charset=utf-8");
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn ea18_an_unavailable_store_is_503_with_a_time_to_come_back() {
+    fn ea18_an_unavailable_store_is_503_with_retry_after() {
         let error = Error::new(ErrorKind::Unavailable, "store_unavailable", "the store can't write now");
         let reply = ApiError::from(error.for_log("disk full")).into_reply();
         assert_eq!(reply.status(), 503);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn domain_errors_find_their_row_by_their_denial_or_kind() {
+    fn domain_errors_are_mapped_by_denial_or_kind() {
         assert_eq!(ApiError::from(Error::from(Denial::ForeignKey)), ApiError::of("ErrAgentIdentity"));
         let error = Denial::UploadField.because("src is required");
         assert_eq!(ApiError::from(error).message, "src is required");
@@ -294,9 +294,9 @@ mod tests {
     }
 
     #[test]
-    fn a_word_stands_once_and_unknown_words_are_our_fault() {
+    fn codes_are_unique_and_unknown_codes_become_500() {
         for (at, row) in TABLE.iter().enumerate() {
-            assert!(TABLE[..at].iter().all(|other| other.0 != row.0), "{} stands twice", row.0);
+            assert!(TABLE[..at].iter().all(|other| other.0 != row.0), "duplicate code {}", row.0);
             assert!(StatusCode::from_u16(row.1).is_ok());
         }
         assert_eq!(ApiError::of("NoSuchWord").status(), 500);

@@ -1,4 +1,4 @@
-//! `GET /api/fleet/file/{id}[?source=name]` (EA §7.3): files for agents, whole or in part.
+//! `GET /api/fleet/file/{id}[?source=name]` (EA §7.3): files for agents, with range requests.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use muster_listen::reply::{Reply, ReplyBody};
 
 const PRODUCT_ORIGIN: &str = "x-elastic-product-origin";
 const FILE_SHA2: &str = "x-file-sha2";
-/// The one product that has a library of its own.
+/// The only product with a file library.
 const LIBRARY_CLIENT: &str = "endpoint-security";
 
 impl Inner {
@@ -27,6 +27,7 @@ impl Inner {
             return Err(library_file(source, &head.headers));
         }
         let file = self.fleet.files().deliverable(&entry, id).await?;
+        // Per agent first: one agent with many slow downloads must not use up the slots of all.
         let share = self.agent_streams.take(entry.id())?;
         let size = u64::try_from(file.size).unwrap_or(0);
         let wanted = Wanted::parse(range_header(&head.headers)?, size);
@@ -49,13 +50,13 @@ impl Inner {
         status: StatusCode,
         share: Share,
     ) -> Result<Reply, ApiError> {
-        // Kept until the last byte is sent: a slow reader counts all the while.
+        // Held until the last byte is sent, because a slow reader occupies memory all the time.
         let slot = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| ApiError::of("MaxLimit"))?;
         let pieces = self.fleet.files().read_file(file, piece, (slot, share)).await?;
         let mut reply = Response::new(ReplyBody::stream(pieces, piece.length));
         *reply.status_mut() = status;
         let headers = reply.headers_mut();
-        // Whatever can't stand in a header was no media type.
+        // A value that is not valid in a header is not a media type.
         let media_type = HeaderValue::from_str(&file.mime_type).ok().filter(|value| !value.is_empty());
         headers.insert(CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(piece.length));
@@ -86,7 +87,7 @@ fn source(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("source=")).filter(|source| !source.is_empty())
 }
 
-/// Files of a product's library. Only that product may ask, and there is no library here yet.
+/// The error for a file of a product's library. Only that product may request it, and libraries are not supported yet.
 fn library_file(_source: &str, headers: &HeaderMap) -> ApiError {
     match headers.get(PRODUCT_ORIGIN) {
         Some(origin) if origin == LIBRARY_CLIENT => ApiError::of("ErrFileForDeliveryNotFound"),

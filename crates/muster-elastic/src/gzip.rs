@@ -1,15 +1,15 @@
-//! Gzip with a cap, and with a state that each thread uses again: a fresh inflater costs 40 KiB a request, a fresh
+//! Gzip with a maximum output size. Each thread reuses its state: a new inflater allocates 40 KiB per request, a new
 //! deflater 300 KiB.
 
 use std::cell::RefCell;
 
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Header of what we write: deflate, no name, no time.
+/// The header of our gzip members: deflate, no name, no time, fastest level (4), unknown system (255).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 const TRAILER_BYTES: usize = 8;
 
-/// Buffers that a thread keeps, and the largest one that is kept.
+/// Number of output buffers that a thread keeps for reuse, and the maximum size of one.
 const BUFFERS_KEPT: usize = 4;
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -25,22 +25,23 @@ thread_local! {
     static DEFLATER: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
 }
 
-/// Why a body can't be inflated.
+/// Why a body could not be inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InflateError {
-    /// It is longer than the cap; nothing beyond the cap was allocated.
+    /// The output exceeds the maximum. No memory beyond the maximum was allocated.
     TooLarge,
-    /// It is no gzip, is cut off, or fails its own check sum.
+    /// The input is not gzip, is truncated, or fails its checksum.
     Malformed,
 }
 
 /// Inflates one or more gzip members into at most `cap` bytes.
 pub fn inflate(input: &[u8], cap: usize) -> Result<Vec<u8>, InflateError> {
     let mut output = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
-    // A first guess from bytes that have arrived, never from a length that somebody states.
+    // A first guess from the received bytes. The trailer announces the size too, but it is untrusted.
     output.reserve(input.len().saturating_mul(4).clamp(1024, cap.saturating_add(1).max(1024)));
     let mut rest = input;
     loop {
+        // A gzip stream may have several members (RFC 1952 §2.2).
         rest = INFLATER.with_borrow_mut(|state| inflate_member(state, rest, &mut output, cap))?;
         if rest.is_empty() {
             return Ok(output);
@@ -48,8 +49,9 @@ pub fn inflate(input: &[u8], cap: usize) -> Result<Vec<u8>, InflateError> {
     }
 }
 
-/// Takes back a buffer that [`inflate`] answered, so that the next body need not allocate one.
+/// Takes back a buffer that [`inflate`] returned, so that the next body does not allocate one.
 pub fn give_back(mut buffer: Vec<u8>) {
+    // Large buffers are freed: after one burst of large bodies, every thread would keep megabytes.
     if (1..=BUFFER_BYTES).contains(&buffer.capacity()) {
         buffer.clear();
         BUFFERS.with_borrow_mut(|buffers| {
@@ -73,6 +75,7 @@ fn inflate_member<'a>(
     let (trailer, rest) = rest.split_at_checked(TRAILER_BYTES).ok_or(InflateError::Malformed)?;
     let mut crc = Crc::new();
     crc.update(&output[start..]);
+    // The trailer has the CRC and the length modulo 2^32.
     let expected = [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat();
     if trailer == expected { Ok(rest) } else { Err(InflateError::Malformed) }
 }
@@ -92,7 +95,7 @@ fn inflate_data<'a>(
         }
         match status {
             Status::StreamEnd => return Ok(&data[consumed(state)..]),
-            // Room left and input used up: the stream is cut off.
+            // The inflater stopped with space left, so it wants input that there is none of: the stream is truncated.
             _ if output.len() < output.capacity() => return Err(InflateError::Malformed),
             _ => {}
         }
@@ -103,7 +106,8 @@ fn consumed(state: &Decompress) -> usize {
     usize::try_from(state.total_in()).unwrap_or(usize::MAX)
 }
 
-/// Doubles what is there, up to one byte above the cap, which shows that there is more.
+/// Doubles the buffer, by 4 MiB at most, up to one byte above the maximum: the extra byte shows that the output is too
+/// large.
 fn make_room(output: &mut Vec<u8>, cap: usize) -> Result<(), InflateError> {
     if output.len() < output.capacity() {
         return Ok(());
@@ -113,8 +117,9 @@ fn make_room(output: &mut Vec<u8>, cap: usize) -> Result<(), InflateError> {
     Ok(())
 }
 
-/// What follows a member's header.
+/// Returns the input after a member's header, or `None` if the header is malformed.
 fn skip_header(input: &[u8]) -> Option<&[u8]> {
+    // RFC 1952 §2.3. Time, extra flags and system in the fixed part are ignored.
     let (fixed, mut rest) = input.split_at_checked(10)?;
     let flags = fixed[3];
     if !fixed.starts_with(&[0x1f, 0x8b, 8]) || flags & RESERVED != 0 {
@@ -132,7 +137,8 @@ fn skip_header(input: &[u8]) -> Option<&[u8]> {
     if flags & HAS_CRC != 0 { rest.get(2..) } else { Some(rest) }
 }
 
-/// Deflates `input` into one gzip member at the fastest level.
+/// Compresses `input` into one gzip member at the fastest level. Responses are compressed once per agent here, so CPU
+/// time matters more than the ratio.
 pub fn deflate(input: &[u8]) -> Vec<u8> {
     let mut output = Vec::with_capacity(input.len() / 2 + 64);
     output.extend_from_slice(&HEADER);
@@ -152,6 +158,7 @@ fn deflate_data(state: &mut Compress, input: &[u8], output: &mut Vec<u8>) {
         if matches!(status, Ok(Status::StreamEnd)) {
             return;
         }
+        // Incompressible input needs more space than the first guess.
         output.reserve(input.len() / 2 + 64);
     }
 }
@@ -161,21 +168,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_deflated_is_inflated_again() {
+    fn deflated_text_can_be_inflated() {
         for text in [&b""[..], b"x", &[7; 100_000], &(0..=255).collect::<Vec<u8>>()] {
             assert_eq!(inflate(&deflate(text), 100_000).as_deref(), Ok(text));
         }
     }
 
     #[test]
-    fn several_members_are_one_text() {
+    fn several_members_are_concatenated() {
         let both = [deflate(b"one "), deflate(b"two")].concat();
         assert_eq!(inflate(&both, 100).as_deref(), Ok(&b"one two"[..]));
         assert_eq!(inflate(&both, 6), Err(InflateError::TooLarge));
     }
 
     #[test]
-    fn ea49_the_cap_is_exact_and_a_bomb_allocates_no_more() {
+    fn ea49_the_maximum_is_exact_and_limits_the_allocation() {
         let bomb = deflate(&vec![0; 64 << 20]);
         assert_eq!(inflate(&bomb, 20 << 20), Err(InflateError::TooLarge));
         let thousand = deflate(&[1; 1000]);
@@ -194,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_input_is_refused_wherever_it_is_cut_or_changed() {
+    fn truncated_and_corrupt_input_is_refused() {
         let whole = deflate(b"a text that is long enough to be cut in several places, places, places");
         for end in 0..whole.len() {
             assert_eq!(inflate(&whole[..end], 1000), Err(InflateError::Malformed), "cut at {end}");

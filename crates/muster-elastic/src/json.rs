@@ -1,5 +1,5 @@
-//! JSON bodies, strictly: duplicate keys, broken UTF-8, lone surrogates, trailing data and endless nesting are refused
-//! (D22); unknown fields are not (EA8).
+//! Strict parsing of JSON bodies: duplicate keys, invalid UTF-8, lone surrogates, trailing data and excessive nesting are
+//! refused (D22). Unknown fields are accepted (EA8).
 
 use std::borrow::Cow;
 
@@ -8,26 +8,28 @@ use serde::Deserialize;
 use super::error::ApiError;
 use super::strict_json::{self, Known};
 
-/// The text of a body whose member `key` may hold an object that was read before: then it says `null` there, and that
-/// object is neither checked nor read again. `length` tells how long it is if the rest of the text begins with it.
+/// Returns the text of a body, with the value of member `key` replaced by `null` if it is an object that was read before:
+/// that object is neither checked nor decoded again. `length` returns the object's length if a text begins with it.
 pub fn without_known<'a>(
     body: &'a [u8],
     key: &str,
     length: &dyn Fn(&[u8]) -> Option<usize>,
 ) -> Result<Cow<'a, str>, ApiError> {
     let (text, known) = strict_json::check_but(body, Known { key, length }).map_err(ApiError::bad_request)?;
+    // The copy of the rest is cheaper than decoding the value, which is usually half of the body.
     let Some(place) = known else { return Ok(text.into()) };
+    // `null` reads as absent, and an absent document is unchanged.
     Ok([&text[..place.start], "null", &text[place.end..]].concat().into())
 }
 
-/// Reads a body; 400 `BadRequest` when it can't be one. Every body of the protocol is an object; decoders would take a
-/// list of its values as well.
+/// Parses a body, or returns 400 `BadRequest`.
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     parse_checked(strict_json::check(body).map_err(ApiError::bad_request)?)
 }
 
-/// Reads a body that was checked.
+/// Parses a body that was checked.
 pub fn parse_checked<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
+    // serde's derived decoders also accept an array of a struct's values. Every body of the protocol is an object.
     if !text.trim_start().starts_with('{') {
         return Err(ApiError::bad_request("expected a JSON object"));
     }

@@ -1,8 +1,8 @@
 //! The agent API: the Fleet Server protocol over HTTP (EA §1–§8).
 //!
-//! [`AgentApi::handle`] routes, counts against the limits and calls one small file an endpoint; each of these checks
-//! who asks, reads the body, calls one operation of the fleet and converts. The order of checks is the protocol's
-//! (EA §1.4): limits, path and method, `Elastic-Api-Version`, credentials, `User-Agent`, body.
+//! [`AgentApi::handle`] routes a request, applies the limits and calls the endpoint. Each endpoint has a file of its own:
+//! it authenticates the caller, reads the body, calls one service of the fleet and converts the result. Checks run in the
+//! protocol's sequence (EA §1.4): limits, path and method, `Elastic-Api-Version`, credentials, `User-Agent`, body.
 
 pub mod accept_encoding;
 mod acks;
@@ -60,27 +60,27 @@ use muster_fleet::upload_limits::UploadLimits;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Answer, Peer, Reply};
 
-/// Memory of all large bodies together: those that are still coming count with the limit of their operation, the others
-/// with their size, inflated ones and what is kept of them besides.
+/// Memory budget of all large bodies. A body that is still arriving counts with its announced length or the limit of its
+/// operation, a complete one with its size. Inflated bodies and copies that outlive the request count separately.
 const BODIES_BUDGET: usize = 512 << 20;
-/// Files being sent at the same time, each with a chunk in memory.
+/// Files sent concurrently, each with a chunk in memory.
 const STREAMS: usize = 64;
-/// Those of them that are one agent's, and its chunks of uploads that are coming at the same time.
+/// Files sent concurrently to one agent, and upload chunks received concurrently from one agent.
 const STREAMS_OF_AGENT: usize = 4;
 const CHUNKS_OF_AGENT: usize = 4;
 
-/// What the adapter needs to know besides the fleet.
+/// Configuration of the adapter.
 #[derive(Clone, Debug)]
 pub struct AgentApiOptions {
     /// The listener's limits.
     pub limits: Limits,
-    /// The state that `/api/status` tells; shared with whoever sets it.
+    /// The state that `/api/status` reports, shared with the server.
     pub health: Health,
-    /// What callers with a live key are told of this server.
+    /// The version that `/api/status` reports to callers with a valid key.
     pub version: ServerVersion,
-    /// What agents may upload.
+    /// Limits of uploads.
     pub uploads: UploadLimits,
-    /// The file with the PGP key that agents check upgrades with.
+    /// The file with the PGP key that agents verify upgrades with.
     pub pgp_key: Option<PathBuf>,
 }
 
@@ -116,7 +116,7 @@ struct Inner {
     agent_chunks: Arc<Shares>,
 }
 
-/// One request, as endpoints see it.
+/// A request, as endpoints receive it.
 struct Call<'a, B> {
     head: &'a Parts,
     body: B,
@@ -124,7 +124,7 @@ struct Call<'a, B> {
     bounds: Bounds,
     bodies: &'a Budget,
     id: &'a RequestId,
-    /// Taken by an endpoint that parks: its place in the limits is kept as long as the poll.
+    /// The slot in the operation's limits. An endpoint that parks takes it, so that it is held as long as the poll.
     permit: &'a mut Option<Permit>,
 }
 
@@ -133,7 +133,7 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
         &self.head.headers
     }
 
-    /// The body, which must not be encoded.
+    /// Reads the body, which must not be compressed. Only check-ins may be.
     async fn read(self) -> Result<Received, BodyError> {
         match body::coding(self.headers())? {
             Coding::Identity => self.read_encoded().await,
@@ -141,12 +141,12 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
         }
     }
 
-    /// The body as it came over the wire.
+    /// Reads the body as received, without decompressing it.
     async fn read_encoded(self) -> Result<Received, BodyError> {
         body::read(&self.head.headers, self.body, self.bounds, self.bodies).await
     }
 
-    /// The body as it came over the wire, of at most `limit` bytes, if the bound of its kind allows as many.
+    /// Reads the body as received, of at most `limit` bytes or the operation's limit, whichever is lower.
     async fn read_up_to(mut self, limit: usize) -> Result<Received, BodyError> {
         self.bounds.limit = self.bounds.limit.min(limit);
         self.read_encoded().await
@@ -154,7 +154,7 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
 }
 
 impl AgentApi {
-    /// The adapter over `fleet`, with limits of its own.
+    /// Creates an adapter with limits of its own.
     pub fn new(fleet: Arc<Fleet>, options: AgentApiOptions) -> Self {
         let limiter = Limiter::new(options.limits.clone());
         Self(Arc::new(Inner {
@@ -169,15 +169,16 @@ impl AgentApi {
         }))
     }
 
-    /// Requests of `operation` being handled now, parked ones included.
+    /// Number of running requests of `operation`, including parked ones.
     pub fn running(&self, operation: Operation) -> usize {
         self.0.limiter.running(operation)
     }
 
-    /// Takes note of a client that the connection layer turned away.
+    /// Records a client that the connection layer refused.
     pub fn note(&self, refusal: &Refusal, peer: &Peer) {
         let (reason, message) = (refusal.reason(), refusal.to_string());
         let status = match refusal {
+            // These clients got no response.
             Refusal::Handshake(_) | Refusal::TooManyConnections => 0,
             refusal => refusal.status().as_u16(),
         };
@@ -185,7 +186,7 @@ impl AgentApi {
         self.0.fleet.refusals().note(refused, self.0.fleet.now());
     }
 
-    /// The reply to a request that the connection layer refuses: it has no path and no version yet.
+    /// Returns the response to a request that the connection layer refuses. Its path and API version are unknown.
     pub fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply {
         self.note(refusal, peer);
         let id = RequestId::of(&HeaderMap::new(), self.0.fleet.entropy());
@@ -205,29 +206,30 @@ impl AgentApi {
     }
 }
 
-/// Work that is not a check-in: it has a place of its own, else each check-in would carry the room for the largest.
+/// Boxes the future of an endpoint other than the check-in. An async function's state is as large as its largest branch,
+/// so check-ins would otherwise pay for the largest endpoint.
 fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
     Box::pin(work)
 }
 
-/// What came of a request.
+/// Result of a request.
 pub struct Handled {
-    /// What it asked for; `None`: nothing that there is.
+    /// The requested operation; `None` for an unknown path.
     pub operation: Option<Operation>,
-    /// Why it was refused, if it was.
+    /// Why the request was refused, if it was.
     pub refused: Option<&'static str>,
-    /// The answer.
+    /// The response, or the parked poll.
     pub answer: Answer,
 }
 
-/// How far a request came through the checks before its endpoint.
+/// What the checks before the endpoint found out about a request.
 #[derive(Default)]
 struct Passage {
     operation: Option<Operation>,
     permit: Option<Permit>,
-    /// Its version was looked at: the reply names ours.
+    /// The API version was checked, so the response carries ours.
     versioned: bool,
-    /// Why it is refused, where no error says so.
+    /// Why the request is refused, where there is no [`ApiError`].
     refused: Option<&'static str>,
 }
 
@@ -243,6 +245,7 @@ impl Inner {
         let Passage { operation, versioned, refused, .. } = passage;
         let (reply, refused, message) = match answer {
             Ok(Answer::Reply(reply)) => (reply, refused, String::new()),
+            // Only check-ins are parked, and only after the agent has authenticated.
             Ok(parked) => {
                 peer.set_authenticated();
                 return Handled { operation, refused, answer: parked };
@@ -255,9 +258,11 @@ impl Inner {
         };
         if let Some(reason) = refused {
             let (status, seen) = (reply.status().as_u16(), refused::describe(&head, &peer, operation));
+            // Recorded once here for all endpoints, so that no refusal can be forgotten.
             let refused = Refused { status, reason, message, remedy: remedy::of(reason), ..seen };
             self.fleet.refusals().note(refused, self.fleet.now());
         }
+        // A success of an operation that requires a key proves that the key was valid. The endpoints need not report it.
         if reply.status().is_success() && operation.is_some_and(Operation::asks_for_key) {
             peer.set_authenticated();
         }
@@ -282,12 +287,13 @@ impl Inner {
         };
         let operation = route.operation();
         passage.operation = Some(operation);
-        // Before credentials are looked at (EA §1.4): whoever is over the limit costs no hash and no read.
+        // Before credentials are checked (EA §1.4): a request over the limit costs no hash and no read of the store.
         passage.permit = Some(self.limiter.admit(operation, Instant::now())?);
         if !route.takes(&head.method) {
             passage.refused = Some("MethodNotAllowed");
             return Ok(respond::method_not_allowed(route.allow()).into());
         }
+        // Set before the check: a refusal of the client's version carries ours too, so that it can adapt.
         passage.versioned = true;
         version_header::check(&head.headers)?;
         let limits = self.limiter.limits();
@@ -301,7 +307,7 @@ impl Inner {
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
         let reply = match route {
-            // Not boxed like the others: it is the one that is asked thousands of times a second.
+            // Not boxed like the others: check-ins arrive thousands of times per second, and a box is an allocation.
             Route::CheckIn(id) => return self.check_in(&id, call).await,
             Route::Acks(id) => boxed(self.acks(&id, call)).await,
             Route::Status => Ok(boxed(self.status(call.headers())).await),
@@ -317,7 +323,7 @@ impl Inner {
         reply.map(Answer::Reply)
     }
 
-    /// The version in the `User-Agent`; a missing header is refused like an empty one (D19).
+    /// Returns the version in the `User-Agent`. A missing header is refused like an empty one (D19).
     fn agent_version(&self, headers: &HeaderMap) -> Result<AcceptedVersion, ApiError> {
         let accepted = self.fleet.settings().accepted_versions();
         let header = headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();

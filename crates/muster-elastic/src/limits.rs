@@ -1,6 +1,6 @@
-//! Limits per operation (EA §1.12): a token bucket, a cap on requests at the same time, and a cap on bodies.
+//! Limits per operation (EA §1.12): a token bucket, a maximum of concurrent requests, and a maximum body size.
 //!
-//! One layer, one instance a listener. Nothing ever queues: what is over a limit is answered 429 at once (EA15).
+//! Each listener has its own instance. Nothing is queued: a request over a limit gets a 429 immediately (EA15).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ApiError;
 
-/// What is limited. The words of the configuration file are in [`Operation::key`].
+/// An operation with limits of its own. [`Operation::key`] is its name in the configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// `GET /api/status`
@@ -19,24 +19,24 @@ pub enum Operation {
     CheckIn,
     /// Acks.
     Ack,
-    /// Audit reports of agents that leave.
+    /// Audit reports of agents that were uninstalled or unenrolled.
     AuditUnenroll,
     /// Artifacts of policies.
     Artifact,
-    /// Beginnings of uploads.
+    /// Starts of uploads.
     UploadStart,
-    /// Chunks of uploads.
+    /// Upload chunks.
     UploadChunk,
-    /// Ends of uploads.
+    /// Completions of uploads.
     UploadEnd,
     /// Files for agents.
     FileDelivery,
-    /// The PGP key.
+    /// The PGP key of upgrades.
     PgpRetrieval,
 }
 
 impl Operation {
-    /// Every operation, in the order of their discriminants.
+    /// All operations, sorted by discriminant, because arrays are indexed by it.
     pub const ALL: [Self; 11] = [
         Self::Status,
         Self::Enroll,
@@ -51,7 +51,7 @@ impl Operation {
         Self::PgpRetrieval,
     ];
 
-    /// Whether its requests are refused without a valid key.
+    /// Returns whether the operation requires a valid key.
     pub const fn asks_for_key(self) -> bool {
         !matches!(self, Self::Status | Self::PgpRetrieval)
     }
@@ -77,13 +77,13 @@ impl Operation {
 /// The limits of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperationLimit {
-    /// One token comes back in this time; zero: no bucket.
+    /// Time in which one token is added; zero disables the rate limit.
     pub interval: Duration,
     /// Tokens in a full bucket.
     pub burst: u32,
-    /// Requests at the same time; 0: any number.
+    /// Maximum concurrent requests; 0 means no limit.
     pub max: usize,
-    /// Bytes of a request's body, as they come over the wire; 0: only the bound that every body has.
+    /// Maximum bytes of a request body, before decompression; 0 means the global limit.
     pub max_body: usize,
 }
 
@@ -93,35 +93,36 @@ impl OperationLimit {
     }
 }
 
-/// No body is longer, whatever the configuration says.
+/// Maximum bytes of any request body, regardless of the configuration.
 const LONGEST_BODY: usize = 64 << 20;
 
-/// The limits of a listener. The number of all requests at the same time (EA17) is bounded by the connection layer.
+/// The limits of a listener. The total of concurrent requests (EA17) is limited by the connection layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// By operation.
+    /// Indexed by operation.
     by_operation: [OperationLimit; Operation::ALL.len()],
-    /// Bytes of a check-in's body after decompression.
+    /// Maximum bytes of a check-in's body after decompression.
     pub max_decompressed: usize,
-    /// Time in which a body must have come.
+    /// Maximum time for an upload chunk's body; other bodies have less.
     pub read_timeout: Duration,
 }
 
-/// Time in which a body other than an upload's chunk must have come.
+/// Maximum time for a body other than an upload chunk's.
 const SMALL_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 impl Default for Limits {
-    /// The protocol's defaults (EA §1.12), scaled up to what this server can do: 100,000 agents that come back within
-    /// seconds are let in, and two cores' worth of heartbeats are far below the bucket.
+    /// The protocol's defaults (EA §1.12), scaled up to what this server can handle: 100,000 agents may reconnect within
+    /// seconds, and the heartbeats that two cores can process stay far below the rate limit.
     fn default() -> Self {
         let micros = Duration::from_micros;
+        // Check-ins have no maximum, because each connected agent holds one parked check-in all the time (EA16).
         let by_operation = Operation::ALL.map(|operation| match operation {
             Operation::Status => OperationLimit::new(micros(100), 5_000, 2_000, 0),
             Operation::Enroll => OperationLimit::new(micros(100), 20_000, 5_000, 512 * KIB),
-            // Agents before 9.x send plain bodies, and one with a thousand components sends more than a megabyte.
+            // Agents before 9.x don't compress, and an agent with a thousand components sends more than 1 MiB.
             Operation::CheckIn => OperationLimit::new(micros(4), 250_000, 0, 8 * MIB),
             Operation::Ack => OperationLimit::new(micros(10), 100_000, 20_000, 2 * MIB),
             Operation::AuditUnenroll => OperationLimit::new(micros(500), 5_000, 2_000, KIB),
@@ -137,8 +138,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Time in which a body of `operation` must have come. Only a chunk of an upload is large enough to take long on
-    /// a slow line; whoever states gigabytes elsewhere and sends nothing does not hold a connection (D23).
+    /// Maximum time for a body of `operation`. Only upload chunks are large enough to take long on a slow network.
+    /// Elsewhere, a client that announces gigabytes and sends nothing must not hold a connection for long (D23).
     pub fn read_timeout(&self, operation: Operation) -> Duration {
         match operation {
             Operation::UploadChunk => self.read_timeout,
@@ -151,7 +152,7 @@ impl Limits {
         &self.by_operation[operation as usize]
     }
 
-    /// Bytes of a body of `operation`.
+    /// Maximum bytes of a body of `operation`.
     pub fn body(&self, operation: Operation) -> usize {
         match self.of(operation).max_body {
             0 => LONGEST_BODY,
@@ -159,13 +160,13 @@ impl Limits {
         }
     }
 
-    /// The limits of `operation`, to change them.
+    /// The limits of `operation`, mutable.
     pub fn of_mut(&mut self, operation: Operation) -> &mut OperationLimit {
         &mut self.by_operation[operation as usize]
     }
 }
 
-/// Counts requests against [`Limits`].
+/// Enforces [`Limits`].
 #[derive(Debug)]
 pub struct Limiter {
     limits: Limits,
@@ -176,7 +177,8 @@ pub struct Limiter {
 #[derive(Debug, Default)]
 struct Gauge {
     running: AtomicUsize,
-    /// The time, in nanoseconds since the limiter's start, at which the bucket is full again.
+    /// Time at which the bucket is full again, in nanoseconds since the limiter's start. A single atomic number, so that
+    /// taking a token needs no lock.
     full_at: AtomicU64,
 }
 
@@ -186,16 +188,16 @@ impl Limiter {
         Arc::new(Self { limits, start: Instant::now(), gauges: Default::default() })
     }
 
-    /// The limits it keeps.
+    /// The limits that are enforced.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// One more request of `operation`, at the time `now`.
+    /// Admits a request of `operation` at the time `now`, or returns the 429.
     pub fn admit(self: &Arc<Self>, operation: Operation, now: Instant) -> Result<Permit, ApiError> {
         let (limit, gauge) = (self.limits.of(operation), &self.gauges[operation as usize]);
-        // The rate comes first: a request that is refused by the cap has cost its token as well, so that hammering on a
-        // full server is slowed down too.
+        // The rate is checked first: a request that is refused for concurrency has used a token too, so retries against
+        // a full server are slowed down.
         gauge.take(limit, now.saturating_duration_since(self.start))?;
         if !raise(&gauge.running, limit.max) {
             return Err(ApiError::of("MaxLimit"));
@@ -203,27 +205,30 @@ impl Limiter {
         Ok(Permit { limiter: Arc::clone(self), operation })
     }
 
-    /// Requests of `operation` being handled now, parked ones included.
+    /// Number of running requests of `operation`, including parked ones.
     pub fn running(&self, operation: Operation) -> usize {
         self.gauges[operation as usize].running.load(Ordering::Relaxed)
     }
 }
 
 impl Gauge {
-    /// Takes a token: the bucket is a point in time that each token moves on by an interval.
+    /// Takes a token. The bucket is represented by the time at which it is full; each token moves that time by one
+    /// interval (the generic cell rate algorithm).
     fn take(&self, limit: &OperationLimit, since_start: Duration) -> Result<(), ApiError> {
         let interval = nanos(limit.interval);
         if interval == 0 {
             return Ok(());
         }
         let now = nanos(since_start);
+        // A burst of 0 with an interval would refuse everything, so it counts as 1.
         let depth = interval.saturating_mul(u64::from(limit.burst.max(1)));
         let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-            // A bucket that was full long ago saves up no more than its depth.
+            // `max`: a bucket that has been full for long holds no more than its depth.
             let after = full_at.max(now).saturating_add(interval);
             (after - now <= depth).then_some(after)
         });
         taken.map(|_| ()).map_err(|full_at| {
+            // The seconds until one token is back, rounded up: a client that retries earlier would be refused again.
             let wait = full_at.saturating_add(interval).saturating_sub(now.saturating_add(depth));
             let seconds = Duration::from_nanos(wait).as_secs().saturating_add(1);
             ApiError::of("RateLimit").retry_after(u32::try_from(seconds).unwrap_or(u32::MAX))
@@ -235,9 +240,9 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Adds one unless `max` are there; 0: no maximum.
+/// Adds one unless the counter has reached `max`; 0 means no maximum.
 fn raise(counter: &AtomicUsize, max: usize) -> bool {
-    // Added first and taken back: between a look and an addition others could slip in beyond the maximum.
+    // Added first and taken back: with a check before the addition, concurrent requests could exceed the maximum.
     let before = counter.fetch_add(1, Ordering::Relaxed);
     let fits = max == 0 || before < max;
     if !fits {
@@ -246,7 +251,7 @@ fn raise(counter: &AtomicUsize, max: usize) -> bool {
     fits
 }
 
-/// A slot in the limits; freed when dropped. A parked check-in keeps its own.
+/// A slot in the limits, released on drop. A parked check-in keeps its slot.
 #[derive(Debug)]
 pub struct Permit {
     limiter: Arc<Limiter>,
@@ -264,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn d23_only_chunks_of_uploads_may_take_as_long_as_configured() {
+    fn d23_only_upload_chunks_get_the_configured_read_timeout() {
         let limits = Limits::default();
         assert_eq!(limits.read_timeout(Operation::UploadChunk), Duration::from_secs(60));
         for operation in [Operation::CheckIn, Operation::Ack, Operation::Enroll, Operation::UploadStart] {
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn ea15_the_cap_holds_until_a_permit_is_dropped() {
+    fn ea15_concurrency_is_limited_until_a_permit_is_dropped() {
         let limiter = limiter(Duration::ZERO, 0, 1);
         let now = Instant::now();
         let first = ask(&limiter, now).unwrap();
@@ -308,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_let_a_large_fleet_come_back() {
+    fn the_defaults_admit_100_000_agents_that_reconnect_at_once() {
         let limits = Limits::default();
         let rate = |operation| 1.0 / limits.of(operation).interval.as_secs_f64();
         assert_eq!(limits.of(Operation::CheckIn).max, 0);
@@ -317,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_are_told_apart_by_their_place() {
+    fn the_list_of_operations_is_sorted_by_discriminant() {
         for (place, operation) in Operation::ALL.into_iter().enumerate() {
             assert_eq!(operation as usize, place, "{}", operation.key());
         }

@@ -1,6 +1,6 @@
-//! `GET /api/agents/upgrades/{version}/pgp-public-key` (EA §7.4, EA136): the key that agents check upgrades with.
+//! `GET /api/agents/upgrades/{version}/pgp-public-key` (EA §7.4, EA136): the key that agents verify upgrades with.
 //!
-//! Served from a file that the administrator puts there; nothing is fetched, so that it works without a way out.
+//! Served from a file that the administrator provides. The server never downloads it, so that air-gapped sites work.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -9,11 +9,12 @@ use super::error::ApiError;
 use super::{Inner, respond};
 use muster_listen::reply::{Peer, Reply};
 
-/// Longest key file that is served.
+/// Maximum size of the key file.
 const MAX_KEY_BYTES: u64 = 1 << 20;
 
 impl Inner {
     pub(super) async fn pgp_key(&self, version: &str, peer: &Peer) -> Result<Reply, ApiError> {
+        // Without TLS, anybody on the path could replace the key and then the upgrade.
         if !peer.tls {
             return Err(ApiError::of("ErrTLSRequired"));
         }
@@ -29,6 +30,8 @@ impl Inner {
             || ApiError::of("NotFound").message("this server has no PGP key; its administrator can provide one");
         let path = self.options.pgp_key.as_deref().ok_or_else(absent)?;
         match fs_err::tokio::metadata(path).await {
+            // Read for each request, so that a replaced file takes effect without a restart. The size is checked first, because
+            // the path may name anything.
             Ok(metadata) if metadata.len() > MAX_KEY_BYTES => return Err(unreadable("longer than a key can be")),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(absent()),
@@ -38,7 +41,7 @@ impl Inner {
     }
 }
 
-/// The reason is for the log alone.
+/// Logs the reason and returns an error without it: a path or errno is of no use to an agent.
 fn unreadable(reason: &str) -> ApiError {
     tracing::error!(reason, "cannot serve the PGP key");
     ApiError::of("InternalServerError").message("cannot read the PGP key; see the server's log")

@@ -1,9 +1,9 @@
-//! `Range` on file delivery (EA §7.3, EA135): one range of bytes, or a reason why not.
+//! `Range` on file delivery (EA §7.3, EA135): a single range of bytes.
 
-/// Which part of a file is asked for.
+/// The requested part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// All of it.
+    /// The whole file.
     Whole,
     /// Bytes `first..=last`.
     Part {
@@ -17,21 +17,21 @@ pub enum Wanted {
 /// Why a range can't be satisfied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadRange {
-    /// Not `bytes=a-b`, `bytes=a-` or `bytes=-n`, or beyond the end.
+    /// It is not `bytes=a-b`, `bytes=a-` or `bytes=-n`, or begins beyond the end.
     Unsatisfiable,
-    /// More than one.
+    /// There is more than one range.
     Several,
 }
 
 impl Wanted {
-    /// Reads the header's value for a file of `size` bytes.
+    /// Parses the header's value for a file of `size` bytes.
     pub fn parse(header: Option<&str>, size: u64) -> Result<Self, BadRange> {
         let Some(header) = header else { return Ok(Self::Whole) };
         let ranges = header.trim().strip_prefix("bytes=").ok_or(BadRange::Unsatisfiable)?;
         let parts = ranges.split(',').map(|range| one(range.trim(), size)).collect::<Result<Vec<_>, _>>()?;
         match parts[..] {
             [(first, last)] => Ok(Self::Part { first, last }),
-            // Whoever asks for more than there is gets all of it.
+            // Overlapping ranges that add up to more than the file would only amplify the transfer (RFC 9110 §14.2).
             _ if total(&parts) > size => Ok(Self::Whole),
             _ => Err(BadRange::Several),
         }
@@ -44,8 +44,10 @@ fn total(parts: &[(u64, u64)]) -> u64 {
 
 fn one(range: &str, size: u64) -> Result<(u64, u64), BadRange> {
     let (from, to) = range.split_once('-').ok_or(BadRange::Unsatisfiable)?;
+    // No range of an empty file can be satisfied.
     let end = size.checked_sub(1).ok_or(BadRange::Unsatisfiable)?;
     let (first, last) = match (from.trim(), to.trim()) {
+        // `-n` is the last n bytes; more than the file has means all of it.
         ("", count) => (size.saturating_sub(number(count)?.max(1)), end),
         (first, "") => (number(first)?, end),
         (first, last) => (number(first)?, number(last)?),
@@ -56,7 +58,7 @@ fn one(range: &str, size: u64) -> Result<(u64, u64), BadRange> {
     Ok((first, last.min(end)))
 }
 
-/// Digits only: `parse` alone would take a sign. More than a number holds is beyond every file's end.
+/// Parses a number of digits only; `parse` alone accepts a sign. A number that overflows is beyond every file's end.
 fn number(text: &str) -> Result<u64, BadRange> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(BadRange::Unsatisfiable);
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn ea135_one_range_in_each_of_its_forms() {
+    fn ea135_every_form_of_a_single_range_is_parsed() {
         let of = |header| Wanted::parse(Some(header), 100);
         assert_eq!(Wanted::parse(None, 100), Ok(Wanted::Whole));
         assert_eq!(of("bytes=0-9"), part(0, 9));
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn ea135_what_can_not_be_satisfied() {
+    fn ea135_malformed_and_multiple_ranges_are_refused() {
         for bad in
             ["bytes=100-", "bytes=9-0", "bytes=a-b", "bytes=", "bytes=-", "bytes=-0", "items=0-1", "bytes=+1-2", "0-1"]
         {

@@ -1,4 +1,4 @@
-//! Refused requests, as operators see them: who came, with what, and what to do about it.
+//! Describes refused requests for operators: the client, what it sent, and the remedy.
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
@@ -11,24 +11,26 @@ use crate::error::ApiError;
 use crate::limits::Operation;
 use crate::route::Route;
 
-/// Why operators hear of the error; `None` when they don't: faults of ours are logged as such, and a second notice of
-/// the same departure (409) is part of the protocol.
+/// The reason that operators see for an error, or `None` if the error is not recorded as a refusal: errors of the server are
+/// logged as such, and 409 for a repeated audit report is part of the protocol.
 pub fn reason(error: &ApiError) -> Option<&'static str> {
     let status = error.status().as_u16();
     (status < 500 && status != 409).then(|| error.reason())
 }
 
-/// A refusal of which only the peer is known.
+/// A refusal with only the peer filled in.
 pub fn from(peer: &Peer) -> Refused {
     Refused { address: peer.ip(), operation: "", ..Refused::default() }
 }
 
-/// What is known of a refused request but the refusal itself.
+/// A refusal with everything that is known about the request. The reason is added by the caller.
 pub fn describe(head: &Parts, peer: &Peer, operation: Option<Operation>) -> Refused {
+    // Nothing here is authenticated. It tells operators which agent or proxy to look at.
     let agent = match Route::of(head.uri.path()) {
         Some(Route::CheckIn(id) | Route::Acks(id) | Route::AuditUnenroll(id)) => Some(id.into_owned()),
         _ => None,
     };
+    // Lossy: operators should see what was sent, even if it is not UTF-8.
     let version = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
     Refused {
         agent,

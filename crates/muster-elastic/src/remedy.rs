@@ -1,6 +1,6 @@
-//! What an operator can do about a refused request, by the word of its error.
+//! Remedies for refused requests, by error code.
 
-/// The remedy for `code`; empty where there is none.
+/// What an operator can do about `code`; empty where there is nothing to do.
 pub fn of(code: &str) -> &'static str {
     match code {
         "ErrNoAuthHeader" => "send the agent's access key; only /api/status works without one",

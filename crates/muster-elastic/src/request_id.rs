@@ -1,4 +1,4 @@
-//! `X-Request-Id` (EA §1.5, EA4): echoed when it is one, made when it is absent or can't be logged safely.
+//! `X-Request-Id` (EA §1.5, EA4): echoed if valid, generated if it is absent or not safe to log.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use muster_core::Entropy;
 use muster_core::entropy::random_uuid;
 use muster_protocol::elastic::REQUEST_ID_HEADER;
 
-/// Longest id that is echoed; agents send 26 characters.
+/// Maximum bytes of an id that is echoed. Agents send 26.
 const MAX_BYTES: usize = 128;
 
-/// The id of a request: short, and safe in a log line.
+/// The id of a request: short, and safe to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(Box<str>);
 
 impl RequestId {
-    /// The client's id, or a new one. A copy: the header's own bytes would keep the connection's read buffer alive
-    /// while a check-in is parked.
+    /// Returns the client's id, or a new one. It is copied, because the header's bytes would keep the connection's read
+    /// buffer alive while a check-in is parked.
     pub fn of(headers: &HeaderMap, entropy: &dyn Entropy) -> Self {
         let given = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
         Self(match given {
@@ -25,8 +25,9 @@ impl RequestId {
         })
     }
 
-    /// As a header of the reply.
+    /// The value of the response's header.
     pub fn to_header(&self) -> HeaderValue {
+        // Checked by `is_plain`, so the fallback is not reached.
         HeaderValue::from_str(&self.0).unwrap_or(HeaderValue::from_static(""))
     }
 }
@@ -37,6 +38,7 @@ impl fmt::Display for RequestId {
     }
 }
 
+// No spaces, quotes or control characters: an id must not be able to forge a log line or a field of one.
 fn is_plain(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte);
     (1..=MAX_BYTES).contains(&id.len()) && id.bytes().all(plain)

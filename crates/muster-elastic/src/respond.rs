@@ -1,4 +1,4 @@
-//! The parts that replies are made of.
+//! Building blocks of responses.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
@@ -19,19 +19,19 @@ pub fn empty() -> Reply {
     Response::new(ReplyBody::empty())
 }
 
-/// 200 with a body of this type.
+/// 200 with a body of this content type.
 pub fn typed(body: impl Into<ReplyBody>, content_type: HeaderValue) -> Reply {
     let mut reply = Response::new(body.into());
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
     reply
 }
 
-/// 200 with JSON that is ready.
+/// 200 with serialized JSON.
 pub fn json_bytes(body: impl Into<ReplyBody>) -> Reply {
     typed(body, JSON)
 }
 
-/// 200 with JSON.
+/// 200 with a value as JSON.
 pub fn json<T: Serialize>(value: &T) -> Result<Reply, ApiError> {
     let bytes =
         serde_json::to_vec(value).map_err(|error| ApiError::of("InternalServerError").message(error.to_string()))?;
@@ -44,12 +44,12 @@ fn text(status: StatusCode, body: &'static str) -> Reply {
     reply
 }
 
-/// No such path (EA3).
+/// The response for an unknown path (EA3): plain text, as Go's HTTP server sends it.
 pub fn not_found() -> Reply {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-/// Another method than the path has (EA3).
+/// The response for a method that the path does not support (EA3).
 pub fn method_not_allowed(allow: HeaderValue) -> Reply {
     let mut reply = empty();
     *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -57,17 +57,18 @@ pub fn method_not_allowed(allow: HeaderValue) -> Reply {
     reply
 }
 
-/// Too many requests on this listener (EA17).
+/// The response when too many requests are running on the listener (EA17).
 pub fn full() -> Reply {
     let mut reply = typed(Bytes::from_static(b"Server capacity exceeded."), HeaderValue::from_static("text/plain"));
     *reply.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     reply
 }
 
-/// An error's reply; what is our fault or the store's goes to the log, with what only the log may know.
+/// The response for an error. Errors of the server or the store are logged with their internal details.
 pub fn failure(error: ApiError, id: &RequestId) -> Reply {
     let status = error.status();
     let internal = error.internal().map(tracing::field::display);
+    // 501 is the client's mistake: it asked for the PGP key without TLS.
     if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
         tracing::error!(request = %id, status = status.as_u16(), code = error.code(), internal, "request failed");
     } else {
@@ -76,7 +77,7 @@ pub fn failure(error: ApiError, id: &RequestId) -> Reply {
     error.into_reply()
 }
 
-/// Adds what every reply carries.
+/// Adds the headers of every response.
 pub fn finish(mut reply: Reply, id: &RequestId, versioned: bool) -> Reply {
     let headers = reply.headers_mut();
     headers.insert(REQUEST_ID_HEADER, id.to_header());

@@ -1,4 +1,5 @@
-//! Which operation a request asks for: hand-written routing by path segments (EA §1.1).
+//! Routing by path segments (EA §1.1). Written by hand: there are eleven routes, and the protocol's rules for trailing
+//! slashes and escapes differ from those of router crates.
 
 use std::borrow::Cow;
 
@@ -7,8 +8,8 @@ use percent_encoding::percent_decode_str;
 
 use super::limits::Operation;
 
-/// A piece of a path, percent-decoded: data from outside, to be parsed as what it should be. Bytes that are no UTF-8
-/// are replaced, and so can never be an id.
+/// A percent-decoded path segment. It is untrusted and not yet parsed. Invalid UTF-8 is replaced by U+FFFD, which no id
+/// contains.
 pub type Segment<'a> = Cow<'a, str>;
 
 /// A known path with its variable parts.
@@ -39,11 +40,13 @@ pub enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    /// The route of a path, `None` when there is none. A query, even an empty one (EA2), is no part of a path.
+    /// Returns the route of a path, or `None` if the path is unknown. `path` must not contain the query, not even an empty
+    /// one (EA2).
     pub fn of(path: &'a str) -> Option<Self> {
         let rest = path.strip_prefix("/api/")?;
         let mut parts = rest.split('/');
         let mut next = || parts.next();
+        // Six segments at most, so a path with thousands of slashes costs no more than one with six.
         let found = match (next(), next(), next(), next(), next(), next()) {
             (Some("status"), None, ..) => Self::Status,
             (Some("agents"), Some("upgrades"), Some(version), Some("pgp-public-key"), None, _) => {
@@ -79,7 +82,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The method of the path.
+    /// The method of the route.
     fn method(&self) -> Method {
         match self {
             Self::Status | Self::Artifact(..) | Self::File(_) | Self::PgpKey(_) => Method::GET,
@@ -88,13 +91,14 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Whether the path takes `method`: its own, or HEAD in place of GET, which load balancers check servers with.
+    /// Returns whether the route accepts `method`: its own, or HEAD instead of GET, which load balancers use for health
+    /// checks.
     pub fn takes(&self, method: &Method) -> bool {
         let own = self.method();
         *method == own || (own == Method::GET && *method == Method::HEAD)
     }
 
-    /// The methods that the path takes, for the `Allow` header (RFC 9110 §15.5.6).
+    /// The methods that the route accepts, for the `Allow` header (RFC 9110 §15.5.6).
     pub fn allow(&self) -> HeaderValue {
         HeaderValue::from_static(match self.method() {
             Method::GET => "GET, HEAD",
@@ -103,7 +107,7 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// The operation whose limits hold for the route.
+    /// The operation whose limits apply to the route.
     pub fn operation(&self) -> Operation {
         match self {
             Self::Status => Operation::Status,
@@ -121,9 +125,10 @@ impl<'a> Route<'a> {
     }
 }
 
-/// An empty piece is no piece: `/api/fleet/uploads/` is another path than `/api/fleet/uploads`.
-fn decode(piece: &str) -> Option<Segment<'_>> {
-    (!piece.is_empty()).then(|| percent_decode_str(piece).decode_utf8_lossy())
+/// Decodes a segment. An empty one is not accepted: `/api/fleet/uploads/` differs from `/api/fleet/uploads`.
+fn decode(segment: &str) -> Option<Segment<'_>> {
+    // Decoded after splitting, so that an escaped slash stays inside its segment.
+    (!segment.is_empty()).then(|| percent_decode_str(segment).decode_utf8_lossy())
 }
 
 #[cfg(test)]
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_decoded_into_data() {
+    fn escapes_are_decoded_within_a_segment() {
         assert_eq!(Route::of("/api/fleet/agents/..%2f..%2Fetc/checkin"), Some(Route::CheckIn("../../etc".into())));
         assert_eq!(Route::of("/api/fleet/agents/a%00b/acks"), Some(Route::Acks("a\0b".into())));
         assert_eq!(Route::of("/api/fleet/agents/%ff/acks"), Some(Route::Acks("\u{fffd}".into())));

@@ -1,4 +1,4 @@
-//! What one agent may have of something that is scarce: a bound for each, beside the one for all.
+//! Limits per agent on a scarce resource, in addition to the global limit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,14 +7,14 @@ use muster_core::id::AgentId;
 
 use super::error::ApiError;
 
-/// Shares by agent.
+/// Number of shares in use by agent.
 #[derive(Debug)]
 pub struct Shares {
-    most: usize,
+    max: usize,
     taken: Mutex<HashMap<AgentId, usize>>,
 }
 
-/// One agent's share; given back when dropped.
+/// A share of one agent, returned on drop.
 #[derive(Debug)]
 pub struct Share {
     shares: Arc<Shares>,
@@ -22,16 +22,17 @@ pub struct Share {
 }
 
 impl Shares {
-    /// At most so many for each agent.
-    pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: Mutex::default() })
+    /// Allows `max` shares for each agent.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, taken: Mutex::default() })
     }
 
-    /// A share for `agent`; 429 when it has all that it may have.
+    /// Takes a share for `agent`, or returns a 429 if the agent has its maximum.
     pub fn take(self: &Arc<Self>, agent: &AgentId) -> Result<Share, ApiError> {
+        // One lock for all agents: it is held for a few instructions, and transfers are rare compared to check-ins.
         let mut taken = self.taken();
         let count = taken.entry(agent.clone()).or_default();
-        if *count >= self.most {
+        if *count >= self.max {
             return Err(ApiError::of("MaxLimit"));
         }
         *count += 1;
@@ -49,6 +50,7 @@ impl Drop for Share {
         let mut taken = self.shares.taken();
         if let Some(count) = taken.get_mut(&self.agent) {
             *count -= 1;
+            // The map holds only agents with a transfer in progress, not every agent that ever had one.
             if *count == 0 {
                 taken.remove(&self.agent);
             }
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_takes_its_share_and_no_more_and_others_have_theirs() {
+    fn each_agent_has_its_own_maximum() {
         let shares = Shares::new(2);
         let (a, b) = (AgentId::trusted("a"), AgentId::trusted("b"));
         let first = shares.take(&a).unwrap();
@@ -70,6 +72,6 @@ mod tests {
         let other = shares.take(&b).unwrap();
         drop((first, other));
         assert!(shares.take(&a).is_ok());
-        assert_eq!(shares.taken().len(), 1, "nothing is kept of an agent that has none");
+        assert_eq!(shares.taken().len(), 1, "an agent without shares is removed");
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /api/status` (EA §2): whether this server can serve agents.
+//! `GET /api/status` (EA §2): the health check that agents make before they accept new server settings.
 
 use std::time::Duration;
 
@@ -11,16 +11,17 @@ use muster_protocol::elastic::status::StatusResponse;
 use super::{Inner, authorization, respond};
 use muster_listen::reply::Reply;
 
-/// How long a key is looked up before the short answer is given: agents wait 15 s at most (EA26).
+/// Maximum time to look up the key; after that the short response is sent. Agents wait 15 s at most (EA26).
 const LOOK_UP: Duration = Duration::from_secs(2);
 
 impl Inner {
-    /// Never refuses: a bad key only gets the short answer (EA25).
+    /// Returns the status. An invalid key is not refused, but gets the short response without the version (EA25).
     pub(super) async fn status(&self, headers: &HeaderMap) -> Reply {
         let state = match self.options.health.get() {
             ServerState::Healthy if self.fleet.server_status().trouble().is_some() => ServerState::Degraded,
             state => state,
         };
+        // The status must be answered while the store hangs: an agent that gets no answer rejects its new policy.
         let known = tokio::time::timeout(LOOK_UP, self.is_known(headers)).await.unwrap_or(false);
         let body = StatusResponse {
             name: "fleet-server".into(),
@@ -28,6 +29,7 @@ impl Inner {
             version: known.then(|| self.options.version.clone()),
         };
         let mut reply = respond::json_bytes(Bytes::from(serde_json::to_vec(&body).unwrap_or_default()));
+        // 503, so that load balancers take the node out of rotation.
         if state != ServerState::Healthy {
             *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));

@@ -1,32 +1,33 @@
-//! A strict look at a JSON text before it is decoded (D22): one pass, no recursion, bounded memory.
+//! A strict JSON validator that runs before decoding (D22): one pass, no recursion, bounded memory.
 //!
-//! What decoders let pass or decide silently is refused here: invalid UTF-8, duplicate keys at any depth, lone
-//! surrogates, trailing data, and nesting without end.
+//! It rejects what decoders accept or resolve silently: invalid UTF-8, duplicate keys at any depth, lone surrogates,
+//! trailing data and excessive nesting. Our own scanner, because serde can't see duplicate keys inside raw values, and
+//! checking them there would mean to build a tree of a document that is only stored as text.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// Deepest nesting of arrays and objects.
+/// Maximum nesting of arrays and objects; serde_json has the same limit.
 pub const MAX_DEPTH: usize = 128;
-/// Most keys of the objects that are open at one place; what agents send stays far below.
+/// Maximum keys of all objects that are open at a time. Agents stay far below.
 pub const MAX_OPEN_KEYS: usize = 65_536;
 
-/// Most values of one text. A real check-in has some thousands; each costs its reader far more than the two bytes that it
-/// may take in the text.
+/// Maximum values in a text. A real check-in has a few thousand. A value of two bytes may cost a decoder fifty times as
+/// much memory.
 pub const MAX_NODES: usize = 200_000;
 
 /// What is wrong with a text, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} at byte {position}")]
 pub struct BadJson {
-    /// What.
+    /// The problem.
     pub problem: Problem,
-    /// Offset in bytes from the start.
+    /// Its offset in bytes.
     pub position: usize,
 }
 
-/// What can be wrong.
+/// A reason to reject a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Not UTF-8.
@@ -35,7 +36,7 @@ pub enum Problem {
     /// Not JSON.
     #[error("invalid JSON")]
     Syntax,
-    /// The text ends too early.
+    /// The text is truncated.
     #[error("unexpected end of JSON")]
     End,
     /// Something follows the value.
@@ -44,7 +45,7 @@ pub enum Problem {
     /// An object has a key twice.
     #[error("duplicate key")]
     DuplicateKey,
-    /// Half of a surrogate pair.
+    /// An escaped half of a surrogate pair, which no Rust string can hold.
     #[error("lone surrogate")]
     LoneSurrogate,
     /// Nested deeper than [`MAX_DEPTH`].
@@ -58,7 +59,7 @@ pub enum Problem {
     TooManyNodes,
 }
 
-/// Checks that `bytes` are one JSON value and nothing else, and answers them as text.
+/// Checks that `bytes` are a single JSON value, and returns them as a string.
 pub fn check(bytes: &[u8]) -> Result<&str, BadJson> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| BadJson { problem: Problem::Utf8, position: error.valid_up_to() })?;
@@ -66,17 +67,17 @@ pub fn check(bytes: &[u8]) -> Result<&str, BadJson> {
     Ok(text)
 }
 
-/// A member of the outermost object whose value may be one that was checked before.
+/// A member of the outermost object whose value may have been checked before.
 #[derive(Clone, Copy)]
 pub struct Known<'k> {
-    /// Its key.
+    /// The member's key.
     pub key: &'k str,
-    /// Length of the known value if the rest of the text begins with it. It must be an object: any other value could be
-    /// the beginning of a longer one.
+    /// Returns the length of the known value if the given text begins with it. The value must be an object: any other
+    /// value could be a prefix of a longer one.
     pub length: &'k dyn Fn(&[u8]) -> Option<usize>,
 }
 
-/// Checks as [`check`] does, but passes over a known value; also answers where it stands.
+/// Like [`check`], but skips a known value. Also returns the range of the skipped value.
 pub fn check_but<'a>(bytes: &'a [u8], known: Known<'_>) -> Result<(&'a str, Option<Range<usize>>), BadJson> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| BadJson { problem: Problem::Utf8, position: error.valid_up_to() })?;
@@ -85,7 +86,7 @@ pub fn check_but<'a>(bytes: &'a [u8], known: Known<'_>) -> Result<(&'a str, Opti
     Ok((text, known.and_then(|(_, place)| place)))
 }
 
-/// A key's place in the text, quotes aside.
+/// Offsets of a key in the text, without quotes. 32 bits each, since many keys may be open.
 #[derive(Clone, Copy)]
 struct Key {
     start: u32,
@@ -96,7 +97,7 @@ struct Key {
 /// An array or object that is not closed yet.
 enum Open {
     Array,
-    /// Its first key's index in `keys`.
+    /// An object with the index of its first key in `keys`.
     Object(usize),
 }
 
@@ -109,7 +110,7 @@ struct Scanner<'a> {
     known: Option<Passing<'a>>,
 }
 
-/// What may be passed over, and where it was.
+/// A value that may be skipped, and its range once it was found.
 type Passing<'a> = (Known<'a>, Option<Range<usize>>);
 
 type Step<T = ()> = Result<T, BadJson>;
@@ -121,6 +122,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn run(mut self) -> Step<Option<Passing<'a>>> {
+        // Offsets of keys have 32 bits. Bodies are far smaller, so this only keeps the casts correct.
         if self.bytes.len() > u32::MAX as usize {
             return self.fail(Problem::TooManyKeys);
         }
@@ -134,8 +136,9 @@ impl<'a> Scanner<'a> {
         if self.at < self.bytes.len() { self.fail(Problem::Trailing) } else { Ok(self.known) }
     }
 
-    /// Passes over the value that comes next if it is the known one.
+    /// Skips the next value if it is the known one.
     fn pass_over(&mut self) -> bool {
+        // Once only: a second member of the same name is a duplicate key and must be scanned as such.
         let Some((known, place @ None)) = &mut self.known else { return false };
         let Some(key) = self.keys.last().filter(|key| self.open.len() == 1 && !key.escaped) else { return false };
         let rest = &self.bytes[self.at..];
@@ -148,7 +151,7 @@ impl<'a> Scanner<'a> {
         true
     }
 
-    /// Reads a value; `true` when it opened something whose first value comes next.
+    /// Reads a value. Returns true when it opened an array or object, whose first value comes next.
     fn value(&mut self) -> Step<bool> {
         self.space();
         if self.known.is_some() && self.pass_over() {
@@ -198,7 +201,8 @@ impl<'a> Scanner<'a> {
         if self.open.len() >= MAX_DEPTH { self.fail(Problem::TooDeep) } else { Ok(()) }
     }
 
-    /// After a value: closes what ends here, or goes on to the next value; `true` when the outermost value ended.
+    /// After a value, closes the arrays and objects that end here, or advances to the next value. Returns true when the
+    /// outermost value has ended.
     fn close_all(&mut self) -> Step<bool> {
         loop {
             let Some(open) = self.open.last() else { return Ok(true) };
@@ -242,7 +246,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// An object is complete: its keys are compared, few of them pairwise and many of them sorted, and forgotten.
+    /// Compares the keys of a complete object and drops them. Few keys are compared pairwise, which is faster than
+    /// sorting; many are sorted, so that an object with 65,536 keys does not take quadratic time.
     fn forget_keys(&mut self, first: usize) -> Step {
         let bytes = self.bytes;
         let keys = &mut self.keys[first..];
@@ -254,7 +259,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Reads a string from its opening quote on; `true` when it has escapes.
+    /// Reads a string from its opening quote. Returns whether it contains escapes.
     fn string(&mut self) -> Step<bool> {
         self.at += 1;
         let mut escaped = false;
@@ -280,6 +285,7 @@ impl<'a> Scanner<'a> {
         match self.peek()? {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
             b'u' => {
+                // A high surrogate must be followed by an escaped low one; any other surrogate is alone.
                 let lone = Err(BadJson { problem: Problem::LoneSurrogate, position: start });
                 match self.hex()? {
                     0xd800..=0xdbff if !self.bytes[self.at..].starts_with(b"\\u") => return lone,
@@ -324,6 +330,7 @@ impl<'a> Scanner<'a> {
             self.at += 1;
         }
         match self.peek()? {
+            // JSON allows no leading zeros.
             b'0' => self.at += 1,
             _ => self.digits()?,
         }
@@ -337,7 +344,7 @@ impl<'a> Scanner<'a> {
         Ok(false)
     }
 
-    /// One digit at least.
+    /// Reads one or more digits.
     fn digits(&mut self) -> Step {
         if !self.peek()?.is_ascii_digit() {
             return self.fail(Problem::Syntax);
@@ -369,7 +376,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes of a string go by before a quote, a backslash or a control character, eight at a time.
+/// Number of bytes before the first quote, backslash or control character, compared eight at a time. Strings are most of a
+/// check-in, so this loop determines the speed of the scanner.
 fn plain_length(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
@@ -386,28 +394,31 @@ fn is_stop(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\' | 0..=0x1f)
 }
 
-/// The high bit of the first byte for which [`is_stop`] holds, and none below it. A borrow may set bits above it.
+/// Sets the high bit of the first byte for which [`is_stop`] holds, and no bit below it. Bits above it may be wrong, because
+/// the subtraction borrows from them.
 fn stops(word: u64) -> u64 {
+    // The "has a byte less than n" trick: subtracting n from each byte sets its high bit if it was smaller, and `& !word`
+    // excludes bytes whose high bit was set before (UTF-8 continuation bytes, which are no stops).
     const ONES: u64 = 0x0101_0101_0101_0101;
     let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
     let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
     (below(word, 0x20) | is(b'"') | is(b'\\')) & (ONES << 7)
 }
 
-/// Place of the first key that an earlier one equals.
+/// Offset of the first key that equals an earlier one.
 fn pairwise(bytes: &[u8], keys: &[Key]) -> Option<usize> {
     let later = keys.iter().enumerate().skip(1);
-    let mut doubles = later.filter(|(i, key)| keys[..*i].iter().any(|other| same(bytes, other, key)));
-    doubles.next().map(|(_, key)| key.start as usize)
+    let mut duplicates = later.filter(|(i, key)| keys[..*i].iter().any(|other| same(bytes, other, key)));
+    duplicates.next().map(|(_, key)| key.start as usize)
 }
 
 fn sorted(bytes: &[u8], keys: &mut [Key]) -> Option<usize> {
     keys.sort_unstable_by(|a, b| compare(bytes, a, b).then(a.start.cmp(&b.start)));
-    let doubles = keys.windows(2).filter(|pair| compare(bytes, &pair[0], &pair[1]).is_eq());
-    doubles.map(|pair| pair[1].start as usize).min()
+    let duplicates = keys.windows(2).filter(|pair| compare(bytes, &pair[0], &pair[1]).is_eq());
+    duplicates.map(|pair| pair[1].start as usize).min()
 }
 
-/// Whether [`compare`] finds two keys equal; most differ in length.
+/// Returns whether two keys are equal. Faster than [`compare`], because most keys differ in length.
 fn same(bytes: &[u8], a: &Key, b: &Key) -> bool {
     if a.escaped || b.escaped { unescaped(bytes, a) == unescaped(bytes, b) } else { raw(bytes, a) == raw(bytes, b) }
 }
@@ -424,11 +435,12 @@ fn raw<'a>(bytes: &'a [u8], key: &Key) -> &'a [u8] {
     &bytes[key.start as usize..key.end as usize]
 }
 
-/// The key as a decoder reads it. The scanner checked it before.
+/// The key with escapes decoded, as a decoder sees it: `"a"` and `"\u0061"` are duplicates.
 fn unescaped<'a>(bytes: &'a [u8], key: &Key) -> Cow<'a, [u8]> {
     if !key.escaped {
         return raw(bytes, key).into();
     }
+    // The scanner has validated the string, so decoding does not fail.
     let quoted = &bytes[key.start as usize - 1..=key.end as usize];
     serde_json::from_slice::<String>(quoted).map_or(raw(bytes, key).into(), |text| text.into_bytes().into())
 }
@@ -480,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn d22_nesting_has_an_end() {
+    fn d22_nesting_is_limited() {
         let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(problem(nested(MAX_DEPTH)), None);
         assert_eq!(problem(nested(MAX_DEPTH + 1)), Some((Problem::TooDeep, MAX_DEPTH)));
@@ -488,13 +500,13 @@ mod tests {
     }
 
     #[test]
-    fn d22_the_number_of_open_keys_has_an_end() {
+    fn d22_the_number_of_open_keys_is_limited() {
         let keys: Vec<String> = (0..=MAX_OPEN_KEYS).map(|i| format!(r#""{i}":0"#)).collect();
         assert_eq!(problem(format!("{{{}}}", keys.join(","))).unwrap().0, Problem::TooManyKeys);
     }
 
     #[test]
-    fn the_number_of_values_has_an_end() {
+    fn the_number_of_values_is_limited() {
         let zeros = |many: usize| format!("[{}0]", "0,".repeat(many));
         assert_eq!(problem(zeros(MAX_NODES - 2)), None);
         assert_eq!(problem(zeros(MAX_NODES - 1)).unwrap().0, Problem::TooManyNodes);
@@ -503,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn d22_eight_bytes_at_a_time_stop_where_one_at_a_time_does() {
+    fn d22_scanning_eight_bytes_at_a_time_equals_scanning_one_at_a_time() {
         for byte in 0..=u8::MAX {
             for other in [b'a', b'"', 0x1f, 0x20, 0x21, 0x5b, 0x5d, 0x80, 0xff] {
                 for at in 0..20 {
@@ -518,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn d22_a_known_value_is_passed_over_and_the_rest_is_not() {
+    fn d22_a_known_value_is_skipped_and_the_rest_is_checked() {
         let known = Known { key: "m", length: &|rest| rest.starts_with(br#"{"a":1}"#).then_some(7) };
         let check = |text: &'static str| check_but(text.as_bytes(), known).map(|(_, place)| place);
         assert_eq!(check(r#"{"x":[{"m":{"a":1}}], "m" : {"a":1} ,"y":2}"#), Ok(Some(28..35)));
@@ -556,9 +568,9 @@ mod tests {
             prop_assert_eq!(problem(serde_json::to_string_pretty(&value).unwrap()), None);
         }
 
-        /// What passes can be decoded, and what can't be decoded does not pass.
+        /// An accepted text can be decoded. Numbers out of range are the one exception.
         #[test]
-        fn d22_nothing_passes_that_a_decoder_refuses(text in r#"[{}\[\],:"\\ua0-9.eE+\-tnrlsf ]{0,24}"#) {
+        fn d22_accepted_texts_can_be_decoded(text in r#"[{}\[\],:"\\ua0-9.eE+\-tnrlsf ]{0,24}"#) {
             let passes = problem(&text).is_none();
             let decoded: Result<Value, _> = serde_json::from_str(&text);
             if passes {
@@ -567,7 +579,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_answered(bytes in any::<Vec<u8>>()) {
+        fn arbitrary_bytes_do_not_panic(bytes in any::<Vec<u8>>()) {
             let _ = check(&bytes);
         }
     }

@@ -1,4 +1,4 @@
-//! `upgrade_details` and `upgrade` of a check-in (EA §4.6), read into what the fleet keeps of them.
+//! Parses `upgrade_details` and `upgrade` of a check-in (EA §4.6).
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// The action's id is all that is needed before the rest is checked (EA63).
+/// The action's id alone, which is needed even if the rest is invalid (EA63).
 #[derive(Deserialize)]
 struct ActionOf {
     #[serde(default)]
     action_id: String,
 }
 
-/// Reads `upgrade_details`.
+/// Parses `upgrade_details`. Invalid details are no error of the check-in: the reason is reported with the action.
 pub fn reported(raw: &str) -> ReportedUpgrade {
     ReportedUpgrade { action_id: action_id(raw), details: check(raw) }
 }
 
-/// The states that there are.
+/// All upgrade states of the protocol.
 const STATES: [&str; 9] = [
     "UPG_REQUESTED",
     "UPG_SCHEDULED",
@@ -41,13 +41,14 @@ const DOWNLOADING: &str = "UPG_DOWNLOADING";
 /// Maximum length of a version, bytes.
 const VERSION_BYTES: usize = 128;
 
-/// The id of the action that `raw` details belong to; empty when there is none.
+/// The id of the action that the details belong to; empty if absent.
 fn action_id(raw: &str) -> String {
     serde_json::from_str(raw).map(|details: ActionOf| details.action_id).unwrap_or_default()
 }
 
-/// Checks details and cuts them down to what is kept; the error is the reason why they are refused (EA65).
+/// Validates details and reduces them to the stored fields. The error is the reason for the refusal (EA65).
 pub fn check(raw: &str) -> Result<UpgradeDetails, String> {
+    // Before parsing: metadata becomes a tree of values, which may take far more memory than its text.
     let within = reported::check(raw, reported::UPGRADE_BYTES, reported::UPGRADE_NODES);
     within.map_err(|reason| format!("upgrade_details: {reason}"))?;
     let mut details: UpgradeDetails =
@@ -58,6 +59,7 @@ pub fn check(raw: &str) -> Result<UpgradeDetails, String> {
     details.metadata = match details.state.as_str() {
         SCHEDULED => Some(scheduled(details.metadata)?),
         FAILED => Some(failed(details.metadata)?),
+        // Optional in this state: an agent has no progress to report when a download begins.
         DOWNLOADING => details.metadata.as_ref().map(downloading).transpose()?,
         _ => details.metadata,
     };
@@ -77,7 +79,7 @@ fn scheduled(metadata: Option<Value>) -> Result<Value, String> {
     }
 }
 
-/// What clients in Go send for a time that is not set.
+/// Go's zero time, which agents send when no time is set.
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
 fn failed(metadata: Option<Value>) -> Result<Value, String> {
@@ -104,7 +106,7 @@ fn only(metadata: &Value, keys: &[&str]) -> Value {
     Value::Object(keys.iter().filter_map(pick).collect::<Map<_, _>>())
 }
 
-/// Bytes a second: a number, or a text such as `10kbps` or `1.5MBps` (EA64).
+/// Parses bytes per second: a number, or a string such as `10kbps` or `1.5MBps` (EA64).
 fn download_rate(rate: &Value) -> Option<Value> {
     match rate {
         Value::Number(_) => Some(rate.clone()),
@@ -113,11 +115,12 @@ fn download_rate(rate: &Value) -> Option<Value> {
     }
 }
 
-/// A size in decimal or binary units; the case of the unit does not matter.
+/// Parses a size in decimal or binary units of either case.
 fn human_size(text: &str) -> Option<f64> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..end].parse().ok()?;
+    // `B` and `b` both mean bytes here: agents format rates with a library that writes bytes as `kB` or `KiB`.
     let unit = text[end..].trim().to_ascii_lowercase();
     let (prefix, base) = match unit.strip_suffix('b').unwrap_or(&unit) {
         binary if binary.ends_with('i') => (binary.trim_end_matches('i'), 1024_f64),
@@ -128,13 +131,14 @@ fn human_size(text: &str) -> Option<f64> {
     bytes.is_finite().then_some(bytes)
 }
 
-/// Versions that the agent could go back to, as a JSON array; `None` for none, `Err` for what is no such list
-/// (which is ignored, EA66).
+/// Returns the versions that the agent can roll back to, as a JSON array, or `None` if there are none. A malformed list is
+/// an error, which the caller ignores (EA66).
 pub fn rollbacks(upgrade: Option<&str>) -> Result<Option<Arc<str>>, serde_json::Error> {
     let Some(raw) = upgrade else { return Ok(None) };
     reported::check(raw, reported::UPGRADE_BYTES, reported::UPGRADE_NODES).map_err(serde_json::Error::custom)?;
     let upgrade: Rollbacks = serde_json::from_str(raw)?;
     let mut list = upgrade.rollbacks.unwrap_or_default();
+    // Truncated instead of refused: an agent with many old versions must still be able to check in.
     list.truncate(reported::MOST_ROLLBACKS);
     if list.iter().any(|rollback| rollback.version.len().max(rollback.valid_until.len()) > VERSION_BYTES) {
         return Err(serde_json::Error::custom("a version or time of a rollback is too long"));
@@ -168,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn ea64_download_rates_may_be_numbers_or_texts() {
+    fn ea64_download_rates_may_be_numbers_or_strings() {
         let rate = |rate: &str| {
             details(DOWNLOADING, &format!(r#"{{"download_percent":0.4,"download_rate":{rate},"x":1}}"#))
                 .map(|metadata| metadata["download_rate"].as_f64())
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn ea65_failed_needs_a_message_and_scheduled_a_time() {
+    fn ea65_failed_requires_a_message_and_scheduled_a_time() {
         for bad in ["null", "{}", r#"{"error_msg":""}"#, r#"{"error_msg":5}"#] {
             assert!(details(FAILED, bad).is_err(), "{bad}");
         }
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn ea66_rollbacks_are_a_list_or_nothing() {
+    fn ea66_rollbacks_are_a_list_or_absent() {
         let list = r#"{"rollbacks":[{"version":"9.5.2","valid_until":"2026-01-09T03:04:05Z"}]}"#;
         let stored = rollbacks(Some(list)).unwrap().unwrap();
         assert_eq!(&*stored, r#"[{"version":"9.5.2","valid_until":"2026-01-09T03:04:05Z"}]"#);
@@ -215,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn details_are_kept_within_their_bounds() {
+    fn details_are_limited_in_size() {
         let long = "x".repeat(100_000);
         let kept = details(FAILED, &json!({"error_msg": long}).to_string()).unwrap();
         assert!(kept["error_msg"].as_str().unwrap().len() <= reported::MESSAGE_BYTES);
@@ -226,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn ea66_rollbacks_are_kept_within_their_bounds() {
+    fn ea66_rollbacks_are_limited_in_number_and_size() {
         let offer = json!({"version": "9.5.2", "valid_until": "2026-01-09T03:04:05Z"});
         let many = json!({"rollbacks": vec![offer; 100]}).to_string();
         let kept: Vec<Value> = serde_json::from_str(&rollbacks(Some(&many)).unwrap().unwrap()).unwrap();
@@ -239,14 +243,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ea62_what_is_stored_can_be_read_again(rate in 0_u32..u32::MAX, version in "[0-9.]{1,8}") {
+        fn ea62_stored_details_can_be_read_back(rate in 0_u32..u32::MAX, version in "[0-9.]{1,8}") {
             let raw = json!({"target_version": version, "state": DOWNLOADING, "action_id": "a", "metadata": {"download_rate": rate}});
             let checked = check(&raw.to_string()).unwrap();
             prop_assert_eq!(UpgradeDetails::stored(&checked.to_json()), Some(checked));
         }
 
         #[test]
-        fn any_text_is_answered(text in any::<String>()) {
+        fn arbitrary_text_does_not_panic(text in any::<String>()) {
             let _ = check(&text);
             let _ = human_size(&text);
         }

@@ -1,4 +1,4 @@
-//! Uploads from agents (EA §7.2): begin, chunks in any order, complete.
+//! Uploads from agents (EA §7.2): begin, chunks in any sequence, complete.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -16,8 +16,8 @@ use muster_fleet::uploads::{Chunk, NewUpload};
 use muster_listen::reply::Reply;
 
 impl Inner {
-    /// The agent is named in the body, so the body comes before the credentials' owner; a caller without any live
-    /// key is refused before.
+    /// Begins an upload. The body names the agent, so the key's owner is compared after reading it. A caller without a
+    /// valid key is refused before.
     pub(super) async fn upload_begin<B>(&self, call: Call<'_, B>) -> Result<Reply, ApiError>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
@@ -29,6 +29,7 @@ impl Inner {
             return Err(ApiError::of("ErrFileInfoBodyRequired"));
         }
         let request: UploadBeginRequest<'_> = json::parse(&body)?;
+        // A key of another agent is then refused with 403.
         let agent = request.agent_id.as_deref().filter(|id| !id.trim().is_empty());
         let entry = self.fleet.authentication().agent(agent.ok_or(ApiError::of("ErrAgentIDMissing"))?, &key).await?;
         let file = request.file.unwrap_or_default();
@@ -52,12 +53,13 @@ impl Inner {
         let sha256 = chunk_hash(call.headers())?;
         let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is not a number"))?;
         let upload = self.fleet.files().upload_for_chunk(&entry, id, number).await?;
-        // Held while the chunk comes: an agent that sends slowly takes no more than its share of the places.
+        // Held while the chunk arrives, so that an agent on a slow network occupies only its own share.
         let _share = self.agent_chunks.take(entry.id())?;
-        // No more is read than may be kept, whatever the limit of chunks.
+        // Reads no more than this chunk may hold: the last chunk of a file is usually far below the limit.
         let room = usize::try_from(upload.chunk_room(number)).unwrap_or(usize::MAX);
         let is_shorter = room < call.bounds.limit;
         let data = call.read_up_to(room).await.map_err(|error| match error {
+            // Beyond the announced size of the file, not beyond the configured limit: another error code.
             BodyError::TooLarge if is_shorter => upload.chunk_too_long(number).into(),
             error => ApiError::from(error),
         })?;
@@ -80,7 +82,7 @@ impl Inner {
     }
 }
 
-/// The hash that the client gives of the chunk's bytes, in either case.
+/// The SHA-256 of the chunk according to the client, in hexadecimal digits of either case.
 fn chunk_hash(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
     let value = headers.get(CHUNK_SHA2_HEADER).ok_or_else(|| ApiError::bad_request("X-Chunk-SHA2 is missing"))?;
     muster_fleet::uploads::sha256_from_hex(value.to_str().unwrap_or_default())

@@ -1,43 +1,45 @@
-//! Which agents are let in, by the version in their `User-Agent` (EA §1.7).
+//! Checks the agent's version in `User-Agent` (EA §1.7).
 
 use muster_core::version::{AcceptedVersions, Version};
 
-/// What every agent's header begins with, in lower case.
+/// Prefix of every agent's header, in lower case.
 const PREFIX: &str = "elastic agent ";
-/// More of a header than this is never a version.
+/// Maximum bytes of the header.
 const MAX_HEADER_BYTES: usize = 256;
 
-/// A version that is let in.
+/// An accepted version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedVersion {
     /// Without a leading `v` and without a suffix: `9.6.0` (EA33).
     pub version: String,
-    /// Its minor is above what this server was tested with.
+    /// Its minor version is higher than the one that this server was tested with.
     pub newer_than_tested: bool,
 }
 
-/// Why an agent is not let in.
+/// Why a version is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RefusedVersion {
-    /// No `Elastic Agent <version>`.
+    /// The header is not `Elastic Agent <version>`.
     #[error("user-agent is invalid")]
     Invalid,
-    /// A version that this server does not serve.
+    /// The version is outside the accepted range.
     #[error("version is not supported")]
     Unsupported,
 }
 
-/// Checks a `User-Agent` header; an absent one is as good as an empty one (D19).
+/// Checks a `User-Agent` header. An absent header is passed as an empty one (D19).
 pub fn check(accepted: &AcceptedVersions, header: &str) -> Result<AcceptedVersion, RefusedVersion> {
     let version = read(header).ok_or(RefusedVersion::Invalid)?;
     if !accepted.admits(version) {
         return Err(RefusedVersion::Unsupported);
     }
+    // Accepted but marked: operators see which agents run a version that was never tested with this server.
     let newer_than_tested = accepted.is_newer_than_tested(version);
     Ok(AcceptedVersion { version: version.to_string(), newer_than_tested })
 }
 
 fn read(header: &str) -> Option<Version> {
+    // `get`, because the prefix's length may fall inside a UTF-8 character of another client's header.
     let prefix = header.get(..PREFIX.len())?;
     if header.len() > MAX_HEADER_BYTES || !prefix.eq_ignore_ascii_case(PREFIX) {
         return None;

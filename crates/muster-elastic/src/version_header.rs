@@ -1,17 +1,18 @@
-//! `Elastic-Api-Version` (EA §1.8, EA5–EA7): one version exists, and it is the default.
+//! `Elastic-Api-Version` (EA §1.8, EA5–EA7): a single version exists, and it is the default.
 
 use http::{HeaderMap, HeaderValue};
 use muster_protocol::elastic::{API_VERSION, API_VERSION_HEADER};
 
 use super::error::ApiError;
 
-/// What every reply that got as far as this check carries.
+/// The version header of every response after this check.
 pub const VALUE: HeaderValue = HeaderValue::from_static(API_VERSION);
 
-/// Refuses versions that there are not.
+/// Refuses unknown and malformed versions.
 pub fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut values = headers.get_all(API_VERSION_HEADER).iter();
     match (values.next().map(HeaderValue::as_bytes), values.next()) {
+        // Scripts and health checks often don't send the header.
         (None, _) => Ok(()),
         (Some(value), None) if value == API_VERSION.as_bytes() => Ok(()),
         (Some(value), None) if is_date(value) => Err(ApiError::of("ErrUnsupportedAPIVersion")),
@@ -19,6 +20,7 @@ pub fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+// Only the shape is checked, as in `2023-99-99`: any date but the known one is an unsupported version.
 fn is_date(value: &[u8]) -> bool {
     value.len() == 10
         && value
@@ -40,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn ea5_ea6_ea7_absent_known_malformed_and_unknown_versions() {
+    fn ea5_ea6_ea7_absent_and_known_versions_are_accepted_others_refused() {
         assert_eq!(verdict(&[]), Ok(()));
         assert_eq!(verdict(&["2023-06-01"]), Ok(()));
         for malformed in ["banana", "", "2023-6-1", "2023-06-01 ", "20230-6-01", "2023/06/01"] {

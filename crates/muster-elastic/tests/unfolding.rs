@@ -1,5 +1,5 @@
-//! What a small request may cost: a body that unfolds into millions of values. One test in a process of its own, since it
-//! looks at the peak of the process's memory.
+//! Memory of a small request that expands into millions of values. A single test in a process of its own, because it
+//! measures the peak memory of the process.
 
 #![cfg(target_os = "linux")]
 
@@ -16,10 +16,10 @@ use muster_fleet::testing::TestFleet;
 use muster_listen::reply::{Answer, ListenerKind, Peer};
 use serde_json::{Value, json};
 
-/// Bytes by which the peak may rise over a body of 20 MB: the inflated body, and room for the allocator.
+/// Maximum rise of the peak for a body of 20 MB: the inflated body, and space for the allocator.
 const ROOM: usize = 64 << 20;
 
-/// The most memory that the process ever had, bytes.
+/// Peak resident memory of the process in bytes.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
@@ -54,7 +54,7 @@ impl Server {
     }
 }
 
-/// 20 MB of one field of a check-in, made of `unit`.
+/// A check-in with one field of 20 MB that repeats `unit`.
 fn bomb(field: &str, unit: &str) -> Vec<u8> {
     let many = unit.repeat((19 << 20) / unit.len());
     let text = format!(r#"{{"status":"online","{field}":{}0]}}"#, many.replacen(unit, &format!("[{unit}"), 1));
@@ -62,7 +62,7 @@ fn bomb(field: &str, unit: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_body_that_unfolds_costs_its_own_size_and_no_more() {
+async fn a_body_that_expands_costs_no_more_than_its_size() {
     let options = AgentApiOptions::default();
     options.health.set(ServerState::Healthy);
     let test = TestFleet::default();
@@ -73,7 +73,7 @@ async fn a_body_that_unfolds_costs_its_own_size_and_no_more() {
     assert_eq!(status, 200, "{reply}");
     let (id, token) = (reply["item"]["id"].as_str().unwrap(), reply["item"]["access_api_key"].as_str().unwrap());
     let path = format!("/api/fleet/agents/{id}/checkin");
-    // What is allocated once, whatever comes: the inflater, the store's buffers.
+    // Warm-up: allocates the inflater and the store's buffers, which are kept.
     let plain = format!(r#"{{"status":"online","message":"{}"}}"#, "x".repeat(900_000));
     assert_eq!(server.post(&path, token, deflate(plain.as_bytes()), true).await.0, 200);
 
@@ -94,7 +94,7 @@ async fn a_body_that_unfolds_costs_its_own_size_and_no_more() {
     let stored = server.test.stored(id).await;
     assert!(stored.health.message.len() <= 8192);
 
-    // The most nested document that is taken is read again by lists and starts as text.
+    // Lists and a restart read the largest accepted document as text.
     let nested = vec![json!({"": {"": {"": 0}}}); METADATA_NODES / 4 - 1];
     let body = json!({"status": "online", "local_metadata": {"a": nested}}).to_string();
     assert_eq!(server.post(&path, token, deflate(body.as_bytes()), true).await.0, 200);

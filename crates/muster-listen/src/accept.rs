@@ -1,4 +1,4 @@
-//! The accept loops: within the limit of connections, through shortages of files, until shutdown; then the drain.
+//! The accept loops: connection limits, recovery when file descriptors run out, shutdown and drain.
 
 use std::fs::File;
 use std::io;
@@ -14,22 +14,22 @@ use super::gate::Pass;
 use super::plain::Plain;
 use super::refusal::Refusal;
 use super::reserve::{Lent, Reserve, is_exhausted};
-use super::strangers::Stranger;
 use super::tls_stream::TlsStream;
+use super::unauthenticated::UnauthenticatedSlot;
 use super::{Listening, Serve, connection, socket};
 use crate::reply::Peer;
 use crate::tls::ServerTls;
 
-/// Pauses after a failed accept.
+/// First and longest pause after a failed accept; the pause doubles in between.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How a listener ended.
+/// Outcome of draining a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections that were open when it stopped.
+    /// Connections that were open when the listener stopped.
     pub open: usize,
-    /// Those of them that were cut at the end of the grace period.
+    /// Connections among them that were closed at the end of the grace period.
     pub cut: usize,
 }
 
@@ -39,8 +39,11 @@ pub async fn run<H: Serve>(listener: TcpListener, listening: Arc<Listening<H>>) 
     let mut shortage = Shortage::new();
     loop {
         tokio::select! {
+            // Shutdown is polled first: under a steady stream of new connections it could otherwise be picked late.
             biased;
             () = listening.shutdown.cancelled() => break,
+            // A JoinSet keeps the result of each finished task until it is joined. Without this arm it would grow with
+            // every connection that was ever accepted.
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => note_end(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
@@ -55,15 +58,17 @@ pub async fn run<H: Serve>(listener: TcpListener, listening: Arc<Listening<H>>) 
             },
         }
     }
+    // Closed before the drain, so that new clients are refused by the kernel and go to another node.
     drop(listener);
     drain(tasks, listening.timeouts.drain).await
 }
 
-/// Administrators that are served when no more files can be opened.
+/// Admin connections that can still be accepted when the process has no file descriptors left.
 const ADMIN_RESERVE: usize = 4;
 
-/// Accepts on the Unix socket until shutdown, then drains. Root and our own user only. When agents hold every file that
-/// may be opened, the socket still takes a few connections: who has to mend that must not be locked out.
+/// Accepts on the Unix socket until shutdown, then drains. Only root and the server's own user are admitted. When agents
+/// hold every file descriptor, the socket still accepts a few connections from a reserve, so that an administrator can
+/// get in and fix it.
 pub async fn run_unix<H: Serve>(listener: UnixListener, listening: Arc<Listening<H>>) -> Drained {
     let mut tasks = JoinSet::new();
     let mut shortage = Shortage::new();
@@ -85,16 +90,19 @@ pub async fn run_unix<H: Serve>(listener: UnixListener, listening: Arc<Listening
             },
         }
     }
+    // Closed before the drain, so that new clients are refused by the kernel and go to another node.
     drop(listener);
     drain(tasks, listening.timeouts.drain).await
 }
 
-/// Takes a waiting connection with a file of the reserve.
+/// Accepts a pending connection with a descriptor from the reserve.
 fn take_by_reserve(error: &io::Error, listener: &UnixListener, reserve: &Arc<Reserve>) -> Option<(UnixStream, Lent)> {
     if !is_exhausted(error) {
         return None;
     }
     let lent = reserve.lend()?;
+    // Accepted directly: tokio's accept would wait for a new readiness event, and another thread may take the
+    // descriptor that was just freed. If it does, `?` drops `lent`, which refills the reserve.
     let (socket, _) = socket2::SockRef::from(listener).accept().ok()?;
     socket.set_nonblocking(true).ok()?;
     let stream = UnixStream::from_std(socket.into()).ok()?;
@@ -110,37 +118,39 @@ fn admit_administrator<H: Serve>(
 ) {
     let Some(uid) = administrator(&stream) else { return };
     let peer = Peer { uid: Some(uid), ..Peer::new(listening.kind) };
-    // The kernel has told who it is.
+    // The kernel vouches for the peer's uid, so no credentials are needed.
     peer.set_authenticated();
     admit(tasks, listening, peer, |listening, peer, place| async move {
         H::serve(stream, listening, peer, place).await;
+        // The connection's own descriptor is closed by now, so the reserve can be refilled.
         drop(lent);
     });
 }
 
-/// What a connection holds of the listener's places.
+/// A connection's slots in the listener's limits, released on drop.
 #[derive(Debug)]
 pub struct Place {
     _pass: Pass,
-    /// Its place among the unauthenticated, until it authenticates.
-    pub(super) stranger: Option<Stranger>,
+    /// The slot among unauthenticated connections, until a request carries valid credentials.
+    pub(super) unauthenticated: Option<UnauthenticatedSlot>,
 }
 
 impl Place {
-    /// A place for a connection from `peer`, if there is one.
+    /// Takes the slots for a connection from `peer`, or returns `None` when a limit is reached.
     pub fn take<H>(listening: &Listening<H>, peer: &Peer) -> Option<Self> {
         let pass = listening.connections.enter()?;
-        let stranger = if peer.is_authenticated() { None } else { Some(listening.strangers.admit(peer.address)?) };
-        Some(Self { _pass: pass, stranger })
+        let unauthenticated =
+            if peer.is_authenticated() { None } else { Some(listening.unauthenticated.admit(peer.address)?) };
+        Some(Self { _pass: pass, unauthenticated })
     }
 
-    /// Whether the connection may stay open without a request.
+    /// Returns whether the connection may stay open between requests.
     pub fn may_idle(&self) -> bool {
-        self.stranger.as_ref().is_none_or(Stranger::may_idle)
+        self.unauthenticated.as_ref().is_none_or(UnauthenticatedSlot::may_idle)
     }
 }
 
-/// Spawns the connection's task, or drops the connection when there are too many.
+/// Spawns the connection's task, or drops the connection when a limit is reached.
 fn admit<H, F, T>(tasks: &mut JoinSet<()>, listening: &Arc<Listening<H>>, peer: Peer, task: F)
 where
     H: Serve,
@@ -152,6 +162,8 @@ where
             listening.metrics.accepted.inc();
             tasks.spawn(task(Arc::clone(listening), peer, place));
         }
+        // Closed without a response: a response would need a TLS handshake first, which is the work that the limit is
+        // there to avoid.
         None => {
             listening.metrics.refused_connections.inc();
             listening.handler.note(&Refusal::TooManyConnections, &peer);
@@ -159,7 +171,7 @@ where
     }
 }
 
-/// The user at the other end, if it may use the socket.
+/// Returns the peer's uid if it may use the admin socket.
 fn administrator(stream: &UnixStream) -> Option<u32> {
     let uid = stream.peer_cred().inspect_err(|error| warn!(%error, "a peer has no credentials")).ok()?.uid();
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
@@ -170,13 +182,15 @@ fn administrator(stream: &UnixStream) -> Option<u32> {
 }
 
 pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listening<H>>, mut peer: Peer, place: Place) {
+    // Setting socket options fails when the peer has reset the connection in the accept queue.
     if let Err(error) = socket::prepare(&stream) {
         return debug!(%error, "the peer closed the connection immediately");
     }
     let Some(tls) = listening.tls.clone() else {
         return H::serve(Plain(stream), listening, peer, place).await;
     };
-    // Boxed, so that the space of the handshake is free afterwards.
+    // Boxed, so that the handshake's state is freed before the connection is served: it would otherwise be part of the
+    // task of every parked connection.
     match Box::pin(begin_tls(stream, tls, &listening, &place)).await {
         Begun::Tls(stream) => {
             peer.certificates = stream.peer_certificates().map(Into::into);
@@ -198,27 +212,30 @@ pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listen
 
 /// How a connection to a TLS port began.
 enum Begun {
-    /// Boxed: the state of an async function has a place for every value that it hands on.
+    /// The handshake succeeded. Boxed: an async function's state has room for every value that is moved across an await.
     Tls(Box<TlsStream<Plain>>),
-    /// With a request in plain HTTP, which is still unread.
+    /// The client sent plain HTTP, which is still unread.
     PlainHttp(Plain),
-    /// With a handshake that failed.
+    /// The handshake failed, for this reason.
     Failed(String),
-    /// Not at all.
+    /// The client closed the connection or sent nothing.
     Nothing,
 }
 
-/// The handshake. A client may be silent before it as it may before its first request: some load balancers open
-/// connections ahead of need.
+/// Performs the TLS handshake. Before it, a client may be idle for as long as before its first request: some load
+/// balancers open connections ahead of need.
 async fn begin_tls<H>(stream: TcpStream, tls: Arc<ServerTls>, listening: &Listening<H>, place: &Place) -> Begun {
     let timeouts = &listening.timeouts;
     let silence = if place.may_idle() { timeouts.idle } else { timeouts.handshake };
     let mut first = [0];
+    // Peeked, not read: the byte belongs to the handshake.
     match timeout(silence, stream.peek(&mut first)).await {
-        // A handshake record begins with 22. A letter is the begin of a method: that client asks for http://.
+        // A TLS handshake record begins with the byte 22. A letter begins an HTTP method: the client's URL says http://,
+        // and a plain 400 tells it so, where a TLS alert would only be seven unreadable bytes.
         Ok(Ok(1)) if first[0].is_ascii_alphabetic() => return Begun::PlainHttp(Plain(stream)),
         Ok(Ok(1)) => {}
-        // Closed or silent: a port check by a load balancer or a monitor, and no failed handshake.
+        // Closed or silent: a port check by a load balancer or a monitor. Not counted as a failed handshake, or the
+        // metric would rise steadily behind every load balancer.
         _ => return Begun::Nothing,
     }
     match timeout(timeouts.handshake, TlsStream::accept(Plain(stream), tls.current())).await {
@@ -229,6 +246,7 @@ async fn begin_tls<H>(stream: TcpStream, tls: Arc<ServerTls>, listening: &Listen
 }
 
 fn note_end(ended: Result<(), tokio::task::JoinError>) {
+    // The other kind of join error is cancellation, which the drain causes itself.
     if let Err(error) = ended
         && error.is_panic()
     {
@@ -236,7 +254,7 @@ fn note_end(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Waits for connections to end, no longer than `grace`, then cuts the rest.
+/// Waits at most `grace` for connections to end, then closes the rest.
 async fn drain(mut tasks: JoinSet<()>, grace: Duration) -> Drained {
     let open = tasks.len();
     let end = Instant::now() + grace;
@@ -247,13 +265,14 @@ async fn drain(mut tasks: JoinSet<()>, grace: Duration) -> Drained {
         }
     }
     let cut = tasks.len();
+    // Aborts the remaining tasks and waits for them, so that none outlives the store.
     tasks.shutdown().await;
     Drained { open, cut }
 }
 
-/// Accepting without waiting.
+/// Accept without waiting.
 trait AcceptNow {
-    /// Takes a waiting connection, if there is one, and closes it.
+    /// Accepts a pending connection, if there is one, and closes it. Returns whether there was one.
     fn accept_now(&self) -> bool;
 }
 
@@ -269,8 +288,8 @@ impl AcceptNow for UnixListener {
     }
 }
 
-/// What to do when accepting fails. A file is kept in reserve: without a file to spare, a waiting client could not
-/// even be told goodbye, and the loop would spin.
+/// Handles failed accepts. Keeps one file descriptor in reserve: without it, a pending connection could not even be
+/// closed, the listener would stay readable, and the loop would spin.
 struct Shortage {
     reserve: Option<File>,
     pause: Duration,
@@ -289,9 +308,11 @@ impl Shortage {
         use nix::errno::Errno;
         let code = error.raw_os_error().map(Errno::from_raw);
         match code {
-            // The client is to blame; the next one is not.
+            // Errors of this one client. Pausing would let any client delay the next ones.
             Some(Errno::ECONNABORTED | Errno::ECONNRESET | Errno::EINTR | Errno::EPROTO) => return,
             Some(Errno::EMFILE | Errno::ENFILE) => {
+                // The freed descriptor lets us accept and close one client, which sees a closed connection and retries
+                // instead of hanging in the accept queue.
                 drop(self.reserve.take());
                 let turned_away = accept();
                 self.reserve = open_reserve();

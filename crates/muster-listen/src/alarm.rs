@@ -1,4 +1,4 @@
-//! One timer for all deadlines of a connection.
+//! A single timer for all deadlines of a connection.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -6,17 +6,17 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer that is only moved when it would ring too late: for a busy connection it rings now and then for nothing,
-/// instead of being moved with each request.
+/// A timer that is reset only when it would fire too late. On a busy connection it sometimes fires early and is reset
+/// then, which is cheaper than resetting it with each request: a reset takes the lock of tokio's timer wheel.
 pub(super) struct Alarm(Pin<Box<Sleep>>);
 
 impl Alarm {
-    /// Rings at `first`, unless moved.
+    /// Creates a timer that first fires at `first`.
     pub fn new(first: Instant) -> Self {
         Self(Box::pin(sleep_until(first)))
     }
 
-    /// Ready when `deadline` has passed.
+    /// Ready when `deadline` has passed. Each call may pass another deadline; the last one counts.
     pub fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if deadline < self.0.deadline() {
@@ -26,6 +26,7 @@ impl Alarm {
             if Instant::now() >= deadline {
                 return Poll::Ready(());
             }
+            // Fired for an older, earlier deadline.
             self.0.as_mut().reset(deadline);
         }
     }
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_rings_at_the_deadline_that_counts_when_it_is_asked() {
+    async fn fires_at_the_deadline_of_the_latest_poll() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut alarm = Alarm::new(at(5));

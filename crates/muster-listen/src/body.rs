@@ -1,5 +1,5 @@
-//! The body of a request, as a handler reads it. Most are here whole, together with their head; the others come
-//! through a [`Pipe`] that the connection fills when somebody reads ([`feed`](super::feed)).
+//! A request's body, as a handler reads it. Most bodies arrive complete, in the same read as their head. The others are
+//! streamed through a [`Pipe`] that the connection fills when the handler reads ([`feed`](super::feed)).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,10 @@ use http_body::{Body, Frame, SizeHint};
 /// Why a request's body ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestBodyError {
-    /// It was not whole at `timeouts.read`: 408.
+    /// The body was incomplete at the end of `timeouts.read`: 408.
     #[error("timeout on request")]
     Late,
-    /// The client hung up, or its framing is wrong.
+    /// The client disconnected, or the framing is malformed.
     #[error("the body is broken: {0}")]
     Broken(String),
 }
@@ -25,19 +25,19 @@ pub struct RequestBody(Source);
 
 #[derive(Debug)]
 enum Source {
-    /// All of it, until it is read.
+    /// The complete body; empty once it has been read.
     Whole(Bytes),
-    /// It comes.
+    /// The body is streamed.
     Piped(Arc<Pipe>),
 }
 
 impl RequestBody {
-    /// A body that is here.
+    /// A body that has arrived completely.
     pub(super) fn whole(bytes: Bytes) -> Self {
         Self(Source::Whole(bytes))
     }
 
-    /// A body that comes through `pipe`.
+    /// A body that is streamed through `pipe`.
     pub(super) fn piped(pipe: Arc<Pipe>) -> Self {
         Self(Source::Piped(pipe))
     }
@@ -73,7 +73,8 @@ impl Body for RequestBody {
     }
 }
 
-/// Between the connection, which has the bytes, and the handler, which reads them: one piece at a time.
+/// Hands a body from the connection, which reads the stream, to the handler, one piece at a time. It never holds more
+/// than one piece, so a handler that reads slowly slows the client down instead of filling memory.
 #[derive(Debug)]
 pub(super) struct Pipe(Mutex<State>);
 
@@ -82,21 +83,23 @@ struct State {
     piece: Option<Bytes>,
     end: Option<Result<(), RequestBodyError>>,
     hint: SizeHint,
-    /// Somebody reads and finds nothing.
+    /// The handler is waiting for a piece.
     wanted: bool,
+    /// Wakes the handler when there is a piece or the end.
     reader: Option<Waker>,
+    /// Wakes the connection's task when the handler wants a piece.
     feeder: Option<Waker>,
 }
 
 impl Pipe {
-    /// Empty and open; `hint` is what `Content-Length` promises.
+    /// Creates an empty, open pipe; `hint` is the length according to `Content-Length`, if any.
     pub fn new(hint: SizeHint) -> Arc<Self> {
         let state = State { piece: None, end: None, hint, wanted: false, reader: None, feeder: None };
         Arc::new(Self(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way, so a poisoned state is still whole.
+        // No critical section can panic half-way, so a poisoned state is still consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,7 +115,8 @@ impl Pipe {
         }
         state.wanted = true;
         state.reader = Some(cx.waker().clone());
-        // A reader in another task than the connection's must tell it.
+        // The connection polls the handler and the feed in one task, so it usually needs no wake-up. A handler that
+        // passed the body to another task does.
         if let Some(feeder) = state.feeder.take() {
             feeder.wake();
         }
@@ -128,7 +132,7 @@ impl Pipe {
         self.state().hint
     }
 
-    /// Whether somebody waits for bytes; if not, the connection's task is woken as soon as somebody does.
+    /// Returns whether the handler is waiting for bytes; if not, registers the connection's task to be woken when it is.
     pub fn is_wanted(&self, cx: &Context<'_>) -> bool {
         let mut state = self.state();
         if !state.wanted && state.end.is_none() {
@@ -137,24 +141,24 @@ impl Pipe {
         state.wanted
     }
 
-    /// Hands a piece to the reader, and what is known of the length of the rest.
+    /// Passes a piece to the reader, with what is known about the length of the rest.
     pub fn put(&self, piece: Bytes, rest: SizeHint) {
         let mut state = self.state();
         state.piece = Some(piece);
         state.hint = rest;
-        state.tell();
+        state.wake_reader();
     }
 
-    /// Ends the body. The first end counts.
+    /// Ends the body. Later calls have no effect: a body that was late stays late even if the rest arrives.
     pub fn end(&self, end: Result<(), RequestBodyError>) {
         let mut state = self.state();
         state.end.get_or_insert(end);
-        state.tell();
+        state.wake_reader();
     }
 }
 
 impl State {
-    fn tell(&mut self) {
+    fn wake_reader(&mut self) {
         self.wanted = false;
         if let Some(reader) = self.reader.take() {
             reader.wake();

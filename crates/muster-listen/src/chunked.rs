@@ -1,15 +1,16 @@
-//! Bodies in chunks (RFC 9112 §7.1): sizes and trailers are read off, the data is handed on as it comes.
+//! Decoder for chunked bodies (RFC 9112 §7.1). It consumes chunk sizes and trailers, and returns data as it arrives.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Bytes of a size line with its extensions.
+/// Maximum bytes of a chunk-size line including extensions. Nobody sends extensions, but an unlimited line would be
+/// buffered until its end.
 const MAX_SIZE_LINE: usize = 256;
-/// Bytes of all trailer lines together.
+/// Maximum bytes of all trailer lines. Trailers are discarded.
 const MAX_TRAILERS: usize = 4096;
-/// The largest chunk that anyone could mean.
+/// Maximum bytes of a chunk. Larger sizes are mistakes or attempts at integer overflow in a parser.
 const MAX_CHUNK: u64 = 1 << 30;
 
-/// The chunks break the rules.
+/// The chunked framing is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct BadChunk(&'static str);
@@ -23,33 +24,33 @@ enum State {
     Done,
 }
 
-/// Where in the chunks we are.
+/// The decoder's state.
 #[derive(Debug)]
 pub(super) struct Chunked(State);
 
-/// What the bytes at hand come to.
+/// What the decoder found in the buffered bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Some data.
+    /// A piece of the body.
     Data(Bytes),
-    /// More bytes are needed.
+    /// The decoder needs more input.
     More,
-    /// The body is whole.
+    /// The body is complete.
     End,
 }
 
 impl Chunked {
-    /// Before the first chunk's size (RFC 9112 §7.1).
+    /// Creates a decoder that expects the first chunk's size.
     pub fn new() -> Self {
         Self(State::Size)
     }
 
-    /// Bytes of the chunk at hand that are still to come.
+    /// Bytes of the current chunk that are still to come.
     pub fn left(&self) -> u64 {
         if let State::Data(left) = self.0 { left } else { 0 }
     }
 
-    /// Takes the next step from the front of `input`.
+    /// Consumes bytes from the front of `input` up to the next piece of data, or as far as possible.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Step, BadChunk> {
         loop {
             match self.0 {
@@ -59,6 +60,7 @@ impl Chunked {
                     Some(size) => self.0 = State::Data(size),
                 },
                 State::Data(_) if input.is_empty() => return Ok(Step::More),
+                // Data is passed on before the chunk is complete: a chunk may be a gigabyte long.
                 State::Data(left) => {
                     let part = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
                     let left = left - part as u64;
@@ -84,14 +86,15 @@ impl Chunked {
     }
 }
 
-/// The size of the next chunk.
+/// Reads the size line of the next chunk; `None` when it is incomplete.
 fn size(input: &mut BytesMut) -> Result<Option<u64>, BadChunk> {
-    // The parser takes a line without a digit for a size of zero.
+    // httparse reads a line without a digit as size zero, which would end the body early.
     if input.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
         return Err(BadChunk("a chunk has no size"));
     }
     match httparse::parse_chunk_size(input) {
-        // A line end within an extension would be the end of the line to other readers.
+        // httparse skips extensions without looking at them. Some proxies end the line at a bare LF in an extension, and
+        // would see another request behind it (request smuggling).
         Ok(httparse::Status::Complete((line, _))) if holds_control(&input[..line - 2]) => {
             Err(BadChunk("a chunk's extension contains a control character"))
         }
@@ -109,7 +112,8 @@ fn holds_control(line: &[u8]) -> bool {
     line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')
 }
 
-/// Drops the next trailer line; how long it was, 0: it was the empty one at the end.
+/// Discards the next trailer line. Returns its length, 0 for the empty line that ends the body, `None` when the line is
+/// incomplete.
 fn trailer(input: &mut BytesMut, seen: usize) -> Result<Option<usize>, BadChunk> {
     let end = input.iter().position(|byte| *byte == b'\n');
     if seen + end.unwrap_or(input.len()) > MAX_TRAILERS {
@@ -128,7 +132,7 @@ fn trailer(input: &mut BytesMut, seen: usize) -> Result<Option<usize>, BadChunk>
 mod tests {
     use super::*;
 
-    /// What a body comes to when its bytes come `step` at a time.
+    /// Decodes a body whose bytes arrive `step` at a time; returns the data and whether the body was complete.
     fn decode(text: &[u8], step: usize) -> Result<(Vec<u8>, bool), BadChunk> {
         let (mut chunked, mut input, mut body) = (Chunked::new(), BytesMut::new(), Vec::new());
         for part in text.chunks(step) {
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_come_out_as_they_went_in_however_the_bytes_come() {
+    fn chunks_are_decoded_however_the_bytes_are_split() {
         let text = b"3\r\nabc\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nX-Trailer: 1\r\n\r\n";
         for step in [1, 2, 3, 5, 7, 1000] {
             assert_eq!(decode(text, step).unwrap(), (b"abc0123456789".to_vec(), true), "step {step}");
@@ -154,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_break_the_rules_are_refused() {
+    fn malformed_chunks_are_refused() {
         let (long, trailers) = (format!("1;{}\r\n", "x".repeat(300)), format!("0\r\n{}", "a: b\r\n".repeat(800)));
         for text in [
             "x\r\n",
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn it_tells_how_much_of_a_chunk_is_still_to_come() {
+    fn left_is_the_rest_of_the_current_chunk() {
         let (mut chunked, mut input) = (Chunked::new(), BytesMut::from("ff\r\nabc"));
         assert_eq!(chunked.next(&mut input).unwrap(), Step::Data("abc".into()));
         assert_eq!(chunked.left(), 252);

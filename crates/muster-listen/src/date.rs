@@ -1,16 +1,17 @@
-//! The `Date` header, made once a second.
+//! The `Date` header, formatted once per second and thread.
 
 use std::cell::RefCell;
 
-/// A second since 1970 and its date.
-type Made = (i64, String);
+/// A Unix time in seconds, and its formatted date.
+type Formatted = (i64, String);
 
 thread_local! {
-    static LAST: RefCell<Made> = const { RefCell::new((0, String::new())) };
+    static LAST: RefCell<Formatted> = const { RefCell::new((0, String::new())) };
 }
 
-/// Appends the date of now, as HTTP writes it (RFC 9110 §5.6.7).
+/// Appends the current date in HTTP's format (RFC 9110 §5.6.7).
 pub(super) fn write_date(out: &mut Vec<u8>) {
+    // Formatting costs more than the rest of a small response's head.
     let second = jiff::Timestamp::now().as_second();
     LAST.with_borrow_mut(|(made, date)| {
         if *made != second || date.is_empty() {
@@ -29,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_written_as_http_wants_it() {
+    fn the_date_has_the_imf_fixdate_format() {
         assert_eq!(format(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         let mut out = Vec::new();
         write_date(&mut out);

@@ -1,4 +1,4 @@
-//! Requests and their replies, one after the other, until the connection ends or a handler parks.
+//! Requests and their responses, one after another, until the connection ends or a handler parks the request.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
@@ -23,43 +23,44 @@ use super::wire::{self, Manner, SendError, Sending};
 use super::{Handler, Listening, Work};
 use crate::reply::{Answer, Parked, Peer, Reply};
 
-/// A request that was parked, and what is needed to answer it.
+/// A parked request, and what is needed to send its response.
 pub(super) struct ParkedRequest {
-    /// Resolves to the reply.
+    /// Resolves to the response.
     pub slot: Parked,
-    /// The place among running requests.
+    /// The slot among running requests.
     pub pass: Pass,
-    /// How the reply is framed.
+    /// How the response is framed.
     pub manner: Manner,
 }
 
-/// How a run of exchanges ended.
+/// Why a run of exchanges ended.
 pub(super) enum End {
-    /// No more requests; the stream may be closed in form. `unread`: the client may still be sending.
+    /// No more requests follow; the stream is closed gracefully. `unread`: the client may still be sending.
     Close { unread: bool },
-    /// A deadline passed, or the connection broke: nothing more can be said to the client.
+    /// A deadline passed or the connection failed: it is closed without a response.
     Cut,
-    /// A handler wants to be parked.
+    /// A handler parked its request.
     Park(ParkedRequest),
-    /// A handler takes the connection over; it keeps its place among running requests.
+    /// A handler takes over the connection, which keeps its slot among running requests.
     Upgrade { takeover: Takeover, pass: Pass },
 }
 
-/// What became of a handler's work.
+/// Outcome of a handler's work.
 enum Worked {
     Answered(Answer),
-    /// Its request did not come in time, and it did not say so.
+    /// The body was late, and the handler did not answer within the extra time.
     Late,
 }
 
-/// A run of exchanges over a connection.
+/// A run of exchanges on a connection.
 pub(super) struct Exchanges<'a, S, H> {
     link: Link<S>,
     listening: &'a Arc<Listening<H>>,
     peer: &'a Peer,
     place: &'a mut Place,
     alarm: Alarm,
-    /// When the connection came, or the last reply went.
+    /// Start of the current deadline: when the connection was accepted, the last response was sent, or the first byte of
+    /// a head arrived.
     since: Instant,
     is_first: bool,
 }
@@ -69,7 +70,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
-    /// Over `link`, from now on. One after a parked reply counts as an exchange after another.
+    /// Starts a run on `link`. `is_first` is false in a run that follows a parked response.
     pub fn new(
         link: Link<S>,
         listening: &'a Arc<Listening<H>>,
@@ -84,14 +85,14 @@ where
         exchanges
     }
 
-    /// Frees the place among the unauthenticated as soon as a request carried valid credentials.
+    /// Frees the slot among unauthenticated connections once a request has carried valid credentials.
     fn note_authentication(&mut self) {
-        if self.place.stranger.is_some() && self.peer.is_authenticated() {
-            self.place.stranger = None;
+        if self.place.unauthenticated.is_some() && self.peer.is_authenticated() {
+            self.place.unauthenticated = None;
         }
     }
 
-    /// Runs to the end; gives the stream back.
+    /// Runs until the connection ends or is parked or upgraded; returns the stream.
     pub async fn run(mut self) -> (End, Link<S>) {
         let listening = Arc::clone(self.listening);
         let mut stopping = pin!(listening.shutdown.cancelled());
@@ -109,12 +110,13 @@ where
         }
     }
 
-    /// Ready with the next request's head, or with what is wrong with it, or when there is none.
+    /// Ready with the next request's head, with the reason to refuse it, or with the end of the run.
     fn poll_head(
         &mut self,
         mut stopping: Pin<&mut WaitForCancellationFuture<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Result<Head, Refusal>, End>> {
+        // The previous request may have left pipelined bytes, so the buffer is parsed before the first read.
         let mut fresh = !self.link.input.is_empty();
         loop {
             if fresh {
@@ -126,6 +128,8 @@ where
             }
             let idle = self.link.input.is_empty();
             match self.link.poll_fill(cx) {
+                // A client that closes its side in the middle of a head gets no response: it can't be told from one that
+                // crashed.
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Close { unread: false })),
                 Poll::Ready(Ok(_)) => {
                     fresh = true;
@@ -140,6 +144,7 @@ where
                 }
                 Poll::Pending => {}
             }
+            // Only idle connections are closed by shutdown. A head that has begun is read and answered.
             if idle && stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(End::Close { unread: false }));
             }
@@ -147,8 +152,9 @@ where
         }
     }
 
-    /// A head is due from its first byte. Before that a connection may idle, also before its first request (load
-    /// balancers open spare ones), unless it is one too many of the unauthenticated.
+    /// Closes the connection when a head or the next request is late. The head's deadline counts from its first byte.
+    /// Before that a connection may idle, even before its first request (load balancers open spare connections), unless
+    /// too many unauthenticated connections are idle.
     fn poll_head_late(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<End> {
         let timeouts = &self.listening.timeouts;
         let patience = if idle && self.place.may_idle() { timeouts.idle } else { timeouts.read_header };
@@ -162,8 +168,9 @@ where
         End::Cut
     }
 
-    /// Answers a request that no handler sees.
+    /// Sends the response to a request that is refused before it reaches the handler.
     async fn refuse(&mut self, refusal: &Refusal) -> Option<End> {
+        // The connection is closed: after a malformed head it is unknown where the next request begins.
         let manner = Manner { keep_alive: false, is_11: true, head_only: false };
         let reply = self.listening.handler.refuse(refusal, self.peer);
         match self.send(reply, manner).await {
@@ -172,7 +179,7 @@ where
         }
     }
 
-    /// Has a request answered. `None`: the next one may come.
+    /// Passes a request to the handler and sends the response. Returns `None` when the next request may follow.
     async fn answer(&mut self, head: Head) -> Option<End> {
         let Head { request, length, keep_alive, expects_continue } = head;
         let (mut feed, body) = Feed::begin(length, expects_continue, &mut self.link.input);
@@ -183,6 +190,7 @@ where
         };
         let Some(pass) = self.listening.requests.enter() else {
             self.listening.metrics.refused_requests.inc();
+            // Freed before the response is sent: a slow reader must not hold them while the server is at its limit.
             drop((request, body));
             let reply = self.listening.handler.refuse(&Refusal::Full, self.peer);
             return self.finish(reply, feed, manner).await;
@@ -195,6 +203,8 @@ where
                 end
             }
             Worked::Answered(Answer::Park(slot)) => {
+                // With a part of the body unread, the connection can't be used again. Reading it while the request is
+                // parked would keep the decoder alive, which parking is there to free.
                 let manner = Manner { keep_alive: manner.keep_alive && !feed.is_open(), ..manner };
                 Some(End::Park(ParkedRequest { slot, pass, manner }))
             }
@@ -203,9 +213,9 @@ where
         }
     }
 
-    /// Sends the head of an upgrade. What the client sent behind its request belongs to the new protocol.
+    /// Sends the head of an upgrade. Bytes that the client sent after its request belong to the new protocol.
     async fn upgrade(&mut self, upgrade: Upgrade, pass: Pass, feed: &Feed) -> End {
-        // Where the request ends and the other protocol begins must not depend on how the body is read.
+        // With a body unread, client and server could disagree on where the new protocol begins.
         if feed.is_open() {
             return self.cut("it was to be upgraded with its body unread");
         }
@@ -217,8 +227,8 @@ where
         }
     }
 
-    /// Lets the handler work, and feeds it with the body as far as it reads. A body that is late is told so, and has
-    /// as long again to answer 408.
+    /// Runs the handler and feeds it the body as it reads. When the body is late, the handler gets an error and the same
+    /// time again to respond with 408.
     async fn work(&mut self, mut work: Work, feed: &mut Feed) -> Worked {
         let read = self.listening.timeouts.read;
         let mut due = feed.is_open().then(|| Instant::now() + read);
@@ -227,9 +237,12 @@ where
                 if let Poll::Ready(answer) = work.as_mut().poll(cx) {
                     return Poll::Ready(Worked::Answered(answer));
                 }
+                // The handler is polled again at once after each piece: it runs in this task, so a wake-up would only
+                // reschedule the task that is running.
                 if feed.poll(&mut self.link, cx).is_ready() {
                     continue;
                 }
+                // Without an open body there is no deadline here. The handler has its own.
                 let Some(deadline) = due.filter(|_| feed.is_open()) else { return Poll::Pending };
                 ready!(self.alarm.poll(deadline, cx));
                 if !feed.tell_late() {
@@ -241,11 +254,13 @@ where
         .await
     }
 
-    /// Sends a reply and makes ready for the next request. `None`: it may come.
+    /// Sends a response and prepares for the next request. Returns `None` when it may follow.
     async fn finish(&mut self, reply: Reply, mut feed: Feed, manner: Manner) -> Option<End> {
-        // A client whose body was late has a connection that nobody waits for any longer.
+        // After a late body the rest may still arrive, and would be read as the next request.
         let late = reply.status() == StatusCode::REQUEST_TIMEOUT;
+        // Before the response: its `connection` header depends on whether this connection may stay.
         self.note_authentication();
+        // On shutdown the connection is closed after the response, so that the client reconnects to another node.
         let may_stay = self.place.may_idle() && !self.listening.shutdown.is_cancelled();
         let stays = manner.keep_alive && feed.can_be_skipped() && !late && may_stay;
         let manner = Manner { keep_alive: stays, ..manner };
@@ -273,8 +288,9 @@ where
         })
     }
 
-    /// Reads off the rest of a body that nobody wanted.
+    /// Discards the rest of a body that the handler did not read.
     async fn skip(&mut self, feed: &mut Feed) -> Option<End> {
+        // The response is out already, so a failure only closes the connection.
         let deadline = Instant::now() + self.listening.timeouts.read;
         let skipped = poll_fn(|cx| match feed.poll_skip(&mut self.link, cx) {
             Poll::Ready(skipped) => Poll::Ready(skipped.ok()),

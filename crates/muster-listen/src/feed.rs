@@ -1,4 +1,4 @@
-//! Feeds a request's body from the connection to its handler, as far as the handler reads.
+//! Feeds a request's body from the connection to its handler, on demand.
 
 use std::io;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use super::chunked::{Chunked, Step};
 use super::head::Length;
 use super::link::Link;
 
-/// Bytes of a body that nobody read which are read off, so that the connection can go on.
+/// Maximum bytes of an unread body that are discarded to keep the connection. For more, a new connection is cheaper.
 const SKIP: u64 = 64 * 1024;
 
-/// What is still to come of a body.
+/// The part of a body that has not been read yet.
 #[derive(Debug)]
 enum Rest {
     Exact(u64),
@@ -30,13 +30,14 @@ enum Rest {
 pub(super) struct Feed {
     rest: Rest,
     pipe: Option<Arc<Pipe>>,
-    /// The client waits to be told to go on.
+    /// The client sent `Expect: 100-continue` and has not been answered.
     awaits_continue: bool,
+    /// The handler was told that the body is late.
     late: bool,
 }
 
 impl Feed {
-    /// Begins a body, and takes what is here of it.
+    /// Starts a body. If it is complete in `input`, it is taken from there and needs no pipe.
     pub fn begin(length: Length, expects_continue: bool, input: &mut BytesMut) -> (Self, RequestBody) {
         let rest = match length {
             Length::Exact(bytes) if bytes <= input.len() as u64 => {
@@ -49,25 +50,29 @@ impl Feed {
         };
         let pipe = Pipe::new(rest.hint());
         let body = RequestBody::piped(Arc::clone(&pipe));
+        // A client that has begun to send its body does not wait for the 100 (RFC 9110 §10.1.1).
         let awaits_continue = expects_continue && input.is_empty();
         (Self { rest, pipe: Some(pipe), awaits_continue, late: false }, body)
     }
 
-    /// Whether more of the body is to come.
+    /// Returns whether a part of the body is unread.
     pub fn is_open(&self) -> bool {
         !matches!(self.rest, Rest::Nothing)
     }
 
-    /// Whether the rest of the body is worth reading to the end, for the sake of the next request.
+    /// Returns whether the rest of the body is small enough to be discarded, so that the connection can be reused.
     pub fn can_be_skipped(&self) -> bool {
         match &self.rest {
             Rest::Nothing => true,
+            // A client that awaits the 100 and gets a final response may send the body or leave it out: there is no
+            // way to know where its next request begins (RFC 9110 §10.1.1).
             Rest::Exact(bytes) => *bytes <= SKIP && !self.awaits_continue && !self.late,
+            // How much is left of a chunked body is unknown.
             Rest::Chunks(_) | Rest::Broken => false,
         }
     }
 
-    /// Tells the reader that the body is late. `false` when it was told before.
+    /// Ends the body with [`RequestBodyError::Late`]. Returns false when that was done before.
     pub fn tell_late(&mut self) -> bool {
         if let Some(pipe) = &self.pipe {
             pipe.end(Err(RequestBodyError::Late));
@@ -75,11 +80,12 @@ impl Feed {
         !std::mem::replace(&mut self.late, true)
     }
 
-    /// Ready when the reader has something new.
+    /// Ready when the handler has a new piece or the end of the body.
     pub fn poll<S>(&mut self, link: &mut Link<S>, cx: &mut Context<'_>) -> Poll<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        // Nothing is read from the connection until the handler wants it: this is the backpressure towards the client.
         let Some(pipe) = self.pipe.clone().filter(|pipe| self.is_open() && !self.late && pipe.is_wanted(cx)) else {
             return Poll::Pending;
         };
@@ -100,11 +106,13 @@ impl Feed {
         Poll::Ready(())
     }
 
-    /// The next piece, or `None` at the end.
+    /// Ready with the next piece, or `None` at the end of the body.
     fn poll_piece<S>(&mut self, link: &mut Link<S>, cx: &mut Context<'_>) -> Poll<io::Result<Option<bytes::Bytes>>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        // The 100 is sent when the handler first reads, not before: a handler that rejects the request by its head saves
+        // the client the upload.
         if std::mem::take(&mut self.awaits_continue) && link.input.is_empty() {
             link.owe_continue();
         }
@@ -125,7 +133,7 @@ impl Feed {
         }
     }
 
-    /// Reads off what nobody read. Ready when the body is at its end.
+    /// Discards the unread part. Ready at the end of the body.
     pub fn poll_skip<S>(&mut self, link: &mut Link<S>, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -139,6 +147,7 @@ impl Feed {
 
 impl Rest {
     fn hint(&self) -> SizeHint {
+        // For a chunked body only the current chunk's size is known: a lower bound.
         match self {
             Self::Exact(bytes) => SizeHint::with_exact(*bytes),
             Self::Chunks(chunks) => {

@@ -1,32 +1,37 @@
-//! A bound on how many may be inside at a time; who finds it full is turned away at once.
+//! A concurrency limit without a queue: entering a full gate fails immediately.
+//!
+//! A queue would only move the wait to where the client can't see it. A refused client gets a 429 or a closed connection
+//! and retries after its own backoff.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A gate that lets in so many.
+/// Limits how many holders of a [`Pass`] there are at a time.
 #[derive(Debug)]
 pub struct Gate {
     limit: usize,
     inside: AtomicUsize,
 }
 
-/// Being inside; dropping it is leaving.
+/// Admission through a gate; released on drop.
 #[derive(Debug)]
 pub struct Pass(Arc<Gate>);
 
 impl Gate {
-    /// A gate for `limit`.
+    /// Creates a gate that admits `limit` at a time.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, inside: AtomicUsize::new(0) })
     }
 
-    /// How many are inside.
+    /// Number of passes held now.
     pub fn inside(&self) -> usize {
         self.inside.load(Ordering::Relaxed)
     }
 
-    /// Lets one in unless it is full.
+    /// Returns a pass, or `None` when the gate is full.
     pub fn enter(self: &Arc<Self>) -> Option<Pass> {
+        // Added first and taken back: with a check before the addition, two threads could both see the last free slot.
+        // Relaxed is enough, since the counter guards no other memory.
         if self.inside.fetch_add(1, Ordering::Relaxed) >= self.limit {
             self.inside.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -46,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_gate_turns_away_and_opens_when_one_leaves() {
+    fn a_full_gate_refuses_until_a_pass_is_dropped() {
         let gate = Gate::new(2);
         let first = gate.enter().unwrap();
         let _second = gate.enter().unwrap();

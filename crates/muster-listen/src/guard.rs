@@ -1,8 +1,8 @@
-//! The stream that hyper reads and writes on a management listener: our limits and deadlines stand in front.
+//! The stream between hyper and the client on a management listener. It enforces our limits and deadlines.
 //!
-//! Nothing reaches hyper before we have checked it. A head is held back until it is whole and keeps our rules
-//! ([`head`]), so that two readers of the same bytes never see two requests; what breaks them is answered by us, in
-//! the API's own shape (hyper's refusals have no body). Bodies pass as they come, with their framing checked.
+//! hyper reads only what was checked. A head is held back until it is complete and valid by our rules ([`head`]), which
+//! prevent request smuggling. An invalid head gets an error in the API's own format (hyper's errors have no body). Bodies
+//! pass through as they arrive, with their framing checked.
 
 use std::io;
 use std::pin::Pin;
@@ -26,48 +26,49 @@ use super::wire;
 use super::{Listening, Serve as _};
 use crate::reply::Peer;
 
-/// How long a client that was refused may still send before it is cut: what nobody read would make the kernel take
-/// back the response.
+/// How long a refused client may go on sending. Its bytes are read and discarded: closing a socket with unread bytes
+/// sends a reset, which can discard a response that the client has not read yet.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// What the stream and the requests on it tell each other.
+/// State shared by the stream and the requests on it.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// Requests whose response has not ended.
+    /// Requests whose response is not complete.
     running: AtomicUsize,
-    /// The connection has no right to stay open without a request.
+    /// The connection must not stay open between requests.
     closes: AtomicBool,
-    /// The connection speaks another protocol now.
+    /// The connection was upgraded to another protocol.
     upgraded: AtomicBool,
 }
 
 impl Shared {
-    /// Whether the connection must be closed after the response at hand.
+    /// Returns whether the connection must be closed after the current response.
     pub fn closes(&self) -> bool {
         self.closes.load(Ordering::Relaxed)
     }
 
-    /// The connection leaves HTTP: nothing of it is checked any more.
+    /// Records an upgrade: from now on, bytes pass unchecked.
     pub fn upgraded(&self) {
         self.upgraded.store(true, Ordering::Relaxed);
     }
 
-    /// A response ended.
+    /// Records the end of a response.
     pub fn ended(&self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// What comes next from the client.
+/// What the next bytes from the client belong to.
 enum Inbound {
     Head,
+    /// A body of which so many bytes are left.
     Exact(u64),
     Chunks(Chunked),
-    /// Nothing more is read: the client ended, or was refused.
+    /// Nothing more is read: the client closed its side, or was refused.
     Ended,
 }
 
-/// The client takes no more for now.
+/// A write that the client blocks: when that began, and when bytes were last written.
 #[derive(Clone, Copy)]
 struct Blocked {
     began: Instant,
@@ -82,15 +83,15 @@ pub(super) struct Guard<S, W> {
     place: Place,
     shared: Arc<Shared>,
     inbound: Inbound,
-    /// Checked, and not yet read by hyper.
+    /// Bytes that are checked and not yet read by hyper.
     checked: BytesMut,
     reading: Alarm,
-    /// When the connection became idle, or the first byte of a head came.
+    /// When the connection became idle, or the first byte of a head arrived.
     since: Instant,
     was_running: bool,
     writing: Option<Alarm>,
     blocked: Option<Blocked>,
-    /// What is still to be sent to a client that was refused.
+    /// The unsent part of the response to a refused client.
     refusal: Vec<u8>,
     refused: bool,
 }
@@ -128,11 +129,12 @@ where
         }
     }
 
-    /// Ready when there are checked bytes, or none will come.
+    /// Ready when there are checked bytes, or at the end of the stream.
     fn poll_checked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.checked.is_empty() {
             match &mut self.inbound {
                 Inbound::Ended => break,
+                // The new protocol begins where the next head would.
                 Inbound::Head if self.shared.upgraded.load(Ordering::Relaxed) => {
                     self.checked = self.link.input.split();
                     if self.checked.is_empty() {
@@ -169,11 +171,13 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Lets the next head through, or refuses it. `false`: it is not whole.
+    /// Passes the next head on, or refuses it. Returns false when it is incomplete.
     fn take_head(&mut self) -> bool {
         if self.link.input.is_empty() {
             return false;
         }
+        // Parsed from a copy, since hyper needs the original bytes. One byte above the limit is enough for the parser to
+        // see that a head is too long, and bounds what is copied again with each read of a slow head.
         let visible = self.link.input.len().min(MAX_HEAD + 1);
         let mut copy = BytesMut::from(&self.link.input[..visible]);
         match head::take(&mut copy) {
@@ -188,6 +192,8 @@ where
                 self.shared.running.fetch_add(1, Ordering::Relaxed);
                 self.was_running = true;
             }
+            // hyper sees the end of the stream. It completes the responses under way and shuts the stream down, which
+            // sends the refusal (`poll_close`): responses must go out in the order of their requests.
             Err(refusal) => {
                 self.refusal = wire::whole(self.listening.handler.refuse(&refusal, &self.peer));
                 self.refused = true;
@@ -197,10 +203,11 @@ where
         true
     }
 
-    /// Reads more of a head, within its deadlines: none while a response is under way, the idle time before the first
-    /// byte, the head's own from there.
+    /// Reads more of a head. There is no deadline while a response is under way, the idle timeout before the head's first
+    /// byte, and the head's own timeout from there.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let runs = self.shared.running.load(Ordering::Relaxed) > 0;
+        // The idle time counts from the end of the last response, which is noticed here at the first poll after it.
         if !runs && std::mem::take(&mut self.was_running) {
             self.since = Instant::now();
         }
@@ -228,7 +235,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Reads more of a body; its deadline is kept where it is read ([`super::web`]).
+    /// Reads more of a body. Its deadline is enforced where the handler reads it ([`super::web`]).
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if ready!(self.link.poll_fill(cx))? == 0 {
             self.inbound = Inbound::Ended;
@@ -236,25 +243,27 @@ where
         Poll::Ready(Ok(()))
     }
 
+    /// Frees the slot among unauthenticated connections once a request has carried valid credentials.
     fn note_authentication(&mut self) {
-        if self.place.stranger.is_some() && self.peer.is_authenticated() {
-            self.place.stranger = None;
+        if self.place.unauthenticated.is_some() && self.peer.is_authenticated() {
+            self.place.unauthenticated = None;
             self.shared.closes.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Ready with an error when the client lets us wait too long with a write.
+    /// Ready with an error when the client has blocked a write for too long.
     fn poll_blocked<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let now = Instant::now();
         let blocked = *self.blocked.get_or_insert(Blocked { began: now, moved: now });
         let timeouts = &self.listening.timeouts;
+        // The total counts from when the client first blocked: reading a byte now and then does not extend it.
         let deadline = (blocked.began + timeouts.write).min(blocked.moved + timeouts.write_stall);
         ready!(self.writing.get_or_insert_with(|| Alarm::new(deadline)).poll(deadline, cx));
         self.listening.metrics.cut_connections.inc();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 
-    /// Sends what a refused client is told, ends the stream, and reads off what the client still sends.
+    /// Sends the response to a refused client, closes our side, and discards what the client still sends.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.refusal.is_empty() {
             let written = ready!(Pin::new(&mut self.link.stream).poll_write(cx, &self.refusal))?;
@@ -272,7 +281,7 @@ where
     }
 }
 
-/// How many bytes of `input` belong to the chunks, and whether they end there.
+/// Returns how many bytes of `input` belong to the chunked body, and whether it ends there.
 fn advance(chunks: &mut Chunked, input: &[u8]) -> io::Result<(usize, bool)> {
     let mut copy = BytesMut::from(input);
     loop {
@@ -307,6 +316,7 @@ where
         match Pin::new(&mut self.link.stream).poll_write(cx, bytes) {
             Poll::Ready(Ok(written)) => {
                 match &mut self.blocked {
+                    // A partial write means that the socket buffer is full again.
                     Some(blocked) if written < bytes.len() => blocked.moved = Instant::now(),
                     blocked => *blocked = None,
                 }
@@ -328,6 +338,7 @@ where
         if let Poll::Ready(closed) = self.poll_close(cx) {
             return Poll::Ready(closed);
         }
+        // A client that does not cooperate in closing is dropped, and that is not an error.
         let now = Instant::now();
         let deadline = self.blocked.get_or_insert(Blocked { began: now, moved: now }).began + CLOSE;
         self.writing.get_or_insert_with(|| Alarm::new(deadline)).poll(deadline, cx).map(Ok)

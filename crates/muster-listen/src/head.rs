@@ -1,5 +1,5 @@
-//! A request's head: parsed by `httparse`, then held to the rules that keep two readers of the same bytes from seeing
-//! two requests (RFC 9112 §§2.2, 3.2, 6.3; D23).
+//! A request's head: parsed by `httparse`, then checked against the rules that prevent request smuggling, where a proxy
+//! and we disagree on where a request ends (RFC 9112 §§2.2, 3.2, 6.3; D23).
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -10,40 +10,41 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::refusal::Refusal;
 
-/// Bytes of a request's head (EA §1.3).
+/// Maximum bytes of a request's head (EA §1.3).
 pub(super) const MAX_HEAD: usize = 8192;
-/// Header lines of one request.
+/// Maximum header lines of a request.
 const MAX_LINES: usize = 100;
 
-/// How long the body is.
+/// Length of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
-    /// So many bytes.
+    /// A number of bytes, 0 without a body.
     Exact(u64),
-    /// As long as its chunks say.
+    /// Determined by the chunks.
     Chunked,
 }
 
-/// A whole head.
+/// A complete head.
 #[derive(Debug)]
 pub(super) struct Head {
     /// Method, target, version and headers.
     pub request: Request<()>,
-    /// What follows it.
+    /// Length of the body that follows.
     pub length: Length,
-    /// Whether another request may follow on the connection, as far as the client is concerned.
+    /// Whether the client allows another request on the connection.
     pub keep_alive: bool,
-    /// The client sends its body only when told to go on.
+    /// The client waits for a 100 before it sends the body.
     pub expects_continue: bool,
 }
 
-/// Where a header line lies in the head.
+/// Offsets of a header line in the head.
 struct Line {
     name: Range<usize>,
     value: Range<usize>,
 }
 
-/// Where everything lies in the head.
+/// Offsets of the parts of a head. Offsets instead of slices, so that the parser's borrow of the buffer ends before the
+/// head is split off, and names and values can share its memory.
 struct Layout {
     length: usize,
     method: Method,
@@ -52,11 +53,12 @@ struct Layout {
     lines: Vec<Line>,
 }
 
-/// Takes a head from the front of `input`; `None` when it is not whole yet.
+/// Takes a head from the front of `input`; returns `None` when it is incomplete.
 pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Refusal> {
     let Some(layout) = layout(input)? else {
         return if input.len() > MAX_HEAD { Err(Refusal::HeadTooLarge) } else { Ok(None) };
     };
+    // Checked on the raw bytes, because the parsed form no longer shows how lines ended.
     check_line_ends(&input[..layout.length])?;
     if layout.length > MAX_HEAD {
         return Err(Refusal::HeadTooLarge);
@@ -70,6 +72,8 @@ pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Refusal> {
         .map_err(|_| Refusal::Malformed("the request target is not a URI"))?;
     *request.method_mut() = layout.method;
     *request.version_mut() = layout.version;
+    // HTTP/1.0 connections are closed after the response. `Connection: keep-alive` was never standardized for them, and
+    // proxies that forward it blindly leave connections hanging (RFC 9112 Appendix C.2.2).
     let is_11 = layout.version == Version::HTTP_11;
     let keep_alive = is_11 && !says(&headers, &CONNECTION, "close");
     let expects_continue = is_11 && says(&headers, &EXPECT, "100-continue");
@@ -78,6 +82,7 @@ pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Refusal> {
 }
 
 fn layout(input: &[u8]) -> Result<Option<Layout>, Refusal> {
+    // Uninitialized, because clearing 100 headers would cost more than parsing the few that a request has.
     let mut space = [const { MaybeUninit::uninit() }; MAX_LINES];
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(input, &mut space) {
@@ -104,10 +109,10 @@ fn layout(input: &[u8]) -> Result<Option<Layout>, Refusal> {
     }))
 }
 
-/// A bare LF ends a line for some readers and not for others, so none may stand in a head (RFC 9112 §2.2). The parser
-/// takes it for a line end.
+/// Refuses a bare LF in a head: some servers treat it as a line end and some don't (RFC 9112 §2.2). `httparse` treats it
+/// as one.
 fn check_line_ends(head: &[u8]) -> Result<(), Refusal> {
-    // Without an early end, so that it compiles to a few vector instructions: it runs for every request.
+    // No early exit, so that the loop is vectorized: it runs for every request.
     let bare = |found, (before, at): (&u8, &u8)| found | (*at == b'\n' && *before != b'\r');
     if head.first() == Some(&b'\n') || head.iter().zip(&head[1..]).fold(false, bare) {
         return Err(Refusal::Malformed("a line of the head ends in a bare LF instead of CRLF"));
@@ -138,7 +143,7 @@ fn headers(head: &Bytes, lines: &[Line]) -> Result<HeaderMap, Refusal> {
     Ok(headers)
 }
 
-/// One `Host`, no more; HTTP/1.0 may do without (RFC 9112 §3.2).
+/// Requires exactly one `Host`; HTTP/1.0 may omit it (RFC 9112 §3.2).
 fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
     match headers.get_all(HOST).iter().count() {
         1 => Ok(()),
@@ -148,7 +153,8 @@ fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
     }
 }
 
-/// The body's length. Whoever states it twice, or in a way of his own, wants two readers to see two requests.
+/// Returns the body's length. A length that is given twice or in an unusual form is refused, even where the RFC allows a
+/// recovery: such a request is an attempt at smuggling, or comes from a broken proxy.
 fn length(headers: &HeaderMap, version: Version) -> Result<Length, Refusal> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let stated = lengths.next();
@@ -169,12 +175,13 @@ fn length(headers: &HeaderMap, version: Version) -> Result<Length, Refusal> {
 }
 
 fn exact(stated: &HeaderValue) -> Result<Length, Refusal> {
+    // `parse` alone would accept a leading `+`.
     let text = stated.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let bytes = text.and_then(|text| text.parse().ok());
     bytes.map(Length::Exact).ok_or(Refusal::Length("Content-Length is not a number of bytes"))
 }
 
-/// Whether a header's list holds `token`.
+/// Returns whether a comma-separated header contains `token`, in any case.
 pub(super) fn says(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let holds = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| text.split(',').any(|one| one.trim().eq_ignore_ascii_case(token)))
@@ -195,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_taken_and_what_follows_stays() {
+    fn a_head_is_taken_and_the_bytes_after_it_stay() {
         let mut input = BytesMut::from("\r\nPUT /a?b=c HTTP/1.1\r\nHost: h\r\nX-One:  1 \r\nx-one: 2\r\n\r\nrest");
         let head = take(&mut input).unwrap().unwrap();
         assert_eq!((head.request.method(), head.request.uri().path()), (&Method::PUT, "/a"));
@@ -205,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn however_the_bytes_come_the_head_is_the_same() {
+    fn a_head_is_parsed_the_same_when_it_arrives_byte_by_byte() {
         let text = "GET / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: Chunked\r\n\r\n";
         let mut input = BytesMut::new();
         for (at, byte) in text.bytes().enumerate() {
@@ -219,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn d23_a_length_is_stated_once_and_in_digits() {
+    fn d23_a_length_must_be_given_once_and_in_digits() {
         assert_eq!(whole("content-length: 42\r\n").unwrap().length, Length::Exact(42));
         for lines in [
             "content-length: 3\r\ncontent-length: 4\r\n",
@@ -243,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn a_host_stands_once() {
+    fn exactly_one_host_header_is_required() {
         assert!(matches!(of("GET / HTTP/1.1\r\n\r\n"), Err(Refusal::Malformed(_))));
         assert!(matches!(of("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"), Err(Refusal::Malformed(_))));
         assert!(of("GET / HTTP/1.0\r\n\r\n").unwrap().is_some());
     }
 
     #[test]
-    fn what_is_no_http_is_refused_with_a_reason() {
+    fn malformed_heads_are_refused_with_a_reason() {
         for head in [
             "\0\u{1}\u{2}\r\n\r\n",
             "GET / HTTP/1.1\r\nbad header\r\n\r\n",
@@ -272,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_have_a_bound_in_bytes_and_in_lines() {
+    fn heads_are_limited_in_bytes_and_in_lines() {
         let long = format!("GET / HTTP/1.1\r\nhost: h\r\nx: {}", "y".repeat(MAX_HEAD));
         assert!(matches!(of(&long), Err(Refusal::HeadTooLarge)));
         assert!(matches!(of(&format!("{long}\r\n\r\n")), Err(Refusal::HeadTooLarge)));
@@ -281,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_says_whether_it_stays_and_whether_it_waits() {
+    fn keep_alive_and_expect_continue_are_read_from_the_head() {
         assert!(!whole("connection: Foo, Close\r\n").unwrap().keep_alive);
         assert!(whole("connection: keep-alive\r\n").unwrap().keep_alive);
         assert!(!of("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").unwrap().unwrap().keep_alive);

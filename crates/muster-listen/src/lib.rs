@@ -1,17 +1,17 @@
-//! Our accept loop and our HTTP/1.1: everything with a limit or a deadline is here.
+//! Accept loop and HTTP/1.1 server, with all limits and deadlines of connections.
 //!
-//! * [`socket`] binds, [`accept`] takes connections within limits ([`gate`], [`strangers`]) and drains them
-//!   at the end.
-//! * [`connection`] drives one: [`exchange`] reads a request's [`head`], lets the handler work while [`feed`] brings
+//! * [`socket`] binds, [`accept`] accepts connections within limits ([`gate`], [`unauthenticated`]) and drains them
+//!   on shutdown.
+//! * [`connection`] drives one: [`exchange`] reads a request's [`head`], runs the handler while [`feed`] delivers
 //!   the body ([`body`], [`chunked`]), and sends the reply ([`wire`], [`pieces`]). When a handler parks, all of that
-//!   is freed, and the connection holds its stream and the slot alone ([`hold`]). A TLS stream that waits holds no
-//!   buffers ([`tls_stream`]).
-//!   [`upgrade`] hands the connection over to another protocol.
-//! * [`web`] serves people's listeners by hyper, with our checks and deadlines in front ([`guard`]).
-//! * [`refusal`] is what never reaches a handler.
+//!   is freed, and the connection keeps only its stream and the slot ([`hold`]). A waiting TLS stream holds no buffers
+//!   ([`tls_stream`]). [`upgrade`] hands the connection over to another protocol.
+//! * [`web`] serves management listeners with hyper, behind our checks and deadlines ([`guard`]).
+//! * [`refusal`] lists the reasons for which a request never reaches a handler.
 //!
-//! `httparse` reads the syntax. Agents have no general HTTP server below them, because an agent is parked almost all its life:
-//! what a parked connection weighs and what a heartbeat costs is decided here (docs/where-the-time-goes.md).
+//! `httparse` parses heads. Agents are not served by a general HTTP server, because an agent's request is parked almost
+//! all the time: this crate determines the memory of a parked connection and the CPU time of a heartbeat
+//! (docs/where-the-time-goes.md).
 
 pub mod accept;
 mod alarm;
@@ -33,10 +33,10 @@ pub mod refusal;
 pub mod reply;
 mod reserve;
 pub mod socket;
-pub mod strangers;
 mod timeouts;
 pub mod tls;
 mod tls_stream;
+pub mod unauthenticated;
 pub mod upgrade;
 pub mod web;
 mod wire;
@@ -57,7 +57,7 @@ use self::accept::Place;
 use self::body::RequestBody;
 use self::gate::Gate;
 use self::refusal::Refusal;
-use self::strangers::Strangers;
+use self::unauthenticated::UnauthenticatedLimit;
 use self::upgrade::Stream;
 use crate::metrics::ConnectionMetrics;
 use crate::reply::{ListenerKind, Peer, Reply};
@@ -66,36 +66,35 @@ use crate::tls::ServerTls;
 pub use self::reply::Answer;
 pub use self::timeouts::Timeouts;
 
-/// An error of any body.
+/// An error of a request or response body.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A handler's work on one request.
 pub type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// What answers the requests of an agents' listener.
+/// The request handler of an agents' listener.
 pub trait Handler: Send + Sync + 'static {
-    /// The reply to a request that the connection layer refuses.
+    /// Returns the response to a request that the connection layer refuses.
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply;
 
-    /// Takes note of a client that was turned away without a reply.
+    /// Records a client that was refused without a response.
     fn note(&self, refusal: &Refusal, peer: &Peer) {
         let _ = (refusal, peer);
     }
 
-    /// Begins to answer a request.
+    /// Starts handling a request.
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work;
 }
 
-/// How the connections of a listener are served: by our own HTTP/1.1 (any [`Handler`]), or by hyper
-/// ([`web::OnHyper`]).
+/// Serves the connections of a listener: with our own HTTP/1.1 (any [`Handler`]) or with hyper ([`web::OnHyper`]).
 pub trait Serve: Send + Sync + Sized + 'static {
-    /// The reply to a client that is refused before its request is read.
+    /// Returns the response to a client that is refused before its request is read.
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply;
 
-    /// Takes note of a client that was turned away without a reply.
+    /// Records a client that was refused without a response.
     fn note(&self, refusal: &Refusal, peer: &Peer);
 
-    /// Serves a connection until it ends. TLS, if any, is done already.
+    /// Serves a connection until it ends, after the TLS handshake.
     fn serve<S: Stream>(
         stream: S,
         listening: Arc<Listening<Self>>,
@@ -123,23 +122,23 @@ impl<H: Handler> Serve for H {
     }
 }
 
-/// Everything that the connections of one listener share.
+/// State shared by the connections of a listener.
 pub struct Listening<H> {
-    /// Which one.
+    /// The listener.
     pub kind: ListenerKind,
-    /// What answers.
+    /// The request handler.
     pub handler: H,
-    /// TLS, unless plain.
+    /// TLS; `None` on plain listeners.
     pub tls: Option<Arc<ServerTls>>,
     /// Deadlines.
     pub timeouts: Timeouts,
-    /// Requests at a time.
+    /// Limit of concurrent requests, parked ones included.
     pub requests: Arc<Gate>,
-    /// Connections at a time.
+    /// Limit of open connections.
     pub connections: Arc<Gate>,
-    /// Those of them that have not authenticated.
-    pub strangers: Arc<Strangers>,
-    /// Counters.
+    /// Limits for unauthenticated connections.
+    pub unauthenticated: Arc<UnauthenticatedLimit>,
+    /// Metrics, shared with other listeners.
     pub metrics: Arc<ConnectionMetrics>,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,

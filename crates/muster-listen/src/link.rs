@@ -1,4 +1,4 @@
-//! A connection's stream, with what was read of it too early.
+//! A connection's stream with its read buffer.
 
 use std::io;
 use std::pin::Pin;
@@ -8,43 +8,47 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-/// Room that a read finds: a check-in with its head fits.
+/// Free space for a read: fits a typical check-in with its head, so that a heartbeat takes a single read.
 const READ: usize = 4096;
-/// Room that a read finds when much comes.
+/// Free space for a read while a large body arrives; the size of a TLS record.
 const READ_MUCH: usize = 16 * 1024;
-/// What tells a client to send its body.
+/// The interim response that asks a client to send its body.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A stream and its unread bytes.
+/// A stream and the bytes that were read from it and not used yet.
 #[derive(Debug)]
 pub(super) struct Link<S> {
     pub stream: S,
-    /// Bytes that came and were not used yet.
+    /// Bytes that were read and not used yet.
     pub input: BytesMut,
-    /// What is still to be sent of [`CONTINUE`].
+    /// Bytes of [`CONTINUE`] still to be sent. A count, because a write may be partial and must be resumed before
+    /// anything else is sent.
     owed: u8,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    /// Nothing read yet.
+    /// Creates a link with an empty buffer.
     pub fn new(stream: S) -> Self {
         Self { stream, input: BytesMut::new(), owed: 0 }
     }
 
-    /// Reads more behind what there is; how much. 0: the client will send no more.
+    /// Reads more into the buffer; returns the number of bytes, 0 when the client has closed its side.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let room = if self.input.len() < READ { READ } else { READ_MUCH };
         self.input.reserve(room);
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)
     }
 
-    /// Gives back the room of reads before a long wait; what was read and not used is kept.
+    /// Frees unused buffer space before a long wait. Unused bytes are kept.
     pub fn release_room(&mut self) {
+        // Copied, because `BytesMut` can't shrink in place, and a 16 KiB buffer would be held for each parked agent.
         self.input = BytesMut::from(&self.input[..]);
     }
 
-    /// Reads a little behind what there is, without making room for much: for a connection that only waits.
+    /// Reads at most 1 KiB, without reserving buffer space: for a parked connection, which is only watched for a
+    /// disconnect.
     pub fn poll_fill_little(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // Read on the stack first: reserving before a read that is pending would allocate 4 KiB for each parked agent.
         let mut space = [0u8; 1024];
         let mut buffer = ReadBuf::new(&mut space);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
@@ -52,12 +56,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    /// The client shall be told to send its body.
+    /// Schedules an interim response 100.
     pub fn owe_continue(&mut self) {
         self.owed = CONTINUE.len() as u8;
     }
 
-    /// Sends what is owed.
+    /// Sends the scheduled interim response.
     pub fn poll_pay_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.owed > 0 {
             let rest = &CONTINUE[CONTINUE.len() - usize::from(self.owed)..];

@@ -1,4 +1,4 @@
-//! What the connection layer counts.
+//! Metrics of the connection layer.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -7,13 +7,13 @@ use prometheus_client::registry::Registry;
 /// Counters of all connections of a server, shared by its listeners.
 #[derive(Debug, Default)]
 pub struct ConnectionMetrics {
-    /// Held polls.
+    /// Parked requests.
     pub parked: Gauge,
     /// Connections accepted.
     pub accepted: Counter,
-    /// Connections closed at once because there were too many.
+    /// Connections closed immediately because a limit was reached.
     pub refused_connections: Counter,
-    /// Requests answered 429 because too many were running.
+    /// Requests rejected with 429 because too many were running.
     pub refused_requests: Counter,
     /// TLS handshakes that failed or timed out.
     pub failed_handshakes: Counter,
@@ -22,7 +22,7 @@ pub struct ConnectionMetrics {
 }
 
 impl ConnectionMetrics {
-    /// Registers every counter under its name.
+    /// Registers all metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("parked_polls", "Held polls", self.parked.clone());
         registry.register("accepted_connections", "Accepted connections", self.accepted.clone());

@@ -1,4 +1,4 @@
-//! Pieces of a reply that wait to be written.
+//! The output buffer of a connection: pieces of a response that wait to be written.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -8,42 +8,44 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
-/// Pieces that are written at once, at most.
+/// Maximum pieces in a single vectored write.
 const SLICES: usize = 32;
-/// Bytes that may wait.
+/// Buffered bytes above which no more pieces are added.
 const ROOM: usize = 64 * 1024;
-/// Small pieces are copied together up to this: one write of them is cheaper than a list.
+/// Small pieces are copied into one buffer up to this many bytes: a single write is cheaper than a vectored one.
 const TOGETHER: usize = 4 * 1024;
 
-/// A first piece that grows as long as it is small, and pieces that are shared with others.
+/// An owned first piece, which grows while it is small, and shared pieces after it.
 #[derive(Debug)]
 pub(super) struct Pieces {
     first: Vec<u8>,
     /// Bytes of `first` that were written.
     written: usize,
     rest: VecDeque<Bytes>,
+    /// Unwritten bytes of all pieces.
     waiting: usize,
 }
 
 impl Pieces {
-    /// Begins with `first`, the head of a reply as a rule.
+    /// Creates a buffer that begins with `first`, usually the head of a response.
     pub fn new(first: Vec<u8>) -> Self {
         Self { waiting: first.len(), first, written: 0, rest: VecDeque::new() }
     }
 
-    /// Whether all was written.
+    /// Returns whether everything was written.
     pub fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
-    /// Whether more may be added before some is written: 64 KiB in 32 pieces may wait.
+    /// Returns whether more pieces may be added: at most 64 KiB in 32 pieces are buffered.
     pub fn has_room(&self) -> bool {
         self.waiting < ROOM && self.rest.len() < SLICES
     }
 
-    /// Adds behind the others; copied while all is small, else shared.
+    /// Appends a piece: copied while all pieces are small, else shared.
     pub fn add(&mut self, piece: Bytes) {
         self.waiting += piece.len();
+        // Copying is only correct while no shared piece follows: pieces must stay in sequence.
         if self.rest.is_empty() && self.first.len() + piece.len() <= TOGETHER {
             self.first.extend_from_slice(&piece);
         } else {
@@ -51,7 +53,7 @@ impl Pieces {
         }
     }
 
-    /// Writes some of it; how much.
+    /// Writes as much as the stream takes; returns the number of bytes.
     pub fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
@@ -62,6 +64,7 @@ impl Pieces {
         let written = if self.rest.is_empty() {
             ready!(stream.poll_write(cx, first))?
         } else {
+            // One more than `SLICES`, for the first piece.
             let mut slices = [IoSlice::new(&[]); SLICES + 1];
             let all =
                 std::iter::once(first).chain(self.rest.iter().map(AsRef::as_ref)).filter(|piece| !piece.is_empty());
@@ -86,6 +89,7 @@ impl Pieces {
             }
             self.rest.pop_front();
         }
+        // The allocation is kept for pieces that are added later.
         if self.written == self.first.len() {
             self.first.clear();
             self.written = 0;
@@ -97,7 +101,7 @@ impl Pieces {
 mod tests {
     use super::*;
 
-    /// Takes a few bytes at a time, and now and then none.
+    /// A stream that accepts a few bytes at a time, and sometimes none.
     struct Slow(Vec<u8>, usize);
 
     impl AsyncWrite for Slow {
@@ -122,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_comes_out_in_order_however_slowly_it_is_taken() {
+    async fn pieces_are_written_in_sequence_to_a_slow_stream() {
         let mut pieces = Pieces::new(b"head ".to_vec());
         let mut expected = b"head ".to_vec();
         for number in 0..20 {

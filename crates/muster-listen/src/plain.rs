@@ -1,5 +1,4 @@
-//! A TCP stream that sends a single piece by `send` and not by `writev`: TLS always hands over lists, mostly of one
-//! record, and the kernel's way for a list is longer (2 % of a heartbeat).
+//! A TCP stream that writes a single buffer with `send` instead of `writev`, whose path in the kernel is longer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// See the module's documentation.
+/// A TCP stream with a fast path for writes of a single buffer.
 #[derive(Debug)]
 pub(super) struct Plain(pub TcpStream);
 
@@ -34,6 +33,7 @@ impl AsyncWrite for Plain {
         }
     }
 
+    // Upgraded protocols ask for this, and copy their buffers together when it is false.
     fn is_write_vectored(&self) -> bool {
         true
     }

@@ -1,46 +1,48 @@
-//! What is refused before a handler sees it. Each handler words the reply in the shape of its own protocol.
+//! Requests and connections that are refused before they reach a handler. Each handler formats the response for its own
+//! protocol.
 
 use http::StatusCode;
 
-/// Why a request got no further than the connection layer.
+/// Why the connection layer refused a request or connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is no HTTP, or against its rules.
+    /// The head is not valid HTTP.
     #[error("{0}")]
     Malformed(&'static str),
-    /// Its length is stated twice, or not as a number of bytes (D23).
+    /// The body's length is ambiguous or not a number (D23).
     #[error("{0}")]
     Length(&'static str),
-    /// Its head has too many bytes or lines.
+    /// The head has too many bytes or lines.
     #[error("the head of the request is longer than 8192 bytes or has more than 100 lines")]
     HeadTooLarge,
-    /// Plain HTTP came to a port that speaks TLS.
+    /// Plain HTTP was sent to a TLS port.
     #[error("plain HTTP was sent to a TLS port: use https://")]
     PlainHttp,
-    /// The TLS handshake failed: why, as the client or our TLS tells it.
+    /// The TLS handshake failed; contains the reason from the client's alert or from rustls.
     #[error("TLS handshake failed: {0}")]
     Handshake(String),
-    /// Too many connections are open, in all or of this address.
+    /// Too many connections are open, in total or from this address.
     #[error("too many connections")]
     TooManyConnections,
-    /// Too many requests run on this listener (EA17).
+    /// Too many requests are running on this listener (EA17).
     #[error("Server capacity exceeded.")]
     Full,
 }
 
 impl Refusal {
-    /// The status that HTTP has for it.
+    /// The HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Length(_) | Self::PlainHttp => StatusCode::BAD_REQUEST,
+            // 431 also for a long request line, which could get a 414: the parser does not distinguish them.
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
-            // Nobody can be told.
+            // Never sent: these clients get no response. The status only appears in records.
             Self::Handshake(_) | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    /// The reason in one word, for logs and metrics.
+    /// The reason as a single word, for logs and metrics.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Malformed(_) | Self::Length(_) => "Malformed",

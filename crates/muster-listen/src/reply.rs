@@ -1,8 +1,8 @@
-//! What handlers answer with: a finished reply, or the wish to be parked.
+//! A handler's result: a response, or a request to be parked or upgraded.
 //!
-//! An agent handler is never an `async fn` that waits with the request in its hands. It answers [`Answer::Reply`],
-//! or [`Answer::Park`] with a slot of a few hundred bytes; the connection layer drops the request, its buffers and
-//! its decoder and then waits on the slot. [`Answer::Upgrade`] ends HTTP on the connection and takes it over.
+//! An agent handler never waits while it holds the request. It returns [`Answer::Reply`], or [`Answer::Park`] with a slot
+//! of a few hundred bytes. The connection layer then drops the request, its buffers and its decoder, and waits on the
+//! slot. [`Answer::Upgrade`] ends HTTP on the connection and takes it over.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,18 +21,19 @@ use tokio::sync::mpsc;
 
 use crate::upgrade::Upgrade;
 
-/// A reply's body: zero or more pieces that are ready, some of them shared between agents; or a stream of pieces, for
-/// what is too large to be held at once.
+/// A response body: pieces in memory, some of them shared between agents, or a stream of pieces for content that is too
+/// large to be kept in memory.
 #[derive(Debug, Default)]
 pub struct ReplyBody {
     pieces: VecDeque<Bytes>,
     tail: Option<Tail>,
 }
 
-/// Pieces that are still to come.
+/// The streamed part of a body.
 #[derive(Debug)]
 struct Tail {
     pieces: mpsc::Receiver<Bytes>,
+    /// Bytes still to be received.
     left: u64,
 }
 
@@ -42,38 +43,42 @@ impl ReplyBody {
         Self::default()
     }
 
-    /// A body of these pieces, one after the other.
+    /// A body of these pieces, concatenated.
     pub fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        // Empty pieces are dropped: to a reader of frames, an empty one looks like progress without data.
         Self { pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(), tail: None }
     }
 
-    /// A body of `length` bytes that come as they are read. If the sender gives up before, the body ends short of its
-    /// length, and the connection layer cuts the connection.
+    /// A body of `length` bytes that are received from a channel. If the sender is dropped early, the body ends short of
+    /// its length, and the connection layer closes the connection, so that the client sees a truncated response.
     pub fn stream(pieces: mpsc::Receiver<Bytes>, length: u64) -> Self {
         Self { pieces: VecDeque::new(), tail: (length > 0).then_some(Tail { pieces, left: length }) }
     }
 
-    /// Length of all pieces, bytes.
+    /// Total length in bytes, including the streamed part.
     pub fn len(&self) -> usize {
         let left = self.tail.as_ref().map_or(0, |tail| tail.left);
+        // On 32-bit systems a long stream saturates, and the connection is closed when the lengths differ.
         self.pieces.iter().map(Bytes::len).sum::<usize>() + usize::try_from(left).unwrap_or(usize::MAX)
     }
 
-    /// The pieces that are ready.
+    /// The pieces in memory, without the streamed part.
     pub(crate) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
         self.pieces.into_iter()
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether the body has no bytes.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty() && self.tail.is_none()
     }
 }
 
 impl Tail {
-    /// The next piece; never more than is left, and `None` after the last byte or when the sender gave up.
+    /// The next piece, truncated to what is left; `None` when the sender was dropped.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let Some(mut piece) = ready!(self.pieces.poll_recv(context)) else { return Poll::Ready(None) };
+        // A file that grew while it is read must not add bytes after the announced length: the client would read them
+        // as the next response.
         piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= piece.len() as u64;
         Poll::Ready(Some(piece))
@@ -114,19 +119,19 @@ impl Body for ReplyBody {
     }
 }
 
-/// A reply, complete.
+/// A response.
 pub type Reply = Response<ReplyBody>;
 
-/// What waits for a parked agent: resolves to its reply.
+/// The slot of a parked request. Resolves to its response.
 pub type Parked = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
-/// What a handler answers.
+/// A handler's result.
 pub enum Answer {
-    /// Send this.
+    /// Send this response.
     Reply(Reply),
-    /// Drop the request and wait for this.
+    /// Drop the request, wait for this slot, and send its response.
     Park(Parked),
-    /// Hand the connection over.
+    /// Switch to another protocol.
     Upgrade(Upgrade),
 }
 
@@ -136,7 +141,7 @@ impl From<Reply> for Answer {
     }
 }
 
-/// Which listener a connection came in by. Each has limits of its own (EA §1.2).
+/// The listener that accepted a connection. Each has its own limits (EA §1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListenerKind {
     /// 8220: agents of every family.
@@ -149,34 +154,33 @@ pub enum ListenerKind {
     Socket,
 }
 
-/// The other side of a connection.
+/// The remote side of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Its address; `None` on the Unix socket.
     pub address: Option<SocketAddr>,
-    /// Whether TLS stands between us.
+    /// Whether the connection uses TLS.
     pub tls: bool,
-    /// The listener.
+    /// The listener that accepted the connection.
     pub listener: ListenerKind,
-    /// The peer's user number, on the Unix socket.
+    /// The peer's uid; only on the Unix socket.
     pub uid: Option<u32>,
-    /// The client certificate and its chain, leaf first, when the client presented one. It was verified in the
-    /// handshake.
+    /// The client's certificate chain, leaf first, if it presented one. The handshake verified it.
     pub certificates: Option<Arc<[CertificateDer<'static>]>>,
     /// Whether a request of this connection carried valid credentials; shared by all its requests.
     pub authenticated: Arc<AtomicBool>,
 }
 
 impl Peer {
-    /// An unknown peer of `listener`, without an address and without TLS.
+    /// An unauthenticated peer of `listener`, without an address and without TLS.
     pub fn new(listener: ListenerKind) -> Self {
         Self { address: None, tls: false, listener, uid: None, certificates: None, authenticated: Arc::default() }
     }
 
-    /// Records that a request of this connection carried valid credentials. Until then the connection has one of the
-    /// few places for unauthenticated clients.
+    /// Records that a request of this connection carried valid credentials. Until then the connection occupies one of
+    /// the few slots for unauthenticated clients.
     pub fn set_authenticated(&self) {
-        // Loaded first: writing would take the cache line from whoever else reads it, with each request.
+        // Loaded first: a store with each request would take the cache line away from other readers.
         if !self.is_authenticated() {
             self.authenticated.store(true, Ordering::Relaxed);
         }
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_never_gives_more_than_its_length_and_ends_short_when_the_sender_gives_up() {
+    async fn a_stream_is_cut_at_its_length_and_ends_short_when_the_sender_is_dropped() {
         assert_eq!(streamed(&["abc", "def"], 6).await, "abcdef");
         assert_eq!(streamed(&["abc", "def"], 5).await, "abcde");
         assert_eq!(streamed(&["abc"], 6).await, "abc");

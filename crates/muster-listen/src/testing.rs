@@ -1,4 +1,4 @@
-//! A listener with a handler made of a closure, and a client that speaks bytes (feature `testing`).
+//! A listener whose handler is a closure, and a client that sends and receives raw bytes (feature `testing`).
 #![allow(missing_docs, clippy::unwrap_used, reason = "for tests")]
 
 use std::net::SocketAddr;
@@ -19,11 +19,11 @@ use crate::gate::Gate;
 use crate::metrics::ConnectionMetrics;
 use crate::refusal::Refusal;
 use crate::reply::{ListenerKind, Peer, Reply, ReplyBody};
-use crate::strangers::Strangers;
 use crate::tls::ServerTls;
+use crate::unauthenticated::UnauthenticatedLimit;
 use crate::{Answer, Handler, Listening, Serve, Work, socket};
 
-/// Long enough for a loaded machine, short enough to fail soon.
+/// Timeout of each wait in a test: long enough for a loaded machine, short enough to fail soon.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 type Closure = dyn Fn(Request<RequestBody>, Peer) -> Work + Send + Sync;
@@ -37,7 +37,7 @@ impl Handler for TestHandler {
         reply
     }
 
-    /// A request to a path that begins with `/known` counts as one with valid credentials.
+    /// Treats a request to a path that begins with `/known` as one with valid credentials.
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work {
         if request.uri().path().starts_with("/known") {
             peer.set_authenticated();
@@ -46,7 +46,7 @@ impl Handler for TestHandler {
     }
 }
 
-/// A handler of an async closure.
+/// A handler that calls an async closure.
 pub fn handler<F>(work: impl Fn(Request<RequestBody>) -> F + Send + Sync + 'static) -> TestHandler
 where
     F: Future<Output = Answer> + Send + 'static,
@@ -54,7 +54,7 @@ where
     TestHandler(Box::new(move |request, _| Box::pin(work(request))))
 }
 
-/// A handler that answers with what it makes of the peer.
+/// A handler that builds its response from the peer.
 pub fn handler_of_peers(answer: impl Fn(&Peer) -> Reply + Send + Sync + 'static) -> TestHandler {
     TestHandler(Box::new(move |_, peer| {
         let reply = answer(&peer);
@@ -62,7 +62,7 @@ pub fn handler_of_peers(answer: impl Fn(&Peer) -> Reply + Send + Sync + 'static)
     }))
 }
 
-/// Answers with the path and the body, or with the reason why there is no body: 408.
+/// Responds with the path and the body, or with 408 if the body is late or broken.
 pub fn echo() -> TestHandler {
     handler(|request: Request<RequestBody>| async {
         let path = request.uri().path().to_owned();
@@ -95,7 +95,7 @@ pub fn timeouts() -> Timeouts {
     }
 }
 
-/// TLS with a certificate of its own for `localhost`.
+/// TLS with a self-signed certificate for `localhost`.
 pub fn self_signed_tls() -> Arc<ServerTls> {
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
@@ -114,12 +114,12 @@ pub struct Server {
     pub metrics: Arc<ConnectionMetrics>,
     pub requests: Arc<Gate>,
     pub connections: Arc<Gate>,
-    pub strangers: Arc<Strangers>,
+    pub unauthenticated: Arc<UnauthenticatedLimit>,
     pub shutdown: CancellationToken,
     task: JoinHandle<Drained>,
 }
 
-/// How a test's server differs from the usual.
+/// Options of a test server.
 pub struct Setup {
     pub timeouts: Timeouts,
     pub requests: usize,
@@ -142,7 +142,7 @@ impl Setup {
             timeouts: self.timeouts,
             requests: Gate::new(self.requests),
             connections: Gate::new(self.connections),
-            strangers: Strangers::new(self.connections),
+            unauthenticated: UnauthenticatedLimit::new(self.connections),
             metrics: Arc::new(ConnectionMetrics::default()),
             shutdown: CancellationToken::new(),
         }
@@ -157,7 +157,7 @@ impl Setup {
             metrics: Arc::clone(&listening.metrics),
             requests: Arc::clone(&listening.requests),
             connections: Arc::clone(&listening.connections),
-            strangers: Arc::clone(&listening.strangers),
+            unauthenticated: Arc::clone(&listening.unauthenticated),
             shutdown: listening.shutdown.clone(),
             task: tokio::spawn(accept::run(listener, listening)),
         }
@@ -177,14 +177,14 @@ impl Server {
 }
 
 pub async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+    tokio::time::timeout(PATIENCE, future).await.expect("timed out")
 }
 
 /// Waits until `state` holds.
 pub async fn until(what: &str, state: impl Fn() -> bool) {
     let end = tokio::time::Instant::now() + PATIENCE;
     while !state() {
-        assert!(tokio::time::Instant::now() < end, "waited in vain: {what}");
+        assert!(tokio::time::Instant::now() < end, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -194,7 +194,7 @@ pub struct Client {
     buffer: Vec<u8>,
 }
 
-/// A reply as it came: its head and its body.
+/// A received response: its head and its body.
 #[derive(Debug)]
 pub struct Received {
     pub head: String,
@@ -216,7 +216,7 @@ impl Client {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n")).await;
     }
 
-    /// Reads one reply with a `content-length`.
+    /// Reads one response with a `content-length`.
     pub async fn receive(&mut self) -> Received {
         loop {
             if let Some(reply) = self.take_reply() {
@@ -229,7 +229,7 @@ impl Client {
         }
     }
 
-    /// Reads the head of a reply to HEAD.
+    /// Reads the head of a response to HEAD.
     pub async fn receive_head(&mut self) -> String {
         while !self.buffer.windows(4).any(|end| end == b"\r\n\r\n") {
             let count = within(self.stream.read_buf(&mut self.buffer)).await.unwrap();
@@ -249,10 +249,10 @@ impl Client {
         Some(Received { head: head.to_owned(), body })
     }
 
-    /// Waits for the end of the stream; what came before it.
+    /// Reads until the server closes the connection; returns everything that was received.
     pub async fn rest(mut self) -> String {
         let mut rest = std::mem::take(&mut self.buffer);
-        // A reset is an end as well.
+        // A reset counts as a close too.
         let _ = within(self.stream.read_to_end(&mut rest)).await;
         String::from_utf8_lossy(&rest).into_owned()
     }

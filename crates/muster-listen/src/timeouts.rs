@@ -1,4 +1,4 @@
-//! Deadlines of a listener's connections.
+//! Deadlines of connections.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ pub struct Timeouts {
     pub read: Duration,
     /// Maximum total time that a client may block a response.
     pub write: Duration,
-    /// Maximum pause of a client that does not read its response.
+    /// Maximum time without progress while a client blocks a response.
     pub write_stall: Duration,
-    /// Maximum pause between two requests of a connection.
+    /// Maximum idle time before a connection's first request and between requests.
     pub idle: Duration,
     /// Maximum time that a request may stay parked. The handler's own deadline comes first; this one is the safety net.
     pub hold: Duration,
-    /// Grace period of a listener that stops.
+    /// Grace period on shutdown.
     pub drain: Duration,
 }

@@ -1,22 +1,23 @@
-//! The TLS configuration of a listener, replaced while connections go on.
+//! The TLS configuration of a listener, which can be replaced without closing connections.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::server::ServerConfig;
 
-/// The TLS configuration that new connections use. Open connections keep the one that they began with.
+/// The TLS configuration of new connections. Open connections keep the configuration that they were accepted with.
 #[derive(Debug)]
 pub struct ServerTls(ArcSwap<ServerConfig>);
 
 impl ServerTls {
-    /// Starts with this configuration.
+    /// Creates a holder with this configuration.
     pub fn new(config: ServerConfig) -> Arc<Self> {
         Arc::new(Self(ArcSwap::from_pointee(config)))
     }
 
     /// The configuration for a new connection.
     pub fn current(&self) -> Arc<ServerConfig> {
+        // Lock-free, since every handshake of a reconnecting fleet reads it.
         self.0.load_full()
     }
 

@@ -1,4 +1,4 @@
-//! Handing a connection over to another protocol, such as WebSocket (RFC 9110 §7.8).
+//! Upgrades a connection to another protocol, such as WebSocket (RFC 9110 §7.8).
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -17,21 +17,21 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
-/// What an upgraded connection is used for. The connection keeps its place among connections and requests until this
-/// ends; when the server stops, it is cut at the end of the grace period.
+/// Serves an upgraded connection. The connection keeps its slots among connections and requests until this ends. On
+/// shutdown it is closed at the end of the grace period.
 pub type Takeover = Box<dyn FnOnce(Upgraded) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
-/// A handler's answer that ends HTTP on the connection.
+/// A handler's result that switches the connection to another protocol.
 pub struct Upgrade {
-    /// The head that is sent first; 101.
+    /// The 101 response that is sent first.
     pub reply: Reply,
-    /// Called with the connection when the head is sent.
+    /// Called with the connection after the response is sent.
     pub takeover: Takeover,
 }
 
 impl Upgrade {
-    /// Switches to `protocol`, and gives the connection to `takeover`. Headers that the protocol's handshake needs are
-    /// added to the reply.
+    /// Switches to `protocol` and passes the connection to `takeover`. Other headers that the protocol's handshake needs
+    /// are inserted into `reply` by the caller.
     pub fn new<F>(protocol: HeaderValue, takeover: impl FnOnce(Upgraded) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -43,8 +43,9 @@ impl Upgrade {
     }
 }
 
-/// A connection that left HTTP: its stream, and what was read of it already.
+/// An upgraded connection: the stream, and the bytes that were already read from it.
 pub struct Upgraded {
+    // Boxed, so that protocols don't have to be generic over TCP, TLS and Unix sockets.
     stream: Box<dyn Stream>,
     early: Bytes,
 }
@@ -60,6 +61,7 @@ impl AsyncRead for Upgraded {
         if self.early.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buffer);
         }
+        // A client may send the first bytes of the new protocol together with its request.
         let part = self.early.len().min(buffer.remaining());
         buffer.put_slice(&self.early[..part]);
         self.early.advance(part);

@@ -1,7 +1,8 @@
-//! Management listeners: HTTP/1.1 by hyper, behind our accept loop, TLS, gates and deadlines ([`guard`]).
+//! Management listeners: HTTP/1.1 by hyper, behind our accept loop, TLS, limits and deadlines ([`guard`]).
 //!
-//! People's requests are few and of every kind (pages, events, uploads, upgrades), so they get a general server. The
-//! agents' listener has our own HTTP ([`connection`](super::connection)), where what a parked connection weighs counts.
+//! Requests from people are few but diverse (pages, events, uploads, upgrades), so a general-purpose server handles them.
+//! The agents' listener uses our own HTTP/1.1 ([`connection`](super::connection)), because there the memory of a parked
+//! connection matters.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,25 +30,25 @@ use super::upgrade::Stream;
 use super::{BodyError, Listening, Serve};
 use crate::reply::{Peer, Reply, ReplyBody};
 
-/// Header lines of one request, as our own parser has it.
+/// Maximum header lines of a request; the same as in our own parser.
 const MAX_LINES: usize = 100;
 
-/// What answers the requests of a management listener.
+/// The request handler of a management listener.
 pub trait Web: Send + Sync + 'static {
-    /// Bodies of its responses.
+    /// The type of response bodies.
     type Body: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static;
 
-    /// The response to a request that the connection layer refuses.
+    /// Returns the response to a request that the connection layer refuses.
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply;
 
-    /// Begins to answer a request.
+    /// Starts handling a request.
     fn handle(&self, request: Request<WebBody>, peer: Peer) -> WebWork<Self::Body>;
 }
 
 /// A handler's work on one request.
 pub type WebWork<B> = Pin<Box<dyn Future<Output = Response<B>> + Send>>;
 
-/// Serves a listener by hyper.
+/// Serves a listener with hyper.
 pub struct OnHyper<W>(pub W);
 
 impl<W: Web> Serve for OnHyper<W> {
@@ -65,8 +66,10 @@ impl<W: Web> Serve for OnHyper<W> {
         let (shutdown, ours) = (listening.shutdown.clone(), listening);
         let service = service_fn(move |request| answer(request, Arc::clone(&ours), peer.clone(), Arc::clone(&shared)));
         let connection = http1::Builder::new()
+            // A client that has closed its side still gets the response.
             .half_close(true)
             .max_headers(MAX_LINES)
+            // The guard enforces the deadline of a head.
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(guard), service)
             .with_upgrades();
@@ -74,6 +77,7 @@ impl<W: Web> Serve for OnHyper<W> {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = shutdown.cancelled() => {
+                // Completes the request under way, then closes.
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -84,13 +88,14 @@ impl<W: Web> Serve for OnHyper<W> {
     }
 }
 
-/// Has a request answered, unless too many run.
+/// Passes a request to the handler, unless too many requests are running.
 async fn answer<W: Web>(
     request: Request<Incoming>,
     listening: Arc<Listening<OnHyper<W>>>,
     peer: Peer,
     shared: Arc<Shared>,
 ) -> Result<Response<Sent<W::Body>>, Infallible> {
+    // Created first: the guard has counted this request as running, and dropping `running` takes it off again.
     let running = Running { shared: Arc::clone(&shared), _pass: listening.requests.enter() };
     let mut response = if running._pass.is_some() {
         let deadline = Instant::now() + listening.timeouts.read;
@@ -101,6 +106,7 @@ async fn answer<W: Web>(
         listening.handler.0.refuse(&Refusal::Full, &peer).map(Content::Ours)
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Set before hyper sends the 101, since the client may send the new protocol's bytes right after it.
         shared.upgraded();
     } else if shared.closes() && !peer.is_authenticated() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -108,7 +114,7 @@ async fn answer<W: Web>(
     Ok(response.map(|content| Sent { content, _running: running }))
 }
 
-/// A request under way: from its head to the end of its response.
+/// A running request, from its head to the end of its response.
 struct Running {
     shared: Arc<Shared>,
     _pass: Option<Pass>,
@@ -120,11 +126,11 @@ impl Drop for Running {
     }
 }
 
-/// The body of a request: as it comes, until its deadline.
+/// A streamed request body with a deadline.
 pub struct WebBody {
     incoming: Incoming,
     deadline: Instant,
-    /// Made when the body has to be waited for; most are here with their head.
+    /// The timer, created when the body has to be waited for. Most bodies arrive with their head and need none.
     late: Option<Pin<Box<Sleep>>>,
 }
 
@@ -160,7 +166,7 @@ impl Body for WebBody {
     }
 }
 
-/// The body of a response. While it lives, its request runs.
+/// A response body. It keeps its request counted as running until it is dropped.
 pub(super) struct Sent<B> {
     content: Content<B>,
     _running: Running,
@@ -168,6 +174,7 @@ pub(super) struct Sent<B> {
 
 enum Content<B> {
     Handler(B),
+    /// The body of a refusal.
     Ours(ReplyBody),
 }
 

@@ -1,4 +1,4 @@
-//! Actions in this API's shapes.
+//! Conversion of actions to the API's types.
 
 use muster_core::action::{Action as Record, ActionResult as ResultRecord, ActionType, TargetState};
 use muster_core::action_request::ActionStatus as Status;
@@ -8,7 +8,7 @@ use muster_protocol::management::action::{Action, ActionError, ActionResult, Act
 use super::convert::{document, time};
 use muster_fleet::action_views::{ActionView, AgentResult, TargetView};
 
-/// An action as it was made.
+/// A created action.
 pub fn action(action: &Record, agents: Vec<String>) -> Action {
     Action {
         id: action.id.to_string(),
@@ -21,15 +21,16 @@ pub fn action(action: &Record, agents: Vec<String>) -> Action {
     }
 }
 
-/// The CANCEL that was made.
+/// A created CANCEL action.
 pub fn cancel(action: &Record) -> CancelAction {
     CancelAction { id: action.id.to_string(), kind: action.kind.as_str().into(), created_at: time(action.created_at) }
 }
 
-/// How an action stands.
+/// The status of an action.
 pub fn status(view: ActionView) -> ActionStatus {
     let ActionView { action, created, progress, errors } = view;
     let data = document(action.data.as_deref());
+    // Kibana reports some of an action's data as fields of their own, each for one type only.
     let text = |key: &str| data[key].as_str().map(str::to_owned);
     let of = |kind: ActionType, key: &str| if action.kind == kind { text(key) } else { None };
     ActionStatus {
@@ -49,14 +50,17 @@ pub fn status(view: ActionView) -> ActionStatus {
         creation_time: time(action.created_at),
         completion_time: progress.completed_at.map(time),
         cancellation_time: action.cancelled_at.map(time),
+        // Clients use this to tell a slow rollout from agents that don't answer.
         has_rollout_period: action.rollout_seconds.is_some(),
+        // Created by the server itself and not by a person.
         is_automatic: action.created_by == "system",
+        // The newest ones only: an action may fail on every agent. All results have an endpoint of their own.
         latest_errors: errors.into_iter().map(error).collect(),
         created_by: action.created_by,
     }
 }
 
-/// The status in this API's words.
+/// The API's name of a status.
 pub fn status_word(status: Status) -> &'static str {
     match status {
         Status::Cancelled => "CANCELLED",
@@ -77,8 +81,9 @@ fn error(failed: AgentResult) -> ActionError {
     }
 }
 
-/// One target.
+/// The result of an action for one agent.
 pub fn result(target: TargetView) -> ActionResult {
+    // A target without a result is still queued, or belongs to an action that expired.
     let (timestamp, error, fields) = match target.result {
         Some(ResultRecord { at, error, fields, .. }) => (Some(time(at)), error, fields),
         None => (None, None, None),

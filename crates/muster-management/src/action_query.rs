@@ -1,4 +1,4 @@
-//! Queries over actions. To whom they were addressed the store finds; the rest is held against rows.
+//! Queries over actions. The store filters by agent; other conditions are evaluated on rows in memory.
 
 use muster_core::Error;
 use muster_core::action::ActionType;
@@ -12,7 +12,7 @@ use muster_fleet::action_views::ActionView;
 
 const PREFIXES: [&str; 1] = ["fleet-actions"];
 
-/// Fields of an action that a query may name, beside `agent_id`. Words are taken in either case.
+/// Fields of an action that a query may use, in addition to `agent_id`. Types and statuses match in upper or lower case.
 pub static TABLE: Table<ActionView> = Table {
     prefixes: &PREFIXES,
     fields: &[
@@ -25,31 +25,33 @@ pub static TABLE: Table<ActionView> = Table {
     text: &["type", "created_by"],
 };
 
+// Values are compared as they are, so a field that ignores case offers both spellings.
 fn both_cases(word: &str) -> Vec<String> {
     vec![word.to_owned(), word.to_lowercase()]
 }
 
-/// The policy that a reassignment puts agents on.
+/// The policy that a reassignment assigns.
 fn policy(view: &ActionView) -> Vec<String> {
     let data = document(view.action.data.as_deref());
     let id = data["policy_id"].as_str().filter(|id| view.action.kind == ActionType::PolicyReassign && !id.is_empty());
     id.map(str::to_owned).into_iter().collect()
 }
 
-/// A query, cut into what the store answers and the rest.
+/// A parsed query: the condition that the store evaluates, and the rest.
 #[derive(Debug, Default, PartialEq)]
 pub struct ActionQuery {
-    /// Addressed to this agent.
+    /// The agent that must be a target.
     pub agent: Option<AgentId>,
-    /// What else must hold.
+    /// The other conditions.
     pub rest: Option<Expr>,
 }
 
 impl ActionQuery {
-    /// Cuts a query.
+    /// Parses a query.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut query = Self::default();
         let mut rest = Vec::new();
+        // Only conditions at the top level can be separated: below an `or` or `not`, the store's answer alone would be wrong.
         let parts = match parse(text)? {
             Some(Expr::And(parts)) => parts,
             other => other.into_iter().collect(),
@@ -59,6 +61,7 @@ impl ActionQuery {
                 Expr::Is(field, term) if is_agent(&field) && !term.pattern && query.agent.is_none() => {
                     query.agent = Some(AgentId::trusted(term.text));
                 }
+                // Targets are not part of the rows: an action may have 100,000 of them.
                 part if names_agent(&part) => {
                     return Err(syntax_error(
                         "agent_id must be one complete id, combined with other conditions by and",
@@ -90,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_agent_is_taken_out_of_what_must_hold() {
+    fn the_agent_condition_is_separated_from_the_rest() {
         let query = |text| ActionQuery::parse(text).unwrap();
         assert_eq!(query(""), ActionQuery::default());
         assert_eq!(query("agent_id:a"), ActionQuery { agent: Some(AgentId::trusted("a")), rest: None });

@@ -1,4 +1,4 @@
-//! Bodies of orders, in the words of the operations.
+//! Conversion of action request bodies to the types of the services.
 
 use muster_core::Error;
 use muster_core::action::ActionType;
@@ -13,7 +13,7 @@ use muster_fleet::actions::{MigrateRequest, UpgradeRequest};
 use muster_fleet::moment::{parse_end, parse_time};
 use muster_fleet::tags::TagChange;
 
-/// An upgrade of one agent begins at once: start and window belong to many (MG §1.2.2).
+/// The upgrade of one agent, which starts immediately: start time and rollout window exist only in bulk (MG §1.2.2).
 pub fn upgrade(body: Upgrade) -> UpgradeRequest {
     UpgradeRequest {
         version: body.version,
@@ -25,7 +25,7 @@ pub fn upgrade(body: Upgrade) -> UpgradeRequest {
     }
 }
 
-/// `start_time` is RFC 3339; the window is in seconds, checked by core.
+/// The upgrade of many agents. `start_time` is RFC 3339; the rollout window is in seconds and is validated by core.
 pub fn bulk_upgrade(body: BulkUpgrade) -> Result<UpgradeRequest, Error> {
     Ok(UpgradeRequest {
         version: body.version,
@@ -37,17 +37,17 @@ pub fn bulk_upgrade(body: BulkUpgrade) -> Result<UpgradeRequest, Error> {
     })
 }
 
-/// Checks both lists; at least one must name a tag.
+/// Validates both lists; at least one must contain a tag.
 pub fn tags(add: Option<Vec<String>>, remove: Option<Vec<String>>) -> Result<TagChange, Error> {
     TagChange::parse(&add.unwrap_or_default(), &remove.unwrap_or_default())
 }
 
-/// `settings` go to the agent as they are, once their keys are known.
+/// A migration. The service checks the keys of `settings`, and passes the values to the agent unchanged.
 pub fn migrate(uri: String, enrollment_token: String, settings: Option<Map<String, Value>>) -> MigrateRequest {
     MigrateRequest { uri, enrollment_token, settings: settings.unwrap_or_default() }
 }
 
-/// One replace token can't be for many agents (MG §1.2.3).
+/// The migration of many agents. A replace token belongs to a single agent, so it is refused here (MG §1.2.3).
 pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Value>>) -> Result<MigrateRequest, Error> {
     if settings.as_ref().is_some_and(|settings| settings.contains_key("replace_token")) {
         return Err(Error::invalid(
@@ -58,23 +58,25 @@ pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Val
     Ok(migrate(uri, token, settings))
 }
 
-/// Only the fields that were given: agents take an absent one as "as it is".
+/// Returns the fields that are present. Agents leave a value unchanged if its field is absent, but not if it is null.
 pub fn user(user: Option<UserInfo>) -> Option<Value> {
     user.map(|UserInfo { username, groupname, password }| {
+        // The password is sealed by the service before it is stored (EA84).
         let given = [("username", username), ("groupname", groupname), ("password", password)];
         given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))).collect::<Map<_, _>>().into()
     })
 }
 
-/// Any type by its word on the wire; times are RFC 3339, an expiration also a duration from `now`.
+/// An action of any type, by its wire name. Times are RFC 3339; the expiration may also be a duration from `now`.
 pub fn any(action: NewAction, now: Timestamp) -> Result<ActionRequest, Error> {
+    // Parsed here and not in the body's type, so that the error names the field and the value.
     let kind: ActionType = serde_json::from_value(Value::String(action.kind.clone()))
         .map_err(|_| Error::invalid("action.type", format!("unknown action type {:?}", action.kind)))?;
-    let mut order = ActionRequest::new(kind, action.data.unwrap_or_default());
-    order.input_type = action.input_type.unwrap_or_default();
-    order.timeout = action.timeout;
-    order.expiration =
+    let mut request = ActionRequest::new(kind, action.data.unwrap_or_default());
+    request.input_type = action.input_type.unwrap_or_default();
+    request.timeout = action.timeout;
+    request.expiration =
         action.expiration.as_deref().map(|text| parse_end("action.expiration", text, now)).transpose()?;
-    order.start_time = action.start_time.as_deref().map(|text| parse_time("action.start_time", text)).transpose()?;
-    Ok(order)
+    request.start_time = action.start_time.as_deref().map(|text| parse_time("action.start_time", text)).transpose()?;
+    Ok(request)
 }

@@ -1,4 +1,4 @@
-//! How actions stand, and cancel (MG §5.5, §5.7).
+//! Status, results and cancellation of actions (MG §5.5, §5.7).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +27,12 @@ use super::query::{Paging, Query};
 use muster_fleet::Fleet;
 use muster_fleet::action_views::{ActionListQuery, ActionView};
 
-/// Errors shown of each action, unless the request says otherwise.
+/// Default number of errors shown for each action.
 const ERRORS: u32 = 5;
-/// Results on a page, at most.
+/// Maximum results on a page.
 const MOST_RESULTS: u32 = 1000;
 
-/// How actions stand, who got them, and their cancellation (MG §5.5, §5.7).
+/// Endpoints for the status, results and cancellation of actions (MG §5.5, §5.7).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agents/action_status", list),
@@ -55,16 +55,19 @@ async fn list(
         agent: wanted.agent,
         day: query.date.as_deref().map(day).transpose()?,
         latest: query.latest.map(Duration::from_millis),
+        // With other conditions, errors are loaded only for the rows that remain.
         errors: if wanted.rest.is_some() { 0 } else { errors },
         after: after.clone(),
     };
     let grant = context.grant()?;
     let found = match wanted.rest {
+        // The store filters, sorts and counts.
         None => fleet.actions().list(&grant, &question, paging.rows()).await?,
         Some(rest) => {
             let all = ActionListQuery { after: None, ..question };
             let matching = every_match(&fleet, &grant, all, &rest).await?;
             let total = matching.len() as u64;
+            // The total counts all matches, so they are all read, even for a page in the middle.
             let place = |view: &ActionView| Some(ActionCursor::behind(&view.action)) == after;
             let behind = after.as_ref().and_then(|_| matching.iter().position(place)).map_or(0, |place| place + 1);
             let mut items = paging.cut(matching.into_iter().skip(behind).collect());
@@ -72,13 +75,14 @@ async fn list(
             Listed { items, total }
         }
     };
+    // A page that is not full is the last one and has no cursor.
     let is_full = found.items.len() == paging.per_page as usize;
     let next = found.items.last().filter(|_| is_full).map(|last| cursor::behind_action(&last.action));
     let items = found.items.into_iter().map(convert::status).collect();
     Ok(page_with_next(items, found.total, &paging, next))
 }
 
-/// Every action that matches, read in batches.
+/// Reads all matching actions in batches.
 async fn every_match(
     fleet: &Fleet,
     grant: &Grant<AgentsRead>,
@@ -87,6 +91,7 @@ async fn every_match(
 ) -> Result<Vec<ActionView>, Error> {
     let mut found = Vec::new();
     loop {
+        // Filtered batch by batch, so that memory holds the matches and one batch instead of all actions.
         let batch = fleet.actions().list(grant, &question, Page { offset: 0, limit: cursor::BATCH }).await?.items;
         question.after = batch.last().map(|last| ActionCursor::behind(&last.action));
         found.append(&mut select_by(&TABLE, wanted.clone(), batch).await?);
@@ -96,8 +101,9 @@ async fn every_match(
     }
 }
 
-/// The start of the day (UTC) that the text names: `2026-01-02`, or a time of it.
+/// Parses a date (`2026-01-02`, or a time on that day) into the start of the day in UTC.
 fn day(text: &str) -> Result<Timestamp, Error> {
+    // Clients send either a date or a full time. The day is in UTC, as in Kibana.
     let date = text.get(..10).unwrap_or(text);
     Timestamp::parse_rfc3339(&format!("{date}T00:00:00Z"))
         .map_err(|_| Error::invalid("date", "must be a date: 2026-01-02"))
@@ -124,6 +130,7 @@ async fn results(
     Path(id): Path<String>,
     Query(query): Query<ResultsQuery>,
 ) -> Answer<Whole<ActionResult>> {
+    // Pages by target position: an action may have 100,000 targets.
     let limit = query.limit.unwrap_or(MOST_RESULTS).min(MOST_RESULTS);
     let action = fleet.actions().find_listed(&context, &id).await?;
     let found = fleet.actions().results(&action, query.after.unwrap_or(-1), limit).await?;
@@ -136,6 +143,7 @@ async fn cancel(
     Path(id): Path<String>,
     Body(body): Body<CancelRequest>,
 ) -> Answer<CancelAnswer> {
+    // The dry run of a cancellation is a field of the body, as in bulk requests, not a query parameter.
     let context = context.trying(body.dry_run == Some(true));
     let given = fleet.actions().cancel(&fleet.actions().find(&context, &id).await?).await?;
     if context.is_dry_run() {
@@ -144,7 +152,7 @@ async fn cancel(
     Ok(Json(CancelAnswer::Cancelled(Item { item: convert::cancel(&given.action) })))
 }
 
-/// What a cancellation answers, or would come to.
+/// The response to a cancellation: the CANCEL action, or the number of agents in a dry run.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum CancelAnswer {

@@ -1,4 +1,4 @@
-//! Orders to one agent (MG §1.2).
+//! Actions for one agent (MG §1.2).
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use muster_fleet::actions::Submitted;
 use muster_fleet::authority::Authorized;
 use muster_fleet::selection::{Selected, Selection};
 
-/// The orders to one agent; reassignment by PUT as well as by POST.
+/// Endpoints that create an action for one agent. Reassignment accepts PUT as well as POST.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::post("/agents/{id}/unenroll", unenroll),
@@ -38,11 +38,11 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn ordered(given: &Submitted) -> Answer<CreatedAction> {
+fn created(given: &Submitted) -> Answer<CreatedAction> {
     Ok(Json(CreatedAction { action_id: given.action.id.to_string() }))
 }
 
-/// The agent of the path, for an action.
+/// Selects the agent of the path. A selection of one goes through the same service as a bulk request.
 async fn one(fleet: &Fleet, context: &OpContext, id: &str) -> Result<Authorized<Selection, AgentsWrite>, Error> {
     fleet.agents().select(context, &Selected::one(id)?).await
 }
@@ -54,11 +54,12 @@ async fn unenroll(
     Body(body): Body<Unenroll>,
 ) -> Answer<CreatedAction> {
     let force = body.force.into();
+    // Revoking is immediate and can't be undone, so it needs a privilege of its own.
     if body.revoke == Some(true) {
         let agent = fleet.agents().select::<AgentsForceUnenroll>(&context, &Selected::one(&id)?).await?;
-        return ordered(&fleet.actions().force_unenroll(&agent, force).await?);
+        return created(&fleet.actions().force_unenroll(&agent, force).await?);
     }
-    ordered(&fleet.actions().unenroll(&one(&fleet, &context, &id).await?, force).await?)
+    created(&fleet.actions().unenroll(&one(&fleet, &context, &id).await?, force).await?)
 }
 
 async fn reassign(
@@ -69,7 +70,7 @@ async fn reassign(
 ) -> Answer<CreatedAction> {
     let Reassign { policy_id, policy_revision, force } = body;
     let agent = one(&fleet, &context, &id).await?;
-    ordered(&fleet.actions().reassign(&agent, policy_id.as_deref(), policy_revision, force.into()).await?)
+    created(&fleet.actions().reassign(&agent, policy_id.as_deref(), policy_revision, force.into()).await?)
 }
 
 async fn upgrade(
@@ -78,7 +79,7 @@ async fn upgrade(
     Path(id): Path<String>,
     Body(body): Body<Upgrade>,
 ) -> Answer<CreatedAction> {
-    ordered(&fleet.actions().upgrade(&one(&fleet, &context, &id).await?, &requests::upgrade(body)).await?)
+    created(&fleet.actions().upgrade(&one(&fleet, &context, &id).await?, &requests::upgrade(body)).await?)
 }
 
 async fn roll_back(
@@ -88,7 +89,8 @@ async fn roll_back(
     Body(Empty {}): Body<Empty>,
 ) -> Answer<CreatedAction> {
     let given = fleet.actions().roll_back(&one(&fleet, &context, &id).await?).await?;
-    ordered(given.first().ok_or_else(|| Error::not_found("agent", &id))?)
+    // A rollback creates an action for each version, and one agent offers one version.
+    created(given.first().ok_or_else(|| Error::not_found("agent", &id))?)
 }
 
 async fn diagnostics(
@@ -98,7 +100,7 @@ async fn diagnostics(
     Body(body): Body<Diagnostics>,
 ) -> Answer<CreatedAction> {
     let metrics = body.additional_metrics.unwrap_or_default();
-    ordered(&fleet.actions().request_diagnostics(&one(&fleet, &context, &id).await?, &metrics).await?)
+    created(&fleet.actions().request_diagnostics(&one(&fleet, &context, &id).await?, &metrics).await?)
 }
 
 async fn tags(
@@ -108,7 +110,7 @@ async fn tags(
     Body(body): Body<ChangeTags>,
 ) -> Answer<CreatedAction> {
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
-    ordered(&fleet.actions().change_tags(&one(&fleet, &context, &id).await?, &change).await?)
+    created(&fleet.actions().change_tags(&one(&fleet, &context, &id).await?, &change).await?)
 }
 
 async fn migrate(
@@ -117,8 +119,8 @@ async fn migrate(
     Path(id): Path<String>,
     Body(body): Body<Migrate>,
 ) -> Answer<CreatedAction> {
-    let order = requests::migrate(body.uri, body.enrollment_token, body.settings);
-    ordered(&fleet.actions().migrate(&one(&fleet, &context, &id).await?, &order).await?)
+    let request = requests::migrate(body.uri, body.enrollment_token, body.settings);
+    created(&fleet.actions().migrate(&one(&fleet, &context, &id).await?, &request).await?)
 }
 
 async fn privilege_level(
@@ -128,7 +130,7 @@ async fn privilege_level(
     Body(body): Body<PrivilegeLevelChange>,
 ) -> Answer<CreatedAction> {
     let user = requests::user(body.user_info);
-    ordered(&fleet.actions().change_privilege_level(&one(&fleet, &context, &id).await?, user).await?)
+    created(&fleet.actions().change_privilege_level(&one(&fleet, &context, &id).await?, user).await?)
 }
 
 async fn any(
@@ -137,7 +139,7 @@ async fn any(
     Path(id): Path<String>,
     Body(body): Body<CreateAction>,
 ) -> Answer<Item<Action>> {
-    let order = requests::any(body.action, fleet.now())?;
-    let given = fleet.actions().create(&one(&fleet, &context, &id).await?, order).await?;
+    let request = requests::any(body.action, fleet.now())?;
+    let given = fleet.actions().create(&one(&fleet, &context, &id).await?, request).await?;
     Ok(item(super::action_convert::action(&given.action, vec![id])))
 }

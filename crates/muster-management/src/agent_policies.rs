@@ -1,4 +1,4 @@
-//! `/agent_policies` (MG §1.3): with `config`, `secrets`, revisions, differences and the way back.
+//! `/agent_policies` (MG §1.3), extended by `config`, `secrets`, revisions, differences and rollback.
 
 use std::sync::Arc;
 
@@ -31,10 +31,10 @@ use super::policy_convert::{AgentCounts, application, applied, difference, draft
 use super::query::{DryRun, IfMatch, Paging, Query};
 use muster_fleet::Fleet;
 
-/// Rows on a page with counts or everything, at most (MG §1.3).
+/// Maximum rows on a page with agent counts or full policies (MG §1.3).
 const MOST_FULL_ROWS: u32 = 100;
 
-/// Policies, their revisions and what agents get of them (MG §1.3).
+/// Endpoints for policies, their revisions and compiled forms (MG §1.3).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agent_policies", list),
@@ -54,7 +54,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-/// Fields of a policy that a query may name.
+/// Fields of a policy that a query may use.
 static TABLE: Table<Policy> = Table {
     prefixes: &["ingest-agent-policies", "fleet-agent-policies"],
     fields: &[
@@ -68,9 +68,10 @@ static TABLE: Table<Policy> = Table {
     text: &["name", "description"],
 };
 
-/// Those that match; a query that is none is a text looked for in name and description (MG24).
+/// Filters policies by a query. Text that is not a valid query is searched for in name and description (MG24).
 async fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
     let wanted = kuery.trim().to_lowercase();
+    // The search box of Kibana sends what people type, which is usually a part of a name and not a query.
     select(&TABLE, kuery, all.clone()).await.unwrap_or_else(|_| {
         let has = |text: &str| text.to_lowercase().contains(&wanted);
         all.into_iter().filter(|policy| has(&policy.name) || has(&policy.description)).collect()
@@ -83,6 +84,7 @@ async fn list(
     Query(query): Query<ListAgentPolicies>,
 ) -> Answer<Items<AgentPolicy>> {
     let full = query.full == Some(true);
+    // Full policies contain their whole configuration, so pages of them are limited more strictly.
     let counted = full || query.with_agent_count == Some(true);
     let paging = Paging::from_one(query.page, query.per_page)?;
     if counted && paging.per_page > MOST_FULL_ROWS {
@@ -94,6 +96,7 @@ async fn list(
     let grant = context.grant()?;
     let found = match (kuery, &after) {
         (None, None) => fleet.policies().list(&grant, paging.rows()).await?,
+        // A read with a limit of 0 returns only the total.
         (None, Some(name)) => Listed {
             items: fleet.policies().list_after(&grant, name, paging.per_page).await?,
             total: fleet.policies().list(&grant, Page { offset: 0, limit: 0 }).await?.total,
@@ -101,7 +104,7 @@ async fn list(
         (Some(kuery), after) => {
             let mut items = every_match(&fleet, &grant, kuery).await?;
             let total = items.len() as u64;
-            // In the order of the store: by name, whatever its case.
+            // Sorted as in the store: by name without case, then by name, so that the cursor is unique.
             let key = |name: &str| (name.to_ascii_lowercase(), name.to_owned());
             if let Some(name) = after {
                 items.retain(|policy| key(&policy.name) > key(name));
@@ -109,14 +112,16 @@ async fn list(
             Listed { total, items: paging.cut(items) }
         }
     };
+    // A page that is not full is the last one and has no cursor.
     let is_full = found.items.len() == paging.per_page as usize;
     let next = found.items.last().filter(|_| is_full).map(|last| json!([last.name]).to_string());
+    // Counting reads every agent's policy, so it happens only on request.
     let counts = if counted { fleet.policies().agent_counts(&grant).await?.into() } else { AgentCounts::default() };
     let items = found.items.into_iter().map(|one| policy(one, &counts, full)).collect();
     Ok(page_with_next(items, found.total, &paging, next))
 }
 
-/// Every policy that matches, read in batches.
+/// Reads all matching policies in batches.
 async fn every_match(fleet: &Fleet, grant: &Grant<PoliciesRead>, kuery: &str) -> Result<Vec<Policy>, Error> {
     let mut found = Vec::new();
     let mut batch = fleet.policies().list(grant, Page { offset: 0, limit: cursor::BATCH }).await?.items;
@@ -146,6 +151,7 @@ async fn apply(
 ) -> Answer<Item<AppliedPolicy>> {
     let context = dry_run.of(context);
     let done = fleet.policies().apply(&context.grant()?, application(body, version)).await?;
+    // Counted after the change, so that the response describes the policy as it is now.
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(applied(done, &counts)))
 }
@@ -158,6 +164,7 @@ async fn bulk_get(
     let grant = context.grant()?;
     let counts = fleet.policies().agent_counts(&grant).await?.into();
     let (found, missing) = fleet.policies().named(&grant, &body.ids, &body.names).await?;
+    // As in Kibana, one missing policy fails the request unless the caller asks to ignore it.
     match missing.first().filter(|_| body.ignore_missing != Some(true)) {
         Some(missing) => Err(Error::not_found("agent policy", missing).into()),
         None => Ok(whole(found.into_iter().map(|one| policy(one, &counts, body.full == Some(true))).collect())),
@@ -182,12 +189,14 @@ async fn update(
     IfMatch(version): IfMatch,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
+    // Required in updates, as in Kibana: its absence shows that a client drops fields.
     if body.namespace.is_none() {
         return Err(Error::invalid("namespace", "is required").into());
     }
     if body.id.as_ref().is_some_and(|other| *other != id) {
         return Err(Error::invalid("id", "the id of a policy cannot be changed").into());
     }
+    // The dry run is a property of the context: the service runs as usual and skips its commit.
     let context = dry_run.of(context);
     let before = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
     let mut wanted = draft(body)?;
@@ -225,14 +234,16 @@ struct FullQuery {
     standalone: Option<bool>,
 }
 
-/// What agents get; standalone without what only a fleet has (MG107).
+/// The compiled policy. `standalone` removes the parts that an unmanaged agent must not have (MG107).
 async fn compiled(fleet: &Fleet, context: &OpContext, id: &str, query: &FullQuery) -> Result<Value, Error> {
     let policy = fleet.policies().find::<PoliciesRead>(context, id).await?;
+    // The stored compiled form, not a new compilation: it is what agents of that revision received.
     let revision = query.revision.unwrap_or(policy.revision);
     let mut compiled = fleet.policies().revision(&policy, revision).await?.compiled;
     if query.standalone == Some(true)
         && let Some(fields) = compiled.as_object_mut()
     {
+        // A standalone agent has no server to resolve secrets, and no key to verify signatures with.
         fields.retain(|name, _| !matches!(name.as_str(), "fleet" | "signed" | "secret_references"));
         if let Some(agent) = fields.get_mut("agent").and_then(Value::as_object_mut) {
             agent.remove("protection");
@@ -257,6 +268,7 @@ async fn download(
     Query(query): Query<FullQuery>,
 ) -> ApiResult<Response> {
     let compiled = compiled(&fleet, &context, &id, &query).await?;
+    // The document that agents get, in the form of a file that a standalone agent reads.
     let yaml = serde_saphyr::to_string(&compiled).map_err(|error| Error::internal(error.to_string()))?;
     let headers = [(CONTENT_TYPE, "text/x-yaml"), (CONTENT_DISPOSITION, "attachment; filename=\"elastic-agent.yml\"")];
     Ok((headers, yaml).into_response())
@@ -278,6 +290,7 @@ async fn revision(
     Caller(context): Caller,
     Path((id, number)): Path<(String, String)>,
 ) -> Answer<Item<RevisionDetails>> {
+    // An id that is not a number does not exist, like any other unknown revision.
     let number: i64 = number.parse().map_err(|_| Error::not_found("revision", &number))?;
     let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
     let found = fleet.policies().revision(&policy, number).await?;
@@ -296,7 +309,7 @@ struct DiffQuery {
     to: Option<i64>,
 }
 
-/// Between two revisions; without them, between the newest and the one before.
+/// The differences between two revisions, by default between the newest and the one before.
 async fn diff(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
@@ -305,6 +318,7 @@ async fn diff(
 ) -> Answer<Item<Diff>> {
     let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
     let to = query.to.unwrap_or(policy.revision);
+    // The first revision has none before it and is compared with itself, which yields no differences.
     let from = query.from.unwrap_or((to - 1).max(1));
     let changes = fleet.policies().diff(&policy, from, to).await?.into_iter().map(difference);
     Ok(item(Diff { from, to, changes: changes.collect() }))

@@ -1,4 +1,4 @@
-//! `/agents`, `/agent_status`: look, note, delete (MG §1.2).
+//! `/agents` and `/agent_status`: lists, details, tags and deletion of agents (MG §1.2).
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentListQuery, Rows};
 use muster_fleet::membership::AgentNote;
 
-/// Lists, details, tags and status counts of agents (MG §1.2).
+/// Endpoints for lists, details, tags and status counts of agents (MG §1.2).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agents", list),
@@ -45,6 +45,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
+// Kibana's names of fields are accepted beside the short ones.
 fn sort_field(name: Option<&str>) -> Result<AgentSort, Error> {
     match name {
         None | Some("enrolled_at") => Ok(AgentSort::EnrolledAt),
@@ -59,6 +60,7 @@ fn sort_field(name: Option<&str>) -> Result<AgentSort, Error> {
 
 fn descending(order: Option<&str>) -> Result<bool, Error> {
     match order {
+        // The default is the newest first, as in Kibana.
         None | Some("desc") => Ok(true),
         Some("asc") => Ok(false),
         Some(_) => Err(Error::invalid("sortOrder", "must be asc or desc")),
@@ -74,6 +76,7 @@ async fn list(
     let sort = sort_field(query.sort_field.as_deref())?;
     let pit = cursor::point_in_time(&query, fleet.now())?;
     let mut filter = kql::visible(query.kuery.as_deref().unwrap_or_default(), query.show_inactive == Some(true))?;
+    // A point in time hides agents that enroll between two pages, which would shift the rows.
     filter.enrolled_by = pit;
     let rows = match cursor::read(&query, sort)? {
         Some(cursor) => Rows::After(cursor, paging.per_page),
@@ -83,10 +86,12 @@ async fn list(
     let grant = context.grant::<AgentsRead>()?;
     let found = fleet.agents().list(&grant, &question).await?;
     let status_summary = if query.get_status_summary == Some(true) {
+        // Counted with the same filter as the list, so that the numbers fit the rows.
         Some(summary(&fleet.agents().count(&grant, &question.filter).await?))
     } else {
         None
     };
+    // A page that is not full is the last one and has no cursor.
     let is_full = found.items.len() == paging.per_page as usize;
     let last = found.items.last().filter(|_| is_full).map(|view| sort.cursor(&view.details.record));
     Ok(Json(Agents {
@@ -100,7 +105,7 @@ async fn list(
     }))
 }
 
-/// Looking up ids and host names is a read of its own, so that nobody has to list all agents to find some.
+/// Looks up agents by id or host name in one read, so that scripts don't list all agents to find a few.
 async fn bulk_get(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
@@ -118,6 +123,7 @@ async fn bulk_get(
 
 fn summary(counts: &[(Status, u64)]) -> Map<String, Value> {
     let of = |status: Status| counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, number)| *number);
+    // Statuses without agents are listed with 0, so that clients need no defaults.
     Status::ALL.into_iter().map(|status| (status.as_str().to_owned(), of(status).into())).collect()
 }
 
@@ -158,6 +164,7 @@ async fn update(
     let note = AgentNote { tags: body.tags, user_metadata: body.user_provided_metadata };
     let agents = fleet.agents();
     agents.note(&agents.find::<AgentsWrite>(&context, &id).await?, &note).await?;
+    // Read again, because the service normalizes tags.
     let agent = agents.find::<AgentsRead>(&context, &id).await?;
     Ok(item(convert::agent(agents.show(agent).await?)))
 }
@@ -174,7 +181,7 @@ struct StatusQuery {
     kuery: Option<String>,
 }
 
-/// Counts all agents that match: inactive and unenrolled ones have counts of their own.
+/// Counts all matching agents. Unlike lists, inactive and unenrolled agents are included, in counts of their own.
 async fn status(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
@@ -182,6 +189,7 @@ async fn status(
     axum::extract::RawQuery(raw): axum::extract::RawQuery,
 ) -> Answer<AgentStatus> {
     let mut filter: AgentFilter = kql::compile(query.kuery.as_deref().unwrap_or_default())?.filter;
+    // `policyId` is the older parameter, `policyIds` the newer one. Both may be present.
     let policies: Vec<String> = query.policy_id.into_iter().chain(policy_ids(raw.as_deref())).collect();
     if !policies.is_empty() {
         filter.policy_ids = Some(policies.into_iter().map(PolicyId::trusted).collect());
@@ -190,7 +198,7 @@ async fn status(
     Ok(Json(AgentStatus { results }))
 }
 
-/// `policyIds=a&policyIds=b`, also written `policyIds[]=…`: the query extractor takes a key once only.
+/// Parses `policyIds=a&policyIds=b`, also spelled `policyIds[]=…`. The query extractor accepts each key only once.
 fn policy_ids(raw: Option<&str>) -> Vec<String> {
     let pairs = raw.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! `/audit`: the audit log, and whether it is whole.
+//! `/audit`: the audit log and its verification.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::query::{Paging, Query};
 use muster_fleet::Fleet;
 use muster_fleet::audit_log::{AuditLine, AuditQuery};
 
-/// The audit log (M25).
+/// Endpoints for the audit log (M25).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![Endpoint::get("/audit", list), Endpoint::get("/audit/_verify", verify)]
 }
@@ -39,6 +39,7 @@ fn question(query: ListAuditEvents) -> Result<AuditQuery, Error> {
         Some(Ok(at)) => Ok(Some(at)),
         Some(Err(_)) => Err(Error::invalid(name, "must be a time, such as 2026-01-02T03:04:05Z")),
     };
+    // The cursor is a sequence number. Lines are immutable and never removed, so it stays valid.
     let not_ours = |_| Error::invalid("searchAfter", "must be nextSearchAfter of the response before");
     Ok(AuditQuery {
         since: moment("since", query.since.as_deref())?,
@@ -73,6 +74,7 @@ async fn verify(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Ans
     }))
 }
 
+// Hexadecimal, so that a head noted elsewhere can be compared by eye.
 fn hex(hash: &[u8; 32]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! Request bodies: JSON, whole, with the field named that is wrong.
+//! Parsing of JSON request bodies, with errors that name the invalid field.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::error::{ApiError, http_error};
 use muster_listen::body::RequestBodyError;
 
-/// A JSON body. An empty one reads as `{}`, since some clients send none.
+/// A JSON body. An empty body is parsed as `{}`, because some clients send none.
 pub struct Body<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
@@ -28,7 +28,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// Why a body could not be read: too long, late, or broken off.
+/// The response for a body that could not be read: too large, late, or interrupted.
 pub fn unreadable(rejection: &BytesRejection) -> Response {
     if is_late(rejection) {
         return http_error(StatusCode::REQUEST_TIMEOUT, "body_late", "the request body did not arrive in time");
@@ -38,7 +38,7 @@ pub fn unreadable(rejection: &BytesRejection) -> Response {
     http_error(status, code, rejection.body_text())
 }
 
-/// Whether the connection layer gave the body up at its deadline; that error is wrapped by everything above.
+/// Returns whether the connection layer reported a late body. hyper and axum wrap its error, so the chain is searched.
 fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -50,7 +50,8 @@ fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Nothing here is decoded, and an encoded body would only be a syntax error.
+/// The response for a body with a content coding. Bodies are not decoded here, and an encoded one would otherwise be
+/// reported as invalid JSON.
 fn unsupported_coding(headers: &HeaderMap) -> Option<Response> {
     let coding = headers.get(CONTENT_ENCODING)?;
     if coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity") {
@@ -60,9 +61,11 @@ fn unsupported_coding(headers: &HeaderMap) -> Option<Response> {
     Some(http_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", message))
 }
 
-/// Reads JSON; the error names the field.
+/// Parses JSON; the error names the field.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // Required fields are still reported as missing, by name.
     let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    // serde's derived decoders also accept an array of a struct's values. `Objects` refuses that inside the body.
     if text.trim_ascii_start().first() == Some(&b'[') {
         return Err(Error::invalid("body", "expected a JSON object, not an array"));
     }
@@ -71,22 +74,24 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         let path = error.path().to_string();
         field_error(&path, &error.into_inner().to_string())
     })?;
+    // A second value after the first would otherwise be ignored silently.
     json.end().map_err(|error| Error::invalid("body", error.to_string()))?;
     Ok(value)
 }
 
 fn field_error(path: &str, reason: &str) -> Error {
-    // The parser says "unknown field `x`" at the object; the field meant is x itself.
+    // serde reports "unknown field `x`" at the path of the object. The invalid field is x itself. Its message is the only
+    // place that has the name.
     let unknown = reason.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
     let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
-    // A path that ends in `?` broke off while a key was being read.
+    // A path that ends in `?` was interrupted while a key was parsed.
     let path = match path.trim_end_matches(['?', '.']) {
         "" => ".",
         path => path,
     };
     let field = match (path, unknown.or(missing)) {
         (".", Some(name)) => name.to_owned(),
-        // The parser writes `?` when the text ends before the name of a field is known.
+        // The text ended before the name of a field.
         ("." | "?", None) => "body".to_owned(),
         (path, Some(name)) if !path.ends_with(name) => format!("{path}.{name}"),
         (path, _) => path.to_owned(),
@@ -107,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn mg13_an_unknown_or_wrong_field_is_named() {
+    fn mg13_unknown_and_invalid_fields_are_named() {
         assert_eq!(field_of::<CreateEnrollmentKey>(r#"{"nmae": "x"}"#), "nmae");
         assert_eq!(field_of::<CreateEnrollmentKey>(r#"{"tags": ["a", 1]}"#), "tags[1]");
         assert_eq!(field_of::<CreateAction>(r#"{"action": {"type": "SETTINGS", "dta": 1}}"#), "action.dta");
@@ -120,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_no_body_though_it_could_be_read_as_a_struct() {
+    fn an_array_is_not_a_body() {
         for array in ["[]", " [\"name\"]", "[null]"] {
             assert_eq!(field_of::<CreateEnrollmentKey>(array), "body", "{array}");
         }
     }
 
     #[test]
-    fn no_part_of_a_body_is_a_struct_that_is_read_from_an_array() {
+    fn nested_structs_are_not_parsed_from_arrays() {
         assert_eq!(field_of::<CreateAction>(r#"{"action": ["SETTINGS"]}"#), "action");
         assert_eq!(field_of::<CreateAction>("{"), "body");
     }
@@ -138,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deeply_nested_body_is_refused_and_does_not_overflow() {
+    fn a_deeply_nested_body_is_refused() {
         let deep = format!(r#"{{"action": {{"type": "SETTINGS", "data": {}}}}}"#, "[".repeat(100_000));
         assert!(parse::<CreateAction>(deep.as_bytes()).is_err());
     }

@@ -1,5 +1,5 @@
-//! Orders to many agents (MG §1.2.2). With `dryRun` they check the
-//! same, answer how many agents would get the order and who would not, and change nothing.
+//! Actions for many agents (MG §1.2.2). With `dryRun`, the checks are the same, the response contains the number of targets
+//! and the refused agents, and nothing is changed.
 
 use std::sync::Arc;
 
@@ -24,10 +24,11 @@ use super::selector::selected;
 use muster_fleet::Fleet;
 use muster_fleet::actions::Submitted;
 
-/// Longest body, bytes: the most ids that are taken fit, at their longest.
+// Lower than the limit of other bodies: 200,000 ids once grew the server by more than 100 MB.
+/// Maximum bytes of a body: the maximum number of ids fits, at their maximum length.
 const MAX_BODY: usize = 2 << 20;
 
-/// The ten orders to many agents.
+/// Endpoints that act on many agents.
 pub fn endpoints() -> Vec<Endpoint> {
     let endpoints = [
         Endpoint::post("/agents/bulk_unenroll", unenroll),
@@ -44,7 +45,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     endpoints.into_iter().map(|endpoint| endpoint.taking(MAX_BODY)).collect()
 }
 
-/// What a bulk request answers.
+/// The response to a bulk request.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum BulkAnswer {
@@ -53,7 +54,7 @@ enum BulkAnswer {
     CreatedActions(CreatedActions),
 }
 
-/// Refusals that a dry run shows.
+/// Maximum refused agents shown by a dry run, for each action.
 const SHOWN: usize = 5;
 
 /// The response of a dry run, which passes the same checks as the action itself.
@@ -68,14 +69,15 @@ fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>) -> BulkAnswer {
     BulkAnswer::Counted(counted)
 }
 
-fn ordered(context: &OpContext, given: &Submitted) -> Answer<BulkAnswer> {
+fn created(context: &OpContext, given: &Submitted) -> Answer<BulkAnswer> {
     if context.is_dry_run() {
         return Ok(Json(counted([given])));
     }
     Ok(Json(BulkAnswer::CreatedAction(CreatedAction { action_id: given.action.id.to_string() })))
 }
 
-/// Who asks, perhaps only to know, and the agents that are meant, found.
+/// The caller's context, with its dry run, and the selected agents. A macro, because bodies share no trait and the
+/// privilege differs.
 macro_rules! act_on {
     ($fleet:ident, $context:ident, $body:ident, $privilege:ty) => {{
         let selection = $body.selection();
@@ -93,10 +95,10 @@ async fn unenroll(
     let force = body.force.into();
     if body.revoke == Some(true) {
         let (context, agents) = act_on!(fleet, context, body, AgentsForceUnenroll);
-        return ordered(&context, &fleet.actions().force_unenroll(&agents, force).await?);
+        return created(&context, &fleet.actions().force_unenroll(&agents, force).await?);
     }
     let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
-    ordered(&context, &fleet.actions().unenroll(&agents, force).await?)
+    created(&context, &fleet.actions().unenroll(&agents, force).await?)
 }
 
 async fn reassign(
@@ -106,7 +108,7 @@ async fn reassign(
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
     let (policy, force) = (body.policy_id.as_deref(), body.force.into());
-    ordered(&context, &fleet.actions().reassign(&agents, policy, body.policy_revision, force).await?)
+    created(&context, &fleet.actions().reassign(&agents, policy, body.policy_revision, force).await?)
 }
 
 async fn upgrade(
@@ -115,7 +117,7 @@ async fn upgrade(
     Body(body): Body<BulkUpgrade>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
-    ordered(&context, &fleet.actions().upgrade(&agents, &requests::bulk_upgrade(body)?).await?)
+    created(&context, &fleet.actions().upgrade(&agents, &requests::bulk_upgrade(body)?).await?)
 }
 
 async fn roll_back(
@@ -124,6 +126,7 @@ async fn roll_back(
     Body(body): Body<BulkRollback>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    // Agents may offer different versions to return to, and an action has one version: one action for each (MG138).
     let given = fleet.actions().roll_back(&agents).await?;
     if context.is_dry_run() {
         return Ok(Json(counted(&given)));
@@ -138,7 +141,7 @@ async fn diagnostics(
     Body(body): Body<BulkDiagnostics>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
-    ordered(
+    created(
         &context,
         &fleet.actions().request_diagnostics(&agents, &body.additional_metrics.unwrap_or_default()).await?,
     )
@@ -151,7 +154,7 @@ async fn tags(
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
-    ordered(&context, &fleet.actions().change_tags(&agents, &change).await?)
+    created(&context, &fleet.actions().change_tags(&agents, &change).await?)
 }
 
 async fn migrate(
@@ -160,8 +163,8 @@ async fn migrate(
     Body(body): Body<BulkMigrate>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
-    let order = requests::bulk_migrate(body.uri, body.enrollment_token, body.settings)?;
-    ordered(&context, &fleet.actions().migrate(&agents, &order).await?)
+    let request = requests::bulk_migrate(body.uri, body.enrollment_token, body.settings)?;
+    created(&context, &fleet.actions().migrate(&agents, &request).await?)
 }
 
 async fn privilege_level(
@@ -170,7 +173,7 @@ async fn privilege_level(
     Body(body): Body<BulkPrivilegeLevelChange>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
-    ordered(&context, &fleet.actions().change_privilege_level(&agents, requests::user(body.user_info)).await?)
+    created(&context, &fleet.actions().change_privilege_level(&agents, requests::user(body.user_info)).await?)
 }
 
 async fn any(
@@ -179,8 +182,8 @@ async fn any(
     Body(body): Body<BulkActions>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
-    let order = requests::any(body.action, fleet.now())?;
-    ordered(&context, &fleet.actions().create(&agents, order).await?)
+    let request = requests::any(body.action, fleet.now())?;
+    created(&context, &fleet.actions().create(&agents, request).await?)
 }
 
 async fn delete(
@@ -189,6 +192,7 @@ async fn delete(
     Body(body): Body<BulkDelete>,
 ) -> Answer<BulkAnswer> {
     let (_, agents) = act_on!(fleet, context, body, AgentsWrite);
+    // Deletion is not an action: nothing is sent to the agents, whose keys stop working.
     let count = fleet.agents().delete_many(&agents).await?;
     Ok(Json(BulkAnswer::Counted(Counted { count, ..Counted::default() })))
 }

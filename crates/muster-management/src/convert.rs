@@ -1,4 +1,4 @@
-//! Domain records in this API's shapes.
+//! Conversion of domain records to the API's types.
 
 use muster_core::agent::{AgentDetails, AgentType, AuditReason};
 use muster_core::credential::CredentialKind;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use muster_fleet::agent_views::AgentView;
 
-/// RFC 3339 with milliseconds.
+/// Formats a time as RFC 3339 with milliseconds.
 pub fn time(at: Timestamp) -> String {
     at.to_rfc3339_millis()
 }
@@ -21,35 +21,37 @@ fn times(at: Option<Timestamp>) -> Option<String> {
     at.map(time)
 }
 
-/// A document of our own making; one that does not parse, which the store does not take, shows as `null`.
+/// Parses a stored document of our own. An invalid one, which the store does not accept, becomes `null`.
 pub fn document(text: Option<&str>) -> Value {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
 }
 
-/// A document that an agent reported, passed on as text.
+/// A document that an agent reported. It is passed on as text: parsed into a tree, a small document may take gigabytes.
 pub fn reported(text: Option<&str>) -> Json {
     text.and_then(Json::parse).unwrap_or_default()
 }
 
-/// Bytes of an agent's message in lists.
+/// Maximum bytes of an agent's message in lists.
 const ROW_MESSAGE_BYTES: usize = 256;
-/// Metadata above this many bytes is left out of lists, but for the host's name.
+/// Metadata above this many bytes is reduced to the host name in lists.
 const ROW_METADATA_BYTES: usize = 32 << 10;
 
-/// An agent as a row of a list: a page of them holds thousands, so large texts are cut.
+/// An agent as a row of a list. A page may have thousands of rows, so long texts are shortened; details show them in full.
 pub fn agent_row(mut view: AgentView) -> Agent {
     let AgentDetails { record, documents } = &mut view.details;
     record.health.message = shortened_to(&record.health.message, ROW_MESSAGE_BYTES).into_owned();
     if documents.local_metadata.as_ref().is_some_and(|text| text.len() > ROW_METADATA_BYTES) {
+        // Tables show the host name from the metadata, so it must survive.
         let name = json!({"host": {"hostname": record.hostname}});
         documents.local_metadata = Some(name.to_string().into());
     }
     agent(view)
 }
 
-/// An enrollment key; `token` where it is to be shown.
+/// An enrollment key, with the token where it is shown.
 pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollment_key::EnrollmentKey {
     enrollment_key::EnrollmentKey {
+        // Evaluated now: a key also becomes inactive by expiring and by being used up, without a write.
         active: key.admits(now).is_ok(),
         id: key.id.to_string(),
         api_key_id: key.key_id.to_string(),
@@ -74,6 +76,7 @@ pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollm
 pub fn agent(view: AgentView) -> Agent {
     let AgentView { details, last_checkin, connected } = view;
     let (record, documents) = (details.record, details.documents);
+    // Stored as the agent sent it (EA51); the API uses lower case.
     let said = Some(record.health.status).filter(|status| !status.is_empty());
     Agent {
         kind: kind_word(record.kind).into(),
@@ -93,10 +96,12 @@ pub fn agent(view: AgentView) -> Agent {
         upgrade_started_at: times(record.upgrade.started_at),
         upgraded_at: times(record.upgrade.upgraded_at),
         upgrade_details: record.upgrade.details.as_deref().map(|text| reported(Some(text))),
+        // Wrapped as text too, in the shape that the agent reported.
         upgrade: record.upgrade.rollbacks.as_deref().and_then(|text| Json::parse(format!(r#"{{"rollbacks":{text}}}"#))),
         access_api_key_id: record.credentials.first(CredentialKind::AccessKey).map(|key| key.key_id.to_string()),
         enrollment_key_id: record.enrollment_key_id.map(|id| id.to_string()),
         policy_id: record.policy_id.map(|id| id.to_string()),
+        // 0 means that the agent has not confirmed a revision yet.
         policy_revision: Some(record.policy_revision).filter(|revision| *revision > 0),
         target_revision: record.target_revision,
         policy_failure: record
@@ -142,10 +147,11 @@ fn audit_word(reason: AuditReason) -> &'static str {
     }
 }
 
-/// Counts by status, in the groups of MG §3.6.
+/// Counts by status, in the groups of Kibana (MG §3.6).
 pub fn status_results(counts: &[(Status, u64)]) -> AgentStatusResults {
     let of = |wanted: &[Status]| counts.iter().filter(|(status, _)| wanted.contains(status)).map(|(_, n)| n).sum();
     let all = of(&Status::ALL);
+    // `active` excludes both; `all` includes them.
     let (inactive, unenrolled): (u64, u64) = (of(&[Status::Inactive]), of(&[Status::Unenrolled]));
     AgentStatusResults {
         online: of(&[Status::Online]),
@@ -158,6 +164,7 @@ pub fn status_results(counts: &[(Status, u64)]) -> AgentStatusResults {
         unenrolled,
         active: all - unenrolled - inactive,
         all,
+        // Always zero in Kibana as well; clients expect the fields.
         other: 0,
         events: 0,
     }
@@ -168,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mg55_mg54_statuses_are_counted_in_their_groups() {
+    fn mg55_mg54_statuses_are_counted_by_group() {
         let counts: Vec<(Status, u64)> = Status::ALL.into_iter().zip(1..).collect();
         let found = status_results(&counts);
         assert_eq!(

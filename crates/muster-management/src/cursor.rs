@@ -1,7 +1,7 @@
-//! Cursors of the list of agents (MG §1.2.1): `searchAfter`, and points in time.
+//! Cursors of lists (MG §1.2.1): `searchAfter`, and points in time.
 //!
-//! A cursor is the value that the list is sorted by and the id of the last row, so that a list of any length is read in
-//! pieces. A point in time leaves out who enrolled after it was opened; it is a time and nothing that the server keeps.
+//! A cursor consists of the sort value and the id of the last row, so a list of any length can be read page by page. A
+//! point in time excludes agents that enrolled after it was opened. It is only a timestamp; the server stores nothing.
 
 use muster_core::Error;
 use muster_core::action::Action;
@@ -11,26 +11,27 @@ use muster_protocol::management::agent::ListAgents;
 use muster_store::query::{ActionCursor, AgentCursor, AgentSort, SortValue};
 use serde_json::{Value, json};
 
-/// What the id of a point in time begins with.
+/// Prefix of the id of a point in time.
 const PIT: &str = "enrolled-by-";
 
-/// Rows read at once when all are looked through.
+/// Rows per read when a whole list is evaluated.
 pub const BATCH: u32 = 1000;
 
-/// The name that a list by names goes on behind.
+/// Parses the cursor of a list that is sorted by name.
 pub fn name(text: Option<&str>, page: Option<u32>) -> Result<Option<String>, Error> {
     read_as(text, page, |text| serde_json::from_str::<[String; 1]>(text).ok().map(|[name]| name))
 }
 
-/// The time and the id that a list by times goes on behind.
+/// Parses the cursor of a list that is sorted by time: the time and the id of the last row.
 pub fn time_and_id(text: Option<&str>, page: Option<u32>) -> Result<Option<(Timestamp, String)>, Error> {
     let parse = |text: &str| serde_json::from_str::<(i64, String)>(text).ok();
     Ok(read_as(text, page, parse)?.map(|(micros, id)| (Timestamp::from_micros(micros), id)))
 }
 
-/// The action that a list goes on behind.
+/// Parses the cursor of the list of actions.
 pub fn action(text: Option<&str>, page: Option<u32>) -> Result<Option<ActionCursor>, Error> {
     let parse = |text: &str| serde_json::from_str::<(i64, i64, String, i64)>(text).ok();
+    // The list mixes actions and policy revisions, so both positions are needed to continue between them.
     let cursor = |(at, seq, policy, revision)| ActionCursor {
         at: Timestamp::from_micros(at),
         seq,
@@ -39,7 +40,7 @@ pub fn action(text: Option<&str>, page: Option<u32>) -> Result<Option<ActionCurs
     Ok(read_as(text, page, parse)?.map(cursor))
 }
 
-/// The cursor behind an action as `nextSearchAfter` has it.
+/// Formats the cursor behind an action for `nextSearchAfter`.
 pub fn behind_action(action: &Action) -> String {
     let ActionCursor { at, seq, revision: (policy, revision) } = ActionCursor::behind(action);
     json!([at.as_micros(), seq, policy, revision]).to_string()
@@ -47,6 +48,7 @@ pub fn behind_action(action: &Action) -> String {
 
 fn read_as<T>(text: Option<&str>, page: Option<u32>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Error> {
     let Some(text) = text else { return Ok(None) };
+    // An offset behind a cursor has no meaning, and clients that send both expect different rows.
     if page.is_some() {
         return Err(Error::invalid("searchAfter", "cannot be combined with page"));
     }
@@ -55,13 +57,14 @@ fn read_as<T>(text: Option<&str>, page: Option<u32>, parse: impl Fn(&str) -> Opt
     found.map(Some)
 }
 
-/// The cursor that a request goes on from.
+/// Parses the cursor of the list of agents.
 pub fn read(query: &ListAgents, sort: AgentSort) -> Result<Option<AgentCursor>, Error> {
     read_as(query.search_after.as_deref(), query.page, |text| parse(text, sort))
 }
 
 fn parse(text: &str, sort: AgentSort) -> Option<AgentCursor> {
     let (value, id): (Value, String) = serde_json::from_str(text).ok()?;
+    // A cursor of another sort field has another type. With the same type it would be valid, but skip rows.
     let value = match value {
         Value::Number(micros) if sort.is_by_time() => SortValue::Time(micros.as_i64()?),
         Value::String(text) if !sort.is_by_time() => SortValue::Text(text),
@@ -70,7 +73,7 @@ fn parse(text: &str, sort: AgentSort) -> Option<AgentCursor> {
     Some(AgentCursor { value, id: AgentId::parse(&id).ok()? })
 }
 
-/// The cursor as `nextSearchAfter` has it.
+/// Formats the cursor for `nextSearchAfter`.
 pub fn write(cursor: &AgentCursor) -> String {
     let id = cursor.id.as_str();
     match &cursor.value {
@@ -79,7 +82,7 @@ pub fn write(cursor: &AgentCursor) -> String {
     }
 }
 
-/// The point in time that a request opens or goes on with.
+/// The point in time that a request opens or continues with.
 pub fn point_in_time(query: &ListAgents, now: Timestamp) -> Result<Option<Timestamp>, Error> {
     let opens = query.open_pit == Some(true);
     let pit = match (&query.pit_id, opens) {
@@ -92,13 +95,14 @@ pub fn point_in_time(query: &ListAgents, now: Timestamp) -> Result<Option<Timest
             .map(Timestamp::from_micros)
             .ok_or_else(|| Error::invalid("pitId", "must be pit from a previous response"))?,
     };
+    // Required as in Kibana, though nothing here expires.
     match query.pit_keep_alive.as_deref().map(str::trim) {
         Some(keep) if !keep.is_empty() => Ok(Some(pit)),
         _ => Err(Error::invalid("pitKeepAlive", "is required with openPit and pitId, such as 1m")),
     }
 }
 
-/// The point in time as `pit` has it.
+/// Formats the id of a point in time.
 pub fn pit(at: Timestamp) -> String {
     format!("{PIT}{}", at.as_micros())
 }
@@ -112,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_read_as_it_was_written() {
+    fn a_formatted_cursor_can_be_parsed() {
         for (sort, value) in [
             (AgentSort::EnrolledAt, SortValue::Time(1_767_322_800_000_001)),
             (AgentSort::Hostname, SortValue::Text("we\"b".into())),
@@ -124,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cursor_of_this_list_is_rejected() {
+    fn invalid_cursors_are_rejected() {
         for text in
             ["", "x", "[]", "[1]", "[\"a\", \"b\"]", "[1.5, \"b\"]", "[1, \"b/c\"]", "[1, 2]", "[1, \"b\", 3]", "null"]
         {

@@ -1,4 +1,5 @@
-//! The table of all endpoints: the router is made from it, and so is the test that every one of them refuses strangers.
+//! The table of all endpoints. The router is built from it, and a test checks for each entry that unauthenticated requests
+//! are rejected: an endpoint can't be added without that check.
 
 use std::sync::Arc;
 
@@ -16,14 +17,14 @@ use super::{
 };
 use muster_fleet::Fleet;
 
-/// Longest JSON body, bytes.
+/// Maximum bytes of a JSON body.
 const MAX_BODY: usize = 8 << 20;
 
-/// One route.
+/// A route.
 pub struct Endpoint {
-    /// Its method.
+    /// The method.
     pub method: Method,
-    /// Its path behind `/api/fleet`.
+    /// The path below `/api/fleet`.
     pub path: &'static str,
     handler: MethodRouter<Arc<Fleet>>,
 }
@@ -48,14 +49,14 @@ macro_rules! methods {
 methods!(get GET post POST put PUT delete DELETE);
 
 impl Endpoint {
-    /// The same route, taking bodies of up to so many bytes.
+    /// Sets the maximum bytes of a body.
     #[must_use]
     pub fn taking(self, bytes: usize) -> Self {
         Self { handler: self.handler.layer(DefaultBodyLimit::max(bytes)), ..self }
     }
 }
 
-/// Every endpoint.
+/// All endpoints.
 pub fn all() -> Vec<Endpoint> {
     let families = [
         enrollment_keys::endpoints(),
@@ -72,7 +73,7 @@ pub fn all() -> Vec<Endpoint> {
     families.into_iter().flatten().collect()
 }
 
-/// The routes, behind `/api/fleet`.
+/// The router for paths below `/api/fleet`.
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let routes = all().into_iter().fold(Router::new(), |router, one| router.route(one.path, one.handler));
     routes
@@ -82,6 +83,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         .with_state(fleet)
 }
 
+// Fallbacks of our own, because axum's responses have no body and clients parse the error format.
 async fn no_such_route(uri: Uri) -> Response {
     http_error(StatusCode::NOT_FOUND, "no_such_route", format!("there is no /api/fleet{}", uri.path()))
 }

@@ -1,4 +1,4 @@
-//! `/enrollment_api_keys` (MG §1.6) and its old alias with hyphens.
+//! `/enrollment_api_keys` (MG §1.6) and its older alias with hyphens.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use super::{convert, cursor, kql};
 use muster_fleet::Fleet;
 use muster_fleet::keys::NewEnrollmentKey;
 
-/// Enrollment keys under both spellings of their path (MG §1.6).
+/// Endpoints for enrollment keys, under both spellings of the path (MG §1.6).
 pub fn endpoints() -> Vec<Endpoint> {
     let of = |keys: &'static str, key: &'static str, replace: &'static str| {
         [
@@ -58,6 +58,7 @@ async fn list(
             items: fleet.enrollment_keys().list_after(&grant, policy.as_ref(), (*at, id), paging.per_page).await?,
             total: fleet.enrollment_keys().list(&grant, policy.as_ref(), Page { offset: 0, limit: 0 }).await?.total,
         },
+        // Any other condition is evaluated on rows in memory; there are far fewer keys than agents.
         (None, after) => {
             let mut items = every_match(&fleet, &grant, &kuery).await?;
             let total = items.len() as u64;
@@ -67,21 +68,23 @@ async fn list(
             Listed { total, items: paging.cut(items) }
         }
     };
+    // A page that is not full is the last one and has no cursor.
     let is_full = found.items.len() == paging.per_page as usize;
     let next =
         found.items.last().filter(|_| is_full).map(|last| json!([last.created_at.as_micros(), last.id]).to_string());
     let now = fleet.now();
     let items: Vec<EnrollmentKey> = found.items.into_iter().map(|key| convert::key(key, None, now)).collect();
+    // The deprecated twin of `items`, which older clients read (MG61).
     let list = items.clone();
     let Paging { page, per_page, .. } = paging;
     Ok(Json(EnrollmentKeys { items, list, total: found.total, page, per_page, next_search_after: next }))
 }
 
-/// Every key that matches, read in batches.
+/// Reads all matching keys in batches.
 async fn every_match(fleet: &Fleet, grant: &Grant<KeysRead>, kuery: &str) -> Result<Vec<Record>, Error> {
     let mut found = Vec::new();
     let mut batch = fleet.enrollment_keys().list(grant, None, Page { offset: 0, limit: cursor::BATCH }).await?.items;
-    // An unknown field is told even when there is no key.
+    // Validates the query even if there are no keys.
     select(&TABLE, kuery, Vec::new()).await?;
     while let Some((at, id)) = batch.last().map(|key| (key.created_at, key.id.clone())) {
         found.append(&mut select(&TABLE, kuery, batch).await?);
@@ -90,7 +93,7 @@ async fn every_match(fleet: &Fleet, grant: &Grant<KeysRead>, kuery: &str) -> Res
     Ok(found)
 }
 
-/// Fields of a key that a query may name.
+/// Fields of a key that a query may use.
 static TABLE: Table<Record> = Table {
     prefixes: &["fleet-enrollment-api-keys"],
     fields: &[
@@ -100,14 +103,16 @@ static TABLE: Table<Record> = Table {
         ("policy_id", |key| key.policy_id.iter().map(ToString::to_string).collect()),
         ("tags", |key| key.tags.clone()),
         ("hidden", |key| vec![key.hidden.to_string()]),
-        // Expiry and use are looked at when a key is used; here: not revoked.
+        // Only "not revoked". Expiry and uses depend on the time, which a row's fields don't have.
         ("active", |key| vec![key.revoked_at.is_none().to_string()]),
     ],
     text: &["name"],
 };
 
-/// What the store can answer: all keys (`Some(None)`), or those of one policy.
+/// Returns the policy if the store can evaluate the query alone: `Some(None)` for all keys, `Some(Some(id))` for the keys of
+/// a policy, `None` for any other query.
 fn only_policy(kuery: &str) -> Result<Option<Option<PolicyId>>, Error> {
+    // These are the usual queries. All others read every key.
     Ok(match kql::parse(kuery)? {
         None => Some(None),
         Some(kql::Expr::Is(field, term)) if !term.pattern && field == "policy_id" => {
@@ -129,7 +134,7 @@ async fn create(
         tags: body.tags.unwrap_or_default(),
         max_uses: body.max_uses,
         hidden: body.hidden.unwrap_or(false),
-        // Agents' container command, Terraform and the ECK operator read the token back.
+        // Retrievable by default: the agent's container entry point, Terraform and the ECK operator read the token later.
         retrievable: body.retrievable.unwrap_or(true),
     };
     created(&fleet, fleet.enrollment_keys().create(&context.grant()?, &new).await?)
@@ -166,6 +171,7 @@ async fn delete(
     let context = dry_run.of(context);
     let keys = fleet.enrollment_keys();
     let key = keys.find(&context, &id).await?;
+    // A revoked key stays in the list, so that agents enrolled with it can still be traced.
     if query.force_delete == Some(true) {
         keys.delete(&key).await?;
     } else {
@@ -184,7 +190,7 @@ async fn replace_one(
     let keys = fleet.enrollment_keys();
     let (key, token) = keys.replace(&keys.find(&context, &id).await?).await?;
     if context.is_dry_run() {
-        // A token that will never be good for anything is not told.
+        // The token of a dry run is never stored, so showing it would mislead.
         let item = convert::key(key, None, fleet.now());
         return Ok(Json(CreatedEnrollmentKey { item, action: "created".into() }));
     }

@@ -1,4 +1,4 @@
-//! How a request comes in: which space, who asks, which API version. After this, paths start behind `/api/fleet`.
+//! Entry of a request: its space, its caller and its API version. Inner routes see paths below `/api/fleet`.
 
 use std::sync::Arc;
 
@@ -18,22 +18,23 @@ use muster_fleet::Fleet;
 use muster_listen::reply::{ListenerKind, Peer};
 
 const VERSION_HEADER: &str = "elastic-api-version";
-/// The only space until spaces are a thing of their own.
+/// The only space until spaces can be created.
 const DEFAULT_SPACE: &str = "default";
 
-/// Who asks: an argument of every handler.
+/// The caller's context. Every handler takes it as an argument, since services can't be called without it.
 pub struct Caller(pub OpContext);
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        // Missing only if a route was added outside of `enter`; it then fails closed.
         let context = parts.extensions.get::<OpContext>().cloned();
         context.map(Self).ok_or_else(|| ApiError(Error::internal("a route outside the entry")))
     }
 }
 
-/// Lets a request in, or answers why not.
+/// Admits a request, or returns the error.
 pub async fn enter(State(_fleet): State<Arc<Fleet>>, mut request: Request, next: Next) -> Response {
     match admit(&mut request) {
         Ok(()) => versioned(next.run(request).await),
@@ -43,13 +44,14 @@ pub async fn enter(State(_fleet): State<Arc<Fleet>>, mut request: Request, next:
 
 fn admit(request: &mut Request) -> ApiResult<()> {
     let (space, inner) = split_path(request.uri())?;
-    let context = who_asks(request.extensions().get::<Peer>())?;
+    // Authentication comes before the version and the space, so that an unauthenticated client learns nothing about them.
+    let context = authenticate(request.extensions().get::<Peer>())?;
     check_version(request.headers().get(VERSION_HEADER))?;
     if space != DEFAULT_SPACE {
         return Err(Error::not_found("space", space).into());
     }
     *request.uri_mut() = inner;
-    // The outer route's parameters (`rest`) must not count as the inner one's.
+    // axum keeps path parameters in the extensions; those of the outer route must not be visible to the inner one.
     let peer = request.extensions_mut().remove::<Peer>();
     request.extensions_mut().clear();
     peer.and_then(|peer| request.extensions_mut().insert(peer));
@@ -57,14 +59,15 @@ fn admit(request: &mut Request) -> ApiResult<()> {
     Ok(())
 }
 
-/// The space's name, and the URI without what is before `/api/fleet` and without it.
+/// Returns the space, and the URI without `/s/{space}` and `/api/fleet`.
 fn split_path(uri: &Uri) -> Result<(String, Uri), Error> {
     let path = uri.path();
-    // `//` would be an empty id, or no prefix at all; either way something else than was asked for.
+    // `//` would become an empty id or hide the prefix, and then match a route that was not requested.
     if path.contains("//") {
         return Err(Error::not_found("path", path));
     }
     let (space, rest) = match path.strip_prefix("/s/").and_then(|rest| rest.split_once('/')) {
+        // Whether the space exists is checked after authentication.
         Some((space, rest)) => (space, rest),
         None => (DEFAULT_SPACE, path.trim_start_matches('/')),
     };
@@ -78,10 +81,12 @@ fn split_path(uri: &Uri) -> Result<(String, Uri), Error> {
     Ok((space.to_owned(), Uri::from(inner)))
 }
 
-/// Root and the server's own user, over the socket, are administrators. Users and tokens are yet to come.
-fn who_asks(peer: Option<&Peer>) -> Result<OpContext, Error> {
+/// Identifies the caller. Root and the server's own user are administrators, over the socket only. There are no users and
+/// tokens yet.
+fn authenticate(peer: Option<&Peer>) -> Result<OpContext, Error> {
     let uid = peer.filter(|peer| peer.listener == ListenerKind::Socket).and_then(|peer| peer.uid);
     match uid {
+        // The accept loop has checked this too. Repeated, because this decides about privileges.
         Some(uid) if uid == 0 || uid == nix::unistd::Uid::effective().as_raw() => {
             Ok(OpContext::administrator(Actor::Local { uid }))
         }
@@ -104,12 +109,14 @@ fn check_version(header: Option<&HeaderValue>) -> Result<(), Error> {
         None => Ok(()),
         Some(version) if version == API_VERSION => Ok(()),
         Some(version) => {
+            // A header may contain any bytes; an error message must not.
             let shown = version.to_str().unwrap_or("?");
             Err(Error::invalid(VERSION_HEADER, format!("unknown version {shown:?}; supported: {API_VERSION:?}")))
         }
     }
 }
 
+// Errors carry the version too, so that a client that sent an unknown one learns the supported one.
 fn versioned(mut response: Response) -> Response {
     response.headers_mut().insert(VERSION_HEADER, HeaderValue::from_static(API_VERSION));
     response
@@ -124,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_lose_their_prefix_and_tell_their_space() {
+    fn paths_are_split_into_space_and_route() {
         let split = |uri: &str| split_path(&uri.parse().unwrap()).unwrap();
         assert_eq!(split("/api/fleet/agents?page=1"), ("default".into(), "/agents?page=1".parse().unwrap()));
         assert_eq!(split("/s/blue/api/fleet/agents/x%20y"), ("blue".into(), "/agents/x%20y".parse().unwrap()));
@@ -142,15 +149,15 @@ mod tests {
     }
 
     #[test]
-    fn only_root_and_our_own_user_are_let_in_over_the_socket() {
+    fn only_root_and_the_server_user_are_administrators_on_the_socket() {
         let own = nix::unistd::Uid::effective().as_raw();
         for uid in [0, own] {
-            assert!(who_asks(Some(&peer(ListenerKind::Socket, Some(uid)))).is_ok());
+            assert!(authenticate(Some(&peer(ListenerKind::Socket, Some(uid)))).is_ok());
         }
-        let stranger = who_asks(Some(&peer(ListenerKind::Socket, Some(own + 12_345))));
-        assert_eq!(stranger.unwrap_err().kind, ErrorKind::Forbidden);
+        let other_user = authenticate(Some(&peer(ListenerKind::Socket, Some(own + 12_345))));
+        assert_eq!(other_user.unwrap_err().kind, ErrorKind::Forbidden);
         for nobody in [None, Some(&peer(ListenerKind::Admin, Some(0))), Some(&peer(ListenerKind::Socket, None))] {
-            assert_eq!(who_asks(nobody).unwrap_err().kind, ErrorKind::Unauthenticated);
+            assert_eq!(authenticate(nobody).unwrap_err().kind, ErrorKind::Unauthenticated);
         }
     }
 }

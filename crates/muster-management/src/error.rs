@@ -1,4 +1,4 @@
-//! A domain error in this API's shape: `{statusCode, error, message, code, field?, remedy?}`.
+//! Error responses of this API: `{statusCode, error, message, code, field?, remedy?}`.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -11,14 +11,14 @@ use muster_listen::reply::{Reply, ReplyBody};
 use muster_protocol::management::ErrorBody;
 use muster_protocol::management::envelope::Diagnostic;
 
-/// Problems in an answer at most.
+/// Maximum problems in a response.
 const MAX_DIAGNOSTICS: usize = 100;
 
-/// An error on its way out.
+/// A domain error that becomes a response.
 #[derive(Debug)]
 pub struct ApiError(pub Error);
 
-/// What handlers answer.
+/// The result of a handler.
 pub type ApiResult<T> = Result<T, ApiError>;
 
 impl<E: Into<Error>> From<E> for ApiError {
@@ -40,7 +40,7 @@ const fn status_of(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// Seconds after which it is worth while to try again.
+/// Seconds of `Retry-After`.
 const fn retry_after(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::TooMany => Some("1"),
@@ -52,6 +52,7 @@ const fn retry_after(kind: ErrorKind) -> Option<&'static str> {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Error { kind, code, message, field, remedy, problems, internal, .. } = self.0;
+        // Internal details may contain paths or values, so they are logged and never sent.
         if let Some(internal) = internal {
             tracing::warn!(code, %internal, "management request failed");
         }
@@ -65,14 +66,15 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// An error of HTTP itself, which the domain has no kind for.
+/// An error of HTTP itself, for which the domain has no kind.
 pub fn http_error(status: StatusCode, code: &str, message: impl Into<String>) -> Response {
     with_status(status, ErrorBody { message: message.into(), code: code.to_owned(), ..ErrorBody::default() })
 }
 
-/// [`http_error`] for the connection layer, which refuses requests before there is a router.
+/// Like [`http_error`], for the connection layer, which refuses requests before they reach the router.
 pub fn error_reply(status: StatusCode, code: &str, message: String) -> Reply {
     let plain = ErrorBody { message, code: code.to_owned(), ..ErrorBody::default() };
+    // The body consists of strings and a number, so serialization does not fail.
     let body = serde_json::to_vec(&with_words(status, plain)).unwrap_or_default();
     let mut reply = Reply::new(ReplyBody::from(Bytes::from(body)));
     *reply.status_mut() = status;
@@ -84,12 +86,13 @@ fn with_status(status: StatusCode, body: ErrorBody) -> Response {
     (status, Json(with_words(status, body))).into_response()
 }
 
+// `error` is the status in words, as in Kibana. Scripts should rely on `code`.
 fn with_words(status: StatusCode, body: ErrorBody) -> ErrorBody {
     let error = status.canonical_reason().unwrap_or("Error").to_owned();
     ErrorBody { status_code: status.as_u16(), error, ..body }
 }
 
-/// Problems of a policy, or warnings about one, in this API's shape; the first ones, if there are very many.
+/// Converts the problems or warnings of a policy; at most the first 100.
 pub fn diagnostics(problems: Problems) -> Vec<Diagnostic> {
     problems.0.into_iter().take(MAX_DIAGNOSTICS).map(diagnostic).collect()
 }

@@ -1,4 +1,4 @@
-//! Uploads from agents (MG §2.12), and what agents may fetch.
+//! Uploads from agents (MG §2.12), and files and artifacts for agents.
 
 use std::sync::Arc;
 
@@ -25,10 +25,10 @@ use muster_fleet::Fleet;
 use muster_fleet::upload_views::{UploadState, UploadView};
 use muster_listen::reply::ReplyBody;
 
-/// Longest file that can be put here, bytes.
+/// Maximum bytes of a file or artifact.
 const MAX_FILE: usize = 100 << 20;
 
-/// Uploads from agents, files and artifacts for them.
+/// Endpoints for uploads from agents, and for files and artifacts for agents.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agents/{id}/uploads", list),
@@ -58,10 +58,12 @@ fn upload(view: UploadView) -> AgentUpload {
         UploadState::Expired => ("EXPIRED", None),
         UploadState::Failed(reason) => ("FAILED", Some(reason)),
     };
+    // Before the agent has begun its upload there is no name. Kibana shows one of this form; `:` is not allowed on Windows.
     let stamp = time(at).replace(':', "-");
     let name = upload.as_ref().map(|upload| upload.name.clone()).filter(|name| !name.is_empty());
     let name = name.unwrap_or_else(|| format!("elastic-agent-diagnostics-{stamp}-00.zip"));
     let path = |id| format!("/api/fleet/agents/files/{id}/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
+    // No path for incomplete uploads, so that clients don't offer a download that fails.
     let ready = upload.as_ref().filter(|_| status == "READY");
     AgentUpload {
         id: upload.as_ref().map_or_else(|| action_id.to_string(), |upload| upload.id.to_string()),
@@ -75,7 +77,7 @@ fn upload(view: UploadView) -> AgentUpload {
     }
 }
 
-/// The name in the path is for the browser; the file is named by its id.
+/// Downloads an upload by its id. The name in the path is for the browser only.
 async fn download(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
@@ -83,14 +85,15 @@ async fn download(
 ) -> ApiResult<Response> {
     let upload = fleet.files().find_upload(&context, &id).await?;
     let (upload, bytes) = fleet.files().download(upload).await?;
+    // Streamed: diagnostics have tens of megabytes.
     let body = Body::new(ReplyBody::stream(bytes, u64::try_from(upload.size).unwrap_or(0)));
-    // An agent chose the name and the type: neither may make a browser show what it sent.
+    // The agent chose the name and the type. Neither may make a browser display the content.
     let name = utf8_percent_encode(&upload.name, NON_ALPHANUMERIC);
     let headers = [
         (CONTENT_TYPE, UNKNOWN_TYPE.to_owned()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (CONTENT_DISPOSITION, format!("attachment; filename*=UTF-8''{name}")),
-        // Should a browser show it all the same, it may load and run nothing.
+        // If a browser displays it anyway, it can't load or run anything.
         (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; sandbox".to_owned()),
     ];
     Ok((headers, body).into_response())
@@ -112,6 +115,7 @@ struct Named {
 }
 
 fn name_of(query: Option<String>, part: &FilePart) -> Result<String, Error> {
+    // The query wins, because it is explicit. A form's name is whatever the file was called on the client's disk.
     let name = query.or_else(|| part.name.clone());
     name.ok_or_else(|| Error::invalid("name", "set it in the query (?name=…), or send a form with a named file"))
 }
@@ -156,6 +160,7 @@ async fn store_artifact(
     };
     let artifact = stored.await.map_err(|error| ApiError(error).into_response())?;
     Ok(item(Artifact {
+        // The decoded hash is part of the URL, because policies refer to artifacts by it.
         relative_url: format!("/api/fleet/artifacts/{}/{}", artifact.identifier, artifact.decoded_sha256),
         identifier: artifact.identifier,
         decoded_sha256: artifact.decoded_sha256,

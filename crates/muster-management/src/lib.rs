@@ -1,7 +1,8 @@
 //! The REST API under `/api/fleet` (and `/s/{space}/api/fleet`), for people, scripts and the command line.
 //!
-//! [`entry`] lets a request in (who asks, in which space, in which API version), [`endpoints`] is the table of all
-//! routes, and each other module holds one family: it unpacks, calls one operation of [`muster_fleet`], and converts.
+//! [`entry`] admits a request (caller, space, API version), [`endpoints`] is the table of all routes, and each other module
+//! contains the handlers of one resource. A handler extracts its parameters, calls one service of [`muster_fleet`], and
+//! converts the result.
 
 mod action_convert;
 mod action_query;
@@ -39,14 +40,15 @@ use tower::util::BoxCloneSyncService;
 
 use muster_fleet::Fleet;
 
-/// The management API. The connection's [`muster_listen::reply::Peer`] must stand in the request's extensions.
+/// The router of the management API. The connection's [`muster_listen::reply::Peer`] must be in the request's extensions.
 pub fn management_router(fleet: Arc<Fleet>) -> Router {
     let enter = axum::middleware::from_fn_with_state(Arc::clone(&fleet), entry::enter);
     let inside = BoxCloneSyncService::new(enter.layer(endpoints::router(Arc::clone(&fleet))));
     Router::new()
+        // Outside of `entry`: clients ask for the status before they authenticate.
         .route("/api/status", get(server_status::get))
         .route("/s/{space}/api/status", get(server_status::get))
-        // As fall-back, not as a route with a wildcard: its match would stand among the inner routes' parameters.
+        // A fallback instead of a wildcard route, whose match would appear among the parameters of the inner routes.
         .fallback_service(inside)
         .with_state(fleet)
 }

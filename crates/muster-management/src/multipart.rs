@@ -1,4 +1,4 @@
-//! A file in a request: the first one of a form, or the body as a whole.
+//! A file in a request: the first file of a form, or the whole body.
 
 use axum::body::Bytes;
 use axum::extract::multipart::MultipartError;
@@ -10,13 +10,13 @@ use muster_core::Error;
 use super::body::unreadable;
 use super::error::{ApiError, http_error};
 
-/// MIME type of a file that came without one.
+/// MIME type of a file without one.
 pub const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 /// A file from a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FilePart {
-    /// The name that the client gave it.
+    /// The name according to the client.
     pub name: Option<String>,
     /// Its MIME type.
     pub mime_type: Option<String>,
@@ -42,15 +42,17 @@ impl<S: Send + Sync> FromRequest<S> for FilePart {
 }
 
 fn is_form(content_type: &str) -> bool {
+    // Media types are case-insensitive and may have parameters (RFC 9110 §8.3.1).
     let kind = content_type.split(';').next().unwrap_or_default();
     kind.trim().eq_ignore_ascii_case("multipart/form-data")
 }
 
-/// The first part that is a file.
+/// Reads the first part with a file name. Other fields are skipped.
 async fn first_file(mut form: Multipart) -> Result<FilePart, Response> {
     while let Some(field) = form.next_field().await.map_err(|error| broken(&error))? {
         let Some(name) = field.file_name().map(str::to_owned) else { continue };
         let mime_type = field.content_type().map(str::to_owned);
+        // The route's body limit bounds this: the form is a part of the body.
         let data = field.bytes().await.map_err(|error| broken(&error))?;
         return Ok(FilePart { name: Some(name).filter(|name| !name.is_empty()), mime_type, data });
     }
@@ -79,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_file_of_a_form_is_found_whatever_its_name() {
+    async fn the_first_file_of_a_form_is_read_whatever_its_name() {
         let part = read("Multipart/Form-Data; charset=utf-8; boundary=\"x\"", FORM).await.unwrap();
         assert_eq!((part.name.as_deref(), part.mime_type.as_deref()), (Some("a; b=c.bin"), Some("text/plain")));
         assert_eq!(part.data, "line\r\n--y\r\n");
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_form_without_a_whole_file_is_rejected() {
+    async fn a_form_without_a_complete_file_is_rejected() {
         for cut in 0..FORM.len() - 8 {
             let answer = read("multipart/form-data; boundary=x", &FORM[..cut]).await;
             assert_eq!(answer.unwrap_err().status(), 400, "{cut}");

@@ -1,4 +1,4 @@
-//! `/outputs` (MG §1.5, §2.5) and how they do.
+//! `/outputs` (MG §1.5, §2.5) and their health.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::query::{Paging, Query};
 use muster_fleet::Fleet;
 use muster_fleet::outputs::OutputDraft;
 
-/// Outputs and what agents say of them (MG §1.5).
+/// Endpoints for outputs and their health (MG §1.5).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/outputs", list),
@@ -50,9 +50,9 @@ fn output(record: Record) -> Output {
     }
 }
 
-/// The fields with a meaning of their own; all others are checked by the operation, which knows each type's.
+/// Extracts the common fields. The service checks the others, which depend on the output's type.
 fn draft(mut fields: Map<String, Value>) -> Result<OutputDraft, Error> {
-    // What a client read here and sends back unchanged.
+    // Accepted and ignored: clients read an output, change a field, and send everything back.
     for read_only in ["created_at", "updated_at"] {
         fields.remove(read_only);
     }
@@ -96,6 +96,7 @@ async fn list(
 ) -> Answer<Items<Output>> {
     let paging = Paging::from_one(query.page, query.per_page)?;
     let all = fleet.outputs().list(&context.grant()?).await?;
+    // There are few outputs, so they are read at once and paged in memory.
     let total = all.len() as u64;
     Ok(page(paging.cut(all).into_iter().map(output).collect(), total, &paging))
 }

@@ -1,4 +1,4 @@
-//! Policies in this API's shapes.
+//! Conversion of policies from and to the API's types.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use super::error::diagnostics;
 use muster_fleet::policies::apply::{Application, Applied};
 use muster_fleet::policies::{Expected, PolicyDraft, SavedPolicy, version_token};
 
-/// Number of active agents on each policy; none is known of any unless it was asked for.
+/// Number of active agents by policy. Empty unless requested, and then every count is 0.
 #[derive(Debug, Default)]
 pub struct AgentCounts(HashMap<PolicyId, u64>);
 
@@ -26,7 +26,7 @@ impl From<Vec<(PolicyId, u64)>> for AgentCounts {
     }
 }
 
-/// A policy; `full`: with its `config`.
+/// A policy; with its `config` if `full`.
 pub fn policy(policy: Policy, counts: &AgentCounts, full: bool) -> AgentPolicy {
     let version = version_token(&policy);
     let agents = counts.0.get(&policy.id).copied().unwrap_or(0);
@@ -34,6 +34,7 @@ pub fn policy(policy: Policy, counts: &AgentCounts, full: bool) -> AgentPolicy {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
+    // Not one of our fields, but kept if a client sets it. Kibana always sends it.
     let status = fields.remove("status").and_then(|status| status.as_str().map(str::to_owned));
     AgentPolicy {
         id: policy.id.to_string(),
@@ -48,6 +49,7 @@ pub fn policy(policy: Policy, counts: &AgentCounts, full: bool) -> AgentPolicy {
         unenroll_timeout: policy.unenroll_timeout,
         agents,
         config: full.then_some(policy.config),
+        // Names only. The values are sealed and never leave the server except to agents.
         secret_names: policy.secrets.into_iter().map(|(name, _)| name).collect(),
         created_at: time(policy.created_at),
         updated_at: time(policy.updated_at),
@@ -58,12 +60,12 @@ pub fn policy(policy: Policy, counts: &AgentCounts, full: bool) -> AgentPolicy {
     }
 }
 
-/// A policy as it was saved, with its `config` and its warnings.
+/// A saved policy with its `config` and its warnings.
 pub fn saved(saved: SavedPolicy, counts: &AgentCounts) -> AgentPolicy {
     AgentPolicy { warnings: diagnostics(saved.warnings), ..policy(saved.policy, counts, true) }
 }
 
-/// A policy file on its way to the service.
+/// A policy file for the service.
 pub fn application(body: ApplyPolicy, version: Option<String>) -> Application {
     let secrets = body.secrets.unwrap_or_default();
     Application {
@@ -74,10 +76,11 @@ pub fn application(body: ApplyPolicy, version: Option<String>) -> Application {
     }
 }
 
-/// What applying a file came to.
+/// The result of applying a policy file.
 pub fn applied(applied: Applied, counts: &AgentCounts) -> AppliedPolicy {
     let Applied { saved: SavedPolicy { policy: after, warnings, changed, .. }, previous_revision, changes, secrets } =
         applied;
+    // Applying an identical file creates no revision, so that it can be repeated by automation.
     let outcome = match (previous_revision, changed) {
         (None, _) => ApplyOutcome::Created,
         (Some(_), true) => ApplyOutcome::Changed,
@@ -93,14 +96,15 @@ pub fn applied(applied: Applied, counts: &AgentCounts) -> AppliedPolicy {
     }
 }
 
-/// One difference.
+/// A difference between two revisions.
 pub fn difference(found: muster_core::policy::diff::Difference) -> Difference {
     Difference { path: found.path, before: found.before, after: found.after }
 }
 
-/// What the operation takes; a field that no policy has is refused.
+/// A draft for the service. Unknown fields are refused.
 pub fn draft(body: SaveAgentPolicy) -> Result<PolicyDraft, Error> {
     if let Some(unknown) = body.fields.keys().find(|name| !OTHER_FIELDS.contains(&name.as_str())) {
+        // A distance of 3 finds typing errors, but does not suggest an unrelated field.
         let near = OTHER_FIELDS.iter().min_by_key(|known| strsim::levenshtein(known, unknown));
         let near = near.filter(|known| strsim::levenshtein(known, unknown) <= 3);
         let hint = near.map(|known| format!("; did you mean {known:?}?")).unwrap_or_default();

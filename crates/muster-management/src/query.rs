@@ -1,4 +1,4 @@
-//! Query strings: pages, and everything else by type.
+//! Query parameters, paging and preconditions.
 
 use axum::extract::FromRequestParts;
 use axum::http::header::IF_MATCH;
@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 
-/// Rows that a list shows in all: page × perPage (MG §1.1).
+/// Maximum of page × perPage (MG §1.1). Longer lists are read with cursors.
 const MAX_ROWS: u64 = 10_000;
 
-/// Parameters of the query string. Unknown ones are passed over: clients of the original send many.
+/// Parameters of the query string. Unknown ones are ignored, because Kibana's clients send many.
 pub struct Query<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
@@ -29,7 +29,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// `?dryRun=true`: check everything, change nothing.
+/// `?dryRun=true`: performs all checks without changing anything.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DryRun {
@@ -38,13 +38,13 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    /// The same caller, perhaps only trying.
+    /// The caller's context with this dry run.
     pub fn of(self, context: OpContext) -> OpContext {
         context.trying(self.dry_run)
     }
 }
 
-/// `If-Match`: the `version` of what is to be changed, so that nobody's change is lost. `*` matches anything.
+/// `If-Match`: the expected `version` of the object, against lost updates. `*` matches any version.
 pub struct IfMatch(pub Option<String>);
 
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
@@ -56,6 +56,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         if text == "*" {
             return Ok(Self(None));
         }
+        // An entity tag is quoted; scripts often leave the quotes out.
         let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
         if version.is_empty() || version.contains(['"', ',']) {
             return Err(Error::invalid("If-Match", "must be one version, such as \"3-1700000000000000\"").into());
@@ -64,23 +65,24 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
-/// Which page is asked for.
+/// The requested page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paging {
-    /// As the caller counts.
+    /// The page number, as the caller counts.
     pub page: u32,
     /// Rows on a page.
     pub per_page: u32,
+    /// The number of the first page, 0 or 1.
     first: u32,
 }
 
 impl Paging {
-    /// Pages that are counted from 1.
+    /// Pages numbered from 1.
     pub fn from_one(page: Option<u32>, per_page: Option<u32>) -> Result<Self, Error> {
         Self::check(page.unwrap_or(1), per_page, 1)
     }
 
-    /// Pages that are counted from 0.
+    /// Pages numbered from 0. In Kibana, only the list of actions is.
     pub fn from_zero(page: Option<u32>, per_page: Option<u32>) -> Result<Self, Error> {
         Self::check(page.unwrap_or(0), per_page, 0)
     }
@@ -90,6 +92,7 @@ impl Paging {
         if page < first {
             return Err(Error::invalid("page", format!("the first page is {first}")));
         }
+        // In 64 bits, since page × perPage may overflow 32.
         let pages = u64::from(page - first) + 1;
         if pages * u64::from(per_page) > MAX_ROWS {
             return Err(Error::invalid("perPage", format!("page × perPage must not exceed {MAX_ROWS}")));
@@ -97,12 +100,12 @@ impl Paging {
         Ok(Self { page, per_page, first })
     }
 
-    /// As the store counts.
+    /// Offset and limit for the store.
     pub fn rows(&self) -> Page {
         Page { offset: (self.page - self.first) * self.per_page, limit: self.per_page }
     }
 
-    /// This page's part of all rows.
+    /// The rows of this page.
     pub fn cut<T>(&self, all: Vec<T>) -> Vec<T> {
         let Page { offset, limit } = self.rows();
         all.into_iter().skip(offset as usize).take(limit as usize).collect()

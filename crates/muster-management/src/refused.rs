@@ -1,4 +1,4 @@
-//! Requests of agents that this node refused lately.
+//! Recently refused requests of agents.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 
-/// What agents were refused.
+/// Endpoints for refused requests.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![Endpoint::get("/refused_requests", list)]
 }
 
-/// Newest first; the table is in memory and has a bound.
+/// Lists refused requests, newest first. The table is in memory on this node and bounded, so there are no pages.
 async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Whole<RefusedRequests>> {
     Ok(whole(fleet.refusals().list(&context.grant()?).into_iter().map(row).collect()))
 }

@@ -1,4 +1,4 @@
-//! The bulk selector (MG §1.2.2): ids, or a query.
+//! The selector of bulk requests (MG §1.2.2): ids or a query.
 
 use muster_core::Error;
 use muster_core::id::AgentId;
@@ -7,13 +7,13 @@ use muster_protocol::management::bulk::{AgentSelector, Selection};
 use super::kql::agents::visible;
 use muster_fleet::selection::Selected;
 
-/// Ids in one bulk request, at most. Each is kept several times until its record is changed.
+/// Maximum ids in a bulk request. Each is copied several times until its record is changed.
 const MOST_IDS: usize = 10_000;
 
-/// Which agents a bulk request means. Unenrolled ones are meant only when named or asked for by status.
+/// The agents that a bulk request selects. Unenrolled agents are selected only by id or if the query names their status.
 pub fn selected(selection: &Selection) -> Result<Selected, Error> {
     match &selection.agents {
-        // Somebody's list came out empty; an order for nobody would look as if it had been given.
+        // Usually the result of a script's failed look-up. An action without targets would look like a success.
         AgentSelector::Ids(ids) if ids.is_empty() => {
             Err(Error::invalid("agents", "the list is empty; specify ids or a query"))
         }
@@ -21,6 +21,7 @@ pub fn selected(selection: &Selection) -> Result<Selected, Error> {
             let reason = format!("{} ids; at most {MOST_IDS} in one request", ids.len());
             Err(Error::invalid("agents", reason).remedy("use a query instead, or send several requests"))
         }
+        // Duplicate ids are harmless: the service keeps each once, in the given order.
         AgentSelector::Ids(ids) => ids.iter().enumerate().map(agent_id).collect::<Result<_, _>>().map(Selected::Ids),
         AgentSelector::Query(kuery) => {
             visible(kuery, selection.include_inactive).map(|filter| Selected::Matching(Box::new(filter)))

@@ -1,4 +1,4 @@
-//! `GET /api/status` (MG §1.15): what API level is spoken here. Terraform and Go clients ask it first.
+//! `GET /api/status` (MG §1.15): the supported API level. Terraform and Go clients request it first.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use muster_protocol::management::status::{ApiLevel, Level, OverallStatus, Server
 use super::answer::Answer;
 use muster_fleet::Fleet;
 
-/// The highest Elastic minor whose policy and agent API is spoken.
+/// The highest Elastic minor version whose policy and agent APIs are supported.
 const API_LEVEL: &str = "9.1.0";
 
-/// Answers everyone: it tells nothing but the level.
+/// Returns the status without authentication: it contains only the API level and the installation's id.
 pub async fn get(State(fleet): State<Arc<Fleet>>) -> Answer<ServerStatus> {
     Ok(Json(ServerStatus {
         name: "muster".into(),
@@ -20,7 +20,7 @@ pub async fn get(State(fleet): State<Arc<Fleet>>) -> Answer<ServerStatus> {
         version: ApiLevel {
             number: API_LEVEL.into(),
             build_hash: fleet.settings().build_hash.clone(),
-            // "serverless" would mean to Terraform that every feature is there.
+            // With "serverless", Terraform would assume that every feature is available.
             build_flavor: "traditional".into(),
             build_snapshot: false,
         },
@@ -28,7 +28,7 @@ pub async fn get(State(fleet): State<Arc<Fleet>>) -> Answer<ServerStatus> {
     }))
 }
 
-/// Degraded: it reads, and takes no changes.
+/// The level: degraded means that the server reads but accepts no changes.
 fn level(fleet: &Fleet) -> &'static str {
     if fleet.server_status().trouble().is_some() { "degraded" } else { "available" }
 }

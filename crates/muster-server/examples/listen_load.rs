@@ -19,7 +19,7 @@ use muster_listen::gate::Gate;
 use muster_listen::metrics::ConnectionMetrics;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{ListenerKind, Peer, Reply};
-use muster_listen::strangers::Strangers;
+use muster_listen::unauthenticated::UnauthenticatedLimit;
 use muster_listen::{Answer, Handler, Listening, Work, accept, socket};
 use muster_server::config::{Layers, TlsConfig, load};
 use muster_server::data_dir::DataDir;
@@ -83,7 +83,7 @@ async fn serve(address: SocketAddr, folder: &str, secure: bool) -> Result<()> {
         timeouts: config.timeouts,
         requests: Gate::new(1_000_000),
         connections: Gate::new(1_000_000),
-        strangers: Strangers::new(2_000_000),
+        unauthenticated: UnauthenticatedLimit::new(2_000_000),
         metrics: Arc::new(ConnectionMetrics::default()),
         shutdown: CancellationToken::new(),
     };

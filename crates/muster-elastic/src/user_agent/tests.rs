@@ -11,11 +11,11 @@ fn checked(header: &str) -> Result<(String, bool), RefusedVersion> {
 }
 
 #[test]
-fn ea30_old_versions_and_strangers_are_refused() {
+fn ea30_old_versions_and_other_clients_are_refused() {
     assert_eq!(checked("elastic agent 7.0.0"), Err(RefusedVersion::Unsupported));
     assert_eq!(checked("elastic agent 7.12.9"), Err(RefusedVersion::Unsupported));
-    for stranger in ["curl/8", "elastic-agent 8.6.0", "elastic agent", "elastic agent ", "elastic agent x.y"] {
-        assert_eq!(checked(stranger), Err(RefusedVersion::Invalid), "{stranger}");
+    for other in ["curl/8", "elastic-agent 8.6.0", "elastic agent", "elastic agent ", "elastic agent x.y"] {
+        assert_eq!(checked(other), Err(RefusedVersion::Invalid), "{other}");
     }
 }
 
@@ -30,7 +30,7 @@ fn ea31_ea33_snapshots_and_patches_are_accepted_and_normalised() {
 }
 
 #[test]
-fn ea32_a_newer_minor_is_refused_where_the_highest_minor_is_set_and_a_newer_major_always() {
+fn ea32_newer_minors_are_refused_by_highest_version_and_newer_majors_always() {
     let strict = AcceptedVersions { highest: (9, Some(6)), ..DEFAULT };
     assert!(check(&strict, "elastic agent 9.6.7").is_ok());
     assert_eq!(check(&strict, "elastic agent 9.7.0"), Err(RefusedVersion::Unsupported));
@@ -45,7 +45,7 @@ fn d19_an_empty_header_is_invalid() {
 
 proptest! {
     #[test]
-    fn ea33_whatever_is_accepted_is_a_plain_version(header in "(?i)elastic agent v?[0-9a-z.+-]{0,12}") {
+    fn ea33_accepted_versions_are_plain(header in "(?i)elastic agent v?[0-9a-z.+-]{0,12}") {
         if let Ok(accepted) = check(&DEFAULT, &header) {
             let version = Version::parse(&accepted.version).unwrap();
             prop_assert_eq!(version.to_string(), accepted.version);
@@ -53,7 +53,7 @@ proptest! {
     }
 
     #[test]
-    fn any_header_is_answered(header in any::<String>()) {
+    fn arbitrary_headers_do_not_panic(header in any::<String>()) {
         let _ = check(&DEFAULT, &header);
     }
 }
@@ -74,7 +74,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn ea30_ea32_let_in_is_what_lies_between_the_lowest_and_the_highest_minor(accepted in accepted(), version in version()) {
+    fn ea30_ea32_versions_from_the_lowest_to_the_highest_minor_are_accepted(accepted in accepted(), version in version()) {
         let minor = (version.0, version.1);
         let (major, most) = accepted.highest;
         let fits = minor >= accepted.lowest && minor <= (major, most.unwrap_or(u32::MAX));
@@ -90,18 +90,18 @@ proptest! {
     }
 
     #[test]
-    fn ea31_ea33_patch_and_suffix_never_matter(accepted in accepted(), version in version(), patch in 0_u32..99, suffix in "([-+][a-zA-Z0-9.]{1,12})?") {
+    fn ea31_ea33_patch_and_suffix_are_ignored(accepted in accepted(), version in version(), patch in 0_u32..99, suffix in "([-+][a-zA-Z0-9.]{1,12})?") {
         let plain = check(&accepted, &format!("elastic agent {version}"));
         let other = Version(version.0, version.1, patch);
-        let dressed = check(&accepted, &format!("ELASTIC AGENT {other}{suffix}"));
-        prop_assert_eq!(plain.is_ok(), dressed.is_ok());
-        if let Ok(dressed) = dressed {
-            prop_assert_eq!(dressed.version, other.to_string());
+        let varied = check(&accepted, &format!("ELASTIC AGENT {other}{suffix}"));
+        prop_assert_eq!(plain.is_ok(), varied.is_ok());
+        if let Ok(varied) = varied {
+            prop_assert_eq!(varied.version, other.to_string());
         }
     }
 
     #[test]
-    fn ea30_whoever_does_not_begin_so_is_a_stranger(accepted in accepted(), name in "[a-z]{1,12}", version in version()) {
+    fn ea30_other_product_names_are_refused(accepted in accepted(), name in "[a-z]{1,12}", version in version()) {
         prop_assume!(!name.eq_ignore_ascii_case("elastic"));
         prop_assert_eq!(check(&accepted, &format!("{name} agent {version}")), Err(RefusedVersion::Invalid));
     }

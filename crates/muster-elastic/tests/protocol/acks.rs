@@ -20,7 +20,7 @@ fn ok() -> Value {
     json!({"status": 200, "message": "OK"})
 }
 
-async fn with_orders(count: usize) -> (Server, Enrolled) {
+async fn with_actions(count: usize) -> (Server, Enrolled) {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for number in 0..count {
@@ -30,8 +30,8 @@ async fn with_orders(count: usize) -> (Server, Enrolled) {
 }
 
 #[tokio::test]
-async fn ea111_an_empty_ack_asks_whether_the_key_still_lives() {
-    let (server, agent) = with_orders(0).await;
+async fn ea111_an_empty_ack_checks_the_key() {
+    let (server, agent) = with_actions(0).await;
     for body in [json!({"events": null}), json!({"events": []}), json!({})] {
         let got = server.get(Ask::post(&agent.path("acks")).key(&agent.token).json(&body)).await;
         assert_eq!((got.status, got.json()), (200, json!({"action": "acks"})), "{body}");
@@ -42,8 +42,8 @@ async fn ea111_an_empty_ack_asks_whether_the_key_still_lives() {
 }
 
 #[tokio::test]
-async fn ea112_ea113_ea114_ea115_one_item_each_in_order_and_the_greatest_status() {
-    let (server, agent) = with_orders(2).await;
+async fn ea112_ea113_ea114_ea115_items_are_in_order_and_the_status_is_the_largest() {
+    let (server, agent) = with_actions(2).await;
     let got = acked(&server, &agent, json!([event(&agent, "a0"), event(&agent, "a1")])).await;
     assert_eq!((got.status, got.json()), (200, json!({"action": "acks", "items": [ok(), ok()]})));
     let missing = json!({"status": 404, "message": "Not Found"});
@@ -56,7 +56,7 @@ async fn ea112_ea113_ea114_ea115_one_item_each_in_order_and_the_greatest_status(
 }
 
 #[tokio::test]
-async fn ea116_ea118_ea142_an_ack_of_a_policy_needs_no_action_and_may_come_again() {
+async fn ea116_ea118_ea142_a_policy_ack_needs_no_action_and_may_be_repeated() {
     let server = Server::start().await;
     let policy = server.policy("p").await;
     let token = server.enrollment_key("k", Some(&policy)).await;
@@ -72,8 +72,8 @@ async fn ea116_ea118_ea142_an_ack_of_a_policy_needs_no_action_and_may_come_again
 }
 
 #[tokio::test]
-async fn ea119_the_same_ack_a_thousand_times_changes_nothing() {
-    let (server, agent) = with_orders(1).await;
+async fn ea119_repeated_acks_are_idempotent() {
+    let (server, agent) = with_actions(1).await;
     assert_eq!(acked(&server, &agent, json!([event(&agent, "a0")])).await.status, 200);
     let record = server.stored(&agent.id).await;
     let id = muster_core::id::ActionId::trusted("a0");
@@ -87,8 +87,8 @@ async fn ea119_the_same_ack_a_thousand_times_changes_nothing() {
 }
 
 #[tokio::test]
-async fn ea122_d17_only_the_agent_s_own_orders_are_acked() {
-    let (server, agent) = with_orders(0).await;
+async fn ea122_d17_acks_of_actions_for_other_agents_are_rejected() {
+    let (server, agent) = with_actions(0).await;
     let other = server.enrolled().await;
     server.add_action("theirs", ActionType::Unenroll, &other.id, "").await;
     let got = acked(&server, &agent, json!([event(&agent, "theirs")])).await;
@@ -97,15 +97,15 @@ async fn ea122_d17_only_the_agent_s_own_orders_are_acked() {
 }
 
 #[tokio::test]
-async fn ea123_the_user_agent_does_not_matter() {
-    let (server, agent) = with_orders(1).await;
+async fn ea123_the_user_agent_is_not_checked() {
+    let (server, agent) = with_actions(1).await;
     let ask = server.acks(&agent, &json!([event(&agent, "a0")])).agent("curl/8");
     assert_eq!(server.get(ask).await.status, 200);
 }
 
 #[tokio::test]
-async fn ea124_timestamps_have_any_offset_and_fraction() {
-    let (server, agent) = with_orders(3).await;
+async fn ea124_timestamps_may_have_any_offset_and_fraction() {
+    let (server, agent) = with_actions(3).await;
     for (number, timestamp) in ["2026-01-02T03:05:00.2+01:00", "2026-01-02T03:05:26.0279+00:00", "2026-01-02T03:05:00Z"]
         .into_iter()
         .enumerate()
@@ -117,8 +117,8 @@ async fn ea124_timestamps_have_any_offset_and_fraction() {
 }
 
 #[tokio::test]
-async fn a_malformed_event_spoils_only_its_own_item() {
-    let (server, agent) = with_orders(1).await;
+async fn a_malformed_event_affects_only_its_own_item() {
+    let (server, agent) = with_actions(1).await;
     let got = acked(&server, &agent, json!([17, {"action_id": 5}, event(&agent, "a0")])).await;
     let items = got.json()["items"].clone();
     assert_eq!((items.as_array().map(Vec::len), &items[2]), (Some(3), &ok()));
@@ -127,8 +127,8 @@ async fn a_malformed_event_spoils_only_its_own_item() {
 }
 
 #[tokio::test]
-async fn ea19_a_body_that_is_no_ack_is_400() {
-    let (server, agent) = with_orders(0).await;
+async fn ea19_malformed_bodies_are_400() {
+    let (server, agent) = with_actions(0).await;
     let ask = Ask::post(&agent.path("acks")).key(&agent.token);
     for body in ["", "[]", "{\"events\":{}}", "{", "null"] {
         let got = server.get(ask.clone().body(body)).await;

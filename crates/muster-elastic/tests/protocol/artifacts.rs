@@ -39,7 +39,7 @@ async fn with_artifact(encoded_sha256: Option<String>) -> (Server, Enrolled) {
 }
 
 #[tokio::test]
-async fn ea125_ea126_the_encoded_bytes_of_what_the_policy_lists() {
+async fn ea125_ea126_artifacts_of_the_policy_are_served_in_encoded_form() {
     let (server, agent) = with_artifact(None).await;
     for sha2 in [LISTED.to_owned(), LISTED.to_uppercase()] {
         let got = server.get(Ask::get(&path("trust", &sha2)).key(&agent.token)).await;
@@ -54,7 +54,7 @@ async fn ea125_ea126_the_encoded_bytes_of_what_the_policy_lists() {
 }
 
 #[tokio::test]
-async fn ea125_an_agent_without_a_policy_gets_none() {
+async fn ea125_an_agent_without_a_policy_gets_no_artifacts() {
     let (server, _) = with_artifact(None).await;
     let agent = server.enrolled().await;
     let got = server.get(Ask::get(&path("trust", LISTED)).key(&agent.token)).await;
@@ -65,14 +65,14 @@ async fn ea125_an_agent_without_a_policy_gets_none() {
 }
 
 #[tokio::test]
-async fn ea127_a_listed_artifact_that_is_not_there_is_404() {
+async fn ea127_a_missing_artifact_is_404() {
     let (server, agent) = with_artifact(None).await;
     let got = server.get(Ask::get(&path("gone", MISSING)).key(&agent.token)).await;
     assert_eq!(got.refusal(), refused(404, "NotFound"));
 }
 
 #[tokio::test]
-async fn damaged_bytes_are_not_sent_and_bad_hashes_are_400() {
+async fn corrupt_artifacts_are_not_sent_and_bad_hashes_are_400() {
     let (server, agent) = with_artifact(Some("00".repeat(32))).await;
     assert_eq!(server.get(Ask::get(&path("trust", LISTED)).key(&agent.token)).await.status, 500);
     for sha2 in ["short", &"g".repeat(64), &"0".repeat(65)] {
@@ -82,7 +82,7 @@ async fn damaged_bytes_are_not_sent_and_bad_hashes_are_400() {
 }
 
 #[tokio::test]
-async fn an_enrollment_key_is_no_agent() {
+async fn an_enrollment_key_cannot_fetch_artifacts() {
     let (server, _) = with_artifact(None).await;
     let token = server.enrollment_key("other", None).await;
     let got = server.get(Ask::get(&path("trust", LISTED)).key(&token)).await;

@@ -1,4 +1,4 @@
-//! Reports of agents that leave (EA §8).
+//! Audit reports of agents that were uninstalled or are gone (EA §8).
 
 use muster_core::agent::AuditReason;
 use serde_json::json;
@@ -13,7 +13,7 @@ async fn report(server: &Server, agent: &Enrolled, reason: &str, timestamp: &str
 }
 
 #[tokio::test]
-async fn ea61_ea137_ea140_every_reason_is_taken_and_the_agent_stays_active() {
+async fn ea61_ea137_ea140_every_reason_is_accepted_and_the_agent_stays_active() {
     let server = Server::start().await;
     for (word, reason) in [
         ("uninstall", AuditReason::Uninstall),
@@ -32,7 +32,7 @@ async fn ea61_ea137_ea140_every_reason_is_taken_and_the_agent_stays_active() {
 }
 
 #[tokio::test]
-async fn ea138_orphaned_sticks_whatever_the_body_says() {
+async fn ea138_orphaned_is_final() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for word in ["uninstall", "uninstall", "orphaned"] {
@@ -51,7 +51,7 @@ async fn ea138_orphaned_sticks_whatever_the_body_says() {
 }
 
 #[tokio::test]
-async fn ea139_ea19_other_reasons_bad_times_and_long_bodies_are_400() {
+async fn ea139_ea19_unknown_reasons_bad_times_and_large_bodies_are_400() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for (reason, timestamp) in [("bored", NOW), ("", NOW), ("uninstall", "yesterday"), ("uninstall", "")] {

@@ -1,4 +1,4 @@
-//! What bad input gets: the protocol's own status and form, always.
+//! Bad input always gets the protocol's status and error format.
 
 use http::Method;
 use serde_json::json;
@@ -10,7 +10,7 @@ fn check_in(agent: &Enrolled, body: impl Into<bytes::Bytes>) -> Ask {
 }
 
 #[tokio::test]
-async fn d22_json_that_means_two_things_is_refused() {
+async fn d22_ambiguous_json_is_refused() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let texts: [&[u8]; 10] = [
@@ -34,7 +34,7 @@ async fn d22_json_that_means_two_things_is_refused() {
 }
 
 #[tokio::test]
-async fn nesting_without_end_stops_at_a_limit() {
+async fn excessive_nesting_is_refused() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
@@ -45,7 +45,7 @@ async fn nesting_without_end_stops_at_a_limit() {
 }
 
 #[tokio::test]
-async fn d23_lengths_that_contradict_each_other_are_refused_and_absurd_ones_allocate_nothing() {
+async fn d23_conflicting_lengths_are_refused_and_huge_ones_allocate_nothing() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let body = online().to_string();
@@ -60,7 +60,7 @@ async fn d23_lengths_that_contradict_each_other_are_refused_and_absurd_ones_allo
 }
 
 #[tokio::test]
-async fn ea19_bodies_above_the_limits_are_400() {
+async fn ea19_oversized_bodies_are_400() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let token = server.enrollment_key("k", None).await;
@@ -76,7 +76,7 @@ async fn ea19_bodies_above_the_limits_are_400() {
 }
 
 #[tokio::test]
-async fn odd_header_bytes_are_no_reason_to_fall_over() {
+async fn unusual_header_bytes_get_a_response() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for (name, value) in [
@@ -96,7 +96,7 @@ async fn odd_header_bytes_are_no_reason_to_fall_over() {
 }
 
 #[tokio::test]
-async fn a_request_id_can_not_carry_anything_into_a_log() {
+async fn a_request_id_cannot_inject_into_logs() {
     let server = Server::start().await;
     for id in [&b"a\x1b[31m"[..], b"a b", b"\"", b"<script>"] {
         if http::HeaderValue::from_bytes(id).is_ok() {
@@ -107,7 +107,7 @@ async fn a_request_id_can_not_carry_anything_into_a_log() {
 }
 
 #[tokio::test]
-async fn any_method_on_any_path_has_an_answer() {
+async fn every_method_on_every_path_gets_a_response() {
     let server = Server::start().await;
     let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::OPTIONS, Method::TRACE];
     let paths = [
@@ -128,7 +128,7 @@ async fn any_method_on_any_path_has_an_answer() {
 }
 
 #[tokio::test]
-async fn names_from_outside_are_data() {
+async fn untrusted_names_are_treated_as_data() {
     let server = Server::start().await;
     let token = server.enrollment_key("k", None).await;
     for id in ["../../etc/passwd", "a\r\nb", "a\u{0}b", "\u{1b}[31m", "a b", &"x".repeat(4096)] {

@@ -1,4 +1,4 @@
-//! The check-in's request (EA §4.1).
+//! Check-in requests (EA §4.1).
 
 use muster_core::action::ActionType;
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ async fn ea48_gzip_and_plain_bodies_mean_the_same() {
 }
 
 #[tokio::test]
-async fn ea48_what_is_named_gzip_and_is_none_is_refused() {
+async fn ea48_invalid_gzip_is_refused() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     server.holds(server.check_in(&agent, &online()).header("content-encoding", "identity")).await;
@@ -40,7 +40,7 @@ async fn ea48_what_is_named_gzip_and_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn ea49_a_body_that_grows_beyond_the_limit_is_400() {
+async fn ea49_a_body_that_inflates_beyond_the_limit_is_400() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let long = json!({"status": "online", "message": "x".repeat(21 << 20)});
@@ -50,7 +50,7 @@ async fn ea49_a_body_that_grows_beyond_the_limit_is_400() {
 }
 
 #[tokio::test]
-async fn ea50_ea51_a_status_must_be_there_and_any_word_is_stored_verbatim() {
+async fn ea50_ea51_status_is_required_and_stored_verbatim() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for bad in [json!({}), json!({"status": ""}), json!({"status": null}), json!({"message": "x"})] {
@@ -64,7 +64,7 @@ async fn ea50_ea51_a_status_must_be_there_and_any_word_is_stored_verbatim() {
 }
 
 #[tokio::test]
-async fn ea52_ea147_old_agents_send_little() {
+async fn ea52_ea147_check_ins_of_old_agents_are_accepted() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for body in [
@@ -79,7 +79,7 @@ async fn ea52_ea147_old_agents_send_little() {
 }
 
 #[tokio::test]
-async fn ea53_an_unreadable_poll_timeout_is_400() {
+async fn ea53_an_invalid_poll_timeout_is_400() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let with = |text: &str| json!({"status": "online", "poll_timeout": text});
@@ -98,7 +98,7 @@ async fn ea55_an_unenrolled_agent_is_401() {
 }
 
 #[tokio::test]
-async fn ea56_ea60_what_the_agent_says_is_stored() {
+async fn ea56_ea60_reported_fields_are_stored() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let body = json!({"status": "error", "message": "broken", "local_metadata": {"host": {"hostname": "web-7"}}});
@@ -111,7 +111,7 @@ async fn ea56_ea60_what_the_agent_says_is_stored() {
 }
 
 #[tokio::test]
-async fn ea63_details_of_an_upgrade_that_nobody_ordered_are_ignored() {
+async fn ea63_details_of_an_unknown_upgrade_are_ignored() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let details = json!({"target_version": "9.6.0", "state": "UPG_REQUESTED", "action_id": "nobody"});
@@ -120,7 +120,7 @@ async fn ea63_details_of_an_upgrade_that_nobody_ordered_are_ignored() {
 }
 
 #[tokio::test]
-async fn ea65_details_that_lack_what_their_state_needs_are_400() {
+async fn ea65_details_without_the_required_metadata_are_400() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     server.add_action("up", ActionType::Upgrade, &agent.id, r#"{"version":"9.6.0"}"#).await;
@@ -132,7 +132,7 @@ async fn ea65_details_that_lack_what_their_state_needs_are_400() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_with_the_same_bytes_writes_nothing() {
+async fn an_identical_check_in_writes_nothing() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let ask = server.check_in(&agent, &json!({"status": "online", "message": "m", "components": []})).gzip();
@@ -145,7 +145,7 @@ async fn a_heartbeat_with_the_same_bytes_writes_nothing() {
 }
 
 #[tokio::test]
-async fn the_same_bytes_under_another_version_are_another_check_in() {
+async fn identical_bytes_with_another_version_are_processed() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let ask = |user_agent| Ask::post(&agent.path("checkin")).key(&agent.token).agent(user_agent).json(&online());
@@ -155,7 +155,7 @@ async fn the_same_bytes_under_another_version_are_another_check_in() {
 }
 
 #[tokio::test]
-async fn ea141_a_poll_that_is_cut_and_a_second_one_beside_do_no_harm() {
+async fn ea141_cut_and_concurrent_polls_lose_no_action() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let first = server.park(server.check_in(&agent, &online())).await;
@@ -170,7 +170,7 @@ async fn ea141_a_poll_that_is_cut_and_a_second_one_beside_do_no_harm() {
 }
 
 #[tokio::test]
-async fn components_of_another_kind_are_400() {
+async fn malformed_components_are_400() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for components in [json!({}), json!("x"), json!([1]), json!([{"units": {}}])] {

@@ -1,4 +1,4 @@
-//! What a check-in is answered (EA §4.9–§4.13).
+//! Responses to check-ins (EA §4.9–§4.13).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::setting::{Got, Server, online};
 
-/// The reply without its signatures, which differ each time that they are made.
+/// The response without signatures, which differ each time.
 fn unsigned(reply: &[u8]) -> Value {
     let mut reply: Value = serde_json::from_slice(reply).expect("JSON");
     for action in reply["actions"].as_array_mut().into_iter().flatten() {
@@ -21,7 +21,7 @@ fn unsigned(reply: &[u8]) -> Value {
 const NOTHING: &[u8] = br#"{"action":"checkin","ack_token":""}"#;
 
 #[tokio::test(start_paused = true)]
-async fn ea67_ea86_nothing_due_parks_for_five_minutes_and_then_says_so() {
+async fn ea67_ea86_a_poll_is_parked_for_five_minutes_and_returns_no_actions() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let parked = server.park(server.check_in(&agent, &online()).header("x-request-id", "held-1")).await;
@@ -34,7 +34,7 @@ async fn ea67_ea86_nothing_due_parks_for_five_minutes_and_then_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ea68_the_client_may_ask_for_another_time() {
+async fn ea68_the_client_may_request_another_poll_timeout() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for (asked, seconds) in [("10m", 480), ("30s", 60), ("48h", 3600)] {
@@ -46,7 +46,7 @@ async fn ea68_the_client_may_ask_for_another_time() {
 }
 
 #[tokio::test]
-async fn ea69_ea75_ea78_ea79_ea82_ea145_what_waits_is_delivered_at_once_with_every_field() {
+async fn ea69_ea75_ea78_ea79_ea82_ea145_pending_actions_are_delivered_with_all_fields() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     server.add_action("first", ActionType::Settings, &agent.id, r#"{"log_level":"debug"}"#).await;
@@ -67,7 +67,7 @@ async fn ea69_ea75_ea78_ea79_ea82_ea145_what_waits_is_delivered_at_once_with_eve
 }
 
 #[tokio::test]
-async fn ea70_ea72_an_order_wakes_a_held_poll() {
+async fn ea70_ea72_a_new_action_wakes_a_held_poll() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let parked = server.park(server.check_in(&agent, &online())).await;
@@ -94,7 +94,7 @@ async fn ea71_ea88_ea89_ea94_ea95_a_new_revision_wakes_a_held_poll() {
 }
 
 #[tokio::test]
-async fn ea73_ea74_d15_a_token_suppresses_what_it_confirms() {
+async fn ea73_ea74_d15_actions_confirmed_by_the_token_are_not_delivered_again() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     server.add_action("a", ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
@@ -105,12 +105,12 @@ async fn ea73_ea74_d15_a_token_suppresses_what_it_confirms() {
         assert_eq!(again["actions"], delivered["actions"], "{unknown:?}");
     }
     server.holds(server.check_in(&agent, &with("a"))).await;
-    // The position is kept, whatever the next token says.
+    // The position is kept, whatever token follows.
     server.holds(server.check_in(&agent, &with(""))).await;
 }
 
 #[tokio::test]
-async fn ea85_d7_long_replies_are_compressed_for_those_who_take_it() {
+async fn ea85_d7_large_responses_are_compressed_if_accepted() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     server.add_action("short", ActionType::Settings, &agent.id, r#"{"log_level":"info"}"#).await;
@@ -132,7 +132,7 @@ async fn ea85_d7_long_replies_are_compressed_for_those_who_take_it() {
 }
 
 #[tokio::test]
-async fn ea85_a_policy_is_compressed_when_it_is_long() {
+async fn ea85_a_large_policy_is_compressed() {
     let server = Server::start().await;
     let inputs = json!([{"id": "x".repeat(4000), "type": "log"}]);
     for (id, inputs, encoding) in [("small", json!([]), ""), ("large", inputs, "gzip")] {
@@ -148,7 +148,7 @@ async fn ea85_a_policy_is_compressed_when_it_is_long() {
 }
 
 #[tokio::test]
-async fn ea87_a_stopping_server_lets_go_of_every_poll_with_200() {
+async fn ea87_shutdown_releases_every_poll_with_200() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let parked = server.park(server.check_in(&agent, &online())).await;
@@ -161,7 +161,7 @@ async fn ea87_a_stopping_server_lets_go_of_every_poll_with_200() {
 }
 
 #[tokio::test]
-async fn ea144_d21_a_held_poll_of_an_agent_that_is_shut_out_ends_with_401() {
+async fn ea144_d21_a_held_poll_of_a_revoked_agent_ends_with_401() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let parked = server.park(server.check_in(&agent, &online())).await;
@@ -178,7 +178,7 @@ async fn ea144_d21_a_held_poll_of_an_agent_that_is_shut_out_ends_with_401() {
 }
 
 #[tokio::test]
-async fn ea143_a_look_that_fails_lets_a_held_poll_go_without_an_error() {
+async fn ea143_a_failed_lookup_releases_a_held_poll_without_an_error() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let parked = server.park(server.check_in(&agent, &online())).await;
@@ -191,7 +191,7 @@ async fn ea143_a_look_that_fails_lets_a_held_poll_go_without_an_error() {
 }
 
 #[tokio::test]
-async fn a_parked_check_in_is_a_few_hundred_bytes() {
+async fn a_parked_check_in_takes_a_few_hundred_bytes() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let parked = server.park(server.check_in(&agent, &online())).await;

@@ -17,7 +17,7 @@ fn permanent() -> Value {
 }
 
 #[tokio::test]
-async fn ea27_what_agents_send_is_accepted() {
+async fn ea27_enrollments_of_real_agents_are_accepted() {
     let server = Server::start().await;
     let token = server.enrollment_key("k", None).await;
     let body = json!({
@@ -29,12 +29,12 @@ async fn ea27_what_agents_send_is_accepted() {
 }
 
 #[tokio::test]
-async fn ag157_a_former_agent_id_in_the_metadata_takes_over_nothing() {
+async fn ag157_a_former_agent_id_in_the_metadata_grants_nothing() {
     let server = Server::start().await;
     let token = server.enrollment_key("k", None).await;
     let first = server.enroll_with(&token, &permanent()).await;
     let before = server.stored(&first.id).await;
-    // A host that enrolls again names the id that it had, here or on another server.
+    // A host that enrolls again reports its former id, from this or another server.
     for former in [first.id.as_str(), "6f1d2c3b-0000-4000-8000-1234567890ab"] {
         let local = json!({"elastic": {"agent": {"id": former, "version": "9.5.2"}}, "host": {"id": "h"}});
         let again = json!({"type": "PERMANENT", "id": "", "metadata": {"local": local}});
@@ -59,7 +59,7 @@ async fn ea28_ea29_d1_d20_only_a_live_enrollment_key_admits() {
 }
 
 #[tokio::test]
-async fn ea30_ea31_d19_the_user_agent_decides_and_a_missing_one_is_400() {
+async fn ea30_ea31_d19_the_user_agent_is_checked_and_required() {
     let server = Server::start().await;
     let token = server.enrollment_key("k", None).await;
     let ask = Ask::post(PATH).key(&token).json(&permanent());
@@ -79,7 +79,7 @@ async fn ea30_ea31_d19_the_user_agent_decides_and_a_missing_one_is_400() {
 }
 
 #[tokio::test]
-async fn ea32_ea33_the_ceiling_is_a_setting_and_the_stored_version_comes_from_the_user_agent() {
+async fn ea32_ea33_the_highest_version_is_configurable_and_the_user_agent_version_is_stored() {
     let server = Server::with(|_| {}, |settings| settings.highest_version = (9, Some(5))).await;
     let token = server.enrollment_key("k", None).await;
     let ask =
@@ -91,7 +91,7 @@ async fn ea32_ea33_the_ceiling_is_a_setting_and_the_stored_version_comes_from_th
 }
 
 #[tokio::test]
-async fn ea34_ea35_ea38_ea39_the_reply_has_every_key() {
+async fn ea34_ea35_ea38_ea39_the_response_has_all_fields() {
     let server = Server::start().await;
     let policy = server.policy("policy-1").await;
     let token = server.enrollment_key("k", Some(&policy)).await;
@@ -119,7 +119,7 @@ async fn ea34_ea35_ea38_ea39_the_reply_has_every_key() {
 }
 
 #[tokio::test]
-async fn ea36_ea37_the_key_works_at_once_and_ids_are_made_when_not_given() {
+async fn ea36_ea37_the_key_works_immediately_and_missing_ids_are_generated() {
     let server = Server::start().await;
     let (first, second) = (server.enrolled().await, server.enrolled().await);
     assert_eq!((first.id.len(), first.id == second.id), (36, false));
@@ -127,7 +127,7 @@ async fn ea36_ea37_the_key_works_at_once_and_ids_are_made_when_not_given() {
 }
 
 #[tokio::test]
-async fn ea40_ea41_replacing_an_agent_needs_its_token() {
+async fn ea40_ea41_replacing_an_agent_requires_its_token() {
     let server = Server::start().await;
     let token = server.enrollment_key("k", None).await;
     let body = |secret: &str| json!({"type": "PERMANENT", "id": "fixed", "replace_token": secret});
@@ -142,7 +142,7 @@ async fn ea40_ea41_replacing_an_agent_needs_its_token() {
 }
 
 #[tokio::test]
-async fn ea46_one_enrollment_id_at_the_same_time_gives_one_agent() {
+async fn ea46_concurrent_enrollments_with_one_enrollment_id_create_one_agent() {
     let server = Server::start().await;
     let token = server.enrollment_key("k", None).await;
     let body = json!({"type": "PERMANENT", "enrollment_id": "same"});
@@ -183,7 +183,7 @@ async fn d1_an_unknown_type_is_400() {
 }
 
 #[tokio::test]
-async fn a_key_of_a_policy_that_is_gone_admits_nobody() {
+async fn a_key_of_a_deleted_policy_is_rejected() {
     let server = Server::start().await;
     let token = server.enrollment_key("k", Some(&PolicyId::trusted("gone"))).await;
     assert_eq!(enroll(&server, &token, &permanent()).await.refusal(), refused(400, "ErrPolicyNotFound"));

@@ -7,7 +7,7 @@ use muster_store::{FileWrite, Write};
 
 use crate::setting::{Ask, Enrolled, Got, Server, refused};
 
-/// A file of 25 bytes in three chunks for one agent.
+/// A server with a file of 25 bytes in three chunks for one agent.
 async fn with_file() -> (Server, Enrolled) {
     let server = Server::start().await;
     let agent = server.enrolled().await;
@@ -41,7 +41,7 @@ async fn fetch(server: &Server, agent: &Enrolled, range: Option<&str>) -> Got {
 }
 
 #[tokio::test]
-async fn ea135_the_whole_file_with_its_headers() {
+async fn ea135_a_whole_file_is_served_with_its_headers() {
     let (server, agent) = with_file().await;
     let got = fetch(&server, &agent, None).await;
     assert_eq!((got.status, got.body.as_slice()), (200, &b"abcdefghijklmnopqrstuvwxy"[..]));
@@ -50,7 +50,7 @@ async fn ea135_the_whole_file_with_its_headers() {
 }
 
 #[tokio::test]
-async fn ea135_ranges() {
+async fn ea135_ranges_are_served() {
     let (server, agent) = with_file().await;
     for (range, status, body, content_range) in [
         ("bytes=0-0", 206, "a", "bytes 0-0/25"),
@@ -81,7 +81,7 @@ async fn ea135_ranges() {
 }
 
 #[tokio::test]
-async fn a_file_is_for_its_agents_alone() {
+async fn a_file_is_served_only_to_its_agents() {
     let (server, _) = with_file().await;
     let other = server.enrolled().await;
     assert_eq!(fetch(&server, &other, None).await.refusal(), refused(404, "ErrFileForDeliveryNotFound"));
@@ -95,7 +95,7 @@ async fn a_file_is_for_its_agents_alone() {
 }
 
 #[tokio::test]
-async fn a_library_is_for_its_product_alone() {
+async fn library_files_are_only_for_their_product() {
     let (server, agent) = with_file().await;
     let ask = Ask::get("/api/fleet/file/f?source=scripts").key(&agent.token);
     assert_eq!(server.get(ask.clone()).await.refusal(), refused(403, "ErrClientFileForbidden"));
@@ -106,7 +106,7 @@ async fn a_library_is_for_its_product_alone() {
 }
 
 #[tokio::test]
-async fn ea136_the_pgp_key_is_for_everybody_over_tls() {
+async fn ea136_the_pgp_key_is_served_to_everybody_over_tls() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("default.pgp");
     let server = Server::with(|options| options.pgp_key = Some(path.clone()), |_| {}).await;
@@ -123,7 +123,7 @@ async fn ea136_the_pgp_key_is_for_everybody_over_tls() {
 }
 
 #[tokio::test]
-async fn one_agent_s_downloads_are_a_share_of_all_and_another_s_go_on() {
+async fn concurrent_downloads_are_limited_per_agent() {
     let (server, agent) = with_file().await;
     let ask = || Ask::get("/api/fleet/file/f").key(&agent.token);
     let mut stalled = Vec::new();
@@ -135,7 +135,7 @@ async fn one_agent_s_downloads_are_a_share_of_all_and_another_s_go_on() {
     let got = server.get(Ask::get("/api/fleet/file/f").key(&other.token)).await;
     assert_eq!(got.refusal(), refused(404, "ErrFileForDeliveryNotFound"), "its own share is not the matter");
     stalled.pop();
-    // The task that sends a download notices on its next step that nobody reads it any more.
+    // The sending task notices at its next chunk that the receiver is gone.
     let freed = async {
         loop {
             match server.get(ask()).await.status {

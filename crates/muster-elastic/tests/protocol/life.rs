@@ -1,5 +1,5 @@
-//! Lives of real agents on this server, replayed: every request in its order, with the orders that they were given;
-//! each is answered as it was, and delivers what it delivered.
+//! Replays recorded sessions of real agents: every request in sequence, with the actions that were created meanwhile. Each
+//! must get the same response and the same deliveries as in the recording.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::setting::{Ask, Got, Server};
 const OF_9_5: &str = include_str!("../wire/life-9.5.2.jsonl");
 const OF_8_18: &str = include_str!("../wire/life-8.18.8.jsonl");
 
-/// The orders that agents were given while recorded.
-const ORDERED: [ActionType; 4] =
+/// Types of the actions that were created while recording.
+const ACTION_TYPES: [ActionType; 4] =
     [ActionType::Settings, ActionType::RequestDiagnostics, ActionType::Upgrade, ActionType::Unenroll];
 
-/// How long a held poll is waited for.
+/// Timeout for a held poll.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
@@ -36,7 +36,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Components with their units in order.
+/// Components with their units sorted.
 fn units(components: &Value) -> Value {
     let mut components = components.clone();
     for component in components.as_array_mut().into_iter().flatten() {
@@ -50,11 +50,11 @@ struct Life {
     server: Server,
     policy: PolicyId,
     enrollment: String,
-    /// Recorded ids and hashes, and what stands for them here.
+    /// Recorded ids and hashes, and their replacements.
     names: HashMap<String, String>,
-    /// Access keys by our ids.
+    /// Access keys by replaced agent id.
     keys: HashMap<String, String>,
-    /// Our id of the agent that spoke last (uploads name none in their path).
+    /// Id of the agent that sent the last request; the paths of uploads contain none.
     agent: String,
     revision: i64,
 }
@@ -93,8 +93,8 @@ impl Life {
         if line["request_body"].is_object() { self.translate(&line["request_body"].to_string()) } else { String::new() }
     }
 
-    /// Gives what the recorded answer delivered, before it is asked for.
-    async fn give(&mut self, line: &Value) {
+    /// Creates the actions that the recorded response delivered, before the request is sent.
+    async fn create_actions(&mut self, line: &Value) {
         for action in line["delivered"].as_array().into_iter().flatten() {
             let (id, kind) = (text(action, "id"), text(action, "type"));
             if kind == "POLICY_CHANGE" {
@@ -106,13 +106,13 @@ impl Life {
                 }
                 continue;
             }
-            let kind = ORDERED.into_iter().find(|known| known.as_str() == kind).expect("a known order");
+            let kind = ACTION_TYPES.into_iter().find(|known| known.as_str() == kind).expect("a known action type");
             let data = if action["data"].is_null() { String::new() } else { action["data"].to_string() };
             self.server.add_action(id, kind, &self.agent, &data).await;
         }
     }
 
-    /// A poll that was cut: it was held when its agent was shut out.
+    /// Replays a poll that was cut: it was held when its agent was revoked.
     async fn cut(&self, line: &Value) {
         let parked = self.server.park(self.ask(line)).await;
         let selected = Selected::one(&self.agent).expect("an id");
@@ -144,7 +144,7 @@ impl Life {
             self.cut(line).await;
             return assert_eq!(self.server.get(self.ask(line)).await.status, 401);
         }
-        self.give(line).await;
+        self.create_actions(line).await;
         if uri.starts_with("/api/fleet/uploads") {
             return self.upload(line, &uri).await;
         }
@@ -172,7 +172,7 @@ impl Life {
         }
     }
 
-    /// The bundle itself was not kept: bytes of the same length stand for it.
+    /// Uploads bytes of the recorded length, because the recording does not contain the bundle.
     async fn upload(&mut self, line: &Value, uri: &str) {
         let length = line["request_bytes"].as_u64().map(|length| usize::try_from(length).expect("small"));
         if let Some(length) = length {
@@ -206,7 +206,7 @@ impl Life {
         let id = AgentId::trusted(self.agent.as_str());
         let kept = self.server.fleet.store().agent_documents(&id).await.expect("readable").expect("there").components;
         let kept: Value = kept.map_or(json!([]), |kept| serde_json::from_str(&kept).expect("JSON"));
-        // Agents list units in any order; another order alone is no change, so what is kept may have the earlier one.
+        // Agents list units in any order. A change of the order alone is not stored.
         assert_eq!(units(&kept), units(&body["components"]), "{}", line["seq"]);
     }
 
@@ -238,7 +238,7 @@ impl Life {
         self
     }
 
-    /// How the lives ended, in the order of enrolment.
+    /// Final status and upload of each agent, in the order of enrollment.
     async fn endings(&self, recorded: &str) -> Vec<(Status, Option<FileStatus>)> {
         let mut endings = Vec::new();
         let lines = recorded.lines().map(|line| serde_json::from_str::<Value>(line).expect("a recorded request"));
@@ -252,16 +252,16 @@ impl Life {
 }
 
 #[tokio::test]
-async fn ea40_ea48_ea128_lives_of_agents_of_9_5() {
+async fn ea40_ea48_ea128_sessions_of_9_5_agents_are_replayed() {
     let life = Life::start(OF_9_5).await.run(OF_9_5).await;
-    // Shut out, unenrolled, and one that was replaced and then uninstalled.
+    // Revoked, unenrolled, and one that was replaced and then uninstalled.
     let left = (Status::Uninstalled, None);
     let shut_out = (Status::Unenrolled, Some(FileStatus::Ready));
     assert_eq!(life.endings(OF_9_5).await, [shut_out, (Status::Unenrolled, None), left, left]);
 }
 
 #[tokio::test]
-async fn ea128_ea147_lives_of_agents_of_8_18() {
+async fn ea128_ea147_sessions_of_8_18_agents_are_replayed() {
     let life = Life::start(OF_8_18).await.run(OF_8_18).await;
     let unenrolled = (Status::Unenrolled, Some(FileStatus::Ready));
     assert_eq!(life.endings(OF_8_18).await, [unenrolled, (Status::Unenrolled, None), (Status::Uninstalled, None)]);

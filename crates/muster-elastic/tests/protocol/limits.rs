@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::setting::{Ask, Server, online, refused};
 
 #[tokio::test]
-async fn ea15_an_empty_bucket_is_429_with_a_time_to_come_back() {
+async fn ea15_an_empty_bucket_is_429_with_retry_after() {
     let server = Server::with(
         |options| {
             let limit = options.limits.of_mut(Operation::Status);
@@ -24,7 +24,7 @@ async fn ea15_an_empty_bucket_is_429_with_a_time_to_come_back() {
     assert_eq!(got.refusal(), refused(429, "RateLimit"));
     assert!(got.header("retry-after").parse::<u32>().unwrap() > 3000);
     assert!(!got.headers.contains_key("elastic-api-version"), "refused before the version is looked at");
-    // Other operations have buckets of their own, and so has another listener.
+    // Other operations and other listeners have their own buckets.
     let agent = server.enrolled().await;
     assert_eq!(server.get(server.acks(&agent, &Value::Null)).await.status, 200);
 }
@@ -42,7 +42,7 @@ async fn ea15_ea16_a_parked_check_in_keeps_its_slot() {
 }
 
 #[tokio::test]
-async fn every_listener_has_limits_of_its_own() {
+async fn every_listener_has_its_own_limits() {
     let server = Server::with(|options| options.limits.of_mut(Operation::CheckIn).max = 1, |_| {}).await;
     let agent = server.enrolled().await;
     let _parked = server.park(server.check_in(&agent, &online())).await;
@@ -52,7 +52,7 @@ async fn every_listener_has_limits_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_agent_holds_two_polls_and_a_third_has_the_oldest_answered() {
+async fn a_third_poll_of_an_agent_releases_the_oldest() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let poll = || server.park(server.check_in(&agent, &online()));
@@ -67,7 +67,7 @@ async fn an_agent_holds_two_polls_and_a_third_has_the_oldest_answered() {
     assert_eq!((answered.status, answered.json()["action"].as_str()), (200, Some("checkin")));
     assert!(is_held(&mut second) && is_held(&mut third));
     assert_eq!(server.api.running(Operation::CheckIn), 2);
-    // It is a bound for each agent: another one's polls are held.
+    // The limit is per agent: polls of another agent are held.
     let other = server.enrolled().await;
     server.holds(server.check_in(&other, &online())).await;
     assert!(is_held(&mut second));

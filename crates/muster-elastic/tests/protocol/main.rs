@@ -1,4 +1,4 @@
-//! The agent API as agents see it, in the process: the adapter over a real fleet and a real store.
+//! Tests of the agent API in process: the adapter over a real fleet and a real store.
 
 mod acks;
 mod artifacts;

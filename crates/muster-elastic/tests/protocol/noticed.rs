@@ -1,4 +1,4 @@
-//! Refusals are noticed: who was refused, why, and what to do about it.
+//! Refused requests are recorded with the client, the reason and the remedy.
 
 use muster_fleet::refusals::RefusedRow;
 use muster_listen::refusal::Refusal;
@@ -12,7 +12,7 @@ fn reasons(server: &Server) -> Vec<(&'static str, u64)> {
 }
 
 #[tokio::test]
-async fn a_refused_check_in_is_noticed_with_its_agent_key_version_and_remedy() {
+async fn a_refused_check_in_is_recorded_with_agent_key_version_and_remedy() {
     let server = Server::start().await;
     let (agent, other) = (server.enrolled().await, server.enrolled().await);
     let ask = Ask::post(&agent.path("checkin")).key(&other.token).agent(AGENT).json(&online());
@@ -29,7 +29,7 @@ async fn a_refused_check_in_is_noticed_with_its_agent_key_version_and_remedy() {
 }
 
 #[tokio::test]
-async fn every_kind_of_refusal_has_a_reason_and_success_has_none() {
+async fn every_refusal_is_recorded_and_success_is_not() {
     let server =
         Server::with(|options| options.limits.of_mut(muster_elastic::limits::Operation::Ack).max_body = 10, |_| {})
             .await;
@@ -57,7 +57,7 @@ async fn every_kind_of_refusal_has_a_reason_and_success_has_none() {
 }
 
 #[tokio::test]
-async fn a_large_plain_check_in_of_an_older_agent_is_taken() {
+async fn a_large_uncompressed_check_in_is_accepted() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let unit = |number, unit| {

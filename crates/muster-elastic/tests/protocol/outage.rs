@@ -1,4 +1,4 @@
-//! A store that can be switched off: every call then says that certainly nothing happened.
+//! A store that can be switched off: every call then fails with "not applied".
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use muster_store::testing::{Gate, Gated};
 use muster_store::{Store, StoreError, Write};
 
-/// The store with its switches.
+/// A store with switches.
 pub type Outage = Gated<Switches>;
 
 /// A store that is on.
@@ -14,7 +14,7 @@ pub fn switched(inner: Arc<dyn Store>) -> Outage {
     Gated::new(inner, Switches::default())
 }
 
-/// What the store refuses.
+/// The calls that the store refuses.
 #[derive(Default)]
 pub struct Switches {
     off: AtomicBool,
@@ -26,7 +26,7 @@ impl Switches {
         self.off.store(off, Ordering::SeqCst);
     }
 
-    /// Refuses writes alone, as on a disk that is full.
+    /// Refuses only writes, as on a full disk.
     pub fn set_read_only(&self, read_only: bool) {
         self.read_only.store(read_only, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! What real agents sent, replayed: enrol, check in, ack, upload, report. Ids and keys are replaced by ours.
+//! Replays recorded requests of real agents: enroll, check in, ack, upload, audit report. Ids and keys are replaced.
 
 use std::collections::HashMap;
 
@@ -13,14 +13,14 @@ use crate::setting::{Ask, Got, Server};
 const V8: &str = include_str!("../wire/v8.jsonl");
 const V9: &str = include_str!("../wire/v9.jsonl");
 
-/// Headers that our own request makes anew.
+/// Headers that the replayed request sets itself.
 const REPLACED: [&str; 3] = ["authorization", "content-length", "x-chunk-sha2"];
 
 fn exchanges(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a recorded exchange")).collect()
 }
 
-/// Recorded ids, and what stands for them here.
+/// Recorded ids and their replacements.
 #[derive(Default)]
 struct Names(HashMap<String, String>);
 
@@ -45,7 +45,7 @@ impl Replay {
         Self { server, token, names: Names::default(), keys: HashMap::new() }
     }
 
-    /// The request as recorded, in our names.
+    /// The recorded request with replaced ids.
     fn ask(&self, exchange: &Value) -> Ask {
         let uri = self.names.translate(exchange["request_uri"].as_str().expect("a path"));
         let method: Method = exchange["method"].as_str().expect("a method").parse().expect("a method");
@@ -69,7 +69,7 @@ impl Replay {
         if packed { ask.body(body).gzip() } else { ask.body(body) }
     }
 
-    /// The key of the agent in the path, or of the only agent there is (uploads name none).
+    /// The key of the agent in the path, or of the only agent: the paths of uploads contain none.
     fn key_of(&self, agent: &str) -> Option<&String> {
         self.keys.get(agent).or_else(|| self.keys.values().next())
     }
@@ -94,8 +94,8 @@ impl Replay {
         }
     }
 
-    /// Sees to it that every order acked in the recording exists here.
-    async fn order_what_is_acked(&self, exchange: &Value) {
+    /// Creates the actions that are acknowledged in the recording.
+    async fn create_acked_actions(&self, exchange: &Value) {
         for event in exchange["request_body"]["events"].as_array().into_iter().flatten() {
             let id = event["action_id"].as_str().expect("an id");
             let agent = self.names.translate(event["agent_id"].as_str().expect("an id"));
@@ -116,7 +116,7 @@ impl Replay {
                 continue;
             }
             if uri.contains("/acks") {
-                self.order_what_is_acked(&exchange).await;
+                self.create_acked_actions(&exchange).await;
             }
             if let Some(got) = self.answered(&exchange).await {
                 assert_eq!(got.status, 200, "{}: {got:?}", exchange["seq"]);
@@ -126,17 +126,17 @@ impl Replay {
 }
 
 #[tokio::test]
-async fn ea147_an_agent_of_8_18_lives_here() {
+async fn ea147_requests_of_an_8_18_agent_are_replayed() {
     Replay::start().await.run(V8).await;
 }
 
 #[tokio::test]
-async fn ea48_an_agent_of_9_5_lives_here() {
+async fn ea48_requests_of_a_9_5_agent_are_replayed() {
     Replay::start().await.run(V9).await;
 }
 
 #[tokio::test]
-async fn ea128_the_recorded_upload_of_diagnostics() {
+async fn ea128_a_recorded_diagnostics_upload_is_replayed() {
     for text in [V8, V9] {
         let mut replay = Replay::start().await;
         let exchanges = exchanges(text);

@@ -1,4 +1,4 @@
-//! What bad input gets at each endpoint: status and body, word for word (EA §1.4, §1.11).
+//! Responses to bad input at each endpoint: exact status and body (EA §1.4, §1.11).
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::fmt::Write as _;
@@ -11,8 +11,8 @@ use muster_fleet::testing::golden;
 const UPLOAD: &str = r#"{"action_id":"a","agent_id":"AGENT","src":"agent","file":{"size":5,"name":"x.zip","ext":"zip",
 "mime_type":"application/zip","hash":{"sha256":"","md5":""}}}"#;
 
-/// Every endpoint: method, path and what a good request would carry. `AGENT` stands for the agent's id, `UPLOAD` for
-/// that of an upload that it began.
+/// All endpoints: method, path and the body of a valid request. `AGENT` is replaced by the agent's id, `UPLOAD` by the id of
+/// an upload in progress.
 const ENDPOINTS: [(&str, &str, &str); 11] = [
     ("GET", "/api/status", ""),
     ("POST", "/api/fleet/agents/enroll", r#"{"type":"PERMANENT"}"#),
@@ -27,7 +27,7 @@ const ENDPOINTS: [(&str, &str, &str); 11] = [
     ("GET", "/api/agents/upgrades/9.5.2/pgp-public-key", ""),
 ];
 
-/// One endpoint of one server, and who asks.
+/// An endpoint of a server, and the agent that calls it.
 struct Endpoint<'a> {
     server: &'a Server,
     agent: &'a Enrolled,
@@ -38,7 +38,7 @@ struct Endpoint<'a> {
 }
 
 impl Endpoint<'_> {
-    /// A request without a fault, apart from what it names.
+    /// A well-formed request. Its objects need not exist.
     fn good(&self) -> Ask {
         self.sent_as(&self.token)
     }
@@ -55,10 +55,10 @@ impl Endpoint<'_> {
         self.body.starts_with('{')
     }
 
-    /// Each fault by its name.
+    /// Bad requests by name.
     async fn faults(&self) -> Vec<(&'static str, Ask)> {
         let other = self.server.enrolled().await.token;
-        let stranger = nobodys();
+        let unknown = unknown_key();
         let token = |text: &str| self.anonymous().header("authorization", text);
         let mut faults = vec![
             ("no credentials", self.anonymous()),
@@ -66,7 +66,7 @@ impl Endpoint<'_> {
             ("no token", token("ApiKey ")),
             ("a token that is no base64", self.sent_as("%%%")),
             ("a token without a colon", self.sent_as("bm9jb2xvbg==")),
-            ("a key of nobody", self.sent_as(&stranger)),
+            ("a key of nobody", self.sent_as(&unknown)),
             ("another agent's key", self.sent_as(&other)),
             ("a version that is no date", self.good().header("elastic-api-version", "one")),
             ("a version to come", self.good().header("elastic-api-version", "2099-01-01")),
@@ -113,7 +113,7 @@ async fn refusals(method: &str, path: &str, body: &str) -> String {
             }
         };
         let body = String::from_utf8(got.body.clone()).unwrap();
-        // What succeeds is not bad input there; other tests say what it answers.
+        // A success means that the input is valid at this endpoint; other tests cover that.
         let body = if got.status < 300 { "" } else { body.trim_end() };
         writeln!(text, "  {fault}: {} {body}", got.status).unwrap();
         assert!(!body.contains(&endpoint.agent.token), "{fault}: a secret is sent back");
@@ -127,13 +127,13 @@ async fn begun(server: &Server, agent: &Enrolled) -> String {
     got.json()["upload_id"].as_str().expect("an id").to_owned()
 }
 
-/// A key as it should be, that nobody has.
-fn nobodys() -> String {
+/// A well-formed key that does not exist.
+fn unknown_key() -> String {
     base64_of("bm9ib2R5X2F0X2FsbA00:bm9ib2R5J3Mgc2VjcmV0LCAzMiBieXRlcyBsb25nISE")
 }
 
 #[tokio::test]
-async fn d23_what_bad_input_gets_at_each_endpoint() {
+async fn d23_bad_input_gets_the_golden_response_at_each_endpoint() {
     let mut text = String::new();
     for (method, path, body) in ENDPOINTS {
         text += &refusals(method, path, body).await;
@@ -141,14 +141,14 @@ async fn d23_what_bad_input_gets_at_each_endpoint() {
     golden::check(env!("CARGO_MANIFEST_DIR"), "protocol/golden/refusals.txt", &text);
 }
 
-/// Whichever the fault of a key is, nobody learns more than that it opens nothing.
+/// All invalid keys get the same response, so that it does not reveal what is wrong with a key.
 #[tokio::test]
-async fn ea14_a_key_that_opens_nothing_is_refused_alike_everywhere() {
+async fn ea14_invalid_keys_get_the_same_401_everywhere() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let key = ApiKey::parse(&agent.token).unwrap();
     let upload = begun(&server, &agent).await;
-    let unknown = nobodys();
+    let unknown = unknown_key();
     let id_alone = base64_of(&format!("{}:", key.id));
     for (method, path, body) in ENDPOINTS.into_iter().filter(|(_, path, _)| path.starts_with("/api/fleet")) {
         let ask = |token: &str| {

@@ -1,5 +1,4 @@
-//! A server in the process: the adapter over a test's fleet. Requests are handed to the adapter as the connection layer
-//! does.
+//! A server in process: the adapter over a test fleet. Requests are passed to the adapter as the connection layer does it.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -37,7 +36,7 @@ impl Deref for Server {
     }
 }
 
-/// An agent that enrolled over the wire.
+/// An enrolled agent.
 #[derive(Clone, Debug)]
 pub struct Enrolled {
     pub id: String,
@@ -67,7 +66,7 @@ impl Server {
         Self { api, test, store, options }
     }
 
-    /// An enrollment key's token.
+    /// Creates an enrollment key; returns its token.
     pub async fn enrollment_key(&self, id: &str, policy: Option<&PolicyId>) -> String {
         let named = |key: &mut EnrollmentKey| (key.id, key.name) = (EnrollmentKeyId::trusted(id), id.to_owned());
         self.add_key(policy.map(PolicyId::as_str), named).await.token()
@@ -78,7 +77,7 @@ impl Server {
         self.commit(vec![Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id, now })]).await;
     }
 
-    /// A policy at revision 1 with this compiled document.
+    /// Creates a policy at revision 1 with this compiled document.
     pub async fn policy_with(&self, id: &str, compiled: Value) -> PolicyId {
         let id = self.add_policy(id, |_| {}).await;
         self.revision_with(&id, 1, compiled).await;
@@ -91,7 +90,7 @@ impl Server {
         self.test.add_action(id, kind, agent, |action| action.data = data).await;
     }
 
-    /// An agent without a policy, enrolled over the wire.
+    /// Enrolls an agent without a policy.
     pub async fn enrolled(&self) -> Enrolled {
         let token = self.add_key(None, |_| {}).await.token();
         self.enroll_with(&token, &json!({"type": "PERMANENT"})).await
@@ -110,7 +109,7 @@ impl Server {
         self.api.handle(request, peer).await.answer
     }
 
-    /// The reply; a panic when the request is parked.
+    /// Returns the response; panics if the request is parked.
     pub async fn get(&self, ask: Ask) -> Got {
         match self.ask(ask).await {
             Answer::Reply(reply) => Got::of(reply).await,
@@ -118,7 +117,7 @@ impl Server {
         }
     }
 
-    /// The parked request; a panic when it is answered at once.
+    /// Returns the parked request; panics if it is answered immediately.
     pub async fn park(&self, ask: Ask) -> Parked {
         match self.ask(ask).await {
             Answer::Park(parked) => parked,
@@ -127,12 +126,12 @@ impl Server {
         }
     }
 
-    /// Sees that the request is parked, and gives it up.
+    /// Checks that the request is parked, and drops it.
     pub async fn holds(&self, ask: Ask) {
         drop(self.park(ask).await);
     }
 
-    /// A check-in of `agent`, ready to be changed and sent.
+    /// A check-in of `agent`.
     pub fn check_in(&self, agent: &Enrolled, body: &Value) -> Ask {
         Ask::post(&agent.path("checkin")).key(&agent.token).agent(AGENT).json(body)
     }
@@ -187,7 +186,7 @@ impl Ask {
         self.header("user-agent", user_agent)
     }
 
-    /// With this User-Agent and no other.
+    /// Replaces the User-Agent.
     pub fn agent_instead(mut self, user_agent: &str) -> Self {
         self.headers.retain(|(name, _)| name != "user-agent");
         self.agent(user_agent)
@@ -213,7 +212,7 @@ impl Ask {
         self
     }
 
-    /// The request, and whom it comes from.
+    /// The request and its peer.
     pub fn into_parts(self) -> (Request<Full<Bytes>>, Peer) {
         let address = Some("192.0.2.7:40000".parse().expect("an address"));
         let peer = Peer { address, tls: self.tls, ..Peer::new(ListenerKind::Agent) };
@@ -225,7 +224,7 @@ impl Ask {
     }
 }
 
-/// A reply, read whole.
+/// A received response.
 pub struct Got {
     pub status: u16,
     pub headers: HeaderMap,
@@ -249,7 +248,7 @@ impl Got {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Status and `error` word of a refusal.
+    /// Status and `error` code of a refusal.
     pub fn refusal(&self) -> (u16, String) {
         let word = self.json()["error"].as_str().expect("an error").to_owned();
         (self.status, word)
@@ -260,7 +259,7 @@ impl Got {
     }
 }
 
-/// What a refusal looks like, for comparisons.
+/// Builds the expected value of [`Got::refusal`].
 pub fn refused(status: u16, word: &str) -> (u16, String) {
     (status, word.to_owned())
 }

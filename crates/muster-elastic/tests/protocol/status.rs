@@ -11,7 +11,7 @@ use crate::setting::{Ask, Server};
 const PATH: &str = "/api/status";
 
 #[tokio::test]
-async fn ea22_ea23_anybody_is_told_and_only_a_healthy_server_says_200() {
+async fn ea22_ea23_status_needs_no_key_and_only_a_healthy_server_returns_200() {
     let server = Server::start().await;
     for (state, status, word) in [
         (ServerState::Healthy, 200, "HEALTHY"),
@@ -27,7 +27,7 @@ async fn ea22_ea23_anybody_is_told_and_only_a_healthy_server_says_200() {
 }
 
 #[tokio::test]
-async fn ea24_the_version_is_for_live_keys_only() {
+async fn ea24_the_version_is_reported_to_valid_keys_only() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let enrollment = server.enrollment_key("k", None).await;
@@ -41,7 +41,7 @@ async fn ea24_the_version_is_for_live_keys_only() {
 }
 
 #[tokio::test]
-async fn ea25_a_bad_key_gets_the_short_answer() {
+async fn ea25_an_invalid_key_gets_the_short_response() {
     let server = Server::start().await;
     for header in ["ApiKey eDp5", "Bearer x", "ApiKey %%%", "ApiKey bm9jb2xvbg=="] {
         let got = server.get(Ask::get(PATH).header("authorization", header)).await;
@@ -50,7 +50,7 @@ async fn ea25_a_bad_key_gets_the_short_answer() {
 }
 
 #[tokio::test]
-async fn ea26_it_answers_at_once_even_without_a_store() {
+async fn ea26_status_is_returned_without_a_store() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     server.store.gate().set(true);
@@ -60,7 +60,7 @@ async fn ea26_it_answers_at_once_even_without_a_store() {
 }
 
 #[tokio::test]
-async fn a_store_that_takes_no_writes_is_told_until_it_takes_one() {
+async fn a_store_without_writes_is_reported_until_a_write_succeeds() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let word = async || {

@@ -1,4 +1,4 @@
-//! What holds for every endpoint (EA §1): paths, headers, credentials, errors.
+//! Rules for all endpoints (EA §1): paths, headers, credentials, errors.
 
 use http::Method;
 use muster_core::credential::ApiKey;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::setting::{AGENT, Ask, Server, online, refused};
 
-/// Every endpoint that asks for a key, as a request without one.
+/// A request without a key for every endpoint that requires one.
 fn guarded() -> Vec<Ask> {
     let id = "2f8e6c1a-3d10-4f1e-9a55-0d6f2f9a7b11";
     vec![
@@ -23,7 +23,7 @@ fn guarded() -> Vec<Ask> {
 }
 
 #[tokio::test]
-async fn ea2_a_bare_question_mark_and_a_query_change_no_path() {
+async fn ea2_a_query_does_not_change_the_route() {
     let server = Server::start().await;
     assert_eq!(server.get(Ask::get("/api/status?")).await.status, 200);
     assert_eq!(server.get(Ask::get("/api/status?a=b")).await.status, 200);
@@ -33,7 +33,7 @@ async fn ea2_a_bare_question_mark_and_a_query_change_no_path() {
 }
 
 #[tokio::test]
-async fn ea3_unknown_paths_are_404_in_plain_text_and_wrong_methods_405_without_a_body() {
+async fn ea3_unknown_paths_are_404_and_wrong_methods_405() {
     let server = Server::start().await;
     let got = server.get(Ask::get("/api/fleet/nothing")).await;
     assert_eq!((got.status, got.body.as_slice()), (404, &b"404 page not found\n"[..]));
@@ -47,7 +47,7 @@ async fn ea3_unknown_paths_are_404_in_plain_text_and_wrong_methods_405_without_a
 }
 
 #[tokio::test]
-async fn a_405_names_the_methods_that_the_path_takes() {
+async fn a_405_lists_the_allowed_methods() {
     let server = Server::start().await;
     for (path, allow) in [
         ("/api/status", "GET, HEAD"),
@@ -78,7 +78,7 @@ async fn head_is_answered_like_get() {
 }
 
 #[tokio::test]
-async fn a_body_is_decoded_by_the_name_of_its_coding_in_any_case_or_refused_with_415() {
+async fn codings_are_case_insensitive_and_unknown_ones_are_415() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let zipped = muster_elastic::gzip::deflate(online().to_string().as_bytes());
@@ -97,7 +97,7 @@ async fn a_body_is_decoded_by_the_name_of_its_coding_in_any_case_or_refused_with
 }
 
 #[tokio::test]
-async fn ea4_the_request_id_is_echoed_on_every_kind_of_reply() {
+async fn ea4_the_request_id_is_echoed_in_every_response() {
     let server = Server::start().await;
     for ask in [Ask::get("/api/status"), Ask::get("/nowhere"), Ask::post("/api/fleet/agents/enroll")] {
         let got = server.get(ask.clone().header("X-Request-ID", "01JDABCDEF")).await;
@@ -108,7 +108,7 @@ async fn ea4_the_request_id_is_echoed_on_every_kind_of_reply() {
 }
 
 #[tokio::test]
-async fn ea5_ea6_ea7_the_version_header() {
+async fn ea5_ea6_ea7_the_version_header_is_checked_and_returned() {
     let server = Server::start().await;
     let ask = |value: &str| Ask::get("/api/status").header("elastic-api-version", value);
     for (ask, status, word) in [
@@ -124,7 +124,7 @@ async fn ea5_ea6_ea7_the_version_header() {
 }
 
 #[tokio::test]
-async fn ea8_unknown_fields_and_headers_and_a_missing_content_type_are_no_reason_to_refuse() {
+async fn ea8_unknown_fields_and_a_missing_content_type_are_accepted() {
     let server = Server::start().await;
     let token = server.enrollment_key("k", None).await;
     let body = json!({"type": "PERMANENT", "shared_id": "x", "new": {"deep": [1]}, "metadata": {"odd": true}});
@@ -133,7 +133,7 @@ async fn ea8_unknown_fields_and_headers_and_a_missing_content_type_are_no_reason
 }
 
 #[tokio::test]
-async fn ea9_errors_have_their_form_everywhere() {
+async fn ea9_errors_have_the_same_format_everywhere() {
     let server = Server::start().await;
     for ask in guarded() {
         let got = server.get(ask).await;
@@ -145,7 +145,7 @@ async fn ea9_errors_have_their_form_everywhere() {
 }
 
 #[tokio::test]
-async fn ea10_ea11_ea12_ea13_bad_credentials_are_told_apart_on_every_endpoint() {
+async fn ea10_ea11_ea12_ea13_each_fault_of_credentials_has_its_error_on_every_endpoint() {
     let server = Server::start().await;
     for ask in guarded() {
         assert_eq!(server.get(ask.clone()).await.refusal(), refused(401, "ErrNoAuthHeader"), "{ask:?}");
@@ -163,7 +163,7 @@ async fn ea10_ea11_ea12_ea13_bad_credentials_are_told_apart_on_every_endpoint() 
 }
 
 #[tokio::test]
-async fn ea14_a_key_that_opens_nothing_is_one_and_the_same_401_on_every_endpoint() {
+async fn ea14_invalid_keys_get_the_same_401_on_every_endpoint() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let revoked = server.enrollment_key("k", None).await;
@@ -201,7 +201,7 @@ async fn ea14_a_key_that_opens_nothing_is_one_and_the_same_401_on_every_endpoint
 }
 
 #[tokio::test]
-async fn ea18_d2_without_a_store_every_endpoint_says_503_and_when_to_come_back() {
+async fn ea18_d2_without_a_store_every_endpoint_returns_503_with_retry_after() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let strange = server.enrollment_key("k", None).await;
@@ -212,7 +212,7 @@ async fn ea18_d2_without_a_store_every_endpoint_says_503_and_when_to_come_back()
         assert_eq!(got.header("retry-after"), "10");
         assert!(!String::from_utf8_lossy(&got.body).contains("/secret/path"));
     }
-    // What is in memory can still be read; nothing is promised that can't be written.
+    // Cached data can still be read. Nothing is acknowledged that can't be written.
     let ask = server.check_in(&agent, &json!({"status": "online", "local_metadata": {"host": {}}}));
     assert_eq!(server.get(ask.clone()).await.refusal(), refused(503, "ServiceUnavailable"));
     server.store.gate().set(false);
@@ -220,7 +220,7 @@ async fn ea18_d2_without_a_store_every_endpoint_says_503_and_when_to_come_back()
 }
 
 #[tokio::test]
-async fn ea21_nothing_depends_on_an_etag() {
+async fn ea21_etags_are_ignored() {
     let server = Server::start().await;
     let policy = server.policy("p").await;
     let token = server.enrollment_key("k", Some(&policy)).await;
@@ -230,7 +230,7 @@ async fn ea21_nothing_depends_on_an_etag() {
 }
 
 #[tokio::test]
-async fn ea54_an_agent_s_key_on_another_agent_s_path_is_403_with_an_audit_line_and_no_change() {
+async fn ea54_a_key_on_another_agents_path_is_403_and_audited() {
     let server = Server::start().await;
     let (a, b) = (server.enrolled().await, server.enrolled().await);
     let before = server.stored(&b.id).await;

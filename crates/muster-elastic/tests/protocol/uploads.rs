@@ -53,7 +53,7 @@ fn transit(chunks: &[&[u8]]) -> String {
 }
 
 #[tokio::test]
-async fn ea128_ea131_ea132_ea133_a_file_in_three_chunks_in_any_order() {
+async fn ea128_ea131_ea132_ea133_chunks_are_accepted_in_any_order() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let (one, two, three) = (vec![1; CHUNK], vec![2; CHUNK], vec![3; 100]);
@@ -70,13 +70,13 @@ async fn ea128_ea131_ea132_ea133_a_file_in_three_chunks_in_any_order() {
     let stored = server.fleet.store().upload(&FileId::trusted(id.as_str())).await.unwrap().unwrap();
     assert_eq!((stored.status, stored.transit_hash.as_deref()), (FileStatus::Ready, Some(hash.as_str())));
     assert_eq!(chunk(&server, &agent, &id, "0", &one).await.refusal(), refused(400, "ErrUploadStopped"));
-    // D6: an end whose answer got lost is asked for again.
+    // D6: a completion whose response was lost is repeated.
     assert_eq!(complete(&server, &agent, &id, &hash).await.status, 200);
     assert_eq!(complete(&server, &agent, &id, &transit(&[])).await.refusal(), refused(400, "ErrStatusNoUploads"));
 }
 
 #[tokio::test]
-async fn d6_beginning_again_and_a_chunk_again_change_nothing() {
+async fn d6_repeated_begins_and_chunks_change_nothing() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let id = begun(&server, &agent, 10).await;
@@ -87,13 +87,13 @@ async fn d6_beginning_again_and_a_chunk_again_change_nothing() {
     let chunks = server.fleet.store().chunks(&FileId::trusted(id.as_str())).await.unwrap();
     assert_eq!(chunks.len(), 1);
     assert_eq!(complete(&server, &agent, &id, &transit(&[b"0123456789"])).await.status, 200);
-    // Another file for the same order is not the same upload.
+    // Another file for the same action is another upload.
     let got = begin(&server, &agent, &request(&agent, 11)).await;
     assert_eq!(got.refusal(), refused(400, "ErrStatusNoUploads"));
 }
 
 #[tokio::test]
-async fn d6_two_beginnings_at_the_same_time_are_one_upload() {
+async fn d6_concurrent_begins_create_one_upload() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let (one, two) = tokio::join!(begun(&server, &agent, 10), begun(&server, &agent, 10));
@@ -101,7 +101,7 @@ async fn d6_two_beginnings_at_the_same_time_are_one_upload() {
 }
 
 #[tokio::test]
-async fn ea129_only_the_agent_itself_begins_and_goes_on() {
+async fn ea129_uploads_belong_to_their_agent() {
     let server = Server::start().await;
     let (agent, other) = (server.enrolled().await, server.enrolled().await);
     let got = begin(&server, &other, &request(&agent, 10)).await;
@@ -112,7 +112,7 @@ async fn ea129_only_the_agent_itself_begins_and_goes_on() {
 }
 
 #[tokio::test]
-async fn ea130_d8_what_a_beginning_needs() {
+async fn ea130_d8_begin_requires_valid_fields() {
     let server = Server::with(|options| options.uploads.max_bytes = 1000, |_| {}).await;
     let agent = server.enrolled().await;
     for (pointer, value, word) in [
@@ -145,7 +145,7 @@ async fn ea130_d8_what_a_beginning_needs() {
 }
 
 #[tokio::test]
-async fn ea20_long_beginnings_and_ends_are_413_and_long_chunks_400() {
+async fn ea20_oversized_begins_and_completions_are_413_and_chunks_400() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let mut body = request(&agent, 10);
@@ -183,7 +183,7 @@ async fn ea131_a_chunk_with_another_hash_or_number_is_refused() {
 }
 
 #[tokio::test]
-async fn ea132_a_wrong_end_closes_the_upload_and_removes_its_chunks() {
+async fn ea132_a_failed_completion_closes_the_upload_and_removes_its_chunks() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let id = begun(&server, &agent, 10).await;
@@ -210,7 +210,7 @@ async fn ea134_an_upload_expires_after_a_day() {
 }
 
 #[tokio::test]
-async fn d6_an_upload_that_failed_is_begun_anew() {
+async fn d6_a_failed_upload_can_be_restarted() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let failed = begun(&server, &agent, 10).await;
@@ -228,7 +228,7 @@ async fn d6_an_upload_that_failed_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn ea134_an_upload_that_expired_is_begun_anew() {
+async fn ea134_an_expired_upload_can_be_restarted() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let expired = begun(&server, &agent, 10).await;
@@ -243,7 +243,7 @@ async fn ea134_an_upload_that_expired_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn unknown_uploads_are_400_whatever_they_are_called() {
+async fn unknown_uploads_are_400() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for id in ["nothing", "..%2F..%2Fetc", "%00", &"x".repeat(4096)] {
@@ -253,7 +253,7 @@ async fn unknown_uploads_are_400_whatever_they_are_called() {
 }
 
 #[tokio::test]
-async fn uploads_can_be_switched_off() {
+async fn uploads_can_be_disabled() {
     let server = Server::with(|options| options.uploads.max_bytes = 0, |_| {}).await;
     let agent = server.enrolled().await;
     let got = begin(&server, &agent, &request(&agent, 10)).await;
@@ -267,7 +267,7 @@ fn for_action(agent: &Enrolled, action: &str, size: usize) -> Value {
 }
 
 #[tokio::test]
-async fn an_agent_has_few_uploads_under_way_and_is_told_to_come_again() {
+async fn concurrent_uploads_are_limited_per_agent() {
     let server = Server::with(|options| options.uploads.max_open_per_agent = 2, |_| {}).await;
     let (agent, other) = (server.enrolled().await, server.enrolled().await);
     let first = begin(&server, &agent, &for_action(&agent, "one", 3)).await.json()["upload_id"].clone();
@@ -289,7 +289,7 @@ async fn an_agent_has_few_uploads_under_way_and_is_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn what_is_kept_of_an_agent_is_bounded_also_when_many_begin_at_once() {
+async fn stored_uploads_are_limited_per_agent_under_concurrency() {
     let server = Server::with(|options| options.uploads.max_bytes_per_agent = 100, |_| {}).await;
     let agent = server.enrolled().await;
     let bodies: Vec<Value> = (0..4).map(|number| for_action(&agent, &format!("a{number}"), 40)).collect();
@@ -305,14 +305,14 @@ async fn what_is_kept_of_an_agent_is_bounded_also_when_many_begin_at_once() {
     assert!(refusals[0].json()["message"].as_str().unwrap().contains("delete older ones"));
 }
 
-/// Bytes that are stored of an upload.
+/// Stored bytes of an upload.
 async fn stored(server: &Server, id: &str) -> i64 {
     let chunks = server.fleet.store().chunks(&FileId::trusted(id)).await.expect("readable");
     chunks.iter().map(|chunk| chunk.length).sum()
 }
 
 #[tokio::test]
-async fn chunk_holds_no_more_than_was_declared() {
+async fn a_chunk_cannot_exceed_the_declared_size() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for (size, number, bytes) in
@@ -328,19 +328,22 @@ async fn chunk_holds_no_more_than_was_declared() {
     let id = begin(&server, &agent, &request).await.json()["upload_id"].as_str().unwrap().to_owned();
     assert_eq!(chunk(&server, &agent, &id, "1", b"x").await.status, 200);
     let got = chunk(&server, &agent, &id, "1", b"xy").await;
-    let told = got.json()["message"].as_str().unwrap().to_owned();
-    assert!(told.contains("chunk 1") && told.contains("exceeds the 1 bytes") && told.contains("4194305"), "{told}");
+    let message = got.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("chunk 1") && message.contains("exceeds the 1 bytes") && message.contains("4194305"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
-async fn chunk_that_was_under_way_when_the_upload_ended_changes_nothing() {
+async fn a_chunk_in_flight_when_the_upload_ends_changes_nothing() {
     use muster_fleet::uploads::Chunk;
 
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let id = begun(&server, &agent, 5).await;
     assert_eq!(chunk(&server, &agent, &id, "0", b"first").await.status, 200);
-    // Begun before the end: the look at the upload's state is behind it, its bytes are not here yet.
+    // The chunk has passed the check of the upload's state, and its bytes have not arrived yet.
     let entry = server.fleet.entry(&muster_core::id::AgentId::trusted(agent.id.as_str())).await.unwrap();
     let under_way = server.fleet.files().upload_for_chunk(&entry, &id, 0).await.unwrap();
     assert_eq!(complete(&server, &agent, &id, &transit(&[b"first"])).await.status, 200);
@@ -351,7 +354,7 @@ async fn chunk_that_was_under_way_when_the_upload_ended_changes_nothing() {
     assert_eq!(refused.denial, Some(muster_core::denial::Denial::UploadStopped));
     let file = FileId::trusted(id.as_str());
     assert_eq!(server.fleet.store().chunk(&file, 0).await.unwrap().as_deref(), Some(&b"first"[..]));
-    // Removed: no bytes come to stay.
+    // The upload was removed, so no bytes are stored.
     let root = muster_core::authorization::OpContext::administrator(muster_core::authorization::Actor::System);
     let found = server.fleet.files().find_upload(&root, &id).await.unwrap();
     server.fleet.files().delete_upload(found).await.unwrap();
@@ -360,7 +363,7 @@ async fn chunk_that_was_under_way_when_the_upload_ended_changes_nothing() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_beginning_is_kept_but_what_is_needed() {
+async fn only_known_fields_of_a_begin_are_stored() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let mut request = request(&agent, 10);
@@ -376,7 +379,7 @@ async fn nothing_of_a_beginning_is_kept_but_what_is_needed() {
 }
 
 #[tokio::test]
-async fn uploads_wait_while_the_disk_is_nearly_full() {
+async fn uploads_are_refused_while_the_disk_is_nearly_full() {
     struct Nearly;
     impl muster_fleet::disk::Disk for Nearly {
         fn free_bytes(&self) -> Option<u64> {
@@ -400,7 +403,7 @@ async fn uploads_wait_while_the_disk_is_nearly_full() {
     assert_eq!(chunk(&server, &agent, &id, "0", &[1; 100]).await.status, 200);
 }
 
-/// A chunk that begins and never ends.
+/// A chunk whose body never ends.
 struct Stalled(Option<tokio::sync::oneshot::Sender<()>>);
 
 impl http_body::Body for Stalled {
@@ -419,7 +422,7 @@ impl http_body::Body for Stalled {
 }
 
 #[tokio::test]
-async fn one_agent_s_stalled_chunks_are_a_share_of_all() {
+async fn concurrent_chunks_are_limited_per_agent() {
     let server = Server::start().await;
     let (agent, other) = (server.enrolled().await, server.enrolled().await);
     let (id, its) = (begun(&server, &agent, 3).await, begun(&server, &other, 3).await);

@@ -1,4 +1,4 @@
-//! What load balancers and monitors do, and places for clients that have not authenticated.
+//! Behavior of load balancers and monitors, and limits for unauthenticated connections.
 
 use std::time::Duration;
 
@@ -12,20 +12,21 @@ const SHORT: Duration = Duration::from_millis(300);
 /// Connections that may idle without credentials, on a small listener.
 const IDLE: usize = 16;
 
-/// Waits until a client that is younger than all others was cut at a deadline of [`SHORT`].
+/// Waits until a client that connected last was cut at its deadline of [`SHORT`], so that all earlier ones are past
+/// theirs.
 async fn deadline_passes(server: &Server, begin: &str) {
     let mut client = server.client().await;
     client.send(begin).await;
     assert_eq!(client.rest().await, "");
 }
 
-fn hurried() -> Timeouts {
+fn short_timeouts() -> Timeouts {
     Timeouts { read_header: SHORT, handshake: SHORT, ..timeouts() }
 }
 
 #[tokio::test]
 async fn a_connection_may_be_silent_before_its_first_request() {
-    let server = Setup { timeouts: hurried(), ..Setup::default() }.start(echo());
+    let server = Setup { timeouts: short_timeouts(), ..Setup::default() }.start(echo());
     let mut spare = server.client().await;
     until("it is here", || server.connections.inside() == 1).await;
     deadline_passes(&server, "GET / HT").await;
@@ -35,17 +36,17 @@ async fn a_connection_may_be_silent_before_its_first_request() {
 
 #[tokio::test]
 async fn a_connection_may_be_silent_before_its_tls_handshake() {
-    let server = Setup { timeouts: hurried(), tls: Some(self_signed_tls()), ..Setup::default() }.start(echo());
+    let server = Setup { timeouts: short_timeouts(), tls: Some(self_signed_tls()), ..Setup::default() }.start(echo());
     let mut spare = server.client().await;
     until("it is here", || server.connections.inside() == 1).await;
     deadline_passes(&server, "\u{16}\u{3}\u{1}").await;
-    // Still open: it is told what it does wrong.
+    // The connection is still open: plain HTTP gets the 400 that says to use TLS.
     spare.get("/").await;
     assert_eq!(spare.receive().await.status(), "400");
 }
 
 #[tokio::test]
-async fn plain_http_on_a_tls_port_is_told_so() {
+async fn plain_http_on_a_tls_port_gets_400() {
     let server = Setup { tls: Some(self_signed_tls()), ..Setup::default() }.start(echo());
     for request in
         ["GET / HTTP/1.1\r\nhost: h\r\n\r\n", "POST /a HTTP/1.0\r\n\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"]
@@ -61,7 +62,7 @@ async fn plain_http_on_a_tls_port_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_port_check_is_no_failed_handshake() {
+async fn a_port_check_is_not_counted_as_a_failed_handshake() {
     let server = Setup { tls: Some(self_signed_tls()), ..Setup::default() }.start(echo());
     let mut check = server.client().await;
     check.stream.shutdown().await.unwrap();
@@ -81,7 +82,7 @@ async fn a_proxy_preface_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn head_requests_leave_the_connection_in_step() {
+async fn a_head_request_does_not_disturb_the_next_request() {
     let server = Setup::default().start(echo());
     let mut client = server.client().await;
     client.send("HEAD /check HTTP/1.1\r\nhost: h\r\n\r\n").await;
@@ -91,8 +92,8 @@ async fn head_requests_leave_the_connection_in_step() {
     assert_eq!(client.receive().await.body, "/next ");
 }
 
-/// A client that asked once, without credentials.
-async fn asked(server: &Server) -> (Client, bool) {
+/// A client that has sent one unauthenticated request, and whether its connection stays open.
+async fn after_one_request(server: &Server) -> (Client, bool) {
     let mut client = server.client().await;
     client.get("/status").await;
     let stays = !client.receive().await.head.contains("connection: close");
@@ -100,11 +101,11 @@ async fn asked(server: &Server) -> (Client, bool) {
 }
 
 #[tokio::test]
-async fn idle_connections_without_credentials_do_not_take_all_places() {
+async fn idle_unauthenticated_connections_are_limited() {
     let server = Setup { connections: 44, requests: 40, ..Setup::default() }.start(echo());
     let mut idle = Vec::new();
     for number in 0..60 {
-        let (client, stays) = asked(&server).await;
+        let (client, stays) = after_one_request(&server).await;
         assert_eq!(stays, number < IDLE, "connection {number}");
         if stays {
             idle.push(client);
@@ -126,22 +127,22 @@ async fn idle_connections_without_credentials_do_not_take_all_places() {
 }
 
 #[tokio::test]
-async fn who_authenticates_gives_back_its_place_among_the_unauthenticated() {
+async fn authentication_frees_the_unauthenticated_slot() {
     let server = Setup::default().start(echo());
     let mut client = server.client().await;
     client.get("/status").await;
     client.receive().await;
-    assert_eq!(server.strangers.idle(), 1);
+    assert_eq!(server.unauthenticated.idle(), 1);
     client.get("/known").await;
     client.receive().await;
-    until("it is no stranger", || server.strangers.idle() == 0).await;
+    until("its slot is free", || server.unauthenticated.idle() == 0).await;
     client.get("/status").await;
     assert!(!client.receive().await.head.contains("connection: close"));
-    assert_eq!((server.strangers.idle(), server.connections.inside()), (0, 1));
+    assert_eq!((server.unauthenticated.idle(), server.connections.inside()), (0, 1));
 }
 
 #[tokio::test]
-async fn one_address_takes_half_of_the_places_before_it_authenticates() {
+async fn one_address_gets_at_most_half_of_the_connections_unauthenticated() {
     let server = Setup { connections: 8, ..Setup::default() }.start(echo());
     let silent = clients(4, &server).await;
     until("half is taken", || server.connections.inside() == 4).await;
@@ -149,7 +150,7 @@ async fn one_address_takes_half_of_the_places_before_it_authenticates() {
     assert_eq!(server.metrics.refused_connections.get(), 1);
     drop(silent);
     until("they are gone", || server.connections.inside() == 0).await;
-    assert!(asked(&server).await.1);
+    assert!(after_one_request(&server).await.1);
 }
 
 async fn clients(count: usize, server: &Server) -> Vec<Client> {
@@ -161,8 +162,8 @@ async fn clients(count: usize, server: &Server) -> Vec<Client> {
 }
 
 #[tokio::test]
-async fn one_silent_connection_too_many_is_closed_soon() {
-    let server = Setup { timeouts: hurried(), ..Setup::default() };
+async fn a_silent_connection_over_the_idle_limit_is_closed() {
+    let server = Setup { timeouts: short_timeouts(), ..Setup::default() };
     let server = Setup { connections: 100, ..server }.start(echo());
     let mut patient = clients(IDLE, &server).await;
     until("they are here", || server.connections.inside() == IDLE).await;

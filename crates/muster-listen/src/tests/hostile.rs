@@ -1,4 +1,4 @@
-//! What clients do that are broken or mean us harm.
+//! Broken and malicious clients.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn with(change: impl FnOnce(&mut Timeouts)) -> Setup {
     setup
 }
 
-/// Sends a byte at a time until the other side has closed.
+/// Sends one byte at a time until the server closes the connection.
 async fn drip(client: &mut Client, text: &str) {
     for byte in text.bytes().cycle() {
         if client.stream.write_all(&[byte]).await.is_err() {
@@ -29,7 +29,7 @@ async fn drip(client: &mut Client, text: &str) {
 }
 
 #[tokio::test]
-async fn a_head_that_comes_byte_by_byte_is_cut_at_its_deadline() {
+async fn a_slow_head_is_cut_at_its_deadline() {
     let server = with(|timeouts| timeouts.read_header = SHORT).start(echo());
     let mut client = server.client().await;
     let began = Instant::now();
@@ -39,7 +39,7 @@ async fn a_head_that_comes_byte_by_byte_is_cut_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_second_head_that_comes_byte_by_byte_is_cut_too() {
+async fn a_slow_second_head_is_cut_at_its_deadline() {
     let server = with(|timeouts| timeouts.read_header = SHORT).start(echo());
     let mut client = server.client().await;
     client.get("/").await;
@@ -59,7 +59,7 @@ async fn an_idle_connection_is_closed_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_body_that_never_ends_gets_408_and_the_connection_ends() {
+async fn a_late_body_gets_408_and_the_connection_is_closed() {
     let server = with(|timeouts| timeouts.read = SHORT).start(echo());
     let mut client = server.client().await;
     client.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\nabc").await;
@@ -69,7 +69,7 @@ async fn a_body_that_never_ends_gets_408_and_the_connection_ends() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_reads_is_cut_in_the_end() {
+async fn a_late_body_that_the_handler_ignores_is_cut() {
     let server = with(|timeouts| timeouts.read = SHORT).start(handler(|request| async move {
         let _unread = request;
         std::future::pending().await
@@ -95,7 +95,7 @@ async fn a_client_that_never_reads_is_cut() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_its_parked_reply_is_cut() {
+async fn a_client_that_never_reads_a_parked_response_is_cut() {
     let setup = with(|timeouts| timeouts.write_stall = SHORT);
     let server = setup.start(handler(|_| async { Answer::Park(Box::pin(async { reply(large()) })) }));
     let mut client = server.client().await;
@@ -105,7 +105,7 @@ async fn a_client_that_never_reads_its_parked_reply_is_cut() {
 }
 
 #[tokio::test]
-async fn a_tls_hello_that_is_never_finished_is_cut() {
+async fn an_incomplete_tls_handshake_is_cut() {
     let tls = crate::testing::self_signed_tls();
     let mut setup = with(|timeouts| timeouts.handshake = SHORT);
     setup.tls = Some(tls);
@@ -121,7 +121,7 @@ async fn a_tls_hello_that_is_never_finished_is_cut() {
 }
 
 #[tokio::test]
-async fn d23_conflicting_or_absurd_lengths_are_refused() {
+async fn d23_conflicting_or_invalid_lengths_are_refused() {
     let server = Setup::default().start(echo());
     for head in [
         "content-length: 3\r\ncontent-length: 4",
@@ -142,7 +142,7 @@ async fn d23_conflicting_or_absurd_lengths_are_refused() {
 }
 
 #[tokio::test]
-async fn heads_have_a_bound() {
+async fn oversized_heads_are_refused() {
     let server = Setup::default().start(echo());
     let mut client = server.client().await;
     client.send(&format!("GET / HTTP/1.1\r\nhost: h\r\nx: {}\r\n\r\n", "y".repeat(7000))).await;
@@ -157,7 +157,7 @@ async fn heads_have_a_bound() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_http_are_refused() {
+async fn malformed_heads_are_refused() {
     let server = Setup::default().start(echo());
     for text in ["\u{0}\u{1}\u{2}\r\n\r\n", "GET / HTTP/1.1\r\nbad header\r\n\r\n", "GET /\u{1b}[31m HTTP/1.1\r\n\r\n"]
     {

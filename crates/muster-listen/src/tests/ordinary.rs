@@ -1,4 +1,4 @@
-//! What clients usually do.
+//! Regular requests, limits and shutdown.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn chunked_bodies_follow_each_other() {
 }
 
 #[tokio::test]
-async fn ea17_more_requests_than_allowed_get_429_and_the_connection_goes_on() {
+async fn ea17_requests_over_the_limit_get_429_and_keep_the_connection() {
     let server = Setup { requests: 1, ..Setup::default() }.start(handler(|request| async move {
         if request.uri().path() == "/wait" {
             return Answer::Park(Box::pin(std::future::pending()));
@@ -48,7 +48,7 @@ async fn ea17_more_requests_than_allowed_get_429_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn ea17_connections_over_the_limit_are_closed_at_once() {
+async fn ea17_connections_over_the_limit_are_closed() {
     let server = Setup { connections: 1, ..Setup::default() }.start(echo());
     let mut first = server.client().await;
     first.get("/").await;
@@ -64,7 +64,7 @@ async fn ea17_connections_over_the_limit_are_closed_at_once() {
 }
 
 #[tokio::test]
-async fn stopping_lets_running_requests_end_and_closes_idle_connections() {
+async fn shutdown_completes_running_requests_and_closes_idle_connections() {
     let server = Setup::default().start(handler(|_| async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         Answer::Reply(reply("done"))
@@ -83,7 +83,7 @@ async fn stopping_lets_running_requests_end_and_closes_idle_connections() {
 }
 
 #[tokio::test]
-async fn stopping_cuts_what_outlasts_the_grace_period() {
+async fn shutdown_cuts_requests_after_the_grace_period() {
     let short = Duration::from_millis(100);
     let setup = Setup { timeouts: crate::Timeouts { drain: short, ..timeouts() }, ..Setup::default() };
     let server = setup.start(handler(|_| std::future::pending()));
@@ -96,9 +96,9 @@ async fn stopping_cuts_what_outlasts_the_grace_period() {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_ends_its_connection_only() {
+async fn a_panicking_handler_closes_only_its_own_connection() {
     let server = Setup::default().start(handler(|request| async move {
-        assert_ne!(request.uri().path(), "/panic", "as the test wishes");
+        assert_ne!(request.uri().path(), "/panic", "panics on purpose");
         Answer::Reply(reply("ok"))
     }));
     let mut bad = server.client().await;
@@ -111,7 +111,7 @@ async fn a_handler_that_panics_ends_its_connection_only() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_is_told_to_send_its_body() {
+async fn expect_continue_is_answered_with_100() {
     let server = Setup::default().start(echo());
     let mut client = server.client().await;
     client.send("POST /a HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n").await;
@@ -123,7 +123,7 @@ async fn a_client_that_waits_is_told_to_send_its_body() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_a_refusal_is_let_go() {
+async fn expect_continue_with_a_final_response_closes_the_connection() {
     let server = Setup::default().start(handler(|_| async { Answer::Reply(reply("no")) }));
     let mut client = server.client().await;
     client.send("POST /a HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n").await;
@@ -133,7 +133,7 @@ async fn a_client_that_waits_for_a_refusal_is_let_go() {
 }
 
 #[tokio::test]
-async fn head_gets_the_length_and_no_body() {
+async fn head_gets_the_content_length_without_a_body() {
     let server = Setup::default().start(echo());
     let mut client = server.client().await;
     client.send("HEAD /a HTTP/1.1\r\nhost: h\r\n\r\nHEAD /bc HTTP/1.0\r\n\r\n").await;
@@ -144,7 +144,7 @@ async fn head_gets_the_length_and_no_body() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_reads_does_not_disturb_the_next_request() {
+async fn an_unread_body_does_not_disturb_the_next_request() {
     let server = Setup::default().start(handler(|request| async move {
         let path = request.uri().path().to_owned();
         Answer::Reply(reply(path))
@@ -161,7 +161,7 @@ async fn a_body_that_nobody_reads_does_not_disturb_the_next_request() {
 }
 
 #[tokio::test]
-async fn large_bodies_come_and_go_whole() {
+async fn large_bodies_are_received_and_sent_completely() {
     let server = Setup::default().start(echo());
     let mut client = server.client().await;
     let body = "0123456789".repeat(100_000);

@@ -1,4 +1,4 @@
-//! Parked requests: all that is left is the stream and the slot; then the reply, then the next request.
+//! Parked requests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::testing::{Client, Server, Setup, TestHandler, handler, reply, until};
 
 type Slots = Arc<Mutex<Vec<oneshot::Sender<Reply>>>>;
 
-/// Parks what goes to `/park`, after its body; answers anything else.
+/// Parks requests to `/park` after reading their body, and to `/unread` without reading it. Answers `/now` immediately.
 fn parking(slots: Slots) -> TestHandler {
     handler(move |request: Request<RequestBody>| {
         let slots = Arc::clone(&slots);
@@ -80,7 +80,7 @@ async fn chunked_requests_are_parked_too() {
 }
 
 #[tokio::test]
-async fn what_is_sent_ahead_is_answered_after_the_parked_reply() {
+async fn pipelined_requests_are_answered_after_the_parked_one() {
     let (server, slots, mut client) = parked(&format!("{PARK}GET /now HTTP/1.1\r\nhost: h\r\n\r\n")).await;
     until("it is parked", || server.metrics.parked.get() == 1).await;
     client.send("GET /now HTTP/1.1\r\nhost: h\r\n\r\n").await;
@@ -91,18 +91,18 @@ async fn what_is_sent_ahead_is_answered_after_the_parked_reply() {
 }
 
 #[tokio::test]
-async fn a_request_parked_with_its_body_unread_waits_too() {
+async fn a_request_parked_with_an_unread_body_is_answered_and_closed() {
     let (server, slots, mut client) = parked("POST /unread HTTP/1.1\r\nhost: h\r\ncontent-length: 30\r\n\r\nabc").await;
     until("it is parked", || server.metrics.parked.get() == 1).await;
     answer(&slots, "ok");
     let received = client.receive().await;
     assert_eq!(received.body, "ok");
-    assert!(received.head.contains("connection: close"), "nobody knows where the next request begins");
+    assert!(received.head.contains("connection: close"), "it is unknown where the next request begins");
     assert_eq!(client.rest().await, "");
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_frees_its_slot() {
+async fn a_disconnect_frees_the_slot() {
     struct Dropped(Arc<AtomicBool>);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -130,7 +130,7 @@ async fn a_client_that_hangs_up_frees_its_slot() {
 }
 
 #[tokio::test]
-async fn a_client_that_wishes_to_leave_is_let_go_after_the_parked_reply() {
+async fn connection_close_takes_effect_after_the_parked_response() {
     for head in ["GET /park HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n", "GET /park HTTP/1.0\r\n\r\n"] {
         let (_server, slots, client) = parked(head).await;
         answer(&slots, "bye");
@@ -140,7 +140,7 @@ async fn a_client_that_wishes_to_leave_is_let_go_after_the_parked_reply() {
 }
 
 #[tokio::test]
-async fn ea87_parked_polls_are_answered_when_the_server_stops() {
+async fn ea87_parked_polls_are_answered_on_shutdown() {
     let (server, slots, client) = parked(PARK).await;
     until("it is parked", || server.metrics.parked.get() == 1).await;
     let stopping = server.shutdown.clone();
@@ -153,7 +153,7 @@ async fn ea87_parked_polls_are_answered_when_the_server_stops() {
 }
 
 #[tokio::test]
-async fn a_parked_reply_of_many_pieces_arrives_whole_and_its_framing_is_ours() {
+async fn a_parked_response_of_many_pieces_is_complete_and_framed_by_the_server() {
     let (_server, slots, mut client) = parked(PARK).await;
     let piece = "0123456789".repeat(10_000);
     let pieces = (0..30).map(|_| piece.clone().into());
@@ -168,7 +168,7 @@ async fn a_parked_reply_of_many_pieces_arrives_whole_and_its_framing_is_ours() {
 }
 
 #[tokio::test]
-async fn what_fits_the_buffer_is_answered_and_who_sends_more_is_disconnected() {
+async fn pipelined_bytes_over_the_limit_disconnect_a_parked_client() {
     let (server, slots, mut client) = parked(PARK).await;
     until("it is parked", || server.metrics.parked.get() == 1).await;
     let padding = "p".repeat(3000);
@@ -190,7 +190,7 @@ async fn what_fits_the_buffer_is_answered_and_who_sends_more_is_disconnected() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_ahead_and_hangs_up_frees_its_places() {
+async fn a_disconnect_after_pipelined_bytes_frees_the_slots() {
     for ahead in [100, 15_000, 40_000] {
         let (server, _slots, mut client) = parked(PARK).await;
         until("it is parked", || server.metrics.parked.get() == 1).await;
@@ -201,11 +201,11 @@ async fn a_client_that_sends_ahead_and_hangs_up_frees_its_places() {
 }
 
 #[tokio::test]
-async fn a_half_closed_client_gets_its_held_answer() {
+async fn a_half_closed_client_gets_its_parked_response() {
     let (server, slots, mut client) = parked(PARK).await;
     until("it is parked", || server.metrics.parked.get() == 1).await;
     client.stream.shutdown().await.unwrap();
-    assert_eq!(client.receive().await.status(), "100", "the server asks whether the client is still there");
+    assert_eq!(client.receive().await.status(), "100", "the server probes whether the client is still there");
     answer(&slots, "late but there");
     assert_eq!(client.receive().await.body, "late but there");
     assert_eq!(client.rest().await, "");
@@ -213,7 +213,7 @@ async fn a_half_closed_client_gets_its_held_answer() {
 }
 
 #[tokio::test]
-async fn an_http_1_0_client_that_closes_its_side_is_gone() {
+async fn a_half_closed_http_1_0_client_is_disconnected() {
     let (server, _slots, mut client) = parked("GET /park HTTP/1.0\r\n\r\n").await;
     until("it is parked", || server.metrics.parked.get() == 1).await;
     client.stream.shutdown().await.unwrap();
@@ -222,7 +222,7 @@ async fn an_http_1_0_client_that_closes_its_side_is_gone() {
 }
 
 #[tokio::test]
-async fn parked_requests_one_behind_the_other_lose_no_byte() {
+async fn pipelined_parked_requests_lose_no_bytes() {
     let (_server, slots, mut client) = parked(&PARK.repeat(40)).await;
     for round in 0..40 {
         until("a slot waits", || slots.lock().unwrap().len() == 1).await;

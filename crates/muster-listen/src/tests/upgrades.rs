@@ -1,4 +1,4 @@
-//! Connections that are handed over, and client certificates.
+//! Protocol upgrades and client certificates.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ fn trusting(certificate: &CertificateDer<'static>) -> RootCertStore {
     roots
 }
 
-/// The server's side, which asks for certificates of `client` if there is one.
+/// The server's TLS configuration, which accepts client certificates issued by `client` if given.
 fn server_tls(own: &Issued, client: Option<&Issued>) -> Arc<ServerTls> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder =
@@ -73,7 +73,7 @@ async fn connect(
     within(TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap()
 }
 
-/// Sends each message back.
+/// Echoes each message.
 async fn echo(upgraded: Upgraded) {
     use futures_util::{SinkExt as _, StreamExt as _};
     let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, None).await;
@@ -112,7 +112,7 @@ async fn a_websocket_over_tls_echoes() {
 }
 
 #[tokio::test]
-async fn what_was_sent_behind_the_request_reaches_the_new_protocol() {
+async fn bytes_after_the_request_reach_the_new_protocol() {
     let server = Setup::default().start(handler(|_| async {
         Answer::Upgrade(Upgrade::new(HeaderValue::from_static("echo"), |upgraded| async {
             let (mut reads, mut writes) = tokio::io::split(upgraded);
@@ -139,7 +139,7 @@ async fn a_request_with_an_unread_body_is_not_upgraded() {
 }
 
 #[tokio::test]
-async fn the_peer_carries_the_client_s_certificate_chain() {
+async fn the_peer_has_the_client_certificate_chain() {
     let (own, client) = (issue(), issue());
     let setup = Setup { tls: Some(server_tls(&own, Some(&client))), ..Setup::default() };
     let server = setup.start(handler_of_peers(|peer| {

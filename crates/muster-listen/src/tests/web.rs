@@ -1,4 +1,4 @@
-//! A management listener: hyper behind our accept loop, gates, checks and deadlines.
+//! Management listeners: hyper behind our accept loop, limits and deadlines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::web::{OnHyper, Web, WebBody, WebWork};
 
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Answers with the path and the body; `/slow` waits until it is told, `/upgrade` echoes what comes after.
+/// Responds with the path and the body. `/slow` waits for a notification, `/upgrade` echoes all bytes after the upgrade.
 #[derive(Default)]
 struct Pages {
     go: Arc<Notify>,
@@ -81,7 +81,7 @@ fn with(change: impl FnOnce(&mut Timeouts)) -> Setup {
 }
 
 #[tokio::test]
-async fn requests_follow_each_other_whatever_their_framing() {
+async fn requests_of_any_framing_can_follow_each_other() {
     let (server, _) = serve(Setup::default());
     let mut client = server.client().await;
     client.get("/a").await;
@@ -101,7 +101,7 @@ async fn requests_follow_each_other_whatever_their_framing() {
 }
 
 #[tokio::test]
-async fn what_breaks_our_rules_is_refused_in_the_api_s_own_words() {
+async fn malformed_requests_are_refused_in_the_api_format() {
     let (server, _) = serve(Setup::default());
     for (text, status, words) in [
         ("GET / HTTP/1.1\nhost: h\n\n", "400", "bare LF"),
@@ -120,7 +120,7 @@ async fn what_breaks_our_rules_is_refused_in_the_api_s_own_words() {
     }
     let mut client = server.client().await;
     client.send("GET /a HTTP/1.1\r\nhost: h\r\n\r\nnonsense\r\n\r\n").await;
-    assert_eq!(client.receive().await.body, "/a ", "what was right before is answered");
+    assert_eq!(client.receive().await.body, "/a ", "the valid request before it is answered");
     assert_eq!(client.receive().await.status(), "400");
     let mut client = server.client().await;
     client.send("POST /a HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n").await;
@@ -128,7 +128,7 @@ async fn what_breaks_our_rules_is_refused_in_the_api_s_own_words() {
 }
 
 #[tokio::test]
-async fn heads_and_idle_connections_have_their_deadlines() {
+async fn slow_heads_and_idle_connections_are_closed_at_their_deadlines() {
     let (server, _) = serve(with(|timeouts| timeouts.read_header = SHORT));
     let mut spare = server.client().await;
     until("it is here", || server.connections.inside() == 1).await;
@@ -147,7 +147,7 @@ async fn heads_and_idle_connections_have_their_deadlines() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_has_no_deadline_of_the_idle_and_its_half_closed_client_is_answered() {
+async fn the_idle_timeout_does_not_apply_to_a_running_request_of_a_half_closed_client() {
     let (server, go) = serve(with(|timeouts| (timeouts.idle, timeouts.read_header) = (SHORT, SHORT)));
     let mut client = server.client().await;
     client.get("/slow").await;
@@ -162,7 +162,7 @@ async fn a_request_under_way_has_no_deadline_of_the_idle_and_its_half_closed_cli
 }
 
 #[tokio::test]
-async fn a_body_that_is_late_gets_408() {
+async fn a_late_body_gets_408() {
     let (server, _) = serve(with(|timeouts| timeouts.read = SHORT));
     let mut client = server.client().await;
     client.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\nabc").await;
@@ -180,7 +180,7 @@ async fn a_client_that_never_reads_is_cut() {
 }
 
 #[tokio::test]
-async fn more_requests_than_allowed_get_429_and_the_connection_goes_on() {
+async fn requests_over_the_limit_get_429_and_keep_the_connection() {
     let (server, go) = serve(Setup { requests: 1, ..Setup::default() });
     let mut first = server.client().await;
     first.get("/slow").await;
@@ -196,7 +196,7 @@ async fn more_requests_than_allowed_get_429_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn stopping_lets_requests_end_and_closes_idle_connections() {
+async fn shutdown_completes_running_requests_and_closes_idle_connections() {
     let (server, go) = serve(Setup::default());
     let mut running = server.client().await;
     running.get("/slow").await;
@@ -215,7 +215,7 @@ async fn stopping_lets_requests_end_and_closes_idle_connections() {
 }
 
 #[tokio::test]
-async fn surplus_connections_without_credentials_are_closed_after_the_response() {
+async fn unauthenticated_connections_over_the_idle_limit_are_closed_after_the_response() {
     let (server, _) = serve(Setup { connections: 100, ..Setup::default() });
     let mut patient = Vec::new();
     for _ in 0..16 {
@@ -234,7 +234,7 @@ async fn surplus_connections_without_credentials_are_closed_after_the_response()
 }
 
 #[tokio::test]
-async fn an_upgraded_connection_is_handed_over_unchecked() {
+async fn bytes_of_an_upgraded_connection_pass_unchecked() {
     let (server, _) = serve(with(|timeouts| (timeouts.idle, timeouts.read_header) = (SHORT, SHORT)));
     let mut client = server.client().await;
     client.send("GET /upgrade HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;

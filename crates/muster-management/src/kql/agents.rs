@@ -1,4 +1,4 @@
-//! A query over agents, compiled into what the store can ask.
+//! Compiles queries over agents into a filter for the store.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use muster_store::query::{AgentCondition, AgentFilter};
 use super::{Expr, Term, parse, plain_field, syntax_error};
 
 const PREFIXES: [&str; 1] = ["fleet-agents"];
-/// Conditions of one query, at most; a set is one condition.
+/// Maximum conditions of a query; a set counts as one.
 const MOST_CONDITIONS: usize = 256;
 
-/// The fields that can be asked for.
+/// The fields that a query may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Id,
@@ -31,13 +31,13 @@ enum Field {
 /// A compiled query.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentQuery {
-    /// What matches.
+    /// The filter.
     pub filter: AgentFilter,
-    /// Statuses that the text itself names, which shows agents that lists leave out by default.
+    /// Statuses that the query names. Agents with such a status are shown even if lists hide them by default.
     pub named: BTreeSet<Status>,
 }
 
-/// Compiles the text; the empty text means every agent.
+/// Compiles a query; an empty one matches all agents.
 pub fn compile(text: &str) -> Result<AgentQuery, Error> {
     let mut query = AgentQuery::default();
     if let Some(expr) = parse(text)? {
@@ -46,8 +46,8 @@ pub fn compile(text: &str) -> Result<AgentQuery, Error> {
     query.check_size()
 }
 
-/// Compiles the text into what a list shows (MG §1.2.1): without unenrolled agents, and without inactive ones unless
-/// asked for, as long as the text does not name them itself.
+/// Compiles a query for a list (MG §1.2.1): hides unenrolled agents, and inactive ones unless `show_inactive`, except where
+/// the query names these statuses.
 pub fn visible(text: &str, show_inactive: bool) -> Result<AgentFilter, Error> {
     let AgentQuery { mut filter, named } = compile(text)?;
     if !named.contains(&Status::Unenrolled) {
@@ -60,7 +60,8 @@ pub fn visible(text: &str, show_inactive: bool) -> Result<AgentFilter, Error> {
 }
 
 impl AgentQuery {
-    /// Adds a condition that must hold: to the plain fields, which the store finds fast, as far as they can say it.
+    /// Adds a condition that must hold. Where possible it becomes a plain field of the filter, which the store finds by an
+    /// index, and otherwise a condition of the tree.
     fn require(&mut self, expr: &Expr) -> Result<(), Error> {
         match expr {
             Expr::And(parts) => parts.iter().try_for_each(|part| self.require(part)),
@@ -72,12 +73,14 @@ impl AgentQuery {
         }
     }
 
-    /// Adds a condition that must not hold.
+    /// Adds a condition that must not hold. `not (a or b)` is split into `not a and not b`, because the parts may fit plain
+    /// fields.
     fn forbid(&mut self, expr: &Expr) -> Result<(), Error> {
         match expr {
             Expr::Not(inner) => self.require(inner),
             Expr::Or(parts) => parts.iter().try_for_each(|part| self.forbid(part)),
             Expr::Is(name, term) => match (field_of(name)?, term.is_any()) {
+                // A negated status does not count as named: `not status:inactive` asks to hide these agents.
                 (Field::Status, false) => {
                     self.filter.without_statuses.push(status(plain(term)?)?);
                     Ok(())
@@ -96,7 +99,7 @@ impl AgentQuery {
         }
     }
 
-    /// Adds what the plain fields can't say.
+    /// Adds a condition that no plain field can express.
     fn add(&mut self, expr: &Expr) -> Result<(), Error> {
         let condition = self.condition(expr, true)?;
         self.filter.conditions.push(condition);
@@ -118,6 +121,7 @@ impl AgentQuery {
             (Field::Tags, [tag]) => self.filter.tags.push((*tag).to_owned()),
             (Field::Tags, words) => self.filter.any_tags.push(owned(words)),
             (Field::Hostname, words) => self.filter.conditions.push(AgentCondition::Hostnames(owned(words))),
+            // The plain field holds one id. A second condition goes into the tree, where both must hold.
             (Field::EnrollmentKey, [id]) if self.filter.enrollment_key_id.is_none() => {
                 self.filter.enrollment_key_id = Some(EnrollmentKeyId::trusted(*id));
             }
@@ -129,6 +133,7 @@ impl AgentQuery {
                 let ids = words.iter().copied().map(HostId::trusted).collect();
                 self.filter.conditions.push(AgentCondition::Hosts(ids));
             }
+            // The value would be a list of machine ids, which nobody types; only its existence is of interest.
             (Field::DuplicateHosts, _) => return Err(only_any("duplicate_hosts")),
             (Field::EnrollmentKey, words) => {
                 let ids = words.iter().copied().map(EnrollmentKeyId::trusted).collect();
@@ -138,8 +143,8 @@ impl AgentQuery {
         Ok(())
     }
 
-    /// The tree as the store takes it. `wanted`: an even number of `not` stands before it, so that a status in it is
-    /// one that somebody wants to see.
+    /// Converts a tree of conditions. `wanted` is true below an even number of `not`, where a status is one that the caller
+    /// wants to see.
     fn condition(&mut self, expr: &Expr, wanted: bool) -> Result<AgentCondition, Error> {
         Ok(match expr {
             Expr::And(parts) => {
@@ -159,7 +164,7 @@ impl AgentQuery {
     fn leaf(&mut self, field: Field, term: &Term, wanted: bool) -> Result<AgentCondition, Error> {
         if term.is_any() {
             return Ok(match field {
-                // Every agent has them.
+                // Every agent has these fields.
                 Field::Id | Field::Hostname | Field::Family => AgentCondition::All(Vec::new()),
                 Field::Status => {
                     self.named.extend(Status::ALL.iter().filter(|_| wanted));
@@ -190,7 +195,7 @@ impl AgentQuery {
         })
     }
 
-    /// Refuses what would make a statement that databases refuse for its depth.
+    /// Refuses queries whose SQL would exceed the databases' limits on the depth of an expression.
     fn check_size(self) -> Result<Self, Error> {
         let AgentFilter { tags, any_tags, without_tags, conditions, .. } = &self.filter;
         let size = tags.len() + any_tags.len() + without_tags.len() + conditions.iter().map(size).sum::<usize>();
@@ -210,7 +215,8 @@ fn size(condition: &AgentCondition) -> usize {
     }
 }
 
-/// Alternatives about one field as one set, whatever stands between them: a set may be of any length.
+/// Merges alternatives on the same field into one set, wherever they stand: a set may be of any length, since the store
+/// passes it as a single parameter.
 fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
     use AgentCondition::{EnrollmentKeys, Families, Hostnames, Hosts, Ids, Policies, Statuses, Tags};
     let mut kept: Vec<AgentCondition> = Vec::new();
@@ -238,8 +244,8 @@ fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// The one field that all alternatives are about, with their values; nothing when they are about several, or about
-/// whether the field is there.
+/// Returns the field and its values if all alternatives are about the same field. `None` if they are about several fields,
+/// or about the existence of a field.
 fn one_field(expr: &Expr) -> Result<Option<(Field, Vec<&Term>)>, Error> {
     match expr {
         Expr::Is(_, term) if term.is_any() => Ok(None),
@@ -294,7 +300,7 @@ fn plain(term: &Term) -> Result<&str, Error> {
     if term.pattern { Err(unsupported(&format!("the wildcard in {:?}", term.text))) } else { Ok(&term.text) }
 }
 
-/// Both conditions must hold, so only what is in both sets stays.
+/// Intersects two sets: both conditions must hold.
 fn narrow<T: PartialEq>(set: &mut Option<Vec<T>>, more: Vec<T>) {
     *set = Some(match set.take() {
         None => more,
@@ -323,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn mg18_the_prefix_changes_nothing() {
+    fn mg18_prefixes_of_fields_are_ignored() {
         let plain = filter(r#"policy_id:"x""#);
         assert_eq!(plain.policy_ids, Some(vec![PolicyId::trusted("x")]));
         for text in [r#"fleet-agents.policy_id:"x""#, "fleet-agents.attributes.policy_id:x", "attributes.policy_id:x"] {
@@ -332,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn families_and_hosts_are_asked_for() {
+    fn queries_can_filter_by_family_and_host() {
         use AgentCondition::{Families, HasHost, Hosts, Not};
         let hosts = |ids: &[&str]| Hosts(ids.iter().map(|id| HostId::trusted(*id)).collect());
         assert_eq!(filter("family:(orbit or Osquery)").conditions, [Families(vec![Family::Orbit, Family::Osquery])]);
@@ -357,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn mg27_mg28_inactive_and_unenrolled_are_left_out_unless_named() {
+    fn mg27_mg28_inactive_and_unenrolled_agents_are_hidden_unless_named() {
         let left_out = |text, inactive| visible(text, inactive).unwrap().without_statuses;
         assert_eq!(left_out("", false), [Status::Unenrolled, Status::Inactive]);
         assert_eq!(left_out("", true), [Status::Unenrolled]);
@@ -367,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn mg23_what_can_not_be_answered_says_so() {
+    fn mg23_unsupported_queries_are_refused() {
         let texts = [
             "nonsense:1",
             "local_metadata.host.hostname:web*",
@@ -386,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn mg20_alternatives_may_be_about_different_fields() {
+    fn mg20_alternatives_may_use_different_fields() {
         use AgentCondition::{All, Any, HasPolicy, Not, Policies, Statuses, Tags};
         let conditions = |text| filter(text).conditions;
         let (tag, online) = (|| Tags(vec!["a".into()]), || Statuses(vec![Status::Online]));
@@ -404,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn alternatives_about_one_field_are_one_set_and_queries_have_an_end() {
+    fn alternatives_on_one_field_are_merged_and_conditions_are_limited() {
         let many: Vec<String> = (0..5000).map(|number| format!("tags:t{number} or id:i{number}")).collect();
         let found = filter(&many.join(" or ")).conditions;
         let [AgentCondition::Any(parts)] = found.as_slice() else { panic!("{found:?}") };
@@ -414,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn mg28_a_status_is_named_wherever_it_is_wanted() {
+    fn mg28_a_status_below_an_or_is_named_unless_negated() {
         let left_out = |text| visible(text, false).unwrap().without_statuses;
         assert_eq!(left_out("tags:a or status:unenrolled"), [Status::Inactive]);
         assert_eq!(left_out("tags:a or not status:unenrolled"), [Status::Unenrolled, Status::Inactive]);

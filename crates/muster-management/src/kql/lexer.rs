@@ -1,13 +1,13 @@
-//! Text into tokens.
+//! Splits a query into tokens.
 
 use muster_core::Error;
 
 use super::{Comparison, Term, syntax_error};
 
-/// Longest query, bytes: sets of thousands of ids fit.
+/// Maximum bytes of a query; fits sets of thousands of ids.
 const MAX_BYTES: usize = 256 << 10;
 
-/// One token.
+/// A token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Token {
     Open,
@@ -20,7 +20,7 @@ pub enum Token {
     Word(Term),
 }
 
-/// Cuts `text` into tokens.
+/// Splits `text` into tokens.
 pub fn tokens(text: &str) -> Result<Vec<Token>, Error> {
     if text.len() > MAX_BYTES {
         return Err(syntax_error(format!("longer than {MAX_BYTES} bytes")));
@@ -36,6 +36,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, Error> {
 }
 
 fn next(text: &str) -> Result<(Token, &str), Error> {
+    // `<=` stands before `<`, since the first match counts.
     const MARKS: [(&str, Token); 7] = [
         ("(", Token::Open),
         (")", Token::Close),
@@ -86,6 +87,7 @@ fn bare_word(text: &str) -> Result<(Token, &str), Error> {
             c => word.push(c),
         }
     }
+    // Escaped or quoted, `and`, `or`, `not` and `*` are plain text.
     let token = match word.to_ascii_lowercase().as_str() {
         "and" if !escaped => Token::And,
         "or" if !escaped => Token::Or,

@@ -1,6 +1,6 @@
 //! The query language of lists and bulk requests: a subset of KQL (MG §1.14).
 //!
-//! [`parse`] makes a tree; [`agents`] compiles it into what the store can ask; [`rows`] holds it against rows in memory.
+//! [`parse`] builds a tree. [`agents`] compiles it into a filter for the store; [`rows`] evaluates it on rows in memory.
 
 pub mod agents;
 mod lexer;
@@ -14,31 +14,31 @@ pub use parser::parse;
 /// A parsed query.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
-    /// All of these.
+    /// All of these hold.
     And(Vec<Expr>),
-    /// Any of these.
+    /// Any of these holds.
     Or(Vec<Expr>),
-    /// Not this.
+    /// This does not hold.
     Not(Box<Expr>),
     /// The field has this value.
     Is(String, Term),
-    /// The field compares so with this value.
+    /// The field compares to this value.
     Compare(String, Comparison, String),
     /// Free text.
     Text(Term),
 }
 
-/// What a field is held against.
+/// A value in a query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Term {
-    /// The text; in a pattern, `*` stands for anything.
+    /// The text. In a pattern, `*` matches any characters.
     pub text: String,
-    /// Whether `*` in it is a wildcard: it was not quoted.
+    /// Whether `*` is a wildcard, because the text was neither quoted nor escaped.
     pub pattern: bool,
 }
 
 impl Term {
-    /// Whether it is `*` alone: the field is there.
+    /// Returns whether the term is `*` alone, which matches if the field exists.
     pub fn is_any(&self) -> bool {
         self.pattern && self.text == "*"
     }
@@ -57,14 +57,15 @@ pub enum Comparison {
     AtLeast,
 }
 
-/// A query that is none, or that can't be answered.
+/// An error for an invalid or unsupported query.
 pub fn syntax_error(reason: impl std::fmt::Display) -> Error {
+    // Clients of Kibana recognize the error by this word in the message (MG23).
     let mut error = Error::new(ErrorKind::Invalid, "kql_syntax", format!("KQLSyntaxError: {reason}"));
     error.field = Some("kuery".into());
     error
 }
 
-/// The field's own name: without the list's prefix and without `attributes`.
+/// The name of a field without the prefix of the saved object type and without `attributes`, which Kibana's clients write.
 pub fn plain_field(field: &str, prefixes: &[&str]) -> String {
     let bare = prefixes.iter().find_map(|prefix| field.strip_prefix(prefix)?.strip_prefix('.')).unwrap_or(field);
     bare.strip_prefix("attributes.").unwrap_or(bare).to_owned()

@@ -1,4 +1,4 @@
-//! Tokens into a tree: `not` binds closer than `and`, `and` closer than `or`.
+//! Parses tokens into a tree by recursive descent. `not` binds tighter than `and`, and `and` tighter than `or`.
 
 use std::iter::Peekable;
 use std::vec::IntoIter;
@@ -8,9 +8,9 @@ use muster_core::Error;
 use super::lexer::{Token, tokens};
 use super::{Expr, Term, syntax_error};
 
-/// Deepest nesting.
+/// Maximum nesting. The parser and the compilers are recursive, so this bounds their stack.
 const MAX_DEPTH: usize = 64;
-/// Longest free text, bytes. It is looked for in every row.
+/// Maximum bytes of free text, which is searched for in every row.
 const MAX_TEXT: usize = 1024;
 
 /// Parses a query; `None` for an empty one.
@@ -32,7 +32,7 @@ struct Parser {
     depth: usize,
 }
 
-/// The field whose values are being listed, inside `field:( … )`.
+/// The field whose values are parsed, inside `field:( … )`.
 type Field = Option<String>;
 
 impl Parser {
@@ -76,7 +76,8 @@ impl Parser {
         }
     }
 
-    /// A field, when `:` or a comparison follows; else free text, several words of it being one text.
+    /// Parses what follows a word: it is a field if `:` or a comparison follows, and free text otherwise. Several words of
+    /// free text are one text.
     fn after_word(&mut self, word: Term) -> Result<Expr, Error> {
         if self.tokens.next_if_eq(&Token::Colon).is_some() {
             return self.values(word.text);
@@ -101,6 +102,7 @@ impl Parser {
             return self.group(&Some(field));
         }
         let value = self.word()?;
+        // `_exists_:tags` is the Lucene spelling of `tags:*`.
         if field == "_exists_" {
             return Ok(Expr::Is(value.text, Term { text: "*".into(), pattern: true }));
         }
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn mg20_not_binds_closer_than_and_and_and_closer_than_or() {
+    fn mg20_not_binds_tighter_than_and_and_and_tighter_than_or() {
         let expected = Expr::Or(vec![Expr::And(vec![Expr::Not(Box::new(is("a", "1"))), is("b", "2")]), is("c", "3")]);
         assert_eq!(parsed("not a:1 and b:2 or c:3"), expected);
         assert_eq!(parsed("NOT a:1 AND b:2 Or c:3"), expected);

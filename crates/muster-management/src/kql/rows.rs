@@ -1,28 +1,28 @@
-//! A query held against rows in memory: for lists that are short.
+//! Evaluates queries on rows in memory, for short lists. Agents are never filtered this way.
 
 use muster_core::Error;
 
 use super::{Expr, Term, parse, plain_field, syntax_error};
 
-/// How to read the values of a field.
+/// Reads the values of a field.
 pub type Reader<R> = fn(&R) -> Vec<String>;
 
-/// A kind of row.
+/// The fields of a type of row.
 pub struct Table<R: 'static> {
-    /// Prefixes that its fields may carry.
+    /// Prefixes that field names may have.
     pub prefixes: &'static [&'static str],
-    /// Its fields and how to read their values.
+    /// The fields and their readers.
     pub fields: &'static [(&'static str, Reader<R>)],
-    /// Fields that free text is looked for in.
+    /// Fields that free text is searched for in.
     pub text: &'static [&'static str],
 }
 
-/// Conditions of one query, at most: each is held against every row.
+/// Maximum conditions of a query: each is evaluated on every row.
 const MOST_CONDITIONS: usize = 256;
-/// Comparisons that may be made on a thread that serves others.
+/// Maximum comparisons on a thread of the async runtime. More of them would delay other requests.
 const FEW: usize = 1000;
 
-/// The rows that match; the empty text matches all.
+/// Returns the rows that match a query; an empty one matches all.
 pub async fn select<R: Send + 'static>(table: &'static Table<R>, text: &str, rows: Vec<R>) -> Result<Vec<R>, Error> {
     match parse(text)? {
         Some(expr) => select_by(table, expr, rows).await,
@@ -30,7 +30,7 @@ pub async fn select<R: Send + 'static>(table: &'static Table<R>, text: &str, row
     }
 }
 
-/// The rows that match a query that is parsed already.
+/// Returns the rows that match a parsed query.
 pub async fn select_by<R>(table: &'static Table<R>, expr: Expr, rows: Vec<R>) -> Result<Vec<R>, Error>
 where
     R: Send + 'static,
@@ -48,7 +48,7 @@ where
 }
 
 impl<R: 'static> Table<R> {
-    /// Checks the fields of a query; answers how many conditions it has.
+    /// Checks the fields of a query, and returns its number of conditions. Evaluation can then ignore errors.
     fn check(&self, expr: &Expr) -> Result<usize, Error> {
         match expr {
             Expr::And(parts) | Expr::Or(parts) => parts.iter().map(|part| self.check(part)).sum(),
@@ -89,8 +89,10 @@ fn fits(term: &Term, value: &str) -> bool {
     if term.pattern { glob(&term.text, value) } else { term.text == value }
 }
 
-/// Whether `value` matches `pattern`, where `*` stands for anything.
+/// Returns whether `value` matches `pattern`, where `*` matches any characters.
 fn glob(pattern: &str, value: &str) -> bool {
+    // Taking the leftmost match of each part is enough when `*` is the only wildcard, so no backtracking is needed and
+    // a pattern of many stars takes linear time.
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| value.strip_prefix(first)) else { return false };
     let mut parts: Vec<&str> = parts.collect();

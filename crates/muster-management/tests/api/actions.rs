@@ -1,4 +1,4 @@
-//! MG §11.10: how actions stand.
+//! MG §11.10: status of actions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn diagnostics(api: &Api, agents: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn mg140_pages_start_at_zero_and_the_newest_comes_first() {
+async fn mg140_pages_start_at_zero_with_the_newest_action() {
     let api = Api::new();
     api.agent("a", None).await;
     let mut made = Vec::new();
@@ -44,7 +44,7 @@ async fn mg140_pages_start_at_zero_and_the_newest_comes_first() {
 }
 
 #[tokio::test]
-async fn mg144_the_latest_errors_come_with_their_hosts() {
+async fn mg144_the_latest_errors_contain_host_names() {
     let api = Api::new();
     for agent in ["a", "b", "c"] {
         api.agent(agent, None).await;
@@ -62,7 +62,7 @@ async fn mg144_the_latest_errors_come_with_their_hosts() {
 }
 
 #[tokio::test]
-async fn mg142_what_ends_unanswered_is_expired() {
+async fn mg142_actions_without_results_expire() {
     let api = Api::new();
     api.agent("a", None).await;
     let id = diagnostics(&api, &["a"]).await;
@@ -72,7 +72,7 @@ async fn mg142_what_ends_unanswered_is_expired() {
 }
 
 #[tokio::test]
-async fn a_day_and_the_latest_can_be_asked_for() {
+async fn actions_can_be_filtered_by_day_and_age() {
     let api = Api::new();
     api.agent("a", None).await;
     let old = diagnostics(&api, &["a"]).await;
@@ -87,7 +87,7 @@ async fn a_day_and_the_latest_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn mg148_a_change_of_policy_concerns_the_agents_of_the_policy() {
+async fn mg148_a_policy_change_lists_the_agents_of_the_policy() {
     let api = Api::new();
     let policy = api.policy("p").await;
     api.agent("a", Some(&policy)).await;
@@ -98,7 +98,7 @@ async fn mg148_a_change_of_policy_concerns_the_agents_of_the_policy() {
 }
 
 #[tokio::test]
-async fn mg146_a_revision_is_listed_and_complete_when_all_run_it() {
+async fn mg146_a_revision_is_complete_when_all_agents_run_it() {
     let api = Api::new();
     let policy = api.policy("p").await;
     for agent in ["a", "b", "c"] {
@@ -111,13 +111,13 @@ async fn mg146_a_revision_is_listed_and_complete_when_all_run_it() {
     .await;
     assert_eq!(api.get("/agents/action_status").await.ok()["total"], 0, "the first revision is none");
     api.clock.advance(Duration::from_secs(1));
-    let order = diagnostics(&api, &["a"]).await;
+    let diagnostics_id = diagnostics(&api, &["a"]).await;
     api.clock.advance(Duration::from_secs(1));
     let body = json!({"name": "p", "namespace": "default", "config": {"inputs": [{"id": "i", "type": "process", "command": "/x"}]}});
     api.put(&format!("/agent_policies/{policy}"), body).await.ok();
     let id = format!("{policy}:2");
     let listed = api.get("/agents/action_status").await.ok();
-    assert_eq!((column(&listed, "/actionId"), &listed["total"]), (vec![id.clone(), order], &json!(2)));
+    assert_eq!((column(&listed, "/actionId"), &listed["total"]), (vec![id.clone(), diagnostics_id], &json!(2)));
 
     for (running, agent) in ["a", "b", "c"].into_iter().enumerate() {
         let shown = api.get(&format!("/agents/actions/{id}")).await.ok()["item"].clone();

@@ -36,7 +36,7 @@ async fn ids(api: &Api, query: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn mg27_mg28_mg36_inactive_and_unenrolled_agents_show_only_when_asked_for() {
+async fn mg27_mg28_mg36_inactive_and_unenrolled_agents_are_hidden_by_default() {
     let api = small_fleet().await;
     assert_eq!(ids(&api, "").await, ["a", "b", "c"]);
     assert_eq!(ids(&api, "showInactive=true").await, ["a", "away", "b", "c"]);
@@ -55,7 +55,7 @@ async fn mg17_mg18_mg19_mg20_queries_filter() {
     assert_eq!(ids(&api, either).await, ["b"]);
     assert_eq!(ids(&api, "kuery=not%20tags:*").await, ["c"]);
     assert_eq!(ids(&api, "kuery=agent.id:(%22a%22%20or%20%22b%22)").await, ["a", "b"]);
-    // Alternatives about different fields, their opposites, and what is not there at all.
+    // Alternatives on different fields, negations, and values that do not exist.
     assert_eq!(ids(&api, "kuery=tags:Y%20or%20status:error").await, ["b", "c"]);
     assert_eq!(ids(&api, "kuery=policy_id:q%20or%20status:error%20and%20tags:x").await, ["b"]);
     assert_eq!(ids(&api, "kuery=(policy_id:q%20or%20status:error)%20and%20not%20id:c").await, ["b"]);
@@ -76,7 +76,7 @@ async fn mg17_mg18_mg19_mg20_queries_filter() {
 }
 
 #[tokio::test]
-async fn mg29_mg30_impossible_pages_are_refused() {
+async fn mg29_mg30_invalid_pages_are_refused() {
     let api = Api::new();
     for query in ["page=101&perPage=100", "page=0", "searchAfter=%5B1%5D", "openPit=true", "sortField=colour"] {
         api.get(&format!("/agents?{query}")).await.refused(400);
@@ -85,7 +85,7 @@ async fn mg29_mg30_impossible_pages_are_refused() {
 }
 
 #[tokio::test]
-async fn mg31_mg55_counts_agree() {
+async fn mg31_mg55_status_summary_and_counts_agree() {
     let api = small_fleet().await;
     let counts = api.get("/agent_status").await.ok()["results"].clone();
     let count = |word: &str| counts[word].as_u64().unwrap();
@@ -100,7 +100,7 @@ async fn mg31_mg55_counts_agree() {
 }
 
 #[tokio::test]
-async fn mg32_tags_are_kept_once_in_order() {
+async fn mg32_duplicate_tags_are_removed_and_order_is_kept() {
     let api = small_fleet().await;
     let body = json!({"tags": ["z", "b", "z", "a"], "user_provided_metadata": {"desk": 7}});
     let item = api.put("/agents/a", body).await.ok()["item"].clone();
@@ -111,14 +111,14 @@ async fn mg32_tags_are_kept_once_in_order() {
 }
 
 #[tokio::test]
-async fn mg33_tags_in_use_sort_ignoring_case_and_follow_the_query() {
+async fn mg33_tags_are_sorted_ignoring_case_and_filtered_by_the_query() {
     let api = small_fleet().await;
     assert_eq!(api.get("/agents/tags").await.ok()["items"], json!(["x", "Y"]));
     assert_eq!(api.get("/agents/tags?kuery=policy_id:p").await.ok()["items"], json!(["x"]));
 }
 
 #[tokio::test]
-async fn mg35_a_purge_leaves_nothing_but_a_line_in_the_audit_log() {
+async fn mg35_deletion_leaves_only_an_audit_event() {
     let api = small_fleet().await;
     let key = api.agent("doomed", Some("p")).await;
     api.post("/agents/doomed/request_diagnostics", json!({})).await.ok();
@@ -131,7 +131,7 @@ async fn mg35_a_purge_leaves_nothing_but_a_line_in_the_audit_log() {
 }
 
 #[tokio::test]
-async fn many_agents_are_purged_by_query() {
+async fn agents_are_deleted_by_query() {
     let api = small_fleet().await;
     let counted = api.post("/agents/bulk_delete", json!({"agents": "policy_id:p", "dryRun": true})).await.ok();
     assert_eq!(counted, json!({"count": 2}));
@@ -142,7 +142,7 @@ async fn many_agents_are_purged_by_query() {
 }
 
 #[tokio::test]
-async fn an_agent_shows_what_is_known_of_it() {
+async fn details_contain_all_fields_of_an_agent() {
     let api = Api::new();
     api.agent_with("a", Some("p"), |agent| {
         agent.audit = Some(AuditReport { reason: AuditReason::Uninstall, at: agent.enrolled_at });
@@ -163,7 +163,7 @@ async fn an_agent_shows_what_is_known_of_it() {
 }
 
 #[tokio::test]
-async fn rows_carry_the_beginning_of_a_message_and_no_large_metadata() {
+async fn rows_have_shortened_messages_and_no_large_metadata() {
     let api = Api::new();
     let message = "ä".repeat(4000);
     api.agent_with("a", Some("p"), |agent| agent.health.message = message.clone()).await;
@@ -184,7 +184,7 @@ async fn rows_carry_the_beginning_of_a_message_and_no_large_metadata() {
 }
 
 #[tokio::test]
-async fn versions_to_upgrade_to_come_newest_first() {
+async fn available_versions_are_sorted_newest_first() {
     let api = Api::new();
     assert_eq!(api.get("/agents/available_versions").await.ok()["items"], json!(["9.5.0"]));
     let value = json!(["8.9.0", "9.1.0", "8.19.0"]).to_string();
@@ -195,7 +195,7 @@ async fn versions_to_upgrade_to_come_newest_first() {
     assert_eq!(items, json!(["9.1.0", "8.19.0", "8.9.0"]));
 }
 
-/// Reads the whole list by cursors.
+/// Reads the whole list with cursors.
 async fn all_by_cursor(api: &Api, query: &str, per_page: usize) -> Vec<String> {
     let mut seen = Vec::new();
     let mut next = String::new();
@@ -212,7 +212,7 @@ async fn all_by_cursor(api: &Api, query: &str, per_page: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn mg26_cursors_show_each_agent_once_while_others_enrol_and_check_in() {
+async fn mg26_cursors_return_each_agent_once_during_enrollments_and_check_ins() {
     let api = Api::new();
     for number in 0..25 {
         api.agent_with(&format!("a{number:02}"), None, |_| {}).await;
@@ -239,7 +239,7 @@ async fn mg26_cursors_show_each_agent_once_while_others_enrol_and_check_in() {
 }
 
 #[tokio::test]
-async fn mg30_cursors_that_make_no_sense_are_refused() {
+async fn mg30_invalid_cursors_are_refused() {
     let api = Api::new();
     for (query, field) in [
         ("searchAfter=%5B1,%22a%22%5D&page=1", "searchAfter"),
@@ -255,7 +255,7 @@ async fn mg30_cursors_that_make_no_sense_are_refused() {
 }
 
 #[tokio::test]
-async fn agents_are_looked_up_by_ids_and_host_names_whatever_their_case() {
+async fn agents_are_looked_up_by_id_and_host_name_ignoring_case() {
     let api = small_fleet().await;
     api.agent_with("named", None, |agent| agent.hostname = "Web-1.example".into()).await;
     api.agent_with("old", None, |agent| {

@@ -1,10 +1,10 @@
-//! `/audit`: what was done, by whom, and whether the log is whole (M25).
+//! `/audit`: filters, cursors and verification of the audit log (M25).
 
 use serde_json::{Value, json};
 
 use crate::support::Api;
 
-/// Four policies, each with a line of its own in the log.
+/// A fleet with four policies, each with an event in the audit log.
 async fn with_policies() -> Api {
     let api = Api::new();
     for id in ["a", "b", "c", "d"] {
@@ -38,7 +38,7 @@ async fn m25_lines_are_listed_newest_first_and_filtered() {
 }
 
 #[tokio::test]
-async fn a_list_goes_on_behind_its_cursor_to_the_first_line() {
+async fn cursors_lead_to_the_first_line() {
     let api = with_policies().await;
     let first = api.get("/audit?perPage=3").await.ok();
     assert_eq!(subjects(&first), ["policy:d", "policy:c", "policy:b"]);
@@ -48,7 +48,7 @@ async fn a_list_goes_on_behind_its_cursor_to_the_first_line() {
 }
 
 #[tokio::test]
-async fn a_whole_log_is_intact_and_its_head_is_the_newest_line_s_hash() {
+async fn an_intact_log_is_verified_and_its_head_is_the_newest_hash() {
     let api = with_policies().await;
     let newest = api.get("/audit?perPage=1").await.ok()["items"][0]["hash"].clone();
     let verdict = api.get("/audit/_verify").await.ok();

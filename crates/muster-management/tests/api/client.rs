@@ -39,7 +39,7 @@ async fn served() -> Served {
 }
 
 #[tokio::test]
-async fn the_client_speaks_with_the_server() {
+async fn the_client_calls_the_server() {
     let Served { api, client, directory: _directory } = served().await;
     assert_eq!(client.server_status().await.unwrap().status.overall.level, "available");
     let policy = SaveAgentPolicy { name: "p".into(), namespace: Some("default".into()), ..SaveAgentPolicy::default() };
@@ -82,7 +82,7 @@ async fn the_client_speaks_with_the_server() {
 }
 
 #[tokio::test]
-async fn failures_are_told_apart() {
+async fn the_client_distinguishes_failures() {
     let Served { client, directory: _directory, .. } = served().await;
     let missing = client.agent("nobody").await.unwrap_err();
     assert_eq!((missing.failure(), missing.body().unwrap().code.as_str()), (Failure::NotFound, "not_found"));

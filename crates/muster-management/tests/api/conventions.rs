@@ -1,4 +1,4 @@
-//! MG §11.1: what holds for every route.
+//! MG §11.1: conventions of all routes.
 
 use axum::body::Body;
 use axum::http::{Method, Request, request};
@@ -13,14 +13,14 @@ fn to(uri: &str) -> request::Builder {
 }
 
 #[tokio::test]
-async fn mg1_success_is_200_for_create_and_delete_too() {
+async fn mg1_success_is_200_including_create_and_delete() {
     let api = Api::new();
     let key = api.post("/enrollment_api_keys", json!({})).await.ok();
     api.delete(&format!("/enrollment_api_keys/{}", key["item"]["id"].as_str().unwrap())).await.ok();
 }
 
 #[tokio::test]
-async fn mg2_errors_have_one_shape_even_for_routes_that_are_none() {
+async fn mg2_errors_have_the_same_format_on_unknown_routes() {
     let api = Api::new();
     assert_eq!(api.get("/nonsense").await.refused(404)["error"], "Not Found");
     assert_eq!(api.put("/agents", json!({})).await.refused(405)["code"], "method_not_allowed");
@@ -29,7 +29,7 @@ async fn mg2_errors_have_one_shape_even_for_routes_that_are_none() {
 }
 
 #[tokio::test]
-async fn mg3_kbn_xsrf_is_neither_needed_nor_minded() {
+async fn mg3_kbn_xsrf_is_optional() {
     let api = Api::new();
     api.post("/enrollment_api_keys", json!({"name": "a"})).await.ok();
     let request = to("/api/fleet/enrollment_api_keys").method(Method::POST).header("kbn-xsrf", "whatever");
@@ -37,7 +37,7 @@ async fn mg3_kbn_xsrf_is_neither_needed_nor_minded() {
 }
 
 #[tokio::test]
-async fn mg5_mg6_the_api_version_is_echoed_and_an_unknown_one_refused() {
+async fn mg5_mg6_the_api_version_is_echoed_and_unknown_ones_are_refused() {
     let api = Api::new();
     let plain = api.get("/agents").await;
     assert_eq!(plain.headers["elastic-api-version"], "2023-10-31");
@@ -49,7 +49,7 @@ async fn mg5_mg6_the_api_version_is_echoed_and_an_unknown_one_refused() {
 }
 
 #[tokio::test]
-async fn mg8_the_default_space_may_be_named_and_an_unknown_one_is_404() {
+async fn mg8_the_default_space_is_accepted_and_unknown_spaces_are_404() {
     let api = Api::new();
     api.agent("a", None).await;
     let in_space = api.send(to("/s/default/api/fleet/agents").body(Body::empty()).unwrap()).await.ok();
@@ -58,15 +58,15 @@ async fn mg8_the_default_space_may_be_named_and_an_unknown_one_is_404() {
 }
 
 #[tokio::test]
-async fn mg9_the_server_tells_its_api_level_to_everyone() {
+async fn mg9_the_api_level_needs_no_authentication() {
     let api = Api::new();
-    let stranger = || Request::builder().uri("/api/status").body(Body::empty()).unwrap();
-    let status = api.send(stranger()).await.ok();
+    let unauthenticated = || Request::builder().uri("/api/status").body(Body::empty()).unwrap();
+    let status = api.send(unauthenticated()).await.ok();
     let number = status["version"]["number"].as_str().unwrap();
     assert_eq!(number.split('.').filter(|part| part.parse::<u32>().is_ok()).count(), 3);
     assert_ne!(status["version"]["build_flavor"], "serverless");
     assert_eq!(status["status"]["overall"]["level"], "available");
-    assert_eq!(api.send(stranger()).await.ok()["uuid"], status["uuid"]);
+    assert_eq!(api.send(unauthenticated()).await.ok()["uuid"], status["uuid"]);
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn another_user_of_the_host_is_forbidden() {
     api.send(request).await.refused(403);
 }
 
-/// A body that the connection layer gave up.
+/// A body for which the connection layer reports an error.
 struct Given(RequestBodyError);
 
 impl http_body::Body for Given {
@@ -145,7 +145,7 @@ async fn an_encoded_body_is_415() {
 }
 
 #[tokio::test]
-async fn a_405_names_the_methods_that_the_path_takes() {
+async fn a_405_lists_the_allowed_methods() {
     let api = Api::new();
     let answer = api.call(Method::PATCH, "/agents/a", None).await;
     assert_eq!(answer.headers["allow"], "GET,HEAD,PUT,DELETE");
@@ -153,7 +153,7 @@ async fn a_405_names_the_methods_that_the_path_takes() {
 }
 
 #[tokio::test]
-async fn a_body_without_bound_is_refused() {
+async fn oversized_bodies_are_refused() {
     let api = Api::new();
     let long = format!(r#"{{"name": "{}"}}"#, "x".repeat(9 << 20));
     let request = to("/api/fleet/enrollment_api_keys").method(Method::POST).body(Body::from(long)).unwrap();

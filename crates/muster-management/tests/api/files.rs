@@ -1,4 +1,4 @@
-//! Uploads from agents, and what agents may fetch.
+//! Uploads from agents, and files and artifacts for agents.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -42,7 +42,7 @@ async fn diagnostics_are_listed_downloaded_and_deleted() {
     let path = ready[0]["filePath"].as_str().unwrap().strip_prefix("/api/fleet").unwrap().to_owned();
     let file = api.get(&path).await;
     let disposition = file.headers["content-disposition"].to_str().unwrap().to_owned();
-    // An agent's HTML opened in the browser of somebody who is signed in must not run.
+    // HTML from an agent must not run in the browser of a signed-in user.
     let csp = file.headers["content-security-policy"].to_str().unwrap();
     assert!(csp.contains("default-src 'none'") && csp.contains("sandbox"), "{csp}");
     assert!(disposition.starts_with("attachment") && !disposition.contains('/'), "{disposition}");
@@ -85,7 +85,7 @@ async fn a_file_for_an_agent_is_stored_in_chunks() {
 }
 
 #[tokio::test]
-async fn an_artifact_comes_raw_or_in_a_form() {
+async fn artifacts_are_accepted_raw_or_in_a_form() {
     let api = Api::new();
     let raw = post_bytes(&api, "/artifacts?name=list-v1", "application/octet-stream", b"abc".to_vec()).await;
     assert_eq!(raw["decoded_sha256"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

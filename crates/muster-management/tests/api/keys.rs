@@ -24,7 +24,7 @@ async fn listed(api: &Api, key: &Value) -> Option<Value> {
 }
 
 #[tokio::test]
-async fn mg60_mg61_a_policy_comes_with_one_key_and_the_list_has_its_old_twin() {
+async fn mg60_mg61_a_policy_has_a_default_key_and_lists_have_the_deprecated_field() {
     let api = Api::new();
     let policy = api.policy("p").await;
     let list = api.get(&format!("{KEYS}?kuery=policy_id:{policy}")).await.ok();
@@ -34,7 +34,7 @@ async fn mg60_mg61_a_policy_comes_with_one_key_and_the_list_has_its_old_twin() {
 }
 
 #[tokio::test]
-async fn mg62_mg63_a_key_needs_only_a_policy_and_its_token_can_be_read_again() {
+async fn mg62_mg63_a_key_requires_only_a_policy_and_its_token_is_retrievable() {
     let api = Api::new();
     let policy = api.policy("p").await;
     let made = api.post(KEYS, json!({"policy_id": policy})).await.ok();
@@ -49,14 +49,14 @@ async fn mg62_mg63_a_key_needs_only_a_policy_and_its_token_can_be_read_again() {
 }
 
 #[tokio::test]
-async fn mg64_an_unknown_policy_makes_no_key() {
+async fn mg64_a_key_for_an_unknown_policy_is_refused() {
     let api = Api::new();
     api.post(KEYS, json!({"policy_id": "nowhere"})).await.refused(404);
     assert_eq!(api.get(KEYS).await.ok()["total"], 0);
 }
 
 #[tokio::test]
-async fn mg65_mg66_names_are_unique_among_the_live_keys_of_a_policy() {
+async fn mg65_mg66_names_are_unique_among_the_active_keys_of_a_policy() {
     let api = Api::new();
     let (p, q) = (api.policy("p").await, api.policy("q").await);
     let first = key(&api, json!({"policy_id": p, "name": "office"})).await;
@@ -80,7 +80,7 @@ async fn mg67_mg68_delete_revokes_and_force_delete_removes() {
 }
 
 #[tokio::test]
-async fn mg69_mg70_keys_end() {
+async fn mg69_mg70_keys_expire_and_are_used_up() {
     let api = Api::new();
     let short = key(&api, json!({"expiration": "1s"})).await;
     assert_eq!(short["active"], true);
@@ -94,7 +94,7 @@ async fn mg69_mg70_keys_end() {
 }
 
 #[tokio::test]
-async fn mg76_mg77_showing_a_token_is_audited_and_others_are_not_kept() {
+async fn mg76_mg77_showing_a_token_is_audited_and_unretrievable_tokens_are_not_stored() {
     let api = Api::new();
     let kept = key(&api, json!({"name": "kept"})).await;
     let once = key(&api, json!({"name": "once", "retrievable": false})).await;
@@ -136,7 +136,7 @@ async fn a_key_is_replaced_in_one_step() {
 }
 
 #[tokio::test]
-async fn mg37_who_came_in_by_a_key_can_be_asked() {
+async fn mg37_agents_can_be_filtered_by_enrollment_key() {
     let api = Api::new();
     let made = key(&api, json!({})).await;
     let id = made["id"].as_str().unwrap();
@@ -149,7 +149,7 @@ async fn mg37_who_came_in_by_a_key_can_be_asked() {
 }
 
 #[tokio::test]
-async fn the_alias_with_hyphens_and_queries_over_keys_work() {
+async fn the_hyphenated_alias_and_queries_over_keys_work() {
     let api = Api::new();
     key(&api, json!({"name": "seen"})).await;
     key(&api, json!({"name": "unseen", "hidden": true})).await;
@@ -160,7 +160,7 @@ async fn the_alias_with_hyphens_and_queries_over_keys_work() {
     assert!(refused["message"].as_str().unwrap().starts_with("KQLSyntaxError"));
 }
 
-/// Reads a whole list by cursors.
+/// Reads a whole list with cursors.
 async fn all_by_cursor(api: &Api, path: &str) -> Vec<String> {
     let (mut seen, mut next) = (Vec::new(), String::new());
     loop {
@@ -173,7 +173,7 @@ async fn all_by_cursor(api: &Api, path: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn keys_and_policies_are_read_by_cursors_to_the_end() {
+async fn cursors_return_all_keys_and_policies() {
     let api = Api::new();
     for name in ["beta", "Alpha", "gamma", "Delta", "epsilon"] {
         api.clock.advance(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! What becomes of an agent's open actions when the agent leaves.
+//! Pending actions of an agent end when it is unenrolled, deleted or migrated.
 
 use muster_core::acknowledge::Verdict;
 use muster_core::action::ActionType;
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::Api;
 
-/// Gives both agents an action of every type that waits for an ack; their ids.
-async fn orders(api: &Api, agents: [&str; 2]) -> Vec<String> {
+/// Creates an action of every type that needs an ack for both agents; returns their ids.
+async fn create_actions(api: &Api, agents: [&str; 2]) -> Vec<String> {
     let wanted = [
         ("bulk_upgrade", json!({"version": "9.5.0", "force": true})),
         ("bulk_request_diagnostics", json!({})),
@@ -37,12 +37,12 @@ async fn shown(api: &Api, action: &str) -> Value {
     api.get(&format!("/agents/actions/{action}")).await.ok()["item"].clone()
 }
 
-/// `leave` makes the agent `leaves` leave; the other one stays, and acks last.
+/// `leave` removes the agent `leaves`; the other one stays and acknowledges last.
 async fn check(leave: impl AsyncFnOnce(&Api, &ApiKey)) {
     let api = Api::new();
     let stays = api.agent("stays", None).await;
     let leaves = api.agent("leaves", None).await;
-    let open = orders(&api, ["stays", "leaves"]).await;
+    let open = create_actions(&api, ["stays", "leaves"]).await;
     leave(&api, &leaves).await;
     assert!(api.fleet.authentication().agent("leaves", &leaves).await.is_err(), "its key is dead");
     for id in &open {
@@ -66,7 +66,7 @@ async fn check(leave: impl AsyncFnOnce(&Api, &ApiKey)) {
 }
 
 #[tokio::test]
-async fn a_revoked_agents_open_actions_end() {
+async fn pending_actions_of_a_revoked_agent_end() {
     check(async |api: &Api, _: &ApiKey| {
         api.post("/agents/leaves/unenroll", json!({"revoke": true})).await.ok();
     })
@@ -74,7 +74,7 @@ async fn a_revoked_agents_open_actions_end() {
 }
 
 #[tokio::test]
-async fn a_deleted_agents_open_actions_end() {
+async fn pending_actions_of_a_deleted_agent_end() {
     check(async |api: &Api, _: &ApiKey| {
         api.delete("/agents/leaves").await.ok();
     })
@@ -82,7 +82,7 @@ async fn a_deleted_agents_open_actions_end() {
 }
 
 #[tokio::test]
-async fn the_open_actions_of_agents_deleted_in_bulk_end() {
+async fn pending_actions_of_agents_deleted_in_bulk_end() {
     check(async |api: &Api, _: &ApiKey| {
         api.post("/agents/bulk_delete", json!({"agents": ["leaves"]})).await.ok();
     })
@@ -90,7 +90,7 @@ async fn the_open_actions_of_agents_deleted_in_bulk_end() {
 }
 
 #[tokio::test]
-async fn the_open_actions_of_an_agent_that_acks_its_unenrolment_end() {
+async fn pending_actions_of_an_agent_that_acks_its_unenrollment_end() {
     check(async |api: &Api, key: &ApiKey| {
         let given = api.post("/agents/leaves/unenroll", json!({})).await.ok();
         let action = given["actionId"].as_str().expect("an id").to_owned();
@@ -101,7 +101,7 @@ async fn the_open_actions_of_an_agent_that_acks_its_unenrolment_end() {
 }
 
 #[tokio::test]
-async fn the_open_actions_of_an_agent_that_moved_to_another_server_end() {
+async fn pending_actions_of_a_migrated_agent_end() {
     check(async |api: &Api, key: &ApiKey| {
         let body = json!({"uri": "https://next.example", "enrollment_token": "aWQ6c2VjcmV0"});
         let given = api.post("/agents/leaves/migrate", body).await.ok();

@@ -1,7 +1,8 @@
-//! The management API, in the process: a real fleet on a real store behind the real router.
+//! Tests of the management API in process: a real fleet on a real store behind the real router.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod actions;
+mod agent_actions;
 mod agents;
 mod audit;
 mod client;
@@ -9,7 +10,6 @@ mod conventions;
 mod files;
 mod keys;
 mod leaving;
-mod orders;
 mod outputs;
 mod policies;
 mod refusals;

@@ -10,14 +10,14 @@ fn logstash() -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn mg105_outputs_are_made_changed_and_deleted() {
+async fn mg105_outputs_are_created_updated_and_deleted() {
     let api = Api::new();
     let made = api.post("/outputs", logstash()).await.ok()["item"].clone();
     let path = format!("/outputs/{}", made["id"].as_str().unwrap());
     assert_eq!((&made["type"], &made["hosts"]), (&json!("logstash"), &json!(["one:5044"])));
     let changed = api.put(&path, json!({"name": "ship", "hosts": ["two:5044"]})).await.ok()["item"].clone();
     assert_eq!(changed["hosts"], json!(["two:5044"]));
-    // What was read can be sent back as it is.
+    // The response of a read can be sent back unchanged.
     assert_eq!(api.put(&path, changed.clone()).await.ok()["item"], changed);
     assert_eq!(column(&api.get("/outputs").await.ok(), "/name"), ["ship"]);
     assert_eq!(api.delete(&path).await.ok(), json!({"id": made["id"]}));
@@ -26,7 +26,7 @@ async fn mg105_outputs_are_made_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn health_is_what_the_agents_that_use_it_say() {
+async fn health_is_derived_from_the_agents_that_use_the_output() {
     let api = Api::new();
     let config = json!({"outputs": {"ours": {"type": "elasticsearch", "hosts": ["https://one:9200"]}}, "inputs": []});
     let policy = json!({"name": "p", "namespace": "default", "config": config});

@@ -11,7 +11,7 @@ fn config(hosts: &str) -> Value {
 }
 
 #[tokio::test]
-async fn mg87_mg88_mg89_mg106_revisions() {
+async fn mg87_mg88_mg89_mg106_changes_create_revisions() {
     let api = Api::new();
     let body = json!({"name": "p", "namespace": "default", "config": config("https://one:9200"),
         "secrets": {"KEY": "id:value"}});
@@ -35,7 +35,7 @@ async fn mg87_mg88_mg89_mg106_revisions() {
 }
 
 #[tokio::test]
-async fn mg107_mg118_what_agents_get_can_be_looked_at_and_downloaded() {
+async fn mg107_mg118_compiled_policies_can_be_read_and_downloaded() {
     let api = Api::new();
     let body = json!({"name": "p", "namespace": "default", "config": config("https://one:9200"),
         "secrets": {"KEY": "id:value"}});
@@ -55,7 +55,7 @@ async fn mg107_mg118_what_agents_get_can_be_looked_at_and_downloaded() {
 }
 
 #[tokio::test]
-async fn mg12_mg97_mg98_mg99_mg100_lists_copies_and_deletion() {
+async fn mg12_mg97_mg98_mg99_mg100_policies_are_listed_copied_and_deleted() {
     let api = Api::new();
     let id = api.policy("p").await;
     let taken = json!({"name": "p", "namespace": "default"});
@@ -82,7 +82,7 @@ async fn mg12_mg97_mg98_mg99_mg100_lists_copies_and_deletion() {
 }
 
 #[tokio::test]
-async fn mg24_a_query_that_is_none_is_a_text_to_look_for() {
+async fn mg24_an_invalid_query_is_searched_for_as_text() {
     let api = Api::new();
     api.policy("Web servers").await;
     api.policy("Mail").await;
@@ -94,7 +94,7 @@ async fn mg24_a_query_that_is_none_is_a_text_to_look_for() {
 }
 
 #[tokio::test]
-async fn several_policies_are_read_at_once() {
+async fn policies_are_read_in_bulk() {
     let api = Api::new();
     let id = api.policy("p").await;
     let found = api.post("/agent_policies/_bulk_get", json!({"ids": [id, "no"], "ignoreMissing": true})).await.ok();
@@ -103,7 +103,7 @@ async fn several_policies_are_read_at_once() {
 }
 
 #[tokio::test]
-async fn mg91_mg86_fields_of_kibana_are_kept() {
+async fn mg91_mg86_fields_of_kibana_are_preserved() {
     let api = Api::new();
     let body = json!({"name": "p", "namespace": "default", "is_protected": true, "duplicate_hosts": "reenroll", "monitoring_enabled": ["logs"]});
     let made = api.post("/agent_policies", body).await.ok()["item"].clone();

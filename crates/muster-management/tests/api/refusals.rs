@@ -1,4 +1,4 @@
-//! What bad input gets at each endpoint of the table: status and body, word for word (MG §1.1).
+//! Responses to bad input at each endpoint of the table: exact status and body (MG §1.1).
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::{Api, administrator};
 use muster_fleet::testing::golden;
 
-/// A fleet in which each kind of thing has one that is called `here`, but keys and actions, which get ids.
+/// A fleet with one object of each kind, with the id `here` except for keys and actions, whose ids are generated.
 async fn inhabited() -> Api {
     let api = Api::new();
     api.post("/agent_policies", json!({"id": "here", "name": "here", "namespace": "default"})).await.ok();
@@ -20,7 +20,7 @@ async fn inhabited() -> Api {
     api
 }
 
-/// Bad requests by the name of their fault: another query, or another body.
+/// Bad requests by name: each has an invalid query or an invalid body.
 fn faults(method: &Method) -> Vec<(&'static str, &'static str, &'static str)> {
     match *method {
         Method::GET | Method::DELETE => {
@@ -36,14 +36,14 @@ fn faults(method: &Method) -> Vec<(&'static str, &'static str, &'static str)> {
 }
 
 #[tokio::test]
-async fn mg2_mg13_what_bad_input_gets_at_each_endpoint() {
+async fn mg2_mg13_bad_input_gets_the_golden_response_at_each_endpoint() {
     let mut text = String::new();
     for endpoint in endpoints::all() {
         writeln!(text, "{} {}", endpoint.method, endpoint.path).unwrap();
         let segment = |part: &str| if part.starts_with('{') { "here".to_owned() } else { part.to_owned() };
         let path = endpoint.path.split('/').map(segment).collect::<Vec<_>>().join("/");
         for (fault, query, body) in faults(&endpoint.method) {
-            // Each in a fleet of its own: some requests are fine here, and change something.
+            // Each in its own fleet, because some of the requests are valid on some endpoints and change something.
             let api = inhabited().await;
             let uri = format!("/api/fleet{path}{query}");
             let request = Request::builder().method(endpoint.method.clone()).uri(uri).extension(administrator());

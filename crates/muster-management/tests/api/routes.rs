@@ -1,4 +1,4 @@
-//! Routes that only vary what others do: each does it, to those agents and no others.
+//! Routes that are variants of others: each has the same effect, on the selected agents only.
 
 use axum::http::Method;
 use muster_core::action::{ActionType, DueAction};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, column};
 
-/// What the agent would get of that type.
+/// The due actions of an agent of one type.
 async fn due(api: &Api, agent: &str, kind: ActionType) -> Vec<DueAction> {
     api.due(agent).await.into_iter().filter(|one| one.action.kind == kind).collect()
 }
@@ -24,7 +24,7 @@ async fn pair() -> Api {
 }
 
 #[tokio::test]
-async fn mg136_one_agents_tags_change_by_its_own_route() {
+async fn mg136_tags_of_one_agent_are_changed_by_its_route() {
     let api = pair().await;
     let body = json!({"tagsToAdd": ["web", "prod"]});
     let id = api.post("/agents/a/tags", body).await.ok()["actionId"].clone();
@@ -36,7 +36,7 @@ async fn mg136_one_agents_tags_change_by_its_own_route() {
 }
 
 #[tokio::test]
-async fn mg132_a_reassignment_may_be_put_as_well_as_posted() {
+async fn mg132_reassignment_accepts_put_and_post() {
     let api = pair().await;
     let policy = api.policy("p").await;
     api.put("/agents/a/reassign", json!({"policy_id": policy})).await.ok();
@@ -45,7 +45,7 @@ async fn mg132_a_reassignment_may_be_put_as_well_as_posted() {
 }
 
 #[tokio::test]
-async fn mg138_one_agent_is_rolled_back_to_what_it_offers() {
+async fn mg138_one_agent_is_rolled_back_to_the_version_that_it_offers() {
     let api = Api::new();
     let until = api.now().plus(std::time::Duration::from_secs(60)).to_rfc3339_seconds();
     let offers = json!([{"version": "9.4.0", "valid_until": until}]).to_string();
@@ -55,7 +55,7 @@ async fn mg138_one_agent_is_rolled_back_to_what_it_offers() {
 }
 
 #[tokio::test]
-async fn a_bulk_migration_reaches_those_that_are_named() {
+async fn a_bulk_migration_reaches_the_selected_agents() {
     let api = pair().await;
     let body = json!({"agents": ["a", "b"], "uri": "https://other:8220", "enrollment_token": "aWQ6c2VjcmV0",
         "settings": {"insecure": true}});
@@ -73,7 +73,7 @@ async fn a_bulk_migration_reaches_those_that_are_named() {
 }
 
 #[tokio::test]
-async fn a_privilege_level_is_changed_for_one_and_for_many() {
+async fn privilege_levels_are_changed_for_one_and_many_agents() {
     let api = pair().await;
     api.post("/agents/a/privilege_level_change", json!({"user_info": {"username": "u", "groupname": "g"}})).await.ok();
     let one = data(&due(&api, "a", ActionType::PrivilegeLevelChange).await);
@@ -84,10 +84,10 @@ async fn a_privilege_level_is_changed_for_one_and_for_many() {
 }
 
 #[tokio::test]
-async fn any_order_can_be_given_to_many() {
+async fn any_action_can_be_created_for_many_agents() {
     let api = pair().await;
-    let order = json!({"agents": ["a", "b"], "action": {"type": "SETTINGS", "data": {"log_level": "debug"}}});
-    let id = api.post("/agents/bulk_actions", order).await.ok()["actionId"].clone();
+    let action = json!({"agents": ["a", "b"], "action": {"type": "SETTINGS", "data": {"log_level": "debug"}}});
+    let id = api.post("/agents/bulk_actions", action).await.ok()["actionId"].clone();
     for agent in ["a", "b"] {
         let due = due(&api, agent, ActionType::Settings).await;
         assert_eq!(
@@ -109,7 +109,7 @@ async fn mg119_a_bulk_upgrade_is_delivered_with_its_source() {
 }
 
 #[tokio::test]
-async fn an_old_revision_is_read_back_as_it_was() {
+async fn an_old_revision_can_be_read_unchanged() {
     let api = Api::new();
     let policy = api.policy("p").await;
     let path = format!("/agent_policies/{policy}");
@@ -123,7 +123,7 @@ async fn an_old_revision_is_read_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn mg148_agents_of_several_actions_are_listed_once() {
+async fn mg148_agents_of_several_actions_are_listed_without_duplicates() {
     let api = pair().await;
     let mut ids = Vec::new();
     for agents in [json!(["a"]), json!(["a", "b"])] {
@@ -137,7 +137,7 @@ async fn mg148_agents_of_several_actions_are_listed_once() {
 }
 
 #[tokio::test]
-async fn one_enrollment_key_is_read_under_either_spelling_of_its_path() {
+async fn an_enrollment_key_is_readable_under_both_spellings_of_its_path() {
     let api = Api::new();
     let made = api.post("/enrollment-api-keys", json!({"name": "k"})).await.ok()["item"].clone();
     let id = made["id"].as_str().unwrap();

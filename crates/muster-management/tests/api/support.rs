@@ -1,4 +1,4 @@
-//! What the tests stand on: a fleet with a clock that is moved by hand, and requests against its router.
+//! Test support: a fleet with a manual clock, and requests against its router.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Deref for Api {
     }
 }
 
-/// An answer, read.
+/// A received response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -40,14 +40,14 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body of a success.
+    /// Returns the body of a successful response.
     #[track_caller]
     pub fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{}", self.body);
         self.body
     }
 
-    /// The body of a failure, whose shape is checked.
+    /// Returns the body of an error response after checking its format.
     #[track_caller]
     pub fn refused(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
@@ -58,7 +58,7 @@ impl Answer {
     }
 }
 
-/// The server's own user, over the socket.
+/// The peer of the server's own user on the socket.
 pub fn administrator() -> Peer {
     let uid = Some(nix::unistd::Uid::effective().as_raw());
     Peer { uid, ..Peer::new(ListenerKind::Socket) }
@@ -102,7 +102,7 @@ impl Api {
         self.call(Method::DELETE, path, None).await
     }
 
-    /// A new policy's id.
+    /// Creates a policy; returns its id.
     pub async fn policy(&self, name: &str) -> String {
         let made = self.post("/agent_policies", json!({"name": name, "namespace": "default"})).await.ok();
         made["item"]["id"].as_str().unwrap().to_owned()
@@ -145,7 +145,7 @@ impl Api {
         Write::Agent(AgentWrite::Insert { record: Box::new(record), documents })
     }
 
-    /// The record as it is stored.
+    /// The stored record.
     pub async fn record(&self, id: &str) -> Option<AgentRecord> {
         self.fleet.store().agent(&AgentId::trusted(id)).await.unwrap()
     }
@@ -162,7 +162,7 @@ impl Api {
         lines.into_iter().map(|(_, json, _)| action(json)).collect()
     }
 
-    /// What the agent would get now.
+    /// The actions that are due for an agent now.
     pub async fn due(&self, id: &str) -> Vec<muster_core::action::DueAction> {
         let record = self.record(id).await.unwrap();
         let due = self.fleet.store().actions_due(&record.id, record.action_position, self.now(), 100).await.unwrap();
@@ -170,7 +170,7 @@ impl Api {
     }
 }
 
-/// The texts at `pointer` of every item of a list.
+/// The strings at `pointer` in every item of a list.
 pub fn column(list: &Value, pointer: &str) -> Vec<String> {
     let text = |item: &Value| item.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
     list["items"].as_array().unwrap().iter().map(text).collect()

@@ -8,8 +8,8 @@ use muster_management::endpoints;
 
 use crate::support::{Api, administrator};
 
-/// Routes that act on what their path does not name, or make something: an unknown id in the path is no matter there.
-fn names_a_thing(path: &str) -> bool {
+/// Returns whether the path contains the id of an object that must exist.
+fn has_id(path: &str) -> bool {
     path.contains('{')
 }
 
@@ -18,7 +18,7 @@ fn with_ids(path: &str) -> String {
     path.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
-/// A body that every route of its kind takes.
+/// A body that is valid for the route.
 fn plausible_body(path: &str) -> &'static str {
     match path.rsplit('/').next().unwrap_or_default() {
         "reassign" => r#"{"policy_id": null}"#,
@@ -61,9 +61,9 @@ async fn mg7_every_endpoint_rejects_unauthenticated_requests() {
 }
 
 #[tokio::test]
-async fn mg11_every_endpoint_answers_404_to_an_unknown_id() {
+async fn mg11_every_endpoint_returns_404_for_an_unknown_id() {
     let api = Api::new();
-    for endpoint in endpoints::all().into_iter().filter(|endpoint| names_a_thing(endpoint.path)) {
+    for endpoint in endpoints::all().into_iter().filter(|endpoint| has_id(endpoint.path)) {
         let body = plausible_body(endpoint.path);
         let answer = api.send(request(&endpoint.method, endpoint.path, Some(administrator()), body)).await;
         assert_eq!(answer.status, 404, "{} {}: {}", endpoint.method, endpoint.path, answer.body);
@@ -71,10 +71,9 @@ async fn mg11_every_endpoint_answers_404_to_an_unknown_id() {
     }
 }
 
-/// The routes are what scripts depend on: one that goes or changes must show in a review. `UPDATE_GOLDEN=1` rewrites the
-/// list.
+/// Scripts depend on the routes, so a removed or changed one must be visible in a review. `UPDATE_GOLDEN=1` rewrites the list.
 #[test]
-fn routes_are_those_of_the_golden_list() {
+fn the_routes_match_the_golden_list() {
     let mut rows: Vec<_> = endpoints::all().into_iter().map(|one| format!("{} {}", one.path, one.method)).collect();
     rows.sort_unstable();
     assert!(rows.windows(2).all(|pair| pair[0] != pair[1]), "a route is listed twice");
@@ -86,9 +85,9 @@ fn routes_are_those_of_the_golden_list() {
     assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), listed, "UPDATE_GOLDEN=1 rewrites {path}");
 }
 
-/// A thing with the id `files` could not be addressed, since `/agents/files` is something else.
+/// An object with the id `files` could not be addressed, because `/agents/files` is another route.
 #[test]
-fn no_id_can_be_a_word_of_a_path() {
+fn words_of_paths_are_not_valid_ids() {
     let all = endpoints::all();
     let takes_ids = |prefix: &str| all.iter().any(|other| other.path.starts_with(&format!("{prefix}/{{")));
     for endpoint in &all {

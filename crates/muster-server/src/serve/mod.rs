@@ -40,7 +40,7 @@ use muster_fleet::system::SystemClock;
 use muster_listen::accept::{self, Drained};
 use muster_listen::gate::Gate;
 use muster_listen::reply::ListenerKind;
-use muster_listen::strangers::Strangers;
+use muster_listen::unauthenticated::UnauthenticatedLimit;
 use muster_listen::web::OnHyper;
 use muster_listen::{Listening, Serve, socket};
 
@@ -298,12 +298,13 @@ impl Starting<'_> {
     fn listening<H: Serve>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
         let limit = if kind == ListenerKind::Agent { self.limit } else { self.limit.min(FEW) };
         let places = limit.saturating_add(limit / 10);
-        let (requests, connections, strangers) = (Gate::new(limit), Gate::new(places), Strangers::new(places));
+        let (requests, connections, unauthenticated) =
+            (Gate::new(limit), Gate::new(places), UnauthenticatedLimit::new(places));
         self.metrics.show_gates(kind, &connections, &requests);
         let timeouts = self.config.timeouts;
         let tls = tls.map(|tls| Arc::clone(tls.live()));
         let (metrics, shutdown) = (Arc::clone(&self.metrics.connection), self.shutdown.clone());
-        Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, strangers, metrics, shutdown })
+        Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, unauthenticated, metrics, shutdown })
     }
 }
 

@@ -1,4 +1,4 @@
-//! MG §11.9: orders to agents.
+//! MG §11.9: actions for agents.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ async fn results(api: &Api, id: &Value) -> Value {
     api.get(&format!("/agents/actions/{}/results", id.as_str().unwrap())).await.ok()["items"].clone()
 }
 
-/// The agent answers.
+/// Acknowledges an action as the agent.
 async fn ack(api: &Api, id: &Value, agent: &str) {
     let result = ActionResult {
         action_id: ActionId::trusted(id.as_str().unwrap()),
@@ -34,7 +34,7 @@ async fn ack(api: &Api, id: &Value, agent: &str) {
 }
 
 #[tokio::test]
-async fn mg119_those_that_can_not_be_ordered_get_an_error_result() {
+async fn mg119_ineligible_agents_get_an_error_result() {
     let api = Api::new();
     let hosted = json!({"name": "hosted", "namespace": "default", "is_managed": true});
     let hosted = api.post("/agent_policies", hosted).await.ok()["item"]["id"].as_str().unwrap().to_owned();
@@ -53,7 +53,7 @@ async fn mg119_those_that_can_not_be_ordered_get_an_error_result() {
 }
 
 #[tokio::test]
-async fn mg120_the_empty_query_means_every_agent_that_is_shown() {
+async fn mg120_an_empty_query_selects_all_visible_agents() {
     let api = Api::new();
     api.agent("a", None).await;
     api.agent("b", None).await;
@@ -63,7 +63,7 @@ async fn mg120_the_empty_query_means_every_agent_that_is_shown() {
 }
 
 #[tokio::test]
-async fn mg122_a_dry_run_counts_and_makes_nothing() {
+async fn mg122_a_dry_run_counts_targets_and_creates_nothing() {
     let api = Api::new();
     let policy = api.policy("p").await;
     let until = api.now().plus(Duration::from_secs(60)).to_rfc3339_seconds();
@@ -86,7 +86,7 @@ async fn mg122_a_dry_run_counts_and_makes_nothing() {
         body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         let nobody = json!([{"agent_id": "nobody", "error": "there is no such agent"}]);
         let answer = match path {
-            // A purge passes over who is not there.
+            // Deletion skips agents that do not exist.
             "bulk_delete" => json!({"count": 1}),
             _ => json!({"count": 1, "refused": 1, "errors": nobody}),
         };
@@ -97,7 +97,7 @@ async fn mg122_a_dry_run_counts_and_makes_nothing() {
 }
 
 #[tokio::test]
-async fn mg122_a_dry_run_is_refused_as_the_order_itself_is() {
+async fn mg122_a_dry_run_is_refused_like_the_action_itself() {
     let api = Api::new();
     api.agent("a", None).await;
     let before = api.record("a").await.unwrap();
@@ -131,16 +131,16 @@ async fn an_empty_list_of_agents_is_refused() {
     for path in ["bulk_unenroll", "bulk_delete", "bulk_request_diagnostics"] {
         for dry_run in [false, true] {
             let body = json!({"agents": [], "dryRun": dry_run});
-            let told = api.post(&format!("/agents/{path}"), body).await.refused(400);
-            assert_eq!(told["field"], "agents", "{path}");
-            assert!(told["message"].as_str().unwrap().contains("the list is empty"), "{told}");
+            let refusal = api.post(&format!("/agents/{path}"), body).await.refused(400);
+            assert_eq!(refusal["field"], "agents", "{path}");
+            assert!(refusal["message"].as_str().unwrap().contains("the list is empty"), "{refusal}");
         }
     }
     assert_eq!(api.get("/agents/action_status").await.ok()["total"], 0);
 }
 
 #[tokio::test]
-async fn mg121_ten_thousand_agents_are_reassigned_at_once_and_exactly() {
+async fn mg121_ten_thousand_agents_are_reassigned_by_one_request() {
     let api = Api::new();
     let policy = api.policy("target").await;
     for thousand in 0..10 {
@@ -164,7 +164,7 @@ async fn mg121_ten_thousand_agents_are_reassigned_at_once_and_exactly() {
 }
 
 #[tokio::test]
-async fn mg123_mg124_mg125_a_rollout_is_spread_and_ends() {
+async fn mg123_mg124_mg125_a_rollout_is_spread_over_its_window() {
     let api = Api::new();
     for number in 0..4 {
         api.agent(&format!("a{number}"), None).await;
@@ -186,7 +186,7 @@ async fn mg123_mg124_mg125_a_rollout_is_spread_and_ends() {
 }
 
 #[tokio::test]
-async fn mg113_mg114_signed_orders_are_signed_for_each_agent_with_its_own_start() {
+async fn mg113_mg114_actions_are_signed_for_each_agent_with_its_start_time() {
     let api = Api::new();
     api.agent("a", None).await;
     api.agent("b", None).await;
@@ -207,7 +207,7 @@ async fn mg113_mg114_signed_orders_are_signed_for_each_agent_with_its_own_start(
 }
 
 #[tokio::test]
-async fn mg126_mg127_upgrades_need_a_reason() {
+async fn mg126_mg127_upgrades_to_the_same_or_an_older_version_need_force() {
     let api = Api::new();
     api.agent("a", None).await;
     let refused = api.post("/agents/a/upgrade", json!({"version": "9.4.0"})).await.refused(400);
@@ -219,7 +219,7 @@ async fn mg126_mg127_upgrades_need_a_reason() {
 }
 
 #[tokio::test]
-async fn mg126_what_an_agent_is_sent_is_what_was_judged() {
+async fn mg126_the_delivered_version_and_uri_are_the_validated_ones() {
     let api = Api::new();
     for (number, (given, sent)) in [("v9.6.0", "9.6.0"), (" 9.6.0", "9.6.0")].iter().enumerate() {
         let agent = format!("a{number}");
@@ -249,7 +249,7 @@ async fn mg126_what_an_agent_is_sent_is_what_was_judged() {
 }
 
 #[tokio::test]
-async fn mg128_mg129_mg145_a_cancelled_upgrade_is_undone() {
+async fn mg128_mg129_mg145_cancelling_an_upgrade_withdraws_it() {
     let api = Api::new();
     api.agent("a", None).await;
     let id = api.post("/agents/a/upgrade", json!({"version": "9.6.0"})).await.ok()["actionId"].clone();
@@ -262,8 +262,11 @@ async fn mg128_mg129_mg145_a_cancelled_upgrade_is_undone() {
     assert_eq!(shown["status"], "CANCELLED");
     assert!(shown["cancellationTime"].is_string());
     let due = api.due("a").await;
-    let told = due.iter().find(|one| one.action.kind == ActionType::Cancel).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(told.action.data.as_deref().unwrap()).unwrap(), json!({"target_id": id}));
+    let refusal = due.iter().find(|one| one.action.kind == ActionType::Cancel).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(refusal.action.data.as_deref().unwrap()).unwrap(),
+        json!({"target_id": id})
+    );
     assert_eq!(api.get("/agents/action_status").await.ok()["total"], 1, "CANCEL entries are not listed");
     api.post("/agents/actions/nothing/cancel", json!({})).await.refused(404);
     let settings = json!({"action": {"type": "SETTINGS", "data": {"log_level": "debug"}}});
@@ -272,7 +275,7 @@ async fn mg128_mg129_mg145_a_cancelled_upgrade_is_undone() {
 }
 
 #[tokio::test]
-async fn mg131_diagnostics_end_after_three_hours() {
+async fn mg131_diagnostics_expire_after_three_hours() {
     let api = Api::new();
     api.agent("a", None).await;
     let body = json!({"additional_metrics": ["CPU"]});
@@ -284,7 +287,7 @@ async fn mg131_diagnostics_end_after_three_hours() {
 }
 
 #[tokio::test]
-async fn mg132_mg133_reassignment() {
+async fn mg132_mg133_agents_are_reassigned() {
     let api = Api::new();
     let (p, q) = (api.policy("p").await, api.policy("q").await);
     api.agent("a", Some(&p)).await;
@@ -303,7 +306,7 @@ async fn mg132_mg133_reassignment() {
 }
 
 #[tokio::test]
-async fn mg134_revoking_kills_the_key_at_once_and_completes_what_was_open() {
+async fn mg134_revoking_invalidates_the_key_and_completes_pending_actions() {
     let api = Api::new();
     let key = api.agent("a", None).await;
     let graceful = api.post("/agents/a/unenroll", json!({})).await.ok()["actionId"].clone();
@@ -334,7 +337,7 @@ async fn mg135_graceful_unenrolment_waits_for_the_ack() {
 }
 
 #[tokio::test]
-async fn mg136_mg137_tags() {
+async fn mg136_mg137_tags_are_added_and_removed() {
     let api = Api::new();
     api.agent_with("a", None, |agent| agent.tags = vec!["x".into(), "y".into(), "z".into()]).await;
     let body = json!({"agents": ["a"], "tagsToAdd": ["new"], "tagsToRemove": ["y"]});
@@ -352,7 +355,7 @@ async fn mg136_mg137_tags() {
 }
 
 #[tokio::test]
-async fn mg138_a_bulk_rollback_makes_an_action_for_each_version() {
+async fn mg138_a_bulk_rollback_creates_an_action_for_each_version() {
     let api = Api::new();
     let until = api.now().plus(Duration::from_secs(60)).to_rfc3339_seconds();
     for (id, version) in [("a", "9.4.0"), ("b", "9.3.0"), ("c", "9.4.0")] {
@@ -371,7 +374,7 @@ async fn mg138_a_bulk_rollback_makes_an_action_for_each_version() {
 }
 
 #[tokio::test]
-async fn mg139_actions_show_who_gave_them_and_whom_they_were_for() {
+async fn mg139_actions_show_their_creator_and_targets() {
     let api = Api::new();
     api.agent("a", None).await;
     api.agent("b", None).await;
@@ -384,7 +387,7 @@ async fn mg139_actions_show_who_gave_them_and_whom_they_were_for() {
 }
 
 #[tokio::test]
-async fn ea84_secrets_of_orders_are_sealed_and_never_shown() {
+async fn ea84_secrets_of_actions_are_sealed_and_never_shown() {
     let api = Api::new();
     api.agent("a", None).await;
     let body =
@@ -408,7 +411,7 @@ async fn ea84_secrets_of_orders_are_sealed_and_never_shown() {
 }
 
 #[tokio::test]
-async fn any_type_can_be_ordered_if_agents_could_read_it() {
+async fn every_type_with_valid_data_can_be_created() {
     let api = Api::new();
     api.agent("a", None).await;
     let order = |action: Value| api.post("/agents/a/actions", json!({"action": action}));
@@ -427,11 +430,11 @@ async fn any_type_can_be_ordered_if_agents_could_read_it() {
 }
 
 #[tokio::test]
-async fn a_bulk_request_names_at_most_ten_thousand_agents() {
+async fn bulk_requests_accept_at_most_ten_thousand_ids() {
     let api = Api::new();
     let ids = |count: usize| json!({"agents": vec!["a"; count], "dryRun": true});
-    let told = api.post("/agents/bulk_unenroll", ids(10_001)).await.refused(400);
-    assert_eq!((&told["field"], told["remedy"].is_string()), (&json!("agents"), true), "{told}");
+    let refusal = api.post("/agents/bulk_unenroll", ids(10_001)).await.refused(400);
+    assert_eq!((&refusal["field"], refusal["remedy"].is_string()), (&json!("agents"), true), "{refusal}");
     assert_ne!(api.post("/agents/bulk_unenroll", ids(10_000)).await.body["field"], "agents");
     api.post("/agents/bulk_unenroll", json!({"agents": ["a".repeat(3 << 20)]})).await.refused(413);
 }

@@ -1,4 +1,4 @@
-//! What still works when no more files can be opened. In a process of its own: it takes all files there are.
+//! Behavior without free file descriptors. The test has a process of its own, because it uses up all descriptors.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs::File;
@@ -12,20 +12,20 @@ use muster_listen::{Listening, accept, socket};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 #[tokio::test]
-async fn administrators_are_served_when_no_file_is_left() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = camino::Utf8PathBuf::from_path_buf(folder.path().join("admin.sock")).unwrap();
+async fn administrators_are_served_without_free_file_descriptors() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = camino::Utf8PathBuf::from_path_buf(directory.path().join("admin.sock")).unwrap();
     let listener = socket::bind_unix(&path).unwrap();
     let listening = Setup::default().listening(handler(|_| async { Answer::Reply(reply("here")) }));
     let listening = Listening { kind: ListenerKind::Socket, ..listening };
     let shutdown = listening.shutdown.clone();
     let task = tokio::spawn(accept::run_unix(listener, Arc::new(listening)));
-    // It runs until it waits; its reserve is open then.
+    // Runs the listener until it waits for a connection. Its reserve is open by then.
     tokio::task::yield_now().await;
 
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 256.min(hard), hard).unwrap();
-    // Nothing here waits, so that the clients are not taken before the files are gone.
+    // No await until all descriptors are used up, so that the clients are not accepted before.
     let clients: Vec<_> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
     let mut hogs = Vec::new();
     while let Ok(file) = File::open("/dev/null") {

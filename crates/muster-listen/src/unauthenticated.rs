@@ -1,0 +1,141 @@
+//! Limits for unauthenticated connections: per address, and on how many may be idle.
+//!
+//! Without them, anybody could use up the listener's connections by opening sockets. Before it authenticates, one address
+//! gets at most half of the connections. Of all unauthenticated connections only a few
+//! ([`UnauthenticatedLimit::new`]) may stay open between requests or before their first one; the others are served and
+//! closed after the response.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::gate::{Gate, Pass};
+
+/// Unauthenticated connections that may idle on a listener: one in sixteen of all connections, within these bounds. The
+/// minimum leaves room for the spare connections and health checks of a load balancer.
+const FEWEST_IDLE: usize = 16;
+const MOST_IDLE: usize = 1024;
+const IDLE_SHARE: usize = 16;
+
+/// Counts the unauthenticated connections of a listener.
+#[derive(Debug)]
+pub struct UnauthenticatedLimit {
+    per_address: usize,
+    idle: Arc<Gate>,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// The slot of an unauthenticated connection. Dropped when the connection authenticates or ends.
+#[derive(Debug)]
+pub struct UnauthenticatedSlot {
+    limit: Arc<UnauthenticatedLimit>,
+    address: Option<IpAddr>,
+    /// Permission to idle.
+    idle: Option<Pass>,
+}
+
+impl UnauthenticatedLimit {
+    /// Creates the limits for a listener that accepts `connections` at a time.
+    pub fn new(connections: usize) -> Arc<Self> {
+        let idle = (connections / IDLE_SHARE).clamp(FEWEST_IDLE, MOST_IDLE);
+        // Half, and not less: behind NAT or a proxy, a whole fleet reconnects from one address.
+        Arc::new(Self { per_address: connections.div_ceil(2), idle: Gate::new(idle), by_address: Mutex::default() })
+    }
+
+    /// Admits a connection from `address`. Returns `None` when the address has too many unauthenticated connections.
+    pub fn admit(self: &Arc<Self>, address: Option<SocketAddr>) -> Option<UnauthenticatedSlot> {
+        // Connections without an address come from the Unix socket or a test, and are not counted.
+        let address = address.map(|address| network(address.ip()));
+        if let Some(address) = address {
+            let mut by_address = self.by_address();
+            let count = by_address.entry(address).or_default();
+            if *count >= self.per_address {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(UnauthenticatedSlot { limit: Arc::clone(self), address, idle: self.idle.enter() })
+    }
+
+    /// Number of unauthenticated connections that may idle.
+    pub fn idle(&self) -> usize {
+        self.idle.inside()
+    }
+
+    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // Each count changes in a single step, so a poisoned map is still consistent.
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UnauthenticatedSlot {
+    /// Returns whether the connection may stay open between requests. Decided when it was admitted: connections that
+    /// came first keep the permission until they authenticate or end.
+    pub fn may_idle(&self) -> bool {
+        self.idle.is_some()
+    }
+}
+
+impl Drop for UnauthenticatedSlot {
+    fn drop(&mut self) {
+        let Some(address) = self.address else { return };
+        let mut by_address = self.limit.by_address();
+        let Some(count) = by_address.get_mut(&address) else { return };
+        *count -= 1;
+        if *count == 0 {
+            by_address.remove(&address);
+            // A map never shrinks by itself: after a flood from many addresses it would keep its size.
+            let few = by_address.len() * 4;
+            if by_address.capacity() > few.max(1024) {
+                by_address.shrink_to(few);
+            }
+        }
+    }
+}
+
+/// The address that is counted. For IPv6 the /64 prefix, because a single host can use every address in it.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(text: &str) -> Option<SocketAddr> {
+        Some(SocketAddr::new(text.parse().unwrap(), 1))
+    }
+
+    #[test]
+    fn one_address_gets_half_of_the_connections_until_they_authenticate() {
+        let limit = UnauthenticatedLimit::new(5);
+        let first: Vec<_> = (0..3).map(|_| limit.admit(from("192.0.2.1")).unwrap()).collect();
+        assert!(limit.admit(from("192.0.2.1")).is_none());
+        assert!(limit.admit(from("::ffff:192.0.2.1")).is_none(), "the same address in another form");
+        assert!(limit.admit(from("192.0.2.2")).is_some());
+        drop(first);
+        assert!(limit.admit(from("192.0.2.1")).is_some());
+        assert!(limit.by_address().is_empty(), "an address without connections is forgotten");
+    }
+
+    #[test]
+    fn an_ipv6_host_is_counted_by_its_network() {
+        let limit = UnauthenticatedLimit::new(1);
+        let _first = limit.admit(from("2001:db8::1")).unwrap();
+        assert!(limit.admit(from("2001:db8::ffff:2")).is_none());
+        assert!(limit.admit(from("2001:db8:0:1::1")).is_some());
+    }
+
+    #[test]
+    fn the_number_of_idle_connections_is_limited() {
+        let limit = UnauthenticatedLimit::new(200);
+        let all: Vec<_> = (0..100).map(|_| limit.admit(from("192.0.2.1")).unwrap()).collect();
+        assert_eq!(all.iter().filter(|slot| slot.may_idle()).count(), FEWEST_IDLE);
+        drop(all);
+        assert_eq!(limit.idle(), 0);
+        assert!(limit.admit(None).unwrap().may_idle());
+    }
+}
