@@ -178,7 +178,7 @@ impl AgentApi {
     pub fn note(&self, refusal: &Refusal, peer: &Peer) {
         let (reason, message) = (refusal.reason(), refusal.to_string());
         let status = match refusal {
-            Refusal::Handshake(_) | Refusal::TooManyConnections => 0,
+            Refusal::Handshake(_) | Refusal::TooManyConnections | Refusal::TooManyIdle => 0,
             refusal => refusal.status().as_u16(),
         };
         let refused = Refused { reason, message, status, remedy: remedy::of(reason), ..refused::from(peer) };
@@ -203,6 +203,12 @@ impl AgentApi {
     {
         Arc::clone(&self.0).serve(request, peer)
     }
+}
+
+/// Records that a request carried an agent's valid key.
+fn authenticated(peer: &Peer, head: &Parts) {
+    peer.set_authenticated();
+    peer.set_key(|| Some(authorization::api_key(&head.headers).ok()?.id.as_str().into()));
 }
 
 /// Work that is not a check-in: it has a place of its own, else each check-in would carry the room for the largest.
@@ -244,7 +250,7 @@ impl Inner {
         let (reply, refused, message) = match answer {
             Ok(Answer::Reply(reply)) => (reply, refused, String::new()),
             Ok(parked) => {
-                peer.set_authenticated();
+                authenticated(&peer, &head);
                 return Handled { operation, refused, answer: parked };
             }
             Err(error) => {
@@ -258,8 +264,11 @@ impl Inner {
             let refused = Refused { status, reason, message, remedy: remedy::of(reason), ..seen };
             self.fleet.refusals().note(refused, self.fleet.now());
         }
-        if reply.status().is_success() && operation.is_some_and(Operation::asks_for_key) {
-            peer.set_authenticated();
+        match operation.filter(|_| reply.status().is_success()) {
+            // Many hosts share an enrollment key; each of them has its own with the next request.
+            Some(Operation::Enroll) => peer.set_authenticated(),
+            Some(operation) if operation.asks_for_key() => authenticated(&peer, &head),
+            _ => {}
         }
         Handled { operation, refused, answer: respond::finish(reply, &id, versioned).into() }
     }

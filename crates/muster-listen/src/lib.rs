@@ -6,6 +6,7 @@
 //!   the body ([`body`], [`chunked`]), and sends the reply ([`wire`], [`pieces`]). When a handler parks, all of that
 //!   is freed, and the connection holds its stream and the slot alone ([`hold`]).
 //!   [`upgrade`] hands the connection over to another protocol.
+//! * [`idle`] bounds the connections that a key keeps open without a request.
 //! * [`web`] serves people's listeners by hyper, with our checks and deadlines in front ([`guard`]).
 //! * [`refusal`] is what never reaches a handler.
 //!
@@ -24,6 +25,7 @@ pub mod gate;
 mod guard;
 mod head;
 mod hold;
+pub mod idle;
 mod link;
 pub mod metrics;
 mod pieces;
@@ -54,6 +56,7 @@ use tokio_util::sync::CancellationToken;
 use self::accept::Place;
 use self::body::RequestBody;
 use self::gate::Gate;
+use self::idle::IdleConnections;
 use self::refusal::Refusal;
 use self::strangers::Strangers;
 use self::upgrade::Stream;
@@ -137,6 +140,8 @@ pub struct Listening<H> {
     pub connections: Arc<Gate>,
     /// Those of them that have not authenticated.
     pub strangers: Arc<Strangers>,
+    /// Those of them that authenticated and wait for a request.
+    pub idle: Arc<IdleConnections>,
     /// Counters.
     pub metrics: Arc<ConnectionMetrics>,
     /// Cancelled when the server stops.

@@ -23,6 +23,9 @@ pub enum Refusal {
     /// Too many connections are open, in all or of this address.
     #[error("too many connections")]
     TooManyConnections,
+    /// A key has too many connections without a request; this is the oldest.
+    #[error("too many idle connections of one key: the oldest one is closed")]
+    TooManyIdle,
     /// Too many requests run on this listener (EA17).
     #[error("Server capacity exceeded.")]
     Full,
@@ -36,7 +39,7 @@ impl Refusal {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
             // Nobody can be told.
-            Self::Handshake(_) | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Handshake(_) | Self::TooManyConnections | Self::TooManyIdle => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -48,6 +51,7 @@ impl Refusal {
             Self::PlainHttp => "PlainHttp",
             Self::Handshake(_) => "TlsHandshake",
             Self::TooManyConnections => "TooManyConnections",
+            Self::TooManyIdle => "TooManyIdle",
             Self::Full => "Full",
         }
     }

@@ -20,6 +20,10 @@ impl Handler for Served {
         self.0.refuse(refusal, peer)
     }
 
+    fn note(&self, refusal: &Refusal, peer: &Peer) {
+        self.0.note(refusal, peer);
+    }
+
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work {
         let work = self.0.handle(request, peer);
         Box::pin(async move { work.await.answer })
@@ -83,11 +87,22 @@ fn rows(agent: &Enrolled) -> Vec<Row> {
             200,
             &["connection: close", "content-type: application/json"],
         ),
-        Row { port: Port::Starting, ..row("a check of a server that starts", "HEAD /api/status HTTP/1.1\r\nHost: lb\r\n\r\n", 503, &[]) },
-        Row { body: "actions", ..row("x-gzip with spaces around", check_in(agent, "Content-Encoding: \t X-gzip \r\n", &zipped), 200, &[]) },
+        Row {
+            port: Port::Starting,
+            ..row("a check of a server that starts", "HEAD /api/status HTTP/1.1\r\nHost: lb\r\n\r\n", 503, &[])
+        },
+        Row {
+            body: "actions",
+            ..row("x-gzip with spaces around", check_in(agent, "Content-Encoding: \t X-gzip \r\n", &zipped), 200, &[])
+        },
         Row {
             body: "UnsupportedMediaType",
-            ..row("a coding of another kind", check_in(agent, "Content-Encoding: Compress\r\n", &zipped), 415, &["accept-encoding: gzip"])
+            ..row(
+                "a coding of another kind",
+                check_in(agent, "Content-Encoding: Compress\r\n", &zipped),
+                415,
+                &["accept-encoding: gzip"],
+            )
         },
         Row {
             body: "UnsupportedMediaType",
@@ -101,7 +116,12 @@ fn rows(agent: &Enrolled) -> Vec<Row> {
         Row {
             port: Port::Tls,
             body: "https://",
-            ..row("a plain check of the TLS port", "OPTIONS * HTTP/1.0\r\nUser-Agent: probe\r\n\r\n", 400, &["connection: close"])
+            ..row(
+                "a plain check of the TLS port",
+                "OPTIONS * HTTP/1.0\r\nUser-Agent: probe\r\n\r\n",
+                400,
+                &["connection: close"],
+            )
         },
         row(
             "TRACE to a path that takes POST",
@@ -150,4 +170,34 @@ async fn what_load_balancers_send_gets_the_response_that_they_expect() {
         }
     }
     assert!(failures.is_empty(), "{} rows: {failures:#?}", failures.len());
+}
+
+#[tokio::test]
+async fn idle_connections_of_one_key_have_a_bound_and_the_one_that_is_closed_is_a_refusal() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let api = AgentApi::new(std::sync::Arc::clone(&server.fleet), server.options.clone());
+    let listening = Setup::default().start(Served(api));
+    let body = json!({"events": []}).to_string();
+    let acks = format!(
+        "POST {} HTTP/1.1\r\nHost: fleet.example\r\nAuthorization: ApiKey {}\r\nContent-Length: {}\r\n\r\n{body}",
+        agent.path("acks"),
+        agent.token,
+        body.len()
+    );
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = listening.client().await;
+        client.send(&acks).await;
+        assert_eq!(client.receive().await.status(), "200");
+        clients.push(client);
+    }
+    assert_eq!(clients.remove(0).rest().await, "");
+    let row = server.fleet.refusals().latest().remove(0);
+    let key = muster_core::credential::ApiKey::parse(&agent.token).expect("a key").id;
+    assert_eq!((row.refused.reason, row.refused.key.as_deref(), row.count), ("TooManyIdle", Some(key.as_str()), 1));
+    for client in &mut clients {
+        client.send(&acks).await;
+        assert_eq!(client.receive().await.status(), "200");
+    }
 }

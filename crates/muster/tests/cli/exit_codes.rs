@@ -57,7 +57,10 @@ fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
     for (content, reason) in [
         ("garbage", "it is not PEM"),
         ("", "it is empty"),
-        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "it contains a private key instead of a certificate"),
+        (
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            "it contains a private key instead of a certificate",
+        ),
         (&good.replace("MII", "AII"), "certificate 1 is corrupt"),
         (&format!("{good}-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "certificate 2 is corrupt"),
     ] {

@@ -97,7 +97,10 @@ fn fault(agent: &Agent, (typed, sent, steps, end): Row) -> Option<String> {
     steps.iter().for_each(|step| go(agent, action, *step));
     let shown = json(&["action", "show", action]);
     let error = shown["results"][0]["error"].as_str().unwrap_or_default();
-    let right = got == sent && shown["action"]["status"] == status && error.contains(part) && error.is_empty() == part.is_empty();
+    let right = got == sent
+        && shown["action"]["status"] == status
+        && error.contains(part)
+        && error.is_empty() == part.is_empty();
     (!right).then(|| format!("{typed:?} {steps:?}: sent {got}, {shown}"))
 }
 

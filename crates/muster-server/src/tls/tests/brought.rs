@@ -64,7 +64,12 @@ fn rows(files: &Files) -> Vec<Row> {
             section("OPENSSH PRIVATE KEY", b"openssh-key-v1\0").into(),
             Refused(&["fleet.key: contains a key in OpenSSH's format", "ssh-keygen -p -m PKCS8"]),
         ),
-        ("of the future", with_chain(&future), key_of(&future), Warned(&["the server's certificate", "is not valid before"])),
+        (
+            "of the future",
+            with_chain(&future),
+            key_of(&future),
+            Warned(&["the server's certificate", "is not valid before"]),
+        ),
         ("expired", with_chain(&past), key_of(&past), Warned(&["the server's certificate", "expired at"])),
         ("nine days left", with_chain(&soon), key_of(&soon), Warned(&["the server's certificate expires in 8 days"])),
         ("other names", with_chain(&elsewhere), key_of(&elsewhere), Warned(&["does not cover", "fleet.example"])),
