@@ -102,7 +102,7 @@ fn listening(handler: Seen) -> Listening<Seen> {
         requests: Gate::new(10),
         connections: Gate::new(10),
         strangers: Strangers::new(1),
-        idle: std::sync::Arc::default(),
+        idle: Arc::default(),
         metrics: Arc::clone(&METRICS),
         shutdown: CancellationToken::new(),
     }

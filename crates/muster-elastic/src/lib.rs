@@ -178,7 +178,7 @@ impl AgentApi {
     pub fn note(&self, refusal: &Refusal, peer: &Peer) {
         let (reason, message) = (refusal.reason(), refusal.to_string());
         let status = match refusal {
-            Refusal::Handshake(_) | Refusal::TooManyConnections | Refusal::TooManyIdle => 0,
+            Refusal::Handshake(_) | Refusal::TooManyConnections | Refusal::TooManyIdle | Refusal::SentAhead => 0,
             refusal => refusal.status().as_u16(),
         };
         let refused = Refused { reason, message, status, remedy: remedy::of(reason), ..refused::from(peer) };
@@ -225,6 +225,10 @@ pub struct Handled {
     /// The answer.
     pub answer: Answer,
 }
+
+/// Why a poll was refused while it was held: an extension of its reply, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedWhileHeld(pub &'static str);
 
 /// How far a request came through the checks before its endpoint.
 #[derive(Default)]

@@ -31,6 +31,10 @@ pub fn of(code: &str) -> &'static str {
         "TooManyIdle" => {
             "a client opens connections and leaves them idle: check the agent with this key, or revoke the key"
         }
+        "TooManyPolls" => {
+            "two hosts may share one installation, for example after cloning: enroll the copy again; or a proxy repeats requests"
+        }
+        "SentAhead" => "the client sends requests without waiting for responses; check the proxy in between",
         _ => "",
     }
 }

@@ -72,6 +72,8 @@ pub enum Poll {
 pub enum Delivery {
     /// Nothing.
     Nothing,
+    /// Nothing, before the poll's time is over: the agent has begun more polls than it may have held.
+    Superseded,
     /// Orders, and the token that confirms them.
     Actions {
         /// Presented later, it suppresses these and everything before (EA73).
@@ -360,15 +362,15 @@ impl HeldPoll {
     pub async fn wait(mut self) -> Result<Delivery, Error> {
         loop {
             // Before each wait: the server may have begun to stop before this poll counted as held.
-            if self.check_ins.stopping.has_begun() || self.slot.is_superseded() {
-                return Ok(Delivery::Nothing);
+            if let Some(ended) = self.ended() {
+                return Ok(ended);
             }
             let over = tokio::select! {
                 () = self.slot.entry().woken_after(self.generation) => false,
                 () = tokio::time::sleep_until(self.deadline) => true,
             };
-            if self.check_ins.stopping.has_begun() || self.slot.is_superseded() {
-                return Ok(Delivery::Nothing);
+            if let Some(ended) = self.ended() {
+                return Ok(ended);
             }
             self.generation = self.slot.entry().generation();
             // Boxed, so that a poll that only waits does not carry the look's state.
@@ -384,6 +386,14 @@ impl HeldPoll {
                 Due::Nothing => {}
             }
         }
+    }
+
+    /// The answer of a poll that is over whatever is due.
+    fn ended(&self) -> Option<Delivery> {
+        if self.check_ins.stopping.has_begun() {
+            return Some(Delivery::Nothing);
+        }
+        self.slot.is_superseded().then_some(Delivery::Superseded)
     }
 
     /// The agent.

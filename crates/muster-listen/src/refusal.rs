@@ -26,6 +26,9 @@ pub enum Refusal {
     /// A key has too many connections without a request; this is the oldest.
     #[error("too many idle connections of one key: the oldest one is closed")]
     TooManyIdle,
+    /// The client of a held request sent more than is kept until its response.
+    #[error("the client sent too much data while its request was held")]
+    SentAhead,
     /// Too many requests run on this listener (EA17).
     #[error("Server capacity exceeded.")]
     Full,
@@ -39,7 +42,9 @@ impl Refusal {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
             // Nobody can be told.
-            Self::Handshake(_) | Self::TooManyConnections | Self::TooManyIdle => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Handshake(_) | Self::TooManyConnections | Self::TooManyIdle | Self::SentAhead => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -52,6 +57,7 @@ impl Refusal {
             Self::Handshake(_) => "TlsHandshake",
             Self::TooManyConnections => "TooManyConnections",
             Self::TooManyIdle => "TooManyIdle",
+            Self::SentAhead => "SentAhead",
             Self::Full => "Full",
         }
     }

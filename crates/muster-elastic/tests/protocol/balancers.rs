@@ -201,3 +201,19 @@ async fn idle_connections_of_one_key_have_a_bound_and_the_one_that_is_closed_is_
         assert_eq!(client.receive().await.status(), "200");
     }
 }
+
+#[tokio::test]
+async fn a_client_that_floods_its_held_poll_is_disconnected_and_that_is_a_refusal() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let api = AgentApi::new(std::sync::Arc::clone(&server.fleet), server.options.clone());
+    let listening = Setup::default().start(Served(api));
+    let mut client = listening.client().await;
+    let ask = check_in(&agent, "", online().to_string().as_bytes());
+    client.send(&String::from_utf8(ask).expect("text")).await;
+    muster_listen::testing::until("it is held", || server.fleet.registry().parked() == 1).await;
+    client.send(&"x".repeat(17 * 1024)).await;
+    assert_eq!(client.rest().await, "");
+    let refused = server.fleet.refusals().latest().remove(0).refused;
+    assert_eq!((refused.reason, refused.status, refused.key.is_some()), ("SentAhead", 0, true));
+}

@@ -8,11 +8,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use muster_core::action::ActionType;
+use muster_core::authorization::{Actor, OpContext};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_elastic::{AgentApi, AgentApiOptions};
 use muster_fleet::FleetSettings;
+use muster_fleet::force::Force;
 use muster_fleet::health::ServerState;
+use muster_fleet::selection::Selected;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_listen::reply::{Answer, ListenerKind, Parked, Peer, Reply};
 use muster_store::{EnrollmentKeyWrite, SqlStore, Store, Write};
@@ -130,6 +133,14 @@ impl Server {
     /// Sees that the request is parked, and gives it up.
     pub async fn holds(&self, ask: Ask) {
         drop(self.park(ask).await);
+    }
+
+    /// Revokes the agent's keys.
+    pub async fn revoke(&self, agent: &Enrolled) {
+        let selected = Selected::one(&agent.id).expect("an id");
+        let context = OpContext::administrator(Actor::System);
+        let selection = self.fleet.agents().select(&context, &selected).await.expect("there");
+        self.fleet.actions().force_unenroll(&selection, Force::No).await.expect("revoked");
     }
 
     /// A check-in of `agent`, ready to be changed and sent.
