@@ -111,7 +111,8 @@ impl Records {
         let mut changed: Vec<Arc<AgentRecord>> = Vec::new();
         for before in records {
             let AgentChange { record, writes: more } = decide(before, now);
-            let Some(after) = record.map(Arc::new) else {
+            let seen = self.registry.last_seen(&before.id, now);
+            let Some(after) = record.map(|after| Arc::new(self.spared(before, after, seen))) else {
                 writes.extend(more);
                 continue;
             };

@@ -18,13 +18,13 @@ use super::records::Records;
 use super::registry::{AgentEntry, Registry};
 use super::stopping::Stopping;
 use super::update::{AgentChange, end_of_upgrade};
-use super::vigil::{judged_at, looked_at, spare};
+use super::vigil::{judged_at, looked_at};
 use super::watched_store::WatchedStore;
 
 /// How often due agents are looked for.
 const TICK: Duration = Duration::from_secs(2);
 /// After a start agents get this long to come back before anything is written about those that did not. They count as
-/// offline later, after a full back-off (`vigil::spare`).
+/// offline later, after a full back-off (`Records::spared`).
 const GRACE: Duration = Duration::from_secs(60);
 /// Agents looked at in one go.
 const BATCH: u32 = 500;
@@ -130,12 +130,10 @@ impl Statuses {
 
     /// What time alone brings: another status, and the end of an upgrade that shows no progress.
     fn after_a_look(&self, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentChange {
-        if let Some(judged) = judged_at(before, seen, &self.records.vigil, &*self.clock) {
-            let mut after = looked_at(before, seen, now);
-            spare(before, &mut after, judged);
-            return AgentChange { record: Some(after), writes: Vec::new() };
-        }
-        let Some((upgrade, ended)) = before.upgrade.given_up(&before.agent_version, now) else {
+        // An upgrade is given up only for the silence of an agent that had a chance to be seen.
+        let is_judged = judged_at(before, seen, &self.records.vigil, &*self.clock).is_none();
+        let given_up = before.upgrade.given_up(&before.agent_version, now).filter(|_| is_judged);
+        let Some((upgrade, ended)) = given_up else {
             return AgentChange { record: Some(looked_at(before, seen, now)), writes: Vec::new() };
         };
         let given_up = AgentRecord { upgrade, ..before.clone() };

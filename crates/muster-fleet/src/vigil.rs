@@ -15,6 +15,7 @@ use muster_store::query::AgentFilter;
 
 use super::authority::System;
 use super::many::Basis;
+use super::records::Records;
 use super::status_timer::Statuses;
 use super::update::AgentChange;
 
@@ -89,13 +90,24 @@ pub(super) fn judged_at(
     (last < began && now < judged).then_some(judged)
 }
 
-/// Keeps the status of an agent that would be away only because it had no chance to be seen until `judged`.
-pub(super) fn spare(before: &AgentRecord, after: &mut AgentRecord, judged: Timestamp) {
+impl Records {
+    /// The record that may be written for `after`: an agent that would be away only because it had no chance to be seen
+    /// keeps its status until it had one. Every change of a record passes here, whoever makes it.
+    pub(super) fn spared(&self, before: &AgentRecord, after: AgentRecord, seen: Option<Timestamp>) -> AgentRecord {
+        match judged_at(before, seen, &self.vigil, &*self.clock) {
+            Some(judged) if after.active => spare(before, after, judged),
+            _ => after,
+        }
+    }
+}
+
+fn spare(before: &AgentRecord, mut after: AgentRecord, judged: Timestamp) -> AgentRecord {
     let is_away = |status| matches!(status, Status::Offline | Status::Inactive);
     if is_away(after.status) && !is_away(before.status) {
         (after.status, after.status_since) = (before.status, before.status_since);
     }
     after.status_deadline = Some(judged);
+    after
 }
 
 impl Statuses {
