@@ -54,13 +54,13 @@ impl Agents {
         let seen = self.store.seen_by(grant);
         let found = match rows {
             Rows::Page(page) => seen.agents(filter, *sort, *descending, *page).await?,
-            Rows::After(cursor, limit) => Listed {
-                items: seen.agents_after(filter, *sort, *descending, cursor, *limit).await?,
-                total: seen.agent_counts(filter).await?.into_iter().map(|(_, count)| count).sum(),
-            },
+            Rows::After(cursor, limit) => {
+                let found = seen.agents_after(filter, *sort, *descending, cursor, *limit).await?;
+                found.of(seen.agent_counts(filter).await?.into_iter().map(|(_, count)| count).sum())
+            }
         };
         let items = found.items.into_iter().map(|details| self.with_presence(details)).collect();
-        Ok(Listed { items, total: found.total })
+        Ok(Listed { items, total: found.total, unreadable: found.unreadable })
     }
 
     /// The agents of these ids, and those on hosts of these names, whatever their status; host names are compared
