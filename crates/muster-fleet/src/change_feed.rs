@@ -180,8 +180,8 @@ mod tests {
     use muster_core::agent::{AgentDocuments, AgentRecord};
     use muster_core::authorization::{Actor, AgentsWrite, OpContext};
     use muster_core::testing::bare_agent;
+    use muster_store::StoreError;
     use muster_store::testing::{Gate, Gated};
-    use muster_store::{SqlStore, StoreError};
 
     use super::*;
     use crate::force::Force;
@@ -201,7 +201,7 @@ mod tests {
 
     /// A fleet with that many agents in its memory, on policy `from`.
     async fn fleet_of(count: usize) -> (Arc<Gated<Reads>>, TestFleet, Vec<AgentId>) {
-        let store = Arc::new(Gated::new(Arc::new(SqlStore::temporary().unwrap()), Reads::default()));
+        let store = Arc::new(Gated::new(Arc::new(muster_store::testing::fresh()), Reads::default()));
         let test = TestFleet::over(store.clone(), steady());
         let from = test.revised_policy("from", |_| {}).await;
         test.revised_policy("to", |_| {}).await;

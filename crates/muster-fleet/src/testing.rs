@@ -20,7 +20,7 @@ use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::testing::{self, Sequence, TestClock, at, family};
 use muster_core::time::{Clock, Timestamp};
-use muster_store::SqlStore;
+
 use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, StoreError, Write};
 use serde_json::Value;
 
@@ -133,7 +133,7 @@ impl TestFleet {
 
     /// A fleet over an empty temporary store.
     pub fn with(settings: FleetSettings) -> Self {
-        Self::over(Arc::new(SqlStore::temporary().expect("a temporary store")), settings)
+        Self::over(Arc::new(muster_store::testing::fresh()), settings)
     }
 
     /// A fleet over `store`.

@@ -212,13 +212,13 @@ mod tests {
 
     use muster_core::id::EnrollmentKeyId;
     use muster_core::time::Timestamp;
-    use muster_store::{EnrollmentKeyWrite, Precondition, SqlStore};
+    use muster_store::{EnrollmentKeyWrite, Precondition};
 
     use super::*;
 
     #[test]
     fn a_failure_stays_until_a_write_goes_through() {
-        let store = WatchedStore::new(Arc::new(SqlStore::temporary().unwrap()));
+        let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         assert_eq!(store.failure(), None);
         let full = StoreError::Unavailable { reason: "disk full".into() };
         store.note(Some(&full));
@@ -255,7 +255,7 @@ mod tests {
     #[tokio::test]
     async fn busy_store_leaves_the_reserve_alone() {
         let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
-        let store = WatchedStore::new(Arc::new(SqlStore::temporary().unwrap()));
+        let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         store.lies_on(disk.clone(), false);
         let busy = |_: Vec<Write>| -> Applying<'_> {
             let reason = "too much is waiting for the store".into();
@@ -276,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn full_disk_takes_revocations_from_its_reserve_and_nothing_else() {
         let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
-        let store = WatchedStore::new(Arc::new(SqlStore::temporary().unwrap()));
+        let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         store.lies_on(disk.clone(), false);
         let apply = |_: Vec<Write>| -> Applying<'_> {
             let taken = disk.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| (room > 0).then(|| room - 1));

@@ -8,8 +8,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, warn};
 
 use super::gate::Pass;
@@ -17,12 +15,11 @@ use super::plain::Plain;
 use super::refusal::Refusal;
 use super::reserve::{Lent, Reserve, is_exhausted};
 use super::strangers::Stranger;
+use super::tls_stream::TlsStream;
 use super::{Listening, Serve, connection, socket};
 use crate::reply::Peer;
 use crate::tls::ServerTls;
 
-/// Plain bytes and TLS records that rustls may hold for one client.
-const TLS_BUFFER: usize = 32 * 1024;
 /// Pauses after a failed accept.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -182,7 +179,7 @@ pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listen
     // Boxed, so that the space of the handshake is free afterwards.
     match Box::pin(begin_tls(stream, tls, &listening, &place)).await {
         Begun::Tls(stream) => {
-            peer.certificates = stream.get_ref().1.peer_certificates().map(Into::into);
+            peer.certificates = stream.peer_certificates().map(Into::into);
             H::serve(stream, listening, peer, place).await;
         }
         Begun::PlainHttp(stream) => {
@@ -224,9 +221,7 @@ async fn begin_tls<H>(stream: TcpStream, tls: Arc<ServerTls>, listening: &Listen
         // Closed or silent: a port check by a load balancer or a monitor, and no failed handshake.
         _ => return Begun::Nothing,
     }
-    let acceptor = TlsAcceptor::from(tls.current());
-    let handshake = acceptor.accept_with(Plain(stream), |session| session.set_buffer_limit(Some(TLS_BUFFER)));
-    match timeout(timeouts.handshake, handshake).await {
+    match timeout(timeouts.handshake, TlsStream::accept(Plain(stream), tls.current())).await {
         Ok(Ok(stream)) => Begun::Tls(Box::new(stream)),
         Ok(Err(error)) => Begun::Failed(error.to_string()),
         Err(_) => Begun::Failed("timed out".into()),

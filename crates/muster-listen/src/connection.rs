@@ -74,6 +74,7 @@ where
 {
     let ParkedRequest { mut slot, pass, manner } = request;
     let longest = listening.timeouts.hold + HOLD_GRACE;
+    link.release_room();
     listening.metrics.parked.inc();
     let held = timeout(longest, hold(&mut link, &mut slot, manner.is_11)).await;
     listening.metrics.parked.dec();

@@ -4,7 +4,8 @@
 //!   at the end.
 //! * [`connection`] drives one: [`exchange`] reads a request's [`head`], lets the handler work while [`feed`] brings
 //!   the body ([`body`], [`chunked`]), and sends the reply ([`wire`], [`pieces`]). When a handler parks, all of that
-//!   is freed, and the connection holds its stream and the slot alone ([`hold`]).
+//!   is freed, and the connection holds its stream and the slot alone ([`hold`]). A TLS stream that waits holds no
+//!   buffers ([`tls_stream`]).
 //!   [`upgrade`] hands the connection over to another protocol.
 //! * [`idle`] bounds the connections that a key keeps open without a request.
 //! * [`web`] serves people's listeners by hyper, with our checks and deadlines in front ([`guard`]).
@@ -37,6 +38,7 @@ pub mod socket;
 pub mod strangers;
 mod timeouts;
 pub mod tls;
+mod tls_stream;
 pub mod upgrade;
 pub mod web;
 mod wire;

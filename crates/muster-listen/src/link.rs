@@ -38,6 +38,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)
     }
 
+    /// Gives back the room of reads before a long wait; what was read and not used is kept.
+    pub fn release_room(&mut self) {
+        self.input = BytesMut::from(&self.input[..]);
+    }
+
     /// Reads a little behind what there is, without making room for much: for a connection that only waits.
     pub fn poll_fill_little(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [0u8; 1024];

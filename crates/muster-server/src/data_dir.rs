@@ -183,6 +183,21 @@ impl DataDir {
         Ok(SecretBox::new(Box::new(key)))
     }
 
+    /// Identifies this directory to a shared database: made once, and never copied to another server.
+    pub fn node_id(&self, entropy: &dyn Entropy) -> Result<String, DataDirError> {
+        const NAME: &str = "node-id";
+        let path = self.join(NAME);
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        let id = muster_core::entropy::random_uuid(entropy);
+        self.write_public(NAME, format!("{id}\n").as_bytes())?;
+        Ok(id)
+    }
+
     /// Refuses to make a new master key for a shared database that holds a fleet.
     pub fn require_shared_key(&self) -> Result<(), DataDirError> {
         let key = self.join("master.key");

@@ -12,6 +12,11 @@ use clap::{Parser, Subcommand};
 
 use self::commands::{AdminCommand, Failed, report};
 
+/// glibc's allocator keeps what a burst of large bodies took; this one gives it back. Its settings are in
+/// `.cargo/config.toml`, because they are compiled in; measurements are in docs/where-the-time-goes.md.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Run and administer a Muster fleet server
 #[derive(Debug, Parser)]
 #[command(

@@ -18,7 +18,7 @@ use muster_fleet::health::ServerState;
 use muster_fleet::selection::Selected;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_listen::reply::{Answer, ListenerKind, Parked, Peer, Reply};
-use muster_store::{EnrollmentKeyWrite, SqlStore, Store, Write};
+use muster_store::{EnrollmentKeyWrite, Store, Write};
 use serde_json::{Value, json};
 
 use crate::outage::{Outage, switched};
@@ -64,7 +64,7 @@ impl Server {
         change(&mut options);
         let mut fleet_settings = steady();
         settings(&mut fleet_settings);
-        let store = Arc::new(switched(Arc::new(SqlStore::temporary().expect("a temporary store"))));
+        let store = Arc::new(switched(Arc::new(muster_store::testing::fresh())));
         let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, fleet_settings).following_changes();
         let api = AgentApi::new(Arc::clone(&test.fleet), options.clone());
         Self { api, test, store, options }

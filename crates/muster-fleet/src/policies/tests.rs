@@ -13,7 +13,7 @@ use muster_core::signing::Signer;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Error, ErrorKind};
 use muster_store::query::Page;
-use muster_store::{SecretWrite, SqlStore, Store, Write};
+use muster_store::{SecretWrite, Store, Write};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -48,7 +48,7 @@ fn fleet_at(store: Arc<dyn Store>, sealer: Arc<Sealer>, signer: Arc<Signer>, url
 }
 
 fn fleet() -> Arc<Fleet> {
-    let store: Arc<dyn Store> = Arc::new(SqlStore::temporary().unwrap());
+    let store: Arc<dyn Store> = Arc::new(muster_store::testing::fresh());
     let sealer = Arc::new(Sealer::new(&[7; 32]).unwrap());
     fleet_at(store, sealer, Arc::new(Signer::generate().unwrap().0), "https://fleet:8220")
 }
@@ -422,7 +422,7 @@ async fn secrets_of_outputs_are_ids_when_read_and_values_for_agents() {
 
 #[tokio::test]
 async fn ea80_the_signing_key_outlives_restarts_and_is_sealed() {
-    let store: Arc<dyn Store> = Arc::new(SqlStore::temporary().unwrap());
+    let store: Arc<dyn Store> = Arc::new(muster_store::testing::fresh());
     let sealer = Sealer::new(&[7; 32]).unwrap();
     let entropy = SystemEntropy::default();
     let first = ensure_signing_key(&*store, &sealer, &entropy).await.unwrap();
@@ -435,7 +435,7 @@ async fn ea80_the_signing_key_outlives_restarts_and_is_sealed() {
 
 #[tokio::test]
 async fn a_new_address_revises_policies_at_start_and_only_once() {
-    let store: Arc<dyn Store> = Arc::new(SqlStore::temporary().unwrap());
+    let store: Arc<dyn Store> = Arc::new(muster_store::testing::fresh());
     let sealer = Arc::new(Sealer::new(&[7; 32]).unwrap());
     let signer = ensure_signing_key(&*store, &sealer, &SystemEntropy::default()).await.unwrap();
     let before = fleet_at(store.clone(), sealer.clone(), signer.clone(), "https://old:8220");

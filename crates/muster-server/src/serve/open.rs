@@ -8,7 +8,7 @@ use muster_core::Entropy;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
-use muster_store::postgres::Address;
+use muster_store::postgres::{Address, Node};
 use muster_store::{Options, SqlStore, Store, sqlite};
 use secrecy::ExposeSecret;
 
@@ -33,7 +33,7 @@ pub(super) async fn fleet(
     let disk = data.disk();
     let ((store, on_reserve), sealer) = match &config.database {
         Some(address) => {
-            let store = connect(address, data).await?;
+            let store = connect(address, data, &*entropy).await?;
             ((store, false), sealer(data, &*entropy)?)
         }
         None => {
@@ -68,8 +68,9 @@ pub(super) async fn fleet(
 }
 
 /// Connects to a shared database. One that holds a fleet needs the fleet's own master key.
-async fn connect(address: &Address, data: &DataDir) -> Result<SqlStore, ServeError> {
-    let store = SqlStore::connect(address.clone(), &Options::default())?;
+async fn connect(address: &Address, data: &DataDir, entropy: &dyn Entropy) -> Result<SqlStore, ServeError> {
+    let node = Node { id: data.node_id(entropy)?, name: host_name() };
+    let store = SqlStore::connect(address.clone(), &node, &Options::default())?;
     let unreadable = |error| ServeError::Key(format!("the signing key: {}", whole_text(&error)));
     if has_signing_key(&store).await.map_err(unreadable)? {
         data.require_shared_key()?;

@@ -17,6 +17,8 @@ pub enum Cause {
     Busy,
     /// The connection to the engine is gone, or could not be made.
     Connection,
+    /// Another server has taken the database over.
+    Fenced,
     /// A job panicked.
     Panic,
     /// Anything else.
@@ -110,6 +112,19 @@ pub enum OpenError {
         /// Name and checksum in this program.
         known: String,
     },
+    /// Another server uses the database.
+    #[error(
+        "the server {name:?} has been using the database since {since}; one server at a time can use it: stop that one, or \
+         wait {seconds} s if it is dead"
+    )]
+    InUse {
+        /// The name of the other server.
+        name: String,
+        /// When it started.
+        since: String,
+        /// How long its lease lasts after its last sign of life.
+        seconds: u32,
+    },
     /// The address of the database can't be used.
     #[error("the database address: {0}")]
     Address(String),
@@ -151,7 +166,11 @@ impl OpenError {
         match self {
             Self::Engine { source, .. } => source.cause == Cause::Room,
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            Self::NotOurs { .. } | Self::Newer { .. } | Self::Foreign { .. } | Self::Address(_) => false,
+            Self::NotOurs { .. }
+            | Self::Newer { .. }
+            | Self::Foreign { .. }
+            | Self::InUse { .. }
+            | Self::Address(_) => false,
         }
     }
 

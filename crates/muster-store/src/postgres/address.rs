@@ -79,7 +79,10 @@ impl FromStr for Address {
         }
         let tls = ours.tls(&config)?;
         config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
-        config.connect_timeout(CONNECT).keepalives_idle(Duration::from_secs(30)).application_name("muster");
+        config.connect_timeout(CONNECT).keepalives_idle(Duration::from_secs(30));
+        if config.get_application_name().is_none() {
+            config.application_name("muster");
+        }
         Ok(Self { config, tls })
     }
 }

@@ -14,6 +14,8 @@ CREATE FUNCTION next_in_commit_order(TEXT) RETURNS BIGINT LANGUAGE sql VOLATILE 
     'UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value';
 CREATE TABLE locks (name TEXT NOT NULL PRIMARY KEY);
 INSERT INTO locks (name) VALUES ('audit_chain'), ('references'), ('uploads');
+CREATE TABLE nodes (id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL, epoch TEXT NOT NULL UNIQUE,
+    started_at TIMESTAMPTZ NOT NULL DEFAULT now(), expires_at TIMESTAMPTZ NOT NULL);
 CREATE TABLE commits (id TEXT NOT NULL PRIMARY KEY, committed_at TIMESTAMPTZ NOT NULL DEFAULT now());
 CREATE INDEX commits_by_time ON commits (committed_at);
 ";

@@ -45,6 +45,7 @@ fn cause(error: &tokio_postgres::Error) -> Cause {
     let code = told.code();
     match code.code() {
         "23505" | "23P01" => Cause::Constraint(Precondition::Exists(told.message().to_owned())),
+        "23502" if told.table() == Some("commits") => Cause::Fenced,
         "23503" => Cause::Constraint(Precondition::Missing(format!("what it refers to ({})", told.message()))),
         // Deadlock, serialization failure, a lock that was not given in time.
         "40001" | "40P01" | "55P03" => Cause::Busy,

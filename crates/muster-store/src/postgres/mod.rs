@@ -3,7 +3,8 @@
 //! * [`session`] is a connection, as the shared code uses it: it connects again when the connection is lost.
 //! * [`address`] reads the database's address, and how to trust and to authenticate to it.
 //! * [`dialect`] translates the schema and the few statements that differ; [`migrate`] brings the schema up to date.
-//! * [`follow`] tells this server of changes that others commit.
+//! * [`lease`] keeps a second server out, and fences one that lost its database.
+//! * [`follow`] renews the lease, and tells this server of changes that others commit.
 //!
 //! What is asked of the engine: READ COMMITTED transactions, row locks that are held until the commit, unique constraints, and
 //! nothing else: no LISTEN, no advisory lock after the start, no sequence. Numbers of the change log, of actions and of the audit log
@@ -14,8 +15,10 @@ mod address;
 mod dialect;
 mod error;
 mod follow;
+mod lease;
 mod migrate;
 mod open;
 mod session;
 
 pub use address::Address;
+pub use lease::Node;

@@ -47,6 +47,8 @@ pub(super) struct PostgresSession {
     /// Statements without a result that wait for the next one.
     leads: RefCell<Vec<&'static str>>,
     transaction: Cell<Transaction>,
+    /// Of the lease; `None` in a session that does not write.
+    epoch: Option<String>,
     /// Locks of the transaction, by the statement that took them.
     held: RefCell<Vec<(Rule, &'static str)>>,
 }
@@ -77,6 +79,7 @@ impl PostgresSession {
             link: RefCell::new(None),
             leads: RefCell::default(),
             transaction: Cell::new(Transaction::None),
+            epoch: None,
             held: RefCell::default(),
         };
         session.connect().map_err(OpenError::engine::<EngineError>(format!("connect to {}", session.address)))?;
@@ -103,6 +106,20 @@ impl PostgresSession {
     fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let late = |_| EngineError::new(Cause::Connection, format!("no answer within {} s", STATEMENT.as_secs()));
         self.runtime.block_on(async { tokio::time::timeout(STATEMENT, work).await.map_err(late)? })
+    }
+
+    /// From now on, transactions commit only as long as this server holds the lease of this epoch.
+    pub(super) fn fence(&mut self, epoch: String) {
+        self.epoch = Some(epoch);
+    }
+
+    /// Commits the transaction that takes the lease.
+    pub(super) fn commit_unfenced(&self) -> std::result::Result<(), StoreError> {
+        let committed = self.batch("COMMIT");
+        self.leads.borrow_mut().clear();
+        self.held.borrow_mut().clear();
+        self.transaction.set(Transaction::None);
+        committed.map_err(|error| error.not_applied())
     }
 
     /// Runs a batch of statements, each without values.
@@ -211,7 +228,11 @@ impl PostgresSession {
     }
 }
 
-/// Marks a transaction as committed.
+/// Marks a transaction as committed, if the lease still stands: the row stays locked until the commit, so that whoever takes the
+/// lease waits for it. Without the lease the id is NULL, which the table refuses, and the transaction fails.
+const MARK_COMMIT: &str = "INSERT INTO commits (id) VALUES \
+    (CASE WHEN EXISTS (SELECT 1 FROM nodes WHERE epoch = $2 FOR SHARE) THEN CAST($1 AS TEXT) END)";
+/// Decides a commit whose answer was lost.
 const INSERT_COMMIT: &str = "INSERT INTO commits (id) VALUES ($1) ON CONFLICT DO NOTHING";
 
 fn gone() -> EngineError {
@@ -285,8 +306,9 @@ impl Session for PostgresSession {
             return Ok(());
         }
         let id = format!("{:032x}", rand::random::<u128>());
-        let committed = self.with(INSERT_COMMIT, &async |client, statement| {
-            let bound: [&(dyn ToSql + Sync); 1] = [&id];
+        let epoch = self.epoch.as_deref().unwrap_or_default();
+        let committed = self.with(MARK_COMMIT, &async |client, statement| {
+            let bound: [&(dyn ToSql + Sync); 2] = [&id, &epoch];
             let (marked, committed) = tokio::join!(client.execute(statement, &bound), client.batch_execute("COMMIT"));
             // Of a transaction that had failed the mark fails too, and COMMIT rolls back.
             marked.and(committed)
@@ -343,7 +365,12 @@ impl ToSql for Value<'_> {
             // Where only literals stand beside a placeholder, the server takes it for a smaller integer.
             Self::Integer(number) if *type_ == Type::INT4 => i32::try_from(*number)?.to_sql(type_, out),
             Self::Integer(number) if *type_ == Type::INT8 => number.to_sql(type_, out),
-            Self::Text(text) if <&str as ToSql>::accepts(type_) => text.as_ref().to_sql(type_, out),
+            // PostgreSQL's text can't hold NUL, which a host may well put into a name. Ids and keys never have one, so that
+            // no look-up finds what it should not.
+            Self::Text(text) if <&str as ToSql>::accepts(type_) => match text.contains('\0') {
+                false => text.as_ref().to_sql(type_, out),
+                true => text.replace('\0', "\u{fffd}").as_str().to_sql(type_, out),
+            },
             Self::Bytes(bytes) if *type_ == Type::BYTEA => bytes.to_sql(type_, out),
             other => Err(format!("a column of type {type_} can't take {other:?}").into()),
         }

@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::engine::error::OpenError;
 use crate::engine::store::{Options, SqlStore};
-use crate::postgres::Address;
+use crate::postgres::{Address, Node};
 
 /// Where Debian's packages put the programs, one directory for each version.
 const PACKAGES: &str = "/usr/lib/postgresql";
@@ -21,6 +22,7 @@ const START: Duration = Duration::from_secs(30);
 pub struct Cluster {
     directory: PathBuf,
     schemas: AtomicU32,
+    nodes: AtomicU32,
 }
 
 impl Cluster {
@@ -41,13 +43,23 @@ impl Cluster {
         self.open(&self.schema())
     }
 
-    /// Opens the store of a schema: what another server of the same fleet would do.
+    /// Opens the store of a schema as a new server.
     ///
     /// # Panics
     /// When it can't be opened.
     pub fn open(&self, schema: &str) -> SqlStore {
-        let address: Address = self.address(schema).parse().unwrap_or_else(|error| panic!("{error}"));
-        SqlStore::connect(address, &Options::default()).unwrap_or_else(|error| panic!("{error}"))
+        self.try_open(schema).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Opens the store of a schema as a new server.
+    ///
+    /// # Errors
+    /// When another server uses it, above all.
+    pub fn try_open(&self, schema: &str) -> Result<SqlStore, OpenError> {
+        let address: Address = self.address(schema).parse()?;
+        let number = self.nodes.fetch_add(1, Ordering::Relaxed);
+        let node = Node { id: format!("node-{number}"), name: format!("test {number}") };
+        SqlStore::connect(address, &node, &Options::default())
     }
 
     /// The name of a new, empty schema.
@@ -60,10 +72,10 @@ impl Cluster {
         name
     }
 
-    /// The address of a schema.
+    /// The address of a schema, which is also the name of its connections.
     pub fn address(&self, schema: &str) -> String {
         let host = self.directory.display().to_string().replace('/', "%2F");
-        format!("postgres://postgres@{host}/postgres?options=-csearch_path%3D{schema}")
+        format!("postgres://postgres@{host}/postgres?options=-csearch_path%3D{schema}&application_name={schema}")
     }
 
     /// Runs SQL by the server's own client.
@@ -114,7 +126,7 @@ impl Cluster {
             .output()
             .unwrap_or_else(|error| panic!("run initdb of {}: {error}", programs().display()));
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let cluster = Self { directory, schemas: AtomicU32::new(0) };
+        let cluster = Self { directory, schemas: AtomicU32::new(0), nodes: AtomicU32::new(0) };
         cluster.serve(&data);
         cluster
     }
