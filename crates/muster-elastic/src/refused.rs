@@ -20,7 +20,7 @@ pub fn reason(error: &ApiError) -> Option<&'static str> {
 
 /// A refusal of which only the peer is known.
 pub fn from(peer: &Peer) -> Refused {
-    Refused { address: peer.ip(), key: peer.key().map(|key| key.to_string()), ..Refused::default() }
+    Refused { address: peer.ip(), key: peer.key().map(ToString::to_string), ..Refused::default() }
 }
 
 /// What is known of a refused request but the refusal itself.
