@@ -102,6 +102,7 @@ fn listening(handler: Seen) -> Listening<Seen> {
         requests: Gate::new(10),
         connections: Gate::new(10),
         unauthenticated: UnauthenticatedLimit::new(1),
+        idle: Arc::default(),
         metrics: Arc::clone(&METRICS),
         shutdown: CancellationToken::new(),
     }

@@ -13,7 +13,7 @@ use http_body::Body;
 use muster_core::check_in::Report;
 use muster_core::delivery::Delivered;
 use muster_core::documents::{Digest, bytes_digest, known_text};
-use muster_core::id::AgentId;
+use muster_core::id::{AgentId, KeyId};
 use muster_core::poll::GoDuration;
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
@@ -22,16 +22,22 @@ use serde_json::value::RawValue;
 
 use super::body::{BodyError, Coding};
 use super::error::ApiError;
-use super::limits::Permit;
+use super::limits::{Operation, Permit};
 use super::request_id::RequestId;
-use super::{Call, Inner, accept_encoding, authorization, body, gzip, json, respond, upgrade};
+use super::{
+    Call, Inner, RefusedWhileHeld, accept_encoding, authorization, body, gzip, json, refused, remedy, respond, upgrade,
+};
+use muster_fleet::Fleet;
 use muster_fleet::check_in::{CheckInInput, Delivery, HeldPoll, Poll};
+use muster_fleet::refusals::Refused;
 use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::{Answer, Reply, ReplyBody};
 
 /// The response when nothing is due (EA §4.13). With an empty token, the agent keeps its old one.
 const NOTHING: &[u8] = br#"{"action":"checkin","ack_token":""}"#;
-/// Responses above this many bytes are compressed for clients that accept it (EA85).
+/// Why a poll was answered before its time.
+const TOO_MANY_POLLS: &str = "answered early: the agent began more check-ins than are held for one agent";
+/// Replies above this many bytes are compressed for clients that take it (EA85).
 const COMPRESS_ABOVE: usize = 1024;
 
 impl Inner {
@@ -50,8 +56,9 @@ impl Inner {
         let coding = body::coding(headers)?;
         let wire = body::read(&head.headers, call.body, call.bounds, call.bodies).await?;
         let digest = fingerprint(&head.headers, &wire);
+        let asker = || Asker { fleet: Arc::clone(&self.fleet), key: key.id.clone() };
         if let Some(outcome) = self.fleet.check_ins().check_in_unchanged(&entry, &digest).await? {
-            return answer(outcome, &entry, takes_gzip, id, permit);
+            return answer(outcome, &entry, asker, takes_gzip, id, permit);
         }
         let decoded;
         let text: &[u8] = if coding == Coding::Gzip {
@@ -71,8 +78,9 @@ impl Inner {
             address: &peer.ip(),
             digest,
         };
-        // Boxed, because a heartbeat does not reach this point and should not pay for the state of what follows.
-        answer(Box::pin(self.fleet.check_ins().check_in(&entry, input)).await?, &entry, takes_gzip, id, permit)
+        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        let outcome = Box::pin(self.fleet.check_ins().check_in(&entry, input)).await?;
+        answer(outcome, &entry, asker, takes_gzip, id, permit)
     }
 }
 
@@ -115,6 +123,7 @@ fn fingerprint(headers: &HeaderMap, wire: &[u8]) -> Digest {
 fn answer(
     outcome: Poll,
     entry: &AgentEntry,
+    asker: impl FnOnce() -> Asker,
     takes_gzip: bool,
     id: &RequestId,
     permit: &mut Option<Permit>,
@@ -122,16 +131,49 @@ fn answer(
     match outcome {
         Poll::Due(delivery) => reply(delivery, entry, takes_gzip).map(Answer::Reply),
         Poll::Held(parked) => {
-            let held = Held { parked, takes_gzip };
+            let held = Held { parked, asker: asker(), takes_gzip };
             Ok(Answer::Park(Box::pin(held.wait(id.clone(), permit.take()))))
         }
     }
 }
 
-/// A parked check-in. Its size counts once for each connected agent.
+/// A parked check-in, who sent it, and whether its reply may be compressed.
 struct Held {
     parked: HeldPoll,
+    asker: Asker,
     takes_gzip: bool,
+}
+
+/// Who sent a check-in. The rest of what a refusal tells is in the agent's record, so that a held poll stays small.
+struct Asker {
+    fleet: Arc<Fleet>,
+    key: KeyId,
+}
+
+impl Asker {
+    /// Notes that the poll of `entry` was refused while it was held; answers the reply with the reason attached.
+    fn note(&self, entry: &AgentEntry, reason: &'static str, message: &str, mut reply: Reply) -> Reply {
+        let (address, version) = entry
+            .record()
+            .map(|record| (record.last_address.clone(), record.agent_version.clone()))
+            .unwrap_or_default();
+        self.fleet.refusals().note(
+            Refused {
+                address,
+                agent: Some(entry.id().to_string()),
+                key: Some(self.key.to_string()),
+                version,
+                operation: Operation::CheckIn.key(),
+                status: reply.status().as_u16(),
+                reason,
+                message: message.to_owned(),
+                remedy: remedy::of(reason),
+            },
+            self.fleet.now(),
+        );
+        reply.extensions_mut().insert(RefusedWhileHeld(reason));
+        reply
+    }
 }
 
 impl Held {
@@ -139,9 +181,22 @@ impl Held {
     async fn wait(self, id: RequestId, permit: Option<Permit>) -> Reply {
         let entry = Arc::clone(self.parked.entry());
         let delivery = self.parked.wait().await.or_else(without_actions);
+        let is_superseded = matches!(delivery, Ok(Delivery::Superseded));
         let answer = delivery.map_err(ApiError::from).and_then(|delivery| reply(delivery, &entry, self.takes_gzip));
         drop(permit);
-        respond::finish(answer.unwrap_or_else(|error| respond::failure(error, &id)), &id, true)
+        let reply = match answer {
+            Ok(reply) if is_superseded => self.asker.note(&entry, "TooManyPolls", TOO_MANY_POLLS, reply),
+            Ok(reply) => reply,
+            Err(error) => {
+                let (reason, message) = (refused::reason(&error), error.text().to_owned());
+                let reply = respond::failure(error, &id);
+                match reason {
+                    Some(reason) => self.asker.note(&entry, reason, &message, reply),
+                    None => reply,
+                }
+            }
+        };
+        respond::finish(reply, &id, true)
     }
 }
 
@@ -159,7 +214,7 @@ fn without_actions(error: Error) -> Result<Delivery, Error> {
 
 fn reply(delivery: Delivery, entry: &AgentEntry, takes_gzip: bool) -> Result<Reply, ApiError> {
     match delivery {
-        Delivery::Nothing => Ok(respond::json_bytes(Bytes::from_static(NOTHING))),
+        Delivery::Nothing | Delivery::Superseded => Ok(respond::json_bytes(Bytes::from_static(NOTHING))),
         Delivery::Actions { ack_token, actions } => {
             let actions: Vec<WireAction> = actions.iter().filter_map(|action| wire(action, entry.id())).collect();
             actions_reply(ack_token.as_str(), &actions, takes_gzip)

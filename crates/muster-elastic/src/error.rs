@@ -117,7 +117,9 @@ impl ApiError {
         let code = match refusal {
             Refusal::HeadTooLarge => "HeaderTooLarge",
             Refusal::Full => "TooManyRequests",
-            Refusal::Handshake(_) | Refusal::TooManyConnections => "ServiceUnavailable",
+            Refusal::Handshake(_) | Refusal::TooManyConnections | Refusal::TooManyIdle | Refusal::SentAhead => {
+                "ServiceUnavailable"
+            }
             Refusal::Malformed(_) | Refusal::Length(_) | Refusal::PlainHttp => "BadRequest",
         };
         Self::of(code).message(format!("Bad request: {refusal}"))

@@ -178,8 +178,7 @@ impl AgentApi {
     pub fn note(&self, refusal: &Refusal, peer: &Peer) {
         let (reason, message) = (refusal.reason(), refusal.to_string());
         let status = match refusal {
-            // These clients got no response.
-            Refusal::Handshake(_) | Refusal::TooManyConnections => 0,
+            Refusal::Handshake(_) | Refusal::TooManyConnections | Refusal::TooManyIdle | Refusal::SentAhead => 0,
             refusal => refusal.status().as_u16(),
         };
         let refused = Refused { reason, message, status, remedy: remedy::of(reason), ..refused::from(peer) };
@@ -206,8 +205,13 @@ impl AgentApi {
     }
 }
 
-/// Boxes the future of an endpoint other than the check-in. An async function's state is as large as its largest branch,
-/// so check-ins would otherwise pay for the largest endpoint.
+/// Records that a request carried an agent's valid key.
+fn authenticated(peer: &Peer, head: &Parts) {
+    peer.set_authenticated();
+    peer.set_key(|| Some(authorization::api_key(&head.headers).ok()?.id.as_str().into()));
+}
+
+/// Work that is not a check-in: it has a place of its own, else each check-in would carry the room for the largest.
 fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
     Box::pin(work)
 }
@@ -222,7 +226,11 @@ pub struct Handled {
     pub answer: Answer,
 }
 
-/// What the checks before the endpoint found out about a request.
+/// Why a poll was refused while it was held: an extension of its reply, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedWhileHeld(pub &'static str);
+
+/// How far a request came through the checks before its endpoint.
 #[derive(Default)]
 struct Passage {
     operation: Option<Operation>,
@@ -247,7 +255,7 @@ impl Inner {
             Ok(Answer::Reply(reply)) => (reply, refused, String::new()),
             // Only check-ins are parked, and only after the agent has authenticated.
             Ok(parked) => {
-                peer.set_authenticated();
+                authenticated(&peer, &head);
                 return Handled { operation, refused, answer: parked };
             }
             Err(error) => {
@@ -262,9 +270,11 @@ impl Inner {
             let refused = Refused { status, reason, message, remedy: remedy::of(reason), ..seen };
             self.fleet.refusals().note(refused, self.fleet.now());
         }
-        // A success of an operation that requires a key proves that the key was valid. The endpoints need not report it.
-        if reply.status().is_success() && operation.is_some_and(Operation::asks_for_key) {
-            peer.set_authenticated();
+        match operation.filter(|_| reply.status().is_success()) {
+            // Many hosts share an enrollment key; each of them has its own with the next request.
+            Some(Operation::Enroll) => peer.set_authenticated(),
+            Some(operation) if operation.asks_for_key() => authenticated(&peer, &head),
+            _ => {}
         }
         Handled { operation, refused, answer: respond::finish(reply, &id, versioned).into() }
     }

@@ -20,7 +20,7 @@ pub fn reason(error: &ApiError) -> Option<&'static str> {
 
 /// A refusal with only the peer filled in.
 pub fn from(peer: &Peer) -> Refused {
-    Refused { address: peer.ip(), operation: "", ..Refused::default() }
+    Refused { address: peer.ip(), key: peer.key().map(ToString::to_string), ..Refused::default() }
 }
 
 /// A refusal with everything that is known about the request. The reason is added by the caller.

@@ -28,6 +28,13 @@ pub fn of(code: &str) -> &'static str {
         "PlainHttp" => "use https:// in the agent's --url, or in the backend of the load balancer",
         "TlsHandshake" => "pass the agent the CA certificate of this server (--certificate-authorities)",
         "TooManyConnections" => "raise limits.max_connections or the limit of open files",
+        "TooManyIdle" => {
+            "a client opens connections and leaves them idle: check the agent with this key, or revoke the key"
+        }
+        "TooManyPolls" => {
+            "two hosts may share one installation, for example after cloning: enroll the copy again; or a proxy repeats requests"
+        }
+        "SentAhead" => "the client sends requests without waiting for responses; check the proxy in between",
         _ => "",
     }
 }

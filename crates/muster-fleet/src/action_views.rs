@@ -119,7 +119,7 @@ impl Actions {
         for (action, counts) in found.items {
             items.push(self.action_view(seen, action, counts, question.errors).await?);
         }
-        Ok(Listed { items, total: found.total })
+        Ok(Listed { items, total: found.total, unreadable: found.unreadable })
     }
 
     /// Adds the latest errors to actions that were listed without them.

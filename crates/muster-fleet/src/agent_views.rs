@@ -54,14 +54,13 @@ impl Agents {
         let seen = self.store.seen_by(grant);
         let found = match rows {
             Rows::Page(page) => seen.agents(filter, *sort, *descending, *page).await?,
-            Rows::After(cursor, limit) => Listed {
-                items: seen.agents_after(filter, *sort, *descending, cursor, *limit).await?,
-                // The cursor only skips rows; the total stays that of the whole list, so it is counted separately.
-                total: seen.agent_counts(filter).await?.into_iter().map(|(_, count)| count).sum(),
-            },
+            Rows::After(cursor, limit) => {
+                let found = seen.agents_after(filter, *sort, *descending, cursor, *limit).await?;
+                found.of(seen.agent_counts(filter).await?.into_iter().map(|(_, count)| count).sum())
+            }
         };
         let items = found.items.into_iter().map(|details| self.with_presence(details)).collect();
-        Ok(Listed { items, total: found.total })
+        Ok(Listed { items, total: found.total, unreadable: found.unreadable })
     }
 
     /// Returns the agents with these ids and the agents on hosts with these names, in any status. Host names are

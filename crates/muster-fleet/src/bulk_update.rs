@@ -112,8 +112,8 @@ impl Records {
         let mut changed: Vec<Arc<AgentRecord>> = Vec::new();
         for before in records {
             let AgentChange { record, writes: more } = decide(before, now);
-            let Some(after) = record.map(Arc::new) else {
-                // A result may be due even without a change of the record, for example for a tag that it already has.
+            let seen = self.registry.last_seen(&before.id, now);
+            let Some(after) = record.map(|after| Arc::new(self.spared(before, after, seen))) else {
                 writes.extend(more);
                 continue;
             };

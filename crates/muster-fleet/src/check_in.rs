@@ -79,7 +79,9 @@ pub enum Poll {
 pub enum Delivery {
     /// Nothing.
     Nothing,
-    /// Actions, and the token that acknowledges their receipt.
+    /// Nothing, before the poll's time is over: the agent has begun more polls than it may have held.
+    Superseded,
+    /// Orders, and the token that confirms them.
     Actions {
         /// Sent back by the agent, it suppresses these actions and all earlier ones (EA73).
         ack_token: ActionId,
@@ -427,16 +429,16 @@ impl HeldPoll {
     /// or the server shuts down.
     pub async fn wait(mut self) -> Result<Delivery, Error> {
         loop {
-            // Before each wait, since the shutdown may have woken all polls just before this one was registered.
-            if self.check_ins.shutdown.has_begun() || self.slot.is_superseded() {
-                return Ok(Delivery::Nothing);
+            // Before each wait: the server may have begun to stop before this poll counted as held.
+            if let Some(ended) = self.ended() {
+                return Ok(ended);
             }
             let over = tokio::select! {
                 () = self.slot.entry().woken_after(self.generation) => false,
                 () = tokio::time::sleep_until(self.deadline) => true,
             };
-            if self.check_ins.shutdown.has_begun() || self.slot.is_superseded() {
-                return Ok(Delivery::Nothing);
+            if let Some(ended) = self.ended() {
+                return Ok(ended);
             }
             self.generation = self.slot.entry().generation();
             // Boxed, so that a waiting poll does not reserve the space of the look's state.
@@ -452,6 +454,14 @@ impl HeldPoll {
                 Due::Nothing => {}
             }
         }
+    }
+
+    /// The answer of a poll that is over whatever is due.
+    fn ended(&self) -> Option<Delivery> {
+        if self.check_ins.shutdown.has_begun() {
+            return Some(Delivery::Nothing);
+        }
+        self.slot.is_superseded().then_some(Delivery::Superseded)
     }
 
     /// The agent.

@@ -11,7 +11,7 @@ use muster_core::entropy::random_uuid;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Error, ErrorKind};
-use muster_store::query::{Listed, Page};
+use muster_store::query::{Listed, Page, Readable};
 use muster_store::{EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 
@@ -137,7 +137,7 @@ impl EnrollmentKeys {
         policy: Option<&PolicyId>,
         after: (Timestamp, &EnrollmentKeyId),
         limit: u32,
-    ) -> Result<Vec<EnrollmentKey>, Error> {
+    ) -> Result<Readable<EnrollmentKey>, Error> {
         Ok(self.store.seen_by(grant).enrollment_keys_after(policy, after, limit).await?)
     }
 

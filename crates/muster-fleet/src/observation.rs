@@ -15,6 +15,7 @@ use muster_store::query::AgentFilter;
 
 use super::authority::System;
 use super::bulk_update::Basis;
+use super::records::Records;
 use super::status_timer::Statuses;
 use super::update::AgentChange;
 
@@ -91,15 +92,25 @@ pub(super) fn undecided_until(
     (last < began && now < judged).then_some(judged)
 }
 
-/// Undoes a transition to offline or inactive, because the agent may still come back until `judged`, and evaluates it
-/// again then.
-pub(super) fn keep_present(before: &AgentRecord, after: &mut AgentRecord, judged: Timestamp) {
+impl Records {
+    /// The record that may be written for `after`: an agent that would be away only because it had no chance to be seen
+    /// keeps its status until it had one. Every change of a record passes here, whoever makes it.
+    pub(super) fn spared(&self, before: &AgentRecord, after: AgentRecord, seen: Option<Timestamp>) -> AgentRecord {
+        match undecided_until(before, seen, &self.observation, &*self.clock) {
+            Some(judged) if after.active => spare(before, after, judged),
+            _ => after,
+        }
+    }
+}
+
+fn spare(before: &AgentRecord, mut after: AgentRecord, judged: Timestamp) -> AgentRecord {
     let is_away = |status| matches!(status, Status::Offline | Status::Inactive);
     if is_away(after.status) && !is_away(before.status) {
         // Only this transition is undone. Others, such as the end of an upgrade, are not about presence.
         (after.status, after.status_since) = (before.status, before.status_since);
     }
     after.status_deadline = Some(judged);
+    after
 }
 
 impl Statuses {

@@ -57,7 +57,7 @@ use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_store::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page};
+use muster_store::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 use muster_store::{Resources, StoreError};
 
 /// A view of the store that is limited to one space: objects of other spaces don't exist in it.
@@ -118,7 +118,7 @@ impl Scoped<'_> {
         descending: bool,
         after: &AgentCursor,
         limit: u32,
-    ) -> Result<Vec<AgentDetails>, StoreError> {
+    ) -> Result<Readable<AgentDetails>, StoreError> {
         self.store.agents_after(&self.agents_that(filter), sort, descending, after, limit).await
     }
 
@@ -210,8 +210,8 @@ impl Scoped<'_> {
         self.store.policies(Some(self.space), page).await
     }
 
-    /// Returns the policies after a name, by name.
-    pub async fn policies_after(&self, name: &str, limit: u32) -> Result<Vec<Policy>, StoreError> {
+    /// Policies behind a name, by name.
+    pub async fn policies_after(&self, name: &str, limit: u32) -> Result<Readable<Policy>, StoreError> {
         self.store.policies_after(self.space, name, limit).await
     }
 
@@ -274,7 +274,7 @@ impl Scoped<'_> {
         policy: Option<&PolicyId>,
         after: (Timestamp, &EnrollmentKeyId),
         limit: u32,
-    ) -> Result<Vec<EnrollmentKey>, StoreError> {
+    ) -> Result<Readable<EnrollmentKey>, StoreError> {
         self.store.enrollment_keys_after(self.space, policy, after, limit).await
     }
 

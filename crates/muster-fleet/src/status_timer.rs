@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::authority::System;
-use super::observation::{keep_present, reevaluated, undecided_until};
+use super::observation::{reevaluated, undecided_until};
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
 use super::shutdown::Shutdown;
@@ -23,8 +23,8 @@ use super::watched_store::WatchedStore;
 
 /// Interval between looks for due agents.
 const TICK: Duration = Duration::from_secs(2);
-/// Time after a start in which no status is written, while agents reconnect. They count as offline even later, after a
-/// full back-off (`observation::keep_present`).
+/// After a start agents get this long to come back before anything is written about those that did not. They count as
+/// offline later, after a full back-off (`Records::spared`).
 const GRACE: Duration = Duration::from_secs(60);
 /// Agents per read.
 const BATCH: u32 = 500;
@@ -109,7 +109,7 @@ impl Statuses {
         let moved = self
             .records
             .update(&System, entry, |record, now| {
-                let change = self.due_change(record, entry.last_seen(now), now);
+                let change = self.after_a_look(record, entry.last_seen(now), now);
                 let after = change.record.as_ref().map_or(record.status, |after| after.status);
                 left = (after != record.status).then_some((record.status, after));
                 Ok(change)
@@ -129,14 +129,12 @@ impl Statuses {
         }
     }
 
-    /// Returns the change that is due: another status, or the failure of an upgrade without progress.
-    fn due_change(&self, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentChange {
-        if let Some(judged) = undecided_until(before, seen, &self.records.observation, &*self.clock) {
-            let mut after = reevaluated(before, seen, now);
-            keep_present(before, &mut after, judged);
-            return AgentChange { record: Some(after), writes: Vec::new() };
-        }
-        let Some((upgrade, ended)) = before.upgrade.given_up(&before.agent_version, now) else {
+    /// What time alone brings: another status, and the end of an upgrade that shows no progress.
+    fn after_a_look(&self, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentChange {
+        // An upgrade is given up only for the silence of an agent that had a chance to be seen.
+        let is_judged = undecided_until(before, seen, &self.records.observation, &*self.clock).is_none();
+        let given_up = before.upgrade.given_up(&before.agent_version, now).filter(|_| is_judged);
+        let Some((upgrade, ended)) = given_up else {
             return AgentChange { record: Some(reevaluated(before, seen, now)), writes: Vec::new() };
         };
         let given_up = AgentRecord { upgrade, ..before.clone() };

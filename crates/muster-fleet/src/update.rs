@@ -38,7 +38,10 @@ impl Records {
         for _ in 0..ATTEMPTS {
             let before = entry.record().ok_or_else(agent_gone)?;
             let AgentChange { record, mut writes } = change(&before, self.clock.now())?;
-            let after = record.map_or_else(|| Arc::clone(&before), Arc::new);
+            let after = record.map_or_else(
+                || Arc::clone(&before),
+                |after| Arc::new(self.spared(&before, after, entry.last_seen(self.clock.now()))),
+            );
             if !Arc::ptr_eq(&before, &after) {
                 // First, because its precondition is the one most likely to fail; then nothing else is tried.
                 writes.insert(

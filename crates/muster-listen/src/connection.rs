@@ -12,6 +12,7 @@ use super::alarm::Alarm;
 use super::exchange::{End, Exchanges, ParkedRequest};
 use super::hold::{Held, MAX_EARLY, hold};
 use super::link::Link;
+use super::refusal::Refusal;
 use super::upgrade::Upgraded;
 use super::wire::{self, Manner, Sending};
 use super::{Handler, Listening};
@@ -37,7 +38,7 @@ where
         link = back;
         is_first = false;
         match end {
-            End::Park(request) => match answer_parked(link, request, &listening).await {
+            End::Park(request) => match answer_parked(link, request, &listening, &peer).await {
                 Some(back) => link = back,
                 None => return,
             },
@@ -65,6 +66,7 @@ async fn answer_parked<S, H>(
     mut link: Link<S>,
     request: ParkedRequest,
     listening: &Arc<Listening<H>>,
+    peer: &Peer,
 ) -> Option<Link<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -81,6 +83,7 @@ where
         Ok(Held::Reply(reply)) => reply,
         Ok(Held::Flooded) => {
             listening.metrics.cut_connections.inc();
+            listening.handler.note(&Refusal::SentAhead, peer);
             debug!(limit = MAX_EARLY, "connection closed: the client sent too much data while its request was held");
             return None;
         }

@@ -16,6 +16,7 @@ use super::alarm::Alarm;
 use super::feed::Feed;
 use super::gate::Pass;
 use super::head::{self, Head};
+use super::idle::IdlePlace;
 use super::link::Link;
 use super::refusal::Refusal;
 use super::upgrade::{Takeover, Upgrade};
@@ -63,6 +64,8 @@ pub(super) struct Exchanges<'a, S, H> {
     /// a head arrived.
     since: Instant,
     is_first: bool,
+    /// While it waits for a request.
+    idle: Option<IdlePlace>,
 }
 
 impl<'a, S, H> Exchanges<'a, S, H>
@@ -80,7 +83,7 @@ where
     ) -> Self {
         let since = Instant::now();
         let alarm = Alarm::new(since + listening.timeouts.idle.min(listening.timeouts.read_header));
-        let mut exchanges = Self { link, listening, peer, place, alarm, since, is_first };
+        let mut exchanges = Self { link, listening, peer, place, alarm, since, is_first, idle: None };
         exchanges.note_authentication();
         exchanges
     }
@@ -133,6 +136,7 @@ where
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Close { unread: false })),
                 Poll::Ready(Ok(_)) => {
                     fresh = true;
+                    self.idle = None;
                     if idle {
                         self.since = Instant::now();
                     }
@@ -148,13 +152,23 @@ where
             if idle && stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(End::Close { unread: false }));
             }
+            if idle && self.poll_displaced(cx).is_ready() {
+                self.listening.handler.note(&Refusal::TooManyIdle, self.peer);
+                return Poll::Ready(Err(End::Close { unread: false }));
+            }
             return self.poll_head_late(idle, cx).map(Err);
         }
     }
 
-    /// Closes the connection when a head or the next request is late. The head's deadline counts from its first byte.
-    /// Before that a connection may idle, even before its first request (load balancers open spare connections), unless
-    /// too many unauthenticated connections are idle.
+    /// Ready when the key of this connection has too many without a request, and this is the oldest.
+    fn poll_displaced(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(key) = self.peer.key() else { return Poll::Pending };
+        let idle = self.idle.get_or_insert_with(|| self.listening.idle.enter(Arc::clone(key)));
+        idle.poll_displaced(cx)
+    }
+
+    /// A head is due from its first byte. Before that a connection may idle, also before its first request (load
+    /// balancers open spare ones), unless it is one too many of the unauthenticated.
     fn poll_head_late(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<End> {
         let timeouts = &self.listening.timeouts;
         let patience = if idle && self.place.may_idle() { timeouts.idle } else { timeouts.read_header };

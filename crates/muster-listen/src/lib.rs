@@ -4,10 +4,12 @@
 //!   on shutdown.
 //! * [`connection`] drives one: [`exchange`] reads a request's [`head`], runs the handler while [`feed`] delivers
 //!   the body ([`body`], [`chunked`]), and sends the reply ([`wire`], [`pieces`]). When a handler parks, all of that
-//!   is freed, and the connection keeps only its stream and the slot ([`hold`]). A waiting TLS stream holds no buffers
-//!   ([`tls_stream`]). [`upgrade`] hands the connection over to another protocol.
-//! * [`web`] serves management listeners with hyper, behind our checks and deadlines ([`guard`]).
-//! * [`refusal`] lists the reasons for which a request never reaches a handler.
+//!   is freed, and the connection holds its stream and the slot alone ([`hold`]). A TLS stream that waits holds no
+//!   buffers ([`tls_stream`]).
+//!   [`upgrade`] hands the connection over to another protocol.
+//! * [`idle`] bounds the connections that a key keeps open without a request.
+//! * [`web`] serves people's listeners by hyper, with our checks and deadlines in front ([`guard`]).
+//! * [`refusal`] is what never reaches a handler.
 //!
 //! `httparse` parses heads. Agents are not served by a general HTTP server, because an agent's request is parked almost
 //! all the time: this crate determines the memory of a parked connection and the CPU time of a heartbeat
@@ -25,6 +27,7 @@ pub mod gate;
 mod guard;
 mod head;
 mod hold;
+pub mod idle;
 mod link;
 pub mod metrics;
 mod pieces;
@@ -56,6 +59,7 @@ use tokio_util::sync::CancellationToken;
 use self::accept::Place;
 use self::body::RequestBody;
 use self::gate::Gate;
+use self::idle::IdleConnections;
 use self::refusal::Refusal;
 use self::unauthenticated::UnauthenticatedLimit;
 use self::upgrade::Stream;
@@ -136,9 +140,11 @@ pub struct Listening<H> {
     pub requests: Arc<Gate>,
     /// Limit of open connections.
     pub connections: Arc<Gate>,
-    /// Limits for unauthenticated connections.
+    /// Those of them that have not authenticated.
     pub unauthenticated: Arc<UnauthenticatedLimit>,
-    /// Metrics, shared with other listeners.
+    /// Those of them that authenticated and wait for a request.
+    pub idle: Arc<IdleConnections>,
+    /// Counters.
     pub metrics: Arc<ConnectionMetrics>,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,

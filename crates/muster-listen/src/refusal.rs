@@ -24,7 +24,13 @@ pub enum Refusal {
     /// Too many connections are open, in total or from this address.
     #[error("too many connections")]
     TooManyConnections,
-    /// Too many requests are running on this listener (EA17).
+    /// A key has too many connections without a request; this is the oldest.
+    #[error("too many idle connections of one key: the oldest one is closed")]
+    TooManyIdle,
+    /// The client of a held request sent more than is kept until its response.
+    #[error("the client sent too much data while its request was held")]
+    SentAhead,
+    /// Too many requests run on this listener (EA17).
     #[error("Server capacity exceeded.")]
     Full,
 }
@@ -37,8 +43,10 @@ impl Refusal {
             // 431 also for a long request line, which could get a 414: the parser does not distinguish them.
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
-            // Never sent: these clients get no response. The status only appears in records.
-            Self::Handshake(_) | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            // Nobody can be told.
+            Self::Handshake(_) | Self::TooManyConnections | Self::TooManyIdle | Self::SentAhead => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -50,6 +58,8 @@ impl Refusal {
             Self::PlainHttp => "PlainHttp",
             Self::Handshake(_) => "TlsHandshake",
             Self::TooManyConnections => "TooManyConnections",
+            Self::TooManyIdle => "TooManyIdle",
+            Self::SentAhead => "SentAhead",
             Self::Full => "Full",
         }
     }

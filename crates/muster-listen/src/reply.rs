@@ -9,8 +9,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -167,14 +167,21 @@ pub struct Peer {
     pub uid: Option<u32>,
     /// The client's certificate chain, leaf first, if it presented one. The handshake verified it.
     pub certificates: Option<Arc<[CertificateDer<'static>]>>,
-    /// Whether a request of this connection carried valid credentials; shared by all its requests.
-    pub authenticated: Arc<AtomicBool>,
+    /// What the requests of this connection have proved; shared by all of them.
+    pub proved: Arc<Proved>,
+}
+
+/// What the requests of a connection have proved about the client.
+#[derive(Debug, Default)]
+pub struct Proved {
+    is_authenticated: AtomicBool,
+    key: OnceLock<Arc<str>>,
 }
 
 impl Peer {
     /// An unauthenticated peer of `listener`, without an address and without TLS.
     pub fn new(listener: ListenerKind) -> Self {
-        Self { address: None, tls: false, listener, uid: None, certificates: None, authenticated: Arc::default() }
+        Self { address: None, tls: false, listener, uid: None, certificates: None, proved: Arc::default() }
     }
 
     /// Records that a request of this connection carried valid credentials. Until then the connection occupies one of
@@ -182,13 +189,29 @@ impl Peer {
     pub fn set_authenticated(&self) {
         // Loaded first: a store with each request would take the cache line away from other readers.
         if !self.is_authenticated() {
-            self.authenticated.store(true, Ordering::Relaxed);
+            self.proved.is_authenticated.store(true, Ordering::Relaxed);
         }
     }
 
     /// Returns whether a request of this connection carried valid credentials.
     pub fn is_authenticated(&self) -> bool {
-        self.authenticated.load(Ordering::Relaxed)
+        self.proved.is_authenticated.load(Ordering::Relaxed)
+    }
+
+    /// Records the id of the key that authenticated a request of this connection. The first one stays: a proxy that
+    /// sends requests of many agents is bounded by its own settings.
+    pub fn set_key(&self, id: impl FnOnce() -> Option<Arc<str>>) {
+        if self.proved.key.get().is_none()
+            && let Some(id) = id()
+        {
+            // An error: another request was first.
+            let _ = self.proved.key.set(id);
+        }
+    }
+
+    /// The id of the first key that authenticated a request of this connection.
+    pub fn key(&self) -> Option<&Arc<str>> {
+        self.proved.key.get()
     }
 
     /// The address without its port, for records and limits; empty on the Unix socket.

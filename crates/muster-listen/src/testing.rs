@@ -37,10 +37,12 @@ impl Handler for TestHandler {
         reply
     }
 
-    /// Treats a request to a path that begins with `/known` as one with valid credentials.
+    /// A request to a path that begins with `/known` counts as one with valid credentials, below `/known/` with those
+    /// of a key of that name.
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work {
         if request.uri().path().starts_with("/known") {
             peer.set_authenticated();
+            peer.set_key(|| request.uri().path().strip_prefix("/known/").map(Arc::from));
         }
         (self.0)(request, peer)
     }
@@ -143,6 +145,7 @@ impl Setup {
             requests: Gate::new(self.requests),
             connections: Gate::new(self.connections),
             unauthenticated: UnauthenticatedLimit::new(self.connections),
+            idle: Arc::default(),
             metrics: Arc::new(ConnectionMetrics::default()),
             shutdown: CancellationToken::new(),
         }

@@ -11,7 +11,7 @@ use muster_core::time::Timestamp;
 use muster_protocol::management::action::{ActionResult, ActionStatus, CancelAction, CancelRequest, ListActionStatus};
 use muster_protocol::management::envelope::{Counted, Whole};
 use muster_protocol::management::{Item, Items};
-use muster_store::query::{ActionCursor, Listed, Page};
+use muster_store::query::{ActionCursor, Listed, Page, Readable};
 use serde::{Deserialize, Serialize};
 
 use super::action_convert as convert;
@@ -65,21 +65,23 @@ async fn list(
         None => fleet.actions().list(&grant, &question, paging.rows()).await?,
         Some(rest) => {
             let all = ActionListQuery { after: None, ..question };
-            let matching = every_match(&fleet, &grant, all, &rest).await?;
+            let Readable { items: matching, unreadable } = every_match(&fleet, &grant, all, &rest).await?;
             let total = matching.len() as u64;
             // The total counts all matches, so they are all read, even for a page in the middle.
             let place = |view: &ActionView| Some(ActionCursor::behind(&view.action)) == after;
             let behind = after.as_ref().and_then(|_| matching.iter().position(place)).map_or(0, |place| place + 1);
             let mut items = paging.cut(matching.into_iter().skip(behind).collect());
             fleet.actions().add_errors(&grant, &mut items, errors).await?;
-            Listed { items, total }
+            // All rows were looked through; the first page tells of those that could not be read.
+            let unreadable = if after.is_none() { unreadable } else { 0 };
+            Listed { items, total, unreadable }
         }
     };
     // A page that is not full is the last one and has no cursor.
     let is_full = found.items.len() == paging.per_page as usize;
     let next = found.items.last().filter(|_| is_full).map(|last| cursor::behind_action(&last.action));
     let items = found.items.into_iter().map(convert::status).collect();
-    Ok(page_with_next(items, found.total, &paging, next))
+    Ok(page_with_next(Listed { items, total: found.total, unreadable: found.unreadable }, &paging, next))
 }
 
 /// Reads all matching actions in batches.
@@ -88,15 +90,16 @@ async fn every_match(
     grant: &Grant<AgentsRead>,
     mut question: ActionListQuery,
     wanted: &Expr,
-) -> Result<Vec<ActionView>, Error> {
-    let mut found = Vec::new();
+) -> Result<Readable<ActionView>, Error> {
+    let (mut found, mut unreadable) = (Vec::new(), 0);
     loop {
-        // Filtered batch by batch, so that memory holds the matches and one batch instead of all actions.
-        let batch = fleet.actions().list(grant, &question, Page { offset: 0, limit: cursor::BATCH }).await?.items;
+        let listed = fleet.actions().list(grant, &question, Page { offset: 0, limit: cursor::BATCH }).await?;
+        let batch = listed.items;
+        unreadable += listed.unreadable;
         question.after = batch.last().map(|last| ActionCursor::behind(&last.action));
         found.append(&mut select_by(&TABLE, wanted.clone(), batch).await?);
         if question.after.is_none() {
-            return Ok(found);
+            return Ok(Readable { items: found, unreadable });
         }
     }
 }

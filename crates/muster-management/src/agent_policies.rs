@@ -15,7 +15,7 @@ use muster_protocol::management::agent_policy::{
 };
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::{Item, Items};
-use muster_store::query::{Listed, Page};
+use muster_store::query::{Listed, Page, Readable};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -96,20 +96,21 @@ async fn list(
     let grant = context.grant()?;
     let found = match (kuery, &after) {
         (None, None) => fleet.policies().list(&grant, paging.rows()).await?,
-        // A read with a limit of 0 returns only the total.
-        (None, Some(name)) => Listed {
-            items: fleet.policies().list_after(&grant, name, paging.per_page).await?,
-            total: fleet.policies().list(&grant, Page { offset: 0, limit: 0 }).await?.total,
-        },
+        (None, Some(name)) => {
+            let found = fleet.policies().list_after(&grant, name, paging.per_page).await?;
+            found.of(fleet.policies().list(&grant, Page { offset: 0, limit: 0 }).await?.total)
+        }
         (Some(kuery), after) => {
-            let mut items = every_match(&fleet, &grant, kuery).await?;
+            let Readable { mut items, unreadable } = every_match(&fleet, &grant, kuery).await?;
             let total = items.len() as u64;
             // Sorted as in the store: by name without case, then by name, so that the cursor is unique.
             let key = |name: &str| (name.to_ascii_lowercase(), name.to_owned());
             if let Some(name) = after {
                 items.retain(|policy| key(&policy.name) > key(name));
             }
-            Listed { total, items: paging.cut(items) }
+            // All rows were looked through; the first page tells of those that could not be read.
+            let unreadable = if after.is_none() { unreadable } else { 0 };
+            Listed { total, items: paging.cut(items), unreadable }
         }
     };
     // A page that is not full is the last one and has no cursor.
@@ -118,18 +119,20 @@ async fn list(
     // Counting reads every agent's policy, so it happens only on request.
     let counts = if counted { fleet.policies().agent_counts(&grant).await?.into() } else { AgentCounts::default() };
     let items = found.items.into_iter().map(|one| policy(one, &counts, full)).collect();
-    Ok(page_with_next(items, found.total, &paging, next))
+    Ok(page_with_next(Listed { items, total: found.total, unreadable: found.unreadable }, &paging, next))
 }
 
-/// Reads all matching policies in batches.
-async fn every_match(fleet: &Fleet, grant: &Grant<PoliciesRead>, kuery: &str) -> Result<Vec<Policy>, Error> {
+/// Every policy that matches, read in batches.
+async fn every_match(fleet: &Fleet, grant: &Grant<PoliciesRead>, kuery: &str) -> Result<Readable<Policy>, Error> {
     let mut found = Vec::new();
-    let mut batch = fleet.policies().list(grant, Page { offset: 0, limit: cursor::BATCH }).await?.items;
+    let Listed { items: mut batch, mut unreadable, .. } =
+        fleet.policies().list(grant, Page { offset: 0, limit: cursor::BATCH }).await?;
     while let Some(last) = batch.last().map(|policy| policy.name.clone()) {
         found.append(&mut matching(kuery, batch).await);
-        batch = fleet.policies().list_after(grant, &last, cursor::BATCH).await?;
+        let next = fleet.policies().list_after(grant, &last, cursor::BATCH).await?;
+        (batch, unreadable) = (next.items, unreadable + next.unreadable);
     }
-    Ok(found)
+    Ok(Readable { items: found, unreadable })
 }
 
 async fn create(

@@ -97,6 +97,7 @@ async fn list(
     Ok(Json(Agents {
         items: found.items.into_iter().map(convert::agent_row).collect(),
         total: found.total,
+        unreadable: found.unreadable,
         page: paging.page,
         per_page: paging.per_page,
         status_summary,

@@ -3,6 +3,7 @@
 use axum::Json;
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::{Item, Items};
+use muster_store::query::Listed;
 
 use super::error::ApiResult;
 use super::query::Paging;
@@ -22,11 +23,11 @@ pub fn whole<T>(items: Vec<T>) -> Json<Whole<T>> {
 
 /// A page of a list.
 pub fn page<T>(items: Vec<T>, total: u64, paging: &Paging) -> Json<Items<T>> {
-    // For lists that are never long enough for a cursor.
-    page_with_next(items, total, paging, None)
+    page_with_next(Listed { items, total, unreadable: 0 }, paging, None)
 }
 
-/// A page of a list with the cursor of the next page.
-pub fn page_with_next<T>(items: Vec<T>, total: u64, paging: &Paging, next: Option<String>) -> Json<Items<T>> {
-    Json(Items { items, total, page: paging.page, per_page: paging.per_page, next_search_after: next })
+/// A page, and where the list goes on behind it.
+pub fn page_with_next<T>(found: Listed<T>, paging: &Paging, next: Option<String>) -> Json<Items<T>> {
+    let Listed { items, total, unreadable } = found;
+    Json(Items { items, total, unreadable, page: paging.page, per_page: paging.per_page, next_search_after: next })
 }

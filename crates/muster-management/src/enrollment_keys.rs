@@ -12,7 +12,7 @@ use muster_protocol::management::Item;
 use muster_protocol::management::enrollment_key::{
     CreateEnrollmentKey, CreatedEnrollmentKey, Deleted, EnrollmentKey, EnrollmentKeys, ListEnrollmentKeys,
 };
-use muster_store::query::{Listed, Page};
+use muster_store::query::{Listed, Page, Readable};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -54,18 +54,20 @@ async fn list(
     let grant = context.grant()?;
     let found = match (only_policy(&kuery)?, &after) {
         (Some(policy), None) => fleet.enrollment_keys().list(&grant, policy.as_ref(), paging.rows()).await?,
-        (Some(policy), Some((at, id))) => Listed {
-            items: fleet.enrollment_keys().list_after(&grant, policy.as_ref(), (*at, id), paging.per_page).await?,
-            total: fleet.enrollment_keys().list(&grant, policy.as_ref(), Page { offset: 0, limit: 0 }).await?.total,
-        },
-        // Any other condition is evaluated on rows in memory; there are far fewer keys than agents.
+        (Some(policy), Some((at, id))) => {
+            let keys = fleet.enrollment_keys();
+            let found = keys.list_after(&grant, policy.as_ref(), (*at, id), paging.per_page).await?;
+            found.of(keys.list(&grant, policy.as_ref(), Page { offset: 0, limit: 0 }).await?.total)
+        }
         (None, after) => {
-            let mut items = every_match(&fleet, &grant, &kuery).await?;
+            let Readable { mut items, unreadable } = every_match(&fleet, &grant, &kuery).await?;
             let total = items.len() as u64;
             if let Some((at, id)) = after {
                 items.retain(|key| (key.created_at, &key.id) < (*at, id));
             }
-            Listed { total, items: paging.cut(items) }
+            // All rows were looked through; the first page tells of those that could not be read.
+            let unreadable = if after.is_none() { unreadable } else { 0 };
+            Listed { total, items: paging.cut(items), unreadable }
         }
     };
     // A page that is not full is the last one and has no cursor.
@@ -77,20 +79,23 @@ async fn list(
     // The deprecated twin of `items`, which older clients read (MG61).
     let list = items.clone();
     let Paging { page, per_page, .. } = paging;
-    Ok(Json(EnrollmentKeys { items, list, total: found.total, page, per_page, next_search_after: next }))
+    let (total, unreadable) = (found.total, found.unreadable);
+    Ok(Json(EnrollmentKeys { items, list, total, unreadable, page, per_page, next_search_after: next }))
 }
 
-/// Reads all matching keys in batches.
-async fn every_match(fleet: &Fleet, grant: &Grant<KeysRead>, kuery: &str) -> Result<Vec<Record>, Error> {
+/// Every key that matches, read in batches.
+async fn every_match(fleet: &Fleet, grant: &Grant<KeysRead>, kuery: &str) -> Result<Readable<Record>, Error> {
     let mut found = Vec::new();
-    let mut batch = fleet.enrollment_keys().list(grant, None, Page { offset: 0, limit: cursor::BATCH }).await?.items;
-    // Validates the query even if there are no keys.
+    let Listed { items: mut batch, mut unreadable, .. } =
+        fleet.enrollment_keys().list(grant, None, Page { offset: 0, limit: cursor::BATCH }).await?;
+    // An unknown field is told even when there is no key.
     select(&TABLE, kuery, Vec::new()).await?;
     while let Some((at, id)) = batch.last().map(|key| (key.created_at, key.id.clone())) {
         found.append(&mut select(&TABLE, kuery, batch).await?);
-        batch = fleet.enrollment_keys().list_after(grant, None, (at, &id), cursor::BATCH).await?;
+        let next = fleet.enrollment_keys().list_after(grant, None, (at, &id), cursor::BATCH).await?;
+        (batch, unreadable) = (next.items, unreadable + next.unreadable);
     }
-    Ok(found)
+    Ok(Readable { items: found, unreadable })
 }
 
 /// Fields of a key that a query may use.

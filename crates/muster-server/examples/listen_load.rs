@@ -84,6 +84,7 @@ async fn serve(address: SocketAddr, folder: &str, secure: bool) -> Result<()> {
         requests: Gate::new(1_000_000),
         connections: Gate::new(1_000_000),
         unauthenticated: UnauthenticatedLimit::new(2_000_000),
+        idle: Arc::default(),
         metrics: Arc::new(ConnectionMetrics::default()),
         shutdown: CancellationToken::new(),
     };

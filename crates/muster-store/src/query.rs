@@ -153,6 +153,25 @@ pub struct Listed<T> {
     pub items: Vec<T>,
     /// All that match.
     pub total: u64,
+    /// Rows between those of the page that are left out because they cannot be read.
+    pub unreadable: u64,
+}
+
+/// Rows of a list that could be read, and how many between them could not.
+#[derive(Clone, Debug)]
+pub struct Readable<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Rows that are left out.
+    pub unreadable: u64,
+}
+
+impl<T> Readable<T> {
+    /// As a page of so many in all.
+    pub fn of(self, total: u64) -> Listed<T> {
+        let Self { items, unreadable } = self;
+        Listed { items, total, unreadable }
+    }
 }
 
 /// Which actions.

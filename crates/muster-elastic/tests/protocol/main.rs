@@ -4,6 +4,7 @@ mod acks;
 mod artifacts;
 mod audit;
 mod bad_input;
+mod balancers;
 mod check_in;
 mod clones;
 mod delivery;

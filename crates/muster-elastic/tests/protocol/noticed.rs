@@ -57,7 +57,46 @@ async fn every_refusal_is_recorded_and_success_is_not() {
 }
 
 #[tokio::test]
-async fn a_large_uncompressed_check_in_is_accepted() {
+async fn what_ends_a_held_poll_is_noticed_where_it_is_a_refusal() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let poll = || server.park(server.check_in(&agent, &online()));
+    let (first, second) = (poll().await, poll().await);
+    let third = poll().await;
+    assert_eq!(crate::setting::Got::of(first.await).await.status, 200);
+    let row = server.fleet.refusals().latest().remove(0).refused;
+    assert_eq!((row.reason, row.status, row.operation), ("TooManyPolls", 200, "checkin"));
+    assert!(!row.message.is_empty() && !row.remedy.is_empty(), "{row:?}");
+
+    server.revoke(&agent).await;
+    for held in [second, third] {
+        let reply = held.await;
+        let reason = reply.extensions().get::<muster_elastic::RefusedWhileHeld>().map(|refused| refused.0);
+        assert_eq!((reply.status().as_u16(), reason), (401, Some("ErrUnauthorized")), "counted by its reason");
+    }
+    let RefusedRow { refused, count, .. } = server.fleet.refusals().latest().remove(0);
+    assert_eq!((refused.reason, refused.status, count), ("ErrUnauthorized", 401, 2));
+    assert_eq!((refused.agent.as_deref(), refused.address.as_str()), (Some(agent.id.as_str()), "192.0.2.7"));
+    let key = muster_core::credential::ApiKey::parse(&agent.token).unwrap().id;
+    assert_eq!(refused.key.as_deref(), Some(key.as_str()));
+    assert!(refused.version.contains("9.5.2") && !refused.remedy.is_empty(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_held_poll_that_ends_in_order_is_no_refusal() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let held = server.park(server.check_in(&agent, &online())).await;
+    server.add_action("level", muster_core::action::ActionType::Settings, &agent.id, r#"{"log_level":"debug"}"#).await;
+    assert_eq!(held.await.status().as_u16(), 200);
+    let held = server.park(server.check_in(&server.enrolled().await, &online())).await;
+    server.fleet.stop();
+    assert_eq!(held.await.status().as_u16(), 200);
+    assert_eq!(reasons(&server), []);
+}
+
+#[tokio::test]
+async fn a_large_plain_check_in_of_an_older_agent_is_taken() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     let unit = |number, unit| {

@@ -7,11 +7,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use muster_core::action::ActionType;
+use muster_core::authorization::{Actor, OpContext};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_elastic::{AgentApi, AgentApiOptions};
 use muster_fleet::FleetSettings;
+use muster_fleet::force::Force;
 use muster_fleet::health::ServerState;
+use muster_fleet::selection::Selected;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_listen::reply::{Answer, ListenerKind, Parked, Peer, Reply};
 use muster_store::{EnrollmentKeyWrite, Store, Write};
@@ -131,7 +134,15 @@ impl Server {
         drop(self.park(ask).await);
     }
 
-    /// A check-in of `agent`.
+    /// Revokes the agent's keys.
+    pub async fn revoke(&self, agent: &Enrolled) {
+        let selected = Selected::one(&agent.id).expect("an id");
+        let context = OpContext::administrator(Actor::System);
+        let selection = self.fleet.agents().select(&context, &selected).await.expect("there");
+        self.fleet.actions().force_unenroll(&selection, Force::No).await.expect("revoked");
+    }
+
+    /// A check-in of `agent`, ready to be changed and sent.
     pub fn check_in(&self, agent: &Enrolled, body: &Value) -> Ask {
         Ask::post(&agent.path("checkin")).key(&agent.token).agent(AGENT).json(body)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::id::{AgentId, PolicyId};
+use muster_core::status::finish;
 use muster_core::testing::{TestClock, at, bare_agent};
 use muster_store::{AgentWrite, Write};
 
@@ -77,7 +78,30 @@ async fn agent_keeps_its_status_for_a_full_back_off_after_a_restart() {
 }
 
 #[tokio::test]
-async fn absence_observed_by_this_server_needs_no_back_off() {
+async fn change_of_many_agents_right_after_a_start_moves_none_of_them_to_offline() {
+    let test = fleet().await;
+    let before = test.stored(AGENT).await.status;
+    test.clock.advance(HOUR * 2);
+    let restarted = test.beside();
+    let change = async |tag: &str| {
+        let decide = |record: &AgentRecord, now| {
+            let after = AgentRecord { tags: vec![tag.to_owned()], ..record.clone() };
+            let seen = restarted.fleet.registry().last_seen(&record.id, now);
+            AgentChange { record: Some(finish(record, after, seen, now)), writes: Vec::new() }
+        };
+        let ids = [AgentId::trusted(AGENT)];
+        restarted.fleet.inner.records.change_many(&System, &ids, Basis::Store, &decide).await.unwrap();
+        restarted.stored(AGENT).await
+    };
+    let changed = change("first").await;
+    assert_eq!((changed.status, changed.tags.as_slice()), (before, &["first".to_owned()][..]));
+    assert_eq!(changed.status_deadline, Some(restarted.now().plus(BACK_OFF)), "it is looked at again");
+    test.clock.advance(BACK_OFF);
+    assert_eq!(change("second").await.status, Status::Inactive, "it had its time");
+}
+
+#[tokio::test]
+async fn absence_that_this_server_saw_needs_no_back_off() {
     let test = fleet().await;
     test.clock.advance(Duration::from_secs(301));
     let after = run_timers(&test).await;

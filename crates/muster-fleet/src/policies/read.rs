@@ -6,7 +6,7 @@ use muster_core::id::PolicyId;
 use muster_core::policy::diff::{Difference, diff};
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::time::Timestamp;
-use muster_store::query::{Listed, Page};
+use muster_store::query::{Listed, Page, Readable};
 
 use super::Policies;
 use crate::authority::Authorized;
@@ -21,8 +21,13 @@ impl Policies {
         Ok(self.store.seen_by(grant).policies(page).await?)
     }
 
-    /// Returns the policies after a name, by name.
-    pub async fn list_after(&self, grant: &Grant<PoliciesRead>, name: &str, limit: u32) -> Result<Vec<Policy>, Error> {
+    /// Policies behind a name, by name.
+    pub async fn list_after(
+        &self,
+        grant: &Grant<PoliciesRead>,
+        name: &str,
+        limit: u32,
+    ) -> Result<Readable<Policy>, Error> {
         Ok(self.store.seen_by(grant).policies_after(name, limit).await?)
     }
 

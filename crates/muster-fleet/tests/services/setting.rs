@@ -100,7 +100,7 @@ pub fn action_ids(delivery: Delivery) -> (Vec<String>, String) {
             actions.into_iter().map(|delivered| delivered.action.id.to_string()).collect(),
             ack_token.as_str().to_owned(),
         ),
-        Delivery::Nothing => panic!("nothing delivered"),
+        Delivery::Nothing | Delivery::Superseded => panic!("nothing delivered"),
         Delivery::Policy(_) => panic!("a policy delivered"),
     }
 }
@@ -108,7 +108,7 @@ pub fn action_ids(delivery: Delivery) -> (Vec<String>, String) {
 fn name(outcome: &Poll) -> &'static str {
     match outcome {
         Poll::Held(_) => "a held poll",
-        Poll::Due(Delivery::Nothing) => "nothing",
+        Poll::Due(Delivery::Nothing | Delivery::Superseded) => "nothing",
         Poll::Due(Delivery::Actions { .. }) => "actions",
         Poll::Due(Delivery::Policy(_)) => "a policy",
     }

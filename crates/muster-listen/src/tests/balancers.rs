@@ -173,3 +173,32 @@ async fn a_silent_connection_over_the_idle_limit_is_closed() {
         client.receive().await;
     }
 }
+
+#[tokio::test]
+async fn a_key_keeps_a_few_idle_connections_and_one_more_closes_the_oldest() {
+    let server = Setup::default().start(echo());
+    let mut idle = Vec::new();
+    for number in 0..4 {
+        let mut client = server.client().await;
+        client.get(&format!("/known/key?{number}")).await;
+        client.receive().await;
+        idle.push(client);
+    }
+    // One of another key, and one that is not idle.
+    let mut other = server.client().await;
+    other.get("/known/other").await;
+    other.receive().await;
+    idle[0].send("POST /known/key HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n").await;
+    until("its request is here", || server.requests.inside() == 1).await;
+    let mut fifth = server.client().await;
+    fifth.get("/known/key").await;
+    fifth.receive().await;
+    let mut sixth = server.client().await;
+    sixth.get("/known/key").await;
+    sixth.receive().await;
+    assert_eq!(idle.remove(1).rest().await, "", "the oldest idle one is closed");
+    idle[0].send("ok").await;
+    assert_eq!(idle[0].receive().await.status(), "200", "a request under way goes on");
+    other.get("/known/other").await;
+    assert_eq!(other.receive().await.status(), "200");
+}

@@ -1,10 +1,13 @@
 //! MG §11.2, §11.3, §11.4: lists and details of agents.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::agent::{AgentDocuments, AuditReason, AuditReport};
 use muster_core::id::AgentId;
 use muster_core::status::Status;
+use muster_fleet::testing::{TestFleet, steady};
+use muster_store::Store;
 use serde_json::{Value, json};
 
 use crate::support::{Api, column};
@@ -273,4 +276,26 @@ async fn agents_are_looked_up_by_id_and_host_name_ignoring_case() {
     assert_eq!(ids(&api, "kuery=local_metadata.host.hostname:%22WEB-1.EXAMPLE%22%20or%20id:a").await, ["a", "named"]);
     let many: Vec<String> = (0..2001).map(|number| format!("a{number}")).collect();
     assert_eq!(api.post("/agents/_bulk_get", json!({"ids": many})).await.refused(400)["field"], "ids");
+}
+
+#[tokio::test]
+async fn list_says_how_many_of_its_rows_cannot_be_read() {
+    let store = Arc::new(muster_store::testing::fresh());
+    let api = Api::of(TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, steady()));
+    for id in ["a", "b", "c", "d"] {
+        api.agent(id, None).await;
+    }
+    let first = "/agents?perPage=1&sortField=hostname&sortOrder=asc";
+    let listed = api.get(first).await.ok();
+    assert_eq!(listed.get("unreadable"), None, "{listed}");
+    for id in ["b", "c"] {
+        muster_store::testing::spoil_agent(&store, id).await.unwrap();
+    }
+    let listed = api.get(first).await.ok();
+    assert_eq!((&listed["items"][0]["id"], listed.get("unreadable")), (&json!("a"), None), "they come later");
+    let after = listed["nextSearchAfter"].as_str().unwrap().replace('"', "%22").replace('[', "%5B").replace(']', "%5D");
+    let listed = api.get(&format!("{first}&searchAfter={after}")).await.ok();
+    assert_eq!((&listed["items"][0]["id"], &listed["unreadable"]), (&json!("d"), &json!(2)));
+    let listed = api.get("/agents?perPage=20").await.ok();
+    assert_eq!((listed["items"].as_array().map(Vec::len), &listed["unreadable"]), (Some(2), &json!(2)));
 }

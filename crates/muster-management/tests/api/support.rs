@@ -66,7 +66,10 @@ pub fn administrator() -> Peer {
 
 impl Api {
     pub fn new() -> Self {
-        let test = TestFleet::default();
+        Self::of(TestFleet::default())
+    }
+
+    pub fn of(test: TestFleet) -> Self {
         Self { router: management_router(Arc::clone(&test.fleet)), test }
     }
 

@@ -23,6 +23,9 @@ pub struct Items<T> {
     pub items: Vec<T>,
     /// Total number of matches.
     pub total: u64,
+    /// Rows between these that are left out because they cannot be read; absent when there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreadable: u64,
     /// Page number, from 1; in `action_status` from 0.
     // Page numbers only work for the first 10,000 rows (MG §1.1); a cursor has no such limit.
     pub page: u32,
@@ -111,6 +114,6 @@ pub struct Refusal {
     pub error: String,
 }
 
-fn is_zero(count: &u64) -> bool {
+pub(super) fn is_zero(count: &u64) -> bool {
     *count == 0
 }

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use crate::config::Config;
 use crate::metrics::{Asked, Metrics};
-use muster_elastic::{AgentApi, AgentApiOptions, Handled};
+use muster_elastic::{AgentApi, AgentApiOptions, Handled, RefusedWhileHeld};
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
 use muster_listen::body::RequestBody;
@@ -103,6 +103,9 @@ fn counted(slot: Parked, seen: Seen, metrics: Arc<Metrics>) -> Parked {
     Box::pin(async move {
         let reply = slot.await;
         metrics.answered_parked(seen.asked, reply.status());
+        if let Some(refused) = reply.extensions().get::<RefusedWhileHeld>() {
+            metrics.refused(refused.0);
+        }
         reply
     })
 }

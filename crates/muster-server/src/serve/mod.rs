@@ -303,8 +303,19 @@ impl Starting<'_> {
         self.metrics.show_gates(kind, &connections, &requests);
         let timeouts = self.config.timeouts;
         let tls = tls.map(|tls| Arc::clone(tls.live()));
-        let (metrics, shutdown) = (Arc::clone(&self.metrics.connection), self.shutdown.clone());
-        Arc::new(Listening { kind, handler, tls, timeouts, requests, connections, unauthenticated, metrics, shutdown })
+        let (idle, metrics, shutdown) = (Arc::default(), Arc::clone(&self.metrics.connection), self.shutdown.clone());
+        Arc::new(Listening {
+            kind,
+            handler,
+            tls,
+            timeouts,
+            requests,
+            connections,
+            unauthenticated,
+            idle,
+            metrics,
+            shutdown,
+        })
     }
 }
 

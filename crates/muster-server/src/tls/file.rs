@@ -16,6 +16,16 @@ use super::TlsError;
 /// No chain and no key is longer.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// Labels of the private keys that TLS can use (RFC 5958, RFC 8017, RFC 5915).
+const KEY_LABELS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
+
+/// DER of `signedData` (RFC 5652 §5.1), with which a PKCS#7 bundle begins.
+const SIGNED_DATA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
+/// DER of the beginnings of the algorithms that encrypt a key with a passphrase: PKCS#5 and PKCS#12's (RFC 8018,
+/// RFC 7292 appendix C). The byte for the length of the identifier is left out.
+const PASSPHRASE: [&[u8]; 2] =
+    [&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05], &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01]];
+
 /// What a file is to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
@@ -88,7 +98,11 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
             "contains a key that is protected by a passphrase, which this server cannot prompt for\n\
              hint: openssl pkey -in {path} -out PEM_FILE, readable only by the server's user"
         )),
-        Wanted::Key if has("PRIVATE KEY") => None,
+        Wanted::Key if labels.iter().any(|label| KEY_LABELS.contains(&label.as_str())) => None,
+        Wanted::Key if has("OPENSSH PRIVATE KEY") => Some(format!(
+            "contains a key in OpenSSH's format, but PEM is required\n\
+             hint: use the key that the certificate was requested with, or convert it: ssh-keygen -p -m PKCS8 -f {path}"
+        )),
         Wanted::Key if has("PUBLIC KEY") => Some("contains a public key, not a private key".into()),
         Wanted::Key if has("CERTIFICATE") => Some(
             "contains a certificate, not a private key\nhint: check whether tls.cert and tls.key are swapped".into(),
@@ -102,9 +116,17 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
 fn encoding(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xef, 0xbb, 0xbf, ..] => Some("begins with a byte order mark\nhint: save it as UTF-8 without a BOM"),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("is encoded as UTF-16\nhint: save it as plain ASCII or UTF-8"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(UTF_16),
+        // Some editors leave the mark out. Both PEM and DER have no zero bytes between letters.
+        [a, 0, b, 0, ..] | [0, a, 0, b, ..] if is_text(*a) && is_text(*b) => Some(UTF_16),
         _ => None,
     }
+}
+
+const UTF_16: &str = "is encoded as UTF-16\nhint: save it as plain ASCII or UTF-8";
+
+fn is_text(byte: u8) -> bool {
+    byte.is_ascii_graphic() || byte.is_ascii_whitespace()
 }
 
 /// Labels of the PEM sections.
@@ -129,14 +151,27 @@ fn binary(bytes: &[u8], path: &Utf8Path) -> String {
     if bytes.starts_with(&[0xfe, 0xed, 0xfe, 0xed]) {
         return "is a Java keystore, but PEM is required\nhint: export it with keytool and openssl pkcs12".into();
     }
-    match der_version(bytes) {
+    let content = der_sequence(bytes).unwrap_or_default();
+    if content.starts_with(SIGNED_DATA) {
+        return format!(
+            "is a PKCS#7 bundle in DER, but PEM is required\n\
+             hint: openssl pkcs7 -inform der -in {path} -print_certs -out PEM_FILE"
+        );
+    }
+    if is_locked(content) {
+        return format!(
+            "is a DER private key that is protected by a passphrase, which this server cannot prompt for\n\
+             hint: openssl pkey -inform der -in {path} -out PEM_FILE, readable only by the server's user"
+        );
+    }
+    match content {
         // RFC 7292: the first field of a PFX is version 3.
-        Some(3) => format!(
+        [0x02, 0x01, 3, ..] => format!(
             "is a PKCS#12 archive, but PEM is required\n\
              hint: openssl pkcs12 -in {path} -nodes -out PEM_FILE, and use that file for both tls.cert and tls.key"
         ),
         // RFC 5958, RFC 8017 and RFC 5915: keys begin with version 0 or 1.
-        Some(0 | 1) => {
+        [0x02, 0x01, 0 | 1, ..] => {
             format!(
                 "is a DER private key, but PEM is required\nhint: openssl pkey -inform der -in {path} -out PEM_FILE"
             )
@@ -145,14 +180,17 @@ fn binary(bytes: &[u8], path: &Utf8Path) -> String {
     }
 }
 
-/// The small integer that is the first field of a DER sequence.
-fn der_version(bytes: &[u8]) -> Option<u8> {
+/// What a DER sequence holds. The length is not compared: it is the beginning that tells the format.
+fn der_sequence(bytes: &[u8]) -> Option<&[u8]> {
     let [0x30, length, rest @ ..] = bytes else { return None };
     let skip = if length & 0x80 == 0 { 0 } else { usize::from(length & 0x7f) };
-    match rest.get(skip..skip + 3)? {
-        [0x02, 0x01, version] => Some(*version),
-        _ => None,
-    }
+    rest.get(skip..)
+}
+
+/// An encrypted key begins with the algorithm that encrypts it (RFC 5958 §3).
+fn is_locked(content: &[u8]) -> bool {
+    let Some([0x06, _, algorithm @ ..]) = der_sequence(content) else { return false };
+    PASSPHRASE.iter().any(|begin| algorithm.starts_with(begin))
 }
 
 /// Holds the key against the chain: the certificate that it belongs to must come first, as TLS sends them. Returns what

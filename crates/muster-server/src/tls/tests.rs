@@ -1,5 +1,6 @@
 //! Tests of certificates, with real handshakes.
 
+mod brought;
 mod files;
 mod times;
 

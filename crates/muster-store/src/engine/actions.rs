@@ -239,7 +239,7 @@ pub(super) fn page(
         action.map(|action| counts(connection, action.seq).map(|counts| (action, counts))).transpose()
     })?;
     let total = count_composed(connection, &filter::action_total(wanted))?;
-    Ok(Listed { items, total })
+    Ok(items.of(total))
 }
 
 pub(super) fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> {

@@ -263,7 +263,7 @@ pub(super) fn documents(connection: &Connection, id: &AgentId) -> Result<Option<
 
 /// Selects agents whose status deadline has passed.
 pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>> {
-    readable_page(connection, "agents", sql::DUE, params![now.as_micros(), UNLIMITED], limit, record::read)
+    Ok(readable_page(connection, "agents", sql::DUE, params![now.as_micros(), UNLIMITED], limit, record::read)?.items)
 }
 
 /// Counts the active agents of each policy of a space.

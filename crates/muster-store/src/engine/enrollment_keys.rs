@@ -9,7 +9,7 @@ use muster_core::time::Timestamp;
 use super::error::Failure;
 use super::row::{Columns, Result, UNLIMITED, any, count, first, readable_page, run, to_json};
 use crate::port::Precondition;
-use crate::query::{Listed, Page};
+use crate::query::{Listed, Page, Readable};
 use crate::sql::enrollment_keys as sql;
 
 fn missing(id: &EnrollmentKeyId) -> Precondition {
@@ -122,6 +122,9 @@ pub(super) fn by_key_id(connection: &Connection, key: &KeyId) -> Result<Option<E
     first(connection, sql::BY_KEY_ID, [key.as_str()], read)
 }
 
+/// What lists are of, in the log.
+const KEYS: &str = "enrollment keys";
+
 /// Those behind one, newest first.
 pub(super) fn after(
     connection: &Connection,
@@ -129,20 +132,13 @@ pub(super) fn after(
     policy: Option<&PolicyId>,
     (created_at, id): (Timestamp, &EnrollmentKeyId),
     limit: u32,
-) -> Result<Vec<EnrollmentKey>> {
+) -> Result<Readable<EnrollmentKey>> {
     let (space, at, id) = (space.as_str(), created_at.as_micros(), id.as_str());
     match policy {
-        None => readable_page(
-            connection,
-            "enrollment keys",
-            sql::LIST_AFTER,
-            params![space, at, id, UNLIMITED],
-            limit,
-            read,
-        ),
+        None => readable_page(connection, KEYS, sql::LIST_AFTER, params![space, at, id, UNLIMITED], limit, read),
         Some(policy) => readable_page(
             connection,
-            "enrollment keys",
+            KEYS,
             sql::LIST_OF_POLICY_AFTER,
             params![space, policy.as_str(), at, id, UNLIMITED],
             limit,
@@ -160,27 +156,18 @@ pub(super) fn page(
 ) -> Result<Listed<EnrollmentKey>> {
     let (space, Page { limit, offset }) = (space.as_str(), page);
     Ok(match policy {
-        None => Listed {
-            items: readable_page(
+        None => readable_page(connection, KEYS, sql::LIST, params![space, UNLIMITED, offset], limit, read)?.of(count(
+            connection,
+            sql::COUNT,
+            [space],
+        )?),
+        Some(policy) => {
+            let params = params![space, policy.as_str(), UNLIMITED, offset];
+            readable_page(connection, KEYS, sql::LIST_OF_POLICY, params, limit, read)?.of(count(
                 connection,
-                "enrollment keys",
-                sql::LIST,
-                params![space, UNLIMITED, offset],
-                limit,
-                read,
-            )?,
-            total: count(connection, sql::COUNT, [space])?,
-        },
-        Some(policy) => Listed {
-            items: readable_page(
-                connection,
-                "enrollment keys",
-                sql::LIST_OF_POLICY,
-                params![space, policy.as_str(), UNLIMITED, offset],
-                limit,
-                read,
-            )?,
-            total: count(connection, sql::COUNT_OF_POLICY, [space, policy.as_str()])?,
-        },
+                sql::COUNT_OF_POLICY,
+                [space, policy.as_str()],
+            )?)
+        }
     })
 }

@@ -181,14 +181,15 @@ pub(super) fn uploads_begun_before(
     before: Timestamp,
     limit: u32,
 ) -> Result<Vec<Upload>> {
-    readable_page(
+    let begun = readable_page(
         connection,
         "uploads",
         sql::UPLOADS_BEGUN_BEFORE,
         params![status.word(), before.as_micros(), UNLIMITED],
         limit,
         read_upload,
-    )
+    )?;
+    Ok(begun.items)
 }
 
 /// Selects the chunks of a file without their bytes.

@@ -8,7 +8,7 @@ use muster_core::time::Timestamp;
 use super::error::Failure;
 use super::row::{Columns, Result, UNLIMITED, all, any, count, first, readable_page, run, to_json};
 use crate::port::Precondition;
-use crate::query::{Listed, Page};
+use crate::query::{Listed, Page, Readable};
 use crate::sql::{agents as agents_sql, enrollment_keys as keys_sql, policies as sql};
 
 fn missing(id: &PolicyId) -> Precondition {
@@ -198,26 +198,24 @@ pub(super) fn by_name(connection: &Connection, space: &SpaceId, name: &str) -> R
 pub(super) fn page(connection: &Connection, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>> {
     let Page { limit, offset } = page;
     Ok(match space {
-        None => Listed {
-            items: readable_page(connection, "policies", sql::LIST, params![UNLIMITED, offset], limit, read)?,
-            total: count(connection, sql::COUNT, ())?,
-        },
-        Some(space) => Listed {
-            items: readable_page(
+        None => readable_page(connection, "policies", sql::LIST, params![UNLIMITED, offset], limit, read)?.of(count(
+            connection,
+            sql::COUNT,
+            (),
+        )?),
+        Some(space) => {
+            let params = params![space.as_str(), UNLIMITED, offset];
+            readable_page(connection, "policies", sql::LIST_IN, params, limit, read)?.of(count(
                 connection,
-                "policies",
-                sql::LIST_IN,
-                params![space.as_str(), UNLIMITED, offset],
-                limit,
-                read,
-            )?,
-            total: count(connection, sql::COUNT_IN, [space.as_str()])?,
-        },
+                sql::COUNT_IN,
+                [space.as_str()],
+            )?)
+        }
     })
 }
 
 /// Selects the policies after a name.
-pub(super) fn after(connection: &Connection, space: &SpaceId, name: &str, limit: u32) -> Result<Vec<Policy>> {
+pub(super) fn after(connection: &Connection, space: &SpaceId, name: &str, limit: u32) -> Result<Readable<Policy>> {
     readable_page(connection, "policies", sql::LIST_AFTER, params![space.as_str(), name, UNLIMITED], limit, read)
 }
 

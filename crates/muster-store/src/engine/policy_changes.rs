@@ -46,7 +46,7 @@ pub(super) fn page(
         let running = policies.get(&key.policy).map(Vec::as_slice).unwrap_or_default();
         Ok(Some(change(key, running)))
     })?;
-    Ok(Listed { items, total })
+    Ok(items.of(total))
 }
 
 fn key(row: &Row<'_>) -> Result<Key> {

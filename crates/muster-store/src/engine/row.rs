@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use super::error::{Cause, EngineError};
 use super::session::{Connection, FromValue, Next, Params, Row, Value};
 use super::words::Word;
-use crate::query::Page;
+use crate::query::{Page, Readable};
 use crate::sql::filter::{Bound, Composed};
 
 /// Result of a statement.
@@ -231,7 +231,7 @@ pub(super) fn readable_page<T>(
     params: impl Params,
     limit: u32,
     mut read: impl FnMut(&Row<'_>) -> Result<T>,
-) -> Result<Vec<T>> {
+) -> Result<Readable<T>> {
     params.with(|values| {
         let mut window = i64::from(limit);
         loop {
@@ -246,7 +246,8 @@ pub(super) fn readable_page<T>(
                 Ok(if found.len() < limit as usize { Next::Row } else { Next::Enough })
             })?;
             if found.len() >= limit as usize || rows < window {
-                return Ok(found);
+                let unreadable = rows - i64::try_from(found.len()).unwrap_or(rows);
+                return Ok(Readable { items: found, unreadable: u64::try_from(unreadable).unwrap_or(0) });
             }
             window = window.saturating_mul(2);
         }
@@ -263,19 +264,22 @@ pub(super) fn filled<K, T>(
     page: Page,
     keys: impl Fn(Page) -> Result<Vec<K>>,
     mut read: impl FnMut(K) -> Result<Option<T>>,
-) -> Result<Vec<T>> {
-    let (mut next, mut found) = (page, Vec::new());
+) -> Result<Readable<T>> {
+    let (mut next, mut found, mut unreadable) = (page, Vec::new(), 0);
     loop {
         let keys = keys(next)?;
         let looked_at = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         for key in keys {
             if found.len() < page.limit as usize {
-                found.extend(read(key)?);
+                match read(key)? {
+                    Some(row) => found.push(row),
+                    None => unreadable += 1,
+                }
             }
         }
         let missing = page.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
         if missing == 0 || looked_at < next.limit {
-            return Ok(found);
+            return Ok(Readable { items: found, unreadable });
         }
         next = Page { offset: next.offset.saturating_add(looked_at), limit: missing.max(LOOK_ON) };
     }

@@ -105,7 +105,7 @@ impl SqlStore {
     }
 
     /// Returns the writer thread, for fault tests.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn writer(&self) -> &Writer {
         &self.writer
     }

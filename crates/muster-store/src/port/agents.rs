@@ -11,7 +11,7 @@ use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
 use super::{StoreError, Write};
-use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page};
+use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 
 /// A change of agents and their documents.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ pub trait AgentStore: Send + Sync + 'static {
         descending: bool,
         after: &AgentCursor,
         limit: u32,
-    ) -> Result<Vec<AgentDetails>, StoreError>;
+    ) -> Result<Readable<AgentDetails>, StoreError>;
     /// Ids of all agents that match, ordered, after `after`, at most `limit`.
     async fn agent_ids(
         &self,

@@ -6,7 +6,7 @@ use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::{StoreError, Write};
-use crate::query::{Listed, Page};
+use crate::query::{Listed, Page, Readable};
 
 /// A change of enrollment keys.
 #[derive(Clone, Debug)]
@@ -71,5 +71,5 @@ pub trait EnrollmentKeyStore: Send + Sync + 'static {
         policy: Option<&PolicyId>,
         after: (Timestamp, &EnrollmentKeyId),
         limit: u32,
-    ) -> Result<Vec<EnrollmentKey>, StoreError>;
+    ) -> Result<Readable<EnrollmentKey>, StoreError>;
 }

@@ -6,7 +6,7 @@ use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 
 use super::{StoreError, Write};
-use crate::query::{Listed, Page};
+use crate::query::{Listed, Page, Readable};
 
 /// A change of policies and their revisions.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub trait PolicyStore: Send + Sync + 'static {
     /// Policies by name, of a space or of all.
     async fn policies(&self, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>, StoreError>;
     /// Policies of a space behind a name, by name.
-    async fn policies_after(&self, space: &SpaceId, name: &str, limit: u32) -> Result<Vec<Policy>, StoreError>;
+    async fn policies_after(&self, space: &SpaceId, name: &str, limit: u32) -> Result<Readable<Policy>, StoreError>;
     /// Number of active agents on each policy of a space that has any.
     async fn policy_agent_counts(&self, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>, StoreError>;
     /// The newest revision of a policy.

@@ -23,7 +23,7 @@ use crate::port::{
     ActionStore, AgentStore, AuditStore, ChangeStore, Committed, EnrollmentKeyStore, FileStore, OutputStore,
     PolicyStore, SecretStore, SettingStore, Store, StoreError, Write,
 };
-use crate::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page};
+use crate::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 
 /// Decides which calls reach the store.
 pub trait Gate: Send + Sync + 'static {
@@ -132,7 +132,7 @@ impl<G: Gate> AgentStore for Gated<G> {
         descending: bool,
         after: &AgentCursor,
         limit: u32,
-    ) -> Result<Vec<AgentDetails>, StoreError> {
+    ) -> Result<Readable<AgentDetails>, StoreError> {
         self.gate.read()?;
         self.inner.agents_after(filter, sort, descending, after, limit).await
     }
@@ -210,7 +210,7 @@ impl<G: Gate> EnrollmentKeyStore for Gated<G> {
         policy: Option<&PolicyId>,
         after: (Timestamp, &EnrollmentKeyId),
         limit: u32,
-    ) -> Result<Vec<EnrollmentKey>, StoreError> {
+    ) -> Result<Readable<EnrollmentKey>, StoreError> {
         self.gate.read()?;
         self.inner.enrollment_keys_after(space, policy, after, limit).await
     }
@@ -248,7 +248,7 @@ impl<G: Gate> PolicyStore for Gated<G> {
         self.inner.policies(space, page).await
     }
 
-    async fn policies_after(&self, space: &SpaceId, name: &str, limit: u32) -> Result<Vec<Policy>, StoreError> {
+    async fn policies_after(&self, space: &SpaceId, name: &str, limit: u32) -> Result<Readable<Policy>, StoreError> {
         self.gate.read()?;
         self.inner.policies_after(space, name, limit).await
     }

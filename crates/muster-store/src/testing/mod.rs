@@ -6,7 +6,10 @@ mod postgres;
 pub use gated::{Gate, Gated};
 pub use postgres::Cluster;
 
+use crate::engine::apply::Done;
+use crate::engine::session::Value;
 use crate::engine::store::SqlStore;
+use crate::port::StoreError;
 
 /// Names the engine of [`fresh`] stores: `sqlite` (the default) or `postgres`.
 pub const ENGINE: &str = "MUSTER_TEST_ENGINE";
@@ -22,4 +25,16 @@ pub fn fresh() -> SqlStore {
         "postgres" => Cluster::shared().fresh(),
         other => panic!("{ENGINE} is {other:?}: expected sqlite or postgres"),
     }
+}
+
+/// Makes the row of an agent unreadable, as a failing disk may.
+///
+/// # Errors
+/// If the store can't write.
+pub async fn spoil_agent(store: &SqlStore, id: &'static str) -> Result<(), StoreError> {
+    let spoil = move |connection: &crate::engine::session::Connection| {
+        connection.run("UPDATE agents SET status = 'NONSENSE' WHERE id = ?1", &[Value::Text(id.into())])?;
+        Ok(Done::default())
+    };
+    store.writer().task(spoil).await.map(drop)
 }

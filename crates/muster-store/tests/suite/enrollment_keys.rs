@@ -141,7 +141,7 @@ pub async fn keys_are_listed_newest_first(store: &impl Store) {
     let p = PolicyId::trusted("p");
     let behind = async |policy, created, id: &str, limit| {
         let id = EnrollmentKeyId::trusted(id);
-        ids(store.enrollment_keys_after(&SpaceId::default(), policy, (at(created), &id), limit).await.unwrap())
+        ids(store.enrollment_keys_after(&SpaceId::default(), policy, (at(created), &id), limit).await.unwrap().items)
     };
     assert_eq!(behind(None, 3, "b", 1).await, ["c"]);
     assert_eq!(behind(None, 2, "c", 9).await, ["a"]);

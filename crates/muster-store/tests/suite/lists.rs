@@ -166,7 +166,7 @@ pub async fn cursors_show_each_agent_once_in_every_order(store: &impl Store) {
         let mut seen = store.agent_list(&filter, sort, descending, first).await.unwrap().items;
         loop {
             let cursor = sort.cursor(&seen.last().unwrap().record);
-            let more = store.agents_after(&filter, sort, descending, &cursor, 2).await.unwrap();
+            let more = store.agents_after(&filter, sort, descending, &cursor, 2).await.unwrap().items;
             if more.is_empty() {
                 break;
             }

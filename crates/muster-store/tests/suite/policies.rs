@@ -106,7 +106,8 @@ pub async fn policies_are_listed_by_name(store: &impl Store) {
     assert_eq!((page.items[0].name.as_str(), page.total), ("zeta", 3));
     let all = store.policies(Some(&SpaceId::default()), ALL).await.unwrap().items;
     let mut seen = vec![all[0].clone()];
-    while let Some(next) = store.policies_after(&SpaceId::default(), &seen[seen.len() - 1].name, 1).await.unwrap().pop()
+    while let Some(next) =
+        store.policies_after(&SpaceId::default(), &seen[seen.len() - 1].name, 1).await.unwrap().items.pop()
     {
         seen.push(next);
     }

@@ -157,15 +157,17 @@ impl ListArgs {
             latest: self.latest.map(|seconds| seconds.unsigned_abs().saturating_mul(1000)),
             ..ListActionStatus::default()
         };
-        let mut actions = Vec::new();
+        let (mut actions, mut unreadable) = (Vec::new(), 0);
         let total = loop {
             let listed = client.action_status(&query).await?;
             actions.extend(listed.items);
+            unreadable += listed.unreadable;
             if listed.next_search_after.is_none() || actions.len() >= self.limit as usize {
                 break listed.total;
             }
             query.search_after = listed.next_search_after;
         };
+        super::find::warn_of_unreadable(unreadable, "actions");
         actions.truncate(self.limit as usize);
         print_list(&actions, self.output.output, COLUMNS, id)?;
         if (actions.len() as u64) < total {

@@ -52,10 +52,13 @@ pub async fn all_policies(client: &Client, filter: Option<&str>) -> Result<Vec<A
         with_agent_count: Some(true),
         ..ListAgentPolicies::default()
     };
+    let mut unreadable = 0;
     loop {
         let listed = client.agent_policies(&query).await?;
         policies.extend(listed.items);
+        unreadable += listed.unreadable;
         if listed.next_search_after.is_none() {
+            warn_of_unreadable(unreadable, "policies");
             return Ok(policies);
         }
         query.search_after = listed.next_search_after;
@@ -89,10 +92,13 @@ pub async fn all_keys(client: &Client, filter: Option<&str>) -> Result<Vec<Enrol
         kuery: filter.map(str::to_owned),
         ..ListEnrollmentKeys::default()
     };
+    let mut unreadable = 0;
     loop {
         let listed = client.enrollment_keys(&query).await?;
         keys.extend(listed.items);
+        unreadable += listed.unreadable;
         if listed.next_search_after.is_none() {
+            warn_of_unreadable(unreadable, "enrollment keys");
             return Ok(keys);
         }
         query.search_after = listed.next_search_after;
@@ -149,15 +155,27 @@ pub async fn list_agents(
     let keep = Some("5m".to_owned());
     let mut query =
         ListAgents { per_page: Some(per_page), open_pit: Some(true), pit_keep_alive: keep, ..query.clone() };
-    let mut agents = Vec::new();
+    let (mut agents, mut unreadable) = (Vec::new(), 0);
     loop {
         let listed = client.agents(&query).await?;
         agents.extend(listed.items);
+        unreadable += listed.unreadable;
         if listed.next_search_after.is_none() || agents.len() >= limit {
+            warn_of_unreadable(unreadable, "agents");
             agents.truncate(limit);
             return Ok((agents, listed.total));
         }
         query = ListAgents { search_after: listed.next_search_after, open_pit: None, pit_id: listed.pit, ..query };
+    }
+}
+
+/// Warns on stderr that a list is not complete.
+pub fn warn_of_unreadable(count: u64, what: &str) {
+    if count > 0 {
+        eprintln!(
+            "muster: warning: {count} {what} cannot be read and are missing from the list\n  \
+             hint: the server's log names them; the database may be corrupt"
+        );
     }
 }
 

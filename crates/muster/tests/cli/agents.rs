@@ -40,6 +40,16 @@ impl Agent {
         post(&path, &self.key, &body)["actions"].as_array().cloned().unwrap_or_default()
     }
 
+    /// Checks in as one that runs `version`, with details of its upgrade.
+    pub fn check_in_upgrading(&self, version: &str, details: Option<&Value>) {
+        let mut body = json!({"status": "online", "message": "Running", "poll_timeout": "1s"});
+        if let Some(details) = details {
+            body["upgrade_details"] = details.clone();
+        }
+        let path = format!("/api/fleet/agents/{}/checkin", self.id);
+        send(&path, &self.key, &format!("Elastic Agent v{version}"), &body);
+    }
+
     /// The waiting action that is meant. An order reaches a node's memory a moment after it was answered.
     pub fn get(&self, meant: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + Duration::from_secs(20);
@@ -56,15 +66,20 @@ impl Agent {
     /// Takes the waiting action of that type and acks it, with an error if one is given; gives the action.
     pub fn take(&self, kind: &str, error: Option<&str>) -> Value {
         let action = self.get(|action| action["type"] == kind);
+        self.ack(action["id"].as_str().unwrap(), error);
+        action
+    }
+
+    /// Acks an action, with an error if one is given.
+    pub fn ack(&self, action: &str, error: Option<&str>) {
         let mut event = json!({
-            "type": "ACTION_RESULT", "subtype": "ACKNOWLEDGED", "agent_id": self.id, "action_id": action["id"],
+            "type": "ACTION_RESULT", "subtype": "ACKNOWLEDGED", "agent_id": self.id, "action_id": action,
             "message": "done", "timestamp": "2026-01-02T03:04:05.678Z",
         });
         if let Some(error) = error {
             event["error"] = error.into();
         }
         post(&format!("/api/fleet/agents/{}/acks", self.id), &self.key, &json!({"events": [event]}));
-        action
     }
 }
 
@@ -76,20 +91,24 @@ pub fn fleet(name: &str, hosts: &[&str]) -> (String, Vec<Agent>) {
 }
 
 fn post(path: &str, key: &str, body: &Value) -> Value {
+    send(path, key, "Elastic Agent v9.5.2", body)
+}
+
+fn send(path: &str, key: &str, user_agent: &str, body: &Value) -> Value {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (status, answer) = runtime.block_on(ask(path, key, &body.to_string()));
+    let (status, answer) = runtime.block_on(ask(path, key, user_agent, &body.to_string()));
     assert_eq!(status, 200, "{path}: {answer}");
     serde_json::from_str(&answer).unwrap()
 }
 
-async fn ask(path: &str, key: &str, body: &str) -> (u16, String) {
+async fn ask(path: &str, key: &str, user_agent: &str, body: &str) -> (u16, String) {
     let world = world();
     let url = format!("https://{}", world.agents);
     let dialer = Dialer::new(&url, &world.data().join("ca.crt"), false).await.unwrap();
     let mut stream = dialer.dial(0).await.unwrap();
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nauthorization: ApiKey {key}\r\n\
-         user-agent: Elastic Agent v9.5.2\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+         user-agent: {user_agent}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         world.agents,
         body.len()
     );

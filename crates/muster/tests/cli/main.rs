@@ -15,4 +15,6 @@ mod flags;
 mod live;
 mod output;
 mod policy;
+mod policy_files;
+mod upgrades;
 mod world;

@@ -8,13 +8,13 @@ use super::*;
 use crate::config::TlsConfig;
 
 /// A certificate and its key.
-struct Made {
-    pem: String,
-    der: CertificateDer<'static>,
-    key: KeyPair,
+pub(super) struct Made {
+    pub pem: String,
+    pub der: CertificateDer<'static>,
+    pub key: KeyPair,
 }
 
-fn make(name: &str, is_ca: bool, by: Option<&Made>) -> Made {
+pub(super) fn make(name: &str, is_ca: bool, by: Option<&Made>) -> Made {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -32,17 +32,17 @@ fn make(name: &str, is_ca: bool, by: Option<&Made>) -> Made {
 }
 
 /// A server's certificate under an intermediate CA, with the files that are configured.
-struct Files {
+pub(super) struct Files {
     _keep: (tempfile::TempDir, tempfile::TempDir),
     data: Arc<DataDir>,
     config: TlsConfig,
-    leaf: Made,
-    middle: Made,
-    root: Made,
+    pub leaf: Made,
+    pub middle: Made,
+    pub root: Made,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (keep, data) = data();
         let files = tempfile::tempdir().unwrap();
         let path = |name: &str| Utf8PathBuf::from_path_buf(files.path().join(name)).unwrap();
@@ -53,15 +53,15 @@ impl Files {
         Self { _keep: (keep, files), data, config, leaf, middle, root }
     }
 
-    fn key(&self) -> String {
+    pub fn key(&self) -> String {
         self.leaf.key.serialize_pem()
     }
 
-    fn chain(&self) -> String {
+    pub fn chain(&self) -> String {
         format!("{}{}", self.leaf.pem, self.middle.pem)
     }
 
-    fn open(&self, cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Arc<Tls>, String> {
+    pub fn open(&self, cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Arc<Tls>, String> {
         let (cert_path, key_path) = self.config.custom.as_ref().unwrap();
         fs_err::write(cert_path, cert).unwrap();
         fs_err::write(key_path, key).unwrap();
@@ -84,7 +84,7 @@ impl Files {
     }
 }
 
-fn section(label: &str, bytes: &[u8]) -> String {
+pub(super) fn section(label: &str, bytes: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(bytes))
 }
 

@@ -63,17 +63,22 @@ fn each_ca_of_client_certificates_is_warned_of_at_open_and_after_a_reload() {
     assert!((19..=20).contains(&left(&tls)));
 }
 
-fn client_ca(name: &str, from: i64, until: i64) -> String {
+/// Makes it valid between the midnights of two days, counted from today.
+pub(super) fn limit(params: &mut CertificateParams, (from, until): (i64, i64)) {
     let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
     let date = |days: i64| {
         let date = now.checked_add(jiff::Span::new().days(days)).unwrap();
         rcgen::date_time_ymd(date.year().into(), date.month() as u8, date.day() as u8)
     };
+    (params.not_before, params.not_after) = (date(from), date(until));
+}
+
+fn client_ca(name: &str, from: i64, until: i64) -> String {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    (params.not_before, params.not_after) = (date(from), date(until));
+    limit(&mut params, (from, until));
     params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
 }
 

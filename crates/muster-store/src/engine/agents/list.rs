@@ -7,7 +7,7 @@ use muster_core::status::Status;
 
 use super::by_id;
 use crate::engine::row::{Columns, Result, all_composed, count_composed, filled, first, unless_unreadable};
-use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page};
+use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 use crate::sql::{agents as sql, filter};
 
 /// A page: first the ids in order, then their records, so that a sort over the whole fleet carries ids only.
@@ -20,14 +20,14 @@ pub(in crate::engine) fn page(
 ) -> Result<Listed<AgentDetails>> {
     let items = all_details(connection, page, |page| filter::agent_page(wanted, sort, descending, page))?;
     let total = count_composed(connection, &filter::agent_total(wanted))?;
-    Ok(Listed { items, total })
+    Ok(items.of(total))
 }
 
 fn all_details(
     connection: &Connection,
     page: Page,
     statement: impl Fn(Page) -> filter::Composed,
-) -> Result<Vec<AgentDetails>> {
+) -> Result<Readable<AgentDetails>> {
     let ids = |page| all_composed(connection, &statement(page), |row| Columns::of(row).id::<AgentId>());
     filled(page, ids, |id| Ok(unless_unreadable("agents", || id.to_string(), details(connection, &id))?.flatten()))
 }
@@ -50,7 +50,7 @@ pub(in crate::engine) fn after(
     descending: bool,
     cursor: &AgentCursor,
     limit: u32,
-) -> Result<Vec<AgentDetails>> {
+) -> Result<Readable<AgentDetails>> {
     let page = Page { offset: 0, limit };
     all_details(connection, page, |page| filter::agents_after(wanted, sort, descending, cursor, page))
 }

@@ -11,7 +11,7 @@ use muster_core::time::Timestamp;
 use super::SqlStore;
 use crate::engine::agents;
 use crate::port::{AgentStore, StoreError};
-use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page};
+use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 
 #[async_trait]
 impl AgentStore for SqlStore {
@@ -87,7 +87,7 @@ impl AgentStore for SqlStore {
         descending: bool,
         after: &AgentCursor,
         limit: u32,
-    ) -> Result<Vec<AgentDetails>, StoreError> {
+    ) -> Result<Readable<AgentDetails>, StoreError> {
         let (filter, after) = (filter.clone(), after.clone());
         self.lists.snapshot(move |c| agents::after(c, &filter, sort, descending, &after, limit)).await
     }

@@ -8,7 +8,7 @@ use muster_core::time::Timestamp;
 use super::SqlStore;
 use crate::engine::enrollment_keys;
 use crate::port::{EnrollmentKeyStore, StoreError};
-use crate::query::{Listed, Page};
+use crate::query::{Listed, Page, Readable};
 
 #[async_trait]
 impl EnrollmentKeyStore for SqlStore {
@@ -47,7 +47,7 @@ impl EnrollmentKeyStore for SqlStore {
         policy: Option<&PolicyId>,
         (created_at, id): (Timestamp, &EnrollmentKeyId),
         limit: u32,
-    ) -> Result<Vec<EnrollmentKey>, StoreError> {
+    ) -> Result<Readable<EnrollmentKey>, StoreError> {
         let (space, policy, id) = (space.clone(), policy.cloned(), id.clone());
         self.lists.read(move |c| enrollment_keys::after(c, &space, policy.as_ref(), (created_at, &id), limit)).await
     }

@@ -8,7 +8,7 @@ use muster_core::time::Timestamp;
 use super::SqlStore;
 use crate::engine::{agents, policies};
 use crate::port::{PolicyStore, StoreError};
-use crate::query::{Listed, Page};
+use crate::query::{Listed, Page, Readable};
 
 #[async_trait]
 impl PolicyStore for SqlStore {
@@ -42,7 +42,7 @@ impl PolicyStore for SqlStore {
         self.lists.snapshot(move |c| policies::page(c, space.as_ref(), page)).await
     }
 
-    async fn policies_after(&self, space: &SpaceId, name: &str, limit: u32) -> Result<Vec<Policy>, StoreError> {
+    async fn policies_after(&self, space: &SpaceId, name: &str, limit: u32) -> Result<Readable<Policy>, StoreError> {
         let (space, name) = (space.clone(), name.to_owned());
         self.lists.read(move |c| policies::after(c, &space, &name, limit)).await
     }
