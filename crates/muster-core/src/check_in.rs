@@ -25,8 +25,8 @@ pub struct KnownDocuments {
     pub metadata_text: Option<Digest>,
     /// The last hosts that checked in.
     pub hosts: HostTrail,
-    /// Fingerprint of `components`: ids, statuses, messages and the set of units, ignoring payloads and order (EA58, EA
-    /// §15).
+    /// Fingerprint of `components`: ids, statuses, messages and the set of units, ignoring payloads and order (EA58,
+    /// EA §15).
     pub components: Option<Digest>,
 }
 

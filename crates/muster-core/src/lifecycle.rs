@@ -116,8 +116,8 @@ pub fn reassign(
     let next = AgentRecord {
         policy_id,
         target_revision: revision,
-        // Revisions of different policies can't be compared; after a reset, any revision of the new policy is due (EA
-        // §4.7).
+        // Revisions of different policies can't be compared; after a reset, any revision of the new policy is due
+        // (EA §4.7).
         policy_revision: if same_policy { before.policy_revision } else { 0 },
         policy_failure: before.policy_failure.clone().filter(|_| same_policy),
         inactivity_timeout: inactivity_timeout(policy.map(|policy| policy.inactivity_timeout)),
