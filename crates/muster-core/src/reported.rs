@@ -186,7 +186,8 @@ mod tests {
             ("status of", vec![format!("{STATUS_BYTES} bytes")]),
             ("message of", vec![kib(MESSAGE_BYTES)]),
             ("payload of", vec![kib(PAYLOAD_BYTES), thousands(PAYLOAD_NODES)]),
-            ("details of", vec![kib(UPGRADE_BYTES), thousands(UPGRADE_NODES), kib(UPGRADE_KEPT_BYTES)]),
+            ("details of an upgrade, as received", vec![kib(UPGRADE_BYTES), thousands(UPGRADE_NODES)]),
+            ("details of an upgrade, as stored", vec![kib(UPGRADE_KEPT_BYTES)]),
             ("rollbacks", vec![MOST_ROLLBACKS.to_string()]),
             ("fields of", vec![kib(RESULT_BYTES)]),
         ] {
