@@ -188,7 +188,7 @@ mod tests {
             ("payload of", vec![kib(PAYLOAD_BYTES), thousands(PAYLOAD_NODES)]),
             ("details of an upgrade, as received", vec![kib(UPGRADE_BYTES), thousands(UPGRADE_NODES)]),
             ("details of an upgrade, as stored", vec![kib(UPGRADE_KEPT_BYTES)]),
-            ("rollbacks", vec![MOST_ROLLBACKS.to_string()]),
+            ("rollback versions", vec![MOST_ROLLBACKS.to_string()]),
             ("fields of", vec![kib(RESULT_BYTES)]),
         ] {
             for bound in bounds {
