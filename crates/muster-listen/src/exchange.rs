@@ -64,7 +64,7 @@ pub(super) struct Exchanges<'a, S, H> {
     /// a head arrived.
     since: Instant,
     is_first: bool,
-    /// While it waits for a request.
+    /// Its place among the connections of the same key, once that is known.
     idle: Option<IdlePlace>,
 }
 
@@ -136,7 +136,9 @@ where
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Close { unread: false })),
                 Poll::Ready(Ok(_)) => {
                     fresh = true;
-                    self.idle = None;
+                    if let Some(place) = &self.idle {
+                        place.is_busy();
+                    }
                     if idle {
                         self.since = Instant::now();
                     }
