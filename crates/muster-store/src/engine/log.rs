@@ -3,6 +3,7 @@
 use super::session::{Connection, Row, Rule, params};
 use muster_core::audit::{AuditEvent, chain_hash};
 use muster_core::change::Change;
+use tokio::sync::watch;
 
 use super::row::{Columns, Result, all, first, run, to_json};
 use crate::sql::log as sql;
@@ -24,6 +25,16 @@ pub(crate) fn changes(connection: &Connection, seq: i64, limit: u32) -> Result<V
         let (kind, subject): (String, String) = (row.get(1)?, row.get(2)?);
         Ok((row.get(0)?, Change::from_row(&kind, &subject)))
     })
+}
+
+/// Publishes the number of the newest change. It never goes back: the writer and the follower of a shared database both
+/// publish, in any order.
+pub(crate) fn publish_newest(newest: &watch::Sender<i64>, seq: i64) {
+    newest.send_if_modified(|known| {
+        let is_new = seq > *known;
+        *known = seq.max(*known);
+        is_new
+    });
 }
 
 /// Deletes the oldest changes, and returns their number.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::apply::Done;
 use super::damage::Damage;
 use super::error::OpenError;
+use super::log::publish_newest;
 use super::queue::{Budget, Share, closed, full, weight};
 use super::recent::Recent;
 use super::transaction::{Broken, Work, attempt};
@@ -245,12 +246,7 @@ impl Thread {
 
     fn publish(&self, newest_change: Option<i64>) {
         if let Some(seq) = newest_change {
-            // On an engine with several servers, the follower may have told of a newer one.
-            self.newest.send_if_modified(|known| {
-                let is_new = seq > *known;
-                *known = seq.max(*known);
-                is_new
-            });
+            publish_newest(&self.newest, seq);
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::lease;
 use super::session::PostgresSession;
 use crate::engine::error::OpenError;
+use crate::engine::log::publish_newest;
 use crate::engine::session::{Next, Result, Session};
 
 /// How often the change log is asked for its newest number: a change made elsewhere is known here within this time.
@@ -73,11 +74,7 @@ fn follow(session: &PostgresSession, epoch: &str, newest: &watch::Sender<i64>, e
                     tracing::info!("the database answers again");
                 }
                 (pause, is_lost) = (EVERY, false);
-                newest.send_if_modified(|known| {
-                    let is_new = seq > *known;
-                    *known = seq.max(*known);
-                    is_new
-                });
+                publish_newest(newest, seq);
             }
             Err(error) => {
                 if !is_lost {
