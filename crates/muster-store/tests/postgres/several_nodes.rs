@@ -51,9 +51,9 @@ async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 async fn standing(store: &SqlStore, is_it: impl FnMut(&NodeStanding) -> bool) -> NodeStanding {
-    let mut standing = store.this_node();
-    let found = tokio::time::timeout(PATIENCE, standing.wait_for(is_it)).await.expect("in time").unwrap().clone();
-    found
+    let mut receiver = store.this_node();
+    let waiting = tokio::time::timeout(PATIENCE, receiver.wait_for(is_it));
+    waiting.await.expect("in time").unwrap().clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
