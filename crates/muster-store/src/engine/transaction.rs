@@ -7,7 +7,7 @@ use super::audit::Chain;
 use super::damage::Damage;
 use super::error::{Cause, EngineError, Failure};
 use super::recent::{Batch, Recent};
-use super::session::Connection;
+use super::session::{Connection, Uncommitted};
 use crate::port::{StoreError, Write};
 
 /// A job's own code. It runs inside a savepoint.
@@ -88,6 +88,9 @@ fn run<'w>(
                 if connection.may_retry(&error) {
                     return Err(Broken::ForNow(not_applied(&error)));
                 }
+                if error.is_of_the_engine() {
+                    return Err(Broken::Whole(not_applied(&error)));
+                }
                 return Err(Broken::ByJob(index, not_applied(&error)));
             }
         }
@@ -103,9 +106,9 @@ fn run<'w>(
 }
 
 fn commit(connection: &Connection) -> Result<(), Broken> {
-    connection.commit().map_err(|error| {
+    connection.commit().map_err(|Uncommitted { error, may_retry }| {
         give_up(connection);
-        Broken::Whole(error)
+        if may_retry { Broken::ForNow(error) } else { Broken::Whole(error) }
     })
 }
 
