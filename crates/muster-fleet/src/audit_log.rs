@@ -8,6 +8,7 @@ use std::sync::Arc;
 use muster_core::Error;
 use muster_core::audit::{AuditEvent, chain_hash};
 use muster_core::authorization::{AuditRead, Grant};
+use muster_core::error_chain::chain;
 use muster_core::time::Timestamp;
 
 use super::watched_store::WatchedStore;
@@ -151,7 +152,7 @@ fn read(seq: i64, text: &str, hash: [u8; 32]) -> Option<AuditLine> {
     match serde_json::from_str(text) {
         Ok(event) => Some(AuditLine { seq, event, hash }),
         Err(error) => {
-            tracing::error!(seq, %error, "a line of the audit log is damaged");
+            tracing::error!(seq, error = %chain(&error), "a line of the audit log is damaged");
             None
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::change::Change;
+use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, AgentId, PolicyId};
 
 use super::authority::System;
@@ -81,7 +82,7 @@ impl ChangeFeed {
                     Err(error) => {
                         // The batch is read again from the start. Handling a change twice is harmless: it only reads
                         // and wakes.
-                        tracing::warn!(error = %error, detail = ?error.internal, "failed to read the change log");
+                        tracing::warn!(error = %chain(&error), "failed to read the change log");
                         tokio::time::sleep(RETRY).await;
                         if self.shutdown.has_begun() {
                             return;

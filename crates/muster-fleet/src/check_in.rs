@@ -513,7 +513,7 @@ fn to_change(record: &AgentRecord, decision: &Decision, now: Timestamp) -> Agent
 fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> AuditEvent {
     let hosts = decision.record.as_ref().and_then(|record| record.duplicate_hosts.as_deref()).map(|known| &known.hosts);
     tracing::warn!(
-        agent = %record.id, host = %record.hostname, ?hosts,
+        agent = %record.id, host = %record.hostname, hosts = hosts.map(|hosts| hosts.join(",")),
         hint = "a machine was cloned with its agent; enroll the agent on the copy again, or set `duplicate_hosts: reenroll` in its policy",
         "two hosts use the key of one agent"
     );

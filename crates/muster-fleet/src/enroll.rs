@@ -19,6 +19,7 @@ use muster_core::denial::Denial;
 use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request};
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
 use muster_core::entropy::random_uuid;
+use muster_core::error_chain::{SharedError, chain};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, SpaceId};
 use muster_core::lifecycle::inactivity_timeout;
@@ -136,13 +137,13 @@ impl Enrolling {
     /// Runs a slow hash on a blocking thread.
     async fn run_slow_hash<T: Send + 'static>(&self, hash: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let permit = Arc::clone(&self.slow).acquire_owned().await;
-        let permit = permit.map_err(|error| Error::internal(error.to_string()))?;
+        let permit = permit.map_err(Error::internal)?;
         let work = move || {
             // Held by the blocking task: if the client disconnects, the hash still runs to its end and counts.
             let _permit = permit;
             hash()
         };
-        tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(error.to_string()))
+        tokio::task::spawn_blocking(work).await.map_err(Error::internal)
     }
 }
 
@@ -205,7 +206,9 @@ impl Enrollment {
         let stored = stored.ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
             Ok(()) | Err(Refusal::UsedUp) => Ok(Admission(stored)),
-            Err(refusal) => Err(unauthorized().for_log(format!("enrollment key {}: {refusal:?}", stored.id))),
+            Err(refusal) => {
+                Err(unauthorized().caused_by(SharedError::during(format!("enrollment key {}", stored.id), refusal)))
+            }
         }
     }
 
@@ -317,7 +320,7 @@ impl Enrollment {
     async fn assignment_rules(&self) -> Result<AssignmentRules, Error> {
         let setting = self.store.everywhere(&System).setting(assignment::SETTING).await?;
         Ok(AssignmentRules::read(setting.as_deref()).unwrap_or_else(|error| {
-            tracing::error!(%error, "assignment rules are not applied");
+            tracing::error!(error = %chain(&error), "assignment rules are not applied");
             AssignmentRules::default()
         }))
     }
@@ -366,7 +369,7 @@ impl Enrollment {
         if enrolled.life != Life::Continued {
             entry.remember_documents(KnownDocuments::of(&enrolled.documents));
         }
-        tracing::info!(agent = %record.id, host = %record.hostname, life = ?enrolled.life, "enrolled");
+        tracing::info!(agent = %record.id, host = %record.hostname, life = %enrolled.life, "enrolled");
     }
 }
 

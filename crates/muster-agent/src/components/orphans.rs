@@ -5,6 +5,7 @@
 //! its environment is found while its ancestors live; after that the agent, as sub-reaper, is its parent. For the next
 //! agent, a note beside the working directory names the program's first process.
 
+use muster_core::error_chain::chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -135,7 +136,7 @@ pub async fn gone(processes: &BTreeSet<Process>, deadline: Instant) {
 /// Writes the note that `leader` is the first process of the program in `directory`.
 pub fn remember(directory: &Utf8Path, leader: Process) {
     if let Err(error) = fs_err::write(note(directory), format!("{} {}\n", leader.pid, leader.started)) {
-        tracing::warn!(%error, "failed to record a running program; it may keep running if the agent is killed");
+        tracing::warn!(error = %chain(&error), "failed to record a running program; it may keep running if the agent is killed");
     }
 }
 

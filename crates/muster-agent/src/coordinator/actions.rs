@@ -1,6 +1,7 @@
 //! Interprets actions. The coordinator carries them out.
 
 use muster_core::Timestamp;
+use muster_core::error_chain::chain;
 use muster_protocol::elastic::check_in::WireAction;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -28,7 +29,7 @@ pub fn read(action: &WireAction, agent_id: &str, pinned: Option<&str>, now: Time
     if action.expiration.as_deref().and_then(|text| Timestamp::parse_rfc3339(text).ok()).is_some_and(|end| end <= now) {
         return Err("the action expired before it could run".into());
     }
-    let signed = || verify::action(action, agent_id, pinned).map(|_| ()).map_err(|error| error.to_string());
+    let signed = || verify::action(action, agent_id, pinned).map(|_| ()).map_err(|error| chain(&error).to_string());
     let unsupported = |what: &str| Err(format!("this version of muster-agent does not support {what}"));
     match action.kind.as_str() {
         "POLICY_REASSIGN" => Ok(Task::Nothing),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use muster_core::error_chain::chain;
 use muster_protocol::elastic::ack::AckItem;
 
 use super::poll_length::Broken;
@@ -65,7 +66,7 @@ impl Coordinator {
             Poll::Failed(error) => match self.broken(&error, held) {
                 Broken::Failure => self.poll_failed(&error),
                 Broken::Cut { news } => {
-                    tracing::debug!(%error, ?held, "the connection closed during a held check-in");
+                    tracing::debug!(error = %chain(&error), ?held, "the connection closed during a held check-in");
                     if let Some(limit) = news {
                         tracing::warn!(
                             held = ?held,
@@ -127,8 +128,8 @@ impl Coordinator {
         let taken = intake::take_in(&mut next, reply, self.background_id.as_deref(), self.deps.clock.now());
         if taken.changed || returned {
             if let Err(error) = self.deps.store.save_state(&next) {
-                tracing::error!(%error, "failed to store a response; the server will send it again");
-                self.storage_fault = Some(error.to_string());
+                tracing::error!(error = %chain(&error), "failed to store a response; the server will send it again");
+                self.storage_fault = Some(chain(&error).to_string());
                 // Without its token being used, the server delivers the same again until there is space to store it.
                 self.next_poll = Instant::now() + self.poll_backoff.next(&*self.deps.entropy);
                 return;
@@ -164,7 +165,7 @@ impl Coordinator {
 
     fn poll_failed(&mut self, error: &CallError) {
         let wait = self.poll_backoff.next(&*self.deps.entropy);
-        self.fleet_message = Err(error.to_string());
+        self.fleet_message = Err(chain(error).to_string());
         match error {
             // Revoked already: nothing is left to delete.
             CallError::Refused { .. } if self.state.phase == Phase::Revoked => {}
@@ -179,9 +180,9 @@ impl Coordinator {
             _ => self.refusals.reset(),
         }
         if self.poll_backoff.failures() >= 3 {
-            tracing::error!(%error, ?wait, failures = self.poll_backoff.failures(), "check-in failed");
+            tracing::error!(error = %chain(error), ?wait, failures = self.poll_backoff.failures(), "check-in failed");
         } else {
-            tracing::warn!(%error, ?wait, "check-in failed");
+            tracing::warn!(error = %chain(error), ?wait, "check-in failed");
         }
         self.next_poll = Instant::now() + wait;
         if self.state.phase == Phase::Revoked {
@@ -233,7 +234,7 @@ impl Coordinator {
 
     fn acks_failed(&mut self, error: &CallError) {
         let wait = self.ack_backoff.next(&*self.deps.entropy);
-        tracing::warn!(%error, ?wait, "failed to deliver acks");
+        tracing::warn!(error = %chain(error), ?wait, "failed to deliver acks");
         self.next_acks = Instant::now() + wait;
         let revoked_key = matches!(error, CallError::Refused { .. });
         // Programs and policy are gone by now: if the key is revoked or the server is gone, the ack is not worth waiting for.
@@ -304,17 +305,17 @@ impl Coordinator {
             return;
         }
         if let Err(error) = self.deps.store.save_enrollment(&next) {
-            self.storage_fault = Some(error.to_string());
+            self.storage_fault = Some(chain(&error).to_string());
         }
         self.enrollment = next;
     }
 
     pub(super) fn persist(&mut self) {
         let saved = self.deps.store.save_state(&self.state);
-        if let Err(error) = &saved {
-            tracing::error!(%error, "failed to store the state; retrying");
+        self.storage_fault = saved.err().map(|error| chain(&error).to_string());
+        if let Some(error) = &self.storage_fault {
+            tracing::error!(error, "failed to store the state; retrying");
         }
-        self.storage_fault = saved.err().map(|error| error.to_string());
     }
 }
 

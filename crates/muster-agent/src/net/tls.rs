@@ -14,13 +14,14 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 
 use crate::hex::sha256;
 use crate::state::enrollment::Trust;
+use muster_core::error_chain::SharedError;
 
 /// Why trust can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// A PEM file with a malformed certificate, or without any.
     #[error("malformed certificate: {0}")]
-    BadCertificate(String),
+    BadCertificate(#[source] SharedError),
     /// No given certificate has a given fingerprint.
     #[error("no certificate in --certificate-authorities has a fingerprint from --ca-sha256")]
     OtherFingerprint,
@@ -29,7 +30,7 @@ pub enum TrustError {
     BadFingerprint(String),
     /// rustls or the platform failed.
     #[error("TLS setup failed: {0}")]
-    Setup(String),
+    Setup(#[source] SharedError),
 }
 
 /// The client's TLS configuration for `trust`.
@@ -37,7 +38,7 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| TrustError::Setup(error.to_string()))?;
+        .map_err(|error| TrustError::Setup(error.into()))?;
     let verifier = verifier(trust, &provider)?;
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     // Enough for the servers of a fleet; each session costs memory as long as the agent runs.
@@ -50,7 +51,7 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
     if !trust.certificate_authorities.is_empty() {
         let given = trusted(&trust.certificate_authorities, &pins)?;
         let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(&given)?), provider.clone()).build();
-        let inner = built.map_err(|error| TrustError::Setup(error.to_string()))?;
+        let inner = built.map_err(|error| TrustError::Setup(error.into()))?;
         return Ok(Arc::new(Given { inner, given, provider: provider.clone() }));
     }
     // Without certificates to trust, the pinned one has to come from the server's chain.
@@ -58,7 +59,7 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
         return Ok(Arc::new(Pinned { pins, provider: provider.clone() }));
     }
     let platform = rustls_platform_verifier::Verifier::new(provider.clone());
-    Ok(Arc::new(platform.map_err(|error| TrustError::Setup(error.to_string()))?))
+    Ok(Arc::new(platform.map_err(|error| TrustError::Setup(error.into()))?))
 }
 
 /// The certificates in `pems`; with pins, only those that match one.
@@ -71,7 +72,7 @@ fn trusted(pems: &[String], pins: &[[u8; 32]]) -> Result<Vec<CertificateDer<'sta
 fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, TrustError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
-        roots.add(certificate.clone()).map_err(|error| TrustError::BadCertificate(error.to_string()))?;
+        roots.add(certificate.clone()).map_err(|error| TrustError::BadCertificate(error.into()))?;
     }
     Ok(roots)
 }
@@ -86,7 +87,7 @@ fn certificates(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, TrustEr
     for pem in pems {
         let before = all.len();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            all.push(certificate.map_err(|error| TrustError::BadCertificate(error.to_string()))?);
+            all.push(certificate.map_err(|error| TrustError::BadCertificate(error.into()))?);
         }
         if all.len() == before {
             return Err(TrustError::BadCertificate("the file contains no certificate".into()));

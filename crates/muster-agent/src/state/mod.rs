@@ -11,6 +11,7 @@ pub mod memory;
 use std::collections::VecDeque;
 
 use muster_core::Timestamp;
+use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::check_in::WireAction;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -206,12 +207,12 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// It is not what was written.
-    #[error("{path} is corrupt: {reason}")]
+    #[error("{path} is corrupt: {source}")]
     Damaged {
         /// The file.
         path: String,
         /// Position and reason.
-        reason: String,
+        source: SharedError,
     },
     /// A newer agent wrote it.
     #[error("{path} has version {found}, but this agent supports versions up to {known}")]

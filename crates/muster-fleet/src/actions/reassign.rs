@@ -4,6 +4,7 @@ use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
 use muster_core::eligibility::Operation;
+use muster_core::error_chain::chain;
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind};
@@ -81,7 +82,7 @@ impl Actions {
                 refused(format!("the policy {:?} has no revision {revision}; the newest is {newest}", policy.name))
             }
             Err(error) if error.kind == ErrorKind::Internal => {
-                tracing::warn!(policy = %policy.id, revision, detail = ?error.internal, "a revision can't be rendered");
+                tracing::warn!(policy = %policy.id, revision, error = %chain(&error), "a revision can't be rendered");
                 refused(format!("revision {revision} of {:?} uses a secret that no longer exists", policy.name))
             }
             Err(error) => Err(error),

@@ -511,7 +511,7 @@ async fn policy_with_a_missing_secret_is_an_error() {
     fleet.store().commit(vec![Write::Secret(SecretWrite::Delete { id })]).await.unwrap();
     let error = fleet.inner().policy_cache.newest(&saved.policy.id).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
-    assert!(error.internal.unwrap().contains("do not exist"));
+    assert!(error.source.unwrap().to_string().contains("do not exist"));
 }
 
 fn apply(text: &str) -> Application {

@@ -31,4 +31,4 @@ mod words;
 pub(crate) mod writer;
 
 pub use error::{Cause, EngineError, OpenError};
-pub use store::{Options, SqlStore};
+pub use store::{Durability, Options, SqlStore};

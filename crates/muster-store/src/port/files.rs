@@ -18,6 +18,16 @@ pub enum UploadLimit {
     Bytes,
 }
 
+impl std::fmt::Display for UploadLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open => "unfinished uploads",
+            Self::Records => "uploads",
+            Self::Bytes => "bytes",
+        })
+    }
+}
+
 /// What an agent may have beside the upload that it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadQuota {

@@ -12,6 +12,7 @@ use super::session::PostgresSession;
 use crate::engine::error::OpenError;
 use crate::engine::log::publish_newest;
 use crate::engine::session::{Next, Result, Session};
+use muster_core::error_chain::chain;
 
 /// How often the change log is asked for its newest number: a change made elsewhere is known here within this time.
 const EVERY: Duration = Duration::from_millis(25);
@@ -46,7 +47,7 @@ impl Follower {
                 follow(&session, &epoch, &newest, &ended);
                 // The server stops cleanly: another one need not wait.
                 if let Err(error) = lease::release(&session, &epoch) {
-                    tracing::warn!(%error, "the lease of the database was not given back; it ends by itself");
+                    tracing::warn!(error = %chain(&error), "the lease of the database was not given back; it ends by itself");
                 }
             })
             .map_err(OpenError::io("start the thread that follows the change log"))?;
@@ -78,7 +79,7 @@ fn follow(session: &PostgresSession, epoch: &str, newest: &watch::Sender<i64>, e
             }
             Err(error) => {
                 if !is_lost {
-                    tracing::warn!(%error, "the database does not answer; trying again");
+                    tracing::warn!(error = %chain(&error), "the database does not answer; trying again");
                 }
                 (pause, is_lost) = (WHEN_LOST, true);
             }

@@ -20,6 +20,7 @@ use super::dialect;
 use crate::engine::error::{Cause, EngineError, OpenError};
 use crate::engine::session::{Cells, Next, Result, Row, Rule, Session, Value};
 use crate::port::StoreError;
+use muster_core::error_chain::chain;
 
 /// Prepared statements that a connection keeps: more than there are fixed ones. Composed ones beyond it are prepared anew.
 const PREPARED: usize = 512;
@@ -119,7 +120,7 @@ impl PostgresSession {
         self.leads.borrow_mut().clear();
         self.held.borrow_mut().clear();
         self.transaction.set(Transaction::None);
-        committed.map_err(|error| error.not_applied())
+        committed.map_err(EngineError::not_applied)
     }
 
     /// Runs a batch of statements, each without values.
@@ -213,18 +214,18 @@ impl PostgresSession {
     }
 
     /// Learns whether a transaction was committed whose answer was lost. A transaction that is still going on is waited for.
-    fn resolve(&self, id: &str, lost: &EngineError) -> std::result::Result<(), StoreError> {
+    fn resolve(&self, id: &str, lost: EngineError) -> std::result::Result<(), StoreError> {
         for pause in RESOLVE {
             std::thread::sleep(pause);
             *self.link.borrow_mut() = None;
             // Whoever inserts the id first decides: the lost transaction, or this statement, after which it can't commit any more.
             match self.with(INSERT_COMMIT, &async |client, statement| client.execute(statement, &[&id]).await) {
                 Ok(0) => return Ok(()),
-                Ok(_) => return Err(StoreError::Unavailable { reason: lost.to_string() }),
-                Err(error) => tracing::warn!(%error, "the outcome of a commit is not known yet"),
+                Ok(_) => return Err(StoreError::unavailable(lost)),
+                Err(error) => tracing::warn!(error = %chain(&error), "the outcome of a commit is not known yet"),
             }
         }
-        Err(StoreError::Unknown { reason: lost.to_string() })
+        Err(StoreError::Unknown { source: lost.into() })
     }
 }
 
@@ -317,7 +318,7 @@ impl Session for PostgresSession {
         self.transaction.set(Transaction::None);
         match committed {
             Ok(()) => Ok(()),
-            Err(error) if *error.cause() == Cause::Connection => self.resolve(&id, &error),
+            Err(error) if *error.cause() == Cause::Connection => self.resolve(&id, error),
             Err(error) => Err(error.not_applied()),
         }
     }

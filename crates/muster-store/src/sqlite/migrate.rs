@@ -56,6 +56,7 @@ mod tests {
 
     use super::*;
     use crate::engine::migration::MIGRATIONS;
+    use crate::engine::store::Durability;
     use crate::query::{ActionFilter, Page};
     use crate::sqlite::connection;
     use crate::sqlite::temporary::TemporaryDirectory;
@@ -233,7 +234,7 @@ mod tests {
     #[test]
     fn every_statement_is_one_that_the_schema_understands() {
         let directory = TemporaryDirectory::new().unwrap();
-        let mut connection = connection::writer(&directory.path().join("muster.db"), false).unwrap();
+        let mut connection = connection::writer(&directory.path().join("muster.db"), Durability::Crash).unwrap();
         migrate(&mut connection, MIGRATIONS).unwrap();
         for (name, text) in crate::sql::all() {
             connection.prepare(text).unwrap_or_else(|error| panic!("{name}: {error}"));

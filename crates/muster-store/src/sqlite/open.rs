@@ -13,12 +13,12 @@ use crate::engine::log;
 use crate::engine::migration::MIGRATIONS;
 use crate::engine::recent::Recent;
 use crate::engine::session::Session;
-use crate::engine::store::{Options, Sessions, SqlStore};
+use crate::engine::store::{Durability, Options, Sessions, SqlStore};
 
 impl SqlStore {
     /// Opens or creates the file of an embedded store and migrates its schema.
     pub fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
-        let mut writing = connection::writer(path, options.durable)?;
+        let mut writing = connection::writer(path, options.durability)?;
         migrate(&mut writing, MIGRATIONS)?;
         connection::enforce_references(&writing)?;
         let newest =
@@ -33,7 +33,7 @@ impl SqlStore {
     /// Creates a store for tests in a temporary directory. Commits do not wait for the disk.
     pub fn temporary() -> Result<Self, OpenError> {
         let directory = TemporaryDirectory::new()?;
-        let options = Options { durable: false, ..Options::default() };
+        let options = Options { durability: Durability::Crash, ..Options::default() };
         let mut store = Self::open(&directory.path().join("muster.db"), &options)?;
         store.keep(directory);
         Ok(store)
