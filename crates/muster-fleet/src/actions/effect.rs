@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use muster_core::action::{Action, ActionResult, ActionType};
 use muster_core::agent::AgentRecord;
+use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
@@ -150,7 +151,7 @@ impl Actions {
                 self.records.change_many(&System, &left, Basis::Store, &decide).await?;
             }
         }
-        self.store.commit(&System, vec![Write::Action(ActionWrite::Finish { id: id.clone() })]).await?;
+        self.store.commit(&System, finished(id)).await?;
         Ok(left.len())
     }
 
@@ -215,7 +216,6 @@ impl Actions {
         agents: &[AgentId],
         effect: &Effect,
     ) -> Result<(), Error> {
-        // No wake-up of its own is needed: each changed record wakes its agent, which then also finds the action.
         let decide = |before: &AgentRecord, now| {
             let seen = self.registry.last_seen(&before.id, now);
             let mut change = effect.change(before, action, seen, now);
@@ -227,9 +227,15 @@ impl Actions {
             change
         };
         self.records.change_many(by, agents, Basis::Memory, &decide).await?;
-        self.store.commit(by, vec![Write::Action(ActionWrite::Finish { id: action.id.clone() })]).await?;
+        self.store.commit(by, finished(&action.id)).await?;
         Ok(())
     }
+}
+
+/// Removes the marker, and announces the action to its targets. Not earlier: an agent that reads the action first would
+/// act on its old record, for example check in once more under a policy that it was just removed from.
+fn finished(id: &ActionId) -> Vec<Write> {
+    vec![Write::Action(ActionWrite::Finish { id: id.clone() }), Write::Changed(Change::Action(id.clone()))]
 }
 
 #[cfg(test)]
