@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target};
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::change::Change;
 use muster_core::credential::Credential;
@@ -308,7 +308,7 @@ impl<G: Gate> ActionStore for Gated<G> {
         id: &ActionId,
         after: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, AgentId, TargetState)>, StoreError> {
+    ) -> Result<Vec<(i64, AgentId, Target)>, StoreError> {
         self.gate.read()?;
         self.inner.action_targets(id, after, limit).await
     }
