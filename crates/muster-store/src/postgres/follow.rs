@@ -11,8 +11,8 @@ use crate::engine::error::OpenError;
 use crate::engine::feed::Feed;
 use crate::engine::membership::Membership;
 use crate::engine::session::{Next, Result, Session};
-use muster_core::error_chain::chain;
 use crate::port::NodeLease;
+use muster_core::error_chain::chain;
 
 /// How often the change log is asked for its newest number: a change made elsewhere is known here within this time.
 const EVERY: Duration = Duration::from_millis(25);
