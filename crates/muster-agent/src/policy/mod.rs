@@ -1,4 +1,4 @@
-//! Policies as this agent reads them: who signed them, what runs, where the servers are.
+//! Interprets policies: verifies signatures, and extracts programs and servers.
 
 pub mod inputs;
 pub mod verify;
@@ -13,16 +13,16 @@ use crate::net::Server;
 use crate::state::StoredPolicy;
 use verify::Unverified;
 
-/// A policy that is fit to be applied.
+/// A policy that was accepted and can be applied.
 #[derive(Clone, Debug)]
 pub struct Accepted {
     /// The part that is stored.
     pub stored: StoredPolicy,
-    /// The components that it asks for.
+    /// The components of the policy.
     pub wanted: Vec<Wanted>,
-    /// The signing key to pin from now on, if it names one.
+    /// The signing key to pin from now on, if any.
     pub signing_key: Option<String>,
-    /// `fleet.hosts`; empty if it names none, or none that can be parsed.
+    /// `fleet.hosts`; empty if none can be parsed.
     pub servers: Vec<Server>,
     /// `agent.logging.level`.
     pub log_level: Option<String>,
@@ -31,10 +31,10 @@ pub struct Accepted {
 /// Why a policy is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// `data.policy` is missing or of the wrong shape.
+    /// `data.policy` is missing or malformed.
     #[error("malformed policy: {0}")]
     Unreadable(String),
-    /// The signature, or what is signed.
+    /// The signature or the signed part is invalid.
     #[error(transparent)]
     Unverified(#[from] Unverified),
 }
@@ -90,7 +90,7 @@ pub fn digest(policy: &RawValue) -> String {
 
 /// Accepts or rejects the policy of an action. `pinned` is the key that must have signed it.
 pub fn accept(action: &WireAction, pinned: Option<&str>) -> Result<Accepted, Rejection> {
-    // The exact bytes are kept: parsing and writing them again could invalidate the signature.
+    // The exact bytes are kept, because parsing and serializing them again could invalidate the signature.
     let policy = raw(action)?;
     let signing_key = verify::policy(&policy, pinned)?;
     let mut accepted = read(&policy)?;
@@ -99,8 +99,9 @@ pub fn accept(action: &WireAction, pinned: Option<&str>) -> Result<Accepted, Rej
     Ok(accepted)
 }
 
-/// Accepts or rejects a stored policy at the start of the agent: whoever can write the state file must not be able to make
-/// the agent run programs. `previous` is the key pinned before `pinned`: it signed the policy that introduced `pinned`.
+/// Accepts or rejects a stored policy at the start of the agent, so that somebody who can write the state file cannot
+/// make the agent run programs. `previous` is the key that was pinned before `pinned`, and that signed the policy that
+/// introduced `pinned`.
 pub fn restore(policy: &RawValue, pinned: Option<&str>, previous: Option<&str>) -> Result<Accepted, Rejection> {
     let by_previous = || match verify::policy(policy, Some(previous?)) {
         Ok(next) if next.as_deref() == pinned => Some(next),
@@ -120,7 +121,7 @@ fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
     Ok(Accepted {
         wanted: inputs::wanted(&head.inputs.unwrap_or_default()),
         signing_key: None,
-        // An unusable URL among several must not make the policy unusable.
+        // A single invalid URL must not make the policy unusable.
         servers: hosts.iter().filter_map(|host| Server::parse(host).ok()).collect(),
         log_level: head.agent.and_then(|agent| agent.logging).and_then(|logging| logging.level),
         stored: StoredPolicy {
