@@ -1,4 +1,4 @@
-//! Collects the events of all shares: as JSON lines for programs, or a line per second and a table for people.
+//! Collects the events of all shares, and prints them as JSON lines, or as one line per second and a table.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report without events.
+    /// Creates a report without events.
     #[must_use]
     pub fn new(args: &DronesArgs) -> Self {
         Self {
@@ -39,7 +39,7 @@ impl Report {
         }
     }
 
-    /// Handles one event; returns true if it made the last share ready.
+    /// Handles one event. Returns true if the last share has become ready.
     ///
     /// # Errors
     /// If standard output is closed.
@@ -78,13 +78,18 @@ impl Report {
         if !self.json {
             show(self.mode, &self.summary);
         }
-        anyhow::ensure!(self.is_complete(), "{} of {} shares sent no summary", self.shares - self.ended, self.shares);
+        anyhow::ensure!(
+            self.is_complete(),
+            "{} of {} shares did not send a summary",
+            self.shares - self.ended,
+            self.shares
+        );
         Ok(())
     }
 
-    /// Adds up progress: written once each share has sent its own.
+    /// Adds up progress, and prints it when each share has sent its own.
     fn progress(&mut self, counts: Counts) -> anyhow::Result<()> {
-        // Shares report at the same rate, so a round ends when each has reported once.
+        // Shares report at the same rate, so that a round is complete when each has reported once.
         self.latest.push(counts);
         self.round += 1;
         if self.round < self.shares {
@@ -93,7 +98,7 @@ impl Report {
         self.round = 0;
         let mut all = Counts::default();
         self.latest.drain(..).for_each(|counts| all.add(&counts));
-        // Programs get every report; people one a second.
+        // Programs get every report, and people one per second.
         if !self.json && self.shown.elapsed() >= Duration::from_secs(1) {
             self.shown = Instant::now();
             println!("{}", line(&all));
@@ -118,7 +123,7 @@ impl Report {
             let mut out = std::io::stdout().lock();
             serde_json::to_writer(&mut out, event)?;
             out.write_all(b"\n")?;
-            // The reader acts on events as they happen.
+            // The reader reacts to events immediately.
             out.flush()?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! One agent's connection: HTTP/1.1 over TLS, opened when needed, driven by the agent's own task.
+//! The connection of an agent: HTTP/1.1 over TLS, opened when needed, and driven by the task of the agent.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -23,17 +23,17 @@ use crate::gzip;
 use crate::tally::Tally;
 use crate::wire;
 
-/// Client-side limit on a request, as real agents have it.
+/// Timeout of a request, as in real agents.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 type Sender = SendRequest<Full<Bytes>>;
 type Wire = Connection<TokioIo<TlsStream<TcpStream>>, Full<Bytes>>;
 
-/// Shared by all agents of a share.
+/// State that all agents of a share use.
 pub struct Shared {
     /// Connects to the server.
     pub dialer: Dialer,
-    /// Counts what happens.
+    /// Counters and latencies.
     pub tally: Tally,
     /// `User-Agent`.
     pub user_agent: HeaderValue,
@@ -85,13 +85,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that connects on first use.
+    /// Creates a session that connects at the first use.
     #[must_use]
     pub fn new(shared: Arc<Shared>, number: u32) -> Self {
         Self { shared, number, open: None }
     }
 
-    /// Closes the connection, with a request that is held on it.
+    /// Closes the connection, including a request that is held on it.
     pub fn close(&mut self) {
         self.open = None;
     }
@@ -116,7 +116,7 @@ impl Session {
     /// does.
     ///
     /// # Errors
-    /// If the server can't be reached or the connection breaks.
+    /// If the server cannot be reached or the connection is lost.
     pub async fn ask(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
         let kept = self.open.is_some();
         match self.ask_once(ask).await {
@@ -134,7 +134,7 @@ impl Session {
             Ok(outcome) => outcome,
             Err(_) => Err(anyhow::anyhow!("no response within {} s", TIMEOUT.as_secs())),
         };
-        // After any failure the connection's state is unknown.
+        // After a failure, the state of the connection is unknown.
         if !matches!(&outcome, Ok((_, true))) {
             self.open = None;
         }
@@ -179,7 +179,7 @@ async fn read(response: Response<Incoming>) -> anyhow::Result<Answer> {
     Ok(Answer { status, body, packed })
 }
 
-/// Runs an exchange and the connection that carries it in one task: a task of its own would double an agent's memory.
+/// Runs an exchange and its connection in one task, because a second task would double the memory of an agent.
 async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut exchange = pin!(exchange);
     let mut over = false;
@@ -192,7 +192,7 @@ async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result
                 return Poll::Ready(Err(anyhow::anyhow!("the connection ended")));
             }
             match Pin::new(&mut *wire).poll(cx) {
-                // The exchange may not have seen the last bytes that the connection read: poll it once more.
+                // The exchange may not have processed the last bytes of the connection: poll it once more.
                 Poll::Ready(_) => over = true,
                 Poll::Pending => return Poll::Pending,
             }
@@ -201,7 +201,7 @@ async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result
     .await
 }
 
-/// Returns whether the server had closed an idle connection before it read the request.
+/// Returns whether the server closed an idle connection before it read the request.
 fn was_closed(error: &anyhow::Error) -> bool {
     let Some(error) = error.downcast_ref::<hyper::Error>() else { return false };
     error.is_canceled() || error.is_closed() || error.is_incomplete_message()

@@ -1,4 +1,4 @@
-//! Request bodies: host metadata, components and acks, in the shapes and sizes that real agents send.
+//! Request bodies: host metadata, components and acks, with the formats and sizes of real agents.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use serde_json::value::to_raw_value;
 
 use crate::event::now_us;
 
-/// One simulated host; everything is derived from the agent's number.
+/// A simulated host. Everything is derived from the number of the agent.
 pub struct Host<'a> {
     /// Number of the agent.
     pub number: u32,
@@ -20,7 +20,7 @@ pub struct Host<'a> {
 }
 
 impl Host<'_> {
-    /// Returns `local_metadata`, some 900 bytes.
+    /// Returns `local_metadata`, about 900 bytes.
     #[must_use]
     pub fn metadata(&self) -> String {
         let Self { number, agent_id, version } = self;
@@ -45,10 +45,10 @@ impl Host<'_> {
         )
     }
 
-    /// Returns the body of an enroll request, in the form of 9.x.
+    /// Returns the body of an enroll request, in the format of 9.x.
     ///
     /// # Errors
-    /// Never in practice: strings can be written as JSON.
+    /// Never in practice, because strings can always be serialized.
     pub fn enroll(&self, tags: &[String]) -> anyhow::Result<String> {
         let (local, tags) = (self.metadata(), serde_json::to_string(tags)?);
         Ok(format!(
@@ -57,20 +57,20 @@ impl Host<'_> {
     }
 }
 
-/// What a check-in reports besides the host.
+/// The content of a check-in, except for the host.
 #[derive(Default)]
 pub struct Report<'a> {
-    /// Token of the last actions; empty for none.
+    /// Token of the last actions; empty if there is none.
     pub ack_token: &'a str,
     /// Running policy and revision.
     pub policy: Option<(&'a str, i64)>,
-    /// Process id of the first component; another value makes a changed report.
+    /// Process id of the first component. Another value changes the report.
     pub pid: u32,
-    /// Minimum size of the body in bytes; more components fill it up.
+    /// Minimum size of the body in bytes. Additional components fill it.
     pub fill: usize,
 }
 
-/// Returns the body of a check-in before gzip: some 900 bytes before the first policy, 2 KB after.
+/// Returns the uncompressed body of a check-in: about 900 bytes before the first policy, and 2 KB after it.
 #[must_use]
 pub fn check_in(host: &Host<'_>, report: &Report<'_>) -> String {
     let mut body = String::with_capacity(2048);
@@ -123,10 +123,10 @@ pub struct Done {
     pub error: Option<String>,
 }
 
-/// Returns the ack of one action, in the form of 9.x.
+/// Returns the ack of an action, in the format of 9.x.
 ///
 /// # Errors
-/// Never in practice: it can be written as JSON.
+/// Never in practice, because these values can always be serialized.
 pub fn ack(agent_id: &str, action: &WireAction, done: &Done) -> anyhow::Result<Box<serde_json::value::RawValue>> {
     let response = to_raw_value(&serde_json::json!({"drone": {"stdout": "done"}}))?;
     let data = done.upload_id.as_ref().map(|id| to_raw_value(&serde_json::json!({ "upload_id": id }))).transpose()?;
@@ -154,7 +154,7 @@ pub fn ack(agent_id: &str, action: &WireAction, done: &Done) -> anyhow::Result<B
 /// Returns the body of an ack request.
 ///
 /// # Errors
-/// Never in practice: it can be written as JSON.
+/// Never in practice, because these values can always be serialized.
 pub fn acks<'a>(events: impl Iterator<Item = &'a serde_json::value::RawValue>) -> anyhow::Result<Vec<u8>> {
     json(&AckRequest { events: Some(events.collect()) })
 }
@@ -172,7 +172,7 @@ pub fn timestamp(micros: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
 }
 
-/// Returns the date of a day since 1970; years are counted from 1 March, so that leap days come last.
+/// Returns the date of a day, counted from 1970. Years begin on 1 March, so that leap days are at their end.
 fn date(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);

@@ -1,4 +1,4 @@
-//! Check-ins that are answered at once: how many per second one core of the server handles.
+//! Measures how many check-ins per second one core of the server handles, without holding them.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::table::{Goal, Row, Table};
 use super::{Bench, policy, say};
 use crate::process::Usage;
 
-/// Agents that check in one after another.
+/// Number of agents that check in repeatedly.
 const AGENTS: u32 = 256;
 
 /// Results of one run.
 struct Run {
-    /// Check-ins per second of the server's processor time, if that can be measured.
+    /// Check-ins per second of the server's CPU time, if that can be measured.
     per_core: Option<f64>,
     /// Check-ins per second.
     rate: f64,
@@ -21,7 +21,7 @@ struct Run {
     written: Option<f64>,
 }
 
-/// Adds rows for check-ins that change something and for those that don't.
+/// Adds rows for check-ins with changes and for heartbeats.
 pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let change = ours(bench, "change")?;
     let other_change = theirs(bench, "change")?;
@@ -74,7 +74,7 @@ fn ours(bench: &Bench, mode: &str) -> anyhow::Result<Run> {
     let token = admin.make_token(&policy)?;
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
     let run = measure_one(bench, mode, &target, Some(server.process.usage()))?;
-    run.ok_or_else(|| anyhow::anyhow!("no check-in was answered"))
+    run.ok_or_else(|| anyhow::anyhow!("no check-in got a response"))
 }
 
 fn theirs(bench: &Bench, mode: &str) -> anyhow::Result<Option<Run>> {
@@ -82,12 +82,12 @@ fn theirs(bench: &Bench, mode: &str) -> anyhow::Result<Option<Run>> {
     let running = other.start("0s")?;
     let run = measure_one(bench, mode, &running.target(), running.usage)?;
     if run.is_none() {
-        say("the other server holds check-ins instead of answering them: no figure for it");
+        say("the other server holds check-ins instead of responding: no figure for it");
     }
     Ok(run)
 }
 
-/// Runs the drones; `None` if the server answered no check-in.
+/// Runs the drones. Returns `None` if no check-in got a response.
 fn measure_one(bench: &Bench, mode: &str, target: &Target<'_>, server: Option<Usage>) -> anyhow::Result<Option<Run>> {
     let seconds = bench.seconds.to_string();
     let arguments = ["--mode", mode, "--seconds", &seconds, "--back-off", "1"];

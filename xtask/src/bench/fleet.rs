@@ -1,4 +1,4 @@
-//! Parked agents: their memory, how fast a policy, an action and a bulk reassign reach them, and how they reconnect.
+//! Measures parked agents: their memory, the delivery of a policy, an action and a bulk reassignment, and reconnects.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,11 +12,11 @@ use super::{Bench, policy, say};
 use crate::admin::Admin;
 use crate::process::Usage;
 
-/// Back-offs that are short enough for a server that is down for a moment.
+/// Short back-offs, because the server is down only for a moment.
 const LIVE: [&str; 6] = ["--mode", "live", "--back-off", "0.5", "--back-off-max", "1"];
 const STILL: Duration = Duration::from_secs(4);
 const WITHIN: Duration = Duration::from_secs(180);
-/// Number of actions, each to another agent, one after another.
+/// Number of consecutive actions, each for another agent.
 const ACTIONS: usize = 300;
 
 /// Adds all rows.
@@ -44,14 +44,14 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let (served, driven) = (usage.cpu()?, drones.cpu()?);
     roll_out(bench, &admin, &drones, &policy, table)?;
     let (served, driven) = (usage.cpu()? - served, drones.cpu()? - driven);
-    say(&format!("processor time: server {served:.2} s, drones {driven:.2} s"));
+    say(&format!("CPU time: server {served:.2} s, drones {driven:.2} s"));
     drones.wait_parked(bench.agents, STILL, WITHIN)?;
     dispatch(bench, &admin, &drones, table)?;
     reassign(bench, &admin, &drones, &policy, table)?;
     storm(bench, server, &drones, table)
 }
 
-/// Memory per parked agent of the other server.
+/// Measures the memory per parked agent of the other server.
 fn theirs(bench: &Bench) -> anyhow::Result<Option<f64>> {
     let Some(other) = &bench.other else { return Ok(None) };
     let before = kernel_sockets();
@@ -63,12 +63,13 @@ fn theirs(bench: &Bench) -> anyhow::Result<Option<f64>> {
     drones.wait_parked(bench.agents, STILL, WITHIN)?;
     let each = per_agent(bench, usage, rest, before)?;
     drop(drones);
-    // The kernel frees closed connections a little later.
+    // The kernel frees closed connections with a delay.
     std::thread::sleep(Duration::from_secs(3));
     Ok(Some(each))
 }
 
-/// KiB: the growth of the process, and half of the growth of the kernel's sockets: the drones hold the other ends.
+/// Returns the memory per agent in KiB: the growth of the process, and half of the growth of the kernel's sockets,
+/// because the other ends belong to the drones.
 fn per_agent(bench: &Bench, server: Usage, rest: u64, kernel_before: u64) -> anyhow::Result<f64> {
     let own = server.resident()?.saturating_sub(rest) as f64;
     let kernel = kernel_sockets().saturating_sub(kernel_before) as f64 / 2.0;
@@ -128,9 +129,10 @@ fn dispatch(bench: &Bench, admin: &Admin, drones: &Drones, table: &mut Table) ->
     drones.wait_parked(bench.agents, STILL, WITHIN).map(drop)
 }
 
-/// All agents get another policy: from the request until the change is committed and the last agent has been woken.
+/// Assigns all agents to another policy. Measures the time from the request until the change is committed and the last
+/// agent has been woken.
 ///
-/// A woken agent reads the reassignment first, and fetches the policy with its next check-in, a second later.
+/// A woken agent reads the reassignment first, and gets the policy with its next check-in, a second later.
 fn reassign(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: &mut Table) -> anyhow::Result<()> {
     say("all agents are reassigned");
     let other = admin.make_policy("bench-2", &policy::real_sized("third"))?;
@@ -164,7 +166,7 @@ fn reassign(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     drones.wait_parked(bench.agents, STILL, WITHIN).map(drop)
 }
 
-/// The server is killed and restarted; all agents reconnect at once.
+/// Kills and restarts the server, after which all agents reconnect at the same time.
 fn storm(bench: &Bench, server: Server, drones: &Drones, table: &mut Table) -> anyhow::Result<()> {
     say("the server is killed, and all agents reconnect");
     let before = server.process.usage().resident()?;

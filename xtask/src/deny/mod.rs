@@ -1,7 +1,9 @@
-//! `cargo xtask deny`: licences, sources, bans and known vulnerabilities of every dependency, without network.
+//! `cargo xtask deny` checks licenses, sources, bans and known vulnerabilities of all dependencies, without network
+//! access.
 //!
-//! `deny.toml` is the configuration of [cargo-deny], which is run as well where it is installed. What it can't do without
-//! network is look for advisories, so a dated copy of the RustSec database's version ranges is kept here.
+//! `deny.toml` is the configuration of [cargo-deny], which is also run if it is installed. cargo-deny cannot check
+//! advisories without network access, so that this directory contains a dated copy of the version ranges in the RustSec
+//! database.
 //!
 //! [cargo-deny]: https://embarkstudios.github.io/cargo-deny/
 
@@ -26,7 +28,7 @@ pub struct DenyArgs {
     update: Option<PathBuf>,
 }
 
-/// A dependency as `cargo metadata` describes it.
+/// A dependency in the output of `cargo metadata`.
 #[derive(Debug, Deserialize)]
 struct Package {
     id: String,
@@ -52,7 +54,7 @@ struct Node {
     id: String,
 }
 
-/// The part of `deny.toml` that is read here.
+/// The part of `deny.toml` that this command uses.
 #[derive(Deserialize)]
 struct Config {
     graph: Graph,
@@ -82,7 +84,7 @@ struct Ban {
     reason: String,
 }
 
-/// Checks the dependencies, or renews the advisories.
+/// Checks the dependencies, or updates the advisories.
 pub fn run(args: &DenyArgs) -> anyhow::Result<()> {
     if let Some(clone) = &args.update {
         return advisories::update(clone);
@@ -102,11 +104,11 @@ pub fn run(args: &DenyArgs) -> anyhow::Result<()> {
         println!("error: {fault}");
     }
     println!("{} dependencies; advisories of {}", packages.len(), advisories.date);
-    anyhow::ensure!(faults.is_empty(), "{} faults in the dependencies", faults.len());
+    anyhow::ensure!(faults.is_empty(), "{} errors in the dependencies", faults.len());
     cargo_deny()
 }
 
-/// Returns what the supported targets are built from, without the workspace itself.
+/// Returns the dependencies of the supported targets, without the crates of the workspace.
 fn dependencies(targets: &[String]) -> anyhow::Result<Vec<Package>> {
     let mut arguments = vec!["metadata", "--format-version", "1", "--locked"];
     targets.iter().for_each(|target| arguments.extend(["--filter-platform", target]));
@@ -130,16 +132,16 @@ impl Config {
         }
         let licence = package.license.as_deref().unwrap_or("none");
         if !licence::is_allowed(licence, &self.licenses.allow) {
-            faults.push(format!("{name} has the licence {licence}, which deny.toml does not allow"));
+            faults.push(format!("{name} has the license {licence}, which deny.toml does not allow"));
         }
         faults
     }
 }
 
-/// Runs cargo-deny where it is installed, with what it can do offline.
+/// Runs the offline checks of cargo-deny, if it is installed.
 fn cargo_deny() -> anyhow::Result<()> {
     if !shell::cargo(&["deny", "--version"]).output()?.status.success() {
-        println!("cargo-deny is not installed; the check above is all");
+        println!("cargo-deny is not installed and was not run");
         return Ok(());
     }
     shell::run(shell::cargo(&["deny", "--offline", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]))

@@ -1,17 +1,18 @@
-//! Dependencies that nothing uses.
+//! Finds unused dependencies.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// A member of the workspace: its directory, its manifest and its sources.
+/// A member of the workspace, with its directory, manifest and sources.
 struct Member<'a> {
     directory: &'a Path,
     manifest: toml::Table,
     sources: Vec<&'a str>,
 }
 
-/// Returns the declared dependencies that no source of their crate names, and those of the workspace that no crate has.
+/// Returns the dependencies that no source of their crate uses, and the dependencies of the workspace that no crate
+/// declares.
 pub fn unused(files: &[(PathBuf, String)]) -> anyhow::Result<Vec<String>> {
     let mut workspace = Vec::new();
     let mut members = Vec::new();
@@ -34,7 +35,7 @@ pub fn unused(files: &[(PathBuf, String)]) -> anyhow::Result<Vec<String>> {
     Ok(stops)
 }
 
-/// Whether the name is a crate of the workspace, which may be declared before anything depends on it.
+/// Returns whether the name is a crate of the workspace, which may be declared before it is used.
 fn is_ours(name: &str, members: &[Member<'_>]) -> bool {
     members.iter().any(|member| member.name() == Some(name))
 }
@@ -58,13 +59,13 @@ impl Member<'_> {
             let identifier = name.replace('-', "_");
             self.sources.iter().any(|text| names(text, &identifier))
         };
-        // A crate may depend on itself to switch on a feature for its tests.
+        // A crate may depend on itself to enable a feature for its tests.
         let unused = self.dependencies().into_iter().filter(|name| self.name() != Some(name) && !named(name));
         unused.map(|name| format!("{}/Cargo.toml: nothing uses {name}", self.directory.display())).collect()
     }
 }
 
-/// Whether a source uses the identifier as a crate: `name::`, `name!` or `use name;`.
+/// Returns whether a source uses the identifier as a crate: `name::`, `name!` or `use name;`.
 fn names(text: &str, identifier: &str) -> bool {
     text.match_indices(identifier).any(|(at, _)| {
         let before = text[..at].chars().next_back();

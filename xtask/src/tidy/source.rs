@@ -64,14 +64,17 @@ impl Source {
 
     fn look_for_stops(&mut self, product: &[&str], all: &[&str]) {
         if product.len() > MAX_FILE && !all.iter().take(5).any(|line| line.contains("table")) {
-            self.stops.push(format!("{} lines, and it does not say that it is a table", product.len()));
+            self.stops.push(format!(
+                "{} lines, but only a file that begins with the word table may have more than {MAX_FILE}",
+                product.len()
+            ));
         }
         for function in self.functions.iter().filter(|function| function.lines > MAX_FUNCTION) {
             self.stops.push(format!("{} has {} lines", function.name, function.lines));
         }
         let is_test = product.is_empty();
         if !is_test && !all.first().is_some_and(|line| line.starts_with("//!") || line.starts_with("#!")) {
-            self.stops.push("it does not say what it is for (`//!`)".to_owned());
+            self.stops.push("the module documentation (`//!`) is missing".to_owned());
         }
         for (at, line) in all.iter().enumerate() {
             if let Some(why) = bad_anywhere(line).or_else(|| bad_in_product(line).filter(|_| at < product.len())) {
@@ -116,16 +119,16 @@ fn bad_anywhere(line: &str) -> Option<&'static str> {
     let is_comment = bare.starts_with("//");
     let macros = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("db", "g!(")];
     if !is_comment && macros.iter().any(|name| line.contains(name)) {
-        return Some("work left undone");
+        return Some("unfinished code");
     }
     if bare.starts_with(concat!("#[ig", "nore")) {
-        return Some("a test that does not run");
+        return Some("ignored test");
     }
     if (bare.starts_with("#[allow(") || bare.starts_with("#![allow("))
         && !line.contains("reason")
         && line.contains(")]")
     {
-        return Some("a lint is switched off without a reason");
+        return Some("lint disabled without a reason");
     }
     None
 }
@@ -158,7 +161,7 @@ mod tests {
         let long = format!("//! x\nfn a() {{\n{}}}\n", "    b();\n".repeat(81));
         assert_eq!(stops(&long), ["a has 81 lines"]);
         let long = format!("//! x\n{}", "// y\n".repeat(800));
-        assert_eq!(stops(&long), ["801 lines, and it does not say that it is a table"]);
+        assert_eq!(stops(&long), ["801 lines, but only a file that begins with the word table may have more than 800"]);
         assert!(stops(&long.replacen("//! x", "//! A table of x", 1)).is_empty());
     }
 
