@@ -90,7 +90,7 @@ async fn send(
         let chunk = match store.chunk(&file, number).await {
             Ok(Some(bytes)) if bytes.len() >= end => bytes,
             Ok(_) => return tracing::error!(%file, number, "a chunk of a file is missing"),
-            Err(error) => return tracing::error!(%file, number, %error, "a chunk of a file can't be read"),
+            Err(error) => return tracing::error!(%file, number, %error, "failed to read a chunk of a file"),
         };
         // Copied in pieces: a stalled reader then costs one chunk and a few pieces, instead of three chunks.
         for piece in chunk[start..end].chunks(PIECE) {

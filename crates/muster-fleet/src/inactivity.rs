@@ -30,7 +30,7 @@ impl Statuses {
     /// Copies the timeout of a changed policy to its agents. On failure, the next housekeeping corrects them.
     pub(crate) async fn apply_inactivity_timeout(&self, policy: &PolicyId) {
         if let Err(error) = self.correct_inactivity_of(policy).await {
-            tracing::warn!(%policy, %error, detail = ?error.internal, "inactivity timeouts not changed yet");
+            tracing::warn!(%policy, %error, detail = ?error.internal, "failed to apply a changed inactivity timeout; retrying later");
         }
     }
 

@@ -133,7 +133,9 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     }
     match fleet.policies().revise_outdated().await {
         Ok(0) => {}
-        Ok(revised) => info!(revised, "created new policy revisions: the server's address or key changed"),
+        Ok(revised) => {
+            info!(revised, "created new policy revisions, because the server's URL or signing key has changed")
+        }
         Err(error) => error!(error = whole_text(&error), "failed to update policies; retrying at the next start"),
     }
     Ok(first_start)
@@ -349,7 +351,7 @@ async fn started_unless<T: Send + 'static>(
     }
     starting.abort();
     if tokio::time::timeout(CLEANED_UP, starting).await.is_err() {
-        warn!("startup does not finish; exiting");
+        warn!("startup did not stop in time; exiting");
     }
     Ok(None)
 }
@@ -365,11 +367,11 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     let watchdog = tokio::spawn(notify::keep_alive());
     notify::ready();
     if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {
-        warn!(%error, "cannot print the greeting");
+        warn!(%error, "failed to print the startup message");
     }
     info!(
         agent = ?server.addresses.agent, local = ?server.addresses.local, admin = ?server.addresses.admin,
-        data = %config.data_dir, "the server accepts"
+        data = %config.data_dir, "server ready"
     );
     let signal = match signal {
         Some(signal) => signal,
@@ -380,9 +382,9 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     tokio::select! {
         stopped = server.stop() => {
             let Drained { open, cut } = stopped.drained;
-            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped: connections drained, the rest closed");
+            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped; connections that did not drain in time were closed");
         }
-        signal = signals.wait() => warn!(signal, "second signal: stopped without draining"),
+        signal = signals.wait() => warn!(signal, "stopped without draining, because of a second signal"),
     }
     watchdog.abort();
     Ok(())
