@@ -171,6 +171,6 @@ mod tests {
         assert!(usage.cpu().unwrap() < 1.0);
         assert!(cpu_with_children(std::process::id()).unwrap() >= usage.cpu().unwrap());
         process.kill().unwrap();
-        assert!(process.wait_until(|| false).unwrap_err().to_string().contains("ended"));
+        assert!(process.wait_until(|| false).unwrap_err().to_string().contains("exited"));
     }
 }

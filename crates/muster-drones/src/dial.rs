@@ -56,6 +56,7 @@ impl Dialer {
     }
 
     async fn connect(&self, number: u32) -> anyhow::Result<TlsStream<TcpStream>> {
+        // Created explicitly, because the local address must be bound before connecting.
         let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // The kernel selects the port.
         if let Some(source) = source(self.address.ip(), number) {

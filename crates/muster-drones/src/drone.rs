@@ -79,6 +79,7 @@ impl Drone {
     pub fn invent(&mut self) -> anyhow::Result<()> {
         self.id = uuid::Uuid::new_v4().to_string();
         self.authorization = authorization(&format!("{:064x}", rand::random::<u128>()))?;
+        // A server that does not verify credentials does not deliver a policy either.
         self.policy = Some(("00000000-0000-4000-8000-000000000000".to_owned(), 1));
         self.shared.tally.enrolled.fetch_add(1, Relaxed);
         Ok(())
@@ -96,6 +97,7 @@ impl Drone {
     ) -> Result<(), Fault> {
         let began = Instant::now();
         let body = self.host().enroll(tags)?;
+        // Like real agents, requests end in a bare `?` (EA2).
         let path = "/api/fleet/agents/enroll?";
         let ask = Ask {
             method: Method::POST,
@@ -149,6 +151,7 @@ impl Drone {
     fn report(&self, bytes: usize) -> String {
         let report = Report {
             ack_token: &self.ack_token,
+            // Real agents report the policy that they run, which tells the server whether to deliver one (EA §4.7).
             policy: self.policy.as_ref().map(|(policy, revision)| (policy.as_str(), *revision)),
             pid: self.pid,
             fill: bytes,
@@ -163,10 +166,12 @@ impl Drone {
             let _waiting = Waiting::new(&self.shared.tally.waiting);
             ask(&mut self.session, Method::POST, &path, &self.authorization, body, packed).await?
         };
+        // Almost all large responses deliver a policy.
         let reply = match policy_in_head(&answer) {
             Some(reply) => reply,
             None => accepted(&answer)?,
         };
+        // Measured from the schedule, so that a delayed check-in counts as slow.
         self.shared.tally.checked_in(due.elapsed());
         Ok(reply)
     }
@@ -176,6 +181,7 @@ impl Drone {
     /// # Errors
     /// If the acks cannot be delivered. They are sent again with the next ones.
     pub async fn act_on(&mut self, reply: CheckInResponse) -> Result<Fate, Fault> {
+        // An empty token means that the previous one stays valid.
         if !reply.ack_token.is_empty() {
             self.ack_token = reply.ack_token;
         }
@@ -191,6 +197,7 @@ impl Drone {
                 fate = Fate::Goes;
             }
             let done = self.carry_out(action).await;
+            // Cancellations are not acknowledged (EA §10.2).
             if is_acked(&action.kind) {
                 let event = wire::ack(&self.id, action, &done)?;
                 self.acks.push(PendingAck { action_id: action.id.clone(), event, attempts: 0 });
@@ -219,6 +226,7 @@ impl Drone {
         };
         match outcome {
             Ok(upload_id) => Done { upload_id, error: None },
+            // As in real agents, a failure is reported in the ack.
             Err(fault) => {
                 self.count_failure(&format!("{}: {fault}", action.kind));
                 Done { upload_id: None, error: Some(fault.to_string()) }
@@ -256,6 +264,7 @@ impl Drone {
         self.shared.tally.acked(done.iter().map(|ack| ack.action_id.as_str()), began.elapsed());
         left.iter().for_each(|_| self.shared.tally.failed("ack not taken"));
         self.acks = left.into_iter().filter(|ack| ack.attempts < ACK_ATTEMPTS).collect();
+        // The caller counts a request that failed as a whole.
         outcome.map(drop)
     }
 
@@ -318,6 +327,7 @@ fn policy_in_head(answer: &Answer) -> Option<CheckInResponse> {
 /// Returns the statuses of the items of an ack response, regardless of the HTTP status.
 fn item_statuses(answer: &Answer) -> Vec<u16> {
     let Ok(text) = answer.text() else { return Vec::new() };
+    // Error responses have the same status as rejected items, but another body (EA §5.2).
     let reply = serde_json::from_slice::<AckResponse>(&text).ok().filter(|reply| reply.action == "acks");
     reply.map(|reply| reply.items.iter().map(|item| item.status).collect()).unwrap_or_default()
 }

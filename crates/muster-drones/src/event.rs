@@ -68,6 +68,7 @@ pub struct Counts {
 impl Counts {
     /// Adds the counters of another share.
     pub fn add(&mut self, other: &Self) {
+        // Shares have different agents, so that all counters can be added.
         self.enrolled += other.enrolled;
         self.waiting += other.waiting;
         self.connects += other.connects;

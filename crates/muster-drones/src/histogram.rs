@@ -50,6 +50,7 @@ impl Histogram {
     }
 
     fn add(&mut self, index: usize, count: u64) {
+        // The vector grows to the largest value, because most histograms contain only small ones.
         if index >= self.counts.len() {
             self.counts.resize(index + 1, 0);
         }

@@ -41,6 +41,7 @@ pub async fn live(shared: Arc<Shared>, number: u32, admission: Arc<Admission>, m
 /// Checks in and handles the response. A failed ack is not a failed check-in, except for the ack of an UNENROLL.
 async fn turn(drone: &mut Drone) -> Result<Fate, Fault> {
     let reply = drone.check_in(Instant::now()).await?;
+    // Known only before `act_on`, which consumes the response.
     let goes = reply.actions.iter().any(|action| action.kind == "UNENROLL");
     match drone.act_on(reply).await {
         Ok(fate) => Ok(fate),

@@ -72,6 +72,7 @@ async fn lead(args: &DronesArgs) -> anyhow::Result<()> {
     // Checked here, so that an unusable CA is reported once and not by every share.
     configuration(&args.ca, args.resume_tls)?;
     let (events, told) = share::events();
+    // All shares watch the phase, which the leading process sets.
     let (phases, phase) = watch::channel(Phase::Waiting);
     let shares = if args.processes <= 1 {
         // With one process, the share runs in this one.
@@ -149,6 +150,7 @@ async fn listen(
         tokio::select! {
             event = told.recv() => {
                 let Some(event) = event else { break };
+                // The time counts from the start of the measured part, and not from the start of the program.
                 if report.take(event)? && *phases.borrow() == Phase::Waiting {
                     phases.send_replace(Phase::Running);
                     let seconds = Duration::try_from_secs_f64(args.seconds).unwrap_or_default();
@@ -161,6 +163,7 @@ async fn listen(
             _ = &mut interrupted, if *phases.borrow() != Phase::Stopped => deadline = stop(&phases),
             () = &mut closed, if *phases.borrow() != Phase::Stopped => deadline = stop(&phases),
             () = until(deadline), if deadline.is_some() => {
+                // The time for the summaries has passed. A share without a summary is reported as an error.
                 if *phases.borrow() == Phase::Stopped {
                     break;
                 }

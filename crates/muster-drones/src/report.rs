@@ -47,6 +47,7 @@ impl Report {
         match event {
             Event::Ready => {
                 self.ready += 1;
+                // The measured part starts at the same time in all shares.
                 if self.ready == self.shares {
                     self.write(&Event::Began { at_us: now_us() })?;
                     return Ok(true);
@@ -58,6 +59,7 @@ impl Report {
                 self.ended += 1;
                 self.summary.add(&summary);
             }
+            // Only programs use single actions.
             event @ (Event::Action { .. } | Event::Began { .. }) => self.write(&event)?,
         }
         Ok(false)
@@ -143,6 +145,7 @@ fn show(mode: Mode, summary: &Summary) {
     for (kind, count) in &summary.counts.errors {
         println!("  {count} × {kind}");
     }
+    // Avoids a division by zero in a run that ends immediately.
     let seconds = summary.seconds.max(f64::EPSILON);
     match mode {
         Mode::Live => {}

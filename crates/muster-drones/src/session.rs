@@ -105,6 +105,7 @@ impl Session {
             let began = Instant::now();
             let stream = self.shared.dialer.dial(self.number).await?;
             let handshake =
+                // A small buffer, because there are thousands of connections. Real agents send headers in title case.
                 Builder::new().max_buf_size(16 << 10).title_case_headers(true).handshake(TokioIo::new(stream));
             self.open = Some(handshake.await?);
             self.shared.tally.connected(began.elapsed());
@@ -120,6 +121,7 @@ impl Session {
     pub async fn ask(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
         let kept = self.open.is_some();
         match self.ask_once(ask).await {
+            // A request on a new connection is not retried: the server may have processed it.
             Err(error) if kept && was_closed(&error) => self.ask_once(ask).await,
             outcome => outcome,
         }
@@ -129,6 +131,7 @@ impl Session {
         self.connect().await?;
         let request = self.request(ask)?;
         let (sender, wire) = self.open.as_mut().context("the connection is open")?;
+        // The timeout includes the whole response, as in Go's client.
         let exchange = drive(wire, exchange(sender, request));
         let outcome = match tokio::time::timeout(TIMEOUT, exchange).await {
             Ok(outcome) => outcome,
@@ -145,6 +148,7 @@ impl Session {
         let mut request = Request::builder()
             .method(ask.method.clone())
             .uri(ask.path)
+            // The headers of real agents (EA §1.5).
             .header("host", &self.shared.dialer.authority)
             .header("user-agent", &self.shared.user_agent)
             .header("accept", "application/json")
@@ -168,6 +172,7 @@ impl Session {
 async fn exchange(sender: &mut Sender, request: Request<Full<Bytes>>) -> anyhow::Result<(Answer, bool)> {
     sender.ready().await?;
     let response = sender.send_request(request).await?;
+    // The server announces that it closes the connection, for example on shutdown.
     let keep = response.headers().get(http::header::CONNECTION).is_none_or(|value| value != "close");
     Ok((read(response).await?, keep))
 }

@@ -62,6 +62,7 @@ async fn until_stopped(
     phase: watch::Receiver<Phase>,
     shared: &Shared,
 ) -> Option<Instant> {
+    // The phase is watched in any case, because not all modes end on their own.
     let mut stopped = std::pin::pin!(stopped(phase));
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     let mut work = std::pin::pin!(work);
@@ -109,6 +110,7 @@ async fn live_all(args: &DronesArgs, shared: Arc<Shared>, numbers: std::ops::Ran
     for number in numbers {
         agents.spawn(live(shared.clone(), number, admission.clone(), back_off.clone()));
     }
+    // There is no measured part in this mode, so that the share is ready immediately.
     shared.tally.tell(Event::Ready);
     while agents.join_next().await.is_some() {}
 }
@@ -129,6 +131,7 @@ async fn repeat_all(
     for drone in drones {
         agents.spawn(check_in::repeat(shared.clone(), drone, pace, phase.clone()));
     }
+    // The first check-ins must not count.
     shared.tally.begin_check_ins();
     shared.tally.tell(Event::Ready);
     phase.wait_for(|phase| *phase != Phase::Waiting).await.ok()?;
@@ -150,6 +153,7 @@ async fn burst_all(
     shared.tally.tell(Event::Ready);
     phase.wait_for(|phase| *phase != Phase::Waiting).await.ok()?;
     let began = Instant::now();
+    // The tasks are spawned only now, so that all bodies are sent at the same time.
     let mut agents = JoinSet::new();
     for drone in drones {
         agents.spawn(burst::send(shared.clone(), drone, args.body_bytes, back_off(args)));

@@ -20,6 +20,8 @@ pub struct Tally {
     check_ins: AtomicU64,
     acks: AtomicU64,
     gone: AtomicU64,
+    // Events that are rare, or several values that change together, are behind a lock. Counters on the hot path are
+    // atomic.
     errors: Mutex<BTreeMap<String, u64>>,
     latencies: Mutex<BTreeMap<&'static str, Histogram>>,
     revisions: Mutex<HashMap<String, Times>>,
@@ -133,6 +135,7 @@ impl Tally {
     /// Resets the check-ins at the start of the measured part.
     pub fn begin_check_ins(&self) {
         self.check_ins.store(0, Relaxed);
+        // Latencies of other operations are kept: they are measured during the setup.
         lock(&self.latencies).remove("check_in");
     }
 
@@ -150,6 +153,7 @@ impl Tally {
         let mut revisions = lock(&self.revisions);
         let times = revisions.entry(action.to_owned()).or_default();
         times.acked.push(now_us());
+        // The last agent has acknowledged the revision.
         if times.acked.len() as u64 == self.agents {
             // Removed after it is reported, so that a long run does not collect the times of every revision.
             let Times { received, acked } = revisions.remove(action).unwrap_or_default();

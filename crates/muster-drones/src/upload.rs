@@ -31,6 +31,7 @@ pub async fn upload(
     let answer = session.ask(&ask(Method::POST, "/api/fleet/uploads?", begin.to_string().into())).await?;
     let UploadBeginResponse { upload_id, .. } = accepted(&answer)?;
 
+    // The content is smaller than a chunk, so that one chunk is sufficient.
     let content = noise();
     let hash = digest(&SHA256, &content);
     let path = format!("/api/fleet/uploads/{upload_id}/0?");

@@ -24,6 +24,7 @@ impl Host<'_> {
     #[must_use]
     pub fn metadata(&self) -> String {
         let Self { number, agent_id, version } = self;
+        // Addresses that differ between agents, as on real networks.
         let [_, b, c, d] = number.to_be_bytes();
         format!(
             concat!(
@@ -51,6 +52,7 @@ impl Host<'_> {
     /// Never in practice, because strings can always be serialized.
     pub fn enroll(&self, tags: &[String]) -> anyhow::Result<String> {
         let (local, tags) = (self.metadata(), serde_json::to_string(tags)?);
+        // Optional fields are present but empty, as in 9.x (EA27).
         Ok(format!(
             r#"{{"type":"PERMANENT","id":"","replace_token":"","metadata":{{"local":{local},"user_provided":{{}},"tags":{tags}}}}}"#
         ))
@@ -90,6 +92,7 @@ pub fn check_in(host: &Host<'_>, report: &Report<'_>) -> String {
     component(&mut body, "log", report.pid);
     body.push(',');
     component(&mut body, "system/metrics", 4711);
+    // Further components of the same kind compress like those of real agents.
     let mut more = 0;
     while body.len() < report.fill {
         more += 1;
@@ -130,6 +133,7 @@ pub struct Done {
 pub fn ack(agent_id: &str, action: &WireAction, done: &Done) -> anyhow::Result<Box<serde_json::value::RawValue>> {
     let response = to_raw_value(&serde_json::json!({"drone": {"stdout": "done"}}))?;
     let data = done.upload_id.as_ref().map(|id| to_raw_value(&serde_json::json!({ "upload_id": id }))).transpose()?;
+    // Only INPUT_ACTION has these fields (EA §5.1).
     let is_input = action.kind == "INPUT_ACTION";
     let now = timestamp(now_us());
     let event = AckEvent {
@@ -188,6 +192,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[must_use]
 pub fn request_id() -> String {
     const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    // A ULID has 48 bits of time and 80 random bits.
     let random: u128 = rand::random::<u128>() >> 48;
     let id = (u128::from(now_us() / 1000) << 80) | random;
     (0..26).rev().map(|place| char::from(LETTERS[(id >> (5 * place)) as usize & 31])).collect()

@@ -8,7 +8,7 @@ use super::table::{Goal, Row, Table};
 use super::{Bench, policy, say};
 use crate::process::Usage;
 
-/// Number of agents that check in repeatedly.
+/// Number of agents that check in repeatedly: enough to keep the server busy at all times.
 const AGENTS: u32 = 256;
 
 /// Results of one run.
@@ -67,6 +67,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
 
 fn ours(bench: &Bench, mode: &str) -> anyhow::Result<Run> {
     say(&format!("check-ins, {mode}"));
+    // Without long polls, the server responds to each check-in immediately.
     let settings = ["timeouts.checkin_long_poll=0s", "timeouts.checkin_jitter=0s"];
     let server = Server::start(bench, &format!("check-in-{mode}"), &settings)?;
     let admin = server.admin();
@@ -92,12 +93,14 @@ fn measure_one(bench: &Bench, mode: &str, target: &Target<'_>, server: Option<Us
     let seconds = bench.seconds.to_string();
     let arguments = ["--mode", mode, "--seconds", &seconds, "--back-off", "1"];
     let drones = Drones::start(bench, target, AGENTS, &arguments)?;
+    // Enrollment and the first check-ins must not count.
     drones.wait_for(Duration::from_secs(60), |event| matches!(event, Event::Began {}).then_some(()))?;
     let used = |usage: Usage| Ok::<_, anyhow::Error>((usage.cpu()?, usage.written()?));
     let before = server.map(used).transpose()?;
     let summary = drones.summary(Duration::from_secs(u64::from(bench.seconds) + 30))?;
     let after = server.map(used).transpose()?;
     let check_ins = summary.counts.check_ins as f64;
+    // Failed check-ins are cheaper than successful ones, and would improve the figure.
     anyhow::ensure!(summary.counts.errors.is_empty(), "failures: {:?}", summary.counts.errors);
     if check_ins == 0.0 {
         return Ok(None);

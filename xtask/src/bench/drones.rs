@@ -89,6 +89,7 @@ impl Drones {
             .arg(target.ca);
         match target.token {
             Some(token) => command.args(["--enrollment-token", token]),
+            // The bare Go server accepts any credentials.
             None => command.arg("--invent"),
         };
         command.args(["--processes", &bench.processes.to_string()]).args(arguments);
@@ -96,6 +97,7 @@ impl Drones {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the drones")?;
         let output = std::io::BufReader::new(child.stdout.take().context("no standard output")?);
         let (sender, events) = channel();
+        // A thread reads the events, so that waiting for one can have a timeout.
         std::thread::spawn(move || {
             for line in output.lines() {
                 let event = line.map_err(Into::into).and_then(|line| Ok(serde_json::from_str(&line)?));
@@ -111,6 +113,7 @@ impl Drones {
     pub fn wait_for<T>(&self, within: Duration, mut pick: impl FnMut(Event) -> Option<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + within;
         loop {
+            // The deadline applies to the event that is awaited, and not to each event before it.
             let left = deadline.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
                 Ok(event) => {
@@ -132,6 +135,7 @@ impl Drones {
         let mut latest = Counts::default();
         let parked = self.wait_for(within, |event| {
             let Event::Progress(counts) = event else { return None };
+            // The time restarts whenever a check-in ends in between.
             since = if counts.waiting == u64::from(count) { since.or(Some(Instant::now())) } else { None };
             latest = counts;
             since.filter(|since| since.elapsed() >= still)

@@ -26,6 +26,7 @@ pub fn measure(bench: &Bench, table: &mut Table, restart: bool) -> anyhow::Resul
     let admin = server.admin();
     let policy = admin.make_policy("bench", &policy::real_sized("enroll"))?;
     let token = admin.make_token(&policy)?;
+    // New connections are slower, so that only a part of the agents enrolls over them. The others fill the store.
     let few = bench.agents.min(bench.stored / 2);
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
     let usage = Some(server.process.usage());
@@ -83,6 +84,7 @@ fn start(mut server: Server, stored: u32, table: &mut Table) -> anyhow::Result<(
         server = server.restart()?;
         took.push(server.took.as_secs_f64());
     }
+    // The figure is valid only if the store still contains all agents.
     let total = server.admin().get("/api/fleet/agents?perPage=1&showInactive=true")?;
     anyhow::ensure!(total["total"] == stored, "{} of {stored} agents exist after the start", total["total"]);
     took.sort_by(f64::total_cmp);

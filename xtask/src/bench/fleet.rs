@@ -14,6 +14,8 @@ use crate::process::Usage;
 
 /// Short back-offs, because the server is down only for a moment.
 const LIVE: [&str; 6] = ["--mode", "live", "--back-off", "0.5", "--back-off-max", "1"];
+/// Agents count as parked when all of them have been held for this long. Shorter pauses also occur between two
+/// check-ins.
 const STILL: Duration = Duration::from_secs(4);
 const WITHIN: Duration = Duration::from_secs(180);
 /// Number of consecutive actions, each for another agent.
@@ -23,11 +25,13 @@ const ACTIONS: usize = 300;
 pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let other = theirs(bench)?;
     say("agents enroll and are parked");
+    // Measured before the server starts, so that its listening sockets are included.
     let before = kernel_sockets();
     let server = Server::start(bench, "fleet", &[])?;
     let admin = server.admin();
     let policy = admin.make_policy("bench", &policy::real_sized("first"))?;
     let token = admin.make_token(&policy)?;
+    // The server completes its startup in the background, which must not count as memory of agents.
     std::thread::sleep(Duration::from_secs(1));
     let rest = server.process.usage().resident()?;
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
@@ -85,6 +89,7 @@ fn roll_out(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     let body = json!({"name": "bench", "namespace": "default", "config": config});
     let made = admin.put(&format!("/api/fleet/agent_policies/{policy}"), &body)?;
     let wanted = format!("policy:{policy}:{}", made["item"]["revision"]);
+    // The drones report a revision when the last agent has acknowledged it.
     let mut acked = drones.wait_for(WITHIN, |event| match event {
         Event::Revision { action_id, acked_us, .. } if action_id == wanted => Some(acked_us),
         _ => None,
@@ -92,6 +97,7 @@ fn roll_out(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     acked.sort_unstable();
     let seconds = |at: u64| (at.saturating_sub(began)) as f64 / 1e6;
     let all = seconds(acked[acked.len() - 1]);
+    // The last percent shows whether single agents are served much later than the others.
     let most = seconds(acked[acked.len() * 99 / 100]);
     let row = |figure, unit, goal, ours| Row { figure, unit, goal, ours, other: None };
     let agents = bench.agents;
@@ -114,6 +120,7 @@ fn dispatch(bench: &Bench, admin: &Admin, drones: &Drones, table: &mut Table) ->
             _ => None,
         })?;
         took.push(at.saturating_sub(began) as f64 / 1000.0);
+        // Actions must not overlap, because the latency of a single action is measured.
         std::thread::sleep(Duration::from_millis(10));
     }
     took.sort_by(f64::total_cmp);
@@ -139,6 +146,7 @@ fn reassign(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     let began = now_us();
     let body = json!({"agents": format!("policy_id:\"{policy}\""), "policy_id": other});
     let made = admin.post("/api/fleet/agents/bulk_reassign", &body)?;
+    // The response is sent after the commit, which is therefore included in the time.
     let mut woken = now_us();
     let prefix = format!("policy:{other}:");
     let mut reached = 0;
@@ -171,6 +179,7 @@ fn storm(bench: &Bench, server: Server, drones: &Drones, table: &mut Table) -> a
     say("the server is killed, and all agents reconnect");
     let before = server.process.usage().resident()?;
     let server = server.restart()?;
+    // `restart` returns when the server accepts connections.
     let ready = Instant::now();
     let parked = drones.wait_parked(bench.agents, STILL, WITHIN)?;
     let row = |figure, unit, ours| Row { figure, unit, goal: Goal::None, ours, other: None };
@@ -191,6 +200,7 @@ fn agents(admin: &Admin) -> anyhow::Result<Vec<String>> {
 
 #[allow(clippy::disallowed_methods, reason = "a benchmark measures real time, and drones report theirs since 1970")]
 fn now_us() -> u64 {
+    // Drones are other processes, so that only the wall clock can be compared.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -128,11 +128,13 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if wanted(Figure::Burst) {
         burst::measure(&bench, &mut table)?;
     }
+    // Enrollments come last: the start is measured on the store that they create.
     if wanted(Figure::Enroll) || restart {
         enroll::measure(&bench, &mut table, restart)?;
     }
     println!("\n{}", table.render());
     if args.write {
+        // A partial page would remove the figures of the last complete run.
         anyhow::ensure!(args.figures.is_empty(), "--write requires all figures");
         std::fs::write(shell::root().join("docs/benchmarks.md"), machine::page(&table))?;
     }
@@ -142,6 +144,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
 fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
     let target = shell::target()?;
     let muster = match &args.muster {
+        // Absolute, because the program is started in other directories.
         Some(muster) => std::path::absolute(muster)?,
         None => {
             shell::run(shell::cargo(&["build", "--release", "--locked", "--package", "muster"]))?;
@@ -149,6 +152,7 @@ fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
         }
     };
     let folder = target.join("bench");
+    // A store of an earlier run would distort the figures.
     if folder.try_exists()? {
         std::fs::remove_dir_all(&folder)?;
     }

@@ -63,6 +63,7 @@ impl Other {
     /// Returns the server of `--against`, or the bare Go server if Go is installed.
     pub fn choose(against: &Against, directory: &Path) -> anyhow::Result<Option<Self>> {
         let Some(other) = &against.against else { return Self::bare_go(directory) };
+        // A path cannot contain this, so that URLs and programs are distinguishable.
         if other.contains("://") {
             let ca = against.against_ca.clone().context("--against URL requires --against-ca FILE")?;
             let (token, pid) = (against.against_token.clone(), against.against_pid);
@@ -77,6 +78,7 @@ impl Other {
         let program = directory.join("go-hold");
         let source = shell::root().join("bench/go-hold");
         let mut command = Command::new("go");
+        // Without cgo, the program does not depend on a C compiler.
         command.current_dir(source).env("CGO_ENABLED", "0").arg("build").arg("-o").arg(&program).arg(".");
         match command.status() {
             Ok(status) if status.success() => {
@@ -129,6 +131,7 @@ fn launch(program: &Path, directory: &Path, hold: &str) -> anyhow::Result<Runnin
         address.is_some()
     });
     ready.with_context(|| format!("{}, see {}", program.display(), log.display()))?;
+    // A program that does not verify credentials writes no token.
     let token = match std::fs::read_to_string(directory.join("token")) {
         Ok(token) => Some(token.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

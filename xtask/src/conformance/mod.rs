@@ -49,6 +49,7 @@ pub fn run(args: &ConformanceArgs) -> anyhow::Result<()> {
         std::fs::create_dir_all(shell::root().join("docs"))?;
         std::fs::write(&path, page)?;
     }
+    // Checked after writing, so that the page shows which statements have no test.
     let missing = table.missing();
     anyhow::ensure!(missing.is_empty(), "neither a test nor a reason: {}", missing.join(", "));
     Ok(())
@@ -62,6 +63,7 @@ struct Table {
 impl Table {
     fn of_the_tree() -> anyhow::Result<Self> {
         let mut tests: BTreeMap<Number, Vec<TestName>> = BTreeMap::new();
+        // Untracked files count too, so that the page can be generated before a commit.
         for path in shell::sources()? {
             if path.extension().is_some_and(|ending| ending == "rs") {
                 let text = std::fs::read_to_string(shell::root().join(&path))?;
@@ -95,6 +97,7 @@ impl Table {
             page.push_str(title);
             for statement in statements {
                 let proof = self.proof(statement.number);
+                // Anchors in the reference page are in lower case.
                 let anchor = format!("{}#{}", REFERENCE, statement.number.to_string().to_lowercase());
                 let text = statement.text.replace('|', "\\|");
                 let _ = writeln!(page, "| [{}]({anchor}) | {text} | {proof} |", statement.number);

@@ -50,6 +50,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
 }
 
 fn set_up(args: &DemoArgs, steps: &mut Steps) -> anyhow::Result<Demo> {
+    // A debug build, because it is faster to build and the demo needs no performance.
     shell::run(shell::cargo(&["build", "--quiet", "--package", "muster", "--package", "muster-agent"]))?;
     steps.done("built");
     let muster = Muster::in_clean_folder()?;
@@ -58,6 +59,7 @@ fn set_up(args: &DemoArgs, steps: &mut Steps) -> anyhow::Result<Demo> {
 
     let revision = policy::apply(&muster)?;
     steps.done(&format!("policy \"{}\" applied, revision {revision}", policy::NAME));
+    // Policies have a key already. The command is used to show how keys are created.
     let token = muster.json(&["enrollment-key", "create", "--policy", policy::NAME])?;
     let token = text(&token, "api_key")?;
     steps.done("enrollment key created");
@@ -93,6 +95,7 @@ Press Ctrl-C to stop.",
     );
     interrupted()?;
     println!("\nstopping");
+    // The agent stops first, so that it does not log connection errors.
     demo.agent.stop(STOP)?;
     if let Some(mut drones) = demo.drones.take() {
         drones.stop(STOP)?;

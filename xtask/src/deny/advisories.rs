@@ -37,6 +37,7 @@ impl Advisories {
 
     fn parse(text: &str) -> anyhow::Result<Self> {
         let mut lines = text.lines();
+        // The date shows how old the copy is, because it is not updated automatically.
         let date = lines.next().and_then(|line| line.strip_prefix("# ")).context("no date in the first line")?;
         let rows = lines.map(Advisory::parse).collect::<anyhow::Result<_>>()?;
         Ok(Self { date: date.to_owned(), rows })
@@ -82,6 +83,7 @@ impl Advisory {
     }
 
     fn affects(&self, version: &Version) -> bool {
+        // The database lists the ranges that are not affected.
         !self.patched.iter().chain(&self.unaffected).any(|range| range.matches(version))
     }
 }
@@ -95,12 +97,14 @@ pub fn update(clone: &Path) -> anyhow::Result<()> {
     for path in pages(&clone.join("crates"))? {
         rows.extend(page(&std::fs::read_to_string(&path)?).with_context(|| path.display().to_string())?);
     }
+    // Sorted, so that an update has a small difference.
     rows.sort_unstable();
     let date = String::from_utf8(output.stdout)?;
     let text = rows.iter().fold(format!("# {date}"), |mut text, row| {
         let _ = writeln!(text, "{row}");
         text
     });
+    // A copy that cannot be parsed must not replace the current one.
     Advisories::parse(&text)?;
     std::fs::write(shell::root().join(FILE), text)?;
     Ok(())
@@ -140,6 +144,7 @@ fn page(text: &str) -> anyhow::Result<Option<String>> {
     }
     let block = text.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).context("no TOML block")?.0;
     let Page { advisory, versions } = toml::from_str(block)?;
+    // Withdrawn advisories were published by mistake.
     if advisory.withdrawn.is_some() {
         return Ok(None);
     }

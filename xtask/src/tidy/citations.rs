@@ -23,7 +23,9 @@ impl Citations {
 
     /// Returns the invalid citations of a file, and records the valid ones.
     pub fn check(&mut self, path: &Path, text: &str) -> Vec<String> {
+        // Within its own page, a section needs no prefix.
         let own = PAGES.iter().find(|page| path == Path::new(page.path));
+        // Only in code do names of functions contain numbers.
         let is_code = path.extension().is_some_and(|ending| ending == "rs");
         let mut stops = Vec::new();
         for (at, line) in text.lines().enumerate() {
@@ -89,10 +91,12 @@ fn sections(line: &str) -> Vec<Section<'_>> {
         let rest = &line[at + sign.len()..];
         let length = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let number = rest[..length].trim_end_matches('.');
+        // The sign is used for something else, such as `§§`.
         if number.is_empty() {
             continue;
         }
         let between = &line[end_of_last..at];
+        // After the first item of a list, the prefix is not repeated.
         let is_listed = matches!(between, ", " | " and " | " to " | "–" | "; ");
         let page = match found.last() {
             Some(last) if is_listed => last.page,
@@ -126,6 +130,7 @@ fn rows(line: &str) -> Vec<String> {
 fn is_number(word: &str) -> bool {
     let digits = word.trim_start_matches(|c: char| c.is_ascii_uppercase());
     let tag = &word[..word.len() - digits.len()];
+    // Other words have the same form, such as `D0` or `M1024`.
     ROW_TAGS.contains(&tag)
         && (1..=3).contains(&digits.len())
         && digits.bytes().all(|byte| byte.is_ascii_digit())

@@ -19,6 +19,7 @@ pub fn unused(files: &[(PathBuf, String)]) -> anyhow::Result<Vec<String>> {
     for (path, text) in files.iter().filter(|(path, _)| path.ends_with("Cargo.toml")) {
         let manifest: toml::Table = text.parse().with_context(|| path.display().to_string())?;
         let directory = path.parent().unwrap_or(Path::new(""));
+        // The root manifest declares versions for all members.
         if directory == Path::new("") {
             let shared = manifest.get("workspace").and_then(|workspace| workspace.get("dependencies"));
             workspace.extend(shared.and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys).cloned());
@@ -48,6 +49,7 @@ impl Member<'_> {
     fn dependencies(&self) -> Vec<&str> {
         let targets = self.manifest.get("target").and_then(toml::Value::as_table);
         let tables = targets.into_iter().flat_map(toml::Table::values).filter_map(toml::Value::as_table);
+        // Dependencies of a single platform are in tables of their own.
         let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
         let tables = std::iter::once(&self.manifest).chain(tables);
         let lists = tables.flat_map(|table| kinds.iter().filter_map(|kind| table.get(*kind)?.as_table()));
@@ -70,6 +72,7 @@ fn names(text: &str, identifier: &str) -> bool {
     text.match_indices(identifier).any(|(at, _)| {
         let before = text[..at].chars().next_back();
         let after = &text[at + identifier.len()..];
+        // The identifier must not be the end of a longer one.
         let begins = before.is_none_or(|c| !c.is_alphanumeric() && c != '_');
         begins
             && (after.starts_with("::")

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::function::{Function, functions};
 
+// Targets are lower. These limits only prevent files and functions that nobody can review.
 const MAX_FILE: usize = 800;
 const MAX_FUNCTION: usize = 80;
 
@@ -40,6 +41,7 @@ impl Source {
     /// Measures a file. `is_test` means that it contains only tests.
     pub fn measure(path: &Path, text: &str, is_test: bool) -> Self {
         let lines: Vec<_> = text.lines().collect();
+        // Everything after the inline test module counts as tests: the module is at the end of a file.
         let cut = if is_test { 0 } else { test_module(&lines) };
         let (product, test) = lines.split_at(cut);
         let mut source = Self { path: path.to_owned(), product: product.len(), test: test.len(), ..Self::default() };
@@ -72,6 +74,7 @@ impl Source {
         for function in self.functions.iter().filter(|function| function.lines > MAX_FUNCTION) {
             self.stops.push(format!("{} has {} lines", function.name, function.lines));
         }
+        // Files of tests describe themselves by the names of their tests.
         let is_test = product.is_empty();
         if !is_test && !all.first().is_some_and(|line| line.starts_with("//!") || line.starts_with("#!")) {
             self.stops.push("the module documentation (`//!`) is missing".to_owned());
@@ -106,6 +109,7 @@ fn is_public(line: &str) -> bool {
 
 fn has_docs(before: &[&str]) -> bool {
     let mut above = before.iter().rev().map(|line| line.trim_start());
+    // Attributes may be between the documentation and the item.
     above.find(|line| !line.starts_with("#[") && !line.starts_with(')')).is_some_and(|line| line.starts_with("///"))
 }
 
@@ -117,6 +121,7 @@ fn is_documented_module(line: &str) -> bool {
 fn bad_anywhere(line: &str) -> Option<&'static str> {
     let bare = line.trim_start();
     let is_comment = bare.starts_with("//");
+    // The names are split, so that this file does not violate its own rule.
     let macros = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("db", "g!(")];
     if !is_comment && macros.iter().any(|name| line.contains(name)) {
         return Some("unfinished code");
@@ -135,6 +140,8 @@ fn bad_anywhere(line: &str) -> Option<&'static str> {
 
 fn bad_in_product(line: &str) -> Option<&'static str> {
     let bare = line.trim_start();
+    // Strings can contain these words, for example in messages. A line with a string is not checked, which is
+    // inaccurate but sufficient.
     let is_code = !bare.starts_with("//") && !line.contains('"');
     if is_code && line.contains(".unwrap()") {
         return Some("unwrap in product code");

@@ -29,14 +29,14 @@ impl Parser<'_> {
     }
 
     fn conjunction(&mut self) -> bool {
-        let mut holds = self.licence();
+        let mut holds = self.license();
         while self.take("AND") {
-            holds &= self.licence();
+            holds &= self.license();
         }
         holds
     }
 
-    fn licence(&mut self) -> bool {
+    fn license(&mut self) -> bool {
         if self.take("(") {
             let holds = self.alternatives();
             return self.take(")") && holds;
