@@ -133,9 +133,7 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     }
     match fleet.policies().revise_outdated().await {
         Ok(0) => {}
-        Ok(revised) => {
-            info!(revised, "created new policy revisions, because the server's URL or signing key has changed")
-        }
+        Ok(revised) => info!(revised, "created new policy revisions: the server's URL or key changed"),
         Err(error) => error!(error = whole_text(&error), "failed to update policies; retrying at the next start"),
     }
     Ok(first_start)
