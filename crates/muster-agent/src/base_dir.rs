@@ -72,6 +72,7 @@ pub fn check(base: &Utf8Path) -> Result<(), BadBase> {
     if !metadata.is_dir() {
         return Err(BadBase::NotDirectory { path });
     }
+    // The effective user counts, because it creates the files.
     let user = geteuid().as_raw();
     if metadata.uid() != user {
         return Err(BadBase::Owner { path, owner: metadata.uid(), user });
@@ -98,6 +99,7 @@ fn foreign(base: &Utf8Path) -> io::Result<Option<String>> {
             return Ok(None);
         }
         if !KNOWN.contains(&name.as_str()) {
+            // The search continues, because a file of an agent may come later in the listing.
             foreign = foreign.or(Some(name));
         }
     }
@@ -106,6 +108,7 @@ fn foreign(base: &Utf8Path) -> io::Result<Option<String>> {
 
 /// Checks that a directory can be created in the nearest existing parent.
 fn check_parent(base: &Utf8Path) -> Result<(), BadBase> {
+    // Missing directories in between are created later.
     let parent =
         base.ancestors().skip(1).find(|parent| parent.try_exists().unwrap_or(false)).unwrap_or(Utf8Path::new("/"));
     if !parent.is_dir() {

@@ -116,6 +116,7 @@ fn tls_hint(fault: TlsFault) -> &'static str {
 
 fn summary(error: &CallError) -> String {
     match error.status() {
+        // These responses are expected while many hosts enroll, so that details would only distract.
         Some(429) => "the server is busy (429)".into(),
         Some(status @ (502..=504)) => format!("the server is not ready ({status})"),
         _ => error.to_string(),

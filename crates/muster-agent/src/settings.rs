@@ -172,6 +172,7 @@ impl Settings {
         for pair in pairs {
             set(&mut tree, pair)?;
         }
+        // The merged tree is parsed again, which also checks the keys and values of `--set`.
         serde_json::from_value(tree)
             .map_err(|error| BadSettings { origin: "settings".into(), reason: error.to_string() })
     }

@@ -169,6 +169,7 @@ fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error
 
 /// Returns the last cause, which describes what happened. The other errors in the chain only describe where.
 fn innermost(error: &reqwest::Error) -> String {
+    // The outer errors only say that a request failed. The innermost one names the cause.
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 

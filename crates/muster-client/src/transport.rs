@@ -48,6 +48,7 @@ impl Client {
         let path = path.as_ref();
         // The socket's permissions are the credential, so no token is sent.
         let builder = builder(None)?.unix_socket(path).tls_certs_only([]);
+        // The host is only a placeholder, because every request goes to the socket.
         Self::build(builder, "http://localhost/", path.display().to_string())
     }
 

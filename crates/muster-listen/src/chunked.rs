@@ -121,6 +121,7 @@ fn trailer(input: &mut BytesMut, seen: usize) -> Result<Option<usize>, BadChunk>
     }
     let Some(end) = end else { return Ok(None) };
     let line = input.split_to(end + 1);
+    // Trailers are checked although they are discarded, because a proxy may interpret them differently.
     match line.strip_suffix(b"\r\n") {
         Some(b"") => Ok(Some(0)),
         Some(text) if text.contains(&b':') && !text.starts_with(b":") && !has_control(text) => Ok(Some(line.len())),

@@ -284,6 +284,7 @@ where
 
 /// Returns how many bytes of `input` belong to the chunked body, and whether it ends there.
 fn advance(chunks: &mut Chunked, input: &[u8]) -> io::Result<(usize, bool)> {
+    // Only positions are needed: hyper decodes the original bytes again.
     let mut copy = BytesMut::from(input);
     loop {
         match chunks.next(&mut copy).map_err(io::Error::other)? {

@@ -92,6 +92,7 @@ fn layout(input: &[u8]) -> Result<Option<Layout>, Refusal> {
         Err(error) => return Err(refused(error)),
     };
     let place = |part: &[u8]| {
+        // httparse returns slices of its input. Their positions outlive the borrow.
         let start = part.as_ptr().addr() - input.as_ptr().addr();
         start..start + part.len()
     };
@@ -145,6 +146,7 @@ fn headers(head: &Bytes, lines: &[Line]) -> Result<HeaderMap, Refusal> {
 
 /// Requires exactly one `Host`; HTTP/1.0 may omit it (RFC 9112 §3.2).
 fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
+    // With two Host headers, a proxy and the server could choose different ones.
     match headers.get_all(HOST).iter().count() {
         1 => Ok(()),
         0 if version == Version::HTTP_10 => Ok(()),

@@ -110,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         if self.unfinished.len() >= MAX_UNFINISHED {
             return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, "a TLS message is too long")));
         }
+        // Taken out of the thread-local and put back, because the borrow must not last while the session runs.
         let mut space = SPACE.take();
         let received = self.receive(cx, &mut space, into);
         SPACE.set(space);
@@ -181,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         let used = process(&mut self.session, &mut self.unfinished, &mut self.buffers, none, then)
             .inspect_err(|_| self.state = State::Failed)
             .map_err(invalid)?;
+        // Usually nothing: unfinished data is incomplete, so that the session consumes none of it.
         self.unfinished.drain(..used);
         Ok(())
     }
@@ -335,6 +337,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
                 into.put_slice(&text[..part]);
                 text.advance(part);
                 if text.is_empty() {
+                    // Frees the allocation, because the connection may now be parked.
                     *text = BytesMut::new();
                 }
             } else if tls.buffers.has_ended {

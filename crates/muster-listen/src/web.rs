@@ -168,6 +168,7 @@ impl Body for WebBody {
 
 /// A response body. The request counts as running until this is dropped.
 pub(super) struct Sent<B> {
+    // `_running` is dropped with the body, so that the request counts as running until its response is sent.
     content: Content<B>,
     _running: Running,
 }

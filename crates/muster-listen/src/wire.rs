@@ -137,6 +137,8 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
             let gathered = self.poll_gather(cx);
             let written = self.poll_write(cx);
             if written.is_pending() {
+                // Pieces that arrive in the meantime are collected with the next poll, which the stream or the body
+                // wakes.
                 return self.poll_late(cx);
             }
             ready!(written)?;
@@ -158,6 +160,7 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
             match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Err(error)) => return Poll::Ready(Err(error.into())),
                 Some(Ok(frame)) => {
+                    // Trailers are ignored, because responses always have a declared length.
                     if let Ok(data) = frame.into_data() {
                         self.add(data);
                     }
@@ -226,6 +229,7 @@ fn write_head(status: StatusCode, headers: &HeaderMap, framing: Framing, keep_al
     head.extend_from_slice(b"HTTP/1.1 ");
     head.extend_from_slice(status.as_str().as_bytes());
     head.push(b' ');
+    // The reason phrase may be empty, but the space before it is required (RFC 9112 §4).
     head.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
         line(&mut head, name.as_str(), value.as_bytes());

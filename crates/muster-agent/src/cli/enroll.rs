@@ -251,6 +251,7 @@ async fn farewell(former: &Enrollment) -> Result<(), String> {
     // A URL that this version cannot parse must not prevent the notice to the others.
     let servers = former.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
     let client = FleetClient::new(transport, servers, former.access_api_key.clone(), Arc::new(System));
+    // With the previous key, because the new one is valid only at the new server.
     let told = leave::tell(&client, &former.agent_id, FAREWELL, &SystemClock, &System).await;
     told.map_err(|error| error.to_string())
 }

@@ -111,6 +111,7 @@ fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
     let failed = |error: std::io::Error| Failure::new(exit::FAILED, format!("{}: {error}", layout.lock()));
     let file =
         std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(layout.lock()).map_err(failed)?;
+    // The kernel releases the lock even if the daemon is killed.
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent is running in {}", layout.base())))
 }

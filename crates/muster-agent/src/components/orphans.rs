@@ -82,6 +82,7 @@ pub fn adopted(leaders: &BTreeSet<u32>) -> BTreeSet<Process> {
 pub fn reap(leaders: &BTreeSet<u32>) {
     let own = std::process::id();
     let ended = all_with_zombies().into_iter().filter(|stat| stat.is_zombie && stat.parent == own);
+    // The leaders are excluded because their tasks wait for them, and need their exit codes.
     for stat in ended.filter(|stat| !leaders.contains(&stat.process.pid)) {
         if let Some(pid) = raw(stat.process) {
             let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
@@ -136,6 +137,7 @@ pub async fn gone(processes: &BTreeSet<Process>, deadline: Instant) {
 
 /// Records `leader` as the first process of the program in `directory`.
 pub fn remember(directory: &Utf8Path, leader: Process) {
+    // A failure must not prevent the program from running.
     if let Err(error) = fs_err::write(note(directory), format!("{} {}\n", leader.pid, leader.started)) {
         tracing::warn!(%error, "failed to record a running program; it may keep running if the agent is killed");
     }

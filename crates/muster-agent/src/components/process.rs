@@ -66,6 +66,7 @@ impl Program {
                 Err(error) => (Health::Failed, format!("Failed: cannot start {}: {error}", self.spec.command)),
             };
             if health != Health::Failed || self.spec.restart == Restart::Never {
+                // The task waits, because it would report the program as stopped when it ends.
                 report(health, why);
                 until_stopped(&mut stop).await;
                 break;
@@ -145,6 +146,7 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        // The variables of the policy come first, so that a policy cannot replace those of the agent.
         command.args(&self.spec.args).envs(&self.spec.env).current_dir(&self.directory);
         command.envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())));
         command.env(orphans::MARK, &self.directory);

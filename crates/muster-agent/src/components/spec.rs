@@ -58,6 +58,7 @@ pub struct Plan {
 
 /// Compares the running components with the wanted ones.
 pub fn plan(running: &BTreeMap<String, Wanted>, wanted: Vec<Wanted>) -> Plan {
+    // A program whose specification has changed is in both lists: it cannot be changed while it is running.
     let stays = |id: &str, now: &Wanted| wanted.iter().any(|next| next.id == id && next == now);
     let stop = running.iter().filter(|(id, now)| !stays(id, now)).map(|(id, _)| id.clone()).collect();
     let start = wanted.into_iter().filter(|next| running.get(&next.id) != Some(next)).collect();

@@ -113,6 +113,7 @@ impl Supervisor {
 
     fn launch(&self, wanted: &Wanted, spec: ProcessSpec, stopped: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
         let (id, kind, board) = (wanted.id.clone(), wanted.kind.clone(), self.board.clone());
+        // Ids of components come from policies, and may contain characters that are not allowed in file names.
         let name = file_name(&id);
         let directory = self.layout.component(&name);
         let logs = self.layout.logs().join("components");

@@ -218,6 +218,7 @@ impl Coordinator {
     /// Runs until the agent is stopped or unenrolled.
     pub async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> Ending {
         self.replay();
+        // `replay` runs the stored policy without waiting for a server, which may be unreachable.
         loop {
             // Steps are started until the planner returns none. Each start changes the situation.
             while self.leaving.is_none()
@@ -280,6 +281,7 @@ impl Coordinator {
         if self.acks.is_none() && !self.state.outbox.is_empty() {
             wake = wake.min(self.next_acks);
         }
+        // No check-in starts while acks are being delivered (`planner`).
         if self.acks.is_none() && self.poll.is_none() {
             wake = wake.min(self.next_poll);
         } else if self.news() {
@@ -295,6 +297,7 @@ impl Coordinator {
 async fn settle<T>(slot: &mut Slot<T>) -> T {
     match slot {
         Some(future) => {
+            // The future stays in the slot while it is pending, so that a `select!` that drops this call loses nothing.
             let outcome = future.await;
             *slot = None;
             outcome

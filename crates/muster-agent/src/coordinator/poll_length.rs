@@ -121,6 +121,7 @@ impl PollLength {
     /// Records a poll that failed after `held`.
     pub fn broke(&mut self, held: Duration, now: Instant) -> Broken {
         self.cuts_in_a_row += 1;
+        // A quick failure says nothing about a time limit on the path.
         if held < HELD_AFTER || self.cuts_in_a_row > CUTS_MAX {
             return Broken::Failure;
         }

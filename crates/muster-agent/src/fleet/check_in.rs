@@ -44,6 +44,7 @@ impl FleetClient {
     ) -> Result<Reply, CallError> {
         let unwritable = |error: String| CallError::Undecodable(format!("cannot serialize the report: {error}"));
         let json = serde_json::to_vec(body).map_err(|error| unwritable(error.to_string()))?;
+        // A report contains the state of every component, and compresses well.
         let packed = gzip::compress(&json).map_err(|error| unwritable(error.to_string()))?;
         let mut call = Call::post(format!("/api/fleet/agents/{agent_id}/checkin"), packed);
         (call.timeout, call.reached) = (timeout, reached);

@@ -74,6 +74,7 @@ impl FleetClient {
             headers: Vec::new(),
             reached: Reached::default(),
         };
+        // Sent to this server only, because the result decides whether the agent switches to it.
         let response = self.transport.send(server, self.request(call)?).await?;
         if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }
     }

@@ -59,6 +59,8 @@ impl CallError {
         let (kind, message) =
             body.map_or_else(Default::default, |body| (printable(&body.error), printable(&body.message)));
         if known && matches!(status, 401 | 403) {
+            // Only a response in the format of the protocol is a decision of the fleet server. A proxy can also send
+            // 401 or 403.
             return Self::Refused { status, kind, message };
         }
         Self::Status { status, kind, message }
@@ -75,6 +77,7 @@ impl CallError {
 
 /// Makes text from a server safe for logs and terminals: a single line of limited length.
 fn printable(text: &str) -> String {
+    // Escape sequences could change the terminal of an administrator who reads the log.
     text.chars().take(300).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

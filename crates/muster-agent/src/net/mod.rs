@@ -43,6 +43,7 @@ pub struct Reached(Arc<Mutex<Option<Instant>>>);
 impl Reached {
     /// Marks that the request is sent now, over a connection to a trusted server.
     pub fn mark(&self) {
+        // A retry on a new connection replaces the time, because the poll is held from then on.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
@@ -133,6 +134,7 @@ pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Sends one request. Redirects are returned like any other response.
+    // An error status is not an error here: callers interpret the responses of servers.
     async fn send(&self, server: &Server, request: Request) -> Result<Response, TransportError>;
 }
 

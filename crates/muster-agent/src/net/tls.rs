@@ -64,6 +64,7 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
 /// Returns the certificates in `pems`. If there are pins, returns only those that match one.
 fn trusted(pems: &[String], pins: &[[u8; 32]]) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let mut all = certificates(pems)?;
+    // If both options are specified, a certificate must satisfy both.
     all.retain(|certificate| pins.is_empty() || has_pin(certificate, pins));
     if all.is_empty() { Err(TrustError::OtherFingerprint) } else { Ok(all) }
 }
@@ -100,6 +101,7 @@ pub fn fingerprint(text: &str) -> Result<[u8; 32], TrustError> {
     let bad = || TrustError::BadFingerprint(text.chars().take(100).collect());
     // openssl prints colons between bytes, and other tools add the algorithm as a prefix.
     let plain: String = text.trim().trim_start_matches("sha256:").chars().filter(|c| *c != ':').collect();
+    // Elastic Agent expects base64 in this option.
     let bytes = if plain.len() == 64 { decode_hex(&plain) } else { STANDARD.decode(&plain).ok() };
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(bad)
 }

@@ -80,6 +80,8 @@ struct FleetPart {
 pub fn raw(action: &WireAction) -> Result<Box<RawValue>, Rejection> {
     let data = action.data.as_deref().map_or("null", RawValue::get);
     let data: Option<Data> = serde_json::from_str(data).map_err(|error| Rejection::Unreadable(error.to_string()))?;
+    // An action without a policy is malformed. It must not be treated as an empty policy, which would stop all
+    // programs.
     data.and_then(|data| data.policy).ok_or_else(|| Rejection::Unreadable("it is empty".into()))
 }
 
@@ -107,6 +109,7 @@ pub fn restore(policy: &RawValue, pinned: Option<&str>, previous: Option<&str>) 
         Ok(next) if next.as_deref() == pinned => Some(next),
         _ => None,
     };
+    // The stored policy may have introduced the pinned key. It is then signed with the previous key.
     let signing_key = match verify::policy(policy, pinned) {
         Ok(key) => key,
         Err(error) => by_previous().ok_or(error)?,

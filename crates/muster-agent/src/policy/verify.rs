@@ -135,6 +135,7 @@ impl Policy {
 /// Verifies a policy and returns the key to pin from now on.
 pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>, Unverified> {
     let outer: Policy = parse(policy.get().as_bytes())?;
+    // The key in the policy itself is trusted only while no key is pinned.
     let Some(key) = pinned.or_else(|| outer.signing_key()) else { return Ok(None) };
     let Some(signed) = &outer.signed else {
         // Until a key is pinned, an unsigned policy cannot be verified.
@@ -150,6 +151,7 @@ pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>,
     }
     inner.check_programs(&outer)?;
     let next = inner.signing_key().map(str::to_owned);
+    // The unsigned copy of the key is not used, but a difference shows that the policy was changed after signing.
     if outer.signing_key().map(str::to_owned) != next && next.is_some() {
         return Err(Unverified::Other("signing key"));
     }

@@ -56,6 +56,7 @@ impl Store for DiskStore {
 
     fn set_state_aside(&self) -> Result<String, StoreError> {
         let path = self.layout.state();
+        // Kept for diagnosis. A later corrupt state replaces it, so that at most one is kept.
         let aside = path.with_extension("json.damaged");
         fs_err::rename(&path, &aside).map_err(|source| io_error(&path, source))?;
         Ok(aside.into_string())

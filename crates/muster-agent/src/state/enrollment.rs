@@ -26,6 +26,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The length is not printed either.
         f.write_str("[secret]")
     }
 }

@@ -103,6 +103,7 @@ pub struct PendingAck {
 /// The state document.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
+    // The other fields have defaults, so that a state of an earlier version of the agent can be loaded.
     /// [`STATE_VERSION`].
     pub version: u32,
     /// Phase.
