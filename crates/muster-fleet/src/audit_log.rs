@@ -152,7 +152,7 @@ fn read(seq: i64, text: &str, hash: [u8; 32]) -> Option<AuditLine> {
     match serde_json::from_str(text) {
         Ok(event) => Some(AuditLine { seq, event, hash }),
         Err(error) => {
-            tracing::error!(seq, error = %chain(&error), "a line of the audit log is damaged");
+            tracing::error!(seq, error = %chain(&error), "an event of the audit log is corrupt");
             None
         }
     }

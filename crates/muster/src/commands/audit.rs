@@ -96,6 +96,7 @@ impl ListArgs {
             search_after: None,
         };
         let mut events = Vec::new();
+        // Each page continues after the last event of the previous page.
         while events.len() < self.limit {
             let page = client.audit_events(&query).await?;
             events.extend(page.items);
@@ -112,6 +113,7 @@ impl ListArgs {
 impl VerifyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let verdict = client.verify_audit().await?;
+        // The verdict is printed in any case, so that scripts can read it together with the exit code.
         print_one(&verdict, self.output.output, VERDICT, |verdict| verdict.head.clone().unwrap_or_default())?;
         match verdict.broken_at {
             None => Ok(()),
