@@ -8,6 +8,7 @@ mod enrollment_keys;
 mod files;
 mod outputs;
 mod policies;
+mod reads;
 mod secrets;
 mod settings;
 
