@@ -11,7 +11,7 @@ use super::{Demo, STOP, policy, text};
 /// Interval of the demo program's output.
 const SILENCE: Duration = Duration::from_secs(4);
 
-/// Continues from the online agent to its unenrolment.
+/// Continues from the online agent to its unenrollment.
 pub fn run(demo: Demo, steps: &mut Steps) -> anyhow::Result<()> {
     let Demo { muster, mut server, mut agent, drones, agent_id } = demo;
     drop(drones);

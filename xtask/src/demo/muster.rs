@@ -63,7 +63,7 @@ impl Muster {
         Ok(format!("https://{}", super::text(&listen, "agent")?))
     }
 
-    /// Enrols and starts the agent.
+    /// Enrolls and starts the agent.
     pub fn start_agent(&self, token: &str) -> anyhow::Result<Process> {
         let mut enroll = self.agent();
         enroll.args(["enroll", "--tag", "demo", "--url", &self.url()?]).arg("--certificate-authorities").arg(self.ca());

@@ -44,15 +44,15 @@ pub enum ActionWrite {
         /// When.
         now: Timestamp,
     },
-    /// Notes that an order's effect on the records of its agents is to follow: commits of its own, of which the last
+    /// Notes that an action's effect on the records of its agents is to follow: commits of its own, of which the last
     /// is [`ActionWrite::Finish`].
     Begin {
-        /// The order.
+        /// The action.
         id: ActionId,
     },
-    /// The order's effect is all committed; one that was not begun is no error.
+    /// The action's effect is all committed; one that was not begun is no error.
     Finish {
-        /// The order.
+        /// The action.
         id: ActionId,
     },
 }
@@ -99,7 +99,7 @@ reads! {
         ) -> Result<Vec<ActionResult>, StoreError>;
         /// Removes actions whose expiration is before `before`, with their targets and results, at most `limit`.
         async fn actions_collect(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
-        /// Orders that were begun and not finished, as [`ActionWrite::Begin`] says, oldest first.
+        /// Actions that were begun and not finished, as [`ActionWrite::Begin`] says, oldest first.
         async fn unfinished_effects(&self) -> Result<Vec<ActionId>, StoreError>;
     }
 }

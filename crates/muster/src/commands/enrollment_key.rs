@@ -163,7 +163,7 @@ fn id(key: &Named<EnrollmentKey>) -> String {
     key.id.clone()
 }
 
-/// Formats a number of enrolments.
+/// Formats a number of enrollments.
 fn enrolled(uses: i64) -> String {
     if uses == 1 { "1 agent has".to_owned() } else { format!("{uses} agents have") }
 }
