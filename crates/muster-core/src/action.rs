@@ -33,7 +33,7 @@ pub enum ActionType {
     PrivilegeLevelChange,
     /// Server-side record of a tag change; never delivered (EA77).
     UpdateTags,
-    /// Server-side record of a forced unenrol; never delivered (EA77).
+    /// Server-side record of a forced unenroll; never delivered (EA77).
     ForceUnenroll,
     /// A policy revision in a list of actions; never stored, never delivered (MG §5.7).
     PolicyChange,

@@ -167,7 +167,7 @@ pub struct Enrolled {
 }
 
 fn bad_request(reason: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Invalid, "bad_enrolment", reason.to_string())
+    Error::new(ErrorKind::Invalid, "bad_enrollment", reason.to_string())
 }
 
 /// All rejections look the same to the agent, so that they reveal nothing about the stored record (EA §3.4). The reason

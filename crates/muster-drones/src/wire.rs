@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_enrolment_reads_back() {
+    fn an_enrollment_reads_back() {
         let body = HOST.enroll(&["a\"b".to_owned()]).unwrap();
         let read: EnrollRequest<'_> = serde_json::from_str(&body).unwrap();
         assert_eq!((read.kind.as_ref(), read.id.as_deref()), ("PERMANENT", Some("")));

@@ -219,7 +219,7 @@ const fn code_of(denial: Denial) -> &'static str {
         Denial::ForeignKey => "ErrAgentIdentity",
         Denial::NotAnAgent => "AgentNotFound",
         Denial::NotReplaceable => "AgentNotReplaceable",
-        Denial::EnrolmentRace => "EnrollDuplicate",
+        Denial::EnrollmentRace => "EnrollDuplicate",
         Denial::PolicyGone => "ErrPolicyNotFound",
         Denial::LeftForGood => "ErrAuditReasonConflict",
         Denial::UploadsDisabled => "ErrFileFeatureDisable",

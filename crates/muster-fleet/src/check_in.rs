@@ -81,7 +81,7 @@ pub enum Delivery {
     Nothing,
     /// Nothing, before the poll's time is over: the agent has begun more polls than it may have held.
     Superseded,
-    /// Orders, and the token that confirms them.
+    /// Actions, and the token that confirms them.
     Actions {
         /// Sent back by the agent, it suppresses these actions and all earlier ones (EA73).
         ack_token: ActionId,

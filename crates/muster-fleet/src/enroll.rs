@@ -71,7 +71,7 @@ pub struct EnrollInput<'a> {
 }
 
 /// An enrolled agent.
-pub struct Enrolment {
+pub struct EnrolledAgent {
     /// Its record.
     pub record: AgentRecord,
     /// Host and agent metadata as stored: JSON text.
@@ -213,7 +213,7 @@ impl Enrollment {
     }
 
     /// Enrolls an agent.
-    pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<Enrolment, Error> {
+    pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<EnrolledAgent, Error> {
         let applicant = Applicant::read(input.request)?;
         // Before the lock, which other handles may share: it does not depend on other enrollments.
         let placement = self.placement(&applicant, admission, input.address).await?;
@@ -236,13 +236,13 @@ impl Enrollment {
             let host_id = HostId::trusted(new_id());
             let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let enrolled = applicant.enroll(admitted, &around, now);
-            if self.commit_enrolment(&enrolled, stored.by_id, admission, now).await? {
+            if self.commit_enrollment(&enrolled, stored.by_id, admission, now).await? {
                 drop(slow);
                 let metadata = enrolled.documents.local_metadata.unwrap_or_else(|| "null".into());
-                return Ok(Enrolment { record: enrolled.record, metadata, key: access_key });
+                return Ok(EnrolledAgent { record: enrolled.record, metadata, key: access_key });
             }
         }
-        Err(Denial::EnrolmentRace.into())
+        Err(Denial::EnrollmentRace.into())
     }
 
     async fn stored(&self, applicant: &Applicant, admission: &Admission) -> Result<Stored, Error> {
@@ -327,7 +327,7 @@ impl Enrollment {
     }
 
     /// Commits the enrollment. Returns false on a conflict, after which the decision must be made again.
-    async fn commit_enrolment(
+    async fn commit_enrollment(
         &self,
         enrolled: &Enrolled,
         before: Option<AgentRecord>,

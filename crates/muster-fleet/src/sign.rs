@@ -39,5 +39,5 @@ impl CheckIns {
 }
 
 fn not_signed(error: signing::SigningError) -> Error {
-    Error::internal(SharedError::during("signing an order", error))
+    Error::internal(SharedError::during("signing an action", error))
 }

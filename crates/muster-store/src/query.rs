@@ -81,7 +81,7 @@ impl std::ops::Not for AgentCondition {
 /// By what a list of agents is sorted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AgentSort {
-    /// Time of enrolment.
+    /// Time of enrollment.
     #[default]
     EnrolledAt,
     /// Last check-in written down.

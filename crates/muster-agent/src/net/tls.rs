@@ -52,11 +52,12 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
         let given = trusted(&trust.certificate_authorities, &pins)?;
         let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(&given)?), provider.clone()).build();
         let inner = built.map_err(|error| TrustError::Setup(error.into()))?;
-        return Ok(Arc::new(Given { inner, given, provider: provider.clone() }));
+        let trusted = Trusted::Given { certificates: given, chains: inner };
+        return Ok(Arc::new(Verifier { trusted, provider: provider.clone() }));
     }
     // Without specified certificates, the pinned certificate must be in the server's chain.
     if !pins.is_empty() {
-        return Ok(Arc::new(Pinned { pins, provider: provider.clone() }));
+        return Ok(Arc::new(Verifier { trusted: Trusted::Pinned(pins), provider: provider.clone() }));
     }
     let platform = rustls_platform_verifier::Verifier::new(provider.clone());
     Ok(Arc::new(platform.map_err(|error| TrustError::Setup(error.into()))?))
@@ -137,23 +138,24 @@ fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     Some(der)
 }
 
-/// Trusts chains that end in a specified certificate, and the specified certificates themselves.
+/// Accepts trusted certificates themselves, and chains that end in one.
 ///
 /// A self-signed server certificate is its own CA. `openssl req -x509` marks it as a CA, and webpki therefore rejects
 /// it as a server certificate. It was specified as trusted, however, and the handshake proves that the server has its
 /// key.
 #[derive(Debug)]
-struct Given {
-    inner: Arc<WebPkiServerVerifier>,
-    given: Vec<CertificateDer<'static>>,
+struct Verifier {
+    trusted: Trusted,
     provider: Arc<CryptoProvider>,
 }
 
-/// Trusts a chain that ends in a pinned certificate.
+/// Certificates that are trusted.
 #[derive(Debug)]
-struct Pinned {
-    pins: Vec<[u8; 32]>,
-    provider: Arc<CryptoProvider>,
+enum Trusted {
+    /// These, which the agent has.
+    Given { certificates: Vec<CertificateDer<'static>>, chains: Arc<WebPkiServerVerifier> },
+    /// Those with these fingerprints, which the server has to send.
+    Pinned(Vec<[u8; 32]>),
 }
 
 /// Checks the remaining properties of a certificate that is itself trusted: its dates and its names.
@@ -183,59 +185,26 @@ fn verify_trusted_itself(
     Ok(ServerCertVerified::assertion())
 }
 
-impl ServerCertVerifier for Given {
-    fn verify_server_cert(
+impl Verifier {
+    fn trusts(&self, certificate: &CertificateDer<'_>) -> bool {
+        match &self.trusted {
+            // Byte for byte the same.
+            Trusted::Given { certificates, .. } => certificates.contains(certificate),
+            Trusted::Pinned(pins) => has_pin(certificate, pins),
+        }
+    }
+
+    /// Verifies a chain that contains a pinned certificate and ends in it.
+    fn verify_pinned(
         &self,
+        pins: &[[u8; 32]],
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        // It is exactly the same certificate, so that there is no chain to verify.
-        if self.given.contains(end_entity) {
-            return verify_trusted_itself(end_entity, server_name, now, &self.provider);
-        }
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if has_pin(end_entity, &self.pins) {
-            return verify_trusted_itself(end_entity, server_name, now, &self.provider);
-        }
         let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let anchor = intermediates.iter().find(|certificate| has_pin(certificate, &self.pins)).ok_or_else(unknown)?;
+        let anchor = intermediates.iter().find(|certificate| has_pin(certificate, pins)).ok_or_else(unknown)?;
         let mut roots = RootCertStore::empty();
         // Only the pinned certificate is trusted, and no other certificate in the chain.
         roots.add(anchor.clone().into_owned())?;
@@ -244,6 +213,27 @@ impl ServerCertVerifier for Pinned {
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
         rustls::client::verify_server_name(&parsed, server_name)?;
         Ok(ServerCertVerified::assertion())
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.trusts(end_entity) {
+            return verify_trusted_itself(end_entity, server_name, now, &self.provider);
+        }
+        match &self.trusted {
+            Trusted::Given { chains, .. } => {
+                chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            Trusted::Pinned(pins) => self.verify_pinned(pins, end_entity, intermediates, server_name, now),
+        }
     }
 
     fn verify_tls12_signature(

@@ -98,7 +98,7 @@ async fn target_policy(seen: Scoped<'_>, id: &str, force: Force) -> Result<Polic
     let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
     if policy.is_managed && !force.is_yes() {
         let message = format!("the policy {:?} is managed", policy.name);
-        return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message).remedy("repeat the request with force"));
+        return Err(Error::new(ErrorKind::Invalid, "managed_policy", message).remedy("repeat the request with force"));
     }
     Ok(policy)
 }

@@ -9,6 +9,7 @@ mod files;
 mod nodes;
 mod outputs;
 mod policies;
+mod reads;
 mod secrets;
 mod settings;
 

@@ -185,7 +185,7 @@ pub async fn cursors_show_each_agent_once_in_every_order(store: &impl Store) {
     }
 }
 
-pub async fn host_names_and_times_of_enrolment_are_filtered_by(store: &impl Store) {
+pub async fn host_names_and_times_of_enrollment_are_filtered_by(store: &impl Store) {
     with_fleet(store).await;
     let all = store.agent_list(&AgentFilter::default(), AgentSort::EnrolledAt, false, ALL).await.unwrap().items;
     let (name, at) = (all[1].record.hostname.to_uppercase(), all[1].record.enrolled_at);
