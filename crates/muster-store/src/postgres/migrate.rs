@@ -3,7 +3,7 @@
 use super::dialect;
 use super::session::PostgresSession;
 use crate::engine::error::{EngineError, OpenError};
-use crate::engine::migration::{Applied, Migration, check};
+use crate::engine::migration::{Applied, Migration, missing};
 use crate::engine::session::{Connection, Next, Result, Session};
 use crate::sql::now;
 
@@ -37,12 +37,8 @@ pub(super) fn migrate(
         return Err(OpenError::NotOurs { place: place.to_owned(), found, instead: "database" });
     }
     let applied = if is_ours { applied(session).map_err(engine())? } else { Vec::new() };
-    for found in &applied {
-        check(found, known)?;
-    }
-    for migration in known.iter().filter(|known| !applied.iter().any(|found| found.number == known.number)) {
+    for migration in missing(&applied, known)? {
         refuse_to_exclude(session, migration, is_ours)?;
-        let doing = format!("migrate the database to {} {}", migration.number, migration.name);
         let apply = || -> Result<()> {
             if migration.number == 1 {
                 session.batch(CREATE)?;
@@ -53,7 +49,7 @@ pub(super) fn migrate(
             let values = [migration.number.into(), migration.name.into(), (&checksum).into(), migration.oldest.into()];
             session.run(INSERT, &values).map(|_| ())
         };
-        apply().map_err(OpenError::engine::<EngineError>(doing))?;
+        apply().map_err(OpenError::engine::<EngineError>(migration.doing()))?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::engine::error::{Cause, EngineError, OpenError};
 use crate::engine::membership::Membership;
 use crate::engine::session::{Cells, Leases, Next, Result, Row, Rule, Session, Uncommitted, Value};
 use crate::port::{NodeEpoch, NodeStanding, StoreError};
+use muster_core::error_chain::chain;
 
 /// Prepared statements that a connection keeps: more than there are fixed ones. Composed ones beyond it are prepared anew.
 const PREPARED: usize = 512;
@@ -237,18 +238,18 @@ impl PostgresSession {
     }
 
     /// Learns whether a transaction was committed whose answer was lost. A transaction that is still going on is waited for.
-    fn resolve(&self, id: &str, lost: &EngineError) -> std::result::Result<(), Uncommitted> {
+    fn resolve(&self, id: &str, lost: EngineError) -> std::result::Result<(), Uncommitted> {
         for pause in RESOLVE {
             std::thread::sleep(pause);
             *self.link.borrow_mut() = None;
             // Whoever inserts the id first decides: the lost transaction, or this statement, after which it can't commit any more.
             match self.run(INSERT_COMMIT, &[id.into()]) {
                 Ok(0) => return Ok(()),
-                Ok(_) => return Err(Uncommitted { error: lost.not_applied(), may_retry: true }),
-                Err(error) => tracing::warn!(%error, "the outcome of a commit is not known yet"),
+                Ok(_) => return Err(Uncommitted { error: StoreError::unavailable(lost), may_retry: true }),
+                Err(error) => tracing::warn!(error = %chain(&error), "the outcome of a commit is not known yet"),
             }
         }
-        Err(Uncommitted::finally(StoreError::Unknown { reason: lost.to_string() }))
+        Err(Uncommitted::finally(StoreError::Unknown { source: lost.into() }))
     }
 }
 
@@ -376,7 +377,7 @@ impl Session for PostgresSession {
         self.transaction.set(Transaction::None);
         match committed {
             Ok(()) => Ok(()),
-            Err(error) if *error.cause() == Cause::Connection => self.resolve(&id, &error),
+            Err(error) if *error.cause() == Cause::Connection => self.resolve(&id, error),
             Err(error) if *error.cause() == Cause::Fenced => {
                 // The follower registers again.
                 if let Some(membership) = &self.membership {

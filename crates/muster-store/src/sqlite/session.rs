@@ -59,7 +59,7 @@ impl Session for Connection {
 
     fn commit(&self) -> std::result::Result<(), Uncommitted> {
         let commit = || self.prepare_cached("COMMIT")?.raw_execute();
-        commit().map(|_| ()).map_err(|error| Uncommitted::finally(commit_failed(&error)))
+        commit().map(|_| ()).map_err(|error| Uncommitted::finally(commit_failed(error)))
     }
 
     fn roll_back(&self) -> Result<()> {
@@ -105,7 +105,7 @@ impl Cells for rusqlite::Row<'_> {
             ValueRef::Integer(number) => Value::Integer(number),
             ValueRef::Text(text) => {
                 let text = std::str::from_utf8(text);
-                Value::Text(Cow::Borrowed(text.map_err(|error| EngineError::row(error.to_string()))?))
+                Value::Text(Cow::Borrowed(text.map_err(EngineError::row)?))
             }
             ValueRef::Blob(bytes) => Value::Bytes(bytes),
             ValueRef::Real(_) => {

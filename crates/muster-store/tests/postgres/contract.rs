@@ -10,7 +10,7 @@ use muster_store::{
 };
 
 use super::several_nodes::{eventually, open, schema, sql};
-use super::suite::sample::{action, action_id, order};
+use super::suite::sample::{action, action_id, create};
 use super::{blocking, put};
 
 fn setting(name: &str) -> Write {
@@ -31,7 +31,8 @@ async fn numbers_become_visible_in_ascending_order() {
     let active = |what: String| format!("SELECT count(*) FROM pg_stat_activity WHERE {what}");
     let asleep = active(format!("wait_event = 'PgSleep' AND query LIKE '%{schema}.settings%'"));
     eventually("the row that the slow one waits for", async || sql(asleep.clone()).await == "1").await;
-    let numbered = |name: &str| vec![Write::Changed(Change::Action(action_id(name))), order(&action(name), &["agent"])];
+    let numbered =
+        |name: &str| vec![Write::Changed(Change::Action(action_id(name))), create(&action(name), &["agent"])];
     let first = tokio::spawn({
         let (slow, writes) = (Arc::clone(&slow), [numbered("slow"), vec![setting("slow")]].concat());
         async move { slow.commit(writes).await }

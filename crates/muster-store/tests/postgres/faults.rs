@@ -139,7 +139,10 @@ async fn a_read_only_database_is_told_at_the_start_and_refuses_until_it_takes_wr
     sql(read_only("on")).await;
     cut(&schema).await;
     let refused = store.commit(put("b")).await;
-    assert!(matches!(&refused, Err(StoreError::Unavailable { reason }) if reason.contains("read-only")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(StoreError::Unavailable { source }) if source.to_string().contains("read-only")),
+        "{refused:?}"
+    );
     eventually("reads go on", async || store.setting("a").await.is_ok_and(|value| value.is_some())).await;
     sql(read_only("off")).await;
     cut(&schema).await;
@@ -170,7 +173,7 @@ async fn a_full_disk_of_the_database_refuses_until_there_is_room() {
     .await;
     let refused = store.commit(put("a")).await;
     assert!(
-        matches!(&refused, Err(StoreError::Unavailable { reason }) if reason.contains("No space left")),
+        matches!(&refused, Err(StoreError::Unavailable { source }) if source.to_string().contains("No space left")),
         "{refused:?}"
     );
     assert!(!refused.unwrap_err().lacks_room(), "the reserve on this host's disk would not help");
