@@ -10,7 +10,8 @@ use super::{blocking, put, suite};
 
 suite::run_for!(async || blocking(|| Pooler::shared().fresh()).await);
 
-/// Fails with named statements or with settings of the session: both stay with a connection that the next transaction does not get.
+/// Fails with named statements, which stay with a connection that the next transaction does not get. (Tried with an `Address` that always
+/// prepares.)
 #[tokio::test(flavor = "multi_thread")]
 async fn several_nodes_share_the_connections_of_a_pooler() {
     let database = blocking(|| Pooler::shared().database()).await;
