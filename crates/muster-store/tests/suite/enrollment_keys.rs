@@ -3,7 +3,7 @@
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_store::query::Page;
-use muster_store::{EnrollmentKeyWrite, Precondition, Store, Write};
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
@@ -42,6 +42,25 @@ pub async fn a_key_comes_back_by_both_ids(store: &impl Store) {
         assert_eq!(store.enrollment_key_by_key_id(&key.key_id).await.unwrap(), Some(key));
     }
     assert_eq!(store.enrollment_key_by_key_id(&KeyId::trusted("none")).await.unwrap(), None);
+}
+
+pub async fn a_key_is_read_together_with_the_policy_that_its_agents_get(store: &impl Store) {
+    let mut default = policy("standard");
+    default.is_default = true;
+    let mut own = policy("own");
+    (own.is_default, own.inactivity_timeout) = (false, 7);
+    let insert = |policy| Write::Policy(PolicyWrite::Insert(Box::new(policy)));
+    commit(store, vec![insert(default), insert(own)]).await;
+    for (id, policy, expected) in
+        [("a", Some("own"), Some("own")), ("b", None, Some("standard")), ("c", Some("deleted"), None)]
+    {
+        let mut key = enrollment_key(id);
+        key.policy_id = policy.map(PolicyId::trusted);
+        commit(store, vec![put(&key)]).await;
+        let (read, head) = store.enrollment_key_with_policy(&key.key_id).await.unwrap().expect("there");
+        assert_eq!((read, head.map(|head| head.id)), (key, expected.map(PolicyId::trusted)));
+    }
+    assert_eq!(store.enrollment_key_with_policy(&KeyId::trusted("none")).await.unwrap(), None);
 }
 
 pub async fn a_live_name_is_its_policys_alone(store: &impl Store) {
