@@ -11,7 +11,7 @@ use std::process::Command;
 use server::Server;
 
 #[test]
-fn orders_to_an_agent_that_is_not_there_exit_with_3() {
+fn actions_for_an_unknown_agent_exit_with_3() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let orders: [&[&str]; 6] = [

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_lead_a_name() {
+    fn reference_numbers_begin_a_test_name() {
         assert_eq!(shown("ea35_ea36_d6_the_key_works"), ["EA35", "EA36", "D6"]);
         assert!(shown("day_4_of_ea35").is_empty());
         assert_eq!(shown("mg40_ea57_online"), ["EA57"]);
@@ -107,14 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn only_tests_prove_something() {
+    fn only_tests_count_as_verification() {
         let text = "fn ea1_helper() {}\n#[tokio::test]\n#[expect(x)]\nasync fn ea2_ok() {\n}\nfn ea3_helper() {}\n#[test]\n// why\nfn d4_ok() {}";
         let names: Vec<_> = numbered_tests(Path::new("a.rs"), text).into_iter().map(|test| test.name).collect();
         assert_eq!(names, ["ea2_ok", "d4_ok"]);
     }
 
     #[test]
-    fn a_suite_is_made_of_tests() {
+    fn a_suite_consists_of_tests() {
         let text = "pub async fn ea75_in_order(store: &impl Store) {}\nasync fn ea76_helper() {}";
         let found = |path: &str| numbered_tests(Path::new(path), text).len();
         assert_eq!((found("crates/a/tests/suite/b.rs"), found("crates/a/src/b.rs")), (1, 0));

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_json_or_text() {
+    fn settings_are_json_or_strings() {
         let given = ["insecure=true", "proxy_url=http://p:3128", r#"tags=["a","b"]"#, "x=a=b"].map(str::to_owned);
         let expected = json!({"insecure": true, "proxy_url": "http://p:3128", "tags": ["a", "b"], "x": "a=b"});
         assert_eq!(Value::from(settings(&given).unwrap().unwrap()), expected);

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_is_found_by_id_then_by_host_and_the_present_one_first() {
+    fn agents_are_found_by_id_then_by_host_active_ones_first() {
         let agent = |id: &str, hostname: &str, active| NamedAgent {
             id: id.into(),
             hostname: hostname.into(),

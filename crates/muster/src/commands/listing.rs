@@ -143,14 +143,14 @@ mod tests {
     ];
 
     #[test]
-    fn columns_begin_at_the_margin_and_line_up() {
+    fn columns_are_aligned() {
         let lines = table_lines(&[("web\u{1b}[31m", "on"), ("a", "off")], false, COLUMNS);
         assert_eq!(lines, ["NAME      STATE", "web\u{fffd}[31m  on", "a         off"]);
         assert_eq!(table_lines(&[], true, COLUMNS), ["NAME  STATE  BOTH"]);
     }
 
     #[test]
-    fn what_is_not_there_is_a_dash() {
+    fn missing_values_are_printed_as_a_dash() {
         assert_eq!([or_dash(None), or_dash(Some("")), or_dash(Some("x"))], ["-", "-", "x"]);
     }
 }

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_are_printed_with_file_line_and_column() {
+    fn errors_are_printed_with_file_line_and_column() {
         let (_directory, file) = directory_with("web.yml", "name: web\n");
         let read = PolicyFile::read(&file, &[], false).unwrap();
         let problem = |path: &str, place: Option<u64>, hint: Option<&str>| Diagnostic {
@@ -123,13 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let told = PolicyFile::read(Utf8Path::new("/nowhere/web.yml"), &[], false).unwrap_err().to_string();
         assert!(told.starts_with("muster: cannot read /nowhere/web.yml: "), "{told}");
     }
 
     #[test]
-    fn secrets_come_from_the_line_or_from_files_without_their_line_end() {
+    fn secrets_are_read_from_arguments_and_from_files_without_the_final_newline() {
         let (_directory, file) = directory_with("key.txt", "s3=cret\n");
         let secrets = read_secrets(&[format!("A=@{file}"), "B=x=y".into()]).unwrap().unwrap();
         assert_eq!(secrets["A"].as_deref(), Some("s3=cret"));

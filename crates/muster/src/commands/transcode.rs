@@ -118,7 +118,7 @@ mod tests {
     const TEXT: &str = " {\"b\":\t1,\r\n\"a\":[true,null,-2,1.5,\"x\\u0041\",{}] , \"c\":{\"d\":[]}} ";
 
     #[test]
-    fn text_is_written_anew_in_its_own_order() {
+    fn reformatted_json_keeps_its_order() {
         assert_eq!(
             serde_json::to_string(&Text(TEXT)).unwrap(),
             r#"{"b":1,"a":[true,null,-2,1.5,"xA",{}],"c":{"d":[]}}"#
