@@ -69,6 +69,7 @@ impl Row {
             Goal::AtMost(value) => format!("≤ {} {unit}", number(value)),
             Goal::None => String::new(),
         };
+        // A value of 0 has no ratio.
         let ratio = other.filter(|other| *other > 0.0).map(|other| format!("{:.2}", ours / other)).unwrap_or_default();
         let other = other.map(|other| format!("{} {unit}", number(other))).unwrap_or_default();
         format!("| {figure} | {target} | {} {unit} | {other} | {ratio} | {} |", number(*ours), self.verdict())
@@ -86,6 +87,7 @@ impl Row {
 
 /// Formats a number with three significant digits and thousands separators.
 fn number(value: f64) -> String {
+    // Three significant digits: more would suggest an accuracy that the measurements do not have.
     if value.abs() < 100.0 && value.fract() != 0.0 {
         return format!("{value:.prec$}", prec = if value.abs() < 10.0 { 2 } else { 1 });
     }

@@ -56,6 +56,7 @@ pub struct TestName {
 /// Returns the numbered tests of a file. A function is a test if it has a test attribute, or if it is a public function
 /// of a suite that runs on several engines.
 pub fn numbered_tests(path: &Path, text: &str) -> Vec<TestName> {
+    // The functions of a suite are not tests themselves; a macro calls them for each engine.
     let is_suite = path.iter().any(|part| part == "suite");
     let mut found = Vec::new();
     let mut is_test = false;
@@ -87,6 +88,7 @@ fn numbers(name: &str) -> Vec<Number> {
     let is_elsewhere = |word: &&str| {
         ["mg", "ag", "m"].iter().any(|tag| word.strip_prefix(tag).is_some_and(|digits| digits.parse::<u16>().is_ok()))
     };
+    // Numbers of the other reference pages may come first.
     name.split('_').skip_while(is_elsewhere).map_while(Number::parse).collect()
 }
 

@@ -185,6 +185,7 @@ pub fn warn_of_unreadable(count: u64, what: &str) {
 
 /// Returns the host name of an agent.
 pub fn hostname(agent: &Agent) -> Cow<'_, str> {
+    // The metadata can be large, so that it is scanned instead of parsed.
     raw_json::text(agent.local_metadata.get(), &["host", "hostname"]).unwrap_or("-".into())
 }
 

@@ -59,6 +59,7 @@ impl<'de, S: Serializer> Visitor<'de> for Through<S> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<S::Ok, A::Error> {
+        // The number of items is unknown until all are read.
         let mut sink = self.0.serialize_seq(None).map_err(de::Error::custom)?;
         while items.next_element_seed(Element(&mut sink))?.is_some() {}
         sink.end().map_err(de::Error::custom)
@@ -100,6 +101,7 @@ struct Once<D>(RefCell<Option<D>>);
 
 impl<D> Once<D> {
     fn new(source: D) -> Self {
+        // `Serialize` takes a shared reference, but a deserializer can be used only once.
         Self(RefCell::new(Some(source)))
     }
 }
