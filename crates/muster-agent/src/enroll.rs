@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use muster_core::Entropy;
+use muster_core::error_chain::chain;
 use muster_protocol::elastic::enroll::EnrolledItem;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -100,7 +101,7 @@ fn permanent(error: &CallError) -> Option<Failure> {
         CallError::Transport(TransportError::Tls { fault, .. }) => (exit::TLS, tls_hint(*fault)),
         _ => return None,
     };
-    Some(Failure::new(code, error.to_string()).hint(hint))
+    Some(Failure::new(code, chain(error).to_string()).hint(hint))
 }
 
 fn tls_hint(fault: TlsFault) -> &'static str {
@@ -119,13 +120,13 @@ fn summary(error: &CallError) -> String {
         // These responses are expected while many hosts enroll, so that details would only distract.
         Some(429) => "the server is busy (429)".into(),
         Some(status @ (502..=504)) => format!("the server is not ready ({status})"),
-        _ => error.to_string(),
+        _ => chain(error).to_string(),
     }
 }
 
 fn given_up(error: &CallError, attempts: u32) -> Failure {
     // Scripts distinguish a server that never responded from one that kept rejecting.
     let code = if matches!(error, CallError::Transport(_)) { exit::NETWORK } else { exit::TIMEOUT };
-    Failure::new(code, format!("not enrolled after {attempts} attempts: {error}"))
+    Failure::new(code, format!("not enrolled after {attempts} attempts: {}", chain(error)))
         .hint("check the address and that the server is running; --timeout and --attempts limit the retries")
 }

@@ -1,6 +1,7 @@
 //! Exit codes. Each kind of failure has its own, so that scripts do not have to parse messages.
 
 use crate::state::StoreError;
+use muster_core::error_chain::chain;
 
 /// Success.
 pub const DONE: u8 = 0;
@@ -60,11 +61,12 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                Self::new(PERMISSION, error.to_string()).hint("run muster-agent as the user that owns the base path")
+                Self::new(PERMISSION, chain(&error).to_string())
+                    .hint("run muster-agent as the user that owns the base path")
             }
-            StoreError::Newer { .. } => Self::new(FAILED, error.to_string())
+            StoreError::Newer { .. } => Self::new(FAILED, chain(&error).to_string())
                 .hint("use the version of muster-agent that wrote it, or enroll again"),
-            _ => Self::new(FAILED, error.to_string()),
+            _ => Self::new(FAILED, chain(&error).to_string()),
         }
     }
 }

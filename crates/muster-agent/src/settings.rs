@@ -6,6 +6,7 @@ use camino::Utf8Path;
 use serde::Deserialize;
 
 use crate::{duration, state::atomic};
+use muster_core::error_chain::SharedError;
 
 /// Maximum size of the settings file.
 const FILE_MAX: usize = 1 << 20;
@@ -147,39 +148,38 @@ impl Default for ProcessSettings {
 
 /// Invalid settings.
 #[derive(Debug, thiserror::Error)]
-#[error("{origin}: {reason}")]
+#[error("{origin}: {source}")]
 pub struct BadSettings {
     origin: String,
-    reason: String,
+    source: SharedError,
 }
 
 impl Settings {
     /// Loads the file, if it exists, and overrides its keys with `KEY=VALUE` pairs.
     pub fn load(file: &Utf8Path, pairs: &[String]) -> Result<Self, BadSettings> {
-        let bad = |reason: String| BadSettings { origin: file.to_string(), reason };
+        let bad = |source: SharedError| BadSettings { origin: file.to_string(), source };
         // A missing file is fine, and an unreadable one is not: it may contain what the administrator relies on.
-        let bytes = atomic::read(file).map_err(|error| bad(error.to_string()))?.unwrap_or_default();
+        let bytes = atomic::read(file).map_err(|error| bad(error.into()))?.unwrap_or_default();
         if bytes.len() > FILE_MAX {
-            return Err(bad(format!("larger than {FILE_MAX} bytes")));
+            return Err(bad(format!("larger than {FILE_MAX} bytes").into()));
         }
-        let text = String::from_utf8(bytes).map_err(|error| bad(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|error| bad(error.into()))?;
         let mut tree = serde_json::json!({});
         if !text.trim().is_empty() {
             // Parsed twice: into the type for errors with a position, and into a tree whose keys can be overridden.
-            serde_saphyr::from_str::<Self>(&text).map_err(|error| bad(error.to_string()))?;
-            tree = serde_saphyr::from_str(&text).map_err(|error| bad(error.to_string()))?;
+            serde_saphyr::from_str::<Self>(&text).map_err(|error| bad(error.into()))?;
+            tree = serde_saphyr::from_str(&text).map_err(|error| bad(error.into()))?;
         }
         for pair in pairs {
             set(&mut tree, pair)?;
         }
         // The merged tree is parsed again, which also checks the keys and values of `--set`.
-        serde_json::from_value(tree)
-            .map_err(|error| BadSettings { origin: "settings".into(), reason: error.to_string() })
+        serde_json::from_value(tree).map_err(|error| BadSettings { origin: "settings".into(), source: error.into() })
     }
 }
 
 fn set(tree: &mut serde_json::Value, pair: &str) -> Result<(), BadSettings> {
-    let bad = |reason: &str| BadSettings { origin: format!("--set {pair}"), reason: reason.to_owned() };
+    let bad = |reason: &str| BadSettings { origin: format!("--set {pair}"), source: reason.into() };
     let (key, value) = pair.split_once('=').ok_or_else(|| bad("expected KEY=VALUE"))?;
     // Counts and sizes are numbers; all other settings are strings.
     let value = value.parse::<u64>().map_or_else(|_| value.into(), serde_json::Value::from);

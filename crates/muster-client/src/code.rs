@@ -45,7 +45,7 @@ impl From<&str> for ErrorCode {
             "kql_syntax" => Self::KqlSyntax,
             "policy_invalid" => Self::PolicyInvalid,
             "policy_name_taken" => Self::PolicyNameTaken,
-            "hosted_policy" => Self::ManagedPolicy,
+            "managed_policy" => Self::ManagedPolicy,
             "agent_not_eligible" => Self::AgentNotEligible,
             "no_agent_eligible" => Self::NoAgentEligible,
             "unauthenticated" => Self::Unauthenticated,

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-/// Maximum size of `local_metadata` and of an enrolment's `metadata.local`, bytes.
+/// Maximum size of `local_metadata` and of an enrollment's `metadata.local`, bytes.
 pub const METADATA_BYTES: usize = 512 << 10;
 /// Maximum number of JSON values in them.
 pub const METADATA_NODES: usize = 20_000;

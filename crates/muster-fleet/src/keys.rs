@@ -246,7 +246,7 @@ impl EnrollmentKeys {
         // Managed policies are changed only by the system that manages them.
         if policy.is_managed {
             let message = format!("the policy {:?} is managed and cannot get more enrollment keys", policy.name);
-            return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message));
+            return Err(Error::new(ErrorKind::Invalid, "managed_policy", message));
         }
         Ok(policy.id)
     }

@@ -16,6 +16,7 @@ use muster_core::duplicate_hosts::{HostMark, ReenrollmentState};
 use muster_core::eligibility::{Candidate, Operation};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::entropy::random_uuid;
+use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, EnrollmentKeyId};
 use muster_core::policy::Policy;
 use muster_core::reenroll::{OnDuplicateHosts, TOKEN_LIFE, action_data};
@@ -60,7 +61,7 @@ impl CheckIns {
         if known.calls_for_reenrollment(&mark, self.clock.now()) {
             let sharer = Sharer { id: &id, mark: &mark, metadata };
             if let Err(error) = self.reenroll(entry, record, &sharer).await {
-                tracing::warn!(agent = %record.id, host = &*id, %error, "failed to reenroll another host that uses the key of an agent");
+                tracing::warn!(agent = %record.id, host = &*id, error = %chain(&error), "failed to reenroll another host that uses the key of an agent");
             }
         }
         Some(mark)

@@ -83,7 +83,7 @@ impl<W: Web> Serve for OnHyper<W> {
             }
         };
         if let Err(error) = ended {
-            debug!(%error, "management connection closed early");
+            debug!(error = &error as &dyn std::error::Error, "management connection closed early");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args};
+use muster_core::error_chain::chain;
 use muster_server::config::problem::Source;
 use muster_server::config::source::Entry;
 use muster_server::config::value::Raw;
@@ -142,7 +143,7 @@ fn print(text: &str) -> ExitCode {
 fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
     // Logging starts first, so that warnings about the configuration appear in the log.
     if let Err(error) = logging::start(loaded.config.log_json, &loaded.config.log_level) {
-        return fail(&error);
+        return fail(&*error);
     }
     loaded.warn();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("muster").build() {
@@ -162,7 +163,7 @@ fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
     }
 }
 
-fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("muster serve: {error}");
+fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("muster serve: {}", chain(error));
     ExitCode::FAILURE
 }

@@ -146,7 +146,22 @@ fn bad_in_product(line: &str) -> Option<&'static str> {
     if is_code && line.contains(".unwrap()") {
         return Some("unwrap in product code");
     }
+    if !bare.starts_with("//") && has_debug_field(line) {
+        return Some("a log field printed as Rust's debug format");
+    }
     (is_code && (line.contains("unsafe {") || line.contains("unsafe fn "))).then_some("unsafe")
+}
+
+/// Returns whether a field of a log event is printed as `Some("…")` or by the name of a type. Durations may be: their
+/// debug format is the readable one.
+fn has_debug_field(line: &str) -> bool {
+    const DURATIONS: [&str; 4] = ["held", "limit", "patience", "wait"];
+    line.match_indices([' ', '(']).filter_map(|(at, _)| line[at + 1..].strip_prefix('?')).any(|rest| {
+        let name: &str = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+        // `?name=` in a text is the query of a URL.
+        let is_field = rest[name.len()..].is_empty() || rest[name.len()..].starts_with([',', ')', '.']);
+        name.starts_with(char::is_lowercase) && is_field && !DURATIONS.contains(&name)
+    })
 }
 
 #[cfg(test)]
@@ -161,6 +176,15 @@ mod tests {
     fn only_tests_may_unwrap() {
         let text = "//! x\nfn a() {\n    b.unwrap();\n}\n\n#[cfg(test)]\nmod tests {\n    b.unwrap();\n}\n";
         assert_eq!(stops(text), ["line 3: unwrap in product code"]);
+    }
+
+    #[test]
+    fn log_fields_are_plain_values() {
+        let stops = |line: &str| stops(&format!("//! x\nfn a() {{\n    {line}\n}}\n")).len();
+        assert_eq!(stops("tracing::warn!(agent = ?self.agent, \"x\");"), 1);
+        assert_eq!(stops("tracing::warn!(?hosts, \"x\");"), 1);
+        assert_eq!(stops("tracing::warn!(%host, ?wait, \"x\");"), 0);
+        assert_eq!(stops("fn b(c: &(impl D + ?Sized)) -> E { c()?.d }"), 0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use muster_core::entropy::random_uuid;
+use muster_core::error_chain::chain;
 use muster_core::pem::no_certificate;
 use muster_protocol::elastic::enroll::EnrolledItem;
 
@@ -168,7 +169,7 @@ fn authority(path: &Utf8PathBuf) -> Result<String, Failure> {
         return Err(wrong(reason));
     }
     let pem = String::from_utf8_lossy(&bytes).into_owned();
-    check_authority(&pem).map_err(|error| wrong(error.to_string()))?;
+    check_authority(&pem).map_err(|error| wrong(chain(&error).to_string()))?;
     Ok(pem)
 }
 
@@ -192,7 +193,7 @@ fn former(store: &DiskStore, force: bool) -> Result<Former, Failure> {
         }
         // --force also replaces a document that is corrupt or of a newer version.
         Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) if force => {
-            Ok(Former::Unreadable(error.to_string()))
+            Ok(Former::Unreadable(chain(&error).to_string()))
         }
         Err(error) => Err(error.into()),
     }
@@ -253,5 +254,5 @@ async fn farewell(former: &Enrollment) -> Result<(), String> {
     let client = FleetClient::new(transport, servers, former.access_api_key.clone(), Arc::new(System));
     // With the previous key, because the new one is valid only at the new server.
     let told = leave::tell(&client, &former.agent_id, FAREWELL, &SystemClock, &System).await;
-    told.map_err(|error| error.to_string())
+    told.map_err(|error| chain(&error).to_string())
 }

@@ -15,6 +15,7 @@ use crate::net::http1::Http1;
 use crate::net::tls;
 use crate::paths::Layout;
 use crate::state::enrollment::Trust;
+use muster_core::error_chain::chain;
 
 /// Endpoint agent that applies a policy, runs actions and supervises programs
 #[derive(Debug, Parser)]
@@ -73,7 +74,7 @@ fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
 
 /// Creates a network client that verifies servers as specified in `trust`.
 fn transport(trust: &Trust) -> Result<std::sync::Arc<dyn Transport>, Failure> {
-    let tls = tls::client_config(trust).map_err(|error| Failure::new(exit::TLS, error.to_string()))?;
+    let tls = tls::client_config(trust).map_err(|error| Failure::new(exit::TLS, chain(&error).to_string()))?;
     Ok(std::sync::Arc::new(Http1::new(tls)))
 }
 

@@ -21,6 +21,7 @@ use crate::paths::Layout;
 use crate::settings::Settings;
 use crate::state::disk::DiskStore;
 use crate::state::{Enrollment, Phase, Store};
+use muster_core::error_chain::chain;
 
 /// Minimum time between two searches for ended orphans.
 const REAP_PAUSE: Duration = Duration::from_millis(200);
@@ -36,7 +37,7 @@ pub struct Args {
 /// Runs until a signal, an unenrollment or the control socket stops it.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let settings = Settings::load(&layout.settings(), &args.settings)
-        .map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+        .map_err(|error| Failure::new(exit::USAGE, chain(&error).to_string()))?;
     check_base(layout.base())?;
     // Loaded again on every reload below.
     let store = Arc::new(DiskStore::new(layout.clone()));
@@ -75,7 +76,7 @@ async fn work(
     loop {
         // `enroll --force` replaces the enrollment while the daemon is running, and then asks for a reload.
         let Some(enrollment) = enrollment(store)? else { return Ok(exit::DONE) };
-        tracing::info!(agent = enrollment.agent_id, servers = ?enrollment.servers, "running");
+        tracing::info!(agent = enrollment.agent_id, servers = enrollment.servers.join(","), "running");
         let deps = Deps {
             store: store.clone(),
             transport: transport(&enrollment.trust)?,

@@ -14,6 +14,7 @@ use crate::net::Server;
 use crate::paths::Layout;
 use crate::state::disk::DiskStore;
 use crate::state::{Enrollment, Store, StoreError};
+use muster_core::error_chain::chain;
 
 /// Maximum time for the daemon to stop its programs and notify the server. Both steps also have their own timeouts.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(120);
@@ -49,7 +50,7 @@ async fn alone(layout: &Layout, args: &Args) -> Result<Option<String>, Failure> 
         Ok(Some(_)) if args.skip_fleet_audit => None,
         Ok(Some(enrollment)) => tell(&enrollment).await.err(),
         // A corrupt document must not prevent the removal of the agent.
-        Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => Some(error.to_string()),
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => Some(chain(&error).to_string()),
         Err(error) => return Err(error.into()),
     };
     // Credentials are deleted even if the server was not notified: the user wants the agent to leave.
@@ -62,5 +63,5 @@ async fn tell(enrollment: &Enrollment) -> Result<(), String> {
     let servers = enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
     let client = FleetClient::new(transport, servers, enrollment.access_api_key.clone(), Arc::new(System));
     let told = leave::tell(&client, &enrollment.agent_id, leave::AUDIT_TIMEOUT, &SystemClock, &System).await;
-    told.map_err(|error| format!("the server was not notified: {error}"))
+    told.map_err(|error| format!("the server was not notified: {}", chain(&error)))
 }

@@ -5,6 +5,7 @@
 //! cleared its environment is found while its ancestors are running. After that, the agent adopts it as a subreaper. A
 //! file beside the working directory records the first process of the program, so that the next agent can find it.
 
+use muster_core::error_chain::chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -139,7 +140,7 @@ pub async fn gone(processes: &BTreeSet<Process>, deadline: Instant) {
 pub fn remember(directory: &Utf8Path, leader: Process) {
     // A failure must not prevent the program from running.
     if let Err(error) = fs_err::write(note(directory), format!("{} {}\n", leader.pid, leader.started)) {
-        tracing::warn!(%error, "failed to record a running program; it may keep running if the agent is killed");
+        tracing::warn!(error = %chain(&error), "failed to record a running program; it may keep running if the agent is killed");
     }
 }
 

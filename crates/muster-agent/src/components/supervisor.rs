@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use muster_core::Entropy;
+use muster_core::error_chain::chain;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -78,7 +79,9 @@ impl Supervisor {
     pub fn adopting_orphans(mut self) -> Self {
         match orphans::become_subreaper() {
             Ok(()) => self.is_subreaper = true,
-            Err(error) => tracing::warn!(%error, "failed to become a subreaper; orphaned processes may keep running"),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "failed to become a subreaper; orphaned processes may keep running");
+            }
         }
         self
     }

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::Answer;
 use crate::coordinator::Command;
+use muster_core::error_chain::chain;
 
 /// Maximum number of connections.
 const CONNECTIONS: usize = 16;
@@ -76,7 +77,7 @@ async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: 
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "failed to accept a control connection");
+                tracing::warn!(error = %chain(&error), "failed to accept a control connection");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -89,7 +90,7 @@ async fn converse(stream: UnixStream, commands: mpsc::Sender<Command>) {
     // One request per connection is sufficient for the commands, and idle clients cannot occupy slots.
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 << 10).keep_alive(false);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "control connection ended");
+        tracing::debug!(error = %chain(&error), "control connection ended");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Interprets actions. The coordinator executes them.
 
 use muster_core::Timestamp;
+use muster_core::error_chain::chain;
 use muster_protocol::elastic::check_in::WireAction;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -29,7 +30,7 @@ pub fn read(action: &WireAction, agent_id: &str, pinned: Option<&str>, now: Time
         return Err("the action expired before it could run".into());
     }
     // Only actions that end the agent's enrollment or replace its program are signed (EA §10.9).
-    let signed = || verify::action(action, agent_id, pinned).map(|_| ()).map_err(|error| error.to_string());
+    let signed = || verify::action(action, agent_id, pinned).map(|_| ()).map_err(|error| chain(&error).to_string());
     let unsupported = |what: &str| Err(format!("this version of muster-agent does not support {what}"));
     match action.kind.as_str() {
         "POLICY_REASSIGN" => Ok(Task::Nothing),

@@ -9,6 +9,7 @@ use crate::backoff::Backoff;
 use crate::fleet::{CallError, FleetClient};
 use crate::state::{Phase, State, Store, StoreError};
 use muster_core::Entropy;
+use muster_core::error_chain::chain;
 use muster_core::time::Clock;
 
 /// Maximum number of attempts to notify the server.
@@ -38,11 +39,11 @@ impl Coordinator {
             let told =
                 tell(&self.client, &self.enrollment.agent_id, AUDIT_TIMEOUT, &*self.deps.clock, &*self.deps.entropy)
                     .await;
-            fault = told.err().map(|error| format!("the server was not notified: {error}"));
+            fault = told.err().map(|error| format!("the server was not notified: {}", chain(&error)));
         }
         if let Err(error) = forget(&*self.deps.store) {
-            tracing::error!(%error, "failed to delete credentials or policy");
-            fault = Some(error.to_string());
+            tracing::error!(error = %chain(&error), "failed to delete credentials or policy");
+            fault = Some(chain(&error).to_string());
         }
         tracing::info!("unenrolled; credentials and policy deleted");
         if let Some(reply) = reply {

@@ -21,6 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::error_chain::chain;
 use muster_core::time::Clock;
 use muster_core::{Entropy, Timestamp};
 use muster_protocol::elastic::ack::AckItem;
@@ -172,7 +173,7 @@ impl Coordinator {
             Ok(state) => (state, None),
             Err(error @ StoreError::Damaged { .. }) => {
                 let aside = deps.store.set_state_aside()?;
-                tracing::error!(%error, aside, "starting without state; the server will send the policy again");
+                tracing::error!(error = %chain(&error), aside, "starting without state; the server will send the policy again");
                 (State::default(), None)
             }
             Err(error) => return Err(error),

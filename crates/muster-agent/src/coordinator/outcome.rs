@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use muster_core::error_chain::chain;
 use muster_protocol::elastic::ack::AckItem;
 
 use super::poll_length::Broken;
@@ -66,7 +67,7 @@ impl Coordinator {
             Poll::Failed(error) => match self.broken(&error, held) {
                 Broken::Failure => self.poll_failed(&error),
                 Broken::Cut { news } => {
-                    tracing::debug!(%error, ?held, "the connection closed during a held check-in");
+                    tracing::debug!(error = %chain(&error), ?held, "the connection closed during a held check-in");
                     if let Some(limit) = news {
                         tracing::warn!(
                             held = ?held,
@@ -129,8 +130,8 @@ impl Coordinator {
         let taken = intake::take_in(&mut next, reply, self.background_id.as_deref(), self.deps.clock.now());
         if taken.changed || returned {
             if let Err(error) = self.deps.store.save_state(&next) {
-                tracing::error!(%error, "failed to store a response; the server will send it again");
-                self.storage_fault = Some(error.to_string());
+                tracing::error!(error = %chain(&error), "failed to store a response; the server will send it again");
+                self.storage_fault = Some(chain(&error).to_string());
                 // The token is not sent, so that the server delivers the same actions again until they can be stored.
                 self.next_poll = Instant::now() + self.poll_backoff.next(&*self.deps.entropy);
                 return;
@@ -166,7 +167,7 @@ impl Coordinator {
 
     fn poll_failed(&mut self, error: &CallError) {
         let wait = self.poll_backoff.next(&*self.deps.entropy);
-        self.fleet_message = Err(error.to_string());
+        self.fleet_message = Err(chain(error).to_string());
         match error {
             // Already revoked: there is nothing left to delete.
             CallError::Refused { .. } if self.state.phase == Phase::Revoked => {}
@@ -183,9 +184,9 @@ impl Coordinator {
         }
         // A server that restarts causes one or two failures, which are not errors yet.
         if self.poll_backoff.failures() >= 3 {
-            tracing::error!(%error, ?wait, failures = self.poll_backoff.failures(), "check-in failed");
+            tracing::error!(error = %chain(error), ?wait, failures = self.poll_backoff.failures(), "check-in failed");
         } else {
-            tracing::warn!(%error, ?wait, "check-in failed");
+            tracing::warn!(error = %chain(error), ?wait, "check-in failed");
         }
         self.next_poll = Instant::now() + wait;
         if self.state.phase == Phase::Revoked {
@@ -239,7 +240,7 @@ impl Coordinator {
 
     fn acks_failed(&mut self, error: &CallError) {
         let wait = self.ack_backoff.next(&*self.deps.entropy);
-        tracing::warn!(%error, ?wait, "failed to deliver acks");
+        tracing::warn!(error = %chain(error), ?wait, "failed to deliver acks");
         self.next_acks = Instant::now() + wait;
         let revoked_key = matches!(error, CallError::Refused { .. });
         // Programs and policy have been removed. If the key is revoked or the server does not respond, do not wait for
@@ -313,17 +314,17 @@ impl Coordinator {
             return;
         }
         if let Err(error) = self.deps.store.save_enrollment(&next) {
-            self.storage_fault = Some(error.to_string());
+            self.storage_fault = Some(chain(&error).to_string());
         }
         self.enrollment = next;
     }
 
     pub(super) fn persist(&mut self) {
         let saved = self.deps.store.save_state(&self.state);
-        if let Err(error) = &saved {
-            tracing::error!(%error, "failed to store the state; retrying");
+        self.storage_fault = saved.err().map(|error| chain(&error).to_string());
+        if let Some(error) = &self.storage_fault {
+            tracing::error!(error, "failed to store the state; retrying");
         }
-        self.storage_fault = saved.err().map(|error| error.to_string());
     }
 }
 

@@ -11,6 +11,7 @@ use crate::fleet::FleetClient;
 use crate::net::{Reached, Server};
 use crate::policy::{self, Accepted};
 use crate::state::{PendingAck, Phase, Rejected};
+use muster_core::error_chain::chain;
 
 /// Maximum time for a new server to respond to a probe.
 const PROBE: Duration = Duration::from_secs(15);
@@ -39,7 +40,7 @@ impl Coordinator {
                 }));
             }
             Err(error) => {
-                tracing::error!(%error, "stored policy rejected; requesting it from the server again");
+                tracing::error!(error = %chain(&error), "stored policy rejected; requesting it from the server again");
                 // The next check-in reports no policy, so that the server sends it again.
                 self.state.policy = None;
                 self.persist();
@@ -95,7 +96,7 @@ impl Coordinator {
         let Some(action) = self.state.inbox.get(place).cloned() else { return };
         let now = self.deps.clock.now();
         let task = actions::read(&action, &self.enrollment.agent_id, self.enrollment.signing_key.as_deref(), now);
-        tracing::info!(id = action.id, kind = action.kind, ?task, "running action");
+        tracing::info!(id = action.id, kind = action.kind, refused = task.as_ref().err(), "running action");
         match task {
             // Programs are stopped before the ack is sent, because the server revokes the key when it receives the ack.
             Ok(Task::Unenroll) => {
@@ -135,8 +136,8 @@ impl Coordinator {
         self.background = Some(Box::pin(async move {
             let upload = bundle.map(|content| diagnostics::upload(&action.id, &agent_id, content, clock.now()));
             let sent = match upload {
-                Ok(upload) => client.upload(&upload, &*entropy).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(upload) => client.upload(&upload, &*entropy).await.map_err(|error| chain(&error).to_string()),
+                Err(error) => Err(chain(&error).to_string()),
             };
             let data = sent.as_ref().ok().map(|id| serde_json::json!({ "upload_id": id }));
             PendingAck { data, ..PendingAck::of(&action, clock.now(), sent.map(|_| ())) }
@@ -206,7 +207,7 @@ async fn elect(
     for server in &next {
         match client.probe(server, PROBE).await {
             Ok(()) => return Ok(Some(next)),
-            Err(error) => why = format!("{server}: {error}"),
+            Err(error) => why = format!("{server}: {}", chain(&error)),
         }
     }
     Err(format!("none of the policy's servers responds; keeping the current ones ({why})"))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, HeaderValue, WARNING};
+use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -42,10 +43,10 @@ impl FleetClient {
         timeout: Duration,
         reached: Reached,
     ) -> Result<Reply, CallError> {
-        let unwritable = |error: String| CallError::Undecodable(format!("cannot serialize the report: {error}"));
-        let json = serde_json::to_vec(body).map_err(|error| unwritable(error.to_string()))?;
+        let unwritable = |error| CallError::Undecodable(SharedError::during("cannot serialize the report", error));
+        let json = serde_json::to_vec(body).map_err(|error| unwritable(SharedError::from(error)))?;
         // A report contains the state of every component, and compresses well.
-        let packed = gzip::compress(&json).map_err(|error| unwritable(error.to_string()))?;
+        let packed = gzip::compress(&json).map_err(|error| unwritable(SharedError::from(error)))?;
         let mut call = Call::post(format!("/api/fleet/agents/{agent_id}/checkin"), packed);
         (call.timeout, call.reached) = (timeout, reached);
         call.headers.push((CONTENT_ENCODING, HeaderValue::from_static("gzip")));
@@ -58,7 +59,7 @@ impl FleetClient {
 
 /// Parses a response. A malformed action must not prevent the other actions from running.
 pub fn parse(body: &[u8]) -> Result<Reply, CallError> {
-    let loose: LooseReply = serde_json::from_slice(body).map_err(|error| CallError::Undecodable(error.to_string()))?;
+    let loose: LooseReply = serde_json::from_slice(body).map_err(|error| CallError::Undecodable(error.into()))?;
     let raw = loose.actions.unwrap_or_default();
     let all = raw.len();
     // Each action is parsed separately, so that one failure does not affect the others.

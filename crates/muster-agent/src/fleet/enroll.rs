@@ -24,11 +24,10 @@ pub struct Wish {
 impl FleetClient {
     /// Enrolls with the credential of this client, which must be an enrollment token.
     pub async fn enroll(&self, wish: &Wish, facts: &RawValue) -> Result<EnrolledItem, CallError> {
-        let body =
-            serde_json::to_vec(&request(wish, facts)).map_err(|error| CallError::Undecodable(error.to_string()))?;
+        let body = serde_json::to_vec(&request(wish, facts)).map_err(|error| CallError::Undecodable(error.into()))?;
         let response = expect_ok(self.send(Call::post("/api/fleet/agents/enroll", body)).await?)?;
         let reply: EnrollResponse =
-            serde_json::from_slice(&response.body).map_err(|error| CallError::Undecodable(error.to_string()))?;
+            serde_json::from_slice(&response.body).map_err(|error| CallError::Undecodable(error.into()))?;
         checked(reply)
     }
 }

@@ -1,5 +1,6 @@
 //! Why a request to the server failed.
 
+use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::error::ErrorBody;
 
 use crate::net::{Response, TransportError};
@@ -40,7 +41,7 @@ pub enum CallError {
     },
     /// 200 with a body in another format than the protocol's.
     #[error("malformed response: {0}")]
-    Undecodable(String),
+    Undecodable(#[source] SharedError),
     /// No server is configured.
     #[error("no server is configured; enroll the agent again")]
     NoServer,

@@ -43,7 +43,7 @@ impl FleetClient {
     pub async fn upload(&self, upload: &Upload, entropy: &dyn Entropy) -> Result<String, CallError> {
         let begun = self.tried(|| begin(upload), entropy).await?;
         let begun: UploadBeginResponse =
-            serde_json::from_slice(&begun.body).map_err(|error| CallError::Undecodable(error.to_string()))?;
+            serde_json::from_slice(&begun.body).map_err(|error| CallError::Undecodable(error.into()))?;
         let size = usize::try_from(begun.chunk_size).unwrap_or(0);
         // The id becomes part of paths, and the loop would not end with a chunk size of 0.
         if size == 0 || !begun.upload_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {

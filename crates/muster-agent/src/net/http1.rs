@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::tls_fault::handshake_fault;
-use super::{REPLY_MAX, Request, Response, Server, TlsFault, Transport, TransportError, causes, gzip};
+use super::{REPLY_MAX, Request, Response, Server, TlsFault, Transport, TransportError, gzip};
+use muster_core::error_chain::{SharedError, chain};
 
 /// Maximum number of idle connections: one for the long poll, one for other requests.
 const IDLE_MAX: usize = 2;
@@ -62,9 +63,8 @@ impl Http1 {
     }
 
     async fn connect_now(&self, server: &Server) -> Result<Connection, TransportError> {
-        let stream = TcpStream::connect((server.host.as_str(), server.port))
-            .await
-            .map_err(|error| refused(server, causes(&error)))?;
+        let stream =
+            TcpStream::connect((server.host.as_str(), server.port)).await.map_err(|error| refused(server, error))?;
         // A request is a single write, and must not wait for the TCP ack of an earlier one.
         let _ = stream.set_nodelay(true);
         if !server.tls {
@@ -98,12 +98,12 @@ impl Http1 {
         server: &Server,
         request: &Request,
     ) -> Result<Response, TransportError> {
-        let broken = |error: hyper::Error| TransportError::Broken(causes(&error));
+        let broken = |error: hyper::Error| TransportError::Broken(error.into());
         request.reached.mark();
         let reply = connection.send_request(outgoing(server, request)?).await.map_err(broken)?;
         let (head, body) = reply.into_parts();
         // The limit applies while reading, so that a server cannot make the agent buffer more than it would accept.
-        let body = Limited::new(body, REPLY_MAX).collect().await.map_err(|error| too_large_or_broken(&*error))?;
+        let body = Limited::new(body, REPLY_MAX).collect().await.map_err(too_large_or_broken)?;
         self.keep_idle(server, connection);
         let body = decoded(&head.headers, body.to_bytes())?;
         Ok(Response { status: head.status.as_u16(), headers: head.headers, body })
@@ -126,18 +126,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let made = http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = made.map_err(|error| refused(server, causes(&error)))?;
+    let (sender, connection) = made.map_err(|error| refused(server, error))?;
     // The task ends when the sender is dropped or the server closes the connection. The request itself gets the errors.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection ended");
+            tracing::debug!(error = %chain(&error), "connection ended");
         }
     });
     Ok(sender)
 }
 
 fn outgoing(server: &Server, request: &Request) -> Result<http::Request<Full<Bytes>>, TransportError> {
-    let unusable = |error: http::Error| TransportError::Broken(format!("cannot write the request: {error}"));
+    let unusable = |error: http::Error| TransportError::Broken(SharedError::during("cannot write the request", error));
     let host = HeaderValue::from_str(&server.authority()).map_err(|error| unusable(error.into()))?;
     let mut built = http::Request::builder()
         .method(request.method.clone())
@@ -157,25 +157,26 @@ fn decoded(headers: &http::HeaderMap, body: Bytes) -> Result<Bytes, TransportErr
         Some(b"gzip") => match gzip::decompress(&body, REPLY_MAX) {
             Ok(Some(plain)) => Ok(plain.into()),
             Ok(None) => Err(TransportError::TooLarge),
-            Err(error) => Err(TransportError::Broken(format!("not gzip: {error}"))),
+            Err(error) => Err(TransportError::Broken(SharedError::during("not gzip", error))),
         },
         Some(b"identity") | None => Ok(body),
         Some(other) => {
-            Err(TransportError::Broken(format!("unsupported content encoding {:?}", String::from_utf8_lossy(other))))
+            let what = format!("unsupported content encoding {:?}", String::from_utf8_lossy(other));
+            Err(TransportError::Broken(what.into()))
         }
     }
 }
 
-fn too_large_or_broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> TransportError {
+fn too_large_or_broken(error: Box<dyn std::error::Error + Send + Sync>) -> TransportError {
     if error.is::<http_body_util::LengthLimitError>() {
         TransportError::TooLarge
     } else {
-        TransportError::Broken(causes(error))
+        TransportError::Broken(error.into())
     }
 }
 
-fn refused(server: &Server, reason: String) -> TransportError {
-    TransportError::Connect { server: server.to_string(), reason }
+fn refused(server: &Server, source: impl Into<SharedError>) -> TransportError {
+    TransportError::Connect { server: server.to_string(), source: source.into() }
 }
 
 #[cfg(test)]

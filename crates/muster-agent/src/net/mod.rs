@@ -6,6 +6,7 @@ pub mod server;
 pub mod tls;
 mod tls_fault;
 
+use muster_core::error_chain::SharedError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,12 +69,12 @@ pub struct Response {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
     /// No connection: name resolution, routing, or connection refused.
-    #[error("cannot connect to {server}: {reason}")]
+    #[error("cannot connect to {server}: {source}")]
     Connect {
         /// The server's URL.
         server: String,
         /// The reason.
-        reason: String,
+        source: SharedError,
     },
     /// The TCP connection was made, but the TLS handshake failed.
     #[error("cannot trust {server}: {reason}")]
@@ -90,7 +91,7 @@ pub enum TransportError {
     Timeout(Duration),
     /// The connection was lost, or the response is not HTTP.
     #[error("the connection failed: {0}")]
-    Broken(String),
+    Broken(#[source] SharedError),
     /// More than [`REPLY_MAX`].
     #[error("the response exceeds {REPLY_MAX} bytes")]
     TooLarge,
@@ -116,40 +117,10 @@ impl TransportError {
     }
 }
 
-/// Joins an error with its causes. Errors of hyper and reqwest describe only the operation; their causes describe what
-/// happened.
-pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    let mut parts: Vec<String> = Vec::new();
-    for part in chain.map(ToString::to_string) {
-        // Some errors repeat their cause in their own message.
-        if !parts.last().is_some_and(|last| last.contains(&part)) {
-            parts.push(part);
-        }
-    }
-    parts.join(": ")
-}
-
-/// Sends requests to a server.
+/// Carries requests to a server.
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Sends one request. Redirects are returned like any other response.
     // An error status is not an error here: callers interpret the responses of servers.
     async fn send(&self, server: &Server, request: Request) -> Result<Response, TransportError>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("connection error")]
-    struct Outer(#[source] std::io::Error);
-
-    #[test]
-    fn an_error_is_shown_with_its_causes() {
-        let error = Outer(std::io::Error::other("connection reset by peer"));
-        assert_eq!(causes(&error), "connection error: connection reset by peer");
-        assert_eq!(causes(&std::io::Error::other("once")), "once");
-    }
 }

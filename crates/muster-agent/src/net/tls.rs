@@ -14,13 +14,14 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 
 use crate::hex::sha256;
 use crate::state::enrollment::Trust;
+use muster_core::error_chain::SharedError;
 
 /// Why the TLS configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// A PEM file contains a malformed certificate, or none.
     #[error("malformed certificate: {0}")]
-    BadCertificate(String),
+    BadCertificate(#[source] SharedError),
     /// No specified certificate matches a specified fingerprint.
     #[error("no certificate in --certificate-authorities has a fingerprint from --ca-sha256")]
     OtherFingerprint,
@@ -29,7 +30,7 @@ pub enum TrustError {
     BadFingerprint(String),
     /// rustls or the platform returned an error.
     #[error("TLS setup failed: {0}")]
-    Setup(String),
+    Setup(#[source] SharedError),
 }
 
 /// Returns the TLS configuration for `trust`.
@@ -37,7 +38,7 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| TrustError::Setup(error.to_string()))?;
+        .map_err(|error| TrustError::Setup(error.into()))?;
     let verifier = verifier(trust, &provider)?;
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     // Four sessions are enough for the servers of a fleet. Each session uses memory as long as the agent runs.
@@ -50,15 +51,16 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
     if !trust.certificate_authorities.is_empty() {
         let given = trusted(&trust.certificate_authorities, &pins)?;
         let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(&given)?), provider.clone()).build();
-        let inner = built.map_err(|error| TrustError::Setup(error.to_string()))?;
-        return Ok(Arc::new(Given { inner, given, provider: provider.clone() }));
+        let inner = built.map_err(|error| TrustError::Setup(error.into()))?;
+        let trusted = Trusted::Given { certificates: given, chains: inner };
+        return Ok(Arc::new(Verifier { trusted, provider: provider.clone() }));
     }
     // Without specified certificates, the pinned certificate must be in the server's chain.
     if !pins.is_empty() {
-        return Ok(Arc::new(Pinned { pins, provider: provider.clone() }));
+        return Ok(Arc::new(Verifier { trusted: Trusted::Pinned(pins), provider: provider.clone() }));
     }
     let platform = rustls_platform_verifier::Verifier::new(provider.clone());
-    Ok(Arc::new(platform.map_err(|error| TrustError::Setup(error.to_string()))?))
+    Ok(Arc::new(platform.map_err(|error| TrustError::Setup(error.into()))?))
 }
 
 /// Returns the certificates in `pems`. If there are pins, returns only those that match one.
@@ -72,7 +74,7 @@ fn trusted(pems: &[String], pins: &[[u8; 32]]) -> Result<Vec<CertificateDer<'sta
 fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, TrustError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
-        roots.add(certificate.clone()).map_err(|error| TrustError::BadCertificate(error.to_string()))?;
+        roots.add(certificate.clone()).map_err(|error| TrustError::BadCertificate(error.into()))?;
     }
     Ok(roots)
 }
@@ -87,7 +89,7 @@ fn certificates(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, TrustEr
     for pem in pems {
         let before = all.len();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            all.push(certificate.map_err(|error| TrustError::BadCertificate(error.to_string()))?);
+            all.push(certificate.map_err(|error| TrustError::BadCertificate(error.into()))?);
         }
         if all.len() == before {
             return Err(TrustError::BadCertificate("the file contains no certificate".into()));
@@ -136,23 +138,24 @@ fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     Some(der)
 }
 
-/// Trusts chains that end in a specified certificate, and the specified certificates themselves.
+/// Accepts trusted certificates themselves, and chains that end in one.
 ///
 /// A self-signed server certificate is its own CA. `openssl req -x509` marks it as a CA, and webpki therefore rejects
 /// it as a server certificate. It was specified as trusted, however, and the handshake proves that the server has its
 /// key.
 #[derive(Debug)]
-struct Given {
-    inner: Arc<WebPkiServerVerifier>,
-    given: Vec<CertificateDer<'static>>,
+struct Verifier {
+    trusted: Trusted,
     provider: Arc<CryptoProvider>,
 }
 
-/// Trusts a chain that ends in a pinned certificate.
+/// Certificates that are trusted.
 #[derive(Debug)]
-struct Pinned {
-    pins: Vec<[u8; 32]>,
-    provider: Arc<CryptoProvider>,
+enum Trusted {
+    /// These, which the agent has.
+    Given { certificates: Vec<CertificateDer<'static>>, chains: Arc<WebPkiServerVerifier> },
+    /// Those with these fingerprints, which the server has to send.
+    Pinned(Vec<[u8; 32]>),
 }
 
 /// Checks the remaining properties of a certificate that is itself trusted: its dates and its names.
@@ -182,59 +185,26 @@ fn verify_trusted_itself(
     Ok(ServerCertVerified::assertion())
 }
 
-impl ServerCertVerifier for Given {
-    fn verify_server_cert(
+impl Verifier {
+    fn trusts(&self, certificate: &CertificateDer<'_>) -> bool {
+        match &self.trusted {
+            // Byte for byte the same.
+            Trusted::Given { certificates, .. } => certificates.contains(certificate),
+            Trusted::Pinned(pins) => has_pin(certificate, pins),
+        }
+    }
+
+    /// Verifies a chain that contains a pinned certificate and ends in it.
+    fn verify_pinned(
         &self,
+        pins: &[[u8; 32]],
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        // It is exactly the same certificate, so that there is no chain to verify.
-        if self.given.contains(end_entity) {
-            return verify_trusted_itself(end_entity, server_name, now, &self.provider);
-        }
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if has_pin(end_entity, &self.pins) {
-            return verify_trusted_itself(end_entity, server_name, now, &self.provider);
-        }
         let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let anchor = intermediates.iter().find(|certificate| has_pin(certificate, &self.pins)).ok_or_else(unknown)?;
+        let anchor = intermediates.iter().find(|certificate| has_pin(certificate, pins)).ok_or_else(unknown)?;
         let mut roots = RootCertStore::empty();
         // Only the pinned certificate is trusted, and no other certificate in the chain.
         roots.add(anchor.clone().into_owned())?;
@@ -243,6 +213,27 @@ impl ServerCertVerifier for Pinned {
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
         rustls::client::verify_server_name(&parsed, server_name)?;
         Ok(ServerCertVerified::assertion())
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.trusts(end_entity) {
+            return verify_trusted_itself(end_entity, server_name, now, &self.provider);
+        }
+        match &self.trusted {
+            Trusted::Given { chains, .. } => {
+                chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            Trusted::Pinned(pins) => self.verify_pinned(pins, end_entity, intermediates, server_name, now),
+        }
     }
 
     fn verify_tls12_signature(

@@ -3,6 +3,7 @@
 pub mod inputs;
 pub mod verify;
 
+use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::check_in::WireAction;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -33,7 +34,7 @@ pub struct Accepted {
 pub enum Rejection {
     /// `data.policy` is missing or malformed.
     #[error("malformed policy: {0}")]
-    Unreadable(String),
+    Unreadable(#[source] SharedError),
     /// The signature or the signed part is invalid.
     #[error(transparent)]
     Unverified(#[from] Unverified),
@@ -79,9 +80,8 @@ struct FleetPart {
 /// Returns the bytes of `data.policy`.
 pub fn raw(action: &WireAction) -> Result<Box<RawValue>, Rejection> {
     let data = action.data.as_deref().map_or("null", RawValue::get);
-    let data: Option<Data> = serde_json::from_str(data).map_err(|error| Rejection::Unreadable(error.to_string()))?;
-    // An action without a policy is malformed. It must not be treated as an empty policy, which would stop all
-    // programs.
+    let data: Option<Data> = serde_json::from_str(data).map_err(|error| Rejection::Unreadable(error.into()))?;
+    // An action without a policy is malformed. It must not be treated as an empty policy, which would stop all programs.
     data.and_then(|data| data.policy).ok_or_else(|| Rejection::Unreadable("it is empty".into()))
 }
 
@@ -119,7 +119,7 @@ pub fn restore(policy: &RawValue, pinned: Option<&str>, previous: Option<&str>) 
 
 /// Parses a policy.
 fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
-    let head: Head = serde_json::from_str(policy.get()).map_err(|error| Rejection::Unreadable(error.to_string()))?;
+    let head: Head = serde_json::from_str(policy.get()).map_err(|error| Rejection::Unreadable(error.into()))?;
     let hosts = head.fleet.unwrap_or_default().hosts;
     Ok(Accepted {
         wanted: inputs::wanted(&head.inputs.unwrap_or_default()),

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::action::Signed;
+use muster_core::error_chain::SharedError;
 use muster_core::signing;
 use muster_protocol::elastic::check_in::{WireAction, WireSigned};
 use serde::Deserialize;
@@ -29,7 +30,7 @@ pub enum Unverified {
     Signature(#[from] signing::VerifyError),
     /// The signed part is malformed.
     #[error("malformed signed part: {0}")]
-    Unreadable(String),
+    Unreadable(#[source] SharedError),
     /// A program differs from the signed part.
     #[error("input {0:?} differs from its signed copy")]
     Program(String),
@@ -183,7 +184,7 @@ fn checked(key: &str, signed: &WireSigned) -> Result<Vec<u8>, Unverified> {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Unverified> {
-    serde_json::from_slice(bytes).map_err(|error| Unverified::Unreadable(error.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| Unverified::Unreadable(error.into()))
 }
 
 #[cfg(test)]

@@ -48,18 +48,18 @@ impl MemoryStore {
     }
 }
 
-fn damaged(error: &serde_json::Error) -> StoreError {
-    StoreError::Damaged { path: "memory".into(), reason: error.to_string() }
+fn damaged(error: serde_json::Error) -> StoreError {
+    StoreError::Damaged { path: "memory".into(), source: error.into() }
 }
 
 impl Store for MemoryStore {
     fn enrollment(&self) -> Result<Option<Enrollment>, StoreError> {
         let text = self.documents().enrollment.clone();
-        text.map(|text| serde_json::from_str(&text).map_err(|error| damaged(&error))).transpose()
+        text.map(|text| serde_json::from_str(&text).map_err(damaged)).transpose()
     }
 
     fn save_enrollment(&self, enrollment: &Enrollment) -> Result<(), StoreError> {
-        let text = serde_json::to_string(enrollment).map_err(|error| damaged(&error))?;
+        let text = serde_json::to_string(enrollment).map_err(damaged)?;
         self.write(|documents| documents.enrollment = Some(text))
     }
 
@@ -69,11 +69,11 @@ impl Store for MemoryStore {
 
     fn state(&self) -> Result<State, StoreError> {
         let text = self.documents().state.clone();
-        text.map_or_else(|| Ok(State::default()), |text| serde_json::from_str(&text).map_err(|error| damaged(&error)))
+        text.map_or_else(|| Ok(State::default()), |text| serde_json::from_str(&text).map_err(damaged))
     }
 
     fn save_state(&self, state: &State) -> Result<(), StoreError> {
-        let text = serde_json::to_string(state).map_err(|error| damaged(&error))?;
+        let text = serde_json::to_string(state).map_err(damaged)?;
         self.write(|documents| documents.state = Some(text))
     }
 

@@ -12,6 +12,7 @@ pub mod memory;
 use std::collections::VecDeque;
 
 use muster_core::Timestamp;
+use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::check_in::WireAction;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -209,12 +210,12 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// The document is corrupt.
-    #[error("{path} is corrupt: {reason}")]
+    #[error("{path} is corrupt: {source}")]
     Damaged {
         /// The file.
         path: String,
         /// Position and reason.
-        reason: String,
+        source: SharedError,
     },
     /// A newer version of the agent wrote it.
     #[error("{path} has version {found}, but this agent supports versions up to {known}")]

@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
+use muster_core::error_chain::chain;
 use muster_core::id::{
-    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
+    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId,
 };
 use muster_core::time::Timestamp;
 use serde::Serialize;
@@ -42,7 +43,7 @@ macro_rules! stored_ids {
         })+
     };
 }
-stored_ids!(ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId);
+stored_ids!(ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId);
 
 impl<'r, 'cells> Columns<'r, 'cells> {
     /// Starts at the first column.
@@ -294,7 +295,7 @@ pub(super) fn unless_unreadable<T>(
     match read {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_of_the_row() => {
-            tracing::error!(row = name(), %error, "a row of {what} cannot be read and is left out of lists");
+            tracing::error!(row = name(), error = %chain(&error), "a row of {what} cannot be read and is left out of lists");
             Ok(None)
         }
         Err(error) => Err(error),

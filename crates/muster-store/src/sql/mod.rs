@@ -6,13 +6,23 @@
 
 pub(crate) mod actions;
 pub(crate) mod agents;
+pub(crate) mod audit;
 pub(crate) mod dialect;
 pub(crate) mod enrollment_keys;
 pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod log;
+pub(crate) mod nodes;
 pub(crate) mod policies;
 pub(crate) mod settings;
+
+/// The time by the clock of the engine, in microseconds since 1970. PostgreSQL: `extract(epoch FROM clock_timestamp())`.
+macro_rules! now {
+    () => {
+        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+    };
+}
+pub(crate) use now;
 
 /// Declares statements as constants, and lists them for tests.
 macro_rules! statements {
@@ -29,10 +39,20 @@ use statements;
 /// Returns every fixed statement.
 #[cfg(test)]
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
-    [actions::ALL, agents::ALL, enrollment_keys::ALL, files::ALL, log::ALL, policies::ALL, settings::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        actions::ALL,
+        agents::ALL,
+        audit::ALL,
+        enrollment_keys::ALL,
+        files::ALL,
+        log::ALL,
+        nodes::ALL,
+        policies::ALL,
+        settings::ALL,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// Returns the placeholders in the order of their first appearance.

@@ -198,7 +198,7 @@ fn agents_that_are_not_eligible_are_listed() {
     assert!(shown.contains("failed") && shown.contains(ids[0]), "{shown}");
     ok(&["agent", "unenroll", "some-2", "--force"]);
     let ran = crate::world::run(&[&["agent", "log-level", "--level", "info", "--yes"], &ids[..]].concat());
-    assert_eq!(ran.code, 1, "not one could be ordered: {}", ran.err);
+    assert_eq!(ran.code, 1, "no agent takes it: {}", ran.err);
 }
 
 #[test]
