@@ -69,6 +69,9 @@ pub struct Agent {
     /// Id of its access key; absent if revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_api_key_id: Option<String>,
+    /// Everything that it ever authenticated with, the newest first; omitted in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Vec<AgentCredential>>,
     /// Enrollment key that it enrolled with.
     #[serde(default)]
     pub enrollment_key_id: Option<String>,
@@ -135,6 +138,24 @@ pub struct Agent {
     pub packages: Vec<String>,
 }
 
+/// A credential of an agent, without its secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct AgentCredential {
+    /// Id.
+    pub id: String,
+    /// `access_key`, `node_key`, `device_token`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Time of issue.
+    pub created_at: String,
+    /// Time of the last request with it, up to five minutes old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<String>,
+    /// Time of revocation; absent if it is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<String>,
+}
+
 /// Hosts that share one agent's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DuplicateHosts {
@@ -144,6 +165,26 @@ pub struct DuplicateHosts {
     pub since: String,
     /// Time when they last alternated.
     pub last: String,
+    /// Id of the host that keeps the agent, the first one; its fingerprint if the id is not among `hosts`.
+    #[serde(default)]
+    pub keeper: String,
+    /// Hosts that were told to enroll again within the last hour, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reenrollments: Vec<Reenrollment>,
+}
+
+/// A host that was told to enroll again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Reenrollment {
+    /// Id of the host, or its fingerprint, as in [`DuplicateHosts::keeper`].
+    pub host: String,
+    /// Time when it was told, or found unable to do so.
+    pub at: String,
+    /// `pending`, `answered`, `by_hand` (a person must enroll it again), `over`.
+    pub state: String,
+    /// Id of the pending action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action_id: Option<String>,
 }
 
 /// A policy revision that an agent could not apply.

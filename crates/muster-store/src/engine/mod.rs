@@ -27,6 +27,7 @@ pub(crate) mod session;
 mod settings;
 pub(crate) mod store;
 pub(crate) mod transaction;
+mod unreadable;
 mod words;
 pub(crate) mod writer;
 
