@@ -102,7 +102,7 @@ pub fn agent(view: AgentView) -> Agent {
         // Wrapped as text too, in the shape that the agent reported.
         upgrade: record.upgrade.rollbacks.as_deref().and_then(|text| Json::parse(format!(r#"{{"rollbacks":{text}}}"#))),
         access_api_key_id: record.credentials.first(CredentialKind::AccessKey).map(|key| key.key_id.to_string()),
-        credentials: credentials.map(|all| all.into_iter().map(credential).collect()),
+        credentials: credentials.map(|all| all.iter().map(credential).collect()),
         enrollment_key_id: record.enrollment_key_id.map(|id| id.to_string()),
         policy_id: record.policy_id.map(|id| id.to_string()),
         // 0 means that the agent has not confirmed a revision yet.
@@ -130,7 +130,7 @@ pub fn agent(view: AgentView) -> Agent {
     }
 }
 
-fn credential(credential: Credential) -> AgentCredential {
+fn credential(credential: &Credential) -> AgentCredential {
     AgentCredential {
         id: credential.key_id.to_string(),
         kind: match credential.kind {

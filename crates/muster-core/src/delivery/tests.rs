@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::action::Signed;
+use crate::action::{ActionType, Signed};
 use crate::testing::{self, at};
 
 fn action(kind: ActionType, data: Option<Value>) -> Action {

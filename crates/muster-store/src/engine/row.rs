@@ -295,7 +295,7 @@ pub(super) fn unless_unreadable<T>(
     match read {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_of_the_row() => {
-            unreadable::log(what, name(), &error);
+            unreadable::log(what, &name(), &error);
             Ok(None)
         }
         Err(error) => Err(error),
