@@ -191,9 +191,9 @@ impl Actions {
         let mut results: HashMap<AgentId, ActionResult> =
             results.into_iter().map(|result| (result.agent_id.clone(), result)).collect();
         let mut views = Vec::with_capacity(targets.len());
-        for (_, agent, state) in targets {
+        for (_, agent, target) in targets {
             let result = results.remove(&agent);
-            views.push(TargetView { hostname: hostname(seen, &agent).await?, agent, state, result });
+            views.push(TargetView { hostname: hostname(seen, &agent).await?, agent, state: target.state, result });
         }
         Ok(views)
     }

@@ -372,11 +372,13 @@ impl CheckIns {
         sharer: Option<&HostMark>,
         generation: u64,
     ) -> Result<Option<Delivery>, Error> {
-        let due = self
-            .store
-            .everywhere(&System)
-            .actions_due(&record.id, record.action_position, self.clock.now(), BATCH)
-            .await?;
+        let now = self.clock.now();
+        // Checked again: time has passed since the change feed read the action.
+        let known = entry.only_due(generation).filter(|due| due.action.is_deliverable(record.action_position, now));
+        let due = match known {
+            Some(due) => vec![due],
+            None => self.store.everywhere(&System).actions_due(&record.id, record.action_position, now, BATCH).await?,
+        };
         if due.is_empty() {
             entry.remember_without_actions(generation);
             return Ok(None);

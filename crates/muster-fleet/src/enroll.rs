@@ -18,7 +18,7 @@ use muster_core::credential::ApiKey;
 use muster_core::denial::Denial;
 use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request};
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
-use muster_core::entropy::random_uuid;
+use muster_core::entropy::time_ordered_uuid;
 use muster_core::error_chain::{SharedError, chain};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, SpaceId};
@@ -228,12 +228,13 @@ impl Enrollment {
             let around = circumstances(admission, &input, &stored);
             let life = self.life(&applicant, &around).await?;
             // A new key for each attempt, so that no key that may have been stored is ever sent a second time.
-            let access_key = ApiKey::generate(&*self.entropy);
-            let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(random_uuid(&*self.entropy)));
-            let (placement, token_hash) = (placement.clone(), token_hash.clone());
-            let host_id = HostId::trusted(random_uuid(&*self.entropy));
-            let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let now = self.clock.now();
+            let access_key = ApiKey::time_ordered(now, &*self.entropy);
+            let new_id = || time_ordered_uuid(now, &*self.entropy);
+            let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(new_id()));
+            let (placement, token_hash) = (placement.clone(), token_hash.clone());
+            let host_id = HostId::trusted(new_id());
+            let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let enrolled = applicant.enroll(admitted, &around, now);
             if self.commit_enrollment(&enrolled, stored.by_id, admission, now).await? {
                 drop(slow);

@@ -309,11 +309,21 @@ impl TestFleet {
 
     /// Adds an action for one agent, changed by `change`, with its change-log entry.
     pub async fn add_action(&self, id: &str, kind: ActionType, agent: &str, change: impl FnOnce(&mut Action)) {
+        self.add_action_for(&[AgentId::trusted(agent)], id, kind, change).await;
+    }
+
+    /// Adds an action for several agents, like [`TestFleet::add_action`].
+    pub async fn add_action_for(
+        &self,
+        agents: &[AgentId],
+        id: &str,
+        kind: ActionType,
+        change: impl FnOnce(&mut Action),
+    ) {
         let mut action = testing::action(id, kind, self.now());
         change(&mut action);
         let change = Write::Changed(Change::Action(action.id.clone()));
-        let insert =
-            Write::Action(ActionWrite::Insert { action: Box::new(action), targets: vec![AgentId::trusted(agent)] });
+        let insert = Write::Action(ActionWrite::Insert { action: Box::new(action), targets: agents.to_vec() });
         self.commit(vec![insert, change]).await;
     }
 }

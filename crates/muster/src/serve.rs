@@ -11,22 +11,22 @@ use muster_server::config::value::Raw;
 use muster_server::config::{Build, Config, Loaded, document, gather};
 use muster_server::{logging, serve};
 
-/// Exit code of a usage error, an invalid configuration included.
+/// Exit code of a usage error or an invalid configuration.
 const USAGE: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
   muster serve
-      Defaults: agents connect to port 8220 over TLS. The server creates its own CA. Data is in /var/lib/muster.
+      Use the defaults: agents connect to port 8220 over TLS, the server creates its own CA, and all data is in /var/lib/muster.
 
   muster serve --data-dir /srv/muster --external-url https://fleet.example:8220
-      Another data directory. Agents connect to the external URL; the server's certificate covers its host name.
+      Use another data directory. Agents connect to the external URL, and the server's certificate covers its host name.
 
   muster serve --tls-cert fleet.crt --tls-key fleet.key --set timeouts.checkin_long_poll=2m
-      Your own certificate, and a configuration key that is set on the command line.
+      Use your own certificate, and set a configuration key on the command line.
 
   muster serve --print-default-config > /etc/muster/muster.toml
-      A configuration file to start from: all keys with their defaults, commented out.";
+      Create a configuration file that contains all keys with their defaults, commented out.";
 
 /// Run the server
 #[derive(Args, Debug)]
@@ -133,13 +133,14 @@ pub fn run(args: ServeArgs) -> ExitCode {
 
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
-        // A closed pipe is not an error: the reader has seen enough.
+        // A closed pipe is not an error: the reader does not need the rest.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
         _ => ExitCode::SUCCESS,
     }
 }
 
 fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
+    // Logging starts first, so that warnings about the configuration appear in the log.
     if let Err(error) = logging::start(loaded.config.log_json, &loaded.config.log_level) {
         return fail(&*error);
     }
@@ -148,10 +149,12 @@ fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
+    // `build.rs` sets these variables.
     let build = Build { hash: env!("COMMIT_HASH").into(), time: env!("COMMIT_TIME").into() };
     let config = Config { build, new_fleet, ..loaded.config.clone() };
     let outcome = runtime.block_on(serve::run(&config, &mut io::stdout()));
-    // What still runs is a start that hangs, or what a second signal cut off: nothing to wait for.
+    // Tasks that still run belong to a start that hangs, or were interrupted by a second signal. There is no need to
+    // wait for them.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

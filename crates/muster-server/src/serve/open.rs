@@ -1,11 +1,13 @@
 //! Opens what operations stand on: store, master key, signing key.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use camino::Utf8Path;
 use muster_core::Entropy;
 use muster_core::error_chain::chain;
+use muster_core::id::NodeId;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
@@ -70,12 +72,19 @@ pub(super) async fn fleet(
 
 /// Connects to a shared database. One that holds a fleet needs the fleet's own master key.
 async fn connect(address: &Address, data: &DataDir, entropy: &dyn Entropy) -> Result<SqlStore, ServeError> {
-    let node = Node { id: data.node_id(entropy)?, name: host_name() };
+    let node = Node { id: NodeId::trusted(data.node_id(entropy)?), name: host_name(), place: place(data) };
     let store = SqlStore::connect(address.clone(), &node, &Options::default())?;
     if has_signing_key(&store).await.map_err(signing_key)? {
         data.require_shared_key()?;
     }
     Ok(store)
+}
+
+/// Where the data directory is. A copy of it, here or on another host, is in another place.
+fn place(data: &DataDir) -> String {
+    let path = data.join("node-id");
+    let number = fs_err::metadata(&path).map_or(0, |file| file.ino());
+    format!("{}:{path}:{number}", host_name())
 }
 
 /// Whether the embedded store's file may be opened, or made.

@@ -1,6 +1,6 @@
 //! Actions, their targets and results.
 
-use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target};
 use muster_core::id::{ActionId, AgentId, SpaceId};
 use muster_core::time::Timestamp;
 
@@ -79,13 +79,13 @@ reads! {
             now: Timestamp,
             limit: u32,
         ) -> Result<Vec<DueAction>, StoreError>;
-        /// An action's targets with their states, in order, after place `after`, at most `limit`.
+        /// An action's targets with their places, in order, after place `after`, at most `limit`.
         async fn action_targets(
             &self,
             id: &ActionId,
             after: i64,
             limit: u32,
-        ) -> Result<Vec<(i64, AgentId, TargetState)>, StoreError>;
+        ) -> Result<Vec<(i64, AgentId, Target)>, StoreError>;
         /// How one agent stands to an action; `None` when it is not addressed to it.
         async fn action_target(&self, id: &ActionId, agent: &AgentId) -> Result<Option<Target>, StoreError>;
         /// A page of actions with their counts, newest first.

@@ -6,13 +6,21 @@ use async_trait::async_trait;
 use muster_core::change::Change;
 use tokio::sync::watch;
 
-use crate::port::{ChangeStore, Committed, Store, StoreError, Write};
+use crate::port::{
+    ChangeStore, Committed, Currency, FencingToken, LeaseName, LeaseStore, LostNode, NodeRecord, NodeStanding,
+    NodeStore, Store, StoreError, Write,
+};
 
 /// Decides which calls reach the store.
 pub trait Gate: Send + Sync + 'static {
     /// Refuses a read, or lets it through.
     fn read(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Says instead of the store until when the end of the change log is known, as if it did not answer since.
+    fn confirmed(&self) -> Option<Currency> {
+        None
     }
 
     /// Refuses a commit, or lets it through.
@@ -65,11 +73,45 @@ impl<G: Gate> ChangeStore for Gated<G> {
         self.inner.changes()
     }
 
+    fn confirmed(&self) -> Currency {
+        self.gate.confirmed().unwrap_or_else(|| self.inner.confirmed())
+    }
+
+    fn changes_handled(&self, seq: i64) {
+        self.inner.changes_handled(seq);
+    }
+
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError> {
         self.behind_gate()?.changes_since(seq, limit).await
     }
 
     async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError> {
         self.behind_gate()?.changes_prune(through, limit).await
+    }
+}
+
+#[async_trait]
+impl<G: Gate> NodeStore for Gated<G> {
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
+        self.behind_gate()?.nodes().await
+    }
+
+    async fn lost_nodes(&self) -> Result<Vec<LostNode>, StoreError> {
+        self.behind_gate()?.lost_nodes().await
+    }
+
+    fn this_node(&self) -> watch::Receiver<NodeStanding> {
+        self.inner.this_node()
+    }
+}
+
+#[async_trait]
+impl<G: Gate> LeaseStore for Gated<G> {
+    async fn take_lease(&self, lease: LeaseName) -> Result<Option<FencingToken>, StoreError> {
+        self.behind_gate()?.take_lease(lease).await
+    }
+
+    async fn release_lease(&self, token: FencingToken) -> Result<(), StoreError> {
+        self.inner.release_lease(token).await
     }
 }

@@ -194,7 +194,7 @@ pub async fn targets_come_in_slices_that_meet(store: &impl Store) {
         }
         all.extend(slice);
     }
-    let all: Vec<_> = all.iter().map(|(_, agent, state)| (agent.as_str(), *state)).collect();
+    let all: Vec<_> = all.iter().map(|(_, agent, target)| (agent.as_str(), target.state)).collect();
     let expected = [("c", TargetState::Queued), ("a", TargetState::Acked), ("b", TargetState::Queued)];
     assert_eq!(all, expected, "one mention of an agent counts");
 }

@@ -52,7 +52,7 @@ pub struct ListArgs {
     /// Maximum number of actions
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// Only actions of the last 30m, 12h, 7d …
+    /// Maximum age of the actions, such as 30m, 12h or 7d
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     latest: Option<i64>,
     #[command(flatten)]

@@ -179,7 +179,7 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("COMPONENTS", |agent| components(agent)),
 ];
 
-/// The revision that the agent was given and could not apply, and why.
+/// Formats the revision that the agent could not apply, and the reason.
 fn policy_failure(agent: &Agent) -> String {
     let failure = agent.policy_failure.as_ref();
     failure.map_or_else(|| "-".into(), |failed| format!("revision {}: {}", failed.revision, failed.reason))
@@ -228,6 +228,7 @@ fn upgrade(agent: &Agent) -> String {
     let failure = error("error_msg").map(|text| format!(": {text}"));
     let retry = || error("retry_error_msg").map(|text| format!(", retrying: {text}"));
     let failure = failure.or_else(retry).unwrap_or_default();
+    // The agent's document is stored as it was sent, so that any field may be missing or of another type.
     let word = |key| field(&[key]).unwrap_or("?".into());
     format!("{} {}{failure}", word("target_version"), word("state"))
 }
@@ -306,6 +307,7 @@ impl TagArgs {
             tags_to_remove: (!add).then(|| self.tags.clone()),
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
+        // Tags are changed immediately and need no action, so that there is nothing to wait for.
         client.bulk(&request(&chosen)).await?;
         print_line(format!("{} {}", if add { "tagged" } else { "untagged" }, agents(chosen.count)))
     }

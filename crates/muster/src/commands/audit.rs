@@ -7,7 +7,7 @@ use muster_protocol::management::audit::{AuditEvent, AuditVerdict, ListAuditEven
 use super::failure::Failed;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
 
-/// Lines per request.
+/// Events per request.
 const PER_PAGE: u32 = 1000;
 
 /// Verbs of `audit`.
@@ -20,8 +20,8 @@ pub enum AuditCommand {
     List(ListArgs),
     /// Verify that no audit event was changed or removed
     ///
-    /// The events form a hash chain. Keep the hash of the last event in another place, to detect later that events were removed from
-    /// the end.
+    /// The events form a hash chain. Store the hash of the last event
+    /// elsewhere, so that you can detect later whether events were removed from the end of the log.
     #[command(after_help = "Examples:\n  muster audit verify\n  muster audit verify --output json")]
     Verify(VerifyArgs),
 }
@@ -116,7 +116,7 @@ impl VerifyArgs {
         match verdict.broken_at {
             None => Ok(()),
             Some(seq) => Err(Failed::new(format!("audit event {seq} was changed, or an event before it was removed"))
-                .remedy("compare with a backup: the events before it are as they were written")),
+                .remedy("compare the log with a backup; the events before this one are unchanged")),
         }
     }
 }

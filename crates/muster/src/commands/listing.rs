@@ -93,7 +93,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failed> {
     print_line(escaped_json(&pretty(value)?))
 }
 
-/// Written twice: documents from agents stand in the first text as they were sent, white space included.
+/// Formats the JSON in two steps, because the first text contains documents of agents with their original white space.
 fn pretty(value: &impl Serialize) -> Result<String, Failed> {
     let text = serde_json::to_string(value);
     text.and_then(|text| serde_json::to_string_pretty(&Text(&text))).map_err(|error| Failed::new(error.to_string()))

@@ -45,7 +45,7 @@ pub enum PolicyCommand {
     /// List the revisions of a policy
     #[command(after_help = "Examples:\n  muster policy revisions web")]
     Revisions(RevisionsArgs),
-    /// Roll a policy back: create a revision with the content of an earlier one
+    /// Roll back a policy: create a revision with the content of an earlier one
     #[command(
         after_help = "Examples:\n  muster policy rollback web --to 3 --dry-run\n  muster policy rollback web --to 3 --yes"
     )]
@@ -276,10 +276,11 @@ impl ApplyArgs {
             return self.print_plan(&plan);
         }
         let AgentPolicy { name, agents: count, .. } = &plan.policy;
+        // One agent or none can be changed without confirmation, as with the commands for agents.
         if *count > 1 && plan.outcome == ApplyOutcome::Changed {
             self.care.confirm(&format!("Update the policy {name:?} of {}?", agents(*count)))?;
         }
-        // What was shown is what is done: a change by somebody else in between is a conflict.
+        // The dry run is valid only for this revision: if the policy has changed since, the server reports a conflict.
         file.request.expected_revision = Some(plan.previous_revision.unwrap_or(0));
         let applied = client.apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
         warn(&file, &applied);
@@ -361,7 +362,7 @@ impl RollbackArgs {
                 }
             };
         }
-        // Fails before the question if the revision does not exist.
+        // Fails before the user is asked if the revision does not exist.
         client.policy_revision(id, self.to).await?;
         self.care.confirm(&format!("Roll {what}?"))?;
         let rolled = client.roll_back_policy(id, &request).await?;

@@ -24,7 +24,7 @@ struct Overview {
     refused: Vec<RefusedRequests>,
 }
 
-/// Refused agents that a table shows; `--output json` shows all that the server keeps.
+/// Number of rejected requests in a table. `--output json` prints all that the server has.
 const SHOWN: usize = 5;
 
 const REFUSED: &[Column<RefusedRequests>] = &[

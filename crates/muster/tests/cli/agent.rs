@@ -78,7 +78,7 @@ fn agents_are_told_to_leave_or_shut_out() {
 
     let told = fails(2, &["agent", "unenroll", "--filter", "tags:leave"]);
     assert!(
-        told.contains("Unenroll 3 agents? Nothing was changed: there is no terminal to ask for confirmation"),
+        told.contains("Unenroll 3 agents? Nothing was changed: cannot ask for confirmation without a terminal"),
         "{told}"
     );
     assert!(told.contains("\n  hint: pass --yes to confirm, or --dry-run"), "{told}");
