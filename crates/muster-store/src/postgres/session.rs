@@ -315,7 +315,7 @@ impl Session for PostgresSession {
             return Ok(());
         }
         let id = format!("{:032x}", rand::random::<u128>());
-        let epoch = self.epoch().map_err(|error| error.not_applied())?;
+        let epoch = self.epoch().map_err(EngineError::not_applied)?;
         let committed = self.with(MARK_COMMIT, &async |client, statement| {
             let bound: [&(dyn ToSql + Sync); 2] = [&id, &epoch.as_str()];
             let (marked, committed) = tokio::join!(client.execute(statement, &bound), client.batch_execute("COMMIT"));
