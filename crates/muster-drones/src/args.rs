@@ -89,6 +89,8 @@ impl DronesArgs {
     #[must_use]
     pub fn numbers(&self, share: u32) -> std::ops::Range<u32> {
         let processes = u64::from(self.processes.max(1));
+        // Computed from the bounds of the shares, so that they cover all agents even if the division leaves a
+        // remainder.
         let bound =
             |share: u64| self.first + u32::try_from(u64::from(self.count) * share / processes).unwrap_or(u32::MAX);
         bound(u64::from(share))..bound(u64::from(share) + 1)

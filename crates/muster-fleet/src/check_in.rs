@@ -393,7 +393,7 @@ impl CheckIns {
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
         for action in &delivery.invalid {
             // Skipped and not an error: one corrupt action must not block all later ones.
-            tracing::warn!(%action, agent = %record.id, "skipped an action: its data is not valid for its type");
+            tracing::warn!(%action, agent = %record.id, "skipped an action whose data is invalid for its type");
         }
         let actions = delivery.actions;
         Ok(delivery.ack_token.map(|ack_token| Delivery::Actions { ack_token, actions }))
@@ -516,7 +516,7 @@ fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> 
     let hosts = decision.record.as_ref().and_then(|record| record.duplicate_hosts.as_deref()).map(|known| &known.hosts);
     tracing::warn!(
         agent = %record.id, host = %record.hostname, hosts = hosts.map(|hosts| hosts.join(",")),
-        hint = "a machine was cloned with its agent; enroll the agent on the copy again, or set `duplicate_hosts: reenroll` in its policy",
+        hint = "several hosts use the key of this agent (cloned machine?); enroll the copies again, or set `duplicate_hosts: reenroll` in the policy",
         "two hosts use the key of one agent"
     );
     AuditEvent {

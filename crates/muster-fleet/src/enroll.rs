@@ -321,7 +321,7 @@ impl Enrollment {
     async fn assignment_rules(&self) -> Result<AssignmentRules, Error> {
         let setting = self.store.everywhere(&System).setting(assignment::SETTING).await?;
         Ok(AssignmentRules::read(setting.as_deref()).unwrap_or_else(|error| {
-            tracing::error!(error = %chain(&error), "assignment rules are not applied");
+            tracing::error!(error = %chain(&error), "malformed assignment rules ignored");
             AssignmentRules::default()
         }))
     }

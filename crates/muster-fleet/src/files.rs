@@ -92,7 +92,7 @@ async fn send(
             Ok(Some(bytes)) if bytes.len() >= end => bytes,
             Ok(_) => return tracing::error!(%file, number, "a chunk of a file is missing"),
             Err(error) => {
-                return tracing::error!(%file, number, error = %chain(&error), "a chunk of a file can't be read");
+                return tracing::error!(%file, number, error = %chain(&error), "failed to read a chunk of a file");
             }
         };
         // Copied in pieces: a stalled reader then costs one chunk and a few pieces, instead of three chunks.

@@ -31,7 +31,7 @@ impl Statuses {
     /// Copies the timeout of a changed policy to its agents. On failure, the next housekeeping corrects them.
     pub(crate) async fn apply_inactivity_timeout(&self, policy: &PolicyId) {
         if let Err(error) = self.correct_inactivity_of(policy).await {
-            tracing::warn!(%policy, error = %chain(&error), "inactivity timeouts not changed yet");
+            tracing::warn!(%policy, error = %chain(&error), "failed to apply a changed inactivity timeout; retrying later");
         }
     }
 

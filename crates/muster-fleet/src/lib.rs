@@ -330,7 +330,7 @@ impl Fleet {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {
-                tracing::error!(error = %chain(&error), "a background task ended");
+                tracing::error!(error = %chain(&error), "a background task ended unexpectedly");
             }
         }
     }

@@ -123,7 +123,7 @@ impl Statuses {
     pub(super) async fn follow_clock(&self) -> Result<(), Error> {
         let Some(step) = self.records.observation.detect_step(&*self.clock) else { return Ok(()) };
         let seconds = step / 1_000_000;
-        tracing::warn!(seconds, "the clock was changed: timeouts start again from now");
+        tracing::warn!(seconds, "the clock was changed; restarting timeouts");
         // Presence in memory first: the correction of the records below uses it.
         self.registry.clock_was_set(step, self.clock.now());
         self.correct_future_sightings().await.map(drop)

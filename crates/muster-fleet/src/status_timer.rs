@@ -63,7 +63,7 @@ impl Statuses {
                 () = self.shutdown.wait() => break,
             }
             if let Err(error) = self.follow_clock().await {
-                tracing::warn!(error = %chain(&error), "sightings in the future stay until housekeeping");
+                tracing::warn!(error = %chain(&error), "failed to correct last check-in times that are in the future; retrying later");
             }
             // After a restart, no agent has been seen yet. Without the grace period, the records of the whole fleet
             // would be written, and most of them again when the agents reconnect.
@@ -75,7 +75,7 @@ impl Statuses {
             if retired.elapsed() >= RETIRE_EVERY {
                 retired = Instant::now();
                 if let Err(error) = self.retire_quiet().await {
-                    tracing::warn!(error = %chain(&error), "quiet agents stay in memory");
+                    tracing::warn!(error = %chain(&error), "failed to remove disconnected agents from memory; retrying later");
                 }
             }
         }

@@ -65,7 +65,9 @@ impl WatchedStore {
     /// Allocates the reserve, if there is enough space.
     pub fn set_reserve_aside(&self) {
         if self.disk.get().is_some_and(|disk| !disk.restore_reserve()) {
-            tracing::warn!("not enough disk space for the reserve: on a full disk, nothing can be revoked");
+            tracing::warn!(
+                "not enough disk space for the reserve; if the disk becomes full, keys and agents cannot be revoked"
+            );
         }
     }
 
@@ -137,7 +139,7 @@ impl WatchedStore {
             && error.lacks_room()
             && self.disk.get().is_some_and(|disk| disk.release_reserve())
         {
-            tracing::warn!("the disk is full: released the reserve for revoking and deleting");
+            tracing::warn!("the disk is full; released the reserved space for revoking and deleting");
             self.now_on_reserve();
             outcome = apply(writes).await;
         }

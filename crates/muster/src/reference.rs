@@ -10,6 +10,7 @@ use crate::Cli;
 /// Collects the commands without sub-commands, with their paths.
 fn leaves(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
     let path = format!("{path} {}", command.get_name());
+    // clap adds a `help` command to every level.
     let mut below = command.get_subcommands().filter(|sub| sub.get_name() != "help").peekable();
     if below.peek().is_none() {
         found.push((path.trim_start().to_owned(), command.clone()));
@@ -117,6 +118,7 @@ fn row(out: &mut String, argument: &Arg) {
         (Some(long), None) => format!("--{long}"),
         _ => String::new(),
     };
+    // Flags without a value have a default in clap too, which would be printed as `false`.
     let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
     let values = argument.get_value_names().unwrap_or_default();
     if let Some(value) = values.first().filter(|_| takes_value) {
@@ -171,6 +173,8 @@ fn section(out: &mut String, path: &str, command: &Command) {
     if let Some(consequence) = long.strip_prefix(&about).map(str::trim).filter(|rest| !rest.is_empty()) {
         write!(out, "\n{consequence}\n").unwrap();
     }
+    // `--help` and `--version` exist for every command. An argument with one of these names that takes a value is our
+    // own.
     let own = command.get_arguments().filter(|argument| {
         !matches!(argument.get_id().as_str(), "help" | "version") || argument.get_action().takes_values()
     });

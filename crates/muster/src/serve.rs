@@ -90,6 +90,7 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// Returns the flags as configuration values.
     fn flags(&self) -> Vec<Entry> {
+        // Flags override the same keys in the environment and the file, and are parsed by the same code.
         let texts = [
             ("data_dir", "--data-dir", &self.data_dir),
             ("agent.listen", "--agent-listen", &self.agent_listen),

@@ -1,7 +1,8 @@
-//! `docs/conformance.md`: every numbered statement about the Elastic Agent protocol (EA1–EA147) and every deliberate
-//! deviation (D1–D24), with the tests that prove it or the reason why it has none yet.
+//! Generates `docs/conformance.md`: every numbered statement about the Elastic Agent protocol (EA1–EA147) and every
+//! deliberate deviation (D1–D24), with the tests that verify it or the reason that it has none.
 //!
-//! A test proves a statement by its name: `ea40_…` proves EA40, `ea35_ea36_…` both, `d6_…` D6.
+//! The name of a test determines the statements that it verifies: `ea40_…` verifies EA40, `ea35_ea36_…` verifies both,
+//! and `d6_…` verifies D6.
 
 mod names;
 mod statements;
@@ -18,13 +19,13 @@ use names::{Number, TestName};
 
 const FILE: &str = "docs/conformance.md";
 
-/// The page of the statements, as the file links to it.
+/// Link from the file to the page of the statements.
 const REFERENCE: &str = "reference/elastic-agent-protocol.md";
 
 /// Arguments of `conformance`.
 #[derive(Args)]
 pub struct ConformanceArgs {
-    /// Fail if the file is not current, instead of writing it.
+    /// Fail if the file is stale, instead of writing it.
     #[arg(long)]
     check: bool,
 }
@@ -43,11 +44,12 @@ pub fn run(args: &ConformanceArgs) -> anyhow::Result<()> {
     let path = shell::root().join(FILE);
     if args.check {
         let committed = std::fs::read_to_string(&path).with_context(|| format!("cannot read {FILE}"))?;
-        anyhow::ensure!(committed == page, "{FILE} is not current: cargo xtask conformance");
+        anyhow::ensure!(committed == page, "{FILE} is stale: run cargo xtask conformance");
     } else {
         std::fs::create_dir_all(shell::root().join("docs"))?;
         std::fs::write(&path, page)?;
     }
+    // Checked after writing, so that the page shows which statements have no test.
     let missing = table.missing();
     anyhow::ensure!(missing.is_empty(), "neither a test nor a reason: {}", missing.join(", "));
     Ok(())
@@ -61,6 +63,7 @@ struct Table {
 impl Table {
     fn of_the_tree() -> anyhow::Result<Self> {
         let mut tests: BTreeMap<Number, Vec<TestName>> = BTreeMap::new();
+        // Untracked files count too, so that the page can be generated before a commit.
         for path in shell::sources()? {
             if path.extension().is_some_and(|ending| ending == "rs") {
                 let text = std::fs::read_to_string(shell::root().join(&path))?;
@@ -81,7 +84,7 @@ impl Table {
         open.map(|number| number.to_string()).collect()
     }
 
-    /// Returns the tests of a statement, and those of the statements that it summarises.
+    /// Returns the tests of a statement, and of the statements that it summarizes.
     fn tests_of(&self, number: Number) -> impl Iterator<Item = &TestName> {
         let numbers = std::iter::once(number).chain(waiting::proved_by(number));
         numbers.filter_map(|number| self.tests.get(&number)).flatten()
@@ -94,6 +97,7 @@ impl Table {
             page.push_str(title);
             for statement in statements {
                 let proof = self.proof(statement.number);
+                // Anchors in the reference page are in lower case.
                 let anchor = format!("{}#{}", REFERENCE, statement.number.to_string().to_lowercase());
                 let text = statement.text.replace('|', "\\|");
                 let _ = writeln!(page, "| [{}]({anchor}) | {text} | {proof} |", statement.number);

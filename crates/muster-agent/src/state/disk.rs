@@ -12,14 +12,14 @@ use muster_core::error_chain::SharedError;
 /// Maximum size of a document.
 const DOCUMENT_MAX: usize = 64 << 20;
 
-/// The documents as files under a base path.
+/// Stores the documents as files under a base path.
 #[derive(Clone, Debug)]
 pub struct DiskStore {
     layout: Layout,
 }
 
 impl DiskStore {
-    /// The store under `layout`.
+    /// Creates a store for this layout.
     pub fn new(layout: Layout) -> Self {
         Self { layout }
     }
@@ -57,6 +57,7 @@ impl Store for DiskStore {
 
     fn set_state_aside(&self) -> Result<String, StoreError> {
         let path = self.layout.state();
+        // Kept for diagnosis. A later corrupt state replaces it, so that at most one is kept.
         let aside = path.with_extension("json.damaged");
         fs_err::rename(&path, &aside).map_err(|source| io_error(&path, source))?;
         Ok(aside.into_string())
@@ -73,7 +74,7 @@ fn load<T: DeserializeOwned>(path: &Utf8Path, known: u32) -> Result<Option<T>, S
     struct Versioned {
         version: u64,
     }
-    // The version first: a newer document may not parse as ours, and must not be reported as corrupt.
+    // The version is checked first: a newer document may not have our format, and must not be reported as corrupt.
     let found: Versioned = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
     if found.version > u64::from(known) {
         return Err(StoreError::Newer { path: path.to_string(), found: found.version, known });

@@ -1,4 +1,5 @@
-//! The store in memory, for simulations. It keeps JSON, like the disk, so that a restart reads what was written.
+//! A store in memory, for simulations. It stores JSON, like the store on disk, so that a restart reads what was
+//! written.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +8,7 @@ use super::{Enrollment, State, Store, StoreError};
 /// Both documents as JSON, and a count of writes.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    // The trait takes `&self`: several parts of the agent share one store.
+    // Behind a mutex, because several parts of the agent share the store.
     documents: Mutex<Documents>,
 }
 
@@ -25,7 +26,7 @@ impl MemoryStore {
         self.documents().writes
     }
 
-    /// Makes every write fail as on a full disk, or no longer.
+    /// Sets whether every write fails, as on a full disk.
     pub fn set_full(&self, full: bool) {
         self.documents().full = full;
     }
@@ -36,7 +37,7 @@ impl MemoryStore {
 
     fn write(&self, change: impl FnOnce(&mut Documents)) -> Result<(), StoreError> {
         let mut documents = self.documents();
-        // Nothing changes on a failed write, as with the atomic replacement of files.
+        // A failed write changes nothing, as with atomically replaced files.
         if documents.full {
             let source = std::io::ErrorKind::StorageFull.into();
             return Err(StoreError::Io { path: "memory".into(), source });

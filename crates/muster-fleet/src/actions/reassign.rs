@@ -82,7 +82,7 @@ impl Actions {
                 refused(format!("the policy {:?} has no revision {revision}; the newest is {newest}", policy.name))
             }
             Err(error) if error.kind == ErrorKind::Internal => {
-                tracing::warn!(policy = %policy.id, revision, error = %chain(&error), "a revision can't be rendered");
+                tracing::warn!(policy = %policy.id, revision, error = %chain(&error), "failed to render a policy revision");
                 refused(format!("revision {revision} of {:?} uses a secret that no longer exists", policy.name))
             }
             Err(error) => Err(error),

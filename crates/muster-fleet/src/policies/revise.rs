@@ -150,7 +150,7 @@ impl Policies {
                         revised += 1;
                     }
                     Err(error) => tracing::error!(policy = %before.id, error = %chain(&error),
-                        "this policy can't be brought up to date with the server's address and key"),
+                        "failed to update a policy with the server's URL and signing key"),
                 }
             }
         }

@@ -121,7 +121,7 @@ impl Loaded {
     /// Logs a warning for each ignored variable.
     pub fn warn(&self) {
         for Problem { source, reason, .. } in &self.ignored {
-            tracing::warn!(variable = %source, reason, "environment variable without effect");
+            tracing::warn!(variable = %source, reason, "unknown environment variable ignored");
         }
     }
 }

@@ -72,7 +72,7 @@ impl Disk for DataDisk {
 
     fn restore_reserve(&self) -> bool {
         self.set_aside().unwrap_or_else(|error| {
-            tracing::warn!(error = %chain(&error), "no reserve could be set aside on the disk");
+            tracing::warn!(error = %chain(&error), "failed to reserve disk space");
             // It is a help, and no condition: a file system that can't do it is no full one.
             true
         })

@@ -131,7 +131,7 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     }
     match fleet.policies().revise_outdated().await {
         Ok(0) => {}
-        Ok(revised) => info!(revised, "created new policy revisions: the server's address or key changed"),
+        Ok(revised) => info!(revised, "created new policy revisions: the server's URL or key changed"),
         Err(error) => error!(error = %chain(&error), "failed to update policies; retrying at the next start"),
     }
     Ok(first_start)
@@ -346,7 +346,7 @@ async fn started_unless<T: Send + 'static>(
     }
     starting.abort();
     if tokio::time::timeout(CLEANED_UP, starting).await.is_err() {
-        warn!("startup does not finish; exiting");
+        warn!("startup did not stop in time; exiting");
     }
     Ok(None)
 }
@@ -362,12 +362,12 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     let watchdog = tokio::spawn(notify::keep_alive());
     notify::ready();
     if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {
-        warn!(error = %chain(&error), "cannot print the greeting");
+        warn!(error = %chain(&error), "failed to print the startup message");
     }
     info!(
         agent = server.addresses.agent.map(display), local = server.addresses.local.map(display),
         admin = server.addresses.admin.map(display),
-        data = %config.data_dir, "the server accepts"
+        data = %config.data_dir, "server ready"
     );
     let signal = match signal {
         Some(signal) => signal,
@@ -378,9 +378,9 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     tokio::select! {
         stopped = server.stop() => {
             let Drained { open, cut } = stopped.drained;
-            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped: connections drained, the rest closed");
+            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped; connections that did not drain in time were closed");
         }
-        signal = signals.wait() => warn!(signal, "second signal: stopped without draining"),
+        signal = signals.wait() => warn!(signal, "stopped without draining, because of a second signal"),
     }
     watchdog.abort();
     Ok(())

@@ -63,7 +63,7 @@ pub(super) async fn fleet(
         fleet.server_status().probe_store().await;
     }
     if let Some(trouble) = fleet.server_status().trouble() {
-        tracing::warn!(trouble, "read-only until this is fixed: nothing can be changed, and agents cannot enroll");
+        tracing::warn!(trouble, "the store is read-only: nothing can be changed, and agents cannot enroll");
     } else {
         fleet.server_status().set_reserve_aside();
     }

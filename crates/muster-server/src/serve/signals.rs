@@ -26,7 +26,7 @@ impl Stop {
 }
 
 fn take(kind: SignalKind) -> Option<Signal> {
-    signal(kind).inspect_err(|error| warn!(error = %chain(error), "a signal can't be taken")).ok()
+    signal(kind).inspect_err(|error| warn!(error = %chain(error), "failed to install a signal handler")).ok()
 }
 
 async fn next(signal: &mut Option<Signal>) {

@@ -24,8 +24,9 @@ type Stamps = Vec<Option<SystemTime>>;
 ///
 /// The signal is taken before this returns: until then it would end the process.
 pub fn watch(tls: Arc<Tls>, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
-    let hangup =
-        signal(SignalKind::hangup()).inspect_err(|error| warn!(error = %chain(error), "SIGHUP can't be taken")).ok();
+    let hangup = signal(SignalKind::hangup())
+        .inspect_err(|error| warn!(error = %chain(error), "failed to install the handler of SIGHUP"))
+        .ok();
     follow(tls, shutdown, hangup)
 }
 

@@ -158,6 +158,7 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("POLICY", Named::policy),
     column("POLICY ID", |agent| or_dash(agent.policy_id.as_deref())),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
+    // Without a target revision, the agent follows the newest revision.
     column("TARGET", |agent| {
         agent.target_revision.map_or_else(|| "newest".into(), |target| format!("revision {target}"))
     }),
@@ -239,6 +240,7 @@ fn components(agent: &Agent) -> String {
         let [id, status] = raw_json::members(component, ["id", "status"]);
         let word = |raw: Option<&str>| raw.and_then(raw_json::as_text).unwrap_or("?".into()).into_owned();
         words.push(format!("{} {}", word(id), word(status)));
+        // Continue with the next component.
         true
     });
     if words.is_empty() { "-".into() } else { words.join(", ") }
@@ -272,11 +274,13 @@ impl ListArgs {
         let format = self.output.output;
         let agents = with_policy_names(client, format, agents, |agent| agent.policy_id.as_deref()).await?;
         print_list(&agents, format, COLUMNS, |agent| agent.id.clone())?;
+        // Inactive and unenrolled agents are hidden by default, so that an empty list may be surprising.
         if total == 0 && matches!(format, Format::Table | Format::Wide) {
             eprintln!(
                 "muster: no agents\n  hint: to list unenrolled and inactive agents: muster agent list --filter 'status:*'"
             );
         }
+        // A truncated list must not look complete.
         if (agents.len() as u64) < total {
             eprintln!("muster: showing {} of {total} agents\n  hint: raise --limit, or narrow --filter", agents.len());
         }
@@ -321,6 +325,7 @@ impl DeleteArgs {
             BulkDelete { agents, include_inactive, batch_size: None, dry_run: None }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
+        // Unlike the bulk request, this fails if the agent was deleted in the meantime.
         if let Some(agent) = chosen.single() {
             client.delete_agent(agent).await?;
             return print_line("deleted 1 agent");

@@ -32,6 +32,7 @@ pub struct Wait {
 impl Wait {
     /// Prints the id of the action, and waits if `--wait` is set. Returns an error if no agent is eligible.
     pub async fn finish(self, client: &Client, action_id: &str, single: bool) -> Result<(), Failed> {
+        // Printed before waiting, so that the user knows the id even if the wait is interrupted.
         print_line(action_id)?;
         if self.wait {
             return wait_for(client, action_id, Duration::from_secs(self.timeout)).await;
@@ -45,6 +46,7 @@ impl Wait {
 async fn tell_refused(client: &Client, action_id: &str) -> Result<(), Failed> {
     let action = client.action(action_id).await?;
     let all = u64::try_from(action.nb_agents_actioned).unwrap_or(0);
+    // The action has been created only for eligible agents.
     let left_out = u64::try_from(action.nb_agents_actioned - action.nb_agents_action_created).unwrap_or(0);
     let first = action.latest_errors.first().map(|error| (&*error.agent_id, &*error.error));
     let Some(failed) = refused(left_out, all, first) else { return Ok(()) };
@@ -75,6 +77,7 @@ impl UnenrollArgs {
         let force = self.force.then_some(true);
         let request = |chosen: &Chosen| {
             let Chosen { agents, include_inactive, .. } = chosen.clone();
+            // In the API, `revoke` invalidates the keys, and `force` includes agents of managed policies (MG §5.6).
             BulkUnenroll { agents, include_inactive, batch_size: None, dry_run: None, revoke: force, force }
         };
         let what = |agents: &str| format!("{how} {agents}");
@@ -230,6 +233,7 @@ impl DiagnosticsArgs {
             );
         }
         let what = |agents: &str| format!("request diagnostics from {agents}");
+        // The CPU profile is the only additional metric of the API (MG §5.1).
         let metrics = || self.cpu.then(|| vec!["CPU".to_owned()]);
         let request = |chosen: &Chosen| {
             let (Chosen { agents, include_inactive, .. }, additional_metrics) = (chosen.clone(), metrics());
@@ -290,6 +294,7 @@ impl SettingsArgs {
             "reset" => format!("reset the log level of {agents} to the policy's"),
             level => format!("set the log level of {agents} to {level}"),
         };
+        // `null` resets the level to that of the policy (MG §5.1).
         let level = (self.level != "reset").then_some(&self.level);
         let action =
             NewAction { kind: "SETTINGS".into(), data: Some(json!({"log_level": level})), ..NewAction::default() };

@@ -37,6 +37,7 @@ impl Connect {
     /// Returns a client for these flags.
     pub fn client(&self) -> Result<Client, Failed> {
         let variable = || std::env::var("MUSTER_URL").ok().filter(|url| !url.is_empty());
+        // `--data-dir` takes precedence over MUSTER_URL.
         let url = self.url.clone().or_else(|| if self.data_dir.is_none() { variable() } else { None });
         let Some(url) = url else { return Ok(Client::unix(self.socket()?)?) };
         let options = HttpOptions { ca_pem: self.ca.as_deref().map(authorities::read).transpose()? };

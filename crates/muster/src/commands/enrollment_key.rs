@@ -184,6 +184,7 @@ impl CreateArgs {
             Some(named) => Some(find_policy(client, named).await?),
             None => None,
         };
+        // Names are unique per policy, so that the default name may need a number.
         let name = match self.name {
             Some(name) => name,
             None => free_name(client, policy.as_ref()).await?,
@@ -234,6 +235,7 @@ impl RevokeArgs {
             return print_line(format!("would revoke the key {:?} ({}); {used}", key.name, key.id));
         }
         self.care.confirm(&format!("Revoke the key {:?} ({used})?", key.name))?;
+        // Deleting a key also revokes it.
         if self.delete {
             client.delete_enrollment_key(&key.id).await?;
         } else {

@@ -270,6 +270,7 @@ impl CreateArgs {
 impl ApplyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let mut file = PolicyFile::read(&self.file, &self.secrets, self.force)?;
+        // The dry run reports errors before anything changes, and returns the differences for the confirmation.
         let plan = client.try_apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
         if self.care.dry_run {
             warn(&file, &plan);
@@ -297,6 +298,7 @@ impl ApplyArgs {
     }
 
     fn print_plan(&self, plan: &AppliedPolicy) -> Result<(), Failed> {
+        // For programs, the plan has the format of the API.
         match self.output.output {
             Format::Json => return print_json(plan),
             Format::Yaml => return print_yaml(plan),
@@ -311,6 +313,7 @@ impl ApplyArgs {
             ApplyOutcome::Changed => {}
         }
         print_line(format!("would update the policy {name:?} (currently revision {before}):"))?;
+        // Only names of secrets are printed: the API does not return their values.
         for secret in &plan.secrets {
             print_line(format!("new value for the secret {secret}"))?;
         }
@@ -351,6 +354,7 @@ impl RollbackArgs {
         let AgentPolicy { id, name, agents: count, .. } = &policy;
         let what = format!("the policy {name:?} of {} back to revision {}", agents(*count), self.to);
         if self.care.dry_run {
+            // Validates the rollback. The differences are only for display.
             client.try_roll_back_policy(id, &request).await?;
             let diff = client.policy_diff(id, policy.revision, self.to).await?;
             return match self.output.output {
@@ -377,6 +381,7 @@ impl DeleteArgs {
             client.try_delete_agent_policy(&policy.id, self.force).await?;
             return print_line(format!("would delete the policy {:?} and its enrollment keys", policy.name));
         }
+        // Always asks, because a deletion cannot be undone.
         self.care.confirm(&format!("Delete the policy {:?} and its enrollment keys?", policy.name))?;
         let deleted = client.delete_agent_policy(&policy.id, self.force).await?;
         print_line(format!("deleted the policy {:?}", deleted.name))

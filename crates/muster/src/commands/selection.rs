@@ -72,6 +72,7 @@ impl Selection {
                 Failed::not_found("no agent matches").remedy("test the filter with: muster agent list --filter …")
             );
         }
+        // Before the confirmation, because a dry run changes nothing.
         if self.care.dry_run {
             let counted = client.try_bulk(request(&chosen)).await?;
             print_dry_run(&counted, chosen.single(), &what)?;

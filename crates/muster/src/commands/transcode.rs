@@ -65,6 +65,7 @@ impl<'de, S: Serializer> Visitor<'de> for Through<S> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<S::Ok, A::Error> {
+        // The number of members is unknown until all are read, which JSON and YAML do not need.
         let mut sink = self.0.serialize_map(None).map_err(de::Error::custom)?;
         while let Some(key) = members.next_key::<String>()? {
             sink.serialize_key(&key).map_err(de::Error::custom)?;
