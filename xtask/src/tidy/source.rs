@@ -88,7 +88,7 @@ impl Source {
 }
 
 /// Returns the line at which the inline test module begins.
-fn test_module(lines: &[&str]) -> usize {
+pub fn test_module(lines: &[&str]) -> usize {
     let is_start =
         |pair: &[&str]| pair[0].trim() == "#[cfg(test)]" && pair[1].contains("mod ") && pair[1].ends_with('{');
     lines.windows(2).position(is_start).unwrap_or(lines.len())

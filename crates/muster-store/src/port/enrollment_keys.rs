@@ -79,5 +79,11 @@ reads! {
             after: (Timestamp, &EnrollmentKeyId),
             limit: u32,
         ) -> Result<Readable<EnrollmentKey>, StoreError>;
+        /// Ids of keys that expired before a time, the oldest first, at most `limit`; revoked ones, too.
+        async fn enrollment_keys_expired_before(
+            &self,
+            before: Timestamp,
+            limit: u32,
+        ) -> Result<Vec<EnrollmentKeyId>, StoreError>;
     }
 }

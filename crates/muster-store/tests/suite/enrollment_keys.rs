@@ -89,6 +89,24 @@ pub async fn an_id_or_a_public_half_is_taken_once(store: &impl Store) {
     }
 }
 
+pub async fn keys_that_expired_before_a_time_are_found(store: &impl Store) {
+    for (id, expires) in
+        [("never", None), ("late", Some(9)), ("second", Some(4)), ("first", Some(3)), ("then", Some(5))]
+    {
+        let mut key = enrollment_key(id);
+        key.expires_at = expires.map(at);
+        commit(store, vec![put(&key)]).await;
+    }
+    commit(store, vec![revoke_at("second", 1)]).await;
+    let expired = async |before, limit| {
+        let ids = store.enrollment_keys_expired_before(at(before), limit).await.unwrap();
+        ids.iter().map(EnrollmentKeyId::as_str).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(expired(5, 10).await, "first second");
+    assert_eq!(expired(6, 2).await, "first second");
+    assert_eq!(expired(1, 10).await, "");
+}
+
 pub async fn uses_are_counted(store: &impl Store) {
     commit(store, vec![put(&enrollment_key("a"))]).await;
     commit(store, vec![use_at("a", 5)]).await;

@@ -26,7 +26,7 @@ pub struct MigrateArgs {
     /// Enrollment token of the other server; @FILE reads it from a file
     #[arg(long, value_name = "TOKEN")]
     enrollment_token: String,
-    /// Connection setting, as JSON or a string: certificate_authorities, ca_sha256, proxy_url, insecure, tags … (repeatable)
+    /// Connection setting, as JSON or a string: ca, ca_sha256, proxy_url, insecure, tags … (repeatable)
     #[arg(long = "setting", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     #[command(flatten)]

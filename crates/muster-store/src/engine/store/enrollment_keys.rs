@@ -69,4 +69,12 @@ impl EnrollmentKeyStore for SqlStore {
         let (space, policy, id) = (space.clone(), policy.cloned(), id.clone());
         self.lists.read(move |c| enrollment_keys::after(c, &space, policy.as_ref(), (created_at, &id), limit)).await
     }
+
+    async fn enrollment_keys_expired_before(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<EnrollmentKeyId>, StoreError> {
+        self.lists.read(move |c| enrollment_keys::expired_before(c, before, limit)).await
+    }
 }
