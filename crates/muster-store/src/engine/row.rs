@@ -295,7 +295,7 @@ pub(super) fn unless_unreadable<T>(
     match read {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_of_the_row() => {
-            tracing::error!(row = name(), error = %chain(&error), "unreadable row of {what} omitted from lists");
+            tracing::error!(row = name(), error = %chain(&error), "a row of {what} cannot be read and is left out of lists");
             Ok(None)
         }
         Err(error) => Err(error),
