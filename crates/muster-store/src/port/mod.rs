@@ -89,7 +89,7 @@ impl From<StoreError> for muster_core::Error {
             StoreError::Unavailable { source } | StoreError::Unknown { source } => Self::new(
                 muster_core::ErrorKind::Unavailable,
                 "store_unavailable",
-                "the store can't be written or read now; try again later",
+                "the store is not available; retry later",
             )
             .caused_by(source),
             StoreError::Corrupt { source } => Self { source: Some(source), ..Self::internal("") },
