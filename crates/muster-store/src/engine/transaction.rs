@@ -7,7 +7,7 @@ use super::audit::Chain;
 use super::damage::Damage;
 use super::error::{Cause, EngineError, Failure};
 use super::recent::{Batch, Recent};
-use super::session::Connection;
+use super::session::{Connection, Uncommitted};
 use crate::port::{StoreError, Write};
 use muster_core::error_chain::chain;
 
@@ -89,6 +89,9 @@ fn run<'w>(
                 if connection.may_retry(&error) {
                     return Err(Broken::ForNow(not_applied(error)));
                 }
+                if error.is_of_the_engine() {
+                    return Err(Broken::Whole(not_applied(error)));
+                }
                 return Err(Broken::ByJob(index, not_applied(error)));
             }
         }
@@ -104,9 +107,9 @@ fn run<'w>(
 }
 
 fn commit(connection: &Connection) -> Result<(), Broken> {
-    connection.commit().map_err(|error| {
+    connection.commit().map_err(|Uncommitted { error, may_retry }| {
         give_up(connection);
-        Broken::Whole(error)
+        if may_retry { Broken::ForNow(error) } else { Broken::Whole(error) }
     })
 }
 
