@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::id::SecretId;
+use crate::policy::issuers::SECTION as ISSUERS;
 
 // Defined by the protocol: agents and tools know this syntax.
 /// Prefix of an inline reference, which ends with `}`.
@@ -65,13 +66,18 @@ pub fn scopes(policy: &mut Map<String, Value>) -> Vec<(String, &mut Value)> {
             ("agent", Value::Object(agent)) => {
                 found.extend(agent.get_mut("download").map(|download| ("agent.download".to_owned(), download)));
             }
-            (name, Value::Object(named)) if name == "outputs" || OTEL_COMPONENTS.contains(&name) => {
+            (name, Value::Object(named)) if is_named(name) => {
                 found.extend(named.iter_mut().map(|(key, value)| (join(name, key), value)));
             }
             _ => {}
         }
     }
     found
+}
+
+/// Returns whether a section maps names to components in which references work.
+fn is_named(section: &str) -> bool {
+    matches!(section, "outputs" | ISSUERS) || OTEL_COMPONENTS.contains(&section)
 }
 
 /// Appends a step to a path.

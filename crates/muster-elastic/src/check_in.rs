@@ -222,7 +222,8 @@ fn reply(delivery: Delivery, entry: &AgentEntry, takes_gzip: bool) -> Result<Rep
         // Rendered and compressed once per revision; only the small piece with the agent's own data is new.
         Delivery::Policy(policy) => {
             let (agent, compress) = (entry.id().as_str(), takes_gzip && policy.plain_len() > COMPRESS_ABOVE);
-            let pieces = if compress { policy.gzip(agent) } else { policy.plain(agent) };
+            let keys = &policy.keys;
+            let pieces = if compress { policy.gzip(agent, keys) } else { policy.plain(agent, keys) };
             Ok(compressed(respond::json_bytes(ReplyBody::pieces(pieces)), compress))
         }
     }

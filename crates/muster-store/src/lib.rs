@@ -15,7 +15,7 @@ pub mod testing;
 pub use engine::{Cause, EngineError, OpenError, Options, SqlStore};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditStore, ChangeStore, Committed, EnrollmentKeyStore,
-    EnrollmentKeyWrite, FileStore, FileWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
-    Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota,
-    Write,
+    EnrollmentKeyWrite, FileStore, FileWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore,
+    PolicyWrite, Precondition, Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError,
+    UploadLimit, UploadQuota, Write,
 };

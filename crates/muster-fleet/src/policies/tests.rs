@@ -43,6 +43,7 @@ fn fleet_at(store: Arc<dyn Store>, sealer: Arc<Sealer>, signer: Arc<Signer>, url
         entropy: Arc::new(SystemEntropy::default()),
         sealer,
         signer,
+        issuer: Arc::new(crate::output_keys::issuer::NoIssuer),
         settings: FleetSettings { external_urls: vec![url.into()], ..FleetSettings::default() },
     })
 }

@@ -8,6 +8,7 @@ use muster_core::Entropy;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
+use muster_elasticsearch::SecurityApi;
 use muster_store::postgres::{Address, Node};
 use muster_store::{Options, SqlStore, Store, sqlite};
 use secrecy::ExposeSecret;
@@ -52,6 +53,7 @@ pub(super) async fn fleet(
         entropy,
         sealer: Arc::new(sealer),
         signer,
+        issuer: Arc::new(SecurityApi::default()),
         settings,
     });
     fleet.server_status().use_disk(Arc::new(disk), on_reserve);

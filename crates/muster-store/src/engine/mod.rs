@@ -17,6 +17,7 @@ pub(crate) mod error;
 mod files;
 pub(crate) mod log;
 pub(crate) mod migration;
+mod output_keys;
 mod policies;
 mod policy_changes;
 pub(crate) mod queue;

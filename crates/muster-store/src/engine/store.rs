@@ -6,6 +6,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod output_keys;
 mod outputs;
 mod policies;
 mod secrets;

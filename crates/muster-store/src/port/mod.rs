@@ -6,6 +6,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod output_keys;
 mod outputs;
 mod policies;
 mod secrets;
@@ -21,6 +22,7 @@ pub use self::audit::AuditStore;
 pub use self::changes::ChangeStore;
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
+pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
@@ -113,6 +115,8 @@ pub enum Write {
     Action(ActionWrite),
     /// Of outputs.
     Output(OutputWrite),
+    /// Of keys at the clusters of outputs.
+    OutputKey(OutputKeyWrite),
     /// Of sealed secrets.
     Secret(SecretWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
@@ -140,6 +144,7 @@ pub trait Resources:
     + ChangeStore
     + EnrollmentKeyStore
     + FileStore
+    + OutputKeyStore
     + OutputStore
     + PolicyStore
     + SecretStore
@@ -154,6 +159,7 @@ impl<T> Resources for T where
         + ChangeStore
         + EnrollmentKeyStore
         + FileStore
+        + OutputKeyStore
         + OutputStore
         + PolicyStore
         + SecretStore

@@ -11,6 +11,7 @@ pub(crate) mod enrollment_keys;
 pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod log;
+pub(crate) mod output_keys;
 pub(crate) mod policies;
 pub(crate) mod settings;
 
@@ -29,10 +30,19 @@ use statements;
 /// Returns every fixed statement.
 #[cfg(test)]
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
-    [actions::ALL, agents::ALL, enrollment_keys::ALL, files::ALL, log::ALL, policies::ALL, settings::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        actions::ALL,
+        agents::ALL,
+        enrollment_keys::ALL,
+        files::ALL,
+        log::ALL,
+        output_keys::ALL,
+        policies::ALL,
+        settings::ALL,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// Returns the placeholders in the order of their first appearance.

@@ -11,17 +11,18 @@ use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
 use muster_core::host::Host;
 use muster_core::id::{
-    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
+    ActionId, AgentId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
 };
 use muster_core::output::Output;
+use muster_core::output_key::{KeyCounts, KeyState, OutputCluster, OutputKey, RetiredKey};
 use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use tokio::sync::watch;
 
 use crate::port::{
-    ActionStore, AgentStore, AuditStore, ChangeStore, Committed, EnrollmentKeyStore, FileStore, OutputStore,
-    PolicyStore, SecretStore, SettingStore, Store, StoreError, Write,
+    ActionStore, AgentStore, AuditStore, ChangeStore, Committed, EnrollmentKeyStore, FileStore, OutputKeyStore,
+    OutputStore, PolicyStore, SecretStore, SettingStore, Store, StoreError, Write,
 };
 use crate::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 
@@ -353,6 +354,70 @@ impl<G: Gate> OutputStore for Gated<G> {
     async fn outputs(&self, space: &SpaceId) -> Result<Vec<Output>, StoreError> {
         self.gate.read()?;
         self.inner.outputs(space).await
+    }
+}
+
+#[async_trait]
+impl<G: Gate> OutputKeyStore for Gated<G> {
+    async fn output_keys(&self, agent: &AgentId) -> Result<(Vec<OutputKey>, Vec<RetiredKey>), StoreError> {
+        self.gate.read()?;
+        self.inner.output_keys(agent).await
+    }
+
+    async fn has_output_keys(&self) -> Result<bool, StoreError> {
+        self.gate.read()?;
+        self.inner.has_output_keys().await
+    }
+
+    async fn output_cluster(&self, id: &ClusterId) -> Result<Option<OutputCluster>, StoreError> {
+        self.gate.read()?;
+        self.inner.output_cluster(id).await
+    }
+
+    async fn output_clusters(&self) -> Result<Vec<OutputCluster>, StoreError> {
+        self.gate.read()?;
+        self.inner.output_clusters().await
+    }
+
+    async fn output_clusters_due(&self, now: Timestamp) -> Result<Vec<ClusterId>, StoreError> {
+        self.gate.read()?;
+        self.inner.output_clusters_due(now).await
+    }
+
+    async fn output_keys_due(
+        &self,
+        cluster: &ClusterId,
+        state: KeyState,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<OutputKey>, StoreError> {
+        self.gate.read()?;
+        self.inner.output_keys_due(cluster, state, now, limit).await
+    }
+
+    async fn retired_output_keys_due(&self, cluster: &ClusterId, limit: u32) -> Result<Vec<KeyId>, StoreError> {
+        self.gate.read()?;
+        self.inner.retired_output_keys_due(cluster, limit).await
+    }
+
+    async fn agents_waiting_for_keys(
+        &self,
+        cluster: &ClusterId,
+        after: Option<&AgentId>,
+        limit: u32,
+    ) -> Result<Vec<AgentId>, StoreError> {
+        self.gate.read()?;
+        self.inner.agents_waiting_for_keys(cluster, after, limit).await
+    }
+
+    async fn known_output_keys(&self, cluster: &ClusterId, ids: &[KeyId]) -> Result<Vec<KeyId>, StoreError> {
+        self.gate.read()?;
+        self.inner.known_output_keys(cluster, ids).await
+    }
+
+    async fn output_key_counts(&self, cluster: &ClusterId) -> Result<(KeyCounts, Option<String>), StoreError> {
+        self.gate.read()?;
+        self.inner.output_key_counts(cluster).await
     }
 }
 
