@@ -64,6 +64,15 @@ pub struct KeyCounts {
     pub to_invalidate: u64,
 }
 
+impl std::ops::AddAssign for KeyCounts {
+    fn add_assign(&mut self, more: Self) {
+        self.issued += more.issued;
+        self.wanted += more.wanted;
+        self.failed += more.failed;
+        self.to_invalidate += more.to_invalidate;
+    }
+}
+
 impl KeyState {
     /// All states.
     pub const ALL: [Self; 5] = [Self::Wanted, Self::Outdated, Self::Widened, Self::Confirmed, Self::Live];

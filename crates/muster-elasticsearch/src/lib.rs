@@ -12,6 +12,7 @@ mod tls;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Method;
@@ -26,13 +27,27 @@ use self::settings::Settings;
 /// Maximum clients that are kept, each with its idle connections.
 const MOST_CLIENTS: usize = 64;
 
+/// Maximum time of a call to one node, from connecting to the last byte of the response.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The security APIs of all clusters, with a client for each.
-#[derive(Default)]
 pub struct SecurityApi {
     clients: Mutex<HashMap<ClusterId, (Digest, Arc<Cluster>)>>,
+    timeout: Duration,
+}
+
+impl Default for SecurityApi {
+    fn default() -> Self {
+        Self::with_timeout(TIMEOUT)
+    }
 }
 
 impl SecurityApi {
+    /// Creates it with another maximum time of a call.
+    pub fn with_timeout(timeout: Duration) -> Self {
+        Self { clients: Mutex::default(), timeout }
+    }
+
     /// Returns the client of a cluster. It is built again when the settings have changed.
     fn cluster(&self, connection: &Connection) -> Result<Arc<Cluster>, IssueError> {
         let digest = text_digest(&connection.settings);
@@ -44,7 +59,7 @@ impl SecurityApi {
             return Ok(client);
         }
         // Outside the lock: reading the platform's certificates takes a moment.
-        let client = Arc::new(Cluster::new(&Settings::read(&connection.settings)?)?);
+        let client = Arc::new(Cluster::new(&Settings::read(&connection.settings)?, self.timeout)?);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= MOST_CLIENTS {
             // They are built again when they are needed, which costs a handshake.

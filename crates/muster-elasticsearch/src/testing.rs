@@ -4,7 +4,7 @@
 mod api;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 /// Credential that the stub accepts.
 pub const TOKEN: &str = "AAEAAWVsYXN0aWMvZmxlZXQtc2VydmVyL211c3Rlcjp0MGtlbg";
@@ -34,7 +33,7 @@ pub enum Mode {
     Endless,
     /// Not at all.
     Never,
-    /// Does what it is asked for, and never answers.
+    /// Does what it is asked for, and closes the connection without an answer.
     Lost,
 }
 
@@ -88,7 +87,6 @@ struct State {
 pub struct Stub {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
-    changed: watch::Sender<u64>,
 }
 
 impl Stub {
@@ -105,7 +103,7 @@ impl Stub {
             complaints: Vec::new(),
         };
         let address = listener.local_addr().expect("bound");
-        let stub = Self { address, state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(0) };
+        let stub = Self { address, state: Arc::new(Mutex::new(state)) };
         let accepting = stub.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -119,7 +117,7 @@ impl Stub {
     pub async fn serve(self, stream: impl hyper::rt::Read + hyper::rt::Write + Unpin + 'static) {
         let service = hyper::service::service_fn(move |request| {
             let stub = self.clone();
-            async move { Ok::<_, Infallible>(stub.respond(request).await) }
+            async move { stub.respond(request).await }
         });
         // Clients close connections whenever they like.
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
@@ -178,20 +176,11 @@ impl Stub {
         self.state().complaints.clone()
     }
 
-    /// Waits until something at the stub is as wanted, after a call or now.
-    pub async fn wait_for(&self, wanted: impl Fn(&Self) -> bool) {
-        let mut changed = self.changed.subscribe();
-        while !wanted(self) {
-            // The sender is in `self`.
-            changed.changed().await.expect("the stub is there");
-        }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let mode = {
@@ -203,25 +192,18 @@ impl Stub {
         // Calls that overlap on the client's side overlap here, too.
         tokio::task::yield_now().await;
         let response = match mode {
-            Mode::Well => self.handle(&head, &body),
-            Mode::Status(status, retry_after) => failure(status, retry_after),
-            Mode::Html(status) => html(status),
-            Mode::Endless => plain(200, vec![b' '; 20 << 20]),
-            Mode::Never => self.never().await,
+            Mode::Well => Ok(self.handle(&head, &body)),
+            Mode::Status(status, retry_after) => Ok(failure(status, retry_after)),
+            Mode::Html(status) => Ok(html(status)),
+            Mode::Endless => Ok(plain(200, vec![b' '; 20 << 20])),
+            Mode::Never => std::future::pending().await,
             Mode::Lost => {
                 let _unsent = self.handle(&head, &body);
-                self.never().await
+                Err(io::Error::other("told to lose the answer"))
             }
         };
         self.state().running -= 1;
-        self.changed.send_modify(|version| *version += 1);
         response
-    }
-
-    /// Never responds; the client gives up.
-    async fn never(&self) -> Response<Full<Bytes>> {
-        self.changed.send_modify(|version| *version += 1);
-        std::future::pending().await
     }
 
     fn handle(&self, head: &http::request::Parts, body: &[u8]) -> Response<Full<Bytes>> {

@@ -49,9 +49,14 @@ pub(super) fn entry(
     if !mirror.is_empty() {
         connection.insert("secrets".into(), mirror.into());
     }
-    let source = record.map_or_else(|| format!("{policy}:{name}"), ToString::to_string);
+    let source = source(policy, name, record);
     let cluster = cluster_id(&source, hosts(&connection));
     Some(json!({"cluster": cluster.as_str(), "output": source, "connection": connection}))
+}
+
+/// Returns how an output is named outside of its policy: an output object by its id, any other as `POLICY:NAME`.
+pub fn source(policy: &PolicyId, name: &str, record: Option<&OutputId>) -> String {
+    record.map_or_else(|| format!("{policy}:{name}"), ToString::to_string)
 }
 
 /// Marks a policy whose agents may have keys, now or from an earlier revision.
