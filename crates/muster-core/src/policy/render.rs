@@ -432,4 +432,59 @@ mod tests {
         assert_eq!(before.compiled, compiled());
         assert!(!format!("{rendered:?}").contains("hunter2"));
     }
+
+    fn with_keys() -> PolicyRevision {
+        let issuer = json!({"cluster": "c", "output": "o", "connection": {}});
+        revision(json!({
+            "id": "pol-1", "issuers": {"default": issuer, "far": issuer},
+            "outputs": {"default": {"type": "elasticsearch", "a": "first"}, "far": {"hosts": ["h"]}, "k": {"type": "kafka"}},
+            "exporters": {"elasticsearch/default": null, "elasticsearch/far": {"a": 1}, "debug": {}}
+        }))
+    }
+
+    #[test]
+    fn ea102_ea103_keys_are_inserted_for_each_agent() {
+        let rendered = RenderedPolicy::new(&with_keys(), &Secrets::new()).unwrap();
+        let mut keys = AgentKeys::default();
+        keys.insert("default", Zeroizing::new("id:s\"3".to_owned()));
+        let own: Value = serde_json::from_slice(&rendered.plain("a-1", &keys).concat()).unwrap();
+        let policy = &own["actions"][0]["data"]["policy"];
+        assert_eq!(policy["outputs"]["default"], json!({"type": "elasticsearch", "a": "first", "api_key": "id:s\"3"}));
+        assert_eq!(policy["exporters"]["elasticsearch/default"], json!({"api_key": "aWQ6cyIz"}));
+        // Without a key, the member is missing; everything around it is as it was.
+        assert_eq!(policy["outputs"]["far"], json!({"hosts": ["h"]}));
+        assert_eq!(policy["exporters"]["elasticsearch/far"], json!({"a": 1}));
+        assert_eq!((&policy["outputs"]["k"], policy.get("issuers")), (&json!({"type": "kafka"}), None));
+        assert_eq!(unzipped(&rendered.gzip("a-1", &keys)), rendered.plain("a-1", &keys).concat());
+        assert!(!format!("{rendered:?}").contains("id:s"));
+    }
+
+    #[test]
+    fn d12_a_key_of_one_agent_never_reaches_another() {
+        let rendered = RenderedPolicy::new(&with_keys(), &Secrets::new()).unwrap();
+        let keys_of = |secret: &str| {
+            let mut keys = AgentKeys::default();
+            keys.insert("default", Zeroizing::new(secret.to_owned()));
+            keys.insert("far", Zeroizing::new(format!("far-{secret}")));
+            keys
+        };
+        let (one, other) =
+            (rendered.plain("a", &keys_of("k:one")).concat(), rendered.plain("b", &keys_of("k:two")).concat());
+        let (one, other) = (String::from_utf8(one).unwrap(), String::from_utf8(other).unwrap());
+        assert!(one.contains("far-k:one") && !one.contains("k:two"));
+        assert!(other.contains("far-k:two") && !other.contains("k:one"));
+        let none = String::from_utf8(rendered.plain("c", &AgentKeys::default()).concat()).unwrap();
+        assert!(!none.contains("api_key"), "{none}");
+    }
+
+    #[test]
+    fn texts_of_the_policy_are_not_taken_for_places_of_keys() {
+        let mut revision = with_keys();
+        let tricky = "\"api_key\":\"key-of-an-agent-0-0\"";
+        revision.compiled["outputs"]["k"]["api_key"] = "key-of-an-agent-0-0".into();
+        revision.compiled["outputs"]["k"]["text"] = tricky.into();
+        let rendered = RenderedPolicy::new(&revision, &Secrets::new()).unwrap();
+        let policy = plain(&rendered, "a")["actions"][0]["data"]["policy"].clone();
+        assert_eq!(policy["outputs"]["k"], json!({"type": "kafka", "api_key": "key-of-an-agent-0-0", "text": tricky}));
+    }
 }

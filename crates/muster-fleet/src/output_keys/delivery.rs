@@ -183,7 +183,7 @@ impl OutputKeys {
         }
         let held = after(held, &plan);
         // Only what the agent runs is confirmed, not a revision that it has stored but could not apply.
-        let runs = (record.running_policy_id == record.policy_id).then_some(record.policy_revision).unwrap_or_default();
+        let runs = if record.running_policy_id == record.policy_id { record.policy_revision } else { 0 };
         let confirmation = Confirmation { policy_id: &policy.policy_id, revision: runs, acked };
         // What was planned just now is in the same commit, and is confirmed by the next look.
         let confirmed = if plan.is_empty() { confirm(confirmation, &held, &retired) } else { Confirmed::default() };

@@ -12,7 +12,6 @@ use muster_core::time::Timestamp;
 use muster_store::{OutputKeyWrite, Write};
 
 use super::OutputKeys;
-use super::issuer::{Connection, IssueError};
 use crate::authority::System;
 
 /// Interval between two sweeps.
@@ -56,7 +55,11 @@ impl OutputKeys {
             let page = self.issuer.list(&connection, fleet, after.as_ref()).await;
             let (ids, next) = match page {
                 Ok(page) => page,
-                Err(error) => return Ok(incomplete(&connection, &error)),
+                Err(error) => {
+                    let cluster = &connection.cluster;
+                    tracing::info!(%cluster, reason = %error, "the keys at a cluster could not be listed");
+                    return Ok(());
+                }
             };
             let known = self.store.everywhere(&System).known_output_keys(&cluster.id, &ids).await?;
             unknown.extend(ids.into_iter().filter(|id| !known.contains(id)));
@@ -111,8 +114,4 @@ impl OutputKeys {
             None => store.output(&OutputId::trusted(output)).await?.is_none(),
         })
     }
-}
-
-fn incomplete(connection: &Connection, error: &IssueError) {
-    tracing::info!(cluster = %connection.cluster, reason = %error, "the keys at a cluster could not be listed");
 }

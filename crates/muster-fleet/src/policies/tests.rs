@@ -6,6 +6,7 @@ use muster_core::authorization::{Actor, Grant, OpContext, PoliciesRead, Privileg
 use muster_core::credential::ApiKey;
 use muster_core::id::{OutputId, PolicyId, SecretId, SpaceId};
 use muster_core::output::Output;
+use muster_core::output_key::AgentKeys;
 use muster_core::policy::Policy;
 use muster_core::policy::problem::Problems;
 use muster_core::seal::{Place, Sealer};
@@ -102,7 +103,7 @@ async fn update(fleet: &Fleet, policy: &Policy, draft: PolicyDraft) -> Result<Sa
 /// The policy that an agent would get now.
 async fn sent(fleet: &Fleet, id: &PolicyId) -> Value {
     let rendered = fleet.inner().policy_cache.refresh(id).await.unwrap().unwrap();
-    let reply: Value = serde_json::from_slice(&rendered.plain("agent-1").concat()).unwrap();
+    let reply: Value = serde_json::from_slice(&rendered.plain("agent-1", &AgentKeys::default()).concat()).unwrap();
     reply["actions"][0]["data"]["policy"].clone()
 }
 
