@@ -155,6 +155,22 @@ pub fn inline_ids(text: &str) -> impl Iterator<Item = SecretId> {
     })
 }
 
+/// Returns the names in all inline references of a value.
+pub fn inline_names(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::String(text) => {
+            let names = parts(text).into_iter().filter_map(|part| match part {
+                Part::Reference(name) => Some(name.to_owned()),
+                Part::Text(_) => None,
+            });
+            names.collect()
+        }
+        Value::Array(items) => items.iter().flat_map(inline_names).collect(),
+        Value::Object(fields) => fields.values().flat_map(inline_names).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
 /// Inserts secrets into all strings of a value other than a policy, where inline references work everywhere (EA84, D3).
 /// Unknown references are kept.
 pub fn substitute(value: &mut Value, secret: &dyn Fn(&SecretId) -> Option<String>) {

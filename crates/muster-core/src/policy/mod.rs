@@ -5,6 +5,7 @@ pub mod compile;
 pub mod diff;
 pub mod expand;
 pub mod file;
+pub mod inline_secrets;
 pub mod issuers;
 pub mod problem;
 pub mod render;

@@ -1,6 +1,8 @@
 //! Keys of agents at the clusters of their outputs (EA §6): the agent API over a fleet that calls a stub of Elasticsearch's
 //! security API over HTTP.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking, and so do their helpers")]
+
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +44,7 @@ fn root() -> OpContext {
     OpContext::administrator(Actor::Local { uid: 0 })
 }
 
-fn fields(value: Value) -> Map<String, Value> {
+fn fields(value: &Value) -> Map<String, Value> {
     value.as_object().expect("an object").clone()
 }
 
@@ -79,14 +81,14 @@ impl World {
             kind: kind.and_then(|kind| kind.as_str().map(str::to_owned)),
             is_default: Some(is_default),
             is_default_monitoring: Some(false),
-            fields: fields(settings),
+            fields: fields(&settings),
         };
         self.fleet.outputs().create(&root().grant().unwrap(), draft).await.unwrap();
     }
 
     async fn change_output(&self, id: &str, settings: Value) {
         let output = self.fleet.outputs().find(&root(), id).await.unwrap();
-        let draft = OutputDraft { fields: fields(settings), ..OutputDraft::default() };
+        let draft = OutputDraft { fields: fields(&settings), ..OutputDraft::default() };
         self.fleet.outputs().update(&output, draft).await.unwrap();
         self.refresh("p").await;
     }

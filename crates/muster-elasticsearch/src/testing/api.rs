@@ -208,9 +208,9 @@ fn invalidate(state: &mut State, body: &Map<String, Value>) -> Outcome {
     for id in ids {
         if let Some(key) = state.keys.get_mut(&id) {
             if key.is_valid {
-                now.push(id)
+                now.push(id);
             } else {
-                before.push(id)
+                before.push(id);
             }
             key.is_valid = false;
         }

@@ -87,7 +87,7 @@ pub async fn a_key_comes_back_and_changes_from_the_version_before(store: &impl S
         ..issued(&wanted(), "k")
     };
     commit(store, vec![put(&after)]).await;
-    assert_eq!(keys(store).await, [after.clone()]);
+    assert_eq!(keys(store).await, std::slice::from_ref(&after));
     let stale = OutputKey { version: 2, ..wanted() };
     for write in [put(&stale), OutputKeyWrite::Remove(Box::new(wanted())).into()] {
         assert!(matches!(refused(store, vec![write]).await, Precondition::Changed(_)));
